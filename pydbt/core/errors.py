@@ -1,0 +1,68 @@
+"""Every error a person can meet, split by who is wrong, each with the exit code the command ends with.
+
+The message of each is one sentence: what was wrong, what was expected, what to do.
+Exit codes are documented in README.md; a bug (an assertion) is the only thing that shows a traceback.
+"""
+
+from __future__ import annotations
+
+
+class PydbtError(Exception):
+    """Base of every expected failure. ``exit_code`` is what the command returns."""
+
+    exit_code = 1
+
+
+class UsageError(PydbtError):
+    """The operator asked for something that cannot be: wrong device, wrong option, wrong order."""
+
+    exit_code = 2
+
+
+class MachineError(PydbtError):
+    """This machine lacks something: privilege, BTF, kernel headers, bpffs."""
+
+    exit_code = 3
+
+
+class BusyError(PydbtError):
+    """Something is in use already: a port, a volume, a target, a state directory."""
+
+    exit_code = 4
+
+
+class PeerError(PydbtError):
+    """The other side is unreachable, speaks something else, or refused."""
+
+    exit_code = 5
+
+
+class DeviceError(PydbtError):
+    """A disk failed, vanished or changed its size."""
+
+    exit_code = 6
+
+
+class StateError(PydbtError):
+    """A state file or journal is torn, foreign, or cannot be written."""
+
+    exit_code = 7
+
+
+class WireError(PeerError):
+    """Bytes from the network that are no frame of this protocol."""
+
+
+class TimedOut(PydbtError):
+    """A wait ended before its condition came true."""
+
+    exit_code = 8
+
+
+# The command line's own.
+
+
+class NotRunning(PydbtError):
+    """A command was sent to a controller that is not there."""
+
+    exit_code = 9

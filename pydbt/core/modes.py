@@ -1,0 +1,63 @@
+"""The primary's modes and the phases of a resynchronization, with every legal move between them.
+
+``Normal`` is Fig. 4 of US 7,039,661, ``Unsynchronized`` steps 610-680 of Fig. 6 and ``Resynchronizing``
+step 682; ``InitialSync`` is ¶95 and ``Paused`` the operator's own halt of replication (never of tracking).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """What the primary is doing about its secondary."""
+
+    UNSYNCHRONIZED = "unsynchronized"
+    INITIAL_SYNC = "initial-sync"
+    RESYNCHRONIZING = "resynchronizing"
+    NORMAL = "normal"
+    PAUSED = "paused"
+
+
+class Phase(StrEnum):
+    """Where a resynchronization stands; ``IDLE`` outside of one.
+
+    The order is the argument for exactness (design: a base backup and its log): sweeps until little is
+    left; payload capture ARMED at S0 and the map flipped; every write submitted before S0 SETTLES; the
+    LAST_SWEEP reads what is left, while the stream from S0 on is kept; the stream is sent (DRAINING) up to
+    S1, the position after the last read; COMMITTING makes the replica the primary at a known sequence.
+    """
+
+    IDLE = "idle"
+    SWEEPING = "sweeping"
+    ARMING = "arming"
+    SETTLING = "settling"
+    LAST_SWEEP = "last-sweep"
+    DRAINING = "draining"
+    COMMITTING = "committing"
+
+
+# Phases in which captured writes enter the log with their payload.
+LOGGING_PHASES = frozenset({Phase.SETTLING, Phase.LAST_SWEEP, Phase.DRAINING, Phase.COMMITTING})
+# Phases in which the kept stream may go out: never before the last sweep has been read and sent.
+STREAMING_PHASES = frozenset({Phase.DRAINING, Phase.COMMITTING})
+
+MODE_MOVES: dict[Mode, frozenset[Mode]] = {
+    Mode.UNSYNCHRONIZED: frozenset({Mode.INITIAL_SYNC, Mode.RESYNCHRONIZING, Mode.PAUSED}),
+    Mode.INITIAL_SYNC: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.PAUSED}),
+    Mode.RESYNCHRONIZING: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.PAUSED}),
+    Mode.NORMAL: frozenset({Mode.UNSYNCHRONIZED, Mode.PAUSED}),
+    Mode.PAUSED: frozenset({Mode.UNSYNCHRONIZED}),
+}
+
+PHASE_MOVES: dict[Phase, frozenset[Phase]] = {
+    Phase.IDLE: frozenset({Phase.SWEEPING}),
+    Phase.SWEEPING: frozenset({Phase.ARMING, Phase.IDLE}),
+    Phase.ARMING: frozenset({Phase.SETTLING, Phase.SWEEPING, Phase.IDLE}),
+    Phase.SETTLING: frozenset({Phase.LAST_SWEEP, Phase.SWEEPING, Phase.IDLE}),
+    Phase.LAST_SWEEP: frozenset({Phase.DRAINING, Phase.SWEEPING, Phase.IDLE}),
+    Phase.DRAINING: frozenset({Phase.COMMITTING, Phase.SWEEPING, Phase.IDLE}),
+    Phase.COMMITTING: frozenset({Phase.IDLE, Phase.SWEEPING}),
+}
+
+SYNCING_MODES = frozenset({Mode.INITIAL_SYNC, Mode.RESYNCHRONIZING})

@@ -1,0 +1,56 @@
+"""Units of storage: sectors of 512 bytes, blocks of the volume's own size, and the way between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SECTOR_BYTES = 512
+MIN_BLOCK_BYTES = 512
+MAX_BLOCK_BYTES = 65536
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The size of a volume and the block it is tracked in.
+
+    ``size_bytes`` is a multiple of 512; ``block_bytes`` a power of two from 512 to 65,536.
+    The last block may be shorter than the others.
+    """
+
+    size_bytes: int
+    block_bytes: int = 4096
+
+    def __post_init__(self) -> None:
+        if self.size_bytes <= 0 or self.size_bytes % SECTOR_BYTES:
+            raise ValueError(f"volume size {self.size_bytes} is not a positive multiple of {SECTOR_BYTES} bytes")
+        power_of_two = self.block_bytes & (self.block_bytes - 1) == 0
+        if not power_of_two or not MIN_BLOCK_BYTES <= self.block_bytes <= MAX_BLOCK_BYTES:
+            raise ValueError(f"block size {self.block_bytes} is not a power of two from 512 to 65536 bytes")
+
+    @property
+    def size_sectors(self) -> int:
+        return self.size_bytes // SECTOR_BYTES
+
+    @property
+    def block_sectors(self) -> int:
+        return self.block_bytes // SECTOR_BYTES
+
+    @property
+    def block_count(self) -> int:
+        """Blocks in the volume, the last one possibly short (ceiling)."""
+        return -(-self.size_bytes // self.block_bytes)
+
+    def blocks_of_sectors(self, sector: int, length_sectors: int) -> tuple[int, int]:
+        """First block and number of blocks that a run of sectors touches, even in part."""
+        first = sector // self.block_sectors
+        end = -(-(sector + length_sectors) // self.block_sectors)
+        return first, end - first
+
+    def bytes_of_blocks(self, first_block: int, block_count: int) -> tuple[int, int]:
+        """Byte offset and length of a run of blocks, cut at the end of the volume."""
+        offset = first_block * self.block_bytes
+        return offset, min(block_count * self.block_bytes, self.size_bytes - offset)

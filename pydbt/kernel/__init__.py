@@ -1,0 +1,1 @@
+"""eBPF: compile, attach, pin, and read what the programs captured."""

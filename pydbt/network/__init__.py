@@ -1,0 +1,1 @@
+"""Sockets: framed connections with deadlines."""

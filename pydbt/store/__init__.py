@@ -1,0 +1,1 @@
+"""State files: atomic replacement, locks, the journal on the secondary."""
