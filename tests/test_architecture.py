@@ -1,0 +1,85 @@
+"""The shape of the code: core decides and touches nothing, rooms do not reach into each other, files stay small."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+PACKAGE = PROJECT / "pydbt"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+CORE = [path for path in MODULES if path.is_relative_to(PACKAGE / "core")]
+
+BANNED_IN_CORE = {
+    "asyncio", "ctypes", "fcntl", "io", "mmap", "multiprocessing", "os", "pathlib", "random", "select", "selectors",
+    "shutil", "signal", "socket", "subprocess", "sys", "tempfile", "threading", "time",
+}  # fmt: skip
+BANNED_CALLS_IN_CORE = {"open", "print", "input", "exec", "eval", "__import__"}
+# Only these may import more than one other room.
+MEETING_ROOMS = {"controller", "cli"}
+MAX_LINES = 500
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(PROJECT))
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Full names of what a module imports, relative imports made absolute."""
+    package = ".".join(path.relative_to(PROJECT).with_suffix("").parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                base = ".".join(package.split(".")[: len(package.split(".")) - level + 1]) if level else ""
+                yield from (".".join(filter(None, (base, module, alias.name))) for alias in names)
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+@pytest.mark.parametrize("path", CORE, ids=name_of)
+def test_core_imports_nothing_that_touches_the_world_and_no_other_room(path: Path) -> None:
+    for name in imports_of(path):
+        assert name.split(".")[0] not in BANNED_IN_CORE, f"{name_of(path)} imports {name}"
+        own = name.split(".")[0] != "pydbt" or name.startswith("pydbt.core")
+        assert own, f"{name_of(path)} imports {name}: core imports no other room"
+
+
+@pytest.mark.parametrize("path", CORE, ids=name_of)
+def test_core_opens_and_prints_nothing(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in BANNED_CALLS_IN_CORE, f"{name_of(path)} line {node.lineno} calls {node.func.id}"
+
+
+def test_only_the_controller_and_the_commands_import_more_than_one_room() -> None:
+    for path in MODULES:
+        room = room_of(path)
+        if room in MEETING_ROOMS or not room:
+            continue
+        rooms = {name.split(".")[1] for name in imports_of(path) if name.startswith("pydbt.")} - {room, "core"}
+        assert not rooms, f"{name_of(path)} imports from {sorted(rooms)}: only {sorted(MEETING_ROOMS)} may"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_is_short_enough_to_read_and_says_what_it_is_for(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= MAX_LINES, f"{name_of(path)} has more than {MAX_LINES} lines: split it by concept"
+    assert ast.get_docstring(ast.parse(text)), f"{name_of(path)} has no module docstring"
+
+
+def test_the_architecture_document_names_every_file() -> None:
+    document = PROJECT / "ARCHITECTURE.md"
+    if not document.exists():
+        pytest.skip("ARCHITECTURE.md is not written yet")
+    text = document.read_text()
+    missing = [name_of(path) for path in MODULES if path.name != "__init__.py" and path.name not in text]
+    missing += [name_of(path) for path in sorted((PROJECT / "bpf").iterdir()) if path.name not in text]
+    assert not missing, f"ARCHITECTURE.md says nothing of {missing}"
