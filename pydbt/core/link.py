@@ -1,0 +1,76 @@
+"""The connection as the primary's brain sees it: alive, owed an answer, dead, or due for another attempt."""
+
+from __future__ import annotations
+
+from math import inf
+
+PING_INTERVAL_S = 3.0
+FIRST_BACKOFF_S = 0.25
+LONGEST_BACKOFF_S = 5.0
+# A connection that lived this long counts as good: the next loss starts with the shortest backoff again.
+GOOD_AFTER_S = 10.0
+
+
+class Link:
+    """Deadlines of one connection. Times are seconds of a monotonic clock."""
+
+    def __init__(self, acknowledge_timeout_s: float, now: float) -> None:
+        self.acknowledge_timeout_s = acknowledge_timeout_s
+        self.up = False
+        self.connecting = False
+        self.queued_bytes = 0
+        self.reason = "not connected yet"
+        self._heard_at = self._progress_at = self._asked_at = self._up_at = now
+        self._backoff_s = FIRST_BACKOFF_S
+        self._retry_at = now
+        self._token = 0
+        self._was_waiting = False
+
+    def connected(self, now: float) -> None:
+        self.up, self.connecting, self.queued_bytes, self.reason = True, False, 0, ""
+        self._heard_at = self._progress_at = self._asked_at = self._up_at = now
+        self._was_waiting = False
+
+    def lost(self, reason: str, now: float) -> None:
+        if self.up and now - self._up_at > GOOD_AFTER_S:
+            self._backoff_s = FIRST_BACKOFF_S
+        if self.up or self.connecting:
+            self._retry_at = now + self._backoff_s
+            self._backoff_s = min(self._backoff_s * 2, LONGEST_BACKOFF_S)
+        self.up, self.connecting, self.queued_bytes, self.reason = False, False, 0, reason
+
+    def heard(self, now: float) -> None:
+        self._heard_at = now
+
+    def progress(self, now: float) -> None:
+        self._progress_at = now
+
+    def dead(self, now: float, waiting: bool) -> str:
+        """Why the connection must be taken for dead; empty while it may live. ``waiting``: an answer is owed."""
+        if waiting and not self._was_waiting:
+            self._progress_at = now
+        self._was_waiting = waiting
+        if now - self._heard_at > self.acknowledge_timeout_s:
+            return f"nothing was heard from the secondary for {self.acknowledge_timeout_s:g} s"
+        if waiting and now - self._progress_at > self.acknowledge_timeout_s:
+            return f"the secondary acknowledged nothing for {self.acknowledge_timeout_s:g} s"
+        return ""
+
+    def ping_due(self, now: float) -> bool:
+        return now - self._asked_at >= PING_INTERVAL_S
+
+    def next_token(self, now: float) -> int:
+        self._asked_at = now
+        self._token += 1
+        return self._token
+
+    def may_connect(self, now: float) -> bool:
+        return not self.up and not self.connecting and now >= self._retry_at
+
+    def retry_now(self, now: float) -> None:
+        self._retry_at, self._backoff_s = now, FIRST_BACKOFF_S
+
+    def deadline(self) -> float:
+        if self.up:
+            return min(self._asked_at + PING_INTERVAL_S, self._heard_at + self.acknowledge_timeout_s)
+        return inf if self.connecting else self._retry_at

@@ -1,0 +1,508 @@
+"""The primary's decisions. Feed it events, carry out the effects it returns, ask for its next deadline.
+
+Invariant, at every instant and also if the process dies in it:
+*blocks that differ* ⊆ kernel bitmaps ∪ ``tracker.pending`` ∪ ``tracker.dirty`` ∪ in transit ∪ unsettled,
+and everything of it that lives in this process alone is covered by the kernel bitmaps or a persisted map.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pydbt.core.capture_record import RecordFlag, RecordKind
+from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.frames import Ack, Ping, Pong, Want
+from pydbt.core.in_flight import InFlight, InFlightReport
+from pydbt.core.link import Link
+from pydbt.core.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, STREAMING_PHASES, SYNCING_MODES, Mode, Phase
+from pydbt.core.primary_config import PrimaryConfig
+from pydbt.core.primary_events import (
+    AnswerWait,
+    Captured,
+    CloseConnection,
+    Connect,
+    Connected,
+    Disconnected,
+    DiskQuiet,
+    Effect,
+    Effects,
+    Event,
+    Outbound,
+    PauseAsked,
+    PayloadArmed,
+    Persist,
+    Persisted,
+    QuietTaken,
+    Received,
+    ReleasePayload,
+    RememberReplica,
+    ResumeAsked,
+    ScanUsed,
+    SendFrame,
+    SendSettled,
+    SendStream,
+    SetPayload,
+    SweepRead,
+    Tainted,
+    TakeQuiet,
+    Tick,
+    UsedBlocks,
+    WaitAsked,
+    ZeroQuiet,
+)
+from pydbt.core.resync import Resync
+from pydbt.core.settler import Settler
+from pydbt.core.statistics import Statistics
+from pydbt.core.stream import Segment, StreamQueue, updates_of
+from pydbt.core.sweep import blocks_of, blocks_of_sectors
+from pydbt.core.tracker import Tracker
+
+# Handed to the sender at most this much at once; the rest waits in the ring, where "log full" is decided.
+OUTBOUND_LIMIT_BYTES = 8 << 20
+# In normal mode the bitmaps flip this often, so that the quiet one covers only what is unacknowledged.
+RETIRE_INTERVAL_S = 2.0
+# In unsynchronized mode the maps are merged and written this often (Fig. 6: back to step 620).
+MERGE_INTERVAL_S = 5.0
+PERSIST_RETRY_S = 5.0
+# Writes submitted before capture could see them are trusted to be complete after this long (block layer
+# requests time out after 30 s) even if the device was never seen idle; one that does complete later is
+# noticed, because its completion matches no submission, and resynchronizes the volume.
+UNSEEN_WRITES_S = 35.0
+TRUST_AFTER_S = 0.05
+# More unsettled blocks than this are not worth reading one by one: a sweep does it.
+MAX_UNSETTLED_BLOCKS = 65536
+# As ACK numbers them (docs/format.md).
+REPLICA_STATES = ("inconsistent", "outdated", "consistent", "up-to-date")
+
+
+class Primary:
+    """One volume, one secondary. See ``primary_events`` for what goes in and out."""
+
+    def __init__(self, config: PrimaryConfig, now: float) -> None:
+        self.config = config
+        self.geometry = config.geometry
+        self.tracker = Tracker(config.geometry, config.log_slots)
+        self.in_flight = InFlight(config.geometry)
+        self.queue = StreamQueue()
+        self.link = Link(config.acknowledge_timeout_s, now)
+        self.statistics = Statistics(now)
+        self.settler = Settler(self)
+        self.resync = Resync(self)
+        self.mode = Mode.UNSYNCHRONIZED
+        self.phase = Phase.IDLE
+        self.initial = config.initial
+        self.scanned = not config.scan_used
+        self.known_replica = config.replica
+        self.replica_state = "inconsistent" if config.initial else "outdated"
+        self.sequence = 0
+        self.acknowledged = 0
+        self.position = 0
+        self.lost = 0
+        self.taints: list[str] = []
+        self.quiet_held = config.quiet_held
+        self.quiet_due = False  # an effect that answers QuietTaken or Persisted is under way
+        self.retire_at: int | None = None
+        self.payload_on = False
+        self.uncertain_since = now
+        self.persist_error = ""
+        self._retry_persist_at = 0.0
+        self._next_retire = self._next_merge = now
+        self._waits: dict[int, tuple[int, int | None]] = {}
+        self._number = self._batch = 0
+        self._too_unsettled = False
+        self._fx = Effects()
+
+    # --- the interface ------------------------------------------------------------------------------------
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one event in; return what is to be done, in order."""
+        self._fx = Effects()
+        match event:
+            case Captured():
+                self._captured(event, now)
+            case Received():
+                self._received(event, now)
+            case Outbound(queued_bytes=queued, sent_bytes=sent):
+                self.link.queued_bytes, self.statistics.sent_bytes = queued, sent
+            case SweepRead():
+                self.position_reached(event.position)
+                if not self.settler.read(event, now):
+                    self.resync.read(event, now)
+            case QuietTaken():
+                self._quiet_taken(event, now)
+            case Persisted():
+                self._persisted(event, now)
+            case PayloadArmed():
+                self.resync.armed(now)
+            case Connected():
+                self._connected(event, now)
+            case Disconnected(reason=reason):
+                self.lose_connection(reason, now)
+            case DiskQuiet():
+                self._disk_quiet(now)
+            case UsedBlocks():
+                self._used_blocks(event)
+            case WaitAsked(token=token, position=position):
+                self._waits[token] = (position, None)
+            case PauseAsked(reason=reason):
+                self._pause(now, reason)
+            case ResumeAsked():
+                if self.mode is Mode.PAUSED:
+                    self.set_mode(Mode.UNSYNCHRONIZED, now, "resumed")
+                    self.link.retry_now(now)
+            case Tainted(reason=reason):
+                if reason not in self.taints:
+                    self.taints.append(reason)
+                    self._fx.log("error", f"tainted: {reason}; the replica is not called up to date any more")
+            case Tick():
+                pass
+        self._advance(now)
+        return self._fx.items
+
+    def deadline(self) -> float:
+        """When ``handle(Tick(), now)`` is due at the latest."""
+        return min(self._next_retire, self._next_merge, self.link.deadline(), self.resync.deadline(), self.settler.deadline())
+
+    @property
+    def effects(self) -> Effects:
+        """Where the parts of this brain put their effects."""
+        return self._fx
+
+    # --- capture ------------------------------------------------------------------------------------------
+    def _captured(self, event: Captured, now: float) -> None:
+        """Fig. 4, 410-418, for a batch of write requests; or, unsynchronized, only their numbers."""
+        records = event.records
+        self.position = event.position
+        newly_lost = event.lost - self.lost
+        self.lost = event.lost
+        report = self.in_flight.apply(records)
+        writes = records[(records["kind"] == RecordKind.SUBMIT) & (records["sectors"] > 0)]
+        first_sequence = self.sequence + 1
+        last_sequences = self.sequence + np.cumsum(updates_of(writes)) if len(writes) else np.empty(0, np.int64)
+        if len(writes):
+            self.sequence = int(last_sequences[-1])
+            self.statistics.captured(writes)
+        if newly_lost:
+            self.in_flight.reset()
+            self.uncertain_since = now
+        if not self.logging:
+            self._release(writes)
+            return
+        firsts, counts = blocks_of_sectors(writes["sector"], writes["sectors"], self.geometry)
+        self._settling_marks(report, firsts, counts, now)
+        if newly_lost:
+            self.log_full(f"{newly_lost} records found no room in the ring", writes, now)
+        elif len(writes) and bool((writes["flags"] & RecordFlag.NO_PAYLOAD).any()):
+            self.log_full("a write's data found no room in the ring", writes, now)
+        elif report.unmatched.total() and self.in_flight.certain:
+            self.log_full("a write completed that capture had not seen submitted", writes, now)
+        elif self._too_unsettled:
+            self._too_unsettled = False
+            self.log_full("more blocks have an uncertain content than are worth reading singly", writes, now)
+        elif len(writes):
+            taken = self.tracker.insert_batch(last_sequences.astype(np.uint64), firsts, counts)
+            if taken < len(writes):
+                self.log_full("the transaction log has no free space", writes, now)
+            else:
+                self.queue.append(Segment(writes, last_sequences, first_sequence, now))
+
+    @property
+    def logging(self) -> bool:
+        """Whether captured writes enter the log with their payload."""
+        return self.mode is Mode.NORMAL or self.phase in LOGGING_PHASES
+
+    def _settling_marks(self, report: InFlightReport, firsts: np.ndarray, counts: np.ndarray, now: float) -> None:
+        if self.settler.reading and len(firsts):
+            self.settler.touch(blocks_of(firsts, counts))
+        for extents, why in ((report.overlapped, "overlapped"), (report.failed, "failed"), (report.unstable, "unstable")):
+            if count := extents.total():
+                self.statistics.unsettled(why, count)
+                if count + len(self.settler) > MAX_UNSETTLED_BLOCKS:
+                    self._too_unsettled = True
+                else:
+                    self.settler.add(extents.blocks(), self.sequence, now)
+
+    def _release(self, writes: np.ndarray) -> None:
+        with_data = writes[writes["data"] != 0]
+        if len(with_data):
+            self._fx.add(ReleasePayload(with_data))
+
+    def _disk_quiet(self, now: float) -> None:
+        if not self.in_flight.certain and now - self.uncertain_since > TRUST_AFTER_S:
+            self.in_flight.trust()
+
+    def position_reached(self, position: int) -> bool:
+        """Whether everything before a ring position has been taken in."""
+        return self.position >= position
+
+    # --- leaving and losing -------------------------------------------------------------------------------
+    def log_full(self, reason: str, writes: np.ndarray, now: float) -> None:
+        """¶80: log full. The queue is merged into the pending map, then discarded; the writers never notice."""
+        self.statistics.log_full += 1
+        self._fx.log("info", f"log full ({reason}); out-of-sync blocks are tracked in the map and copied from the disk")
+        self._halt(now, f"log full: {reason}")
+        self._release(writes)
+
+    def lose_connection(self, reason: str, now: float) -> None:
+        """The network or the secondary failed (Fig. 4, 452)."""
+        was_up = self.link.up
+        self.link.lost(reason, now)
+        if self.mode in SYNCING_MODES or self.mode is Mode.NORMAL:
+            self._halt(now, reason)
+        elif was_up:
+            self._fx.log("info", f"connection closed: {reason}")
+
+    def _halt(self, now: float, reason: str) -> None:
+        """Fig. 6, 610: halt replication and discard the queue, after its blocks entered the pending map."""
+        self._release(self.queue.clear())
+        self.tracker.halt()
+        self.settler.abandon(self.tracker.pending)
+        self.resync.abandon()
+        self.retire_at = None
+        if self.payload_on:
+            self._fx.add(SetPayload(False))
+            self.payload_on = False
+        self.set_phase(Phase.IDLE)
+        if self.replica_state != "inconsistent":
+            self.replica_state = "outdated"
+        self.set_mode(Mode.UNSYNCHRONIZED, now, reason)
+        self._next_merge = now
+
+    def _pause(self, now: float, reason: str) -> None:
+        if self.mode is Mode.PAUSED:
+            return
+        if self.mode is not Mode.UNSYNCHRONIZED:
+            self._halt(now, reason)
+        if self.link.up or self.link.connecting:
+            self._fx.add(CloseConnection(reason, farewell=True))
+            self.link.lost(reason, now)
+        self.set_mode(Mode.PAUSED, now, f"{reason}; writes are still tracked")
+
+    def set_mode(self, mode: Mode, now: float, reason: str) -> None:
+        if mode is self.mode:
+            return
+        assert mode in MODE_MOVES[self.mode], f"{self.mode} -> {mode}"
+        self._fx.log("info", f"{self.mode} -> {mode}: {reason}")
+        self.mode = mode
+        self.statistics.mode_changed(mode is Mode.NORMAL, now)
+
+    def set_phase(self, phase: Phase) -> None:
+        if phase is self.phase:
+            return
+        assert phase in PHASE_MOVES[self.phase] or phase is Phase.IDLE, f"{self.phase} -> {phase}"
+        self._fx.log("debug", f"phase {self.phase} -> {phase}")
+        self.phase = phase
+
+    def next_number(self) -> int:
+        """The number of the next BLOCKS or DIGESTS frame; one count for both, in the order they are queued."""
+        self._number += 1
+        return self._number
+
+    def next_batch(self) -> int:
+        """Names a batch of blocks to be read; never used twice, so that a late answer meets nothing."""
+        self._batch += 1
+        return self._batch
+
+    # --- the connection -----------------------------------------------------------------------------------
+    def _connected(self, event: Connected, now: float) -> None:
+        self.link.connected(now)
+        doubt = self._doubt(event)
+        if doubt:
+            self._fx.log("warning", f"{doubt}; every block in use is compared or copied")
+            self.initial = True
+            self.scanned = False
+        self.replica_state = "inconsistent" if self.initial or event.state == "inconsistent" else "outdated"
+        self.resync.fresh_target = event.fresh
+        self.known_replica = event.replica
+        self._fx.add(RememberReplica(event.replica, self.config.epoch, self.acknowledged, not self.initial))
+
+    def _doubt(self, event: Connected) -> str:
+        """Why the secondary can't be the one the maps were kept for; empty when it can."""
+        if self.initial or not self.known_replica:
+            return ""
+        if event.replica != self.known_replica:
+            return "this secondary is another replica than the one this volume was replicated to"
+        if event.fresh and not self.config.assumed_in_sync:
+            return "the secondary starts anew"
+        if event.epoch == self.config.replica_epoch and event.sequence < self.config.replica_sequence:
+            return "the secondary went back behind what it had acknowledged"
+        return ""
+
+    def _received(self, event: Received, now: float) -> None:
+        self.link.heard(now)
+        match event.frame:
+            case Ack() as ack:
+                self._acknowledged(ack, now)
+            case Want() as want:
+                self.link.progress(now)
+                if not self.settler.want(want, now):
+                    self.resync.want(want, now)
+            case Pong():
+                pass
+            case frame:
+                self._fx.log("debug", f"ignored {type(frame).__name__}")
+
+    def _acknowledged(self, ack: Ack, now: float) -> None:
+        """Fig. 4, 430-444: cumulative and durable."""
+        self.link.progress(now)
+        self.resync.replica_said(REPLICA_STATES[ack.replica_state])
+        if self.phase in STREAMING_PHASES or self.mode is Mode.NORMAL:
+            sequence = min(ack.sequence, self.queue.sent_through)
+            if sequence > self.acknowledged:
+                self.acknowledged = sequence
+                self.tracker.acknowledge(sequence)
+                self.queue.acknowledge(sequence)
+        self.resync.acknowledged(ack, now)
+
+    # --- maps ---------------------------------------------------------------------------------------------
+    def unsynchronized_map(self) -> DirtyMap:
+        """What must be on disk for a crash to lose nothing that the kernel bitmaps do not hold."""
+        combined = self.tracker.pending.copy()
+        for batch in self.resync.in_transit():
+            combined.set_extents(batch.first_blocks, batch.block_counts)
+        blocks = self.settler.blocks()
+        if len(blocks):
+            combined.set_blocks(blocks)
+        return combined
+
+    def request_quiet(self) -> None:
+        """Ask for the quiet bitmap: the one held from before first, else after a flip."""
+        self.quiet_due = True
+        self._fx.add(TakeQuiet(flip=not self.quiet_held))
+
+    def _quiet_taken(self, event: QuietTaken, now: float) -> None:
+        self.quiet_held = True
+        if event.flipped:
+            self.resync.note_flip()
+        if self.mode is Mode.NORMAL:
+            self.quiet_due = False
+            self.retire_at = self.sequence
+            return
+        self.tracker.pending.merge_words(event.words)
+        self._fx.add(Persist(zero_quiet=True))
+
+    def _persisted(self, event: Persisted, now: float) -> None:
+        self.quiet_due = False
+        if event.error:
+            if event.error != self.persist_error:
+                self._fx.log("error", f"the maps could not be written: {event.error}")
+            self.persist_error = event.error
+            self._retry_persist_at = now + PERSIST_RETRY_S
+            return
+        self.persist_error = ""
+        if event.zeroed:
+            self.quiet_held = False
+            if self.mode in SYNCING_MODES:
+                self.resync.map_persisted(now)
+
+    def may_retry_persist(self, now: float) -> bool:
+        return now >= self._retry_persist_at
+
+    def _used_blocks(self, event: UsedBlocks) -> None:
+        self.tracker.pending.set_extents(event.first_blocks, event.block_counts)
+        self.scanned = True
+        self._fx.log("info", event.explanation)
+        self.quiet_due = True
+        self._fx.add(Persist(zero_quiet=False))
+
+    # --- going on -----------------------------------------------------------------------------------------
+    def _advance(self, now: float) -> None:
+        """Everything that can be done without another event."""
+        if not self.in_flight.certain and now - self.uncertain_since > UNSEEN_WRITES_S:
+            self._fx.log("info", "writes older than the capture are taken to be complete")
+            self.in_flight.trust()
+        self.statistics.observe(now, self.out_of_sync_bytes())
+        self._check_link(now)
+        match self.mode:
+            case Mode.UNSYNCHRONIZED | Mode.PAUSED:
+                self._advance_unsynchronized(now)
+            case Mode.NORMAL:
+                self._advance_normal(now)
+            case _:
+                self.resync.advance(now)
+        self._answer_waits()
+
+    def _check_link(self, now: float) -> None:
+        if self.link.up:
+            waiting = self.queue.awaiting or self.resync.awaiting or self.settler.awaiting
+            dead = self.link.dead(now, waiting)
+            if dead:
+                self._fx.add(CloseConnection(dead))
+                self.lose_connection(dead, now)
+            elif self.link.ping_due(now):
+                self._fx.add(SendFrame(Ping(token=self.link.next_token(now))))
+        elif self.mode is Mode.UNSYNCHRONIZED and self.link.may_connect(now):
+            self.link.connecting = True
+            self._fx.add(Connect())
+
+    def _advance_unsynchronized(self, now: float) -> None:
+        if self.quiet_due or now < self._retry_persist_at:
+            return
+        if self.mode is Mode.UNSYNCHRONIZED and self.link.up:
+            if not self.scanned:
+                self.quiet_due = True  # answered by UsedBlocks, then Persisted
+                self._fx.add(ScanUsed())
+            else:
+                self.resync.begin(now)
+        elif now >= self._next_merge:
+            self._next_merge = now + MERGE_INTERVAL_S
+            self.request_quiet()
+
+    def _advance_normal(self, now: float) -> None:
+        self.send_stream()
+        self.settler.advance(now, hurry=bool(self._waits))
+        if self.quiet_held and self.retire_at is not None and self.acknowledged >= self.retire_at and not self.quiet_due:
+            self.retire_at = None
+            if len(self.settler):
+                self.quiet_due = True
+                self._fx.add(Persist(zero_quiet=True))
+            else:
+                self._fx.add(ZeroQuiet())
+                self.quiet_held = False
+        if now >= self._next_retire and not self.quiet_held and not self.quiet_due and now >= self._retry_persist_at:
+            self._next_retire = now + RETIRE_INTERVAL_S
+            if self.statistics.written_since_retire():
+                self.request_quiet()
+
+    def send_stream(self) -> None:
+        """Hand queued updates to the sender, in order, as far as it has room (Fig. 4, 424)."""
+        budget = OUTBOUND_LIMIT_BYTES - self.link.queued_bytes
+        while budget > 0 and (item := self.queue.take()) is not None:
+            budget -= item.length_bytes
+            if item.batch is not None:
+                self._fx.add(SendSettled(item.batch, item.first_sequence, item.first_blocks, item.block_counts))
+                continue
+            self._fx.add(SendStream(item.records, item.last_sequences, item.first_sequence))
+            self.link.queued_bytes += item.length_bytes
+            self.statistics.sent(item.records)
+
+    def enter_normal(self, now: float, resync: int) -> None:
+        """Fig. 6, 684: return to normal operation mode."""
+        self.initial = False
+        self.replica_state = "up-to-date"
+        self.set_phase(Phase.IDLE)
+        self.set_mode(Mode.NORMAL, now, f"in sync at sequence {self.acknowledged}")
+        self._next_retire = now + RETIRE_INTERVAL_S
+        self.statistics.resyncs += 1
+        self._fx.add(RememberReplica(self.known_replica, self.config.epoch, self.acknowledged, True))
+        self.quiet_due = True
+        self._fx.add(Persist(zero_quiet=self.quiet_held))
+
+    def _answer_waits(self) -> None:
+        for token, (position, target) in list(self._waits.items()):
+            if target is None and self.position >= position:
+                target = self.sequence
+                self._waits[token] = (position, target)
+            if target is None or self.mode is not Mode.NORMAL or self.acknowledged < target:
+                continue
+            oldest = self.settler.oldest_sequence()
+            if (oldest is None or oldest > target) and not self.taints:
+                del self._waits[token]
+                self._fx.add(AnswerWait(token))
+
+    def out_of_sync_blocks(self) -> int:
+        """Blocks known here to differ or not yet known to be equal (the kernel's active bitmap comes on top)."""
+        transit = sum(int(batch.block_counts.sum()) for batch in self.resync.in_transit())
+        return self.tracker.out_of_sync_blocks() + transit + len(self.settler)
+
+    def out_of_sync_bytes(self) -> int:
+        return min(self.out_of_sync_blocks() * self.geometry.block_bytes, self.geometry.size_bytes)

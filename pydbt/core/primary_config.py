@@ -1,0 +1,33 @@
+"""What the primary's brain must be told once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydbt.core.units import MIB, Geometry
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryConfig:
+    """Settings and what the last run left behind.
+
+    ``epoch`` identifies the sequence numbers of this run; ``replica*`` is what is known of the secondary
+    from before; ``initial`` says that it was never brought in sync; ``scan_used`` that the blocks in use
+    are still to be marked; ``quiet_held`` that the kernel's quiet bitmap may hold bits (programs reopened).
+    """
+
+    geometry: Geometry
+    epoch: int
+    log_slots: int = 1 << 18
+    data_room_bytes: int = 64 * MIB
+    rate_limit_bytes: int | None = None
+    digests: bool = True
+    acknowledge_timeout_s: float = 15.0
+    initial: bool = True
+    scan_used: bool = True
+    scan_whole: bool = False
+    assumed_in_sync: bool = False
+    replica: str = ""
+    replica_epoch: int = 0
+    replica_sequence: int = 0
+    quiet_held: bool = False

@@ -1,0 +1,267 @@
+"""Resynchronization (Fig. 6, 682; ¶92-95): sweeps, then one exact landing on the primary's history.
+
+Exactness: the stream is kept from S0 on; the map is flipped after S0, so it names every write submitted
+before S0; each of those has completed before the last sweep reads; the last read is over by S1. Sweep,
+then the stream from S0 to S1, leaves the replica exactly the primary at S1, with no freeze.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pydbt.core.frames import Ack, Begin, BeginFlag, Commit, Want
+from pydbt.core.modes import STREAMING_PHASES, SYNCING_MODES, Mode, Phase
+from pydbt.core.primary_events import DropBatch, ReadBlocks, SendBlocks, SendDigests, SendFrame, SetPayload, SweepRead
+from pydbt.core.sweep import Batch, Sweep
+
+if TYPE_CHECKING:
+    from pydbt.core.primary import Primary
+
+READ_RETRY_S = 5.0
+
+
+class Resync:
+    """The resynchronization under way, if any; part of the primary's brain."""
+
+    def __init__(self, primary: Primary) -> None:
+        self._primary = primary
+        self._sweep: Sweep | None = None
+        self._identifier = 0
+        self._flipped = False
+        self._settled_map = False
+        self._begun = False
+        self._target: int | None = None
+        self._base = 0
+        self._retry_reads_at = 0.0
+        self._pause_until = 0.0
+        self._planned_bytes = 0
+        self._committed_at: int | None = None
+        self.fresh_target = False
+        self.read_position = 0
+
+    # --- begin and end ------------------------------------------------------------------------------------
+    def begin(self, now: float) -> None:
+        """The secondary is available (decision 680): get the newest map, then sweep."""
+        primary = self._primary
+        mode = Mode.INITIAL_SYNC if primary.initial else Mode.RESYNCHRONIZING
+        self._identifier += 1
+        self._sweep, self._begun, self._target, self._committed_at = None, False, None, None
+        primary.set_mode(mode, now, "the secondary is available")
+        primary.set_phase(Phase.SWEEPING)
+        self._ask_for_map()
+
+    def abandon(self) -> None:
+        """Everything in transit is pending again; nothing more is read for this resynchronization."""
+        if self._sweep is not None:
+            for batch in self._sweep.abandon():
+                self._primary.effects.add(DropBatch(batch))
+        self._sweep = None
+
+    def in_transit(self) -> list[Batch]:
+        return self._sweep.in_transit() if self._sweep is not None else []
+
+    @property
+    def awaiting(self) -> bool:
+        """Whether the secondary owes an answer."""
+        return self._primary.phase is Phase.COMMITTING or any(batch.read for batch in self.in_transit())
+
+    def deadline(self) -> float:
+        allowed = self._sweep.next_allowed() if self._sweep is not None else None
+        return allowed if allowed is not None else inf
+
+    # --- maps ---------------------------------------------------------------------------------------------
+    def _ask_for_map(self) -> None:
+        self._flipped = False
+        self._settled_map = False
+        self._primary.request_quiet()
+
+    def note_flip(self) -> None:
+        self._flipped = True
+
+    def map_persisted(self, now: float) -> None:
+        """The quiet bitmap is merged, on disk and zeroed; if it was one held from before, the flip comes now."""
+        if not self._flipped:
+            self._primary.request_quiet()
+            return
+        self._settled_map = True
+        if self._primary.phase is not Phase.SWEEPING:
+            return
+        if not self._begun:
+            self._announce(now)
+        self._pass_or_landing(now)
+
+    def _announce(self, now: float) -> None:
+        primary = self._primary
+        self._begun = True
+        self._sweep = Sweep(
+            primary.geometry,
+            primary.tracker.pending,
+            primary.next_batch,
+            rate_limit_bytes=primary.config.rate_limit_bytes,
+            now=now,
+        )
+        self._planned_bytes = self._sweep.remainder_bytes()
+        primary.effects.log("info", f"{self._planned_bytes} bytes to bring in sync")
+        primary.effects.add(
+            SendFrame(
+                Begin(
+                    resync=self._identifier,
+                    epoch=primary.config.epoch,
+                    total_bytes=self._planned_bytes,
+                    flags=BeginFlag.INITIAL if primary.initial else 0,
+                )
+            )
+        )
+
+    # --- sweeping -----------------------------------------------------------------------------------------
+    def advance(self, now: float) -> None:
+        """Do what the phase allows; called after every event."""
+        primary = self._primary
+        if not self._settled_map and not primary.quiet_due and primary.may_retry_persist(now):
+            primary.request_quiet()
+        match primary.phase:
+            case Phase.SWEEPING if self._settled_map:
+                self._feed(now)
+                if self._sweep is not None and self._sweep.pass_over and now >= self._retry_reads_at:
+                    if self._sweep.note_pass():
+                        primary.effects.log("warning", self._stuck_message(now))
+                    self._ask_for_map()
+            case Phase.SETTLING if self._settled_map and primary.in_flight.certain and primary.in_flight.wait_done:
+                primary.set_phase(Phase.LAST_SWEEP)
+                self._sweep.begin_pass()
+                self._feed(now)
+            case Phase.LAST_SWEEP:
+                self._feed(now)
+                self._after_last_read(now)
+            case Phase.DRAINING | Phase.COMMITTING:
+                primary.send_stream()
+                self._commit_when_sent()
+            case _:
+                pass
+
+    def _feed(self, now: float) -> None:
+        """Have as many batches read as the window and the rate limit allow."""
+        if self._sweep is None or now < self._retry_reads_at:
+            return
+        while (taken := self._sweep.next_batch(now)) is not None:
+            identifier, batch = taken
+            self._primary.effects.add(ReadBlocks(identifier, batch.first_blocks, batch.block_counts))
+
+    def read(self, event: SweepRead, now: float) -> None:
+        """A batch was read: offer its digests, or send it."""
+        if self._sweep is None or event.batch not in self._sweep.batches:
+            return
+        self.read_position = max(self.read_position, event.position)
+        if event.error:
+            self._primary.effects.log("error", f"{event.error}; the blocks stay out of sync and are read again")
+            self._sweep.put_back(event.batch)
+            self._retry_reads_at = now + READ_RETRY_S
+            return
+        self._sweep.batches[event.batch].read = True
+        if self._primary.config.digests and not (self._primary.initial and self.fresh_target):
+            number = self._sweep.batches[event.batch].digests = self._primary.next_number()
+            self._primary.effects.add(SendDigests(event.batch, number))
+        else:
+            self._send(event.batch, None)
+
+    def _send(self, identifier: int, wanted) -> None:
+        number = self._sweep.batches[identifier].number = self._primary.next_number()
+        self._primary.effects.add(SendBlocks(identifier, number, wanted))
+
+    def want(self, want: Want, now: float) -> None:
+        """The secondary compared a batch: send what differs; what is equal is in sync."""
+        identifier = self._sweep.answered(want.batch) if self._sweep is not None else None
+        if identifier is None:
+            return
+        wanted_bytes = int(want.extents["sectors"].sum(dtype=np.int64)) * self._primary.geometry.block_bytes
+        self._primary.statistics.compared(self._sweep.batches[identifier].length_bytes, wanted_bytes)
+        if wanted_bytes:
+            self._send(identifier, want.extents)
+        else:
+            self._sweep.finish(identifier)
+            self._primary.effects.add(DropBatch(identifier))
+
+    def acknowledged(self, ack: Ack, now: float) -> None:
+        if self._sweep is not None:
+            self._sweep.acknowledge(ack.batch)
+        if self._primary.phase is Phase.COMMITTING and ack.resync_committed == self._identifier:
+            self._primary.acknowledged = max(self._primary.acknowledged, self._committed_at)
+            self._sweep = None
+            self._primary.enter_normal(now, self._identifier)
+
+    def replica_said(self, state: str) -> None:
+        """The secondary's own word on its image counts when it is worse than ours."""
+        if self._primary.mode in SYNCING_MODES:
+            self._primary.replica_state = "inconsistent" if state == "inconsistent" else "outdated"
+        elif state == "inconsistent":
+            self._primary.replica_state = "inconsistent"
+
+    # --- the landing --------------------------------------------------------------------------------------
+    def _pass_or_landing(self, now: float) -> None:
+        primary = self._primary
+        rate = primary.statistics.write_rate_bytes(now)
+        if self._sweep.may_end(now, rate, primary.config.data_room_bytes):
+            primary.set_phase(Phase.ARMING)
+            primary.payload_on = True
+            primary.effects.add(SetPayload(True))
+        else:
+            self._sweep.begin_pass()
+            self._feed(now)
+
+    def armed(self, now: float) -> None:
+        """S0: every later write carries its payload and enters the log."""
+        primary = self._primary
+        if primary.phase is not Phase.ARMING:
+            return
+        primary.set_phase(Phase.SETTLING)
+        primary.queue.sent_through = primary.sequence
+        self._base = primary.sequence
+        primary.acknowledged = primary.sequence
+        primary.in_flight.begin_wait()
+        self._ask_for_map()
+
+    def _after_last_read(self, now: float) -> None:
+        """S1: every block is on the secondary, and what was submitted by the last read is in the queue."""
+        primary = self._primary
+        if not self._sweep.pass_over or not primary.position_reached(self.read_position):
+            return
+        if primary.tracker.pending.any():  # a read failed: its blocks came back
+            if now >= self._retry_reads_at:
+                self._sweep.begin_pass()
+            return
+        self._target = primary.sequence
+        primary.set_phase(Phase.DRAINING)
+        primary.send_stream()
+        self._commit_when_sent()
+
+    def _commit_when_sent(self) -> None:
+        primary = self._primary
+        if primary.phase is not Phase.DRAINING or primary.queue.sent_through < self._target:
+            return
+        self._committed_at = max(primary.queue.sent_through, self._base)
+        primary.set_phase(Phase.COMMITTING)
+        primary.effects.add(SendFrame(Commit(resync=self._identifier, sequence=self._committed_at)))
+
+    # --- words --------------------------------------------------------------------------------------------
+    def _stuck_message(self, now: float) -> str:
+        written = self._primary.statistics.write_rate_bytes(now) / 1e6
+        copied = self._sweep.rate_bytes(now) / 1e6
+        return (
+            f"the resynchronization does not come to an end: {written:.1f} MB/s are written and {copied:.1f} MB/s copied;"
+            " it goes on until the writes slow down (a faster link or a higher --rate-limit would help)"
+        )
+
+    def progress(self, now: float) -> tuple[int, int, float | None]:
+        """(done bytes, total bytes, seconds to go or None) of this resynchronization; the total may grow."""
+        if self._sweep is None or self._primary.mode not in SYNCING_MODES:
+            return 0, 0, None
+        left = self._sweep.remainder_bytes() + self._sweep.window_bytes
+        done = self._sweep.done_bytes
+        eta = left / max(self._sweep.rate_bytes(now), 1.0)
+        return done, done + left, eta
+
+
+assert Phase.LAST_SWEEP not in STREAMING_PHASES

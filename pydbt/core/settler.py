@@ -1,0 +1,139 @@
+"""Settling in normal mode: unsettled blocks are read while nothing touches them, compared, and sent if they differ."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pydbt.core.capture_record import empty_records
+from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.frames import Want
+from pydbt.core.primary_events import DropBatch, ReadBlocks, SendDigests, SweepRead
+from pydbt.core.stream import Segment
+from pydbt.core.sweep import blocks_of, runs_of
+from pydbt.core.units import MIB, SECTOR_BYTES
+from pydbt.core.unsettled import MAX_BATCH_BLOCKS, Unsettled
+
+if TYPE_CHECKING:
+    from pydbt.core.primary import Primary
+
+# What is settled goes out as one update: it must fit into one frame.
+MAX_BATCH_BYTES = 4 * MIB
+
+
+class Settler:
+    """Part of the primary's brain; see ``unsettled`` for why blocks get here."""
+
+    def __init__(self, primary: Primary) -> None:
+        self._primary = primary
+        self._set = Unsettled(max(1, min(MAX_BATCH_BLOCKS, MAX_BATCH_BYTES // primary.geometry.block_bytes)))
+        self._numbers: dict[int, int] = {}  # number of a DIGESTS frame -> batch
+        self._behind: dict[int, int] = {}  # batch -> sequence that must have been sent before it is compared
+
+    def __len__(self) -> int:
+        return len(self._set)
+
+    @property
+    def reading(self) -> bool:
+        return bool(self._set.readings())
+
+    @property
+    def awaiting(self) -> bool:
+        return any(reading.compared for _, reading in self._set.readings())
+
+    def add(self, blocks: np.ndarray, sequence: int, now: float) -> None:
+        self._set.add(blocks, sequence, now)
+
+    def touch(self, blocks: np.ndarray) -> None:
+        self._set.touch(blocks)
+
+    def blocks(self) -> np.ndarray:
+        return self._set.blocks()
+
+    def oldest_sequence(self) -> int | None:
+        return self._set.oldest_sequence()
+
+    def deadline(self) -> float:
+        due = self._set.next_due()
+        return inf if due is None or self.reading else due
+
+    def abandon(self, pending: DirtyMap) -> None:
+        """Replication halts: unsettled blocks are simply pending from here on."""
+        blocks, batches = self._set.clear()
+        self._behind.clear()
+        self._numbers.clear()
+        if len(blocks):
+            pending.set_blocks(blocks)
+        for batch in batches:
+            self._primary.effects.add(DropBatch(batch))
+
+    def advance(self, now: float, hurry: bool) -> None:
+        """Compare what was read, then read what is due. One reading at a time keeps the cost low."""
+        primary = self._primary
+        for batch, reading in self._set.readings():
+            if reading.position is None or reading.compared or not primary.position_reached(reading.position):
+                continue
+            # Every write submitted by the end of the read must be on its way before the secondary compares:
+            # else it could call an older content equal that a queued write is about to replace.
+            behind = self._behind.setdefault(batch, primary.sequence)
+            if primary.queue.all_sent or primary.queue.sent_through >= behind:
+                reading.compared = True
+                number = primary.next_number()
+                self._numbers[number] = batch
+                primary.effects.add(SendDigests(batch, number))
+        if not self.reading and len(self._set):
+            blocks = self._set.take_due(now, primary.in_flight.blocks_in_flight, hurry)
+            if len(blocks):
+                firsts, counts = runs_of(blocks)
+                batch = primary.next_batch()
+                self._set.begin(batch, blocks)
+                primary.effects.add(ReadBlocks(batch, firsts, counts))
+
+    def read(self, event: SweepRead, now: float) -> bool:
+        """A read is over; False when the batch is not one of these."""
+        reading = self._set.reading(event.batch)
+        if reading is None:
+            return False
+        reading.position = event.position
+        if event.error:
+            self._primary.effects.log("error", f"{event.error}; the blocks stay out of sync and are read again")
+            self._set.touch(reading.blocks)
+            self._finish(event.batch, np.empty(0, np.int64), now)
+        return True
+
+    def want(self, want: Want, now: float) -> bool:
+        """The secondary compared; send what differs, at the present end of the stream."""
+        batch = self._numbers.pop(want.batch, None)
+        if batch is None:
+            return False
+        firsts = want.extents["sector"].astype(np.int64)
+        self._finish(batch, blocks_of(firsts, want.extents["sectors"].astype(np.int64)), now)
+        return True
+
+    def _finish(self, batch: int, wanted: np.ndarray, now: float) -> None:
+        primary = self._primary
+        self._behind.pop(batch, None)
+        settled, _ = self._set.finish(batch, now)
+        differing = np.intersect1d(settled, wanted)
+        if not len(differing):
+            primary.effects.add(DropBatch(batch))
+            return
+        firsts, counts = runs_of(differing)
+        primary.statistics.settled(len(differing))
+        primary.sequence += 1
+        sequences = np.full(len(firsts), primary.sequence, dtype=np.uint64)
+        if primary.tracker.insert_batch(sequences, firsts, counts) < len(firsts):
+            primary.tracker.pending.set_blocks(differing)
+            primary.effects.add(DropBatch(batch))
+            primary.log_full("the transaction log has no free space", empty_records(), now)
+            return
+        primary.queue.append(
+            Segment(empty_records(), np.array([primary.sequence]), primary.sequence, now, batch=batch,
+                    first_blocks=firsts, block_counts=counts,
+                    settled_bytes=int(counts.sum()) * primary.geometry.block_bytes)
+        )
+
+
+assert MAX_BATCH_BYTES % SECTOR_BYTES == 0

@@ -1,0 +1,54 @@
+"""ADDR:PORT as people write it, and which addresses never leave this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from pydbt.core.errors import PeerError, UsageError
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT`` or ``[V6ADDRESS]:PORT``. Raises UsageError."""
+    host, colon, port_text = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise UsageError(f"{text!r} is ambiguous: write an IPv6 address in brackets, as in [::1]:7790")
+    if not colon or not host or not port_text.isascii() or not port_text.isdigit() or int(port_text) > 65535:
+        raise UsageError(f"{text!r} is no address: expected HOST:PORT, as in 192.0.2.7:7790")
+    return host, int(port_text)
+
+
+def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[socket.AddressFamily, tuple]]:
+    """Every address a name stands for, in the system's order. Raises PeerError."""
+    flags = socket.AI_PASSIVE if passive else 0
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PeerError(f"the address of {host} cannot be found: {reason}") from None
+    return [(entry[0], entry[4]) for entry in found]
+
+
+def is_loopback(host: str) -> bool:
+    """Does everything ``host`` stands for stay on this machine? Names are resolved; unknown ones do not."""
+    try:
+        addresses = [address[0] for _, address in resolve(host, 0)]
+    except PeerError:
+        return False
+    return bool(addresses) and all(_loopback(address) for address in addresses)
+
+
+def _loopback(text: str) -> bool:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def check_plain_tcp(host: str, insecure: bool) -> None:
+    """Plain TCP past this machine needs a word from the operator. Raises UsageError."""
+    if not insecure and not is_loopback(host):
+        raise UsageError(
+            f"{host} is not loopback and the connection is not encrypted: add --insecure if the network is trusted"
+        )

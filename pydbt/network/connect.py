@@ -1,0 +1,35 @@
+"""Reach a peer."""
+
+from __future__ import annotations
+
+import socket
+
+from pydbt.core.errors import PeerError
+from pydbt.network.address import resolve
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+
+
+def connect(host: str, port: int, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS) -> socket.socket:
+    """A connected socket to the first of the host's addresses that answers. Raises PeerError."""
+    reason = "no address"
+    for family, address in resolve(host, port):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout_seconds)
+            sock.connect(address)
+            _check_not_self(sock)
+        except TimeoutError:
+            reason = f"no answer within {timeout_seconds:g} seconds"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        else:
+            return sock
+        sock.close()
+    raise PeerError(f"{host}:{port} cannot be reached: {reason}")
+
+
+def _check_not_self(sock: socket.socket) -> None:
+    """A connection to an ephemeral port of this machine can meet itself (simultaneous open)."""
+    if sock.getsockname() == sock.getpeername():
+        raise ConnectionRefusedError("Connection refused")

@@ -1,0 +1,192 @@
+"""One TCP connection that carries frames both ways.
+
+Sending and receiving share nothing: one thread may send while another receives. Only one thread at a time may
+receive; senders are serialized by a lock.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from pydbt.core.errors import PeerError, TimedOut
+from pydbt.core.extents import Buffer
+from pydbt.core.frames import Frame
+from pydbt.core.wire import BULK_KINDS, HEADER_BYTES, check_number, decode_body, decode_header, encode
+
+IOV_MAX = 1024
+"""Buffers one sendmsg takes (UIO_MAXIOV of the kernel)."""
+
+SILENCE_SECONDS = 15.0
+"""A peer that sends nothing for this long, or takes nothing, is gone. Peers ping three times as often."""
+
+KEEPALIVE_IDLE_SECONDS = 5
+KEEPALIVE_INTERVAL_SECONDS = 3
+KEEPALIVE_PROBES = 3
+
+Allocate = Callable[[int], memoryview]
+
+
+class FramedConnection:
+    """Frames over a connected socket.
+
+    ``allocate`` gives the memory for bodies of bulk frames (default: a new bytearray each).
+    Every failure of the peer or the network is a PeerError (WireError for bytes that are no frame), after which
+    the connection is of no more use.
+    """
+
+    def __init__(
+        self, sock: socket.socket, *, allocate: Allocate | None = None, silence_seconds: float = SILENCE_SECONDS
+    ) -> None:
+        self._socket = sock
+        self._allocate: Allocate = allocate or (lambda size: memoryview(bytearray(size)))
+        self._send_lock = threading.Lock()
+        self._send_number = 0
+        self._receive_number = 0
+        self._header = bytearray(HEADER_BYTES)
+        self.silence_seconds = silence_seconds
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self.sent_frames = 0
+        self.received_frames = 0
+        self.last_received = time.monotonic()
+        self.closed = False
+        sock.settimeout(silence_seconds)
+        _tune(sock)
+
+    @property
+    def peer(self) -> str:
+        """ADDR:PORT of the other side, for messages."""
+        try:
+            host, port = self._socket.getpeername()[:2]
+        except OSError:
+            return "a peer that is gone"
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def set_allocate(self, allocate: Allocate) -> None:
+        """Change where bulk bodies go, between two receptions."""
+        self._allocate = allocate
+
+    def send_frames(self, frames: Iterable[Frame], *, compress_level: int | None = None) -> int:
+        """Send frames back to back; returns the bytes put on the wire. Raises PeerError."""
+        with self._send_lock:
+            buffers: list[Buffer] = []
+            for frame in frames:
+                buffers += encode(frame, self._send_number, compress_level=compress_level)
+                self._send_number += 1
+                self.sent_frames += 1
+            return self._send(buffers)
+
+    def recv_frame(self, timeout_seconds: float | None = None) -> Frame | None:
+        """The next frame; None when the peer has closed between two frames.
+
+        Waits ``silence_seconds`` for each piece; with ``timeout_seconds`` the first byte may take that long
+        instead, and TimedOut leaves the connection usable. Raises PeerError, WireError or TimedOut.
+        """
+        if not self._receive_header(timeout_seconds):
+            return None
+        header = decode_header(self._header)
+        check_number(header, self._receive_number)
+        self._receive_number += 1
+        if header.kind in BULK_KINDS:
+            body = self._allocate(header.body_length)
+        else:
+            body = memoryview(bytearray(header.body_length))
+        self._receive_into(body, 0)
+        self.received_frames += 1
+        return decode_body(header, body)
+
+    def finish(self) -> None:
+        """Send nothing more; what was sent still arrives, and the peer sees the end. Receiving goes on."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # gone already: nothing of ours can arrive
+
+    def close(self) -> None:
+        """Close both directions at once and wake whoever is blocked on this connection. Idempotent."""
+        self.closed = True
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # not connected any more: nobody to wake
+        self._socket.close()
+
+    def _send(self, buffers: list[Buffer]) -> int:
+        total = 0
+        views = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
+        index = 0
+        try:
+            while index < len(views):
+                sent = self._send_some(views[index : index + IOV_MAX])
+                total += sent
+                self.sent_bytes += sent
+                while index < len(views) and sent >= len(views[index]):
+                    sent -= len(views[index])
+                    index += 1
+                if sent:
+                    views[index] = views[index][sent:]
+        except TimeoutError:
+            raise PeerError(f"{self.peer} took nothing and said nothing for {self.silence_seconds:g} seconds") from None
+        except OSError as error:
+            raise PeerError(f"the connection broke while sending: {error.strerror or error}") from None
+        return total
+
+    def _send_some(self, views: list[memoryview]) -> int:
+        """A peer that takes nothing but is heard of is busy, not gone."""
+        while True:
+            try:
+                return self._socket.sendmsg(views)
+            except TimeoutError:
+                if time.monotonic() - self.last_received >= self.silence_seconds:
+                    raise
+
+    def _receive_header(self, timeout_seconds: float | None) -> bool:
+        view = memoryview(self._header)
+        if timeout_seconds is None:
+            return self._receive_into(view, 0, at_start=True)
+        try:
+            self._socket.settimeout(timeout_seconds)
+            first = self._socket.recv_into(view[:1])
+        except TimeoutError:
+            raise TimedOut(f"{self.peer} sent nothing for {timeout_seconds:g} seconds") from None
+        except OSError as error:
+            raise PeerError(f"the connection broke: {error.strerror or error}") from None
+        finally:
+            if not self.closed:
+                self._socket.settimeout(self.silence_seconds)
+        if not first:
+            return False
+        self.received_bytes += 1
+        return self._receive_into(view, 1)
+
+    def _receive_into(self, view: memoryview, have: int, *, at_start: bool = False) -> bool:
+        """Fill ``view`` from ``have`` on. False: closed before the first byte, where that is legal."""
+        try:
+            while have < len(view):
+                count = self._socket.recv_into(view[have:])
+                if not count:
+                    if at_start and have == 0:
+                        return False
+                    raise PeerError(f"{self.peer} closed the connection in the middle of a frame")
+                have += count
+                self.received_bytes += count
+                self.last_received = time.monotonic()
+        except TimeoutError:
+            raise PeerError(f"{self.peer} was silent for {self.silence_seconds:g} seconds") from None
+        except OSError as error:
+            raise PeerError(f"the connection broke: {error.strerror or error}") from None
+        return True
+
+
+def _tune(sock: socket.socket) -> None:
+    """No delay for small frames; the kernel's keepalive finds peers that vanished without a word."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return  # a socket pair of a test
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)

@@ -1,0 +1,29 @@
+"""Be reached by peers."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from pydbt.core.errors import BusyError, UsageError
+from pydbt.network.address import resolve
+
+BACKLOG = 16
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises BusyError or UsageError."""
+    family, address = resolve(host, port, passive=True)[0]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise BusyError(
+                f"port {port} of {host} is in use by another program: stop it or listen on another"
+            ) from None
+        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return sock

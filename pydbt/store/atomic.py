@@ -1,0 +1,51 @@
+"""Replacing a file so that a crash at any instant leaves the old content or the new one, whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from pydbt.core.errors import StateError
+
+
+def replace_file(path: str | os.PathLike[str], data: bytes | bytearray | memoryview, *, durable: bool = True) -> None:
+    """Put ``data`` in place of a file's content, with mode 0600. StateError names the file when it cannot be written.
+
+    ``durable`` waits until both the content and its name are on disk; without it only readers of this boot
+    are promised a whole file.
+    """
+    path = Path(path)
+    # Not the process id: two threads may replace the same file at once.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        _write(temporary, data, durable)
+        os.replace(temporary, path)
+        if durable:
+            sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StateError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, data: bytes | bytearray | memoryview, durable: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        rest = memoryview(data).cast("B")
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,308 @@
+"""The secondary's journal as files: segments of equal size, preallocated, and used again instead of deleted.
+
+A segment's name is the position of its first byte (16 hexadecimal digits). Positions only grow; which file holds
+one is a division. One thread appends, another may read and a third free at the same time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydbt.core.errors import StateError
+from pydbt.core.extents import Buffer
+from pydbt.core.journal import (
+    MAX_RECORD_BYTES,
+    RECORD_HEADER_BYTES,
+    SEGMENT_BYTES,
+    Entry,
+    RecordHeader,
+    RecordKind,
+    decode_record_header,
+    encode_pad,
+    encode_record,
+    entry_bytes,
+    record_is_whole,
+)
+from pydbt.core.units import MIB
+from pydbt.store.atomic import sync_folder
+
+IOV_MAX = 1024
+SUFFIX = ".journal"
+SPARE_SEGMENTS = 4
+"""Freed segments kept for the next use: overwriting a file that is there costs half of what a new one does."""
+RESERVE_BYTES = 64 * MIB
+"""Room the journal leaves to the state file and to others on the same file system."""
+
+
+class JournalFull(StateError):
+    """The journal has reached its limit, or the disk has no room."""
+
+
+class JournalFiles:
+    """An open journal. ``recover`` first, then ``start``, then ``append`` and ``read``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        limit_bytes: int | None = None,
+        reserve_bytes: int = RESERVE_BYTES,
+    ) -> None:
+        assert segment_bytes % 4096 == 0
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._limit_bytes = limit_bytes
+        self._reserve_bytes = reserve_bytes
+        self._lock = threading.Lock()
+        self._used: set[int] = set()
+        self._spare: set[int] = set()
+        self._readers: dict[int, int] = {}
+        self._writers: dict[int, int] = {}
+        self._tail = 0
+        self._incarnation = 0
+        self._unsynced: set[int] = set()
+        self._list()
+
+    # --- opening ------------------------------------------------------------------------------------------
+    def recover(
+        self, checkpoint: int, incarnation: int, trusted: int | None = None
+    ) -> Iterator[tuple[RecordHeader, memoryview]]:
+        """Every whole record from ``checkpoint`` on, in order, PADs included; the first that is not ends it.
+
+        Records of an incarnation above ``incarnation`` cannot be. Nothing from ``trusted`` on is looked at.
+        """
+        position, lowest = checkpoint, 0
+        while trusted is None or position < trusted:
+            found = self._record_at(position, (lowest, incarnation))
+            if found is None:
+                return
+            header, body = found
+            yield header, body
+            position, lowest = header.end, header.incarnation
+
+    def start(self, checkpoint: int, tail: int, incarnation: int) -> None:
+        """Append at ``tail`` from now on. Segments outside of checkpoint and tail become spare."""
+        with self._lock:
+            first, last = checkpoint // self._segment_bytes, -(-tail // self._segment_bytes)
+            self._spare |= {index for index in self._used if not first <= index < last}
+            self._used -= self._spare
+        self.resume(tail, incarnation)
+        self._trim_spares()
+
+    def resume(self, tail: int, incarnation: int) -> None:
+        """Go on at ``tail``, behind the last durable record, as a new incarnation."""
+        self._tail, self._incarnation = tail, incarnation
+        self._close_writers()
+        self._unsynced.clear()
+
+    # --- appending ----------------------------------------------------------------------------------------
+    @property
+    def tail(self) -> int:
+        return self._tail
+
+    def append(self, entries: Sequence[Entry], *, unlimited: bool = False) -> list[int]:
+        """Write entries, not yet durably; returns where each one's record ends.
+
+        ``unlimited``: as far as the disk goes. Fewer ends than entries: the journal is full, and the next call with the rest raises JournalFull.
+        Raises StateError when the disk fails, after which only ``resume`` helps.
+        """
+        ends: list[int] = []
+        buffers: list[Buffer] = []
+        start = self._tail
+        try:
+            for entry in entries:
+                size = entry_bytes(entry)
+                assert size <= self._segment_bytes, "a record fits a segment"
+                room = self._segment_bytes - self._tail % self._segment_bytes
+                if size > room:
+                    self._flush(start, [*buffers, encode_pad(self._tail, room, self._incarnation)])
+                    self._tail += room
+                    start, buffers, room = self._tail, [], self._segment_bytes
+                if room == self._segment_bytes:
+                    self._flush(start, buffers)
+                    start, buffers = self._tail, []
+                    self._open_segment(self._tail // self._segment_bytes, unlimited)
+                buffers += encode_record(entry, self._tail, self._incarnation)
+                self._tail += size
+                ends.append(self._tail)
+            self._flush(start, buffers)
+        except JournalFull:
+            if not ends:
+                raise
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise JournalFull(f"{self._folder}: {error.strerror}") from None
+            raise StateError(f"the journal in {self._folder} cannot be written: {error.strerror}") from None
+        return ends
+
+    def sync(self) -> None:
+        """Everything appended is durable when this returns. Raises StateError."""
+        try:
+            for index in sorted(self._unsynced):
+                os.fdatasync(self._writers[index])
+        except OSError as error:
+            raise StateError(f"the journal in {self._folder} cannot be synced: {error.strerror}") from None
+        self._unsynced.clear()
+        self._close_writers(keep=max(self._writers, default=None))
+
+    def _flush(self, position: int, buffers: list[Buffer]) -> None:
+        if not buffers:
+            return
+        descriptor = self._writer_of(position // self._segment_bytes)
+        offset = position % self._segment_bytes
+        views = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
+        index = 0
+        while index < len(views):
+            count = os.pwritev(descriptor, views[index : index + IOV_MAX], offset)
+            offset += count
+            while index < len(views) and count >= len(views[index]):
+                count -= len(views[index])
+                index += 1
+            if count:
+                views[index] = views[index][count:]
+        self._unsynced.add(position // self._segment_bytes)
+
+    def _writer_of(self, index: int) -> int:
+        if index not in self._writers:
+            self._writers[index] = os.open(self._path(index), os.O_WRONLY | os.O_CLOEXEC)
+        return self._writers[index]
+
+    def _close_writers(self, keep: int | None = None) -> None:
+        for index in [index for index in self._writers if index != keep]:
+            os.close(self._writers.pop(index))
+
+    # --- segments -----------------------------------------------------------------------------------------
+    def _open_segment(self, index: int, unlimited: bool) -> None:
+        """Have a file of full size for a segment: one that is there, a spare one, or a new one."""
+        with self._lock:
+            path = self._path(index)
+            if index not in self._used:
+                self._check_room(unlimited)
+                if index not in self._spare and self._spare:
+                    oldest = min(self._spare)
+                    os.rename(self._path(oldest), path)
+                    self._spare.discard(oldest)
+                    self._drop_reader(oldest)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                if os.fstat(descriptor).st_size < self._segment_bytes:
+                    os.posix_fallocate(descriptor, 0, self._segment_bytes)
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            sync_folder(self._folder)
+            self._spare.discard(index)
+            self._used.add(index)
+
+    def _check_room(self, unlimited: bool) -> None:
+        limited = self._limit_bytes is not None and not unlimited
+        if limited and (len(self._used) + 1) * self._segment_bytes > self._limit_bytes:
+            raise JournalFull(f"the journal in {self._folder} has reached its limit of {self._limit_bytes} bytes")
+        if not self._spare and self._disk_free() < self._segment_bytes + self._reserve_bytes:
+            raise JournalFull(f"the disk of {self._folder} is full")
+
+    def _disk_free(self) -> int:
+        status = os.statvfs(self._folder)
+        return status.f_bavail * status.f_frsize
+
+    def room_bytes(self) -> int:
+        """What a stage may still take before the disk is full."""
+        with self._lock:
+            left = self._segment_bytes - self._tail % self._segment_bytes if self._tail % self._segment_bytes else 0
+            free = max(self._disk_free() - self._reserve_bytes, 0) // self._segment_bytes * self._segment_bytes
+            room = free + len(self._spare) * self._segment_bytes
+            # The end of a segment is lost to a record that does not fit.
+            usable = max(self._segment_bytes - MAX_RECORD_BYTES, self._segment_bytes // 2)
+            return max((room + left) * usable // self._segment_bytes, 0)
+
+    @property
+    def used_bytes(self) -> int:
+        return (len(self._used) + len(self._spare)) * self._segment_bytes
+
+    def free(self, position: int) -> None:
+        """Segments that lie wholly before ``position`` are not needed any more."""
+        with self._lock:
+            freed = {index for index in self._used if (index + 1) * self._segment_bytes <= position}
+            self._used -= freed
+            self._spare |= freed
+        self._trim_spares()
+
+    def _trim_spares(self) -> None:
+        with self._lock:
+            for index in sorted(self._spare)[: max(len(self._spare) - SPARE_SEGMENTS, 0)]:
+                self._spare.discard(index)
+                self._drop_reader(index)
+                self._path(index).unlink(missing_ok=True)
+
+    def give_back_spares(self) -> None:
+        """Delete what is kept for reuse: somebody needs the room."""
+        with self._lock:
+            for index in self._spare:
+                self._drop_reader(index)
+                self._path(index).unlink(missing_ok=True)
+            self._spare.clear()
+
+    def _list(self) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            position = int(path.name.removesuffix(SUFFIX), 16)
+            self._used.add(position // self._segment_bytes)
+
+    def _path(self, index: int) -> Path:
+        return self._folder / f"{index * self._segment_bytes:016x}{SUFFIX}"
+
+    # --- reading ------------------------------------------------------------------------------------------
+    def read_into(self, position: int, view: memoryview) -> int:
+        """Read from ``position`` to the end of ``view`` or of the segment; returns how many bytes."""
+        index, offset = divmod(position, self._segment_bytes)
+        want = min(len(view), self._segment_bytes - offset)
+        have = 0
+        try:
+            with self._lock:
+                descriptor = self._reader_of(index)
+            while have < want:
+                count = os.preadv(descriptor, [view[have:want]], offset + have)
+                if not count:
+                    break
+                have += count
+        except OSError as error:
+            raise StateError(f"the journal in {self._folder} cannot be read: {error.strerror}") from None
+        return have
+
+    def _record_at(self, position: int, incarnations: tuple[int, int]) -> tuple[RecordHeader, memoryview] | None:
+        if position // self._segment_bytes not in self._used:
+            return None
+        room = self._segment_bytes - position % self._segment_bytes
+        head = memoryview(bytearray(RECORD_HEADER_BYTES))
+        if self.read_into(position, head) < RECORD_HEADER_BYTES:
+            return None
+        header = decode_record_header(head, position, room, incarnations)
+        if header is None:
+            return None
+        length = 0 if header.kind is RecordKind.PAD else header.length
+        body = memoryview(bytearray(length))
+        if self.read_into(position + RECORD_HEADER_BYTES, body) < length or not record_is_whole(header, body):
+            return None
+        return header, body
+
+    def _reader_of(self, index: int) -> int:
+        if index not in self._readers:
+            while len(self._readers) >= 4:
+                self._drop_reader(next(iter(self._readers)))
+            self._readers[index] = os.open(self._path(index), os.O_RDONLY | os.O_CLOEXEC)
+        return self._readers[index]
+
+    def _drop_reader(self, index: int) -> None:
+        descriptor = self._readers.pop(index, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        self._close_writers()
+        for index in list(self._readers):
+            self._drop_reader(index)

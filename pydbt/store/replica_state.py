@@ -1,0 +1,43 @@
+"""The replica's record as a file: one line of JSON and one line with its checksum, replaced atomically."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import xxhash
+
+from pydbt.core.errors import StateError
+from pydbt.core.replica import ReplicaRecord
+from pydbt.store.atomic import replace_file
+
+FILE_NAME = "replica.json"
+_CHECKSUM = "xxh3_128 "
+
+
+def load_record(state_dir: Path) -> ReplicaRecord | None:
+    """The record kept in a state directory, None when there is none yet. Raises StateError, naming the file."""
+    path = state_dir / FILE_NAME
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StateError(f"{path} cannot be read: {error.strerror}") from None
+    body, _, rest = text.partition(b"\n")
+    if rest != _checksum_line(body):
+        raise StateError(f"{path} is damaged or no state file of this program: restore it or begin with a new directory")
+    try:
+        return ReplicaRecord.from_values(json.loads(body))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise StateError(f"{path} is of another version or program: {error}") from None
+
+
+def save_record(state_dir: Path, record: ReplicaRecord) -> None:
+    """Durable when it returns. Raises StateError."""
+    body = json.dumps(record.to_values(), sort_keys=True).encode()
+    replace_file(state_dir / FILE_NAME, body + b"\n" + _checksum_line(body))
+
+
+def _checksum_line(body: bytes) -> bytes:
+    return (_CHECKSUM + xxhash.xxh3_128(body).hexdigest() + "\n").encode()

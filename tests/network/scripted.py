@@ -1,0 +1,172 @@
+"""A real secondary in a process of its own, and a primary that says exactly what a test wants."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pydbt.core.extents import make_extents
+from pydbt.core.frames import Ack, Begin, Blocks, Commit, Frame, Hello, Ping, Pong, Refuse, Stream, Welcome
+from pydbt.network.connect import connect
+from pydbt.network.connection import FramedConnection
+
+VOLUME = "a1" * 16
+EPOCH = 0x1234_5678_9ABC_DEF0
+BLOCK = 4096
+
+_PROGRAM = """
+import logging, sys
+from pathlib import Path
+logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
+from pydbt.controller.options import SecondaryOptions
+from pydbt.controller.secondary_service import run_secondary
+from pydbt.core.errors import PydbtError
+try:
+    sys.exit(run_secondary(SecondaryOptions(**eval(sys.argv[1]))))
+except PydbtError as error:
+    print(f"controller: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+def poll(condition: Callable[[], object], description: str, seconds: float = 20.0) -> object:
+    """Wait for a condition; says which one never came true."""
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"never came true within {seconds} s: {description}")
+        time.sleep(0.005)
+    return result
+
+
+class SecondaryProcess:
+    """``controller secondary`` on a target and state directory below a folder."""
+
+    def __init__(self, folder: Path, size: int = 64 << 20, **options: object) -> None:
+        self.target = Path(options.pop("target", folder / "target.img"))
+        self.state = Path(options.pop("state_dir", folder / "state"))
+        self.log = folder / "secondary.log"
+        self._options = {
+            "target": self.target,
+            "state_dir": self.state,
+            "listen_host": "127.0.0.1",
+            "listen_port": 0,
+            "create_bytes": size,
+            **options,
+        }
+        self.process: subprocess.Popen | None = None
+        self.port = 0
+
+    def start(self, **changes: object) -> SecondaryProcess:
+        argument = repr({**self._options, **changes}).replace("PosixPath", "Path")
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([sys.executable, "-c", _PROGRAM, argument], stderr=log, stdout=log)
+        self.port = int(poll(self._listening, "the secondary listens"))
+        return self
+
+    def replay(self) -> str:
+        """Run ``--replay-only``; what it printed."""
+        argument = repr({**self._options, "replay_only": True}).replace("PosixPath", "Path")
+        command = [sys.executable, "-c", _PROGRAM, argument]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+    def words(self) -> str:
+        return self.log.read_text()
+
+    def __enter__(self) -> SecondaryProcess:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+    def _listening(self) -> str | None:
+        found = re.search(r"listening on \S+:(\d+) ", self.words())
+        if found is None and self.process.poll() is not None:
+            raise AssertionError(f"the secondary ended: {self.words()}")
+        return found and found.group(1)
+
+
+class ScriptedPrimary:
+    """One connection of a primary. Keeps the last ACK and whatever else was heard."""
+
+    def __init__(self, port: int, size: int, *, volume: str = VOLUME, epoch: int = EPOCH, block: int = BLOCK) -> None:
+        self.connection = FramedConnection(connect("127.0.0.1", port))
+        self.connection.send_frames([Hello(volume, size, block, epoch)])
+        self.ack = Ack(0)
+        self.heard: list[Frame] = []
+        self.answer = self.connection.recv_frame()
+        self.ended = False
+
+    @property
+    def welcome(self) -> Welcome:
+        assert isinstance(self.answer, Welcome), self.answer
+        return self.answer
+
+    def send(self, *frames: Frame) -> None:
+        self.connection.send_frames(frames)
+
+    def until(self, condition: Callable[[], bool], description: str) -> None:
+        """Receive until a condition holds."""
+        while not condition():
+            frame = self.connection.recv_frame()
+            assert frame is not None, f"closed while waiting until {description}; heard {self.heard}"
+            if isinstance(frame, Ack):
+                self.ack = frame
+            else:
+                self.heard.append(frame)
+
+    def hear(self, kind: type) -> Frame:
+        """The next frame of a kind."""
+        self.until(lambda: any(isinstance(frame, kind) for frame in self.heard), f"a {kind.__name__} arrives")
+        return next(frame for frame in self.heard if isinstance(frame, kind))
+
+    def synchronize(self, frames: list[Frame], sequence: int, resync: int = 1, planned: int = 1 << 20) -> None:
+        """A whole resync."""
+        self.send(Begin(resync, EPOCH, planned), *frames, Commit(resync, sequence))
+        self.until(lambda: self.ack.resync_committed == resync, "the resync is committed")
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def __enter__(self) -> ScriptedPrimary:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def blocks_frame(batch: int, content: dict[int, bytes]) -> Blocks:
+    """A BLOCKS frame of whole blocks by number."""
+    numbers = sorted(content)
+    table = make_extents([number * BLOCK // 512 for number in numbers], [BLOCK // 512] * len(numbers))
+    return Blocks(batch, table, tuple(content[number] for number in numbers))
+
+
+def stream_frame(first: int, writes: list[tuple[int, bytes]]) -> Stream:
+    """A STREAM frame of writes (block number, content), one sequence each."""
+    lengths = [len(data) // 512 for _, data in writes]
+    table = make_extents([n * BLOCK // 512 for n, _ in writes], lengths, 1, np.arange(len(writes)))
+    return Stream(first, first + len(writes) - 1, table, tuple(data for _, data in writes))
+
+
+

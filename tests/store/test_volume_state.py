@@ -1,0 +1,98 @@
+"""What the primary remembers comes back, belongs to its device, or is refused with what differs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from pydbt.core.errors import StateError, UsageError
+from pydbt.store.volume_state import (
+    SyncPhase,
+    VolumeState,
+    create_state,
+    decode_state,
+    encode_state,
+    load_state,
+    require_same_source,
+    save_state,
+)
+
+
+@dataclass(frozen=True)
+class Disk:
+    path: str = "/dev/vdz"
+    size_bytes: int = 1 << 30
+    names: dict[str, str] = field(default_factory=lambda: {"serial": "A1", "partition": "2"})
+
+    def identity(self) -> dict[str, str]:
+        return self.names
+
+
+@pytest.fixture
+def state() -> VolumeState:
+    return create_state(Disk(), 4096, "192.0.2.7:7790")
+
+
+def test_a_new_volume_has_a_name_of_its_own(state: VolumeState) -> None:
+    assert state.phase is SyncPhase.INITIAL and state.replica == ""
+    assert state.volume != create_state(Disk(), 4096, "").volume and len(state.volume) == 32
+
+
+def test_everything_written_down_comes_back(tmp_path: Path, state: VolumeState) -> None:
+    assert load_state(tmp_path) is None and load_state(tmp_path / "missing") is None
+    full = replace(
+        state,
+        phase=SyncPhase.REPLICATING,
+        replica="ab" * 16,
+        epoch=(1 << 64) - 1,
+        sequence=12,
+        clean={"boot_id": "x", "write_sectors": 5},
+        more={"later": [1, 2]},
+    )
+    save_state(tmp_path, full)
+    assert load_state(tmp_path) == full
+    assert os.listdir(tmp_path) == ["volume.json"]
+
+
+def test_every_truncated_and_every_changed_byte_is_noticed(tmp_path: Path, state: VolumeState) -> None:
+    path, whole = tmp_path / "volume.json", encode_state(state)
+    for end in range(len(whole) - 1):  # without its last line feed the file is still whole
+        path.write_bytes(whole[:end])
+        with pytest.raises(StateError, match=str(path)):
+            load_state(tmp_path)
+    for place in range(len(whole) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(StateError, match=str(path)):
+            load_state(tmp_path)
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"{}", b"\xff" * 100, b"[]\nxxh3_128 00\n", b"null"])
+def test_rubbish_is_refused(rubbish: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode_state(rubbish)
+
+
+def test_the_same_device_under_another_name_is_taken(state: VolumeState) -> None:
+    moved = require_same_source(state, Disk(path="/dev/vdy"), "/state", 4096)
+    assert moved.source_path == "/dev/vdy" and moved.volume == state.volume
+    assert require_same_source(state, Disk(names={"serial": "A1", "wwid": "new"}), "/state") == state
+
+
+@pytest.mark.parametrize(
+    ("disk", "block_bytes", "words"),
+    [
+        (Disk(size_bytes=2 << 30), None, f"{1 << 30} bytes.*{2 << 30}"),
+        (Disk(names={"serial": "B2"}), None, "serial A1.*B2"),
+        (Disk(names={"serial": "A1", "partition": "3"}), None, "partition 2.* 3"),
+        (Disk(), 512, "blocks of 4096 bytes, not 512"),
+    ],
+)
+def test_another_device_is_refused_with_what_differs(
+    state: VolumeState, disk: Disk, block_bytes: int | None, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        require_same_source(state, disk, "/state", block_bytes)
+    assert "/state" in str(caught.value) and "\n" not in str(caught.value)
