@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Capture: every write of one volume, at submission and at completion.
+ *
+ * Compiled by pydbt/kernel/loader.py, which defines, with -D:
+ *   VOLUME_*, BLOCK_SHIFT_SECTORS, *_WORDS	the one volume this build serves
+ *   ARG_*, OFF_*, SIZE_*, OP_*, BIT_*, PG_*	the running kernel, from its own BTF
+ *   HEADER_PAGES, DATA_PAGES, PYDBT_PAYLOAD, BIO_BASED
+ *
+ * The order inside a program is the promise:
+ *   1. the bits, with an atomic OR, before anything that can fail;
+ *   2. the place of the record in the ordered ring;
+ *   3. the payload;
+ *   4. the record is let go.
+ * So a bit is set whenever a record exists, a lost record is counted and its
+ * bit is still there, and the ring's order is the order of step 2.
+ *
+ * What can interrupt what. The kernel runs raw tracepoint programs with
+ * preemption disabled (the tracepoint itself does that, see kernel_fixes.h), so
+ * no second task can be inside the same program on the same CPU; an interrupt
+ * can, and then a *different* program finds its own scratch, while the same one
+ * is refused by the kernel and counted in recursion_misses, which the
+ * controller reads as loss.
+ */
+
+#include "record.h"
+#include "kernel_fixes.h"
+
+BPF_F_TABLE("array", u32, struct pydbt_config, pydbt_config, 1, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, u64, pydbt_bits, 2 * MAP_WORDS, BPF_F_MMAPABLE);
+BPF_RINGBUF_OUTPUT(pydbt_headers, HEADER_PAGES);
+#if DATA_PAGES
+BPF_RINGBUF_OUTPUT(pydbt_data, DATA_PAGES);
+#endif
+
+/* The state of a walk over pages: in a map, not in registers, where the
+ * verifier would follow every combination of values through every step. */
+struct walk {
+	u64 vector;	/* address of the next bio_vec */
+	u64 source;	/* address of the next byte, or of the next struct page */
+	u64 previous;	/* last slot */
+	u64 bio;
+	u32 left;	/* bytes (or pages) left of the vector in hand */
+	u32 done;	/* bytes of the first vector that belong to others */
+	u32 skip;	/* bytes before the start of the volume */
+	u32 remaining;	/* bytes not yet taken from vectors */
+	u32 pieces;
+	u32 failed;
+};
+
+struct cpu_state {
+	struct pydbt_counters counters;
+	u64 tick;	/* the jiffy in which `now` was read */
+	u64 now;
+	struct walk walk;
+};
+
+BPF_TABLE("percpu_array", u32, struct cpu_state, pydbt_state, PYDBT_PROGRAMS);
+
+/* A write, cut to the volume. */
+struct extent {
+	u64 sector;
+	u32 sectors;
+	u16 flags;
+};
+
+#define NO_UNROLL _Pragma("clang loop unroll(disable)")
+/* Keep what was proved about a number out of reach of the optimizer, which
+ * would prove it on a copy in another register. */
+#define PIN(number) asm volatile("" : "+r"(number))
+
+static __always_inline int read_kernel(void *to, u32 size, u64 from)
+{
+	return bpf_probe_read_kernel(to, size, (void *)from);
+}
+
+/* A field of a struct that was read whole to the (8-byte aligned) stack. Some
+ * fields are only 4-byte aligned (struct bvec_iter is packed). */
+#define FIELD32(copy, offset) (*(u32 *)((char *)(copy) + (offset)))
+#define FIELD64(copy, offset) (((offset) & 7) ? \
+	((u64)FIELD32(copy, offset) | (u64)FIELD32(copy, (offset) + 4) << 32) : \
+	*(u64 *)((char *)(copy) + (offset)))
+#define FIELD16(copy, offset) (*(u16 *)((char *)(copy) + (offset)))
+
+/* ---- the bitmap ---------------------------------------------------------- */
+
+static __always_inline void or_word(u32 index, u64 mask)
+{
+	u64 *word = pydbt_bits.lookup(&index);
+
+	/* Looking first spares the locked instruction: at completion the bit
+	 * is there already. Nobody clears bits of the map that is active. */
+	if (word && (*(volatile u64 *)word & mask) != mask)
+		__sync_fetch_and_or(word, mask);
+}
+
+/* Bits first..last of the part of the map that begins at word `base`; at most
+ * `PYDBT_GROUP_WORDS` words. */
+static __always_inline void or_range(u32 base, u64 first, u64 last)
+{
+	u32 word = first >> 6, last_word = last >> 6;
+	u64 head = ~0ULL << (first & 63), tail = ~0ULL >> (63 - (last & 63));
+
+	if (word == last_word) {
+		or_word(base + word, head & tail);
+		return;
+	}
+	or_word(base + word, head);
+	or_word(base + last_word, tail);
+	NO_UNROLL
+	for (int i = 0; i < PYDBT_GROUP_WORDS; i++) {
+		if (++word >= last_word)
+			break;
+		or_word(base + word, ~0ULL);
+	}
+}
+
+static __always_inline void mark(u32 active, const struct extent *extent)
+{
+	u32 base = active ? MAP_WORDS : 0;
+	u64 first = extent->sector >> BLOCK_SHIFT_SECTORS;
+	u64 last = (extent->sector + extent->sectors - 1) >> BLOCK_SHIFT_SECTORS;
+	u64 group, group_end, edge;
+
+	if (first >> 6 == last >> 6) {	/* nearly every write */
+		or_range(base, first, last);
+		return;
+	}
+	/* Whole groups take one bit each in the coarse part; the edges, each
+	 * smaller than a group, take their blocks' own bits. */
+	group = (first + PYDBT_GROUP_BLOCKS - 1) / PYDBT_GROUP_BLOCKS;
+	group_end = (last + 1) / PYDBT_GROUP_BLOCKS;
+	if (group < group_end) {
+		or_range(base + LEVEL1_WORDS, group, group_end - 1);
+		edge = group_end * PYDBT_GROUP_BLOCKS;
+		if (first < group * PYDBT_GROUP_BLOCKS)
+			or_range(base, first, group * PYDBT_GROUP_BLOCKS - 1);
+		if (edge <= last)
+			or_range(base, edge, last);
+		return;
+	}
+	edge = group * PYDBT_GROUP_BLOCKS;
+	if (first < edge && edge <= last) {
+		or_range(base, first, edge - 1);
+		first = edge;
+	}
+	or_range(base, first, last);
+}
+
+/* ---- is it ours, and what is it ------------------------------------------ */
+
+#define BDEV_COPY_WORDS ((SIZE_block_device_copy + 7) / 8)
+#define BDEV_AT(field) (OFF_block_device_##field - OFF_block_device_copy)
+
+static __always_inline bool our_disk(u64 disk)
+{
+	u32 numbers[2];
+
+#if OFF_gendisk_first_minor == OFF_gendisk_major + 4
+	if (read_kernel(numbers, sizeof(numbers), disk + OFF_gendisk_major))
+		return false;
+#else
+	if (read_kernel(&numbers[0], 4, disk + OFF_gendisk_major) ||
+	    read_kernel(&numbers[1], 4, disk + OFF_gendisk_first_minor))
+		return false;
+#endif
+	return numbers[0] == DISK_MAJOR && numbers[1] == DISK_MINOR;
+}
+
+/* The disk itself is known by its number, without a look at its gendisk, which
+ * is rarely in the cache; a partition's disk by its gendisk. */
+static __always_inline bool our_bio(u64 block_device)
+{
+	u64 copy[BDEV_COPY_WORDS];
+
+	if (read_kernel(copy, SIZE_block_device_copy, block_device + OFF_block_device_copy))
+		return false;
+	return FIELD32(copy, BDEV_AT(bd_dev)) == (DISK_MAJOR << 20 | DISK_MINOR) ||
+		our_disk(FIELD64(copy, BDEV_AT(bd_disk)));
+}
+
+/* A request names the block device it is accounted to, or none. */
+static __always_inline bool our_request(u64 part, u64 queue)
+{
+	u32 number;
+	u64 disk;
+
+	if (part && !read_kernel(&number, 4, part + OFF_block_device_bd_dev) &&
+	    number == (DISK_MAJOR << 20 | DISK_MINOR))
+		return true;
+	return !read_kernel(&disk, 8, queue + OFF_request_queue_disk) && our_disk(disk);
+}
+
+/* Cut to the volume; false when nothing is left. Sectors of a partition's bio
+ * are the disk's own by now: the block layer remaps before it traces. */
+static __always_inline bool clip(struct extent *extent, u64 sector, u32 bytes)
+{
+	u64 end = sector + (bytes >> 9);
+
+	extent->flags = 0;
+	if (sector < VOLUME_START) {
+		sector = VOLUME_START;
+		extent->flags = PYDBT_FLAG_CLIPPED;
+	}
+	if (end > VOLUME_END) {
+		end = VOLUME_END;
+		extent->flags = PYDBT_FLAG_CLIPPED;
+	}
+	if (sector >= end)
+		return false;
+	extent->sector = sector - VOLUME_START;
+	extent->sectors = end - sector;
+	return true;
+}
+
+static __always_inline bool is_no_data_op(u32 op)
+{
+	return op == OP_DISCARD || op == OP_SECURE_ERASE || op == OP_WRITE_ZEROES;
+}
+
+/* Zone commands that leave the data alone. */
+static __always_inline bool is_harmless_op(u32 op)
+{
+	return op == OP_ZONE_OPEN || op == OP_ZONE_CLOSE || op == OP_ZONE_FINISH;
+}
+
+static __always_inline u16 flags_of(u32 opf)
+{
+	u16 flags = 0;
+
+	if (opf & (1U << BIT_FUA))
+		flags |= PYDBT_FLAG_FUA;
+	if (opf & (1U << BIT_PREFLUSH))
+		flags |= PYDBT_FLAG_PREFLUSH;
+	if (opf & (1U << BIT_META))
+		flags |= PYDBT_FLAG_META;
+	if (is_no_data_op(opf & OP_MASK))
+		flags |= PYDBT_FLAG_NO_DATA_OP;
+	return flags;
+}
+
+/* ---- records ------------------------------------------------------------- */
+
+static __always_inline struct pydbt_record *reserve_record(struct pydbt_counters *counters)
+{
+	struct pydbt_record *record = pydbt_headers.ringbuf_reserve(sizeof(struct pydbt_record));
+
+	counters->ordinal++;
+	if (!record)
+		counters->lost++;
+	return record;
+}
+
+/* The clock, read once in a jiffy: it costs as much as everything else here, and
+ * a few milliseconds do not matter to a replica's lag. */
+static __always_inline u64 recent_time(struct cpu_state *state)
+{
+	u64 tick = bpf_jiffies64();
+
+	if (state->tick != tick) {
+		state->tick = tick;
+		state->now = bpf_ktime_get_ns();
+	}
+	return state->now;
+}
+
+static __always_inline void fill_record(struct pydbt_record *record, struct cpu_state *state,
+					const struct extent *extent, u32 kind, u32 op, u64 cookie)
+{
+	record->sector = extent->sector;
+	record->data = 0;
+	record->cookie = cookie;
+	record->time_ns = recent_time(state);
+	record->sectors = extent->sectors;
+	record->pieces = 0;
+	record->kind = kind;
+	record->op = op;
+	record->flags = extent->flags;
+	record->cpu = bpf_get_smp_processor_id();
+	record->ordinal = state->counters.ordinal;
+}
+
+/* Every program's first steps after it knows the operation: count, and mark. */
+static __always_inline void account(struct pydbt_counters *counters, const struct extent *extent, u32 op)
+{
+	counters->sectors += extent->sectors;
+	if (op == OP_DISCARD)
+		counters->discard_sectors += extent->sectors;
+	if (op != OP_WRITE && !is_no_data_op(op))
+		counters->unknown_ops++;
+}
+
+/* The parts of a bio that are needed, read at once. */
+#define BIO_COPY_WORDS ((SIZE_bio_copy + 7) / 8)
+#define BIO_AT(field) (OFF_bio_##field - OFF_bio_copy)
+
+#if PYDBT_PAYLOAD
+#include "payload.bpf.h"
+#include "probe.bpf.h"
+#endif
+
+/* ---- the programs -------------------------------------------------------- */
+
+int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 address = ctx->args[ARG_block_bio_queue_bio];
+	u64 bio[BIO_COPY_WORDS];
+	struct pydbt_record *record;
+	struct pydbt_config *config;
+	struct cpu_state *state;
+	struct extent extent;
+	u32 key = PYDBT_PROGRAM_SUBMIT, zero = 0, opf, op, bytes;
+	u64 sector;
+
+	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy))
+		return 0;
+	opf = FIELD32(bio, BIO_AT(bi_opf));
+	op = opf & OP_MASK;
+	if (!(op & 1) || !our_bio(FIELD64(bio, BIO_AT(bi_bdev))))
+		return 0;
+	state = pydbt_state.lookup(&key);
+	config = pydbt_config.lookup(&zero);
+	if (!state || !config)
+		return 0;
+
+	bytes = FIELD32(bio, BIO_AT(bi_size));
+	sector = FIELD64(bio, BIO_AT(bi_sector));
+	if (bytes) {
+		if (!clip(&extent, sector, bytes))
+			return 0;
+		account(&state->counters, &extent, op);
+		mark(config->active, &extent);
+	} else if (opf & ((1U << BIT_FUA) | (1U << BIT_PREFLUSH))) {
+		extent = (struct extent){};	/* an order mark */
+	} else {
+		if (!is_harmless_op(op))	/* zone reset: no range to know */
+			state->counters.unknown_ops++;
+		return 0;
+	}
+	if (!config->records)
+		return 0;
+	extent.flags |= flags_of(opf) | (BIO_BASED ? PYDBT_FLAG_BIO_BASED : 0);
+	record = reserve_record(&state->counters);
+	if (!record)
+		return 0;
+	fill_record(record, state, &extent, PYDBT_KIND_SUBMIT, op, address);
+#if PYDBT_PAYLOAD
+	if (config->payload && bytes && op == OP_WRITE)
+		copy_payload(state, config, record, &extent, bio, sector);
+#endif
+	pydbt_headers.ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+#define REQUEST_COPY_WORDS ((SIZE_request_copy + 7) / 8)
+#define REQUEST_AT(field) (OFF_request_##field - OFF_request_copy)
+
+int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 address = ctx->args[ARG_block_rq_complete_rq];
+	u32 bytes = ctx->args[ARG_block_rq_complete_nr_bytes];
+	u64 request[REQUEST_COPY_WORDS];
+	struct pydbt_record *record;
+	struct pydbt_config *config;
+	struct cpu_state *state;
+	struct extent extent;
+	u32 key = PYDBT_PROGRAM_REQUEST_COMPLETE, zero = 0, opf, op;
+
+	if (read_kernel(request, SIZE_request_copy, address + OFF_request_copy))
+		return 0;
+	opf = FIELD32(request, REQUEST_AT(cmd_flags));
+	op = opf & OP_MASK;
+	if (!(op & 1))
+		return 0;
+	if (!our_request(FIELD64(request, REQUEST_AT(part)), FIELD64(request, REQUEST_AT(q))))
+		return 0;
+	state = pydbt_state.lookup(&key);
+	config = pydbt_config.lookup(&zero);
+	if (!state || !config)
+		return 0;
+	if (op == OP_DRV_OUT || op == OP_SCSI_OUT) {
+		state->counters.passthrough++;
+		return 0;
+	}
+	/* A flush sequence ends with a second, empty completion of its data. */
+	if (!bytes || !clip(&extent, FIELD64(request, REQUEST_AT(__sector)), bytes))
+		return 0;
+	account(&state->counters, &extent, op);
+	mark(config->active, &extent);
+	if (!config->records)
+		return 0;
+	extent.flags |= flags_of(opf);
+	if ((u32)ctx->args[ARG_block_rq_complete_error])
+		extent.flags |= PYDBT_FLAG_ERROR;
+	record = reserve_record(&state->counters);
+	if (!record)
+		return 0;
+	fill_record(record, state, &extent, PYDBT_KIND_COMPLETE, op, 0);
+#if PYDBT_PAYLOAD
+	if (config->payload && op == OP_WRITE)
+		check_request(state, config, record, FIELD64(request, REQUEST_AT(bio)));
+#endif
+	pydbt_headers.ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* Bio-based devices; and, of a request-based one, the bios that failed before
+ * they became requests (of the others the kernel traces the request only). */
+int pydbt_bio_complete(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 address = ctx->args[ARG_block_bio_complete_bio];
+	u64 bio[BIO_COPY_WORDS];
+	struct pydbt_record *record;
+	struct pydbt_config *config;
+	struct cpu_state *state;
+	struct extent extent;
+	u32 key = PYDBT_PROGRAM_BIO_COMPLETE, zero = 0, opf, op, bytes;
+	u64 sector;
+	u8 status = 0;
+
+	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy))
+		return 0;
+	opf = FIELD32(bio, BIO_AT(bi_opf));
+	op = opf & OP_MASK;
+	if (!(op & 1) || !our_bio(FIELD64(bio, BIO_AT(bi_bdev))))
+		return 0;
+	state = pydbt_state.lookup(&key);
+	config = pydbt_config.lookup(&zero);
+	if (!state || !config)
+		return 0;
+	read_kernel(&status, 1, address + OFF_bio_bi_status);
+
+	bytes = FIELD32(bio, BIO_AT(bi_size));
+	sector = FIELD64(bio, BIO_AT(bi_sector));
+	if (bytes && clip(&extent, sector, bytes)) {
+		account(&state->counters, &extent, op);
+		mark(config->active, &extent);
+	} else if (BIO_BASED) {
+		/* The driver used the bio's iterator up. The cookie tells the
+		 * controller which range has completed. */
+		extent = (struct extent){};
+	} else {
+		return 0;
+	}
+	if (!config->records)
+		return 0;
+	extent.flags |= flags_of(opf) | (BIO_BASED ? PYDBT_FLAG_BIO_BASED : 0);
+	if (status)
+		extent.flags |= PYDBT_FLAG_ERROR;
+	record = reserve_record(&state->counters);
+	if (!record)
+		return 0;
+	fill_record(record, state, &extent, PYDBT_KIND_COMPLETE, op, BIO_BASED ? address : 0);
+#if PYDBT_PAYLOAD
+	if (config->payload && op == OP_WRITE)
+		check_bio(state, config, record, address, bio);
+#endif
+	pydbt_headers.ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+	return 0;
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Payload: copy the data of a write at submission, and tell at completion
+ * whether it can have changed in between. Part of capture.bpf.c, left out of
+ * address-only builds.
+ */
+
+/* Address in the direct map of a byte in (or, for large folios, behind) a page. */
+static __always_inline u64 address_of(const struct pydbt_config *config, u64 page, u64 offset)
+{
+	return config->page_offset_base +
+		(((page - config->vmemmap_base) / SIZE_page) << KERNEL_PAGE_SHIFT) + offset;
+}
+
+static __always_inline void start_walk(struct walk *walk, const u64 *bio, u32 index, u32 done, u32 bytes)
+{
+	walk->vector = FIELD64(bio, BIO_AT(bi_io_vec)) + (u64)index * SIZE_bio_vec;
+	walk->done = done;
+	walk->left = 0;
+	walk->remaining = bytes;
+}
+
+/* The next bio_vec of the walk, without what others have done of it. */
+static __always_inline bool next_vector(struct walk *walk, u64 *page, u32 *offset, u32 *length)
+{
+	u64 vector[2];
+
+	if (read_kernel(vector, SIZE_bio_vec, walk->vector))
+		return false;
+	walk->vector += SIZE_bio_vec;
+	*page = FIELD64(vector, OFF_bio_vec_bv_page);
+	*offset = FIELD32(vector, OFF_bio_vec_bv_offset) + walk->done;
+	*length = FIELD32(vector, OFF_bio_vec_bv_len) - walk->done;
+	walk->done = 0;
+	if (*length > walk->remaining)
+		*length = walk->remaining;
+	walk->remaining -= *length;
+	return *length != 0;
+}
+
+/* One piece into one slot. `room` is a constant, as the ring asks for. A slot is
+ * let go at once: it is found through its record, which is held back. */
+static __always_inline void copy_piece(struct walk *walk, u64 length, const u64 room)
+{
+	struct pydbt_slot *slot = pydbt_data.ringbuf_reserve(PYDBT_SLOT_PREFIX_BYTES + room);
+
+	if (!slot) {
+		walk->failed = 1;
+		return;
+	}
+	slot->previous = walk->previous;
+	slot->length = length;
+	slot->size = room;
+	PIN(length);
+	if (length > room)
+		length = room;
+	if (bpf_probe_read_kernel(slot + 1, length, (void *)walk->source))
+		walk->failed = 1;
+	walk->previous = (u64)slot;
+	walk->pieces++;
+	pydbt_data.ringbuf_submit(slot, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void copy_payload(struct cpu_state *state, const struct pydbt_config *config,
+					 struct pydbt_record *record, const struct extent *extent,
+					 const u64 *bio, u64 bio_sector)
+{
+	struct walk *walk = &state->walk;
+	u64 page;
+	u32 offset, length;
+
+	/* Only the volume's part of the request: skip what lies before it. */
+	walk->skip = (extent->sector + VOLUME_START - bio_sector) << 9;
+	start_walk(walk, bio, FIELD32(bio, BIO_AT(bi_idx)), FIELD32(bio, BIO_AT(bi_bvec_done)),
+		   (extent->sectors << 9) + walk->skip);
+	walk->previous = 0;
+	walk->pieces = 0;
+	walk->failed = 0;
+	NO_UNROLL
+	for (int step = 0; step < COPY_STEPS; step++) {
+		if (!walk->left) {
+			if (!walk->remaining)
+				break;
+			if (!next_vector(walk, &page, &offset, &length)) {
+				walk->failed = 1;
+				break;
+			}
+			if (walk->skip >= length) {
+				walk->skip -= length;
+				continue;
+			}
+			walk->source = address_of(config, page, offset + walk->skip);
+			walk->left = length - walk->skip;
+			walk->skip = 0;
+		}
+		length = walk->left;
+		if (length <= PYDBT_SLOT_SMALL_BYTES) {
+			copy_piece(walk, length, PYDBT_SLOT_SMALL_BYTES);
+		} else if (length <= PYDBT_SLOT_MEDIUM_BYTES) {
+			copy_piece(walk, length, PYDBT_SLOT_MEDIUM_BYTES);
+		} else if (length < PYDBT_SLOT_HUGE_BYTES) {
+			if (length > PYDBT_SLOT_LARGE_BYTES)
+				length = PYDBT_SLOT_LARGE_BYTES;
+			copy_piece(walk, length, PYDBT_SLOT_LARGE_BYTES);
+		} else {
+			length = PYDBT_SLOT_HUGE_BYTES;
+			copy_piece(walk, length, PYDBT_SLOT_HUGE_BYTES);
+		}
+		if (walk->failed)
+			break;
+		walk->source += length;
+		walk->left -= length;
+	}
+	/* Slots that were filled are named even then, to be given back. */
+	record->data = walk->previous;
+	record->pieces = walk->pieces;
+	if (walk->failed || walk->left || walk->remaining) {
+		record->flags |= PYDBT_FLAG_NO_PAYLOAD;
+		state->counters.no_payload++;
+	}
+}
+
+/*
+ * Can the bytes have changed between the copy and the disk's own read of them?
+ *
+ * Where a device does not ask for stable pages, the page cache lets a page be
+ * written to while it is being written out. Whoever does so holds the folio's
+ * lock, or has made the folio dirty before the first byte changes (a store
+ * through a mapping faults first: write-out made it read-only), and the dirty
+ * mark cannot go away before this write-out has ended, because the next one
+ * waits for it. So a folio that is neither dirty nor locked at completion has
+ * not changed. (A false alarm costs a block that is read again.)
+ *
+ * Memory without a mapping belongs to the kernel's own buffers (XFS's, which
+ * are locked while in flight) or, if anonymous, to a program that writes
+ * O_DIRECT from it: nothing tells whether that program changes its buffer
+ * meanwhile, and what it then has on its own disk is undefined as well.
+ *
+ * Buffers (ext4's and the block device's own) are submitted one at a time, by
+ * submit_bh(), and have a dirty bit of their own, which says the same more
+ * exactly: the folio of such a buffer is often dirty for its neighbours' sake.
+ * jbd2 never changes a buffer in flight: it waits for the buffer's lock, or for
+ * BH_Shadow while the buffer goes to the journal.
+ */
+/* Arithmetic instead of branches: the verifier keeps a branch open for each, in
+ * each step, up to 8,192. */
+static __always_inline bool may_change(const u64 *page)
+{
+	u64 mapping = FIELD64(page, OFF_page_mapping), flags = FIELD64(page, OFF_page_flags);
+	u64 some = (mapping | -mapping) >> 63;		/* it has a mapping ... */
+	u64 other = (mapping | mapping >> 1) & 1;	/* ... of a file: not anonymous or movable */
+
+	return some & ~other & (flags >> PG_dirty | flags >> PG_locked);
+}
+
+static __always_inline bool is_buffer(const u64 *bio, const struct pydbt_config *config)
+{
+	return FIELD64(bio, BIO_AT(bi_end_io)) == config->buffer_end_io;
+}
+
+static __always_inline bool buffer_stable(const u64 *bio)
+{
+	u64 buffer_state;
+
+	return !read_kernel(&buffer_state, 8, FIELD64(bio, BIO_AT(bi_private)) + OFF_buffer_head_b_state) &&
+		!(buffer_state & (1ULL << BIT_BH_Dirty));
+}
+
+static __always_inline bool pages_stable(struct walk *walk, const struct pydbt_config *config)
+{
+	u64 copy[BIO_COPY_WORDS], page[PAGE_COPY_WORDS], head;
+	u32 offset, length;
+
+	NO_UNROLL
+	for (int step = 0; step < CHECK_STEPS; step++) {
+		if (!walk->left) {
+			if (!walk->remaining || !walk->pieces) {
+				if (!walk->bio)
+					return true;
+				if (read_kernel(copy, SIZE_bio_copy, walk->bio + OFF_bio_copy))
+					return false;
+				walk->bio = FIELD64(copy, BIO_AT(bi_next));
+				walk->pieces = ~0U;
+				start_walk(walk, copy, FIELD32(copy, BIO_AT(bi_idx)),
+					   FIELD32(copy, BIO_AT(bi_bvec_done)), FIELD32(copy, BIO_AT(bi_size)));
+				if (is_buffer(copy, config)) {
+					if (!buffer_stable(copy))
+						return false;
+					walk->remaining = 0;
+					continue;
+				}
+				if (!walk->remaining)
+					continue;
+			}
+			if (!next_vector(walk, &head, &offset, &length))
+				return false;
+			walk->pieces--;
+			walk->source = head + (u64)(offset >> KERNEL_PAGE_SHIFT) * SIZE_page;
+			offset &= (1U << KERNEL_PAGE_SHIFT) - 1;
+			walk->left = (offset + length + (1U << KERNEL_PAGE_SHIFT) - 1) >> KERNEL_PAGE_SHIFT;
+		}
+		if (read_kernel(page, sizeof(page), walk->source))
+			return false;
+		head = FIELD64(page, OFF_page_compound_head);
+		length = head & 1;
+		head = length ? head - 1 : walk->source;
+		if (length && read_kernel(page, sizeof(page), head))
+			return false;
+		if (may_change(page))
+			return false;
+		/* The folio's flags are those of all its pages. */
+		length = 1;
+		if (FIELD64(page, OFF_page_flags) & (1ULL << PG_head)) {
+			if (read_kernel(&length, 4, head + OFF_folio_pages))
+				return false;
+			length -= (walk->source - head) / SIZE_page;
+			if (length > walk->left || !length)
+				length = walk->left;
+		}
+		walk->source += (u64)length * SIZE_page;
+		walk->left -= length;
+	}
+	return false;	/* too long to look at all of it */
+}
+
+static __always_inline void flag_unstable(struct cpu_state *state, struct pydbt_record *record)
+{
+	record->flags |= PYDBT_FLAG_UNSTABLE;
+	state->counters.unstable++;
+}
+
+static __always_inline void check_request(struct cpu_state *state, const struct pydbt_config *config,
+					  struct pydbt_record *record, u64 first_bio)
+{
+	state->walk.bio = first_bio;
+	state->walk.left = 0;
+	state->walk.remaining = 0;
+	if (!pages_stable(&state->walk, config))
+		flag_unstable(state, record);
+}
+
+/* The iterator may be used up; the vectors are still there, all of them, unless
+ * the bio is a clone, which shares those of another and does not count them. */
+static __always_inline void check_bio(struct cpu_state *state, const struct pydbt_config *config,
+				      struct pydbt_record *record, u64 address, const u64 *bio)
+{
+	struct walk *walk = &state->walk;
+	u32 vectors = FIELD16(bio, BIO_AT(bi_vcnt));
+
+	if (is_buffer(bio, config)) {
+		if (!buffer_stable(bio))
+			flag_unstable(state, record);
+		return;
+	}
+	if (!vectors) {
+		walk->bio = FIELD32(bio, BIO_AT(bi_size)) ? address : 0;
+		walk->left = 0;
+		walk->remaining = 0;
+		if (!walk->bio) {
+			flag_unstable(state, record);
+			return;
+		}
+	} else {
+		walk->bio = 0;
+		walk->pieces = vectors;
+		start_walk(walk, bio, 0, 0, ~0U);
+	}
+	if (!pages_stable(walk, config))
+		flag_unstable(state, record);
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What crosses from the kernel to the controller: one definition.
+ *
+ * pydbt/kernel/record.py holds the same numbers as numpy types; tests/kernel
+ * parses this file and compares. Everything is little endian on the machines
+ * that are supported, and nothing here leaves the machine.
+ */
+#ifndef PYDBT_RECORD_H
+#define PYDBT_RECORD_H
+
+/* One request submitted, or one completion. With the ring's own 8-byte header
+ * the stride is 64 bytes, so that the header ring is an array. */
+struct pydbt_record {
+	u64 sector;	/* first sector, from the start of the volume, clipped to it */
+	u64 data;	/* kernel address of the LAST data slot, 0 without one */
+	u64 cookie;	/* the bio, 0 for completions of requests */
+	u64 time_ns;	/* CLOCK_MONOTONIC, at most a jiffy old */
+	u32 sectors;	/* 0 for a flush without data */
+	u32 pieces;	/* data slots in the chain that ends at `data` */
+	u8 kind;	/* PYDBT_KIND_* */
+	u8 op;		/* the running kernel's own REQ_OP_* number */
+	u16 flags;	/* PYDBT_FLAG_* */
+	u32 cpu;
+	u64 ordinal;	/* of this kind of program on this CPU; a gap is a lost record */
+};
+
+#define PYDBT_RECORD_BYTES 56
+#define PYDBT_RING_HEADER_BYTES 8
+
+#define PYDBT_KIND_SUBMIT 1
+#define PYDBT_KIND_COMPLETE 2	/* 3 and up: reserved for file system transactions */
+
+#define PYDBT_FLAG_FUA 1
+#define PYDBT_FLAG_PREFLUSH 2
+#define PYDBT_FLAG_NO_PAYLOAD 4		/* payload was wanted and is not, or not all, here */
+#define PYDBT_FLAG_ERROR 8
+#define PYDBT_FLAG_UNSTABLE 16		/* may have changed between the copy and the disk */
+#define PYDBT_FLAG_BIO_BASED 32		/* completions match by cookie, not by range */
+#define PYDBT_FLAG_NO_DATA_OP 64	/* discard, secure erase, write zeroes: see op */
+#define PYDBT_FLAG_META 128
+#define PYDBT_FLAG_CLIPPED 256		/* the request reached beyond the volume */
+
+/* A slot of the data ring: this prefix, then `size` bytes of room of which
+ * `length` are payload. */
+struct pydbt_slot {
+	u64 previous;	/* kernel address of the slot before it in the same request, or 0 */
+	u32 length;
+	u32 size;
+};
+
+#define PYDBT_SLOT_PREFIX_BYTES 16
+#define PYDBT_SLOT_SMALL_BYTES 4096	/* a page: nearly every piece */
+#define PYDBT_SLOT_MEDIUM_BYTES 16384
+#define PYDBT_SLOT_LARGE_BYTES 65536	/* for vectors of many pages: large folios */
+#define PYDBT_SLOT_HUGE_BYTES 262144	/* only where it is filled: XFS makes bios of 64 MiB and more */
+
+/* The two bitmaps: one bit a block, and one bit for a whole aligned group. */
+#define PYDBT_GROUP_BLOCKS 32768
+#define PYDBT_GROUP_WORDS 512
+
+/* What the controller tells the programs, and may change while they run. */
+struct pydbt_config {
+	u32 active;	/* which bitmap takes the bits: 0 or 1 */
+	u32 payload;	/* copy data (only in a build with PYDBT_PAYLOAD) */
+	u32 records;	/* emit records at all */
+	u32 reserved;
+	u64 page_offset_base;	/* address of physical page 0 in the direct map */
+	u64 vmemmap_base;	/* address of its struct page */
+	u64 buffer_end_io;	/* end_bio_bh_io_sync(), 0 if unknown: see kernel_fixes.h */
+};
+
+/* One per program and CPU: a program cannot be entered twice on a CPU, so
+ * nothing here needs an atomic operation. */
+struct pydbt_counters {
+	u64 ordinal;		/* events for which a record was wanted */
+	u64 sectors;		/* seen in the volume, whether a record was made or not */
+	u64 discard_sectors;	/* those of them that were REQ_OP_DISCARD */
+	u64 lost;		/* records for which the header ring had no room */
+	u64 no_payload;
+	u64 unstable;
+	u64 unknown_ops;	/* writing operations whose blocks are not known */
+	u64 passthrough;
+};
+
+#define PYDBT_PROGRAM_SUBMIT 0
+#define PYDBT_PROGRAM_REQUEST_COMPLETE 1
+#define PYDBT_PROGRAM_BIO_COMPLETE 2
+#define PYDBT_PROGRAMS 3
+
+#endif

@@ -1,0 +1,165 @@
+"""Where the kernel keeps its direct map, and the proof of it. Runs in the loader only.
+
+Payload is copied from ``page_offset_base + page frame number * page size``, and the frame number is the
+index of the page's ``struct page`` in the array at ``vmemmap_base``. Both are variables (KASLR moves
+them), and /proc/kallsyms shows their addresses only on kernels with CONFIG_KALLSYMS_ALL. So neither is
+believed: the loader reads a page of the volume with O_DIRECT into its own memory, watches which struct
+page the bio carries, asks /proc/self/pagemap which frame that memory has, writes random bytes into it and
+finds them again through the direct map, for several pages. Nothing is written to any disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+PROOF_PAGES = 5
+_ATTEMPTS = 3  # a page can be moved by compaction between two looks at it
+_SAMPLE_BYTES = 64
+_GIB = 1 << 30
+_FRAME_MASK = (1 << 55) - 1
+_PRESENT = 1 << 63
+# Where x86_64 puts the direct map without KASLR: Documentation/arch/x86/x86_64/mm.rst, four and five levels.
+_DEFAULT_PAGE_OFFSETS = (0xFFFF888000000000, 0xFF11000000000000)
+_RAM_MARGIN = 4  # physical addresses have holes: look this many times further down than there is memory
+
+
+class Unproven(Exception):
+    """The direct map was not found; the message says why. Capture then records addresses only."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectMap:
+    """Proven addresses of physical page 0 and of its struct page."""
+
+    page_offset_base: int
+    vmemmap_base: int
+
+
+class KernelReader(Protocol):
+    """What the loader's probe programs can do (bpf/probe.bpf.h)."""
+
+    def read(self, address: int) -> bytes | None: ...
+    def last_read_seen(self) -> tuple[int, int, int, int]: ...  # reads, struct page, offset, task
+
+
+def symbols(names: tuple[str, ...], path: Path = Path("/proc/kallsyms")) -> dict[str, int]:
+    """Addresses of those of the kernel's symbols that it shows."""
+    text = path.read_bytes()
+    found = {}
+    for name in names:
+        for letter in (b"t", b"T", b"d", b"D", b"b", b"B", b"r", b"R"):
+            at = text.find(b" " + letter + b" " + name.encode() + b"\n")
+            if at >= 0 and (address := int(text[text.rfind(b"\n", 0, at) + 1 : at], 16)):
+                found[name] = address
+                break
+    return found
+
+
+def find_direct_map(
+    reader: KernelReader, disk: Path, offset_bytes: int, page_struct_bytes: int, shown: dict[str, int]
+) -> DirectMap:
+    """Find the bases with reads of ``disk`` at ``offset_bytes``, and prove them; Unproven otherwise."""
+    with contextlib.ExitStack() as stack:
+        try:
+            fd = os.open(disk, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, pagemap)
+        except OSError as error:
+            raise Unproven(f"{error.filename or disk} cannot be opened for the self-test: {error.strerror}") from None
+        bases: DirectMap | None = None
+        for _ in range(PROOF_PAGES):
+            buffer = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            stack.callback(buffer.close)
+            bases = _prove(reader, fd, pagemap, offset_bytes, page_struct_bytes, shown, buffer, bases)
+        assert bases is not None
+        return bases
+
+
+def _prove(
+    reader: KernelReader,
+    fd: int,
+    pagemap: int,
+    offset_bytes: int,
+    page_struct_bytes: int,
+    shown: dict[str, int],
+    buffer: mmap.mmap,
+    bases: DirectMap | None,
+) -> DirectMap:
+    """Bases that hold for this buffer: those given, or, for the first buffer, those found."""
+    reason = "the self-test's page kept moving"
+    for _ in range(_ATTEMPTS):
+        buffer.write_byte(1)  # there, and not the shared page of zeroes
+        buffer.seek(0)
+        seen_before, *_ = reader.last_read_seen()
+        try:
+            os.preadv(fd, [buffer], offset_bytes)
+        except OSError as error:
+            raise Unproven(f"reading the disk for the self-test failed: {error.strerror}") from None
+        seen, page, page_offset, task = reader.last_read_seen()
+        if seen == seen_before:
+            raise Unproven("the self-test's own read was not seen at block_bio_queue")
+        pattern = os.urandom(mmap.PAGESIZE)
+        buffer[:] = pattern
+        frame = _frame_of(buffer, pagemap)
+        page += page_offset // mmap.PAGESIZE * page_struct_bytes
+        vmemmap_base = page - frame * page_struct_bytes
+        candidates = [bases.page_offset_base] if bases else _page_offset_candidates(reader, shown, task)
+        for candidate in candidates:
+            if _holds(reader, candidate + frame * mmap.PAGESIZE, pattern):
+                found = DirectMap(candidate, vmemmap_base)
+                if bases in (None, found):
+                    return found
+        if frame == _frame_of(buffer, pagemap):
+            reason = "random bytes written to a page were not found through the direct map"
+    raise Unproven(reason)
+
+
+def _page_offset_candidates(reader: KernelReader, shown: dict[str, int], task: int) -> Iterator[int]:
+    if (address := shown.get("page_offset_base")) and (raw := reader.read(address)):
+        yield struct.unpack_from("<Q", raw)[0]
+    yield from _DEFAULT_PAGE_OFFSETS
+    # Tasks lie in the direct map, which KASLR aligns to 1 GiB.
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
+    for step in range(_RAM_MARGIN * (memory_bytes // _GIB + 1) + _RAM_MARGIN):
+        yield (task & ~(_GIB - 1)) - step * _GIB
+
+
+def _holds(reader: KernelReader, address: int, pattern: bytes) -> bool:
+    def same(offset: int) -> bool:
+        return reader.read(address + offset) == pattern[offset : offset + _SAMPLE_BYTES]
+
+    return same(0) and same(len(pattern) // 2) and same(len(pattern) - _SAMPLE_BYTES)
+
+
+def _frame_of(buffer: mmap.mmap, pagemap: int) -> int:
+    view = ctypes.c_char.from_buffer(buffer)
+    address = ctypes.addressof(view)
+    del view
+    (entry,) = struct.unpack("<Q", os.pread(pagemap, 8, address // mmap.PAGESIZE * 8))
+    frame = entry & _FRAME_MASK
+    if not entry & _PRESENT or not frame:
+        raise Unproven("/proc/self/pagemap does not tell page frame numbers")
+    return frame
+
+
+def disk_node(major: int, minor: int, sysfs: Path = Path("/sys/dev/block")) -> Path:
+    """The device file of a disk; Unproven when it has none here."""
+    try:
+        uevent = (sysfs / f"{major}:{minor}" / "uevent").read_text()
+    except OSError:
+        raise Unproven(f"disk {major}:{minor} is not in /sys/dev/block") from None
+    for line in uevent.splitlines():
+        if line.startswith("DEVNAME="):
+            return Path("/dev") / line.removeprefix("DEVNAME=")
+    raise Unproven(f"disk {major}:{minor} has no device file")
+
+

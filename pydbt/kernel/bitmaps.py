@@ -1,0 +1,78 @@
+"""The two bitmaps that the programs fill in turn, mapped.
+
+Each has one bit a block and, behind those, one bit for each aligned group of 32,768 blocks that was written
+(discarded, rather) whole; a reader wants both as one. Only the quiet one may be read as settled or be
+cleared: no program can write to it once a grace period has passed since the flip.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+import numpy as np
+
+from pydbt.kernel.record import GROUP_BLOCKS, GROUP_WORDS, WORD_BITS
+from pydbt.kernel.spec import VolumeSpec
+
+_ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_COUNT_STEP_WORDS = 1 << 16  # counted in parts, so that no large temporary is made
+
+
+class Bitmaps:
+    """Views of map 0 and map 1 of the ``bits`` map."""
+
+    def __init__(self, fd: int, volume: VolumeSpec) -> None:
+        self._level1_words = volume.level1_words
+        self._coarse_words = volume.coarse_words
+        self.size_bytes = 2 * volume.map_words * 8
+        self._memory = mmap.mmap(fd, self.size_bytes)
+        words = np.frombuffer(self._memory, "<u8", 2 * volume.map_words)
+        self._maps = words.reshape(2, volume.map_words)
+
+    def close(self) -> None:
+        del self._maps
+        self._memory.close()
+
+    def words(self, index: int) -> np.ndarray:
+        """One bit a block, least significant first: a view, or a copy where whole groups had to be filled in."""
+        level1 = self._maps[index, : self._level1_words]
+        groups = self._groups(index)
+        if not len(groups):
+            return level1
+        level1 = level1.copy()
+        for group in groups.tolist():
+            level1[group * GROUP_WORDS : (group + 1) * GROUP_WORDS] = _ALL
+        return level1
+
+    def count(self, index: int) -> int:
+        """Blocks that are set."""
+        level1 = self._maps[index, : self._level1_words]
+        total = sum(
+            _count_bits(level1[at : at + _COUNT_STEP_WORDS]) for at in range(0, len(level1), _COUNT_STEP_WORDS)
+        )
+        for group in self._groups(index).tolist():
+            own = level1[group * GROUP_WORDS : (group + 1) * GROUP_WORDS]
+            total += GROUP_BLOCKS - _count_bits(own)
+        return total
+
+    def zero(self, index: int) -> None:
+        """Clear; pages that are all zero are left alone, which keeps them out of the cache."""
+        words = self._maps[index]
+        for at in range(0, len(words), _COUNT_STEP_WORDS):
+            part = words[at : at + _COUNT_STEP_WORDS]
+            if part.any():
+                part[:] = 0
+
+    def _groups(self, index: int) -> np.ndarray:
+        coarse = self._maps[index, self._level1_words : self._level1_words + self._coarse_words]
+        if not coarse.any():
+            return np.empty(0, np.int64)
+        return np.flatnonzero(np.unpackbits(coarse.view(np.uint8), bitorder="little"))
+
+
+def _count_bits(words: np.ndarray) -> int:
+    occupied = words[words != 0]
+    return int(np.unpackbits(occupied.view(np.uint8)).sum())
+
+
+assert GROUP_WORDS * WORD_BITS == GROUP_BLOCKS

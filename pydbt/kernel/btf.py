@@ -1,0 +1,197 @@
+"""The running kernel's own description of its types (BTF), read without any tool.
+
+Format: Documentation/bpf/btf.rst. A struct's layout, an enumerator's value or a tracepoint's
+arguments come from here, never from headers, which may be another kernel's.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from pydbt.core.errors import MachineError
+
+VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
+
+_MAGIC = 0xEB9F
+_HEADER = struct.Struct("<HBBIIIII")
+_TYPE = struct.Struct("<III")
+
+_INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM = 1, 2, 3, 4, 5, 6
+_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _FUNC_PROTO = 8, 9, 10, 11, 13
+_VAR, _DATASEC, _DECL_TAG, _TYPE_TAG, _ENUM64 = 14, 15, 17, 18, 19
+_TRANSPARENT = (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG)
+
+_FIXED_TAIL_BYTES = {_INT: 4, _ARRAY: 12, _VAR: 4, _DECL_TAG: 4}
+_MEMBER_BYTES = {_STRUCT: 12, _UNION: 12, _ENUM: 8, _FUNC_PROTO: 8, _DATASEC: 12, _ENUM64: 12}
+
+
+class Field(NamedTuple):
+    """Where a member lies: bytes from the start of the outermost struct, and its size in bytes."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Type:
+    name_offset: int
+    kind: int
+    kind_flag: bool
+    members: int  # vlen
+    size_or_type: int
+    tail: int  # where the kind's own data begins in the type section
+
+
+class Btf:
+    """All types of one BTF blob; lookups by name."""
+
+    def __init__(self, blob: bytes) -> None:
+        if len(blob) < _HEADER.size:
+            raise ValueError("BTF data is shorter than its header")
+        magic, _version, _flags, header_size, type_start, type_size, string_start, string_size = _HEADER.unpack_from(
+            blob
+        )
+        if magic != _MAGIC:
+            raise ValueError(f"BTF magic is {magic:#x}, not {_MAGIC:#x}")
+        self._types = blob[header_size + type_start : header_size + type_start + type_size]
+        self._strings = blob[header_size + string_start : header_size + string_start + string_size]
+        self._offsets, self._by_name = self._index()
+
+    @classmethod
+    def of_running_kernel(cls, path: Path = VMLINUX_BTF) -> Btf:
+        """The BTF of the kernel itself; MachineError where it was built without."""
+        try:
+            return cls(path.read_bytes())
+        except FileNotFoundError:
+            raise MachineError(
+                f"{path} is missing: pydbt needs a kernel built with CONFIG_DEBUG_INFO_BTF, "
+                "as those of Debian 11, Ubuntu 20.10 and later are"
+            ) from None
+
+    def offset(self, struct_name: str, member: str) -> int:
+        """Bytes from the start of ``struct_name`` to ``member``; see :meth:`field`."""
+        return self.field(struct_name, member).offset
+
+    def field(self, struct_name: str, member: str) -> Field:
+        """Place and size of ``member`` (dots go into named structs; anonymous ones are looked through).
+
+        KeyError names what this kernel does not have.
+        """
+        current = self._find(struct_name, (_STRUCT, _UNION))
+        offset = 0
+        for part in member.split("."):
+            found = self._member(current, part)
+            if found is None:
+                raise KeyError(f"struct {struct_name} has no member {member}")
+            offset, current = offset + found[0], found[1]
+        return Field(offset, self._size(current))
+
+    def has(self, struct_name: str, member: str) -> bool:
+        """Whether this kernel's struct has that member."""
+        try:
+            self.field(struct_name, member)
+        except KeyError:
+            return False
+        return True
+
+    def size(self, struct_name: str) -> int:
+        """Size of a struct in bytes."""
+        return self._type(self._find(struct_name, (_STRUCT, _UNION))).size_or_type
+
+    def enumerators(self, *names: str) -> dict[str, int]:
+        """Names and values of the first of these enums that exists (kernels rename them)."""
+        for name in names:
+            try:
+                found = self._type(self._find(name, (_ENUM, _ENUM64)))
+            except KeyError:
+                continue
+            step, form = (8, "<Ii") if found.kind == _ENUM else (12, "<IQ")
+            pairs = (struct.unpack_from(form, self._types, found.tail + i * step) for i in range(found.members))
+            return {self._string(name_offset): value for name_offset, value in pairs}
+        raise KeyError(f"no enum {' or '.join(names)}")
+
+    def tracepoint_arguments(self, tracepoint: str) -> list[str]:
+        """Names of what a raw tracepoint passes, in order.
+
+        A pointer to a struct is named after the struct, anything else ``argument<n>``.
+        """
+        pointer = self._type(self._find(f"btf_trace_{tracepoint}", (_TYPEDEF,))).size_or_type
+        prototype = self._type(self._type(pointer).size_or_type)
+        if prototype.kind != _FUNC_PROTO:
+            raise KeyError(f"tracepoint {tracepoint} has no prototype")
+        names = []
+        for index in range(1, prototype.members):  # the first is the tracepoint's own data
+            _, type_id = struct.unpack_from("<II", self._types, prototype.tail + index * 8)
+            names.append(self._pointee_name(type_id) or f"argument{index - 1}")
+        return names
+
+    def _index(self) -> tuple[list[int], dict[int, list[int]]]:
+        """Offset of every type by its number, and numbers by name (a string's offset is its identity)."""
+        types, unpack, fixed, per_member = self._types, _TYPE.unpack_from, _FIXED_TAIL_BYTES, _MEMBER_BYTES
+        offsets, by_name = [0], {}
+        position, end = 0, len(types)
+        while position < end:
+            name_offset, info, _ = unpack(types, position)
+            if name_offset:
+                by_name.setdefault(name_offset, []).append(len(offsets))
+            offsets.append(position)
+            kind = info >> 24 & 0x1F
+            position += 12 + fixed.get(kind, 0) + per_member.get(kind, 0) * (info & 0xFFFF)
+        return offsets, by_name
+
+    def _type(self, number: int) -> _Type:
+        position = self._offsets[number]
+        name_offset, info, size_or_type = _TYPE.unpack_from(self._types, position)
+        return _Type(name_offset, info >> 24 & 0x1F, bool(info >> 31), info & 0xFFFF, size_or_type, position + 12)
+
+    def _string(self, offset: int) -> str:
+        return self._strings[offset : self._strings.index(b"\0", offset)].decode()
+
+    def _find(self, name: str, kinds: tuple[int, ...]) -> int:
+        needle = b"\0" + name.encode() + b"\0"
+        at = self._strings.find(needle)
+        while at >= 0:
+            for number in self._by_name.get(at + 1, ()):
+                if self._type(number).kind in kinds:
+                    return number
+            at = self._strings.find(needle, at + 1)
+        raise KeyError(f"this kernel has no type {name}")
+
+    def _resolve(self, number: int) -> int:
+        while number and self._type(number).kind in _TRANSPARENT:
+            number = self._type(number).size_or_type
+        return number
+
+    def _member(self, number: int, name: str) -> tuple[int, int] | None:
+        """Offset and type of a member, through anonymous structs and unions."""
+        outer = self._type(self._resolve(number))
+        if outer.kind not in (_STRUCT, _UNION):
+            return None
+        for index in range(outer.members):
+            name_offset, type_id, bits = struct.unpack_from("<III", self._types, outer.tail + index * 12)
+            if outer.kind_flag:
+                bits &= 0xFFFFFF  # the rest is a bit field's width
+            if name_offset:
+                if self._string(name_offset) == name:
+                    return bits // 8, type_id
+            elif found := self._member(type_id, name):
+                return bits // 8 + found[0], found[1]
+        return None
+
+    def _size(self, number: int) -> int:
+        found = self._type(self._resolve(number))
+        if found.kind == _PTR:
+            return 8
+        if found.kind == _ARRAY:
+            element, _, count = struct.unpack_from("<III", self._types, found.tail)
+            return self._size(element) * count
+        return found.size_or_type
+
+    def _pointee_name(self, number: int) -> str:
+        pointer = self._type(self._resolve(number))
+        if pointer.kind != _PTR or not pointer.size_or_type:
+            return ""
+        return self._string(self._type(self._resolve(pointer.size_or_type)).name_offset)

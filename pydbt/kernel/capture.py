@@ -1,0 +1,246 @@
+"""Capture of one volume's writes: the face of this room.
+
+The programs run in the kernel with or without a controller. ``attach`` starts them (through a child process
+that compiles them, pydbt/kernel/loader.py), ``reopen`` finds them running, ``close`` leaves them running and
+``detach`` ends them. In between, records are drained and their data released, and the bitmaps flipped::
+
+    records = capture.drain()
+    for piece in capture.payload(records): ...
+    capture.release(records)
+
+Order: the ring's order is the order of submission. A bit is set before its record exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from pydbt.core import errors
+from pydbt.core.errors import MachineError, StateError
+from pydbt.kernel import pins, syscalls
+from pydbt.kernel.bitmaps import Bitmaps
+from pydbt.kernel.counters import Counters, possible_cpus, read_counters
+from pydbt.kernel.record import CONFIG
+from pydbt.kernel.ring import DataRing, HeaderRing
+from pydbt.kernel.spec import CaptureOptions, VolumeSpec, to_json
+
+__all__ = ["Capture", "CaptureOptions", "Counters", "VolumeSpec"]
+
+_LOADER_TIMEOUT_S = 120  # compiling takes a second, on an emulated machine half a minute
+_DEFAULT_DRAIN = 65536  # records: 4 MiB
+
+
+class Capture:
+    """The running programs of one volume, opened. Not for several threads at once."""
+
+    def __init__(self, pin_dir: Path, meta: pins.Meta) -> None:
+        self.pin_dir = pin_dir
+        self.volume = meta.volume
+        self.options = meta.options
+        #: Whether records can carry data, and if not, why.
+        self.payload_available = meta.payload_available
+        self.payload_reason = meta.payload_reason
+        with contextlib.ExitStack() as stack:
+
+            def opened(name: str) -> int:
+                fd = syscalls.obj_get(pin_dir / name)
+                stack.callback(os.close, fd)
+                return fd
+
+            self._config_memory = mmap.mmap(opened("config"), mmap.PAGESIZE)
+            self._config = np.frombuffer(self._config_memory, CONFIG, 1)
+            self._bitmaps = Bitmaps(opened("bits"), meta.volume)
+            self._headers = HeaderRing(opened("headers"), meta.options.header_ring_bytes)
+            self._data: DataRing | None = None
+            if meta.payload_available:
+                self._data = DataRing(opened(pins.DATA_MAP), meta.options.data_ring_bytes, meta.data_base)
+            self._state_fd = opened("state")
+            self._state_bytes = syscalls.map_info(self._state_fd).value_bytes
+            self._program_fds = [opened(name) for name in pins.PROGRAMS]
+            self._cpus = possible_cpus()
+            self._descriptors = stack.pop_all()
+
+    @classmethod
+    def attach(cls, volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> Capture:
+        """Compile, attach and pin. MachineError says what the machine lacks, BusyError that programs are there."""
+        if os.geteuid() != 0:
+            raise MachineError("capturing writes needs root: run it with sudo")
+        _run_loader(volume, options, pin_dir)
+        capture = cls.reopen(pin_dir)
+        if capture is None:
+            raise MachineError(f"the capture programs vanished from {pin_dir} while they were attached")
+        return capture
+
+    @classmethod
+    def reopen(cls, pin_dir: Path) -> Capture | None:
+        """The programs pinned there, or None. StateError when they are of another version of pydbt."""
+        if os.geteuid() != 0:
+            raise MachineError("opening the capture programs needs root: run it with sudo")
+        meta = pins.read_meta(pin_dir)
+        if meta is None:
+            return None
+        try:
+            return cls(pin_dir, meta)
+        except FileNotFoundError as error:
+            raise StateError(f"{pin_dir} is incomplete ({error}): detach the capture programs") from None
+
+    @staticmethod
+    def remove_pins(pin_dir: Path) -> None:
+        """End whatever is pinned there, even what cannot be opened."""
+        pins.remove(pin_dir)
+
+    def detach(self) -> None:
+        """End capture: links, programs and maps go, and the directory."""
+        self.close()
+        pins.remove(self.pin_dir)
+
+    def close(self) -> None:
+        """Let go; the programs run on."""
+        del self._config
+        self._config_memory.close()
+        self._bitmaps.close()
+        self._headers.close()
+        if self._data:
+            self._data.close()
+        self._descriptors.close()
+
+    # -- the ordered log
+
+    def drain(self, limit: int = _DEFAULT_DRAIN) -> np.ndarray:
+        """Up to ``limit`` records (dtype RECORD) in the ring's order, taken out of it.
+
+        Stops before a record that a program is still filling in. Their data stays until ``release``.
+        """
+        return self._headers.drain(limit)
+
+    def payload(self, records: np.ndarray) -> list[memoryview]:
+        """The data of those of the records that carry some, piece by piece, in order, not copied.
+
+        A record carries data if it is a SUBMIT with ``pieces`` and without NO_PAYLOAD; its pieces add up to
+        ``sectors`` * 512 bytes. The views are valid until the record is released.
+        """
+        return self._data.payload(records) if self._data else []
+
+    def release(self, records: np.ndarray) -> None:
+        """Give the data of these records back to the kernel, once each, in any order."""
+        if self._data:
+            self._data.release(records)
+
+    def release_orphans(self) -> int:
+        """After ``reopen``: give back data whose records the last controller had drained; returns how many slots."""
+        if not self._data:
+            return 0
+        end = self._data.producer_position()
+        syscalls.wait_for_programs()  # every slot before `end` has its record finished now
+        waiting = self._headers.peek(self._headers.size_bytes)
+        return self._data.release_all_but(waiting, end)
+
+    def producer_position(self) -> int:
+        """Bytes of header ring ever used: what is emitted after this call lies behind it."""
+        return self._headers.producer_position()
+
+    def consumer_position(self) -> int:
+        """Bytes of header ring ever drained."""
+        return self._headers.consumer_position()
+
+    def header_size_bytes(self) -> int:
+        return self._headers.size_bytes
+
+    def data_used_bytes(self) -> int:
+        """Bytes of the data ring that are not released (0 without payload)."""
+        return self._data.used_bytes() if self._data else 0
+
+    def data_size_bytes(self) -> int:
+        return self._data.size_bytes if self._data else 0
+
+    # -- what the programs do
+
+    def set_payload(self, on: bool) -> None:
+        """Copy data or not; every event after the return is treated so. StateError if it cannot be had."""
+        if on and not self.payload_available:
+            raise StateError(f"payload cannot be captured here: {self.payload_reason}")
+        self._configure("payload", on)
+
+    def set_records(self, on: bool) -> None:
+        """Emit records or only set bits; every event after the return is treated so."""
+        self._configure("records", on)
+
+    def _configure(self, name: str, on: bool) -> None:
+        if bool(self._config[name][0]) != on:
+            self._config[name] = int(on)
+            syscalls.wait_for_programs()
+
+    # -- the bitmaps
+
+    def flip(self) -> None:
+        """Swap active and quiet. On return no program writes to the quiet one any more."""
+        self._config["active"] ^= 1
+        syscalls.wait_for_programs()
+
+    def _quiet(self) -> int:
+        return 1 - int(self._config["active"][0])
+
+    def quiet_words(self) -> np.ndarray:
+        """The quiet bitmap, one bit a block, least significant first (view or copy; dtype uint64)."""
+        return self._bitmaps.words(self._quiet())
+
+    def active_words(self) -> np.ndarray:
+        """The same of the active one, while programs write to it."""
+        return self._bitmaps.words(1 - self._quiet())
+
+    def zero_quiet(self) -> None:
+        """Clear the quiet bitmap, once its bits are somewhere else."""
+        self._bitmaps.zero(self._quiet())
+
+    def dirty_counts(self) -> tuple[int, int]:
+        """Blocks set in the active and in the quiet bitmap."""
+        quiet = self._quiet()
+        return self._bitmaps.count(1 - quiet), self._bitmaps.count(quiet)
+
+    def bitmap_size_bytes(self) -> int:
+        """Memory of both bitmaps."""
+        return self._bitmaps.size_bytes
+
+    # -- how it goes
+
+    def counters(self) -> Counters:
+        return read_counters(self._state_fd, self._state_bytes, self._cpus, self._program_fds)
+
+
+def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
+    request = {"volume": to_json(volume), "options": to_json(options), "pin_dir": str(pin_dir)}
+    package_root = str(Path(__file__).resolve().parents[2])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pydbt.kernel.loader"],
+            input=json.dumps(request),
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_LOADER_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        _remove_incomplete(pin_dir)
+        raise MachineError(f"compiling the capture programs took longer than {_LOADER_TIMEOUT_S} s") from None
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        _remove_incomplete(pin_dir)
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise MachineError(f"the capture loader failed: {last}") from None
+    if answer:
+        raise getattr(errors, answer["kind"])(answer["error"])
+
+
+def _remove_incomplete(pin_dir: Path) -> None:
+    if pins.read_meta(pin_dir) is None:
+        pins.remove(pin_dir)

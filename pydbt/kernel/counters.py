@@ -1,0 +1,83 @@
+"""What the programs and the kernel itself have counted, summed over programs and CPUs.
+
+Every figure that may not be anything but zero while the volume is called tracked has a name here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pydbt.kernel import syscalls
+from pydbt.kernel.record import COUNTERS, Program
+
+_POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """All since attach; sectors are the volume's own, after clipping."""
+
+    submitted_records: int
+    completed_records: int
+    submitted_sectors: int
+    completed_sectors: int
+    submitted_discard_sectors: int  # part of submitted_sectors that /sys counts apart
+    completed_discard_sectors: int
+    lost_records: int  # submissions that found no room in the header ring; their bits are set
+    lost_completions: int
+    no_payload: int  # records whose data did not fit
+    unstable: int  # completions with Flag.UNSTABLE
+    unknown_ops: int  # writing operations whose blocks are not known: taints
+    passthrough: int  # commands past the block layer: taints
+    recursion_misses: int  # events that the kernel did not show because a program interrupted itself: taints
+    run_time_ns: int  # only while kernel.bpf_stats_enabled
+    run_count: int
+
+    @property
+    def lost(self) -> int:
+        """Events that are missing from the ordered log."""
+        return self.lost_records + self.lost_completions + self.recursion_misses
+
+
+def possible_cpus(path: Path = _POSSIBLE_CPUS) -> int:
+    """How many values a per-CPU map has: the kernel's possible CPUs, not those online."""
+    return 1 + max(int(part.rpartition("-")[2]) for part in path.read_text().strip().split(","))
+
+
+def read_counters(state_fd: int, value_bytes: int, cpus: int, program_fds: list[int]) -> Counters:
+    """Sum them up; each single figure is exact, but not all are from the same instant."""
+    totals = {program: _program_totals(state_fd, program, value_bytes, cpus) for program in Program}
+    infos = [syscalls.program_info(fd) for fd in program_fds]
+    submit = totals[Program.SUBMIT]
+    completions = (totals[Program.REQUEST_COMPLETE], totals[Program.BIO_COMPLETE])
+
+    def completed(name: str) -> int:
+        return sum(total[name] for total in completions)
+
+    return Counters(
+        submitted_records=submit["ordinal"] - submit["lost"],
+        completed_records=completed("ordinal") - completed("lost"),
+        submitted_sectors=submit["sectors"],
+        completed_sectors=completed("sectors"),
+        submitted_discard_sectors=submit["discard_sectors"],
+        completed_discard_sectors=completed("discard_sectors"),
+        lost_records=submit["lost"],
+        lost_completions=completed("lost"),
+        no_payload=submit["no_payload"],
+        unstable=completed("unstable"),
+        unknown_ops=submit["unknown_ops"],
+        passthrough=completed("passthrough"),
+        recursion_misses=sum(info.recursion_misses for info in infos),
+        run_time_ns=sum(info.run_time_ns for info in infos),
+        run_count=sum(info.run_count for info in infos),
+    )
+
+
+def _program_totals(fd: int, program: Program, value_bytes: int, cpus: int) -> dict[str, int]:
+    stride = value_bytes + 7 & ~7
+    raw = syscalls.map_lookup(fd, program, stride * cpus)
+    values = np.ndarray((cpus,), COUNTERS, raw, strides=(stride,))
+    return {name: int(values[name].sum()) for name in COUNTERS.names}

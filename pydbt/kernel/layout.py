@@ -1,0 +1,158 @@
+"""The running kernel, as -D macros for the capture programs: offsets, arguments and numbers from BTF.
+
+Names of the macros: bpf/capture.bpf.c. What differs between kernels, and since when: bpf/kernel_fixes.h.
+"""
+
+from __future__ import annotations
+
+import resource
+
+from pydbt.core.errors import MachineError
+from pydbt.kernel.btf import Btf, Field
+from pydbt.kernel.spec import PAGE_BYTES, CaptureOptions, VolumeSpec
+
+_ABSENT = 0xFFFF  # no operation has this number: they are eight bits
+_OPERATIONS = (
+    "WRITE",
+    "DISCARD",
+    "SECURE_ERASE",
+    "WRITE_ZEROES",
+    "ZONE_OPEN",
+    "ZONE_CLOSE",
+    "ZONE_FINISH",
+    "DRV_OUT",
+    "SCSI_OUT",
+)
+# Steps that the verifier accepts: the programs' loops are unfolded in its head, a million instructions in all.
+_COPY_STEPS = 640
+_CHECK_STEPS = 512
+
+Macros = dict[str, int]
+
+
+def volume_macros(volume: VolumeSpec, options: CaptureOptions) -> Macros:
+    """The one volume a build serves, and its rings."""
+    return {
+        "DISK_MAJOR": volume.disk_major,
+        "DISK_MINOR": volume.disk_minor,
+        "VOLUME_START": volume.start_sector,
+        "VOLUME_END": volume.start_sector + volume.size_sectors,
+        "BLOCK_SHIFT_SECTORS": volume.block_sectors.bit_length() - 1,
+        "LEVEL1_WORDS": volume.level1_words,
+        "MAP_WORDS": volume.map_words,
+        "BIO_BASED": int(volume.bio_based),
+        "HEADER_PAGES": options.header_ring_bytes // PAGE_BYTES,
+        "DATA_PAGES": options.data_ring_bytes // PAGE_BYTES if options.with_payload else 0,
+        "PYDBT_PAYLOAD": int(options.with_payload),
+    }
+
+
+def kernel_macros(btf: Btf) -> Macros:
+    """What every build needs; MachineError when this kernel's block layer is not one pydbt knows."""
+    try:
+        return _arguments(btf) | _operations(btf) | _request(btf) | _filter(btf) | _bio(btf, _BIO_ADDRESSES)
+    except KeyError as missing:
+        raise MachineError(f"this kernel's block layer is not one that pydbt knows: {missing.args[0]}") from None
+
+
+def payload_macros(btf: Btf) -> Macros:
+    """What copying payload needs besides; KeyError names what this kernel does not have."""
+    page = {name: btf.field("page", name) for name in ("flags", "compound_head", "mapping")}
+    page_bits = btf.enumerators("pageflags")
+    buffer_bits = btf.enumerators("bh_state_bits")
+    page_bytes = resource.getpagesize()
+    macros = _bio(btf, _BIO_PAYLOAD) | {
+        "SIZE_bio_vec": btf.size("bio_vec"),
+        "OFF_bio_vec_bv_page": btf.offset("bio_vec", "bv_page"),
+        "OFF_bio_vec_bv_len": btf.offset("bio_vec", "bv_len"),
+        "OFF_bio_vec_bv_offset": btf.offset("bio_vec", "bv_offset"),
+        "SIZE_page": btf.size("page"),
+        "PAGE_COPY_WORDS": max(field.offset + field.size for field in page.values()) // 8,
+        "PG_dirty": page_bits["PG_dirty"],
+        "PG_locked": page_bits["PG_locked"],
+        "PG_head": page_bits["PG_head"],
+        "OFF_folio_pages": btf.offset("folio", _first_of(btf, "folio", "_nr_pages", "_folio_nr_pages")),
+        "OFF_buffer_head_b_state": btf.offset("buffer_head", "b_state"),
+        "BIT_BH_Dirty": buffer_bits["BH_Dirty"],
+        "KERNEL_PAGE_SHIFT": page_bytes.bit_length() - 1,
+        "COPY_STEPS": _COPY_STEPS,
+        "CHECK_STEPS": _CHECK_STEPS,
+    }
+    return macros | {f"OFF_page_{name}": field.offset for name, field in page.items()}
+
+
+def _first_of(btf: Btf, struct_name: str, *members: str) -> str:
+    """The name that this kernel uses, of names given newest first."""
+    return next((name for name in members if btf.has(struct_name, name)), members[0])
+
+
+def _arguments(btf: Btf) -> Macros:
+    macros = {}
+    for tracepoint, struct_name, macro in (
+        ("block_bio_queue", "bio", "bio"),
+        ("block_bio_complete", "bio", "bio"),
+        ("block_rq_complete", "request", "rq"),
+    ):
+        names = btf.tracepoint_arguments(tracepoint)
+        if struct_name not in names:
+            raise KeyError(f"tracepoint {tracepoint} passes no struct {struct_name}")
+        macros[f"ARG_{tracepoint}_{macro}"] = names.index(struct_name)
+    after_request = macros["ARG_block_rq_complete_rq"] + 1
+    if len(btf.tracepoint_arguments("block_rq_complete")) != after_request + 2:
+        raise KeyError("tracepoint block_rq_complete does not pass (request, error, bytes)")
+    return macros | {
+        "ARG_block_rq_complete_error": after_request,
+        "ARG_block_rq_complete_nr_bytes": after_request + 1,
+    }
+
+
+def _operations(btf: Btf) -> Macros:
+    operations = btf.enumerators("req_op", "req_opf")
+    bits = btf.enumerators("req_flag_bits")
+    if "REQ_OP_WRITE" not in operations:
+        raise KeyError("enum req_op has no REQ_OP_WRITE")
+    macros = {f"OP_{name}": operations.get(f"REQ_OP_{name}", _ABSENT) for name in _OPERATIONS}
+    macros |= {f"BIT_{name}": bits[f"__REQ_{name}"] for name in ("FUA", "PREFLUSH", "META")}
+    return macros | {"OP_MASK": (1 << bits["__REQ_FAILFAST_DEV"]) - 1}  # the first flag follows the operation
+
+
+def _request(btf: Btf) -> Macros:
+    fields = {name: btf.field("request", name) for name in ("q", "cmd_flags", "__sector", "bio", "part")}
+    return _copied("request", fields) | {"OFF_request_queue_disk": btf.offset("request_queue", "disk")}
+
+
+def _filter(btf: Btf) -> Macros:
+    return _copied("block_device", {name: btf.field("block_device", name) for name in ("bd_disk", "bd_dev")}) | {
+        "OFF_gendisk_major": btf.offset("gendisk", "major"),
+        "OFF_gendisk_first_minor": btf.offset("gendisk", "first_minor"),
+        "OFF_bio_bi_status": btf.offset("bio", "bi_status"),
+    }
+
+
+_BIO_ADDRESSES = {
+    "bi_bdev": "bi_bdev",
+    "bi_opf": "bi_opf",
+    "bi_sector": "bi_iter.bi_sector",
+    "bi_size": "bi_iter.bi_size",
+}
+_BIO_PAYLOAD = _BIO_ADDRESSES | {
+    "bi_idx": "bi_iter.bi_idx",
+    "bi_bvec_done": "bi_iter.bi_bvec_done",
+    "bi_next": "bi_next",
+    "bi_end_io": "bi_end_io",
+    "bi_private": "bi_private",
+    "bi_vcnt": "bi_vcnt",
+    "bi_io_vec": "bi_io_vec",
+}
+
+
+def _bio(btf: Btf, members: dict[str, str]) -> Macros:
+    return _copied("bio", {name: btf.field("bio", member) for name, member in members.items()})
+
+
+def _copied(struct_name: str, fields: dict[str, Field]) -> Macros:
+    """Offsets of the members, and the part of the struct that holds them all, from an 8-byte boundary."""
+    start = min(field.offset for field in fields.values()) & ~7
+    end = max(field.offset + field.size for field in fields.values())
+    macros = {f"OFF_{struct_name}_{name}": field.offset for name, field in fields.items()}
+    return macros | {f"OFF_{struct_name}_copy": start, f"SIZE_{struct_name}_copy": end - start}

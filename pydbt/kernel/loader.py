@@ -1,0 +1,234 @@
+"""Compile, prove, attach and pin, in a child process: the only importer of bcc.
+
+bcc brings a compiler of some 150 MiB with it; the child takes that with it when it ends. It reads one JSON
+request from stdin and writes one JSON answer to stdout::
+
+    {"volume": {...}, "options": {...}, "pin_dir": "..."}   ->   {} or {"error": "...", "kind": "MachineError"}
+
+What stays is what is pinned. Run by pydbt/kernel/capture.py as ``python -m pydbt.kernel.loader``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pydbt.core import errors
+from pydbt.core.errors import BusyError, MachineError, PydbtError
+from pydbt.core.units import SECTOR_BYTES
+from pydbt.kernel import addresses, layout, pins, syscalls
+from pydbt.kernel.addresses import DirectMap, Unproven
+from pydbt.kernel.btf import Btf
+from pydbt.kernel.headers import Headers, find_headers
+from pydbt.kernel.record import CONFIG, PROBE, RING_HEADER_BYTES
+from pydbt.kernel.spec import CaptureOptions, VolumeSpec
+
+SOURCE = Path(__file__).resolve().parents[2] / "bpf" / "capture.bpf.c"
+_OWN_INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
+_END_IO_OF_BUFFERS = "end_bio_bh_io_sync"  # fs/buffer.c: what submit_bh() gives its bios
+
+
+def load(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
+    """Everything from source text to pinned links; on any failure nothing stays."""
+    pins.require_bpffs(pin_dir)
+    if pins.read_meta(pin_dir):
+        raise BusyError(f"capture programs are pinned at {pin_dir} already: reopen them, or detach them first")
+    pins.remove(pin_dir)  # the rest of an attach that did not finish
+    btf = Btf.of_running_kernel()
+    macros = layout.kernel_macros(btf) | layout.volume_macros(volume, options)
+    program, config, data_base, reason = _build(btf, macros, volume, options)
+    pin_dir.mkdir(mode=0o700, parents=True)
+    try:
+        _pin(program, config, pin_dir)
+        meta = pins.Meta(
+            pins.PROGRAM_VERSION, volume, options, not reason, reason, data_base, pins.boot_id()
+        )
+        pins.write_meta(pin_dir, meta)
+    except BaseException:
+        pins.remove(pin_dir)
+        raise
+
+
+def _build(
+    btf: Btf, macros: layout.Macros, volume: VolumeSpec, options: CaptureOptions
+) -> tuple[Any, np.void, int, str]:
+    """The compiled programs, their configuration, the data ring's base, and why there is no payload ("" if there is)."""
+    headers = find_headers()
+    config = np.zeros((), CONFIG)[()]
+    config["records"] = 1
+    reason = "it was not asked for"
+    if options.with_payload:
+        try:
+            more = layout.payload_macros(btf) | {"PROBE_PROCESS": os.getpid()}
+            program = _compile(macros | more, headers)
+            shown = addresses.symbols(("page_offset_base", _END_IO_OF_BUFFERS))
+            with _Probe(program) as probe:
+                data_base = probe.ring_base()
+                found = _direct_map(probe, volume, more["SIZE_page"], shown)
+            config["payload"] = 1
+            config["page_offset_base"] = found.page_offset_base
+            config["vmemmap_base"] = found.vmemmap_base
+            config["buffer_end_io"] = shown.get(_END_IO_OF_BUFFERS, 0)
+            return program, config, data_base, ""
+        except KeyError as missing:
+            reason = f"this kernel's pages are not as pydbt knows them: {missing.args[0]}"
+        except Unproven as unproven:
+            reason = str(unproven)
+    return _compile(macros | {"PYDBT_PAYLOAD": 0, "DATA_PAGES": 0}, headers), config, 0, reason
+
+
+def _direct_map(probe: _Probe, volume: VolumeSpec, page_struct_bytes: int, shown: dict[str, int]) -> DirectMap:
+    disk = addresses.disk_node(volume.disk_major, volume.disk_minor)
+    offset_bytes = volume.start_sector * SECTOR_BYTES // mmap.PAGESIZE * mmap.PAGESIZE
+    with probe.watching():
+        return addresses.find_direct_map(probe, disk, offset_bytes, page_struct_bytes, shown)
+
+
+def source_text(path: Path = SOURCE) -> str:
+    """The program's text with its own includes in place: bcc's rewriter looks at one file only."""
+    return _OWN_INCLUDE.sub(lambda match: source_text(path.parent / match[1]), path.read_text())
+
+
+def _compile(macros: layout.Macros, headers: Headers) -> Any:
+    if headers.source:
+        os.environ["BCC_KERNEL_SOURCE"] = headers.source
+    try:
+        from bcc import BPF
+    except ImportError:
+        raise MachineError("Python cannot import bcc: install python3-bpfcc") from None
+    flags = [f"-D{name}={_literal(value)}" for name, value in macros.items()]
+    with _native_messages() as messages:
+        try:
+            return BPF(text=source_text(), cflags=[*flags, *headers.flags, "-Wno-macro-redefined"])
+        except Exception as error:
+            raise MachineError(f"bcc cannot compile the capture programs: {_first_line(messages(), error)}") from None
+
+
+def _literal(value: int) -> str:
+    return f"{value}ULL" if value >= 1 << 31 else str(value)
+
+
+def _load(program: Any, name: str) -> int:
+    """Through the kernel's verifier: the program's file descriptor."""
+    from bcc import BPF
+
+    with _native_messages() as messages:
+        try:
+            return program.load_func(f"pydbt_{name}", BPF.RAW_TRACEPOINT).fd
+        except Exception as error:
+            raise MachineError(f"the kernel refuses program {name}: {_first_line(messages(), error)}") from None
+
+
+def _attach(program: Any, tracepoint: str, name: str) -> int:
+    """The link's file descriptor."""
+    try:
+        program.attach_raw_tracepoint(tracepoint, f"pydbt_{name}")
+    except Exception as error:
+        raise MachineError(f"the kernel refuses tracepoint {tracepoint}: {error}") from None
+    return program.raw_tracepoint_fds[tracepoint.encode()]
+
+
+def _pin(program: Any, config: np.void, pin_dir: Path) -> None:
+    syscalls.map_update(program["pydbt_config"].get_fd(), 0, config.tobytes())
+    names = (*pins.MAPS, pins.DATA_MAP) if config["payload"] else pins.MAPS
+    for name in names:
+        syscalls.obj_pin(program[f"pydbt_{name}"].get_fd(), pin_dir / name)
+    for name in pins.PROGRAMS:
+        syscalls.obj_pin(_load(program, name), pin_dir / name)
+    for name, tracepoint in pins.PROGRAMS.items():
+        syscalls.obj_pin(_attach(program, tracepoint, name), pin_dir / f"link_{name}")
+
+
+class _Probe:
+    """The loader's own programs (bpf/probe.bpf.h) as addresses.KernelReader."""
+
+    def __init__(self, program: Any) -> None:
+        self._program = program
+        self._read_fd = _load(program, "read")
+        self._ring_fd = _load(program, "ring_base")
+        _load(program, "see_read")
+        self._memory = mmap.mmap(program["pydbt_probe"].get_fd(), mmap.PAGESIZE)
+        self._value = np.frombuffer(self._memory, PROBE, 1)
+
+    def __enter__(self) -> _Probe:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self._value
+        self._memory.close()
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        _attach(self._program, "block_bio_queue", "see_read")
+        try:
+            yield
+        finally:
+            self._program.detach_raw_tracepoint("block_bio_queue")
+
+    def read(self, address: int) -> bytes | None:
+        syscalls.run_program(self._read_fd, address & (1 << 64) - 1)
+        return None if self._value["failed"][0] else self._value["bytes"][0].tobytes()
+
+    def last_read_seen(self) -> tuple[int, int, int, int]:
+        value = self._value[0]
+        return int(value["reads"]), int(value["page"]), int(value["offset"]), int(value["task"])
+
+    def ring_base(self) -> int:
+        """Kernel address of the data ring's first byte: of the header before the first slot of a new ring."""
+        syscalls.run_program(self._ring_fd)
+        answer = int(self._value["answer"][0])
+        if not answer:
+            raise Unproven("the data ring has no room for a first slot")
+        return answer - RING_HEADER_BYTES
+
+
+@contextlib.contextmanager
+def _native_messages() -> Iterator[Any]:
+    """Catch what the compiler and libbpf write to the process's stderr; yields a function that returns it."""
+    caught = os.memfd_create("messages")
+    kept = os.dup(2)
+    sys.stderr.flush()
+    os.dup2(caught, 2)
+    try:
+        yield lambda: os.pread(caught, 1 << 20, 0).decode(errors="replace")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(caught)
+
+
+def _first_line(messages: str, error: Exception) -> str:
+    """The line that says why: the compiler's first error, or the verifier's last word."""
+    lines = [line.strip() for line in messages.splitlines() if line.strip()]
+    for line in lines:
+        if "error:" in line:
+            return line
+    verifier = [line for line in lines if not line.startswith(("processed", "verification time", "stack depth", "HINT"))]
+    return f"{error}; {verifier[-1]}" if verifier else str(error)
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    try:
+        volume, options = VolumeSpec(**request["volume"]), CaptureOptions(**request["options"])
+        load(volume, options, Path(request["pin_dir"]))
+        answer: dict[str, str] = {}
+    except PydbtError as error:
+        answer = {"error": str(error), "kind": type(error).__name__}
+    except OSError as error:
+        answer = {"error": f"attaching the capture programs failed: {error}", "kind": MachineError.__name__}
+    assert not answer or hasattr(errors, answer["kind"])
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What is pinned where: one directory of bpffs per captured volume.
+
+``meta`` is an array map whose one value is JSON; it is pinned last, so that a directory without it is the
+rest of an attach that did not finish. Removing the links' pins detaches the programs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydbt.core.errors import MachineError, StateError
+from pydbt.kernel import syscalls
+from pydbt.kernel.spec import CaptureOptions, VolumeSpec
+
+BPFFS = Path("/sys/fs/bpf")
+BPFFS_MAGIC = 0xCAFE4A11
+
+#: Changes whenever the programs, the records or the maps do: old pins are then detached, not reopened.
+PROGRAM_VERSION = 1
+
+META_BYTES = 4096
+
+#: Programs by name, with the tracepoint each hangs on. Completions first: a write whose submission is seen
+#: must have its completion seen.
+PROGRAMS = {
+    "request_complete": "block_rq_complete",
+    "bio_complete": "block_bio_complete",
+    "submit": "block_bio_queue",
+}
+MAPS = ("config", "bits", "headers", "state")
+DATA_MAP = "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What a later controller has to know of the programs it finds pinned."""
+
+    version: int
+    volume: VolumeSpec
+    options: CaptureOptions
+    payload_available: bool
+    payload_reason: str  # why not
+    data_base: int  # kernel address of the data ring's first byte
+    boot_id: str
+
+    def encode(self) -> bytes:
+        text = json.dumps(asdict(self)).encode()
+        assert len(text) <= META_BYTES
+        return text.ljust(META_BYTES, b"\0")
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Meta:
+        """StateError unless it is what ``encode`` of this version wrote."""
+        try:
+            fields = json.loads(raw.rstrip(b"\0"))
+            fields["volume"] = VolumeSpec(**fields["volume"])
+            fields["options"] = CaptureOptions(**fields["options"])
+            meta = cls(**fields)
+        except (ValueError, TypeError, KeyError) as error:
+            raise StateError(f"the pinned capture programs cannot be understood ({error}): detach them") from None
+        if meta.version != PROGRAM_VERSION:
+            raise StateError(
+                f"the pinned capture programs are of version {meta.version}, this pydbt's of {PROGRAM_VERSION}: "
+                "detach them and attach again"
+            )
+        return meta
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def require_bpffs(pin_dir: Path) -> None:
+    """MachineError, with the command to run, unless ``pin_dir`` lies (or will lie) in bpffs."""
+    existing = next(folder for folder in (pin_dir, *pin_dir.parents) if folder.exists())
+    if _filesystem_magic(existing) != BPFFS_MAGIC:
+        raise MachineError(
+            f"{pin_dir} is not in a BPF file system, which keeps the capture programs: "
+            f"run `mount -t bpf bpf {BPFFS}`"
+        )
+
+
+def _filesystem_magic(path: Path) -> int:
+    buffer = ctypes.create_string_buffer(256)  # struct statfs; its first word is the type
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.statfs(os.fsencode(path), buffer):
+        return 0
+    return int.from_bytes(buffer.raw[:4], "little")
+
+
+def write_meta(pin_dir: Path, meta: Meta) -> None:
+    fd = syscalls.map_create(syscalls.MAP_TYPE_ARRAY, 4, META_BYTES, 1, "pydbt_meta")
+    try:
+        syscalls.map_update(fd, 0, meta.encode())
+        syscalls.obj_pin(fd, pin_dir / "meta")
+    finally:
+        os.close(fd)
+
+
+def read_meta(pin_dir: Path) -> Meta | None:
+    """None when nothing complete is pinned there."""
+    try:
+        fd = syscalls.obj_get(pin_dir / "meta")
+    except FileNotFoundError:
+        return None
+    try:
+        return Meta.decode(syscalls.map_lookup(fd, 0, META_BYTES))
+    finally:
+        os.close(fd)
+
+
+def remove(pin_dir: Path) -> None:
+    """Detach and forget: links first, then the rest, then the directory. Nothing there is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in sorted(pin_dir.iterdir(), key=lambda entry: not entry.name.startswith("link_")):
+            entry.unlink(missing_ok=True)
+        pin_dir.rmdir()

@@ -1,0 +1,219 @@
+"""The two BPF ring buffers, mapped: records as an array, payload as views.
+
+A ring's file descriptor maps as one page with the consumer's position (ours to write), one with the
+producer's, and the data twice in a row, so that nothing ever wraps (kernel/bpf/ringbuf.c). Positions are
+bytes since the ring was made and only grow; an offset is a position modulo the size. Before each entry the
+kernel writes a length with two flag bits: BUSY until it is let go, DISCARDED when it carries nothing.
+
+Memory order: the kernel publishes an entry by clearing BUSY with an exchange. On x86 plain loads in program
+order are enough to see the entry after that; a port to ARM needs a load-acquire of the length words (or a
+barrier between reading them and the records), which numpy cannot express.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+import numpy as np
+
+from pydbt.kernel.record import (
+    BUSY,
+    DISCARDED,
+    LENGTH_MASK,
+    RECORD,
+    RING_HEADER,
+    RING_HEADER_BYTES,
+    SLOT,
+    SLOT_PREFIX_BYTES,
+    STRIDE_BYTES,
+    Flag,
+    Kind,
+)
+
+
+class _MappedRing:
+    def __init__(self, fd: int, size_bytes: int) -> None:
+        page = mmap.PAGESIZE
+        self.size_bytes = size_bytes
+        self._control = mmap.mmap(fd, page)
+        self._memory = mmap.mmap(fd, page + 2 * size_bytes, prot=mmap.PROT_READ, offset=page)
+        self._consumer = np.frombuffer(self._control, "<u8", 1)
+        self._producer = np.frombuffer(self._memory, "<u8", 1)
+
+    def producer_position(self) -> int:
+        """Bytes reserved since the ring was made."""
+        return int(self._producer[0])
+
+    def consumer_position(self) -> int:
+        """Bytes given back since the ring was made."""
+        return int(self._consumer[0])
+
+    def close(self) -> None:
+        """Unmap. Views that are still in use keep their part of the mapping alive."""
+        del self._consumer, self._producer
+        for mapping in (self._control, self._memory):
+            try:
+                mapping.close()
+            except BufferError:  # a payload view is still in someone's hands: unmapped when it goes
+                continue
+
+
+class HeaderRing(_MappedRing):
+    """Records of 64 bytes: an array of which a run of any length is contiguous."""
+
+    def __init__(self, fd: int, size_bytes: int) -> None:
+        super().__init__(fd, size_bytes)
+        count = 2 * size_bytes // STRIDE_BYTES
+        self._records = np.frombuffer(self._memory, RECORD, count, mmap.PAGESIZE)
+        self._lengths = np.frombuffer(self._memory, "<u4", 2 * size_bytes // 4, mmap.PAGESIZE)[:: STRIDE_BYTES // 4]
+
+    def close(self) -> None:
+        del self._records, self._lengths
+        super().close()
+
+    def peek(self, limit: int) -> np.ndarray:
+        """A copy of the records that are ready, in order, up to ``limit``, left in the ring."""
+        return self._ready(limit)[0]
+
+    def drain(self, limit: int) -> np.ndarray:
+        """The same, and the ring's room is the kernel's again."""
+        records, taken = self._ready(limit)
+        if taken:
+            self._consumer[0] += taken * STRIDE_BYTES
+        return records
+
+    def _ready(self, limit: int) -> tuple[np.ndarray, int]:
+        consumer = self.consumer_position()
+        count = min((self.producer_position() - consumer) // STRIDE_BYTES, limit)
+        first = consumer % self.size_bytes // STRIDE_BYTES
+        lengths = self._lengths[first : first + count]
+        busy = lengths >= BUSY
+        if busy.any():
+            count = int(busy.argmax())
+            lengths = lengths[:count]
+        discarded = lengths & DISCARDED != 0
+        records = self._records[first : first + count].copy()
+        return (records[~discarded] if discarded.any() else records), count
+
+
+class DataRing(_MappedRing):
+    """Slots of payload, found through records and given back in any order.
+
+    The kernel only takes back from the front, so what is given back behind something still in use waits in
+    ``_returned`` (positions and sizes, sorted) until the front reaches it.
+    """
+
+    def __init__(self, fd: int, size_bytes: int, base: int) -> None:
+        super().__init__(fd, size_bytes)
+        self._base = base
+        self._bytes = memoryview(self._memory)[mmap.PAGESIZE :]
+        self._words = np.frombuffer(self._memory, "<u4", 2 * size_bytes // 4, mmap.PAGESIZE)
+        self._longs = np.frombuffer(self._memory, "<u8", 2 * size_bytes // 8, mmap.PAGESIZE)
+        self._front = self.consumer_position()
+        self._returned = (np.empty(0, np.int64), np.empty(0, np.int64))
+
+    def close(self) -> None:
+        del self._words, self._longs
+        self._bytes.release()
+        super().close()
+
+    def used_bytes(self) -> int:
+        """Bytes of the ring that the kernel cannot reuse yet."""
+        return self.producer_position() - self._front
+
+    def payload(self, records: np.ndarray) -> list[memoryview]:
+        """Views of the pieces of these records' data, in order; see Capture.payload()."""
+        wanted = records[_carries_payload(records)]
+        offsets, owners = self._slots(wanted)
+        lengths = self._words[(offsets + 8) // 4]
+        # Chains were followed from their ends: put pieces into the order of their bytes.
+        order = np.lexsort((-np.arange(len(offsets)), owners)) if len(offsets) > len(wanted) else slice(None)
+        starts = (offsets + SLOT_PREFIX_BYTES)[order].tolist()
+        view = self._bytes
+        return [view[start : start + length] for start, length in zip(starts, lengths[order].tolist(), strict=True)]
+
+    def release(self, records: np.ndarray) -> None:
+        """Give the slots of these records back to the kernel."""
+        offsets, _ = self._slots(records[records["data"] != 0])
+        if len(offsets):
+            self._give_back(offsets)
+
+    def release_all_but(self, records: np.ndarray, end_position: int) -> int:
+        """Give back every slot before ``end_position`` that none of these records names; returns how many.
+
+        For a controller that comes back: what its predecessor drained and did not release has no record
+        left.
+        """
+        kept, _ = self._slots(records[records["data"] != 0])
+        kept_offsets = set(kept.tolist())
+        orphans = []
+        position = self._front
+        while position < end_position:
+            offset = position % self.size_bytes
+            length = int(self._words[offset // 4])
+            if length >= BUSY:
+                break
+            if offset + RING_HEADER_BYTES not in kept_offsets and not length & DISCARDED:
+                orphans.append(offset + RING_HEADER_BYTES)
+            position += _entry_bytes(length & LENGTH_MASK)
+        self._give_back(np.array(orphans, np.int64))
+        return len(orphans)
+
+    def _slots(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Offsets of all slots of the records, and the index of the record of each.
+
+        One level of every chain at a time, last slots first: a single-piece write costs no Python.
+        """
+        pointers = records["data"]
+        owners = np.arange(len(records))
+        all_offsets, all_owners = [], []
+        while len(pointers):
+            offsets = (pointers - np.uint64(self._base)).astype(np.int64)
+            assert ((offsets >= RING_HEADER_BYTES) & (offsets < self.size_bytes)).all(), "a slot outside the data ring"
+            all_offsets.append(offsets)
+            all_owners.append(owners)
+            pointers = self._longs[offsets // 8]
+            more = pointers != 0
+            pointers, owners = pointers[more], owners[more]
+        if not all_offsets:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        return np.concatenate(all_offsets), np.concatenate(all_owners)
+
+    def _give_back(self, slot_offsets: np.ndarray) -> None:
+        offsets = slot_offsets - RING_HEADER_BYTES
+        sizes = _entry_bytes(self._words[offsets // 4].astype(np.int64) & LENGTH_MASK)
+        front = self._skip_discarded(self._front)
+        positions = self._front + (offsets - self._front) % self.size_bytes
+        if len(self._returned[0]):
+            positions = np.concatenate((self._returned[0], positions))
+            sizes = np.concatenate((self._returned[1], sizes))
+        order = np.argsort(positions, kind="stable")
+        positions, sizes = positions[order], sizes[order]
+        while len(positions) and positions[0] == front:
+            ends = positions + sizes
+            run = 1 + int((np.append(positions[1:] != ends[:-1], True)).argmax())
+            front = self._skip_discarded(int(ends[run - 1]))
+            positions, sizes = positions[run:], sizes[run:]
+        self._returned = (positions, sizes)
+        if front != self._front:
+            self._front = front
+            self._consumer[0] = front
+
+    def _skip_discarded(self, position: int) -> int:
+        """Step over entries that carry nothing (the loader's first one)."""
+        while position < self.producer_position():
+            length = int(self._words[position % self.size_bytes // 4])
+            if length >= BUSY or not length & DISCARDED:
+                break
+            position += _entry_bytes(length & LENGTH_MASK)
+        return position
+
+
+def _entry_bytes(length_bytes: np.ndarray | int) -> np.ndarray | int:
+    """Room that an entry takes in the ring: its header, and up to a multiple of eight."""
+    return length_bytes + RING_HEADER_BYTES + 7 & ~7
+
+
+def _carries_payload(records: np.ndarray) -> np.ndarray:
+    whole = records["flags"] & Flag.NO_PAYLOAD == 0
+    return (records["kind"] == Kind.SUBMIT) & (records["data"] != 0) & whole

@@ -1,0 +1,170 @@
+"""bpf(2) and membarrier(2) without a library: pins, maps, programs, and the grace period.
+
+Layouts: include/uapi/linux/bpf.h and include/uapi/linux/membarrier.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydbt.core.errors import MachineError
+
+_NUMBERS = {"x86_64": (321, 324), "aarch64": (280, 283)}  # bpf, membarrier
+
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE = 0, 1, 2
+_OBJ_PIN, _OBJ_GET, _PROG_TEST_RUN, _INFO_BY_FD = 6, 7, 10, 15
+
+MAP_TYPE_ARRAY = 2
+_MAP_TYPE_ARRAY_OF_MAPS = 13
+
+_ATTRIBUTE_BYTES = 128
+_PROGRAM_INFO_BYTES = 256
+_NAME_BYTES = 16
+
+_MEMBARRIER_QUERY, _MEMBARRIER_GLOBAL = 0, 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramInfo:
+    """The parts of struct bpf_prog_info that the controller reads."""
+
+    identifier: int
+    name: str
+    run_time_ns: int  # 0 unless kernel.bpf_stats_enabled
+    run_count: int
+    recursion_misses: int
+    verified_instructions: int
+
+
+@dataclass(frozen=True, slots=True)
+class MapInfo:
+    """The parts of struct bpf_map_info that the controller reads."""
+
+    kind: int
+    identifier: int
+    key_bytes: int
+    value_bytes: int
+    max_entries: int
+    name: str
+
+
+def obj_pin(fd: int, path: Path) -> None:
+    """Give a program, map or link a name in bpffs, which keeps it alive."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    _bpf(_OBJ_PIN, struct.pack("<QI", ctypes.addressof(name), fd))
+
+
+def obj_get(path: Path) -> int:
+    """Open what is pinned at ``path``: a new file descriptor."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    return _bpf(_OBJ_GET, struct.pack("<Q", ctypes.addressof(name)))
+
+
+def map_create(kind: int, key_bytes: int, value_bytes: int, max_entries: int, name: str, inner_fd: int = 0) -> int:
+    """A new map: its file descriptor."""
+    attribute = struct.pack("<IIIIII", kind, key_bytes, value_bytes, max_entries, 0, inner_fd)
+    return _bpf(_MAP_CREATE, attribute + struct.pack("<I16s", 0, name.encode()[: _NAME_BYTES - 1]))
+
+
+def map_lookup(fd: int, key: int, size_bytes: int) -> bytes:
+    """The value at a u32 key; ``size_bytes`` is per-CPU maps' whole answer."""
+    value = ctypes.create_string_buffer(size_bytes)
+    number = ctypes.c_uint32(key)
+    _bpf(_MAP_LOOKUP, struct.pack("<IIQQQ", fd, 0, ctypes.addressof(number), ctypes.addressof(value), 0))
+    return value.raw
+
+
+def map_update(fd: int, key: int, value: bytes) -> None:
+    """Set the value at a u32 key."""
+    number = ctypes.c_uint32(key)
+    buffer = ctypes.create_string_buffer(value, len(value))
+    _bpf(_MAP_UPDATE, struct.pack("<IIQQQ", fd, 0, ctypes.addressof(number), ctypes.addressof(buffer), 0))
+
+
+def run_program(fd: int, *arguments: int) -> None:
+    """Run a raw tracepoint program once, by hand, with these as its arguments."""
+    context = (ctypes.c_uint64 * 12)(*arguments)
+    attribute = struct.pack(
+        "<IIIIQQIIIIQQII", fd, 0, 0, 0, 0, 0, 0, 0, ctypes.sizeof(context), 0, ctypes.addressof(context), 0, 0, 0
+    )
+    _bpf(_PROG_TEST_RUN, attribute)
+
+
+def program_info(fd: int) -> ProgramInfo:
+    """What the kernel counts about a program."""
+    raw = _info(fd)
+    run_time_ns, run_count, misses, verified = struct.unpack_from("<QQQI", raw, 192)
+    (identifier,) = struct.unpack_from("<I", raw, 4)
+    return ProgramInfo(identifier, _name(raw[64:80]), run_time_ns, run_count, misses, verified)
+
+
+def map_info(fd: int) -> MapInfo:
+    """Kind and sizes of a map."""
+    raw = _info(fd)
+    kind, identifier, key_bytes, value_bytes, max_entries, _flags = struct.unpack_from("<6I", raw)
+    return MapInfo(kind, identifier, key_bytes, value_bytes, max_entries, _name(raw[24:40]))
+
+
+def wait_for_programs() -> None:
+    """Return when every program that was running at the call has ended (an RCU grace period).
+
+    membarrier(MEMBARRIER_CMD_GLOBAL) is one (kernel/sched/membarrier.c). Kernels with nohz_full CPUs
+    refuse it; there, replacing the element of a map of maps waits as long (maybe_wait_bpf_programs()
+    in kernel/bpf/syscall.c).
+    """
+    _, membarrier = _numbers()
+    if _libc.syscall(membarrier, _MEMBARRIER_GLOBAL, 0, 0) == 0:
+        return
+    wait_by_map_of_maps()
+
+
+def wait_by_map_of_maps() -> None:
+    """The same grace period by the other way; slower to set up, allowed everywhere."""
+    inner = map_create(MAP_TYPE_ARRAY, 4, 8, 1, "pydbt_inner")
+    try:
+        outer = map_create(_MAP_TYPE_ARRAY_OF_MAPS, 4, 4, 1, "pydbt_outer", inner)
+        try:
+            map_update(outer, 0, struct.pack("<I", inner))
+        finally:
+            os.close(outer)
+    finally:
+        os.close(inner)
+
+
+def _info(fd: int) -> bytes:
+    buffer = ctypes.create_string_buffer(_PROGRAM_INFO_BYTES)
+    _bpf(_INFO_BY_FD, struct.pack("<IIQ", fd, len(buffer), ctypes.addressof(buffer)))
+    return buffer.raw
+
+
+def _name(raw: bytes) -> str:
+    return raw.split(b"\0", 1)[0].decode()
+
+
+def _numbers() -> tuple[int, int]:
+    machine = platform.machine()
+    try:
+        return _NUMBERS[machine]
+    except KeyError:
+        raise MachineError(f"pydbt captures on x86_64 and aarch64, not on {machine}") from None
+
+
+def _bpf(command: int, attribute: bytes) -> int:
+    buffer = ctypes.create_string_buffer(attribute, _ATTRIBUTE_BYTES)
+    number, _ = _numbers()
+    result = _libc.syscall(number, command, buffer, _ATTRIBUTE_BYTES)
+    if result < 0:
+        code = ctypes.get_errno()
+        if code == errno.EPERM:
+            raise MachineError("the kernel refused bpf(2): run as root, and outside containers without CAP_BPF")
+        raise OSError(code, os.strerror(code))
+    return result
