@@ -1,0 +1,71 @@
+"""How errors are worded: one sentence on stderr and an exit code; a traceback only for who asks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import click
+
+from pydbt.core.errors import PydbtError, UsageError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+BUG = 1
+
+EXIT_CODES = """Exit codes:
+
+\b
+  0  done
+  1  a fault of this program
+  2  wrong usage: an option, a device, or their combination
+  3  this machine lacks something: root, BTF, kernel headers, bpffs
+  4  in use already: a volume, a target, a port, a state directory
+  5  the other side is unreachable, refused, or speaks another protocol
+  6  a disk failed, vanished or changed its size
+  7  a state file or journal is torn, foreign, or cannot be written
+  8  a wait timed out
+  9  no controller is running
+130  interrupted"""
+
+
+def program_name() -> str:
+    """The name this program was called by: ``controller`` or ``pydbt``."""
+    name = os.path.basename(sys.argv[0]) if sys.argv else ""
+    return name if name in ("controller", "pydbt") else "controller"
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """The sentence and the exit code for an error that ended a command."""
+    match error:
+        case PydbtError():
+            return _one_line(str(error)), error.exit_code
+        case click.UsageError():
+            where = error.ctx.command_path if error.ctx else program_name()
+            sentence = _one_line(error.format_message()).rstrip(".")
+            return f"{sentence} (see {where} --help)", UsageError.exit_code
+        case click.ClickException():
+            return _one_line(error.format_message()), UsageError.exit_code
+        case KeyboardInterrupt() | click.Abort():
+            return "interrupted", INTERRUPTED
+        case _:
+            words = _one_line(str(error)) or "no message"
+            return f"{type(error).__name__}: {words} (this is a bug; run it with --debug to see where)", BUG
+
+
+def report(error: BaseException, debug: bool) -> int:
+    """Say on stderr why a command ended, and return its exit code."""
+    sentence, exit_code = explain(error)
+    if debug:
+        traceback.print_exception(error)
+    click.echo(f"{program_name()}: {sentence}", err=True)
+    return exit_code
+
+
+def debug_wanted(arguments: list[str]) -> bool:
+    """Whether tracebacks are asked for, also when the arguments themselves are wrong."""
+    return "--debug" in arguments or os.environ.get("PYDBT_DEBUG", "") not in ("", "0")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

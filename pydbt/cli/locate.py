@@ -1,0 +1,62 @@
+"""From what a person names, a SOURCE or a state directory, to the running controller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pydbt.cli.values import PATH, format_bytes
+from pydbt.controller.control import call, read_snapshot
+from pydbt.controller.registry import state_dir_of
+from pydbt.core.errors import NotRunning, UsageError
+from pydbt.device.sysfs import BlockDevice
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def volume_arguments(command: _Command) -> _Command:
+    """Decorate a command with ``SOURCE|--state DIR``."""
+    state = click.option("--state", "state_dir", type=PATH, help="The state directory.")
+    return click.argument("source", required=False, type=PATH)(state(command))
+
+
+def locate(source: Path | None, state_dir: Path | None) -> Path:
+    """The state directory that is meant. NotRunning when a SOURCE has none known, UsageError for wrong words."""
+    if state_dir is not None:
+        if not state_dir.is_dir():
+            raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
+        return state_dir
+    if source is None:
+        raise UsageError("name the SOURCE, or its state directory with --state DIR")
+    if source.is_dir():
+        raise UsageError(f"{source} is a directory, not a SOURCE: name a state directory with --state {source}")
+    found = state_dir_of(BlockDevice.identify(source))
+    if found is None:
+        raise NotRunning(
+            f"no controller has run for {source} since it was attached: name its state directory with --state DIR"
+        )
+    return found
+
+
+def ask(state_dir: Path, request: dict[str, Any], timeout_s: float | None = 10.0) -> dict[str, Any]:
+    """One request to the controller of a state directory; NotRunning tells what was last known of it."""
+    try:
+        return call(state_dir, request, timeout_s)
+    except NotRunning as error:
+        raise NotRunning(f"{error}{last_known(state_dir)}") from error
+
+
+def last_known(state_dir: Path) -> str:
+    """``; last known state: ...``, or nothing when no status was ever kept."""
+    snapshot = read_snapshot(state_dir)
+    if snapshot is None:
+        return ""
+    words = [str(snapshot.get("mode", "unknown"))]
+    if "replica_state" in snapshot:
+        words.append(f"replica {snapshot['replica_state']}")
+    if isinstance(snapshot.get("out_of_sync_bytes"), int | float):
+        words.append(f"{format_bytes(snapshot['out_of_sync_bytes'])} out of sync")
+    return f"; last known state: {', '.join(words)} at {snapshot.get('saved_at', 'an unknown time')}"

@@ -1,0 +1,68 @@
+"""The program's entry: ``controller`` and ``pydbt`` are the same."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from pydbt.cli.down import down
+from pydbt.cli.explain import EXIT_CODES, debug_wanted, program_name, report
+from pydbt.cli.logs import configure_logging
+from pydbt.cli.pause import pause, resume
+from pydbt.cli.run import run
+from pydbt.cli.secondary import secondary
+from pydbt.cli.status import status
+from pydbt.cli.wait import wait
+
+_PIPE_CLOSED = 141  # 128 + SIGPIPE, as shells say it
+
+
+def _version() -> str:
+    try:
+        return version("pydbt")
+    except PackageNotFoundError:  # run from a source tree that was not installed
+        return "unknown"
+
+
+@click.group(
+    epilog=EXIT_CODES,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(_version(), message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Log everything, and show where errors come from (or set PYDBT_DEBUG=1).")
+def cli(debug: bool) -> None:
+    """Replicate a live block device, and after a failure copy only the blocks that differ."""
+    configure_logging(debug or debug_wanted([]))
+
+
+for _command in (run, secondary, status, wait, pause, resume, down):
+    cli.add_command(_command)
+
+
+def execute(arguments: list[str]) -> int:
+    """Carry out one command line; its exit code. Nothing but the code and the streams comes out of it."""
+    try:
+        outcome = cli.main(arguments, prog_name=program_name(), standalone_mode=False)
+        sys.stdout.flush()
+        return outcome if isinstance(outcome, int) else 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except BrokenPipeError:
+        # Whoever read our output went away; the interpreter must not stumble over it again at its own exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except (Exception, KeyboardInterrupt) as error:
+        return report(error, debug_wanted(arguments))
+
+
+def main() -> None:
+    """Run the program on the process's own arguments, and end the process."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

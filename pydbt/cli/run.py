@@ -1,0 +1,100 @@
+"""``controller run``: replicate a SOURCE, in the foreground."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from pydbt.cli.progress import ProgressReporter
+from pydbt.cli.values import ADDRESS, PATH, RATE, SIZE
+from pydbt.controller import options as defaults
+from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.registry import registered_primary, secondaries_at
+from pydbt.core.errors import UsageError
+from pydbt.device.checks import check_pair, check_source
+from pydbt.device.sysfs import BlockDevice
+from pydbt.network.address import check_plain_tcp
+
+
+@click.command()
+@click.argument("source", type=PATH)
+@click.option("--secondary", type=ADDRESS, required=True, metavar="ADDR:PORT", help="Where the secondary listens.")
+@click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; made when missing.")
+@click.option("--insecure", is_flag=True, help="Talk in plain TCP outside of this machine.")
+@click.option("--block-size", type=SIZE, help="What is tracked as one, 512 to 64K; 4K for a new volume.")
+@click.option("--whole-device", is_flag=True, help="Copy free space as well in the initial sync.")
+@click.option("--assume-in-sync", is_flag=True, help="Trust that TARGET is equal to SOURCE now; it is not checked.")
+@click.option("--no-digests", is_flag=True, help="Copy what may differ without comparing it first.")
+@click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Bound resynchronization, such as 20M/s.")
+@click.option("--compress", is_flag=True, help="Compress data on the wire with zstd.")
+@click.option(
+    "--ack-timeout",
+    type=float,
+    default=defaults.DEFAULT_ACKNOWLEDGE_TIMEOUT_S,
+    show_default=True,
+    metavar="S",
+    help="Seconds without an acknowledgement that end the connection.",
+)
+@click.option("--log-size", type=SIZE, default="32M", show_default=True, help="The transaction log's room.")
+@click.option("--ring-size", type=SIZE, default="64M", show_default=True, help="Kernel room for data not sent yet.")
+@click.option("--record-ring-size", type=SIZE, default="16M", show_default=True, help="Kernel room for records.")
+@click.option("--addresses-only", is_flag=True, help="Capture which blocks are written, not what is written.")
+def run(
+    source: Path,
+    secondary: tuple[str, int],
+    state_dir: Path,
+    insecure: bool,
+    block_size: int | None,
+    whole_device: bool,
+    assume_in_sync: bool,
+    no_digests: bool,
+    rate_limit: int | None,
+    compress: bool,
+    ack_timeout: float,
+    log_size: int,
+    ring_size: int,
+    record_ring_size: int,
+    addresses_only: bool,
+) -> int:
+    """Replicate SOURCE, a block device, mounted or not, to a secondary until stopped.
+
+    Runs in the foreground; Ctrl-C stops replication, while writes stay tracked for the next run (see `down`).
+    """
+    progress = ProgressReporter(sys.stderr)
+    chosen = PrimaryOptions(
+        source=source,
+        secondary_host=secondary[0],
+        secondary_port=secondary[1],
+        state_dir=state_dir,
+        insecure=insecure,
+        block_bytes=block_size,
+        assume_in_sync=assume_in_sync,
+        whole_device=whole_device,
+        rate_limit_bytes_per_s=rate_limit,
+        compress=compress,
+        log_bytes=log_size,
+        data_ring_bytes=ring_size,
+        record_ring_bytes=record_ring_size,
+        addresses_only=addresses_only,
+        compare_first=not no_digests,
+        acknowledge_timeout_s=ack_timeout,
+        report=progress.update,
+    )
+    device = check_source(source, state_dir)
+    check_plain_tcp(chosen.secondary_host, insecure)
+    _refuse_own_target(device, chosen)
+    with registered_primary(device, state_dir), progress:
+        # Only now: it brings the eBPF side, which no other command needs.
+        from pydbt.controller.primary_service import run_primary
+
+        return run_primary(chosen)
+
+
+def _refuse_own_target(device: BlockDevice, chosen: PrimaryOptions) -> None:
+    """Refuse a secondary of this very machine whose TARGET is SOURCE, lies on it, or carries it."""
+    for entry in secondaries_at(chosen.secondary_host, chosen.secondary_port):
+        check_pair(device, entry.place)
+        if Path(entry.state_dir).exists() and chosen.state_dir.exists() and chosen.state_dir.samefile(entry.state_dir):
+            raise UsageError(f"the state directory {chosen.state_dir} is the secondary's: name another with --state")

@@ -1,0 +1,63 @@
+"""``controller secondary``: keep a replica on a TARGET, in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pydbt.cli.values import ADDRESS, PATH, SIZE
+from pydbt.controller.options import SecondaryOptions
+from pydbt.controller.registry import registered_secondary
+from pydbt.controller.state_dir import make_state_dir
+from pydbt.core.errors import UsageError
+from pydbt.device.checks import check_target
+from pydbt.network.address import check_plain_tcp
+
+
+@click.command()
+@click.argument("target", type=PATH)
+@click.option("--listen", type=ADDRESS, metavar="ADDR:PORT", help="Where to wait for the primary.")
+@click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; made when missing.")
+@click.option("--create", "create_bytes", type=SIZE, metavar="SIZE", help="Make TARGET, an image file, when missing.")
+@click.option("--insecure", is_flag=True, help="Talk in plain TCP outside of this machine.")
+@click.option("--no-stage", is_flag=True, help="Resynchronize in place: TARGET is inconsistent meanwhile.")
+@click.option("--replay-only", is_flag=True, help="Apply what the journal holds to TARGET, and end.")
+@click.option("--journal-size", type=SIZE, default="1G", show_default=True, help="Room for what is not applied yet.")
+def secondary(
+    target: Path,
+    listen: tuple[str, int] | None,
+    state_dir: Path,
+    create_bytes: int | None,
+    insecure: bool,
+    no_stage: bool,
+    replay_only: bool,
+    journal_size: int,
+) -> int:
+    """Keep a replica on TARGET, a block device or an image file, until stopped.
+
+    TARGET is overwritten. It must not be mounted or in use; its last consistent state may be used after
+    `--replay-only`.
+    """
+    if listen is None and not replay_only:
+        raise UsageError("name where the primary connects to with --listen ADDR:PORT")
+    host, port = listen or ("127.0.0.1", 0)
+    chosen = SecondaryOptions(
+        target=target,
+        listen_host=host,
+        listen_port=port,
+        state_dir=state_dir,
+        create_bytes=create_bytes,
+        insecure=insecure,
+        stage=not no_stage,
+        replay_only=replay_only,
+        journal_limit_bytes=journal_size,
+    )
+    check_target(target, state_dir=state_dir, create_bytes=create_bytes)
+    if not replay_only:
+        check_plain_tcp(host, insecure)
+    with registered_secondary(target, state_dir, host, port):
+        make_state_dir(state_dir)
+        from pydbt.controller.secondary_service import run_secondary
+
+        return run_secondary(chosen)

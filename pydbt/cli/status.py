@@ -1,0 +1,37 @@
+"""``controller status``: how it stands, for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from pydbt.cli.locate import ask, locate, volume_arguments
+from pydbt.cli.render import print_status
+from pydbt.controller.control import read_snapshot
+from pydbt.core.errors import NotRunning
+
+
+@click.command()
+@volume_arguments
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(source: Path | None, state_dir: Path | None, as_json: bool) -> int:
+    """Say how a volume and its replica stand.
+
+    Without a running controller: the last state known, and exit code 9.
+    """
+    place = locate(source, state_dir)
+    try:
+        report = {**ask(place, {"command": "status"}), "running": True}
+    except NotRunning:
+        snapshot = read_snapshot(place)
+        if as_json and snapshot is not None:
+            click.echo(json.dumps({**snapshot, "running": False}, indent=2))
+        raise
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        print_status(report, sys.stdout)
+    return 0

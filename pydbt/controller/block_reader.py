@@ -1,0 +1,111 @@
+"""Reads blocks of the source for sweeps, past every cache, in a few threads; results come back as events."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from pydbt.controller.outbox import BatchData
+from pydbt.core.errors import DeviceError
+from pydbt.core.primary_events import ReadBlocks, SweepRead
+from pydbt.core.units import Geometry
+from pydbt.device.block import DirectReader, aligned_buffer
+
+# Enough to keep a disk's queue busy with scattered blocks; more would fight the applications for it.
+THREADS = 4
+
+
+class BlockReader:
+    """``done`` is called from a reading thread with the answer; ``position`` gives the ring position then."""
+
+    def __init__(
+        self,
+        reader: DirectReader,
+        geometry: Geometry,
+        position: Callable[[], int],
+        done: Callable[[SweepRead], None],
+    ) -> None:
+        self._reader = reader
+        self._geometry = geometry
+        self._position = position
+        self._done = done
+        self._requests: queue.SimpleQueue[ReadBlocks | None] = queue.SimpleQueue()
+        self._batches: dict[int, BatchData] = {}
+        self._reading: set[int] = set()
+        self._lock = threading.Lock()
+        self._pool: dict[int, list[memoryview]] = {}
+        self._threads = [
+            threading.Thread(target=self._run, name=f"reader-{index}", daemon=True) for index in range(THREADS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, request: ReadBlocks) -> None:
+        with self._lock:
+            self._reading.add(request.batch)
+        self._requests.put(request)
+
+    def batch(self, identifier: int) -> BatchData:
+        return self._batches[identifier]
+
+    def drop(self, identifier: int) -> None:
+        """Forget a batch and use its memory again; a batch still being read is forgotten when it is done."""
+        with self._lock:
+            batch = self._batches.pop(identifier, None)
+            self._reading.discard(identifier)
+            if batch is not None:
+                self._recycle(batch)
+
+    def close(self) -> None:
+        for _ in self._threads:
+            self._requests.put(None)
+        for thread in self._threads:
+            thread.join(10.0)
+
+    def _run(self) -> None:
+        while (request := self._requests.get()) is not None:
+            try:
+                data = self._read(request)
+            except DeviceError as error:
+                with self._lock:
+                    self._reading.discard(request.batch)
+                self._done(SweepRead(request.batch, self._position(), 0, error=str(error)))
+                continue
+            with self._lock:
+                if request.batch not in self._reading:
+                    self._recycle(data)
+                    continue
+                self._reading.discard(request.batch)
+                self._batches[request.batch] = data
+            self._done(SweepRead(request.batch, self._position(), len(data.data)))
+
+    def _read(self, request: ReadBlocks) -> BatchData:
+        runs = [
+            self._geometry.bytes_of_blocks(first, count)
+            for first, count in zip(request.first_blocks.tolist(), request.block_counts.tolist(), strict=True)
+        ]
+        total = sum(length for _, length in runs)
+        buffer = self._buffer(int(request.block_counts.sum()) * self._geometry.block_bytes)
+        offset = 0
+        for start, length in runs:
+            self._reader.read_extent(start, length, buffer[offset : offset + length])
+            offset += length
+        return BatchData(self._geometry, np.asarray(request.first_blocks), np.asarray(request.block_counts), buffer[:total])
+
+    def _buffer(self, size_bytes: int) -> memoryview:
+        size_bytes = -(-size_bytes // 65536) * 65536
+        with self._lock:
+            free = self._pool.get(size_bytes)
+            if free:
+                return free.pop()
+        return aligned_buffer(size_bytes)
+
+    def _recycle(self, batch: BatchData) -> None:
+        whole = batch.data.obj
+        view = memoryview(whole).cast("B")
+        kept = self._pool.setdefault(len(view), [])
+        if len(kept) < 2 * THREADS:
+            kept.append(view)

@@ -1,0 +1,280 @@
+"""How commands reach a running controller: a Unix socket in its state directory, JSON lines.
+
+A request is one object with a ``command``; the answer is ``{"ok": true, "result": {...}}`` or
+``{"ok": false, "error": {"exit_code": n, "message": "..."}}``. Only root, or who may enter the state
+directory, gets to the socket (mode 0600).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut
+from pydbt.store.atomic import replace_file
+
+SOCKET_NAME = "control.sock"
+SNAPSHOT_NAME = "status.json"
+# A command line command and its arguments are far below this; more is not from us.
+_REQUEST_BYTES_MAX = 64 * 1024
+_ANSWER_BYTES_MAX = 4 * 1024 * 1024
+# People and monitoring, not load; more than this at once is refused so that threads stay bounded.
+_CLIENTS_MAX = 64
+_SEND_TIMEOUT_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class ControlServer:
+    """Answers commands in threads of its own, one a client, until it is stopped.
+
+    ``handler`` takes a request and returns the result; it may block (a wait does) and is called from several
+    threads at once. What it raises of ``PydbtError`` reaches the client as that error.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], handler: Handler) -> None:
+        self.path = socket_path(path)
+        self._handler = handler
+        self._listener: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._clients: set[socket.socket] = set()
+        self._threads: set[threading.Thread] = set()
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._inode = 0
+
+    def start(self) -> None:
+        """Listen. BusyError when another controller answers at the same place; a dead one's socket is replaced."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self._clear_place()
+            with _short_name(self.path) as name:
+                listener.bind(name)
+            os.chmod(self.path, 0o600)  # before listen: nobody can have connected until here
+            self._inode = os.stat(self.path).st_ino
+            listener.listen(16)
+        except OSError as error:
+            listener.close()
+            raise StateError(f"the control socket {self.path} cannot be made: {error.strerror}") from error
+        except PydbtError:
+            listener.close()
+            raise
+        self._listener = listener
+        self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the socket and every client's connection; harmless when stopped already."""
+        self._stopping = True
+        if self._listener is not None:
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+            self._listener.close()
+            self._listener = None
+            with contextlib.suppress(OSError):
+                if os.stat(self.path).st_ino == self._inode:
+                    os.unlink(self.path)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=5)
+        with self._lock:
+            clients, threads = list(self._clients), list(self._threads)
+        for client in clients:
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RD)  # an answer under way may still be sent
+        for thread in threads:
+            thread.join(timeout=_SEND_TIMEOUT_S)
+
+    def __enter__(self) -> ControlServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _clear_place(self) -> None:
+        if not self.path.exists():
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                with _short_name(self.path) as name:
+                    probe.connect(name)
+            except ConnectionRefusedError:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path)
+                return
+            except FileNotFoundError:
+                return
+        raise BusyError(f"a controller is already running with the state directory {self.path.parent}")
+
+    def _accept(self) -> None:
+        listener = self._listener
+        assert listener is not None
+        while not self._stopping:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                if self._stopping:
+                    return
+                time.sleep(0.1)  # out of descriptors, say: try again, without spinning
+                continue
+            with self._lock:
+                full = len(self._clients) >= _CLIENTS_MAX
+                if not full:
+                    self._clients.add(client)
+            if full:
+                client.close()
+                continue
+            thread = threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True)
+            with self._lock:
+                self._threads.add(thread)
+            thread.start()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            for line in _lines(client, _REQUEST_BYTES_MAX):
+                answer = self._answer(line)
+                client.settimeout(_SEND_TIMEOUT_S)
+                client.sendall(json.dumps(answer).encode() + b"\n")
+                client.settimeout(None)
+        except (OSError, ValueError):
+            pass  # the client went away, or is none
+        finally:
+            with self._lock:
+                self._clients.discard(client)
+                self._threads.discard(threading.current_thread())
+            client.close()
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+        except ValueError:
+            request = None
+        if not isinstance(request, dict) or not isinstance(request.get("command"), str):
+            return _failure(2, "a request is a JSON object with a command")
+        try:
+            return {"ok": True, "result": self._handler(request)}
+        except PydbtError as error:
+            return _failure(error.exit_code, str(error))
+        except Exception:
+            _log.exception("the command %s failed", request["command"])
+            return _failure(1, f"the command {request['command']} failed inside the controller: see its log")
+
+
+def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float | None = 10.0) -> dict[str, Any]:
+    """Send one request to the controller whose socket, or state directory, ``path`` names; its result.
+
+    NotRunning when nobody listens, TimedOut when no answer came within ``timeout_s`` (None waits for ever), and
+    whatever error the controller answers, with its own exit code.
+    """
+    place = socket_path(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
+        client.settimeout(timeout_s)
+        try:
+            with _short_name(place) as name:
+                client.connect(name)
+            client.sendall(json.dumps(request).encode() + b"\n")
+            answer = next(_lines(client, _ANSWER_BYTES_MAX), None)
+        except TimeoutError as error:
+            raise TimedOut(f"the controller of {place.parent} gave no answer within {timeout_s:g} s") from error
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
+            raise NotRunning(f"no controller is running with the state directory {place.parent}") from error
+        except PermissionError as error:
+            raise StateError(f"the control socket {place} may not be used: run this as root, with sudo") from error
+        except OSError as error:
+            raise NotRunning(f"the controller of {place.parent} ended while it was asked: {error.strerror}") from error
+    if answer is None:
+        raise NotRunning(f"the controller of {place.parent} ended while it was asked")
+    return _result(answer, place)
+
+
+def is_answering(path: str | os.PathLike[str]) -> bool:
+    """Whether a controller listens on the socket or in the state directory ``path`` names."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
+        client.settimeout(2.0)
+        try:
+            with _short_name(socket_path(path)) as name:
+                client.connect(name)
+        except TimeoutError:
+            return True  # its queue is full: it is there
+        except OSError:
+            return False
+    return True
+
+
+def socket_path(path: str | os.PathLike[str]) -> Path:
+    """The control socket of a state directory, or the socket itself."""
+    place = Path(path)
+    return place if place.suffix == ".sock" else place / SOCKET_NAME
+
+
+def write_snapshot(state_dir: str | os.PathLike[str], status: dict[str, Any]) -> None:
+    """Keep a status for the time when no controller answers. Whole, but not waited for to reach the disk."""
+    snapshot = {**status, "saved_at": _now()}
+    replace_file(Path(state_dir) / SNAPSHOT_NAME, json.dumps(snapshot, indent=2).encode() + b"\n", durable=False)
+
+
+def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The last status that was kept; None when there is none or it is no use."""
+    try:
+        snapshot = json.loads((Path(state_dir) / SNAPSHOT_NAME).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return snapshot if isinstance(snapshot, dict) else None
+
+
+def _result(answer: bytes, place: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(answer)
+        if content["ok"]:
+            return dict(content["result"])
+        code, message = int(content["error"]["exit_code"]), str(content["error"]["message"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StateError(f"{place} is answered by something that is no controller") from error
+    failure = PydbtError(message)
+    failure.exit_code = code
+    raise failure
+
+
+def _failure(exit_code: int, message: str) -> dict[str, Any]:
+    return {"ok": False, "error": {"exit_code": exit_code, "message": message}}
+
+
+def _lines(connection: socket.socket, bytes_max: int) -> Iterator[bytes]:
+    """Whole lines from a connection until it ends; ValueError when one is longer than ``bytes_max``."""
+    pending = bytearray()
+    while True:
+        while (end := pending.find(b"\n")) >= 0:
+            line = bytes(pending[:end])
+            del pending[: end + 1]
+            yield line
+        if len(pending) > bytes_max:
+            raise ValueError("a line is too long")
+        received = connection.recv(65536)
+        if not received:
+            return
+        pending += received
+
+
+@contextlib.contextmanager
+def _short_name(path: Path) -> Iterator[str]:
+    """A name of the socket short enough for ``sun_path`` (108 bytes), however long its folder's name is."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

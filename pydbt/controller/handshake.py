@@ -1,0 +1,49 @@
+"""Connect to a secondary and prove that both ends mean the same volume, before a byte of it is sent."""
+
+from __future__ import annotations
+
+from pydbt.core.errors import PeerError, WireError
+from pydbt.core.frames import Hello, Refuse, Welcome
+from pydbt.network.connect import connect
+from pydbt.network.connection import FramedConnection
+
+HANDSHAKE_SECONDS = 10.0
+
+
+class Refused(PeerError):
+    """The secondary refused this volume; ``code`` says why, for programs."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def shake_hands(host: str, port: int, hello: Hello) -> tuple[FramedConnection, Welcome]:
+    """A connection that has been welcomed. Raises PeerError, Refused or WireError with the connection closed."""
+    connection = FramedConnection(connect(host, port))
+    try:
+        connection.send_frames([hello])
+        answer = connection.recv_frame(HANDSHAKE_SECONDS)
+        match answer:
+            case Welcome():
+                _check(hello, answer, f"{host}:{port}")
+                return connection, answer
+            case Refuse(code=code, message=message):
+                raise Refused(code, f"the secondary at {host}:{port} refused: {message}")
+            case None:
+                raise PeerError(f"{host}:{port} closed the connection at once: is it a pydbt secondary?")
+            case other:
+                raise PeerError(f"{host}:{port} answered a greeting with {type(other).__name__}")
+    except WireError as error:
+        connection.close()
+        raise PeerError(f"{host}:{port} is no pydbt secondary, or another version: {error}") from None
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _check(hello: Hello, welcome: Welcome, where: str) -> None:
+    if welcome.volume not in (None, hello.volume):
+        raise Refused("other-volume", f"the secondary at {where} holds volume {welcome.volume}, this is {hello.volume}")
+    if welcome.size_bytes < hello.size_bytes:
+        raise Refused("too-small", f"the target at {where} has {welcome.size_bytes} bytes, the source {hello.size_bytes}")

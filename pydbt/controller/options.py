@@ -1,0 +1,115 @@
+"""What a person may choose for a primary and for a secondary, checked once, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydbt.core.errors import UsageError
+from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES
+
+DEFAULT_BLOCK_BYTES = 4096
+# One slot of 64 bytes a write request and one for its end: a quarter of a million requests under way.
+DEFAULT_LOG_BYTES = 32 * MIB
+MIN_LOG_BYTES = 4 * KIB
+# Room for the data of writes that are captured and not sent yet.
+DEFAULT_DATA_RING_BYTES = 64 * MIB
+# One record of 64 bytes for each submission and each completion.
+DEFAULT_RECORD_RING_BYTES = 16 * MIB
+# The kernel takes ring sizes that are powers of two and multiples of the page.
+MIN_RING_BYTES = 4 * KIB
+MAX_RING_BYTES = 1 << 31
+DEFAULT_ACKNOWLEDGE_TIMEOUT_S = 15.0
+DEFAULT_JOURNAL_BYTES = 1024 * MIB
+MIN_JOURNAL_BYTES = 16 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryOptions:
+    """How one volume is replicated.
+
+    ``block_bytes`` None takes the state directory's, or 4096 for a new volume. ``rate_limit_bytes_per_s``
+    bounds resynchronization only; None is no bound. ``data_ring_bytes`` is not used with ``addresses_only``.
+    ``report`` is called with each new status while the service runs.
+    """
+
+    source: Path
+    secondary_host: str
+    secondary_port: int
+    state_dir: Path
+    insecure: bool = False
+    block_bytes: int | None = None
+    assume_in_sync: bool = False
+    whole_device: bool = False
+    rate_limit_bytes_per_s: int | None = None
+    compress: bool = False
+    log_bytes: int = DEFAULT_LOG_BYTES
+    data_ring_bytes: int = DEFAULT_DATA_RING_BYTES
+    record_ring_bytes: int = DEFAULT_RECORD_RING_BYTES
+    addresses_only: bool = False
+    compare_first: bool = True
+    acknowledge_timeout_s: float = DEFAULT_ACKNOWLEDGE_TIMEOUT_S
+    report: Callable[[dict[str, Any]], None] | None = None
+
+    def __post_init__(self) -> None:
+        check_port(self.secondary_port, "--secondary")
+        if self.block_bytes is not None and not _power_of_two(self.block_bytes, MIN_BLOCK_BYTES, MAX_BLOCK_BYTES):
+            raise UsageError(
+                f"--block-size {self.block_bytes} is no power of two from {MIN_BLOCK_BYTES} to {MAX_BLOCK_BYTES} bytes"
+            )
+        for name, size in (("--ring-size", self.data_ring_bytes), ("--record-ring-size", self.record_ring_bytes)):
+            if not _power_of_two(size, MIN_RING_BYTES, MAX_RING_BYTES):
+                raise UsageError(f"{name} {size} is no power of two from {MIN_RING_BYTES} to {MAX_RING_BYTES} bytes")
+        if self.log_bytes < MIN_LOG_BYTES:
+            raise UsageError(f"--log-size {self.log_bytes} is less than the least log of {MIN_LOG_BYTES} bytes")
+        if self.rate_limit_bytes_per_s is not None and self.rate_limit_bytes_per_s <= 0:
+            raise UsageError("--rate-limit must be more than 0 bytes a second; leave it out for no limit")
+        if self.acknowledge_timeout_s <= 0:
+            raise UsageError("--ack-timeout must be more than 0 seconds")
+        if self.assume_in_sync and self.whole_device:
+            raise UsageError("--assume-in-sync copies nothing and --whole-device everything: give one of them")
+
+
+@dataclass(frozen=True, slots=True)
+class SecondaryOptions:
+    """How one replica is kept. ``create_bytes`` makes a missing image file of that size.
+
+    ``stage`` keeps the last consistent image usable during a resynchronization when there is room.
+    ``replay_only`` applies the journal to the target and ends; ``listen_port`` 0 takes a free port.
+    """
+
+    target: Path
+    listen_host: str
+    listen_port: int
+    state_dir: Path
+    create_bytes: int | None = None
+    insecure: bool = False
+    stage: bool = True
+    replay_only: bool = False
+    journal_limit_bytes: int = DEFAULT_JOURNAL_BYTES
+
+    def __post_init__(self) -> None:
+        if self.listen_port:
+            check_port(self.listen_port, "--listen")
+        if self.create_bytes is not None and (self.create_bytes <= 0 or self.create_bytes % 512):
+            raise UsageError(f"--create {self.create_bytes} is no positive multiple of 512 bytes")
+        if self.journal_limit_bytes < MIN_JOURNAL_BYTES:
+            raise UsageError(
+                f"--journal-size {self.journal_limit_bytes} is less than the least journal of {MIN_JOURNAL_BYTES} bytes"
+            )
+
+    @property
+    def listen(self) -> tuple[str, int]:
+        return self.listen_host, self.listen_port
+
+
+def check_port(port: int, option: str) -> None:
+    """UsageError unless ``port`` is one that TCP knows."""
+    if not 1 <= port <= 65535:
+        raise UsageError(f"{option} names port {port}, and ports go from 1 to 65535")
+
+
+def _power_of_two(value: int, least: int, most: int) -> bool:
+    return least <= value <= most and value & (value - 1) == 0

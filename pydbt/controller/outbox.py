@@ -1,0 +1,160 @@
+"""What goes to the secondary: frames built from captured payload and from blocks read, sent by one thread.
+
+The main loop hands over whole batches and goes on; the thread hashes, compresses and writes to the socket.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import xxhash
+
+from pydbt.core.capture_record import Operation
+from pydbt.core.errors import PeerError
+from pydbt.core.extents import ExtentKind, make_extents, split_zero_blocks
+from pydbt.core.frames import MAX_EXTENTS, MAX_SEQUENCE_SPAN, Blocks, Digests, Frame, Stream
+from pydbt.core.stream import MAX_UPDATE_SECTORS
+from pydbt.core.units import SECTOR_BYTES, Geometry
+from pydbt.network.connection import FramedConnection
+
+# Zero runs shorter than this travel as data: an extent row costs 16 bytes.
+ZERO_GRANULE_BYTES = 512
+_KINDS = np.zeros(256, dtype=np.uint8)
+_KINDS[Operation.WRITE] = ExtentKind.DATA
+_KINDS[Operation.WRITE_ZEROES] = ExtentKind.ZERO
+_KINDS[Operation.DISCARD] = ExtentKind.DISCARD
+_KINDS[Operation.SECURE_ERASE] = ExtentKind.DISCARD
+
+
+class Outbox:
+    """The sender of one connection. ``failed`` is called once, from its thread, when the socket breaks."""
+
+    def __init__(
+        self, connection: FramedConnection, compress_level: int | None, failed: Callable[[str], None]
+    ) -> None:
+        self._connection = connection
+        self._compress_level = compress_level
+        self._failed = failed
+        self._queue: queue.SimpleQueue[tuple[list[Frame], int] | None] = queue.SimpleQueue()
+        self._handed_bytes = 0
+        self._taken_bytes = 0
+        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+        self._thread.start()
+
+    @property
+    def queued_bytes(self) -> int:
+        """Payload handed over and not yet taken by the socket."""
+        return self._handed_bytes - self._taken_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        return self._connection.sent_bytes
+
+    def put(self, frames: list[Frame], payload_bytes: int = 0) -> None:
+        self._handed_bytes += payload_bytes
+        self._queue.put((frames, payload_bytes))
+
+    def close(self, *, flush_seconds: float = 0.0) -> None:
+        """Stop the thread. With ``flush_seconds`` what is queued may still go out for so long."""
+        self._queue.put(None)
+        if flush_seconds:
+            self._thread.join(flush_seconds)
+        self._connection.close()
+        self._thread.join(5.0)
+
+    def _run(self) -> None:
+        try:
+            while (item := self._queue.get()) is not None:
+                frames, payload_bytes = item
+                self._connection.send_frames(frames, compress_level=self._compress_level)
+                self._taken_bytes += payload_bytes
+        except PeerError as error:
+            self._failed(str(error))
+
+
+def stream_frames(
+    records: np.ndarray, last_sequences: np.ndarray, first_sequence: int, payload: bytes
+) -> list[Frame]:
+    """STREAM frames of captured writes, in order. ``payload`` is their data in one piece."""
+    kinds = _KINDS[records["op"]]
+    if len(records) == 1 and kinds[0] == ExtentKind.DATA and records["sectors"][0] > MAX_UPDATE_SECTORS:
+        return _large_write(int(records["sector"][0]), int(records["sectors"][0]), first_sequence, payload)
+    deltas = last_sequences - first_sequence
+    assert deltas[-1] < MAX_SEQUENCE_SPAN and len(records) <= MAX_EXTENTS
+    extents = make_extents(records["sector"], records["sectors"], kinds, deltas)
+    return _within_limits(extents, payload, first_sequence, int(last_sequences[-1]))
+
+
+def _within_limits(extents: np.ndarray, payload: bytes, first: int, last: int) -> list[Frame]:
+    split, pieces = split_zero_blocks(extents, payload, ZERO_GRANULE_BYTES)
+    if len(split) > MAX_EXTENTS:
+        split, pieces = extents, [memoryview(payload)]
+    return [Stream(first=first, last=last, extents=split, payload=tuple(pieces))]
+
+
+def _large_write(sector: int, sectors: int, sequence: int, payload: bytes) -> list[Frame]:
+    """One write as several updates: each part is as legal an outcome of a crash as the whole write."""
+    frames: list[Frame] = []
+    view = memoryview(payload)
+    for start in range(0, sectors, MAX_UPDATE_SECTORS):
+        length = min(MAX_UPDATE_SECTORS, sectors - start)
+        part = view[start * SECTOR_BYTES : (start + length) * SECTOR_BYTES]
+        frames += _within_limits(make_extents([sector + start], [length]), part, sequence, sequence)
+        sequence += 1
+    return frames
+
+
+class BatchData:
+    """Blocks read for a sweep or for settling: runs, and their bytes one after the other."""
+
+    def __init__(self, geometry: Geometry, first_blocks: np.ndarray, block_counts: np.ndarray, data: memoryview) -> None:
+        self._geometry = geometry
+        self.first_blocks = first_blocks
+        self.block_counts = block_counts
+        self.data = data
+
+    def digests(self, number: int) -> Digests:
+        """xxh3_128 of every block, as a frame whose extents are in blocks."""
+        size = self._geometry.block_bytes
+        digests = b"".join(
+            xxhash.xxh3_128_digest(self.data[offset : offset + size]) for offset in range(0, len(self.data), size)
+        )
+        return Digests(batch=number, extents=make_extents(self.first_blocks, self.block_counts), digests=digests)
+
+    def blocks(self, number: int, wanted: np.ndarray | None) -> Blocks:
+        """The data (or what is wanted of it) as a BLOCKS frame."""
+        extents, data = self._selection(wanted)
+        split, pieces = split_zero_blocks(extents, data, ZERO_GRANULE_BYTES)
+        if len(split) > MAX_EXTENTS:
+            split, pieces = extents, [memoryview(data)]
+        return Blocks(batch=number, extents=split, payload=tuple(pieces))
+
+    def settled(self, sequence: int, first_blocks: np.ndarray, block_counts: np.ndarray) -> Stream:
+        """Some of the runs as one update of the stream."""
+        extents, data = self._selection(make_extents(first_blocks, block_counts))
+        return Stream(first=sequence, last=sequence, extents=extents, payload=(data,))
+
+    def _selection(self, wanted: np.ndarray | None) -> tuple[np.ndarray, bytes]:
+        if wanted is None:
+            return self._sector_table(self.first_blocks, self.block_counts), bytes(self.data)
+        firsts, counts = wanted["sector"].astype(np.int64), wanted["sectors"].astype(np.int64)
+        run_starts = np.cumsum(self.block_counts) - self.block_counts
+        size = self._geometry.block_bytes
+        pieces = []
+        for first, count in zip(firsts.tolist(), counts.tolist(), strict=True):
+            run = int(np.searchsorted(self.first_blocks, first, side="right")) - 1
+            inside = first - int(self.first_blocks[run])
+            if run < 0 or inside + count > int(self.block_counts[run]):
+                raise PeerError("the secondary asked for blocks that it was not offered")
+            start = (int(run_starts[run]) + inside) * size
+            pieces.append(self.data[start : start + count * size])
+        return self._sector_table(firsts, counts), b"".join(pieces)
+
+    def _sector_table(self, firsts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        per_block = self._geometry.block_sectors
+        sectors = firsts * per_block
+        lengths = np.minimum(counts * per_block, self._geometry.size_sectors - sectors)
+        return make_extents(sectors, lengths)

@@ -1,0 +1,499 @@
+"""The primary's one loop: ring and sockets in, the brain in the middle, its effects out."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pydbt.controller import control
+from pydbt.controller.block_reader import BlockReader
+from pydbt.controller.handshake import Refused, shake_hands
+from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.outbox import Outbox, stream_frames
+from pydbt.controller.primary_status import primary_status
+from pydbt.core import primary_events as ev
+from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.errors import DeviceError, PeerError, PydbtError, StateError, TimedOut
+from pydbt.core.frames import Bye, Hello, Refuse
+from pydbt.core.primary import Primary
+from pydbt.core.primary_config import PrimaryConfig
+from pydbt.device.block import DirectReader
+from pydbt.device.clean import clean_marker
+from pydbt.device.filesystem import used_extents
+from pydbt.device.sysfs import BlockDevice, boot_id
+from pydbt.kernel.capture import Capture, Counters
+from pydbt.network.connection import FramedConnection
+from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, save_map
+from pydbt.store.volume_state import SyncPhase, VolumeState, save_state
+
+# How long to sleep between looks at the ring: short while writes come, longer when the disk is idle.
+# A look costs a few microseconds; waking the controller for every record would cost the writers.
+SHORTEST_POLL_S = 0.001
+LONGEST_POLL_S = 0.02
+RECORDS_A_LOOK = 16384
+CHECK_INTERVAL_S = 1.0
+SNAPSHOT_INTERVAL_S = 5.0
+COMPRESS_LEVEL = 3
+
+# Refusals that no waiting mends.
+FATAL_REFUSALS = frozenset({"other-volume", "too-small", "resized", "block-size", "protocol"})
+
+_log = logging.getLogger("pydbt")
+
+
+@dataclass(slots=True)
+class Request:
+    """A command from the control socket, answered by the loop."""
+
+    command: str
+    done: threading.Event
+    result: dict[str, Any] | None = None
+    error: PydbtError | None = None
+
+    def answer(self, result: dict[str, Any]) -> None:
+        self.result = result
+        self.done.set()
+
+    def fail(self, error: PydbtError) -> None:
+        self.error = error
+        self.done.set()
+
+
+def taints_of(counters: Counters) -> list[str]:
+    """What capture itself says it cannot vouch for, one sentence each."""
+    found = []
+    if counters.unknown_ops:
+        found.append("a write of a kind whose blocks capture does not know")
+    if counters.passthrough:
+        found.append("a command that went to the disk past the block layer")
+    if counters.recursion_misses:
+        found.append("a write that the kernel did not show, because a program interrupted itself")
+    return found
+
+
+class PrimaryLoop:
+    """Owns everything of one volume while it runs. ``run`` blocks; ``stop`` and ``answer`` come from outside."""
+
+    def __init__(
+        self,
+        options: PrimaryOptions,
+        device: BlockDevice,
+        state: VolumeState,
+        config: PrimaryConfig,
+        capture: Capture,
+        reader: DirectReader,
+        pending: DirtyMap | None,
+    ) -> None:
+        self.options, self.device, self.state, self.config = options, device, state, config
+        self.capture = capture
+        self.brain = Primary(config, time.monotonic())
+        if pending is not None:
+            self.brain.tracker.pending.merge(pending)
+        self._reader = reader
+        self._blocks = BlockReader(reader, config.geometry, capture.producer_position, self._post)
+        self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._events: deque[ev.Event] = deque()
+        self._connection: FramedConnection | None = None
+        self._outbox: Outbox | None = None
+        self._attempt = 0
+        self._sent_before = 0
+        self._waits: dict[int, Request] = {}
+        self._next_token = 1
+        self._stopping = False
+        self._down: Request | None = None
+        self._fatal: PydbtError | None = None
+        self._next_check = self._next_snapshot = 0.0
+        self._last_loss = -1
+        self._refusal = ""
+        self.detached = False
+        self.in_sync_at: float | None = None
+        self.remembered_in_sync: str | None = None
+
+    # --- from other threads -------------------------------------------------------------------------------
+    def stop(self) -> None:
+        """End the loop soon; tracking goes on in the kernel."""
+        self._stopping = True
+        self._inbox.put(None)
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Serve one command of the control socket (called from its threads)."""
+        pending = Request(str(request["command"]), threading.Event())
+        self._inbox.put(pending)
+        timeout = request.get("timeout")
+        if not pending.done.wait(timeout if pending.command == "wait" else 60.0):
+            raise TimedOut(f"not every write was durable on the secondary within {timeout} s")
+        if pending.error is not None:
+            raise pending.error
+        return pending.result or {}
+
+    def _post(self, item: object) -> None:
+        self._inbox.put(item)
+
+    # --- the loop -----------------------------------------------------------------------------------------
+    def run(self) -> int:
+        """Until stopped, taken down, or the source is gone."""
+        poll = SHORTEST_POLL_S
+        try:
+            while not self._stopping and self._fatal is None:
+                busy = self._drain()
+                busy |= self._take_inbox(0.0 if busy else poll)
+                now = time.monotonic()
+                self._events.append(ev.Outbound(self._outbox.queued_bytes if self._outbox else 0, self.sent_bytes))
+                if now >= self.brain.deadline():
+                    self._events.append(ev.Tick())
+                self._process()
+                self._note_in_sync(now)
+                if now >= self._next_check:
+                    self._check(now)
+                poll = SHORTEST_POLL_S if busy else min(poll * 2, LONGEST_POLL_S)
+        finally:
+            self._finish()
+        if self._fatal is not None:
+            raise self._fatal
+        return 0
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes sent over all connections of this run."""
+        return self._sent_before + (self._outbox.sent_bytes if self._outbox else 0)
+
+    def _note_in_sync(self, now: float) -> None:
+        if self.brain.mode == "normal":
+            oldest = self.brain.queue.oldest_arrival()
+            self.in_sync_at = now if oldest is None else oldest
+
+    def _drain(self) -> bool:
+        """One batch of records into the brain's queue of events; True when there were any."""
+        records = self.capture.drain(RECORDS_A_LOOK)
+        lost = self.capture.counters().lost
+        if len(records) or lost != self._last_loss:
+            self._last_loss = lost
+            self._events.append(ev.Captured(records, self.capture.consumer_position(), lost))
+        return len(records) > 0
+
+    def _drain_to(self, position: int) -> None:
+        """Everything up to a ring position; records become visible in order, so this ends as soon as it can."""
+        while True:
+            self._drain()
+            if self.capture.consumer_position() >= position:
+                return
+            time.sleep(0)
+
+    def _take_inbox(self, timeout: float) -> bool:
+        taken = False
+        while True:
+            try:
+                item = self._inbox.get(timeout=timeout) if timeout else self._inbox.get_nowait()
+            except queue.Empty:
+                return taken
+            timeout, taken = 0.0, True
+            match item:
+                case None:
+                    pass
+                case Request():
+                    self._command(item)
+                case (int() as attempt, event):
+                    if attempt == self._attempt:
+                        self._connection_event(event)
+                case _:
+                    self._events.append(item)
+
+    def _process(self) -> None:
+        while self._events:
+            effects = self.brain.handle(self._events.popleft(), time.monotonic())
+            answers: list[ev.Event] = []
+            for effect in effects:
+                self._carry_out(effect, answers)
+            self._events.extendleft(reversed(answers))
+
+    # --- effects ------------------------------------------------------------------------------------------
+    def _carry_out(self, effect: ev.Effect, answers: list[ev.Event]) -> None:
+        match effect:
+            case ev.SendStream():
+                self._send_stream(effect)
+            case ev.ReleasePayload(records=records):
+                self.capture.release(records)
+            case ev.SendFrame(frame=frame):
+                self._put([frame])
+            case ev.ReadBlocks():
+                self._blocks.submit(effect)
+            case ev.SendDigests(batch=batch, number=number):
+                self._put([self._blocks.batch(batch).digests(number)])
+            case ev.SendBlocks(batch=batch, number=number, wanted_extents=wanted):
+                frame = self._blocks.batch(batch).blocks(number, wanted)
+                self._put([frame], frame.payload_bytes)
+                self._blocks.drop(batch)
+            case ev.SendSettled(batch=batch, sequence=sequence, first_blocks=firsts, block_counts=counts):
+                frame = self._blocks.batch(batch).settled(sequence, firsts, counts)
+                self._put([frame], frame.payload_bytes)
+                self._blocks.drop(batch)
+            case ev.DropBatch(batch=batch):
+                self._blocks.drop(batch)
+            case ev.SetPayload(on=on):
+                self.capture.set_payload(on)
+                if on:
+                    answers.append(ev.PayloadArmed(self._catch_up(answers)))
+            case ev.TakeQuiet(flip=flip):
+                if flip:
+                    self.capture.flip()
+                position = self._catch_up(answers)
+                answers.append(ev.QuietTaken(self.capture.quiet_words(), position, flip))
+            case ev.ZeroQuiet():
+                self.capture.zero_quiet()
+            case ev.Persist(zero_quiet=zero):
+                answers.append(self._persist(zero))
+            case ev.ScanUsed():
+                answers.append(self._scan())
+            case ev.RememberReplica():
+                self._remember(effect)
+            case ev.Connect():
+                self._attempt += 1
+                threading.Thread(target=self._connect, args=(self._attempt,), name="connect", daemon=True).start()
+            case ev.CloseConnection(reason=reason, farewell=farewell):
+                self._disconnect(reason, farewell)
+            case ev.AnswerWait(token=token):
+                request = self._waits.pop(token, None)
+                if request is not None:
+                    request.answer({"sequence": self.brain.acknowledged})
+            case ev.Log(level=level, message=message):
+                _log.log(getattr(logging, level.upper()), message)
+
+    def _catch_up(self, answers: list[ev.Event]) -> int:
+        """Deliver every record that lies before now ahead of the answer; returns the position reached."""
+        waiting, self._events = self._events, deque()
+        self._drain_to(self.capture.producer_position())
+        answers.extend(self._events)
+        self._events = waiting
+        return self.capture.consumer_position()
+
+    def _send_stream(self, effect: ev.SendStream) -> None:
+        payload = b"".join(self.capture.payload(effect.records))
+        frames = stream_frames(effect.records, effect.last_sequences, effect.first_sequence, payload)
+        self.capture.release(effect.records)
+        self._put(frames, len(payload))
+
+    def _put(self, frames: list, payload_bytes: int = 0) -> None:
+        if self._outbox is not None:
+            self._outbox.put(frames, payload_bytes)
+
+    def _persist(self, zero_quiet: bool) -> ev.Persisted:
+        header = MapHeader(self.state.uuid, self.config.geometry, self.config.epoch, self.brain.acknowledged)
+        try:
+            save_map(self.options.state_dir / MAP_FILE_NAME, header, self.brain.unsynchronized_map())
+        except StateError as error:
+            return ev.Persisted(zeroed=False, error=str(error))
+        if zero_quiet:
+            self.capture.zero_quiet()
+        return ev.Persisted(zeroed=zero_quiet)
+
+    def _scan(self) -> ev.UsedBlocks:
+        block = self.config.geometry.block_bytes
+        if self.config.scan_whole:
+            everything = np.array([self.config.geometry.block_count], dtype=np.int64)
+            return ev.UsedBlocks(np.zeros(1, dtype=np.int64), everything, "the whole device is compared or copied")
+        used = used_extents(self.device)
+        firsts = used.firsts_bytes // block
+        ends = -(-(used.firsts_bytes + used.lengths_bytes) // block)
+        return ev.UsedBlocks(firsts, ends - firsts, f"{used.total_bytes} bytes in use; {used.reason}")
+
+    def _remember(self, effect: ev.RememberReplica) -> None:
+        phase = SyncPhase.REPLICATING if effect.in_sync else self.state.phase
+        self.state = replace(
+            self.state, replica=effect.replica, epoch=effect.epoch, sequence=effect.sequence, phase=phase
+        )
+        try:
+            save_state(self.options.state_dir, self.state)
+        except StateError as error:
+            _log.error("%s", error)
+
+    # --- the connection -----------------------------------------------------------------------------------
+    def _connect(self, attempt: int) -> None:
+        """In a thread of its own: shake hands, then receive until the connection ends."""
+        hello = Hello(
+            volume=self.state.volume,
+            size_bytes=self.state.size_bytes,
+            block_bytes=self.state.block_bytes,
+            epoch=self.config.epoch,
+            sector_bytes=self.device.logical_block_bytes,
+        )
+        try:
+            connection, welcome = shake_hands(self.options.secondary_host, self.options.secondary_port, hello)
+        except PeerError as error:
+            self._post((attempt, error))
+            return
+        self._post((attempt, (connection, welcome)))
+        try:
+            while (frame := connection.recv_frame()) is not None:
+                self._post((attempt, ev.Received(frame)))
+            self._post((attempt, ev.Disconnected("the secondary closed the connection")))
+        except PeerError as error:
+            self._post((attempt, ev.Disconnected(str(error))))
+
+    def _connection_event(self, event: object) -> None:
+        match event:
+            case (FramedConnection() as connection, welcome):
+                self._refusal = ""
+                self._connection = connection
+                attempt = self._attempt
+                self._outbox = Outbox(
+                    connection,
+                    COMPRESS_LEVEL if self.options.compress else None,
+                    lambda reason: self._post((attempt, ev.Disconnected(reason))),
+                )
+                self._events.append(
+                    ev.Connected(
+                        replica=welcome.replica,
+                        state=welcome.state,
+                        epoch=welcome.epoch,
+                        sequence=welcome.sequence,
+                        staged=welcome.staged,
+                        fresh=welcome.fresh,
+                    )
+                )
+            case Refused() as refusal if refusal.code in FATAL_REFUSALS:
+                self._fatal = refusal
+            case PeerError() as error:
+                if str(error) != self._refusal:
+                    _log.warning("%s; trying again", error)
+                    self._refusal = str(error)
+                self._events.append(ev.Disconnected(str(error)))
+            case ev.Received(frame=Refuse(message=message)):
+                self._disconnect(message, False)
+                self._events.append(ev.Disconnected(f"the secondary refused: {message}"))
+            case ev.Disconnected(reason=reason):
+                self._disconnect(reason, False)
+                self._events.append(event)
+            case _:
+                self._events.append(event)
+
+    def _disconnect(self, reason: str, farewell: bool) -> None:
+        self._attempt += 1  # what the old connection's threads still say is not heard any more
+        if self._outbox is not None:
+            if farewell:
+                self._outbox.put([Bye(reason)])
+            self._sent_before += self._outbox.sent_bytes
+            self._outbox.close(flush_seconds=2.0 if farewell else 0.0)
+        self._outbox = self._connection = None
+
+    # --- commands -----------------------------------------------------------------------------------------
+    def _command(self, request: Request) -> None:
+        match request.command:
+            case "status":
+                request.answer(self.status())
+            case "wait":
+                token, self._next_token = self._next_token, self._next_token + 1
+                self._waits[token] = request
+                self._drain()
+                self._events.append(ev.WaitAsked(token, self.capture.producer_position()))
+            case "pause":
+                self._events.append(ev.PauseAsked())
+                self._process()
+                request.answer(self.status())
+            case "resume":
+                self._events.append(ev.ResumeAsked())
+                self._process()
+                request.answer(self.status())
+            case "down":
+                self._down = request
+                self._stopping = True
+            case other:
+                request.fail(PydbtError(f"a controller knows no command {other!r}"))
+
+    def status(self) -> dict[str, Any]:
+        """The one report every view is made of."""
+        return primary_status(self)
+
+    # --- watching and ending ------------------------------------------------------------------------------
+    def _check(self, now: float) -> None:
+        self._next_check = now + CHECK_INTERVAL_S
+        try:
+            self._reader.check()
+            if not self.brain.in_flight.certain and self.device.in_flight_writes() == 0:
+                self._events.append(ev.DiskQuiet(self.capture.producer_position()))
+        except DeviceError as error:
+            self._fatal = error
+            return
+        for taint in taints_of(self.capture.counters()):
+            self._events.append(ev.Tainted(taint))
+        if now >= self._next_snapshot:
+            self._next_snapshot = now + SNAPSHOT_INTERVAL_S
+            self._snapshot()
+        if self.options.report is not None:
+            self.options.report(self.status())
+
+    def _snapshot(self) -> None:
+        try:
+            control.write_snapshot(self.options.state_dir, self.status())
+        except StateError as error:
+            _log.debug("%s", error)
+
+    def _finish(self) -> None:
+        """Stop cleanly: say goodbye, write the maps, and detach if taken down."""
+        for request in self._waits.values():
+            request.fail(PydbtError("the controller was stopped before every write was durable on the secondary"))
+        gone = isinstance(self._fatal, DeviceError)
+        clean = self._drain_stream() if self._down is not None and not gone else False
+        was_in_sync = self.brain.mode == "normal"
+        self._events.append(ev.PauseAsked("stopped"))
+        self._process()
+        self._disconnect("stopped", True)
+        self._blocks.close()
+        try:
+            self._snapshot()
+            if self._down is not None or gone:
+                self._detach(clean and was_in_sync, gone)
+            else:
+                self._persist(False)
+        except StateError as error:
+            _log.error("%s", error)
+        if self._down is not None:
+            self._down.answer({"detached": True, "in_sync": clean and was_in_sync})
+
+    def _drain_stream(self, seconds: float = 10.0) -> bool:
+        """Before going down in normal mode, let what is captured reach the secondary. True when it did."""
+        until = time.monotonic() + seconds
+        target = self.capture.producer_position()
+        while time.monotonic() < until and self.brain.mode == "normal":
+            self._drain()
+            self._take_inbox(SHORTEST_POLL_S)
+            self._events.append(ev.Outbound(self._outbox.queued_bytes if self._outbox else 0, self.sent_bytes))
+            self._process()
+            reached = self.brain.position >= target and self.brain.acknowledged >= self.brain.sequence
+            if reached and not len(self.brain.settler):
+                return True
+        return False
+
+    def _detach(self, clean: bool, gone: bool) -> None:
+        """Write down everything the kernel's bitmaps hold, then take the programs away.
+
+        The device's own counters are read first: a write after that moment changes them, and one before it is
+        in the bitmaps. So the next start knows whether the maps still tell everything.
+        """
+        marker = None if gone else clean_marker(self.device)
+        pending = self.brain.tracker.pending
+        pending.merge_words(self.capture.quiet_words())
+        self.capture.zero_quiet()
+        self.capture.flip()
+        pending.merge_words(self.capture.quiet_words())
+        if clean:
+            self._forgive_acknowledged(pending)
+        self._persist(False)
+        self.capture.detach()
+        self.detached = True
+        self.state = replace(self.state, clean=marker, boot_id=boot_id())
+        save_state(self.options.state_dir, self.state)
+
+    def _forgive_acknowledged(self, pending: DirtyMap) -> None:
+        """Everything captured is on the secondary: only what was written since the last look may differ."""
+        self._drain()
+        late = self._events and any(isinstance(event, ev.Captured) and len(event.records) for event in self._events)
+        if not late:
+            pending.clear()
+

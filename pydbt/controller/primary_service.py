@@ -1,0 +1,204 @@
+"""``controller run``: start-up in the order that leaves nothing half-done, and the one loop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from pydbt.controller.control import ControlServer, is_answering
+from pydbt.controller.handshake import shake_hands
+from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.primary_loop import PrimaryLoop
+from pydbt.controller.registry import forget
+from pydbt.controller.state_dir import make_state_dir
+from pydbt.core.errors import BusyError, MachineError, StateError
+from pydbt.core.frames import Hello
+from pydbt.core.primary_config import PrimaryConfig
+from pydbt.device.block import DirectReader
+from pydbt.device.checks import check_source
+from pydbt.device.clean import clean_marker
+from pydbt.device.sysfs import BlockDevice, boot_id
+from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
+from pydbt.network.address import check_plain_tcp
+from pydbt.store.map_file import MAP_FILE_NAME, load_map
+from pydbt.store.volume_state import (
+    SyncPhase,
+    VolumeState,
+    create_state,
+    load_state,
+    require_same_source,
+    save_state,
+)
+
+PIN_ROOT = Path("/sys/fs/bpf/pydbt")
+# What one captured write of 4 KiB costs the log: its own slot and its part of a DONE record.
+LOG_SLOT_BYTES = 64
+
+_log = logging.getLogger("pydbt")
+
+
+def pin_dir_of(volume: str) -> Path:
+    """Where a volume's programs and maps are pinned."""
+    return PIN_ROOT / volume
+
+
+def run_primary(options: PrimaryOptions) -> int:
+    """Replicate until told to stop. Returns an exit code; raises PydbtError with everything undone that was begun."""
+    check_plain_tcp(options.secondary_host, options.insecure)
+    device = check_source(options.source, options.state_dir)
+    if is_answering(options.state_dir):
+        raise BusyError(f"the state directory {options.state_dir} is in use by another controller: name another one")
+    with contextlib.ExitStack() as stack:
+        state, is_new = _open_state(options, device)
+        _log.info("volume %s: %s, %d bytes in blocks of %d", state.volume, device.path, state.size_bytes, state.block_bytes)
+        reader = stack.enter_context(DirectReader(device))
+        if is_new:
+            _prove_secondary(options, state)
+        pending = _load_pending(options, state)
+        capture, reopened = _open_capture(options, device, state)
+        # Until the state says that this volume is tracked, a failure takes the programs away again.
+        undo = stack.enter_context(contextlib.ExitStack())
+        undo.callback(capture.close if reopened else capture.detach)
+        _require_payload(capture)
+        make_state_dir(options.state_dir)
+        capture.set_payload(False)
+        config = _configure(options, device, state, reopened, is_new)
+        state = replace(state, clean=None, boot_id=boot_id())
+        save_state(options.state_dir, state)
+        undo.pop_all()
+        loop = PrimaryLoop(options, device, state, config, capture, reader, pending)
+        try:
+            return _serve(loop, options, stack)
+        finally:
+            if not loop.detached:
+                capture.close()
+
+
+def _require_payload(capture: Capture) -> None:
+    if not capture.payload_available:
+        raise MachineError(f"the data of writes cannot be captured on this kernel: {capture.payload_reason}")
+
+
+def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int:
+    stack.enter_context(ControlServer(options.state_dir, loop.answer))
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            previous[number] = signal.signal(number, lambda *_: loop.stop())
+    try:
+        code = loop.run()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if loop.detached:
+        forget(loop.device)
+    else:
+        _log.info("stopped; writes are still tracked, and the next run goes on from here ('controller down' ends that)")
+    return code
+
+
+def _open_state(options: PrimaryOptions, device: BlockDevice) -> tuple[VolumeState, bool]:
+    state = load_state(options.state_dir)
+    secondary = f"{options.secondary_host}:{options.secondary_port}"
+    if state is None:
+        if options.state_dir.exists() and not options.state_dir.is_dir():
+            raise StateError(f"{options.state_dir} is not a directory: name a directory for the state")
+        phase = SyncPhase.ASSUMED if options.assume_in_sync else SyncPhase.INITIAL
+        return create_state(device, options.block_bytes or 4096, secondary, phase), True
+    state = require_same_source(state, device, options.state_dir, options.block_bytes)
+    return replace(state, secondary=secondary), False
+
+
+def hello_of(state: VolumeState, device: BlockDevice, epoch: int) -> Hello:
+    """What this primary says of itself."""
+    return Hello(
+        volume=state.volume,
+        size_bytes=state.size_bytes,
+        block_bytes=state.block_bytes,
+        epoch=epoch,
+        sector_bytes=device.logical_block_bytes,
+    )
+
+
+def _prove_secondary(options: PrimaryOptions, state: VolumeState) -> None:
+    """A first run must find its secondary, before anything is attached or written; later ones wait for it."""
+    hello = Hello(volume=state.volume, size_bytes=state.size_bytes, block_bytes=state.block_bytes, epoch=0)
+    connection, _ = shake_hands(options.secondary_host, options.secondary_port, hello)
+    connection.close()
+
+
+def _open_capture(options: PrimaryOptions, device: BlockDevice, state: VolumeState) -> tuple[Capture, bool]:
+    pins = pin_dir_of(state.volume)
+    capture = Capture.reopen(pins)
+    volume = VolumeSpec(
+        disk_major=device.disk_major,
+        disk_minor=device.disk_minor,
+        start_sector=device.start_sector,
+        size_sectors=device.size_sectors,
+        block_bytes=state.block_bytes,
+        bio_based=device.bio_based,
+    )
+    if capture is not None:
+        if capture.volume == volume and state.boot_id == boot_id():
+            _log.info("tracking went on while no controller ran; it is taken over")
+            capture.release_orphans()
+            return capture, True
+        capture.detach()
+    return (
+        Capture.attach(
+            volume,
+            CaptureOptions(header_ring_bytes=options.record_ring_bytes, data_ring_bytes=options.data_ring_bytes),
+            pins,
+        ),
+        False,
+    )
+
+
+def _configure(
+    options: PrimaryOptions, device: BlockDevice, state: VolumeState, reopened: bool, is_new: bool
+) -> PrimaryConfig:
+    initial = state.phase is SyncPhase.INITIAL
+    assumed = is_new and options.assume_in_sync
+    has_map = (options.state_dir / MAP_FILE_NAME).exists()
+    untouched = not is_new and not reopened and _untouched(device, state)
+    scan = not assumed and not (has_map and (reopened or untouched))
+    if assumed:
+        _log.warning("--assume-in-sync: the secondary is trusted to hold exactly what %s holds now", device.path)
+    elif scan and not initial:
+        _log.warning("writes may have gone untracked since the last run: every block is compared")
+    return PrimaryConfig(
+        geometry=state.geometry,
+        epoch=secrets.randbits(63) | 1,
+        log_slots=max(64, options.log_bytes // LOG_SLOT_BYTES),
+        data_room_bytes=options.data_ring_bytes,
+        rate_limit_bytes=options.rate_limit_bytes_per_s,
+        digests=options.compare_first,
+        acknowledge_timeout_s=options.acknowledge_timeout_s,
+        initial=initial or assumed,
+        scan_used=scan,
+        scan_whole=options.whole_device or not initial,
+        assumed_in_sync=assumed,
+        replica=state.replica,
+        replica_epoch=state.epoch,
+        replica_sequence=state.sequence,
+        quiet_held=reopened,
+    )
+
+
+def _untouched(device: BlockDevice, state: VolumeState) -> bool:
+    return bool(state.clean) and device.counts_io() and state.clean == clean_marker(device)
+
+
+def _load_pending(options: PrimaryOptions, state: VolumeState):
+    loaded = load_map(options.state_dir / MAP_FILE_NAME)
+    if loaded is None:
+        return None
+    header, pending = loaded
+    if header.volume != state.uuid or header.geometry != state.geometry:
+        raise StateError(f"{options.state_dir / MAP_FILE_NAME} belongs to another volume: begin anew with an empty directory")
+    return pending

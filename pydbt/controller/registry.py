@@ -1,0 +1,157 @@
+"""Which volumes and replicas this machine is busy with: one file each in ``/run/pydbt``.
+
+``/run/pydbt/<major>-<minor>`` belongs to the controller of that SOURCE, ``/run/pydbt/secondary-<hash of TARGET>`` to a
+secondary. The owner holds an exclusive lock on its file for as long as it lives, so that a second controller
+for the same volume is refused and a dead one is told from a living one; a SOURCE's stays behind and tells
+``controller status SOURCE`` where the state directory is. ``/run`` is empty after a boot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydbt.core.errors import BusyError, StateError
+from pydbt.device.sysfs import BlockDevice
+
+RUN_DIR = Path("/run/pydbt")
+# A look at a lock holds it for microseconds.
+_LOOKS = 10
+_LOOK_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One registered controller. ``place`` is its SOURCE or TARGET; ``listen`` is a secondary's ``host:port``.
+
+    ``disk_sequence`` tells the device from a later one of the same number; None when the kernel has none.
+    """
+
+    role: str
+    place: str
+    state_dir: str
+    process: int
+    disk_sequence: int | None = None
+    listen_host: str = ""
+    listen_port: int = 0
+
+
+@contextlib.contextmanager
+def registered_primary(device: BlockDevice, state_dir: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold the volume for this process. BusyError when another controller holds it."""
+    entry = Entry("primary", device.path, os.path.abspath(state_dir), os.getpid(), device.disk_sequence())
+    with _held(_source_file(device), entry, f"SOURCE {device.path}", keep=True):
+        yield
+
+
+@contextlib.contextmanager
+def registered_secondary(
+    target: str | os.PathLike[str], state_dir: str | os.PathLike[str], host: str, port: int
+) -> Iterator[None]:
+    """Announce a replica on this machine, so that a primary here can see that it is not its own SOURCE."""
+    place = os.path.realpath(target)
+    entry = Entry("secondary", place, os.path.abspath(state_dir), os.getpid(), None, host, port)
+    name = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
+    with _held(RUN_DIR / f"secondary-{name}", entry, f"TARGET {target}", keep=False):
+        yield
+
+
+def state_dir_of(device: BlockDevice) -> Path | None:
+    """The state directory last used with a device since it appeared; None when none is known."""
+    entry = _read(_source_file(device))
+    if entry is None or entry.disk_sequence != device.disk_sequence():
+        return None
+    return Path(entry.state_dir)
+
+
+def secondaries_at(host: str, port: int) -> list[Entry]:
+    """The living secondaries of this machine that may be the one listening at an address."""
+    wildcards = ("", "0.0.0.0", "::", "*")
+    living = [entry for path in sorted(RUN_DIR.glob("secondary-*")) if (entry := _read(path)) and _is_held(path)]
+    return [entry for entry in living if entry.listen_port == port and entry.listen_host in (host, *wildcards)]
+
+
+def forget(device: BlockDevice) -> None:
+    """Remove what is known of a device that no controller holds; harmless when nothing is."""
+    path = _source_file(device)
+    if path.exists() and not _is_held(path):
+        path.unlink(missing_ok=True)
+
+
+def _source_file(device: BlockDevice) -> Path:
+    return RUN_DIR / f"{device.major}-{device.minor}"
+
+
+@contextlib.contextmanager
+def _held(path: Path, entry: Entry, what: str, *, keep: bool) -> Iterator[None]:
+    descriptor = _take(path, what)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(asdict(entry)).encode(), 0)
+        yield
+    finally:
+        if not keep:
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _take(path: Path, what: str) -> int:
+    """The file, open and locked. BusyError when somebody else holds it."""
+    while True:
+        try:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateError(f"{path} cannot be made: {error.strerror}") from error
+        if not _lock_patiently(descriptor):
+            os.close(descriptor)
+            other = _read(path)
+            whose = f" (process {other.process}, state directory {other.state_dir})" if other else ""
+            raise BusyError(f"{what} is already served by another controller{whose}: stop it first")
+        # Its last owner may have removed it between our opening and our locking: then it is no lock any more.
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lock_patiently(descriptor: int) -> bool:
+    """As ``_lock``, outlasting somebody who only looks whether it is held."""
+    for _ in range(_LOOKS):
+        if _lock(descriptor):
+            return True
+        time.sleep(_LOOK_S)
+    return False
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> Entry | None:
+    try:
+        return Entry(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None

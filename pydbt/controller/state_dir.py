@@ -1,0 +1,20 @@
+"""The directory that holds everything one controller remembers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydbt.core.errors import StateError, UsageError
+
+
+def make_state_dir(state_dir: str | os.PathLike[str]) -> Path:
+    """Make the directory, for root alone, unless it exists. Call it after every check that can refuse."""
+    place = Path(state_dir)
+    if place.exists() and not place.is_dir():
+        raise UsageError(f"{place} is not a directory: name a state directory with --state DIR")
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"the state directory {place} cannot be made: {error.strerror}") from error
+    return place

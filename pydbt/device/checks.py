@@ -1,0 +1,189 @@
+"""Refusals before anything is done: each a single sentence that names what was found and what to do.
+
+Every check here is made once, at the start. A mount or a swap area added to the target later is kept off
+by the exclusive open that the secondary holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from pydbt.core.errors import BusyError, MachineError, UsageError
+from pydbt.device.mounts import swap_paths
+from pydbt.device.stacking import kept_in, layers_of, loops_on_file, same_place
+from pydbt.device.sysfs import BlockDevice
+
+
+def require_root(program: str = "this command") -> None:
+    """MachineError unless the effective user is root."""
+    if os.geteuid() != 0:
+        raise MachineError(f"{program} must run as root, because it reads block devices and loads eBPF: use sudo")
+
+
+def check_source(path: str | os.PathLike[str], state_dir: str | os.PathLike[str]) -> BlockDevice:
+    """The device that SOURCE names, when it can be replicated with its state in ``state_dir``.
+
+    ``state_dir`` need not exist yet.
+    """
+    require_root("controller run")
+    device = BlockDevice.identify(path)
+    if device.size_bytes == 0:
+        raise UsageError(f"{path} has a size of 0: attach or set up the device before replicating it")
+    _refuse_state_on(device, path, state_dir, "SOURCE")
+    return device
+
+
+def check_target(
+    path: str | os.PathLike[str],
+    source: BlockDevice | str | os.PathLike[str] | None = None,
+    state_dir: str | os.PathLike[str] | None = None,
+    *,
+    size_bytes: int | None = None,
+    create_bytes: int | None = None,
+) -> BlockDevice | None:
+    """The device that TARGET names, or None for an image file, when it can be written over.
+
+    ``source`` is the device replicated, when it is one of this machine. ``size_bytes`` is what the target must
+    hold. ``create_bytes`` allows the image file to be absent (it is not made here).
+    """
+    require_root("controller secondary")
+    target = os.fspath(path)
+    try:
+        status = os.stat(target)
+    except FileNotFoundError:
+        _check_missing(target, create_bytes)
+        status = None
+    except OSError as error:
+        raise UsageError(f"TARGET {target} cannot be looked at: {error.strerror}") from error
+    if source is not None:
+        check_pair(source, target)
+    device = None
+    if status is None:
+        have_bytes = create_bytes or 0
+    elif stat.S_ISBLK(status.st_mode):
+        device = BlockDevice.identify(target)
+        _check_free_device(device, target)
+        have_bytes = device.size_bytes
+        if state_dir is not None:
+            _refuse_state_on(device, target, state_dir, "TARGET")
+    elif stat.S_ISREG(status.st_mode):
+        _check_free_file(target)
+        have_bytes = status.st_size
+    else:
+        raise UsageError(f"TARGET {target} is neither a block device nor an image file: name one of the two")
+    if size_bytes is not None and have_bytes < size_bytes:
+        raise UsageError(f"TARGET {target} is smaller ({have_bytes} bytes) than SOURCE ({size_bytes} bytes)")
+    return device
+
+
+def check_pair(source: BlockDevice | str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Refuse a TARGET of this machine that is SOURCE, shares its sectors, lies on it, or carries it."""
+    if not isinstance(source, BlockDevice):
+        source = BlockDevice.identify(source)
+    target_layers = layers_of(target) if os.path.exists(target) else layers_of(_existing_parent(target))
+    source_layers = layers_of(source.path)
+    top = target_layers[0] if target_layers and os.path.exists(target) else None
+    if isinstance(top, BlockDevice) and top.number == source.number:
+        raise UsageError(f"TARGET {target} is the SOURCE itself: replicate to another device")
+    if isinstance(top, BlockDevice) and top.overlaps(source):
+        raise UsageError(_overlap(source, top, os.fspath(target)))
+    if any(same_place(source, layer) for layer in target_layers):
+        raise UsageError(
+            f"TARGET {target} lies on SOURCE {source.path}, so that every write would cause another: "
+            "put it on another disk"
+        )
+    if top is not None and any(same_place(top, layer) for layer in source_layers):
+        raise UsageError(f"SOURCE {source.path} lies on TARGET {target}, which would be overwritten: use another")
+    file, other = kept_in(source_layers), kept_in(target_layers)
+    neighbours = isinstance(top, BlockDevice) and top.disk_number == source.disk_number
+    if top is not None and file and other and file.overlaps(other) and not neighbours:
+        raise UsageError(f"TARGET {target} and SOURCE {source.path} are both kept in {file.path}: use another target")
+
+
+def state_on_source(device: BlockDevice, state_dir: str | os.PathLike[str]) -> bool:
+    """Whether files in ``state_dir`` (or, as long as it is missing, beside it) end up on ``device``."""
+    return any(same_place(device, layer) for layer in layers_of(_existing_parent(state_dir)))
+
+
+def _refuse_state_on(
+    device: BlockDevice, path: str | os.PathLike[str], state_dir: str | os.PathLike[str], role: str
+) -> None:
+    if state_on_source(device, state_dir):
+        raise UsageError(
+            f"the state directory {state_dir} lies on {role} {path} itself, so that every write would cause another: "
+            "choose a directory on another disk with --state"
+        )
+
+
+def _check_missing(target: str, create_bytes: int | None) -> None:
+    if create_bytes is None:
+        raise UsageError(f"TARGET {target} does not exist: to make an image file there, add --create SIZE")
+    if not Path(target).parent.is_dir():
+        raise UsageError(f"TARGET {target} cannot be created, because {Path(target).parent} is not a directory")
+
+
+def _check_free_device(device: BlockDevice, target: str) -> None:
+    """Refuse a device that anything uses: itself, one of its partitions, or the disk around it."""
+    for part in (device, *device.partitions()):
+        name = target if part is device else f"{part.path}, a partition of it,"
+        if mounts := part.mounts():
+            raise BusyError(f"TARGET {target} is in use: {name} is mounted at {mounts[0].point}; unmount it first")
+        if part.is_swap():
+            raise BusyError(f"TARGET {target} is in use: {name} is swap; run swapoff first")
+        if holders := part.holders():
+            raise BusyError(f"TARGET {target} is in use: {name} is held by {', '.join(holders)}; release it first")
+    if device.is_partition and (mounts := device.disk().mounts()):
+        raise BusyError(f"TARGET {target} is in use: the whole disk is mounted at {mounts[0].point}; unmount it first")
+    if device.read_only:
+        raise UsageError(f"TARGET {target} is read-only: make it writable, or choose another device")
+    if device.size_bytes == 0:
+        raise UsageError(f"TARGET {target} has a size of 0: attach or set up the device first")
+    _check_exclusive(target)
+
+
+def _check_exclusive(target: str) -> None:
+    try:
+        # For a block device O_EXCL asks whether anything in the kernel or another program claims it,
+        # mounts of other mount namespaces included (open(2)).
+        os.close(os.open(target, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise BusyError(
+                f"TARGET {target} is in use: something holds it exclusively (a mount, swap, RAID, "
+                "or another secondary); release it first"
+            ) from error
+        raise UsageError(f"TARGET {target} cannot be opened for writing: {error.strerror}") from error
+
+
+def _check_free_file(target: str) -> None:
+    if loops := loops_on_file(target):
+        raise BusyError(
+            f"TARGET {target} is in use: it is attached to {loops[0].path}; detach it with losetup -d first"
+        )
+    for swap in swap_paths():
+        if os.path.exists(swap) and os.path.samefile(swap, target):
+            raise BusyError(f"TARGET {target} is in use: it is swap; run swapoff first")
+    if not os.access(target, os.R_OK | os.W_OK):
+        raise UsageError(f"TARGET {target} cannot be written: its file system is mounted read-only")
+
+
+def _overlap(source: BlockDevice, target: BlockDevice, name: str) -> str:
+    if not source.is_partition:
+        return (
+            f"SOURCE {source.path} is a whole disk and TARGET {name} a partition of it: "
+            "replicate the partitions you want one by one, to another disk"
+        )
+    if not target.is_partition:
+        return f"TARGET {name} is the whole disk that SOURCE {source.path} is a partition of: use another disk"
+    return f"TARGET {name} shares sectors with SOURCE {source.path}: use another device"
+
+
+def _existing_parent(path: str | os.PathLike[str]) -> str:
+    """The path itself, or the nearest folder above it that exists."""
+    place = os.path.abspath(path)
+    while not os.path.exists(place) and place != "/":
+        place = os.path.dirname(place)
+    return place

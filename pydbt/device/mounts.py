@@ -1,0 +1,157 @@
+"""What is mounted and what swaps, as this process sees it: ``/proc/self/mountinfo`` and ``/proc/swaps``.
+
+A mount in another mount namespace does not show here; opening a device with ``O_EXCL`` finds those
+(see ``pydbt.device.checks``). Sources: proc_pid_mountinfo(5), Documentation/ABI/testing/sysfs-fs-btrfs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+_BTRFS = Path("/sys/fs/btrfs")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo. ``major`` is 0 for file systems on no single block device (btrfs, overlay, tmpfs)."""
+
+    mount_id: int
+    major: int
+    minor: int
+    root: str
+    point: str
+    options: tuple[str, ...]
+    fs_type: str
+    source: str
+    super_options: tuple[str, ...]
+
+    @property
+    def read_only(self) -> bool:
+        return "ro" in self.options or "ro" in self.super_options
+
+    def super_option(self, name: str) -> str | None:
+        """The value of ``name=value`` among the file system's own options, or None."""
+        prefix = f"{name}="
+        return next((option.removeprefix(prefix) for option in self.super_options if option.startswith(prefix)), None)
+
+
+def read_mounts() -> list[Mount]:
+    """Every mount of this mount namespace, in mount order."""
+    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    return [parse_mount(line) for line in text.splitlines()]
+
+
+def parse_mount(line: str) -> Mount:
+    """Parse one mountinfo line; the optional fields end at a lone hyphen."""
+    fields = line.split(" ")
+    dash = fields.index("-", 6)
+    major, minor = fields[2].split(":")
+    # An empty source is legal and leaves two spaces in a row; split(" ") keeps it as an empty field.
+    fs_type, source, super_options = fields[dash + 1], fields[dash + 2], fields[dash + 3]
+    return Mount(
+        mount_id=int(fields[0]),
+        major=int(major),
+        minor=int(minor),
+        root=_unescape(fields[3]),
+        point=_unescape(fields[4]),
+        options=tuple(fields[5].split(",")),
+        fs_type=fs_type,
+        source=_unescape(source),
+        super_options=tuple(_unescape(super_options).split(",")),
+    )
+
+
+def mounts_of(major: int, minor: int, mounts: Iterable[Mount] | None = None) -> list[Mount]:
+    """The mounts whose file system lives, even in part, on this block device.
+
+    btrfs shows an anonymous device number whatever it lies on, and may lie on several devices;
+    its members are asked of ``/sys/fs/btrfs``.
+    """
+    wanted = (major, minor)
+    return [
+        mount
+        for mount in (read_mounts() if mounts is None else mounts)
+        if (mount.major, mount.minor) == wanted
+        or (mount.fs_type == "btrfs" and wanted in devices_of_btrfs(mount))
+        or wanted in _side_devices(mount)
+    ]
+
+
+def devices_of_mount(mount: Mount) -> set[tuple[int, int]]:
+    """The block devices, as (major, minor), that the mount's file system writes to; empty when it has none."""
+    devices = _side_devices(mount)
+    if mount.major:
+        devices.add((mount.major, mount.minor))
+    elif mount.fs_type == "btrfs":
+        devices |= devices_of_btrfs(mount)
+    else:
+        # bcachefs names its members joined with colons; other file systems name one path or none at all.
+        devices |= {number for part in mount.source.split(":") if (number := _device_number(part))}
+    return devices
+
+
+def devices_of_btrfs(mount: Mount) -> set[tuple[int, int]]:
+    """Every member device of a mounted btrfs, found through the member that its mount line names."""
+    named = _device_number(mount.source)
+    for file_system in _BTRFS.glob("*/devices"):
+        members = {number for entry in file_system.iterdir() if (number := _read_device_number(entry / "dev"))}
+        if named in members:
+            return members
+    return {named} if named else set()
+
+
+def mount_of_path(path: str | os.PathLike[str]) -> Mount | None:
+    """The mount a path is on, by the kernel's own mount id, which bind mounts and subvolumes do not confuse."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        information = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+    finally:
+        os.close(descriptor)
+    match = re.search(r"^mnt_id:\s*(\d+)", information, re.MULTILINE)
+    if not match:
+        return None
+    return next((mount for mount in read_mounts() if mount.mount_id == int(match[1])), None)
+
+
+def swap_paths() -> list[str]:
+    """The block devices and files that are in use as swap."""
+    lines = Path("/proc/swaps").read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
+    return [_unescape(line.split()[0]) for line in lines]
+
+
+def _side_devices(mount: Mount) -> set[tuple[int, int]]:
+    """XFS's external log and realtime devices, which its device number does not show."""
+    if mount.fs_type != "xfs":
+        return set()
+    paths = (mount.super_option("logdev"), mount.super_option("rtdev"))
+    return {number for path in paths if path and (number := _device_number(path))}
+
+
+def _device_number(path: str) -> tuple[int, int] | None:
+    if not path.startswith("/"):
+        return None
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (os.major(status.st_rdev), os.minor(status.st_rdev)) if status.st_rdev else None
+
+
+def _read_device_number(path: Path) -> tuple[int, int] | None:
+    try:
+        major, minor = path.read_text().strip().split(":")
+    except (OSError, ValueError):
+        return None
+    return int(major), int(minor)
+
+
+def _unescape(text: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

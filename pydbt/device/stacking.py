@@ -1,0 +1,183 @@
+"""What lies on what: the devices and files that a write to a path ends up on.
+
+A file lies on its file system's devices, a loop device on its backing file, dm and md on their slaves, a
+partition on a range of its disk. Two replicas that meet in this tree destroy each other, and a state
+directory that lies on the volume it describes is written for ever; ``pydbt.device.checks`` refuses both.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydbt.core.errors import DeviceError
+from pydbt.device.mounts import Mount, devices_of_mount, mount_of_path, read_mounts
+from pydbt.device.sysfs import BlockDevice, all_disks
+
+_LOOP_GET_STATUS64 = 0x4C05  # linux/loop.h
+_LOOP_INFO64_BYTES = 232
+_DEPTH_MAX = 32  # levels of stacking followed; the kernel's own limits end far below
+
+
+@dataclass(frozen=True, slots=True)
+class FileLayer:
+    """A regular file, or a range of one, known by device number and inode whatever the file's names are.
+
+    ``size_bytes`` is 0 for a range that goes up to the file's end.
+    """
+
+    device: tuple[int, int]
+    inode: int
+    path: str
+    offset_bytes: int = 0
+    size_bytes: int = 0
+
+    @property
+    def file(self) -> tuple[tuple[int, int], int]:
+        return self.device, self.inode
+
+    def overlaps(self, other: FileLayer) -> bool:
+        if self.file != other.file:
+            return False
+        before = self.size_bytes and self.offset_bytes + self.size_bytes <= other.offset_bytes
+        behind = other.size_bytes and other.offset_bytes + other.size_bytes <= self.offset_bytes
+        return not (before or behind)
+
+
+Layer = BlockDevice | FileLayer
+
+
+def layers_of(path: str | os.PathLike[str]) -> list[Layer]:
+    """Everything that a write to ``path`` ends up on, the thing itself first, each layer once.
+
+    ``path`` may be a block device, a file, or a directory (for files that will be made in it).
+    A network or memory file system adds nothing.
+    """
+    found: list[Layer] = []
+    for layer in _of_path(os.fspath(path), 0):
+        if layer not in found:
+            found.append(layer)
+    return found
+
+
+def same_place(one: Layer, other: Layer) -> bool:
+    """Whether a write to one layer changes the other."""
+    match one, other:
+        case BlockDevice(), BlockDevice():
+            return one.overlaps(other)
+        case FileLayer(), FileLayer():
+            return one.overlaps(other)
+        case _:
+            return False
+
+
+def kept_in(layers: list[Layer]) -> FileLayer | None:
+    """The file that a stack's first layer is, or is directly kept in (a loop device); None for other devices."""
+    return next((layer for layer in layers[:2] if isinstance(layer, FileLayer)), None)
+
+
+def loops_on_file(path: str | os.PathLike[str]) -> list[BlockDevice]:
+    """The loop devices whose backing file is this file, under whatever name."""
+    status = os.stat(path)
+    wanted = (os.major(status.st_dev), os.minor(status.st_dev)), status.st_ino
+    loops = [disk for disk in all_disks() if disk.backing_file() is not None]
+    return [loop for loop in loops if (file := _loop_file(loop)) and file.file == wanted]
+
+
+def _of_path(path: str, depth: int) -> Iterator[Layer]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return
+    if stat.S_ISBLK(status.st_mode):
+        number = os.major(status.st_rdev), os.minor(status.st_rdev)
+        yield from _of_device(BlockDevice.from_number(*number, path=os.path.realpath(path)), depth)
+        return
+    device = os.major(status.st_dev), os.minor(status.st_dev)
+    if stat.S_ISREG(status.st_mode):
+        yield FileLayer(device, status.st_ino, os.path.realpath(path))
+    mount = mount_of_path(path)
+    if mount is not None:
+        yield from _of_mount(mount, depth + 1)
+    # The mount is the better witness; the number of the file itself is one more (overlay shows a lower file's).
+    yield from _of_number(device, depth + 1)
+
+
+def _of_mount(mount: Mount, depth: int) -> Iterator[Layer]:
+    if depth > _DEPTH_MAX:
+        return
+    for number in devices_of_mount(mount):
+        yield from _of_number(number, depth + 1)
+    if mount.fs_type == "overlay":
+        for option in ("upperdir", "workdir", "lowerdir"):
+            for part in (mount.super_option(option) or "").split(":"):
+                if part.startswith("/"):
+                    yield from _of_path(part, depth + 1)
+
+
+def _of_number(number: tuple[int, int], depth: int) -> Iterator[Layer]:
+    if number[0] == 0 or depth > _DEPTH_MAX:
+        return
+    try:
+        device = BlockDevice.from_number(*number)
+    except DeviceError:
+        return
+    yield from _of_device(device, depth)
+
+
+def _of_device(device: BlockDevice, depth: int) -> Iterator[Layer]:
+    if depth > _DEPTH_MAX:
+        return
+    yield device
+    for slave in device.slaves():
+        yield from _of_device(slave, depth + 1)
+    if device.backing_file() is not None and (file := _loop_file(device)):
+        yield file
+        yield from _of_backing_file(file, depth + 1)
+
+
+def _of_backing_file(file: FileLayer, depth: int) -> Iterator[Layer]:
+    if file.device[0]:
+        yield from _of_number(file.device, depth)
+        return
+    # An anonymous number (btrfs, overlay): the path is the better witness as long as it still names that file.
+    try:
+        status = os.stat(file.path)
+        named = (os.major(status.st_dev), os.minor(status.st_dev), status.st_ino) == (*file.device, file.inode)
+    except OSError:
+        named = False
+    if named:
+        yield from _of_path(file.path, depth)
+    else:
+        for mount in read_mounts():
+            if (mount.major, mount.minor) == file.device:
+                yield from _of_mount(mount, depth)
+
+
+def _loop_file(device: BlockDevice) -> FileLayer | None:
+    """The backing file of a loop device by number and inode: true also when its path was renamed or unlinked."""
+    path = device.backing_file()
+    disk = device.disk()
+    information = bytearray(_LOOP_INFO64_BYTES)
+    try:
+        descriptor = os.open(disk.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, information)
+    except OSError:
+        return None  # detached in between
+    finally:
+        os.close(descriptor)
+    # lo_device, lo_inode, lo_rdevice, lo_offset, lo_sizelimit
+    encoded, inode, _, offset, size = struct.unpack_from("=5Q", information)
+    return FileLayer(_decode_device(encoded), inode, path or "", offset, size)
+
+
+def _decode_device(encoded: int) -> tuple[int, int]:
+    """The kernel's 32-bit form of a device number: minor's low byte, 12 bits of major, the rest of minor."""
+    return (encoded & 0xFFF00) >> 8, (encoded & 0xFF) | ((encoded >> 12) & 0xFFF00)

@@ -1,0 +1,286 @@
+"""What a block device is, asked of ``/sys`` and never of its name.
+
+Sectors are 512 bytes everywhere in ``/sys``, whatever the device's logical block is
+(Documentation/ABI/stable/sysfs-block, Documentation/block/stat.rst).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydbt.core.errors import DeviceError, UsageError
+from pydbt.core.units import SECTOR_BYTES
+from pydbt.device.mounts import Mount, mounts_of, swap_paths
+
+_DEVICES = Path("/sys/dev/block")
+
+
+@dataclass(frozen=True, slots=True)
+class IoCounters:
+    """The kernel's own count of a device's requests since it appeared; merges are counted apart."""
+
+    reads: int
+    read_merges: int
+    read_sectors: int
+    read_ms: int
+    writes: int
+    write_merges: int
+    write_sectors: int
+    write_ms: int
+    in_flight: int
+    busy_ms: int
+    weighted_ms: int
+    discards: int = 0
+    discard_merges: int = 0
+    discard_sectors: int = 0
+    discard_ms: int = 0
+    flushes: int = 0
+    flush_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDevice:
+    """One block device at one instant: a whole disk, a partition, a loop, dm or md device.
+
+    ``disk_major`` and ``disk_minor`` name the whole disk, which is the device itself unless it is a partition;
+    ``start_sector`` is where it begins on that disk. ``bio_based`` devices (most dm and md, zram, brd) complete
+    bios; the others complete requests.
+    """
+
+    path: str
+    name: str
+    major: int
+    minor: int
+    disk_name: str
+    disk_major: int
+    disk_minor: int
+    partition: int | None
+    start_sector: int
+    size_sectors: int
+    logical_block_bytes: int
+    physical_block_bytes: int
+    bio_based: bool
+    read_only: bool
+
+    @classmethod
+    def identify(cls, path: str | os.PathLike[str]) -> BlockDevice:
+        """The block device behind a path, symbolic links followed. UsageError when there is none."""
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            raise UsageError(f"{path} does not exist: name a block device, such as /dev/vdb or /dev/vg/data") from None
+        except OSError as error:
+            raise UsageError(f"{path} cannot be looked at: {error.strerror}") from error
+        if not stat.S_ISBLK(status.st_mode):
+            raise UsageError(f"{path} is {_kind_of_file(status.st_mode)}, not a block device{_hint(status.st_mode)}")
+        return cls.from_number(os.major(status.st_rdev), os.minor(status.st_rdev), os.path.realpath(path))
+
+    @classmethod
+    def from_number(cls, major: int, minor: int, path: str | None = None) -> BlockDevice:
+        """The block device of a device number. DeviceError when the kernel has no such device (any more)."""
+        folder = _folder(major, minor)
+        try:
+            partition_text = _read(folder / "partition")
+            disk_folder = folder if partition_text is None else folder.parent
+            disk_major, disk_minor = (int(number) for number in _require(disk_folder / "dev").split(":"))
+            return cls(
+                path=path or "/dev/" + folder.name.replace("!", "/"),
+                name=folder.name,
+                major=major,
+                minor=minor,
+                disk_name=disk_folder.name,
+                disk_major=disk_major,
+                disk_minor=disk_minor,
+                partition=None if partition_text is None else int(partition_text),
+                start_sector=0 if partition_text is None else int(_require(folder / "start")),
+                size_sectors=int(_require(folder / "size")),
+                logical_block_bytes=int(_require(disk_folder / "queue/logical_block_size")),
+                physical_block_bytes=int(_require(disk_folder / "queue/physical_block_size")),
+                # The kernel makes this folder exactly for queues that take requests (blk_mq_sysfs_register).
+                bio_based=not (disk_folder / "mq").is_dir(),
+                read_only=_read(folder / "ro") == "1",
+            )
+        except FileNotFoundError as error:
+            name = path or f"block device {major}:{minor}"
+            raise DeviceError(f"{name} has vanished: the kernel knows no block device {major}:{minor}") from error
+
+    @property
+    def number(self) -> tuple[int, int]:
+        return self.major, self.minor
+
+    @property
+    def disk_number(self) -> tuple[int, int]:
+        return self.disk_major, self.disk_minor
+
+    @property
+    def size_bytes(self) -> int:
+        return self.size_sectors * SECTOR_BYTES
+
+    @property
+    def is_partition(self) -> bool:
+        return self.partition is not None
+
+    def exists(self) -> bool:
+        """Whether the kernel still has a device of this number."""
+        return (_DEVICES / f"{self.major}:{self.minor}").exists()
+
+    def disk(self) -> BlockDevice:
+        """The whole disk this device is (on)."""
+        return self if not self.is_partition else BlockDevice.from_number(*self.disk_number)
+
+    def partitions(self) -> list[BlockDevice]:
+        """The partitions of a whole disk, in the order of their numbers; none for a partition."""
+        if self.is_partition:
+            return []
+        children = [BlockDevice.from_number(*_number_in(entry.parent)) for entry in self._folder().glob("*/partition")]
+        return sorted(children, key=lambda child: child.partition or 0)
+
+    def overlaps(self, other: BlockDevice) -> bool:
+        """Whether the two share sectors of one disk: the same device, or a disk and its partition."""
+        if self.disk_number != other.disk_number:
+            return False
+        if self.number == other.number or not (self.is_partition and other.is_partition):
+            return True
+        ends = self.start_sector + self.size_sectors, other.start_sector + other.size_sectors
+        return self.start_sector < ends[1] and other.start_sector < ends[0]
+
+    def holders(self) -> list[str]:
+        """Names of the devices stacked on this one (dm, md, bcache), which hold it open."""
+        return sorted(entry.name for entry in _list(self._folder() / "holders"))
+
+    def slaves(self) -> list[BlockDevice]:
+        """The devices this one is built of (dm, md); a partition is built of what its disk is built of."""
+        folder = _folder(*self.disk_number)
+        return [BlockDevice.from_number(*_number_in(entry)) for entry in sorted(_list(folder / "slaves"))]
+
+    def backing_file(self) -> str | None:
+        """The file behind a loop device, as the kernel names it now; None for every other device."""
+        return _read(_folder(*self.disk_number) / "loop/backing_file")
+
+    def in_flight_writes(self) -> int:
+        """Write requests handed to the device and not completed at this instant."""
+        return int(self._require("inflight").split()[1])
+
+    def counters(self) -> IoCounters:
+        """The kernel's count of requests and sectors; older kernels leave the last fields out (they read 0)."""
+        return IoCounters(*(int(field) for field in self._require("stat").split()[:17]))
+
+    def counts_io(self) -> bool:
+        """Whether the kernel keeps ``counters()`` for this device (queue/iostats is on)."""
+        return _read(_folder(*self.disk_number) / "queue/iostats") != "0"
+
+    def mounts(self) -> list[Mount]:
+        """The mounts whose file system lies directly on this device."""
+        return mounts_of(self.major, self.minor)
+
+    def is_swap(self) -> bool:
+        """Whether the device itself is in use as swap."""
+        for path in swap_paths():
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue
+            if stat.S_ISBLK(status.st_mode) and status.st_rdev == os.makedev(self.major, self.minor):
+                return True
+        return False
+
+    def disk_sequence(self) -> int | None:
+        """A number the kernel never reuses within a boot: a loop device attached anew gets another one."""
+        text = _read(_folder(*self.disk_number) / "diskseq")
+        return None if text is None else int(text)
+
+    def identity(self) -> dict[str, str]:
+        """What names this device across reboots, as far as it has a name: the value of each kind of identifier.
+
+        Empty when nothing but its kernel name is known. A partition has its disk's identifiers and its own.
+        """
+        folder, disk_folder = self._folder(), _folder(*self.disk_number)
+        found = {
+            "dm_uuid": _read(disk_folder / "dm/uuid"),
+            "md_uuid": _read(disk_folder / "md/uuid"),
+            "wwid": _read(disk_folder / "wwid") or _read(disk_folder / "device/wwid"),
+            "serial": _read(disk_folder / "serial") or _read(disk_folder / "device/serial"),
+            "backing_file": self.backing_file(),
+            "partition": None if self.partition is None else str(self.partition),
+            "partition_uuid": _partition_uuid(folder, self.name) if self.is_partition else None,
+        }
+        return {kind: value for kind, value in found.items() if value}
+
+    def _folder(self) -> Path:
+        return _folder(self.major, self.minor)
+
+    def _require(self, entry: str) -> str:
+        try:
+            return _require(self._folder() / entry)
+        except FileNotFoundError as error:
+            raise DeviceError(f"{self.path} has vanished: the kernel removed the device while it was in use") from error
+
+
+def boot_id() -> str:
+    """The kernel's random name of this boot."""
+    return _require(Path("/proc/sys/kernel/random/boot_id"))
+
+
+def all_disks() -> list[BlockDevice]:
+    """Every whole disk the kernel has now."""
+    disks = []
+    for entry in sorted(_list(Path("/sys/block"))):
+        try:
+            disks.append(BlockDevice.from_number(*_number_in(entry)))
+        except (DeviceError, FileNotFoundError):
+            continue  # removed while we looked
+    return disks
+
+
+def _folder(major: int, minor: int) -> Path:
+    return Path(os.path.realpath(_DEVICES / f"{major}:{minor}"))
+
+
+def _number_in(folder: Path) -> tuple[int, int]:
+    major, minor = _require(folder / "dev").split(":")
+    return int(major), int(minor)
+
+
+def _partition_uuid(folder: Path, name: str) -> str | None:
+    for line in (_read(folder / "uevent") or "").splitlines():
+        if line.startswith("PARTUUID="):
+            return line.removeprefix("PARTUUID=")
+    for link in _list(Path("/dev/disk/by-partuuid")):
+        if os.path.basename(os.path.realpath(link)) == name:
+            return link.name
+    return None
+
+
+def _kind_of_file(mode: int) -> str:
+    kinds = ((stat.S_ISREG, "a regular file"), (stat.S_ISDIR, "a directory"), (stat.S_ISCHR, "a character device"))
+    return next((words for test, words in kinds if test(mode)), "something else")
+
+
+def _hint(mode: int) -> str:
+    return ": attach an image file with losetup first and name the loop device" if stat.S_ISREG(mode) else ""
+
+
+def _list(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _read(path: Path) -> str | None:
+    """A file's text without the newline at its end; None when it is absent, or unreadable as some are by nature."""
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape").strip()
+    except OSError:
+        return None
+
+
+def _require(path: Path) -> str:
+    """As ``_read``, but a missing file, or one whose device is going away, is FileNotFoundError."""
+    text = _read(path)
+    if text is None:
+        raise FileNotFoundError(str(path))
+    return text

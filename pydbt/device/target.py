@@ -1,0 +1,171 @@
+"""The secondary's target: a block device held exclusively, or an image file held by a lock."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import stat
+from collections.abc import Sequence
+
+from pydbt.core.apply_plan import ZEROS, Runs
+from pydbt.core.errors import BusyError, DeviceError, UsageError
+from pydbt.core.extents import Buffer
+from pydbt.core.units import KIB, MIB, SECTOR_BYTES
+
+IOV_MAX = 1024
+PUNCH_FROM_BYTES = 64 * KIB
+"""Shorter zeros are written: a hole costs the file system more than they do."""
+ZERO_CHUNK_BYTES = MIB
+
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
+_CANNOT_PUNCH = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
+_SYNC_FILE_RANGE_WRITE = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+_zeros = mmap.mmap(-1, ZERO_CHUNK_BYTES, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def create_image(path: str, size_bytes: int) -> bool:
+    """Make a sparse image file; False when something of that name exists already. Raises UsageError."""
+    if size_bytes <= 0 or size_bytes % SECTOR_BYTES:
+        raise UsageError(f"an image of {size_bytes} bytes cannot be made: give a multiple of {SECTOR_BYTES}")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UsageError(f"TARGET {path} cannot be created: {error.strerror}") from None
+    try:
+        os.ftruncate(descriptor, size_bytes)
+        os.fsync(descriptor)
+    except OSError as error:
+        os.unlink(path)
+        raise UsageError(f"an image of {size_bytes} bytes cannot be made at {path}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+    return True
+
+
+class Target:
+    """An open target. Offsets and lengths are bytes; every failure of the disk is a DeviceError."""
+
+    def __init__(self, path: str) -> None:
+        """Open and hold it. Raises UsageError or BusyError."""
+        self.path = path
+        self._descriptor = _open(path)
+        self.is_block_device = stat.S_ISBLK(os.fstat(self._descriptor).st_mode)
+        if not self.is_block_device:
+            _lock(self._descriptor, path)
+        self.size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    @property
+    def identity(self) -> str:
+        """Tells this target from another one of the same path."""
+        status = os.fstat(self._descriptor)
+        if self.is_block_device:
+            return f"block-device:{os.path.realpath(self.path)}:{self.size_bytes}"
+        return f"file:{status.st_dev}:{status.st_ino}:{self.size_bytes}"
+
+    def write_runs(self, runs: Runs, buffer: memoryview) -> None:
+        """Carry out planned runs, whose data lies in ``buffer``. Runs that touch each other go out in one call."""
+        sectors, counts, sources = runs.sectors.tolist(), runs.counts.tolist(), runs.sources.tolist()
+        pieces: list[memoryview] = []
+        begin = end = 0
+        for sector, count, source in zip(sectors, counts, sources, strict=True):
+            offset, length = sector * SECTOR_BYTES, count * SECTOR_BYTES
+            if source == ZEROS and length >= PUNCH_FROM_BYTES:
+                self._write(begin, pieces)
+                pieces = []
+                self.zero(offset, length)
+                continue
+            if not pieces or offset != end or len(pieces) == IOV_MAX:
+                self._write(begin, pieces)
+                pieces, begin = [], offset
+            pieces.append(memoryview(_zeros)[:length] if source == ZEROS else buffer[source : source + length])
+            end = offset + length
+        self._write(begin, pieces)
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make a range read as zeros, and give its room back where that is possible."""
+        mode = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
+        if _libc.fallocate(self._descriptor, mode, offset, length) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in _CANNOT_PUNCH:
+            raise self._failure("written", offset, OSError(code, os.strerror(code)))
+        while length:
+            size = min(length, ZERO_CHUNK_BYTES)
+            self._write(offset, [memoryview(_zeros)[:size]])
+            offset, length = offset + size, length - size
+
+    def start_writeback(self) -> None:
+        """Have the kernel begin to write what is dirty, so that the next ``sync`` finds less to do."""
+        _libc.sync_file_range(self._descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
+
+    def sync(self) -> None:
+        """Everything written is on the disk when this returns."""
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise DeviceError(f"TARGET {self.path} cannot be synced: {error.strerror}") from None
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill ``view`` from ``offset`` on."""
+        have = 0
+        while have < len(view):
+            try:
+                count = os.preadv(self._descriptor, [view[have:]], offset + have)
+            except OSError as error:
+                raise self._failure("read", offset + have, error) from None
+            if not count:
+                raise DeviceError(f"TARGET {self.path} ends at byte {offset + have}: it became smaller")
+            have += count
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _write(self, offset: int, pieces: Sequence[Buffer]) -> None:
+        left = sum(map(len, pieces))
+        views = list(pieces)
+        while left:
+            try:
+                count = os.pwritev(self._descriptor, views, offset)
+            except OSError as error:
+                raise self._failure("written", offset, error) from None
+            offset, left = offset + count, left - count
+            while views and count >= len(views[0]):
+                count -= len(views.pop(0))
+            if count:
+                views[0] = memoryview(views[0])[count:]
+
+    def _failure(self, what: str, offset: int, error: OSError) -> DeviceError:
+        return DeviceError(f"TARGET {self.path} cannot be {what} at byte {offset}: {error.strerror}")
+
+
+def _open(path: str) -> int:
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISBLK(mode) and not stat.S_ISREG(mode):
+            raise UsageError(f"TARGET {path} is neither a block device nor an image file: name one of the two")
+        # O_EXCL on a block device: the kernel keeps mounts, swap and other exclusive users away while it is open.
+        exclusive = os.O_EXCL if stat.S_ISBLK(mode) else 0
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | exclusive)
+    except FileNotFoundError:
+        raise UsageError(f"TARGET {path} does not exist: to make an image file there, add --create SIZE") from None
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise BusyError(f"TARGET {path} is in use: unmount it, or stop what uses it") from None
+        raise UsageError(f"TARGET {path} cannot be opened for writing: {error.strerror}") from None
+
+
+def _lock(descriptor: int, path: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BusyError(f"TARGET {path} is in use by another secondary: stop it first") from None

@@ -1,0 +1,106 @@
+"""A controller that is none: a control socket, a registered device, and the program run as people run it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pydbt.controller import registry
+from pydbt.controller.control import ControlServer
+from pydbt.core.errors import UsageError
+from pydbt.device.sysfs import BlockDevice
+from tests.device.disks import MIB, image, loop
+
+PROGRAM = [sys.executable, "-m", "pydbt.cli.main"]
+ROOT = Path(__file__).parents[2]
+STATUS = {
+    "role": "primary",
+    "mode": "normal",
+    "replica_state": "up-to-date",
+    "tainted": False,
+    "sequence": {"submitted": 12345, "acknowledged": 12340},
+    "out_of_sync_bytes": 0,
+    "lag_bytes": 20480,
+    "lag_seconds": 0.25,
+    "last_in_sync": "2026-01-02T03:04:05Z",
+    "sent_bytes": 5 * MIB,
+    "written_bytes": 7 * MIB,
+    "log": {"size": 1 << 20, "used": 640, "start": 10, "end": 20, "active_transactions": 5},
+    "lost_records": 0,
+    "progress": None,
+}
+
+
+@dataclass
+class Outcome:
+    code: int
+    output: str
+    errors: str
+
+    def refused(self, code: int, *words: str) -> None:
+        """Exactly one sentence on stderr, nothing on stdout, this exit code, no traceback."""
+        assert self.code == code, self
+        assert self.output == ""
+        assert self.errors.count("\n") == 1 and self.errors.startswith("controller: "), self.errors
+        for word in words:
+            assert word in self.errors, self.errors
+
+
+def program(*arguments: object, **options: Any) -> Outcome:
+    """Run the program as a process of its own."""
+    done = subprocess.run(
+        [*PROGRAM, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYDBT_DEBUG": ""},
+        **options,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass
+class FakeController:
+    """Answers like a controller, and remembers what it was asked."""
+
+    state_dir: Path
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    status: dict[str, Any] = field(default_factory=lambda: dict(STATUS))
+    on_command: dict[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(request)
+        if request["command"] in self.on_command:
+            return self.on_command[request["command"]]()
+        match request["command"]:
+            case "status":
+                return self.status
+            case "wait" | "pause" | "resume" | "down":
+                return {}
+            case other:
+                raise UsageError(f"no such command: {other}")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[str]:
+    with loop(image(tmp_path / "disk.img", 16 * MIB)) as path:
+        yield path
+        registry.forget(BlockDevice.identify(path))
+
+
+@pytest.fixture
+def controller(tmp_path: Path, disk: str) -> Iterator[FakeController]:
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    fake = FakeController(state_dir)
+    with registry.registered_primary(BlockDevice.identify(disk), state_dir), ControlServer(state_dir, fake.answer):
+        yield fake

@@ -1,0 +1,282 @@
+"""Whatever a person types: one clear sentence or the answer, and the documented exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pydbt.cli.explain import program_name
+from pydbt.cli.main import execute
+from pydbt.controller.control import write_snapshot
+from pydbt.controller.registry import forget, registered_primary, registered_secondary
+from pydbt.core.errors import NotRunning, TimedOut
+from pydbt.device.sysfs import BlockDevice
+from tests.cli.conftest import PROGRAM, ROOT, FakeController, program
+from tests.device.disks import MIB, image, loop, mounted, run
+
+HERE = "127.0.0.1:47999"
+
+
+# Usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["Missing command", "--help"]),
+        (["replicate"], ["No such command"]),
+        (["run"], ["SOURCE"]),
+        (["run", "/dev/null", "--secondary", HERE], ["--state"]),
+        (["run", "/dev/null", "--secondary", "nowhere", "--state", "/x"], ["HOST:PORT"]),
+        (["run", "/dev/null", "--secondary", "[::1:7", "--state", "/x"], ["bracket"]),
+        (["run", "/dev/null", "--secondary", "h:0", "--state", "/x"], ["port 0"]),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--block-size", "5000"], ["--block-size 5000"]),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--block-size", "1M"], ["65536"]),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--rate-limit", "fast"], ["no size"]),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--rate-limit", "0"], ["--rate-limit"]),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--ring-size", "5000"], ["--ring-size"]),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--log-size", "1"], ["--log-size"]),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--ack-timeout", "0"], ["--ack-timeout"]),
+        (["secondary", "/x", "--state", "/x"], ["--listen"]),
+        (["secondary", "/x", "--state", "/x", "--listen", HERE, "--create", "1000"], ["512"]),
+        (["secondary", "/x", "--state", "/x", "--listen", HERE, "--journal-size", "1"], ["--journal-size"]),
+        (["status"], ["SOURCE", "--state DIR"]),
+        (["status", "--state", "/nonexistent"], ["/nonexistent"]),
+        (["status", "/nonexistent"], ["does not exist"]),
+        (["status", "/tmp"], ["is a directory", "--state /tmp"]),
+        (["status", "/dev/null"], ["character device"]),
+        (["wait", "--timeout", "-1"], ["--timeout"]),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments: list[str], words: list[str]) -> None:
+    program(*arguments).refused(2, *words)
+
+
+def test_help_names_every_command_and_exit_code() -> None:
+    outcome = program("--help")
+    assert outcome.code == 0 and outcome.errors == ""
+    for word in ("run", "secondary", "status", "wait", "pause", "resume", "down", "Exit codes:", "130"):
+        assert word in outcome.output
+    for command in ("run", "secondary", "status", "wait", "pause", "resume", "down"):
+        assert program(command, "--help").output.startswith(f"Usage: controller {command}")
+
+
+def test_both_names_are_one_program() -> None:
+    folder = Path(sys.executable).parent
+    for name in ("controller", "pydbt"):
+        assert run(folder / name, "--version").startswith(f"{name} ")
+
+
+# What run and secondary refuse before they begin
+
+
+def test_run_refuses_without_a_trace(tmp_path: Path, disk: str) -> None:
+    state = tmp_path / "state"
+    arguments = ["run", disk, "--secondary", HERE, "--state", state]
+    program("run", tmp_path / "disk.img", *arguments[2:]).refused(2, "regular file", "losetup")
+    program("run", "/dev/nope", *arguments[2:]).refused(2, "does not exist")
+    program(*arguments[:3], "192.0.2.1:7790", *arguments[4:]).refused(2, "--insecure")
+    run("mkfs.ext4", "-q", disk)
+    with mounted(disk, tmp_path / "mount") as point:
+        program(*arguments[:5], point / "state").refused(2, "state directory", "lies on SOURCE")
+        assert not (point / "state").exists()
+    assert not state.exists()
+
+
+def test_run_refuses_a_volume_that_has_a_controller(tmp_path: Path, disk: str, controller: FakeController) -> None:
+    program("run", disk, "--secondary", HERE, "--state", tmp_path / "other").refused(
+        4, disk, f"process {os.getpid()}", str(controller.state_dir)
+    )
+    assert not (tmp_path / "other").exists()
+
+
+def test_run_refuses_its_own_secondary_when_that_writes_to_source(tmp_path: Path, disk: str) -> None:
+    run("mkfs.ext4", "-q", disk)
+    arguments = ["run", disk, "--secondary", HERE, "--state", tmp_path / "state"]
+    with mounted(disk, tmp_path / "mount") as point:
+        for target, words in ((disk, "SOURCE itself"), (image(point / "t.img", MIB), "lies on SOURCE")):
+            with registered_secondary(target, tmp_path / "secondary", "127.0.0.1", 47999):
+                program(*arguments).refused(2, words)
+
+
+def test_run_and_secondary_need_root(tmp_path: Path, disk: str) -> None:
+    for arguments in (
+        ["run", disk, "--secondary", HERE, "--state", tmp_path / "state"],
+        ["secondary", disk, "--listen", HERE, "--state", tmp_path / "state"],
+        ["down", disk],
+    ):
+        program(*arguments, user=65534, group=65534).refused(3, "must run as root", "sudo")
+
+
+def test_secondary_refuses_without_a_trace(tmp_path: Path, disk: str) -> None:
+    options = ["--listen", HERE, "--state", tmp_path / "state"]
+    program("secondary", tmp_path / "new.img", *options).refused(2, "--create SIZE")
+    program("secondary", "/dev/null", *options).refused(2, "neither")
+    program("secondary", tmp_path / "disk.img", *options).refused(4, "attached to", disk)
+    program("secondary", disk, "--listen", "192.0.2.1:7790", *options[2:]).refused(2, "--insecure")
+    run("mkfs.ext4", "-q", disk)
+    with mounted(disk, tmp_path / "mount") as point:
+        program("secondary", disk, *options).refused(4, "mounted at", str(point))
+    with registered_secondary(disk, tmp_path / "other", "127.0.0.1", 1):
+        program("secondary", disk, *options).refused(4, "already served")
+    assert not (tmp_path / "state").exists() and not (tmp_path / "new.img").exists()
+
+
+# Commands to a controller
+
+
+def test_status_finds_the_controller_by_source_and_by_state(disk: str, controller: FakeController) -> None:
+    for place in ([disk], ["--state", controller.state_dir]):
+        outcome = program("status", *place, "--json")
+        assert outcome.code == 0 and outcome.errors == ""
+        assert json.loads(outcome.output) == {**controller.status, "running": True}
+        text = program("status", *place)
+        assert text.code == 0 and text.errors == ""
+        for words in ("normal", "up-to-date", "20.0 KiB, 0.2 s", "submitted 12,345", "5 active transactions"):
+            assert words in text.output
+
+
+def test_status_on_a_terminal_says_the_same(disk: str, controller: FakeController) -> None:
+    leader, follower = pty.openpty()
+    try:
+        process = subprocess.Popen([*PROGRAM, "status", disk], cwd=ROOT, stdout=follower, stdin=subprocess.DEVNULL)
+        os.close(follower)
+        text = b""
+        while True:
+            try:
+                piece = os.read(leader, 65536)
+            except OSError:  # the other end of a terminal is closed
+                break
+            if not piece:
+                break
+            text += piece
+        assert process.wait(30) == 0
+    finally:
+        os.close(leader)
+    assert b"up-to-date" in text and b"acknowledged 12,340" in text
+
+
+def test_commands_are_passed_on(disk: str, controller: FakeController) -> None:
+    assert program("wait", disk, "--timeout", 2.5).code == 0
+    assert program("wait", disk).code == 0
+    assert program("pause", disk).output == "replication is paused; writes are still tracked\n"
+    assert program("resume", "--state", controller.state_dir).code == 0
+    assert controller.asked == [
+        {"command": "wait", "timeout": 2.5},
+        {"command": "wait", "timeout": None},
+        {"command": "pause"},
+        {"command": "resume"},
+    ]
+
+
+def test_a_wait_that_ends_too_early_has_exit_code_8(disk: str, controller: FakeController) -> None:
+    def too_late() -> dict[str, object]:
+        raise TimedOut("not every write was durable within 2 s")
+
+    controller.on_command["wait"] = too_late
+    program("wait", disk, "--timeout", 2).refused(8, "not every write")
+
+
+def test_without_a_controller_the_last_known_state_is_told_with_exit_code_9(tmp_path: Path, disk: str) -> None:
+    program("status", disk).refused(9, disk, "--state DIR")
+    device = BlockDevice.identify(disk)
+    state = tmp_path / "state"
+    state.mkdir()
+    with registered_primary(device, state):
+        pass
+    program("status", disk).refused(9, "no controller is running", str(state))
+    write_snapshot(state, {"mode": "unsynchronized", "replica_state": "outdated", "out_of_sync_bytes": 3 * MIB})
+    for command in ("status", "wait", "pause", "resume"):
+        program(command, disk).refused(9, "last known state: unsynchronized, replica outdated, 3.0 MiB out of sync")
+    outcome = program("status", disk, "--json")
+    assert outcome.code == 9 and "no controller is running" in outcome.errors
+    assert json.loads(outcome.output)["running"] is False
+    forget(device)
+
+
+def test_down_waits_for_the_end_and_can_be_repeated(tmp_path: Path, disk: str) -> None:
+    script = (
+        "import sys, threading, pydbt.controller.control as c\n"
+        "asked = threading.Event()\n"
+        "def answer(request): asked.set(); return {}\n"
+        "server = c.ControlServer(sys.argv[1], answer); server.start(); print('up', flush=True)\n"
+        "asked.wait(); threading.Event().wait(0.5); server.stop()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"up\n"
+        assert program("down", "--state", tmp_path).output == "stopped and detached\n"
+        assert not (tmp_path / "control.sock").exists()
+    finally:
+        process.kill()
+        process.wait()
+    for arguments in (["--state", tmp_path], [disk]):
+        outcome = program("down", *arguments)
+        assert outcome.code == 0 and "nothing" in outcome.output
+
+
+def test_down_of_a_controller_that_hangs_ends_with_exit_code_8(disk: str, controller: FakeController) -> None:
+    program("down", disk, "--timeout", 0.5).refused(8, "did not end", str(controller.state_dir))
+
+
+# Faults
+
+
+def test_a_fault_is_one_sentence_and_a_traceback_only_on_demand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("wheels\ncame off")
+
+    monkeypatch.setattr("pydbt.cli.status.locate", broken)
+    monkeypatch.delenv("PYDBT_DEBUG", raising=False)
+    assert execute(["status", "--state", "/"]) == 1
+    streams = capsys.readouterr()
+    assert streams.err.count("\n") == 1 and streams.out == ""
+    assert "RuntimeError: wheels came off (this is a bug" in streams.err
+    assert execute(["--debug", "status", "--state", "/"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.setenv("PYDBT_DEBUG", "1")
+    assert execute(["status", "--state", "/"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_no_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pydbt.cli.status.locate", interrupted)
+    assert execute(["status"]) == 130
+    assert capsys.readouterr().err.strip() == f"{program_name()}: interrupted"
+
+
+def test_a_reader_that_goes_away_is_no_fault(disk: str, controller: FakeController) -> None:
+    controller.status["padding"] = "x" * 1_000_000
+    process = subprocess.Popen(
+        [*PROGRAM, "status", disk, "--json"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.read(10)
+    process.stdout.close()
+    _, errors = process.communicate(timeout=30)
+    assert errors == b"" and process.returncode in (0, 1, 141)
+
+
+def test_setup_and_test_scripts_need_root_and_say_so() -> None:
+    for script in ("scripts/setup", "scripts/test"):
+        done = subprocess.run([ROOT / script], capture_output=True, text=True, user=65534, group=65534)
+        assert done.returncode == 3 and done.stdout == ""
+        assert done.stderr.count("\n") == 1 and "use sudo" in done.stderr
+
+
+def test_a_loop_device_detached_while_down_is_asked_for_is_one_sentence(tmp_path: Path) -> None:
+    with loop(image(tmp_path / "a", MIB)) as path:
+        pass
+    outcome = program("status", path)
+    assert outcome.code in (2, 6, NotRunning.exit_code) and outcome.errors.count("\n") == 1

@@ -1,0 +1,210 @@
+"""Commands reach the controller that is meant, and only one whose time has come."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pydbt.controller.control import ControlServer, call, is_answering, read_snapshot, write_snapshot
+from pydbt.controller.registry import (
+    forget,
+    registered_primary,
+    registered_secondary,
+    secondaries_at,
+    state_dir_of,
+)
+from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut
+from pydbt.device.sysfs import BlockDevice
+from tests.device.disks import eventually, loop
+
+
+def echo(request: dict[str, Any]) -> dict[str, Any]:
+    return {"asked": request}
+
+
+def _kill_without_stop(state_dir: Path) -> None:
+    """What a killed controller leaves: a socket file that nobody listens to."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(state_dir / "control.sock"))
+
+
+def test_a_request_and_its_answer_are_json(tmp_path: Path) -> None:
+    with ControlServer(tmp_path, echo):
+        request = {"command": "status", "words": "ä\n", "number": 2**60}
+        assert call(tmp_path, request) == {"asked": request}
+        assert call(tmp_path / "control.sock", request) == {"asked": request}
+        assert is_answering(tmp_path)
+
+
+def test_only_its_owner_may_use_the_socket_and_it_is_gone_at_the_end(tmp_path: Path) -> None:
+    with ControlServer(tmp_path, echo):
+        assert (tmp_path / "control.sock").stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(NotRunning, match=str(tmp_path)):
+        call(tmp_path, {"command": "status"})
+
+
+def test_an_error_of_the_controller_keeps_its_words_and_exit_code(tmp_path: Path) -> None:
+    def refuse(request: dict[str, Any]) -> dict[str, Any]:
+        raise TimedOut("the wait ended")
+
+    with ControlServer(tmp_path, refuse), pytest.raises(PydbtError, match="the wait ended") as caught:
+        call(tmp_path, {"command": "wait"})
+    assert caught.value.exit_code == TimedOut.exit_code
+
+
+def test_a_fault_of_the_controller_is_an_answer_too(tmp_path: Path) -> None:
+    def fail(request: dict[str, Any]) -> dict[str, Any]:
+        raise RuntimeError("secret")
+
+    with ControlServer(tmp_path, fail):
+        for _ in range(2):
+            with pytest.raises(PydbtError, match="failed inside the controller") as caught:
+                call(tmp_path, {"command": "status"})
+            assert caught.value.exit_code == 1
+
+
+def test_a_state_directory_with_a_long_name_works(tmp_path: Path) -> None:
+    deep = tmp_path / ("long" * 30) / ("longer" * 30)
+    deep.mkdir(parents=True)
+    with ControlServer(deep, echo):
+        assert call(deep, {"command": "status"}) == {"asked": {"command": "status"}}
+
+
+def test_the_socket_of_a_killed_controller_is_replaced(tmp_path: Path) -> None:
+    _kill_without_stop(tmp_path)
+    with pytest.raises(NotRunning):
+        call(tmp_path, {"command": "status"})
+    with ControlServer(tmp_path, echo):
+        assert call(tmp_path, {"command": "x"}) == {"asked": {"command": "x"}}
+
+
+def test_a_second_controller_on_one_state_directory_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    with ControlServer(tmp_path, echo):
+        with pytest.raises(BusyError, match=str(tmp_path)):
+            ControlServer(tmp_path, echo).start()
+        assert is_answering(tmp_path)
+
+
+def test_a_directory_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="cannot be made"):
+        ControlServer(tmp_path / "missing", echo).start()
+    with pytest.raises(NotRunning):
+        call(tmp_path / "missing", {"command": "status"})
+
+
+def test_a_wait_keeps_nobody_else_waiting_and_a_client_can_give_up(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if request["command"] == "wait":
+            release.wait(30)
+        return {}
+
+    with ControlServer(tmp_path, answer):
+        with pytest.raises(TimedOut, match=r"0\.2 s"):
+            call(tmp_path, {"command": "wait"}, timeout_s=0.2)
+        assert call(tmp_path, {"command": "status"}) == {}
+        release.set()
+
+
+@pytest.mark.parametrize("rubbish", [b"\n", b"[]\n", b"{}\n", b'{"command": 1}\n', b"\xff\xfe\n", b"GET / HTTP/1.1\n"])
+def test_rubbish_gets_an_error_and_the_next_request_its_answer(tmp_path: Path, rubbish: bytes) -> None:
+    with ControlServer(tmp_path, echo), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "control.sock"))
+        client.sendall(rubbish + b'{"command": "status"}\n')
+        answers = client.makefile()
+        assert json.loads(answers.readline())["ok"] is False
+        assert json.loads(answers.readline()) == {"ok": True, "result": {"asked": {"command": "status"}}}
+
+
+def test_a_request_without_an_end_is_cut_off(tmp_path: Path) -> None:
+    with ControlServer(tmp_path, echo):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "control.sock"))
+            client.settimeout(10)
+            with pytest.raises(OSError):
+                for _ in range(1000):
+                    client.sendall(b"x" * 65536)
+        assert is_answering(tmp_path)
+
+
+def test_something_else_behind_the_socket_is_told(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.bind(str(tmp_path / "control.sock"))
+        stranger.listen()
+
+        def serve() -> None:
+            client, _ = stranger.accept()
+            client.recv(100)
+            client.sendall(b"220 mail\n")
+            client.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(StateError, match="no controller"):
+            call(tmp_path, {"command": "status"})
+        thread.join()
+
+
+def test_the_last_status_is_kept_for_later(tmp_path: Path) -> None:
+    assert read_snapshot(tmp_path) is None
+    write_snapshot(tmp_path, {"mode": "normal"})
+    snapshot = read_snapshot(tmp_path)
+    assert snapshot is not None and snapshot["mode"] == "normal" and snapshot["saved_at"].endswith("Z")
+    (tmp_path / "status.json").write_text('{"mode": "nor')
+    assert read_snapshot(tmp_path) is None
+
+
+def test_one_volume_has_one_controller(tmp_path: Path, disk: str) -> None:
+    device = BlockDevice.identify(disk)
+    assert state_dir_of(device) is None
+    with registered_primary(device, tmp_path / "state"):
+        assert state_dir_of(device) == tmp_path / "state"
+        with (
+            pytest.raises(BusyError, match=f"{disk}.*process {os.getpid()}.*{tmp_path}/state"),
+            registered_primary(device, tmp_path / "other"),
+        ):
+            pass
+        forget(device)
+        assert state_dir_of(device) == tmp_path / "state"
+    assert state_dir_of(device) == tmp_path / "state"
+    with registered_primary(device, tmp_path / "other"):
+        assert state_dir_of(device) == tmp_path / "other"
+    forget(device)
+    assert state_dir_of(device) is None
+
+
+def test_a_device_number_used_again_is_not_taken_for_the_old_volume(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(1 << 20))
+    with loop(tmp_path / "a") as path:
+        device = BlockDevice.identify(path)
+        with registered_primary(device, tmp_path):
+            pass
+    with loop(tmp_path / "a") as path:
+        again = BlockDevice.identify(path)
+        if again.number == device.number:
+            assert state_dir_of(again) is None
+        forget(again)
+    forget(device)
+
+
+def test_a_secondary_of_this_machine_is_found_by_its_address_while_it_lives(tmp_path: Path) -> None:
+    target = tmp_path / "target.img"
+    with registered_secondary(target, tmp_path / "one", "127.0.0.1", 47001):
+        assert [entry.place for entry in secondaries_at("127.0.0.1", 47001)] == [str(target)]
+        assert secondaries_at("127.0.0.1", 47002) == [] and secondaries_at("127.0.0.9", 47001) == []
+        with (
+            pytest.raises(BusyError, match="TARGET"),
+            registered_secondary(target, tmp_path / "two", "127.0.0.1", 47002),
+        ):
+            pass
+    assert secondaries_at("127.0.0.1", 47001) == []
+    with registered_secondary(target, tmp_path / "one", "0.0.0.0", 47001):
+        eventually("found", lambda: len(secondaries_at("127.0.0.1", 47001)) == 1)
