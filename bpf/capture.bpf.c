@@ -5,7 +5,7 @@
  * Compiled by pydbt/kernel/loader.py, which defines, with -D:
  *   VOLUME_*, BLOCK_SHIFT_SECTORS, *_WORDS	the one volume this build serves
  *   ARG_*, OFF_*, SIZE_*, OP_*, BIT_*, PG_*	the running kernel, from its own BTF
- *   HEADER_PAGES, DATA_PAGES, PYDBT_PAYLOAD, BIO_BASED
+ *   HEADER_RECORDS, DATA_PAGES, PYDBT_PAYLOAD, BIO_BASED
  *
  * The order inside a program is the promise:
  *   1. the bits, with an atomic OR, before anything that can fail;
@@ -28,7 +28,7 @@
 
 BPF_F_TABLE("array", u32, struct pydbt_config, pydbt_config, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, pydbt_bits, 2 * MAP_WORDS, BPF_F_MMAPABLE);
-BPF_RINGBUF_OUTPUT(pydbt_headers, HEADER_PAGES);
+BPF_F_TABLE("array", u32, struct pydbt_record, pydbt_headers, HEADER_RECORDS, BPF_F_MMAPABLE);
 #if DATA_PAGES
 BPF_RINGBUF_OUTPUT(pydbt_data, DATA_PAGES);
 #endif
@@ -241,14 +241,29 @@ static __always_inline u16 flags_of(u32 opf)
 
 /* ---- records ------------------------------------------------------------- */
 
-static __always_inline struct pydbt_record *reserve_record(struct pydbt_counters *counters)
+/* Take the next place in the order. */
+static __always_inline struct pydbt_record *reserve_record(struct cpu_state *state, struct pydbt_config *config,
+							   u64 *position)
 {
-	struct pydbt_record *record = pydbt_headers.ringbuf_reserve(sizeof(struct pydbt_record));
+	u32 index;
 
-	counters->ordinal++;
-	if (!record)
-		counters->lost++;
-	return record;
+	*position = __sync_fetch_and_add(&config->producer, 1);
+	state->counters.ordinal++;
+	if (*position - *(volatile u64 *)&config->consumer >= HEADER_RECORDS) {
+		__sync_fetch_and_add(&config->overflows, 1);
+		state->counters.lost++;
+		return NULL;
+	}
+	index = *position & (HEADER_RECORDS - 1);
+	return pydbt_headers.lookup(&index);
+}
+
+/* Let a record go. x86 keeps stores in order; a port to a weaker machine needs
+ * a release here, and an acquire where the controller reads positions. */
+static __always_inline void submit_record(struct pydbt_record *record, u64 position)
+{
+	asm volatile("" ::: "memory");
+	*(volatile u64 *)&record->position = position + 1;
 }
 
 /* The clock, read once in a jiffy: it costs as much as everything else here, and
@@ -310,7 +325,7 @@ int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
 	struct cpu_state *state;
 	struct extent extent;
 	u32 key = PYDBT_PROGRAM_SUBMIT, zero = 0, opf, op, bytes;
-	u64 sector;
+	u64 sector, position;
 
 	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy))
 		return 0;
@@ -340,7 +355,7 @@ int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
 	if (!config->records)
 		return 0;
 	extent.flags |= flags_of(opf) | (BIO_BASED ? PYDBT_FLAG_BIO_BASED : 0);
-	record = reserve_record(&state->counters);
+	record = reserve_record(state, config, &position);
 	if (!record)
 		return 0;
 	fill_record(record, state, &extent, PYDBT_KIND_SUBMIT, op, address);
@@ -348,7 +363,7 @@ int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
 	if (config->payload && bytes && op == OP_WRITE)
 		copy_payload(state, config, record, &extent, bio, sector);
 #endif
-	pydbt_headers.ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+	submit_record(record, position);
 	return 0;
 }
 
@@ -365,6 +380,7 @@ int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 	struct cpu_state *state;
 	struct extent extent;
 	u32 key = PYDBT_PROGRAM_REQUEST_COMPLETE, zero = 0, opf, op;
+	u64 position;
 
 	if (read_kernel(request, SIZE_request_copy, address + OFF_request_copy))
 		return 0;
@@ -392,7 +408,7 @@ int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 	extent.flags |= flags_of(opf);
 	if ((u32)ctx->args[ARG_block_rq_complete_error])
 		extent.flags |= PYDBT_FLAG_ERROR;
-	record = reserve_record(&state->counters);
+	record = reserve_record(state, config, &position);
 	if (!record)
 		return 0;
 	fill_record(record, state, &extent, PYDBT_KIND_COMPLETE, op, 0);
@@ -400,7 +416,7 @@ int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 	if (config->payload && op == OP_WRITE)
 		check_request(state, config, record, FIELD64(request, REQUEST_AT(bio)));
 #endif
-	pydbt_headers.ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+	submit_record(record, position);
 	return 0;
 }
 
@@ -415,7 +431,7 @@ int pydbt_bio_complete(struct bpf_raw_tracepoint_args *ctx)
 	struct cpu_state *state;
 	struct extent extent;
 	u32 key = PYDBT_PROGRAM_BIO_COMPLETE, zero = 0, opf, op, bytes;
-	u64 sector;
+	u64 sector, position;
 	u8 status = 0;
 
 	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy))
@@ -447,7 +463,7 @@ int pydbt_bio_complete(struct bpf_raw_tracepoint_args *ctx)
 	extent.flags |= flags_of(opf) | (BIO_BASED ? PYDBT_FLAG_BIO_BASED : 0);
 	if (status)
 		extent.flags |= PYDBT_FLAG_ERROR;
-	record = reserve_record(&state->counters);
+	record = reserve_record(state, config, &position);
 	if (!record)
 		return 0;
 	fill_record(record, state, &extent, PYDBT_KIND_COMPLETE, op, BIO_BASED ? address : 0);
@@ -455,6 +471,6 @@ int pydbt_bio_complete(struct bpf_raw_tracepoint_args *ctx)
 	if (config->payload && op == OP_WRITE)
 		check_bio(state, config, record, address, bio);
 #endif
-	pydbt_headers.ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+	submit_record(record, position);
 	return 0;
 }

@@ -9,9 +9,9 @@
 #ifndef PYDBT_RECORD_H
 #define PYDBT_RECORD_H
 
-/* One request submitted, or one completion. With the ring's own 8-byte header
- * the stride is 64 bytes, so that the header ring is an array. */
+/* One request submitted, or one completion: an element of the header ring. */
 struct pydbt_record {
+	u64 position;	/* its place in the order, from 1; written last, see below */
 	u64 sector;	/* first sector, from the start of the volume, clipped to it */
 	u64 data;	/* kernel address of the LAST data slot, 0 without one */
 	u64 cookie;	/* the bio, 0 for completions of requests */
@@ -25,8 +25,7 @@ struct pydbt_record {
 	u64 ordinal;	/* of this kind of program on this CPU; a gap is a lost record */
 };
 
-#define PYDBT_RECORD_BYTES 56
-#define PYDBT_RING_HEADER_BYTES 8
+#define PYDBT_RECORD_BYTES 64
 
 #define PYDBT_KIND_SUBMIT 1
 #define PYDBT_KIND_COMPLETE 2	/* 3 and up: reserved for file system transactions */
@@ -59,7 +58,20 @@ struct pydbt_slot {
 #define PYDBT_GROUP_BLOCKS 32768
 #define PYDBT_GROUP_WORDS 512
 
-/* What the controller tells the programs, and may change while they run. */
+/*
+ * What the controller tells the programs, and may change while they run; and
+ * the header ring's positions. One page; what different sides write lies on
+ * different cache lines.
+ *
+ * The header ring is an array with an ever growing position: an atomic add
+ * takes a place in the order (a third of the price of the kernel's own ring
+ * buffer, whose lock and positions travel between CPUs), the record is filled
+ * in and its `position` written last. Element i holds positions i+1, i+1+size...
+ * A place that lies a whole ring or more ahead of `consumer` is not filled in:
+ * that is a lost record, counted in `overflows`. The controller takes a place
+ * whose record is missing for lost, instead of not finished yet, only after a
+ * grace period.
+ */
 struct pydbt_config {
 	u32 active;	/* which bitmap takes the bits: 0 or 1 */
 	u32 payload;	/* copy data (only in a build with PYDBT_PAYLOAD) */
@@ -67,7 +79,14 @@ struct pydbt_config {
 	u32 reserved;
 	u64 page_offset_base;	/* address of physical page 0 in the direct map */
 	u64 vmemmap_base;	/* address of its struct page */
-	u64 buffer_end_io;	/* end_bio_bh_io_sync(), 0 if unknown: see kernel_fixes.h */
+	u64 buffer_end_io;	/* end_bio_bh_io_sync(), 0 if unknown: see payload.bpf.h */
+	u64 unused_1[11];
+	u64 producer;	/* places taken: written by programs */
+	u64 unused_2[15];
+	u64 overflows;	/* places taken in vain: written by programs */
+	u64 unused_3[15];
+	u64 consumer;	/* places read: written by the controller */
+	u64 skipped;	/* of the overflows, those it has passed */
 };
 
 /* One per program and CPU: a program cannot be entered twice on a CPU, so

@@ -52,8 +52,8 @@ def print_status(status: Status, stream: TextIO) -> None:
 
 def summary(status: Status) -> str:
     """One line: mode, replica, and how far behind."""
-    words = [str(status.get("mode", "unknown"))]
-    if "replica_state" in status:
+    words = [str(status.get("mode") or "unknown")]
+    if status.get("replica_state"):
         words.append(f"replica {status['replica_state']}")
     if status.get("tainted"):
         words.append("TAINTED")
@@ -61,7 +61,7 @@ def summary(status: Status) -> str:
         words.append(f"out of sync {format_bytes(status['out_of_sync_bytes'])}")
     if status.get("lag_bytes"):
         words.append(f"lag {_lag(status)}")
-    if "sent_bytes" in status:
+    if status.get("sent_bytes") is not None:
         words.append(f"sent {format_bytes(status['sent_bytes'])}")
     return ", ".join(words)
 
@@ -107,9 +107,9 @@ def _secondary_rows(status: Status) -> list[Row]:
         ("replica", status.get("replica_state")),
         ("primary", None if connected is None else "connected" if connected else "not connected"),
         ("sequence", _counts(sequence, tuple(sequence)) if isinstance(sequence, dict) else _number(sequence)),
-        ("size", _first_bytes(status, "size_bytes", "size")),
+        ("size", _first_bytes(status, "size_bytes", "target_bytes")),
         ("staged", _bytes(status, "staged_bytes")),
-        ("journal", _first_bytes(status, "journal_bytes", "journal")),
+        ("journal", _used(status.get("journal"))),
     ]
     return [(name, str(words)) for name, words in table if words not in (None, "")]
 
@@ -140,15 +140,20 @@ def _lag(status: Status) -> str | None:
 
 
 def _log_words(log: Status) -> str | None:
-    if not log:
+    words = _used(log)
+    if not words or not log:
         return None
-    used, size = log.get("used", 0), log.get("size", 0)
-    words = f"{format_bytes(used)} of {format_bytes(size)} used"
     if "start" in log and "end" in log:
         words += f", start {log['start']:,}, end {log['end']:,}"
     if "active_transactions" in log:
         words += f", {log['active_transactions']:,} active transactions"
     return words
+
+
+def _used(room: Any) -> str | None:
+    if not isinstance(room, dict):
+        return None
+    return f"{format_bytes(room.get('used') or 0)} of {format_bytes(room.get('size') or 0)} used"
 
 
 def _counts(values: Status, names: tuple[str, ...]) -> str | None:

@@ -40,7 +40,6 @@ from pydbt.network.address import check_plain_tcp
 @click.option("--log-size", type=SIZE, default="32M", show_default=True, help="The transaction log's room.")
 @click.option("--ring-size", type=SIZE, default="64M", show_default=True, help="Kernel room for data not sent yet.")
 @click.option("--record-ring-size", type=SIZE, default="16M", show_default=True, help="Kernel room for records.")
-@click.option("--addresses-only", is_flag=True, help="Capture which blocks are written, not what is written.")
 def run(
     source: Path,
     secondary: tuple[str, int],
@@ -56,7 +55,6 @@ def run(
     log_size: int,
     ring_size: int,
     record_ring_size: int,
-    addresses_only: bool,
 ) -> int:
     """Replicate SOURCE, a block device, mounted or not, to a secondary until stopped.
 
@@ -77,7 +75,6 @@ def run(
         log_bytes=log_size,
         data_ring_bytes=ring_size,
         record_ring_bytes=record_ring_size,
-        addresses_only=addresses_only,
         compare_first=not no_digests,
         acknowledge_timeout_s=ack_timeout,
         report=progress.update,

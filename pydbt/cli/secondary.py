@@ -9,10 +9,10 @@ import click
 from pydbt.cli.values import ADDRESS, PATH, SIZE
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.registry import registered_secondary
-from pydbt.controller.state_dir import make_state_dir
 from pydbt.core.errors import UsageError
 from pydbt.device.checks import check_target
 from pydbt.network.address import check_plain_tcp
+from pydbt.network.listen import listen as listen_at
 
 
 @click.command()
@@ -56,8 +56,11 @@ def secondary(
     check_target(target, state_dir=state_dir, create_bytes=create_bytes)
     if not replay_only:
         check_plain_tcp(host, insecure)
+        if port:
+            # A port in use is to be known before an image or a state directory is made.
+            listen_at(host, port).close()
     with registered_secondary(target, state_dir, host, port):
-        make_state_dir(state_dir)
+        # Only now: no other command needs it.
         from pydbt.controller.secondary_service import run_secondary
 
         return run_secondary(chosen)

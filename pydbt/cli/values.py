@@ -12,7 +12,7 @@ from pydbt.core.errors import UsageError
 from pydbt.core.units import GIB, KIB, MIB
 from pydbt.network.address import parse_address
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")
 _UNITS = {"": 1, "B": 1, "S": 512}
 for _power, _letter in enumerate("KMGTP", start=1):
     _UNITS |= {_letter: 1024**_power, f"{_letter}I": 1024**_power, f"{_letter}IB": 1024**_power}

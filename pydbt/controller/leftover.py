@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.errors import StateError
 from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, load_map, save_map
 from pydbt.store.volume_state import VolumeState, load_state
+
+_log = logging.getLogger(__name__)
 
 PINS = Path("/sys/fs/bpf/pydbt")
 
@@ -21,7 +25,8 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
     """Detach a volume's pinned programs after their bitmaps are safe in the map file; False when there are none.
 
     Call it only when no controller serves the state directory. Everything the kernel tracked is in the map
-    before anything is detached, so that a failure on the way loses nothing and can be repeated.
+    before anything is detached, so that a failure on the way loses nothing and can be repeated. Programs that
+    cannot be read any more are detached all the same: the next run finds no tracking and compares everything.
     """
     state = load_state(state_dir)
     if state is None:
@@ -29,11 +34,17 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
     pin_dir = pin_dir_of(state)
     if not pin_dir.exists():
         return False
+    # Only now: no other command needs the eBPF side.
     from pydbt.kernel.capture import Capture
 
-    capture = Capture.reopen(pin_dir)
+    try:
+        capture = Capture.reopen(pin_dir)
+    except StateError as error:
+        _log.warning("what was tracked cannot be read (%s); the next run compares the whole volume", error)
+        capture = None
     if capture is None:
-        return False
+        Capture.remove_pins(pin_dir)
+        return True
     map_path = Path(state_dir) / MAP_FILE_NAME
     kept = load_map(map_path)
     header, dirty = kept or (MapHeader(state.uuid, state.geometry), DirtyMap(state.geometry.block_count))

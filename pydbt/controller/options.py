@@ -31,7 +31,7 @@ class PrimaryOptions:
     """How one volume is replicated.
 
     ``block_bytes`` None takes the state directory's, or 4096 for a new volume. ``rate_limit_bytes_per_s``
-    bounds resynchronization only; None is no bound. ``data_ring_bytes`` is not used with ``addresses_only``.
+    bounds resynchronization only; None is no bound.
     ``report`` is called with each new status while the service runs.
     """
 
@@ -48,7 +48,6 @@ class PrimaryOptions:
     log_bytes: int = DEFAULT_LOG_BYTES
     data_ring_bytes: int = DEFAULT_DATA_RING_BYTES
     record_ring_bytes: int = DEFAULT_RECORD_RING_BYTES
-    addresses_only: bool = False
     compare_first: bool = True
     acknowledge_timeout_s: float = DEFAULT_ACKNOWLEDGE_TIMEOUT_S
     report: Callable[[dict[str, Any]], None] | None = None

@@ -15,6 +15,7 @@ import numpy as np
 from pydbt.controller import control
 from pydbt.controller.block_reader import BlockReader
 from pydbt.controller.handshake import Refused, shake_hands
+from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.outbox import Outbox, stream_frames
 from pydbt.controller.primary_status import primary_status
@@ -112,6 +113,7 @@ class PrimaryLoop:
         self._next_check = self._next_snapshot = 0.0
         self._last_loss = -1
         self._refusal = ""
+        self._log_limit = LogLimit(_log)
         self.detached = False
         self.in_sync_at: float | None = None
         self.remembered_in_sync: str | None = None
@@ -148,6 +150,7 @@ class PrimaryLoop:
                 self._events.append(ev.Outbound(self._outbox.queued_bytes if self._outbox else 0, self.sent_bytes))
                 if now >= self.brain.deadline():
                     self._events.append(ev.Tick())
+                self._look_for_idle_disk()
                 self._process()
                 self._note_in_sync(now)
                 if now >= self._next_check:
@@ -163,6 +166,16 @@ class PrimaryLoop:
     def sent_bytes(self) -> int:
         """Bytes sent over all connections of this run."""
         return self._sent_before + (self._outbox.sent_bytes if self._outbox else 0)
+
+    def _look_for_idle_disk(self) -> None:
+        """Until the brain knows what is in flight, tell it whenever the kernel counts nothing."""
+        if self.brain.in_flight.certain:
+            return
+        try:
+            if self.device.in_flight_writes() == 0:
+                self._events.append(ev.DiskQuiet(self.capture.producer_position()))
+        except DeviceError:
+            pass  # gone: the next check says so
 
     def _note_in_sync(self, now: float) -> None:
         if self.brain.mode == "normal":
@@ -263,7 +276,7 @@ class PrimaryLoop:
                 if request is not None:
                     request.answer({"sequence": self.brain.acknowledged})
             case ev.Log(level=level, message=message):
-                _log.log(getattr(logging, level.upper()), message)
+                self._log_limit.log(getattr(logging, level.upper()), message)
 
     def _catch_up(self, answers: list[ev.Event]) -> int:
         """Deliver every record that lies before now ahead of the answer; returns the position reached."""
@@ -415,8 +428,6 @@ class PrimaryLoop:
         self._next_check = now + CHECK_INTERVAL_S
         try:
             self._reader.check()
-            if not self.brain.in_flight.certain and self.device.in_flight_writes() == 0:
-                self._events.append(ev.DiskQuiet(self.capture.producer_position()))
         except DeviceError as error:
             self._fatal = error
             return

@@ -13,6 +13,7 @@ from pydbt.core.capture_record import RecordFlag, RecordKind
 from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.frames import Ack, Ping, Pong, Want
 from pydbt.core.in_flight import InFlight, InFlightReport
+from pydbt.core.lineage import doubt_about
 from pydbt.core.link import Link
 from pydbt.core.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, STREAMING_PHASES, SYNCING_MODES, Mode, Phase
 from pydbt.core.primary_config import PrimaryConfig
@@ -56,6 +57,7 @@ from pydbt.core.statistics import Statistics
 from pydbt.core.stream import Segment, StreamQueue, updates_of
 from pydbt.core.sweep import blocks_of, blocks_of_sectors
 from pydbt.core.tracker import Tracker
+from pydbt.core.waits import Waits
 
 # Handed to the sender at most this much at once; the rest waits in the ring, where "log full" is decided.
 OUTBOUND_LIMIT_BYTES = 8 << 20
@@ -104,10 +106,11 @@ class Primary:
         self.retire_at: int | None = None
         self.payload_on = False
         self.uncertain_since = now
+        self._idle_position: int | None = None
         self.persist_error = ""
         self._retry_persist_at = 0.0
         self._next_retire = self._next_merge = now
-        self._waits: dict[int, tuple[int, int | None]] = {}
+        self._waits = Waits()
         self._number = self._batch = 0
         self._too_unsettled = False
         self._fx = Effects()
@@ -137,12 +140,13 @@ class Primary:
                 self._connected(event, now)
             case Disconnected(reason=reason):
                 self.lose_connection(reason, now)
-            case DiskQuiet():
-                self._disk_quiet(now)
+            case DiskQuiet(position=position):
+                if now - self.uncertain_since > TRUST_AFTER_S:
+                    self._idle_position = position
             case UsedBlocks():
                 self._used_blocks(event)
             case WaitAsked(token=token, position=position):
-                self._waits[token] = (position, None)
+                self._waits.add(token, position)
             case PauseAsked(reason=reason):
                 self._pause(now, reason)
             case ResumeAsked():
@@ -183,7 +187,7 @@ class Primary:
             self.statistics.captured(writes)
         if newly_lost:
             self.in_flight.reset()
-            self.uncertain_since = now
+            self.uncertain_since, self._idle_position = now, None
         if not self.logging:
             self._release(writes)
             return
@@ -226,9 +230,12 @@ class Primary:
         if len(with_data):
             self._fx.add(ReleasePayload(with_data))
 
-    def _disk_quiet(self, now: float) -> None:
-        if not self.in_flight.certain and now - self.uncertain_since > TRUST_AFTER_S:
+    def _trust_in_flight(self, now: float) -> None:
+        """Know again what is in flight: the device was idle at a position that is reached, or nothing can be that old."""
+        idle = self._idle_position is not None and self.position_reached(self._idle_position)
+        if idle or now - self.uncertain_since > UNSEEN_WRITES_S:
             self.in_flight.trust()
+            self._idle_position = None
 
     def position_reached(self, position: int) -> bool:
         """Whether everything before a ring position has been taken in."""
@@ -240,6 +247,8 @@ class Primary:
         self.statistics.log_full += 1
         self._fx.log("info", f"log full ({reason}); out-of-sync blocks are tracked in the map and copied from the disk")
         self._halt(now, f"log full: {reason}")
+        if len(writes):
+            self.tracker.mark_pending(*blocks_of_sectors(writes["sector"], writes["sectors"], self.geometry))
         self._release(writes)
 
     def lose_connection(self, reason: str, now: float) -> None:
@@ -305,7 +314,7 @@ class Primary:
     # --- the connection -----------------------------------------------------------------------------------
     def _connected(self, event: Connected, now: float) -> None:
         self.link.connected(now)
-        doubt = self._doubt(event)
+        doubt = "" if self.initial else doubt_about(self.config, self.known_replica, event)
         if doubt:
             self._fx.log("warning", f"{doubt}; every block in use is compared or copied")
             self.initial = True
@@ -314,18 +323,6 @@ class Primary:
         self.resync.fresh_target = event.fresh
         self.known_replica = event.replica
         self._fx.add(RememberReplica(event.replica, self.config.epoch, self.acknowledged, not self.initial))
-
-    def _doubt(self, event: Connected) -> str:
-        """Why the secondary can't be the one the maps were kept for; empty when it can."""
-        if self.initial or not self.known_replica:
-            return ""
-        if event.replica != self.known_replica:
-            return "this secondary is another replica than the one this volume was replicated to"
-        if event.fresh and not self.config.assumed_in_sync:
-            return "the secondary starts anew"
-        if event.epoch == self.config.replica_epoch and event.sequence < self.config.replica_sequence:
-            return "the secondary went back behind what it had acknowledged"
-        return ""
 
     def _received(self, event: Received, now: float) -> None:
         self.link.heard(now)
@@ -407,9 +404,8 @@ class Primary:
     # --- going on -----------------------------------------------------------------------------------------
     def _advance(self, now: float) -> None:
         """Everything that can be done without another event."""
-        if not self.in_flight.certain and now - self.uncertain_since > UNSEEN_WRITES_S:
-            self._fx.log("info", "writes older than the capture are taken to be complete")
-            self.in_flight.trust()
+        if not self.in_flight.certain:
+            self._trust_in_flight(now)
         self.statistics.observe(now, self.out_of_sync_bytes())
         self._check_link(now)
         match self.mode:
@@ -488,15 +484,9 @@ class Primary:
         self._fx.add(Persist(zero_quiet=self.quiet_held))
 
     def _answer_waits(self) -> None:
-        for token, (position, target) in list(self._waits.items()):
-            if target is None and self.position >= position:
-                target = self.sequence
-                self._waits[token] = (position, target)
-            if target is None or self.mode is not Mode.NORMAL or self.acknowledged < target:
-                continue
-            oldest = self.settler.oldest_sequence()
-            if (oldest is None or oldest > target) and not self.taints:
-                del self._waits[token]
+        self._waits.reached(self.position, self.sequence)
+        if self.mode is Mode.NORMAL and not self.taints:
+            for token in self._waits.take_done(self.acknowledged, self.settler.oldest_sequence()):
                 self._fx.add(AnswerWait(token))
 
     def out_of_sync_blocks(self) -> int:

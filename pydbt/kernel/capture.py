@@ -28,7 +28,7 @@ from pydbt.core.errors import MachineError, StateError
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.bitmaps import Bitmaps
 from pydbt.kernel.counters import Counters, possible_cpus, read_counters
-from pydbt.kernel.record import CONFIG
+from pydbt.kernel.record import CONFIG, RECORD_BYTES
 from pydbt.kernel.ring import DataRing, HeaderRing
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec, to_json
 
@@ -58,7 +58,7 @@ class Capture:
             self._config_memory = mmap.mmap(opened("config"), mmap.PAGESIZE)
             self._config = np.frombuffer(self._config_memory, CONFIG, 1)
             self._bitmaps = Bitmaps(opened("bits"), meta.volume)
-            self._headers = HeaderRing(opened("headers"), meta.options.header_ring_bytes)
+            self._headers = HeaderRing(opened("headers"), meta.options.header_ring_bytes, self._config)
             self._data: DataRing | None = None
             if meta.payload_available:
                 self._data = DataRing(opened(pins.DATA_MAP), meta.options.data_ring_bytes, meta.data_base)
@@ -104,10 +104,10 @@ class Capture:
 
     def close(self) -> None:
         """Let go; the programs run on."""
-        del self._config
-        self._config_memory.close()
         self._bitmaps.close()
         self._headers.close()
+        del self._config
+        self._config_memory.close()
         if self._data:
             self._data.close()
         self._descriptors.close()
@@ -145,11 +145,11 @@ class Capture:
 
     def producer_position(self) -> int:
         """Bytes of header ring ever used: what is emitted after this call lies behind it."""
-        return self._headers.producer_position()
+        return self._headers.producer_position() * RECORD_BYTES
 
     def consumer_position(self) -> int:
         """Bytes of header ring ever drained."""
-        return self._headers.consumer_position()
+        return self._headers.consumer_position() * RECORD_BYTES
 
     def header_size_bytes(self) -> int:
         return self._headers.size_bytes

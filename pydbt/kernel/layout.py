@@ -9,6 +9,7 @@ import resource
 
 from pydbt.core.errors import MachineError
 from pydbt.kernel.btf import Btf, Field
+from pydbt.kernel.record import RECORD_BYTES
 from pydbt.kernel.spec import PAGE_BYTES, CaptureOptions, VolumeSpec
 
 _ABSENT = 0xFFFF  # no operation has this number: they are eight bits
@@ -41,7 +42,7 @@ def volume_macros(volume: VolumeSpec, options: CaptureOptions) -> Macros:
         "LEVEL1_WORDS": volume.level1_words,
         "MAP_WORDS": volume.map_words,
         "BIO_BASED": int(volume.bio_based),
-        "HEADER_PAGES": options.header_ring_bytes // PAGE_BYTES,
+        "HEADER_RECORDS": options.header_ring_bytes // RECORD_BYTES,
         "DATA_PAGES": options.data_ring_bytes // PAGE_BYTES if options.with_payload else 0,
         "PYDBT_PAYLOAD": int(options.with_payload),
     }

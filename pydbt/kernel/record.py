@@ -6,9 +6,8 @@ from enum import IntEnum, IntFlag
 
 import numpy as np
 
-RECORD_BYTES = 56
-RING_HEADER_BYTES = 8
-STRIDE_BYTES = RING_HEADER_BYTES + RECORD_BYTES
+RECORD_BYTES = 64
+RING_HEADER_BYTES = 8  # of the kernel's ring buffer, before each slot
 
 SLOT_PREFIX_BYTES = 16
 SLOT_ROOM_BYTES = (4096, 16384, 65536, 262144)
@@ -60,38 +59,33 @@ _FIELDS = (
 )
 
 
-def _spaced(fields: tuple[tuple[str, str], ...], first_offset: int, stride: int) -> np.dtype:
-    offsets, offset = [], first_offset
-    for _, form in fields:
-        offsets.append(offset)
-        offset += np.dtype(form).itemsize
-    names, forms = zip(*fields, strict=True)
-    return np.dtype({"names": names, "formats": forms, "offsets": offsets, "itemsize": stride})
+#: One record, as it lies in the header ring and as ``Capture.drain()`` returns it: struct pydbt_record.
+RECORD = np.dtype([("position", "<u8"), *_FIELDS])
 
-
-#: One record as ``Capture.drain()`` returns it: struct pydbt_record behind the ring's own 8-byte header.
-RECORD = _spaced(_FIELDS, RING_HEADER_BYTES, STRIDE_BYTES)
-
-#: The ring's header in front of every record: length with its two flag bits, and a page number.
-RING_HEADER = np.dtype([("length", "<u4"), ("page", "<u4")])
+#: The two flag bits in the length before each entry of the kernel's ring buffer.
 BUSY = 1 << 31
 DISCARDED = 1 << 30
 LENGTH_MASK = DISCARDED - 1
 
-#: The prefix of a data slot: struct pydbt_slot.
-SLOT = np.dtype([("previous", "<u8"), ("length", "<u4"), ("size", "<u4")])
-
 #: struct pydbt_config, which the controller may change while the programs run.
 CONFIG = np.dtype(
-    [
-        ("active", "<u4"),
-        ("payload", "<u4"),
-        ("records", "<u4"),
-        ("reserved", "<u4"),
-        ("page_offset_base", "<u8"),
-        ("vmemmap_base", "<u8"),
-        ("buffer_end_io", "<u8"),
-    ]
+    {
+        "names": [
+            "active",
+            "payload",
+            "records",
+            "page_offset_base",
+            "vmemmap_base",
+            "buffer_end_io",
+            "producer",
+            "overflows",
+            "consumer",
+            "skipped",
+        ],
+        "formats": ["<u4"] * 3 + ["<u8"] * 7,
+        "offsets": [0, 4, 8, 16, 24, 32, 128, 256, 384, 392],
+        "itemsize": 400,
+    }
 )
 
 #: struct pydbt_counters, one per program and CPU.

@@ -1,102 +1,118 @@
-"""The two BPF ring buffers, mapped: records as an array, payload as views.
+"""The two rings, mapped: records as an array, payload as views.
 
-A ring's file descriptor maps as one page with the consumer's position (ours to write), one with the
-producer's, and the data twice in a row, so that nothing ever wraps (kernel/bpf/ringbuf.c). Positions are
-bytes since the ring was made and only grow; an offset is a position modulo the size. Before each entry the
-kernel writes a length with two flag bits: BUSY until it is let go, DISCARDED when it carries nothing.
+The header ring is ours (bpf/record.h, struct pydbt_config): an array of records and ever growing positions.
 
-Memory order: the kernel publishes an entry by clearing BUSY with an exchange. On x86 plain loads in program
-order are enough to see the entry after that; a port to ARM needs a load-acquire of the length words (or a
-barrier between reading them and the records), which numpy cannot express.
+The data ring is the kernel's ring buffer (kernel/bpf/ringbuf.c). Its file descriptor maps as one page with
+the consumer's position (ours to write), one with the producer's, and the data twice in a row, so that nothing
+ever wraps. Positions are bytes since the ring was made and only grow; an offset is a position modulo the size.
+Before each entry the kernel writes a length with two flag bits: BUSY until it is let go, DISCARDED when it
+carries nothing.
+
+Memory order: on x86 a record whose position is there is there whole, because stores and loads keep their
+order. A port to ARM needs a load-acquire of the positions, which numpy cannot express, and a release on the
+kernel's side.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+from typing import NamedTuple
 
 import numpy as np
 
+from pydbt.kernel import syscalls
 from pydbt.kernel.record import (
     BUSY,
     DISCARDED,
     LENGTH_MASK,
     RECORD,
-    RING_HEADER,
+    RECORD_BYTES,
     RING_HEADER_BYTES,
-    SLOT,
     SLOT_PREFIX_BYTES,
-    STRIDE_BYTES,
     Flag,
     Kind,
 )
 
 
-class _MappedRing:
-    def __init__(self, fd: int, size_bytes: int) -> None:
-        page = mmap.PAGESIZE
+class _Window(NamedTuple):
+    records: np.ndarray  # a copy
+    passed: int  # places they stand for
+    missing: int  # of those, places whose record was lost
+
+
+class HeaderRing:
+    """Records in the order of their places."""
+
+    def __init__(self, fd: int, size_bytes: int, config: np.ndarray) -> None:
         self.size_bytes = size_bytes
-        self._control = mmap.mmap(fd, page)
-        self._memory = mmap.mmap(fd, page + 2 * size_bytes, prot=mmap.PROT_READ, offset=page)
-        self._consumer = np.frombuffer(self._control, "<u8", 1)
-        self._producer = np.frombuffer(self._memory, "<u8", 1)
+        self._capacity = size_bytes // RECORD_BYTES
+        self._config = config  # one element of dtype CONFIG, mapped
+        self._memory = mmap.mmap(fd, size_bytes, prot=mmap.PROT_READ)
+        self._records = np.frombuffer(self._memory, RECORD, self._capacity)
+
+    def close(self) -> None:
+        del self._records, self._config
+        self._memory.close()
 
     def producer_position(self) -> int:
-        """Bytes reserved since the ring was made."""
-        return int(self._producer[0])
+        """Places ever taken."""
+        return int(self._config["producer"][0])
 
     def consumer_position(self) -> int:
-        """Bytes given back since the ring was made."""
-        return int(self._consumer[0])
-
-    def close(self) -> None:
-        """Unmap. Views that are still in use keep their part of the mapping alive."""
-        del self._consumer, self._producer
-        for mapping in (self._control, self._memory):
-            try:
-                mapping.close()
-            except BufferError:  # a payload view is still in someone's hands: unmapped when it goes
-                continue
-
-
-class HeaderRing(_MappedRing):
-    """Records of 64 bytes: an array of which a run of any length is contiguous."""
-
-    def __init__(self, fd: int, size_bytes: int) -> None:
-        super().__init__(fd, size_bytes)
-        count = 2 * size_bytes // STRIDE_BYTES
-        self._records = np.frombuffer(self._memory, RECORD, count, mmap.PAGESIZE)
-        self._lengths = np.frombuffer(self._memory, "<u4", 2 * size_bytes // 4, mmap.PAGESIZE)[:: STRIDE_BYTES // 4]
-
-    def close(self) -> None:
-        del self._records, self._lengths
-        super().close()
+        """Places ever read."""
+        return int(self._config["consumer"][0])
 
     def peek(self, limit: int) -> np.ndarray:
         """A copy of the records that are ready, in order, up to ``limit``, left in the ring."""
-        return self._ready(limit)[0]
+        return self._look(limit).records
 
     def drain(self, limit: int) -> np.ndarray:
-        """The same, and the ring's room is the kernel's again."""
-        records, taken = self._ready(limit)
-        if taken:
-            self._consumer[0] += taken * STRIDE_BYTES
-        return records
+        """The same, and their places are free again."""
+        window = self._look(limit)
+        if window.passed:
+            self._config["skipped"] += window.missing
+            self._config["consumer"] += window.passed  # last: from now on the programs may write there
+        return window.records
 
-    def _ready(self, limit: int) -> tuple[np.ndarray, int]:
-        consumer = self.consumer_position()
-        count = min((self.producer_position() - consumer) // STRIDE_BYTES, limit)
-        first = consumer % self.size_bytes // STRIDE_BYTES
-        lengths = self._lengths[first : first + count]
-        busy = lengths >= BUSY
-        if busy.any():
-            count = int(busy.argmax())
-            lengths = lengths[:count]
-        discarded = lengths & DISCARDED != 0
-        records = self._records[first : first + count].copy()
-        return (records[~discarded] if discarded.any() else records), count
+    def _look(self, limit: int) -> _Window:
+        consumer, producer = self.consumer_position(), self.producer_position()
+        count = min(producer - consumer, self._capacity, limit)
+        there = self._there(consumer, count)
+        missing = 0
+        if not there.all():
+            if self._config["overflows"][0] == self._config["skipped"][0]:
+                count = int(there.argmin())  # the next one is being filled in
+                there = there[:count]
+            else:
+                syscalls.wait_for_programs()  # what is not there now never will be
+                there = self._there(consumer, count)
+                missing = count - int(np.count_nonzero(there))
+        records = self._copy(consumer, count)
+        if missing:
+            records = records[there]
+        passed = count
+        if count == self._capacity and (behind := producer - consumer - count):
+            # Taken while the ring was full, and therefore all lost (after a long absence, billions).
+            syscalls.wait_for_programs()
+            passed, missing = passed + behind, missing + behind
+        return _Window(records, passed, missing)
+
+    def _there(self, position: int, count: int) -> np.ndarray:
+        """Which of the places have their record. Always read before the records are."""
+        first = position % self._capacity
+        places = self._records["position"]
+        found = np.concatenate((places[first : first + count], places[: max(0, first + count - self._capacity)]))
+        return found == np.arange(position + 1, position + 1 + count, dtype=np.uint64)
+
+    def _copy(self, position: int, count: int) -> np.ndarray:
+        first = position % self._capacity
+        if first + count <= self._capacity:
+            return self._records[first : first + count].copy()
+        return np.concatenate((self._records[first:], self._records[: first + count - self._capacity]))
 
 
-class DataRing(_MappedRing):
+class DataRing:
     """Slots of payload, found through records and given back in any order.
 
     The kernel only takes back from the front, so what is given back behind something still in use waits in
@@ -104,18 +120,31 @@ class DataRing(_MappedRing):
     """
 
     def __init__(self, fd: int, size_bytes: int, base: int) -> None:
-        super().__init__(fd, size_bytes)
+        page = mmap.PAGESIZE
+        self.size_bytes = size_bytes
+        self._control = mmap.mmap(fd, page)
+        self._memory = mmap.mmap(fd, page + 2 * size_bytes, prot=mmap.PROT_READ, offset=page)
+        self._consumer = np.frombuffer(self._control, "<u8", 1)
+        self._producer = np.frombuffer(self._memory, "<u8", 1)
         self._base = base
         self._bytes = memoryview(self._memory)[mmap.PAGESIZE :]
         self._words = np.frombuffer(self._memory, "<u4", 2 * size_bytes // 4, mmap.PAGESIZE)
         self._longs = np.frombuffer(self._memory, "<u8", 2 * size_bytes // 8, mmap.PAGESIZE)
-        self._front = self.consumer_position()
+        self._front = int(self._consumer[0])
         self._returned = (np.empty(0, np.int64), np.empty(0, np.int64))
 
     def close(self) -> None:
-        del self._words, self._longs
-        self._bytes.release()
-        super().close()
+        """Unmap. Views that are still in someone's hands keep their part of the mapping alive."""
+        del self._words, self._longs, self._consumer, self._producer
+        with contextlib.suppress(BufferError):
+            self._bytes.release()
+        for mapping in (self._control, self._memory):
+            with contextlib.suppress(BufferError):
+                mapping.close()
+
+    def producer_position(self) -> int:
+        """Bytes ever reserved."""
+        return int(self._producer[0])
 
     def used_bytes(self) -> int:
         """Bytes of the ring that the kernel cannot reuse yet."""

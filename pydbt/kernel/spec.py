@@ -7,7 +7,7 @@ from typing import Any
 
 from pydbt.core.errors import UsageError
 from pydbt.core.units import MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES, SECTOR_BYTES
-from pydbt.kernel.record import GROUP_BLOCKS, GROUP_WORDS, STRIDE_BYTES, WORD_BITS
+from pydbt.kernel.record import GROUP_BLOCKS, GROUP_WORDS, RECORD_BYTES, WORD_BITS
 
 PAGE_BYTES = 4096
 MAX_RING_BYTES = 1 << 30  # the kernel's positions are 64 bits; its sizes and our offsets stay far below 2^32
@@ -71,7 +71,7 @@ class CaptureOptions:
         _check_ring("header", self.header_ring_bytes)
         if self.data_ring_bytes:
             _check_ring("data", self.data_ring_bytes)
-        assert PAGE_BYTES % STRIDE_BYTES == 0
+        assert PAGE_BYTES % RECORD_BYTES == 0
 
     @property
     def with_payload(self) -> bool:

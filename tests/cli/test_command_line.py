@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,14 @@ def test_secondary_refuses_without_a_trace(tmp_path: Path, disk: str) -> None:
     with registered_secondary(disk, tmp_path / "other", "127.0.0.1", 1):
         program("secondary", disk, *options).refused(4, "already served")
     assert not (tmp_path / "state").exists() and not (tmp_path / "new.img").exists()
+
+
+def test_secondary_refuses_a_port_in_use_before_it_makes_anything(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        options = ["--create", "1M", "--listen", address, "--state", tmp_path / "state"]
+        program("secondary", tmp_path / "t.img", *options).refused(4, "port", "in use")
+    assert list(tmp_path.iterdir()) == []
 
 
 # Commands to a controller

@@ -1,0 +1,101 @@
+"""A controller that died leaves tracking behind; taking it away loses nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydbt.controller.leftover import pin_dir_of
+from pydbt.device.sysfs import BlockDevice
+from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
+from pydbt.store.map_file import MAP_FILE_NAME, load_map
+from pydbt.store.volume_state import VolumeState, create_state, save_state
+from tests.cli.conftest import program
+from tests.device.disks import MIB, run
+
+BLOCK = 4096
+
+
+def _track(disk: str, state_dir: Path) -> tuple[VolumeState, Capture]:
+    """A volume being tracked, as a controller begins it."""
+    if not os.path.ismount("/sys/fs/bpf"):
+        run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")
+    device = BlockDevice.identify(disk)
+    state = create_state(device, BLOCK, "127.0.0.1:1")
+    state_dir.mkdir()
+    save_state(state_dir, state)
+    volume = VolumeSpec(
+        disk_major=device.disk_major,
+        disk_minor=device.disk_minor,
+        start_sector=device.start_sector,
+        size_sectors=device.size_sectors,
+        block_bytes=BLOCK,
+        bio_based=device.bio_based,
+    )
+    options = CaptureOptions(header_ring_bytes=MIB, data_ring_bytes=0, payload=False)
+    return state, Capture.attach(volume, options, pin_dir_of(state))
+
+
+def _write(disk: str, block: int) -> None:
+    run("dd", "if=/dev/zero", f"of={disk}", f"bs={BLOCK}", f"seek={block}", "count=1", "oflag=direct", "status=none")
+
+
+def test_down_keeps_every_block_that_a_dead_controller_had_tracked(tmp_path: Path, disk: str) -> None:
+    state, capture = _track(disk, tmp_path / "state")
+    pins = pin_dir_of(state)
+    try:
+        _write(disk, 7)
+        capture.flip()
+        _write(disk, 2003)
+        capture.close()
+        outcome = program("down", "--state", tmp_path / "state")
+        assert outcome.code == 0 and "detached now" in outcome.output, outcome
+        assert not pins.exists()
+        loaded = load_map(tmp_path / "state" / MAP_FILE_NAME)
+        assert loaded is not None and loaded[0].volume == state.uuid
+        firsts, counts = loaded[1].extents()
+        assert list(zip(firsts.tolist(), counts.tolist(), strict=True)) == [(7, 1), (2003, 1)]
+        assert program("down", "--state", tmp_path / "state").output == "nothing was running\n"
+    finally:
+        Capture.remove_pins(pins)
+
+
+def test_down_ends_tracking_that_cannot_be_read_any_more(tmp_path: Path, disk: str) -> None:
+    state, capture = _track(disk, tmp_path / "state")
+    pins = pin_dir_of(state)
+    try:
+        capture.close()
+        (pins / "bits").unlink()
+        outcome = program("down", "--state", tmp_path / "state")
+        assert outcome.code == 0 and "compares the whole volume" in outcome.errors, outcome
+        assert not pins.exists() and not (tmp_path / "state" / MAP_FILE_NAME).exists()
+    finally:
+        Capture.remove_pins(pins)
+
+
+def test_down_with_a_torn_state_is_one_sentence_and_touches_nothing(tmp_path: Path, disk: str) -> None:
+    state, capture = _track(disk, tmp_path / "state")
+    pins = pin_dir_of(state)
+    try:
+        capture.close()
+        file = tmp_path / "state" / "volume.json"
+        os.truncate(file, file.stat().st_size // 2)
+        program("down", "--state", tmp_path / "state").refused(7, str(file))
+        assert pins.exists()
+    finally:
+        Capture.remove_pins(pins)
+
+
+def test_down_with_a_torn_map_keeps_tracking(tmp_path: Path, disk: str) -> None:
+    state, capture = _track(disk, tmp_path / "state")
+    pins = pin_dir_of(state)
+    try:
+        capture.close()
+        (tmp_path / "state" / MAP_FILE_NAME).write_bytes(b"PDBTMAP\0torn")
+        program("down", "--state", tmp_path / "state").refused(7, MAP_FILE_NAME)
+        assert pins.exists()
+        reopened = Capture.reopen(pins)
+        assert reopened is not None
+        reopened.close()
+    finally:
+        Capture.remove_pins(pins)

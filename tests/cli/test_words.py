@@ -1,0 +1,174 @@
+"""Sizes, times, statuses and progress read the way people expect."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydbt.cli.progress import ProgressReporter
+from pydbt.cli.render import print_status, progress_words, rows, summary
+from pydbt.cli.values import format_bytes, format_seconds, parse_size
+from pydbt.core.errors import UsageError
+from pydbt.core.units import GIB, KIB, MIB
+from tests.cli.conftest import STATUS
+
+SYNC = {
+    **STATUS,
+    "mode": "resynchronizing",
+    "replica_state": "outdated",
+    "out_of_sync_bytes": 600 * MIB,
+    "progress": {"done_bytes": 400 * MIB, "total_bytes": GIB, "eta_seconds": 75.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("0", 0),
+        ("512", 512),
+        ("4k", 4 * KIB),
+        ("4K", 4 * KIB),
+        ("64M", 64 * MIB),
+        ("64MiB", 64 * MIB),
+        ("64MB", 64_000_000),
+        ("1.5G", 3 * GIB // 2),
+        ("2T", 2048 * GIB),
+        (" 10 M ", 10 * MIB),
+        ("2048s", MIB),
+        ("7B", 7),
+    ],
+)
+def test_sizes_as_people_write_them(text: str, size_bytes: int) -> None:
+    assert parse_size(text) == size_bytes
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "1e6", "0x10", "1,5G", "1 000", "12Q", "1..5M", "٣"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no size"):
+        parse_size(text)
+
+
+@given(st.text(max_size=10))
+def test_no_text_breaks_the_parser(text: str) -> None:
+    try:
+        assert parse_size(text) >= 0
+    except ValueError as error:
+        assert "is no size" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "words"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (999 * KIB, "999 KiB"), (GIB, "1.0 GiB"), (5 << 50, "5120 TiB")],
+)
+def test_sizes_for_people(size_bytes: int, words: str) -> None:
+    assert format_bytes(size_bytes) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0.0 s"), (9.94, "9.9 s"), (10.4, "10 s"), (125, "2 min 5 s"), (7260, "2 h 1 min"), (200_000, "2 d 7 h")],
+)
+def test_durations_for_people(seconds: float, words: str) -> None:
+    assert format_seconds(seconds) == words
+
+
+def test_a_primarys_status_says_everything_that_matters() -> None:
+    table = dict(rows(SYNC))
+    assert table["mode"] == "resynchronizing" and table["replica"] == "outdated" and table["tainted"] == "no"
+    assert table["out of sync"] == "600 MiB" and table["lag"] == "20.0 KiB, 0.2 s"
+    assert table["last in sync"] == "2026-01-02T03:04:05Z"
+    assert table["log"] == "640 B of 1.0 MiB used, start 10, end 20, 5 active transactions"
+    assert table["progress"] == "39 %, 400 MiB of 1.0 GiB, 75 s left"
+    assert table["lost records"] == "0" and "source" not in table
+
+
+def test_a_taint_is_never_overlooked() -> None:
+    tainted = {**STATUS, "tainted": True, "taints": ["an unknown operation wrote"]}
+    assert dict(rows(tainted))["tainted"] == "yes: an unknown operation wrote"
+    assert "TAINTED" in summary(tainted)
+
+
+def test_a_volume_never_in_sync_says_never() -> None:
+    assert dict(rows({**STATUS, "last_in_sync": None}))["last in sync"] == "never"
+
+
+def test_a_secondarys_status_is_told_from_its_own_side() -> None:
+    status = {
+        "role": "secondary",
+        "mode": "normal",
+        "replica_state": "consistent",
+        "connected": False,
+        "target": "/dev/vdb",
+        "sequence": 7,
+        "staged_bytes": 2 * MIB,
+        "journal": {"used": MIB, "size": GIB},
+        "size_bytes": GIB,
+    }
+    table = dict(rows(status))
+    assert table["target"] == "/dev/vdb" and table["primary"] == "not connected" and table["sequence"] == "7"
+    assert table["size"] == "1.0 GiB" and table["staged"] == "2.0 MiB"
+    assert table["journal"] == "1.0 MiB of 1.0 GiB used"
+
+
+@given(st.dictionaries(st.sampled_from(sorted(STATUS)), st.none()))
+def test_a_status_with_holes_is_printed_all_the_same(holes: dict[str, None]) -> None:
+    stream = io.StringIO()
+    print_status({**SYNC, **holes}, stream)
+    assert summary({**SYNC, **holes})
+    print_status({}, stream)
+    assert progress_words({"done_bytes": None, "total_bytes": 10, "eta_seconds": None}) == "0 %, 0 B of 10 B"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_without_a_terminal_a_line_comes_with_each_change_and_now_and_then() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with ProgressReporter(stream, clock) as progress:
+        for done in range(100):
+            clock.now += 0.5
+            progress.update({**SYNC, "progress": {**SYNC["progress"], "done_bytes": done * MIB}})
+        progress.update(STATUS)
+        for _ in range(100):
+            clock.now += 1
+            progress.update({**STATUS, "sent_bytes": STATUS["sent_bytes"] + int(clock.now)})
+    lines = stream.getvalue().splitlines()
+    assert len([line for line in lines if line.startswith("resynchronizing")]) == 5
+    assert lines[-1].startswith("normal, replica up-to-date")
+    assert len(lines) == 6
+    assert "\x1b" not in stream.getvalue() and "\r" not in stream.getvalue()
+
+
+def test_on_a_terminal_one_line_is_kept_up_to_date() -> None:
+    leader, follower = pty.openpty()
+    clock = Clock()
+    with os.fdopen(follower, "w") as stream:
+        with ProgressReporter(stream, clock) as progress:
+            for _ in range(3):
+                progress.update(SYNC)
+                clock.now += 1
+        stream.flush()
+        shown = os.read(leader, 65536)
+    os.close(leader)
+    assert b"39 %" in shown and b"resynchronizing" in shown and b"\x1b" in shown
+
+
+def test_wrong_choices_are_worded_for_the_command_line() -> None:
+    from pathlib import Path
+
+    from pydbt.controller.options import PrimaryOptions, SecondaryOptions
+
+    with pytest.raises(UsageError, match="--assume-in-sync"):
+        PrimaryOptions(Path("/dev/x"), "h", 1, Path("/s"), assume_in_sync=True, whole_device=True)
+    with pytest.raises(UsageError, match="--listen names port 65536"):
+        SecondaryOptions(Path("/x"), "h", 65536, Path("/s"))
