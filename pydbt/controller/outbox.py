@@ -17,6 +17,7 @@ from pydbt.core.errors import PeerError
 from pydbt.core.extents import ExtentKind, make_extents, split_zero_blocks
 from pydbt.core.frames import MAX_EXTENTS, MAX_SEQUENCE_SPAN, Blocks, Digests, Frame, Stream
 from pydbt.core.stream import MAX_UPDATE_SECTORS
+from pydbt.core.sweep import blocks_of
 from pydbt.core.units import SECTOR_BYTES, Geometry
 from pydbt.network.connection import FramedConnection
 
@@ -141,16 +142,15 @@ class BatchData:
         if wanted is None:
             return self._sector_table(self.first_blocks, self.block_counts), bytes(self.data)
         firsts, counts = wanted["sector"].astype(np.int64), wanted["sectors"].astype(np.int64)
-        run_starts = np.cumsum(self.block_counts) - self.block_counts
+        offered = blocks_of(self.first_blocks, self.block_counts)
         size = self._geometry.block_bytes
         pieces = []
         for first, count in zip(firsts.tolist(), counts.tolist(), strict=True):
-            run = int(np.searchsorted(self.first_blocks, first, side="right")) - 1
-            inside = first - int(self.first_blocks[run])
-            if run < 0 or inside + count > int(self.block_counts[run]):
+            index = int(np.searchsorted(offered, first))
+            last = index + count - 1
+            if last >= len(offered) or offered[index] != first or offered[last] != first + count - 1:
                 raise PeerError("the secondary asked for blocks that it was not offered")
-            start = (int(run_starts[run]) + inside) * size
-            pieces.append(self.data[start : start + count * size])
+            pieces.append(self.data[index * size : (index + count) * size])
         return self._sector_table(firsts, counts), b"".join(pieces)
 
     def _sector_table(self, firsts: np.ndarray, counts: np.ndarray) -> np.ndarray:

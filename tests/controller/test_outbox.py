@@ -1,0 +1,106 @@
+"""What is captured or read becomes frames that say exactly the same."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import xxhash
+
+from pydbt.controller.log_limit import LINES, LogLimit
+from pydbt.controller.outbox import BatchData, stream_frames
+from pydbt.core.capture_record import RECORD, Operation
+from pydbt.core.errors import PeerError
+from pydbt.core.extents import ExtentKind, make_extents
+from pydbt.core.stream import MAX_UPDATE_SECTORS
+from pydbt.core.units import SECTOR_BYTES, Geometry
+
+
+def apply(frames, size_bytes: int) -> bytearray:
+    """The image that frames leave behind, over a disk full of 0xff."""
+    image = bytearray(b"\xff" * size_bytes)
+    for frame in frames:
+        payload = b"".join(frame.payload)
+        at = 0
+        for extent in frame.extents:
+            start, length = int(extent["sector"]) * 512, int(extent["sectors"]) * 512
+            if extent["kind"] == ExtentKind.DATA:
+                image[start : start + length] = payload[at : at + length]
+                at += length
+            else:
+                image[start : start + length] = bytes(length)
+    return image
+
+
+def test_writes_discards_and_zeroes_are_streamed_in_order_with_their_numbers():
+    records = np.zeros(4, dtype=RECORD)
+    records["sector"] = [0, 8, 0, 16]
+    records["sectors"] = [8, 8, 2, 8]
+    records["op"] = [Operation.WRITE, Operation.DISCARD, Operation.WRITE, Operation.WRITE_ZEROES]
+    payload = b"a" * 4096 + b"b" * 1024
+    frames = stream_frames(records, np.array([5, 6, 7, 8]), 5, payload)
+    assert frames[0].first == 5 and frames[-1].last == 8
+    image = apply(frames, 16384)
+    assert image == b"b" * 1024 + b"a" * 3072 + bytes(8192) + b"\xff" * 4096
+
+
+def test_a_write_of_zeroes_costs_no_payload():
+    records = np.zeros(1, dtype=RECORD)
+    records["sectors"], records["op"] = 64, Operation.WRITE
+    frame = stream_frames(records, np.array([1]), 1, bytes(64 * SECTOR_BYTES))[0]
+    assert frame.payload_bytes == 0 and apply([frame], 64 * SECTOR_BYTES) == bytes(64 * SECTOR_BYTES)
+
+
+def test_a_write_larger_than_a_frame_is_streamed_in_parts_that_make_it_whole():
+    sectors = 2 * MAX_UPDATE_SECTORS + 5
+    payload = np.random.default_rng(1).bytes(sectors * SECTOR_BYTES)
+    records = np.zeros(1, dtype=RECORD)
+    records["sectors"], records["op"], records["pieces"] = sectors, Operation.WRITE, 9
+    frames = stream_frames(records, np.array([12]), 10, payload)
+    assert [(frame.first, frame.last) for frame in frames] == [(10, 10), (11, 11), (12, 12)]
+    assert apply(frames, len(payload)) == payload
+
+
+@pytest.fixture
+def batch() -> BatchData:
+    geometry = Geometry(10 * 4096 - 512)
+    data = memoryview(np.random.default_rng(2).bytes(4 * 4096 - 512))
+    return BatchData(geometry, np.array([1, 7]), np.array([1, 3]), data)
+
+
+def test_digests_are_of_single_blocks_and_the_short_last_block_as_it_is(batch):
+    frame = batch.digests(3)
+    assert bytes(frame.digests[:16]) == xxhash.xxh3_128_digest(batch.data[:4096])
+    assert bytes(frame.digests[-16:]) == xxhash.xxh3_128_digest(batch.data[3 * 4096 :])
+
+
+def test_only_what_the_secondary_asked_for_is_sent(batch):
+    wanted = make_extents([7, 9], [1, 1])
+    image = apply([batch.blocks(1, wanted)], 10 * 4096)
+    assert image[7 * 4096 : 8 * 4096] == batch.data[4096:8192]
+    assert image[9 * 4096 : 10 * 4096 - 512] == batch.data[3 * 4096 :]
+    assert image[8 * 4096 : 9 * 4096] == b"\xff" * 4096 and image[: 7 * 4096] == b"\xff" * (7 * 4096)
+
+
+def test_a_secondary_that_asks_for_what_it_was_not_offered_is_refused(batch):
+    with pytest.raises(PeerError):
+        batch.blocks(1, make_extents([8], [5]))
+
+
+def test_settled_blocks_are_one_update_of_the_stream(batch):
+    frame = batch.settled(9, np.array([8]), np.array([1]))
+    assert (frame.first, frame.last) == (9, 9)
+    assert apply([frame], 10 * 4096)[8 * 4096 : 9 * 4096] == batch.data[8192:12288]
+
+
+def test_a_flapping_link_cannot_flood_the_log_and_what_was_left_out_is_counted(caplog):
+    now = [0.0]
+    limit = LogLimit(logging.getLogger("test"), lambda: now[0])
+    with caplog.at_level(logging.INFO):
+        for number in range(100):
+            limit.log(logging.INFO, f"normal -> unsynchronized: {number}")
+        assert len(caplog.records) == LINES
+        now[0] = 11.0
+        limit.log(logging.INFO, "normal -> unsynchronized: again")
+    assert "94 more" in caplog.text and "again" in caplog.text

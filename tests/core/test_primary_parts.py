@@ -1,0 +1,236 @@
+"""The parts of the primary's brain, one promise each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydbt.core.capture_record import RECORD
+from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.lineage import doubt_about
+from pydbt.core.link import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Link
+from pydbt.core.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, STREAMING_PHASES, Mode, Phase
+from pydbt.core.primary_config import PrimaryConfig
+from pydbt.core.primary_events import Connected
+from pydbt.core.stream import MAX_BATCH_BYTES, MAX_UPDATE_SECTORS, Segment, StreamQueue, updates_of
+from pydbt.core.sweep import WINDOW_BYTES, Sweep, blocks_of, runs_of
+from pydbt.core.units import Geometry
+from pydbt.core.unsettled import Unsettled
+from pydbt.core.waits import Waits
+
+
+def writes(*sectors: int) -> np.ndarray:
+    records = np.zeros(len(sectors), dtype=RECORD)
+    records["sectors"], records["pieces"], records["kind"] = sectors, 1, 1
+    return records
+
+
+def segment(first: int, *sectors: int) -> Segment:
+    records = writes(*sectors)
+    return Segment(records, first - 1 + np.cumsum(updates_of(records)), first, arrived=float(first))
+
+
+# --- modes ------------------------------------------------------------------------------------------------
+
+def test_every_mode_and_phase_has_its_row_and_a_way_back_to_normal():
+    assert set(MODE_MOVES) == set(Mode) and set(PHASE_MOVES) == set(Phase)
+    for start in Mode:
+        reached, frontier = {start}, [start]
+        while frontier:
+            new = MODE_MOVES[frontier.pop()] - reached
+            reached |= new
+            frontier += new
+        assert Mode.NORMAL in reached, f"{start} is a dead end"
+
+
+def test_no_stream_leaves_before_the_last_sweep_is_over():
+    assert STREAMING_PHASES < LOGGING_PHASES
+    assert not STREAMING_PHASES & {Phase.SWEEPING, Phase.ARMING, Phase.SETTLING, Phase.LAST_SWEEP}
+
+
+# --- the stream -------------------------------------------------------------------------------------------
+
+@given(st.lists(st.lists(st.integers(1, 9000), min_size=1, max_size=30), min_size=1, max_size=8))
+def test_what_is_queued_leaves_in_order_and_with_consecutive_numbers(batches):
+    queue, sequence, given_sectors = StreamQueue(), 1, []
+    for batch in batches:
+        item = segment(sequence, *batch)
+        queue.append(item)
+        sequence = item.last_sequence + 1
+        given_sectors += batch
+    taken, expected = [], 1
+    while (item := queue.take()) is not None:
+        assert item.first_sequence == expected
+        assert len(item.records) == 1 or item.length_bytes <= MAX_BATCH_BYTES
+        expected = item.last_sequence + 1
+        taken += item.records["sectors"].tolist()
+    assert taken == given_sectors and expected == sequence and queue.all_sent
+
+
+def test_a_write_larger_than_a_frame_takes_a_number_for_every_part():
+    assert updates_of(writes(1, MAX_UPDATE_SECTORS, MAX_UPDATE_SECTORS + 1, 3 * MAX_UPDATE_SECTORS)).tolist() == [1, 1, 2, 3]
+
+
+def test_a_discard_of_any_size_is_one_update():
+    record = writes(0xFFFFFFFF)
+    record["pieces"] = 0
+    assert updates_of(record).tolist() == [1]
+
+
+def test_lag_is_counted_until_the_acknowledgement_and_not_until_the_send():
+    queue = StreamQueue()
+    queue.append(segment(1, 8, 8))
+    queue.take()
+    assert queue.unacknowledged_bytes == 2 * 4096 and queue.oldest_arrival() == 1.0
+    queue.acknowledge(2)
+    assert queue.unacknowledged_bytes == 0 and queue.oldest_arrival() is None
+
+
+def test_discarding_the_queue_returns_exactly_what_was_never_sent():
+    queue = StreamQueue()
+    queue.append(segment(1, 8))
+    queue.take()
+    queue.append(segment(2, 16, 24))
+    assert queue.clear()["sectors"].tolist() == [16, 24]
+    assert queue.unsent_bytes == queue.unacknowledged_bytes == 0
+
+
+# --- the sweep --------------------------------------------------------------------------------------------
+
+def sweep_of(blocks: list[int], count: int = 100_000, limit: int | None = None) -> tuple[Sweep, DirtyMap]:
+    pending = DirtyMap(count)
+    pending.set_blocks(np.array(sorted(set(blocks)), dtype=np.int64))
+    numbers = iter(range(1, 1 << 30))
+    return Sweep(Geometry(count * 4096), pending, lambda: next(numbers), rate_limit_bytes=limit, now=0.0), pending
+
+
+@given(st.sets(st.integers(0, 99_999), min_size=1, max_size=600))
+def test_a_pass_takes_every_pending_block_once_in_device_order(blocks):
+    sweep, pending = sweep_of(list(blocks))
+    taken: list[int] = []
+    sweep.begin_pass()
+    while (item := sweep.next_batch(0.0)) is not None:
+        identifier, batch = item
+        taken += blocks_of(batch.first_blocks, batch.block_counts).tolist()
+        sweep.finish(identifier)
+    assert taken == sorted(blocks) and sweep.pass_over and not pending.any()
+
+
+def test_a_block_written_while_it_is_read_stays_pending_after_its_acknowledgement():
+    sweep, pending = sweep_of([7])
+    identifier, batch = sweep.next_batch(0.0)
+    pending.set_range(7, 1)
+    batch.number = 1
+    sweep.acknowledge(1)
+    assert identifier not in sweep.batches and pending.contains(7)
+
+
+def test_a_lost_connection_puts_everything_in_transit_back():
+    sweep, pending = sweep_of([1, 2, 3, 90])
+    sweep.next_batch(0.0)
+    assert not pending.any()
+    sweep.abandon()
+    assert pending.extents().blocks().tolist() == [1, 2, 3, 90] and sweep.window_bytes == 0
+
+
+def test_reading_ahead_of_the_secondary_is_bounded():
+    sweep, _ = sweep_of(list(range(50_000)))
+    while sweep.next_batch(0.0) is not None:
+        pass
+    assert sweep.window_bytes <= WINDOW_BYTES + (1 << 20)
+
+
+def test_the_rate_limit_holds_over_time():
+    sweep, _ = sweep_of(list(range(60_000)), limit=4 << 20)
+    copied, now = 0, 0.0
+    while now < 20:
+        while (item := sweep.next_batch(now)) is not None:
+            copied += item[1].length_bytes
+            sweep.finish(item[0])
+        now += 0.05
+    assert 0.9 * 20 * (4 << 20) <= copied <= 1.1 * 20 * (4 << 20)
+
+
+def test_sweeping_tells_once_that_it_does_not_come_to_an_end():
+    sweep, _ = sweep_of(list(range(5000)))
+    assert [sweep.note_pass() for _ in range(7)].count(True) == 1
+
+
+@given(st.sets(st.integers(0, 10_000), max_size=200))
+def test_runs_and_blocks_are_the_same_set(blocks):
+    array = np.array(sorted(blocks), dtype=np.int64)
+    assert blocks_of(*runs_of(array)).tolist() == array.tolist()
+
+
+# --- waits, settling, link, lineage -----------------------------------------------------------------------
+
+def test_a_wait_is_over_only_when_its_position_is_known_and_its_writes_are_durable_and_settled():
+    waits = Waits()
+    waits.add(1, position=100)
+    assert waits.take_done(acknowledged=50, oldest_unsettled=None) == []
+    waits.reached(99, sequence=9)
+    assert waits.take_done(50, None) == []
+    waits.reached(100, sequence=10)
+    assert waits.take_done(9, None) == []
+    assert waits.take_done(10, oldest_unsettled=10) == []
+    assert waits.take_done(10, oldest_unsettled=11) == [1] and not waits
+
+
+def test_a_block_touched_while_it_is_read_is_read_again():
+    unsettled = Unsettled()
+    unsettled.add(np.array([4, 5]), sequence=3, now=0.0)
+    assert not len(unsettled.take_due(0.5, lambda b: np.zeros(len(b), bool), hurry=False))
+    due = unsettled.take_due(1.0, lambda b: np.zeros(len(b), bool), hurry=False)
+    unsettled.begin(1, due)
+    unsettled.touch(np.array([5]))
+    settled, again = unsettled.finish(1, now=1.0)
+    assert settled.tolist() == [4] and again.tolist() == [5] and len(unsettled) == 1
+
+
+def test_a_block_with_a_write_in_flight_is_not_read_for_settling():
+    unsettled = Unsettled()
+    unsettled.add(np.array([4]), sequence=1, now=0.0)
+    assert not len(unsettled.take_due(9.0, lambda b: np.ones(len(b), bool), hurry=True))
+
+
+def test_a_silent_or_idle_secondary_is_taken_for_dead_and_a_busy_one_is_not():
+    link = Link(10.0, 0.0)
+    link.connected(0.0)
+    assert not link.dead(9.0, waiting=True)
+    link.heard(9.0)
+    link.progress(9.0)
+    assert not link.dead(18.0, waiting=True)
+    link.heard(18.0)
+    assert "acknowledged nothing" in link.dead(19.5, waiting=True)
+    assert "nothing was heard" in link.dead(28.5, waiting=False)
+
+
+def test_reconnection_backs_off_to_a_bound_and_starts_short_again_after_a_good_connection():
+    link, now, gaps = Link(10.0, 0.0), 0.0, []
+    for _ in range(8):
+        link.connecting = True
+        link.lost("refused", now)
+        gaps.append(link.deadline() - now)
+        now = link.deadline()
+    assert gaps[0] == FIRST_BACKOFF_S and gaps == sorted(gaps) and gaps[-1] == LONGEST_BACKOFF_S
+    link.connected(now)
+    link.lost("cut", now + 60)
+    assert link.deadline() == now + 60 + FIRST_BACKOFF_S
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        (Connected("other", "consistent", 5, 10, False, False), "another replica"),
+        (Connected("mine", "inconsistent", 0, 0, False, True), "anew"),
+        (Connected("mine", "consistent", 5, 9, False, False), "went back"),
+        (Connected("mine", "consistent", 5, 10, False, False), ""),
+        (Connected("mine", "inconsistent", 6, 0, False, False), ""),
+    ],
+)
+def test_a_secondary_that_is_not_the_one_the_maps_were_kept_for_is_noticed(said, word):
+    config = PrimaryConfig(Geometry(1 << 20), epoch=7, replica="mine", replica_epoch=5, replica_sequence=10)
+    doubt = doubt_about(config, "mine", said)
+    assert word in doubt and bool(doubt) == bool(word)
