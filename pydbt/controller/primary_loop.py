@@ -223,7 +223,11 @@ class PrimaryLoop:
             effects = self.brain.handle(self._events.popleft(), time.monotonic())
             answers: list[ev.Event] = []
             for effect in effects:
-                self._carry_out(effect, answers)
+                try:
+                    self._carry_out(effect, answers)
+                except PeerError as error:
+                    self._disconnect(str(error), False)
+                    answers.append(ev.Disconnected(str(error)))
             self._events.extendleft(reversed(answers))
 
     # --- effects ------------------------------------------------------------------------------------------

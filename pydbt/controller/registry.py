@@ -1,9 +1,10 @@
 """Which volumes and replicas this machine is busy with: one file each in ``/run/pydbt``.
 
-``/run/pydbt/<major>-<minor>`` belongs to the controller of that SOURCE, ``/run/pydbt/secondary-<hash of TARGET>`` to a
-secondary. The owner holds an exclusive lock on its file for as long as it lives, so that a second controller
-for the same volume is refused and a dead one is told from a living one; a SOURCE's stays behind and tells
-``controller status SOURCE`` where the state directory is. ``/run`` is empty after a boot.
+``<major>-<minor>`` belongs to the controller of that SOURCE, ``state-<hash>`` to whoever uses a primary's state
+directory, ``secondary-<hash>`` to the secondary of a TARGET. The owner holds an exclusive lock on its file for
+as long as it lives, so that a second controller for the same thing is refused and a dead one is told from a
+living one. A SOURCE's file stays behind: it tells ``controller status SOURCE`` where the state directory is.
+``/run`` is empty after a boot.
 """
 
 from __future__ import annotations
@@ -45,9 +46,18 @@ class Entry:
 
 @contextlib.contextmanager
 def registered_primary(device: BlockDevice, state_dir: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold the volume for this process. BusyError when another controller holds it."""
+    """Hold the volume and its state directory for this process. BusyError when another controller holds either."""
     entry = Entry("primary", device.path, os.path.abspath(state_dir), os.getpid(), device.disk_sequence())
-    with _held(_source_file(device), entry, f"SOURCE {device.path}", keep=True):
+    with _held(_source_file(device), entry, f"SOURCE {device.path}", keep=True), claimed_state_dir(state_dir):
+        yield
+
+
+@contextlib.contextmanager
+def claimed_state_dir(state_dir: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a primary's state directory, which need not exist yet, against controllers that would start with it."""
+    place = os.path.realpath(state_dir)
+    entry = Entry("state", place, place, os.getpid())
+    with _held(RUN_DIR / f"state-{_name_of(place)}", entry, f"the state directory {state_dir}", keep=False):
         yield
 
 
@@ -58,9 +68,13 @@ def registered_secondary(
     """Announce a replica on this machine, so that a primary here can see that it is not its own SOURCE."""
     place = os.path.realpath(target)
     entry = Entry("secondary", place, os.path.abspath(state_dir), os.getpid(), None, host, port)
-    name = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
-    with _held(RUN_DIR / f"secondary-{name}", entry, f"TARGET {target}", keep=False):
+    with _held(RUN_DIR / f"secondary-{_name_of(place)}", entry, f"TARGET {target}", keep=False):
         yield
+
+
+def is_claimed(state_dir: str | os.PathLike[str]) -> bool:
+    """Whether a living process holds a primary's state directory."""
+    return _is_held(RUN_DIR / f"state-{_name_of(os.path.realpath(state_dir))}")
 
 
 def state_dir_of(device: BlockDevice) -> Path | None:
@@ -83,6 +97,10 @@ def forget(device: BlockDevice) -> None:
     path = _source_file(device)
     if path.exists() and not _is_held(path):
         path.unlink(missing_ok=True)
+
+
+def _name_of(path: str) -> str:
+    return hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _source_file(device: BlockDevice) -> Path:
@@ -114,7 +132,7 @@ def _take(path: Path, what: str) -> int:
             os.close(descriptor)
             other = _read(path)
             whose = f" (process {other.process}, state directory {other.state_dir})" if other else ""
-            raise BusyError(f"{what} is already served by another controller{whose}: stop it first")
+            raise BusyError(f"{what} is in use by another controller{whose}: stop it first")
         # Its last owner may have removed it between our opening and our locking: then it is no lock any more.
         with contextlib.suppress(FileNotFoundError):
             if os.stat(path).st_ino == os.fstat(descriptor).st_ino:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -21,13 +23,16 @@ from pydbt.core.replica import Recovery, ReplicaRecord
 from pydbt.core.secondary import Secondary
 from pydbt.core.secondary_config import SecondaryConfig
 from pydbt.core.staged import StagedBlocks
-from pydbt.core.units import MIB, Geometry
+from pydbt.core.units import KIB, MIB, Geometry
 from pydbt.device.target import Target
 from pydbt.store.journal_files import JournalFiles
 from pydbt.store.replica_state import load_record, save_record
 
 JOURNAL_FOLDER = "journal"
 SMALLEST_SEGMENT_BYTES = 16 * MIB
+RESERVE_NAME = "reserve"
+RESERVE_BYTES = 256 * KIB
+"""Room held for the state file, so that a disk that others filled can still be told the truth."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,10 +76,10 @@ class Engine:
         if record.consistent and not recovery.whole:
             _log.error("the journal ends before the image is whole: the replica is inconsistent")
             record = replace(record, consistent=False, must_reach=0)
-            save_record(self._state_dir, record)
+            self._save(record)
             recovery, staged = self._recover(record, trusted)
         record = replace(record, incarnation=record.incarnation + 1)
-        save_record(self._state_dir, record)
+        self._save(record)
         self.journal.start(record.checkpoint, recovery.tail, record.incarnation)
         config = SecondaryConfig(
             target_bytes=target.size_bytes,
@@ -130,13 +135,20 @@ class Engine:
 
     def _persist(self, record: ReplicaRecord) -> None:
         try:
+            self._save(record)
+        except StateError as error:
+            raise PersistFailed(str(error)) from None
+
+    def _save(self, record: ReplicaRecord) -> None:
+        """Write the state file, if need be in the room that is held for it."""
+        reserve = self._state_dir / RESERVE_NAME
+        try:
             save_record(self._state_dir, record)
         except StateError:
             self.journal.give_back_spares()
-            try:
-                save_record(self._state_dir, record)
-            except StateError as error:
-                raise PersistFailed(str(error)) from None
+            reserve.unlink(missing_ok=True)
+            save_record(self._state_dir, record)
+        _hold_reserve(reserve)
 
     def _recover(self, record: ReplicaRecord, trusted: int | None) -> tuple[Recovery, StagedBlocks]:
         recovery, staged = Recovery(record), StagedBlocks()
@@ -157,3 +169,10 @@ def _new_record(options: SecondaryOptions, target: Target, fresh: bool) -> Repli
     return ReplicaRecord(
         replica=secrets.token_hex(16), target=target.identity, segment_bytes=segment, fresh=fresh
     )
+
+
+def _hold_reserve(reserve: Path) -> None:
+    if reserve.exists():
+        return
+    with contextlib.suppress(OSError), reserve.open("wb") as file:  # no room now: tried again at the next change
+        os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)

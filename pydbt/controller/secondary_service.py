@@ -23,6 +23,7 @@ from pydbt.controller.secondary_engine import Engine, PersistFailed
 from pydbt.controller.state_dir import make_state_dir
 from pydbt.core import secondary_events as e
 from pydbt.core.errors import StateError, UsageError
+from pydbt.core.frames import Refuse
 from pydbt.core.units import MIB
 from pydbt.device.checks import check_target
 from pydbt.device.target import Target, create_image
@@ -128,6 +129,7 @@ class SecondaryService:
             try:
                 self._engine.handle(item, self._connections)
             except PersistFailed as error:
+                self._tell("disk-full", f"the secondary cannot write its state: {error}")
                 self._rebuild(str(error), None)
                 continue
             del item  # its memory must not wait for the next one
@@ -176,6 +178,11 @@ class SecondaryService:
                 return
             except (StateError, PersistFailed) as error:
                 reason = str(error)
+
+    def _tell(self, code: str, message: str) -> None:
+        peer = self._engine.brain.peer
+        if peer is not None and self._connections is not None:
+            self._connections.send(peer, Refuse(code, message))
 
     def _replay(self) -> int:
         self._engine.start(None)

@@ -31,6 +31,7 @@ from pydbt.core.units import Geometry
 class Barrier(StrEnum):
     """What has to happen before the next frame may be looked at."""
 
+    SETTLING = "the stream before a BEGIN is durable, so that what is compared later is compared behind it"
     TO_DIRECT = "the journal is on the target and passed by the checkpoint"
     COMMIT_DIRECT = "what was written directly is durable and the state file says so"
     COMMIT_STAGED = "the COMMIT is durable in the journal"
@@ -151,13 +152,17 @@ class Keeper:
             # What is staged goes onto the target without its COMMIT: say so first.
             self.persist(consistent=False)
 
+    def settle(self) -> None:
+        """Nothing more until every Append is durable."""
+        self.barrier = Barrier.SETTLING
+
     def wait_for_room(self) -> None:
         """The journal was full: nothing more until a checkpoint has freed some of it."""
         self.barrier = Barrier.FREEING
 
     def leave(self) -> None:
         """The connection is gone: nobody waits for room any more. Everything else ends by itself."""
-        if self.barrier is Barrier.FREEING:
+        if self.barrier in (Barrier.FREEING, Barrier.SETTLING):
             self.barrier = None
 
     @property
@@ -255,6 +260,8 @@ class Keeper:
     # --- after every event --------------------------------------------------------------------------------
     def advance(self, now: float, peer: int | None) -> None:
         """Do what has become possible."""
+        if self.barrier is Barrier.SETTLING and not self._appends:
+            self.barrier = None
         if self.barrier is Barrier.TO_DIRECT and not self._appends:
             self._advance_to_direct(peer)
         if self._sync is None and self._sync_wanted(now, peer is not None):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from pydbt.core.primary_config import PrimaryConfig
 from pydbt.core.primary_events import Connected
 
 
-def doubt_about(config: PrimaryConfig, known_replica: str, said: Connected) -> str:
-    """Why the maps do not tell what differs from this replica, as a sentence; empty when they do."""
-    if not known_replica:
+def doubt_about(replica: str, position: tuple[int, int], said: Connected, assumed: bool) -> str:
+    """Why the maps do not tell what differs from this replica, as a sentence; empty when they do.
+
+    ``position`` is (epoch, sequence) of what it acknowledged last; ``assumed`` that the operator vouched for it.
+    """
+    epoch, sequence = position
+    if not replica:
         return ""
-    if said.replica != known_replica:
+    if said.replica != replica:
         return "this secondary is another replica than the one this volume was replicated to"
-    if said.fresh and not config.assumed_in_sync:
+    if said.fresh and not assumed:
         return "the secondary starts anew"
-    if said.epoch == config.replica_epoch and said.sequence < config.replica_sequence:
+    if said.epoch == epoch and said.sequence < sequence:
         return "the secondary went back behind what it had acknowledged"
     return ""

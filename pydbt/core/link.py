@@ -42,6 +42,10 @@ class Link:
     def heard(self, now: float) -> None:
         self._heard_at = now
 
+    def forgive(self, now: float) -> None:
+        """Begin every deadline anew."""
+        self._heard_at = self._progress_at = now
+
     def progress(self, now: float) -> None:
         self._progress_at = now
 

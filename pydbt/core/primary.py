@@ -12,10 +12,10 @@ import numpy as np
 from pydbt.core.capture_record import RecordFlag, RecordKind
 from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.frames import Ack, Ping, Pong, Want
-from pydbt.core.in_flight import InFlight, InFlightReport
+from pydbt.core.in_flight import InFlight
 from pydbt.core.lineage import doubt_about
 from pydbt.core.link import Link
-from pydbt.core.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, STREAMING_PHASES, SYNCING_MODES, Mode, Phase
+from pydbt.core.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, SYNCING_MODES, Mode, Phase
 from pydbt.core.primary_config import PrimaryConfig
 from pydbt.core.primary_events import (
     AnswerWait,
@@ -55,7 +55,7 @@ from pydbt.core.resync import Resync
 from pydbt.core.settler import Settler
 from pydbt.core.statistics import Statistics
 from pydbt.core.stream import Segment, StreamQueue, updates_of
-from pydbt.core.sweep import blocks_of, blocks_of_sectors
+from pydbt.core.sweep import blocks_of_sectors
 from pydbt.core.tracker import Tracker
 from pydbt.core.waits import Waits
 
@@ -71,8 +71,8 @@ PERSIST_RETRY_S = 5.0
 # noticed, because its completion matches no submission, and resynchronizes the volume.
 UNSEEN_WRITES_S = 35.0
 TRUST_AFTER_S = 0.05
-# More unsettled blocks than this are not worth reading one by one: a sweep does it.
-MAX_UNSETTLED_BLOCKS = 65536
+# A gap between two events longer than this is this process's own pause, and no silence of the secondary's.
+STALL_S = 2.0
 # As ACK numbers them (docs/format.md).
 REPLICA_STATES = ("inconsistent", "outdated", "consistent", "up-to-date")
 
@@ -95,6 +95,7 @@ class Primary:
         self.initial = config.initial
         self.scanned = not config.scan_used
         self.known_replica = config.replica
+        self.replica_position = (config.replica_epoch, config.replica_sequence)
         self.replica_state = "inconsistent" if config.initial else "outdated"
         self.sequence = 0
         self.acknowledged = 0
@@ -112,13 +113,16 @@ class Primary:
         self._next_retire = self._next_merge = now
         self._waits = Waits()
         self._number = self._batch = 0
-        self._too_unsettled = False
+        self._handled_at = now
         self._fx = Effects()
 
     # --- the interface ------------------------------------------------------------------------------------
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event in; return what is to be done, in order."""
         self._fx = Effects()
+        if now - self._handled_at > STALL_S:
+            self.link.forgive(now)  # it was us who did not listen
+        self._handled_at = now
         match event:
             case Captured():
                 self._captured(event, now)
@@ -192,15 +196,14 @@ class Primary:
             self._release(writes)
             return
         firsts, counts = blocks_of_sectors(writes["sector"], writes["sectors"], self.geometry)
-        self._settling_marks(report, firsts, counts, now)
+        too_many = self.settler.mark(report, firsts, counts, now)
         if newly_lost:
             self.log_full(f"{newly_lost} records found no room in the ring", writes, now)
         elif len(writes) and bool((writes["flags"] & RecordFlag.NO_PAYLOAD).any()):
             self.log_full("a write's data found no room in the ring", writes, now)
         elif report.unmatched.total() and self.in_flight.certain:
             self.log_full("a write completed that capture had not seen submitted", writes, now)
-        elif self._too_unsettled:
-            self._too_unsettled = False
+        elif too_many:
             self.log_full("more blocks have an uncertain content than are worth reading singly", writes, now)
         elif len(writes):
             taken = self.tracker.insert_batch(last_sequences.astype(np.uint64), firsts, counts)
@@ -213,17 +216,6 @@ class Primary:
     def logging(self) -> bool:
         """Whether captured writes enter the log with their payload."""
         return self.mode is Mode.NORMAL or self.phase in LOGGING_PHASES
-
-    def _settling_marks(self, report: InFlightReport, firsts: np.ndarray, counts: np.ndarray, now: float) -> None:
-        if self.settler.reading and len(firsts):
-            self.settler.touch(blocks_of(firsts, counts))
-        for extents, why in ((report.overlapped, "overlapped"), (report.failed, "failed"), (report.unstable, "unstable")):
-            if count := extents.total():
-                self.statistics.unsettled(why, count)
-                if count + len(self.settler) > MAX_UNSETTLED_BLOCKS:
-                    self._too_unsettled = True
-                else:
-                    self.settler.add(extents.blocks(), self.sequence, now)
 
     def _release(self, writes: np.ndarray) -> None:
         with_data = writes[writes["data"] != 0]
@@ -314,7 +306,9 @@ class Primary:
     # --- the connection -----------------------------------------------------------------------------------
     def _connected(self, event: Connected, now: float) -> None:
         self.link.connected(now)
-        doubt = "" if self.initial else doubt_about(self.config, self.known_replica, event)
+        doubt = "" if self.initial else doubt_about(
+            self.known_replica, self.replica_position, event, self.config.assumed_in_sync
+        )
         if doubt:
             self._fx.log("warning", f"{doubt}; every block in use is compared or copied")
             self.initial = True
@@ -322,7 +316,7 @@ class Primary:
         self.replica_state = "inconsistent" if self.initial or event.state == "inconsistent" else "outdated"
         self.resync.fresh_target = event.fresh
         self.known_replica = event.replica
-        self._fx.add(RememberReplica(event.replica, self.config.epoch, self.acknowledged, not self.initial))
+        self._fx.add(RememberReplica(event.replica, *self.replica_position, not self.initial))
 
     def _received(self, event: Received, now: float) -> None:
         self.link.heard(now)
@@ -342,13 +336,18 @@ class Primary:
         """Fig. 4, 430-444: cumulative and durable."""
         self.link.progress(now)
         self.resync.replica_said(REPLICA_STATES[ack.replica_state])
-        if self.phase in STREAMING_PHASES or self.mode is Mode.NORMAL:
-            sequence = min(ack.sequence, self.queue.sent_through)
-            if sequence > self.acknowledged:
-                self.acknowledged = sequence
-                self.tracker.acknowledge(sequence)
-                self.queue.acknowledge(sequence)
         self.resync.acknowledged(ack, now)
+        # Before its COMMIT is acknowledged the secondary's sequence number belongs to an older image.
+        if self.mode is Mode.NORMAL:
+            self.durable_through(min(ack.sequence, self.queue.sent_through))
+
+    def durable_through(self, sequence: int) -> None:
+        """Everything up to a sequence number is durable on the secondary (Fig. 4, 430-444)."""
+        if sequence > self.acknowledged:
+            self.acknowledged = sequence
+            self.tracker.acknowledge(sequence)
+            self.queue.acknowledge(sequence)
+        self.replica_position = (self.config.epoch, self.acknowledged)
 
     # --- maps ---------------------------------------------------------------------------------------------
     def unsynchronized_map(self) -> DirtyMap:
@@ -479,7 +478,7 @@ class Primary:
         self.set_mode(Mode.NORMAL, now, f"in sync at sequence {self.acknowledged}")
         self._next_retire = now + RETIRE_INTERVAL_S
         self.statistics.resyncs += 1
-        self._fx.add(RememberReplica(self.known_replica, self.config.epoch, self.acknowledged, True))
+        self._fx.add(RememberReplica(self.known_replica, *self.replica_position, True))
         self.quiet_due = True
         self._fx.add(Persist(zero_quiet=self.quiet_held))
 

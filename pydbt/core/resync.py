@@ -14,13 +14,24 @@ import numpy as np
 
 from pydbt.core.frames import Ack, Begin, BeginFlag, Commit, Want
 from pydbt.core.modes import STREAMING_PHASES, SYNCING_MODES, Mode, Phase
-from pydbt.core.primary_events import DropBatch, ReadBlocks, SendBlocks, SendDigests, SendFrame, SetPayload, SweepRead
+from pydbt.core.primary_events import (
+    DropBatch,
+    Persist,
+    ReadBlocks,
+    SendBlocks,
+    SendDigests,
+    SendFrame,
+    SetPayload,
+    SweepRead,
+)
 from pydbt.core.sweep import Batch, Sweep
 
 if TYPE_CHECKING:
     from pydbt.core.primary import Primary
 
 READ_RETRY_S = 5.0
+# A long pass writes down how far it has come this often, so that an interrupted one goes on from there.
+PROGRESS_INTERVAL_S = 10.0
 
 
 class Resync:
@@ -38,6 +49,7 @@ class Resync:
         self._retry_reads_at = 0.0
         self._pause_until = 0.0
         self._planned_bytes = 0
+        self._next_persist = 0.0
         self._committed_at: int | None = None
         self.fresh_target = False
         self.read_position = 0
@@ -104,6 +116,7 @@ class Resync:
             now=now,
         )
         self._planned_bytes = self._sweep.remainder_bytes()
+        self._next_persist = now + PROGRESS_INTERVAL_S
         primary.effects.log("info", f"{self._planned_bytes} bytes to bring in sync")
         primary.effects.add(
             SendFrame(
@@ -125,6 +138,8 @@ class Resync:
         match primary.phase:
             case Phase.SWEEPING if self._settled_map:
                 self._feed(now)
+                if self._keep_progress(now):
+                    return
                 if self._sweep is not None and self._sweep.pass_over and now >= self._retry_reads_at:
                     if self._sweep.note_pass():
                         primary.effects.log("warning", self._stuck_message(now))
@@ -141,6 +156,14 @@ class Resync:
                 self._commit_when_sent()
             case _:
                 pass
+
+    def _keep_progress(self, now: float) -> bool:
+        due = now >= self._next_persist and not self._primary.quiet_due and self._primary.may_retry_persist(now)
+        if due:
+            self._next_persist = now + PROGRESS_INTERVAL_S
+            self._primary.quiet_due = True
+            self._primary.effects.add(Persist(zero_quiet=False))
+        return due
 
     def _feed(self, now: float) -> None:
         """Have as many batches read as the window and the rate limit allow."""
@@ -188,7 +211,7 @@ class Resync:
         if self._sweep is not None:
             self._sweep.acknowledge(ack.batch)
         if self._primary.phase is Phase.COMMITTING and ack.resync_committed == self._identifier:
-            self._primary.acknowledged = max(self._primary.acknowledged, self._committed_at)
+            self._primary.durable_through(self._committed_at)
             self._sweep = None
             self._primary.enter_normal(now, self._identifier)
 

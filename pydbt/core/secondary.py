@@ -254,6 +254,10 @@ class Secondary:
         self._store(frame)
 
     def _begun(self, frame: f.Begin) -> None:
+        if not self.keeper.settled:
+            self.keeper.settle()
+            self._deferred.appendleft((frame, False))
+            return
         self._begin, self._received = frame, None
         needed = frame.total_bytes + frame.total_bytes // 10 + self.config.stage_margin_bytes
         if self.record.consistent and self.config.stage and self._room_bytes >= needed:

@@ -10,6 +10,7 @@ import numpy as np
 from pydbt.core.capture_record import empty_records
 from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.frames import Want
+from pydbt.core.in_flight import InFlightReport
 from pydbt.core.primary_events import DropBatch, ReadBlocks, SendDigests, SweepRead
 from pydbt.core.stream import Segment
 from pydbt.core.sweep import blocks_of, runs_of
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # What is settled goes out as one update: it must fit into one frame.
 MAX_BATCH_BYTES = 4 * MIB
+# More unsettled blocks than this are not worth reading one by one: a sweep does it.
+MAX_UNSETTLED_BLOCKS = 65536
 
 
 class Settler:
@@ -43,11 +46,19 @@ class Settler:
     def awaiting(self) -> bool:
         return any(reading.compared for _, reading in self._set.readings())
 
-    def add(self, blocks: np.ndarray, sequence: int, now: float) -> None:
-        self._set.add(blocks, sequence, now)
-
-    def touch(self, blocks: np.ndarray) -> None:
-        self._set.touch(blocks)
+    def mark(self, report: InFlightReport, first_blocks: np.ndarray, block_counts: np.ndarray, now: float) -> bool:
+        """Take in what a batch of records unsettles, and which blocks (as runs) it wrote. True: too many, sweep them."""
+        if self.reading and len(first_blocks):
+            self._set.touch(blocks_of(first_blocks, block_counts))
+        too_many = False
+        for why in ("overlapped", "failed", "unstable"):
+            extents = getattr(report, why)
+            if count := extents.total():
+                self._primary.statistics.unsettled(why, count)
+                too_many |= count + len(self._set) > MAX_UNSETTLED_BLOCKS
+                if not too_many:
+                    self._set.add(extents.blocks(), self._primary.sequence, now)
+        return too_many
 
     def blocks(self) -> np.ndarray:
         return self._set.blocks()

@@ -12,7 +12,6 @@ from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.lineage import doubt_about
 from pydbt.core.link import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Link
 from pydbt.core.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, STREAMING_PHASES, Mode, Phase
-from pydbt.core.primary_config import PrimaryConfig
 from pydbt.core.primary_events import Connected
 from pydbt.core.stream import MAX_BATCH_BYTES, MAX_UPDATE_SECTORS, Segment, StreamQueue, updates_of
 from pydbt.core.sweep import WINDOW_BYTES, Sweep, blocks_of, runs_of
@@ -231,6 +230,5 @@ def test_reconnection_backs_off_to_a_bound_and_starts_short_again_after_a_good_c
     ],
 )
 def test_a_secondary_that_is_not_the_one_the_maps_were_kept_for_is_noticed(said, word):
-    config = PrimaryConfig(Geometry(1 << 20), epoch=7, replica="mine", replica_epoch=5, replica_sequence=10)
-    doubt = doubt_about(config, "mine", said)
+    doubt = doubt_about("mine", (5, 10), said, assumed=False)
     assert word in doubt and bool(doubt) == bool(word)
