@@ -10,6 +10,7 @@ import click
 from pydbt.cli.locate import locate, volume_arguments
 from pydbt.controller.control import call, is_answering
 from pydbt.controller.leftover import detach_leftover
+from pydbt.controller.registry import claimed_state_dir, is_claimed
 from pydbt.core.errors import NotRunning, TimedOut
 from pydbt.device.checks import require_root
 
@@ -38,7 +39,9 @@ def down(source: Path | None, state_dir: Path | None, timeout: float) -> int:
         click.echo(f"nothing is running for {source}")
         return 0
     stopped = _stop(place, timeout)
-    detached = detach_leftover(place)
+    # A controller that is just starting holds the directory, and would lose its programs under its hands.
+    with claimed_state_dir(place):
+        detached = detach_leftover(place)
     if stopped:
         click.echo("stopped and detached")
     elif detached:
@@ -57,7 +60,8 @@ def _stop(state_dir: Path, timeout_s: float) -> bool:
         # It may be on its way out already, and have closed the connection before it answered.
         if not is_answering(state_dir):
             return False
-    while is_answering(state_dir):
+    # The socket goes before the process does: what is held is what counts.
+    while is_answering(state_dir) or is_claimed(state_dir):
         if time.monotonic() > deadline:
             raise TimedOut(f"the controller of {state_dir} did not end within {timeout_s:g} s: stop its process")
         time.sleep(_POLL_S)

@@ -8,7 +8,7 @@ import traceback
 
 import click
 
-from pydbt.core.errors import PydbtError, UsageError
+from pydbt.core.errors import MachineError, PydbtError, UsageError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 BUG = 1
@@ -48,6 +48,11 @@ def explain(error: BaseException) -> tuple[str, int]:
             return _one_line(error.format_message()), UsageError.exit_code
         case KeyboardInterrupt() | click.Abort():
             return "interrupted", INTERRUPTED
+        case PermissionError() if os.geteuid() != 0:
+            return (
+                f"{error.filename or 'something'} may not be used: run this as root, with sudo",
+                MachineError.exit_code,
+            )
         case _:
             words = _one_line(str(error)) or "no message"
             return f"{type(error).__name__}: {words} (this is a bug; run it with --debug to see where)", BUG

@@ -10,6 +10,7 @@ import click
 
 from pydbt.cli.values import PATH, format_bytes
 from pydbt.controller.control import call, read_snapshot
+from pydbt.controller.leftover import is_tracked
 from pydbt.controller.registry import state_dir_of
 from pydbt.core.errors import NotRunning, UsageError
 from pydbt.device.sysfs import BlockDevice
@@ -50,13 +51,14 @@ def ask(state_dir: Path, request: dict[str, Any], timeout_s: float | None = 10.0
 
 
 def last_known(state_dir: Path) -> str:
-    """``; last known state: ...``, or nothing when no status was ever kept."""
+    """What there is to add of a controller that does not answer: whether writes are tracked, and its last status."""
+    tracked = "; writes are still tracked" if is_tracked(state_dir) else ""
     snapshot = read_snapshot(state_dir)
     if snapshot is None:
-        return ""
+        return tracked
     words = [str(snapshot.get("mode", "unknown"))]
     if "replica_state" in snapshot:
         words.append(f"replica {snapshot['replica_state']}")
     if isinstance(snapshot.get("out_of_sync_bytes"), int | float):
         words.append(f"{format_bytes(snapshot['out_of_sync_bytes'])} out of sync")
-    return f"; last known state: {', '.join(words)} at {snapshot.get('saved_at', 'an unknown time')}"
+    return f"{tracked}; last known state: {', '.join(words)} at {snapshot.get('saved_at', 'an unknown time')}"

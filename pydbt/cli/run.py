@@ -13,7 +13,7 @@ from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.registry import registered_primary, secondaries_at
 from pydbt.core.errors import UsageError
-from pydbt.device.checks import check_pair, check_source
+from pydbt.device.checks import check_pair, check_source, state_on_source
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import check_plain_tcp
 
@@ -90,8 +90,13 @@ def run(
 
 
 def _refuse_own_target(device: BlockDevice, chosen: PrimaryOptions) -> None:
-    """Refuse a secondary of this very machine whose TARGET is SOURCE, lies on it, or carries it."""
+    """Refuse a secondary of this very machine that is SOURCE, carries it, or writes anything to it."""
     for entry in secondaries_at(chosen.secondary_host, chosen.secondary_port):
         check_pair(device, entry.place)
+        if state_on_source(device, entry.state_dir):
+            raise UsageError(
+                f"the state directory {entry.state_dir} of the secondary lies on SOURCE {device.path}, so that every "
+                "write would cause another: start the secondary with one on another disk"
+            )
         if Path(entry.state_dir).exists() and chosen.state_dir.exists() and chosen.state_dir.samefile(entry.state_dir):
             raise UsageError(f"the state directory {chosen.state_dir} is the secondary's: name another with --state")

@@ -21,6 +21,15 @@ def pin_dir_of(state: VolumeState) -> Path:
     return PINS / state.uuid.hex
 
 
+def is_tracked(state_dir: str | os.PathLike[str]) -> bool:
+    """Whether the programs of the volume of a state directory are in the kernel; False when that cannot be told."""
+    try:
+        state = load_state(state_dir)
+        return state is not None and pin_dir_of(state).exists()
+    except (StateError, OSError):
+        return False
+
+
 def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
     """Detach a volume's pinned programs after their bitmaps are safe in the map file; False when there are none.
 

@@ -14,18 +14,21 @@ import fcntl
 import hashlib
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydbt.core.errors import BusyError, StateError
+from pydbt.core.errors import BusyError, MachineError, PydbtError, StateError
 from pydbt.device.sysfs import BlockDevice
+from pydbt.network.address import resolve
 
 RUN_DIR = Path("/run/pydbt")
 # A look at a lock holds it for microseconds.
 _LOOKS = 10
 _LOOK_S = 0.02
+_WILDCARDS = {"0.0.0.0", "::"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +89,13 @@ def state_dir_of(device: BlockDevice) -> Path | None:
 
 
 def secondaries_at(host: str, port: int) -> list[Entry]:
-    """The living secondaries of this machine that may be the one listening at an address."""
-    wildcards = ("", "0.0.0.0", "::", "*")
+    """The living secondaries of this machine, in any network namespace, that listen at an address."""
     living = [entry for path in sorted(RUN_DIR.glob("secondary-*")) if (entry := _read(path)) and _is_held(path)]
-    return [entry for entry in living if entry.listen_port == port and entry.listen_host in (host, *wildcards)]
+    candidates = [entry for entry in living if entry.listen_port == port]
+    if not candidates:
+        return []
+    wanted = _addresses(host)
+    return [entry for entry in candidates if _listens_at(entry.listen_host, wanted)]
 
 
 def forget(device: BlockDevice) -> None:
@@ -97,6 +103,31 @@ def forget(device: BlockDevice) -> None:
     path = _source_file(device)
     if path.exists() and not _is_held(path):
         path.unlink(missing_ok=True)
+
+
+def _listens_at(listen_host: str, wanted: set[str]) -> bool:
+    listening = _addresses(listen_host)
+    if listening & _WILDCARDS:
+        # Every address of this machine; one that is not ours belongs to another machine with the same port.
+        return any(_is_own(address) for address in wanted)
+    return bool(listening & wanted)
+
+
+def _addresses(host: str) -> set[str]:
+    try:
+        return {str(address[0]) for _, address in resolve(host, 0)}
+    except PydbtError:
+        return {host}
+
+
+def _is_own(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 def _name_of(path: str) -> str:
@@ -171,5 +202,7 @@ def _is_held(path: Path) -> bool:
 def _read(path: Path) -> Entry | None:
     try:
         return Entry(**json.loads(path.read_bytes()))
+    except PermissionError as error:
+        raise MachineError(f"{path} may be read by root only: run this as root, with sudo") from error
     except (OSError, ValueError, TypeError):
         return None

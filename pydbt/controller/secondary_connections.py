@@ -6,6 +6,7 @@ thread for a few seconds, no memory, and one line a minute.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -55,10 +56,8 @@ class Connections:
     def stop(self) -> None:
         """Close everything; threads end by themselves."""
         self._stopping = True
-        try:
+        with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
-        except OSError:
-            pass
         self._listener.close()
         self._arena.close()
         for connection in self._all():
@@ -111,7 +110,9 @@ class Connections:
             if crowded:
                 sock.close()
                 continue
-            threading.Thread(target=self._serve, args=(sock, identifier), name=f"peer-{identifier}", daemon=True).start()
+            threading.Thread(
+                target=self._serve, args=(sock, identifier), name=f"peer-{identifier}", daemon=True
+            ).start()
 
     def _serve(self, sock: socket.socket, identifier: int) -> None:
         connection = FramedConnection(sock, allocate=_no_bulk, silence_seconds=self._silence_seconds)

@@ -62,16 +62,23 @@ class Engine:
         folder = self._state_dir / JOURNAL_FOLDER
         if record is None:
             if folder.is_dir() and any(folder.iterdir()):
-                raise StateError(f"{folder} holds a journal whose state file is missing: restore it or use a new directory")
+                raise StateError(
+                    f"{folder} holds a journal whose state file is missing: restore it or use a new directory"
+                )
             record = _new_record(options, target, fresh)
-        if record.target != target.identity:
+        if options.replay_only and _may_be_copy(record.target, target):
+            _log.warning("%s is not the file that this state was kept for; it is taken for a copy of it", options.target)
+        elif record.target != target.identity:
             raise StateError(
                 f"the state directory {self._state_dir} belongs to another target than {options.target}: "
                 "give the target it had, or a new state directory"
             )
-        self.journal = JournalFiles(
-            folder, segment_bytes=record.segment_bytes, limit_bytes=options.journal_limit_bytes
-        )
+        if target.size_bytes < record.size_bytes:
+            raise StateError(
+                f"TARGET {options.target} has {target.size_bytes} bytes, less than the volume's {record.size_bytes}: "
+                "give it its size again"
+            )
+        self.journal = JournalFiles(folder, segment_bytes=record.segment_bytes, limit_bytes=options.journal_limit_bytes)
         recovery, staged = self._recover(record, trusted)
         if record.consistent and not recovery.whole:
             _log.error("the journal ends before the image is whole: the replica is inconsistent")
@@ -164,11 +171,14 @@ class Engine:
         return lambda event: report(self, event)
 
 
+def _may_be_copy(recorded: str, target: Target) -> bool:
+    """An image file copied together with its state directory may be replayed elsewhere; served on it may not be."""
+    return recorded.startswith("file:") and not target.is_block_device and recorded != target.identity
+
+
 def _new_record(options: SecondaryOptions, target: Target, fresh: bool) -> ReplicaRecord:
     segment = min(max(options.journal_limit_bytes // 8 // MIB * MIB, SMALLEST_SEGMENT_BYTES), SEGMENT_BYTES)
-    return ReplicaRecord(
-        replica=secrets.token_hex(16), target=target.identity, segment_bytes=segment, fresh=fresh
-    )
+    return ReplicaRecord(replica=secrets.token_hex(16), target=target.identity, segment_bytes=segment, fresh=fresh)
 
 
 def _hold_reserve(reserve: Path) -> None:

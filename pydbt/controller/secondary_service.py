@@ -35,6 +35,7 @@ from pydbt.store.replica_state import FILE_NAME
 
 ARENA_BYTES = 64 * MIB
 RESTART_SECONDS = 1.0
+LONGEST_RESTART_SECONDS = 16.0
 FINISH_SECONDS = 20.0
 """A clean stop waits this long for the journal to be on the target; what is left is replayed at the next start."""
 SWITCH_SECONDS = 0.001
@@ -60,6 +61,7 @@ class SecondaryService:
         self._connections: Connections | None = None
         self._stopping_since: float | None = None
         self._listening = ""
+        self._stop_asked = False
         check_target(str(options.target), state_dir=str(options.state_dir), create_bytes=options.create_bytes)
         state_dir = make_state_dir(options.state_dir)
         self._lock = StateLock(state_dir)
@@ -91,6 +93,7 @@ class SecondaryService:
 
     def stop(self) -> None:
         """Ask the loop to end; may be called from any thread and from a signal handler."""
+        self._stop_asked = True
         self._inbox.put((None, _Stop()))
 
     def close(self) -> None:
@@ -165,19 +168,32 @@ class SecondaryService:
         return self._engine.brain.drained or time.monotonic() - self._stopping_since >= FINISH_SECONDS
 
     def _rebuild(self, reason: str, trusted: int | None) -> None:
-        """Throw the engine away and build it from disk, as often as that takes."""
+        """Throw the engine away and build it from disk, as often as that takes. Raises StateError when stopped."""
         if self._connections is not None:
             self._connections.close_all()
         self._engine.stop()
+        wait = RESTART_SECONDS
         while True:
-            _log.warning("beginning again in %g s, because %s", RESTART_SECONDS, reason)
-            time.sleep(RESTART_SECONDS)
+            _log.warning("beginning again in %g s, because %s", wait, reason)
+            self._pause(wait)
+            if self._stop_asked:
+                raise StateError(reason)
+            wait = min(wait * 2, LONGEST_RESTART_SECONDS)
             try:
                 self._engine = Engine(self._options, self._target, self._fresh, self._report, trusted)
                 self._engine.start(self._connections)
                 return
-            except (StateError, PersistFailed) as error:
+            except StateError as error:
                 reason = str(error)
+            except PersistFailed as error:
+                self._engine.stop()
+                reason = str(error)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, unless asked to stop. In slices and without a lock, because a signal handler asks."""
+        end = time.monotonic() + seconds
+        while not self._stop_asked and time.monotonic() < end:
+            time.sleep(0.1)
 
     def _tell(self, code: str, message: str) -> None:
         peer = self._engine.brain.peer
@@ -188,7 +204,7 @@ class SecondaryService:
         self._engine.start(None)
         try:
             while not self._engine.brain.drained:
-                engine, item = self._take()
+                _, item = self._take()
                 if isinstance(item, BaseException):
                     raise item
                 if isinstance(item, e.TargetFailed):

@@ -67,6 +67,7 @@ class Worker:
         try:
             while (item := self._items.get()) is not None and not self._stopping:
                 self._do(item)
+                del item  # the memory of its frame must not wait for the next one
         except BaseException as error:
             self._failed(error)
 
@@ -127,7 +128,12 @@ class JournalWorker(Worker):
             self._commit(rest)
             return
         self._refusing = True
-        self._report(e.JournalRefused(rest[0].ticket, self._durable, isinstance(refusal, JournalFull), str(refusal)))
+        full = isinstance(refusal, JournalFull)
+        try:
+            self._journal.cut(self._durable)
+        except PydbtError as error:
+            full, refusal = False, error
+        self._report(e.JournalRefused(rest[0].ticket, self._durable, full, str(refusal)))
 
 
 class Applier(Worker):

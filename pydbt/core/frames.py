@@ -13,6 +13,7 @@ from enum import IntEnum
 import numpy as np
 
 from pydbt.core.extents import Buffer, Extents, check_extents, payload_bytes
+from pydbt.core.frame_checks import check_features, check_text, check_u64, check_volume
 from pydbt.core.units import MIB, Geometry
 
 PROTOCOL_VERSION = 1
@@ -24,9 +25,6 @@ MAX_DIGESTS = 262_144
 """Blocks in one DIGESTS frame: 4 MiB of digests, 1 GiB of 4 KiB blocks."""
 MAX_SEQUENCE_SPAN = 65_536
 """Sequence numbers in one STREAM frame: what an extent's sequence_delta (u16) can tell apart."""
-MAX_TEXT = 4096
-MAX_FEATURES = 64
-MAX_U64 = (1 << 64) - 1
 REPLICA_STATE_NAMES = ("inconsistent", "outdated", "consistent", "up-to-date")
 """The states of a replica by their code in an ACK frame, each saying more than the one before it."""
 DIGEST_BYTES = 16
@@ -55,21 +53,6 @@ class BeginFlag(IntEnum):
 
     INITIAL = 1
     WHOLE_DEVICE = 2
-
-
-def check_u64(name: str, value: int) -> None:
-    if type(value) is not int or not 0 <= value <= MAX_U64:
-        raise ValueError(f"{name} {value!r} is not a number of 64 bits")
-
-
-def check_text(name: str, value: str, limit: int = MAX_TEXT) -> None:
-    if type(value) is not str or len(value) > limit:
-        raise ValueError(f"{name} is not a text of at most {limit} characters")
-
-
-def check_volume(value: str) -> None:
-    if type(value) is not str or len(value) != 32 or set(value) - set("0123456789abcdef"):
-        raise ValueError(f"a volume is named by 32 hexadecimal digits, not {value!r:.80}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +110,6 @@ class Welcome:
         check_text("state", self.state, 32)
         check_text("software", self.software)
         check_features(self.features)
-
-
-def check_features(features: tuple[str, ...]) -> None:
-    if len(features) > MAX_FEATURES:
-        raise ValueError(f"more than {MAX_FEATURES} features")
-    for feature in features:
-        check_text("feature", feature, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +215,7 @@ class Stream(_Bulk):
             raise ValueError("extents of a STREAM frame are out of order or past its last sequence")
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Stream) and (self.first, self.last) == (other.first, other.last) and self._same(other)
-        )
+        return isinstance(other, Stream) and (self.first, self.last) == (other.first, other.last) and self._same(other)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -282,9 +256,7 @@ class Want:
         check_block_table(self.extents)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Want) and self.batch == other.batch and np.array_equal(self.extents, other.extents)
-        )
+        return isinstance(other, Want) and self.batch == other.batch and np.array_equal(self.extents, other.extents)
 
 
 def check_block_table(extents: Extents) -> int:
@@ -355,7 +327,4 @@ class Ack:
             raise ValueError(f"unknown replica state {self.replica_state}")
 
 
-
-Frame = (
-    Hello | Begin | Blocks | Digests | Stream | Commit | Ping | Bye | Welcome | Refuse | Ack | Want | Pong
-)
+Frame = Hello | Begin | Blocks | Digests | Stream | Commit | Ping | Bye | Welcome | Refuse | Ack | Want | Pong

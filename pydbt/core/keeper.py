@@ -36,6 +36,7 @@ class Barrier(StrEnum):
     COMMIT_DIRECT = "what was written directly is durable and the state file says so"
     COMMIT_STAGED = "the COMMIT is durable in the journal"
     FREEING = "a checkpoint has freed room in the journal"
+    JOURNALLED = "the stream so far is durable and given to the applier, so that a comparison sees it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +161,18 @@ class Keeper:
         """The journal was full: nothing more until a checkpoint has freed some of it."""
         self.barrier = Barrier.FREEING
 
+    @property
+    def streaming(self) -> bool:
+        """Are there updates of the image itself (not of a stage) that the applier was not given yet?"""
+        return any(not job.staged for job in self._appends)
+
+    def wait_for_stream(self) -> None:
+        """Nothing more until every update so far is on its way to the target, ahead of what comes next."""
+        self.barrier = Barrier.JOURNALLED
+
     def leave(self) -> None:
-        """The connection is gone: nobody waits for room any more. Everything else ends by itself."""
-        if self.barrier in (Barrier.FREEING, Barrier.SETTLING):
+        """The connection is gone: nobody waits for room or to compare any more. Everything else ends by itself."""
+        if self.barrier in (Barrier.FREEING, Barrier.SETTLING, Barrier.JOURNALLED):
             self.barrier = None
 
     @property
@@ -185,6 +195,8 @@ class Keeper:
             self._appended(job, end)
         if self.limit != limit:
             self.effects.append(e.Apply(self.limit))
+        if self.barrier is Barrier.JOURNALLED and not self.streaming:
+            self.barrier = None
 
     def _appended(self, job: Job, end: int) -> None:
         start, self.tail = self.tail, end
@@ -215,6 +227,8 @@ class Keeper:
         self.tail, self._journal_halted = event.position, True
         if self.barrier is Barrier.COMMIT_STAGED:
             self._commit = self.barrier = None
+        if self.barrier is Barrier.JOURNALLED:
+            self.barrier = None  # what came back goes in again ahead of the comparison
         if event.full:
             self._owner.journal_full(refused, event.error)
         else:

@@ -16,6 +16,8 @@ class Link:
 
     def __init__(self, acknowledge_timeout_s: float, now: float) -> None:
         self.acknowledge_timeout_s = acknowledge_timeout_s
+        # Several questions fit into the shortest timeout, or an idle connection would be taken for dead.
+        self.ping_interval_s = min(PING_INTERVAL_S, acknowledge_timeout_s / 4)
         self.up = False
         self.connecting = False
         self.queued_bytes = 0
@@ -61,7 +63,7 @@ class Link:
         return ""
 
     def ping_due(self, now: float) -> bool:
-        return now - self._asked_at >= PING_INTERVAL_S
+        return now - self._asked_at >= self.ping_interval_s
 
     def next_token(self, now: float) -> int:
         self._asked_at = now
@@ -76,5 +78,5 @@ class Link:
 
     def deadline(self) -> float:
         if self.up:
-            return min(self._asked_at + PING_INTERVAL_S, self._heard_at + self.acknowledge_timeout_s)
+            return min(self._asked_at + self.ping_interval_s, self._heard_at + self.acknowledge_timeout_s)
         return inf if self.connecting else self._retry_at

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from pydbt.core.frames import REPLICA_STATE_NAMES, check_text, check_u64, check_volume
+from pydbt.core.frame_checks import check_text, check_u64, check_volume
+from pydbt.core.frames import REPLICA_STATE_NAMES
 from pydbt.core.journal import RecordHeader, RecordKind
 
 RECORD_VERSION = 1
@@ -108,7 +109,8 @@ class Recovery:
     """Folds the journal's records, in order from the checkpoint, into where the replica stands.
 
     ``tail``: end of the last whole record. ``limit``: records before it may be applied. ``stage_from``: where an
-    unfinished resync's records begin, None when there is none. ``epoch`` and ``sequence``: of the image at ``limit``. ``committed_at``: end of the last COMMIT, 0 for none.
+    unfinished resync's records begin, None when there is none. ``epoch`` and ``sequence``: of the image at ``limit``.
+    ``committed_at``: end of the last COMMIT, 0 for none.
     """
 
     def __init__(self, record: ReplicaRecord) -> None:

@@ -268,6 +268,20 @@ class Resync:
         primary.set_phase(Phase.COMMITTING)
         primary.effects.add(SendFrame(Commit(resync=self._identifier, sequence=self._committed_at)))
 
+    def waiting_for(self) -> str:
+        """What keeps this resynchronization from going on, in words; empty when nothing does."""
+        primary = self._primary
+        match primary.phase:
+            case Phase.SWEEPING | Phase.SETTLING if not self._settled_map:
+                return "the maps to be written"
+            case Phase.SETTLING if not primary.in_flight.certain:
+                return "an instant with no write in flight on the source, or half a minute"
+            case Phase.SETTLING if not primary.in_flight.wait_done:
+                return "writes in flight on the source to complete"
+            case Phase.COMMITTING:
+                return "the secondary to make the new image durable"
+        return ""
+
     # --- words --------------------------------------------------------------------------------------------
     def _stuck_message(self, now: float) -> str:
         written = self._primary.statistics.write_rate_bytes(now) / 1e6

@@ -7,7 +7,6 @@ waited for (a Barrier) are deferred, and taken up in their order afterwards.
 from __future__ import annotations
 
 from collections import deque
-from enum import StrEnum
 
 import numpy as np
 
@@ -20,21 +19,12 @@ from pydbt.core.journal import Entry
 from pydbt.core.keeper import Job, Keeper
 from pydbt.core.replica import Recovery, ReplicaRecord, ReplicaState
 from pydbt.core.secondary_config import SecondaryConfig
+from pydbt.core.secondary_status import Phase, status_of
 from pydbt.core.staged import StagedBlocks, block_table
 from pydbt.core.units import SECTOR_BYTES, Geometry
 
 WORD_SECONDS = 4.0
 """A secondary that is busy with its disk still says something this often, so that it is not taken for dead."""
-
-
-class Phase(StrEnum):
-    """Where the conversation stands. READY: welcomed, and neither BEGIN nor STREAM heard yet."""
-
-    OFFLINE = "offline"
-    READY = "ready"
-    STREAMING = "streaming"
-    STAGING = "staging"
-    DIRECT = "direct"
 
 
 class ProtocolError(Exception):
@@ -108,20 +98,7 @@ class Secondary:
 
     def status(self) -> dict[str, object]:
         """The replica's part of the report of the service."""
-        keeper = self.keeper
-        return {
-            "mode": self.phase.value,
-            "replica_state": self.replica_state.value,
-            "replica": self.record.replica,
-            "volume": self.record.volume,
-            "size": self.record.size_bytes,
-            "epoch": f"{keeper.epoch:016x}",
-            "sequence": keeper.sequence,
-            "applied_sequence": keeper.mark.sequence,
-            "connected": self._peer is not None,
-            "staged_bytes": keeper.staged_bytes,
-            "unapplied_bytes": keeper.tail - keeper.mark.position,
-        }
+        return status_of(self.keeper, self.phase, self.replica_state, connected=self._peer is not None)
 
     # --- events -------------------------------------------------------------------------------------------
     def _dispatch(self, event: e.Event, now: float) -> None:
@@ -268,7 +245,15 @@ class Secondary:
             self.keeper.go_direct(self._hello, self._peer)
 
     def _digests(self, frame: f.Digests) -> None:
-        self._in_resync("DIGESTS", frame.batch)
+        """Compare, behind everything that came before: with an older content a block may look equal and not stay so."""
+        if self.keeper.streaming:
+            self._deferred.appendleft((frame, False))
+            self.keeper.wait_for_stream()
+            return
+        if self.phase is not Phase.STREAMING:
+            self._in_resync("DIGESTS", frame.batch)
+        elif not self._batches.begin(frame.batch):
+            raise ProtocolError(f"the number {frame.batch} of a DIGESTS frame is not above those before it")
         if end_sector(frame.extents) > self._geometry.block_count:
             raise ProtocolError("a DIGESTS frame names blocks past the end of the volume")
         staged = self.keeper.staged_blocks_of(frame.extents)

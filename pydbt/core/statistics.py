@@ -6,6 +6,7 @@ from collections import deque
 
 import numpy as np
 
+from pydbt.core.capture_record import Operation
 from pydbt.core.units import SECTOR_BYTES
 
 RATE_WINDOW_S = 5.0
@@ -17,6 +18,7 @@ class Statistics:
     def __init__(self, now: float) -> None:
         self.written_bytes = 0
         self.written_requests = 0
+        self._data_bytes = 0  # without what discards and zeroes cover: they take no room in the log
         self.stream_bytes = 0
         self.stream_requests = 0
         self.compared_bytes = 0
@@ -35,6 +37,8 @@ class Statistics:
     def captured(self, writes: np.ndarray) -> None:
         self.written_bytes += int(writes["sectors"].sum(dtype=np.int64)) * SECTOR_BYTES
         self.written_requests += len(writes)
+        with_data = writes["op"] == Operation.WRITE
+        self._data_bytes += int(writes["sectors"][with_data].sum(dtype=np.int64)) * SECTOR_BYTES
 
     def sent(self, writes: np.ndarray) -> None:
         self.stream_bytes += int(writes["sectors"].sum(dtype=np.int64)) * SECTOR_BYTES
@@ -61,14 +65,14 @@ class Statistics:
         """Keep the worst, and a sample a second for the write rate."""
         self.out_of_sync_max_bytes = max(self.out_of_sync_max_bytes, out_of_sync_bytes)
         if now - self._samples[-1][0] >= 0.5:
-            self._samples.append((now, self.written_bytes))
+            self._samples.append((now, self._data_bytes))
             while now - self._samples[0][0] > RATE_WINDOW_S and len(self._samples) > 2:
                 self._samples.popleft()
 
     def write_rate_bytes(self, now: float) -> float:
-        """Bytes a second written over the last few seconds."""
+        """Bytes of data a second written over the last few seconds."""
         then, written = self._samples[0]
-        return (self.written_bytes - written) / max(now - then, 0.5)
+        return (self._data_bytes - written) / max(now - then, 0.5)
 
     def written_since_retire(self) -> bool:
         """Whether anything was written since this was last asked."""

@@ -7,7 +7,6 @@ checksum and length has asked for it. No I/O here: ``encode`` gives buffers for 
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from pydbt.core.errors import WireError
 from pydbt.core.extents import EXTENT_BYTES, EXTENT_DTYPE, Buffer, check_extents, payload_bytes
 from pydbt.core.frames import Frame, FrameKind
 from pydbt.core.units import KIB, MIB
+from pydbt.core.wire_json import decode_json, json_body
 
 MAGIC = b"PDBT"
 VERSION = 1
@@ -213,7 +213,7 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
         case f.Pong():
             return FrameKind.PONG, 0, [_PONG.pack(frame.token)]
         case f.Hello() | f.Welcome() | f.Refuse() | f.Bye():
-            return FrameKind[type(frame).__name__.upper()], 0, [_json_body(frame)]
+            return FrameKind[type(frame).__name__.upper()], 0, [json_body(frame)]
 
 
 def _pack_payload(payload: tuple[Buffer, ...], compress_level: int | None) -> tuple[int, list[Buffer]]:
@@ -297,54 +297,6 @@ def _zero(value: int) -> None:
         raise ValueError("a reserved field is not zero")
 
 
-_JSON_KEYS: dict[type, dict[str, type]] = {
-    f.Hello: {"protocol": int, "volume": str, "size_bytes": int, "block_bytes": int, "sector_bytes": int,
-              "epoch": str, "software": str, "features": list},
-    f.Welcome: {"volume": str | None, "state": str, "epoch": str, "sequence": int, "staged": bool,  # type: ignore[dict-item]
-                "size_bytes": int, "fresh": bool, "replica": str, "software": str, "features": list},
-    f.Refuse: {"code": str, "message": str},
-    f.Bye: {"reason": str},
-}  # fmt: skip
-
-
-def _json_body(frame: f.Hello | f.Welcome | f.Refuse | f.Bye) -> bytes:
-    values = {key: getattr(frame, key) for key in _JSON_KEYS[type(frame)]}
-    if "epoch" in values:
-        values["epoch"] = f"{values['epoch']:016x}"
-    return json.dumps(values, ensure_ascii=True, separators=(",", ":")).encode("ascii")
-
-
-def _decode_json(kind: type) -> Callable[[FrameHeader, memoryview], Frame]:
-    def decode(header: FrameHeader, body: memoryview) -> Frame:
-        values = json.loads(bytes(body), object_pairs_hook=_unique)
-        expected = _JSON_KEYS[kind]
-        if type(values) is not dict or values.keys() != expected.keys():
-            raise ValueError(f"its keys are not {', '.join(expected)}")
-        for key, wanted in expected.items():
-            if not isinstance(values[key], wanted) or (wanted is int and isinstance(values[key], bool)):
-                raise ValueError(f"{key} has the wrong type")
-        if "epoch" in values:
-            values["epoch"] = _epoch(values["epoch"])
-        if "features" in values:
-            values["features"] = tuple(values["features"])
-        return kind(**values)
-
-    return decode
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key appears twice")
-    return values
-
-
-def _epoch(text: str) -> int:
-    if len(text) != 16 or set(text) - set("0123456789abcdef"):
-        raise ValueError("an epoch has 16 hexadecimal digits")
-    return int(text, 16)
-
-
 _DECODERS: dict[FrameKind, Callable[[FrameHeader, memoryview], Frame]] = {
     FrameKind.STREAM: _decode_stream,
     FrameKind.BLOCKS: _decode_blocks,
@@ -355,8 +307,8 @@ _DECODERS: dict[FrameKind, Callable[[FrameHeader, memoryview], Frame]] = {
     FrameKind.COMMIT: lambda header, body: f.Commit(*_COMMIT.unpack(body)),
     FrameKind.PING: lambda header, body: f.Ping(*_PING.unpack(body)),
     FrameKind.PONG: lambda header, body: f.Pong(*_PONG.unpack(body)),
-    FrameKind.HELLO: _decode_json(f.Hello),
-    FrameKind.WELCOME: _decode_json(f.Welcome),
-    FrameKind.REFUSE: _decode_json(f.Refuse),
-    FrameKind.BYE: _decode_json(f.Bye),
+    FrameKind.HELLO: lambda header, body: decode_json(f.Hello, body),
+    FrameKind.WELCOME: lambda header, body: decode_json(f.Welcome, body),
+    FrameKind.REFUSE: lambda header, body: decode_json(f.Refuse, body),
+    FrameKind.BYE: lambda header, body: decode_json(f.Bye, body),
 }

@@ -109,7 +109,7 @@ class DirectReader:
         if size_bytes != self.size_bytes:
             raise DeviceError(
                 f"{path} was resized from {self.size_bytes} to {size_bytes} bytes while it was replicated: "
-                "stop the controller and begin again with a new state directory and a target of the new size"
+                "begin again with a new state directory and a target of the new size"
             )
 
     def _read_through_bounce(self, offset_bytes: int, into: memoryview, grain: int) -> None:

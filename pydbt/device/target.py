@@ -9,6 +9,7 @@ import mmap
 import os
 import stat
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydbt.core.apply_plan import ZEROS, Runs
 from pydbt.core.errors import BusyError, DeviceError, UsageError
@@ -65,11 +66,11 @@ class Target:
 
     @property
     def identity(self) -> str:
-        """Tells this target from another one of the same path."""
+        """Tells this target from another one, also after a reboot that gave devices other numbers and names."""
         status = os.fstat(self._descriptor)
         if self.is_block_device:
-            return f"block-device:{os.path.realpath(self.path)}:{self.size_bytes}"
-        return f"file:{status.st_dev}:{status.st_ino}:{self.size_bytes}"
+            return f"block-device:{_device_name(os.major(status.st_rdev), os.minor(status.st_rdev))}"
+        return f"file:{status.st_ino}"
 
     def write_runs(self, runs: Runs, buffer: memoryview) -> None:
         """Carry out planned runs, whose data lies in ``buffer``. Runs that touch each other go out in one call."""
@@ -169,3 +170,21 @@ def _lock(descriptor: int, path: str) -> None:
     except BlockingIOError:
         os.close(descriptor)
         raise BusyError(f"TARGET {path} is in use by another secondary: stop it first") from None
+
+
+def _device_name(major: int, minor: int) -> str:
+    """What the kernel knows a device by for good; empty where it knows nothing (then any device will do)."""
+    place = Path(f"/sys/dev/block/{major}:{minor}")
+    part = _read(place / "partition")
+    disk = place.resolve().parent if part else place
+    for name in ("dm/uuid", "md/uuid", "loop/backing_file", "wwid", "device/wwid", "serial", "device/serial"):
+        if found := _read(disk / name):
+            return f"{found}-part{part}" if part else found
+    return ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -43,6 +43,7 @@ class Capture:
 
     def __init__(self, pin_dir: Path, meta: pins.Meta) -> None:
         self.pin_dir = pin_dir
+        self._closed = False
         self.volume = meta.volume
         self.options = meta.options
         #: Whether records can carry data, and if not, why.
@@ -103,7 +104,10 @@ class Capture:
         pins.remove(self.pin_dir)
 
     def close(self) -> None:
-        """Let go; the programs run on."""
+        """Let go; the programs run on. A second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self._bitmaps.close()
         self._headers.close()
         del self._config
@@ -120,6 +124,10 @@ class Capture:
         Stops before a record that a program is still filling in. Their data stays until ``release``.
         """
         return self._headers.drain(limit)
+
+    def peek(self, limit: int = _DEFAULT_DRAIN) -> np.ndarray:
+        """What ``drain`` would return, left in the ring."""
+        return self._headers.peek(limit)
 
     def payload(self, records: np.ndarray) -> list[memoryview]:
         """The data of those of the records that carry some, piece by piece, in order, not copied.
@@ -218,12 +226,12 @@ class Capture:
 def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
     request = {"volume": to_json(volume), "options": to_json(options), "pin_dir": str(pin_dir)}
     package_root = str(Path(__file__).resolve().parents[2])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))}
+    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pydbt.kernel.loader"],
             input=json.dumps(request),
-            env=environment,
+            env=os.environ | {"PYTHONPATH": search_path},
             capture_output=True,
             text=True,
             timeout=_LOADER_TIMEOUT_S,

@@ -61,7 +61,7 @@ def load(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
 def _build(
     btf: Btf, macros: layout.Macros, volume: VolumeSpec, options: CaptureOptions
 ) -> tuple[Any, np.void, int, str]:
-    """The compiled programs, their configuration, the data ring's base, and why there is no payload ("" if there is)."""
+    """The compiled programs, their configuration, the data ring's base, and why there is no payload, if so."""
     headers = find_headers()
     config = np.zeros((), CONFIG)[()]
     config["records"] = 1
@@ -108,7 +108,7 @@ def _compile(macros: layout.Macros, headers: Headers) -> Any:
     flags = [f"-D{name}={_literal(value)}" for name, value in macros.items()]
     with _native_messages() as messages:
         try:
-            return BPF(text=source_text(), cflags=[*flags, *headers.flags, "-Wno-macro-redefined"])
+            return BPF(text=source_text().encode(), cflags=[*flags, *headers.flags, "-Wno-macro-redefined"])
         except Exception as error:
             raise MachineError(f"bcc cannot compile the capture programs: {_first_line(messages(), error)}") from None
 
@@ -123,7 +123,7 @@ def _load(program: Any, name: str) -> int:
 
     with _native_messages() as messages:
         try:
-            return program.load_func(f"pydbt_{name}", BPF.RAW_TRACEPOINT).fd
+            return program.load_func(f"pydbt_{name}".encode(), BPF.RAW_TRACEPOINT).fd
         except Exception as error:
             raise MachineError(f"the kernel refuses program {name}: {_first_line(messages(), error)}") from None
 
@@ -131,17 +131,21 @@ def _load(program: Any, name: str) -> int:
 def _attach(program: Any, tracepoint: str, name: str) -> int:
     """The link's file descriptor."""
     try:
-        program.attach_raw_tracepoint(tracepoint, f"pydbt_{name}")
+        program.attach_raw_tracepoint(tracepoint.encode(), f"pydbt_{name}".encode())
     except Exception as error:
         raise MachineError(f"the kernel refuses tracepoint {tracepoint}: {error}") from None
     return program.raw_tracepoint_fds[tracepoint.encode()]
 
 
+def _map_fd(program: Any, name: str) -> int:
+    return program[f"pydbt_{name}".encode()].get_fd()
+
+
 def _pin(program: Any, config: np.void, pin_dir: Path) -> None:
-    syscalls.map_update(program["pydbt_config"].get_fd(), 0, config.tobytes())
+    syscalls.map_update(_map_fd(program, "config"), 0, config.tobytes())
     names = (*pins.MAPS, pins.DATA_MAP) if config["payload"] else pins.MAPS
     for name in names:
-        syscalls.obj_pin(program[f"pydbt_{name}"].get_fd(), pin_dir / name)
+        syscalls.obj_pin(_map_fd(program, name), pin_dir / name)
     for name in pins.PROGRAMS:
         syscalls.obj_pin(_load(program, name), pin_dir / name)
     for name, tracepoint in pins.PROGRAMS.items():
@@ -156,7 +160,7 @@ class _Probe:
         self._read_fd = _load(program, "read")
         self._ring_fd = _load(program, "ring_base")
         _load(program, "see_read")
-        self._memory = mmap.mmap(program["pydbt_probe"].get_fd(), mmap.PAGESIZE)
+        self._memory = mmap.mmap(_map_fd(program, "probe"), mmap.PAGESIZE)
         self._value = np.frombuffer(self._memory, PROBE, 1)
 
     def __enter__(self) -> _Probe:
@@ -172,7 +176,7 @@ class _Probe:
         try:
             yield
         finally:
-            self._program.detach_raw_tracepoint("block_bio_queue")
+            self._program.detach_raw_tracepoint(b"block_bio_queue")
 
     def read(self, address: int) -> bytes | None:
         syscalls.run_program(self._read_fd, address & (1 << 64) - 1)
@@ -212,8 +216,8 @@ def _first_line(messages: str, error: Exception) -> str:
     for line in lines:
         if "error:" in line:
             return line
-    verifier = [line for line in lines if not line.startswith(("processed", "verification time", "stack depth", "HINT"))]
-    return f"{error}; {verifier[-1]}" if verifier else str(error)
+    reasons = [line for line in lines if not line.startswith(("processed", "verification time", "stack depth", "HINT"))]
+    return f"{error}; {reasons[-1]}" if reasons else str(error)
 
 
 def main() -> None:

@@ -48,6 +48,7 @@ class HeaderRing:
         self.size_bytes = size_bytes
         self._capacity = size_bytes // RECORD_BYTES
         self._config = config  # one element of dtype CONFIG, mapped
+        self._hole = (0, 0)  # places known to be lost, ahead of the consumer
         self._memory = mmap.mmap(fd, size_bytes, prot=mmap.PROT_READ)
         self._records = np.frombuffer(self._memory, RECORD, self._capacity)
 
@@ -68,35 +69,36 @@ class HeaderRing:
         return self._look(limit).records
 
     def drain(self, limit: int) -> np.ndarray:
-        """The same, and their places are free again."""
-        window = self._look(limit)
-        if window.passed:
-            self._config["skipped"] += window.missing
-            self._config["consumer"] += window.passed  # last: from now on the programs may write there
-        return window.records
+        """The same, and their places are free again. Empty only when nothing is ready."""
+        while True:
+            window = self._look(limit)
+            if window.passed:
+                self._config["skipped"] += window.missing
+                self._config["consumer"] += window.passed  # last: from now on the programs may write there
+            if len(window.records) or not window.passed:
+                return window.records
 
     def _look(self, limit: int) -> _Window:
         consumer, producer = self.consumer_position(), self.producer_position()
-        count = min(producer - consumer, self._capacity, limit)
-        there = self._there(consumer, count)
-        missing = 0
-        if not there.all():
-            if self._config["overflows"][0] == self._config["skipped"][0]:
-                count = int(there.argmin())  # the next one is being filled in
-                there = there[:count]
-            else:
-                syscalls.wait_for_programs()  # what is not there now never will be
-                there = self._there(consumer, count)
-                missing = count - int(np.count_nonzero(there))
-        records = self._copy(consumer, count)
-        if missing:
-            records = records[there]
-        passed = count
-        if count == self._capacity and (behind := producer - consumer - count):
-            # Taken while the ring was full, and therefore all lost (after a long absence, billions).
+        if producer - consumer > self._capacity and consumer >= self._hole[1]:
+            # Places taken while the ring was full; all of them lost. After a long absence, billions.
             syscalls.wait_for_programs()
-            passed, missing = passed + behind, missing + behind
-        return _Window(records, passed, missing)
+            self._hole = (consumer + self._capacity, producer)
+        hole_start, hole_end = self._hole
+        if consumer == hole_start < hole_end:
+            return _Window(np.empty(0, RECORD), hole_end - hole_start, hole_end - hole_start)
+        count = min(producer - consumer, self._capacity, limit)
+        if consumer < hole_start:
+            count = min(count, hole_start - consumer)
+        there = self._there(consumer, count)
+        if there.all():
+            return _Window(self._copy(consumer, count), count, 0)
+        if self._config["overflows"][0] == self._config["skipped"][0]:
+            count = int(there.argmin())  # the next one is being filled in
+            return _Window(self._copy(consumer, count), count, 0)
+        syscalls.wait_for_programs()  # what is not there after this never will be
+        there = self._there(consumer, count)
+        return _Window(self._copy(consumer, count)[there], count, count - int(np.count_nonzero(there)))
 
     def _there(self, position: int, count: int) -> np.ndarray:
         """Which of the places have their record. Always read before the records are."""
@@ -198,7 +200,9 @@ class DataRing:
         all_offsets, all_owners = [], []
         while len(pointers):
             offsets = (pointers - np.uint64(self._base)).astype(np.int64)
-            assert ((offsets >= RING_HEADER_BYTES) & (offsets < self.size_bytes)).all(), "a slot outside the data ring"
+            # The last one allowed has its header in the ring's last bytes, and its data in the second mapping.
+            inside = (offsets >= RING_HEADER_BYTES) & (offsets <= self.size_bytes)
+            assert inside.all(), "a slot outside the data ring"
             all_offsets.append(offsets)
             all_owners.append(owners)
             pointers = self._longs[offsets // 8]

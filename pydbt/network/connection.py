@@ -6,6 +6,7 @@ receive; senders are serialized by a lock.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -41,7 +42,7 @@ class FramedConnection:
         self, sock: socket.socket, *, allocate: Allocate | None = None, silence_seconds: float = SILENCE_SECONDS
     ) -> None:
         self._socket = sock
-        self._allocate: Allocate = allocate or (lambda size: memoryview(bytearray(size)))
+        self._allocate: Allocate = allocate or _allocate_small
         self._send_lock = threading.Lock()
         self._send_number = 0
         self._receive_number = 0
@@ -90,28 +91,22 @@ class FramedConnection:
         header = decode_header(self._header)
         check_number(header, self._receive_number)
         self._receive_number += 1
-        if header.kind in BULK_KINDS:
-            body = self._allocate(header.body_length)
-        else:
-            body = memoryview(bytearray(header.body_length))
+        allocate = self._allocate if header.kind in BULK_KINDS else _allocate_small
+        body = allocate(header.body_length)
         self._receive_into(body, 0)
         self.received_frames += 1
         return decode_body(header, body)
 
     def finish(self) -> None:
         """Send nothing more; what was sent still arrives, and the peer sees the end. Receiving goes on."""
-        try:
+        with contextlib.suppress(OSError):  # gone already: nothing of ours can arrive
             self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # gone already: nothing of ours can arrive
 
     def close(self) -> None:
         """Close both directions at once and wake whoever is blocked on this connection. Idempotent."""
         self.closed = True
-        try:
+        with contextlib.suppress(OSError):  # not connected any more: nobody to wake
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # not connected any more: nobody to wake
         self._socket.close()
 
     def _send(self, buffers: list[Buffer]) -> int:
@@ -179,6 +174,10 @@ class FramedConnection:
         except OSError as error:
             raise PeerError(f"the connection broke: {error.strerror or error}") from None
         return True
+
+
+def _allocate_small(size_bytes: int) -> memoryview:
+    return memoryview(bytearray(size_bytes))
 
 
 def _tune(sock: socket.socket) -> None:

@@ -6,6 +6,7 @@ one is a division. One thread appends, another may read and a third free at the 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -36,6 +37,8 @@ SPARE_SEGMENTS = 4
 """Freed segments kept for the next use: overwriting a file that is there costs half of what a new one does."""
 RESERVE_BYTES = 64 * MIB
 """Room the journal leaves to the state file and to others on the same file system."""
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class JournalFull(StateError):
@@ -99,6 +102,27 @@ class JournalFiles:
         self._tail, self._incarnation = tail, incarnation
         self._close_writers()
         self._unsynced.clear()
+        self.cut(tail)
+
+    def cut(self, position: int) -> None:
+        """Make sure that no record is ever found at ``position``: what lies there was not acknowledged, or refused.
+
+        What a primary sends instead may go to the target directly, and must not be overwritten by a later replay.
+        Durable when it returns. Raises StateError.
+        """
+        try:
+            descriptor = os.open(self._path(position // self._segment_bytes), os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StateError(f"the journal in {self._folder} cannot be opened: {error.strerror}") from None
+        try:
+            os.pwrite(descriptor, bytes(RECORD_HEADER_BYTES), position % self._segment_bytes)
+            os.fdatasync(descriptor)
+        except OSError as error:
+            raise StateError(f"the journal in {self._folder} cannot be written: {error.strerror}") from None
+        finally:
+            os.close(descriptor)
 
     # --- appending ----------------------------------------------------------------------------------------
     @property
@@ -108,8 +132,8 @@ class JournalFiles:
     def append(self, entries: Sequence[Entry], *, unlimited: bool = False) -> list[int]:
         """Write entries, not yet durably; returns where each one's record ends.
 
-        ``unlimited``: as far as the disk goes. Fewer ends than entries: the journal is full, and the next call with the rest raises JournalFull.
-        Raises StateError when the disk fails, after which only ``resume`` helps.
+        ``unlimited``: as far as the disk goes. Fewer ends than entries: the journal is full, and the next call with
+        the rest raises JournalFull. Raises StateError when the disk fails, after which only ``resume`` helps.
         """
         ends: list[int] = []
         buffers: list[Buffer] = []
@@ -135,7 +159,7 @@ class JournalFiles:
             if not ends:
                 raise
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in _NO_ROOM:
                 raise JournalFull(f"{self._folder}: {error.strerror}") from None
             raise StateError(f"the journal in {self._folder} cannot be written: {error.strerror}") from None
         return ends
@@ -193,6 +217,11 @@ class JournalFiles:
                 if os.fstat(descriptor).st_size < self._segment_bytes:
                     os.posix_fallocate(descriptor, 0, self._segment_bytes)
                     os.fsync(descriptor)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                path.unlink()
+                raise JournalFull(f"the disk of {self._folder} is full") from None
             finally:
                 os.close(descriptor)
             sync_folder(self._folder)
@@ -211,14 +240,15 @@ class JournalFiles:
         return status.f_bavail * status.f_frsize
 
     def room_bytes(self) -> int:
-        """What a stage may still take before the disk is full."""
-        with self._lock:
+        """What a stage may still take before the disk is full; 0 when that cannot be told."""
+        with self._lock, contextlib.suppress(OSError):
             left = self._segment_bytes - self._tail % self._segment_bytes if self._tail % self._segment_bytes else 0
             free = max(self._disk_free() - self._reserve_bytes, 0) // self._segment_bytes * self._segment_bytes
             room = free + len(self._spare) * self._segment_bytes
             # The end of a segment is lost to a record that does not fit.
             usable = max(self._segment_bytes - MAX_RECORD_BYTES, self._segment_bytes // 2)
             return max((room + left) * usable // self._segment_bytes, 0)
+        return 0
 
     @property
     def used_bytes(self) -> int:
@@ -236,22 +266,30 @@ class JournalFiles:
         with self._lock:
             for index in sorted(self._spare)[: max(len(self._spare) - SPARE_SEGMENTS, 0)]:
                 self._spare.discard(index)
-                self._drop_reader(index)
-                self._path(index).unlink(missing_ok=True)
+                self._remove(index)
 
     def give_back_spares(self) -> None:
         """Delete what is kept for reuse: somebody needs the room."""
         with self._lock:
             for index in self._spare:
-                self._drop_reader(index)
-                self._path(index).unlink(missing_ok=True)
+                self._remove(index)
             self._spare.clear()
+
+    def _remove(self, index: int) -> None:
+        self._drop_reader(index)
+        with contextlib.suppress(OSError):  # it is in nobody's way; the next start takes it for a spare one
+            self._path(index).unlink(missing_ok=True)
 
     def _list(self) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         for path in self._folder.glob(f"*{SUFFIX}"):
-            position = int(path.name.removesuffix(SUFFIX), 16)
-            self._used.add(position // self._segment_bytes)
+            try:
+                index, rest = divmod(int(path.name.removesuffix(SUFFIX), 16), self._segment_bytes)
+            except ValueError:
+                rest = 1
+            if rest:
+                raise StateError(f"{path} is no segment of this journal: remove it, or use a new state directory")
+            self._used.add(index)
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{index * self._segment_bytes:016x}{SUFFIX}"

@@ -26,7 +26,9 @@ def load_record(state_dir: Path) -> ReplicaRecord | None:
         raise StateError(f"{path} cannot be read: {error.strerror}") from None
     body, _, rest = text.partition(b"\n")
     if rest != _checksum_line(body):
-        raise StateError(f"{path} is damaged or no state file of this program: restore it or begin with a new directory")
+        raise StateError(
+            f"{path} is damaged or no state file of this program: restore it or begin with a new directory"
+        )
     try:
         return ReplicaRecord.from_values(json.loads(body))
     except (ValueError, TypeError, RecursionError) as error:

@@ -18,7 +18,7 @@ from pydbt.controller.control import write_snapshot
 from pydbt.controller.registry import forget, registered_primary, registered_secondary
 from pydbt.core.errors import NotRunning, TimedOut
 from pydbt.device.sysfs import BlockDevice
-from tests.cli.conftest import PROGRAM, ROOT, FakeController, program
+from tests.cli.conftest import PROGRAM, ROOT, FakeController, Outcome, program
 from tests.device.disks import MIB, image, loop, mounted, run
 
 HERE = "127.0.0.1:47999"
@@ -55,8 +55,11 @@ HERE = "127.0.0.1:47999"
         (["wait", "--timeout", "-1"], ["--timeout"]),
     ],
 )
-def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments: list[str], words: list[str]) -> None:
-    program(*arguments).refused(2, *words)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = execute(arguments)
+    Outcome(code, *capsys.readouterr()).refused(2, *words)
 
 
 def test_help_names_every_command_and_exit_code() -> None:
@@ -64,8 +67,12 @@ def test_help_names_every_command_and_exit_code() -> None:
     assert outcome.code == 0 and outcome.errors == ""
     for word in ("run", "secondary", "status", "wait", "pause", "resume", "down", "Exit codes:", "130"):
         assert word in outcome.output
-    for command in ("run", "secondary", "status", "wait", "pause", "resume", "down"):
-        assert program(command, "--help").output.startswith(f"Usage: controller {command}")
+
+
+@pytest.mark.parametrize("command", ["run", "secondary", "status", "wait", "pause", "resume", "down"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([command, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: {program_name()} {command}")
 
 
 def test_both_names_are_one_program() -> None:
@@ -104,6 +111,12 @@ def test_run_refuses_its_own_secondary_when_that_writes_to_source(tmp_path: Path
         for target, words in ((disk, "SOURCE itself"), (image(point / "t.img", MIB), "lies on SOURCE")):
             with registered_secondary(target, tmp_path / "secondary", "127.0.0.1", 47999):
                 program(*arguments).refused(2, words)
+        elsewhere = image(tmp_path / "t.img", MIB)
+        with registered_secondary(elsewhere, point / "secondary", "127.0.0.1", 47999):
+            program(*arguments).refused(2, "of the secondary lies on SOURCE", str(point / "secondary"))
+        (tmp_path / "state").mkdir()
+        with registered_secondary(elsewhere, tmp_path / "state", "127.0.0.1", 47999):
+            program(*arguments).refused(2, "is the secondary's")
 
 
 def test_run_and_secondary_need_root(tmp_path: Path, disk: str) -> None:
@@ -113,6 +126,13 @@ def test_run_and_secondary_need_root(tmp_path: Path, disk: str) -> None:
         ["down", disk],
     ):
         program(*arguments, user=65534, group=65534).refused(3, "must run as root", "sudo")
+
+
+def test_commands_to_a_controller_of_roots_need_root(disk: str, controller: FakeController) -> None:
+    controller.state_dir.chmod(0o700)
+    for place in ([disk], ["--state", controller.state_dir]):
+        outcome = program("status", *place, user=65534, group=65534)
+        assert outcome.code in (3, 7) and "sudo" in outcome.errors and outcome.errors.count("\n") == 1, outcome
 
 
 def test_secondary_refuses_without_a_trace(tmp_path: Path, disk: str) -> None:
@@ -125,7 +145,7 @@ def test_secondary_refuses_without_a_trace(tmp_path: Path, disk: str) -> None:
     with mounted(disk, tmp_path / "mount") as point:
         program("secondary", disk, *options).refused(4, "mounted at", str(point))
     with registered_secondary(disk, tmp_path / "other", "127.0.0.1", 1):
-        program("secondary", disk, *options).refused(4, "already served")
+        program("secondary", disk, *options).refused(4, "in use by another controller")
     assert not (tmp_path / "state").exists() and not (tmp_path / "new.img").exists()
 
 

@@ -14,6 +14,7 @@ import pytest
 from pydbt.controller.control import ControlServer, call, is_answering, read_snapshot, write_snapshot
 from pydbt.controller.registry import (
     forget,
+    is_claimed,
     registered_primary,
     registered_secondary,
     secondaries_at,
@@ -21,7 +22,8 @@ from pydbt.controller.registry import (
 )
 from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut
 from pydbt.device.sysfs import BlockDevice
-from tests.device.disks import eventually, loop
+from tests.device.disks import loop
+from tests.devices import wait_until
 
 
 def echo(request: dict[str, Any]) -> dict[str, Any]:
@@ -181,6 +183,20 @@ def test_one_volume_has_one_controller(tmp_path: Path, disk: str) -> None:
     assert state_dir_of(device) is None
 
 
+def test_one_state_directory_has_one_controller_also_before_it_is_made(tmp_path: Path, disk: str) -> None:
+    (tmp_path / "b").write_bytes(bytes(1 << 20))
+    with loop(tmp_path / "b") as other, registered_primary(BlockDevice.identify(disk), tmp_path / "state"):
+        assert is_claimed(tmp_path / "state") and not is_claimed(tmp_path / "another")
+        second = BlockDevice.identify(other)
+        with (
+            pytest.raises(BusyError, match=f"state directory {tmp_path}/state is in use"),
+            registered_primary(second, tmp_path / "state"),
+        ):
+            pass
+        forget(second)
+    assert not is_claimed(tmp_path / "state")
+
+
 def test_a_device_number_used_again_is_not_taken_for_the_old_volume(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(1 << 20))
     with loop(tmp_path / "a") as path:
@@ -206,5 +222,10 @@ def test_a_secondary_of_this_machine_is_found_by_its_address_while_it_lives(tmp_
         ):
             pass
     assert secondaries_at("127.0.0.1", 47001) == []
+    for host in ("127.0.0.1", "localhost"):
+        with registered_secondary(target, tmp_path / "one", host, 47001):
+            assert len(secondaries_at("localhost", 47001)) == 1
     with registered_secondary(target, tmp_path / "one", "0.0.0.0", 47001):
-        eventually("found", lambda: len(secondaries_at("127.0.0.1", 47001)) == 1)
+        # Another machine's port of the same number is none of ours (one replica may be the source of the next).
+        assert secondaries_at("192.0.2.1", 47001) == []
+        wait_until(lambda: len(secondaries_at("127.0.0.1", 47001)) == 1, "it is found")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from pydbt.controller.leftover import pin_dir_of
+from pydbt.controller.registry import registered_primary
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
@@ -48,6 +49,7 @@ def test_down_keeps_every_block_that_a_dead_controller_had_tracked(tmp_path: Pat
         capture.flip()
         _write(disk, 2003)
         capture.close()
+        program("status", "--state", tmp_path / "state").refused(9, "no controller is running", "still tracked")
         outcome = program("down", "--state", tmp_path / "state")
         assert outcome.code == 0 and "detached now" in outcome.output, outcome
         assert not pins.exists()
@@ -97,5 +99,17 @@ def test_down_with_a_torn_map_keeps_tracking(tmp_path: Path, disk: str) -> None:
         reopened = Capture.reopen(pins)
         assert reopened is not None
         reopened.close()
+    finally:
+        Capture.remove_pins(pins)
+
+
+def test_down_leaves_a_controller_alone_that_is_just_starting(tmp_path: Path, disk: str) -> None:
+    state, capture = _track(disk, tmp_path / "state")
+    pins = pin_dir_of(state)
+    try:
+        capture.close()
+        with registered_primary(BlockDevice.identify(disk), tmp_path / "state"):
+            program("down", "--state", tmp_path / "state").refused(4, "in use by another controller")
+        assert pins.exists()
     finally:
         Capture.remove_pins(pins)

@@ -7,7 +7,7 @@ import os
 import pty
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pydbt.cli.progress import ProgressReporter
@@ -53,6 +53,7 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         parse_size(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=10))
 def test_no_text_breaks_the_parser(text: str) -> None:
     try:
@@ -115,6 +116,7 @@ def test_a_secondarys_status_is_told_from_its_own_side() -> None:
     assert table["journal"] == "1.0 MiB of 1.0 GiB used"
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(STATUS)), st.none()))
 def test_a_status_with_holes_is_printed_all_the_same(holes: dict[str, None]) -> None:
     stream = io.StringIO()

@@ -1,4 +1,4 @@
-"""Real loop devices, partitions and mounts that are gone when the block ends, whatever happened in it."""
+"""Loop devices on any file, and mounts anywhere, by path; gone when the block ends, whatever happened in it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import contextlib
 import os
 import random
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.devices import BlockDevice, partition_of, wait_until
 
 MIB = 1 << 20
 
@@ -25,14 +26,6 @@ def run(*command: object) -> str:
 def require_root() -> None:
     if os.geteuid() != 0:
         pytest.fail("these tests need root: use sudo scripts/test")
-
-
-def eventually(what: str, condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
-    """Poll until the condition holds."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
 
 
 def image(path: Path, size_bytes: int, seed: int | None = None) -> Path:
@@ -55,19 +48,21 @@ def loop(file: Path, *options: str) -> Iterator[str]:
         run("losetup", "--detach", device)
         # Detaching ends with the last opener; the kernel may still be looking for partitions.
         backing = Path(f"/sys/block/{os.path.basename(device)}/loop/backing_file")
-        eventually(f"{device} is detached", lambda: not backing.exists() or str(file) not in backing.read_text())
+        wait_until(lambda: _words_of(backing) != str(file), f"{device} is detached")
+
+
+def _words_of(entry: Path) -> str:
+    try:
+        return entry.read_text().strip()
+    except OSError:  # gone, or going
+        return ""
 
 
 @contextlib.contextmanager
 def partition(disk: str, number: int, start_sector: int, size_sectors: int) -> Iterator[str]:
     """A partition that the kernel is told of; the disk itself gets no table."""
-    run("addpart", disk, number, start_sector, size_sectors)
-    path = f"{disk}p{number}"
-    try:
-        eventually(f"{path} appears", lambda: os.path.exists(path))
-        yield path
-    finally:
-        run("delpart", disk, number)
+    with partition_of(BlockDevice(Path(disk)), number, start_sector, size_sectors) as part:
+        yield str(part.path)
 
 
 @contextlib.contextmanager

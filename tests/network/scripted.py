@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pydbt.core.extents import make_extents
-from pydbt.core.frames import Ack, Begin, Blocks, Commit, Frame, Hello, Ping, Pong, Refuse, Stream, Welcome
+from pydbt.core.frames import Ack, Begin, Blocks, Commit, Frame, Hello, Stream, Welcome
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
 
@@ -167,6 +166,3 @@ def stream_frame(first: int, writes: list[tuple[int, bytes]]) -> Stream:
     lengths = [len(data) // 512 for _, data in writes]
     table = make_extents([n * BLOCK // 512 for n, _ in writes], lengths, 1, np.arange(len(writes)))
     return Stream(first, first + len(writes) - 1, table, tuple(data for _, data in writes))
-
-
-

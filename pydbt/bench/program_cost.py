@@ -1,0 +1,50 @@
+"""What the programs cost a 4 KiB write request, from the kernel's own count of their run time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydbt.bench.disks import fill, loop_device, memory_folder
+from pydbt.bench.load import captured, drained, random_writes
+from pydbt.bench.report import Figure, figure
+from pydbt.core.units import MIB
+from pydbt.kernel.capture import CaptureOptions
+
+NAME = "program-cost"
+_SWITCH = Path("/proc/sys/kernel/bpf_stats_enabled")
+_VOLUME_BYTES = 512 * MIB
+_KINDS = (("addresses", CaptureOptions(data_ring_bytes=0), 250.0), ("payload", CaptureOptions(), 1200.0))
+
+
+@contextlib.contextmanager
+def _kernel_counts_run_time() -> Iterator[None]:
+    before = _SWITCH.read_text()
+    _SWITCH.write_text("1\n")
+    try:
+        yield
+    finally:
+        _SWITCH.write_text(before)
+
+
+def measure(quick: bool) -> list[Figure]:
+    """ns a write request, summed over submission and completion, rings drained by another process."""
+    rounds, seconds = (3, 1.5) if quick else (7, 3.0)
+    cost: dict[str, list[float]] = {name: [] for name, _, _ in _KINDS}
+    requests = 0
+    with memory_folder(_VOLUME_BYTES) as folder, _kernel_counts_run_time():
+        fill(folder / "disk.img", _VOLUME_BYTES)
+        with loop_device(folder / "disk.img", _VOLUME_BYTES) as disk:
+            for _ in range(rounds):
+                for name, options, _bar in _KINDS:
+                    with captured(disk.volume(), options, NAME) as capture, drained(capture):
+                        before = capture.counters()
+                        writes = random_writes(disk.path, seconds=seconds)
+                        spent = capture.counters().run_time_ns - before.run_time_ns
+                    cost[name].append(spent / writes.requests)
+                    requests += writes.requests
+    return [
+        figure(NAME, f"programs, {name}", f"{requests // 2:,} writes", "ns/write", cost[name], bar=bar, at_least=False)
+        for name, _, bar in _KINDS
+    ]

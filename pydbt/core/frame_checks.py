@@ -1,0 +1,29 @@
+"""What fields of frames and state files have in common. Each check raises ValueError."""
+
+from __future__ import annotations
+
+MAX_TEXT = 4096
+MAX_FEATURES = 64
+MAX_U64 = (1 << 64) - 1
+
+
+def check_u64(name: str, value: int) -> None:
+    if type(value) is not int or not 0 <= value <= MAX_U64:
+        raise ValueError(f"{name} {value!r} is not a number of 64 bits")
+
+
+def check_text(name: str, value: str, limit: int = MAX_TEXT) -> None:
+    if type(value) is not str or len(value) > limit:
+        raise ValueError(f"{name} is not a text of at most {limit} characters")
+
+
+def check_volume(value: str) -> None:
+    if type(value) is not str or len(value) != 32 or set(value) - set("0123456789abcdef"):
+        raise ValueError(f"a volume is named by 32 hexadecimal digits, not {value!r:.80}")
+
+
+def check_features(features: tuple[str, ...]) -> None:
+    if len(features) > MAX_FEATURES:
+        raise ValueError(f"more than {MAX_FEATURES} features")
+    for feature in features:
+        check_text("feature", feature, 64)

@@ -1,0 +1,169 @@
+"""Scenarios of the secondary's brain, one decision each: what it promises, said by its effects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pydbt.core import frames as f
+from pydbt.core import secondary_events as e
+from pydbt.core.extents import make_extents
+from pydbt.core.replica import Mark, Recovery, ReplicaRecord, ReplicaState
+from pydbt.core.secondary import WORD_SECONDS, Secondary
+from pydbt.core.secondary_config import SecondaryConfig
+from pydbt.core.staged import StagedBlocks
+
+VOLUME, SIZE, EPOCH = "ab" * 16, 1 << 20, 7
+HELLO = f.Hello(VOLUME, SIZE, 4096, EPOCH)
+ADOPTED = ReplicaRecord(
+    replica="cd" * 16, target="t", segment_bytes=1 << 20, volume=VOLUME, size_bytes=SIZE, block_bytes=4096,
+    consistent=True, epoch=EPOCH, sequence=10,
+)  # fmt: skip
+
+
+class Play:
+    """A brain with a peer; effects of each event."""
+
+    def __init__(self, record: ReplicaRecord = ADOPTED, connect: bool = True) -> None:
+        self.brain = Secondary(SecondaryConfig(SIZE * 2), record, Recovery(record), StagedBlocks(), 0.0)
+        self.connection = 1
+        if connect:
+            self.welcome = self(e.Connected(1, HELLO), kind=e.Send)[0].frame
+
+    def __call__(self, event: e.Event, kind: type | None = None, now: float = 0.0) -> list:
+        effects = self.brain.handle(event, now)
+        return [effect for effect in effects if kind is None or isinstance(effect, kind)]
+
+    def frame(self, frame: f.Frame, kind: type | None = None, now: float = 0.0) -> list:
+        return self(e.FrameReceived(self.connection, frame), kind, now)
+
+    def acks(self, event: e.Event) -> list[f.Ack]:
+        return [send.frame for send in self(event, e.Send) if isinstance(send.frame, f.Ack)]
+
+
+def stream(first: int, last: int) -> f.Stream:
+    return f.Stream(first, last, make_extents([0], [8]), (bytes(4096),))
+
+
+def blocks(batch: int) -> f.Blocks:
+    return f.Blocks(batch, make_extents([8], [8]), (bytes(4096),))
+
+
+def test_an_update_is_acknowledged_when_durable_and_applied_only_then():
+    play = Play()
+    (append,) = play.frame(stream(11, 12), e.Append)
+    assert not play(e.Tick(), e.Apply)
+    effects = play(e.JournalDurable((append.ticket,), (5000,)))
+    assert e.Apply(5000) in effects
+    assert [x.frame.sequence for x in effects if isinstance(x, e.Send)] == [12]
+    assert play.brain.replica_state is ReplicaState.UP_TO_DATE
+
+
+def test_connected_again_it_is_consistent_but_not_up_to_date_before_the_stream_flows():
+    assert Play().brain.replica_state is ReplicaState.CONSISTENT
+
+
+def test_the_journal_is_freed_only_after_a_sync_and_a_saved_checkpoint_in_this_order():
+    play = Play()
+    (append,) = play.frame(stream(11, 12), e.Append)
+    play(e.JournalDurable((append.ticket,), (5000,)))
+    assert not play(e.Applied(Mark(5000, EPOCH, 12)), e.FreeJournal)
+    (sync,) = play(e.Tick(), e.Sync, now=play.brain.config.checkpoint_seconds + 1)
+    effects = play(e.Synced(sync.ticket, Mark(5000, EPOCH, 12)))
+    kinds = [type(effect) for effect in effects]
+    assert kinds.index(e.Persist) < kinds.index(e.FreeJournal)
+    assert play.brain.record.checkpoint == 5000 and play.brain.record.sequence == 12
+
+
+def test_a_begin_waits_until_the_stream_before_it_is_durable_so_that_digests_see_it():
+    play = Play()
+    play(e.RoomMeasured(1 << 40))
+    (append,) = play.frame(stream(11, 11), e.Append)
+    assert not play.frame(f.Begin(1, EPOCH, 0), e.Append)
+    assert not play.frame(f.Digests(1, make_extents([0], [1]), bytes(16)), e.Compare)
+    kinds = [type(effect) for effect in play(e.JournalDurable((append.ticket,), (5000,)))]
+    assert kinds.index(e.Apply) < kinds.index(e.Compare)
+
+
+def test_a_staged_resync_is_applied_after_its_commit_is_durable():
+    play = Play()
+    play(e.RoomMeasured(1 << 40))
+    (begin,) = play.frame(f.Begin(1, EPOCH, 0), e.Append)
+    (append,) = play.frame(blocks(1), e.Append)
+    assert not play(e.JournalDurable((begin.ticket, append.ticket), (100, 5000)), e.Apply)
+    assert play.brain.replica_state is ReplicaState.OUTDATED
+    (commit,) = play.frame(f.Commit(1, 50), e.Append)
+    effects = play(e.JournalDurable((commit.ticket,), (5100,)))
+    assert e.Apply(5100) in effects
+    assert play.brain.replica_state is ReplicaState.UP_TO_DATE
+
+
+def test_without_room_inconsistent_is_saved_before_the_first_direct_write():
+    play = Play()
+    play(e.RoomMeasured(0))
+    effects = play.frame(f.Begin(1, EPOCH, 0)) + play.frame(blocks(1))
+    kinds = [type(effect) for effect in effects]
+    assert kinds.index(e.Persist) < kinds.index(e.Write)
+    assert play.brain.record.consistent is False
+
+
+def test_a_direct_batch_is_acknowledged_after_a_sync():
+    play = Play()
+    play(e.RoomMeasured(0))
+    play.frame(f.Begin(1, EPOCH, 0))
+    (write,) = play.frame(blocks(1), e.Write)
+    effects = play(e.Written(write.ticket))
+    assert not [x for x in effects if isinstance(x, e.Send)]
+    (sync,) = [x for x in effects if isinstance(x, e.Sync)]
+    (ack,) = play.acks(e.Synced(sync.ticket, Mark(0, EPOCH, 10)))
+    assert ack.batch == 1
+
+
+def test_a_batch_number_is_not_acknowledged_past_digests_without_an_answer():
+    play = Play()
+    play(e.RoomMeasured(1 << 40))
+    play.frame(f.Begin(1, EPOCH, 0))
+    (compare,) = play.frame(f.Digests(1, make_extents([0], [1]), bytes(16)), e.Compare)
+    (append,) = play.frame(blocks(2), e.Append)
+    assert all(ack.batch == 0 for ack in play.acks(e.JournalDurable((append.ticket - 2, append.ticket), (100, 5000))))
+    sends = [send.frame for send in play(e.Compared(compare.ticket, np.array([0])), e.Send)]
+    assert [type(frame) for frame in sends] == [f.Want, f.Ack] and sends[1].batch == 2
+
+
+def test_a_second_connection_is_welcomed_when_what_the_first_sent_is_durable():
+    play = Play()
+    (append,) = play.frame(stream(11, 12), e.Append)
+    effects = play(e.Connected(2, HELLO))
+    assert [type(x) for x in effects if isinstance(x, (e.Send, e.CloseConnection))] == [e.CloseConnection]
+    (send,) = play(e.JournalDurable((append.ticket,), (5000,)), e.Send)
+    assert send.connection == 2 and send.frame.sequence == 12
+
+
+def test_frames_of_a_connection_that_was_replaced_are_not_looked_at():
+    play = Play()
+    play(e.Connected(2, HELLO))
+    assert not play.frame(stream(11, 12))
+
+
+def test_a_busy_secondary_says_something_so_that_it_is_not_taken_for_dead():
+    play = Play()
+    play.frame(stream(11, 12))
+    assert play.brain.deadline() <= WORD_SECONDS
+    assert [type(send.frame) for send in play(e.Tick(), e.Send, now=WORD_SECONDS + 1)] == [f.Ack]
+
+
+@pytest.mark.parametrize("event", [e.TargetFailed("input/output error"), e.JournalRefused(1, 0, False, "i/o error")])
+def test_a_failing_disk_is_told_to_the_primary_and_everything_begins_again_from_what_is_on_disk(event):
+    play = Play()
+    play.frame(stream(11, 12))
+    effects = play(event)
+    assert any(isinstance(x, e.Send) and isinstance(x.frame, f.Refuse) for x in effects)
+    assert isinstance(effects[-1], e.Restart) and effects[-1].trusted == 0
+    assert not play.frame(stream(13, 13)), "a brain that gave up does nothing more"
+
+
+def test_an_image_whose_journal_is_cut_short_is_not_whole():
+    from dataclasses import replace
+
+    assert not Recovery(replace(ADOPTED, must_reach=100)).whole
+    assert Recovery(ADOPTED).whole

@@ -1,0 +1,74 @@
+"""What every end-to-end test has: a seed that is printed, rounds that can be raised, and a proof of a clean machine."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.devices import ensure_bpffs, wait_until
+
+PINS = Path("/sys/fs/bpf/pydbt")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """From TORTURE_SEED, else new each time; printed, so that a failure can be played again."""
+    chosen = int(os.environ.get("TORTURE_SEED") or random.SystemRandom().randrange(1 << 31))
+    print(f"TORTURE_SEED={chosen} ({request.node.nodeid})")
+    return chosen
+
+
+@pytest.fixture
+def chance(seed: int) -> random.Random:
+    return random.Random(seed)
+
+
+@pytest.fixture
+def rounds() -> int:
+    """How often the random part is repeated: TORTURE_ROUNDS, 1 by default."""
+    return int(os.environ.get("TORTURE_ROUNDS") or 1)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(tmp_path: Path) -> Iterator[None]:
+    """No pins, loop devices, mounts, processes or namespaces of this test outlive it."""
+    ensure_bpffs()
+    before = _pins()
+    yield
+    mine = str(tmp_path)
+    wait_until(lambda: mine not in _output("losetup", "--list", "--noheadings", "--output", "BACK-FILE"), "loops gone")
+    assert mine not in Path("/proc/self/mounts").read_text()
+    wait_until(lambda: not _processes(mine), "no process of this test is left")
+    left = _pins() - before
+    assert not any(_is_mine(name, mine) for name in left), f"pins are left: {left}"
+    assert f"pydbt-test-{os.getpid()}" not in _output("ip", "netns", "list")
+
+
+def _pins() -> set[str]:
+    return {path.name for path in PINS.iterdir()} if PINS.exists() else set()
+
+
+def _is_mine(name: str, folder: str) -> bool:
+    """Whether a volume of that name has its state below a folder (others may run tests at the same time)."""
+    return any(name in path.read_text(errors="replace").replace("-", "") for path in Path(folder).glob("**/volume*.json"))
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True).stdout
+
+
+def _processes(text: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in words and path.parent.name != str(os.getpid()):
+            found.append(words)
+    return found

@@ -1,0 +1,96 @@
+"""Every sector's history: self-describing sectors tell a stale, a misplaced and a torn one, and a broken order."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+
+import pytest
+
+from tests.devices import loop_device
+from tests.harness.cluster import Cluster, cluster
+from tests.harness.load import load
+from tests.harness.program import until
+from tests.harness.sectors import Writer, check, writers
+from tests.harness import raw
+from tests.end_to_end.test_outages import hurt
+
+MIB = 1 << 20
+SIZE = 48 * MIB
+TINY = ("--ring-size", "64K", "--record-ring-size", "4K", "--log-size", "4K")
+
+
+def acknowledged(both: Cluster, everybody: list[Writer], timeout_s: float) -> list[int] | None:
+    """What each writer had completed before a wait that came true."""
+    completed = [writer.completed for writer in everybody]
+    return completed if both.try_wait(timeout_s).code == 0 else None
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sector_bytes"),
+    [("normal", (), 512), ("tiny", TINY, 512), ("64k", ("--block-size", "64K"), 4096), ("512", ("--block-size", "512"), 512)],
+)
+def test_at_every_kill_the_replica_is_a_prefix_of_each_writers_history(tmp_path, name, options, sector_bytes, chance, rounds):
+    """Each writer waits for one write before the next: the replica never holds n + 1 without n."""
+    with contextlib.ExitStack() as stack:
+        device = stack.enter_context(loop_device(tmp_path, SIZE, sector_bytes))
+        both = stack.enter_context(cluster(tmp_path / "c", device, wired=True, primary_options=(*options, "--ack-timeout", 4)))
+        everybody = writers(device.path, 4, SIZE // 512, chance.randrange(1 << 30), sector_bytes // 512)
+        for writer in everybody:
+            stack.callback(writer.close)
+        both.start()
+        known = [0] * len(everybody)
+        for number in range(2 * rounds + 1):
+            with load() as running:
+                for writer in everybody:
+                    running.add(writer, 0.02 if name == "tiny" else 0.003)
+                if name != "tiny":
+                    both.until_mode("normal")
+                time.sleep(chance.uniform(0.2, 2.0))
+                if chance.random() < 0.5:
+                    hurt(both, chance.choice(["cut", "kill primary", "freeze secondary"]), chance)
+                known = acknowledged(both, everybody, 60 if name != "tiny" else 3) or known
+                time.sleep(chance.uniform(0.0, 0.5))
+                both.secondary.kill()
+                image = both.snapshot("snapshot")
+                print(f"kill {number}: {both.replayed.strip()}; acknowledged {known} of {[w.completed for w in everybody]}")
+                check(image, everybody, known)
+                both.start_secondary()
+        both.wait()
+        both.compare("after everything")
+        check(both.target, everybody, [writer.completed for writer in everybody], exactly=True)
+        status = both.status()
+        if name == "tiny":
+            assert status["statistics"]["log_full"] > 0, "the ring was meant to be too small"
+        assert not status["tainted"]
+
+
+def test_overlapping_writes_in_flight_at_once_end_identical(tmp_path, chance: random.Random, rounds):
+    """Which of two writes in flight to one block the disk keeps is anybody's guess; the replica must keep the same."""
+    with loop_device(tmp_path, SIZE) as device, cluster(tmp_path / "c", device) as both:
+        both.start()
+        both.until_mode("normal")
+        for _ in range(rounds):
+            with load() as running:
+                for thread in range(6):
+                    running.add(raw.Overlapping(device.path, 256, chance.randrange(1 << 30) + thread))
+                until(lambda r=running: r.steps > 1500, "enough was written")
+            both.wait()
+            status = both.status()
+            assert status["statistics"]["unsettled_blocks"]["overlapped"] > 0, "nothing overlapped"
+            assert "broke the protocol" not in both.secondary.words()
+            both.compare("after overlapping writes")
+            both.start_secondary()
+            both.until_mode("normal")
+
+
+def test_discards_and_zeroes_of_any_size_and_place_are_replicated(tmp_path, chance):
+    with loop_device(tmp_path, 512 * MIB) as device, cluster(tmp_path / "c", device) as both:
+        both.start()
+        both.until_mode("normal")
+        with load() as running:
+            running.add(raw.Erasing(device.path, 512 * MIB, chance.randrange(1 << 30)))
+            until(lambda: running.steps > 400, "enough was written and erased")
+        both.wait()
+        both.compare("after discards")

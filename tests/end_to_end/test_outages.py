@@ -1,0 +1,172 @@
+"""Whatever happens at random times under a real load, in the end both images are identical, byte for byte."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.devices import BlockDevice, loop_device, mounted, partition_of
+from tests.harness.cluster import Cluster, cluster
+from tests.harness.load import Database, FileStress, Load, Sequential, load, make_filesystem, trim
+from tests.harness.program import until
+
+MIB = 1 << 20
+HURTS = ("cut", "kill secondary", "freeze secondary", "kill primary", "kill both", "pause")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What is replicated: a file system, on what, tracked in blocks of which size."""
+
+    filesystem: str
+    options: tuple[str, ...] = ()
+    block_bytes: int = 4096
+    sector_bytes: int = 512
+    partition: bool = False
+    size_bytes: int = 160 * MIB
+
+    def __str__(self) -> str:
+        where = "partition" if self.partition else f"disk{self.sector_bytes}"
+        return f"{self.filesystem}{''.join(self.options)}-{where}-{self.block_bytes}"
+
+
+EXT4, XFS = Volume("ext4"), Volume("xfs", size_bytes=320 * MIB)
+VOLUMES = (
+    Volume("ext4", ("-b", "1024"), block_bytes=512, partition=True),
+    Volume("ext4", ("-b", "4096"), sector_bytes=4096, block_bytes=65536),
+    Volume("xfs", size_bytes=320 * MIB),
+    Volume("xfs", ("-m", "crc=0,finobt=0,rmapbt=0,reflink=0", "-b", "size=512"), size_bytes=320 * MIB, block_bytes=1024, partition=True),
+)
+
+
+@contextlib.contextmanager
+def device_of(volume: Volume, folder: Path) -> Iterator[BlockDevice]:
+    with loop_device(folder, volume.size_bytes + 4 * MIB, volume.sector_bytes, volume.partition) as disk:
+        if not volume.partition:
+            yield disk
+            return
+        # Neither its start nor its size is a multiple of 4 KiB.
+        with partition_of(disk, 1, 2049, volume.size_bytes // 512 + 1) as partition:
+            yield partition
+
+
+def hurt(both: Cluster, how: str, chance: random.Random) -> None:
+    """Something bad for a moment, then good again."""
+    moment = chance.uniform(0.1, 1.5)
+    match how:
+        case "cut":
+            both.wire.cut()
+            time.sleep(moment * 4)
+            both.wire.mend()
+        case "kill secondary":
+            both.secondary.kill()
+            time.sleep(moment)
+            both.start_secondary()
+        case "freeze secondary":
+            both.secondary.freeze()
+            time.sleep(moment * 4)
+            both.secondary.thaw()
+        case "kill primary":
+            both.primary.kill()
+            time.sleep(moment)
+            both.start_primary()
+        case "kill both":
+            both.primary.kill()
+            both.secondary.kill()
+            time.sleep(moment)
+            both.start()
+        case "pause":
+            from tests.harness.program import command
+
+            assert command("pause", "--state", both.primary_state).code == 0
+            time.sleep(moment)
+            assert command("resume", "--state", both.primary_state).code == 0
+
+
+def file_loads(running: Load, folder: Path, chance: random.Random) -> Database:
+    for number in range(2):
+        running.add(FileStress(folder / f"stress{number}", chance.randrange(1 << 30)), 0.005)
+    running.add(Sequential(folder / "large", chance.randrange(1 << 30)), 0.2)
+    database = Database(folder / "rows.db", chance.randrange(1 << 30), chance.choice(["wal", "delete"]))
+    running.add(database, 0.01)
+    return database
+
+
+@pytest.mark.parametrize("volume", VOLUMES, ids=str)
+def test_a_file_system_under_load_survives_every_outage_identically(tmp_path, volume, chance, rounds):
+    options = ("--block-size", volume.block_bytes, "--ack-timeout", 4)
+    with device_of(volume, tmp_path) as device:
+        make_filesystem(volume.filesystem, device.path, *volume.options)
+        with cluster(tmp_path / "c", device, wired=True, primary_options=options) as both:
+            both.start()
+            for number in range(rounds):
+                hurts = [chance.choice(HURTS) for _ in range(2 + rounds // 10)]
+                with mounted(device, tmp_path / "mnt") as folder, contextlib.ExitStack() as stack, load() as running:
+                    database = file_loads(running, folder, chance)
+                    stack.callback(database.close)
+                    for how in hurts:
+                        if chance.random() < 0.5:
+                            both.until_mode("normal")
+                        time.sleep(chance.uniform(0.0, 1.5))
+                        print(f"round {number}: {how}; before: {(both.status() or {}).get('mode')}")
+                        hurt(both, how, chance)
+                    time.sleep(chance.uniform(0.0, 1.0))
+                    running.stop()
+                    trim(folder)
+                both.wait()
+                both.compare(f"round {number}, after {hurts}")
+                status = both.status()
+                assert not status["tainted"], status
+                both.start_secondary()
+            both.wait()
+
+
+def test_mkfs_over_the_live_volume_is_replicated(tmp_path, chance):
+    with loop_device(tmp_path, XFS.size_bytes) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both:
+            both.start()
+            both.until_mode("normal")
+            for kind in ("xfs", "ext4"):
+                make_filesystem(kind, device.path)
+                with mounted(device, tmp_path / "mnt") as folder, load() as running:
+                    running.add(FileStress(folder / "a", chance.randrange(1 << 30)))
+                    until(lambda r=running: r.steps > 60, "some work is done")
+            both.wait()
+            both.compare("after mkfs, twice")
+
+
+@pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
+def test_after_an_outage_hardly_more_than_what_differs_is_on_the_wire(tmp_path, filesystem, chance):
+    size = EXT4.size_bytes if filesystem == "ext4" else XFS.size_bytes
+    with loop_device(tmp_path, size) as device:
+        make_filesystem(filesystem, device.path)
+        with cluster(tmp_path / "c", device, wired=True, primary_options=("--ack-timeout", 4)) as both:
+            with mounted(device, tmp_path / "mnt") as folder:
+                stress = FileStress(folder / "a", chance.randrange(1 << 30))
+                for _ in range(150):
+                    stress()
+                both.start()
+                both.wait()
+                both.wire.cut()
+                with load() as running:
+                    running.add(stress)
+                    running.add(Sequential(folder / "large", 1, 8 * MIB), 0.5)
+                    until(lambda: running.steps > 300, "some work is done during the outage")
+                    both.until_mode("unsynchronized")
+            both.until_applied()
+            differing = both.differing() * 4096
+            before = both.status()["sent_bytes"]
+            both.wire.mend()
+            both.wait()
+            sent = both.status()["sent_bytes"] - before
+            print(f"{filesystem}: {sent} bytes sent for {differing} that differed: {sent / differing:.4f}")
+            assert differing > 4 * MIB
+            assert sent <= 1.03 * differing
+            both.compare("after the outage")

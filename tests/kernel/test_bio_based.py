@@ -1,0 +1,37 @@
+"""Devices without requests (zram here; dm volumes are of the same kind): completions match by cookie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pydbt.kernel.record import Flag, Kind
+from tests.devices import run, zram_device
+from tests.kernel.test_payload import work_with_files
+from tests.kernel.tracking import MIB, PAYLOAD, Replica, blocks_differing, blocks_set, tracked
+
+
+def test_a_file_system_on_a_bio_based_device(tmp_path: Path) -> None:
+    with zram_device(128 * MIB) as device:
+        before = device.contents()
+        with tracked(device, PAYLOAD, bio_based=True) as capture:
+            assert capture.payload_available, capture.payload_reason
+            replica = Replica(capture, before)
+            replica.follow(lambda: run("mkfs.ext4", "-q", "-F", device.path))
+            replica.follow(lambda: work_with_files(device, tmp_path / "mnt"))
+            device.flush()
+            replica.follow(lambda: None)
+            replica.check_equals(device)
+
+            records = replica.records
+            assert (records["flags"] & Flag.BIO_BASED != 0).all()
+            in_flight: set[int] = set()
+            for kind, cookie in zip(records["kind"].tolist(), records["cookie"].tolist(), strict=True):
+                if kind == Kind.SUBMIT:
+                    in_flight.add(cookie)
+                else:
+                    in_flight.discard(cookie)
+            assert not in_flight, "a submission without its completion"
+            found = blocks_set(capture.active_words())
+            assert np.isin(blocks_differing(before, device.contents()), found).all()

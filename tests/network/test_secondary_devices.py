@@ -1,0 +1,146 @@
+"""The secondary on real block devices: held exclusively, holes punched, and honest when the disk fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pydbt.core.extents import make_extents
+from pydbt.core.frames import Blocks, Refuse, Stream
+from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, stream_frame
+
+SIZE = 64 << 20
+
+
+@contextmanager
+def loop_device(image: Path) -> Iterator[Path]:
+    """A loop device over an image, of this test alone."""
+    found = subprocess.run(["losetup", "-f", "--show", str(image)], check=True, capture_output=True, text=True)
+    device = Path(found.stdout.strip())
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "-d", str(device)], check=True)
+
+
+@pytest.fixture
+def device(tmp_path):
+    image = tmp_path / "disk.img"
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    with loop_device(image) as found:
+        yield found
+
+
+def block(fill: str) -> bytes:
+    return fill.encode() * BLOCK
+
+
+def test_a_block_device_is_replicated_to_and_kept_from_others_meanwhile(tmp_path, device):
+    with SecondaryProcess(tmp_path, SIZE, target=device, create_bytes=None) as secondary:
+        with ScriptedPrimary(secondary.port, SIZE) as primary:
+            assert not primary.welcome.fresh, "what a device reads as is not known"
+            primary.synchronize([Blocks(1, make_extents([0], [16384]), (b"x" * (8 << 20),))], 1)
+            primary.send(Stream(2, 2, make_extents([8], [8192], 3)), stream_frame(3, [(0, block("y"))]))
+            primary.until(lambda: primary.ack.sequence == 3, "all is acknowledged")
+            with pytest.raises(OSError, match="busy"):
+                os.close(os.open(device, os.O_RDWR | os.O_EXCL))
+        assert secondary.stop() == 0
+    with device.open("rb") as disk:
+        data = disk.read(8 << 20)
+    assert data == block("y") + bytes(4 << 20) + b"x" * ((4 << 20) - BLOCK)
+
+
+def test_a_device_in_use_is_refused(tmp_path, device):
+    held = os.open(device, os.O_RDWR | os.O_EXCL)
+    try:
+        secondary = SecondaryProcess(tmp_path, SIZE, target=device, create_bytes=None)
+        with pytest.raises(AssertionError, match="in use"):
+            secondary.start()
+        assert secondary.process.wait(20) == 4
+    finally:
+        os.close(held)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_target_that_fails_is_told_to_the_primary_loses_nothing_and_heals(tmp_path, small_disk):
+    """The device's own disk is full: every write of a new block is an input/output error."""
+    image = small_disk / "disk.img"
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    with (
+        loop_device(image) as device,
+        SecondaryProcess(tmp_path, SIZE, target=device, create_bytes=None) as secondary,
+    ):
+        primary = ScriptedPrimary(secondary.port, SIZE)
+        primary.synchronize([blocks_frame(1, {0: block("a")})], 1)
+        filler = small_disk / "filler"
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="space"):
+            while True:
+                file.write(bytes(1 << 16))
+        primary.send(stream_frame(2, [(1000 + n, block("b")) for n in range(500)]))
+        refusal = primary.hear(Refuse)
+        assert refusal.code == "target-error" and "\n" not in refusal.message
+        assert primary.ack.sequence in (1, 501), "it is in the journal, durably, or not acknowledged"
+        acknowledged = primary.ack.sequence
+        filler.unlink()
+        reached = 0
+        while reached != 502:  # told to come back until the device works
+            with ScriptedPrimary(secondary.port, SIZE) as again:
+                if isinstance(again.answer, Refuse):
+                    continue
+                assert again.welcome.sequence >= acknowledged and again.welcome.state == "consistent"
+                if again.welcome.sequence == 1:
+                    again.send(stream_frame(2, [(1000 + n, block("b")) for n in range(500)]))
+                again.send(stream_frame(502, [(0, block("c"))]))
+                again.until(lambda again=again: again.ack.sequence == 502, "the stream goes on")
+                reached = again.ack.sequence
+        assert secondary.stop() == 0
+        with device.open("rb") as disk:
+            data = disk.read(SIZE)
+        assert data[:BLOCK] == block("c")
+        assert data[1000 * BLOCK : 1500 * BLOCK] == block("b") * 500
+
+
+def test_a_secondary_whose_disk_stays_broken_can_still_be_stopped(tmp_path, small_disk):
+    image = small_disk / "disk.img"
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    with (
+        loop_device(image) as device,
+        SecondaryProcess(tmp_path, SIZE, target=device, create_bytes=None) as secondary,
+    ):
+        primary = ScriptedPrimary(secondary.port, SIZE)
+        primary.synchronize([blocks_frame(1, {0: block("a")})], 1)
+        with (small_disk / "filler").open("wb", buffering=0) as file, pytest.raises(OSError, match="space"):
+            while True:
+                file.write(bytes(1 << 16))
+        primary.send(stream_frame(2, [(1000 + n, block("b")) for n in range(500)]))
+        assert primary.hear(Refuse).code == "target-error"
+        secondary.stop()
+        assert "Traceback" not in secondary.words()
+
+
+def test_a_device_that_became_smaller_than_its_volume_is_refused_by_name(tmp_path, device):
+    with SecondaryProcess(tmp_path, SIZE, target=device, create_bytes=None) as secondary:
+        with ScriptedPrimary(secondary.port, SIZE) as primary:
+            primary.synchronize([], 1)
+        secondary.stop()
+        os.truncate(tmp_path / "disk.img", SIZE // 2)
+        subprocess.run(["losetup", "-c", str(device)], check=True)
+        with pytest.raises(AssertionError, match="less than the volume's"):
+            secondary.start()
+        assert secondary.process.wait(20) == 7
