@@ -169,14 +169,25 @@ static __always_inline bool our_disk(u64 disk)
 
 /* The disk itself is known by its number, without a look at its gendisk, which
  * is rarely in the cache; a partition's disk by its gendisk. */
+#define DISK_NUMBER (DISK_MAJOR << 20 | DISK_MINOR)
+
 static __always_inline bool our_bio(u64 block_device)
 {
+#if SIZE_block_device_copy <= 64
 	u64 copy[BDEV_COPY_WORDS];
 
 	if (read_kernel(copy, SIZE_block_device_copy, block_device + OFF_block_device_copy))
 		return false;
-	return FIELD32(copy, BDEV_AT(bd_dev)) == (DISK_MAJOR << 20 | DISK_MINOR) ||
-		our_disk(FIELD64(copy, BDEV_AT(bd_disk)));
+	return FIELD32(copy, BDEV_AT(bd_dev)) == DISK_NUMBER || our_disk(FIELD64(copy, BDEV_AT(bd_disk)));
+#else
+	u32 number;
+	u64 disk;
+
+	if (read_kernel(&number, 4, block_device + OFF_block_device_bd_dev))
+		return false;
+	return number == DISK_NUMBER ||
+		(!read_kernel(&disk, 8, block_device + OFF_block_device_bd_disk) && our_disk(disk));
+#endif
 }
 
 /* A request names the block device it is accounted to, or none. */
@@ -186,7 +197,7 @@ static __always_inline bool our_request(u64 part, u64 queue)
 	u64 disk;
 
 	if (part && !read_kernel(&number, 4, part + OFF_block_device_bd_dev) &&
-	    number == (DISK_MAJOR << 20 | DISK_MINOR))
+	    number == DISK_NUMBER)
 		return true;
 	return !read_kernel(&disk, 8, queue + OFF_request_queue_disk) && our_disk(disk);
 }

@@ -37,8 +37,11 @@ def _measure(folder: Path, quick: bool, place: str, judged: bool) -> list[Figure
             for name, options, _bar in _KINDS:
                 for is_tracked in (turn % 2 == 0, turn % 2 == 1):
                     with contextlib.ExitStack() as stack:
+                        capture = stack.enter_context(captured(disk.volume(), options, NAME))
                         if is_tracked:
-                            stack.enter_context(drained(stack.enter_context(captured(disk.volume(), options, NAME))))
+                            stack.enter_context(drained(capture))
+                        else:
+                            stack.close()  # loaded only to let the disk rest equally long
                         speed = random_writes(disk.path, seconds=seconds).requests_per_s
                     (tracked if is_tracked else bare)[name].append(speed)
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from pydbt.device.block import DirectReader, aligned_buffer
 
 # Enough to keep a disk's queue busy with scattered blocks; more would fight the applications for it.
 THREADS = 4
+
+_log = logging.getLogger("pydbt")
 
 
 class BlockReader:
@@ -69,7 +72,9 @@ class BlockReader:
         while (request := self._requests.get()) is not None:
             try:
                 data = self._read(request)
-            except DeviceError as error:
+            except Exception as error:  # also a fault of ours: a batch without an answer would never end
+                if not isinstance(error, DeviceError):
+                    _log.exception("reading blocks failed")
                 with self._lock:
                     self._reading.discard(request.batch)
                 self._done(SweepRead(request.batch, self._position(), 0, error=str(error)))

@@ -5,6 +5,7 @@ The main loop hands over whole batches and goes on; the thread hashes, compresse
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from pydbt.network.connection import FramedConnection
 
 # Zero runs shorter than this travel as data: an extent row costs 16 bytes.
 ZERO_GRANULE_BYTES = 512
+_log = logging.getLogger("pydbt")
 _KINDS = np.zeros(256, dtype=np.uint8)
 _KINDS[Operation.WRITE] = ExtentKind.DATA
 _KINDS[Operation.WRITE_ZEROES] = ExtentKind.ZERO
@@ -74,6 +76,9 @@ class Outbox:
                 self._taken_bytes += payload_bytes
         except PeerError as error:
             self._failed(str(error))
+        except Exception as error:  # a fault of ours must not leave a connection that looks alive
+            _log.exception("the sender failed")
+            self._failed(f"the sender failed: {error}")
 
 
 def stream_frames(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.outbox import Outbox, stream_frames
 from pydbt.controller.primary_status import primary_status
+from pydbt.controller.requests import Gone, Request
+from pydbt.controller.taints import taints_of
 from pydbt.core import primary_events as ev
 from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.errors import DeviceError, PeerError, PydbtError, StateError, TimedOut
@@ -29,17 +32,17 @@ from pydbt.device.block import DirectReader
 from pydbt.device.clean import clean_marker
 from pydbt.device.filesystem import used_extents
 from pydbt.device.sysfs import BlockDevice, boot_id
-from pydbt.kernel.capture import Capture, Counters
+from pydbt.kernel.capture import Capture
 from pydbt.network.connection import FramedConnection
 from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, save_map
 from pydbt.store.volume_state import SyncPhase, VolumeState, save_state
 
 # How long to sleep between looks at the ring: short while writes come, longer when the disk is idle.
-# A look costs a few microseconds; waking the controller for every record would cost the writers.
 SHORTEST_POLL_S = 0.001
 LONGEST_POLL_S = 0.02
 RECORDS_A_LOOK = 16384
 CHECK_INTERVAL_S = 1.0
+IDLE_LOOK_S = 0.02
 SNAPSHOT_INTERVAL_S = 5.0
 COMPRESS_LEVEL = 3
 
@@ -47,36 +50,6 @@ COMPRESS_LEVEL = 3
 FATAL_REFUSALS = frozenset({"other-volume", "too-small", "resized", "block-size", "protocol"})
 
 _log = logging.getLogger("pydbt")
-
-
-@dataclass(slots=True)
-class Request:
-    """A command from the control socket, answered by the loop."""
-
-    command: str
-    done: threading.Event
-    result: dict[str, Any] | None = None
-    error: PydbtError | None = None
-
-    def answer(self, result: dict[str, Any]) -> None:
-        self.result = result
-        self.done.set()
-
-    def fail(self, error: PydbtError) -> None:
-        self.error = error
-        self.done.set()
-
-
-def taints_of(counters: Counters) -> list[str]:
-    """What capture itself says it cannot vouch for, one sentence each."""
-    found = []
-    if counters.unknown_ops:
-        found.append("a write of a kind whose blocks capture does not know")
-    if counters.passthrough:
-        found.append("a command that went to the disk past the block layer")
-    if counters.recursion_misses:
-        found.append("a write that the kernel did not show, because a program interrupted itself")
-    return found
 
 
 class PrimaryLoop:
@@ -112,6 +85,7 @@ class PrimaryLoop:
         self._fatal: PydbtError | None = None
         self._next_check = self._next_snapshot = 0.0
         self._last_loss = -1
+        self._next_idle_look = 0.0
         self._refusal = ""
         self._log_limit = LogLimit(_log)
         self.detached = False
@@ -125,11 +99,12 @@ class PrimaryLoop:
         self._inbox.put(None)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Serve one command of the control socket (called from its threads)."""
+        """Serve one command, from a thread of the control socket."""
         pending = Request(str(request["command"]), threading.Event())
         self._inbox.put(pending)
         timeout = request.get("timeout")
         if not pending.done.wait(timeout if pending.command == "wait" else 60.0):
+            self._inbox.put(Gone(pending))
             raise TimedOut(f"not every write was durable on the secondary within {timeout} s")
         if pending.error is not None:
             raise pending.error
@@ -164,13 +139,15 @@ class PrimaryLoop:
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes sent over all connections of this run."""
+        """Over all connections of this run."""
         return self._sent_before + (self._outbox.sent_bytes if self._outbox else 0)
 
     def _look_for_idle_disk(self) -> None:
-        """Until the brain knows what is in flight, tell it whenever the kernel counts nothing."""
-        if self.brain.in_flight.certain:
+        """While the brain counts writes in flight, or does not know, tell it when the kernel counts none."""
+        in_flight, now = self.brain.in_flight, time.monotonic()
+        if (in_flight.certain and in_flight.empty) or now < self._next_idle_look:
             return
+        self._next_idle_look = now + IDLE_LOOK_S
         try:
             if self.device.in_flight_writes() == 0:
                 self._events.append(ev.DiskQuiet(self.capture.producer_position()))
@@ -183,7 +160,7 @@ class PrimaryLoop:
             self.in_sync_at = now if oldest is None else oldest
 
     def _drain(self) -> bool:
-        """One batch of records into the brain's queue of events; True when there were any."""
+        """One batch of records into the queue of events; True when there were any."""
         records = self.capture.drain(RECORDS_A_LOOK)
         lost = self.capture.counters().lost
         if len(records) or lost != self._last_loss:
@@ -192,12 +169,11 @@ class PrimaryLoop:
         return len(records) > 0
 
     def _drain_to(self, position: int) -> None:
-        """Everything up to a ring position; records become visible in order, so this ends as soon as it can."""
-        while True:
-            self._drain()
-            if self.capture.consumer_position() >= position:
-                return
+        """Everything up to a ring position; a record still being filled in is waited for."""
+        self._drain()
+        while self.capture.consumer_position() < position:
             time.sleep(0)
+            self._drain()
 
     def _take_inbox(self, timeout: float) -> bool:
         taken = False
@@ -212,9 +188,13 @@ class PrimaryLoop:
                     pass
                 case Request():
                     self._command(item)
+                case Gone(request=request):
+                    self._forget_wait(request)
                 case (int() as attempt, event):
                     if attempt == self._attempt:
                         self._connection_event(event)
+                    elif isinstance(event, tuple):
+                        event[0].close()  # shaken hands after nobody wanted it any more
                 case _:
                     self._events.append(item)
 
@@ -284,7 +264,10 @@ class PrimaryLoop:
 
     def _catch_up(self, answers: list[ev.Event]) -> int:
         """Deliver every record that lies before now ahead of the answer; returns the position reached."""
-        waiting, self._events = self._events, deque()
+        # Records that wait in the queue of events come first: nothing may overtake them.
+        answers.extend(event for event in self._events if isinstance(event, ev.Captured))
+        waiting = deque(event for event in self._events if not isinstance(event, ev.Captured))
+        self._events = deque()
         self._drain_to(self.capture.producer_position())
         answers.extend(self._events)
         self._events = waiting
@@ -301,9 +284,8 @@ class PrimaryLoop:
             self._outbox.put(frames, payload_bytes)
 
     def _persist(self, zero_quiet: bool) -> ev.Persisted:
-        header = MapHeader(self.state.uuid, self.config.geometry, self.config.epoch, self.brain.acknowledged)
         try:
-            save_map(self.options.state_dir / MAP_FILE_NAME, header, self.brain.unsynchronized_map())
+            self._write_map()
         except StateError as error:
             return ev.Persisted(zeroed=False, error=str(error))
         if zero_quiet:
@@ -407,7 +389,6 @@ class PrimaryLoop:
             case "wait":
                 token, self._next_token = self._next_token, self._next_token + 1
                 self._waits[token] = request
-                self._drain()
                 self._events.append(ev.WaitAsked(token, self.capture.producer_position()))
             case "pause":
                 self._events.append(ev.PauseAsked())
@@ -422,6 +403,11 @@ class PrimaryLoop:
                 self._stopping = True
             case other:
                 request.fail(PydbtError(f"a controller knows no command {other!r}"))
+
+    def _forget_wait(self, request: Request) -> None:
+        for token in [token for token, waiting in self._waits.items() if waiting is request]:
+            del self._waits[token]
+            self._events.append(ev.WaitGone(token))
 
     def status(self) -> dict[str, Any]:
         """The one report every view is made of."""
@@ -444,32 +430,35 @@ class PrimaryLoop:
             self.options.report(self.status())
 
     def _snapshot(self) -> None:
-        try:
+        with contextlib.suppress(StateError):  # the map's own failure is told; this is for people only
             control.write_snapshot(self.options.state_dir, self.status())
-        except StateError as error:
-            _log.debug("%s", error)
 
     def _finish(self) -> None:
         """Stop cleanly: say goodbye, write the maps, and detach if taken down."""
         for request in self._waits.values():
             request.fail(PydbtError("the controller was stopped before every write was durable on the secondary"))
         gone = isinstance(self._fatal, DeviceError)
-        clean = self._drain_stream() if self._down is not None and not gone else False
-        was_in_sync = self.brain.mode == "normal"
+        in_sync = self._drain_stream() if self._down is not None and not gone else False
         self._events.append(ev.PauseAsked("stopped"))
         self._process()
         self._disconnect("stopped", True)
         self._blocks.close()
+        self._snapshot()
         try:
-            self._snapshot()
             if self._down is not None or gone:
-                self._detach(clean and was_in_sync, gone)
+                self._detach(gone)
             else:
-                self._persist(False)
+                self._write_map()
         except StateError as error:
-            _log.error("%s", error)
+            if self._down is None:
+                _log.error("%s", error)
+            else:
+                self._down.fail(error)
         if self._down is not None:
-            self._down.answer({"detached": True, "in_sync": clean and was_in_sync})
+            self._down.answer({"detached": self.detached, "in_sync": in_sync})
+        while not self._inbox.empty():
+            if isinstance(item := self._inbox.get_nowait(), Request):
+                item.fail(PydbtError("the controller was stopped"))
 
     def _drain_stream(self, seconds: float = 10.0) -> bool:
         """Before going down in normal mode, let what is captured reach the secondary. True when it did."""
@@ -485,30 +474,27 @@ class PrimaryLoop:
                 return True
         return False
 
-    def _detach(self, clean: bool, gone: bool) -> None:
-        """Write down everything the kernel's bitmaps hold, then take the programs away.
+    def _detach(self, gone: bool) -> None:
+        """Write down everything the kernel's bitmaps hold, then take the programs away. StateError: they stay.
 
         The device's own counters are read first: a write after that moment changes them, and one before it is
         in the bitmaps. So the next start knows whether the maps still tell everything.
         """
-        marker = None if gone else clean_marker(self.device)
+        trusted = not gone and self.brain.scanned and not self.brain.taints and not taints_of(self.capture.counters())
+        marker = clean_marker(self.device) if trusted else None
         pending = self.brain.tracker.pending
         pending.merge_words(self.capture.quiet_words())
         self.capture.zero_quiet()
         self.capture.flip()
         pending.merge_words(self.capture.quiet_words())
-        if clean:
-            self._forgive_acknowledged(pending)
-        self._persist(False)
+        self._write_map()
         self.capture.detach()
         self.detached = True
         self.state = replace(self.state, clean=marker, boot_id=boot_id())
         save_state(self.options.state_dir, self.state)
 
-    def _forgive_acknowledged(self, pending: DirtyMap) -> None:
-        """Everything captured is on the secondary: only what was written since the last look may differ."""
-        self._drain()
-        late = self._events and any(isinstance(event, ev.Captured) and len(event.records) for event in self._events)
-        if not late:
-            pending.clear()
-
+    def _write_map(self) -> None:
+        """The maps to disk; StateError when they cannot be written. Before the scan there is nothing to trust."""
+        if self.brain.scanned:
+            header = MapHeader(self.state.uuid, self.config.geometry, self.config.epoch, self.brain.acknowledged)
+            save_map(self.options.state_dir / MAP_FILE_NAME, header, self.brain.unsynchronized_map())

@@ -92,7 +92,7 @@ def _replica_state(loop: PrimaryLoop, normal: bool, lag_seconds: float | None) -
     brain = loop.brain
     if brain.taints:
         return "inconsistent"
-    if not normal:
+    if not normal or brain.replica_state == "inconsistent":
         return brain.replica_state
     behind = lag_seconds is None or lag_seconds > UP_TO_DATE_LAG_S
     return "consistent" if behind else "up-to-date"

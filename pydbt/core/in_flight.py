@@ -127,6 +127,21 @@ class InFlight:
         """
         return not self._forgot_wait and not self._waited.firsts.size
 
+    def forget_waited(self) -> Extents:
+        """Take what is still waited for out of what is in flight: its completion was never shown. The blocks.
+
+        What the disk holds of them is unknown until they are read again.
+        """
+        state, waited = self._state, self._waited
+        self._waited = _Pieces.none()
+        if not waited.firsts.size:
+            return Extents.none()
+        cuts = np.unique(np.concatenate([part for p in (state, waited) for part in (p.firsts, p.ends)]))
+        cells = np.arange(cuts.size - 1)
+        left = np.maximum(_value_at(state, cuts[:-1]) - _value_at(waited, cuts[:-1]), 0)
+        self._state = _replaced(state, cuts, cells, left)
+        return Extents.of_ranges(waited.firsts, waited.ends)
+
     def reset(self) -> None:
         """Forget everything, after records were lost."""
         self._forgot_wait = self._forgot_wait or bool(self._waited.firsts.size)

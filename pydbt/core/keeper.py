@@ -151,7 +151,7 @@ class Keeper:
         self._adopting, self.barrier = (hello, connection), Barrier.TO_DIRECT
         if self.stage_from is not None or any(job.staged for job in self._appends):
             # What is staged goes onto the target without its COMMIT: say so first.
-            self.persist(consistent=False)
+            self._give_up_image()
 
     def settle(self) -> None:
         """Nothing more until every Append is durable."""
@@ -263,7 +263,9 @@ class Keeper:
             self._committed()
 
     def _checkpoint(self, mark: Mark) -> None:
-        if mark.position >= self._must_reach:
+        if not self.record.consistent:
+            self.persist(checkpoint=mark.position)
+        elif mark.position >= self._must_reach:
             self.persist(checkpoint=mark.position, epoch=mark.epoch, sequence=mark.sequence, must_reach=0)
         else:
             self.persist(checkpoint=mark.position, must_reach=self._must_reach)
@@ -291,14 +293,17 @@ class Keeper:
             return
         (hello, connection), self._adopting, self.barrier = self._adopting, None, None
         if connection == peer:
+            self._give_up_image()
             self.persist(
-                consistent=False,
                 fresh=False,
-                must_reach=0,
                 volume=hello.volume,
                 size_bytes=hello.size_bytes,
                 block_bytes=hello.block_bytes,
             )
+
+    def _give_up_image(self) -> None:
+        """The image is a mixture from here on; where it was last consistent stays known, to tell the primary."""
+        self.persist(consistent=False, must_reach=0, epoch=self.epoch, sequence=self.sequence)
 
     def _sync_wanted(self, now: float, connected: bool) -> bool:
         if self.barrier is Barrier.COMMIT_DIRECT and not self._writes:

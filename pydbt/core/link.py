@@ -7,6 +7,8 @@ from math import inf
 PING_INTERVAL_S = 3.0
 FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 5.0
+# A secondary that answers may take this many timeouts over its disk: a sync of a slow one lasts.
+PROGRESS_PATIENCE = 4
 # A connection that lived this long counts as good: the next loss starts with the shortest backoff again.
 GOOD_AFTER_S = 10.0
 
@@ -58,8 +60,9 @@ class Link:
         self._was_waiting = waiting
         if now - self._heard_at > self.acknowledge_timeout_s:
             return f"nothing was heard from the secondary for {self.acknowledge_timeout_s:g} s"
-        if waiting and now - self._progress_at > self.acknowledge_timeout_s:
-            return f"the secondary acknowledged nothing for {self.acknowledge_timeout_s:g} s"
+        patience_s = PROGRESS_PATIENCE * self.acknowledge_timeout_s
+        if waiting and now - self._progress_at > patience_s:
+            return f"the secondary is there but acknowledged nothing for {patience_s:g} s"
         return ""
 
     def ping_due(self, now: float) -> bool:

@@ -11,7 +11,8 @@ import numpy as np
 
 from pydbt.core.capture_record import RecordFlag, RecordKind
 from pydbt.core.dirty_map import DirtyMap
-from pydbt.core.frames import Ack, Ping, Pong, Want
+from pydbt.core.flight_watch import FlightWatch
+from pydbt.core.frames import Ack, Ping, Want
 from pydbt.core.in_flight import InFlight
 from pydbt.core.lineage import doubt_about
 from pydbt.core.link import Link
@@ -25,6 +26,7 @@ from pydbt.core.primary_events import (
     Connected,
     Disconnected,
     DiskQuiet,
+    DropBatch,
     Effect,
     Effects,
     Event,
@@ -49,6 +51,7 @@ from pydbt.core.primary_events import (
     Tick,
     UsedBlocks,
     WaitAsked,
+    WaitGone,
     ZeroQuiet,
 )
 from pydbt.core.resync import Resync
@@ -66,11 +69,6 @@ RETIRE_INTERVAL_S = 2.0
 # In unsynchronized mode the maps are merged and written this often (Fig. 6: back to step 620).
 MERGE_INTERVAL_S = 5.0
 PERSIST_RETRY_S = 5.0
-# Writes submitted before capture could see them are trusted to be complete after this long (block layer
-# requests time out after 30 s) even if the device was never seen idle; one that does complete later is
-# noticed, because its completion matches no submission, and resynchronizes the volume.
-UNSEEN_WRITES_S = 35.0
-TRUST_AFTER_S = 0.05
 # A gap between two events longer than this is this process's own pause, and no silence of the secondary's.
 STALL_S = 2.0
 # As ACK numbers them (docs/format.md).
@@ -85,6 +83,7 @@ class Primary:
         self.geometry = config.geometry
         self.tracker = Tracker(config.geometry, config.log_slots)
         self.in_flight = InFlight(config.geometry)
+        self.watch = FlightWatch(self, now)
         self.queue = StreamQueue()
         self.link = Link(config.acknowledge_timeout_s, now)
         self.statistics = Statistics(now)
@@ -106,14 +105,14 @@ class Primary:
         self.quiet_due = False  # an effect that answers QuietTaken or Persisted is under way
         self.retire_at: int | None = None
         self.payload_on = False
-        self.uncertain_since = now
-        self._idle_position: int | None = None
         self.persist_error = ""
         self._retry_persist_at = 0.0
         self._next_retire = self._next_merge = now
         self._waits = Waits()
         self._number = self._batch = 0
         self._handled_at = now
+        self._remember_due = False
+        self._said: tuple[int, ...] = ()
         self._fx = Effects()
 
     # --- the interface ------------------------------------------------------------------------------------
@@ -145,12 +144,13 @@ class Primary:
             case Disconnected(reason=reason):
                 self.lose_connection(reason, now)
             case DiskQuiet(position=position):
-                if now - self.uncertain_since > TRUST_AFTER_S:
-                    self._idle_position = position
+                self.watch.disk_idle(position, now)
             case UsedBlocks():
                 self._used_blocks(event)
             case WaitAsked(token=token, position=position):
                 self._waits.add(token, position)
+            case WaitGone(token=token):
+                self._waits.drop(token)
             case PauseAsked(reason=reason):
                 self._pause(now, reason)
             case ResumeAsked():
@@ -190,8 +190,7 @@ class Primary:
             self.sequence = int(last_sequences[-1])
             self.statistics.captured(writes)
         if newly_lost:
-            self.in_flight.reset()
-            self.uncertain_since, self._idle_position = now, None
+            self.watch.lose_sight(now)
         if not self.logging:
             self._release(writes)
             return
@@ -222,13 +221,6 @@ class Primary:
         if len(with_data):
             self._fx.add(ReleasePayload(with_data))
 
-    def _trust_in_flight(self, now: float) -> None:
-        """Know again what is in flight: the device was idle at a position that is reached, or nothing can be that old."""
-        idle = self._idle_position is not None and self.position_reached(self._idle_position)
-        if idle or now - self.uncertain_since > UNSEEN_WRITES_S:
-            self.in_flight.trust()
-            self._idle_position = None
-
     def position_reached(self, position: int) -> bool:
         """Whether everything before a ring position has been taken in."""
         return self.position >= position
@@ -254,7 +246,10 @@ class Primary:
 
     def _halt(self, now: float, reason: str) -> None:
         """Fig. 6, 610: halt replication and discard the queue, after its blocks entered the pending map."""
-        self._release(self.queue.clear())
+        unsent, batches = self.queue.clear()
+        self._release(unsent)
+        for batch in batches:
+            self._fx.add(DropBatch(batch))
         self.tracker.halt()
         self.settler.abandon(self.tracker.pending)
         self.resync.abandon()
@@ -306,17 +301,19 @@ class Primary:
     # --- the connection -----------------------------------------------------------------------------------
     def _connected(self, event: Connected, now: float) -> None:
         self.link.connected(now)
-        doubt = "" if self.initial else doubt_about(
-            self.known_replica, self.replica_position, event, self.config.assumed_in_sync
-        )
+        doubt = ""
+        if self.scanned:
+            doubt = doubt_about(self.known_replica, self.replica_position, event, self.config.assumed_in_sync)
         if doubt:
             self._fx.log("warning", f"{doubt}; every block in use is compared or copied")
-            self.initial = True
-            self.scanned = False
+            self.initial, self.scanned = True, False
         self.replica_state = "inconsistent" if self.initial or event.state == "inconsistent" else "outdated"
         self.resync.fresh_target = event.fresh
         self.known_replica = event.replica
-        self._fx.add(RememberReplica(event.replica, *self.replica_position, not self.initial))
+        # A new replica is written down only after the map that holds all it lacks.
+        self._remember_due = not self.scanned
+        if self.scanned:
+            self._fx.add(RememberReplica(event.replica, *self.replica_position, not self.initial))
 
     def _received(self, event: Received, now: float) -> None:
         self.link.heard(now)
@@ -327,14 +324,15 @@ class Primary:
                 self.link.progress(now)
                 if not self.settler.want(want, now):
                     self.resync.want(want, now)
-            case Pong():
-                pass
-            case frame:
-                self._fx.log("debug", f"ignored {type(frame).__name__}")
+            case _:
+                pass  # a PONG: it was heard, and that is all it says
 
     def _acknowledged(self, ack: Ack, now: float) -> None:
         """Fig. 4, 430-444: cumulative and durable."""
-        self.link.progress(now)
+        said = (ack.sequence, ack.batch, ack.resync_committed, ack.applied_sequence, ack.staged_bytes)
+        if said != self._said:
+            self._said = said
+            self.link.progress(now)
         self.resync.replica_said(REPLICA_STATES[ack.replica_state])
         self.resync.acknowledged(ack, now)
         # Before its COMMIT is acknowledged the secondary's sequence number belongs to an older image.
@@ -347,6 +345,7 @@ class Primary:
             self.acknowledged = sequence
             self.tracker.acknowledge(sequence)
             self.queue.acknowledge(sequence)
+            self.settler.durable_through(sequence)
         self.replica_position = (self.config.epoch, self.acknowledged)
 
     # --- maps ---------------------------------------------------------------------------------------------
@@ -383,8 +382,13 @@ class Primary:
                 self._fx.log("error", f"the maps could not be written: {event.error}")
             self.persist_error = event.error
             self._retry_persist_at = now + PERSIST_RETRY_S
+            if self.mode is Mode.NORMAL and self.quiet_held and self.retire_at is None:
+                self.retire_at = self.sequence
             return
         self.persist_error = ""
+        if self._remember_due and self.scanned:
+            self._remember_due = False
+            self._fx.add(RememberReplica(self.known_replica, *self.replica_position, not self.initial))
         if event.zeroed:
             self.quiet_held = False
             if self.mode in SYNCING_MODES:
@@ -403,8 +407,7 @@ class Primary:
     # --- going on -----------------------------------------------------------------------------------------
     def _advance(self, now: float) -> None:
         """Everything that can be done without another event."""
-        if not self.in_flight.certain:
-            self._trust_in_flight(now)
+        self.watch.advance(now)
         self.statistics.observe(now, self.out_of_sync_bytes())
         self._check_link(now)
         match self.mode:
@@ -438,7 +441,7 @@ class Primary:
                 self._fx.add(ScanUsed())
             else:
                 self.resync.begin(now)
-        elif now >= self._next_merge:
+        elif now >= self._next_merge and self.scanned:
             self._next_merge = now + MERGE_INTERVAL_S
             self.request_quiet()
 

@@ -121,6 +121,13 @@ class WaitAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitGone:
+    """Whoever waited under this token gave up."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
 class PauseAsked:
     """The operator halts replication (tracking goes on)."""
 
@@ -146,7 +153,7 @@ class Tick:
 
 Event = (
     Captured | Connected | Disconnected | Received | PayloadArmed | QuietTaken | Persisted | SweepRead
-    | UsedBlocks | DiskQuiet | Outbound | WaitAsked | PauseAsked | ResumeAsked | Tainted | Tick
+    | UsedBlocks | DiskQuiet | Outbound | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted | Tick
 )
 
 

@@ -50,6 +50,7 @@ class Resync:
         self._pause_until = 0.0
         self._planned_bytes = 0
         self._next_persist = 0.0
+        self._landing = False
         self._committed_at: int | None = None
         self.fresh_target = False
         self.read_position = 0
@@ -60,6 +61,7 @@ class Resync:
         primary = self._primary
         mode = Mode.INITIAL_SYNC if primary.initial else Mode.RESYNCHRONIZING
         self._identifier += 1
+        self._landing = False
         self._sweep, self._begun, self._target, self._committed_at = None, False, None, None
         primary.set_mode(mode, now, "the secondary is available")
         primary.set_phase(Phase.SWEEPING)
@@ -136,6 +138,8 @@ class Resync:
         if not self._settled_map and not primary.quiet_due and primary.may_retry_persist(now):
             primary.request_quiet()
         match primary.phase:
+            case Phase.SWEEPING if self._landing:
+                self._land_or_sweep(now)
             case Phase.SWEEPING if self._settled_map:
                 self._feed(now)
                 if self._keep_progress(now):
@@ -199,6 +203,7 @@ class Resync:
         identifier = self._sweep.answered(want.batch) if self._sweep is not None else None
         if identifier is None:
             return
+        self._sweep.batches[identifier].digests = None  # an answer counts once
         wanted_bytes = int(want.extents["sectors"].sum(dtype=np.int64)) * self._primary.geometry.block_bytes
         self._primary.statistics.compared(self._sweep.batches[identifier].length_bytes, wanted_bytes)
         if wanted_bytes:
@@ -226,7 +231,15 @@ class Resync:
     def _pass_or_landing(self, now: float) -> None:
         primary = self._primary
         rate = primary.statistics.write_rate_bytes(now)
-        if self._sweep.may_end(now, rate, primary.config.data_room_bytes):
+        self._landing = self._sweep.may_end(now, rate, primary.config.data_room_bytes)
+        self._land_or_sweep(now)
+
+    def _land_or_sweep(self, now: float) -> None:
+        primary = self._primary
+        if self._landing and not primary.in_flight.certain:
+            return  # holding the stream while nobody knows what is in flight would only fill the ring
+        if self._landing:
+            self._landing = False
             primary.set_phase(Phase.ARMING)
             primary.payload_on = True
             primary.effects.add(SetPayload(True))
@@ -243,7 +256,7 @@ class Resync:
         primary.queue.sent_through = primary.sequence
         self._base = primary.sequence
         primary.acknowledged = primary.sequence
-        primary.in_flight.begin_wait()
+        primary.watch.begin_waiting(now)
         self._ask_for_map()
 
     def _after_last_read(self, now: float) -> None:
@@ -274,7 +287,7 @@ class Resync:
         match primary.phase:
             case Phase.SWEEPING | Phase.SETTLING if not self._settled_map:
                 return "the maps to be written"
-            case Phase.SETTLING if not primary.in_flight.certain:
+            case _ if self._landing:
                 return "an instant with no write in flight on the source, or half a minute"
             case Phase.SETTLING if not primary.in_flight.wait_done:
                 return "writes in flight on the source to complete"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pydbt.core.capture_record import empty_records
-from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.dirty_map import DirtyMap, Extents
 from pydbt.core.frames import Want
 from pydbt.core.in_flight import InFlightReport
 from pydbt.core.primary_events import DropBatch, ReadBlocks, SendDigests, SweepRead
@@ -59,6 +59,14 @@ class Settler:
                 if not too_many:
                     self._set.add(extents.blocks(), self._primary.sequence, now)
         return too_many
+
+    def unknown(self, extents: Extents, now: float) -> None:
+        """Blocks whose completion was never shown: read them again."""
+        self._primary.statistics.unsettled("unseen", extents.total())
+        self._set.add(extents.blocks(), self._primary.sequence, now)
+
+    def durable_through(self, sequence: int) -> None:
+        self._set.durable_through(sequence)
 
     def blocks(self) -> np.ndarray:
         return self._set.blocks()
@@ -126,8 +134,7 @@ class Settler:
     def _finish(self, batch: int, wanted: np.ndarray, now: float) -> None:
         primary = self._primary
         self._behind.pop(batch, None)
-        settled, _ = self._set.finish(batch, now)
-        differing = np.intersect1d(settled, wanted)
+        differing = self._set.finish(batch, wanted, now)
         if not len(differing):
             primary.effects.add(DropBatch(batch))
             return
@@ -140,6 +147,7 @@ class Settler:
             primary.effects.add(DropBatch(batch))
             primary.log_full("the transaction log has no free space", empty_records(), now)
             return
+        self._set.sent(differing, primary.sequence)
         primary.queue.append(
             Segment(empty_records(), np.array([primary.sequence]), primary.sequence, now, batch=batch,
                     first_blocks=firsts, block_counts=counts,

@@ -18,6 +18,7 @@ class Statistics:
     def __init__(self, now: float) -> None:
         self.written_bytes = 0
         self.written_requests = 0
+        self.discarded_bytes = 0
         self._data_bytes = 0  # without what discards and zeroes cover: they take no room in the log
         self.stream_bytes = 0
         self.stream_requests = 0
@@ -25,7 +26,7 @@ class Statistics:
         self.copied_bytes = 0
         self.sent_bytes = 0
         self.settled_blocks = 0
-        self.unsettled_blocks = {"overlapped": 0, "failed": 0, "unstable": 0}
+        self.unsettled_blocks = {"overlapped": 0, "failed": 0, "unstable": 0, "unseen": 0}
         self.log_full = 0
         self.resyncs = 0
         self.out_of_sync_max_bytes = 0
@@ -37,6 +38,8 @@ class Statistics:
     def captured(self, writes: np.ndarray) -> None:
         self.written_bytes += int(writes["sectors"].sum(dtype=np.int64)) * SECTOR_BYTES
         self.written_requests += len(writes)
+        discards = writes["sectors"][np.isin(writes["op"], (Operation.DISCARD, Operation.SECURE_ERASE))]
+        self.discarded_bytes += int(discards.sum(dtype=np.int64)) * SECTOR_BYTES
         with_data = writes["op"] == Operation.WRITE
         self._data_bytes += int(writes["sectors"][with_data].sum(dtype=np.int64)) * SECTOR_BYTES
 
@@ -84,6 +87,7 @@ class Statistics:
         since = now - self._out_since if self._out_since is not None else 0.0
         return {
             "written_requests": self.written_requests,
+            "discarded_bytes": self.discarded_bytes,
             "stream_requests": self.stream_requests,
             "stream_bytes": self.stream_bytes,
             "compared_bytes": self.compared_bytes,

@@ -118,10 +118,11 @@ class StreamQueue:
             return self._sent[0][2]
         return self._unsent[0].arrived if self._unsent else None
 
-    def clear(self) -> np.ndarray:
-        """Discard the queue (Fig. 6, 610); returns the submissions whose payload was never sent."""
+    def clear(self) -> tuple[np.ndarray, list[int]]:
+        """Discard the queue (Fig. 6, 610): the submissions, and the batches of blocks read, that were never sent."""
         records = [segment.records for segment in self._unsent if segment.batch is None]
+        batches = [segment.batch for segment in self._unsent if segment.batch is not None]
         self._unsent.clear()
         self._sent.clear()
         self.unsent_bytes = self.unacknowledged_bytes = 0
-        return np.concatenate(records) if records else np.empty(0, dtype=RECORD)
+        return np.concatenate(records) if records else np.empty(0, dtype=RECORD), batches

@@ -37,6 +37,7 @@ class Unsettled:
         self._due: dict[int, float] = {}
         self._since: dict[int, int] = {}
         self._readings: dict[int, Reading] = {}
+        self._sent: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._since)
@@ -79,17 +80,36 @@ class Unsettled:
     def readings(self) -> list[tuple[int, Reading]]:
         return list(self._readings.items())
 
-    def finish(self, batch: int, now: float) -> tuple[np.ndarray, np.ndarray]:
-        """End a reading: (settled blocks, blocks to try again). Settled ones leave the set."""
+    def finish(self, batch: int, differing: np.ndarray, now: float) -> np.ndarray:
+        """End a reading: the untouched blocks that differ, to be sent. The equal ones leave the set.
+
+        A block that was touched meanwhile is read again.
+        """
         reading = self._readings.pop(batch)
         again = np.array(sorted(reading.touched), dtype=np.int64)
-        settled = np.setdiff1d(reading.blocks, again)
-        for block in settled.tolist():
-            self._since.pop(block, None)
-            self._due.pop(block, None)
         for block in again.tolist():
             self._due[block] = now + RETRY_DELAY_S
-        return settled, again
+        settled = np.setdiff1d(reading.blocks, again)
+        for block in np.setdiff1d(settled, differing).tolist():
+            self._forget(block)
+        return np.intersect1d(settled, differing)
+
+    def sent(self, blocks: np.ndarray, sequence: int) -> None:
+        """What was read of these blocks is update ``sequence``: they are settled once that is durable."""
+        for block in blocks.tolist():
+            self._sent[block] = sequence
+            self._due.pop(block, None)
+
+    def durable_through(self, sequence: int) -> None:
+        """Updates up to ``sequence`` are on the secondary."""
+        for block in [block for block, sent in self._sent.items() if sent <= sequence]:
+            del self._sent[block]
+            if block not in self._due:  # not unsettled anew meanwhile
+                self._forget(block)
+
+    def _forget(self, block: int) -> None:
+        self._since.pop(block, None)
+        self._due.pop(block, None)
 
     def oldest_sequence(self) -> int | None:
         """The earliest sequence number that any unsettled block goes back to."""
@@ -104,4 +124,5 @@ class Unsettled:
         self._due.clear()
         self._since.clear()
         self._readings.clear()
+        self._sent.clear()
         return blocks, batches

@@ -23,6 +23,10 @@ class Waits:
     def add(self, token: int, position: int) -> None:
         self._waits[token] = _Wait(position)
 
+    def drop(self, token: int) -> None:
+        """Nobody waits for this one any more."""
+        self._waits.pop(token, None)
+
     def reached(self, position: int, sequence: int) -> None:
         """Everything before a ring position was taken in; the last write in it has this sequence number."""
         for wait in self._waits.values():

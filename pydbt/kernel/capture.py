@@ -239,14 +239,26 @@ def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> N
     except subprocess.TimeoutExpired:
         _remove_incomplete(pin_dir)
         raise MachineError(f"compiling the capture programs took longer than {_LOADER_TIMEOUT_S} s") from None
+    except BaseException:  # Ctrl-C: nobody would know of what it has pinned
+        pins.remove(pin_dir)
+        raise
     try:
         answer = json.loads(done.stdout)
     except ValueError:
         _remove_incomplete(pin_dir)
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise MachineError(f"the capture loader failed: {last}") from None
+        reason = _reason(done.stderr) or f"exit code {done.returncode}"
+        raise MachineError(f"the capture loader failed: {reason}") from None
     if answer:
-        raise getattr(errors, answer["kind"])(answer["error"])
+        reason = _reason(done.stderr)
+        raise getattr(errors, answer["kind"])(answer["error"] + (f" ({reason})" if reason else ""))
+
+
+def _reason(messages: str) -> str:
+    """The line that says why: the compiler's first error, or the verifier's last word."""
+    noise = ("processed", "verification time", "stack depth", "HINT")
+    lines = [line.strip() for line in messages.splitlines() if line.strip() and not line.startswith(noise)]
+    compiler = (line for line in lines if "error:" in line)
+    return next(compiler, lines[-1] if lines else "")
 
 
 def _remove_incomplete(pin_dir: Path) -> None:

@@ -5,7 +5,8 @@ request from stdin and writes one JSON answer to stdout::
 
     {"volume": {...}, "options": {...}, "pin_dir": "..."}   ->   {} or {"error": "...", "kind": "MachineError"}
 
-What stays is what is pinned. Run by pydbt/kernel/capture.py as ``python -m pydbt.kernel.loader``.
+The compiler and the verifier write their reasons to stderr, and LLVM may end the process in the middle: the
+parent reads both. What stays is what is pinned. Run by pydbt/kernel/capture.py as ``python -m pydbt.kernel.loader``.
 """
 
 from __future__ import annotations
@@ -106,11 +107,10 @@ def _compile(macros: layout.Macros, headers: Headers) -> Any:
     except ImportError:
         raise MachineError("Python cannot import bcc: install python3-bpfcc") from None
     flags = [f"-D{name}={_literal(value)}" for name, value in macros.items()]
-    with _native_messages() as messages:
-        try:
-            return BPF(text=source_text().encode(), cflags=[*flags, *headers.flags, "-Wno-macro-redefined"])
-        except Exception as error:
-            raise MachineError(f"bcc cannot compile the capture programs: {_first_line(messages(), error)}") from None
+    try:
+        return BPF(text=source_text().encode(), cflags=[*flags, *headers.flags, "-Wno-macro-redefined"])
+    except Exception as error:
+        raise MachineError(f"bcc cannot compile the capture programs: {error}") from None
 
 
 def _literal(value: int) -> str:
@@ -121,11 +121,10 @@ def _load(program: Any, name: str) -> int:
     """Through the kernel's verifier: the program's file descriptor."""
     from bcc import BPF
 
-    with _native_messages() as messages:
-        try:
-            return program.load_func(f"pydbt_{name}".encode(), BPF.RAW_TRACEPOINT).fd
-        except Exception as error:
-            raise MachineError(f"the kernel refuses program {name}: {_first_line(messages(), error)}") from None
+    try:
+        return program.load_func(f"pydbt_{name}".encode(), BPF.RAW_TRACEPOINT).fd
+    except Exception as error:
+        raise MachineError(f"the kernel refuses program {name}: {error}") from None
 
 
 def _attach(program: Any, tracepoint: str, name: str) -> int:
@@ -193,31 +192,6 @@ class _Probe:
         if not answer:
             raise Unproven("the data ring has no room for a first slot")
         return answer - RING_HEADER_BYTES
-
-
-@contextlib.contextmanager
-def _native_messages() -> Iterator[Any]:
-    """Catch what the compiler and libbpf write to the process's stderr; yields a function that returns it."""
-    caught = os.memfd_create("messages")
-    kept = os.dup(2)
-    sys.stderr.flush()
-    os.dup2(caught, 2)
-    try:
-        yield lambda: os.pread(caught, 1 << 20, 0).decode(errors="replace")
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(caught)
-
-
-def _first_line(messages: str, error: Exception) -> str:
-    """The line that says why: the compiler's first error, or the verifier's last word."""
-    lines = [line.strip() for line in messages.splitlines() if line.strip()]
-    for line in lines:
-        if "error:" in line:
-            return line
-    reasons = [line for line in lines if not line.startswith(("processed", "verification time", "stack depth", "HINT"))]
-    return f"{error}; {reasons[-1]}" if reasons else str(error)
 
 
 def main() -> None:

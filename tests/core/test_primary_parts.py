@@ -92,7 +92,7 @@ def test_discarding_the_queue_returns_exactly_what_was_never_sent():
     queue.append(segment(1, 8))
     queue.take()
     queue.append(segment(2, 16, 24))
-    assert queue.clear()["sectors"].tolist() == [16, 24]
+    assert queue.clear()[0]["sectors"].tolist() == [16, 24]
     assert queue.unsent_bytes == queue.unacknowledged_bytes == 0
 
 
@@ -184,8 +184,20 @@ def test_a_block_touched_while_it_is_read_is_read_again():
     due = unsettled.take_due(1.0, lambda b: np.zeros(len(b), bool), hurry=False)
     unsettled.begin(1, due)
     unsettled.touch(np.array([5]))
-    settled, again = unsettled.finish(1, now=1.0)
-    assert settled.tolist() == [4] and again.tolist() == [5] and len(unsettled) == 1
+    assert not len(unsettled.finish(1, differing=np.array([5]), now=1.0))
+    assert unsettled.blocks().tolist() == [5]
+
+
+def test_a_settled_block_counts_as_unsettled_until_its_content_is_durable_on_the_secondary():
+    unsettled = Unsettled()
+    unsettled.add(np.array([4, 5]), sequence=3, now=0.0)
+    unsettled.begin(1, np.array([4, 5]))
+    assert unsettled.finish(1, differing=np.array([4]), now=1.0).tolist() == [4]
+    unsettled.sent(np.array([4]), sequence=9)
+    unsettled.durable_through(8)
+    assert unsettled.oldest_sequence() == 3 and unsettled.blocks().tolist() == [4]
+    unsettled.durable_through(9)
+    assert not len(unsettled)
 
 
 def test_a_block_with_a_write_in_flight_is_not_read_for_settling():
@@ -200,10 +212,11 @@ def test_a_silent_or_idle_secondary_is_taken_for_dead_and_a_busy_one_is_not():
     assert not link.dead(9.0, waiting=True)
     link.heard(9.0)
     link.progress(9.0)
-    assert not link.dead(18.0, waiting=True)
-    link.heard(18.0)
-    assert "acknowledged nothing" in link.dead(19.5, waiting=True)
-    assert "nothing was heard" in link.dead(28.5, waiting=False)
+    for now in range(10, 50):
+        link.heard(float(now))
+        assert not link.dead(float(now), waiting=True)
+    assert "acknowledged nothing" in link.dead(49.5, waiting=True)
+    assert "nothing was heard" in link.dead(59.5, waiting=False)
 
 
 def test_reconnection_backs_off_to_a_bound_and_starts_short_again_after_a_good_connection():

@@ -280,11 +280,11 @@ class World:
 
     def heard(self, frame: f.Frame) -> None:
         match frame:
-            case f.Welcome(volume=volume, state=state, sequence=sequence):
+            case f.Welcome(volume=volume, sequence=sequence):
                 if volume is None:
                     self.dirty = set(range(SECTORS))
-                elif state == "consistent" and self.acknowledged:
-                    assert sequence >= self.acknowledged
+                else:
+                    assert sequence >= self.acknowledged, "it forgot how far it was"
                 self.mode = "resync"
             case f.Ack(sequence=sequence, batch=batch, resync_committed=committed):
                 for number in [number for number in self.batches if number <= batch]:

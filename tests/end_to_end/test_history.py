@@ -44,7 +44,7 @@ def test_at_every_kill_the_replica_is_a_prefix_of_each_writers_history(tmp_path,
         for number in range(2 * rounds + 1):
             with load() as running:
                 for writer in everybody:
-                    running.add(writer, 0.02 if name == "tiny" else 0.003)
+                    running.add(writer, 0.004 if name == "normal" else 0.03)
                 if name != "tiny":
                     both.until_mode("normal")
                 time.sleep(chance.uniform(0.2, 2.0))

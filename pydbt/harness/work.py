@@ -1,0 +1,177 @@
+"""Work on a mounted volume as programs do it: archives unpacked and removed, a database, random direct writes, trim."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import mmap
+import os
+import random
+import shutil
+import sqlite3
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pydbt.core.units import KIB, MIB
+from pydbt.harness.patience import Interrupted, Patience
+
+ACCOUNTS = 2000
+_DIRECT_SIZES = tuple(size * KIB for size in (4, 4, 4, 4, 8, 16, 64))
+
+
+class Work:
+    """What is done to one volume, from a seed. The counts are of what was done, as the volume's user sees it."""
+
+    def __init__(self, volume: Path, archive: Path, size_bytes: int, patience: Patience, seed: int = 1) -> None:
+        """``archive`` is made, outside of the volume. A volume of ``size_bytes`` is filled to a third at most."""
+        self._volume, self._archive, self._patience = volume, archive, patience
+        self._share = min(size_bytes // 16, 64 * MIB)
+        self._random = random.Random(seed)
+        self._trees: list[Path] = []
+        self._tree_number = 0
+        self.files = self.deleted_files = self.transactions = self.direct_writes = 0
+        self._archived_files = _make_archive(archive, self._share, random.Random(seed), patience)
+
+    def unpack(self) -> None:
+        """One more tree of files."""
+        tree = self._volume / f"tree-{self._tree_number}"
+        self._tree_number += 1
+        tree.mkdir()
+        self._trees.append(tree)
+        self._patience.run("tar", "-xf", self._archive, "-C", tree)
+        self.files += self._archived_files
+
+    def delete(self) -> None:
+        """The oldest tree."""
+        shutil.rmtree(self._trees.pop(0))
+        self.deleted_files += self._archived_files
+
+    def replace_tree(self) -> None:
+        """A new tree for the oldest; synced, so that it goes to the disk now and not when memory runs out."""
+        self.unpack()
+        self.delete()
+        self.sync()
+
+    def trim(self) -> None:
+        """Tell the disk which blocks are free."""
+        self._patience.run("fstrim", self._volume)
+
+    def sync(self) -> None:
+        """Everything written to the volume is on its disk when this returns."""
+        self._patience.run("sync", "-f", self._volume)
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[Callable[[], None]]:
+        """A step that moves money between accounts, one durable transaction each; no money appears or vanishes."""
+        connection = sqlite3.connect(
+            self._volume / "accounts.db", check_same_thread=False, timeout=60, isolation_level=None
+        )
+        try:
+            connection.execute("pragma journal_mode=wal")
+            connection.execute("pragma synchronous=full")
+            connection.execute("create table if not exists account(id integer primary key, balance integer, note blob)")
+            if not connection.execute("select count(*) from account").fetchone()[0]:
+                rows = ((number, 1000, self._random.randbytes(200)) for number in range(ACCOUNTS))
+                connection.execute("begin immediate")
+                connection.executemany("insert into account values(?,?,?)", rows)
+                connection.execute("commit")
+            yield lambda: self._transfer(connection)
+        finally:
+            connection.close()
+
+    def _transfer(self, connection: sqlite3.Connection) -> None:
+        giver, taker = self._random.sample(range(ACCOUNTS), 2)
+        connection.execute("begin immediate")
+        connection.execute("update account set balance=balance-1, note=? where id=?", (os.urandom(200), giver))
+        connection.execute("update account set balance=balance+1, note=? where id=?", (os.urandom(200), taker))
+        connection.execute("commit")
+        self.transactions += 1
+
+    @contextlib.contextmanager
+    def direct_writer(self) -> Iterator[Callable[[], None]]:
+        """A step that writes past the page cache, at random places of one file."""
+        path = self._volume / "random.dat"
+        if not path.exists():
+            with path.open("wb") as file:
+                for _ in range(0, self._share, MIB):
+                    self._patience.check()
+                    file.write(os.urandom(MIB))
+        descriptor = os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+        memory = mmap.mmap(-1, max(_DIRECT_SIZES))
+        chance = random.Random(self._random.random())
+
+        def step() -> None:
+            size = chance.choice(_DIRECT_SIZES)
+            memory[:size] = chance.randbytes(size)
+            place = chance.randrange((self._share - size) // 4096 + 1) * 4096
+            with memoryview(memory) as view:
+                os.pwrite(descriptor, view[:size], place)
+            self.direct_writes += 1
+
+        try:
+            yield step
+        finally:
+            os.close(descriptor)
+
+
+class Load:
+    """Steps repeated by threads until ``stop``, which raises what a thread stumbled over."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._errors: list[Exception] = []
+
+    def add(self, step: Callable[[], None], pause_s: float) -> None:
+        """``pause_s`` between two steps keeps the machine usable."""
+
+        def repeat() -> None:
+            try:
+                while not self._stopping.is_set():
+                    step()
+                    self._stopping.wait(pause_s)
+            except Interrupted:
+                pass  # the main thread knows
+            except Exception as error:
+                self._errors.append(error)
+
+        self._threads.append(threading.Thread(target=repeat, name=f"load-{len(self._threads)}", daemon=True))
+        self._threads[-1].start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+        if self._errors:
+            raise self._errors[0]
+
+
+@contextlib.contextmanager
+def load(patience: Patience) -> Iterator[Load]:
+    """Stopped whatever happens; an error of the load does not hide another one."""
+    running = Load(patience)
+    try:
+        yield running
+    except BaseException:
+        with contextlib.suppress(Exception):
+            running.stop()
+        raise
+    running.stop()
+
+
+def _make_archive(path: Path, size_bytes: int, chance: random.Random, patience: Patience) -> int:
+    """A tar archive of small files whose bytes do not repeat; how many."""
+    count, left = 0, size_bytes
+    with tarfile.open(path, "w") as archive:
+        while left > 0:
+            patience.check()
+            size = min(int(2 ** chance.uniform(8, 17)), left)
+            entry = tarfile.TarInfo(f"folder-{count % 40}/file-{count}")
+            entry.size = size
+            archive.addfile(entry, io.BytesIO(chance.randbytes(size)))
+            count, left = count + 1, left - size
+    return count

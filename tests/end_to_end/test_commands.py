@@ -1,0 +1,155 @@
+"""pause and resume, down and run, an interrupted initial sync: each goes on where it was, and copies no more than it must."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import pytest
+
+from tests.devices import loop_device, mounted, run
+from tests.harness import raw
+from tests.harness.cluster import Cluster, cluster
+from tests.harness.load import FileStress, make_filesystem
+from tests.harness.program import command, until
+
+MIB = 1 << 20
+SIZE = 96 * MIB
+
+
+def work(folder, chance, steps: int = 60) -> None:
+    stress = FileStress(folder / "a", chance.randrange(1 << 30))
+    for _ in range(steps):
+        stress()
+    os.sync()
+
+
+def down(both: Cluster) -> None:
+    done = command("down", "--state", both.primary_state)
+    assert done.code == 0, done
+    assert both.primary.wait() == 0
+
+
+def test_what_is_written_during_a_pause_is_copied_at_resume(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both:
+            both.start()
+            with mounted(device, tmp_path / "mnt") as folder:
+                work(folder, chance)
+                both.wait()
+                assert command("pause", "--state", both.primary_state).code == 0
+                assert both.status()["mode"] == "paused"
+                sent = both.status()["sent_bytes"]
+                work(folder, chance)
+                until(lambda: both.status()["out_of_sync_bytes"] > 0, "what is written is counted")
+                assert both.status()["sent_bytes"] <= sent + 4096 and both.status()["replica_state"] == "outdated"
+                assert both.try_wait(0.5).code == 8
+                assert command("resume", "--state", both.primary_state).code == 0
+            both.wait()
+            both.compare("after a pause")
+
+
+def test_after_a_clean_stop_nothing_is_copied(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both:
+            both.start()
+            with mounted(device, tmp_path / "mnt") as folder:
+                work(folder, chance)
+            both.wait()
+            down(both)
+            both.start_primary()
+            both.wait()
+            assert both.status()["statistics"]["compared_bytes"] == 0, "a clean stop was not taken for one"
+            assert both.status()["sent_bytes"] < 4096
+            both.compare("after a clean stop")
+
+
+@pytest.mark.parametrize("how", ["raw", "mount"])
+def test_what_is_written_while_nothing_tracks_is_noticed_and_copied(tmp_path, how, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both:
+            both.start()
+            both.wait()
+            down(both)
+            if how == "mount":
+                with mounted(device, tmp_path / "mnt") as folder:
+                    work(folder, chance)
+            else:
+                raw.Overlapping(device.path, 4096, 1).write(1000, 8)
+            differing = both.differing()
+            assert differing > 0
+            both.start_primary()
+            both.wait()
+            assert both.status()["sent_bytes"] < differing * 4096 * 1.03 + SIZE // 4096 * 20 + 65536
+            both.compare("after untracked writes")
+
+
+def test_written_between_kill_and_restart_of_the_primary_is_in_the_kernels_bitmap(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both, mounted(device, tmp_path / "mnt") as folder:
+            both.start()
+            both.wait()
+            both.primary.kill()
+            work(folder, chance)
+            both.start_primary()
+            both.wait()
+            status = both.status()
+            assert 0 < status["statistics"]["compared_bytes"] < SIZE // 2, "not only what was written was looked at"
+            run("sync")
+            both.wait()
+            both.compare("after the primary was killed")
+
+
+@pytest.mark.parametrize("how", ["down", "detach after kill"])
+def test_stopped_while_out_of_sync_it_knows_at_the_next_start_what_differs(tmp_path, how, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both:
+            both.start()
+            both.wait()
+            both.secondary.kill()
+            with mounted(device, tmp_path / "mnt") as folder:
+                work(folder, chance)
+            if how != "down":
+                both.primary.kill()
+                assert command("down", "--state", both.primary_state).code == 0
+            else:
+                down(both)
+            both.start()
+            both.wait()
+            both.compare("after a stop out of sync")
+
+
+@pytest.mark.parametrize("victim", ["primary", "secondary", "both"])
+def test_an_interrupted_initial_sync_goes_on(tmp_path, victim, chance):
+    options = ("--rate-limit", "16M/s")
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with mounted(device, tmp_path / "mnt") as folder:
+            (folder / "filling").write_bytes(chance.randbytes(60 * MIB))
+            os.sync()
+            with cluster(tmp_path / "c", device, primary_options=options) as both:
+                both.start()
+                for share in (0.2, 0.5):
+                    until(
+                        lambda share=share: (p := (both.status() or {}).get("progress")) and p["done_bytes"] > share * 30 * MIB,
+                        f"{share} of it is done",
+                    )
+                    assert both.status()["mode"] in ("initial-sync", "resynchronizing")
+                    assert both.status()["replica_state"] == "inconsistent"
+                    if victim != "secondary":
+                        both.primary.kill()
+                    if victim != "primary":
+                        both.secondary.kill()
+                        both.start_secondary()
+                    if victim != "secondary":
+                        both.start_primary()
+                both.wait()
+                with contextlib.suppress(OSError):
+                    os.sync()
+                both.wait()
+                both.compare("after an initial sync with interruptions")

@@ -1,0 +1,72 @@
+"""The secondary killed at random instants under a database: its image is always one that a crash could have left."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.devices import BlockDevice, loop_device, mounted, run
+from tests.harness.cluster import cluster
+from tests.harness.load import Database, check_database, load, make_filesystem
+
+MIB = 1 << 20
+KILLS = 3
+
+
+@contextlib.contextmanager
+def attached(image: Path):
+    """An image file as a loop device."""
+    path = Path(run("losetup", "--find", "--show", image).strip())
+    try:
+        yield BlockDevice(path)
+    finally:
+        run("losetup", "--detach", path, check=False)
+
+
+def check_image(filesystem: str, image: Path, folder: Path, name: str, least_rows: int) -> int:
+    """Mount as after a crash: the log is replayed, nothing is left to repair, and every promised row is there."""
+    with attached(image) as device:
+        with mounted(device, folder, "nouuid" if filesystem == "xfs" else "") as root:
+            rows = check_database(root / name, least_rows)
+        checker = ["xfs_repair", "-n"] if filesystem == "xfs" else ["e2fsck", "-fn"]
+        done = subprocess.run([*checker, str(device.path)], capture_output=True, text=True)
+        assert done.returncode == 0, f"{checker}: {done.stdout[-2000:]} {done.stderr[-500:]}"
+    return rows
+
+
+@pytest.mark.parametrize(("filesystem", "journal_mode"), [("ext4", "wal"), ("xfs", "delete")])
+def test_a_killed_secondary_holds_a_sound_file_system_and_every_row_waited_for(
+    tmp_path, filesystem, journal_mode, chance, rounds
+):
+    with loop_device(tmp_path, (320 if filesystem == "xfs" else 96) * MIB) as device:
+        make_filesystem(filesystem, device.path)
+        with cluster(tmp_path / "c", device) as both, mounted(device, tmp_path / "mnt") as folder:
+            both.start()
+            with contextlib.ExitStack() as stack, load() as running:
+                databases = [Database(folder / f"{n}.db", chance.randrange(1 << 30), journal_mode) for n in range(2)]
+                for database in databases:
+                    stack.callback(database.close)
+                    running.add(database, 0.002)
+                promised = [0, 0]
+                for number in range(KILLS * rounds):
+                    both.until_mode("normal")
+                    time.sleep(chance.uniform(0.0, 1.0))
+                    rows = [database.committed for database in databases]
+                    both.wait()
+                    promised = rows
+                    time.sleep(chance.uniform(0.0, 0.7))
+                    both.secondary.kill()
+                    image = both.snapshot("snapshot")
+                    found = []
+                    for place, least in enumerate(promised):
+                        copy = image.with_name(f"copy{place}.img")
+                        run("cp", "--sparse=always", image, copy)
+                        found.append(check_image(filesystem, copy, tmp_path / "look", f"{place}.db", least))
+                        copy.unlink()
+                    print(f"kill {number}: {both.replayed}; rows {found}, promised {promised}")
+                    both.start_secondary()
+            both.wait()
