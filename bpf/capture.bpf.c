@@ -64,7 +64,12 @@ struct extent {
 	u16 flags;
 };
 
-#define NO_UNROLL _Pragma("clang loop unroll(disable)")
+/* Verifiers up to at least 6.1 take the way back to a loop's head only from a
+ * jump ("back-edge from insn"). So loops have their condition at the end, and
+ * where the compiler would move the first load of the next round up behind it,
+ * HEAD keeps it in its place. */
+#define LOOP _Pragma("clang loop unroll(disable)")
+#define HEAD asm volatile("" ::: "memory")
 /* Keep what was proved about a number out of reach of the optimizer, which
  * would prove it on a copy in another register. */
 #define PIN(number) asm volatile("" : "+r"(number))
@@ -100,6 +105,7 @@ static __always_inline void or_range(u32 base, u64 first, u64 last)
 {
 	u32 word = first >> 6, last_word = last >> 6;
 	u64 head = ~0ULL << (first & 63), tail = ~0ULL >> (63 - (last & 63));
+	int step = 0;
 
 	if (word == last_word) {
 		or_word(base + word, head & tail);
@@ -107,12 +113,12 @@ static __always_inline void or_range(u32 base, u64 first, u64 last)
 	}
 	or_word(base + word, head);
 	or_word(base + last_word, tail);
-	NO_UNROLL
-	for (int i = 0; i < PYDBT_GROUP_WORDS; i++) {
+	LOOP
+	do {
 		if (++word >= last_word)
 			break;
 		or_word(base + word, ~0ULL);
-	}
+	} while (++step < PYDBT_GROUP_WORDS);
 }
 
 static __always_inline void mark(u32 active, const struct extent *extent)

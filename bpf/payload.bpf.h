@@ -61,13 +61,51 @@ static __always_inline void copy_piece(struct walk *walk, u64 length, const u64 
 	pydbt_data.ringbuf_submit(slot, BPF_RB_NO_WAKEUP);
 }
 
+/* One piece, or one vector that is skipped; false at the end. */
+static __always_inline bool copy_step(struct walk *walk, const struct pydbt_config *config)
+{
+	u64 page;
+	u32 offset, length;
+
+	if (!walk->left) {
+		if (!walk->remaining)
+			return false;
+		if (!next_vector(walk, &page, &offset, &length)) {
+			walk->failed = 1;
+			return false;
+		}
+		if (walk->skip >= length) {
+			walk->skip -= length;
+			return true;
+		}
+		walk->source = address_of(config, page, offset + walk->skip);
+		walk->left = length - walk->skip;
+		walk->skip = 0;
+	}
+	length = walk->left;
+	if (length <= PYDBT_SLOT_SMALL_BYTES) {
+		copy_piece(walk, length, PYDBT_SLOT_SMALL_BYTES);
+	} else if (length <= PYDBT_SLOT_MEDIUM_BYTES) {
+		copy_piece(walk, length, PYDBT_SLOT_MEDIUM_BYTES);
+	} else if (length < PYDBT_SLOT_HUGE_BYTES) {
+		if (length > PYDBT_SLOT_LARGE_BYTES)
+			length = PYDBT_SLOT_LARGE_BYTES;
+		copy_piece(walk, length, PYDBT_SLOT_LARGE_BYTES);
+	} else {
+		length = PYDBT_SLOT_HUGE_BYTES;
+		copy_piece(walk, length, PYDBT_SLOT_HUGE_BYTES);
+	}
+	walk->source += length;
+	walk->left -= length;
+	return !walk->failed;
+}
+
 static __always_inline void copy_payload(struct cpu_state *state, const struct pydbt_config *config,
 					 struct pydbt_record *record, const struct extent *extent,
 					 const u64 *bio, u64 bio_sector)
 {
 	struct walk *walk = &state->walk;
-	u64 page;
-	u32 offset, length;
+	u64 step = 0;
 
 	/* Only the volume's part of the request: skip what lies before it. */
 	walk->skip = (extent->sector + VOLUME_START - bio_sector) << 9;
@@ -76,41 +114,12 @@ static __always_inline void copy_payload(struct cpu_state *state, const struct p
 	walk->previous = 0;
 	walk->pieces = 0;
 	walk->failed = 0;
-	NO_UNROLL
-	for (int step = 0; step < COPY_STEPS; step++) {
-		if (!walk->left) {
-			if (!walk->remaining)
-				break;
-			if (!next_vector(walk, &page, &offset, &length)) {
-				walk->failed = 1;
-				break;
-			}
-			if (walk->skip >= length) {
-				walk->skip -= length;
-				continue;
-			}
-			walk->source = address_of(config, page, offset + walk->skip);
-			walk->left = length - walk->skip;
-			walk->skip = 0;
-		}
-		length = walk->left;
-		if (length <= PYDBT_SLOT_SMALL_BYTES) {
-			copy_piece(walk, length, PYDBT_SLOT_SMALL_BYTES);
-		} else if (length <= PYDBT_SLOT_MEDIUM_BYTES) {
-			copy_piece(walk, length, PYDBT_SLOT_MEDIUM_BYTES);
-		} else if (length < PYDBT_SLOT_HUGE_BYTES) {
-			if (length > PYDBT_SLOT_LARGE_BYTES)
-				length = PYDBT_SLOT_LARGE_BYTES;
-			copy_piece(walk, length, PYDBT_SLOT_LARGE_BYTES);
-		} else {
-			length = PYDBT_SLOT_HUGE_BYTES;
-			copy_piece(walk, length, PYDBT_SLOT_HUGE_BYTES);
-		}
-		if (walk->failed)
+	LOOP
+	do {
+		HEAD;
+		if (!copy_step(walk, config))
 			break;
-		walk->source += length;
-		walk->left -= length;
-	}
+	} while (++step < COPY_STEPS);
 	/* Slots that were filled are named even then, to be given back. */
 	record->data = walk->previous;
 	record->pieces = walk->pieces;
@@ -166,60 +175,73 @@ static __always_inline bool buffer_stable(const u64 *bio)
 		!(buffer_state & (1ULL << BIT_BH_Dirty));
 }
 
-static __always_inline bool pages_stable(struct walk *walk, const struct pydbt_config *config)
+enum { UNSTABLE, STABLE, GO_ON };
+
+/* One page or folio, or one step to the next bio. */
+static __always_inline int check_step(struct walk *walk, const struct pydbt_config *config)
 {
 	u64 copy[BIO_COPY_WORDS], page[PAGE_COPY_WORDS], head;
 	u32 offset, length;
 
-	NO_UNROLL
-	for (int step = 0; step < CHECK_STEPS; step++) {
-		if (!walk->left) {
-			if (!walk->remaining || !walk->pieces) {
-				if (!walk->bio)
-					return true;
-				if (read_kernel(copy, SIZE_bio_copy, walk->bio + OFF_bio_copy))
-					return false;
-				walk->bio = FIELD64(copy, BIO_AT(bi_next));
-				walk->pieces = ~0U;
-				start_walk(walk, copy, FIELD32(copy, BIO_AT(bi_idx)),
-					   FIELD32(copy, BIO_AT(bi_bvec_done)), FIELD32(copy, BIO_AT(bi_size)));
-				if (is_buffer(copy, config)) {
-					if (!buffer_stable(copy))
-						return false;
-					walk->remaining = 0;
-					continue;
-				}
-				if (!walk->remaining)
-					continue;
+	if (!walk->left) {
+		if (!walk->remaining || !walk->pieces) {
+			if (!walk->bio)
+				return STABLE;
+			if (read_kernel(copy, SIZE_bio_copy, walk->bio + OFF_bio_copy))
+				return UNSTABLE;
+			walk->bio = FIELD64(copy, BIO_AT(bi_next));
+			walk->pieces = ~0U;
+			start_walk(walk, copy, FIELD32(copy, BIO_AT(bi_idx)), FIELD32(copy, BIO_AT(bi_bvec_done)),
+				   FIELD32(copy, BIO_AT(bi_size)));
+			if (is_buffer(copy, config)) {
+				walk->remaining = 0;
+				return buffer_stable(copy) ? GO_ON : UNSTABLE;
 			}
-			if (!next_vector(walk, &head, &offset, &length))
-				return false;
-			walk->pieces--;
-			walk->source = head + (u64)(offset >> KERNEL_PAGE_SHIFT) * SIZE_page;
-			offset &= (1U << KERNEL_PAGE_SHIFT) - 1;
-			walk->left = (offset + length + (1U << KERNEL_PAGE_SHIFT) - 1) >> KERNEL_PAGE_SHIFT;
+			if (!walk->remaining)
+				return GO_ON;
 		}
-		if (read_kernel(page, sizeof(page), walk->source))
-			return false;
-		head = FIELD64(page, OFF_page_compound_head);
-		length = head & 1;
-		head = length ? head - 1 : walk->source;
-		if (length && read_kernel(page, sizeof(page), head))
-			return false;
-		if (may_change(page))
-			return false;
-		/* The folio's flags are those of all its pages. */
-		length = 1;
-		if (FIELD64(page, OFF_page_flags) & (1ULL << PG_head)) {
-			if (read_kernel(&length, 4, head + OFF_folio_pages))
-				return false;
-			length -= (walk->source - head) / SIZE_page;
-			if (length > walk->left || !length)
-				length = walk->left;
-		}
-		walk->source += (u64)length * SIZE_page;
-		walk->left -= length;
+		if (!next_vector(walk, &head, &offset, &length))
+			return UNSTABLE;
+		walk->pieces--;
+		walk->source = head + (u64)(offset >> KERNEL_PAGE_SHIFT) * SIZE_page;
+		offset &= (1U << KERNEL_PAGE_SHIFT) - 1;
+		walk->left = (offset + length + (1U << KERNEL_PAGE_SHIFT) - 1) >> KERNEL_PAGE_SHIFT;
 	}
+	if (read_kernel(page, sizeof(page), walk->source))
+		return UNSTABLE;
+	head = FIELD64(page, OFF_page_compound_head);
+	length = head & 1;
+	head = length ? head - 1 : walk->source;
+	if (length && read_kernel(page, sizeof(page), head))
+		return UNSTABLE;
+	if (may_change(page))
+		return UNSTABLE;
+	/* The folio's flags are those of all its pages. */
+	length = 1;
+	if (FIELD64(page, OFF_page_flags) & (1ULL << PG_head)) {
+		if (read_kernel(&length, 4, head + OFF_folio_pages))
+			return UNSTABLE;
+		length -= (walk->source - head) / SIZE_page;
+		if (length > walk->left || !length)
+			length = walk->left;
+	}
+	walk->source += (u64)length * SIZE_page;
+	walk->left -= length;
+	return GO_ON;
+}
+
+static __always_inline bool pages_stable(struct walk *walk, const struct pydbt_config *config)
+{
+	u64 step = 0;
+	int found;
+
+	LOOP
+	do {
+		HEAD;
+		found = check_step(walk, config);
+		if (found != GO_ON)
+			return found == STABLE;
+	} while (++step < CHECK_STEPS);
 	return false;	/* too long to look at all of it */
 }
 

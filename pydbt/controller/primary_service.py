@@ -55,7 +55,6 @@ def run_primary(options: PrimaryOptions) -> int:
         raise BusyError(f"the state directory {options.state_dir} is in use by another controller: name another one")
     with contextlib.ExitStack() as stack:
         state, is_new = _open_state(options, device)
-        _log.info("volume %s: %s, %d bytes in blocks of %d", state.volume, device.path, state.size_bytes, state.block_bytes)
         reader = stack.enter_context(DirectReader(device))
         if is_new:
             _prove_secondary(options, state)
@@ -71,6 +70,7 @@ def run_primary(options: PrimaryOptions) -> int:
         state = replace(state, clean=None, boot_id=boot_id())
         save_state(options.state_dir, state)
         undo.pop_all()
+        _log.info("volume %s: %s, %d bytes in blocks of %d", state.volume, device.path, state.size_bytes, state.block_bytes)
         loop = PrimaryLoop(options, device, state, config, capture, reader, pending)
         try:
             return _serve(loop, options, stack)

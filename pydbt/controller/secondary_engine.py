@@ -67,7 +67,9 @@ class Engine:
                 )
             record = _new_record(options, target, fresh)
         if options.replay_only and _may_be_copy(record.target, target):
-            _log.warning("%s is not the file that this state was kept for; it is taken for a copy of it", options.target)
+            _log.warning(
+                "%s is not the file that this state was kept for; it is taken for a copy of it", options.target
+            )
         elif record.target != target.identity:
             raise StateError(
                 f"the state directory {self._state_dir} belongs to another target than {options.target}: "

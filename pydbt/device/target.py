@@ -44,6 +44,7 @@ def create_image(path: str, size_bytes: int) -> bool:
     try:
         os.ftruncate(descriptor, size_bytes)
         os.fsync(descriptor)
+        _sync_name(path)
     except OSError as error:
         os.unlink(path)
         raise UsageError(f"an image of {size_bytes} bytes cannot be made at {path}: {error.strerror}") from None
@@ -162,6 +163,14 @@ def _open(path: str) -> int:
         if error.errno == errno.EBUSY:
             raise BusyError(f"TARGET {path} is in use: unmount it, or stop what uses it") from None
         raise UsageError(f"TARGET {path} cannot be opened for writing: {error.strerror}") from None
+
+
+def _sync_name(path: str) -> None:
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _lock(descriptor: int, path: str) -> None:

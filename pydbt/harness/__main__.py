@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from pydbt.cli.explain import report as report_error
+from pydbt.cli.explain import explain
 from pydbt.cli.values import PATH, SIZE, format_bytes
 from pydbt.core.errors import PydbtError, UsageError
 from pydbt.device.checks import require_root
@@ -55,7 +55,13 @@ def main(
         if kept is not None:
             scratch = scratches.find(kept)
             patience.ignore()
-            sys.exit(_remove(scratch))
+            code = _remove(scratch)
+            _say(
+                f"removed {scratch.folder} and everything that belonged to it"
+                if not code
+                else "not all could be removed"
+            )
+            sys.exit(code)
         least = LEAST_BYTES[filesystem]
         if size_bytes < least or size_bytes % 4096:
             raise UsageError(
@@ -64,7 +70,7 @@ def main(
         choice = Choice(filesystem, size_bytes, outage_seconds, block_bytes)
         scratch = scratches.make(size_bytes)
     except PydbtError as error:
-        sys.exit(report_error(error, debug=False))
+        sys.exit(_complain(error))
     sys.exit(_play(scratch, choice, patience, keep))
 
 
@@ -84,15 +90,25 @@ def _play(scratch: Scratch, choice: Choice, patience: Patience, keep: bool) -> i
         _say("interrupted: taking everything away")
     except Exception as error:
         failed = True
-        report_error(error, debug=False)
+        _complain(error)
     finally:
         patience.ignore()
         if failed:
             _show_logs(scratch)
         if not kept:
             code = max(code, _remove(scratch, keep_logs=failed))
-    if not kept and not failed:
-        _say("removed everything that the demo made")
+            _say(
+                f"removed everything but the logs in {scratch.folder}"
+                if failed
+                else "removed everything that the demo made"
+            )
+    return code
+
+
+def _complain(error: BaseException) -> int:
+    """One sentence on stderr; the exit code."""
+    sentence, code = explain(error)
+    print(f"scripts/demo: {sentence}", file=sys.stderr, flush=True)
     return code
 
 

@@ -59,15 +59,18 @@ class Cable:
             there.link("set", index=there.link_lookup(ifname="lo")[0], state="up")
 
     def cut(self) -> None:
-        """Nothing passes any more, and nobody is told."""
+        """Nothing passes any more, and nobody is told.
+
+        At the far end: without our own route to it, what is sent would leave by the default route.
+        """
         self._set("down")
 
     def mend(self) -> None:
         self._set("up")
 
     def _set(self, state: str) -> None:
-        with IPRoute() as here:
-            here.link("set", index=here.link_lookup(ifname=self.near)[0], state=state)
+        with NetNS(self.namespace) as there:
+            there.link("set", index=there.link_lookup(ifname=self.far)[0], state=state)
 
     def remove(self) -> None:
         """Take away what there is of it; harmless when that is nothing."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ from pydbt.harness.scratch import Scratch
 from pydbt.harness.work import Load, Work, load
 
 PORT = 7790
+ROOT = Path(__file__).parents[2]
 # Noticed in seconds here; the default of 15 suits networks that hiccup.
 ACKNOWLEDGE_TIMEOUT_S = 4
-NORMAL_WORK_S, LAST_WORK_S = 6.0, 3.0
+NORMAL_WORK_S, LAST_WORK_S = 9.0, 3.0
 _SAMPLE_S = 0.2
 _RESYNC_TIMEOUT_S = 300.0
 _COMPARISONS = 5
@@ -91,17 +91,18 @@ class Play:
         self._say(f"in sync for the first time: {format_bytes(sent)} sent, because only used blocks were copied")
 
     def work_normally(self, seconds: float) -> None:
-        """Everything at once for a while, then a trim, then wait until all of it is safe."""
+        """Everything at once for a while, a trim in the middle of it; then wait until all of it is safe."""
         with contextlib.ExitStack() as stack:
             running = self._loaded(stack)
-            self._patience.sleep(seconds)
-            running.stop()
+            self._patience.sleep(seconds / 3)
             self._work.trim()
+            self._patience.sleep(seconds * 2 / 3)
+            running.stop()
         self._wait()
         work = self._work
         self._say(
             f"worked on it: {work.files:,} files unpacked and {work.deleted_files:,} deleted, {work.transactions:,} database "
-            f"transactions, {work.direct_writes:,} direct writes, a trim so far; all durable on the secondary"
+            f"transactions, {work.direct_writes:,} direct writes so far, and a trim; all durable on the secondary"
         )
 
     def outage(self) -> Outage:
@@ -110,6 +111,7 @@ class Play:
         with contextlib.ExitStack() as stack:
             running = self._loaded(stack)
             patience.sleep(1.0)
+            self._until_normal()
             before, cut_at, worst = self._status(), time.monotonic(), 0
             cable.cut()
             self._say("pulled the cable under load; programs go on writing")
@@ -125,7 +127,7 @@ class Play:
                 patience.sleep(_SAMPLE_S)
             running.stop()
         self._work.sync()
-        patience.until(lambda: not self._secondary.status()["unapplied_bytes"], "the secondary applies what it has")
+        self._until_applied()
         differing = len(self._compare())
         mending = self._status()
         worst = max(worst, mending["out_of_sync_bytes"])
@@ -161,9 +163,7 @@ class Play:
         for _ in range(_COMPARISONS):
             self._work.sync()
             self._wait()
-            self._patience.until(
-                lambda: not self._secondary.status()["unapplied_bytes"], "the secondary applies what it has"
-            )
+            self._until_applied()
             differing = len(self._compare())
             if not differing:
                 break
@@ -189,6 +189,13 @@ class Play:
 
         self._patience.until(is_normal, "the replica is in sync", _RESYNC_TIMEOUT_S)
 
+    def _until_applied(self) -> None:
+        def is_applied() -> bool:
+            status = self._secondary.status()
+            return not status["unapplied_bytes"] or status["staged_bytes"] > 0  # a stage waits for its COMMIT
+
+        self._patience.until(is_applied, "the secondary applies what it has")
+
     def _wait(self) -> None:
         """What `controller wait` is for: everything written so far is durable on the secondary."""
         self._control("wait", PRIMARY, "--timeout", _RESYNC_TIMEOUT_S)
@@ -203,18 +210,18 @@ class Play:
 
 def how_to_play(scratch: Scratch, device: Path) -> str:
     """Commands for a demo that was kept."""
-    program = os.path.relpath(PROGRAM)
-    state = state_of(scratch.folder, PRIMARY)
+    cable = scratch.cable
+    lines = (
+        (f"{PROGRAM} status {device}", "how it stands; with --json for programs"),
+        (f"{PROGRAM} status --state {state_of(scratch.folder, SECONDARY)}", "the same of the replica"),
+        (f"cp -a /usr/share/doc {scratch.mount_point}/", "work on the volume"),
+        (f"{PROGRAM} wait {device}", "until all of that is durable on the secondary"),
+        (f"ip -n {cable.namespace} link set {cable.far} down", "pull the cable; `up` plugs it in again"),
+        (f"{PROGRAM} pause {device}", "and `resume`"),
+        (f"tail -f {scratch.folder}/*.log", "what both controllers say"),
+        (f"{ROOT}/scripts/demo --stop {scratch.folder}", "end it and remove everything"),
+    )
+    width = max(len(command) for command, _ in lines)
     return "\n".join(
-        (
-            "It runs on. In this folder, as root:",
-            f"  {program} status {device}              # or --json; the replica: {program} status --state "
-            f"{state_of(scratch.folder, SECONDARY)}",
-            f"  cp -a /usr/share/doc {scratch.mount_point}/        # work on the volume",
-            f"  {program} wait --state {state}      # until all of it is durable on the secondary",
-            f"  ip link set {scratch.cable.near} down              # pull the cable; `up` puts it back",
-            f"  {program} pause {device}               # and resume",
-            f"  tail -f {scratch.folder}/*.log",
-            f"  scripts/demo --stop {scratch.folder}   # end it and remove everything",
-        )
+        ("It runs on. To play with it, as root:", *(f"  {one:<{width}}  # {other}" for one, other in lines))
     )

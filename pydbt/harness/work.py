@@ -18,6 +18,9 @@ from pydbt.core.units import KIB, MIB
 from pydbt.harness.patience import Interrupted, Patience
 
 ACCOUNTS = 2000
+# Of one tree of files, and of the file that is written at random. Bursts of it fit into the kernel's room for data
+# not sent yet: more would be "log full", and a resynchronization, before the demo wants to show one.
+_SHARE_BYTES = 24 * MIB
 _DIRECT_SIZES = tuple(size * KIB for size in (4, 4, 4, 4, 8, 16, 64))
 
 
@@ -27,7 +30,7 @@ class Work:
     def __init__(self, volume: Path, archive: Path, size_bytes: int, patience: Patience, seed: int = 1) -> None:
         """``archive`` is made, outside of the volume. A volume of ``size_bytes`` is filled to a third at most."""
         self._volume, self._archive, self._patience = volume, archive, patience
-        self._share = min(size_bytes // 16, 64 * MIB)
+        self._share = min(size_bytes // 16, _SHARE_BYTES)
         self._random = random.Random(seed)
         self._trees: list[Path] = []
         self._tree_number = 0
