@@ -24,9 +24,10 @@ _OPERATIONS = (
     "DRV_OUT",
     "SCSI_OUT",
 )
-# Steps that the verifier accepts: the programs' loops are unfolded in its head, a million instructions in all.
-_COPY_STEPS = 640
-_CHECK_STEPS = 512
+# Steps of the loops that copy a request's pieces and look at its pages. The verifier walks through every one of
+# them and gives up after a million instructions; how many that allows differs between kernels, so these are
+# tried in turn. 640 copies 40 MiB of huge folios and more; 288 is enough for 256 pages, the most a bio has.
+STEP_BUDGETS = ((640, 512), (448, 384), (288, 288), (160, 160))
 
 Macros = dict[str, int]
 
@@ -56,6 +57,11 @@ def kernel_macros(btf: Btf) -> Macros:
         raise MachineError(f"this kernel's block layer is not one that pydbt knows: {missing.args[0]}") from None
 
 
+def step_macros(budget: tuple[int, int]) -> Macros:
+    """One of STEP_BUDGETS."""
+    return {"COPY_STEPS": budget[0], "CHECK_STEPS": budget[1]}
+
+
 def payload_macros(btf: Btf) -> Macros:
     """What copying payload needs besides; KeyError names what this kernel does not have."""
     page = {name: btf.field("page", name) for name in ("flags", "compound_head", "mapping")}
@@ -76,8 +82,6 @@ def payload_macros(btf: Btf) -> Macros:
         "OFF_buffer_head_b_state": btf.offset("buffer_head", "b_state"),
         "BIT_BH_Dirty": buffer_bits["BH_Dirty"],
         "KERNEL_PAGE_SHIFT": page_bytes.bit_length() - 1,
-        "COPY_STEPS": _COPY_STEPS,
-        "CHECK_STEPS": _CHECK_STEPS,
     }
     return macros | {f"OFF_page_{name}": field.offset for name, field in page.items()}
 

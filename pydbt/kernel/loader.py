@@ -70,7 +70,7 @@ def _build(
     if options.with_payload:
         try:
             more = layout.payload_macros(btf) | {"PROBE_PROCESS": os.getpid()}
-            program = _compile(macros | more, headers)
+            program = _compile_within_budget(macros | more, headers)
             shown = addresses.symbols(("page_offset_base", _END_IO_OF_BUFFERS))
             with _Probe(program) as probe:
                 data_base = probe.ring_base()
@@ -111,6 +111,21 @@ def _compile(macros: layout.Macros, headers: Headers) -> Any:
         return BPF(text=source_text().encode(), cflags=[*flags, *headers.flags, "-Wno-macro-redefined"])
     except Exception as error:
         raise MachineError(f"bcc cannot compile the capture programs: {error}") from None
+
+
+def _compile_within_budget(macros: layout.Macros, headers: Headers) -> Any:
+    """Compiled, and through the verifier, with as many steps in the loops as this kernel's lets pass."""
+    refusals = []
+    for budget in layout.STEP_BUDGETS:
+        program = _compile(macros | layout.step_macros(budget), headers)
+        try:
+            for name in pins.PROGRAMS:
+                _load(program, name)
+        except MachineError as refusal:
+            refusals.append(refusal)
+            continue
+        return program
+    raise refusals[0]
 
 
 def _literal(value: int) -> str:

@@ -162,8 +162,11 @@ class Cluster:
 
     # --- time ---------------------------------------------------------------------------------------------
     def at(self, delay: float, action) -> None:
+        self.at_time(self.now + delay, action)
+
+    def at_time(self, when: float, action) -> None:
         self.order += 1
-        heapq.heappush(self.heap, Timed(self.now + delay, self.order, action))
+        heapq.heappush(self.heap, Timed(when, self.order, action))
 
     def step(self, seconds: float) -> None:
         """Run everything due within the next ``seconds``, then look at the ring as the loop does."""
@@ -303,18 +306,18 @@ class Cluster:
     def transmit(self, message: tuple) -> None:
         number = self.connection
         self.to_secondary_at = max(self.to_secondary_at, self.now) + self.rng.random() * self.faults.delay
-        self.at(self.to_secondary_at - self.now, lambda: self.arrive(number, message))
+        self.at_time(self.to_secondary_at, lambda: self.arrive(number, message))
 
     def arrive(self, number: int, message: tuple) -> None:
         if number != self.connection:
             return
         if self.frozen_until > self.now:
-            self.at(self.frozen_until - self.now, lambda: self.arrive(number, message))
+            self.at_time(self.frozen_until, lambda: self.arrive(number, message))
             return
         answer = self.secondary_takes(message)
         if answer is not None:
             self.to_primary_at = max(self.to_primary_at, self.now) + self.rng.random() * self.faults.delay
-            self.at(self.to_primary_at - self.now, lambda: self.answer(number, answer))
+            self.at_time(self.to_primary_at, lambda: self.answer(number, answer))
 
     def answer(self, number: int, frame) -> None:
         if number == self.connection:
