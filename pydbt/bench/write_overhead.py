@@ -27,7 +27,7 @@ def measure(quick: bool) -> list[Figure]:
 
 
 def _measure(folder: Path, quick: bool, place: str, judged: bool) -> list[Figure]:
-    rounds, seconds = (3, 2.0) if quick else (7, 4.0)
+    rounds, seconds = (3, 2.0) if quick else (5, 3.0)
     fill(folder / "disk.img", _VOLUME_BYTES)
     tracked: dict[str, list[float]] = {name: [] for name, _, _ in _KINDS}
     bare: dict[str, list[float]] = {name: [] for name, _, _ in _KINDS}

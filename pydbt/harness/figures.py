@@ -104,7 +104,9 @@ def _whole_run(report: Report) -> list[Row]:
 
 def _outage(outage: Outage) -> list[Row]:
     differing_bytes = outage.differing * GRAIN_BYTES
-    ratio = f"{outage.wire_bytes / differing_bytes:.3f} times " if differing_bytes else ""
+    ratio = f"{outage.wire_bytes / differing_bytes:.3f} times the bytes that differed" if differing_bytes else ""
+    if outage.wire_bytes < differing_bytes:
+        ratio += "; runs of zeros are not sent"
     return [
         ("link down", format_seconds(outage.down_seconds), "while programs went on writing"),
         ("out of sync for", format_seconds(outage.seconds), "from the moment the outage was noticed"),
@@ -117,7 +119,7 @@ def _outage(outage: Outage) -> list[Row]:
         ),
         ("copied", _blocks(outage.copied_bytes), format_bytes(outage.copied_bytes)),
         ("coalesced", _blocks(outage.coalesced_bytes), "written meanwhile and overwritten before anybody copied them"),
-        ("on the wire for that", format_bytes(outage.wire_bytes), f"{ratio}the bytes that differed"),
+        ("on the wire for that", format_bytes(outage.wire_bytes), ratio),
         ("in sync again after", format_seconds(outage.resync_seconds), "from the moment the link was back"),
     ]
 
