@@ -99,9 +99,9 @@ static __always_inline void or_word(u32 index, u64 mask)
 		__sync_fetch_and_or(word, mask);
 }
 
-/* Bits first..last of the part of the map that begins at word `base`; at most
- * `PYDBT_GROUP_WORDS` words. */
-static __always_inline void or_range(u32 base, u64 first, u64 last)
+/* Bits first..last of the part of the map that begins at word `base`, in at most
+ * `words` words. */
+static __always_inline void or_range(u32 base, u64 first, u64 last, const int words)
 {
 	u32 word = first >> 6, last_word = last >> 6;
 	u64 head = ~0ULL << (first & 63), tail = ~0ULL >> (63 - (last & 63));
@@ -118,7 +118,7 @@ static __always_inline void or_range(u32 base, u64 first, u64 last)
 		if (++word >= last_word)
 			break;
 		or_word(base + word, ~0ULL);
-	} while (++step < PYDBT_GROUP_WORDS);
+	} while (++step < words);
 }
 
 static __always_inline void mark(u32 active, const struct extent *extent)
@@ -126,31 +126,29 @@ static __always_inline void mark(u32 active, const struct extent *extent)
 	u32 base = active ? MAP_WORDS : 0;
 	u64 first = extent->sector >> BLOCK_SHIFT_SECTORS;
 	u64 last = (extent->sector + extent->sectors - 1) >> BLOCK_SHIFT_SECTORS;
-	u64 group, group_end, edge;
+	u64 group, group_end, head_end, tail;
 
 	if (first >> 6 == last >> 6) {	/* nearly every write */
-		or_range(base, first, last);
+		or_word(base + (first >> 6), ~0ULL << (first & 63) & ~0ULL >> (63 - (last & 63)));
 		return;
 	}
-	/* Whole groups take one bit each in the coarse part; the edges, each
+	/* Whole groups take one bit each in the coarse part (a request has less
+	 * than 4 GiB: 256 groups of the smallest blocks); head and tail, each
 	 * smaller than a group, take their blocks' own bits. */
 	group = (first + PYDBT_GROUP_BLOCKS - 1) / PYDBT_GROUP_BLOCKS;
 	group_end = (last + 1) / PYDBT_GROUP_BLOCKS;
+	head_end = group * PYDBT_GROUP_BLOCKS;
+	tail = head_end;
 	if (group < group_end) {
-		or_range(base + LEVEL1_WORDS, group, group_end - 1);
-		edge = group_end * PYDBT_GROUP_BLOCKS;
-		if (first < group * PYDBT_GROUP_BLOCKS)
-			or_range(base, first, group * PYDBT_GROUP_BLOCKS - 1);
-		if (edge <= last)
-			or_range(base, edge, last);
-		return;
+		or_range(base + LEVEL1_WORDS, group, group_end - 1, 256 / 64 + 1);
+		tail = group_end * PYDBT_GROUP_BLOCKS;
+	} else if (head_end > last + 1) {
+		head_end = last + 1;
 	}
-	edge = group * PYDBT_GROUP_BLOCKS;
-	if (first < edge && edge <= last) {
-		or_range(base, first, edge - 1);
-		first = edge;
-	}
-	or_range(base, first, last);
+	if (first < head_end)
+		or_range(base, first, head_end - 1, PYDBT_GROUP_WORDS);
+	if (tail <= last)
+		or_range(base, tail, last, PYDBT_GROUP_WORDS);
 }
 
 /* ---- is it ours, and what is it ------------------------------------------ */

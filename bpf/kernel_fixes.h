@@ -1,1 +1,45 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Kernel differences, newest first: each is probed through BTF or by trying,
+ * never through a version. What is chosen where is in brackets. There is no
+ * code here as long as macros from BTF are enough; a kernel that needs code gets
+ * it here.
+ *
+ * enum req_op's numbers differ (REQ_OP_ZONE_RESET is 15 on 6.1 and 17 on 6.18):
+ * taken from BTF, not from headers. [layout.py]
+ *
+ * struct folio's page count is _nr_pages (seen on 6.18), _folio_nr_pages (seen
+ * on 6.1). [layout.py]
+ *
+ * struct block_device: bd_disk and bd_dev lie on one cache line on 6.18, far
+ * apart on 6.1: read together or one by one. [our_bio()]
+ *
+ * The verifier: 6.1 refuses a way back to a loop's head that falls through
+ * instead of jumping ("back-edge from insn"), 6.18 does not; and it needs more of
+ * its million instructions for the same loops. [LOOP, HEAD; STEP_BUDGETS]
+ *
+ * v6.0, ff07a02e9e8e ("treewide: Rename enum req_opf into enum req_op").
+ * [layout.py]
+ *
+ * v5.17, f3fa33acca9f ("block: remove the ->rq_disk field in struct request"),
+ * after d152c682f03c ("block: add an explicit ->disk backpointer to the
+ * request_queue"): the disk is found through the queue. [our_request()]
+ *
+ * a54895fa057c ("block: remove the request_queue to argument request based
+ * tracepoints") and, in the same series, e8a676d61c07 ("block: simplify and
+ * extend the block_bio_merge tracepoint class", which block_bio_queue belongs
+ * to): arguments lost their request_queue. block_bio_complete kept it. [ARG_*]
+ *
+ * Who may interrupt a program. Raw tracepoint programs run in __bpf_trace_run()
+ * (kernel/trace/bpf_trace.c), which asserts cant_sleep(), refuses a program that
+ * is active on this CPU already and counts that in recursion_misses. ftrace
+ * shows that on 6.18 completions run in softirqs, over tasks and over ksoftirqd
+ * alike.
+ *
+ * A kernel was met (6.18, not a distribution's) where no BPF program at all ran
+ * for completions in a softirq over one particular system task, while ftrace saw
+ * those events, and nothing was counted: about one in 10,000 under load. Why is
+ * not known.
+ * Nothing in these programs can see that. The disk's own statistics do: see the
+ * audit in the design, and wait_quiet() in tests/kernel/tracking.py.
+ */

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -82,6 +85,7 @@ def run(
     device = check_source(source, state_dir)
     check_plain_tcp(chosen.secondary_host, insecure)
     _refuse_own_target(device, chosen)
+    _heed_sigterm()
     with registered_primary(device, state_dir), progress:
         # Only now: it brings the eBPF side, which no other command needs.
         from pydbt.controller.primary_service import run_primary
@@ -100,3 +104,13 @@ def _refuse_own_target(device: BlockDevice, chosen: PrimaryOptions) -> None:
             )
         if Path(entry.state_dir).exists() and chosen.state_dir.exists() and chosen.state_dir.samefile(entry.state_dir):
             raise UsageError(f"the state directory {chosen.state_dir} is the secondary's: name another with --state")
+
+
+def _heed_sigterm() -> None:
+    """Until the loop runs and listens to it, SIGTERM undoes what the start has done, as Ctrl-C does."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,9 +1,9 @@
 """When the primary may trust its count of writes in flight, and what it does about completions that never show.
 
 The count comes from capture records. It is unknown after an attach and after lost records, until the device
-was seen idle. And a kernel may end a request without its tracepoint being hit (seen on 6.18, a few in a
-million while reads and writes mix): such a write would seem in flight for ever, and a block that was read
-before it ended would seem in sync. So what stays in flight on an idle device, or for longer than any
+was seen idle. And a completion may never show: on one machine no program ran while an interrupt ended
+requests on top of a certain task, uncounted by the kernel. Such a write would seem in flight for ever, and a
+block that was read before it ended would seem in sync. So what stays in flight on an idle device, or for longer than any
 request may last, is taken to have ended unseen, and its blocks are read again.
 """
 

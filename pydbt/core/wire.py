@@ -56,6 +56,8 @@ _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.DIGESTS: (_BLOCKS.size, _BLOCKS.size + f.MAX_DIGESTS * (EXTENT_BYTES + f.DIGEST_BYTES)),
     FrameKind.WANT: (_BLOCKS.size, _BLOCKS.size + f.MAX_DIGESTS * EXTENT_BYTES),
 }
+_PACKABLE = frozenset({FrameKind.BLOCKS, FrameKind.STREAM, FrameKind.DIGESTS})
+_DIGESTS_LEVEL = 1
 BULK_KINDS = frozenset({FrameKind.BLOCKS, FrameKind.STREAM, FrameKind.DIGESTS, FrameKind.WANT})
 
 
@@ -106,7 +108,7 @@ def decode_header(data: Buffer) -> FrameHeader:
     low, high = _BODY_LIMITS[kind]
     if not low <= length <= high:
         raise WireError(f"a {kind.name} frame of {length} bytes, outside of {low} to {high}")
-    if flags & ~FLAG_ZSTD or (flags and kind not in (FrameKind.BLOCKS, FrameKind.STREAM)):
+    if flags & ~FLAG_ZSTD or (flags and kind not in _PACKABLE):
         raise WireError(f"unknown flags {flags:#x} on a {kind.name} frame")
     if reserved:
         raise WireError("a reserved field of a frame header is not zero")
@@ -198,7 +200,9 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
             return FrameKind.BLOCKS, flags, [table + frame.extents.tobytes(), *pieces]
         case f.Digests():
             table = _BLOCKS.pack(frame.batch, len(frame.extents), 0)
-            return FrameKind.DIGESTS, 0, [table + frame.extents.tobytes(), frame.digests]
+            # Whatever was asked for: trimmed space is nothing but zeros, and its digests would outweigh the data.
+            flags, pieces = _pack_payload((frame.digests,), _DIGESTS_LEVEL)
+            return FrameKind.DIGESTS, flags, [table + frame.extents.tobytes(), *pieces]
         case f.Want():
             return FrameKind.WANT, 0, [_BLOCKS.pack(frame.batch, len(frame.extents), 0) + frame.extents.tobytes()]
         case f.Ack():
@@ -271,6 +275,8 @@ def _decode_digests(header: FrameHeader, body: memoryview) -> Frame:
     batch, count, reserved = _BLOCKS.unpack_from(body)
     extents, rest = _table(body, _BLOCKS.size, count, f.MAX_DIGESTS)
     _zero(reserved)
+    if header.flags & FLAG_ZSTD:
+        (rest,) = _unpack_payload(header, rest, f.check_block_table(extents) * f.DIGEST_BYTES)
     return f.Digests(batch, extents, rest)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -23,7 +25,12 @@ _BEGIN = time.monotonic()
 
 
 def _say(text: str) -> None:
-    print(f"[{time.monotonic() - _BEGIN:5.1f} s] {text}", flush=True)
+    """One line of progress. Interrupted when nobody reads it any more."""
+    try:
+        print(f"[{time.monotonic() - _BEGIN:5.1f} s] {text}", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still said goes nowhere
+        raise Interrupted("nobody reads the output any more") from None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -87,21 +94,21 @@ def _play(scratch: Scratch, choice: Choice, patience: Patience, keep: bool) -> i
             kept = True
     except Interrupted:
         code = Interrupted.exit_code
-        _say("interrupted: taking everything away")
+        with contextlib.suppress(Interrupted):
+            _say("interrupted: taking everything away")
     except Exception as error:
         failed = True
         _complain(error)
     finally:
         patience.ignore()
-        if failed:
-            _show_logs(scratch)
         if not kept:
             code = max(code, _remove(scratch, keep_logs=failed))
-            _say(
-                f"removed everything but the logs in {scratch.folder}"
-                if failed
-                else "removed everything that the demo made"
-            )
+    with contextlib.suppress(Interrupted):
+        if failed:
+            _show_logs(scratch)
+            _say(f"removed everything but the logs in {scratch.folder}")
+        elif not kept:
+            _say("removed everything that the demo made")
     return code
 
 

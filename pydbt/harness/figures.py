@@ -105,7 +105,9 @@ def _whole_run(report: Report) -> list[Row]:
 def _outage(outage: Outage) -> list[Row]:
     differing_bytes = outage.differing * GRAIN_BYTES
     ratio = f"{outage.wire_bytes / differing_bytes:.3f} times the bytes that differed" if differing_bytes else ""
-    if outage.wire_bytes < differing_bytes:
+    if outage.after["block_bytes"] > GRAIN_BYTES:
+        ratio += f"; blocks of {format_bytes(outage.after['block_bytes'])} are copied whole"
+    elif outage.wire_bytes < differing_bytes:
         ratio += "; runs of zeros are not sent"
     return [
         ("link down", format_seconds(outage.down_seconds), "while programs went on writing"),
@@ -118,7 +120,11 @@ def _outage(outage: Outage) -> list[Row]:
             f"{format_bytes(differing_bytes)}, found by comparing",
         ),
         ("copied", _blocks(outage.copied_bytes), format_bytes(outage.copied_bytes)),
-        ("coalesced", _blocks(outage.coalesced_bytes), "written meanwhile and overwritten before anybody copied them"),
+        (
+            "coalesced",
+            _blocks(outage.coalesced_bytes),
+            "written meanwhile less copied: overwritten before it came to that",
+        ),
         ("on the wire for that", format_bytes(outage.wire_bytes), ratio),
         ("in sync again after", format_seconds(outage.resync_seconds), "from the moment the link was back"),
     ]

@@ -94,15 +94,15 @@ class Play:
         """Everything at once for a while, a trim in the middle of it; then wait until all of it is safe."""
         with contextlib.ExitStack() as stack:
             running = self._loaded(stack)
-            self._patience.sleep(seconds / 3)
+            self._work_for(seconds / 3)
             self._work.trim()
-            self._patience.sleep(seconds * 2 / 3)
+            self._work_for(seconds * 2 / 3)
             running.stop()
         self._wait()
         work = self._work
         self._say(
             f"worked on it: {work.files:,} files unpacked and {work.deleted_files:,} deleted, {work.transactions:,} database "
-            f"transactions, {work.direct_writes:,} direct writes so far, and a trim; all durable on the secondary"
+            f"transactions, {work.direct_writes:,} direct writes and {work.trims} trims so far; all durable on the secondary"
         )
 
     def outage(self) -> Outage:
@@ -178,6 +178,14 @@ class Play:
         running.add(write, 0.002)
         running.add(self._work.replace_tree, 1.0)
         return running
+
+    def _work_for(self, seconds: float) -> None:
+        """Let the load run, as long as both controllers do."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._status()
+            self._secondary.status()
+            self._patience.sleep(_SAMPLE_S)
 
     def _status(self) -> dict[str, Any]:
         return self._primary.status()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydbt.core.units import KIB, MIB
-from pydbt.harness.patience import Interrupted, Patience
+from pydbt.harness.patience import Interrupted, Patience, StepFailed
 
 ACCOUNTS = 2000
 # Of one tree of files, and of the file that is written at random. Bursts of it fit into the kernel's room for data
@@ -34,7 +34,7 @@ class Work:
         self._random = random.Random(seed)
         self._trees: list[Path] = []
         self._tree_number = 0
-        self.files = self.deleted_files = self.transactions = self.direct_writes = 0
+        self.files = self.deleted_files = self.transactions = self.direct_writes = self.trims = 0
         self._archived_files = _make_archive(archive, self._share, random.Random(seed), patience)
 
     def unpack(self) -> None:
@@ -58,8 +58,14 @@ class Work:
         self.sync()
 
     def trim(self) -> None:
-        """Tell the disk which blocks are free."""
-        self._patience.run("fstrim", self._volume)
+        """Tell the disk which blocks are free, if what lies below the loop device can take that."""
+        try:
+            self._patience.run("fstrim", self._volume)
+        except StepFailed as error:
+            if "not supported" not in str(error):
+                raise
+        else:
+            self.trims += 1
 
     def sync(self) -> None:
         """Everything written to the volume is on its disk when this returns."""

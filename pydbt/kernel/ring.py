@@ -34,7 +34,6 @@ from pydbt.kernel.record import (
     Kind,
 )
 
-
 # So many chains are followed one by one: a level of all at once costs as much as following fifty links.
 _FEW_CHAINS = 16
 
@@ -54,10 +53,10 @@ class HeaderRing:
         self._config = config  # one element of dtype CONFIG, mapped
         self._hole = (0, 0)  # places known to be lost, ahead of the consumer
         self._memory = mmap.mmap(fd, size_bytes, prot=mmap.PROT_READ)
-        self._records = np.frombuffer(self._memory, RECORD, self._capacity)
+        self._words = np.frombuffer(self._memory, "<u8", size_bytes // 8)
 
     def close(self) -> None:
-        del self._records, self._config
+        del self._words, self._config
         self._memory.close()
 
     def producer_position(self) -> int:
@@ -107,15 +106,20 @@ class HeaderRing:
     def _there(self, position: int, count: int) -> np.ndarray:
         """Which of the places have their record. Always read before the records are."""
         first = position % self._capacity
-        places = self._records["position"]
-        found = np.concatenate((places[first : first + count], places[: max(0, first + count - self._capacity)]))
+        places = self._words[:: RECORD_BYTES // 8]
+        found = places[first : first + count]
+        if len(found) < count:
+            found = np.concatenate((found, places[: count - len(found)]))
         return found == np.arange(position + 1, position + 1 + count, dtype=np.uint64)
 
     def _copy(self, position: int, count: int) -> np.ndarray:
-        first = position % self._capacity
-        if first + count <= self._capacity:
-            return self._records[first : first + count].copy()
-        return np.concatenate((self._records[first:], self._records[: first + count - self._capacity]))
+        """As plain words: numpy copies structures field by field, eight times as slow."""
+        width = RECORD_BYTES // 8
+        first = position % self._capacity * width
+        words = self._words[first : first + count * width]
+        if len(words) < count * width:
+            return np.concatenate((words, self._words[: count * width - len(words)])).view(RECORD)
+        return words.copy().view(RECORD)
 
 
 class DataRing:

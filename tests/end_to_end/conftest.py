@@ -24,8 +24,9 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def chance(seed: int) -> random.Random:
-    return random.Random(seed)
+def chance(seed: int, request: pytest.FixtureRequest) -> random.Random:
+    """The seed's own sequence for each test, wherever the test stands."""
+    return random.Random(f"{seed} {request.node.name}")
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import BlockDevice, loop_device, mounted, run
+from tests.devices import BlockDevice, loop_device, mounted
 from tests.harness import raw
-from tests.harness.cluster import Cluster, cluster
+from tests.harness.cluster import cluster
 from tests.harness.load import load, make_filesystem
 from tests.harness.program import command, until
 
@@ -61,102 +61,91 @@ def work(device: BlockDevice, chance, steps: int = 150) -> None:
 
 
 def test_the_primarys_state_directory_is_full(tmp_path, chance):
-    with loop_device(tmp_path, SIZE) as device, small_disk(tmp_path, 16 * MIB) as folder:
-        with cluster(tmp_path / "c", device) as both:
-            both.primary_state = folder / "state"
-            both.start()
-            both.wait()
-            fill(folder)
-            work(device, chance)
-            both.secondary.kill()  # the maps are to be written, and cannot be
-            work(device, chance)
-            until(lambda: both.status()["persist_problem"], "the status says that the maps are not written")
-            both.primary.kill()
-            free(folder)
-            both.start()
-            both.wait()
-            both.compare("after the state directory was full")
+    with (
+        loop_device(tmp_path, SIZE) as device,
+        small_disk(tmp_path, 16 * MIB) as folder,
+        cluster(tmp_path / "c", device) as both,
+    ):
+        both.primary_state = folder / "state"
+        both.start()
+        both.wait()
+        fill(folder)
+        work(device, chance)
+        both.secondary.kill()  # the maps are to be written, and cannot be
+        work(device, chance)
+        until(lambda: both.status()["persist_problem"], "the status says that the maps are not written")
+        both.primary.kill()
+        free(folder)
+        both.start()
+        both.wait()
+        both.compare("after the state directory was full")
 
 
 def test_a_first_run_with_a_full_state_directory_is_refused(tmp_path):
-    with loop_device(tmp_path, SIZE) as device, small_disk(tmp_path, 16 * MIB) as folder:
-        with cluster(tmp_path / "c", device) as both:
-            both.start_secondary()
-            fill(folder)
-            state = folder / "state"
-            done = command("run", device.path, "--secondary", both.address, "--state", state)
-            assert done.code == 7 and "Traceback" not in done.errors and "space" in done.errors, done
-            assert done.errors.count("\n") == 1, done.errors
+    with (
+        loop_device(tmp_path, SIZE) as device,
+        small_disk(tmp_path, 16 * MIB) as folder,
+        cluster(tmp_path / "c", device) as both,
+    ):
+        both.start_secondary()
+        fill(folder)
+        state = folder / "state"
+        done = command("run", device.path, "--secondary", both.address, "--state", state)
+        assert done.code == 7 and "Traceback" not in done.errors and "space" in done.errors, done
+        assert done.errors.count("\n") == 1, done.errors
 
 
 def test_the_secondarys_state_directory_is_full(tmp_path, chance):
-    with loop_device(tmp_path, SIZE) as device, small_disk(tmp_path, 96 * MIB) as folder:
-        with cluster(tmp_path / "c", device) as both:
-            both.secondary_state = folder / "state"
-            both.start()
-            both.wait()
-            fill(folder)
-            work(device, chance, 400)
-            assert both.secondary.alive and both.primary.alive
-            free(folder)
-            both.wait()
-            both.compare("after the secondary's state directory was full")
+    with (
+        loop_device(tmp_path, SIZE) as device,
+        small_disk(tmp_path, 96 * MIB) as folder,
+        cluster(tmp_path / "c", device) as both,
+    ):
+        both.secondary_state = folder / "state"
+        both.start()
+        both.wait()
+        fill(folder)
+        work(device, chance, 400)
+        assert both.secondary.alive and both.primary.alive
+        free(folder)
+        both.wait()
+        both.compare("after the secondary's state directory was full")
 
 
 def test_a_nearly_full_secondary_lives_on_what_it_frees(tmp_path, chance):
-    with loop_device(tmp_path, SIZE) as device, small_disk(tmp_path, 96 * MIB) as folder:
-        with cluster(tmp_path / "c", device, secondary_options=("--journal-size", "16M")) as both:
-            both.secondary_state = folder / "state"
-            both.start()
-            both.wait()
-            fill(folder, leave_bytes=20 * MIB)
-            work(device, chance, 600)
-            both.wait()
-            both.compare("with little room")
+    with (
+        loop_device(tmp_path, SIZE) as device,
+        small_disk(tmp_path, 96 * MIB) as folder,
+        cluster(tmp_path / "c", device, secondary_options=("--journal-size", "16M")) as both,
+    ):
+        both.secondary_state = folder / "state"
+        both.start()
+        both.wait()
+        fill(folder, leave_bytes=20 * MIB)
+        work(device, chance, 600)
+        both.wait()
+        both.compare("with little room")
 
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_the_secondarys_disk_fails_for_a_while(tmp_path, killed, chance):
     """The target is a sparse image on a file system that is full: writes to it fail with EIO or ENOSPC."""
-    with loop_device(tmp_path, SIZE) as device, small_disk(tmp_path, 128 * MIB) as folder:
-        with cluster(tmp_path / "c", device, target=folder / "replica.img") as both:
-            both.start()
-            both.wait()
-            fill(folder)
-            work(device, chance, 400)
-            until(lambda: "fail" in both.secondary.words() or "full" in both.secondary.words(), "it says so")
-            assert both.secondary.alive and both.primary.alive
-            assert (both.status() or {})["replica_state"] != "up-to-date" or both.try_wait(0.5).code == 8
-            if killed:
-                both.secondary.kill()
-            free(folder)
-            if killed:
-                both.start_secondary()
-            both.wait()
-            both.compare("after the target's disk was full")
-
-
-def test_the_target_shrinks_under_the_secondary(tmp_path, chance):
-    """A loop device whose backing file was truncated: the kernel answers with I/O errors."""
-    image = tmp_path / "target.img"
-    image.write_bytes(bytes(SIZE))
-    path = Path(run("losetup", "--find", "--show", "--direct-io=on", image).strip())
-    try:
-        with loop_device(tmp_path, SIZE) as device, cluster(tmp_path / "c", device, target=path) as both:
-            both.start()
-            both.wait()
-            os.truncate(image, MIB)
-            work(device, chance, 200)
-            os.truncate(image, SIZE)
-            work(device, chance, 20)
-            assert both.secondary.alive and both.primary.alive
-            both.wait()
-            assert "Traceback" not in both.secondary.words()
-            lost_silently_is_the_disks_own(both, image)
-    finally:
-        run("losetup", "--detach", path, check=False)
-
-
-def lost_silently_is_the_disks_own(both: Cluster, image: Path) -> None:
-    """What lay past the cut is zeroes now behind everybody's back; a restart of the pair must not make it worse."""
-    assert both.status()["mode"] == "normal" and image.stat().st_size == SIZE
+    with (
+        loop_device(tmp_path, SIZE) as device,
+        small_disk(tmp_path, 128 * MIB) as folder,
+        cluster(tmp_path / "c", device, target=folder / "replica.img") as both,
+    ):
+        both.start()
+        both.wait()
+        fill(folder)
+        work(device, chance, 400)
+        until(lambda: "fail" in both.secondary.words() or "full" in both.secondary.words(), "it says so")
+        assert both.secondary.alive and both.primary.alive
+        assert (both.status() or {})["replica_state"] != "up-to-date" or both.try_wait(0.5).code == 8
+        if killed:
+            both.secondary.kill()
+        free(folder)
+        if killed:
+            both.start_secondary()
+        both.wait()
+        both.compare("after the target's disk was full")

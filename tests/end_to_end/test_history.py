@@ -9,12 +9,12 @@ import time
 import pytest
 
 from tests.devices import loop_device
+from tests.end_to_end.test_outages import hurt
+from tests.harness import raw
 from tests.harness.cluster import Cluster, cluster
 from tests.harness.load import load
 from tests.harness.program import until
 from tests.harness.sectors import Writer, check, writers
-from tests.harness import raw
-from tests.end_to_end.test_outages import hurt
 
 MIB = 1 << 20
 SIZE = 48 * MIB

@@ -107,6 +107,11 @@ class Cluster:
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.status()}\n{self.tails()}") from None
 
+    def give_time_to(self, mode: str, seconds: float) -> None:
+        """Let it get into a mode, if its load and its rings let it."""
+        with contextlib.suppress(AssertionError):
+            until(lambda: (self.status() or {}).get("mode") == mode, mode, seconds)
+
     def tails(self) -> str:
         logs = [self.folder / "primary.log", self.folder / "secondary.log"]
         return "\n".join(f"--- {log.name}\n{log.read_text()[-2500:]}" for log in logs if log.exists())

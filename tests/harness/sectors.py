@@ -96,7 +96,7 @@ class Writer:
             sector = raw[index * SECTOR : (index + 1) * SECTOR]
             if not any(sector[:16]) and not any(sector):
                 continue
-            magic, number, writer, sequence, first, count = _HEAD.unpack_from(sector)
+            magic, number, writer, sequence, _, _ = _HEAD.unpack_from(sector)
             here = self._first + index
             if magic != _MAGIC or struct.unpack("<I", sector[-4:])[0] != zlib.crc32(sector[:-4]):
                 found.append(f"sector {here}: torn or foreign")

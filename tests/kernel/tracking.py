@@ -47,10 +47,9 @@ def tracked(
 def wait_quiet(capture: Capture) -> None:
     """Until every write submitted has completed: by the programs' count, or else by the disk's own.
 
-    Kernels exist (this project's build machine has one) that run no tracing program while one of the
-    machine's own tasks is current, so that a completion in an interrupt of that task is neither seen nor
-    counted in recursion_misses. The kernel's count of requests in flight decides then, as it does for the
-    controller's audit.
+    Kernels exist that run no tracing program while one particular task is current, so that a completion in
+    an interrupt of that task is neither seen nor counted in recursion_misses. The kernel's count of requests
+    in flight decides then, as it does for the controller's audit.
     """
     disk = Path(f"/sys/dev/block/{capture.volume.disk_major}:{capture.volume.disk_minor}")
 
