@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydbt.core.errors import PeerError, WireError
+from pydbt.core.errors import PeerError, TimedOut, WireError
 from pydbt.core.frames import Hello, Refuse, Welcome
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
@@ -37,6 +37,10 @@ def shake_hands(host: str, port: int, hello: Hello) -> tuple[FramedConnection, W
     except WireError as error:
         connection.close()
         raise PeerError(f"{host}:{port} is no pydbt secondary, or another version: {error}") from None
+    except TimedOut:
+        # A frozen secondary: its kernel accepts, and nobody answers.
+        connection.close()
+        raise PeerError(f"{host}:{port} accepted the connection and said nothing for {HANDSHAKE_SECONDS:g} seconds") from None
     except BaseException:
         connection.close()
         raise

@@ -117,13 +117,18 @@ class BatchData:
     """Blocks read for a sweep or for settling: runs, and their bytes one after the other."""
 
     def __init__(self, geometry: Geometry, first_blocks: np.ndarray, block_counts: np.ndarray, data: memoryview) -> None:
-        self._geometry = geometry
-        self.first_blocks = first_blocks
-        self.block_counts = block_counts
+        # Kept in the units in which the secondary compares; the tracker's blocks may be larger.
+        self._geometry = geometry.compared
+        self._units = geometry.block_bytes // self._geometry.block_bytes
+        self.first_blocks, self.block_counts = self._in_units(first_blocks, block_counts)
         self.data = data
 
+    def _in_units(self, first_blocks: np.ndarray, block_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        firsts = first_blocks * self._units
+        return firsts, np.minimum(block_counts * self._units, self._geometry.block_count - firsts)
+
     def digests(self, number: int) -> Digests:
-        """xxh3_128 of every block, as a frame whose extents are in blocks."""
+        """xxh3_128 of every block (of every 4 KiB of larger ones), as a frame whose extents are in these."""
         size = self._geometry.block_bytes
         digests = b"".join(
             xxhash.xxh3_128_digest(self.data[offset : offset + size]) for offset in range(0, len(self.data), size)
@@ -139,8 +144,8 @@ class BatchData:
         return Blocks(batch=number, extents=split, payload=tuple(pieces))
 
     def settled(self, sequence: int, first_blocks: np.ndarray, block_counts: np.ndarray) -> Stream:
-        """Some of the runs as one update of the stream."""
-        extents, data = self._selection(make_extents(first_blocks, block_counts))
+        """Some of the runs, in the tracker's blocks, as one update of the stream."""
+        extents, data = self._selection(make_extents(*self._in_units(first_blocks, block_counts)))
         return Stream(first=sequence, last=sequence, extents=extents, payload=(data,))
 
     def _selection(self, wanted: np.ndarray | None) -> tuple[np.ndarray, bytes]:

@@ -166,7 +166,7 @@ class Engine:
             if header.kind is RecordKind.COMMIT:
                 staged.clear()
             elif recovery.stage_from is not None and header.kind in (RecordKind.STREAM, RecordKind.BLOCKS):
-                staged.add(record_extents(header, body)[0], Geometry(record.size_bytes, record.block_bytes))
+                staged.add(record_extents(header, body)[0], Geometry(record.size_bytes, record.block_bytes).compared)
         return recovery, staged
 
     def _reporter(self, report: Callable[[Engine, e.Event | BaseException], None]) -> Callable[[object], None]:

@@ -204,7 +204,7 @@ class Resync:
         if identifier is None:
             return
         self._sweep.batches[identifier].digests = None  # an answer counts once
-        wanted_bytes = int(want.extents["sectors"].sum(dtype=np.int64)) * self._primary.geometry.block_bytes
+        wanted_bytes = int(want.extents["sectors"].sum(dtype=np.int64)) * self._primary.geometry.compared.block_bytes
         self._primary.statistics.compared(self._sweep.batches[identifier].length_bytes, wanted_bytes)
         if wanted_bytes:
             self._send(identifier, want.extents)

@@ -289,7 +289,8 @@ class Secondary:
 
     @property
     def _geometry(self) -> Geometry:
-        return Geometry(self._hello.size_bytes, self._hello.block_bytes)
+        """In the units of DIGESTS and WANT."""
+        return Geometry(self._hello.size_bytes, self._hello.block_bytes).compared
 
     def _store(self, entry: Entry) -> None:
         """Hand an accepted entry to the keeper, the way the phase wants it."""

@@ -128,7 +128,9 @@ class Settler:
         if batch is None:
             return False
         firsts = want.extents["sector"].astype(np.int64)
-        self._finish(batch, blocks_of(firsts, want.extents["sectors"].astype(np.int64)), now)
+        wanted = blocks_of(firsts, want.extents["sectors"].astype(np.int64))
+        geometry = self._primary.geometry
+        self._finish(batch, np.unique(wanted // (geometry.block_bytes // geometry.compared.block_bytes)), now)
         return True
 
     def _finish(self, batch: int, wanted: np.ndarray, now: float) -> None:

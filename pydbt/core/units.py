@@ -12,6 +12,9 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
+# What a file system writes at least; a digest for every 4 KiB is 0.4 %.
+MAX_COMPARED_BYTES = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
@@ -43,6 +46,14 @@ class Geometry:
     def block_count(self) -> int:
         """Blocks in the volume, the last one possibly short (ceiling)."""
         return -(-self.size_bytes // self.block_bytes)
+
+    @property
+    def compared(self) -> Geometry:
+        """The same volume in the units that DIGESTS and WANT count: a block, but never more than 4 KiB.
+
+        A large block in which one page differs is not sent whole.
+        """
+        return Geometry(self.size_bytes, min(self.block_bytes, MAX_COMPARED_BYTES))
 
     def blocks_of_sectors(self, sector: int, length_sectors: int) -> tuple[int, int]:
         """First block and number of blocks that a run of sectors touches, even in part."""

@@ -144,4 +144,4 @@ def _remove(scratch: Scratch, *, keep_logs: bool = False) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/demo")

@@ -123,7 +123,7 @@ def _outage(outage: Outage) -> list[Row]:
         (
             "coalesced",
             _blocks(outage.coalesced_bytes),
-            "written meanwhile less copied: overwritten before it came to that",
+            "written less copied: overwritten before it came to that",
         ),
         ("on the wire for that", format_bytes(outage.wire_bytes), ratio),
         ("in sync again after", format_seconds(outage.resync_seconds), "from the moment the link was back"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.devices import BlockDevice, loop_device, mounted, partition_of
+from tests.harness import raw
 from tests.harness.cluster import Cluster, cluster
 from tests.harness.load import Database, FileStress, Load, Sequential, load, make_filesystem, trim
 from tests.harness.program import command, until
@@ -215,3 +216,28 @@ def test_trimmed_space_that_was_empty_before_weighs_nothing_on_the_wire(tmp_path
             assert 6 * MIB <= differing < 16 * MIB
             assert sent <= 1.03 * differing
             both.compare("after a trim")
+
+
+def test_scattered_pages_of_large_blocks_are_not_sent_with_their_neighbours(tmp_path, chance):
+    with loop_device(tmp_path, 256 * MIB) as device:
+        options = ("--ack-timeout", 4, "--block-size", "64K")
+        with cluster(tmp_path / "c", device, wired=True, primary_options=options) as both:
+            writer = raw.Overlapping(device.path, 8, chance.randrange(1 << 30))
+            for at in range(0, 256 * MIB, MIB // 2):
+                writer.write(at // 512, 1024)
+            both.start()
+            both.wait()
+            both.wire.cut()
+            for page in chance.sample(range(256 * MIB // 4096), 1500):
+                writer.write(page * 8, 8)
+            both.until_mode("unsynchronized")
+            both.until_applied()
+            differing = both.differing() * 4096
+            before = both.status()["sent_bytes"]
+            both.wire.mend()
+            both.wait()
+            sent = both.status()["sent_bytes"] - before
+            print(f"{sent} bytes sent for {differing} that differed: {sent / differing:.4f}")
+            assert differing == 1500 * 4096
+            assert sent < 1.1 * differing, "64 KiB were sent where 4 differ"
+            both.compare("after scattered writes")
