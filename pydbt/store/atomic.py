@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydbt.core.errors import StateError
 
+Buffer = bytes | bytearray | memoryview
 
-def replace_file(path: str | os.PathLike[str], data: bytes | bytearray | memoryview, *, durable: bool = True) -> None:
+
+def replace_file(path: str | os.PathLike[str], data: Buffer | Iterable[Buffer], *, durable: bool = True) -> None:
     """Put ``data`` in place of a file's content, with mode 0600. StateError names the file when it cannot be written.
+
+    Several buffers are written one after the other, each made only when the one before it is written.
 
     ``durable`` waits until both the content and its name are on disk; without it only readers of this boot
     are promised a whole file.
@@ -20,7 +25,7 @@ def replace_file(path: str | os.PathLike[str], data: bytes | bytearray | memoryv
     # Not the process id: two threads may replace the same file at once.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
-        _write(temporary, data, durable)
+        _write(temporary, [data] if isinstance(data, Buffer) else data, durable)
         os.replace(temporary, path)
         if durable:
             sync_folder(path.parent)
@@ -39,12 +44,13 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
         os.close(descriptor)
 
 
-def _write(path: Path, data: bytes | bytearray | memoryview, durable: bool) -> None:
+def _write(path: Path, parts: Iterable[Buffer], durable: bool) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        rest = memoryview(data).cast("B")
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        for part in parts:
+            rest = memoryview(part).cast("B")
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
         if durable:
             os.fsync(descriptor)
     finally:

@@ -33,6 +33,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
@@ -49,6 +50,7 @@ _MAGIC = b"PDBTMAP\0"
 _VERSION = 1
 _HEADER = struct.Struct("<8sII16sQIIQQI28x")
 _DIGEST_BYTES = 16
+_CHUNKS_A_PART = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def save_map(path: str | os.PathLike[str], header: MapHeader, dirty: DirtyMap) -
     """Replace the file by this map, durably. StateError when it cannot be written (disk full, read-only)."""
     if dirty.block_count != header.geometry.block_count:
         raise ValueError(f"a map of {dirty.block_count} blocks for a volume of {header.geometry.block_count}")
-    replace_file(path, encode_map(header, dirty))
+    replace_file(path, _parts(header, dirty))
 
 
 def load_map(path: str | os.PathLike[str]) -> tuple[MapHeader, DirtyMap] | None:
@@ -90,7 +92,12 @@ def load_map(path: str | os.PathLike[str]) -> tuple[MapHeader, DirtyMap] | None:
 
 def encode_map(header: MapHeader, dirty: DirtyMap) -> bytes:
     """The bytes of a map file."""
-    chunks = list(dirty.chunks())
+    return b"".join(_parts(header, dirty))
+
+
+def _parts(header: MapHeader, dirty: DirtyMap) -> Iterator[bytes]:
+    """The same in pieces of about a MiB, because the map of a large volume is not to be in memory several times."""
+    indexes = dirty.chunk_indices()
     geometry = header.geometry
     head = _HEADER.pack(
         _MAGIC,
@@ -102,12 +109,17 @@ def encode_map(header: MapHeader, dirty: DirtyMap) -> bytes:
         CHUNK_BLOCKS,
         header.epoch,
         header.sequence,
-        len(chunks),
+        len(indexes),
     )
-    indexes = np.array([index for index, _ in chunks], dtype="<u4").tobytes()
-    padding = bytes(-len(indexes) % 8)
-    body = b"".join([head, indexes, padding, *(bits for _, bits in chunks)])
-    return body + xxhash.xxh3_128_digest(body)
+    table = np.array(indexes, dtype="<u4").tobytes()
+    first = head + table + bytes(-len(table) % 8)
+    digest = xxhash.xxh3_128(first)
+    yield first
+    chunks = dirty.chunks()
+    while bits := b"".join(bits for _, bits in islice(chunks, _CHUNKS_A_PART)):
+        digest.update(bits)
+        yield bits
+    yield digest.digest()
 
 
 def decode_map(data: bytes) -> tuple[MapHeader, DirtyMap]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.devices import ensure_bpffs, wait_until
+from tests.harness.program import ROUNDS
 
 PINS = Path("/sys/fs/bpf/pydbt")
 
@@ -32,7 +33,7 @@ def chance(seed: int, request: pytest.FixtureRequest) -> random.Random:
 @pytest.fixture
 def rounds() -> int:
     """How often the random part is repeated: TORTURE_ROUNDS, 1 by default."""
-    return int(os.environ.get("TORTURE_ROUNDS") or 1)
+    return ROUNDS
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ def check_image(filesystem: str, image: Path, folder: Path, name: str, least_row
 def test_a_killed_secondary_holds_a_sound_file_system_and_every_row_waited_for(
     tmp_path, filesystem, journal_mode, chance, rounds
 ):
-    with loop_device(tmp_path, (320 if filesystem == "xfs" else 96) * MIB) as device:
+    with loop_device(tmp_path, (320 if filesystem == "xfs" else 128) * MIB) as device:
         make_filesystem(filesystem, device.path)
         with cluster(tmp_path / "c", device) as both, mounted(device, tmp_path / "mnt") as folder:
             both.start()
@@ -50,9 +50,9 @@ def test_a_killed_secondary_holds_a_sound_file_system_and_every_row_waited_for(
                 databases = [Database(folder / f"{n}.db", chance.randrange(1 << 30), journal_mode) for n in range(2)]
                 for database in databases:
                     stack.callback(database.close)
-                    running.add(database, 0.002)
+                    running.add(database, 0.004)
                 promised = [0, 0]
-                for number in range(KILLS * rounds):
+                for number in range(2 + KILLS * (rounds - 1)):
                     both.until_mode("normal")
                     time.sleep(chance.uniform(0.0, 1.0))
                     rows = [database.committed for database in databases]

@@ -54,8 +54,7 @@ def free(folder: Path) -> None:
 
 
 def work(device: BlockDevice, chance, steps: int = 150) -> None:
-    hammer = Hammer(device.path, device.size_sectors, chance.randrange(1 << 30))
-    with load() as running:
+    with Hammer(device.path, device.size_sectors, chance.randrange(1 << 30)) as hammer, load() as running:
         running.add(hammer, 0.002)
         until(lambda: running.steps > steps, "enough was written")
 

@@ -18,6 +18,13 @@ PROGRAM = [sys.executable, "-m", "pydbt.cli.main"]
 ROOT = Path(__file__).parents[2]
 # Generous, because the machines that run this are slow and shared: it bounds a hang, it measures nothing.
 PATIENCE_S = 120.0
+# Rounds of the random tests. With more than one, the variants that every run of all tests leaves out run as well.
+ROUNDS = int(os.environ.get("TORTURE_ROUNDS") or 1)
+
+
+def short(first: int, *variants: object) -> tuple[object, ...]:
+    """The first few of the variants of a test; all of them in a long run."""
+    return variants if ROUNDS > 1 else variants[:first]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import os
 import random
 import struct
 from pathlib import Path
+from typing import Self
 
 _BLKDISCARD, _BLKZEROOUT = 0x1277, 0x127F  # include/uapi/linux/fs.h
 SECTOR = 512
@@ -20,9 +21,16 @@ class _Direct:
         self._descriptor = os.open(device, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
         self._memory = mmap.mmap(-1, 1 << 20)
 
-    def __del__(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            os.close(self._descriptor)
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def write(self, sector: int, sectors: int) -> None:
         length = sectors * SECTOR
@@ -42,7 +50,7 @@ class Overlapping(_Direct):
         self._sectors = sectors
 
     def __call__(self) -> None:
-        length = self.random.randrange(1, 40)
+        length = self.random.randrange(1, min(self._sectors, 160))
         self.write(self.random.randrange(self._sectors - length), length)
 
 

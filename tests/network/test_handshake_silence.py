@@ -15,6 +15,6 @@ _HELLO = Hello(volume="00" * 16, size_bytes=1 << 20, block_bytes=4096, epoch=1, 
 
 def test_a_silent_secondary_is_an_unreachable_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with pytest.raises(PeerError, match="said nothing for 0.2 seconds"):
-            handshake.shake_hands("127.0.0.1", listener.getsockname()[1], _HELLO)
+    silence = pytest.raises(PeerError, match="said nothing for")
+    with socket.create_server(("127.0.0.1", 0)) as listener, silence:
+        handshake.shake_hands("127.0.0.1", listener.getsockname()[1], _HELLO)
