@@ -40,7 +40,7 @@ def primary_status(loop: PrimaryLoop) -> dict[str, Any]:
         "tainted": bool(brain.taints),
         "taints": list(brain.taints),
         "assumed_in_sync": loop.state.phase == "assumed" or loop.config.assumed_in_sync,
-        "sequence": {"submitted": brain.sequence, "acknowledged": brain.acknowledged},
+        "sequence": {"submitted": brain.sequence, "acknowledged": _acknowledged(loop, normal)},
         "out_of_sync_bytes": out_of_sync,
         "in_flight": {
             "known": brain.in_flight.certain,
@@ -65,6 +65,12 @@ def primary_status(loop: PrimaryLoop) -> dict[str, Any]:
         "persist_problem": brain.persist_error,
         "statistics": brain.statistics.as_dict(now),
     }
+
+
+def _acknowledged(loop: PrimaryLoop, normal: bool) -> int:
+    """Of this run's sequence numbers; what a landing has not committed yet does not count."""
+    epoch, sequence = loop.brain.replica_position
+    return loop.brain.acknowledged if normal else sequence if epoch == loop.config.epoch else 0
 
 
 def _out_of_sync_bytes(loop: PrimaryLoop, normal: bool) -> int:

@@ -228,7 +228,7 @@ class Primary:
     # --- leaving and losing -------------------------------------------------------------------------------
     def log_full(self, reason: str, writes: np.ndarray, now: float) -> None:
         """¶80: log full. The queue is merged into the pending map, then discarded; the writers never notice."""
-        self.statistics.log_full += 1
+        self.resync.note_log_full(now)
         self._fx.log("info", f"log full ({reason}); out-of-sync blocks are tracked in the map and copied from the disk")
         self._halt(now, f"log full: {reason}")
         if len(writes):

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 READ_RETRY_S = 5.0
 # A long pass writes down how far it has come this often, so that an interrupted one goes on from there.
 PROGRESS_INTERVAL_S = 10.0
+# This often in this long, a full log is no burst any more.
+OVERLOAD_TIMES = 5
+OVERLOAD_WINDOW_S = 60.0
 
 
 class Resync:
@@ -52,6 +55,7 @@ class Resync:
         self._next_persist = 0.0
         self._landing = False
         self._committed_at: int | None = None
+        self._full_at: list[float] = []
         self.fresh_target = False
         self.read_position = 0
 
@@ -280,6 +284,21 @@ class Resync:
         self._committed_at = max(primary.queue.sent_through, self._base)
         primary.set_phase(Phase.COMMITTING)
         primary.effects.add(SendFrame(Commit(resync=self._identifier, sequence=self._committed_at)))
+
+    def note_log_full(self, now: float) -> None:
+        """The log was full. Say so when it happens again and again: then no landing can last."""
+        statistics = self._primary.statistics
+        statistics.log_full += 1
+        self._full_at = [when for when in self._full_at if now - when < OVERLOAD_WINDOW_S] + [now]
+        if len(self._full_at) >= OVERLOAD_TIMES:
+            self._full_at.clear()
+            written = statistics.write_rate_bytes(now) / 1e6
+            self._primary.effects.log(
+                "warning",
+                f"the log was full {OVERLOAD_TIMES} times within {OVERLOAD_WINDOW_S:g} s while {written:.1f} MB/s are written:"
+                " that is more than the secondary takes in order, so it is kept out of sync and copied again and again"
+                " until the writes slow down (a larger --ring-size bridges bursts)",
+            )
 
     def waiting_for(self) -> str:
         """What keeps this resynchronization from going on, in words; empty when nothing does."""

@@ -12,7 +12,9 @@ from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.lineage import doubt_about
 from pydbt.core.link import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Link
 from pydbt.core.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, STREAMING_PHASES, Mode, Phase
-from pydbt.core.primary_events import Connected
+from pydbt.core.primary import Primary
+from pydbt.core.primary_config import PrimaryConfig
+from pydbt.core.primary_events import Connected, Log
 from pydbt.core.stream import MAX_BATCH_BYTES, MAX_UPDATE_SECTORS, Segment, StreamQueue, updates_of
 from pydbt.core.sweep import WINDOW_BYTES, Sweep, blocks_of, runs_of
 from pydbt.core.units import Geometry
@@ -245,3 +247,16 @@ def test_reconnection_backs_off_to_a_bound_and_starts_short_again_after_a_good_c
 def test_a_secondary_that_is_not_the_one_the_maps_were_kept_for_is_noticed(said, word):
     doubt = doubt_about("mine", (5, 10), said, assumed=False)
     assert word in doubt and bool(doubt) == bool(word)
+
+
+def test_an_overload_that_lasts_is_told_and_a_burst_is_not():
+    brain = Primary(PrimaryConfig(Geometry(1 << 20), epoch=7), 0.0)
+
+    def warnings(times: list[float]) -> int:
+        brain.effects.items.clear()
+        for now in times:
+            brain.resync.note_log_full(now)
+        return sum(isinstance(effect, Log) and effect.level == "warning" for effect in brain.effects.items)
+
+    assert warnings([0.0, 30.0, 100.0, 130.0, 200.0]) == 0
+    assert warnings([300.0 + second for second in range(5)]) == 1

@@ -393,4 +393,5 @@ class Cluster:
                 block, value = self.captured[sequence]
                 last[block] = value
         for block, value in last.items():
-            assert abs(s.content[block]) == value or block in self.odd, f"block {block} at {s.sequence}: {s.content[block]} != {value}"
+            right = abs(s.content[block]) == value or block in self.odd
+            assert right, f"block {block} at {s.sequence}: {s.content[block]} != {value}"
