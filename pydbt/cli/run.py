@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -85,8 +87,7 @@ def run(
     device = check_source(source, state_dir)
     check_plain_tcp(chosen.secondary_host, insecure)
     _refuse_own_target(device, chosen)
-    _heed_sigterm()
-    with registered_primary(device, state_dir), progress:
+    with _heeding_sigterm(), registered_primary(device, state_dir), progress:
         # Only now: it brings the eBPF side, which no other command needs.
         from pydbt.controller.primary_service import run_primary
 
@@ -106,10 +107,17 @@ def _refuse_own_target(device: BlockDevice, chosen: PrimaryOptions) -> None:
             raise UsageError(f"the state directory {chosen.state_dir} is the secondary's: name another with --state")
 
 
-def _heed_sigterm() -> None:
+@contextlib.contextmanager
+def _heeding_sigterm() -> Iterator[None]:
     """Until the loop runs and listens to it, SIGTERM undoes what the start has done, as Ctrl-C does."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

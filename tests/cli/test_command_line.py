@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import socket
 import subprocess
 import sys
@@ -102,6 +103,14 @@ def test_run_refuses_a_volume_that_has_a_controller(tmp_path: Path, disk: str, c
         4, disk, f"process {os.getpid()}", str(controller.state_dir)
     )
     assert not (tmp_path / "other").exists()
+
+
+def test_a_run_that_ended_leaves_the_signals_of_its_caller_alone(
+    tmp_path: Path, disk: str, controller: FakeController
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert execute(["run", disk, "--secondary", HERE, "--state", str(tmp_path / "other")]) == 4
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_run_refuses_its_own_secondary_when_that_writes_to_source(tmp_path: Path, disk: str) -> None:
