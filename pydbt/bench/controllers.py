@@ -15,10 +15,10 @@ from typing import Any
 
 from pydbt.bench.disks import end_with_parent, run, wait_until
 from pydbt.controller.control import call
+from pydbt.controller.leftover import PINS
 from pydbt.core.errors import MachineError, PydbtError
 from pydbt.kernel.capture import Capture
 
-PIN_ROOT = Path("/sys/fs/bpf/pydbt")
 _END_TIMEOUT_S = 30
 
 
@@ -97,7 +97,7 @@ def primary(source: Path, state_dir: Path, address: str, *options: str) -> Itera
     try:
         controller = Controller("primary", arguments, state_dir)
         try:
-            pins = PIN_ROOT / controller.status()["volume"]
+            pins = PINS / controller.status()["volume"]
             yield controller
         finally:
             with contextlib.suppress(PydbtError):

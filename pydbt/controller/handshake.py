@@ -6,6 +6,7 @@ from pydbt.core.errors import PeerError, TimedOut, WireError
 from pydbt.core.frames import Hello, Refuse, Welcome
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
+from pydbt.store.volume_state import VolumeState
 
 HANDSHAKE_SECONDS = 10.0
 
@@ -16,6 +17,17 @@ class Refused(PeerError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def hello_of(state: VolumeState, sector_bytes: int, epoch: int) -> Hello:
+    """What a primary says of its volume; ``sector_bytes`` is the source's logical block."""
+    return Hello(
+        volume=state.volume,
+        size_bytes=state.size_bytes,
+        block_bytes=state.block_bytes,
+        epoch=epoch,
+        sector_bytes=sector_bytes,
+    )
 
 
 def shake_hands(host: str, port: int, hello: Hello) -> tuple[FramedConnection, Welcome]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pydbt.controller import control
 from pydbt.controller.block_reader import BlockReader
-from pydbt.controller.handshake import Refused, shake_hands
+from pydbt.controller.handshake import Refused, hello_of, shake_hands
 from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.outbox import Outbox, stream_frames
@@ -25,7 +25,7 @@ from pydbt.controller.taints import taints_of
 from pydbt.core import primary_events as ev
 from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.errors import DeviceError, PeerError, PydbtError, StateError, TimedOut
-from pydbt.core.frames import Bye, Hello, Refuse
+from pydbt.core.frames import Bye, Refuse
 from pydbt.core.primary import Primary
 from pydbt.core.primary_config import PrimaryConfig
 from pydbt.device.block import DirectReader
@@ -315,13 +315,7 @@ class PrimaryLoop:
     # --- the connection -----------------------------------------------------------------------------------
     def _connect(self, attempt: int) -> None:
         """In a thread of its own: shake hands, then receive until the connection ends."""
-        hello = Hello(
-            volume=self.state.volume,
-            size_bytes=self.state.size_bytes,
-            block_bytes=self.state.block_bytes,
-            epoch=self.config.epoch,
-            sector_bytes=self.device.logical_block_bytes,
-        )
+        hello = hello_of(self.state, self.device.logical_block_bytes, self.config.epoch)
         try:
             connection, welcome = shake_hands(self.options.secondary_host, self.options.secondary_port, hello)
         except PeerError as error:

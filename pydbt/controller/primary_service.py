@@ -8,16 +8,15 @@ import secrets
 import signal
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 from pydbt.controller.control import ControlServer, is_answering
-from pydbt.controller.handshake import shake_hands
+from pydbt.controller.handshake import hello_of, shake_hands
+from pydbt.controller.leftover import pin_dir_of
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary_loop import PrimaryLoop
 from pydbt.controller.registry import forget
 from pydbt.controller.state_dir import make_state_dir
 from pydbt.core.errors import BusyError, MachineError, StateError
-from pydbt.core.frames import Hello
 from pydbt.core.primary_config import PrimaryConfig
 from pydbt.device.block import DirectReader
 from pydbt.device.checks import check_source
@@ -35,16 +34,10 @@ from pydbt.store.volume_state import (
     save_state,
 )
 
-PIN_ROOT = Path("/sys/fs/bpf/pydbt")
 # What one captured write of 4 KiB costs the log: its own slot and its part of a DONE record.
 LOG_SLOT_BYTES = 64
 
 _log = logging.getLogger("pydbt")
-
-
-def pin_dir_of(volume: str) -> Path:
-    """Where a volume's programs and maps are pinned."""
-    return PIN_ROOT / volume
 
 
 def run_primary(options: PrimaryOptions) -> int:
@@ -57,7 +50,7 @@ def run_primary(options: PrimaryOptions) -> int:
         state, is_new = _open_state(options, device)
         reader = stack.enter_context(DirectReader(device))
         if is_new:
-            _prove_secondary(options, state)
+            _prove_secondary(options, device, state)
         pending = _load_pending(options, state)
         capture, reopened = _open_capture(options, device, state)
         # Until the state says that this volume is tracked, a failure takes the programs away again.
@@ -114,26 +107,15 @@ def _open_state(options: PrimaryOptions, device: BlockDevice) -> tuple[VolumeSta
     return replace(state, secondary=secondary), False
 
 
-def hello_of(state: VolumeState, device: BlockDevice, epoch: int) -> Hello:
-    """What this primary says of itself."""
-    return Hello(
-        volume=state.volume,
-        size_bytes=state.size_bytes,
-        block_bytes=state.block_bytes,
-        epoch=epoch,
-        sector_bytes=device.logical_block_bytes,
-    )
-
-
-def _prove_secondary(options: PrimaryOptions, state: VolumeState) -> None:
+def _prove_secondary(options: PrimaryOptions, device: BlockDevice, state: VolumeState) -> None:
     """A first run must find its secondary, before anything is attached or written; later ones wait for it."""
-    hello = Hello(volume=state.volume, size_bytes=state.size_bytes, block_bytes=state.block_bytes, epoch=0)
+    hello = hello_of(state, device.logical_block_bytes, epoch=0)
     connection, _ = shake_hands(options.secondary_host, options.secondary_port, hello)
     connection.close()
 
 
 def _open_capture(options: PrimaryOptions, device: BlockDevice, state: VolumeState) -> tuple[Capture, bool]:
-    pins = pin_dir_of(state.volume)
+    pins = pin_dir_of(state)
     capture = Capture.reopen(pins)
     volume = VolumeSpec(
         disk_major=device.disk_major,

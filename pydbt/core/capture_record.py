@@ -1,6 +1,6 @@
 """The capture record as the brains see it: one per write request submitted, one per completion, in kernel order.
 
-The layout is defined once in ``bpf/record.h``; ``pydbt.kernel.record`` checks that the two agree.
+The layout is defined once in ``bpf/record.h``; tests/kernel/test_machine.py checks that the two agree.
 """
 
 from __future__ import annotations

@@ -51,7 +51,6 @@ class Resync:
         self._base = 0
         self._retry_reads_at = 0.0
         self._pause_until = 0.0
-        self._planned_bytes = 0
         self._next_persist = 0.0
         self._landing = False
         self._committed_at: int | None = None
@@ -121,15 +120,15 @@ class Resync:
             rate_limit_bytes=primary.config.rate_limit_bytes,
             now=now,
         )
-        self._planned_bytes = self._sweep.remainder_bytes()
+        planned_bytes = self._sweep.remainder_bytes()
         self._next_persist = now + PROGRESS_INTERVAL_S
-        primary.effects.log("info", f"{self._planned_bytes} bytes to bring in sync")
+        primary.effects.log("info", f"{planned_bytes} bytes to bring in sync")
         primary.effects.add(
             SendFrame(
                 Begin(
                     resync=self._identifier,
                     epoch=primary.config.epoch,
-                    total_bytes=self._planned_bytes,
+                    total_bytes=planned_bytes,
                     flags=BeginFlag.INITIAL if primary.initial else 0,
                 )
             )

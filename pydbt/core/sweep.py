@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pydbt.core.dirty_map import DirtyMap
-from pydbt.core.units import KIB, MIB, SECTOR_BYTES, Geometry
+from pydbt.core.units import MIB, SECTOR_BYTES, Geometry
 
 # One batch: what one frame carries. Small enough for a smooth rate limit, large enough for a fast disk.
 BATCH_BYTES = 1 * MIB
@@ -206,5 +206,3 @@ def blocks_of_sectors(sectors: np.ndarray, lengths: np.ndarray, geometry: Geomet
     end = -(-(sectors.astype(np.int64) + lengths.astype(np.int64)) // per_block)
     return first, end - first
 
-
-assert KIB * 4 <= BATCH_BYTES

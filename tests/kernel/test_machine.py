@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pydbt.core import capture_record
 from pydbt.core.errors import MachineError, UsageError
 from pydbt.kernel import layout, record
 from pydbt.kernel.addresses import Unproven, disk_node, symbols
@@ -137,3 +138,10 @@ def test_small_things_about_the_machine(tmp_path: Path) -> None:
     assert symbols(("_text", "hidden", "absent"), tmp_path / "kallsyms") == {"_text": 0xFFFFFFFF81000000}
     with pytest.raises(Unproven, match="999:999"):
         disk_node(999, 999)
+
+
+def test_the_brains_read_a_record_as_the_programs_write_it() -> None:
+    for name in capture_record.RECORD.names:
+        assert capture_record.RECORD[name] == record.RECORD[name], name
+    assert [(kind.name, kind.value) for kind in capture_record.RecordKind] == [(kind.name, kind.value) for kind in record.Kind]
+    assert [flag.value for flag in capture_record.RecordFlag] == [flag.value for flag in record.Flag]
