@@ -127,13 +127,17 @@ class BatchData:
         firsts = first_blocks * self._units
         return firsts, np.minimum(block_counts * self._units, self._geometry.block_count - firsts)
 
-    def digests(self, number: int) -> Digests:
-        """xxh3_128 of every block (of every 4 KiB of larger ones), as a frame whose extents are in these."""
-        size = self._geometry.block_bytes
+    def digests(self, number: int, units: np.ndarray, unit_bytes: int) -> Digests:
+        """xxh3_128 of some of the data, in units of ``unit_bytes``, as a frame."""
+        per_unit = unit_bytes // self._geometry.block_bytes
+        firsts = units["sector"].astype(np.int64) * per_unit
+        counts = np.minimum(units["sectors"].astype(np.int64) * per_unit, self._geometry.block_count - firsts)
         digests = b"".join(
-            xxhash.xxh3_128_digest(self.data[offset : offset + size]) for offset in range(0, len(self.data), size)
+            xxhash.xxh3_128_digest(run[offset : offset + unit_bytes])
+            for run in self._slices(firsts, counts)
+            for offset in range(0, len(run), unit_bytes)
         )
-        return Digests(batch=number, extents=make_extents(self.first_blocks, self.block_counts), digests=digests)
+        return Digests(batch=number, extents=units, digests=digests, unit_bytes=unit_bytes)
 
     def blocks(self, number: int, wanted: np.ndarray | None) -> Blocks:
         """The data (or what is wanted of it) as a BLOCKS frame."""
@@ -152,6 +156,10 @@ class BatchData:
         if wanted is None:
             return self._sector_table(self.first_blocks, self.block_counts), bytes(self.data)
         firsts, counts = wanted["sector"].astype(np.int64), wanted["sectors"].astype(np.int64)
+        return self._sector_table(firsts, counts), b"".join(self._slices(firsts, counts))
+
+    def _slices(self, firsts: np.ndarray, counts: np.ndarray) -> list[memoryview]:
+        """The data of some runs, each of which lies in what was read. PeerError: it does not."""
         offered = blocks_of(self.first_blocks, self.block_counts)
         size = self._geometry.block_bytes
         pieces = []
@@ -161,7 +169,7 @@ class BatchData:
             if last >= len(offered) or offered[index] != first or offered[last] != first + count - 1:
                 raise PeerError("the secondary asked for blocks that it was not offered")
             pieces.append(self.data[index * size : (index + count) * size])
-        return self._sector_table(firsts, counts), b"".join(pieces)
+        return pieces
 
     def _sector_table(self, firsts: np.ndarray, counts: np.ndarray) -> np.ndarray:
         per_block = self._geometry.block_sectors

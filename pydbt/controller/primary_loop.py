@@ -221,8 +221,8 @@ class PrimaryLoop:
                 self._put([frame])
             case ev.ReadBlocks():
                 self._blocks.submit(effect)
-            case ev.SendDigests(batch=batch, number=number):
-                self._put([self._blocks.batch(batch).digests(number)])
+            case ev.SendDigests(batch=batch, number=number, extents=extents, unit_bytes=unit):
+                self._put([self._blocks.batch(batch).digests(number, extents, unit)])
             case ev.SendBlocks(batch=batch, number=number, wanted_extents=wanted):
                 frame = self._blocks.batch(batch).blocks(number, wanted)
                 self._put([frame], frame.payload_bytes)

@@ -14,9 +14,9 @@ import numpy as np
 
 from pydbt.core.extents import Buffer, Extents, check_extents, payload_bytes
 from pydbt.core.frame_checks import check_features, check_text, check_u64, check_volume
-from pydbt.core.units import MIB, Geometry
+from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES, Geometry
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_PAYLOAD_BYTES = 8 * MIB
 """Large enough that the 72 bytes of a frame's own are nothing, small enough that a few fit a 64 MiB queue."""
 MAX_EXTENTS = 65_000
@@ -28,6 +28,8 @@ MAX_SEQUENCE_SPAN = 65_536
 REPLICA_STATE_NAMES = ("inconsistent", "outdated", "consistent", "up-to-date")
 """The states of a replica by their code in an ACK frame, each saying more than the one before it."""
 DIGEST_BYTES = 16
+COMPARED_UNITS_BYTES = frozenset(1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length()))
+"""What one digest may stand for: every power of two from a sector to 4 KiB."""
 
 
 class FrameKind(IntEnum):
@@ -220,17 +222,20 @@ class Stream(_Bulk):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Digests:
-    """Digests of blocks, to find out which differ. Extents are in BLOCKS here; digests 16 bytes each, in order.
+    """Digests of units, to find out which differ. Extents are in units of ``unit_bytes``; digests 16 bytes each, in order.
 
-    A digest is xxh3_128 of the block's bytes (the last block of a volume may be shorter than the others).
+    A digest is xxh3_128 of the unit's bytes (the last unit of a volume may be shorter than the others).
     """
 
     batch: int
     extents: Extents
     digests: Buffer
+    unit_bytes: int = MAX_COMPARED_BYTES
 
     def __post_init__(self) -> None:
         check_u64("batch", self.batch)
+        if self.unit_bytes not in COMPARED_UNITS_BYTES:
+            raise ValueError(f"digests of units of {self.unit_bytes} bytes")
         count = check_block_table(self.extents)
         if len(self.digests) != count * DIGEST_BYTES:
             raise ValueError(f"{len(self.digests)} bytes of digests for {count} blocks")
@@ -238,7 +243,7 @@ class Digests:
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Digests)
-            and self.batch == other.batch
+            and (self.batch, self.unit_bytes) == (other.batch, other.unit_bytes)
             and np.array_equal(self.extents, other.extents)
             and bytes(self.digests) == bytes(other.digests)
         )
@@ -246,7 +251,7 @@ class Digests:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Want:
-    """Answer to DIGESTS: these blocks differ (or cannot be vouched for), the others are durably the same."""
+    """Answer to DIGESTS, in its units: these differ (or cannot be vouched for), the others are durably the same."""
 
     batch: int
     extents: Extents

@@ -116,9 +116,9 @@ class Keeper:
         self._ticket += 1
         return self._ticket
 
-    def staged_blocks_of(self, extents: np.ndarray) -> np.ndarray:
-        """Those blocks of a table of blocks whose newest content is not on the target."""
-        return self._staged.of(extents)
+    def staged_units_of(self, extents: np.ndarray, units: Geometry) -> np.ndarray:
+        """Those units of a table of units whose newest content is not on the target."""
+        return self._staged.of(extents, units)
 
     # --- work in ------------------------------------------------------------------------------------------
     def append(self, entry: Entry, connection: int, *, geometry: Geometry | None = None) -> None:

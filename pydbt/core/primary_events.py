@@ -241,10 +241,15 @@ class ReadBlocks:
 
 @dataclass(frozen=True, slots=True)
 class SendDigests:
-    """Queue a DIGESTS frame numbered ``number`` for a batch that was read, and keep its data."""
+    """Queue a DIGESTS frame numbered ``number`` for a batch that was read, and keep its data.
+
+    ``extents`` are runs, in units of ``unit_bytes``, of what was read.
+    """
 
     batch: int
     number: int
+    extents: np.ndarray
+    unit_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

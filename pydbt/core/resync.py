@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pydbt.core import compared
 from pydbt.core.frames import Ack, Begin, BeginFlag, Commit, Want
 from pydbt.core.modes import STREAMING_PHASES, SYNCING_MODES, Mode, Phase
 from pydbt.core.primary_events import (
@@ -25,6 +26,7 @@ from pydbt.core.primary_events import (
     SweepRead,
 )
 from pydbt.core.sweep import Batch, Sweep
+from pydbt.core.units import MAX_COMPARED_BYTES
 
 if TYPE_CHECKING:
     from pydbt.core.primary import Primary
@@ -192,10 +194,19 @@ class Resync:
             return
         self._sweep.batches[event.batch].read = True
         if self._primary.config.digests and not (self._primary.initial and self.fresh_target):
-            number = self._sweep.batches[event.batch].digests = self._primary.next_number()
-            self._primary.effects.add(SendDigests(event.batch, number))
+            self._compare(event.batch)
         else:
             self._send(event.batch, None)
+
+    def _compare(self, identifier: int) -> None:
+        """Offer the digests of a batch's whole units; where it has none, there is nothing to compare."""
+        batch = self._sweep.batches[identifier]
+        units, batch.rest = compared.whole_units(batch.first_blocks, batch.block_counts, self._primary.geometry)
+        if not len(units):
+            self._send(identifier, None)
+            return
+        batch.digests = self._primary.next_number()
+        self._primary.effects.add(SendDigests(identifier, batch.digests, units, MAX_COMPARED_BYTES))
 
     def _send(self, identifier: int, wanted) -> None:
         number = self._sweep.batches[identifier].number = self._primary.next_number()
@@ -206,11 +217,13 @@ class Resync:
         identifier = self._sweep.answered(want.batch) if self._sweep is not None else None
         if identifier is None:
             return
-        self._sweep.batches[identifier].digests = None  # an answer counts once
-        wanted_bytes = int(want.extents["sectors"].sum(dtype=np.int64)) * self._primary.geometry.compared.block_bytes
-        self._primary.statistics.compared(self._sweep.batches[identifier].length_bytes, wanted_bytes)
+        batch = self._sweep.batches[identifier]
+        batch.digests = None  # an answer counts once
+        wanted = compared.wanted_of(want.extents, batch.rest, self._primary.geometry)
+        wanted_bytes = int(wanted["sectors"].sum(dtype=np.int64)) * self._primary.geometry.compared.block_bytes
+        self._primary.statistics.compared(batch.length_bytes, wanted_bytes)
         if wanted_bytes:
-            self._send(identifier, want.extents)
+            self._send(identifier, wanted)
         else:
             self._sweep.finish(identifier)
             self._primary.effects.add(DropBatch(identifier))

@@ -254,12 +254,15 @@ class Secondary:
             self._in_resync("DIGESTS", frame.batch)
         elif not self._batches.begin(frame.batch):
             raise ProtocolError(f"the number {frame.batch} of a DIGESTS frame is not above those before it")
-        if end_sector(frame.extents) > self._geometry.block_count:
+        if frame.unit_bytes < self._geometry.block_bytes:
+            raise ProtocolError("a DIGESTS frame has units smaller than a block")
+        units = Geometry(self._hello.size_bytes, frame.unit_bytes)
+        if end_sector(frame.extents) > units.block_count:
             raise ProtocolError("a DIGESTS frame names blocks past the end of the volume")
-        staged = self.keeper.staged_blocks_of(frame.extents)
+        staged = self.keeper.staged_units_of(frame.extents, units)
         job = Job(self.keeper.ticket(), frame, self._peer, staged_blocks=staged)
         self._compares.append(job)
-        self._do(e.Compare(job.ticket, frame, self._geometry))
+        self._do(e.Compare(job.ticket, frame, units))
 
     def _compared(self, ticket: int, differing: np.ndarray) -> None:
         job = self._compares.popleft()
@@ -289,7 +292,7 @@ class Secondary:
 
     @property
     def _geometry(self) -> Geometry:
-        """In the units of DIGESTS and WANT."""
+        """In the smallest units of DIGESTS and WANT, in which the stage is known."""
         return Geometry(self._hello.size_bytes, self._hello.block_bytes).compared
 
     def _store(self, entry: Entry) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pydbt.core import compared
 from pydbt.core.capture_record import empty_records
 from pydbt.core.dirty_map import DirtyMap, Extents
 from pydbt.core.frames import Want
@@ -101,7 +102,8 @@ class Settler:
                 reading.compared = True
                 number = primary.next_number()
                 self._numbers[number] = batch
-                primary.effects.add(SendDigests(batch, number))
+                table, unit = compared.all_units(*runs_of(reading.blocks), primary.geometry)
+                primary.effects.add(SendDigests(batch, number, table, unit))
         if not self.reading and len(self._set):
             blocks = self._set.take_due(now, primary.in_flight.blocks_in_flight, hurry)
             if len(blocks):

@@ -42,14 +42,20 @@ class StagedBlocks:
         if not len(extents):
             return
         if self._map is None:
-            self._map = DirtyMap(geometry.block_count)
+            self._map, self._geometry = DirtyMap(geometry.block_count), geometry
         firsts = extents["sector"].astype(np.int64) // geometry.block_sectors
         ends = -(-(extents["sector"].astype(np.int64) + extents["sectors"]) // geometry.block_sectors)
         self._map.set_extents(firsts, ends - firsts)
 
-    def of(self, extents: Extents) -> np.ndarray:
-        """Those blocks of a table of blocks that are staged."""
+    def of(self, extents: Extents, units: Geometry) -> np.ndarray:
+        """Those units of a table that are staged, even in part. A unit is one staged block or several."""
         if self._map is None:
             return np.zeros(0, dtype=np.int64)
-        blocks = spell_blocks(extents)
-        return blocks[self._map.test_blocks(blocks)]
+        named = spell_blocks(extents)
+        per_unit = units.block_bytes // self._geometry.block_bytes
+        staged = np.zeros(len(named), dtype=bool)
+        for offset in range(per_unit):
+            blocks = named * per_unit + offset
+            inside = blocks < self._geometry.block_count
+            staged[inside] |= self._map.test_blocks(blocks[inside])
+        return named[staged]

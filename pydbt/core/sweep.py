@@ -35,6 +35,7 @@ class Batch:
     length_bytes: int
     number: int | None = None  # of the BLOCKS frame, once it is sent
     digests: int | None = None  # number of the DIGESTS frame, once it is sent
+    rest: np.ndarray | None = None  # of a batch offered for comparison: runs too short for a digest of their own
     read: bool = False
 
 

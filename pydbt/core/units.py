@@ -49,7 +49,7 @@ class Geometry:
 
     @property
     def compared(self) -> Geometry:
-        """The same volume in the units that DIGESTS and WANT count: a block, but never more than 4 KiB.
+        """The same volume in the smallest unit that is compared: a block, but never more than 4 KiB.
 
         A large block in which one page differs is not sent whole.
         """

@@ -199,7 +199,7 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
             flags, pieces = _pack_payload(frame.payload, compress_level)
             return FrameKind.BLOCKS, flags, [table + frame.extents.tobytes(), *pieces]
         case f.Digests():
-            table = _BLOCKS.pack(frame.batch, len(frame.extents), 0)
+            table = _BLOCKS.pack(frame.batch, len(frame.extents), frame.unit_bytes)
             # Whatever was asked for: trimmed space is nothing but zeros, and its digests would outweigh the data.
             flags, pieces = _pack_payload((frame.digests,), _DIGESTS_LEVEL)
             return FrameKind.DIGESTS, flags, [table + frame.extents.tobytes(), *pieces]
@@ -272,12 +272,11 @@ def _payload(header: FrameHeader, extents: np.ndarray, rest: memoryview, size: i
 
 
 def _decode_digests(header: FrameHeader, body: memoryview) -> Frame:
-    batch, count, reserved = _BLOCKS.unpack_from(body)
+    batch, count, unit_bytes = _BLOCKS.unpack_from(body)
     extents, rest = _table(body, _BLOCKS.size, count, f.MAX_DIGESTS)
-    _zero(reserved)
     if header.flags & FLAG_ZSTD:
         (rest,) = _unpack_payload(header, rest, f.check_block_table(extents) * f.DIGEST_BYTES)
-    return f.Digests(batch, extents, rest)
+    return f.Digests(batch, extents, rest, unit_bytes)
 
 
 def _decode_want(header: FrameHeader, body: memoryview) -> Frame:

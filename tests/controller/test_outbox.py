@@ -70,7 +70,7 @@ def batch() -> BatchData:
 
 
 def test_digests_are_of_single_blocks_and_the_short_last_block_as_it_is(batch):
-    frame = batch.digests(3)
+    frame = batch.digests(3, make_extents([1, 7], [1, 3]), 4096)
     assert bytes(frame.digests[:16]) == xxhash.xxh3_128_digest(batch.data[:4096])
     assert bytes(frame.digests[-16:]) == xxhash.xxh3_128_digest(batch.data[3 * 4096 :])
 

@@ -364,7 +364,7 @@ class World:
             if self.rng.random() < 0.4:
                 digests = b"".join(xxhash.xxh3_128(content(value)).digest() for value in values.values())
                 self.digests[self.batch] = values
-                self.send(f.Digests(self.batch, table, digests))
+                self.send(f.Digests(self.batch, table, digests, unit_bytes=512))
             else:
                 self.batches[self.batch] = values
                 self.send(f.Blocks(self.batch, table, (b"".join(map(content, values.values())),)))

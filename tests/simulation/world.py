@@ -267,7 +267,7 @@ class Cluster:
                 assert (records["data"] != 0).all(), "a write was streamed without its data"
                 rows = [(int(r["sector"]) // SECTORS, int(r["data"])) for r in records]
                 return ("stream", first, int(last[-1]), rows)
-            case ev.SendDigests(batch=batch, number=number):
+            case ev.SendDigests(batch=batch, number=number, unit_bytes=4096):
                 return ("digests", number, dict(self.batches[batch][2]))
             case ev.SendBlocks(batch=batch, number=number, wanted_extents=wanted):
                 content = self.batches.pop(batch)[2]
