@@ -6,7 +6,8 @@ import logging
 import os
 from pathlib import Path
 
-from pydbt.core.dirty_map import DirtyMap
+import numpy as np
+
 from pydbt.core.errors import StateError
 from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, load_map, save_map
 from pydbt.store.volume_state import VolumeState, load_state
@@ -45,22 +46,36 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
         return False
     # Only now: no other command needs the eBPF side.
     from pydbt.kernel.capture import Capture
+    from pydbt.kernel.replace import finish_replacement, tracked_words
 
+    finish_replacement(pin_dir)
     try:
-        capture = Capture.reopen(pin_dir)
+        tracked = tracked_words(pin_dir)
     except StateError as error:
         _log.warning("what was tracked cannot be read (%s); the next run compares the whole volume", error)
-        capture = None
-    if capture is None:
-        Capture.remove_pins(pin_dir)
-        return True
+        tracked = None
+    if tracked is not None:
+        merge_into_map(state_dir, state, tracked)
+    Capture.remove_pins(pin_dir)
+    return True
+
+
+def merge_into_map(state_dir: str | os.PathLike[str], state: VolumeState, words: np.ndarray) -> None:
+    """Add blocks (one bit a block) to the map file, durably. StateError when it cannot be read or written.
+
+    Where there is no map, none is made: it would look as if it told everything that differs.
+    """
     map_path = Path(state_dir) / MAP_FILE_NAME
     kept = load_map(map_path)
-    header, dirty = kept or (MapHeader(state.uuid, state.geometry), DirtyMap(state.geometry.block_count))
-    # Both bitmaps: the quiet one, and after the flip the one that was active.
-    dirty.merge_words(capture.quiet_words())
-    capture.flip()
-    dirty.merge_words(capture.quiet_words())
+    if kept is None:
+        return
+    header, dirty = kept
+    require_map_of(state, header, map_path)
+    dirty.merge_words(words)
     save_map(map_path, header, dirty)
-    capture.detach()
-    return True
+
+
+def require_map_of(state: VolumeState, header: MapHeader, map_path: Path) -> None:
+    """StateError when a map is not that of the volume."""
+    if header.volume != state.uuid or header.geometry != state.geometry:
+        raise StateError(f"{map_path} belongs to another volume: begin anew with an empty directory")

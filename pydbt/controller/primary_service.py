@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from pydbt.controller.control import ControlServer, is_answering
 from pydbt.controller.handshake import hello_of, shake_hands
-from pydbt.controller.leftover import pin_dir_of
+from pydbt.controller.leftover import merge_into_map, pin_dir_of, require_map_of
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary_loop import PrimaryLoop
 from pydbt.controller.registry import forget
@@ -23,7 +23,11 @@ from pydbt.device.checks import check_source
 from pydbt.device.clean import clean_marker
 from pydbt.device.sysfs import BlockDevice, boot_id
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
+from pydbt.kernel.pins import OtherVersion
+from pydbt.kernel.replace import finish_replacement, tracked_volume
+from pydbt.kernel.replace import replace as replace_programs
 from pydbt.network.address import check_plain_tcp
+from pydbt.store.atomic import remove_file
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
 from pydbt.store.volume_state import (
     SyncPhase,
@@ -51,15 +55,20 @@ def run_primary(options: PrimaryOptions) -> int:
         reader = stack.enter_context(DirectReader(device))
         if is_new:
             _prove_secondary(options, device, state)
-        pending = _load_pending(options, state)
-        capture, reopened = _open_capture(options, device, state)
+        _load_pending(options, state)  # before anything is attached: a map that cannot be read ends here
+        tracked, untouched = _is_tracked(device, state), _untouched(device, state)
+        if not tracked and not untouched:
+            _distrust_map(options)
+        capture, reopened = _open_capture(options, device, state, tracked)
         # Until the state says that this volume is tracked, a failure takes the programs away again.
         undo = stack.enter_context(contextlib.ExitStack())
-        undo.callback(capture.close if reopened else capture.detach)
+        undo.callback(capture.close if tracked else capture.detach)
         _require_payload(capture)
         make_state_dir(options.state_dir)
         capture.set_payload(False)
-        config = _configure(options, device, state, reopened, is_new)
+        pending = _load_pending(options, state)
+        config = _configure(options, device, state, tracked or untouched, is_new)
+        config = replace(config, quiet_held=reopened)
         state = replace(state, clean=None, boot_id=boot_id())
         save_state(options.state_dir, state)
         undo.pop_all()
@@ -114,41 +123,69 @@ def _prove_secondary(options: PrimaryOptions, device: BlockDevice, state: Volume
     connection.close()
 
 
-def _open_capture(options: PrimaryOptions, device: BlockDevice, state: VolumeState) -> tuple[Capture, bool]:
-    pins = pin_dir_of(state)
-    capture = Capture.reopen(pins)
-    volume = VolumeSpec(
+def _volume_spec(device: BlockDevice, block_bytes: int) -> VolumeSpec:
+    return VolumeSpec(
         disk_major=device.disk_major,
         disk_minor=device.disk_minor,
         start_sector=device.start_sector,
         size_sectors=device.size_sectors,
-        block_bytes=state.block_bytes,
+        block_bytes=block_bytes,
         bio_based=device.bio_based,
     )
+
+
+def _is_tracked(device: BlockDevice, state: VolumeState) -> bool:
+    """Whether programs, of this version or another, have tracked every write since the last controller ended."""
+    pins = pin_dir_of(state)
+    finish_replacement(pins)
+    try:
+        volume = tracked_volume(pins)
+    except StateError as error:
+        _log.warning("%s", error)
+        return False
+    return volume == _volume_spec(device, state.block_bytes) and state.boot_id == boot_id()
+
+
+def _open_capture(
+    options: PrimaryOptions, device: BlockDevice, state: VolumeState, tracked: bool
+) -> tuple[Capture, bool]:
+    """The programs, and whether they are those that ran before, with their bitmaps."""
+    pins = pin_dir_of(state)
+    volume = _volume_spec(device, state.block_bytes)
+    wanted = CaptureOptions(header_ring_bytes=options.record_ring_bytes, data_ring_bytes=options.data_ring_bytes)
+    if not tracked:
+        Capture.remove_pins(pins)
+        return Capture.attach(volume, wanted, pins), False
+    try:
+        capture = Capture.reopen(pins)
+    except OtherVersion as error:
+        _log.info("%s", error)
+        capture = None
+    if capture is not None and capture.options == wanted:
+        _log.info("tracking went on while no controller ran; it is taken over")
+        capture.release_orphans()
+        return capture, True
     if capture is not None:
-        if capture.volume == volume and state.boot_id == boot_id():
-            _log.info("tracking went on while no controller ran; it is taken over")
-            capture.release_orphans()
-            return capture, True
-        capture.detach()
-    return (
-        Capture.attach(
-            volume,
-            CaptureOptions(header_ring_bytes=options.record_ring_bytes, data_ring_bytes=options.data_ring_bytes),
-            pins,
-        ),
-        False,
-    )
+        capture.close()
+    _log.info("tracking went on while no controller ran; other programs take over from those that did it")
+    return replace_programs(volume, wanted, pins, lambda words: merge_into_map(options.state_dir, state, words)), False
+
+
+def _distrust_map(options: PrimaryOptions) -> None:
+    """Something may have written untracked: the map tells too little, also to a later run that this one never helped."""
+    path = options.state_dir / MAP_FILE_NAME
+    if path.exists():
+        remove_file(path)
 
 
 def _configure(
-    options: PrimaryOptions, device: BlockDevice, state: VolumeState, reopened: bool, is_new: bool
+    options: PrimaryOptions, device: BlockDevice, state: VolumeState, known: bool, is_new: bool
 ) -> PrimaryConfig:
+    """``known``: every write since the map was made is in it, or in the bitmaps."""
     initial = state.phase is SyncPhase.INITIAL
     assumed = is_new and options.assume_in_sync
     has_map = (options.state_dir / MAP_FILE_NAME).exists()
-    untouched = not is_new and not reopened and _untouched(device, state)
-    scan = not assumed and not (has_map and (reopened or untouched))
+    scan = not assumed and not (has_map and known)
     if assumed:
         _log.warning("--assume-in-sync: the secondary is trusted to hold exactly what %s holds now", device.path)
     elif scan and not initial:
@@ -168,7 +205,6 @@ def _configure(
         replica=state.replica,
         replica_epoch=state.epoch,
         replica_sequence=state.sequence,
-        quiet_held=reopened,
     )
 
 
@@ -181,6 +217,5 @@ def _load_pending(options: PrimaryOptions, state: VolumeState):
     if loaded is None:
         return None
     header, pending = loaded
-    if header.volume != state.uuid or header.geometry != state.geometry:
-        raise StateError(f"{options.state_dir / MAP_FILE_NAME} belongs to another volume: begin anew with an empty directory")
+    require_map_of(state, header, options.state_dir / MAP_FILE_NAME)
     return pending

@@ -11,8 +11,8 @@ import mmap
 
 import numpy as np
 
+from pydbt.kernel.pins import MapLayout
 from pydbt.kernel.record import GROUP_BLOCKS, GROUP_WORDS, WORD_BITS
-from pydbt.kernel.spec import VolumeSpec
 
 _ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 _COUNT_STEP_WORDS = 1 << 16  # counted in parts, so that no large temporary is made
@@ -21,13 +21,14 @@ _COUNT_STEP_WORDS = 1 << 16  # counted in parts, so that no large temporary is m
 class Bitmaps:
     """Views of map 0 and map 1 of the ``bits`` map."""
 
-    def __init__(self, fd: int, volume: VolumeSpec) -> None:
-        self._level1_words = volume.level1_words
-        self._coarse_words = volume.coarse_words
-        self.size_bytes = 2 * volume.map_words * 8
+    def __init__(self, fd: int, layout: MapLayout) -> None:
+        self._level1_words = layout.level1_words
+        self._coarse_words = layout.coarse_words
+        self._group_words = layout.group_words
+        self.size_bytes = 2 * layout.map_words * 8
         self._memory = mmap.mmap(fd, self.size_bytes)
-        words = np.frombuffer(self._memory, "<u8", 2 * volume.map_words)
-        self._maps = words.reshape(2, volume.map_words)
+        words = np.frombuffer(self._memory, "<u8", 2 * layout.map_words)
+        self._maps = words.reshape(2, layout.map_words)
 
     def close(self) -> None:
         del self._maps
@@ -41,7 +42,7 @@ class Bitmaps:
             return level1
         level1 = level1.copy()
         for group in groups.tolist():
-            level1[group * GROUP_WORDS : (group + 1) * GROUP_WORDS] = _ALL
+            level1[group * self._group_words : (group + 1) * self._group_words] = _ALL
         return level1
 
     def count(self, index: int) -> int:
@@ -51,8 +52,8 @@ class Bitmaps:
             _count_bits(level1[at : at + _COUNT_STEP_WORDS]) for at in range(0, len(level1), _COUNT_STEP_WORDS)
         )
         for group in self._groups(index).tolist():
-            own = level1[group * GROUP_WORDS : (group + 1) * GROUP_WORDS]
-            total += GROUP_BLOCKS - _count_bits(own)
+            own = level1[group * self._group_words : (group + 1) * self._group_words]
+            total += self._group_words * WORD_BITS - _count_bits(own)
         return total
 
     def zero(self, index: int) -> None:

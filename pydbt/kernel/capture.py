@@ -58,7 +58,7 @@ class Capture:
 
             self._config_memory = mmap.mmap(opened("config"), mmap.PAGESIZE)
             self._config = np.frombuffer(self._config_memory, CONFIG, 1)
-            self._bitmaps = Bitmaps(opened("bits"), meta.volume)
+            self._bitmaps = Bitmaps(opened("bits"), pins.MapLayout.of(meta.volume))
             self._headers = HeaderRing(opened("headers"), meta.options.header_ring_bytes, self._config)
             self._data: DataRing | None = None
             if meta.payload_available:
@@ -66,6 +66,8 @@ class Capture:
             self._state_fd = opened("state")
             self._state_bytes = syscalls.map_info(self._state_fd).value_bytes
             self._program_fds = [opened(name) for name in pins.PROGRAMS]
+            for name in pins.PROGRAMS:
+                opened(f"link_{name}")  # programs without their links would look alive and see nothing
             self._cpus = possible_cpus()
             self._descriptors = stack.pop_all()
 
@@ -82,7 +84,7 @@ class Capture:
 
     @classmethod
     def reopen(cls, pin_dir: Path) -> Capture | None:
-        """The programs pinned there, or None. StateError when they are of another version of pydbt."""
+        """The programs pinned there, or None. StateError when they cannot be read, OtherVersion among them."""
         if os.geteuid() != 0:
             raise MachineError("opening the capture programs needs root: run it with sudo")
         meta = pins.read_meta(pin_dir)

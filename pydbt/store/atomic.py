@@ -35,6 +35,16 @@ def replace_file(path: str | os.PathLike[str], data: Buffer | Iterable[Buffer], 
         raise StateError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def remove_file(path: str | os.PathLike[str]) -> None:
+    """Remove a file, durably. StateError names it when it cannot be removed; one that is gone already is no error."""
+    path = Path(path)
+    try:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StateError(f"{path} cannot be removed: {error.strerror}") from error
+
+
 def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

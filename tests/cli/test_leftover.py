@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pydbt.controller.leftover import pin_dir_of
 from pydbt.controller.registry import registered_primary
+from pydbt.core.dirty_map import DirtyMap
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
-from pydbt.store.map_file import MAP_FILE_NAME, load_map
+from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, load_map, save_map
 from pydbt.store.volume_state import VolumeState, create_state, save_state
 from tests.cli.conftest import program
 from tests.device.disks import MIB, run
@@ -25,6 +26,7 @@ def _track(disk: str, state_dir: Path) -> tuple[VolumeState, Capture]:
     state = create_state(device, BLOCK, "127.0.0.1:1")
     state_dir.mkdir()
     save_state(state_dir, state)
+    save_map(state_dir / MAP_FILE_NAME, MapHeader(state.uuid, state.geometry), DirtyMap(state.geometry.block_count))
     volume = VolumeSpec(
         disk_major=device.disk_major,
         disk_minor=device.disk_minor,
@@ -62,6 +64,17 @@ def test_down_keeps_every_block_that_a_dead_controller_had_tracked(tmp_path: Pat
         Capture.remove_pins(pins)
 
 
+def test_down_makes_no_map_that_would_look_as_if_it_told_everything(tmp_path: Path, disk: str) -> None:
+    state, capture = _track(disk, tmp_path / "state")
+    capture.close()
+    (tmp_path / "state" / MAP_FILE_NAME).unlink()
+    try:
+        assert program("down", "--state", tmp_path / "state").code == 0
+        assert not (tmp_path / "state" / MAP_FILE_NAME).exists()
+    finally:
+        Capture.remove_pins(pin_dir_of(state))
+
+
 def test_down_ends_tracking_that_cannot_be_read_any_more(tmp_path: Path, disk: str) -> None:
     state, capture = _track(disk, tmp_path / "state")
     pins = pin_dir_of(state)
@@ -70,7 +83,7 @@ def test_down_ends_tracking_that_cannot_be_read_any_more(tmp_path: Path, disk: s
         (pins / "bits").unlink()
         outcome = program("down", "--state", tmp_path / "state")
         assert outcome.code == 0 and "compares the whole volume" in outcome.errors, outcome
-        assert not pins.exists() and not (tmp_path / "state" / MAP_FILE_NAME).exists()
+        assert not pins.exists()
     finally:
         Capture.remove_pins(pins)
 

@@ -1,0 +1,90 @@
+"""Programs in place of others, with no gap: of another version of pydbt, or with other rings.
+
+The new ones are attached first, beside the old ones. Once no program runs that began before, every later write is
+in the new bitmaps, and every earlier one in the old; these are kept, and only then do the old programs go.
+Whoever dies on the way leaves either the old programs whole, or the new ones whole under their passing name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pydbt.core.errors import StateError
+from pydbt.kernel import pins, syscalls
+from pydbt.kernel.bitmaps import Bitmaps
+from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
+
+_PASSING = "-next"
+
+
+def tracked_volume(pin_dir: Path) -> VolumeSpec | None:
+    """What the programs pinned there track, whatever their version; None when nothing whole is there."""
+    raw = pins.read_raw_meta(pin_dir)
+    return None if raw is None else pins.decode_any(raw)[0]
+
+
+def tracked_words(pin_dir: Path) -> np.ndarray | None:
+    """A copy of both bitmaps as one, one bit a block, of programs of any version; None when nothing whole is there.
+
+    StateError when they cannot be read.
+    """
+    raw = pins.read_raw_meta(pin_dir)
+    if raw is None:
+        return None
+    _, layout = pins.decode_any(raw)
+    try:
+        fd = syscalls.obj_get(pin_dir / "bits")
+    except FileNotFoundError as error:
+        raise StateError(f"{pin_dir} is incomplete ({error}): detach the capture programs") from None
+    bitmaps = Bitmaps(fd, layout)
+    try:
+        return bitmaps.words(0) | bitmaps.words(1)
+    finally:
+        bitmaps.close()
+        os.close(fd)
+
+
+def replace(
+    volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, keep: Callable[[np.ndarray], None]
+) -> Capture:
+    """Attach programs for the volume in place of those pinned; ``keep`` makes what these have tracked durable.
+
+    On any error, also one of ``keep``, the old programs stay and nothing new does.
+    """
+    passing = _passing(pin_dir)
+    pins.remove(passing)
+    capture = Capture.attach(volume, options, passing)
+    try:
+        syscalls.wait_for_programs()
+        words = tracked_words(pin_dir)
+        if words is not None:
+            keep(words)
+    except BaseException:
+        capture.detach()
+        raise
+    pins.remove(pin_dir)
+    os.rename(passing, pin_dir)
+    capture.pin_dir = pin_dir
+    return capture
+
+
+def finish_replacement(pin_dir: Path) -> None:
+    """Take up or undo a replacement that was cut off. Call it before anything is read from ``pin_dir``."""
+    passing = _passing(pin_dir)
+    if not passing.exists():
+        return
+    if pins.read_raw_meta(pin_dir) is None and pins.read_raw_meta(passing) is not None:
+        pins.remove(pin_dir)  # its bits were kept before it began to go
+        os.rename(passing, pin_dir)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            pins.remove(passing)  # the old ones are whole: they have seen everything these have
+
+
+def _passing(pin_dir: Path) -> Path:
+    return pin_dir.with_name(pin_dir.name + _PASSING)

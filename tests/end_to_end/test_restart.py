@@ -1,0 +1,131 @@
+"""Whatever ended the last controller, the next one trusts no more than what was really tracked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pydbt.controller.leftover import pin_dir_of
+from pydbt.kernel import pins, syscalls
+from pydbt.kernel.capture import Capture
+from pydbt.store.volume_state import load_state
+from tests.devices import loop_device, mounted
+from tests.harness.cluster import Cluster, cluster
+from tests.harness.load import FileStress, load, make_filesystem
+from tests.harness.program import command, until
+
+MIB = 1 << 20
+SIZE = 128 * MIB
+
+
+def pins_of(both: Cluster) -> Path:
+    return pin_dir_of(load_state(both.primary_state))
+
+
+def lose_tracking(both: Cluster) -> None:
+    """What a reboot does: the programs are gone, and nobody has written down that it was a clean stop."""
+    both.primary.kill()
+    Capture.remove_pins(pins_of(both))
+
+
+def work(folder: Path, chance) -> None:
+    for number in range(20):
+        (folder / f"file{number}").write_bytes(chance.randbytes(chance.randrange(1, 400_000)))
+    os.sync()
+
+
+@pytest.mark.parametrize("ended", ["killed", "taken down"])
+def test_untracked_writes_are_compared_also_when_the_first_run_after_them_came_to_nothing(tmp_path, ended, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both:
+            both.start()
+            both.wait()
+            lose_tracking(both)
+            with mounted(device, tmp_path / "mnt") as folder:
+                work(folder, chance)
+            both.secondary.kill()
+            both.start_primary()  # it cannot reach anybody, so it compares nothing
+            both.until_mode("unsynchronized")
+            if ended == "killed":
+                both.primary.kill()
+            else:
+                assert command("down", "--state", both.primary_state).code == 0
+            both.start()
+            both.wait()
+            both.compare("after untracked writes and a run that came to nothing")
+
+
+def test_an_initial_sync_that_never_began_is_not_taken_for_one_that_is_nearly_done(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with mounted(device, tmp_path / "mnt") as folder:
+            work(folder, chance)
+        with cluster(tmp_path / "c", device) as both:
+            for _ in range(2):
+                both.start_secondary()
+                both.start_primary()
+                both.primary.freeze()
+                both.secondary.kill()
+                both.primary.kill()
+                with contextlib.suppress(FileNotFoundError):
+                    (both.primary_state / "dirty.map").unlink()  # as if the kill had come a moment earlier
+                assert command("down", "--state", both.primary_state).code == 0
+            both.start()
+            both.wait()
+            both.compare("after initial synchronizations that never began")
+
+
+def change_meta(both: Cluster, **changes: object) -> None:
+    """Make the pinned programs look as if another version of pydbt had pinned them."""
+    folder = pins_of(both)
+    fields = json.loads(pins.read_raw_meta(folder).rstrip(b"\0")) | changes
+    fd = syscalls.obj_get(folder / "meta")
+    try:
+        syscalls.map_update(fd, 0, json.dumps(fields).encode().ljust(pins.META_BYTES, b"\0"))
+    finally:
+        os.close(fd)
+
+
+def test_a_controller_of_another_version_takes_over_from_running_programs_with_no_gap(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both, mounted(device, tmp_path / "mnt") as folder:
+            both.start()
+            both.wait()
+            with load() as running:
+                running.add(FileStress(folder / "a", chance.randrange(1 << 30)))
+                before = running.steps
+                until(lambda: running.steps > before + 20, "some work is done while it is replicated")
+                both.primary.kill()
+                until(lambda: running.steps > before + 60, "some work is done while no controller runs")
+                change_meta(both, version=99, unheard_of={"of": ["later", "versions"]})
+                both.start_primary()  # under load
+                until(lambda: running.steps > before + 120, "some work is done after the replacement")
+            assert "take over from those" in both.primary.words()
+            both.wait()
+            assert "every block is compared" not in both.primary.words()
+            os.sync()
+            both.wait()
+            both.compare("after the programs were replaced")
+
+
+def test_a_larger_ring_asked_for_after_a_kill_is_had_and_nothing_is_lost(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device, primary_options=("--ring-size", "1M")) as both:
+            with mounted(device, tmp_path / "mnt") as folder:
+                both.start()
+                both.wait()
+                both.primary.kill()
+                work(folder, chance)
+                both.primary_options = ("--ring-size", "8M")
+                both.start_primary()
+                both.wait()
+                assert pins.read_meta(pins_of(both)).options.data_ring_bytes == 8 * MIB
+            both.wait()
+            both.compare("after the rings were replaced")
