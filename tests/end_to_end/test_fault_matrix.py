@@ -1,0 +1,206 @@
+"""What fails while a resynchronization is under way, on the disk, or all at once: in the end both images are identical."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pydbt.controller.leftover import pin_dir_of
+from pydbt.kernel.capture import Capture
+from pydbt.store.volume_state import load_state, save_state
+from tests.devices import BlockDevice, loop_device, mounted, run
+from tests.end_to_end.test_failures import Hammer
+from tests.harness.cluster import Cluster, cluster
+from tests.harness.images import assert_identical
+from tests.harness.load import Database, FileStress, load, make_filesystem
+from tests.harness.program import short, until
+
+MIB = 1 << 20
+SIZE = 96 * MIB
+BEFORE = "before-the-outage"
+
+
+@contextlib.contextmanager
+def in_mid_resync(tmp_path: Path, chance: random.Random, *secondary_options: object) -> Iterator[Cluster]:
+    """A volume under load whose resynchronization has just passed its first tenth, and is slow."""
+    options = ("--ack-timeout", 4, "--rate-limit", "8M/s")
+    with loop_device(tmp_path, SIZE) as device, contextlib.ExitStack() as stack:
+        both = stack.enter_context(
+            cluster(tmp_path / "c", device, wired=True, primary_options=options, secondary_options=secondary_options)
+        )
+        both.start()
+        both.until_mode("normal")
+        hammer = stack.enter_context(Hammer(device.path, device.size_sectors, chance.randrange(1 << 30)))
+        for _ in range(20):
+            hammer()
+        both.wait()
+        run("dd", f"if={device.path}", f"of={tmp_path / BEFORE}", "bs=1M", "iflag=direct", "status=none")
+        both.wire.cut()
+        both.until_mode("unsynchronized")
+        for _ in range(300):
+            hammer()
+        both.wire.mend()
+        with load() as running:
+            running.add(hammer, 0.05)
+            until(lambda: is_resynchronizing(both), "the resynchronization is under way")
+            yield both
+            running.stop()
+        both.wait()
+        both.compare("at the end")
+
+
+def is_resynchronizing(both: Cluster) -> bool:
+    status = both.status() or {}
+    return status.get("mode") == "resynchronizing" and status["progress"]["done_bytes"] > 2 * MIB
+
+
+@pytest.mark.parametrize(
+    ("victim", "options"),
+    short(4, ("secondary", ()), ("primary", ()), ("both", ()), ("secondary", ("--no-stage",)), ("both", ("--no-stage",))),
+)
+def test_killed_in_mid_resync_it_goes_on_and_ends_identical(tmp_path, chance, victim, options):
+    with in_mid_resync(tmp_path, chance, *options) as both:
+        before = both.status()["out_of_sync_bytes"]
+        if victim != "secondary":
+            both.primary.kill()
+        if victim != "primary":
+            both.secondary.kill()
+            both.start_secondary()
+        if victim != "secondary":
+            both.start_primary()
+        until(lambda: is_resynchronizing(both) or (both.status() or {}).get("mode") == "normal", "it goes on")
+        assert both.status()["replica_state"] != "up-to-date" or both.status()["mode"] == "normal"
+        assert before > 0
+
+
+def test_cut_again_and_again_in_mid_resync_it_makes_progress_and_ends_identical(tmp_path, chance):
+    with in_mid_resync(tmp_path, chance) as both:
+        for _ in range(3):
+            both.wire.cut()
+            both.until_mode("unsynchronized")
+            assert both.status()["replica_state"] != "up-to-date"
+            both.wire.mend()
+            until(lambda: is_resynchronizing(both) or (both.status() or {}).get("mode") == "normal", "it goes on")
+
+
+def test_during_a_staged_resync_the_last_consistent_image_can_be_taken(tmp_path, chance):
+    with in_mid_resync(tmp_path, chance) as both:
+        both.primary.kill()
+        both.secondary.kill()
+        look = both.snapshot("look")
+        assert both.replayed.startswith("outdated at sequence"), both.replayed
+        assert_identical(tmp_path / BEFORE, look, SIZE, "in the middle of a resynchronization")
+        both.start()
+
+
+@contextlib.contextmanager
+def crowded_device(tmp_path: Path) -> Iterator[tuple[BlockDevice, Path]]:
+    """A device whose backing file lies on a small tmpfs: when that is full, writes to new places fail."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder)
+    try:
+        with loop_device(folder, SIZE) as device:
+            yield device, folder / "filler"
+    finally:
+        run("umount", folder)
+
+
+def test_writes_that_fail_on_the_primary_leave_both_images_the_same(tmp_path, chance):
+    """What a failed write left on the disk, nobody knows: it counts as out of sync until it was read."""
+    with crowded_device(tmp_path) as (device, filler), cluster(tmp_path / "c", device) as both:
+        both.start()
+        both.until_mode("normal")
+        with Hammer(device.path, device.size_sectors, chance.randrange(1 << 30)) as hammer:
+            for _ in range(40):
+                hammer()
+            filler.write_bytes(bytes(os.statvfs(filler.parent).f_bavail * 4096 - MIB))
+            failed = 0
+            for _ in range(60):
+                try:
+                    hammer()
+                except OSError:
+                    failed += 1
+            assert failed > 5, "no write failed"
+            filler.unlink()
+            for _ in range(20):
+                hammer()
+        both.wait()
+        assert both.status()["statistics"]["unsettled_blocks"]["failed"] > 0
+        both.compare("after failed writes")
+
+
+def test_power_loss_of_the_primary_ends_in_a_comparison_and_identical_images(tmp_path, chance):
+    """The disk and the state directory as they were at one instant; what was replicated after it is on the secondary only."""
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both:
+            both.start()
+            both.wait()
+            with mounted(device, tmp_path / "mnt") as folder, load() as running:
+                running.add(FileStress(folder / "a", chance.randrange(1 << 30)), 0.005)
+                until(lambda: running.steps > 60, "some work is done")
+                run("fsfreeze", "--freeze", folder)  # an instant, for a copy that takes longer
+                try:
+                    lost_power(both, device, tmp_path / "instant")
+                finally:
+                    run("fsfreeze", "--unfreeze", folder)
+                until(lambda: running.steps > 120, "more work is done and replicated")
+            both.wait()
+            come_back(both, device, tmp_path / "instant")
+            both.start_primary()
+            status = both.status()
+            assert status["replica_state"] != "up-to-date" or status["mode"] == "normal"
+            both.wait()
+            assert both.status()["statistics"]["compared_bytes"] > SIZE // 4, "not everything was compared"
+            both.compare("after a power loss")
+
+
+def lost_power(both: Cluster, device: BlockDevice, to: Path) -> None:
+    """Keep what the disk and the state directory hold at this instant."""
+    to.mkdir()
+    run("dd", f"if={device.path}", f"of={to / 'disk'}", "bs=1M", "iflag=direct", "status=none")
+    shutil.copytree(both.primary_state, to / "state", ignore=shutil.ignore_patterns("*.sock", "control*"))
+
+
+def come_back(both: Cluster, device: BlockDevice, instant: Path) -> None:
+    """The machine boots again: no programs, another boot id, and the disk as it was."""
+    pins = pin_dir_of(load_state(both.primary_state))
+    both.primary.kill()
+    Capture.remove_pins(pins)
+    run("dd", f"if={instant / 'disk'}", f"of={device.path}", "bs=1M", "oflag=direct", "status=none")
+    shutil.rmtree(both.primary_state)
+    shutil.copytree(instant / "state", both.primary_state)
+    state = load_state(both.primary_state)
+    save_state(both.primary_state, replace(state, boot_id="11111111-2222-3333-4444-555555555555"))
+
+
+def test_everything_at_once_is_survived_with_a_sound_database(tmp_path, chance):
+    with loop_device(tmp_path, 160 * MIB) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device, wired=True, primary_options=("--ack-timeout", 4)) as both:
+            both.start()
+            both.until_mode("normal")
+            with mounted(device, tmp_path / "mnt") as folder, load() as running, contextlib.ExitStack() as stack:
+                database = Database(folder / "rows.db", chance.randrange(1 << 30), "wal")
+                stack.callback(database.close)
+                running.add(database, 0.01)
+                until(lambda: running.steps > 30, "some rows are there")
+                both.wire.cut()
+                both.primary.freeze()
+                both.secondary.kill()
+                before = running.steps
+                until(lambda: running.steps > before + 100, "the writers never notice")
+                both.primary.kill()
+                both.wire.mend()
+                both.start()
+                running.stop()
+            both.wait()
+            both.compare("after everything at once")
