@@ -23,6 +23,7 @@ FIGURES = {
     "outage-wire": "outage_wire",
     "stream": "stream",
     "resync": "resync",
+    "restart": "restart",
     "memory": "memory",
 }
 
@@ -32,7 +33,9 @@ FIGURES = {
 @click.option("--quick", is_flag=True, help="Smaller sizes and fewer repetitions: a rough look.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array to stdout.")
 def main(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
-    """Measure every figure, or those named: program-cost, write-overhead, ring-drain, outage-wire, stream, resync, memory.
+    """Measure every figure, or those named.
+
+    They are program-cost, write-overhead, ring-drain, outage-wire, stream, resync, restart and memory.
 
     Nothing is asserted: a row says whether its bar is reached. Exit code 1 when a figure could not be measured.
     """

@@ -204,3 +204,23 @@ def test_everything_at_once_is_survived_with_a_sound_database(tmp_path, chance):
                 running.stop()
             both.wait()
             both.compare("after everything at once")
+
+
+def test_a_flapping_link_does_not_flood_the_log(tmp_path, chance):
+    options = ("--ack-timeout", 1)
+    with loop_device(tmp_path, SIZE) as device, cluster(tmp_path / "c", device, wired=True, primary_options=options) as both:
+        both.start()
+        both.until_mode("normal")
+        lines = [len(log.read_text().splitlines()) for log in both.logs]
+        with Hammer(device.path, device.size_sectors, chance.randrange(1 << 30)) as hammer, load() as running:
+            running.add(hammer, 0.02)
+            for _ in range(12):
+                both.wire.cut()
+                until(lambda: (both.status() or {}).get("mode") == "unsynchronized", "the cut is noticed")
+                both.wire.mend()
+                until(lambda: (both.status() or {}).get("mode") != "unsynchronized", "it is connected again")
+            running.stop()
+        both.wait()
+        grown = [len(log.read_text().splitlines()) - before for log, before in zip(both.logs, lines, strict=True)]
+        assert max(grown) < 150, f"{grown} lines for twelve cuts\n{both.tails()}"
+        both.compare("after a flapping link")

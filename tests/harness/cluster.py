@@ -113,8 +113,12 @@ class Cluster:
             until(lambda: (self.status() or {}).get("mode") == mode, mode, seconds)
 
     def tails(self) -> str:
-        logs = [self.folder / "primary.log", self.folder / "secondary.log"]
-        return "\n".join(f"--- {log.name}\n{log.read_text()[-2500:]}" for log in logs if log.exists())
+        return "\n".join(f"--- {log.name}\n{log.read_text()[-2500:]}" for log in self.logs if log.exists())
+
+    @property
+    def logs(self) -> tuple[Path, Path]:
+        """What both sides say: the primary's and the secondary's."""
+        return self.folder / "primary.log", self.folder / "secondary.log"
 
     # --- looking at the replica ---------------------------------------------------------------------------
     def snapshot(self, name: str) -> Path:
