@@ -9,57 +9,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from pydbt.core import primary_events as ev
 from pydbt.core.capture_record import RecordFlag, RecordKind
 from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.flight_watch import FlightWatch
-from pydbt.core.frames import Ack, Ping, Want
+from pydbt.core.frames import REPLICA_STATE_NAMES, Ack, Ping, Want
 from pydbt.core.in_flight import InFlight
 from pydbt.core.lineage import doubt_about
 from pydbt.core.link import Link
 from pydbt.core.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, SYNCING_MODES, Mode, Phase
 from pydbt.core.primary_config import PrimaryConfig
-from pydbt.core.primary_events import (
-    AnswerWait,
-    Captured,
-    CloseConnection,
-    Connect,
-    Connected,
-    Disconnected,
-    DiskQuiet,
-    DropBatch,
-    Effect,
-    Effects,
-    Event,
-    Outbound,
-    PauseAsked,
-    PayloadArmed,
-    Persist,
-    Persisted,
-    QuietTaken,
-    Received,
-    ReleasePayload,
-    RememberReplica,
-    ResumeAsked,
-    ScanUsed,
-    SendFrame,
-    SendSettled,
-    SendStream,
-    SetPayload,
-    SweepRead,
-    Tainted,
-    TakeQuiet,
-    Tick,
-    UsedBlocks,
-    WaitAsked,
-    WaitGone,
-    ZeroQuiet,
-)
 from pydbt.core.resync import Resync
 from pydbt.core.settler import Settler
 from pydbt.core.statistics import Statistics
 from pydbt.core.stream import Segment, StreamQueue, updates_of
 from pydbt.core.sweep import blocks_of_sectors
 from pydbt.core.tracker import Tracker
+from pydbt.core.verifier import Verifier
 from pydbt.core.waits import Waits
 
 # Handed to the sender at most this much at once; the rest waits in the ring, where "log full" is decided.
@@ -71,8 +37,6 @@ MERGE_INTERVAL_S = 5.0
 PERSIST_RETRY_S = 5.0
 # A gap between two events longer than this is this process's own pause, and no silence of the secondary's.
 STALL_S = 2.0
-# As ACK numbers them (docs/format.md).
-REPLICA_STATES = ("inconsistent", "outdated", "consistent", "up-to-date")
 
 
 class Primary:
@@ -88,6 +52,7 @@ class Primary:
         self.link = Link(config.acknowledge_timeout_s, now)
         self.statistics = Statistics(now)
         self.settler = Settler(self)
+        self.verifier = Verifier(self)
         self.resync = Resync(self)
         self.mode = Mode.UNSYNCHRONIZED
         self.phase = Phase.IDLE
@@ -100,9 +65,10 @@ class Primary:
         self.acknowledged = 0
         self.position = 0
         self.lost = 0
-        self.taints: list[str] = []
+        self.taints: list[str] = list(config.taints)
+        self._taints_answered: tuple[str, ...] = ()  # by the comparison that the next landing completes
         self.quiet_held = config.quiet_held
-        self.quiet_due = False  # an effect that answers QuietTaken or Persisted is under way
+        self.quiet_due = False  # an effect that answers ev.QuietTaken or ev.Persisted is under way
         self.retire_at: int | None = None
         self.payload_on = False
         self.persist_error = ""
@@ -113,70 +79,73 @@ class Primary:
         self._handled_at = now
         self._remember_due = False
         self._said: tuple[int, ...] = ()
-        self._fx = Effects()
+        self._fx = ev.Effects()
 
     # --- the interface ------------------------------------------------------------------------------------
-    def handle(self, event: Event, now: float) -> list[Effect]:
+    def handle(self, event: ev.Event, now: float) -> list[ev.Effect]:
         """Take one event in; return what is to be done, in order."""
-        self._fx = Effects()
+        self._fx = ev.Effects()
         if now - self._handled_at > STALL_S:
             self.link.forgive(now)  # it was us who did not listen
         self._handled_at = now
         match event:
-            case Captured():
+            case ev.Captured():
                 self._captured(event, now)
-            case Received():
+            case ev.Received():
                 self._received(event, now)
-            case Outbound(queued_bytes=queued, sent_bytes=sent):
+            case ev.Outbound(queued_bytes=queued, sent_bytes=sent):
                 self.link.queued_bytes, self.statistics.sent_bytes = queued, sent
-            case SweepRead():
+            case ev.SweepRead():
                 self.position_reached(event.position)
-                if not self.settler.read(event, now):
+                if not (self.settler.read(event, now) or self.verifier.read(event, now)):
                     self.resync.read(event, now)
-            case QuietTaken():
+            case ev.QuietTaken():
                 self._quiet_taken(event, now)
-            case Persisted():
+            case ev.Persisted():
                 self._persisted(event, now)
-            case PayloadArmed():
+            case ev.PayloadArmed():
                 self.resync.armed(now)
-            case Connected():
+            case ev.Connected():
                 self._connected(event, now)
-            case Disconnected(reason=reason):
+            case ev.Disconnected(reason=reason):
                 self.lose_connection(reason, now)
-            case DiskQuiet(position=position):
+            case ev.DiskQuiet(position=position):
                 self.watch.disk_idle(position, now)
-            case UsedBlocks():
+            case ev.UsedBlocks():
                 self._used_blocks(event)
-            case WaitAsked(token=token, position=position):
+            case ev.WaitAsked(token=token, position=position):
                 self._waits.add(token, position)
-            case WaitGone(token=token):
+            case ev.WaitGone(token=token):
                 self._waits.drop(token)
-            case PauseAsked(reason=reason):
+            case ev.PauseAsked(reason=reason):
                 self._pause(now, reason)
-            case ResumeAsked():
+            case ev.ResumeAsked():
                 if self.mode is Mode.PAUSED:
                     self.set_mode(Mode.UNSYNCHRONIZED, now, "resumed")
                     self.link.retry_now(now)
-            case Tainted(reason=reason):
-                if reason not in self.taints:
-                    self.taints.append(reason)
-                    self._fx.log("error", f"tainted: {reason}; the replica is not called up to date any more")
-            case Tick():
+            case ev.Tainted(reason=reason):
+                self.taint(reason)
+            case ev.VerifyAsked(first_blocks=firsts, block_counts=counts, repair=repair, rate_limit_bytes=rate):
+                self.verifier.begin(firsts, counts, repair, rate, now)
+            case ev.VerifyCancelled():
+                self.verifier.cancel()
+            case ev.Tick():
                 pass
         self._advance(now)
         return self._fx.items
 
     def deadline(self) -> float:
-        """When ``handle(Tick(), now)`` is due at the latest."""
-        return min(self._next_retire, self._next_merge, self.link.deadline(), self.resync.deadline(), self.settler.deadline())
+        """When ``handle(ev.Tick(), now)`` is due at the latest."""
+        return min(self._next_retire, self._next_merge, self.link.deadline(), self.resync.deadline(), self.settler.deadline(),
+                   self.verifier.deadline())
 
     @property
-    def effects(self) -> Effects:
+    def effects(self) -> ev.Effects:
         """Where the parts of this brain put their effects."""
         return self._fx
 
     # --- capture ------------------------------------------------------------------------------------------
-    def _captured(self, event: Captured, now: float) -> None:
+    def _captured(self, event: ev.Captured, now: float) -> None:
         """Fig. 4, 410-418, for a batch of write requests; or, unsynchronized, only their numbers."""
         records = event.records
         self.position = event.position
@@ -196,6 +165,7 @@ class Primary:
             return
         firsts, counts = blocks_of_sectors(writes["sector"], writes["sectors"], self.geometry)
         too_many = self.settler.mark(report, firsts, counts, now)
+        self.verifier.touch(firsts, counts)
         if newly_lost:
             self.log_full(f"{newly_lost} records found no room in the ring", writes, now)
         elif len(writes) and bool((writes["flags"] & RecordFlag.NO_PAYLOAD).any()):
@@ -219,7 +189,7 @@ class Primary:
     def _release(self, writes: np.ndarray) -> None:
         with_data = writes[writes["data"] != 0]
         if len(with_data):
-            self._fx.add(ReleasePayload(with_data))
+            self._fx.add(ev.ReleasePayload(with_data))
 
     def position_reached(self, position: int) -> bool:
         """Whether everything before a ring position has been taken in."""
@@ -249,13 +219,14 @@ class Primary:
         unsent, batches = self.queue.clear()
         self._release(unsent)
         for batch in batches:
-            self._fx.add(DropBatch(batch))
+            self._fx.add(ev.DropBatch(batch))
         self.tracker.halt()
         self.settler.abandon(self.tracker.pending)
+        self.verifier.rest(now)
         self.resync.abandon()
         self.retire_at = None
         if self.payload_on:
-            self._fx.add(SetPayload(False))
+            self._fx.add(ev.SetPayload(False))
             self.payload_on = False
         self.set_phase(Phase.IDLE)
         if self.replica_state != "inconsistent":
@@ -269,7 +240,7 @@ class Primary:
         if self.mode is not Mode.UNSYNCHRONIZED:
             self._halt(now, reason)
         if self.link.up or self.link.connecting:
-            self._fx.add(CloseConnection(reason, farewell=True))
+            self._fx.add(ev.CloseConnection(reason, farewell=True))
             self.link.lost(reason, now)
         self.set_mode(Mode.PAUSED, now, f"{reason}; writes are still tracked")
 
@@ -299,7 +270,7 @@ class Primary:
         return self._batch
 
     # --- the connection -----------------------------------------------------------------------------------
-    def _connected(self, event: Connected, now: float) -> None:
+    def _connected(self, event: ev.Connected, now: float) -> None:
         self.link.connected(now)
         doubt = ""
         if self.scanned:
@@ -313,16 +284,16 @@ class Primary:
         # A new replica is written down only after the map that holds all it lacks.
         self._remember_due = not self.scanned
         if self.scanned:
-            self._fx.add(RememberReplica(event.replica, *self.replica_position, not self.initial))
+            self._fx.add(ev.RememberReplica(event.replica, *self.replica_position, not self.initial))
 
-    def _received(self, event: Received, now: float) -> None:
+    def _received(self, event: ev.Received, now: float) -> None:
         self.link.heard(now)
         match event.frame:
             case Ack() as ack:
                 self._acknowledged(ack, now)
             case Want() as want:
                 self.link.progress(now)
-                if not self.settler.want(want, now):
+                if not (self.settler.want(want, now) or self.verifier.want(want, now)):
                     self.resync.want(want, now)
             case _:
                 pass  # a PONG: it was heard, and that is all it says
@@ -333,7 +304,7 @@ class Primary:
         if said != self._said:
             self._said = said
             self.link.progress(now)
-        self.resync.replica_said(REPLICA_STATES[ack.replica_state])
+        self.resync.replica_said(REPLICA_STATE_NAMES[ack.replica_state])
         self.resync.acknowledged(ack, now)
         # Before its COMMIT is acknowledged the secondary's sequence number belongs to an older image.
         if self.mode is Mode.NORMAL:
@@ -362,9 +333,9 @@ class Primary:
     def request_quiet(self) -> None:
         """Ask for the quiet bitmap: the one held from before first, else after a flip."""
         self.quiet_due = True
-        self._fx.add(TakeQuiet(flip=not self.quiet_held))
+        self._fx.add(ev.TakeQuiet(flip=not self.quiet_held))
 
-    def _quiet_taken(self, event: QuietTaken, now: float) -> None:
+    def _quiet_taken(self, event: ev.QuietTaken, now: float) -> None:
         self.quiet_held = True
         if event.flipped:
             self.resync.note_flip()
@@ -373,9 +344,9 @@ class Primary:
             self.retire_at = self.sequence
             return
         self.tracker.pending.merge_words(event.words)
-        self._fx.add(Persist(zero_quiet=True))
+        self._fx.add(ev.Persist(zero_quiet=True))
 
-    def _persisted(self, event: Persisted, now: float) -> None:
+    def _persisted(self, event: ev.Persisted, now: float) -> None:
         self.quiet_due = False
         if event.error:
             if event.error != self.persist_error:
@@ -388,7 +359,7 @@ class Primary:
         self.persist_error = ""
         if self._remember_due and self.scanned:
             self._remember_due = False
-            self._fx.add(RememberReplica(self.known_replica, *self.replica_position, not self.initial))
+            self._fx.add(ev.RememberReplica(self.known_replica, *self.replica_position, not self.initial))
         if event.zeroed:
             self.quiet_held = False
             if self.mode in SYNCING_MODES:
@@ -397,12 +368,25 @@ class Primary:
     def may_retry_persist(self, now: float) -> bool:
         return now >= self._retry_persist_at
 
-    def _used_blocks(self, event: UsedBlocks) -> None:
+    def taint(self, reason: str) -> None:
+        """The maps may not tell all that differs: nothing is called up to date before everything was compared."""
+        if reason not in self.taints:
+            self.taints.append(reason)
+            self._fx.log("error", f"tainted: {reason}; the replica is not called up to date before it was compared")
+
+    def clear_taints(self, reasons: tuple[str, ...]) -> None:
+        """Everything was compared after these had come up, and what differed is in sync or known to be out of it."""
+        if any(reason in self.taints for reason in reasons):
+            self.taints = [reason for reason in self.taints if reason not in reasons]
+            self._fx.log("info", "not tainted any more: everything was compared" if not self.taints else "still tainted")
+
+    def _used_blocks(self, event: ev.UsedBlocks) -> None:
+        self._taints_answered = tuple(self.taints)
         self.tracker.pending.set_extents(event.first_blocks, event.block_counts)
         self.scanned = True
         self._fx.log("info", event.explanation)
         self.quiet_due = True
-        self._fx.add(Persist(zero_quiet=False))
+        self._fx.add(ev.Persist(zero_quiet=False))
 
     # --- going on -----------------------------------------------------------------------------------------
     def _advance(self, now: float) -> None:
@@ -421,24 +405,24 @@ class Primary:
 
     def _check_link(self, now: float) -> None:
         if self.link.up:
-            waiting = self.queue.awaiting or self.resync.awaiting or self.settler.awaiting
+            waiting = self.queue.awaiting or self.resync.awaiting or self.settler.awaiting or self.verifier.awaiting
             dead = self.link.dead(now, waiting)
             if dead:
-                self._fx.add(CloseConnection(dead))
+                self._fx.add(ev.CloseConnection(dead))
                 self.lose_connection(dead, now)
             elif self.link.ping_due(now):
-                self._fx.add(SendFrame(Ping(token=self.link.next_token(now))))
+                self._fx.add(ev.SendFrame(Ping(token=self.link.next_token(now))))
         elif self.mode is Mode.UNSYNCHRONIZED and self.link.may_connect(now):
             self.link.connecting = True
-            self._fx.add(Connect())
+            self._fx.add(ev.Connect())
 
     def _advance_unsynchronized(self, now: float) -> None:
         if self.quiet_due or now < self._retry_persist_at:
             return
         if self.mode is Mode.UNSYNCHRONIZED and self.link.up:
             if not self.scanned:
-                self.quiet_due = True  # answered by UsedBlocks, then Persisted
-                self._fx.add(ScanUsed())
+                self.quiet_due = True  # answered by ev.UsedBlocks, then ev.Persisted
+                self._fx.add(ev.ScanUsed())
             else:
                 self.resync.begin(now)
         elif now >= self._next_merge and self.scanned:
@@ -448,13 +432,14 @@ class Primary:
     def _advance_normal(self, now: float) -> None:
         self.send_stream()
         self.settler.advance(now, hurry=bool(self._waits))
+        self.verifier.advance(now)
         if self.quiet_held and self.retire_at is not None and self.acknowledged >= self.retire_at and not self.quiet_due:
             self.retire_at = None
             if len(self.settler):
                 self.quiet_due = True
-                self._fx.add(Persist(zero_quiet=True))
+                self._fx.add(ev.Persist(zero_quiet=True))
             else:
-                self._fx.add(ZeroQuiet())
+                self._fx.add(ev.ZeroQuiet())
                 self.quiet_held = False
         if now >= self._next_retire and not self.quiet_held and not self.quiet_due and now >= self._retry_persist_at:
             self._next_retire = now + RETIRE_INTERVAL_S
@@ -467,9 +452,9 @@ class Primary:
         while budget > 0 and (item := self.queue.take()) is not None:
             budget -= item.length_bytes
             if item.batch is not None:
-                self._fx.add(SendSettled(item.batch, item.first_sequence, item.first_blocks, item.block_counts))
+                self._fx.add(ev.SendSettled(item.batch, item.first_sequence, item.first_blocks, item.block_counts))
                 continue
-            self._fx.add(SendStream(item.records, item.last_sequences, item.first_sequence))
+            self._fx.add(ev.SendStream(item.records, item.last_sequences, item.first_sequence))
             self.link.queued_bytes += item.length_bytes
             self.statistics.sent(item.records)
 
@@ -481,15 +466,17 @@ class Primary:
         self.set_mode(Mode.NORMAL, now, f"in sync at sequence {self.acknowledged}")
         self._next_retire = now + RETIRE_INTERVAL_S
         self.statistics.resyncs += 1
-        self._fx.add(RememberReplica(self.known_replica, *self.replica_position, True))
+        self.clear_taints(self._taints_answered)
+        self._taints_answered = ()
+        self._fx.add(ev.RememberReplica(self.known_replica, *self.replica_position, True))
         self.quiet_due = True
-        self._fx.add(Persist(zero_quiet=self.quiet_held))
+        self._fx.add(ev.Persist(zero_quiet=self.quiet_held))
 
     def _answer_waits(self) -> None:
         self._waits.reached(self.position, self.sequence)
         if self.mode is Mode.NORMAL and not self.taints:
             for token in self._waits.take_done(self.acknowledged, self.settler.oldest_sequence()):
-                self._fx.add(AnswerWait(token))
+                self._fx.add(ev.AnswerWait(token))
 
     def out_of_sync_blocks(self) -> int:
         """Blocks known here to differ or not yet known to be equal (the kernel's active bitmap comes on top)."""

@@ -13,7 +13,8 @@ class PrimaryConfig:
 
     ``epoch`` identifies the sequence numbers of this run; ``replica*`` is what is known of the secondary
     from before; ``initial`` says that it was never brought in sync; ``scan_used`` that the blocks in use
-    are still to be marked; ``quiet_held`` that the kernel's quiet bitmap may hold bits (programs reopened).
+    are still to be marked; ``taints`` why the maps may not tell all; ``quiet_held`` that the kernel's quiet
+    bitmap may hold bits (programs reopened).
     """
 
     geometry: Geometry
@@ -31,3 +32,4 @@ class PrimaryConfig:
     replica_epoch: int = 0
     replica_sequence: int = 0
     quiet_held: bool = False
+    taints: tuple[str, ...] = ()

@@ -147,13 +147,29 @@ class Tainted:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifyAsked:
+    """Compare these runs of blocks in normal mode, and with ``repair`` copy what differs."""
+
+    first_blocks: np.ndarray
+    block_counts: np.ndarray
+    repair: bool
+    rate_limit_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyCancelled:
+    """Forget the verification under way."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
 
 Event = (
     Captured | Connected | Disconnected | Received | PayloadArmed | QuietTaken | Persisted | SweepRead
-    | UsedBlocks | DiskQuiet | Outbound | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted | Tick
+    | UsedBlocks | DiskQuiet | Outbound | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted
+    | VerifyAsked | VerifyCancelled | Tick
 )
 
 
@@ -300,6 +316,16 @@ class AnswerWait:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifyEnded:
+    """A verification looked at everything it was asked for. ``places`` are the first (first block, blocks) that differed."""
+
+    repaired: bool
+    compared_blocks: int
+    differing_blocks: int
+    places: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """A line for the operator. ``level`` is a name of the logging module in lower case."""
 
@@ -310,7 +336,7 @@ class Log:
 Effect = (
     Connect | CloseConnection | SendFrame | SendStream | ReleasePayload | SetPayload | TakeQuiet | Persist
     | ZeroQuiet | ScanUsed | ReadBlocks | SendDigests | SendBlocks | SendSettled | DropBatch | RememberReplica
-    | AnswerWait | Log
+    | AnswerWait | VerifyEnded | Log
 )
 
 

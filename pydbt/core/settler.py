@@ -61,6 +61,16 @@ class Settler:
                     self._set.add(extents.blocks(), self._primary.sequence, now)
         return too_many
 
+    def repair(self, blocks: np.ndarray, now: float) -> None:
+        """Blocks were found to differ: read, compare and send them; too many of them are swept."""
+        primary = self._primary
+        primary.statistics.unsettled("verified", len(blocks))
+        if len(blocks) + len(self._set) > MAX_UNSETTLED_BLOCKS:
+            primary.tracker.pending.set_blocks(blocks)
+            primary.log_full("more blocks differ than are worth copying singly", empty_records(), now)
+        else:
+            self._set.add(blocks, primary.sequence, now)
+
     def unknown(self, extents: Extents, now: float) -> None:
         """Blocks whose completion was never shown: read them again."""
         self._primary.statistics.unsettled("unseen", extents.total())

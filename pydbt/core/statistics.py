@@ -26,7 +26,7 @@ class Statistics:
         self.copied_bytes = 0
         self.sent_bytes = 0
         self.settled_blocks = 0
-        self.unsettled_blocks = {"overlapped": 0, "failed": 0, "unstable": 0, "unseen": 0}
+        self.unsettled_blocks = {"overlapped": 0, "failed": 0, "unstable": 0, "unseen": 0, "verified": 0}
         self.log_full = 0
         self.resyncs = 0
         self.out_of_sync_max_bytes = 0

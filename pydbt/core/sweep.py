@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.rate_limit import RateLimit
 from pydbt.core.units import MIB, SECTOR_BYTES, Geometry
 
 # One batch: what one frame carries. Small enough for a smooth rate limit, large enough for a fast disk.
@@ -54,14 +55,12 @@ class Sweep:
         self._new_identifier = new_identifier
         self.geometry = geometry
         self.pending = pending
-        self.rate_limit_bytes = rate_limit_bytes
+        self._limit = RateLimit(rate_limit_bytes, BATCH_BYTES, now)
         self.batches: dict[int, Batch] = {}
         self.window_bytes = 0
         self.passes = 0
         self.done_bytes = 0
         self._cursor = 0
-        self._allowance = float(BATCH_BYTES)
-        self._allowed_at = now
         self._last_remainder = -1
         self._stuck = 0
         self._started = now
@@ -69,7 +68,7 @@ class Sweep:
     # --- taking and returning -----------------------------------------------------------------------------
     def next_batch(self, now: float) -> tuple[int, Batch] | None:
         """Take the next batch out of the map in device order; None: nothing left in this pass, or not allowed yet."""
-        if self.window_bytes >= WINDOW_BYTES or not self._allowed(now):
+        if self.window_bytes >= WINDOW_BYTES or not self._limit.allows(now):
             return None
         limit = max(1, BATCH_BYTES // self.geometry.block_bytes)
         firsts: list[int] = []
@@ -95,8 +94,7 @@ class Sweep:
         identifier = self._new_identifier()
         self.batches[identifier] = batch
         self.window_bytes += length
-        if self.rate_limit_bytes:
-            self._allowance -= length
+        self._limit.take(length)
         return identifier, batch
 
     def answered(self, number: int) -> int | None:
@@ -165,22 +163,12 @@ class Sweep:
         """Bytes a second brought in sync, over the whole resynchronization; an optimistic guess at first."""
         elapsed = now - self._started
         if elapsed < 0.5 or self.done_bytes < MIB:
-            return float(self.rate_limit_bytes or 64 * MIB)
+            return float(self._limit.bytes_per_s or 64 * MIB)
         return self.done_bytes / elapsed
 
-    def _allowed(self, now: float) -> bool:
-        if not self.rate_limit_bytes:
-            return True
-        gained = (now - self._allowed_at) * self.rate_limit_bytes
-        self._allowance = min(self._allowance + gained, max(BATCH_BYTES, self.rate_limit_bytes / 4))
-        self._allowed_at = now
-        return self._allowance >= 0
-
     def next_allowed(self) -> float | None:
-        """When the rate limit lets the next batch go; None without a limit."""
-        if not self.rate_limit_bytes or self._allowance >= 0:
-            return None
-        return self._allowed_at - self._allowance / self.rate_limit_bytes
+        """When the rate limit lets the next batch go; None: now."""
+        return self._limit.next_allowed()
 
 
 def runs_of(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -155,6 +155,9 @@ class Cluster:
         self.answered: set[int] = set()
         self.captured: dict[int, tuple[int, int]] = {}
         self.odd: set[int] = set()
+        self.corrupted: set[int] = set()  # on the secondary, behind everybody's back: nobody can know
+        self.dropped: set[int] = set()
+        self.verified: list[ev.VerifyEnded] = []
         self.log: list[str] = []
         self.modes: set[Mode] = set()
         for block in range(blocks // 2):
@@ -236,6 +239,7 @@ class Cluster:
                 self.at(self.rng.random() * 0.02, lambda: self.read(batch, firsts, counts))
             case ev.DropBatch(batch=batch):
                 self.batches.pop(batch, None)
+                self.dropped.add(batch)
             case ev.Connect():
                 self.connection += 1
                 number = self.connection
@@ -244,6 +248,8 @@ class Cluster:
                 self.cut()
             case ev.AnswerWait(token=token):
                 self.answered.add(token)
+            case ev.VerifyEnded():
+                self.verified.append(effect)
             case ev.SendStream() | ev.SendFrame() | ev.SendDigests() | ev.SendBlocks() | ev.SendSettled():
                 self.transmit(self.message(effect))
 
@@ -252,6 +258,8 @@ class Cluster:
             answers.append(ev.Captured(self.kernel.drain(), self.kernel.consumed, self.kernel.lost))
 
     def read(self, batch: int, firsts: np.ndarray, counts: np.ndarray) -> None:
+        if batch in self.dropped:
+            return
         if self.rng.random() < self.faults.read_error:
             self.feed(ev.SweepRead(batch, self.kernel.produced, 0, error="simulated read error"))
             return
@@ -370,7 +378,7 @@ class Cluster:
         mine = set(brain.unsynchronized_map().extents().blocks().tolist())
         mine |= set(brain.tracker.dirty.extents().blocks().tolist())
         flying = {block for block, _ in kernel.flying.values()}
-        differs = {b for b in range(kernel.blocks) if kernel.disk[b] != self.secondary.content[b]}
+        differs = {b for b in range(kernel.blocks) if kernel.disk[b] != self.secondary.content[b]} - self.corrupted
         unshown = set(brain.in_flight.extents().blocks().tolist())
         missing = differs - mine - kernel.dirty() - flying - unshown
         assert not missing, f"blocks {missing} differ and nobody knows, at {self.now:.3f} in {brain.mode}"

@@ -1,0 +1,137 @@
+"""Verification while writes go on: it finds exactly what was changed behind everybody's back, and never cries wolf."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pydbt.core import primary_events as ev
+from pydbt.core.modes import Mode
+from tests.simulation.test_primary_brain import CALM, ODD_DISK, ROUGH, TINY_RING, run, settle
+from tests.simulation.world import Cluster, Faults
+
+WORLDS = pytest.mark.parametrize("faults", [CALM, ROUGH, TINY_RING, ODD_DISK], ids=["calm", "rough", "tiny-ring", "odd-disk"])
+
+
+def verify(cluster: Cluster, repair: bool) -> None:
+    everything = np.array([0]), np.array([cluster.kernel.blocks])
+    cluster.feed(ev.VerifyAsked(*everything, repair))
+
+
+def until_verified(cluster: Cluster) -> ev.VerifyEnded:
+    for _ in range(4000):
+        if cluster.verified:
+            return cluster.verified[-1]
+        cluster.step(0.05)
+    raise AssertionError("the verification never ended:\n" + "\n".join(cluster.log[-20:]))
+
+
+def in_sync(seed: int, faults) -> Cluster:
+    cluster = Cluster(seed, faults)
+    if faults is ODD_DISK:
+        cluster.odd = set(range(cluster.kernel.blocks))
+    run(cluster, 60, rate=3)
+    settle(cluster)
+    return cluster
+
+
+def corrupt(cluster: Cluster, count: int) -> set[int]:
+    blocks = set(cluster.rng.sample(range(cluster.kernel.blocks // 2, cluster.kernel.blocks), count))
+    for block in blocks:
+        cluster.secondary.content[block] = -7_000_000 - block
+    cluster.corrupted |= blocks
+    return blocks
+
+
+@pytest.mark.parametrize("seed", range(12))
+@WORLDS
+def test_a_verification_under_writes_and_outages_never_cries_wolf(seed, faults):
+    cluster = in_sync(seed, faults)
+    verify(cluster, repair=False)
+    run(cluster, 200, rate=3)
+    settle(cluster)
+    result = until_verified(cluster)
+    assert result.differing_blocks == 0, result
+    assert cluster.brain.taints == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_blocks_that_are_written_again_and_again_while_they_are_compared_are_not_called_different(seed):
+    cluster = Cluster(seed, Faults(delay=0.02), blocks=6)
+    settle(cluster)
+    for _ in range(4):
+        verify(cluster, repair=False)
+        for _ in range(30):
+            cluster.feed(ev.Outbound(cluster.rng.choice((0, 1 << 30)), 0))  # at times the link takes nothing more
+            run(cluster, 5, rate=6)
+        cluster.feed(ev.Outbound(0, 0))
+    settle(cluster)
+    assert until_verified(cluster).differing_blocks == 0
+    assert all(result.differing_blocks == 0 for result in cluster.verified)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_quiet_volume_shows_exactly_the_blocks_that_were_changed_behind_its_back(seed):
+    cluster = in_sync(seed, CALM)
+    blocks = corrupt(cluster, 5)
+    verify(cluster, repair=False)
+    result = until_verified(cluster)
+    found = {block for first, count in result.places for block in range(first, first + count)}
+    assert found == blocks and result.differing_blocks == len(blocks)
+    assert cluster.brain.taints, "a replica known to differ is not tainted"
+    cluster.feed(ev.WaitAsked(1, cluster.kernel.produced))
+    for _ in range(50):
+        cluster.step(0.05)
+    assert 1 not in cluster.answered, "a wait was answered although blocks are known to differ"
+
+
+@pytest.mark.parametrize("seed", range(12))
+@WORLDS
+def test_repair_under_writes_and_outages_leaves_both_sides_the_same_and_no_taint(seed, faults):
+    cluster = in_sync(seed, faults)
+    corrupt(cluster, 8)
+    cluster.feed(ev.Tainted("something was not seen"))
+    cluster.check_prefix = lambda: None  # its history is broken, that is the point
+    verify(cluster, repair=True)
+    run(cluster, 100, rate=3)
+    settle(cluster)
+    until_verified(cluster)
+    settle(cluster)
+    assert cluster.kernel.disk == cluster.secondary.content
+    assert cluster.brain.taints == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_taint_that_comes_up_during_a_verification_is_not_answered_by_it(seed):
+    cluster = in_sync(seed, CALM)
+    cluster.feed(ev.Tainted("before"))
+    verify(cluster, repair=True)
+    cluster.feed(ev.Tainted("during"))
+    until_verified(cluster)
+    assert cluster.brain.taints == ["during"]
+
+
+def test_one_that_is_cut_off_can_go_on_behind_everything_it_had_looked_at():
+    cluster = in_sync(1, CALM)
+    verify(cluster, repair=False)
+    assert cluster.brain.verifier.resume_block() == 0
+    until_verified(cluster)
+    assert cluster.brain.verifier.report() is None
+
+
+@pytest.mark.parametrize("how", ["cancelled", "mode"])
+def test_a_verification_that_is_cancelled_or_halted_leaves_no_batch_behind(how):
+    cluster = in_sync(2, CALM)
+    verify(cluster, repair=False)
+    assert cluster.batches or cluster.heap
+    if how == "cancelled":
+        cluster.feed(ev.VerifyCancelled())
+        assert cluster.brain.verifier.report() is None
+    else:
+        cluster.lose()
+        assert cluster.brain.mode is Mode.UNSYNCHRONIZED and cluster.brain.verifier.report() is not None
+        settle(cluster)
+        until_verified(cluster)
+    for _ in range(20):
+        cluster.step(0.05)
+    assert not set(cluster.batches) - set(cluster.brain.verifier._batches)
