@@ -61,9 +61,9 @@ def test_blocks_that_are_written_again_and_again_while_they_are_compared_are_not
     settle(cluster)
     for _ in range(4):
         verify(cluster, repair=False)
-        for _ in range(30):
+        for _ in range(4):
             cluster.feed(ev.Outbound(cluster.rng.choice((0, 1 << 30)), 0))  # at times the link takes nothing more
-            run(cluster, 5, rate=6)
+            run(cluster, 120, rate=6)
         cluster.feed(ev.Outbound(0, 0))
     settle(cluster)
     assert until_verified(cluster).differing_blocks == 0
