@@ -26,6 +26,7 @@ EXIT_CODES = """Exit codes:
   7  a state file or journal is torn, foreign, or cannot be written
   8  a wait timed out
   9  no controller is running
+ 10  a verification found blocks that differ
 130  interrupted"""
 
 

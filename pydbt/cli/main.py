@@ -15,6 +15,7 @@ from pydbt.cli.pause import pause, resume
 from pydbt.cli.run import run
 from pydbt.cli.secondary import secondary
 from pydbt.cli.status import status
+from pydbt.cli.verify import verify
 from pydbt.cli.wait import wait
 
 _PIPE_CLOSED = 141  # 128 + SIGPIPE, as shells say it
@@ -39,7 +40,7 @@ def cli(debug: bool) -> None:
     configure_logging(debug or debug_wanted([]))
 
 
-for _command in (run, secondary, status, wait, pause, resume, down):
+for _command in (run, secondary, status, wait, verify, pause, resume, down):
     cli.add_command(_command)
 
 

@@ -76,6 +76,29 @@ def progress_words(progress: Status | None) -> str:
     return words if eta is None else f"{words}, {format_seconds(eta)} left"
 
 
+def _audit_words(audit: Status | None) -> str:
+    """Whether the kernel has counted what capture has seen; nothing when the two agree."""
+    if not audit or audit.get("verdict") == "agrees":
+        return ""
+    return str(audit["verdict"])
+
+
+def verify_words(verify: Status | None) -> str:
+    """``running, 34 %, ...``, or what the last verification found and when; nothing when there was none."""
+    if not verify:
+        return ""
+    running, last = verify.get("running"), verify.get("last")
+    if running:
+        found = f", {format_bytes(running['differing_bytes'])} differ" if running["differing_bytes"] else ""
+        return f"running, {progress_words(running)}{found}"
+    if not last or "ended" not in last:
+        return ""
+    if not last["differing_bytes"]:
+        return f"{format_bytes(last['compared_bytes'])} the same on both sides at {last['ended']}"
+    fate = "differed and were copied" if last["repaired"] else "DIFFER"
+    return f"{format_bytes(last['differing_bytes'])} of {format_bytes(last['compared_bytes'])} {fate}, at {last['ended']}"
+
+
 def _primary_rows(status: Status) -> list[Row]:
     sequence, log = status.get("sequence") or {}, status.get("log") or {}
     table = [
@@ -84,6 +107,8 @@ def _primary_rows(status: Status) -> list[Row]:
         ("mode", status.get("mode")),
         ("replica", status.get("replica_state")),
         ("tainted", _tainted(status)),
+        ("audit", _audit_words(status.get("audit"))),
+        ("verification", verify_words(status.get("verify"))),
         ("out of sync", _bytes(status, "out_of_sync_bytes")),
         ("lag", _lag(status)),
         ("last in sync", status.get("last_in_sync") or ("never" if "last_in_sync" in status else None)),

@@ -13,7 +13,7 @@ from types import FrameType
 import click
 
 from pydbt.cli.progress import ProgressReporter
-from pydbt.cli.values import ADDRESS, PATH, RATE, SIZE
+from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SIZE
 from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.registry import registered_primary, secondaries_at
@@ -33,6 +33,9 @@ from pydbt.network.address import check_plain_tcp
 @click.option("--assume-in-sync", is_flag=True, help="Trust that TARGET is equal to SOURCE now; it is not checked.")
 @click.option("--no-digests", is_flag=True, help="Copy what may differ without comparing it first.")
 @click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Bound resynchronization, such as 20M/s.")
+@click.option(
+    "--verify-every", type=DURATION, metavar="TIME", help="Compare both sides so often, such as 7d or 12h; see `verify`."
+)
 @click.option("--compress", is_flag=True, help="Compress data on the wire with zstd.")
 @click.option(
     "--ack-timeout",
@@ -55,6 +58,7 @@ def run(
     assume_in_sync: bool,
     no_digests: bool,
     rate_limit: int | None,
+    verify_every: float | None,
     compress: bool,
     ack_timeout: float,
     log_size: int,
@@ -76,6 +80,7 @@ def run(
         assume_in_sync=assume_in_sync,
         whole_device=whole_device,
         rate_limit_bytes_per_s=rate_limit,
+        verify_every_s=verify_every,
         compress=compress,
         log_bytes=log_size,
         data_ring_bytes=ring_size,

@@ -13,6 +13,8 @@ from pydbt.core.units import GIB, KIB, MIB
 from pydbt.network.address import parse_address
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _UNITS = {"": 1, "B": 1, "S": 512}
 for _power, _letter in enumerate("KMGTP", start=1):
     _UNITS |= {_letter: 1024**_power, f"{_letter}I": 1024**_power, f"{_letter}IB": 1024**_power}
@@ -76,6 +78,20 @@ class Rate(Size):
         return super().convert(value.removesuffix("/s") if isinstance(value, str) else value, param, ctx)
 
 
+class Duration(click.ParamType):
+    """An option's time in seconds: ``90``, ``30m``, ``12h``, ``7d``."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        match = _DURATION.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is no time: write seconds, or a number with s, m, h or d, as in 12h", param, ctx)
+        return float(match[1]) * _SECONDS[match[2]]
+
+
 class Address(click.ParamType):
     """An option's ``HOST:PORT``, as (host, port)."""
 
@@ -90,6 +106,6 @@ class Address(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-SIZE, RATE, ADDRESS = Size(), Rate(), Address()
+SIZE, RATE, DURATION, ADDRESS = Size(), Rate(), Duration(), Address()
 # Whether a path can be read is for the checks to say, which know what it is for.
 PATH = click.Path(path_type=Path, readable=False)

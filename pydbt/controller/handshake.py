@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pydbt.core.errors import PeerError, TimedOut, WireError
 from pydbt.core.frames import Hello, Refuse, Welcome
+from pydbt.core.primary_events import Disconnected, Received
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
 from pydbt.store.volume_state import VolumeState
@@ -63,3 +66,22 @@ def _check(hello: Hello, welcome: Welcome, where: str) -> None:
         raise Refused("other-volume", f"the secondary at {where} holds volume {welcome.volume}, this is {hello.volume}")
     if welcome.size_bytes < hello.size_bytes:
         raise Refused("too-small", f"the target at {where} has {welcome.size_bytes} bytes, the source {hello.size_bytes}")
+
+
+def converse(host: str, port: int, hello: Hello, post: Callable[[object], None]) -> None:
+    """Shake hands, then receive until the connection ends; ``post`` gets what happens, never an exception.
+
+    First the PeerError that ended the attempt, or (connection, welcome); then Received events and one Disconnected.
+    """
+    try:
+        connection, welcome = shake_hands(host, port, hello)
+    except PeerError as error:
+        post(error)
+        return
+    post((connection, welcome))
+    try:
+        while (frame := connection.recv_frame()) is not None:
+            post(Received(frame))
+        post(Disconnected("the secondary closed the connection"))
+    except PeerError as error:
+        post(Disconnected(str(error)))

@@ -31,7 +31,7 @@ class PrimaryOptions:
     """How one volume is replicated.
 
     ``block_bytes`` None takes the state directory's, or 4096 for a new volume. ``rate_limit_bytes_per_s``
-    bounds resynchronization only; None is no bound.
+    bounds resynchronization and scheduled verification; None is no bound. ``verify_every_s`` compares both sides so often.
     ``report`` is called with each new status while the service runs.
     """
 
@@ -50,6 +50,7 @@ class PrimaryOptions:
     record_ring_bytes: int = DEFAULT_RECORD_RING_BYTES
     compare_first: bool = True
     acknowledge_timeout_s: float = DEFAULT_ACKNOWLEDGE_TIMEOUT_S
+    verify_every_s: float | None = None
     report: Callable[[dict[str, Any]], None] | None = None
 
     def __post_init__(self) -> None:
@@ -67,6 +68,8 @@ class PrimaryOptions:
             raise UsageError("--rate-limit must be more than 0 bytes a second; leave it out for no limit")
         if self.acknowledge_timeout_s <= 0:
             raise UsageError("--ack-timeout must be more than 0 seconds")
+        if self.verify_every_s is not None and self.verify_every_s <= 0:
+            raise UsageError("--verify-every must be more than 0 seconds; leave it out to verify only when asked")
         if self.assume_in_sync and self.whole_device:
             raise UsageError("--assume-in-sync copies nothing and --whole-device everything: give one of them")
 

@@ -11,17 +11,16 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from pydbt.controller import control
+from pydbt.controller.assurance import Assurance
 from pydbt.controller.block_reader import BlockReader
-from pydbt.controller.handshake import Refused, hello_of, shake_hands
+from pydbt.controller.handshake import Refused, converse, hello_of
 from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.outbox import Outbox, stream_frames
 from pydbt.controller.primary_status import primary_status
 from pydbt.controller.requests import Gone, Request
-from pydbt.controller.taints import taints_of
+from pydbt.controller.used_blocks import scan
 from pydbt.core import primary_events as ev
 from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.errors import DeviceError, PeerError, PydbtError, StateError, TimedOut
@@ -30,7 +29,6 @@ from pydbt.core.primary import Primary
 from pydbt.core.primary_config import PrimaryConfig
 from pydbt.device.block import DirectReader
 from pydbt.device.clean import clean_marker
-from pydbt.device.filesystem import used_extents
 from pydbt.device.sysfs import BlockDevice, boot_id
 from pydbt.kernel.capture import Capture
 from pydbt.network.connection import FramedConnection
@@ -83,6 +81,8 @@ class PrimaryLoop:
         self._stopping = False
         self._down: Request | None = None
         self._fatal: PydbtError | None = None
+        self._scanned_whole: bool | None = None
+        self.assurance = Assurance(self)
         self._next_check = self._next_snapshot = 0.0
         self._last_loss = -1
         self._next_idle_look = 0.0
@@ -100,7 +100,7 @@ class PrimaryLoop:
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Serve one command, from a thread of the control socket."""
-        pending = Request(str(request["command"]), threading.Event())
+        pending = Request(str(request["command"]), threading.Event(), arguments=request)
         self._inbox.put(pending)
         timeout = request.get("timeout")
         if not pending.done.wait(timeout if pending.command == "wait" else 60.0):
@@ -209,6 +209,12 @@ class PrimaryLoop:
                     self._disconnect(str(error), False)
                     answers.append(ev.Disconnected(str(error)))
             self._events.extendleft(reversed(answers))
+        if self.assurance.taints_changed():
+            self.assurance.keep()
+
+    def take(self, event: ev.Event) -> None:
+        """Give the brain an event in its turn."""
+        self._events.append(event)
 
     # --- effects ------------------------------------------------------------------------------------------
     def _carry_out(self, effect: ev.Effect, answers: list[ev.Event]) -> None:
@@ -247,7 +253,8 @@ class PrimaryLoop:
             case ev.Persist(zero_quiet=zero):
                 answers.append(self._persist(zero))
             case ev.ScanUsed():
-                answers.append(self._scan())
+                used, self._scanned_whole = scan(self.device, self.config.geometry, self.config.scan_whole)
+                answers.append(used)
             case ev.RememberReplica():
                 self._remember(effect)
             case ev.Connect():
@@ -259,6 +266,8 @@ class PrimaryLoop:
                 request = self._waits.pop(token, None)
                 if request is not None:
                     request.answer({"sequence": self.brain.acknowledged})
+            case ev.VerifyEnded():
+                self.assurance.ended(effect)
             case ev.Log(level=level, message=message):
                 self._log_limit.log(getattr(logging, level.upper()), message)
 
@@ -292,21 +301,12 @@ class PrimaryLoop:
             self.capture.zero_quiet()
         return ev.Persisted(zeroed=zero_quiet)
 
-    def _scan(self) -> ev.UsedBlocks:
-        block = self.config.geometry.block_bytes
-        if self.config.scan_whole:
-            everything = np.array([self.config.geometry.block_count], dtype=np.int64)
-            return ev.UsedBlocks(np.zeros(1, dtype=np.int64), everything, "the whole device is compared or copied")
-        used = used_extents(self.device)
-        firsts = used.firsts_bytes // block
-        ends = -(-(used.firsts_bytes + used.lengths_bytes) // block)
-        return ev.UsedBlocks(firsts, ends - firsts, f"{used.total_bytes} bytes in use; {used.reason}")
-
     def _remember(self, effect: ev.RememberReplica) -> None:
         phase = SyncPhase.REPLICATING if effect.in_sync else self.state.phase
-        self.state = replace(
-            self.state, replica=effect.replica, epoch=effect.epoch, sequence=effect.sequence, phase=phase
-        )
+        scanned = self._scanned_whole
+        whole = self.state.compared_whole if scanned is None else scanned and effect.in_sync
+        self.state = replace(self.state, replica=effect.replica, epoch=effect.epoch, sequence=effect.sequence,
+                             phase=phase, compared_whole=whole)
         try:
             save_state(self.options.state_dir, self.state)
         except StateError as error:
@@ -314,20 +314,10 @@ class PrimaryLoop:
 
     # --- the connection -----------------------------------------------------------------------------------
     def _connect(self, attempt: int) -> None:
-        """In a thread of its own: shake hands, then receive until the connection ends."""
+        """In a thread of its own."""
         hello = hello_of(self.state, self.device.logical_block_bytes, self.config.epoch)
-        try:
-            connection, welcome = shake_hands(self.options.secondary_host, self.options.secondary_port, hello)
-        except PeerError as error:
-            self._post((attempt, error))
-            return
-        self._post((attempt, (connection, welcome)))
-        try:
-            while (frame := connection.recv_frame()) is not None:
-                self._post((attempt, ev.Received(frame)))
-            self._post((attempt, ev.Disconnected("the secondary closed the connection")))
-        except PeerError as error:
-            self._post((attempt, ev.Disconnected(str(error))))
+        host, port = self.options.secondary_host, self.options.secondary_port
+        converse(host, port, hello, lambda event: self._post((attempt, event)))
 
     def _connection_event(self, event: object) -> None:
         match event:
@@ -392,6 +382,11 @@ class PrimaryLoop:
                 self._events.append(ev.ResumeAsked())
                 self._process()
                 request.answer(self.status())
+            case "verify":
+                try:
+                    request.answer(self.assurance.verify(request.arguments))
+                except PydbtError as error:
+                    request.fail(error)
             case "down":
                 self._down = request
                 self._stopping = True
@@ -415,13 +410,18 @@ class PrimaryLoop:
         except DeviceError as error:
             self._fatal = error
             return
-        for taint in taints_of(self.capture.counters()):
-            self._events.append(ev.Tainted(taint))
+        self._look(now)
+        self.assurance.advance(now)
         if now >= self._next_snapshot:
             self._next_snapshot = now + SNAPSHOT_INTERVAL_S
             self._snapshot()
+            self.assurance.keep()
         if self.options.report is not None:
             self.options.report(self.status())
+
+    def _look(self, now: float) -> None:
+        with contextlib.suppress(DeviceError):  # gone: the next check says so
+            self._events.extend(self.assurance.look(now))
 
     def _snapshot(self) -> None:
         with contextlib.suppress(StateError):  # the map's own failure is told; this is for people only
@@ -474,8 +474,10 @@ class PrimaryLoop:
         The device's own counters are read first: a write after that moment changes them, and one before it is
         in the bitmaps. So the next start knows whether the maps still tell everything.
         """
-        trusted = not gone and self.brain.scanned and not self.brain.taints and not taints_of(self.capture.counters())
-        marker = clean_marker(self.device) if trusted else None
+        self._look(time.monotonic())
+        self._process()
+        trusted = not gone and self.brain.scanned and not self.brain.taints
+        marker = clean_marker(self.device, self._reader) if trusted else None
         pending = self.brain.tracker.pending
         pending.merge_words(self.capture.quiet_words())
         self.capture.zero_quiet()

@@ -8,6 +8,7 @@ import secrets
 import signal
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from pydbt.controller.control import ControlServer, is_answering
 from pydbt.controller.handshake import hello_of, shake_hands
@@ -20,7 +21,7 @@ from pydbt.core.errors import BusyError, MachineError, StateError
 from pydbt.core.primary_config import PrimaryConfig
 from pydbt.device.block import DirectReader
 from pydbt.device.checks import check_source
-from pydbt.device.clean import clean_marker
+from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice, boot_id
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 from pydbt.kernel.pins import OtherVersion
@@ -41,6 +42,9 @@ from pydbt.store.volume_state import (
 # What one captured write of 4 KiB costs the log: its own slot and its part of a DONE record.
 LOG_SLOT_BYTES = 64
 
+# What a power loss, another system that had the disk, and a controller that could not detach have in common.
+UNTRACKED = "writes may have gone untracked while no program was there to see them"
+
 _log = logging.getLogger("pydbt")
 
 
@@ -56,7 +60,7 @@ def run_primary(options: PrimaryOptions) -> int:
         if is_new:
             _prove_secondary(options, device, state)
         _load_pending(options, state)  # before anything is attached: a map that cannot be read ends here
-        tracked, untouched = _is_tracked(device, state), _untouched(device, state)
+        tracked, untouched = _is_tracked(device, state), _untouched(device, state, reader)
         if not tracked and not untouched:
             _distrust_map(options)
         capture, reopened = _open_capture(options, device, state, tracked)
@@ -68,8 +72,12 @@ def run_primary(options: PrimaryOptions) -> int:
         capture.set_payload(False)
         pending = _load_pending(options, state)
         config = _configure(options, device, state, tracked or untouched, is_new)
-        config = replace(config, quiet_held=reopened)
-        state = replace(state, clean=None, boot_id=boot_id())
+        taints = state.taints
+        if config.scan_used and not config.initial:
+            taints = [*taints, {"reason": UNTRACKED, "since": datetime.now(UTC).isoformat(timespec="seconds")}]
+        config = replace(config, quiet_held=reopened, taints=tuple(dict.fromkeys(entry["reason"] for entry in taints)))
+        whole = state.compared_whole or config.assumed_in_sync
+        state = replace(state, clean=None, boot_id=boot_id(), taints=taints, compared_whole=whole)
         save_state(options.state_dir, state)
         undo.pop_all()
         _log.info("volume %s: %s, %d bytes in blocks of %d", state.volume, device.path, state.size_bytes, state.block_bytes)
@@ -208,8 +216,8 @@ def _configure(
     )
 
 
-def _untouched(device: BlockDevice, state: VolumeState) -> bool:
-    return bool(state.clean) and device.counts_io() and state.clean == clean_marker(device)
+def _untouched(device: BlockDevice, state: VolumeState, reader: DirectReader) -> bool:
+    return bool(state.clean) and is_untouched(state.clean, device, reader)
 
 
 def _load_pending(options: PrimaryOptions, state: VolumeState):

@@ -39,6 +39,7 @@ def primary_status(loop: PrimaryLoop) -> dict[str, Any]:
         "replica_state": _replica_state(loop, normal, lag_seconds),
         "tainted": bool(brain.taints),
         "taints": list(brain.taints),
+        **loop.assurance.report(),
         "assumed_in_sync": loop.state.phase == "assumed" or loop.config.assumed_in_sync,
         "sequence": {"submitted": brain.sequence, "acknowledged": _acknowledged(loop, normal)},
         "out_of_sync_bytes": out_of_sync,
@@ -96,7 +97,7 @@ def _last_in_sync(loop: PrimaryLoop, lag_seconds: float | None) -> str | None:
 
 def _replica_state(loop: PrimaryLoop, normal: bool, lag_seconds: float | None) -> str:
     brain = loop.brain
-    if brain.taints:
+    if brain.taints and normal:
         return "inconsistent"
     if not normal or brain.replica_state == "inconsistent":
         return brain.replica_state

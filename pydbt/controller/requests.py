@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydbt.core.errors import PydbtError
@@ -17,6 +17,7 @@ class Request:
     done: threading.Event
     result: dict[str, Any] | None = None
     error: PydbtError | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
 
     def answer(self, result: dict[str, Any]) -> None:
         if not self.done.is_set():

@@ -66,3 +66,9 @@ class NotRunning(PydbtError):
     """A command was sent to a controller that is not there."""
 
     exit_code = 9
+
+
+class Differs(PydbtError):
+    """A verification found blocks that differ."""
+
+    exit_code = 10

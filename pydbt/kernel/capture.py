@@ -221,6 +221,10 @@ class Capture:
 
     # -- how it goes
 
+    def attach_name(self) -> str:
+        """Names these programs: others, attached later, count from nothing."""
+        return f"{pins.boot_id()} {syscalls.program_info(self._program_fds[0]).identifier}"
+
     def counters(self) -> Counters:
         return read_counters(self._state_fd, self._state_bytes, self._cpus, self._program_fds)
 

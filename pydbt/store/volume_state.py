@@ -57,7 +57,9 @@ class VolumeState:
     ``source`` is what identifies the device, by kind (``BlockDevice.identity()``), when the state was made.
     ``replica``, ``epoch`` and ``sequence`` are what the secondary last called itself and its position;
     ``replica`` is empty before the first handshake. ``clean`` is None while the volume may be written
-    untracked; its content is the marker of a clean stop. ``more`` is room for entries of later versions.
+    untracked; its content is the marker of a clean stop. ``taints`` are why the maps may not tell all, each with
+    ``reason`` and ``since``; ``audit`` and ``verify`` are what the audit and the verifications keep; ``compared_whole``
+    says that free space was copied or compared as well. ``more`` is room for entries of later versions.
     """
 
     volume: str
@@ -72,6 +74,10 @@ class VolumeState:
     sequence: int = 0
     boot_id: str = ""
     clean: dict[str, Any] | None = None
+    taints: list[dict[str, str]] = field(default_factory=list)
+    audit: dict[str, Any] | None = None
+    verify: dict[str, Any] | None = None
+    compared_whole: bool = False
     more: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

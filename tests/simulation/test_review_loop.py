@@ -92,13 +92,14 @@ class FakeCapture:
 @pytest.fixture
 def loop(tmp_path: Path, monkeypatch):
     """A loop in mode normal, everything acknowledged, on a link that acknowledges nothing by itself."""
-    monkeypatch.setattr(primary_loop, "clean_marker", lambda device: {"boot_id": "now"})
+    monkeypatch.setattr(primary_loop, "clean_marker", lambda *_: {"boot_id": "now"})
     state = VolumeState("ab" * 16, GEOMETRY.size_bytes, 4096, "/dev/x", {}, "h:1", phase=SyncPhase.REPLICATING)
     options = PrimaryOptions(Path("/dev/x"), "h", 1, tmp_path)
     device = SimpleNamespace(path="/dev/x", in_flight_writes=lambda: 0, logical_block_bytes=512)
     config = PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)
     made = PrimaryLoop(options, device, state, config, FakeCapture(), SimpleNamespace(check=lambda: None), None)
     monkeypatch.setattr(made, "_snapshot", lambda: None)
+    monkeypatch.setattr(made.assurance, "look", lambda now: [])
     brain = made.brain
     brain.mode, brain.in_flight.certain = Mode.NORMAL, True
     brain.link.connected(0.0)

@@ -1,0 +1,94 @@
+"""Whether a device was written while nobody tracked it: told by the kernel within a boot, by the file system after one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pydbt.device import clean
+from pydbt.device.block import DirectReader
+from pydbt.device.clean import clean_marker, is_untouched
+from pydbt.device.fingerprint import fingerprint
+from pydbt.device.sysfs import BlockDevice
+from tests.devices import loop_device, mounted, run
+
+MIB = 1 << 20
+MAKE = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q", "-f")}
+SIZE = 320 * MIB
+
+
+def marker_of(path: Path) -> dict[str, object]:
+    device = BlockDevice.identify(path)
+    with DirectReader(device) as reader:
+        return clean_marker(device, reader)
+
+
+def untouched(path: Path, marker: dict[str, object]) -> bool:
+    device = BlockDevice.identify(path)
+    with DirectReader(device) as reader:
+        return is_untouched(marker, device, reader)
+
+
+def reboot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clean, "boot_id", lambda: "another boot")
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_after_a_reboot_a_file_system_that_nobody_touched_is_known_to_be_untouched(tmp_path, kind, monkeypatch):
+    with loop_device(tmp_path, SIZE) as disk:
+        run(*MAKE[kind], disk.path)
+        marker = marker_of(disk.path)
+        assert untouched(disk.path, marker)
+        reboot(monkeypatch)
+        assert untouched(disk.path, marker)
+        if kind == "ext4":  # XFS clears what lies ahead in its log, also when it is mounted for reading alone
+            with mounted(disk, tmp_path / "mnt", "ro"):
+                pass
+            assert untouched(disk.path, marker), "mounting it for reading alone wrote to it"
+
+
+@pytest.mark.parametrize("kind", MAKE)
+@pytest.mark.parametrize("what", ["mount", "write a file", "check", "make anew", "mounted now"])
+def test_after_a_reboot_every_use_of_the_file_system_is_noticed(tmp_path, kind, what, monkeypatch):
+    with loop_device(tmp_path, SIZE) as disk:
+        run(*MAKE[kind], disk.path)
+        marker = marker_of(disk.path)
+        reboot(monkeypatch)
+        match what:
+            case "mount" | "write a file":
+                with mounted(disk, tmp_path / "mnt") as folder:
+                    if what == "write a file":
+                        (folder / "file").write_bytes(b"x" * MIB)
+            case "check":
+                run(*({"ext4": ("tune2fs", "-L", "other"), "xfs": ("xfs_admin", "-L", "other")}[kind]), disk.path)
+            case "make anew":
+                run(*MAKE[kind], disk.path)
+            case "mounted now":
+                with mounted(disk, tmp_path / "mnt"):
+                    assert not untouched(disk.path, marker)
+        assert not untouched(disk.path, marker)
+
+
+def test_within_a_boot_a_single_write_past_the_file_system_is_noticed(tmp_path):
+    with loop_device(tmp_path, SIZE) as disk:
+        run(*MAKE["ext4"], disk.path)
+        marker = marker_of(disk.path)
+        assert untouched(disk.path, marker)
+        run("dd", "if=/dev/zero", f"of={disk.path}", "bs=4k", "count=1", "seek=5000", "oflag=direct", "status=none")
+        assert not untouched(disk.path, marker)
+
+
+def test_a_mounted_file_system_gives_no_word_for_after_a_reboot(tmp_path, monkeypatch):
+    with loop_device(tmp_path, SIZE) as disk:
+        run(*MAKE["ext4"], disk.path)
+        with mounted(disk, tmp_path / "mnt"):
+            marker = marker_of(disk.path)
+        assert marker["filesystem"] is None
+        reboot(monkeypatch)
+        assert not untouched(disk.path, marker)
+
+
+def test_a_device_without_a_known_file_system_gives_no_word(tmp_path):
+    with loop_device(tmp_path, 16 * MIB) as disk, DirectReader(BlockDevice.identify(disk.path)) as reader:
+        assert fingerprint(reader) is None

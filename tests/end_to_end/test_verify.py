@@ -1,0 +1,201 @@
+"""What both sides really hold is what counts: differences are found, told, copied; and nothing is called one that is none."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pydbt.controller.leftover import pin_dir_of
+from pydbt.kernel import pins, syscalls
+from pydbt.store.volume_state import load_state
+from tests.devices import BlockDevice, loop_device, mounted
+from tests.end_to_end.test_restart import lose_tracking, work
+from tests.harness.cluster import Cluster, cluster
+from tests.harness.load import Database, FileStress, load, make_filesystem, trim
+from tests.harness.program import Outcome, command, until
+
+MIB = 1 << 20
+SIZE = 96 * MIB
+WHOLE = ("--whole-device",)
+_RAW_TRACEPOINT_OPEN = 17  # a command of bpf(2)
+
+
+def verification(both: Cluster) -> dict[str, dict | None]:
+    return (both.status() or {}).get("verify") or {}
+
+
+def verify(both: Cluster, *options: object) -> Outcome:
+    return command("verify", "--state", both.primary_state, *options, timeout_s=120)
+
+
+def damage(both: Cluster, chance, blocks: int) -> list[int]:
+    """Change the replica behind everybody's back."""
+    both.until_applied()
+    places = sorted(chance.sample(range(both.size_bytes // 4096), blocks))
+    with both.target.open("r+b") as image:
+        for block in places:
+            image.seek(block * 4096 + 512)
+            image.write(b"rotten" * 20)
+        image.flush()
+        os.fsync(image.fileno())
+    return places
+
+
+def test_a_verification_under_load_never_cries_wolf(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device, primary_options=WHOLE) as both, mounted(device, tmp_path / "mnt") as folder:
+            both.start()
+            both.wait()
+            database = Database(folder / "rows.db", chance.randrange(1 << 30), "wal")
+            with load() as running:
+                running.add(FileStress(folder / "a", chance.randrange(1 << 30)), 0.002)
+                running.add(database, 0.005)
+                for _ in range(3):
+                    outcome = verify(both)
+                    assert outcome.code == 0 and "the same on both sides" in outcome.output, outcome
+                trim(folder)
+                running.stop()
+            database.close()
+            status = both.status()
+            assert not status["tainted"] and status["verify"]["last"]["compared_bytes"] == SIZE
+            assert status["audit"]["verdict"] in ("agrees", "waiting for an idle instant of the disk"), status["audit"]
+            both.wait()
+
+
+def test_what_was_changed_behind_its_back_is_found_told_by_place_and_copied_only_when_asked(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device, primary_options=WHOLE) as both:
+            both.start()
+            both.wait()
+            places = damage(both, chance, 7)
+            outcome = verify(both)
+            assert outcome.code == 10 and "verify --repair" in outcome.errors, outcome
+            for block in places:
+                assert f"at {block * 4096} differ" in outcome.output
+            status = both.status()
+            assert status["tainted"] and status["replica_state"] == "inconsistent"
+            assert both.try_wait(2).code == 8, "a wait came true on a volume known to differ"
+            assert both.differing() == 7, "a report copied something"
+            sent = both.status()["sent_bytes"]
+            outcome = verify(both, "--repair")
+            assert outcome.code == 0 and "differed and are copied" in outcome.output, outcome
+            both.wait()
+            assert both.status()["sent_bytes"] - sent < 7 * 4096 + SIZE * 0.006 + 65536
+            assert not both.status()["tainted"]
+            both.compare("after the repair")
+
+
+def test_a_taint_outlives_the_controller_and_is_answered_by_a_comparison(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both:
+            both.start()
+            both.wait()
+            lose_tracking(both)
+            with mounted(device, tmp_path / "mnt") as folder:
+                work(folder, chance)
+            both.secondary.kill()
+            both.start_primary()
+            for _ in range(2):
+                until(lambda: (both.status() or {}).get("tainted"), "it is tainted")
+                assert "untracked" in both.status()["taints"][0]
+                both.primary.kill()
+                both.start_primary()
+            both.start_secondary()
+            both.wait()
+            assert not both.status()["tainted"]
+            assert load_state(both.primary_state).taints == []
+            both.compare("after the comparison")
+
+
+@pytest.mark.parametrize("victim", ["primary", "secondary"])
+def test_a_verification_that_is_cut_off_goes_on_where_it_was(tmp_path, victim, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        options = (*WHOLE, "--rate-limit", "24M/s")
+        with cluster(tmp_path / "c", device, primary_options=options) as both:
+            both.start()
+            both.wait()
+            assert verify(both, "--background", "--rate-limit", "8M/s").code == 0
+            until(lambda: (verification(both).get("running") or {}).get("done_bytes", 0) > SIZE // 4, "a quarter is done")
+            if victim == "primary":
+                kept = lambda: (load_state(both.primary_state).verify or {}).get("cut_off", {})  # noqa: E731
+                until(lambda: kept().get("block", 0) > 0, "how far it is is kept")
+                both.primary.kill()
+                both.start_primary()
+            else:
+                both.secondary.kill()
+                both.until_mode("unsynchronized")
+                both.start_secondary()
+            until(lambda: verification(both).get("last"), "it is over")
+            last = both.status()["verify"]["last"]
+            assert last["differing_bytes"] == 0
+            if victim == "primary":
+                assert last["compared_bytes"] < SIZE, "it began anew"
+            both.compare("after a verification that was cut off")
+
+
+def test_free_space_that_was_never_copied_is_not_called_different(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        device.path.write_bytes(np.random.default_rng(1).bytes(SIZE))
+        make_filesystem("ext4", device.path, "-E", "nodiscard")
+        with mounted(device, tmp_path / "mnt") as folder, cluster(tmp_path / "c", device) as both:
+            work(folder, chance)
+            both.start()
+            both.wait()
+            outcome = verify(both)
+            assert outcome.code == 2 and "--repair" in outcome.errors, outcome
+            assert not both.status()["tainted"]
+            assert verify(both, "--repair").code == 0
+            assert verify(both).code == 0
+            both.wait()
+            both.compare("free space as well")
+
+
+def test_a_scheduled_verification_begins_by_itself(tmp_path, chance):
+    options = ("--verify-every", "2s")
+    with loop_device(tmp_path, 16 * MIB) as device, cluster(tmp_path / "c", device, primary_options=options) as both:
+        both.start()
+        until(lambda: verification(both).get("last"), "the first one is over")
+        first = both.status()["verify"]["last"]["ended"]
+        until(lambda: both.status()["verify"]["last"]["ended"] != first, "the second one is over")
+
+
+def test_writes_that_capture_did_not_see_taint_the_volume_and_are_copied(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device, primary_options=WHOLE) as both:
+            both.start()
+            both.wait()
+            until(lambda: both.status()["audit"]["verdict"] == "agrees", "the audit knows where it stands")
+            until(lambda: (load_state(both.primary_state).audit or {}).get("offset_sectors") is not None, "and keeps it")
+            both.primary.kill()
+            # The programs lose their tracepoints for a moment, which nobody could tell afterwards but by counting.
+            blind(pin_dir_of(load_state(both.primary_state)), device, tmp_path / "mnt", chance)
+            both.start_primary()
+            until(lambda: "capture did not see" in both.primary.words(), "the audit tells")
+            both.wait()
+            assert not both.status()["tainted"]
+            both.compare("after writes that nobody saw")
+
+
+def blind(pinned: Path, device: BlockDevice, folder: Path, chance) -> None:
+    """Write while the programs hang on no tracepoint, and hang them there again with the same maps."""
+    for name in pins.PROGRAMS:
+        (pinned / f"link_{name}").unlink()
+    with mounted(device, folder):
+        work(folder, chance)
+    for name, tracepoint in pins.PROGRAMS.items():
+        program = syscalls.obj_get(pinned / name)
+        text = ctypes.create_string_buffer(tracepoint.encode())
+        link = syscalls._bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QII", ctypes.addressof(text), program, 0))
+        syscalls.obj_pin(link, pinned / f"link_{name}")
+        os.close(link)
+        os.close(program)
