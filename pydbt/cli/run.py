@@ -21,12 +21,15 @@ from pydbt.core.errors import UsageError
 from pydbt.device.checks import check_pair, check_source, state_on_source
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import check_plain_tcp
+from pydbt.network.tls import load_identity
 
 
 @click.command()
 @click.argument("source", type=PATH)
 @click.option("--secondary", type=ADDRESS, required=True, metavar="ADDR:PORT", help="Where the secondary listens.")
 @click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; made when missing.")
+@click.option("--identity", type=PATH, metavar="FILE", help="This machine's certificate: talk in TLS; see `pki`.")
+@click.option("--peer", metavar="NAME", help="Who the secondary must prove to be; the first one is kept otherwise.")
 @click.option("--insecure", is_flag=True, help="Talk in plain TCP outside of this machine.")
 @click.option("--block-size", type=SIZE, help="What is tracked as one, 512 to 64K; 4K for a new volume.")
 @click.option("--whole-device", is_flag=True, help="Copy free space as well in the initial sync.")
@@ -52,6 +55,8 @@ def run(
     source: Path,
     secondary: tuple[str, int],
     state_dir: Path,
+    identity: Path | None,
+    peer: str | None,
     insecure: bool,
     block_size: int | None,
     whole_device: bool,
@@ -75,6 +80,8 @@ def run(
         secondary_host=secondary[0],
         secondary_port=secondary[1],
         state_dir=state_dir,
+        identity=identity,
+        peer=peer,
         insecure=insecure,
         block_bytes=block_size,
         assume_in_sync=assume_in_sync,
@@ -90,7 +97,10 @@ def run(
         report=progress.update,
     )
     device = check_source(source, state_dir)
-    check_plain_tcp(chosen.secondary_host, insecure)
+    if identity is None:
+        check_plain_tcp(chosen.secondary_host, insecure)
+    else:
+        load_identity(identity)
     _refuse_own_target(device, chosen)
     with _heeding_sigterm(), registered_primary(device, state_dir), progress:
         # Only now: it brings the eBPF side, which no other command needs.

@@ -13,6 +13,7 @@ from pydbt.core.errors import UsageError
 from pydbt.device.checks import check_target
 from pydbt.network.address import check_plain_tcp
 from pydbt.network.listen import listen as listen_at
+from pydbt.network.tls import load_identity
 
 
 @click.command()
@@ -20,6 +21,8 @@ from pydbt.network.listen import listen as listen_at
 @click.option("--listen", type=ADDRESS, metavar="ADDR:PORT", help="Where to wait for the primary.")
 @click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; made when missing.")
 @click.option("--create", "create_bytes", type=SIZE, metavar="SIZE", help="Make TARGET, an image file, when missing.")
+@click.option("--identity", type=PATH, metavar="FILE", help="This machine's certificate: talk in TLS; see `pki`.")
+@click.option("--peer", metavar="NAME", help="Who the primary must prove to be; the first one is kept otherwise.")
 @click.option("--insecure", is_flag=True, help="Talk in plain TCP outside of this machine.")
 @click.option("--no-stage", is_flag=True, help="Resynchronize in place: TARGET is inconsistent meanwhile.")
 @click.option("--replay-only", is_flag=True, help="Apply what the journal holds to TARGET, and end.")
@@ -29,6 +32,8 @@ def secondary(
     listen: tuple[str, int] | None,
     state_dir: Path,
     create_bytes: int | None,
+    identity: Path | None,
+    peer: str | None,
     insecure: bool,
     no_stage: bool,
     replay_only: bool,
@@ -48,6 +53,8 @@ def secondary(
         listen_port=port,
         state_dir=state_dir,
         create_bytes=create_bytes,
+        identity=identity,
+        peer=peer,
         insecure=insecure,
         stage=not no_stage,
         replay_only=replay_only,
@@ -55,7 +62,10 @@ def secondary(
     )
     check_target(target, state_dir=state_dir, create_bytes=create_bytes)
     if not replay_only:
-        check_plain_tcp(host, insecure)
+        if identity is None:
+            check_plain_tcp(host, insecure)
+        else:
+            load_identity(identity)
         if port:
             # A port in use is to be known before an image or a state directory is made.
             listen_at(host, port).close()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
-from pydbt.core.errors import PeerError, TimedOut, WireError
+from pydbt.core.errors import PeerError, PydbtError, TimedOut, WireError
 from pydbt.core.frames import Hello, Refuse, Welcome
 from pydbt.core.primary_events import Disconnected, Received
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
+from pydbt.network.tls import Secure, TlsSocket
 from pydbt.store.volume_state import VolumeState
 
 HANDSHAKE_SECONDS = 10.0
@@ -33,25 +35,29 @@ def hello_of(state: VolumeState, sector_bytes: int, epoch: int) -> Hello:
     )
 
 
-def shake_hands(host: str, port: int, hello: Hello) -> tuple[FramedConnection, Welcome]:
+def shake_hands(host: str, port: int, hello: Hello, secure: Secure | None = None) -> tuple[FramedConnection, Welcome]:
     """A connection that has been welcomed. Raises PeerError, Refused or WireError with the connection closed."""
-    connection = FramedConnection(connect(host, port))
+    connection = FramedConnection(_dial(host, port, secure))
     try:
         connection.send_frames([hello])
         answer = connection.recv_frame(HANDSHAKE_SECONDS)
         match answer:
             case Welcome():
                 _check(hello, answer, f"{host}:{port}")
+                if secure is not None:
+                    secure.remember(connection.socket)
                 return connection, answer
             case Refuse(code=code, message=message):
                 raise Refused(code, f"the secondary at {host}:{port} refused: {message}")
             case None:
-                raise PeerError(f"{host}:{port} closed the connection at once: is it a pydbt secondary?")
+                raise PeerError(
+                    f"{host}:{port} closed the connection at once: is it a pydbt secondary, and does it ask for --identity?"
+                )
             case other:
                 raise PeerError(f"{host}:{port} answered a greeting with {type(other).__name__}")
     except WireError as error:
         connection.close()
-        raise PeerError(f"{host}:{port} is no pydbt secondary, or another version: {error}") from None
+        raise PeerError(f"{host}:{port} is no pydbt secondary without TLS, or another version: {error}") from None
     except TimedOut:
         # A frozen secondary: its kernel accepts, and nobody answers.
         connection.close()
@@ -61,6 +67,16 @@ def shake_hands(host: str, port: int, hello: Hello) -> tuple[FramedConnection, W
         raise
 
 
+def _dial(host: str, port: int, secure: Secure | None) -> socket.socket | TlsSocket:
+    sock = connect(host, port)
+    if secure is None:
+        return sock
+    try:
+        return secure.client(sock)
+    except PeerError as error:
+        raise PeerError(f"{host}:{port} is not to be talked to: {error}") from None
+
+
 def _check(hello: Hello, welcome: Welcome, where: str) -> None:
     if welcome.volume not in (None, hello.volume):
         raise Refused("other-volume", f"the secondary at {where} holds volume {welcome.volume}, this is {hello.volume}")
@@ -68,15 +84,15 @@ def _check(hello: Hello, welcome: Welcome, where: str) -> None:
         raise Refused("too-small", f"the target at {where} has {welcome.size_bytes} bytes, the source {hello.size_bytes}")
 
 
-def converse(host: str, port: int, hello: Hello, post: Callable[[object], None]) -> None:
+def converse(host: str, port: int, hello: Hello, secure: Secure | None, post: Callable[[object], None]) -> None:
     """Shake hands, then receive until the connection ends; ``post`` gets what happens, never an exception.
 
     First the PeerError that ended the attempt, or (connection, welcome); then Received events and one Disconnected.
     """
     try:
-        connection, welcome = shake_hands(host, port, hello)
-    except PeerError as error:
-        post(error)
+        connection, welcome = shake_hands(host, port, hello, secure)
+    except PydbtError as error:
+        post(error if isinstance(error, PeerError) else PeerError(str(error)))
         return
     post((connection, welcome))
     try:

@@ -32,6 +32,7 @@ class PrimaryOptions:
 
     ``block_bytes`` None takes the state directory's, or 4096 for a new volume. ``rate_limit_bytes_per_s``
     bounds resynchronization and scheduled verification; None is no bound. ``verify_every_s`` compares both sides so often.
+    ``identity`` is the file of this machine's certificate, for TLS; ``peer`` the name that the secondary must prove.
     ``report`` is called with each new status while the service runs.
     """
 
@@ -51,6 +52,8 @@ class PrimaryOptions:
     compare_first: bool = True
     acknowledge_timeout_s: float = DEFAULT_ACKNOWLEDGE_TIMEOUT_S
     verify_every_s: float | None = None
+    identity: Path | None = None
+    peer: str | None = None
     report: Callable[[dict[str, Any]], None] | None = None
 
     def __post_init__(self) -> None:
@@ -91,6 +94,8 @@ class SecondaryOptions:
     stage: bool = True
     replay_only: bool = False
     journal_limit_bytes: int = DEFAULT_JOURNAL_BYTES
+    identity: Path | None = None
+    peer: str | None = None
 
     def __post_init__(self) -> None:
         if self.listen_port:

@@ -32,6 +32,7 @@ from pydbt.device.clean import clean_marker
 from pydbt.device.sysfs import BlockDevice, boot_id
 from pydbt.kernel.capture import Capture
 from pydbt.network.connection import FramedConnection
+from pydbt.network.tls import Secure
 from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, save_map
 from pydbt.store.volume_state import SyncPhase, VolumeState, save_state
 
@@ -62,7 +63,9 @@ class PrimaryLoop:
         capture: Capture,
         reader: DirectReader,
         pending: DirtyMap | None,
+        secure: Secure | None = None,
     ) -> None:
+        self._secure = secure
         self.options, self.device, self.state, self.config = options, device, state, config
         self.capture = capture
         self.brain = Primary(config, time.monotonic())
@@ -317,7 +320,7 @@ class PrimaryLoop:
         """In a thread of its own."""
         hello = hello_of(self.state, self.device.logical_block_bytes, self.config.epoch)
         host, port = self.options.secondary_host, self.options.secondary_port
-        converse(host, port, hello, lambda event: self._post((attempt, event)))
+        converse(host, port, hello, self._secure, lambda event: self._post((attempt, event)))
 
     def _connection_event(self, event: object) -> None:
         match event:

@@ -28,8 +28,10 @@ from pydbt.kernel.pins import OtherVersion
 from pydbt.kernel.replace import finish_replacement, tracked_volume
 from pydbt.kernel.replace import replace as replace_programs
 from pydbt.network.address import check_plain_tcp
+from pydbt.network.tls import Secure, load_identity
 from pydbt.store.atomic import remove_file
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
+from pydbt.store.peer_pin import PeerPin
 from pydbt.store.volume_state import (
     SyncPhase,
     VolumeState,
@@ -50,7 +52,11 @@ _log = logging.getLogger("pydbt")
 
 def run_primary(options: PrimaryOptions) -> int:
     """Replicate until told to stop. Returns an exit code; raises PydbtError with everything undone that was begun."""
-    check_plain_tcp(options.secondary_host, options.insecure)
+    secure = None
+    if options.identity is None:
+        check_plain_tcp(options.secondary_host, options.insecure)
+    else:
+        secure = Secure(load_identity(options.identity), PeerPin(options.state_dir, options.peer))
     device = check_source(options.source, options.state_dir)
     if is_answering(options.state_dir):
         raise BusyError(f"the state directory {options.state_dir} is in use by another controller: name another one")
@@ -58,7 +64,7 @@ def run_primary(options: PrimaryOptions) -> int:
         state, is_new = _open_state(options, device)
         reader = stack.enter_context(DirectReader(device))
         if is_new:
-            _prove_secondary(options, device, state)
+            _prove_secondary(options, device, state, secure)
         _load_pending(options, state)  # before anything is attached: a map that cannot be read ends here
         tracked, untouched = _is_tracked(device, state), _untouched(device, state, reader)
         if not tracked and not untouched:
@@ -81,7 +87,7 @@ def run_primary(options: PrimaryOptions) -> int:
         save_state(options.state_dir, state)
         undo.pop_all()
         _log.info("volume %s: %s, %d bytes in blocks of %d", state.volume, device.path, state.size_bytes, state.block_bytes)
-        loop = PrimaryLoop(options, device, state, config, capture, reader, pending)
+        loop = PrimaryLoop(options, device, state, config, capture, reader, pending, secure)
         try:
             return _serve(loop, options, stack)
         finally:
@@ -124,10 +130,10 @@ def _open_state(options: PrimaryOptions, device: BlockDevice) -> tuple[VolumeSta
     return replace(state, secondary=secondary), False
 
 
-def _prove_secondary(options: PrimaryOptions, device: BlockDevice, state: VolumeState) -> None:
+def _prove_secondary(options: PrimaryOptions, device: BlockDevice, state: VolumeState, secure: Secure | None) -> None:
     """A first run must find its secondary, before anything is attached or written; later ones wait for it."""
     hello = hello_of(state, device.logical_block_bytes, epoch=0)
-    connection, _ = shake_hands(options.secondary_host, options.secondary_port, hello)
+    connection, _ = shake_hands(options.secondary_host, options.secondary_port, hello, secure)
     connection.close()
 
 

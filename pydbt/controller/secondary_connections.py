@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable
 
 from pydbt.core import secondary_events as e
-from pydbt.core.errors import PeerError, WireError
-from pydbt.core.frames import Frame, Hello
+from pydbt.core.errors import PeerError, StateError, WireError
+from pydbt.core.frames import Frame, Hello, Welcome
 from pydbt.network.arena import Arena, ArenaClosed
 from pydbt.network.connection import SILENCE_SECONDS, FramedConnection
+from pydbt.network.tls import Secure
 
 HANDSHAKE_SECONDS = 10.0
 MAX_STRANGERS = 16
@@ -34,8 +35,14 @@ class Connections:
     """All connections of one listening socket. ``report`` gets Connected, FrameReceived and Disconnected."""
 
     def __init__(
-        self, listener: socket.socket, arena: Arena, report: Report, silence_seconds: float = SILENCE_SECONDS
+        self,
+        listener: socket.socket,
+        arena: Arena,
+        report: Report,
+        silence_seconds: float = SILENCE_SECONDS,
+        secure: Secure | None = None,
     ) -> None:
+        self._secure = secure
         self._listener = listener
         self._arena = arena
         self._report = report
@@ -69,9 +76,14 @@ class Connections:
         if connection is None:
             return
         try:
+            if self._secure is not None and isinstance(frame, Welcome):
+                self._secure.remember(connection.socket)
             connection.send_frames([frame])
         except PeerError:
             connection.close()  # its receiver reports
+        except StateError as error:
+            _log.error("%s", error)
+            connection.close()
 
     def close(self, identifier: int) -> None:
         """Say nothing more to a peer, and cut it off when it has had time to hear the last words."""
@@ -115,14 +127,16 @@ class Connections:
             ).start()
 
     def _serve(self, sock: socket.socket, identifier: int) -> None:
-        connection = FramedConnection(sock, allocate=_no_bulk, silence_seconds=self._silence_seconds)
+        connection = hello = None
         try:
-            hello = self._hello(connection)
+            connection = self._secured(sock)
+            if connection is not None:
+                hello = self._hello(connection)
         finally:
             with self._lock:
                 self._strangers -= 1
         if hello is None:
-            connection.close()
+            sock.close() if connection is None else connection.close()
             return
         connection.set_allocate(self._arena.allocate)
         with self._lock:
@@ -134,6 +148,20 @@ class Connections:
             self._farewells.pop(identifier, None)
         connection.close()
         self._report(e.Disconnected(identifier, reason))
+
+    def _secured(self, sock: socket.socket) -> FramedConnection | None:
+        """The connection, after TLS if that was asked for; None for a stranger."""
+        if self._secure is None:
+            return FramedConnection(sock, allocate=_no_bulk, silence_seconds=self._silence_seconds)
+        try:
+            host, port = sock.getpeername()[:2]
+            secured = self._secure.server(sock)
+        except OSError:
+            return None  # gone before it was anybody
+        except PeerError as error:
+            self._stranger(f"{host}:{port}", str(error))
+            return None
+        return FramedConnection(secured, allocate=_no_bulk, silence_seconds=self._silence_seconds)
 
     def _hello(self, connection: FramedConnection) -> Hello | None:
         peer = connection.peer

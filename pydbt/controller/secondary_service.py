@@ -30,7 +30,9 @@ from pydbt.device.target import Target, create_image
 from pydbt.network.address import check_plain_tcp
 from pydbt.network.arena import Arena
 from pydbt.network.listen import listen
+from pydbt.network.tls import Secure, load_identity
 from pydbt.store.lock import StateLock
+from pydbt.store.peer_pin import PeerPin
 from pydbt.store.replica_state import FILE_NAME
 
 ARENA_BYTES = 64 * MIB
@@ -62,6 +64,9 @@ class SecondaryService:
         self._stopping_since: float | None = None
         self._listening = ""
         self._stop_asked = False
+        self._secure: Secure | None = None
+        if options.identity is not None:
+            self._secure = Secure(load_identity(options.identity), PeerPin(options.state_dir, options.peer))
         check_target(str(options.target), state_dir=str(options.state_dir), create_bytes=options.create_bytes)
         state_dir = make_state_dir(options.state_dir)
         self._lock = StateLock(state_dir)
@@ -77,7 +82,8 @@ class SecondaryService:
         listener = listen(*self._options.listen)
         host, port = listener.getsockname()[:2]
         self._listening = f"{host}:{port}"
-        self._connections = Connections(listener, Arena(ARENA_BYTES), lambda event: self._inbox.put((None, event)))
+        arena = Arena(ARENA_BYTES)
+        self._connections = Connections(listener, arena, lambda event: self._inbox.put((None, event)), secure=self._secure)
         control = ControlServer(self._options.state_dir, self._command)
         control.start()
         try:
@@ -249,7 +255,7 @@ class SecondaryService:
 
 def run_secondary(options: SecondaryOptions) -> int:
     """Serve a replica in the foreground until SIGTERM or SIGINT; the exit code. Raises PydbtError."""
-    if not options.replay_only:
+    if not options.replay_only and options.identity is None:
         check_plain_tcp(options.listen_host, options.insecure)
     sys.setswitchinterval(SWITCH_SECONDS)
     service = SecondaryService(options)

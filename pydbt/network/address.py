@@ -50,5 +50,6 @@ def check_plain_tcp(host: str, insecure: bool) -> None:
     """Plain TCP past this machine needs a word from the operator. Raises UsageError."""
     if not insecure and not is_loopback(host):
         raise UsageError(
-            f"{host} is not loopback and the connection is not encrypted: add --insecure if the network is trusted"
+            f"{host} is not loopback and the connection is not encrypted: give --identity (see controller pki), "
+            "or add --insecure if the network is trusted"
         )

@@ -66,6 +66,11 @@ class FramedConnection:
             return "a peer that is gone"
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    @property
+    def socket(self) -> socket.socket:
+        """What it runs over, or the TLS socket that stands for it."""
+        return self._socket
+
     def set_allocate(self, allocate: Allocate) -> None:
         """Change where bulk bodies go, between two receptions."""
         self._allocate = allocate

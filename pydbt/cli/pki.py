@@ -1,0 +1,38 @@
+"""``controller pki``: certificates for the machines that may talk to each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pydbt.cli.values import PATH
+
+
+@click.group()
+def pki() -> None:
+    """Make the certificates with which both sides prove who they are."""
+
+
+@pki.command()
+@click.argument("folder", type=PATH)
+def init(folder: Path) -> int:
+    """Make an authority in FOLDER. Keep it where only you get at it: who has it can make any identity."""
+    from pydbt.controller.pki import make_authority  # it brings a large library, which no other command needs
+
+    click.echo(f"made {make_authority(folder)}")
+    click.echo(f"next: controller pki issue {folder} NAME, once for each machine")
+    return 0
+
+
+@pki.command()
+@click.argument("folder", type=PATH)
+@click.argument("name")
+@click.option("--days", type=click.IntRange(min=1), default=1825, show_default=True, help="How long it is valid.")
+def issue(folder: Path, name: str, days: int) -> int:
+    """Make an identity for the machine NAME with the authority in FOLDER: one file, for --identity there."""
+    from pydbt.controller.pki import issue as make
+
+    path = make(folder, name, days)
+    click.echo(f"made {path}: copy it to {name}, readable by root alone, and give it to --identity there")
+    return 0

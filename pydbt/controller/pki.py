@@ -1,0 +1,107 @@
+"""Certificates for mutual TLS: one authority for all machines, one identity file for each.
+
+An identity file holds a private key, its certificate and the authority's certificate (PEM), so that one file is all that
+a machine needs. Keys are of the curve P-256; times are UTC.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from pydbt.core.errors import StateError, UsageError
+from pydbt.store.atomic import replace_file
+
+AUTHORITY_KEY, AUTHORITY_CERTIFICATE = "authority.key", "authority.pem"
+AUTHORITY_DAYS = 3650
+IDENTITY_DAYS = 1825
+# A clock that is a little behind must not find a new certificate not valid yet.
+_SKEW = timedelta(hours=1)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def make_authority(folder: Path) -> Path:
+    """Make an authority in a folder; the path of its certificate. UsageError when there is one already."""
+    if (folder / AUTHORITY_KEY).exists():
+        raise UsageError(f"{folder} holds an authority already: issue identities with it, or name another folder")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"pydbt authority {os.urandom(4).hex()}")])
+    builder = _certificate(name, name, key.public_key(), timedelta(days=AUTHORITY_DAYS))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    usage = x509.KeyUsage(
+        digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    builder = builder.add_extension(usage, critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    replace_file(folder / AUTHORITY_KEY, _private(key))
+    replace_file(folder / AUTHORITY_CERTIFICATE, _public(builder.sign(key, hashes.SHA256())))
+    return folder / AUTHORITY_CERTIFICATE
+
+
+def issue(folder: Path, name: str, days: float = IDENTITY_DAYS, begins: datetime | None = None) -> Path:
+    """Make an identity for a machine; the path of its one file. An earlier one of the same name is replaced."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for a machine: use letters, digits, dots and dashes")
+    key, certificate = _authority(folder)
+    own = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = _certificate(subject, certificate.subject, own.public_key(), timedelta(days=days), begins)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    # Both: after a failover the sides change places.
+    purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH])
+    builder = builder.add_extension(purposes, critical=False)
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    builder = builder.add_extension(
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
+    )
+    signed = builder.sign(key, hashes.SHA256())
+    path = folder / f"{name}.identity"
+    replace_file(path, _private(own) + _public(signed) + _public(certificate))
+    return path
+
+
+def _authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    try:
+        key = serialization.load_pem_private_key((folder / AUTHORITY_KEY).read_bytes(), None)
+        certificate = x509.load_pem_x509_certificate((folder / AUTHORITY_CERTIFICATE).read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"{folder} holds no authority: make one with 'controller pki init {folder}'") from None
+    except (OSError, ValueError) as error:
+        raise StateError(f"the authority in {folder} cannot be read: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise StateError(f"the authority in {folder} is not one that 'controller pki init' made")
+    return key, certificate
+
+
+def _certificate(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lasts: timedelta, begins: datetime | None = None
+) -> x509.CertificateBuilder:
+    begins = begins or datetime.now(UTC) - _SKEW
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(begins + _SKEW + lasts)
+    )
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _public(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)

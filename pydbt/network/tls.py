@@ -1,0 +1,283 @@
+"""Mutual TLS 1.3 under the frames: who is who, and a socket that two threads may use at once.
+
+One thread sends while another receives, which a single OpenSSL object does not allow. So the object works on memory,
+under a lock that is never held while the network is waited for, and the threads move its bytes to and from the socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import ssl
+import stat
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydbt.core.errors import PeerError, UsageError
+
+HANDSHAKE_SECONDS = 10.0
+_RECEIVE_BYTES = 256 * 1024
+# What is encrypted at once: large enough that the calls cost nothing, small enough to be copied in the cache.
+_SEND_BYTES = 256 * 1024
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
+_VERIFY_WORDS = {
+    9: "its certificate is not valid yet: compare both clocks",
+    10: "its certificate has expired: issue a new one with 'controller pki issue'",
+    18: "its certificate is of another authority",
+    19: "its certificate is of another authority",
+    20: "its certificate is of another authority",
+    21: "its certificate is of another authority",
+}
+_ALERT_WORDS = {
+    "CERTIFICATE_EXPIRED": "it says that our certificate has expired: issue a new one with 'controller pki issue'",
+    "UNKNOWN_CA": "it says that our certificate is of another authority",
+    "CERTIFICATE_REQUIRED": "it asks for a certificate: give --identity",
+    "BAD_CERTIFICATE": "it refuses our certificate (of another authority, or not valid yet?)",
+    "CERTIFICATE_UNKNOWN": "it refuses our certificate",
+    "HTTP_REQUEST": "it does not speak TLS: was it started without --identity?",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS: was it started without --identity?",
+    "UNEXPECTED_MESSAGE": "it does not speak TLS: was it started without --identity?",
+    "PROTOCOL_VERSION": "it does not speak TLS 1.3",
+    "UNSUPPORTED_PROTOCOL": "it does not speak TLS 1.3",
+}
+
+
+class Pin(Protocol):
+    """Which machine the other side of a volume is."""
+
+    def objection(self, name: str) -> str:
+        """Why a machine of this name is not the other side; empty when it may be."""
+        ...
+
+    def remember(self, name: str) -> None:
+        """This machine was accepted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What one identity file holds, as contexts for both roles."""
+
+    path: Path
+    as_client: ssl.SSLContext
+    as_server: ssl.SSLContext
+
+
+def load_identity(path: Path) -> Identity:
+    """Read an identity file. UsageError says what is wrong with it, or who else may read it."""
+    try:
+        status = os.stat(path)
+        text = path.read_text(encoding="ascii")
+    except OSError as error:
+        raise UsageError(f"the identity {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is no identity: make one with 'controller pki issue'") from None
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise UsageError(f"the identity {path} can be read by others, and holds a private key: run chmod 600 {path}")
+    certificates = _CERTIFICATE.findall(text)
+    if len(certificates) < 2 or "PRIVATE KEY" not in text:
+        raise UsageError(f"{path} is no identity, with a key and two certificates: make one with 'controller pki issue'")
+    try:
+        roles = ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER
+        return Identity(path, *(_context(path, certificates[-1], role) for role in roles))
+    except (ssl.SSLError, OSError) as error:
+        raise UsageError(f"the identity {path} cannot be used: {error}") from error
+
+
+def _context(path: Path, authority: str, role: ssl._SSLMethod) -> ssl.SSLContext:
+    context = ssl.SSLContext(role)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # machines are known by name, wherever they are: see Secure
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(path)
+    context.load_verify_locations(cadata=authority)
+    if role is ssl.PROTOCOL_TLS_SERVER:
+        context.num_tickets = 0
+    return context
+
+
+class Secure:
+    """Makes sockets of one side secure: both sides prove that they are of the same authority, and who they are."""
+
+    def __init__(self, identity: Identity, pin: Pin) -> None:
+        self._identity, self._pin = identity, pin
+
+    def client(self, sock: socket.socket) -> TlsSocket:
+        """The connecting side. PeerError, with the socket closed, says why not."""
+        return self._shake_hands(sock, self._identity.as_client, server_side=False)
+
+    def server(self, sock: socket.socket) -> TlsSocket:
+        """The side that was connected to. PeerError as above."""
+        return self._shake_hands(sock, self._identity.as_server, server_side=True)
+
+    def remember(self, peer: TlsSocket) -> None:
+        """The peer was accepted for this volume: nobody else is from here on. StateError when it cannot be kept."""
+        self._pin.remember(peer.peer_name)
+
+    def _shake_hands(self, sock: socket.socket, context: ssl.SSLContext, server_side: bool) -> TlsSocket:
+        secured = TlsSocket(sock, context, server_side)
+        try:
+            secured.shake_hands(HANDSHAKE_SECONDS)
+            wrong = self._pin.objection(secured.peer_name)
+            if wrong:
+                raise PeerError(wrong)
+        except (ssl.SSLError, OSError) as error:
+            secured.close()
+            raise PeerError(explain(error)) from None
+        except BaseException:
+            secured.close()
+            raise
+        return secured
+
+
+def explain(error: OSError) -> str:
+    """What went wrong with TLS, for people."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _VERIFY_WORDS.get(error.verify_code, f"its certificate is not accepted: {error.verify_message}")
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionResetError | BrokenPipeError):
+        return "it closed the connection instead of speaking TLS: was it started without --identity?"
+    if isinstance(error, TimeoutError):
+        return f"it did not speak TLS within {HANDSHAKE_SECONDS:g} seconds"
+    if isinstance(error, ssl.SSLError):
+        for word, sentence in _ALERT_WORDS.items():
+            if word in (error.reason or ""):
+                return sentence
+        return f"TLS failed: {(error.reason or str(error)).replace('_', ' ').lower()}"
+    return error.strerror or str(error)
+
+
+class TlsSocket:
+    """As much of a socket as a framed connection needs. One thread may send while another receives."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_side: bool) -> None:
+        self._socket = sock
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        self._buffer = bytearray(_RECEIVE_BYTES)
+        self._encrypted = memoryview(b"")
+        self._owed = 0
+        self.peer_name = ""
+
+    # --- handshake ----------------------------------------------------------------------------------------
+    def shake_hands(self, seconds: float) -> None:
+        """Prove both sides; raises OSError (ssl.SSLError among it). The whole of it has one deadline."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush(deadline)
+                self._fetch(deadline)
+                continue
+            except ssl.SSLError:
+                with contextlib.suppress(OSError):  # the alert that tells the peer why
+                    self._flush(deadline)
+                raise
+            self._flush(deadline)
+            break
+        subject = (self._tls.getpeercert() or {}).get("subject", ())
+        self.peer_name = next((value for row in subject for key, value in row if key == "commonName"), "")
+
+    def _flush(self, deadline: float) -> None:
+        data = self._outgoing.read()
+        if data:
+            self._socket.settimeout(_left(deadline))
+            self._socket.sendall(data)
+
+    def _fetch(self, deadline: float) -> None:
+        self._socket.settimeout(_left(deadline))
+        data = self._socket.recv(65536)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    # --- data ---------------------------------------------------------------------------------------------
+    def recv_into(self, view: memoryview) -> int:
+        """As of a socket; 0 at the end. A stream that is cut off ends too: frames tell whether they are whole."""
+        while True:
+            with self._lock:
+                try:
+                    return self._tls.read(len(view), view)
+                except ssl.SSLWantReadError:
+                    pass
+                except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                    return 0
+                except ssl.SSLError as error:
+                    raise OSError(0, explain(error)) from error
+            count = self._socket.recv_into(self._buffer)
+            with self._lock:
+                if count:
+                    self._incoming.write(memoryview(self._buffer)[:count])
+                else:
+                    self._incoming.write_eof()
+
+    def sendmsg(self, views: list[memoryview]) -> int:
+        """As of a socket. After TimeoutError call it again with the same data: what was encrypted is sent first."""
+        with self._sending:
+            if not self._encrypted:
+                self._encrypt(views)
+            while self._encrypted:
+                sent = self._socket.send(self._encrypted)
+                self._encrypted = self._encrypted[sent:]
+            return self._owed
+
+    def _encrypt(self, views: list[memoryview]) -> None:
+        if len(views[0]) >= _SEND_BYTES:
+            data: bytes | memoryview = views[0][:_SEND_BYTES]
+        else:
+            pieces, size = [], 0
+            for view in views:
+                if size + len(view) > _SEND_BYTES:
+                    break
+                pieces.append(view)
+                size += len(view)
+            data = b"".join(pieces)
+        with self._lock:
+            try:
+                self._owed = self._tls.write(data)
+            except ssl.SSLError as error:
+                raise OSError(0, explain(error)) from error
+            self._encrypted = memoryview(self._outgoing.read())
+
+    # --- the rest of a socket -----------------------------------------------------------------------------
+    @property
+    def family(self) -> socket.AddressFamily:
+        return self._socket.family
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._socket.settimeout(seconds)
+
+    def setsockopt(self, level: int, name: int, value: int) -> None:
+        self._socket.setsockopt(level, name, value)
+
+    def getpeername(self) -> tuple:
+        return self._socket.getpeername()
+
+    def shutdown(self, how: int) -> None:
+        """The end of what is sent is said in TLS too, when it can be said at once."""
+        if how == socket.SHUT_WR and self._sending.acquire(timeout=1.0):
+            try:
+                with self._lock, contextlib.suppress(ssl.SSLError):
+                    self._tls.unwrap()
+                self._socket.sendall(self._outgoing.read())
+            finally:
+                self._sending.release()
+        self._socket.shutdown(how)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left

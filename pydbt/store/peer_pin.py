@@ -1,0 +1,44 @@
+"""Which machine the other side of a volume is: the file ``peer`` in a state directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydbt.core.errors import StateError
+from pydbt.store.atomic import replace_file
+
+FILE_NAME = "peer"
+
+
+class PeerPin:
+    """The name in the other side's certificate: given by the operator, or that of the first one that was accepted."""
+
+    def __init__(self, state_dir: Path, given: str | None) -> None:
+        self._path = state_dir / FILE_NAME
+        self._given = given
+        self._kept = self._read()
+
+    def objection(self, name: str) -> str:
+        """Why a machine of this name is not the other side, as a sentence; empty when it may be."""
+        expected = self._given or self._kept
+        if not expected or name == expected:
+            return ""
+        return (
+            f"it proves to be {name!r}, and this volume belongs with {expected!r}: "
+            f"if that has changed, say so once with --peer {name}"
+        )
+
+    def remember(self, name: str) -> None:
+        """This machine was accepted. StateError when that cannot be written."""
+        if name and name != self._kept:
+            self._kept = name
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace_file(self._path, f"{name}\n".encode())
+
+    def _read(self) -> str:
+        try:
+            return self._path.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise StateError(f"{self._path} cannot be read ({error}): remove it, and the next machine is taken anew") from error

@@ -1,0 +1,161 @@
+"""Replication between machines that prove who they are: outages, strangers, and certificates that will not do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.devices import loop_device, mounted
+from tests.end_to_end.test_restart import work
+from tests.harness.cluster import Cluster, cluster
+from tests.harness.load import FileStress, load, make_filesystem
+from tests.harness.program import command, until
+
+MIB = 1 << 20
+SIZE = 64 * MIB
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    folder = tmp_path / "pki"
+    assert command("pki", "init", folder).code == 0
+    return folder
+
+
+def identity(authority: Path, name: str) -> Path:
+    outcome = command("pki", "issue", authority, name)
+    assert outcome.code == 0, outcome
+    return authority / f"{name}.identity"
+
+
+@contextlib.contextmanager
+def secured(tmp_path: Path, device, ours: Path, theirs: Path):
+    """A cluster over a network, in TLS alone."""
+    options = {"primary_options": ("--identity", ours, "--ack-timeout", 4), "secondary_options": ("--identity", theirs)}
+    with cluster(tmp_path / "c", device, wired=True, **options) as both:
+        both.primary_options = tuple(word for word in both.primary_options if word != "--insecure")
+        both.secondary_options = tuple(word for word in both.secondary_options if word != "--insecure")
+        yield both
+
+
+def test_a_volume_is_replicated_through_an_outage_in_tls(tmp_path, authority, chance):
+    ours, theirs = identity(authority, "alpha"), identity(authority, "beta")
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with secured(tmp_path, device, ours, theirs) as both:
+            both.start()
+            both.until_mode("normal")
+            with mounted(device, tmp_path / "mnt") as folder, load() as running:
+                running.add(FileStress(folder / "a", chance.randrange(1 << 30)), 0.005)
+                until(lambda: running.steps > 40, "some work is done")
+                both.wire.cut()
+                both.until_mode("unsynchronized")
+                before = running.steps
+                until(lambda: running.steps > before + 40, "some work is done in the outage")
+                both.wire.mend()
+                both.until_mode("normal")
+                running.stop()
+            both.wait()
+            both.compare("after an outage in TLS")
+            assert (both.primary_state / "peer").read_text() == "beta\n"
+            assert (both.secondary_state / "peer").read_text() == "alpha\n"
+
+
+def refused_start(both: Cluster, *words: str) -> None:
+    outcome = command("run", both.source.path, "--secondary", both.address, "--state", both.primary_state, *both.primary_options)
+    assert outcome.code == 5, outcome
+    for word in words:
+        assert word in outcome.errors, outcome
+    assert not (both.primary_state / "volume.json").exists()
+
+
+@pytest.mark.parametrize("what", ["foreign", "plain primary", "plain secondary", "another name"])
+def test_who_is_not_the_other_side_gets_one_sentence_and_nothing_else(tmp_path, authority, what):
+    ours, theirs = identity(authority, "alpha"), identity(authority, "beta")
+    words: tuple[str, ...]
+    match what:
+        case "foreign":
+            assert command("pki", "init", tmp_path / "other").code == 0
+            ours, words = identity(tmp_path / "other", "alpha"), ("another authority",)
+        case "another name":
+            words = ("'beta'", "--peer beta")
+        case _:
+            words = ("--identity",)
+    with loop_device(tmp_path, SIZE) as device, secured(tmp_path, device, ours, theirs) as both:
+        if what == "plain primary":
+            both.primary_options = ("--insecure",)
+        if what == "plain secondary":
+            both.secondary_options = ("--insecure",)
+        if what == "another name":
+            both.primary_options = (*both.primary_options, "--peer", "gamma")
+        both.start_secondary()
+        refused_start(both, *words)
+        assert (both.secondary_status() or {}).get("volume") is None
+
+
+def test_a_crowd_of_strangers_neither_disturbs_nor_floods(tmp_path, authority, chance):
+    ours, theirs = identity(authority, "alpha"), identity(authority, "beta")
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with secured(tmp_path, device, ours, theirs) as both:
+            both.start()
+            both.until_mode("normal")
+            before = memory_of(both.secondary.process.pid)
+            host, _, port = both.address.rpartition(":")
+            crowd = [crowd_member(host, int(port), number) for number in range(300)]
+            with mounted(device, tmp_path / "mnt") as folder:
+                work(folder, chance)
+            both.wait()
+            assert both.status()["mode"] == "normal"
+            assert memory_of(both.secondary.process.pid) - before < 64 * MIB
+            lines = [line for line in both.secondary.words().splitlines() if "turned away" in line]
+            assert len(lines) <= 2, lines
+            for sock in crowd:
+                sock.close()
+            both.compare("with a crowd at the door")
+
+
+def crowd_member(host: str, port: int, number: int) -> socket.socket:
+    sock = socket.socket()
+    sock.settimeout(2)
+    with contextlib.suppress(OSError):
+        sock.connect((host, port))
+        sock.sendall((b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + bytes(100))[number % 3])
+    return sock
+
+
+def memory_of(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmRSS")
+
+
+def test_nobody_but_the_owner_gets_at_the_control_sockets_and_nothing_else_listens(tmp_path, authority):
+    ours, theirs = identity(authority, "alpha"), identity(authority, "beta")
+    with loop_device(tmp_path, SIZE) as device, secured(tmp_path, device, ours, theirs) as both:
+        both.start()
+        for state in (both.primary_state, both.secondary_state):
+            mode = os.stat(state / "control.sock").st_mode
+            assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
+        assert listening(both.primary.process.pid) == 0
+        assert listening(both.secondary.process.pid) == 1
+
+
+def listening(pid: int) -> int:
+    """TCP sockets a process listens on, in its own network namespace."""
+    inodes = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            inodes.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
+    count = 0
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            count += fields[3] == "0A" and fields[9] in inodes
+    return count

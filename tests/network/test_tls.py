@@ -1,0 +1,243 @@
+"""Who may connect: both sides prove who they are, and everybody else gets one clear sentence and nothing more."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pydbt.controller import pki
+from pydbt.core.errors import PeerError, UsageError
+from pydbt.core.extents import make_extents
+from pydbt.core.frames import Blocks, Ping
+from pydbt.network import tls
+from pydbt.network.connection import FramedConnection
+from pydbt.network.tls import Secure, TlsSocket, load_identity
+from pydbt.store.peer_pin import PeerPin
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    pki.make_authority(tmp_path / "pki")
+    return tmp_path / "pki"
+
+
+def secure(identity: Path, state: Path, peer: str | None = None) -> Secure:
+    return Secure(load_identity(identity), PeerPin(state, peer))
+
+
+def meet(client: Callable[[socket.socket], object], server: Callable[[socket.socket], object]) -> tuple[object, object]:
+    """What both sides come to: a result, or the error that it ended with."""
+    near, far = socket.socketpair()
+    outcome: list[object] = []
+
+    def serve() -> None:
+        try:
+            outcome.append(server(far))
+        except PeerError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        ours: object = client(near)
+        if isinstance(ours, TlsSocket):
+            ours.settimeout(5)
+    except PeerError as error:
+        ours = error
+    if isinstance(ours, Exception):
+        near.close()
+    thread.join(20)
+    return ours, outcome[0]
+
+
+def test_both_sides_know_each_other_by_name_and_speak_tls_1_3(tmp_path, authority):
+    one, two = (secure(pki.issue(authority, name), tmp_path / name) for name in ("one", "two"))
+    near, far = meet(one.client, two.server)
+    assert (near.peer_name, far.peer_name) == ("two", "one")
+    assert near._tls.version() == far._tls.version() == "TLSv1.3"
+
+
+def test_frames_cross_both_ways_at_once_whole_and_in_order(tmp_path, authority):
+    one, two = (secure(pki.issue(authority, name), tmp_path / name) for name in ("one", "two"))
+    near, far = (FramedConnection(sock, silence_seconds=20) for sock in meet(one.client, two.server))
+    data = os.urandom(3 << 20)
+    frame = Blocks(1, make_extents([0], [len(data) // 512]), (data[: 1 << 20], data[1 << 20 :]))
+    received: dict[str, int] = {}
+
+    def send(connection: FramedConnection) -> None:
+        for number in range(20):
+            connection.send_frames([Ping(number), frame])
+
+    def receive(name: str, connection: FramedConnection) -> None:
+        for number in range(20):
+            assert connection.recv_frame() == Ping(number)
+            assert connection.recv_frame() == frame
+            received[name] = number
+
+    threads = [threading.Thread(target=send, args=(end,)) for end in (near, far)]
+    threads += [threading.Thread(target=receive, args=pair) for pair in (("near", near), ("far", far))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert received == {"near": 19, "far": 19}
+    near.finish()
+    assert far.recv_frame() is None
+    for end in (near, far):
+        end.close()
+
+
+def test_a_peer_that_takes_nothing_for_a_while_loses_no_byte(tmp_path, authority):
+    one, two = (secure(pki.issue(authority, name), tmp_path / name) for name in ("one", "two"))
+    near, far = meet(one.client, two.server)
+    near.settimeout(0.05)
+    data = os.urandom(8 << 20)
+    got = bytearray()
+    late = threading.Timer(0.5, lambda: [None for _ in iter(lambda: take(far, got), 0)])
+    late.start()
+    rest = memoryview(data)
+    timeouts = 0
+    while rest:
+        try:
+            rest = rest[near.sendmsg([rest[:300_000], rest[300_000:]]) :]
+        except TimeoutError:
+            timeouts += 1
+    near.close()
+    late.join(20)
+    assert timeouts > 0 and bytes(got) == data
+
+
+def take(sock: TlsSocket, into: bytearray) -> int:
+    buffer = memoryview(bytearray(65536))
+    count = sock.recv_into(buffer)
+    into += buffer[:count]
+    return count
+
+
+def test_a_stranger_of_another_authority_is_refused_by_both(tmp_path, authority):
+    pki.make_authority(tmp_path / "foreign")
+    ours = secure(pki.issue(authority, "one"), tmp_path / "one")
+    theirs = secure(pki.issue(tmp_path / "foreign", "two"), tmp_path / "two")
+    near, far = meet(ours.client, theirs.server)
+    assert "another authority" in str(near)
+    assert isinstance(far, PeerError)
+    near, far = meet(theirs.client, ours.server)
+    assert "another authority" in str(near) and isinstance(near, PeerError)
+
+
+@pytest.mark.parametrize(
+    ("begins", "words"),
+    [(timedelta(days=-30), "has expired"), (timedelta(days=30), "not valid yet")],
+    ids=["expired", "not valid yet"],
+)
+def test_a_certificate_out_of_its_time_is_refused_by_name_of_the_reason(tmp_path, authority, begins, words):
+    good = secure(pki.issue(authority, "good"), tmp_path / "good")
+    odd = secure(pki.issue(authority, "odd", 1, datetime.now(UTC) + begins), tmp_path / "odd")
+    near, _ = meet(good.client, odd.server)
+    assert isinstance(near, PeerError) and words in str(near)
+    _, far = meet(odd.client, good.server)
+    assert isinstance(far, PeerError) and words in str(far)
+
+
+def test_a_client_that_is_refused_hears_why_when_it_reads(tmp_path, authority):
+    good = secure(pki.issue(authority, "good"), tmp_path / "good")
+    odd = secure(pki.issue(authority, "odd", 1, datetime.now(UTC) - timedelta(days=30)), tmp_path / "odd")
+    near, _ = meet(odd.client, good.server)
+    if isinstance(near, TlsSocket):  # TLS 1.3: the client is through before its certificate was looked at
+        with pytest.raises(PeerError, match="our certificate has expired"):
+            FramedConnection(near).recv_frame()
+    else:
+        assert "our certificate has expired" in str(near)
+
+
+def test_another_machine_of_the_same_authority_does_not_get_at_a_volume(tmp_path, authority):
+    identities = {name: pki.issue(authority, name) for name in ("primary", "secondary", "other")}
+    state = tmp_path / "state"
+    server = secure(identities["secondary"], state)
+    _, far = meet(secure(identities["primary"], tmp_path / "a").client, server.server)
+    server.remember(far)
+    assert (state / "peer").read_text() == "primary\n"
+    _, far = meet(secure(identities["other"], tmp_path / "b").client, secure(identities["secondary"], state).server)
+    assert "'other'" in str(far) and "--peer other" in str(far)
+    _, far = meet(secure(identities["other"], tmp_path / "b").client, secure(identities["secondary"], state, "other").server)
+    assert isinstance(far, TlsSocket), "the operator's word did not count"
+
+
+def test_plain_and_tls_tell_each_other_apart_in_one_sentence(tmp_path, authority):
+    one = secure(pki.issue(authority, "one"), tmp_path / "one")
+
+    def plain(sock: socket.socket) -> bytes:
+        sock.settimeout(5)
+        sock.sendall(b"PDBT" + bytes(60))
+        return sock.recv(100)
+
+    _, far = meet(plain, one.server)
+    assert "without --identity" in str(far)
+    near, _ = meet(one.client, lambda sock: sock.close())
+    assert "without --identity" in str(near)
+
+
+def test_who_says_nothing_is_given_up(tmp_path, authority, monkeypatch):
+    monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.3)
+    one = secure(pki.issue(authority, "one"), tmp_path / "one")
+    near, far = socket.socketpair()
+    with pytest.raises(PeerError, match="did not speak TLS within"):
+        one.server(near)
+    far.close()
+
+
+def test_a_client_of_an_older_tls_is_refused(tmp_path, authority):
+    one = secure(pki.issue(authority, "one"), tmp_path / "one")
+    identity = pki.issue(authority, "old")
+
+    def old(sock: socket.socket) -> object:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.load_cert_chain(identity)
+        try:
+            return context.wrap_socket(sock)
+        except OSError as error:
+            return error
+
+    near, far = meet(old, one.server)
+    assert isinstance(near, OSError) and isinstance(far, PeerError)
+
+
+def test_an_identity_that_others_can_read_is_refused(authority):
+    path = pki.issue(authority, "one")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (authority / pki.AUTHORITY_KEY).stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    with pytest.raises(UsageError, match="chmod 600"):
+        load_identity(path)
+
+
+RUBBISH = b"-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", RUBBISH * 2 + b"PRIVATE KEY"])
+def test_what_is_no_identity_is_named(tmp_path, content):
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(UsageError, match=str(path)):
+        load_identity(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_identity(tmp_path / "missing")
+
+
+def test_an_authority_is_made_once_and_issues_only_names(authority, tmp_path):
+    with pytest.raises(UsageError, match="already"):
+        pki.make_authority(authority)
+    with pytest.raises(UsageError, match="no name"):
+        pki.issue(authority, "../x")
+    with pytest.raises(UsageError, match="pki init"):
+        pki.issue(tmp_path / "nothing", "one")
