@@ -13,6 +13,7 @@ from pydbt.cli.explain import EXIT_CODES, debug_wanted, program_name, report
 from pydbt.cli.logs import configure_logging
 from pydbt.cli.pause import pause, resume
 from pydbt.cli.pki import pki
+from pydbt.cli.promote import promote
 from pydbt.cli.run import run
 from pydbt.cli.secondary import secondary
 from pydbt.cli.status import status
@@ -41,7 +42,7 @@ def cli(debug: bool) -> None:
     configure_logging(debug or debug_wanted([]))
 
 
-for _command in (run, secondary, status, wait, verify, pki, pause, resume, down):
+for _command in (run, secondary, status, wait, verify, promote, pki, pause, resume, down):
     cli.add_command(_command)
 
 

@@ -82,7 +82,8 @@ class SecondaryOptions:
     """How one replica is kept. ``create_bytes`` makes a missing image file of that size.
 
     ``stage`` keeps the last consistent image usable during a resynchronization when there is room.
-    ``replay_only`` applies the journal to the target and ends; ``listen_port`` 0 takes a free port.
+    ``replay_only`` applies the journal to the target and ends; ``promote`` does so and makes the target a volume of its
+    own; ``listen_port`` 0 takes a free port.
     """
 
     target: Path
@@ -93,6 +94,7 @@ class SecondaryOptions:
     insecure: bool = False
     stage: bool = True
     replay_only: bool = False
+    promote: bool = False
     journal_limit_bytes: int = DEFAULT_JOURNAL_BYTES
     identity: Path | None = None
     peer: str | None = None

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pydbt
@@ -16,7 +17,7 @@ from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.secondary_connections import Connections
 from pydbt.controller.secondary_workers import Applier, JournalWorker
 from pydbt.core import secondary_events as e
-from pydbt.core.errors import StateError
+from pydbt.core.errors import StateError, UsageError
 from pydbt.core.frames import Begin
 from pydbt.core.journal import SEGMENT_BYTES, RecordKind, record_epoch, record_extents
 from pydbt.core.replica import Recovery, ReplicaRecord
@@ -65,7 +66,14 @@ class Engine:
                 raise StateError(
                     f"{folder} holds a journal whose state file is missing: restore it or use a new directory"
                 )
+            if options.promote:
+                raise UsageError(f"the state directory {self._state_dir} holds no replica: name that of a secondary")
             record = _new_record(options, target, fresh)
+        if record.promoted:
+            raise UsageError(
+                f"{options.target} was promoted at {record.promoted} and is a volume of its own: nothing may overwrite it "
+                "(to make it a replica again, begin with a new state directory)"
+            )
         if options.replay_only and _may_be_copy(record.target, target):
             _log.warning(
                 "%s is not the file that this state was kept for; it is taken for a copy of it", options.target
@@ -168,6 +176,10 @@ class Engine:
             elif recovery.stage_from is not None and header.kind in (RecordKind.STREAM, RecordKind.BLOCKS):
                 staged.add(record_extents(header, body)[0], Geometry(record.size_bytes, record.block_bytes).compared)
         return recovery, staged
+
+    def promote(self) -> None:
+        """From here on the target is a volume of its own. Everything that belongs to its image must be on it."""
+        self._save(replace(self.brain.record, promoted=datetime.now(UTC).isoformat(timespec="seconds")))
 
     def _reporter(self, report: Callable[[Engine, e.Event | BaseException], None]) -> Callable[[object], None]:
         return lambda event: report(self, event)

@@ -222,10 +222,31 @@ class SecondaryService:
                 except PersistFailed as error:
                     raise StateError(str(error)) from None
             status = self._engine.brain.status()
+            if self._options.promote:
+                self._promote(status)
+                return 0
             print(f"{status['replica_state']} at sequence {status['sequence']} of epoch {status['epoch']}")
         finally:
             self.close()
         return 0
+
+    def _promote(self, status: dict[str, Any]) -> None:
+        """Everything of the last consistent image is on the target: let go of it for good."""
+        if not self._engine.brain.drained:
+            raise StateError("interrupted before the journal was on the target: promote it again")
+        if status["replica_state"] == "inconsistent":
+            raise UsageError(
+                f"{self._options.target} is inconsistent, a mixture of different moments, because its first copy, or a "
+                "resynchronization in place, was not completed: it cannot be promoted"
+            )
+        staged = status["staged_bytes"]
+        self._engine.promote()
+        where = f"sequence {status['sequence']} of epoch {status['epoch']}"
+        if staged:
+            print(f"rolled back to {where}: a resynchronization was under way, and the {staged} bytes it had brought are dropped")
+        else:
+            print(f"finished at {where}: everything the secondary had acknowledged is there")
+        print(f"{self._options.target} is a volume of its own now, and no primary may overwrite it")
 
     # --- beginnings ---------------------------------------------------------------------------------------
     def _create(self, state_dir: Path) -> bool:

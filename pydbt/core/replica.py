@@ -44,7 +44,8 @@ class ReplicaRecord:
     ``consistent``: the target, with the journal from ``checkpoint`` on applied, is exactly the primary at
     ``sequence`` of ``epoch`` (or where the journal says); ``must_reach``: only if the journal is whole up to here.
     ``incarnation`` counts the openings of the journal. ``target`` identifies the target, so that another one is
-    noticed. ``fresh``: nothing was ever written, and the target reads as zeros.
+    noticed. ``fresh``: nothing was ever written, and the target reads as zeros. ``promoted``: when the target became a
+    volume of its own (RFC 3339), which no primary may overwrite any more; empty for a replica.
     """
 
     replica: str
@@ -60,11 +61,13 @@ class ReplicaRecord:
     checkpoint: int = 0
     must_reach: int = 0
     incarnation: int = 0
+    promoted: str = ""
     version: int = RECORD_VERSION
 
     def __post_init__(self) -> None:
         check_volume(self.replica)
         check_text("target", self.target)
+        check_text("promoted", self.promoted, 64)
         if self.volume is not None:
             check_volume(self.volume)
         if type(self.consistent) is not bool or type(self.fresh) is not bool:
@@ -85,7 +88,7 @@ class ReplicaRecord:
     def from_values(cls, values: object) -> ReplicaRecord:
         """Raises ValueError unless ``values`` are exactly a record's."""
         names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or values.keys() != names:
+        if not isinstance(values, dict) or values.keys() | {"promoted"} != names:
             raise ValueError("its keys are not those of a replica's record")
         return cls(**values)
 

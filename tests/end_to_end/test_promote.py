@@ -1,0 +1,129 @@
+"""Failover: the replica becomes a volume of its own exactly once, says what it holds, and nobody overwrites it."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+
+import pytest
+
+from tests.devices import loop_device, mounted, run
+from tests.end_to_end.test_fault_matrix import BEFORE, SIZE, in_mid_resync
+from tests.end_to_end.test_restart import work
+from tests.harness.cluster import Cluster, cluster
+from tests.harness.images import assert_identical
+from tests.harness.load import make_filesystem
+from tests.harness.program import Daemon, Outcome, command, until
+
+MIB = 1 << 20
+
+
+def promote(both: Cluster) -> Outcome:
+    return command("promote", both.target, "--state", both.secondary_state, timeout_s=120)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_promoted_replica_is_the_volume_and_the_old_primary_cannot_overwrite_it(tmp_path, running, chance):
+    with loop_device(tmp_path, 64 * MIB) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both:
+            both.start()
+            with mounted(device, tmp_path / "mnt") as folder:
+                work(folder, chance)
+            both.wait()
+            if not running:
+                both.secondary.kill()
+            outcome = promote(both)
+            assert outcome.code == 0 and outcome.output.startswith("finished at sequence"), outcome
+            assert_identical(device.path, both.target, 64 * MIB, "after the promotion")
+            image = both.target.read_bytes()
+            with mounted(device, tmp_path / "mnt") as folder:  # the old primary goes on, as in a split brain
+                work(folder, chance)
+            arguments = ["secondary", both.target, "--listen", both.address, "--state", both.secondary_state]
+            again = Daemon(tmp_path / "again.log", arguments)
+            assert again.wait() == 2 and "was promoted at" in again.words(), again.words()
+            time.sleep(1.5)  # the old primary tries to connect
+            assert both.status()["mode"] == "unsynchronized"
+            assert both.target.read_bytes() == image
+            for options in ((), ("--replay-only",)):
+                outcome = command(*arguments, *options)
+                assert outcome.code == 2 and "nothing may overwrite it" in outcome.errors, outcome
+            outcome = promote(both)
+            assert outcome.code == 2 and "was promoted at" in outcome.errors, "twice"
+
+
+def test_promoted_in_mid_resync_it_is_the_last_consistent_image_and_says_so(tmp_path, chance):
+    with in_mid_resync(tmp_path, chance, to_its_end=False) as both:
+        outcome = promote(both)
+        assert outcome.code == 0 and outcome.output.startswith("rolled back to sequence"), outcome
+        assert_identical(tmp_path / BEFORE, both.target, SIZE, "after the promotion")
+
+
+def test_an_inconsistent_replica_is_not_promoted(tmp_path, chance):
+    with loop_device(tmp_path, 64 * MIB) as device:
+        device.path.write_bytes(chance.randbytes(64 * MIB))
+        with cluster(tmp_path / "c", device, primary_options=("--rate-limit", "8M/s")) as both:
+            both.start()
+            until(lambda: (both.status() or {"progress": {"done_bytes": 0}})["progress"]["done_bytes"] > MIB, "it has begun")
+            outcome = promote(both)
+            assert outcome.code == 2 and "cannot be promoted" in outcome.errors, outcome
+            both.start_secondary()
+            both.wait()
+            both.compare("the refused promotion did no harm")
+
+
+def test_killed_at_any_moment_of_a_promotion_it_is_either_a_replica_or_promoted(tmp_path, chance: random.Random):
+    with loop_device(tmp_path, 64 * MIB) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both:
+            both.start()
+            with mounted(device, tmp_path / "mnt") as folder:
+                work(folder, chance)
+            both.wait()
+            both.secondary.kill()
+            state, target = tmp_path / "kept-state", tmp_path / "kept-image"
+            run("cp", "-a", both.secondary_state, state)
+            shutil.copyfile(both.target, target)
+            for number in range(12):
+                shutil.rmtree(both.secondary_state)
+                run("cp", "-a", state, both.secondary_state)
+                with both.target.open("r+b") as image:
+                    image.write(target.read_bytes())
+                promotion = Daemon(tmp_path / f"p{number}.log", ["promote", both.target, "--state", both.secondary_state])
+                time.sleep(chance.uniform(0.1, 0.9))
+                os.kill(promotion.process.pid, signal.SIGKILL)
+                promotion.process.wait()
+                outcome = promote(both)
+                assert outcome.code == 0 or "was promoted at" in outcome.errors, outcome
+                assert_identical(device.path, both.target, 64 * MIB, "after a promotion that was killed")
+
+
+def test_failing_back_compares_and_copies_only_what_differs(tmp_path, chance):
+    size = 64 * MIB
+    (tmp_path / "b").mkdir()
+    with loop_device(tmp_path, size) as first, loop_device(tmp_path / "b", size) as second:
+        make_filesystem("ext4", first.path)
+        with cluster(tmp_path / "c", first, target=second.path) as both:
+            both.start()
+            with mounted(first, tmp_path / "mnt") as folder:
+                work(folder, chance)
+            both.wait()
+            both.secondary.kill()
+            with mounted(first, tmp_path / "mnt") as folder:  # never replicated
+                (folder / "lost").write_bytes(chance.randbytes(300_000))
+            assert command("down", "--state", both.primary_state).code == 0
+            assert promote(both).code == 0
+            with mounted(second, tmp_path / "mnt") as folder:  # the volume lives on there
+                (folder / "new").write_bytes(chance.randbytes(500_000))
+            back = Cluster(tmp_path / "back", second, primary_options=("--whole-device",), target=first.path)
+            try:
+                back.start()
+                back.wait()
+                status = back.status()
+                assert status["sent_bytes"] < 8 * MIB, "not only what differs was copied"
+                back.compare("after the failback")
+            finally:
+                back.close()
