@@ -199,3 +199,18 @@ def blind(pinned: Path, device: BlockDevice, folder: Path, chance) -> None:
         syscalls.obj_pin(link, pinned / f"link_{name}")
         os.close(link)
         os.close(program)
+
+
+def test_a_replica_that_was_seeded_before_is_taken_on_trust_and_can_be_verified(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device, primary_options=("--assume-in-sync",)) as both:
+            both.target.write_bytes(device.path.read_bytes())
+            both.start()
+            both.until_mode("normal")
+            assert both.status()["assumed_in_sync"] and both.status()["sent_bytes"] < MIB
+            with mounted(device, tmp_path / "mnt") as folder:
+                work(folder, chance)
+            both.wait()
+            assert verify(both).code == 0
+            both.compare("after a trusted beginning")
