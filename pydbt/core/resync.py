@@ -272,6 +272,9 @@ class Resync:
         primary.queue.sent_through = primary.sequence
         self._base = primary.sequence
         primary.acknowledged = primary.sequence
+        # What is in flight may have been swept before it reached the disk: its bit of then is gone, and the one of its
+        # completion comes after the flip. The last sweep reads it, when it is over.
+        primary.tracker.mark_pending(*primary.in_flight.extents())
         primary.watch.begin_waiting(now)
         self._ask_for_map()
 
