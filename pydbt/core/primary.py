@@ -433,7 +433,8 @@ class Primary:
         self.send_stream()
         self.settler.advance(now, hurry=bool(self._waits))
         self.verifier.advance(now)
-        if self.quiet_held and self.retire_at is not None and self.acknowledged >= self.retire_at and not self.quiet_due:
+        retire = self.retire_at is not None and self.acknowledged >= self.retire_at and self.may_retry_persist(now)
+        if retire and self.quiet_held and not self.quiet_due:
             self.retire_at = None
             if len(self.settler):
                 self.quiet_due = True
