@@ -69,6 +69,10 @@ def run_primary(options: PrimaryOptions) -> int:
         tracked, untouched = _is_tracked(device, state), _untouched(device, state, reader)
         if not tracked and not untouched:
             _distrust_map(options)
+        if not tracked and state.boot_id:
+            # A run that is killed before it says that it tracks must not look as if it had.
+            state = replace(state, boot_id="")
+            save_state(options.state_dir, state)
         capture, reopened = _open_capture(options, device, state, tracked)
         # Until the state says that this volume is tracked, a failure takes the programs away again.
         undo = stack.enter_context(contextlib.ExitStack())
@@ -76,6 +80,9 @@ def run_primary(options: PrimaryOptions) -> int:
         _require_payload(capture)
         make_state_dir(options.state_dir)
         capture.set_payload(False)
+        if untouched and not tracked and not _untouched(device, state, reader):
+            untouched = False  # written while the programs were compiled
+            _distrust_map(options)
         pending = _load_pending(options, state)
         config = _configure(options, device, state, tracked or untouched, is_new)
         taints = state.taints
