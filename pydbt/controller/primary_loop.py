@@ -482,8 +482,8 @@ class PrimaryLoop:
         trusted = not gone and self.brain.scanned and not self.brain.taints
         marker = clean_marker(self.device, self._reader) if trusted else None
         pending = self.brain.tracker.pending
+        # Nothing is zeroed: if the map cannot be written the programs stay, and the next controller reads these bits.
         pending.merge_words(self.capture.quiet_words())
-        self.capture.zero_quiet()
         self.capture.flip()
         pending.merge_words(self.capture.quiet_words())
         self._write_map()

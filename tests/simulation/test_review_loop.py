@@ -140,6 +140,21 @@ def test_a_map_that_could_not_be_written_is_not_trusted_at_the_next_start(loop, 
     assert not loop.capture.detached or loop.state.clean is None
 
 
+def test_what_a_map_could_not_take_stays_in_the_kernel(loop, monkeypatch):
+    """``down`` on a full disk: the programs stay, and so must their bits, for the next controller to read."""
+
+    def fails(*_):
+        raise StateError("no space left on device")
+
+    loop._down = Request("down", threading.Event())
+    monkeypatch.setattr(loop, "_drain_stream", lambda *_: False)
+    loop.capture.write(9)
+    monkeypatch.setattr(primary_loop, "save_map", fails)
+    loop._finish()
+    assert not loop.capture.detached
+    assert loop.capture.maps[:, 9].any()
+
+
 def test_a_tainted_volume_is_compared_as_a_whole_at_the_next_start(loop, monkeypatch):
     loop._down = Request("down", threading.Event())
     monkeypatch.setattr(loop, "_drain_stream", lambda *_: True)
