@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -110,10 +111,16 @@ class Target:
         _libc.sync_file_range(self._descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
     def sync(self) -> None:
-        """Everything written is on the disk when this returns."""
+        """Everything written is on the disk when this returns.
+
+        After a failure the kernel calls the pages clean that it could not write, and may go on showing them: they
+        are dropped, so that what is compared later is what the disk holds.
+        """
         try:
             os.fdatasync(self._descriptor)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             raise DeviceError(f"TARGET {self.path} cannot be synced: {error.strerror}") from None
 
     def read_into(self, offset: int, view: memoryview) -> None:
