@@ -1,0 +1,242 @@
+"""Known ways to break the core and its shells, each a patch that lasts as long as its block.
+
+They tell what the simulation is worth: each has to be caught by some seed. Every one is named by the rule it breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from unittest.mock import patch
+
+import numpy as np
+
+from pydbt.controller.primary_loop import PrimaryLoop
+from pydbt.controller.secondary_engine import Engine
+from pydbt.controller.secondary_workers import Applier
+from pydbt.core import frames as f
+from pydbt.core import primary_events as ev
+from pydbt.core import secondary_events as e
+from pydbt.core.in_flight import InFlight
+from pydbt.core.keeper import Keeper
+from pydbt.core.modes import Phase
+from pydbt.core.primary import Primary
+from pydbt.core.replica import Recovery
+from pydbt.core.resync import Resync
+from pydbt.core.secondary import Secondary
+from pydbt.core.settler import Settler
+from pydbt.core.staged import StagedBlocks
+from pydbt.core.stream import StreamQueue
+from pydbt.core.sweep import Sweep
+from pydbt.core.tracker import Tracker
+from pydbt.store.journal_files import JournalFiles
+from tests.simulation.cluster.kernel import Capture
+
+Mutant = Callable[[], AbstractContextManager]
+MUTANTS: dict[str, Mutant] = {}
+
+
+def instead(name: str, owner: object, attribute: str, made: object) -> None:
+    """A mutant that puts something in the place of one attribute."""
+    MUTANTS[name] = lambda: patch.object(owner, attribute, made)
+
+
+def around(name: str, owner: object, attribute: str, changed: Callable) -> None:
+    """A mutant whose method gets the right one as its first argument."""
+    right = getattr(owner, attribute)
+    instead(name, owner, attribute, lambda self, *given, **named: changed(right, self, *given, **named))
+
+
+# --- the primary ------------------------------------------------------------------------------------------
+instead("a flip without its wait", Capture, "grace", False)
+instead(
+    "the last sweep before every earlier write has completed", InFlight, "wait_done", property(lambda self: True)
+)
+around(
+    "a clear on the wrong sequence number", Primary, "durable_through",
+    lambda right, self, sequence: right(self, min(sequence + 1, self.sequence)),
+)  # fmt: skip
+around(
+    "a bit cleared on the wrong sequence number", Tracker, "acknowledge",
+    lambda right, self, sequence: right(self, sequence + 1),
+)  # fmt: skip
+around(
+    "what is sent counts as acknowledged", Primary, "_acknowledged",
+    lambda right, self, ack, now: right(self, replace(ack, sequence=self.queue.sent_through), now),
+)  # fmt: skip
+
+
+def _zeroed_first(right: Callable, self: PrimaryLoop, zero_quiet: bool) -> ev.Persisted:
+    if zero_quiet:
+        self.capture.zero_quiet()
+    return right(self, zero_quiet)
+
+
+around("the quiet bitmap is zeroed before the map is written", PrimaryLoop, "_persist", _zeroed_first)
+
+
+def _zero_early(right: Callable, self: Primary, event: ev.QuietTaken, now: float) -> None:
+    right(self, event, now)
+    if self.retire_at is not None:
+        self.retire_at = self.acknowledged
+
+
+around("the quiet bitmap is zeroed before its writes are acknowledged", Primary, "_quiet_taken", _zero_early)
+instead("the map that is written leaves out what is in transit", Resync, "in_transit", lambda self: [])
+
+
+def _no_put_back(right: Callable, self: Sweep) -> list[int]:
+    identifiers = list(self.batches)
+    self.batches.clear()
+    return identifiers
+
+
+around("in transit dropped on disconnect", Sweep, "abandon", _no_put_back)
+
+
+def _early_commit(right: Callable, self: Resync, now: float) -> None:
+    self._target = self._primary.sequence
+    self._primary.set_phase(Phase.DRAINING)
+    self._primary.send_stream()
+    self._commit_when_sent()
+
+
+around("COMMIT before the last sweep is on the secondary", Resync, "_after_last_read", _early_commit)
+
+
+def _reset_all(right: Callable, self: Tracker, sequence: int) -> object:
+    emptied = right(self, sequence)
+    if emptied.firsts.size:
+        self.dirty.clear_range(0, self.geometry.block_count)
+        self.lists.clear()
+    return emptied
+
+
+around("bits reset at an entry that is not a block's last", Tracker, "acknowledge", _reset_all)
+instead("a comparison of settled blocks before the queue is sent", StreamQueue, "all_sent", property(lambda self: True))
+
+
+def _no_touch(right: Callable, self: Settler, report: object, firsts: object, counts: object, now: float) -> bool:
+    return right(self, report, firsts[:0], counts[:0], now)
+
+
+around("a settled block that is written while it is read", Settler, "mark", _no_touch)
+around(
+    "unsettled blocks forgotten when replication halts", Settler, "abandon",
+    lambda right, self, pending: right(self, pending.copy()),
+)  # fmt: skip
+around(
+    "the stream is cut before the last read was over", Primary, "position_reached", lambda right, self, position: True
+)
+
+
+def _no_overtaking(right: Callable, self: PrimaryLoop, answers: list) -> int:
+    return self.capture.consumer_position()
+
+
+around("the quiet bitmap is taken before the records are drained", PrimaryLoop, "_catch_up", _no_overtaking)
+
+# --- the secondary ----------------------------------------------------------------------------------------
+
+
+def _acknowledged_early(right: Callable, self: Keeper, entry: object, connection: int, **named: object) -> None:
+    right(self, entry, connection, **named)
+    if isinstance(entry, f.Stream) and named.get("geometry") is None:
+        self.sequence = entry.last
+
+
+around("an acknowledgement before durability", Keeper, "append", _acknowledged_early)
+instead("the journal is not synced", JournalFiles, "sync", lambda self: self._unsynced.clear())
+instead("the target is not synced before the checkpoint", Applier, "_sync", lambda self: None)
+
+
+def _freed_early(right: Callable, self: Keeper, event: e.JournalDurable) -> None:
+    right(self, event)
+    self.effects.append(e.FreeJournal(self.tail))
+
+
+around("the journal is freed before it is applied", Keeper, "journal_durable", _freed_early)
+
+
+def _checkpoint_early(right: Callable, self: Keeper, mark: object, now: float) -> None:
+    right(self, mark, now)
+    if self.record.consistent and mark.position > self.record.checkpoint and mark.position >= self._must_reach:
+        self._checkpoint(mark)
+
+
+around("the checkpoint moves before the target is synced", Keeper, "applied", _checkpoint_early)
+
+
+def _apply_early(right: Callable, self: Keeper, entry: object, connection: int, **named: object) -> None:
+    right(self, entry, connection, **named)
+    if isinstance(entry, f.Stream) and named.get("geometry") is None:
+        self.effects.append(e.Write(self.ticket(), entry))
+
+
+around("a write is applied before it is durable in the journal", Keeper, "append", _apply_early)
+
+
+def _stage_dropped(right: Callable, self: Recovery, header: object, epoch: int) -> None:
+    right(self, header, epoch)
+    if header.kind.name == "COMMIT":
+        self.stage_from = None
+    elif self.stage_from is not None:
+        self.tail = self.stage_from
+
+
+around("a stage is dropped at a start", Recovery, "add", _stage_dropped)
+
+
+def _stage_applied(right: Callable, self: Recovery, header: object, epoch: int) -> None:
+    right(self, header, epoch)
+    self.limit = self.tail
+
+
+around("an unfinished stage is applied at a start", Recovery, "add", _stage_applied)
+instead("staged blocks are compared with the target", StagedBlocks, "of", lambda self, *given: np.zeros(0, np.int64))
+instead("an image in pieces is not called inconsistent", Keeper, "_give_up_image", lambda self: None)
+
+
+def _commit_early(right: Callable, self: Keeper, entry: object, connection: int) -> None:
+    right(self, entry, connection)
+    if isinstance(entry, tuple):
+        self.persist(consistent=True, epoch=entry[1], sequence=entry[0].sequence)
+
+
+around("a direct resync is called consistent before it is durable", Keeper, "write", _commit_early)
+
+
+def _persist_last(right: Callable, self: Engine, effects: list, connections: object) -> None:
+    late, self._late = getattr(self, "_late", []), [effect for effect in effects if isinstance(effect, e.Persist)]
+    right(self, [effect for effect in effects if not isinstance(effect, e.Persist)] + late, connections)
+
+
+around("the state file is written after what depends on it", Engine, "_carry_out", _persist_last)
+instead(
+    "a comparison does not wait for the stream before it", Keeper, "streaming", property(lambda self: False)
+)
+around(
+    "BLOCKS acknowledged before the target is synced", Keeper, "written",
+    lambda right, self, ticket: (
+        [self._owner.batch_ended(job.connection, job.entry.batch) for job in self._writes
+         if job.ticket <= ticket and isinstance(job.entry, f.Blocks)],
+        right(self, ticket),
+    )[1],
+)  # fmt: skip
+instead("a refused record stays in the journal", JournalFiles, "cut", lambda self, position: None)
+around(
+    "a stream that jumps is taken", Secondary, "_stream",
+    lambda right, self, frame: (setattr(self, "_received", None), right(self, frame))[1],
+)  # fmt: skip
+
+GAPS = {
+    "a comparison does not wait for the stream before it":
+        "needs a settled block that is compared within the milliseconds in which its last write is in the journal alone",
+    "a stream that jumps is taken": "a right primary never sends one, so that only a second mutant would show it",
+    "a comparison of settled blocks before the queue is sent":
+        "needs a failed write that stays unsent for a second behind a slow link, and a comparison meanwhile",
+    "the stream is cut before the last read was over":
+        "needs a write to a block of the last sweep between the drain of the ring and the end of that very read",
+}  # fmt: skip
+"""Mutants that hundreds of seeds do not catch, and what it would take."""

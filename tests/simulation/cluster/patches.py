@@ -1,0 +1,96 @@
+"""Puts a simulated world in the place of the real one, name by name, and back."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+from functools import partial
+from types import SimpleNamespace
+from unittest.mock import patch
+from uuid import UUID
+
+from pydbt.controller import (
+    primary_loop,
+    primary_service,
+    primary_status,
+    secondary_engine,
+    secondary_workers,
+    used_blocks,
+)
+from pydbt.core import primary as core_primary
+from pydbt.core import sweep as core_sweep
+from pydbt.core.secondary_config import SecondaryConfig
+from pydbt.store import atomic, journal_files, map_file, volume_state
+from tests.simulation.cluster.files import SimOs, SimPath
+from tests.simulation.cluster.primary_node import PrimaryEnd, PrimaryNode, SimInbox, SimOutbox, SimReader
+from tests.simulation.cluster.schedule import Shape
+from tests.simulation.cluster.secondary_node import TeeJournal
+
+SEGMENT_BYTES = 64 << 10
+
+
+class _Numbers:
+    """In the place of the module secrets: different every time, and the same every run."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def token_hex(self, size: int) -> str:
+        self._last += 1
+        return f"{self._last:0{2 * size}x}"
+
+
+@contextlib.contextmanager
+def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
+    """The product's modules find this world while the block lasts. Only one at a time in a process."""
+    clock, rng, numbers = primary.clock, primary.rng, _Numbers()
+    simulated_os = SimOs(rng)
+    SimOutbox.machine = primary.machine
+    reader = {"clock": clock, "rng": rng, "kernel": primary.kernel, "machine": primary.machine, "read_error": 0.0}
+    for name, value in reader.items():
+        setattr(SimReader, name, value)
+    limits = {core_primary: dict(shape.limits), core_sweep: dict(shape.limits)}
+    limits = {module: {name: v for name, v in table.items() if hasattr(module, name)} for module, table in limits.items()}
+    nothing = contextlib.nullcontext
+    swaps = {
+        **limits,
+        primary_loop: {
+            "time": clock, "FramedConnection": PrimaryEnd, "Outbox": SimOutbox, "BlockReader": SimReader,
+            "queue": SimpleNamespace(SimpleQueue=SimInbox, Empty=queue.Empty),
+            "threading": SimpleNamespace(Thread=primary.thread, Event=threading.Event),
+            "control": SimpleNamespace(write_snapshot=lambda *_: None), "clean_marker": primary.marker,
+            "boot_id": primary.boot_id,
+        },
+        primary_status: {"time": clock},
+        used_blocks: {"used_extents": primary.used},
+        primary_service: {
+            "check_plain_tcp": lambda *_: None, "check_source": lambda *_: primary.device, "is_answering": lambda *_: False,
+            "DirectReader": lambda *_: nothing(SimpleNamespace(check=lambda: None)), "make_state_dir": lambda path: path,
+            "_prove_secondary": lambda *_: None, "_serve": primary.serve, "Capture": primary.capture_class(),
+            "is_untouched": primary.is_untouched, "boot_id": primary.boot_id,
+            "secrets": SimpleNamespace(randbits=primary.epoch), "forget": lambda _: None,
+            "finish_replacement": lambda _: None, "tracked_volume": primary.tracked_volume,
+        },
+        secondary_engine: {
+            "time": clock, "Path": SimPath, "JournalFiles": TeeJournal, "secrets": numbers, "_hold_reserve": lambda _: None,
+            "SEGMENT_BYTES": SEGMENT_BYTES, "SMALLEST_SEGMENT_BYTES": SEGMENT_BYTES,
+            "SecondaryConfig": lambda **given: SecondaryConfig(**given | shape.secondary),
+        },
+        secondary_workers: {"APPLY_BYTES": SEGMENT_BYTES},
+        journal_files: {"os": simulated_os},
+        atomic: {"os": simulated_os, "Path": SimPath, "secrets": numbers},
+        map_file: {"Path": SimPath},
+        volume_state: {"Path": SimPath, "uuid4": partial(UUID, int=0xABCDEF)},
+    }  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        for module, names in swaps.items():
+            for name, value in names.items():
+                stack.enter_context(patch.object(module, name, value))
+        for logger in (logging.getLogger("pydbt"),):
+            stack.callback(setattr, logger, "disabled", logger.disabled)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL)
+        yield

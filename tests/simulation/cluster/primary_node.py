@@ -1,0 +1,379 @@
+"""The primary: the real `run_primary`, from start-up to its end, with its loop and brain, over a simulated kernel.
+
+The loop waits for its inbox; that wait is where the rest of the world goes on. A kill is raised from there, or from any
+touch of the world, and nothing that the dying process still tries to do leaves a trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+
+from pydbt.controller import primary_loop, primary_service
+from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.outbox import BatchData
+from pydbt.controller.requests import Request
+from pydbt.core import frames as f
+from pydbt.core import primary_events as ev
+from pydbt.core.errors import PeerError
+from pydbt.core.frames import Frame
+from pydbt.core.primary import Primary
+from pydbt.device.filesystem import UsedExtents
+from pydbt.store.map_file import MAP_FILE_NAME, load_map
+from tests.simulation.cluster.clock import Clock
+from tests.simulation.cluster.disk import SECTOR, Killed, Machine
+from tests.simulation.cluster.files import Files, SimPath
+from tests.simulation.cluster.kernel import Capture, Device, Era, Kernel
+from tests.simulation.cluster.network import Connection, Link
+from tests.simulation.cluster.schedule import Shape
+from tests.simulation.cluster.secondary_node import SecondaryNode
+
+HANDSHAKE_S = 10.0
+
+
+class SimInbox:
+    """The loop's queue. Waiting on it lets the world go on."""
+
+    wait: Callable[[float], None]
+
+    def __init__(self) -> None:
+        self._items: deque[object] = deque()
+
+    def put(self, item: object) -> None:
+        self._items.append(item)
+
+    def empty(self) -> bool:
+        return not self._items
+
+    def get(self, timeout: float = 0.0) -> object:
+        if not self._items:
+            type(self).wait(timeout)
+        return self.get_nowait()
+
+    def get_nowait(self) -> object:
+        if not self._items:
+            raise queue.Empty
+        return self._items.popleft()
+
+
+class PrimaryEnd:
+    """The primary's end of a connection, in the place of a FramedConnection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def close(self) -> None:
+        self.connection.to_secondary.finish("the primary closed the connection")
+        self.connection.to_secondary.mute = True
+        self.connection.to_primary.broken = True
+
+
+class SimOutbox:
+    """As pydbt.controller.outbox.Outbox, without the thread."""
+
+    machine: Machine
+
+    def __init__(self, end: PrimaryEnd, compress_level: int | None, failed: Callable[[str], None]) -> None:
+        self._end, self._level = end, compress_level
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._end.connection.to_secondary.queued
+
+    @property
+    def sent_bytes(self) -> int:
+        return self._end.connection.to_secondary.sent
+
+    def put(self, frames: list[Frame], payload_bytes: int = 0) -> None:
+        self.machine.touch()
+        self._end.connection.to_secondary.send(frames, self._level)
+
+    def close(self, *, flush_seconds: float = 0.0) -> None:
+        self._end.close()
+
+
+class SimReader:
+    """As pydbt.controller.block_reader.BlockReader: reads that take a while, one run after the other."""
+
+    clock: Clock
+    rng: random.Random
+    kernel: Kernel
+    machine: Machine
+    read_error = 0.0
+
+    def __init__(self, reader: object, geometry: object, position: Callable[[], int], done: Callable) -> None:
+        self._geometry, self._position, self._done = geometry, position, done
+        self._batches: dict[int, BatchData] = {}
+        self._reading: set[int] = set()
+
+    def submit(self, request: ev.ReadBlocks) -> None:
+        self._reading.add(request.batch)
+        self._next(request, 0, bytearray())
+
+    def _next(self, request: ev.ReadBlocks, index: int, data: bytearray) -> None:
+        self.clock.after(self.rng.random() * 0.01, lambda: self._read(request, index, data))
+
+    def _read(self, request: ev.ReadBlocks, index: int, data: bytearray) -> None:
+        if self.machine.dead:
+            return
+        if self.rng.random() < type(self).read_error:
+            self._reading.discard(request.batch)
+            self._done(ev.SweepRead(request.batch, self._position(), 0, error="input/output error"))
+            return
+        first, count = int(request.first_blocks[index]), int(request.block_counts[index])
+        offset, length = self._geometry.bytes_of_blocks(first, count)
+        data += self.kernel.disk.read(offset, length)
+        if index + 1 < len(request.first_blocks):
+            self._next(request, index + 1, data)
+        elif request.batch in self._reading:
+            self._reading.discard(request.batch)
+            self._batches[request.batch] = BatchData(
+                self._geometry, np.asarray(request.first_blocks), np.asarray(request.block_counts), memoryview(data)
+            )
+            self._done(ev.SweepRead(request.batch, self._position(), len(data)))
+
+    def batch(self, identifier: int) -> BatchData:
+        return self._batches[identifier]
+
+    def drop(self, identifier: int) -> None:
+        self._batches.pop(identifier, None)
+        self._reading.discard(identifier)
+
+    def close(self) -> None:
+        self.machine.touch()
+
+
+class PrimaryNode:
+    """The machine of the primary: kernel, state directory, and the controller while one runs."""
+
+    def __init__(
+        self, kernel: Kernel, clock: Clock, rng: random.Random, link: Link, secondary: SecondaryNode, shape: Shape
+    ) -> None:
+        self.kernel, self.clock, self.rng, self.link, self.secondary = kernel, clock, rng, link, secondary
+        self.machine = Machine("primary")
+        self.files = Files(self.machine)
+        self.state_dir = SimPath("/primary", self.files)
+        self.device = Device(kernel)
+        self.loop: primary_loop.PrimaryLoop | None = None
+        self.epochs = 0
+        self.writes_while_compiling = 0.3
+        self._attached: tuple[object, object] = (None, None)
+        # How many writes the kernel had taken when the brain counted to a sequence number, by (epoch, sequence).
+        self.orders: dict[tuple[int, int], tuple[Era, int]] = {}
+        self.on_failure: Callable[[Exception], None] = lambda error: None
+        self.options = PrimaryOptions(
+            source=SimPath("/dev/sim"),
+            secondary_host="127.0.0.1",
+            secondary_port=7,
+            state_dir=self.state_dir,
+            block_bytes=shape.block_bytes,
+            compress=shape.compress,
+            log_bytes=shape.log_slots * primary_service.LOG_SLOT_BYTES,
+            data_ring_bytes=shape.data_bytes,
+            compare_first=shape.digests,
+            rate_limit_bytes_per_s=shape.rate_limit,
+        )
+        self.tracing: Callable[[ev.Event, list], None] | None = None
+
+    # --- life ---------------------------------------------------------------------------------------------
+    def run(self) -> None:
+        """One life of the controller, until it ends in one way or the other."""
+        self.machine.dead = False  # a fuse that is lit goes on burning
+        self.loop = None
+        try:
+            primary_service.run_primary(self.options)
+        except Killed as killed:
+            assert killed.machine is self.machine
+        finally:
+            self.machine.dead = True
+            self.loop = None
+            self.kernel.stale = None  # programs end long before another controller starts
+
+    def cut_off(self) -> None:
+        """The process is gone: the kernel closes its connections."""
+        for connection in self.link.connections:
+            connection.to_secondary.finish("the primary closed the connection")
+            connection.to_secondary.mute = True
+            connection.to_primary.broken = True
+
+    def power_loss(self) -> None:
+        for connection in self.link.connections:
+            connection.cut("none")
+        self.clock.drop_kernel()
+        self.kernel.power_loss()
+        self.files.crash(self.rng)
+
+    def ask(self, command: str) -> Request:
+        request = Request(command, threading.Event())
+        self.loop._inbox.put(request)
+        return request
+
+    def map_on_disk(self) -> np.ndarray | None:
+        """The blocks that the next controller finds in the map file; None without one."""
+        loaded = load_map(self.state_dir / MAP_FILE_NAME)
+        if loaded is None:
+            return None
+        mask = np.zeros(self.kernel.geometry.block_count, bool)
+        mask[loaded[1].extents().blocks()] = True
+        return mask
+
+    # --- what the service finds in the place of the world -------------------------------------------------
+    def serve(self, loop: primary_loop.PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int:
+        self.loop = loop
+        self._trace(loop.brain)
+        return loop.run()
+
+    def _trace(self, brain: Primary) -> None:
+        handle, epoch = brain.handle, brain.config.epoch
+        # The first landing of this life takes in whatever was submitted before it began.
+        self.orders[(epoch, 0)] = (self.kernel.era, self.kernel.submitted)
+        state = {"sequence": 0, "order": self.kernel.submitted}
+
+        def traced(event: ev.Event, now: float) -> list[ev.Effect]:
+            if self.machine.dead:
+                self.machine.touch()
+            if isinstance(event, ev.Captured):
+                for kind, order, sectors in zip(
+                    event.records["kind"].tolist(), event.records["ordinal"].tolist(),
+                    event.records["sectors"].tolist(), strict=True,
+                ):  # fmt: skip
+                    if kind == 1 and sectors:
+                        state["sequence"] += 1
+                        state["order"] = max(order, state["order"])
+                        self.orders[(epoch, state["sequence"])] = (self.kernel.era, order)
+            try:
+                effects = handle(event, now)
+            except Exception as error:
+                self.on_failure(error)
+                self.machine.die()
+            while state["sequence"] < brain.sequence:  # what was settled takes numbers too
+                state["sequence"] += 1
+                self.orders[(epoch, state["sequence"])] = (self.kernel.era, state["order"])
+            if self.tracing is not None:
+                self.tracing(event, effects)
+            return effects
+
+        brain.handle = traced
+
+    def writes_at(self, epoch: int, sequence: int) -> tuple[Era, int, int] | None:
+        """The era of a position, and how many writes are in an image there: at least and at most.
+
+        Of writes whose records were lost only a sweep tells; an image may have them before the next number.
+        """
+        found = self.orders.get((epoch, sequence))
+        if found is None:
+            return None
+        era, least = found
+        later, most = sequence + 1, self.kernel.submitted
+        while (following := self.orders.get((epoch, later))) is not None:
+            if following[1] > least:
+                most = following[1] - 1
+                break
+            later += 1
+        return era, least, most
+
+    def connect(self, loop: primary_loop.PrimaryLoop, attempt: int) -> None:
+        """What the connecting thread does, as events of the world."""
+        if self.loop is None:
+            self.loop = loop
+        hello = primary_loop.hello_of(loop.state, loop.device.logical_block_bytes, loop.config.epoch)
+        connection = Connection(self.link)
+        direction = connection.to_primary
+        state = {"over": False}
+
+        def post(item: object) -> None:
+            if not self.machine.dead and loop is self.loop:
+                loop._post((attempt, item))
+
+        def end(item: object) -> None:
+            if not state["over"]:
+                state["over"] = True
+                post(item)
+
+        def first(frame: Frame) -> None:
+            state["shaken"] = True
+            match frame:
+                case f.Welcome():
+                    direction.receive = lambda other: post(ev.Received(other))
+                    direction.ended = lambda reason: end(ev.Disconnected(reason))
+                    post((PrimaryEnd(connection), frame))
+                case f.Refuse(code=code, message=message):
+                    end(primary_loop.Refused(code, message))
+                case other:
+                    end(PeerError(f"it answered a greeting with {type(other).__name__}"))
+
+        def too_late() -> None:
+            if "shaken" not in state:
+                PrimaryEnd(connection).close()
+                end(PeerError("it accepted the connection and said nothing"))
+
+        direction.receive = first
+        direction.ended = lambda reason: end(PeerError(reason))
+        self.clock.after(HANDSHAKE_S, too_late)
+        if self.secondary.machine.dead or self.clock.now < self.link.held_until[0]:
+            self.clock.after(0.5, lambda: end(PeerError("no route to host")))
+            return
+        self.secondary.accept(connection)
+        connection.to_secondary.send([hello])
+
+    def epoch(self, bits: int) -> int:
+        self.epochs += 1
+        return 1000 + 2 * self.epochs  # the service makes it odd
+
+    def used(self, device: Device) -> UsedExtents:
+        """A file system's answer: whatever was ever written, and what is being written."""
+        used = np.frombuffer(bytes(self.kernel.disk.current), "<u8").reshape(-1, SECTOR // 8).any(axis=1)
+        used |= self.kernel.ever_written
+        sectors = np.flatnonzero(used).astype(np.int64)
+        return UsedExtents(sectors * SECTOR, np.full(len(sectors), SECTOR, np.int64), "simulated", False)
+
+    def capture_class(self) -> SimpleNamespace:
+        """In the place of the class Capture: reopen, attach and remove_pins."""
+
+        def reopen(pins: object) -> Capture | None:
+            self.machine.touch()
+            return Capture(self.kernel, self.machine, *self._attached) if self.kernel.attached else None
+
+        def attach(volume: object, options: object, pins: object) -> Capture:
+            self._compile()
+            self._attached = (volume, options)
+            self.kernel.attach()
+            self.machine.touch()
+            return Capture(self.kernel, self.machine, volume, options)
+
+        def remove_pins(pins: object) -> None:
+            self.machine.touch()
+            self.kernel.attached = False
+
+        return SimpleNamespace(reopen=reopen, attach=attach, remove_pins=remove_pins)
+
+    def _compile(self) -> None:
+        """Takes a second, and nobody tracks what is written meanwhile."""
+        self.machine.touch()
+        if self.rng.random() < self.writes_while_compiling:
+            self.kernel.random_write()
+        self.clock.run_kernel(self.rng.random())
+        self.machine.touch()
+
+    def tracked_volume(self, pins: object) -> object:
+        return self._attached[0] if self.kernel.attached else None
+
+    def is_untouched(self, marker: dict[str, object], device: Device, reader: object) -> bool:
+        return marker == self.marker(device)
+
+    def marker(self, device: Device, reader: object = None) -> dict[str, object]:
+        return {"boot_id": self.boot_id(), "disk_sequence": 1, "write_sectors": self.kernel.write_sectors, "discard_sectors": 0}
+
+    def boot_id(self) -> str:
+        return f"boot-{self.kernel.boots}"
+
+    def thread(self, target: Callable, args: tuple = (), name: str = "", daemon: bool = False) -> SimpleNamespace:
+        assert name == "connect", f"the loop has a thread {name} that is not simulated"
+        return SimpleNamespace(start=lambda: self.connect(target.__self__, *args))

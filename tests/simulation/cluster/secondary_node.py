@@ -1,0 +1,321 @@
+"""A secondary: the real Engine with its real workers, stepped instead of threaded, on disks that lose what they may.
+
+What `SecondaryService` does around an Engine is done here in its order: events one by one, a Restart and a state file
+that cannot be written build the next Engine from what is on disk.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from queue import Empty
+from types import SimpleNamespace
+
+import numpy as np
+
+from pydbt.controller import secondary_engine
+from pydbt.controller.secondary_engine import Engine, PersistFailed
+from pydbt.core import frames as f
+from pydbt.core import secondary_events as e
+from pydbt.core.apply_plan import ZEROS, Runs, plan, sources_of
+from pydbt.core.errors import DeviceError, StateError
+from pydbt.core.journal import RecordKind, record_extents
+from tests.simulation.cluster.clock import Clock
+from tests.simulation.cluster.disk import SECTOR, Killed, Lossy, Machine
+from tests.simulation.cluster.files import Files, SimPath
+from tests.simulation.cluster.network import Connection
+
+SILENCE_S = 15.0
+
+
+class SimTarget:
+    """As pydbt.device.target.Target."""
+
+    is_block_device = True
+    identity = "block-device:sim"
+
+    def __init__(self, content: Lossy, machine: Machine, rng: random.Random) -> None:
+        self.content, self.machine, self.rng = content, machine, rng
+        self.size_bytes = len(content.current)
+
+    def write_runs(self, runs: Runs, buffer: memoryview) -> None:
+        for sector, count, source in zip(runs.sectors.tolist(), runs.counts.tolist(), runs.sources.tolist(), strict=True):
+            self.machine.touch()
+            data = bytes(count * SECTOR) if source == ZEROS else buffer[source : source + count * SECTOR]
+            self.content.write(sector * SECTOR, data)
+
+    def sync(self) -> None:
+        self.machine.touch()
+        if self.machine.trouble:
+            self.content.crash(self.rng)  # what did not reach the disk is not read any more: Target drops it
+            raise DeviceError("TARGET cannot be synced: input/output error")
+        self.content.sync()
+        self.machine.touch()
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        view[:] = self.content.read(offset, len(view))
+
+    def start_writeback(self) -> None:
+        pass
+
+
+class TeeQueue:
+    """A worker's queue that remembers what is taken from it, by ticket."""
+
+    def __init__(self) -> None:
+        self.items: deque = deque()
+        self.taken: dict[int, e.Effect] = {}
+
+    def put(self, item: object) -> None:
+        self.items.append(item)
+
+    def get_nowait(self) -> object:
+        if not self.items:
+            raise Empty
+        item = self.items.popleft()
+        if isinstance(item, (e.Append, e.Write)):
+            self.taken[item.ticket] = item
+        return item
+
+
+class SimEngine(Engine):
+    """The real one, whose workers are stepped by the node."""
+
+    def start(self, connections: object) -> None:
+        for worker in (self._journal_worker, self._applier):
+            worker._items = TeeQueue()
+        self.handle(e.Tick(), connections)
+
+    def stop(self) -> None:
+        self.journal.close()
+
+    def workers(self) -> list:
+        return [worker for worker in (self._journal_worker, self._applier) if worker._items.items]
+
+
+class TeeJournal(secondary_engine.JournalFiles):
+    """The real journal; what was recovered from it stays to be looked at."""
+
+    recovered: tuple = ()
+
+    def recover(self, *arguments: object):
+        self.recovered = []
+        for header, body in super().recover(*arguments):
+            self.recovered.append((header, body))
+            yield header, body
+
+
+class SecondaryNode:
+    """One replica: machine, disks, and whatever Engine lives on them right now."""
+
+    def __init__(self, name: str, size_bytes: int, clock: Clock, rng: random.Random, stage: bool, journal_bytes: int) -> None:
+        self.name, self.clock, self.rng = name, clock, rng
+        self.machine = Machine(name)
+        self.files = Files(self.machine)
+        self.content = Lossy(size_bytes)
+        self.options = SimpleNamespace(
+            state_dir=SimPath(f"/{name}", self.files), target="/dev/target", replay_only=False, promote=False, stage=stage,
+            journal_limit_bytes=journal_bytes,
+        )
+        self.engine: SimEngine | None = None
+        self.inbox: deque[tuple[SimEngine | None, object]] = deque()
+        self.connections: dict[int, Connection] = {}
+        self.heard: dict[int, float] = {}
+        self.farewells: set[int] = set()
+        self._next = 1
+        self._retry_at: float | None = None
+        self._trusted: int | None = None
+        self.frozen_until = 0.0
+        self.restart_at: float | None = None
+        # What the target will hold once everything that is journalled is on it.
+        self.shadow = bytearray(size_bytes)
+        self.on_boot: Callable[[SecondaryNode], None] = lambda node: None
+        self.restarts = 0
+
+    # --- life ---------------------------------------------------------------------------------------------
+    @property
+    def up(self) -> bool:
+        return self.engine is not None
+
+    def boot(self, trusted: int | None = None) -> None:
+        """Build an Engine from what is on disk. StateError when that cannot be."""
+        self.machine.live()
+        self.engine = None
+        target = SimTarget(self.content, self.machine, self.rng)
+        self.engine = SimEngine(self.options, target, True, self._report, trusted)
+        self.shadow = bytearray(self.content.current)
+        for header, body in self.engine.journal.recovered:
+            if header.kind in (RecordKind.STREAM, RecordKind.BLOCKS):
+                self._to_shadow(*record_extents(header, body))
+        self.engine.start(self)
+        self.on_boot(self)
+
+    def kill(self, power: bool) -> None:
+        """The process ends here; with ``power`` the machine as well."""
+        self.machine.fuse, self.machine.dead = None, True
+        self.engine, self._retry_at, self._trusted = None, None, None
+        self.inbox.clear()
+        for identifier, connection in list(self.connections.items()):
+            if power:
+                connection.cut("none")
+            else:
+                connection.to_primary.finish("the secondary closed the connection")
+                connection.to_secondary.broken = True
+            self._forget(identifier)
+        if power:
+            self.content.crash(self.rng)
+            self.files.crash(self.rng)
+
+    def _report(self, engine: SimEngine, event: object) -> None:
+        if isinstance(event, BaseException):
+            raise event
+        if isinstance(event, e.JournalDurable):
+            taken = engine._journal_worker._items.taken
+            for ticket in event.tickets:
+                entry = taken.pop(ticket).entry
+                if isinstance(entry, (f.Stream, f.Blocks)):
+                    self._frame_to_shadow(entry)
+        elif isinstance(event, e.Written):
+            self._frame_to_shadow(engine._applier._items.taken.pop(event.ticket).frame)
+        self.inbox.append((engine, event))
+
+    def _frame_to_shadow(self, frame: f.Stream | f.Blocks) -> None:
+        self._to_shadow(frame.extents, b"".join(frame.payload))
+
+    def _to_shadow(self, extents: np.ndarray, payload: bytes | memoryview) -> None:
+        for runs in plan(extents, sources_of(extents, 0)):
+            for sector, count, source in zip(runs.sectors.tolist(), runs.counts.tolist(), runs.sources.tolist(), strict=True):
+                data = bytes(count * SECTOR) if source == ZEROS else payload[source : source + count * SECTOR]
+                self.shadow[sector * SECTOR : (sector + count) * SECTOR] = data
+
+    # --- the network's side, as Connections does it -------------------------------------------------------
+    def accept(self, connection: Connection) -> None:
+        identifier, self._next = self._next, self._next + 1
+        direction = connection.to_secondary
+        direction.receive = lambda frame: self._received(identifier, connection, frame)
+        direction.ended = lambda reason: self._lost(identifier, reason)
+
+    def _received(self, identifier: int, connection: Connection, frame: f.Frame) -> None:
+        if not self.up and self._retry_at is None:
+            return
+        if identifier not in self.connections:
+            if isinstance(frame, f.Hello):
+                self.connections[identifier] = connection
+                self.heard[identifier] = self.clock.now
+                self.inbox.append((None, e.Connected(identifier, frame)))
+            return
+        self.heard[identifier] = self.clock.now
+        if identifier not in self.farewells:
+            self.inbox.append((None, e.FrameReceived(identifier, frame)))
+
+    def _lost(self, identifier: int, reason: str) -> None:
+        connection = self.connections.get(identifier)
+        if connection is not None:
+            connection.to_secondary.broken = True
+            connection.to_primary.finish("the secondary closed the connection")
+            self._forget(identifier)
+            self.inbox.append((None, e.Disconnected(identifier, reason)))
+
+    def _forget(self, identifier: int) -> None:
+        del self.connections[identifier]
+        self.heard.pop(identifier, None)
+        self.farewells.discard(identifier)
+
+    def send(self, identifier: int, frame: f.Frame) -> None:
+        self.machine.touch()
+        if identifier in self.connections:
+            self.connections[identifier].to_primary.send([frame])
+
+    def close(self, identifier: int) -> None:
+        if identifier in self.connections and identifier not in self.farewells:
+            self.farewells.add(identifier)
+            self.connections[identifier].to_primary.finish("the secondary closed the connection")
+
+    # --- work ---------------------------------------------------------------------------------------------
+    def pump(self, steps: int) -> None:
+        """Do so many pieces of what there is to do, in an order that chance decides."""
+        if self.restart_at is not None and self.clock.now >= self.restart_at:
+            self.restart_at = None
+            self.machine.live()
+            self._retry_at = self.clock.now
+        if self.clock.now < self.frozen_until:
+            return
+        try:
+            self._pump(steps)
+        except Killed as killed:
+            assert killed.machine is self.machine
+            self.kill(power=self.rng.random() < 0.6)
+            self.restart_at = self.clock.now + self.rng.random() * 2
+
+    def _pump(self, steps: int) -> None:
+        if self._retry_at is not None and self.clock.now >= self._retry_at:
+            try:
+                self.boot(self._trusted)
+                self._retry_at = self._trusted = None
+            except (StateError, PersistFailed):
+                self.engine, self._retry_at = None, self.clock.now + 1.0
+        if self.engine is None:
+            return
+        for identifier, heard in list(self.heard.items()):
+            if self.clock.now - heard > SILENCE_S:
+                self._lost(identifier, "silence")
+        for _ in range(steps):
+            engine = self.engine
+            if engine is None:
+                return
+            due = engine.brain.deadline()
+            if due is not None and self.clock.now >= due:
+                self._handle(e.Tick())
+                continue
+            choices = engine.workers()
+            if self.inbox:
+                choices.append(self.inbox)
+            if not choices:
+                return
+            choice = self.rng.choice(choices)
+            if choice is self.inbox:
+                of, event = self.inbox.popleft()
+                if of is None or of is engine:
+                    self._handle(event)
+            else:
+                choice._do(choice._items.get_nowait())
+
+    def _handle(self, event: e.Event) -> None:
+        engine = self.engine
+        try:
+            engine.handle(event, self)
+        except PersistFailed as error:
+            if engine.brain.peer is not None:
+                self.send(engine.brain.peer, f.Refuse("disk-full", str(error)))
+            self._rebuild(None)
+            return
+        if engine.restart is not None:
+            self._rebuild(engine.restart.trusted)
+
+    def _rebuild(self, trusted: int | None) -> None:
+        for identifier in list(self.connections):
+            self.close(identifier)
+        self.engine.stop()
+        self.engine, self._trusted = None, trusted
+        self._retry_at = self.clock.now + 1.0
+        self.restarts += 1
+
+    # --- what a crash would leave -------------------------------------------------------------------------
+    def after_a_crash(self, power: bool) -> SecondaryNode:
+        """A copy of this node as it would come up if it stopped now, at rest. The node itself notices nothing."""
+        machine = Machine(self.name)
+        other = SecondaryNode(self.name, len(self.content.current), self.clock, self.rng, self.options.stage, 0)
+        other.options.journal_limit_bytes = self.options.journal_limit_bytes
+        other.machine, other.content = machine, self.content.copy()
+        other.files = self.files.copy(machine)
+        other.options.state_dir = SimPath(self.options.state_dir.text, other.files)
+        if power:
+            other.content.crash(self.rng)
+            other.files.crash(self.rng)
+        other.boot(self._trusted if not power else None)
+        for _ in range(200):
+            if other.engine.brain.drained:
+                return other
+            other._pump(20)
+        raise AssertionError("a replica that nobody disturbs did not come to rest")

@@ -1,0 +1,322 @@
+"""One world: the machines, the network between them, and a plan of what befalls them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from pydbt.core.errors import PydbtError
+from pydbt.core.modes import Mode
+from pydbt.core.units import Geometry
+from tests.simulation.cluster import checkers
+from tests.simulation.cluster.checkers import Violation
+from tests.simulation.cluster.clock import Clock
+from tests.simulation.cluster.kernel import Era, Kernel, Odds
+from tests.simulation.cluster.network import Link
+from tests.simulation.cluster.patches import installed
+from tests.simulation.cluster.primary_node import PrimaryNode, SimInbox, SimReader
+from tests.simulation.cluster.schedule import Op, Plan
+from tests.simulation.cluster.secondary_node import SecondaryNode
+
+HEAL_SECONDS = 400.0
+HEAL_STEPS = 4000
+
+
+class World:
+    """Plays a plan to its end. ``log`` is what happened, in words, if ``verbose``."""
+
+    def __init__(self, plan: Plan, verbose: bool = False) -> None:
+        shape = plan.shape
+        self.plan, self.verbose = plan, verbose
+        self.rng = random.Random(plan.seed)
+        self.clock = Clock()
+        self.geometry = Geometry(shape.size_bytes, shape.block_bytes)
+        self.kernel = Kernel(self.geometry, shape.odds, self.rng, shape.ring_records, shape.data_bytes)
+        self.kernel.schedule, self.kernel.advance = self.clock.at_kernel, self.clock.run_kernel
+        self.link = Link(self.clock, self.rng)
+        self.link.delay, self.link.bytes_per_second = shape.delay, shape.bytes_per_second
+        self.secondary = SecondaryNode("secondary", shape.size_bytes, self.clock, self.rng, shape.stage, shape.journal_bytes)
+        self.secondary.on_boot = self._note_boot
+        self.primary = PrimaryNode(self.kernel, self.clock, self.rng, self.link, self.secondary, shape)
+        self.log: list[str] = []
+        self.failure: Exception | None = None
+        self._ops = iter(plan.ops)
+        self.healing = False
+        self.over = False
+        self.frozen_until = 0.0
+        self.start_at = 0.0
+        self._power = False
+        self._restart_seconds = 1.0
+        self.eras: list[Era] = [self.kernel.era]
+        self.floor: tuple[Era, int] = (self.kernel.era, 0)
+        self._waits: list[tuple[object, Era, int]] = []
+        self._heal_until = 0.0
+        self._heal_steps = 0
+        self.steps = 0
+        self._committed: tuple[int, int] = (0, 0)
+
+    # --- playing ------------------------------------------------------------------------------------------
+    def play(self) -> None:
+        """Raise what went wrong, if anything does."""
+        SimInbox.wait = self._waited
+        with installed(self.primary, self.plan.shape):
+            for _ in range(self.geometry.block_count // 2):
+                self.kernel.random_write()
+            self.clock.run_kernel(5.0)
+            self.primary.on_failure = self._fail
+            if self.verbose:
+                self.primary.tracing = self._trace
+            self.secondary.boot()
+            while not self.over and self.failure is None:
+                if self.clock.now >= self.start_at:
+                    self._life()
+                else:
+                    self._guarded(self._step)
+        if self.failure is not None:
+            raise self.failure
+
+    def _life(self) -> None:
+        """One run of the controller, and what ends with it."""
+        self._say("the controller starts")
+        try:
+            self.primary.run()
+        except PydbtError as error:
+            self._say(f"the controller ended: {error}")
+            if not self.primary.machine.no_room:
+                self._fail(error)
+        except Exception as error:
+            self._fail(error)
+        if self.over or self.failure is not None:
+            return
+        self._say("the controller is gone")
+        if self._power:
+            self._power = False
+            self.primary.power_loss()
+            self.eras.append(self.kernel.era)
+        else:
+            self.primary.cut_off()
+        self._waits = []
+        self._guarded(lambda: checkers.differs_is_out_of_sync(self))
+        self.start_at = self.clock.now + self._restart_seconds
+
+    def _waited(self, timeout: float) -> None:
+        """The controller waits: the world's turn."""
+        self.primary.machine.touch()
+        self._guarded(self._step)
+        while self.clock.now < self.frozen_until and not self.over and self.failure is None:
+            self._guarded(self._step)
+        if self.over or self.failure is not None:
+            self.primary.machine.die()
+        self.primary.machine.touch()
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if self.failure is None:
+            self.failure = error
+            self._say(f"FAILED: {error}")
+
+    def _step(self) -> None:
+        self.steps += 1
+        checkers.note_floor(self)
+        checkers.differs_is_out_of_sync(self)
+        checkers.status_is_true(self)
+        self._check_commit()
+        self._check_waits()
+        op = None if self.healing else next(self._ops, None)
+        if op is None:
+            self._heal()
+            return
+        self.rng.seed(op.seed)
+        self._advance(op.seconds, op)
+        getattr(self, f"do_{op.kind}")()
+
+    def _advance(self, seconds: float, op: Op | None) -> None:
+        if self.verbose and op is not None:
+            self._say(f"-- {op}")
+        self.clock.run(seconds)
+        self.secondary.pump(self.rng.choice((0, 2, 6, 20)))
+
+    def _heal(self) -> None:
+        """No fault any more: how long until both sides are the same?"""
+        if not self.healing:
+            self._say("no more faults")
+            self.healing = True
+            self.rng.seed(self.plan.seed)
+            self.kernel.odds = Odds(zeroes=0, slow=0, breath=0)
+            self.link.held_until, self.link.damage = [0.0, 0.0], [0, 0]
+            self.frozen_until = self.secondary.frozen_until = 0.0
+            for machine in (self.primary.machine, self.secondary.machine):
+                machine.no_room = machine.trouble = False
+                machine.fuse = None
+            SimReader.read_error = 0.0
+            self._heal_until = self.clock.now + HEAL_SECONDS
+        loop = self.primary.loop
+        if loop is not None and loop.brain.mode is Mode.PAUSED:
+            self.primary.ask("resume")
+        due = self.clock.next_due()
+        self.clock.run(0.2 if due is None or due > self.clock.now + 0.2 else max(due - self.clock.now, 0.005))
+        self.secondary.pump(200)
+        if self._rested():
+            checkers.all_is_one(self)
+            self.over = True
+            return
+        self._heal_steps += 1
+        if self.clock.now > self._heal_until or self._heal_steps > HEAL_STEPS:
+            mode = "no controller" if loop is None else f"{loop.brain.mode}/{loop.brain.phase}: {loop.brain.resync.waiting_for()}"
+            raise Violation("everything converges", f"not at rest after {HEAL_SECONDS} s without a fault, in {mode}")
+
+    def _rested(self) -> bool:
+        loop = self.primary.loop
+        if loop is None or self.kernel.flying or self.kernel.ring or not self.secondary.up:
+            return False
+        brain = loop.brain
+        done = brain.mode is Mode.NORMAL and not len(brain.settler) and brain.in_flight.empty and not loop._events
+        there = self.secondary.engine.brain.peer is not None and self.secondary.engine.brain.drained
+        return done and there and brain.acknowledged == brain.sequence
+
+    # --- looking ------------------------------------------------------------------------------------------
+    def raise_floor(self, era: Era, order: int) -> None:
+        floor_era, floor = self.floor
+        if era is not floor_era or order > floor:
+            self.floor = (era, order)
+
+    def _check_waits(self) -> None:
+        for wait in list(self._waits):
+            request, era, ended = wait
+            if request.done.is_set():
+                self._waits.remove(wait)
+                if request.error is None:
+                    checkers.wait_was_kept(self, era, ended)
+
+    def _check_commit(self) -> None:
+        """The first moment of a new image is when it would show that it is no moment of the primary at all."""
+        node = self.secondary
+        if node.up:
+            committed = (node.engine.brain.keeper.epoch, node.engine.brain._committed)
+            if committed != self._committed and committed[1]:
+                checkers.image_is_a_moment(self, node.after_a_crash(power=False), "right after a COMMIT")
+            self._committed = committed
+
+    def _note_boot(self, node: SecondaryNode) -> None:
+        if self.verbose:
+            record = node.engine.brain.record
+            self._say(f"the secondary starts: consistent {record.consistent}, sequence {node.engine.brain.keeper.sequence}")
+        checkers.image_is_a_moment(self, node.after_a_crash(power=False), "after a start of the secondary")
+
+    def _trace(self, event: object, effects: list[object]) -> None:
+        name = type(event).__name__
+        if name not in ("Tick", "Outbound", "DiskQuiet") or effects:
+            self._say(f"   {event}")
+        for effect in effects:
+            self._say(f"      -> {effect}")
+
+    def _say(self, line: str) -> None:
+        if self.verbose:
+            self.log.append(f"{self.clock.now:9.4f} {line}"[:400])
+
+    # --- what befalls it ----------------------------------------------------------------------------------
+    def do_work(self) -> None:
+        rate = self.plan.shape.write_rate
+        for _ in range(int(self.rng.random() * 2 * rate + self.rng.random())):
+            self.kernel.random_write()
+
+    def do_burst(self) -> None:
+        for _ in range(self.rng.randint(5, 40)):
+            self.kernel.random_write()
+
+    def do_idle(self) -> None:
+        self._advance(self.rng.random() ** 2 * 8, None)
+        self.secondary.pump(50)
+
+    def do_look(self) -> None:
+        if self.secondary.up:
+            power = self.rng.random() < 0.7
+            copy = self.secondary.after_a_crash(power)
+            checkers.image_is_a_moment(self, copy, "a loss of power at the secondary" if power else "a kill of the secondary")
+
+    def do_cut(self) -> None:
+        self.link.cut("both")
+
+    def do_half_cut(self) -> None:
+        self.link.cut("primary")
+
+    def do_lose_peer(self) -> None:
+        self.link.cut("none")
+
+    def do_hold(self) -> None:
+        until = self.clock.now + self.rng.random() ** 2 * 30
+        self.link.held_until = [until, until]
+
+    def do_hold_one_way(self) -> None:
+        self.link.held_until[self.rng.randrange(2)] = self.clock.now + self.rng.random() ** 2 * 30
+
+    def do_damage(self) -> None:
+        self.link.damage[self.rng.randrange(2)] += 1
+
+    def do_kill_primary(self) -> None:
+        self._power, self._restart_seconds = False, self.rng.random() * 2
+        if not self.kernel.unshown:  # see docs: a completion never shown, then a kill, is a known gap
+            self.primary.machine.fuse = int(self.rng.random() ** 2 * 60)
+
+    def do_power_primary(self) -> None:
+        self._power, self._restart_seconds = True, self.rng.random() * 2
+        self.primary.machine.fuse = int(self.rng.random() ** 2 * 60)
+
+    def do_stop_primary(self) -> None:
+        self._restart_seconds = self.rng.random() * 3
+        if self.primary.loop is not None and not self.kernel.unshown:
+            self.primary.loop.stop()
+
+    def do_down_primary(self) -> None:
+        self._restart_seconds = self.rng.random() * 3
+        if self.primary.loop is not None:
+            self.primary.ask("down")
+
+    def do_kill_secondary(self) -> None:
+        self.secondary.machine.fuse = int(self.rng.random() ** 2 * 40)
+
+    def do_freeze_primary(self) -> None:
+        self.frozen_until = self.clock.now + self.rng.random() ** 2 * 10
+
+    def do_freeze_secondary(self) -> None:
+        self.secondary.frozen_until = self.clock.now + self.rng.random() ** 2 * 30
+
+    def do_full_secondary(self) -> None:
+        self._for_a_while(self.secondary.machine, "no_room")
+
+    def do_bad_secondary(self) -> None:
+        self._for_a_while(self.secondary.machine, "trouble")
+
+    def do_full_primary(self) -> None:
+        self._for_a_while(self.primary.machine, "no_room")
+
+    def _for_a_while(self, machine: object, what: str) -> None:
+        setattr(machine, what, True)
+        self.clock.after(self.rng.random() ** 2 * 15, lambda: setattr(machine, what, False))
+
+    def do_bad_reads(self) -> None:
+        SimReader.read_error = 0.0 if SimReader.read_error else 0.2
+
+    def do_wait(self) -> None:
+        if self.primary.loop is not None:
+            self._waits.append((self.primary.ask("wait"), self.kernel.era, self.kernel.completed))
+
+    def do_pause(self) -> None:
+        loop = self.primary.loop
+        if loop is not None:
+            self.primary.ask("resume" if loop.brain.mode is Mode.PAUSED else "pause")
+
+    def do_flush(self) -> None:
+        self.kernel.disk.sync()
+
+
+def play(plan: Plan, verbose: bool = False) -> World:
+    """Play a plan; the world when it went well. Raises what went wrong."""
+    world = World(plan, verbose)
+    world.play()
+    return world
