@@ -30,7 +30,7 @@ class Assurance:
 
     def __init__(self, loop: PrimaryLoop) -> None:
         self._loop = loop
-        self._audit = Audit(AuditRecord.of(loop.state.audit))
+        self._audit = Audit(AuditRecord.of(loop.state.audit), inherited=loop.config.quiet_held)
         self._answered: tuple[str, ...] = ()  # the taints for which a comparison was begun
         self._next_verify: float | None = None
 

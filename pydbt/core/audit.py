@@ -63,14 +63,17 @@ class AuditRecord:
 
 
 class Audit:
-    """Feed it looks; it says what taints the volume. ``record`` is to be written down when it has changed."""
+    """Feed it looks; it says what taints the volume. ``record`` is to be written down when it has changed.
 
-    def __init__(self, kept: AuditRecord) -> None:
+    ``inherited``: another controller attached the programs, and was perhaps killed before it had written anything down.
+    """
+
+    def __init__(self, kept: AuditRecord, inherited: bool = False) -> None:
         self.record = kept
-        self._steady: tuple[int, int, float] | None = None  # difference, seen, since
+        self._steady: tuple[int, float] | None = None  # difference, since when
         self._difference: int | None = None
         self._available = True
-        self._inherited = True  # nothing was looked at since this controller began
+        self._unasked = inherited  # what completed unseen before this controller began is still to be looked at
         self.looks = 0
 
     def look(self, look: Look, settled: bool, now: float) -> list[str]:
@@ -105,8 +108,8 @@ class Audit:
             self._steady = None
             return
         if self._steady is None or self._steady[0] != difference:
-            self._steady = (difference, look.seen_sectors, now)
-        lasted = now - self._steady[2]
+            self._steady = (difference, now)
+        lasted = now - self._steady[1]
         offset = self.record.offset_sectors
         if (offset is None and lasted >= STEADY_S) or (offset is not None and difference < offset and lasted >= LOWER_AFTER_S):
             self.record = replace(self.record, offset_sectors=difference)
@@ -116,9 +119,11 @@ class Audit:
         if not (look.idle and settled):
             return []
         unseen = look.seen_sectors - look.completed_sectors
-        before, self.record = self.record.unseen_sectors, replace(self.record, unseen_sectors=unseen)
-        first, self._inherited = self._inherited, False
-        if first and before is not None and unseen > before:
+        # Of what was never written down, nothing was noticed.
+        before = self.record.unseen_sectors or 0
+        self.record = replace(self.record, unseen_sectors=unseen)
+        first, self._unasked = self._unasked, False
+        if first and unseen > before:
             return [f"{unseen - before} sectors of writes completed unseen while no controller could notice"]
         return []
 

@@ -19,6 +19,9 @@ from pydbt.core.capture_record import RecordFlag, RecordKind
 from pydbt.core.dirty_map import Blocks, Extents
 from pydbt.core.units import Geometry
 
+# Added to what is waited for of a block that was submitted to again meanwhile: completions do not tell which write they
+# end, so that everything in flight to such a block is waited for.
+_MIXED = 1 << 40
 # A batch whose pieces would be cut into more cells than this is halved: 1 Mi cells are about 100 MB of arrays.
 _MAX_CELLS = 1 << 20
 
@@ -119,13 +122,19 @@ class InFlight:
 
     @property
     def wait_done(self) -> bool:
-        """Whether, of every block, as much has completed since ``begin_wait`` as was in flight then.
+        """Whether everything that was in flight at ``begin_wait`` has completed.
 
-        Completions of one block do not tell its overlapping writes apart: a block that was reported overlapped
-        since may be counted done by the later write's completion. After a ``reset`` the answer is False until
-        ``begin_wait`` is called again. True when nothing was ever waited for.
+        Completions of one block do not tell its overlapping writes apart: of a block that was submitted to again
+        since, everything in flight is waited for, which may last as long as somebody keeps it busy (see
+        ``only_mixed_left``). After a ``reset`` the answer is False until ``begin_wait`` is called again. True when
+        nothing was ever waited for.
         """
         return not self._forgot_wait and not self._waited.firsts.size
+
+    @property
+    def only_mixed_left(self) -> bool:
+        """Whether nothing is waited for but blocks that were submitted to again before their completions."""
+        return not self._forgot_wait and bool((self._waited.deltas >= _MIXED).all())
 
     def forget_waited(self) -> Extents:
         """Take what is still waited for out of what is in flight: its completion was never shown. The blocks.
@@ -138,7 +147,7 @@ class InFlight:
             return Extents.none()
         cuts = np.unique(np.concatenate([part for p in (state, waited) for part in (p.firsts, p.ends)]))
         cells = np.arange(cuts.size - 1)
-        left = np.maximum(_value_at(state, cuts[:-1]) - _value_at(waited, cuts[:-1]), 0)
+        left = np.maximum(_value_at(state, cuts[:-1]) - _value_at(waited, cuts[:-1]) % _MIXED, 0)
         self._state = _replaced(state, cuts, cells, left)
         return Extents.of_ranges(waited.firsts, waited.ends)
 
@@ -241,8 +250,7 @@ class InFlight:
         before[heads] = base
         self._state = _replaced(state, cuts, cells[heads], after[heads + sizes - 1])
         if waited.firsts.size:
-            done = np.add.reduceat(np.where(deltas < 0, before - after, 0), heads)
-            left = np.maximum(_value_at(waited, cuts[cells[heads]]) - done, 0)
+            left = _left_to_wait(_value_at(waited, cuts[cells[heads]]), deltas, before, after, heads, sizes)
             self._waited = _replaced(waited, cuts, cells[heads], left)
         overlapped = cells[(deltas > 0) & (before > 0)]
         unmatched = cells[negative]
@@ -266,6 +274,21 @@ def _running(deltas: Blocks, heads: Blocks, sizes: Blocks, base: Blocks) -> tupl
     negative = after < np.minimum(0, np.append(0, deepest[:-1]))
     negative[heads] = after[heads] < 0
     return after - deepest, negative
+
+
+def _left_to_wait(old: Blocks, deltas: Blocks, before: Blocks, after: Blocks, heads: Blocks, sizes: Blocks) -> Blocks:
+    """What is still waited for of each segment, after its changes; ``old`` is what was before them."""
+    drops = np.where(deltas < 0, before - after, 0)
+    sums = np.cumsum(drops)
+    done_before = sums - drops
+    done_before -= np.repeat(done_before[heads], sizes)
+    places = np.arange(deltas.size)
+    mixes = (deltas > 0) & (np.repeat(old, sizes) > done_before)
+    since = np.minimum.reduceat(np.where(mixes, places, deltas.size), heads)
+    since = np.where(old >= _MIXED, heads, since)
+    rests = (after == 0) & (places >= np.repeat(since, sizes))
+    busy = np.where(np.add.reduceat(rests.astype(np.int64), heads) > 0, 0, _MIXED + after[heads + sizes - 1])
+    return np.where(since < deltas.size, busy, np.maximum(old - np.add.reduceat(drops, heads), 0))
 
 
 def _value_at(pieces: _Pieces, blocks: Blocks) -> Blocks:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 READ_RETRY_S = 5.0
 # A long pass writes down how far it has come this often, so that an interrupted one goes on from there.
 PROGRESS_INTERVAL_S = 10.0
+# Blocks to which there is always a write in flight hold a landing up for no longer than this.
+MIXED_PATIENCE_S = 5.0
 # This often in this long, a full log is no burst any more.
 OVERLOAD_TIMES = 5
 OVERLOAD_WINDOW_S = 60.0
@@ -56,6 +58,7 @@ class Resync:
         self._next_persist = 0.0
         self._landing = False
         self._committed_at: int | None = None
+        self._settling_since = 0.0
         self._full_at: list[float] = []
         self.fresh_target = False
         self.read_position = 0
@@ -153,7 +156,7 @@ class Resync:
                     if self._sweep.note_pass():
                         primary.effects.log("warning", self._stuck_message(now))
                     self._ask_for_map()
-            case Phase.SETTLING if self._settled_map and primary.in_flight.certain and primary.in_flight.wait_done:
+            case Phase.SETTLING if self._settled_map and primary.in_flight.certain and self._has_settled(now):
                 primary.set_phase(Phase.LAST_SWEEP)
                 self._sweep.begin_pass()
                 self._feed(now)
@@ -269,6 +272,7 @@ class Resync:
         if primary.phase is not Phase.ARMING:
             return
         primary.set_phase(Phase.SETTLING)
+        self._settling_since = now
         primary.queue.sent_through = primary.sequence
         self._base = primary.sequence
         primary.acknowledged = primary.sequence
@@ -277,6 +281,15 @@ class Resync:
         primary.tracker.mark_pending(*primary.in_flight.extents())
         primary.watch.begin_waiting(now)
         self._ask_for_map()
+
+    def _has_settled(self, now: float) -> bool:
+        """Whether every write submitted before S0 has completed; blocks that are kept busy are not waited for for ever.
+
+        Such a block is unsettled and stays out of sync until it was read; only, until then, the replica may hold a
+        later write and lack this one.
+        """
+        in_flight = self._primary.in_flight
+        return in_flight.wait_done or (now - self._settling_since > MIXED_PATIENCE_S and in_flight.only_mixed_left)
 
     def _after_last_read(self, now: float) -> None:
         """S1: every block is on the secondary, and what was submitted by the last read is in the queue."""

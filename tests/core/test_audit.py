@@ -90,7 +90,7 @@ def test_a_write_unseen_while_no_controller_ran_is_found_by_the_next_one(seed):
     assert rested(disk, audit) == []
     kept = AuditRecord.of(audit.record.as_dict())
     disk.submit(seen=False)
-    found = rested(disk, Audit(kept))
+    found = rested(disk, Audit(kept, inherited=True))
     assert len(found) == 1
 
 
@@ -101,11 +101,22 @@ def test_a_completion_unseen_before_a_kill_taints_and_one_that_was_noticed_does_
     disk.complete(shown=False)
     assert rested(disk, audit) == [], "the primary itself notices this one, and reads the block again"
     kept = audit.record
-    assert rested(disk, Audit(kept)) == []
+    assert rested(disk, Audit(kept, inherited=True)) == []
     disk.submit()
     disk.complete(shown=False)
-    (found,) = rested(disk, Audit(kept))
+    (found,) = rested(disk, Audit(kept, inherited=True))
     assert "completed unseen" in found
+
+
+def test_a_completion_unseen_by_a_controller_that_was_killed_before_it_wrote_anything_down_taints():
+    disk = Disk(1)
+    disk.rest()
+    disk.completed = 0
+    disk.submit()
+    disk.complete(shown=False)
+    (found,) = rested(disk, Audit(AuditRecord(), inherited=True))
+    assert "completed unseen" in found
+    assert rested(disk, Audit(AuditRecord())) == [], "its own programs: the primary notices by itself"
 
 
 def test_a_fault_is_told_once_and_not_again_by_the_next_controller():

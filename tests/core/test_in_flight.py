@@ -165,6 +165,7 @@ class Naive:
     def __init__(self) -> None:
         self.count: dict[int, int] = {}
         self.wait: dict[int, int] = {}
+        self.mixed: set[int] = set()
         self.bios: dict[int, tuple[int, int]] = {}
 
     def change(self, sector: int, sectors: int, sign: int, overlapped: set[int], unmatched: set[int]) -> None:
@@ -178,7 +179,14 @@ class Naive:
             if sign < 0 and before < size:
                 unmatched.add(block)
             self.count[block] = max(0, before + sign * size)
-            if sign < 0:
+            if sign > 0 and self.wait.get(block):
+                self.mixed.add(block)
+            if block in self.mixed:
+                # Nobody can tell whose completion is whose: everything in flight to it is waited for.
+                self.wait[block] = self.count[block]
+                if not self.count[block]:
+                    self.mixed.discard(block)
+            elif sign < 0:
                 self.wait[block] = max(0, self.wait.get(block, 0) - (before - self.count[block]))
 
     def apply(self, rows: list[tuple[int, ...]]) -> tuple[set[int], ...]:
@@ -210,7 +218,7 @@ def compare(batches: list[list[tuple[int, ...]] | str]) -> None:
     for batch in batches:
         if batch == WAIT:
             writing.begin_wait()
-            naive.wait = dict(naive.count)
+            naive.wait, naive.mixed = dict(naive.count), set()
             continue
         report: InFlightReport = writing.apply(records(*batch))
         got = report.overlapped, report.unmatched, report.failed, report.unstable
@@ -219,6 +227,8 @@ def compare(batches: list[list[tuple[int, ...]] | str]) -> None:
         assert numbers(writing.extents()) == in_flight_now
         assert writing.blocks_in_flight(np.arange(7)).tolist() == [block in in_flight_now for block in range(7)]
         assert writing.wait_done == (not any(naive.wait.values()))
+        if not writing.wait_done:
+            assert writing.only_mixed_left == all(block in naive.mixed for block, left in naive.wait.items() if left)
 
 
 history = st.lists(st.one_of(st.lists(row, max_size=12), st.just(WAIT)), max_size=6)

@@ -32,7 +32,6 @@ class Write:
     landing: bytes  # what reaches the disk; another tag where the page changed under way
     ended: bool = False
     failed: bool = False
-    mixed: bool = False  # another write came to one of its blocks while it was in flight
     ended_at_order: int | None = None  # how many writes had been submitted when it ended
     ended_as: int | None = None  # counts the writes that have ended, in the order in which they did
 
@@ -55,11 +54,10 @@ class Era:
         """Tags that this sector may have once ``least`` writes are in it, and none after ``most``.
 
         ``ended``: only those among the first so many that ended have to be in it. Two writes in flight at once may
-        end either way; one that failed may have been written or not. One that met another in its block may be
-        missing until the block is settled: completions of a block are not told apart.
+        end either way; one that failed may have been written or not.
         """
         writes = self.by_sector[sector]
-        must = [w.order for w in writes if w.order <= least and not w.failed and not w.mixed]
+        must = [w.order for w in writes if w.order <= least and not w.failed]
         if ended is not None:
             must = [w.order for w in writes if w.order in must and w.ended_as is not None and w.ended_as <= ended]
         newest = max(must, default=0)
@@ -164,10 +162,6 @@ class Kernel:
         busy = any(w.sector < sector + sectors and sector < w.sector + w.sectors for w in self.flying.values())
         if busy and self.rng.random() >= self.odds.overlap:
             return
-        first, last = self._blocks(sector, sectors)
-        for other in self.flying.values():
-            others_first, others_last = self._blocks(other.sector, other.sectors)
-            other.mixed |= others_first <= last and first <= others_last
         self.submitted += 1
         zero = self.rng.random() < self.odds.zeroes
         op = self.rng.choice((Operation.WRITE_ZEROES, Operation.DISCARD)) if zero else Operation.WRITE
