@@ -14,6 +14,10 @@ from pydbt.network.tls import Secure, TlsSocket
 from pydbt.store.volume_state import VolumeState
 
 HANDSHAKE_SECONDS = 10.0
+_CLOSED = {
+    False: "is it a pydbt secondary, and does it ask for --identity?",
+    True: "its log says why; perhaps it belongs with a machine of another name (see --peer there)",
+}
 
 
 class Refused(PeerError):
@@ -50,9 +54,7 @@ def shake_hands(host: str, port: int, hello: Hello, secure: Secure | None = None
             case Refuse(code=code, message=message):
                 raise Refused(code, f"the secondary at {host}:{port} refused: {message}")
             case None:
-                raise PeerError(
-                    f"{host}:{port} closed the connection at once: is it a pydbt secondary, and does it ask for --identity?"
-                )
+                raise PeerError(f"{host}:{port} closed the connection at once: {_CLOSED[secure is not None]}")
             case other:
                 raise PeerError(f"{host}:{port} answered a greeting with {type(other).__name__}")
     except WireError as error:

@@ -11,6 +11,7 @@ import logging
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from pydbt.core import secondary_events as e
@@ -22,7 +23,8 @@ from pydbt.network.tls import Secure
 
 HANDSHAKE_SECONDS = 10.0
 MAX_STRANGERS = 16
-"""Peers whose HELLO is waited for at the same time; more are turned away at the door."""
+"""Peers whose HELLO is waited for at the same time. One more takes the place of one that has waited longest, among those of
+the address with the most: so that a crowd keeps nobody out but itself."""
 FAREWELL_SECONDS = 3.0
 """How long a closed peer may take to read our last words before the connection is cut."""
 STRANGER_LOG_SECONDS = 60.0
@@ -50,7 +52,7 @@ class Connections:
         self._lock = threading.Lock()
         self._known: dict[int, FramedConnection] = {}
         self._farewells: dict[int, float] = {}
-        self._strangers = 0
+        self._strangers: dict[int, tuple[str, socket.socket]] = {}  # by identifier, in the order of their coming
         self._next = 1
         self._stopping = False
         self._quiet_until = 0.0
@@ -107,24 +109,29 @@ class Connections:
     def _accept(self) -> None:
         while not self._stopping:
             try:
-                sock, _ = self._listener.accept()
+                sock, address = self._listener.accept()
             except OSError:
                 if self._stopping:
                     return
                 time.sleep(0.1)  # out of descriptors, say: try again, without spinning
                 continue
             with self._lock:
-                self._strangers += 1
-                crowded = self._strangers > MAX_STRANGERS
-                if crowded:
-                    self._strangers -= 1
                 identifier, self._next = self._next, self._next + 1
-            if crowded:
-                sock.close()
-                continue
+                self._strangers[identifier] = str(address[0]), sock
+                if len(self._strangers) > MAX_STRANGERS:
+                    self._evict()
             threading.Thread(
                 target=self._serve, args=(sock, identifier), name=f"peer-{identifier}", daemon=True
             ).start()
+
+    def _evict(self) -> None:
+        """Make room for one more; its thread ends by itself."""
+        crowds = Counter(host for host, _ in self._strangers.values())
+        largest, _ = crowds.most_common(1)[0]
+        oldest = next(identifier for identifier, (host, _) in self._strangers.items() if host == largest)
+        _, sock = self._strangers.pop(oldest)
+        with contextlib.suppress(OSError):  # gone by itself
+            sock.shutdown(socket.SHUT_RDWR)
 
     def _serve(self, sock: socket.socket, identifier: int) -> None:
         connection = hello = None
@@ -134,7 +141,7 @@ class Connections:
                 hello = self._hello(connection)
         finally:
             with self._lock:
-                self._strangers -= 1
+                self._strangers.pop(identifier, None)
         if hello is None:
             sock.close() if connection is None else connection.close()
             return

@@ -262,14 +262,7 @@ class TlsSocket:
         return self._socket.getpeername()
 
     def shutdown(self, how: int) -> None:
-        """The end of what is sent is said in TLS too, when it can be said at once."""
-        if how == socket.SHUT_WR and self._sending.acquire(timeout=1.0):
-            try:
-                with self._lock, contextlib.suppress(ssl.SSLError):
-                    self._tls.unwrap()
-                self._socket.sendall(self._outgoing.read())
-            finally:
-                self._sending.release()
+        """Of the connection below alone: the end of a TLS stream would end what can be received too."""
         self._socket.shutdown(how)
 
     def close(self) -> None:

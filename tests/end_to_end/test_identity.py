@@ -120,6 +120,28 @@ def test_a_crowd_of_strangers_neither_disturbs_nor_floods(tmp_path, authority, c
             both.compare("with a crowd at the door")
 
 
+def test_a_primary_finds_its_place_while_a_crowd_of_its_own_address_keeps_coming(tmp_path, authority, chance):
+    ours, theirs = identity(authority, "alpha"), identity(authority, "beta")
+    with loop_device(tmp_path, SIZE) as device, secured(tmp_path, device, ours, theirs) as both:
+        both.start_secondary()
+        host, _, port = both.address.rpartition(":")
+        crowd: list[socket.socket] = []
+        with load() as running:
+            running.add(lambda: crowd.append(crowd_member(host, int(port), 0)), 0.02)
+            until(lambda: len(crowd) > 60, "the crowd is there")
+            both.start_primary()
+            both.until_mode("normal")
+            both.wire.cut()
+            both.until_mode("unsynchronized")
+            both.wire.mend()
+            both.until_mode("normal")
+            running.stop()
+        for sock in crowd:
+            sock.close()
+        both.wait()
+        both.compare("with a crowd that kept coming")
+
+
 def crowd_member(host: str, port: int, number: int) -> socket.socket:
     sock = socket.socket()
     sock.settimeout(2)
