@@ -119,26 +119,26 @@ class Verdict(StrEnum):
         return self in (Verdict.EQUAL, Verdict.BEHIND)
 
 
-# One row a pairing, the first that holds counts. primary and secondary are Generations.
+# One row a pairing, the first that holds counts; p is the primary's Generations, s the secondary's.
 TABLE = (
-    ("the secondary holds nothing", lambda primary, secondary: not secondary.current, Verdict.EMPTY),
-    ("the primary holds nothing", lambda primary, secondary: not primary.current, Verdict.UNRELATED),
-    ("both are in one generation", lambda primary, secondary: primary.current == secondary.current, Verdict.EQUAL),
+    ("the secondary holds nothing", lambda p, s: not s.current, Verdict.EMPTY),
+    ("the primary holds nothing", lambda p, s: not p.current, Verdict.UNRELATED),
+    ("both are in one generation", lambda p, s: p.current == s.current, Verdict.EQUAL),
     # Names are never used twice; each side in the other's past comes of restored state files. Nobody can tell.
     (
         "each is in the other's past",
-        lambda primary, secondary: secondary.current in primary.past and primary.current in secondary.past,
+        lambda p, s: s.current in p.past and p.current in s.past,
         Verdict.SPLIT_BRAIN,
     ),
-    ("the secondary is where the map counts from", lambda primary, secondary: secondary.current in primary.bitmap, Verdict.BEHIND),
-    ("the secondary is in the primary's past", lambda primary, secondary: secondary.current in primary.history, Verdict.LONG_BEHIND),
-    ("the primary is in the secondary's past", lambda primary, secondary: primary.current in secondary.past, Verdict.NEWER),
+    ("the secondary is where the map counts from", lambda p, s: s.current in p.bitmap, Verdict.BEHIND),
+    ("the secondary is in the primary's past", lambda p, s: s.current in p.history, Verdict.LONG_BEHIND),
+    ("the primary is in the secondary's past", lambda p, s: p.current in s.past, Verdict.NEWER),
     (
         "both went on from a common past",
-        lambda primary, secondary: bool({*primary.past} & {*secondary.past}),
+        lambda p, s: bool({*p.past} & {*s.past}),
         Verdict.SPLIT_BRAIN,
     ),
-    ("nothing in common", lambda primary, secondary: True, Verdict.UNRELATED),
+    ("nothing in common", lambda p, s: True, Verdict.UNRELATED),
 )  # fmt: skip
 
 

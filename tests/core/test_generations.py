@@ -22,11 +22,10 @@ from pydbt.core.generations import (
 
 @dataclass
 class Side:
-    """A copy: the set of writes it holds, and what it remembers."""
+    """A copy: the set of writes it holds, and the generations it remembers."""
 
     content: frozenset[int] = frozenset()
-    generations: Generations = Generations()
-    out_of_sync: set[int] = field(default_factory=set)
+    generations: Generations = field(default_factory=Generations)
 
 
 class World:
@@ -36,7 +35,7 @@ class World:
         self.count = 0
         self.primary, self.replica = Side(generations=Generations(self.name())), Side()
         self.connected = False
-        self.base: frozenset[int] | None = None
+        self.backups: list[Side] = []  # earlier states of this replica, as a restored state directory would bring back
 
     def name(self) -> int:
         self.count += 1
@@ -55,7 +54,7 @@ class World:
 
     def write_replica(self) -> None:
         """The replica has been promoted and is written while the old primary may be written too."""
-        self.connected = False
+        self.connected, self.backups = False, []
         self.replica.generations = self.replica.generations.written_alone(self.name())
         self.count += 1
         self.replica.content |= {self.count}
@@ -66,13 +65,14 @@ class World:
             return
         self.primary.generations = self.primary.generations.offered()
         self.replica = Side(self.primary.content, self.primary.generations.in_sync())
+        self.backups.append(Side(self.replica.content, self.replica.generations))
         self.connected = told
         if told:
             self.primary.generations = self.primary.generations.in_sync()
 
     def swap(self) -> None:
         """The roles change: promote on one side, demote on the other."""
-        self.connected = False
+        self.connected, self.backups = False, []
         if self.replica.generations.current:
             self.replica.generations = self.replica.generations.written_alone(self.name())
             self.primary, self.replica = self.replica, self.primary
@@ -87,6 +87,11 @@ class World:
         if word is Verdict.NEWER:
             assert mine <= theirs
         assert word is not Verdict.UNRELATED
+        for backup in self.backups:
+            assert backup.content <= mine
+            assert verdict(self.primary.generations, backup.generations).allows_sync, (
+                "an earlier replica is no stranger"
+            )
 
 
 STEPS = st.lists(
@@ -158,7 +163,9 @@ def test_what_is_remembered_is_bounded():
     assert (len(generations.bitmap), len(generations.history)) == (BITMAP_LIMIT, HISTORY_LIMIT)
 
 
-@given(st.builds(Generations, st.integers(1, 2**64 - 1), st.tuples(st.integers(1, 2**64 - 1)), st.just(()), st.booleans()))
+@given(
+    st.builds(Generations, st.integers(1, 2**64 - 1), st.tuples(st.integers(1, 2**64 - 1)), st.just(()), st.booleans())
+)
 def test_generations_come_back_from_json_as_they_were(generations):
     assert Generations.from_values(generations.to_values()) == generations
 
