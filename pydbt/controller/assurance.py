@@ -65,6 +65,9 @@ class Assurance:
         if verifier.current is not None:
             last["cut_off"] = {"repair": verifier.current.repair, "block": verifier.resume_block()}
         state = replace(loop.state, taints=taints, audit=self._audit.record.as_dict(), verify=last or None)
+        if loop.brain.mode is Mode.NORMAL:  # how far the replica is, so that one that goes back is noticed
+            epoch, sequence = loop.brain.replica_position
+            state = replace(state, epoch=epoch, sequence=sequence)
         if state == loop.state:
             return
         loop.state = state

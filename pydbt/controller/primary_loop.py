@@ -308,8 +308,9 @@ class PrimaryLoop:
         phase = SyncPhase.REPLICATING if effect.in_sync else self.state.phase
         scanned = self._scanned_whole
         whole = self.state.compared_whole if scanned is None else scanned and effect.in_sync
+        later = [self.config.epoch] if effect.in_sync and effect.epoch == self.config.epoch else self.state.later_epochs
         self.state = replace(self.state, replica=effect.replica, epoch=effect.epoch, sequence=effect.sequence,
-                             phase=phase, compared_whole=whole)
+                             phase=phase, compared_whole=whole, later_epochs=later)
         try:
             save_state(self.options.state_dir, self.state)
         except StateError as error:

@@ -44,6 +44,8 @@ from pydbt.store.volume_state import (
 # What one captured write of 4 KiB costs the log: its own slot and its part of a DONE record.
 LOG_SLOT_BYTES = 64
 
+# A replica that stands at a run before so many that all came to nothing is compared as a whole.
+LATER_EPOCHS = 256
 # What a power loss, another system that had the disk, and a controller that could not detach have in common.
 UNTRACKED = "writes may have gone untracked while no program was there to see them"
 
@@ -90,7 +92,9 @@ def run_primary(options: PrimaryOptions) -> int:
             taints = [*taints, {"reason": UNTRACKED, "since": datetime.now(UTC).isoformat(timespec="seconds")}]
         config = replace(config, quiet_held=reopened, taints=tuple(dict.fromkeys(entry["reason"] for entry in taints)))
         whole = state.compared_whole or config.assumed_in_sync
-        state = replace(state, clean=None, boot_id=boot_id(), taints=taints, compared_whole=whole)
+        later = [*state.later_epochs, config.epoch][-LATER_EPOCHS:]
+        config = replace(config, later_epochs=tuple(later))
+        state = replace(state, clean=None, boot_id=boot_id(), taints=taints, compared_whole=whole, later_epochs=later)
         save_state(options.state_dir, state)
         undo.pop_all()
         _log.info("volume %s: %s, %d bytes in blocks of %d", state.volume, device.path, state.size_bytes, state.block_bytes)

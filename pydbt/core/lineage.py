@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pydbt.core.primary_events import Connected
 
 
-def doubt_about(replica: str, position: tuple[int, int], said: Connected, assumed: bool) -> str:
+def doubt_about(
+    replica: str, position: tuple[int, int], said: Connected, assumed: bool, later_epochs: Collection[int] = ()
+) -> str:
     """Why the maps do not tell what differs from this replica, as a sentence; empty when they do.
 
     ``position`` is (epoch, sequence) of what it acknowledged last; ``assumed`` that the operator vouched for it.
+    ``later_epochs`` are those of runs since then: it may have got further in one than its primary lived to know.
     """
     epoch, sequence = position
     if not replica:
@@ -19,4 +24,6 @@ def doubt_about(replica: str, position: tuple[int, int], said: Connected, assume
         return "the secondary starts anew"
     if said.epoch == epoch and said.sequence < sequence:
         return "the secondary went back behind what it had acknowledged"
+    if epoch and said.epoch not in (epoch, *later_epochs):
+        return "the secondary stands at another time than the one it had come to"
     return ""

@@ -60,6 +60,7 @@ class Primary:
         self.scanned = not config.scan_used
         self.known_replica = config.replica
         self.replica_position = (config.replica_epoch, config.replica_sequence)
+        self._later_epochs = config.later_epochs
         self.replica_state = "inconsistent" if config.initial else "outdated"
         self.sequence = 0
         self.acknowledged = 0
@@ -274,7 +275,8 @@ class Primary:
         self.link.connected(now)
         doubt = ""
         if self.scanned:
-            doubt = doubt_about(self.known_replica, self.replica_position, event, self.config.assumed_in_sync)
+            known = self.known_replica, self.replica_position
+            doubt = doubt_about(*known, event, self.config.assumed_in_sync, self._later_epochs)
         if doubt:
             self._fx.log("warning", f"{doubt}; every block in use is compared or copied")
             self.initial, self.scanned = True, False
@@ -462,6 +464,7 @@ class Primary:
     def enter_normal(self, now: float, resync: int) -> None:
         """Fig. 6, 684: return to normal operation mode."""
         self.initial = False
+        self._later_epochs = (self.config.epoch,)
         self.replica_state = "up-to-date"
         self.set_phase(Phase.IDLE)
         self.set_mode(Mode.NORMAL, now, f"in sync at sequence {self.acknowledged}")

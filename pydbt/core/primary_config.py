@@ -12,9 +12,9 @@ class PrimaryConfig:
     """Settings and what the last run left behind.
 
     ``epoch`` identifies the sequence numbers of this run; ``replica*`` is what is known of the secondary
-    from before; ``initial`` says that it was never brought in sync; ``scan_used`` that the blocks in use
-    are still to be marked; ``taints`` why the maps may not tell all; ``quiet_held`` that the kernel's quiet
-    bitmap may hold bits (programs reopened).
+    from before, ``later_epochs`` those of the runs since, this one among them; ``initial`` says that it was
+    never brought in sync; ``scan_used`` that the blocks in use are still to be marked; ``taints`` why the maps
+    may not tell all; ``quiet_held`` that the kernel's quiet bitmap may hold bits (programs reopened).
     """
 
     geometry: Geometry
@@ -31,5 +31,6 @@ class PrimaryConfig:
     replica: str = ""
     replica_epoch: int = 0
     replica_sequence: int = 0
+    later_epochs: tuple[int, ...] = ()
     quiet_held: bool = False
     taints: tuple[str, ...] = ()

@@ -56,7 +56,8 @@ class VolumeState:
 
     ``source`` is what identifies the device, by kind (``BlockDevice.identity()``), when the state was made.
     ``replica``, ``epoch`` and ``sequence`` are what the secondary last called itself and its position;
-    ``replica`` is empty before the first handshake. ``clean`` is None while the volume may be written
+    ``replica`` is empty before the first handshake;
+    ``later_epochs`` are those of runs since. ``clean`` is None while the volume may be written
     untracked; its content is the marker of a clean stop. ``taints`` are why the maps may not tell all, each with
     ``reason`` and ``since``; ``audit`` and ``verify`` are what the audit and the verifications keep; ``compared_whole``
     says that free space was copied or compared as well. ``more`` is room for entries of later versions.
@@ -72,6 +73,7 @@ class VolumeState:
     replica: str = ""
     epoch: int = 0
     sequence: int = 0
+    later_epochs: list[int] = field(default_factory=list)
     boot_id: str = ""
     clean: dict[str, Any] | None = None
     taints: list[dict[str, str]] = field(default_factory=list)

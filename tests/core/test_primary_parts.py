@@ -242,10 +242,11 @@ def test_reconnection_backs_off_to_a_bound_and_starts_short_again_after_a_good_c
         (Connected("mine", "consistent", 5, 9, False, False), "went back"),
         (Connected("mine", "consistent", 5, 10, False, False), ""),
         (Connected("mine", "inconsistent", 6, 0, False, False), ""),
+        (Connected("mine", "consistent", 4, 99, False, False), "another time"),
     ],
 )
 def test_a_secondary_that_is_not_the_one_the_maps_were_kept_for_is_noticed(said, word):
-    doubt = doubt_about("mine", (5, 10), said, assumed=False)
+    doubt = doubt_about("mine", (5, 10), said, assumed=False, later_epochs=(6, 7))
     assert word in doubt and bool(doubt) == bool(word)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from pydbt.controller.leftover import pin_dir_of
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.capture import Capture
 from pydbt.store.volume_state import load_state
-from tests.devices import loop_device, mounted
+from tests.devices import loop_device, mounted, run
 from tests.harness.cluster import Cluster, cluster
 from tests.harness.load import FileStress, load, make_filesystem
 from tests.harness.program import command, until
@@ -129,3 +130,38 @@ def test_a_larger_ring_asked_for_after_a_kill_is_had_and_nothing_is_lost(tmp_pat
                 assert pins.read_meta(pins_of(both)).options.data_ring_bytes == 8 * MIB
             both.wait()
             both.compare("after the rings were replaced")
+
+
+@pytest.mark.parametrize("meanwhile", ["another run of the primary", "the same run", "a killed primary"])
+def test_a_secondary_restored_from_a_backup_is_noticed_and_compared(tmp_path, meanwhile, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both, mounted(device, tmp_path / "mnt") as folder:
+            both.start()
+            both.wait()
+            both.secondary.kill()
+            run("cp", "-a", both.secondary_state, tmp_path / "backup-state")
+            run("cp", "-a", "--sparse=always", both.target, tmp_path / "backup-image")
+            both.start_secondary()
+            if meanwhile == "another run of the primary":
+                both.primary.terminate()
+                both.start_primary()
+            both.until_mode("normal")
+            work(folder, chance)
+            both.wait()
+            time.sleep(6)  # the kernel's bitmaps forget what was acknowledged
+            if meanwhile == "a killed primary":
+                sequence = both.status()["sequence"]["acknowledged"]
+                until(lambda: load_state(both.primary_state).sequence >= sequence, "how far the secondary was is written down")
+                both.primary.kill()
+            both.secondary.kill()
+            run("rm", "-rf", both.secondary_state)
+            run("cp", "-a", tmp_path / "backup-state", both.secondary_state)
+            run("cp", "-a", "--sparse=always", tmp_path / "backup-image", both.target)
+            both.start_secondary()
+            if meanwhile == "a killed primary":
+                both.start_primary()
+            both.wait()
+            os.sync()
+            both.wait()
+            both.compare("after a backup of the secondary was put back")

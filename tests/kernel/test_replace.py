@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from pydbt.core.errors import StateError
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.capture import Capture, CaptureOptions
 from pydbt.kernel.replace import finish_replacement, replace, tracked_volume, tracked_words
-from tests.devices import loop_device
+from tests.devices import loop_device, wait_until
 from tests.kernel.test_loss import write_blocks
 from tests.kernel.tracking import ADDRESSES, MIB, blocks_set, new_pin_dir, spec_of, wait_quiet
 
@@ -46,17 +47,19 @@ def test_every_write_during_a_replacement_is_in_the_old_bits_or_in_the_new(tmp_p
         written, stop = [], threading.Event()
 
         def write() -> None:
-            block = 0
-            while not stop.is_set() and block < volume.block_count:
+            for block in itertools.cycle(range(volume.block_count)):
+                if stop.is_set():
+                    return
                 write_blocks(device, 1, first=block)
                 written.append(block)
-                block += 1
 
         writer = threading.Thread(target=write)
         writer.start()
         kept: list[np.ndarray] = []
         try:
             capture = replace(volume, OTHER, pin_dir, kept.append)
+            done = len(written)
+            wait_until(lambda: len(written) > done + 10, "something was written after the new programs were there")
         finally:
             stop.set()
             writer.join()
