@@ -85,8 +85,9 @@ class Assurance:
         """Carry out ``controller verify``; the answer is a status of it. BusyError and UsageError say why not."""
         loop = self._loop
         if arguments.get("cancel"):
-            loop.brain.handle(ev.VerifyCancelled(), 0.0)
-            self._forget_cut_off()
+            loop.take(ev.VerifyCancelled())
+            loop.state = replace(loop.state, verify=self._last())
+            self.keep()
             return self.report()
         if loop.brain.verifier.current is not None:
             raise BusyError("a verification is under way already: wait for it, or end it with --cancel")
@@ -136,8 +137,7 @@ class Assurance:
         ends = firsts + counts
         firsts = np.maximum(firsts, from_block)
         left = ends > firsts
-        event = ev.VerifyAsked(firsts[left], (ends - firsts)[left], repair, rate_limit_bytes)
-        loop.take(event)
+        loop.take(ev.VerifyAsked(firsts[left], (ends - firsts)[left], repair, rate_limit_bytes))
 
     def ended(self, result: ev.VerifyEnded) -> None:
         """A verification has looked at everything."""
@@ -154,15 +154,14 @@ class Assurance:
         loop.state = replace(loop.state, verify=last, compared_whole=loop.state.compared_whole or everything)
         self.keep()
 
-    def _forget_cut_off(self) -> None:
-        last = {name: value for name, value in (self._loop.state.verify or {}).items() if name != "cut_off"}
-        self._loop.state = replace(self._loop.state, verify=last or None)
-        self.keep()
+    def _last(self) -> dict[str, Any] | None:
+        """What is kept of the last verification that ended."""
+        return {name: value for name, value in (self._loop.state.verify or {}).items() if name != "cut_off"} or None
 
     def report(self) -> dict[str, Any]:
         """For the status: the audit, and the verification under way and the last one."""
-        last = {name: value for name, value in (self._loop.state.verify or {}).items() if name != "cut_off"}
-        return {"audit": self._audit.report(), "verify": {"running": self._loop.brain.verifier.report(), "last": last or None}}
+        running = self._loop.brain.verifier.report()
+        return {"audit": self._audit.report(), "verify": {"running": running, "last": self._last()}}
 
 
 def _now() -> str:

@@ -216,8 +216,9 @@ class PrimaryLoop:
             self.assurance.keep()
 
     def take(self, event: ev.Event) -> None:
-        """Give the brain an event in its turn."""
+        """Give the brain an event now, behind those that wait. Not from within an effect."""
         self._events.append(event)
+        self._process()
 
     # --- effects ------------------------------------------------------------------------------------------
     def _carry_out(self, effect: ev.Effect, answers: list[ev.Event]) -> None:

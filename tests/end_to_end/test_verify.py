@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,30 @@ def test_a_verification_that_is_cut_off_goes_on_where_it_was(tmp_path, victim, c
             if victim == "primary":
                 assert last["compared_bytes"] < SIZE, "it began anew"
             both.compare("after a verification that was cut off")
+
+
+def test_a_verification_that_is_cancelled_ends_for_good_and_replication_goes_on(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device, primary_options=WHOLE) as both, mounted(device, tmp_path / "mnt") as folder:
+            both.start()
+            both.wait()
+            with load() as running:
+                running.add(FileStress(folder / "a", chance.randrange(1 << 30)), 0.002)
+                for _ in range(3):
+                    assert verify(both, "--background", "--rate-limit", "4M/s").code == 0
+                    until(lambda: verification(both).get("running"), "it is under way")
+                    time.sleep(chance.uniform(0.1, 0.8))
+                    assert verify(both, "--cancel").code == 0
+                    assert verification(both)["running"] is None
+                running.stop()
+            time.sleep(2.5)  # two looks at what is due
+            assert verification(both) == {"running": None, "last": None}
+            both.wait()
+            assert both.status()["statistics"]["resyncs"] == 1, both.tails()
+            os.sync()
+            both.wait()
+            both.compare("after verifications that were cancelled")
 
 
 def test_free_space_that_was_never_copied_is_not_called_different(tmp_path, chance):

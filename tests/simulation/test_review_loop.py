@@ -161,3 +161,15 @@ def test_a_tainted_volume_is_compared_as_a_whole_at_the_next_start(loop, monkeyp
     loop.brain.handle(ev.Tainted("a command that went to the disk past the block layer"), 0.0)
     loop._finish()
     assert loop.state.clean is None
+
+
+def test_what_cancelling_a_verification_asks_for_is_done(loop, monkeypatch):
+    read, dropped = [], []
+    monkeypatch.setattr(loop._blocks, "submit", lambda request: read.append(request.batch))
+    monkeypatch.setattr(loop._blocks, "drop", dropped.append)
+    loop.take(ev.VerifyAsked(np.array([0]), np.array([4]), repair=False))
+    assert read and not dropped
+    handled_at = loop.brain._handled_at
+    loop.assurance.verify({"cancel": True})
+    assert dropped == read, "what was read for it is kept for ever"
+    assert loop.brain._handled_at >= handled_at, "the brain was told of another time"
