@@ -24,7 +24,7 @@ def measure(quick: bool) -> list[Figure]:
         address = f"127.0.0.1:{free_port()}"
         with (
             loop_device(folder / "source.img", size, direct=True) as disk,
-            loop_device(_sparse(folder / "target.img", size), size, direct=True) as target,
+            loop_device(folder / "target.img", size, direct=True) as target,
             secondary(target.path, folder / "secondary", address) as replica,
             primary(disk.path, folder / "primary", address, "--whole-device") as source,
         ):
@@ -59,9 +59,3 @@ def _read(path, size_bytes: int) -> float:
     began = time.monotonic()
     run("dd", f"if={path}", "of=/dev/null", "bs=1M", f"count={size_bytes // MIB}", "iflag=direct", "status=none")
     return time.monotonic() - began
-
-
-def _sparse(path, size_bytes: int):
-    with path.open("wb") as file:
-        file.truncate(size_bytes)
-    return path

@@ -14,6 +14,7 @@ import numpy as np
 import xxhash
 
 from pydbt.core.capture_record import Operation
+from pydbt.core.compared import small_blocks, small_blocks_of_units
 from pydbt.core.errors import PeerError
 from pydbt.core.extents import ExtentKind, make_extents, split_zero_blocks
 from pydbt.core.frames import MAX_EXTENTS, MAX_SEQUENCE_SPAN, Blocks, Digests, Frame, Stream
@@ -117,24 +118,16 @@ class BatchData:
     """Blocks read for a sweep or for settling: runs, and their bytes one after the other."""
 
     def __init__(self, geometry: Geometry, first_blocks: np.ndarray, block_counts: np.ndarray, data: memoryview) -> None:
-        # Kept in the units in which the secondary compares; the tracker's blocks may be larger.
-        self._geometry = geometry.compared
-        self._units = geometry.block_bytes // self._geometry.block_bytes
-        self.first_blocks, self.block_counts = self._in_units(first_blocks, block_counts)
+        # Kept in small blocks, the least that the secondary compares; the tracker's may be larger.
+        self._volume, self._geometry = geometry, geometry.compared
+        self.first_blocks, self.block_counts = small_blocks(first_blocks, block_counts, geometry)
         self.data = data
-
-    def _in_units(self, first_blocks: np.ndarray, block_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        firsts = first_blocks * self._units
-        return firsts, np.minimum(block_counts * self._units, self._geometry.block_count - firsts)
 
     def digests(self, number: int, units: np.ndarray, unit_bytes: int) -> Digests:
         """xxh3_128 of some of the data, in units of ``unit_bytes``, as a frame."""
-        per_unit = unit_bytes // self._geometry.block_bytes
-        firsts = units["sector"].astype(np.int64) * per_unit
-        counts = np.minimum(units["sectors"].astype(np.int64) * per_unit, self._geometry.block_count - firsts)
         digests = b"".join(
             xxhash.xxh3_128_digest(run[offset : offset + unit_bytes])
-            for run in self._slices(firsts, counts)
+            for run in self._slices(*small_blocks_of_units(units, unit_bytes, self._volume))
             for offset in range(0, len(run), unit_bytes)
         )
         return Digests(batch=number, extents=units, digests=digests, unit_bytes=unit_bytes)
@@ -149,7 +142,7 @@ class BatchData:
 
     def settled(self, sequence: int, first_blocks: np.ndarray, block_counts: np.ndarray) -> Stream:
         """Some of the runs, in the tracker's blocks, as one update of the stream."""
-        extents, data = self._selection(make_extents(*self._in_units(first_blocks, block_counts)))
+        extents, data = self._selection(make_extents(*small_blocks(first_blocks, block_counts, self._volume)))
         return Stream(first=sequence, last=sequence, extents=extents, payload=(data,))
 
     def _selection(self, wanted: np.ndarray | None) -> tuple[np.ndarray, bytes]:

@@ -10,18 +10,19 @@ from __future__ import annotations
 import numpy as np
 
 from pydbt.core.extents import Extents, make_extents
+from pydbt.core.staged import spell_blocks
 from pydbt.core.units import MAX_COMPARED_BYTES, Geometry
 
 
 def all_units(first_blocks: np.ndarray, block_counts: np.ndarray, geometry: Geometry) -> tuple[Extents, int]:
     """Runs of the tracker's blocks as a table of small blocks, and the bytes of one: every block is compared."""
-    return make_extents(*_small_blocks(first_blocks, block_counts, geometry)), geometry.compared.block_bytes
+    return make_extents(*small_blocks(first_blocks, block_counts, geometry)), geometry.compared.block_bytes
 
 
 def whole_units(first_blocks: np.ndarray, block_counts: np.ndarray, geometry: Geometry) -> tuple[Extents, Extents]:
     """(table of the units that the runs cover whole, table of the small blocks that are left over)."""
-    firsts, counts = _small_blocks(first_blocks, block_counts, geometry)
-    per_unit = _per_unit(geometry)
+    firsts, counts = small_blocks(first_blocks, block_counts, geometry)
+    per_unit = MAX_COMPARED_BYTES // geometry.compared.block_bytes
     ends = firsts + counts
     unit_firsts = -(-firsts // per_unit)
     # The last unit of the volume may be short: then it is whole when its last block is there.
@@ -38,19 +39,25 @@ def whole_units(first_blocks: np.ndarray, block_counts: np.ndarray, geometry: Ge
 
 def wanted_of(units: Extents, rest: Extents, geometry: Geometry) -> Extents:
     """Units that the secondary wants, and what was not compared, as one table of small blocks in order."""
-    per_unit = _per_unit(geometry)
-    firsts = units["sector"].astype(np.int64) * per_unit
-    counts = np.minimum(units["sectors"].astype(np.int64) * per_unit, geometry.compared.block_count - firsts)
-    table = np.concatenate((make_extents(firsts, counts), rest))
+    table = np.concatenate((make_extents(*small_blocks_of_units(units, MAX_COMPARED_BYTES, geometry)), rest))
     return table[np.argsort(table["sector"], kind="stable")]
 
 
-def _small_blocks(first_blocks: np.ndarray, block_counts: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+def blocks_wanted(table: Extents, geometry: Geometry) -> np.ndarray:
+    """The tracker's blocks, sorted and once each, of which the secondary wants a part; the table is in small blocks."""
+    return np.unique(spell_blocks(table) // (geometry.block_bytes // geometry.compared.block_bytes))
+
+
+def small_blocks_of_units(units: Extents, unit_bytes: int, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """A table of units of ``unit_bytes`` as runs of small blocks, cut at the end of the volume."""
+    per_unit = unit_bytes // geometry.compared.block_bytes
+    firsts = units["sector"].astype(np.int64) * per_unit
+    return firsts, np.minimum(units["sectors"].astype(np.int64) * per_unit, geometry.compared.block_count - firsts)
+
+
+def small_blocks(first_blocks: np.ndarray, block_counts: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of the tracker's blocks as runs of small blocks, cut at the end of the volume."""
     small = geometry.compared
     per_block = geometry.block_bytes // small.block_bytes
     firsts = np.asarray(first_blocks, dtype=np.int64) * per_block
     return firsts, np.minimum(np.asarray(block_counts, dtype=np.int64) * per_block, small.block_count - firsts)
-
-
-def _per_unit(geometry: Geometry) -> int:
-    return MAX_COMPARED_BYTES // geometry.compared.block_bytes

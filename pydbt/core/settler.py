@@ -139,10 +139,7 @@ class Settler:
         batch = self._numbers.pop(want.batch, None)
         if batch is None:
             return False
-        firsts = want.extents["sector"].astype(np.int64)
-        wanted = blocks_of(firsts, want.extents["sectors"].astype(np.int64))
-        geometry = self._primary.geometry
-        self._finish(batch, np.unique(wanted // (geometry.block_bytes // geometry.compared.block_bytes)), now)
+        self._finish(batch, compared.blocks_wanted(want.extents, self._primary.geometry), now)
         return True
 
     def _finish(self, batch: int, wanted: np.ndarray, now: float) -> None:

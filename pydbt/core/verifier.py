@@ -19,7 +19,7 @@ from pydbt.core.frames import Want
 from pydbt.core.modes import Mode
 from pydbt.core.primary_events import DropBatch, ReadBlocks, SendDigests, SweepRead, VerifyEnded
 from pydbt.core.rate_limit import RateLimit
-from pydbt.core.sweep import blocks_of, runs_of
+from pydbt.core.sweep import runs_of
 from pydbt.core.units import MIB
 
 if TYPE_CHECKING:
@@ -146,10 +146,8 @@ class Verifier:
             return False
         batch = self._batches.pop(identifier)
         self._primary.effects.add(DropBatch(identifier))
-        geometry = self._primary.geometry
-        small = blocks_of(want.extents["sector"].astype(np.int64), want.extents["sectors"].astype(np.int64))
-        named = np.unique(small // (geometry.block_bytes // geometry.compared.block_bytes))
-        differs = np.isin(batch.blocks, named, assume_unique=True)
+        wanted = compared.blocks_wanted(want.extents, self._primary.geometry)
+        differs = np.isin(batch.blocks, wanted, assume_unique=True)
         self._look_again(batch.blocks[batch.doubtful], batch.suspected, now)
         differing = batch.blocks[differs & ~batch.doubtful]
         self.current.done_blocks += int((~differs & ~batch.doubtful).sum())
