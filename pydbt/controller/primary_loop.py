@@ -13,25 +13,23 @@ from typing import Any
 
 from pydbt.controller import control
 from pydbt.controller.assurance import Assurance
-from pydbt.controller.block_reader import BlockReader
-from pydbt.controller.handshake import Refused, converse, hello_of
+from pydbt.controller.handshake import Refused, hello_of
 from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.options import PrimaryOptions
-from pydbt.controller.outbox import Outbox, stream_frames
+from pydbt.controller.peer_shell import PeerShell
 from pydbt.controller.primary_status import primary_status
 from pydbt.controller.requests import Gone, Request
 from pydbt.controller.used_blocks import scan
 from pydbt.core import primary_events as ev
 from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.errors import DeviceError, PeerError, PydbtError, StateError, TimedOut
-from pydbt.core.frames import Bye, Refuse
+from pydbt.core.frames import Hello
 from pydbt.core.primary import Primary
 from pydbt.core.primary_config import PrimaryConfig
 from pydbt.device.block import DirectReader
 from pydbt.device.clean import clean_marker
 from pydbt.device.sysfs import BlockDevice, boot_id
 from pydbt.kernel.capture import Capture
-from pydbt.network.connection import FramedConnection
 from pydbt.network.tls import Secure
 from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, save_map
 from pydbt.store.volume_state import SyncPhase, VolumeState, save_state
@@ -43,10 +41,6 @@ RECORDS_A_LOOK = 16384
 CHECK_INTERVAL_S = 1.0
 IDLE_LOOK_S = 0.02
 SNAPSHOT_INTERVAL_S = 5.0
-COMPRESS_LEVEL = 3
-
-# Refusals that no waiting mends.
-FATAL_REFUSALS = frozenset({"other-volume", "too-small", "resized", "block-size", "protocol"})
 
 _log = logging.getLogger("pydbt")
 
@@ -65,20 +59,15 @@ class PrimaryLoop:
         pending: DirtyMap | None,
         secure: Secure | None = None,
     ) -> None:
-        self._secure = secure
         self.options, self.device, self.state, self.config = options, device, state, config
         self.capture = capture
         self.brain = Primary(config, time.monotonic())
         if pending is not None:
             self.brain.tracker.pending.merge(pending)
         self._reader = reader
-        self._blocks = BlockReader(reader, config.geometry, capture.producer_position, self._post)
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._events: deque[ev.Event] = deque()
-        self._connection: FramedConnection | None = None
-        self._outbox: Outbox | None = None
-        self._attempt = 0
-        self._sent_before = 0
+        self.peer = PeerShell(options, secure, capture, reader, config.geometry, self._hello, self._inbox.put)
         self._waits: dict[int, Request] = {}
         self._next_token = 1
         self._stopping = False
@@ -89,7 +78,6 @@ class PrimaryLoop:
         self._next_check = self._next_snapshot = 0.0
         self._last_loss = -1
         self._next_idle_look = 0.0
-        self._refusal = ""
         self._log_limit = LogLimit(_log)
         self.detached = False
         self.in_sync_at: float | None = None
@@ -113,9 +101,6 @@ class PrimaryLoop:
             raise pending.error
         return pending.result or {}
 
-    def _post(self, item: object) -> None:
-        self._inbox.put(item)
-
     # --- the loop -----------------------------------------------------------------------------------------
     def run(self) -> int:
         """Until stopped, taken down, or the source is gone."""
@@ -125,7 +110,7 @@ class PrimaryLoop:
                 busy = self._drain()
                 busy |= self._take_inbox(0.0 if busy else poll)
                 now = time.monotonic()
-                self._events.append(ev.Outbound(self._outbox.queued_bytes if self._outbox else 0, self.sent_bytes))
+                self._events.append(self.peer.outbound())
                 if now >= self.brain.deadline():
                     self._events.append(ev.Tick())
                 self._look_for_idle_disk()
@@ -140,10 +125,8 @@ class PrimaryLoop:
             raise self._fatal
         return 0
 
-    @property
-    def sent_bytes(self) -> int:
-        """Over all connections of this run."""
-        return self._sent_before + (self._outbox.sent_bytes if self._outbox else 0)
+    def _hello(self) -> Hello:
+        return hello_of(self.state, self.device.logical_block_bytes, self.config.epoch)
 
     def _look_for_idle_disk(self) -> None:
         """While the brain counts writes in flight, or does not know, tell it when the kernel counts none."""
@@ -194,10 +177,10 @@ class PrimaryLoop:
                 case Gone(request=request):
                     self._forget_wait(request)
                 case (int() as attempt, event):
-                    if attempt == self._attempt:
-                        self._connection_event(event)
-                    elif isinstance(event, tuple):
-                        event[0].close()  # shaken hands after nobody wanted it any more
+                    try:
+                        self._events.extend(self.peer.happened(attempt, event))
+                    except Refused as refusal:
+                        self._fatal = refusal
                 case _:
                     self._events.append(item)
 
@@ -209,7 +192,7 @@ class PrimaryLoop:
                 try:
                     self._carry_out(effect, answers)
                 except PeerError as error:
-                    self._disconnect(str(error), False)
+                    self.peer.disconnect(str(error), farewell=False)
                     answers.append(ev.Disconnected(str(error)))
             self._events.extendleft(reversed(answers))
         if self.assurance.taints_changed():
@@ -222,27 +205,11 @@ class PrimaryLoop:
 
     # --- effects ------------------------------------------------------------------------------------------
     def _carry_out(self, effect: ev.Effect, answers: list[ev.Event]) -> None:
+        if self.peer.carry_out(effect):
+            return
         match effect:
-            case ev.SendStream():
-                self._send_stream(effect)
             case ev.ReleasePayload(records=records):
                 self.capture.release(records)
-            case ev.SendFrame(frame=frame):
-                self._put([frame])
-            case ev.ReadBlocks():
-                self._blocks.submit(effect)
-            case ev.SendDigests(batch=batch, number=number, extents=extents, unit_bytes=unit):
-                self._put([self._blocks.batch(batch).digests(number, extents, unit)])
-            case ev.SendBlocks(batch=batch, number=number, wanted_extents=wanted):
-                frame = self._blocks.batch(batch).blocks(number, wanted)
-                self._put([frame], frame.payload_bytes)
-                self._blocks.drop(batch)
-            case ev.SendSettled(batch=batch, sequence=sequence, first_blocks=firsts, block_counts=counts):
-                frame = self._blocks.batch(batch).settled(sequence, firsts, counts)
-                self._put([frame], frame.payload_bytes)
-                self._blocks.drop(batch)
-            case ev.DropBatch(batch=batch):
-                self._blocks.drop(batch)
             case ev.SetPayload(on=on):
                 self.capture.set_payload(on)
                 if on:
@@ -261,11 +228,6 @@ class PrimaryLoop:
                 answers.append(used)
             case ev.RememberReplica():
                 self._remember(effect)
-            case ev.Connect():
-                self._attempt += 1
-                threading.Thread(target=self._connect, args=(self._attempt,), name="connect", daemon=True).start()
-            case ev.CloseConnection(reason=reason, farewell=farewell):
-                self._disconnect(reason, farewell)
             case ev.AnswerWait(token=token):
                 request = self._waits.pop(token, None)
                 if request is not None:
@@ -285,16 +247,6 @@ class PrimaryLoop:
         answers.extend(self._events)
         self._events = waiting
         return self.capture.consumer_position()
-
-    def _send_stream(self, effect: ev.SendStream) -> None:
-        payload = b"".join(self.capture.payload(effect.records))
-        frames = stream_frames(effect.records, effect.last_sequences, effect.first_sequence, payload)
-        self.capture.release(effect.records)
-        self._put(frames, len(payload))
-
-    def _put(self, frames: list, payload_bytes: int = 0) -> None:
-        if self._outbox is not None:
-            self._outbox.put(frames, payload_bytes)
 
     def _persist(self, zero_quiet: bool) -> ev.Persisted:
         try:
@@ -316,59 +268,6 @@ class PrimaryLoop:
             save_state(self.options.state_dir, self.state)
         except StateError as error:
             _log.error("%s", error)
-
-    # --- the connection -----------------------------------------------------------------------------------
-    def _connect(self, attempt: int) -> None:
-        """In a thread of its own."""
-        hello = hello_of(self.state, self.device.logical_block_bytes, self.config.epoch)
-        host, port = self.options.secondary_host, self.options.secondary_port
-        converse(host, port, hello, self._secure, lambda event: self._post((attempt, event)))
-
-    def _connection_event(self, event: object) -> None:
-        match event:
-            case (FramedConnection() as connection, welcome):
-                self._refusal = ""
-                self._connection = connection
-                attempt = self._attempt
-                self._outbox = Outbox(
-                    connection,
-                    COMPRESS_LEVEL if self.options.compress else None,
-                    lambda reason: self._post((attempt, ev.Disconnected(reason))),
-                )
-                self._events.append(
-                    ev.Connected(
-                        replica=welcome.replica,
-                        state=welcome.state,
-                        epoch=welcome.epoch,
-                        sequence=welcome.sequence,
-                        staged=welcome.staged,
-                        fresh=welcome.fresh,
-                    )
-                )
-            case Refused() as refusal if refusal.code in FATAL_REFUSALS:
-                self._fatal = refusal
-            case PeerError() as error:
-                if str(error) != self._refusal:
-                    _log.warning("%s; trying again", error)
-                    self._refusal = str(error)
-                self._events.append(ev.Disconnected(str(error)))
-            case ev.Received(frame=Refuse(message=message)):
-                self._disconnect(message, False)
-                self._events.append(ev.Disconnected(f"the secondary refused: {message}"))
-            case ev.Disconnected(reason=reason):
-                self._disconnect(reason, False)
-                self._events.append(event)
-            case _:
-                self._events.append(event)
-
-    def _disconnect(self, reason: str, farewell: bool) -> None:
-        self._attempt += 1  # what the old connection's threads still say is not heard any more
-        if self._outbox is not None:
-            if farewell:
-                self._outbox.put([Bye(reason)])
-            self._sent_before += self._outbox.sent_bytes
-            self._outbox.close(flush_seconds=2.0 if farewell else 0.0)
-        self._outbox = self._connection = None
 
     # --- commands -----------------------------------------------------------------------------------------
     def _command(self, request: Request) -> None:
@@ -440,8 +339,7 @@ class PrimaryLoop:
         in_sync = self._drain_stream() if self._down is not None and not gone else False
         self._events.append(ev.PauseAsked("stopped"))
         self._process()
-        self._disconnect("stopped", True)
-        self._blocks.close()
+        self.peer.close()
         self._snapshot()
         try:
             if self._down is not None or gone:
@@ -466,7 +364,7 @@ class PrimaryLoop:
         while time.monotonic() < until and self.brain.mode == "normal":
             self._drain()
             self._take_inbox(SHORTEST_POLL_S)
-            self._events.append(ev.Outbound(self._outbox.queued_bytes if self._outbox else 0, self.sent_bytes))
+            self._events.append(self.peer.outbound())
             self._process()
             reached = self.brain.position >= target and self.brain.acknowledged >= self.brain.sequence
             if reached and not len(self.brain.settler):

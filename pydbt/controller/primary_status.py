@@ -51,7 +51,7 @@ def primary_status(loop: PrimaryLoop) -> dict[str, Any]:
         "lag_bytes": brain.queue.unacknowledged_bytes if normal else out_of_sync,
         "lag_seconds": round(lag_seconds, 3) if lag_seconds is not None else None,
         "last_in_sync": _last_in_sync(loop, lag_seconds),
-        "sent_bytes": loop.sent_bytes,
+        "sent_bytes": loop.peer.sent_bytes,
         "written_bytes": brain.statistics.written_bytes,
         "log": {
             "size": log.capacity_bytes,

@@ -105,7 +105,7 @@ def loop(tmp_path: Path, monkeypatch):
     brain.link.connected(0.0)
     brain.link.connected(primary_loop.time.monotonic())
     yield made
-    made._blocks.close()
+    made.peer.close()
 
 
 def test_writes_reach_the_stream_in_the_order_in_which_they_were_made_whoever_waits(loop):
@@ -165,8 +165,8 @@ def test_a_tainted_volume_is_compared_as_a_whole_at_the_next_start(loop, monkeyp
 
 def test_what_cancelling_a_verification_asks_for_is_done(loop, monkeypatch):
     read, dropped = [], []
-    monkeypatch.setattr(loop._blocks, "submit", lambda request: read.append(request.batch))
-    monkeypatch.setattr(loop._blocks, "drop", dropped.append)
+    monkeypatch.setattr(loop.peer.blocks, "submit", lambda request: read.append(request.batch))
+    monkeypatch.setattr(loop.peer.blocks, "drop", dropped.append)
     loop.take(ev.VerifyAsked(np.array([0]), np.array([4]), repair=False))
     assert read and not dropped
     handled_at = loop.brain._handled_at

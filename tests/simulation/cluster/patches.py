@@ -13,6 +13,7 @@ from unittest.mock import patch
 from uuid import UUID
 
 from pydbt.controller import (
+    peer_shell,
     primary_loop,
     primary_service,
     primary_status,
@@ -58,11 +59,14 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
     swaps = {
         **limits,
         primary_loop: {
-            "time": clock, "FramedConnection": PrimaryEnd, "Outbox": SimOutbox, "BlockReader": SimReader,
-            "queue": SimpleNamespace(SimpleQueue=SimInbox, Empty=queue.Empty),
-            "threading": SimpleNamespace(Thread=primary.thread, Event=threading.Event),
+            "time": clock, "queue": SimpleNamespace(SimpleQueue=SimInbox, Empty=queue.Empty),
+            "threading": SimpleNamespace(Event=threading.Event),
             "control": SimpleNamespace(write_snapshot=lambda *_: None), "clean_marker": primary.marker,
             "boot_id": primary.boot_id,
+        },
+        peer_shell: {
+            "FramedConnection": PrimaryEnd, "Outbox": SimOutbox, "BlockReader": SimReader,
+            "threading": SimpleNamespace(Thread=primary.thread),
         },
         primary_status: {"time": clock},
         used_blocks: {"used_extents": primary.used},

@@ -17,8 +17,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from pydbt.controller import primary_loop, primary_service
+from pydbt.controller.handshake import Refused
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.outbox import BatchData
+from pydbt.controller.peer_shell import PeerShell
 from pydbt.controller.requests import Request
 from pydbt.core import frames as f
 from pydbt.core import primary_events as ev
@@ -279,18 +281,16 @@ class PrimaryNode:
             later += 1
         return era, least, most
 
-    def connect(self, loop: primary_loop.PrimaryLoop, attempt: int) -> None:
+    def connect(self, peer: PeerShell, attempt: int) -> None:
         """What the connecting thread does, as events of the world."""
-        if self.loop is None:
-            self.loop = loop
-        hello = primary_loop.hello_of(loop.state, loop.device.logical_block_bytes, loop.config.epoch)
+        loop, hello = self.loop, peer.hello()
         connection = Connection(self.link)
         direction = connection.to_primary
         state = {"over": False}
 
         def post(item: object) -> None:
             if not self.machine.dead and loop is self.loop:
-                loop._post((attempt, item))
+                peer.post((attempt, item))
 
         def end(item: object) -> None:
             if not state["over"]:
@@ -305,7 +305,7 @@ class PrimaryNode:
                     direction.ended = lambda reason: end(ev.Disconnected(reason))
                     post((PrimaryEnd(connection), frame))
                 case f.Refuse(code=code, message=message):
-                    end(primary_loop.Refused(code, message))
+                    end(Refused(code, message))
                 case other:
                     end(PeerError(f"it answered a greeting with {type(other).__name__}"))
 
