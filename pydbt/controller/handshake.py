@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from pydbt.core.errors import PeerError, PydbtError, TimedOut, WireError
 from pydbt.core.frames import Hello, Refuse, Welcome
+from pydbt.core.generations import objection
 from pydbt.core.primary_events import Disconnected, Received
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
@@ -36,6 +37,7 @@ def hello_of(state: VolumeState, sector_bytes: int, epoch: int) -> Hello:
         block_bytes=state.block_bytes,
         epoch=epoch,
         sector_bytes=sector_bytes,
+        generations=state.generations,
     )
 
 
@@ -82,6 +84,8 @@ def _dial(host: str, port: int, secure: Secure | None) -> socket.socket | TlsSoc
 def _check(hello: Hello, welcome: Welcome, where: str) -> None:
     if welcome.volume not in (None, hello.volume):
         raise Refused("other-volume", f"the secondary at {where} holds volume {welcome.volume}, this is {hello.volume}")
+    if welcome.volume is not None and (found := objection(hello.generations, welcome.generations)):
+        raise Refused(*found)
     if welcome.size_bytes < hello.size_bytes:
         raise Refused("too-small", f"the target at {where} has {welcome.size_bytes} bytes, the source {hello.size_bytes}")
 

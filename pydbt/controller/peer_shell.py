@@ -23,7 +23,9 @@ COMPRESS_LEVEL = 3
 FAREWELL_SECONDS = 2.0
 
 # Refusals that no waiting mends.
-FATAL_REFUSALS = frozenset({"other-volume", "too-small", "resized", "block-size", "protocol"})
+FATAL_REFUSALS = frozenset(
+    {"other-volume", "too-small", "resized", "block-size", "protocol", "newer", "split-brain", "unrelated"}
+)
 
 _log = logging.getLogger("pydbt")
 

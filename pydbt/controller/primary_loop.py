@@ -24,6 +24,7 @@ from pydbt.core import primary_events as ev
 from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.errors import DeviceError, PeerError, PydbtError, StateError, TimedOut
 from pydbt.core.frames import Hello
+from pydbt.core.generations import Generations
 from pydbt.core.primary import Primary
 from pydbt.core.primary_config import PrimaryConfig
 from pydbt.device.block import DirectReader
@@ -228,6 +229,8 @@ class PrimaryLoop:
                 answers.append(used)
             case ev.RememberReplica():
                 self._remember(effect)
+            case ev.KeepGenerations(generations=generations):
+                self._keep_generations(generations)
             case ev.AnswerWait(token=token):
                 request = self._waits.pop(token, None)
                 if request is not None:
@@ -268,6 +271,14 @@ class PrimaryLoop:
             save_state(self.options.state_dir, self.state)
         except StateError as error:
             _log.error("%s", error)
+
+    def _keep_generations(self, generations: Generations) -> None:
+        """PeerError when they cannot be written down: no image may be handed over then."""
+        self.state = replace(self.state, generations=generations)
+        try:
+            save_state(self.options.state_dir, self.state)
+        except StateError as error:
+            raise PeerError(str(error)) from None
 
     # --- commands -----------------------------------------------------------------------------------------
     def _command(self, request: Request) -> None:

@@ -17,7 +17,9 @@ from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary_loop import PrimaryLoop
 from pydbt.controller.registry import forget
 from pydbt.controller.state_dir import make_state_dir
+from pydbt.core.ancestry import first_generations
 from pydbt.core.errors import BusyError, MachineError, StateError
+from pydbt.core.generations import generation_name
 from pydbt.core.primary_config import PrimaryConfig
 from pydbt.device.block import DirectReader
 from pydbt.device.checks import check_source
@@ -86,15 +88,11 @@ def run_primary(options: PrimaryOptions) -> int:
             untouched = False  # written while the programs were compiled
             _distrust_map(options)
         pending = _load_pending(options, state)
-        config = _configure(options, device, state, tracked or untouched, is_new)
-        taints = state.taints
-        if config.scan_used and not config.initial:
-            taints = [*taints, {"reason": UNTRACKED, "since": datetime.now(UTC).isoformat(timespec="seconds")}]
-        config = replace(config, quiet_held=reopened, taints=tuple(dict.fromkeys(entry["reason"] for entry in taints)))
-        whole = state.compared_whole or config.assumed_in_sync
-        later = [*state.later_epochs, config.epoch][-LATER_EPOCHS:]
-        config = replace(config, later_epochs=tuple(later))
-        state = replace(state, clean=None, boot_id=boot_id(), taints=taints, compared_whole=whole, later_epochs=later)
+        tells_all = pending is not None and (tracked or untouched)
+        nothing_written = tells_all and not pending.any() and not (reopened and any(capture.dirty_counts()))
+        config = _configure(options, device, state, is_new, tells_all, nothing_written)
+        config = replace(config, quiet_held=reopened)
+        state = _begun(state, config)
         save_state(options.state_dir, state)
         undo.pop_all()
         _log.info("volume %s: %s, %d bytes in blocks of %d", state.volume, device.path, state.size_bytes, state.block_bytes)
@@ -204,20 +202,23 @@ def _distrust_map(options: PrimaryOptions) -> None:
 
 
 def _configure(
-    options: PrimaryOptions, device: BlockDevice, state: VolumeState, known: bool, is_new: bool
+    options: PrimaryOptions, device: BlockDevice, state: VolumeState, is_new: bool, tells_all: bool, nothing_written: bool
 ) -> PrimaryConfig:
-    """``known``: every write since the map was made is in it, or in the bitmaps."""
+    """``tells_all``: every write since the map was made is in it, or in the bitmaps; ``nothing_written``: there is none."""
     initial = state.phase is SyncPhase.INITIAL
     assumed = is_new and options.assume_in_sync
-    has_map = (options.state_dir / MAP_FILE_NAME).exists()
-    scan = not assumed and not (has_map and known)
+    scan = not assumed and not tells_all
+    epoch, seed = secrets.randbits(63) | 1, secrets.randbits(64)
+    taints = [entry["reason"] for entry in state.taints]
     if assumed:
         _log.warning("--assume-in-sync: the secondary is trusted to hold exactly what %s holds now", device.path)
     elif scan and not initial:
         _log.warning("writes may have gone untracked since the last run: every block is compared")
+        taints.append(UNTRACKED)
+    generations = state.generations if state.generations.current else first_generations(seed)
     return PrimaryConfig(
         geometry=state.geometry,
-        epoch=secrets.randbits(63) | 1,
+        epoch=epoch,
         log_slots=max(64, options.log_bytes // LOG_SLOT_BYTES),
         data_room_bytes=options.data_ring_bytes,
         rate_limit_bytes=options.rate_limit_bytes_per_s,
@@ -230,6 +231,25 @@ def _configure(
         replica=state.replica,
         replica_epoch=state.epoch,
         replica_sequence=state.sequence,
+        later_epochs=tuple([*state.later_epochs, epoch][-LATER_EPOCHS:]),
+        taints=tuple(dict.fromkeys(taints)),
+        generations=generations if nothing_written else generations.written_alone(generation_name(seed, 0)),
+        generation_seed=seed,
+    )
+
+
+def _begun(state: VolumeState, config: PrimaryConfig) -> VolumeState:
+    """What is written down when a run begins: from here on every write is tracked."""
+    known = {entry["reason"]: entry for entry in state.taints}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return replace(
+        state,
+        clean=None,
+        boot_id=boot_id(),
+        taints=[known.get(reason) or {"reason": reason, "since": now} for reason in config.taints],
+        compared_whole=state.compared_whole or config.assumed_in_sync,
+        later_epochs=list(config.later_epochs),
+        generations=config.generations,
     )
 
 

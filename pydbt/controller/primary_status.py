@@ -31,6 +31,7 @@ def primary_status(loop: PrimaryLoop) -> dict[str, Any]:
         "volume": loop.state.volume,
         "size_bytes": loop.state.size_bytes,
         "block_bytes": loop.state.block_bytes,
+        "generations": loop.state.generations.to_values(),
         "connected": brain.link.up,
         "connection_problem": brain.link.reason,
         "mode": str(brain.mode),

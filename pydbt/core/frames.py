@@ -14,9 +14,10 @@ import numpy as np
 
 from pydbt.core.extents import Buffer, Extents, check_extents, payload_bytes
 from pydbt.core.frame_checks import check_features, check_text, check_u64, check_volume
+from pydbt.core.generations import NO_GENERATIONS, Generations
 from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES, Geometry
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_PAYLOAD_BYTES = 8 * MIB
 """Large enough that the 72 bytes of a frame's own are nothing, small enough that a few fit a 64 MiB queue."""
 MAX_EXTENTS = 65_000
@@ -43,6 +44,7 @@ class FrameKind(IntEnum):
     COMMIT = 6
     PING = 7
     BYE = 8
+    GENERATION = 9
     WELCOME = 65
     REFUSE = 66
     ACK = 67
@@ -59,7 +61,7 @@ class BeginFlag(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First frame of a primary: which volume this is, and in which epoch its sequence numbers count."""
+    """First frame of a primary: which volume this is, its generations, and in which epoch its sequence numbers count."""
 
     volume: str
     size_bytes: int
@@ -69,6 +71,7 @@ class Hello:
     software: str = ""
     features: tuple[str, ...] = ()
     protocol: int = PROTOCOL_VERSION
+    generations: Generations = NO_GENERATIONS
 
     def __post_init__(self) -> None:
         check_volume(self.volume)
@@ -100,6 +103,7 @@ class Welcome:
     replica: str = "0" * 32
     software: str = ""
     features: tuple[str, ...] = ()
+    generations: Generations = NO_GENERATIONS
 
     def __post_init__(self) -> None:
         check_volume(self.replica)
@@ -134,6 +138,13 @@ class Bye:
 
     def __post_init__(self) -> None:
         check_text("reason", self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What the primary has been through when it sends the next COMMIT; from HELLO on until another one comes."""
+
+    generations: Generations
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,4 +343,4 @@ class Ack:
             raise ValueError(f"unknown replica state {self.replica_state}")
 
 
-Frame = Hello | Begin | Blocks | Digests | Stream | Commit | Ping | Bye | Welcome | Refuse | Ack | Want | Pong
+Frame = Hello | Begin | Blocks | Digests | Stream | Commit | Ping | Bye | Generation | Welcome | Refuse | Ack | Want | Pong

@@ -97,6 +97,10 @@ class Generations:
         return f"{_text(self.current)} after {past}"
 
 
+NO_GENERATIONS = Generations()
+"""Of what holds nothing yet."""
+
+
 class Verdict(StrEnum):
     """What two histories say of two sides of which one is primary."""
 
@@ -153,8 +157,8 @@ def objection(primary: Generations, secondary: Generations) -> tuple[str, str] |
     match verdict(primary, secondary):
         case Verdict.NEWER:
             return "newer", (
-                f"the secondary is newer: it was promoted and the primary is in its past ({evidence}); make the primary "
-                "the secondary with 'controller demote', or give up what the secondary has with 'controller invalidate' there"
+                f"the secondary is newer: it was promoted, or this is an earlier state of the primary ({evidence}); make this "
+                "side the secondary with 'controller demote', or give up what is there with 'controller invalidate' there"
             )
         case Verdict.SPLIT_BRAIN:
             return "split-brain", (

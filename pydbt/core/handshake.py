@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydbt.core.frames import PROTOCOL_VERSION, Hello, Refuse
+from pydbt.core.generations import objection
 from pydbt.core.replica import ReplicaRecord
 
 
@@ -37,4 +38,6 @@ def refusal(hello: Hello, record: ReplicaRecord, target_bytes: int) -> Refuse | 
             f"this replica was begun with blocks of {record.block_bytes} bytes, the primary uses {hello.block_bytes}: "
             "run it with the same --block-size",
         )
+    if record.volume is not None and (found := objection(hello.generations, record.generations)):
+        return Refuse(*found)
     return None

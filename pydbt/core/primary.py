@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from pydbt.core import primary_events as ev
+from pydbt.core.ancestry import Ancestry
 from pydbt.core.capture_record import RecordFlag, RecordKind
 from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.flight_watch import FlightWatch
@@ -51,6 +52,7 @@ class Primary:
         self.queue = StreamQueue()
         self.link = Link(config.acknowledge_timeout_s, now)
         self.statistics = Statistics(now)
+        self.ancestry = Ancestry(self)
         self.settler = Settler(self)
         self.verifier = Verifier(self)
         self.resync = Resync(self)
@@ -159,6 +161,7 @@ class Primary:
         if len(writes):
             self.sequence = int(last_sequences[-1])
             self.statistics.captured(writes)
+            self.ancestry.written()
         if newly_lost:
             self.watch.lose_sight(now)
         if not self.logging:
@@ -202,6 +205,7 @@ class Primary:
         self.resync.note_log_full(now)
         self._fx.log("info", f"log full ({reason}); out-of-sync blocks are tracked in the map and copied from the disk")
         self._halt(now, f"log full: {reason}")
+        self.ancestry.written_alone()
         if len(writes):
             self.tracker.mark_pending(*blocks_of_sectors(writes["sector"], writes["sectors"], self.geometry))
         self._release(writes)
@@ -225,6 +229,8 @@ class Primary:
         self.settler.abandon(self.tracker.pending)
         self.verifier.rest(now)
         self.resync.abandon()
+        if self.tracker.pending.any():
+            self.ancestry.written_alone()
         self.retire_at = None
         if self.payload_on:
             self._fx.add(ev.SetPayload(False))
@@ -472,6 +478,7 @@ class Primary:
         self.statistics.resyncs += 1
         self.clear_taints(self._taints_answered)
         self._taints_answered = ()
+        self.ancestry.in_sync()
         self._fx.add(ev.RememberReplica(self.known_replica, *self.replica_position, True))
         self.quiet_due = True
         self._fx.add(ev.Persist(zero_quiet=self.quiet_held))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydbt.core.generations import NO_GENERATIONS, Generations
 from pydbt.core.units import MIB, Geometry
 
 
@@ -14,7 +15,8 @@ class PrimaryConfig:
     ``epoch`` identifies the sequence numbers of this run; ``replica*`` is what is known of the secondary
     from before, ``later_epochs`` those of the runs since, this one among them; ``initial`` says that it was
     never brought in sync; ``scan_used`` that the blocks in use are still to be marked; ``taints`` why the maps
-    may not tell all; ``quiet_held`` that the kernel's quiet bitmap may hold bits (programs reopened).
+    may not tell all; ``quiet_held`` that the kernel's quiet bitmap may hold bits (programs reopened); ``generations``
+    what the volume has been through, and ``generation_seed`` what later ones are named from.
     """
 
     geometry: Geometry
@@ -34,3 +36,5 @@ class PrimaryConfig:
     later_epochs: tuple[int, ...] = ()
     quiet_held: bool = False
     taints: tuple[str, ...] = ()
+    generations: Generations = NO_GENERATIONS
+    generation_seed: int = 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pydbt.core.frames import Frame
+from pydbt.core.generations import Generations
 
 # --- events -----------------------------------------------------------------------------------------------
 
@@ -309,6 +310,13 @@ class RememberReplica:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepGenerations:
+    """Write down what the primary's content has been through. Done before later effects, or the connection goes."""
+
+    generations: Generations
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerWait:
     """A wait's condition holds."""
 
@@ -336,6 +344,7 @@ class Log:
 Effect = (
     Connect | CloseConnection | SendFrame | SendStream | ReleasePayload | SetPayload | TakeQuiet | Persist
     | ZeroQuiet | ScanUsed | ReadBlocks | SendDigests | SendBlocks | SendSettled | DropBatch | RememberReplica
+    | KeepGenerations
     | AnswerWait | VerifyEnded | Log
 )
 

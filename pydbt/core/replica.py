@@ -13,6 +13,7 @@ from typing import Any
 
 from pydbt.core.frame_checks import check_text, check_u64, check_volume
 from pydbt.core.frames import REPLICA_STATE_NAMES
+from pydbt.core.generations import NO_GENERATIONS, Generations
 from pydbt.core.journal import RecordHeader, RecordKind
 
 RECORD_VERSION = 1
@@ -45,7 +46,8 @@ class ReplicaRecord:
     ``sequence`` of ``epoch`` (or where the journal says); ``must_reach``: only if the journal is whole up to here.
     ``incarnation`` counts the openings of the journal. ``target`` identifies the target, so that another one is
     noticed. ``fresh``: nothing was ever written, and the target reads as zeros. ``promoted``: when the target became a
-    volume of its own (RFC 3339), which no primary may overwrite any more; empty for a replica.
+    volume of its own (RFC 3339), which no primary may overwrite any more; empty for a replica. ``generations``: what its
+    content has been through.
     """
 
     replica: str
@@ -62,6 +64,7 @@ class ReplicaRecord:
     must_reach: int = 0
     incarnation: int = 0
     promoted: str = ""
+    generations: Generations = NO_GENERATIONS
     version: int = RECORD_VERSION
 
     def __post_init__(self) -> None:
@@ -82,17 +85,20 @@ class ReplicaRecord:
             raise ValueError("a replica of no volume is consistent with nothing")
 
     def to_values(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"generations": self.generations.to_values()}
 
     @classmethod
     def from_values(cls, values: object) -> ReplicaRecord:
         """Raises ValueError unless ``values`` are exactly a record's."""
         names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or values.keys() | {"promoted"} != names:
+        if not isinstance(values, dict) or values.keys() | _LATER != names:
             raise ValueError("its keys are not those of a replica's record")
-        return cls(**values)
+        kept = Generations.from_values(values["generations"]) if "generations" in values else NO_GENERATIONS
+        return cls(**values | {"generations": kept})
 
 
+# Entries that records of earlier versions lack.
+_LATER = {"promoted", "generations"}
 _NUMBERS = (
     "segment_bytes", "size_bytes", "block_bytes", "epoch", "sequence", "checkpoint", "must_reach", "incarnation",
     "version",

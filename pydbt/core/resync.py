@@ -311,6 +311,7 @@ class Resync:
             return
         self._committed_at = max(primary.queue.sent_through, self._base)
         primary.set_phase(Phase.COMMITTING)
+        primary.ancestry.offer()
         primary.effects.add(SendFrame(Commit(resync=self._identifier, sequence=self._committed_at)))
 
     def note_log_full(self, now: float) -> None:

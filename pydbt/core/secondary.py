@@ -14,6 +14,7 @@ from pydbt.core import frames as f
 from pydbt.core import secondary_events as e
 from pydbt.core.acknowledger import AckFilter, BatchOrder
 from pydbt.core.extents import end_sector
+from pydbt.core.generations import NO_GENERATIONS
 from pydbt.core.handshake import refusal
 from pydbt.core.journal import Entry
 from pydbt.core.keeper import Job, Keeper
@@ -47,6 +48,7 @@ class Secondary:
         self._hello: f.Hello | None = None
         self._waiting: e.Connected | None = None
         self._begin: f.Begin | None = None
+        self._generations = NO_GENERATIONS
         self._committed = 0
         self._received: int | None = None
         self._room_bytes = 0
@@ -169,6 +171,7 @@ class Secondary:
             return
         self._peer, self._hello, self.phase = event.connection, event.hello, Phase.READY
         self._received, self._begin, self._committed = self.keeper.sequence, None, 0
+        self._generations = event.hello.generations
         self._batches, self._acks = BatchOrder(), AckFilter()
         welcome = f.Welcome(
             volume=self.record.volume,
@@ -180,6 +183,7 @@ class Secondary:
             fresh=self.record.fresh,
             replica=self.record.replica,
             software=self.config.software,
+            generations=self.record.generations,
         )
         self._do(e.Send(event.connection, welcome))
 
@@ -205,6 +209,8 @@ class Secondary:
                     self._digests(frame)
                 case f.Begin():
                     self._begun(frame)
+                case f.Generation(generations):
+                    self._generations = generations
                 case f.Commit():
                     self._check_commit(frame)
                     self._store((frame, self._begin.epoch))
@@ -313,6 +319,7 @@ class Secondary:
         """A resync's COMMIT is durable: the stream follows."""
         if connection == self._peer:
             self._committed, self._received, self.phase = commit.resync, commit.sequence, Phase.STREAMING
+            self.keeper.persist(generations=self._generations.in_sync())  # before the ACK that says so
 
     def journal_full(self, refused: list[Entry], error: str) -> None:
         """Entries came back for want of room. In a resync they go directly; a stream waits, if that can help."""

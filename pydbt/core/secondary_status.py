@@ -28,6 +28,7 @@ def status_of(keeper: Keeper, phase: Phase, state: ReplicaState, *, connected: b
         "size": keeper.record.size_bytes,
         "epoch": f"{keeper.epoch:016x}",
         "sequence": keeper.sequence,
+        "generations": keeper.record.generations.to_values(),
         "applied_sequence": keeper.mark.sequence,
         "connected": connected,
         "staged_bytes": keeper.staged_bytes,

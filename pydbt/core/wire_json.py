@@ -7,22 +7,27 @@ import json
 from pydbt.core import frames as f
 from pydbt.core.extents import Buffer
 from pydbt.core.frames import Frame
+from pydbt.core.generations import Generations
 
 _KEYS: dict[type, dict[str, type]] = {
     f.Hello: {"protocol": int, "volume": str, "size_bytes": int, "block_bytes": int, "sector_bytes": int,
-              "epoch": str, "software": str, "features": list},
+              "epoch": str, "software": str, "features": list, "generations": dict},
     f.Welcome: {"volume": str | None, "state": str, "epoch": str, "sequence": int, "staged": bool,
-                "size_bytes": int, "fresh": bool, "replica": str, "software": str, "features": list},
+                "size_bytes": int, "fresh": bool, "replica": str, "software": str, "features": list,
+                "generations": dict},
     f.Refuse: {"code": str, "message": str},
     f.Bye: {"reason": str},
+    f.Generation: {"generations": dict},
 }  # fmt: skip
 
 
-def json_body(frame: f.Hello | f.Welcome | f.Refuse | f.Bye) -> bytes:
+def json_body(frame: f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation) -> bytes:
     """The body; an epoch becomes 16 hexadecimal digits."""
     values = {key: getattr(frame, key) for key in _KEYS[type(frame)]}
     if "epoch" in values:
         values["epoch"] = f"{values['epoch']:016x}"
+    if "generations" in values:
+        values["generations"] = values["generations"].to_values()
     return json.dumps(values, ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
 
@@ -37,6 +42,8 @@ def decode_json(kind: type[Frame], body: Buffer) -> Frame:
             raise ValueError(f"{key} has the wrong type")
     if "epoch" in values:
         values["epoch"] = _epoch(values["epoch"])
+    if "generations" in values:
+        values["generations"] = Generations.from_values(values["generations"])
     if "features" in values:
         values["features"] = tuple(values["features"])
     return kind(**values)

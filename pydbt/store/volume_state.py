@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import xxhash
 
 from pydbt.core.errors import StateError, UsageError
+from pydbt.core.generations import NO_GENERATIONS, Generations
 from pydbt.core.units import Geometry
 from pydbt.store.atomic import replace_file
 
@@ -60,7 +61,8 @@ class VolumeState:
     ``later_epochs`` are those of runs since. ``clean`` is None while the volume may be written
     untracked; its content is the marker of a clean stop. ``taints`` are why the maps may not tell all, each with
     ``reason`` and ``since``; ``audit`` and ``verify`` are what the audit and the verifications keep; ``compared_whole``
-    says that free space was copied or compared as well. ``more`` is room for entries of later versions.
+    says that free space was copied or compared as well; ``generations`` are what its content has been through. ``more``
+    is room for entries of later versions.
     """
 
     volume: str
@@ -80,6 +82,7 @@ class VolumeState:
     audit: dict[str, Any] | None = None
     verify: dict[str, Any] | None = None
     compared_whole: bool = False
+    generations: Generations = NO_GENERATIONS
     more: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -132,7 +135,7 @@ def load_state(state_dir: str | os.PathLike[str]) -> VolumeState | None:
 
 def encode_state(state: VolumeState) -> bytes:
     """The bytes of ``volume.json``."""
-    content = {"format": _FORMAT, "version": _VERSION, **asdict(state)}
+    content = {"format": _FORMAT, "version": _VERSION, **asdict(state), "generations": state.generations.to_values()}
     text = json.dumps(content, indent=2, ensure_ascii=True).encode() + b"\n"
     return text + _CHECKSUM + xxhash.xxh3_128_hexdigest(text).encode() + b"\n"
 
@@ -151,6 +154,8 @@ def decode_state(data: bytes) -> VolumeState:
     if unknown := sorted(set(content) - known):
         raise ValueError(f"it has unknown entries: {', '.join(unknown)}")
     content["phase"] = SyncPhase(content["phase"])
+    if "generations" in content:
+        content["generations"] = Generations.from_values(content["generations"])
     return VolumeState(**content)
 
 

@@ -17,6 +17,7 @@ from pydbt.core import frames as f
 from pydbt.core import wire
 from pydbt.core.errors import WireError
 from pydbt.core.extents import EXTENT_DTYPE, make_extents
+from pydbt.core.generations import Generations
 
 SAMPLES = Path(__file__).parent.parent / "samples" / "frames"
 U64 = st.integers(0, (1 << 64) - 1)
@@ -38,6 +39,7 @@ EXAMPLES: dict[str, f.Frame] = {
     "commit": f.Commit(7, 110),
     "ping": f.Ping(77, 110),
     "bye": f.Bye("controller down"),
+    "generation": f.Generation(Generations(9, (8, 7), (6,), shared=True)),
     "welcome": f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False, VOLUME[::-1], "pydbt 0.1"),
     "welcome_nothing": f.Welcome(None, "inconsistent", 0, 0, False, 1 << 31, True),
     "refuse": f.Refuse("too-small", "the target is too small: use a larger one"),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pydbt.controller.primary_status import primary_status
-from pydbt.core.modes import Mode
+from pydbt.core.generations import Verdict, verdict
+from pydbt.core.modes import Mode, Phase
 from pydbt.core.replica import ReplicaState
 from pydbt.store.map_file import MAP_FILE_NAME
 from pydbt.store.volume_state import load_state
@@ -160,6 +161,27 @@ def wait_was_kept(world: World, era: Era, ended: int) -> None:
         tag = tags(world.secondary.shadow, sector)
         if tag not in era.legal(sector, now, now, ended):
             raise Violation("a wait is kept", told("after a wait", era, sector, tag, now, now, 0))
+
+
+def generations_tell_of_writes(world: World) -> None:
+    """Were the replica promoted now, a primary that holds what the replica lacks would find a split brain, no heir."""
+    loop, kernel, engine = world.primary.loop, world.kernel, world.secondary.engine
+    if engine is None or loop is None or kernel.ring or loop._events or kernel.flying or kernel.unshown or not kernel.attached:
+        return
+    if loop.brain.mode is Mode.NORMAL or loop.brain.phase is Phase.COMMITTING or loop.brain.lost != kernel.lost:
+        return
+    record = engine.brain.record
+    if kernel.era is not world.eras[0] or not record.consistent or not record.generations.current:
+        return
+    # Blocks that only differ for a write that failed, or was torn by a power loss, count as written too.
+    if differing(world).any():
+        promoted = record.generations.written_alone(1)
+        word = verdict(loop.state.generations, promoted)
+        if word is not Verdict.SPLIT_BRAIN:
+            raise Violation(
+                "generations tell of writes",
+                f"{word} for {loop.state.generations} and {promoted}, in {loop.brain.mode}/{loop.brain.phase}",
+            )
 
 
 def note_floor(world: World) -> None:

@@ -125,6 +125,7 @@ class World:
         checkers.note_floor(self)
         checkers.differs_is_out_of_sync(self)
         checkers.status_is_true(self)
+        checkers.generations_tell_of_writes(self)
         self._check_commit()
         self._check_waits()
         op = None if self.healing else next(self._ops, None)

@@ -1,0 +1,53 @@
+"""When the primary's generations change: the first write that its secondary cannot have, and each COMMIT."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydbt.core.frames import Generation
+from pydbt.core.generations import Generations, generation_name
+from pydbt.core.modes import Mode, Phase
+from pydbt.core.primary_events import KeepGenerations, SendFrame
+
+if TYPE_CHECKING:
+    from pydbt.core.primary import Primary
+
+
+def first_generations(seed: int) -> Generations:
+    """Of a volume that nobody else ever held."""
+    return Generations(generation_name(seed, 0))
+
+
+class Ancestry:
+    """Part of the primary's brain. Every change is written down before an effect that depends on it."""
+
+    def __init__(self, primary: Primary) -> None:
+        self._primary = primary
+        self._named = 0
+        config = primary.config
+        self.generations = config.generations if config.generations.current else first_generations(config.generation_seed)
+
+    def written(self) -> None:
+        """The volume is written: by itself alone, unless the write follows in the stream of an image that was committed."""
+        if self._primary.mode is not Mode.NORMAL and self._primary.phase is not Phase.COMMITTING:
+            self.written_alone()
+
+    def written_alone(self) -> None:
+        """From here on, if not before, the volume holds what the secondary has not got."""
+        if self.generations.shared:
+            self._named += 1  # 0 is the start-up's
+            self._become(self.generations.written_alone(generation_name(self._primary.config.generation_seed, self._named)))
+
+    def offer(self) -> None:
+        """A COMMIT follows: whether its acknowledgement comes or not, the secondary may hold this generation then."""
+        self._become(self.generations.offered())
+        self._primary.effects.add(SendFrame(Generation(self.generations)))
+
+    def in_sync(self) -> None:
+        """The COMMIT was acknowledged."""
+        self._become(self.generations.in_sync())
+
+    def _become(self, generations: Generations) -> None:
+        if generations != self.generations:
+            self.generations = generations
+            self._primary.effects.add(KeepGenerations(generations))
