@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
 
 from pydbt.cli.locate import locate, volume_arguments
-from pydbt.controller.control import call, is_answering
+from pydbt.cli.stopping import stop_running
 from pydbt.controller.leftover import detach_leftover
-from pydbt.controller.registry import claimed_state_dir, is_claimed
-from pydbt.core.errors import NotRunning, TimedOut
+from pydbt.controller.registry import claimed_state_dir
+from pydbt.core.errors import NotRunning
 from pydbt.device.checks import require_root
-
-_POLL_S = 0.1
 
 
 @click.command()
@@ -38,7 +35,7 @@ def down(source: Path | None, state_dir: Path | None, timeout: float) -> int:
     except NotRunning:
         click.echo(f"nothing is running for {source}")
         return 0
-    stopped = _stop(place, timeout)
+    stopped = stop_running(place, timeout)
     # A controller that is just starting holds the directory, and would lose its programs under its hands.
     with claimed_state_dir(place):
         detached = detach_leftover(place)
@@ -50,19 +47,3 @@ def down(source: Path | None, state_dir: Path | None, timeout: float) -> int:
         click.echo("nothing was running")
     return 0
 
-
-def _stop(state_dir: Path, timeout_s: float) -> bool:
-    """Ask the controller to end and wait until it has; False when there was none."""
-    deadline = time.monotonic() + timeout_s
-    try:
-        call(state_dir, {"command": "down"}, timeout_s)
-    except NotRunning:
-        # It may be on its way out already, and have closed the connection before it answered.
-        if not is_answering(state_dir):
-            return False
-    # The socket goes before the process does: what is held is what counts.
-    while is_answering(state_dir) or is_claimed(state_dir):
-        if time.monotonic() > deadline:
-            raise TimedOut(f"the controller of {state_dir} did not end within {timeout_s:g} s: stop its process")
-        time.sleep(_POLL_S)
-    return True

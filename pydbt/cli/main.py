@@ -8,8 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from pydbt.cli.demote import demote
 from pydbt.cli.down import down
 from pydbt.cli.explain import EXIT_CODES, debug_wanted, program_name, report
+from pydbt.cli.invalidate import invalidate
 from pydbt.cli.logs import configure_logging
 from pydbt.cli.pause import pause, resume
 from pydbt.cli.pki import pki
@@ -42,7 +44,7 @@ def cli(debug: bool) -> None:
     configure_logging(debug or debug_wanted([]))
 
 
-for _command in (run, secondary, status, wait, verify, promote, pki, pause, resume, down):
+for _command in (run, secondary, status, wait, verify, promote, demote, invalidate, pki, pause, resume, down):
     cli.add_command(_command)
 
 

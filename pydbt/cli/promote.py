@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
 
+from pydbt.cli.stopping import stop_running
 from pydbt.cli.values import PATH
-from pydbt.controller.control import call, is_answering
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.registry import registered_secondary
-from pydbt.core.errors import NotRunning, TimedOut, UsageError
+from pydbt.core.errors import UsageError
 from pydbt.device.checks import check_target
-
-_POLL_S = 0.1
 
 
 @click.command()
@@ -30,7 +27,7 @@ def promote(target: Path, state_dir: Path, timeout: float) -> int:
     """
     if not state_dir.is_dir():
         raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
-    _stop(state_dir, timeout)
+    stop_running(state_dir, timeout, "secondary", "only a replica can be promoted")
     check_target(target, state_dir=state_dir, create_bytes=None)
     chosen = SecondaryOptions(
         target=target, listen_host="127.0.0.1", listen_port=0, state_dir=state_dir, replay_only=True, promote=True
@@ -40,17 +37,3 @@ def promote(target: Path, state_dir: Path, timeout: float) -> int:
 
         return run_secondary(chosen)
 
-
-def _stop(state_dir: Path, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    try:
-        role = call(state_dir, {"command": "status"}, timeout_s).get("role")
-        if role != "secondary":
-            raise UsageError(f"{state_dir} is the state directory of a {role}: only a replica can be promoted")
-        call(state_dir, {"command": "down"}, timeout_s)
-    except NotRunning:
-        return
-    while is_answering(state_dir):
-        if time.monotonic() > deadline:
-            raise TimedOut(f"the secondary of {state_dir} did not end within {timeout_s:g} s: stop its process")
-        time.sleep(_POLL_S)

@@ -42,6 +42,8 @@ RECORDS_A_LOOK = 16384
 CHECK_INTERVAL_S = 1.0
 IDLE_LOOK_S = 0.02
 SNAPSHOT_INTERVAL_S = 5.0
+# When it goes down it waits so long for a moment in which all that was written is on the secondary.
+RETIRE_SECONDS = 1.0
 
 _log = logging.getLogger("pydbt")
 
@@ -369,8 +371,12 @@ class PrimaryLoop:
                 item.fail(PydbtError("the controller was stopped"))
 
     def _drain_stream(self, seconds: float = 10.0) -> bool:
-        """Before going down in normal mode, let what is captured reach the secondary. True when it did."""
-        until = time.monotonic() + seconds
+        """Before going down in normal mode, let what is captured reach the secondary. True when it did.
+
+        Then the bits of what has reached it are taken back, if the writers leave a moment for that: the map that stays
+        names nothing, and says so to whoever asks later whether the secondary has all of this volume.
+        """
+        until, retire_until = time.monotonic() + seconds, 0.0
         target = self.capture.producer_position()
         while time.monotonic() < until and self.brain.mode == "normal":
             self._drain()
@@ -379,8 +385,12 @@ class PrimaryLoop:
             self._process()
             reached = self.brain.position >= target and self.brain.acknowledged >= self.brain.sequence
             if reached and not len(self.brain.settler):
-                return True
-        return False
+                now = time.monotonic()
+                retire_until = retire_until or now + RETIRE_SECONDS
+                if now > retire_until or not any(self.capture.dirty_counts()):
+                    return True
+                self.brain.next_retire = now
+        return bool(retire_until)
 
     def _detach(self, gone: bool) -> None:
         """Write down everything the kernel's bitmaps hold, then take the programs away. StateError: they stay.

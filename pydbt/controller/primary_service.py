@@ -16,6 +16,7 @@ from pydbt.controller.leftover import merge_into_map, pin_dir_of, require_map_of
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary_loop import PrimaryLoop
 from pydbt.controller.registry import forget
+from pydbt.controller.roles import require_no_replica
 from pydbt.controller.state_dir import make_state_dir
 from pydbt.core.ancestry import first_generations
 from pydbt.core.errors import BusyError, MachineError, StateError
@@ -64,6 +65,7 @@ def run_primary(options: PrimaryOptions) -> int:
     device = check_source(options.source, options.state_dir)
     if is_answering(options.state_dir):
         raise BusyError(f"the state directory {options.state_dir} is in use by another controller: name another one")
+    require_no_replica(options.state_dir)
     with contextlib.ExitStack() as stack:
         state, is_new = _open_state(options, device)
         reader = stack.enter_context(DirectReader(device))

@@ -9,11 +9,11 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pydbt
 from pydbt.controller.options import SecondaryOptions
+from pydbt.controller.roles import JOURNAL_FOLDER, promoted
 from pydbt.controller.secondary_connections import Connections
 from pydbt.controller.secondary_workers import Applier, JournalWorker
 from pydbt.core import secondary_events as e
@@ -29,7 +29,6 @@ from pydbt.device.target import Target
 from pydbt.store.journal_files import JournalFiles
 from pydbt.store.replica_state import load_record, save_record
 
-JOURNAL_FOLDER = "journal"
 SMALLEST_SEGMENT_BYTES = 16 * MIB
 RESERVE_NAME = "reserve"
 RESERVE_BYTES = 256 * KIB
@@ -72,7 +71,7 @@ class Engine:
         if record.promoted:
             raise UsageError(
                 f"{options.target} was promoted at {record.promoted} and is a volume of its own: nothing may overwrite it "
-                "(to make it a replica again, begin with a new state directory)"
+                "(to make it a replica again, 'controller demote' it)"
             )
         if options.replay_only and _may_be_copy(record.target, target):
             _log.warning(
@@ -179,7 +178,7 @@ class Engine:
 
     def promote(self) -> None:
         """From here on the target is a volume of its own. Everything that belongs to its image must be on it."""
-        self._save(replace(self.brain.record, promoted=datetime.now(UTC).isoformat(timespec="seconds")))
+        self._save(promoted(self.brain.record, self._options.target, self._state_dir))
 
     def _reporter(self, report: Callable[[Engine, e.Event | BaseException], None]) -> Callable[[object], None]:
         return lambda event: report(self, event)

@@ -76,7 +76,7 @@ class Primary:
         self.payload_on = False
         self.persist_error = ""
         self._retry_persist_at = 0.0
-        self._next_retire = self._next_merge = now
+        self.next_retire = self._next_merge = now
         self._waits = Waits()
         self._number = self._batch = 0
         self._handled_at = now
@@ -139,7 +139,7 @@ class Primary:
 
     def deadline(self) -> float:
         """When ``handle(ev.Tick(), now)`` is due at the latest."""
-        return min(self._next_retire, self._next_merge, self.link.deadline(), self.resync.deadline(), self.settler.deadline(),
+        return min(self.next_retire, self._next_merge, self.link.deadline(), self.resync.deadline(), self.settler.deadline(),
                    self.verifier.deadline())
 
     @property
@@ -450,8 +450,8 @@ class Primary:
             else:
                 self._fx.add(ev.ZeroQuiet())
                 self.quiet_held = False
-        if now >= self._next_retire and not self.quiet_held and not self.quiet_due and now >= self._retry_persist_at:
-            self._next_retire = now + RETIRE_INTERVAL_S
+        if now >= self.next_retire and not self.quiet_held and not self.quiet_due and now >= self._retry_persist_at:
+            self.next_retire = now + RETIRE_INTERVAL_S
             if self.statistics.written_since_retire():
                 self.request_quiet()
 
@@ -474,7 +474,7 @@ class Primary:
         self.replica_state = "up-to-date"
         self.set_phase(Phase.IDLE)
         self.set_mode(Mode.NORMAL, now, f"in sync at sequence {self.acknowledged}")
-        self._next_retire = now + RETIRE_INTERVAL_S
+        self.next_retire = now + RETIRE_INTERVAL_S
         self.statistics.resyncs += 1
         self.clear_taints(self._taints_answered)
         self._taints_answered = ()

@@ -30,3 +30,18 @@ class StateLock:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def is_locked(state_dir: Path) -> bool:
+    """Whether somebody holds the lock; a look takes it for a moment, when nobody does."""
+    try:
+        descriptor = os.open(state_dir / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -26,7 +26,7 @@ def test_a_full_disk_for_the_maps_does_not_keep_the_controller_busy_for_ever():
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False), 0.0)
     brain.mode, brain.in_flight.certain = Mode.NORMAL, True
     brain.link.connected(0.0)
-    brain._next_retire = 1e9
+    brain.next_retire = 1e9
     brain.settler._set.add(np.array([5]), 0, 1e9)
     brain.quiet_held, brain.retire_at = True, 0
     effects = brain.handle(ev.Tick(), 1.0)

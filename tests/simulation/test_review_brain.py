@@ -40,7 +40,7 @@ def test_a_settled_block_on_its_way_is_in_the_map_that_lets_the_kernel_forget_it
     brain.settler._set.add(np.array([5]), 0, -10.0)
     effects = brain.handle(ev.Tick(), 0.0)  # the flip, and the read of block 5
     read = next(effect for effect in effects if isinstance(effect, ev.ReadBlocks))
-    brain.quiet_held, brain.quiet_due, brain.retire_at, brain._next_retire = True, False, 1, 1e9
+    brain.quiet_held, brain.quiet_due, brain.retire_at, brain.next_retire = True, False, 1, 1e9
     brain.sequence = brain.acknowledged = 0  # the quiet bitmap holds block 5, and one write that is not acknowledged
     brain.sequence = brain.queue.sent_through = 1
     effects = brain.handle(ev.SweepRead(read.batch, 0, 4096), 0.1)
@@ -59,7 +59,7 @@ def test_what_was_read_of_a_settled_block_is_let_go_when_replication_halts():
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False), 0.0)
     brain.mode, brain.in_flight.certain = Mode.NORMAL, True
     brain.link.connected(0.0)
-    brain._next_retire = 1e9
+    brain.next_retire = 1e9
     brain.settler._set.add(np.array([5]), 0, -10.0)
     effects = brain.handle(ev.Tick(), 0.0)
     read = next(effect for effect in effects if isinstance(effect, ev.ReadBlocks))
@@ -76,7 +76,7 @@ def test_a_wait_lasts_until_what_was_settled_for_it_is_durable():
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False), 0.0)
     brain.mode, brain.in_flight.certain = Mode.NORMAL, True
     brain.link.connected(0.0)
-    brain._next_retire = 1e9
+    brain.next_retire = 1e9
     brain.settler._set.add(np.array([5]), 0, -10.0)
     effects = brain.handle(ev.WaitAsked(1, 0), 0.0)
     read = next(effect for effect in effects if isinstance(effect, ev.ReadBlocks))

@@ -113,7 +113,7 @@ def test_writes_reach_the_stream_in_the_order_in_which_they_were_made_whoever_wa
     loop._drain()
     loop.capture.write(2)
     loop._command(Request("wait", threading.Event()))  # as between two looks at the inbox
-    loop.brain._next_retire = 0.0  # the bitmaps are to be flipped now
+    loop.brain.next_retire = 0.0  # the bitmaps are to be flipped now
     loop.capture.graces = [3]
     loop._process()
     assert loop.capture.order == [1, 2, 3]

@@ -18,6 +18,8 @@ from pydbt.controller.secondary_workers import Applier
 from pydbt.core import frames as f
 from pydbt.core import primary_events as ev
 from pydbt.core import secondary_events as e
+from pydbt.core.ancestry import Ancestry
+from pydbt.core.generations import Generations
 from pydbt.core.in_flight import InFlight
 from pydbt.core.keeper import Keeper
 from pydbt.core.modes import Phase
@@ -65,6 +67,12 @@ around(
     "what is sent counts as acknowledged", Primary, "_acknowledged",
     lambda right, self, ack, now: right(self, replace(ack, sequence=self.queue.sent_through), now),
 )  # fmt: skip
+
+
+instead("what is written alone gets no new generation", Ancestry, "written_alone", lambda self: None)
+instead(
+    "only the answer to a COMMIT tells that the secondary may hold a generation", Generations, "offered", lambda self: self
+)
 
 
 def _zeroed_first(right: Callable, self: PrimaryLoop, zero_quiet: bool) -> ev.Persisted:

@@ -1,0 +1,40 @@
+"""``controller demote``: make a primary's volume a replica."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pydbt.cli.stopping import stop_running
+from pydbt.cli.values import PATH
+from pydbt.controller.leftover import detach_leftover
+from pydbt.controller.registry import claimed_state_dir
+from pydbt.core.errors import UsageError
+from pydbt.device.checks import check_target, require_root
+
+
+@click.command()
+@click.argument("source", type=PATH)
+@click.option("--state", "state_dir", type=PATH, required=True, help="The primary's state directory.")
+@click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="S",
+              help="Give up when a running controller has not ended after S seconds (exit code 8).")
+def demote(source: Path, state_dir: Path, timeout: float) -> int:
+    """Make SOURCE, the volume of a primary, a replica: another primary of the same volume may overwrite it.
+
+    A running controller is stopped as by `down`. SOURCE must not be mounted. Nothing on it is changed; run `secondary`
+    on it afterwards, with the same state directory. What it has and the other side has not is refused to be
+    overwritten before `invalidate`.
+    """
+    require_root("controller demote")
+    if not state_dir.is_dir():
+        raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
+    check_target(source, state_dir=state_dir)
+    stop_running(state_dir, timeout, "primary", "only a primary's volume can be demoted")
+    from pydbt.controller import roles
+
+    with claimed_state_dir(state_dir):
+        detach_leftover(state_dir)
+        record = roles.demote(source, state_dir)
+    click.echo(f"{source} is a replica of volume {record.volume} now, at generation {record.generations}")
+    return 0

@@ -1,0 +1,34 @@
+"""``controller invalidate``: give up what a replica holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pydbt.cli.stopping import stop_running
+from pydbt.cli.values import PATH
+from pydbt.core.errors import UsageError
+from pydbt.device.checks import check_target
+
+
+@click.command()
+@click.argument("target", type=PATH)
+@click.option("--state", "state_dir", type=PATH, required=True, help="The secondary's state directory.")
+@click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="S",
+              help="Give up when a running secondary has not ended after S seconds (exit code 8).")
+def invalidate(target: Path, state_dir: Path, timeout: float) -> int:
+    """Give up what TARGET, the replica, holds: the primary of its volume may overwrite it, whatever it went through.
+
+    For the side of a split brain whose changes are to be lost. A running secondary is stopped. TARGET is inconsistent
+    until its primary has compared all of it and copied what differs.
+    """
+    if not state_dir.is_dir():
+        raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
+    stop_running(state_dir, timeout, "secondary", "only a replica can be invalidated")
+    check_target(target, state_dir=state_dir)
+    from pydbt.controller import roles
+
+    roles.invalidate(state_dir)
+    click.echo(f"{target} is inconsistent now, until a primary of its volume has overwritten what differs")
+    return 0

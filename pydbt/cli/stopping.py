@@ -1,0 +1,34 @@
+"""Asking a running controller or secondary to end, and waiting until it has let go of its state directory."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from pydbt.controller.control import call, is_answering
+from pydbt.controller.registry import is_claimed
+from pydbt.core.errors import NotRunning, TimedOut, UsageError
+from pydbt.store.lock import is_locked
+
+_POLL_S = 0.1
+
+
+def stop_running(state_dir: Path, timeout_s: float, role: str | None = None, why: str = "") -> bool:
+    """False when nothing was running. UsageError, and nothing is stopped, when it has another ``role``; TimedOut."""
+    deadline = time.monotonic() + timeout_s
+    try:
+        if role is not None:
+            found = call(state_dir, {"command": "status"}, timeout_s).get("role")
+            if found != role:
+                raise UsageError(f"{state_dir} is the state directory of a {found}: {why}")
+        call(state_dir, {"command": "down"}, timeout_s)
+    except NotRunning:
+        # It may be on its way out already, and have closed the connection before it answered.
+        if not is_answering(state_dir):
+            return False
+    # The socket goes before the process does: what is held is what counts.
+    while is_answering(state_dir) or is_claimed(state_dir) or is_locked(state_dir):
+        if time.monotonic() > deadline:
+            raise TimedOut(f"the controller of {state_dir} did not end within {timeout_s:g} s: stop its process")
+        time.sleep(_POLL_S)
+    return True

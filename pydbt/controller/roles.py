@@ -1,0 +1,128 @@
+"""A replica becomes a volume of its own, and a volume a replica: what is written down, in the order a crash may cut."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from pydbt.core.errors import StateError, UsageError
+from pydbt.core.generations import NO_GENERATIONS, Generations, generation_name
+from pydbt.core.journal import SEGMENT_BYTES
+from pydbt.core.replica import ReplicaRecord
+from pydbt.device.block import DirectReader
+from pydbt.device.clean import is_untouched
+from pydbt.device.sysfs import BlockDevice
+from pydbt.device.target import Target
+from pydbt.store.atomic import remove_file
+from pydbt.store.lock import StateLock
+from pydbt.store.map_file import MAP_FILE_NAME, load_map
+from pydbt.store.replica_state import load_record, save_record
+from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, load_state, require_same_source, save_state
+
+JOURNAL_FOLDER = "journal"
+
+
+def promoted(record: ReplicaRecord, target: Path, state_dir: Path) -> ReplicaRecord:
+    """The record of a replica that is a volume of its own from here on; what ``controller run`` needs is written.
+
+    The caller saves the record: before that moment the replica is a replica, and can be promoted once more.
+    """
+    name = generation_name(secrets.randbits(64), 0)
+    generations = record.generations.written_alone(name) if record.generations.current else Generations(name)
+    device = BlockDevice.identify(target) if target.is_block_device() else None
+    state = VolumeState(
+        volume=record.volume or "",
+        size_bytes=record.size_bytes,
+        block_bytes=record.block_bytes,
+        source_path=str(target),
+        source=device.identity() if device is not None else {},
+        secondary="",
+        generations=generations,
+    )
+    save_state(state_dir, state)
+    return replace(record, promoted=datetime.now(UTC).isoformat(timespec="seconds"), generations=generations)
+
+
+def require_no_replica(state_dir: Path) -> None:
+    """UsageError when the directory is that of a replica, which is no SOURCE before it is promoted."""
+    record = load_record(state_dir)
+    if record is not None and not record.promoted:
+        raise UsageError(
+            f"the state directory {state_dir} is that of a replica: 'controller promote' it first, or name another directory"
+        )
+
+
+def demote(source: Path, state_dir: Path) -> ReplicaRecord:
+    """Make a primary's volume a replica of the same volume. Its controller has ended, and nobody uses SOURCE.
+
+    Raises UsageError and StateError with nothing changed.
+    """
+    state = load_state(state_dir)
+    if state is None:
+        raise UsageError(f"the state directory {state_dir} holds no volume: name that of a primary")
+    require_no_replica(state_dir)
+    device = BlockDevice.identify(source) if source.is_block_device() else None
+    if device is not None:
+        state = require_same_source(state, device, state_dir)
+    elif source.stat().st_size < state.size_bytes:
+        raise UsageError(f"{source} is smaller than the volume that {state_dir} describes: name the SOURCE it belongs to")
+    generations = state.generations
+    if device is None or not _as_its_secondary_has_it(state, device, state_dir):
+        generations = generations.written_alone(generation_name(secrets.randbits(64), 0))
+    target = Target(str(source))
+    try:
+        record = ReplicaRecord(
+            replica=secrets.token_hex(16),
+            target=target.identity,
+            segment_bytes=SEGMENT_BYTES,
+            volume=UUID(state.volume).hex,
+            size_bytes=state.size_bytes,
+            block_bytes=state.block_bytes,
+            consistent=True,
+            generations=generations,
+        )
+    finally:
+        target.close()
+    try:
+        shutil.rmtree(state_dir / JOURNAL_FOLDER, ignore_errors=False)  # of when it was a replica before
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StateError(f"{state_dir / JOURNAL_FOLDER} cannot be removed: {error.strerror}") from None
+    save_record(state_dir, record)  # from here on it is a replica
+    remove_file(state_dir / VOLUME_FILE_NAME)
+    remove_file(state_dir / MAP_FILE_NAME)
+    return record
+
+
+def invalidate(state_dir: Path) -> ReplicaRecord:
+    """Give up what a replica holds: any primary of its volume may overwrite it, and compares all of it."""
+    lock = StateLock(state_dir)
+    try:
+        record = load_record(state_dir)
+        if record is None:
+            raise UsageError(f"the state directory {state_dir} holds no replica: name that of a secondary")
+        if record.promoted:
+            raise UsageError(
+                f"what {state_dir} describes was promoted and is a volume of its own: make it a replica with 'controller demote'"
+            )
+        record = replace(
+            record, replica=secrets.token_hex(16), consistent=False, must_reach=0, generations=NO_GENERATIONS
+        )
+        save_record(state_dir, record)
+        return record
+    finally:
+        lock.close()
+
+
+def _as_its_secondary_has_it(state: VolumeState, device: BlockDevice, state_dir: Path) -> bool:
+    """Whether it is known that nothing was written that the secondary has not got. Raises StateError."""
+    loaded = load_map(state_dir / MAP_FILE_NAME)
+    if loaded is None or loaded[1].any() or not state.clean:
+        return False
+    with DirectReader(device) as reader:
+        return is_untouched(state.clean, device, reader)

@@ -1,0 +1,152 @@
+"""Who may overwrite whom after a failover: told by what both sides have been through, never guessed."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.devices import BlockDevice, loop_device, mounted, run
+from tests.harness.cluster import Cluster, cluster
+from tests.harness.load import make_filesystem
+from tests.harness.program import Daemon, Outcome, command
+
+MIB = 1 << 20
+SIZE = 64 * MIB
+
+
+class Pair:
+    """Two disks, A and B, which take turns as the volume and its replica; each keeps one state directory."""
+
+    def __init__(self, tmp_path: Path, a: BlockDevice, b: BlockDevice, chance) -> None:
+        self.tmp_path, self.chance = tmp_path, chance
+        self.a, self.b = a, b
+        self.state = {a: tmp_path / "state-a", b: tmp_path / "state-b"}
+        self.turn = 0
+
+    @contextlib.contextmanager
+    def replicating(self, source: BlockDevice, target: BlockDevice) -> Iterator[Cluster]:
+        """From ``source`` to ``target``; nothing is started yet."""
+        self.turn += 1
+        with cluster(self.tmp_path / f"turn{self.turn}", source, target=target.path) as both:
+            both.primary_state, both.secondary_state = self.state[source], self.state[target]
+            yield both
+
+    def write(self, disk: BlockDevice, name: str) -> None:
+        with mounted(disk, self.tmp_path / "mnt") as folder:
+            (folder / name).write_bytes(self.chance.randbytes(400_000))
+
+    def change(self, what: str, disk: BlockDevice) -> Outcome:
+        """`promote`, `demote` or `invalidate`."""
+        return command(what, disk.path, "--state", self.state[disk])
+
+    def brought_in_sync(self, source: BlockDevice, target: BlockDevice, at_most: int = 8 * MIB) -> None:
+        with self.replicating(source, target) as both:
+            both.start()
+            both.wait()
+            assert both.status()["sent_bytes"] < at_most, "not only what differs was copied"
+            assert command("down", "--state", both.primary_state).code == 0
+            both.compare("in sync again")
+
+    def refused(self, source: BlockDevice, target: BlockDevice, *words: str) -> None:
+        """The primary of ``source`` ends and says why; ``target`` is not touched."""
+        before = target.path.read_bytes()
+        with self.replicating(source, target) as both:
+            both.start_secondary()
+            arguments = ["run", source.path, "--secondary", both.address, "--state", self.state[source]]
+            primary = Daemon(both.folder / "primary.log", arguments)
+            both.primary = primary
+            assert primary.wait() == 5, primary.words()
+            assert "Traceback" not in primary.words()
+            for word in words:
+                assert word in primary.words(), primary.words()
+        assert target.path.read_bytes() == before
+
+
+@pytest.fixture
+def pair(tmp_path, chance) -> Iterator[Pair]:
+    """A replicated to B, in sync, and B promoted."""
+    (tmp_path / "b").mkdir()
+    with loop_device(tmp_path, SIZE) as a, loop_device(tmp_path / "b", SIZE) as b:
+        make_filesystem("ext4", a.path)
+        made = Pair(tmp_path, a, b, chance)
+        yield made
+
+
+def failed_over(pair: Pair, *, lost: bool) -> None:
+    """``lost``: A was written after its secondary was gone."""
+    with pair.replicating(pair.a, pair.b) as both:
+        both.start()
+        pair.write(pair.a, "before")
+        both.wait()
+        if lost:
+            both.secondary.kill()
+            pair.write(pair.a, "lost")
+        assert command("down", "--state", both.primary_state).code == 0
+        done = pair.change("promote", pair.b)
+        assert done.code == 0, done
+    pair.write(pair.b, "after")
+
+
+def test_after_a_failover_the_old_primary_takes_only_what_differs_and_both_can_change_places_again(pair):
+    failed_over(pair, lost=False)
+    done = pair.change("demote", pair.a)
+    assert done.code == 0 and "is a replica of volume" in done.output, done
+    pair.brought_in_sync(pair.b, pair.a)
+    assert pair.change("promote", pair.a).code == 0
+    pair.write(pair.a, "home again")
+    assert pair.change("demote", pair.b).code == 0
+    pair.brought_in_sync(pair.a, pair.b)
+
+
+@pytest.mark.parametrize("survivor", ["the promoted one", "the old primary"])
+def test_a_split_brain_is_refused_with_its_evidence_until_a_person_gives_one_side_up(pair, survivor):
+    failed_over(pair, lost=True)
+    kept, given_up = (pair.b, pair.a) if survivor == "the promoted one" else (pair.a, pair.b)
+    done = pair.change("demote", given_up)
+    assert done.code == 0, done
+    pair.refused(kept, given_up, "split brain", "primary ", "secondary ", "after ", "controller invalidate")
+    done = pair.change("invalidate", given_up)
+    assert done.code == 0 and "inconsistent" in done.output, done
+    pair.brought_in_sync(kept, given_up)
+
+
+def test_a_primary_put_back_to_an_earlier_state_overwrites_nothing_newer(pair, tmp_path):
+    with pair.replicating(pair.a, pair.b) as both:
+        both.start()
+        both.wait()
+        assert command("down", "--state", both.primary_state).code == 0
+        run("cp", "-a", pair.state[pair.a], tmp_path / "last-week")
+        shutil.copyfile(pair.a.path, tmp_path / "disk")
+        pair.write(pair.a, "untracked")  # a new generation when it comes back
+        both.start_primary()
+        both.wait()
+        assert command("down", "--state", both.primary_state).code == 0
+    shutil.rmtree(pair.state[pair.a])
+    run("cp", "-a", tmp_path / "last-week", pair.state[pair.a])
+    run("dd", f"if={tmp_path / 'disk'}", f"of={pair.a.path}", "bs=1M", "conv=notrunc", "oflag=direct", "status=none")
+    pair.refused(pair.a, pair.b, "controller invalidate")
+
+
+def test_what_cannot_change_its_role_says_why_and_stays_what_it_is(pair, tmp_path):
+    pair.change("demote", pair.a).refused(2, "is not a state directory")
+    with pair.replicating(pair.a, pair.b) as both:
+        both.start()
+        both.wait()
+        with mounted(pair.a, tmp_path / "mnt"):
+            pair.change("demote", pair.a).refused(4, "mounted")
+        assert both.status()["mode"] == "normal", "a refused demotion stopped the controller"
+        pair.change("invalidate", pair.a).refused(2, "is the state directory of a primary")
+        pair.change("demote", pair.b).refused(4, "in use")
+        pair.change("promote", pair.a).refused(2, "only a replica can be promoted")
+        both.secondary.terminate()
+        pair.change("demote", pair.b).refused(2, "holds no volume")
+        command("run", pair.b.path, "--secondary", both.address, "--state", pair.state[pair.b]).refused(
+            2, "is that of a replica", "controller promote"
+        )
+        both.start_secondary()
+        both.wait()
+        both.compare("after all the refusals")
