@@ -65,6 +65,9 @@ class Target:
         if not self.is_block_device:
             _lock(self._descriptor, path)
         self.size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
+        with contextlib.suppress(DeviceError):  # a process before us may have been killed after a failure, or before it
+            self.sync()
+        self._drop_cache()
 
     @property
     def identity(self) -> str:
@@ -119,9 +122,12 @@ class Target:
         try:
             os.fdatasync(self._descriptor)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            self._drop_cache()
             raise DeviceError(f"TARGET {self.path} cannot be synced: {error.strerror}") from None
+
+    def _drop_cache(self) -> None:
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fill ``view`` from ``offset`` on."""

@@ -77,8 +77,10 @@ class JournalFiles:
     ) -> Iterator[tuple[RecordHeader, memoryview]]:
         """Every whole record from ``checkpoint`` on, in order, PADs included; the first that is not ends it.
 
-        Records of an incarnation above ``incarnation`` cannot be. Nothing from ``trusted`` on is looked at.
+        Records of an incarnation above ``incarnation`` cannot be. Nothing from ``trusted`` on is looked at. What is found
+        is on the disk, for a primary will be told of it. Raises StateError.
         """
+        self._settle(checkpoint)
         position, lowest = checkpoint, 0
         while trusted is None or position < trusted:
             found = self._record_at(position, (lowest, incarnation))
@@ -87,6 +89,25 @@ class JournalFiles:
             header, body = found
             yield header, body
             position, lowest = header.end, header.incarnation
+
+    def _settle(self, checkpoint: int) -> None:
+        """Write what a killed process left in the page cache, and forget what the disk did not take.
+
+        After a failed sync the kernel calls its pages clean and goes on showing them: a later sync says nothing of them.
+        """
+        for index in sorted(self._used):
+            if (index + 1) * self._segment_bytes <= checkpoint:
+                continue
+            try:
+                descriptor = os.open(self._path(index), os.O_RDWR | os.O_CLOEXEC)
+            except OSError as error:
+                raise StateError(f"the journal in {self._folder} cannot be opened: {error.strerror}") from None
+            try:
+                with contextlib.suppress(OSError):  # what it could not write is not found, then
+                    os.fdatasync(descriptor)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
 
     def start(self, checkpoint: int, tail: int, incarnation: int) -> None:
         """Append at ``tail`` from now on. Segments outside of checkpoint and tail become spare."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from pydbt.core.errors import StateError
 from pydbt.core.extents import make_extents
 from pydbt.core.frames import Begin, Blocks, Commit, Stream
 from pydbt.core.journal import RecordKind, entry_bytes, record_epoch, record_extents
+from pydbt.store import atomic, journal_files
 from pydbt.store.journal_files import SPARE_SEGMENTS, JournalFiles, JournalFull
+from tests.simulation.cluster.disk import Machine
+from tests.simulation.cluster.files import Files, SimOs, SimPath
 
 SEGMENT = 64 * 1024
 
@@ -169,3 +173,31 @@ def test_reading_stops_at_the_end_of_a_segment(tmp_path):
     assert journal.read_into(SEGMENT - 100, view) == 100
     assert journal.read_into(0, view) == SEGMENT
     journal.close()
+
+
+@pytest.mark.parametrize("disk_fails", [False, True])
+@pytest.mark.parametrize("seed", range(40))
+def test_what_a_start_found_is_still_there_after_a_loss_of_power(monkeypatch, seed, disk_fails):
+    """A start tells its primary where it stands: of records that a killed process left in the cache, or failed to sync."""
+    rng = random.Random(seed)
+    machine = Machine("secondary")
+    files, simulated_os = Files(machine), SimOs(rng)
+    monkeypatch.setattr(journal_files, "os", simulated_os)
+    monkeypatch.setattr(atomic, "os", simulated_os)
+    folder = SimPath("/journal", files)
+    journal = opened(folder)
+    journal.append([stream(n, 40) for n in range(1, 3)])
+    journal.sync()
+    journal.append([stream(n, 40) for n in range(3, 9)])  # more than two segments
+    if disk_fails:
+        machine.trouble = True
+        with pytest.raises(StateError):
+            journal.sync()
+        machine.trouble = False
+    again = JournalFiles(folder, segment_bytes=SEGMENT, reserve_bytes=0)  # the process was killed
+    records = list(again.recover(0, 1))
+    found = [header.first for header, _ in records if header.kind is not RecordKind.PAD]
+    assert found[:2] == [1, 2]
+    again.start(0, records[-1][0].end, 2)
+    files.crash(rng)
+    assert sequences(folder, incarnation=2) == found

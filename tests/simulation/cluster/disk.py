@@ -101,6 +101,12 @@ class Lossy:
         if rng.random() < 0.5:
             self.current = visible
 
+    def drop_cache(self) -> None:
+        """Readers see what is on the medium, but for what is still to be written."""
+        if not self.unsynced:
+            self.durable.extend(bytes(len(self.current) - len(self.durable)))
+            self.current = bytearray(self.durable)
+
     def copy(self) -> Lossy:
         other = Lossy.__new__(Lossy)
         other.current, other.durable = bytearray(self.current), bytearray(self.durable)

@@ -136,7 +136,7 @@ class SimOs:
         self._next = 1000
 
     def __getattr__(self, name: str) -> object:
-        assert name.startswith("O_") or name == "PathLike", f"os.{name} is not simulated"
+        assert name.startswith(("O_", "POSIX_FADV_")) or name == "PathLike", f"os.{name} is not simulated"
         return getattr(real, name)
 
     def open(self, path: SimPath, flags: int, mode: int = 0o600) -> int:
@@ -202,6 +202,10 @@ class SimOs:
         files.machine.touch()
 
     fsync = fdatasync
+
+    def posix_fadvise(self, descriptor: int, offset: int, length: int, advice: int) -> None:
+        assert (offset, length, advice) == (0, 0, real.POSIX_FADV_DONTNEED), "no other advice is simulated"
+        self._open[descriptor][1].drop_cache()
 
     def fstat(self, descriptor: int) -> SimpleNamespace:
         return SimpleNamespace(st_size=len(self._open[descriptor][1].current))
