@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import click
 
+from pydbt.cli.config import DEFAULT_FILE, load_defaults
 from pydbt.cli.demote import demote
 from pydbt.cli.down import down
 from pydbt.cli.explain import EXIT_CODES, debug_wanted, program_name, report
@@ -19,6 +21,7 @@ from pydbt.cli.promote import promote
 from pydbt.cli.run import run
 from pydbt.cli.secondary import secondary
 from pydbt.cli.status import status
+from pydbt.cli.values import PATH
 from pydbt.cli.verify import verify
 from pydbt.cli.wait import wait
 
@@ -39,9 +42,13 @@ def _version() -> str:
 )
 @click.version_option(_version(), message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Log everything, and show where errors come from (or set PYDBT_DEBUG=1).")
-def cli(debug: bool) -> None:
+@click.option("--config", type=PATH, envvar="PYDBT_CONFIG", metavar="FILE",
+              help=f"Defaults for every command; {DEFAULT_FILE} when it is there.")
+@click.pass_context
+def cli(context: click.Context, debug: bool, config: Path | None) -> None:
     """Replicate a live block device, and after a failure copy only the blocks that differ."""
     configure_logging(debug or debug_wanted([]))
+    context.default_map = load_defaults(cli, config)
 
 
 for _command in (run, secondary, status, wait, verify, promote, demote, invalidate, pki, pause, resume, down):

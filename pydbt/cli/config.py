@@ -1,0 +1,59 @@
+"""Words for the command line from a file, so that a service or a test machine needs no long ones."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pydbt.core.errors import UsageError
+
+DEFAULT_FILE = Path("/etc/pydbt/controller.toml")
+
+
+def load_defaults(group: click.Group, named: Path | None) -> dict[str, dict[str, Any]]:
+    """What the tables of a TOML file, one a command, give for its options and arguments, as click wants it.
+
+    ``named`` is asked for by a person and must exist; without it ``DEFAULT_FILE`` is read when it is there. Raises
+    UsageError, naming the file, for anything that no command knows.
+    """
+    path = named or DEFAULT_FILE
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named is None:
+            return {}
+        raise UsageError(f"there is no file {named}: name the one with the settings, or leave --config out") from None
+    except PermissionError:
+        raise UsageError(f"{path} may not be read: run this as root, with sudo") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    return {command: _values(group, path, command, table) for command, table in tables.items()}
+
+
+def _values(group: click.Group, path: Path, command: str, table: Any) -> dict[str, Any]:
+    known = group.commands.get(command)
+    if known is None or isinstance(known, click.Group):
+        raise UsageError(f"{path}: there is no command {command!r}; its tables are named as commands, such as [run]")
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: {command} is no table: put its settings below a line [{command}]")
+    parameters = {_name(parameter): parameter for parameter in known.params}
+    values = {}
+    for key, value in table.items():
+        parameter = parameters.get(key)
+        if parameter is None:
+            raise UsageError(f"{path}: [{command}] knows no {key!r}; it knows {', '.join(sorted(parameters))}")
+        is_flag = getattr(parameter, "is_flag", False)
+        if isinstance(value, bool) != is_flag or not isinstance(value, str | int | float):
+            raise UsageError(f"{path}: {key} of [{command}] must be {'true or false' if is_flag else 'a text or a number'}")
+        values[parameter.name] = value if is_flag else str(value)
+    return values
+
+
+def _name(parameter: click.Parameter) -> str:
+    """As a person writes it: an option's long name, an argument's own."""
+    return max(parameter.opts, key=len).removeprefix("--") if isinstance(parameter, click.Option) else parameter.name
