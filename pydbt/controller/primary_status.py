@@ -98,7 +98,7 @@ def _last_in_sync(loop: PrimaryLoop, lag_seconds: float | None) -> str | None:
 
 def _replica_state(loop: PrimaryLoop, normal: bool, lag_seconds: float | None) -> str:
     brain = loop.brain
-    if brain.taints and normal:
+    if normal and (brain.taints or brain.settler.repairing):
         return "inconsistent"
     if not normal or brain.replica_state == "inconsistent":
         return brain.replica_state

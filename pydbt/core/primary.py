@@ -73,7 +73,7 @@ class Primary:
         self.quiet_held = config.quiet_held
         self.quiet_due = False  # an effect that answers ev.QuietTaken or ev.Persisted is under way
         self.retire_at: int | None = None
-        self._repairing = self.payload_on = False
+        self.payload_on = False
         self.persist_error = ""
         self._retry_persist_at = 0.0
         self.next_retire = self._next_merge = now
@@ -385,7 +385,6 @@ class Primary:
     def clear_taints(self, reasons: tuple[str, ...]) -> None:
         """Everything was compared after these had come up, and what differed is in sync or known to be out of it."""
         if any(reason in self.taints for reason in reasons):
-            self._repairing = True  # what differed may still be on its way: no wait is answered before
             self.taints = [reason for reason in self.taints if reason not in reasons]
             self._fx.log("info", "not tainted any more: everything was compared" if not self.taints else "still tainted")
 
@@ -486,8 +485,7 @@ class Primary:
 
     def _answer_waits(self) -> None:
         self._waits.reached(self.position, self.sequence)
-        self._repairing = self._repairing and len(self.settler) > 0
-        if self.mode is Mode.NORMAL and not self.taints and not self._repairing:
+        if self.mode is Mode.NORMAL and not self.taints:
             for token in self._waits.take_done(self.acknowledged, self.settler.oldest_sequence()):
                 self._fx.add(ev.AnswerWait(token))
 

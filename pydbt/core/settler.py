@@ -16,7 +16,7 @@ from pydbt.core.primary_events import DropBatch, ReadBlocks, SendDigests, SweepR
 from pydbt.core.stream import Segment
 from pydbt.core.sweep import blocks_of, runs_of
 from pydbt.core.units import MIB, SECTOR_BYTES
-from pydbt.core.unsettled import MAX_BATCH_BLOCKS, Unsettled
+from pydbt.core.unsettled import DIFFERS_SINCE_EVER, MAX_BATCH_BLOCKS, Unsettled
 
 if TYPE_CHECKING:
     from pydbt.core.primary import Primary
@@ -44,6 +44,11 @@ class Settler:
         return bool(self._set.readings())
 
     @property
+    def repairing(self) -> bool:
+        """Whether a block that was found to differ is not on the secondary yet."""
+        return self._set.oldest_sequence() == DIFFERS_SINCE_EVER
+
+    @property
     def awaiting(self) -> bool:
         return any(reading.compared for _, reading in self._set.readings())
 
@@ -69,7 +74,7 @@ class Settler:
             primary.tracker.pending.set_blocks(blocks)
             primary.log_full("more blocks differ than are worth copying singly", empty_records(), now)
         else:
-            self._set.add(blocks, primary.sequence, now)
+            self._set.add(blocks, DIFFERS_SINCE_EVER, now)
 
     def unknown(self, extents: Extents, now: float) -> None:
         """Blocks whose completion was never shown: read them again."""

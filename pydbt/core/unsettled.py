@@ -15,6 +15,8 @@ import numpy as np
 # A page changed in flight is dirty and will be written again soon; reading at once would often be for nothing.
 SETTLE_DELAY_S = 1.0
 MAX_BATCH_BLOCKS = 256
+# In the place of a sequence number: nobody knows which write it was, so every wait is for this block too.
+DIFFERS_SINCE_EVER = 0
 # Nobody is kept waiting longer than this by a block that is touched again and again.
 RETRY_DELAY_S = 0.5
 
@@ -43,9 +45,9 @@ class Unsettled:
         return len(self._since)
 
     def add(self, blocks: np.ndarray, sequence: int, now: float) -> None:
-        """Mark blocks as unsettled by writes up to ``sequence``."""
+        """Mark blocks as unsettled by writes up to ``sequence``; a block keeps the earliest it goes back to."""
         for block in blocks.tolist():
-            self._since.setdefault(block, sequence)
+            self._since[block] = min(self._since.get(block, sequence), sequence)
             self._due[block] = now + SETTLE_DELAY_S
         self.touch(blocks)
 

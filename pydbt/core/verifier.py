@@ -196,7 +196,7 @@ class Verifier:
             if taken is None:
                 break
             self._read(*taken)
-        if not (self._batches or self._again or self.current.runs):
+        if not (self._batches or self._again or self.current.runs or primary.settler.repairing):
             self._end()
 
     def _next(self, now: float) -> tuple[np.ndarray, bool] | None:

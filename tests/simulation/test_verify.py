@@ -101,6 +101,26 @@ def test_repair_under_writes_and_outages_leaves_both_sides_the_same_and_no_taint
     assert cluster.brain.taints == []
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_neither_a_wait_nor_the_end_of_a_taint_comes_before_what_was_found_to_differ_is_repaired(seed):
+    cluster = in_sync(seed, CALM)
+    blocks = corrupt(cluster, 8)
+    cluster.feed(ev.Tainted("something was not seen"))
+    cluster.check_prefix = lambda: None  # its history is broken, that is the point
+    verify(cluster, repair=True)
+    same_at = None
+    for step in range(2000):
+        cluster.feed(ev.WaitAsked(step, cluster.kernel.produced))
+        cluster.step(0.01)
+        differs = any(cluster.secondary.content[block] != cluster.kernel.disk[block] for block in blocks)
+        if not differs:
+            same_at = step
+        if cluster.verified or not cluster.brain.taints or cluster.answered:
+            break
+    assert same_at is not None and not differs, "called the same before it was"
+    assert cluster.verified[-1].differing_blocks == len(blocks)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_taint_that_comes_up_during_a_verification_is_not_answered_by_it(seed):
     cluster = in_sync(seed, CALM)
