@@ -241,3 +241,28 @@ def test_scattered_pages_of_large_blocks_are_not_sent_with_their_neighbours(tmp_
             assert differing == 1500 * 4096
             assert sent < 1.1 * differing, "64 KiB were sent where 4 differ"
             both.compare("after scattered writes")
+
+
+def test_a_resynchronization_ends_while_programs_write_steadily_below_the_speed_of_the_line(tmp_path, chance):
+    with (
+        loop_device(tmp_path, EXT4.size_bytes) as device,
+        cluster(tmp_path / "c", device, wired=True, primary_options=("--ack-timeout", 4)) as both,
+    ):
+        both.start()
+        both.wait()
+        both.wire.throttle(10 * MIB)
+        both.wire.cut()
+        writer = raw.Scattered(device.path, EXT4.size_bytes, chance.randrange(1 << 30))
+        with writer, load() as running:
+            running.add(writer, 0.001)  # less than 4 MiB a second
+            both.until_mode("unsynchronized")
+            until(lambda: both.status()["out_of_sync_bytes"] > 12 * MIB, "much differs")
+            both.wire.mend()
+            both.until_mode("normal")
+            steps = running.steps
+            both.wait()
+            both.wait()
+            assert running.steps > steps, "nothing was written meanwhile"
+            assert both.status()["mode"] == "normal"
+        both.wait()
+        both.compare("after a resynchronization under steady writes")

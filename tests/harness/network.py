@@ -44,6 +44,12 @@ class Cable:
     def mend(self) -> None:
         self._set("up")
 
+    def throttle(self, rate_bytes_per_s: int) -> None:
+        """From here to the namespace not more than so much passes; the rest waits, as behind a slow line."""
+        with IPRoute() as here:
+            near = here.link_lookup(ifname=self.near)[0]
+            here.tc("add", "tbf", near, 0x10000, rate=rate_bytes_per_s, burst=64 << 10, latency="100ms")
+
     def remove(self) -> None:
         with IPRoute() as here:
             for index in here.link_lookup(ifname=self.near):

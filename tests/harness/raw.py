@@ -54,6 +54,17 @@ class Overlapping(_Direct):
         self.write(self.random.randrange(self._sectors - length), length)
 
 
+class Scattered(_Direct):
+    """Blocks of 4 KiB all over the device."""
+
+    def __init__(self, device: Path, size_bytes: int, seed: int) -> None:
+        super().__init__(device, seed)
+        self._blocks = size_bytes // 4096
+
+    def __call__(self) -> None:
+        self.write(self.random.randrange(self._blocks) * 8, 8)
+
+
 class Erasing(_Direct):
     """Writes, discards and zeroes, from one sector to most of the device."""
 
