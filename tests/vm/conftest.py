@@ -1,0 +1,33 @@
+"""The machines of the tests, the seed of what is random in them, and which tests belong to the long run only."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.vm.pair import Pair, pair
+
+FULL = bool(os.environ.get("PYDBT_VM_FULL"))
+
+
+def long(*values: object) -> tuple[object, ...]:
+    """Variants for the full run only (scripts/vm test --full)."""
+    return values if FULL else ()
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two booted machines for all tests of a module, each with a disk ``data`` of 512 MiB that keeps what it was told."""
+    with pair(keep_logs=tmp_path_factory.mktemp("consoles")) as both:
+        yield both
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """From TORTURE_SEED, else new each time; printed, so that a failure can be played again."""
+    seed = int(os.environ.get("TORTURE_SEED") or random.SystemRandom().randrange(1 << 31))
+    print(f"TORTURE_SEED={seed} ({request.node.nodeid})")
+    return random.Random(f"{seed} {request.node.name}")

@@ -1,0 +1,113 @@
+"""Two machines, ``primary`` and ``secondary``, each with data disks, joined by a cable, in folders of their own.
+
+In a test::
+
+    def test_it(machines):
+        machines.primary.run("mkfs.xfs -f " + machines.primary.device("data"), timeout=60)
+        machines.primary.put(Path("here"), "/root/there"); machines.primary.get("/root/there", Path("here"))
+        machines.primary.power_cut(random.Random(seed)); machines.primary.boot()
+
+where ``machines`` is the fixture of ``conftest.py`` (``from tests.vm.conftest import machines`` elsewhere), or::
+
+    with pair({"data": 320 << 20}, volatile=True) as machines: ...
+
+with the disks that are wanted. By hand: ``scripts/vm up``, ``scripts/vm ssh primary "uname -a"``, ``scripts/vm down``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm.image import Image, cache, image
+from tests.vm.machine import Machine
+
+MIB = 1 << 20
+DISKS = {"data": 512 * MIB}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    primary: Machine
+    secondary: Machine
+
+    @property
+    def both(self) -> tuple[Machine, Machine]:
+        return self.primary, self.secondary
+
+    def boot(self, *, outlive: bool = False) -> None:
+        """Both at once, with the project as it is now."""
+        # Started from this thread: a machine ends with the thread that started it.
+        for machine in self.both:
+            machine.start(outlive=outlive)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(_ready, self.both))
+
+    def cut_link(self) -> None:
+        self.primary.cut_link()
+
+    def mend_link(self) -> None:
+        self.primary.mend_link()
+
+    def check_healthy(self) -> None:
+        """No kernel complained, or MachineFailure."""
+        for machine in self.both:
+            if alarms := machine.alarms():
+                raise machine.failure(f"its kernel complained: {alarms[:5]}")
+
+    def close(self) -> None:
+        for machine in self.both:
+            machine.close()
+
+
+def _ready(machine: Machine) -> None:
+    machine.until_up()
+    machine.put_project()
+
+
+def make_pair(
+    built: Image,
+    folder: Path,
+    sockets: Path,
+    disks: Mapping[str, int],
+    *,
+    volatile: bool = False,
+    systemd: bool = False,
+) -> Pair:
+    """Not booted yet. ``sockets`` must be a short path: the kernel takes 107 characters."""
+    both = [
+        Machine(name, number, built, folder, sockets, systemd=systemd)
+        for number, name in ((1, "primary"), (2, "secondary"))
+    ]
+    for machine in both:
+        for name, size_bytes in disks.items():
+            machine.add_disk(name, size_bytes, volatile=volatile)
+    return Pair(*both)
+
+
+@contextlib.contextmanager
+def pair(
+    disks: Mapping[str, int] = DISKS, *, volatile: bool = False, systemd: bool = False, keep_logs: Path | None = None
+) -> Iterator[Pair]:
+    """Both booted, with fresh disks; gone at the end, whatever happened. ``keep_logs`` gets their consoles."""
+    built = image()
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=cache()))
+    sockets = Path(tempfile.mkdtemp(prefix="pydbt-vm-", dir="/tmp"))
+    machines = make_pair(built, folder, sockets, disks, volatile=volatile, systemd=systemd)
+    try:
+        machines.boot()
+        yield machines
+        machines.check_healthy()
+    finally:
+        machines.close()
+        if keep_logs is not None:
+            for machine in machines.both:
+                if machine.console_log.exists():
+                    shutil.copy(machine.console_log, keep_logs / f"{machine.name}-console.log")
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(sockets, ignore_errors=True)

@@ -1,0 +1,60 @@
+"""The machines themselves: they boot Debian's kernel, reach each other, and fail loudly instead of waiting"""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+
+from tests.devices import wait_until
+from tests.vm.machine import MachineFailure
+
+
+def test_two_machines_with_debian_s_kernel_reach_each_other_and_nothing_else(machines):
+    for ours, other in (machines.both, machines.both[::-1]):
+        assert ours.run("uname -r").output.startswith("6.1.")
+        assert ours.run("hostname").output.strip() == ours.name
+        assert ours.run(f"blockdev --getsize64 {ours.device('data')}").output.strip() == str(512 << 20)
+        ours.run(f"ping -c 1 -W 20 {other.address}")
+        with socket.create_server(("127.0.0.1", 0)) as host:
+            through = f"exec 3<>/dev/tcp/10.0.2.2/{host.getsockname()[1]}"
+            assert ours.run(f"timeout 5 bash -c '{through}'", check=False).code
+
+
+def test_a_cut_cable_lets_nothing_through_until_it_is_mended(machines):
+    machines.cut_link()
+    assert machines.primary.run(f"ping -c 1 -W 2 {machines.secondary.address}", check=False).code
+    machines.mend_link()
+    reached = f"ping -c 1 -W 2 {machines.secondary.address}"
+    wait_until(lambda: not machines.primary.run(reached, check=False).code, "the cable is mended", 60)
+
+
+def test_what_is_put_into_a_machine_comes_back_the_same(machines, tmp_path):
+    (tmp_path / "here").write_bytes(bytes(range(256)) * 1000)
+    machines.primary.put(tmp_path / "here", "/root/there")
+    machines.primary.get("/root/there", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "here").read_bytes()
+
+
+def test_a_hanging_machine_is_a_failure_in_time_and_not_a_wait(machines):
+    machines.secondary.freeze()
+    try:
+        began = time.monotonic()
+        with pytest.raises(MachineFailure, match="not within 3 s"):
+            machines.secondary.run("true", timeout=3)
+        assert time.monotonic() - began < 10
+    finally:
+        machines.secondary.thaw()
+    machines.secondary.run("true")
+
+
+def test_a_panic_is_a_failure_at_once_that_shows_the_console(machines):
+    began = time.monotonic()
+    with pytest.raises(MachineFailure, match="sysrq triggered crash"):
+        machines.secondary.run("echo c >/proc/sysrq-trigger; sleep 100", timeout=100)
+    assert time.monotonic() - began < 60
+    machines.secondary.console_log.unlink()
+    machines.secondary.power_cut()
+    machines.secondary.boot()
+    machines.secondary.run("test -e /vagrant/README.md")
