@@ -34,7 +34,8 @@ from pydbt.kernel.spec import CaptureOptions, VolumeSpec, to_json
 
 __all__ = ["Capture", "CaptureOptions", "Counters", "VolumeSpec"]
 
-_LOADER_TIMEOUT_S = 120  # compiling takes a second, on an emulated machine half a minute
+# Compiling takes a second; on an emulated machine half a minute, and several where that shares its processors with others.
+_LOADER_TIMEOUT_S = 600
 _DEFAULT_DRAIN = 65536  # records: 4 MiB
 
 
