@@ -16,6 +16,7 @@ Row = tuple[str, str]
 _GOOD, _WAIT, _BAD = "green", "yellow", "red"
 _COLOURS = {
     "normal": _GOOD,
+    "epochs": _GOOD,
     "up-to-date": _GOOD,
     "consistent": _GOOD,
     "outdated": _WAIT,
@@ -83,6 +84,18 @@ def _audit_words(audit: Status | None) -> str:
     return str(audit["verdict"])
 
 
+def _epoch_words(epochs: Status | None) -> str:
+    """``12, one every 10 s at most; the last at ..., frozen 20 ms (80 ms at the worst)``; nothing where writes are followed."""
+    if not epochs:
+        return ""
+    words = f"{epochs['number']:,} in this run, every {epochs['interval_s']:g} s when anything is written"
+    if epochs["last"]:
+        words += f"; the last of {epochs['last']} ({epochs['kind']})"
+    if epochs["frozen_ms_max"]:
+        words += f", writers held up {epochs['frozen_ms_last']:g} ms ({epochs['frozen_ms_max']:g} ms at the most)"
+    return f"{words}; {epochs['problem']}" if epochs["problem"] else words
+
+
 def verify_words(verify: Status | None) -> str:
     """``running, 34 %, ...``, or what the last verification found and when; nothing when there was none."""
     if not verify:
@@ -107,6 +120,7 @@ def _primary_rows(status: Status) -> list[Row]:
         ("mode", status.get("mode")),
         ("replica", status.get("replica_state")),
         ("tainted", _tainted(status)),
+        ("epochs", _epoch_words(status.get("epochs"))),
         ("audit", _audit_words(status.get("audit"))),
         ("verification", verify_words(status.get("verify"))),
         ("out of sync", _bytes(status, "out_of_sync_bytes")),

@@ -39,6 +39,17 @@ from pydbt.network.tls import load_identity
 @click.option(
     "--verify-every", type=DURATION, metavar="TIME", help="Compare both sides so often, such as 7d or 12h; see `verify`."
 )
+@click.option(
+    "--capture",
+    type=click.Choice(defaults.CAPTURES),
+    default="payload",
+    show_default=True,
+    help="The data of writes, to follow each of them; or addresses alone, to follow in epochs.",
+)
+@click.option("--epoch-interval", type=DURATION, default="10s", show_default=True, help="With addresses: how often.")
+@click.option(
+    "--freeze-limit", type=DURATION, default="5s", show_default=True, help="With addresses: hold a file system no longer."
+)
 @click.option("--compress", is_flag=True, help="Compress data on the wire with zstd.")
 @click.option(
     "--ack-timeout",
@@ -64,6 +75,9 @@ def run(
     no_digests: bool,
     rate_limit: int | None,
     verify_every: float | None,
+    capture: str,
+    epoch_interval: float,
+    freeze_limit: float,
     compress: bool,
     ack_timeout: float,
     log_size: int,
@@ -88,6 +102,9 @@ def run(
         whole_device=whole_device,
         rate_limit_bytes_per_s=rate_limit,
         verify_every_s=verify_every,
+        capture=capture,
+        epoch_interval_s=epoch_interval,
+        freeze_limit_s=freeze_limit,
         compress=compress,
         log_bytes=log_size,
         data_ring_bytes=ring_size,

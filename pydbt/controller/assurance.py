@@ -13,7 +13,7 @@ from pydbt.controller.used_blocks import scan
 from pydbt.core import primary_events as ev
 from pydbt.core.audit import FAULTS, Audit, AuditRecord, Look
 from pydbt.core.errors import BusyError, StateError, UsageError
-from pydbt.core.modes import Mode
+from pydbt.core.modes import FOLLOWING_MODES
 from pydbt.store.volume_state import save_state
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Assurance:
         if verifier.current is not None:
             last["cut_off"] = {"repair": verifier.current.repair, "block": verifier.resume_block()}
         state = replace(loop.state, taints=taints, audit=self._audit.record.as_dict(), verify=last or None)
-        if loop.brain.mode is Mode.NORMAL:  # how far the replica is, so that one that goes back is noticed
+        if loop.brain.mode in FOLLOWING_MODES:  # how far the replica is, so that one that goes back is noticed
             epoch, sequence = loop.brain.replica_position
             state = replace(state, epoch=epoch, sequence=sequence)
         if state == loop.state:
@@ -92,6 +92,11 @@ class Assurance:
         if loop.brain.verifier.current is not None:
             raise BusyError("a verification is under way already: wait for it, or end it with --cancel")
         repair = bool(arguments.get("repair"))
+        if loop.brain.epochs.on and not repair:
+            raise UsageError(
+                "with addresses only, a comparison is a part of an epoch, and an epoch copies what differs: run 'controller "
+                "verify --repair', which reports what that was"
+            )
         if not (repair or loop.state.compared_whole):
             raise UsageError(
                 "free space was left out of the first copy, so that both sides may differ there: run 'controller verify "
@@ -103,7 +108,7 @@ class Assurance:
     def advance(self, now: float) -> None:
         """Begin what is due: a comparison that answers a taint, one that was cut off, or the scheduled one."""
         loop, brain = self._loop, self._loop.brain
-        if brain.mode is not Mode.NORMAL or brain.verifier.current is not None:
+        if brain.mode not in FOLLOWING_MODES or brain.verifier.current is not None:
             return
         taints = tuple(reason for reason in brain.taints if reason != FOUND_BY_VERIFY)
         cut_off = (loop.state.verify or {}).get("cut_off")
@@ -117,7 +122,8 @@ class Assurance:
         elif loop.options.verify_every_s and now >= self._due(now):
             self._next_verify = now + loop.options.verify_every_s
             # The first one copies the free space that the first copy left out: later ones have something to hold on to.
-            self._begin(not loop.state.compared_whole, loop.options.rate_limit_bytes_per_s)
+            repair = brain.epochs.on or not loop.state.compared_whole
+            self._begin(repair, loop.options.rate_limit_bytes_per_s)
 
     def _due(self, now: float) -> float:
         """When the next scheduled verification begins: counted from the last one, also one of an earlier run."""

@@ -22,8 +22,13 @@ DEFAULT_RECORD_RING_BYTES = 16 * MIB
 MIN_RING_BYTES = 4 * KIB
 MAX_RING_BYTES = 1 << 31
 DEFAULT_ACKNOWLEDGE_TIMEOUT_S = 15.0
+DEFAULT_EPOCH_INTERVAL_S = 10.0
+# Writers wait for as long as a file system is frozen; most programs bear more.
+DEFAULT_FREEZE_LIMIT_S = 5.0
 DEFAULT_JOURNAL_BYTES = 1024 * MIB
 MIN_JOURNAL_BYTES = 16 * MIB
+
+CAPTURES = ("payload", "addresses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,8 @@ class PrimaryOptions:
     ``block_bytes`` None takes the state directory's, or 4096 for a new volume. ``rate_limit_bytes_per_s``
     bounds resynchronization and scheduled verification; None is no bound. ``verify_every_s`` compares both sides so often.
     ``identity`` is the file of this machine's certificate, for TLS; ``peer`` the name that the secondary must prove.
-    ``report`` is called with each new status while the service runs.
+    ``capture`` ``addresses`` captures no data: the replica follows every ``epoch_interval_s``, and file systems are frozen
+    for ``freeze_limit_s`` at most. ``report`` is called with each new status while the service runs.
     """
 
     source: Path
@@ -52,6 +58,9 @@ class PrimaryOptions:
     compare_first: bool = True
     acknowledge_timeout_s: float = DEFAULT_ACKNOWLEDGE_TIMEOUT_S
     verify_every_s: float | None = None
+    capture: str = "payload"
+    epoch_interval_s: float = DEFAULT_EPOCH_INTERVAL_S
+    freeze_limit_s: float = DEFAULT_FREEZE_LIMIT_S
     identity: Path | None = None
     peer: str | None = None
     report: Callable[[dict[str, Any]], None] | None = None
@@ -73,6 +82,11 @@ class PrimaryOptions:
             raise UsageError("--ack-timeout must be more than 0 seconds")
         if self.verify_every_s is not None and self.verify_every_s <= 0:
             raise UsageError("--verify-every must be more than 0 seconds; leave it out to verify only when asked")
+        if self.capture not in CAPTURES:
+            raise UsageError(f"--capture {self.capture} is none of {' and '.join(CAPTURES)}")
+        for name, seconds in (("--epoch-interval", self.epoch_interval_s), ("--freeze-limit", self.freeze_limit_s)):
+            if seconds <= 0:
+                raise UsageError(f"{name} must be more than 0 seconds")
         if self.assume_in_sync and self.whole_device:
             raise UsageError("--assume-in-sync copies nothing and --whole-device everything: give one of them")
 

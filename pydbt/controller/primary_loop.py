@@ -13,6 +13,7 @@ from typing import Any
 
 from pydbt.controller import control
 from pydbt.controller.assurance import Assurance
+from pydbt.controller.epoch_shell import EpochShell
 from pydbt.controller.handshake import Refused, hello_of
 from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.options import PrimaryOptions
@@ -44,6 +45,8 @@ IDLE_LOOK_S = 0.02
 SNAPSHOT_INTERVAL_S = 5.0
 # When it goes down it waits so long for a moment in which all that was written is on the secondary.
 RETIRE_SECONDS = 1.0
+# The wait of the loop itself; commands' are numbered from 1.
+LAST_EPOCH_TOKEN = 0
 
 _log = logging.getLogger("pydbt")
 
@@ -71,6 +74,7 @@ class PrimaryLoop:
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._events: deque[ev.Event] = deque()
         self.peer = PeerShell(options, secure, capture, reader, config.geometry, self._hello, self._inbox.put)
+        self.epochs = EpochShell(device, state, capture.producer_position, self._inbox.put)
         self._waits: dict[int, Request] = {}
         self._next_token = 1
         self._stopping = False
@@ -208,7 +212,7 @@ class PrimaryLoop:
 
     # --- effects ------------------------------------------------------------------------------------------
     def _carry_out(self, effect: ev.Effect, answers: list[ev.Event]) -> None:
-        if self.peer.carry_out(effect):
+        if self.peer.carry_out(effect) or self.epochs.carry_out(effect):
             return
         match effect:
             case ev.ReleasePayload(records=records):
@@ -352,6 +356,7 @@ class PrimaryLoop:
         in_sync = self._drain_stream() if self._down is not None and not gone else False
         self._events.append(ev.PauseAsked("stopped"))
         self._process()
+        self.epochs.close()
         self.peer.close()
         self._snapshot()
         try:
@@ -376,6 +381,8 @@ class PrimaryLoop:
         Then the bits of what has reached it are taken back, if the writers leave a moment for that: the map that stays
         names nothing, and says so to whoever asks later whether the secondary has all of this volume.
         """
+        if self.brain.epochs.on:
+            return self._last_epoch(seconds)
         until, retire_until = time.monotonic() + seconds, 0.0
         target = self.capture.producer_position()
         while time.monotonic() < until and self.brain.mode == "normal":
@@ -391,6 +398,22 @@ class PrimaryLoop:
                     return True
                 self.brain.next_retire = now
         return bool(retire_until)
+
+    def _last_epoch(self, seconds: float) -> bool:
+        """Before going down with addresses only: an epoch of now, and another one of what a freeze itself writes at its end."""
+        until, epochs = time.monotonic() + seconds, self.brain.epochs
+        self._events.append(ev.WaitAsked(LAST_EPOCH_TOKEN, self.capture.producer_position()))
+        while (now := time.monotonic()) < until and self.brain.mode == "epochs":
+            self._drain()
+            self._take_inbox(SHORTEST_POLL_S)
+            self._look_for_idle_disk()
+            self._events.append(self.peer.outbound())
+            self._process()
+            if not epochs.waits and not any(self.capture.dirty_counts()) and epochs.in_sync_at(now) == now:
+                return True
+            if not epochs.waits:
+                epochs.add(LAST_EPOCH_TOKEN, 0)
+        return False
 
     def _detach(self, gone: bool) -> None:
         """Write down everything the kernel's bitmaps hold, then take the programs away. StateError: they stay.

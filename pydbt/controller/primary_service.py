@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from pydbt.controller.control import ControlServer, is_answering
+from pydbt.controller.epoch_shell import let_go
 from pydbt.controller.handshake import hello_of, shake_hands
 from pydbt.controller.leftover import merge_into_map, pin_dir_of, require_map_of
 from pydbt.controller.options import PrimaryOptions
@@ -19,12 +20,13 @@ from pydbt.controller.registry import forget
 from pydbt.controller.roles import require_no_replica
 from pydbt.controller.state_dir import make_state_dir
 from pydbt.core.ancestry import first_generations
-from pydbt.core.errors import BusyError, MachineError, StateError
+from pydbt.core.errors import BusyError, MachineError, StateError, UsageError
 from pydbt.core.generations import generation_name
 from pydbt.core.primary_config import PrimaryConfig
 from pydbt.device.block import DirectReader
 from pydbt.device.checks import check_source
 from pydbt.device.clean import is_untouched
+from pydbt.device.holdable import look
 from pydbt.device.sysfs import BlockDevice, boot_id
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 from pydbt.kernel.pins import OtherVersion
@@ -68,6 +70,9 @@ def run_primary(options: PrimaryOptions) -> int:
     require_no_replica(options.state_dir)
     with contextlib.ExitStack() as stack:
         state, is_new = _open_state(options, device)
+        let_go(state)
+        if options.capture == "addresses":
+            look(device)
         reader = stack.enter_context(DirectReader(device))
         if is_new:
             _prove_secondary(options, device, state, secure)
@@ -83,7 +88,7 @@ def run_primary(options: PrimaryOptions) -> int:
         # Until the state says that this volume is tracked, a failure takes the programs away again.
         undo = stack.enter_context(contextlib.ExitStack())
         undo.callback(capture.close if tracked else capture.detach)
-        _require_payload(capture)
+        by_epochs = not _captures_payload(options, device, capture)
         make_state_dir(options.state_dir)
         capture.set_payload(False)
         if untouched and not tracked and not _untouched(device, state, reader):
@@ -93,7 +98,7 @@ def run_primary(options: PrimaryOptions) -> int:
         tells_all = pending is not None and (tracked or untouched)
         nothing_written = tells_all and not pending.any() and not (reopened and any(capture.dirty_counts()))
         config = _configure(options, device, state, is_new, tells_all, nothing_written)
-        config = replace(config, quiet_held=reopened)
+        config = replace(config, quiet_held=reopened, epoch_interval_s=options.epoch_interval_s if by_epochs else None)
         state = _begun(state, config)
         save_state(options.state_dir, state)
         undo.pop_all()
@@ -106,9 +111,21 @@ def run_primary(options: PrimaryOptions) -> int:
                 capture.close()
 
 
-def _require_payload(capture: Capture) -> None:
-    if not capture.payload_available:
-        raise MachineError(f"the data of writes cannot be captured on this kernel: {capture.payload_reason}")
+def _captures_payload(options: PrimaryOptions, device: BlockDevice, capture: Capture) -> bool:
+    """Whether each write is followed; else epochs are made. MachineError when neither can be had."""
+    if options.capture == "addresses" or capture.payload_available:
+        return options.capture == "payload"
+    try:
+        look(device)
+    except UsageError as error:
+        raise MachineError(
+            f"the data of writes cannot be captured on this kernel ({capture.payload_reason}), nor can epochs be made: {error}"
+        ) from None
+    _log.warning(
+        "the data of writes cannot be captured on this kernel (%s): the replica follows in epochs instead, every %g s",
+        capture.payload_reason, options.epoch_interval_s,
+    )
+    return False
 
 
 def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int:
@@ -177,7 +194,7 @@ def _open_capture(
     """The programs, and whether they are those that ran before, with their bitmaps."""
     pins = pin_dir_of(state)
     volume = _volume_spec(device, state.block_bytes)
-    wanted = CaptureOptions(header_ring_bytes=options.record_ring_bytes, data_ring_bytes=options.data_ring_bytes)
+    wanted = CaptureOptions(options.record_ring_bytes, options.data_ring_bytes, payload=options.capture == "payload")
     if not tracked:
         Capture.remove_pins(pins)
         return Capture.attach(volume, wanted, pins), False
@@ -226,6 +243,7 @@ def _configure(
         rate_limit_bytes=options.rate_limit_bytes_per_s,
         digests=options.compare_first,
         acknowledge_timeout_s=options.acknowledge_timeout_s,
+        hold_limit_s=options.freeze_limit_s,
         initial=initial or assumed,
         scan_used=scan,
         scan_whole=options.whole_device or not initial,

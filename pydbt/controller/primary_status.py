@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pydbt.core.modes import Mode
+from pydbt.core.modes import FOLLOWING_MODES, Mode
 
 if TYPE_CHECKING:
     from pydbt.controller.primary_loop import PrimaryLoop
@@ -21,7 +21,7 @@ def primary_status(loop: PrimaryLoop) -> dict[str, Any]:
     counters = loop.capture.counters()
     normal = brain.mode is Mode.NORMAL
     out_of_sync = _out_of_sync_bytes(loop, normal)
-    lag_seconds = _lag_seconds(loop, now)
+    lag_seconds = _lag_seconds(loop, now, out_of_sync)
     done, total, eta = brain.resync.progress(now)
     log = brain.tracker.log
     return {
@@ -37,7 +37,7 @@ def primary_status(loop: PrimaryLoop) -> dict[str, Any]:
         "mode": str(brain.mode),
         "phase": str(brain.phase),
         "waiting_for": brain.resync.waiting_for(),
-        "replica_state": _replica_state(loop, normal, lag_seconds),
+        "replica_state": _replica_state(loop, normal, lag_seconds, out_of_sync),
         "tainted": bool(brain.taints),
         "taints": list(brain.taints),
         **loop.assurance.report(),
@@ -64,6 +64,7 @@ def primary_status(loop: PrimaryLoop) -> dict[str, Any]:
         "queue": {"size": loop.capture.data_size_bytes(), "used": loop.capture.data_used_bytes()},
         "lost_records": counters.lost_records + counters.lost_completions,
         "progress": {"done_bytes": done, "total_bytes": total, "eta_seconds": None if eta is None else round(eta, 1)},
+        **({"epochs": _epochs(loop, now)} if brain.epochs.on else {}),
         "persist_problem": brain.persist_error,
         "statistics": brain.statistics.as_dict(now),
     }
@@ -71,6 +72,7 @@ def primary_status(loop: PrimaryLoop) -> dict[str, Any]:
 
 def _acknowledged(loop: PrimaryLoop, normal: bool) -> int:
     """Of this run's sequence numbers; what a landing has not committed yet does not count."""
+    normal = normal or loop.brain.epochs.on
     epoch, sequence = loop.brain.replica_position
     return loop.brain.acknowledged if normal else sequence if epoch == loop.config.epoch else 0
 
@@ -85,21 +87,44 @@ def _out_of_sync_bytes(loop: PrimaryLoop, normal: bool) -> int:
     return min(known + (active + held) * loop.state.block_bytes, loop.state.size_bytes)
 
 
-def _lag_seconds(loop: PrimaryLoop, now: float) -> float | None:
-    return now - loop.in_sync_at if loop.in_sync_at is not None else None
+def _epochs(loop: PrimaryLoop, now: float) -> dict[str, Any]:
+    epochs = loop.brain.epochs
+    last = None if epochs.instant is None else _moment(now - epochs.instant)
+    return {
+        "interval_s": loop.config.epoch_interval_s,
+        "kind": epochs.kind,
+        "number": epochs.number,
+        "last": last,
+        "frozen_ms_last": round(epochs.held_ms_last, 1),
+        "frozen_ms_max": round(epochs.held_ms_max, 1),
+        "problem": epochs.problem,
+    }
+
+
+def _lag_seconds(loop: PrimaryLoop, now: float, out_of_sync_bytes: int) -> float | None:
+    since, epochs = loop.in_sync_at, loop.brain.epochs
+    if epochs.on:  # the bitmaps may know of writes whose records are still to come
+        since = epochs.instant if out_of_sync_bytes else epochs.in_sync_at(now)
+    return now - since if since is not None else None
 
 
 def _last_in_sync(loop: PrimaryLoop, lag_seconds: float | None) -> str | None:
     if lag_seconds is None:
         return loop.remembered_in_sync
-    then = datetime.now(UTC) - timedelta(seconds=lag_seconds)
+    return _moment(lag_seconds)
+
+
+def _moment(ago_seconds: float) -> str:
+    then = datetime.now(UTC) - timedelta(seconds=ago_seconds)
     return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _replica_state(loop: PrimaryLoop, normal: bool, lag_seconds: float | None) -> str:
+def _replica_state(loop: PrimaryLoop, normal: bool, lag_seconds: float | None, out_of_sync_bytes: int) -> str:
     brain = loop.brain
-    if normal and (brain.taints or brain.settler.repairing):
+    if (brain.taints and brain.mode in FOLLOWING_MODES) or (normal and brain.settler.repairing):
         return "inconsistent"
+    if brain.mode is Mode.EPOCHS and brain.replica_state == "consistent":
+        return "up-to-date" if not out_of_sync_bytes and not lag_seconds else "consistent"
     if not normal or brain.replica_state == "inconsistent":
         return brain.replica_state
     behind = lag_seconds is None or lag_seconds > UP_TO_DATE_LAG_S

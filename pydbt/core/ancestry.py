@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydbt.core.frames import Generation
 from pydbt.core.generations import Generations, generation_name
-from pydbt.core.modes import Mode, Phase
+from pydbt.core.modes import FOLLOWING_MODES, Phase
 from pydbt.core.primary_events import KeepGenerations, SendFrame
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class Ancestry:
         self.generations = config.generations if config.generations.current else first_generations(config.generation_seed)
 
     def written(self) -> None:
-        """The volume is written: by itself alone, unless the write follows in the stream of an image that was committed."""
-        if self._primary.mode is not Mode.NORMAL and self._primary.phase is not Phase.COMMITTING:
+        """The volume is written: by itself alone, unless the write follows in the stream, or an epoch, after a COMMIT."""
+        if self._primary.mode not in FOLLOWING_MODES and self._primary.phase is not Phase.COMMITTING:
             self.written_alone()
 
     def written_alone(self) -> None:

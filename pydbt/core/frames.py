@@ -57,6 +57,7 @@ class BeginFlag(IntEnum):
 
     INITIAL = 1
     WHOLE_DEVICE = 2
+    NO_STREAM = 4  # no STREAM follows the COMMIT: the replica stays at that moment until the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class Begin:
             check_u64(name, getattr(self, name))
         if self.resync == 0:
             raise ValueError("a resync is numbered from 1")
-        if not 0 <= self.flags <= 3:
+        if not 0 <= self.flags <= 7:
             raise ValueError(f"unknown flags {self.flags:#x} of a BEGIN frame")
 
 

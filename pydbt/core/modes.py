@@ -2,6 +2,7 @@
 
 ``Normal`` is Fig. 4 of US 7,039,661, ``Unsynchronized`` steps 610-680 of Fig. 6 and ``Resynchronizing``
 step 682; ``InitialSync`` is ¶95 and ``Paused`` the operator's own halt of replication (never of tracking).
+``Epochs`` takes the place of ``Normal`` where only addresses are captured (see ``epochs``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ class Mode(StrEnum):
     INITIAL_SYNC = "initial-sync"
     RESYNCHRONIZING = "resynchronizing"
     NORMAL = "normal"
+    EPOCHS = "epochs"
     PAUSED = "paused"
 
 
@@ -26,13 +28,19 @@ class Phase(StrEnum):
     left; payload capture ARMED at S0 and the map flipped; every write submitted before S0 SETTLES; the
     LAST_SWEEP reads what is left, while the stream from S0 on is kept; the stream is sent (DRAINING) up to
     S1, the position after the last read; COMMITTING makes the replica the primary at a known sequence.
+
+    With addresses only, the landing is another one: the source is being held (HOLDING: frozen, or a snapshot is taken);
+    on a live device its writes in flight SETTLE; the LAST_SWEEP reads; the hold is RELEASING; what was read is DRAINING
+    to the secondary; COMMITTING as above.
     """
 
     IDLE = "idle"
     SWEEPING = "sweeping"
     ARMING = "arming"
+    HOLDING = "holding"
     SETTLING = "settling"
     LAST_SWEEP = "last-sweep"
+    RELEASING = "releasing"
     DRAINING = "draining"
     COMMITTING = "committing"
 
@@ -44,20 +52,26 @@ STREAMING_PHASES = frozenset({Phase.DRAINING, Phase.COMMITTING})
 
 MODE_MOVES: dict[Mode, frozenset[Mode]] = {
     Mode.UNSYNCHRONIZED: frozenset({Mode.INITIAL_SYNC, Mode.RESYNCHRONIZING, Mode.PAUSED}),
-    Mode.INITIAL_SYNC: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.PAUSED}),
-    Mode.RESYNCHRONIZING: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.PAUSED}),
+    Mode.INITIAL_SYNC: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.EPOCHS, Mode.PAUSED}),
+    Mode.RESYNCHRONIZING: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.EPOCHS, Mode.PAUSED}),
     Mode.NORMAL: frozenset({Mode.UNSYNCHRONIZED, Mode.PAUSED}),
+    Mode.EPOCHS: frozenset({Mode.UNSYNCHRONIZED, Mode.PAUSED}),
     Mode.PAUSED: frozenset({Mode.UNSYNCHRONIZED}),
 }
 
 PHASE_MOVES: dict[Phase, frozenset[Phase]] = {
     Phase.IDLE: frozenset({Phase.SWEEPING}),
-    Phase.SWEEPING: frozenset({Phase.ARMING, Phase.IDLE}),
+    Phase.SWEEPING: frozenset({Phase.ARMING, Phase.HOLDING, Phase.IDLE}),
+    Phase.HOLDING: frozenset({Phase.SETTLING, Phase.LAST_SWEEP, Phase.SWEEPING, Phase.IDLE}),
     Phase.ARMING: frozenset({Phase.SETTLING, Phase.SWEEPING, Phase.IDLE}),
     Phase.SETTLING: frozenset({Phase.LAST_SWEEP, Phase.SWEEPING, Phase.IDLE}),
-    Phase.LAST_SWEEP: frozenset({Phase.DRAINING, Phase.SWEEPING, Phase.IDLE}),
+    Phase.LAST_SWEEP: frozenset({Phase.RELEASING, Phase.DRAINING, Phase.SWEEPING, Phase.IDLE}),
+    Phase.RELEASING: frozenset({Phase.DRAINING, Phase.SWEEPING, Phase.IDLE}),
     Phase.DRAINING: frozenset({Phase.COMMITTING, Phase.SWEEPING, Phase.IDLE}),
     Phase.COMMITTING: frozenset({Phase.IDLE, Phase.SWEEPING}),
 }
 
-SYNCING_MODES = frozenset({Mode.INITIAL_SYNC, Mode.RESYNCHRONIZING})
+# Modes in which a resynchronization may be under way; with epochs each of them is made by one.
+SYNCING_MODES = frozenset({Mode.INITIAL_SYNC, Mode.RESYNCHRONIZING, Mode.EPOCHS})
+# Modes in which the secondary was brought to the primary's content at some moment, and follows it.
+FOLLOWING_MODES = frozenset({Mode.NORMAL, Mode.EPOCHS})

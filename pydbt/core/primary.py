@@ -12,14 +12,15 @@ import numpy as np
 from pydbt.core import primary_events as ev
 from pydbt.core.ancestry import Ancestry
 from pydbt.core.capture_record import RecordFlag, RecordKind
-from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.epochs import Epochs
 from pydbt.core.flight_watch import FlightWatch
 from pydbt.core.frames import REPLICA_STATE_NAMES, Ack, Ping, Want
 from pydbt.core.in_flight import InFlight
 from pydbt.core.lineage import doubt_about
 from pydbt.core.link import Link
-from pydbt.core.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, SYNCING_MODES, Mode, Phase
+from pydbt.core.modes import FOLLOWING_MODES, LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, SYNCING_MODES, Mode, Phase
 from pydbt.core.primary_config import PrimaryConfig
+from pydbt.core.primary_maps import KeepsMaps
 from pydbt.core.resync import Resync
 from pydbt.core.settler import Settler
 from pydbt.core.statistics import Statistics
@@ -35,12 +36,11 @@ OUTBOUND_LIMIT_BYTES = 8 << 20
 RETIRE_INTERVAL_S = 2.0
 # In unsynchronized mode the maps are merged and written this often (Fig. 6: back to step 620).
 MERGE_INTERVAL_S = 5.0
-PERSIST_RETRY_S = 5.0
 # A gap between two events longer than this is this process's own pause, and no silence of the secondary's.
 STALL_S = 2.0
 
 
-class Primary:
+class Primary(KeepsMaps):
     """One volume, one secondary. See ``primary_events`` for what goes in and out."""
 
     def __init__(self, config: PrimaryConfig, now: float) -> None:
@@ -55,6 +55,7 @@ class Primary:
         self.ancestry = Ancestry(self)
         self.settler = Settler(self)
         self.verifier = Verifier(self)
+        self.epochs = Epochs(self)
         self.resync = Resync(self)
         self.mode = Mode.UNSYNCHRONIZED
         self.phase = Phase.IDLE
@@ -70,12 +71,8 @@ class Primary:
         self.lost = 0
         self.taints: list[str] = list(config.taints)
         self._taints_answered: tuple[str, ...] = ()  # by the comparison that the next landing completes
-        self.quiet_held = config.quiet_held
-        self.quiet_due = False  # an effect that answers ev.QuietTaken or ev.Persisted is under way
-        self.retire_at: int | None = None
+        self._begin_maps()
         self.payload_on = False
-        self.persist_error = ""
-        self._retry_persist_at = 0.0
         self.next_retire = self._next_merge = now
         self._waits = Waits()
         self._number = self._batch = 0
@@ -116,10 +113,12 @@ class Primary:
                 self.watch.disk_idle(position, now)
             case ev.UsedBlocks():
                 self._used_blocks(event)
+            case ev.Flushed() | ev.Held() | ev.Released():
+                self.epochs.told(event, now)
             case ev.WaitAsked(token=token, position=position):
-                self._waits.add(token, position)
+                (self.epochs if self.epochs.on else self._waits).add(token, position)
             case ev.WaitGone(token=token):
-                self._waits.drop(token)
+                (self.epochs if self.epochs.on else self._waits).drop(token)
             case ev.PauseAsked(reason=reason):
                 self._pause(now, reason)
             case ev.ResumeAsked():
@@ -140,7 +139,7 @@ class Primary:
     def deadline(self) -> float:
         """When ``handle(ev.Tick(), now)`` is due at the latest."""
         return min(self.next_retire, self._next_merge, self.link.deadline(), self.resync.deadline(), self.settler.deadline(),
-                   self.verifier.deadline())
+                   self.verifier.deadline(), self.epochs.deadline())
 
     @property
     def effects(self) -> ev.Effects:
@@ -188,7 +187,7 @@ class Primary:
     @property
     def logging(self) -> bool:
         """Whether captured writes enter the log with their payload."""
-        return self.mode is Mode.NORMAL or self.phase in LOGGING_PHASES
+        return self.mode is Mode.NORMAL or (self.phase in LOGGING_PHASES and not self.epochs.on)
 
     def _release(self, writes: np.ndarray) -> None:
         with_data = writes[writes["data"] != 0]
@@ -229,7 +228,8 @@ class Primary:
         self.settler.abandon(self.tracker.pending)
         self.verifier.rest(now)
         self.resync.abandon()
-        if self.tracker.pending.any():
+        self.epochs.abandon()
+        if self.tracker.pending.any() or (self.mode is Mode.EPOCHS and self.epochs.behind):
             self.ancestry.written_alone()
         self.retire_at = None
         if self.payload_on:
@@ -257,7 +257,7 @@ class Primary:
         assert mode in MODE_MOVES[self.mode], f"{self.mode} -> {mode}"
         self._fx.log("info", f"{self.mode} -> {mode}: {reason}")
         self.mode = mode
-        self.statistics.mode_changed(mode is Mode.NORMAL, now)
+        self.statistics.mode_changed(mode in FOLLOWING_MODES, now)
 
     def set_phase(self, phase: Phase) -> None:
         if phase is self.phase:
@@ -328,59 +328,15 @@ class Primary:
         self.replica_position = (self.config.epoch, self.acknowledged)
 
     # --- maps ---------------------------------------------------------------------------------------------
-    def unsynchronized_map(self) -> DirtyMap:
-        """What must be on disk for a crash to lose nothing that the kernel bitmaps do not hold."""
-        combined = self.tracker.pending.copy()
-        for batch in self.resync.in_transit():
-            combined.set_extents(batch.first_blocks, batch.block_counts)
-        blocks = self.settler.blocks()
-        if len(blocks):
-            combined.set_blocks(blocks)
-        return combined
-
-    def request_quiet(self) -> None:
-        """Ask for the quiet bitmap: the one held from before first, else after a flip."""
-        self.quiet_due = True
-        self._fx.add(ev.TakeQuiet(flip=not self.quiet_held))
-
-    def _quiet_taken(self, event: ev.QuietTaken, now: float) -> None:
-        self.quiet_held = True
-        if event.flipped:
-            self.resync.note_flip()
-        if self.mode is Mode.NORMAL:
-            self.quiet_due = False
-            self.retire_at = self.sequence
-            return
-        self.tracker.pending.merge_words(event.words)
-        self._fx.add(ev.Persist(zero_quiet=True))
-
-    def _persisted(self, event: ev.Persisted, now: float) -> None:
-        self.quiet_due = False
-        if event.error:
-            if event.error != self.persist_error:
-                self._fx.log("error", f"the maps could not be written: {event.error}")
-            self.persist_error = event.error
-            self._retry_persist_at = now + PERSIST_RETRY_S
-            if self.mode is Mode.NORMAL and self.quiet_held and self.retire_at is None:
-                self.retire_at = self.sequence
-            return
-        self.persist_error = ""
-        if self._remember_due and self.scanned:
-            self._remember_due = False
-            self._fx.add(ev.RememberReplica(self.known_replica, *self.replica_position, not self.initial))
-        if event.zeroed:
-            self.quiet_held = False
-            if self.mode in SYNCING_MODES:
-                self.resync.map_persisted(now)
-
-    def may_retry_persist(self, now: float) -> bool:
-        return now >= self._retry_persist_at
-
     def taint(self, reason: str) -> None:
         """The maps may not tell all that differs: nothing is called up to date before everything was compared."""
         if reason not in self.taints:
             self.taints.append(reason)
             self._fx.log("error", f"tainted: {reason}; the replica is not called up to date before it was compared")
+
+    def answer_taints(self, reasons: tuple[str, ...]) -> None:
+        """The next landing completes a comparison of everything, as far as these are concerned."""
+        self._taints_answered = tuple(dict.fromkeys((*self._taints_answered, *reasons)))
 
     def clear_taints(self, reasons: tuple[str, ...]) -> None:
         """Everything was compared after these had come up, and what differed is in sync or known to be out of it."""
@@ -407,6 +363,8 @@ class Primary:
                 self._advance_unsynchronized(now)
             case Mode.NORMAL:
                 self._advance_normal(now)
+            case Mode.EPOCHS:
+                self.epochs.advance(now)
             case _:
                 self.resync.advance(now)
         self._answer_waits()
@@ -431,7 +389,7 @@ class Primary:
             if not self.scanned:
                 self.quiet_due = True  # answered by ev.UsedBlocks, then ev.Persisted
                 self._fx.add(ev.ScanUsed())
-            else:
+            elif not self.epochs.on or self.epochs.ready(now):
                 self.resync.begin(now)
         elif now >= self._next_merge and self.scanned:
             self._next_merge = now + MERGE_INTERVAL_S
@@ -468,12 +426,12 @@ class Primary:
             self.statistics.sent(item.records)
 
     def enter_normal(self, now: float, resync: int) -> None:
-        """Fig. 6, 684: return to normal operation mode."""
+        """Fig. 6, 684: return to normal operation mode (or what is in its place with addresses only)."""
         self.initial = False
         self._later_epochs = (self.config.epoch,)
-        self.replica_state = "up-to-date"
+        self.replica_state = "consistent" if self.epochs.on else "up-to-date"
         self.set_phase(Phase.IDLE)
-        self.set_mode(Mode.NORMAL, now, f"in sync at sequence {self.acknowledged}")
+        self.set_mode(Mode.EPOCHS if self.epochs.on else Mode.NORMAL, now, f"in sync at sequence {self.acknowledged}")
         self.next_retire = now + RETIRE_INTERVAL_S
         self.statistics.resyncs += 1
         self.clear_taints(self._taints_answered)
@@ -485,14 +443,16 @@ class Primary:
 
     def _answer_waits(self) -> None:
         self._waits.reached(self.position, self.sequence)
-        if self.mode is Mode.NORMAL and not self.taints:
+        if self.mode is Mode.EPOCHS and not self.taints:
+            self.epochs.answer_waits()
+        elif self.mode is Mode.NORMAL and not self.taints:
             for token in self._waits.take_done(self.acknowledged, self.settler.oldest_sequence()):
                 self._fx.add(ev.AnswerWait(token))
 
     def out_of_sync_blocks(self) -> int:
         """Blocks known here to differ or not yet known to be equal (the kernel's active bitmap comes on top)."""
         transit = sum(int(batch.block_counts.sum()) for batch in self.resync.in_transit())
-        return self.tracker.out_of_sync_blocks() + transit + len(self.settler)
+        return self.tracker.out_of_sync_blocks() + transit + len(self.settler) + self.epochs.kept.count()
 
     def out_of_sync_bytes(self) -> int:
         return min(self.out_of_sync_blocks() * self.geometry.block_bytes, self.geometry.size_bytes)

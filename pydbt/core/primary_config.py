@@ -16,7 +16,9 @@ class PrimaryConfig:
     from before, ``later_epochs`` those of the runs since, this one among them; ``initial`` says that it was
     never brought in sync; ``scan_used`` that the blocks in use are still to be marked; ``taints`` why the maps
     may not tell all; ``quiet_held`` that the kernel's quiet bitmap may hold bits (programs reopened); ``generations``
-    what the volume has been through, and ``generation_seed`` what later ones are named from.
+    what the volume has been through, and ``generation_seed`` what later ones are named from. ``epoch_interval_s`` set:
+    only addresses are captured, and the replica follows in such steps (``core/epochs``), for each of which the source
+    is held no longer than ``hold_limit_s``.
     """
 
     geometry: Geometry
@@ -38,3 +40,5 @@ class PrimaryConfig:
     taints: tuple[str, ...] = ()
     generations: Generations = NO_GENERATIONS
     generation_seed: int = 0
+    epoch_interval_s: float | None = None
+    hold_limit_s: float = 5.0

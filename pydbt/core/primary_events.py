@@ -163,6 +163,40 @@ class VerifyCancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Flushed:
+    """``Flush`` is done: what file systems had in memory was written. ``kind`` as of ``Held``, or ``error``: none can be had."""
+
+    kind: str
+    apart: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """``Hold`` number ``hold`` stands, or ``error`` says why not.
+
+    ``kind`` is ``freeze``, ``quiescent`` (nothing is held: the brain finds a moment without writes), ``snapshot`` or
+    ``thin``. The last two are ``apart``: reads of them do not see what is written later. Everything that was written
+    before the hold lies before ``position`` in the ring.
+    """
+
+    hold: int
+    kind: str
+    position: int
+    apart: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The hold is over; it stopped writers for ``held_ms``. ``error``: what was read from it is not to be trusted."""
+
+    hold: int
+    held_ms: float
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
@@ -170,7 +204,7 @@ class Tick:
 Event = (
     Captured | Connected | Disconnected | Received | PayloadArmed | QuietTaken | Persisted | SweepRead
     | UsedBlocks | DiskQuiet | Outbound | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted
-    | VerifyAsked | VerifyCancelled | Tick
+    | VerifyAsked | VerifyCancelled | Flushed | Held | Released | Tick
 )
 
 
@@ -248,12 +282,40 @@ class ScanUsed:
 
 
 @dataclass(frozen=True, slots=True)
+class Flush:
+    """Have file systems on the source write what they hold in memory, and look how it can be held; answers ``Flushed``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keep an image of the source still: freeze it, or take a snapshot. Answers ``Held`` some time later.
+
+    A freeze ends by itself after ``limit_s``. ``gently``: what would hold writers up is not worth it yet.
+    """
+
+    hold: int
+    limit_s: float
+    gently: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """End a hold, also one that does not stand yet; answers ``Released``."""
+
+    hold: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReadBlocks:
-    """Read runs of blocks past every cache and keep them under ``batch``; answers ``SweepRead``."""
+    """Read runs of blocks past every cache and keep them under ``batch``; answers ``SweepRead``.
+
+    ``held``: from the snapshot, and not from the source.
+    """
 
     batch: int
     first_blocks: np.ndarray
     block_counts: np.ndarray
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +406,7 @@ class Log:
 Effect = (
     Connect | CloseConnection | SendFrame | SendStream | ReleasePayload | SetPayload | TakeQuiet | Persist
     | ZeroQuiet | ScanUsed | ReadBlocks | SendDigests | SendBlocks | SendSettled | DropBatch | RememberReplica
-    | KeepGenerations
+    | KeepGenerations | Flush | Hold | Release
     | AnswerWait | VerifyEnded | Log
 )
 

@@ -58,6 +58,7 @@ class Resync:
         self._next_persist = 0.0
         self._landing = False
         self._committed_at: int | None = None
+        self._held_reads = False
         self._settling_since = 0.0
         self._full_at: list[float] = []
         self.fresh_target = False
@@ -68,11 +69,14 @@ class Resync:
         """The secondary is available (decision 680): get the newest map, then sweep."""
         primary = self._primary
         mode = Mode.INITIAL_SYNC if primary.initial else Mode.RESYNCHRONIZING
+        mode = primary.mode if primary.mode is Mode.EPOCHS else mode
         self._identifier += 1
         self._landing = False
         self._sweep, self._begun, self._target, self._committed_at = None, False, None, None
+        self._held_reads = False
         primary.set_mode(mode, now, "the secondary is available")
         primary.set_phase(Phase.SWEEPING)
+        primary.epochs.comparison.begin()
         self._ask_for_map()
 
     def abandon(self) -> None:
@@ -134,7 +138,7 @@ class Resync:
                     resync=self._identifier,
                     epoch=primary.config.epoch,
                     total_bytes=planned_bytes,
-                    flags=BeginFlag.INITIAL if primary.initial else 0,
+                    flags=BeginFlag.INITIAL * primary.initial | BeginFlag.NO_STREAM * primary.epochs.on,
                 )
             )
         )
@@ -145,6 +149,9 @@ class Resync:
         primary = self._primary
         if not self._settled_map and not primary.quiet_due and primary.may_retry_persist(now):
             primary.request_quiet()
+        if primary.epochs.on and primary.phase is not Phase.SWEEPING:
+            primary.epochs.land(now)
+            return
         match primary.phase:
             case Phase.SWEEPING if self._landing:
                 self._land_or_sweep(now)
@@ -153,7 +160,7 @@ class Resync:
                 if self._keep_progress(now):
                     return
                 if self._sweep is not None and self._sweep.pass_over and now >= self._retry_reads_at:
-                    if self._sweep.note_pass():
+                    if self._sweep.note_pass() and not primary.epochs.problem:
                         primary.effects.log("warning", self._stuck_message(now))
                     self._ask_for_map()
             case Phase.SETTLING if self._settled_map and primary.in_flight.certain and self._has_settled(now):
@@ -177,13 +184,13 @@ class Resync:
             self._primary.effects.add(Persist(zero_quiet=False))
         return due
 
-    def _feed(self, now: float) -> None:
+    def _feed(self, now: float, *, urgent: bool = False) -> None:
         """Have as many batches read as the window and the rate limit allow."""
         if self._sweep is None or now < self._retry_reads_at:
             return
-        while (taken := self._sweep.next_batch(now)) is not None:
+        while (taken := self._sweep.next_batch(now, urgent=urgent)) is not None:
             identifier, batch = taken
-            self._primary.effects.add(ReadBlocks(identifier, batch.first_blocks, batch.block_counts))
+            self._primary.effects.add(ReadBlocks(identifier, batch.first_blocks, batch.block_counts, self._held_reads))
 
     def read(self, event: SweepRead, now: float) -> None:
         """A batch was read: offer its digests, or send it."""
@@ -196,7 +203,8 @@ class Resync:
             self._retry_reads_at = now + READ_RETRY_S
             return
         self._sweep.batches[event.batch].read = True
-        if self._primary.config.digests and not (self._primary.initial and self.fresh_target):
+        asked = self._primary.config.digests or self._primary.epochs.comparison.under_way
+        if asked and not (self._primary.initial and self.fresh_target):
             self._compare(event.batch)
         else:
             self._send(event.batch, None)
@@ -204,12 +212,16 @@ class Resync:
     def _compare(self, identifier: int) -> None:
         """Offer the digests of a batch's whole units; where it has none, there is nothing to compare."""
         batch = self._sweep.batches[identifier]
-        units, batch.rest = compared.whole_units(batch.first_blocks, batch.block_counts, self._primary.geometry)
+        if self._primary.epochs.comparison.under_way:  # each block is of interest
+            units, unit_bytes = compared.all_units(batch.first_blocks, batch.block_counts, self._primary.geometry)
+        else:
+            units, batch.rest = compared.whole_units(batch.first_blocks, batch.block_counts, self._primary.geometry)
+            unit_bytes = MAX_COMPARED_BYTES
         if not len(units):
             self._send(identifier, None)
             return
         batch.digests = self._primary.next_number()
-        self._primary.effects.add(SendDigests(identifier, batch.digests, units, MAX_COMPARED_BYTES))
+        self._primary.effects.add(SendDigests(identifier, batch.digests, units, unit_bytes))
 
     def _send(self, identifier: int, wanted) -> None:
         number = self._sweep.batches[identifier].number = self._primary.next_number()
@@ -222,7 +234,11 @@ class Resync:
             return
         batch = self._sweep.batches[identifier]
         batch.digests = None  # an answer counts once
-        wanted = compared.wanted_of(want.extents, batch.rest, self._primary.geometry)
+        wanted = want.extents
+        if batch.rest is not None:
+            wanted = compared.wanted_of(want.extents, batch.rest, self._primary.geometry)
+        elif len(wanted):
+            self._primary.epochs.comparison.wanted(compared.blocks_wanted(wanted, self._primary.geometry))
         wanted_bytes = int(wanted["sectors"].sum(dtype=np.int64)) * self._primary.geometry.compared.block_bytes
         self._primary.statistics.compared(batch.length_bytes, wanted_bytes)
         if wanted_bytes:
@@ -237,12 +253,15 @@ class Resync:
         if self._primary.phase is Phase.COMMITTING and ack.resync_committed == self._identifier:
             self._primary.durable_through(self._committed_at)
             self._sweep = None
+            if self._primary.epochs.on:
+                self._primary.epochs.committed(now)
             self._primary.enter_normal(now, self._identifier)
 
     def replica_said(self, state: str) -> None:
         """The secondary's own word on its image counts when it is worse than ours."""
         if self._primary.mode in SYNCING_MODES:
-            self._primary.replica_state = "inconsistent" if state == "inconsistent" else "outdated"
+            usable = "consistent" if self._primary.mode is Mode.EPOCHS else "outdated"
+            self._primary.replica_state = "inconsistent" if state == "inconsistent" else usable
         elif state == "inconsistent":
             self._primary.replica_state = "inconsistent"
 
@@ -255,6 +274,11 @@ class Resync:
 
     def _land_or_sweep(self, now: float) -> None:
         primary = self._primary
+        if primary.epochs.on:
+            self._landing = self._held_reads = False
+            if primary.epochs.may_hold(self._sweep.remainder_bytes(), self._sweep.passes, now):
+                primary.epochs.hold(now)
+                return
         if self._landing and not primary.in_flight.certain:
             return  # holding the stream while nobody knows what is in flight would only fill the ring
         if self._landing:
@@ -309,10 +333,44 @@ class Resync:
         primary = self._primary
         if primary.phase is not Phase.DRAINING or primary.queue.sent_through < self._target:
             return
-        self._committed_at = max(primary.queue.sent_through, self._base)
+        self.commit(max(primary.queue.sent_through, self._base))
+
+    # --- the landing on an epoch --------------------------------------------------------------------------
+    def begin_last_pass(self, now: float, *, held: bool) -> None:
+        """Sweep what is left, ``held``: from a snapshot, at leisure; else at once."""
+        self._held_reads = held
+        self._sweep.begin_pass()
+        self._feed(now, urgent=not held)
+
+    def last_pass_read(self, now: float, *, again: bool) -> bool:
+        """Whether the last sweep is in memory, and every write submitted meanwhile was taken in.
+
+        ``again``: blocks that became pending meanwhile belong to it.
+        """
+        self._feed(now, urgent=not self._held_reads)
+        if not self._sweep.pass_read or not self._primary.position_reached(self.read_position):
+            return False
+        if again and self._primary.tracker.pending.any():
+            self._sweep.begin_pass()
+            self._feed(now, urgent=True)
+            return False
+        return True
+
+    def read_failed(self, now: float) -> bool:
+        """Whether a read has failed just now; its blocks are pending again."""
+        return now < self._retry_reads_at
+
+    def rest_until(self, when: float) -> None:
+        """Read nothing, and look for no landing, until then."""
+        self._held_reads, self._retry_reads_at = False, max(when, self._retry_reads_at)
+
+    def commit(self, sequence: int) -> None:
+        """Everything of the image is on the secondary."""
+        primary = self._primary
+        self._committed_at = sequence
         primary.set_phase(Phase.COMMITTING)
         primary.ancestry.offer()
-        primary.effects.add(SendFrame(Commit(resync=self._identifier, sequence=self._committed_at)))
+        primary.effects.add(SendFrame(Commit(resync=self._identifier, sequence=sequence)))
 
     def note_log_full(self, now: float) -> None:
         """The log was full. Say so when it happens again and again: then no landing can last."""
@@ -335,6 +393,8 @@ class Resync:
         match primary.phase:
             case Phase.SWEEPING | Phase.SETTLING if not self._settled_map:
                 return "the maps to be written"
+            case _ if primary.epochs.on and primary.phase is not Phase.COMMITTING:
+                return primary.epochs.waiting_for()
             case _ if self._landing:
                 return "an instant with no write in flight on the source, or half a minute"
             case Phase.SETTLING if not primary.in_flight.wait_done:

@@ -95,8 +95,13 @@ class Secondary:
         if not self.record.consistent:
             return ReplicaState.INCONSISTENT
         if self.phase is Phase.STAGING or self.keeper.stage_from is not None:
-            return ReplicaState.OUTDATED
+            return ReplicaState.CONSISTENT if self._by_epochs else ReplicaState.OUTDATED
         return ReplicaState.UP_TO_DATE if self.phase is Phase.STREAMING else ReplicaState.CONSISTENT
+
+    @property
+    def _by_epochs(self) -> bool:
+        """Whether the primary goes from one COMMIT to the next: the replica is an image of a moment, and meant to be."""
+        return self._peer is not None and self._begin is not None and bool(self._begin.flags & f.BeginFlag.NO_STREAM)
 
     def status(self) -> dict[str, object]:
         """The replica's part of the report of the service."""
@@ -318,7 +323,8 @@ class Secondary:
     def committed(self, connection: int, commit: f.Commit) -> None:
         """A resync's COMMIT is durable: the stream follows."""
         if connection == self._peer:
-            self._committed, self._received, self.phase = commit.resync, commit.sequence, Phase.STREAMING
+            self._committed, self._received = commit.resync, commit.sequence
+            self.phase = Phase.READY if self._by_epochs else Phase.STREAMING
             self.keeper.persist(generations=self._generations.in_sync())  # before the ACK that says so
 
     def journal_full(self, refused: list[Entry], error: str) -> None:
@@ -361,7 +367,7 @@ class Secondary:
             replica_state=self.replica_state.code,
         )
         due = now >= self._word_due
-        if due or (self.phase is not Phase.READY and self._acks.news(ack)):
+        if due or ((self.phase is not Phase.READY or self._committed) and self._acks.news(ack)):
             self._word_due = now + WORD_SECONDS
             self._do(e.Send(self._peer, ack))
 

@@ -66,9 +66,12 @@ class Sweep:
         self._started = now
 
     # --- taking and returning -----------------------------------------------------------------------------
-    def next_batch(self, now: float) -> tuple[int, Batch] | None:
-        """Take the next batch out of the map in device order; None: nothing left in this pass, or not allowed yet."""
-        if self.window_bytes >= WINDOW_BYTES or not self._limit.allows(now):
+    def next_batch(self, now: float, *, urgent: bool = False) -> tuple[int, Batch] | None:
+        """Take the next batch out of the map in device order; None: nothing left in this pass, or not allowed yet.
+
+        ``urgent``: writers are held up meanwhile; window and rate limit do not count.
+        """
+        if not urgent and (self.window_bytes >= WINDOW_BYTES or not self._limit.allows(now)):
             return None
         limit = max(1, BATCH_BYTES // self.geometry.block_bytes)
         firsts: list[int] = []
@@ -130,6 +133,11 @@ class Sweep:
         return list(self.batches.values())
 
     # --- passes -------------------------------------------------------------------------------------------
+    @property
+    def pass_read(self) -> bool:
+        """Everything of this pass is in memory, or on the secondary already."""
+        return self.pending.next_run(self._cursor, 1) is None and all(batch.read for batch in self.batches.values())
+
     @property
     def pass_over(self) -> bool:
         """Nothing of this pass is left to read or on its way."""

@@ -1,0 +1,148 @@
+"""Freezing the file systems of a source for a moment, with a process that thaws them whatever becomes of this one."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pydbt.core.errors import DeviceError
+from pydbt.device.freezer import FITHAW, open_point
+from pydbt.device.mounts import Mount
+
+# The helper ends within this, unless the kernel holds it in a freeze that does not come to an end.
+_END_S = 5.0
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class CannotFreeze(DeviceError):
+    """The file system knows no freeze."""
+
+
+def sync_file_system(mount: Mount) -> None:
+    """Write out what a file system has in memory, and wait for it (syncfs(2)). DeviceError says why not."""
+    try:
+        descriptor = open_point(mount.point, mount.major, mount.minor)
+    except OSError as error:
+        raise DeviceError(f"the file system at {mount.point} cannot be reached: {error.strerror}") from None
+    try:
+        if _libc.syncfs(descriptor):
+            raise DeviceError(f"the file system at {mount.point} could not be written out: {os.strerror(ctypes.get_errno())}")
+    finally:
+        os.close(descriptor)
+
+
+class FileSystemFreezer:
+    """The helper process (``pydbt.device.freezer``), started when it is needed. For one thread at a time.
+
+    ``marker`` names what is frozen while it is, for the case that both processes are killed at once:
+    ``thaw_leftover`` is what the next start does about it.
+    """
+
+    def __init__(self, marker: Path) -> None:
+        self._marker = marker
+        self._process: subprocess.Popen[str] | None = None
+        self._points: list[tuple[str, int, int]] = []
+
+    @property
+    def helper_pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Have the helper ready, so that its start costs no freeze any time."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", str(Path(__file__).with_name("freezer.py"))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+
+    def freeze(self, mounts: list[Mount], limit_s: float) -> None:
+        """Freeze all of them for ``limit_s`` at most; raises with none frozen.
+
+        CannotFreeze: a kind of file system that knows no freeze; DeviceError: it did not work now.
+        """
+        self.start()
+        self._points = [(mount.point, mount.major, mount.minor) for mount in mounts]
+        try:
+            self._marker.write_text(json.dumps(self._points))
+        except OSError as error:
+            raise DeviceError(f"{self._marker} cannot be written: {error.strerror}") from None
+        answer = self._ask({"freeze": self._points, "limit_s": limit_s})
+        if answer.get("frozen"):
+            return
+        self._forget()
+        places = ", ".join(mount.point for mount in mounts)
+        if answer["unsupported"]:
+            raise CannotFreeze(f"{' and '.join(sorted({mount.fs_type for mount in mounts}))} at {places} cannot be frozen")
+        if answer["busy"]:
+            raise DeviceError(f"{places} is frozen already, by somebody else")
+        raise DeviceError(f"{places} could not be frozen: {answer['error']}")
+
+    def thaw(self) -> tuple[float, bool]:
+        """(how long it was frozen in ms, whether it had ended by itself). DeviceError: the helper was gone; it is thawed."""
+        answer = self._ask({"thaw": True})
+        self._forget()
+        return float(answer["held_ms"]), bool(answer["early"])
+
+    def close(self) -> None:
+        """Thaw, and end the helper."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
+            self._forget()
+        process.stdout.close()
+
+    def _ask(self, command: dict[str, object]) -> dict[str, object]:
+        try:
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except OSError:
+            line = ""
+        if line:
+            return json.loads(line)
+        # It was killed, by hand or for want of memory: what it froze is ours to thaw.
+        thaw_points(self._points)
+        self.close()
+        raise DeviceError("the process that freezes file systems was killed; they were thawed")
+
+    def _forget(self) -> None:
+        self._points = []
+        self._marker.unlink(missing_ok=True)
+
+
+def thaw_points(points: list[tuple[str, int, int]]) -> bool:
+    """Thaw these if they are frozen; whether any was."""
+    any_was = False
+    for point, major, minor in points:
+        with contextlib.suppress(OSError):
+            descriptor = open_point(point, major, minor)
+            try:
+                fcntl.ioctl(descriptor, FITHAW, 0)
+                any_was = True
+            finally:
+                os.close(descriptor)
+    return any_was
+
+
+def thaw_leftover(marker: Path) -> bool:
+    """What a run left frozen that was killed together with its helper; whether there was any."""
+    try:
+        points = json.loads(marker.read_text())
+    except (OSError, ValueError):
+        return False
+    any_was = thaw_points([(str(point), int(major), int(minor)) for point, major, minor in points])
+    marker.unlink(missing_ok=True)
+    return any_was

@@ -1,0 +1,131 @@
+"""The process that freezes file systems, and thaws them whatever happens: a program of its own, run by ``freeze``.
+
+One JSON object a line, in and out. ``{"freeze": [[point, major, minor], ...], "limit_s": S}`` is answered by ``{"frozen":
+true}`` or ``{"error": ..., "unsupported": ...}`` with nothing left frozen; ``{"thaw": true}`` by ``{"held_ms": ...,
+"early": ...}``. It thaws by itself after the limit, and when its input ends: whoever started it is dead then. So it
+lives in a session of its own, hears no signal that can be ignored, and asks to be the last that runs out of memory.
+It imports nothing but the standard library. FIFREEZE and FITHAW: fs/ioctl.c, ioctl_fsfreeze.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import time
+
+FIFREEZE = 0xC0045877
+FITHAW = 0xC0045878
+
+
+class Freezer:
+    """What is frozen now, and since when."""
+
+    def __init__(self) -> None:
+        self._frozen: list[int] = []
+        self._since = self._until = 0.0
+        self._held_ms = 0.0
+        self._early = False
+
+    def freeze(self, points: list[list[object]], limit_s: float) -> dict[str, object]:
+        """All of them or none; the first error counts."""
+        self.thaw()
+        self._early = False
+        opened: list[int] = []
+        self._since = time.monotonic()
+        self._until = self._since + limit_s
+        try:
+            for point, major, minor in points:
+                opened.append(open_point(str(point), int(major), int(minor)))
+            for descriptor in opened:
+                fcntl.ioctl(descriptor, FIFREEZE, 0)
+                self._frozen.append(descriptor)
+        except OSError as error:
+            self.thaw()
+            for descriptor in opened:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+            unsupported = error.errno in (errno.EOPNOTSUPP, errno.ENOTTY)
+            return {"error": error.strerror or str(error), "unsupported": unsupported, "busy": error.errno == errno.EBUSY}
+        return {"frozen": True}
+
+    def thaw(self) -> None:
+        """In the reverse order; harmless when nothing is frozen."""
+        if not self._frozen:
+            return
+        while self._frozen:
+            descriptor = self._frozen.pop()
+            with contextlib.suppress(OSError):  # somebody else thawed it
+                fcntl.ioctl(descriptor, FITHAW, 0)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        self._held_ms = (time.monotonic() - self._since) * 1000
+
+    def thaw_if_late(self) -> None:
+        if self._frozen and time.monotonic() >= self._until:
+            self._early = True
+            self.thaw()
+
+    def patience_s(self) -> float | None:
+        """How long nothing has to be done without a command; None: for ever."""
+        return max(0.0, self._until - time.monotonic()) if self._frozen else None
+
+    def thawed(self) -> dict[str, object]:
+        """Thaw, and what to answer."""
+        self.thaw()
+        held_ms, self._held_ms = self._held_ms, 0.0
+        return {"held_ms": held_ms, "early": self._early}
+
+
+def open_point(point: str, major: int, minor: int) -> int:
+    """A mount point, opened. OSError when another file system is there than the one meant."""
+    descriptor = os.open(point, os.O_RDONLY | os.O_CLOEXEC)
+    if os.fstat(descriptor).st_dev != os.makedev(major, minor):
+        os.close(descriptor)
+        raise OSError(errno.ENODEV, f"{point} is covered by another mount")
+    return descriptor
+
+
+def serve(freezer: Freezer) -> None:
+    """Commands from the standard input until it ends."""
+    pending = b""
+    while True:
+        ready, _, _ = select.select([0], [], [], freezer.patience_s())
+        freezer.thaw_if_late()
+        if not ready:
+            continue
+        part = os.read(0, 65536)
+        if not part:
+            return
+        *lines, pending = (pending + part).split(b"\n")
+        for line in lines:
+            command = json.loads(line)
+            if "freeze" in command:
+                answer = freezer.freeze(command["freeze"], float(command["limit_s"]))
+                freezer.thaw_if_late()  # the freeze itself took too long
+            else:
+                answer = freezer.thawed()
+            try:
+                os.write(1, json.dumps(answer).encode() + b"\n")
+            except BrokenPipeError:
+                return
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("-1000")
+    freezer = Freezer()
+    try:
+        serve(freezer)
+    finally:
+        freezer.thaw()
+
+
+if __name__ == "__main__":
+    main()

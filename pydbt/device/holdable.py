@@ -1,0 +1,90 @@
+"""How an image of a source can be held still for a moment: which file systems lie on it, and what else uses it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from pydbt.core.errors import UsageError
+from pydbt.device.mounts import Mount, devices_of_mount, read_mounts
+from pydbt.device.sysfs import BlockDevice, all_disks
+
+
+@dataclass(frozen=True, slots=True)
+class Holdable:
+    """``mounts``: one of each file system that is mounted for writing, to be frozen together; none: nothing to freeze."""
+
+    mounts: tuple[Mount, ...]
+
+    @property
+    def kind(self) -> str:
+        return "freeze" if self.mounts else "quiescent"
+
+
+def look(device: BlockDevice) -> Holdable:
+    """What must be frozen for ``device`` to be still. UsageError when that may not be done.
+
+    The root file system is never frozen (nothing could thaw it if that went wrong), nor the one that this process
+    logs to (it would wait for itself).
+    """
+    numbers = _stack_above(device)
+    for number in numbers:
+        part = BlockDevice.from_number(*number)
+        if part.is_swap():
+            raise UsageError(
+                f"{part.path} is swap, which is written at any time and cannot be held still: with --capture addresses "
+                "a volume needs moments without writes; use --capture payload"
+            )
+    mounts: dict[tuple[int, int], Mount] = {}
+    for mount in read_mounts():
+        if not devices_of_mount(mount) & numbers or "ro" in mount.super_options:
+            continue
+        if mount.point == "/":
+            raise UsageError(
+                f"{device.path} carries the root file system, which is never frozen: use --capture payload, or a snapshot "
+                "of a logical volume"
+            )
+        known = mounts.setdefault((mount.major, mount.minor), mount)
+        if not _reaches(known) and _reaches(mount):
+            mounts[mount.major, mount.minor] = mount
+    for mount in mounts.values():
+        if _logs_to(mount):
+            raise UsageError(
+                f"this controller logs to a file on {mount.point}, which is to be frozen: send its output elsewhere"
+            )
+    return Holdable(tuple(mounts.values()))
+
+
+def _stack_above(device: BlockDevice) -> set[tuple[int, int]]:
+    """The device, its partitions, and every device-mapper or RAID device that is built on any of them."""
+    found: set[tuple[int, int]] = set()
+    names = {disk.name: disk for disk in all_disks()}
+    waiting = [device]
+    while waiting:
+        part = waiting.pop()
+        if part.number in found:
+            continue
+        found.add(part.number)
+        waiting.extend(part.partitions())
+        waiting.extend(names[name] for name in part.holders() if name in names)
+    return found
+
+
+def _reaches(mount: Mount) -> bool:
+    """Whether the mount point leads to this file system, and not to one mounted over it."""
+    try:
+        return os.stat(mount.point).st_dev == os.makedev(mount.major, mount.minor)
+    except OSError:
+        return False
+
+
+def _logs_to(mount: Mount) -> bool:
+    for descriptor in (1, 2):
+        try:
+            status = os.fstat(descriptor)
+        except OSError:
+            continue
+        if stat.S_ISREG(status.st_mode) and status.st_dev == os.makedev(mount.major, mount.minor):
+            return True
+    return False
