@@ -99,7 +99,7 @@ def run_primary(options: PrimaryOptions) -> int:
         nothing_written = tells_all and not pending.any() and not (reopened and any(capture.dirty_counts()))
         config = _configure(options, device, state, is_new, tells_all, nothing_written)
         config = replace(config, quiet_held=reopened, epoch_interval_s=options.epoch_interval_s if by_epochs else None)
-        state = _begun(state, config)
+        state = _begun(state, config, device)
         save_state(options.state_dir, state)
         undo.pop_all()
         _log.info("volume %s: %s, %d bytes in blocks of %d", state.volume, device.path, state.size_bytes, state.block_bytes)
@@ -185,7 +185,9 @@ def _is_tracked(device: BlockDevice, state: VolumeState) -> bool:
     except StateError as error:
         _log.warning("%s", error)
         return False
-    return volume == _volume_spec(device, state.block_bytes) and state.boot_id == boot_id()
+    # A device that was away, and perhaps written elsewhere, may come back with its old number.
+    same = state.boot_id == boot_id() and state.disk_sequence == device.disk_sequence()
+    return same and volume == _volume_spec(device, state.block_bytes)
 
 
 def _open_capture(
@@ -258,7 +260,7 @@ def _configure(
     )
 
 
-def _begun(state: VolumeState, config: PrimaryConfig) -> VolumeState:
+def _begun(state: VolumeState, config: PrimaryConfig, device: BlockDevice) -> VolumeState:
     """What is written down when a run begins: from here on every write is tracked."""
     known = {entry["reason"]: entry for entry in state.taints}
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -266,6 +268,7 @@ def _begun(state: VolumeState, config: PrimaryConfig) -> VolumeState:
         state,
         clean=None,
         boot_id=boot_id(),
+        disk_sequence=device.disk_sequence(),
         taints=[known.get(reason) or {"reason": reason, "since": now} for reason in config.taints],
         compared_whole=state.compared_whole or config.assumed_in_sync,
         later_epochs=list(config.later_epochs),

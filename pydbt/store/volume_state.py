@@ -58,11 +58,12 @@ class VolumeState:
     ``source`` is what identifies the device, by kind (``BlockDevice.identity()``), when the state was made.
     ``replica``, ``epoch`` and ``sequence`` are what the secondary last called itself and its position;
     ``replica`` is empty before the first handshake;
-    ``later_epochs`` are those of runs since. ``clean`` is None while the volume may be written
-    untracked; its content is the marker of a clean stop. ``taints`` are why the maps may not tell all, each with
-    ``reason`` and ``since``; ``audit`` and ``verify`` are what the audit and the verifications keep; ``compared_whole``
-    says that free space was copied or compared as well; ``generations`` are what its content has been through. ``more``
-    is room for entries of later versions.
+    ``later_epochs`` are those of runs since. ``boot_id`` and ``disk_sequence`` are the boot and the attachment of the
+    device in which programs track it, the first empty while nobody says that they do. ``clean`` is None while the volume
+    may be written untracked; its content is the marker of a clean stop. ``taints`` are why the maps may not tell all,
+    each with ``reason`` and ``since``; ``audit`` and ``verify`` are what the audit and the verifications keep;
+    ``compared_whole`` says that free space was copied or compared as well; ``generations`` are what its content has been
+    through. ``more`` is room for entries of later versions.
     """
 
     volume: str
@@ -77,6 +78,7 @@ class VolumeState:
     sequence: int = 0
     later_epochs: list[int] = field(default_factory=list)
     boot_id: str = ""
+    disk_sequence: int | None = None
     clean: dict[str, Any] | None = None
     taints: list[dict[str, str]] = field(default_factory=list)
     audit: dict[str, Any] | None = None

@@ -11,7 +11,7 @@ from pydbt.device.block import DirectReader
 from pydbt.device.clean import clean_marker, is_untouched
 from pydbt.device.fingerprint import fingerprint
 from pydbt.device.sysfs import BlockDevice
-from tests.devices import loop_device, mounted, run
+from tests.devices import loop_device, mounted, partition_of, run
 
 MIB = 1 << 20
 MAKE = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q", "-f")}
@@ -76,6 +76,46 @@ def test_within_a_boot_a_single_write_past_the_file_system_is_noticed(tmp_path):
         marker = marker_of(disk.path)
         assert untouched(disk.path, marker)
         run("dd", "if=/dev/zero", f"of={disk.path}", "bs=4k", "count=1", "seek=5000", "oflag=direct", "status=none")
+        assert not untouched(disk.path, marker)
+
+
+def write_directly(path: Path, **where: int) -> None:
+    run("dd", "if=/dev/zero", f"of={path}", "bs=4k", "count=1", f"seek={where['block']}", "oflag=direct", "status=none")
+
+
+def test_within_a_boot_a_write_to_a_partition_by_way_of_its_disk_is_noticed_and_not_mixed_up_with_its_neighbours(tmp_path):
+    with (
+        loop_device(tmp_path, 32 * MIB, partitions=True) as disk,
+        partition_of(disk, 1, 2048, 16384) as part,
+        partition_of(disk, 2, 20480, 16384) as neighbour,
+    ):
+        marker = marker_of(part.path)
+        assert untouched(part.path, marker)
+        write_directly(neighbour.path, block=5)
+        # (The file behind the loop device shows it all the same; a real disk has none.)
+        changed = {name for name, value in marker_of(part.path).items() if value != marker[name]}
+        assert changed == {"backing_file"}
+        marker = marker_of(part.path)
+        write_directly(disk.path, block=300)
+        assert not untouched(part.path, {**marker, "backing_file": marker_of(part.path)["backing_file"]})
+
+
+def test_within_a_boot_a_write_to_the_file_behind_a_loop_device_is_noticed(tmp_path):
+    with loop_device(tmp_path, 16 * MIB) as disk:
+        marker = marker_of(disk.path)
+        assert untouched(disk.path, marker)
+        with next(tmp_path.glob("disk-*.img")).open("r+b") as file:
+            file.write(b"restored")
+        assert not untouched(disk.path, marker)
+
+
+def test_counts_that_stood_still_while_nobody_counted_prove_nothing(tmp_path):
+    with loop_device(tmp_path, 16 * MIB) as disk:
+        counting = Path("/sys/block") / disk.path.name / "queue/iostats"
+        counting.write_text("0")
+        marker = marker_of(disk.path)
+        write_directly(disk.path, block=5)
+        counting.write_text("1")
         assert not untouched(disk.path, marker)
 
 

@@ -14,7 +14,7 @@ from pydbt.controller.leftover import pin_dir_of
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.capture import Capture
 from pydbt.store.volume_state import load_state
-from tests.devices import loop_device, mounted, run
+from tests.devices import BlockDevice, loop_device, mounted, run
 from tests.harness.cluster import Cluster, cluster
 from tests.harness.load import FileStress, load, make_filesystem
 from tests.harness.program import command, until
@@ -59,6 +59,30 @@ def test_untracked_writes_are_compared_also_when_the_first_run_after_them_came_t
             both.start()
             both.wait()
             both.compare("after untracked writes and a run that came to nothing")
+
+
+@pytest.mark.parametrize("ended", ["killed", "stopped"])
+def test_a_device_that_was_away_while_its_programs_waited_for_it_is_compared(tmp_path, ended, chance):
+    image = tmp_path / "disk.img"
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    path = Path(run("losetup", "--find", "--show", image).strip())
+    try:
+        with cluster(tmp_path / "c", BlockDevice(path)) as both:
+            both.start()
+            both.wait()
+            both.primary.kill() if ended == "killed" else both.primary.terminate()
+            run("losetup", "--detach", path)
+            until(lambda: not run("losetup", "--associated", image).strip(), "the device is away")
+            with image.open("r+b") as file:
+                file.seek(chance.randrange(SIZE - MIB))
+                file.write(chance.randbytes(MIB))
+            run("losetup", path, image)
+            both.start_primary()
+            both.wait()
+            both.compare("after the device was written elsewhere")
+    finally:
+        run("losetup", "--detach", path, check=False)
 
 
 def test_an_initial_sync_that_never_began_is_not_taken_for_one_that_is_nearly_done(tmp_path, chance):
