@@ -20,6 +20,7 @@ from pydbt.device.target import Target
 from pydbt.store.atomic import remove_file
 from pydbt.store.lock import StateLock
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
+from pydbt.store.reached import FILE_NAME as REACHED_FILE_NAME
 from pydbt.store.replica_state import load_record, save_record
 from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, load_state, require_same_source, save_state
 
@@ -93,6 +94,7 @@ def demote(source: Path, state_dir: Path) -> ReplicaRecord:
         pass
     except OSError as error:
         raise StateError(f"{state_dir / JOURNAL_FOLDER} cannot be removed: {error.strerror}") from None
+    remove_file(state_dir / REACHED_FILE_NAME)
     save_record(state_dir, record)  # from here on it is a replica
     remove_file(state_dir / VOLUME_FILE_NAME)
     remove_file(state_dir / MAP_FILE_NAME)

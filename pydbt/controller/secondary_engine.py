@@ -27,6 +27,7 @@ from pydbt.core.staged import StagedBlocks
 from pydbt.core.units import KIB, MIB, Geometry
 from pydbt.device.target import Target
 from pydbt.store.journal_files import JournalFiles
+from pydbt.store.reached import Reached
 from pydbt.store.replica_state import load_record, save_record
 
 SMALLEST_SEGMENT_BYTES = 16 * MIB
@@ -60,6 +61,9 @@ class Engine:
         self.restart: e.Restart | None = None
         record = load_record(self._state_dir)
         folder = self._state_dir / JOURNAL_FOLDER
+        reached = Reached(self._state_dir)
+        # In the same life of the service the journal may have got further than what was told of it.
+        must_find = (reached.load() or 0) if record is not None and trusted is None else 0
         if record is None:
             if folder.is_dir() and any(folder.iterdir()):
                 raise StateError(
@@ -89,13 +93,23 @@ class Engine:
             )
         self.journal = JournalFiles(folder, segment_bytes=record.segment_bytes, limit_bytes=options.journal_limit_bytes)
         recovery, staged = self._recover(record, trusted)
-        if record.consistent and not recovery.whole:
+        lost_bytes = max(must_find - recovery.tail, 0)
+        if lost_bytes:
+            _log.error(
+                "the journal is damaged: it ends at position %d, and %d bytes behind that had been acknowledged",
+                recovery.tail,
+                lost_bytes,
+            )
+            record = replace(record, replica=secrets.token_hex(16))  # no map was kept for what this is now
+        if record.consistent and (lost_bytes or not recovery.whole):
+            # What is lost may be on the target already, in part.
             _log.error("the journal ends before the image is whole: the replica is inconsistent")
             record = replace(record, consistent=False, must_reach=0)
             self._save(record)
             recovery, staged = self._recover(record, trusted)
         record = replace(record, incarnation=record.incarnation + 1)
         self._save(record)
+        reached.save(recovery.tail, durable=True)
         self.journal.start(record.checkpoint, recovery.tail, record.incarnation)
         config = SecondaryConfig(
             target_bytes=target.size_bytes,
@@ -104,7 +118,7 @@ class Engine:
             software=f"pydbt {getattr(pydbt, '__version__', '')}".strip(),
         )
         self.brain = Secondary(config, record, recovery, staged, time.monotonic())
-        self._journal_worker = JournalWorker(self.journal, self._reporter(report), self._reporter(report))
+        self._journal_worker = JournalWorker(self.journal, reached, self._reporter(report), self._reporter(report))
         must_reach = max(record.must_reach, recovery.committed_at)
         self._applier = Applier(
             self.journal, target, self.brain.keeper.mark, must_reach, self._reporter(report), self._reporter(report)

@@ -237,7 +237,7 @@ class SecondaryService:
         if status["replica_state"] == "inconsistent":
             raise UsageError(
                 f"{self._options.target} is inconsistent, a mixture of different moments, because its first copy, or a "
-                "resynchronization in place, was not completed: it cannot be promoted"
+                "resynchronization in place, was not completed, or its journal is damaged: it cannot be promoted"
             )
         staged = status["staged_bytes"]
         self._engine.promote()

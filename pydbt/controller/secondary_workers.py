@@ -5,6 +5,7 @@ Each does what it is given in order, and reports through ``report``. Neither dec
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import xxhash
 
 from pydbt.core import secondary_events as e
 from pydbt.core.apply_plan import ZEROS, plan, sources_of
-from pydbt.core.errors import PydbtError
+from pydbt.core.errors import PydbtError, StateError
 from pydbt.core.frames import DIGEST_BYTES
 from pydbt.core.journal import (
     RECORD_HEADER_BYTES,
@@ -31,6 +32,7 @@ from pydbt.core.staged import spell_blocks
 from pydbt.core.units import MIB, SECTOR_BYTES, Geometry
 from pydbt.device.target import Target
 from pydbt.store.journal_files import JournalFiles, JournalFull
+from pydbt.store.reached import Reached
 
 GROUP_BYTES = 32 * MIB
 """One group commit: half of what may be on its way, so that the network fills one half while the disk takes the other."""
@@ -78,9 +80,11 @@ class Worker:
 class JournalWorker(Worker):
     """Appends in groups: everything that came while the disk was busy becomes durable with one sync."""
 
-    def __init__(self, journal: JournalFiles, report: Report, failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, journal: JournalFiles, reached: Reached, report: Report, failed: Callable[[BaseException], None]
+    ) -> None:
         super().__init__("journal", report, failed)
-        self._journal = journal
+        self._journal, self._reached = journal, reached
         self._refusing = False
         self._durable = journal.tail
 
@@ -120,6 +124,8 @@ class JournalWorker(Worker):
             ends, refusal = ends if isinstance(error, JournalFull) else [], error
         if ends:
             self._durable = ends[-1]
+            with contextlib.suppress(StateError):  # a lower number is a true one, too
+                self._reached.save(self._durable)
             self._report(e.JournalDurable(tuple(append.ticket for append in group[: len(ends)]), tuple(ends)))
         rest = group[len(ends) :]
         if not rest:

@@ -71,9 +71,9 @@ class SecondaryProcess:
         self.port = int(poll(self._listening, "the secondary listens"))
         return self
 
-    def replay(self) -> str:
+    def replay(self, **changes: object) -> str:
         """Run ``--replay-only``; what it printed."""
-        argument = repr({**self._options, "replay_only": True}).replace("PosixPath", "Path")
+        argument = repr({**self._options, "replay_only": True, **changes}).replace("PosixPath", "Path")
         command = [sys.executable, "-c", _PROGRAM, argument]
         result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert result.returncode == 0, result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ import xxhash
 from pydbt.controller.control import call
 from pydbt.core.extents import make_extents
 from pydbt.core.frames import REPLICA_STATE_NAMES, Begin, Blocks, Commit, Digests, Ping, Pong, Refuse, Stream, Want
+from pydbt.core.journal import RECORD_HEADER_BYTES
 from tests.network.scripted import (
     BLOCK,
     EPOCH,
@@ -336,3 +338,64 @@ def fill(path: Path) -> None:
                 file.write(bytes(1 << 16))
         except OSError:
             pass
+
+
+def damage_last_record(folder: Path) -> None:
+    """Change a byte in the body of the last record that a secondary has acknowledged."""
+    segment = min(folder.glob("*.journal"))
+    data = bytearray(segment.read_bytes())
+    last = data.rindex(b"PDJR")
+    data[last + RECORD_HEADER_BYTES + 100] ^= 1
+    segment.write_bytes(data)
+
+
+@pytest.mark.parametrize("what", ["a stage", "the stream"])
+def test_a_journal_that_lost_what_was_acknowledged_is_told_and_no_map_of_before_is_trusted_with_it(secondary, primary, what):
+    primary.synchronize([blocks_frame(1, {0: block("a")})], 10)
+    if what == "a stage":
+        primary.send(Begin(2, EPOCH, 1 << 20), blocks_frame(2, {1: block("b")}), blocks_frame(3, {2: block("c")}))
+        primary.until(lambda: primary.ack.batch == 3, "both batches are durable")
+    else:
+        primary.send(stream_frame(11, [(1, block("b"))]), stream_frame(12, [(2, block("c"))]))
+        primary.until(lambda: primary.ack.sequence == 12, "the stream is durable")
+    secondary.kill()
+    damage_last_record(secondary.state / "journal")
+    secondary.start()
+    with ScriptedPrimary(secondary.port, SIZE) as again:
+        assert again.welcome.replica != primary.welcome.replica, "a primary would trust the map that it kept for it"
+        assert again.welcome.state == "inconsistent", "of what is lost, a part may be on the target"
+    assert "the journal is damaged" in secondary.words()
+    secondary.kill()
+    secondary.start()
+    with ScriptedPrimary(secondary.port, SIZE) as later:
+        assert later.welcome.replica == again.welcome.replica, "it is said once"
+
+
+def test_a_journal_that_is_gone_is_told(secondary, primary):
+    primary.synchronize([blocks_frame(1, {0: block("a")})], 10)
+    primary.send(Begin(2, EPOCH, 1 << 20), blocks_frame(2, {1: block("b")}))
+    primary.until(lambda: primary.ack.batch == 2, "the batch is durable")
+    secondary.kill()
+    shutil.rmtree(secondary.state / "journal")
+    secondary.start()
+    with ScriptedPrimary(secondary.port, SIZE) as again:
+        assert again.welcome.replica != primary.welcome.replica
+    assert "the journal is damaged" in secondary.words()
+
+
+def test_a_torn_word_on_how_far_the_journal_reached_is_refused_by_name(secondary, primary):
+    primary.synchronize([], 10)
+    secondary.kill()
+    (secondary.state / "reached").write_bytes(b"PDREACH\0torn")
+    with pytest.raises(AssertionError, match=r"reached is not whole"):
+        secondary.start()
+
+
+def test_an_image_whose_journal_is_damaged_is_not_promoted(secondary, primary):
+    primary.synchronize([blocks_frame(1, {0: block("a")})], 10)
+    primary.send(stream_frame(11, [(1, block("b"))]), stream_frame(12, [(2, block("c"))]))
+    primary.until(lambda: primary.ack.applied_sequence == 12, "the stream is on the target")
+    secondary.kill()
+    damage_last_record(secondary.state / "journal")
+    with pytest.raises(AssertionError, match="its journal is damaged: it cannot be promoted"):
+        secondary.replay(promote=True)

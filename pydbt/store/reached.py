@@ -1,0 +1,59 @@
+"""How far the secondary's journal was durable, kept beside it: so that one that ends earlier is known to be damaged.
+
+The journal alone cannot tell whole records that are lost at its end, nor a record that was damaged from one that was
+never finished. The number is written after each sync of the journal and not synced itself, so that it is never too
+high: a kill of the process leaves it exact, a power loss perhaps an older one.
+
+``reached``, 32 bytes: magic ``PDREACH`` and a zero byte, the position (u64, little-endian), xxh3_128 of both.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import xxhash
+
+from pydbt.core.errors import StateError
+
+FILE_NAME = "reached"
+_MAGIC = b"PDREACH\0"
+_CONTENT = struct.Struct("<8sQ")
+_BYTES = _CONTENT.size + 16
+
+
+class Reached:
+    """The number in a secondary's state directory."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / FILE_NAME
+
+    def load(self) -> int | None:
+        """The position; None where none was ever written. StateError when the file is not whole."""
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateError(f"{self._path} cannot be read: {error.strerror}") from None
+        if not data:
+            return None  # killed between its making and its first writing
+        content = data[: _CONTENT.size]
+        if len(data) != _BYTES or content[: len(_MAGIC)] != _MAGIC or xxhash.xxh3_128_digest(content) != data[_CONTENT.size :]:
+            raise StateError(f"{self._path} is not whole: remove it, and 'controller verify --repair' at the primary")
+        return _CONTENT.unpack(content)[1]
+
+    def save(self, position: int, *, durable: bool = False) -> None:
+        """``durable`` before the journal is cut at a lower position than the one that is written. Raises StateError."""
+        content = _CONTENT.pack(_MAGIC, position)
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.pwrite(descriptor, content + xxhash.xxh3_128_digest(content), 0)
+                if durable:
+                    os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StateError(f"{self._path} cannot be written: {error.strerror}") from None
