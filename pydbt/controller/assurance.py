@@ -14,7 +14,6 @@ from pydbt.core import primary_events as ev
 from pydbt.core.audit import FAULTS, Audit, AuditRecord, Look
 from pydbt.core.errors import BusyError, StateError, UsageError
 from pydbt.core.modes import FOLLOWING_MODES
-from pydbt.store.volume_state import save_state
 
 if TYPE_CHECKING:
     from pydbt.controller.primary_loop import PrimaryLoop
@@ -68,11 +67,10 @@ class Assurance:
         if loop.brain.mode in FOLLOWING_MODES:  # how far the replica is, so that one that goes back is noticed
             epoch, sequence = loop.brain.replica_position
             state = replace(state, epoch=epoch, sequence=sequence)
-        if state == loop.state:
+        if state == loop.state and not loop.unsaved:
             return
-        loop.state = state
         try:
-            save_state(loop.options.state_dir, state)
+            loop.save(state)
         except StateError as error:
             _log.error("%s", error)
 

@@ -86,7 +86,7 @@ class PrimaryLoop:
         self._last_loss = -1
         self._next_idle_look = 0.0
         self._log_limit = LogLimit(_log)
-        self.detached = False
+        self.detached = self.unsaved = False
         self.in_sync_at: float | None = None
         self.remembered_in_sync: str | None = None
 
@@ -271,20 +271,25 @@ class PrimaryLoop:
         scanned = self._scanned_whole
         whole = self.state.compared_whole if scanned is None else scanned and effect.in_sync
         later = [self.config.epoch] if effect.in_sync and effect.epoch == self.config.epoch else self.state.later_epochs
-        self.state = replace(self.state, replica=effect.replica, epoch=effect.epoch, sequence=effect.sequence,
+        state = replace(self.state, replica=effect.replica, epoch=effect.epoch, sequence=effect.sequence,
                              phase=phase, compared_whole=whole, later_epochs=later)
         try:
-            save_state(self.options.state_dir, self.state)
+            self.save(state)
         except StateError as error:
             _log.error("%s", error)
 
     def _keep_generations(self, generations: Generations) -> None:
         """PeerError when they cannot be written down: no image may be handed over then."""
-        self.state = replace(self.state, generations=generations)
         try:
-            save_state(self.options.state_dir, self.state)
+            self.save(replace(self.state, generations=generations))
         except StateError as error:
             raise PeerError(str(error)) from None
+
+    def save(self, state: VolumeState) -> None:
+        """Write down what is known. StateError when it cannot be: tried again soon, and before a map that counts on it is."""
+        self.state, self.unsaved = state, True
+        save_state(self.options.state_dir, state)
+        self.unsaved = False
 
     # --- commands -----------------------------------------------------------------------------------------
     def _command(self, request: Request) -> None:
@@ -433,11 +438,12 @@ class PrimaryLoop:
         self._write_map()
         self.capture.detach()
         self.detached = True
-        self.state = replace(self.state, clean=marker, boot_id=boot_id())
-        save_state(self.options.state_dir, self.state)
+        self.save(replace(self.state, clean=marker, boot_id=boot_id()))
 
     def _write_map(self) -> None:
         """The maps to disk; StateError when they cannot be written. Before the scan there is nothing to trust."""
         if self.brain.scanned:
+            if self.unsaved:
+                self.save(self.state)
             header = MapHeader(self.state.uuid, self.config.geometry, self.config.epoch, self.brain.acknowledged)
             save_map(self.options.state_dir / MAP_FILE_NAME, header, self.brain.unsynchronized_map())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pydbt.controller import primary_loop
+from pydbt.controller.assurance import FOUND_BY_VERIFY
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary_loop import PrimaryLoop, Request
 from pydbt.core import primary_events as ev
@@ -19,7 +20,7 @@ from pydbt.core.modes import Mode
 from pydbt.core.primary_config import PrimaryConfig
 from pydbt.core.units import Geometry
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
-from pydbt.store.volume_state import SyncPhase, VolumeState
+from pydbt.store.volume_state import SyncPhase, VolumeState, load_state
 
 BLOCKS = 64
 GEOMETRY = Geometry(BLOCKS * 4096, 4096)
@@ -173,3 +174,32 @@ def test_what_cancelling_a_verification_asks_for_is_done(loop, monkeypatch):
     loop.assurance.verify({"cancel": True})
     assert dropped == read, "what was read for it is kept for ever"
     assert loop.brain._handled_at >= handled_at, "the brain was told of another time"
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """The state file cannot be written; calling it makes room."""
+    written = primary_loop.save_state
+
+    def fails(*_):
+        raise StateError("no space left on device")
+
+    monkeypatch.setattr(primary_loop, "save_state", fails)
+    return lambda: monkeypatch.setattr(primary_loop, "save_state", written)
+
+
+def test_a_taint_that_could_not_be_written_down_is_as_soon_as_there_is_room(loop, full_disk):
+    loop.take(ev.Tainted(FOUND_BY_VERIFY))
+    full_disk()
+    loop._check(0.0)
+    assert [entry["reason"] for entry in load_state(loop.options.state_dir).taints] == loop.brain.taints
+
+
+def test_no_map_is_written_before_what_it_counts_on_is(loop, full_disk):
+    """With the map alone, another secondary than the one it was kept for would be taken for that one."""
+    loop._carry_out(ev.RememberReplica("cd" * 16, 7, 1, True), [])
+    assert loop._persist(False).error
+    assert not (loop.options.state_dir / MAP_FILE_NAME).exists()
+    full_disk()
+    assert not loop._persist(False).error
+    assert load_state(loop.options.state_dir).replica == "cd" * 16
