@@ -44,6 +44,11 @@ class Load:
         self._threads.append(threading.Thread(target=repeat, daemon=True))
         self._threads[-1].start()
 
+    @property
+    def failed(self) -> bool:
+        """Something was raised; ``stop`` tells what."""
+        return bool(self._errors)
+
     def stop(self) -> None:
         self._stopping.set()
         for thread in self._threads:

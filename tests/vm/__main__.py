@@ -9,12 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
+from tests.vm import box
 from tests.vm.image import PROJECT, cache, image
 from tests.vm.machine import TREE, Machine, MachineFailure
-from tests.vm.pair import DISKS, Pair, make_pair
+from tests.vm.pair import DISKS, Pair, make_pair, run_folders
 
 # Each copy of the project has machines of its own.
 _OURS = hashlib.sha256(str(PROJECT).encode()).hexdigest()[:10]
@@ -37,6 +37,11 @@ def main() -> int:
     ssh.add_argument("words", nargs=argparse.REMAINDER)
     inside = commands.add_parser("run", help="this project's own tests inside a fresh machine")
     inside.add_argument("arguments", nargs=argparse.REMAINDER, help=f"pytest's; {' '.join(TESTS)} when there are none")
+    commands.add_parser("box", help="the image as a box for Vagrant with libvirt")
+    place = commands.add_parser(
+        "lab", help="a command, or a shell, with libvirt and Vagrant for that box, cut off from the network"
+    )
+    place.add_argument("words", nargs=argparse.REMAINDER)
     tests = commands.add_parser("test", help="the tests that need machines")
     tests.add_argument("--full", action="store_true", help="the long ones as well")
     tests.add_argument("arguments", nargs=argparse.REMAINDER, help="pytest's")
@@ -52,6 +57,11 @@ def main() -> int:
                 return down()
             case "ssh":
                 return enter(chosen.name, " ".join(chosen.words))
+            case "box":
+                print(box.box())
+                return 0
+            case "lab":
+                return box.lab(chosen.words)
             case "run":
                 return run_inside(chosen.arguments)
             case _:
@@ -120,11 +130,8 @@ def enter(name: str, command: str) -> int:
 def run_inside(arguments: list[str]) -> int:
     """One machine for one run. What it prints comes out here as it comes."""
     built = image()
-    with (
-        tempfile.TemporaryDirectory(prefix="run-", dir=cache()) as place,
-        tempfile.TemporaryDirectory(prefix="pydbt-vm-") as sockets,
-    ):
-        machine = Machine("primary", 1, built, Path(place), Path(sockets))
+    with run_folders() as (place, sockets):
+        machine = Machine("primary", 1, built, place, sockets)
         try:
             machine.boot()
             machine.put_project()

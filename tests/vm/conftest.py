@@ -11,6 +11,8 @@ import pytest
 from tests.vm.pair import Pair, pair
 
 FULL = bool(os.environ.get("PYDBT_VM_FULL"))
+# Vagrant and libvirt are many packages, and a boot of systemd: for the long run only.
+collect_ignore = [] if FULL else ["test_vagrant.py"]
 
 
 def long(*values: object) -> tuple[object, ...]:

@@ -61,6 +61,10 @@ class PlainDisk:
         return ["-blockdev", f"{file},node-name={self.name}-file",
                 "-blockdev", f"driver=raw,file={self.name}-file,node-name={self.name},discard=unmap"]  # fmt: skip
 
+    @property
+    def unflushed_bytes(self) -> int:
+        return 0
+
     def cut_power(self, chance: random.Random) -> None:
         pass
 
@@ -109,6 +113,11 @@ class VolatileDisk:
         self._server.join(10)
         os.close(self._file)
         self._socket.unlink(missing_ok=True)
+
+    @property
+    def unflushed_bytes(self) -> int:
+        """What a power cut could take now."""
+        return sum(write.length for write in list(self._pending) if not write.sure)
 
     def cut_power(self, chance: random.Random) -> None:
         """Call when nobody is connected any more. Unflushed writes are there, not there, or torn between sectors."""

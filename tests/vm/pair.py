@@ -17,6 +17,7 @@ with the disks that are wanted. By hand: ``scripts/vm up``, ``scripts/vm ssh pri
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -68,6 +69,7 @@ class Pair:
 def _ready(machine: Machine) -> None:
     machine.until_up()
     machine.put_project()
+    machine.run("sync")  # what is put there survives a power cut
 
 
 def make_pair(
@@ -96,18 +98,37 @@ def pair(
 ) -> Iterator[Pair]:
     """Both booted, with fresh disks; gone at the end, whatever happened. ``keep_logs`` gets their consoles."""
     built = image()
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=cache()))
+    with run_folders() as (folder, sockets):
+        machines = make_pair(built, folder, sockets, disks, volatile=volatile, systemd=systemd)
+        try:
+            machines.boot()
+            yield machines
+            machines.check_healthy()
+        finally:
+            machines.close()
+            if keep_logs is not None:
+                for machine in machines.both:
+                    if machine.console_log.exists():
+                        shutil.copy(machine.console_log, keep_logs / f"{machine.name}-console.log")
+
+
+@contextlib.contextmanager
+def run_folders() -> Iterator[tuple[Path, Path]]:
+    """One for files and one for sockets, of this run alone. Those of a run that was killed go as well: its lock is free."""
+    for old in cache().glob("run-*"):
+        with contextlib.suppress(OSError), (old / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.read() or "/nonexistent", ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix="new-", dir=cache()))
     sockets = Path(tempfile.mkdtemp(prefix="pydbt-vm-", dir="/tmp"))
-    machines = make_pair(built, folder, sockets, disks, volatile=volatile, systemd=systemd)
-    try:
-        machines.boot()
-        yield machines
-        machines.check_healthy()
-    finally:
-        machines.close()
-        if keep_logs is not None:
-            for machine in machines.both:
-                if machine.console_log.exists():
-                    shutil.copy(machine.console_log, keep_logs / f"{machine.name}-console.log")
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(sockets, ignore_errors=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(str(sockets))
+        lock.flush()
+        folder = folder.rename(folder.with_name(folder.name.replace("new-", "run-")))  # locked before others look at it
+        try:
+            yield folder, sockets
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(sockets, ignore_errors=True)

@@ -1,0 +1,119 @@
+"""Completeness, told by somebody else: what dm-log-writes logged of a device is what was captured, and the replica"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+import xxhash
+
+from tests.vm.conftest import FULL, long
+from tests.vm.guest_capture import MIB
+from tests.vm.machine import TREE
+from tests.vm.pair import pair
+from tests.vm.site import MOUNT, Site, Volume, copy_image, poll
+from tests.vm.write_log import END, Kind, WriteLog
+
+SIZE = 320 * MIB
+DEVICE = "/dev/mapper/logged"
+FILESYSTEMS = ("mkfs.ext4 -q -F", *long("mkfs.xfs -q -f", "mkfs.ext4 -q -F -b 1024"))
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+    with pair({"data": SIZE, "log": 4096 * MIB}, keep_logs=tmp_path_factory.mktemp("consoles")) as both:
+        yield both
+
+
+@pytest.fixture
+def device(logged):
+    """The disk ``data`` under dm-log-writes, empty and with an empty log."""
+    primary = logged.primary
+    for disk in ("data", "log"):
+        primary.run(f"blkdiscard -f {primary.device(disk)}")
+    table = f"0 {SIZE // 512} log-writes {primary.device('data')} {primary.device('log')}"
+    primary.run(
+        f"modprobe dm-log-writes && dmsetup create logged --table '{table}' && udevadm settle && mkdir -p {MOUNT}"
+    )
+    yield DEVICE
+    primary.run(f"umount {MOUNT}", check=False)
+    primary.run("dmsetup remove --retry logged", check=False)
+
+
+def finished_log(machine):
+    """Removing the target writes the rest of the log."""
+    machine.run("dmsetup remove --retry logged && sync")
+    return WriteLog(machine.disks["log"].path)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("mkfs", FILESYSTEMS)
+def test_every_write_and_discard_that_was_logged_was_captured_with_its_data_and_no_other(
+    logged, device, chance, mkfs, tmp_path
+):
+    primary = logged.primary
+    steps = 1500 if FULL else 250
+    program = f"cd {TREE} && .venv/bin/python -m tests.vm.guest_capture {DEVICE} '{mkfs}' {MOUNT}"
+    primary.run(f"{program} {chance.randrange(1 << 30)} {steps} /root/captured.json", timeout=900)
+    primary.get("/root/captured.json", tmp_path / "captured.json")
+    captured = json.loads((tmp_path / "captured.json").read_text())
+    log = finished_log(primary)
+    writes, fua = Counter(), 0
+    for entry in log:
+        if not entry.sectors:
+            continue
+        fua += bool(entry.kind & Kind.FUA)
+        digest = xxhash.xxh3_128(log.data(entry)).hexdigest() if entry.has_data else None
+        writes[entry.sector, entry.sectors, digest] += 1
+    ours = Counter(tuple(write) for write in captured["writes"])
+    discards = sum(count for (_, _, digest), count in writes.items() if digest is None)
+    print(f"{writes.total()} writes logged, {discards} of them discards, {fua} with FUA; {ours.total()} captured")
+    assert captured["lost"] == 0
+    assert captured["captured_sectors"] == captured["kernel_sectors"], "the kernel's own count of the device"
+    assert not (missing := writes - ours), f"{missing.total()} logged and not captured: {list(missing)[:10]}"
+    assert not (extra := ours - writes), f"{extra.total()} captured and not logged: {list(extra)[:10]}"
+    assert discards > 5 and fua > 5 and writes.total() > 300
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("mkfs", FILESYSTEMS)
+def test_at_every_mark_the_replica_is_what_the_log_says_up_to_there(logged, device, chance, mkfs, tmp_path):
+    primary, secondary = logged.both
+    site = Site(logged, Volume(DEVICE, ((0, SIZE),)), "--ack-timeout 5 --whole-device")
+    primary.run(f"{mkfs} {DEVICE}")
+    site.mount()
+    images = {}
+    try:
+        site.start_secondary()
+        site.start_primary()
+        site.until("the first copy is complete", mode="normal")
+        for mark in [f"mark{number}" for number in range(6 if FULL else 2)]:
+            site.start_load(chance)
+            site.until_steps(chance.randrange(10, 60))
+            site.stop_load()
+            # A mark has before it what was flushed before: so everything is.
+            primary.run(f"sync && python3 -c 'import os; os.fsync(os.open(\"{DEVICE}\", os.O_RDONLY))'")
+            site.wait()
+            primary.run(f"dmsetup message logged 0 mark {mark}")
+            poll(lambda: site.status(secondary).get("unapplied_bytes") == 0, "the secondary has applied everything")
+            secondary.run("sync")
+            images[mark] = copy_image(secondary, tmp_path / mark)
+        site.unmount()
+    finally:
+        site.close()
+    log, image, at = finished_log(primary), bytearray(SIZE), 0
+    for mark, replica in images.items():
+        at = log.replay(image, at, mark)
+        theirs = replica.read_bytes()
+        differing = [
+            block
+            for block in range(SIZE // 4096)
+            if image[block * 4096 : (block + 1) * 4096] != theirs[block * 4096 : (block + 1) * 4096]
+        ]
+        assert not differing, f"at {mark} (entry {at}): {len(differing)} blocks differ, the first are {differing[:20]}"
+    print(f"{log.entries} entries, marks {list(images)}")
+    log.replay(image, at, END)
+    assert image == primary.disks["data"].path.read_bytes(), (
+        "the log itself is not the device: the oracle would prove nothing"
+    )

@@ -1,0 +1,122 @@
+"""Real power cuts: a machine is killed under load, and its disks forget what was not flushed"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.end_to_end.test_database import check_image
+from tests.vm.conftest import FULL, long
+from tests.vm.pair import MIB, pair
+from tests.vm.site import BLOCK_BYTES, MOUNT, STATE, Site, copy_image, make_volume, poll
+
+CUTS = 4 if FULL else 1
+STATE_DISK = "/var/lib/pydbt"
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory):
+    """Two machines whose disks have volatile caches; the state directories lie on one as well."""
+    with pair(
+        {"data": 320 * MIB, "state": 320 * MIB}, volatile=True, keep_logs=tmp_path_factory.mktemp("consoles")
+    ) as both:
+        for machine in both.both:
+            machine.run(f"mkfs.ext4 -q -F {machine.device('state')} && mkdir -p {STATE_DISK} && sync")
+            mount_state(machine)
+        yield both
+
+
+def mount_state(machine):
+    machine.run(f"mount {machine.device('state')} {STATE_DISK}")
+
+
+def cut_and_boot(site, machine, chance):
+    """The plug is pulled at some instant, and the machine comes up again."""
+    time.sleep(chance.uniform(0.0, 3.0))  # any instant will do: this waits for nothing
+    wanted, patience = chance.choice((1, 1 << 12, 1 << 16, 1 << 18)), time.monotonic() + 10
+    while sum(disk.unflushed_bytes for disk in machine.disks.values()) < wanted and time.monotonic() < patience:
+        time.sleep(0.0005)
+    machine.power_cut(chance)
+    site.forget(machine)
+    lost = {name: disk.lost_bytes for name, disk in machine.disks.items()}
+    print(f"power cut of {machine.name}; its disks lost, so far, in bytes: {lost}")
+    machine.boot()
+    mount_state(machine)
+
+
+@pytest.fixture
+def site(fragile, request):
+    new = Site(fragile, make_volume(fragile.primary, "disk"), secondary_options="--journal-size 128M")
+    new.make_filesystem(request.param)
+    new.mount()
+    try:
+        yield new
+    finally:
+        fragile.primary.run(f"umount {MOUNT}", check=False)
+        new.close()
+        for machine in fragile.both:
+            machine.run(f"blkdiscard -f {machine.device('data')}")
+
+
+def start(site, chance):
+    site.start_load(chance)
+    site.start_secondary()
+    site.start_primary()
+    site.until("the first copy is complete", mode="normal")
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("site", ("ext4", *long("xfs")), indirect=True)
+def test_after_a_power_cut_of_the_primary_exactly_the_blocks_that_differ_are_copied(site, chance):
+    start(site, chance)
+    for number in range(CUTS):
+        site.until_steps(chance.randrange(5, 40))
+        rows = site.progress()["rows"]
+        cut_and_boot(site, site.primary, chance)
+        poll(lambda: site.status(site.secondary).get("unapplied_bytes") == 0, "the secondary has applied what it has")
+        differing = len(site.differing())
+        site.start_primary()
+        status = site.until("compared and in sync again", mode="normal", tainted=False, replica_state="up-to-date")
+        said = site.words()
+        print(f"cut {number}: {differing} blocks differed, {status['statistics']}")
+        assert "taint" in said, said
+        assert status["statistics"]["compared_bytes"] >= site.volume.size_bytes, "not everything was compared"
+        assert status["statistics"]["copied_bytes"] == differing * BLOCK_BYTES
+        site.wait()
+        assert not len(site.differing()), site.words()
+        # And it goes on: mounted (its log is replayed), sound, with every row that was committed.
+        site.mount()
+        found = site.check_rows(rows)
+        print(f"rows {found}, committed before the cut {rows}")
+        site.start_load(chance)
+    site.stop_load()
+    site.unmount()
+    site.wait()
+    site.compare("after power cuts of the primary")
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("site", ("ext4", *long("xfs")), indirect=True)
+def test_after_a_power_cut_of_the_secondary_its_image_is_sound_and_has_what_was_waited_for(
+    site, chance, request, tmp_path
+):
+    start(site, chance)
+    filesystem = request.node.callspec.params["site"]
+    for number in range(CUTS):
+        site.until("in sync", mode="normal")
+        site.until_steps(chance.randrange(2, 20))
+        promised = site.progress()["rows"]
+        site.wait()
+        cut_and_boot(site, site.secondary, chance)
+        device = site.secondary.device("data")
+        said = site.secondary.run(f"controller secondary {device} --state {STATE} --replay-only && sync").output.strip()
+        image = copy_image(site.secondary, tmp_path / "image")
+        rows = check_image(filesystem, image, tmp_path / "look", "rows.db", promised)
+        print(f"cut {number}: {said}; rows {rows}, promised {promised}")
+        site.start_secondary()
+    site.until("in sync again", mode="normal")
+    site.stop_load()
+    site.unmount()
+    site.wait()
+    site.compare("after power cuts of the secondary")
