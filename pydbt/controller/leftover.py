@@ -41,14 +41,14 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
     state = load_state(state_dir)
     if state is None:
         return False
-    pin_dir = pin_dir_of(state)
-    if not pin_dir.exists():
-        return False
     # Only now: no other command needs the eBPF side.
     from pydbt.kernel.capture import Capture
     from pydbt.kernel.replace import finish_replacement, tracked_words
 
-    finish_replacement(pin_dir)
+    pin_dir = pin_dir_of(state)
+    finish_replacement(pin_dir)  # of which only the new programs may be there
+    if not pin_dir.exists():
+        return False
     try:
         tracked = tracked_words(pin_dir)
     except StateError as error:

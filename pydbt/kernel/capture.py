@@ -231,7 +231,7 @@ class Capture:
 
 
 def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
-    request = {"volume": to_json(volume), "options": to_json(options), "pin_dir": str(pin_dir)}
+    request = {"volume": to_json(volume), "options": to_json(options), "pin_dir": str(pin_dir), "parent": os.getpid()}
     package_root = str(Path(__file__).resolve().parents[2])
     search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     try:

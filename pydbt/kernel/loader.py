@@ -3,7 +3,7 @@
 bcc brings a compiler of some 150 MiB with it; the child takes that with it when it ends. It reads one JSON
 request from stdin and writes one JSON answer to stdout::
 
-    {"volume": {...}, "options": {...}, "pin_dir": "..."}   ->   {} or {"error": "...", "kind": "MachineError"}
+    {"volume": {...}, "options": {...}, "pin_dir": "...", "parent": 123}   ->   {} or {"error": "...", "kind": "MachineError"}
 
 The compiler and the verifier write their reasons to stderr, and LLVM may end the process in the middle: the
 parent reads both. What stays is what is pinned. Run by pydbt/kernel/capture.py as ``python -m pydbt.kernel.loader``.
@@ -211,6 +211,7 @@ class _Probe:
 
 def main() -> None:
     request = json.load(sys.stdin)
+    syscalls.die_with(request["parent"])  # nobody would know of what is attached for one that was killed
     try:
         volume, options = VolumeSpec(**request["volume"]), CaptureOptions(**request["options"])
         load(volume, options, Path(request["pin_dir"]))

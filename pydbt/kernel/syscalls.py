@@ -1,4 +1,4 @@
-"""bpf(2) and membarrier(2) without a library: pins, maps, programs, and the grace period.
+"""bpf(2), membarrier(2) and prctl(2) without a library: pins, maps, programs, and the grace period.
 
 Layouts: include/uapi/linux/bpf.h and include/uapi/linux/membarrier.h.
 """
@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 import platform
+import signal
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ _MAP_TYPE_ARRAY_OF_MAPS = 13
 _ATTRIBUTE_BYTES = 128
 _PROGRAM_INFO_BYTES = 256
 _NAME_BYTES = 16
+
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 _MEMBARRIER_QUERY, _MEMBARRIER_GLOBAL = 0, 1
 
@@ -55,6 +58,13 @@ class MapInfo:
     value_bytes: int
     max_entries: int
     name: str
+
+
+def die_with(parent: int) -> None:
+    """End this process when its parent does, which may have ended already (prctl(2), PR_SET_PDEATHSIG)."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def obj_pin(fd: int, path: Path) -> None:

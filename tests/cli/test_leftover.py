@@ -64,6 +64,22 @@ def test_down_keeps_every_block_that_a_dead_controller_had_tracked(tmp_path: Pat
         Capture.remove_pins(pins)
 
 
+def test_down_finds_the_programs_of_a_controller_that_died_between_two_names_for_them(tmp_path: Path, disk: str) -> None:
+    state, capture = _track(disk, tmp_path / "state")
+    pins = pin_dir_of(state)
+    passing = pins.with_name(pins.name + "-next")
+    try:
+        capture.close()
+        pins.rename(passing)  # the old ones are gone, and these have not got their name yet
+        _write(disk, 7)
+        assert program("down", "--state", tmp_path / "state").code == 0
+        assert not passing.exists() and not pins.exists()
+        assert load_map(tmp_path / "state" / MAP_FILE_NAME)[1].contains(7)
+    finally:
+        Capture.remove_pins(passing)
+        Capture.remove_pins(pins)
+
+
 def test_down_makes_no_map_that_would_look_as_if_it_told_everything(tmp_path: Path, disk: str) -> None:
     state, capture = _track(disk, tmp_path / "state")
     capture.close()

@@ -176,3 +176,26 @@ def test_a_disappearing_device_leaves_the_pins_usable(tmp_path: Path) -> None:
         assert not pin_dir.exists()
     finally:
         Capture.remove_pins(pin_dir)
+
+
+def children_of(process: int) -> list[int]:
+    text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(number) for number in text.split()]
+
+
+def test_a_controller_killed_while_its_programs_are_compiled_leaves_nobody_who_would_attach_them(tmp_path):
+    pin_dir = new_pin_dir()
+    with loop_device(tmp_path, 8 * MIB) as device:
+        volume = spec_of(device)
+        numbers = (volume.disk_major, volume.disk_minor, volume.start_sector, volume.size_sectors)
+        command = [sys.executable, "-c", _CONTROLLER, str(pin_dir), *map(str, numbers)]
+        try:
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as controller:
+                wait_until(lambda: children_of(controller.pid), "the loader is there")
+                (loader,) = children_of(controller.pid)
+                wait_until(lambda: b"libbcc" in Path(f"/proc/{loader}/maps").read_bytes(), "it has begun")
+                controller.send_signal(signal.SIGKILL)
+            wait_until(lambda: not Path(f"/proc/{loader}").exists(), "the loader has ended")
+            assert not pin_dir.exists()
+        finally:
+            Capture.remove_pins(pin_dir)
