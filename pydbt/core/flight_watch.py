@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 LONGEST_FLIGHT_S = 35.0
 # Records that were on their way to the ring when the count was lost have arrived after this long.
 UNCERTAIN_AT_LEAST_S = 0.05
-# Two looks at an idle device this far apart: a request that waits for room in its queue is not counted yet.
-IDLE_AGAIN_S = 0.1
+# Two looks at an idle device this far apart: a request that waits for room in its queue is not counted yet, nor is one whose
+# task lost the processor between the trace and the queue, which on one busy processor takes longer than a tenth of a second.
+IDLE_AGAIN_S = 1.0
 
 
 class FlightWatch:

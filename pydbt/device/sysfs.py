@@ -6,9 +6,11 @@ Sectors are 512 bytes everywhere in ``/sys``, whatever the device's logical bloc
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pydbt.core.errors import DeviceError, UsageError
@@ -169,8 +171,13 @@ class BlockDevice:
         return IoCounters(*(int(field) for field in self._require("stat").split()[:17]))
 
     def counts_io(self) -> bool:
-        """Whether the kernel keeps ``counters()`` for this device (queue/iostats is on)."""
-        return _read(_folder(*self.disk_number) / "queue/iostats") != "0"
+        """Whether the kernel keeps ``counters()`` for this device.
+
+        That is queue/iostats, but for devices that count their bios themselves: dm did so whatever iostats said, and had it
+        at 0, until v6.5 ("dm: Support turning off io stat accounting"). Those are asked by a read.
+        """
+        off = _read(_folder(*self.disk_number) / "queue/iostats") == "0"
+        return not off or (self.bio_based and _counts_a_read(self.path, self.major, self.minor))
 
     def mounts(self) -> list[Mount]:
         """The mounts whose file system lies directly on this device."""
@@ -268,6 +275,23 @@ def _list(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+@cache
+def _counts_a_read(path: str, major: int, minor: int) -> bool:
+    """Whether a direct read of the device's first page makes its count of reads grow. Once for each device."""
+    stat_file = _folder(major, minor) / "stat"
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        try:
+            before = _require(stat_file).split()[0]
+            with mmap.mmap(-1, mmap.PAGESIZE) as memory:
+                os.preadv(descriptor, [memory], 0)
+            return _require(stat_file).split()[0] != before
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return False
 
 
 def _read(path: Path) -> str | None:

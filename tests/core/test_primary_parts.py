@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,8 @@ from hypothesis import strategies as st
 
 from pydbt.core.capture_record import RECORD
 from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.flight_watch import FlightWatch
+from pydbt.core.in_flight import InFlight
 from pydbt.core.lineage import doubt_about
 from pydbt.core.link import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Link
 from pydbt.core.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, STREAMING_PHASES, Mode, Phase
@@ -261,3 +265,21 @@ def test_an_overload_that_lasts_is_told_and_a_burst_is_not():
 
     assert warnings([0.0, 30.0, 100.0, 130.0, 200.0]) == 0
     assert warnings([300.0 + second for second in range(5)]) == 1
+
+
+def test_a_write_whose_task_waits_for_the_processor_is_not_taken_for_one_that_ended_unseen():
+    """Submitted, and not in the disk's own count yet: taking it for ended would make its completion a stranger."""
+    in_flight, unseen = InFlight(Geometry(1 << 20)), []
+    in_flight.trust()
+    in_flight.apply(writes(8))
+    settler = SimpleNamespace(unknown=lambda blocks, now: unseen.append(blocks.total()))
+    effects = SimpleNamespace(log=lambda *_: None)
+    primary = SimpleNamespace(
+        in_flight=in_flight, settler=settler, effects=effects, logging=True, phase=None, position_reached=lambda _: True
+    )
+    watch = FlightWatch(primary, 0.0)
+    for now in (10.0, 10.2, 10.8):
+        watch.disk_idle(0, now)
+    assert not unseen
+    watch.disk_idle(0, 11.2)
+    assert unseen == [1], "on a disk that stays idle it has ended after all"

@@ -11,7 +11,7 @@ from pydbt.core.errors import DeviceError, UsageError
 from pydbt.device.mounts import mount_of_path, parse_mount, read_mounts
 from pydbt.device.sysfs import BlockDevice, boot_id
 from tests.device.disks import MIB, image, loop, mounted, partition, run, swap_on
-from tests.devices import wait_until
+from tests.devices import wait_until, zram_device
 
 
 def test_a_whole_disk_is_described_as_blockdev_describes_it(tmp_path: Path) -> None:
@@ -93,6 +93,20 @@ def test_counters_count_every_write_and_sector(tmp_path: Path) -> None:
         run("blkdiscard", "-o", 65536, "-l", 65536, path)
         assert device.counters().discard_sectors - before.discard_sectors == 128
         assert device.in_flight_writes() == 0 and device.counts_io()
+
+
+def test_what_the_kernel_counts_is_told_by_its_counting_where_iostats_does_not_say_it(tmp_path: Path) -> None:
+    """zram counts its bios whatever iostats says, as dm does before v6.5; a loop device counts nothing when it is off."""
+    with loop(image(tmp_path / "a", MIB)) as path, zram_device(MIB) as other:
+        for place in (Path(path), other.path):
+            (Path("/sys/block") / place.name / "queue/iostats").write_text("0")
+        assert not BlockDevice.identify(path).counts_io()
+        device = BlockDevice.identify(other.path)
+        before = device.counters()
+        run("dd", "if=/dev/zero", f"of={other.path}", "bs=4096", "count=3", "oflag=direct", "status=none")
+        counted = device.counters().write_sectors - before.write_sectors
+        assert counted in (0, 24)
+        assert device.counts_io() == (counted == 24)
 
 
 def test_a_loop_device_attached_anew_is_another_disk(tmp_path: Path) -> None:
