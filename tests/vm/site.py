@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -156,8 +157,11 @@ class Site:
 
     # --- asking -------------------------------------------------------------------------------------------
     def status(self, machine: Machine | None = None) -> dict[str, Any]:
-        done = (machine or self.primary).run(f"controller status --state {STATE} --json", check=False)
-        return json.loads(done.output) if done.output else {}
+        """What ``controller status --json`` shows, without what starting that costs a machine; empty when nobody answers."""
+        ask = f"call('{STATE}', {{'command': 'status'}})"
+        code = f"import json; from pydbt.controller.control import call; print(json.dumps({ask}))"
+        done = (machine or self.primary).run(f"PYTHONPATH={TREE} python3 -S -c {shlex.quote(code)}", check=False)
+        return json.loads(done.output) if done.code == 0 else {}
 
     def until(self, description: str, timeout_s: float = PATIENCE_S, **wanted: Any) -> dict[str, Any]:
         """Until the primary's status has these values; the status then."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.devices import wait_until
+from tests.vm.image import PROJECT
 from tests.vm.machine import MachineFailure
+from tests.vm.pair import run_folders
+
+pytestmark = pytest.mark.timeout(900)  # the first of all builds the image
 
 
 def test_two_machines_with_debian_s_kernel_reach_each_other_and_nothing_else(machines):
@@ -58,3 +67,40 @@ def test_a_panic_is_a_failure_at_once_that_shows_the_console(machines):
     machines.secondary.power_cut()
     machines.secondary.boot()
     machines.secondary.run("test -e /vagrant/README.md")
+
+
+def machines_of(process):
+    """Command lines of the machines that a process has started."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words, status = (path / "cmdline").read_bytes().decode(), (path / "status").read_text()
+        except OSError:
+            continue
+        if "qemu-system" in words and f"PPid:\t{process.pid}\n" in status:
+            found[path] = words
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
+def test_nothing_is_left_of_a_run_that_is_interrupted_or_killed(how):
+    program = "from tests.vm.pair import pair\nwith pair(): pass"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until(lambda: len(machines_of(process)) == 2 or process.poll() is not None, "both machines run", 120)
+        started = machines_of(process)
+        folder = Path(re.search(r"path=([^,\0]*/run-[^/]*)/", next(iter(started.values())))[1])
+        assert folder.is_dir()
+        process.send_signal(how)
+        process.wait(60)
+        wait_until(lambda: not any(path.exists() for path in started), "no machine runs any more", 20)
+        if how is signal.SIGKILL:  # nobody was left to remove its files: the next run does
+            assert folder.is_dir()
+            with run_folders():
+                pass
+        assert not folder.exists()
+    finally:
+        process.kill()
+        process.wait()

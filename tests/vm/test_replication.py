@@ -7,9 +7,10 @@ import pytest
 from tests.vm.conftest import long
 from tests.vm.site import Site, make_volume, take_volume_down
 
+# In the short run ext4 on a plain virtio disk is what test_power_cut.py has.
 VOLUMES = (
-    ("disk", "ext4"),
-    *long(("lvm", "xfs"), ("disk", "xfs"), ("partition", "ext4"), ("partition", "xfs")),
+    ("lvm", "xfs"),
+    *long(("disk", "ext4"), ("disk", "xfs"), ("partition", "ext4"), ("partition", "xfs")),
     *long(("linear", "ext4"), ("linear", "xfs"), ("lvm", "ext4"), ("md", "ext4")),
 )
 

@@ -18,8 +18,8 @@ trap 'vagrant destroy -f >/dev/null' EXIT
 vagrant up
 vagrant ssh primary -c "sudo sh -c '
     head -c 3000000 /dev/urandom >/data/file; sync
-    (timeout -s INT 240 controller run >/tmp/run.log 2>&1 &)
-    for i in \\$(seq 200); do controller status /dev/vdb 2>/dev/null | grep -q up-to-date && break; sleep 1; done
+    (timeout -s INT 600 controller run >/tmp/run.log 2>&1 &)
+    for i in \\$(seq 60); do controller status /dev/vdb 2>/dev/null | grep -q up-to-date && break; sleep 4; done
     head -c 2000000 /dev/urandom >>/data/file; sync
     controller wait --state /var/lib/pydbt/data --timeout 120
     cat /tmp/run.log >&2
