@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pydbt.core.errors import StateError
-from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, load_map, save_map
+from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, load_map, map_digest, save_map
 from pydbt.store.volume_state import VolumeState, load_state
 
 _log = logging.getLogger(__name__)
@@ -76,6 +76,11 @@ def merge_into_map(state_dir: str | os.PathLike[str], state: VolumeState, words:
 
 
 def require_map_of(state: VolumeState, header: MapHeader, map_path: Path) -> None:
-    """StateError when a map is not that of the volume."""
+    """StateError when a map is not that of the volume, or not the one that was left there."""
     if header.volume != state.uuid or header.geometry != state.geometry:
         raise StateError(f"{map_path} belongs to another volume: begin anew with an empty directory")
+    left = (state.clean or {}).get("maps", {}).get(map_path.name)
+    if (state.later_epochs and header.epoch not in state.later_epochs) or left not in (None, map_digest(map_path)):
+        raise StateError(
+            f"{map_path} is an older map than the one that was left there: move it away, and the volume is compared as a whole"
+        )

@@ -33,7 +33,7 @@ from pydbt.device.clean import clean_marker
 from pydbt.device.sysfs import BlockDevice, boot_id
 from pydbt.kernel.capture import Capture
 from pydbt.network.tls import Secure
-from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, save_map
+from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, map_digest, save_map
 from pydbt.store.volume_state import SyncPhase, VolumeState, save_state
 
 # How long to sleep between looks at the ring: short while writes come, longer when the disk is idle.
@@ -436,6 +436,8 @@ class PrimaryLoop:
         self.capture.flip()
         pending.merge_words(self.capture.quiet_words())
         self._write_map()
+        if marker is not None:
+            marker["maps"] = {MAP_FILE_NAME: map_digest(self.options.state_dir / MAP_FILE_NAME)}
         self.capture.detach()
         self.detached = True
         self.save(replace(self.state, clean=marker, boot_id=boot_id()))

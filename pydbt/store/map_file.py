@@ -23,8 +23,9 @@ offset  bytes    content
 end-16  16       xxh3_128 digest, big-endian, of everything before it
 ======  =======  ==============================================================================
 
-The digest covers the whole file but not its name: a map of another volume is told by the identity, and an
-older map of the same volume, put back by hand, cannot be told.
+The digest covers the whole file but not its name: a map of another volume is told by the identity, one of an earlier
+run by the epoch, and after a clean stop the state has the digest of the one that belongs to it. Only an older map of a
+run that was killed, put back by hand before the next, cannot be told.
 """
 
 from __future__ import annotations
@@ -88,6 +89,14 @@ def load_map(path: str | os.PathLike[str]) -> tuple[MapHeader, DirtyMap] | None:
         raise StateError(
             f"{path} is not a whole dirty map ({error}): move it away, and the volume is compared as a whole again"
         ) from error
+
+
+def map_digest(path: str | os.PathLike[str]) -> str | None:
+    """The digest at the end of a map file, which tells it from every other; None when there is none to be read."""
+    try:
+        return Path(path).read_bytes()[-_DIGEST_BYTES:].hex()
+    except OSError:
+        return None
 
 
 def encode_map(header: MapHeader, dirty: DirtyMap) -> bytes:

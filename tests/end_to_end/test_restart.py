@@ -13,6 +13,7 @@ import pytest
 from pydbt.controller.leftover import pin_dir_of
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.capture import Capture
+from pydbt.store.map_file import MAP_FILE_NAME, load_map
 from pydbt.store.volume_state import load_state
 from tests.devices import BlockDevice, loop_device, mounted, run
 from tests.harness.cluster import Cluster, cluster
@@ -83,6 +84,38 @@ def test_a_device_that_was_away_while_its_programs_waited_for_it_is_compared(tmp
             both.compare("after the device was written elsewhere")
     finally:
         run("losetup", "--detach", path, check=False)
+
+
+@pytest.mark.parametrize("which", ["of the same run, after down", "of an earlier run, after a kill"])
+def test_an_older_map_that_is_put_back_is_refused_by_name_and_without_it_everything_is_compared(tmp_path, which, chance):
+    with loop_device(tmp_path, 32 * MIB) as device, cluster(tmp_path / "c", device) as both:
+        kept = both.primary_state / MAP_FILE_NAME
+        both.start()
+        both.wait()
+        older = kept.read_bytes()
+        if "earlier run" in which:
+            both.primary.kill()
+            both.start_primary()
+            both.wait()
+        both.secondary.kill()
+        both.until_mode("unsynchronized")
+        with open(device.path, "r+b", buffering=0) as disk:
+            disk.seek(chance.randrange(31) * MIB)
+            disk.write(chance.randbytes(MIB))
+            os.fsync(disk)
+        until(lambda: load_map(kept)[1].any(), "what was written meanwhile is in the map")
+        if "down" in which:
+            assert command("down", "--state", both.primary_state).code == 0
+        else:
+            both.primary.kill()
+        kept.write_bytes(older)
+        both.start_secondary()
+        arguments = ("--secondary", both.address, "--state", both.primary_state)
+        command("run", device.path, *arguments).refused(7, MAP_FILE_NAME, "older map")
+        kept.unlink()
+        both.start_primary()
+        both.wait()
+        both.compare("after an older map was put back")
 
 
 def test_an_initial_sync_that_never_began_is_not_taken_for_one_that_is_nearly_done(tmp_path, chance):
