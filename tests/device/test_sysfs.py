@@ -98,9 +98,13 @@ def test_counters_count_every_write_and_sector(tmp_path: Path) -> None:
 def test_what_the_kernel_counts_is_told_by_its_counting_where_iostats_does_not_say_it(tmp_path: Path) -> None:
     """zram counts its bios whatever iostats says, as dm does before v6.5; a loop device counts nothing when it is off."""
     with loop(image(tmp_path / "a", MIB)) as path, zram_device(MIB) as other:
-        for place in (Path(path), other.path):
-            (Path("/sys/block") / place.name / "queue/iostats").write_text("0")
-        assert not BlockDevice.identify(path).counts_io()
+        switches = [Path("/sys/block") / place.name / "queue/iostats" for place in (Path(path), other.path)]
+        try:
+            for switch in switches:
+                switch.write_text("0")
+            assert not BlockDevice.identify(path).counts_io()
+        finally:
+            switches[0].write_text("1")  # it outlives the loop device, and the next one of that number would have it
         device = BlockDevice.identify(other.path)
         before = device.counters()
         run("dd", "if=/dev/zero", f"of={other.path}", "bs=4096", "count=3", "oflag=direct", "status=none")
