@@ -9,6 +9,7 @@ import fcntl
 import mmap
 import os
 import stat
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,9 +26,11 @@ ZERO_CHUNK_BYTES = MIB
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _CANNOT_PUNCH = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 _SYNC_FILE_RANGE_WRITE = 2
+_AT_FDCWD, _AT_EMPTY_PATH, _STATX_INO, _STATX_BTIME = -100, 0x1000, 0x100, 0x800
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_libc.statx.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p]
 _libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 _zeros = mmap.mmap(-1, ZERO_CHUNK_BYTES, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
@@ -75,7 +78,7 @@ class Target:
         status = os.fstat(self._descriptor)
         if self.is_block_device:
             return f"block-device:{_device_name(os.major(status.st_rdev), os.minor(status.st_rdev))}"
-        return f"file:{status.st_ino}"
+        return f"file:{file_name_for_good(self._descriptor)}"
 
     def write_runs(self, runs: Runs, buffer: memoryview) -> None:
         """Carry out planned runs, whose data lies in ``buffer``. Runs that touch each other go out in one call."""
@@ -194,6 +197,19 @@ def _lock(descriptor: int, path: str) -> None:
         raise BusyError(f"TARGET {path} is in use by another secondary: stop it first") from None
 
 
+def file_name_for_good(file: int | str) -> str:
+    """Tells a file from a later one of the same name, which may have got its inode number as well (statx(2)).
+
+    Empty when it is not there; without the time of its birth where the file system does not keep it.
+    """
+    buffer = ctypes.create_string_buffer(256)  # struct statx
+    folder, path, flags = (file, b"", _AT_EMPTY_PATH) if isinstance(file, int) else (_AT_FDCWD, os.fsencode(file), 0)
+    if _libc.statx(folder, path, flags, _STATX_INO | _STATX_BTIME, buffer):
+        return ""
+    (mask,), (inode,), born = (struct.unpack_from(form, buffer, at) for form, at in (("=I", 0), ("=Q", 32), ("=qI", 80)))
+    return f"{inode}.{born[0]}.{born[1]}" if mask & _STATX_BTIME else f"{inode}"
+
+
 def _device_name(major: int, minor: int) -> str:
     """What the kernel knows a device by for good; empty where it knows nothing (then any device will do)."""
     place = Path(f"/sys/dev/block/{major}:{minor}")
@@ -201,6 +217,8 @@ def _device_name(major: int, minor: int) -> str:
     disk = place.resolve().parent if part else place
     for name in ("dm/uuid", "md/uuid", "loop/backing_file", "wwid", "device/wwid", "serial", "device/serial"):
         if found := _read(disk / name):
+            if name == "loop/backing_file":
+                found = f"{found}#{file_name_for_good(found)}"
             return f"{found}-part{part}" if part else found
     return ""
 

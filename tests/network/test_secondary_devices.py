@@ -144,3 +144,47 @@ def test_a_device_that_became_smaller_than_its_volume_is_refused_by_name(tmp_pat
         with pytest.raises(AssertionError, match="less than the volume's"):
             secondary.start()
         assert secondary.process.wait(20) == 7
+
+
+@pytest.fixture
+def new_filesystem(tmp_path):
+    """An ext4 so new that a file made again gets the inode of the one that was removed."""
+    image, folder = tmp_path / "ext4.img", tmp_path / "ext4"
+    with image.open("wb") as file:
+        file.truncate(256 << 20)
+    folder.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("kind", ["an image file", "a loop device"])
+def test_a_target_that_was_made_anew_under_its_old_name_is_not_taken_for_the_replica(tmp_path, new_filesystem, kind):
+    image = new_filesystem / "target.img"
+
+    @contextmanager
+    def made() -> Iterator[Path]:
+        with image.open("wb") as file:
+            file.truncate(SIZE)
+        if kind == "an image file":
+            yield image
+        else:
+            with loop_device(image) as device:
+                yield device
+        image.unlink()
+
+    with made() as target:
+        inode = image.stat().st_ino
+        with SecondaryProcess(tmp_path, SIZE, target=target, create_bytes=None) as secondary:
+            with ScriptedPrimary(secondary.port, SIZE) as primary:
+                primary.synchronize([blocks_frame(1, {0: block("a")})], 10)
+            assert secondary.stop() == 0
+            secondary.start()
+            assert secondary.stop() == 0, "the same one is its target"
+    with made() as target:
+        assert image.stat().st_ino == inode, "this test would prove nothing"
+        secondary = SecondaryProcess(tmp_path, SIZE, target=target, create_bytes=None)
+        with pytest.raises(AssertionError, match="belongs to another target"):
+            secondary.start()
+        assert secondary.process.wait(20) == 7
