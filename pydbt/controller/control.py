@@ -225,12 +225,19 @@ def write_snapshot(state_dir: str | os.PathLike[str], status: dict[str, Any]) ->
 
 
 def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The last status that was kept; None when there is none or it is no use."""
+    """The last status that was kept; None when there is none or it is no use.
+
+    It has no better word on the replica than holds for one that nobody has followed since.
+    """
     try:
         snapshot = json.loads((Path(state_dir) / SNAPSHOT_NAME).read_bytes())
     except (OSError, ValueError):
         return None
-    return snapshot if isinstance(snapshot, dict) else None
+    if not isinstance(snapshot, dict):
+        return None
+    held = {"primary": "outdated", "secondary": "consistent"}.get(str(snapshot.get("role")))
+    good = snapshot.get("replica_state") in ("up-to-date", "consistent")
+    return {**snapshot, "replica_state": held} if held and good else snapshot
 
 
 def _result(answer: bytes, place: Path) -> dict[str, Any]:

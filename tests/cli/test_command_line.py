@@ -235,6 +235,11 @@ def test_without_a_controller_the_last_known_state_is_told_with_exit_code_9(tmp_
     outcome = program("status", disk, "--json")
     assert outcome.code == 9 and "no controller is running" in outcome.errors
     assert json.loads(outcome.output)["running"] is False
+    # As a controller leaves it that is killed while all is well.
+    write_snapshot(state, {"role": "primary", "mode": "normal", "replica_state": "up-to-date", "out_of_sync_bytes": 0})
+    for arguments in (("status", disk), ("status", disk, "--json")):
+        outcome = program(*arguments)
+        assert "up-to-date" not in outcome.output + outcome.errors, "nobody has followed what was written since"
     forget(device)
 
 
