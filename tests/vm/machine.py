@@ -148,8 +148,6 @@ class Machine:
     def _end(self, number: int) -> None:
         if self.pid is None:
             return
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(self._ssh("-O", "exit"), capture_output=True, timeout=10)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
             os.kill(self.pid, number)
@@ -160,6 +158,9 @@ class Machine:
                 self._process.kill()
                 self._process.wait()
         self.pid, self._process = None, None
+        # Not before: whoever cuts the power has chosen the instant.
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(self._ssh("-O", "exit"), capture_output=True, timeout=10)
 
     @property
     def alive(self) -> bool:
