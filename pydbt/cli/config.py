@@ -47,11 +47,20 @@ def _values(group: click.Group, path: Path, command: str, table: Any) -> dict[st
         parameter = parameters.get(key)
         if parameter is None:
             raise UsageError(f"{path}: [{command}] knows no {key!r}; it knows {', '.join(sorted(parameters))}")
-        is_flag = getattr(parameter, "is_flag", False)
-        if isinstance(value, bool) != is_flag or not isinstance(value, str | int | float):
-            raise UsageError(f"{path}: {key} of [{command}] must be {'true or false' if is_flag else 'a text or a number'}")
-        values[parameter.name] = value if is_flag else str(value)
+        values[parameter.name] = _value(path, command, key, parameter, value)
     return values
+
+
+def _value(path: Path, command: str, key: str, parameter: click.Parameter, value: Any) -> Any:
+    """As click wants it: a truth value, a text, or a list of texts for an option that may be given several times."""
+    several = getattr(parameter, "multiple", False)
+    if several and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return value
+    is_flag = getattr(parameter, "is_flag", False)
+    if isinstance(value, bool) != is_flag or not isinstance(value, str | int | float):
+        wanted = "true or false" if is_flag else "a text or a list of texts" if several else "a text or a number"
+        raise UsageError(f"{path}: {key} of [{command}] must be {wanted}")
+    return value if is_flag else [str(value)] if several else str(value)
 
 
 def _name(parameter: click.Parameter) -> str:

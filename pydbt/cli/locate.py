@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 import click
 
-from pydbt.cli.values import PATH, format_bytes
+from pydbt.cli.values import ADDRESS, PATH, format_bytes
 from pydbt.controller.control import call, read_snapshot
 from pydbt.controller.leftover import is_tracked
 from pydbt.controller.registry import state_dir_of
 from pydbt.core.errors import NotRunning, UsageError
 from pydbt.device.sysfs import BlockDevice
+from pydbt.network.address import format_address
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -22,6 +23,16 @@ def volume_arguments(command: _Command) -> _Command:
     """Decorate a command with ``SOURCE|--state DIR``."""
     state = click.option("--state", "state_dir", type=PATH, help="The state directory.")
     return click.argument("source", required=False, type=PATH)(state(command))
+
+
+def secondary_option(command: _Command) -> _Command:
+    """Decorate a command with ``--secondary ADDR:PORT``."""
+    return click.option("--secondary", type=ADDRESS, metavar="ADDR:PORT", help="This one alone, of several.")(command)
+
+
+def named(secondary: tuple[str, int] | None) -> dict[str, str]:
+    """What a request says of the one secondary that is meant, if one is."""
+    return {} if secondary is None else {"secondary": format_address(*secondary)}
 
 
 def locate(source: Path | None, state_dir: Path | None) -> Path:

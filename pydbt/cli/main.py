@@ -19,6 +19,7 @@ from pydbt.cli.pause import pause, resume
 from pydbt.cli.pki import pki
 from pydbt.cli.promote import promote
 from pydbt.cli.run import run
+from pydbt.cli.secondaries import secondaries
 from pydbt.cli.secondary import secondary
 from pydbt.cli.status import status
 from pydbt.cli.values import PATH
@@ -51,7 +52,7 @@ def cli(context: click.Context, debug: bool, config: Path | None) -> None:
     context.default_map = load_defaults(cli, config)
 
 
-for _command in (run, secondary, status, wait, verify, promote, demote, invalidate, pki, pause, resume, down):
+for _command in (run, secondary, secondaries, status, wait, verify, promote, demote, invalidate, pki, pause, resume, down):
     cli.add_command(_command)
 
 

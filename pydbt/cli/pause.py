@@ -6,22 +6,24 @@ from pathlib import Path
 
 import click
 
-from pydbt.cli.locate import ask, locate, volume_arguments
+from pydbt.cli.locate import ask, locate, named, secondary_option, volume_arguments
 
 
 @click.command()
 @volume_arguments
-def pause(source: Path | None, state_dir: Path | None) -> int:
+@secondary_option
+def pause(source: Path | None, state_dir: Path | None, secondary: tuple[str, int] | None) -> int:
     """Stop sending to the secondary. Writes are tracked meanwhile; `resume` copies what they changed."""
-    ask(locate(source, state_dir), {"command": "pause"})
+    ask(locate(source, state_dir), {"command": "pause", **named(secondary)})
     click.echo("replication is paused; writes are still tracked")
     return 0
 
 
 @click.command()
 @volume_arguments
-def resume(source: Path | None, state_dir: Path | None) -> int:
+@secondary_option
+def resume(source: Path | None, state_dir: Path | None, secondary: tuple[str, int] | None) -> int:
     """Go on sending to the secondary after `pause`."""
-    ask(locate(source, state_dir), {"command": "resume"})
+    ask(locate(source, state_dir), {"command": "resume", **named(secondary)})
     click.echo("replication goes on")
     return 0

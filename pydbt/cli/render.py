@@ -53,7 +53,7 @@ def print_status(status: Status, stream: TextIO) -> None:
 
 def summary(status: Status) -> str:
     """One line: mode, replica, and how far behind."""
-    words = [str(status.get("mode") or "unknown")]
+    words = [str(status.get("mode") or "unknown") + _of_several(status)]
     if status.get("replica_state"):
         words.append(f"replica {status['replica_state']}")
     if status.get("tainted"):
@@ -65,6 +65,13 @@ def summary(status: Status) -> str:
     if status.get("sent_bytes") is not None:
         words.append(f"sent {format_bytes(status['sent_bytes'])}")
     return ", ".join(words)
+
+
+def _of_several(status: Status) -> str:
+    """`` (1 of 3 secondaries)``: how many are in the mode that the volume has for the worst of them."""
+    secondaries = status.get("secondaries") or []
+    alike = sum(one["mode"] == status.get("mode") for one in secondaries)
+    return f" ({alike} of {len(secondaries)} secondaries)" if len(secondaries) > 1 else ""
 
 
 def progress_words(progress: Status | None) -> str:
@@ -119,6 +126,7 @@ def _primary_rows(status: Status) -> list[Row]:
         ("secondary", _with_connection(status, "secondary")),
         ("mode", status.get("mode")),
         ("replica", status.get("replica_state")),
+        *_each(status),
         ("tainted", _tainted(status)),
         ("epochs", _epoch_words(status.get("epochs"))),
         ("audit", _audit_words(status.get("audit"))),
@@ -134,6 +142,18 @@ def _primary_rows(status: Status) -> list[Row]:
         ("progress", progress_words(status.get("progress"))),
     ]
     return [(name, str(words)) for name, words in table if words not in (None, "")]
+
+
+def _each(status: Status) -> list[tuple[str, str]]:
+    """A line for each of several secondaries."""
+    secondaries = status.get("secondaries") or []
+    return [(one["secondary"], one_line(one)) for one in secondaries] if len(secondaries) > 1 else []
+
+
+def one_line(secondary: Status) -> str:
+    """How one secondary stands, and what is wrong with it."""
+    problem = "" if secondary.get("connected") else secondary.get("connection_problem")
+    return f"{summary(secondary)} ({problem})" if problem else summary(secondary)
 
 
 def _secondary_rows(status: Status) -> list[Row]:

@@ -26,10 +26,12 @@ from pydbt.network.tls import load_identity
 
 @click.command()
 @click.argument("source", type=PATH)
-@click.option("--secondary", type=ADDRESS, required=True, metavar="ADDR:PORT", help="Where the secondary listens.")
+@click.option("--secondary", "secondaries", type=ADDRESS, required=True, multiple=True, metavar="ADDR:PORT",
+              help="Where the secondary listens; once for each, if there are several.")
 @click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; made when missing.")
 @click.option("--identity", type=PATH, metavar="FILE", help="This machine's certificate: talk in TLS; see `pki`.")
-@click.option("--peer", metavar="NAME", help="Who the secondary must prove to be; the first one is kept otherwise.")
+@click.option("--peer", "peers", multiple=True, metavar="NAME",
+              help="Who the secondary must prove to be; the first one is kept otherwise.")
 @click.option("--insecure", is_flag=True, help="Talk in plain TCP outside of this machine.")
 @click.option("--block-size", type=SIZE, help="What is tracked as one, 512 to 64K; 4K for a new volume.")
 @click.option("--whole-device", is_flag=True, help="Copy free space as well in the initial sync.")
@@ -64,10 +66,10 @@ from pydbt.network.tls import load_identity
 @click.option("--record-ring-size", type=SIZE, default="16M", show_default=True, help="Kernel room for records.")
 def run(
     source: Path,
-    secondary: tuple[str, int],
+    secondaries: tuple[tuple[str, int], ...],
     state_dir: Path,
     identity: Path | None,
-    peer: str | None,
+    peers: tuple[str, ...],
     insecure: bool,
     block_size: int | None,
     whole_device: bool,
@@ -84,18 +86,17 @@ def run(
     ring_size: int,
     record_ring_size: int,
 ) -> int:
-    """Replicate SOURCE, a block device, mounted or not, to a secondary until stopped.
+    """Replicate SOURCE, a block device, mounted or not, to one secondary or several until stopped.
 
     Runs in the foreground; Ctrl-C stops replication, while writes stay tracked for the next run (see `down`).
     """
     progress = ProgressReporter(sys.stderr)
     chosen = PrimaryOptions(
         source=source,
-        secondary_host=secondary[0],
-        secondary_port=secondary[1],
+        secondaries=tuple(secondaries),
         state_dir=state_dir,
         identity=identity,
-        peer=peer,
+        peers=tuple(peers),
         insecure=insecure,
         block_bytes=block_size,
         assume_in_sync=assume_in_sync,
@@ -114,11 +115,12 @@ def run(
         report=progress.update,
     )
     device = check_source(source, state_dir)
-    if identity is None:
-        check_plain_tcp(chosen.secondary_host, insecure)
-    else:
+    if identity is not None:
         load_identity(identity)
-    _refuse_own_target(device, chosen)
+    for address in chosen.secondaries:
+        if identity is None:
+            check_plain_tcp(address[0], insecure)
+        refuse_own_target(device, address, state_dir)
     with _heeding_sigterm(), registered_primary(device, state_dir), progress:
         # Only now: it brings the eBPF side, which no other command needs.
         from pydbt.controller.primary_service import run_primary
@@ -126,17 +128,17 @@ def run(
         return run_primary(chosen)
 
 
-def _refuse_own_target(device: BlockDevice, chosen: PrimaryOptions) -> None:
+def refuse_own_target(device: BlockDevice, address: tuple[str, int], state_dir: Path) -> None:
     """Refuse a secondary of this very machine that is SOURCE, carries it, or writes anything to it."""
-    for entry in secondaries_at(chosen.secondary_host, chosen.secondary_port):
+    for entry in secondaries_at(*address):
         check_pair(device, entry.place)
         if state_on_source(device, entry.state_dir):
             raise UsageError(
                 f"the state directory {entry.state_dir} of the secondary lies on SOURCE {device.path}, so that every "
                 "write would cause another: start the secondary with one on another disk"
             )
-        if Path(entry.state_dir).exists() and chosen.state_dir.exists() and chosen.state_dir.samefile(entry.state_dir):
-            raise UsageError(f"the state directory {chosen.state_dir} is the secondary's: name another with --state")
+        if Path(entry.state_dir).exists() and state_dir.exists() and state_dir.samefile(entry.state_dir):
+            raise UsageError(f"the state directory {state_dir} is the secondary's: name another with --state")
 
 
 @contextlib.contextmanager

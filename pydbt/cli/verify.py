@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pydbt.cli.locate import ask, locate, volume_arguments
+from pydbt.cli.locate import ask, locate, named, secondary_option, volume_arguments
 from pydbt.cli.render import verify_words
 from pydbt.cli.values import RATE, format_bytes
 from pydbt.core.errors import Differs, TimedOut
@@ -20,6 +20,7 @@ _WORD_S = 10.0
 
 @click.command()
 @volume_arguments
+@secondary_option
 @click.option("--repair", is_flag=True, help="Copy what differs; without it, report only.")
 @click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Read no more than this, such as 50M/s.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Stop waiting after S seconds (exit code 8).")
@@ -28,6 +29,7 @@ _WORD_S = 10.0
 def verify(
     source: Path | None,
     state_dir: Path | None,
+    secondary: tuple[str, int] | None,
     repair: bool,
     rate_limit: int | None,
     timeout: float | None,
@@ -40,47 +42,64 @@ def verify(
     second time before it is called one.
     """
     place = locate(source, state_dir)
-    before = _last(ask(place, {"command": "status"}))
-    ask(place, {"command": "verify", "repair": repair, "rate_limit": rate_limit, "cancel": cancel})
+    words = named(secondary)
+    reports = _reports(ask(place, {"command": "status"}), words)
+    before = {name: report.get("last") for name, report in reports.items()}
+    ask(place, {"command": "verify", "repair": repair, "rate_limit": rate_limit, "cancel": cancel, **words})
     if cancel or background:
         click.echo("ended" if cancel else "begun")
         return 0
-    return _await(place, before, None if timeout is None else time.monotonic() + timeout)
+    return _await(place, words, before, None if timeout is None else time.monotonic() + timeout)
 
 
-def _await(place: Path, before: dict[str, Any] | None, deadline: float | None) -> int:
-    """Show how far it is until it has ended; the exit code."""
+def _reports(status: dict[str, Any], words: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """What is said of verifications, by secondary: of the one that is meant, or of all."""
+    meant = words.get("secondary")
+    entries = [entry for entry in status["secondaries"] if meant in (None, entry["secondary"])]
+    return {entry["secondary"]: entry["verify"] for entry in entries}
+
+
+def _await(place: Path, words: dict[str, str], before: dict[str, Any], deadline: float | None) -> int:
+    """Show how far it is until it has ended everywhere; the exit code."""
     next_word = time.monotonic() + _WORD_S
     while True:
         time.sleep(_POLL_S)
-        status = ask(place, {"command": "status"})
-        verification, now = status.get("verify") or {}, time.monotonic()
-        if not verification.get("running"):
-            last = verification.get("last")
-            if last is None or last == before:
+        reports, now = _reports(ask(place, {"command": "status"}), words), time.monotonic()
+        running = [report for report in reports.values() if report.get("running")]
+        if not running:
+            ended = {name: report.get("last") for name, report in reports.items()}
+            if any(last is None or last == before.get(name) for name, last in ended.items()):
                 raise TimedOut("the verification was ended before it had looked at everything")
-            return _tell(last)
+            return _tell_all(ended)
         if deadline is not None and now > deadline:
             raise TimedOut("the verification was not over in time; it goes on (see status, or end it with verify --cancel)")
         if now >= next_word or sys.stderr.isatty():
             next_word = now + _WORD_S
             end = "\r" if sys.stderr.isatty() else "\n"
-            print(f"{verify_words(verification):<70}", file=sys.stderr, end=end, flush=True)
+            print(f"{verify_words(running[0]):<70}", file=sys.stderr, end=end, flush=True)
 
 
-def _tell(last: dict[str, Any]) -> int:
+def _tell_all(ended: dict[str, dict[str, Any]]) -> int:
+    differ = False
+    for name, last in ended.items():
+        if len(ended) > 1:
+            click.echo(f"{name}:")
+        differ |= not _tell(last)
+    if differ:
+        raise Differs("the replica differs from the volume: run controller verify --repair to copy what differs")
+    return 0
+
+
+def _tell(last: dict[str, Any]) -> bool:
+    """What was found; False when blocks differ still."""
     compared, differing = format_bytes(last["compared_bytes"]), format_bytes(last["differing_bytes"])
     if not last["differing_bytes"]:
         click.echo(f"{compared} compared, the same on both sides")
-        return 0
+        return True
     for place in last["places"]:
         click.echo(f"{place['length_bytes']} bytes at {place['offset_bytes']} {'differed' if last['repaired'] else 'differ'}")
     if last["repaired"]:
         click.echo(f"{compared} compared, {differing} differed and are copied")
-        return 0
+        return True
     click.echo(f"{compared} compared, {differing} differ")
-    raise Differs("the replica differs from the volume: run controller verify --repair to copy what differs")
-
-
-def _last(status: dict[str, Any]) -> dict[str, Any] | None:
-    return (status.get("verify") or {}).get("last")
+    return False

@@ -236,8 +236,10 @@ def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
     if not isinstance(snapshot, dict):
         return None
     held = {"primary": "outdated", "secondary": "consistent"}.get(str(snapshot.get("role")))
-    good = snapshot.get("replica_state") in ("up-to-date", "consistent")
-    return {**snapshot, "replica_state": held} if held and good else snapshot
+    for status in [snapshot, *snapshot.get("secondaries", [])]:
+        if held and status.get("replica_state") in ("up-to-date", "consistent"):
+            status["replica_state"] = held
+    return snapshot
 
 
 def _result(answer: bytes, place: Path) -> dict[str, Any]:

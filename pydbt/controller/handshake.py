@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pydbt.core.errors import PeerError, PydbtError, TimedOut, WireError
 from pydbt.core.frames import Hello, Refuse, Welcome
-from pydbt.core.generations import objection
+from pydbt.core.generations import Generations, objection
 from pydbt.core.primary_events import Disconnected, Received
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
@@ -29,15 +29,15 @@ class Refused(PeerError):
         self.code = code
 
 
-def hello_of(state: VolumeState, sector_bytes: int, epoch: int) -> Hello:
-    """What a primary says of its volume; ``sector_bytes`` is the source's logical block."""
+def hello_of(state: VolumeState, sector_bytes: int, epoch: int, generations: Generations) -> Hello:
+    """What a primary says of its volume to one secondary; ``sector_bytes`` is the source's logical block."""
     return Hello(
         volume=state.volume,
         size_bytes=state.size_bytes,
         block_bytes=state.block_bytes,
         epoch=epoch,
         sector_bytes=sector_bytes,
-        generations=state.generations,
+        generations=generations,
     )
 
 

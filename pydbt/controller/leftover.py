@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pydbt.core.errors import StateError
-from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, load_map, map_digest, save_map
+from pydbt.store.map_file import MapHeader, load_map, map_digest, save_map
+from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState, load_state
 
 _log = logging.getLogger(__name__)
@@ -32,9 +33,9 @@ def is_tracked(state_dir: str | os.PathLike[str]) -> bool:
 
 
 def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
-    """Detach a volume's pinned programs after their bitmaps are safe in the map file; False when there are none.
+    """Detach a volume's pinned programs after their bitmaps are safe in the map files; False when there are none.
 
-    Call it only when no controller serves the state directory. Everything the kernel tracked is in the map
+    Call it only when no controller serves the state directory. Everything the kernel tracked is in the maps
     before anything is detached, so that a failure on the way loses nothing and can be repeated. Programs that
     cannot be read any more are detached all the same: the next run finds no tracking and compares everything.
     """
@@ -55,32 +56,33 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
         _log.warning("what was tracked cannot be read (%s); the next run compares the whole volume", error)
         tracked = None
     if tracked is not None:
-        merge_into_map(state_dir, state, tracked)
+        merge_into_maps(state_dir, state, tracked)
     Capture.remove_pins(pin_dir)
     return True
 
 
-def merge_into_map(state_dir: str | os.PathLike[str], state: VolumeState, words: np.ndarray) -> None:
-    """Add blocks (one bit a block) to the map file, durably. StateError when it cannot be read or written.
+def merge_into_maps(state_dir: str | os.PathLike[str], state: VolumeState, words: np.ndarray) -> None:
+    """Add blocks (one bit a block) to every secondary's map file, durably. StateError when one cannot be read or written.
 
     Where there is no map, none is made: it would look as if it told everything that differs.
     """
-    map_path = Path(state_dir) / MAP_FILE_NAME
-    kept = load_map(map_path)
-    if kept is None:
-        return
-    header, dirty = kept
-    require_map_of(state, header, map_path)
-    dirty.merge_words(words)
-    save_map(map_path, header, dirty)
+    for record in state.secondaries:
+        map_path = Path(state_dir) / record.map_name
+        kept = load_map(map_path)
+        if kept is None:
+            continue
+        header, dirty = kept
+        require_map_of(state, record, header, map_path)
+        dirty.merge_words(words)
+        save_map(map_path, header, dirty)
 
 
-def require_map_of(state: VolumeState, header: MapHeader, map_path: Path) -> None:
-    """StateError when a map is not that of the volume, or not the one that was left there."""
+def require_map_of(state: VolumeState, record: SecondaryRecord, header: MapHeader, map_path: Path) -> None:
+    """StateError when a map is not that of the volume, or not the one that was left there for this secondary."""
     if header.volume != state.uuid or header.geometry != state.geometry:
         raise StateError(f"{map_path} belongs to another volume: begin anew with an empty directory")
     left = (state.clean or {}).get("maps", {}).get(map_path.name)
-    if (state.later_epochs and header.epoch not in state.later_epochs) or left not in (None, map_digest(map_path)):
+    if (record.later_epochs and header.epoch not in record.later_epochs) or left not in (None, map_digest(map_path)):
         raise StateError(
             f"{map_path} is an older map than the one that was left there: move it away, and the volume is compared as a whole"
         )

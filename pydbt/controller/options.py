@@ -35,16 +35,16 @@ CAPTURES = ("payload", "addresses")
 class PrimaryOptions:
     """How one volume is replicated.
 
-    ``block_bytes`` None takes the state directory's, or 4096 for a new volume. ``rate_limit_bytes_per_s``
-    bounds resynchronization and scheduled verification; None is no bound. ``verify_every_s`` compares both sides so often.
-    ``identity`` is the file of this machine's certificate, for TLS; ``peer`` the name that the secondary must prove.
-    ``capture`` ``addresses`` captures no data: the replica follows every ``epoch_interval_s``, and file systems are frozen
-    for ``freeze_limit_s`` at most. ``report`` is called with each new status while the service runs.
+    ``secondaries`` are where they listen, host and port; ``block_bytes`` None takes the state directory's, or 4096 for a
+    new volume. ``rate_limit_bytes_per_s`` bounds resynchronization and scheduled verification; None is no bound.
+    ``verify_every_s`` compares both sides so often. ``identity`` is the file of this machine's certificate, for TLS; ``peers``
+    the names that the secondaries must prove, one for each in their order, or none. ``capture`` ``addresses`` captures no
+    data: the replica follows every ``epoch_interval_s``, and file systems are frozen for ``freeze_limit_s`` at most.
+    ``report`` is called with each new status while the service runs.
     """
 
     source: Path
-    secondary_host: str
-    secondary_port: int
+    secondaries: tuple[tuple[str, int], ...]
     state_dir: Path
     insecure: bool = False
     block_bytes: int | None = None
@@ -62,11 +62,21 @@ class PrimaryOptions:
     epoch_interval_s: float = DEFAULT_EPOCH_INTERVAL_S
     freeze_limit_s: float = DEFAULT_FREEZE_LIMIT_S
     identity: Path | None = None
-    peer: str | None = None
+    peers: tuple[str, ...] = ()
     report: Callable[[dict[str, Any]], None] | None = None
 
     def __post_init__(self) -> None:
-        check_port(self.secondary_port, "--secondary")
+        for _, port in self.secondaries:
+            check_port(port, "--secondary")
+        if not self.secondaries:
+            raise UsageError("a volume needs a secondary: say where it listens with --secondary ADDR:PORT")
+        if len(set(self.secondaries)) < len(self.secondaries):
+            raise UsageError("--secondary names one address twice: every secondary has its own")
+        if self.peers and len(self.peers) != len(self.secondaries):
+            raise UsageError(
+                f"--peer is given {len(self.peers)} times for {len(self.secondaries)} secondaries: once for each --secondary, "
+                "in their order, or not at all"
+            )
         if self.block_bytes is not None and not _power_of_two(self.block_bytes, MIN_BLOCK_BYTES, MAX_BLOCK_BYTES):
             raise UsageError(
                 f"--block-size {self.block_bytes} is no power of two from {MIN_BLOCK_BYTES} to {MAX_BLOCK_BYTES} bytes"

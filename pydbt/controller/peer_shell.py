@@ -31,13 +31,14 @@ _log = logging.getLogger("pydbt")
 
 
 class PeerShell:
-    """Called from the loop's thread alone. ``hello`` makes the greeting of the moment, in the connecting thread;
-    ``post`` hands something to the loop from any thread: events, and (attempt, event) for ``happened``.
+    """Called from the loop's thread alone. ``hello`` makes the greeting of the moment; ``post`` hands something to the
+    loop from any thread, for ``heard``: events, and (attempt, event).
     """
 
     def __init__(
         self,
         options: PrimaryOptions,
+        address: tuple[str, int],
         secure: Secure | None,
         capture: Capture,
         reader: DirectReader,
@@ -45,7 +46,7 @@ class PeerShell:
         hello: Callable[[], Hello],
         post: Callable[[object], None],
     ) -> None:
-        self.hello, self.post = hello, post
+        self.hello, self.post, self.address = hello, post, address
         self.blocks = BlockReader(reader, geometry, capture.producer_position, post)
         self._options, self._secure, self._capture = options, secure, capture
         self._outbox: Outbox | None = None
@@ -91,7 +92,7 @@ class PeerShell:
                 self.blocks.drop(batch)
             case ev.Connect():
                 self._attempt += 1
-                threading.Thread(target=self._connect, args=(self._attempt,), name="connect", daemon=True).start()
+                threading.Thread(target=self._connect, args=(self._attempt, self.hello()), name="connect", daemon=True).start()
             case ev.CloseConnection(reason=reason, farewell=farewell):
                 self.disconnect(reason, farewell)
             case _:
@@ -101,7 +102,6 @@ class PeerShell:
     def _send_stream(self, effect: ev.SendStream) -> None:
         payload = b"".join(self._capture.payload(effect.records))
         frames = stream_frames(effect.records, effect.last_sequences, effect.first_sequence, payload)
-        self._capture.release(effect.records)
         self._put(frames, len(payload))
 
     def _put(self, frames: list[Frame], payload_bytes: int = 0) -> None:
@@ -109,13 +109,19 @@ class PeerShell:
             self._outbox.put(frames, payload_bytes)
 
     # --- the connection -----------------------------------------------------------------------------------
-    def _connect(self, attempt: int) -> None:
+    def _connect(self, attempt: int, hello: Hello) -> None:
         """In a thread of its own."""
-        host, port = self._options.secondary_host, self._options.secondary_port
-        converse(host, port, self.hello(), self._secure, lambda event: self.post((attempt, event)))
+        converse(*self.address, hello, self._secure, lambda event: self.post((attempt, event)))
 
-    def happened(self, attempt: int, event: object) -> list[ev.Event]:
-        """What an attempt to connect, or its connection, had to say. Raises Refused when no waiting mends it."""
+    def heard(self, item: object) -> list[ev.Event]:
+        """What was posted, as events for the brain. Raises Refused when no waiting mends it."""
+        match item:
+            case (int() as attempt, event):
+                return self._happened(attempt, event)
+        return [item]
+
+    def _happened(self, attempt: int, event: object) -> list[ev.Event]:
+        """What an attempt to connect, or its connection, had to say."""
         if attempt != self._attempt:
             if isinstance(event, tuple):
                 event[0].close()  # shaken hands after nobody wanted it any more

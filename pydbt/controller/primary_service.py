@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import signal
 import threading
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 
+from pydbt.controller.configuring import UNTRACKED, Joining, begun, joining, load_pending, secure_of, tainted
 from pydbt.controller.control import ControlServer, is_answering
 from pydbt.controller.epoch_shell import let_go
 from pydbt.controller.handshake import hello_of, shake_hands
-from pydbt.controller.leftover import merge_into_map, pin_dir_of, require_map_of
+from pydbt.controller.kept_state import KeptState
+from pydbt.controller.leftover import merge_into_maps, pin_dir_of
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary_loop import PrimaryLoop
 from pydbt.controller.registry import forget
 from pydbt.controller.roles import require_no_replica
 from pydbt.controller.state_dir import make_state_dir
-from pydbt.core.ancestry import first_generations
+from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.errors import BusyError, MachineError, StateError, UsageError
-from pydbt.core.generations import generation_name
-from pydbt.core.primary_config import PrimaryConfig
+from pydbt.core.generations import lineage_of
 from pydbt.device.block import DirectReader
 from pydbt.device.checks import check_source
 from pydbt.device.clean import is_untouched
@@ -32,38 +31,20 @@ from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 from pydbt.kernel.pins import OtherVersion
 from pydbt.kernel.replace import finish_replacement, tracked_volume
 from pydbt.kernel.replace import replace as replace_programs
-from pydbt.network.address import check_plain_tcp
-from pydbt.network.tls import Secure, load_identity
+from pydbt.network.address import check_plain_tcp, format_address, split_address
+from pydbt.network.tls import Secure
 from pydbt.store.atomic import remove_file
-from pydbt.store.map_file import MAP_FILE_NAME, load_map
-from pydbt.store.peer_pin import PeerPin
-from pydbt.store.volume_state import (
-    SyncPhase,
-    VolumeState,
-    create_state,
-    load_state,
-    require_same_source,
-    save_state,
-)
-
-# What one captured write of 4 KiB costs the log: its own slot and its part of a DONE record.
-LOG_SLOT_BYTES = 64
-
-# A replica that stands at a run before so many that all came to nothing is compared as a whole.
-LATER_EPOCHS = 256
-# What a power loss, another system that had the disk, and a controller that could not detach have in common.
-UNTRACKED = "writes may have gone untracked while no program was there to see them"
+from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
+from pydbt.store.volume_state import VolumeState, create_state, load_state, require_same_source, save_state
 
 _log = logging.getLogger("pydbt")
 
 
 def run_primary(options: PrimaryOptions) -> int:
     """Replicate until told to stop. Returns an exit code; raises PydbtError with everything undone that was begun."""
-    secure = None
     if options.identity is None:
-        check_plain_tcp(options.secondary_host, options.insecure)
-    else:
-        secure = Secure(load_identity(options.identity), PeerPin(options.state_dir, options.peer))
+        for host, _ in options.secondaries:
+            check_plain_tcp(host, options.insecure)
     device = check_source(options.source, options.state_dir)
     if is_answering(options.state_dir):
         raise BusyError(f"the state directory {options.state_dir} is in use by another controller: name another one")
@@ -73,13 +54,16 @@ def run_primary(options: PrimaryOptions) -> int:
         let_go(state)
         if options.capture == "addresses":
             look(device)
+            _require_one(state, "--capture addresses")
+        secures = _secures(options, state)
         reader = stack.enter_context(DirectReader(device))
         if is_new:
-            _prove_secondary(options, device, state, secure)
-        _load_pending(options, state)  # before anything is attached: a map that cannot be read ends here
+            for record in state.secondaries:
+                _prove_secondary(device, state, record, secures[record.slot])
+        _load_maps(options, state)  # before anything is attached: a map that cannot be read ends here
         tracked, untouched = _is_tracked(device, state), _untouched(device, state, reader)
         if not tracked and not untouched:
-            _distrust_map(options)
+            _distrust_maps(options, state)
         if not tracked and state.boot_id:
             # A run that is killed before it says that it tracks must not look as if it had.
             state = replace(state, boot_id="")
@@ -89,21 +73,19 @@ def run_primary(options: PrimaryOptions) -> int:
         undo = stack.enter_context(contextlib.ExitStack())
         undo.callback(capture.close if tracked else capture.detach)
         by_epochs = not _captures_payload(options, device, capture)
+        if by_epochs:
+            _require_one(state, "a kernel on which the data of writes cannot be captured")
         make_state_dir(options.state_dir)
         capture.set_payload(False)
         if untouched and not tracked and not _untouched(device, state, reader):
             untouched = False  # written while the programs were compiled
-            _distrust_map(options)
-        pending = _load_pending(options, state)
-        tells_all = pending is not None and (tracked or untouched)
-        nothing_written = tells_all and not pending.any() and not (reopened and any(capture.dirty_counts()))
-        config = _configure(options, device, state, is_new, tells_all, nothing_written)
-        config = replace(config, quiet_held=reopened, epoch_interval_s=options.epoch_interval_s if by_epochs else None)
-        state = _begun(state, config, device)
+            _distrust_maps(options, state)
+        found = Found(is_new, tracked or untouched, reopened, reopened and any(capture.dirty_counts()), by_epochs)
+        state, joiners = _begin(options, device, state, secures, found)
         save_state(options.state_dir, state)
         undo.pop_all()
         _log.info("volume %s: %s, %d bytes in blocks of %d", state.volume, device.path, state.size_bytes, state.block_bytes)
-        loop = PrimaryLoop(options, device, state, config, capture, reader, pending, secure)
+        loop = PrimaryLoop(options, device, KeptState(options.state_dir, state), joiners, capture, reader, reopened)
         try:
             return _serve(loop, options, stack)
         finally:
@@ -128,6 +110,16 @@ def _captures_payload(options: PrimaryOptions, device: BlockDevice, capture: Cap
     return False
 
 
+def _require_one(state: VolumeState, why: str) -> None:
+    """Epochs hold the volume still for one secondary; two of them would hold it at the same time."""
+    if len(state.secondaries) > 1:
+        known = ", ".join(record.address for record in state.secondaries)
+        raise UsageError(
+            f"with {why} a volume has one secondary, and this one has {len(state.secondaries)} ({known}): name one of them, "
+            "and remove the others with 'controller secondaries SOURCE --remove' while they are replicated to"
+        )
+
+
 def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int:
     stack.enter_context(ControlServer(options.state_dir, loop.answer))
     previous = {}
@@ -147,21 +139,52 @@ def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitSta
 
 
 def _open_state(options: PrimaryOptions, device: BlockDevice) -> tuple[VolumeState, bool]:
+    """The volume with the secondaries on record and those that were typed; and whether it is replicated for the first time."""
     state = load_state(options.state_dir)
-    secondary = f"{options.secondary_host}:{options.secondary_port}"
     if state is None:
         if options.state_dir.exists() and not options.state_dir.is_dir():
             raise StateError(f"{options.state_dir} is not a directory: name a directory for the state")
-        phase = SyncPhase.ASSUMED if options.assume_in_sync else SyncPhase.INITIAL
-        return create_state(device, options.block_bytes or 4096, secondary, phase), True
+        return _with_typed(create_state(device, options.block_bytes or 4096), options, is_new=True), True
     state = require_same_source(state, device, options.state_dir, options.block_bytes)
-    return replace(state, secondary=secondary), False
+    return _with_typed(state, options, is_new=False), False
 
 
-def _prove_secondary(options: PrimaryOptions, device: BlockDevice, state: VolumeState, secure: Secure | None) -> None:
-    """A first run must find its secondary, before anything is attached or written; later ones wait for it."""
-    hello = hello_of(state, device.logical_block_bytes, epoch=0)
-    connection, _ = shake_hands(options.secondary_host, options.secondary_port, hello, secure)
+def _with_typed(state: VolumeState, options: PrimaryOptions, is_new: bool) -> VolumeState:
+    """Nobody is forgotten because it was not typed; where one is typed in the place of one on record, that has moved.
+
+    Unless it is one that was removed: then it is typed out of habit, and none of the others.
+    """
+    known = {split_address(record.address): record for record in state.secondaries}
+    typed = [address for address in options.secondaries if address not in known]
+    silent = [record for address, record in known.items() if address not in options.secondaries]
+    if len(typed) == len(silent) == 1 and format_address(*typed[0]) not in state.removed:
+        return state.with_record(replace(silent[0], address=format_address(*typed[0])))
+    phase = SyncPhase.ASSUMED if is_new and options.assume_in_sync else SyncPhase.INITIAL
+    for address in typed:
+        record = SecondaryRecord(state.free_slot(), format_address(*address), phase, generations=lineage_of([state.generations]))
+        if not is_new:
+            for name in (record.map_name, record.pin_name):  # of one that was removed in the middle of it
+                remove_file(options.state_dir / name)
+            _log.info("%s is a new secondary of this volume", record.address)
+        state = state.with_record(record)
+    for record in silent:
+        _log.info("%s is a secondary of this volume from before, and goes on to be: "
+                  "'controller secondaries SOURCE --remove %s' ends that", record.address, record.address)  # fmt: skip
+    return state
+
+
+def _secures(options: PrimaryOptions, state: VolumeState) -> dict[int, Secure | None]:
+    given = dict(zip(options.secondaries, options.peers, strict=False))
+    return {
+        record.slot: secure_of(options, given.get(split_address(record.address)), record.pin_name)
+        for record in state.secondaries
+    }
+
+
+def _prove_secondary(device: BlockDevice, state: VolumeState, record: SecondaryRecord, secure: Secure | None) -> None:
+    """A first run must find its secondaries, before anything is attached or written; later ones wait for them."""
+    hello = hello_of(state, device.logical_block_bytes, 0, state.generations)
+    connection, _ = shake_hands(*split_address(record.address), hello, secure)
     connection.close()
 
 
@@ -212,78 +235,57 @@ def _open_capture(
     if capture is not None:
         capture.close()
     _log.info("tracking went on while no controller ran; other programs take over from those that did it")
-    return replace_programs(volume, wanted, pins, lambda words: merge_into_map(options.state_dir, state, words)), False
+    return replace_programs(volume, wanted, pins, lambda words: merge_into_maps(options.state_dir, state, words)), False
 
 
-def _distrust_map(options: PrimaryOptions) -> None:
-    """Something may have written untracked: the map tells too little, also to a later run that this one never helped."""
-    path = options.state_dir / MAP_FILE_NAME
-    if path.exists():
-        remove_file(path)
+def _distrust_maps(options: PrimaryOptions, state: VolumeState) -> None:
+    """Something may have written untracked: the maps tell too little, also to a later run that this one never helped."""
+    for record in state.secondaries:
+        path = options.state_dir / record.map_name
+        if path.exists():
+            remove_file(path)
 
 
-def _configure(
-    options: PrimaryOptions, device: BlockDevice, state: VolumeState, is_new: bool, tells_all: bool, nothing_written: bool
-) -> PrimaryConfig:
-    """``tells_all``: every write since the map was made is in it, or in the bitmaps; ``nothing_written``: there is none."""
-    initial = state.phase is SyncPhase.INITIAL
-    assumed = is_new and options.assume_in_sync
-    scan = not assumed and not tells_all
-    epoch, seed = secrets.randbits(63) | 1, secrets.randbits(64)
-    taints = [entry["reason"] for entry in state.taints]
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a start finds. ``tracked``: every write since a map was made is in it, or in the kernel's bitmaps; ``reopened``:
+    these are from before, and ``in_kernel``: they name blocks; ``by_epochs``: only addresses are captured."""
+
+    is_new: bool
+    tracked: bool
+    reopened: bool
+    in_kernel: bool
+    by_epochs: bool
+
+
+def _begin(
+    options: PrimaryOptions, device: BlockDevice, state: VolumeState, secures: dict[int, Secure | None], found: Found
+) -> tuple[VolumeState, dict[int, Joining]]:
+    """What to write down, and what each brain is to know."""
+    maps = _load_maps(options, state)
+    assumed = found.is_new and options.assume_in_sync
+    tells_all = {slot: pending is not None and found.tracked for slot, pending in maps.items()}
+    untold = [slot for slot, pending in maps.items() if not tells_all[slot] or found.in_kernel or pending.any()]
     if assumed:
-        _log.warning("--assume-in-sync: the secondary is trusted to hold exactly what %s holds now", device.path)
-    elif scan and not initial:
-        _log.warning("writes may have gone untracked since the last run: every block is compared")
-        taints.append(UNTRACKED)
-    generations = state.generations if state.generations.current else first_generations(seed)
-    return PrimaryConfig(
-        geometry=state.geometry,
-        epoch=epoch,
-        log_slots=max(64, options.log_bytes // LOG_SLOT_BYTES),
-        data_room_bytes=options.data_ring_bytes,
-        rate_limit_bytes=options.rate_limit_bytes_per_s,
-        digests=options.compare_first,
-        acknowledge_timeout_s=options.acknowledge_timeout_s,
-        hold_limit_s=options.freeze_limit_s,
-        initial=initial or assumed,
-        scan_used=scan,
-        scan_whole=options.whole_device or not initial,
-        assumed_in_sync=assumed,
-        replica=state.replica,
-        replica_epoch=state.epoch,
-        replica_sequence=state.sequence,
-        later_epochs=tuple([*state.later_epochs, epoch][-LATER_EPOCHS:]),
-        taints=tuple(dict.fromkeys(taints)),
-        generations=generations if nothing_written else generations.written_alone(generation_name(seed, 0)),
-        generation_seed=seed,
-    )
-
-
-def _begun(state: VolumeState, config: PrimaryConfig, device: BlockDevice) -> VolumeState:
-    """What is written down when a run begins: from here on every write is tracked."""
-    known = {entry["reason"]: entry for entry in state.taints}
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return replace(
-        state,
-        clean=None,
-        boot_id=boot_id(),
-        disk_sequence=device.disk_sequence(),
-        taints=[known.get(reason) or {"reason": reason, "since": now} for reason in config.taints],
-        compared_whole=state.compared_whole or config.assumed_in_sync,
-        later_epochs=list(config.later_epochs),
-        generations=config.generations,
-    )
+        _log.warning("--assume-in-sync: the secondary is trusted to hold exactly what %s holds now", state.source_path)
+    for record in state.secondaries:
+        if not assumed and not tells_all[record.slot] and record.phase is not SyncPhase.INITIAL:
+            _log.warning("writes may have gone untracked since the last run: every block is compared")
+            state = state.with_record(tainted(record, UNTRACKED))
+    state = begun(state, untold, assumed, device.disk_sequence())
+    joiners = {
+        record.slot: joining(
+            options, state, record, secures[record.slot], pending=maps[record.slot], tells_all=tells_all[record.slot],
+            assumed=assumed, quiet_held=found.reopened, by_epochs=found.by_epochs,
+        )
+        for record in state.secondaries
+    }  # fmt: skip
+    return state, joiners
 
 
 def _untouched(device: BlockDevice, state: VolumeState, reader: DirectReader) -> bool:
     return bool(state.clean) and is_untouched(state.clean, device, reader)
 
 
-def _load_pending(options: PrimaryOptions, state: VolumeState):
-    loaded = load_map(options.state_dir / MAP_FILE_NAME)
-    if loaded is None:
-        return None
-    header, pending = loaded
-    require_map_of(state, header, options.state_dir / MAP_FILE_NAME)
-    return pending
+def _load_maps(options: PrimaryOptions, state: VolumeState) -> dict[int, DirtyMap | None]:
+    return {record.slot: load_pending(options.state_dir, state, record) for record in state.secondaries}

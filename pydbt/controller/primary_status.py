@@ -1,4 +1,7 @@
-"""The primary's report: one dictionary, of which the command line and every dashboard show parts."""
+"""The primary's report: one dictionary, of which the command line and every dashboard show parts.
+
+Every secondary has its own, with the same keys; what the volume says of all of them together is ``volume_words``' business.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pydbt.controller.volume_words import together
 from pydbt.core.modes import FOLLOWING_MODES, Mode
 
 if TYPE_CHECKING:
     from pydbt.controller.primary_loop import PrimaryLoop
+    from pydbt.controller.primary_peer import Peer
 
 # A replica further behind than this is in order, but nobody should call it up to date.
 UP_TO_DATE_LAG_S = 10.0
@@ -17,43 +22,62 @@ UP_TO_DATE_LAG_S = 10.0
 
 def primary_status(loop: PrimaryLoop) -> dict[str, Any]:
     """Sizes in bytes, times in seconds or RFC 3339; never more favourable than the truth."""
-    brain, now = loop.brain, time.monotonic()
-    counters = loop.capture.counters()
-    normal = brain.mode is Mode.NORMAL
-    out_of_sync = _out_of_sync_bytes(loop, normal)
-    lag_seconds = _lag_seconds(loop, now, out_of_sync)
-    done, total, eta = brain.resync.progress(now)
-    log = brain.tracker.log
+    volume, counters = loop.kept.volume, loop.capture.counters()
+    in_kernel = _in_kernel_bytes(loop)
+    secondaries = [peer_status(peer, in_kernel, volume.size_bytes) for peer in loop.peers.values()]
+    # The brain that counted longest has counted most.
+    longest = max(loop.brains, key=lambda brain: brain.statistics.written_bytes)
+    normal = all(brain.mode is Mode.NORMAL for brain in loop.brains)
     return {
         "role": "primary",
         "source": loop.device.path,
-        "secondary": loop.state.secondary,
-        "volume": loop.state.volume,
-        "size_bytes": loop.state.size_bytes,
-        "block_bytes": loop.state.block_bytes,
-        "generations": loop.state.generations.to_values(),
+        "volume": volume.volume,
+        "size_bytes": volume.size_bytes,
+        "block_bytes": volume.block_bytes,
+        **together(secondaries),
+        "generations": (loop.kept.volume.secondaries[0] if len(secondaries) == 1 else volume).generations.to_values(),
+        "audit": loop.assurance.report(),
+        "out_of_sync_bytes": min(loop.fanout.out_of_sync_bytes() + (0 if normal else in_kernel), volume.size_bytes),
+        "in_flight": {
+            "known": all(brain.in_flight.certain for brain in loop.brains),
+            "bytes": max(brain.in_flight.extents().total() for brain in loop.brains) * volume.block_bytes,
+        },
+        "written_bytes": longest.statistics.written_bytes,
+        "queue": {"size": loop.capture.data_size_bytes(), "used": loop.capture.data_used_bytes()},
+        "lost_records": counters.lost_records + counters.lost_completions,
+        "secondaries": secondaries,
+    }
+
+
+def peer_status(peer: Peer, in_kernel_bytes: int, size_bytes: int) -> dict[str, Any]:
+    """The report on one secondary; ``in_kernel_bytes``: what the kernel's bitmaps name on top of what its brain knows."""
+    brain, record, now = peer.brain, peer.record, time.monotonic()
+    normal = brain.mode is Mode.NORMAL
+    block_bytes = brain.geometry.block_bytes
+    # Outside of normal mode the kernel's bitmaps name further blocks; they may overlap with ours (an upper bound).
+    out_of_sync = min(brain.out_of_sync_bytes() + (0 if normal else in_kernel_bytes), size_bytes)
+    lag_seconds = _lag_seconds(peer, now, out_of_sync)
+    done, total, eta = brain.resync.progress(now)
+    log = brain.tracker.log
+    return {
+        "secondary": record.address,
         "connected": brain.link.up,
-        "connection_problem": brain.link.reason,
+        "connection_problem": str(peer.refusal or brain.link.reason),
         "mode": str(brain.mode),
         "phase": str(brain.phase),
         "waiting_for": brain.resync.waiting_for(),
-        "replica_state": _replica_state(loop, normal, lag_seconds, out_of_sync),
+        "replica_state": _replica_state(peer, normal, lag_seconds, out_of_sync),
         "tainted": bool(brain.taints),
         "taints": list(brain.taints),
-        **loop.assurance.report(),
-        "assumed_in_sync": loop.state.phase == "assumed" or loop.config.assumed_in_sync,
-        "sequence": {"submitted": brain.sequence, "acknowledged": _acknowledged(loop, normal)},
+        "verify": peer.verification.report(),
+        "assumed_in_sync": record.phase == "assumed" or brain.config.assumed_in_sync,
+        "sequence": {"submitted": brain.sequence, "acknowledged": _acknowledged(peer, normal)},
         "out_of_sync_bytes": out_of_sync,
-        "in_flight": {
-            "known": brain.in_flight.certain,
-            "bytes": brain.in_flight.extents().total() * loop.state.block_bytes,
-        },
-        "unsettled_bytes": len(brain.settler) * loop.state.block_bytes,
+        "unsettled_bytes": len(brain.settler) * block_bytes,
         "lag_bytes": brain.queue.unacknowledged_bytes if normal else out_of_sync,
         "lag_seconds": round(lag_seconds, 3) if lag_seconds is not None else None,
-        "last_in_sync": _last_in_sync(loop, lag_seconds),
-        "sent_bytes": loop.peer.sent_bytes,
-        "written_bytes": brain.statistics.written_bytes,
+        "last_in_sync": _last_in_sync(peer, lag_seconds),
+        "sent_bytes": peer.shell.sent_bytes,
         "log": {
             "size": log.capacity_bytes,
             "used": log.used_bytes,
@@ -61,37 +85,31 @@ def primary_status(loop: PrimaryLoop) -> dict[str, Any]:
             "end": log.end,
             "active_transactions": log.active_transactions,
         },
-        "queue": {"size": loop.capture.data_size_bytes(), "used": loop.capture.data_used_bytes()},
-        "lost_records": counters.lost_records + counters.lost_completions,
         "progress": {"done_bytes": done, "total_bytes": total, "eta_seconds": None if eta is None else round(eta, 1)},
-        **({"epochs": _epochs(loop, now)} if brain.epochs.on else {}),
+        **({"epochs": _epochs(peer, now)} if brain.epochs.on else {}),
         "persist_problem": brain.persist_error,
+        "generations": record.generations.to_values(),
         "statistics": brain.statistics.as_dict(now),
     }
 
 
-def _acknowledged(loop: PrimaryLoop, normal: bool) -> int:
-    """Of this run's sequence numbers; what a landing has not committed yet does not count."""
-    normal = normal or loop.brain.epochs.on
-    epoch, sequence = loop.brain.replica_position
-    return loop.brain.acknowledged if normal else sequence if epoch == loop.config.epoch else 0
-
-
-def _out_of_sync_bytes(loop: PrimaryLoop, normal: bool) -> int:
-    """Outside of normal mode the kernel's bitmaps name further blocks; they may overlap with ours (an upper bound)."""
-    known = loop.brain.out_of_sync_bytes()
-    if normal:
-        return known
+def _in_kernel_bytes(loop: PrimaryLoop) -> int:
     active, quiet = loop.capture.dirty_counts()
-    held = quiet if loop.brain.quiet_held else 0
-    return min(known + (active + held) * loop.state.block_bytes, loop.state.size_bytes)
+    return (active + (quiet if loop.fanout.bitmaps.held else 0)) * loop.geometry.block_bytes
 
 
-def _epochs(loop: PrimaryLoop, now: float) -> dict[str, Any]:
-    epochs = loop.brain.epochs
+def _acknowledged(peer: Peer, normal: bool) -> int:
+    """Of this run's sequence numbers; what a landing has not committed yet does not count."""
+    normal = normal or peer.brain.epochs.on
+    epoch, sequence = peer.brain.replica_position
+    return peer.brain.acknowledged if normal else sequence if epoch == peer.brain.config.epoch else 0
+
+
+def _epochs(peer: Peer, now: float) -> dict[str, Any]:
+    epochs = peer.brain.epochs
     last = None if epochs.instant is None else _moment(now - epochs.instant)
     return {
-        "interval_s": loop.config.epoch_interval_s,
+        "interval_s": peer.brain.config.epoch_interval_s,
         "kind": epochs.kind,
         "number": epochs.number,
         "last": last,
@@ -101,17 +119,15 @@ def _epochs(loop: PrimaryLoop, now: float) -> dict[str, Any]:
     }
 
 
-def _lag_seconds(loop: PrimaryLoop, now: float, out_of_sync_bytes: int) -> float | None:
-    since, epochs = loop.in_sync_at, loop.brain.epochs
+def _lag_seconds(peer: Peer, now: float, out_of_sync_bytes: int) -> float | None:
+    since, epochs = peer.in_sync_at, peer.brain.epochs
     if epochs.on:  # the bitmaps may know of writes whose records are still to come
         since = epochs.instant if out_of_sync_bytes else epochs.in_sync_at(now)
     return now - since if since is not None else None
 
 
-def _last_in_sync(loop: PrimaryLoop, lag_seconds: float | None) -> str | None:
-    if lag_seconds is None:
-        return loop.remembered_in_sync
-    return _moment(lag_seconds)
+def _last_in_sync(peer: Peer, lag_seconds: float | None) -> str | None:
+    return peer.remembered_in_sync if lag_seconds is None else _moment(lag_seconds)
 
 
 def _moment(ago_seconds: float) -> str:
@@ -119,8 +135,8 @@ def _moment(ago_seconds: float) -> str:
     return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _replica_state(loop: PrimaryLoop, normal: bool, lag_seconds: float | None, out_of_sync_bytes: int) -> str:
-    brain = loop.brain
+def _replica_state(peer: Peer, normal: bool, lag_seconds: float | None, out_of_sync_bytes: int) -> str:
+    brain = peer.brain
     if (brain.taints and brain.mode in FOLLOWING_MODES) or (normal and brain.settler.repairing):
         return "inconsistent"
     if brain.mode is Mode.EPOCHS and brain.replica_state == "consistent":

@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 from pydbt.core.errors import StateError, UsageError
-from pydbt.core.generations import NO_GENERATIONS, Generations, generation_name
+from pydbt.core.generations import NO_GENERATIONS, Generations, generation_name, lineage_of
 from pydbt.core.journal import SEGMENT_BYTES
 from pydbt.core.replica import ReplicaRecord
 from pydbt.device.block import DirectReader
@@ -19,9 +19,10 @@ from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import Target
 from pydbt.store.atomic import remove_file
 from pydbt.store.lock import StateLock
-from pydbt.store.map_file import MAP_FILE_NAME, load_map
+from pydbt.store.map_file import load_map
 from pydbt.store.reached import FILE_NAME as REACHED_FILE_NAME
 from pydbt.store.replica_state import load_record, save_record
+from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, load_state, require_same_source, save_state
 
 JOURNAL_FOLDER = "journal"
@@ -41,7 +42,6 @@ def promoted(record: ReplicaRecord, target: Path, state_dir: Path) -> ReplicaRec
         block_bytes=record.block_bytes,
         source_path=str(target),
         source=device.identity() if device is not None else {},
-        secondary="",
         generations=generations,
     )
     save_state(state_dir, state)
@@ -71,9 +71,10 @@ def demote(source: Path, state_dir: Path) -> ReplicaRecord:
         state = require_same_source(state, device, state_dir)
     elif source.stat().st_size < state.size_bytes:
         raise UsageError(f"{source} is smaller than the volume that {state_dir} describes: name the SOURCE it belongs to")
-    generations = state.generations
-    if device is None or not _as_its_secondary_has_it(state, device, state_dir):
-        generations = generations.written_alone(generation_name(secrets.randbits(64), 0))
+    views = [record.generations for record in state.secondaries] or [state.generations]
+    generations = replace(lineage_of(views), shared=any(view.shared for view in views))
+    if any(record.generations.shared for record in _without_some_of_it(device, state, state_dir)):
+        generations = generations.renamed(generation_name(secrets.randbits(64), 0), followed=False)
     target = Target(str(source))
     try:
         record = ReplicaRecord(
@@ -97,7 +98,8 @@ def demote(source: Path, state_dir: Path) -> ReplicaRecord:
     remove_file(state_dir / REACHED_FILE_NAME)
     save_record(state_dir, record)  # from here on it is a replica
     remove_file(state_dir / VOLUME_FILE_NAME)
-    remove_file(state_dir / MAP_FILE_NAME)
+    for secondary in state.secondaries:
+        remove_file(state_dir / secondary.map_name)
     return record
 
 
@@ -121,10 +123,12 @@ def invalidate(state_dir: Path) -> ReplicaRecord:
         lock.close()
 
 
-def _as_its_secondary_has_it(state: VolumeState, device: BlockDevice, state_dir: Path) -> bool:
-    """Whether it is known that nothing was written that the secondary has not got. Raises StateError."""
-    loaded = load_map(state_dir / MAP_FILE_NAME)
-    if loaded is None or loaded[1].any() or not state.clean:
-        return False
+def _without_some_of_it(device: BlockDevice | None, state: VolumeState, state_dir: Path) -> list[SecondaryRecord]:
+    """Secondaries of which it is not known that they have all that was ever written. Raises StateError."""
+    if device is None or not state.clean:
+        return list(state.secondaries)
     with DirectReader(device) as reader:
-        return is_untouched(state.clean, device, reader)
+        if not is_untouched(state.clean, device, reader):
+            return list(state.secondaries)
+    maps = {record.slot: load_map(state_dir / record.map_name) for record in state.secondaries}
+    return [record for record in state.secondaries if maps[record.slot] is None or maps[record.slot][1].any()]

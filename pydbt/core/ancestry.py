@@ -27,10 +27,22 @@ class Ancestry:
         config = primary.config
         self.generations = config.generations if config.generations.current else first_generations(config.generation_seed)
 
+    @property
+    def followed(self) -> bool:
+        """Whether what is written follows, in the stream or with an epoch, an image that was committed or is to be."""
+        return self._primary.mode in FOLLOWING_MODES or self._primary.phase is Phase.COMMITTING
+
     def written(self) -> None:
         """The volume is written: by itself alone, unless the write follows in the stream, or an epoch, after a COMMIT."""
-        if self._primary.mode not in FOLLOWING_MODES and self._primary.phase is not Phase.COMMITTING:
+        if not self.followed:
             self.written_alone()
+
+    def renamed(self, name: int) -> None:
+        """Another secondary cannot have what is written now. One that follows is told ahead of the first such write."""
+        followed = self.followed
+        self._become(self.generations.renamed(name, followed=followed))
+        if followed:
+            self._primary.effects.add(SendFrame(Generation(self.generations)))
 
     def written_alone(self) -> None:
         """From here on, if not before, the volume holds what the secondary has not got."""

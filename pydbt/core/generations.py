@@ -8,8 +8,10 @@ overwrite whom; what has to be copied is the maps' business, and ``tracked`` say
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import zip_longest
 
 from pydbt.core.frame_checks import check_u64
 
@@ -62,6 +64,15 @@ class Generations:
             return self
         bitmap = (self.current, *self.bitmap)
         return _bounded(name, bitmap[:BITMAP_LIMIT], bitmap[BITMAP_LIMIT:] + self.history, shared=False)
+
+    def renamed(self, name: int, *, followed: bool) -> Generations:
+        """The volume took a new name on account of another secondary; this one may be at the old one if it was shared.
+
+        ``followed``: it gets everything that is written under the new name, and is told that name.
+        """
+        if self.shared:
+            return replace(self.written_alone(name), shared=followed)
+        return _bounded(name, self.bitmap, (self.current, *self.history), shared=followed)
 
     def in_sync(self) -> Generations:
         """The other side is known to hold ``current``."""
@@ -144,6 +155,16 @@ TABLE = (
     ),
     ("nothing in common", lambda p, s: True, Verdict.UNRELATED),
 )  # fmt: skip
+
+
+def lineage_of(views: Sequence[Generations]) -> Generations:
+    """What a volume has been through, as a secondary that it never had is told: every name that any other one was told.
+
+    The views are of one volume and have its ``current``. Names that a secondary may still be at are the last to be forgotten.
+    """
+    bitmaps = [name for view in views for name in view.bitmap]
+    histories = [name for names in zip_longest(*(view.history for view in views), fillvalue=0) for name in names if name]
+    return _bounded(views[0].current, (), tuple(dict.fromkeys(bitmaps + histories)), shared=False)
 
 
 def verdict(primary: Generations, secondary: Generations) -> Verdict:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pydbt.core import primary_events as ev
 from pydbt.core.ancestry import Ancestry
-from pydbt.core.capture_record import RecordFlag, RecordKind
+from pydbt.core.capture_record import RecordFlag, RecordKind, empty_records
 from pydbt.core.epochs import Epochs
 from pydbt.core.flight_watch import FlightWatch
 from pydbt.core.frames import REPLICA_STATE_NAMES, Ack, Ping, Want
@@ -121,6 +121,14 @@ class Primary(KeepsMaps):
                 (self.epochs if self.epochs.on else self._waits).drop(token)
             case ev.PauseAsked(reason=reason):
                 self._pause(now, reason)
+            case ev.RemoveAsked():
+                self._pause(now, "the secondary is removed")
+                self.ancestry.written_alone()
+            case ev.RoomShort(reason=reason):
+                if self.logging:
+                    self.log_full(reason, empty_records(), now)
+            case ev.Renamed(name=name):
+                self.ancestry.renamed(name)
             case ev.ResumeAsked():
                 if self.mode is Mode.PAUSED:
                     self.set_mode(Mode.UNSYNCHRONIZED, now, "resumed")
@@ -347,7 +355,7 @@ class Primary(KeepsMaps):
     def _used_blocks(self, event: ev.UsedBlocks) -> None:
         self._taints_answered = tuple(self.taints)
         self.tracker.pending.set_extents(event.first_blocks, event.block_counts)
-        self.scanned = True
+        self.scanned = self.mapped = True
         self._fx.log("info", event.explanation)
         self.quiet_due = True
         self._fx.add(ev.Persist(zero_quiet=False))
@@ -439,7 +447,8 @@ class Primary(KeepsMaps):
         self.ancestry.in_sync()
         self._fx.add(ev.RememberReplica(self.known_replica, *self.replica_position, True))
         self.quiet_due = True
-        self._fx.add(ev.Persist(zero_quiet=self.quiet_held))
+        # Of what was taken for another secondary since S0, only the acknowledgement tells.
+        self._fx.add(ev.Persist(zero_quiet=self.quiet_held and self.retire_at is None))
 
     def _answer_waits(self) -> None:
         self._waits.reached(self.position, self.sequence)

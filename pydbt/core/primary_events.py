@@ -63,19 +63,27 @@ class PayloadArmed:
 
 @dataclass(frozen=True, slots=True)
 class QuietTaken:
-    """The quiet bitmap after a flip at ``position``; ``words`` is 1 bit a block, little-endian u64, borrowed."""
+    """The quiet bitmap after a flip at ``position``; ``words`` is 1 bit a block, little-endian u64, borrowed.
+
+    ``asked``: this brain had asked for it, and not another secondary's.
+    """
 
     words: np.ndarray
     position: int
     flipped: bool
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Persisted:
-    """The maps are on disk (and the quiet bitmap zeroed, if asked), or ``error`` says why not."""
+    """The maps are on disk (and the quiet bitmap zeroed or given up, if asked), or ``error`` says why not.
+
+    ``cover``: as in the ``Persist`` that this answers.
+    """
 
     zeroed: bool
     error: str = ""
+    cover: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +123,15 @@ class Outbound:
 
 @dataclass(frozen=True, slots=True)
 class WaitAsked:
-    """Somebody waits until every write completed by now is durable on the secondary."""
+    """Somebody waits until every write completed by now is durable on the secondary.
+
+    For several: on those in ``peers`` (None: on all of them), or with ``first`` on any one.
+    """
 
     token: int
     position: int
+    peers: tuple[int, ...] | None = None
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +146,25 @@ class PauseAsked:
     """The operator halts replication (tracking goes on)."""
 
     reason: str = "paused by the operator"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAsked:
+    """The operator gives this secondary up: say goodbye, and name what is written from here on anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomShort:
+    """Room for captured data is short, and it is this secondary alone that holds it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """The volume's content has a new name, because another secondary cannot have what is written from here on."""
+
+    name: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +236,7 @@ class Tick:
 Event = (
     Captured | Connected | Disconnected | Received | PayloadArmed | QuietTaken | Persisted | SweepRead
     | UsedBlocks | DiskQuiet | Outbound | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted
-    | VerifyAsked | VerifyCancelled | Flushed | Held | Released | Tick
+    | VerifyAsked | VerifyCancelled | Flushed | Held | Released | RemoveAsked | RoomShort | Renamed | Tick
 )
 
 
@@ -266,9 +298,14 @@ class TakeQuiet:
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Write the maps (``Primary.unsynchronized_map``) to disk; then zero the quiet bitmap if asked. Answers ``Persisted``."""
+    """Write the maps (``Primary.unsynchronized_map``) to disk; then zero the quiet bitmap if asked. Answers ``Persisted``.
+
+    Of several secondaries' brains each only gives it up: it is zeroed by ``ZeroQuiet`` once all have. ``cover``: written
+    because another one could not wait.
+    """
 
     zero_quiet: bool
+    cover: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +416,13 @@ class KeepGenerations:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepLineage:
+    """The same for a volume with several secondaries, by secondary. Done before later effects, or every connection goes."""
+
+    generations: dict[int, Generations]
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerWait:
     """A wait's condition holds."""
 
@@ -406,7 +450,7 @@ class Log:
 Effect = (
     Connect | CloseConnection | SendFrame | SendStream | ReleasePayload | SetPayload | TakeQuiet | Persist
     | ZeroQuiet | ScanUsed | ReadBlocks | SendDigests | SendBlocks | SendSettled | DropBatch | RememberReplica
-    | KeepGenerations | Flush | Hold | Release
+    | KeepGenerations | KeepLineage | Flush | Hold | Release
     | AnswerWait | VerifyEnded | Log
 )
 

@@ -214,8 +214,8 @@ class Secondary:
                     self._digests(frame)
                 case f.Begin():
                     self._begun(frame)
-                case f.Generation(generations):
-                    self._generations = generations
+                case f.Generation():
+                    self._generation(frame)
                 case f.Commit():
                     self._check_commit(frame)
                     self._store((frame, self._begin.epoch))
@@ -240,6 +240,16 @@ class Secondary:
                 raise ProtocolError(f"sequence {frame.first} came after {self._received}")
         self._received = frame.last
         self._store(frame)
+
+    def _generation(self, frame: f.Generation) -> None:
+        """For the next COMMIT; in the stream it is what all that follows is called: behind what came before, durably."""
+        if self.phase is Phase.STREAMING and self.keeper.streaming:
+            self._deferred.appendleft((frame, False))
+            self.keeper.wait_for_stream()
+            return
+        self._generations = frame.generations
+        if self.phase is Phase.STREAMING:
+            self.keeper.persist(generations=frame.generations.in_sync())
 
     def _begun(self, frame: f.Begin) -> None:
         if not self.keeper.settled:

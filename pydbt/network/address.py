@@ -20,6 +20,17 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port_text)
 
 
+def format_address(host: str, port: int) -> str:
+    """As ``parse_address`` reads it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Host and port of an address that was written by this program, in any version: an IPv6 address may lack its brackets."""
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[socket.AddressFamily, tuple]]:
     """Every address a name stands for, in the system's order. Raises PeerError."""
     flags = socket.AI_PASSIVE if passive else 0

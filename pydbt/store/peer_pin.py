@@ -1,4 +1,4 @@
-"""Which machine the other side of a volume is: the file ``peer`` in a state directory."""
+"""Which machine the other side of a volume is: the file ``peer`` in a state directory; a second secondary's is ``peer-2``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FILE_NAME = "peer"
 class PeerPin:
     """The name in the other side's certificate: given by the operator, or that of the first one that was accepted."""
 
-    def __init__(self, state_dir: Path, given: str | None) -> None:
-        self._path = state_dir / FILE_NAME
+    def __init__(self, state_dir: Path, given: str | None, name: str = FILE_NAME) -> None:
+        self._path = state_dir / name
         self._given = given
         self._kept = self._read()
 
@@ -42,3 +42,17 @@ class PeerPin:
             return ""
         except (OSError, UnicodeDecodeError) as error:
             raise StateError(f"{self._path} cannot be read ({error}): remove it, and the next machine is taken anew") from error
+
+
+class Unpinned:
+    """For a machine that is only asked whether it is there: whatever it proves to be is not kept."""
+
+    def __init__(self, given: str | None) -> None:
+        self._given = given
+
+    def objection(self, name: str) -> str:
+        """As ``PeerPin``'s."""
+        return f"it proves to be {name!r}, and not {self._given!r}" if self._given and name != self._given else ""
+
+    def remember(self, name: str) -> None:
+        pass

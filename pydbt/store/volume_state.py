@@ -1,4 +1,4 @@
-"""What the primary remembers of its volume: ``volume.json`` in the state directory.
+"""What the primary remembers of its volume and its secondaries: ``volume.json`` in the state directory.
 
 The file is one JSON object on several lines and a last line ``xxh3_128 <digest>`` over the bytes before it,
 so that a person can read it and a torn or edited file is told.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID, uuid4
@@ -20,10 +19,12 @@ from pydbt.core.errors import StateError, UsageError
 from pydbt.core.generations import NO_GENERATIONS, Generations
 from pydbt.core.units import Geometry
 from pydbt.store.atomic import replace_file
+from pydbt.store.secondary_record import SecondaryRecord
 
 VOLUME_FILE_NAME = "volume.json"
 _FORMAT = "pydbt volume"
-_VERSION = 1
+_VERSION = 2
+REMOVED_LIMIT = 64
 _CHECKSUM = b"xxh3_128 "
 
 
@@ -39,31 +40,16 @@ class Source(Protocol):
         ...
 
 
-class SyncPhase(StrEnum):
-    """How far the replica has ever come.
-
-    ``INITIAL``: never in sync. ``REPLICATING``: in sync once, so that the maps tell what differs.
-    ``ASSUMED``: as ``REPLICATING``, on the operator's word alone (``--assume-in-sync``).
-    """
-
-    INITIAL = "initial"
-    REPLICATING = "replicating"
-    ASSUMED = "assumed"
-
-
 @dataclass(frozen=True, slots=True)
 class VolumeState:
-    """One volume and its replica, as last written down.
+    """One volume and its secondaries, as last written down.
 
-    ``source`` is what identifies the device, by kind (``BlockDevice.identity()``), when the state was made.
-    ``replica``, ``epoch`` and ``sequence`` are what the secondary last called itself and its position;
-    ``replica`` is empty before the first handshake;
-    ``later_epochs`` are those of runs since. ``boot_id`` and ``disk_sequence`` are the boot and the attachment of the
-    device in which programs track it, the first empty while nobody says that they do. ``clean`` is None while the volume
-    may be written untracked; its content is the marker of a clean stop. ``taints`` are why the maps may not tell all,
-    each with ``reason`` and ``since``; ``audit`` and ``verify`` are what the audit and the verifications keep;
-    ``compared_whole`` says that free space was copied or compared as well; ``generations`` are what its content has been
-    through. ``more`` is room for entries of later versions.
+    ``source`` is what identifies the device, by kind (``BlockDevice.identity()``), when the state was made; ``removed`` are
+    addresses of secondaries that it has no more. ``boot_id`` and ``disk_sequence`` are the boot and the attachment of the
+    device in which programs track it, the first empty while nobody says that they do.
+    ``clean`` is None while the volume may be written untracked; its content is the marker of a clean stop. ``audit`` is
+    what the audit keeps; ``generations`` are what its content has been through, as a secondary that it never had is to be
+    told. ``more`` is room for entries of later versions.
     """
 
     volume: str
@@ -71,25 +57,21 @@ class VolumeState:
     block_bytes: int
     source_path: str
     source: dict[str, str]
-    secondary: str
-    phase: SyncPhase = SyncPhase.INITIAL
-    replica: str = ""
-    epoch: int = 0
-    sequence: int = 0
-    later_epochs: list[int] = field(default_factory=list)
+    secondaries: tuple[SecondaryRecord, ...] = ()
+    removed: list[str] = field(default_factory=list)
     boot_id: str = ""
     disk_sequence: int | None = None
     clean: dict[str, Any] | None = None
-    taints: list[dict[str, str]] = field(default_factory=list)
     audit: dict[str, Any] | None = None
-    verify: dict[str, Any] | None = None
-    compared_whole: bool = False
     generations: Generations = NO_GENERATIONS
     more: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         UUID(self.volume)
         _ = self.geometry
+        for what in ("slot", "address"):
+            if len({getattr(record, what) for record in self.secondaries}) < len(self.secondaries):
+                raise ValueError(f"two secondaries have the same {what}")
 
     @property
     def geometry(self) -> Geometry:
@@ -99,17 +81,33 @@ class VolumeState:
     def uuid(self) -> UUID:
         return UUID(self.volume)
 
+    def record(self, slot: int) -> SecondaryRecord:
+        return next(record for record in self.secondaries if record.slot == slot)
 
-def create_state(device: Source, block_bytes: int, secondary: str, phase: SyncPhase = SyncPhase.INITIAL) -> VolumeState:
-    """The state of a volume that was never replicated before; it is not written yet."""
+    def with_record(self, record: SecondaryRecord) -> VolumeState:
+        """The state with this record in the place of the one of its slot, or behind the others."""
+        kept = [record if other.slot == record.slot else other for other in self.secondaries]
+        removed = [address for address in self.removed if address != record.address]
+        return replace(self, secondaries=tuple(kept if record in kept else [*kept, record]), removed=removed)
+
+    def without_record(self, slot: int) -> VolumeState:
+        kept = tuple(record for record in self.secondaries if record.slot != slot)
+        removed = dict.fromkeys([*self.removed, self.record(slot).address])
+        return replace(self, secondaries=kept, removed=list(removed)[-REMOVED_LIMIT:])
+
+    def free_slot(self) -> int:
+        taken = {record.slot for record in self.secondaries}
+        return next(slot for slot in range(1, len(taken) + 2) if slot not in taken)
+
+
+def create_state(device: Source, block_bytes: int) -> VolumeState:
+    """The state of a volume that was never replicated before; it is not written yet, and has no secondary."""
     return VolumeState(
         volume=uuid4().hex,
         size_bytes=device.size_bytes,
         block_bytes=block_bytes,
         source_path=device.path,
         source=device.identity(),
-        secondary=secondary,
-        phase=phase,
     )
 
 
@@ -138,6 +136,7 @@ def load_state(state_dir: str | os.PathLike[str]) -> VolumeState | None:
 def encode_state(state: VolumeState) -> bytes:
     """The bytes of ``volume.json``."""
     content = {"format": _FORMAT, "version": _VERSION, **asdict(state), "generations": state.generations.to_values()}
+    content["secondaries"] = [record.to_values() for record in state.secondaries]
     text = json.dumps(content, indent=2, ensure_ascii=True).encode() + b"\n"
     return text + _CHECKSUM + xxhash.xxh3_128_hexdigest(text).encode() + b"\n"
 
@@ -150,15 +149,29 @@ def decode_state(data: bytes) -> VolumeState:
     content = json.loads(text)
     if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
         raise ValueError("it is a file of another kind")
-    if (version := content.pop("version", None)) != _VERSION:
-        raise ValueError(f"its version is {version}, and this program knows version {_VERSION}")
+    version = content.pop("version", None)
+    if version == 1:
+        content = _of_version_1(content)
+    elif version != _VERSION:
+        raise ValueError(f"its version is {version}, and this program knows versions 1 to {_VERSION}")
     known = {entry.name for entry in fields(VolumeState)}
     if unknown := sorted(set(content) - known):
         raise ValueError(f"it has unknown entries: {', '.join(unknown)}")
-    content["phase"] = SyncPhase(content["phase"])
+    content["secondaries"] = tuple(SecondaryRecord.from_values(values) for values in content["secondaries"])
     if "generations" in content:
         content["generations"] = Generations.from_values(content["generations"])
     return VolumeState(**content)
+
+
+def _of_version_1(content: dict[str, Any]) -> dict[str, Any]:
+    """A volume had one secondary, and what concerns it stood among the rest; empty: it had none yet."""
+    names = ("phase", "replica", "epoch", "sequence", "later_epochs", "taints", "verify", "compared_whole")
+    record = {name: content.pop(name) for name in names if name in content}
+    host, colon, port = content.pop("secondary").rpartition(":")
+    record |= {"slot": 1, "address": f"[{host}]{colon}{port}" if ":" in host else f"{host}{colon}{port}"}
+    if "generations" in content:
+        record["generations"] = content["generations"]
+    return {**content, "secondaries": [record] if record["address"] else []}
 
 
 def require_same_source(

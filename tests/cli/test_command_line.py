@@ -19,7 +19,7 @@ from pydbt.controller.control import write_snapshot
 from pydbt.controller.registry import forget, registered_primary, registered_secondary
 from pydbt.core.errors import NotRunning, TimedOut
 from pydbt.device.sysfs import BlockDevice
-from tests.cli.conftest import PROGRAM, ROOT, FakeController, Outcome, program
+from tests.cli.conftest import PROGRAM, ROOT, STATUS, FakeController, Outcome, program
 from tests.device.disks import MIB, image, loop, mounted, run
 
 HERE = "127.0.0.1:47999"
@@ -206,11 +206,45 @@ def test_commands_are_passed_on(disk: str, controller: FakeController) -> None:
     assert program("pause", disk).output == "replication is paused; writes are still tracked\n"
     assert program("resume", "--state", controller.state_dir).code == 0
     assert controller.asked == [
-        {"command": "wait", "timeout": 2.5},
-        {"command": "wait", "timeout": None},
+        {"command": "wait", "timeout": 2.5, "any": False},
+        {"command": "wait", "timeout": None, "any": False},
         {"command": "pause"},
         {"command": "resume"},
     ]
+
+
+def test_one_of_several_secondaries_is_named_in_every_way_that_addresses_are_written(
+    disk: str, controller: FakeController
+) -> None:
+    assert program("wait", disk, "--secondary", "10.0.0.3:7790").code == 0
+    assert program("pause", disk, "--secondary", "[::1]:7790").code == 0
+    assert program("wait", disk, "--any").code == 0
+    assert controller.asked == [
+        {"command": "wait", "timeout": None, "any": False, "secondary": "10.0.0.3:7790"},
+        {"command": "pause", "secondary": "[::1]:7790"},
+        {"command": "wait", "timeout": None, "any": True},
+    ]
+    program("wait", disk, "--any", "--secondary", "a:1").refused(2, "give one of them")
+    program("resume", disk, "--secondary", "nonsense").refused(2, "nonsense")
+
+
+def test_secondaries_are_listed_added_and_removed(disk: str, controller: FakeController) -> None:
+    entries = [
+        {**STATUS, "secondary": name, "connected": name == "a:1", "connection_problem": "no route"} for name in ("a:1", "bb:22")
+    ]
+    controller.status = {**STATUS, "source": disk, "secondaries": entries}
+    for command in ("add", "remove"):
+        controller.on_command[command] = lambda: controller.status
+    listed = program("secondaries", disk).output.splitlines()
+    assert listed[0].startswith("a:1    normal, replica up-to-date") and listed[1].endswith("(no route)") and len(listed) == 2
+    done = program("secondaries", disk, "--add", "127.0.0.1:47999", "--peer", "gamma")
+    assert done.code == 0 and done.output.startswith("127.0.0.1:47999 is a secondary of this volume now"), done
+    assert controller.asked[-1] == {"command": "add", "secondary": "127.0.0.1:47999", "peer": "gamma"}
+    done = program("secondaries", "--state", controller.state_dir, "--remove", "bb:22")
+    assert done.code == 0 and "is none of its secondaries any more" in done.output, done
+    assert controller.asked[-1] == {"command": "remove", "secondary": "bb:22"}
+    program("secondaries", disk, "--add", "a:1", "--remove", "b:2").refused(2, "two steps")
+    program("secondaries", disk, "--peer", "gamma").refused(2, "--add")
 
 
 def test_a_wait_that_ends_too_early_has_exit_code_8(disk: str, controller: FakeController) -> None:
@@ -236,7 +270,8 @@ def test_without_a_controller_the_last_known_state_is_told_with_exit_code_9(tmp_
     assert outcome.code == 9 and "no controller is running" in outcome.errors
     assert json.loads(outcome.output)["running"] is False
     # As a controller leaves it that is killed while all is well.
-    write_snapshot(state, {"role": "primary", "mode": "normal", "replica_state": "up-to-date", "out_of_sync_bytes": 0})
+    well = {"role": "primary", "mode": "normal", "replica_state": "up-to-date", "out_of_sync_bytes": 0}
+    write_snapshot(state, {**well, "secondaries": [{**well, "secondary": "a:1"}]})
     for arguments in (("status", disk), ("status", disk, "--json")):
         outcome = program(*arguments)
         assert "up-to-date" not in outcome.output + outcome.errors, "nobody has followed what was written since"

@@ -24,6 +24,13 @@ def test_a_command_takes_from_the_file_what_was_not_typed(tmp_path):
     assert not (tmp_path / "state").exists()
 
 
+def test_several_secondaries_are_a_list(tmp_path):
+    text = f'[run]\nsource = "/dev/no-such-disk"\nstate = "{tmp_path}/state"\nsecondary = ["127.0.0.1:1", "nonsense"]\n'
+    asked(tmp_path, text, "run").refused(2, "nonsense")
+    asked(tmp_path, text.replace("nonsense", "127.0.0.1:2"), "run").refused(2, "/dev/no-such-disk")
+    asked(tmp_path, text.replace("nonsense", "127.0.0.1:1"), "run").refused(2, "names one address twice")
+
+
 def test_the_file_may_be_named_in_the_environment(tmp_path):
     file = tmp_path / "c.toml"
     file.write_text('[down]\nstate = "/no/such/state"\n')
@@ -39,8 +46,10 @@ def test_the_file_may_be_named_in_the_environment(tmp_path):
         ("run = 1\n", ["run is no table"]),
         ("[run]\nsauce = 1\n", ["knows no 'sauce'", "secondary", "source"]),
         ("[run]\ninsecure = 1\n", ["true or false"]),
-        ("[run]\nsecondary = true\n", ["a text or a number"]),
-        ("[run]\nsecondary = [1]\n", ["a text or a number"]),
+        ("[run]\nstate = true\n", ["a text or a number"]),
+        ("[run]\nstate = ['a', 'b']\n", ["a text or a number"]),
+        ("[run]\nsecondary = true\n", ["a text or a list of texts"]),
+        ("[run]\nsecondary = [1]\n", ["a text or a list of texts"]),
     ],
 )
 def test_what_no_command_knows_is_named_and_nothing_is_done(tmp_path, text, words):

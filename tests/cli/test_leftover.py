@@ -11,6 +11,7 @@ from pydbt.core.dirty_map import DirtyMap
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, load_map, save_map
+from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState, create_state, save_state
 from tests.cli.conftest import program
 from tests.device.disks import MIB, run
@@ -23,7 +24,7 @@ def _track(disk: str, state_dir: Path) -> tuple[VolumeState, Capture]:
     if not os.path.ismount("/sys/fs/bpf"):
         run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")
     device = BlockDevice.identify(disk)
-    state = create_state(device, BLOCK, "127.0.0.1:1")
+    state = create_state(device, BLOCK).with_record(SecondaryRecord(1, "127.0.0.1:1"))
     state_dir.mkdir()
     save_state(state_dir, state)
     save_map(state_dir / MAP_FILE_NAME, MapHeader(state.uuid, state.geometry), DirtyMap(state.geometry.block_count))

@@ -34,22 +34,22 @@ def test_run_with_no_option_takes_the_defaults(served: list[Any], disk: str, tmp
     assert execute(["run", disk, "--secondary", "127.0.0.1:47998", "--state", str(tmp_path / "s")]) == 17
     options, held = served
     assert held and options.report is not None
-    plain = PrimaryOptions(Path(disk), "127.0.0.1", 47998, tmp_path / "s", report=options.report)
+    plain = PrimaryOptions(Path(disk), (("127.0.0.1", 47998),), tmp_path / "s", report=options.report)
     assert options == plain
     assert not (tmp_path / "s").exists() and not is_claimed(tmp_path / "s")
 
 
 def test_run_with_every_option(served: list[Any], disk: str, tmp_path: Path) -> None:
     words = (
-        f"run {disk} --secondary [::1]:47998 --state {tmp_path}/s --insecure --block-size 64K --whole-device "
+        f"run {disk} --secondary [::1]:47998 --secondary 127.0.0.1:47999 --state {tmp_path}/s --insecure "
+        "--block-size 64K --whole-device "
         "--no-digests --rate-limit 20M/s --compress --ack-timeout 2.5 --log-size 1M --ring-size 128K "
         "--record-ring-size 64K"
     )
     assert execute(words.split()) == 17
     assert served[0] == PrimaryOptions(
         source=Path(disk),
-        secondary_host="::1",
-        secondary_port=47998,
+        secondaries=(("::1", 47998), ("127.0.0.1", 47999)),
         state_dir=tmp_path / "s",
         insecure=True,
         block_bytes=65536,

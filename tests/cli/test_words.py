@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.render import print_status, progress_words, rows, summary
 from pydbt.cli.values import format_bytes, format_seconds, parse_size
+from pydbt.controller.volume_words import together
 from pydbt.core.errors import UsageError
 from pydbt.core.units import GIB, KIB, MIB
 from tests.cli.conftest import STATUS
@@ -94,6 +95,44 @@ def test_a_taint_is_never_overlooked() -> None:
     assert "TAINTED" in summary(tainted)
 
 
+def several(**changes: dict) -> dict:
+    """A status with three secondaries, of which some are changed, by name."""
+    base = {**STATUS, "connected": True, "connection_problem": "", "phase": "idle", "waiting_for": "", "verify": {"running": None,
+            "last": None}, "taints": [], "assumed_in_sync": False, "unsettled_bytes": 0, "persist_problem": "", "generations": {},
+            "progress": {"done_bytes": 0, "total_bytes": 0, "eta_seconds": None}, "statistics": {"resyncs": 1,
+            "unsettled_blocks": {"failed": 2}, "out_of_sync_max_bytes": 7}}  # fmt: skip
+    secondaries = [{**base, "secondary": name, **changes.get(name, {})} for name in ("a:1", "b:2", "c:3")]
+    return {**base, **together(secondaries), "secondaries": secondaries}
+
+
+def test_a_volume_is_called_no_better_than_the_worst_of_its_secondaries() -> None:
+    status = several(**{
+        "b:2": {"mode": "unsynchronized", "replica_state": "outdated", "connected": False, "connection_problem": "no route",
+                "out_of_sync_bytes": 3 * MIB, "last_in_sync": None, "lag_seconds": None},
+        "c:3": {"tainted": True, "taints": ["an unknown operation wrote"], "replica_state": "inconsistent"},
+    })  # fmt: skip
+    assert (status["mode"], status["replica_state"], status["tainted"]) == ("unsynchronized", "inconsistent", True)
+    assert status["connected"] is False and status["connection_problem"] == "b:2: no route"
+    assert status["out_of_sync_bytes"] == 3 * MIB and status["last_in_sync"] is None and status["lag_seconds"] is None
+    assert status["statistics"] == {"resyncs": 3, "unsettled_blocks": {"failed": 6}, "out_of_sync_max_bytes": 7}
+    assert status["sent_bytes"] == 3 * STATUS["sent_bytes"]
+    assert summary(status).startswith("unsynchronized (1 of 3 secondaries), replica inconsistent, TAINTED")
+    table = dict(rows(status))
+    assert table["a:1"].startswith("normal, replica up-to-date") and table["b:2"].endswith("(no route)")
+
+
+def test_a_single_secondarys_words_are_the_volumes() -> None:
+    (one, *_) = several()["secondaries"]
+    assert together([one]) == one
+    assert "secondaries" not in summary({**one, "secondaries": [one]})
+
+
+def test_all_that_are_well_are_well_together() -> None:
+    status = several()
+    assert (status["mode"], status["replica_state"], status["tainted"]) == ("normal", "up-to-date", False)
+    assert status["connected"] and not status["connection_problem"] and status["lag_seconds"] == 0.25
+
+
 def test_a_volume_never_in_sync_says_never() -> None:
     assert dict(rows({**STATUS, "last_in_sync": None}))["last in sync"] == "never"
 
@@ -171,6 +210,6 @@ def test_wrong_choices_are_worded_for_the_command_line() -> None:
     from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 
     with pytest.raises(UsageError, match="--assume-in-sync"):
-        PrimaryOptions(Path("/dev/x"), "h", 1, Path("/s"), assume_in_sync=True, whole_device=True)
+        PrimaryOptions(Path("/dev/x"), (("h", 1),), Path("/s"), assume_in_sync=True, whole_device=True)
     with pytest.raises(UsageError, match="--listen names port 65536"):
         SecondaryOptions(Path("/x"), "h", 65536, Path("/s"))

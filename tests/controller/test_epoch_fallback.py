@@ -20,7 +20,7 @@ class Programs:
 
 
 def options(**changes: object) -> PrimaryOptions:
-    return PrimaryOptions(Path("/dev/x"), "127.0.0.1", 7790, Path("/s"), **changes)
+    return PrimaryOptions(Path("/dev/x"), (("127.0.0.1", 7790),), Path("/s"), **changes)
 
 
 def captures_payload(monkeypatch: pytest.MonkeyPatch, chosen: PrimaryOptions, programs: Programs, refusal: str = "") -> bool:

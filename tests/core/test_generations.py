@@ -15,6 +15,7 @@ from pydbt.core.generations import (
     Generations,
     Verdict,
     generation_name,
+    lineage_of,
     objection,
     verdict,
 )
@@ -114,6 +115,121 @@ def test_a_side_that_holds_writes_of_its_own_is_never_overwritten(steps):
             case _:
                 getattr(world, step)()
         world.check()
+
+
+class ThreeParties:
+    """A primary with two secondaries: each comes and goes by itself; any may be promoted, and finds the others or their heirs.
+
+    As the fan-out does it: the primary keeps a view for each, all with one ``current``; a new name that one makes
+    necessary is told to those that follow before the write that made it so.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        name = self.name()
+        self.content: frozenset[int] = frozenset()
+        self.views = [Generations(name), Generations(name)]
+        self.sides = [Side(), Side()]
+        self.follows = [False, False]
+
+    def name(self) -> int:
+        self.count += 1
+        return generation_name(3, self.count)
+
+    def commit(self, number: int, told: bool) -> None:
+        if not verdict(self.views[number], self.sides[number].generations).allows_sync:
+            return
+        self.views[number] = self.views[number].offered()
+        self.sides[number] = Side(self.content, self.views[number].in_sync())
+        self.follows[number] = told
+        if told:
+            self.views[number] = self.views[number].in_sync()
+
+    def write(self, heard: bool) -> None:
+        """``heard``: those that follow get the write; else their connections fall when it was on its way."""
+        self.rename()
+        self.count += 1
+        self.content |= {self.count}
+        for number, follows in enumerate(self.follows):
+            if follows and heard:
+                self.sides[number].content |= {self.count}
+        if not heard:
+            self.follows = [False, False]
+            self.rename()
+
+    def rename(self) -> None:
+        """If somebody who may be at this name does not follow. Those that do are told."""
+        if any(view.shared and not follows for view, follows in zip(self.views, self.follows, strict=True)):
+            name = self.name()
+            for number, follows in enumerate(self.follows):
+                self.views[number] = self.views[number].renamed(name, followed=follows)
+                if follows:
+                    self.sides[number].generations = self.views[number].in_sync()
+
+    def remove(self, number: int) -> None:
+        """It is given up, and added again as one that the volume never had."""
+        self.follows[number] = False
+        self.rename()
+        self.views[number] = lineage_of(self.views)
+
+    def check(self) -> None:
+        assert self.views[0].current == self.views[1].current
+        for number, side in enumerate(self.sides):
+            assert verdict(self.views[number], side.generations).allows_sync, "its own secondary is no stranger"
+            if not side.generations.current:
+                continue
+            heir = side.generations.written_alone(self.name())
+            if self.content - side.content and not self.follows[number]:
+                word = verdict(self.views[number], heir)
+                assert word is Verdict.SPLIT_BRAIN, (word, self.views[number], heir)
+            other = self.sides[1 - number]
+            word = verdict(heir, other.generations)
+            # Who of two that followed is further is not in their names, and a person's to know who promotes one of them.
+            if not other.generations.current or other.generations.current in heir.past:
+                assert word.allows_sync, "after a failover the other secondary follows"
+
+
+PARTY_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["commit", "commit untold", "cut", "remove"]), st.integers(0, 1)),
+        st.tuples(st.sampled_from(["write", "write unheard"]), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@given(PARTY_STEPS)
+def test_with_two_secondaries_nobody_with_writes_of_its_own_is_overwritten_and_nobody_becomes_a_stranger(steps):
+    world = ThreeParties()
+    for step, number in steps:
+        match step:
+            case "commit" | "commit untold":
+                world.commit(number, told=step == "commit")
+            case "cut":
+                world.follows[number] = False
+            case "remove":
+                world.remove(number)
+            case _:
+                world.write(heard=step == "write")
+        world.check()
+
+
+def test_one_that_was_away_while_the_other_flapped_is_behind_and_no_stranger():
+    world = ThreeParties()
+    world.commit(0, told=True)
+    world.commit(1, told=True)
+    for _ in range(3 * HISTORY_LIMIT):
+        world.follows = [False, False]
+        world.write(heard=True)
+        world.commit(1, told=True)
+    assert verdict(world.views[0], world.sides[0].generations) is Verdict.BEHIND
+    assert verdict(lineage_of(world.views), world.sides[0].generations) is Verdict.LONG_BEHIND
+
+
+def test_a_lineage_remembers_first_where_a_secondary_may_still_be():
+    long = tuple(range(100, 100 + HISTORY_LIMIT))
+    lineage = lineage_of([Generations(9, (8,), long, shared=True), Generations(9, (3, 2), (7,))])
+    assert lineage.past[:5] == (8, 3, 2, 100, 7) and len(lineage.history) == HISTORY_LIMIT and not lineage.shared
 
 
 A, B, C, D = 1, 2, 3, 4

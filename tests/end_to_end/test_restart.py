@@ -209,7 +209,8 @@ def test_a_secondary_restored_from_a_backup_is_noticed_and_compared(tmp_path, me
             time.sleep(6)  # the kernel's bitmaps forget what was acknowledged
             if meanwhile == "a killed primary":
                 sequence = both.status()["sequence"]["acknowledged"]
-                until(lambda: load_state(both.primary_state).sequence >= sequence, "how far the secondary was is written down")
+                written = lambda: load_state(both.primary_state).record(1).sequence  # noqa: E731
+                until(lambda: written() >= sequence, "how far the secondary was is written down")
                 both.primary.kill()
             both.secondary.kill()
             run("rm", "-rf", both.secondary_state)

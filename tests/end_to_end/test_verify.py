@@ -112,7 +112,7 @@ def test_a_taint_outlives_the_controller_and_is_answered_by_a_comparison(tmp_pat
             both.start_secondary()
             both.wait()
             assert not both.status()["tainted"]
-            assert load_state(both.primary_state).taints == []
+            assert load_state(both.primary_state).record(1).taints == []
             both.compare("after the comparison")
 
 
@@ -127,7 +127,7 @@ def test_a_verification_that_is_cut_off_goes_on_where_it_was(tmp_path, victim, c
             assert verify(both, "--background", "--rate-limit", "8M/s").code == 0
             until(lambda: (verification(both).get("running") or {}).get("done_bytes", 0) > SIZE // 4, "a quarter is done")
             if victim == "primary":
-                kept = lambda: (load_state(both.primary_state).verify or {}).get("cut_off", {})  # noqa: E731
+                kept = lambda: (load_state(both.primary_state).record(1).verify or {}).get("cut_off", {})  # noqa: E731
                 until(lambda: kept().get("block", 0) > 0, "how far it is is kept")
                 both.primary.kill()
                 both.start_primary()

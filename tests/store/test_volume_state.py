@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pydbt.core.errors import StateError, UsageError
+from pydbt.core.generations import Generations
+from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import (
-    SyncPhase,
     VolumeState,
     create_state,
     decode_state,
@@ -19,6 +20,8 @@ from pydbt.store.volume_state import (
     require_same_source,
     save_state,
 )
+
+SAMPLES = Path(__file__).parents[1] / "samples"
 
 
 @dataclass(frozen=True)
@@ -33,28 +36,58 @@ class Disk:
 
 @pytest.fixture
 def state() -> VolumeState:
-    return create_state(Disk(), 4096, "192.0.2.7:7790")
+    return replace(create_state(Disk(), 4096), secondaries=(SecondaryRecord(1, "192.0.2.7:7790"),))
 
 
 def test_a_new_volume_has_a_name_of_its_own(state: VolumeState) -> None:
-    assert state.phase is SyncPhase.INITIAL and state.replica == ""
-    assert state.volume != create_state(Disk(), 4096, "").volume and len(state.volume) == 32
+    assert state.record(1).phase is SyncPhase.INITIAL and state.record(1).replica == ""
+    assert state.volume != create_state(Disk(), 4096).volume and len(state.volume) == 32
 
 
 def test_everything_written_down_comes_back(tmp_path: Path, state: VolumeState) -> None:
     assert load_state(tmp_path) is None and load_state(tmp_path / "missing") is None
+    first = replace(
+        state.record(1), phase=SyncPhase.REPLICATING, replica="ab" * 16, epoch=(1 << 64) - 1, sequence=12,
+        generations=Generations(5, (4,), (3,), shared=True),
+    )  # fmt: skip
     full = replace(
         state,
-        phase=SyncPhase.REPLICATING,
-        replica="ab" * 16,
-        epoch=(1 << 64) - 1,
-        sequence=12,
+        secondaries=(first, SecondaryRecord(3, "[::1]:7790", taints=[{"reason": "r", "since": "s"}])),
+        generations=Generations(5, (), (4, 3)),
         clean={"boot_id": "x", "write_sectors": 5},
         more={"later": [1, 2]},
     )
     save_state(tmp_path, full)
     assert load_state(tmp_path) == full
     assert os.listdir(tmp_path) == ["volume.json"]
+
+
+def test_a_state_of_a_version_that_knew_one_secondary_is_read_as_it_was_meant():
+    state = decode_state((SAMPLES / "volume-v1.json").read_bytes())
+    generations = Generations(5, (4,), (3, 2), shared=True)
+    assert state.secondaries == (
+        SecondaryRecord(
+            slot=1, address="10.0.0.2:7790", phase=SyncPhase.REPLICATING, replica="fedcba9876543210" * 2, epoch=4711,
+            sequence=815, later_epochs=[4713, 4715], compared_whole=True, generations=generations,
+            taints=[{"reason": "a write of a kind whose blocks capture does not know", "since": "2026-01-02T03:04:05+00:00"}],
+            verify={"ended": "2026-01-01T00:00:00+00:00", "repaired": True, "compared_bytes": 4096, "differing_bytes": 0,
+                    "places": []},
+        ),
+    )  # fmt: skip
+    assert (state.record(1).map_name, state.record(1).pin_name) == ("dirty.map", "peer"), "its files are where they were"
+    assert (state.volume, state.size_bytes, state.block_bytes) == ("0123456789abcdef" * 2, 1 << 30, 4096)
+    assert (state.boot_id, state.clean["write_sectors"], state.audit["offset_sectors"]) == ("b007", 64, -8)
+    assert state.generations == generations and state.more == {"note": "kept"}
+    assert decode_state(encode_state(state)) == state
+
+
+def test_two_secondaries_have_files_of_their_own(state: VolumeState) -> None:
+    second = SecondaryRecord(state.free_slot(), "192.0.2.8:7790")
+    both = state.with_record(second)
+    assert second.slot == 2 and len({record.map_name for record in both.secondaries}) == 2
+    assert both.without_record(1).free_slot() == 1
+    with pytest.raises(ValueError, match="same address"):
+        state.with_record(SecondaryRecord(2, "192.0.2.7:7790"))
 
 
 def test_every_truncated_and_every_changed_byte_is_noticed(tmp_path: Path, state: VolumeState) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 
 from pydbt.controller.primary_status import primary_status
 from pydbt.core.generations import Verdict, verdict
-from pydbt.core.modes import Mode, Phase
+from pydbt.core.modes import Mode
 from pydbt.core.replica import ReplicaState
-from pydbt.store.map_file import MAP_FILE_NAME
+from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import load_state
 from tests.simulation.cluster.disk import SECTOR
 
@@ -38,76 +38,102 @@ def mask_of(world: World, extents: object) -> np.ndarray:
     return mask
 
 
-def differing(world: World) -> np.ndarray:
+def differing(world: World, node: SecondaryNode) -> np.ndarray:
     """Blocks of the primary's disk that are not what the secondary will hold once its journal is applied."""
     unit = world.geometry.block_bytes
     ours = np.frombuffer(bytes(world.kernel.disk.current), np.uint8)
-    theirs = np.frombuffer(bytes(world.secondary.shadow), np.uint8)[: len(ours)]
+    theirs = np.frombuffer(bytes(node.shadow), np.uint8)[: len(ours)]
     sectors = (ours != theirs).reshape(-1, SECTOR).any(axis=1)
     padded = np.zeros(world.geometry.block_count * unit // SECTOR, bool)
     padded[: len(sectors)] = sectors
     return padded.reshape(-1, unit // SECTOR).any(axis=1)
 
 
+def unknown_to_the_kernel(world: World, node: SecondaryNode) -> np.ndarray:
+    """Blocks that differ and of which neither the kernel's bitmaps nor a write in flight tell."""
+    kernel = world.kernel
+    differs = differing(world, node)
+    if differs.any():
+        differs &= ~kernel.blocks_in_flight()
+        differs &= ~kernel.dirty() if kernel.attached else True
+    if differs.any() and kernel.unshown:
+        unshown = np.zeros(len(differs), bool)
+        for order in kernel.unshown:
+            write = next(w for writes in kernel.era.by_sector for w in writes if w.order == order)
+            kernel._mark(unshown, write)
+        differs &= ~unshown
+    return differs
+
+
 def differs_is_out_of_sync(world: World) -> None:
-    """*blocks that differ* is a part of *blocks known to be out of sync*, now and if the controller died now."""
-    differs = differing(world) & ~world.kernel.blocks_in_flight()
-    if not differs.any():
-        return
-    kernel, loop = world.kernel, world.primary.loop
-    differs &= ~kernel.dirty() if kernel.attached else True
-    if not differs.any():
-        return
-    unshown = np.zeros(len(differs), bool)
-    for order in kernel.unshown:
-        write = next(w for writes in kernel.era.by_sector for w in writes if w.order == order)
-        kernel._mark(unshown, write)
-    differs &= ~unshown
-    if not differs.any():
-        return
-    if loop is not None and loop.brain.scanned:
-        brain = loop.brain
-        known = mask_of(world, brain.unsynchronized_map().extents()) | mask_of(world, brain.tracker.dirty.extents())
-        known |= mask_of(world, brain.in_flight.extents())
-        forgotten = np.flatnonzero(differs & ~known)
-        if len(forgotten):
-            raise Violation(
-                "differs is out of sync", f"blocks {forgotten.tolist()} differ and nobody knows, in {brain.mode}/{brain.phase}"
-            )
-    if would_trust_the_map(world):
-        on_disk = world.primary.map_on_disk()
-        forgotten = np.flatnonzero(differs & ~on_disk)
-        if len(forgotten):
-            mode = "no controller" if loop is None else f"{loop.brain.mode}/{loop.brain.phase}"
-            raise Violation(
-                "a crash forgets nothing",
-                f"blocks {forgotten.tolist()} differ, and the next controller would not know, in {mode}",
-            )
+    """Of each secondary: *blocks that differ* ⊆ *blocks known to be out of sync*, now and if the controller died now."""
+    for node, peer in world.primary.peers():
+        brain = peer.brain
+        if not brain.scanned:
+            continue
+        differs = unknown_to_the_kernel(world, node)
+        if differs.any():
+            known = mask_of(world, brain.out_of_sync_map().extents()) | mask_of(world, brain.in_flight.extents())
+            forgotten = np.flatnonzero(differs & ~known)
+            if len(forgotten):
+                raise Violation(
+                    "differs is out of sync",
+                    f"blocks {forgotten.tolist()} of {node.name} differ and nobody knows, in {brain.mode}/{brain.phase}",
+                )
+    differ = {node.address: differs for node in world.secondaries if (differs := unknown_to_the_kernel(world, node)).any()}
+    if differ:
+        a_crash_forgets_nothing(world, differ)
 
 
-def would_trust_the_map(world: World) -> bool:
+def a_crash_forgets_nothing(world: World, differ: dict[str, np.ndarray]) -> None:
+    for record in world.primary.records():
+        if record.address in differ and would_trust_the_map(world, record):
+            forgotten = np.flatnonzero(differ[record.address] & ~world.primary.map_on_disk(record))
+            if len(forgotten):
+                raise Violation(
+                    "a crash forgets nothing",
+                    f"blocks {forgotten.tolist()} of {record.address} differ, and the next controller would not know, in "
+                    f"{words_of(world)}",
+                )
+
+
+def words_of(world: World) -> str:
+    """Where every brain stands."""
+    peers = [f"{node.name} {peer.brain.mode}/{peer.brain.phase}" for node, peer in world.primary.peers()]
+    return ", ".join(peers) or "no controller"
+
+
+def would_trust_the_map(world: World, record: SecondaryRecord) -> bool:
     """Would a controller that starts now go by the map on disk, without looking at every block?"""
     primary = world.primary
     state = load_state(primary.state_dir)
-    if state is None or not (primary.state_dir / MAP_FILE_NAME).exists():
+    if not (primary.state_dir / record.map_name).exists():
         return False
     if world.kernel.attached and state.boot_id == primary.boot_id():
         return True
-    return not world.kernel.attached and bool(state.clean) and state.clean == primary.marker(primary.device)
+    return not world.kernel.attached and bool(state.clean) and primary.is_untouched(state.clean, primary.device, None)
+
+
+def is_quiet(world: World) -> bool:
+    """Nothing is on its way from the disk to the brains."""
+    loop, kernel = world.primary.loop, world.kernel
+    return not (loop is None or kernel.ring or loop.events or kernel.flying or kernel.unshown)
 
 
 def status_is_true(world: World) -> None:
-    """What the primary reports is never better than what is."""
-    loop, kernel = world.primary.loop, world.kernel
-    if loop is None or kernel.ring or loop._events or kernel.flying or kernel.unshown or not loop.brain.in_flight.empty:
+    """What the primary reports is never better than what is, of each secondary and of the volume."""
+    if not is_quiet(world) or not all(peer.brain.in_flight.empty for _, peer in world.primary.peers()):
         return
-    if loop.brain.mode is not Mode.NORMAL or not differing(world).any():
-        return
-    status = primary_status(loop)
-    if status["out_of_sync_bytes"] or status["unsettled_bytes"] or not loop.brain.scanned:
-        return
-    if status["mode"] == "normal":
-        raise Violation("status is true", f"0 bytes out of sync, and blocks {np.flatnonzero(differing(world)).tolist()} differ")
+    status = None
+    for node, peer in world.primary.peers():
+        if peer.brain.mode is not Mode.NORMAL or not peer.brain.scanned or not differing(world, node).any():
+            continue
+        status = status or primary_status(world.primary.loop)
+        own = next(entry for entry in status["secondaries"] if entry["secondary"] == node.address)
+        for words in (own, status):
+            if words["mode"] == "normal" and not words["out_of_sync_bytes"] and not words["unsettled_bytes"]:
+                where = np.flatnonzero(differing(world, node)).tolist()
+                raise Violation("status is true", f"0 bytes out of sync, and blocks {where} of {node.name} differ")
 
 
 def tags(content: bytes | bytearray, sector: int) -> bytes:
@@ -138,7 +164,7 @@ def image_is_a_moment(world: World, node: SecondaryNode, why: str) -> None:
         tag = tags(content, sector)
         if tag not in era.legal(sector, least, most):
             raise Violation(MOMENT, told(why, era, sector, tag, least, most, keeper.sequence))
-    floor_era, floor = world.floor
+    floor_era, floor = world.floors[node.number]
     if world.eras.index(era) < world.eras.index(floor_era) or (era is floor_era and most < floor):
         raise Violation(NOTHING_LOST, f"{why}: it is at write {most}, and {floor} was acknowledged")
 
@@ -152,56 +178,82 @@ def told(why: str, era: Era, sector: int, tag: bytes, least: int, most: int, seq
     )
 
 
-def wait_was_kept(world: World, era: Era, ended: int) -> None:
-    """A wait was answered: everything that had ended before it was asked is on the secondary."""
+def wait_was_kept(world: World, nodes: list[SecondaryNode], era: Era, ended: int) -> None:
+    """A wait was answered: everything that had ended before it was asked is on each of these secondaries."""
     if era is not world.kernel.era:
         return
     now = world.kernel.submitted
-    for sector in range(world.geometry.size_bytes // SECTOR):
-        tag = tags(world.secondary.shadow, sector)
-        if tag not in era.legal(sector, now, now, ended):
-            raise Violation("a wait is kept", told("after a wait", era, sector, tag, now, now, 0))
+    for node in nodes:
+        for sector in range(world.geometry.size_bytes // SECTOR):
+            tag = tags(node.shadow, sector)
+            if tag not in era.legal(sector, now, now, ended):
+                raise Violation("a wait is kept", told(f"after a wait for {node.name}", era, sector, tag, now, now, 0))
 
 
 def generations_tell_of_writes(world: World) -> None:
-    """Were the replica promoted now, a primary that holds what the replica lacks would find a split brain, no heir."""
-    loop, kernel, engine = world.primary.loop, world.kernel, world.secondary.engine
-    if engine is None or loop is None or kernel.ring or loop._events or kernel.flying or kernel.unshown or not kernel.attached:
+    """Were a replica promoted now, a primary that holds what the replica lacks would find a split brain, no heir.
+
+    Also one that was removed: nobody tells it anything any more.
+    """
+    loop, kernel = world.primary.loop, world.kernel
+    if not is_quiet(world) or not kernel.attached or kernel.era is not world.eras[0]:
         return
-    if loop.brain.mode is Mode.NORMAL or loop.brain.phase is Phase.COMMITTING or loop.brain.lost != kernel.lost:
+    peers = {node.number: peer for node, peer in world.primary.peers()}
+    if any(peer.brain.lost != kernel.lost for peer in peers.values()):
         return
-    record = engine.brain.record
-    if kernel.era is not world.eras[0] or not record.consistent or not record.generations.current:
-        return
-    # Blocks that only differ for a write that failed, or was torn by a power loss, count as written too.
-    if differing(world).any():
-        promoted = record.generations.written_alone(1)
-        word = verdict(loop.state.generations, promoted)
-        if word is not Verdict.SPLIT_BRAIN:
-            raise Violation(
-                "generations tell of writes",
-                f"{word} for {loop.state.generations} and {promoted}, in {loop.brain.mode}/{loop.brain.phase}",
-            )
+    for node in world.secondaries:
+        peer = peers.get(node.number)
+        if node.engine is None or (peer is not None and peer.brain.ancestry.followed):
+            continue
+        record = node.engine.brain.record
+        # Blocks that only differ for a write that failed, or was torn by a power loss, count as written too.
+        if record.consistent and record.generations.current and differing(world, node).any():
+            ours = loop.kept.volume.generations if peer is None else peer.record.generations
+            promoted = record.generations.written_alone(1)
+            word = verdict(ours, promoted)
+            if word is not Verdict.SPLIT_BRAIN:
+                evidence = f"{word} for {ours} and {promoted} of {node.name}; {words_of(world)}"
+                raise Violation("generations tell of writes", evidence)
 
 
 def note_floor(world: World) -> None:
     """What the primary counts as acknowledged may never be lost again."""
+    for node, peer in world.primary.peers():
+        if peer.brain.mode is Mode.NORMAL:
+            world.raise_floor(node, *world.primary.orders[(peer.brain.config.epoch, peer.brain.acknowledged)])
+
+
+def nobody_is_held_back(world: World) -> None:
+    """Room for data that all have passed is given back, and no bitmap waits for nobody."""
     loop = world.primary.loop
-    if loop is not None and loop.brain.mode is Mode.NORMAL:
-        world.raise_floor(*world.primary.orders[(loop.brain.config.epoch, loop.brain.acknowledged)])
+    if is_quiet(world) and not any(peer.brain.queue.unsent_bytes for _, peer in world.primary.peers()):
+        if world.kernel.data_used:
+            raise Violation("nobody is held back", f"{world.kernel.data_used} bytes of data are kept, and nobody needs them")
+        assert loop.peers
 
 
 def all_is_one(world: World) -> None:
-    """At the end, with no fault left: both sides are the same, and say so."""
-    loop, node = world.primary.loop, world.secondary
-    where = np.flatnonzero(differing(world)).tolist()
-    if where:
-        raise Violation("everything converges", f"blocks {where} differ at the end")
-    if node.engine.brain.replica_state is not ReplicaState.UP_TO_DATE:
-        raise Violation("everything converges", f"the secondary calls itself {node.engine.brain.replica_state}")
-    status = primary_status(loop)
-    if not loop.brain.taints and status["replica_state"] != "up-to-date":
-        raise Violation("everything converges", f"the primary calls its replica {status['replica_state']}")
-    copy = node.after_a_crash(power=True)
-    if bytes(copy.content.current[: world.geometry.size_bytes]) != bytes(world.kernel.disk.current):
-        raise Violation(NOTHING_LOST, "the secondary's disk is not the primary's after a loss of power at the end")
+    """At the end, with no fault left: all sides are the same, say so, and would follow whichever of them is promoted."""
+    peers = world.primary.peers()
+    status = primary_status(world.primary.loop)
+    for node, peer in peers:
+        where = np.flatnonzero(differing(world, node)).tolist()
+        if where:
+            raise Violation("everything converges", f"blocks {where} of {node.name} differ at the end")
+        if node.engine.brain.replica_state is not ReplicaState.UP_TO_DATE:
+            raise Violation("everything converges", f"{node.name} calls itself {node.engine.brain.replica_state}")
+        own = next(entry for entry in status["secondaries"] if entry["secondary"] == node.address)
+        if not peer.brain.taints and own["replica_state"] != "up-to-date":
+            raise Violation("everything converges", f"the primary calls {node.name} {own['replica_state']}")
+        copy = node.after_a_crash(power=True)
+        if bytes(copy.content.current[: world.geometry.size_bytes]) != bytes(world.kernel.disk.current):
+            raise Violation(NOTHING_LOST, f"the disk of {node.name} is not the primary's after a loss of power at the end")
+    if status["mode"] != "normal" or (not status["tainted"] and status["replica_state"] != "up-to-date"):
+        raise Violation("everything converges", f"the volume is called {status['mode']}, {status['replica_state']}")
+    nobody_is_held_back(world)
+    for node, _ in peers:
+        heir = node.engine.brain.record.generations.written_alone(1)
+        for other, _ in peers:
+            word = verdict(heir, other.engine.brain.record.generations)
+            if other is not node and not word.allows_sync:
+                raise Violation("whoever is promoted is followed", f"{other.name} would find {node.name} {word}")

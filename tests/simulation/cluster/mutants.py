@@ -13,16 +13,20 @@ from unittest.mock import patch
 import numpy as np
 
 from pydbt.controller.primary_loop import PrimaryLoop
+from pydbt.controller.primary_peer import Peer
 from pydbt.controller.secondary_engine import Engine
 from pydbt.controller.secondary_workers import Applier
 from pydbt.core import frames as f
 from pydbt.core import primary_events as ev
 from pydbt.core import secondary_events as e
 from pydbt.core.ancestry import Ancestry
+from pydbt.core.bitmap_share import BitmapShare
+from pydbt.core.fanout import Fanout
 from pydbt.core.generations import Generations
 from pydbt.core.in_flight import InFlight
 from pydbt.core.keeper import Keeper
-from pydbt.core.modes import Phase
+from pydbt.core.modes import Mode, Phase
+from pydbt.core.payload_room import PayloadRoom
 from pydbt.core.primary import Primary
 from pydbt.core.replica import Recovery
 from pydbt.core.resync import Resync
@@ -75,13 +79,13 @@ instead(
 )
 
 
-def _zeroed_first(right: Callable, self: PrimaryLoop, zero_quiet: bool) -> ev.Persisted:
-    if zero_quiet:
-        self.capture.zero_quiet()
-    return right(self, zero_quiet)
+def _zeroed_first(right: Callable, self: Peer, effect: ev.Persist) -> ev.Persisted:
+    if effect.zero_quiet:
+        self._loop.capture.zero_quiet()
+    return right(self, effect)
 
 
-around("the quiet bitmap is zeroed before the map is written", PrimaryLoop, "_persist", _zeroed_first)
+around("the quiet bitmap is zeroed before the map is written", Peer, "_persist", _zeroed_first)
 
 
 def _zero_early(right: Callable, self: Primary, event: ev.QuietTaken, now: float) -> None:
@@ -144,6 +148,64 @@ def _no_overtaking(right: Callable, self: PrimaryLoop, answers: list) -> int:
 
 
 around("the quiet bitmap is taken before the records are drained", PrimaryLoop, "_catch_up", _no_overtaking)
+
+# --- several secondaries ----------------------------------------------------------------------------------
+
+
+def _released_by_the_first(right: Callable, self: PayloadRoom, peer: int, records: np.ndarray) -> list[np.ndarray]:
+    return [records] if peer == min(self._passed) and len(records) else []
+
+
+around("data is given back before every secondary has sent it", PayloadRoom, "passed", _released_by_the_first)
+
+
+def _needed_by_all_or_none(right: Callable, self: BitmapShare) -> list[int]:
+    needing = right(self)
+    return needing if len(needing) == len(self._brains) else []
+
+
+around("the quiet bitmap is zeroed before every secondary has what it names", BitmapShare, "needing", _needed_by_all_or_none)
+
+
+def _taken_by_who_asked(right: Callable, self: BitmapShare, event: ev.QuietTaken, tell: Callable) -> None:
+    asked = self._taking
+    right(self, event, lambda peer, mine: tell(peer, mine) if peer in asked else None)
+
+
+around("a flip is taken only by the secondary that asked for it", BitmapShare, "taken", _taken_by_who_asked)
+instead(
+    "a map that stands in for an acknowledgement leaves out what is on its way", Primary, "cover_quiet",
+    lambda self: ev.Persist(zero_quiet=True, cover=True),
+)  # fmt: skip
+
+
+def _acknowledged_for_all(right: Callable, self: Fanout, event: ev.Event, now: float, peer: int | None = None) -> list:
+    if isinstance(event, ev.Received) and isinstance(event.frame, f.Ack):
+        for brain in self.brains.values():
+            if brain.mode is Mode.NORMAL:
+                brain.durable_through(min(event.frame.sequence, brain.queue.sent_through))
+    return right(self, event, now, peer)
+
+
+around("one secondary's acknowledgement clears another's bits", Fanout, "handle", _acknowledged_for_all)
+
+
+def _off_for_all(right: Callable, self: Fanout, number: int, effect: ev.Effect, now: float) -> None:
+    if isinstance(effect, ev.SetPayload) and not effect.on:
+        self._with_payload.clear()
+    right(self, number, effect, now)
+
+
+around("one that stops has data captured for nobody any more", Fanout, "_take", _off_for_all)
+instead(
+    "one that follows is not told the volume's new name", Ancestry, "renamed",
+    lambda self, name: self._become(self.generations.renamed(name, followed=self.followed)),
+)  # fmt: skip
+around(
+    "one that is removed keeps the volume's name", Fanout, "handle",
+    lambda right, self, event, now, peer=None:
+        right(self, ev.PauseAsked() if isinstance(event, ev.RemoveAsked) else event, now, peer),
+)  # fmt: skip
 
 # --- the secondary ----------------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import threading
 from collections.abc import Iterator
 from functools import partial
 from types import SimpleNamespace
@@ -13,7 +12,9 @@ from unittest.mock import patch
 from uuid import UUID
 
 from pydbt.controller import (
+    configuring,
     peer_shell,
+    primary_ending,
     primary_loop,
     primary_service,
     primary_status,
@@ -60,10 +61,10 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
         **limits,
         primary_loop: {
             "time": clock, "queue": SimpleNamespace(SimpleQueue=SimInbox, Empty=queue.Empty),
-            "threading": SimpleNamespace(Event=threading.Event),
-            "control": SimpleNamespace(write_snapshot=lambda *_: None), "clean_marker": primary.marker,
-            "boot_id": primary.boot_id,
+            "control": SimpleNamespace(write_snapshot=lambda *_: None),
         },
+        primary_ending: {"time": clock, "clean_marker": primary.marker, "boot_id": primary.boot_id},
+        configuring: {"boot_id": primary.boot_id, "secrets": SimpleNamespace(randbits=primary.epoch)},
         peer_shell: {
             "FramedConnection": PrimaryEnd, "Outbox": SimOutbox, "BlockReader": SimReader,
             "threading": SimpleNamespace(Thread=primary.thread),
@@ -75,7 +76,7 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
             "DirectReader": lambda *_: nothing(SimpleNamespace(check=lambda: None)), "make_state_dir": lambda path: path,
             "_prove_secondary": lambda *_: None, "_serve": primary.serve, "Capture": primary.capture_class(),
             "is_untouched": primary.is_untouched, "boot_id": primary.boot_id,
-            "secrets": SimpleNamespace(randbits=primary.epoch), "forget": lambda _: None,
+            "forget": lambda _: None,
             "finish_replacement": lambda _: None, "tracked_volume": primary.tracked_volume,
         },
         secondary_engine: {

@@ -16,11 +16,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pydbt.controller import primary_loop, primary_service
+from pydbt.controller import configuring, primary_loop, primary_service
 from pydbt.controller.handshake import Refused
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.outbox import BatchData
 from pydbt.controller.peer_shell import PeerShell
+from pydbt.controller.primary_peer import Peer
 from pydbt.controller.requests import Request
 from pydbt.core import frames as f
 from pydbt.core import primary_events as ev
@@ -28,12 +29,15 @@ from pydbt.core.errors import PeerError
 from pydbt.core.frames import Frame
 from pydbt.core.primary import Primary
 from pydbt.device.filesystem import UsedExtents
-from pydbt.store.map_file import MAP_FILE_NAME, load_map
+from pydbt.network.address import format_address, split_address
+from pydbt.store.map_file import load_map
+from pydbt.store.secondary_record import SecondaryRecord
+from pydbt.store.volume_state import load_state
 from tests.simulation.cluster.clock import Clock
 from tests.simulation.cluster.disk import SECTOR, Killed, Machine
 from tests.simulation.cluster.files import Files, SimPath
 from tests.simulation.cluster.kernel import Capture, Device, Era, Kernel
-from tests.simulation.cluster.network import Connection, Link
+from tests.simulation.cluster.network import Connection
 from tests.simulation.cluster.schedule import Shape
 from tests.simulation.cluster.secondary_node import SecondaryNode
 
@@ -156,9 +160,9 @@ class PrimaryNode:
     """The machine of the primary: kernel, state directory, and the controller while one runs."""
 
     def __init__(
-        self, kernel: Kernel, clock: Clock, rng: random.Random, link: Link, secondary: SecondaryNode, shape: Shape
+        self, kernel: Kernel, clock: Clock, rng: random.Random, secondaries: list[SecondaryNode], shape: Shape
     ) -> None:
-        self.kernel, self.clock, self.rng, self.link, self.secondary = kernel, clock, rng, link, secondary
+        self.kernel, self.clock, self.rng, self.secondaries = kernel, clock, rng, secondaries
         self.machine = Machine("primary")
         self.files = Files(self.machine)
         self.state_dir = SimPath("/primary", self.files)
@@ -172,12 +176,11 @@ class PrimaryNode:
         self.on_failure: Callable[[Exception], None] = lambda error: None
         self.options = PrimaryOptions(
             source=SimPath("/dev/sim"),
-            secondary_host="127.0.0.1",
-            secondary_port=7,
+            secondaries=tuple(split_address(node.address) for node in secondaries[: None if shape.all_at_once else 1]),
             state_dir=self.state_dir,
             block_bytes=shape.block_bytes,
             compress=shape.compress,
-            log_bytes=shape.log_slots * primary_service.LOG_SLOT_BYTES,
+            log_bytes=shape.log_slots * configuring.LOG_SLOT_BYTES,
             data_ring_bytes=shape.data_bytes,
             compare_first=shape.digests,
             rate_limit_bytes_per_s=shape.rate_limit,
@@ -200,26 +203,41 @@ class PrimaryNode:
 
     def cut_off(self) -> None:
         """The process is gone: the kernel closes its connections."""
-        for connection in self.link.connections:
-            connection.to_secondary.finish("the primary closed the connection")
-            connection.to_secondary.mute = True
-            connection.to_primary.broken = True
+        for node in self.secondaries:
+            for connection in node.link.connections:
+                connection.to_secondary.finish("the primary closed the connection")
+                connection.to_secondary.mute = True
+                connection.to_primary.broken = True
 
     def power_loss(self) -> None:
-        for connection in self.link.connections:
-            connection.cut("none")
+        for node in self.secondaries:
+            for connection in node.link.connections:
+                connection.cut("none")
         self.clock.drop_kernel()
         self.kernel.power_loss()
         self.files.crash(self.rng)
 
-    def ask(self, command: str) -> Request:
-        request = Request(command, threading.Event())
-        self.loop._inbox.put(request)
+    def ask(self, command: str, **arguments: object) -> Request:
+        request = Request(command, threading.Event(), arguments=arguments)
+        self.loop.post(request)
         return request
 
-    def map_on_disk(self) -> np.ndarray | None:
-        """The blocks that the next controller finds in the map file; None without one."""
-        loaded = load_map(self.state_dir / MAP_FILE_NAME)
+    # --- who is replicated to -----------------------------------------------------------------------------
+    def node_at(self, address: str) -> SecondaryNode:
+        return next(node for node in self.secondaries if node.address == address)
+
+    def records(self) -> list[SecondaryRecord]:
+        """The secondaries that are written down."""
+        state = load_state(self.state_dir)
+        return list(state.secondaries) if state is not None else []
+
+    def peers(self) -> list[tuple[SecondaryNode, Peer]]:
+        """Those that the running controller replicates to."""
+        return [(self.node_at(peer.address), peer) for peer in self.loop.peers.values()] if self.loop is not None else []
+
+    def map_on_disk(self, record: SecondaryRecord) -> np.ndarray | None:
+        """The blocks that the next controller finds in the map file of a secondary; None without one."""
+        loaded = load_map(self.state_dir / record.map_name)
         if loaded is None:
             return None
         mask = np.zeros(self.kernel.geometry.block_count, bool)
@@ -229,7 +247,16 @@ class PrimaryNode:
     # --- what the service finds in the place of the world -------------------------------------------------
     def serve(self, loop: primary_loop.PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int:
         self.loop = loop
-        self._trace(loop.brain)
+        for brain in loop.brains:
+            self._trace(brain)
+        join = loop.join
+
+        def joined(slot: int, secondary: configuring.Joining) -> Peer:
+            peer = join(slot, secondary)
+            self._trace(peer.brain)
+            return peer
+
+        loop.join = joined
         return loop.run()
 
     def _trace(self, brain: Primary) -> None:
@@ -281,10 +308,10 @@ class PrimaryNode:
             later += 1
         return era, least, most
 
-    def connect(self, peer: PeerShell, attempt: int) -> None:
+    def connect(self, peer: PeerShell, attempt: int, hello: f.Hello) -> None:
         """What the connecting thread does, as events of the world."""
-        loop, hello = self.loop, peer.hello()
-        connection = Connection(self.link)
+        loop, node = self.loop, self.node_at(format_address(*peer.address))
+        connection = Connection(node.link)
         direction = connection.to_primary
         state = {"over": False}
 
@@ -317,10 +344,10 @@ class PrimaryNode:
         direction.receive = first
         direction.ended = lambda reason: end(PeerError(reason))
         self.clock.after(HANDSHAKE_S, too_late)
-        if self.secondary.machine.dead or self.clock.now < self.link.held_until[0]:
+        if node.machine.dead or self.clock.now < node.link.held_until[0]:
             self.clock.after(0.5, lambda: end(PeerError("no route to host")))
             return
-        self.secondary.accept(connection)
+        node.accept(connection)
         connection.to_secondary.send([hello])
 
     def epoch(self, bits: int) -> int:
@@ -366,7 +393,7 @@ class PrimaryNode:
         return self._attached[0] if self.kernel.attached else None
 
     def is_untouched(self, marker: dict[str, object], device: Device, reader: object) -> bool:
-        return marker == self.marker(device)
+        return {name: value for name, value in marker.items() if name != "maps"} == self.marker(device)
 
     def marker(self, device: Device, reader: object = None) -> dict[str, object]:
         return {"boot_id": self.boot_id(), "disk_sequence": 1, "write_sectors": self.kernel.write_sectors, "discard_sectors": 0}

@@ -44,6 +44,8 @@ class Shape:
     bytes_per_second: float = 20e6
     rate_limit: int | None = None
     limits: dict[str, int] = field(default_factory=dict)
+    secondaries: int = 1  # machines there are; the volume begins with the first of them, or with all
+    all_at_once: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,10 @@ TROUBLES = {
     "kill_secondary": 8, "freeze_primary": 2, "freeze_secondary": 2,
     "full_secondary": 3, "bad_secondary": 2, "full_primary": 2, "bad_reads": 1, "burst": 4,
     "wait": 8, "pause": 2, "flush": 2, "idle": 10, "look": 10,
-}  # fmt: skip
+}
+# And with several secondaries: they come and go while the others are replicated to.
+MORE_TROUBLES = {"add": 4, "remove": 2}
+HOW_MANY = (1, 1, 2, 2, 3)  # fmt: skip
 STEPS = (60, 220)
 MAX_BYTES = 40 << 10
 
@@ -111,12 +116,15 @@ def draw(seed: int) -> Plan:
             "SMALL_REMAINDER_BYTES": rng.choice((2048, 1 << 20)),
         },
     )
+    several = rng.choice(HOW_MANY)
+    shape = replace(shape, secondaries=several, all_at_once=rng.random() < 0.7)
+    troubles = TROUBLES | (MORE_TROUBLES if several > 1 else {})
     steps = rng.randint(*STEPS)
     # A quiet start, so that most worlds are in normal mode before anything happens.
     ops = [Op("work", rng.getrandbits(32), rng.random() * 0.3) for _ in range(rng.choice((5, 25)))]
     share = rng.choice((0.05, 0.15, 0.4))
-    suffers = rng.sample(list(TROUBLES), rng.randint(2, len(TROUBLES)))
-    weights = [TROUBLES[name] for name in suffers]
+    suffers = rng.sample(list(troubles), rng.randint(2, len(troubles)))
+    weights = [troubles[name] for name in suffers]
     while len(ops) < steps:
         kind = rng.choices(suffers, weights)[0] if rng.random() < share else "work"
         ops.append(Op(kind, rng.getrandbits(32), rng.random() ** 3 * 0.4))

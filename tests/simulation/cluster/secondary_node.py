@@ -24,7 +24,7 @@ from pydbt.core.journal import RecordKind, record_extents
 from tests.simulation.cluster.clock import Clock
 from tests.simulation.cluster.disk import SECTOR, Killed, Lossy, Machine
 from tests.simulation.cluster.files import Files, SimPath
-from tests.simulation.cluster.network import Connection
+from tests.simulation.cluster.network import Connection, Link
 
 SILENCE_S = 15.0
 
@@ -109,8 +109,11 @@ class TeeJournal(secondary_engine.JournalFiles):
 class SecondaryNode:
     """One replica: machine, disks, and whatever Engine lives on them right now."""
 
-    def __init__(self, name: str, size_bytes: int, clock: Clock, rng: random.Random, stage: bool, journal_bytes: int) -> None:
-        self.name, self.clock, self.rng = name, clock, rng
+    def __init__(self, number: int, size_bytes: int, clock: Clock, rng: random.Random, stage: bool, journal_bytes: int) -> None:
+        self.number, self.clock, self.rng = number, clock, rng
+        self.name = name = f"secondary{number}"
+        self.address = f"127.0.0.1:{7000 + number}"
+        self.link = Link(clock, rng)
         self.machine = Machine(name)
         self.files = Files(self.machine)
         self.content = Lossy(size_bytes)
@@ -305,7 +308,7 @@ class SecondaryNode:
     def after_a_crash(self, power: bool) -> SecondaryNode:
         """A copy of this node as it would come up if it stopped now, at rest. The node itself notices nothing."""
         machine = Machine(self.name)
-        other = SecondaryNode(self.name, len(self.content.current), self.clock, self.rng, self.options.stage, 0)
+        other = SecondaryNode(self.number, len(self.content.current), self.clock, self.rng, self.options.stage, 0)
         other.options.journal_limit_bytes = self.options.journal_limit_bytes
         other.machine, other.content = machine, self.content.copy()
         other.files = self.files.copy(machine)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from pydbt.controller.primary_peer import Peer
 from pydbt.core.errors import PydbtError
 from pydbt.core.modes import Mode
+from pydbt.core.primary import Primary
 from pydbt.core.units import Geometry
 from tests.simulation.cluster import checkers
 from tests.simulation.cluster.checkers import Violation
 from tests.simulation.cluster.clock import Clock
 from tests.simulation.cluster.kernel import Era, Kernel, Odds
-from tests.simulation.cluster.network import Link
 from tests.simulation.cluster.patches import installed
 from tests.simulation.cluster.primary_node import PrimaryNode, SimInbox, SimReader
 from tests.simulation.cluster.schedule import Op, Plan
@@ -33,11 +34,14 @@ class World:
         self.geometry = Geometry(shape.size_bytes, shape.block_bytes)
         self.kernel = Kernel(self.geometry, shape.odds, self.rng, shape.ring_records, shape.data_bytes)
         self.kernel.schedule, self.kernel.advance = self.clock.at_kernel, self.clock.run_kernel
-        self.link = Link(self.clock, self.rng)
-        self.link.delay, self.link.bytes_per_second = shape.delay, shape.bytes_per_second
-        self.secondary = SecondaryNode("secondary", shape.size_bytes, self.clock, self.rng, shape.stage, shape.journal_bytes)
-        self.secondary.on_boot = self._note_boot
-        self.primary = PrimaryNode(self.kernel, self.clock, self.rng, self.link, self.secondary, shape)
+        self.secondaries = [
+            SecondaryNode(number, shape.size_bytes, self.clock, self.rng, shape.stage, shape.journal_bytes)
+            for number in range(1, shape.secondaries + 1)
+        ]
+        for node in self.secondaries:
+            node.link.delay, node.link.bytes_per_second = shape.delay, shape.bytes_per_second
+            node.on_boot = self._note_boot
+        self.primary = PrimaryNode(self.kernel, self.clock, self.rng, self.secondaries, shape)
         self.log: list[str] = []
         self.failure: Exception | None = None
         self._ops = iter(plan.ops)
@@ -48,12 +52,12 @@ class World:
         self._power = False
         self._restart_seconds = 1.0
         self.eras: list[Era] = [self.kernel.era]
-        self.floor: tuple[Era, int] = (self.kernel.era, 0)
-        self._waits: list[tuple[object, Era, int]] = []
+        self.floors: dict[int, tuple[Era, int]] = {node.number: (self.kernel.era, 0) for node in self.secondaries}
+        self._waits: list[tuple[object, dict[int, Peer], Era, int]] = []
         self._heal_until = 0.0
         self._heal_steps = 0
         self.steps = 0
-        self._committed: tuple[int, int] = (0, 0)
+        self._committed: dict[int, tuple[int, int]] = {}
 
     # --- playing ------------------------------------------------------------------------------------------
     def play(self) -> None:
@@ -66,7 +70,8 @@ class World:
             self.primary.on_failure = self._fail
             if self.verbose:
                 self.primary.tracing = self._trace
-            self.secondary.boot()
+            for node in self.secondaries:
+                node.boot()
             while not self.over and self.failure is None:
                 if self.clock.now >= self.start_at:
                     self._life()
@@ -126,7 +131,8 @@ class World:
         checkers.differs_is_out_of_sync(self)
         checkers.status_is_true(self)
         checkers.generations_tell_of_writes(self)
-        self._check_commit()
+        for node in self.secondaries:
+            self._check_commit(node)
         self._check_waits()
         op = None if self.healing else next(self._ops, None)
         if op is None:
@@ -140,7 +146,8 @@ class World:
         if self.verbose and op is not None:
             self._say(f"-- {op}")
         self.clock.run(seconds)
-        self.secondary.pump(self.rng.choice((0, 2, 6, 20)))
+        for node in self.secondaries:
+            node.pump(self.rng.choice((0, 2, 6, 20)))
 
     def _heal(self) -> None:
         """No fault any more: how long until both sides are the same?"""
@@ -149,64 +156,70 @@ class World:
             self.healing = True
             self.rng.seed(self.plan.seed)
             self.kernel.odds = Odds(zeroes=0, slow=0, breath=0)
-            self.link.held_until, self.link.damage = [0.0, 0.0], [0, 0]
-            self.frozen_until = self.secondary.frozen_until = 0.0
-            for machine in (self.primary.machine, self.secondary.machine):
+            self.frozen_until = 0.0
+            for node in self.secondaries:
+                node.link.held_until, node.link.damage = [0.0, 0.0], [0, 0]
+                node.frozen_until = 0.0
+            for machine in (self.primary.machine, *(node.machine for node in self.secondaries)):
                 machine.no_room = machine.trouble = False
                 machine.fuse = None
             SimReader.read_error = 0.0
             self._heal_until = self.clock.now + HEAL_SECONDS
         loop = self.primary.loop
-        if loop is not None and loop.brain.mode is Mode.PAUSED:
+        if loop is not None and any(brain.mode is Mode.PAUSED for brain in loop.brains):
             self.primary.ask("resume")
         due = self.clock.next_due()
         self.clock.run(0.2 if due is None or due > self.clock.now + 0.2 else max(due - self.clock.now, 0.005))
-        self.secondary.pump(200)
+        for node in self.secondaries:
+            node.pump(200)
         if self._rested():
             checkers.all_is_one(self)
             self.over = True
             return
         self._heal_steps += 1
         if self.clock.now > self._heal_until or self._heal_steps > HEAL_STEPS:
-            mode = "no controller" if loop is None else f"{loop.brain.mode}/{loop.brain.phase}: {loop.brain.resync.waiting_for()}"
-            raise Violation("everything converges", f"not at rest after {HEAL_SECONDS} s without a fault, in {mode}")
+            where = f"{checkers.words_of(self)}: {[brain.resync.waiting_for() for brain in loop.brains] if loop else ''}"
+            raise Violation("everything converges", f"not at rest after {HEAL_SECONDS} s without a fault, in {where}")
 
     def _rested(self) -> bool:
         loop = self.primary.loop
-        if loop is None or self.kernel.flying or self.kernel.ring or not self.secondary.up:
+        if loop is None or self.kernel.flying or self.kernel.ring or loop.events:
             return False
-        brain = loop.brain
-        done = brain.mode is Mode.NORMAL and not len(brain.settler) and brain.in_flight.empty and not loop._events
-        there = self.secondary.engine.brain.peer is not None and self.secondary.engine.brain.drained
+        return all(node.up and self._follows(node, peer.brain) for node, peer in self.primary.peers())
+
+    def _follows(self, node: SecondaryNode, brain: Primary) -> bool:
+        done = brain.mode is Mode.NORMAL and not len(brain.settler) and brain.in_flight.empty
+        there = node.engine.brain.peer is not None and node.engine.brain.drained
         return done and there and brain.acknowledged == brain.sequence
 
     # --- looking ------------------------------------------------------------------------------------------
-    def raise_floor(self, era: Era, order: int) -> None:
-        floor_era, floor = self.floor
+    def raise_floor(self, node: SecondaryNode, era: Era, order: int) -> None:
+        floor_era, floor = self.floors[node.number]
         if era is not floor_era or order > floor:
-            self.floor = (era, order)
+            self.floors[node.number] = (era, order)
 
     def _check_waits(self) -> None:
         for wait in list(self._waits):
-            request, era, ended = wait
+            request, nodes, era, ended = wait
             if request.done.is_set():
                 self._waits.remove(wait)
+                # One that was removed and added again is not the one that was meant.
+                still = [node for node, peer in self.primary.peers() if nodes.get(node.number) is peer]
                 if request.error is None:
-                    checkers.wait_was_kept(self, era, ended)
+                    checkers.wait_was_kept(self, still, era, ended)
 
-    def _check_commit(self) -> None:
+    def _check_commit(self, node: SecondaryNode) -> None:
         """The first moment of a new image is when it would show that it is no moment of the primary at all."""
-        node = self.secondary
         if node.up:
             committed = (node.engine.brain.keeper.epoch, node.engine.brain._committed)
-            if committed != self._committed and committed[1]:
+            if committed != self._committed.get(node.number) and committed[1]:
                 checkers.image_is_a_moment(self, node.after_a_crash(power=False), "right after a COMMIT")
-            self._committed = committed
+            self._committed[node.number] = committed
 
     def _note_boot(self, node: SecondaryNode) -> None:
         if self.verbose:
             record = node.engine.brain.record
-            self._say(f"the secondary starts: consistent {record.consistent}, sequence {node.engine.brain.keeper.sequence}")
+            self._say(f"{node.name} starts: consistent {record.consistent}, sequence {node.engine.brain.keeper.sequence}")
         checkers.image_is_a_moment(self, node.after_a_crash(power=False), "after a start of the secondary")
 
     def _trace(self, event: object, effects: list[object]) -> None:
@@ -232,32 +245,39 @@ class World:
 
     def do_idle(self) -> None:
         self._advance(self.rng.random() ** 2 * 8, None)
-        self.secondary.pump(50)
+        for node in self.secondaries:
+            node.pump(50)
+
+    @property
+    def one(self) -> SecondaryNode:
+        """Whom it hits."""
+        return self.rng.choice(self.secondaries)
 
     def do_look(self) -> None:
-        if self.secondary.up:
+        node = self.one
+        if node.up:
             power = self.rng.random() < 0.7
-            copy = self.secondary.after_a_crash(power)
+            copy = node.after_a_crash(power)
             checkers.image_is_a_moment(self, copy, "a loss of power at the secondary" if power else "a kill of the secondary")
 
     def do_cut(self) -> None:
-        self.link.cut("both")
+        self.one.link.cut("both")
 
     def do_half_cut(self) -> None:
-        self.link.cut("primary")
+        self.one.link.cut("primary")
 
     def do_lose_peer(self) -> None:
-        self.link.cut("none")
+        self.one.link.cut("none")
 
     def do_hold(self) -> None:
         until = self.clock.now + self.rng.random() ** 2 * 30
-        self.link.held_until = [until, until]
+        self.one.link.held_until = [until, until]
 
     def do_hold_one_way(self) -> None:
-        self.link.held_until[self.rng.randrange(2)] = self.clock.now + self.rng.random() ** 2 * 30
+        self.one.link.held_until[self.rng.randrange(2)] = self.clock.now + self.rng.random() ** 2 * 30
 
     def do_damage(self) -> None:
-        self.link.damage[self.rng.randrange(2)] += 1
+        self.one.link.damage[self.rng.randrange(2)] += 1
 
     def do_kill_primary(self) -> None:
         self._power, self._restart_seconds = False, self.rng.random() * 2
@@ -279,19 +299,19 @@ class World:
             self.primary.ask("down")
 
     def do_kill_secondary(self) -> None:
-        self.secondary.machine.fuse = int(self.rng.random() ** 2 * 40)
+        self.one.machine.fuse = int(self.rng.random() ** 2 * 40)
 
     def do_freeze_primary(self) -> None:
         self.frozen_until = self.clock.now + self.rng.random() ** 2 * 10
 
     def do_freeze_secondary(self) -> None:
-        self.secondary.frozen_until = self.clock.now + self.rng.random() ** 2 * 30
+        self.one.frozen_until = self.clock.now + self.rng.random() ** 2 * 30
 
     def do_full_secondary(self) -> None:
-        self._for_a_while(self.secondary.machine, "no_room")
+        self._for_a_while(self.one.machine, "no_room")
 
     def do_bad_secondary(self) -> None:
-        self._for_a_while(self.secondary.machine, "trouble")
+        self._for_a_while(self.one.machine, "trouble")
 
     def do_full_primary(self) -> None:
         self._for_a_while(self.primary.machine, "no_room")
@@ -304,13 +324,30 @@ class World:
         SimReader.read_error = 0.0 if SimReader.read_error else 0.2
 
     def do_wait(self) -> None:
-        if self.primary.loop is not None:
-            self._waits.append((self.primary.ask("wait"), self.kernel.era, self.kernel.completed))
+        peers = self.primary.peers()
+        if peers:
+            nodes, words = {node.number: peer for node, peer in peers}, {}
+            if len(peers) > 1 and self.rng.random() < 0.5:
+                node, peer = self.rng.choice(peers)
+                nodes, words = {node.number: peer}, {"secondary": node.address}
+            self._waits.append((self.primary.ask("wait", **words), nodes, self.kernel.era, self.kernel.completed))
 
     def do_pause(self) -> None:
-        loop = self.primary.loop
-        if loop is not None:
-            self.primary.ask("resume" if loop.brain.mode is Mode.PAUSED else "pause")
+        peers = self.primary.peers()
+        if peers:
+            node, peer = self.rng.choice(peers)
+            self.primary.ask("resume" if peer.brain.mode is Mode.PAUSED else "pause", secondary=node.address)
+
+    def do_add(self) -> None:
+        loop, known = self.primary.loop, {record.address for record in self.primary.records()}
+        others = [node for node in self.secondaries if node.address not in known]
+        if loop is not None and others:
+            self.primary.ask("add", secondary=self.rng.choice(others).address)
+
+    def do_remove(self) -> None:
+        peers = self.primary.peers()
+        if len(peers) > 1:
+            self.primary.ask("remove", secondary=self.rng.choice(peers)[0].address)
 
     def do_flush(self) -> None:
         self.kernel.disk.sync()
