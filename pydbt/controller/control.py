@@ -158,7 +158,7 @@ class ControlServer:
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             request = None
         if not isinstance(request, dict) or not isinstance(request.get("command"), str):
             return _failure(2, "a request is a JSON object with a command")
@@ -231,7 +231,7 @@ def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
     """
     try:
         snapshot = json.loads((Path(state_dir) / SNAPSHOT_NAME).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(snapshot, dict):
         return None
@@ -248,7 +248,7 @@ def _result(answer: bytes, place: Path) -> dict[str, Any]:
         if content["ok"]:
             return dict(content["result"])
         code, message = int(content["error"]["exit_code"]), str(content["error"]["message"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StateError(f"{place} is answered by something that is no controller") from error
     failure = PydbtError(message)
     failure.exit_code = code

@@ -229,3 +229,13 @@ def test_a_secondary_of_this_machine_is_found_by_its_address_while_it_lives(tmp_
         # Another machine's port of the same number is none of ours (one replica may be the source of the next).
         assert secondaries_at("192.0.2.1", 47001) == []
         wait_until(lambda: len(secondaries_at("127.0.0.1", 47001)) == 1, "it is found")
+
+
+def test_nesting_without_end_is_no_request_and_no_status(tmp_path: Path) -> None:
+    deep = b"[" * 60_000
+    with ControlServer(tmp_path, echo), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "control.sock"))
+        client.sendall(deep + b"\n")
+        assert json.loads(client.recv(65536))["error"]["exit_code"] == 2
+    (tmp_path / "status.json").write_bytes(deep)
+    assert read_snapshot(tmp_path) is None
