@@ -80,7 +80,7 @@ def test_every_write_and_discard_that_was_logged_was_captured_with_its_data_and_
 @pytest.mark.parametrize("mkfs", FILESYSTEMS)
 def test_at_every_mark_the_replica_is_what_the_log_says_up_to_there(logged, device, chance, mkfs, tmp_path):
     primary, secondary = logged.both
-    site = Site(logged, Volume(DEVICE, ((0, SIZE),)))
+    site = Site(logged, Volume(DEVICE, ((0, SIZE),)), "--whole-device")
     primary.run(f"{mkfs} {DEVICE}")
     site.mount()
     images = {}
