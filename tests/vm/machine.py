@@ -109,8 +109,7 @@ class Machine:
 
     def until_up(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
         deadline = time.monotonic() + timeout_s
-        self._wait(lambda: self._qmp.exists(), deadline, "QEMU answers")
-        self._port = self._forwarded_port()
+        self._wait(self._has_port, deadline, "QEMU answers")
         if not self.systemd:
             self._wait(lambda: "PYDBT-READY" in self.console(since_boot=True), deadline, "it has booted")
         self._wait(lambda: self._answers(), deadline, "ssh answers")
@@ -311,6 +310,13 @@ class Machine:
                         pass
                     assert "return" in answer, answer
         return answer["return"]
+
+    def _has_port(self) -> bool:
+        try:
+            self._port = self._forwarded_port()
+        except (FileNotFoundError, ConnectionRefusedError):  # its socket is there before it listens
+            return False
+        return True
 
     def _forwarded_port(self) -> int:
         """The port of 127.0.0.1 that QEMU took; asked for as 0, so that nobody can be in the way."""
