@@ -11,7 +11,6 @@ from pydbt.core.generations import Verdict, verdict
 from pydbt.core.modes import Mode
 from pydbt.core.replica import ReplicaState
 from pydbt.store.secondary_record import SecondaryRecord
-from pydbt.store.volume_state import load_state
 from tests.simulation.cluster.disk import SECTOR
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def words_of(world: World) -> str:
 def would_trust_the_map(world: World, record: SecondaryRecord) -> bool:
     """Would a controller that starts now go by the map on disk, without looking at every block?"""
     primary = world.primary
-    state = load_state(primary.state_dir)
+    state = primary.state()
     if not (primary.state_dir / record.map_name).exists():
         return False
     if world.kernel.attached and state.boot_id == primary.boot_id():

@@ -32,7 +32,7 @@ from pydbt.device.filesystem import UsedExtents
 from pydbt.network.address import format_address, split_address
 from pydbt.store.map_file import load_map
 from pydbt.store.secondary_record import SecondaryRecord
-from pydbt.store.volume_state import load_state
+from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, load_state
 from tests.simulation.cluster.clock import Clock
 from tests.simulation.cluster.disk import SECTOR, Killed, Machine
 from tests.simulation.cluster.files import Files, SimPath
@@ -171,6 +171,7 @@ class PrimaryNode:
         self.epochs = 0
         self.writes_while_compiling = 0.3
         self._attached: tuple[object, object] = (None, None)
+        self._decoded: tuple[bytes, VolumeState | None] = (b"", None)
         # How many writes the kernel had taken when the brain counted to a sequence number, by (epoch, sequence).
         self.orders: dict[tuple[int, int], tuple[Era, int]] = {}
         self.on_failure: Callable[[Exception], None] = lambda error: None
@@ -228,8 +229,18 @@ class PrimaryNode:
 
     def records(self) -> list[SecondaryRecord]:
         """The secondaries that are written down."""
-        state = load_state(self.state_dir)
+        state = self.state()
         return list(state.secondaries) if state is not None else []
+
+    def state(self) -> VolumeState | None:
+        """What is written down; decoded only when it has changed."""
+        try:
+            data = (self.state_dir / VOLUME_FILE_NAME).read_bytes()
+        except FileNotFoundError:
+            return None
+        if data != self._decoded[0]:
+            self._decoded = data, load_state(self.state_dir)
+        return self._decoded[1]
 
     def peers(self) -> list[tuple[SecondaryNode, Peer]]:
         """Those that the running controller replicates to."""
