@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # In normal mode a flip is housekeeping: acknowledgements get this long before a map is written instead of them.
 COVER_AFTER_S = 1.0
+# While a secondary is away its map is written with each flip: housekeeping alone is no reason to do that so often.
+CALM_S = 3.0
 
 Do = Callable[[int | None, ev.Effect], None]
 
@@ -74,9 +76,11 @@ class BitmapShare:
                 brain.quiet_held = False
         if self._again:
             self._take(tuple(self._again), flip=False)
-        elif self._asking and not self.held:
+        elif not self._asking or now < self._due():
+            return
+        elif not self.held:
             self._take(tuple(self._asking), flip=True)
-        elif self._asking and now >= self._due():
+        else:
             for peer in needing:
                 if self._brains[peer].may_retry_persist(now):
                     self._covering.add(peer)
@@ -91,9 +95,11 @@ class BitmapShare:
         self._do(None, ev.TakeQuiet(flip))
 
     def _due(self) -> float:
-        """When those that ask have waited long enough for those that are slow."""
-        patience = {peer: COVER_AFTER_S if self._brains[peer].mode is Mode.NORMAL else 0.0 for peer in self._asking}
-        return min((since + patience[peer] for peer, since in self._asking.items()), default=float("inf"))
+        """When those that ask have waited long enough: at once, unless it is housekeeping."""
+        calm = CALM_S if any(brain.mode is not Mode.NORMAL for brain in self._brains.values()) else 0.0
+        patience_s = COVER_AFTER_S if self.held else calm
+        waits = {peer: patience_s if self._brains[peer].mode is Mode.NORMAL else 0.0 for peer in self._asking}
+        return min((since + waits[peer] for peer, since in self._asking.items()), default=float("inf"))
 
     def deadline(self) -> float:
         """When ``advance`` can do more without another event."""

@@ -122,6 +122,20 @@ def test_one_that_acknowledges_nothing_is_covered_by_its_map_and_the_others_flip
     assert not fanout.brains[2].unsynchronized_map().any()
 
 
+def test_while_one_is_away_its_map_is_not_written_for_the_others_housekeeping_more_often_than_for_its_own_sake():
+    fanout = fanout_of(True, True)
+    fanout.brains[2].mode = Mode.PAUSED
+    fanout.brains[2]._next_merge = 1e9
+    fanout.handle(written(3), 0.1)
+    fanout.brains[1].next_retire = 0.2
+    assert not kinds(fanout.handle(ev.Tick(), 0.2))
+    assert not kinds(fanout.handle(ev.Tick(), 2.0))
+    assert fanout.deadline() <= 3.3
+    assert (None, "TakeQuiet") in kinds(fanout.handle(ev.Tick(), 3.3))
+    effects = fanout.handle(ev.QuietTaken(np.array([1 << 3], np.uint64), 0, True), 3.3)
+    assert kinds(effects) == [(2, "Persist")], "it takes what the flip names into its map all the same"
+
+
 def test_a_map_that_cannot_be_written_zeroes_nothing():
     fanout = fanout_of(True, True)
     fanout.handle(written(3), 0.1)

@@ -1,0 +1,80 @@
+"""Who a volume is replicated to at a start: those on record and those that were typed; nobody is forgotten by not being typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.primary_service import _with_typed
+from pydbt.core.errors import UsageError
+from pydbt.core.generations import Generations
+from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
+from pydbt.store.volume_state import VolumeState
+
+A, B, C = ("a", 1), ("b", 2), ("::1", 3)
+GENERATIONS = Generations(5, (4,), (3,), shared=True)
+
+
+def state_of(*addresses: str, removed: tuple[str, ...] = ()) -> VolumeState:
+    records = tuple(
+        SecondaryRecord(slot, address, SyncPhase.REPLICATING, f"replica {address}", generations=GENERATIONS)
+        for slot, address in enumerate(addresses, 1)
+    )
+    return VolumeState("ab" * 16, 1 << 20, 4096, "/dev/x", {}, records, list(removed), generations=GENERATIONS)
+
+
+def typed(
+    state: VolumeState, tmp_path: Path, *addresses: tuple[str, int], is_new: bool = False, **options: object
+) -> VolumeState:
+    return _with_typed(state, PrimaryOptions(Path("/dev/x"), addresses, tmp_path, **options), is_new)
+
+
+def names(state: VolumeState) -> list[tuple[int, str]]:
+    return [(record.slot, record.address) for record in state.secondaries]
+
+
+def test_one_that_is_typed_and_not_on_record_is_new_and_the_others_stay_what_they_are(tmp_path):
+    state = typed(state_of("a:1"), tmp_path, A, C)
+    assert names(state) == [(1, "a:1"), (2, "[::1]:3")]
+    known, new = state.secondaries
+    assert known.replica == "replica a:1"
+    assert (new.phase, new.replica, new.generations.shared) == (SyncPhase.INITIAL, "", False)
+    assert new.generations.current == 5, "all are of one generation"
+
+
+def test_one_that_is_not_typed_is_replicated_to_all_the_same(tmp_path):
+    assert names(typed(state_of("a:1", "b:2"), tmp_path, A)) == [(1, "a:1"), (2, "b:2")]
+
+
+def test_one_in_the_place_of_another_has_moved_and_is_known_by_what_it_says_of_itself(tmp_path):
+    moved = typed(state_of("a:1"), tmp_path, B)
+    assert names(moved) == [(1, "b:2")] and moved.record(1).replica == "replica a:1"
+    assert names(typed(state_of("a:1", "b:2"), tmp_path, A, C)) == [(1, "a:1"), (2, "[::1]:3")]
+
+
+def test_one_that_was_removed_and_is_typed_out_of_habit_does_not_take_the_place_of_another(tmp_path):
+    state = typed(state_of("a:1", removed=("b:2",)), tmp_path, B)
+    assert names(state) == [(1, "a:1"), (2, "b:2")] and state.record(2).replica == ""
+    assert state.removed == []
+
+
+def test_what_was_left_of_one_that_was_removed_is_not_taken_for_the_new_ones(tmp_path):
+    for name in ("dirty-2.map", "peer-2"):
+        (tmp_path / name).write_bytes(b"of somebody else")
+    typed(state_of("a:1"), tmp_path, A, B)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_first_run_takes_all_that_are_typed_and_trusts_them_when_told_to(tmp_path):
+    state = typed(state_of(), tmp_path, A, B, is_new=True, assume_in_sync=True)
+    assert names(state) == [(1, "a:1"), (2, "b:2")]
+    assert {record.phase for record in state.secondaries} == {SyncPhase.ASSUMED}
+
+
+def test_names_to_be_proved_are_for_each_secondary_or_for_none(tmp_path):
+    with pytest.raises(UsageError, match="--peer is given 1 times for 2 secondaries"):
+        PrimaryOptions(Path("/dev/x"), (A, B), tmp_path, peers=("alpha",))
+    with pytest.raises(UsageError, match="one address twice"):
+        PrimaryOptions(Path("/dev/x"), (A, A), tmp_path)
