@@ -67,7 +67,7 @@ TROUBLES = {
     "wait": 8, "pause": 2, "flush": 2, "idle": 10, "look": 10,
 }
 # And with several secondaries: they come and go while the others are replicated to.
-MORE_TROUBLES = {"add": 4, "remove": 2}
+MORE_TROUBLES = {"add": 8, "remove": 5}
 HOW_MANY = (1, 1, 2, 2, 3)  # fmt: skip
 STEPS = (60, 220)
 MAX_BYTES = 40 << 10

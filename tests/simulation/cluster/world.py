@@ -347,7 +347,10 @@ class World:
     def do_remove(self) -> None:
         peers = self.primary.peers()
         if len(peers) > 1:
-            self.primary.ask("remove", secondary=self.rng.choice(peers)[0].address)
+            # One that follows is the one with most to be wrong about afterwards.
+            following = [(node, peer) for node, peer in peers if peer.brain.mode is Mode.NORMAL]
+            node, _ = self.rng.choice(following or peers)
+            self.primary.ask("remove", secondary=node.address)
 
     def do_flush(self) -> None:
         self.kernel.disk.sync()
