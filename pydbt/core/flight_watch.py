@@ -81,7 +81,9 @@ class FlightWatch:
         if not unseen.total():
             return
         primary.effects.log("debug", f"{unseen.total()} blocks completed unseen; they are read again")
-        if primary.logging and primary.phase is not Phase.SETTLING:
+        if primary.logging:
             primary.settler.unknown(unseen, now)
-        else:
+        if not primary.logging or primary.phase is Phase.SETTLING:
+            # Of those submitted before S0 the last sweep brings the content. Of those after, whose data is in the stream that
+            # follows it, nobody knows whether the disk has the same: these are unsettled as well.
             primary.tracker.mark_pending(*unseen)
