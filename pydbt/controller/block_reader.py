@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -40,6 +41,9 @@ class BlockReader:
         self._reading: set[int] = set()
         self._lock = threading.Lock()
         self._pool: dict[int, list[memoryview]] = {}
+        self._held: DirectReader | None = None
+        self._held_reads = 0
+        self._idle = threading.Condition(self._lock)
         self._threads = [
             threading.Thread(target=self._run, name=f"reader-{index}", daemon=True) for index in range(THREADS)
         ]
@@ -61,6 +65,19 @@ class BlockReader:
             self._reading.discard(identifier)
             if batch is not None:
                 self._recycle(batch)
+
+    def hold(self, snapshot: DirectReader) -> None:
+        """Reads that ask for it come from there, until ``let_go``, which closes it."""
+        with self._lock:
+            self._held = snapshot
+
+    def let_go(self) -> None:
+        """Wait for the reads under way from the snapshot, and close it; later ones fail."""
+        with self._idle:
+            snapshot, self._held = self._held, None
+            self._idle.wait_for(lambda: not self._held_reads)
+        if snapshot is not None:
+            snapshot.close()
 
     def close(self) -> None:
         for _ in self._threads:
@@ -87,6 +104,23 @@ class BlockReader:
                 self._batches[request.batch] = data
             self._done(SweepRead(request.batch, self._position(), len(data.data)))
 
+    @contextlib.contextmanager
+    def _source_of(self, request: ReadBlocks) -> Iterator[DirectReader]:
+        if not request.held:
+            yield self._reader
+            return
+        with self._lock:
+            snapshot = self._held
+            if snapshot is None:
+                raise DeviceError("the snapshot that was to be read is gone")
+            self._held_reads += 1
+        try:
+            yield snapshot
+        finally:
+            with self._idle:
+                self._held_reads -= 1
+                self._idle.notify_all()
+
     def _read(self, request: ReadBlocks) -> BatchData:
         runs = [
             self._geometry.bytes_of_blocks(first, count)
@@ -95,9 +129,10 @@ class BlockReader:
         total = sum(length for _, length in runs)
         buffer = self._buffer(int(request.block_counts.sum()) * self._geometry.block_bytes)
         offset = 0
-        for start, length in runs:
-            self._reader.read_extent(start, length, buffer[offset : offset + length])
-            offset += length
+        with self._source_of(request) as source:
+            for start, length in runs:
+                source.read_extent(start, length, buffer[offset : offset + length])
+                offset += length
         return BatchData(self._geometry, np.asarray(request.first_blocks), np.asarray(request.block_counts), buffer[:total])
 
     def _buffer(self, size_bytes: int) -> memoryview:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pydbt.controller.block_reader import BlockReader
 from pydbt.controller.registry import RUN_DIR
 from pydbt.core import primary_events as ev
-from pydbt.core.errors import PydbtError
+from pydbt.core.errors import DeviceError, PydbtError
+from pydbt.device.block import DirectReader
 from pydbt.device.freeze import CannotFreeze, FileSystemFreezer, sync_file_system, thaw_leftover
-from pydbt.device.holdable import look
+from pydbt.device.holdable import Holdable, look
+from pydbt.device.snapshot import LogicalVolume, Snapshots, logical_volume
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.volume_state import VolumeState
 
 _log = logging.getLogger("pydbt")
 
 
-def let_go(state: VolumeState) -> None:
-    """What a run of this volume left frozen that was killed together with its helper."""
+def let_go(state: VolumeState, device: BlockDevice) -> None:
+    """What a run of this volume left behind that was killed: a freeze, if its helper was killed as well, or a snapshot."""
     if thaw_leftover(marker_of(state)):
         _log.warning("a run that was killed had left file systems frozen; they are thawed")
+    try:
+        volume = logical_volume(device)
+        if volume is not None and Snapshots(state.uuid.hex, None).remove_leftover(volume):
+            _log.info("a run that was killed had left a snapshot; it is removed")
+    except DeviceError as error:
+        _log.warning("whether a snapshot was left is not known: %s", error)
 
 
 def marker_of(state: VolumeState) -> Path:
@@ -37,9 +48,18 @@ class EpochShell:
     """
 
     def __init__(
-        self, device: BlockDevice, state: VolumeState, position: Callable[[], int], post: Callable[[object], None]
+        self,
+        device: BlockDevice,
+        state: VolumeState,
+        snapshot_bytes: int | None,
+        blocks: BlockReader,
+        position: Callable[[], int],
+        post: Callable[[object], None],
     ) -> None:
-        self._device, self._position, self._post = device, position, post
+        self._device, self._blocks, self._position, self._post = device, blocks, position, post
+        self._snapshots = Snapshots(state.uuid.hex, snapshot_bytes)
+        self._volume: LogicalVolume | None = None  # whose snapshot stands
+        self._no_snapshot = ""  # why there was none the last time
         self._freezer = FileSystemFreezer(marker_of(state))
         self._held = ""  # the kind of the hold that stands
         self._unfreezable: set[str] = set()
@@ -61,6 +81,9 @@ class EpochShell:
         if self._thread is not None:
             self._requests.put(None)
             self._thread.join(60.0)
+        if self._volume is not None:
+            with contextlib.suppress(DeviceError):
+                self._drop_snapshot()
         self._freezer.close()
 
     # --- in the thread ------------------------------------------------------------------------------------
@@ -89,10 +112,16 @@ class EpochShell:
             sync_file_system(mount)
         if holdable.mounts:
             self._freezer.start()
-        return ev.Flushed(holdable.kind)
+        apart = holdable.apart and not self._no_snapshot
+        return ev.Flushed(holdable.kind if apart or not holdable.apart else "freeze", apart)
 
     def _hold(self, effect: ev.Hold) -> ev.Held:
-        mounts = [] if effect.gently else [mount for mount in look(self._device).mounts if mount.fs_type not in self._unfreezable]
+        holdable = look(self._device)
+        if holdable.volume and not effect.gently and (held := self._take_snapshot(effect, holdable)):
+            return held
+        mounts = [] if effect.gently else [mount for mount in holdable.mounts if mount.fs_type not in self._unfreezable]
+        if holdable.never_frozen and mounts:
+            raise DeviceError(f"{self._no_snapshot}; and {holdable.never_frozen}")
         if mounts:
             for mount in mounts:
                 sync_file_system(mount)  # what the freeze itself has to write holds everybody up
@@ -105,8 +134,39 @@ class EpochShell:
         self._held = "freeze" if mounts else "quiescent"
         return ev.Held(effect.hold, self._held, self._position())
 
+    def _take_snapshot(self, effect: ev.Hold, holdable: Holdable) -> ev.Held | None:
+        """None when there is none to be had: the source is frozen instead, and this is told once."""
+        began = time.monotonic()
+        try:
+            taken = self._snapshots.take(holdable.volume, self._device)
+            reader = DirectReader(taken)
+        except DeviceError as error:
+            with contextlib.suppress(DeviceError):
+                self._snapshots.remove()
+            if str(error) != self._no_snapshot:
+                self._no_snapshot = str(error)
+                _log.warning("no snapshot of %s can be taken: %s; it is held in another way", self._device.path, error)
+            return None
+        self._taken_ms, self._no_snapshot = (time.monotonic() - began) * 1000, ""
+        self._volume, self._held = holdable.volume, holdable.kind
+        self._blocks.hold(reader)
+        return ev.Held(effect.hold, self._held, self._position(), apart=True)
+
+    def _drop_snapshot(self) -> str:
+        """Why what was read of it is not to be trusted, if so. It is looked at after every read, and removed."""
+        volume, self._volume = self._volume, None
+        self._blocks.let_go()
+        problem = ""
+        try:
+            problem = self._snapshots.problem(volume)
+        finally:
+            self._snapshots.remove()
+        return problem
+
     def _release(self, hold: int) -> ev.Released:
         held, self._held = self._held, ""
+        if self._volume is not None:
+            return ev.Released(hold, self._taken_ms, self._drop_snapshot())
         if held != "freeze":
             return ev.Released(hold, 0.0)
         # Whether it had ended early is no matter: the brain has seen that nothing was written by the last read.
@@ -120,4 +180,4 @@ def _failure(effect: ev.Effect, error: str) -> ev.Event:
             return ev.Flushed("", error=error)
         case ev.Hold(hold=hold):
             return ev.Held(hold, "", 0, error=error)
-    return ev.Released(effect.hold, 0.0)
+    return ev.Released(effect.hold, 0.0, error)

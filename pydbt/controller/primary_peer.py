@@ -34,8 +34,9 @@ class Peer:
             self._hello, lambda item: loop.post((slot, item)),
         )  # fmt: skip
         self.epochs = EpochShell(
-            loop.device, loop.kept.volume, loop.capture.producer_position, lambda event: loop.post((slot, event))
-        )
+            loop.device, loop.kept.volume, loop.options.snapshot_bytes, self.shell.blocks, loop.capture.producer_position,
+            lambda event: loop.post((slot, event)),
+        )  # fmt: skip
         self.verification = Verification(loop, self)
         self.refusal: Refused | None = None  # it said that no waiting mends it
         self.in_sync_at: float | None = None

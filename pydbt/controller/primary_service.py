@@ -51,7 +51,7 @@ def run_primary(options: PrimaryOptions) -> int:
     require_no_replica(options.state_dir)
     with contextlib.ExitStack() as stack:
         state, is_new = _open_state(options, device)
-        let_go(state)
+        let_go(state, device)
         if options.capture == "addresses":
             look(device)
             _require_one(state, "--capture addresses")

@@ -8,22 +8,33 @@ from dataclasses import dataclass
 
 from pydbt.core.errors import UsageError
 from pydbt.device.mounts import Mount, devices_of_mount, read_mounts
+from pydbt.device.snapshot import LogicalVolume, logical_volume
 from pydbt.device.sysfs import BlockDevice, all_disks
 
 
 @dataclass(frozen=True, slots=True)
 class Holdable:
-    """``mounts``: one of each file system that is mounted for writing, to be frozen together; none: nothing to freeze."""
+    """``mounts``: one of each file system that is mounted for writing, to be frozen together; none: nothing to freeze.
+
+    ``volume``: a logical volume, which is better served by a snapshot; ``never_frozen`` says why it must be, then.
+    """
 
     mounts: tuple[Mount, ...]
+    volume: LogicalVolume | None = None
+    never_frozen: str = ""
 
     @property
     def kind(self) -> str:
-        return "freeze" if self.mounts else "quiescent"
+        return self.volume.kind if self.volume else "freeze" if self.mounts else "quiescent"
+
+    @property
+    def apart(self) -> bool:
+        """Whether what is held is an image apart from the source."""
+        return self.volume is not None
 
 
 def look(device: BlockDevice) -> Holdable:
-    """What must be frozen for ``device`` to be still. UsageError when that may not be done.
+    """What must be frozen for ``device`` to be still, or what else is to be done. UsageError when nothing may be.
 
     The root file system is never frozen (nothing could thaw it if that went wrong), nor the one that this process
     logs to (it would wait for itself).
@@ -37,23 +48,22 @@ def look(device: BlockDevice) -> Holdable:
                 "a volume needs moments without writes; use --capture payload"
             )
     mounts: dict[tuple[int, int], Mount] = {}
+    never = ""
     for mount in read_mounts():
         if not devices_of_mount(mount) & numbers or "ro" in mount.super_options:
             continue
         if mount.point == "/":
-            raise UsageError(
-                f"{device.path} carries the root file system, which is never frozen: use --capture payload, or a snapshot "
-                "of a logical volume"
-            )
+            never = f"{device.path} carries the root file system, which is never frozen"
         known = mounts.setdefault((mount.major, mount.minor), mount)
         if not _reaches(known) and _reaches(mount):
             mounts[mount.major, mount.minor] = mount
     for mount in mounts.values():
-        if _logs_to(mount):
-            raise UsageError(
-                f"this controller logs to a file on {mount.point}, which is to be frozen: send its output elsewhere"
-            )
-    return Holdable(tuple(mounts.values()))
+        if not never and _logs_to(mount):
+            never = f"this controller logs to a file on {mount.point}, which is to be frozen"
+    volume = logical_volume(device)
+    if never and volume is None:
+        raise UsageError(f"{never}: use --capture payload, send the log elsewhere, or have the volume on LVM, for snapshots")
+    return Holdable(tuple(mounts.values()), volume, never)
 
 
 def _stack_above(device: BlockDevice) -> set[tuple[int, int]]:

@@ -1,0 +1,172 @@
+"""Addresses only, on logical volumes: epochs are read from snapshots, and nothing of a broken one reaches the replica.
+
+These need device-mapper and LVM: ``scripts/vm run tests/end_to_end/test_epochs_lvm.py`` where the kernel has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.devices import BlockDevice, loop_device, mounted, run, wait_until
+from tests.end_to_end.test_database import check_image
+from tests.end_to_end.test_epochs import ADDRESSES, epochs
+from tests.end_to_end.test_history import acknowledged
+from tests.harness.cluster import Cluster, cluster
+from tests.harness.load import Database, load, make_filesystem
+from tests.harness.program import until
+from tests.harness.sectors import check, writers
+
+MIB = 1 << 20
+SIZE = 32 * MIB
+# Seldom at rest, and still some time left for the controllers on an emulated machine.
+PACE_S = 0.01
+
+
+def _has_lvm() -> bool:
+    subprocess.run(["modprobe", "-a", "dm-mod", "dm-snapshot", "dm-thin-pool"], capture_output=True)
+    return "device-mapper" in Path("/proc/misc").read_text() and shutil.which("lvcreate") is not None
+
+
+pytestmark = pytest.mark.skipif(not _has_lvm(), reason="this machine has no device-mapper or no LVM")
+
+
+@contextlib.contextmanager
+def volume(folder: Path, kind: str, group_bytes: int = 160 * MIB) -> Iterator[tuple[str, BlockDevice]]:
+    """A logical volume of ``SIZE`` in a group of its own: (the group's name, the volume)."""
+    group = f"pydbttest{os.urandom(3).hex()}"
+    with loop_device(folder, group_bytes) as disk:
+        run("vgcreate", "--quiet", group, disk.path)
+        try:
+            if kind == "thin":
+                run("lvcreate", "--quiet", "--yes", "--type", "thin-pool", "--size", "100M", "--name", "pool", group)
+                run("lvcreate", "--quiet", "--yes", "--thin", "--virtualsize", f"{SIZE}b", "--name", "data", f"{group}/pool")
+            else:
+                run("lvcreate", "--quiet", "--yes", "--size", f"{SIZE}b", "--name", "data", group)
+            yield group, BlockDevice(Path(os.path.realpath(f"/dev/{group}/data")))
+        finally:
+            wait_until(lambda: not subprocess.run(["vgremove", "--force", "--yes", group], capture_output=True).returncode,
+                       "the volume group is removed", 60)  # fmt: skip
+            run("pvremove", "--yes", disk.path, check=False)
+
+
+def snapshots(group: str) -> list[str]:
+    report = json.loads(run("lvs", "--reportformat", "json", "-o", "lv_name", group))
+    return [volume["lv_name"] for volume in report["report"][0]["lv"] if volume["lv_name"].startswith("pydbt_")]
+
+
+def by_epochs(folder: Path, device: BlockDevice, *more: object) -> contextlib.AbstractContextManager[Cluster]:
+    return cluster(folder, device, primary_options=(*ADDRESSES, "--epoch-interval", "0.5", *more))
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "thin"])
+def test_of_a_volume_that_never_rests_the_replica_is_an_image_of_one_instant(tmp_path, kind, chance, rounds):
+    with contextlib.ExitStack() as stack:
+        group, device = stack.enter_context(volume(tmp_path, kind))
+        both = stack.enter_context(by_epochs(tmp_path / "c", device))
+        everybody = writers(device.path, 2, SIZE // 512, chance.randrange(1 << 30))
+        for writer in everybody:
+            stack.callback(writer.close)
+        both.start()
+        known = [0] * len(everybody)
+        for number in range(rounds):
+            with load() as running:
+                for writer in everybody:
+                    running.add(writer, PACE_S)
+                both.until_mode("epochs")
+                known = acknowledged(both, everybody, 120) or known
+                status = epochs(both)
+                both.secondary.kill()
+                image = both.snapshot("snapshot")
+                print(f"kill {number}: {both.replayed.strip()}; acknowledged {known}; {status}")
+                check(image, everybody, known)
+                both.start_secondary()
+            assert status["kind"] == kind
+        both.wait()
+        both.compare("after everything")
+        check(both.target, everybody, [writer.completed for writer in everybody], exactly=True)
+        both.primary.terminate()
+        assert not snapshots(group)
+
+
+def test_a_mounted_volume_gives_sound_file_systems_and_a_killed_controller_leaves_no_snapshot(tmp_path, chance):
+    with volume(tmp_path, "snapshot") as (group, device), by_epochs(tmp_path / "c", device) as both:
+        make_filesystem("ext4", device.path)
+        with mounted(device, tmp_path / "mnt") as folder:
+            both.start()
+            with contextlib.ExitStack() as stack, load() as running:
+                database = Database(folder / "db", chance.randrange(1 << 30))
+                stack.callback(database.close)
+                running.add(database, PACE_S)
+                both.until_mode("epochs")
+                promised = database.committed
+                both.wait()
+                until(lambda: snapshots(group), "a snapshot stands")
+                both.primary.kill()
+                left = snapshots(group)
+                both.secondary.kill()
+                check_image("ext4", both.snapshot("snapshot"), tmp_path / "look", "db", promised)
+                both.start()
+                if left:
+                    assert "had left a snapshot; it is removed" in both.primary.words()
+                promised = database.committed
+                both.wait()
+            both.wait()
+        both.wait()
+        wait_until(lambda: not snapshots(group), "no snapshot is left", 60)
+        both.compare("at rest")
+
+
+def test_a_snapshot_whose_store_is_full_discards_its_epoch(tmp_path, chance):
+    """The last sweep from it is slow, and four MiB of the volume are soon overwritten."""
+    with contextlib.ExitStack() as stack:
+        group, device = stack.enter_context(volume(tmp_path, "snapshot"))
+        options = ("--snapshot-space", "4M", "--rate-limit", "1M/s", "--no-digests", "--whole-device")
+        both = stack.enter_context(by_epochs(tmp_path / "c", device, *options))
+        everybody = writers(device.path, 2, SIZE // 512, chance.randrange(1 << 30))
+        for writer in everybody:
+            stack.callback(writer.close)
+        both.start()
+        both.until_mode("epochs")
+        both.wait()
+        known = [writer.completed for writer in everybody]
+        with load() as running:
+            for writer in everybody:
+                running.add(writer, PACE_S)
+            until(lambda: "became invalid" in epochs(both)["problem"], "a snapshot overflowed")
+            status = both.status()
+            assert status["replica_state"] == "consistent"
+            assert status["out_of_sync_bytes"] > 0
+            both.secondary.kill()
+            check(both.snapshot("snapshot"), everybody, known)
+            both.start_secondary()
+        both.wait()
+        assert epochs(both)["problem"] == ""
+        both.compare("after the load")
+        assert not snapshots(group)
+
+
+def test_without_room_for_a_snapshot_the_file_system_is_frozen_and_that_is_told(tmp_path, chance):
+    with volume(tmp_path, "snapshot", 40 * MIB) as (_, device), by_epochs(tmp_path / "c", device) as both:
+        make_filesystem("ext4", device.path)
+        with mounted(device, tmp_path / "mnt") as folder:
+            both.start()
+            both.until_mode("epochs")
+            with load() as running:
+                database = Database(folder / "db", chance.randrange(1 << 30))
+                running.add(database, PACE_S)
+                until(lambda: epochs(both)["kind"] == "freeze", "it is frozen")
+                time.sleep(1)
+            database.close()
+            both.wait()
+        both.wait()
+        assert both.primary.words().count("no snapshot of") == 1
+        both.compare("at rest")
