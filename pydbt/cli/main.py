@@ -14,6 +14,7 @@ from pydbt.cli.demote import demote
 from pydbt.cli.down import down
 from pydbt.cli.explain import EXIT_CODES, debug_wanted, program_name, report
 from pydbt.cli.invalidate import invalidate
+from pydbt.cli.layer import layer
 from pydbt.cli.logs import configure_logging
 from pydbt.cli.pause import pause, resume
 from pydbt.cli.pki import pki
@@ -52,7 +53,9 @@ def cli(context: click.Context, debug: bool, config: Path | None) -> None:
     context.default_map = load_defaults(cli, config)
 
 
-for _command in (run, secondary, secondaries, status, wait, verify, promote, demote, invalidate, pki, pause, resume, down):
+for _command in (
+    run, secondary, secondaries, status, wait, verify, promote, demote, invalidate, pki, pause, resume, down, layer,
+):  # fmt: skip
     cli.add_command(_command)
 
 

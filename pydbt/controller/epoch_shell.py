@@ -8,37 +8,20 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from pydbt.controller.block_reader import BlockReader
-from pydbt.controller.registry import RUN_DIR
+from pydbt.controller.leftover import marker_of
 from pydbt.core import primary_events as ev
 from pydbt.core.errors import DeviceError, PydbtError
 from pydbt.device.block import DirectReader
-from pydbt.device.freeze import CannotFreeze, FileSystemFreezer, sync_file_system, thaw_leftover
+from pydbt.device.freeze import CannotFreeze, FileSystemFreezer, sync_file_system
 from pydbt.device.holdable import Holdable, look
-from pydbt.device.snapshot import LogicalVolume, Snapshots, logical_volume
+from pydbt.device.layer import Layer
+from pydbt.device.snapshot import LogicalVolume, Snapshots
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.volume_state import VolumeState
 
 _log = logging.getLogger("pydbt")
-
-
-def let_go(state: VolumeState, device: BlockDevice) -> None:
-    """What a run of this volume left behind that was killed: a freeze, if its helper was killed as well, or a snapshot."""
-    if thaw_leftover(marker_of(state)):
-        _log.warning("a run that was killed had left file systems frozen; they are thawed")
-    try:
-        volume = logical_volume(device)
-        if volume is not None and Snapshots(state.uuid.hex, None).remove_leftover(volume):
-            _log.info("a run that was killed had left a snapshot; it is removed")
-    except DeviceError as error:
-        _log.warning("whether a snapshot was left is not known: %s", error)
-
-
-def marker_of(state: VolumeState) -> Path:
-    """The file that is there while file systems of this volume are frozen."""
-    return RUN_DIR / f"held-{state.uuid.hex}"
 
 
 class EpochShell:
@@ -58,7 +41,7 @@ class EpochShell:
     ) -> None:
         self._device, self._blocks, self._position, self._post = device, blocks, position, post
         self._snapshots = Snapshots(state.uuid.hex, snapshot_bytes)
-        self._volume: LogicalVolume | None = None  # whose snapshot stands
+        self._volume: LogicalVolume | Layer | None = None  # whose snapshot stands
         self._no_snapshot = ""  # why there was none the last time
         self._freezer = FileSystemFreezer(marker_of(state))
         self._held = ""  # the kind of the hold that stands

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from pathlib import Path
 
 import numpy as np
 
-from pydbt.core.errors import StateError
+from pydbt.controller.registry import RUN_DIR
+from pydbt.core.errors import DeviceError, PydbtError, StateError
+from pydbt.device.freeze import thaw_leftover
+from pydbt.device.snapshot import Snapshots, snapshotable
+from pydbt.device.sysfs import BlockDevice
 from pydbt.store.map_file import MapHeader, load_map, map_digest, save_map
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState, load_state
@@ -32,6 +37,23 @@ def is_tracked(state_dir: str | os.PathLike[str]) -> bool:
         return False
 
 
+def marker_of(state: VolumeState) -> Path:
+    """The file that is there while file systems of this volume are frozen."""
+    return RUN_DIR / f"held-{state.uuid.hex}"
+
+
+def let_go(state: VolumeState, device: BlockDevice) -> None:
+    """What a run of this volume left behind that was killed: a freeze, if its helper was killed as well, or a snapshot."""
+    if thaw_leftover(marker_of(state)):
+        _log.warning("a run that was killed had left file systems frozen; they are thawed")
+    try:
+        volume = snapshotable(device)
+        if volume is not None and Snapshots(state.uuid.hex, None).remove_leftover(volume):
+            _log.info("a run that was killed had left a snapshot; it is removed")
+    except DeviceError as error:
+        _log.warning("whether a snapshot was left is not known: %s", error)
+
+
 def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
     """Detach a volume's pinned programs after their bitmaps are safe in the map files; False when there are none.
 
@@ -42,6 +64,11 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
     state = load_state(state_dir)
     if state is None:
         return False
+    with contextlib.suppress(PydbtError):  # the source is gone, and a snapshot of it with it
+        source = BlockDevice.identify(state.source_path)
+        now = source.identity()
+        if all(now[kind] == state.source[kind] for kind in now.keys() & state.source.keys()):
+            let_go(state, source)
     # Only now: no other command needs the eBPF side.
     from pydbt.kernel.capture import Capture
     from pydbt.kernel.replace import finish_replacement, tracked_words

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 
 from pydbt.controller.configuring import UNTRACKED, Joining, begun, joining, load_pending, secure_of, tainted
 from pydbt.controller.control import ControlServer, is_answering
-from pydbt.controller.epoch_shell import let_go
 from pydbt.controller.handshake import hello_of, shake_hands
 from pydbt.controller.kept_state import KeptState
-from pydbt.controller.leftover import merge_into_maps, pin_dir_of
+from pydbt.controller.leftover import let_go, merge_into_maps, pin_dir_of
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary_loop import PrimaryLoop
 from pydbt.controller.registry import forget

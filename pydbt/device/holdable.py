@@ -7,8 +7,9 @@ import stat
 from dataclasses import dataclass
 
 from pydbt.core.errors import UsageError
+from pydbt.device.layer import Layer
 from pydbt.device.mounts import Mount, devices_of_mount, read_mounts
-from pydbt.device.snapshot import LogicalVolume, logical_volume
+from pydbt.device.snapshot import LogicalVolume, snapshotable
 from pydbt.device.sysfs import BlockDevice, all_disks
 
 
@@ -16,11 +17,11 @@ from pydbt.device.sysfs import BlockDevice, all_disks
 class Holdable:
     """``mounts``: one of each file system that is mounted for writing, to be frozen together; none: nothing to freeze.
 
-    ``volume``: a logical volume, which is better served by a snapshot; ``never_frozen`` says why it must be, then.
+    ``volume``: a logical volume or a layer, which is better served by a snapshot; ``never_frozen`` says why it must be, then.
     """
 
     mounts: tuple[Mount, ...]
-    volume: LogicalVolume | None = None
+    volume: LogicalVolume | Layer | None = None
     never_frozen: str = ""
 
     @property
@@ -60,7 +61,7 @@ def look(device: BlockDevice) -> Holdable:
     for mount in mounts.values():
         if not never and _logs_to(mount):
             never = f"this controller logs to a file on {mount.point}, which is to be frozen"
-    volume = logical_volume(device)
+    volume = snapshotable(device)
     if never and volume is None:
         raise UsageError(f"{never}: use --capture payload, send the log elsewhere, or have the volume on LVM, for snapshots")
     return Holdable(tuple(mounts.values()), volume, never)

@@ -1,4 +1,4 @@
-"""Snapshots of logical volumes, taken and removed by LVM's own commands.
+"""Snapshots of volumes, one at a time: logical volumes by LVM's own commands, this project's layers by dmsetup.
 
 ``lvcreate`` freezes the file system on the volume, waits for what is in flight, and lets writers go on once the snapshot
 stands. A classic snapshot (dm-snapshot) keeps what is overwritten in a store of a given size, and is
@@ -10,27 +10,20 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-from pydbt.core.errors import DeviceError
 from pydbt.core.units import MIB
+from pydbt.device.commands import CommandFailed, run_command
+from pydbt.device.layer import Layer, layer_of
 from pydbt.device.sysfs import BlockDevice
 
 # A snapshot of an epoch lives for seconds: a twentieth of the volume is plenty, and little is little.
 DEFAULT_SPACE_FRACTION = 20
 LEAST_SPACE_BYTES = 64 * MIB
-# LVM waits for locks and for udev; a command that hangs must end all the same.
-_COMMAND_S = 120.0
 # What is still open for a moment (udev looks at every new device) is let go soon.
 _REMOVE_TRIES = 20
 _REMOVE_PAUSE_S = 0.25
-
-
-class SnapshotError(DeviceError):
-    """No snapshot can be taken now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +52,11 @@ def logical_volume(device: BlockDevice) -> LogicalVolume | None:
     return LogicalVolume(f"{found['vg_name']}/{found['lv_name']}", found["vg_name"], found["segtype"] == "thin")
 
 
+def snapshotable(device: BlockDevice) -> LogicalVolume | Layer | None:
+    """What snapshots can be taken of, if the device is such a thing."""
+    return layer_of(device) or logical_volume(device)
+
+
 class Snapshots:
     """Takes at most one snapshot at a time of a volume, always of the same name: a leftover is known by it.
 
@@ -68,11 +66,14 @@ class Snapshots:
     def __init__(self, tag: str, space_bytes: int | None) -> None:
         self._name = f"pydbt_{tag}"
         self._space_bytes = space_bytes
-        self._standing: LogicalVolume | None = None
+        self._standing: LogicalVolume | Layer | None = None
 
-    def take(self, volume: LogicalVolume, device: BlockDevice) -> BlockDevice:
-        """A snapshot of now. SnapshotError when there is no room for it, or LVM does not want to."""
+    def take(self, volume: LogicalVolume | Layer, device: BlockDevice) -> BlockDevice:
+        """A snapshot of now. CommandFailed when there is no room for it, or LVM does not want to."""
         self.remove_leftover(volume)
+        if isinstance(volume, Layer):
+            self._standing = volume
+            return volume.take()
         command = ["lvcreate", "--yes", "--snapshot", "--name", self._name]
         if volume.thin:
             command += ["--setactivationskip", "n"]
@@ -80,16 +81,17 @@ class Snapshots:
             wanted = max(device.size_bytes // DEFAULT_SPACE_FRACTION, LEAST_SPACE_BYTES)
             command += ["--size", f"{self._space_bytes or wanted}b"]
         self._standing = volume
-        _run(*command, volume.name)
+        run_command(*command, volume.name)
         found = _report("lvs", "-o", "lv_kernel_major,lv_kernel_minor", self._full(volume))[0]
         number = int(found["lv_kernel_major"]), int(found["lv_kernel_minor"])
         if min(number) < 0:
-            raise SnapshotError(f"the snapshot {self._full(volume)} was made and is not active")
+            raise CommandFailed(f"the snapshot {self._full(volume)} was made and is not active")
         return BlockDevice.from_number(*number, f"/dev/{self._full(volume)}")
 
-    def problem(self, volume: LogicalVolume) -> str:
+    def problem(self, volume: LogicalVolume | Layer) -> str:
         """Why what was read of the snapshot is not to be trusted; empty when it is whole."""
-        status = _run("dmsetup", "status", _mapper_name(volume.group, self._name)).split()
+        name = volume.snapshot if isinstance(volume, Layer) else _mapper_name(volume.group, self._name)
+        status = run_command("dmsetup", "status", name).split()
         # "0 SECTORS snapshot USED/TOTAL METADATA", or a word instead; "0 SECTORS thin MAPPED HIGHEST", or "Fail".
         words = status[3:4]
         if status[2:3] == ["snapshot"] and words and "/" in words[0]:
@@ -110,15 +112,17 @@ class Snapshots:
         if volume is not None:
             self.remove_leftover(volume)
 
-    def remove_leftover(self, volume: LogicalVolume) -> bool:
+    def remove_leftover(self, volume: LogicalVolume | Layer) -> bool:
         """Remove what a run that was killed left behind; whether there was any."""
+        if isinstance(volume, Layer):
+            return volume.remove_leftover()
         for attempt in range(_REMOVE_TRIES):
             found = _report("lvs", "-o", "lv_name", "--select", f"lv_name={self._name}", volume.group)
             if not found:
                 return attempt > 0
             try:
-                _run("lvremove", "--yes", self._full(volume))
-            except SnapshotError:
+                run_command("lvremove", "--yes", self._full(volume))
+            except CommandFailed:
                 if attempt == _REMOVE_TRIES - 1:
                     raise
                 time.sleep(_REMOVE_PAUSE_S)
@@ -134,21 +138,5 @@ def _mapper_name(group: str, volume: str) -> str:
 
 
 def _report(*command: str) -> list[dict[str, str]]:
-    text = _run(*command, "--reportformat", "json")
+    text = run_command(*command, "--reportformat", "json")
     return json.loads(text)["report"][0]["lv"]
-
-
-def _run(*command: str) -> str:
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_COMMAND_S, stdin=subprocess.DEVNULL,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise SnapshotError(f"{command[0]} is not installed here") from None
-    except subprocess.TimeoutExpired:
-        raise SnapshotError(f"{' '.join(command)} took longer than {_COMMAND_S:g} s") from None
-    if done.returncode:
-        last = [line.strip() for line in done.stderr.splitlines() if line.strip()][-1:] or ["no reason given"]
-        raise SnapshotError(f"{Path(command[0]).name} failed: {last[0]}")
-    return done.stdout

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from pydbt.device import snapshot
-from pydbt.device.snapshot import LogicalVolume, SnapshotError, Snapshots
+from pydbt.device.commands import CommandFailed, run_command
+from pydbt.device.snapshot import LogicalVolume, Snapshots
 
 CLASSIC = LogicalVolume("group-one/data", "group-one", thin=False)
 THIN = LogicalVolume("group-one/data", "group-one", thin=True)
@@ -20,7 +21,7 @@ class Commands:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: object) -> None:
         self.asked: list[tuple[str, ...]] = []
         self._answers = answers
-        monkeypatch.setattr(snapshot, "_run", self._run)
+        monkeypatch.setattr(snapshot, "run_command", self._run)
         monkeypatch.setattr(snapshot, "_REMOVE_PAUSE_S", 0.0)
 
     def _run(self, *command: str) -> str:
@@ -63,7 +64,7 @@ def test_only_a_snapshot_that_says_that_it_is_whole_is_trusted(monkeypatch, volu
 
 def test_a_leftover_is_known_by_its_name_and_removed_also_if_it_is_in_use_for_a_moment(monkeypatch):
     here = report({"lv_name": f"pydbt_{TAG}"})
-    commands = Commands(monkeypatch, lvs=[here, here, report()], lvremove=[SnapshotError("in use"), ""])
+    commands = Commands(monkeypatch, lvs=[here, here, report()], lvremove=[CommandFailed("in use"), ""])
     assert Snapshots(TAG, None).remove_leftover(CLASSIC)
     assert [words for words in commands.asked if words[0] == "lvremove"] == [
         ("lvremove", "--yes", f"group-one/pydbt_{TAG}")
@@ -73,13 +74,13 @@ def test_a_leftover_is_known_by_its_name_and_removed_also_if_it_is_in_use_for_a_
 
 
 def test_one_that_cannot_be_removed_is_told(monkeypatch):
-    Commands(monkeypatch, lvs=report({"lv_name": f"pydbt_{TAG}"}), lvremove=SnapshotError("lvremove failed: in use"))
-    with pytest.raises(SnapshotError, match="in use"):
+    Commands(monkeypatch, lvs=report({"lv_name": f"pydbt_{TAG}"}), lvremove=CommandFailed("lvremove failed: in use"))
+    with pytest.raises(CommandFailed, match="in use"):
         Snapshots(TAG, None).remove_leftover(CLASSIC)
 
 
 def test_a_command_that_is_missing_or_fails_is_one_sentence():
-    with pytest.raises(SnapshotError, match="is not installed here"):
-        snapshot._run("no-such-command")
-    with pytest.raises(SnapshotError, match=r"ls failed: .*no-such-file"):
-        snapshot._run("ls", "/no-such-file")
+    with pytest.raises(CommandFailed, match="is not installed here"):
+        run_command("no-such-command")
+    with pytest.raises(CommandFailed, match=r"ls failed: .*no-such-file"):
+        run_command("ls", "/no-such-file")

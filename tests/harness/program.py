@@ -17,7 +17,7 @@ from tests.devices import wait_until
 PROGRAM = [sys.executable, "-m", "pydbt.cli.main"]
 ROOT = Path(__file__).parents[2]
 # Generous, because the machines that run this are slow and shared: it bounds a hang, it measures nothing.
-PATIENCE_S = 120.0
+PATIENCE_S = float(os.environ.get("TORTURE_PATIENCE_S") or 120.0)
 # Rounds of the random tests. With more than one, the variants that every run of all tests leaves out run as well.
 ROUNDS = int(os.environ.get("TORTURE_ROUNDS") or 1)
 

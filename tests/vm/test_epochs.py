@@ -1,4 +1,4 @@
-"""Epochs from LVM's snapshots, which need a kernel with device-mapper: the tests of ``test_epochs_lvm`` inside a machine"""
+"""Epochs from snapshots, which need a kernel with device-mapper: ``test_epochs_lvm`` and ``test_layer`` inside a machine"""
 
 from __future__ import annotations
 
@@ -16,17 +16,25 @@ TIMEOUT_S = 900
 
 @pytest.mark.timeout(TIMEOUT_S + 60)
 @pytest.mark.parametrize(
-    "name",
+    ("file", "name"),
     [
-        "one_instant[thin]",
-        "store_is_full",
-        *long("one_instant[snapshot]", "killed_controller_leaves_no_snapshot", "without_room"),
+        ("test_epochs_lvm", "one_instant[thin]"),
+        ("test_epochs_lvm", "store_is_full"),
+        *long(
+            ("test_epochs_lvm", "one_instant[snapshot]"),
+            ("test_epochs_lvm", "killed_controller_leaves_no_snapshot"),
+            ("test_epochs_lvm", "without_room"),
+            ("test_layer", "a_layer_gives_a_raw_disk"),
+            ("test_layer", "what_is_in_use"),
+            ("test_layer", "suspended_layer"),
+        ),
     ],
 )
-def test_in_a_machine(machines: Pair, name: str):
+def test_in_a_machine(machines: Pair, file: str, name: str):
     plain = name.replace("[", " and ").replace("]", "")
     options = f"-p no:cacheprovider --basetemp=/var/tmp/tests -o timeout={TIMEOUT_S} -q --tb=short"
-    there = f"modprobe loop && cd {TREE} && .venv/bin/python -m pytest {options} tests/end_to_end/test_epochs_lvm.py -k '{plain}'"
+    there = f"modprobe loop && cd {TREE} && TORTURE_PATIENCE_S=400 .venv/bin/python -m pytest {options}"
+    there += f" tests/end_to_end/{file}.py -k '{plain}'"
     done = machines.primary.run(there, timeout=TIMEOUT_S, check=False)
     assert done.code == 0, done.output[-6000:] + done.errors[-1000:]
     assert re.search(r"^1 passed", done.output, re.MULTILINE), f"not exactly one test ran: {done.output[-500:]}"

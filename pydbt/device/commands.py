@@ -1,0 +1,33 @@
+"""Other programs that this one has do something: with a time limit, in words that do not depend on where it runs."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from pydbt.core.errors import DeviceError
+
+# LVM waits for locks and for udev; a command that hangs must end all the same.
+_COMMAND_S = 120.0
+
+
+class CommandFailed(DeviceError):
+    """It ended with an error, which it said itself."""
+
+
+def run_command(*command: str, own_session: bool = False) -> str:
+    """What it prints. ``own_session``: no signal to this process's group ends it. CommandFailed in one sentence."""
+    name = Path(command[0]).name
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_COMMAND_S, stdin=subprocess.DEVNULL,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}, start_new_session=own_session,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise CommandFailed(f"{name} is not installed here") from None
+    except subprocess.TimeoutExpired:
+        raise CommandFailed(f"{' '.join(command)} took longer than {_COMMAND_S:g} s") from None
+    if done.returncode:
+        last = [line.strip() for line in done.stderr.splitlines() if line.strip()][-1:] or ["no reason given"]
+        raise CommandFailed(f"{name} failed: {last[0]}")
+    return done.stdout

@@ -1,0 +1,104 @@
+"""A layer on a raw disk, made before it is mounted: it passes everything through, gives snapshots, and goes without a trace.
+
+These need device-mapper: ``scripts/vm run tests/end_to_end/test_layer.py`` where the kernel has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.devices import BlockDevice, loop_device, mounted, run
+from tests.end_to_end.test_database import check_image
+from tests.end_to_end.test_epochs import epochs
+from tests.end_to_end.test_epochs_lvm import PACE_S, by_epochs, pytestmark  # noqa: F401
+from tests.harness.load import Database, load, make_filesystem
+from tests.harness.program import command, until
+
+MIB = 1 << 20
+SIZE = 32 * MIB
+
+
+@contextlib.contextmanager
+def layered(folder: Path) -> Iterator[tuple[str, BlockDevice, BlockDevice]]:
+    """(the layer's name, the disk below it, the layer)."""
+    name = f"pydbttest{os.urandom(3).hex()}"
+    with loop_device(folder, SIZE) as disk, loop_device(folder, 16 * MIB) as space:
+        made = command("layer", "create", disk.path, name, "--snapshot-space", space.path)
+        assert made.code == 0, made
+        try:
+            yield name, disk, BlockDevice(Path(os.path.realpath(made.output.strip())))
+        finally:
+            for left in (f"{name}-pydbt-snapshot", name, f"{name}-space"):
+                subprocess.run(["dmsetup", "remove", "--retry", left], capture_output=True)
+
+
+def test_a_layer_gives_a_raw_disk_epochs_from_snapshots(tmp_path, chance):
+    with layered(tmp_path) as (name, disk, layer):
+        make_filesystem("ext4", layer.path)
+        with by_epochs(tmp_path / "c", layer) as both, contextlib.ExitStack() as mounts:
+            folder = mounts.enter_context(mounted(layer, tmp_path / "mnt"))
+            both.start()
+            with contextlib.ExitStack() as stack, load() as running:
+                database = Database(folder / "db", chance.randrange(1 << 30))
+                stack.callback(database.close)
+                running.add(database, PACE_S)
+                until(lambda: epochs(both)["kind"] == "snapshot", "an epoch from a snapshot")
+                promised = database.committed
+                both.wait()
+                both.primary.kill()
+                both.secondary.kill()
+                check_image("ext4", both.snapshot("snapshot"), tmp_path / "look", "db", promised)
+                both.start()
+                both.wait()
+            command("layer", "remove", name).refused(4, "is in use")
+            mounts.close()
+            both.wait()
+            both.compare("at rest")
+            assert command("down", "--state", both.primary_state).code == 0
+        disk.flush()
+        below = hashlib.sha256(disk.contents()).hexdigest()
+        removed = command("layer", "remove", name)
+        assert removed.code == 0, removed
+        assert name not in run("dmsetup", "ls")
+        assert hashlib.sha256(disk.contents()).hexdigest() == below
+        command("layer", "remove", name).refused(2, "is no layer")
+
+
+def test_what_is_in_use_gets_no_layer_and_one_sentence_says_why(tmp_path):
+    with loop_device(tmp_path, SIZE) as disk, loop_device(tmp_path, SIZE) as other:
+        make_filesystem("ext4", disk.path)
+        with mounted(disk, tmp_path / "mnt"):
+            create = ("layer", "create")
+            command(*create, disk.path, "x", "--snapshot-space", other.path).refused(4, "is mounted at")
+            command(*create, other.path, "x", "--snapshot-space", disk.path).refused(4, "is mounted at")
+        command(*create, disk.path, "x", "--snapshot-space", disk.path).refused(2, "itself")
+        command(*create, disk.path, "a/b", "--snapshot-space", other.path).refused(2, "no name for a layer")
+        command(*create, disk.path, "x", "--snapshot-space", tmp_path / "none").refused(2, "does not exist")
+        assert "x-space" not in run("dmsetup", "ls")
+        command("layer", "remove", "nothing").refused(2, "is no layer")
+
+
+def test_a_suspended_layer_goes_on_with_the_next_command(tmp_path):
+    """As a machine's service manager leaves it that kills everything in the middle of taking a snapshot."""
+    with layered(tmp_path) as (name, _, layer):
+        run("dmsetup", "suspend", name)
+        try:
+            state = tmp_path / "state"
+            run_command = ("run", layer.path, "--secondary", "127.0.0.1:1", "--state", state, "--capture", "addresses")
+            assert command(*run_command).code == 5, "there is no secondary"
+            assert "SUSPENDED" not in run("dmsetup", "info", name)
+        finally:
+            subprocess.run(["dmsetup", "resume", name], capture_output=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_it_is_left() -> Iterator[None]:
+    yield
+    assert "pydbttest" not in run("dmsetup", "ls", check=False)
