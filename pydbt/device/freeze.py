@@ -27,7 +27,7 @@ class CannotFreeze(DeviceError):
 def sync_file_system(mount: Mount) -> None:
     """Write out what a file system has in memory, and wait for it (syncfs(2)). DeviceError says why not."""
     try:
-        descriptor = open_point(mount.point, mount.major, mount.minor)
+        descriptor = open_point(mount.point, mount.mount_id)
     except OSError as error:
         raise DeviceError(f"the file system at {mount.point} cannot be reached: {error.strerror}") from None
     try:
@@ -47,7 +47,7 @@ class FileSystemFreezer:
     def __init__(self, marker: Path) -> None:
         self._marker = marker
         self._process: subprocess.Popen[str] | None = None
-        self._points: list[tuple[str, int, int]] = []
+        self._points: list[tuple[str, int]] = []
 
     @property
     def helper_pid(self) -> int | None:
@@ -70,7 +70,7 @@ class FileSystemFreezer:
         CannotFreeze: a kind of file system that knows no freeze; DeviceError: it did not work now.
         """
         self.start()
-        self._points = [(mount.point, mount.major, mount.minor) for mount in mounts]
+        self._points = [(mount.point, mount.mount_id) for mount in mounts]
         try:
             self._marker.write_text(json.dumps(self._points))
         except OSError as error:
@@ -123,12 +123,12 @@ class FileSystemFreezer:
         self._marker.unlink(missing_ok=True)
 
 
-def thaw_points(points: list[tuple[str, int, int]]) -> bool:
+def thaw_points(points: list[tuple[str, int]]) -> bool:
     """Thaw these if they are frozen; whether any was."""
     any_was = False
-    for point, major, minor in points:
+    for point, mount_id in points:
         with contextlib.suppress(OSError):
-            descriptor = open_point(point, major, minor)
+            descriptor = open_point(point, mount_id)
             try:
                 fcntl.ioctl(descriptor, FITHAW, 0)
                 any_was = True
@@ -143,6 +143,6 @@ def thaw_leftover(marker: Path) -> bool:
         points = json.loads(marker.read_text())
     except (OSError, ValueError):
         return False
-    any_was = thaw_points([(str(point), int(major), int(minor)) for point, major, minor in points])
+    any_was = thaw_points([(str(point), int(mount_id)) for point, mount_id in points])
     marker.unlink(missing_ok=True)
     return any_was

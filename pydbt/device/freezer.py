@@ -1,6 +1,6 @@
 """The process that freezes file systems, and thaws them whatever happens: a program of its own, run by ``freeze``.
 
-One JSON object a line, in and out. ``{"freeze": [[point, major, minor], ...], "limit_s": S}`` is answered by ``{"frozen":
+One JSON object a line, in and out. ``{"freeze": [[point, mount_id], ...], "limit_s": S}`` is answered by ``{"frozen":
 true}`` or ``{"error": ..., "unsupported": ...}`` with nothing left frozen; ``{"thaw": true}`` by ``{"held_ms": ...,
 "early": ...}``. It thaws by itself after the limit, and when its input ends: whoever started it is dead then. So it
 lives in a session of its own, hears no signal that can be ignored, and asks to be the last that runs out of memory.
@@ -14,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import time
@@ -39,8 +40,8 @@ class Freezer:
         self._since = time.monotonic()
         self._until = self._since + limit_s
         try:
-            for point, major, minor in points:
-                opened.append(open_point(str(point), int(major), int(minor)))
+            for point, mount_id in points:
+                opened.append(open_point(str(point), int(mount_id)))
             for descriptor in opened:
                 fcntl.ioctl(descriptor, FIFREEZE, 0)
                 self._frozen.append(descriptor)
@@ -81,10 +82,12 @@ class Freezer:
         return {"held_ms": held_ms, "early": self._early}
 
 
-def open_point(point: str, major: int, minor: int) -> int:
-    """A mount point, opened. OSError when another file system is there than the one meant."""
+def open_point(point: str, mount_id: int) -> int:
+    """A mount point, opened. OSError when another mount is there than the one meant (device numbers do not tell of btrfs)."""
     descriptor = os.open(point, os.O_RDONLY | os.O_CLOEXEC)
-    if os.fstat(descriptor).st_dev != os.makedev(major, minor):
+    with open(f"/proc/self/fdinfo/{descriptor}") as file:
+        found = re.search(r"^mnt_id:\s*(\d+)", file.read(), re.MULTILINE)
+    if found is None or int(found[1]) != mount_id:
         os.close(descriptor)
         raise OSError(errno.ENODEV, f"{point} is covered by another mount")
     return descriptor

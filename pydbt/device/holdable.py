@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydbt.core.errors import UsageError
 from pydbt.device.layer import Layer
-from pydbt.device.mounts import Mount, devices_of_mount, read_mounts
+from pydbt.device.mounts import Mount, devices_of_mount, mount_of_path, read_mounts
 from pydbt.device.snapshot import LogicalVolume, snapshotable
 from pydbt.device.sysfs import BlockDevice, all_disks
 
@@ -84,18 +84,20 @@ def _stack_above(device: BlockDevice) -> set[tuple[int, int]]:
 
 def _reaches(mount: Mount) -> bool:
     """Whether the mount point leads to this file system, and not to one mounted over it."""
-    try:
-        return os.stat(mount.point).st_dev == os.makedev(mount.major, mount.minor)
-    except OSError:
-        return False
+    there = mount_of_path(mount.point)
+    return there is not None and there.mount_id == mount.mount_id
 
 
 def _logs_to(mount: Mount) -> bool:
+    try:
+        device = os.stat(mount.point).st_dev
+    except OSError:
+        return False
     for descriptor in (1, 2):
         try:
             status = os.fstat(descriptor)
         except OSError:
             continue
-        if stat.S_ISREG(status.st_mode) and status.st_dev == os.makedev(mount.major, mount.minor):
+        if stat.S_ISREG(status.st_mode) and status.st_dev == device:
             return True
     return False

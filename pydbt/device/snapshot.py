@@ -24,6 +24,8 @@ LEAST_SPACE_BYTES = 64 * MIB
 # What is still open for a moment (udev looks at every new device) is let go soon.
 _REMOVE_TRIES = 20
 _REMOVE_PAUSE_S = 0.25
+# LVM keeps a file in /etc/lvm/archive of every change, for a month: not of two changes every few seconds.
+_NO_ARCHIVE = ("--config", "backup { backup=0 archive=0 }")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Snapshots:
         if isinstance(volume, Layer):
             self._standing = volume
             return volume.take()
-        command = ["lvcreate", "--yes", "--snapshot", "--name", self._name]
+        command = ["lvcreate", *_NO_ARCHIVE, "--yes", "--monitor", "n", "--snapshot", "--name", self._name]
         if volume.thin:
             command += ["--setactivationskip", "n"]
         else:
@@ -121,7 +123,7 @@ class Snapshots:
             if not found:
                 return attempt > 0
             try:
-                run_command("lvremove", "--yes", self._full(volume))
+                run_command("lvremove", *_NO_ARCHIVE, "--yes", self._full(volume))
             except CommandFailed:
                 if attempt == _REMOVE_TRIES - 1:
                     raise

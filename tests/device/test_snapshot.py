@@ -67,7 +67,7 @@ def test_a_leftover_is_known_by_its_name_and_removed_also_if_it_is_in_use_for_a_
     commands = Commands(monkeypatch, lvs=[here, here, report()], lvremove=[CommandFailed("in use"), ""])
     assert Snapshots(TAG, None).remove_leftover(CLASSIC)
     assert [words for words in commands.asked if words[0] == "lvremove"] == [
-        ("lvremove", "--yes", f"group-one/pydbt_{TAG}")
+        ("lvremove", *snapshot._NO_ARCHIVE, "--yes", f"group-one/pydbt_{TAG}")
     ] * 2
     commands = Commands(monkeypatch, lvs=report())
     assert not Snapshots(TAG, None).remove_leftover(CLASSIC)

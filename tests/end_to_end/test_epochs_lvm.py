@@ -95,6 +95,8 @@ def test_of_a_volume_that_never_rests_the_replica_is_an_image_of_one_instant(tmp
         check(both.target, everybody, [writer.completed for writer in everybody], exactly=True)
         both.primary.terminate()
         assert not snapshots(group)
+        archived = [path for path in Path("/etc/lvm/archive").glob(f"{group}_*") if "pydbt_" in path.read_text()]
+        assert not archived, "LVM keeps a file of every epoch"
 
 
 def test_a_mounted_volume_gives_sound_file_systems_and_a_killed_controller_leaves_no_snapshot(tmp_path, chance):
