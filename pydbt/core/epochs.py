@@ -256,6 +256,7 @@ class Epochs:
         self.held_ms_last = event.held_ms
         self.held_ms_max = max(self.held_ms_max, event.held_ms)
         if event.hold != self._holds or self._primary.phase is not Phase.RELEASING:
+            self.problem = event.error or self.problem  # it tells more than that its blocks could not be read
             return
         if event.error:
             self._missed(now, event.error)

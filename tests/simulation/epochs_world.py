@@ -95,7 +95,7 @@ class EpochCluster(Cluster):
             self.snapshot, self.overflowed = list(self.kernel.disk), False
             self.images = {tuple(self.snapshot)}
             if self.rng.random() < self.holding.overflow:
-                self.at(self.rng.random() * 0.03, self.overflow)
+                self.at(self.rng.random() * 0.003, self.overflow)
             # Something may be written between the snapshot and the word of it.
             for _ in range(self.rng.randrange(4)):
                 identifier = self.kernel.submit(self.rng.randrange(self.kernel.blocks))

@@ -108,6 +108,14 @@ def test_a_wait_ends_with_an_epoch_that_began_after_it(seed, holding):
         assert all(cluster.image[b] >= value for b, value in enumerate(before) if b not in later)
 
 
+def test_snapshots_that_always_overflow_give_no_epoch_and_the_status_says_why():
+    cluster = EpochCluster(5, CALM, Holding("snapshot", overflow=1.0, reads_on=0.5))
+    run(cluster, 600, rate=3)
+    assert not cluster.committed
+    assert cluster.brain.epochs.problem == "the snapshot's store was full"
+    assert cluster.brain.mode is Mode.INITIAL_SYNC
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_it_is_not_called_in_sync_while_anything_written_is_not_in_an_epoch(seed):
     cluster = EpochCluster(seed, CALM, Holding("snapshot" if seed % 2 else "freeze"), interval_s=0.3)
