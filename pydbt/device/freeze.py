@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from pydbt.core.errors import DeviceError
@@ -17,6 +18,8 @@ from pydbt.device.mounts import Mount
 
 # The helper ends within this, unless the kernel holds it in a freeze that does not come to an end.
 _END_S = 5.0
+# A helper that was killed has ended by then; one that lives thaws by itself.
+_DIE_S = 60.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -72,7 +75,7 @@ class FileSystemFreezer:
         self.start()
         self._points = [(mount.point, mount.mount_id) for mount in mounts]
         try:
-            self._marker.write_text(json.dumps(self._points))
+            self._marker.write_text(json.dumps({"helper": self.helper_pid, "points": self._points}))
         except OSError as error:
             raise DeviceError(f"{self._marker} cannot be written: {error.strerror}") from None
         answer = self._ask({"freeze": self._points, "limit_s": limit_s})
@@ -137,12 +140,29 @@ def thaw_points(points: list[tuple[str, int]]) -> bool:
     return any_was
 
 
+def _is_helper(pid: int) -> bool:
+    """Whether that process is one of these helpers, and not dead yet."""
+    try:
+        return b"freezer.py" in Path(f"/proc/{pid}/cmdline").read_bytes() and _state_of(pid) != "Z"
+    except OSError:
+        return False
+
+
+def _state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def thaw_leftover(marker: Path) -> bool:
     """What a run left frozen that was killed together with its helper; whether there was any."""
     try:
-        points = json.loads(marker.read_text())
-    except (OSError, ValueError):
+        kept = json.loads(marker.read_text())
+        helper, points = int(kept["helper"]), [(str(point), int(mount_id)) for point, mount_id in kept["points"]]
+    except (OSError, ValueError, TypeError, KeyError):
         return False
-    any_was = thaw_points([(str(point), int(mount_id)) for point, mount_id in points])
+    # A helper that was killed while it froze dies only once that is done, and a freeze under way cannot be thawed.
+    until = time.monotonic() + _DIE_S
+    while _is_helper(helper) and time.monotonic() < until:
+        time.sleep(0.02)
+    any_was = thaw_points(points)
     marker.unlink(missing_ok=True)
     return any_was
