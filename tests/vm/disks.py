@@ -96,6 +96,8 @@ class VolatileDisk:
         self._pending_bytes = 0
         self.lost_bytes = 0  # by all power cuts
         self._lock = threading.Lock()
+        self._fails_at: int | None = None
+        self._failed = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._socket))
         self._listener.listen()
@@ -119,6 +121,12 @@ class VolatileDisk:
         """What a power cut could take now."""
         return sum(write.length for write in list(self._pending) if not write.sure)
 
+    def fail_at(self, unflushed_bytes: int, timeout_s: float) -> bool:
+        """Take nothing more, not even a flush, from the moment when a power cut could take so much; whether that came."""
+        with self._lock:
+            self._fails_at = unflushed_bytes
+        return self._failed.wait(timeout_s)
+
     def cut_power(self, chance: random.Random) -> None:
         """Call when nobody is connected any more. Unflushed writes are there, not there, or torn between sectors."""
         with self._lock:
@@ -136,6 +144,8 @@ class VolatileDisk:
                 else:
                     self.lost_bytes += write.length
             self._forget()
+            self._fails_at = None
+            self._failed.clear()
 
     # --- the cache ----------------------------------------------------------------------------------------
     def _write(self, offset: int, length: int, new: bytes | None, sure: bool) -> None:
@@ -144,6 +154,8 @@ class VolatileDisk:
             self._pending.append(_Pending(offset, length, new, old, sure))
             self._pending_bytes += length if new is not None or old is not None else 0
             self._put(offset, length, new)
+            if self._fails_at is not None and self.unflushed_bytes >= self._fails_at:
+                self._failed.set()
             # The oldest goes to the platter. It stays the base of what is younger: their ``old`` has it.
             while self._pending_bytes > CACHE_BYTES:
                 first = self._pending.popleft()
@@ -197,6 +209,10 @@ class VolatileDisk:
         while True:
             _, flags, kind, handle, offset, length = struct.unpack(">IHHQQI", _receive(peer, 28))
             answer = b""
+            if self._failed.is_set():
+                while peer.recv(1 << 20):  # nothing is done or answered any more, until the machine is gone
+                    pass
+                return
             match kind:
                 case _Command.READ:
                     answer = os.pread(self._file, length, offset)
@@ -209,7 +225,8 @@ class VolatileDisk:
                     self._write(offset, length, None, sure=True)
                 case _:
                     return
-            peer.sendall(struct.pack(">IIQ", _SIMPLE_REPLY, 0, handle) + answer)
+            if not self._failed.is_set():
+                peer.sendall(struct.pack(">IIQ", _SIMPLE_REPLY, 0, handle) + answer)
 
 
 def _receive(peer: socket.socket, length: int) -> bytes:

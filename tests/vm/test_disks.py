@@ -25,14 +25,15 @@ def disk(tmp_path):
             yield new
 
 
-def qemu_io(disk, *commands):
+def program(disk, *commands):
     """QEMU itself on the disk, killed at the end as a machine is: it flushes when it ends in peace."""
     where = f"driver=nbd,server.type=unix,server.path={disk._socket},export=disk"
     words = [word for command in (*commands, "sigraise 9") for word in ("-c", command)]
-    done = subprocess.run(
-        ["qemu-io", "-t", "writeback", "--image-opts", where, *words], capture_output=True, text=True, timeout=60
-    )  # fmt: skip
-    assert done.returncode == -9, done
+    return subprocess.Popen(["qemu-io", "-t", "writeback", "--image-opts", where, *words], stdout=subprocess.DEVNULL)
+
+
+def qemu_io(disk, *commands):
+    assert program(disk, *commands).wait(60) == -9
 
 
 def pages(disk, *numbers):
@@ -76,6 +77,23 @@ def test_an_overwritten_write_that_is_lost_leaves_what_was_there_before(disk):
         disk.cut_power(random.Random(seed))
         outcomes.add(tuple(pages(disk, 0)))
     assert outcomes == {(9,), (1,), (2,)}
+
+
+def test_a_failing_disk_takes_no_flush_after_the_write_that_it_failed_at(disk):
+    qemu_io(disk, "write -P 9 0 4096", "flush")
+    assert not disk.fail_at(8192, 0.01)
+    running = program(disk, "aio_write -P 1 0 8192", "flush")
+    try:
+        assert disk.fail_at(8192, 20)
+    finally:
+        running.kill()
+        running.wait()
+    assert disk.unflushed_bytes == 8192
+    outcomes = set()
+    for seed in range(4):
+        disk.cut_power(random.Random(seed))
+        outcomes |= set(pages(disk, 0))
+    assert outcomes <= {1, 9}
 
 
 def log_file(path, *entries, magic=0x6A736677736872, version=1, count=None):
