@@ -50,7 +50,7 @@ def make_volume(machine: Machine, kind: str) -> Volume:
             return Volume(disk, ((0, machine.disks["data"].size_bytes),))
         case "partition":  # neither its start nor its size is a multiple of 4 KiB
             sectors = 340 * 2048 + 1
-            machine.run(f"echo '2049,{sectors}' | sfdisk --quiet --label dos {disk} && udevadm settle")
+            machine.run(_partitions(disk, (2049, sectors)))
             return Volume(f"{disk}-part1", ((2049 * SECTOR_BYTES, sectors * SECTOR_BYTES),))
         case "linear":
             sectors = 340 * 2048
@@ -64,9 +64,7 @@ def make_volume(machine: Machine, kind: str) -> Volume:
             return Volume("/dev/group/volume", tuple(_dm_segments(machine, "group-volume")))
         case "md":
             half = 220 * 2048
-            parts = (
-                f"printf '2048,{half}\\n{2048 + half},{half}\\n' | sfdisk --quiet --label dos {disk} && udevadm settle"
-            )
+            parts = _partitions(disk, (2048, half), (2048 + half, half))
             options = "--run --assume-clean --level=1 --metadata=1.2 --raid-devices=2"
             machine.run(
                 f"{parts} && modprobe raid1 && mdadm --quiet --create /dev/md7 {options} {disk}-part1 {disk}-part2"
@@ -75,6 +73,12 @@ def make_volume(machine: Machine, kind: str) -> Volume:
             offset = int(machine.run("cat /sys/block/md7/md/rd0/offset").output)
             return Volume("/dev/md7", (((2048 + offset) * SECTOR_BYTES, size),))
     raise ValueError(kind)
+
+
+def _partitions(disk: str, *places: tuple[int, int]) -> str:
+    """A command that makes partitions of (first sector, sectors)."""
+    made = " ".join(f"mkpart primary {first}s {first + sectors - 1}s" for first, sectors in places)
+    return f"parted -s -a none {disk} mklabel msdos {made} && udevadm settle"
 
 
 def _dm_segments(machine: Machine, name: str) -> Iterator[tuple[int, int]]:
