@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,17 @@ def frozen(folder: Path) -> bool:
             wait_until(lambda: probe.poll() is not None, "the file system takes writes again", 30)
 
 
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Files written and synced by a process of its own: a thread of this one that waits in a page fault holds it up whole."""
+    words = f"i=0; while :; do i=$(((i + 1) % 40)); dd if=/dev/urandom of={folder}/load-$i bs=64k count=8 conv=fsync; done"
+    with subprocess.Popen(["sh", "-c", words], stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("hurt", short(2, "kill", "stop"))
 def test_whatever_befalls_the_controller_nobody_waits_for_a_frozen_file_system(tmp_path, chance, hurt, rounds):
     with loop_device(tmp_path, 128 * MIB) as device:
@@ -116,8 +128,7 @@ def test_whatever_befalls_the_controller_nobody_waits_for_a_frozen_file_system(t
         with by_epochs(tmp_path / "c", device, *options) as both, contextlib.ExitStack() as mounts:
             folder = mounts.enter_context(mounted(device, tmp_path / "mnt"))
             both.start()
-            with load() as running:
-                running.add(FileStress(folder / "files", chance.randrange(1 << 30)), 0.002)
+            with writing(folder):
                 until(lambda: epochs(both)["number"] and epochs(both)["frozen_ms_max"] > 0, "it was frozen at least once")
                 for _ in range(6 * rounds):
                     both.until_mode("epochs")
@@ -142,8 +153,7 @@ def test_what_a_run_left_frozen_that_was_killed_with_its_helper_is_thawed_by_the
         with by_epochs(tmp_path / "c", device, "0.02s") as both, contextlib.ExitStack() as mounts:
             folder = mounts.enter_context(mounted(device, tmp_path / "mnt"))
             both.start()
-            with load() as running:
-                running.add(FileStress(folder / "files", chance.randrange(1 << 30)), 0.002)
+            with writing(folder):
                 until(lambda: epochs(both)["number"] and epochs(both)["frozen_ms_max"] > 0, "it was frozen at least once")
                 was_frozen = False
                 for _ in range(40):
