@@ -15,7 +15,7 @@ import pytest
 
 from tests.devices import loop_device, mounted, wait_until
 from tests.end_to_end.test_database import check_image
-from tests.end_to_end.test_history import acknowledged
+from tests.end_to_end.test_history import acknowledged, kill_and_check
 from tests.harness import raw
 from tests.harness.cluster import Cluster, cluster
 from tests.harness.load import Database, FileStress, load, make_filesystem
@@ -56,11 +56,7 @@ def test_at_every_kill_the_replica_of_a_raw_device_is_the_volume_at_one_instant(
                 if chance.random() < 0.5:
                     both.primary.kill()
                     both.start_primary()
-                both.secondary.kill()
-                image = both.snapshot("snapshot")
-                print(f"kill {number}: {both.replayed.strip()}; acknowledged {known} of {[w.completed for w in everybody]}")
-                check(image, everybody, known)
-                both.start_secondary()
+                kill_and_check(both, everybody, known, number)
         both.wait()
         both.compare("after everything")
         check(both.target, everybody, [writer.completed for writer in everybody], exactly=True)
