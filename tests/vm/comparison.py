@@ -13,6 +13,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median_high
 
 from pydbt.bench.report import Figure, figure, table
 from tests.vm.contenders import DISKS, MIB, Contender, Replicator, everybody
@@ -98,9 +99,9 @@ def figures(results: dict[str, Measured], blocks: int) -> list[Figure]:
     rows = []
     for name, result in results.items():
         rates = [one / other for one, other in zip(result.writes_per_s, plain.writes_per_s, strict=True)]
-        latency = sorted(result.latency_ms)[len(result.latency_ms) // 2]
-        p99 = sorted(result.latency_p99_ms)[len(result.latency_p99_ms) // 2]
-        rate = sorted(result.writes_per_s)[len(result.writes_per_s) // 2]
+        latency = median_high(result.latency_ms)
+        p99 = median_high(result.latency_p99_ms)
+        rate = median_high(result.writes_per_s)
         what = f"{rate:,.0f} writes/s, {latency:.2f} ms on average, {p99:.2f} ms at 99 %"
         rows.append(figure("drbd", f"{name}: random writes against the disk itself", what, "x", rates))
     for name, result in results.items():
