@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 
 import click
 
+from pydbt.cli.main import INTERRUPTED, program_name
 from pydbt.core.errors import MachineError, PydbtError, UsageError
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 BUG = 1
 
 EXIT_CODES = """Exit codes:
@@ -28,12 +27,6 @@ EXIT_CODES = """Exit codes:
   9  no controller is running
  10  a verification found blocks that differ
 130  interrupted"""
-
-
-def program_name() -> str:
-    """The name this program was called by: ``controller`` or ``pydbt``."""
-    name = os.path.basename(sys.argv[0]) if sys.argv else ""
-    return name if name in ("controller", "pydbt") else "controller"
 
 
 def explain(error: BaseException) -> tuple[str, int]:

@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from pydbt.cli.explain import program_name
-from pydbt.cli.main import execute
+from pydbt.cli.commands import execute
+from pydbt.cli.main import program_name
 from pydbt.controller.control import write_snapshot
 from pydbt.controller.registry import forget, registered_primary, registered_secondary
 from pydbt.core.errors import NotRunning, TimedOut
@@ -332,6 +334,48 @@ def test_an_interrupt_is_no_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr("pydbt.cli.status.locate", interrupted)
     assert execute(["status"]) == 130
     assert capsys.readouterr().err.strip() == f"{program_name()}: interrupted"
+
+
+def _listens(pid: int, number: signal.Signals) -> bool:
+    fields = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(fields["SigCgt"], 16) & 1 << number - 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("seconds", [0.0, 0.03, 0.1, 0.2, 0.35, 0.6])
+def test_a_signal_while_the_program_is_loaded_ends_it_without_a_trace(
+    number: signal.Signals, seconds: float, disk: str, controller: FakeController
+) -> None:
+    """A wait that nobody answers: it ends by the signal alone, whatever it is at by then."""
+    ended = threading.Event()
+    controller.on_command["wait"] = lambda: {"ended": ended.wait(60)}
+    process = subprocess.Popen([*PROGRAM, "wait", disk], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        # Nobody but the program listens to SIGTERM, so that from here on it is ready for both.
+        while not _listens(process.pid, signal.SIGTERM) and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(seconds)
+        process.send_signal(number)
+        errors = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+        ended.set()
+    if number is signal.SIGTERM and process.returncode == -signal.SIGTERM:
+        assert seconds > 0 and not errors, "loaded by then: a command that has nothing to undo just ends"
+    else:
+        assert (process.returncode, errors.strip()) == (130, "controller: interrupted")
+
+
+def test_a_signal_that_is_to_be_ignored_is_ignored_while_the_program_is_loaded() -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "--version"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )  # fmt: skip
+    while not _listens(process.pid, signal.SIGTERM) and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "") and "controller" in output
 
 
 def test_a_reader_that_goes_away_is_no_fault(disk: str, controller: FakeController) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pydbt.cli.main import execute
+from pydbt.cli.commands import execute
 from pydbt.controller import primary_service, secondary_service
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.registry import is_claimed, secondaries_at
