@@ -2,7 +2,7 @@
 /*
  * Capture: every write of one volume, at submission and at completion.
  *
- * Compiled by pydbt/kernel/loader.py, which defines, with -D:
+ * Compiled by pydbt/kernel/compiled.py, with -D from layout.py:
  *   VOLUME_*, BLOCK_SHIFT_SECTORS, *_WORDS	the one volume this build serves
  *   ARG_*, OFF_*, SIZE_*, OP_*, BIT_*, PG_*	the running kernel, from its own BTF
  *   HEADER_RECORDS, DATA_PAGES, PYDBT_PAYLOAD, BIO_BASED
@@ -79,6 +79,18 @@ static __always_inline int read_kernel(void *to, u32 size, u64 from)
 	return bpf_probe_read_kernel(to, size, (void *)from);
 }
 
+/* A field of a struct whose address the verifier knows by its type: an argument of
+ * the tracepoint, and what members of it point to (pydbt/kernel/compiled.py). One
+ * instruction, where read_kernel() is a call of some 30 ns; a bad address reads as
+ * 0, of which no device is made. Written as the instruction itself, because bcc
+ * makes a call of every dereference it sees. */
+#define LOAD(type, base, offset) ({ \
+	u64 loaded; \
+	asm volatile("%0 = *(" type " *)(%1 + %2)" : "=r"(loaded) : "r"(base), "i"(offset)); \
+	loaded; })
+#define LOAD64(base, offset) LOAD("u64", base, offset)
+#define LOAD32(base, offset) ((u32)LOAD("u32", base, offset))
+
 /* A field of a struct that was read whole to the (8-byte aligned) stack. Some
  * fields are only 4-byte aligned (struct bvec_iter is packed). */
 #define FIELD32(copy, offset) (*(u32 *)((char *)(copy) + (offset)))
@@ -153,57 +165,27 @@ static __always_inline void mark(u32 active, const struct extent *extent)
 
 /* ---- is it ours, and what is it ------------------------------------------ */
 
-#define BDEV_COPY_WORDS ((SIZE_block_device_copy + 7) / 8)
-#define BDEV_AT(field) (OFF_block_device_##field - OFF_block_device_copy)
-
-static __always_inline bool our_disk(u64 disk)
-{
-	u32 numbers[2];
-
-#if OFF_gendisk_first_minor == OFF_gendisk_major + 4
-	if (read_kernel(numbers, sizeof(numbers), disk + OFF_gendisk_major))
-		return false;
-#else
-	if (read_kernel(&numbers[0], 4, disk + OFF_gendisk_major) ||
-	    read_kernel(&numbers[1], 4, disk + OFF_gendisk_first_minor))
-		return false;
-#endif
-	return numbers[0] == DISK_MAJOR && numbers[1] == DISK_MINOR;
-}
-
 /* The disk itself is known by its number, without a look at its gendisk, which
  * is rarely in the cache; a partition's disk by its gendisk. */
 #define DISK_NUMBER (DISK_MAJOR << 20 | DISK_MINOR)
 
+static __always_inline bool our_disk(u64 disk)
+{
+	return LOAD32(disk, OFF_gendisk_major) == DISK_MAJOR &&
+		LOAD32(disk, OFF_gendisk_first_minor) == DISK_MINOR;
+}
+
 static __always_inline bool our_bio(u64 block_device)
 {
-#if SIZE_block_device_copy <= 64
-	u64 copy[BDEV_COPY_WORDS];
-
-	if (read_kernel(copy, SIZE_block_device_copy, block_device + OFF_block_device_copy))
-		return false;
-	return FIELD32(copy, BDEV_AT(bd_dev)) == DISK_NUMBER || our_disk(FIELD64(copy, BDEV_AT(bd_disk)));
-#else
-	u32 number;
-	u64 disk;
-
-	if (read_kernel(&number, 4, block_device + OFF_block_device_bd_dev))
-		return false;
-	return number == DISK_NUMBER ||
-		(!read_kernel(&disk, 8, block_device + OFF_block_device_bd_disk) && our_disk(disk));
-#endif
+	return LOAD32(block_device, OFF_block_device_bd_dev) == DISK_NUMBER ||
+		our_disk(LOAD64(block_device, OFF_block_device_bd_disk));
 }
 
 /* A request names the block device it is accounted to, or none. */
-static __always_inline bool our_request(u64 part, u64 queue)
+static __always_inline bool our_request(u64 request)
 {
-	u32 number;
-	u64 disk;
-
-	if (part && !read_kernel(&number, 4, part + OFF_block_device_bd_dev) &&
-	    number == DISK_NUMBER)
-		return true;
-	return !read_kernel(&disk, 8, queue + OFF_request_queue_disk) && our_disk(disk);
+	return LOAD32(LOAD64(request, OFF_request_part), OFF_block_device_bd_dev) == DISK_NUMBER ||
+		our_disk(LOAD64(LOAD64(request, OFF_request_q), OFF_request_queue_disk));
 }
 
 /* Cut to the volume; false when nothing is left. Sectors of a partition's bio
@@ -334,7 +316,6 @@ static __always_inline void account(struct pydbt_counters *counters, const struc
 int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 address = ctx->args[ARG_block_bio_queue_bio];
-	u64 bio[BIO_COPY_WORDS];
 	struct pydbt_record *record;
 	struct pydbt_config *config;
 	struct cpu_state *state;
@@ -342,19 +323,17 @@ int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
 	u32 key = PYDBT_PROGRAM_SUBMIT, zero = 0, opf, op, bytes;
 	u64 sector, position;
 
-	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy))
-		return 0;
-	opf = FIELD32(bio, BIO_AT(bi_opf));
+	opf = LOAD32(address, OFF_bio_bi_opf);
 	op = opf & OP_MASK;
-	if (!(op & 1) || !our_bio(FIELD64(bio, BIO_AT(bi_bdev))))
+	if (!(op & 1) || !our_bio(LOAD64(address, OFF_bio_bi_bdev)))
 		return 0;
 	state = pydbt_state.lookup(&key);
 	config = pydbt_config.lookup(&zero);
 	if (!state || !config)
 		return 0;
 
-	bytes = FIELD32(bio, BIO_AT(bi_size));
-	sector = FIELD64(bio, BIO_AT(bi_sector));
+	bytes = LOAD32(address, OFF_bio_bi_size);
+	sector = LOAD64(address, OFF_bio_bi_sector);
 	if (bytes) {
 		if (!clip(&extent, sector, bytes))
 			return 0;
@@ -376,20 +355,16 @@ int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
 	fill_record(record, state, &extent, PYDBT_KIND_SUBMIT, op, address);
 #if PYDBT_PAYLOAD
 	if (config->payload && bytes && op == OP_WRITE)
-		copy_payload(state, config, record, &extent, bio, sector);
+		copy_payload(state, config, record, &extent, address, sector);
 #endif
 	submit_record(record, position);
 	return 0;
 }
 
-#define REQUEST_COPY_WORDS ((SIZE_request_copy + 7) / 8)
-#define REQUEST_AT(field) (OFF_request_##field - OFF_request_copy)
-
 int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 address = ctx->args[ARG_block_rq_complete_rq];
 	u32 bytes = ctx->args[ARG_block_rq_complete_nr_bytes];
-	u64 request[REQUEST_COPY_WORDS];
 	struct pydbt_record *record;
 	struct pydbt_config *config;
 	struct cpu_state *state;
@@ -397,13 +372,11 @@ int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 	u32 key = PYDBT_PROGRAM_REQUEST_COMPLETE, zero = 0, opf, op;
 	u64 position;
 
-	if (read_kernel(request, SIZE_request_copy, address + OFF_request_copy))
-		return 0;
-	opf = FIELD32(request, REQUEST_AT(cmd_flags));
+	opf = LOAD32(address, OFF_request_cmd_flags);
 	op = opf & OP_MASK;
 	if (!(op & 1))
 		return 0;
-	if (!our_request(FIELD64(request, REQUEST_AT(part)), FIELD64(request, REQUEST_AT(q))))
+	if (!our_request(address))
 		return 0;
 	state = pydbt_state.lookup(&key);
 	config = pydbt_config.lookup(&zero);
@@ -414,7 +387,7 @@ int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	}
 	/* A flush sequence ends with a second, empty completion of its data. */
-	if (!bytes || !clip(&extent, FIELD64(request, REQUEST_AT(__sector)), bytes))
+	if (!bytes || !clip(&extent, LOAD64(address, OFF_request___sector), bytes))
 		return 0;
 	account(&state->counters, &extent, op);
 	mark(config->active, &extent);
@@ -429,7 +402,7 @@ int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 	fill_record(record, state, &extent, PYDBT_KIND_COMPLETE, op, 0);
 #if PYDBT_PAYLOAD
 	if (config->payload && op == OP_WRITE)
-		check_request(state, config, record, FIELD64(request, REQUEST_AT(bio)));
+		check_request(state, config, record, LOAD64(address, OFF_request_bio));
 #endif
 	submit_record(record, position);
 	return 0;
@@ -440,29 +413,24 @@ int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 int pydbt_bio_complete(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 address = ctx->args[ARG_block_bio_complete_bio];
-	u64 bio[BIO_COPY_WORDS];
 	struct pydbt_record *record;
 	struct pydbt_config *config;
 	struct cpu_state *state;
 	struct extent extent;
 	u32 key = PYDBT_PROGRAM_BIO_COMPLETE, zero = 0, opf, op, bytes;
 	u64 sector, position;
-	u8 status = 0;
 
-	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy))
-		return 0;
-	opf = FIELD32(bio, BIO_AT(bi_opf));
+	opf = LOAD32(address, OFF_bio_bi_opf);
 	op = opf & OP_MASK;
-	if (!(op & 1) || !our_bio(FIELD64(bio, BIO_AT(bi_bdev))))
+	if (!(op & 1) || !our_bio(LOAD64(address, OFF_bio_bi_bdev)))
 		return 0;
 	state = pydbt_state.lookup(&key);
 	config = pydbt_config.lookup(&zero);
 	if (!state || !config)
 		return 0;
-	read_kernel(&status, 1, address + OFF_bio_bi_status);
 
-	bytes = FIELD32(bio, BIO_AT(bi_size));
-	sector = FIELD64(bio, BIO_AT(bi_sector));
+	bytes = LOAD32(address, OFF_bio_bi_size);
+	sector = LOAD64(address, OFF_bio_bi_sector);
 	if (bytes && clip(&extent, sector, bytes)) {
 		account(&state->counters, &extent, op);
 		mark(config->active, &extent);
@@ -476,7 +444,7 @@ int pydbt_bio_complete(struct bpf_raw_tracepoint_args *ctx)
 	if (!config->records)
 		return 0;
 	extent.flags |= flags_of(opf) | (BIO_BASED ? PYDBT_FLAG_BIO_BASED : 0);
-	if (status)
+	if (LOAD("u8", address, OFF_bio_bi_status))
 		extent.flags |= PYDBT_FLAG_ERROR;
 	record = reserve_record(state, config, &position);
 	if (!record)
@@ -484,7 +452,7 @@ int pydbt_bio_complete(struct bpf_raw_tracepoint_args *ctx)
 	fill_record(record, state, &extent, PYDBT_KIND_COMPLETE, op, BIO_BASED ? address : 0);
 #if PYDBT_PAYLOAD
 	if (config->payload && op == OP_WRITE)
-		check_bio(state, config, record, address, bio);
+		check_bio(state, config, record, address);
 #endif
 	submit_record(record, position);
 	return 0;

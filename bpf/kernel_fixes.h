@@ -11,9 +11,6 @@
  * struct folio's page count is _nr_pages (seen on 6.18), _folio_nr_pages (seen
  * on 6.1). [layout.py]
  *
- * struct block_device: bd_disk and bd_dev lie on one cache line on 6.18, far
- * apart on 6.1: read together or one by one. [our_bio()]
- *
  * The verifier: 6.1 refuses a way back to a loop's head that falls through
  * instead of jumping ("back-edge from insn"), 6.18 does not; and it needs more of
  * its million instructions for the same loops. [LOOP, HEAD; STEP_BUDGETS]
@@ -29,6 +26,9 @@
  * tracepoints") and, in the same series, e8a676d61c07 ("block: simplify and
  * extend the block_bio_merge tracepoint class", which block_bio_queue belongs
  * to): arguments lost their request_queue. block_bio_complete kept it. [ARG_*]
+ *
+ * v5.5: raw tracepoint programs whose arguments have types (BPF_TRACE_RAW_TP).
+ * [LOAD; pydbt/kernel/compiled.py]
  *
  * Who may interrupt a program. Raw tracepoint programs run in __bpf_trace_run()
  * (kernel/trace/bpf_trace.c), which asserts cant_sleep(), refuses a program that

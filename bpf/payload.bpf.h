@@ -102,10 +102,16 @@ static __always_inline bool copy_step(struct walk *walk, const struct pydbt_conf
 
 static __always_inline void copy_payload(struct cpu_state *state, const struct pydbt_config *config,
 					 struct pydbt_record *record, const struct extent *extent,
-					 const u64 *bio, u64 bio_sector)
+					 u64 address, u64 bio_sector)
 {
 	struct walk *walk = &state->walk;
-	u64 step = 0;
+	u64 bio[BIO_COPY_WORDS], step = 0;
+
+	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy)) {
+		record->flags |= PYDBT_FLAG_NO_PAYLOAD;
+		state->counters.no_payload++;
+		return;
+	}
 
 	/* Only the volume's part of the request: skip what lies before it. */
 	walk->skip = (extent->sector + VOLUME_START - bio_sector) << 9;
@@ -264,11 +270,17 @@ static __always_inline void check_request(struct cpu_state *state, const struct 
 /* The iterator may be used up; the vectors are still there, all of them, unless
  * the bio is a clone, which shares those of another and does not count them. */
 static __always_inline void check_bio(struct cpu_state *state, const struct pydbt_config *config,
-				      struct pydbt_record *record, u64 address, const u64 *bio)
+				      struct pydbt_record *record, u64 address)
 {
 	struct walk *walk = &state->walk;
-	u32 vectors = FIELD16(bio, BIO_AT(bi_vcnt));
+	u64 bio[BIO_COPY_WORDS];
+	u32 vectors;
 
+	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy)) {
+		flag_unstable(state, record);
+		return;
+	}
+	vectors = FIELD16(bio, BIO_AT(bi_vcnt));
 	if (is_buffer(bio, config)) {
 		if (!buffer_stable(bio))
 			flag_unstable(state, record);

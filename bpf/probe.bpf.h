@@ -28,7 +28,7 @@ int pydbt_see_read(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	probe = pydbt_probe.lookup(&zero);
 	if (!probe || read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy) ||
-	    FIELD32(bio, BIO_AT(bi_opf)) & OP_MASK || !our_bio(FIELD64(bio, BIO_AT(bi_bdev))) ||
+	    FIELD32(bio, BIO_AT(bi_opf)) & OP_MASK || !our_bio(LOAD64(address, OFF_bio_bi_bdev)) ||
 	    read_kernel(vector, SIZE_bio_vec, FIELD64(bio, BIO_AT(bi_io_vec)) +
 			(u64)FIELD32(bio, BIO_AT(bi_idx)) * SIZE_bio_vec))
 		return 0;

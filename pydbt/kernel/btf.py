@@ -128,6 +128,10 @@ class Btf:
             names.append(self._pointee_name(type_id) or f"argument{index - 1}")
         return names
 
+    def tracepoint_type(self, tracepoint: str) -> int:
+        """The number of the type that a program of this raw tracepoint names (``attach_btf_id`` of bpf(2))."""
+        return self._find(f"btf_trace_{tracepoint}", (_TYPEDEF,))
+
     def _index(self) -> tuple[list[int], dict[int, list[int]]]:
         """Offset of every type by its number, and numbers by name (a string's offset is its identity)."""
         types, unpack, fixed, per_member = self._types, _TYPE.unpack_from, _FIXED_TAIL_BYTES, _MEMBER_BYTES

@@ -122,16 +122,16 @@ def _operations(btf: Btf) -> Macros:
 
 
 def _request(btf: Btf) -> Macros:
-    fields = {name: btf.field("request", name) for name in ("q", "cmd_flags", "__sector", "bio", "part")}
-    return _copied("request", fields) | {"OFF_request_queue_disk": btf.offset("request_queue", "disk")}
+    names = ("q", "cmd_flags", "__sector", "bio", "part")
+    return _offsets(btf, "request", *names) | _offsets(btf, "request_queue", "disk")
 
 
 def _filter(btf: Btf) -> Macros:
-    return _copied("block_device", {name: btf.field("block_device", name) for name in ("bd_disk", "bd_dev")}) | {
-        "OFF_gendisk_major": btf.offset("gendisk", "major"),
-        "OFF_gendisk_first_minor": btf.offset("gendisk", "first_minor"),
-        "OFF_bio_bi_status": btf.offset("bio", "bi_status"),
-    }
+    return (
+        _offsets(btf, "block_device", "bd_disk", "bd_dev")
+        | _offsets(btf, "gendisk", "major", "first_minor")
+        | _offsets(btf, "bio", "bi_status")
+    )
 
 
 _BIO_ADDRESSES = {
@@ -153,6 +153,10 @@ _BIO_PAYLOAD = _BIO_ADDRESSES | {
 
 def _bio(btf: Btf, members: dict[str, str]) -> Macros:
     return _copied("bio", {name: btf.field("bio", member) for name, member in members.items()})
+
+
+def _offsets(btf: Btf, struct_name: str, *members: str) -> Macros:
+    return {f"OFF_{struct_name}_{name}": btf.offset(struct_name, name) for name in members}
 
 
 def _copied(struct_name: str, fields: dict[str, Field]) -> Macros:

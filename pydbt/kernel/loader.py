@@ -1,4 +1,4 @@
-"""Compile, prove, attach and pin, in a child process: the only importer of bcc.
+"""Compile, prove, attach and pin, in a child process.
 
 bcc brings a compiler of some 150 MiB with it; the child takes that with it when it ends. It reads one JSON
 request from stdin and writes one JSON answer to stdout::
@@ -15,11 +15,9 @@ import contextlib
 import json
 import mmap
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,12 +27,12 @@ from pydbt.core.units import SECTOR_BYTES
 from pydbt.kernel import addresses, layout, pins, syscalls
 from pydbt.kernel.addresses import DirectMap, Unproven
 from pydbt.kernel.btf import Btf
+from pydbt.kernel.compiled import Compiled, attach
 from pydbt.kernel.headers import Headers, find_headers
 from pydbt.kernel.record import CONFIG, PROBE, RING_HEADER_BYTES
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec
 
-SOURCE = Path(__file__).resolve().parents[2] / "bpf" / "capture.bpf.c"
-_OWN_INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
+_READ_TRACEPOINT = "block_bio_queue"
 _END_IO_OF_BUFFERS = "end_bio_bh_io_sync"  # fs/buffer.c: what submit_bh() gives its bios
 
 
@@ -61,7 +59,7 @@ def load(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
 
 def _build(
     btf: Btf, macros: layout.Macros, volume: VolumeSpec, options: CaptureOptions
-) -> tuple[Any, np.void, int, str]:
+) -> tuple[Compiled, np.void, int, str]:
     """The compiled programs, their configuration, the data ring's base, and why there is no payload, if so."""
     headers = find_headers()
     config = np.zeros((), CONFIG)[()]
@@ -70,7 +68,7 @@ def _build(
     if options.with_payload:
         try:
             more = layout.payload_macros(btf) | {"PROBE_PROCESS": os.getpid()}
-            program = _compile_within_budget(macros | more, headers)
+            program = _compile_within_budget(btf, macros | more, headers)
             shown = addresses.symbols(("page_offset_base", _END_IO_OF_BUFFERS))
             with _Probe(program) as probe:
                 data_base = probe.ring_base()
@@ -84,7 +82,7 @@ def _build(
             reason = f"this kernel's pages are not as pydbt knows them: {missing.args[0]}"
         except Unproven as unproven:
             reason = str(unproven)
-    return _compile(macros | {"PYDBT_PAYLOAD": 0, "DATA_PAGES": 0}, headers), config, 0, reason
+    return Compiled(btf, macros | {"PYDBT_PAYLOAD": 0, "DATA_PAGES": 0}, headers), config, 0, reason
 
 
 def _direct_map(probe: _Probe, volume: VolumeSpec, page_struct_bytes: int, shown: dict[str, int]) -> DirectMap:
@@ -94,33 +92,14 @@ def _direct_map(probe: _Probe, volume: VolumeSpec, page_struct_bytes: int, shown
         return addresses.find_direct_map(probe, disk, offset_bytes, page_struct_bytes, shown)
 
 
-def source_text(path: Path = SOURCE) -> str:
-    """The program's text with its own includes in place: bcc's rewriter looks at one file only."""
-    return _OWN_INCLUDE.sub(lambda match: source_text(path.parent / match[1]), path.read_text())
-
-
-def _compile(macros: layout.Macros, headers: Headers) -> Any:
-    if headers.source:
-        os.environ["BCC_KERNEL_SOURCE"] = headers.source
-    try:
-        from bcc import BPF
-    except ImportError:
-        raise MachineError("Python cannot import bcc: install python3-bpfcc") from None
-    flags = [f"-D{name}={_literal(value)}" for name, value in macros.items()]
-    try:
-        return BPF(text=source_text().encode(), cflags=[*flags, *headers.flags, "-Wno-macro-redefined"])
-    except Exception as error:
-        raise MachineError(f"bcc cannot compile the capture programs: {error}") from None
-
-
-def _compile_within_budget(macros: layout.Macros, headers: Headers) -> Any:
+def _compile_within_budget(btf: Btf, macros: layout.Macros, headers: Headers) -> Compiled:
     """Compiled, and through the verifier, with as many steps in the loops as this kernel's lets pass."""
     refusals = []
     for budget in layout.STEP_BUDGETS:
-        program = _compile(macros | layout.step_macros(budget), headers)
+        program = Compiled(btf, macros | layout.step_macros(budget), headers)
         try:
-            for name in pins.PROGRAMS:
-                _load(program, name)
+            for name, tracepoint in pins.PROGRAMS.items():
+                program.typed(name, tracepoint)
         except MachineError as refusal:
             refusals.append(refusal)
             continue
@@ -128,53 +107,25 @@ def _compile_within_budget(macros: layout.Macros, headers: Headers) -> Any:
     raise refusals[0]
 
 
-def _literal(value: int) -> str:
-    return f"{value}ULL" if value >= 1 << 31 else str(value)
-
-
-def _load(program: Any, name: str) -> int:
-    """Through the kernel's verifier: the program's file descriptor."""
-    from bcc import BPF
-
-    try:
-        return program.load_func(f"pydbt_{name}".encode(), BPF.RAW_TRACEPOINT).fd
-    except Exception as error:
-        raise MachineError(f"the kernel refuses program {name}: {error}") from None
-
-
-def _attach(program: Any, tracepoint: str, name: str) -> int:
-    """The link's file descriptor."""
-    try:
-        program.attach_raw_tracepoint(tracepoint.encode(), f"pydbt_{name}".encode())
-    except Exception as error:
-        raise MachineError(f"the kernel refuses tracepoint {tracepoint}: {error}") from None
-    return program.raw_tracepoint_fds[tracepoint.encode()]
-
-
-def _map_fd(program: Any, name: str) -> int:
-    return program[f"pydbt_{name}".encode()].get_fd()
-
-
-def _pin(program: Any, config: np.void, pin_dir: Path) -> None:
-    syscalls.map_update(_map_fd(program, "config"), 0, config.tobytes())
+def _pin(program: Compiled, config: np.void, pin_dir: Path) -> None:
+    syscalls.map_update(program.map_fd("config"), 0, config.tobytes())
     names = (*pins.MAPS, pins.DATA_MAP) if config["payload"] else pins.MAPS
     for name in names:
-        syscalls.obj_pin(_map_fd(program, name), pin_dir / name)
-    for name in pins.PROGRAMS:
-        syscalls.obj_pin(_load(program, name), pin_dir / name)
+        syscalls.obj_pin(program.map_fd(name), pin_dir / name)
     for name, tracepoint in pins.PROGRAMS.items():
-        syscalls.obj_pin(_attach(program, tracepoint, name), pin_dir / f"link_{name}")
+        syscalls.obj_pin(program.typed(name, tracepoint), pin_dir / name)
+    for name, tracepoint in pins.PROGRAMS.items():
+        syscalls.obj_pin(attach(program.typed(name, tracepoint), tracepoint), pin_dir / f"link_{name}")
 
 
 class _Probe:
     """The loader's own programs (bpf/probe.bpf.h) as addresses.KernelReader."""
 
-    def __init__(self, program: Any) -> None:
-        self._program = program
-        self._read_fd = _load(program, "read")
-        self._ring_fd = _load(program, "ring_base")
-        _load(program, "see_read")
-        self._memory = mmap.mmap(_map_fd(program, "probe"), mmap.PAGESIZE)
+    def __init__(self, program: Compiled) -> None:
+        self._read_fd = program.by_hand("read")
+        self._ring_fd = program.by_hand("ring_base")
+        self._see_fd = program.typed("see_read", _READ_TRACEPOINT)
+        self._memory = mmap.mmap(program.map_fd("probe"), mmap.PAGESIZE)
         self._value = np.frombuffer(self._memory, PROBE, 1)
 
     def __enter__(self) -> _Probe:
@@ -186,11 +137,11 @@ class _Probe:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        _attach(self._program, "block_bio_queue", "see_read")
+        link = attach(self._see_fd, _READ_TRACEPOINT)
         try:
             yield
         finally:
-            self._program.detach_raw_tracepoint(b"block_bio_queue")
+            os.close(link)
 
     def read(self, address: int) -> bytes | None:
         syscalls.run_program(self._read_fd, address & (1 << 64) - 1)

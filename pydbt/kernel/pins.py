@@ -22,7 +22,7 @@ BPFFS = Path("/sys/fs/bpf")
 BPFFS_MAGIC = 0xCAFE4A11
 
 #: Changes whenever the programs, the records or the maps do: pins of another version are replaced, not reopened.
-PROGRAM_VERSION = 1
+PROGRAM_VERSION = 2
 #: These entries of meta stay as they are in every version, so that each can read what another one tracked.
 VOLUME_FIELDS = ("disk_major", "disk_minor", "start_sector", "size_sectors", "block_bytes", "bio_based")
 LAYOUT_FIELDS = ("level1_words", "coarse_words", "map_words", "group_words")

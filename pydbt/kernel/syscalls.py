@@ -19,12 +19,18 @@ from pydbt.core.errors import MachineError
 _NUMBERS = {"x86_64": (321, 324), "aarch64": (280, 283)}  # bpf, membarrier
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE = 0, 1, 2
-_OBJ_PIN, _OBJ_GET, _PROG_TEST_RUN, _INFO_BY_FD = 6, 7, 10, 15
+_PROG_LOAD, _OBJ_PIN, _OBJ_GET, _PROG_TEST_RUN, _INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 5, 6, 7, 10, 15, 17
 
 MAP_TYPE_ARRAY = 2
 _MAP_TYPE_ARRAY_OF_MAPS = 13
 
-_ATTRIBUTE_BYTES = 128
+_ATTRIBUTE_BYTES = 144
+# type, instructions: count and address; licence; log: level, size, address; name; attach type; type of the tracepoint
+_PROGRAM = struct.Struct("<IIQQIIQ8x16s4xI4x4x8x4x4x8x4xI")
+_PROG_TYPE_TRACING, _TRACE_RAW_TP = 26, 23
+_LICENCE = b"GPL"
+_INSTRUCTION_BYTES = 8
+_VERIFIER_LOG_BYTES = 1 << 24
 _PROGRAM_INFO_BYTES = 256
 _NAME_BYTES = 16
 
@@ -34,6 +40,14 @@ _MEMBARRIER_QUERY, _MEMBARRIER_GLOBAL = 0, 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+
+
+class Refused(Exception):
+    """The verifier refuses a program; ``verifier_log`` is its own account of why."""
+
+    def __init__(self, error: OSError, verifier_log: str) -> None:
+        super().__init__(str(error))
+        self.verifier_log = verifier_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,38 @@ def map_create(kind: int, key_bytes: int, value_bytes: int, max_entries: int, na
     """A new map: its file descriptor."""
     attribute = struct.pack("<IIIIII", kind, key_bytes, value_bytes, max_entries, 0, inner_fd)
     return _bpf(_MAP_CREATE, attribute + struct.pack("<I16s", 0, name.encode()[: _NAME_BYTES - 1]))
+
+
+def load_typed(instructions: bytes, tracepoint_type: int, name: str) -> int:
+    """Load a raw tracepoint program that reads its arguments' members by their types: its file descriptor.
+
+    ``tracepoint_type`` is the BTF number of the tracepoint's ``btf_trace_*``. Refused has the verifier's reasons.
+    """
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    licence = ctypes.create_string_buffer(_LICENCE)
+
+    def load(log: ctypes.Array[ctypes.c_char] | None) -> int:
+        attribute = _PROGRAM.pack(
+            *(_PROG_TYPE_TRACING, len(instructions) // _INSTRUCTION_BYTES),
+            *(ctypes.addressof(code), ctypes.addressof(licence)),
+            *((1, len(log), ctypes.addressof(log)) if log else (0, 0, 0)),
+            *(name.encode()[: _NAME_BYTES - 1], _TRACE_RAW_TP, tracepoint_type),
+        )
+        return _bpf(_PROG_LOAD, attribute)
+
+    try:
+        return load(None)
+    except OSError:
+        log = ctypes.create_string_buffer(_VERIFIER_LOG_BYTES)
+        try:
+            return load(log)
+        except OSError as error:
+            raise Refused(error, log.value.decode(errors="replace")) from None
+
+
+def open_raw_tracepoint(program_fd: int) -> int:
+    """Attach a typed program to the tracepoint that it was loaded for: the link's file descriptor."""
+    return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QI", 0, program_fd))
 
 
 def map_lookup(fd: int, key: int, size_bytes: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import struct
@@ -142,7 +143,7 @@ def test_pins_of_another_version_are_not_opened(tmp_path: Path) -> None:
         meta = pins.read_meta(capture.pin_dir)
         assert meta is not None
         fd = syscalls.obj_get(capture.pin_dir / "meta")
-        syscalls.map_update(fd, 0, meta.encode().replace(b'"version": 1', b'"version": 9'))
+        syscalls.map_update(fd, 0, dataclasses.replace(meta, version=9).encode())
         with pytest.raises(StateError, match="version 9"):
             Capture.reopen(capture.pin_dir)
         syscalls.map_update(fd, 0, b"{" * pins.META_BYTES)

@@ -1,0 +1,82 @@
+"""The programs as bcc compiled them, and on their way through the kernel's verifier: the only importer of bcc.
+
+The three programs of the data path are loaded as *typed* raw tracepoint programs (BPF_TRACE_RAW_TP): the verifier knows
+from BTF what their arguments point to and lets them read members with plain instructions, where an untyped one has to
+call bpf_probe_read_kernel(), four times a write. bcc does not load that kind, so it is loaded here from bcc's code.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from pydbt.core.errors import MachineError
+from pydbt.kernel import syscalls
+from pydbt.kernel.btf import Btf
+from pydbt.kernel.headers import Headers
+from pydbt.kernel.layout import Macros
+
+SOURCE = Path(__file__).resolve().parents[2] / "bpf" / "capture.bpf.c"
+_OWN_INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
+_LOG_TAIL_CHARACTERS = 4000
+
+
+def source_text(path: Path = SOURCE) -> str:
+    """The program's text with its own includes in place: bcc's rewriter looks at one file only."""
+    return _OWN_INCLUDE.sub(lambda match: source_text(path.parent / match[1]), path.read_text())
+
+
+class Compiled:
+    """One build of bpf/capture.bpf.c. Programs are loaded when they are asked for, once; MachineError if refused."""
+
+    def __init__(self, btf: Btf, macros: Macros, headers: Headers) -> None:
+        if headers.source:
+            os.environ["BCC_KERNEL_SOURCE"] = headers.source
+        try:
+            from bcc import BPF
+        except ImportError:
+            raise MachineError("Python cannot import bcc: install python3-bpfcc") from None
+        flags = [f"-D{name}={_literal(value)}" for name, value in macros.items()]
+        try:
+            self._module = BPF(text=source_text().encode(), cflags=[*flags, *headers.flags, "-Wno-macro-redefined"])
+        except Exception as error:
+            raise MachineError(f"bcc cannot compile the capture programs: {error}") from None
+        self._raw_tracepoint = BPF.RAW_TRACEPOINT
+        self._btf = btf
+        self._typed: dict[str, int] = {}
+
+    def map_fd(self, name: str) -> int:
+        """File descriptor of the map ``pydbt_<name>``; it belongs to this object."""
+        return self._module[f"pydbt_{name}".encode()].get_fd()
+
+    def typed(self, name: str, tracepoint: str) -> int:
+        """File descriptor of ``pydbt_<name>``, loaded for that tracepoint's arguments; it belongs to this object."""
+        if name not in self._typed:
+            code = self._module.dump_func(f"pydbt_{name}".encode())
+            try:
+                self._typed[name] = syscalls.load_typed(code, self._btf.tracepoint_type(tracepoint), f"pydbt_{name}")
+            except syscalls.Refused as refusal:
+                sys.stderr.write(refusal.verifier_log[-_LOG_TAIL_CHARACTERS:])
+                raise MachineError(f"the kernel refuses program {name}: {refusal}") from None
+        return self._typed[name]
+
+    def by_hand(self, name: str) -> int:
+        """File descriptor of ``pydbt_<name>`` for syscalls.run_program(); it belongs to this object."""
+        try:
+            return self._module.load_func(f"pydbt_{name}".encode(), self._raw_tracepoint).fd
+        except Exception as error:
+            raise MachineError(f"the kernel refuses program {name}: {error}") from None
+
+
+def attach(program_fd: int, tracepoint: str) -> int:
+    """Attach a typed program to the tracepoint that it was loaded for: the link's file descriptor."""
+    try:
+        return syscalls.open_raw_tracepoint(program_fd)
+    except OSError as error:
+        raise MachineError(f"the kernel refuses tracepoint {tracepoint}: {error}") from None
+
+
+def _literal(value: int) -> str:
+    return f"{value}ULL" if value >= 1 << 31 else str(value)
