@@ -96,7 +96,8 @@ class PrimaryLoop:
         # As long as it is written down, its map must go on to tell what it lacks.
         self.kept.remove(peer.number)
         del self.peers[peer.number]
-        self.events.extendleft(reversed(self._carry_out_all(self.fanout.drop(peer.number, time.monotonic()))))
+        answers = self._carry_out_all(self.fanout.drop(peer.number, time.monotonic()))
+        self.events.extendleft(reversed(answers))  # only now: what is carried out may have put another queue in its place
         peer.close()
         self.process()
 

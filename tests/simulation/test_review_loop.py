@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -180,6 +181,24 @@ def test_what_cancelling_a_verification_asks_for_is_done(loop, monkeypatch):
     loop.peers[1].verification.command({"cancel": True})
     assert dropped == read, "what was read for it is kept for ever"
     assert loop.brains[0]._handled_at >= handled_at, "the brain was told of another time"
+
+
+def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
+    """Its answer was lost, and the one that had asked never went on again."""
+    other = SecondaryRecord(2, "h:2", phase=SyncPhase.REPLICATING)
+    loop.kept.volume = replace(loop.kept.volume, secondaries=(*loop.kept.volume.secondaries, other))
+    config = PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False, quiet_held=True)
+    peer = loop.join(2, Joining(config))
+    peer.brain._retry_persist_at = float("inf")  # the disk for its map is full, so that it needs the quiet bitmap
+    loop.fanout.bitmaps.held = True
+    stays = loop.brains[0]
+    stays.next_retire = 0.0
+    loop.capture.write(1)
+    loop.drain()
+    loop.process()
+    assert stays.quiet_due and stays.retire_at is None
+    loop.part(peer)
+    assert not stays.quiet_due and stays.retire_at == stays.sequence
 
 
 @pytest.fixture
