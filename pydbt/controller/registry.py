@@ -3,8 +3,9 @@
 ``<major>-<minor>`` belongs to the controller of that SOURCE, ``state-<hash>`` to whoever uses a primary's state
 directory, ``secondary-<hash>`` to the secondary of a TARGET. The owner holds an exclusive lock on its file for
 as long as it lives, so that a second controller for the same thing is refused and a dead one is told from a
-living one. A SOURCE's file stays behind: it tells ``controller status SOURCE`` where the state directory is.
-``/run`` is empty after a boot.
+living one. A SOURCE's file stays behind: it tells ``controller status SOURCE`` where the state directory is. The others
+stay behind only when their owner is killed, and are removed by the next one that registers anything. ``/run`` is empty
+after a boot.
 """
 
 from __future__ import annotations
@@ -142,6 +143,7 @@ def _source_file(device: BlockDevice) -> Path:
 def _held(path: Path, entry: Entry, what: str, *, keep: bool) -> Iterator[None]:
     descriptor = _take(path, what)
     try:
+        _remove_dead()
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(entry)).encode(), 0)
         yield
@@ -168,6 +170,19 @@ def _take(path: Path, what: str) -> int:
         with contextlib.suppress(FileNotFoundError):
             if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
+        os.close(descriptor)
+
+
+def _remove_dead() -> None:
+    """Files of owners that were killed. Who is about to take one finds it gone, and makes it anew."""
+    for path in (*RUN_DIR.glob("state-*"), *RUN_DIR.glob("secondary-*")):
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            continue  # gone meanwhile
+        with contextlib.suppress(FileNotFoundError):
+            if _lock(descriptor) and os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+                path.unlink()
         os.close(descriptor)
 
 

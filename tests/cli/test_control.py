@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import pytest
 
 from pydbt.controller.control import ControlServer, call, is_answering, read_snapshot, write_snapshot
 from pydbt.controller.registry import (
+    RUN_DIR,
+    claimed_state_dir,
     forget,
     is_claimed,
     registered_primary,
@@ -22,6 +26,7 @@ from pydbt.controller.registry import (
 )
 from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut
 from pydbt.device.sysfs import BlockDevice
+from tests.cli.conftest import ROOT
 from tests.device.disks import loop
 from tests.devices import wait_until
 
@@ -229,6 +234,35 @@ def test_a_secondary_of_this_machine_is_found_by_its_address_while_it_lives(tmp_
         # Another machine's port of the same number is none of ours (one replica may be the source of the next).
         assert secondaries_at("192.0.2.1", 47001) == []
         wait_until(lambda: len(secondaries_at("127.0.0.1", 47001)) == 1, "it is found")
+
+
+HOLDER = """
+import sys, time
+from pydbt.controller.registry import claimed_state_dir, registered_secondary
+with registered_secondary(sys.argv[1], sys.argv[2], "127.0.0.1", 47003), claimed_state_dir(sys.argv[2]):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_owner_leaves_is_not_taken_for_a_living_one_and_goes_with_the_next_start(tmp_path: Path) -> None:
+    target, state = tmp_path / "replica.img", tmp_path / "state"
+    with registered_secondary(tmp_path / "alive.img", tmp_path / "alive", "127.0.0.1", 47004):
+        holder = subprocess.Popen([sys.executable, "-c", HOLDER, target, state], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        try:
+            assert holder.stdout.readline() == "held\n"
+            assert is_claimed(state) and len(secondaries_at("127.0.0.1", 47003)) == 1
+        finally:
+            holder.kill()
+            holder.wait()
+        left = {path for path in RUN_DIR.iterdir() if f'"process": {holder.pid},' in path.read_text()}
+        assert len(left) == 2, "a killed process cannot take them away"
+        assert not is_claimed(state) and secondaries_at("127.0.0.1", 47003) == []
+        with claimed_state_dir(tmp_path / "another"):
+            assert not left & set(RUN_DIR.iterdir())
+        assert len(secondaries_at("127.0.0.1", 47004)) == 1, "a living one lost its file"
+        with registered_secondary(target, state, "127.0.0.1", 47003):
+            assert len(secondaries_at("127.0.0.1", 47003)) == 1
 
 
 def test_nesting_without_end_is_no_request_and_no_status(tmp_path: Path) -> None:
