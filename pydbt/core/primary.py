@@ -175,7 +175,8 @@ class Primary(KeepsMaps):
             self._release(writes)
             return
         firsts, counts = blocks_of_sectors(writes["sector"], writes["sectors"], self.geometry)
-        too_many = self.settler.mark(report, firsts, counts, now)
+        taken = Segment(writes, last_sequences, first_sequence, now)
+        too_many = self.settler.mark(report, taken, firsts, counts, now)
         self.verifier.touch(firsts, counts)
         if newly_lost:
             self.log_full(f"{newly_lost} records found no room in the ring", writes, now)
@@ -186,11 +187,10 @@ class Primary(KeepsMaps):
         elif too_many:
             self.log_full("more blocks have an uncertain content than are worth reading singly", writes, now)
         elif len(writes):
-            taken = self.tracker.insert_batch(last_sequences.astype(np.uint64), firsts, counts)
-            if taken < len(writes):
+            if self.tracker.insert_batch(last_sequences.astype(np.uint64), firsts, counts) < len(writes):
                 self.log_full("the transaction log has no free space", writes, now)
             else:
-                self.queue.append(Segment(writes, last_sequences, first_sequence, now))
+                self.queue.append(taken)
 
     @property
     def logging(self) -> bool:

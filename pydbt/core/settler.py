@@ -1,4 +1,7 @@
-"""Settling in normal mode: unsettled blocks are read while nothing touches them, compared, and sent if they differ."""
+"""Settling in normal mode: unsettled blocks are read while nothing touches them, compared, and sent if they differ.
+
+Or they are written anew as a whole, as ``unsettled`` tells.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pydbt.core import compared
-from pydbt.core.capture_record import empty_records
+from pydbt.core.capture_record import Operation, empty_records
 from pydbt.core.dirty_map import DirtyMap, Extents
 from pydbt.core.frames import Want
 from pydbt.core.in_flight import InFlightReport
 from pydbt.core.primary_events import DropBatch, ReadBlocks, SendDigests, SweepRead
 from pydbt.core.stream import Segment
 from pydbt.core.sweep import blocks_of, runs_of
-from pydbt.core.units import MIB, SECTOR_BYTES
+from pydbt.core.units import MIB, SECTOR_BYTES, Geometry
 from pydbt.core.unsettled import DIFFERS_SINCE_EVER, MAX_BATCH_BLOCKS, Unsettled
 
 if TYPE_CHECKING:
@@ -52,10 +55,17 @@ class Settler:
     def awaiting(self) -> bool:
         return any(reading.compared for _, reading in self._set.readings())
 
-    def mark(self, report: InFlightReport, first_blocks: np.ndarray, block_counts: np.ndarray, now: float) -> bool:
-        """Take in what a batch of records unsettles, and which blocks (as runs) it wrote. True: too many, sweep them."""
-        if self.reading and len(first_blocks):
-            self._set.touch(blocks_of(first_blocks, block_counts))
+    def mark(self, report: InFlightReport, taken: Segment, firsts: np.ndarray, counts: np.ndarray, now: float) -> bool:
+        """Take in what a batch of records settles and unsettles. True: too many blocks, sweep them.
+
+        ``taken``: the write requests of the batch; ``firsts`` and ``counts``: the blocks of each, as a run.
+        """
+        if self.reading and len(firsts):
+            self._set.touch(blocks_of(firsts, counts))
+        if len(self._set):
+            blocks, sequences = _whole_writes(taken, np.sort(self._set.blocks()), self._primary.geometry)
+            at_rest = ~(report.overlapped.mask(blocks) | report.unmatched.mask(blocks))
+            self._set.rewritten(blocks[at_rest], sequences[at_rest])
         too_many = False
         for why in ("overlapped", "failed", "unstable"):
             extents = getattr(report, why)
@@ -169,6 +179,24 @@ class Settler:
                     first_blocks=firsts, block_counts=counts,
                     settled_bytes=int(counts.sum()) * primary.geometry.block_bytes)
         )
+
+
+def _whole_writes(taken: Segment, blocks: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """Of ``blocks``, in ascending order, those that a write has covered with data: (blocks, the last such update of each).
+
+    What a device returns of a discarded block is its own affair, so that a discard settles nothing.
+    """
+    with_data = (taken.records["op"] == Operation.WRITE) & (taken.records["pieces"] > 0)
+    sector = taken.records["sector"][with_data].astype(np.int64)
+    end = sector + taken.records["sectors"][with_data]
+    firsts = -(-sector // geometry.block_sectors)
+    ends = np.where(end == geometry.size_sectors, geometry.block_count, end // geometry.block_sectors)
+    low, high = np.searchsorted(blocks, firsts), np.searchsorted(blocks, ends)
+    hits = np.maximum(high - low, 0)
+    places = np.repeat(low - np.cumsum(hits) + hits, hits) + np.arange(hits.sum())
+    last = np.zeros(len(blocks), np.int64)
+    np.maximum.at(last, places, np.repeat(taken.last_sequences[with_data], hits))
+    return blocks[last > 0], last[last > 0]
 
 
 assert MAX_BATCH_BYTES % SECTOR_BYTES == 0

@@ -4,6 +4,11 @@ Three things unsettle a block although its write was captured: two writes to it 
 disk may have done them in either order), a page changed while it was being written, and a write that
 failed. The replica then holds one legal outcome and the disk perhaps another; the block counts as out of
 sync until it was read while nothing touched it, and compared.
+
+Or until it is written anew, as a whole: a block that is rewritten faster than it can be read would else never be settled.
+A write that is submitted to it while nothing is in flight comes after everything that had unsettled it, on the disk as in
+the stream. Once it is durable on the secondary, nothing older than it is in doubt; the block is as any other that is written.
+What befalls that write, or comes after it, unsettles the block anew, and since then only.
 """
 
 from __future__ import annotations
@@ -39,7 +44,8 @@ class Unsettled:
         self._due: dict[int, float] = {}
         self._since: dict[int, int] = {}
         self._readings: dict[int, Reading] = {}
-        self._sent: dict[int, int] = {}
+        self._sent: dict[int, int] = {}  # updates that leave nothing before them in doubt, once they are durable
+        self._anew: dict[int, int] = {}  # of blocks in ``_sent``: what unsettled them after that update
 
     def __len__(self) -> int:
         return len(self._since)
@@ -47,9 +53,25 @@ class Unsettled:
     def add(self, blocks: np.ndarray, sequence: int, now: float) -> None:
         """Mark blocks as unsettled by writes up to ``sequence``; a block keeps the earliest it goes back to."""
         for block in blocks.tolist():
-            self._since[block] = min(self._since.get(block, sequence), sequence)
+            if self._sent.get(block, sequence + 1) <= sequence:
+                self._anew[block] = min(self._anew.get(block, sequence), sequence)
+            else:
+                self._sent.pop(block, None)
+                self._anew.pop(block, None)
+                self._since[block] = min(self._since.get(block, sequence), sequence)
             self._due[block] = now + SETTLE_DELAY_S
         self.touch(blocks)
+
+    def rewritten(self, blocks: np.ndarray, sequences: np.ndarray) -> None:
+        """Blocks were written anew as a whole, by updates that were submitted while nothing was in flight to them."""
+        for block, sequence in zip(blocks.tolist(), sequences.tolist(), strict=True):
+            # One such update at a time: were it replaced by each later one, none might ever be durable.
+            if block in self._since and block not in self._sent:
+                self._settled_by(block, sequence)
+
+    def _settled_by(self, block: int, sequence: int) -> None:
+        self._sent[block] = sequence
+        self._due.pop(block, None)
 
     def touch(self, blocks: np.ndarray) -> None:
         """Blocks were submitted for writing: what is being read of them is of no use."""
@@ -90,7 +112,8 @@ class Unsettled:
         reading = self._readings.pop(batch)
         again = np.array(sorted(reading.touched), dtype=np.int64)
         for block in again.tolist():
-            self._due[block] = now + RETRY_DELAY_S
+            if block in self._since and (block not in self._sent or block in self._anew):  # not settled meanwhile
+                self._due[block] = now + RETRY_DELAY_S
         settled = np.setdiff1d(reading.blocks, again)
         for block in np.setdiff1d(settled, differing).tolist():
             self._forget(block)
@@ -99,19 +122,22 @@ class Unsettled:
     def sent(self, blocks: np.ndarray, sequence: int) -> None:
         """What was read of these blocks is update ``sequence``: they are settled once that is durable."""
         for block in blocks.tolist():
-            self._sent[block] = sequence
-            self._due.pop(block, None)
+            self._anew.pop(block, None)
+            self._settled_by(block, sequence)
 
     def durable_through(self, sequence: int) -> None:
         """Updates up to ``sequence`` are on the secondary."""
         for block in [block for block, sent in self._sent.items() if sent <= sequence]:
             del self._sent[block]
-            if block not in self._due:  # not unsettled anew meanwhile
+            anew = self._anew.pop(block, None)
+            if anew is None:
                 self._forget(block)
+            else:
+                self._since[block] = anew
 
     def _forget(self, block: int) -> None:
-        self._since.pop(block, None)
-        self._due.pop(block, None)
+        for kept in (self._since, self._due, self._sent, self._anew):
+            kept.pop(block, None)
 
     def oldest_sequence(self) -> int | None:
         """The earliest sequence number that any unsettled block goes back to."""
@@ -123,8 +149,6 @@ class Unsettled:
     def clear(self) -> tuple[np.ndarray, list[int]]:
         """Forget everything: (the blocks, batches still being read)."""
         blocks, batches = self.blocks(), list(self._readings)
-        self._due.clear()
-        self._since.clear()
-        self._readings.clear()
-        self._sent.clear()
+        for kept in (self._due, self._since, self._readings, self._sent, self._anew):
+            kept.clear()
         return blocks, batches

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydbt.core.capture_record import RECORD
+from pydbt.core.capture_record import RECORD, Operation, RecordKind
 from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.flight_watch import FlightWatch
 from pydbt.core.in_flight import InFlight
@@ -18,11 +18,11 @@ from pydbt.core.link import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Link
 from pydbt.core.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, STREAMING_PHASES, Mode, Phase
 from pydbt.core.primary import Primary
 from pydbt.core.primary_config import PrimaryConfig
-from pydbt.core.primary_events import Connected, Log
+from pydbt.core.primary_events import Captured, Connected, Log
 from pydbt.core.stream import MAX_BATCH_BYTES, MAX_UPDATE_SECTORS, Segment, StreamQueue, updates_of
 from pydbt.core.sweep import WINDOW_BYTES, Sweep, blocks_of, runs_of
 from pydbt.core.units import Geometry
-from pydbt.core.unsettled import Unsettled
+from pydbt.core.unsettled import DIFFERS_SINCE_EVER, Unsettled
 from pydbt.core.waits import Waits
 
 
@@ -210,6 +210,83 @@ def test_a_block_with_a_write_in_flight_is_not_read_for_settling():
     unsettled = Unsettled()
     unsettled.add(np.array([4]), sequence=1, now=0.0)
     assert not len(unsettled.take_due(9.0, lambda b: np.ones(len(b), bool), hurry=True))
+
+
+def test_a_block_written_anew_is_settled_once_that_is_durable():
+    block, unsettled = np.array([4]), Unsettled()
+    unsettled.add(block, sequence=3, now=0.0)
+    unsettled.rewritten(block, np.array([5]))
+    unsettled.durable_through(4)
+    assert unsettled.oldest_sequence() == 3 and unsettled.next_due() is None
+    unsettled.durable_through(5)
+    assert not len(unsettled)
+
+
+def test_a_block_unsettled_after_it_was_written_anew_is_so_since_then_only():
+    block, unsettled = np.array([4]), Unsettled()
+    unsettled.add(block, sequence=3, now=0.0)
+    unsettled.rewritten(block, np.array([5]))
+    unsettled.add(block, sequence=6, now=0.0)
+    unsettled.rewritten(block, np.array([7]))  # one at a time, or none would ever be durable
+    assert unsettled.oldest_sequence() == 3
+    unsettled.durable_through(5)
+    assert unsettled.oldest_sequence() == 6 and unsettled.next_due() is not None
+    unsettled.durable_through(9)
+    assert unsettled.oldest_sequence() == 6, "the second one had not been counted on"
+
+
+def test_a_difference_found_by_a_comparison_is_not_settled_by_what_was_written_before_it():
+    block, unsettled = np.array([4]), Unsettled()
+    unsettled.add(block, sequence=3, now=0.0)
+    unsettled.rewritten(block, np.array([5]))
+    unsettled.add(block, sequence=DIFFERS_SINCE_EVER, now=0.0)
+    unsettled.durable_through(9)
+    assert unsettled.oldest_sequence() == DIFFERS_SINCE_EVER
+
+
+def test_what_is_settled_while_it_is_read_is_not_read_again():
+    block, unsettled = np.array([4]), Unsettled()
+    unsettled.add(block, sequence=3, now=0.0)
+    unsettled.begin(1, block)
+    unsettled.touch(block)
+    unsettled.rewritten(block, np.array([5]))
+    assert not len(unsettled.finish(1, differing=block, now=1.0)) and unsettled.next_due() is None
+    unsettled.durable_through(5)
+    assert not len(unsettled)
+
+
+def settler_with(unsettled: list[int], size_sectors: int = 64) -> Primary:
+    """A brain in normal mode that follows, with blocks of 8 sectors, some of them unsettled."""
+    brain = Primary(PrimaryConfig(Geometry(size_sectors * 512), epoch=7, initial=False, scan_used=False), 0.0)
+    brain.mode, brain.in_flight.certain = Mode.NORMAL, True
+    brain.next_retire = 1e9
+    brain.link.connected(0.0)
+    brain.settler._set.add(np.array(unsettled), 0, 1e9)
+    return brain
+
+
+@pytest.mark.parametrize(
+    ("sector", "sectors", "op", "pieces", "settled"),
+    [
+        (8, 8, Operation.WRITE, 1, [1]),
+        (0, 64, Operation.WRITE, 1, [0, 1, 2, 7]),
+        (4, 16, Operation.WRITE, 1, [1]),
+        (9, 7, Operation.WRITE, 1, []),
+        (16, 7, Operation.WRITE, 1, []),
+        (56, 4, Operation.WRITE, 1, [7]),  # the last block is a short one
+        (8, 8, Operation.DISCARD, 0, []),
+        (8, 8, Operation.WRITE_ZEROES, 0, []),
+    ],
+)
+def test_only_a_write_of_the_whole_block_with_its_data_settles_it(sector, sectors, op, pieces, settled):
+    sectors = min(sectors, 60 - sector)
+    brain = settler_with([0, 1, 2, 7], size_sectors=60)
+    records = np.zeros(2, RECORD)
+    records["kind"], records["sector"], records["sectors"] = (RecordKind.SUBMIT, RecordKind.COMPLETE), sector, sectors
+    records["op"], records["pieces"], records["data"] = op, (pieces, 0), (pieces, 0)
+    brain.handle(Captured(records, 128, 0), 0.5)
+    brain.durable_through(1)
+    assert sorted({0, 1, 2, 7} - set(brain.settler.blocks().tolist())) == settled
 
 
 def test_a_silent_or_idle_secondary_is_taken_for_dead_and_a_busy_one_is_not():

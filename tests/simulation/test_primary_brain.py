@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -68,3 +69,31 @@ def test_a_wait_ends_only_when_everything_written_before_it_is_on_the_secondary(
     for block, value in enumerate(before):
         if block not in written_later:
             assert cluster.secondary.content[block] == value
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(
+    "odd", [Faults(), Faults(unstable=1.0), Faults(unstable=0.3)], ids=["soundly", "always-unstable", "now-and-then"]
+)
+def test_a_wait_ends_although_its_block_is_rewritten_faster_than_it_could_be_read(seed, odd):
+    cluster = Cluster(seed, CALM)
+    settle(cluster)
+    kernel, block = cluster.kernel, 5
+    cluster.odd = {block}
+    kernel.faults = replace(CALM, unstable=1.0)
+    kernel.complete(kernel.submit(block))
+    kernel.faults = odd
+    cluster.feed(ev.WaitAsked(1, kernel.produced))
+    cluster.pump()
+    assert len(cluster.brain.settler) == 1 and not cluster.answered
+    flying: list[int] = []
+    for _ in range(100):
+        if (identifier := kernel.submit(block)) is not None:  # there is always one in flight
+            flying.append(identifier)
+        cluster.step(0.02)
+        kernel.complete(flying.pop(0))
+    assert cluster.answered == {1}
+    for identifier in flying:
+        kernel.complete(identifier)
+    settle(cluster)
+    assert kernel.disk == cluster.secondary.content

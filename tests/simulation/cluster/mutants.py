@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from unittest.mock import patch
 
 import numpy as np
@@ -19,6 +20,7 @@ from pydbt.controller.secondary_workers import Applier
 from pydbt.core import frames as f
 from pydbt.core import primary_events as ev
 from pydbt.core import secondary_events as e
+from pydbt.core import settler
 from pydbt.core.ancestry import Ancestry
 from pydbt.core.bitmap_share import BitmapShare
 from pydbt.core.fanout import Fanout
@@ -36,6 +38,7 @@ from pydbt.core.staged import StagedBlocks
 from pydbt.core.stream import StreamQueue
 from pydbt.core.sweep import Sweep
 from pydbt.core.tracker import Tracker
+from pydbt.core.unsettled import Unsettled
 from pydbt.store.journal_files import JournalFiles
 from tests.simulation.cluster.kernel import Capture
 
@@ -129,11 +132,37 @@ around("bits reset at an entry that is not a block's last", Tracker, "acknowledg
 instead("a comparison of settled blocks before the queue is sent", StreamQueue, "all_sent", property(lambda self: True))
 
 
-def _no_touch(right: Callable, self: Settler, report: object, firsts: object, counts: object, now: float) -> bool:
-    return right(self, report, firsts[:0], counts[:0], now)
+def _no_touch(right: Callable, self: Settler, report: object, taken: object, firsts: object, counts: object, now: float) -> bool:
+    return right(self, report, taken, firsts[:0], counts[:0], now)
 
 
 around("a settled block that is written while it is read", Settler, "mark", _no_touch)
+
+
+def _touched_is_written(right: Callable, taken: object, blocks: np.ndarray, geometry: object) -> tuple[np.ndarray, np.ndarray]:
+    rows = zip(*(taken.records[name].tolist() for name in ("sector", "sectors")), taken.last_sequences.tolist(), strict=True)
+    last = {
+        block: sequence for sector, sectors, sequence in rows
+        for block in range(sector // geometry.block_sectors, -(-(sector + sectors) // geometry.block_sectors))
+    }  # fmt: skip
+    found = np.array([block for block in blocks.tolist() if block in last], np.int64)
+    return found, np.array([last[block] for block in found.tolist()], np.int64)
+
+
+MUTANTS["an unsettled block is settled by what is written to a part of it"] = lambda: patch.object(
+    settler, "_whole_writes", partial(_touched_is_written, settler._whole_writes)
+)
+
+
+def _settled_all_the_same(right: Callable, self: Unsettled, blocks: np.ndarray, sequence: int, now: float, **named: bool) -> None:
+    right(self, blocks, sequence, now, **named)
+    for block in blocks.tolist():
+        if block in self._sent:
+            self._anew.pop(block, None)
+            self._due.pop(block, None)
+
+
+around("an unsettled block is settled by a write that something odd befell", Unsettled, "add", _settled_all_the_same)
 around(
     "unsettled blocks forgotten when replication halts", Settler, "abandon",
     lambda right, self, pending: right(self, pending.copy()),
