@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pydbt.core import primary_events as ev
-from pydbt.core.audit import FAULTS, Audit, AuditRecord, Look
+from pydbt.core.audit import FAULTS, Audit, AuditRecord, Look, completed_by_bio
 
 if TYPE_CHECKING:
     from pydbt.controller.primary_loop import PrimaryLoop
+    from pydbt.device.sysfs import BlockDevice
+    from pydbt.kernel.counters import Counters
 
 
 class Assurance:
@@ -29,7 +31,7 @@ class Assurance:
         look = Look(
             attach=capture.attach_name(),
             seen_sectors=counters.submitted_sectors,
-            completed_sectors=counters.completed_sectors,
+            completed_sectors=_completed_sectors(device, counters),
             counted_sectors=counted if device.counts_io() else None,
             idle=still and not flying and not device.in_flight_writes(),
             faults={name: getattr(counters, name) for name in FAULTS},
@@ -46,3 +48,11 @@ class Assurance:
     def record(self) -> dict[str, Any]:
         """What is to be written down."""
         return self._audit.record.as_dict()
+
+
+def _completed_sectors(device: BlockDevice, counters: Counters) -> int:
+    """An md volume chains the parts of a bio that it splits: each is traced, and together they are as long as the bio."""
+    if not device.bio_based or device.is_md:
+        return counters.completed_sectors
+    submitted = counters.submitted_records + counters.lost_records
+    return completed_by_bio(counters.submitted_sectors, submitted, counters.completed_records + counters.lost_completions)

@@ -28,7 +28,8 @@ FAULTS = {
 class Look:
     """Both counts at one moment; the kernel's is taken first. ``idle``: nothing was in flight before and after.
 
-    ``attach`` names the programs that count (they begin anew with each attach). Sectors have 512 bytes.
+    ``attach`` names the programs that count (they begin anew with each attach). Sectors have 512 bytes;
+    ``completed_sectors`` is ``completed_by_bio`` where a completion does not tell how long it is.
     ``counted_sectors`` None: the kernel keeps no count for this device.
     """
 
@@ -38,6 +39,16 @@ class Look:
     counted_sectors: int | None
     idle: bool
     faults: dict[str, int]
+
+
+def completed_by_bio(seen_sectors: int, submitted: int, completed: int) -> int:
+    """Sectors that have completed at most, told by the numbers of bios.
+
+    A completion on a bio-based device tells what is left of its bio. Device-mapper splits a write at a boundary of its
+    targets by submitting the rest of the same bio again, which the kernel does not trace anew: the bio completes once, as
+    long as its last part. Other drivers use it up. So a bio that is missing counts for one sector, and none other for any.
+    """
+    return seen_sectors - (submitted - completed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,11 @@ class BlockDevice:
         folder = _folder(*self.disk_number)
         return [BlockDevice.from_number(*_number_in(entry)) for entry in sorted(_list(folder / "slaves"))]
 
+    @property
+    def is_md(self) -> bool:
+        """Whether it is an md volume, or a partition of one."""
+        return (_folder(*self.disk_number) / "md").is_dir()
+
     def backing_file(self) -> str | None:
         """The file behind a loop device, as the kernel names it now; None for every other device."""
         return _read(_folder(*self.disk_number) / "loop/backing_file")

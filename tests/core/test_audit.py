@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pydbt.core.audit import LOWER_AFTER_S, Audit, AuditRecord, Look
+from pydbt.core.audit import LOWER_AFTER_S, Audit, AuditRecord, Look, completed_by_bio
 
 
 class Disk:
@@ -154,3 +154,40 @@ def test_a_kernel_without_a_count_is_said_so():
     disk, audit = Disk(1), Audit(AuditRecord())
     assert audit.look(disk.look(counted_sectors=None), True, 0.0) == []
     assert "unavailable" in audit.report()["verdict"]
+
+
+class Bios(Disk):
+    """A disk that device-mapper makes: a bio that it has split completes once, as long as the last part of it."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.flying = []
+        self.bios = self.ended = 0
+
+    def submit(self, seen: bool = True) -> None:
+        super().submit(seen)
+        self.bios += 1
+
+    def complete(self, shown: bool = True) -> None:
+        if self.flying:
+            super().complete(shown=False)
+            self.ended += shown
+
+    def look(self, attach: str = "a", **changes) -> Look:
+        return super().look(attach, completed_sectors=completed_by_bio(self.seen, self.bios, self.ended), **changes)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("unseen", [False, True])
+def test_a_split_bio_is_no_completion_unseen_and_a_missing_one_is(seed, unseen):
+    """The controller was killed under load, with nothing written down since the last idle instant."""
+    disk, audit = Bios(seed), Audit(AuditRecord())
+    assert work(disk, audit, 20) + rested(disk, audit) == []
+    kept = audit.record
+    for _ in range(50):
+        disk.submit()
+    if unseen:
+        disk.complete(shown=False)
+    disk.rest()
+    found = rested(disk, Audit(kept, inherited=True))
+    assert found == (["1 sectors of writes completed unseen while no controller could notice"] if unseen else [])

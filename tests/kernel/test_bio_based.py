@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pydbt.core.audit import completed_by_bio
 from pydbt.kernel.record import Flag, Kind
 from tests.devices import run, zram_device
 from tests.kernel.test_payload import work_with_files
@@ -24,6 +25,9 @@ def test_a_file_system_on_a_bio_based_device(tmp_path: Path) -> None:
             replica.follow(lambda: None)
             replica.check_equals(device)
 
+            seen = capture.counters()
+            ended = completed_by_bio(seen.submitted_sectors, seen.submitted_records, seen.completed_records)
+            assert seen.lost == 0 and ended == seen.submitted_sectors, "the audit would call a completion unseen"
             records = replica.records
             assert (records["flags"] & Flag.BIO_BASED != 0).all()
             in_flight: set[int] = set()
