@@ -36,10 +36,11 @@ class EpochComparison:
     def begin(self) -> None:
         """The next resynchronization begins: its map is taken after this."""
         primary, current = self._primary, self._primary.verifier.current
-        self.under_way = current is not None
+        # With payload a verification rests meanwhile, and goes on by itself.
+        self.under_way = current is not None and primary.epochs.on
         self._touched.clear()
         self._wanted.clear()
-        if current is None:
+        if not self.under_way:
             return
         self._touched.merge(primary.tracker.pending)
         runs = np.array(current.runs, dtype=np.int64).reshape(-1, 2)

@@ -158,6 +158,25 @@ def test_a_verification_that_is_cancelled_or_halted_leaves_no_batch_behind(how):
     assert not set(cluster.batches) - set(cluster.brain.verifier._batches)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_an_outage_during_a_verification_neither_repairs_what_differs_nor_answers_a_taint(seed):
+    cluster = in_sync(seed, CALM)
+    until = cluster.now + 10
+    while cluster.kernel.dirty() or cluster.now < until:  # else what was just written would be copied for that reason
+        cluster.step(0.05)
+    blocks = corrupt(cluster, 5)
+    cluster.check_prefix = lambda: None  # its history is broken, that is the point
+    cluster.feed(ev.Tainted("something was not seen"))
+    verify(cluster, repair=False)
+    while not cluster.batches:  # something was read
+        cluster.step(0.001)
+    cluster.lose()
+    settle(cluster)
+    assert all(cluster.secondary.content[block] == -7_000_000 - block for block in blocks), "copied, though nobody asked for it"
+    assert "something was not seen" in cluster.brain.taints
+    assert until_verified(cluster).differing_blocks == len(blocks)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_what_the_link_has_not_taken_yet_is_not_called_different(seed):
     cluster = in_sync(seed, CALM)

@@ -375,6 +375,9 @@ class Cluster:
     def check(self, quiet: bool) -> None:
         """differs ⊆ out of sync, at every step; and the part only this process knows is covered for a crash."""
         brain, kernel = self.brain, self.kernel
+        verification = brain.verifier.report()
+        if verification is not None:
+            assert verification["done_bytes"] <= verification["total_bytes"], verification
         if not brain.scanned:
             return
         mine = set(brain.unsynchronized_map().extents().blocks().tolist())
