@@ -13,6 +13,7 @@ from pydbt.cli.locate import ask, locate, named, secondary_option, volume_argume
 from pydbt.cli.render import verify_words
 from pydbt.cli.values import RATE, format_bytes
 from pydbt.core.errors import Differs, TimedOut
+from pydbt.core.modes import FOLLOWING_MODES, Mode
 
 _POLL_S = 0.5
 _WORD_S = 10.0
@@ -54,17 +55,41 @@ def verify(
 
 def _reports(status: dict[str, Any], words: dict[str, str]) -> dict[str, dict[str, Any]]:
     """What is said of verifications, by secondary: of the one that is meant, or of all."""
+    return {entry["secondary"]: entry["verify"] for entry in _entries(status, words)}
+
+
+def _entries(status: dict[str, Any], words: dict[str, str]) -> list[dict[str, Any]]:
     meant = words.get("secondary")
-    entries = [entry for entry in status["secondaries"] if meant in (None, entry["secondary"])]
-    return {entry["secondary"]: entry["verify"] for entry in entries}
+    return [entry for entry in status["secondaries"] if meant in (None, entry["secondary"])]
+
+
+def rests_for(entry: dict[str, Any]) -> str:
+    """What the verification with a secondary waits for, in words; empty when it is over, or goes on."""
+    if not entry["verify"].get("running") or entry["mode"] in FOLLOWING_MODES:
+        return ""
+    who = f"waiting for the secondary {entry['secondary']}"
+    if entry["mode"] == Mode.PAUSED:
+        return f"{who}, to which replication is paused: 'controller resume' goes on"
+    if entry["connected"]:
+        return f"{who} to be in sync again"
+    since = f" since {entry['last_in_sync']}" if entry.get("last_in_sync") else ""
+    why = f": {entry['connection_problem']}" if entry.get("connection_problem") else ""
+    return f"{who}, not in sync{since} and not connected{why}"
 
 
 def _await(place: Path, words: dict[str, str], before: dict[str, Any], deadline: float | None) -> int:
     """Show how far it is until it has ended everywhere; the exit code."""
     next_word = time.monotonic() + _WORD_S
+    said: set[tuple[str, bool, bool]] = set()
     while True:
         time.sleep(_POLL_S)
-        reports, now = _reports(ask(place, {"command": "status"}), words), time.monotonic()
+        status, now = ask(place, {"command": "status"}), time.monotonic()
+        reports = _reports(status, words)
+        for entry in _entries(status, words):
+            what = entry["secondary"], entry["mode"] == Mode.PAUSED, entry["connected"]
+            if (sentence := rests_for(entry)) and what not in said:
+                said.add(what)
+                print(f"{sentence:<70}", file=sys.stderr, flush=True)
         running = [report for report in reports.values() if report.get("running")]
         if not running:
             ended = {name: report.get("last") for name, report in reports.items()}

@@ -257,6 +257,43 @@ def test_a_wait_that_ends_too_early_has_exit_code_8(disk: str, controller: FakeC
     program("wait", disk, "--timeout", 2).refused(8, "not every write")
 
 
+GONE = {
+    "secondary": "10.0.0.2:7000", "mode": "unsynchronized", "connected": False, "connection_problem": "connection refused",
+    "last_in_sync": "2026-01-02T03:04:05Z",
+    "verify": {"running": {"repair": False, "total_bytes": 100, "done_bytes": 40, "differing_bytes": 0}, "last": None},
+}  # fmt: skip
+OVER = {
+    "running": None,
+    "last": {"ended": "later", "repaired": False, "compared_bytes": 100, "differing_bytes": 0, "places": []},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "10.0.0.2:7000, not in sync since 2026-01-02T03:04:05Z and not connected: connection refused"),
+        ({"connected": True, "mode": "resynchronizing"}, "10.0.0.2:7000 to be in sync again"),
+        ({"mode": "paused"}, "10.0.0.2:7000, to which replication is paused: 'controller resume' goes on"),
+    ],
+)
+def test_a_verification_that_waits_for_the_secondary_says_so_once_and_goes_on_when_that_is_there(
+    changes: dict[str, object], words: str, disk: str, controller: FakeController
+) -> None:
+    looks = iter([GONE | changes] * 4)
+    controller.on_command["verify"] = dict
+    controller.on_command["status"] = lambda: {"secondaries": [next(looks, GONE | {"mode": "normal", "verify": OVER})]}
+    done = program("verify", disk)
+    assert done.code == 0 and "the same on both sides" in done.output, done
+    assert [line.strip() for line in done.errors.splitlines()] == [f"waiting for the secondary {words}"]
+
+
+def test_a_verification_waits_for_a_dead_secondary_no_longer_than_it_was_told(disk: str, controller: FakeController) -> None:
+    controller.on_command["verify"] = dict
+    controller.on_command["status"] = lambda: {"secondaries": [GONE]}
+    done = program("verify", disk, "--timeout", "1")
+    assert done.code == 8 and done.errors.count("waiting for the secondary") == 1, done
+
+
 def test_without_a_controller_the_last_known_state_is_told_with_exit_code_9(tmp_path: Path, disk: str) -> None:
     program("status", disk).refused(9, disk, "--state DIR")
     device = BlockDevice.identify(disk)
