@@ -19,6 +19,7 @@ from pydbt.core.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, STREAMING_
 from pydbt.core.primary import Primary
 from pydbt.core.primary_config import PrimaryConfig
 from pydbt.core.primary_events import Captured, Connected, Log
+from pydbt.core.statistics import Statistics
 from pydbt.core.stream import MAX_BATCH_BYTES, MAX_UPDATE_SECTORS, Segment, StreamQueue, updates_of
 from pydbt.core.sweep import WINDOW_BYTES, Sweep, blocks_of, runs_of
 from pydbt.core.units import Geometry
@@ -287,6 +288,15 @@ def test_only_a_write_of_the_whole_block_with_its_data_settles_it(sector, sector
     brain.handle(Captured(records, 128, 0), 0.5)
     brain.durable_through(1)
     assert sorted({0, 1, 2, 7} - set(brain.settler.blocks().tolist())) == settled
+
+
+def test_what_is_discarded_or_zeroed_does_not_count_as_a_rate_of_writes_since_it_takes_no_room():
+    """A landing that waited for it to sink would be late."""
+    statistics, records = Statistics(0.0), writes(8, 1 << 21, 1 << 21)
+    records["op"] = Operation.WRITE, Operation.DISCARD, Operation.WRITE_ZEROES
+    statistics.captured(records)
+    statistics.observe(2.0, 0)
+    assert statistics.write_rate_bytes(2.0) == 8 * 512 / 2
 
 
 def test_a_silent_or_idle_secondary_is_taken_for_dead_and_a_busy_one_is_not():
