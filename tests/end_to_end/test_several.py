@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from tests.devices import loop_device, mounted, run
 from tests.harness.load import Database, FileStress, load, make_filesystem
 from tests.harness.program import command, until
-from tests.harness.several import Several, Witness, several
+from tests.harness.several import Replica, Several, Witness, several
 
 MIB = 1 << 20
 SIZE = 128 * MIB
@@ -111,17 +112,24 @@ def test_secondaries_are_added_and_removed_while_the_volume_is_written(three, tm
     three.secondaries("--remove", first.address).refused(2, "only secondary", "controller down")
 
 
-def test_a_killed_primary_goes_on_with_all_its_secondaries_and_copies_only_what_differs(three, tmp_path, chance):
-    near, far, _ = three.replicas
-    near.start()
-    far.start()
-    three.start_primary(near, far)
+@contextlib.contextmanager
+def one_left_behind(three: Several, ahead: Replica, behind: Replica, tmp_path: Path, chance: random.Random) -> Iterator[Path]:
+    """The mounted volume with two secondaries. ``behind`` is dead, and lacks the file of that name, which ``ahead`` has."""
+    ahead.start()
+    behind.start()
+    three.start_primary(ahead, behind)
     with mounted(three.source, tmp_path / "mnt") as folder:
         (folder / "before").write_bytes(chance.randbytes(2 * MIB))
         assert three.wait().code == 0
-        far.process.kill()
-        (folder / "while far was away").write_bytes(chance.randbytes(2 * MIB))
-        assert three.wait("--secondary", near.address).code == 0
+        behind.process.kill()
+        (folder / "behind").write_bytes(chance.randbytes(2 * MIB))
+        assert three.wait("--secondary", ahead.address).code == 0
+        yield folder
+
+
+def test_a_killed_primary_goes_on_with_all_its_secondaries_and_copies_only_what_differs(three, tmp_path, chance):
+    near, far, _ = three.replicas
+    with one_left_behind(three, near, far, tmp_path, chance) as folder:
         three.primary.kill()
         (folder / "while the primary was away").write_bytes(chance.randbytes(2 * MIB))
         far.start()
@@ -138,15 +146,8 @@ def test_a_killed_primary_goes_on_with_all_its_secondaries_and_copies_only_what_
 
 def test_after_a_failover_to_one_secondary_the_other_follows_it(three, tmp_path, chance):
     heir, follower, _ = three.replicas
-    heir.start()
-    follower.start()
-    three.start_primary(heir, follower)
-    with mounted(three.source, tmp_path / "mnt") as folder:
-        (folder / "before").write_bytes(chance.randbytes(2 * MIB))
-        assert three.wait().code == 0
-        follower.process.kill()
-        (folder / "follower has it not").write_bytes(chance.randbytes(2 * MIB))
-        assert three.wait("--secondary", heir.address).code == 0
+    with one_left_behind(three, heir, follower, tmp_path, chance):
+        pass
     assert three.wait("--secondary", heir.address).code == 0
     three.primary.kill()
     heir.process.terminate()
@@ -165,7 +166,7 @@ def test_after_a_failover_to_one_secondary_the_other_follows_it(three, tmp_path,
             done = after.wait()
             assert done.code == 0, (done, after.status(), after.primary.words()[-2000:])
             with mounted(taken_over, tmp_path / "mnt2") as folder:
-                assert (folder / "follower has it not").stat().st_size == 2 * MIB
+                assert (folder / "behind").stat().st_size == 2 * MIB
                 (folder / "after").write_bytes(chance.randbytes(MIB))
             assert after.wait().code == 0
             assert command("down", "--state", after.state).code == 0
