@@ -68,7 +68,7 @@ def demote(source: Path, state_dir: Path) -> ReplicaRecord:
     require_no_replica(state_dir)
     device = BlockDevice.identify(source) if source.is_block_device() else None
     if device is not None:
-        state = require_same_source(state, device, state_dir)
+        state = require_same_source(state, device, state_dir, as_target=True)
     elif source.stat().st_size < state.size_bytes:
         raise UsageError(f"{source} is smaller than the volume that {state_dir} describes: name the SOURCE it belongs to")
     views = [record.generations for record in state.secondaries] or [state.generations]

@@ -17,7 +17,7 @@ import xxhash
 
 from pydbt.core.errors import StateError, UsageError
 from pydbt.core.generations import NO_GENERATIONS, Generations
-from pydbt.core.units import Geometry
+from pydbt.core.units import SECTOR_BYTES, Geometry
 from pydbt.store.atomic import replace_file
 from pydbt.store.secondary_record import SecondaryRecord
 
@@ -174,16 +174,35 @@ def _of_version_1(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "secondaries": [record] if record["address"] else []}
 
 
+def of_just_its_size(path: str, size_bytes: int) -> str:
+    """What to do about a device that is larger than its volume, as a promoted TARGET may be.
+
+    It is no SOURCE: a file system that grew beyond the volume would be replicated in part.
+    """
+    table = f"0 {size_bytes // SECTOR_BYTES} linear {path} 0"
+    return f"""make a device of just the volume's size over it ('dmsetup create NAME --table "{table}"'), mount and name that"""
+
+
 def require_same_source(
-    state: VolumeState, device: Source, state_dir: str | os.PathLike[str], block_bytes: int | None = None
+    state: VolumeState,
+    device: Source,
+    state_dir: str | os.PathLike[str],
+    block_bytes: int | None = None,
+    *,
+    as_target: bool = False,
 ) -> VolumeState:
     """The state again, with the device's present path, when it was kept for this device.
 
-    ``block_bytes`` is what the operator asks for, None when nothing was asked. UsageError says which of the
-    identifiers differs; one that either side lacks is no difference.
+    ``block_bytes`` is what the operator asks for, None when nothing was asked; ``as_target``: it is to be a replica, whose
+    device may be larger than the volume. UsageError says what differs; an identifier that either side lacks is no difference.
     """
     anew = "name the SOURCE it belongs to, or begin anew with an empty directory"
-    if state.size_bytes != device.size_bytes:
+    if state.size_bytes < device.size_bytes and not as_target:
+        raise UsageError(
+            f"the state directory {state_dir} was kept for a volume of {state.size_bytes} bytes, and {device.path} "
+            f"has {device.size_bytes}: {of_just_its_size(device.path, state.size_bytes)}, or {anew}"
+        )
+    if state.size_bytes > device.size_bytes:
         raise UsageError(
             f"the state directory {state_dir} was kept for a volume of {state.size_bytes} bytes, and {device.path} "
             f"has {device.size_bytes}: {anew}"

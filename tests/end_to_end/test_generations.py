@@ -102,6 +102,24 @@ def test_after_a_failover_the_old_primary_takes_only_what_differs_and_both_can_c
     pair.brought_in_sync(pair.a, pair.b)
 
 
+def test_a_promoted_target_that_is_larger_goes_on_through_a_device_of_the_volumes_size(tmp_path, chance):
+    """Grown onto all of the disk, its file system would be replicated in part: so the whole disk is refused."""
+    with loop_device(tmp_path, SIZE) as a, loop_device(tmp_path / "b", SIZE + 16 * MIB) as larger:
+        make_filesystem("ext4", a.path)
+        pair = Pair(tmp_path, a, larger, chance)
+        failed_over(pair, lost=False)
+        refused = command("run", larger.path, "--secondary", "127.0.0.1:1", "--state", pair.state[larger])
+        refused.refused(2, f"has {SIZE + 16 * MIB}", f"0 {SIZE // 512} linear {larger.path} 0")
+        image = Path(f"/sys/block/{larger.path.name}/loop/backing_file").read_text().strip()
+        just_it = BlockDevice(Path(run("losetup", "--find", "--show", "--sizelimit", str(SIZE), image).strip()))
+        try:
+            pair.state[just_it] = pair.state[larger]
+            assert pair.change("demote", a).code == 0
+            pair.brought_in_sync(just_it, a)
+        finally:
+            run("losetup", "--detach", just_it.path)
+
+
 @pytest.mark.parametrize("survivor", ["the promoted one", "the old primary"])
 def test_a_split_brain_is_refused_with_its_evidence_until_a_person_gives_one_side_up(pair, survivor):
     failed_over(pair, lost=True)

@@ -114,10 +114,17 @@ def test_the_same_device_under_another_name_is_taken(state: VolumeState) -> None
     assert require_same_source(state, Disk(names={"serial": "A1", "wwid": "new"}), "/state") == state
 
 
+def test_what_is_to_be_a_replica_may_be_larger_than_the_volume(state: VolumeState) -> None:
+    assert require_same_source(state, Disk(size_bytes=2 << 30), "/state", as_target=True).volume == state.volume
+    with pytest.raises(UsageError, match="name the SOURCE"):
+        require_same_source(state, Disk(size_bytes=1 << 29), "/state", as_target=True)
+
+
 @pytest.mark.parametrize(
     ("disk", "block_bytes", "words"),
     [
-        (Disk(size_bytes=2 << 30), None, f"{1 << 30} bytes.*{2 << 30}"),
+        (Disk(size_bytes=2 << 30), None, f"{1 << 30} bytes.*{2 << 30}.*0 {2 << 20} linear /dev/vd. 0"),
+        (Disk(size_bytes=1 << 29), None, f"{1 << 30} bytes.*{1 << 29}: name the SOURCE"),
         (Disk(names={"serial": "B2"}), None, "serial A1.*B2"),
         (Disk(names={"serial": "A1", "partition": "3"}), None, "partition 2.* 3"),
         (Disk(), 512, "blocks of 4096 bytes, not 512"),
