@@ -13,11 +13,16 @@ import numpy as np
 from pydbt.controller.outbox import BatchData
 from pydbt.core.errors import DeviceError
 from pydbt.core.primary_events import ReadBlocks, SweepRead
-from pydbt.core.units import Geometry
+from pydbt.core.units import MIB, Geometry
 from pydbt.device.block import DirectReader, aligned_buffer
 
 # Enough to keep a disk's queue busy with scattered blocks; more would fight the applications for it.
 THREADS = 4
+# Each of them reads so much at a time, for the same reason: a disk that has more before it makes everybody wait.
+READ_BYTES = 1 * MIB
+# Memory of batches that are over is kept up to here, to be used again: mapping and zeroing as much anew costs the
+# processor more than reading into it does.
+POOL_BYTES = 16 * MIB
 
 _log = logging.getLogger("pydbt")
 
@@ -40,7 +45,7 @@ class BlockReader:
         self._batches: dict[int, BatchData] = {}
         self._reading: set[int] = set()
         self._lock = threading.Lock()
-        self._pool: dict[int, list[memoryview]] = {}
+        self._pool: list[memoryview] = []  # the oldest first
         self._held: DirectReader | None = None
         self._held_reads = 0
         self._idle = threading.Condition(self._lock)
@@ -131,21 +136,21 @@ class BlockReader:
         offset = 0
         with self._source_of(request) as source:
             for start, length in runs:
-                source.read_extent(start, length, buffer[offset : offset + length])
-                offset += length
+                for begin in range(0, length, READ_BYTES):
+                    part = min(READ_BYTES, length - begin)
+                    source.read_extent(start + begin, part, buffer[offset : offset + part])
+                    offset += part
         return BatchData(self._geometry, np.asarray(request.first_blocks), np.asarray(request.block_counts), buffer[:total])
 
     def _buffer(self, size_bytes: int) -> memoryview:
         size_bytes = -(-size_bytes // 65536) * 65536
         with self._lock:
-            free = self._pool.get(size_bytes)
-            if free:
-                return free.pop()
+            for index in reversed(range(len(self._pool))):
+                if len(self._pool[index]) == size_bytes:
+                    return self._pool.pop(index)
         return aligned_buffer(size_bytes)
 
     def _recycle(self, batch: BatchData) -> None:
-        whole = batch.data.obj
-        view = memoryview(whole).cast("B")
-        kept = self._pool.setdefault(len(view), [])
-        if len(kept) < 2 * THREADS:
-            kept.append(view)
+        self._pool.append(memoryview(batch.data.obj).cast("B"))
+        while sum(map(len, self._pool)) > POOL_BYTES:
+            del self._pool[0]

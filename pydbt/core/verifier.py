@@ -25,9 +25,13 @@ from pydbt.core.units import MIB
 if TYPE_CHECKING:
     from pydbt.core.primary import Primary
 
-BATCH_BYTES = 1 * MIB
-# Read ahead by this much: enough for both disks to be busy.
-WINDOW_BATCHES = 12
+# Large, because a batch costs both loops the same whatever it holds. With a rate limit a sixteenth of a second's
+# worth, but not less than a disk reads well, so that the limit is kept evenly.
+BATCH_BYTES = 4 * MIB
+LEAST_BATCH_BYTES = 1 * MIB
+BATCHES_PER_S = 16
+# On their way at once: enough for both disks to be busy.
+WINDOW_BYTES = 24 * MIB
 # Blocks to be looked at again wait for so long, and no more than this many of them are kept waiting before the rest.
 AGAIN_DELAY_S = 0.5
 AGAIN_LIMIT_BLOCKS = 65536
@@ -55,6 +59,7 @@ class Verification:
     total_blocks: int
     runs: deque[tuple[int, int]]
     limit: RateLimit
+    batch_bytes: int
     taints: tuple[str, ...]
     done_blocks: int = 0
     differing_blocks: int = 0
@@ -77,27 +82,31 @@ class Verifier:
         """Compare these runs; one that is under way already is dropped for it."""
         self.cancel()
         runs = deque(zip(first_blocks.tolist(), block_counts.tolist(), strict=True))
+        batch_bytes = _batch_bytes(rate_limit_bytes)
         self.current = Verification(
             repair=repair,
             total_blocks=int(block_counts.sum()),
             runs=runs,
-            limit=RateLimit(rate_limit_bytes, BATCH_BYTES, now),
+            limit=RateLimit(rate_limit_bytes, batch_bytes, now),
+            batch_bytes=batch_bytes,
             taints=tuple(self._primary.taints),
         )
 
     def cancel(self) -> None:
         """Forget the verification under way, if any."""
-        for batch in self._batches:
-            self._primary.effects.add(DropBatch(batch))
-        self._batches.clear()
+        self._drop_all()
         self._again.clear()
         self.current = None
 
     def rest(self, now: float) -> None:
         """Replication halts: what was being compared is looked at again later."""
+        self._again.extend((now, batch.blocks, batch.suspected) for batch in self._batches.values())
+        self._drop_all()
+
+    def _drop_all(self) -> None:
         for identifier, batch in self._batches.items():
-            self._primary.effects.add(DropBatch(identifier))
-            self._again.append((now, batch.blocks, batch.suspected))
+            if batch.number is None:
+                self._primary.effects.add(DropBatch(identifier))
         self._batches.clear()
 
     @property
@@ -145,7 +154,6 @@ class Verifier:
         if identifier is None:
             return False
         batch = self._batches.pop(identifier)
-        self._primary.effects.add(DropBatch(identifier))
         wanted = compared.blocks_wanted(want.extents, self._primary.geometry)
         differs = np.isin(batch.blocks, wanted, assume_unique=True)
         self._look_again(batch.blocks[batch.doubtful], batch.suspected, now)
@@ -191,7 +199,9 @@ class Verifier:
                 batch.number = primary.next_number()
                 table, unit = compared.all_units(*runs_of(batch.blocks), primary.geometry)
                 primary.effects.add(SendDigests(identifier, batch.number, table, unit))
-        while len(self._batches) < WINDOW_BATCHES and self.current.limit.allows(now):
+                primary.effects.add(DropBatch(identifier))  # what differs is read anew
+        window = max(2, WINDOW_BYTES // self.current.batch_bytes)
+        while len(self._batches) < window and self.current.limit.allows(now):
             taken = self._next(now)
             if taken is None:
                 break
@@ -232,7 +242,7 @@ class Verifier:
 
     @property
     def _batch_blocks(self) -> int:
-        return max(1, BATCH_BYTES // self._primary.geometry.block_bytes)
+        return max(1, self.current.batch_bytes // self._primary.geometry.block_bytes)
 
     def _read(self, blocks: np.ndarray, suspected: bool) -> None:
         primary = self._primary
@@ -279,3 +289,7 @@ class Verifier:
             "done_bytes": self.current.done_blocks * block,
             "differing_bytes": self.current.differing_blocks * block,
         }
+
+
+def _batch_bytes(rate_limit_bytes: int | None) -> int:
+    return min(max(rate_limit_bytes // BATCHES_PER_S, LEAST_BATCH_BYTES), BATCH_BYTES) if rate_limit_bytes else BATCH_BYTES

@@ -192,3 +192,42 @@ def test_what_the_link_has_not_taken_yet_is_not_called_different(seed):
     assert not cluster.verified, "compared with what the secondary cannot have yet"
     cluster.feed(ev.Outbound(0, 0))
     assert until_verified(cluster).differing_blocks == 0
+
+
+@pytest.mark.parametrize("mib_a_second", [1, 4, 32])
+def test_with_a_rate_limit_no_more_is_read_in_any_second_than_was_asked_for_and_one_batch(mib_a_second):
+    cluster = Cluster(1, CALM, blocks=4096)
+    settle(cluster)
+    rate, reads = mib_a_second << 20, []
+    right = cluster.carry_out
+
+    def watched(effect, answers):
+        if isinstance(effect, ev.ReadBlocks):
+            reads.append((cluster.now, int(effect.block_counts.sum()) * 4096))
+        right(effect, answers)
+
+    cluster.carry_out = watched
+    cluster.feed(ev.VerifyAsked(np.array([0]), np.array([cluster.kernel.blocks]), False, rate))
+    assert until_verified(cluster).compared_blocks == 4096
+    for first, (began, _) in enumerate(reads):
+        within = [size for when, size in reads[first:] if when <= began + 1.0]
+        assert sum(within) <= rate * 1.25 + 2 * max(size for _, size in reads), "more than a rest of a quarter of a second allows"
+    assert max(size for _, size in reads) <= max(rate // 16, 1 << 20)
+
+
+def test_what_was_read_is_not_kept_in_memory_while_the_secondary_compares():
+    cluster = in_sync(3, CALM)
+    offered = []
+    right = cluster.carry_out
+
+    def watched(effect, answers):
+        right(effect, answers)
+        if isinstance(effect, ev.SendDigests):
+            offered.append(effect.batch)
+        elif isinstance(effect, ev.ReadBlocks):
+            assert not set(offered) & set(cluster.batches), "kept after its digests were made"
+
+    cluster.carry_out = watched
+    verify(cluster, repair=False)
+    until_verified(cluster)
+    assert offered and not set(offered) & set(cluster.batches)

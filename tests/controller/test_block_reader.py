@@ -1,0 +1,72 @@
+"""Blocks that are read arrive whole, in pieces that leave a disk to others, in memory that is bounded and used again."""
+
+from __future__ import annotations
+
+import queue
+
+import numpy as np
+import pytest
+
+from pydbt.controller.block_reader import POOL_BYTES, READ_BYTES, BlockReader
+from pydbt.core.primary_events import ReadBlocks
+from pydbt.core.units import MIB, Geometry
+
+GEOMETRY = Geometry(64 * MIB, 4096)
+
+
+class NumberedDisk:
+    """Every 8 bytes are their own offset."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+
+    def read_extent(self, offset_bytes: int, length_bytes: int, into: memoryview) -> None:
+        self.lengths.append(length_bytes)
+        into[:length_bytes] = np.arange(offset_bytes, offset_bytes + length_bytes, 8, dtype="<u8").tobytes()
+
+
+@pytest.fixture
+def disk():
+    return NumberedDisk()
+
+
+@pytest.fixture
+def answers():
+    return queue.SimpleQueue()
+
+
+@pytest.fixture
+def reader(disk, answers):
+    reader = BlockReader(disk, GEOMETRY, lambda: 0, answers.put)
+    yield reader
+    reader.close()
+
+
+def read(reader: BlockReader, answers: queue.SimpleQueue, identifier: int, *runs: tuple[int, int]) -> memoryview:
+    firsts, counts = (np.array(column) for column in zip(*runs, strict=True))
+    reader.submit(ReadBlocks(identifier, firsts, counts))
+    answer = answers.get(timeout=60)
+    assert (answer.batch, answer.error) == (identifier, "")
+    return reader.batch(identifier).data
+
+
+def test_a_batch_is_whole_and_in_order_though_it_is_read_in_pieces_that_leave_the_disk_to_others(reader, disk, answers):
+    data = read(reader, answers, 1, (0, 700), (5000, 1), (6000, 300))
+    wanted = [np.arange(first * 4096, (first + count) * 4096, 8) for first, count in ((0, 700), (5000, 1), (6000, 300))]
+    assert np.array_equal(np.frombuffer(data, "<u8"), np.concatenate(wanted))
+    assert max(disk.lengths) <= READ_BYTES and sum(disk.lengths) == 1001 * 4096
+
+
+def test_memory_of_a_batch_that_is_over_is_used_again(reader, answers):
+    first = read(reader, answers, 1, (0, 1024)).obj
+    reader.drop(1)
+    assert read(reader, answers, 2, (4096, 1024)).obj is first
+
+
+def test_what_is_kept_to_be_used_again_has_a_bound_whatever_the_sizes_were(reader, answers):
+    batches = range(1, 41)
+    for identifier in batches:
+        read(reader, answers, identifier, (0, 64 * identifier))
+    for identifier in batches:
+        reader.drop(identifier)
+    assert 0 < sum(map(len, reader._pool)) <= POOL_BYTES
