@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
 import time
 from pathlib import Path
 
@@ -23,7 +21,6 @@ from tests.harness.program import Outcome, command, until
 MIB = 1 << 20
 SIZE = 96 * MIB
 WHOLE = ("--whole-device",)
-_RAW_TRACEPOINT_OPEN = 17  # a command of bpf(2)
 
 
 def verification(both: Cluster) -> dict[str, dict | None]:
@@ -217,10 +214,9 @@ def blind(pinned: Path, device: BlockDevice, folder: Path, chance) -> None:
         (pinned / f"link_{name}").unlink()
     with mounted(device, folder):
         work(folder, chance)
-    for name, tracepoint in pins.PROGRAMS.items():
+    for name in pins.PROGRAMS:
         program = syscalls.obj_get(pinned / name)
-        text = ctypes.create_string_buffer(tracepoint.encode())
-        link = syscalls._bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QII", ctypes.addressof(text), program, 0))
+        link = syscalls.open_raw_tracepoint(program)
         syscalls.obj_pin(link, pinned / f"link_{name}")
         os.close(link)
         os.close(program)
