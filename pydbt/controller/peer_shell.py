@@ -158,6 +158,7 @@ class PeerShell:
             sequence=welcome.sequence,
             staged=welcome.staged,
             fresh=welcome.fresh,
+            held=welcome.volume is not None,
         )
 
     def disconnect(self, reason: str, farewell: bool) -> None:

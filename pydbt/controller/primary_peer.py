@@ -74,8 +74,8 @@ class Peer:
         match effect:
             case ev.Persist():
                 answers.append((self.number, self._persist(effect)))
-            case ev.ScanUsed():
-                used, self._scanned_whole = scan(self._loop.device, self._loop.geometry, self.brain.config.scan_whole)
+            case ev.ScanUsed(whole=whole):
+                used, self._scanned_whole = scan(self._loop.device, self._loop.geometry, whole)
                 answers.append((self.number, used))
             case ev.RememberReplica():
                 self._remember(effect)

@@ -61,6 +61,7 @@ class Primary(KeepsMaps):
         self.phase = Phase.IDLE
         self.initial = config.initial
         self.scanned = not config.scan_used
+        self._scan_whole = config.scan_whole
         self.known_replica = config.replica
         self.replica_position = (config.replica_epoch, config.replica_sequence)
         self._later_epochs = config.later_epochs
@@ -148,6 +149,11 @@ class Primary(KeepsMaps):
         """When ``handle(ev.Tick(), now)`` is due at the latest."""
         return min(self.next_retire, self._next_merge, self.link.deadline(), self.resync.deadline(), self.settler.deadline(),
                    self.verifier.deadline(), self.epochs.deadline())
+
+    @property
+    def now(self) -> float:
+        """When the event came that is being handled, or the last one that was."""
+        return self._handled_at
 
     @property
     def effects(self) -> ev.Effects:
@@ -294,6 +300,7 @@ class Primary(KeepsMaps):
         if doubt:
             self._fx.log("warning", f"{doubt}; every block in use is compared or copied")
             self.initial, self.scanned = True, False
+        self._scan_whole = self.config.scan_whole or event.held
         self.replica_state = "inconsistent" if self.initial or event.state == "inconsistent" else "outdated"
         self.resync.fresh_target = event.fresh
         self.known_replica = event.replica
@@ -396,7 +403,7 @@ class Primary(KeepsMaps):
         if self.mode is Mode.UNSYNCHRONIZED and self.link.up:
             if not self.scanned:
                 self.quiet_due = True  # answered by ev.UsedBlocks, then ev.Persisted
-                self._fx.add(ev.ScanUsed())
+                self._fx.add(ev.ScanUsed(self._scan_whole))
             elif not self.epochs.on or self.epochs.ready(now):
                 self.resync.begin(now)
         elif now >= self._next_merge and self.scanned:
@@ -404,6 +411,7 @@ class Primary(KeepsMaps):
             self.request_quiet()
 
     def _advance_normal(self, now: float) -> None:
+        self.ancestry.renew()
         self.send_stream()
         self.settler.advance(now, hurry=bool(self._waits))
         self.verifier.advance(now)

@@ -30,7 +30,10 @@ class Captured:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The handshake is done: both ends mean the same volume. The fields are the secondary's own words."""
+    """The handshake is done: both ends mean the same volume. The fields are the secondary's own words.
+
+    ``held``: it has belonged to this volume before, so that it may hold a content of it also where that has free space now.
+    """
 
     replica: str
     state: str
@@ -38,6 +41,7 @@ class Connected:
     sequence: int
     staged: bool
     fresh: bool
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +319,9 @@ class ZeroQuiet:
 
 @dataclass(frozen=True, slots=True)
 class ScanUsed:
-    """Find the blocks in use (¶95); tracking is armed already. Answers ``UsedBlocks``."""
+    """Find the blocks in use (¶95), or take the ``whole`` volume; tracking is armed already. Answers ``UsedBlocks``."""
+
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from pydbt.core import primary_events as ev
+from pydbt.core.ancestry import NAME_LASTS_S
 from pydbt.core.capture_record import RECORD, RecordKind
 from pydbt.core.fanout import Addressed, Fanout
 from pydbt.core.frames import Ack, Generation, Ping
-from pydbt.core.generations import Generations
+from pydbt.core.generations import Generations, verdict
 from pydbt.core.modes import Mode
 from pydbt.core.primary import Primary
 from pydbt.core.primary_config import PrimaryConfig
@@ -163,6 +164,46 @@ def test_what_one_cannot_have_is_named_to_those_that_follow_before_they_get_it()
     assert told == Generation(views[1]) and views[1].shared and not views[2].shared
     assert 77 in views[2].bitmap and 77 in views[1].past
     assert not any(isinstance(e, ev.KeepLineage) for _, e in fanout.handle(written(6, first_data=2), 0.2)), "once"
+
+
+def names_told(effects: list[Addressed]) -> dict[int | None, Generations]:
+    return {n: e.frame.generations for n, e in effects if isinstance(e, ev.SendFrame) and isinstance(e.frame, Generation)}
+
+
+def put_back(state: Generations) -> Generations:
+    """A primary with an earlier state directory, when it begins: its device was written since."""
+    return state.renamed(4711, followed=False)
+
+
+def test_an_image_of_another_run_has_another_name_so_that_an_earlier_state_of_the_primary_cannot_overwrite_it():
+    for same_run in (False, True):
+        brain = brain_of(1)
+        before = brain.ancestry.generations
+        if same_run:
+            brain.ancestry.offer()
+            before = brain.ancestry.generations
+        brain.ancestry.offer()
+        secondary = brain.ancestry.generations.in_sync()
+        assert verdict(before, Generations(77)).tracked, "one that never got that far is behind, as ever"
+        assert verdict(put_back(before), secondary).allows_sync == same_run
+        assert (before.current == secondary.current) == same_run, "a second image of the same run needs no other name"
+
+
+def test_one_that_follows_for_days_is_told_another_name_each_day():
+    fanout = Fanout(ROOM, quiet_held=False)
+    first, second = brain_of(1), brain_of(2)
+    first.ancestry.offer()
+    second.ancestry.renamed(first.ancestry.generations.current)
+    fanout.add(1, first)
+    fanout.add(2, second)
+    before = first.ancestry.generations
+    assert not names_told(fanout.handle(ev.Tick(), NAME_LASTS_S - 1))
+    effects = fanout.handle(ev.Tick(), NAME_LASTS_S + 1)
+    assert isinstance(effects[0][1], ev.KeepLineage), "it is written down before anybody hears of it"
+    told = names_told(effects)
+    assert told[1].current == told[2].current != before.current and told[1].shared and told[2].shared
+    assert not verdict(put_back(before), told[1].in_sync()).allows_sync
+    assert not names_told(fanout.handle(ev.Tick(), NAME_LASTS_S + 2)), "once"
 
 
 def test_one_that_is_removed_has_not_heard_of_the_name_of_what_is_written_from_then_on():

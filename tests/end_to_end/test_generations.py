@@ -12,7 +12,7 @@ import pytest
 from tests.devices import BlockDevice, loop_device, mounted, run
 from tests.harness.cluster import Cluster, cluster
 from tests.harness.load import make_filesystem
-from tests.harness.program import Daemon, Outcome, command
+from tests.harness.program import Daemon, Outcome, command, short
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -35,17 +35,20 @@ class Pair:
             both.primary_state, both.secondary_state = self.state[source], self.state[target]
             yield both
 
-    def write(self, disk: BlockDevice, name: str) -> None:
+    def write(self, disk: BlockDevice, name: str, size_bytes: int = 400_000) -> None:
         with mounted(disk, self.tmp_path / "mnt") as folder:
-            (folder / name).write_bytes(self.chance.randbytes(400_000))
+            (folder / name).write_bytes(self.chance.randbytes(size_bytes))
 
     def change(self, what: str, disk: BlockDevice) -> Outcome:
         """`promote`, `demote` or `invalidate`."""
         return command(what, disk.path, "--state", self.state[disk])
 
     def brought_in_sync(self, source: BlockDevice, target: BlockDevice, at_most: int = 8 * MIB) -> None:
+        """``source`` is in use, so that there is free space of which it could tell, and in which only ``target`` has anything."""
         with self.replicating(source, target) as both:
-            both.start()
+            with mounted(source, self.tmp_path / "mnt"):
+                both.start()
+                both.wait()
             both.wait()
             assert both.status()["sent_bytes"] < at_most, "not only what differs was copied"
             assert command("down", "--state", both.primary_state).code == 0
@@ -84,7 +87,7 @@ def failed_over(pair: Pair, *, lost: bool) -> None:
         both.wait()
         if lost:
             both.secondary.kill()
-            pair.write(pair.a, "lost")
+            pair.write(pair.a, "lost", 4_000_000)
         assert command("down", "--state", both.primary_state).code == 0
         done = pair.change("promote", pair.b)
         assert done.code == 0, done
@@ -132,15 +135,19 @@ def test_a_split_brain_is_refused_with_its_evidence_until_a_person_gives_one_sid
     pair.brought_in_sync(kept, given_up)
 
 
-def test_a_primary_put_back_to_an_earlier_state_overwrites_nothing_newer(pair, tmp_path):
+@pytest.mark.parametrize("meanwhile", short(1, "another run", "written untracked"))
+def test_a_primary_put_back_to_an_earlier_state_overwrites_nothing_newer(pair, tmp_path, meanwhile):
     with pair.replicating(pair.a, pair.b) as both:
         both.start()
         both.wait()
         assert command("down", "--state", both.primary_state).code == 0
         run("cp", "-a", pair.state[pair.a], tmp_path / "last-week")
         shutil.copyfile(pair.a.path, tmp_path / "disk")
-        pair.write(pair.a, "untracked")  # a new generation when it comes back
+        if meanwhile == "written untracked":
+            pair.write(pair.a, "untracked")
         both.start_primary()
+        both.wait()
+        pair.write(pair.a, "newer")
         both.wait()
         assert command("down", "--state", both.primary_state).code == 0
     shutil.rmtree(pair.state[pair.a])

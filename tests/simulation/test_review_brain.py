@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from pydbt.core import primary_events as ev
 from pydbt.core.extents import make_extents
@@ -85,6 +86,15 @@ def test_a_wait_lasts_until_what_was_settled_for_it_is_durable():
     effects = brain.handle(ev.Received(Want(batch=digests.number, extents=make_extents([5], [1]))), 0.2)
     assert any(isinstance(effect, ev.SendSettled) for effect in effects)
     assert ev.AnswerWait(1) not in effects, "the content that was settled is not on the secondary yet"
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_target_that_was_a_replica_of_this_volume_before_is_compared_where_it_has_free_space_now_too(held):
+    """What it alone had of a write, or what was there before it was given up, may lie where nobody looks any more."""
+    brain = Primary(PrimaryConfig(GEOMETRY, epoch=7), 0.0)
+    brain.handle(ev.Tick(), 0.0)
+    effects = brain.handle(ev.Connected("two", "consistent", 3, 5, False, False, held), 0.0)
+    assert [effect.whole for effect in effects if isinstance(effect, ev.ScanUsed)] == [held]
 
 
 def test_an_initial_copy_that_another_replica_takes_over_begins_anew():
