@@ -108,7 +108,7 @@ class PrimaryLoop:
         self._inbox.put(None)
 
     def post(self, item: object) -> None:
-        """Hand something to the loop: a Request, a Gone, or (number of a secondary, what it has to say)."""
+        """Hand something to the loop: a Request, a Gone, or (the Peer, what it has to say)."""
         self._inbox.put(item)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -185,8 +185,8 @@ class PrimaryLoop:
                     self.commands.carry_out(item)
                 case Gone(request=request):
                     self.commands.forget_wait(request)
-                case (int() as number, what):
-                    self._heard(self.peers.get(number), what)
+                case (Peer() as peer, what):
+                    self._heard(peer, what)
 
     def left_in_inbox(self) -> list[Request]:
         """Commands that nobody will carry out any more."""
@@ -196,11 +196,12 @@ class PrimaryLoop:
                 left.append(item)
         return left
 
-    def _heard(self, peer: Peer | None, what: object) -> None:
-        if peer is None:
-            return  # removed meanwhile
+    def _heard(self, peer: Peer, what: object) -> None:
         try:
-            self.events.extend((peer.number, event) for event in peer.shell.heard(what))
+            events = peer.shell.heard(what)
+            # One that was removed has nothing to say to the brain that has got its number since.
+            if self.peers.get(peer.number) is peer:
+                self.events.extend((peer.number, event) for event in events)
         except Refused as refusal:
             peer.refusal = refusal
             if all(other.refusal is not None for other in self.peers.values()):

@@ -31,11 +31,11 @@ class Peer:
         self.number, self.brain, self._loop = slot, brain, loop
         self.shell = PeerShell(
             loop.options, split_address(self.record.address), secure, loop.capture, loop.reader, loop.geometry,
-            self._hello, lambda item: loop.post((slot, item)),
+            self._hello, lambda item: loop.post((self, item)),
         )  # fmt: skip
         self.epochs = EpochShell(
             loop.device, loop.kept.volume, loop.options.snapshot_bytes, self.shell.blocks, loop.capture.producer_position,
-            lambda event: loop.post((slot, event)),
+            lambda event: loop.post((self, event)),
         )  # fmt: skip
         self.verification = Verification(loop, self)
         self.refusal: Refused | None = None  # it said that no waiting mends it

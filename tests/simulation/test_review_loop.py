@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,12 @@ from pydbt.controller.verification import FOUND_BY_VERIFY
 from pydbt.core import primary_events as ev
 from pydbt.core.capture_record import RECORD, RecordKind
 from pydbt.core.errors import StateError
+from pydbt.core.frames import Welcome
+from pydbt.core.generations import NO_GENERATIONS
 from pydbt.core.modes import Mode
 from pydbt.core.primary_config import PrimaryConfig
 from pydbt.core.units import Geometry
+from pydbt.network.connection import FramedConnection
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VolumeState, load_state
@@ -199,6 +203,35 @@ def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
     assert stays.quiet_due and stays.retire_at is None
     loop.part(peer)
     assert not stays.quiet_due and stays.retire_at == stays.sequence
+
+
+def test_what_a_secondary_that_was_removed_still_says_is_not_taken_for_the_next_ones_in_its_place(loop):
+    """It may have been frozen, and shake hands, or be read for, when another one has got its slot and its files."""
+
+    def joined() -> primary_peer.Peer:
+        record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
+        loop.kept.volume = loop.kept.volume.with_record(record)
+        peer = loop.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
+        peer.brain._retry_persist_at = peer.brain.link._retry_at = float("inf")
+        return peer
+
+    removed = joined()
+    loop.part(removed)
+    stays = joined()
+    near, far = socket.socketpair()
+    with far:
+        welcome = Welcome(
+            volume=None, state="inconsistent", epoch=0, sequence=0, staged=False, size_bytes=GEOMETRY.size_bytes, fresh=False,
+            replica="cd" * 16, software="", generations=NO_GENERATIONS,
+        )  # fmt: skip
+        removed.shell.post((stays.shell._attempt, (FramedConnection(near), welcome)))
+        removed.shell.post(ev.SweepRead(1, 0, 4096))
+        loop.take_inbox(0.0)
+        assert not loop.events, "the brain in its place hears of it"
+        loop.process()
+        assert not stays.brain.link.up
+        assert far.recv(1) == b"", "its connection stays open"
+    stays.shell.close()
 
 
 @pytest.fixture
