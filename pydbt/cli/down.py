@@ -8,6 +8,7 @@ import click
 
 from pydbt.cli.locate import locate, volume_arguments
 from pydbt.cli.stopping import stop_running
+from pydbt.cli.values import SECONDS
 from pydbt.controller.leftover import detach_leftover
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.core.errors import NotRunning
@@ -18,7 +19,7 @@ from pydbt.device.checks import require_root
 @volume_arguments
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=60.0,
     show_default=True,
     metavar="S",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pydbt.cli.stopping import stop_running
-from pydbt.cli.values import PATH
+from pydbt.cli.values import PATH, SECONDS
 from pydbt.core.errors import UsageError
 from pydbt.device.checks import check_target
 
@@ -15,7 +15,7 @@ from pydbt.device.checks import check_target
 @click.command()
 @click.argument("target", type=PATH)
 @click.option("--state", "state_dir", type=PATH, required=True, help="The secondary's state directory.")
-@click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="S",
+@click.option("--timeout", type=SECONDS, default=60.0, show_default=True, metavar="S",
               help="Give up when a running secondary has not ended after S seconds (exit code 8).")
 def invalidate(target: Path, state_dir: Path, timeout: float) -> int:
     """Give up what TARGET, the replica, holds: the primary of its volume may overwrite it, whatever it went through.

@@ -61,6 +61,14 @@ def ask(state_dir: Path, request: dict[str, Any], timeout_s: float | None = 10.0
         raise NotRunning(f"{error}{last_known(state_dir)}") from error
 
 
+def ask_primary(state_dir: Path, what: str) -> dict[str, Any]:
+    """The status of a primary. UsageError, with ``what`` is asked of it, when a secondary answers."""
+    report = ask(state_dir, {"command": "status"})
+    if "secondaries" not in report:
+        raise UsageError(f"{state_dir} is the state directory of a secondary: ask its primary {what}")
+    return report
+
+
 def last_known(state_dir: Path) -> str:
     """What there is to add of a controller that does not answer: whether writes are tracked, and its last status."""
     tracked = "; writes are still tracked" if is_tracked(state_dir) else ""

@@ -28,7 +28,7 @@ def init(folder: Path) -> int:
 @pki.command()
 @click.argument("folder", type=PATH)
 @click.argument("name")
-@click.option("--days", type=click.IntRange(min=1), default=1825, show_default=True, help="How long it is valid.")
+@click.option("--days", type=click.IntRange(1, 36500), default=1825, show_default=True, help="How long it is valid.")
 def issue(folder: Path, name: str, days: int) -> int:
     """Make an identity for the machine NAME with the authority in FOLDER: one file, for --identity there."""
     from pydbt.controller.pki import issue as make

@@ -13,7 +13,7 @@ from types import FrameType
 import click
 
 from pydbt.cli.progress import ProgressReporter
-from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SIZE
+from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SECONDS, SIZE
 from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.registry import registered_primary, secondaries_at
@@ -58,7 +58,7 @@ from pydbt.network.tls import load_identity
 @click.option("--compress", is_flag=True, help="Compress data on the wire with zstd.")
 @click.option(
     "--ack-timeout",
-    type=float,
+    type=SECONDS,
     default=defaults.DEFAULT_ACKNOWLEDGE_TIMEOUT_S,
     show_default=True,
     metavar="S",

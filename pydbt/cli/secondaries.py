@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pydbt.cli.locate import ask, locate, volume_arguments
+from pydbt.cli.locate import ask, ask_primary, locate, volume_arguments
 from pydbt.cli.render import one_line
 from pydbt.cli.run import refuse_own_target
 from pydbt.cli.values import ADDRESS
@@ -35,7 +35,7 @@ def secondaries(
     if peer and not add:
         raise UsageError("--peer tells who the secondary is that --add adds")
     place = locate(source, state_dir)
-    report = ask(place, {"command": "status"})
+    report = ask_primary(place, "for its secondaries")
     if add:
         refuse_own_target(BlockDevice.identify(Path(report["source"])), add, place)
         request = {"command": "add", "secondary": format_address(*add), "peer": peer}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from pydbt.network.address import parse_address
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+LONGEST_S = 1e9
+"""Longer than any use of a time; operating systems take it for a timeout."""
 _UNITS = {"": 1, "B": 1, "S": 512}
 for _power, _letter in enumerate("KMGTP", start=1):
     _UNITS |= {_letter: 1024**_power, f"{_letter}I": 1024**_power, f"{_letter}IB": 1024**_power}
@@ -55,6 +58,19 @@ def format_seconds(seconds: float) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
+class Seconds(click.FloatRange):
+    """An option's time in seconds, a plain number. None that clocks cannot count with: no infinity, and no "nan" either."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=LONGEST_S)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
+
+
 class Size(click.ParamType):
     """An option's size in bytes."""
 
@@ -89,7 +105,10 @@ class Duration(click.ParamType):
         match = _DURATION.fullmatch(value.strip())
         if match is None:
             self.fail(f"{value!r} is no time: write seconds, or a number with s, m, h or d, as in 12h", param, ctx)
-        return float(match[1]) * _SECONDS[match[2]]
+        seconds = float(match[1]) * _SECONDS[match[2]]
+        if seconds > LONGEST_S:
+            self.fail(f"{value!r} is too long: no time may be longer than {LONGEST_S / 86_400:.0f} days", param, ctx)
+        return seconds
 
 
 class Address(click.ParamType):
@@ -106,6 +125,6 @@ class Address(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-SIZE, RATE, DURATION, ADDRESS = Size(), Rate(), Duration(), Address()
+SIZE, RATE, SECONDS, DURATION, ADDRESS = Size(), Rate(), Seconds(), Duration(), Address()
 # Whether a path can be read is for the checks to say, which know what it is for.
 PATH = click.Path(path_type=Path, readable=False)

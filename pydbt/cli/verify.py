@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from pydbt.cli.locate import ask, locate, named, secondary_option, volume_arguments
+from pydbt.cli.locate import ask, ask_primary, locate, named, secondary_option, volume_arguments
 from pydbt.cli.render import verify_words
-from pydbt.cli.values import RATE, format_bytes
+from pydbt.cli.values import RATE, SECONDS, format_bytes
 from pydbt.core.errors import Differs, TimedOut
 from pydbt.core.modes import FOLLOWING_MODES, Mode
 
@@ -24,7 +24,7 @@ _WORD_S = 10.0
 @secondary_option
 @click.option("--repair", is_flag=True, help="Copy what differs; without it, report only.")
 @click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Read no more than this, such as 50M/s.")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Stop waiting after S seconds (exit code 8).")
+@click.option("--timeout", type=SECONDS, metavar="S", help="Stop waiting after S seconds (exit code 8).")
 @click.option("--background", is_flag=True, help="Begin it and return; `status` shows how far it is.")
 @click.option("--cancel", is_flag=True, help="End the verification under way.")
 def verify(
@@ -44,7 +44,7 @@ def verify(
     """
     place = locate(source, state_dir)
     words = named(secondary)
-    reports = _reports(ask(place, {"command": "status"}), words)
+    reports = _reports(ask_primary(place, "to compare it"), words)
     before = {name: report.get("last") for name, report in reports.items()}
     ask(place, {"command": "verify", "repair": repair, "rate_limit": rate_limit, "cancel": cancel, **words})
     if cancel or background:

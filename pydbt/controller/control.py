@@ -233,10 +233,11 @@ def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
         snapshot = json.loads((Path(state_dir) / SNAPSHOT_NAME).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(snapshot, dict):
+    secondaries = snapshot.get("secondaries", []) if isinstance(snapshot, dict) else None
+    if not isinstance(secondaries, list) or not all(isinstance(status, dict) for status in secondaries):
         return None
     held = {"primary": "outdated", "secondary": "consistent"}.get(str(snapshot.get("role")))
-    for status in [snapshot, *snapshot.get("secondaries", [])]:
+    for status in [snapshot, *secondaries]:
         if held and status.get("replica_state") in ("up-to-date", "consistent"):
             status["replica_state"] = held
     return snapshot

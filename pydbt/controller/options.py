@@ -14,6 +14,7 @@ DEFAULT_BLOCK_BYTES = 4096
 # One slot of 64 bytes a write request and one for its end: a quarter of a million requests under way.
 DEFAULT_LOG_BYTES = 32 * MIB
 MIN_LOG_BYTES = 4 * KIB
+MAX_LOG_BYTES = 1 << 35
 # Room for the data of writes that are captured and not sent yet.
 DEFAULT_DATA_RING_BYTES = 64 * MIB
 # One record of 64 bytes for each submission and each completion.
@@ -27,6 +28,8 @@ DEFAULT_EPOCH_INTERVAL_S = 10.0
 DEFAULT_FREEZE_LIMIT_S = 5.0
 DEFAULT_JOURNAL_BYTES = 1024 * MIB
 MIN_JOURNAL_BYTES = 16 * MIB
+# What a file's size can say.
+MAX_IMAGE_BYTES = (1 << 63) - 512
 
 CAPTURES = ("payload", "addresses")
 
@@ -86,8 +89,8 @@ class PrimaryOptions:
         for name, size in (("--ring-size", self.data_ring_bytes), ("--record-ring-size", self.record_ring_bytes)):
             if not _power_of_two(size, MIN_RING_BYTES, MAX_RING_BYTES):
                 raise UsageError(f"{name} {size} is no power of two from {MIN_RING_BYTES} to {MAX_RING_BYTES} bytes")
-        if self.log_bytes < MIN_LOG_BYTES:
-            raise UsageError(f"--log-size {self.log_bytes} is less than the least log of {MIN_LOG_BYTES} bytes")
+        if not MIN_LOG_BYTES <= self.log_bytes <= MAX_LOG_BYTES:
+            raise UsageError(f"--log-size {self.log_bytes} is not from {MIN_LOG_BYTES} to {MAX_LOG_BYTES} bytes")
         if self.rate_limit_bytes_per_s is not None and self.rate_limit_bytes_per_s <= 0:
             raise UsageError("--rate-limit must be more than 0 bytes a second; leave it out for no limit")
         if self.acknowledge_timeout_s <= 0:
@@ -130,8 +133,8 @@ class SecondaryOptions:
     def __post_init__(self) -> None:
         if self.listen_port:
             check_port(self.listen_port, "--listen")
-        if self.create_bytes is not None and (self.create_bytes <= 0 or self.create_bytes % 512):
-            raise UsageError(f"--create {self.create_bytes} is no positive multiple of 512 bytes")
+        if self.create_bytes is not None and not (0 < self.create_bytes <= MAX_IMAGE_BYTES and self.create_bytes % 512 == 0):
+            raise UsageError(f"--create {self.create_bytes} is no multiple of 512 bytes from 512 to {MAX_IMAGE_BYTES}")
         if self.journal_limit_bytes < MIN_JOURNAL_BYTES:
             raise UsageError(
                 f"--journal-size {self.journal_limit_bytes} is less than the least journal of {MIN_JOURNAL_BYTES} bytes"

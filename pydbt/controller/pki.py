@@ -31,7 +31,10 @@ def make_authority(folder: Path) -> Path:
     """Make an authority in a folder; the path of its certificate. UsageError when there is one already."""
     if (folder / AUTHORITY_KEY).exists():
         raise UsageError(f"{folder} holds an authority already: issue identities with it, or name another folder")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"the folder {folder} cannot be made: {error.strerror}") from None
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"pydbt authority {os.urandom(4).hex()}")])
     builder = _certificate(name, name, key.public_key(), timedelta(days=AUTHORITY_DAYS))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydbt.controller.configuring import joining, new_epoch, secure_of
 from pydbt.controller.handshake import hello_of, shake_hands
-from pydbt.controller.requests import Gone, Request
+from pydbt.controller.requests import Gone, Request, check_arguments
 from pydbt.core import primary_events as ev
 from pydbt.core.errors import PydbtError, TimedOut, UsageError
 from pydbt.core.generations import lineage_of
@@ -31,13 +31,17 @@ class Commands:
 
     def serve(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """One command, from a thread of the control socket; its answer. PydbtError says why not."""
+        check_arguments(arguments)
         request = Request(str(arguments["command"]), threading.Event(), arguments=arguments)
         if request.command == "add":
             self._prove(arguments)
         self._loop.post(request)
-        timeout = arguments.get("timeout") if request.command == "wait" else _ANSWER_S
+        waits = request.command == "wait"
+        timeout = arguments.get("timeout") if waits else _ANSWER_S
         if not request.done.wait(timeout):
             self._loop.post(Gone(request))
+            if not waits:
+                raise TimedOut(f"the controller did not come to {request.command} within {timeout:g} s")
             raise TimedOut(f"not every write was durable on the secondary within {timeout} s")
         if request.error is not None:
             raise request.error
@@ -154,9 +158,7 @@ class Commands:
 
     def _remove(self, arguments: dict[str, Any]) -> None:
         loop = self._loop
-        (peer,) = self._meant(arguments) if arguments.get("secondary") else (None,)
-        if peer is None:
-            raise UsageError("say which secondary is to be removed")
+        (peer,) = self._meant(arguments)
         if len(loop.peers) == 1:
             raise UsageError(
                 f"{peer.address} is the only secondary of this volume: 'controller down' ends its replication"

@@ -69,8 +69,6 @@ class Engine:
                 raise StateError(
                     f"{folder} holds a journal whose state file is missing: restore it or use a new directory"
                 )
-            if options.promote:
-                raise UsageError(f"the state directory {self._state_dir} holds no replica: name that of a secondary")
             record = _new_record(options, target, fresh)
         if record.promoted:
             raise UsageError(

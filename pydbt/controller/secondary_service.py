@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -18,11 +19,12 @@ from typing import Any
 
 from pydbt.controller.control import ControlServer, write_snapshot
 from pydbt.controller.options import SecondaryOptions
+from pydbt.controller.roles import JOURNAL_FOLDER
 from pydbt.controller.secondary_connections import Connections
 from pydbt.controller.secondary_engine import Engine, PersistFailed
 from pydbt.controller.state_dir import make_state_dir
 from pydbt.core import secondary_events as e
-from pydbt.core.errors import StateError, UsageError
+from pydbt.core.errors import PydbtError, StateError, UsageError
 from pydbt.core.frames import Refuse
 from pydbt.core.units import MIB
 from pydbt.device.checks import check_target
@@ -34,6 +36,7 @@ from pydbt.network.tls import Secure, load_identity
 from pydbt.store.lock import StateLock
 from pydbt.store.peer_pin import PeerPin
 from pydbt.store.replica_state import FILE_NAME
+from pydbt.store.volume_state import VOLUME_FILE_NAME
 
 ARENA_BYTES = 64 * MIB
 RESTART_SECONDS = 1.0
@@ -68,9 +71,17 @@ class SecondaryService:
         if options.identity is not None:
             self._secure = Secure(load_identity(options.identity), PeerPin(options.state_dir, options.peer))
         check_target(str(options.target), state_dir=str(options.state_dir), create_bytes=options.create_bytes)
+        _require_place(options)
+        is_new = not options.state_dir.exists()
         state_dir = make_state_dir(options.state_dir)
         self._lock = StateLock(state_dir)
-        fresh = self._create(state_dir)
+        try:
+            fresh = self._create(state_dir)
+        except PydbtError:
+            self._lock.close()
+            if is_new:
+                shutil.rmtree(state_dir, ignore_errors=True)
+            raise
         self._target = Target(str(options.target))
         self._fresh = fresh
         self._engine = Engine(options, self._target, fresh, self._report)
@@ -272,6 +283,20 @@ class SecondaryService:
                 return {}
             case other:
                 raise UsageError(f"a secondary does not know the command {other!r}: ask its primary")
+
+
+def _require_place(options: SecondaryOptions) -> None:
+    """UsageError when the state directory is none that could be this replica's."""
+    place = options.state_dir
+    if (place / FILE_NAME).exists() or (place / JOURNAL_FOLDER).exists():
+        return
+    if (place / VOLUME_FILE_NAME).exists():
+        raise UsageError(
+            f"the state directory {place} is that of a primary: name another one, or make its volume a replica with "
+            "'controller demote'"
+        )
+    if options.replay_only:
+        raise UsageError(f"the state directory {place} holds no replica: name that of a secondary")
 
 
 def run_secondary(options: SecondaryOptions) -> int:

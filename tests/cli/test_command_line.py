@@ -56,6 +56,13 @@ HERE = "127.0.0.1:47999"
         (["status", "/tmp"], ["is a directory", "--state /tmp"]),
         (["status", "/dev/null"], ["character device"]),
         (["wait", "--timeout", "-1"], ["--timeout"]),
+        *((["wait", "--state", "/tmp", "--timeout", text], ["--timeout"]) for text in ("nan", "inf", "1e300")),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--ack-timeout", "nan"], ["--ack-timeout"]),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--ack-timeout", "inf"], ["--ack-timeout"]),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--verify-every", "9" * 20 + "d"], ["too long"]),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--log-size", "9999P"], ["--log-size"]),
+        (["secondary", "/x", "--state", "/x", "--listen", HERE, "--create", "9999P"], ["--create"]),
+        (["pki", "issue", "/x", "alpha", "--days", "5000000"], ["--days"]),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_2(
@@ -247,6 +254,13 @@ def test_secondaries_are_listed_added_and_removed(disk: str, controller: FakeCon
     assert controller.asked[-1] == {"command": "remove", "secondary": "bb:22"}
     program("secondaries", disk, "--add", "a:1", "--remove", "b:2").refused(2, "two steps")
     program("secondaries", disk, "--peer", "gamma").refused(2, "--add")
+
+
+def test_what_only_a_primary_knows_is_not_asked_of_a_secondary(disk: str, controller: FakeController) -> None:
+    controller.status = {"role": "secondary", "mode": "ready", "replica_state": "consistent"}
+    place = controller.state_dir
+    for words in (["verify"], ["secondaries"], ["secondaries", "--add", "127.0.0.1:9"], ["secondaries", "--remove", "h:9"]):
+        program(*words, "--state", place).refused(2, "state directory of a secondary", "its primary")
 
 
 def test_a_wait_that_ends_too_early_has_exit_code_8(disk: str, controller: FakeController) -> None:

@@ -24,7 +24,8 @@ from pydbt.controller.registry import (
     secondaries_at,
     state_dir_of,
 )
-from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut
+from pydbt.controller.requests import check_arguments
+from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut, UsageError
 from pydbt.device.sysfs import BlockDevice
 from tests.cli.conftest import ROOT
 from tests.device.disks import loop
@@ -273,3 +274,30 @@ def test_nesting_without_end_is_no_request_and_no_status(tmp_path: Path) -> None
         assert json.loads(client.recv(65536))["error"]["exit_code"] == 2
     (tmp_path / "status.json").write_bytes(deep)
     assert read_snapshot(tmp_path) is None
+
+
+@pytest.mark.parametrize("secondaries", ['["one"]', "5", "null", '{"one": 1}'])
+def test_a_status_of_another_shape_is_none(tmp_path: Path, secondaries: str) -> None:
+    (tmp_path / "status.json").write_text(f'{{"role": "primary", "secondaries": {secondaries}}}')
+    assert read_snapshot(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ({"command": "pause", "secondary": 5}, "secondary"),
+        ({"command": "wait", "timeout": "soon"}, "timeout"),
+        ({"command": "wait", "timeout": float("nan")}, "timeout"),
+        ({"command": "wait", "timeout": 1e300}, "timeout"),
+        ({"command": "wait", "timeout": True}, "timeout"),
+        ({"command": "verify", "rate_limit": "fast"}, "rate_limit"),
+        ({"command": "verify", "rate_limit": 0}, "rate limit"),
+        ({"command": "verify", "repair": "yes"}, "repair"),
+        ({"command": "add"}, "add"),
+        ({"command": "remove", "secondary": None}, "remove"),
+    ],
+)
+def test_a_request_of_which_a_loop_would_end_is_refused_before_it_gets_there(words: dict[str, object], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        check_arguments(words)
+    check_arguments({"command": "verify", "rate_limit": 5, "repair": True, "cancel": None, "secondary": "a:1"})

@@ -173,6 +173,32 @@ def test_a_target_that_cannot_be_one(tmp_path, source):
             os.close(descriptor)
 
 
+def test_a_state_directory_that_is_another_ones(tmp_path, source):
+    """It would be taken for a replica's from then on, and its primary could not start again."""
+    with cluster(tmp_path / "c", source) as both:
+        both.start()
+        both.wait()
+        kept = {path.name for path in both.primary_state.iterdir()}
+        image = ("--create", "32M")
+        secondary_refused(tmp_path / "image", both.primary_state, USAGE, "that of a primary", extra=image)
+        assert both.primary.alive and {path.name for path in both.primary_state.iterdir()} <= kept
+        assert both.primary.terminate() == 0
+        secondary_refused(tmp_path / "image", both.primary_state, USAGE, "that of a primary", extra=image)
+        assert not (tmp_path / "image").exists()
+        both.start_primary()
+        both.wait()
+    (tmp_path / "empty").mkdir()
+    for state in (tmp_path / "none", tmp_path / "empty"):
+        secondary_refused(both.target, state, USAGE, "holds no replica", extra=("--replay-only",))
+    command("promote", both.target, "--state", tmp_path / "empty").refused(USAGE, "holds no replica")
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_an_image_that_cannot_be_made_leaves_no_state_directory(tmp_path):
+    secondary_refused(tmp_path / "image", tmp_path / "state", USAGE, "cannot be made", extra=("--create", "8191P"))
+    assert not (tmp_path / "image").exists()
+
+
 def test_a_target_smaller_than_the_source(tmp_path, source):
     small = tmp_path / "small.img"
     small.write_bytes(bytes(SIZE - 4096))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller import pki
-from pydbt.core.errors import PeerError, UsageError
+from pydbt.core.errors import PeerError, StateError, UsageError
 from pydbt.core.extents import make_extents
 from pydbt.core.frames import Blocks, Ping
 from pydbt.network import tls
@@ -26,6 +26,11 @@ from pydbt.store.peer_pin import PeerPin
 def authority(tmp_path: Path) -> Path:
     pki.make_authority(tmp_path / "pki")
     return tmp_path / "pki"
+
+
+def test_an_authority_where_no_folder_can_be_is_refused() -> None:
+    with pytest.raises(StateError, match="cannot be made"):
+        pki.make_authority(Path("/proc/pki"))
 
 
 def secure(identity: Path, state: Path, peer: str | None = None) -> Secure:
