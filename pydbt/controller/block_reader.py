@@ -84,10 +84,10 @@ class BlockReader:
         if snapshot is not None:
             snapshot.close()
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         for _ in self._threads:
             self._requests.put(None)
-        for thread in self._threads:
+        for thread in self._threads if wait else ():
             thread.join(10.0)
 
     def _run(self) -> None:

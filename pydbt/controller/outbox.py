@@ -45,6 +45,7 @@ class Outbox:
         self._queue: queue.SimpleQueue[tuple[list[Frame], int] | None] = queue.SimpleQueue()
         self._handed_bytes = 0
         self._taken_bytes = 0
+        self._farewell: threading.Thread | None = None
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
         self._thread.start()
 
@@ -62,10 +63,21 @@ class Outbox:
         self._queue.put((frames, payload_bytes))
 
     def close(self, *, flush_seconds: float = 0.0) -> None:
-        """Stop the thread. With ``flush_seconds`` what is queued may still go out for so long."""
+        """Stop the thread. With ``flush_seconds`` what is queued may still go out for so long, and nobody waits for that here."""
         self._queue.put(None)
         if flush_seconds:
-            self._thread.join(flush_seconds)
+            self._farewell = threading.Thread(target=self._end, args=(flush_seconds,), name="farewell", daemon=True)
+            self._farewell.start()
+        else:
+            self._end(0.0)
+
+    def wait_for_farewell(self) -> None:
+        """Before the process ends: what ``close`` has begun."""
+        if self._farewell is not None:
+            self._farewell.join()
+
+    def _end(self, flush_seconds: float) -> None:
+        self._thread.join(flush_seconds)
         self._connection.close()
         self._thread.join(5.0)
 

@@ -50,6 +50,7 @@ class PeerShell:
         self.blocks = BlockReader(reader, geometry, capture.producer_position, post)
         self._options, self._secure, self._capture = options, secure, capture
         self._outbox: Outbox | None = None
+        self._leaving: Outbox | None = None  # the last one, of which the farewell may still be under way
         self._attempt = 0
         self._sent_before = 0
         self._refusal = ""
@@ -63,10 +64,12 @@ class PeerShell:
         """How far the sender is, for the brain."""
         return ev.Outbound(self._outbox.queued_bytes if self._outbox else 0, self.sent_bytes)
 
-    def close(self) -> None:
-        """Say goodbye, and let go of the threads."""
+    def close(self, *, wait: bool = True) -> None:
+        """Say goodbye, and let go of the threads; without ``wait`` those end by themselves, and hold nobody up."""
         self.disconnect("stopped", farewell=True)
-        self.blocks.close()
+        if wait and self._leaving is not None:
+            self._leaving.wait_for_farewell()
+        self.blocks.close(wait=wait)
 
     # --- effects ------------------------------------------------------------------------------------------
     def carry_out(self, effect: ev.Effect) -> bool:
@@ -169,4 +172,5 @@ class PeerShell:
                 self._outbox.put([Bye(reason)])
             self._sent_before += self._outbox.sent_bytes
             self._outbox.close(flush_seconds=FAREWELL_SECONDS if farewell else 0.0)
+            self._leaving = self._outbox
         self._outbox = None

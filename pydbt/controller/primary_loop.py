@@ -98,7 +98,7 @@ class PrimaryLoop:
         del self.peers[peer.number]
         answers = self._carry_out_all(self.fanout.drop(peer.number, time.monotonic()))
         self.events.extendleft(reversed(answers))  # only now: what is carried out may have put another queue in its place
-        peer.close()
+        peer.close(wait=False)  # it may be frozen, and the others must not wait for it
         self.process()
 
     # --- from other threads -------------------------------------------------------------------------------

@@ -61,10 +61,10 @@ class Peer:
             oldest = self.brain.queue.oldest_arrival()
             self.in_sync_at = now if oldest is None else oldest
 
-    def close(self) -> None:
-        """Say goodbye, and let go of what is held."""
+    def close(self, *, wait: bool = True) -> None:
+        """Say goodbye, and let go of what is held; without ``wait`` what takes its time goes on by itself."""
         self.epochs.close()
-        self.shell.close()
+        self.shell.close(wait=wait)
 
     # --- effects ------------------------------------------------------------------------------------------
     def carry_out(self, effect: ev.Effect, answers: list[tuple[int | None, ev.Event]]) -> bool:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import socket
+import time
 
 import numpy as np
 import pytest
 import xxhash
 
 from pydbt.controller.log_limit import LINES, LogLimit
-from pydbt.controller.outbox import BatchData, stream_frames
+from pydbt.controller.outbox import BatchData, Outbox, stream_frames
 from pydbt.core.capture_record import RECORD, Operation
 from pydbt.core.errors import PeerError
 from pydbt.core.extents import ExtentKind, make_extents
+from pydbt.core.frames import Blocks
 from pydbt.core.stream import MAX_UPDATE_SECTORS
-from pydbt.core.units import SECTOR_BYTES, Geometry
+from pydbt.core.units import MIB, SECTOR_BYTES, Geometry
+from pydbt.network.connection import FramedConnection
 
 
 def apply(frames, size_bytes: int) -> bytearray:
@@ -31,6 +35,20 @@ def apply(frames, size_bytes: int) -> bytearray:
             else:
                 image[start : start + length] = bytes(length)
     return image
+
+
+def test_a_farewell_to_one_that_takes_nothing_holds_nobody_up():
+    """Whoever says it has a ring to empty, and other secondaries to serve."""
+    near, far = socket.socketpair()
+    with far:
+        outbox = Outbox(FramedConnection(near), None, lambda reason: None)
+        outbox.put([Blocks(batch=1, extents=make_extents([0], [2048]), payload=(bytes(MIB),))] * 64, MIB)
+        began = time.monotonic()
+        outbox.close(flush_seconds=60.0)
+        assert time.monotonic() - began < 30.0
+        far.close()  # only now does it end
+        outbox.wait_for_farewell()
+        assert not outbox._thread.is_alive()
 
 
 def test_writes_discards_and_zeroes_are_streamed_in_order_with_their_numbers():

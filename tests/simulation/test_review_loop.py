@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pydbt.controller import kept_state, primary_ending, primary_loop, primary_peer
+from pydbt.controller.block_reader import THREADS
 from pydbt.controller.configuring import Joining
 from pydbt.controller.kept_state import KeptState
 from pydbt.controller.options import PrimaryOptions
@@ -203,6 +204,22 @@ def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
     assert stays.quiet_due and stays.retire_at is None
     loop.part(peer)
     assert not stays.quiet_due and stays.retire_at == stays.sequence
+
+
+def test_the_others_do_not_wait_for_what_is_read_for_one_that_is_removed(loop, monkeypatch):
+    record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
+    loop.kept.volume = loop.kept.volume.with_record(record)
+    released, held_up = threading.Event(), threading.Event()
+    monkeypatch.setattr(loop.reader, "read_extent", lambda *_: released.wait(), raising=False)
+    peer = loop.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
+    for number in range(THREADS):
+        peer.shell.blocks.submit(ev.ReadBlocks(1000 + number, np.array([0]), np.array([1])))
+    watch = threading.Timer(8.0, lambda: (held_up.set(), released.set()))
+    watch.start()
+    loop.part(peer)
+    assert not held_up.is_set(), "a disk that does not answer holds the loop up"
+    watch.cancel()
+    released.set()
 
 
 def test_what_a_secondary_that_was_removed_still_says_is_not_taken_for_the_next_ones_in_its_place(loop):

@@ -104,6 +104,9 @@ class SimOutbox:
     def close(self, *, flush_seconds: float = 0.0) -> None:
         self._end.close()
 
+    def wait_for_farewell(self) -> None:
+        """There is none."""
+
 
 class SimReader:
     """As pydbt.controller.block_reader.BlockReader: reads that take a while, one run after the other."""
@@ -152,7 +155,7 @@ class SimReader:
         self._batches.pop(identifier, None)
         self._reading.discard(identifier)
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         self.machine.touch()
 
 
