@@ -154,6 +154,8 @@ class Secondary:
 
     # --- coming and going ---------------------------------------------------------------------------------
     def _connected(self, event: e.Connected) -> None:
+        if self._peer is not None and self._turned_away(event):
+            return  # whoever may not write to this replica disturbs nobody who does
         for earlier in (self._peer, self._waiting.connection if self._waiting else None):
             if earlier is not None:
                 self._do(e.CloseConnection(earlier, "the primary connected anew"))
@@ -167,12 +169,17 @@ class Secondary:
         self._deferred.clear()
         self.keeper.leave()
 
-    def _welcome(self, event: e.Connected) -> None:
+    def _turned_away(self, event: e.Connected) -> bool:
+        """Whether this primary was refused."""
         refuse = refusal(event.hello, self.record, self.config.target_bytes)
         if refuse is not None:
             self._do(e.Send(event.connection, refuse))
             self._do(e.CloseConnection(event.connection, refuse.message))
             self._do(e.Log("warning", f"refused a primary: {refuse.message}"))
+        return refuse is not None
+
+    def _welcome(self, event: e.Connected) -> None:
+        if self._turned_away(event):
             return
         self._peer, self._hello, self.phase = event.connection, event.hello, Phase.READY
         self._received, self._begin, self._committed = self.keeper.sequence, None, 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -137,6 +139,17 @@ def test_a_second_connection_is_welcomed_when_what_the_first_sent_is_durable():
     assert [type(x) for x in effects if isinstance(x, (e.Send, e.CloseConnection))] == [e.CloseConnection]
     (send,) = play(e.JournalDurable((append.ticket,), (5000,)), e.Send)
     assert send.connection == 2 and send.frame.sequence == 12
+
+
+@pytest.mark.parametrize("wrong", [{"volume": "ef" * 16}, {"size_bytes": SIZE * 4}, {"block_bytes": 512}])
+def test_a_primary_that_is_refused_does_not_cut_off_the_one_that_is_there(wrong):
+    play = Play()
+    play.frame(stream(11, 11))
+    effects = play(e.Connected(2, replace(HELLO, **wrong)))
+    assert [x.connection for x in effects if isinstance(x, e.CloseConnection)] == [2]
+    assert isinstance(next(x.frame for x in effects if isinstance(x, e.Send) and x.connection == 2), f.Refuse)
+    (append,) = play.frame(stream(12, 12), e.Append)
+    assert append.entry.last == 12 and play.brain.replica_state is ReplicaState.UP_TO_DATE
 
 
 def test_frames_of_a_connection_that_was_replaced_are_not_looked_at():
