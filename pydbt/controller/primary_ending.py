@@ -106,7 +106,8 @@ def _detach(loop: PrimaryLoop, gone: bool) -> None:
     """
     loop.look(time.monotonic())
     loop.process()
-    trusted = not gone and all(brain.scanned and not brain.taints for brain in loop.brains)
+    # A secondary without a map has never been looked at, and will be as a whole: it takes nothing from what the others' tell.
+    trusted = not gone and all((brain.scanned or not brain.mapped) and not brain.taints for brain in loop.brains)
     marker = clean_marker(loop.device, loop.reader) if trusted else None
     # Nothing is zeroed: if a map cannot be written the programs stay, and the next controller reads these bits.
     for flip in (False, True):

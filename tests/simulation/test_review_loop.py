@@ -176,6 +176,22 @@ def test_a_tainted_volume_is_compared_as_a_whole_at_the_next_start(loop, monkeyp
     assert loop.kept.volume.clean is None
 
 
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_one_that_never_came_does_not_cost_the_others_a_comparison_after_a_clean_stop(loop, monkeypatch, looked_at):
+    """Of such a one there is no map, which tells all there is to tell; a map of another replica than the one there tells nothing."""
+    record = SecondaryRecord(2, "127.0.0.1:9")
+    loop.kept.volume = loop.kept.volume.with_record(record)
+    peer = loop.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, replica="cd" * 16, scan_used=not looked_at)))
+    peer.brain.link._retry_at = float("inf")
+    if looked_at:
+        peer.brain.handle(ev.Connected("ef" * 16, "consistent", 1, 1, False, False), 0.0)
+    loop.commands.down = Request("down", threading.Event())
+    monkeypatch.setattr(primary_ending, "drain_streams", lambda *_: True)
+    finish(loop)
+    assert loop.detached and bool(loop.kept.volume.clean) != looked_at
+    assert (loop.options.state_dir / record.map_name).exists() == looked_at
+
+
 def test_what_cancelling_a_verification_asks_for_is_done(loop, monkeypatch):
     read, dropped = [], []
     monkeypatch.setattr(loop.peers[1].shell.blocks, "submit", lambda request: read.append(request.batch))
