@@ -178,7 +178,7 @@ def test_a_tainted_volume_is_compared_as_a_whole_at_the_next_start(loop, monkeyp
 
 @pytest.mark.parametrize("looked_at", [False, True])
 def test_one_that_never_came_does_not_cost_the_others_a_comparison_after_a_clean_stop(loop, monkeypatch, looked_at):
-    """Of such a one there is no map, which tells all there is to tell; a map of another replica than the one there tells nothing."""
+    """Of such a one there is no map, which tells all there is to tell; a map of another replica tells nothing of this one."""
     record = SecondaryRecord(2, "127.0.0.1:9")
     loop.kept.volume = loop.kept.volume.with_record(record)
     peer = loop.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, replica="cd" * 16, scan_used=not looked_at)))
