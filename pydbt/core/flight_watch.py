@@ -34,12 +34,14 @@ class FlightWatch:
         self._uncertain_since = now
         self._idle_position: int | None = None
         self._waiting_since: float | None = None
+        self._waiting_for = 0  # the last sequence number when that began
 
     def lose_sight(self, now: float) -> None:
         """Records were lost: nobody knows what is in flight, and which of what was has completed."""
         primary = self._primary
         primary.tracker.mark_pending(*primary.in_flight.extents())
         primary.in_flight.reset()
+        primary.uncompleted.clear()  # the log is full with this: nothing stays in the queue
         self._uncertain_since, self._idle_position, self._waiting_since = now, None, None
 
     def disk_idle(self, position: int, now: float) -> None:
@@ -56,7 +58,7 @@ class FlightWatch:
     def begin_waiting(self, now: float) -> None:
         """From here on, everything in flight now is waited for."""
         self._primary.in_flight.begin_wait()
-        self._waiting_since = now
+        self._waiting_since, self._waiting_for = now, self._primary.sequence
 
     def advance(self, now: float) -> None:
         """Trust the count again after an idle instant; give up on completions that do not show."""
@@ -78,6 +80,7 @@ class FlightWatch:
         primary = self._primary
         self._waiting_since = None
         unseen = primary.in_flight.forget_waited()
+        primary.uncompleted.forget(self._waiting_for)
         if not unseen.total():
             return
         primary.effects.log("debug", f"{unseen.total()} blocks completed unseen; they are read again")

@@ -27,6 +27,7 @@ from pydbt.core.statistics import Statistics
 from pydbt.core.stream import Segment, StreamQueue, updates_of
 from pydbt.core.sweep import blocks_of_sectors
 from pydbt.core.tracker import Tracker
+from pydbt.core.uncompleted import Uncompleted
 from pydbt.core.verifier import Verifier
 from pydbt.core.waits import Waits
 
@@ -50,6 +51,7 @@ class Primary(KeepsMaps):
         self.in_flight = InFlight(config.geometry)
         self.watch = FlightWatch(self, now)
         self.queue = StreamQueue()
+        self.uncompleted = Uncompleted()
         self.link = Link(config.acknowledge_timeout_s, now)
         self.statistics = Statistics(now)
         self.ancestry = Ancestry(self)
@@ -71,7 +73,7 @@ class Primary(KeepsMaps):
         self.position = 0
         self.lost = 0
         self.taints: list[str] = list(config.taints)
-        self._taints_answered: tuple[str, ...] = ()  # by the comparison that the next landing completes
+        self._taints_answered = config.answered  # by the comparison that the next landing completes
         self._begin_maps()
         self.payload_on = False
         self.next_retire = self._next_merge = now
@@ -168,9 +170,13 @@ class Primary(KeepsMaps):
         newly_lost = event.lost - self.lost
         self.lost = event.lost
         report = self.in_flight.apply(records)
-        writes = records[(records["kind"] == RecordKind.SUBMIT) & (records["sectors"] > 0)]
+        is_write = (records["kind"] == RecordKind.SUBMIT) & (records["sectors"] > 0)
+        writes = records[is_write]
         first_sequence = self.sequence + 1
         last_sequences = self.sequence + np.cumsum(updates_of(writes)) if len(writes) else np.empty(0, np.int64)
+        if self.config.completed_first:
+            firsts = np.concatenate(([first_sequence], last_sequences[:-1] + 1))[: len(writes)]
+            self.uncompleted.apply(records, is_write, firsts)
         if len(writes):
             self.sequence = int(last_sequences[-1])
             self.statistics.captured(writes)
@@ -190,6 +196,8 @@ class Primary(KeepsMaps):
             self.log_full("a write's data found no room in the ring", writes, now)
         elif report.unmatched.total() and self.in_flight.certain:
             self.log_full("a write completed that capture had not seen submitted", writes, now)
+        elif self.config.completed_first and report.failed.total():
+            self.log_full("a write failed, and the secondary is not to have it before the disk has", writes, now)
         elif too_many:
             self.log_full("more blocks have an uncertain content than are worth reading singly", writes, now)
         elif len(writes):
@@ -235,6 +243,7 @@ class Primary(KeepsMaps):
     def _halt(self, now: float, reason: str) -> None:
         """Fig. 6, 610: halt replication and discard the queue, after its blocks entered the pending map."""
         unsent, batches = self.queue.clear()
+        self.uncompleted.clear()
         self._release(unsent)
         for batch in batches:
             self._fx.add(ev.DropBatch(batch))
@@ -432,7 +441,7 @@ class Primary(KeepsMaps):
     def send_stream(self) -> None:
         """Hand queued updates to the sender, in order, as far as it has room (Fig. 4, 424)."""
         budget = OUTBOUND_LIMIT_BYTES - self.link.queued_bytes
-        while budget > 0 and (item := self.queue.take()) is not None:
+        while budget > 0 and (item := self.queue.take(self.uncompleted.sendable_through)) is not None:
             budget -= item.length_bytes
             if item.batch is not None:
                 self._fx.add(ev.SendSettled(item.batch, item.first_sequence, item.first_blocks, item.block_counts))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -76,9 +77,10 @@ class StreamQueue:
         self.unsent_bytes += size
         self.unacknowledged_bytes += size
 
-    def take(self) -> Segment | None:
-        """The next batch to send, at most MAX_BATCH_BYTES unless a single write is larger; None when all is sent."""
-        if not self._unsent:
+    def take(self, through: float = inf) -> Segment | None:
+        """The next batch to send, at most MAX_BATCH_BYTES unless a single write is larger, and nothing behind the sequence
+        number ``through``; None when there is nothing to send."""
+        if not self._unsent or self._unsent[0].first_sequence > through:
             return None
         segment = self._unsent.popleft()
         if segment.batch is not None:
@@ -86,6 +88,8 @@ class StreamQueue:
         ends = np.cumsum(segment.records["sectors"].astype(np.int64)) * SECTOR_BYTES
         fit = int(np.searchsorted(ends, MAX_BATCH_BYTES, side="right"))
         count = max(1, min(fit, MAX_BATCH_RECORDS, len(segment.records)))
+        if segment.last_sequence > through:  # of which the first number may be sent: so the first write may
+            count = min(count, int(np.searchsorted(segment.last_sequences, through, side="right")))
         if count < len(segment.records):
             segment, rest = segment.split(count)
             self._unsent.appendleft(rest)

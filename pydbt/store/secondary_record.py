@@ -54,6 +54,16 @@ class SecondaryRecord:
         return "dirty.map" if self.slot == 1 else f"dirty-{self.slot}.map"
 
     @property
+    def intent_name(self) -> str:
+        """The file with the era that is remembered for it, where the kernel keeps write-intent under the volume."""
+        return "era.map" if self.slot == 1 else f"era-{self.slot}.map"
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """All of its files."""
+        return self.map_name, self.pin_name, self.intent_name
+
+    @property
     def pin_name(self) -> str:
         """The file with the name that it has proved to be."""
         return "peer" if self.slot == 1 else f"peer-{self.slot}"

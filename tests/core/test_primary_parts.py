@@ -22,6 +22,7 @@ from pydbt.core.primary_events import Captured, Connected, Log
 from pydbt.core.statistics import Statistics
 from pydbt.core.stream import MAX_BATCH_BYTES, MAX_UPDATE_SECTORS, Segment, StreamQueue, updates_of
 from pydbt.core.sweep import WINDOW_BYTES, Sweep, blocks_of, runs_of
+from pydbt.core.uncompleted import Uncompleted
 from pydbt.core.units import Geometry
 from pydbt.core.unsettled import DIFFERS_SINCE_EVER, Unsettled
 from pydbt.core.waits import Waits
@@ -362,8 +363,9 @@ def test_a_write_whose_task_waits_for_the_processor_is_not_taken_for_one_that_en
     settler = SimpleNamespace(unknown=lambda blocks, now: unseen.append(blocks.total()))
     effects = SimpleNamespace(log=lambda *_: None)
     primary = SimpleNamespace(
-        in_flight=in_flight, settler=settler, effects=effects, logging=True, phase=None, position_reached=lambda _: True
-    )
+        in_flight=in_flight, settler=settler, effects=effects, logging=True, phase=None, position_reached=lambda _: True,
+        sequence=1, uncompleted=Uncompleted(),
+    )  # fmt: skip
     watch = FlightWatch(primary, 0.0)
     for now in (10.0, 10.2, 10.8):
         watch.disk_idle(0, now)

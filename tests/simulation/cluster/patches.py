@@ -25,7 +25,7 @@ from pydbt.controller import (
 from pydbt.core import primary as core_primary
 from pydbt.core import sweep as core_sweep
 from pydbt.core.secondary_config import SecondaryConfig
-from pydbt.store import atomic, journal_files, map_file, reached, volume_state
+from pydbt.store import atomic, intent_file, journal_files, map_file, reached, volume_state
 from tests.simulation.cluster.files import SimOs, SimPath
 from tests.simulation.cluster.primary_node import PrimaryEnd, PrimaryNode, SimInbox, SimOutbox, SimReader
 from tests.simulation.cluster.schedule import Shape
@@ -89,6 +89,7 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
         reached: {"os": simulated_os},
         atomic: {"os": simulated_os, "Path": SimPath, "secrets": numbers},
         map_file: {"Path": SimPath},
+        intent_file: {"Path": SimPath},
         volume_state: {"Path": SimPath, "uuid4": partial(UUID, int=0xABCDEF)},
     }  # fmt: skip
     with contextlib.ExitStack() as stack:

@@ -1,0 +1,81 @@
+"""The era that is remembered for a replica, and the map that belongs to it, in one file: replaced at once, or not at all.
+
+Numbers are little-endian.
+
+======  =======  ==============================================================================
+offset  bytes    content
+======  =======  ==============================================================================
+0       8        magic ``PDBTERA`` and a zero byte
+8       4        version, 1
+12      4        bytes of this header, 64
+16      16       the replica
+32      16       identity of the era metadata (in the header of their device)
+48      4        era
+52      4        sectors of a region
+56      8        reserved, zero
+64      ...      a map of the volume, as in ``map_file``, with its own digest
+end-16  16       xxh3_128 digest, big-endian, of everything before it
+======  =======  ==============================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import xxhash
+
+from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.errors import StateError
+from pydbt.core.units import SECTOR_BYTES
+from pydbt.core.write_intent import Intent
+from pydbt.store.atomic import replace_file
+from pydbt.store.map_file import MapHeader, decode_map, encode_map
+
+_MAGIC = b"PDBTERA\0"
+_VERSION = 1
+_HEADER = struct.Struct("<8sII16s16sII8x")
+_DIGEST_BYTES = 16
+
+
+def save_intent(path: str | os.PathLike[str], intent: Intent, header: MapHeader, dirty: DirtyMap) -> None:
+    """Replace the file, durably. StateError when it cannot be written."""
+    replace_file(path, encode_intent(intent, header, dirty))
+
+
+def load_intent(path: str | os.PathLike[str]) -> tuple[Intent, MapHeader, DirtyMap] | None:
+    """What is in a file; None when there is no file. StateError when it is torn or no such file."""
+    try:
+        return decode_intent(Path(path).read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StateError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise StateError(f"{path} is not whole ({error})") from error
+
+
+def encode_intent(intent: Intent, header: MapHeader, dirty: DirtyMap) -> bytes:
+    """The bytes of the file."""
+    identities = bytes.fromhex(intent.replica), bytes.fromhex(intent.metadata)
+    sectors = intent.region_bytes // SECTOR_BYTES
+    data = _HEADER.pack(_MAGIC, _VERSION, _HEADER.size, *identities, intent.era, sectors) + encode_map(header, dirty)
+    return data + xxhash.xxh3_128_digest(data)
+
+
+def decode_intent(data: bytes) -> tuple[Intent, MapHeader, DirtyMap]:
+    """What is in a file's bytes; ValueError says what is wrong with them."""
+    if len(data) < _HEADER.size + _DIGEST_BYTES:
+        raise ValueError(f"it has only {len(data)} bytes")
+    magic, version, header_bytes, replica, metadata, era, sectors = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
+        raise ValueError("it does not begin as one")
+    if version != _VERSION:
+        raise ValueError(f"its version is {version}, and this program knows version {_VERSION}")
+    content = data[:-_DIGEST_BYTES]
+    if xxhash.xxh3_128_digest(content) != data[-_DIGEST_BYTES:]:
+        raise ValueError("its checksum is wrong")
+    if header_bytes != _HEADER.size:
+        raise ValueError("its layout is none of this version")
+    return Intent(replica.hex(), metadata.hex(), sectors * SECTOR_BYTES, era), *decode_map(content[_HEADER.size :])
