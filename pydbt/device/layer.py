@@ -1,8 +1,11 @@
-"""A device-mapper layer on a raw disk, made before it is mounted, so that snapshots of it can be taken.
+"""A device-mapper layer on a raw disk, made before it is mounted: for snapshots, or for the eras in which regions are written.
 
 ``/dev/mapper/NAME`` is a snapshot-origin target over the disk, and passes everything through until a snapshot stands; its
-``NAME-space`` holds the device for what a snapshot keeps. Both go with a reboot, and are made again by the same command
-(drivers/md/dm-snap.c; Documentation/admin-guide/device-mapper/snapshot.rst). All of it is done by ``dmsetup``.
+``NAME-space`` holds the device for what a snapshot keeps. With eras ``NAME-era`` lies between the two, and
+``NAME-era-metadata`` is the part of the metadata device behind this program's header. The origin on top lets no discard
+through, of which dm-era would record the first region alone. All go with a reboot, and are made again by the same command;
+what dm-era has recorded stays on its device (drivers/md/dm-snap.c, drivers/md/dm-era-target.c, and the texts on both in
+Documentation/admin-guide/device-mapper). All of it is done by ``dmsetup``.
 """
 
 from __future__ import annotations
@@ -15,12 +18,21 @@ import shutil
 from dataclasses import dataclass
 
 from pydbt.core.errors import BusyError, MachineError, UsageError
+from pydbt.core.units import SECTOR_BYTES
 from pydbt.device.commands import CommandFailed, run_command
+from pydbt.device.era_metadata import START_BYTES, finish, prepare
 from pydbt.device.sysfs import BlockDevice
 
 LAYER_UUID = "PYDBT-LAYER-"
 _SPACE_UUID = "PYDBT-SPACE-"
 _SNAPSHOT_UUID = "PYDBT-SNAPSHOT-"
+_ERA_UUID = "PYDBT-ERA-"
+_METADATA_UUID = "PYDBT-METADATA-"
+ERA_SUFFIX = "-era"
+METADATA_SUFFIX = "-era-metadata"
+_SPACE_SUFFIX = "-space"
+# From the top down.
+_SUFFIXES = ("", ERA_SUFFIX, METADATA_SUFFIX, _SPACE_SUFFIX)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,63}")
 _CHUNK_SECTORS = 16
 # Whoever suspends must come to the resume: a process of its own, which no signal to this one ends.
@@ -63,50 +75,109 @@ class Layer:
 
 
 def layer_of(device: BlockDevice) -> Layer | None:
-    """The layer that a device is, if it is one."""
-    uuid = device.identity().get("dm_uuid", "")
-    return Layer(uuid.removeprefix(LAYER_UUID)) if uuid.startswith(LAYER_UUID) else None
+    """The layer that a device is, if it is one, and one that snapshots can be taken of."""
+    name = _name_of(device)
+    return Layer(name) if name and os.path.exists(f"/dev/mapper/{name}{_SPACE_SUFFIX}") else None
 
 
-def create_layer(path: str, name: str, space_path: str) -> str:
+def create_layer(
+    path: str, name: str, space_path: str | None, metadata_path: str | None = None, region_bytes: int | None = None
+) -> str:
     """Make ``/dev/mapper/name`` over a device; what it is. Nothing is written to the device itself.
 
-    What ``space_path`` holds is overwritten by snapshots.
+    What ``space_path`` holds is overwritten by snapshots. On ``metadata_path`` dm-era records what is written, in regions of
+    ``region_bytes``; metadata that were made there for this device are gone on with.
     """
     if shutil.which("dmsetup") is None:
         raise MachineError("dmsetup is not installed here: install it (Debian: dmsetup)")
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name for a layer: use letters, digits, _ and . (up to 64)")
+    if space_path is None and metadata_path is None:
+        raise UsageError("a layer is of use with --snapshot-space DEVICE, or --era METADATA_DEVICE, or both: name one")
+    if metadata_path is None and region_bytes is not None:
+        raise UsageError("--era-region says how --era records what is written: give both, or none")
     if os.path.exists(f"/dev/mapper/{name}") or _exists(name):
         raise BusyError(f"/dev/mapper/{name} exists already: choose another name")
-    device, space = BlockDevice.identify(path), BlockDevice.identify(space_path)
-    if device.overlaps(space):
+    device = BlockDevice.identify(path)
+    space = None if space_path is None else BlockDevice.identify(space_path)
+    metadata = None if metadata_path is None else BlockDevice.identify(metadata_path)
+    if space is not None and device.overlaps(space):
         raise UsageError(f"the snapshot space {space_path} is (a part of) {path} itself: name another device")
     for one, given in ((device, path), (space, space_path)):
-        _require_free(one, given)
+        if metadata is not None and one is not None and metadata.overlaps(one):
+            raise UsageError(f"the era metadata's {metadata_path} is (a part of) {given} itself: name another device")
+    for one, given in ((device, path), (space, space_path), (metadata, metadata_path)):
+        if one is not None:
+            _require_free(one, given)
+    if metadata is not None and shutil.which("era_invalidate") is None:
+        raise MachineError("era_invalidate is not installed here: install it (Debian: thin-provisioning-tools)")
     with contextlib.ExitStack() as undo:
-        for suffix, uuid, one, target in (
-            ("-space", _SPACE_UUID, space, "linear {} 0"),
-            ("", LAYER_UUID, device, "snapshot-origin {}"),
-        ):
-            table = f"0 {one.size_sectors} " + target.format(f"{one.major}:{one.minor}")
-            run_command("dmsetup", "create", f"{name}{suffix}", "--uuid", f"{uuid}{name}", "--table", table)
-            undo.callback(run_command, "dmsetup", "remove", "--retry", f"{name}{suffix}")
+        if space is not None:
+            _make(undo, name, _SPACE_SUFFIX, _SPACE_UUID, space.size_sectors, f"linear {_number(space)} 0")
+        below = _number(device)
+        if metadata is not None:
+            below = _make_era(undo, name, device, metadata, region_bytes)
+        _make(undo, name, "", LAYER_UUID, device.size_sectors, f"snapshot-origin {below}")
         undo.pop_all()
     return f"/dev/mapper/{name}"
 
 
 def remove_layer(name: str) -> None:
-    """Take a layer away, and leave its device as it is. BusyError while it is in use."""
+    """Take a layer away, and leave its device as it is. BusyError while it is in use.
+
+    What is left of one whose removal or making was cut off goes as well.
+    """
     name = name.removeprefix("/dev/mapper/")
     path = f"/dev/mapper/{name}"
-    if not os.path.exists(path) or (layer := layer_of(BlockDevice.identify(path))) is None:
+    standing = [suffix for suffix in _SUFFIXES if _is_ours(name, suffix)]
+    if not standing or (os.path.exists(path) and "" not in standing):
         raise UsageError(f"{name} is no layer made by 'controller layer create'")
-    _require_free(BlockDevice.identify(path), path)
-    layer.remove_leftover()
-    for suffix in ("", "-space"):
-        if _exists(f"{name}{suffix}"):
-            run_command("dmsetup", "remove", "--retry", f"{name}{suffix}")
+    if "" in standing:
+        _require_free(BlockDevice.identify(path), path)
+        Layer(name).remove_leftover()
+    for suffix in standing:
+        run_command("dmsetup", "remove", "--retry", f"{name}{suffix}")
+
+
+def _make_era(
+    undo: contextlib.ExitStack, name: str, device: BlockDevice, metadata: BlockDevice, region_bytes: int | None
+) -> str:
+    """The number of ``NAME-era``. The kernel opens the metadata that are there, and makes new ones where all is zero."""
+    header = prepare(metadata, device, region_bytes)
+    start = START_BYTES // SECTOR_BYTES
+    linear = f"linear {_number(metadata)} {start}"
+    at = _make(undo, name, METADATA_SUFFIX, _METADATA_UUID, metadata.size_sectors - start, linear)
+    table = f"era {at} {_number(device)} {header.region_bytes // SECTOR_BYTES}"
+    number = _make(undo, name, ERA_SUFFIX, _ERA_UUID, device.size_sectors, table)
+    finish(metadata, header)
+    return number
+
+
+def _make(undo: contextlib.ExitStack, name: str, suffix: str, uuid: str, sectors: int, target: str) -> str:
+    """The number of a new device of one target, which ``undo`` takes away again."""
+    full = f"{name}{suffix}"
+    run_command("dmsetup", "create", full, "--uuid", f"{uuid}{name}", "--table", f"0 {sectors} {target}")
+    undo.callback(run_command, "dmsetup", "remove", "--retry", full)
+    return run_command("dmsetup", "info", "-c", "--noheadings", "--separator", ":", "-o", "major,minor", full).strip()
+
+
+def _name_of(device: BlockDevice) -> str:
+    """The name of the layer that a device is; empty when it is none."""
+    uuid = device.identity().get("dm_uuid", "")
+    return uuid.removeprefix(LAYER_UUID) if uuid.startswith(LAYER_UUID) else ""
+
+
+def _is_ours(name: str, suffix: str) -> bool:
+    uuids = {"": LAYER_UUID, ERA_SUFFIX: _ERA_UUID, METADATA_SUFFIX: _METADATA_UUID, _SPACE_SUFFIX: _SPACE_UUID}
+    try:
+        uuid = run_command("dmsetup", "info", "-c", "--noheadings", "-o", "uuid", f"{name}{suffix}").strip()
+    except CommandFailed:
+        return False
+    return uuid == f"{uuids[suffix]}{name}"
+
+
+def _number(device: BlockDevice) -> str:
+    return f"{device.major}:{device.minor}"
 
 
 def _require_free(device: BlockDevice, path: str) -> None:

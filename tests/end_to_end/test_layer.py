@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from pydbt.device import layer as device_layer
+from pydbt.device.era import era_layer_of
 from tests.devices import BlockDevice, loop_device, mounted, run
 from tests.end_to_end.test_database import check_image
 from tests.end_to_end.test_epochs import epochs
@@ -79,10 +81,51 @@ def test_what_is_in_use_gets_no_layer_and_one_sentence_says_why(tmp_path):
             command(*create, disk.path, "x", "--snapshot-space", other.path).refused(4, "is mounted at")
             command(*create, other.path, "x", "--snapshot-space", disk.path).refused(4, "is mounted at")
         command(*create, disk.path, "x", "--snapshot-space", disk.path).refused(2, "itself")
+        command(*create, disk.path, "x").refused(2, "--snapshot-space DEVICE, or --era METADATA_DEVICE")
+        command(*create, disk.path, "x", "--era-region", "64K", "--snapshot-space", other.path).refused(2, "give both, or none")
+        command(*create, disk.path, "x", "--era", disk.path).refused(2, "itself")
+        command(*create, disk.path, "x", "--era", other.path, "--snapshot-space", other.path).refused(2, "itself")
         command(*create, disk.path, "a/b", "--snapshot-space", other.path).refused(2, "no name for a layer")
         command(*create, disk.path, "x", "--snapshot-space", tmp_path / "none").refused(2, "does not exist")
-        assert "x-space" not in run("dmsetup", "ls")
+        assert not {"x", "x-space", "x-era", "x-era-metadata"} & set(run("dmsetup", "ls").split())
         command("layer", "remove", "nothing").refused(2, "is no layer")
+
+
+def test_a_layer_with_eras_goes_on_with_what_was_recorded_and_lets_no_discard_through(tmp_path):
+    name = f"pydbttest{os.urandom(3).hex()}"
+    with loop_device(tmp_path, SIZE) as disk, loop_device(tmp_path, SIZE) as metadata, loop_device(tmp_path, SIZE) as space:
+        create = ("layer", "create", disk.path, name, "--era", metadata.path, "--snapshot-space", space.path)
+        identity = ""
+        try:
+            for number, era_region in enumerate((("--era-region", "4K"), (), ("--era-region", "4K"))):
+                made = command(*create, *era_region)
+                assert made.code == 0, made
+                layer = device_layer.BlockDevice.identify(made.output.strip())
+                eras = era_layer_of(layer)
+                identity = identity or eras.metadata
+                assert (eras.metadata, eras.region_bytes) == (identity, 4096)
+                if not number:
+                    before = eras.checkpoint()
+                    run("dd", "if=/dev/zero", f"of={layer.path}", "bs=4096", "count=1", "seek=5", "oflag=direct")
+                    since = eras.checkpoint()
+                    assert since > before
+                    run("dd", "if=/dev/zero", f"of={layer.path}", "bs=8192", "count=1", "seek=50", "oflag=direct")
+                    assert subprocess.run(["blkdiscard", layer.path], capture_output=True).returncode, "a discard went through"
+                # Also after it was taken away and made again, as after a boot.
+                assert eras.now().era >= since
+                assert eras.written_since(before).tolist() == [[5, 6], [100, 102]]
+                assert eras.written_since(since).tolist() == [[100, 102]]
+                snapshot = device_layer.layer_of(layer).take()
+                assert snapshot.size_bytes == SIZE
+                removed = command("layer", "remove", name)
+                assert removed.code == 0, removed
+                assert name not in run("dmsetup", "ls")
+            command(*create, "--era-region", "64K").refused(2, "regions of 4096 bytes")
+            command("layer", "create", space.path, name, "--era", metadata.path).refused(2, "another disk")
+            assert name not in run("dmsetup", "ls")
+        finally:
+            subprocess.run(["dmsetup", "remove", "--retry", f"{name}-pydbt-snapshot"], capture_output=True)
+            command("layer", "remove", name)
 
 
 def test_a_suspended_layer_goes_on_with_the_next_command(tmp_path):

@@ -1,0 +1,119 @@
+"""What dm-era knows of a layer: the present era, a new one on request, and which regions were written since one.
+
+Documentation/admin-guide/device-mapper/era.rst; drivers/md/dm-era-target.c. ``checkpoint`` ends the era: when it returns the
+new one is committed, and every write that the target maps from then on is of it. Regions are read by ``era_invalidate`` of
+thin-provisioning-tools from a snapshot of the metadata, which ends the era as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pydbt.core.units import SECTOR_BYTES
+from pydbt.core.write_intent import Eras
+from pydbt.device.commands import CommandFailed, run_command
+from pydbt.device.era_metadata import read_header
+from pydbt.device.layer import ERA_SUFFIX, LAYER_UUID, METADATA_SUFFIX
+from pydbt.device.sysfs import BlockDevice
+
+_STATUS = re.compile(r"\d+ \d+ era \d+ (\d+)/(\d+) (\d+) (-|\d+)\s*")
+_WRITTEN = re.compile(r"<(?:block\s+block\s*=\s*\"(\d+)\"|range\s+begin\s*=\s*\"(\d+)\"\s+end\s*=\s*\"(\d+)\")\s*/>")
+_QUEUE = Path("/sys/dev/block")
+# A metadata device that is fuller than this is said to be; one that is full fails writes to the volume.
+_FULL = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class EraLayer:
+    """A layer with dm-era in it. ``name`` is the target's; ``metadata`` the identity of its metadata (32 hexadecimal digits)."""
+
+    name: str
+    metadata_path: str
+    metadata: str
+    region_bytes: int
+
+    def now(self) -> Eras:
+        """The present era. CommandFailed when it cannot be told."""
+        return Eras(self.metadata, self.region_bytes, self._status()[0])
+
+    def checkpoint(self) -> int:
+        """End the era; the one that has begun. CommandFailed when that does not work, or the metadata are nearly full."""
+        run_command("dmsetup", "message", self.name, "0", "checkpoint")
+        era, _, fill = self._status()
+        if fill > _FULL:
+            raise CommandFailed(f"the era metadata of {self.name} fill {fill:.0%} of their device: give them a larger one")
+        return era
+
+    def written_since(self, era: int) -> np.ndarray:
+        """Regions written in this era or later, up to now: a row for each run, its first and the one behind its last."""
+        if self._status()[1]:  # of somebody who was killed
+            run_command("dmsetup", "message", self.name, "0", "drop_metadata_snap")
+        run_command("dmsetup", "message", self.name, "0", "take_metadata_snap")
+        try:
+            text = run_command("era_invalidate", "--metadata-snapshot", "--written-since", str(era), self.metadata_path)
+        finally:
+            with contextlib.suppress(CommandFailed):  # the next one takes it away first
+                run_command("dmsetup", "message", self.name, "0", "drop_metadata_snap")
+        return parse_written(text)
+
+    def _status(self) -> tuple[int, bool, float]:
+        """(present era, whether there is a snapshot of the metadata, how full their device is)."""
+        text = run_command("dmsetup", "status", self.name)
+        if not (found := _STATUS.fullmatch(text)):
+            raise CommandFailed(f"dmsetup says of {self.name} what is not known here: {text.strip() or 'nothing'}")
+        used, total, era, snapshot = found.groups()
+        return int(era), snapshot != "-", int(used) / max(int(total), 1)
+
+
+def parse_written(text: str) -> np.ndarray:
+    """What ``era_invalidate`` prints, as rows of (first region, the one behind the last). CommandFailed when it is not whole."""
+    if not text.lstrip().startswith("<blocks") or not re.search(r"(</blocks>|<blocks\s*/>)\s*$", text):
+        raise CommandFailed("era_invalidate printed no whole list of regions")
+    rows = [(int(one), int(one) + 1) if one else (int(first), int(end)) for one, first, end in _WRITTEN.findall(text)]
+    if len(rows) != text.count("<block ") + text.count("<range "):
+        raise CommandFailed("era_invalidate printed regions in a form that is not known here")
+    return np.array(rows, np.int64).reshape(-1, 2)
+
+
+def era_layer_of(device: BlockDevice) -> EraLayer | None:
+    """The layer that a device is, if it is one with dm-era in it. PydbtError when it is one that cannot be relied on."""
+    uuid = device.identity().get("dm_uuid", "")
+    if not uuid.startswith(LAYER_UUID):
+        return None
+    name = uuid.removeprefix(LAYER_UUID)
+    target, metadata = f"{name}{ERA_SUFFIX}", f"{name}{METADATA_SUFFIX}"
+    if not device.bio_based:
+        raise CommandFailed(f"{device.path} is no device that completes bios, as a layer is")
+    below = _table(name, "snapshot-origin")[0]
+    if not Path(f"/dev/mapper/{target}").exists() or below != _number(target):
+        return None
+    metadata_number, _, sectors = _table(target, "era")
+    if metadata_number != _number(metadata):
+        raise CommandFailed(f"{target} keeps its metadata on another device than {metadata}")
+    for kind in ("discard", "write_zeroes"):
+        limit = (_QUEUE / f"{device.major}:{device.minor}/queue/{kind}_max_bytes").read_text().strip()
+        if limit != "0":
+            raise CommandFailed(f"{device.path} lets {kind}s through, of which dm-era records the first region alone")
+    major, minor = (int(part) for part in _table(metadata, "linear")[0].split(":"))
+    header = read_header(BlockDevice.from_number(major, minor))
+    if header.region_bytes != int(sectors) * SECTOR_BYTES or not header.made:
+        raise CommandFailed(f"{target} works with another region than its metadata were made for")
+    return EraLayer(target, f"/dev/mapper/{metadata}", header.identity, header.region_bytes)
+
+
+def _number(name: str) -> str:
+    device = BlockDevice.identify(f"/dev/mapper/{name}")
+    return f"{device.major}:{device.minor}"
+
+
+def _table(name: str, wanted: str) -> list[str]:
+    """The arguments of the only target in a table, which must be of this kind."""
+    words = run_command("dmsetup", "table", name).split()
+    if words[2:3] != [wanted]:
+        raise CommandFailed(f"{name} is a {' '.join(words[2:3]) or 'nothing'} now, and no {wanted} any more")
+    return words[3:]

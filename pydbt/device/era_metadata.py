@@ -1,0 +1,177 @@
+"""The device that dm-era keeps its metadata on: whose it is, told by a header of this program's own in front of them.
+
+dm-era's own metadata name neither the disk they are about nor themselves, and the kernel makes new ones wherever it finds
+zeroes. So the first MiB of the device is ours: one block of text with an identity that is made anew with the metadata, the
+region they are kept in, and the disk they belong to. ``made`` is false until the kernel has written its first superblock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import xxhash
+
+from pydbt.core.errors import DeviceError, StateError, UsageError
+from pydbt.core.units import KIB, MIB, SECTOR_BYTES
+from pydbt.device.block import DirectReader, aligned_buffer
+from pydbt.device.sysfs import BlockDevice
+
+HEADER_BYTES = 4096
+# The kernel's metadata begin here.
+START_BYTES = 1 * MIB
+# Eight blocks of 8 KiB for each write under way and its copies; then 4 bytes for each region, in the array and in the array
+# that a snapshot keeps, and bits for each era that is not digested yet.
+LEAST_BYTES = 8 * MIB
+BYTES_A_REGION = 16
+DEFAULT_REGION_BYTES = 64 * KIB
+# dm-era: a multiple of 8 sectors, and fewer than 2^31 regions.
+REGION_GRAIN_BYTES = 4 * KIB
+MAX_REGIONS = (1 << 31) - 1
+_FORMAT = "pydbt era metadata"
+_VERSION = 1
+_CHECKSUM = b"xxh3_128 "
+
+
+@dataclass(frozen=True, slots=True)
+class EraHeader:
+    """What stands in front of the metadata. ``origin`` identifies the disk (``BlockDevice.identity``), as far as it can be."""
+
+    identity: str
+    region_bytes: int
+    origin_bytes: int
+    origin: dict[str, str]
+    made: bool = False
+
+
+def encode_header(header: EraHeader) -> bytes:
+    """One block."""
+    text = json.dumps({"format": _FORMAT, "version": _VERSION, **asdict(header)}, ensure_ascii=True).encode() + b"\n"
+    data = text + _CHECKSUM + xxhash.xxh3_128_hexdigest(text).encode() + b"\n"
+    if len(data) > HEADER_BYTES:
+        raise ValueError("the header does not fit into its block")
+    return data.ljust(HEADER_BYTES, b"\0")
+
+
+def decode_header(data: bytes) -> EraHeader:
+    """The header in a block; ValueError, TypeError or KeyError say what is wrong."""
+    text, mark, digest = data.rstrip(b"\0").rpartition(_CHECKSUM)
+    if not mark or digest.strip() != xxhash.xxh3_128_hexdigest(text).encode():
+        raise ValueError("its checksum is missing or wrong")
+    content: dict[str, Any] = json.loads(text)
+    if content.pop("format") != _FORMAT or content.pop("version") != _VERSION:
+        raise ValueError("it is of another kind or version")
+    if set(content) != {entry.name for entry in fields(EraHeader)}:
+        raise ValueError("it has other entries than this version knows")
+    return EraHeader(**content)
+
+
+def read_header(metadata: BlockDevice) -> EraHeader:
+    """The header of a device that has one. StateError else."""
+    with DirectReader(metadata) as reader:
+        return _header_of(metadata, _read(reader, 0, HEADER_BYTES))
+
+
+def prepare(metadata: BlockDevice, device: BlockDevice, region_bytes: int | None) -> EraHeader:
+    """The header of metadata for ``device``, those that are there or new ones; written to the device where it is new.
+
+    ``region_bytes`` None takes what is there, or the default. UsageError when the device holds something else, or metadata of
+    another disk or region; StateError when it holds metadata that are damaged.
+    """
+    with DirectReader(metadata) as reader:
+        if metadata.size_bytes < START_BYTES + LEAST_BYTES:
+            raise UsageError(f"{metadata.path} is too small for era metadata: {_needed(device, region_bytes)} bytes are needed")
+        first = _read(reader, 0, HEADER_BYTES)
+        found = _header_of(metadata, first) if first.startswith(b'{"format": "pydbt era') else None
+        blank = _is_blank(_read(reader, START_BYTES, HEADER_BYTES))
+        empty = blank and found is None and all(_is_blank(_read(reader, at, 64 * KIB)) for at in range(0, START_BYTES, 64 * KIB))
+    if found is None and not empty:
+        raise UsageError(
+            f"{metadata.path} holds something, and no era metadata of this program: name an empty device, or clear its first "
+            f"{2 * START_BYTES} bytes"
+        )
+    if found is not None and found.made:
+        if blank:
+            raise StateError(
+                f"the era metadata on {metadata.path} are gone: clear its first {2 * START_BYTES} bytes, to begin anew"
+            )
+        _require_same(metadata, found, device, region_bytes)
+        return found
+    region_bytes = region_bytes or DEFAULT_REGION_BYTES
+    if region_bytes % REGION_GRAIN_BYTES or not 0 < region_bytes <= device.size_bytes:
+        raise UsageError(f"--era-region {region_bytes} is no multiple of {REGION_GRAIN_BYTES} bytes that fits into {device.path}")
+    if -(-device.size_bytes // region_bytes) > MAX_REGIONS:
+        raise UsageError(f"--era-region {region_bytes} makes too many regions of {device.path}: take a larger one")
+    if metadata.size_bytes < (needed := _needed(device, region_bytes)):
+        raise UsageError(
+            f"{metadata.path} is too small for era metadata of {device.path} in regions of {region_bytes} bytes: "
+            f"{needed} bytes are needed"
+        )
+    header = EraHeader(secrets.token_hex(16), region_bytes, device.size_bytes, device.identity())
+    _write(metadata, 0, encode_header(header))
+    _write(metadata, START_BYTES, bytes(HEADER_BYTES))  # here the kernel makes new ones
+    return header
+
+
+def finish(metadata: BlockDevice, header: EraHeader) -> EraHeader:
+    """The kernel has its metadata: from here on they are opened, and never made anew."""
+    if header.made:
+        return header
+    header = replace(header, made=True)
+    _write(metadata, 0, encode_header(header))
+    return header
+
+
+def _needed(device: BlockDevice, region_bytes: int | None) -> int:
+    regions = -(-device.size_bytes // (region_bytes or DEFAULT_REGION_BYTES))
+    return START_BYTES + LEAST_BYTES + regions * BYTES_A_REGION
+
+
+def _require_same(metadata: BlockDevice, found: EraHeader, device: BlockDevice, region_bytes: int | None) -> None:
+    now = device.identity()
+    other = any(found.origin[kind] != now[kind] for kind in found.origin.keys() & now.keys())
+    if other or found.origin_bytes != device.size_bytes:
+        raise UsageError(f"the era metadata on {metadata.path} are those of another disk than {device.path}: name its own")
+    if region_bytes not in (None, found.region_bytes):
+        raise UsageError(
+            f"the era metadata on {metadata.path} are kept in regions of {found.region_bytes} bytes: leave --era-region out, or "
+            f"clear the first {2 * START_BYTES} bytes of {metadata.path}, to begin anew"
+        )
+
+
+def _header_of(metadata: BlockDevice, data: bytes) -> EraHeader:
+    try:
+        return decode_header(data)
+    except (ValueError, TypeError, KeyError) as error:
+        raise StateError(
+            f"the header of the era metadata on {metadata.path} is damaged ({error}): clear the first {2 * START_BYTES} bytes "
+            "there, to begin anew"
+        ) from None
+
+
+def _read(reader: DirectReader, offset: int, length: int) -> bytes:
+    data = aligned_buffer(length)
+    reader.read_extent(offset, length, data)
+    return bytes(data)
+
+
+def _is_blank(data: bytes) -> bool:
+    return not data.strip(b"\0")
+
+
+def _write(metadata: BlockDevice, offset: int, data: bytes) -> None:
+    try:
+        descriptor = os.open(metadata.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.pwrite(descriptor, data, offset)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise DeviceError(f"{metadata.path} cannot be written: {error.strerror}") from None
+
+
+assert START_BYTES % SECTOR_BYTES == 0
