@@ -103,6 +103,16 @@ def _epoch_words(epochs: Status | None) -> str:
     return f"{words}; {epochs['problem']}" if epochs["problem"] else words
 
 
+def _intent_words(intent: Status | None, size_bytes: int) -> str:
+    """``era 23, since ...; after a power loss era 17: 240 MiB of 10 GiB``; nothing where there is none."""
+    if not intent:
+        return ""
+    words = [f"era {intent['era']}, since {intent['since']}" if intent["era"] else "no era is remembered yet"]
+    if compared := intent["compared"]:
+        words.append(f"compared since era {compared['era']}: {format_bytes(compared['bytes'])} of {format_bytes(size_bytes)}")
+    return "; ".join([*words, *filter(None, [intent["problem"]])])
+
+
 def verify_words(verify: Status | None) -> str:
     """``running, 34 %, ...``, or what the last verification found and when; nothing when there was none."""
     if not verify:
@@ -129,6 +139,7 @@ def _primary_rows(status: Status) -> list[Row]:
         *_each(status),
         ("tainted", _tainted(status)),
         ("epochs", _epoch_words(status.get("epochs"))),
+        ("write intent", _intent_words(status.get("write_intent"), status.get("size_bytes") or 0)),
         ("audit", _audit_words(status.get("audit"))),
         ("verification", verify_words(status.get("verify"))),
         ("out of sync", _bytes(status, "out_of_sync_bytes")),

@@ -55,6 +55,9 @@ from pydbt.network.tls import load_identity
 @click.option(
     "--snapshot-space", type=SIZE, metavar="SIZE", help="With addresses, on LVM: a snapshot's room; a 20th of SOURCE else."
 )
+@click.option(
+    "--era-interval", type=DURATION, default="60s", show_default=True, help="On a layer with dm-era: begin an era so often."
+)
 @click.option("--compress", is_flag=True, help="Compress data on the wire with zstd.")
 @click.option(
     "--ack-timeout",
@@ -84,6 +87,7 @@ def run(
     epoch_interval: float,
     freeze_limit: float,
     snapshot_space: int | None,
+    era_interval: float,
     compress: bool,
     ack_timeout: float,
     log_size: int,
@@ -111,6 +115,7 @@ def run(
         epoch_interval_s=epoch_interval,
         freeze_limit_s=freeze_limit,
         snapshot_bytes=snapshot_space,
+        era_interval_s=era_interval,
         compress=compress,
         log_bytes=log_size,
         data_ring_bytes=ring_size,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydbt.controller.leftover import require_map_of
 from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.written_since import UNTRACKED, Since
 from pydbt.core.ancestry import first_generations
 from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.generations import generation_name
@@ -26,19 +27,21 @@ from pydbt.store.volume_state import VolumeState
 LOG_SLOT_BYTES = 64
 # A replica that stands at a run before so many that all came to nothing is compared as a whole.
 LATER_EPOCHS = 256
-# What a power loss, another system that had the disk, and a controller that could not detach have in common.
-UNTRACKED = "writes may have gone untracked while no program was there to see them"
 
 _log = logging.getLogger("pydbt")
 
 
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """A secondary that is to be replicated to: what its brain is told, what may differ, and who it must prove to be."""
+    """A secondary that is to be replicated to: what its brain is told, what may differ, and who it must prove to be.
+
+    ``since`` bounds what is compared because writes may have gone untracked; None where nothing does, or none have.
+    """
 
     config: PrimaryConfig
     pending: DirtyMap | None = None
     secure: Secure | None = None
+    since: Since | None = None
 
 
 def new_epoch() -> int:
@@ -109,9 +112,15 @@ def joining(
     assumed: bool = False,
     quiet_held: bool = False,
     by_epochs: bool = False,
+    since: Since | None = None,
+    bounded: bool = False,
+    completed_first: bool = False,
 ) -> Joining:
     """``record`` as it was written down when this run began; ``tells_all``: its map and the bitmaps name all that differs;
-    ``by_epochs``: only addresses are captured."""
+    ``by_epochs``: only addresses are captured; ``since``: what dm-era names is compared, and nothing else; ``bounded``: what is
+    left of such a comparison is in the map; ``completed_first``: the volume has write-intent."""
+    if since is not None:
+        pending, tells_all = since.blocks, True
     initial = record.phase is SyncPhase.INITIAL
     config = PrimaryConfig(
         geometry=state.geometry,
@@ -133,7 +142,9 @@ def joining(
         epoch_interval_s=options.epoch_interval_s if by_epochs else None,
         hold_limit_s=options.freeze_limit_s,
         taints=tuple(entry["reason"] for entry in record.taints),
+        answered=(UNTRACKED,) if since is not None or bounded else (),
         generations=record.generations,
         generation_seed=secrets.randbits(64),
+        completed_first=completed_first,
     )
-    return Joining(config, pending, secure)
+    return Joining(config, pending, secure, since)

@@ -46,7 +46,7 @@ class KeptState:
         """A secondary that the volume never had, with the epoch of this run for it. StateError, and it is not there."""
         generations = lineage_of([self.volume.generations])
         record = SecondaryRecord(self.volume.free_slot(), address, later_epochs=[epoch], generations=generations)
-        for name in (record.map_name, record.pin_name):  # of one that was removed in the middle of it
+        for name in record.file_names:  # of one that was removed in the middle of it
             remove_file(self.state_dir / name)
         before, self.volume = self.volume, self.volume.with_record(record)
         try:
@@ -65,7 +65,7 @@ class KeptState:
         except StateError:
             self.volume = before
             raise
-        for name in (record.map_name, record.pin_name):
+        for name in record.file_names:
             with contextlib.suppress(StateError):  # whoever gets the slot next removes them
                 remove_file(self.state_dir / name)
 

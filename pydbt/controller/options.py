@@ -26,6 +26,8 @@ DEFAULT_ACKNOWLEDGE_TIMEOUT_S = 15.0
 DEFAULT_EPOCH_INTERVAL_S = 10.0
 # Writers wait for as long as a file system is frozen; most programs bear more.
 DEFAULT_FREEZE_LIMIT_S = 5.0
+# A power loss costs comparing what was written since about that long ago; each era costs the first write to a region a commit.
+DEFAULT_ERA_INTERVAL_S = 60.0
 DEFAULT_JOURNAL_BYTES = 1024 * MIB
 MIN_JOURNAL_BYTES = 16 * MIB
 # What a file's size can say.
@@ -43,7 +45,8 @@ class PrimaryOptions:
     ``verify_every_s`` compares both sides so often. ``identity`` is the file of this machine's certificate, for TLS; ``peers``
     the names that the secondaries must prove, one for each in their order, or none. ``capture`` ``addresses`` captures no
     data: the replica follows every ``epoch_interval_s``, and file systems are frozen for ``freeze_limit_s`` at most; a classic
-    snapshot keeps ``snapshot_bytes``, None: a share of the volume.
+    snapshot keeps ``snapshot_bytes``, None: a share of the volume. On a layer with dm-era a new era is begun every
+    ``era_interval_s``.
     ``report`` is called with each new status while the service runs.
     """
 
@@ -66,6 +69,7 @@ class PrimaryOptions:
     epoch_interval_s: float = DEFAULT_EPOCH_INTERVAL_S
     freeze_limit_s: float = DEFAULT_FREEZE_LIMIT_S
     snapshot_bytes: int | None = None
+    era_interval_s: float = DEFAULT_ERA_INTERVAL_S
     identity: Path | None = None
     peers: tuple[str, ...] = ()
     report: Callable[[dict[str, Any]], None] | None = None
@@ -101,7 +105,8 @@ class PrimaryOptions:
             raise UsageError(f"--capture {self.capture} is none of {' and '.join(CAPTURES)}")
         if self.snapshot_bytes is not None and self.snapshot_bytes < MIB:
             raise UsageError(f"--snapshot-space {self.snapshot_bytes} is less than 1 MiB, which any write would fill")
-        for name, seconds in (("--epoch-interval", self.epoch_interval_s), ("--freeze-limit", self.freeze_limit_s)):
+        for name, seconds in (("--epoch-interval", self.epoch_interval_s), ("--freeze-limit", self.freeze_limit_s),
+                              ("--era-interval", self.era_interval_s)):  # fmt: skip
             if seconds <= 0:
                 raise UsageError(f"{name} must be more than 0 seconds")
         if self.assume_in_sync and self.whole_device:

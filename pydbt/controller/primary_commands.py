@@ -153,7 +153,7 @@ class Commands:
         self._require_new(address)
         record = loop.kept.add(format_address(*address), new_epoch())
         secure = secure_of(loop.options, arguments.get("peer"), record.pin_name)
-        loop.join(record.slot, joining(loop.options, loop.kept.volume, record, secure))
+        loop.join(record.slot, joining(loop.options, loop.kept.volume, record, secure, completed_first=loop.intent.on))
         loop.take(ev.Tick(), record.slot)
 
     def _remove(self, arguments: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ def finish(loop: PrimaryLoop) -> None:
     loop.take(ev.PauseAsked("stopped"))
     for peer in loop.peers.values():
         peer.close()
+    loop.intent.close()
     loop.snapshot()
     try:
         if down is not None or gone:

@@ -21,6 +21,8 @@ from pydbt.controller.primary_ending import finish
 from pydbt.controller.primary_peer import Peer
 from pydbt.controller.primary_status import primary_status
 from pydbt.controller.requests import Gone, Request
+from pydbt.controller.write_intent import WriteIntent
+from pydbt.controller.written_since import WrittenSince
 from pydbt.core import primary_events as ev
 from pydbt.core.errors import DeviceError, PeerError, PydbtError, StateError
 from pydbt.core.fanout import Fanout
@@ -54,8 +56,10 @@ class PrimaryLoop:
         capture: Capture,
         reader: DirectReader,
         inherited: bool = False,
+        written: WrittenSince | None = None,
     ) -> None:
-        """``joining`` are the secondaries by slot; ``inherited``: the programs ran before, and their bitmaps may hold bits."""
+        """``joining`` are the secondaries by slot; ``inherited``: the programs ran before, and their bitmaps may hold bits;
+        ``written``: what was found of the kernel's write-intent under the volume."""
         self.options, self.device, self.kept = options, device, kept
         self.capture, self.reader, self.geometry = capture, reader, kept.volume.geometry
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -65,6 +69,7 @@ class PrimaryLoop:
         for slot, secondary in joining.items():
             self.join(slot, secondary)
         self.assurance = Assurance(self, inherited)
+        self.intent = WriteIntent(self, written and written.layer, written.problem if written else "")
         self.commands = Commands(self)
         self.stopping = False
         self.fatal: PydbtError | None = None
@@ -85,7 +90,7 @@ class PrimaryLoop:
         brain = Primary(secondary.config, time.monotonic())
         if secondary.pending is not None:
             brain.tracker.pending.merge(secondary.pending)
-        peer = self.peers[slot] = Peer(self, slot, brain, secondary.secure)
+        peer = self.peers[slot] = Peer(self, slot, brain, secondary)
         self.fanout.add(slot, brain)
         self._last_loss = -1  # so that it hears where the ring is, also when nothing is written
         return peer
@@ -304,6 +309,7 @@ class PrimaryLoop:
         self.look(now)
         for peer in list(self.peers.values()):
             peer.verification.advance(now)
+        self.intent.advance(now)
         if now >= self._next_snapshot:
             self._next_snapshot = now + SNAPSHOT_INTERVAL_S
             self.snapshot()

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pydbt.controller.configuring import Joining
 from pydbt.controller.epoch_shell import EpochShell
 from pydbt.controller.handshake import Refused, hello_of
 from pydbt.controller.peer_shell import PeerShell
 from pydbt.controller.used_blocks import scan
 from pydbt.controller.verification import Verification
+from pydbt.controller.write_intent import forget
 from pydbt.core import primary_events as ev
 from pydbt.core.errors import PeerError, StateError
 from pydbt.core.frames import Hello
 from pydbt.core.modes import FOLLOWING_MODES, Mode
 from pydbt.core.primary import Primary
 from pydbt.network.address import split_address
-from pydbt.network.tls import Secure
 from pydbt.store.map_file import MapHeader, save_map
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 class Peer:
     """Called from the loop's thread alone. ``number`` is that of its brain, and the slot of its record."""
 
-    def __init__(self, loop: PrimaryLoop, slot: int, brain: Primary, secure: Secure | None) -> None:
+    def __init__(self, loop: PrimaryLoop, slot: int, brain: Primary, joining: Joining) -> None:
         self.number, self.brain, self._loop = slot, brain, loop
+        self.since = joining.since
         self.shell = PeerShell(
-            loop.options, split_address(self.record.address), secure, loop.capture, loop.reader, loop.geometry,
+            loop.options, split_address(self.record.address), joining.secure, loop.capture, loop.reader, loop.geometry,
             self._hello, lambda item: loop.post((self, item)),
         )  # fmt: skip
         self.epochs = EpochShell(
@@ -75,6 +77,7 @@ class Peer:
             case ev.Persist():
                 answers.append((self.number, self._persist(effect)))
             case ev.ScanUsed(whole=whole):
+                self._forget_era()
                 used, self._scanned_whole = scan(self._loop.device, self._loop.geometry, whole)
                 answers.append((self.number, used))
             case ev.RememberReplica():
@@ -84,6 +87,14 @@ class Peer:
             case _:
                 return False
         return True
+
+    def _forget_era(self) -> None:
+        """Everything is compared: no power loss from here on may make less of it. PeerError when that cannot be written down."""
+        self.since = None
+        try:
+            forget(self._loop, self)
+        except StateError as error:
+            raise PeerError(str(error)) from None
 
     def fail(self, error: PeerError) -> ev.Disconnected:
         """Its connection is of no use any more; what to tell the brain."""
@@ -119,6 +130,10 @@ class Peer:
             later_epochs=[epoch] if effect.in_sync and effect.epoch == epoch else record.later_epochs,
         )
         self._loop.kept.save_if_possible()
+
+    def write_intent(self) -> dict[str, Any] | None:
+        """For the status: what is remembered of dm-era for this secondary, and what it bounded when this run began."""
+        return self._loop.intent.report(self, self.since)
 
     # --- what lasts ---------------------------------------------------------------------------------------
     def note(self) -> bool:

@@ -8,7 +8,7 @@ import signal
 import threading
 from dataclasses import dataclass, replace
 
-from pydbt.controller.configuring import UNTRACKED, Joining, begun, joining, load_pending, secure_of, tainted
+from pydbt.controller.configuring import Joining, begun, joining, load_pending, secure_of, tainted
 from pydbt.controller.control import ControlServer, is_answering
 from pydbt.controller.handshake import hello_of, shake_hands
 from pydbt.controller.kept_state import KeptState
@@ -18,6 +18,7 @@ from pydbt.controller.primary_loop import PrimaryLoop
 from pydbt.controller.registry import forget
 from pydbt.controller.roles import require_no_replica
 from pydbt.controller.state_dir import make_state_dir
+from pydbt.controller.written_since import UNTRACKED, WrittenSince, was_bounded
 from pydbt.core.dirty_map import DirtyMap
 from pydbt.core.errors import BusyError, MachineError, StateError, UsageError
 from pydbt.core.generations import lineage_of
@@ -80,11 +81,14 @@ def run_primary(options: PrimaryOptions) -> int:
             untouched = False  # written while the programs were compiled
             _distrust_maps(options, state)
         found = Found(is_new, tracked or untouched, reopened, reopened and any(capture.dirty_counts()), by_epochs)
-        state, joiners = _begin(options, device, state, secures, found)
+        written = WrittenSince(device, options.state_dir)
+        state, joiners = _begin(options, device, state, secures, found, written)
+        written.begin(state.secondaries)
         save_state(options.state_dir, state)
         undo.pop_all()
         _log.info("volume %s: %s, %d bytes in blocks of %d", state.volume, device.path, state.size_bytes, state.block_bytes)
-        loop = PrimaryLoop(options, device, KeptState(options.state_dir, state), joiners, capture, reader, reopened)
+        kept = KeptState(options.state_dir, state)
+        loop = PrimaryLoop(options, device, kept, joiners, capture, reader, reopened, written)
         try:
             return _serve(loop, options, stack)
         finally:
@@ -162,7 +166,7 @@ def _with_typed(state: VolumeState, options: PrimaryOptions, is_new: bool) -> Vo
     for address in typed:
         record = SecondaryRecord(state.free_slot(), format_address(*address), phase, generations=lineage_of([state.generations]))
         if not is_new:
-            for name in (record.map_name, record.pin_name):  # of one that was removed in the middle of it
+            for name in record.file_names:  # of one that was removed in the middle of it
                 remove_file(options.state_dir / name)
             _log.info("%s is a new secondary of this volume", record.address)
         state = state.with_record(record)
@@ -258,7 +262,8 @@ class Found:
 
 
 def _begin(
-    options: PrimaryOptions, device: BlockDevice, state: VolumeState, secures: dict[int, Secure | None], found: Found
+    options: PrimaryOptions, device: BlockDevice, state: VolumeState, secures: dict[int, Secure | None], found: Found,
+    written: WrittenSince,
 ) -> tuple[VolumeState, dict[int, Joining]]:
     """What to write down, and what each brain is to know."""
     maps = _load_maps(options, state)
@@ -267,15 +272,21 @@ def _begin(
     untold = [slot for slot, pending in maps.items() if not tells_all[slot] or found.in_kernel or pending.any()]
     if assumed:
         _log.warning("--assume-in-sync: the secondary is trusted to hold exactly what %s holds now", state.source_path)
+    since, bounded = {}, {}
     for record in state.secondaries:
-        if not assumed and not tells_all[record.slot] and record.phase is not SyncPhase.INITIAL:
-            _log.warning("writes may have gone untracked since the last run: every block is compared")
+        slot = record.slot
+        bounded[slot] = tells_all[slot] and was_bounded(options.state_dir, record)
+        if not assumed and not tells_all[slot] and record.phase is not SyncPhase.INITIAL:
+            since[slot] = written.of(state, record)
+            if since[slot] is None:
+                _log.warning("writes may have gone untracked since the last run: every block is compared")
             state = state.with_record(tainted(record, UNTRACKED))
     state = begun(state, untold, assumed, device.disk_sequence())
     joiners = {
         record.slot: joining(
             options, state, record, secures[record.slot], pending=maps[record.slot], tells_all=tells_all[record.slot],
-            assumed=assumed, quiet_held=found.reopened, by_epochs=found.by_epochs,
+            assumed=assumed, quiet_held=found.reopened, by_epochs=found.by_epochs, since=since.get(record.slot),
+            bounded=bounded[record.slot], completed_first=written.layer is not None,
         )
         for record in state.secondaries
     }  # fmt: skip

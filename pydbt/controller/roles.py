@@ -100,6 +100,7 @@ def demote(source: Path, state_dir: Path) -> ReplicaRecord:
     remove_file(state_dir / VOLUME_FILE_NAME)
     for secondary in state.secondaries:
         remove_file(state_dir / secondary.map_name)
+        remove_file(state_dir / secondary.intent_name)
     return record
 
 

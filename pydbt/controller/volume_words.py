@@ -31,6 +31,7 @@ def together(secondaries: list[Status]) -> Status:
         "tainted": any(one["tainted"] for one in secondaries),
         "taints": list(dict.fromkeys(reason for one in secondaries for reason in one["taints"])),
         "verify": _verify([one["verify"] for one in secondaries]),
+        "write_intent": _write_intent([one["write_intent"] for one in secondaries]),
         "assumed_in_sync": any(one["assumed_in_sync"] for one in secondaries),
         "sequence": dict(behind["sequence"]),
         "out_of_sync_bytes": max(one["out_of_sync_bytes"] for one in secondaries),
@@ -69,6 +70,16 @@ def _verify(reports: list[Status]) -> Status:
         "running": {"repair": any(one["repair"] for one in running), **sums} if running else None,
         "last": max(last, key=lambda one: (one.get("differing_bytes", 0), one.get("ended", "")), default=None),
     }
+
+
+def _write_intent(reports: list[Status | None]) -> Status | None:
+    """The era that bounds least, and the largest comparison that one bounded."""
+    known = [report for report in reports if report]
+    if not known:
+        return None
+    least = min(known, key=lambda report: report["era"] or 0)
+    compared = [report["compared"] for report in known if report["compared"]]
+    return {**least, "compared": max(compared, key=lambda one: one["bytes"], default=None)}
 
 
 def _added(parts: Iterable[Status]) -> Status:

@@ -99,7 +99,8 @@ def test_a_taint_is_never_overlooked() -> None:
 def several(**changes: dict) -> dict:
     """A status with three secondaries, of which some are changed, by name."""
     base = {**STATUS, "connected": True, "connection_problem": "", "phase": "idle", "waiting_for": "", "verify": {"running": None,
-            "last": None}, "taints": [], "assumed_in_sync": False, "unsettled_bytes": 0, "persist_problem": "", "generations": {},
+            "last": None}, "write_intent": None, "taints": [], "assumed_in_sync": False,
+            "unsettled_bytes": 0, "persist_problem": "", "generations": {},
             "progress": {"done_bytes": 0, "total_bytes": 0, "eta_seconds": None}, "statistics": {"resyncs": 1,
             "unsettled_blocks": {"failed": 2}, "out_of_sync_max_bytes": 7}}  # fmt: skip
     secondaries = [{**base, "secondary": name, **changes.get(name, {})} for name in ("a:1", "b:2", "c:3")]
@@ -120,6 +121,19 @@ def test_a_volume_is_called_no_better_than_the_worst_of_its_secondaries() -> Non
     assert summary(status).startswith("unsynchronized (1 of 3 secondaries), replica inconsistent, TAINTED")
     table = dict(rows(status))
     assert table["a:1"].startswith("normal, replica up-to-date") and table["b:2"].endswith("(no route)")
+
+
+def test_what_a_power_loss_would_have_to_compare_is_that_of_the_worst_secondary() -> None:
+    def kept(era: int | None, compared: dict | None = None, problem: str = "") -> dict:
+        return {"era": era, "since": "2026-01-02T03:04:05+00:00", "compared": compared, "problem": problem}
+
+    one = several(**{"a:1": {"write_intent": kept(9)}, "c:3": {"write_intent": kept(8, {"era": 7, "bytes": 3 * MIB})}})
+    assert one["write_intent"]["era"] == 8 and one["write_intent"]["compared"] == {"era": 7, "bytes": 3 * MIB}
+    words = dict(rows({**STATUS, "size_bytes": 10 * GIB, "write_intent": kept(23, {"era": 17, "bytes": 240 * MIB})}))
+    assert words["write intent"] == "era 23, since 2026-01-02T03:04:05+00:00; compared since era 17: 240 MiB of 10.0 GiB"
+    words = dict(rows({**STATUS, "write_intent": kept(None, problem="dmsetup failed")}))
+    assert words["write intent"] == "no era is remembered yet; dmsetup failed"
+    assert "write intent" not in dict(rows(several()))
 
 
 def test_a_single_secondarys_words_are_the_volumes() -> None:
