@@ -26,6 +26,7 @@ TIMEOUT_S = 900
             ("test_epochs_lvm", "without_room"),
             ("test_layer", "a_layer_gives_a_raw_disk"),
             ("test_layer", "what_is_in_use"),
+            ("test_layer", "layer_with_eras"),
             ("test_layer", "suspended_layer"),
         ),
     ],
