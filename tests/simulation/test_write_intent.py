@@ -12,9 +12,11 @@ import pytest
 from pydbt.core import primary_events as ev
 from pydbt.core.capture_record import RecordFlag, RecordKind
 from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.modes import Mode
 from pydbt.core.primary import Primary
+from pydbt.core.primary_config import PrimaryConfig
 from pydbt.core.write_intent import Checkpoint, Eras, Intent, region, why_everything
-from tests.simulation.test_primary_brain import CALM, ODD_DISK, ROUGH, TINY_RING
+from tests.simulation.test_primary_brain import CALM, ODD_DISK, ROUGH, TINY_RING, run, settle
 from tests.simulation.world import Cluster, Faults, Kernel
 
 REPLICA, METADATA = "ab" * 16, "cd" * 16
@@ -203,3 +205,29 @@ def test_a_tainted_or_never_synchronized_replica_gets_no_era():
         next(steps)
         cluster.step(0.02)
     assert not kept
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_comparison_of_what_may_differ_answers_the_power_loss_and_looks_at_nothing_else(answered):
+    cluster = Cluster(5, CALM)
+    run(cluster, 50, rate=3)
+    settle(cluster)
+    cluster.lose()
+    for block in (3, 4):
+        cluster.kernel.disk[block] = -7  # as a power loss left it
+    taints = ("writes may have gone untracked",)
+    cluster.brain = brain = Primary(
+        PrimaryConfig(
+            cluster.geometry, epoch=8, log_slots=64, initial=False, scan_used=False, replica="replica", replica_epoch=7,
+            later_epochs=(8,), taints=taints, answered=taints if answered else (),
+        ),
+        cluster.now,
+    )  # fmt: skip
+    brain.tracker.pending.set_blocks(np.array([3, 4, 5]))
+    cluster.persisted = {3, 4, 5}  # what is remembered stays until these are in sync
+    for _ in range(200):
+        cluster.step(0.05)
+    assert brain.mode is Mode.NORMAL and cluster.kernel.disk == cluster.secondary.content
+    figures = brain.statistics.as_dict(cluster.now)
+    assert (figures["compared_bytes"], figures["copied_bytes"]) == (3 * 4096, 2 * 4096)
+    assert bool(brain.taints) is not answered, "a taint is answered by a comparison that was made for it, and by no other"
