@@ -12,6 +12,7 @@ from pydbt.controller.leftover import detach_leftover
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.core.errors import UsageError
 from pydbt.device.checks import check_target, require_root
+from pydbt.store.volume_state import load_state
 
 
 @click.command()
@@ -30,9 +31,11 @@ def demote(source: Path, state_dir: Path, timeout: float) -> int:
     if not state_dir.is_dir():
         raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
     check_target(source, state_dir=state_dir)
-    stop_running(state_dir, timeout, "primary", "only a primary's volume can be demoted")
     from pydbt.controller import roles
 
+    if load_state(state_dir) is not None:
+        roles.require_volume(state_dir, source)
+    stop_running(state_dir, timeout, "primary", "only a primary's volume can be demoted")
     with claimed_state_dir(state_dir):
         detach_leftover(state_dir)
         record = roles.demote(source, state_dir)

@@ -10,6 +10,7 @@ from pydbt.cli.stopping import stop_running
 from pydbt.cli.values import PATH, SECONDS
 from pydbt.core.errors import UsageError
 from pydbt.device.checks import check_target
+from pydbt.store.replica_state import load_record
 
 
 @click.command()
@@ -25,10 +26,12 @@ def invalidate(target: Path, state_dir: Path, timeout: float) -> int:
     """
     if not state_dir.is_dir():
         raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
-    stop_running(state_dir, timeout, "secondary", "only a replica can be invalidated")
-    check_target(target, state_dir=state_dir)
     from pydbt.controller import roles
 
-    roles.invalidate(state_dir)
+    if load_record(state_dir) is not None:
+        roles.require_replica(state_dir, target, or_copy=False)
+    stop_running(state_dir, timeout, "secondary", "only a replica can be invalidated")
+    check_target(target, state_dir=state_dir)
+    roles.invalidate(target, state_dir)
     click.echo(f"{target} is inconsistent now, until a primary of its volume has overwritten what differs")
     return 0

@@ -12,6 +12,7 @@ from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.registry import registered_secondary
 from pydbt.core.errors import UsageError
 from pydbt.device.checks import check_target
+from pydbt.store.replica_state import load_record
 
 
 @click.command()
@@ -27,6 +28,10 @@ def promote(target: Path, state_dir: Path, timeout: float) -> int:
     """
     if not state_dir.is_dir():
         raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
+    from pydbt.controller import roles
+
+    if load_record(state_dir) is not None:
+        roles.require_replica(state_dir, target, or_copy=True)
     stop_running(state_dir, timeout, "secondary", "only a replica can be promoted")
     check_target(target, state_dir=state_dir, create_bytes=None)
     chosen = SecondaryOptions(

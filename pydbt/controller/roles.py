@@ -16,7 +16,7 @@ from pydbt.core.replica import ReplicaRecord
 from pydbt.device.block import DirectReader
 from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
-from pydbt.device.target import Target
+from pydbt.device.target import Target, identity_of, may_be_copy
 from pydbt.store.atomic import remove_file
 from pydbt.store.lock import StateLock
 from pydbt.store.map_file import load_map
@@ -48,6 +48,33 @@ def promoted(record: ReplicaRecord, target: Path, state_dir: Path) -> ReplicaRec
     return replace(record, promoted=datetime.now(UTC).isoformat(timespec="seconds"), generations=generations)
 
 
+def require_replica(state_dir: Path, target: Path, *, or_copy: bool) -> ReplicaRecord:
+    """The record of the replica on TARGET; to be asked before anything is stopped or changed. UsageError, StateError.
+
+    ``or_copy``: an image file that was copied together with its state directory will do.
+    """
+    record = load_record(state_dir)
+    if record is None:
+        raise UsageError(f"the state directory {state_dir} holds no replica: name that of a secondary")
+    identity = identity_of(str(target))
+    if record.target != identity and not (or_copy and may_be_copy(record.target, identity)):
+        raise UsageError(f"the state directory {state_dir} is that of another target than {target}: name the one it belongs to")
+    return record
+
+
+def require_volume(state_dir: Path, source: Path) -> VolumeState:
+    """The state of the volume on SOURCE; to be asked before anything is stopped or changed. UsageError, StateError."""
+    state = load_state(state_dir)
+    if state is None:
+        raise UsageError(f"the state directory {state_dir} holds no volume: name that of a primary")
+    require_no_replica(state_dir)
+    if source.is_block_device():
+        return require_same_source(state, BlockDevice.identify(source), state_dir, as_target=True)
+    if state.source or source.stat().st_size < state.size_bytes:
+        raise UsageError(f"{source} is not what {state_dir} was kept for, {state.source_path}: name the SOURCE it belongs to")
+    return state
+
+
 def require_no_replica(state_dir: Path) -> None:
     """UsageError when the directory is that of a replica, which is no SOURCE before it is promoted."""
     record = load_record(state_dir)
@@ -62,15 +89,8 @@ def demote(source: Path, state_dir: Path) -> ReplicaRecord:
 
     Raises UsageError and StateError with nothing changed.
     """
-    state = load_state(state_dir)
-    if state is None:
-        raise UsageError(f"the state directory {state_dir} holds no volume: name that of a primary")
-    require_no_replica(state_dir)
+    state = require_volume(state_dir, source)
     device = BlockDevice.identify(source) if source.is_block_device() else None
-    if device is not None:
-        state = require_same_source(state, device, state_dir, as_target=True)
-    elif source.stat().st_size < state.size_bytes:
-        raise UsageError(f"{source} is smaller than the volume that {state_dir} describes: name the SOURCE it belongs to")
     views = [record.generations for record in state.secondaries] or [state.generations]
     generations = replace(lineage_of(views), shared=any(view.shared for view in views))
     if any(record.generations.shared for record in _without_some_of_it(device, state, state_dir)):
@@ -104,13 +124,11 @@ def demote(source: Path, state_dir: Path) -> ReplicaRecord:
     return record
 
 
-def invalidate(state_dir: Path) -> ReplicaRecord:
+def invalidate(target: Path, state_dir: Path) -> ReplicaRecord:
     """Give up what a replica holds: any primary of its volume may overwrite it, and compares all of it."""
     lock = StateLock(state_dir)
     try:
-        record = load_record(state_dir)
-        if record is None:
-            raise UsageError(f"the state directory {state_dir} holds no replica: name that of a secondary")
+        record = require_replica(state_dir, target, or_copy=False)
         if record.promoted:
             raise UsageError(
                 f"what {state_dir} describes was promoted and is a volume of its own: make it a replica with 'controller demote'"

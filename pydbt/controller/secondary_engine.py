@@ -25,7 +25,7 @@ from pydbt.core.secondary import Secondary
 from pydbt.core.secondary_config import SecondaryConfig
 from pydbt.core.staged import StagedBlocks
 from pydbt.core.units import KIB, MIB, Geometry
-from pydbt.device.target import Target
+from pydbt.device.target import Target, may_be_copy
 from pydbt.store.journal_files import JournalFiles
 from pydbt.store.reached import Reached
 from pydbt.store.replica_state import load_record, save_record
@@ -75,7 +75,7 @@ class Engine:
                 f"{options.target} was promoted at {record.promoted} and is a volume of its own: nothing may overwrite it "
                 "(to make it a replica again, 'controller demote' it)"
             )
-        if options.replay_only and _may_be_copy(record.target, target):
+        if options.replay_only and may_be_copy(record.target, target.identity):
             _log.warning(
                 "%s is not the file that this state was kept for; it is taken for a copy of it", options.target
             )
@@ -194,11 +194,6 @@ class Engine:
 
     def _reporter(self, report: Callable[[Engine, e.Event | BaseException], None]) -> Callable[[object], None]:
         return lambda event: report(self, event)
-
-
-def _may_be_copy(recorded: str, target: Target) -> bool:
-    """An image file copied together with its state directory may be replayed elsewhere; served on it may not be."""
-    return recorded.startswith("file:") and not target.is_block_device and recorded != target.identity
 
 
 def _new_record(options: SecondaryOptions, target: Target, fresh: bool) -> ReplicaRecord:

@@ -75,10 +75,7 @@ class Target:
     @property
     def identity(self) -> str:
         """Tells this target from another one, also after a reboot that gave devices other numbers and names."""
-        status = os.fstat(self._descriptor)
-        if self.is_block_device:
-            return f"block-device:{_device_name(os.major(status.st_rdev), os.minor(status.st_rdev))}"
-        return f"file:{file_name_for_good(self._descriptor)}"
+        return _identity(self._descriptor)
 
     def write_runs(self, runs: Runs, buffer: memoryview) -> None:
         """Carry out planned runs, whose data lies in ``buffer``. Runs that touch each other go out in one call."""
@@ -163,6 +160,30 @@ class Target:
 
     def _failure(self, what: str, offset: int, error: OSError) -> DeviceError:
         return DeviceError(f"TARGET {self.path} cannot be {what} at byte {offset}: {error.strerror}")
+
+
+def identity_of(path: str) -> str:
+    """As ``Target.identity``, of one that another process may hold. UsageError when it cannot be looked at."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"TARGET {path} cannot be looked at: {error.strerror}") from None
+    try:
+        return _identity(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _identity(descriptor: int) -> str:
+    status = os.fstat(descriptor)
+    if stat.S_ISBLK(status.st_mode):
+        return f"block-device:{_device_name(os.major(status.st_rdev), os.minor(status.st_rdev))}"
+    return f"file:{file_name_for_good(descriptor)}"
+
+
+def may_be_copy(recorded: str, identity: str) -> bool:
+    """An image file copied together with its state directory may be replayed elsewhere; served on it may not be."""
+    return recorded != identity and recorded.startswith("file:") and identity.startswith("file:")
 
 
 def _open(path: str) -> int:
