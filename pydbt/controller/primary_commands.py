@@ -140,8 +140,11 @@ class Commands:
             check_plain_tcp(address[0], options.insecure)
         volume = loop.kept.volume
         hello = hello_of(volume, loop.device.logical_block_bytes, 0, lineage_of([volume.generations]))
-        connection, _ = shake_hands(*address, hello, secure_of(options, arguments.get("peer"), None))
+        connection, welcome = shake_hands(*address, hello, secure_of(options, arguments.get("peer"), None))
         connection.close()
+        for record in volume.secondaries:
+            if record.replica == welcome.replica:
+                raise UsageError(f"{format_address(*address)} is a secondary of this volume already, at {record.address}")
 
     def _require_new(self, address: tuple[str, int]) -> None:
         if any(split_address(record.address) == address for record in self._loop.kept.volume.secondaries):

@@ -58,8 +58,7 @@ def run_primary(options: PrimaryOptions) -> int:
         secures = _secures(options, state)
         reader = stack.enter_context(DirectReader(device))
         if is_new:
-            for record in state.secondaries:
-                _prove_secondary(device, state, record, secures[record.slot])
+            _prove_secondaries(device, state, secures)
         _load_maps(options, state)  # before anything is attached: a map that cannot be read ends here
         tracked, untouched = _is_tracked(device, state), _untouched(device, state, reader)
         if not tracked and not untouched:
@@ -184,11 +183,15 @@ def _secures(options: PrimaryOptions, state: VolumeState) -> dict[int, Secure | 
     }
 
 
-def _prove_secondary(device: BlockDevice, state: VolumeState, record: SecondaryRecord, secure: Secure | None) -> None:
+def _prove_secondaries(device: BlockDevice, state: VolumeState, secures: dict[int, Secure | None]) -> None:
     """A first run must find its secondaries, before anything is attached or written; later ones wait for them."""
     hello = hello_of(state, device.logical_block_bytes, 0, state.generations)
-    connection, _ = shake_hands(*split_address(record.address), hello, secure)
-    connection.close()
+    found: dict[str, str] = {}
+    for record in state.secondaries:
+        connection, welcome = shake_hands(*split_address(record.address), hello, secures[record.slot])
+        connection.close()
+        if (other := found.setdefault(welcome.replica, record.address)) != record.address:
+            raise UsageError(f"{record.address} and {other} are one secondary: name every secondary once")
 
 
 def _volume_spec(device: BlockDevice, block_bytes: int) -> VolumeSpec:

@@ -9,9 +9,11 @@ from typing import Any
 from pydbt.core.errors import PydbtError, UsageError
 
 # What a request may carry besides its command; null is as if it were not there.
+_TEXT, _NUMBER, _WHOLE, _TRUTH = (str,), (int, float), (int,), (bool,)
+_WORDS = {_TEXT: "a text", _NUMBER: "a number", _WHOLE: "a whole number", _TRUTH: "true or false"}
 _KINDS = {
-    "secondary": (str,), "peer": (str,), "timeout": (int, float), "rate_limit": (int,),
-    "any": (bool,), "repair": (bool,), "cancel": (bool,),
+    "secondary": _TEXT, "peer": _TEXT, "timeout": _NUMBER, "rate_limit": _WHOLE,
+    "any": _TRUTH, "repair": _TRUTH, "cancel": _TRUTH,
 }  # fmt: skip
 
 
@@ -20,7 +22,7 @@ def check_arguments(arguments: dict[str, Any]) -> None:
     for name, kinds in _KINDS.items():
         value = arguments.get(name)
         if value is not None and type(value) not in kinds:
-            raise UsageError(f"{name} of a request is a {' or '.join(kind.__name__ for kind in kinds)}, not {value!r}")
+            raise UsageError(f"{name} of a request is {_WORDS[kinds]}, not {value!r}")
     if arguments.get("timeout") is not None and not 0 <= arguments["timeout"] <= threading.TIMEOUT_MAX:
         raise UsageError(f"the timeout of a request is no time to wait: {arguments['timeout']!r}")
     if arguments.get("rate_limit") is not None and arguments["rate_limit"] <= 0:

@@ -72,19 +72,20 @@ class SecondaryService:
             self._secure = Secure(load_identity(options.identity), PeerPin(options.state_dir, options.peer))
         check_target(str(options.target), state_dir=str(options.state_dir), create_bytes=options.create_bytes)
         _require_place(options)
-        is_new = not options.state_dir.exists()
+        is_new, self._fresh = not options.state_dir.exists(), False
         state_dir = make_state_dir(options.state_dir)
         self._lock = StateLock(state_dir)
         try:
-            fresh = self._create(state_dir)
+            self._fresh = self._create(state_dir)
+            self._target = Target(str(options.target))
+            self._engine = Engine(options, self._target, self._fresh, self._report)
         except PydbtError:
             self._lock.close()
             if is_new:
                 shutil.rmtree(state_dir, ignore_errors=True)
+            if self._fresh and not (state_dir / FILE_NAME).exists():
+                options.target.unlink(missing_ok=True)
             raise
-        self._target = Target(str(options.target))
-        self._fresh = fresh
-        self._engine = Engine(options, self._target, fresh, self._report)
 
     def run(self) -> int:
         """Serve until stopped; the exit code."""

@@ -194,8 +194,15 @@ def test_a_state_directory_that_is_another_ones(tmp_path, source):
     assert not list((tmp_path / "empty").iterdir())
 
 
-def test_an_image_that_cannot_be_made_leaves_no_state_directory(tmp_path):
+def test_an_image_or_a_state_that_cannot_be_made_leaves_neither(tmp_path):
     secondary_refused(tmp_path / "image", tmp_path / "state", USAGE, "cannot be made", extra=("--create", "8191P"))
+    assert not (tmp_path / "image").exists()
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    full = f"mount -t tmpfs -o size=64k none {disk} && (dd if=/dev/zero of={disk}/fill bs=4k 2> {tmp_path}/dd || true)"
+    secondary_refused(
+        tmp_path / "image", disk / "state", STATE, "No space left", extra=("--create", "1M"), prefix=in_mounts(full)
+    )
     assert not (tmp_path / "image").exists()
 
 
