@@ -138,6 +138,7 @@ def joining(
         replica_epoch=record.epoch,
         replica_sequence=record.sequence,
         later_epochs=tuple(record.later_epochs),
+        unfinished=record.unfinished,
         quiet_held=quiet_held,
         epoch_interval_s=options.epoch_interval_s if by_epochs else None,
         hold_limit_s=options.freeze_limit_s,

@@ -112,10 +112,15 @@ class Peer:
         """The map to disk; StateError when it cannot be written. Before the scan there is nothing to trust."""
         brain, loop = self.brain, self._loop
         if brain.mapped:
+            unfinished = brain.resync.unfinished
+            if unfinished and not self.record.unfinished:  # before a map that lacks what has arrived
+                loop.kept.change_record(self.number, unfinished=True)
+                loop.kept.save()
             if loop.kept.unsaved:
                 loop.kept.save()
             header = MapHeader(loop.kept.volume.uuid, loop.geometry, brain.config.epoch, brain.acknowledged)
             save_map(loop.options.state_dir / self.record.map_name, header, brain.unsynchronized_map())
+            loop.kept.change_record(self.number, unfinished=unfinished)
 
     def _remember(self, effect: ev.RememberReplica) -> None:
         record, epoch = self.record, self.brain.config.epoch
@@ -128,6 +133,7 @@ class Peer:
             phase=SyncPhase.REPLICATING if effect.in_sync else record.phase,
             compared_whole=record.compared_whole if scanned is None else scanned and effect.in_sync,
             later_epochs=[epoch] if effect.in_sync and effect.epoch == epoch else record.later_epochs,
+            unfinished=self.brain.resync.unfinished,
         )
         self._loop.kept.save_if_possible()
 

@@ -305,7 +305,7 @@ class Primary(KeepsMaps):
         doubt = ""
         if self.scanned:
             known = self.known_replica, self.replica_position
-            doubt = doubt_about(*known, event, self.config.assumed_in_sync, self._later_epochs)
+            doubt = doubt_about(*known, event, self.config.assumed_in_sync, self._later_epochs, self.resync.unfinished)
         if doubt:
             self._fx.log("warning", f"{doubt}; every block in use is compared or copied")
             self.initial, self.scanned = True, False
@@ -372,6 +372,7 @@ class Primary(KeepsMaps):
         self._taints_answered = tuple(self.taints)
         self.tracker.pending.set_extents(event.first_blocks, event.block_counts)
         self.scanned = self.mapped = True
+        self.resync.unfinished = False
         self._fx.log("info", event.explanation)
         self.quiet_due = True
         self._fx.add(ev.Persist(zero_quiet=False))

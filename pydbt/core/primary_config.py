@@ -13,7 +13,8 @@ class PrimaryConfig:
     """Settings and what the last run left behind.
 
     ``epoch`` identifies the sequence numbers of this run; ``replica*`` is what is known of the secondary
-    from before, ``later_epochs`` those of the runs since, this one among them; ``initial`` says that it was
+    from before, ``later_epochs`` those of the runs since, this one among them, ``unfinished`` that it had got blocks of a
+    resynchronization that was not completed; ``initial`` says that it was
     never brought in sync; ``scan_used`` that the blocks in use are still to be marked; ``taints`` why the maps
     may not tell all, ``answered`` those of them that a synchronization of the blocks that are pending from the beginning answers;
     ``quiet_held`` that the kernel's quiet bitmap may hold bits (programs reopened); ``generations``
@@ -38,6 +39,7 @@ class PrimaryConfig:
     replica_epoch: int = 0
     replica_sequence: int = 0
     later_epochs: tuple[int, ...] = ()
+    unfinished: bool = False
     quiet_held: bool = False
     taints: tuple[str, ...] = ()
     answered: tuple[str, ...] = ()

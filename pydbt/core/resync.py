@@ -62,6 +62,8 @@ class Resync:
         self._settling_since = 0.0
         self._full_at: list[float] = []
         self.fresh_target = False
+        # Blocks that the secondary has acknowledged, of a resynchronization without its COMMIT yet, are on no map.
+        self.unfinished = primary.config.unfinished
         self.read_position = 0
 
     # --- begin and end ------------------------------------------------------------------------------------
@@ -248,11 +250,11 @@ class Resync:
             self._primary.effects.add(DropBatch(identifier))
 
     def acknowledged(self, ack: Ack, now: float) -> None:
-        if self._sweep is not None:
-            self._sweep.acknowledge(ack.batch)
+        if self._sweep is not None and self._sweep.acknowledge(ack.batch):
+            self.unfinished = True
         if self._primary.phase is Phase.COMMITTING and ack.resync_committed == self._identifier:
             self._primary.durable_through(self._committed_at)
-            self._sweep = None
+            self._sweep, self.unfinished = None, False
             if self._primary.epochs.on:
                 self._primary.epochs.committed(now)
             self._primary.enter_normal(now, self._identifier)

@@ -342,6 +342,20 @@ def test_a_secondary_that_is_not_the_one_the_maps_were_kept_for_is_noticed(said,
     assert word in doubt and bool(doubt) == bool(word)
 
 
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        (Connected("mine", "consistent", 5, 10, False, False), True),
+        (Connected("mine", "consistent", 5, 10, True, False), False),  # it is still there
+        (Connected("mine", "inconsistent", 5, 10, False, False), False),  # and so it is in a resynchronization in place
+        (Connected("mine", "consistent", 7, 10, False, False), False),  # completed, and nobody lived to hear of it
+    ],
+)
+def test_a_secondary_that_has_lost_what_it_had_got_of_a_resynchronization_is_noticed(said, lost):
+    doubt = doubt_about("mine", (5, 10), said, assumed=False, later_epochs=(6, 7), unfinished=True)
+    assert bool(doubt) == lost
+
+
 def test_an_overload_that_lasts_is_told_and_a_burst_is_not():
     brain = Primary(PrimaryConfig(Geometry(1 << 20), epoch=7), 0.0)
 

@@ -18,7 +18,7 @@ from pydbt.store.volume_state import load_state
 from tests.devices import BlockDevice, loop_device, mounted, run
 from tests.harness.cluster import Cluster, cluster
 from tests.harness.load import FileStress, load, make_filesystem
-from tests.harness.program import command, until
+from tests.harness.program import command, short, until
 
 MIB = 1 << 20
 SIZE = 128 * MIB
@@ -221,5 +221,35 @@ def test_a_secondary_restored_from_a_backup_is_noticed_and_compared(tmp_path, me
                 both.start_primary()
             both.wait()
             os.sync()
+            both.wait()
+            both.compare("after a backup of the secondary was put back")
+
+
+@pytest.mark.parametrize("primary", short(1, "goes on", "killed as well"))
+def test_a_secondary_restored_in_the_middle_of_a_resynchronization_lacks_what_it_had_got_of_it(tmp_path, primary, chance):
+    """It stands where it stood before, as far as its position tells, and what it had acknowledged since is on no map."""
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device, primary_options=("--rate-limit", "2M/s")) as both:
+            both.start()
+            both.wait()
+            both.secondary.kill()
+            run("cp", "-a", both.secondary_state, tmp_path / "backup-state")
+            run("cp", "-a", "--sparse=always", both.target, tmp_path / "backup-image")
+            with mounted(device, tmp_path / "mnt") as folder:
+                (folder / "large").write_bytes(chance.randbytes(40 * MIB))
+            both.start_secondary()
+            part = (24 if primary == "killed as well" else 6) * MIB  # of a long one the map on disk knows, too
+            until(lambda: both.status()["progress"]["done_bytes"] > part, "a part of it has arrived")
+            assert both.status()["mode"] == "resynchronizing"
+            if primary == "killed as well":
+                both.primary.kill()
+            both.secondary.kill()
+            run("rm", "-rf", both.secondary_state)
+            run("cp", "-a", tmp_path / "backup-state", both.secondary_state)
+            run("cp", "-a", "--sparse=always", tmp_path / "backup-image", both.target)
+            both.start_secondary()
+            if primary == "killed as well":
+                both.start_primary()
             both.wait()
             both.compare("after a backup of the secondary was put back")
