@@ -29,7 +29,7 @@ def invalidate(target: Path, state_dir: Path, timeout: float) -> int:
     from pydbt.controller import roles
 
     if load_record(state_dir) is not None:
-        roles.require_replica(state_dir, target, or_copy=False)
+        roles.require_replica(state_dir, target)
     stop_running(state_dir, timeout, "secondary", "only a replica can be invalidated")
     check_target(target, state_dir=state_dir)
     roles.invalidate(target, state_dir)

@@ -31,7 +31,7 @@ def promote(target: Path, state_dir: Path, timeout: float) -> int:
     from pydbt.controller import roles
 
     if load_record(state_dir) is not None:
-        roles.require_replica(state_dir, target, or_copy=True)
+        roles.require_replica(state_dir, target)
     stop_running(state_dir, timeout, "secondary", "only a replica can be promoted")
     check_target(target, state_dir=state_dir, create_bytes=None)
     chosen = SecondaryOptions(

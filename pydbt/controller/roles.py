@@ -16,7 +16,7 @@ from pydbt.core.replica import ReplicaRecord
 from pydbt.device.block import DirectReader
 from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
-from pydbt.device.target import Target, identity_of, may_be_copy
+from pydbt.device.target import Target, identity_of
 from pydbt.store.atomic import remove_file
 from pydbt.store.lock import StateLock
 from pydbt.store.map_file import load_map
@@ -48,16 +48,12 @@ def promoted(record: ReplicaRecord, target: Path, state_dir: Path) -> ReplicaRec
     return replace(record, promoted=datetime.now(UTC).isoformat(timespec="seconds"), generations=generations)
 
 
-def require_replica(state_dir: Path, target: Path, *, or_copy: bool) -> ReplicaRecord:
-    """The record of the replica on TARGET; to be asked before anything is stopped or changed. UsageError, StateError.
-
-    ``or_copy``: an image file that was copied together with its state directory will do.
-    """
+def require_replica(state_dir: Path, target: Path) -> ReplicaRecord:
+    """The record of the replica on TARGET; to be asked before anything is stopped or changed. UsageError, StateError."""
     record = load_record(state_dir)
     if record is None:
         raise UsageError(f"the state directory {state_dir} holds no replica: name that of a secondary")
-    identity = identity_of(str(target))
-    if record.target != identity and not (or_copy and may_be_copy(record.target, identity)):
+    if record.target != identity_of(str(target)):
         raise UsageError(f"the state directory {state_dir} is that of another target than {target}: name the one it belongs to")
     return record
 
@@ -128,7 +124,7 @@ def invalidate(target: Path, state_dir: Path) -> ReplicaRecord:
     """Give up what a replica holds: any primary of its volume may overwrite it, and compares all of it."""
     lock = StateLock(state_dir)
     try:
-        record = require_replica(state_dir, target, or_copy=False)
+        record = require_replica(state_dir, target)
         if record.promoted:
             raise UsageError(
                 f"what {state_dir} describes was promoted and is a volume of its own: make it a replica with 'controller demote'"

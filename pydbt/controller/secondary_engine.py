@@ -75,10 +75,13 @@ class Engine:
                 f"{options.target} was promoted at {record.promoted} and is a volume of its own: nothing may overwrite it "
                 "(to make it a replica again, 'controller demote' it)"
             )
-        if options.replay_only and may_be_copy(record.target, target.identity):
+        if options.replay_only and not options.promote and may_be_copy(record.target, target.identity):
             _log.warning(
-                "%s is not the file that this state was kept for; it is taken for a copy of it", options.target
-            )
+                "%s is not the file that this state was kept for; it is taken for a copy of it, and the state is kept for it "
+                "from here on", options.target,
+            )  # fmt: skip
+            # The journal will have been applied there alone: served on the file it was kept for, it would lack that.
+            record = replace(record, target=target.identity)
         elif record.target != target.identity:
             raise StateError(
                 f"the state directory {self._state_dir} belongs to another target than {options.target}: "

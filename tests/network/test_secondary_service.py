@@ -399,3 +399,22 @@ def test_an_image_whose_journal_is_damaged_is_not_promoted(secondary, primary):
     damage_last_record(secondary.state / "journal")
     with pytest.raises(AssertionError, match="its journal is damaged: it cannot be promoted"):
         secondary.replay(promote=True)
+
+
+def test_a_journal_that_was_replayed_to_a_copy_is_not_taken_for_one_that_is_on_the_image(secondary, primary, tmp_path):
+    primary.synchronize([blocks_frame(1, {0: block("a")})], 10)
+    copy, before = tmp_path / "copy", secondary.target.read_bytes()
+    copy.write_bytes(before)
+    primary.send(stream_frame(11, [(1, block("b"))]))
+    primary.until(lambda: primary.ack.sequence == 11, "it is durable in the journal")
+    secondary.kill()
+    with secondary.target.open("r+b") as file:
+        file.write(before)  # as after a power loss
+    with pytest.raises(AssertionError, match="belongs to another target"):
+        secondary.replay(target=copy, promote=True)
+    assert copy.read_bytes() == before
+    assert secondary.replay(target=copy).startswith("consistent at sequence 11")
+    assert copy.read_bytes()[BLOCK] == ord("b")
+    with pytest.raises(AssertionError, match="belongs to another target"):
+        secondary.start()
+    assert secondary.replay(target=copy).startswith("consistent at sequence 11")
