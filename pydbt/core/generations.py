@@ -17,7 +17,7 @@ from pydbt.core.frame_checks import check_u64
 
 BITMAP_LIMIT = 8
 """A name joins ``bitmap`` only if the connection fell between a COMMIT and its acknowledgement; more is not seen."""
-HISTORY_LIMIT = 32
+HISTORY_LIMIT = 400
 """A side that was away for more losses than this is taken for a stranger, and refused: never overwritten by mistake."""
 _MASK = (1 << 64) - 1
 

@@ -274,7 +274,7 @@ def test_only_the_first_write_alone_makes_a_new_generation():
 
 def test_what_is_remembered_is_bounded():
     generations = Generations(generation_name(7, 0), shared=True)
-    for count in range(1, 200):
+    for count in range(1, 2 * HISTORY_LIMIT):
         generations = generations.written_alone(generation_name(7, count)).offered()
     assert (len(generations.bitmap), len(generations.history)) == (BITMAP_LIMIT, HISTORY_LIMIT)
 
@@ -290,7 +290,8 @@ def test_generations_come_back_from_json_as_they_were(generations):
     "values",
     [None, {}, {"current": 1, "bitmap": [], "history": [], "shared": True}, {**Generations(A).to_values(), "shared": 1},
      {**Generations(A).to_values(), "bitmap": ["0" * 16]}, {**Generations(A).to_values(), "more": 1},
-     {**Generations(A).to_values(), "history": ["1" * 16] * 33}, {**Generations().to_values(), "bitmap": ["1" * 16]}],
+     {**Generations(A).to_values(), "history": ["1" * 16] * (HISTORY_LIMIT + 1)},
+     {**Generations().to_values(), "bitmap": ["1" * 16]}],
 )  # fmt: skip
 def test_anything_else_is_no_history(values):
     with pytest.raises(ValueError):
