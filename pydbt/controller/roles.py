@@ -16,7 +16,7 @@ from pydbt.core.replica import ReplicaRecord
 from pydbt.device.block import DirectReader
 from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
-from pydbt.device.target import Target, identity_of
+from pydbt.device.target import Target, identity_of, is_same
 from pydbt.store.atomic import remove_file
 from pydbt.store.lock import StateLock
 from pydbt.store.map_file import load_map
@@ -53,7 +53,7 @@ def require_replica(state_dir: Path, target: Path) -> ReplicaRecord:
     record = load_record(state_dir)
     if record is None:
         raise UsageError(f"the state directory {state_dir} holds no replica: name that of a secondary")
-    if record.target != identity_of(str(target)):
+    if not is_same(record.target, identity_of(str(target))):
         raise UsageError(f"the state directory {state_dir} is that of another target than {target}: name the one it belongs to")
     return record
 

@@ -25,7 +25,7 @@ from pydbt.core.secondary import Secondary
 from pydbt.core.secondary_config import SecondaryConfig
 from pydbt.core.staged import StagedBlocks
 from pydbt.core.units import KIB, MIB, Geometry
-from pydbt.device.target import Target, may_be_copy
+from pydbt.device.target import Target, is_same, may_be_copy
 from pydbt.store.journal_files import JournalFiles
 from pydbt.store.reached import Reached
 from pydbt.store.replica_state import load_record, save_record
@@ -82,7 +82,7 @@ class Engine:
             )  # fmt: skip
             # The journal will have been applied there alone: served on the file it was kept for, it would lack that.
             record = replace(record, target=target.identity)
-        elif record.target != target.identity:
+        elif not is_same(record.target, target.identity):
             raise StateError(
                 f"the state directory {self._state_dir} belongs to another target than {options.target}: "
                 "give the target it had, or a new state directory"

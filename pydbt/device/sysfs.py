@@ -210,11 +210,14 @@ class BlockDevice:
         Empty when nothing but its kernel name is known. A partition has its disk's identifiers and its own.
         """
         folder, disk_folder = self._folder(), _folder(*self.disk_number)
+        wwid = _read(disk_folder / "wwid") or _read(disk_folder / "device/wwid")
+        serial = _read(disk_folder / "serial") or _read(disk_folder / "device/serial")
         found = {
             "dm_uuid": _read(disk_folder / "dm/uuid"),
             "md_uuid": _read(disk_folder / "md/uuid"),
-            "wwid": _read(disk_folder / "wwid") or _read(disk_folder / "device/wwid"),
-            "serial": _read(disk_folder / "serial") or _read(disk_folder / "device/serial"),
+            "wwid": wwid,
+            "serial": serial,
+            "slot": None if wwid or serial else slot_of(disk_folder),
             "backing_file": self.backing_file(),
             "partition": None if self.partition is None else str(self.partition),
             "partition_uuid": _partition_uuid(folder, self.name) if self.is_partition else None,
@@ -229,6 +232,15 @@ class BlockDevice:
             return _require(self._folder() / entry)
         except FileNotFoundError as error:
             raise DeviceError(f"{self.path} has vanished: the kernel removed the device while it was in use") from error
+
+
+def slot_of(disk_folder: Path) -> str | None:
+    """The bus address of a virtio disk, given its folder in sysfs; None for other kinds.
+
+    Such disks have a serial number only if whoever made the machine gave them one, and vdb may be what was vdc before a boot.
+    """
+    device = Path(os.path.realpath(disk_folder / "device"))
+    return device.parent.name if device.name.startswith("virtio") else None
 
 
 def boot_id() -> str:

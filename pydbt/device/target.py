@@ -17,11 +17,14 @@ from pydbt.core.apply_plan import ZEROS, Runs
 from pydbt.core.errors import BusyError, DeviceError, UsageError
 from pydbt.core.extents import Buffer
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES
+from pydbt.device.sysfs import slot_of
 
 IOV_MAX = 1024
 PUNCH_FROM_BYTES = 64 * KIB
 """Shorter zeros are written: a hole costs the file system more than they do."""
 ZERO_CHUNK_BYTES = MIB
+NAMELESS = "block-device:"
+"""The identity of a block device, as far as it goes for one that the kernel has no lasting name for."""
 
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _CANNOT_PUNCH = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
@@ -177,8 +180,13 @@ def identity_of(path: str) -> str:
 def _identity(descriptor: int) -> str:
     status = os.fstat(descriptor)
     if stat.S_ISBLK(status.st_mode):
-        return f"block-device:{_device_name(os.major(status.st_rdev), os.minor(status.st_rdev))}"
+        return f"{NAMELESS}{_device_name(os.major(status.st_rdev), os.minor(status.st_rdev))}"
     return f"file:{file_name_for_good(descriptor)}"
+
+
+def is_same(recorded: str, identity: str) -> bool:
+    """Whether a state kept for one target is that of another; one that was kept for a device without a name is anybody's."""
+    return recorded in (identity, NAMELESS)
 
 
 def may_be_copy(recorded: str, identity: str) -> bool:
@@ -232,8 +240,12 @@ def file_name_for_good(file: int | str) -> str:
 
 
 def _device_name(major: int, minor: int) -> str:
-    """What the kernel knows a device by for good; empty where it knows nothing (then any device will do)."""
-    place = Path(f"/sys/dev/block/{major}:{minor}")
+    """What the kernel knows a device by for good; empty where it knows nothing."""
+    return name_for_good(Path(f"/sys/dev/block/{major}:{minor}"))
+
+
+def name_for_good(place: Path) -> str:
+    """The same of the device with this folder in sysfs."""
     part = _read(place / "partition")
     disk = place.resolve().parent if part else place
     for name in ("dm/uuid", "md/uuid", "loop/backing_file", "wwid", "device/wwid", "serial", "device/serial"):
@@ -241,7 +253,10 @@ def _device_name(major: int, minor: int) -> str:
             if name == "loop/backing_file":
                 found = f"{found}#{file_name_for_good(found)}"
             return f"{found}-part{part}" if part else found
-    return ""
+    slot = slot_of(disk)
+    if slot is None:
+        return ""
+    return f"slot:{slot}-part{part}" if part else f"slot:{slot}"
 
 
 def _read(path: Path) -> str:

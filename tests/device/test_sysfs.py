@@ -9,7 +9,8 @@ import pytest
 
 from pydbt.core.errors import DeviceError, UsageError
 from pydbt.device.mounts import mount_of_path, parse_mount, read_mounts
-from pydbt.device.sysfs import BlockDevice, boot_id
+from pydbt.device.sysfs import BlockDevice, boot_id, slot_of
+from pydbt.device.target import NAMELESS, is_same, name_for_good
 from tests.device.disks import MIB, image, loop, mounted, partition, run, swap_on
 from tests.devices import wait_until, zram_device
 
@@ -164,3 +165,23 @@ def test_a_mount_line_is_read_whole_even_with_odd_fields() -> None:
     assert (mount.point, mount.fs_type, mount.source) == ("/mnt2/a b", "ext3", "")
     assert mount.super_option("errors") == "continue" and not mount.read_only
     assert "proc" in {mount.fs_type for mount in read_mounts()}
+
+
+def test_virtio_disks_without_a_serial_number_that_change_names_are_told_apart_by_their_slots(tmp_path):
+    names = []
+    for slot in ("0000:00:05.0", "0000:00:06.0"):
+        device = tmp_path / "devices" / slot / "virtio3"
+        disk = device / "block" / "vdb"
+        (disk / "vdb1").mkdir(parents=True)
+        (disk / "device").symlink_to(device)
+        (disk / "vdb1" / "partition").write_text("1\n")
+        names += [name_for_good(disk), name_for_good(disk / "vdb1")]
+    assert len(set(names)) == 4 and all("0000:00:0" in name for name in names)
+    (disk / "serial").write_text("ours\n")
+    assert name_for_good(disk) == "ours", "a serial number goes with the disk"
+    assert slot_of(tmp_path / "devices") is None
+
+
+def test_a_state_kept_for_a_device_without_a_name_is_still_served():
+    assert is_same(NAMELESS, NAMELESS + "slot:0000:00:05.0")
+    assert not is_same(NAMELESS + "slot:0000:00:06.0", NAMELESS + "slot:0000:00:05.0")
