@@ -69,9 +69,15 @@ def era_is_remembered(site, after=0):
     return found[-1]
 
 
+def applied(site):
+    """What the secondary has acknowledged is in its journal; its image is looked at when it is there, too."""
+    poll(lambda: site.status(site.secondary).get("unapplied_bytes") == 0, "the secondary has applied what it has")
+    site.secondary.run("sync")
+
+
 def compared_again(site, *, bounded):
     """The controller starts over what nobody saw, and is in sync again: exactly what differed was copied; bytes compared."""
-    poll(lambda: site.status(site.secondary).get("unapplied_bytes") == 0, "the secondary has applied what it has")
+    applied(site)
     differing = len(site.differing())
     site.start_primary()
     status = site.until("compared and in sync again", mode="normal", tainted=False, replica_state="up-to-date")
@@ -85,6 +91,7 @@ def compared_again(site, *, bounded):
         assert compared is None and figures["compared_bytes"] >= SIZE, said
     assert figures["copied_bytes"] == differing * BLOCK_BYTES
     site.wait()
+    applied(site)
     assert not len(site.differing()), said
     return figures["compared_bytes"], differing
 
