@@ -13,7 +13,7 @@ from pydbt.controller.registry import RUN_DIR
 from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.device.freeze import thaw_leftover
 from pydbt.device.snapshot import Snapshots, snapshotable
-from pydbt.device.sysfs import BlockDevice
+from pydbt.device.sysfs import BlockDevice, are_two
 from pydbt.store.map_file import MapHeader, load_map, map_digest, save_map
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState, load_state
@@ -66,8 +66,7 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
         return False
     with contextlib.suppress(PydbtError):  # the source is gone, and a snapshot of it with it
         source = BlockDevice.identify(state.source_path)
-        now = source.identity()
-        if all(now[kind] == state.source[kind] for kind in now.keys() & state.source.keys()):
+        if not are_two(state.source, source.identity()):
             let_go(state, source)
     # Only now: no other command needs the eBPF side.
     from pydbt.kernel.capture import Capture

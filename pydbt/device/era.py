@@ -18,7 +18,7 @@ from pydbt.core.units import SECTOR_BYTES
 from pydbt.core.write_intent import Eras
 from pydbt.device.commands import CommandFailed, run_command
 from pydbt.device.era_metadata import read_header
-from pydbt.device.layer import ERA_SUFFIX, LAYER_UUID, METADATA_SUFFIX
+from pydbt.device.layer import ERA_SUFFIX, METADATA_SUFFIX, layer_name, number_of
 from pydbt.device.sysfs import BlockDevice
 
 _STATUS = re.compile(r"\d+ \d+ era \d+ (\d+)/(\d+) (\d+) (-|\d+)\s*")
@@ -82,10 +82,8 @@ def parse_written(text: str) -> np.ndarray:
 
 def era_layer_of(device: BlockDevice) -> EraLayer | None:
     """The layer that a device is, if it is one with dm-era in it. PydbtError when it is one that cannot be relied on."""
-    uuid = device.identity().get("dm_uuid", "")
-    if not uuid.startswith(LAYER_UUID):
+    if not (name := layer_name(device)):
         return None
-    name = uuid.removeprefix(LAYER_UUID)
     target, metadata = f"{name}{ERA_SUFFIX}", f"{name}{METADATA_SUFFIX}"
     if not device.bio_based:
         raise CommandFailed(f"{device.path} is no device that completes bios, as a layer is")
@@ -96,7 +94,7 @@ def era_layer_of(device: BlockDevice) -> EraLayer | None:
     if metadata_number != _number(metadata):
         raise CommandFailed(f"{target} keeps its metadata on another device than {metadata}")
     for kind in ("discard", "write_zeroes"):
-        limit = (_QUEUE / f"{device.major}:{device.minor}/queue/{kind}_max_bytes").read_text().strip()
+        limit = (_QUEUE / f"{number_of(device)}/queue/{kind}_max_bytes").read_text().strip()
         if limit != "0":
             raise CommandFailed(f"{device.path} lets {kind}s through, of which dm-era records the first region alone")
     major, minor = (int(part) for part in _table(metadata, "linear")[0].split(":"))
@@ -107,8 +105,7 @@ def era_layer_of(device: BlockDevice) -> EraLayer | None:
 
 
 def _number(name: str) -> str:
-    device = BlockDevice.identify(f"/dev/mapper/{name}")
-    return f"{device.major}:{device.minor}"
+    return number_of(BlockDevice.identify(f"/dev/mapper/{name}"))
 
 
 def _table(name: str, wanted: str) -> list[str]:

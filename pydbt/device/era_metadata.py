@@ -18,7 +18,7 @@ import xxhash
 from pydbt.core.errors import DeviceError, StateError, UsageError
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES
 from pydbt.device.block import DirectReader, aligned_buffer
-from pydbt.device.sysfs import BlockDevice
+from pydbt.device.sysfs import BlockDevice, are_two
 
 HEADER_BYTES = 4096
 # The kernel's metadata begin here.
@@ -131,9 +131,7 @@ def _needed(device: BlockDevice, region_bytes: int | None) -> int:
 
 
 def _require_same(metadata: BlockDevice, found: EraHeader, device: BlockDevice, region_bytes: int | None) -> None:
-    now = device.identity()
-    other = any(found.origin[kind] != now[kind] for kind in found.origin.keys() & now.keys())
-    if other or found.origin_bytes != device.size_bytes:
+    if are_two(found.origin, device.identity()) or found.origin_bytes != device.size_bytes:
         raise UsageError(f"the era metadata on {metadata.path} are those of another disk than {device.path}: name its own")
     if region_bytes not in (None, found.region_bytes):
         raise UsageError(

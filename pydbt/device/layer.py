@@ -76,7 +76,7 @@ class Layer:
 
 def layer_of(device: BlockDevice) -> Layer | None:
     """The layer that a device is, if it is one, and one that snapshots can be taken of."""
-    name = _name_of(device)
+    name = layer_name(device)
     return Layer(name) if name and os.path.exists(f"/dev/mapper/{name}{_SPACE_SUFFIX}") else None
 
 
@@ -113,8 +113,8 @@ def create_layer(
         raise MachineError("era_invalidate is not installed here: install it (Debian: thin-provisioning-tools)")
     with contextlib.ExitStack() as undo:
         if space is not None:
-            _make(undo, name, _SPACE_SUFFIX, _SPACE_UUID, space.size_sectors, f"linear {_number(space)} 0")
-        below = _number(device)
+            _make(undo, name, _SPACE_SUFFIX, _SPACE_UUID, space.size_sectors, f"linear {number_of(space)} 0")
+        below = number_of(device)
         if metadata is not None:
             below = _make_era(undo, name, device, metadata, region_bytes)
         _make(undo, name, "", LAYER_UUID, device.size_sectors, f"snapshot-origin {below}")
@@ -145,9 +145,9 @@ def _make_era(
     """The number of ``NAME-era``. The kernel opens the metadata that are there, and makes new ones where all is zero."""
     header = prepare(metadata, device, region_bytes)
     start = START_BYTES // SECTOR_BYTES
-    linear = f"linear {_number(metadata)} {start}"
+    linear = f"linear {number_of(metadata)} {start}"
     at = _make(undo, name, METADATA_SUFFIX, _METADATA_UUID, metadata.size_sectors - start, linear)
-    table = f"era {at} {_number(device)} {header.region_bytes // SECTOR_BYTES}"
+    table = f"era {at} {number_of(device)} {header.region_bytes // SECTOR_BYTES}"
     number = _make(undo, name, ERA_SUFFIX, _ERA_UUID, device.size_sectors, table)
     finish(metadata, header)
     return number
@@ -161,7 +161,7 @@ def _make(undo: contextlib.ExitStack, name: str, suffix: str, uuid: str, sectors
     return run_command("dmsetup", "info", "-c", "--noheadings", "--separator", ":", "-o", "major,minor", full).strip()
 
 
-def _name_of(device: BlockDevice) -> str:
+def layer_name(device: BlockDevice) -> str:
     """The name of the layer that a device is; empty when it is none."""
     uuid = device.identity().get("dm_uuid", "")
     return uuid.removeprefix(LAYER_UUID) if uuid.startswith(LAYER_UUID) else ""
@@ -176,7 +176,8 @@ def _is_ours(name: str, suffix: str) -> bool:
     return uuid == f"{uuids[suffix]}{name}"
 
 
-def _number(device: BlockDevice) -> str:
+def number_of(device: BlockDevice) -> str:
+    """A device as the tables of device-mapper name it."""
     return f"{device.major}:{device.minor}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -232,6 +233,11 @@ class BlockDevice:
             return _require(self._folder() / entry)
         except FileNotFoundError as error:
             raise DeviceError(f"{self.path} has vanished: the kernel removed the device while it was in use") from error
+
+
+def are_two(recorded: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether identifiers (``BlockDevice.identity``) are those of two devices; a kind that either side lacks is no difference."""
+    return any(recorded[kind] != now[kind] for kind in recorded.keys() & now.keys())
 
 
 def slot_of(disk_folder: Path) -> str | None:

@@ -247,16 +247,18 @@ def _device_name(major: int, minor: int) -> str:
 def name_for_good(place: Path) -> str:
     """The same of the device with this folder in sysfs."""
     part = _read(place / "partition")
-    disk = place.resolve().parent if part else place
+    name = _disk_name(place.resolve().parent if part else place)
+    return f"{name}-part{part}" if part and name else name
+
+
+def _disk_name(disk: Path) -> str:
     for name in ("dm/uuid", "md/uuid", "loop/backing_file", "wwid", "device/wwid", "serial", "device/serial"):
         if found := _read(disk / name):
             if name == "loop/backing_file":
                 found = f"{found}#{file_name_for_good(found)}"
-            return f"{found}-part{part}" if part else found
+            return found
     slot = slot_of(disk)
-    if slot is None:
-        return ""
-    return f"slot:{slot}-part{part}" if part else f"slot:{slot}"
+    return f"slot:{slot}" if slot else ""
 
 
 def _read(path: Path) -> str:

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import xxhash
@@ -31,7 +33,7 @@ from pydbt.core.errors import StateError
 from pydbt.core.units import SECTOR_BYTES
 from pydbt.core.write_intent import Intent
 from pydbt.store.atomic import replace_file
-from pydbt.store.map_file import MapHeader, decode_map, encode_map
+from pydbt.store.map_file import MapHeader, decode_map, map_parts
 
 _MAGIC = b"PDBTERA\0"
 _VERSION = 1
@@ -41,7 +43,7 @@ _DIGEST_BYTES = 16
 
 def save_intent(path: str | os.PathLike[str], intent: Intent, header: MapHeader, dirty: DirtyMap) -> None:
     """Replace the file, durably. StateError when it cannot be written."""
-    replace_file(path, encode_intent(intent, header, dirty))
+    replace_file(path, _parts(intent, header, dirty))
 
 
 def load_intent(path: str | os.PathLike[str]) -> tuple[Intent, MapHeader, DirtyMap] | None:
@@ -58,10 +60,19 @@ def load_intent(path: str | os.PathLike[str]) -> tuple[Intent, MapHeader, DirtyM
 
 def encode_intent(intent: Intent, header: MapHeader, dirty: DirtyMap) -> bytes:
     """The bytes of the file."""
+    return b"".join(_parts(intent, header, dirty))
+
+
+def _parts(intent: Intent, header: MapHeader, dirty: DirtyMap) -> Iterator[bytes]:
+    """The same in pieces, as ``map_parts`` gives them."""
     identities = bytes.fromhex(intent.replica), bytes.fromhex(intent.metadata)
     sectors = intent.region_bytes // SECTOR_BYTES
-    data = _HEADER.pack(_MAGIC, _VERSION, _HEADER.size, *identities, intent.era, sectors) + encode_map(header, dirty)
-    return data + xxhash.xxh3_128_digest(data)
+    head = _HEADER.pack(_MAGIC, _VERSION, _HEADER.size, *identities, intent.era, sectors)
+    digest = xxhash.xxh3_128()
+    for part in chain((head,), map_parts(header, dirty)):
+        digest.update(part)
+        yield part
+    yield digest.digest()
 
 
 def decode_intent(data: bytes) -> tuple[Intent, MapHeader, DirtyMap]:

@@ -72,7 +72,7 @@ def save_map(path: str | os.PathLike[str], header: MapHeader, dirty: DirtyMap) -
     """Replace the file by this map, durably. StateError when it cannot be written (disk full, read-only)."""
     if dirty.block_count != header.geometry.block_count:
         raise ValueError(f"a map of {dirty.block_count} blocks for a volume of {header.geometry.block_count}")
-    replace_file(path, _parts(header, dirty))
+    replace_file(path, map_parts(header, dirty))
 
 
 def load_map(path: str | os.PathLike[str]) -> tuple[MapHeader, DirtyMap] | None:
@@ -101,10 +101,10 @@ def map_digest(path: str | os.PathLike[str]) -> str | None:
 
 def encode_map(header: MapHeader, dirty: DirtyMap) -> bytes:
     """The bytes of a map file."""
-    return b"".join(_parts(header, dirty))
+    return b"".join(map_parts(header, dirty))
 
 
-def _parts(header: MapHeader, dirty: DirtyMap) -> Iterator[bytes]:
+def map_parts(header: MapHeader, dirty: DirtyMap) -> Iterator[bytes]:
     """The same in pieces of about a MiB, because the map of a large volume is not to be in memory several times."""
     indexes = dirty.chunk_indices()
     geometry = header.geometry

@@ -189,6 +189,22 @@ def test_a_larger_ring_asked_for_after_a_kill_is_had_and_nothing_is_lost(tmp_pat
             both.compare("after the rings were replaced")
 
 
+def back_up_secondary(both, folder):
+    """Kill the secondary, and keep what it has."""
+    both.secondary.kill()
+    run("cp", "-a", both.secondary_state, folder / "backup-state")
+    run("cp", "-a", "--sparse=always", both.target, folder / "backup-image")
+
+
+def put_back_secondary(both, folder):
+    """Kill the secondary, and start it with what was kept."""
+    both.secondary.kill()
+    run("rm", "-rf", both.secondary_state)
+    run("cp", "-a", folder / "backup-state", both.secondary_state)
+    run("cp", "-a", "--sparse=always", folder / "backup-image", both.target)
+    both.start_secondary()
+
+
 @pytest.mark.parametrize("meanwhile", ["another run of the primary", "the same run", "a killed primary"])
 def test_a_secondary_restored_from_a_backup_is_noticed_and_compared(tmp_path, meanwhile, chance):
     with loop_device(tmp_path, SIZE) as device:
@@ -196,9 +212,7 @@ def test_a_secondary_restored_from_a_backup_is_noticed_and_compared(tmp_path, me
         with cluster(tmp_path / "c", device) as both, mounted(device, tmp_path / "mnt") as folder:
             both.start()
             both.wait()
-            both.secondary.kill()
-            run("cp", "-a", both.secondary_state, tmp_path / "backup-state")
-            run("cp", "-a", "--sparse=always", both.target, tmp_path / "backup-image")
+            back_up_secondary(both, tmp_path)
             both.start_secondary()
             if meanwhile == "another run of the primary":
                 both.primary.terminate()
@@ -212,11 +226,7 @@ def test_a_secondary_restored_from_a_backup_is_noticed_and_compared(tmp_path, me
                 written = lambda: load_state(both.primary_state).record(1).sequence  # noqa: E731
                 until(lambda: written() >= sequence, "how far the secondary was is written down")
                 both.primary.kill()
-            both.secondary.kill()
-            run("rm", "-rf", both.secondary_state)
-            run("cp", "-a", tmp_path / "backup-state", both.secondary_state)
-            run("cp", "-a", "--sparse=always", tmp_path / "backup-image", both.target)
-            both.start_secondary()
+            put_back_secondary(both, tmp_path)
             if meanwhile == "a killed primary":
                 both.start_primary()
             both.wait()
@@ -233,9 +243,7 @@ def test_a_secondary_restored_in_the_middle_of_a_resynchronization_lacks_what_it
         with cluster(tmp_path / "c", device, primary_options=("--rate-limit", "2M/s")) as both:
             both.start()
             both.wait()
-            both.secondary.kill()
-            run("cp", "-a", both.secondary_state, tmp_path / "backup-state")
-            run("cp", "-a", "--sparse=always", both.target, tmp_path / "backup-image")
+            back_up_secondary(both, tmp_path)
             with mounted(device, tmp_path / "mnt") as folder:
                 (folder / "large").write_bytes(chance.randbytes(40 * MIB))
             both.start_secondary()
@@ -244,11 +252,7 @@ def test_a_secondary_restored_in_the_middle_of_a_resynchronization_lacks_what_it
             assert both.status()["mode"] == "resynchronizing"
             if primary == "killed as well":
                 both.primary.kill()
-            both.secondary.kill()
-            run("rm", "-rf", both.secondary_state)
-            run("cp", "-a", tmp_path / "backup-state", both.secondary_state)
-            run("cp", "-a", "--sparse=always", tmp_path / "backup-image", both.target)
-            both.start_secondary()
+            put_back_secondary(both, tmp_path)
             if primary == "killed as well":
                 both.start_primary()
             both.wait()
