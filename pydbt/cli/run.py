@@ -13,7 +13,7 @@ from types import FrameType
 import click
 
 from pydbt.cli.progress import ProgressReporter
-from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SECONDS, SIZE
+from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SECONDS, SIZE, SPACE
 from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.registry import registered_primary, secondaries_at
@@ -53,7 +53,10 @@ from pydbt.network.tls import load_identity
     "--freeze-limit", type=DURATION, default="5s", show_default=True, help="With addresses: hold a file system no longer."
 )
 @click.option(
-    "--snapshot-space", type=SIZE, metavar="SIZE", help="With addresses, on LVM: a snapshot's room; a 20th of SOURCE else."
+    "--snapshot-space",
+    type=SPACE,
+    metavar="SIZE|DEVICE",
+    help="With addresses: a snapshot's room on LVM (a 20th of SOURCE else), or on other device-mapper volumes its device.",
 )
 @click.option(
     "--era-interval", type=DURATION, default="60s", show_default=True, help="On a layer with dm-era: begin an era so often."
@@ -86,7 +89,7 @@ def run(
     capture: str,
     epoch_interval: float,
     freeze_limit: float,
-    snapshot_space: int | None,
+    snapshot_space: int | str | None,
     era_interval: float,
     compress: bool,
     ack_timeout: float,
@@ -114,7 +117,7 @@ def run(
         capture=capture,
         epoch_interval_s=epoch_interval,
         freeze_limit_s=freeze_limit,
-        snapshot_bytes=snapshot_space,
+        snapshot_space=snapshot_space,
         era_interval_s=era_interval,
         compress=compress,
         log_bytes=log_size,

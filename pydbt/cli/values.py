@@ -85,6 +85,15 @@ class Size(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
+class Space(Size):
+    """An option's size in bytes, or the path of a device."""
+
+    name = "size or device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        return value if isinstance(value, str) and value.startswith("/") else super().convert(value, param, ctx)
+
+
 class Rate(Size):
     """An option's rate in bytes a second; ``/s`` may be written."""
 
@@ -125,6 +134,6 @@ class Address(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-SIZE, RATE, SECONDS, DURATION, ADDRESS = Size(), Rate(), Seconds(), Duration(), Address()
+SIZE, SPACE, RATE, SECONDS, DURATION, ADDRESS = Size(), Space(), Rate(), Seconds(), Duration(), Address()
 # Whether a path can be read is for the checks to say, which know what it is for.
 PATH = click.Path(path_type=Path, readable=False)

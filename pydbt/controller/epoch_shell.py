@@ -11,17 +11,23 @@ from collections.abc import Callable
 
 from pydbt.controller.block_reader import BlockReader
 from pydbt.controller.leftover import marker_of
+from pydbt.controller.options import PrimaryOptions
 from pydbt.core import primary_events as ev
 from pydbt.core.errors import DeviceError, PydbtError
 from pydbt.device.block import DirectReader
 from pydbt.device.freeze import CannotFreeze, FileSystemFreezer, sync_file_system
-from pydbt.device.holdable import Holdable, look
-from pydbt.device.layer import Layer
-from pydbt.device.snapshot import LogicalVolume, Snapshots
+from pydbt.device.holdable import look
+from pydbt.device.snapshot import Room, Snapshotable, problem_of
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.volume_state import VolumeState
 
 _log = logging.getLogger("pydbt")
+
+
+def room_of(options: PrimaryOptions, state: VolumeState) -> Room:
+    """Where snapshots of a volume are."""
+    space = options.snapshot_space
+    return Room(state.uuid.hex, None if isinstance(space, str) else space, space if isinstance(space, str) else None)
 
 
 class EpochShell:
@@ -34,14 +40,13 @@ class EpochShell:
         self,
         device: BlockDevice,
         state: VolumeState,
-        snapshot_bytes: int | None,
+        room: Room,
         blocks: BlockReader,
         position: Callable[[], int],
         post: Callable[[object], None],
     ) -> None:
-        self._device, self._blocks, self._position, self._post = device, blocks, position, post
-        self._snapshots = Snapshots(state.uuid.hex, snapshot_bytes)
-        self._volume: LogicalVolume | Layer | None = None  # whose snapshot stands
+        self._device, self._room, self._blocks, self._position, self._post = device, room, blocks, position, post
+        self._volume: Snapshotable | None = None  # whose snapshot stands
         self._no_snapshot = ""  # why there was none the last time
         self._freezer = FileSystemFreezer(marker_of(state))
         self._held = ""  # the kind of the hold that stands
@@ -90,7 +95,7 @@ class EpochShell:
         raise AssertionError(effect)
 
     def _flush(self) -> ev.Flushed:
-        holdable = look(self._device)
+        holdable = look(self._device, self._room)
         for mount in holdable.mounts:
             sync_file_system(mount)
         if holdable.mounts:
@@ -99,8 +104,8 @@ class EpochShell:
         return ev.Flushed(holdable.kind if apart or not holdable.apart else "freeze", apart)
 
     def _hold(self, effect: ev.Hold) -> ev.Held:
-        holdable = look(self._device)
-        if holdable.volume and not effect.gently and (held := self._take_snapshot(effect, holdable)):
+        holdable = look(self._device, self._room)
+        if holdable.volume and not effect.gently and (held := self._take_snapshot(effect, holdable.volume)):
             return held
         mounts = [] if effect.gently else [mount for mount in holdable.mounts if mount.fs_type not in self._unfreezable]
         if holdable.never_frozen and mounts:
@@ -117,21 +122,20 @@ class EpochShell:
         self._held = "freeze" if mounts else "quiescent"
         return ev.Held(effect.hold, self._held, self._position())
 
-    def _take_snapshot(self, effect: ev.Hold, holdable: Holdable) -> ev.Held | None:
+    def _take_snapshot(self, effect: ev.Hold, volume: Snapshotable) -> ev.Held | None:
         """None when there is none to be had: the source is frozen instead, and this is told once."""
         began = time.monotonic()
         try:
-            taken = self._snapshots.take(holdable.volume, self._device)
-            reader = DirectReader(taken)
+            reader = DirectReader(volume.take())
         except DeviceError as error:
             with contextlib.suppress(DeviceError):
-                self._snapshots.remove()
+                volume.remove_leftover()
             if str(error) != self._no_snapshot:
                 self._no_snapshot = str(error)
                 _log.warning("no snapshot of %s can be taken: %s; it is held in another way", self._device.path, error)
             return None
         self._taken_ms, self._no_snapshot = (time.monotonic() - began) * 1000, ""
-        self._volume, self._held = holdable.volume, holdable.kind
+        self._volume, self._held = volume, volume.kind
         self._blocks.hold(reader)
         return ev.Held(effect.hold, self._held, self._position(), apart=True)
 
@@ -141,9 +145,9 @@ class EpochShell:
         self._blocks.let_go()
         problem = ""
         try:
-            problem = self._snapshots.problem(volume)
+            problem = problem_of(volume)
         finally:
-            self._snapshots.remove()
+            volume.remove_leftover()
         return problem
 
     def _release(self, hold: int) -> ev.Released:

@@ -12,7 +12,7 @@ import numpy as np
 from pydbt.controller.registry import RUN_DIR
 from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.device.freeze import thaw_leftover
-from pydbt.device.snapshot import Snapshots, snapshotable
+from pydbt.device.snapshot import Room, remove_left
 from pydbt.device.sysfs import BlockDevice, are_two
 from pydbt.store.map_file import MapHeader, load_map, map_digest, save_map
 from pydbt.store.secondary_record import SecondaryRecord
@@ -42,13 +42,15 @@ def marker_of(state: VolumeState) -> Path:
     return RUN_DIR / f"held-{state.uuid.hex}"
 
 
-def let_go(state: VolumeState, device: BlockDevice) -> None:
-    """What a run of this volume left behind that was killed: a freeze, if its helper was killed as well, or a snapshot."""
+def let_go(state: VolumeState, device: BlockDevice | None) -> None:
+    """What a run of this volume left behind that was killed: a freeze, if its helper was killed as well, or a snapshot.
+
+    ``device`` None: the volume itself is gone.
+    """
     if thaw_leftover(marker_of(state)):
         _log.warning("a run that was killed had left file systems frozen; they are thawed")
     try:
-        volume = snapshotable(device)
-        if volume is not None and Snapshots(state.uuid.hex, None).remove_leftover(volume):
+        if remove_left(Room(state.uuid.hex), device):
             _log.info("a run that was killed had left a snapshot; it is removed")
     except DeviceError as error:
         _log.warning("whether a snapshot was left is not known: %s", error)
@@ -64,10 +66,8 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
     state = load_state(state_dir)
     if state is None:
         return False
-    with contextlib.suppress(PydbtError):  # the source is gone, and a snapshot of it with it
-        source = BlockDevice.identify(state.source_path)
-        if not are_two(state.source, source.identity()):
-            let_go(state, source)
+    with contextlib.suppress(PydbtError):
+        let_go(state, _source_of(state))
     # Only now: no other command needs the eBPF side.
     from pydbt.kernel.capture import Capture
     from pydbt.kernel.replace import finish_replacement, tracked_words
@@ -85,6 +85,15 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
         merge_into_maps(state_dir, state, tracked)
     Capture.remove_pins(pin_dir)
     return True
+
+
+def _source_of(state: VolumeState) -> BlockDevice | None:
+    """None when it is gone, and something else may have its path."""
+    try:
+        source = BlockDevice.identify(state.source_path)
+    except PydbtError:
+        return None
+    return None if are_two(state.source, source.identity()) else source
 
 
 def merge_into_maps(state_dir: str | os.PathLike[str], state: VolumeState, words: np.ndarray) -> None:

@@ -44,9 +44,9 @@ class PrimaryOptions:
     new volume. ``rate_limit_bytes_per_s`` bounds resynchronization and scheduled verification; None is no bound.
     ``verify_every_s`` compares both sides so often. ``identity`` is the file of this machine's certificate, for TLS; ``peers``
     the names that the secondaries must prove, one for each in their order, or none. ``capture`` ``addresses`` captures no
-    data: the replica follows every ``epoch_interval_s``, and file systems are frozen for ``freeze_limit_s`` at most; a classic
-    snapshot keeps ``snapshot_bytes``, None: a share of the volume. On a layer with dm-era a new era is begun every
-    ``era_interval_s``.
+    data: the replica follows every ``epoch_interval_s``, and file systems are frozen for ``freeze_limit_s`` at most;
+    ``snapshot_space`` is how many bytes a snapshot of LVM's keeps (None: a share of the volume), or the device on which one
+    of another device-mapper volume keeps them. On a layer with dm-era a new era is begun every ``era_interval_s``.
     ``report`` is called with each new status while the service runs.
     """
 
@@ -68,7 +68,7 @@ class PrimaryOptions:
     capture: str = "payload"
     epoch_interval_s: float = DEFAULT_EPOCH_INTERVAL_S
     freeze_limit_s: float = DEFAULT_FREEZE_LIMIT_S
-    snapshot_bytes: int | None = None
+    snapshot_space: int | str | None = None
     era_interval_s: float = DEFAULT_ERA_INTERVAL_S
     identity: Path | None = None
     peers: tuple[str, ...] = ()
@@ -103,8 +103,8 @@ class PrimaryOptions:
             raise UsageError("--verify-every must be more than 0 seconds; leave it out to verify only when asked")
         if self.capture not in CAPTURES:
             raise UsageError(f"--capture {self.capture} is none of {' and '.join(CAPTURES)}")
-        if self.snapshot_bytes is not None and self.snapshot_bytes < MIB:
-            raise UsageError(f"--snapshot-space {self.snapshot_bytes} is less than 1 MiB, which any write would fill")
+        if isinstance(self.snapshot_space, int) and self.snapshot_space < MIB:
+            raise UsageError(f"--snapshot-space {self.snapshot_space} is less than 1 MiB, which any write would fill")
         for name, seconds in (("--epoch-interval", self.epoch_interval_s), ("--freeze-limit", self.freeze_limit_s),
                               ("--era-interval", self.era_interval_s)):  # fmt: skip
             if seconds <= 0:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from pydbt.controller.configuring import Joining, begun, joining, load_pending, secure_of, tainted
 from pydbt.controller.control import ControlServer, is_answering
+from pydbt.controller.epoch_shell import room_of
 from pydbt.controller.handshake import hello_of, shake_hands
 from pydbt.controller.kept_state import KeptState
 from pydbt.controller.leftover import let_go, merge_into_maps, pin_dir_of
@@ -26,6 +27,7 @@ from pydbt.device.block import DirectReader
 from pydbt.device.checks import check_source
 from pydbt.device.clean import is_untouched
 from pydbt.device.holdable import look
+from pydbt.device.snapshot import Room, require_room
 from pydbt.device.sysfs import BlockDevice, boot_id
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 from pydbt.kernel.pins import OtherVersion
@@ -52,8 +54,10 @@ def run_primary(options: PrimaryOptions) -> int:
     with contextlib.ExitStack() as stack:
         state, is_new = _open_state(options, device)
         let_go(state, device)
+        room = room_of(options, state)
         if options.capture == "addresses":
-            look(device)
+            require_room(device, room)
+            look(device, room)
             _require_one(state, "--capture addresses")
         secures = _secures(options, state)
         reader = stack.enter_context(DirectReader(device))
@@ -71,7 +75,7 @@ def run_primary(options: PrimaryOptions) -> int:
         # Until the state says that this volume is tracked, a failure takes the programs away again.
         undo = stack.enter_context(contextlib.ExitStack())
         undo.callback(capture.close if tracked else capture.detach)
-        by_epochs = not _captures_payload(options, device, capture)
+        by_epochs = not _captures_payload(options, device, capture, room)
         if by_epochs:
             _require_one(state, "a kernel on which the data of writes cannot be captured")
         make_state_dir(options.state_dir)
@@ -95,12 +99,13 @@ def run_primary(options: PrimaryOptions) -> int:
                 capture.close()
 
 
-def _captures_payload(options: PrimaryOptions, device: BlockDevice, capture: Capture) -> bool:
+def _captures_payload(options: PrimaryOptions, device: BlockDevice, capture: Capture, room: Room) -> bool:
     """Whether each write is followed; else epochs are made. MachineError when neither can be had."""
     if options.capture == "addresses" or capture.payload_available:
         return options.capture == "payload"
     try:
-        look(device)
+        require_room(device, room)
+        look(device, room)
     except UsageError as error:
         raise MachineError(
             f"the data of writes cannot be captured on this kernel ({capture.payload_reason}), nor can epochs be made: {error}"

@@ -103,6 +103,19 @@ def check_pair(source: BlockDevice | str | os.PathLike[str], target: str | os.Pa
         raise UsageError(f"TARGET {target} and SOURCE {source.path} are both kept in {file.path}: use another target")
 
 
+def require_unused(device: BlockDevice, path: str) -> None:
+    """BusyError when anything holds a device or a part of it, UsageError when it cannot be written to."""
+    for part in (device, *device.partitions()):
+        if mounts := part.mounts():
+            raise BusyError(f"{path} is in use: {part.path} is mounted at {mounts[0].point}; unmount it first")
+    try:
+        os.close(os.open(device.path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise BusyError(f"{path} is in use: something holds it (a mount, swap, LVM, RAID); release it first") from None
+        raise UsageError(f"{path} cannot be opened for writing: {error.strerror}") from None
+
+
 def state_on_source(device: BlockDevice, state_dir: str | os.PathLike[str]) -> bool:
     """Whether files in ``state_dir`` (or, as long as it is missing, beside it) end up on ``device``."""
     return any(same_place(device, layer) for layer in layers_of(_existing_parent(state_dir)))

@@ -15,18 +15,21 @@ class CommandFailed(DeviceError):
     """It ended with an error, which it said itself."""
 
 
-def run_command(*command: str, own_session: bool = False) -> str:
-    """What it prints. ``own_session``: no signal to this process's group ends it. CommandFailed in one sentence."""
-    name = Path(command[0]).name
+def run_command(*command: str, own_session: bool = False, given: str = "", name: str = "") -> str:
+    """What it prints when it reads ``given``. ``own_session``: no signal to this process's group ends it.
+
+    CommandFailed in one sentence, which calls it ``name``.
+    """
+    name = name or Path(command[0]).name
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_COMMAND_S, stdin=subprocess.DEVNULL,
+            command, capture_output=True, text=True, timeout=_COMMAND_S, input=given,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}, start_new_session=own_session,
         )  # fmt: skip
     except FileNotFoundError:
         raise CommandFailed(f"{name} is not installed here") from None
     except subprocess.TimeoutExpired:
-        raise CommandFailed(f"{' '.join(command)} took longer than {_COMMAND_S:g} s") from None
+        raise CommandFailed(f"{name} {' '.join(command[1:])} took longer than {_COMMAND_S:g} s") from None
     if done.returncode:
         last = [line.strip() for line in done.stderr.splitlines() if line.strip()][-1:] or ["no reason given"]
         raise CommandFailed(f"{name} failed: {last[0]}")

@@ -16,9 +16,10 @@ import numpy as np
 
 from pydbt.core.units import SECTOR_BYTES
 from pydbt.core.write_intent import Eras
+from pydbt.device import mapper
 from pydbt.device.commands import CommandFailed, run_command
 from pydbt.device.era_metadata import read_header
-from pydbt.device.layer import ERA_SUFFIX, METADATA_SUFFIX, layer_name, number_of
+from pydbt.device.layer import ERA_SUFFIX, METADATA_SUFFIX, layer_name
 from pydbt.device.sysfs import BlockDevice
 
 _STATUS = re.compile(r"\d+ \d+ era \d+ (\d+)/(\d+) (\d+) (-|\d+)\s*")
@@ -87,30 +88,19 @@ def era_layer_of(device: BlockDevice) -> EraLayer | None:
     target, metadata = f"{name}{ERA_SUFFIX}", f"{name}{METADATA_SUFFIX}"
     if not device.bio_based:
         raise CommandFailed(f"{device.path} is no device that completes bios, as a layer is")
-    below = _table(name, "snapshot-origin")[0]
-    if not Path(f"/dev/mapper/{target}").exists() or below != _number(target):
+    _, (below, *_) = mapper.only_target(name, "snapshot-origin")
+    if not mapper.exists(target) or below != mapper.number_of(target):
         return None
-    metadata_number, _, sectors = _table(target, "era")
-    if metadata_number != _number(metadata):
+    _, (metadata_number, _, sectors) = mapper.only_target(target, "era")
+    if metadata_number != mapper.number_of(metadata):
         raise CommandFailed(f"{target} keeps its metadata on another device than {metadata}")
     for kind in ("discard", "write_zeroes"):
-        limit = (_QUEUE / f"{number_of(device)}/queue/{kind}_max_bytes").read_text().strip()
+        limit = (_QUEUE / f"{mapper.number(device)}/queue/{kind}_max_bytes").read_text().strip()
         if limit != "0":
             raise CommandFailed(f"{device.path} lets {kind}s through, of which dm-era records the first region alone")
-    major, minor = (int(part) for part in _table(metadata, "linear")[0].split(":"))
+    _, (under, _) = mapper.only_target(metadata, "linear")
+    major, minor = (int(part) for part in under.split(":"))
     header = read_header(BlockDevice.from_number(major, minor))
     if header.region_bytes != int(sectors) * SECTOR_BYTES or not header.made:
         raise CommandFailed(f"{target} works with another region than its metadata were made for")
     return EraLayer(target, f"/dev/mapper/{metadata}", header.identity, header.region_bytes)
-
-
-def _number(name: str) -> str:
-    return number_of(BlockDevice.identify(f"/dev/mapper/{name}"))
-
-
-def _table(name: str, wanted: str) -> list[str]:
-    """The arguments of the only target in a table, which must be of this kind."""
-    words = run_command("dmsetup", "table", name).split()
-    if words[2:3] != [wanted]:
-        raise CommandFailed(f"{name} is a {' '.join(words[2:3]) or 'nothing'} now, and no {wanted} any more")
-    return words[3:]

@@ -7,9 +7,9 @@ import stat
 from dataclasses import dataclass
 
 from pydbt.core.errors import UsageError
-from pydbt.device.layer import Layer
+from pydbt.device.logical import LogicalVolume
 from pydbt.device.mounts import Mount, devices_of_mount, mount_of_path, read_mounts
-from pydbt.device.snapshot import LogicalVolume, snapshotable
+from pydbt.device.snapshot import Room, Snapshotable, snapshotable
 from pydbt.device.sysfs import BlockDevice, all_disks
 
 
@@ -17,11 +17,11 @@ from pydbt.device.sysfs import BlockDevice, all_disks
 class Holdable:
     """``mounts``: one of each file system that is mounted for writing, to be frozen together; none: nothing to freeze.
 
-    ``volume``: a logical volume or a layer, which is better served by a snapshot; ``never_frozen`` says why it must be, then.
+    ``volume``: what is better served by a snapshot; ``never_frozen`` says why it must be, then.
     """
 
     mounts: tuple[Mount, ...]
-    volume: LogicalVolume | Layer | None = None
+    volume: Snapshotable | None = None
     never_frozen: str = ""
 
     @property
@@ -34,8 +34,10 @@ class Holdable:
         return self.volume is not None
 
 
-def look(device: BlockDevice) -> Holdable:
+def look(device: BlockDevice, room: Room) -> Holdable:
     """What must be frozen for ``device`` to be still, or what else is to be done. UsageError when nothing may be.
+
+    ``room`` is where its snapshots are.
 
     The root file system is never frozen (nothing could thaw it if that went wrong), nor the one that this process
     logs to (it would wait for itself).
@@ -49,19 +51,21 @@ def look(device: BlockDevice) -> Holdable:
                 "a volume needs moments without writes; use --capture payload"
             )
     mounts: dict[tuple[int, int], Mount] = {}
-    never = ""
+    never, on_root = "", False
     for mount in read_mounts():
         if not devices_of_mount(mount) & numbers or "ro" in mount.super_options:
             continue
         if mount.point == "/":
-            never = f"{device.path} carries the root file system, which is never frozen"
+            on_root, never = True, f"{device.path} carries the root file system, which is never frozen"
         known = mounts.setdefault((mount.major, mount.minor), mount)
         if not _reaches(known) and _reaches(mount):
             mounts[mount.major, mount.minor] = mount
     for mount in mounts.values():
         if not never and _logs_to(mount):
             never = f"this controller logs to a file on {mount.point}, which is to be frozen"
-    volume = snapshotable(device)
+    volume = snapshotable(device, room)
+    if on_root and not isinstance(volume, LogicalVolume):
+        volume = None  # what goes wrong while that one is suspended nobody can mend any more
     if never and volume is None:
         raise UsageError(f"{never}: use --capture payload, send the log elsewhere, or have the volume on LVM, for snapshots")
     return Holdable(tuple(mounts.values()), volume, never)

@@ -11,7 +11,6 @@ Documentation/admin-guide/device-mapper). All of it is done by ``dmsetup``.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import shutil
@@ -19,7 +18,8 @@ from dataclasses import dataclass
 
 from pydbt.core.errors import BusyError, MachineError, UsageError
 from pydbt.core.units import SECTOR_BYTES
-from pydbt.device.commands import CommandFailed, run_command
+from pydbt.device import mapper
+from pydbt.device.checks import require_unused
 from pydbt.device.era_metadata import START_BYTES, finish, prepare
 from pydbt.device.sysfs import BlockDevice
 
@@ -34,14 +34,6 @@ _SPACE_SUFFIX = "-space"
 # From the top down.
 _SUFFIXES = ("", ERA_SUFFIX, METADATA_SUFFIX, _SPACE_SUFFIX)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,63}")
-_CHUNK_SECTORS = 16
-# Whoever suspends must come to the resume: a process of its own, which no signal to this one ends.
-_TAKE = """trap '' INT TERM HUP
-dmsetup suspend "$1" || exit 1
-timeout 20 dmsetup create "$2" --uuid "$3" --table "$4"
-code=$?
-dmsetup resume "$1" || exit 1
-exit $code"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +50,20 @@ class Layer:
 
     def take(self) -> BlockDevice:
         """A snapshot of now. CommandFailed when there is none to be had; the layer is not suspended then."""
-        size, origin = _table(self.name)
-        table = f"0 {size} snapshot {origin} /dev/mapper/{self.name}-space N {_CHUNK_SECTORS}"
-        words = (self.name, self.snapshot, f"{_SNAPSHOT_UUID}{self.name}", table)
-        run_command("sh", "-c", _TAKE, "sh", *words, own_session=True)
-        return BlockDevice.identify(f"/dev/mapper/{self.snapshot}")
+        self.remove_leftover()
+        sectors, (origin, *_) = mapper.only_target(self.name, "snapshot-origin")
+        table = mapper.snapshot_table(sectors, origin, mapper.number_of(f"{self.name}{_SPACE_SUFFIX}"))
+        mapper.create_hidden(self.snapshot, f"{_SNAPSHOT_UUID}{self.name}", table)
+        mapper.switch(self.name, self.snapshot)
+        return mapper.device_of(self.snapshot)
 
     def remove_leftover(self) -> bool:
         """Remove the snapshot, and let the layer go on if it is suspended; whether there was any."""
-        if _exists(self.name) and "SUSPENDED" in run_command("dmsetup", "info", self.name):
-            run_command("dmsetup", "resume", self.name)
-        if not _exists(self.snapshot):
+        if mapper.exists(self.name):
+            mapper.forget_loaded(self.name)
+        if not mapper.exists(self.snapshot):
             return False
-        run_command("dmsetup", "remove", "--retry", self.snapshot)
+        mapper.remove(self.snapshot)
         return True
 
 
@@ -96,7 +89,7 @@ def create_layer(
         raise UsageError("a layer is of use with --snapshot-space DEVICE, or --era METADATA_DEVICE, or both: name one")
     if metadata_path is None and region_bytes is not None:
         raise UsageError("--era-region says how --era records what is written: give both, or none")
-    if os.path.exists(f"/dev/mapper/{name}") or _exists(name):
+    if mapper.is_named(name):
         raise BusyError(f"/dev/mapper/{name} exists already: choose another name")
     device = BlockDevice.identify(path)
     space = None if space_path is None else BlockDevice.identify(space_path)
@@ -108,13 +101,13 @@ def create_layer(
             raise UsageError(f"the era metadata's {metadata_path} is (a part of) {given} itself: name another device")
     for one, given in ((device, path), (space, space_path), (metadata, metadata_path)):
         if one is not None:
-            _require_free(one, given)
+            require_unused(one, given)
     if metadata is not None and shutil.which("era_invalidate") is None:
         raise MachineError("era_invalidate is not installed here: install it (Debian: thin-provisioning-tools)")
     with contextlib.ExitStack() as undo:
         if space is not None:
-            _make(undo, name, _SPACE_SUFFIX, _SPACE_UUID, space.size_sectors, f"linear {number_of(space)} 0")
-        below = number_of(device)
+            _make(undo, name, _SPACE_SUFFIX, _SPACE_UUID, space.size_sectors, f"linear {mapper.number(space)} 0")
+        below = mapper.number(device)
         if metadata is not None:
             below = _make_era(undo, name, device, metadata, region_bytes)
         _make(undo, name, "", LAYER_UUID, device.size_sectors, f"snapshot-origin {below}")
@@ -133,10 +126,10 @@ def remove_layer(name: str) -> None:
     if not standing or (os.path.exists(path) and "" not in standing):
         raise UsageError(f"{name} is no layer made by 'controller layer create'")
     if "" in standing:
-        _require_free(BlockDevice.identify(path), path)
+        require_unused(BlockDevice.identify(path), path)
         Layer(name).remove_leftover()
     for suffix in standing:
-        run_command("dmsetup", "remove", "--retry", f"{name}{suffix}")
+        mapper.remove(f"{name}{suffix}")
 
 
 def _make_era(
@@ -145,9 +138,9 @@ def _make_era(
     """The number of ``NAME-era``. The kernel opens the metadata that are there, and makes new ones where all is zero."""
     header = prepare(metadata, device, region_bytes)
     start = START_BYTES // SECTOR_BYTES
-    linear = f"linear {number_of(metadata)} {start}"
+    linear = f"linear {mapper.number(metadata)} {start}"
     at = _make(undo, name, METADATA_SUFFIX, _METADATA_UUID, metadata.size_sectors - start, linear)
-    table = f"era {at} {number_of(device)} {header.region_bytes // SECTOR_BYTES}"
+    table = f"era {at} {mapper.number(device)} {header.region_bytes // SECTOR_BYTES}"
     number = _make(undo, name, ERA_SUFFIX, _ERA_UUID, device.size_sectors, table)
     finish(metadata, header)
     return number
@@ -156,9 +149,9 @@ def _make_era(
 def _make(undo: contextlib.ExitStack, name: str, suffix: str, uuid: str, sectors: int, target: str) -> str:
     """The number of a new device of one target, which ``undo`` takes away again."""
     full = f"{name}{suffix}"
-    run_command("dmsetup", "create", full, "--uuid", f"{uuid}{name}", "--table", f"0 {sectors} {target}")
-    undo.callback(run_command, "dmsetup", "remove", "--retry", full)
-    return run_command("dmsetup", "info", "-c", "--noheadings", "--separator", ":", "-o", "major,minor", full).strip()
+    mapper.create(full, f"{uuid}{name}", sectors, target)
+    undo.callback(mapper.remove, full)
+    return mapper.number_of(full)
 
 
 def layer_name(device: BlockDevice) -> str:
@@ -169,41 +162,4 @@ def layer_name(device: BlockDevice) -> str:
 
 def _is_ours(name: str, suffix: str) -> bool:
     uuids = {"": LAYER_UUID, ERA_SUFFIX: _ERA_UUID, METADATA_SUFFIX: _METADATA_UUID, _SPACE_SUFFIX: _SPACE_UUID}
-    try:
-        uuid = run_command("dmsetup", "info", "-c", "--noheadings", "-o", "uuid", f"{name}{suffix}").strip()
-    except CommandFailed:
-        return False
-    return uuid == f"{uuids[suffix]}{name}"
-
-
-def number_of(device: BlockDevice) -> str:
-    """A device as the tables of device-mapper name it."""
-    return f"{device.major}:{device.minor}"
-
-
-def _require_free(device: BlockDevice, path: str) -> None:
-    for part in (device, *device.partitions()):
-        if mounts := part.mounts():
-            raise BusyError(f"{path} is in use: {part.path} is mounted at {mounts[0].point}; unmount it first")
-    try:
-        os.close(os.open(device.path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            raise BusyError(f"{path} is in use: something holds it (a mount, swap, LVM, RAID); release it first") from None
-        raise UsageError(f"{path} cannot be opened for writing: {error.strerror}") from None
-
-
-def _exists(name: str) -> bool:
-    try:
-        run_command("dmsetup", "info", name)
-    except CommandFailed:
-        return False
-    return True
-
-
-def _table(name: str) -> tuple[int, str]:
-    """(sectors, device below) of a layer."""
-    _, size, target, below = run_command("dmsetup", "table", name).split()[:4]
-    if target != "snapshot-origin":
-        raise CommandFailed(f"{name} is a {target} now, and no layer any more")
-    return int(size), below
+    return mapper.uuid_of(f"{name}{suffix}") == f"{uuids[suffix]}{name}"

@@ -164,6 +164,10 @@ class BlockDevice:
         """Whether it is an md volume, or a partition of one."""
         return (_folder(*self.disk_number) / "md").is_dir()
 
+    def mapper_name(self) -> str:
+        """Its name in device-mapper; empty for other devices, and for a partition."""
+        return _read(self._folder() / "dm/name") or ""
+
     def backing_file(self) -> str | None:
         """The file behind a loop device, as the kernel names it now; None for every other device."""
         return _read(_folder(*self.disk_number) / "loop/backing_file")

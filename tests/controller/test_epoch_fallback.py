@@ -11,6 +11,7 @@ import pytest
 from pydbt.controller import primary_service
 from pydbt.controller.options import PrimaryOptions
 from pydbt.core.errors import MachineError, UsageError
+from pydbt.device.snapshot import Room
 
 
 @dataclass
@@ -24,12 +25,12 @@ def options(**changes: object) -> PrimaryOptions:
 
 
 def captures_payload(monkeypatch: pytest.MonkeyPatch, chosen: PrimaryOptions, programs: Programs, refusal: str = "") -> bool:
-    def look(device: object) -> None:
+    def look(device: object, room: object) -> None:
         if refusal:
             raise UsageError(refusal)
 
     monkeypatch.setattr(primary_service, "look", look)
-    return primary_service._captures_payload(chosen, None, programs)
+    return primary_service._captures_payload(chosen, None, programs, Room("tag"))
 
 
 def test_each_write_is_followed_where_that_is_possible_and_wanted(monkeypatch):

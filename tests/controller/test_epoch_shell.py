@@ -18,33 +18,35 @@ from pydbt.core.units import Geometry
 from pydbt.device.block import DirectReader
 from pydbt.device.commands import CommandFailed
 from pydbt.device.holdable import Holdable
-from pydbt.device.snapshot import LogicalVolume
+from pydbt.device.snapshot import Room
 from pydbt.device.sysfs import BlockDevice
 from tests.devices import loop_device
 
 MIB = 1 << 20
-VOLUME = LogicalVolume("group/data", "group", thin=False)
 
 
-class Snapshots:
+class Volume:
     """Gives another device as a snapshot, or the errors it was told to."""
+
+    kind = "snapshot"
 
     def __init__(self, device: BlockDevice) -> None:
         self.device, self.refusal, self.trouble = device, "", ""
         self.standing = False
 
-    def take(self, volume: object, device: BlockDevice) -> BlockDevice:
+    def take(self) -> BlockDevice:
         if self.refusal:
             raise CommandFailed(self.refusal)
         self.standing = True
         return self.device
 
-    def problem(self, volume: object) -> str:
+    def problem(self) -> str:
         assert self.standing
         return self.trouble
 
-    def remove(self) -> None:
-        self.standing = False
+    def remove_leftover(self) -> bool:
+        was, self.standing = self.standing, False
+        return was
 
 
 @pytest.fixture
@@ -57,11 +59,12 @@ def world(tmp_path, monkeypatch):
         said: queue.SimpleQueue[object] = queue.SimpleQueue()
         with DirectReader(device) as reader:
             blocks = BlockReader(reader, Geometry(MIB, 4096), lambda: 7, said.put)
-            monkeypatch.setattr(epoch_shell, "look", lambda device: Holdable((), VOLUME))
+            volume = Volume(BlockDevice.identify(other.path))
+            monkeypatch.setattr(epoch_shell, "look", lambda device, room: Holdable((), volume))
+            monkeypatch.setattr(epoch_shell, "problem_of", lambda volume: volume.problem())
             state = SimpleNamespace(uuid=SimpleNamespace(hex=f"test{device.minor}"))
-            shell = EpochShell(device, state, None, blocks, lambda: 7, said.put)
-            shell._snapshots = snapshots = Snapshots(BlockDevice.identify(other.path))
-            yield SimpleNamespace(shell=shell, blocks=blocks, said=said, snapshots=snapshots)
+            shell = EpochShell(device, state, Room(state.uuid.hex), blocks, lambda: 7, said.put)
+            yield SimpleNamespace(shell=shell, blocks=blocks, said=said, volume=volume)
             shell.close()
             blocks.close()
 
@@ -85,30 +88,30 @@ def test_reads_of_a_hold_come_from_the_snapshot_and_fail_when_it_is_gone(world):
     assert bytes(world.blocks.batch(2).data) == b"s" * 4096
     released = ask(world, ev.Release(1))
     assert (released.hold, released.error) == (1, "")
-    assert not world.snapshots.standing
+    assert not world.volume.standing
     assert "is gone" in read(world, 3, held=True).error
 
 
 def test_a_snapshot_that_was_not_whole_after_the_last_read_is_said_to_be_so_and_removed(world):
     ask(world, ev.Hold(1, 5.0))
-    world.snapshots.trouble = "the snapshot became invalid"
+    world.volume.trouble = "the snapshot became invalid"
     assert ask(world, ev.Release(1)).error == "the snapshot became invalid"
-    assert not world.snapshots.standing
+    assert not world.volume.standing
 
 
 def test_one_that_cannot_be_looked_at_is_not_trusted(world, monkeypatch):
     ask(world, ev.Hold(1, 5.0))
 
-    def problem(volume: object) -> str:
+    def problem() -> str:
         raise CommandFailed("dmsetup failed")
 
-    monkeypatch.setattr(world.snapshots, "problem", problem)
+    monkeypatch.setattr(world.volume, "problem", problem)
     assert ask(world, ev.Release(1)).error == "dmsetup failed"
-    assert not world.snapshots.standing
+    assert not world.volume.standing
 
 
 def test_without_room_for_a_snapshot_it_is_held_in_another_way_and_told_once(world, caplog):
-    world.snapshots.refusal = "lvcreate failed: insufficient free space"
+    world.volume.refusal = "lvcreate failed: insufficient free space"
     with caplog.at_level(logging.WARNING, "pydbt"):
         for hold in (1, 2):
             assert ask(world, ev.Hold(hold, 5.0)) == ev.Held(hold, "quiescent", 7)
@@ -116,19 +119,19 @@ def test_without_room_for_a_snapshot_it_is_held_in_another_way_and_told_once(wor
     assert len(caplog.records) == 1
     assert "insufficient free space" in caplog.text
     assert not ask(world, ev.Flush()).apart, "little must be left before it is held"
-    world.snapshots.refusal = ""
+    world.volume.refusal = ""
     assert ask(world, ev.Hold(3, 5.0)).apart
     ask(world, ev.Release(3))
 
 
 def test_a_gentle_hold_takes_no_snapshot(world):
     assert ask(world, ev.Hold(1, 5.0, gently=True)) == ev.Held(1, "quiescent", 7)
-    assert not world.snapshots.standing
+    assert not world.volume.standing
     ask(world, ev.Release(1))
 
 
 def test_what_may_not_be_held_is_an_answer_and_not_the_end(world, monkeypatch):
-    def look(device: BlockDevice) -> Holdable:
+    def look(device: BlockDevice, room: Room) -> Holdable:
         raise UsageError("it is swap now")
 
     monkeypatch.setattr(epoch_shell, "look", look)
@@ -140,4 +143,4 @@ def test_what_may_not_be_held_is_an_answer_and_not_the_end(world, monkeypatch):
 def test_what_stands_at_the_end_is_removed(world):
     ask(world, ev.Hold(1, 5.0))
     world.shell.close()
-    assert not world.snapshots.standing
+    assert not world.volume.standing

@@ -13,8 +13,11 @@ from pydbt.core.errors import DeviceError, UsageError
 from pydbt.device.freeze import CannotFreeze, FileSystemFreezer, thaw_leftover
 from pydbt.device.holdable import look
 from pydbt.device.mounts import mount_of_path
+from pydbt.device.snapshot import Room
 from pydbt.device.sysfs import BlockDevice
 from tests.devices import loop_device, mounted, run, wait_until
+
+ROOM = Room("0123456789abcdef")
 
 
 @pytest.fixture
@@ -112,11 +115,11 @@ def test_what_knows_no_freeze_is_told_and_what_is_frozen_by_others_as_well(freez
 def test_only_file_systems_that_can_be_written_and_lie_on_the_source_are_to_be_frozen(root, tmp_path):
     mount = mount_of_path(root)
     device = BlockDevice.from_number(mount.major, mount.minor)
-    assert [found.point for found in look(device).mounts] == [str(root)]
+    assert [found.point for found in look(device, ROOM).mounts] == [str(root)]
     with loop_device(tmp_path, 8 << 20) as other:
-        assert look(BlockDevice.identify(other.path)).kind == "quiescent"
+        assert look(BlockDevice.identify(other.path), ROOM).kind == "quiescent"
     run("mount", "-o", "remount,ro", root)
-    assert look(device).kind == "quiescent"
+    assert look(device, ROOM).kind == "quiescent"
 
 
 def test_the_root_file_system_is_never_frozen():
@@ -124,7 +127,7 @@ def test_the_root_file_system_is_never_frozen():
     if not mount.major:
         pytest.skip("the root file system of this machine lies on no block device")
     with pytest.raises(UsageError, match="root file system"):
-        look(BlockDevice.from_number(mount.major, mount.minor))
+        look(BlockDevice.from_number(mount.major, mount.minor), ROOM)
 
 
 def test_the_helper_goes_with_its_owner(freezer):

@@ -6,13 +6,14 @@ import json
 
 import pytest
 
-from pydbt.device import snapshot
+from pydbt.device import logical, snapshot
 from pydbt.device.commands import CommandFailed, run_command
-from pydbt.device.snapshot import LogicalVolume, Snapshots
+from pydbt.device.logical import LogicalVolume
+from pydbt.device.snapshot import problem_of
 
-CLASSIC = LogicalVolume("group-one/data", "group-one", thin=False)
-THIN = LogicalVolume("group-one/data", "group-one", thin=True)
-TAG = "0123456789abcdef"
+NAME = "pydbt_0123456789abcdef"
+CLASSIC = LogicalVolume("group-one/data", "group-one", False, NAME, 64 << 20)
+THIN = LogicalVolume("group-one/data", "group-one", True, NAME, 64 << 20)
 
 
 class Commands:
@@ -21,8 +22,9 @@ class Commands:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: object) -> None:
         self.asked: list[tuple[str, ...]] = []
         self._answers = answers
-        monkeypatch.setattr(snapshot, "run_command", self._run)
-        monkeypatch.setattr(snapshot, "_REMOVE_PAUSE_S", 0.0)
+        for module in (snapshot, logical):
+            monkeypatch.setattr(module, "run_command", self._run)
+        monkeypatch.setattr(logical, "_REMOVE_PAUSE_S", 0.0)
 
     def _run(self, *command: str) -> str:
         self.asked.append(command)
@@ -50,33 +52,33 @@ def report(*volumes: dict[str, str]) -> str:
         (CLASSIC, "0 131072 error\n", "failed"),
         (THIN, "0 131072 thin 4096 131071\n", ""),
         (THIN, "0 131072 thin 0 -\n", ""),
-        (THIN, "0 131072 thin Fail\n", "thin snapshot failed"),
-        (THIN, "0 131072 thin Error\n", "thin snapshot failed"),
+        (THIN, "0 131072 thin Fail\n", "look at the pool"),
+        (THIN, "0 131072 thin Error\n", "look at the pool"),
     ],
 )
 def test_only_a_snapshot_that_says_that_it_is_whole_is_trusted(monkeypatch, volume, status, words):
     commands = Commands(monkeypatch, dmsetup=status)
-    problem = Snapshots(TAG, None).problem(volume)
+    problem = problem_of(volume)
     assert words in problem
     assert bool(problem) == bool(words)
-    assert commands.asked == [("dmsetup", "status", f"group--one-pydbt_{TAG}")]
+    assert commands.asked == [("dmsetup", "status", f"group--one-{NAME}")]
 
 
 def test_a_leftover_is_known_by_its_name_and_removed_also_if_it_is_in_use_for_a_moment(monkeypatch):
-    here = report({"lv_name": f"pydbt_{TAG}"})
+    here = report({"lv_name": NAME})
     commands = Commands(monkeypatch, lvs=[here, here, report()], lvremove=[CommandFailed("in use"), ""])
-    assert Snapshots(TAG, None).remove_leftover(CLASSIC)
+    assert CLASSIC.remove_leftover()
     assert [words for words in commands.asked if words[0] == "lvremove"] == [
-        ("lvremove", *snapshot._NO_ARCHIVE, "--yes", f"group-one/pydbt_{TAG}")
+        ("lvremove", *logical._NO_ARCHIVE, "--yes", f"group-one/{NAME}")
     ] * 2
     commands = Commands(monkeypatch, lvs=report())
-    assert not Snapshots(TAG, None).remove_leftover(CLASSIC)
+    assert not CLASSIC.remove_leftover()
 
 
 def test_one_that_cannot_be_removed_is_told(monkeypatch):
-    Commands(monkeypatch, lvs=report({"lv_name": f"pydbt_{TAG}"}), lvremove=CommandFailed("lvremove failed: in use"))
+    Commands(monkeypatch, lvs=report({"lv_name": NAME}), lvremove=CommandFailed("lvremove failed: in use"))
     with pytest.raises(CommandFailed, match="in use"):
-        Snapshots(TAG, None).remove_leftover(CLASSIC)
+        CLASSIC.remove_leftover()
 
 
 def test_a_command_that_is_missing_or_fails_is_one_sentence():

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,11 +70,9 @@ def by_epochs(folder: Path, device: BlockDevice, *more: object) -> contextlib.Ab
     return cluster(folder, device, primary_options=(*ADDRESSES, "--epoch-interval", "0.5", *more))
 
 
-@pytest.mark.parametrize("kind", ["snapshot", "thin"])
-def test_of_a_volume_that_never_rests_the_replica_is_an_image_of_one_instant(tmp_path, kind, chance, rounds):
+def replicate_and_kill(both: Cluster, device: BlockDevice, kind: str, chance: random.Random, rounds: int) -> None:
+    """Each writer waits for one write before the next: an image of several instants would hold n + 1 without n."""
     with contextlib.ExitStack() as stack:
-        group, device = stack.enter_context(volume(tmp_path, kind))
-        both = stack.enter_context(by_epochs(tmp_path / "c", device))
         everybody = writers(device.path, 2, SIZE // 512, chance.randrange(1 << 30))
         for writer in everybody:
             stack.callback(writer.close)
@@ -95,6 +95,12 @@ def test_of_a_volume_that_never_rests_the_replica_is_an_image_of_one_instant(tmp
         both.compare("after everything")
         check(both.target, everybody, [writer.completed for writer in everybody], exactly=True)
         both.primary.terminate()
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "thin"])
+def test_of_a_volume_that_never_rests_the_replica_is_an_image_of_one_instant(tmp_path, kind, chance, rounds):
+    with volume(tmp_path, kind) as (group, device), by_epochs(tmp_path / "c", device) as both:
+        replicate_and_kill(both, device, kind, chance, rounds)
         assert not snapshots(group)
         archived = [path for path in Path("/etc/lvm/archive").glob(f"{group}_*") if "pydbt_" in path.read_text()]
         assert not archived, "LVM keeps a file of every epoch"
@@ -128,12 +134,67 @@ def test_a_mounted_volume_gives_sound_file_systems_and_a_killed_controller_leave
         both.compare("at rest")
 
 
-def test_a_snapshot_whose_store_is_full_discards_its_epoch(tmp_path, chance):
-    """The last sweep from it is slow, and four MiB of the volume are soon overwritten."""
+# An epoch's last sweep takes its time, in which a snapshot stands.
+SLOW = ("--rate-limit", "1M/s", "--no-digests", "--whole-device")
+LEISURELY = ("--rate-limit", "8M/s", "--no-digests", "--whole-device")
+
+
+def standing_snapshot() -> BlockDevice | None:
+    """One that is complete, of whatever volume."""
+    for line in run("dmsetup", "ls").splitlines():
+        name = line.split()[0]
+        if "pydbt_" not in name or name.endswith(("_below", "-cow", "-real")):
+            continue
+        status = run("dmsetup", "status", name, check=False).split()
+        if status[2:3] in (["snapshot"], ["thin"]):
+            return BlockDevice(Path(os.path.realpath(f"/dev/mapper/{name}")))
+    return None
+
+
+def compare_epochs(both: Cluster, device: BlockDevice, kind: str, chance: random.Random) -> None:
+    """Epochs are made when they are waited for. While a snapshot stands the controller is stopped, and all of it is read."""
     with contextlib.ExitStack() as stack:
-        group, device = stack.enter_context(volume(tmp_path, "snapshot"))
-        options = ("--snapshot-space", "4M", "--rate-limit", "1M/s", "--no-digests", "--whole-device")
-        both = stack.enter_context(by_epochs(tmp_path / "c", device, *options))
+        everybody = writers(device.path, 2, SIZE // 512, chance.randrange(1 << 30))
+        for writer in everybody:
+            stack.callback(writer.close)
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        both.start()
+        both.until_mode("epochs")
+        both.wait()
+        compared = 0
+        while compared < 2:
+            before = epochs(both)["number"]
+            with load() as running:
+                for writer in everybody:
+                    running.add(writer, PACE_S)
+                time.sleep(1)
+                waiting = pool.submit(both.wait)
+                until(lambda waiting=waiting: standing_snapshot() or waiting.done(), "a snapshot stands")
+                both.primary.freeze()
+                snapshot = standing_snapshot()
+                content = snapshot.contents().tobytes() if snapshot else b""
+                both.primary.thaw()
+            waiting.result()
+            both.secondary.kill()
+            if epochs(both)["number"] == before + 1 and content:  # and not one that was made anew
+                assert epochs(both)["kind"] == kind
+                assert both.snapshot("snapshot").read_bytes() == content
+                assert device.contents().tobytes() != content, "nothing was written meanwhile"
+                compared += 1
+            both.start_secondary()
+        both.primary.terminate()
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "thin"])
+def test_the_replica_at_an_epoch_is_the_volume_at_that_moment_bit_for_bit(tmp_path, kind, chance):
+    options = ("--epoch-interval", "1h", *LEISURELY)
+    with volume(tmp_path, kind) as (_, device), by_epochs(tmp_path / "c", device, *options) as both:
+        compare_epochs(both, device, kind, chance)
+
+
+def overflow(both: Cluster, device: BlockDevice, chance: random.Random) -> None:
+    """The room for snapshots is little, and soon overwritten."""
+    with contextlib.ExitStack() as stack:
         everybody = writers(device.path, 2, SIZE // 512, chance.randrange(1 << 30))
         for writer in everybody:
             stack.callback(writer.close)
@@ -154,6 +215,12 @@ def test_a_snapshot_whose_store_is_full_discards_its_epoch(tmp_path, chance):
         both.wait()
         assert epochs(both)["problem"] == ""
         both.compare("after the load")
+
+
+def test_a_snapshot_whose_store_is_full_discards_its_epoch(tmp_path, chance):
+    options = ("--snapshot-space", "4M", *SLOW)
+    with volume(tmp_path, "snapshot") as (group, device), by_epochs(tmp_path / "c", device, *options) as both:
+        overflow(both, device, chance)
         assert not snapshots(group)
 
 

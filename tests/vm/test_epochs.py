@@ -1,4 +1,4 @@
-"""Epochs from snapshots, which need a kernel with device-mapper: ``test_epochs_lvm`` and ``test_layer`` inside a machine"""
+"""Epochs from snapshots, which need a kernel with device-mapper: their tests of ``tests/end_to_end`` inside a machine"""
 
 from __future__ import annotations
 
@@ -20,10 +20,23 @@ TIMEOUT_S = 900
     [
         ("test_epochs_lvm", "one_instant[thin]"),
         ("test_epochs_lvm", "store_is_full"),
+        ("test_epochs_mapped", "whatever_step[remove_leftover]"),
+        ("test_epochs_mapped", "killed_while_a_snapshot_stands"),
+        ("test_epochs_mapped", "bit_for_bit"),
         *long(
+            ("test_epochs_lvm", "bit_for_bit[snapshot]"),
+            ("test_epochs_lvm", "bit_for_bit[thin]"),
             ("test_epochs_lvm", "one_instant[snapshot]"),
             ("test_epochs_lvm", "killed_controller_leaves_no_snapshot"),
             ("test_epochs_lvm", "without_room"),
+            ("test_epochs_mapped", "one_instant[linear]"),
+            ("test_epochs_mapped", "one_instant[striped]"),
+            ("test_epochs_mapped", "whatever_step[take]"),
+            ("test_epochs_mapped", "links_of_a_file_system"),
+            ("test_epochs_mapped", "store_is_full"),
+            ("test_epochs_mapped", "though_the_volume_is_gone"),
+            ("test_epochs_mapped", "cannot_be_made"),
+            ("test_epochs_mapped", "cannot_serve"),
             ("test_layer", "a_layer_gives_a_raw_disk"),
             ("test_layer", "what_is_in_use"),
             ("test_layer", "layer_with_eras"),
