@@ -39,7 +39,7 @@ class AckFilter:
         self._last: tuple[int, ...] | None = None
 
     def news(self, ack: Ack) -> bool:
-        said = (ack.sequence, ack.batch, ack.resync_committed, ack.staged_bytes, ack.replica_state)
+        said = (ack.sequence, ack.batch, ack.resync_committed, ack.staged_bytes, ack.replica_state, ack.progress)
         if said == self._last:
             return False
         self._last = said

@@ -29,6 +29,8 @@ MAX_SEQUENCE_SPAN = 65_536
 REPLICA_STATE_NAMES = ("inconsistent", "outdated", "consistent", "up-to-date")
 """The states of a replica by their code in an ACK frame, each saying more than the one before it."""
 DIGEST_BYTES = 16
+PROGRESS = "progress"
+"""In HELLO's features: the primary understands a WELCOME and an ACK that tell the replica's progress."""
 COMPARED_UNITS_BYTES = frozenset(1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length()))
 """What one digest may stand for: every power of two from a sector to 4 KiB."""
 
@@ -91,7 +93,8 @@ class Welcome:
     a target that has adopted no volume, or not this content of it: everything has to be copied. ``fresh`` says that it
     is then known to read as zeros. ``sequence`` in ``epoch`` is the position of its consistent image; ``staged``
     says that batches of an unfinished resync are kept beside it, so that only a new BEGIN may follow.
-    ``size_bytes`` is the size of the target, which may be larger than the volume.
+    ``size_bytes`` is the size of the target, which may be larger than the volume. ``progress`` counts the bytes that ever
+    became durable on this replica, and never less than any ACK told; None from one that is not asked, or is older.
     """
 
     volume: str | None
@@ -105,9 +108,12 @@ class Welcome:
     software: str = ""
     features: tuple[str, ...] = ()
     generations: Generations = NO_GENERATIONS
+    progress: int | None = None
 
     def __post_init__(self) -> None:
         check_volume(self.replica)
+        if self.progress is not None:
+            check_u64("progress", self.progress)
         if self.volume is not None:
             check_volume(self.volume)
         for name in ("epoch", "sequence", "size_bytes"):
@@ -327,7 +333,8 @@ class Ack:
 
     ``sequence``: updates of the stream; ``batch``: BLOCKS written and DIGESTS answered, of this connection;
     ``resync_committed``: the last resync committed in this connection, 0 for none; ``applied_sequence``: updates
-    that have reached the target itself (not yet synced there perhaps); ``staged_bytes``: room the stage takes.
+    that have reached the target itself (not yet synced there perhaps); ``staged_bytes``: room the stage takes;
+    ``progress``: as in WELCOME, 0 where it is not told.
     """
 
     sequence: int
@@ -336,9 +343,10 @@ class Ack:
     applied_sequence: int = 0
     staged_bytes: int = 0
     replica_state: int = 0
+    progress: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("sequence", "batch", "resync_committed", "applied_sequence", "staged_bytes"):
+        for name in ("sequence", "batch", "resync_committed", "applied_sequence", "staged_bytes", "progress"):
             check_u64(name, getattr(self, name))
         if not 0 <= self.replica_state < len(REPLICA_STATE_NAMES):
             raise ValueError(f"unknown replica state {self.replica_state}")

@@ -8,6 +8,7 @@ Invariants:
 * The state file says ``consistent: false`` before the first byte is written directly; the journal is applied, synced
   and passed by the checkpoint before that, so that no replay can put old data over new.
 * The checkpoint moves only after a sync of the target.
+* ``progress`` never falls behind what was acknowledged: what is written directly is counted in the state file before it is.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import inf
 from typing import Protocol
 
 import numpy as np
 
 from pydbt.core import frames as f
 from pydbt.core import secondary_events as e
-from pydbt.core.journal import Entry
+from pydbt.core.journal import Entry, entry_bytes
 from pydbt.core.replica import Mark, Recovery, ReplicaRecord
 from pydbt.core.secondary_config import SecondaryConfig
 from pydbt.core.staged import StagedBlocks
@@ -92,6 +94,7 @@ class Keeper:
         self._commit: tuple[f.Commit, int, int] | None = None  # the commit, its epoch, its connection
         self._adopting: tuple[f.Hello, int] | None = None
         self._sync: int | None = None
+        self._resting_until = -inf  # until then little that was written directly is not made durable
         self._journal_halted = False
         if self.limit > self.mark.position:
             self.effects.append(e.Apply(self.limit))
@@ -110,6 +113,14 @@ class Keeper:
     @property
     def staged_bytes(self) -> int:
         return 0 if self.stage_from is None else self.tail - self.stage_from
+
+    @property
+    def progress(self) -> int:
+        """Bytes that ever became durable here: the journal's end, as if nothing had been written past it.
+
+        A replica whose number is lower than it once was lacks something that it had.
+        """
+        return self.tail + self.record.direct_bytes
 
     def ticket(self) -> int:
         """A new number for work."""
@@ -246,12 +257,10 @@ class Keeper:
 
     def synced(self, ticket: int, mark: Mark, now: float) -> None:
         self._sync, self._unsynced_bytes = None, 0
+        self._resting_until = now + self._config.sync_seconds
         behind = self.mark.position > mark.position
         self.checkpoint_due = now + self._config.checkpoint_seconds if behind else None
-        while self._unsynced and self._unsynced[0].ticket < ticket:
-            job = self._unsynced.popleft()
-            if isinstance(job.entry, f.Blocks):
-                self._owner.batch_ended(job.connection, job.entry.batch)
+        self._made_durable(ticket)
         if mark.position > self.record.checkpoint:
             self._checkpoint(mark)
         if self.barrier is Barrier.COMMIT_DIRECT and not self._writes and not self._unsynced:
@@ -261,6 +270,21 @@ class Keeper:
             self.effects.append(e.SetMark(self.mark))
             self.persist(consistent=True, epoch=self.epoch, sequence=self.sequence)
             self._committed()
+
+    def compared(self, ticket: int) -> bool:
+        """A Compare has made durable what was written before it; whether there was anything."""
+        return self._made_durable(ticket)
+
+    def _made_durable(self, ticket: int) -> bool:
+        """What was written directly before this ticket is on the disk: count it, then let it be acknowledged."""
+        ended: list[Job] = []
+        while self._unsynced and self._unsynced[0].ticket < ticket:
+            ended.append(self._unsynced.popleft())
+        self.persist(direct_bytes=self.record.direct_bytes + sum(entry_bytes(job.entry) for job in ended))
+        for job in ended:
+            if isinstance(job.entry, f.Blocks):
+                self._owner.batch_ended(job.connection, job.entry.batch)
+        return bool(ended)
 
     def _checkpoint(self, mark: Mark) -> None:
         if not self.record.consistent:
@@ -308,7 +332,9 @@ class Keeper:
     def _sync_wanted(self, now: float, connected: bool) -> bool:
         if self.barrier is Barrier.COMMIT_DIRECT and not self._writes:
             return True
-        if self._unsynced and (not self._writes or self._unsynced_bytes >= self._config.sync_bytes):
+        much = self._config.sync_bytes if self._writes else self._config.sync_bytes // 4
+        rested = not self._writes and now >= self._resting_until
+        if self._unsynced and (rested or self._unsynced_bytes >= much):
             return True
         unchecked = self.mark.position - self.record.checkpoint
         if not unchecked:
@@ -320,4 +346,7 @@ class Keeper:
         return due or unchecked >= self._config.checkpoint_bytes
 
     def deadline(self) -> float | None:
-        return self.checkpoint_due if self._sync is None else None
+        if self._sync is not None:
+            return None
+        due = self._resting_until if self._unsynced and not self._writes else None
+        return min((time for time in (self.checkpoint_due, due) if time is not None), default=None)

@@ -47,7 +47,7 @@ class ReplicaRecord:
     ``incarnation`` counts the openings of the journal. ``target`` identifies the target, so that another one is
     noticed. ``fresh``: nothing was ever written, and the target reads as zeros. ``promoted``: when the target became a
     volume of its own (RFC 3339), which no primary may overwrite any more; empty for a replica. ``generations``: what its
-    content has been through.
+    content has been through. ``direct_bytes``: what was ever written past the journal, counted as if it lay in it.
     """
 
     replica: str
@@ -65,6 +65,7 @@ class ReplicaRecord:
     incarnation: int = 0
     promoted: str = ""
     generations: Generations = NO_GENERATIONS
+    direct_bytes: int = 0
     version: int = RECORD_VERSION
 
     def __post_init__(self) -> None:
@@ -98,10 +99,10 @@ class ReplicaRecord:
 
 
 # Entries that records of earlier versions lack.
-_LATER = {"promoted", "generations"}
+_LATER = {"promoted", "generations", "direct_bytes"}
 _NUMBERS = (
     "segment_bytes", "size_bytes", "block_bytes", "epoch", "sequence", "checkpoint", "must_reach", "incarnation",
-    "version",
+    "direct_bytes", "version",
 )  # fmt: skip
 
 

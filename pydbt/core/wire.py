@@ -40,6 +40,7 @@ _COMMIT = struct.Struct("<QQ")
 _PING = struct.Struct("<QQ")
 _PONG = struct.Struct("<Q")
 _ACK = struct.Struct("<QQQQQB7x")
+_PROGRESS = struct.Struct("<Q")  # behind it, for who asks
 
 _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.HELLO: (2, MAX_JSON_BYTES),
@@ -51,7 +52,7 @@ _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.COMMIT: (_COMMIT.size, _COMMIT.size),
     FrameKind.PING: (_PING.size, _PING.size),
     FrameKind.PONG: (_PONG.size, _PONG.size),
-    FrameKind.ACK: (_ACK.size, _ACK.size),
+    FrameKind.ACK: (_ACK.size, _ACK.size + _PROGRESS.size),
     FrameKind.BLOCKS: (_BLOCKS.size, MAX_BODY_BYTES),
     FrameKind.STREAM: (_STREAM.size, MAX_BODY_BYTES),
     FrameKind.DIGESTS: (_BLOCKS.size, _BLOCKS.size + f.MAX_DIGESTS * (EXTENT_BYTES + f.DIGEST_BYTES)),
@@ -208,7 +209,8 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
             return FrameKind.WANT, 0, [_BLOCKS.pack(frame.batch, len(frame.extents), 0) + frame.extents.tobytes()]
         case f.Ack():
             numbers = (frame.sequence, frame.batch, frame.resync_committed, frame.applied_sequence)
-            return FrameKind.ACK, 0, [_ACK.pack(*numbers, frame.staged_bytes, frame.replica_state)]
+            told = _PROGRESS.pack(frame.progress) if frame.progress else b""
+            return FrameKind.ACK, 0, [_ACK.pack(*numbers, frame.staged_bytes, frame.replica_state) + told]
         case f.Begin():
             return FrameKind.BEGIN, 0, [_BEGIN.pack(frame.resync, frame.epoch, frame.total_bytes, frame.flags, 0)]
         case f.Commit():
@@ -294,8 +296,9 @@ def _decode_begin(header: FrameHeader, body: memoryview) -> Frame:
 
 
 def _decode_ack(header: FrameHeader, body: memoryview) -> Frame:
-    _zero(any(body[41:]))
-    return f.Ack(*_ACK.unpack(body))
+    _zero(any(body[41 : _ACK.size]))
+    (progress,) = _PROGRESS.unpack(body[_ACK.size :]) if len(body) > _ACK.size else (0,)
+    return f.Ack(*_ACK.unpack_from(body), progress)
 
 
 def _zero(value: int) -> None:

@@ -19,11 +19,14 @@ _KEYS: dict[type, dict[str, type]] = {
     f.Bye: {"reason": str},
     f.Generation: {"generations": dict},
 }  # fmt: skip
+# Left out where they are None: what this says to older programs must have exactly their keys.
+_OPTIONAL: dict[type, dict[str, type]] = {f.Welcome: {"progress": int}}
 
 
 def json_body(frame: f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation) -> bytes:
     """The body; an epoch becomes 16 hexadecimal digits."""
     values = {key: getattr(frame, key) for key in _KEYS[type(frame)]}
+    values |= {key: value for key in _OPTIONAL.get(type(frame), ()) if (value := getattr(frame, key)) is not None}
     if "epoch" in values:
         values["epoch"] = f"{values['epoch']:016x}"
     if "generations" in values:
@@ -34,10 +37,10 @@ def json_body(frame: f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation) -> b
 def decode_json(kind: type[Frame], body: Buffer) -> Frame:
     """The frame of a JSON body with exactly its keys. Raises ValueError, or RecursionError for deep nesting."""
     values = json.loads(bytes(body), object_pairs_hook=_unique)
-    expected = _KEYS[kind]
-    if type(values) is not dict or values.keys() != expected.keys():
+    expected, optional = _KEYS[kind], _OPTIONAL.get(kind, {})
+    if type(values) is not dict or values.keys() - optional.keys() != expected.keys():
         raise ValueError(f"its keys are not {', '.join(expected)}")
-    for key, wanted in expected.items():
+    for key, wanted in (expected | {key: optional[key] for key in optional.keys() & values.keys()}).items():
         if not isinstance(values[key], wanted) or (wanted is int and isinstance(values[key], bool)):
             raise ValueError(f"{key} has the wrong type")
     if "epoch" in values:

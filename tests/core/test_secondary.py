@@ -10,6 +10,7 @@ import pytest
 from pydbt.core import frames as f
 from pydbt.core import secondary_events as e
 from pydbt.core.extents import make_extents
+from pydbt.core.journal import entry_bytes
 from pydbt.core.replica import Mark, Recovery, ReplicaRecord, ReplicaState
 from pydbt.core.secondary import WORD_SECONDS, Secondary
 from pydbt.core.secondary_config import SecondaryConfig
@@ -17,6 +18,7 @@ from pydbt.core.staged import StagedBlocks
 
 VOLUME, SIZE, EPOCH = "ab" * 16, 1 << 20, 7
 HELLO = f.Hello(VOLUME, SIZE, 4096, EPOCH)
+ASKS = replace(HELLO, features=(f.PROGRESS,))
 ADOPTED = ReplicaRecord(
     replica="cd" * 16, target="t", segment_bytes=1 << 20, volume=VOLUME, size_bytes=SIZE, block_bytes=4096,
     consistent=True, epoch=EPOCH, sequence=10,
@@ -26,11 +28,11 @@ ADOPTED = ReplicaRecord(
 class Play:
     """A brain with a peer; effects of each event."""
 
-    def __init__(self, record: ReplicaRecord = ADOPTED, connect: bool = True) -> None:
+    def __init__(self, record: ReplicaRecord = ADOPTED, connect: bool = True, hello: f.Hello = HELLO) -> None:
         self.brain = Secondary(SecondaryConfig(SIZE * 2), record, Recovery(record), StagedBlocks(), 0.0)
         self.connection = 1
         if connect:
-            self.welcome = self(e.Connected(1, HELLO), kind=e.Send)[0].frame
+            self.welcome = self(e.Connected(1, hello), kind=e.Send)[0].frame
 
     def __call__(self, event: e.Event, kind: type | None = None, now: float = 0.0) -> list:
         effects = self.brain.handle(event, now)
@@ -119,6 +121,80 @@ def test_a_direct_batch_is_acknowledged_after_a_sync():
     (sync,) = [x for x in effects if isinstance(x, e.Sync)]
     (ack,) = play.acks(e.Synced(sync.ticket, Mark(0, EPOCH, 10)))
     assert ack.batch == 1
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_what_is_written_directly_is_counted_in_the_state_file_before_it_is_acknowledged_zeros_too(kind):
+    play = Play(hello=ASKS)
+    play(e.RoomMeasured(0))
+    play.frame(f.Begin(1, EPOCH, 0))
+    entry = f.Blocks(1, make_extents([8], [8], [kind]), (bytes(4096),) if kind == 1 else ())
+    (write,) = play.frame(entry, e.Write)
+    (sync,) = play(e.Written(write.ticket), e.Sync)
+    assert play.brain.keeper.progress == play.welcome.progress, "it is not durable yet"
+    effects = [x for x in play(e.Synced(sync.ticket, Mark(0, EPOCH, 10))) if isinstance(x, (e.Persist, e.Send))]
+    assert [type(x) for x in effects] == [e.Persist, e.Send]
+    assert effects[0].record.direct_bytes == effects[1].frame.progress == entry_bytes(entry) > 0
+
+
+def test_a_stream_that_is_written_directly_is_told_as_progress_though_no_batch_ends():
+    play = Play(hello=ASKS)
+    play(e.RoomMeasured(0))
+    play.frame(f.Begin(1, EPOCH, 0))
+    (write,) = play.frame(stream(20, 21), e.Write)
+    (sync,) = play(e.Written(write.ticket), e.Sync)
+    (ack,) = play.acks(e.Synced(sync.ticket, Mark(0, EPOCH, 10)))
+    assert (ack.sequence, ack.batch, ack.progress) == (10, 0, entry_bytes(stream(20, 21)))
+
+
+def test_little_that_is_written_directly_is_made_durable_at_once_and_then_ten_times_a_second():
+    play = Play(hello=ASKS)
+    play(e.RoomMeasured(0))
+    play.frame(f.Begin(1, EPOCH, 0))
+
+    def written(batch: int, now: float) -> list[e.Sync]:
+        (write,) = play.frame(blocks(batch), e.Write, now)
+        return play(e.Written(write.ticket), e.Sync, now)
+
+    (sync,) = written(1, 0.0)
+    play(e.Synced(sync.ticket, Mark(0, EPOCH, 10)), now=0.5)
+    assert not written(2, 0.5)
+    assert play.brain.deadline() == pytest.approx(0.6)
+    (sync,) = play(e.Tick(), e.Sync, 0.61)
+    (ack,) = [x.frame for x in play(e.Synced(sync.ticket, Mark(0, EPOCH, 10)), e.Send, 0.62)]
+    assert ack.batch == 2
+    play.brain.config, play.brain.keeper._config = (SecondaryConfig(SIZE * 2, sync_bytes=16384),) * 2
+    assert written(3, 0.63), "a quarter of what is much, and nothing else on its way"
+
+
+def test_a_block_is_not_called_equal_before_what_made_it_so_counts_as_progress():
+    """Else one that is put back right behind that would lack the block, and not show it."""
+    play = Play(hello=ASKS)
+    play(e.RoomMeasured(0))
+    play.frame(f.Begin(1, EPOCH, 0))
+    (write,) = play.frame(blocks(1), e.Write)
+    (compare,) = play.frame(f.Digests(2, make_extents([1], [1]), bytes(16)), e.Compare)
+    play(e.Written(write.ticket))
+    effects = play(e.Compared(compare.ticket, np.array([], np.int64)))
+    told = [x if isinstance(x, e.Persist) else x.frame for x in effects if isinstance(x, (e.Persist, e.Send))]
+    assert [type(x) for x in told] == [e.Persist, f.Ack, f.Want, f.Ack]
+    assert (told[1].batch, told[1].progress) == (1, entry_bytes(blocks(1)))
+
+
+def test_progress_is_the_end_of_the_journal_and_what_was_written_past_it():
+    play = Play(replace(ADOPTED, checkpoint=4096, direct_bytes=1000), hello=ASKS)
+    assert play.welcome.progress == 5096
+    (append,) = play.frame(stream(11, 12), e.Append)
+    (ack,) = play.acks(e.JournalDurable((append.ticket,), (9000,)))
+    assert ack.progress == 10000
+
+
+def test_progress_is_told_only_to_a_primary_that_asks():
+    play = Play(replace(ADOPTED, direct_bytes=1000))
+    assert play.welcome.progress is None
+    (append,) = play.frame(stream(11, 12), e.Append)
+    (ack,) = play.acks(e.JournalDurable((append.ticket,), (5000,)))
+    assert ack.progress == 0
 
 
 def test_a_batch_number_is_not_acknowledged_past_digests_without_an_answer():

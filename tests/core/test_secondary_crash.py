@@ -82,7 +82,7 @@ class World:
         self.sequence = 0
         self.history: dict[int, list[int]] = {0: [0] * SECTORS}
         self.dirty = set(range(SECTORS))
-        self.acknowledged = 0
+        self.acknowledged = self.progress = 0
         self.resync = 0
         self.connection = 0
         self.online = False
@@ -267,7 +267,7 @@ class World:
         self.batch = 0
         self.unacknowledged: deque[tuple[int, int]] = deque()
         self.kept: list[tuple[int, int, int]] = []
-        self.tell(e.Connected(self.connection, f.Hello(VOLUME, SIZE, 512, self.epoch)))
+        self.tell(e.Connected(self.connection, f.Hello(VOLUME, SIZE, 512, self.epoch, features=(f.PROGRESS,))))
 
     def drop(self) -> None:
         """The connection is gone: what was not acknowledged is out of sync."""
@@ -280,13 +280,17 @@ class World:
 
     def heard(self, frame: f.Frame) -> None:
         match frame:
-            case f.Welcome(volume=volume, sequence=sequence):
+            case f.Welcome(volume=volume, sequence=sequence, progress=progress):
+                assert progress >= self.progress, "it counts anew what it had acknowledged"
+                self.progress = progress
                 if volume is None:
                     self.dirty = set(range(SECTORS))
                 else:
                     assert sequence >= self.acknowledged, "it forgot how far it was"
                 self.mode = "resync"
-            case f.Ack(sequence=sequence, batch=batch, resync_committed=committed):
+            case f.Ack(sequence=sequence, batch=batch, resync_committed=committed, progress=progress):
+                assert progress >= self.progress
+                self.progress = progress
                 for number in [number for number in self.batches if number <= batch]:
                     del self.batches[number]
                 if self.mode == "committing" and committed == self.resync:

@@ -43,7 +43,9 @@ EXAMPLES: dict[str, f.Frame] = {
     "welcome": f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False, VOLUME[::-1], "pydbt 0.1"),
     "welcome_nothing": f.Welcome(None, "inconsistent", 0, 0, False, 1 << 31, True),
     "refuse": f.Refuse("too-small", "the target is too small: use a larger one"),
+    "welcome_progress": f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False, VOLUME[::-1], "pydbt 0.1", progress=0),
     "ack": f.Ack(110, 10, 7, 90, 1 << 40, 3),
+    "ack_progress": f.Ack(110, 10, 7, 90, 1 << 40, 3, (1 << 63) + 1),
     "want": f.Want(10, make_extents([4], [1])),
     "pong": f.Pong(77),
 }
@@ -72,7 +74,10 @@ FRAMES = st.one_of(
     st.sampled_from(list(EXAMPLES.values())),
     tables().map(lambda t: f.Blocks(3, *t)),
     tables(ascending=True).map(lambda t: f.Stream(1 << 40, (1 << 40) + 65535, *t)),
-    st.builds(f.Ack, U64, U64, U64, U64, U64, st.integers(0, 3)),
+    st.builds(f.Ack, U64, U64, U64, U64, U64, st.integers(0, 3), st.just(0) | U64),
+    st.builds(
+        f.Welcome, st.just(VOLUME), TEXT, U64, U64, st.booleans(), U64, st.booleans(), software=TEXT, progress=st.none() | U64
+    ),
     st.builds(f.Commit, U64, U64),
     st.builds(f.Ping, U64, U64),
     st.builds(f.Bye, TEXT),
@@ -208,6 +213,25 @@ def test_a_lost_or_repeated_frame_is_noticed_by_its_number():
             decoder.next()
 
 
+def test_who_does_not_tell_its_progress_says_what_older_programs_understand():
+    assert wire.decode_header(joined(f.Ack(1))[: wire.HEADER_BYTES]).body_length == 48
+    assert b"progress" not in joined(f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False))
+    assert decoded(joined(f.Ack(1))) == [f.Ack(1, progress=0)]
+
+
+@pytest.mark.parametrize("length", [47, 49, 52, 55, 57])
+def test_an_ack_has_the_one_length_or_the_other(length):
+    with pytest.raises(WireError):
+        wire.decode_body(*_split(wrap(f.FrameKind.ACK, bytes(length))))
+
+
+@pytest.mark.parametrize("progress", [b"null", b'"5"', b"true", b"-1", b"5.0", b"18446744073709551616"])
+def test_a_progress_that_is_no_number_of_64_bits_is_refused(progress):
+    body = joined(EXAMPLES["welcome_progress"])[wire.HEADER_BYTES :].replace(b'"progress":0', b'"progress":' + progress)
+    with pytest.raises(WireError, match="illegal WELCOME"):
+        wire.decode_body(*_split(wrap(f.FrameKind.WELCOME, body)))
+
+
 @pytest.mark.parametrize(
     "body",
     [b"{}", b"[]", b"null", b'{"reason":1}', b'{"reason":"a","reason":"b"}', b'{"reason":"a","more":1}', b"\xff\xfe",
@@ -272,6 +296,8 @@ def test_the_extent_row_is_16_bytes():
         lambda: f.Hello(VOLUME, 512, 5000, 1),
         lambda: f.Ack(-1),
         lambda: f.Ack(1 << 64),
+        lambda: f.Ack(1, progress=-1),
+        lambda: f.Welcome(VOLUME, "consistent", 1, 42, True, 512, False, progress=1 << 64),
         lambda: f.Begin(0, 1, 1),
     ],
 )

@@ -23,9 +23,17 @@ def test_a_record_comes_back_as_it_was_saved(tmp_path):
     assert load_record(tmp_path) is None
     save_record(tmp_path, RECORD)
     assert load_record(tmp_path) == RECORD
-    save_record(tmp_path, replace(RECORD, sequence=5))
-    assert load_record(tmp_path).sequence == 5
+    save_record(tmp_path, replace(RECORD, sequence=5, direct_bytes=6))
+    assert (load_record(tmp_path).sequence, load_record(tmp_path).direct_bytes) == (5, 6)
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_a_record_of_a_version_that_did_not_count_what_is_written_directly_is_read(tmp_path):
+    values = replace(RECORD, direct_bytes=7).to_values()
+    del values["direct_bytes"]
+    body = json.dumps(values).encode()
+    (tmp_path / FILE_NAME).write_bytes(body + b"\nxxh3_128 " + xxhash.xxh3_128(body).hexdigest().encode() + b"\n")
+    assert load_record(tmp_path) == RECORD and RECORD.direct_bytes == 0
 
 
 def test_any_damage_is_refused_and_names_the_file(tmp_path):
