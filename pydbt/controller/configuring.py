@@ -137,6 +137,7 @@ def joining(
         replica=record.replica,
         replica_epoch=record.epoch,
         replica_sequence=record.sequence,
+        replica_progress=record.progress,
         later_epochs=tuple(record.later_epochs),
         unfinished=record.unfinished,
         quiet_held=quiet_held,

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 
 from pydbt.core.errors import PeerError, PydbtError, TimedOut, WireError
-from pydbt.core.frames import Hello, Refuse, Welcome
+from pydbt.core.frames import PROGRESS, Hello, Refuse, Welcome
 from pydbt.core.generations import Generations, objection
 from pydbt.core.primary_events import Disconnected, Received
 from pydbt.network.connect import connect
@@ -37,6 +37,7 @@ def hello_of(state: VolumeState, sector_bytes: int, epoch: int, generations: Gen
         block_bytes=state.block_bytes,
         epoch=epoch,
         sector_bytes=sector_bytes,
+        features=(PROGRESS,),
         generations=generations,
     )
 

@@ -162,6 +162,7 @@ class PeerShell:
             staged=welcome.staged,
             fresh=welcome.fresh,
             held=welcome.volume is not None,
+            progress=welcome.progress,
         )
 
     def disconnect(self, reason: str, farewell: bool) -> None:

@@ -112,11 +112,10 @@ class Peer:
         """The map to disk; StateError when it cannot be written. Before the scan there is nothing to trust."""
         brain, loop = self.brain, self._loop
         if brain.mapped:
-            unfinished = brain.resync.unfinished
-            if unfinished and not self.record.unfinished:  # before a map that lacks what has arrived
-                loop.kept.change_record(self.number, unfinished=True)
-                loop.kept.save()
-            if loop.kept.unsaved:
+            record, unfinished = self.record, brain.resync.unfinished
+            # What would show that the secondary lost what has arrived, before a map that lacks it.
+            loop.kept.change_record(self.number, unfinished=unfinished or record.unfinished, progress=self._progress())
+            if loop.kept.unsaved or self.record != record:
                 loop.kept.save()
             header = MapHeader(loop.kept.volume.uuid, loop.geometry, brain.config.epoch, brain.acknowledged)
             save_map(loop.options.state_dir / self.record.map_name, header, brain.unsynchronized_map())
@@ -130,6 +129,7 @@ class Peer:
             replica=effect.replica,
             epoch=effect.epoch,
             sequence=effect.sequence,
+            progress=effect.progress,
             phase=SyncPhase.REPLICATING if effect.in_sync else record.phase,
             compared_whole=record.compared_whole if scanned is None else scanned and effect.in_sync,
             later_epochs=[epoch] if effect.in_sync and effect.epoch == epoch else record.later_epochs,
@@ -142,6 +142,11 @@ class Peer:
         return self._loop.intent.report(self, self.since)
 
     # --- what lasts ---------------------------------------------------------------------------------------
+    def _progress(self) -> int:
+        """To be written down: what the replica of the record has told at most. Another one's is remembered with its name."""
+        record, brain = self.record, self.brain
+        return max(record.progress, brain.replica_progress) if record.replica == brain.known_replica else record.progress
+
     def note(self) -> bool:
         """Take down what has changed: taints, a verification that is cut off, how far the replica is. True: something has."""
         record, brain = self.record, self.brain
@@ -149,6 +154,7 @@ class Peer:
         changes = {
             "taints": [{"reason": reason, "since": since.get(reason) or _now()} for reason in brain.taints],
             "verify": self.verification.kept(),
+            "progress": self._progress(),
         }
         if brain.mode in FOLLOWING_MODES:  # so that one that goes back is noticed
             changes["epoch"], changes["sequence"] = brain.replica_position

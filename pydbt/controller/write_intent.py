@@ -115,6 +115,7 @@ class WriteIntent:
         loop.process()
         words = loop.capture.active_words(), loop.capture.quiet_words()
         try:
+            loop.keep()  # a replica that goes back behind what the map counts on is noticed
             if loop.kept.unsaved:
                 loop.kept.save()
             for peer in loop.peers.values():

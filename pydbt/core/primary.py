@@ -65,7 +65,8 @@ class Primary(KeepsMaps):
         self.scanned = not config.scan_used
         self._scan_whole = config.scan_whole
         self.known_replica = config.replica
-        self.replica_position = (config.replica_epoch, config.replica_sequence)
+        self.replica_position, self.replica_progress = (config.replica_epoch, config.replica_sequence), config.replica_progress
+        self._taken_at: tuple[int, int] | None = None  # where it stood when it was found to be elsewhere, until it is in sync
         self._later_epochs = config.later_epochs
         self.replica_state = "inconsistent" if config.initial else "outdated"
         self.sequence = 0
@@ -302,13 +303,21 @@ class Primary(KeepsMaps):
     # --- the connection -----------------------------------------------------------------------------------
     def _connected(self, event: ev.Connected, now: float) -> None:
         self.link.connected(now)
-        doubt = ""
+        doubt, at = "", (event.epoch, event.sequence)
         if self.scanned:
-            known = self.known_replica, self.replica_position
-            doubt = doubt_about(*known, event, self.config.assumed_in_sync, self._later_epochs, self.resync.unfinished)
+            doubt = doubt_about(
+                self.known_replica, at if at == self._taken_at else self.replica_position, event, self.config.assumed_in_sync,
+                self._later_epochs, self.resync.unfinished, self.replica_progress,
+            )  # fmt: skip
         if doubt:
             self._fx.log("warning", f"{doubt}; every block in use is compared or copied")
+            if event.replica == self.known_replica:
+                self.remember_replica()  # so that the next run sees it too, if this one dies before the map has everything
+            self.ancestry.written_alone()
             self.initial, self.scanned = True, False
+        if not self.scanned:  # it is taken as it is: the map will have all that it lacks
+            self._taken_at, self.replica_progress = at, 0
+        self.replica_progress = max(self.replica_progress, event.progress or 0)
         self._scan_whole = self.config.scan_whole or event.held
         self.replica_state = "inconsistent" if self.initial or event.state == "inconsistent" else "outdated"
         self.resync.fresh_target = event.fresh
@@ -316,7 +325,7 @@ class Primary(KeepsMaps):
         # A new replica is written down only after the map that holds all it lacks.
         self._remember_due = not self.scanned
         if self.scanned:
-            self._fx.add(ev.RememberReplica(event.replica, *self.replica_position, not self.initial))
+            self.remember_replica()
 
     def _received(self, event: ev.Received, now: float) -> None:
         self.link.heard(now)
@@ -332,6 +341,7 @@ class Primary(KeepsMaps):
 
     def _acknowledged(self, ack: Ack, now: float) -> None:
         """Fig. 4, 430-444: cumulative and durable."""
+        self.replica_progress = max(self.replica_progress, ack.progress)
         said = (ack.sequence, ack.batch, ack.resync_committed, ack.applied_sequence, ack.staged_bytes)
         if said != self._said:
             self._said = said
@@ -453,7 +463,7 @@ class Primary(KeepsMaps):
 
     def enter_normal(self, now: float, resync: int) -> None:
         """Fig. 6, 684: return to normal operation mode (or what is in its place with addresses only)."""
-        self.initial = False
+        self.initial, self._taken_at = False, None
         self._later_epochs = (self.config.epoch,)
         self.replica_state = "consistent" if self.epochs.on else "up-to-date"
         self.set_phase(Phase.IDLE)
@@ -463,7 +473,7 @@ class Primary(KeepsMaps):
         self.clear_taints(self._taints_answered)
         self._taints_answered = ()
         self.ancestry.in_sync()
-        self._fx.add(ev.RememberReplica(self.known_replica, *self.replica_position, True))
+        self.remember_replica()
         self.quiet_due = True
         # Of what was taken for another secondary since S0, only the acknowledgement tells.
         self._fx.add(ev.Persist(zero_quiet=self.quiet_held and self.retire_at is None))

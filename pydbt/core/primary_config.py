@@ -38,6 +38,7 @@ class PrimaryConfig:
     replica: str = ""
     replica_epoch: int = 0
     replica_sequence: int = 0
+    replica_progress: int = 0
     later_epochs: tuple[int, ...] = ()
     unfinished: bool = False
     quiet_held: bool = False

@@ -33,6 +33,7 @@ class Connected:
     """The handshake is done: both ends mean the same volume. The fields are the secondary's own words.
 
     ``held``: it has belonged to this volume before, so that it may hold a content of it also where that has free space now.
+    ``progress``: bytes that ever became durable there, a number that only grows; None where it is not told.
     """
 
     replica: str
@@ -42,6 +43,7 @@ class Connected:
     staged: bool
     fresh: bool
     held: bool = False
+    progress: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +413,7 @@ class RememberReplica:
     replica: str
     epoch: int
     sequence: int
+    progress: int
     in_sync: bool
 
 

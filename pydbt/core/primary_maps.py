@@ -89,7 +89,7 @@ class KeepsMaps:
         self.persist_error = ""
         if self._remember_due and self.scanned:
             self._remember_due = False
-            self._fx.add(ev.RememberReplica(self.known_replica, *self.replica_position, not self.initial))
+            self.remember_replica()
         if not event.zeroed:
             return
         self.quiet_held, self.retire_at = False, None
@@ -104,6 +104,11 @@ class KeepsMaps:
         self._retry_persist_at = now + PERSIST_RETRY_S
         if self.mode is Mode.NORMAL and self.quiet_held and self.retire_at is None:
             self.retire_at = self.sequence
+
+    def remember_replica(self: Primary) -> None:
+        """Have written down which replica this is, and what is known of it."""
+        known = self.known_replica, *self.replica_position, self.replica_progress
+        self._fx.add(ev.RememberReplica(*known, in_sync=not self.initial))
 
     def may_retry_persist(self: Primary, now: float) -> bool:
         return now >= self._retry_persist_at

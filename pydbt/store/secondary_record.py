@@ -27,7 +27,8 @@ class SecondaryRecord:
 
     ``slot`` counts from 1 and names its files; ``address`` is where it listens. ``replica``, ``epoch`` and ``sequence`` are
     what it last called itself and its position; ``replica`` is empty before the first handshake; ``later_epochs`` are
-    those of runs since; ``unfinished``: blocks of a resynchronization that was not completed have left its map. ``taints`` are
+    those of runs since; ``progress`` is the most that it told of the bytes that it ever got; ``unfinished``: blocks of a
+    resynchronization that was not completed have left its map. ``taints`` are
     why its map may not tell all, each with ``reason`` and ``since``; ``verify`` is what verifications of it keep;
     ``compared_whole`` says that free space was copied or compared as well; ``generations`` are what the volume has been
     through, as this secondary is to be told.
@@ -40,6 +41,7 @@ class SecondaryRecord:
     epoch: int = 0
     sequence: int = 0
     later_epochs: list[int] = field(default_factory=list)
+    progress: int = 0
     unfinished: bool = False
     taints: list[dict[str, str]] = field(default_factory=list)
     verify: dict[str, Any] | None = None

@@ -356,6 +356,31 @@ def test_a_secondary_that_has_lost_what_it_had_got_of_a_resynchronization_is_not
     assert bool(doubt) == lost
 
 
+@pytest.mark.parametrize(
+    ("told", "progress", "lost"),
+    [
+        (99, 100, True),
+        (0, 100, True),  # nothing of it is there any more
+        (100, 100, False),
+        (101, 100, False),
+        (None, 100, False),  # an older secondary does not tell
+        (0, 0, False),  # nor was it ever told
+    ],
+)
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_secondary_with_less_than_it_had_acknowledged_of_the_copy_under_way_is_noticed(told, progress, lost, staged):
+    said = Connected("mine", "inconsistent", 5, 10, staged, False, progress=told)
+    doubt = doubt_about("mine", (5, 10), said, assumed=False, later_epochs=(6, 7), progress=progress)
+    assert ("went back" in doubt) == bool(doubt) == lost
+
+
+def test_a_secondary_that_has_all_it_ever_told_of_has_lost_nothing_though_its_stage_was_not_begun():
+    """Blocks that were compared and equal were acknowledged before the BEGIN in its journal was durable."""
+    said = Connected("mine", "consistent", 5, 10, False, False, progress=100)
+    assert not doubt_about("mine", (5, 10), said, assumed=False, unfinished=True, progress=100)
+    assert doubt_about("mine", (5, 10), said, assumed=False, unfinished=True), "where no progress is known, that is all there is"
+
+
 def test_an_overload_that_lasts_is_told_and_a_burst_is_not():
     brain = Primary(PrimaryConfig(Geometry(1 << 20), epoch=7), 0.0)
 

@@ -189,11 +189,13 @@ def test_a_larger_ring_asked_for_after_a_kill_is_had_and_nothing_is_lost(tmp_pat
             both.compare("after the rings were replaced")
 
 
-def back_up_secondary(both, folder):
-    """Kill the secondary, and keep what it has."""
-    both.secondary.kill()
+def back_up_secondary(both, folder, *, alive=False):
+    """Keep what the secondary has, once it was killed; or, ``alive``, at one instant of its life."""
+    both.secondary.freeze() if alive else both.secondary.kill()
     run("cp", "-a", both.secondary_state, folder / "backup-state")
     run("cp", "-a", "--sparse=always", both.target, folder / "backup-image")
+    if alive:
+        both.secondary.thaw()
 
 
 def put_back_secondary(both, folder):
@@ -257,3 +259,27 @@ def test_a_secondary_restored_in_the_middle_of_a_resynchronization_lacks_what_it
                 both.start_primary()
             both.wait()
             both.compare("after a backup of the secondary was put back")
+
+
+@pytest.mark.parametrize("how", short(1, "staged", "in place"))
+def test_a_secondary_restored_to_a_moment_of_the_very_copy_that_is_under_way_is_noticed_and_compared(tmp_path, how, chance):
+    """Its position is the one that it had all the time; only how much it ever got tells that some of it is gone."""
+    options = {"primary_options": ("--rate-limit", "2M/s"), "secondary_options": ("--no-stage",) if how == "in place" else ()}
+    with loop_device(tmp_path, SIZE // 2) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device, **options) as both:
+            both.start()
+            both.wait()
+            both.secondary.kill()
+            with mounted(device, tmp_path / "mnt") as folder:
+                (folder / "large").write_bytes(chance.randbytes(36 * MIB))
+            both.start_secondary()
+            until(lambda: both.status()["progress"]["done_bytes"] > 4 * MIB, "a part of it has arrived")
+            back_up_secondary(both, tmp_path, alive=True)
+            until(lambda: both.status()["progress"]["done_bytes"] > 16 * MIB, "much more has arrived")
+            assert both.status()["mode"] == "resynchronizing"
+            put_back_secondary(both, tmp_path)
+            until(lambda: "went back behind what it had acknowledged" in both.primary.words(), "the primary says so")
+            both.wait()
+            assert both.primary.words().count("every block in use is compared") == 1
+            both.compare("after a moment of the copy under way was put back")

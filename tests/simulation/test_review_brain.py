@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pydbt.core import primary_events as ev
 from pydbt.core.extents import make_extents
-from pydbt.core.frames import Want
+from pydbt.core.frames import Ack, Want
+from pydbt.core.generations import Generations
 from pydbt.core.modes import Mode
 from pydbt.core.primary import Primary
 from pydbt.core.primary_config import PrimaryConfig
@@ -32,6 +35,79 @@ def test_another_replica_is_remembered_only_when_the_map_holds_everything():
         if isinstance(effect, ev.RememberReplica) and effect.replica == "two":
             remembered.append(effect)
     assert brain.tracker.pending.count() == 64 or not remembered
+
+
+KNOWN = PrimaryConfig(
+    GEOMETRY, epoch=7, initial=False, scan_used=False, replica="one", replica_epoch=7, replica_sequence=5, replica_progress=100
+)
+
+
+def told(progress: int | None, replica: str = "one") -> ev.Connected:
+    return ev.Connected(replica, "inconsistent", 7, 5, False, False, progress=progress)
+
+
+def remembered(effects: list[ev.Effect]) -> list[int]:
+    return [effect.progress for effect in effects if isinstance(effect, ev.RememberReplica)]
+
+
+def acknowledged(brain: Primary, progress: int) -> None:
+    brain.handle(ev.Received(Ack(5, progress=progress)), 0.0)
+
+
+@pytest.mark.parametrize("progress", [100, 160, None])
+def test_a_secondary_that_has_all_it_ever_told_of_is_believed_and_remembered(progress):
+    brain = Primary(KNOWN, 0.0)
+    assert remembered(brain.handle(told(progress), 0.0)) == [max(progress or 0, 100)] and brain.scanned
+
+
+def test_what_was_acknowledged_in_this_run_is_held_against_a_secondary_that_was_put_back_and_written_down_at_once():
+    brain = Primary(KNOWN, 0.0)
+    brain.handle(told(100), 0.0)
+    acknowledged(brain, 180)
+    acknowledged(brain, 0)  # said by nobody, and no reason to forget
+    brain.handle(ev.Disconnected("cut"), 1.0)
+    effects = brain.handle(told(150), 2.0)
+    assert not brain.scanned and brain.initial
+    assert remembered(effects) == [180], "a run that dies before everything is on the map leaves it to the next one to notice"
+
+
+def test_a_secondary_that_was_put_back_is_compared_once_however_often_its_connection_is_lost_meanwhile():
+    brain = Primary(KNOWN, 0.0)
+    brain.handle(told(90), 0.0)
+    assert not brain.scanned
+    brain.handle(ev.UsedBlocks(np.array([0]), np.array([64]), "all of it"), 0.0)
+    effects = brain.handle(ev.Persisted(zeroed=False), 0.0)
+    assert remembered(effects) == [90], "what it says now is all that counts, once the map has everything"
+    acknowledged(brain, 95)
+    for when, progress, believed in ((1.0, 95, True), (3.0, 94, False)):
+        brain.handle(ev.Disconnected("cut"), when)
+        brain.handle(told(progress), when + 1)
+        assert brain.scanned == believed
+
+
+def test_one_that_was_put_back_to_one_backup_and_then_to_another_is_noticed_both_times():
+    """The second one may have been made later, and have got more than is acknowledged since the first one was put back."""
+    brain = Primary(KNOWN, 0.0)
+    brain.handle(ev.Connected("one", "consistent", 7, 2, False, False, progress=30), 0.0)
+    brain.handle(ev.UsedBlocks(np.array([0]), np.array([64]), "all of it"), 0.0)
+    brain.handle(ev.Persisted(zeroed=False), 0.0)
+    brain.handle(ev.Disconnected("cut"), 1.0)
+    brain.handle(ev.Connected("one", "consistent", 7, 3, False, False, progress=80), 2.0)
+    assert not brain.scanned
+
+
+def test_another_replica_is_not_held_to_what_the_one_before_it_had_told():
+    brain = Primary(KNOWN, 0.0)
+    effects = brain.handle(told(3, "two"), 0.0)
+    assert brain.replica_progress == 3 and not remembered(effects)
+
+
+def test_the_volume_gets_a_new_name_when_its_secondary_was_put_back():
+    """Were that promoted, it would be no heir to what it lacks."""
+    shared = Generations(9, shared=True)
+    brain = Primary(replace(KNOWN, generations=shared), 0.0)
+    brain.handle(told(90), 0.0)
+    assert brain.ancestry.generations.current != 9 and not brain.ancestry.generations.shared
 
 
 def test_a_settled_block_on_its_way_is_in_the_map_that_lets_the_kernel_forget_it():

@@ -287,10 +287,25 @@ def test_a_taint_that_could_not_be_written_down_is_as_soon_as_there_is_room(loop
     assert [entry["reason"] for entry in kept.taints] == loop.brains[0].taints
 
 
+def test_no_map_is_written_before_the_progress_that_would_show_that_its_secondary_went_back(loop, full_disk):
+    peer = loop.peers[1]
+    loop.kept.change_record(1, replica="cd" * 16, progress=50)
+    peer.brain.known_replica, peer.brain.replica_progress = "cd" * 16, 70
+    assert peer._persist(ev.Persist(zero_quiet=False)).error
+    full_disk()
+    assert not peer._persist(ev.Persist(zero_quiet=False)).error
+    assert load_state(loop.options.state_dir).record(1).progress == 70
+    peer.brain.replica_progress = 60  # in doubt: what it says now counts when the map has everything, and not before
+    assert not peer._persist(ev.Persist(zero_quiet=False)).error
+    assert load_state(loop.options.state_dir).record(1).progress == 70
+    peer.carry_out(ev.RememberReplica("cd" * 16, 7, 1, 60, in_sync=True), [])
+    assert load_state(loop.options.state_dir).record(1).progress == 60
+
+
 def test_no_map_is_written_before_what_it_counts_on_is(loop, full_disk):
     """With the map alone, another secondary than the one it was kept for would be taken for that one."""
     peer = loop.peers[1]
-    peer.carry_out(ev.RememberReplica("cd" * 16, 7, 1, True), [])
+    peer.carry_out(ev.RememberReplica("cd" * 16, 7, 1, 0, in_sync=True), [])
     assert peer._persist(ev.Persist(zero_quiet=False)).error
     assert not (loop.options.state_dir / MAP_FILE_NAME).exists()
     full_disk()

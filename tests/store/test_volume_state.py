@@ -47,7 +47,7 @@ def test_a_new_volume_has_a_name_of_its_own(state: VolumeState) -> None:
 def test_everything_written_down_comes_back(tmp_path: Path, state: VolumeState) -> None:
     assert load_state(tmp_path) is None and load_state(tmp_path / "missing") is None
     first = replace(
-        state.record(1), phase=SyncPhase.REPLICATING, replica="ab" * 16, epoch=(1 << 64) - 1, sequence=12,
+        state.record(1), phase=SyncPhase.REPLICATING, replica="ab" * 16, epoch=(1 << 64) - 1, sequence=12, progress=1 << 63,
         generations=Generations(5, (4,), (3,), shared=True),
     )  # fmt: skip
     full = replace(
@@ -79,6 +79,12 @@ def test_a_state_of_a_version_that_knew_one_secondary_is_read_as_it_was_meant():
     assert (state.boot_id, state.clean["write_sectors"], state.audit["offset_sectors"]) == ("b007", 64, -8)
     assert state.generations == generations and state.more == {"note": "kept"}
     assert decode_state(encode_state(state)) == state
+
+
+def test_an_entry_of_a_version_that_did_not_know_of_progress_is_read() -> None:
+    values = SecondaryRecord(1, "192.0.2.7:7790", replica="ab" * 16, progress=5).to_values()
+    del values["progress"]
+    assert SecondaryRecord.from_values(values) == SecondaryRecord(1, "192.0.2.7:7790", replica="ab" * 16)
 
 
 def test_two_secondaries_have_files_of_their_own(state: VolumeState) -> None:

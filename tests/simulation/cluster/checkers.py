@@ -68,7 +68,7 @@ def differs_is_out_of_sync(world: World) -> None:
     """Of each secondary: *blocks that differ* ⊆ *blocks known to be out of sync*, now and if the controller died now."""
     for node, peer in world.primary.peers():
         brain = peer.brain
-        if not brain.scanned:
+        if not brain.scanned or not world.primary.has_heard_of(node, peer):
             continue
         differs = unknown_to_the_kernel(world, node)
         if differs.any():
@@ -79,7 +79,9 @@ def differs_is_out_of_sync(world: World) -> None:
                     "differs is out of sync",
                     f"blocks {forgotten.tolist()} of {node.name} differ and nobody knows, in {brain.mode}/{brain.phase}",
                 )
-    differ = {node.address: differs for node in world.secondaries if (differs := unknown_to_the_kernel(world, node)).any()}
+    # Of one that was put back, and of which no primary could know yet, only what is written down would tell.
+    known = [node for node in world.secondaries if node.noticed == node.put_backs]
+    differ = {node.address: differs for node in known if (differs := unknown_to_the_kernel(world, node)).any()}
     if differ:
         a_crash_forgets_nothing(world, differ)
 
@@ -106,11 +108,17 @@ def would_trust_the_map(world: World, record: SecondaryRecord) -> bool:
     """Would a controller that starts now go by the map on disk, without looking at every block?"""
     primary = world.primary
     state = primary.state()
-    if not (primary.state_dir / record.map_name).exists():
+    if not (primary.state_dir / record.map_name).exists() or would_be_noticed(world, record):
         return False
     if world.kernel.attached and state.boot_id == primary.boot_id():
         return True
     return not world.kernel.attached and bool(state.clean) and primary.is_untouched(state.clean, primary.device, None)
+
+
+def would_be_noticed(world: World, record: SecondaryRecord) -> bool:
+    """Does what is written down tell the next controller that this secondary was put back?"""
+    node = world.primary.node_at(record.address)
+    return node.progress is not None and node.progress < record.progress
 
 
 def is_quiet(world: World) -> bool:
@@ -126,6 +134,8 @@ def status_is_true(world: World) -> None:
     status = None
     for node, peer in world.primary.peers():
         if peer.brain.mode is not Mode.NORMAL or not peer.brain.scanned or not differing(world, node).any():
+            continue
+        if not world.primary.has_heard_of(node, peer):
             continue
         status = status or primary_status(world.primary.loop)
         own = next(entry for entry in status["secondaries"] if entry["secondary"] == node.address)
@@ -183,6 +193,8 @@ def wait_was_kept(world: World, nodes: list[SecondaryNode], era: Era, ended: int
         return
     now = world.kernel.submitted
     for node in nodes:
+        if node.noticed != node.put_backs:
+            continue
         for sector in range(world.geometry.size_bytes // SECTOR):
             tag = tags(node.shadow, sector)
             if tag not in era.legal(sector, now, now, ended):
@@ -202,7 +214,7 @@ def generations_tell_of_writes(world: World) -> None:
         return
     for node in world.secondaries:
         peer = peers.get(node.number)
-        if node.engine is None or (peer is not None and peer.brain.ancestry.followed):
+        if node.engine is None or (peer is not None and peer.brain.ancestry.followed) or node.noticed != node.put_backs:
             continue
         record = node.engine.brain.record
         # Blocks that only differ for a write that failed, or was torn by a power loss, count as written too.
@@ -218,7 +230,7 @@ def generations_tell_of_writes(world: World) -> None:
 def note_floor(world: World) -> None:
     """What the primary counts as acknowledged may never be lost again."""
     for node, peer in world.primary.peers():
-        if peer.brain.mode is Mode.NORMAL:
+        if peer.brain.mode is Mode.NORMAL and world.primary.has_heard_of(node, peer):
             world.raise_floor(node, *world.primary.orders[(peer.brain.config.epoch, peer.brain.acknowledged)])
 
 

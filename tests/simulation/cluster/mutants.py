@@ -18,9 +18,9 @@ from pydbt.controller.primary_peer import Peer
 from pydbt.controller.secondary_engine import Engine
 from pydbt.controller.secondary_workers import Applier
 from pydbt.core import frames as f
+from pydbt.core import keeper, primary, settler
 from pydbt.core import primary_events as ev
 from pydbt.core import secondary_events as e
-from pydbt.core import settler
 from pydbt.core.ancestry import Ancestry
 from pydbt.core.bitmap_share import BitmapShare
 from pydbt.core.fanout import Fanout
@@ -177,6 +177,18 @@ def _no_overtaking(right: Callable, self: PrimaryLoop, answers: list) -> int:
 
 
 around("the quiet bitmap is taken before the records are drained", PrimaryLoop, "_catch_up", _no_overtaking)
+
+# --- a secondary that is put back -------------------------------------------------------------------------
+
+
+def _unheard(right: Callable, replica: str, position: tuple, said: ev.Connected, *others: object) -> str:
+    return right(replica, position, replace(said, progress=None), *others)
+
+
+MUTANTS["a secondary that went back behind what it had acknowledged is believed"] = lambda: patch.object(
+    primary, "doubt_about", partial(_unheard, primary.doubt_about)
+)
+instead("what is written directly is no progress", keeper, "entry_bytes", lambda entry: 0)
 
 # --- several secondaries ----------------------------------------------------------------------------------
 

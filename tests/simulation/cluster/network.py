@@ -112,6 +112,7 @@ class Connection:
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self.put_backs = 0  # of the secondary, when it was made
         self.to_secondary, self.to_primary = Direction(link, 0), Direction(link, 1)
         link.connections.append(self)
 

@@ -226,6 +226,13 @@ class PrimaryNode:
         self.loop.post(request)
         return request
 
+    def has_heard_of(self, node: SecondaryNode, peer: Peer) -> bool:
+        """Whether the brain was welcomed by this secondary since it was last put back."""
+        outbox = peer.shell._outbox
+        if outbox is not None and peer.brain.link.up and outbox._end.connection.put_backs == node.put_backs:
+            node.noticed = node.put_backs
+        return node.noticed == node.put_backs
+
     # --- who is replicated to -----------------------------------------------------------------------------
     def node_at(self, address: str) -> SecondaryNode:
         return next(node for node in self.secondaries if node.address == address)

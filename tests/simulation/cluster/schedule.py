@@ -69,6 +69,9 @@ TROUBLES = {
 # And with several secondaries: they come and go while the others are replicated to.
 MORE_TROUBLES = {"add": 8, "remove": 5}
 HOW_MANY = (1, 1, 2, 2, 3)  # fmt: skip
+# In so many of the worlds a secondary is put back, with its state, to what it once was.
+PUT_BACK = 0.15
+PUT_BACK_STEPS = 40
 STEPS = (60, 220)
 MAX_BYTES = 40 << 10
 
@@ -128,4 +131,9 @@ def draw(seed: int) -> Plan:
     while len(ops) < steps:
         kind = rng.choices(suffers, weights)[0] if rng.random() < share else "work"
         ops.append(Op(kind, rng.getrandbits(32), rng.random() ** 3 * 0.4))
+    if rng.random() < PUT_BACK:  # drawn last: all other worlds are what they would be without
+        for _ in range(rng.randint(1, 3)):
+            place = rng.randrange(len(ops))
+            ops.insert(place, Op("back_up", rng.getrandbits(32), 0.0))
+            ops.insert(min(place + rng.randint(2, PUT_BACK_STEPS), len(ops)), Op("put_back", rng.getrandbits(32), 0.0))
     return Plan(seed, shape, tuple(ops))

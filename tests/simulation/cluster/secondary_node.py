@@ -27,6 +27,7 @@ from tests.simulation.cluster.files import Files, SimPath
 from tests.simulation.cluster.network import Connection, Link
 
 SILENCE_S = 15.0
+GROWS = "a replica's progress only grows"
 
 
 class SimTarget:
@@ -135,6 +136,12 @@ class SecondaryNode:
         self.shadow = bytearray(size_bytes)
         self.on_boot: Callable[[SecondaryNode], None] = lambda node: None
         self.restarts = 0
+        # The highest progress that a primary was ever told, by the name of the replica.
+        self.told: dict[str, int] = {}
+        self.backup: tuple[Lossy, Files] | None = None
+        self.put_backs = 0
+        self.covered = True  # whether a controller that starts now would lose nothing for that
+        self.noticed = 0  # so many of them the primary has been told of, in a WELCOME
 
     # --- life ---------------------------------------------------------------------------------------------
     @property
@@ -170,6 +177,35 @@ class SecondaryNode:
             self.content.crash(self.rng)
             self.files.crash(self.rng)
 
+    # --- put back -----------------------------------------------------------------------------------------
+    def back_up(self, power: bool) -> None:
+        """Keep what a kill, or with ``power`` a loss of power, would leave at this instant."""
+        self.backup = self.content.copy(), self.files.copy(self.machine)
+        if power:
+            for part in self.backup:
+                part.crash(self.rng)
+
+    def put_back(self) -> None:
+        """Kill it, and give it what was kept: target, journal and state file. It has to be started then."""
+        content, files = self.backup
+        self.kill(power=self.rng.random() < 0.5)
+        self.content, self.put_backs = content.copy(), self.put_backs + 1
+        copy = files.copy(self.machine)
+        self.files.names, self.files.durable_names, self.files.changes = copy.names, copy.durable_names, copy.changes
+        self.shadow = bytearray(self.content.current)
+        self.told.clear()
+
+    @property
+    def progress(self) -> int | None:
+        """What it would tell a primary now; None while nobody can know."""
+        return self.engine.brain.keeper.progress if self.engine is not None else None
+
+    def _tell(self, frame: f.Frame) -> None:
+        replica, progress = self.engine.brain.record.replica, frame.progress
+        if progress < self.told.get(replica, 0):
+            raise AssertionError(f"{GROWS}: {progress} in {frame}, and {self.told[replica]} was told before")
+        self.told[replica] = progress
+
     def _report(self, engine: SimEngine, event: object) -> None:
         if isinstance(event, BaseException):
             raise event
@@ -195,6 +231,7 @@ class SecondaryNode:
     # --- the network's side, as Connections does it -------------------------------------------------------
     def accept(self, connection: Connection) -> None:
         identifier, self._next = self._next, self._next + 1
+        connection.put_backs = self.put_backs
         direction = connection.to_secondary
         direction.receive = lambda frame: self._received(identifier, connection, frame)
         direction.ended = lambda reason: self._lost(identifier, reason)
@@ -227,6 +264,8 @@ class SecondaryNode:
 
     def send(self, identifier: int, frame: f.Frame) -> None:
         self.machine.touch()
+        if isinstance(frame, (f.Welcome, f.Ack)):
+            self._tell(frame)
         if identifier in self.connections:
             self.connections[identifier].to_primary.send([frame])
 

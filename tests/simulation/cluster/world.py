@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pydbt.controller.primary_peer import Peer
 from pydbt.core.errors import PydbtError
-from pydbt.core.modes import Mode
+from pydbt.core.modes import SYNCING_MODES, Mode
 from pydbt.core.primary import Primary
 from pydbt.core.units import Geometry
 from tests.simulation.cluster import checkers
@@ -58,6 +58,7 @@ class World:
         self._heal_steps = 0
         self.steps = 0
         self._committed: dict[int, tuple[int, int]] = {}
+        self._backup_floors: dict[int, tuple[Era, int]] = {}
 
     # --- playing ------------------------------------------------------------------------------------------
     def play(self) -> None:
@@ -279,23 +280,56 @@ class World:
     def do_damage(self) -> None:
         self.one.link.damage[self.rng.randrange(2)] += 1
 
+    def do_back_up(self) -> None:
+        self.back_up(self.one)
+
+    def back_up(self, node: SecondaryNode) -> None:
+        if node.noticed == node.put_backs and not node.machine.dead:
+            node.back_up(power=self.rng.random() < 0.5)
+            self._backup_floors[node.number] = self.floors[node.number]
+
+    def do_put_back(self) -> None:
+        self.put_back(self.one)
+
+    def put_back(self, node: SecondaryNode) -> bool:
+        """Whether it was. Not when the primary dies before it can know, and what it knew was not written down."""
+        if node.backup is None or self.primary.loop is None or self.primary.machine.fuse is not None:
+            return False
+        node.put_back()
+        brains = [peer.brain for other, peer in self.primary.peers() if other is node]
+        # What has left the map on disk since then left it when the progress was written down.
+        node.covered = all(brain.mode in SYNCING_MODES and brain.resync._settled_map for brain in brains)
+        node.restart_at = self.clock.now + self.rng.random() * 2
+        self.floors[node.number] = self._backup_floors[node.number]
+        return True
+
+    @property
+    def _primary_must_live(self) -> bool:
+        """It alone knows that a secondary was put back: what is written down of how far that was is some seconds old."""
+        unnoticed = {node.address for node in self.secondaries if node.noticed != node.put_backs and not node.covered}
+        return any(r.address in unnoticed and not checkers.would_be_noticed(self, r) for r in self.primary.records())
+
     def do_kill_primary(self) -> None:
+        if self._primary_must_live:
+            return
         self._power, self._restart_seconds = False, self.rng.random() * 2
         if not self.kernel.unshown:  # see docs: a completion never shown, then a kill, is a known gap
             self.primary.machine.fuse = int(self.rng.random() ** 2 * 60)
 
     def do_power_primary(self) -> None:
+        if self._primary_must_live:
+            return
         self._power, self._restart_seconds = True, self.rng.random() * 2
         self.primary.machine.fuse = int(self.rng.random() ** 2 * 60)
 
     def do_stop_primary(self) -> None:
         self._restart_seconds = self.rng.random() * 3
-        if self.primary.loop is not None and not self.kernel.unshown:
+        if self.primary.loop is not None and not self.kernel.unshown and not self._primary_must_live:
             self.primary.loop.stop()
 
     def do_down_primary(self) -> None:
         self._restart_seconds = self.rng.random() * 3
-        if self.primary.loop is not None:
+        if self.primary.loop is not None and not self._primary_must_live:
             self.primary.ask("down")
 
     def do_kill_secondary(self) -> None:
