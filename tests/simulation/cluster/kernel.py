@@ -384,5 +384,9 @@ class Device:
     def counts_io(self) -> bool:
         return True
 
+    def mapper_name(self) -> str:
+        """It is none of device-mapper's."""
+        return ""
+
     def identity(self) -> dict[str, str]:
         return {"serial": "sim"}
