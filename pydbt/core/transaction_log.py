@@ -225,7 +225,11 @@ class TransactionLog:
             return 0
         firsts, counts = self._first[slots], self._count[slots]
         covered = _covered_before(extents, firsts + counts) - _covered_before(extents, firsts)
-        self._remaining[slots[covered == counts]] = 0
+        whole = slots[covered == counts]
+        self._remaining[whole] = 0
+        if self._removed:
+            for slot in whole:
+                self._removed.pop(self._position_of(int(slot)), None)
         for place in np.flatnonzero((covered > 0) & (covered < counts) & (self._remaining[slots] > 0)):
             self._remove_part(int(slots[place]), extents)
         heads = np.flatnonzero(np.append(True, self._transaction[slots][1:] != self._transaction[slots][:-1]))
@@ -235,12 +239,11 @@ class TransactionLog:
 
     def _remove_part(self, slot: int, extents: Extents) -> None:
         first, count = int(self._first[slot]), int(self._count[slot])
-        position = self.start_position + (slot - self.start_position) % self.capacity_slots
         low = int(np.searchsorted(extents.ends(), first, side="right"))
         high = int(np.searchsorted(extents.firsts, first + count, side="left"))
         begins = np.maximum(extents.firsts[low:high] - first, 0)
         ends = np.minimum(extents.ends()[low:high] - first, count)
-        gone = self._removed.setdefault(position, DirtyMap(count))
+        gone = self._removed.setdefault(self._position_of(slot), DirtyMap(count))
         gone.set_extents(begins, ends - begins)
         self._remaining[slot] = count - gone.count()
 
@@ -300,6 +303,10 @@ class TransactionLog:
             if low + found < high:
                 break
         return position
+
+    def _position_of(self, slot: int) -> int:
+        """Of the record in a slot that is in use."""
+        return self.start_position + (slot - self.start_position) % self.capacity_slots
 
     def _window(self) -> Blocks:
         return np.arange(self.start_position, self.end_position) % self.capacity_slots

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pydbt.core.dirty_map import Extents
@@ -181,6 +181,7 @@ step = st.one_of(
 
 @settings(deadline=None)
 @given(st.integers(2, 24), st.lists(step, max_size=40))
+@example(3, [("append", [[(0, 2), (0, 3)]]), ("remove", {0}), ("remove", {0, 1})])
 def test_behaves_as_a_plain_list_of_transactions(capacity: int, steps: list[tuple[str, object]]) -> None:
     """Any order of work: no transaction is lost or done too early, and each active one can always be finished."""
     log = TransactionLog(capacity)
