@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from pydbt.cli.values import SIZE
+from pydbt.controller.registry import require_no_space
 from pydbt.device.checks import require_root
 from pydbt.device.layer import create_layer, remove_layer
+from pydbt.device.sysfs import BlockDevice
 
 
 @click.group()
@@ -30,6 +32,9 @@ def create(device: str, name: str, snapshot_space: str | None, era: str | None, 
     Nothing on DEVICE changes. The layer is gone after a reboot: make it again, with the same command, before mounting.
     """
     require_root("controller layer create")
+    for path in (device, snapshot_space, era):
+        if path is not None:
+            require_no_space(BlockDevice.identify(path))
     click.echo(create_layer(device, name, snapshot_space, era, era_region))
     return 0
 

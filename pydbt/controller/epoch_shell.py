@@ -15,19 +15,24 @@ from pydbt.controller.options import PrimaryOptions
 from pydbt.core import primary_events as ev
 from pydbt.core.errors import DeviceError, PydbtError
 from pydbt.device.block import DirectReader
+from pydbt.device.commands import COMMAND_S
 from pydbt.device.freeze import CannotFreeze, FileSystemFreezer, sync_file_system
 from pydbt.device.holdable import look
+from pydbt.device.mapped import Space
 from pydbt.device.snapshot import Room, Snapshotable, problem_of
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.volume_state import VolumeState
 
 _log = logging.getLogger("pydbt")
 
+# As long as one command may take: what it is at must not go on alone.
+_LEAVE_S = COMMAND_S + 10.0
+
 
 def room_of(options: PrimaryOptions, state: VolumeState) -> Room:
-    """Where snapshots of a volume are."""
+    """Where snapshots of a volume are. UsageError when that is no device."""
     space = options.snapshot_space
-    return Room(state.uuid.hex, None if isinstance(space, str) else space, space if isinstance(space, str) else None)
+    return Room(state.uuid.hex, space=Space.of(space)) if isinstance(space, str) else Room(state.uuid.hex, space)
 
 
 class EpochShell:
@@ -68,10 +73,12 @@ class EpochShell:
         """Let go of everything."""
         if self._thread is not None:
             self._requests.put(None)
-            self._thread.join(60.0)
+            self._thread.join(_LEAVE_S)
         if self._volume is not None:
-            with contextlib.suppress(DeviceError):
+            try:
                 self._drop_snapshot()
+            except DeviceError as error:
+                _log.warning("the snapshot that stands could not be removed; 'controller down' tries again: %s", error)
         self._freezer.close()
 
     # --- in the thread ------------------------------------------------------------------------------------
@@ -82,7 +89,7 @@ class EpochShell:
             except Exception as error:  # also a fault of ours: a hold without an answer would never end
                 if not isinstance(error, PydbtError):
                     _log.exception("holding the source failed")
-                self._post(_failure(effect, str(error)))
+                self._post(_failure(effect, str(error) or repr(error)))  # no words would be no failure
 
     def _answer(self, effect: ev.Effect) -> ev.Event:
         match effect:

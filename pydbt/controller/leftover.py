@@ -53,7 +53,7 @@ def let_go(state: VolumeState, device: BlockDevice | None) -> None:
         if remove_left(Room(state.uuid.hex), device):
             _log.info("a run that was killed had left a snapshot; it is removed")
     except DeviceError as error:
-        _log.warning("whether a snapshot was left is not known: %s", error)
+        _log.warning("what may be left of a snapshot of a run that was killed could not be removed: %s", error)
 
 
 def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:

@@ -28,6 +28,7 @@ from pydbt.core.errors import DeviceError, PeerError, PydbtError, StateError
 from pydbt.core.fanout import Fanout
 from pydbt.core.primary import Primary
 from pydbt.device.block import DirectReader
+from pydbt.device.snapshot import Room
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture
 
@@ -57,9 +58,11 @@ class PrimaryLoop:
         reader: DirectReader,
         inherited: bool = False,
         written: WrittenSince | None = None,
+        room: Room | None = None,
     ) -> None:
         """``joining`` are the secondaries by slot; ``inherited``: the programs ran before, and their bitmaps may hold bits;
-        ``written``: what was found of the kernel's write-intent under the volume."""
+        ``written``: what was found of the kernel's write-intent under the volume; ``room``: where snapshots of it are."""
+        self.room = room or Room(kept.volume.uuid.hex)
         self.options, self.device, self.kept = options, device, kept
         self.capture, self.reader, self.geometry = capture, reader, kept.volume.geometry
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pydbt.controller.configuring import Joining
-from pydbt.controller.epoch_shell import EpochShell, room_of
+from pydbt.controller.epoch_shell import EpochShell
 from pydbt.controller.handshake import Refused, hello_of
 from pydbt.controller.peer_shell import PeerShell
 from pydbt.controller.used_blocks import scan
@@ -36,7 +36,7 @@ class Peer:
             self._hello, lambda item: loop.post((self, item)),
         )  # fmt: skip
         self.epochs = EpochShell(
-            loop.device, loop.kept.volume, room_of(loop.options, loop.kept.volume), self.shell.blocks,
+            loop.device, loop.kept.volume, loop.room, self.shell.blocks,
             loop.capture.producer_position, lambda event: loop.post((self, event)),
         )  # fmt: skip
         self.verification = Verification(loop, self)

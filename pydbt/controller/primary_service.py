@@ -16,7 +16,7 @@ from pydbt.controller.kept_state import KeptState
 from pydbt.controller.leftover import let_go, merge_into_maps, pin_dir_of
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary_loop import PrimaryLoop
-from pydbt.controller.registry import forget
+from pydbt.controller.registry import claimed_space, forget
 from pydbt.controller.roles import require_no_replica
 from pydbt.controller.state_dir import make_state_dir
 from pydbt.controller.written_since import UNTRACKED, WrittenSince, was_bounded
@@ -56,7 +56,7 @@ def run_primary(options: PrimaryOptions) -> int:
         let_go(state, device)
         room = room_of(options, state)
         if options.capture == "addresses":
-            require_room(device, room)
+            _require_room(device, room, stack)
             look(device, room)
             _require_one(state, "--capture addresses")
         secures = _secures(options, state)
@@ -76,7 +76,8 @@ def run_primary(options: PrimaryOptions) -> int:
         undo = stack.enter_context(contextlib.ExitStack())
         undo.callback(capture.close if tracked else capture.detach)
         by_epochs = not _captures_payload(options, device, capture, room)
-        if by_epochs:
+        if by_epochs and options.capture != "addresses":
+            _require_room(device, room, stack)
             _require_one(state, "a kernel on which the data of writes cannot be captured")
         make_state_dir(options.state_dir)
         capture.set_payload(False)
@@ -91,7 +92,7 @@ def run_primary(options: PrimaryOptions) -> int:
         undo.pop_all()
         _log.info("volume %s: %s, %d bytes in blocks of %d", state.volume, device.path, state.size_bytes, state.block_bytes)
         kept = KeptState(options.state_dir, state)
-        loop = PrimaryLoop(options, device, kept, joiners, capture, reader, reopened, written)
+        loop = PrimaryLoop(options, device, kept, joiners, capture, reader, reopened, written, room)
         try:
             return _serve(loop, options, stack)
         finally:
@@ -99,12 +100,18 @@ def run_primary(options: PrimaryOptions) -> int:
                 capture.close()
 
 
+def _require_room(device: BlockDevice, room: Room, stack: contextlib.ExitStack) -> None:
+    """Have the device for snapshots, if one was named, for as long as this runs."""
+    require_room(device, room)
+    if room.space is not None:
+        stack.enter_context(claimed_space(room.space.device, device))
+
+
 def _captures_payload(options: PrimaryOptions, device: BlockDevice, capture: Capture, room: Room) -> bool:
     """Whether each write is followed; else epochs are made. MachineError when neither can be had."""
     if options.capture == "addresses" or capture.payload_available:
         return options.capture == "payload"
     try:
-        require_room(device, room)
         look(device, room)
     except UsageError as error:
         raise MachineError(

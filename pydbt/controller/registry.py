@@ -1,11 +1,11 @@
 """Which volumes and replicas this machine is busy with: one file each in ``/run/pydbt``.
 
 ``<major>-<minor>`` belongs to the controller of that SOURCE, ``state-<hash>`` to whoever uses a primary's state
-directory, ``secondary-<hash>`` to the secondary of a TARGET. The owner holds an exclusive lock on its file for
-as long as it lives, so that a second controller for the same thing is refused and a dead one is told from a
-living one. A SOURCE's file stays behind: it tells ``controller status SOURCE`` where the state directory is. The others
-stay behind only when their owner is killed, and are removed by the next one that registers anything. ``/run`` is empty
-after a boot.
+directory, ``secondary-<hash>`` to the secondary of a TARGET, ``space-<major>-<minor>`` to whoever keeps snapshots there.
+The owner holds an exclusive lock on its file for as long as it lives, so that a second controller for the same thing is refused
+and a dead one is told from a living one. A SOURCE's file stays behind: it tells ``controller status SOURCE`` where the state
+directory is. The others stay behind only when their owner is killed, and are removed by the next one that registers
+anything. ``/run`` is empty after a boot.
 """
 
 from __future__ import annotations
@@ -74,6 +74,39 @@ def registered_secondary(
     entry = Entry("secondary", place, os.path.abspath(state_dir), os.getpid(), None, host, port)
     with _held(RUN_DIR / f"secondary-{_name_of(place)}", entry, f"TARGET {target}", keep=False):
         yield
+
+
+@contextlib.contextmanager
+def claimed_space(space: BlockDevice, volume: BlockDevice) -> Iterator[None]:
+    """Hold a device that snapshots of a volume overwrite now and then. BusyError when another controller has a part of it."""
+    entry = Entry("space", space.path, volume.path, os.getpid(), space.disk_sequence())
+    with _held(_space_file(space), entry, f"the snapshot space {space.path}", keep=False):
+        require_no_space(space)  # of two that come at once at least one sees the other
+        yield
+
+
+def require_no_space(device: BlockDevice) -> None:
+    """BusyError when snapshots of another controller's volume overwrite a part of a device now and then."""
+    own = _space_file(device)
+    for path in RUN_DIR.glob("space-*"):
+        if (path != own or _read_owner(path) != os.getpid()) and _is_held(path) and _is_part(path, device):
+            raise BusyError(f"{device.path} is in use by another controller, for snapshots, or a part of it is: name another")
+
+
+def _space_file(space: BlockDevice) -> Path:
+    return RUN_DIR / f"space-{space.major}-{space.minor}"
+
+
+def _read_owner(path: Path) -> int | None:
+    entry = _read(path)
+    return entry.process if entry else None
+
+
+def _is_part(claim: Path, device: BlockDevice) -> bool:
+    try:
+        return BlockDevice.from_number(*map(int, claim.name.split("-")[1:])).overlaps(device)
+    except PydbtError:
+        return False
 
 
 def is_claimed(state_dir: str | os.PathLike[str]) -> bool:
@@ -175,7 +208,7 @@ def _take(path: Path, what: str) -> int:
 
 def _remove_dead() -> None:
     """Files of owners that were killed. Who is about to take one finds it gone, and makes it anew."""
-    for path in (*RUN_DIR.glob("state-*"), *RUN_DIR.glob("secondary-*")):
+    for path in (*RUN_DIR.glob("state-*"), *RUN_DIR.glob("secondary-*"), *RUN_DIR.glob("space-*")):
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:

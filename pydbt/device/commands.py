@@ -8,28 +8,34 @@ from pathlib import Path
 from pydbt.core.errors import DeviceError
 
 # LVM waits for locks and for udev; a command that hangs must end all the same.
-_COMMAND_S = 120.0
+COMMAND_S = 120.0
+# As these programs are found, whatever the caller's own is.
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class CommandFailed(DeviceError):
     """It ended with an error, which it said itself."""
 
 
-def run_command(*command: str, own_session: bool = False, given: str = "", name: str = "") -> str:
+def run_command(
+    *command: str, own_session: bool = False, given: str = "", name: str = "", patience_s: float | None = COMMAND_S
+) -> str:
     """What it prints when it reads ``given``. ``own_session``: no signal to this process's group ends it.
 
-    CommandFailed in one sentence, which calls it ``name``.
+    CommandFailed in one sentence, which calls it ``name``. It is killed after ``patience_s``.
     """
     name = name or Path(command[0]).name
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_COMMAND_S, input=given,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}, start_new_session=own_session,
+            command, capture_output=True, text=True, timeout=patience_s, input=given,
+            env={"PATH": PATH, "LC_ALL": "C"}, start_new_session=own_session,
         )  # fmt: skip
     except FileNotFoundError:
         raise CommandFailed(f"{name} is not installed here") from None
+    except OSError as error:
+        raise CommandFailed(f"{name} cannot be run: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise CommandFailed(f"{name} {' '.join(command[1:])} took longer than {_COMMAND_S:g} s") from None
+        raise CommandFailed(f"{name} {' '.join(command[1:])} took longer than {patience_s:g} s") from None
     if done.returncode:
         last = [line.strip() for line in done.stderr.splitlines() if line.strip()][-1:] or ["no reason given"]
         raise CommandFailed(f"{name} failed: {last[0]}")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import sys
 from dataclasses import dataclass
 
 from pydbt.core.errors import UsageError
+from pydbt.device.commands import PATH
 from pydbt.device.logical import LogicalVolume
 from pydbt.device.mounts import Mount, devices_of_mount, mount_of_path, read_mounts
 from pydbt.device.snapshot import Room, Snapshotable, snapshotable
+from pydbt.device.stacking import layers_of, same_place
 from pydbt.device.sysfs import BlockDevice, all_disks
 
 
@@ -64,8 +68,8 @@ def look(device: BlockDevice, room: Room) -> Holdable:
         if not never and _logs_to(mount):
             never = f"this controller logs to a file on {mount.point}, which is to be frozen"
     volume = snapshotable(device, room)
-    if on_root and not isinstance(volume, LogicalVolume):
-        volume = None  # what goes wrong while that one is suspended nobody can mend any more
+    if volume is not None and not isinstance(volume, LogicalVolume) and (on_root or _carries_programs(device)):
+        volume = None  # what goes wrong while that one is suspended nobody could mend any more; LVM locks its own in memory
     if never and volume is None:
         raise UsageError(f"{never}: use --capture payload, send the log elsewhere, or have the volume on LVM, for snapshots")
     return Holdable(tuple(mounts.values()), volume, never)
@@ -90,6 +94,12 @@ def _reaches(mount: Mount) -> bool:
     """Whether the mount point leads to this file system, and not to one mounted over it."""
     there = mount_of_path(mount.point)
     return there is not None and there.mount_id == mount.mount_id
+
+
+def _carries_programs(device: BlockDevice) -> bool:
+    """Whether the programs that would let a suspended volume go on are on it."""
+    programs = (sys.executable, shutil.which("dmsetup", path=PATH))
+    return any(same_place(device, layer) for program in programs if program for layer in layers_of(program))
 
 
 def _logs_to(mount: Mount) -> bool:

@@ -5,7 +5,7 @@
 ``NAME-era-metadata`` is the part of the metadata device behind this program's header. The origin on top lets no discard
 through, of which dm-era would record the first region alone. All go with a reboot, and are made again by the same command;
 what dm-era has recorded stays on its device (drivers/md/dm-snap.c, drivers/md/dm-era-target.c, and the texts on both in
-Documentation/admin-guide/device-mapper). All of it is done by ``dmsetup``.
+Documentation/admin-guide/device-mapper). It is done by way of ``mapper``.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ class Layer:
         sectors, (origin, *_) = mapper.only_target(self.name, "snapshot-origin")
         table = mapper.snapshot_table(sectors, origin, mapper.number_of(f"{self.name}{_SPACE_SUFFIX}"))
         mapper.create_hidden(self.snapshot, f"{_SNAPSHOT_UUID}{self.name}", table)
-        mapper.switch(self.name, self.snapshot)
+        mapper.take(self.name, self.snapshot)
         return mapper.device_of(self.snapshot)
 
     def remove_leftover(self) -> bool:
         """Remove the snapshot, and let the layer go on if it is suspended; whether there was any."""
-        if mapper.exists(self.name):
-            mapper.forget_loaded(self.name)
         if not mapper.exists(self.snapshot):
             return False
+        if mapper.exists(self.name) and mapper.is_suspended(self.name):
+            mapper.forget_loaded(self.name)
         mapper.remove(self.snapshot)
         return True
 

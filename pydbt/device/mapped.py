@@ -5,33 +5,57 @@ over that one; afterwards the table is put back. LVM does the same with its volu
 that every write goes by the one or by the other (drivers/md/dm-snap.c, dm.c).
 
 Only for tables that do nothing but point at other devices: two devices with one such table do not disturb each other.
-An encrypted volume's would need its key, and others keep state of their own.
+An encrypted volume's would need its key, and others keep state of their own. Others may change tables, too: what they changed
+meanwhile is left as it is, and the snapshot counts for nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from pydbt.core.errors import DeviceError
 from pydbt.device import mapper
-from pydbt.device.sysfs import BlockDevice
+from pydbt.device.commands import CommandFailed
+from pydbt.device.sysfs import BlockDevice, all_disks
 
 _POINTING = {"linear", "striped"}
 # Not these: LVM's volumes are LVM's to change, and layers have snapshots of their own.
 _OTHERS = ("LVM-", "PYDBT-")
 _BELOW_UUID = "PYDBT-BELOW-"
 _SNAPSHOT_UUID = "PYDBT-SNAPSHOT-"
+# What the kernel sets anew with each table, though somebody may have chosen it (dm_table_set_restrictions).
+_CHOSEN = ("read_ahead_kb", "max_sectors_kb")
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A device for what snapshots keep, as it was found at the start. ``sequence`` tells it from a later one of its number."""
+
+    device: BlockDevice
+    sequence: int | None
+
+    @classmethod
+    def of(cls, path: str) -> Space:
+        device = BlockDevice.identify(path)
+        return cls(device, device.disk_sequence())
+
+    def number(self) -> str:
+        """CommandFailed when it is not there any more."""
+        if not self.device.exists() or self.device.disk_sequence() != self.sequence:
+            raise CommandFailed(f"the snapshot space {self.device.path} is gone")
+        return mapper.number(self.device)
 
 
 @dataclass(frozen=True, slots=True)
 class MappedVolume:
-    """A volume by its name in device-mapper. ``snapshot`` is the name of its snapshot, ``space`` the device of what that keeps.
+    """A volume by its device and its name in device-mapper. ``snapshot`` is the name of its snapshot."""
 
-    ``space`` may be left out where a leftover is all that is looked for.
-    """
-
+    device: BlockDevice
     name: str
     snapshot: str
-    space: BlockDevice | None = None
+    space: Space
     kind = "snapshot"
 
     @property
@@ -41,37 +65,64 @@ class MappedVolume:
 
     def take(self) -> BlockDevice:
         """A snapshot of now. CommandFailed when there is none to be had; ``remove_leftover`` tidies up after that."""
-        assert self.space is not None
         self.remove_leftover()
+        if mapper.has_loaded(self.name):
+            raise CommandFailed(f"somebody else has loaded another table of {self.name}, which waits for its resume")
         table = mapper.table_of(self.name)
+        if _others_in(table):
+            raise CommandFailed(f"{self.name} does more now than point at other devices")
         sectors = sum(int(row[1]) for row in table)
-        mapper.create_hidden(self.below, f"{_BELOW_UUID}{self.snapshot}", "\n".join(map(" ".join, table)))
+        mapper.create_hidden(self.below, f"{_BELOW_UUID}{self.snapshot}", table)
         mapper.bring_up_hidden(self.below)
         below = mapper.number_of(self.below)
-        table_of_snapshot = mapper.snapshot_table(sectors, below, mapper.number(self.space))
-        mapper.create_hidden(self.snapshot, f"{_SNAPSHOT_UUID}{self.snapshot}", table_of_snapshot)
-        mapper.load(self.name, f"0 {sectors} snapshot-origin {below}")
-        mapper.switch(self.name, self.snapshot)
+        kept = mapper.snapshot_table(sectors, below, self.space.number())
+        mapper.create_hidden(self.snapshot, f"{_SNAPSHOT_UUID}{self.snapshot}", kept)
+        with _chosen_limits(self.device):
+            mapper.load(self.name, [["0", str(sectors), "snapshot-origin", below]])
+            mapper.take(self.name, self.snapshot, table)
         return mapper.device_of(self.snapshot)
+
+    def disturbance(self) -> str:
+        """Why the snapshot may not be of the volume, if so: somebody else gave that another table while it stood."""
+        if is_origin(self.name, self.below):
+            return ""
+        return f"somebody else changed the table of {self.name} while its snapshot was read"
 
     def remove_leftover(self) -> bool:
         """Put the volume's table back, let it go on if it is suspended, and remove the snapshot; whether there was any."""
         return remove_leftover(self.snapshot, self.name)
 
 
-def mapped_volume(device: BlockDevice, snapshot: str, space: BlockDevice | None) -> MappedVolume | None:
-    """The volume that a device is, if snapshots of it can be taken, or one is left, in this way."""
+def mapped_volume(device: BlockDevice, snapshot: str, space: Space | None) -> MappedVolume | None:
+    """The volume that a device is, if snapshots of it can be taken in this way, and there is room for them."""
     name = device.mapper_name()
-    if not name or device.identity().get("dm_uuid", "").startswith(_OTHERS):
+    if space is None or not name or device.read_only or device.identity().get("dm_uuid", "").startswith(_OTHERS):
         return None
-    if not (mapper.uuid_of(below_of(snapshot)) or (space is not None and not other_targets(name))):
+    if other_targets(name) and not is_origin(name, below_of(snapshot)):
         return None
-    return MappedVolume(name, snapshot, space)
+    return MappedVolume(device, name, snapshot, space)
 
 
 def other_targets(name: str) -> list[str]:
     """The kinds of targets in a table that do more than point at other devices."""
-    return sorted({row[2] for row in mapper.table_of(name)} - _POINTING)
+    return _others_in(mapper.table_of(name))
+
+
+def is_origin(name: str, below: str) -> bool:
+    """Whether a volume has its table put aside on ``below``, and a snapshot stands or stood."""
+    if not mapper.uuid_of(below).startswith(_BELOW_UUID):
+        return False
+    return [row[2:] for row in mapper.table_of(name)] == [["snapshot-origin", mapper.number_of(below)]]
+
+
+def snapshot_left_on(name: str) -> str:
+    """The name of the snapshot that a killed run left on a volume, whatever its state directory was; empty when none did."""
+    table = mapper.table_of(name)
+    if [row[2] for row in table] != ["snapshot-origin"]:
+        return ""
+    major, minor = (int(part) for part in table[0][3].split(":"))
+    uuid = BlockDevice.from_number(major, minor).identity().get("dm_uuid", "")
+    return uuid.removeprefix(_BELOW_UUID) if uuid.startswith(_BELOW_UUID) else ""
 
 
 def below_of(snapshot: str) -> str:
@@ -79,17 +130,61 @@ def below_of(snapshot: str) -> str:
 
 
 def remove_leftover(snapshot: str, name: str | None) -> bool:
-    """Take a snapshot away, and the device below ``name``, which may be gone (None), as the volume's own table has it."""
+    """Take a snapshot away, and what is below its volume, which gets its own table back; whether there was any.
+
+    The volume is whatever stands on that; ``name``, None when it is gone, is looked at if nothing does.
+    """
     below = below_of(snapshot)
     if mapper.uuid_of(below) != f"{_BELOW_UUID}{snapshot}":
         return False
-    if name is not None and mapper.exists(name):
-        if [row[2:4] for row in mapper.table_of(name)] == [["snapshot-origin", mapper.number_of(below)]]:
-            mapper.load(name, "\n".join(map(" ".join, mapper.table_of(below))))
-            mapper.switch(name)
-        else:
-            mapper.forget_loaded(name)
-    for left in (snapshot, below):
-        if mapper.exists(left):
-            mapper.remove(left)
+    volumes = [volume for volume in _standing_on(below) if volume.mapper_name() != snapshot]
+    for volume in volumes:
+        _put_back(volume, below)
+    if not volumes and name is not None and mapper.exists(name) and mapper.is_suspended(name):
+        mapper.forget_loaded(name)
+    if mapper.uuid_of(snapshot) == f"{_SNAPSHOT_UUID}{snapshot}":
+        mapper.remove(snapshot)
+    mapper.remove(below)
     return True
+
+
+def _standing_on(name: str) -> list[BlockDevice]:
+    try:
+        holders = mapper.device_of(name).holders()
+    except DeviceError:
+        return []  # it has had no table yet
+    return [disk for disk in all_disks() if disk.name in holders]
+
+
+def _put_back(volume: BlockDevice, below: str) -> None:
+    name = volume.mapper_name()
+    if not is_origin(name, below):
+        mapper.forget_loaded(name)
+        return
+    live = mapper.table_of(name)
+    with _chosen_limits(volume):
+        mapper.load(name, mapper.table_of(below))
+        mapper.put_back(name, live)
+
+
+@contextlib.contextmanager
+def _chosen_limits(device: BlockDevice) -> Iterator[None]:
+    """What somebody set for a device is set again after its table was changed."""
+    queue = Path(f"/sys/dev/block/{mapper.number(device)}/queue")
+    before = {}
+    for limit in _CHOSEN:
+        with contextlib.suppress(OSError):
+            before[queue / limit] = (queue / limit).read_text()
+    try:
+        yield
+    finally:
+        for path, value in before.items():
+            with contextlib.suppress(OSError):
+                if path.read_text() != value:
+                    path.write_text(value)
+
+
+def _others_in(table: mapper.Table) -> list[str]:
+    if not table:
+        raise DeviceError("a device-mapper volume has no table")
+    return sorted({row[2] for row in table} - _POINTING)

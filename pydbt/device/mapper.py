@@ -1,5 +1,6 @@
-"""What is asked of device-mapper, by ``dmsetup``: tables, names and numbers of its devices, new ones, and changes under load.
+"""What is asked of device-mapper: tables, names and numbers of its devices, new ones, and changes under load.
 
+All of it by ``dmsetup``, but for what ``suspender`` says it cannot do.
 Documentation/admin-guide/device-mapper; a device number is written as in its tables, ``major:minor``.
 """
 
@@ -12,33 +13,52 @@ from pathlib import Path
 from pydbt.device.commands import CommandFailed, run_command
 from pydbt.device.sysfs import BlockDevice
 
+Table = list[list[str]]
+_IS_THERE = Path("/sys/class/misc/device-mapper")
 # What a snapshot keeps at once when a part of it is overwritten.
 _CHUNK_SECTORS = 16
 
 
 def exists(name: str) -> bool:
     """Whether device-mapper has a device of this name."""
-    try:
-        run_command("dmsetup", "info", name)
-    except CommandFailed:
-        return False
-    return True
+    return _info(name) is not None
 
 
 def is_suspended(name: str) -> bool:
-    """Whether writes and reads of a device wait for somebody's ``dmsetup resume``."""
-    return "SUSPENDED" in run_command("dmsetup", "info", name)
+    """Whether writes and reads of a device wait for somebody's resume."""
+    info = _info(name)
+    return info is not None and info[1] == "Suspended"
 
 
 def uuid_of(name: str) -> str:
     """A device's UUID; empty when there is no such device, or it has none."""
-    try:
-        return run_command("dmsetup", "info", "-c", "--noheadings", "-o", "uuid", name).strip()
-    except CommandFailed:
-        return ""
+    info = _info(name)
+    return "" if info is None else info[0]
 
 
-def table_of(name: str) -> list[list[str]]:
+def has_loaded(name: str) -> bool:
+    """Whether a device has a table that waits for its next resume."""
+    info = _info(name)
+    return info is not None and info[2] in ("Inactive", "Both")
+
+
+def _info(name: str) -> list[str] | None:
+    """UUID, and whether it is suspended and what tables it has, in dmsetup's words; None when there is no such device.
+
+    From the list of all of them: what is said of one that is not there is no different from other failures. sysfs lacks
+    those that have had no table yet.
+    """
+    if not _IS_THERE.exists():
+        return None
+    words = ("--noheadings", "--separator", "\t", "-o", "name,uuid,suspended,tables_loaded")
+    for line in run_command("dmsetup", "info", "-c", *words).splitlines():
+        first, *others = line.split("\t")
+        if first == name:
+            return others
+    return None
+
+
+def table_of(name: str) -> Table:
     """The live table, a row for each target: its first sector, its length in sectors, its kind, its arguments."""
     return [line.split() for line in run_command("dmsetup", "table", name).splitlines() if line.strip()]
 
@@ -69,9 +89,9 @@ def device_of(name: str) -> BlockDevice:
     return BlockDevice.from_number(int(major), int(minor))
 
 
-def snapshot_table(sectors: int, origin: str, space: str) -> str:
+def snapshot_table(sectors: int, origin: str, space: str) -> Table:
     """The table of a snapshot that lives no longer than its device (drivers/md/dm-snap.c; ``N``: nothing is kept for later)."""
-    return f"0 {sectors} snapshot {origin} {space} N {_CHUNK_SECTORS}"
+    return [["0", str(sectors), "snapshot", origin, space, "N", str(_CHUNK_SECTORS)]]
 
 
 def create(name: str, uuid: str, sectors: int, target: str) -> None:
@@ -79,15 +99,15 @@ def create(name: str, uuid: str, sectors: int, target: str) -> None:
     run_command("dmsetup", "create", name, "--uuid", uuid, "--table", f"0 {sectors} {target}")
 
 
-def create_hidden(name: str, uuid: str, table: str) -> None:
+def create_hidden(name: str, uuid: str, table: Table) -> None:
     """Make a device with a table that is only loaded, of which udev makes no links but the one of its name."""
     run_command("dmsetup", "create", name, "--notable", "--uuid", uuid)
     load(name, table)
 
 
-def load(name: str, table: str) -> None:
+def load(name: str, table: Table) -> None:
     """Give a device a table for its next resume."""
-    run_command("dmsetup", "load", name, given=table)
+    run_command("dmsetup", "load", name, given=_text(table))
 
 
 def forget_loaded(name: str) -> None:
@@ -99,20 +119,31 @@ def forget_loaded(name: str) -> None:
 
 def bring_up_hidden(name: str) -> None:
     """Let a device made by ``create_hidden`` work."""
-    _suspender("--hidden", name)
+    _suspender("hidden", name)
 
 
-def switch(name: str, snapshot: str | None = None) -> None:
-    """Let the loaded table of a device take effect between two writes; at that moment a loaded snapshot comes to life.
+def take(name: str, snapshot: str, table: Table | None = None) -> None:
+    """Let a loaded snapshot come to life between two writes to a device; a file system directly on that is frozen for it.
 
-    With a snapshot the file system is frozen for it. CommandFailed when it does not; the device works on with its old table.
+    With ``table``, what the device must still have then, it goes on with the one that was loaded for it. CommandFailed when
+    any of that fails; the device works on with the table it had.
     """
-    _suspender(name, *([] if snapshot is None else [snapshot]))
+    _suspender("take", name, snapshot, *([] if table is None else [_text(table)]))
+
+
+def put_back(name: str, table: Table) -> None:
+    """Let the table that was loaded for a device take effect between two writes, in the place of ``table``."""
+    _suspender("put-back", name, _text(table))
+
+
+def _text(table: Table) -> str:
+    return "\n".join(map(" ".join, table))
 
 
 def _suspender(*words: str) -> None:
+    """It is not ended, however long it takes: a file system that is frozen writes out what it has."""
     program = str(Path(__file__).with_name("suspender.py"))
-    run_command(sys.executable, "-I", "-S", program, *words, own_session=True, name="device-mapper")
+    run_command(sys.executable, "-I", "-S", program, *words, own_session=True, name="device-mapper", patience_s=None)
 
 
 def remove(name: str) -> None:

@@ -6,21 +6,21 @@ its status says so, which is looked at after the last read. A thin one shares a 
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from typing import Protocol
 
 from pydbt.core.errors import UsageError
 from pydbt.core.units import MIB, SECTOR_BYTES
+from pydbt.device import mapped
 from pydbt.device.checks import require_unused
 from pydbt.device.commands import run_command
 from pydbt.device.layer import layer_name, layer_of
 from pydbt.device.logical import logical_volume
-from pydbt.device.mapped import mapped_volume, other_targets, remove_leftover
+from pydbt.device.mapped import MappedVolume, Space, mapped_volume, other_targets
 from pydbt.device.stacking import layers_of, same_place
 from pydbt.device.sysfs import BlockDevice
 
-LEAST_SPACE_BYTES = MIB
+LEAST_STORE_BYTES = MIB
 
 
 class Snapshotable(Protocol):
@@ -45,13 +45,13 @@ class Snapshotable(Protocol):
 class Room:
     """Where a volume's snapshots are. ``tag`` names the volume (its identifier), and so do their names.
 
-    ``size_bytes`` bounds the store of a classic snapshot of LVM's, None: a share of the volume; ``device`` is the path of the
-    store of a device-mapper volume without LVM.
+    ``size_bytes`` bounds the store of a classic snapshot of LVM's, None: a share of the volume; ``space`` is the store of a
+    device-mapper volume without LVM.
     """
 
     tag: str
     size_bytes: int | None = None
-    device: str | None = None
+    space: Space | None = None
 
     @property
     def snapshot(self) -> str:
@@ -62,41 +62,50 @@ def snapshotable(device: BlockDevice, room: Room) -> Snapshotable | None:
     """What snapshots can be taken of, if the device is such a thing and has room for them."""
     if not device.mapper_name():
         return None
-    space = None if room.device is None else BlockDevice.identify(room.device)
     return (
         layer_of(device)
         or logical_volume(device, room.snapshot, room.size_bytes)
-        or mapped_volume(device, room.snapshot, space)
+        or mapped_volume(device, room.snapshot, room.space)
     )
 
 
 def require_room(device: BlockDevice, room: Room) -> None:
     """UsageError or BusyError when a device was named for snapshots of a volume that has no use for it, or cannot have it."""
-    if room.device is None:
+    if room.space is None:
         return
-    space = BlockDevice.identify(room.device)
-    given = f"--snapshot-space {room.device}"
+    space = room.space.device
+    given = f"--snapshot-space {space.path}"
+    uuid = device.identity().get("dm_uuid", "")
     if layer_name(device):
         raise UsageError(f"{given}: a layer has its space since it was made; leave this out")
-    if device.identity().get("dm_uuid", "").startswith("LVM-"):
+    if uuid.startswith("LVM-"):
         raise UsageError(f"{given}: LVM takes a snapshot's room from the volume group; give a size, as in 2G, or leave this out")
     name = device.mapper_name()
     others = other_targets(name) if name else []
-    if not name or others:
-        kind = f"a device-mapper volume of {', '.join(others)}" if name else "no device-mapper volume"
+    if not name or others or device.read_only or uuid.startswith("PYDBT-"):
+        kind = (
+            "no device-mapper volume" if not name
+            else f"a device-mapper volume of {', '.join(others)}" if others
+            else "read-only" if device.read_only
+            else "a part of a layer"
+        )  # fmt: skip
         raise UsageError(
             f"{given}: {device.path} is {kind}, of which no snapshot can be taken while it is in use; leave this out, or give "
             "it a layer before it is mounted (controller layer create)"
         )
     if any(same_place(space, layer) for layer in layers_of(device.path)):
         raise UsageError(f"{given}: {device.path} itself lies on that; name another device")
-    if space.size_bytes < LEAST_SPACE_BYTES:
+    if any(same_place(device, layer) for layer in layers_of(space.path)):
+        raise UsageError(f"{given}: that lies on {device.path} itself, and would wait for itself; name another device")
+    if space.size_bytes < LEAST_STORE_BYTES:
         raise UsageError(f"{given} has {space.size_bytes} bytes, less than 1 MiB, which any write would fill")
-    require_unused(space, room.device)
+    require_unused(space, space.path)
 
 
 def problem_of(volume: Snapshotable) -> str:
     """Why what was read of a volume's snapshot is not to be trusted; empty when it is whole."""
+    if isinstance(volume, MappedVolume) and (disturbed := volume.disturbance()):
+        return disturbed
     status = run_command("dmsetup", "status", volume.snapshot).split()
     # "0 SECTORS snapshot USED/TOTAL METADATA", or a word instead; "0 SECTORS thin MAPPED HIGHEST", or "Fail".
     words = status[3:4]
@@ -112,8 +121,15 @@ def problem_of(volume: Snapshotable) -> str:
 
 
 def remove_left(room: Room, device: BlockDevice | None) -> bool:
-    """Remove what a run that was killed left behind; whether there was any. ``device`` None: the volume is gone."""
-    if device is None:
-        return shutil.which("dmsetup") is not None and remove_leftover(room.snapshot, None)
-    volume = snapshotable(device, Room(room.tag))
-    return volume is not None and volume.remove_leftover()
+    """Remove what a run that was killed left behind; whether there was any. ``device`` None: the volume is gone.
+
+    Nobody else may be replicating the volume: what stands on it is anybody's who was killed, whatever his state directory.
+    """
+    name = device.mapper_name() if device else ""
+    left = mapped.remove_leftover(room.snapshot, name or None)
+    if not name:
+        return left
+    if foreign := mapped.snapshot_left_on(name):
+        left = mapped.remove_leftover(foreign, name) or left
+    volume = layer_of(device) or logical_volume(device, room.snapshot)
+    return left or (volume is not None and volume.remove_leftover())

@@ -1,14 +1,15 @@
 """The process that changes device-mapper's tables while nobody can write: a program of its own, run by ``mapper``.
 
-``suspender.py VOLUME SNAPSHOT`` suspends the volume (a file system on it is frozen, what is in flight completes), brings the
-loaded snapshot to life, and lets the volume go on with the table that was loaded for it, or with its old one if there is none,
-or if there is no snapshot for it. ``suspender.py VOLUME`` only lets it go on with the loaded table, and
-``suspender.py --hidden DEVICE`` holds nobody.
+``suspender.py take VOLUME SNAPSHOT [TABLE]`` suspends the volume (a file system on it is frozen, what is in flight
+completes), brings the loaded snapshot to life, and lets the volume go on. With ``TABLE``, which the volume must still have
+then, it goes on with the one that was loaded for it. ``suspender.py put-back VOLUME TABLE`` does that without a snapshot, and
+``suspender.py hidden DEVICE`` holds nobody.
 
-Whoever suspends must come to the resume. So it lives in a session of its own, hears no signal that can be ignored, has all it
-needs in memory that is never paged out, and imports nothing but the standard library. ``dmsetup`` does the same and cannot be
-used: the snapshot has the volume's file system on it, and udev would give it that one's links in /dev/disk; the flags that
-keep it from doing so go with the resume itself. include/uapi/linux/dm-ioctl.h; udev/10-dm.rules.in and libdm of LVM2.
+Whoever suspends must come to the resume. So it lives in a session of its own, hears no signal that can be ignored, is the last
+that runs out of memory, has all it needs where it is never paged out, and imports nothing but the standard library. ``dmsetup``
+does the same and cannot be used: the snapshot has the volume's file system on it, and udev would give it that one's links in
+/dev/disk; the flags that keep it from doing so go with the resume itself. include/uapi/linux/dm-ioctl.h, drivers/md/dm-ioctl.c;
+udev/10-dm.rules.in and libdm of LVM2.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ import sys
 CONTROL = "/dev/mapper/control"
 # version, data_size, data_start, target_count, open_count, flags, event_nr, padding, dev, name, uuid, data
 _DM_IOCTL = struct.Struct("=3I3Ii3IQ128s129s7s")
-_SUSPEND_COMMAND, _CLEAR_COMMAND = 6, 10
-_SUSPEND, _SKIP_LOCKFS = 1 << 1, 1 << 10
+# sector_start, length, status, next, target_type; the arguments follow as a string.
+_TARGET = struct.Struct("=QQiI16s")
+_SUSPEND_COMMAND, _STATUS_COMMAND, _CLEAR_COMMAND, _TABLE_COMMAND = 6, 7, 10, 12
+_SUSPEND, _WANT_TABLE, _BUFFER_FULL, _SKIP_LOCKFS = 1 << 1, 1 << 4, 1 << 8, 1 << 10
+_TABLE_BYTES = 1 << 18
 # What udev is to do, in the upper half of what would otherwise be a cookie somebody waits for.
 _UDEV_SHIFT = 16
 _UDEV_PRIMARY = 0x40
 _UDEV_NO_SUBSYSTEM, _UDEV_NO_DISK, _UDEV_NO_OTHER = 0x2, 0x4, 0x8
 _UDEV_HIDDEN = _UDEV_PRIMARY | _UDEV_NO_SUBSYSTEM | _UDEV_NO_DISK | _UDEV_NO_OTHER
-_MCL_CURRENT_AND_FUTURE = 3
+_MCL_CURRENT_AND_FUTURE = 3  # asm-generic/mman.h
 
 
 class Mapper:
@@ -43,6 +47,24 @@ class Mapper:
             self._control = os.open(CONTROL, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             raise OSError(error.errno, f"opening {CONTROL}: {error.strerror}") from None
+        self._buffer = bytearray(_TABLE_BYTES)
+
+    def is_suspended(self, name: str) -> bool:
+        return bool(self._ask("looking at", name, _STATUS_COMMAND, 0)[1] & _SUSPEND)
+
+    def table(self, name: str) -> list[list[str]]:
+        """The live table, a row of words for each target."""
+        count, flags = self._ask("looking at", name, _TABLE_COMMAND, _WANT_TABLE)
+        if flags & _BUFFER_FULL:
+            raise OSError(errno.E2BIG, f"the table of {name} is too long")
+        rows, at = [], _DM_IOCTL.size
+        for _ in range(count):
+            first, length, _, following, kind = _TARGET.unpack_from(self._buffer, at)
+            begin = at + _TARGET.size
+            words = self._buffer[begin : self._buffer.index(0, begin)].decode().split()
+            rows.append([str(first), str(length), kind.rstrip(b"\0").decode(), *words])
+            at = _DM_IOCTL.size + following
+        return rows
 
     def suspend(self, name: str, *, freeze: bool) -> None:
         self._ask("suspending", name, _SUSPEND_COMMAND, _SUSPEND | (0 if freeze else _SKIP_LOCKFS))
@@ -55,30 +77,38 @@ class Mapper:
         """Forget the table that was loaded."""
         self._ask("clearing", name, _CLEAR_COMMAND, 0)
 
-    def _ask(self, doing: str, name: str, command: int, flags: int, udev: int = 0) -> None:
-        size = _DM_IOCTL.size
-        request = bytearray(
-            _DM_IOCTL.pack(4, 0, 0, size, 0, 0, 0, flags, udev << _UDEV_SHIFT, 0, 0, os.fsencode(name), b"", b"")
-        )
+    def _ask(self, doing: str, name: str, command: int, flags: int, udev: int = 0) -> tuple[int, int]:
+        """(number of targets, flags) of the answer; what follows it is in the buffer."""
+        start = _DM_IOCTL.size
+        request = (4, 0, 0, len(self._buffer), start, 0, 0, flags, udev << _UDEV_SHIFT, 0, 0, os.fsencode(name), b"", b"")
+        _DM_IOCTL.pack_into(self._buffer, 0, *request)
         try:
-            fcntl.ioctl(self._control, 3 << 30 | size << 16 | 0xFD << 8 | command, request)
+            fcntl.ioctl(self._control, 3 << 30 | start << 16 | 0xFD << 8 | command, self._buffer)
         except OSError as error:
             raise OSError(error.errno, f"{doing} {name}: {error.strerror}") from None
+        answer = _DM_IOCTL.unpack_from(self._buffer, 0)
+        return answer[5], answer[7]
 
 
-def switch(mapper: Mapper, volume: str, snapshot: str | None) -> None:
-    """The volume goes on whatever happens; what went wrong first is raised."""
+def switch(mapper: Mapper, volume: str, snapshot: str | None, table: list[list[str]] | None) -> None:
+    """The volume goes on whatever happens; what went wrong first is raised.
+
+    ``table``: what it has now, and another is loaded for it; None: it keeps what it has, and nothing was loaded.
+    """
     try:
+        if snapshot is not None and mapper.is_suspended(volume):
+            raise OSError(errno.EBUSY, f"{volume} is suspended by somebody else")
         mapper.suspend(volume, freeze=snapshot is not None)
     except OSError:
-        with contextlib.suppress(OSError):
-            mapper.clear(volume)
+        _forget(mapper, volume, table)
         raise
     try:
+        if table is not None and mapper.table(volume) != table:
+            raise OSError(errno.ESTALE, f"{volume} has another table than a moment ago: somebody else changed it")
         if snapshot is not None:
             mapper.resume(snapshot, hidden=True)
     except OSError:
-        mapper.clear(volume)
+        _forget(mapper, volume, table)
         raise
     finally:
         try:
@@ -88,21 +118,44 @@ def switch(mapper: Mapper, volume: str, snapshot: str | None) -> None:
             raise
 
 
+def _forget(mapper: Mapper, volume: str, table: list[list[str]] | None) -> None:
+    if table is not None:
+        with contextlib.suppress(OSError):
+            mapper.clear(volume)
+
+
+def be_undisturbed() -> None:
+    """OSError when the memory of this process cannot be locked."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("-1000")
+    if ctypes.CDLL(None, use_errno=True).mlockall(_MCL_CURRENT_AND_FUTURE):
+        raise OSError(ctypes.get_errno(), f"locking its memory: {os.strerror(ctypes.get_errno())}")
+
+
 def main(words: list[str]) -> int:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     try:
         mapper = Mapper()
-        if words[0] == "--hidden":
-            mapper.resume(words[1], hidden=True)
-            return 0
-        if ctypes.CDLL(None, use_errno=True).mlockall(_MCL_CURRENT_AND_FUTURE):
-            raise OSError(errno.ENOMEM, "locking its memory failed")
-        switch(mapper, words[0], words[1] if len(words) > 1 else None)
+        match words:
+            case ["hidden", device]:
+                mapper.resume(device, hidden=True)
+            case ["take", volume, snapshot, *table]:
+                be_undisturbed()
+                switch(mapper, volume, snapshot, rows(table[0]) if table else None)
+            case ["put-back", volume, table]:
+                be_undisturbed()
+                switch(mapper, volume, None, rows(table))
     except OSError as error:
         print(error.strerror or error, file=sys.stderr)
         return 1
     return 0
+
+
+def rows(table: str) -> list[list[str]]:
+    """A table as ``Mapper.table`` gives it."""
+    return [line.split() for line in table.splitlines()]
 
 
 if __name__ == "__main__":

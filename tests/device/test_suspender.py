@@ -9,69 +9,105 @@ import pytest
 
 from pydbt.device import suspender
 
+OLD, NEW = [["0", "8", "linear", "7:0", "0"]], [["0", "8", "snapshot-origin", "253:1"]]
+
 
 class Kernel:
     """One volume as device-mapper keeps it; requests with the numbers in ``failing`` fail."""
 
-    def __init__(self, failing: set[int]) -> None:
+    def __init__(self, failing: set[int], suspended: bool = False) -> None:
         self.failing = failing
-        self.suspended, self.live, self.loaded = False, "old", "new"
+        self.suspended, self.live, self.loaded = suspended, OLD, NEW
         self.snapshot = self.frozen = False
         self._count = itertools.count()
 
-    def _fails(self) -> bool:
-        return next(self._count) in self.failing
+    def _may_fail(self) -> None:
+        if next(self._count) in self.failing:
+            raise OSError(errno.EIO, "it failed")
+
+    def is_suspended(self, name: str) -> bool:
+        self._may_fail()
+        return self.suspended
+
+    def table(self, name: str) -> list[list[str]]:
+        self._may_fail()
+        return self.live
 
     def suspend(self, name: str, *, freeze: bool) -> None:
-        if self._fails():
-            raise OSError(errno.EIO, f"suspending {name}")
+        self._may_fail()
         self.suspended, self.frozen = True, freeze
 
     def resume(self, name: str, *, hidden: bool = False) -> None:
         if name == "snapshot":
             assert hidden and self.suspended
-            if self._fails():
-                raise OSError(errno.EIO, f"resuming {name}")
+            self._may_fail()
             self.snapshot = True
             return
         if self.loaded:  # a table that is refused is gone
-            table, self.loaded = self.loaded, ""
-            if self._fails():
-                raise OSError(errno.EINVAL, f"resuming {name}")
+            table, self.loaded = self.loaded, []
+            self._may_fail()
             self.live = table
         self.suspended = False
 
     def clear(self, name: str) -> None:
         assert name == "volume"
-        self.loaded = ""
+        self.loaded = []
 
 
 @pytest.mark.parametrize("snapshot", ["snapshot", None])
 def test_a_volume_goes_on_whatever_fails_and_with_the_new_table_only_if_nothing_did(snapshot):
-    for failing in (set(), {0}, {1}, {2}):
+    ends = []
+    for failing in (set(), {0}, {1}, {2}, {3}, {4}):
         kernel = Kernel(failing)
-        succeeded = True
         try:
-            suspender.switch(kernel, "volume", snapshot)
+            suspender.switch(kernel, "volume", snapshot, OLD)
+            ends.append(True)
         except OSError:
-            succeeded = False
+            ends.append(False)
         assert not kernel.suspended
         assert not kernel.loaded
-        assert kernel.live == ("new" if succeeded else "old")
-        assert kernel.snapshot or not succeeded or snapshot is None
-        assert succeeded or failing
-    assert suspender._DM_IOCTL.size == 312, "struct dm_ioctl"
+        assert kernel.live == (NEW if ends[-1] else OLD)
+        assert kernel.snapshot or not ends[-1] or snapshot is None
+    assert ends == [True, *[False] * (5 if snapshot else 3), *[True] * (0 if snapshot else 2)]
+
+
+def test_a_table_that_somebody_changed_meanwhile_stays_as_he_left_it():
+    kernel = Kernel(set())
+    kernel.live = [["0", "16", "linear", "7:1", "0"]]
+    with pytest.raises(OSError, match="somebody else changed it"):
+        suspender.switch(kernel, "volume", "snapshot", OLD)
+    assert (kernel.live, kernel.loaded) == ([["0", "16", "linear", "7:1", "0"]], [])
+    assert not kernel.suspended and not kernel.snapshot
+
+
+def test_a_volume_that_somebody_else_suspended_stays_so_and_gives_no_snapshot():
+    kernel = Kernel(set(), suspended=True)
+    with pytest.raises(OSError, match="suspended by somebody else"):
+        suspender.switch(kernel, "volume", "snapshot", OLD)
+    assert kernel.suspended and not kernel.snapshot and kernel.live == OLD
+
+
+def test_a_layer_s_own_table_is_left_alone_also_if_there_is_no_snapshot():
+    kernel = Kernel({2})
+    kernel.loaded = []
+    with pytest.raises(OSError, match="it failed"):
+        suspender.switch(kernel, "volume", "snapshot", None)
+    assert kernel.live == OLD and not kernel.suspended
 
 
 def test_a_file_system_is_frozen_for_a_snapshot_and_for_nothing_else():
     for snapshot in ("snapshot", None):
         kernel = Kernel(set())
-        suspender.switch(kernel, "volume", snapshot)
+        suspender.switch(kernel, "volume", snapshot, OLD)
         assert kernel.frozen == (snapshot is not None)
+
+
+def test_requests_have_the_size_that_the_kernel_knows():
+    assert suspender._DM_IOCTL.size == 312, "struct dm_ioctl"
+    assert suspender._TARGET.size == 40, "struct dm_target_spec"
 
 
 def test_where_there_is_no_device_mapper_one_sentence_says_so(capsys, monkeypatch):
     monkeypatch.setattr(suspender, "CONTROL", "/dev/mapper/nothing-here")
-    monkeypatch.setattr(suspender.signal, "signal", lambda *_: None)
-    assert suspender.main(["--hidden", "x"]) == 1
+    assert suspender.main(["hidden", "x"]) == 1
     assert capsys.readouterr().err == "opening /dev/mapper/nothing-here: No such file or directory\n"

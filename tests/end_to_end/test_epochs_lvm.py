@@ -159,10 +159,10 @@ def compare_epochs(both: Cluster, device: BlockDevice, kind: str, chance: random
             stack.callback(writer.close)
         pool = stack.enter_context(ThreadPoolExecutor(1))
         both.start()
-        both.until_mode("epochs")
-        both.wait()
         compared = 0
         while compared < 2:
+            both.until_mode("epochs")
+            both.wait()
             before = epochs(both)["number"]
             with load() as running:
                 for writer in everybody:

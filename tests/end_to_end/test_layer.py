@@ -131,6 +131,7 @@ def test_a_layer_with_eras_goes_on_with_what_was_recorded_and_lets_no_discard_th
 def test_a_suspended_layer_goes_on_with_the_next_command(tmp_path):
     """As a machine's service manager leaves it that kills everything in the middle of taking a snapshot."""
     with layered(tmp_path) as (name, _, layer):
+        device_layer.mapper.create_hidden(f"{name}-pydbt-snapshot", f"PYDBT-SNAPSHOT-{name}", [["0", str(SIZE // 512), "zero"]])
         run("dmsetup", "suspend", name)
         try:
             state = tmp_path / "state"
