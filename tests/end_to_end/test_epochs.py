@@ -172,8 +172,11 @@ def test_what_a_run_left_frozen_that_was_killed_with_its_helper_is_thawed_by_the
 
 
 def children(daemon: Daemon) -> list[int]:
-    tasks = Path(f"/proc/{daemon.process.pid}/task")
-    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+    found: list[int] = []
+    for task in Path(f"/proc/{daemon.process.pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends at this moment
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def left_marker(both: Cluster) -> list[Path]:
