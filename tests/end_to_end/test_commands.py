@@ -102,10 +102,11 @@ def test_written_between_kill_and_restart_of_the_primary_is_in_the_kernels_bitma
             both.start_primary()
             both.wait()
             now, status = device.statistics(), both.status()
-            # The load trims, too, now and then: that writes all free space.
+            # The load trims, too, now and then, which writes all free space; and what was copied first may count once more,
+            # when the kill came before its map was written.
             written = sum(now[kind] - before[kind] for kind in ("write_sectors", "discard_sectors")) * 512
             looked_at = status["statistics"]["compared_bytes"]
-            assert 0 < looked_at < written + 4 * MIB, "not only what was written was looked at"
+            assert 0 < looked_at < written + 16 * MIB, "not only what was written was looked at"
             run("sync")
             both.wait()
             both.compare("after the primary was killed")
