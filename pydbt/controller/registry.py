@@ -81,25 +81,19 @@ def claimed_space(space: BlockDevice, volume: BlockDevice) -> Iterator[None]:
     """Hold a device that snapshots of a volume overwrite now and then. BusyError when another controller has a part of it."""
     entry = Entry("space", space.path, volume.path, os.getpid(), space.disk_sequence())
     with _held(_space_file(space), entry, f"the snapshot space {space.path}", keep=False):
-        require_no_space(space)  # of two that come at once at least one sees the other
+        require_no_space(space, _space_file(space))  # of two that come at once at least one sees the other
         yield
 
 
-def require_no_space(device: BlockDevice) -> None:
-    """BusyError when snapshots of another controller's volume overwrite a part of a device now and then."""
-    own = _space_file(device)
+def require_no_space(device: BlockDevice, own: Path | None = None) -> None:
+    """BusyError when snapshots overwrite a part of a device now and then, by any other claim than ``own``."""
     for path in RUN_DIR.glob("space-*"):
-        if (path != own or _read_owner(path) != os.getpid()) and _is_held(path) and _is_part(path, device):
+        if path != own and _is_held(path) and _is_part(path, device):
             raise BusyError(f"{device.path} is in use by another controller, for snapshots, or a part of it is: name another")
 
 
 def _space_file(space: BlockDevice) -> Path:
     return RUN_DIR / f"space-{space.major}-{space.minor}"
-
-
-def _read_owner(path: Path) -> int | None:
-    entry = _read(path)
-    return entry.process if entry else None
 
 
 def _is_part(claim: Path, device: BlockDevice) -> bool:

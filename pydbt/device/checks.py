@@ -108,12 +108,8 @@ def require_unused(device: BlockDevice, path: str) -> None:
     for part in (device, *device.partitions()):
         if mounts := part.mounts():
             raise BusyError(f"{path} is in use: {part.path} is mounted at {mounts[0].point}; unmount it first")
-    try:
-        os.close(os.open(device.path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            raise BusyError(f"{path} is in use: something holds it (a mount, swap, LVM, RAID); release it first") from None
-        raise UsageError(f"{path} cannot be opened for writing: {error.strerror}") from None
+    if not _opens_alone(device.path, path):
+        raise BusyError(f"{path} is in use: something holds it (a mount, swap, LVM, RAID); release it first")
 
 
 def state_on_source(device: BlockDevice, state_dir: str | os.PathLike[str]) -> bool:
@@ -154,21 +150,24 @@ def _check_free_device(device: BlockDevice, target: str) -> None:
         raise UsageError(f"TARGET {target} is read-only: make it writable, or choose another device")
     if device.size_bytes == 0:
         raise UsageError(f"TARGET {target} has a size of 0: attach or set up the device first")
-    _check_exclusive(target)
+    if not _opens_alone(target, f"TARGET {target}"):
+        raise BusyError(
+            f"TARGET {target} is in use: something holds it exclusively (a mount, swap, RAID, "
+            "or another secondary); release it first"
+        )
 
 
-def _check_exclusive(target: str) -> None:
+def _opens_alone(path: str, name: str) -> bool:
+    """Whether nobody claims a block device. UsageError, which calls it ``name``, when it cannot be written to."""
     try:
         # For a block device O_EXCL asks whether anything in the kernel or another program claims it,
         # mounts of other mount namespaces included (open(2)).
-        os.close(os.open(target, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
+        os.close(os.open(path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
         if error.errno == errno.EBUSY:
-            raise BusyError(
-                f"TARGET {target} is in use: something holds it exclusively (a mount, swap, RAID, "
-                "or another secondary); release it first"
-            ) from error
-        raise UsageError(f"TARGET {target} cannot be opened for writing: {error.strerror}") from error
+            return False
+        raise UsageError(f"{name} cannot be opened for writing: {error.strerror}") from error
+    return True
 
 
 def _check_free_file(target: str) -> None:

@@ -99,8 +99,7 @@ def era_layer_of(device: BlockDevice) -> EraLayer | None:
         if limit != "0":
             raise CommandFailed(f"{device.path} lets {kind}s through, of which dm-era records the first region alone")
     _, (under, _) = mapper.only_target(metadata, "linear")
-    major, minor = (int(part) for part in under.split(":"))
-    header = read_header(BlockDevice.from_number(major, minor))
+    header = read_header(mapper.device_numbered(under))
     if header.region_bytes != int(sectors) * SECTOR_BYTES or not header.made:
         raise CommandFailed(f"{target} works with another region than its metadata were made for")
     return EraLayer(target, f"/dev/mapper/{metadata}", header.identity, header.region_bytes)

@@ -25,7 +25,6 @@ from pydbt.device.sysfs import BlockDevice
 
 LAYER_UUID = "PYDBT-LAYER-"
 _SPACE_UUID = "PYDBT-SPACE-"
-_SNAPSHOT_UUID = "PYDBT-SNAPSHOT-"
 _ERA_UUID = "PYDBT-ERA-"
 _METADATA_UUID = "PYDBT-METADATA-"
 ERA_SUFFIX = "-era"
@@ -52,8 +51,8 @@ class Layer:
         """A snapshot of now. CommandFailed when there is none to be had; the layer is not suspended then."""
         self.remove_leftover()
         sectors, (origin, *_) = mapper.only_target(self.name, "snapshot-origin")
-        table = mapper.snapshot_table(sectors, origin, mapper.number_of(f"{self.name}{_SPACE_SUFFIX}"))
-        mapper.create_hidden(self.snapshot, f"{_SNAPSHOT_UUID}{self.name}", table)
+        space = mapper.number_of(f"{self.name}{_SPACE_SUFFIX}")
+        mapper.create_snapshot(self.snapshot, self.name, sectors, origin, space)
         mapper.take(self.name, self.snapshot)
         return mapper.device_of(self.snapshot)
 
@@ -61,7 +60,7 @@ class Layer:
         """Remove the snapshot, and let the layer go on if it is suspended; whether there was any."""
         if not mapper.exists(self.snapshot):
             return False
-        if mapper.exists(self.name) and mapper.is_suspended(self.name):
+        if mapper.is_suspended(self.name):
             mapper.forget_loaded(self.name)
         mapper.remove(self.snapshot)
         return True

@@ -25,9 +25,9 @@ _POINTING = {"linear", "striped"}
 # Not these: LVM's volumes are LVM's to change, and layers have snapshots of their own.
 _OTHERS = ("LVM-", "PYDBT-")
 _BELOW_UUID = "PYDBT-BELOW-"
-_SNAPSHOT_UUID = "PYDBT-SNAPSHOT-"
 # What the kernel sets anew with each table, though somebody may have chosen it (dm_table_set_restrictions).
 _CHOSEN = ("read_ahead_kb", "max_sectors_kb")
+
 
 @dataclass(frozen=True, slots=True)
 class Space:
@@ -75,8 +75,7 @@ class MappedVolume:
         mapper.create_hidden(self.below, f"{_BELOW_UUID}{self.snapshot}", table)
         mapper.bring_up_hidden(self.below)
         below = mapper.number_of(self.below)
-        kept = mapper.snapshot_table(sectors, below, self.space.number())
-        mapper.create_hidden(self.snapshot, f"{_SNAPSHOT_UUID}{self.snapshot}", kept)
+        mapper.create_snapshot(self.snapshot, self.snapshot, sectors, below, self.space.number())
         with _chosen_limits(self.device):
             mapper.load(self.name, [["0", str(sectors), "snapshot-origin", below]])
             mapper.take(self.name, self.snapshot, table)
@@ -110,9 +109,7 @@ def other_targets(name: str) -> list[str]:
 
 def is_origin(name: str, below: str) -> bool:
     """Whether a volume has its table put aside on ``below``, and a snapshot stands or stood."""
-    if not mapper.uuid_of(below).startswith(_BELOW_UUID):
-        return False
-    return [row[2:] for row in mapper.table_of(name)] == [["snapshot-origin", mapper.number_of(below)]]
+    return mapper.uuid_of(below).startswith(_BELOW_UUID) and _lies_on(mapper.table_of(name), below)
 
 
 def snapshot_left_on(name: str) -> str:
@@ -120,8 +117,7 @@ def snapshot_left_on(name: str) -> str:
     table = mapper.table_of(name)
     if [row[2] for row in table] != ["snapshot-origin"]:
         return ""
-    major, minor = (int(part) for part in table[0][3].split(":"))
-    uuid = BlockDevice.from_number(major, minor).identity().get("dm_uuid", "")
+    uuid = mapper.device_numbered(table[0][3]).identity().get("dm_uuid", "")
     return uuid.removeprefix(_BELOW_UUID) if uuid.startswith(_BELOW_UUID) else ""
 
 
@@ -129,10 +125,10 @@ def below_of(snapshot: str) -> str:
     return f"{snapshot}_below"
 
 
-def remove_leftover(snapshot: str, name: str | None) -> bool:
+def remove_leftover(snapshot: str, name: str) -> bool:
     """Take a snapshot away, and what is below its volume, which gets its own table back; whether there was any.
 
-    The volume is whatever stands on that; ``name``, None when it is gone, is looked at if nothing does.
+    The volume is whatever stands on that; ``name``, empty when it is gone, is looked at if nothing does.
     """
     below = below_of(snapshot)
     if mapper.uuid_of(below) != f"{_BELOW_UUID}{snapshot}":
@@ -140,9 +136,9 @@ def remove_leftover(snapshot: str, name: str | None) -> bool:
     volumes = [volume for volume in _standing_on(below) if volume.mapper_name() != snapshot]
     for volume in volumes:
         _put_back(volume, below)
-    if not volumes and name is not None and mapper.exists(name) and mapper.is_suspended(name):
+    if not volumes and mapper.is_suspended(name):
         mapper.forget_loaded(name)
-    if mapper.uuid_of(snapshot) == f"{_SNAPSHOT_UUID}{snapshot}":
+    if mapper.uuid_of(snapshot) == f"{mapper.SNAPSHOT_UUID}{snapshot}":
         mapper.remove(snapshot)
     mapper.remove(below)
     return True
@@ -158,10 +154,10 @@ def _standing_on(name: str) -> list[BlockDevice]:
 
 def _put_back(volume: BlockDevice, below: str) -> None:
     name = volume.mapper_name()
-    if not is_origin(name, below):
+    live = mapper.table_of(name)
+    if not _lies_on(live, below):
         mapper.forget_loaded(name)
         return
-    live = mapper.table_of(name)
     with _chosen_limits(volume):
         mapper.load(name, mapper.table_of(below))
         mapper.put_back(name, live)
@@ -182,6 +178,10 @@ def _chosen_limits(device: BlockDevice) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 if path.read_text() != value:
                     path.write_text(value)
+
+
+def _lies_on(table: mapper.Table, below: str) -> bool:
+    return [row[2:] for row in table] == [["snapshot-origin", mapper.number_of(below)]]
 
 
 def _others_in(table: mapper.Table) -> list[str]:

@@ -14,6 +14,7 @@ from pydbt.device.commands import CommandFailed, run_command
 from pydbt.device.sysfs import BlockDevice
 
 Table = list[list[str]]
+SNAPSHOT_UUID = "PYDBT-SNAPSHOT-"
 _IS_THERE = Path("/sys/class/misc/device-mapper")
 # What a snapshot keeps at once when a part of it is overwritten.
 _CHUNK_SECTORS = 16
@@ -85,13 +86,13 @@ def number(device: BlockDevice) -> str:
 
 def device_of(name: str) -> BlockDevice:
     """The block device of a name, by a path that needs no links."""
-    major, minor = number_of(name).split(":")
+    return device_numbered(number_of(name))
+
+
+def device_numbered(number: str) -> BlockDevice:
+    """The block device of a number."""
+    major, minor = number.split(":")
     return BlockDevice.from_number(int(major), int(minor))
-
-
-def snapshot_table(sectors: int, origin: str, space: str) -> Table:
-    """The table of a snapshot that lives no longer than its device (drivers/md/dm-snap.c; ``N``: nothing is kept for later)."""
-    return [["0", str(sectors), "snapshot", origin, space, "N", str(_CHUNK_SECTORS)]]
 
 
 def create(name: str, uuid: str, sectors: int, target: str) -> None:
@@ -103,6 +104,15 @@ def create_hidden(name: str, uuid: str, table: Table) -> None:
     """Make a device with a table that is only loaded, of which udev makes no links but the one of its name."""
     run_command("dmsetup", "create", name, "--notable", "--uuid", uuid)
     load(name, table)
+
+
+def create_snapshot(name: str, of: str, sectors: int, origin: str, space: str) -> None:
+    """Make a hidden snapshot, for ``take``, that lives no longer than its device; ``of`` ends its UUID.
+
+    ``origin`` and ``space`` are numbers (drivers/md/dm-snap.c; ``N``: nothing is kept for later).
+    """
+    table = [["0", str(sectors), "snapshot", origin, space, "N", str(_CHUNK_SECTORS)]]
+    create_hidden(name, f"{SNAPSHOT_UUID}{of}", table)
 
 
 def load(name: str, table: Table) -> None:

@@ -126,7 +126,7 @@ def remove_left(room: Room, device: BlockDevice | None) -> bool:
     Nobody else may be replicating the volume: what stands on it is anybody's who was killed, whatever his state directory.
     """
     name = device.mapper_name() if device else ""
-    left = mapped.remove_leftover(room.snapshot, name or None)
+    left = mapped.remove_leftover(room.snapshot, name)
     if not name:
         return left
     if foreign := mapped.snapshot_left_on(name):
