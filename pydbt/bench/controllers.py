@@ -15,7 +15,7 @@ from typing import Any
 
 from pydbt.bench.disks import end_with_parent, run, wait_until
 from pydbt.controller.control import call
-from pydbt.controller.leftover import PINS
+from pydbt.controller.primary.leftover import PINS
 from pydbt.core.errors import MachineError, PydbtError
 from pydbt.kernel.capture import Capture
 

@@ -36,7 +36,9 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-def wait_until(condition: Callable[[], bool], description: str, timeout_s: float = 60, interval_s: float = 0.002) -> None:
+def wait_until(
+    condition: Callable[[], bool], description: str, timeout_s: float = 60, interval_s: float = 0.002
+) -> None:
     """Poll until it comes true. MachineError with the description when it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -9,7 +9,7 @@ import select
 import sys
 from pathlib import Path
 
-from pydbt.controller.primary_loop import LONGEST_POLL_S, RECORDS_A_LOOK, SHORTEST_POLL_S
+from pydbt.controller.primary.loop import LONGEST_POLL_S, RECORDS_A_LOOK, SHORTEST_POLL_S
 from pydbt.kernel.capture import Capture
 
 

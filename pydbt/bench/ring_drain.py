@@ -14,11 +14,11 @@ import numpy as np
 from pydbt.bench.disks import Disk, fill, loop_device, memory_folder
 from pydbt.bench.load import captured, random_writes
 from pydbt.bench.report import Figure, figure, ratios
-from pydbt.controller.primary_loop import RECORDS_A_LOOK
+from pydbt.controller.primary.loop import RECORDS_A_LOOK
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import MachineError
-from pydbt.core.in_flight import InFlight
-from pydbt.core.sweep import blocks_of_sectors
-from pydbt.core.tracker import Tracker
+from pydbt.core.tracking.in_flight import InFlight
+from pydbt.core.tracking.tracker import Tracker
 from pydbt.core.units import MIB, Geometry
 from pydbt.kernel import syscalls
 from pydbt.kernel.capture import Capture, CaptureOptions
@@ -127,7 +127,7 @@ class _Tracking:
     def take(self, records: np.ndarray) -> None:
         self._in_flight.apply(records)
         writes = records[records["kind"] == Kind.SUBMIT]
-        firsts, counts = blocks_of_sectors(writes["sector"], writes["sectors"], self._geometry)
+        firsts, counts = Runs.of_sectors(writes["sector"], writes["sectors"], self._geometry)
         sequences = self._sequence + 1 + np.arange(len(writes), dtype=np.uint64)
         if self._tracker.insert_batch(sequences, firsts, counts) < len(writes):
             raise MachineError("the transaction log is too small for this measurement")

@@ -48,7 +48,9 @@ def measure(quick: bool) -> list[Figure]:
     ours, theirs = speeds[len(speeds) // 2]
     return [
         figure(NAME, "verify : dd of the slower side", f"{ours:,.0f} : {theirs:,.0f} MB/s", "x", ratios, bar=0.8),
-        figure(NAME, "digests on the wire : compared", f"{size / MIB:,.0f} MiB", "x", shares, bar=0.006, at_least=False),
+        figure(
+            NAME, "digests on the wire : compared", f"{size / MIB:,.0f} MiB", "x", shares, bar=0.006, at_least=False
+        ),
     ]
 
 

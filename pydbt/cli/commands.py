@@ -45,8 +45,13 @@ def _version() -> str:
 )
 @click.version_option(_version(), message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Log everything, and show where errors come from (or set PYDBT_DEBUG=1).")
-@click.option("--config", type=PATH, envvar="PYDBT_CONFIG", metavar="FILE",
-              help=f"Defaults for every command; {DEFAULT_FILE} when it is there.")
+@click.option(
+    "--config",
+    type=PATH,
+    envvar="PYDBT_CONFIG",
+    metavar="FILE",
+    help=f"Defaults for every command; {DEFAULT_FILE} when it is there.",
+)
 @click.pass_context
 def cli(context: click.Context, debug: bool, config: Path | None) -> None:
     """Replicate a live block device, and after a failure copy only the blocks that differ."""

@@ -8,7 +8,7 @@ import click
 
 from pydbt.cli.stopping import stop_running
 from pydbt.cli.values import PATH, SECONDS
-from pydbt.controller.leftover import detach_leftover
+from pydbt.controller.primary.leftover import detach_leftover
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.core.errors import UsageError
 from pydbt.device.checks import check_target, require_root
@@ -18,8 +18,14 @@ from pydbt.store.volume_state import load_state
 @click.command()
 @click.argument("source", type=PATH)
 @click.option("--state", "state_dir", type=PATH, required=True, help="The primary's state directory.")
-@click.option("--timeout", type=SECONDS, default=60.0, show_default=True, metavar="S",
-              help="Give up when a running controller has not ended after S seconds (exit code 8).")
+@click.option(
+    "--timeout",
+    type=SECONDS,
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="Give up when a running controller has not ended after S seconds (exit code 8).",
+)
 def demote(source: Path, state_dir: Path, timeout: float) -> int:
     """Make SOURCE, the volume of a primary, a replica: another primary of the same volume may overwrite it.
 

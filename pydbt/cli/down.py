@@ -9,7 +9,7 @@ import click
 from pydbt.cli.locate import locate, volume_arguments
 from pydbt.cli.stopping import stop_running
 from pydbt.cli.values import SECONDS
-from pydbt.controller.leftover import detach_leftover
+from pydbt.controller.primary.leftover import detach_leftover
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.core.errors import NotRunning
 from pydbt.device.checks import require_root
@@ -47,4 +47,3 @@ def down(source: Path | None, state_dir: Path | None, timeout: float) -> int:
     else:
         click.echo("nothing was running")
     return 0
-

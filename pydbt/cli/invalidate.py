@@ -16,8 +16,14 @@ from pydbt.store.replica_state import load_record
 @click.command()
 @click.argument("target", type=PATH)
 @click.option("--state", "state_dir", type=PATH, required=True, help="The secondary's state directory.")
-@click.option("--timeout", type=SECONDS, default=60.0, show_default=True, metavar="S",
-              help="Give up when a running secondary has not ended after S seconds (exit code 8).")
+@click.option(
+    "--timeout",
+    type=SECONDS,
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="Give up when a running secondary has not ended after S seconds (exit code 8).",
+)
 def invalidate(target: Path, state_dir: Path, timeout: float) -> int:
     """Give up what TARGET, the replica, holds: the primary of its volume may overwrite it, whatever it went through.
 

@@ -20,10 +20,14 @@ def layer() -> None:
 @click.argument("device")
 @click.argument("name")
 @click.option(
-    "--snapshot-space", metavar="DEVICE", help="What snapshots keep goes there (`run --capture addresses`); it is overwritten."
+    "--snapshot-space",
+    metavar="DEVICE",
+    help="What snapshots keep goes there (`run --capture addresses`); it is overwritten.",
 )
 @click.option(
-    "--era", metavar="DEVICE", help="dm-era records there what is written, so that only that is compared after a power loss."
+    "--era",
+    metavar="DEVICE",
+    help="dm-era records there what is written, so that only that is compared after a power loss.",
 )
 @click.option("--era-region", type=SIZE, help="What is recorded as one; 64K for new metadata.")
 def create(device: str, name: str, snapshot_space: str | None, era: str | None, era_region: int | None) -> int:

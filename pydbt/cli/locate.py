@@ -10,7 +10,7 @@ import click
 
 from pydbt.cli.values import ADDRESS, PATH, format_bytes
 from pydbt.controller.control import call, read_snapshot
-from pydbt.controller.leftover import is_tracked
+from pydbt.controller.primary.leftover import is_tracked
 from pydbt.controller.registry import state_dir_of
 from pydbt.core.errors import NotRunning, UsageError
 from pydbt.device.sysfs import BlockDevice

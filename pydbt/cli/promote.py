@@ -18,8 +18,14 @@ from pydbt.store.replica_state import load_record
 @click.command()
 @click.argument("target", type=PATH)
 @click.option("--state", "state_dir", type=PATH, required=True, help="The secondary's state directory.")
-@click.option("--timeout", type=SECONDS, default=60.0, show_default=True, metavar="S",
-              help="Give up when a running secondary has not ended after S seconds (exit code 8).")
+@click.option(
+    "--timeout",
+    type=SECONDS,
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="Give up when a running secondary has not ended after S seconds (exit code 8).",
+)
 def promote(target: Path, state_dir: Path, timeout: float) -> int:
     """Make TARGET, the replica, a volume of its own: the old primary cannot overwrite it any more.
 
@@ -38,7 +44,6 @@ def promote(target: Path, state_dir: Path, timeout: float) -> int:
         target=target, listen_host="127.0.0.1", listen_port=0, state_dir=state_dir, replay_only=True, promote=True
     )
     with registered_secondary(target, state_dir, "127.0.0.1", 0):
-        from pydbt.controller.secondary_service import run_secondary
+        from pydbt.controller.secondary.service import run_secondary
 
         return run_secondary(chosen)
-

@@ -109,7 +109,9 @@ def _intent_words(intent: Status | None, size_bytes: int) -> str:
         return ""
     words = [f"era {intent['era']}, since {intent['since']}" if intent["era"] else "no era is remembered yet"]
     if compared := intent["compared"]:
-        words.append(f"compared since era {compared['era']}: {format_bytes(compared['bytes'])} of {format_bytes(size_bytes)}")
+        words.append(
+            f"compared since era {compared['era']}: {format_bytes(compared['bytes'])} of {format_bytes(size_bytes)}"
+        )
     return "; ".join([*words, *filter(None, [intent["problem"]])])
 
 
@@ -126,7 +128,9 @@ def verify_words(verify: Status | None) -> str:
     if not last["differing_bytes"]:
         return f"{format_bytes(last['compared_bytes'])} the same on both sides at {last['ended']}"
     fate = "differed and were copied" if last["repaired"] else "DIFFER"
-    return f"{format_bytes(last['differing_bytes'])} of {format_bytes(last['compared_bytes'])} {fate}, at {last['ended']}"
+    return (
+        f"{format_bytes(last['differing_bytes'])} of {format_bytes(last['compared_bytes'])} {fate}, at {last['ended']}"
+    )
 
 
 def _primary_rows(status: Status) -> list[Row]:

@@ -26,12 +26,24 @@ from pydbt.network.tls import load_identity
 
 @click.command()
 @click.argument("source", type=PATH)
-@click.option("--secondary", "secondaries", type=ADDRESS, required=True, multiple=True, metavar="ADDR:PORT",
-              help="Where the secondary listens; once for each, if there are several.")
+@click.option(
+    "--secondary",
+    "secondaries",
+    type=ADDRESS,
+    required=True,
+    multiple=True,
+    metavar="ADDR:PORT",
+    help="Where the secondary listens; once for each, if there are several.",
+)
 @click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; made when missing.")
 @click.option("--identity", type=PATH, metavar="FILE", help="This machine's certificate: talk in TLS; see `pki`.")
-@click.option("--peer", "peers", multiple=True, metavar="NAME",
-              help="Who the secondary must prove to be; the first one is kept otherwise.")
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    metavar="NAME",
+    help="Who the secondary must prove to be; the first one is kept otherwise.",
+)
 @click.option("--insecure", is_flag=True, help="Talk in plain TCP outside of this machine.")
 @click.option("--block-size", type=SIZE, help="What is tracked as one, 512 to 64K; 4K for a new volume.")
 @click.option("--whole-device", is_flag=True, help="Copy free space as well in the initial sync.")
@@ -39,7 +51,10 @@ from pydbt.network.tls import load_identity
 @click.option("--no-digests", is_flag=True, help="Copy what may differ without comparing it first.")
 @click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Bound resynchronization, such as 20M/s.")
 @click.option(
-    "--verify-every", type=DURATION, metavar="TIME", help="Compare both sides so often, such as 7d or 12h; see `verify`."
+    "--verify-every",
+    type=DURATION,
+    metavar="TIME",
+    help="Compare both sides so often, such as 7d or 12h; see `verify`.",
 )
 @click.option(
     "--capture",
@@ -50,7 +65,11 @@ from pydbt.network.tls import load_identity
 )
 @click.option("--epoch-interval", type=DURATION, default="10s", show_default=True, help="With addresses: how often.")
 @click.option(
-    "--freeze-limit", type=DURATION, default="5s", show_default=True, help="With addresses: hold a file system no longer."
+    "--freeze-limit",
+    type=DURATION,
+    default="5s",
+    show_default=True,
+    help="With addresses: hold a file system no longer.",
 )
 @click.option(
     "--snapshot-space",
@@ -59,7 +78,11 @@ from pydbt.network.tls import load_identity
     help="With addresses: a snapshot's room on LVM (a 20th of SOURCE else), or on other device-mapper volumes its device.",
 )
 @click.option(
-    "--era-interval", type=DURATION, default="60s", show_default=True, help="On a layer with dm-era: begin an era so often."
+    "--era-interval",
+    type=DURATION,
+    default="60s",
+    show_default=True,
+    help="On a layer with dm-era: begin an era so often.",
 )
 @click.option("--compress", is_flag=True, help="Compress data on the wire with zstd.")
 @click.option(
@@ -136,7 +159,7 @@ def run(
         refuse_own_target(device, address, state_dir)
     with _heeding_sigterm(), registered_primary(device, state_dir), progress:
         # Only now: it brings the eBPF side, which no other command needs.
-        from pydbt.controller.primary_service import run_primary
+        from pydbt.controller.primary.service import run_primary
 
         return run_primary(chosen)
 

@@ -22,9 +22,15 @@ _ANSWER_S = 60.0
 @volume_arguments
 @click.option("--add", type=ADDRESS, metavar="ADDR:PORT", help="Replicate there as well; everything is copied first.")
 @click.option("--peer", metavar="NAME", help="Who the one that is added must prove to be.")
-@click.option("--remove", type=ADDRESS, metavar="ADDR:PORT", help="Replicate there no more, and forget what is known of it.")
+@click.option(
+    "--remove", type=ADDRESS, metavar="ADDR:PORT", help="Replicate there no more, and forget what is known of it."
+)
 def secondaries(
-    source: Path | None, state_dir: Path | None, add: tuple[str, int] | None, peer: str | None, remove: tuple[str, int] | None
+    source: Path | None,
+    state_dir: Path | None,
+    add: tuple[str, int] | None,
+    peer: str | None,
+    remove: tuple[str, int] | None,
 ) -> int:
     """List the secondaries of a volume, each with its own state; add or remove one while the others go on.
 

@@ -71,6 +71,6 @@ def secondary(
             listen_at(host, port).close()
     with registered_secondary(target, state_dir, host, port):
         # Only now: no other command needs it.
-        from pydbt.controller.secondary_service import run_secondary
+        from pydbt.controller.secondary.service import run_secondary
 
         return run_secondary(chosen)

@@ -13,7 +13,7 @@ from pydbt.cli.locate import ask, ask_primary, locate, named, secondary_option, 
 from pydbt.cli.render import verify_words
 from pydbt.cli.values import RATE, SECONDS, format_bytes
 from pydbt.core.errors import Differs, TimedOut
-from pydbt.core.modes import FOLLOWING_MODES, Mode
+from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
 
 _POLL_S = 0.5
 _WORD_S = 10.0
@@ -97,7 +97,9 @@ def _await(place: Path, words: dict[str, str], before: dict[str, Any], deadline:
                 raise TimedOut("the verification was ended before it had looked at everything")
             return _tell_all(ended)
         if deadline is not None and now > deadline:
-            raise TimedOut("the verification was not over in time; it goes on (see status, or end it with verify --cancel)")
+            raise TimedOut(
+                "the verification was not over in time; it goes on (see status, or end it with verify --cancel)"
+            )
         if now >= next_word or sys.stderr.isatty():
             next_word = now + _WORD_S
             end = "\r" if sys.stderr.isatty() else "\n"
@@ -122,7 +124,9 @@ def _tell(last: dict[str, Any]) -> bool:
         click.echo(f"{compared} compared, the same on both sides")
         return True
     for place in last["places"]:
-        click.echo(f"{place['length_bytes']} bytes at {place['offset_bytes']} {'differed' if last['repaired'] else 'differ'}")
+        click.echo(
+            f"{place['length_bytes']} bytes at {place['offset_bytes']} {'differed' if last['repaired'] else 'differ'}"
+        )
     if last["repaired"]:
         click.echo(f"{compared} compared, {differing} differed and are copied")
         return True

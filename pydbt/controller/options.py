@@ -138,7 +138,9 @@ class SecondaryOptions:
     def __post_init__(self) -> None:
         if self.listen_port:
             check_port(self.listen_port, "--listen")
-        if self.create_bytes is not None and not (0 < self.create_bytes <= MAX_IMAGE_BYTES and self.create_bytes % 512 == 0):
+        if self.create_bytes is not None and not (
+            0 < self.create_bytes <= MAX_IMAGE_BYTES and self.create_bytes % 512 == 0
+        ):
             raise UsageError(f"--create {self.create_bytes} is no multiple of 512 bytes from 512 to {MAX_IMAGE_BYTES}")
         if self.journal_limit_bytes < MIN_JOURNAL_BYTES:
             raise UsageError(

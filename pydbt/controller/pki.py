@@ -86,7 +86,11 @@ def _authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certifica
 
 
 def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lasts: timedelta, begins: datetime | None = None
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    lasts: timedelta,
+    begins: datetime | None = None,
 ) -> x509.CertificateBuilder:
     begins = begins or datetime.now(UTC) - _SKEW
     return (

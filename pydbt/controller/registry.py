@@ -89,7 +89,9 @@ def require_no_space(device: BlockDevice, own: Path | None = None) -> None:
     """BusyError when snapshots overwrite a part of a device now and then, by any other claim than ``own``."""
     for path in RUN_DIR.glob("space-*"):
         if path != own and _is_held(path) and _is_part(path, device):
-            raise BusyError(f"{device.path} is in use by another controller, for snapshots, or a part of it is: name another")
+            raise BusyError(
+                f"{device.path} is in use by another controller, for snapshots, or a part of it is: name another"
+            )
 
 
 def _space_file(space: BlockDevice) -> Path:

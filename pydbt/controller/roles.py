@@ -10,9 +10,9 @@ from pathlib import Path
 from uuid import UUID
 
 from pydbt.core.errors import StateError, UsageError
-from pydbt.core.generations import NO_GENERATIONS, Generations, generation_name, lineage_of
-from pydbt.core.journal import SEGMENT_BYTES
-from pydbt.core.replica import ReplicaRecord
+from pydbt.core.protocol.generations import NO_GENERATIONS, Generations, generation_name, lineage_of
+from pydbt.core.secondary.journal import SEGMENT_BYTES
+from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.device.block import DirectReader
 from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
@@ -54,7 +54,9 @@ def require_replica(state_dir: Path, target: Path) -> ReplicaRecord:
     if record is None:
         raise UsageError(f"the state directory {state_dir} holds no replica: name that of a secondary")
     if not is_same(record.target, identity_of(str(target))):
-        raise UsageError(f"the state directory {state_dir} is that of another target than {target}: name the one it belongs to")
+        raise UsageError(
+            f"the state directory {state_dir} is that of another target than {target}: name the one it belongs to"
+        )
     return record
 
 
@@ -67,7 +69,9 @@ def require_volume(state_dir: Path, source: Path) -> VolumeState:
     if source.is_block_device():
         return require_same_source(state, BlockDevice.identify(source), state_dir, as_target=True)
     if state.source or source.stat().st_size < state.size_bytes:
-        raise UsageError(f"{source} is not what {state_dir} was kept for, {state.source_path}: name the SOURCE it belongs to")
+        raise UsageError(
+            f"{source} is not what {state_dir} was kept for, {state.source_path}: name the SOURCE it belongs to"
+        )
     return state
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pydbt.core.primary.era_bound import Eras
 from pydbt.core.units import SECTOR_BYTES
-from pydbt.core.write_intent import Eras
 from pydbt.device import mapper
 from pydbt.device.commands import CommandFailed, run_command
 from pydbt.device.era_metadata import read_header
@@ -47,7 +47,9 @@ class EraLayer:
         run_command("dmsetup", "message", self.name, "0", "checkpoint")
         era, _, fill = self._status()
         if fill > _FULL:
-            raise CommandFailed(f"the era metadata of {self.name} fill {fill:.0%} of their device: give them a larger one")
+            raise CommandFailed(
+                f"the era metadata of {self.name} fill {fill:.0%} of their device: give them a larger one"
+            )
         return era
 
     def written_since(self, era: int) -> np.ndarray:

@@ -83,11 +83,17 @@ def prepare(metadata: BlockDevice, device: BlockDevice, region_bytes: int | None
     """
     with DirectReader(metadata) as reader:
         if metadata.size_bytes < START_BYTES + LEAST_BYTES:
-            raise UsageError(f"{metadata.path} is too small for era metadata: {_needed(device, region_bytes)} bytes are needed")
+            raise UsageError(
+                f"{metadata.path} is too small for era metadata: {_needed(device, region_bytes)} bytes are needed"
+            )
         first = _read(reader, 0, HEADER_BYTES)
         found = _header_of(metadata, first) if first.startswith(b'{"format": "pydbt era') else None
         blank = _is_blank(_read(reader, START_BYTES, HEADER_BYTES))
-        empty = blank and found is None and all(_is_blank(_read(reader, at, 64 * KIB)) for at in range(0, START_BYTES, 64 * KIB))
+        empty = (
+            blank
+            and found is None
+            and all(_is_blank(_read(reader, at, 64 * KIB)) for at in range(0, START_BYTES, 64 * KIB))
+        )
     if found is None and not empty:
         raise UsageError(
             f"{metadata.path} holds something, and no era metadata of this program: name an empty device, or clear its first "
@@ -102,7 +108,9 @@ def prepare(metadata: BlockDevice, device: BlockDevice, region_bytes: int | None
         return found
     region_bytes = region_bytes or DEFAULT_REGION_BYTES
     if region_bytes % REGION_GRAIN_BYTES or not 0 < region_bytes <= device.size_bytes:
-        raise UsageError(f"--era-region {region_bytes} is no multiple of {REGION_GRAIN_BYTES} bytes that fits into {device.path}")
+        raise UsageError(
+            f"--era-region {region_bytes} is no multiple of {REGION_GRAIN_BYTES} bytes that fits into {device.path}"
+        )
     if -(-device.size_bytes // region_bytes) > MAX_REGIONS:
         raise UsageError(f"--era-region {region_bytes} makes too many regions of {device.path}: take a larger one")
     if metadata.size_bytes < (needed := _needed(device, region_bytes)):
@@ -132,7 +140,9 @@ def _needed(device: BlockDevice, region_bytes: int | None) -> int:
 
 def _require_same(metadata: BlockDevice, found: EraHeader, device: BlockDevice, region_bytes: int | None) -> None:
     if are_two(found.origin, device.identity()) or found.origin_bytes != device.size_bytes:
-        raise UsageError(f"the era metadata on {metadata.path} are those of another disk than {device.path}: name its own")
+        raise UsageError(
+            f"the era metadata on {metadata.path} are those of another disk than {device.path}: name its own"
+        )
     if region_bytes not in (None, found.region_bytes):
         raise UsageError(
             f"the era metadata on {metadata.path} are kept in regions of {found.region_bytes} bytes: leave --era-region out, or "

@@ -35,7 +35,9 @@ def sync_file_system(mount: Mount) -> None:
         raise DeviceError(f"the file system at {mount.point} cannot be reached: {error.strerror}") from None
     try:
         if _libc.syncfs(descriptor):
-            raise DeviceError(f"the file system at {mount.point} could not be written out: {os.strerror(ctypes.get_errno())}")
+            raise DeviceError(
+                f"the file system at {mount.point} could not be written out: {os.strerror(ctypes.get_errno())}"
+            )
     finally:
         os.close(descriptor)
 
@@ -84,7 +86,9 @@ class FileSystemFreezer:
         self._forget()
         places = ", ".join(mount.point for mount in mounts)
         if answer["unsupported"]:
-            raise CannotFreeze(f"{' and '.join(sorted({mount.fs_type for mount in mounts}))} at {places} cannot be frozen")
+            raise CannotFreeze(
+                f"{' and '.join(sorted({mount.fs_type for mount in mounts}))} at {places} cannot be frozen"
+            )
         if answer["busy"]:
             raise DeviceError(f"{places} is frozen already, by somebody else")
         raise DeviceError(f"{places} could not be frozen: {answer['error']}")

@@ -51,7 +51,11 @@ class Freezer:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
             unsupported = error.errno in (errno.EOPNOTSUPP, errno.ENOTTY)
-            return {"error": error.strerror or str(error), "unsupported": unsupported, "busy": error.errno == errno.EBUSY}
+            return {
+                "error": error.strerror or str(error),
+                "unsupported": unsupported,
+                "busy": error.errno == errno.EBUSY,
+            }
         return {"frozen": True}
 
     def thaw(self) -> None:

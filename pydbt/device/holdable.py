@@ -69,9 +69,13 @@ def look(device: BlockDevice, room: Room) -> Holdable:
             never = f"this controller logs to a file on {mount.point}, which is to be frozen"
     volume = snapshotable(device, room)
     if volume is not None and not isinstance(volume, LogicalVolume) and (on_root or _carries_programs(device)):
-        volume = None  # what goes wrong while that one is suspended nobody could mend any more; LVM locks its own in memory
+        volume = (
+            None  # what goes wrong while that one is suspended nobody could mend any more; LVM locks its own in memory
+        )
     if never and volume is None:
-        raise UsageError(f"{never}: use --capture payload, send the log elsewhere, or have the volume on LVM, for snapshots")
+        raise UsageError(
+            f"{never}: use --capture payload, send the log elsewhere, or have the volume on LVM, for snapshots"
+        )
     return Holdable(tuple(mounts.values()), volume, never)
 
 

@@ -79,7 +79,9 @@ def require_room(device: BlockDevice, room: Room) -> None:
     if layer_name(device):
         raise UsageError(f"{given}: a layer has its space since it was made; leave this out")
     if uuid.startswith("LVM-"):
-        raise UsageError(f"{given}: LVM takes a snapshot's room from the volume group; give a size, as in 2G, or leave this out")
+        raise UsageError(
+            f"{given}: LVM takes a snapshot's room from the volume group; give a size, as in 2G, or leave this out"
+        )
     name = device.mapper_name()
     others = other_targets(name) if name else []
     if not name or others or device.read_only or uuid.startswith("PYDBT-"):
@@ -116,7 +118,9 @@ def problem_of(volume: Snapshotable) -> str:
         return ""
     reason = " ".join(words) or "unknown"
     if status[2:3] == ["snapshot"]:
-        return f"the snapshot became invalid ({reason}) before everything was read: its store was full (--snapshot-space)"
+        return (
+            f"the snapshot became invalid ({reason}) before everything was read: its store was full (--snapshot-space)"
+        )
     return f"the snapshot {volume.snapshot} failed ({reason}): look at the pool of a thin one"
 
 

@@ -80,7 +80,22 @@ class Mapper:
     def _ask(self, doing: str, name: str, command: int, flags: int, udev: int = 0) -> tuple[int, int]:
         """(number of targets, flags) of the answer; what follows it is in the buffer."""
         start = _DM_IOCTL.size
-        request = (4, 0, 0, len(self._buffer), start, 0, 0, flags, udev << _UDEV_SHIFT, 0, 0, os.fsencode(name), b"", b"")
+        request = (
+            4,
+            0,
+            0,
+            len(self._buffer),
+            start,
+            0,
+            0,
+            flags,
+            udev << _UDEV_SHIFT,
+            0,
+            0,
+            os.fsencode(name),
+            b"",
+            b"",
+        )
         _DM_IOCTL.pack_into(self._buffer, 0, *request)
         try:
             fcntl.ioctl(self._control, 3 << 30 | start << 16 | 0xFD << 8 | command, self._buffer)

@@ -13,9 +13,9 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydbt.core.apply_plan import ZEROS, Runs
+from pydbt.core.blocks.apply_plan import ZEROS, Runs
+from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import BusyError, DeviceError, UsageError
-from pydbt.core.extents import Buffer
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES
 from pydbt.device.sysfs import slot_of
 
@@ -235,7 +235,9 @@ def file_name_for_good(file: int | str) -> str:
     folder, path, flags = (file, b"", _AT_EMPTY_PATH) if isinstance(file, int) else (_AT_FDCWD, os.fsencode(file), 0)
     if _libc.statx(folder, path, flags, _STATX_INO | _STATX_BTIME, buffer):
         return ""
-    (mask,), (inode,), born = (struct.unpack_from(form, buffer, at) for form, at in (("=I", 0), ("=Q", 32), ("=qI", 80)))
+    (mask,), (inode,), born = (
+        struct.unpack_from(form, buffer, at) for form, at in (("=I", 0), ("=Q", 32), ("=qI", 80))
+    )
     return f"{inode}.{born[0]}.{born[1]}" if mask & _STATX_BTIME else f"{inode}"
 
 

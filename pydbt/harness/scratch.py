@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydbt.controller.leftover import PINS
+from pydbt.controller.primary.leftover import PINS
 from pydbt.controller.registry import RUN_DIR
 from pydbt.core.errors import MachineError, PydbtError, UsageError
 from pydbt.core.units import MIB

@@ -161,5 +161,3 @@ def disk_node(major: int, minor: int, sysfs: Path = Path("/sys/dev/block")) -> P
         if line.startswith("DEVNAME="):
             return Path("/dev") / line.removeprefix("DEVNAME=")
     raise Unproven(f"disk {major}:{minor} has no device file")
-
-

@@ -48,9 +48,7 @@ class Bitmaps:
     def count(self, index: int) -> int:
         """Blocks that are set."""
         level1 = self._maps[index, : self._level1_words]
-        total = sum(
-            _count_bits(level1[at : at + _COUNT_STEP_WORDS]) for at in range(0, len(level1), _COUNT_STEP_WORDS)
-        )
+        total = sum(_count_bits(level1[at : at + _COUNT_STEP_WORDS]) for at in range(0, len(level1), _COUNT_STEP_WORDS))
         for group in self._groups(index).tolist():
             own = level1[group * self._group_words : (group + 1) * self._group_words]
             total += self._group_words * WORD_BITS - _count_bits(own)

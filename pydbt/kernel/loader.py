@@ -48,9 +48,7 @@ def load(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
     pin_dir.mkdir(mode=0o700, parents=True)
     try:
         _pin(program, config, pin_dir)
-        meta = pins.Meta(
-            pins.PROGRAM_VERSION, volume, options, not reason, reason, data_base, pins.boot_id()
-        )
+        meta = pins.Meta(pins.PROGRAM_VERSION, volume, options, not reason, reason, data_base, pins.boot_id())
         pins.write_meta(pin_dir, meta)
     except BaseException:
         pins.remove(pin_dir)

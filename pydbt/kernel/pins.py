@@ -118,8 +118,7 @@ def require_bpffs(pin_dir: Path) -> None:
     existing = next(folder for folder in (pin_dir, *pin_dir.parents) if folder.exists())
     if _filesystem_magic(existing) != BPFFS_MAGIC:
         raise MachineError(
-            f"{pin_dir} is not in a BPF file system, which keeps the capture programs: "
-            f"run `mount -t bpf bpf {BPFFS}`"
+            f"{pin_dir} is not in a BPF file system, which keeps the capture programs: run `mount -t bpf bpf {BPFFS}`"
         )
 
 
@@ -165,6 +164,8 @@ def remove(pin_dir: Path) -> None:
     links, then the rest.
     """
     with contextlib.suppress(FileNotFoundError):
-        for entry in sorted(pin_dir.iterdir(), key=lambda entry: (entry.name != "meta", not entry.name.startswith("link_"))):
+        for entry in sorted(
+            pin_dir.iterdir(), key=lambda entry: (entry.name != "meta", not entry.name.startswith("link_"))
+        ):
             entry.unlink(missing_ok=True)
         pin_dir.rmdir()

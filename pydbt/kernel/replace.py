@@ -49,9 +49,7 @@ def tracked_words(pin_dir: Path) -> np.ndarray | None:
         os.close(fd)
 
 
-def replace(
-    volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, keep: Callable[[np.ndarray], None]
-) -> Capture:
+def replace(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, keep: Callable[[np.ndarray], None]) -> Capture:
     """Attach programs for the volume in place of those pinned; ``keep`` makes what these have tracked durable.
 
     On any error, also one of ``keep``, the old programs stay and nothing new does.

@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import PeerError, TimedOut
-from pydbt.core.extents import Buffer
-from pydbt.core.frames import Frame
-from pydbt.core.wire import BULK_KINDS, HEADER_BYTES, check_number, decode_body, decode_header, encode
+from pydbt.core.protocol.frames import Frame
+from pydbt.core.protocol.wire import BULK_KINDS, HEADER_BYTES, check_number, decode_body, decode_header, encode
 
 IOV_MAX = 1024
 """Buffers one sendmsg takes (UIO_MAXIOV of the kernel)."""

@@ -81,7 +81,9 @@ def load_identity(path: Path) -> Identity:
         raise UsageError(f"the identity {path} can be read by others, and holds a private key: run chmod 600 {path}")
     certificates = _CERTIFICATE.findall(text)
     if len(certificates) < 2 or "PRIVATE KEY" not in text:
-        raise UsageError(f"{path} is no identity, with a key and two certificates: make one with 'controller pki issue'")
+        raise UsageError(
+            f"{path} is no identity, with a key and two certificates: make one with 'controller pki issue'"
+        )
     try:
         roles = ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER
         return Identity(path, *(_context(path, certificates[-1], role) for role in roles))

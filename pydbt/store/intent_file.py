@@ -28,10 +28,10 @@ from pathlib import Path
 
 import xxhash
 
-from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
+from pydbt.core.primary.era_bound import Intent
 from pydbt.core.units import SECTOR_BYTES
-from pydbt.core.write_intent import Intent
 from pydbt.store.atomic import replace_file
 from pydbt.store.map_file import MapHeader, decode_map, map_parts
 

@@ -13,9 +13,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import StateError
-from pydbt.core.extents import Buffer
-from pydbt.core.journal import (
+from pydbt.core.secondary.journal import (
     MAX_RECORD_BYTES,
     RECORD_HEADER_BYTES,
     SEGMENT_BYTES,

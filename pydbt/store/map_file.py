@@ -41,7 +41,7 @@ from uuid import UUID
 import numpy as np
 import xxhash
 
-from pydbt.core.dirty_map import CHUNK_BLOCKS, CHUNK_BYTES, DirtyMap
+from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, CHUNK_BYTES, DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.units import Geometry
 from pydbt.store.atomic import replace_file

@@ -41,7 +41,9 @@ class PeerPin:
         except FileNotFoundError:
             return ""
         except (OSError, UnicodeDecodeError) as error:
-            raise StateError(f"{self._path} cannot be read ({error}): remove it, and the next machine is taken anew") from error
+            raise StateError(
+                f"{self._path} cannot be read ({error}): remove it, and the next machine is taken anew"
+            ) from error
 
 
 class Unpinned:

@@ -40,7 +40,11 @@ class Reached:
         if not data:
             return None  # killed between its making and its first writing
         content = data[: _CONTENT.size]
-        if len(data) != _BYTES or content[: len(_MAGIC)] != _MAGIC or xxhash.xxh3_128_digest(content) != data[_CONTENT.size :]:
+        if (
+            len(data) != _BYTES
+            or content[: len(_MAGIC)] != _MAGIC
+            or xxhash.xxh3_128_digest(content) != data[_CONTENT.size :]
+        ):
             raise StateError(f"{self._path} is not whole: remove it, and 'controller verify --repair' at the primary")
         return _CONTENT.unpack(content)[1]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import xxhash
 
 from pydbt.core.errors import StateError
-from pydbt.core.replica import ReplicaRecord
+from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.store.atomic import replace_file
 
 FILE_NAME = "replica.json"

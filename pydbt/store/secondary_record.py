@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from pydbt.core.generations import NO_GENERATIONS, Generations
+from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 
 
 class SyncPhase(StrEnum):

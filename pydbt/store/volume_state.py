@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import xxhash
 
 from pydbt.core.errors import StateError, UsageError
-from pydbt.core.generations import NO_GENERATIONS, Generations
+from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.units import SECTOR_BYTES, Geometry
 from pydbt.store.atomic import replace_file
 from pydbt.store.secondary_record import SecondaryRecord

@@ -239,13 +239,18 @@ def test_one_of_several_secondaries_is_named_in_every_way_that_addresses_are_wri
 
 def test_secondaries_are_listed_added_and_removed(disk: str, controller: FakeController) -> None:
     entries = [
-        {**STATUS, "secondary": name, "connected": name == "a:1", "connection_problem": "no route"} for name in ("a:1", "bb:22")
+        {**STATUS, "secondary": name, "connected": name == "a:1", "connection_problem": "no route"}
+        for name in ("a:1", "bb:22")
     ]
     controller.status = {**STATUS, "source": disk, "secondaries": entries}
     for command in ("add", "remove"):
         controller.on_command[command] = lambda: controller.status
     listed = program("secondaries", disk).output.splitlines()
-    assert listed[0].startswith("a:1    normal, replica up-to-date") and listed[1].endswith("(no route)") and len(listed) == 2
+    assert (
+        listed[0].startswith("a:1    normal, replica up-to-date")
+        and listed[1].endswith("(no route)")
+        and len(listed) == 2
+    )
     done = program("secondaries", disk, "--add", "127.0.0.1:47999", "--peer", "gamma")
     assert done.code == 0 and done.output.startswith("127.0.0.1:47999 is a secondary of this volume now"), done
     assert controller.asked[-1] == {"command": "add", "secondary": "127.0.0.1:47999", "peer": "gamma"}
@@ -259,7 +264,12 @@ def test_secondaries_are_listed_added_and_removed(disk: str, controller: FakeCon
 def test_what_only_a_primary_knows_is_not_asked_of_a_secondary(disk: str, controller: FakeController) -> None:
     controller.status = {"role": "secondary", "mode": "ready", "replica_state": "consistent"}
     place = controller.state_dir
-    for words in (["verify"], ["secondaries"], ["secondaries", "--add", "127.0.0.1:9"], ["secondaries", "--remove", "h:9"]):
+    for words in (
+        ["verify"],
+        ["secondaries"],
+        ["secondaries", "--add", "127.0.0.1:9"],
+        ["secondaries", "--remove", "h:9"],
+    ):
         program(*words, "--state", place).refused(2, "state directory of a secondary", "its primary")
 
 
@@ -301,7 +311,9 @@ def test_a_verification_that_waits_for_the_secondary_says_so_once_and_goes_on_wh
     assert [line.strip() for line in done.errors.splitlines()] == [f"waiting for the secondary {words}"]
 
 
-def test_a_verification_waits_for_a_dead_secondary_no_longer_than_it_was_told(disk: str, controller: FakeController) -> None:
+def test_a_verification_waits_for_a_dead_secondary_no_longer_than_it_was_told(
+    disk: str, controller: FakeController
+) -> None:
     controller.on_command["verify"] = dict
     controller.on_command["status"] = lambda: {"secondaries": [GONE]}
     done = program("verify", disk, "--timeout", "1")

@@ -249,7 +249,9 @@ with registered_secondary(sys.argv[1], sys.argv[2], "127.0.0.1", 47003), claimed
 def test_what_a_killed_owner_leaves_is_not_taken_for_a_living_one_and_goes_with_the_next_start(tmp_path: Path) -> None:
     target, state = tmp_path / "replica.img", tmp_path / "state"
     with registered_secondary(tmp_path / "alive.img", tmp_path / "alive", "127.0.0.1", 47004):
-        holder = subprocess.Popen([sys.executable, "-c", HOLDER, target, state], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, target, state], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
         try:
             assert holder.stdout.readline() == "held\n"
             assert is_claimed(state) and len(secondaries_at("127.0.0.1", 47003)) == 1
@@ -297,7 +299,9 @@ def test_a_status_of_another_shape_is_none(tmp_path: Path, secondaries: str) -> 
         ({"command": "remove", "secondary": None}, "remove"),
     ],
 )
-def test_a_request_of_which_a_loop_would_end_is_refused_before_it_gets_there(words: dict[str, object], named: str) -> None:
+def test_a_request_of_which_a_loop_would_end_is_refused_before_it_gets_there(
+    words: dict[str, object], named: str
+) -> None:
     with pytest.raises(UsageError, match=named):
         check_arguments(words)
     check_arguments({"command": "verify", "rate_limit": 5, "repair": True, "cancel": None, "secondary": "a:1"})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydbt.controller.leftover import pin_dir_of
+from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.controller.registry import registered_primary
-from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, load_map, save_map
@@ -65,7 +65,9 @@ def test_down_keeps_every_block_that_a_dead_controller_had_tracked(tmp_path: Pat
         Capture.remove_pins(pins)
 
 
-def test_down_finds_the_programs_of_a_controller_that_died_between_two_names_for_them(tmp_path: Path, disk: str) -> None:
+def test_down_finds_the_programs_of_a_controller_that_died_between_two_names_for_them(
+    tmp_path: Path, disk: str
+) -> None:
     state, capture = _track(disk, tmp_path / "state")
     pins = pin_dir_of(state)
     passing = pins.with_name(pins.name + "-next")

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from pydbt.cli.commands import execute
-from pydbt.controller import primary_service, secondary_service
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
+from pydbt.controller.primary import service as primary_service
 from pydbt.controller.registry import is_claimed, secondaries_at
+from pydbt.controller.secondary import service as secondary_service
 from pydbt.core.units import GIB, MIB
 from tests.device.disks import image
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.render import print_status, progress_words, rows, summary
 from pydbt.cli.values import format_bytes, format_seconds, parse_size
-from pydbt.controller.volume_words import together
+from pydbt.controller.primary.volume_words import together
 from pydbt.core.errors import UsageError
 from pydbt.core.units import GIB, KIB, MIB
 from tests.cli.conftest import STATUS
@@ -130,7 +130,9 @@ def test_what_a_power_loss_would_have_to_compare_is_that_of_the_worst_secondary(
     one = several(**{"a:1": {"write_intent": kept(9)}, "c:3": {"write_intent": kept(8, {"era": 7, "bytes": 3 * MIB})}})
     assert one["write_intent"]["era"] == 8 and one["write_intent"]["compared"] == {"era": 7, "bytes": 3 * MIB}
     words = dict(rows({**STATUS, "size_bytes": 10 * GIB, "write_intent": kept(23, {"era": 17, "bytes": 240 * MIB})}))
-    assert words["write intent"] == "era 23, since 2026-01-02T03:04:05+00:00; compared since era 17: 240 MiB of 10.0 GiB"
+    assert (
+        words["write intent"] == "era 23, since 2026-01-02T03:04:05+00:00; compared since era 17: 240 MiB of 10.0 GiB"
+    )
     words = dict(rows({**STATUS, "write_intent": kept(None, problem="dmsetup failed")}))
     assert words["write intent"] == "no era is remembered yet; dmsetup failed"
     assert "write intent" not in dict(rows(several()))

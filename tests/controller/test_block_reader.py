@@ -7,8 +7,8 @@ import queue
 import numpy as np
 import pytest
 
-from pydbt.controller.block_reader import POOL_BYTES, READ_BYTES, BlockReader
-from pydbt.core.primary_events import ReadBlocks
+from pydbt.controller.primary.block_reader import POOL_BYTES, READ_BYTES, BlockReader
+from pydbt.core.primary.events import ReadBlocks
 from pydbt.core.units import MIB, Geometry
 
 GEOMETRY = Geometry(64 * MIB, 4096)

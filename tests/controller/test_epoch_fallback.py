@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.controller import primary_service
 from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.primary import service as primary_service
 from pydbt.core.errors import MachineError, UsageError
 from pydbt.device.snapshot import Room
 
@@ -24,7 +24,9 @@ def options(**changes: object) -> PrimaryOptions:
     return PrimaryOptions(Path("/dev/x"), (("127.0.0.1", 7790),), Path("/s"), **changes)
 
 
-def captures_payload(monkeypatch: pytest.MonkeyPatch, chosen: PrimaryOptions, programs: Programs, refusal: str = "") -> bool:
+def captures_payload(
+    monkeypatch: pytest.MonkeyPatch, chosen: PrimaryOptions, programs: Programs, refusal: str = ""
+) -> bool:
     def look(device: object, room: object) -> None:
         if refusal:
             raise UsageError(refusal)

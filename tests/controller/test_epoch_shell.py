@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pydbt.controller import epoch_shell
-from pydbt.controller.block_reader import BlockReader
-from pydbt.controller.epoch_shell import EpochShell
-from pydbt.core import primary_events as ev
+from pydbt.controller.primary import epoch_shell
+from pydbt.controller.primary.block_reader import BlockReader
+from pydbt.controller.primary.epoch_shell import EpochShell
 from pydbt.core.errors import UsageError
+from pydbt.core.primary import events as ev
 from pydbt.core.units import Geometry
 from pydbt.device.block import DirectReader
 from pydbt.device.commands import CommandFailed

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import xxhash
 
-from pydbt.controller.log_limit import LINES, LogLimit
-from pydbt.controller.outbox import BatchData, Outbox, stream_frames
-from pydbt.core.capture_record import RECORD, Operation
+from pydbt.controller.primary.log_limit import LINES, LogLimit
+from pydbt.controller.primary.outbox import BatchData, Outbox, stream_frames
+from pydbt.core.blocks.sector_table import ExtentKind, make_extents
 from pydbt.core.errors import PeerError
-from pydbt.core.extents import ExtentKind, make_extents
-from pydbt.core.frames import Blocks
-from pydbt.core.stream import MAX_UPDATE_SECTORS
+from pydbt.core.protocol.frames import Blocks
+from pydbt.core.tracking.capture_record import RECORD, Operation
+from pydbt.core.tracking.replica_queue import MAX_UPDATE_SECTORS
 from pydbt.core.units import MIB, SECTOR_BYTES, Geometry
 from pydbt.network.connection import FramedConnection
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller.options import PrimaryOptions
-from pydbt.controller.primary_service import _with_typed
+from pydbt.controller.primary.service import _with_typed
 from pydbt.core.errors import UsageError
-from pydbt.core.generations import Generations
+from pydbt.core.protocol.generations import Generations
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VolumeState
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pydbt.controller import written_since
-from pydbt.controller.written_since import UNTRACKED, WrittenSince, let_land, was_bounded
-from pydbt.core.dirty_map import DirtyMap
+from pydbt.controller.primary import written_since
+from pydbt.controller.primary.written_since import UNTRACKED, WrittenSince, let_land, was_bounded
+from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.primary.era_bound import Eras, Intent
 from pydbt.core.units import KIB, MIB
-from pydbt.core.write_intent import Eras, Intent
 from pydbt.device.commands import CommandFailed
 from pydbt.store.intent_file import load_intent, save_intent
 from pydbt.store.map_file import MapHeader
@@ -95,7 +95,11 @@ def test_what_stays_remembered_has_the_name_of_the_run_that_goes_on_with_it(tmp_
         (CommandFailed("x lets discards through"), RECORD, "discards"),
         (Layer(), replace(RECORD, replica="ef" * 16), "another replica"),
         (Layer(), replace(RECORD, later_epochs=[3, 5, 7]), "did not know of eras"),
-        (Layer(), replace(RECORD, taints=[{"reason": "an unknown operation wrote", "since": ""}]), "an unknown operation wrote"),
+        (
+            Layer(),
+            replace(RECORD, taints=[{"reason": "an unknown operation wrote", "since": ""}]),
+            "an unknown operation wrote",
+        ),
     ],
 )
 def test_whatever_is_off_everything_is_compared_and_one_sentence_says_why(

@@ -83,7 +83,9 @@ def write_directly(path: Path, **where: int) -> None:
     run("dd", "if=/dev/zero", f"of={path}", "bs=4k", "count=1", f"seek={where['block']}", "oflag=direct", "status=none")
 
 
-def test_within_a_boot_a_write_to_a_partition_by_way_of_its_disk_is_noticed_and_not_mixed_up_with_its_neighbours(tmp_path):
+def test_within_a_boot_a_write_to_a_partition_by_way_of_its_disk_is_noticed_and_not_mixed_up_with_its_neighbours(
+    tmp_path,
+):
     with (
         loop_device(tmp_path, 32 * MIB, partitions=True) as disk,
         partition_of(disk, 1, 2048, 16384) as part,

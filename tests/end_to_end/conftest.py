@@ -57,7 +57,9 @@ def _pins() -> set[str]:
 
 def _is_mine(name: str, folder: str) -> bool:
     """Whether a volume of that name has its state below a folder (others may run tests at the same time)."""
-    return any(name in path.read_text(errors="replace").replace("-", "") for path in Path(folder).glob("**/volume*.json"))
+    return any(
+        name in path.read_text(errors="replace").replace("-", "") for path in Path(folder).glob("**/volume*.json")
+    )
 
 
 def _output(*command: str) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.core import wire
-from pydbt.core.frames import Hello
+from pydbt.core.protocol import wire
+from pydbt.core.protocol.frames import Hello
 from tests.devices import BlockDevice, loop_device, mounted, partition_of, run
 from tests.harness.cluster import cluster, free_port
 from tests.harness.load import make_filesystem
@@ -242,7 +242,9 @@ def test_a_port_in_use(tmp_path):
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         at = f"127.0.0.1:{holder.getsockname()[1]}"
-        secondary_refused(tmp_path / "image", tmp_path / "state", BUSY, "port", "in use", extra=("--create", "1M"), at=at)
+        secondary_refused(
+            tmp_path / "image", tmp_path / "state", BUSY, "port", "in use", extra=("--create", "1M"), at=at
+        )
     assert not (tmp_path / "image").exists()
 
 
@@ -275,7 +277,9 @@ def stranger(answer: bytes) -> Iterator[str]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2p1\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n" + b"x" * 100])
+@pytest.mark.parametrize(
+    "answer", [b"", b"SSH-2.0-OpenSSH_9.2p1\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n" + b"x" * 100]
+)
 def test_something_else_listens(tmp_path, source, answer):
     with stranger(answer) as at:
         run_refused(source.path, tmp_path / "state", PEER, at, at=at)

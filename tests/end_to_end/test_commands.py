@@ -144,7 +144,9 @@ def test_an_interrupted_initial_sync_goes_on(tmp_path, victim, chance):
                 both.start()
                 for share in (0.2, 0.5):
                     until(
-                        lambda share=share: (p := (both.status() or {}).get("progress")) and p["done_bytes"] > share * 30 * MIB,
+                        lambda share=share: (
+                            (p := (both.status() or {}).get("progress")) and p["done_bytes"] > share * 30 * MIB
+                        ),
                         f"{share} of it is done",
                     )
                     assert both.status()["mode"] in ("initial-sync", "resynchronizing")

@@ -43,7 +43,9 @@ class Demo:
             self.output += line
 
     def until(self, words: str) -> None:
-        wait_until(lambda: words in self.output or self.process.poll() is not None, f"the demo says {words!r}", PATIENCE_S)
+        wait_until(
+            lambda: words in self.output or self.process.poll() is not None, f"the demo says {words!r}", PATIENCE_S
+        )
         assert words in self.output, self.output
 
     def end(self) -> int:
@@ -148,13 +150,17 @@ def test_a_kept_demo_runs_on_until_it_is_stopped(demo: list[Demo]) -> None:
     stop = [ROOT / "scripts/demo", "--stop", folder]
     try:
         asked = subprocess.run(
-            [ROOT / ".venv/bin/controller", "status", "--state", folder / "primary", "--json"], capture_output=True, text=True
+            [ROOT / ".venv/bin/controller", "status", "--state", folder / "primary", "--json"],
+            capture_output=True,
+            text=True,
         )
         status = json.loads(asked.stdout)
         assert status["mode"] == "normal" and status["replica_state"] == "up-to-date", status
         assert f"--stop {folder}" in demo[0].output
         told = (ROOT / "README.md").read_text()
-        assert not [key for key in status if f"`{key}`" not in told], "README.md says what every key of the status means"
+        assert not [key for key in status if f"`{key}`" not in told], (
+            "README.md says what every key of the status means"
+        )
     finally:
         stopped = subprocess.run(stop, capture_output=True, text=True)
     assert stopped.returncode == 0, stopped

@@ -26,7 +26,9 @@ MIB = 1 << 20
 ADDRESSES = ("--capture", "addresses")
 
 
-def by_epochs(folder: Path, device: object, interval: str = "0.3s", *more: object) -> contextlib.AbstractContextManager[Cluster]:
+def by_epochs(
+    folder: Path, device: object, interval: str = "0.3s", *more: object
+) -> contextlib.AbstractContextManager[Cluster]:
     return cluster(folder, device, primary_options=(*ADDRESSES, "--epoch-interval", interval, *more))
 
 
@@ -63,7 +65,9 @@ def test_at_every_kill_the_replica_of_a_raw_device_is_the_volume_at_one_instant(
 
 
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
-def test_under_load_every_epoch_holds_a_sound_file_system_and_every_row_waited_for(tmp_path, filesystem, chance, rounds):
+def test_under_load_every_epoch_holds_a_sound_file_system_and_every_row_waited_for(
+    tmp_path, filesystem, chance, rounds
+):
     with loop_device(tmp_path, (320 if filesystem == "xfs" else 160) * MIB) as device:
         make_filesystem(filesystem, device.path)
         with by_epochs(tmp_path / "c", device) as both, contextlib.ExitStack() as mounts:
@@ -82,7 +86,9 @@ def test_under_load_every_epoch_holds_a_sound_file_system_and_every_row_waited_f
                     both.secondary.kill()
                     image = both.snapshot("snapshot")
                     rows = check_image(filesystem, image, tmp_path / "look", "db", promised)
-                    print(f"kill {number}: {rows} rows, {promised} promised, {database.committed} committed; {epochs(both)}")
+                    print(
+                        f"kill {number}: {rows} rows, {promised} promised, {database.committed} committed; {epochs(both)}"
+                    )
                     both.start_secondary()
                 both.until_mode("epochs")
                 assert epochs(both)["frozen_ms_max"] < 5000
@@ -108,7 +114,9 @@ def frozen(folder: Path) -> bool:
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Files written and synced by a process of its own: a thread of this one that waits in a page fault holds it up whole."""
-    words = f"i=0; while :; do i=$(((i + 1) % 40)); dd if=/dev/urandom of={folder}/load-$i bs=64k count=8 conv=fsync; done"
+    words = (
+        f"i=0; while :; do i=$(((i + 1) % 40)); dd if=/dev/urandom of={folder}/load-$i bs=64k count=8 conv=fsync; done"
+    )
     with subprocess.Popen(["sh", "-c", words], stderr=subprocess.DEVNULL, start_new_session=True) as process:
         try:
             yield
@@ -125,7 +133,9 @@ def test_whatever_befalls_the_controller_nobody_waits_for_a_frozen_file_system(t
             folder = mounts.enter_context(mounted(device, tmp_path / "mnt"))
             both.start()
             with writing(folder):
-                until(lambda: epochs(both)["number"] and epochs(both)["frozen_ms_max"] > 0, "it was frozen at least once")
+                until(
+                    lambda: epochs(both)["number"] and epochs(both)["frozen_ms_max"] > 0, "it was frozen at least once"
+                )
                 for _ in range(6 * rounds):
                     both.until_mode("epochs")
                     time.sleep(chance.uniform(0.0, 0.4))
@@ -150,7 +160,9 @@ def test_what_a_run_left_frozen_that_was_killed_with_its_helper_is_thawed_by_the
             folder = mounts.enter_context(mounted(device, tmp_path / "mnt"))
             both.start()
             with writing(folder):
-                until(lambda: epochs(both)["number"] and epochs(both)["frozen_ms_max"] > 0, "it was frozen at least once")
+                until(
+                    lambda: epochs(both)["number"] and epochs(both)["frozen_ms_max"] > 0, "it was frozen at least once"
+                )
                 was_frozen = False
                 for _ in range(40):
                     group = [both.primary.process.pid, *children(both.primary)]

@@ -51,7 +51,17 @@ def volume(folder: Path, kind: str, group_bytes: int = 160 * MIB) -> Iterator[tu
         try:
             if kind == "thin":
                 run("lvcreate", "--quiet", "--yes", "--type", "thin-pool", "--size", "100M", "--name", "pool", group)
-                run("lvcreate", "--quiet", "--yes", "--thin", "--virtualsize", f"{SIZE}b", "--name", "data", f"{group}/pool")
+                run(
+                    "lvcreate",
+                    "--quiet",
+                    "--yes",
+                    "--thin",
+                    "--virtualsize",
+                    f"{SIZE}b",
+                    "--name",
+                    "data",
+                    f"{group}/pool",
+                )
             else:
                 run("lvcreate", "--quiet", "--yes", "--size", f"{SIZE}b", "--name", "data", group)
             yield group, BlockDevice(Path(os.path.realpath(f"/dev/{group}/data")))

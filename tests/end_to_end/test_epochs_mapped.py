@@ -46,10 +46,16 @@ PROJECT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
-def volume(folder: Path, kind: str = "linear", space_bytes: int = 16 * MIB) -> Iterator[tuple[str, BlockDevice, BlockDevice]]:
+def volume(
+    folder: Path, kind: str = "linear", space_bytes: int = 16 * MIB
+) -> Iterator[tuple[str, BlockDevice, BlockDevice]]:
     """``linear``, in two pieces with the second before the first, or ``striped``: (its name, the volume, a device as space)."""
     name, half = f"pydbttest{os.urandom(3).hex()}", SECTORS // 2
-    with loop_device(folder, SIZE + MIB) as disk, loop_device(folder, SIZE) as other, loop_device(folder, space_bytes) as space:
+    with (
+        loop_device(folder, SIZE + MIB) as disk,
+        loop_device(folder, SIZE) as other,
+        loop_device(folder, space_bytes) as space,
+    ):
         table = (
             f"0 {half} linear {disk.path} {half + 24}\n{half} {half} linear {disk.path} 8\n"
             if kind == "linear"
@@ -228,7 +234,9 @@ def test_at_whatever_step_a_controller_is_killed_the_volume_is_as_it_was_after_t
                 patch(patched)
                 getattr(snapshot, work)()
                 ended = True
-            seen.add(("suspended" if "SUSPENDED" in run("dmsetup", "info", name) else "working", table(name).split()[2]))
+            seen.add(
+                ("suspended" if "SUSPENDED" in run("dmsetup", "info", name) else "working", table(name).split()[2])
+            )
             snapshot.remove_leftover()
             assert "SUSPENDED" not in run("dmsetup", "info", name)
             assert "INACTIVE" not in run("dmsetup", "info", name)
@@ -252,7 +260,9 @@ def test_at_whatever_step_a_controller_is_killed_the_volume_is_as_it_was_after_t
             def suspender(*words: str) -> None:
                 if words[0] == "hidden":
                     original(*words)
-                elif subprocess.run([sys.executable, "-c", KILLED_AFTER_REQUEST, str(count), *words], cwd=PROJECT).returncode:
+                elif subprocess.run(
+                    [sys.executable, "-c", KILLED_AFTER_REQUEST, str(count), *words], cwd=PROJECT
+                ).returncode:
                     raise Killed
 
             original = mapper._suspender
@@ -341,7 +351,11 @@ def test_what_a_killed_run_left_goes_with_the_next_run_whatever_its_state_direct
 
 
 def test_a_device_for_snapshots_that_cannot_serve_is_refused_in_one_sentence(tmp_path):
-    with volume(tmp_path) as (name, device, space), loop_device(tmp_path, SIZE) as disk, loop_device(tmp_path, MIB // 2) as small:
+    with (
+        volume(tmp_path) as (name, device, space),
+        loop_device(tmp_path, SIZE) as disk,
+        loop_device(tmp_path, MIB // 2) as small,
+    ):
         start = ("--secondary", "127.0.0.1:1", "--insecure", "--state", tmp_path / "state", "--capture", "addresses")
 
         def refused(source: object, room: object, code: int, words: str) -> None:
@@ -360,7 +374,9 @@ def test_a_device_for_snapshots_that_cannot_serve_is_refused_in_one_sentence(tmp
             run("dmsetup", "remove", "--retry", f"{name}part")
         with claimed_space(Source.identify(space.path), Source.identify(disk.path)):
             refused(device.path, space.path, 4, "in use by another controller")
-            command("layer", "create", disk.path, name + "l", "--snapshot-space", space.path).refused(4, "for snapshots")
+            command("layer", "create", disk.path, name + "l", "--snapshot-space", space.path).refused(
+                4, "for snapshots"
+            )
         read_only = f"{name}r"
         run("dmsetup", "create", read_only, "--readonly", "--table", f"0 2048 linear {disk.path} 0")
         try:

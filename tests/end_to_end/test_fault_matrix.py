@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.controller.leftover import pin_dir_of
+from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.kernel.capture import Capture
 from pydbt.store.volume_state import load_state, save_state
 from tests.devices import BlockDevice, loop_device, mounted, run
@@ -69,7 +69,9 @@ def is_resynchronizing(both: Cluster) -> bool:
 
 @pytest.mark.parametrize(
     ("victim", "options"),
-    short(4, ("secondary", ()), ("primary", ()), ("both", ()), ("secondary", ("--no-stage",)), ("both", ("--no-stage",))),
+    short(
+        4, ("secondary", ()), ("primary", ()), ("both", ()), ("secondary", ("--no-stage",)), ("both", ("--no-stage",))
+    ),
 )
 def test_killed_in_mid_resync_it_goes_on_and_ends_identical(tmp_path, chance, victim, options):
     with in_mid_resync(tmp_path, chance, *options) as both:
@@ -214,7 +216,10 @@ def test_everything_at_once_is_survived_with_a_sound_database(tmp_path, chance):
 
 def test_a_flapping_link_does_not_flood_the_log(tmp_path, chance):
     options = ("--ack-timeout", 1)
-    with loop_device(tmp_path, SIZE) as device, cluster(tmp_path / "c", device, wired=True, primary_options=options) as both:
+    with (
+        loop_device(tmp_path, SIZE) as device,
+        cluster(tmp_path / "c", device, wired=True, primary_options=options) as both,
+    ):
         both.start()
         both.until_mode("normal")
         lines = [len(log.read_text().splitlines()) for log in both.logs]

@@ -39,14 +39,22 @@ def kill_and_check(both: Cluster, everybody: list[Writer], known: list[int], num
 @pytest.mark.parametrize(
     ("name", "options", "sector_bytes"),
     short(
-        2, ("normal", (), 512), ("tiny", TINY, 512), ("64k", ("--block-size", "64K"), 4096), ("512", ("--block-size", "512"), 512)
+        2,
+        ("normal", (), 512),
+        ("tiny", TINY, 512),
+        ("64k", ("--block-size", "64K"), 4096),
+        ("512", ("--block-size", "512"), 512),
     ),
 )
-def test_at_every_kill_the_replica_is_a_prefix_of_each_writers_history(tmp_path, name, options, sector_bytes, chance, rounds):
+def test_at_every_kill_the_replica_is_a_prefix_of_each_writers_history(
+    tmp_path, name, options, sector_bytes, chance, rounds
+):
     """Each writer waits for one write before the next: the replica never holds n + 1 without n."""
     with contextlib.ExitStack() as stack:
         device = stack.enter_context(loop_device(tmp_path, SIZE, sector_bytes))
-        both = stack.enter_context(cluster(tmp_path / "c", device, wired=True, primary_options=(*options, "--ack-timeout", 4)))
+        both = stack.enter_context(
+            cluster(tmp_path / "c", device, wired=True, primary_options=(*options, "--ack-timeout", 4))
+        )
         everybody = writers(device.path, 4, SIZE // 512, chance.randrange(1 << 30), sector_bytes // 512)
         for writer in everybody:
             stack.callback(writer.close)
@@ -84,7 +92,9 @@ def test_overlapping_writes_in_flight_at_once_end_identical(tmp_path, chance: ra
                     writer = raw.Overlapping(device.path, 256, chance.randrange(1 << 30) + thread)
                     running.add(stack.enter_context(writer))
                 until(
-                    lambda r=running: r.steps > 1500 and both.status()["statistics"]["unsettled_blocks"]["overlapped"] > 0,
+                    lambda r=running: (
+                        r.steps > 1500 and both.status()["statistics"]["unsettled_blocks"]["overlapped"] > 0
+                    ),
                     "enough was written, and some of it at once",
                 )
             both.wait()

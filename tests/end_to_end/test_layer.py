@@ -82,7 +82,9 @@ def test_what_is_in_use_gets_no_layer_and_one_sentence_says_why(tmp_path):
             command(*create, other.path, "x", "--snapshot-space", disk.path).refused(4, "is mounted at")
         command(*create, disk.path, "x", "--snapshot-space", disk.path).refused(2, "itself")
         command(*create, disk.path, "x").refused(2, "--snapshot-space DEVICE, or --era METADATA_DEVICE")
-        command(*create, disk.path, "x", "--era-region", "64K", "--snapshot-space", other.path).refused(2, "give both, or none")
+        command(*create, disk.path, "x", "--era-region", "64K", "--snapshot-space", other.path).refused(
+            2, "give both, or none"
+        )
         command(*create, disk.path, "x", "--era", disk.path).refused(2, "itself")
         command(*create, disk.path, "x", "--era", other.path, "--snapshot-space", other.path).refused(2, "itself")
         command(*create, disk.path, "a/b", "--snapshot-space", other.path).refused(2, "no name for a layer")
@@ -93,7 +95,11 @@ def test_what_is_in_use_gets_no_layer_and_one_sentence_says_why(tmp_path):
 
 def test_a_layer_with_eras_goes_on_with_what_was_recorded_and_lets_no_discard_through(tmp_path):
     name = f"pydbttest{os.urandom(3).hex()}"
-    with loop_device(tmp_path, SIZE) as disk, loop_device(tmp_path, SIZE) as metadata, loop_device(tmp_path, SIZE) as space:
+    with (
+        loop_device(tmp_path, SIZE) as disk,
+        loop_device(tmp_path, SIZE) as metadata,
+        loop_device(tmp_path, SIZE) as space,
+    ):
         create = ("layer", "create", disk.path, name, "--era", metadata.path, "--snapshot-space", space.path)
         identity = ""
         try:
@@ -110,7 +116,9 @@ def test_a_layer_with_eras_goes_on_with_what_was_recorded_and_lets_no_discard_th
                     since = eras.checkpoint()
                     assert since > before
                     run("dd", "if=/dev/zero", f"of={layer.path}", "bs=8192", "count=1", "seek=50", "oflag=direct")
-                    assert subprocess.run(["blkdiscard", layer.path], capture_output=True).returncode, "a discard went through"
+                    assert subprocess.run(["blkdiscard", layer.path], capture_output=True).returncode, (
+                        "a discard went through"
+                    )
                 # Also after it was taken away and made again, as after a boot.
                 assert eras.now().era >= since
                 assert eras.written_since(before).tolist() == [[5, 6], [100, 102]]
@@ -131,7 +139,9 @@ def test_a_layer_with_eras_goes_on_with_what_was_recorded_and_lets_no_discard_th
 def test_a_suspended_layer_goes_on_with_the_next_command(tmp_path):
     """As a machine's service manager leaves it that kills everything in the middle of taking a snapshot."""
     with layered(tmp_path) as (name, _, layer):
-        device_layer.mapper.create_hidden(f"{name}-pydbt-snapshot", f"PYDBT-SNAPSHOT-{name}", [["0", str(SIZE // 512), "zero"]])
+        device_layer.mapper.create_hidden(
+            f"{name}-pydbt-snapshot", f"PYDBT-SNAPSHOT-{name}", [["0", str(SIZE // 512), "zero"]]
+        )
         run("dmsetup", "suspend", name)
         try:
             state = tmp_path / "state"

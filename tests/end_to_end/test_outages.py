@@ -23,7 +23,11 @@ HURTS = ("cut", "kill secondary", "freeze secondary", "kill primary", "kill both
 
 # Any of these may be chosen by somebody; none may change the outcome.
 PRIMARY_CHOICES = (
-    (), (), ("--compress",), ("--no-digests",), ("--log-size", "64K"),
+    (),
+    (),
+    ("--compress",),
+    ("--no-digests",),
+    ("--log-size", "64K"),
     ("--ring-size", "256K", "--record-ring-size", "16K"),
 )
 SECONDARY_CHOICES = ((), (), ("--no-stage",), ("--journal-size", "16M"))
@@ -164,7 +168,9 @@ def test_mkfs_over_the_live_volume_is_replicated(tmp_path, chance):
             both.compare("after mkfs, twice")
 
 
-@pytest.mark.parametrize(("filesystem", "block_bytes"), short(3, ("ext4", 4096), ("xfs", 4096), ("ext4", 512), ("ext4", 65536)))
+@pytest.mark.parametrize(
+    ("filesystem", "block_bytes"), short(3, ("ext4", 4096), ("xfs", 4096), ("ext4", 512), ("ext4", 65536))
+)
 def test_after_an_outage_hardly_more_than_what_differs_is_on_the_wire(tmp_path, filesystem, block_bytes, chance):
     size = EXT4.size_bytes if filesystem == "ext4" else XFS.size_bytes
     with loop_device(tmp_path, size) as device:

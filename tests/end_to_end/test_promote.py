@@ -67,7 +67,10 @@ def test_an_inconsistent_replica_is_not_promoted(tmp_path, chance):
         device.path.write_bytes(chance.randbytes(64 * MIB))
         with cluster(tmp_path / "c", device, primary_options=("--rate-limit", "8M/s")) as both:
             both.start()
-            until(lambda: (both.status() or {"progress": {"done_bytes": 0}})["progress"]["done_bytes"] > MIB, "it has begun")
+            until(
+                lambda: (both.status() or {"progress": {"done_bytes": 0}})["progress"]["done_bytes"] > MIB,
+                "it has begun",
+            )
             outcome = promote(both)
             assert outcome.code == 2 and "cannot be promoted" in outcome.errors, outcome
             both.start_secondary()
@@ -92,7 +95,9 @@ def test_killed_at_any_moment_of_a_promotion_it_is_either_a_replica_or_promoted(
                 run("cp", "-a", state, both.secondary_state)
                 with both.target.open("r+b") as image:
                     image.write(target.read_bytes())
-                promotion = Daemon(tmp_path / f"p{number}.log", ["promote", both.target, "--state", both.secondary_state])
+                promotion = Daemon(
+                    tmp_path / f"p{number}.log", ["promote", both.target, "--state", both.secondary_state]
+                )
                 time.sleep(chance.uniform(0.1, 0.9))
                 os.kill(promotion.process.pid, signal.SIGKILL)
                 promotion.process.wait()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.controller.leftover import pin_dir_of
+from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.capture import Capture
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
@@ -87,7 +87,9 @@ def test_a_device_that_was_away_while_its_programs_waited_for_it_is_compared(tmp
 
 
 @pytest.mark.parametrize("which", ["of the same run, after down", "of an earlier run, after a kill"])
-def test_an_older_map_that_is_put_back_is_refused_by_name_and_without_it_everything_is_compared(tmp_path, which, chance):
+def test_an_older_map_that_is_put_back_is_refused_by_name_and_without_it_everything_is_compared(
+    tmp_path, which, chance
+):
     with loop_device(tmp_path, 32 * MIB) as device, cluster(tmp_path / "c", device) as both:
         kept = both.primary_state / MAP_FILE_NAME
         both.start()
@@ -238,7 +240,9 @@ def test_a_secondary_restored_from_a_backup_is_noticed_and_compared(tmp_path, me
 
 
 @pytest.mark.parametrize("primary", short(1, "goes on", "killed as well"))
-def test_a_secondary_restored_in_the_middle_of_a_resynchronization_lacks_what_it_had_got_of_it(tmp_path, primary, chance):
+def test_a_secondary_restored_in_the_middle_of_a_resynchronization_lacks_what_it_had_got_of_it(
+    tmp_path, primary, chance
+):
     """It stands where it stood before, as far as its position tells, and what it had acknowledged since is on no map."""
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
@@ -262,9 +266,14 @@ def test_a_secondary_restored_in_the_middle_of_a_resynchronization_lacks_what_it
 
 
 @pytest.mark.parametrize("how", short(1, "staged", "in place"))
-def test_a_secondary_restored_to_a_moment_of_the_very_copy_that_is_under_way_is_noticed_and_compared(tmp_path, how, chance):
+def test_a_secondary_restored_to_a_moment_of_the_very_copy_that_is_under_way_is_noticed_and_compared(
+    tmp_path, how, chance
+):
     """Its position is the one that it had all the time; only how much it ever got tells that some of it is gone."""
-    options = {"primary_options": ("--rate-limit", "2M/s"), "secondary_options": ("--no-stage",) if how == "in place" else ()}
+    options = {
+        "primary_options": ("--rate-limit", "2M/s"),
+        "secondary_options": ("--no-stage",) if how == "in place" else (),
+    }
     with loop_device(tmp_path, SIZE // 2) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device, **options) as both:

@@ -113,7 +113,9 @@ def test_secondaries_are_added_and_removed_while_the_volume_is_written(three, tm
 
 
 @contextlib.contextmanager
-def one_left_behind(three: Several, ahead: Replica, behind: Replica, tmp_path: Path, chance: random.Random) -> Iterator[Path]:
+def one_left_behind(
+    three: Several, ahead: Replica, behind: Replica, tmp_path: Path, chance: random.Random
+) -> Iterator[Path]:
     """The mounted volume with two secondaries. ``behind`` is dead, and lacks the file of that name, which ``ahead`` has."""
     ahead.start()
     behind.start()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pydbt.controller.leftover import pin_dir_of
+from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.kernel import pins, syscalls
 from pydbt.store.volume_state import load_state
 from tests.devices import BlockDevice, loop_device, mounted
@@ -47,7 +47,10 @@ def damage(both: Cluster, chance, blocks: int) -> list[int]:
 def test_a_verification_under_load_never_cries_wolf(tmp_path, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
-        with cluster(tmp_path / "c", device, primary_options=WHOLE) as both, mounted(device, tmp_path / "mnt") as folder:
+        with (
+            cluster(tmp_path / "c", device, primary_options=WHOLE) as both,
+            mounted(device, tmp_path / "mnt") as folder,
+        ):
             both.start()
             both.wait()
             database = Database(folder / "rows.db", chance.randrange(1 << 30), "wal")
@@ -122,7 +125,9 @@ def test_a_verification_that_is_cut_off_goes_on_where_it_was(tmp_path, victim, c
             both.start()
             both.wait()
             assert verify(both, "--background", "--rate-limit", "8M/s").code == 0
-            until(lambda: (verification(both).get("running") or {}).get("done_bytes", 0) > SIZE // 4, "a quarter is done")
+            until(
+                lambda: (verification(both).get("running") or {}).get("done_bytes", 0) > SIZE // 4, "a quarter is done"
+            )
             if victim == "primary":
                 kept = lambda: (load_state(both.primary_state).record(1).verify or {}).get("cut_off", {})  # noqa: E731
                 until(lambda: kept().get("block", 0) > 0, "how far it is is kept")
@@ -143,7 +148,10 @@ def test_a_verification_that_is_cut_off_goes_on_where_it_was(tmp_path, victim, c
 def test_a_verification_that_is_cancelled_ends_for_good_and_replication_goes_on(tmp_path, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
-        with cluster(tmp_path / "c", device, primary_options=WHOLE) as both, mounted(device, tmp_path / "mnt") as folder:
+        with (
+            cluster(tmp_path / "c", device, primary_options=WHOLE) as both,
+            mounted(device, tmp_path / "mnt") as folder,
+        ):
             both.start()
             both.wait()
             with load() as running:
@@ -197,7 +205,9 @@ def test_writes_that_capture_did_not_see_taint_the_volume_and_are_copied(tmp_pat
             both.start()
             both.wait()
             until(lambda: both.status()["audit"]["verdict"] == "agrees", "the audit knows where it stands")
-            until(lambda: (load_state(both.primary_state).audit or {}).get("offset_sectors") is not None, "and keeps it")
+            until(
+                lambda: (load_state(both.primary_state).audit or {}).get("offset_sectors") is not None, "and keeps it"
+            )
             both.primary.kill()
             # The programs lose their tracepoints for a moment, which nobody could tell afterwards but by counting.
             blind(pin_dir_of(load_state(both.primary_state)), device, tmp_path / "mnt", chance)

@@ -63,7 +63,11 @@ class Cluster:
         )
         heard = self.secondary.words().count("listening on")
         until(
-            lambda: self.secondary.words().count("listening on") > heard or self.secondary_status() or not self.secondary.alive,
+            lambda: (
+                self.secondary.words().count("listening on") > heard
+                or self.secondary_status()
+                or not self.secondary.alive
+            ),
             "the secondary listens",
         )
         assert self.secondary.alive, f"the secondary did not start: {self.secondary.words()[-2000:]}"
@@ -139,7 +143,10 @@ class Cluster:
 
     def until_applied(self) -> None:
         """A living secondary has nothing left to apply."""
-        until(lambda: (self.secondary_status() or {"unapplied_bytes": 1})["unapplied_bytes"] == 0, "the journal is applied")
+        until(
+            lambda: (self.secondary_status() or {"unapplied_bytes": 1})["unapplied_bytes"] == 0,
+            "the journal is applied",
+        )
 
     def compare(self, when: str) -> None:
         """End the secondary, replay its journal, and find both images identical."""

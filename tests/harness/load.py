@@ -75,8 +75,20 @@ class FileStress:
         self._random = random.Random(seed)
         self._largest = largest_bytes
         self._operations = (
-            self._create, self._create, self._overwrite, self._overwrite, self._truncate, self._rename, self._mapped,
-            self._direct, self._direct, self._punch, self._zero, self._sync, self._remove, self._trim,
+            self._create,
+            self._create,
+            self._overwrite,
+            self._overwrite,
+            self._truncate,
+            self._rename,
+            self._mapped,
+            self._direct,
+            self._direct,
+            self._punch,
+            self._zero,
+            self._sync,
+            self._remove,
+            self._trim,
         )
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -234,7 +246,9 @@ def check_database(path: Path, least_rows: int) -> int:
     connection = sqlite3.connect(path)
     try:
         assert connection.execute("pragma integrity_check").fetchone()[0] == "ok"
-        count, low, last = connection.execute("select count(*), coalesce(min(id),1), coalesce(max(id),0) from t").fetchone()
+        count, low, last = connection.execute(
+            "select count(*), coalesce(min(id),1), coalesce(max(id),0) from t"
+        ).fetchone()
         assert count == last - low + 1, f"{count} rows from {low} to {last}"
         assert connection.execute("select count(*) from t where length(filling)<>length").fetchone()[0] == 0
         assert last >= least_rows, f"the replica has {last} rows; a wait had returned for {least_rows}"

@@ -78,7 +78,9 @@ class Several:
 
     def until_normal(self, *replicas: Replica) -> None:
         for replica in replicas:
-            until(lambda replica=replica: self.of(replica).get("mode") == "normal", f"{replica.address} is in mode normal")
+            until(
+                lambda replica=replica: self.of(replica).get("mode") == "normal", f"{replica.address} is in mode normal"
+            )
 
     def wait(self, *words: object, timeout_s: float = 120) -> Outcome:
         return command("wait", "--state", self.state, "--timeout", timeout_s, *words, timeout_s=timeout_s + 60)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pydbt.core.audit import completed_by_bio
+from pydbt.core.tracking.audit import completed_by_bio
 from pydbt.kernel.record import Flag, Kind
 from tests.devices import run, zram_device
 from tests.kernel.test_payload import work_with_files

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pydbt.core import capture_record
 from pydbt.core.errors import MachineError, UsageError
+from pydbt.core.tracking import capture_record
 from pydbt.kernel import layout, record, syscalls
 from pydbt.kernel.addresses import Unproven, disk_node, symbols
 from pydbt.kernel.btf import Btf
@@ -132,7 +132,7 @@ def test_the_source_has_its_includes_in_place() -> None:
 
 
 def test_a_program_that_the_verifier_refuses_comes_with_the_verifiers_reason() -> None:
-    reads_at_a_number = bytes.fromhex("b700000000000000" "7900000000000000" "9500000000000000")  # r0 = 0; r0 = *r0; exit
+    reads_at_a_number = bytes.fromhex("b70000000000000079000000000000009500000000000000")  # r0 = 0; r0 = *r0; exit
     tracepoint_type = Btf.of_running_kernel().tracepoint_type("block_bio_queue")
     with pytest.raises(syscalls.Refused) as refusal:
         syscalls.load_typed(reads_at_a_number, tracepoint_type, "refused")
@@ -151,5 +151,7 @@ def test_small_things_about_the_machine(tmp_path: Path) -> None:
 def test_the_brains_read_a_record_as_the_programs_write_it() -> None:
     for name in capture_record.RECORD.names:
         assert capture_record.RECORD[name] == record.RECORD[name], name
-    assert [(kind.name, kind.value) for kind in capture_record.RecordKind] == [(kind.name, kind.value) for kind in record.Kind]
+    assert [(kind.name, kind.value) for kind in capture_record.RecordKind] == [
+        (kind.name, kind.value) for kind in record.Kind
+    ]
     assert [flag.value for flag in capture_record.RecordFlag] == [flag.value for flag in record.Flag]

@@ -79,8 +79,14 @@ def test_a_partition_and_writes_to_its_disk_that_reach_into_it(tmp_path: Path) -
         for start_mib in (0, 98):
             replica.follow(
                 lambda start=start_mib: run(
-                    "dd", "if=/dev/urandom", f"of={disk.path}", "bs=2M", "count=1", "oflag=direct,seek_bytes",
-                    "iflag=fullblock", f"seek={start * MIB}"
+                    "dd",
+                    "if=/dev/urandom",
+                    f"of={disk.path}",
+                    "bs=2M",
+                    "count=1",
+                    "oflag=direct,seek_bytes",
+                    "iflag=fullblock",
+                    f"seek={start * MIB}",
                 )
             )
         submitted = replica.records[replica.records["kind"] == Kind.SUBMIT]
@@ -152,9 +158,7 @@ def test_large_folios_written_back_by_xfs(tmp_path: Path) -> None:
 
 def test_discards_and_zeroes_carry_no_data_and_are_applied(tmp_path: Path) -> None:
     with loop_device(tmp_path, 64 * MIB) as device, replicated(device) as replica:
-        replica.follow(
-            lambda: run("dd", "if=/dev/urandom", f"of={device.path}", "bs=1M", "count=64", "oflag=direct")
-        )
+        replica.follow(lambda: run("dd", "if=/dev/urandom", f"of={device.path}", "bs=1M", "count=64", "oflag=direct"))
         replica.follow(lambda: run("blkdiscard", "--offset", str(MIB), "--length", str(5 * MIB), device.path))
         replica.follow(lambda: run("blkdiscard", "-z", "--offset", str(9 * MIB), "--length", str(MIB), device.path))
         without_data = replica.records[replica.records["flags"] & Flag.NO_DATA_OP != 0]

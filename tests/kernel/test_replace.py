@@ -82,7 +82,9 @@ def test_when_what_was_tracked_cannot_be_kept_the_old_programs_stay(tmp_path, pi
 
         with pytest.raises(StateError, match="no room"):
             replace(spec_of(device), OTHER, pin_dir, fail)
-        assert [entry.name for entry in pin_dir.parent.iterdir() if entry.name.startswith(pin_dir.name)] == [pin_dir.name]
+        assert [entry.name for entry in pin_dir.parent.iterdir() if entry.name.startswith(pin_dir.name)] == [
+            pin_dir.name
+        ]
         write_blocks(device, 2, first=10)
         assert blocks_set(tracked_words(pin_dir)).tolist() == [0, 1, 2, 10, 11]
 

@@ -82,8 +82,6 @@ def test_files_left_alone_while_written_out_do_not_raise_it(tmp_path: Path) -> N
 def test_direct_writes_from_ordinary_memory_do_not_raise_it(tmp_path: Path) -> None:
     with loop_device(tmp_path, 64 * MIB) as device, tracked(device, PAYLOAD) as capture:
         replica = Replica(capture, device.contents())
-        replica.follow(
-            lambda: run("dd", "if=/dev/urandom", f"of={device.path}", "bs=1M", "count=32", "oflag=direct")
-        )
+        replica.follow(lambda: run("dd", "if=/dev/urandom", f"of={device.path}", "bs=1M", "count=32", "oflag=direct"))
         replica.check_equals(device)
         assert capture.counters().unstable == 0

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pydbt.core.extents import make_extents
-from pydbt.core.frames import Ack, Begin, Blocks, Commit, Frame, Hello, Stream, Welcome
+from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.protocol.frames import Ack, Begin, Blocks, Commit, Frame, Hello, Stream, Welcome
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
 
@@ -26,7 +26,7 @@ import logging, sys
 from pathlib import Path
 logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
 from pydbt.controller.options import SecondaryOptions
-from pydbt.controller.secondary_service import run_secondary
+from pydbt.controller.secondary.service import run_secondary
 from pydbt.core.errors import PydbtError
 try:
     sys.exit(run_secondary(SecondaryOptions(**eval(sys.argv[1]))))

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
+from pydbt.core.blocks.sector_table import make_extents
 from pydbt.core.errors import BusyError, PeerError, TimedOut, UsageError, WireError
-from pydbt.core.extents import make_extents
-from pydbt.core.frames import Blocks, Bye, Ping, Pong
+from pydbt.core.protocol.frames import Blocks, Bye, Ping, Pong
 from pydbt.network.address import check_plain_tcp, is_loopback, parse_address
 from pydbt.network.arena import Arena, ArenaClosed
 from pydbt.network.connect import connect

@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from pydbt.controller import handshake
+from pydbt.controller.primary import handshake
 from pydbt.core.errors import PeerError
-from pydbt.core.frames import Hello
+from pydbt.core.protocol.frames import Hello
 
 _HELLO = Hello(volume="00" * 16, size_bytes=1 << 20, block_bytes=4096, epoch=1, sector_bytes=512)
 

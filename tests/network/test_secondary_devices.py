@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.core.extents import make_extents
-from pydbt.core.frames import Blocks, Refuse, Stream
+from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.protocol.frames import Blocks, Refuse, Stream
 from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, stream_frame
 
 SIZE = 64 << 20

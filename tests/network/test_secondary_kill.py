@@ -10,7 +10,7 @@ import time
 import pytest
 
 from pydbt.core.errors import PeerError
-from pydbt.core.frames import Begin, Commit
+from pydbt.core.protocol.frames import Begin, Commit
 from tests.network.scripted import BLOCK, EPOCH, ScriptedPrimary, SecondaryProcess, blocks_frame, stream_frame
 
 BLOCKS = 1024

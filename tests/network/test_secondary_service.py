@@ -13,9 +13,20 @@ import pytest
 import xxhash
 
 from pydbt.controller.control import call
-from pydbt.core.extents import make_extents
-from pydbt.core.frames import REPLICA_STATE_NAMES, Begin, Blocks, Commit, Digests, Ping, Pong, Refuse, Stream, Want
-from pydbt.core.journal import RECORD_HEADER_BYTES
+from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.protocol.frames import (
+    REPLICA_STATE_NAMES,
+    Begin,
+    Blocks,
+    Commit,
+    Digests,
+    Ping,
+    Pong,
+    Refuse,
+    Stream,
+    Want,
+)
+from pydbt.core.secondary.journal import RECORD_HEADER_BYTES
 from tests.network.scripted import (
     BLOCK,
     EPOCH,
@@ -350,7 +361,9 @@ def damage_last_record(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["a stage", "the stream"])
-def test_a_journal_that_lost_what_was_acknowledged_is_told_and_no_map_of_before_is_trusted_with_it(secondary, primary, what):
+def test_a_journal_that_lost_what_was_acknowledged_is_told_and_no_map_of_before_is_trusted_with_it(
+    secondary, primary, what
+):
     primary.synchronize([blocks_frame(1, {0: block("a")})], 10)
     if what == "a stage":
         primary.send(Begin(2, EPOCH, 1 << 20), blocks_frame(2, {1: block("b")}), blocks_frame(3, {2: block("c")}))

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller import pki
+from pydbt.core.blocks.sector_table import make_extents
 from pydbt.core.errors import PeerError, StateError, UsageError
-from pydbt.core.extents import make_extents
-from pydbt.core.frames import Blocks, Ping
+from pydbt.core.protocol.frames import Blocks, Ping
 from pydbt.network import tls
 from pydbt.network.connection import FramedConnection
 from pydbt.network.tls import Secure, TlsSocket, load_identity
@@ -171,7 +171,9 @@ def test_another_machine_of_the_same_authority_does_not_get_at_a_volume(tmp_path
     assert (state / "peer").read_text() == "primary\n"
     _, far = meet(secure(identities["other"], tmp_path / "b").client, secure(identities["secondary"], state).server)
     assert "'other'" in str(far) and "--peer other" in str(far)
-    _, far = meet(secure(identities["other"], tmp_path / "b").client, secure(identities["secondary"], state, "other").server)
+    _, far = meet(
+        secure(identities["other"], tmp_path / "b").client, secure(identities["secondary"], state, "other").server
+    )
     assert isinstance(far, TlsSocket), "the operator's word did not count"
 
 

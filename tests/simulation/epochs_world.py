@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pydbt.core import primary_events as ev
-from pydbt.core.frames import BeginFlag
-from pydbt.core.modes import Mode
-from pydbt.core.primary import Primary
-from pydbt.core.sweep import blocks_of
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.sweep import blocks_of
+from pydbt.core.protocol.frames import BeginFlag
 from tests.simulation.world import Cluster, Faults
 
 
@@ -33,7 +33,9 @@ class Holding:
 class EpochCluster(Cluster):
     """``images`` are what the source held at any instant, since the last hold, that an epoch may be an image of."""
 
-    def __init__(self, seed: int, faults: Faults, holding: Holding, interval_s: float = 1.0, digests: bool = True) -> None:
+    def __init__(
+        self, seed: int, faults: Faults, holding: Holding, interval_s: float = 1.0, digests: bool = True
+    ) -> None:
         super().__init__(seed, faults, digests=digests)
         self.holding = holding
         config = replace(self.brain.config, epoch_interval_s=interval_s, hold_limit_s=2.0)

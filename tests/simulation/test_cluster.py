@@ -7,8 +7,8 @@ import os
 import pytest
 
 from pydbt.core.errors import WireError
-from pydbt.core.frames import Ping
-from pydbt.core.wire import Decoder, encode
+from pydbt.core.protocol.frames import Ping
+from pydbt.core.protocol.wire import Decoder, encode
 from tests.simulation.cluster.campaign import campaign, play_seeds
 from tests.simulation.cluster.checkers import Violation
 from tests.simulation.cluster.mutants import GAPS, MUTANTS
@@ -40,7 +40,10 @@ def test_a_seed_is_the_same_world_every_time():
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.xfail(reason=GAPS[name])) if name in GAPS else name for name in sorted(MUTANTS)],
+    [
+        pytest.param(name, marks=pytest.mark.xfail(reason=GAPS[name])) if name in GAPS else name
+        for name in sorted(MUTANTS)
+    ],
 )
 def test_the_simulation_catches(name):
     seeds = 100 if name in GAPS else MUTANT_SEEDS

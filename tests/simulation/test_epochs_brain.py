@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from pydbt.core import epochs
-from pydbt.core import primary_events as ev
-from pydbt.core.modes import Mode
+from pydbt.core.primary import events as ev
+from pydbt.core.primary import snapshot_landing as epochs
+from pydbt.core.primary.modes import Mode
 from tests.simulation.epochs_world import EpochCluster, Holding
 from tests.simulation.world import Faults
 
@@ -50,13 +50,19 @@ def run(cluster: EpochCluster, steps: int, rate: float) -> None:
 def settle(cluster: EpochCluster) -> None:
     for _ in range(6000):
         cluster.step(0.05)
-        if cluster.brain.epochs.in_sync_at(cluster.now) == cluster.now and not cluster.kernel.flying and not cluster.kernel.ring:
+        if (
+            cluster.brain.epochs.in_sync_at(cluster.now) == cluster.now
+            and not cluster.kernel.flying
+            and not cluster.kernel.ring
+        ):
             return
     raise AssertionError("never came to rest:\n" + "\n".join(cluster.log[-20:]))
 
 
 @pytest.mark.parametrize("holding", HOLDINGS.values(), ids=HOLDINGS)
-@pytest.mark.parametrize("faults", [CALM, ROUGH, TINY_RING, ODD_DISK, BAD_READS], ids=["calm", "rough", "ring", "odd", "reads"])
+@pytest.mark.parametrize(
+    "faults", [CALM, ROUGH, TINY_RING, ODD_DISK, BAD_READS], ids=["calm", "rough", "ring", "odd", "reads"]
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_every_epoch_is_an_image_of_the_source_and_no_block_is_forgotten(seed, faults, holding):
     cluster = EpochCluster(seed, faults, holding, digests=seed % 2 == 0)
@@ -121,6 +127,10 @@ def test_it_is_not_called_in_sync_while_anything_written_is_not_in_an_epoch(seed
     cluster = EpochCluster(seed, CALM, Holding("snapshot" if seed % 2 else "freeze"), interval_s=0.3)
     for _ in range(400):
         run(cluster, 1, rate=1.5)
-        if cluster.brain.epochs.in_sync_at(cluster.now) == cluster.now and not cluster.kernel.ring and not cluster.kernel.flying:
+        if (
+            cluster.brain.epochs.in_sync_at(cluster.now) == cluster.now
+            and not cluster.kernel.ring
+            and not cluster.kernel.flying
+        ):
             assert list(cluster.image) == cluster.kernel.disk
     assert len(cluster.committed) > 3

@@ -7,12 +7,12 @@ import random
 import numpy as np
 import pytest
 
-from pydbt.core import primary_events as ev
-from pydbt.core.capture_record import RECORD, RecordKind
-from pydbt.core.modes import Mode, Phase
-from pydbt.core.primary import Primary
-from pydbt.core.primary_config import PrimaryConfig
-from pydbt.core.sweep import Sweep
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.modes import Mode, Phase
+from pydbt.core.primary.sweep import Sweep
+from pydbt.core.tracking.capture_record import RECORD, RecordKind
 from pydbt.core.units import Geometry
 from tests.simulation.cluster.kernel import Odds
 from tests.simulation.cluster.schedule import Op, Plan, Shape

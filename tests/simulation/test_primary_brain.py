@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pydbt.core import primary_events as ev
-from pydbt.core.modes import Mode
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.modes import Mode
 from tests.simulation.world import Cluster, Faults
 
 CALM = Faults()

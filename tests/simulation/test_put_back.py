@@ -8,8 +8,8 @@ from unittest.mock import patch
 
 import pytest
 
-from pydbt.core import primary
-from pydbt.core.modes import SYNCING_MODES
+from pydbt.core.primary import brain as primary
+from pydbt.core.primary.modes import SYNCING_MODES
 from tests.simulation.cluster.checkers import Violation
 from tests.simulation.cluster.kernel import Odds
 from tests.simulation.cluster.mutants import MUTANTS
@@ -30,7 +30,9 @@ class Midway(World):
     @property
     def copying(self) -> bool:
         """Whether the secondary has acknowledged a part of what is being copied."""
-        return any(peer.brain.mode in SYNCING_MODES and peer.brain.resync.unfinished for _, peer in self.primary.peers())
+        return any(
+            peer.brain.mode in SYNCING_MODES and peer.brain.resync.unfinished for _, peer in self.primary.peers()
+        )
 
     def do_outage(self) -> None:
         (node,) = self.secondaries

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pydbt.core import primary_events as ev
-from pydbt.core.extents import make_extents
-from pydbt.core.frames import Ack, Want
-from pydbt.core.generations import Generations
-from pydbt.core.modes import Mode
-from pydbt.core.primary import Primary
-from pydbt.core.primary_config import PrimaryConfig
+from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.modes import Mode
+from pydbt.core.protocol.frames import Ack, Want
+from pydbt.core.protocol.generations import Generations
 from pydbt.core.units import Geometry
 
 GEOMETRY = Geometry(64 * 4096, 4096)
@@ -38,7 +38,14 @@ def test_another_replica_is_remembered_only_when_the_map_holds_everything():
 
 
 KNOWN = PrimaryConfig(
-    GEOMETRY, epoch=7, initial=False, scan_used=False, replica="one", replica_epoch=7, replica_sequence=5, replica_progress=100
+    GEOMETRY,
+    epoch=7,
+    initial=False,
+    scan_used=False,
+    replica="one",
+    replica_epoch=7,
+    replica_sequence=5,
+    replica_progress=100,
 )
 
 
@@ -68,7 +75,9 @@ def test_what_was_acknowledged_in_this_run_is_held_against_a_secondary_that_was_
     brain.handle(ev.Disconnected("cut"), 1.0)
     effects = brain.handle(told(150), 2.0)
     assert not brain.scanned and brain.initial
-    assert remembered(effects) == [180], "a run that dies before everything is on the map leaves it to the next one to notice"
+    assert remembered(effects) == [180], (
+        "a run that dies before everything is on the map leaves it to the next one to notice"
+    )
 
 
 def test_a_secondary_that_was_put_back_is_compared_once_however_often_its_connection_is_lost_meanwhile():

@@ -11,21 +11,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pydbt.controller import kept_state, primary_ending, primary_loop, primary_peer
-from pydbt.controller.block_reader import THREADS
-from pydbt.controller.configuring import Joining
-from pydbt.controller.kept_state import KeptState
 from pydbt.controller.options import PrimaryOptions
-from pydbt.controller.primary_ending import finish
-from pydbt.controller.primary_loop import PrimaryLoop, Request
-from pydbt.controller.verification import FOUND_BY_VERIFY
-from pydbt.core import primary_events as ev
-from pydbt.core.capture_record import RECORD, RecordKind
+from pydbt.controller.primary import ending as primary_ending
+from pydbt.controller.primary import kept_state
+from pydbt.controller.primary import loop as primary_loop
+from pydbt.controller.primary import peer as primary_peer
+from pydbt.controller.primary.block_reader import THREADS
+from pydbt.controller.primary.configuring import Joining
+from pydbt.controller.primary.ending import finish
+from pydbt.controller.primary.kept_state import KeptState
+from pydbt.controller.primary.loop import PrimaryLoop, Request
+from pydbt.controller.primary.verification import FOUND_BY_VERIFY
 from pydbt.core.errors import StateError
-from pydbt.core.frames import Welcome
-from pydbt.core.generations import NO_GENERATIONS
-from pydbt.core.modes import Mode
-from pydbt.core.primary_config import PrimaryConfig
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.modes import Mode
+from pydbt.core.protocol.frames import Welcome
+from pydbt.core.protocol.generations import NO_GENERATIONS
+from pydbt.core.tracking.capture_record import RECORD, RecordKind
 from pydbt.core.units import Geometry
 from pydbt.network.connection import FramedConnection
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
@@ -71,7 +74,9 @@ class FakeCapture:
         return self.consumed
 
     def counters(self):
-        return SimpleNamespace(lost=0, lost_records=0, lost_completions=0, unknown_ops=0, passthrough=0, recursion_misses=0)
+        return SimpleNamespace(
+            lost=0, lost_records=0, lost_completions=0, unknown_ops=0, passthrough=0, recursion_misses=0
+        )
 
     def set_payload(self, on: bool) -> None:
         self._grace()

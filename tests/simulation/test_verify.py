@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pydbt.core import primary_events as ev
-from pydbt.core.modes import Mode
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.modes import Mode
 from tests.simulation.test_primary_brain import CALM, ODD_DISK, ROUGH, TINY_RING, run, settle
 from tests.simulation.world import Cluster, Faults
 
-WORLDS = pytest.mark.parametrize("faults", [CALM, ROUGH, TINY_RING, ODD_DISK], ids=["calm", "rough", "tiny-ring", "odd-disk"])
+WORLDS = pytest.mark.parametrize(
+    "faults", [CALM, ROUGH, TINY_RING, ODD_DISK], ids=["calm", "rough", "tiny-ring", "odd-disk"]
+)
 
 
 def verify(cluster: Cluster, repair: bool) -> None:
@@ -175,7 +177,9 @@ def test_an_outage_during_a_verification_neither_repairs_what_differs_nor_answer
     assert not cluster.verified
     cluster.lose()
     settle(cluster)
-    assert all(cluster.secondary.content[block] == -7_000_000 - block for block in blocks), "copied, though nobody asked for it"
+    assert all(cluster.secondary.content[block] == -7_000_000 - block for block in blocks), (
+        "copied, though nobody asked for it"
+    )
     assert "something was not seen" in cluster.brain.taints
     assert until_verified(cluster).differing_blocks == len(blocks)
 
@@ -214,7 +218,9 @@ def test_with_a_rate_limit_no_more_is_read_in_any_second_than_was_asked_for_and_
     assert until_verified(cluster).compared_blocks == 4096
     for first, (began, _) in enumerate(reads):
         within = [size for when, size in reads[first:] if when <= began + 1.0]
-        assert sum(within) <= rate * 1.25 + 2 * max(size for _, size in reads), "more than a rest of a quarter of a second allows"
+        assert sum(within) <= rate * 1.25 + 2 * max(size for _, size in reads), (
+            "more than a rest of a quarter of a second allows"
+        )
     assert max(size for _, size in reads) <= max(rate // 16, 1 << 20)
 
 

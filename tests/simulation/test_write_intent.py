@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from pydbt.core import primary_events as ev
-from pydbt.core.capture_record import RecordFlag, RecordKind
-from pydbt.core.dirty_map import DirtyMap
-from pydbt.core.modes import Mode
-from pydbt.core.primary import Primary
-from pydbt.core.primary_config import PrimaryConfig
-from pydbt.core.write_intent import Checkpoint, Eras, Intent, region, why_everything
+from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.era_bound import Checkpoint, Eras, Intent, region, why_everything
+from pydbt.core.primary.modes import Mode
+from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from tests.simulation.test_primary_brain import CALM, ODD_DISK, ROUGH, TINY_RING, run, settle
 from tests.simulation.world import Cluster, Faults, Kernel
 
@@ -230,4 +230,6 @@ def test_a_comparison_of_what_may_differ_answers_the_power_loss_and_looks_at_not
     assert brain.mode is Mode.NORMAL and cluster.kernel.disk == cluster.secondary.content
     figures = brain.statistics.as_dict(cluster.now)
     assert (figures["compared_bytes"], figures["copied_bytes"]) == (3 * 4096, 2 * 4096)
-    assert bool(brain.taints) is not answered, "a taint is answered by a comparison that was made for it, and by no other"
+    assert bool(brain.taints) is not answered, (
+        "a taint is answered by a comparison that was made for it, and by no other"
+    )

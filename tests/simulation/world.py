@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pydbt.core import primary_events as ev
-from pydbt.core.capture_record import RECORD, RecordFlag, RecordKind
-from pydbt.core.frames import Begin, Commit, Ping
-from pydbt.core.modes import Mode
-from pydbt.core.primary import Primary
-from pydbt.core.primary_config import PrimaryConfig
-from pydbt.core.sweep import blocks_of
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.sweep import blocks_of
+from pydbt.core.protocol.frames import Begin, Commit, Ping
+from pydbt.core.tracking.capture_record import RECORD, RecordFlag, RecordKind
 from pydbt.core.units import Geometry
 
 SECTORS = 8
@@ -282,7 +282,9 @@ class Cluster:
             case ev.SendBlocks(batch=batch, number=number, wanted_extents=wanted):
                 content = self.batches.pop(batch)[2]
                 if wanted is not None:
-                    keep = set(blocks_of(wanted["sector"].astype(np.int64), wanted["sectors"].astype(np.int64)).tolist())
+                    keep = set(
+                        blocks_of(wanted["sector"].astype(np.int64), wanted["sectors"].astype(np.int64)).tolist()
+                    )
                     content = {block: value for block, value in content.items() if block in keep}
                 return ("blocks", number, content)
             case ev.SendSettled(batch=batch, sequence=sequence, first_blocks=firsts, block_counts=counts):
@@ -334,8 +336,8 @@ class Cluster:
             self.feed(ev.Received(frame))
 
     def secondary_takes(self, message: tuple):
-        from pydbt.core.extents import make_extents
-        from pydbt.core.frames import Ack, Pong, Want
+        from pydbt.core.blocks.sector_table import make_extents
+        from pydbt.core.protocol.frames import Ack, Pong, Want
 
         s = self.secondary
         match message:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pydbt.core.dirty_map import DirtyMap
+from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
-from pydbt.core.write_intent import MAX_ERA, Intent
+from pydbt.core.primary.era_bound import MAX_ERA, Intent
 from pydbt.store.intent_file import decode_intent, encode_intent, load_intent, save_intent
 from tests.store.test_map_file import header_of, map_of
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pydbt.core.blocks.sector_table import make_extents
 from pydbt.core.errors import StateError
-from pydbt.core.extents import make_extents
-from pydbt.core.frames import Begin, Blocks, Commit, Stream
-from pydbt.core.journal import RecordKind, entry_bytes, record_epoch, record_extents
+from pydbt.core.protocol.frames import Begin, Blocks, Commit, Stream
+from pydbt.core.secondary.journal import RecordKind, entry_bytes, record_epoch, record_extents
 from pydbt.store import atomic, journal_files
 from pydbt.store.journal_files import SPARE_SEGMENTS, JournalFiles, JournalFull
 from tests.simulation.cluster.disk import Machine

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pydbt.core.dirty_map import CHUNK_BLOCKS, CHUNK_BYTES, DirtyMap
+from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, CHUNK_BYTES, DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.units import GIB, MIB, Geometry
 from pydbt.store.map_file import MapHeader, decode_map, encode_map, load_map, save_map

@@ -9,7 +9,7 @@ import pytest
 import xxhash
 
 from pydbt.core.errors import BusyError, StateError
-from pydbt.core.replica import ReplicaRecord
+from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.store.lock import StateLock
 from pydbt.store.replica_state import FILE_NAME, load_record, save_record
 

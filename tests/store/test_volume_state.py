@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pydbt.core.errors import StateError, UsageError
-from pydbt.core.generations import Generations
+from pydbt.core.protocol.generations import Generations
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import (
     VolumeState,
@@ -74,7 +74,9 @@ def test_a_state_of_a_version_that_knew_one_secondary_is_read_as_it_was_meant():
                     "places": []},
         ),
     )  # fmt: skip
-    assert (state.record(1).map_name, state.record(1).pin_name) == ("dirty.map", "peer"), "its files are where they were"
+    assert (state.record(1).map_name, state.record(1).pin_name) == ("dirty.map", "peer"), (
+        "its files are where they were"
+    )
     assert (state.volume, state.size_bytes, state.block_bytes) == ("0123456789abcdef" * 2, 1 << 30, 4096)
     assert (state.boot_id, state.clean["write_sectors"], state.audit["offset_sectors"]) == ("b007", 64, -8)
     assert state.generations == generations and state.more == {"note": "kept"}

@@ -52,7 +52,9 @@ def fio(machine: Machine, device: str, seed: int, *, seconds: int = 0, blocks: i
     return json.loads(done.output[done.output.index("{") :])["jobs"][0]["write"]
 
 
-def measure(machines: Pair, contenders: Sequence[Contender], rounds: int, seconds: int, blocks: int) -> dict[str, Measured]:
+def measure(
+    machines: Pair, contenders: Sequence[Contender], rounds: int, seconds: int, blocks: int
+) -> dict[str, Measured]:
     results: dict[str, Measured] = defaultdict(Measured)
     for contender in contenders:
         say(f"setting up {contender.name}")

@@ -18,7 +18,9 @@ SIZE = 320 * MIB
 def fragile(tmp_path_factory):
     """As for the power cuts, with one more disk with a volatile cache, for what dm-era records."""
     with pair(
-        {"data": SIZE, "state": 320 * MIB, "era": 16 * MIB}, volatile=True, keep_logs=tmp_path_factory.mktemp("consoles")
+        {"data": SIZE, "state": 320 * MIB, "era": 16 * MIB},
+        volatile=True,
+        keep_logs=tmp_path_factory.mktemp("consoles"),
     ) as both:
         for machine in both.both:
             machine.run(f"mkfs.ext4 -q -F {machine.device('state')} && mkdir -p {STATE_DISK} && sync")
@@ -85,7 +87,9 @@ def compared_again(site, *, bounded):
     print(f"{differing} blocks differed; compared {compared}; {figures}")
     assert "taint" in said, said
     if bounded:
-        assert compared["bytes"] <= figures["compared_bytes"] < SIZE // 2, "a region that is hardly less than everything"
+        assert compared["bytes"] <= figures["compared_bytes"] < SIZE // 2, (
+            "a region that is hardly less than everything"
+        )
         assert f"since era {compared['era']}" in said, said
     else:
         assert compared is None and figures["compared_bytes"] >= SIZE, said
@@ -138,7 +142,9 @@ def test_after_a_power_cut_only_what_dm_era_names_is_compared(site, chance):
     assert refused.code == 2 and "kept in regions of 65536 bytes" in refused.errors, refused
     clear_metadata(primary)
     assert make_layer(primary).code == 0
-    primary.run(f"dd if=/dev/urandom of=/dev/mapper/{LAYER} bs=4K count=1 seek=70000 oflag=direct conv=notrunc status=none")
+    primary.run(
+        f"dd if=/dev/urandom of=/dev/mapper/{LAYER} bs=4K count=1 seek=70000 oflag=direct conv=notrunc status=none"
+    )
     compared_again(site, bounded=False)
     assert "metadata are others" in site.words()
     site.compare("after all of this")

@@ -13,11 +13,15 @@ from tests.simulation.cluster.shrink import failure_of, kind_of, shrink, story
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/simulate", description="Play clusters in a simulated world, one a seed.")
+    parser = argparse.ArgumentParser(
+        prog="scripts/simulate", description="Play clusters in a simulated world, one a seed."
+    )
     parser.add_argument("--seeds", type=int, default=2000, help="how many (default 2000)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default 0)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one a core)")
-    parser.add_argument("--story", action="store_true", help="tell what happens in the first seed, whether it fails or not")
+    parser.add_argument(
+        "--story", action="store_true", help="tell what happens in the first seed, whether it fails or not"
+    )
     chosen = parser.parse_args()
     if chosen.seeds < 1 or (chosen.jobs or 0) < 1:
         parser.error("--seeds and --jobs count from 1")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pydbt.controller.primary_status import primary_status
-from pydbt.core.generations import Verdict, verdict
-from pydbt.core.modes import Mode
-from pydbt.core.replica import ReplicaState
+from pydbt.controller.primary.status import primary_status
+from pydbt.core.primary.modes import Mode
+from pydbt.core.protocol.generations import Verdict, verdict
+from pydbt.core.secondary.replica import ReplicaState
 from pydbt.store.secondary_record import SecondaryRecord
 from tests.simulation.cluster.disk import SECTOR
 
@@ -239,7 +239,9 @@ def nobody_is_held_back(world: World) -> None:
     loop = world.primary.loop
     if is_quiet(world) and not any(peer.brain.queue.unsent_bytes for _, peer in world.primary.peers()):
         if world.kernel.data_used:
-            raise Violation("nobody is held back", f"{world.kernel.data_used} bytes of data are kept, and nobody needs them")
+            raise Violation(
+                "nobody is held back", f"{world.kernel.data_used} bytes of data are kept, and nobody needs them"
+            )
         assert loop.peers
 
 
@@ -258,7 +260,9 @@ def all_is_one(world: World) -> None:
             raise Violation("everything converges", f"the primary calls {node.name} {own['replica_state']}")
         copy = node.after_a_crash(power=True)
         if bytes(copy.content.current[: world.geometry.size_bytes]) != bytes(world.kernel.disk.current):
-            raise Violation(NOTHING_LOST, f"the disk of {node.name} is not the primary's after a loss of power at the end")
+            raise Violation(
+                NOTHING_LOST, f"the disk of {node.name} is not the primary's after a loss of power at the end"
+            )
     if status["mode"] != "normal" or (not status["tainted"] and status["replica_state"] != "up-to-date"):
         raise Violation("everything converges", f"the volume is called {status['mode']}, {status['replica_state']}")
     nobody_is_held_back(world)

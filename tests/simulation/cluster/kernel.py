@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pydbt.core.capture_record import RECORD, Operation, RecordFlag, RecordKind
+from pydbt.core.tracking.capture_record import RECORD, Operation, RecordFlag, RecordKind
 from pydbt.core.units import Geometry
 from tests.simulation.cluster.disk import SECTOR, Lossy, Machine
 

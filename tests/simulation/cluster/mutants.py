@@ -13,32 +13,34 @@ from unittest.mock import patch
 
 import numpy as np
 
-from pydbt.controller.primary_loop import PrimaryLoop
-from pydbt.controller.primary_peer import Peer
-from pydbt.controller.secondary_engine import Engine
-from pydbt.controller.secondary_workers import Applier
-from pydbt.core import frames as f
-from pydbt.core import keeper, primary, settler
-from pydbt.core import primary_events as ev
-from pydbt.core import secondary_events as e
-from pydbt.core.ancestry import Ancestry
-from pydbt.core.bitmap_share import BitmapShare
-from pydbt.core.fanout import Fanout
-from pydbt.core.generations import Generations
-from pydbt.core.in_flight import InFlight
-from pydbt.core.keeper import Keeper
-from pydbt.core.modes import Mode, Phase
-from pydbt.core.payload_room import PayloadRoom
-from pydbt.core.primary import Primary
-from pydbt.core.replica import Recovery
-from pydbt.core.resync import Resync
-from pydbt.core.secondary import Secondary
-from pydbt.core.settler import Settler
-from pydbt.core.staged import StagedBlocks
-from pydbt.core.stream import StreamQueue
-from pydbt.core.sweep import Sweep
-from pydbt.core.tracker import Tracker
-from pydbt.core.unsettled import Unsettled
+from pydbt.controller.primary.loop import PrimaryLoop
+from pydbt.controller.primary.peer import Peer
+from pydbt.controller.secondary.engine import Engine
+from pydbt.controller.secondary.workers import Applier
+from pydbt.core.blocks.staged import StagedBlocks
+from pydbt.core.primary import brain as primary
+from pydbt.core.primary import events as ev
+from pydbt.core.primary import settler
+from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.modes import Mode, Phase
+from pydbt.core.primary.rename import Ancestry
+from pydbt.core.primary.resync import Resync
+from pydbt.core.primary.settler import Settler
+from pydbt.core.primary.sweep import Sweep
+from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.generations import Generations
+from pydbt.core.secondary import events as e
+from pydbt.core.secondary import keeper
+from pydbt.core.secondary.brain import Secondary
+from pydbt.core.secondary.keeper import Keeper
+from pydbt.core.secondary.replica import Recovery
+from pydbt.core.tracking.in_flight import InFlight
+from pydbt.core.tracking.replica_queue import StreamQueue
+from pydbt.core.tracking.tracker import Tracker
+from pydbt.core.tracking.unsettled import Unsettled
+from pydbt.core.volume.bitmap_share import BitmapShare
+from pydbt.core.volume.fanout import Fanout
+from pydbt.core.volume.payload_room import PayloadRoom
 from pydbt.store.journal_files import JournalFiles
 from tests.simulation.cluster.kernel import Capture
 
@@ -59,9 +61,7 @@ def around(name: str, owner: object, attribute: str, changed: Callable) -> None:
 
 # --- the primary ------------------------------------------------------------------------------------------
 instead("a flip without its wait", Capture, "grace", False)
-instead(
-    "the last sweep before every earlier write has completed", InFlight, "wait_done", property(lambda self: True)
-)
+instead("the last sweep before every earlier write has completed", InFlight, "wait_done", property(lambda self: True))
 around(
     "a clear on the wrong sequence number", Primary, "durable_through",
     lambda right, self, sequence: right(self, min(sequence + 1, self.sequence)),
@@ -78,7 +78,10 @@ around(
 
 instead("what is written alone gets no new generation", Ancestry, "written_alone", lambda self: None)
 instead(
-    "only the answer to a COMMIT tells that the secondary may hold a generation", Generations, "offered", lambda self: self
+    "only the answer to a COMMIT tells that the secondary may hold a generation",
+    Generations,
+    "offered",
+    lambda self: self,
 )
 
 
@@ -132,15 +135,21 @@ around("bits reset at an entry that is not a block's last", Tracker, "acknowledg
 instead("a comparison of settled blocks before the queue is sent", StreamQueue, "all_sent", property(lambda self: True))
 
 
-def _no_touch(right: Callable, self: Settler, report: object, taken: object, firsts: object, counts: object, now: float) -> bool:
+def _no_touch(
+    right: Callable, self: Settler, report: object, taken: object, firsts: object, counts: object, now: float
+) -> bool:
     return right(self, report, taken, firsts[:0], counts[:0], now)
 
 
 around("a settled block that is written while it is read", Settler, "mark", _no_touch)
 
 
-def _touched_is_written(right: Callable, taken: object, blocks: np.ndarray, geometry: object) -> tuple[np.ndarray, np.ndarray]:
-    rows = zip(*(taken.records[name].tolist() for name in ("sector", "sectors")), taken.last_sequences.tolist(), strict=True)
+def _touched_is_written(
+    right: Callable, taken: object, blocks: np.ndarray, geometry: object
+) -> tuple[np.ndarray, np.ndarray]:
+    rows = zip(
+        *(taken.records[name].tolist() for name in ("sector", "sectors")), taken.last_sequences.tolist(), strict=True
+    )
     last = {
         block: sequence for sector, sectors, sequence in rows
         for block in range(sector // geometry.block_sectors, -(-(sector + sectors) // geometry.block_sectors))
@@ -154,7 +163,9 @@ MUTANTS["an unsettled block is settled by what is written to a part of it"] = la
 )
 
 
-def _settled_all_the_same(right: Callable, self: Unsettled, blocks: np.ndarray, sequence: int, now: float, **named: bool) -> None:
+def _settled_all_the_same(
+    right: Callable, self: Unsettled, blocks: np.ndarray, sequence: int, now: float, **named: bool
+) -> None:
     right(self, blocks, sequence, now, **named)
     for block in blocks.tolist():
         if block in self._sent:
@@ -205,7 +216,12 @@ def _needed_by_all_or_none(right: Callable, self: BitmapShare) -> list[int]:
     return needing if len(needing) == len(self._brains) else []
 
 
-around("the quiet bitmap is zeroed before every secondary has what it names", BitmapShare, "needing", _needed_by_all_or_none)
+around(
+    "the quiet bitmap is zeroed before every secondary has what it names",
+    BitmapShare,
+    "needing",
+    _needed_by_all_or_none,
+)
 
 
 def _taken_by_who_asked(right: Callable, self: BitmapShare, event: ev.QuietTaken, tell: Callable) -> None:
@@ -324,9 +340,7 @@ def _persist_last(right: Callable, self: Engine, effects: list, connections: obj
 
 
 around("the state file is written after what depends on it", Engine, "_carry_out", _persist_last)
-instead(
-    "a comparison does not wait for the stream before it", Keeper, "streaming", property(lambda self: False)
-)
+instead("a comparison does not wait for the stream before it", Keeper, "streaming", property(lambda self: False))
 around(
     "BLOCKS acknowledged before the target is synced", Keeper, "written",
     lambda right, self, ticket: (

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from pydbt.core.errors import WireError
-from pydbt.core.frames import Frame
-from pydbt.core.wire import Decoder, encode
+from pydbt.core.protocol.frames import Frame
+from pydbt.core.protocol.wire import Decoder, encode
 from tests.simulation.cluster.clock import Clock
 
 

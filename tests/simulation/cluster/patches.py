@@ -11,20 +11,28 @@ from types import SimpleNamespace
 from unittest.mock import patch
 from uuid import UUID
 
-from pydbt.controller import (
+from pydbt.controller.primary import (
     configuring,
     peer_shell,
-    primary_ending,
-    primary_loop,
-    primary_service,
-    primary_status,
-    secondary_engine,
-    secondary_workers,
     used_blocks,
 )
-from pydbt.core import primary as core_primary
-from pydbt.core import sweep as core_sweep
-from pydbt.core.secondary_config import SecondaryConfig
+from pydbt.controller.primary import (
+    ending as primary_ending,
+)
+from pydbt.controller.primary import (
+    loop as primary_loop,
+)
+from pydbt.controller.primary import (
+    service as primary_service,
+)
+from pydbt.controller.primary import (
+    status as primary_status,
+)
+from pydbt.controller.secondary import engine as secondary_engine
+from pydbt.controller.secondary import workers as secondary_workers
+from pydbt.core.primary import brain as core_primary
+from pydbt.core.primary import sweep as core_sweep
+from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.store import atomic, intent_file, journal_files, map_file, reached, volume_state
 from tests.simulation.cluster.files import SimOs, SimPath
 from tests.simulation.cluster.primary_node import PrimaryEnd, PrimaryNode, SimInbox, SimOutbox, SimReader
@@ -55,7 +63,9 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
     for name, value in reader.items():
         setattr(SimReader, name, value)
     limits = {core_primary: dict(shape.limits), core_sweep: dict(shape.limits)}
-    limits = {module: {name: v for name, v in table.items() if hasattr(module, name)} for module, table in limits.items()}
+    limits = {
+        module: {name: v for name, v in table.items() if hasattr(module, name)} for module, table in limits.items()
+    }
     nothing = contextlib.nullcontext
     swaps = {
         **limits,

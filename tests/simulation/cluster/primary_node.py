@@ -16,18 +16,20 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pydbt.controller import configuring, primary_loop, primary_service
-from pydbt.controller.handshake import Refused
 from pydbt.controller.options import PrimaryOptions
-from pydbt.controller.outbox import BatchData
-from pydbt.controller.peer_shell import PeerShell
-from pydbt.controller.primary_peer import Peer
+from pydbt.controller.primary import configuring
+from pydbt.controller.primary import loop as primary_loop
+from pydbt.controller.primary import service as primary_service
+from pydbt.controller.primary.handshake import Refused
+from pydbt.controller.primary.outbox import BatchData
+from pydbt.controller.primary.peer import Peer
+from pydbt.controller.primary.peer_shell import PeerShell
 from pydbt.controller.requests import Request
-from pydbt.core import frames as f
-from pydbt.core import primary_events as ev
 from pydbt.core.errors import PeerError
-from pydbt.core.frames import Frame
-from pydbt.core.primary import Primary
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.brain import Primary
+from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.frames import Frame
 from pydbt.device.filesystem import UsedExtents
 from pydbt.network.address import format_address, split_address
 from pydbt.store.map_file import load_map
@@ -254,7 +256,9 @@ class PrimaryNode:
 
     def peers(self) -> list[tuple[SecondaryNode, Peer]]:
         """Those that the running controller replicates to."""
-        return [(self.node_at(peer.address), peer) for peer in self.loop.peers.values()] if self.loop is not None else []
+        return (
+            [(self.node_at(peer.address), peer) for peer in self.loop.peers.values()] if self.loop is not None else []
+        )
 
     def map_on_disk(self, record: SecondaryRecord) -> np.ndarray | None:
         """The blocks that the next controller finds in the map file of a secondary; None without one."""
@@ -417,7 +421,12 @@ class PrimaryNode:
         return {name: value for name, value in marker.items() if name != "maps"} == self.marker(device)
 
     def marker(self, device: Device, reader: object = None) -> dict[str, object]:
-        return {"boot_id": self.boot_id(), "disk_sequence": 1, "write_sectors": self.kernel.write_sectors, "discard_sectors": 0}
+        return {
+            "boot_id": self.boot_id(),
+            "disk_sequence": 1,
+            "write_sectors": self.kernel.write_sectors,
+            "discard_sectors": 0,
+        }
 
     def boot_id(self) -> str:
         return f"boot-{self.kernel.boots}"

@@ -60,11 +60,29 @@ class Plan:
 
 # What a world may suffer from, and how often: a step is one of these, or nothing but writes.
 TROUBLES = {
-    "cut": 8, "half_cut": 4, "lose_peer": 2, "hold": 4, "hold_one_way": 4, "damage": 3,
-    "kill_primary": 6, "power_primary": 1.5, "stop_primary": 2, "down_primary": 2,
-    "kill_secondary": 8, "freeze_primary": 2, "freeze_secondary": 2,
-    "full_secondary": 3, "bad_secondary": 2, "full_primary": 2, "bad_reads": 1, "burst": 4,
-    "wait": 8, "pause": 2, "flush": 2, "idle": 10, "look": 10,
+    "cut": 8,
+    "half_cut": 4,
+    "lose_peer": 2,
+    "hold": 4,
+    "hold_one_way": 4,
+    "damage": 3,
+    "kill_primary": 6,
+    "power_primary": 1.5,
+    "stop_primary": 2,
+    "down_primary": 2,
+    "kill_secondary": 8,
+    "freeze_primary": 2,
+    "freeze_secondary": 2,
+    "full_secondary": 3,
+    "bad_secondary": 2,
+    "full_primary": 2,
+    "bad_reads": 1,
+    "burst": 4,
+    "wait": 8,
+    "pause": 2,
+    "flush": 2,
+    "idle": 10,
+    "look": 10,
 }
 # And with several secondaries: they come and go while the others are replicated to.
 MORE_TROUBLES = {"add": 8, "remove": 5}

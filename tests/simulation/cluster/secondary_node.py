@@ -14,13 +14,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pydbt.controller import secondary_engine
-from pydbt.controller.secondary_engine import Engine, PersistFailed
-from pydbt.core import frames as f
-from pydbt.core import secondary_events as e
-from pydbt.core.apply_plan import ZEROS, Runs, plan, sources_of
+from pydbt.controller.secondary import engine as secondary_engine
+from pydbt.controller.secondary.engine import Engine, PersistFailed
+from pydbt.core.blocks.apply_plan import ZEROS, Runs, plan, sources_of
 from pydbt.core.errors import DeviceError, StateError
-from pydbt.core.journal import RecordKind, record_extents
+from pydbt.core.protocol import frames as f
+from pydbt.core.secondary import events as e
+from pydbt.core.secondary.journal import RecordKind, record_extents
 from tests.simulation.cluster.clock import Clock
 from tests.simulation.cluster.disk import SECTOR, Killed, Lossy, Machine
 from tests.simulation.cluster.files import Files, SimPath
@@ -41,7 +41,9 @@ class SimTarget:
         self.size_bytes = len(content.current)
 
     def write_runs(self, runs: Runs, buffer: memoryview) -> None:
-        for sector, count, source in zip(runs.sectors.tolist(), runs.counts.tolist(), runs.sources.tolist(), strict=True):
+        for sector, count, source in zip(
+            runs.sectors.tolist(), runs.counts.tolist(), runs.sources.tolist(), strict=True
+        ):
             self.machine.touch()
             data = bytes(count * SECTOR) if source == ZEROS else buffer[source : source + count * SECTOR]
             self.content.write(sector * SECTOR, data)
@@ -110,7 +112,9 @@ class TeeJournal(secondary_engine.JournalFiles):
 class SecondaryNode:
     """One replica: machine, disks, and whatever Engine lives on them right now."""
 
-    def __init__(self, number: int, size_bytes: int, clock: Clock, rng: random.Random, stage: bool, journal_bytes: int) -> None:
+    def __init__(
+        self, number: int, size_bytes: int, clock: Clock, rng: random.Random, stage: bool, journal_bytes: int
+    ) -> None:
         self.number, self.clock, self.rng = number, clock, rng
         self.name = name = f"secondary{number}"
         self.address = f"127.0.0.1:{7000 + number}"
@@ -119,7 +123,11 @@ class SecondaryNode:
         self.files = Files(self.machine)
         self.content = Lossy(size_bytes)
         self.options = SimpleNamespace(
-            state_dir=SimPath(f"/{name}", self.files), target="/dev/target", replay_only=False, promote=False, stage=stage,
+            state_dir=SimPath(f"/{name}", self.files),
+            target="/dev/target",
+            replay_only=False,
+            promote=False,
+            stage=stage,
             journal_limit_bytes=journal_bytes,
         )
         self.engine: SimEngine | None = None
@@ -224,7 +232,9 @@ class SecondaryNode:
 
     def _to_shadow(self, extents: np.ndarray, payload: bytes | memoryview) -> None:
         for runs in plan(extents, sources_of(extents, 0)):
-            for sector, count, source in zip(runs.sectors.tolist(), runs.counts.tolist(), runs.sources.tolist(), strict=True):
+            for sector, count, source in zip(
+                runs.sectors.tolist(), runs.counts.tolist(), runs.sources.tolist(), strict=True
+            ):
                 data = bytes(count * SECTOR) if source == ZEROS else payload[source : source + count * SECTOR]
                 self.shadow[sector * SECTOR : (sector + count) * SECTOR] = data
 

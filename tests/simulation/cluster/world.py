@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from pydbt.controller.primary_peer import Peer
+from pydbt.controller.primary.peer import Peer
 from pydbt.core.errors import PydbtError
-from pydbt.core.modes import SYNCING_MODES, Mode
-from pydbt.core.primary import Primary
+from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.modes import SYNCING_MODES, Mode
 from pydbt.core.units import Geometry
 from tests.simulation.cluster import checkers
 from tests.simulation.cluster.checkers import Violation
@@ -179,7 +179,9 @@ class World:
             return
         self._heal_steps += 1
         if self.clock.now > self._heal_until or self._heal_steps > HEAL_STEPS:
-            where = f"{checkers.words_of(self)}: {[brain.resync.waiting_for() for brain in loop.brains] if loop else ''}"
+            where = (
+                f"{checkers.words_of(self)}: {[brain.resync.waiting_for() for brain in loop.brains] if loop else ''}"
+            )
             raise Violation("everything converges", f"not at rest after {HEAL_SECONDS} s without a fault, in {where}")
 
     def _rested(self) -> bool:
@@ -220,7 +222,9 @@ class World:
     def _note_boot(self, node: SecondaryNode) -> None:
         if self.verbose:
             record = node.engine.brain.record
-            self._say(f"{node.name} starts: consistent {record.consistent}, sequence {node.engine.brain.keeper.sequence}")
+            self._say(
+                f"{node.name} starts: consistent {record.consistent}, sequence {node.engine.brain.keeper.sequence}"
+            )
         checkers.image_is_a_moment(self, node.after_a_crash(power=False), "after a start of the secondary")
 
     def _trace(self, event: object, effects: list[object]) -> None:
@@ -259,7 +263,9 @@ class World:
         if node.up:
             power = self.rng.random() < 0.7
             copy = node.after_a_crash(power)
-            checkers.image_is_a_moment(self, copy, "a loss of power at the secondary" if power else "a kill of the secondary")
+            checkers.image_is_a_moment(
+                self, copy, "a loss of power at the secondary" if power else "a kill of the secondary"
+            )
 
     def do_cut(self) -> None:
         self.one.link.cut("both")

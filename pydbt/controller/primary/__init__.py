@@ -1,0 +1,1 @@
+"""``controller run``: the process of one volume."""

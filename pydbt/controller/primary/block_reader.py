@@ -1,0 +1,158 @@
+"""Reads blocks of the source for sweeps, past every cache, in a few threads; results come back as events."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from pydbt.controller.primary.outbox import BatchData
+from pydbt.core.errors import DeviceError
+from pydbt.core.primary.events import ReadBlocks, SweepRead
+from pydbt.core.units import MIB, Geometry
+from pydbt.device.block import DirectReader, aligned_buffer
+
+# Enough to keep a disk's queue busy with scattered blocks; more would fight the applications for it.
+THREADS = 4
+# Each of them reads so much at a time, for the same reason: a disk that has more before it makes everybody wait.
+READ_BYTES = 1 * MIB
+# Memory of batches that are over is kept up to here, to be used again: mapping and zeroing as much anew costs the
+# processor more than reading into it does.
+POOL_BYTES = 16 * MIB
+
+_log = logging.getLogger("pydbt")
+
+
+class BlockReader:
+    """``done`` is called from a reading thread with the answer; ``position`` gives the ring position then."""
+
+    def __init__(
+        self,
+        reader: DirectReader,
+        geometry: Geometry,
+        position: Callable[[], int],
+        done: Callable[[SweepRead], None],
+    ) -> None:
+        self._reader = reader
+        self._geometry = geometry
+        self._position = position
+        self._done = done
+        self._requests: queue.SimpleQueue[ReadBlocks | None] = queue.SimpleQueue()
+        self._batches: dict[int, BatchData] = {}
+        self._reading: set[int] = set()
+        self._lock = threading.Lock()
+        self._pool: list[memoryview] = []  # the oldest first
+        self._held: DirectReader | None = None
+        self._held_reads = 0
+        self._idle = threading.Condition(self._lock)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"reader-{index}", daemon=True) for index in range(THREADS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, request: ReadBlocks) -> None:
+        with self._lock:
+            self._reading.add(request.batch)
+        self._requests.put(request)
+
+    def batch(self, identifier: int) -> BatchData:
+        return self._batches[identifier]
+
+    def drop(self, identifier: int) -> None:
+        """Forget a batch and use its memory again; a batch still being read is forgotten when it is done."""
+        with self._lock:
+            batch = self._batches.pop(identifier, None)
+            self._reading.discard(identifier)
+            if batch is not None:
+                self._recycle(batch)
+
+    def hold(self, snapshot: DirectReader) -> None:
+        """Reads that ask for it come from there, until ``let_go``, which closes it."""
+        with self._lock:
+            self._held = snapshot
+
+    def let_go(self) -> None:
+        """Wait for the reads under way from the snapshot, and close it; later ones fail."""
+        with self._idle:
+            snapshot, self._held = self._held, None
+            self._idle.wait_for(lambda: not self._held_reads)
+        if snapshot is not None:
+            snapshot.close()
+
+    def close(self, *, wait: bool = True) -> None:
+        for _ in self._threads:
+            self._requests.put(None)
+        for thread in self._threads if wait else ():
+            thread.join(10.0)
+
+    def _run(self) -> None:
+        while (request := self._requests.get()) is not None:
+            try:
+                data = self._read(request)
+            except Exception as error:  # also a fault of ours: a batch without an answer would never end
+                if not isinstance(error, DeviceError):
+                    _log.exception("reading blocks failed")
+                with self._lock:
+                    self._reading.discard(request.batch)
+                self._done(SweepRead(request.batch, self._position(), 0, error=str(error)))
+                continue
+            with self._lock:
+                if request.batch not in self._reading:
+                    self._recycle(data)
+                    continue
+                self._reading.discard(request.batch)
+                self._batches[request.batch] = data
+            self._done(SweepRead(request.batch, self._position(), len(data.data)))
+
+    @contextlib.contextmanager
+    def _source_of(self, request: ReadBlocks) -> Iterator[DirectReader]:
+        if not request.held:
+            yield self._reader
+            return
+        with self._lock:
+            snapshot = self._held
+            if snapshot is None:
+                raise DeviceError("the snapshot that was to be read is gone")
+            self._held_reads += 1
+        try:
+            yield snapshot
+        finally:
+            with self._idle:
+                self._held_reads -= 1
+                self._idle.notify_all()
+
+    def _read(self, request: ReadBlocks) -> BatchData:
+        runs = [
+            self._geometry.bytes_of_blocks(first, count)
+            for first, count in zip(request.first_blocks.tolist(), request.block_counts.tolist(), strict=True)
+        ]
+        total = sum(length for _, length in runs)
+        buffer = self._buffer(int(request.block_counts.sum()) * self._geometry.block_bytes)
+        offset = 0
+        with self._source_of(request) as source:
+            for start, length in runs:
+                for begin in range(0, length, READ_BYTES):
+                    part = min(READ_BYTES, length - begin)
+                    source.read_extent(start + begin, part, buffer[offset : offset + part])
+                    offset += part
+        return BatchData(
+            self._geometry, np.asarray(request.first_blocks), np.asarray(request.block_counts), buffer[:total]
+        )
+
+    def _buffer(self, size_bytes: int) -> memoryview:
+        size_bytes = -(-size_bytes // 65536) * 65536
+        with self._lock:
+            for index in reversed(range(len(self._pool))):
+                if len(self._pool[index]) == size_bytes:
+                    return self._pool.pop(index)
+        return aligned_buffer(size_bytes)
+
+    def _recycle(self, batch: BatchData) -> None:
+        self._pool.append(memoryview(batch.data.obj).cast("B"))
+        while sum(map(len, self._pool)) > POOL_BYTES:
+            del self._pool[0]

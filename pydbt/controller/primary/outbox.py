@@ -1,0 +1,181 @@
+"""What goes to the secondary: frames built from captured payload and from blocks read, sent by one thread.
+
+The main loop hands over whole batches and goes on; the thread hashes, compresses and writes to the socket.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import xxhash
+
+from pydbt.core.blocks.compared import small_blocks, small_blocks_of_units
+from pydbt.core.blocks.sector_table import ExtentKind, make_extents, split_zero_blocks
+from pydbt.core.errors import PeerError
+from pydbt.core.primary.sweep import blocks_of
+from pydbt.core.protocol.frames import MAX_EXTENTS, MAX_SEQUENCE_SPAN, Blocks, Digests, Frame, Stream
+from pydbt.core.tracking.capture_record import Operation
+from pydbt.core.tracking.replica_queue import MAX_UPDATE_SECTORS
+from pydbt.core.units import SECTOR_BYTES, Geometry
+from pydbt.network.connection import FramedConnection
+
+# Zero runs shorter than this travel as data: an extent row costs 16 bytes.
+ZERO_GRANULE_BYTES = 512
+_log = logging.getLogger("pydbt")
+_KINDS = np.zeros(256, dtype=np.uint8)
+_KINDS[Operation.WRITE] = ExtentKind.DATA
+_KINDS[Operation.WRITE_ZEROES] = ExtentKind.ZERO
+_KINDS[Operation.DISCARD] = ExtentKind.DISCARD
+_KINDS[Operation.SECURE_ERASE] = ExtentKind.DISCARD
+
+
+class Outbox:
+    """The sender of one connection. ``failed`` is called once, from its thread, when the socket breaks."""
+
+    def __init__(self, connection: FramedConnection, compress_level: int | None, failed: Callable[[str], None]) -> None:
+        self._connection = connection
+        self._compress_level = compress_level
+        self._failed = failed
+        self._queue: queue.SimpleQueue[tuple[list[Frame], int] | None] = queue.SimpleQueue()
+        self._handed_bytes = 0
+        self._taken_bytes = 0
+        self._farewell: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+        self._thread.start()
+
+    @property
+    def queued_bytes(self) -> int:
+        """Payload handed over and not yet taken by the socket."""
+        return self._handed_bytes - self._taken_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        return self._connection.sent_bytes
+
+    def put(self, frames: list[Frame], payload_bytes: int = 0) -> None:
+        self._handed_bytes += payload_bytes
+        self._queue.put((frames, payload_bytes))
+
+    def close(self, *, flush_seconds: float = 0.0) -> None:
+        """Stop the thread. With ``flush_seconds`` what is queued may still go out for so long, and nobody waits for that here."""
+        self._queue.put(None)
+        if flush_seconds:
+            self._farewell = threading.Thread(target=self._end, args=(flush_seconds,), name="farewell", daemon=True)
+            self._farewell.start()
+        else:
+            self._end(0.0)
+
+    def wait_for_farewell(self) -> None:
+        """Before the process ends: what ``close`` has begun."""
+        if self._farewell is not None:
+            self._farewell.join()
+
+    def _end(self, flush_seconds: float) -> None:
+        self._thread.join(flush_seconds)
+        self._connection.close()
+        self._thread.join(5.0)
+
+    def _run(self) -> None:
+        try:
+            while (item := self._queue.get()) is not None:
+                frames, payload_bytes = item
+                self._connection.send_frames(frames, compress_level=self._compress_level)
+                self._taken_bytes += payload_bytes
+        except PeerError as error:
+            self._failed(str(error))
+        except Exception as error:  # a fault of ours must not leave a connection that looks alive
+            _log.exception("the sender failed")
+            self._failed(f"the sender failed: {error}")
+
+
+def stream_frames(records: np.ndarray, last_sequences: np.ndarray, first_sequence: int, payload: bytes) -> list[Frame]:
+    """STREAM frames of captured writes, in order. ``payload`` is their data in one piece."""
+    kinds = _KINDS[records["op"]]
+    if len(records) == 1 and kinds[0] == ExtentKind.DATA and records["sectors"][0] > MAX_UPDATE_SECTORS:
+        return _large_write(int(records["sector"][0]), int(records["sectors"][0]), first_sequence, payload)
+    deltas = last_sequences - first_sequence
+    assert deltas[-1] < MAX_SEQUENCE_SPAN and len(records) <= MAX_EXTENTS
+    extents = make_extents(records["sector"], records["sectors"], kinds, deltas)
+    return _within_limits(extents, payload, first_sequence, int(last_sequences[-1]))
+
+
+def _within_limits(extents: np.ndarray, payload: bytes, first: int, last: int) -> list[Frame]:
+    split, pieces = split_zero_blocks(extents, payload, ZERO_GRANULE_BYTES)
+    if len(split) > MAX_EXTENTS:
+        split, pieces = extents, [memoryview(payload)]
+    return [Stream(first=first, last=last, extents=split, payload=tuple(pieces))]
+
+
+def _large_write(sector: int, sectors: int, sequence: int, payload: bytes) -> list[Frame]:
+    """One write as several updates: each part is as legal an outcome of a crash as the whole write."""
+    frames: list[Frame] = []
+    view = memoryview(payload)
+    for start in range(0, sectors, MAX_UPDATE_SECTORS):
+        length = min(MAX_UPDATE_SECTORS, sectors - start)
+        part = view[start * SECTOR_BYTES : (start + length) * SECTOR_BYTES]
+        frames += _within_limits(make_extents([sector + start], [length]), part, sequence, sequence)
+        sequence += 1
+    return frames
+
+
+class BatchData:
+    """Blocks read for a sweep or for settling: runs, and their bytes one after the other."""
+
+    def __init__(
+        self, geometry: Geometry, first_blocks: np.ndarray, block_counts: np.ndarray, data: memoryview
+    ) -> None:
+        # Kept in small blocks, the least that the secondary compares; the tracker's may be larger.
+        self._volume, self._geometry = geometry, geometry.compared
+        self.first_blocks, self.block_counts = small_blocks(first_blocks, block_counts, geometry)
+        self.data = data
+
+    def digests(self, number: int, units: np.ndarray, unit_bytes: int) -> Digests:
+        """xxh3_128 of some of the data, in units of ``unit_bytes``, as a frame."""
+        digests = b"".join(
+            xxhash.xxh3_128_digest(run[offset : offset + unit_bytes])
+            for run in self._slices(*small_blocks_of_units(units, unit_bytes, self._volume))
+            for offset in range(0, len(run), unit_bytes)
+        )
+        return Digests(batch=number, extents=units, digests=digests, unit_bytes=unit_bytes)
+
+    def blocks(self, number: int, wanted: np.ndarray | None) -> Blocks:
+        """The data (or what is wanted of it) as a BLOCKS frame."""
+        extents, data = self._selection(wanted)
+        split, pieces = split_zero_blocks(extents, data, ZERO_GRANULE_BYTES)
+        if len(split) > MAX_EXTENTS:
+            split, pieces = extents, [memoryview(data)]
+        return Blocks(batch=number, extents=split, payload=tuple(pieces))
+
+    def settled(self, sequence: int, first_blocks: np.ndarray, block_counts: np.ndarray) -> Stream:
+        """Some of the runs, in the tracker's blocks, as one update of the stream."""
+        extents, data = self._selection(make_extents(*small_blocks(first_blocks, block_counts, self._volume)))
+        return Stream(first=sequence, last=sequence, extents=extents, payload=(data,))
+
+    def _selection(self, wanted: np.ndarray | None) -> tuple[np.ndarray, bytes]:
+        if wanted is None:
+            return self._sector_table(self.first_blocks, self.block_counts), bytes(self.data)
+        firsts, counts = wanted["sector"].astype(np.int64), wanted["sectors"].astype(np.int64)
+        return self._sector_table(firsts, counts), b"".join(self._slices(firsts, counts))
+
+    def _slices(self, firsts: np.ndarray, counts: np.ndarray) -> list[memoryview]:
+        """The data of some runs, each of which lies in what was read. PeerError: it does not."""
+        offered = blocks_of(self.first_blocks, self.block_counts)
+        size = self._geometry.block_bytes
+        pieces = []
+        for first, count in zip(firsts.tolist(), counts.tolist(), strict=True):
+            index = int(np.searchsorted(offered, first))
+            last = index + count - 1
+            if last >= len(offered) or offered[index] != first or offered[last] != first + count - 1:
+                raise PeerError("the secondary asked for blocks that it was not offered")
+            pieces.append(self.data[index * size : (index + count) * size])
+        return pieces
+
+    def _sector_table(self, firsts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        per_block = self._geometry.block_sectors
+        sectors = firsts * per_block
+        lengths = np.minimum(counts * per_block, self._geometry.size_sectors - sectors)
+        return make_extents(sectors, lengths)

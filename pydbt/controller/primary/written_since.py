@@ -1,0 +1,151 @@
+"""What may differ after writes that no program saw, as far as dm-era under the volume bounds it. Asked when a run begins."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.errors import PydbtError, StateError
+from pydbt.core.primary import era_bound as write_intent
+from pydbt.core.primary.flight_watch import IDLE_AGAIN_S, LONGEST_FLIGHT_S
+from pydbt.device.era import EraLayer, era_layer_of
+from pydbt.device.sysfs import BlockDevice
+from pydbt.store.atomic import remove_file
+from pydbt.store.intent_file import load_intent, save_intent
+from pydbt.store.secondary_record import SecondaryRecord
+from pydbt.store.volume_state import VolumeState
+
+# What a power loss, another system that had the disk, and a controller that could not detach have in common.
+UNTRACKED = "writes may have gone untracked while no program was there to see them"
+_LOOK_S = 0.01
+
+_log = logging.getLogger("pydbt")
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What is compared with one secondary: blocks that were written since an era, or were known to differ when it began."""
+
+    era: int
+    blocks: DirtyMap
+    bytes: int
+
+
+class WrittenSince:
+    """Ask it once the programs are attached: what is written from then on is in their bitmaps, and what was before in dm-era's.
+
+    ``layer`` is the volume's, None where it has no write-intent; ``problem`` why one that it has cannot be relied on.
+    """
+
+    def __init__(self, device: BlockDevice, state_dir: Path) -> None:
+        self._device, self._state_dir = device, state_dir
+        self.layer: EraLayer | None = None
+        self.problem = ""
+        self._waited = False
+        try:
+            self.layer = era_layer_of(device)
+        except (PydbtError, OSError) as error:
+            self.problem = str(error)
+
+    def begin(self, records: Collection[SecondaryRecord]) -> None:
+        """Before anything is sent. Where nothing is known of eras, nothing stays remembered: what this run sends may come to the
+        secondaries ahead of the disk. What stays gets the name of this run, for the next one to see that no other was in between,
+        of a version that knew nothing of this. Raises StateError."""
+        for record in records:
+            path = self._state_dir / record.intent_name
+            try:
+                kept = load_intent(path)
+            except StateError:
+                kept = None
+            if kept is not None and self.layer is not None:
+                intent, header, dirty = kept
+                save_intent(path, intent, replace(header, epoch=record.later_epochs[-1]), dirty)
+            elif path.exists():
+                remove_file(path)
+        if self.problem:
+            _log.warning("the eras that are recorded under the volume are of no use: %s", self.problem)
+
+    def of(self, state: VolumeState, record: SecondaryRecord) -> Since | None:
+        """What to compare with this secondary; None for everything, and then nothing is remembered for it any more.
+
+        Raises StateError.
+        """
+        if self.layer is None and not self.problem:
+            return None
+        since, reason = self._look(state, record)
+        if since is None:
+            remove_file(self._state_dir / record.intent_name)
+            _log.warning(
+                "every block is compared with %s, although dm-era is under the volume: %s", record.address, reason
+            )
+            return None
+        _log.warning(
+            "only what may differ from %s is compared: since era %d, %d of %d bytes",
+            record.address,
+            since.era,
+            since.bytes,
+            state.size_bytes,
+        )
+        return since
+
+    def _look(self, state: VolumeState, record: SecondaryRecord) -> tuple[Since | None, str]:
+        """What to compare, or why everything."""
+        if self.layer is None:
+            return None, self.problem
+        try:
+            kept = load_intent(self._state_dir / record.intent_name)
+            others = [entry["reason"] for entry in record.taints if entry["reason"] != UNTRACKED]
+            now = self.layer.now()
+            reason = write_intent.why_everything(kept and kept[0], now, record.replica, others)
+            if not reason and (kept[1].volume != state.uuid or kept[1].geometry != state.geometry):
+                reason = "the era that was remembered was that of another volume"
+            elif not reason and kept[1].epoch not in record.later_epochs[-1:]:
+                reason = "a controller that did not know of eras has run since"
+            if reason:
+                return None, reason
+            self._let_old_writes_land()
+            intent, _, dirty = kept
+            written = self.layer.written_since(intent.era)
+            blocks = write_intent.region(written, intent.region_bytes, dirty, state.geometry)
+        except (PydbtError, ValueError) as error:
+            return None, str(error)
+        length = min(blocks.count() * state.block_bytes, state.size_bytes)
+        return Since(intent.era, blocks, length), ""
+
+    def _let_old_writes_land(self) -> None:
+        """A write that was submitted before the programs were attached must have come to dm-era before that is asked.
+
+        The kernel counts none in flight, twice, some time apart: or so much time has passed that none of them is any more.
+        """
+        if self._waited:
+            return
+        self._waited = True
+        let_land(self._device.in_flight_writes, time.monotonic, time.sleep)
+
+
+def let_land(in_flight: Callable[[], int], clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+    """Wait for two idle instants that lie apart, or for as long as a write may be in flight at all."""
+    until, idle_since = clock() + LONGEST_FLIGHT_S, None
+    while clock() < until:
+        if not in_flight():
+            if idle_since is None:
+                idle_since = clock()
+            elif clock() - idle_since > IDLE_AGAIN_S:
+                return
+        sleep(_LOOK_S)
+
+
+def was_bounded(state_dir: Path, record: SecondaryRecord) -> bool:
+    """Whether a run that was killed had begun to compare what dm-era names, and nothing else.
+
+    When everything is to be compared, what is remembered is removed first.
+    """
+    try:
+        kept = load_intent(state_dir / record.intent_name)
+    except StateError:
+        return False
+    return kept is not None and kept[0].replica == record.replica

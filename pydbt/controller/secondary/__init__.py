@@ -1,0 +1,1 @@
+"""``controller secondary``: the process of one replica."""

@@ -1,0 +1,217 @@
+"""The secondary's side of the network: who connects, who is a primary, and what it sends.
+
+A thread accepts; a thread for each peer reads its HELLO, and then its frames, into the arena. Strangers cost a
+thread for a few seconds, no memory, and one line a minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from pydbt.core.errors import PeerError, StateError, WireError
+from pydbt.core.protocol.frames import Frame, Hello, Welcome
+from pydbt.core.secondary import events as e
+from pydbt.network.arena import Arena, ArenaClosed
+from pydbt.network.connection import SILENCE_SECONDS, FramedConnection
+from pydbt.network.tls import Secure
+
+HANDSHAKE_SECONDS = 10.0
+MAX_STRANGERS = 16
+"""Peers whose HELLO is waited for at the same time. One more takes the place of one that has waited longest, among those of
+the address with the most: so that a crowd keeps nobody out but itself."""
+FAREWELL_SECONDS = 3.0
+"""How long a closed peer may take to read our last words before the connection is cut."""
+STRANGER_LOG_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+Report = Callable[[e.Event], None]
+
+
+class Connections:
+    """All connections of one listening socket. ``report`` gets Connected, FrameReceived and Disconnected."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        arena: Arena,
+        report: Report,
+        silence_seconds: float = SILENCE_SECONDS,
+        secure: Secure | None = None,
+    ) -> None:
+        self._secure = secure
+        self._listener = listener
+        self._arena = arena
+        self._report = report
+        self._silence_seconds = silence_seconds
+        self._lock = threading.Lock()
+        self._known: dict[int, FramedConnection] = {}
+        self._farewells: dict[int, float] = {}
+        self._strangers: dict[int, tuple[str, socket.socket]] = {}  # by identifier, in the order of their coming
+        self._next = 1
+        self._stopping = False
+        self._quiet_until = 0.0
+        self._unlogged = 0
+        self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close everything; threads end by themselves."""
+        self._stopping = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        self._listener.close()
+        self._arena.close()
+        for connection in self._all():
+            connection.close()
+
+    def send(self, identifier: int, frame: Frame) -> None:
+        """Send one frame; a peer that cannot take it is reported as disconnected."""
+        connection = self._known.get(identifier)
+        if connection is None:
+            return
+        try:
+            if self._secure is not None and isinstance(frame, Welcome):
+                self._secure.remember(connection.socket)
+            connection.send_frames([frame])
+        except PeerError:
+            connection.close()  # its receiver reports
+        except StateError as error:
+            _log.error("%s", error)
+            connection.close()
+
+    def close(self, identifier: int) -> None:
+        """Say nothing more to a peer, and cut it off when it has had time to hear the last words."""
+        connection = self._known.get(identifier)
+        if connection is not None:
+            self._farewells[identifier] = time.monotonic() + FAREWELL_SECONDS
+            connection.finish()
+
+    def close_all(self) -> None:
+        for identifier in list(self._known):
+            self.close(identifier)
+
+    @property
+    def received_bytes(self) -> int:
+        return sum(connection.received_bytes for connection in self._all())
+
+    def _all(self) -> list[FramedConnection]:
+        with self._lock:
+            return list(self._known.values())
+
+    def _accept(self) -> None:
+        while not self._stopping:
+            try:
+                sock, address = self._listener.accept()
+            except OSError:
+                if self._stopping:
+                    return
+                time.sleep(0.1)  # out of descriptors, say: try again, without spinning
+                continue
+            with self._lock:
+                identifier, self._next = self._next, self._next + 1
+                self._strangers[identifier] = str(address[0]), sock
+                if len(self._strangers) > MAX_STRANGERS:
+                    self._evict()
+            threading.Thread(
+                target=self._serve, args=(sock, identifier), name=f"peer-{identifier}", daemon=True
+            ).start()
+
+    def _evict(self) -> None:
+        """Make room for one more; its thread ends by itself."""
+        crowds = Counter(host for host, _ in self._strangers.values())
+        largest, _ = crowds.most_common(1)[0]
+        oldest = next(identifier for identifier, (host, _) in self._strangers.items() if host == largest)
+        _, sock = self._strangers.pop(oldest)
+        with contextlib.suppress(OSError):  # gone by itself
+            sock.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self, sock: socket.socket, identifier: int) -> None:
+        connection = hello = None
+        try:
+            connection = self._secured(sock)
+            if connection is not None:
+                hello = self._hello(connection)
+        finally:
+            with self._lock:
+                self._strangers.pop(identifier, None)
+        if hello is None:
+            sock.close() if connection is None else connection.close()
+            return
+        connection.set_allocate(self._arena.allocate)
+        with self._lock:
+            self._known[identifier] = connection
+        self._report(e.Connected(identifier, hello))
+        reason = self._receive(connection, identifier)
+        with self._lock:
+            self._known.pop(identifier, None)
+            self._farewells.pop(identifier, None)
+        connection.close()
+        self._report(e.Disconnected(identifier, reason))
+
+    def _secured(self, sock: socket.socket) -> FramedConnection | None:
+        """The connection, after TLS if that was asked for; None for a stranger."""
+        if self._secure is None:
+            return FramedConnection(sock, allocate=_no_bulk, silence_seconds=self._silence_seconds)
+        try:
+            host, port = sock.getpeername()[:2]
+            secured = self._secure.server(sock)
+        except OSError:
+            return None  # gone before it was anybody
+        except PeerError as error:
+            self._stranger(f"{host}:{port}", str(error))
+            return None
+        return FramedConnection(secured, allocate=_no_bulk, silence_seconds=self._silence_seconds)
+
+    def _hello(self, connection: FramedConnection) -> Hello | None:
+        peer = connection.peer
+        threading_timer = threading.Timer(HANDSHAKE_SECONDS, connection.close)
+        threading_timer.daemon = True
+        threading_timer.start()
+        try:
+            frame = connection.recv_frame()
+        except PeerError as error:
+            self._stranger(peer, str(error))
+            return None
+        finally:
+            threading_timer.cancel()
+        if isinstance(frame, Hello):
+            return frame
+        self._stranger(peer, "it said no HELLO")
+        return None
+
+    def _receive(self, connection: FramedConnection, identifier: int) -> str:
+        """Report frames until the end; says why it ended."""
+        try:
+            while (frame := connection.recv_frame()) is not None:
+                cut_at = self._farewells.get(identifier)
+                if cut_at is None:
+                    self._report(e.FrameReceived(identifier, frame))
+                elif time.monotonic() > cut_at:
+                    return "closed by this side"
+                del frame  # its memory must not wait for the next one
+        except (PeerError, ArenaClosed) as error:
+            if isinstance(error, WireError):
+                _log.error("%s: %s", connection.peer, error)
+            return str(error) or "stopping"
+        return "the primary closed the connection"
+
+    def _stranger(self, peer: str, reason: str) -> None:
+        now = time.monotonic()
+        if now < self._quiet_until:
+            self._unlogged += 1
+            return
+        more = f" ({self._unlogged} more like it before)" if self._unlogged else ""
+        self._quiet_until, self._unlogged = now + STRANGER_LOG_SECONDS, 0
+        _log.warning("turned away %s, which is no primary: %s%s", peer, reason, more)
+
+
+def _no_bulk(size_bytes: int) -> memoryview:
+    raise WireError("its first frame is no HELLO")

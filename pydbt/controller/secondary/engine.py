@@ -1,0 +1,211 @@
+"""One life of the secondary's brain with its workers, built from what is on disk and thrown away when that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pydbt
+from pydbt.controller.options import SecondaryOptions
+from pydbt.controller.roles import JOURNAL_FOLDER, promoted
+from pydbt.controller.secondary.connections import Connections
+from pydbt.controller.secondary.workers import Applier, JournalWorker
+from pydbt.core.blocks.staged import StagedBlocks
+from pydbt.core.errors import StateError, UsageError
+from pydbt.core.protocol.frames import Begin
+from pydbt.core.secondary import events as e
+from pydbt.core.secondary.brain import Secondary
+from pydbt.core.secondary.config import SecondaryConfig
+from pydbt.core.secondary.journal import SEGMENT_BYTES, RecordKind, record_epoch, record_extents
+from pydbt.core.secondary.replica import Recovery, ReplicaRecord
+from pydbt.core.units import KIB, MIB, Geometry
+from pydbt.device.target import Target, is_same, may_be_copy
+from pydbt.store.journal_files import JournalFiles
+from pydbt.store.reached import Reached
+from pydbt.store.replica_state import load_record, save_record
+
+SMALLEST_SEGMENT_BYTES = 16 * MIB
+RESERVE_NAME = "reserve"
+RESERVE_BYTES = 256 * KIB
+"""Room held for the state file, so that a disk that others filled can still be told the truth."""
+
+_log = logging.getLogger(__name__)
+
+
+class PersistFailed(Exception):
+    """The state file could not be written: what was decided on its strength must not be done."""
+
+
+class Engine:
+    """Brain, journal and workers over an open target. Raises StateError when the state is torn or foreign.
+
+    ``report(engine, event)`` is called from the workers' threads. ``trusted`` bounds how far the journal is read.
+    """
+
+    def __init__(
+        self,
+        options: SecondaryOptions,
+        target: Target,
+        fresh: bool,
+        report: Callable[[Engine, e.Event | BaseException], None],
+        trusted: int | None = None,
+    ) -> None:
+        self._state_dir = Path(options.state_dir)
+        self._options = options
+        self.restart: e.Restart | None = None
+        record = load_record(self._state_dir)
+        folder = self._state_dir / JOURNAL_FOLDER
+        reached = Reached(self._state_dir)
+        # In the same life of the service the journal may have got further than what was told of it.
+        must_find = (reached.load() or 0) if record is not None and trusted is None else 0
+        if record is None:
+            if folder.is_dir() and any(folder.iterdir()):
+                raise StateError(
+                    f"{folder} holds a journal whose state file is missing: restore it or use a new directory"
+                )
+            record = _new_record(options, target, fresh)
+        if record.promoted:
+            raise UsageError(
+                f"{options.target} was promoted at {record.promoted} and is a volume of its own: nothing may overwrite it "
+                "(to make it a replica again, 'controller demote' it)"
+            )
+        if options.replay_only and not options.promote and may_be_copy(record.target, target.identity):
+            _log.warning(
+                "%s is not the file that this state was kept for; it is taken for a copy of it, and the state is kept for it "
+                "from here on", options.target,
+            )  # fmt: skip
+            # The journal will have been applied there alone: served on the file it was kept for, it would lack that.
+            record = replace(record, target=target.identity)
+        elif not is_same(record.target, target.identity):
+            raise StateError(
+                f"the state directory {self._state_dir} belongs to another target than {options.target}: "
+                "give the target it had, or a new state directory"
+            )
+        if target.size_bytes < record.size_bytes:
+            raise StateError(
+                f"TARGET {options.target} has {target.size_bytes} bytes, less than the volume's {record.size_bytes}: "
+                "give it its size again"
+            )
+        self.journal = JournalFiles(folder, segment_bytes=record.segment_bytes, limit_bytes=options.journal_limit_bytes)
+        recovery, staged = self._recover(record, trusted)
+        lost_bytes = max(must_find - recovery.tail, 0)
+        if lost_bytes:
+            _log.error(
+                "the journal is damaged: it ends at position %d, and %d bytes behind that had been acknowledged",
+                recovery.tail,
+                lost_bytes,
+            )
+            record = replace(record, replica=secrets.token_hex(16))  # no map was kept for what this is now
+        if record.consistent and (lost_bytes or not recovery.whole):
+            # What is lost may be on the target already, in part.
+            _log.error("the journal ends before the image is whole: the replica is inconsistent")
+            record = replace(record, consistent=False, must_reach=0)
+            self._save(record)
+            recovery, staged = self._recover(record, trusted)
+        record = replace(record, incarnation=record.incarnation + 1)
+        self._save(record)
+        reached.save(recovery.tail, durable=True)
+        self.journal.start(record.checkpoint, recovery.tail, record.incarnation)
+        config = SecondaryConfig(
+            target_bytes=target.size_bytes,
+            stage=options.stage,
+            checkpoint_bytes=min(512 * MIB, options.journal_limit_bytes // 4),
+            software=f"pydbt {getattr(pydbt, '__version__', '')}".strip(),
+        )
+        self.brain = Secondary(config, record, recovery, staged, time.monotonic())
+        self._journal_worker = JournalWorker(self.journal, reached, self._reporter(report), self._reporter(report))
+        must_reach = max(record.must_reach, recovery.committed_at)
+        self._applier = Applier(
+            self.journal, target, self.brain.keeper.mark, must_reach, self._reporter(report), self._reporter(report)
+        )
+
+    def start(self, connections: Connections | None) -> None:
+        """Begin to work; what the journal holds is applied."""
+        self._journal_worker.start()
+        self._applier.start()
+        self.handle(e.Tick(), connections)
+
+    def stop(self) -> None:
+        """End the workers after what they are doing right now. What they leave is on disk, as after a crash."""
+        self._journal_worker.stop()
+        self._applier.stop()
+        self.journal.close()
+
+    def handle(self, event: e.Event, connections: Connections | None) -> None:
+        """Give the brain an event and carry out its effects. Raises PersistFailed."""
+        if isinstance(event, e.FrameReceived) and isinstance(event.frame, Begin):
+            room = self.journal.room_bytes() if self._options.stage else 0
+            self._carry_out(self.brain.handle(e.RoomMeasured(room), time.monotonic()), connections)
+        self._carry_out(self.brain.handle(event, time.monotonic()), connections)
+
+    def _carry_out(self, effects: list[e.Effect], connections: Connections | None) -> None:
+        for effect in effects:
+            match effect:
+                case e.Append() | e.Resume():
+                    self._journal_worker.put(effect)
+                case e.Apply() | e.Write() | e.Sync() | e.Compare() | e.SetMark():
+                    self._applier.put(effect)
+                case e.Persist(record):
+                    self._persist(record)
+                case e.FreeJournal(position):
+                    self.journal.free(position)
+                case e.Send(connection, frame) if connections is not None:
+                    connections.send(connection, frame)
+                case e.CloseConnection(connection) if connections is not None:
+                    connections.close(connection)
+                case e.Log(level, message):
+                    _log.log(getattr(logging, level.upper()), "%s", message)
+                case e.Restart():
+                    self.restart = effect
+
+    def _persist(self, record: ReplicaRecord) -> None:
+        try:
+            self._save(record)
+        except StateError as error:
+            raise PersistFailed(str(error)) from None
+
+    def _save(self, record: ReplicaRecord) -> None:
+        """Write the state file, if need be in the room that is held for it."""
+        reserve = self._state_dir / RESERVE_NAME
+        try:
+            save_record(self._state_dir, record)
+        except StateError:
+            self.journal.give_back_spares()
+            reserve.unlink(missing_ok=True)
+            save_record(self._state_dir, record)
+        _hold_reserve(reserve)
+
+    def _recover(self, record: ReplicaRecord, trusted: int | None) -> tuple[Recovery, StagedBlocks]:
+        recovery, staged = Recovery(record), StagedBlocks()
+        for header, body in self.journal.recover(record.checkpoint, record.incarnation, trusted):
+            recovery.add(header, record_epoch(header, body))
+            if header.kind is RecordKind.COMMIT:
+                staged.clear()
+            elif recovery.stage_from is not None and header.kind in (RecordKind.STREAM, RecordKind.BLOCKS):
+                staged.add(record_extents(header, body)[0], Geometry(record.size_bytes, record.block_bytes).compared)
+        return recovery, staged
+
+    def promote(self) -> None:
+        """From here on the target is a volume of its own. Everything that belongs to its image must be on it."""
+        self._save(promoted(self.brain.record, self._options.target, self._state_dir))
+
+    def _reporter(self, report: Callable[[Engine, e.Event | BaseException], None]) -> Callable[[object], None]:
+        return lambda event: report(self, event)
+
+
+def _new_record(options: SecondaryOptions, target: Target, fresh: bool) -> ReplicaRecord:
+    segment = min(max(options.journal_limit_bytes // 8 // MIB * MIB, SMALLEST_SEGMENT_BYTES), SEGMENT_BYTES)
+    return ReplicaRecord(replica=secrets.token_hex(16), target=target.identity, segment_bytes=segment, fresh=fresh)
+
+
+def _hold_reserve(reserve: Path) -> None:
+    if reserve.exists():
+        return
+    with contextlib.suppress(OSError), reserve.open("wb") as file:  # no room now: tried again at the next change
+        os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)

@@ -1,0 +1,316 @@
+"""``controller secondary``: the loop in which the secondary's brain meets the network, the journal and the target.
+
+Crash-only: whatever fails under the brain (target, journal, state file) is told to the primary, and the brain is built
+again from what is on disk, the same way as after a kill.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from pydbt.controller.control import ControlServer, write_snapshot
+from pydbt.controller.options import SecondaryOptions
+from pydbt.controller.roles import JOURNAL_FOLDER
+from pydbt.controller.secondary.connections import Connections
+from pydbt.controller.secondary.engine import Engine, PersistFailed
+from pydbt.controller.state_dir import make_state_dir
+from pydbt.core.errors import PydbtError, StateError, UsageError
+from pydbt.core.protocol.frames import Refuse
+from pydbt.core.secondary import events as e
+from pydbt.core.units import MIB
+from pydbt.device.checks import check_target
+from pydbt.device.target import Target, create_image
+from pydbt.network.address import check_plain_tcp
+from pydbt.network.arena import Arena
+from pydbt.network.listen import listen
+from pydbt.network.tls import Secure, load_identity
+from pydbt.store.lock import StateLock
+from pydbt.store.peer_pin import PeerPin
+from pydbt.store.replica_state import FILE_NAME
+from pydbt.store.volume_state import VOLUME_FILE_NAME
+
+ARENA_BYTES = 64 * MIB
+RESTART_SECONDS = 1.0
+LONGEST_RESTART_SECONDS = 16.0
+FINISH_SECONDS = 20.0
+"""A clean stop waits this long for the journal to be on the target; what is left is replayed at the next start."""
+SWITCH_SECONDS = 0.001
+"""Threads that wait for the interpreter get it five times sooner than by default: they are all short of it."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Stop:
+    """Put into the inbox by a signal or ``down``."""
+
+
+Item = tuple[Engine | None, e.Event | BaseException | _Stop]
+
+
+class SecondaryService:
+    """One replica of one volume, served until stopped."""
+
+    def __init__(self, options: SecondaryOptions) -> None:
+        """Take hold of target and state directory. Raises what a person did wrong, before anything is changed."""
+        self._options = options
+        self._inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._connections: Connections | None = None
+        self._stopping_since: float | None = None
+        self._listening = ""
+        self._stop_asked = False
+        self._secure: Secure | None = None
+        if options.identity is not None:
+            self._secure = Secure(load_identity(options.identity), PeerPin(options.state_dir, options.peer))
+        check_target(str(options.target), state_dir=str(options.state_dir), create_bytes=options.create_bytes)
+        _require_place(options)
+        is_new, self._fresh = not options.state_dir.exists(), False
+        state_dir = make_state_dir(options.state_dir)
+        self._lock = StateLock(state_dir)
+        try:
+            self._fresh = self._create(state_dir)
+            self._target = Target(str(options.target))
+            self._engine = Engine(options, self._target, self._fresh, self._report)
+        except PydbtError:
+            self._lock.close()
+            if is_new:
+                shutil.rmtree(state_dir, ignore_errors=True)
+            if self._fresh and not (state_dir / FILE_NAME).exists():
+                options.target.unlink(missing_ok=True)
+            raise
+
+    def run(self) -> int:
+        """Serve until stopped; the exit code."""
+        if self._options.replay_only:
+            return self._replay()
+        listener = listen(*self._options.listen)
+        host, port = listener.getsockname()[:2]
+        self._listening = f"{host}:{port}"
+        arena = Arena(ARENA_BYTES)
+        self._connections = Connections(
+            listener, arena, lambda event: self._inbox.put((None, event)), secure=self._secure
+        )
+        control = ControlServer(self._options.state_dir, self._command)
+        control.start()
+        try:
+            self._engine.start(self._connections)
+            self._connections.start()
+            _log.info("listening on %s for the primary of %s", self._listening, self._options.target)
+            self._loop()
+        finally:
+            control.stop()
+            self._connections.stop()
+            self.close()
+        return 0
+
+    def stop(self) -> None:
+        """Ask the loop to end; may be called from any thread and from a signal handler."""
+        self._stop_asked = True
+        self._inbox.put((None, _Stop()))
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._engine.stop()
+        write_snapshot(self._options.state_dir, self.status())
+        self._target.close()
+        self._lock.close()
+
+    def status(self) -> dict[str, Any]:
+        """The report of ``controller status``."""
+        connections = self._connections
+        return {
+            "role": "secondary",
+            "target": str(self._options.target),
+            "target_bytes": self._target.size_bytes,
+            "listen": self._listening,
+            "journal": {"used": self._engine.journal.used_bytes, "size": self._options.journal_limit_bytes},
+            "received_bytes": connections.received_bytes if connections is not None else 0,
+            **self._engine.brain.status(),
+        }
+
+    # --- the loop -----------------------------------------------------------------------------------------
+    def _loop(self) -> None:
+        while not self._finished():
+            engine, item = self._take()
+            if isinstance(item, _Stop):
+                self._begin_stop()
+                continue
+            if isinstance(item, BaseException):
+                raise item
+            if engine is not None and engine is not self._engine:
+                continue  # a worker of an earlier life
+            if self._stopping_since is not None and isinstance(item, (e.Connected, e.FrameReceived)):
+                continue
+            try:
+                self._engine.handle(item, self._connections)
+            except PersistFailed as error:
+                self._tell("disk-full", f"the secondary cannot write its state: {error}")
+                self._rebuild(str(error), None)
+                continue
+            del item  # its memory must not wait for the next one
+            if self._engine.restart is not None:
+                self._rebuild(self._engine.restart.reason, self._engine.restart.trusted)
+
+    def _take(self) -> Item:
+        deadline = self._engine.brain.deadline()
+        if self._stopping_since is not None:
+            finish = self._stopping_since + FINISH_SECONDS
+            deadline = finish if deadline is None else min(deadline, finish)
+        timeout = None if deadline is None else max(deadline - time.monotonic(), 0)
+        try:
+            return self._inbox.get(timeout=timeout)
+        except queue.Empty:
+            return None, e.Tick()
+
+    def _begin_stop(self) -> None:
+        if self._stopping_since is not None:
+            self._stopping_since = -FINISH_SECONDS  # asked twice: at once
+            return
+        self._stopping_since = time.monotonic()
+        _log.info("stopping")
+        if self._connections is not None:
+            self._connections.close_all()
+            peer = self._engine.brain.peer
+            if peer is not None:
+                self._engine.handle(e.Disconnected(peer, "stopping"), self._connections)
+
+    def _finished(self) -> bool:
+        if self._stopping_since is None:
+            return False
+        return self._engine.brain.drained or time.monotonic() - self._stopping_since >= FINISH_SECONDS
+
+    def _rebuild(self, reason: str, trusted: int | None) -> None:
+        """Throw the engine away and build it from disk, as often as that takes. Raises StateError when stopped."""
+        if self._connections is not None:
+            self._connections.close_all()
+        self._engine.stop()
+        wait = RESTART_SECONDS
+        while True:
+            _log.warning("beginning again in %g s, because %s", wait, reason)
+            self._pause(wait)
+            if self._stop_asked:
+                raise StateError(reason)
+            wait = min(wait * 2, LONGEST_RESTART_SECONDS)
+            try:
+                self._engine = Engine(self._options, self._target, self._fresh, self._report, trusted)
+                self._engine.start(self._connections)
+                return
+            except StateError as error:
+                reason = str(error)
+            except PersistFailed as error:
+                self._engine.stop()
+                reason = str(error)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, unless asked to stop. In slices and without a lock, because a signal handler asks."""
+        end = time.monotonic() + seconds
+        while not self._stop_asked and time.monotonic() < end:
+            time.sleep(0.1)
+
+    def _tell(self, code: str, message: str) -> None:
+        peer = self._engine.brain.peer
+        if peer is not None and self._connections is not None:
+            self._connections.send(peer, Refuse(code, message))
+
+    def _replay(self) -> int:
+        self._engine.start(None)
+        try:
+            while not self._engine.brain.drained:
+                _, item = self._take()
+                if isinstance(item, BaseException):
+                    raise item
+                if isinstance(item, e.TargetFailed):
+                    raise StateError(f"the journal cannot be replayed: {item.error}")
+                if isinstance(item, _Stop):
+                    break
+                try:
+                    self._engine.handle(item, None)
+                except PersistFailed as error:
+                    raise StateError(str(error)) from None
+            status = self._engine.brain.status()
+            if self._options.promote:
+                self._promote(status)
+                return 0
+            print(f"{status['replica_state']} at sequence {status['sequence']} of epoch {status['epoch']}")
+        finally:
+            self.close()
+        return 0
+
+    def _promote(self, status: dict[str, Any]) -> None:
+        """Everything of the last consistent image is on the target: let go of it for good."""
+        if not self._engine.brain.drained:
+            raise StateError("interrupted before the journal was on the target: promote it again")
+        if status["replica_state"] == "inconsistent":
+            raise UsageError(
+                f"{self._options.target} is inconsistent, a mixture of different moments, because its first copy, or a "
+                "resynchronization in place, was not completed, or its journal is damaged: it cannot be promoted"
+            )
+        staged = status["staged_bytes"]
+        self._engine.promote()
+        where = f"sequence {status['sequence']} of epoch {status['epoch']}"
+        if staged:
+            print(
+                f"rolled back to {where}: a resynchronization was under way, and the {staged} bytes it had brought are dropped"
+            )
+        else:
+            print(f"finished at {where}: everything the secondary had acknowledged is there")
+        print(f"{self._options.target} is a volume of its own now, and no primary may overwrite it")
+
+    # --- beginnings ---------------------------------------------------------------------------------------
+    def _create(self, state_dir: Path) -> bool:
+        """Make the image that was asked for, unless there is one. True: it reads as zeros."""
+        if self._options.create_bytes is None or os.path.exists(self._options.target):
+            return False
+        if (state_dir / FILE_NAME).exists():
+            raise StateError(
+                f"TARGET {self._options.target} is gone, but the state directory {state_dir} describes it: "
+                "bring it back, or begin with a new state directory"
+            )
+        return create_image(str(self._options.target), self._options.create_bytes)
+
+    def _report(self, engine: Engine, event: e.Event | BaseException) -> None:
+        self._inbox.put((engine, event))
+
+    def _command(self, request: dict[str, Any]) -> dict[str, Any]:
+        match request.get("command"):
+            case "status":
+                return self.status()
+            case "down" | "stop":
+                self.stop()
+                return {}
+            case other:
+                raise UsageError(f"a secondary does not know the command {other!r}: ask its primary")
+
+
+def _require_place(options: SecondaryOptions) -> None:
+    """UsageError when the state directory is none that could be this replica's."""
+    place = options.state_dir
+    if (place / FILE_NAME).exists() or (place / JOURNAL_FOLDER).exists():
+        return
+    if (place / VOLUME_FILE_NAME).exists():
+        raise UsageError(
+            f"the state directory {place} is that of a primary: name another one, or make its volume a replica with "
+            "'controller demote'"
+        )
+    if options.replay_only:
+        raise UsageError(f"the state directory {place} holds no replica: name that of a secondary")
+
+
+def run_secondary(options: SecondaryOptions) -> int:
+    """Serve a replica in the foreground until SIGTERM or SIGINT; the exit code. Raises PydbtError."""
+    if not options.replay_only and options.identity is None:
+        check_plain_tcp(options.listen_host, options.insecure)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    service = SecondaryService(options)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: service.stop())
+    return service.run()

@@ -1,0 +1,279 @@
+"""The secondary's two disk workers: one makes the journal durable, the other fills the target.
+
+Each does what it is given in order, and reports through ``report``. Neither decides anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import xxhash
+
+from pydbt.core.blocks.apply_plan import ZEROS, plan, sources_of
+from pydbt.core.blocks.staged import spell_blocks
+from pydbt.core.errors import PydbtError, StateError
+from pydbt.core.protocol.frames import DIGEST_BYTES
+from pydbt.core.secondary import events as e
+from pydbt.core.secondary.journal import (
+    RECORD_HEADER_BYTES,
+    RecordHeader,
+    RecordKind,
+    decode_record_header,
+    entry_bytes,
+    record_epoch,
+    record_extents,
+    record_is_whole,
+)
+from pydbt.core.secondary.replica import Mark
+from pydbt.core.units import MIB, SECTOR_BYTES, Geometry
+from pydbt.device.target import Target
+from pydbt.store.journal_files import JournalFiles, JournalFull
+from pydbt.store.reached import Reached
+
+GROUP_BYTES = 32 * MIB
+"""One group commit: half of what may be on its way, so that the network fills one half while the disk takes the other."""
+APPLY_BYTES = 16 * MIB
+COMPARE_BYTES = 4 * MIB
+WRITEBACK_BYTES = 32 * MIB
+
+Report = Callable[[e.Event], None]
+_ANY_INCARNATION = (0, (1 << 64) - 1)
+
+
+class Worker:
+    """A thread with a queue. ``stop`` ends it after the item it is at; ``failed`` tells of a bug."""
+
+    def __init__(self, name: str, report: Report, failed: Callable[[BaseException], None]) -> None:
+        self._items: queue.SimpleQueue = queue.SimpleQueue()
+        self._report = report
+        self._failed = failed
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, item: e.Effect) -> None:
+        self._items.put(item)
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._items.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while (item := self._items.get()) is not None and not self._stopping:
+                self._do(item)
+                del item  # the memory of its frame must not wait for the next one
+        except BaseException as error:
+            self._failed(error)
+
+    def _do(self, item: e.Effect) -> None:
+        raise NotImplementedError
+
+
+class JournalWorker(Worker):
+    """Appends in groups: everything that came while the disk was busy becomes durable with one sync."""
+
+    def __init__(
+        self, journal: JournalFiles, reached: Reached, report: Report, failed: Callable[[BaseException], None]
+    ) -> None:
+        super().__init__("journal", report, failed)
+        self._journal, self._reached = journal, reached
+        self._refusing = False
+        self._durable = journal.tail
+
+    def _do(self, item: e.Effect) -> None:
+        group: list[e.Append] = []
+        size = 0
+        while True:
+            if isinstance(item, e.Resume):
+                self._commit(group)
+                group, size = [], 0
+                self._journal.resume(self._durable, item.incarnation)
+                self._refusing = False
+            elif item is None:
+                self._stopping = True
+                break
+            else:
+                group.append(item)
+                size += entry_bytes(item.entry)
+            if size >= GROUP_BYTES:
+                break
+            try:
+                item = self._items.get_nowait()
+            except queue.Empty:
+                break
+        self._commit(group)
+
+    def _commit(self, group: list[e.Append]) -> None:
+        if self._refusing or not group:
+            return
+        ends: list[int] = []
+        refusal: PydbtError | None = None
+        try:
+            unlimited = any(append.unlimited for append in group)
+            ends = self._journal.append([append.entry for append in group], unlimited=unlimited)
+            self._journal.sync()
+        except PydbtError as error:
+            ends, refusal = ends if isinstance(error, JournalFull) else [], error
+        if ends:
+            self._durable = ends[-1]
+            with contextlib.suppress(StateError):  # a lower number is a true one, too
+                self._reached.save(self._durable)
+            self._report(e.JournalDurable(tuple(append.ticket for append in group[: len(ends)]), tuple(ends)))
+        rest = group[len(ends) :]
+        if not rest:
+            return
+        if refusal is None:
+            self._commit(rest)
+            return
+        self._refusing = True
+        full = isinstance(refusal, JournalFull)
+        try:
+            self._journal.cut(self._durable)
+        except PydbtError as error:
+            full, refusal = False, error
+        self._report(e.JournalRefused(rest[0].ticket, self._durable, full, str(refusal)))
+
+
+class Applier(Worker):
+    """Brings the journal onto the target, or writes to it directly; compares, and syncs."""
+
+    def __init__(
+        self,
+        journal: JournalFiles,
+        target: Target,
+        mark: Mark,
+        must_reach: int,
+        report: Report,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__("applier", report, failed)
+        self._journal = journal
+        self._target = target
+        self._mark = mark
+        self._in_stage = mark.position < must_reach
+        self._buffer = memoryview(bytearray(APPLY_BYTES))
+        self._broken = False
+        self._unsynced = True  # an earlier process may have left pages that are not on the disk
+        self._unstarted_bytes = 0
+
+    def _do(self, item: e.Effect) -> None:
+        if self._broken:
+            return
+        try:
+            match item:
+                case e.Apply(limit):
+                    self._apply(limit)
+                case e.Write(ticket, frame):
+                    self._write_frame(frame)
+                    self._report(e.Written(ticket))
+                case e.Sync(ticket):
+                    self._sync()
+                    self._report(e.Synced(ticket, self._mark))
+                case e.Compare(ticket, frame, geometry):
+                    self._sync()
+                    self._report(e.Compared(ticket, self._compare(frame, geometry)))
+                case e.SetMark(mark):
+                    self._mark, self._in_stage = mark, False
+        except PydbtError as error:
+            self._broken = True
+            self._report(e.TargetFailed(str(error)))
+
+    def _sync(self) -> None:
+        if self._unsynced:
+            self._target.sync()
+            self._unsynced = False
+            self._unstarted_bytes = 0
+
+    # --- the journal onto the target ----------------------------------------------------------------------
+    def _apply(self, limit: int) -> None:
+        while self._mark.position < limit and not self._stopping:
+            position = self._mark.position
+            length = self._journal.read_into(position, self._buffer[: limit - position])
+            self._apply_piece(self._buffer[:length], position)
+            self._report(e.Applied(self._mark))
+
+    def _apply_piece(self, piece: memoryview, position: int) -> None:
+        """Apply the whole records of a piece of a segment, as one batch of writes."""
+        tables, sources, offset = [], [], 0
+        mark = self._mark
+        while (record := self._record(piece, position, offset)) is not None:
+            header, body = record
+            if header.kind in (RecordKind.STREAM, RecordKind.BLOCKS):
+                extents, payload = record_extents(header, body)
+                tables.append(extents)
+                sources.append(sources_of(extents, offset + RECORD_HEADER_BYTES + len(body) - len(payload)))
+            mark = self._passed(mark, header, body)
+            offset = header.end - position
+            if header.kind is RecordKind.PAD:
+                break
+        if offset == 0:
+            raise PydbtError(f"the journal is damaged at position {position}: its record there is not whole")
+        if tables:
+            self._write(np.concatenate(tables), np.concatenate(sources), piece)
+        self._mark = mark
+
+    def _record(self, piece: memoryview, position: int, offset: int) -> tuple[RecordHeader, memoryview] | None:
+        # What is left of the segment is not known here, and was checked when the record was written or recovered.
+        rest = piece[offset:]
+        if len(rest) < RECORD_HEADER_BYTES:
+            return None
+        header = decode_record_header(rest, position + offset, None, _ANY_INCARNATION)
+        if header is None:
+            return None
+        length = 0 if header.kind is RecordKind.PAD else header.length
+        body = rest[RECORD_HEADER_BYTES : RECORD_HEADER_BYTES + length]
+        return (header, body) if len(body) == length and record_is_whole(header, body) else None
+
+    def _passed(self, mark: Mark, header: RecordHeader, body: memoryview) -> Mark:
+        """The mark behind a record. Inside of a stage the sequence is not the image's."""
+        epoch, sequence = mark.epoch, mark.sequence
+        match header.kind:
+            case RecordKind.BEGIN:
+                self._in_stage = True
+            case RecordKind.COMMIT:
+                self._in_stage = False
+                epoch, sequence = record_epoch(header, body), header.last
+            case RecordKind.STREAM if not self._in_stage:
+                sequence = header.last
+        return Mark(header.end, epoch, sequence)
+
+    # --- direct -------------------------------------------------------------------------------------------
+    def _write_frame(self, frame: e.Blocks | e.Stream) -> None:
+        assert len(frame.payload) <= 1, "received payload is one piece"
+        payload = memoryview(frame.payload[0]) if frame.payload else memoryview(b"")
+        self._write(frame.extents, sources_of(frame.extents, 0), payload)
+
+    def _write(self, extents: np.ndarray, sources: np.ndarray, buffer: memoryview) -> None:
+        self._unsynced = True
+        for runs in plan(extents, sources):
+            self._target.write_runs(runs, buffer)
+        self._unstarted_bytes += int(extents["sectors"][sources != ZEROS].sum(dtype=np.int64)) * SECTOR_BYTES
+        if self._unstarted_bytes >= WRITEBACK_BYTES:
+            self._target.start_writeback()
+            self._unstarted_bytes = 0
+
+    # --- digests ------------------------------------------------------------------------------------------
+    def _compare(self, frame: e.Digests, geometry: Geometry) -> np.ndarray:
+        """Numbers of the blocks whose content on the target has another digest."""
+        blocks = spell_blocks(frame.extents)
+        theirs = np.frombuffer(frame.digests, dtype="<u8").reshape(-1, 2)
+        ours = bytearray()
+        for row in frame.extents:
+            offset, length = geometry.bytes_of_blocks(int(row["sector"]), int(row["sectors"]))
+            end = offset + length
+            while offset < end:
+                view = self._buffer[: min(COMPARE_BYTES, end - offset)]
+                self._target.read_into(offset, view)
+                for begin in range(0, len(view), geometry.block_bytes):
+                    ours += xxhash.xxh3_128(view[begin : begin + geometry.block_bytes]).digest()
+                offset += len(view)
+        assert len(ours) == len(blocks) * DIGEST_BYTES
+        return np.unique(blocks[(np.frombuffer(ours, dtype="<u8").reshape(-1, 2) != theirs).any(axis=1)])

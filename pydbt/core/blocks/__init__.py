@@ -1,0 +1,1 @@
+"""Sets of blocks and sectors: runs, bitmaps and tables, and the arithmetic between them."""

@@ -1,0 +1,82 @@
+"""Runs of blocks: the one place for arithmetic on sets of blocks that are few, long and in order.
+
+For sets that are scattered there is ``dirty_map``; what travels and is kept is a ``sector_table``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pydbt.core.units import Geometry
+
+Blocks = npt.NDArray[np.int64]
+
+
+class Runs(NamedTuple):
+    """Runs of blocks: ``firsts[i] .. firsts[i] + counts[i]``, as two int64 arrays of one length."""
+
+    firsts: Blocks
+    counts: Blocks
+
+    @classmethod
+    def none(cls) -> Runs:
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64))
+
+    @classmethod
+    def of_ranges(cls, firsts: Blocks, ends: Blocks) -> Runs:
+        """The union of ranges in any order, overlapping or empty, as maximal disjoint runs in block order."""
+        filled = ends > firsts
+        if not filled.all():
+            firsts, ends = firsts[filled], ends[filled]
+        if not firsts.size:
+            return cls.none()
+        if (firsts[1:] < firsts[:-1]).any():
+            order = np.argsort(firsts, kind="stable")
+            firsts, ends = firsts[order], ends[order]
+        reach = np.maximum.accumulate(ends)
+        opens = np.flatnonzero(np.append(True, firsts[1:] > reach[:-1]))
+        closes = np.append(opens[1:], firsts.size) - 1
+        firsts = firsts[opens]
+        return cls(firsts, reach[closes] - firsts)
+
+    @classmethod
+    def of_blocks(cls, blocks: Blocks) -> Runs:
+        """Block numbers in any order, repeated or not, as maximal runs in block order."""
+        return cls.of_ranges(np.sort(blocks), np.sort(blocks) + 1)
+
+    @classmethod
+    def of_sectors(cls, sectors: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint32], geometry: Geometry) -> Runs:
+        """Runs of sectors as runs of the blocks they touch, even in part; one for one, in their order."""
+        first_sectors = sectors.astype(np.int64)
+        firsts = first_sectors // geometry.block_sectors
+        return cls(firsts, -(-(first_sectors + lengths.astype(np.int64)) // geometry.block_sectors) - firsts)
+
+    def total(self) -> int:
+        """How many blocks the runs hold together."""
+        return int(self.counts.sum())
+
+    def ends(self) -> Blocks:
+        return self.firsts + self.counts
+
+    def blocks(self) -> Blocks:
+        """Every block number, spelled out in the order of the runs. As long as ``total()``: mind discards."""
+        before = np.cumsum(self.counts) - self.counts
+        return np.repeat(self.firsts - before, self.counts) + np.arange(self.total(), dtype=np.int64)
+
+    def minus(self, other: Runs) -> Runs:
+        """The blocks of these runs that ``other`` does not hold. Both must be disjoint and in block order."""
+        if not self.firsts.size or not other.firsts.size:
+            return self
+        cuts = np.unique(np.concatenate((self.firsts, self.ends(), other.firsts, other.ends())))
+        keep = self.mask(cuts[:-1]) & ~other.mask(cuts[:-1])
+        return Runs.of_ranges(cuts[:-1][keep], cuts[1:][keep])
+
+    def mask(self, blocks: Blocks) -> npt.NDArray[np.bool_]:
+        """Which of ``blocks`` lie in one of these runs. The runs must be disjoint and in block order."""
+        if not self.firsts.size:
+            return np.zeros(blocks.shape, np.bool_)
+        run = np.searchsorted(self.firsts, blocks, side="right") - 1
+        return (run >= 0) & (blocks < self.ends()[run])

@@ -1,0 +1,1 @@
+"""The primary's brain for one secondary, and its parts."""

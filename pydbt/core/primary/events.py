@@ -1,0 +1,521 @@
+"""What the primary's brain is told, and what it asks for in return.
+
+Events come per batch, never per record. Effects are carried out in order by the shell; some of them
+answer with an event of their own (named in their docstring) before the next effect is looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pydbt.core.protocol.frames import Frame
+from pydbt.core.protocol.generations import Generations
+
+# --- events -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A batch of capture records in kernel order.
+
+    ``position`` is the ring position (bytes, monotonic) behind the batch; ``lost`` the kernel's running
+    count of records it could not deliver.
+    """
+
+    records: np.ndarray
+    position: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The handshake is done: both ends mean the same volume. The fields are the secondary's own words.
+
+    ``held``: it has belonged to this volume before, so that it may hold a content of it also where that has free space now.
+    ``progress``: bytes that ever became durable there, a number that only grows; None where it is not told.
+    """
+
+    replica: str
+    state: str
+    epoch: int
+    sequence: int
+    staged: bool
+    fresh: bool
+    held: bool = False
+    progress: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is gone, or could not be made."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A frame from the secondary."""
+
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadArmed:
+    """Every record behind ``position`` carries its payload; everything before it has been delivered."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuietTaken:
+    """The quiet bitmap after a flip at ``position``; ``words`` is 1 bit a block, little-endian u64, borrowed.
+
+    ``asked``: this brain had asked for it, and not another secondary's.
+    """
+
+    words: np.ndarray
+    position: int
+    flipped: bool
+    asked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """The maps are on disk (and the quiet bitmap zeroed or given up, if asked), or ``error`` says why not.
+
+    ``cover``: as in the ``Persist`` that this answers.
+    """
+
+    zeroed: bool
+    error: str = ""
+    cover: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRead:
+    """Extents asked for by ``ReadBlocks`` are in memory; every write submitted by then lies before ``position``."""
+
+    batch: int
+    position: int
+    length_bytes: int
+    error: str = ""
+    failed_blocks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UsedBlocks:
+    """The blocks in use on the source, as runs; ``explanation`` says where that is known from."""
+
+    first_blocks: np.ndarray
+    block_counts: np.ndarray
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskQuiet:
+    """The kernel reported no write in flight on the device just now, at ring ``position``."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """Bytes handed to the sender that the socket has not taken yet, and bytes on the wire so far."""
+
+    queued_bytes: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitAsked:
+    """Somebody waits until every write completed by now is durable on the secondary.
+
+    For several: on those in ``peers`` (None: on all of them), or with ``first`` on any one.
+    """
+
+    token: int
+    position: int
+    peers: tuple[int, ...] | None = None
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WaitGone:
+    """Whoever waited under this token gave up."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class PauseAsked:
+    """The operator halts replication (tracking goes on)."""
+
+    reason: str = "paused by the operator"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAsked:
+    """The operator gives this secondary up: say goodbye, and name what is written from here on anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomShort:
+    """Room for captured data is short, and it is this secondary alone that holds it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """The volume's content has a new name, because another secondary cannot have what is written from here on."""
+
+    name: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAsked:
+    """The operator lets replication go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tainted:
+    """Something was written that capture cannot vouch for."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyAsked:
+    """Compare these runs of blocks in normal mode, and with ``repair`` copy what differs."""
+
+    first_blocks: np.ndarray
+    block_counts: np.ndarray
+    repair: bool
+    rate_limit_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyCancelled:
+    """Forget the verification under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """``Flush`` is done: what file systems had in memory was written. ``kind`` as of ``Held``, or ``error``: none can be had."""
+
+    kind: str
+    apart: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """``Hold`` number ``hold`` stands, or ``error`` says why not.
+
+    ``kind`` is ``freeze``, ``quiescent`` (nothing is held: the brain finds a moment without writes), ``snapshot`` or
+    ``thin``. The last two are ``apart``: reads of them do not see what is written later. Everything that was written
+    before the hold lies before ``position`` in the ring.
+    """
+
+    hold: int
+    kind: str
+    position: int
+    apart: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The hold is over; it stopped writers for ``held_ms``. ``error``: what was read from it is not to be trusted."""
+
+    hold: int
+    held_ms: float
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = (
+    Captured
+    | Connected
+    | Disconnected
+    | Received
+    | PayloadArmed
+    | QuietTaken
+    | Persisted
+    | SweepRead
+    | UsedBlocks
+    | DiskQuiet
+    | Outbound
+    | WaitAsked
+    | WaitGone
+    | PauseAsked
+    | ResumeAsked
+    | Tainted
+    | VerifyAsked
+    | VerifyCancelled
+    | Flushed
+    | Held
+    | Released
+    | RemoveAsked
+    | RoomShort
+    | Renamed
+    | Tick
+)
+
+
+# --- effects ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Connect and shake hands; answers ``Connected`` or ``Disconnected`` some time later."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseConnection:
+    """Drop the connection now; what is queued for it is discarded. No answer."""
+
+    reason: str
+    farewell: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Queue one frame behind everything queued before."""
+
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class SendStream:
+    """Queue these submissions with their payload as STREAM frames, then give the payload's room back.
+
+    ``last_sequences[i]`` is the last sequence number of ``records[i]``; a large write has several, one for
+    each ``MAX_UPDATE_SECTORS`` of it.
+    """
+
+    records: np.ndarray
+    last_sequences: np.ndarray
+    first_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePayload:
+    """Give the payload's room of these submissions back to the kernel, unsent."""
+
+    records: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class SetPayload:
+    """Switch payload capture. Switched on, answers ``PayloadArmed`` after the grace period."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TakeQuiet:
+    """Flip if asked, and answer ``QuietTaken`` once every record before the flip has been delivered."""
+
+    flip: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Write the maps (``Primary.unsynchronized_map``) to disk; then zero the quiet bitmap if asked. Answers ``Persisted``.
+
+    Of several secondaries' brains each only gives it up: it is zeroed by ``ZeroQuiet`` once all have. ``cover``: written
+    because another one could not wait.
+    """
+
+    zero_quiet: bool
+    cover: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroQuiet:
+    """Zero the quiet bitmap: everything in it is on the secondary or in a persisted map."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanUsed:
+    """Find the blocks in use (¶95), or take the ``whole`` volume; tracking is armed already. Answers ``UsedBlocks``."""
+
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Have file systems on the source write what they hold in memory, and look how it can be held; answers ``Flushed``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keep an image of the source still: freeze it, or take a snapshot. Answers ``Held`` some time later.
+
+    A freeze ends by itself after ``limit_s``. ``gently``: what would hold writers up is not worth it yet.
+    """
+
+    hold: int
+    limit_s: float
+    gently: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """End a hold, also one that does not stand yet; answers ``Released``."""
+
+    hold: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBlocks:
+    """Read runs of blocks past every cache and keep them under ``batch``; answers ``SweepRead``.
+
+    ``held``: from the snapshot, and not from the source.
+    """
+
+    batch: int
+    first_blocks: np.ndarray
+    block_counts: np.ndarray
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SendDigests:
+    """Queue a DIGESTS frame numbered ``number`` for a batch that was read, and keep its data.
+
+    ``extents`` are runs, in units of ``unit_bytes``, of what was read.
+    """
+
+    batch: int
+    number: int
+    extents: np.ndarray
+    unit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendBlocks:
+    """Queue a batch's data as a BLOCKS frame numbered ``number`` and drop it.
+
+    ``wanted_extents`` (the rows of WANT, in blocks) limits it to what the secondary asked for;
+    None sends all of it.
+    """
+
+    batch: int
+    number: int
+    wanted_extents: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class SendSettled:
+    """Queue these runs of a batch's data as a STREAM frame of one sequence number, and drop the batch."""
+
+    batch: int
+    sequence: int
+    first_blocks: np.ndarray
+    block_counts: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class DropBatch:
+    """Forget a batch's data."""
+
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class RememberReplica:
+    """Write down which replica this volume has, and how far it is known to be. Done before later effects."""
+
+    replica: str
+    epoch: int
+    sequence: int
+    progress: int
+    in_sync: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeepGenerations:
+    """Write down what the primary's content has been through. Done before later effects, or the connection goes."""
+
+    generations: Generations
+
+
+@dataclass(frozen=True, slots=True)
+class KeepLineage:
+    """The same for a volume with several secondaries, by secondary. Done before later effects, or every connection goes."""
+
+    generations: dict[int, Generations]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWait:
+    """A wait's condition holds."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyEnded:
+    """A verification looked at everything it was asked for. ``places`` are the first (first block, blocks) that differed."""
+
+    repaired: bool
+    compared_blocks: int
+    differing_blocks: int
+    places: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A line for the operator. ``level`` is a name of the logging module in lower case."""
+
+    level: str
+    message: str
+
+
+Effect = (
+    Connect
+    | CloseConnection
+    | SendFrame
+    | SendStream
+    | ReleasePayload
+    | SetPayload
+    | TakeQuiet
+    | Persist
+    | ZeroQuiet
+    | ScanUsed
+    | ReadBlocks
+    | SendDigests
+    | SendBlocks
+    | SendSettled
+    | DropBatch
+    | RememberReplica
+    | KeepGenerations
+    | KeepLineage
+    | Flush
+    | Hold
+    | Release
+    | AnswerWait
+    | VerifyEnded
+    | Log
+)
+
+
+@dataclass(slots=True)
+class Effects:
+    """A list of effects under construction."""
+
+    items: list[Effect] = field(default_factory=list)
+
+    def add(self, effect: Effect) -> None:
+        self.items.append(effect)
+
+    def log(self, level: str, message: str) -> None:
+        self.items.append(Log(level, message))

@@ -1,0 +1,92 @@
+"""When the primary may trust its count of writes in flight, and what it does about completions that never show.
+
+The count comes from capture records. It is unknown after an attach and after lost records, until the device
+was seen idle. And a completion may never show: on one machine no program ran while an interrupt ended
+requests on top of a certain task, uncounted by the kernel. Such a write would seem in flight for ever, and a
+block that was read before it ended would seem in sync. So what stays in flight on an idle device, or for longer than any
+request may last, is taken to have ended unseen, and its blocks are read again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydbt.core.primary.modes import Phase
+
+if TYPE_CHECKING:
+    from pydbt.core.primary.brain import Primary
+
+# Requests of the block layer time out after 30 s: nothing older is in flight. One that does complete later is
+# noticed all the same, because its completion matches no submission.
+LONGEST_FLIGHT_S = 35.0
+# Records that were on their way to the ring when the count was lost have arrived after this long.
+UNCERTAIN_AT_LEAST_S = 0.05
+# Two looks at an idle device this far apart: a request that waits for room in its queue is not counted yet, nor is one whose
+# task lost the processor between the trace and the queue, which on one busy processor takes longer than a tenth of a second.
+IDLE_AGAIN_S = 1.0
+
+
+class FlightWatch:
+    """Part of the primary's brain."""
+
+    def __init__(self, primary: Primary, now: float) -> None:
+        self._primary = primary
+        self._uncertain_since = now
+        self._idle_position: int | None = None
+        self._waiting_since: float | None = None
+        self._waiting_for = 0  # the last sequence number when that began
+
+    def lose_sight(self, now: float) -> None:
+        """Records were lost: nobody knows what is in flight, and which of what was has completed."""
+        primary = self._primary
+        primary.tracker.mark_pending(*primary.in_flight.extents())
+        primary.in_flight.reset()
+        primary.uncompleted.clear()  # the log is full with this: nothing stays in the queue
+        self._uncertain_since, self._idle_position, self._waiting_since = now, None, None
+
+    def disk_idle(self, position: int, now: float) -> None:
+        """The kernel counted no write in flight when ``position`` was the ring's end."""
+        in_flight = self._primary.in_flight
+        if not in_flight.certain:
+            if now - self._uncertain_since > UNCERTAIN_AT_LEAST_S:
+                self._idle_position = position
+        elif self._waiting_since is None:
+            self.begin_waiting(now)
+        elif now - self._waiting_since > IDLE_AGAIN_S and self._primary.position_reached(position):
+            self._forget_unseen(now)
+
+    def begin_waiting(self, now: float) -> None:
+        """From here on, everything in flight now is waited for."""
+        self._primary.in_flight.begin_wait()
+        self._waiting_since, self._waiting_for = now, self._primary.sequence
+
+    def advance(self, now: float) -> None:
+        """Trust the count again after an idle instant; give up on completions that do not show."""
+        in_flight = self._primary.in_flight
+        if not in_flight.certain:
+            idle = self._idle_position is not None and self._primary.position_reached(self._idle_position)
+            if idle or now - self._uncertain_since > LONGEST_FLIGHT_S:
+                in_flight.trust()
+                self._idle_position = None
+        elif self._waiting_since is None:
+            if not in_flight.empty:
+                self.begin_waiting(now)
+        elif in_flight.wait_done:
+            self._waiting_since = None
+        elif now - self._waiting_since > LONGEST_FLIGHT_S:
+            self._forget_unseen(now)
+
+    def _forget_unseen(self, now: float) -> None:
+        primary = self._primary
+        self._waiting_since = None
+        unseen = primary.in_flight.forget_waited()
+        primary.uncompleted.forget(self._waiting_for)
+        if not unseen.total():
+            return
+        primary.effects.log("debug", f"{unseen.total()} blocks completed unseen; they are read again")
+        if primary.logging:
+            primary.settler.unknown(unseen, now)
+        if not primary.logging or primary.phase is Phase.SETTLING:
+            # Of those submitted before S0 the last sweep brings the content. Of those after, whose data is in the stream that
+            # follows it, nobody knows whether the disk has the same: these are unsettled as well.
+            primary.tracker.mark_pending(*unseen)

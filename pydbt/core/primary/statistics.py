@@ -1,0 +1,101 @@
+"""Figures of a run: what was written, sent, found equal; how far out of sync, for how long."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from pydbt.core.tracking.capture_record import Operation
+from pydbt.core.units import SECTOR_BYTES
+
+RATE_WINDOW_S = 5.0
+
+
+class Statistics:
+    """Counters only; nothing decides by them but the estimate of the write rate."""
+
+    def __init__(self, now: float) -> None:
+        self.written_bytes = 0
+        self.written_requests = 0
+        self.discarded_bytes = 0
+        self._data_bytes = 0  # without what discards and zeroes cover: they take no room in the log
+        self.stream_bytes = 0
+        self.stream_requests = 0
+        self.compared_bytes = 0
+        self.copied_bytes = 0
+        self.sent_bytes = 0
+        self.settled_blocks = 0
+        self.unsettled_blocks = {"overlapped": 0, "failed": 0, "unstable": 0, "unseen": 0, "verified": 0}
+        self.log_full = 0
+        self.resyncs = 0
+        self.out_of_sync_max_bytes = 0
+        self.unsynchronized_seconds = 0.0
+        self._out_since: float | None = now
+        self._retired_at_bytes = 0
+        self._samples: deque[tuple[float, int]] = deque([(now, 0)])
+
+    def captured(self, writes: np.ndarray) -> None:
+        self.written_bytes += int(writes["sectors"].sum(dtype=np.int64)) * SECTOR_BYTES
+        self.written_requests += len(writes)
+        discards = writes["sectors"][np.isin(writes["op"], (Operation.DISCARD, Operation.SECURE_ERASE))]
+        self.discarded_bytes += int(discards.sum(dtype=np.int64)) * SECTOR_BYTES
+        with_data = writes["op"] == Operation.WRITE
+        self._data_bytes += int(writes["sectors"][with_data].sum(dtype=np.int64)) * SECTOR_BYTES
+
+    def sent(self, writes: np.ndarray) -> None:
+        self.stream_bytes += int(writes["sectors"].sum(dtype=np.int64)) * SECTOR_BYTES
+        self.stream_requests += len(writes)
+
+    def compared(self, length_bytes: int, wanted_bytes: int) -> None:
+        self.compared_bytes += length_bytes
+        self.copied_bytes += wanted_bytes
+
+    def settled(self, blocks: int) -> None:
+        self.settled_blocks += blocks
+
+    def unsettled(self, why: str, blocks: int) -> None:
+        self.unsettled_blocks[why] += blocks
+
+    def mode_changed(self, in_sync: bool, now: float) -> None:
+        if in_sync and self._out_since is not None:
+            self.unsynchronized_seconds += now - self._out_since
+            self._out_since = None
+        elif not in_sync and self._out_since is None:
+            self._out_since = now
+
+    def observe(self, now: float, out_of_sync_bytes: int) -> None:
+        """Keep the worst, and a sample a second for the write rate."""
+        self.out_of_sync_max_bytes = max(self.out_of_sync_max_bytes, out_of_sync_bytes)
+        if now - self._samples[-1][0] >= 0.5:
+            self._samples.append((now, self._data_bytes))
+            while now - self._samples[0][0] > RATE_WINDOW_S and len(self._samples) > 2:
+                self._samples.popleft()
+
+    def write_rate_bytes(self, now: float) -> float:
+        """Bytes of data a second written over the last few seconds."""
+        then, written = self._samples[0]
+        return (self._data_bytes - written) / max(now - then, 0.5)
+
+    def written_since_retire(self) -> bool:
+        """Whether anything was written since this was last asked."""
+        changed = self.written_bytes != self._retired_at_bytes
+        self._retired_at_bytes = self.written_bytes
+        return changed
+
+    def as_dict(self, now: float) -> dict[str, object]:
+        since = now - self._out_since if self._out_since is not None else 0.0
+        return {
+            "written_requests": self.written_requests,
+            "discarded_bytes": self.discarded_bytes,
+            "stream_requests": self.stream_requests,
+            "stream_bytes": self.stream_bytes,
+            "compared_bytes": self.compared_bytes,
+            "copied_bytes": self.copied_bytes,
+            "settled_blocks": self.settled_blocks,
+            "unsettled_blocks": dict(self.unsettled_blocks),
+            "log_full": self.log_full,
+            "resyncs": self.resyncs,
+            "out_of_sync_max_bytes": self.out_of_sync_max_bytes,
+            "unsynchronized_seconds": round(self.unsynchronized_seconds + since, 3),
+        }

@@ -1,0 +1,359 @@
+"""The frames of the replication protocol as typed values: one that exists is legal.
+
+Layouts and limits are documented in docs/format.md; ``wire`` turns frames into bytes and back.
+A volume's identity is 32 hexadecimal digits; an epoch (the identity of a space of sequence numbers) a u64 that
+JSON bodies carry as 16 hexadecimal digits, because JSON readers lose the low bits of large numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from pydbt.core.blocks.sector_table import Buffer, SectorTable, check_extents, payload_bytes
+from pydbt.core.protocol.frame_checks import check_features, check_text, check_u64, check_volume
+from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
+from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES, Geometry
+
+PROTOCOL_VERSION = 3
+MAX_PAYLOAD_BYTES = 8 * MIB
+"""Large enough that the 72 bytes of a frame's own are nothing, small enough that a few fit a 64 MiB queue."""
+MAX_EXTENTS = 65_000
+"""With a payload of 8 MiB, table and payload stay below MAX_BODY_BYTES."""
+MAX_DIGESTS = 262_144
+"""Blocks in one DIGESTS frame: 4 MiB of digests, 1 GiB of 4 KiB blocks."""
+MAX_SEQUENCE_SPAN = 65_536
+"""Sequence numbers in one STREAM frame: what an extent's sequence_delta (u16) can tell apart."""
+REPLICA_STATE_NAMES = ("inconsistent", "outdated", "consistent", "up-to-date")
+"""The states of a replica by their code in an ACK frame, each saying more than the one before it."""
+DIGEST_BYTES = 16
+PROGRESS = "progress"
+"""In HELLO's features: the primary understands a WELCOME and an ACK that tell the replica's progress."""
+COMPARED_UNITS_BYTES = frozenset(
+    1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length())
+)
+"""What one digest may stand for: every power of two from a sector to 4 KiB."""
+
+
+class FrameKind(IntEnum):
+    """Kinds from the primary are below 64, from the secondary above."""
+
+    HELLO = 1
+    BEGIN = 2
+    BLOCKS = 3
+    DIGESTS = 4
+    STREAM = 5
+    COMMIT = 6
+    PING = 7
+    BYE = 8
+    GENERATION = 9
+    WELCOME = 65
+    REFUSE = 66
+    ACK = 67
+    WANT = 68
+    PONG = 69
+
+
+class BeginFlag(IntEnum):
+    """Bits of BEGIN.flags."""
+
+    INITIAL = 1
+    WHOLE_DEVICE = 2
+    NO_STREAM = 4  # no STREAM follows the COMMIT: the replica stays at that moment until the next one
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First frame of a primary: which volume this is, its generations, and in which epoch its sequence numbers count."""
+
+    volume: str
+    size_bytes: int
+    block_bytes: int
+    epoch: int
+    sector_bytes: int = 512
+    software: str = ""
+    features: tuple[str, ...] = ()
+    protocol: int = PROTOCOL_VERSION
+    generations: Generations = NO_GENERATIONS
+
+    def __post_init__(self) -> None:
+        check_volume(self.volume)
+        for name in ("size_bytes", "block_bytes", "epoch", "sector_bytes", "protocol"):
+            check_u64(name, getattr(self, name))
+        Geometry(self.size_bytes, self.block_bytes)
+        check_text("software", self.software)
+        check_features(self.features)
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The secondary's answer: what it holds, durably.
+
+    ``replica`` names this replica (32 hexadecimal digits, made when its state directory was); ``volume`` is None for
+    a target that has adopted no volume, or not this content of it: everything has to be copied. ``fresh`` says that it
+    is then known to read as zeros. ``sequence`` in ``epoch`` is the position of its consistent image; ``staged``
+    says that batches of an unfinished resync are kept beside it, so that only a new BEGIN may follow.
+    ``size_bytes`` is the size of the target, which may be larger than the volume. ``progress`` counts the bytes that ever
+    became durable on this replica, and never less than any ACK told; None from one that is not asked, or is older.
+    """
+
+    volume: str | None
+    state: str
+    epoch: int
+    sequence: int
+    staged: bool
+    size_bytes: int
+    fresh: bool
+    replica: str = "0" * 32
+    software: str = ""
+    features: tuple[str, ...] = ()
+    generations: Generations = NO_GENERATIONS
+    progress: int | None = None
+
+    def __post_init__(self) -> None:
+        check_volume(self.replica)
+        if self.progress is not None:
+            check_u64("progress", self.progress)
+        if self.volume is not None:
+            check_volume(self.volume)
+        for name in ("epoch", "sequence", "size_bytes"):
+            check_u64(name, getattr(self, name))
+        if type(self.staged) is not bool or type(self.fresh) is not bool:
+            raise ValueError("staged and fresh are truth values")
+        check_text("state", self.state, 32)
+        check_text("software", self.software)
+        check_features(self.features)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The secondary will not go on: ``code`` for programs, ``message`` one sentence for people."""
+
+    code: str
+    message: str
+
+    def __post_init__(self) -> None:
+        check_text("code", self.code, 64)
+        check_text("message", self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """The primary closes on purpose."""
+
+    reason: str
+
+    def __post_init__(self) -> None:
+        check_text("reason", self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What the primary has been through when it sends the next COMMIT; from HELLO on until another one comes."""
+
+    generations: Generations
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A (re)synchronization starts. ``total_bytes`` is what the primary plans to send, for the question of room."""
+
+    resync: int
+    epoch: int
+    total_bytes: int
+    flags: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("resync", "epoch", "total_bytes"):
+            check_u64(name, getattr(self, name))
+        if self.resync == 0:
+            raise ValueError("a resync is numbered from 1")
+        if not 0 <= self.flags <= 7:
+            raise ValueError(f"unknown flags {self.flags:#x} of a BEGIN frame")
+
+
+class _Bulk:
+    """What frames with an extent table and payload share. Payload is a tuple of buffers, never joined."""
+
+    __slots__ = ()
+    extents: SectorTable
+    payload: tuple[Buffer, ...]
+
+    @property
+    def payload_bytes(self) -> int:
+        return sum(map(len, self.payload))
+
+    def _check(self) -> None:
+        if len(self.extents) > MAX_EXTENTS:
+            raise ValueError(f"{len(self.extents)} extents in a frame that takes {MAX_EXTENTS}")
+        check_extents(self.extents)
+        expected = payload_bytes(self.extents)
+        if expected > MAX_PAYLOAD_BYTES or expected != self.payload_bytes:
+            raise ValueError(f"{self.payload_bytes} bytes of payload where the extents tell of {expected}")
+
+    def _same(self, other: _Bulk) -> bool:
+        return np.array_equal(self.extents, other.extents) and b"".join(self.payload) == b"".join(other.payload)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blocks(_Bulk):
+    """Resynchronization data: the newest content of some sectors. Later batches overwrite earlier ones."""
+
+    batch: int
+    extents: SectorTable
+    payload: tuple[Buffer, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_u64("batch", self.batch)
+        if self.extents["sequence_delta"].any():
+            raise ValueError("extents of a BLOCKS frame carry no sequence")
+        self._check()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Blocks) and self.batch == other.batch and self._same(other)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream(_Bulk):
+    """Ordered updates ``first`` to ``last``, all of them; an extent's sequence is first + sequence_delta."""
+
+    first: int
+    last: int
+    extents: SectorTable
+    payload: tuple[Buffer, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_u64("first", self.first)
+        check_u64("last", self.last)
+        if self.first == 0:
+            raise ValueError("sequence numbers count from 1")
+        if not 0 <= self.last - self.first < MAX_SEQUENCE_SPAN:
+            raise ValueError(f"a STREAM frame from {self.first} to {self.last} spans no range it may")
+        self._check()
+        deltas = self.extents["sequence_delta"]
+        if len(deltas) and (int(deltas[-1]) > self.last - self.first or (deltas[1:] < deltas[:-1]).any()):
+            raise ValueError("extents of a STREAM frame are out of order or past its last sequence")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stream) and (self.first, self.last) == (other.first, other.last) and self._same(other)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Digests:
+    """Digests of units, to find out which differ. SectorTable are in units of ``unit_bytes``; digests 16 bytes each, in order.
+
+    A digest is xxh3_128 of the unit's bytes (the last unit of a volume may be shorter than the others).
+    """
+
+    batch: int
+    extents: SectorTable
+    digests: Buffer
+    unit_bytes: int = MAX_COMPARED_BYTES
+
+    def __post_init__(self) -> None:
+        check_u64("batch", self.batch)
+        if self.unit_bytes not in COMPARED_UNITS_BYTES:
+            raise ValueError(f"digests of units of {self.unit_bytes} bytes")
+        count = check_block_table(self.extents)
+        if len(self.digests) != count * DIGEST_BYTES:
+            raise ValueError(f"{len(self.digests)} bytes of digests for {count} blocks")
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Digests)
+            and (self.batch, self.unit_bytes) == (other.batch, other.unit_bytes)
+            and np.array_equal(self.extents, other.extents)
+            and bytes(self.digests) == bytes(other.digests)
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Want:
+    """Answer to DIGESTS, in its units: these differ (or cannot be vouched for), the others are durably the same."""
+
+    batch: int
+    extents: SectorTable
+
+    def __post_init__(self) -> None:
+        check_u64("batch", self.batch)
+        check_block_table(self.extents)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Want) and self.batch == other.batch and np.array_equal(self.extents, other.extents)
+
+
+def check_block_table(extents: SectorTable) -> int:
+    """A table of blocks of DIGESTS and WANT; returns how many blocks it names."""
+    if len(extents) > MAX_DIGESTS:
+        raise ValueError(f"{len(extents)} extents in a frame that takes {MAX_DIGESTS}")
+    check_extents(extents)
+    if len(extents) and ((extents["kind"] != 1).any() or extents["sequence_delta"].any()):
+        raise ValueError("a table of blocks has only plain extents")
+    count = int(extents["sectors"].sum(dtype=np.uint64))
+    if count > MAX_DIGESTS:
+        raise ValueError(f"{count} blocks in a frame that takes {MAX_DIGESTS}")
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """With everything received so far, the replica equals the primary at ``sequence`` of the BEGIN's epoch."""
+
+    resync: int
+    sequence: int
+
+    def __post_init__(self) -> None:
+        check_u64("resync", self.resync)
+        check_u64("sequence", self.sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Asks for a PONG. ``sequence`` is the last sequence number streamed, 0 when the stream is halted."""
+
+    token: int
+    sequence: int = 0
+
+    def __post_init__(self) -> None:
+        check_u64("token", self.token)
+        check_u64("sequence", self.sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    token: int
+
+    def __post_init__(self) -> None:
+        check_u64("token", self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """What is durable on the secondary; every number is cumulative.
+
+    ``sequence``: updates of the stream; ``batch``: BLOCKS written and DIGESTS answered, of this connection;
+    ``resync_committed``: the last resync committed in this connection, 0 for none; ``applied_sequence``: updates
+    that have reached the target itself (not yet synced there perhaps); ``staged_bytes``: room the stage takes;
+    ``progress``: as in WELCOME, 0 where it is not told.
+    """
+
+    sequence: int
+    batch: int = 0
+    resync_committed: int = 0
+    applied_sequence: int = 0
+    staged_bytes: int = 0
+    replica_state: int = 0
+    progress: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("sequence", "batch", "resync_committed", "applied_sequence", "staged_bytes", "progress"):
+            check_u64(name, getattr(self, name))
+        if not 0 <= self.replica_state < len(REPLICA_STATE_NAMES):
+            raise ValueError(f"unknown replica state {self.replica_state}")
+
+
+Frame = (
+    Hello | Begin | Blocks | Digests | Stream | Commit | Ping | Bye | Generation | Welcome | Refuse | Ack | Want | Pong
+)

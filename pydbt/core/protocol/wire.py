@@ -1,0 +1,324 @@
+"""Frames to bytes and back; docs/format.md has the offset tables.
+
+Any input is a frame or one WireError, and nothing is allocated before a header of the right magic, version,
+checksum and length has asked for it. No I/O here: ``encode`` gives buffers for sendmsg without copying payload,
+``decode_header`` and ``decode_body`` serve a receiver that reads into its own memory, ``Decoder`` takes any pieces.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+import zstandard
+
+from pydbt.core.blocks.sector_table import EXTENT_BYTES, EXTENT_DTYPE, Buffer, check_extents, payload_bytes
+from pydbt.core.errors import WireError
+from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.frames import Frame, FrameKind
+from pydbt.core.protocol.wire_json import decode_json, json_body
+from pydbt.core.units import KIB, MIB
+
+MAGIC = b"PDBT"
+VERSION = 1
+HEADER_BYTES = 48
+MAX_BODY_BYTES = 9 * MIB
+MAX_JSON_BYTES = 64 * KIB
+FLAG_ZSTD = 1
+
+_HEADER = struct.Struct("<4sBBHIIQQ")
+_CHECKED_BYTES = 12
+_DIGESTED_BYTES = _HEADER.size
+_BLOCKS = struct.Struct("<QII")
+_STREAM = struct.Struct("<QQII")
+_BEGIN = struct.Struct("<QQQII")
+_COMMIT = struct.Struct("<QQ")
+_PING = struct.Struct("<QQ")
+_PONG = struct.Struct("<Q")
+_ACK = struct.Struct("<QQQQQB7x")
+_PROGRESS = struct.Struct("<Q")  # behind it, for who asks
+
+_BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
+    FrameKind.HELLO: (2, MAX_JSON_BYTES),
+    FrameKind.WELCOME: (2, MAX_JSON_BYTES),
+    FrameKind.REFUSE: (2, MAX_JSON_BYTES),
+    FrameKind.BYE: (2, MAX_JSON_BYTES),
+    FrameKind.GENERATION: (2, MAX_JSON_BYTES),
+    FrameKind.BEGIN: (_BEGIN.size, _BEGIN.size),
+    FrameKind.COMMIT: (_COMMIT.size, _COMMIT.size),
+    FrameKind.PING: (_PING.size, _PING.size),
+    FrameKind.PONG: (_PONG.size, _PONG.size),
+    FrameKind.ACK: (_ACK.size, _ACK.size + _PROGRESS.size),
+    FrameKind.BLOCKS: (_BLOCKS.size, MAX_BODY_BYTES),
+    FrameKind.STREAM: (_STREAM.size, MAX_BODY_BYTES),
+    FrameKind.DIGESTS: (_BLOCKS.size, _BLOCKS.size + f.MAX_DIGESTS * (EXTENT_BYTES + f.DIGEST_BYTES)),
+    FrameKind.WANT: (_BLOCKS.size, _BLOCKS.size + f.MAX_DIGESTS * EXTENT_BYTES),
+}
+_PACKABLE = frozenset({FrameKind.BLOCKS, FrameKind.STREAM, FrameKind.DIGESTS})
+_DIGESTS_LEVEL = 1
+BULK_KINDS = frozenset({FrameKind.BLOCKS, FrameKind.STREAM, FrameKind.DIGESTS, FrameKind.WANT})
+
+
+@dataclass(frozen=True, slots=True)
+class FrameHeader:
+    """The 48 bytes before a body, checked. ``digested`` are its first 32, which the digest covers too."""
+
+    kind: FrameKind
+    flags: int
+    body_length: int
+    number: int
+    digest: bytes
+    digested: bytes
+
+
+def encode(frame: Frame, number: int, *, compress_level: int | None = None) -> list[Buffer]:
+    """A frame as buffers to be sent one after the other; payload buffers are the frame's own.
+
+    ``number`` counts the frames of this direction from 0. ``compress_level`` asks for zstd on payload, which is
+    used where it saves anything.
+    """
+    kind, flags, body = _body(frame, compress_level)
+    length = sum(map(len, body))
+    start = _HEADER.pack(MAGIC, VERSION, kind, flags, length, 0, number, 0)
+    start = start[:_CHECKED_BYTES] + zlib.crc32(start[:_CHECKED_BYTES]).to_bytes(4, "little") + start[16:]
+    digest = xxhash.xxh3_128(start)
+    for piece in body:
+        digest.update(piece)
+    return [start + digest.digest(), *body]
+
+
+def decode_header(data: Buffer) -> FrameHeader:
+    """Check and read the 48 bytes of a header. Raises WireError; allocates nothing that ``data`` asks for."""
+    if len(data) != HEADER_BYTES:
+        raise WireError(f"a frame header has {HEADER_BYTES} bytes, not {len(data)}")
+    data = bytes(data)
+    magic, version, kind_number, flags, length, checksum, number, reserved = _HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise WireError(f"the peer does not speak this protocol: its frame begins with {magic!r}")
+    if checksum != zlib.crc32(data[:_CHECKED_BYTES]):
+        raise WireError("a frame header was damaged on the way: its checksum is wrong")
+    if version != VERSION:
+        raise WireError(f"the peer speaks version {version} of the protocol, this program version {VERSION}")
+    try:
+        kind = FrameKind(kind_number)
+    except ValueError:
+        raise WireError(f"a frame of unknown kind {kind_number}") from None
+    low, high = _BODY_LIMITS[kind]
+    if not low <= length <= high:
+        raise WireError(f"a {kind.name} frame of {length} bytes, outside of {low} to {high}")
+    if flags & ~FLAG_ZSTD or (flags and kind not in _PACKABLE):
+        raise WireError(f"unknown flags {flags:#x} on a {kind.name} frame")
+    if reserved:
+        raise WireError("a reserved field of a frame header is not zero")
+    return FrameHeader(kind, flags, length, number, data[_DIGESTED_BYTES:], data[:_DIGESTED_BYTES])
+
+
+def decode_body(header: FrameHeader, body: Buffer) -> Frame:
+    """The frame of a header and its body. Bulk payload stays a view of ``body``. Raises WireError."""
+    if len(body) != header.body_length:
+        raise WireError(f"a body of {len(body)} bytes after a header that tells of {header.body_length}")
+    digest = xxhash.xxh3_128(header.digested)
+    digest.update(body)
+    if digest.digest() != header.digest:
+        raise WireError(f"a {header.kind.name} frame was damaged on the way: its digest is wrong")
+    try:
+        return _DECODERS[header.kind](header, memoryview(body).cast("B"))
+    except (ValueError, KeyError, TypeError, struct.error, zstandard.ZstdError, RecursionError) as error:
+        raise WireError(f"an illegal {header.kind.name} frame: {error}") from None
+
+
+class Decoder:
+    """Frames out of a stream of bytes cut anywhere. After a WireError it takes nothing more."""
+
+    def __init__(self) -> None:
+        self._header_bytes = bytearray()
+        self._header: FrameHeader | None = None
+        self._body = bytearray()
+        self._have = 0
+        self._number = 0
+        self._frames: list[Frame] = []
+        self._error: WireError | None = None
+
+    def feed(self, data: Buffer) -> None:
+        """Take bytes. Raises nothing: a fault shows when the frames before it have been taken."""
+        view = memoryview(data).cast("B")
+        try:
+            while len(view) and self._error is None:
+                view = self._take_header(view) if self._header is None else self._take_body(view)
+        except WireError as error:
+            self._error = error
+
+    def next(self) -> Frame | None:
+        """The next whole frame, None when more bytes are needed. Raises WireError."""
+        if self._frames:
+            return self._frames.pop(0)
+        if self._error is not None:
+            raise self._error
+        return None
+
+    def __iter__(self) -> Iterator[Frame]:
+        while (frame := self.next()) is not None:
+            yield frame
+
+    def _take_header(self, view: memoryview) -> memoryview:
+        need = HEADER_BYTES - len(self._header_bytes)
+        self._header_bytes += view[:need]
+        if len(self._header_bytes) == HEADER_BYTES:
+            self._header = decode_header(self._header_bytes)
+            check_number(self._header, self._number)
+            self._body, self._have = bytearray(self._header.body_length), 0
+        return view[need:]
+
+    def _take_body(self, view: memoryview) -> memoryview:
+        assert self._header is not None
+        piece = view[: self._header.body_length - self._have]
+        self._body[self._have : self._have + len(piece)] = piece
+        self._have += len(piece)
+        if self._have == self._header.body_length:
+            self._frames.append(decode_body(self._header, self._body))
+            self._header, self._header_bytes, self._number = None, bytearray(), self._number + 1
+        return view[len(piece) :]
+
+
+def check_number(header: FrameHeader, expected: int) -> None:
+    """Frames of a direction are numbered without a gap; a lost or repeated one is a WireError."""
+    if header.number != expected:
+        raise WireError(f"frame {header.number} arrived where frame {expected} was due")
+
+
+def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, list[Buffer]]:
+    match frame:
+        case f.Stream():
+            table = _STREAM.pack(frame.first, frame.last, len(frame.extents), frame.payload_bytes)
+            flags, pieces = _pack_payload(frame.payload, compress_level)
+            return FrameKind.STREAM, flags, [table + frame.extents.tobytes(), *pieces]
+        case f.Blocks():
+            table = _BLOCKS.pack(frame.batch, len(frame.extents), frame.payload_bytes)
+            flags, pieces = _pack_payload(frame.payload, compress_level)
+            return FrameKind.BLOCKS, flags, [table + frame.extents.tobytes(), *pieces]
+        case f.Digests():
+            table = _BLOCKS.pack(frame.batch, len(frame.extents), frame.unit_bytes)
+            # Whatever was asked for: trimmed space is nothing but zeros, and its digests would outweigh the data.
+            flags, pieces = _pack_payload((frame.digests,), _DIGESTS_LEVEL)
+            return FrameKind.DIGESTS, flags, [table + frame.extents.tobytes(), *pieces]
+        case f.Want():
+            return FrameKind.WANT, 0, [_BLOCKS.pack(frame.batch, len(frame.extents), 0) + frame.extents.tobytes()]
+        case f.Ack():
+            numbers = (frame.sequence, frame.batch, frame.resync_committed, frame.applied_sequence)
+            told = _PROGRESS.pack(frame.progress) if frame.progress else b""
+            return FrameKind.ACK, 0, [_ACK.pack(*numbers, frame.staged_bytes, frame.replica_state) + told]
+        case f.Begin():
+            return FrameKind.BEGIN, 0, [_BEGIN.pack(frame.resync, frame.epoch, frame.total_bytes, frame.flags, 0)]
+        case f.Commit():
+            return FrameKind.COMMIT, 0, [_COMMIT.pack(frame.resync, frame.sequence)]
+        case f.Ping():
+            return FrameKind.PING, 0, [_PING.pack(frame.token, frame.sequence)]
+        case f.Pong():
+            return FrameKind.PONG, 0, [_PONG.pack(frame.token)]
+        case f.Hello() | f.Welcome() | f.Refuse() | f.Bye() | f.Generation():
+            return FrameKind[type(frame).__name__.upper()], 0, [json_body(frame)]
+
+
+def _pack_payload(payload: tuple[Buffer, ...], compress_level: int | None) -> tuple[int, list[Buffer]]:
+    if compress_level is None or not payload:
+        return 0, list(payload)
+    whole = payload[0] if len(payload) == 1 else b"".join(payload)
+    packed = zstandard.ZstdCompressor(level=compress_level).compress(whole)
+    return (FLAG_ZSTD, [packed]) if len(packed) < len(whole) else (0, list(payload))
+
+
+def _unpack_payload(header: FrameHeader, packed: memoryview, expected: int) -> tuple[Buffer, ...]:
+    """``expected`` comes from the extent table and is bounded by it, before anything is decompressed."""
+    if expected > f.MAX_PAYLOAD_BYTES:
+        raise ValueError(f"{expected} bytes of payload in a frame that takes {f.MAX_PAYLOAD_BYTES}")
+    if header.flags & FLAG_ZSTD:
+        if zstandard.get_frame_parameters(packed).content_size != expected:
+            raise ValueError(f"compressed payload does not tell of the {expected} bytes its extents do")
+        whole = zstandard.ZstdDecompressor().decompress(packed, allow_extra_data=False)
+        if len(whole) != expected:
+            raise ValueError(f"compressed payload of {len(whole)} bytes where the extents tell of {expected}")
+        return (whole,) if expected else ()
+    if len(packed) != expected:
+        raise ValueError(f"{len(packed)} bytes of payload where the extents tell of {expected}")
+    return (packed,) if expected else ()
+
+
+def _table(body: memoryview, offset: int, count: int, limit: int) -> tuple[np.ndarray, memoryview]:
+    end = offset + count * EXTENT_BYTES
+    if count > limit or end > len(body):
+        raise ValueError(f"{count} extents do not fit")
+    return np.frombuffer(body[offset:end], dtype=EXTENT_DTYPE), body[end:]
+
+
+def _decode_stream(header: FrameHeader, body: memoryview) -> Frame:
+    first, last, count, size = _STREAM.unpack_from(body)
+    extents, rest = _table(body, _STREAM.size, count, f.MAX_EXTENTS)
+    return f.Stream(first, last, extents, _payload(header, extents, rest, size))
+
+
+def _decode_blocks(header: FrameHeader, body: memoryview) -> Frame:
+    batch, count, size = _BLOCKS.unpack_from(body)
+    extents, rest = _table(body, _BLOCKS.size, count, f.MAX_EXTENTS)
+    return f.Blocks(batch, extents, _payload(header, extents, rest, size))
+
+
+def _payload(header: FrameHeader, extents: np.ndarray, rest: memoryview, size: int) -> tuple[Buffer, ...]:
+    check_extents(extents)
+    expected = payload_bytes(extents)
+    if size != expected:
+        raise ValueError(f"a payload size of {size} where the extents tell of {expected}")
+    return _unpack_payload(header, rest, expected)
+
+
+def _decode_digests(header: FrameHeader, body: memoryview) -> Frame:
+    batch, count, unit_bytes = _BLOCKS.unpack_from(body)
+    extents, rest = _table(body, _BLOCKS.size, count, f.MAX_DIGESTS)
+    if header.flags & FLAG_ZSTD:
+        (rest,) = _unpack_payload(header, rest, f.check_block_table(extents) * f.DIGEST_BYTES)
+    return f.Digests(batch, extents, rest, unit_bytes)
+
+
+def _decode_want(header: FrameHeader, body: memoryview) -> Frame:
+    batch, count, reserved = _BLOCKS.unpack_from(body)
+    extents, rest = _table(body, _BLOCKS.size, count, f.MAX_DIGESTS)
+    _zero(reserved + len(rest))
+    return f.Want(batch, extents)
+
+
+def _decode_begin(header: FrameHeader, body: memoryview) -> Frame:
+    resync, epoch, total, flags, reserved = _BEGIN.unpack(body)
+    _zero(reserved)
+    return f.Begin(resync, epoch, total, flags)
+
+
+def _decode_ack(header: FrameHeader, body: memoryview) -> Frame:
+    _zero(any(body[41 : _ACK.size]))
+    (progress,) = _PROGRESS.unpack(body[_ACK.size :]) if len(body) > _ACK.size else (0,)
+    return f.Ack(*_ACK.unpack_from(body), progress)
+
+
+def _zero(value: int) -> None:
+    if value:
+        raise ValueError("a reserved field is not zero")
+
+
+_DECODERS: dict[FrameKind, Callable[[FrameHeader, memoryview], Frame]] = {
+    FrameKind.STREAM: _decode_stream,
+    FrameKind.BLOCKS: _decode_blocks,
+    FrameKind.DIGESTS: _decode_digests,
+    FrameKind.WANT: _decode_want,
+    FrameKind.ACK: _decode_ack,
+    FrameKind.BEGIN: _decode_begin,
+    FrameKind.COMMIT: lambda header, body: f.Commit(*_COMMIT.unpack(body)),
+    FrameKind.PING: lambda header, body: f.Ping(*_PING.unpack(body)),
+    FrameKind.PONG: lambda header, body: f.Pong(*_PONG.unpack(body)),
+    FrameKind.HELLO: lambda header, body: decode_json(f.Hello, body),
+    FrameKind.WELCOME: lambda header, body: decode_json(f.Welcome, body),
+    FrameKind.REFUSE: lambda header, body: decode_json(f.Refuse, body),
+    FrameKind.BYE: lambda header, body: decode_json(f.Bye, body),
+    FrameKind.GENERATION: lambda header, body: decode_json(f.Generation, body),
+}

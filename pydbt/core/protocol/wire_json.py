@@ -1,0 +1,65 @@
+"""The frames whose bodies are JSON: handshake and farewell, where names matter more than bytes."""
+
+from __future__ import annotations
+
+import json
+
+from pydbt.core.blocks.sector_table import Buffer
+from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.frames import Frame
+from pydbt.core.protocol.generations import Generations
+
+_KEYS: dict[type, dict[str, type]] = {
+    f.Hello: {"protocol": int, "volume": str, "size_bytes": int, "block_bytes": int, "sector_bytes": int,
+              "epoch": str, "software": str, "features": list, "generations": dict},
+    f.Welcome: {"volume": str | None, "state": str, "epoch": str, "sequence": int, "staged": bool,
+                "size_bytes": int, "fresh": bool, "replica": str, "software": str, "features": list,
+                "generations": dict},
+    f.Refuse: {"code": str, "message": str},
+    f.Bye: {"reason": str},
+    f.Generation: {"generations": dict},
+}  # fmt: skip
+# Left out where they are None: what this says to older programs must have exactly their keys.
+_OPTIONAL: dict[type, dict[str, type]] = {f.Welcome: {"progress": int}}
+
+
+def json_body(frame: f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation) -> bytes:
+    """The body; an epoch becomes 16 hexadecimal digits."""
+    values = {key: getattr(frame, key) for key in _KEYS[type(frame)]}
+    values |= {key: value for key in _OPTIONAL.get(type(frame), ()) if (value := getattr(frame, key)) is not None}
+    if "epoch" in values:
+        values["epoch"] = f"{values['epoch']:016x}"
+    if "generations" in values:
+        values["generations"] = values["generations"].to_values()
+    return json.dumps(values, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+
+
+def decode_json(kind: type[Frame], body: Buffer) -> Frame:
+    """The frame of a JSON body with exactly its keys. Raises ValueError, or RecursionError for deep nesting."""
+    values = json.loads(bytes(body), object_pairs_hook=_unique)
+    expected, optional = _KEYS[kind], _OPTIONAL.get(kind, {})
+    if type(values) is not dict or values.keys() - optional.keys() != expected.keys():
+        raise ValueError(f"its keys are not {', '.join(expected)}")
+    for key, wanted in (expected | {key: optional[key] for key in optional.keys() & values.keys()}).items():
+        if not isinstance(values[key], wanted) or (wanted is int and isinstance(values[key], bool)):
+            raise ValueError(f"{key} has the wrong type")
+    if "epoch" in values:
+        values["epoch"] = _epoch(values["epoch"])
+    if "generations" in values:
+        values["generations"] = Generations.from_values(values["generations"])
+    if "features" in values:
+        values["features"] = tuple(values["features"])
+    return kind(**values)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key appears twice")
+    return values
+
+
+def _epoch(text: str) -> int:
+    if len(text) != 16 or set(text) - set("0123456789abcdef"):
+        raise ValueError("an epoch has 16 hexadecimal digits")
+    return int(text, 16)

@@ -1,0 +1,221 @@
+"""What the secondary's brain is told, and what it asks for. One of each per batch, never per record.
+
+Work that is handed out carries a ticket, a number that only grows; whoever does it reports by ticket. Two workers do
+it, each in order: the journal (Append, Resume) and the applier (Apply, Write, Sync, Compare, SetMark).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pydbt.core.protocol.frames import Blocks, Digests, Frame, Hello, Stream
+from pydbt.core.secondary.journal import Entry
+from pydbt.core.secondary.replica import Mark, ReplicaRecord
+from pydbt.core.units import Geometry
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A peer said HELLO. It hears WELCOME or REFUSE; a later connection takes the place of an earlier one."""
+
+    connection: int
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReceived:
+    connection: int
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    connection: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalDurable:
+    """These Appends are on disk: their tickets in order, and for each where its record ends in the journal."""
+
+    tickets: tuple[int, ...]
+    ends: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRefused:
+    """The Append of ``ticket`` and all after it were NOT done, and none is until a Resume.
+
+    ``full``: for want of room; otherwise the disk failed. ``position``: where the durable journal ends.
+    """
+
+    ticket: int
+    position: int
+    full: bool
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The journal before ``mark.position`` is written to the target (not yet durable there)."""
+
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The Write of ``ticket`` and all before it are written to the target, not yet durable."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """Everything the applier had done before the Sync of ``ticket`` is durable on the target."""
+
+    ticket: int
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFailed:
+    """The target (or the journal it is filled from) failed. The applier does nothing more until a Restart."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Answer to Compare: ``differing`` are the numbers of the blocks that differ; the others are durably equal."""
+
+    ticket: int
+    differing: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMeasured:
+    """Bytes the journal may still take, told before every BEGIN; 0 where staging is switched off."""
+
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = (
+    Connected | FrameReceived | Disconnected | JournalDurable | JournalRefused | Applied | Written | Synced
+    | TargetFailed | Compared | RoomMeasured | Tick
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    connection: int
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class CloseConnection:
+    """Drop the connection; what was sent before still goes out. Answers nothing."""
+
+    connection: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Put an entry at the end of the journal and make it durable. Answers JournalDurable or JournalRefused.
+
+    ``unlimited``: only the disk bounds the journal now (a stage is in it), not the operator's limit.
+    """
+
+    ticket: int
+    entry: Entry
+    unlimited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """After a JournalRefused: take Appends again, from the durable end on, as a new incarnation."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class FreeJournal:
+    """Nothing before ``position`` is needed any more."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """The journal may be applied up to ``limit``. Answers Applied, perhaps several times."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write straight to the target, behind everything applied so far. Answers Written."""
+
+    ticket: int
+    frame: Blocks | Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Make the target durable. Answers Synced or TargetFailed."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Compare digests with the target's content, after making that durable. Answers Compared."""
+
+    ticket: int
+    frame: Digests
+    geometry: Geometry
+
+
+@dataclass(frozen=True, slots=True)
+class SetMark:
+    """The applier stands at ``mark`` now: what came directly has become a consistent image."""
+
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Forget everything in memory and begin again from the state file and the journal, read up to ``trusted``.
+
+    Answers with a new brain. What failed in between is tried again there; a crash would have done the same.
+    """
+
+    reason: str
+    trusted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Write the state file; done and durable before any later effect is looked at."""
+
+    record: ReplicaRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A line for the operator; ``level`` is a name of the logging module in lower case."""
+
+    level: str
+    message: str
+
+
+Effect = (
+    Send | CloseConnection | Append | Resume | FreeJournal | Apply | Write | Sync | Compare | SetMark | Restart | Persist | Log
+)  # fmt: skip

@@ -1,0 +1,43 @@
+"""Both ends mean the same volume, or nothing is written."""
+
+from __future__ import annotations
+
+from pydbt.core.protocol.frames import PROTOCOL_VERSION, Hello, Refuse
+from pydbt.core.protocol.generations import objection
+from pydbt.core.secondary.replica import ReplicaRecord
+
+
+def refusal(hello: Hello, record: ReplicaRecord, target_bytes: int) -> Refuse | None:
+    """Why this replica cannot serve that volume, None when it can. Each message is one whole sentence."""
+    if hello.protocol != PROTOCOL_VERSION:
+        return Refuse(
+            "protocol",
+            f"the primary speaks protocol {hello.protocol}, this secondary {PROTOCOL_VERSION}: "
+            "install the same version on both",
+        )
+    if record.volume is not None and record.volume != hello.volume:
+        return Refuse(
+            "other-volume",
+            f"this secondary holds volume {record.volume}, not {hello.volume}: "
+            "use its own primary, or give it another target and state directory",
+        )
+    if hello.size_bytes > target_bytes:
+        return Refuse(
+            "too-small",
+            f"the target has {target_bytes} bytes and the volume {hello.size_bytes}: use a target of at least that size",
+        )
+    if record.volume is not None and record.size_bytes != hello.size_bytes:
+        return Refuse(
+            "resized",
+            f"the volume had {record.size_bytes} bytes when it was first replicated and has {hello.size_bytes} now: "
+            "begin again with a new state directory on both sides",
+        )
+    if record.volume is not None and record.block_bytes != hello.block_bytes:
+        return Refuse(
+            "block-size",
+            f"this replica was begun with blocks of {record.block_bytes} bytes, the primary uses {hello.block_bytes}: "
+            "run it with the same --block-size",
+        )
+    if record.volume is not None and (found := objection(hello.generations, record.generations)):
+        return Refuse(*found)
+    return None

@@ -1,0 +1,173 @@
+"""Records of the secondary's journal: encoding and checking, with no I/O. docs/format.md has the offset table.
+
+The journal is one endless line of bytes, cut into segments of equal size; a record's position in it is written
+in the record, and so is the incarnation of the journal that wrote it (each opening counts up). What a
+recycled segment still holds has other positions, and what an earlier incarnation left behind a torn tail has a lower
+incarnation than the record before it: neither is ever taken for current.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import xxhash
+
+from pydbt.core.blocks.sector_table import EXTENT_BYTES, EXTENT_DTYPE, Buffer, SectorTable
+from pydbt.core.protocol.frames import MAX_EXTENTS, MAX_PAYLOAD_BYTES, Begin, Blocks, Commit, Stream
+from pydbt.core.units import MIB
+
+MAGIC = b"PDJR"
+VERSION = 1
+RECORD_ALIGN = 64
+"""Records begin at multiples of this, so that the end of a segment always has room for a PAD's header."""
+RECORD_HEADER_BYTES = 64
+MAX_RECORD_BYTES = 9 * MIB + 4096
+SEGMENT_BYTES = 64 * MIB
+
+_HEADER = struct.Struct("<4sBBHIIQQQQ")
+_DIGESTED_BYTES = _HEADER.size
+_EPOCH = struct.Struct("<Q")
+_ZEROS = bytes(RECORD_ALIGN)
+
+
+class RecordKind(IntEnum):
+    """PAD fills the rest of a segment and has no body to check; the others are the frames of the same names."""
+
+    PAD = 1
+    STREAM = 2
+    BLOCKS = 3
+    BEGIN = 4
+    COMMIT = 5
+
+
+Entry = Stream | Blocks | Begin | tuple[Commit, int]
+"""What is put into the journal; a COMMIT comes with its epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordHeader:
+    """The 64 bytes before a record's body. ``first`` and ``last`` by kind:
+
+    STREAM: its sequences; BLOCKS: batch, 0; BEGIN: resync, 0; COMMIT: resync, sequence.
+    """
+
+    kind: RecordKind
+    length: int
+    extent_count: int
+    position: int
+    incarnation: int
+    first: int
+    last: int
+    digest: bytes
+    digested: bytes
+
+    @property
+    def end(self) -> int:
+        """Position behind the record and its padding."""
+        return self.position + record_bytes(self.length)
+
+
+def record_bytes(body_length: int) -> int:
+    """Room a record of that body takes, padding included."""
+    return -(-(RECORD_HEADER_BYTES + body_length) // RECORD_ALIGN) * RECORD_ALIGN
+
+
+def entry_bytes(entry: Entry) -> int:
+    """Room an entry's record takes."""
+    if isinstance(entry, (Stream, Blocks)):
+        return record_bytes(len(entry.extents) * EXTENT_BYTES + entry.payload_bytes)
+    return record_bytes(_EPOCH.size)
+
+
+def encode_record(entry: Entry, position: int, incarnation: int) -> list[Buffer]:
+    """An entry as buffers to be written at ``position``, padding included; payload is not copied."""
+    match entry:
+        case Stream():
+            kind, first, last, count = RecordKind.STREAM, entry.first, entry.last, len(entry.extents)
+            body: list[Buffer] = [entry.extents.tobytes(), *entry.payload]
+        case Blocks():
+            kind, first, last, count = RecordKind.BLOCKS, entry.batch, 0, len(entry.extents)
+            body = [entry.extents.tobytes(), *entry.payload]
+        case Begin():
+            kind, first, last, count = RecordKind.BEGIN, entry.resync, 0, 0
+            body = [_EPOCH.pack(entry.epoch)]
+        case (Commit() as commit, int() as epoch):
+            kind, first, last, count = RecordKind.COMMIT, commit.resync, commit.sequence, 0
+            body = [_EPOCH.pack(epoch)]
+    length = sum(map(len, body))
+    header = _HEADER.pack(MAGIC, VERSION, kind, 0, length, count, position, incarnation, first, last)
+    digest = xxhash.xxh3_128(header)
+    for piece in body:
+        digest.update(piece)
+    padding = record_bytes(length) - RECORD_HEADER_BYTES - length
+    buffers: list[Buffer] = [header + digest.digest(), *body]
+    if padding:
+        buffers.append(_ZEROS[:padding])
+    return buffers
+
+
+def encode_pad(position: int, total_bytes: int, incarnation: int) -> bytes:
+    """Header of a PAD record that takes ``total_bytes`` up to the end of a segment."""
+    length = total_bytes - RECORD_HEADER_BYTES
+    header = _HEADER.pack(MAGIC, VERSION, RecordKind.PAD, 0, length, 0, position, incarnation, 0, 0)
+    return header + xxhash.xxh3_128(header).digest()
+
+
+def decode_record_header(
+    data: Buffer, position: int, room_bytes: int | None, incarnations: tuple[int, int]
+) -> RecordHeader | None:
+    """The header at ``position`` if a record of these incarnations (lowest, highest) can begin there, else None.
+
+    ``room_bytes`` is what is left of the segment, None if that was checked before. The digest is left to ``record_is_whole``.
+    """
+    if len(data) < RECORD_HEADER_BYTES:
+        return None
+    data = bytes(data[:RECORD_HEADER_BYTES])
+    magic, version, kind, flags, length, count, where, incarnation, first, last = _HEADER.unpack_from(data)
+    if magic != MAGIC or version != VERSION or flags or where != position:
+        return None
+    if not incarnations[0] <= incarnation <= incarnations[1]:
+        return None
+    if room_bytes is not None and record_bytes(length) > room_bytes:
+        return None
+    if kind not in RecordKind.__members__.values():
+        return None
+    kind = RecordKind(kind)
+    if kind is RecordKind.PAD and room_bytes not in (None, record_bytes(length)):
+        return None
+    if kind is not RecordKind.PAD and not _possible(kind, length, count):
+        return None
+    return RecordHeader(
+        kind, length, count, where, incarnation, first, last, data[_DIGESTED_BYTES:], data[:_DIGESTED_BYTES]
+    )
+
+
+def _possible(kind: RecordKind, length: int, count: int) -> bool:
+    if kind in (RecordKind.BEGIN, RecordKind.COMMIT):
+        return length == _EPOCH.size and count == 0
+    payload = length - count * EXTENT_BYTES
+    return count <= MAX_EXTENTS and 0 <= payload <= MAX_PAYLOAD_BYTES
+
+
+def record_is_whole(header: RecordHeader, body: Buffer) -> bool:
+    """Is the body what was written? A PAD's body was never written and does not count."""
+    digest = xxhash.xxh3_128(header.digested)
+    if header.kind is not RecordKind.PAD:
+        digest.update(body)
+    return digest.digest() == header.digest
+
+
+def record_extents(header: RecordHeader, body: memoryview) -> tuple[SectorTable, memoryview]:
+    """SectorTable and payload of a STREAM or BLOCKS record, as views of its body."""
+    size = header.extent_count * EXTENT_BYTES
+    return np.frombuffer(body[:size], dtype=EXTENT_DTYPE), body[size:]
+
+
+def record_epoch(header: RecordHeader, body: Buffer) -> int:
+    """The epoch of a BEGIN or COMMIT record; 0 for the others."""
+    if header.kind in (RecordKind.BEGIN, RecordKind.COMMIT):
+        return int(_EPOCH.unpack_from(body)[0])
+    return 0

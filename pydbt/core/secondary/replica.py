@@ -1,0 +1,154 @@
+"""What a replica knows about itself: its states, the record it keeps of itself, and what its journal adds.
+
+The record is written after the work it describes: ``checkpoint`` moves only when everything before it is durable on
+the target. The journal from ``checkpoint`` on says the rest; ``Recovery`` folds its records into the position
+the replica stands at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from pydbt.core.protocol.frame_checks import check_text, check_u64, check_volume
+from pydbt.core.protocol.frames import REPLICA_STATE_NAMES
+from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
+from pydbt.core.secondary.journal import RecordHeader, RecordKind
+
+RECORD_VERSION = 1
+
+
+class ReplicaState(StrEnum):
+    """How far an image can be trusted. Never says more than is known.
+
+    INCONSISTENT: a mixture of times, not to be used. OUTDATED: exactly the primary at some past moment, and known to
+    be behind. CONSISTENT: exactly the primary at some moment, how long ago is not known. UP_TO_DATE: follows
+    the primary right now.
+    """
+
+    INCONSISTENT = "inconsistent"
+    OUTDATED = "outdated"
+    CONSISTENT = "consistent"
+    UP_TO_DATE = "up-to-date"
+
+    @property
+    def code(self) -> int:
+        """The number an ACK frame carries."""
+        return REPLICA_STATE_NAMES.index(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaRecord:
+    """The replica's state file.
+
+    ``consistent``: the target, with the journal from ``checkpoint`` on applied, is exactly the primary at
+    ``sequence`` of ``epoch`` (or where the journal says); ``must_reach``: only if the journal is whole up to here.
+    ``incarnation`` counts the openings of the journal. ``target`` identifies the target, so that another one is
+    noticed. ``fresh``: nothing was ever written, and the target reads as zeros. ``promoted``: when the target became a
+    volume of its own (RFC 3339), which no primary may overwrite any more; empty for a replica. ``generations``: what its
+    content has been through. ``direct_bytes``: what was ever written past the journal, counted as if it lay in it.
+    """
+
+    replica: str
+    target: str
+    segment_bytes: int
+    volume: str | None = None
+    size_bytes: int = 0
+    block_bytes: int = 0
+    consistent: bool = False
+    fresh: bool = False
+    epoch: int = 0
+    sequence: int = 0
+    checkpoint: int = 0
+    must_reach: int = 0
+    incarnation: int = 0
+    promoted: str = ""
+    generations: Generations = NO_GENERATIONS
+    direct_bytes: int = 0
+    version: int = RECORD_VERSION
+
+    def __post_init__(self) -> None:
+        check_volume(self.replica)
+        check_text("target", self.target)
+        check_text("promoted", self.promoted, 64)
+        if self.volume is not None:
+            check_volume(self.volume)
+        if type(self.consistent) is not bool or type(self.fresh) is not bool:
+            raise ValueError("consistent and fresh are truth values")
+        for name in _NUMBERS:
+            check_u64(name, getattr(self, name))
+        if self.segment_bytes < 4096 or self.segment_bytes % 4096:
+            raise ValueError(f"segments of {self.segment_bytes} bytes are no multiple of 4096")
+        if self.version != RECORD_VERSION:
+            raise ValueError(f"version {self.version} where {RECORD_VERSION} was expected")
+        if self.consistent and self.volume is None:
+            raise ValueError("a replica of no volume is consistent with nothing")
+
+    def to_values(self) -> dict[str, Any]:
+        return asdict(self) | {"generations": self.generations.to_values()}
+
+    @classmethod
+    def from_values(cls, values: object) -> ReplicaRecord:
+        """Raises ValueError unless ``values`` are exactly a record's."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or values.keys() | _LATER != names:
+            raise ValueError("its keys are not those of a replica's record")
+        kept = Generations.from_values(values["generations"]) if "generations" in values else NO_GENERATIONS
+        return cls(**values | {"generations": kept})
+
+
+# Entries that records of earlier versions lack.
+_LATER = {"promoted", "generations", "direct_bytes"}
+_NUMBERS = (
+    "segment_bytes", "size_bytes", "block_bytes", "epoch", "sequence", "checkpoint", "must_reach", "incarnation",
+    "direct_bytes", "version",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A position in the journal, and the sequence the image has when everything before it is applied."""
+
+    position: int
+    epoch: int
+    sequence: int
+
+
+class Recovery:
+    """Folds the journal's records, in order from the checkpoint, into where the replica stands.
+
+    ``tail``: end of the last whole record. ``limit``: records before it may be applied. ``stage_from``: where an
+    unfinished resync's records begin, None when there is none. ``epoch`` and ``sequence``: of the image at ``limit``.
+    ``committed_at``: end of the last COMMIT, 0 for none.
+    """
+
+    def __init__(self, record: ReplicaRecord) -> None:
+        self._record = record
+        self.tail = self.limit = record.checkpoint
+        self.epoch, self.sequence = record.epoch, record.sequence
+        self.stage_from: int | None = None
+        self.committed_at = 0
+
+    def add(self, header: RecordHeader, epoch: int) -> None:
+        """Take the next record; ``epoch`` is what BEGIN records carry, else 0."""
+        start, self.tail = self.tail, header.end
+        if not self._record.consistent:
+            self.limit = self.tail  # resync data that was staged once and then let through: all of it counts
+            return
+        match header.kind:
+            case RecordKind.BEGIN:
+                self.stage_from = start if self.stage_from is None else self.stage_from
+            case RecordKind.COMMIT:
+                self.stage_from = None
+                self.epoch, self.sequence = epoch, header.last
+                self.limit = self.committed_at = self.tail
+            case RecordKind.STREAM if self.stage_from is None and start >= self._record.must_reach:
+                self.sequence, self.limit = header.last, self.tail
+            case _ if self.stage_from is None:
+                self.limit = self.tail
+
+    @property
+    def whole(self) -> bool:
+        """Does the journal reach as far as the image needs it?"""
+        return self.tail >= self._record.must_reach

@@ -1,0 +1,203 @@
+"""One volume and all of its secondaries: a brain for each, and what they share.
+
+Invariant, for *each* secondary, at every instant and also if the process dies in it:
+*blocks that differ* ⊆ kernel bitmaps ∪ that brain's ``tracker.pending`` ∪ ``tracker.dirty`` ∪ in transit ∪ unsettled,
+and everything of it that lives in this process alone is covered by the kernel bitmaps or by that secondary's persisted map.
+
+A secondary that is slow or dead holds nobody back: not the writers, who wait for no one; not the others' room for data
+(``payload_room``); not the bitmaps (``bitmap_share``). Records leave the kernel's ring as they come, whoever is slow, and
+what a brain keeps of them is bounded by its own log.
+
+Effects and events come with the number of the secondary they concern, or None where they concern the volume.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+
+from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.brain import Primary
+from pydbt.core.protocol.frames import Generation
+from pydbt.core.volume.bitmap_share import BitmapShare
+from pydbt.core.volume.payload_room import PayloadRoom
+from pydbt.core.volume.shared_waits import SharedWaits
+
+Addressed = tuple[int | None, ev.Effect]
+
+
+class Fanout:
+    """Feed it events, carry out the effects it returns, in order. ``brains`` are by number, and never renumbered.
+
+    ``data_room_bytes``: the kernel's room for captured data; ``quiet_held``: its quiet bitmap may hold bits.
+    """
+
+    def __init__(self, data_room_bytes: int, quiet_held: bool) -> None:
+        self.brains: dict[int, Primary] = {}
+        self._data_room_bytes = data_room_bytes
+        self._room = PayloadRoom()
+        self.bitmaps = BitmapShare(self.brains, self._do, quiet_held)
+        self._waits = SharedWaits()
+        self._with_payload: set[int] = set()
+        self._name = 0
+        self._renamed = False
+        self._first: list[Addressed] = []  # effects that go before all others of an event
+        self._effects: list[Addressed] = []
+
+    # --- the interface ------------------------------------------------------------------------------------
+    def add(self, peer: int, brain: Primary) -> None:
+        """From here on this brain gets what is captured. Those there are must be of the same generation."""
+        current = brain.ancestry.generations.current
+        assert not self.brains or current == self._name, "the secondaries of a volume share its current generation"
+        self._name = current
+        self.brains[peer] = brain
+        self._room.join(peer)
+
+    def drop(self, peer: int, now: float) -> list[Addressed]:
+        """Forget a secondary, after ``ev.RemoveAsked``: what is written from there on has a name that it has not heard of."""
+        self._begin()
+        self._room.leave(peer)
+        del self.brains[peer]
+        self.bitmaps.forget(peer)
+        for token in self._waits.forget(peer):
+            self._do(None, ev.AnswerWait(token))
+        return self._end(now)
+
+    def handle(self, event: ev.Event, now: float, peer: int | None = None) -> list[Addressed]:
+        """Take one event of a secondary, or of the volume, in; return what is to be done, in order."""
+        self._begin()
+        match event:
+            case ev.Captured(records=records):
+                self._room.captured(records)
+                self._tell_all(event, now)
+                self._keep_room(now)
+            case ev.QuietTaken():
+                self.bitmaps.taken(event, lambda number, mine: self._tell(number, mine, now))
+            case ev.WaitAsked():
+                for number in self._waits.add(event, list(self.brains)):
+                    self._tell(number, event, now)
+            case ev.WaitGone(token=token):
+                self._waits.drop(token)
+                self._tell_all(event, now)
+            case _ if peer is None:
+                self._tell_all(event, now)
+            case _:
+                if isinstance(event, ev.Persisted) and event.cover:
+                    self.bitmaps.covered(peer)
+                self._tell(peer, event, now)
+        return self._end(now)
+
+    def deadline(self) -> float:
+        """When ``handle(ev.Tick(), now)`` is due at the latest."""
+        return min([self.bitmaps.deadline(), *(brain.deadline() for brain in self.brains.values())], default=inf)
+
+    # --- from one event to what is to be done -------------------------------------------------------------
+    def _begin(self) -> None:
+        self._first, self._effects, self._renamed = [], [], False
+
+    def _end(self, now: float) -> list[Addressed]:
+        self.bitmaps.advance(now)
+        views = {number: brain.ancestry.generations for number, brain in self.brains.items()}
+        effects = [(number, self._of_now(number, effect)) for number, effect in (*self._first, *self._effects)]
+        if self._renamed and views:
+            return [(None, ev.KeepLineage(views)), *effects]
+        return effects
+
+    def _of_now(self, number: int | None, effect: ev.Effect) -> ev.Effect:
+        """A COMMIT that goes out with this event makes an image of the name that the volume has at its end.
+
+        A secondary that has stopped following meanwhile hears of nothing newer than what it was given.
+        """
+        match effect:
+            case ev.SendFrame(frame=Generation()) if number in self.brains:
+                generations = self.brains[number].ancestry.generations
+                return ev.SendFrame(Generation(generations)) if generations.shared else effect
+        return effect
+
+    def _do(self, number: int | None, effect: ev.Effect) -> None:
+        self._effects.append((number, effect))
+
+    def _tell_all(self, event: ev.Event, now: float) -> None:
+        for number in self.brains:
+            self._tell(number, event, now)
+
+    def _tell(self, number: int, event: ev.Event, now: float) -> None:
+        """One brain's turn. What it wants of what is shared is seen to; the rest is passed on."""
+        brain = self.brains.get(number)
+        if brain is None:
+            return  # removed meanwhile
+        for effect in brain.handle(event, now):
+            self._take(number, effect, now)
+        name = brain.ancestry.generations.current
+        if name != self._name:
+            self._name = name
+            for other in self.brains:
+                if other != number:
+                    self._rename(other, name, now)
+
+    def _rename(self, number: int, name: int, now: float) -> None:
+        """Ahead of everything that this event has to send: the write that made the new name necessary is among it."""
+        before, self._effects = self._effects, []
+        self._tell(number, ev.Renamed(name), now)
+        for addressed in self._effects:
+            match addressed:
+                case (_, ev.SendFrame(frame=Generation())):
+                    self._first.append(addressed)
+                case _:
+                    before.append(addressed)
+        self._effects = before
+
+    def _take(self, number: int, effect: ev.Effect, now: float) -> None:
+        match effect:
+            case ev.ReleasePayload(records=records):
+                self._passed(number, records)
+            case ev.SendStream(records=records):
+                self._do(number, effect)
+                self._passed(number, records)
+            case ev.SetPayload(on=True):
+                self._with_payload.add(number)
+                self._do(number, effect)
+            case ev.SetPayload():
+                self._with_payload.discard(number)
+                if not self._with_payload:
+                    self._do(None, effect)
+            case ev.TakeQuiet(flip=flip):
+                self.bitmaps.ask(number, flip, now)
+            case ev.ZeroQuiet():
+                pass  # it needs the quiet bitmap no longer: what is done about that is the others' business too
+            case ev.KeepGenerations():
+                self._renamed = True
+            case ev.AnswerWait(token=token):
+                others = self._waits.answered(token, number)
+                if others is not None:
+                    self._do(None, effect)
+                    for other in others:
+                        self._tell(other, ev.WaitGone(token), now)
+            case _:
+                self._do(number, effect)
+
+    # --- what is shared -----------------------------------------------------------------------------------
+    def _passed(self, number: int, records: np.ndarray) -> None:
+        for free in self._room.passed(number, records):
+            self._do(None, ev.ReleasePayload(free))
+
+    def _keep_room(self, now: float) -> None:
+        """What one secondary alone cannot take must not end the streams of the others."""
+        following = [number for number, brain in self.brains.items() if brain.logging]
+        for number in self._room.laggards(following, self._data_room_bytes):
+            self._tell(
+                number, ev.RoomShort("the secondary is slower than others, and takes the room for captured data"), now
+            )
+
+    def out_of_sync_bytes(self) -> int:
+        """Blocks that some secondary has not got, each counted once (the kernel's active bitmap comes on top)."""
+        brains = list(self.brains.values())
+        if len(brains) == 1:
+            return brains[0].out_of_sync_bytes()
+        union = DirtyMap(brains[0].geometry.block_count)
+        for brain in brains:
+            union.merge(brain.out_of_sync_map())
+        geometry = brains[0].geometry
+        return min(union.count() * geometry.block_bytes, geometry.size_bytes)

@@ -1,0 +1,51 @@
+"""Waits for several secondaries: over when each of them has said so, or the first, as was asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydbt.core.primary.events import WaitAsked
+
+
+@dataclass(slots=True)
+class _Wait:
+    left: set[int]
+    first: bool
+
+
+class SharedWaits:
+    """By token; the brains keep the positions and sequence numbers."""
+
+    def __init__(self) -> None:
+        self._waits: dict[int, _Wait] = {}
+
+    def add(self, event: WaitAsked, peers: list[int]) -> list[int]:
+        """Whom to ask: those that are named, or all there are."""
+        asked = peers if event.peers is None else [peer for peer in peers if peer in event.peers]
+        self._waits[event.token] = _Wait(set(asked), event.first)
+        return asked
+
+    def drop(self, token: int) -> None:
+        """Nobody waits for this one any more."""
+        self._waits.pop(token, None)
+
+    def answered(self, token: int, peer: int) -> list[int] | None:
+        """One secondary has everything. When that is enough, the wait is over: those that need not answer any more."""
+        wait = self._waits.get(token)
+        if wait is None:
+            return None
+        wait.left.discard(peer)
+        if wait.left and not wait.first:
+            return None
+        del self._waits[token]
+        return sorted(wait.left)
+
+    def forget(self, peer: int) -> list[int]:
+        """A secondary is removed: the waits that waited for nobody else, and are over."""
+        over = []
+        for token, wait in list(self._waits.items()):
+            wait.left.discard(peer)
+            if not wait.left:
+                del self._waits[token]
+                over.append(token)
+        return over

@@ -1,0 +1,82 @@
+"""What is compared by digests and what is sent as it is: together they are the batch, whatever the block size."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydbt.core.blocks.compared import all_units, wanted_of, whole_units
+from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.blocks.staged import StagedBlocks
+from pydbt.core.primary.sweep import runs_of
+from pydbt.core.units import Geometry
+
+
+@st.composite
+def batches(draw) -> tuple[Geometry, set[int]]:
+    block_bytes = draw(st.sampled_from([512, 1024, 2048, 4096, 16384, 65536]))
+    geometry = Geometry(draw(st.integers(1, 600)) * 512, block_bytes)
+    blocks = draw(st.sets(st.integers(0, geometry.block_count - 1), min_size=1))
+    for start in draw(st.lists(st.integers(0, geometry.block_count - 1), max_size=3)):
+        blocks |= set(range(start, min(start + 20, geometry.block_count)))
+    return geometry, blocks
+
+
+def sectors_of(table: np.ndarray, unit_bytes: int, geometry: Geometry) -> list[int]:
+    per_unit = unit_bytes // 512
+    sectors = [
+        sector
+        for row in table
+        for sector in range(int(row["sector"]) * per_unit, (int(row["sector"]) + int(row["sectors"])) * per_unit)
+    ]
+    return [sector for sector in sectors if sector < geometry.size_sectors]
+
+
+def sectors_of_blocks(blocks: set[int], geometry: Geometry) -> list[int]:
+    return sectors_of(make_extents(sorted(blocks), [1] * len(blocks)), geometry.block_bytes, geometry)
+
+
+@given(batches())
+def test_every_sector_of_a_batch_is_either_compared_or_sent_and_no_other_is(batch):
+    geometry, blocks = batch
+    units, rest = whole_units(*runs_of(np.array(sorted(blocks))), geometry)
+    together = sectors_of(units, 4096, geometry) + sectors_of(rest, geometry.compared.block_bytes, geometry)
+    assert sorted(together) == sectors_of_blocks(blocks, geometry)
+
+
+@given(batches(), st.randoms())
+def test_what_the_secondary_wants_is_sent_with_all_that_was_not_compared(batch, chance):
+    geometry, blocks = batch
+    units, rest = whole_units(*runs_of(np.array(sorted(blocks))), geometry)
+    offered = [unit for row in units for unit in range(int(row["sector"]), int(row["sector"]) + int(row["sectors"]))]
+    wanted = make_extents(
+        *runs_of(np.array(sorted(chance.sample(offered, chance.randint(0, len(offered)))), dtype=np.int64))
+    )
+    table = wanted_of(wanted, rest, geometry)
+    small_bytes = geometry.compared.block_bytes
+    expected = sectors_of(wanted, 4096, geometry) + sectors_of(rest, small_bytes, geometry)
+    assert sectors_of(table, small_bytes, geometry) == sorted(expected)
+
+
+def test_blocks_of_512_bytes_that_lie_together_cost_one_digest_for_4_kib():
+    units, rest = whole_units(np.array([8, 100]), np.array([16, 1]), Geometry(1 << 20, 512))
+    assert [(int(row["sector"]), int(row["sectors"])) for row in units] == [(1, 2)]
+    assert [(int(row["sector"]), int(row["sectors"])) for row in rest] == [(100, 1)]
+
+
+@given(batches())
+def test_settling_compares_every_block_in_units_no_larger_than_a_block(batch):
+    geometry, blocks = batch
+    table, unit_bytes = all_units(*runs_of(np.array(sorted(blocks))), geometry)
+    assert unit_bytes <= geometry.block_bytes
+    assert sectors_of(table, unit_bytes, geometry) == sectors_of_blocks(blocks, geometry)
+
+
+@given(st.sets(st.integers(0, 199), min_size=1), st.integers(200, 300))
+def test_a_unit_of_which_one_sector_is_staged_is_never_called_equal(sectors, size):
+    staged = StagedBlocks()
+    staged.add(make_extents(sorted(sectors), [1] * len(sectors)), Geometry(size * 512, 512))
+    units = Geometry(size * 512, 4096)
+    named = staged.of(make_extents([0], [units.block_count]), units)
+    assert named.tolist() == sorted({sector // 8 for sector in sectors})

@@ -1,0 +1,317 @@
+"""Frames survive the wire, whatever way it cuts them; anything else is one WireError and no memory."""
+
+from __future__ import annotations
+
+import contextlib
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pydbt.core.blocks.sector_table import EXTENT_DTYPE, make_extents
+from pydbt.core.errors import WireError
+from pydbt.core.protocol import frames as f
+from pydbt.core.protocol import wire
+from pydbt.core.protocol.generations import Generations
+
+SAMPLES = Path(__file__).parents[2] / "samples" / "frames"
+U64 = st.integers(0, (1 << 64) - 1)
+TEXT = st.text(max_size=50)
+VOLUME = "00112233445566778899aabbccddeeff"
+
+
+def pattern(size: int) -> bytes:
+    return bytes(range(256)) * (size // 256)
+
+
+EXAMPLES: dict[str, f.Frame] = {
+    "hello": f.Hello(VOLUME, 1 << 30, 4096, 0xFEDCBA9876543210, 512, "pydbt 0.1", ("zstd",)),
+    "begin": f.Begin(7, 0xFEDCBA9876543210, 123456789, f.BeginFlag.INITIAL | f.BeginFlag.WHOLE_DEVICE),
+    "blocks": f.Blocks(9, make_extents([8, 4096, 64], [2, 100000, 1], [1, 2, 1]), (pattern(1024), pattern(512))),
+    "digests": f.Digests(10, make_extents([3, 100], [2, 1]), pattern(256)[:48]),
+    "stream": f.Stream(100, 110, make_extents([8, 0, 8], [1, 9, 1], [1, 3, 1], [0, 4, 10]), (pattern(1024),)),
+    "stream_without_data": f.Stream(1, 65536, make_extents([], []), ()),
+    "commit": f.Commit(7, 110),
+    "ping": f.Ping(77, 110),
+    "bye": f.Bye("controller down"),
+    "generation": f.Generation(Generations(9, (8, 7), (6,), shared=True)),
+    "welcome": f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False, VOLUME[::-1], "pydbt 0.1"),
+    "welcome_nothing": f.Welcome(None, "inconsistent", 0, 0, False, 1 << 31, True),
+    "refuse": f.Refuse("too-small", "the target is too small: use a larger one"),
+    "welcome_progress": f.Welcome(
+        VOLUME, "consistent", 1, 42, True, 1 << 31, False, VOLUME[::-1], "pydbt 0.1", progress=0
+    ),
+    "ack": f.Ack(110, 10, 7, 90, 1 << 40, 3),
+    "ack_progress": f.Ack(110, 10, 7, 90, 1 << 40, 3, (1 << 63) + 1),
+    "want": f.Want(10, make_extents([4], [1])),
+    "pong": f.Pong(77),
+}
+
+
+def joined(frame: f.Frame, number: int = 0, **options: int) -> bytes:
+    return b"".join(map(bytes, wire.encode(frame, number, **options)))
+
+
+def decoded(data: bytes) -> list[f.Frame]:
+    decoder = wire.Decoder()
+    decoder.feed(data)
+    return list(decoder)
+
+
+@st.composite
+def tables(draw: st.DrawFn, ascending: bool = False) -> tuple[np.ndarray, tuple[bytes, ...]]:
+    rows = draw(st.lists(st.tuples(st.integers(0, 1 << 50), st.integers(1, 9), st.integers(1, 3)), max_size=9))
+    deltas = sorted(draw(st.lists(st.integers(0, 65535), min_size=len(rows), max_size=len(rows)))) if ascending else 0
+    table = make_extents([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], deltas)
+    pieces = tuple(draw(st.binary(min_size=1, max_size=1)) * (512 * r[1]) for r in rows if r[2] == 1)
+    return table, pieces
+
+
+FRAMES = st.one_of(
+    st.sampled_from(list(EXAMPLES.values())),
+    tables().map(lambda t: f.Blocks(3, *t)),
+    tables(ascending=True).map(lambda t: f.Stream(1 << 40, (1 << 40) + 65535, *t)),
+    st.builds(f.Ack, U64, U64, U64, U64, U64, st.integers(0, 3), st.just(0) | U64),
+    st.builds(
+        f.Welcome,
+        st.just(VOLUME),
+        TEXT,
+        U64,
+        U64,
+        st.booleans(),
+        U64,
+        st.booleans(),
+        software=TEXT,
+        progress=st.none() | U64,
+    ),
+    st.builds(f.Commit, U64, U64),
+    st.builds(f.Ping, U64, U64),
+    st.builds(f.Bye, TEXT),
+    st.builds(f.Refuse, TEXT, TEXT),
+)
+
+
+@given(st.lists(FRAMES, max_size=4), st.data())
+def test_frames_arrive_as_they_were_sent_wherever_the_stream_is_cut(sent, data):
+    whole = b"".join(joined(frame, number) for number, frame in enumerate(sent))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
+    decoder, received = wire.Decoder(), []
+    for begin, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+        decoder.feed(whole[begin:end])
+        received += list(decoder)
+    assert received == sent
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_kind_of_frame_arrives_byte_by_byte_and_with_a_tail(name):
+    data = joined(EXAMPLES[name])
+    decoder = wire.Decoder()
+    for index in range(len(data)):
+        assert decoder.next() is None
+        decoder.feed(data[index : index + 1])
+    assert decoder.next() == EXAMPLES[name]
+    assert decoded(data + joined(f.Pong(1), 1)) == [EXAMPLES[name], f.Pong(1)]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_frames_of_this_version_stay_readable(name):
+    """Golden files: a change that breaks them needs a new protocol version."""
+    assert decoded((SAMPLES / f"{name}.frame").read_bytes()) == [EXAMPLES[name]]
+    assert joined(EXAMPLES[name]) == (SAMPLES / f"{name}.frame").read_bytes()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_truncated_frame_is_never_taken_for_a_whole_one(name):
+    data = joined(EXAMPLES[name])
+    for length in {*range(0, min(len(data), 200)), len(data) - 1}:
+        assert decoded(data[:length]) == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_any_flipped_bit_is_found(name):
+    data = joined(EXAMPLES[name])
+    for index in [*range(min(len(data), 160)), *range(160, len(data), 97)]:
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[index] ^= 1 << bit
+            decoder = wire.Decoder()
+            decoder.feed(damaged + bytes(64))
+            with pytest.raises(WireError):
+                assert decoder.next() is None, "a damaged frame was taken"
+                raise WireError("its length grew, which costs a frame's room at most")
+
+
+@settings(max_examples=500)
+@given(st.binary(max_size=300), st.booleans())
+def test_garbage_is_one_error_or_an_unfinished_frame(garbage, with_magic):
+    decoder = wire.Decoder()
+    decoder.feed(b"PDBT\x01" + garbage if with_magic else garbage)
+    try:
+        assert decoder.next() is None
+    except WireError as error:
+        with pytest.raises(WireError):
+            decoder.next()
+        decoder.feed(joined(f.Pong(1)))
+        with pytest.raises(WireError):
+            decoder.next()
+        assert "\n" not in str(error)
+
+
+@settings(max_examples=1000)
+@given(st.sampled_from(sorted(f.FrameKind)), st.binary(max_size=400), st.integers(0, 1))
+def test_a_well_wrapped_body_of_garbage_is_a_frame_or_one_error(kind, body, flags):
+    data = wrap(kind, body, flags)
+    decoder = wire.Decoder()
+    decoder.feed(data)
+    with contextlib.suppress(WireError):
+        decoder.next()
+
+
+def wrap(kind: int, body: bytes, flags: int = 0, number: int = 0) -> bytes:
+    """A frame whose checksums are right, whatever is in it."""
+    import xxhash
+
+    start = b"PDBT" + bytes([1, kind]) + flags.to_bytes(2, "little") + len(body).to_bytes(4, "little")
+    start += zlib.crc32(start).to_bytes(4, "little") + number.to_bytes(8, "little") + bytes(8)
+    return start + xxhash.xxh3_128(start + body).digest() + body
+
+
+def test_an_oversized_frame_is_refused_before_any_memory_is_taken():
+    start = b"PDBT" + bytes([1, f.FrameKind.BLOCKS, 0, 0]) + (0xFFFF_FFF0).to_bytes(4, "little")
+    data = start + zlib.crc32(start).to_bytes(4, "little") + bytes(32)
+    tracemalloc.start()
+    decoder = wire.Decoder()
+    decoder.feed(data)
+    with pytest.raises(WireError, match="outside of"):
+        decoder.next()
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+
+
+def test_a_compressed_payload_that_would_swell_is_refused_before_it_does():
+    bomb = zstandard.ZstdCompressor().compress(bytes(200 << 20))
+    table = make_extents([0], [2])
+    body = wire._BLOCKS.pack(1, 1, 1024) + table.tobytes() + bomb
+    tracemalloc.start()
+    with pytest.raises(WireError, match="compressed payload"):
+        wire.decode_body(*_split(wrap(f.FrameKind.BLOCKS, body, wire.FLAG_ZSTD)))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+def _split(data: bytes) -> tuple[wire.FrameHeader, bytes]:
+    return wire.decode_header(data[: wire.HEADER_BYTES]), data[wire.HEADER_BYTES :]
+
+
+def test_an_extent_count_beyond_the_body_is_refused():
+    body = wire._BLOCKS.pack(1, 0xFFFF_FFFF, 0)
+    with pytest.raises(WireError, match="do not fit"):
+        wire.decode_body(*_split(wrap(f.FrameKind.BLOCKS, body)))
+
+
+def test_a_lost_or_repeated_frame_is_noticed_by_its_number():
+    first, third = joined(f.Ping(1), 0), joined(f.Ping(3), 2)
+    for data in (first + third, first + first):
+        decoder = wire.Decoder()
+        decoder.feed(data)
+        assert decoder.next() == f.Ping(1)
+        with pytest.raises(WireError, match="frame 1 was due"):
+            decoder.next()
+
+
+def test_who_does_not_tell_its_progress_says_what_older_programs_understand():
+    assert wire.decode_header(joined(f.Ack(1))[: wire.HEADER_BYTES]).body_length == 48
+    assert b"progress" not in joined(f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False))
+    assert decoded(joined(f.Ack(1))) == [f.Ack(1, progress=0)]
+
+
+@pytest.mark.parametrize("length", [47, 49, 52, 55, 57])
+def test_an_ack_has_the_one_length_or_the_other(length):
+    with pytest.raises(WireError):
+        wire.decode_body(*_split(wrap(f.FrameKind.ACK, bytes(length))))
+
+
+@pytest.mark.parametrize("progress", [b"null", b'"5"', b"true", b"-1", b"5.0", b"18446744073709551616"])
+def test_a_progress_that_is_no_number_of_64_bits_is_refused(progress):
+    body = joined(EXAMPLES["welcome_progress"])[wire.HEADER_BYTES :].replace(b'"progress":0', b'"progress":' + progress)
+    with pytest.raises(WireError, match="illegal WELCOME"):
+        wire.decode_body(*_split(wrap(f.FrameKind.WELCOME, body)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{}", b"[]", b"null", b'{"reason":1}', b'{"reason":"a","reason":"b"}', b'{"reason":"a","more":1}', b"\xff\xfe",
+     b"[" * 60000, b'{"reason":' + b"9" * 50000 + b"}", b'{"reason":"' + b"x" * 5000 + b'"}'],
+)  # fmt: skip
+def test_json_that_is_not_exactly_the_frame_s_is_refused(body):
+    with pytest.raises(WireError, match="illegal BYE"):
+        wire.decode_body(*_split(wrap(f.FrameKind.BYE, body)))
+
+
+@given(tables(), st.integers(1, 5))
+def test_compression_changes_nothing_but_the_size(table, level):
+    frame = f.Blocks(1, *table)
+    assert decoded(joined(frame, 0, compress_level=level)) == [frame]
+
+
+def test_compression_that_saves_nothing_is_left_out():
+    noise = np.random.default_rng(1).bytes(8192)
+    frame = f.Blocks(1, make_extents([0], [16]), (noise,))
+    assert len(joined(frame, 0, compress_level=3)) == len(joined(frame, 0))
+    assert len(joined(f.Blocks(1, make_extents([0], [16]), (bytes(8192),)), 0, compress_level=3)) < 200
+
+
+def test_scattered_4_kib_blocks_cost_less_than_0_6_percent_more_than_themselves():
+    count = 2000
+    table = make_extents(np.arange(count) * 80, np.full(count, 8))
+    data = bytes(count * 4096)
+    assert sum(map(len, wire.encode(f.Blocks(1, table, (data,)), 0))) < len(data) * 1.006
+
+
+def test_payload_is_handed_to_the_socket_without_a_copy():
+    payload = bytearray(4096)
+    buffers = wire.encode(f.Blocks(1, make_extents([0], [8]), (payload,)), 0)
+    assert any(buffer is payload for buffer in buffers)
+    header = wire.decode_header(b"".join(map(bytes, buffers))[: wire.HEADER_BYTES])
+    body = bytearray(b"".join(map(bytes, buffers))[wire.HEADER_BYTES :])
+    frame = wire.decode_body(header, body)
+    body[-1] = 1
+    assert frame.payload[0][-1] == 1, "decoded payload is a view of the body"
+
+
+def test_the_extent_row_is_16_bytes():
+    assert EXTENT_DTYPE.itemsize == 16
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: f.Blocks(1, make_extents([0], [8]), (bytes(4095),)),
+        lambda: f.Blocks(1, make_extents([0], [0]), ()),
+        lambda: f.Blocks(1, make_extents([0], [8], 4), ()),
+        lambda: f.Blocks(1, make_extents([0], [8], 2, 1), ()),
+        lambda: f.Blocks(1, make_extents([1 << 60], [8], 2), ()),
+        lambda: f.Stream(0, 1, make_extents([], [])),
+        lambda: f.Stream(5, 4, make_extents([], [])),
+        lambda: f.Stream(1, 1 + 65536, make_extents([], [])),
+        lambda: f.Stream(1, 2, make_extents([0, 0], [1, 1], 2, [1, 0])),
+        lambda: f.Stream(1, 2, make_extents([0], [1], 2, [2])),
+        lambda: f.Digests(1, make_extents([0], [2]), bytes(16)),
+        lambda: f.Hello("xyz", 512, 4096, 1),
+        lambda: f.Hello(VOLUME, 513, 4096, 1),
+        lambda: f.Hello(VOLUME, 512, 5000, 1),
+        lambda: f.Ack(-1),
+        lambda: f.Ack(1 << 64),
+        lambda: f.Ack(1, progress=-1),
+        lambda: f.Welcome(VOLUME, "consistent", 1, 42, True, 512, False, progress=1 << 64),
+        lambda: f.Begin(0, 1, 1),
+    ],
+)
+def test_an_illegal_frame_cannot_be_made(make):
+    with pytest.raises(ValueError):
+        make()

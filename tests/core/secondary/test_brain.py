@@ -1,0 +1,258 @@
+"""Scenarios of the secondary's brain, one decision each: what it promises, said by its effects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.blocks.staged import StagedBlocks
+from pydbt.core.protocol import frames as f
+from pydbt.core.secondary import events as e
+from pydbt.core.secondary.brain import WORD_SECONDS, Secondary
+from pydbt.core.secondary.config import SecondaryConfig
+from pydbt.core.secondary.journal import entry_bytes
+from pydbt.core.secondary.replica import Mark, Recovery, ReplicaRecord, ReplicaState
+
+VOLUME, SIZE, EPOCH = "ab" * 16, 1 << 20, 7
+HELLO = f.Hello(VOLUME, SIZE, 4096, EPOCH)
+ASKS = replace(HELLO, features=(f.PROGRESS,))
+ADOPTED = ReplicaRecord(
+    replica="cd" * 16, target="t", segment_bytes=1 << 20, volume=VOLUME, size_bytes=SIZE, block_bytes=4096,
+    consistent=True, epoch=EPOCH, sequence=10,
+)  # fmt: skip
+
+
+class Play:
+    """A brain with a peer; effects of each event."""
+
+    def __init__(self, record: ReplicaRecord = ADOPTED, connect: bool = True, hello: f.Hello = HELLO) -> None:
+        self.brain = Secondary(SecondaryConfig(SIZE * 2), record, Recovery(record), StagedBlocks(), 0.0)
+        self.connection = 1
+        if connect:
+            self.welcome = self(e.Connected(1, hello), kind=e.Send)[0].frame
+
+    def __call__(self, event: e.Event, kind: type | None = None, now: float = 0.0) -> list:
+        effects = self.brain.handle(event, now)
+        return [effect for effect in effects if kind is None or isinstance(effect, kind)]
+
+    def frame(self, frame: f.Frame, kind: type | None = None, now: float = 0.0) -> list:
+        return self(e.FrameReceived(self.connection, frame), kind, now)
+
+    def acks(self, event: e.Event) -> list[f.Ack]:
+        return [send.frame for send in self(event, e.Send) if isinstance(send.frame, f.Ack)]
+
+
+def stream(first: int, last: int) -> f.Stream:
+    return f.Stream(first, last, make_extents([0], [8]), (bytes(4096),))
+
+
+def blocks(batch: int) -> f.Blocks:
+    return f.Blocks(batch, make_extents([8], [8]), (bytes(4096),))
+
+
+def test_an_update_is_acknowledged_when_durable_and_applied_only_then():
+    play = Play()
+    (append,) = play.frame(stream(11, 12), e.Append)
+    assert not play(e.Tick(), e.Apply)
+    effects = play(e.JournalDurable((append.ticket,), (5000,)))
+    assert e.Apply(5000) in effects
+    assert [x.frame.sequence for x in effects if isinstance(x, e.Send)] == [12]
+    assert play.brain.replica_state is ReplicaState.UP_TO_DATE
+
+
+def test_connected_again_it_is_consistent_but_not_up_to_date_before_the_stream_flows():
+    assert Play().brain.replica_state is ReplicaState.CONSISTENT
+
+
+def test_the_journal_is_freed_only_after_a_sync_and_a_saved_checkpoint_in_this_order():
+    play = Play()
+    (append,) = play.frame(stream(11, 12), e.Append)
+    play(e.JournalDurable((append.ticket,), (5000,)))
+    assert not play(e.Applied(Mark(5000, EPOCH, 12)), e.FreeJournal)
+    (sync,) = play(e.Tick(), e.Sync, now=play.brain.config.checkpoint_seconds + 1)
+    effects = play(e.Synced(sync.ticket, Mark(5000, EPOCH, 12)))
+    kinds = [type(effect) for effect in effects]
+    assert kinds.index(e.Persist) < kinds.index(e.FreeJournal)
+    assert play.brain.record.checkpoint == 5000 and play.brain.record.sequence == 12
+
+
+def test_a_begin_waits_until_the_stream_before_it_is_durable_so_that_digests_see_it():
+    play = Play()
+    play(e.RoomMeasured(1 << 40))
+    (append,) = play.frame(stream(11, 11), e.Append)
+    assert not play.frame(f.Begin(1, EPOCH, 0), e.Append)
+    assert not play.frame(f.Digests(1, make_extents([0], [1]), bytes(16)), e.Compare)
+    kinds = [type(effect) for effect in play(e.JournalDurable((append.ticket,), (5000,)))]
+    assert kinds.index(e.Apply) < kinds.index(e.Compare)
+
+
+def test_a_staged_resync_is_applied_after_its_commit_is_durable():
+    play = Play()
+    play(e.RoomMeasured(1 << 40))
+    (begin,) = play.frame(f.Begin(1, EPOCH, 0), e.Append)
+    (append,) = play.frame(blocks(1), e.Append)
+    assert not play(e.JournalDurable((begin.ticket, append.ticket), (100, 5000)), e.Apply)
+    assert play.brain.replica_state is ReplicaState.OUTDATED
+    (commit,) = play.frame(f.Commit(1, 50), e.Append)
+    effects = play(e.JournalDurable((commit.ticket,), (5100,)))
+    assert e.Apply(5100) in effects
+    assert play.brain.replica_state is ReplicaState.UP_TO_DATE
+
+
+def test_without_room_inconsistent_is_saved_before_the_first_direct_write():
+    play = Play()
+    play(e.RoomMeasured(0))
+    effects = play.frame(f.Begin(1, EPOCH, 0)) + play.frame(blocks(1))
+    kinds = [type(effect) for effect in effects]
+    assert kinds.index(e.Persist) < kinds.index(e.Write)
+    assert play.brain.record.consistent is False
+
+
+def test_a_direct_batch_is_acknowledged_after_a_sync():
+    play = Play()
+    play(e.RoomMeasured(0))
+    play.frame(f.Begin(1, EPOCH, 0))
+    (write,) = play.frame(blocks(1), e.Write)
+    effects = play(e.Written(write.ticket))
+    assert not [x for x in effects if isinstance(x, e.Send)]
+    (sync,) = [x for x in effects if isinstance(x, e.Sync)]
+    (ack,) = play.acks(e.Synced(sync.ticket, Mark(0, EPOCH, 10)))
+    assert ack.batch == 1
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_what_is_written_directly_is_counted_in_the_state_file_before_it_is_acknowledged_zeros_too(kind):
+    play = Play(hello=ASKS)
+    play(e.RoomMeasured(0))
+    play.frame(f.Begin(1, EPOCH, 0))
+    entry = f.Blocks(1, make_extents([8], [8], [kind]), (bytes(4096),) if kind == 1 else ())
+    (write,) = play.frame(entry, e.Write)
+    (sync,) = play(e.Written(write.ticket), e.Sync)
+    assert play.brain.keeper.progress == play.welcome.progress, "it is not durable yet"
+    effects = [x for x in play(e.Synced(sync.ticket, Mark(0, EPOCH, 10))) if isinstance(x, (e.Persist, e.Send))]
+    assert [type(x) for x in effects] == [e.Persist, e.Send]
+    assert effects[0].record.direct_bytes == effects[1].frame.progress == entry_bytes(entry) > 0
+
+
+def test_a_stream_that_is_written_directly_is_told_as_progress_though_no_batch_ends():
+    play = Play(hello=ASKS)
+    play(e.RoomMeasured(0))
+    play.frame(f.Begin(1, EPOCH, 0))
+    (write,) = play.frame(stream(20, 21), e.Write)
+    (sync,) = play(e.Written(write.ticket), e.Sync)
+    (ack,) = play.acks(e.Synced(sync.ticket, Mark(0, EPOCH, 10)))
+    assert (ack.sequence, ack.batch, ack.progress) == (10, 0, entry_bytes(stream(20, 21)))
+
+
+def test_little_that_is_written_directly_is_made_durable_at_once_and_then_ten_times_a_second():
+    play = Play(hello=ASKS)
+    play(e.RoomMeasured(0))
+    play.frame(f.Begin(1, EPOCH, 0))
+
+    def written(batch: int, now: float) -> list[e.Sync]:
+        (write,) = play.frame(blocks(batch), e.Write, now)
+        return play(e.Written(write.ticket), e.Sync, now)
+
+    (sync,) = written(1, 0.0)
+    play(e.Synced(sync.ticket, Mark(0, EPOCH, 10)), now=0.5)
+    assert not written(2, 0.5)
+    assert play.brain.deadline() == pytest.approx(0.6)
+    (sync,) = play(e.Tick(), e.Sync, 0.61)
+    (ack,) = [x.frame for x in play(e.Synced(sync.ticket, Mark(0, EPOCH, 10)), e.Send, 0.62)]
+    assert ack.batch == 2
+    play.brain.config, play.brain.keeper._config = (SecondaryConfig(SIZE * 2, sync_bytes=16384),) * 2
+    assert written(3, 0.63), "a quarter of what is much, and nothing else on its way"
+
+
+def test_a_block_is_not_called_equal_before_what_made_it_so_counts_as_progress():
+    """Else one that is put back right behind that would lack the block, and not show it."""
+    play = Play(hello=ASKS)
+    play(e.RoomMeasured(0))
+    play.frame(f.Begin(1, EPOCH, 0))
+    (write,) = play.frame(blocks(1), e.Write)
+    (compare,) = play.frame(f.Digests(2, make_extents([1], [1]), bytes(16)), e.Compare)
+    play(e.Written(write.ticket))
+    effects = play(e.Compared(compare.ticket, np.array([], np.int64)))
+    told = [x if isinstance(x, e.Persist) else x.frame for x in effects if isinstance(x, (e.Persist, e.Send))]
+    assert [type(x) for x in told] == [e.Persist, f.Ack, f.Want, f.Ack]
+    assert (told[1].batch, told[1].progress) == (1, entry_bytes(blocks(1)))
+
+
+def test_progress_is_the_end_of_the_journal_and_what_was_written_past_it():
+    play = Play(replace(ADOPTED, checkpoint=4096, direct_bytes=1000), hello=ASKS)
+    assert play.welcome.progress == 5096
+    (append,) = play.frame(stream(11, 12), e.Append)
+    (ack,) = play.acks(e.JournalDurable((append.ticket,), (9000,)))
+    assert ack.progress == 10000
+
+
+def test_progress_is_told_only_to_a_primary_that_asks():
+    play = Play(replace(ADOPTED, direct_bytes=1000))
+    assert play.welcome.progress is None
+    (append,) = play.frame(stream(11, 12), e.Append)
+    (ack,) = play.acks(e.JournalDurable((append.ticket,), (5000,)))
+    assert ack.progress == 0
+
+
+def test_a_batch_number_is_not_acknowledged_past_digests_without_an_answer():
+    play = Play()
+    play(e.RoomMeasured(1 << 40))
+    play.frame(f.Begin(1, EPOCH, 0))
+    (compare,) = play.frame(f.Digests(1, make_extents([0], [1]), bytes(16)), e.Compare)
+    (append,) = play.frame(blocks(2), e.Append)
+    assert all(ack.batch == 0 for ack in play.acks(e.JournalDurable((append.ticket - 2, append.ticket), (100, 5000))))
+    sends = [send.frame for send in play(e.Compared(compare.ticket, np.array([0])), e.Send)]
+    assert [type(frame) for frame in sends] == [f.Want, f.Ack] and sends[1].batch == 2
+
+
+def test_a_second_connection_is_welcomed_when_what_the_first_sent_is_durable():
+    play = Play()
+    (append,) = play.frame(stream(11, 12), e.Append)
+    effects = play(e.Connected(2, HELLO))
+    assert [type(x) for x in effects if isinstance(x, (e.Send, e.CloseConnection))] == [e.CloseConnection]
+    (send,) = play(e.JournalDurable((append.ticket,), (5000,)), e.Send)
+    assert send.connection == 2 and send.frame.sequence == 12
+
+
+@pytest.mark.parametrize("wrong", [{"volume": "ef" * 16}, {"size_bytes": SIZE * 4}, {"block_bytes": 512}])
+def test_a_primary_that_is_refused_does_not_cut_off_the_one_that_is_there(wrong):
+    play = Play()
+    play.frame(stream(11, 11))
+    effects = play(e.Connected(2, replace(HELLO, **wrong)))
+    assert [x.connection for x in effects if isinstance(x, e.CloseConnection)] == [2]
+    assert isinstance(next(x.frame for x in effects if isinstance(x, e.Send) and x.connection == 2), f.Refuse)
+    (append,) = play.frame(stream(12, 12), e.Append)
+    assert append.entry.last == 12 and play.brain.replica_state is ReplicaState.UP_TO_DATE
+
+
+def test_frames_of_a_connection_that_was_replaced_are_not_looked_at():
+    play = Play()
+    play(e.Connected(2, HELLO))
+    assert not play.frame(stream(11, 12))
+
+
+def test_a_busy_secondary_says_something_so_that_it_is_not_taken_for_dead():
+    play = Play()
+    play.frame(stream(11, 12))
+    assert play.brain.deadline() <= WORD_SECONDS
+    assert [type(send.frame) for send in play(e.Tick(), e.Send, now=WORD_SECONDS + 1)] == [f.Ack]
+
+
+@pytest.mark.parametrize("event", [e.TargetFailed("input/output error"), e.JournalRefused(1, 0, False, "i/o error")])
+def test_a_failing_disk_is_told_to_the_primary_and_everything_begins_again_from_what_is_on_disk(event):
+    play = Play()
+    play.frame(stream(11, 12))
+    effects = play(event)
+    assert any(isinstance(x, e.Send) and isinstance(x.frame, f.Refuse) for x in effects)
+    assert isinstance(effects[-1], e.Restart) and effects[-1].trusted == 0
+    assert not play.frame(stream(13, 13)), "a brain that gave up does nothing more"
+
+
+def test_an_image_whose_journal_is_cut_short_is_not_whole():
+    from dataclasses import replace
+
+    assert not Recovery(replace(ADOPTED, must_reach=100)).whole
+    assert Recovery(ADOPTED).whole
