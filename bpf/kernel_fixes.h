@@ -41,5 +41,5 @@
  * those events, and nothing was counted: about one in 10,000 under load. Why is
  * not known.
  * Nothing in these programs can see that. The disk's own statistics do: see the
- * audit in the design, and wait_quiet() in tests/kernel/tracking.py.
+ * audit in the design, and wait_quiet() in tests/lab/tracking.py.
  */

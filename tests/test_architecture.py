@@ -19,7 +19,7 @@ BANNED_IN_CORE = {
 }  # fmt: skip
 BANNED_CALLS_IN_CORE = {"open", "print", "input", "exec", "eval", "__import__"}
 # Only these may import more than one other room.
-MEETING_ROOMS = {"controller", "cli", "bench", "harness"}
+MEETING_ROOMS = {"controller", "cli"}
 MAX_LINES = 560
 
 

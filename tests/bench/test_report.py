@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pydbt.bench.report import figure, ratios, table
+from tests.lab.figures.report import figure, ratios, table
 
 
 @pytest.mark.parametrize(

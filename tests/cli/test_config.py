@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.program import Outcome, command
+from tests.lab.programs import Outcome, command
 
 
 def asked(tmp_path: Path, text: str, *arguments: object) -> Outcome:

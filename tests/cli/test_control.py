@@ -29,7 +29,7 @@ from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, Tim
 from pydbt.device.sysfs import BlockDevice
 from tests.cli.conftest import ROOT
 from tests.device.disks import loop
-from tests.devices import wait_until
+from tests.lab.disks import wait_until
 
 
 def echo(request: dict[str, Any]) -> dict[str, Any]:

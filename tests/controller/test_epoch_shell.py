@@ -20,7 +20,7 @@ from pydbt.device.commands import CommandFailed
 from pydbt.device.holdable import Holdable
 from pydbt.device.snapshot import Room
 from pydbt.device.sysfs import BlockDevice
-from tests.devices import loop_device
+from tests.lab.disks import loop_device
 
 MIB = 1 << 20
 

@@ -11,7 +11,7 @@ from pydbt.controller import registry
 from pydbt.controller.registry import claimed_space, require_no_space
 from pydbt.core.errors import BusyError
 from pydbt.device.sysfs import BlockDevice
-from tests.devices import loop_device, partition_of
+from tests.lab.disks import loop_device, partition_of
 
 MIB = 1 << 20
 

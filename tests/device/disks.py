@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import BlockDevice, partition_of, wait_until
+from tests.lab.disks import BlockDevice, partition_of, wait_until
 
 MIB = 1 << 20
 

@@ -11,7 +11,7 @@ from pydbt.device.block import DirectReader
 from pydbt.device.clean import clean_marker, is_untouched
 from pydbt.device.fingerprint import fingerprint
 from pydbt.device.sysfs import BlockDevice
-from tests.devices import loop_device, mounted, partition_of, run
+from tests.lab.disks import loop_device, mounted, partition_of, run
 
 MIB = 1 << 20
 MAKE = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q", "-f")}

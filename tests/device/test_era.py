@@ -15,7 +15,7 @@ from pydbt.device.commands import CommandFailed
 from pydbt.device.era import parse_written
 from pydbt.device.era_metadata import EraHeader, decode_header, encode_header, finish, prepare, read_header
 from pydbt.device.sysfs import BlockDevice
-from tests.devices import loop_device
+from tests.lab.disks import loop_device
 
 HEADER = EraHeader("ab" * 16, 64 * KIB, 32 * MIB, {"serial": "x"}, made=True)
 

@@ -12,7 +12,7 @@ from pydbt.device.mounts import mount_of_path, parse_mount, read_mounts
 from pydbt.device.sysfs import BlockDevice, boot_id, slot_of
 from pydbt.device.target import NAMELESS, is_same, name_for_good
 from tests.device.disks import MIB, image, loop, mounted, partition, run, swap_on
-from tests.devices import wait_until, zram_device
+from tests.lab.disks import wait_until, zram_device
 
 
 def test_a_whole_disk_is_described_as_blockdev_describes_it(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import ensure_bpffs, wait_until
-from tests.harness.program import ROUNDS
+from tests.lab.disks import ensure_bpffs, wait_until
+from tests.lab.programs import ROUNDS
 
 PINS = Path("/sys/fs/bpf/pydbt")
 

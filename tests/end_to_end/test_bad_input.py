@@ -14,10 +14,10 @@ import pytest
 
 from pydbt.core.protocol import wire
 from pydbt.core.protocol.frames import Hello
-from tests.devices import BlockDevice, loop_device, mounted, partition_of, run
-from tests.harness.cluster import cluster, free_port
-from tests.harness.load import make_filesystem
-from tests.harness.program import Outcome, command, until
+from tests.lab.cluster import cluster, free_port
+from tests.lab.disks import BlockDevice, loop_device, mounted, partition_of, run
+from tests.lab.load import make_filesystem
+from tests.lab.programs import Outcome, command, until
 
 MIB = 1 << 20
 SIZE = 32 * MIB

@@ -7,11 +7,11 @@ import os
 
 import pytest
 
-from tests.devices import loop_device, mounted, run
-from tests.harness import raw
-from tests.harness.cluster import Cluster, cluster
-from tests.harness.load import FileStress, make_filesystem
-from tests.harness.program import command, short, until
+from tests.lab import raw
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import loop_device, mounted, run
+from tests.lab.load import FileStress, make_filesystem
+from tests.lab.programs import command, short, until
 
 MIB = 1 << 20
 SIZE = 96 * MIB

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import BlockDevice, loop_device, mounted, run
-from tests.harness.cluster import cluster
-from tests.harness.load import Database, check_database, load, make_filesystem
+from tests.lab.cluster import cluster
+from tests.lab.disks import BlockDevice, loop_device, mounted, run
+from tests.lab.load import Database, check_database, load, make_filesystem
 
 MIB = 1 << 20
 KILLS = 3

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import loop_device, mounted, wait_until
 from tests.end_to_end.test_database import check_image
 from tests.end_to_end.test_history import acknowledged, kill_and_check
-from tests.harness import raw
-from tests.harness.cluster import Cluster, cluster
-from tests.harness.load import Database, FileStress, load, make_filesystem
-from tests.harness.program import Daemon, command, short, until
-from tests.harness.sectors import check, writers
+from tests.lab import raw
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import loop_device, mounted, wait_until
+from tests.lab.load import Database, FileStress, load, make_filesystem
+from tests.lab.programs import Daemon, command, short, until
+from tests.lab.sectors import check, writers
 
 MIB = 1 << 20
 ADDRESSES = ("--capture", "addresses")

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import BlockDevice, loop_device, mounted, run, wait_until
 from tests.end_to_end.test_database import check_image
 from tests.end_to_end.test_epochs import ADDRESSES, epochs
 from tests.end_to_end.test_history import acknowledged
-from tests.harness.cluster import Cluster, cluster
-from tests.harness.load import Database, load, make_filesystem
-from tests.harness.program import until
-from tests.harness.sectors import check, writers
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import BlockDevice, loop_device, mounted, run, wait_until
+from tests.lab.load import Database, load, make_filesystem
+from tests.lab.programs import until
+from tests.lab.sectors import check, writers
 
 MIB = 1 << 20
 SIZE = 32 * MIB

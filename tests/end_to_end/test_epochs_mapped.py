@@ -22,7 +22,6 @@ from pydbt.device.commands import CommandFailed
 from pydbt.device.mapped import Space, mapped_volume
 from pydbt.device.snapshot import problem_of
 from pydbt.device.sysfs import BlockDevice as Source
-from tests.devices import BlockDevice, loop_device, mounted, run
 from tests.end_to_end.test_database import check_image
 from tests.end_to_end.test_epochs import epochs
 from tests.end_to_end.test_epochs_lvm import (  # noqa: F401
@@ -37,9 +36,10 @@ from tests.end_to_end.test_epochs_lvm import (  # noqa: F401
     pytestmark,
     replicate_and_kill,
 )
-from tests.harness.cluster import Cluster
-from tests.harness.load import Database, load, make_filesystem
-from tests.harness.program import command, until
+from tests.lab.cluster import Cluster
+from tests.lab.disks import BlockDevice, loop_device, mounted, run
+from tests.lab.load import Database, load, make_filesystem
+from tests.lab.programs import command, until
 
 SECTORS = SIZE // 512
 PROJECT = Path(__file__).parents[2]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import BlockDevice, loop_device, mounted
-from tests.harness import raw
-from tests.harness.cluster import cluster
-from tests.harness.load import load, make_filesystem
-from tests.harness.program import command, until
+from tests.lab import raw
+from tests.lab.cluster import cluster
+from tests.lab.disks import BlockDevice, loop_device, mounted
+from tests.lab.load import load, make_filesystem
+from tests.lab.programs import command, until
 
 MIB = 1 << 20
 SIZE = 64 * MIB

@@ -15,12 +15,12 @@ import pytest
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.kernel.capture import Capture
 from pydbt.store.volume_state import load_state, save_state
-from tests.devices import BlockDevice, loop_device, mounted, run
 from tests.end_to_end.test_failures import Hammer
-from tests.harness.cluster import Cluster, cluster
-from tests.harness.images import assert_identical
-from tests.harness.load import Database, FileStress, load, make_filesystem
-from tests.harness.program import short, until
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import BlockDevice, loop_device, mounted, run
+from tests.lab.images import assert_identical
+from tests.lab.load import Database, FileStress, load, make_filesystem
+from tests.lab.programs import short, until
 
 MIB = 1 << 20
 SIZE = 96 * MIB

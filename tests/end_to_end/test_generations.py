@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import BlockDevice, loop_device, mounted, run
-from tests.harness.cluster import Cluster, cluster
-from tests.harness.load import make_filesystem
-from tests.harness.program import Daemon, Outcome, command, short
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import BlockDevice, loop_device, mounted, run
+from tests.lab.load import make_filesystem
+from tests.lab.programs import Daemon, Outcome, command, short
 
 MIB = 1 << 20
 SIZE = 64 * MIB

@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from tests.devices import loop_device
 from tests.end_to_end.test_outages import hurt
-from tests.harness import raw
-from tests.harness.cluster import Cluster, cluster
-from tests.harness.load import load
-from tests.harness.program import short, until
-from tests.harness.sectors import Writer, check, writers
+from tests.lab import raw
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import loop_device
+from tests.lab.load import load
+from tests.lab.programs import short, until
+from tests.lab.sectors import Writer, check, writers
 
 MIB = 1 << 20
 SIZE = 48 * MIB

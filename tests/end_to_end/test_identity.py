@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import loop_device, mounted
 from tests.end_to_end.test_restart import work
-from tests.harness.cluster import Cluster, cluster
-from tests.harness.load import FileStress, load, make_filesystem
-from tests.harness.program import command, until
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import loop_device, mounted
+from tests.lab.load import FileStress, load, make_filesystem
+from tests.lab.programs import command, until
 
 MIB = 1 << 20
 SIZE = 64 * MIB

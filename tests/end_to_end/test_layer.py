@@ -16,12 +16,12 @@ import pytest
 
 from pydbt.device import layer as device_layer
 from pydbt.device.era import era_layer_of
-from tests.devices import BlockDevice, loop_device, mounted, run
 from tests.end_to_end.test_database import check_image
 from tests.end_to_end.test_epochs import epochs
 from tests.end_to_end.test_epochs_lvm import PACE_S, by_epochs, pytestmark  # noqa: F401
-from tests.harness.load import Database, load, make_filesystem
-from tests.harness.program import command, until
+from tests.lab.disks import BlockDevice, loop_device, mounted, run
+from tests.lab.load import Database, load, make_filesystem
+from tests.lab.programs import command, until
 
 MIB = 1 << 20
 SIZE = 32 * MIB

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import BlockDevice, loop_device, mounted, partition_of
-from tests.harness import raw
-from tests.harness.cluster import Cluster, cluster
-from tests.harness.load import Database, FileStress, Load, Sequential, load, make_filesystem, trim
-from tests.harness.program import command, short, until
+from tests.lab import raw
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import BlockDevice, loop_device, mounted, partition_of
+from tests.lab.load import Database, FileStress, Load, Sequential, load, make_filesystem, trim
+from tests.lab.programs import command, short, until
 
 MIB = 1 << 20
 HURTS = ("cut", "kill secondary", "freeze secondary", "kill primary", "kill both", "pause")

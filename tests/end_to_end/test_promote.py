@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from tests.devices import loop_device, mounted, run
 from tests.end_to_end.test_fault_matrix import BEFORE, SIZE, in_mid_resync
 from tests.end_to_end.test_restart import work
-from tests.harness.cluster import Cluster, cluster
-from tests.harness.images import assert_identical
-from tests.harness.load import make_filesystem
-from tests.harness.program import Daemon, Outcome, command, until
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import loop_device, mounted, run
+from tests.lab.images import assert_identical
+from tests.lab.load import make_filesystem
+from tests.lab.programs import Daemon, Outcome, command, until
 
 MIB = 1 << 20
 

@@ -15,10 +15,10 @@ from pydbt.kernel import pins, syscalls
 from pydbt.kernel.capture import Capture
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
 from pydbt.store.volume_state import load_state
-from tests.devices import BlockDevice, loop_device, mounted, run
-from tests.harness.cluster import Cluster, cluster
-from tests.harness.load import FileStress, load, make_filesystem
-from tests.harness.program import command, short, until
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import BlockDevice, loop_device, mounted, run
+from tests.lab.load import FileStress, load, make_filesystem
+from tests.lab.programs import command, short, until
 
 MIB = 1 << 20
 SIZE = 128 * MIB

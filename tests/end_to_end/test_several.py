@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.devices import loop_device, mounted, run
-from tests.harness.load import Database, FileStress, load, make_filesystem
-from tests.harness.program import command, until
-from tests.harness.several import Replica, Several, Witness, several
+from tests.lab.disks import loop_device, mounted, run
+from tests.lab.load import Database, FileStress, load, make_filesystem
+from tests.lab.programs import command, until
+from tests.lab.several import Replica, Several, Witness, several
 
 MIB = 1 << 20
 SIZE = 128 * MIB

@@ -12,11 +12,11 @@ import pytest
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.kernel import pins, syscalls
 from pydbt.store.volume_state import load_state
-from tests.devices import BlockDevice, loop_device, mounted
 from tests.end_to_end.test_restart import lose_tracking, work
-from tests.harness.cluster import Cluster, cluster
-from tests.harness.load import Database, FileStress, load, make_filesystem, trim
-from tests.harness.program import Outcome, command, until
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import BlockDevice, loop_device, mounted
+from tests.lab.load import Database, FileStress, load, make_filesystem, trim
+from tests.lab.programs import Outcome, command, until
 
 MIB = 1 << 20
 SIZE = 96 * MIB

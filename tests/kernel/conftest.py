@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.devices import ensure_bpffs
+from tests.lab.disks import ensure_bpffs
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -8,9 +8,9 @@ import numpy as np
 
 from pydbt.core.tracking.audit import completed_by_bio
 from pydbt.kernel.record import Flag, Kind
-from tests.devices import run, zram_device
 from tests.kernel.test_payload import work_with_files
-from tests.kernel.tracking import MIB, PAYLOAD, Replica, blocks_differing, blocks_set, tracked
+from tests.lab.disks import run, zram_device
+from tests.lab.tracking import MIB, PAYLOAD, Replica, blocks_differing, blocks_set, tracked
 
 
 def test_a_file_system_on_a_bio_based_device(tmp_path: Path) -> None:

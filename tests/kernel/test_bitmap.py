@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from pydbt.kernel.record import GROUP_BLOCKS
-from tests.devices import BlockDevice, loop_device, mounted, run
-from tests.kernel.tracking import MIB, blocks_differing, blocks_set, tracked, wait_quiet
+from tests.lab.disks import BlockDevice, loop_device, mounted, run
+from tests.lab.tracking import MIB, blocks_differing, blocks_set, tracked, wait_quiet
 
 GIB = 1 << 30
 

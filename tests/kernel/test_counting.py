@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from pydbt.kernel.record import Flag, Kind
-from tests.devices import loop_device, mounted, run
-from tests.kernel.tracking import ADDRESSES, MIB, check_completions, tracked, wait_quiet
+from tests.lab.disks import loop_device, mounted, run
+from tests.lab.tracking import ADDRESSES, MIB, check_completions, tracked, wait_quiet
 
 WRITES = 1009  # a prime: no count that is a multiple of something can pass for it
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from pydbt.kernel.capture import Capture, CaptureOptions
 from pydbt.kernel.record import Flag, Kind
-from tests.devices import BlockDevice, loop_device
-from tests.kernel.tracking import MIB, blocks_set, check_completions, tracked, wait_quiet
+from tests.lab.disks import BlockDevice, loop_device
+from tests.lab.tracking import MIB, blocks_set, check_completions, tracked, wait_quiet
 
 TINY_RECORDS = 64  # a ring of one page
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from pydbt.kernel.record import Flag, Kind
-from tests.devices import BlockDevice, loop_device, mounted, partition_of, run
-from tests.kernel.tracking import MIB, PAYLOAD, Replica, tracked, wait_quiet
+from tests.lab.disks import BlockDevice, loop_device, mounted, partition_of, run
+from tests.lab.tracking import MIB, PAYLOAD, Replica, tracked, wait_quiet
 
 _FILES = Path("/usr/lib/python3")
 

@@ -17,9 +17,9 @@ from pydbt.core.errors import BusyError, MachineError, StateError
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.capture import Capture, CaptureOptions
 from pydbt.kernel.record import Kind
-from tests.devices import loop_device, wait_until
 from tests.kernel.test_loss import write_blocks
-from tests.kernel.tracking import ADDRESSES, MIB, PAYLOAD, blocks_set, new_pin_dir, spec_of, tracked, wait_quiet
+from tests.lab.disks import loop_device, wait_until
+from tests.lab.tracking import ADDRESSES, MIB, PAYLOAD, blocks_set, new_pin_dir, spec_of, tracked, wait_quiet
 
 _PROGRAM_BY_ID, _MAP_BY_ID = 13, 14  # commands of bpf(2)
 

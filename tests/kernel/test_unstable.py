@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pydbt.kernel.record import Flag, Kind
-from tests.devices import loop_device, mounted, run
-from tests.kernel.tracking import MIB, PAYLOAD, Replica, tracked
+from tests.lab.disks import loop_device, mounted, run
+from tests.lab.tracking import MIB, PAYLOAD, Replica, tracked
 
 _WRITER = """
 import mmap, os, sys

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median_high
 
-from pydbt.bench.report import Figure, figure, table
+from tests.lab.figures.report import Figure, figure, table
 from tests.vm.contenders import DISKS, MIB, Contender, Replicator, everybody
 from tests.vm.machine import Machine
 from tests.vm.pair import Pair, pair

@@ -21,9 +21,9 @@ from pathlib import Path
 import xxhash
 
 from pydbt.kernel.record import Flag, Kind
-from tests.devices import BlockDevice
-from tests.harness.load import FileStress, load
-from tests.kernel.tracking import PAYLOAD, tracked, wait_quiet
+from tests.lab.disks import BlockDevice
+from tests.lab.load import FileStress, load
+from tests.lab.tracking import PAYLOAD, tracked, wait_quiet
 
 MIB = 1 << 20
 

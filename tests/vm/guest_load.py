@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-from tests.harness.load import Database, FileStress, Sequential, load
+from tests.lab.load import Database, FileStress, Sequential, load
 
 # As much as an emulated machine replicates with ease, also when others have its processor: half a MiB a second.
 KIB = 1 << 10

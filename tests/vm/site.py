@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.devices import run
+from tests.lab.disks import run
 from tests.vm.machine import TREE, Machine
 from tests.vm.pair import Pair
 
@@ -231,7 +231,7 @@ class Site:
         """The mounted volume's database is intact and reaches a row; the last row."""
         words = f"check_database(Path('{MOUNT}/rows.db'), {least})"
         return self.primary.python(
-            f"from pathlib import Path; from tests.harness.load import check_database; print({words})"
+            f"from pathlib import Path; from tests.lab.load import check_database; print({words})"
         )
 
     def forget(self, machine: Machine) -> None:

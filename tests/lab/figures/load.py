@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydbt.bench.disks import end_with_parent, run
 from pydbt.core.errors import MachineError
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
+from tests.lab.figures.disks import end_with_parent, run
 
 PIN_ROOT = Path("/sys/fs/bpf/pydbt")
 
@@ -52,7 +52,7 @@ def captured(volume: VolumeSpec, options: CaptureOptions, name: str) -> Iterator
 @contextlib.contextmanager
 def drained(capture: Capture) -> Iterator[None]:
     """Another process that takes records and payload off the rings meanwhile."""
-    command = [sys.executable, "-m", "pydbt.bench.drainer", str(capture.pin_dir)]
+    command = [sys.executable, "-m", "tests.lab.figures.drainer", str(capture.pin_dir)]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent, process_group=0
     )

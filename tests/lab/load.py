@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.devices import run
+from tests.lab.disks import run
 
 _TOLERATED = (errno.ENOSPC, errno.ENOENT, errno.EEXIST, errno.EOPNOTSUPP, errno.EINVAL)
 _FITRIM = 0xC0185879  # include/uapi/linux/fs.h

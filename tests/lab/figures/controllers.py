@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydbt.bench.disks import end_with_parent, run, wait_until
 from pydbt.controller.control import call
 from pydbt.controller.primary.leftover import PINS
 from pydbt.core.errors import MachineError, PydbtError
 from pydbt.kernel.capture import Capture
+from tests.lab.figures.disks import end_with_parent, run, wait_until
 
 _END_TIMEOUT_S = 30
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.devices import wait_until
+from tests.lab.disks import wait_until
 
 PROGRAM = [sys.executable, "-m", "pydbt.cli.main"]
 ROOT = Path(__file__).parents[2]

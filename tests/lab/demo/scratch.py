@@ -21,10 +21,10 @@ from pydbt.controller.primary.leftover import PINS
 from pydbt.controller.registry import RUN_DIR
 from pydbt.core.errors import MachineError, PydbtError, UsageError
 from pydbt.core.units import MIB
-from pydbt.harness.network import Cable
-from pydbt.harness.patience import Patience
-from pydbt.harness.programs import PRIMARY, SECONDARY, end_leftover, log_of
 from pydbt.kernel import pins
+from tests.lab.demo.network import Cable
+from tests.lab.demo.programs import PRIMARY, SECONDARY, end_leftover, log_of
+from tests.lab.patience import Patience
 
 # Not /tmp, which is memory on many machines.
 _ROOT = Path("/var/tmp")

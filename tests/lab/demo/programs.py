@@ -13,8 +13,8 @@ from typing import Any
 
 from pydbt.controller import control
 from pydbt.core.errors import PydbtError
-from pydbt.harness.network import Cable
-from pydbt.harness.patience import Patience, StepFailed
+from tests.lab.demo.network import Cable
+from tests.lab.patience import Patience, StepFailed
 
 PROGRAM = Path(sys.executable).with_name("controller")
 PRIMARY, SECONDARY = "primary", "secondary"

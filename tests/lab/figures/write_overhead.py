@@ -6,11 +6,11 @@ import contextlib
 import statistics
 from pathlib import Path
 
-from pydbt.bench.disks import disk_folder, fill, loop_device, memory_folder
-from pydbt.bench.load import captured, drained, random_writes
-from pydbt.bench.report import Figure, figure, ratios
 from pydbt.core.units import MIB
 from pydbt.kernel.capture import CaptureOptions
+from tests.lab.figures.disks import disk_folder, fill, loop_device, memory_folder
+from tests.lab.figures.load import captured, drained, random_writes
+from tests.lab.figures.report import Figure, figure, ratios
 
 NAME = "write-overhead"
 _VOLUME_BYTES = 1024 * MIB

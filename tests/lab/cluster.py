@@ -12,10 +12,10 @@ from typing import Any
 
 from pydbt.controller import control
 from pydbt.core.errors import PydbtError
-from tests.devices import BlockDevice, run
-from tests.harness.images import assert_identical, differing_blocks
-from tests.harness.network import Cable, cable
-from tests.harness.program import Daemon, Outcome, command, until
+from tests.lab.cable import Cable, cable
+from tests.lab.disks import BlockDevice, run
+from tests.lab.images import assert_identical, differing_blocks
+from tests.lab.programs import Daemon, Outcome, command, until
 
 
 def free_port() -> int:

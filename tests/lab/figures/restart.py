@@ -7,10 +7,10 @@ import time
 
 import numpy as np
 
-from pydbt.bench.controllers import Controller, free_port, primary, secondary
-from pydbt.bench.disks import disk_folder, fill, loop_device, wait_until, write_scattered_blocks
-from pydbt.bench.report import Figure, figure
 from pydbt.core.units import MIB
+from tests.lab.figures.controllers import Controller, free_port, primary, secondary
+from tests.lab.figures.disks import disk_folder, fill, loop_device, wait_until, write_scattered_blocks
+from tests.lab.figures.report import Figure, figure
 
 NAME = "restart"
 _BLOCK_BYTES = 4096

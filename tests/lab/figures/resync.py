@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pydbt.bench.controllers import free_port, primary, secondary
-from pydbt.bench.disks import (
+from pydbt.core.errors import MachineError
+from pydbt.core.units import MIB
+from tests.lab.figures.controllers import free_port, primary, secondary
+from tests.lab.figures.disks import (
     differing_blocks,
     disk_folder,
     fill,
@@ -19,9 +21,7 @@ from pydbt.bench.disks import (
     wait_until,
     write_scattered_blocks,
 )
-from pydbt.bench.report import Figure, figure, ratios
-from pydbt.core.errors import MachineError
-from pydbt.core.units import MIB
+from tests.lab.figures.report import Figure, figure, ratios
 
 NAME = "resync"
 _BLOCK_BYTES = 4096

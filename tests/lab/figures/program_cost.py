@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydbt.bench.disks import fill, loop_device, memory_folder
-from pydbt.bench.load import captured, drained, random_writes
-from pydbt.bench.report import Figure, figure
 from pydbt.core.units import MIB
 from pydbt.kernel.capture import CaptureOptions
+from tests.lab.figures.disks import fill, loop_device, memory_folder
+from tests.lab.figures.load import captured, drained, random_writes
+from tests.lab.figures.report import Figure, figure
 
 NAME = "program-cost"
 _SWITCH = Path("/proc/sys/kernel/bpf_stats_enabled")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from pydbt.bench.controllers import free_port, primary, secondary
-from pydbt.bench.disks import disk_folder, fill, loop_device, run, wait_until
-from pydbt.bench.report import Figure, figure
 from pydbt.core.errors import MachineError
 from pydbt.core.units import MIB
+from tests.lab.figures.controllers import free_port, primary, secondary
+from tests.lab.figures.disks import disk_folder, fill, loop_device, run, wait_until
+from tests.lab.figures.report import Figure, figure
 
 NAME = "verify"
 # Each look at the status is work for the controller that is measured; the time until the last one is part of the figure.

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pydbt.bench.controllers import Controller, free_port, primary, secondary
-from pydbt.bench.disks import (
+from pydbt.core.errors import MachineError
+from pydbt.core.units import MIB
+from tests.lab.figures.controllers import Controller, free_port, primary, secondary
+from tests.lab.figures.disks import (
     direct_writer,
     disk_folder,
     end_with_parent,
@@ -25,9 +27,7 @@ from pydbt.bench.disks import (
     run,
     wait_until,
 )
-from pydbt.bench.report import Figure, figure, ratios
-from pydbt.core.errors import MachineError
-from pydbt.core.units import MIB
+from tests.lab.figures.report import Figure, figure, ratios
 
 NAME = "stream"
 _CHUNK_BYTES = MIB

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pyroute2 import IPRoute, NetNS, netns
 
-from pydbt.harness.patience import StepFailed
+from tests.lab.patience import StepFailed
 
 # Set aside for measurements between devices (RFC 2544), so that hardly anybody routes it; then a corner of a private one.
 _RANGES = (ipaddress.ip_network("198.19.0.0/16"), ipaddress.ip_network("10.217.0.0/16"))

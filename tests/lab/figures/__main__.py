@@ -12,8 +12,8 @@ from types import FrameType
 
 import click
 
-from pydbt.bench.report import Figure, table
 from pydbt.core.errors import PydbtError
+from tests.lab.figures.report import Figure, table
 
 # In the order of the table of docs/benchmarks.md. Imported when their turn comes: some bring bcc.
 FIGURES = {
@@ -51,7 +51,7 @@ def main(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
             began = time.monotonic()
             _say(f"{name}: measuring")
             try:
-                figures += importlib.import_module(f"pydbt.bench.{FIGURES[name]}").measure(quick)
+                figures += importlib.import_module(f"tests.lab.figures.{FIGURES[name]}").measure(quick)
             except PydbtError as error:
                 failed = True
                 _say(f"{name}: {error}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 from pydbt.kernel.record import RECORD, Flag, Kind
-from tests.devices import BPFFS, BlockDevice, wait_until
+from tests.lab.disks import BPFFS, BlockDevice, wait_until
 
 MIB = 1 << 20
 ADDRESSES = CaptureOptions(data_ring_bytes=0)

@@ -14,12 +14,12 @@ from pydbt.cli.explain import explain
 from pydbt.cli.values import PATH, SIZE, format_bytes
 from pydbt.core.errors import PydbtError, UsageError
 from pydbt.device.checks import require_root
-from pydbt.harness import scratch as scratches
-from pydbt.harness.figures import Report, print_report
-from pydbt.harness.patience import Interrupted, Patience
-from pydbt.harness.play import LAST_WORK_S, LEAST_BYTES, NORMAL_WORK_S, Choice, Play, how_to_play
-from pydbt.harness.programs import PRIMARY, SECONDARY, last_words, log_of
-from pydbt.harness.scratch import Scratch
+from tests.lab.demo import scratch as scratches
+from tests.lab.demo.play import LAST_WORK_S, LEAST_BYTES, NORMAL_WORK_S, Choice, Play, how_to_play
+from tests.lab.demo.programs import PRIMARY, SECONDARY, last_words, log_of
+from tests.lab.demo.scratch import Scratch
+from tests.lab.demo.summary import Report, print_report
+from tests.lab.patience import Interrupted, Patience
 
 _BEGIN = time.monotonic()
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pydbt.bench.controllers import network_link, primary, secondary
-from pydbt.bench.disks import (
+from pydbt.core.errors import MachineError
+from pydbt.core.units import MIB
+from tests.lab.figures.controllers import network_link, primary, secondary
+from tests.lab.figures.disks import (
     differing_blocks,
     direct_writer,
     disk_folder,
@@ -19,9 +21,7 @@ from pydbt.bench.disks import (
     wait_until,
     write_scattered_blocks,
 )
-from pydbt.bench.report import Figure, figure
-from pydbt.core.errors import MachineError
-from pydbt.core.units import MIB
+from tests.lab.figures.report import Figure, figure
 
 NAME = "outage-wire"
 _BLOCK_BYTES = 4096

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydbt.core.units import KIB, MIB
-from pydbt.harness.patience import Interrupted, Patience, StepFailed
+from tests.lab.patience import Interrupted, Patience, StepFailed
 
 ACCOUNTS = 2000
 # Of one tree of files, and of the file that is written at random. Bursts of it fit into the kernel's room for data

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydbt.bench.controllers import Controller, free_port, primary, secondary
-from pydbt.bench.disks import Disk, disk_folder, loop_device, wait_until
-from pydbt.bench.load import captured, random_writes
-from pydbt.bench.report import Figure, figure
 from pydbt.core.units import GIB, MIB
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.capture import CaptureOptions
+from tests.lab.figures.controllers import Controller, free_port, primary, secondary
+from tests.lab.figures.disks import Disk, disk_folder, loop_device, wait_until
+from tests.lab.figures.load import captured, random_writes
+from tests.lab.figures.report import Figure, figure
 
 NAME = "memory"
 _TIB = 1024 * GIB

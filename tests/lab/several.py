@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.devices import BlockDevice
-from tests.harness.cluster import _ask, free_port
-from tests.harness.images import assert_identical
-from tests.harness.network import Cable, cable
-from tests.harness.program import Daemon, Outcome, command, until
+from tests.lab.cable import Cable, cable
+from tests.lab.cluster import _ask, free_port
+from tests.lab.disks import BlockDevice
+from tests.lab.images import assert_identical
+from tests.lab.programs import Daemon, Outcome, command, until
 
 
 class Replica:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pydbt.cli.values import format_bytes, format_seconds
-from pydbt.harness.images import GRAIN_BYTES
+from tests.lab.demo.images import GRAIN_BYTES
 
 Status = dict[str, Any]
 # Without a terminal: what a log or a mail shows.

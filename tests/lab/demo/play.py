@@ -11,16 +11,16 @@ from typing import Any
 
 from pydbt.cli.values import format_bytes
 from pydbt.core.units import MIB
-from pydbt.harness import scratch as scratches
-from pydbt.harness.figures import Outage, Report
-from pydbt.harness.images import GRAIN_BYTES, differing_blocks
-from pydbt.harness.patience import Patience, StepFailed
-from pydbt.harness.programs import PRIMARY, PROGRAM, SECONDARY, Controller, state_of
-from pydbt.harness.scratch import Scratch
-from pydbt.harness.work import Load, Work, load
+from tests.lab.demo import scratch as scratches
+from tests.lab.demo.images import GRAIN_BYTES, differing_blocks
+from tests.lab.demo.programs import PRIMARY, PROGRAM, SECONDARY, Controller, state_of
+from tests.lab.demo.scratch import Scratch
+from tests.lab.demo.summary import Outage, Report
+from tests.lab.demo.work import Load, Work, load
+from tests.lab.patience import Patience, StepFailed
 
 PORT = 7790
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # Noticed in seconds here; the default of 15 suits networks that hiccup.
 ACKNOWLEDGE_TIMEOUT_S = 4
 NORMAL_WORK_S, LAST_WORK_S = 9.0, 3.0

@@ -11,9 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from pydbt.bench.disks import Disk, fill, loop_device, memory_folder
-from pydbt.bench.load import captured, random_writes
-from pydbt.bench.report import Figure, figure, ratios
 from pydbt.controller.primary.loop import RECORDS_A_LOOK
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import MachineError
@@ -24,6 +21,9 @@ from pydbt.kernel import syscalls
 from pydbt.kernel.capture import Capture, CaptureOptions
 from pydbt.kernel.headers import find_headers
 from pydbt.kernel.record import RECORD, RECORD_BYTES, Kind
+from tests.lab.figures.disks import Disk, fill, loop_device, memory_folder
+from tests.lab.figures.load import captured, random_writes
+from tests.lab.figures.report import Figure, figure, ratios
 
 NAME = "ring-drain"
 _VOLUME_BYTES = 512 * MIB

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pydbt.core.units import MIB
-from pydbt.harness.patience import StepFailed
+from tests.lab.patience import StepFailed
 
 GRAIN_BYTES = 4096
 _PIECE_BYTES = 4 * MIB

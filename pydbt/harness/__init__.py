@@ -1,5 +1,0 @@
-"""The demo: the whole program at work on a machine of its own making. Nothing else imports it.
-
-``scratch`` holds what it makes and takes it away again, ``network``, ``programs``, ``work`` and ``images`` are the
-parts, ``play`` puts them in order, and ``figures`` says what happened.
-"""
