@@ -23,7 +23,6 @@ class Mount:
     mount_id: int
     major: int
     minor: int
-    root: str
     point: str
     options: tuple[str, ...]
     fs_type: str
@@ -57,7 +56,6 @@ def parse_mount(line: str) -> Mount:
         mount_id=int(fields[0]),
         major=int(major),
         minor=int(minor),
-        root=_unescape(fields[3]),
         point=_unescape(fields[4]),
         options=tuple(fields[5].split(",")),
         fs_type=fs_type,
