@@ -13,7 +13,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydbt.core.blocks.apply_plan import ZEROS, Runs
+from pydbt.core.blocks.apply_plan import ZEROS, PlannedWrites
 from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import BusyError, DeviceError, UsageError
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES
@@ -80,9 +80,9 @@ class Target:
         """Tells this target from another one, also after a reboot that gave devices other numbers and names."""
         return _identity(self._descriptor)
 
-    def write_runs(self, runs: Runs, buffer: memoryview) -> None:
-        """Carry out planned runs, whose data lies in ``buffer``. Runs that touch each other go out in one call."""
-        sectors, counts, sources = runs.sectors.tolist(), runs.counts.tolist(), runs.sources.tolist()
+    def write_runs(self, writes: PlannedWrites, buffer: memoryview) -> None:
+        """Carry out planned writes, whose data lies in ``buffer``. Runs that touch each other go out in one call."""
+        sectors, counts, sources = writes.sectors.tolist(), writes.lengths_sectors.tolist(), writes.sources.tolist()
         pieces: list[memoryview] = []
         begin = end = 0
         for sector, count, source in zip(sectors, counts, sources, strict=True):

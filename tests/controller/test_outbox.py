@@ -12,7 +12,8 @@ import xxhash
 
 from pydbt.controller.primary.log_limit import LINES, LogLimit
 from pydbt.controller.primary.outbox import BatchData, Outbox, stream_frames
-from pydbt.core.blocks.sector_table import ExtentKind, make_extents
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.sector_table import ExtentKind, SectorTable
 from pydbt.core.errors import PeerError
 from pydbt.core.protocol.frames import Blocks
 from pydbt.core.tracking.capture_record import RECORD, Operation
@@ -27,9 +28,10 @@ def apply(frames, size_bytes: int) -> bytearray:
     for frame in frames:
         payload = b"".join(frame.payload)
         at = 0
-        for extent in frame.extents:
-            start, length = int(extent["sector"]) * 512, int(extent["sectors"]) * 512
-            if extent["kind"] == ExtentKind.DATA:
+        extents = frame.extents
+        for sector, sectors, kind in zip(extents.first_sectors, extents.lengths_sectors, extents.kinds, strict=True):
+            start, length = int(sector) * 512, int(sectors) * 512
+            if kind == ExtentKind.DATA:
                 image[start : start + length] = payload[at : at + length]
                 at += length
             else:
@@ -42,7 +44,7 @@ def test_a_farewell_to_one_that_takes_nothing_holds_nobody_up():
     near, far = socket.socketpair()
     with far:
         outbox = Outbox(FramedConnection(near), None, lambda reason: None)
-        outbox.put([Blocks(batch=1, extents=make_extents([0], [2048]), payload=(bytes(MIB),))] * 64, MIB)
+        outbox.put([Blocks(batch=1, extents=SectorTable.of([0], [2048]), payload=(bytes(MIB),))] * 64, MIB)
         began = time.monotonic()
         outbox.close(flush_seconds=60.0)
         assert time.monotonic() - began < 30.0
@@ -88,13 +90,13 @@ def batch() -> BatchData:
 
 
 def test_digests_are_of_single_blocks_and_the_short_last_block_as_it_is(batch):
-    frame = batch.digests(3, make_extents([1, 7], [1, 3]), 4096)
+    frame = batch.digests(3, Runs(np.array([1, 7]), np.array([1, 3])), 4096)
     assert bytes(frame.digests[:16]) == xxhash.xxh3_128_digest(batch.data[:4096])
     assert bytes(frame.digests[-16:]) == xxhash.xxh3_128_digest(batch.data[3 * 4096 :])
 
 
 def test_only_what_the_secondary_asked_for_is_sent(batch):
-    wanted = make_extents([7, 9], [1, 1])
+    wanted = Runs(np.array([7, 9]), np.array([1, 1]))
     image = apply([batch.blocks(1, wanted)], 10 * 4096)
     assert image[7 * 4096 : 8 * 4096] == batch.data[4096:8192]
     assert image[9 * 4096 : 10 * 4096 - 512] == batch.data[3 * 4096 :]
@@ -103,7 +105,7 @@ def test_only_what_the_secondary_asked_for_is_sent(batch):
 
 def test_a_secondary_that_asks_for_what_it_was_not_offered_is_refused(batch):
     with pytest.raises(PeerError):
-        batch.blocks(1, make_extents([8], [5]))
+        batch.blocks(1, Runs(np.array([8]), np.array([5])))
 
 
 def test_settled_blocks_are_one_update_of_the_stream(batch):

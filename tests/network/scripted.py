@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.protocol.frames import Ack, Begin, Blocks, Commit, Frame, Hello, Stream, Welcome
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
@@ -157,12 +157,12 @@ class ScriptedPrimary:
 def blocks_frame(batch: int, content: dict[int, bytes]) -> Blocks:
     """A BLOCKS frame of whole blocks by number."""
     numbers = sorted(content)
-    table = make_extents([number * BLOCK // 512 for number in numbers], [BLOCK // 512] * len(numbers))
+    table = SectorTable.of([number * BLOCK // 512 for number in numbers], [BLOCK // 512] * len(numbers))
     return Blocks(batch, table, tuple(content[number] for number in numbers))
 
 
 def stream_frame(first: int, writes: list[tuple[int, bytes]]) -> Stream:
     """A STREAM frame of writes (block number, content), one sequence each."""
     lengths = [len(data) // 512 for _, data in writes]
-    table = make_extents([n * BLOCK // 512 for n, _ in writes], lengths, 1, np.arange(len(writes)))
+    table = SectorTable.of([n * BLOCK // 512 for n, _ in writes], lengths, 1, np.arange(len(writes)))
     return Stream(first, first + len(writes) - 1, table, tuple(data for _, data in writes))

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import BusyError, PeerError, TimedOut, UsageError, WireError
 from pydbt.core.protocol.frames import Blocks, Bye, Ping, Pong
 from pydbt.network.address import check_plain_tcp, is_loopback, parse_address
@@ -32,7 +32,7 @@ def pair():
 
 def big(batch: int) -> Blocks:
     return Blocks(
-        batch, make_extents(range(0, 16384, 8), [8] * 2048), tuple(bytes([batch]) * 4096 for _ in range(2048))
+        batch, SectorTable.of(range(0, 16384, 8), [8] * 2048), tuple(bytes([batch]) * 4096 for _ in range(2048))
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.protocol.frames import Blocks, Refuse, Stream
 from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, stream_frame
 
@@ -45,8 +45,8 @@ def test_a_block_device_is_replicated_to_and_kept_from_others_meanwhile(tmp_path
     with SecondaryProcess(tmp_path, SIZE, target=device, create_bytes=None) as secondary:
         with ScriptedPrimary(secondary.port, SIZE) as primary:
             assert not primary.welcome.fresh, "what a device reads as is not known"
-            primary.synchronize([Blocks(1, make_extents([0], [16384]), (b"x" * (8 << 20),))], 1)
-            primary.send(Stream(2, 2, make_extents([8], [8192], 3)), stream_frame(3, [(0, block("y"))]))
+            primary.synchronize([Blocks(1, SectorTable.of([0], [16384]), (b"x" * (8 << 20),))], 1)
+            primary.send(Stream(2, 2, SectorTable.of([8], [8192], 3)), stream_frame(3, [(0, block("y"))]))
             primary.until(lambda: primary.ack.sequence == 3, "all is acknowledged")
             with pytest.raises(OSError, match="busy"):
                 os.close(os.open(device, os.O_RDWR | os.O_EXCL))

@@ -9,11 +9,13 @@ import socket
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xxhash
 
 from pydbt.controller.control import call
-from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.protocol.frames import (
     REPLICA_STATE_NAMES,
     Begin,
@@ -89,9 +91,9 @@ def test_the_stream_is_applied_in_order_and_repeated_updates_do_no_harm(secondar
 
 
 def test_zeroes_and_discards_read_as_zeros_and_take_no_room(secondary, primary):
-    whole = make_extents([0], [SIZE // 512])
+    whole = SectorTable.of([0], [SIZE // 512])
     primary.synchronize([Blocks(1, whole, (b"x" * SIZE,))], 1)
-    holes = make_extents([8, 4096], [8, 8192], [2, 3], [0, 1])
+    holes = SectorTable.of([8, 4096], [8, 8192], [2, 3], [0, 1])
     primary.send(Stream(2, 3, holes))
     primary.until(lambda: primary.ack.sequence == 3, "all is acknowledged")
     primary.close()
@@ -146,19 +148,19 @@ def test_digests_are_answered_with_the_blocks_that_differ(secondary, primary):
     primary.send(blocks_frame(2, {7: block("y")}))
     ours = [block(c) for c in "abXdefgh"]
     digests = b"".join(xxhash.xxh3_128(data).digest() for data in ours)
-    primary.send(Digests(3, make_extents([0], [8]), digests))
+    primary.send(Digests(3, Runs(np.array([0]), np.array([8])), digests))
     want = primary.hear(Want)
     # 2 differs, 5 was changed by the stream, and 7 is newer in the stage than on the target.
-    assert want == Want(3, make_extents([2, 5, 7], [1, 1, 1]))
+    assert want == Want(3, Runs(np.array([2, 5, 7]), np.array([1, 1, 1])))
     primary.until(lambda: primary.ack.batch == 3, "the digests are acknowledged")
 
 
 def test_the_short_last_block_of_a_volume_is_compared_as_it_is(tmp_path):
     size = SIZE + 512
     with SecondaryProcess(tmp_path, SIZE * 2) as secondary, ScriptedPrimary(secondary.port, size) as primary:
-        primary.send(Begin(1, EPOCH, size), Blocks(1, make_extents([SIZE // 512], [1]), (b"z" * 512,)))
-        primary.send(Digests(2, make_extents([SIZE // BLOCK], [1]), xxhash.xxh3_128(b"z" * 512).digest()))
-        assert primary.hear(Want) == Want(2, make_extents([], []))
+        primary.send(Begin(1, EPOCH, size), Blocks(1, SectorTable.of([SIZE // 512], [1]), (b"z" * 512,)))
+        primary.send(Digests(2, Runs(np.array([SIZE // BLOCK]), np.array([1])), xxhash.xxh3_128(b"z" * 512).digest()))
+        assert primary.hear(Want) == Want(2, Runs.none())
 
 
 @pytest.mark.parametrize(
@@ -325,7 +327,7 @@ def test_a_stage_that_outgrows_the_disk_goes_to_the_target_and_says_inconsistent
         primary.send(Begin(2, EPOCH, 1 << 20))  # it turns out to be far more than was planned
         heard = set()
         for batch in range(2, 34):
-            table = make_extents([(batch - 2) * (8 << 20) // 512], [(8 << 20) // 512])
+            table = SectorTable.of([(batch - 2) * (8 << 20) // 512], [(8 << 20) // 512])
             primary.send(Blocks(batch, table, (bytes([batch]) * (8 << 20),)))
             primary.until(lambda batch=batch: primary.ack.batch == batch, "the batch is durable")
             heard.add(state(primary))

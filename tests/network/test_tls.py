@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller import pki
-from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import PeerError, StateError, UsageError
 from pydbt.core.protocol.frames import Blocks, Ping
 from pydbt.network import tls
@@ -73,7 +73,7 @@ def test_frames_cross_both_ways_at_once_whole_and_in_order(tmp_path, authority):
     one, two = (secure(pki.issue(authority, name), tmp_path / name) for name in ("one", "two"))
     near, far = (FramedConnection(sock, silence_seconds=20) for sock in meet(one.client, two.server))
     data = os.urandom(3 << 20)
-    frame = Blocks(1, make_extents([0], [len(data) // 512]), (data[: 1 << 20], data[1 << 20 :]))
+    frame = Blocks(1, SectorTable.of([0], [len(data) // 512]), (data[: 1 << 20], data[1 << 20 :]))
     received: dict[str, int] = {}
 
     def send(connection: FramedConnection) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
@@ -131,7 +131,7 @@ def test_a_settled_block_on_its_way_is_in_the_map_that_lets_the_kernel_forget_it
     brain.sequence = brain.queue.sent_through = 1
     effects = brain.handle(ev.SweepRead(read.batch, 0, 4096), 0.1)
     digests = next(effect for effect in effects if isinstance(effect, ev.SendDigests))
-    want = Want(batch=digests.number, extents=make_extents([5], [1]))
+    want = Want(batch=digests.number, units=Runs(np.array([5]), np.array([1])))
     effects = brain.handle(ev.Received(want), 0.2)
     assert any(isinstance(effect, ev.SendSettled) for effect in effects)
     brain.acknowledged = 1  # that write is; the settled block is still on its way
@@ -152,7 +152,7 @@ def test_what_was_read_of_a_settled_block_is_let_go_when_replication_halts():
     effects = brain.handle(ev.SweepRead(read.batch, 0, 4096), 0.1)
     digests = next(effect for effect in effects if isinstance(effect, ev.SendDigests))
     brain.handle(ev.Outbound(1 << 30, 0), 0.1)  # the link is slow: nothing more goes out for now
-    brain.handle(ev.Received(Want(batch=digests.number, extents=make_extents([5], [1]))), 0.2)
+    brain.handle(ev.Received(Want(batch=digests.number, units=Runs(np.array([5]), np.array([1])))), 0.2)
     effects = brain.handle(ev.Disconnected("cut"), 0.3)
     assert brain.tracker.pending.contains(5)
     assert ev.DropBatch(read.batch) in effects
@@ -168,7 +168,7 @@ def test_a_wait_lasts_until_what_was_settled_for_it_is_durable():
     read = next(effect for effect in effects if isinstance(effect, ev.ReadBlocks))
     effects = brain.handle(ev.SweepRead(read.batch, 0, 4096), 0.1)
     digests = next(effect for effect in effects if isinstance(effect, ev.SendDigests))
-    effects = brain.handle(ev.Received(Want(batch=digests.number, extents=make_extents([5], [1]))), 0.2)
+    effects = brain.handle(ev.Received(Want(batch=digests.number, units=Runs(np.array([5]), np.array([1])))), 0.2)
     assert any(isinstance(effect, ev.SendSettled) for effect in effects)
     assert ev.AnswerWait(1) not in effects, "the content that was settled is not on the secondary yet"
 

@@ -279,12 +279,10 @@ class Cluster:
                 return ("stream", first, int(last[-1]), rows)
             case ev.SendDigests(batch=batch, number=number, unit_bytes=4096):
                 return ("digests", number, dict(self.batches[batch][2]))
-            case ev.SendBlocks(batch=batch, number=number, wanted_extents=wanted):
+            case ev.SendBlocks(batch=batch, number=number, wanted=wanted):
                 content = self.batches.pop(batch)[2]
                 if wanted is not None:
-                    keep = set(
-                        blocks_of(wanted["sector"].astype(np.int64), wanted["sectors"].astype(np.int64)).tolist()
-                    )
+                    keep = set(wanted.blocks().tolist())
                     content = {block: value for block, value in content.items() if block in keep}
                 return ("blocks", number, content)
             case ev.SendSettled(batch=batch, sequence=sequence, first_blocks=firsts, block_counts=counts):
@@ -336,7 +334,7 @@ class Cluster:
             self.feed(ev.Received(frame))
 
     def secondary_takes(self, message: tuple):
-        from pydbt.core.blocks.sector_table import make_extents
+        from pydbt.core.blocks.runs import Runs
         from pydbt.core.protocol.frames import Ack, Pong, Want
 
         s = self.secondary
@@ -369,7 +367,7 @@ class Cluster:
                 s.batch = number
             case ("digests", number, content):
                 differing = np.array(sorted(b for b, v in content.items() if s.content[b] != v), dtype=np.int64)
-                return Want(batch=number, extents=make_extents(differing, np.ones(len(differing), np.int64)))
+                return Want(number, Runs.of_blocks(differing))
         states = {"inconsistent": 0, "consistent": 2}
         return Ack(sequence=s.sequence, batch=s.batch, resync_committed=s.committed, replica_state=states[s.state])
 

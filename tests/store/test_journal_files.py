@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import StateError
 from pydbt.core.protocol.frames import Begin, Blocks, Commit, Stream
 from pydbt.core.secondary.journal import RecordKind, entry_bytes, record_epoch, record_extents
@@ -22,7 +22,7 @@ SEGMENT = 64 * 1024
 
 def stream(sequence: int, sectors: int = 1, fill: int | None = None) -> Stream:
     data = bytes([(sequence if fill is None else fill) % 256]) * (512 * sectors)
-    return Stream(sequence, sequence, make_extents([sequence], [sectors]), (data,))
+    return Stream(sequence, sequence, SectorTable.of([sequence], [sectors]), (data,))
 
 
 def opened(folder: Path, checkpoint: int = 0, tail: int = 0, incarnation: int = 1, **options: int) -> JournalFiles:
@@ -55,14 +55,14 @@ def test_what_was_appended_comes_back_in_order_across_segments(tmp_path):
 
 def test_every_kind_of_record_comes_back_with_its_content(tmp_path):
     journal = opened(tmp_path)
-    blocks = Blocks(4, make_extents([8, 100], [2, 50], [1, 3]), (b"a" * 512, b"b" * 512))
+    blocks = Blocks(4, SectorTable.of([8, 100], [2, 50], [1, 3]), (b"a" * 512, b"b" * 512))
     journal.append([Begin(3, 77, 1000), blocks, (Commit(3, 9), 78), stream(10)])
     journal.sync()
     records = list(journal.recover(0, 1))
     assert [header.kind.name for header, _ in records] == ["BEGIN", "BLOCKS", "COMMIT", "STREAM"]
     assert [record_epoch(*record) for record in records] == [77, 0, 78, 0]
     extents, payload = record_extents(*records[1])
-    assert (extents == blocks.extents).all() and bytes(payload) == b"a" * 512 + b"b" * 512
+    assert extents == blocks.extents and bytes(payload) == b"a" * 512 + b"b" * 512
     assert (records[2][0].first, records[2][0].last) == (3, 9)
     journal.close()
 

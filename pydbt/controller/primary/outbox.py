@@ -14,9 +14,9 @@ import numpy as np
 import xxhash
 
 from pydbt.core.blocks.compared import small_blocks, small_blocks_of_units
-from pydbt.core.blocks.sector_table import ExtentKind, make_extents, split_zero_blocks
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.sector_table import Buffer, ExtentKind, SectorTable
 from pydbt.core.errors import PeerError
-from pydbt.core.primary.sweep import blocks_of
 from pydbt.core.protocol.frames import MAX_EXTENTS, MAX_SEQUENCE_SPAN, Blocks, Digests, Frame, Stream
 from pydbt.core.tracking.capture_record import Operation
 from pydbt.core.tracking.replica_queue import MAX_UPDATE_SECTORS
@@ -99,12 +99,12 @@ def stream_frames(records: np.ndarray, last_sequences: np.ndarray, first_sequenc
         return _large_write(int(records["sector"][0]), int(records["sectors"][0]), first_sequence, payload)
     deltas = last_sequences - first_sequence
     assert deltas[-1] < MAX_SEQUENCE_SPAN and len(records) <= MAX_EXTENTS
-    extents = make_extents(records["sector"], records["sectors"], kinds, deltas)
+    extents = SectorTable.of(records["sector"], records["sectors"], kinds, deltas)
     return _within_limits(extents, payload, first_sequence, int(last_sequences[-1]))
 
 
-def _within_limits(extents: np.ndarray, payload: bytes, first: int, last: int) -> list[Frame]:
-    split, pieces = split_zero_blocks(extents, payload, ZERO_GRANULE_BYTES)
+def _within_limits(extents: SectorTable, payload: Buffer, first: int, last: int) -> list[Frame]:
+    split, pieces = extents.split_zeros(payload, ZERO_GRANULE_BYTES)
     if len(split) > MAX_EXTENTS:
         split, pieces = extents, [memoryview(payload)]
     return [Stream(first=first, last=last, extents=split, payload=tuple(pieces))]
@@ -117,7 +117,7 @@ def _large_write(sector: int, sectors: int, sequence: int, payload: bytes) -> li
     for start in range(0, sectors, MAX_UPDATE_SECTORS):
         length = min(MAX_UPDATE_SECTORS, sectors - start)
         part = view[start * SECTOR_BYTES : (start + length) * SECTOR_BYTES]
-        frames += _within_limits(make_extents([sector + start], [length]), part, sequence, sequence)
+        frames += _within_limits(SectorTable.of([sector + start], [length]), part, sequence, sequence)
         sequence += 1
     return frames
 
@@ -130,43 +130,42 @@ class BatchData:
     ) -> None:
         # Kept in small blocks, the least that the secondary compares; the tracker's may be larger.
         self._volume, self._geometry = geometry, geometry.compared
-        self.first_blocks, self.block_counts = small_blocks(first_blocks, block_counts, geometry)
+        self._runs = small_blocks(Runs(first_blocks, block_counts), geometry)
         self.data = data
 
-    def digests(self, number: int, units: np.ndarray, unit_bytes: int) -> Digests:
+    def digests(self, number: int, units: Runs, unit_bytes: int) -> Digests:
         """xxh3_128 of some of the data, in units of ``unit_bytes``, as a frame."""
         digests = b"".join(
             xxhash.xxh3_128_digest(run[offset : offset + unit_bytes])
-            for run in self._slices(*small_blocks_of_units(units, unit_bytes, self._volume))
+            for run in self._slices(small_blocks_of_units(units, unit_bytes, self._volume))
             for offset in range(0, len(run), unit_bytes)
         )
-        return Digests(batch=number, extents=units, digests=digests, unit_bytes=unit_bytes)
+        return Digests(batch=number, units=units, digests=digests, unit_bytes=unit_bytes)
 
-    def blocks(self, number: int, wanted: np.ndarray | None) -> Blocks:
+    def blocks(self, number: int, wanted: Runs | None) -> Blocks:
         """The data (or what is wanted of it) as a BLOCKS frame."""
         extents, data = self._selection(wanted)
-        split, pieces = split_zero_blocks(extents, data, ZERO_GRANULE_BYTES)
+        split, pieces = extents.split_zeros(data, ZERO_GRANULE_BYTES)
         if len(split) > MAX_EXTENTS:
             split, pieces = extents, [memoryview(data)]
         return Blocks(batch=number, extents=split, payload=tuple(pieces))
 
     def settled(self, sequence: int, first_blocks: np.ndarray, block_counts: np.ndarray) -> Stream:
         """Some of the runs, in the tracker's blocks, as one update of the stream."""
-        extents, data = self._selection(make_extents(*small_blocks(first_blocks, block_counts, self._volume)))
+        extents, data = self._selection(small_blocks(Runs(first_blocks, block_counts), self._volume))
         return Stream(first=sequence, last=sequence, extents=extents, payload=(data,))
 
-    def _selection(self, wanted: np.ndarray | None) -> tuple[np.ndarray, bytes]:
+    def _selection(self, wanted: Runs | None) -> tuple[SectorTable, bytes]:
         if wanted is None:
-            return self._sector_table(self.first_blocks, self.block_counts), bytes(self.data)
-        firsts, counts = wanted["sector"].astype(np.int64), wanted["sectors"].astype(np.int64)
-        return self._sector_table(firsts, counts), b"".join(self._slices(firsts, counts))
+            return self._sector_table(self._runs), bytes(self.data)
+        return self._sector_table(wanted), b"".join(self._slices(wanted))
 
-    def _slices(self, firsts: np.ndarray, counts: np.ndarray) -> list[memoryview]:
+    def _slices(self, runs: Runs) -> list[memoryview]:
         """The data of some runs, each of which lies in what was read. PeerError: it does not."""
-        offered = blocks_of(self.first_blocks, self.block_counts)
+        offered = self._runs.blocks()
         size = self._geometry.block_bytes
         pieces = []
-        for first, count in zip(firsts.tolist(), counts.tolist(), strict=True):
+        for first, count in zip(runs.firsts.tolist(), runs.counts.tolist(), strict=True):
             index = int(np.searchsorted(offered, first))
             last = index + count - 1
             if last >= len(offered) or offered[index] != first or offered[last] != first + count - 1:
@@ -174,8 +173,7 @@ class BatchData:
             pieces.append(self.data[index * size : (index + count) * size])
         return pieces
 
-    def _sector_table(self, firsts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    def _sector_table(self, runs: Runs) -> SectorTable:
         per_block = self._geometry.block_sectors
-        sectors = firsts * per_block
-        lengths = np.minimum(counts * per_block, self._geometry.size_sectors - sectors)
-        return make_extents(sectors, lengths)
+        sectors = runs.firsts * per_block
+        return SectorTable.of(sectors, np.minimum(runs.counts * per_block, self._geometry.size_sectors - sectors))

@@ -81,9 +81,9 @@ class PeerShell:
                 self._put([frame])
             case ev.ReadBlocks():
                 self.blocks.submit(effect)
-            case ev.SendDigests(batch=batch, number=number, extents=extents, unit_bytes=unit):
-                self._put([self.blocks.batch(batch).digests(number, extents, unit)])
-            case ev.SendBlocks(batch=batch, number=number, wanted_extents=wanted):
+            case ev.SendDigests(batch=batch, number=number, units=units, unit_bytes=unit):
+                self._put([self.blocks.batch(batch).digests(number, units, unit)])
+            case ev.SendBlocks(batch=batch, number=number, wanted=wanted):
                 frame = self.blocks.batch(batch).blocks(number, wanted)
                 self._put([frame], frame.payload_bytes)
                 self.blocks.drop(batch)

@@ -11,10 +11,12 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
-from pydbt.core.blocks.apply_plan import ZEROS, plan, sources_of
-from pydbt.core.blocks.staged import spell_blocks
+from pydbt.core.blocks.apply_plan import plan, sources_of
+from pydbt.core.blocks.runs import Blocks
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import PydbtError, StateError
 from pydbt.core.protocol.frames import DIGEST_BYTES
 from pydbt.core.secondary import events as e
@@ -29,7 +31,7 @@ from pydbt.core.secondary.journal import (
     record_is_whole,
 )
 from pydbt.core.secondary.replica import Mark
-from pydbt.core.units import MIB, SECTOR_BYTES, Geometry
+from pydbt.core.units import MIB, Geometry
 from pydbt.device.target import Target
 from pydbt.store.journal_files import JournalFiles, JournalFull
 from pydbt.store.reached import Reached
@@ -217,7 +219,7 @@ class Applier(Worker):
         if offset == 0:
             raise PydbtError(f"the journal is damaged at position {position}: its record there is not whole")
         if tables:
-            self._write(np.concatenate(tables), np.concatenate(sources), piece)
+            self._write(SectorTable.joined(tables), np.concatenate(sources), piece)
         self._mark = mark
 
     def _record(self, piece: memoryview, position: int, offset: int) -> tuple[RecordHeader, memoryview] | None:
@@ -251,23 +253,23 @@ class Applier(Worker):
         payload = memoryview(frame.payload[0]) if frame.payload else memoryview(b"")
         self._write(frame.extents, sources_of(frame.extents, 0), payload)
 
-    def _write(self, extents: np.ndarray, sources: np.ndarray, buffer: memoryview) -> None:
+    def _write(self, extents: SectorTable, sources: npt.NDArray[np.int64], buffer: memoryview) -> None:
         self._unsynced = True
-        for runs in plan(extents, sources):
-            self._target.write_runs(runs, buffer)
-        self._unstarted_bytes += int(extents["sectors"][sources != ZEROS].sum(dtype=np.int64)) * SECTOR_BYTES
+        for writes in plan(extents, sources):
+            self._target.write_runs(writes, buffer)
+        self._unstarted_bytes += extents.payload_bytes
         if self._unstarted_bytes >= WRITEBACK_BYTES:
             self._target.start_writeback()
             self._unstarted_bytes = 0
 
     # --- digests ------------------------------------------------------------------------------------------
-    def _compare(self, frame: e.Digests, geometry: Geometry) -> np.ndarray:
-        """Numbers of the blocks whose content on the target has another digest."""
-        blocks = spell_blocks(frame.extents)
+    def _compare(self, frame: e.Digests, geometry: Geometry) -> Blocks:
+        """Numbers of the units whose content on the target has another digest."""
+        units = frame.units.blocks()
         theirs = np.frombuffer(frame.digests, dtype="<u8").reshape(-1, 2)
         ours = bytearray()
-        for row in frame.extents:
-            offset, length = geometry.bytes_of_blocks(int(row["sector"]), int(row["sectors"]))
+        for first, count in zip(frame.units.firsts.tolist(), frame.units.counts.tolist(), strict=True):
+            offset, length = geometry.bytes_of_blocks(first, count)
             end = offset + length
             while offset < end:
                 view = self._buffer[: min(COMPARE_BYTES, end - offset)]
@@ -275,5 +277,5 @@ class Applier(Worker):
                 for begin in range(0, len(view), geometry.block_bytes):
                     ours += xxhash.xxh3_128(view[begin : begin + geometry.block_bytes]).digest()
                 offset += len(view)
-        assert len(ours) == len(blocks) * DIGEST_BYTES
-        return np.unique(blocks[(np.frombuffer(ours, dtype="<u8").reshape(-1, 2) != theirs).any(axis=1)])
+        assert len(ours) == len(units) * DIGEST_BYTES
+        return np.unique(units[(np.frombuffer(ours, dtype="<u8").reshape(-1, 2) != theirs).any(axis=1)])

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from pydbt.core.blocks.sector_table import ExtentKind, SectorTable
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.units import MIB, SECTOR_BYTES
 
 WIDE_ZERO_SECTORS = MIB // SECTOR_BYTES
@@ -16,56 +17,53 @@ WIDE_ZERO_SECTORS = MIB // SECTOR_BYTES
 ZEROS = -1
 """Source of a run that is to read as zeros."""
 
+_Numbers = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True, slots=True)
-class Runs:
-    """Disjoint runs in ascending order; ``sources`` are byte offsets into the buffer, ZEROS for zeros."""
+class PlannedWrites:
+    """Disjoint runs of sectors in ascending order; ``sources`` are byte offsets into the buffer, ZEROS for zeros."""
 
-    sectors: np.ndarray
-    counts: np.ndarray
-    sources: np.ndarray
+    sectors: _Numbers
+    lengths_sectors: _Numbers
+    sources: _Numbers
 
 
-def sources_of(extents: SectorTable, payload_offset_bytes: int) -> np.ndarray:
+def sources_of(extents: SectorTable, payload_offset_bytes: int) -> _Numbers:
     """Byte offset of each extent's payload, where the table's payload begins at ``payload_offset_bytes``."""
-    data = extents["kind"] == ExtentKind.DATA
-    lengths = np.where(data, extents["sectors"].astype(np.int64) * SECTOR_BYTES, 0)
+    data = extents.is_data
+    lengths = np.where(data, extents.lengths_sectors.astype(np.int64) * SECTOR_BYTES, 0)
     return np.where(data, payload_offset_bytes + np.cumsum(lengths) - lengths, ZEROS)
 
 
-def plan(extents: SectorTable, sources: np.ndarray) -> Iterator[Runs]:
-    """Writes that have the effect of all extents in order; what one yields is to be done before the next."""
-    wide = np.flatnonzero((sources == ZEROS) & (extents["sectors"] >= WIDE_ZERO_SECTORS))
+def plan(extents: SectorTable, sources: _Numbers) -> Iterator[PlannedWrites]:
+    """Writes that have the effect of all extents in order; each must be done before the next one is taken."""
+    sectors, lengths = extents.first_sectors.astype(np.int64), extents.lengths_sectors.astype(np.int64)
+    wide = np.flatnonzero((sources == ZEROS) & (lengths >= WIDE_ZERO_SECTORS))
     begin = 0
     for index in wide.tolist():
         if index > begin:
-            yield _resolve(extents[begin:index], sources[begin:index])
-        yield Runs(
-            extents["sector"][index : index + 1].astype(np.int64),
-            extents["sectors"][index : index + 1].astype(np.int64),
-            sources[index : index + 1],
-        )
+            yield _resolve(sectors[begin:index], lengths[begin:index], sources[begin:index])
+        yield PlannedWrites(sectors[index : index + 1], lengths[index : index + 1], sources[index : index + 1])
         begin = index + 1
     if begin < len(extents):
-        yield _resolve(extents[begin:], sources[begin:])
+        yield _resolve(sectors[begin:], lengths[begin:], sources[begin:])
 
 
-def _resolve(extents: SectorTable, sources: np.ndarray) -> Runs:
-    sectors = extents["sector"].astype(np.int64)
-    counts = extents["sectors"].astype(np.int64)
+def _resolve(sectors: _Numbers, lengths: _Numbers, sources: _Numbers) -> PlannedWrites:
     order = np.argsort(sectors, kind="stable")
-    sorted_sectors, sorted_counts, sorted_sources = sectors[order], counts[order], sources[order]
-    if len(extents) == 1 or (sorted_sectors[1:] >= sorted_sectors[:-1] + sorted_counts[:-1]).all():
-        return _join(sorted_sectors, sorted_counts, sorted_sources)
-    return _join(*_last_writers(sectors, counts, sources))
+    sorted_sectors, sorted_lengths, sorted_sources = sectors[order], lengths[order], sources[order]
+    if len(sectors) == 1 or (sorted_sectors[1:] >= sorted_sectors[:-1] + sorted_lengths[:-1]).all():
+        return _join(sorted_sectors, sorted_lengths, sorted_sources)
+    return _join(*_last_writers(sectors, lengths, sources))
 
 
-def _last_writers(sectors: np.ndarray, counts: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, ...]:
-    """One row a sector: bounded, because data comes in chunks and wide zeros apart."""
-    before = np.cumsum(counts) - counts
-    within = np.arange(int(counts.sum())) - np.repeat(before, counts)
-    each_sector = np.repeat(sectors, counts) + within
-    each_source = np.repeat(sources, counts)
+def _last_writers(sectors: _Numbers, lengths: _Numbers, sources: _Numbers) -> tuple[_Numbers, _Numbers, _Numbers]:
+    """One row per sector: bounded, because data comes in chunks and wide zeros apart."""
+    before = np.cumsum(lengths) - lengths
+    within = np.arange(int(lengths.sum())) - np.repeat(before, lengths)
+    each_sector = np.repeat(sectors, lengths) + within
+    each_source = np.repeat(sources, lengths)
     each_source = np.where(each_source == ZEROS, ZEROS, each_source + within * SECTOR_BYTES)
     order = np.argsort(each_sector, kind="stable")
     each_sector, each_source = each_sector[order], each_source[order]
@@ -74,11 +72,11 @@ def _last_writers(sectors: np.ndarray, counts: np.ndarray, sources: np.ndarray) 
     return each_sector, np.ones(len(each_sector), dtype=np.int64), each_source
 
 
-def _join(sectors: np.ndarray, counts: np.ndarray, sources: np.ndarray) -> Runs:
+def _join(sectors: _Numbers, lengths: _Numbers, sources: _Numbers) -> PlannedWrites:
     """Rows that continue the row before them, on the target and in the buffer, become part of it."""
-    ends = sectors[:-1] + counts[:-1]
-    source_ends = sources[:-1] + counts[:-1] * SECTOR_BYTES
+    ends = sectors[:-1] + lengths[:-1]
+    source_ends = sources[:-1] + lengths[:-1] * SECTOR_BYTES
     zeros = sources == ZEROS
     goes_on = np.where(zeros[1:], zeros[:-1], ~zeros[:-1] & (source_ends == sources[1:])) & (ends == sectors[1:])
     firsts = np.flatnonzero(np.append(True, ~goes_on))
-    return Runs(sectors[firsts], np.add.reduceat(counts, firsts), sources[firsts])
+    return PlannedWrites(sectors[firsts], np.add.reduceat(lengths, firsts), sources[firsts])

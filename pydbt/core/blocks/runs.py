@@ -1,6 +1,8 @@
 """Runs of blocks: the one place for arithmetic on sets of blocks that are few, long and in order.
 
-For sets that are scattered there is ``dirty_map``; what travels and is kept is a ``sector_table``.
+For sets that are scattered there is ``dirty_map``; changed sectors that travel or are kept are a ``sector_table``.
+A *block* here is of any size: of the volume's blocks, or of the units of a comparison (``compared``). Whoever holds runs
+of both gives each its name.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ Blocks = npt.NDArray[np.int64]
 
 
 class Runs(NamedTuple):
-    """Runs of blocks: ``firsts[i] .. firsts[i] + counts[i]``, as two int64 arrays of one length."""
+    """Runs of blocks: ``firsts[i] .. firsts[i] + counts[i]``, as two int64 arrays of one length.
+
+    It is a pair, for unpacking: ``total`` tells how many blocks it holds, ``len`` does not.
+    """
 
     firsts: Blocks
     counts: Blocks
@@ -45,7 +50,8 @@ class Runs(NamedTuple):
     @classmethod
     def of_blocks(cls, blocks: Blocks) -> Runs:
         """Block numbers in any order, repeated or not, as maximal runs in block order."""
-        return cls.of_ranges(np.sort(blocks), np.sort(blocks) + 1)
+        ordered = np.sort(blocks)
+        return cls.of_ranges(ordered, ordered + 1)
 
     @classmethod
     def of_sectors(cls, sectors: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint32], geometry: Geometry) -> Runs:
@@ -59,12 +65,24 @@ class Runs(NamedTuple):
         return int(self.counts.sum())
 
     def ends(self) -> Blocks:
+        """The block after each run."""
         return self.firsts + self.counts
 
     def blocks(self) -> Blocks:
         """Every block number, spelled out in the order of the runs. As long as ``total()``: mind discards."""
         before = np.cumsum(self.counts) - self.counts
         return np.repeat(self.firsts - before, self.counts) + np.arange(self.total(), dtype=np.int64)
+
+    def split(self, factor: int, end_block: int) -> Runs:
+        """The same runs in blocks of which ``factor`` make one of these, cut at ``end_block`` (of the smaller ones)."""
+        firsts = self.firsts * factor
+        return Runs(firsts, np.minimum(self.counts * factor, end_block - firsts))
+
+    def beside(self, other: Runs) -> Runs:
+        """These runs and the other ones, in block order; none becomes part of another one."""
+        firsts = np.concatenate((self.firsts, other.firsts))
+        order = np.argsort(firsts, kind="stable")
+        return Runs(firsts[order], np.concatenate((self.counts, other.counts))[order])
 
     def minus(self, other: Runs) -> Runs:
         """The blocks of these runs that ``other`` does not hold. Both must be disjoint and in block order."""

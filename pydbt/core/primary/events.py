@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
 
@@ -391,12 +392,12 @@ class ReadBlocks:
 class SendDigests:
     """Queue a DIGESTS frame numbered ``number`` for a batch that was read, and keep its data.
 
-    ``extents`` are runs, in units of ``unit_bytes``, of what was read.
+    ``units``: the units of ``unit_bytes`` in what was read.
     """
 
     batch: int
     number: int
-    extents: np.ndarray
+    units: Runs
     unit_bytes: int
 
 
@@ -404,13 +405,12 @@ class SendDigests:
 class SendBlocks:
     """Queue a batch's data as a BLOCKS frame numbered ``number`` and drop it.
 
-    ``wanted_extents`` (the rows of WANT, in blocks) limits it to what the secondary asked for;
-    None sends all of it.
+    ``wanted`` (small blocks, as in ``compared``) limits it to what the secondary asked for; None sends all of it.
     """
 
     batch: int
     number: int
-    wanted_extents: np.ndarray | None
+    wanted: Runs | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,8 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pydbt.core.blocks import compared
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import (
     DropBatch,
     Persist,
@@ -215,17 +214,17 @@ class Resync:
         """Offer the digests of a batch's whole units; where it has none, there is nothing to compare."""
         batch = self._sweep.batches[identifier]
         if self._primary.epochs.comparison.under_way:  # each block is of interest
-            units, unit_bytes = compared.all_units(batch.first_blocks, batch.block_counts, self._primary.geometry)
+            units, unit_bytes = compared.all_units(batch.runs, self._primary.geometry)
         else:
-            units, batch.rest = compared.whole_units(batch.first_blocks, batch.block_counts, self._primary.geometry)
+            units, batch.rest = compared.whole_units(batch.runs, self._primary.geometry)
             unit_bytes = MAX_COMPARED_BYTES
-        if not len(units):
+        if not units.total():
             self._send(identifier, None)
             return
         batch.digests = self._primary.next_number()
         self._primary.effects.add(SendDigests(identifier, batch.digests, units, unit_bytes))
 
-    def _send(self, identifier: int, wanted) -> None:
+    def _send(self, identifier: int, wanted: Runs | None) -> None:
         number = self._sweep.batches[identifier].number = self._primary.next_number()
         self._primary.effects.add(SendBlocks(identifier, number, wanted))
 
@@ -236,12 +235,12 @@ class Resync:
             return
         batch = self._sweep.batches[identifier]
         batch.digests = None  # an answer counts once
-        wanted = want.extents
+        wanted = want.units
         if batch.rest is not None:
-            wanted = compared.wanted_of(want.extents, batch.rest, self._primary.geometry)
-        elif len(wanted):
+            wanted = compared.wanted_of(want.units, batch.rest, self._primary.geometry)
+        elif wanted.total():
             self._primary.epochs.comparison.wanted(compared.blocks_wanted(wanted, self._primary.geometry))
-        wanted_bytes = int(wanted["sectors"].sum(dtype=np.int64)) * self._primary.geometry.compared.block_bytes
+        wanted_bytes = wanted.total() * self._primary.geometry.compared.block_bytes
         self._primary.statistics.compared(batch.length_bytes, wanted_bytes)
         if wanted_bytes:
             self._send(identifier, wanted)

@@ -128,7 +128,7 @@ class Settler:
                 reading.compared = True
                 number = primary.next_number()
                 self._numbers[number] = batch
-                table, unit = compared.all_units(*runs_of(reading.blocks), primary.geometry)
+                table, unit = compared.all_units(Runs.of_blocks(reading.blocks), primary.geometry)
                 primary.effects.add(SendDigests(batch, number, table, unit))
         if not self.reading and len(self._set):
             blocks = self._set.take_due(now, primary.in_flight.blocks_in_flight, hurry)
@@ -155,7 +155,7 @@ class Settler:
         batch = self._numbers.pop(want.batch, None)
         if batch is None:
             return False
-        self._finish(batch, compared.blocks_wanted(want.extents, self._primary.geometry), now)
+        self._finish(batch, compared.blocks_wanted(want.units, self._primary.geometry), now)
         return True
 
     def _finish(self, batch: int, wanted: np.ndarray, now: float) -> None:

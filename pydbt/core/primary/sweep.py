@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.rate_limit import RateLimit
 from pydbt.core.units import MIB, Geometry
 
@@ -36,8 +37,12 @@ class Batch:
     length_bytes: int
     number: int | None = None  # of the BLOCKS frame, once it is sent
     digests: int | None = None  # number of the DIGESTS frame, once it is sent
-    rest: np.ndarray | None = None  # of a batch offered for comparison: runs too short for a digest of their own
+    rest: Runs | None = None  # of a batch offered for comparison: small blocks too few for a digest of their own
     read: bool = False
+
+    @property
+    def runs(self) -> Runs:
+        return Runs(self.first_blocks, self.block_counts)
 
 
 class Sweep:

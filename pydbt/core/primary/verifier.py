@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pydbt.core.blocks import compared
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import DropBatch, ReadBlocks, SendDigests, SweepRead, VerifyEnded
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.rate_limit import RateLimit
@@ -154,7 +155,7 @@ class Verifier:
         if identifier is None:
             return False
         batch = self._batches.pop(identifier)
-        wanted = compared.blocks_wanted(want.extents, self._primary.geometry)
+        wanted = compared.blocks_wanted(want.units, self._primary.geometry)
         differs = np.isin(batch.blocks, wanted, assume_unique=True)
         self._look_again(batch.blocks[batch.doubtful], batch.suspected, now)
         differing = batch.blocks[differs & ~batch.doubtful]
@@ -197,7 +198,7 @@ class Verifier:
                 batch.behind = primary.sequence
             if primary.queue.all_sent or primary.queue.sent_through >= batch.behind:
                 batch.number = primary.next_number()
-                table, unit = compared.all_units(*runs_of(batch.blocks), primary.geometry)
+                table, unit = compared.all_units(Runs.of_blocks(batch.blocks), primary.geometry)
                 primary.effects.add(SendDigests(identifier, batch.number, table, unit))
                 primary.effects.add(DropBatch(identifier))  # what differs is read anew
         window = max(2, WINDOW_BYTES // self.current.batch_bytes)

@@ -12,7 +12,8 @@ from enum import IntEnum
 
 import numpy as np
 
-from pydbt.core.blocks.sector_table import Buffer, SectorTable, check_extents, payload_bytes
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.sector_table import MAX_SECTOR, Buffer, SectorTable
 from pydbt.core.protocol.frame_checks import check_features, check_text, check_u64, check_volume
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES, Geometry
@@ -23,7 +24,7 @@ MAX_PAYLOAD_BYTES = 8 * MIB
 MAX_EXTENTS = 65_000
 """With a payload of 8 MiB, table and payload stay below MAX_BODY_BYTES."""
 MAX_DIGESTS = 262_144
-"""Blocks in one DIGESTS frame: 4 MiB of digests, 1 GiB of 4 KiB blocks."""
+"""Units in one DIGESTS frame: 4 MiB of digests, 1 GiB of 4 KiB units."""
 MAX_SEQUENCE_SPAN = 65_536
 """Sequence numbers in one STREAM frame: what an extent's sequence_delta (u16) can tell apart."""
 REPLICA_STATE_NAMES = ("inconsistent", "outdated", "consistent", "up-to-date")
@@ -188,13 +189,13 @@ class _Bulk:
     def _check(self) -> None:
         if len(self.extents) > MAX_EXTENTS:
             raise ValueError(f"{len(self.extents)} extents in a frame that takes {MAX_EXTENTS}")
-        check_extents(self.extents)
-        expected = payload_bytes(self.extents)
+        self.extents.check()
+        expected = self.extents.payload_bytes
         if expected > MAX_PAYLOAD_BYTES or expected != self.payload_bytes:
             raise ValueError(f"{self.payload_bytes} bytes of payload where the extents tell of {expected}")
 
     def _same(self, other: _Bulk) -> bool:
-        return np.array_equal(self.extents, other.extents) and b"".join(self.payload) == b"".join(other.payload)
+        return self.extents == other.extents and b"".join(self.payload) == b"".join(other.payload)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,7 +208,7 @@ class Blocks(_Bulk):
 
     def __post_init__(self) -> None:
         check_u64("batch", self.batch)
-        if self.extents["sequence_delta"].any():
+        if self.extents.sequence_deltas.any():
             raise ValueError("extents of a BLOCKS frame carry no sequence")
         self._check()
 
@@ -232,7 +233,7 @@ class Stream(_Bulk):
         if not 0 <= self.last - self.first < MAX_SEQUENCE_SPAN:
             raise ValueError(f"a STREAM frame from {self.first} to {self.last} spans no range it may")
         self._check()
-        deltas = self.extents["sequence_delta"]
+        deltas = self.extents.sequence_deltas
         if len(deltas) and (int(deltas[-1]) > self.last - self.first or (deltas[1:] < deltas[:-1]).any()):
             raise ValueError("extents of a STREAM frame are out of order or past its last sequence")
 
@@ -242,13 +243,13 @@ class Stream(_Bulk):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Digests:
-    """Digests of units, to find out which differ. SectorTable are in units of ``unit_bytes``; digests 16 bytes each, in order.
+    """Digests of units of ``unit_bytes``, to find out which differ: 16 bytes per unit, in the order of the runs.
 
     A digest is xxh3_128 of the unit's bytes (the last unit of a volume may be shorter than the others).
     """
 
     batch: int
-    extents: SectorTable
+    units: Runs
     digests: Buffer
     unit_bytes: int = MAX_COMPARED_BYTES
 
@@ -256,15 +257,15 @@ class Digests:
         check_u64("batch", self.batch)
         if self.unit_bytes not in COMPARED_UNITS_BYTES:
             raise ValueError(f"digests of units of {self.unit_bytes} bytes")
-        count = check_block_table(self.extents)
-        if len(self.digests) != count * DIGEST_BYTES:
-            raise ValueError(f"{len(self.digests)} bytes of digests for {count} blocks")
+        check_units(self.units)
+        if len(self.digests) != self.units.total() * DIGEST_BYTES:
+            raise ValueError(f"{len(self.digests)} bytes of digests for {self.units.total()} units")
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Digests)
             and (self.batch, self.unit_bytes) == (other.batch, other.unit_bytes)
-            and np.array_equal(self.extents, other.extents)
+            and _same_runs(self.units, other.units)
             and bytes(self.digests) == bytes(other.digests)
         )
 
@@ -274,27 +275,32 @@ class Want:
     """Answer to DIGESTS, in its units: these differ (or cannot be vouched for), the others are durably the same."""
 
     batch: int
-    extents: SectorTable
+    units: Runs
 
     def __post_init__(self) -> None:
         check_u64("batch", self.batch)
-        check_block_table(self.extents)
+        check_units(self.units)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Want) and self.batch == other.batch and np.array_equal(self.extents, other.extents)
+        return isinstance(other, Want) and self.batch == other.batch and _same_runs(self.units, other.units)
 
 
-def check_block_table(extents: SectorTable) -> int:
-    """A table of blocks of DIGESTS and WANT; returns how many blocks it names."""
-    if len(extents) > MAX_DIGESTS:
-        raise ValueError(f"{len(extents)} extents in a frame that takes {MAX_DIGESTS}")
-    check_extents(extents)
-    if len(extents) and ((extents["kind"] != 1).any() or extents["sequence_delta"].any()):
-        raise ValueError("a table of blocks has only plain extents")
-    count = int(extents["sectors"].sum(dtype=np.uint64))
-    if count > MAX_DIGESTS:
-        raise ValueError(f"{count} blocks in a frame that takes {MAX_DIGESTS}")
-    return count
+def check_units(units: Runs) -> None:
+    """The units that a DIGESTS or WANT frame names. Raises ValueError."""
+    if len(units.firsts) > MAX_DIGESTS:
+        raise ValueError(f"{len(units.firsts)} runs in a frame that takes {MAX_DIGESTS}")
+    if not len(units.firsts):
+        return
+    if int(units.counts.min()) <= 0:
+        raise ValueError("a run of units is empty")
+    if int(units.firsts.min()) < 0 or int(units.firsts.max()) > MAX_SECTOR:
+        raise ValueError(f"a run of units begins past unit {MAX_SECTOR}")
+    if units.total() > MAX_DIGESTS:
+        raise ValueError(f"{units.total()} units in a frame that takes {MAX_DIGESTS}")
+
+
+def _same_runs(one: Runs, other: Runs) -> bool:
+    return np.array_equal(one.firsts, other.firsts) and np.array_equal(one.counts, other.counts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import xxhash
 import zstandard
 
-from pydbt.core.blocks.sector_table import EXTENT_BYTES, EXTENT_DTYPE, Buffer, check_extents, payload_bytes
+from pydbt.core.blocks.sector_table import EXTENT_BYTES, Buffer, SectorTable
 from pydbt.core.errors import WireError
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.frames import Frame, FrameKind
+from pydbt.core.protocol.unit_rows import UNIT_ROW_BYTES, decode_units, encode_units
 from pydbt.core.protocol.wire_json import decode_json, json_body
 from pydbt.core.units import KIB, MIB
 
@@ -55,8 +55,8 @@ _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.ACK: (_ACK.size, _ACK.size + _PROGRESS.size),
     FrameKind.BLOCKS: (_BLOCKS.size, MAX_BODY_BYTES),
     FrameKind.STREAM: (_STREAM.size, MAX_BODY_BYTES),
-    FrameKind.DIGESTS: (_BLOCKS.size, _BLOCKS.size + f.MAX_DIGESTS * (EXTENT_BYTES + f.DIGEST_BYTES)),
-    FrameKind.WANT: (_BLOCKS.size, _BLOCKS.size + f.MAX_DIGESTS * EXTENT_BYTES),
+    FrameKind.DIGESTS: (_BLOCKS.size, _BLOCKS.size + f.MAX_DIGESTS * (UNIT_ROW_BYTES + f.DIGEST_BYTES)),
+    FrameKind.WANT: (_BLOCKS.size, _BLOCKS.size + f.MAX_DIGESTS * UNIT_ROW_BYTES),
 }
 _PACKABLE = frozenset({FrameKind.BLOCKS, FrameKind.STREAM, FrameKind.DIGESTS})
 _DIGESTS_LEVEL = 1
@@ -195,18 +195,22 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
         case f.Stream():
             table = _STREAM.pack(frame.first, frame.last, len(frame.extents), frame.payload_bytes)
             flags, pieces = _pack_payload(frame.payload, compress_level)
-            return FrameKind.STREAM, flags, [table + frame.extents.tobytes(), *pieces]
+            return FrameKind.STREAM, flags, [table + frame.extents.to_bytes(), *pieces]
         case f.Blocks():
             table = _BLOCKS.pack(frame.batch, len(frame.extents), frame.payload_bytes)
             flags, pieces = _pack_payload(frame.payload, compress_level)
-            return FrameKind.BLOCKS, flags, [table + frame.extents.tobytes(), *pieces]
+            return FrameKind.BLOCKS, flags, [table + frame.extents.to_bytes(), *pieces]
         case f.Digests():
-            table = _BLOCKS.pack(frame.batch, len(frame.extents), frame.unit_bytes)
+            table = _BLOCKS.pack(frame.batch, len(frame.units.firsts), frame.unit_bytes)
             # Whatever was asked for: trimmed space is nothing but zeros, and its digests would outweigh the data.
             flags, pieces = _pack_payload((frame.digests,), _DIGESTS_LEVEL)
-            return FrameKind.DIGESTS, flags, [table + frame.extents.tobytes(), *pieces]
+            return FrameKind.DIGESTS, flags, [table + encode_units(frame.units), *pieces]
         case f.Want():
-            return FrameKind.WANT, 0, [_BLOCKS.pack(frame.batch, len(frame.extents), 0) + frame.extents.tobytes()]
+            return (
+                FrameKind.WANT,
+                0,
+                [_BLOCKS.pack(frame.batch, len(frame.units.firsts), 0) + encode_units(frame.units)],
+            )
         case f.Ack():
             numbers = (frame.sequence, frame.batch, frame.resync_committed, frame.applied_sequence)
             told = _PROGRESS.pack(frame.progress) if frame.progress else b""
@@ -247,28 +251,31 @@ def _unpack_payload(header: FrameHeader, packed: memoryview, expected: int) -> t
     return (packed,) if expected else ()
 
 
-def _table(body: memoryview, offset: int, count: int, limit: int) -> tuple[np.ndarray, memoryview]:
+def _rows(body: memoryview, offset: int, count: int, limit: int) -> tuple[memoryview, memoryview]:
+    """The rows of a table, and what follows."""
     end = offset + count * EXTENT_BYTES
     if count > limit or end > len(body):
         raise ValueError(f"{count} extents do not fit")
-    return np.frombuffer(body[offset:end], dtype=EXTENT_DTYPE), body[end:]
+    return body[offset:end], body[end:]
 
 
 def _decode_stream(header: FrameHeader, body: memoryview) -> Frame:
     first, last, count, size = _STREAM.unpack_from(body)
-    extents, rest = _table(body, _STREAM.size, count, f.MAX_EXTENTS)
+    rows, rest = _rows(body, _STREAM.size, count, f.MAX_EXTENTS)
+    extents = SectorTable.from_bytes(rows)
     return f.Stream(first, last, extents, _payload(header, extents, rest, size))
 
 
 def _decode_blocks(header: FrameHeader, body: memoryview) -> Frame:
     batch, count, size = _BLOCKS.unpack_from(body)
-    extents, rest = _table(body, _BLOCKS.size, count, f.MAX_EXTENTS)
+    rows, rest = _rows(body, _BLOCKS.size, count, f.MAX_EXTENTS)
+    extents = SectorTable.from_bytes(rows)
     return f.Blocks(batch, extents, _payload(header, extents, rest, size))
 
 
-def _payload(header: FrameHeader, extents: np.ndarray, rest: memoryview, size: int) -> tuple[Buffer, ...]:
-    check_extents(extents)
-    expected = payload_bytes(extents)
+def _payload(header: FrameHeader, extents: SectorTable, rest: memoryview, size: int) -> tuple[Buffer, ...]:
+    extents.check()
+    expected = extents.payload_bytes
     if size != expected:
         raise ValueError(f"a payload size of {size} where the extents tell of {expected}")
     return _unpack_payload(header, rest, expected)
@@ -276,17 +283,20 @@ def _payload(header: FrameHeader, extents: np.ndarray, rest: memoryview, size: i
 
 def _decode_digests(header: FrameHeader, body: memoryview) -> Frame:
     batch, count, unit_bytes = _BLOCKS.unpack_from(body)
-    extents, rest = _table(body, _BLOCKS.size, count, f.MAX_DIGESTS)
+    rows, rest = _rows(body, _BLOCKS.size, count, f.MAX_DIGESTS)
+    units = decode_units(rows)
+    digests: Buffer = rest
     if header.flags & FLAG_ZSTD:
-        (rest,) = _unpack_payload(header, rest, f.check_block_table(extents) * f.DIGEST_BYTES)
-    return f.Digests(batch, extents, rest, unit_bytes)
+        f.check_units(units)  # it bounds what is decompressed
+        (digests,) = _unpack_payload(header, rest, units.total() * f.DIGEST_BYTES)
+    return f.Digests(batch, units, digests, unit_bytes)
 
 
 def _decode_want(header: FrameHeader, body: memoryview) -> Frame:
     batch, count, reserved = _BLOCKS.unpack_from(body)
-    extents, rest = _table(body, _BLOCKS.size, count, f.MAX_DIGESTS)
+    rows, rest = _rows(body, _BLOCKS.size, count, f.MAX_DIGESTS)
     _zero(reserved + len(rest))
-    return f.Want(batch, extents)
+    return f.Want(batch, decode_units(rows))
 
 
 def _decode_begin(header: FrameHeader, body: memoryview) -> Frame:
@@ -298,7 +308,8 @@ def _decode_begin(header: FrameHeader, body: memoryview) -> Frame:
 def _decode_ack(header: FrameHeader, body: memoryview) -> Frame:
     _zero(any(body[41 : _ACK.size]))
     (progress,) = _PROGRESS.unpack(body[_ACK.size :]) if len(body) > _ACK.size else (0,)
-    return f.Ack(*_ACK.unpack_from(body), progress)
+    sequence, batch, committed, applied, staged_bytes, state = _ACK.unpack_from(body)
+    return f.Ack(sequence, batch, committed, applied, staged_bytes, state, progress)
 
 
 def _zero(value: int) -> None:

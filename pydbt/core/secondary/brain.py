@@ -10,8 +10,8 @@ from collections import deque
 
 import numpy as np
 
-from pydbt.core.blocks.sector_table import end_sector
-from pydbt.core.blocks.staged import StagedBlocks, block_table
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import NO_GENERATIONS
 from pydbt.core.secondary import events as e
@@ -286,9 +286,9 @@ class Secondary:
         if frame.unit_bytes < self._geometry.block_bytes:
             raise ProtocolError("a DIGESTS frame has units smaller than a block")
         units = Geometry(self._hello.size_bytes, frame.unit_bytes)
-        if end_sector(frame.extents) > units.block_count:
+        if int(frame.units.ends().max(initial=0)) > units.block_count:
             raise ProtocolError("a DIGESTS frame names blocks past the end of the volume")
-        staged = self.keeper.staged_units_of(frame.extents, units)
+        staged = self.keeper.staged_units_of(frame.units, frame.unit_bytes)
         job = Job(self.keeper.ticket(), frame, self._peer, staged_blocks=staged)
         self._compares.append(job)
         self._do(e.Compare(job.ticket, frame, units))
@@ -299,9 +299,9 @@ class Secondary:
         if job.connection == self._peer:
             wanted = np.union1d(differing, job.staged_blocks)
             # A block that is equal for what was written just now is not called equal ahead of that.
-            if len(wanted) < job.entry.extents["sectors"].sum(dtype=np.int64) and self.keeper.compared(ticket):
+            if len(wanted) < job.entry.units.total() and self.keeper.compared(ticket):
                 self._acknowledge(now)
-            self._do(e.Send(self._peer, f.Want(job.entry.batch, block_table(wanted))))
+            self._do(e.Send(self._peer, f.Want(job.entry.batch, Runs.of_blocks(wanted))))
             self._batches.end(job.entry.batch)
 
     def _check_commit(self, frame: f.Commit) -> None:
@@ -319,7 +319,7 @@ class Secondary:
             raise ProtocolError(f"the number {batch} of a {name} frame is not above those before it")
 
     def _check_bounds(self, frame: f.Stream | f.Blocks) -> None:
-        if end_sector(frame.extents) > self._hello.size_bytes // SECTOR_BYTES:
+        if frame.extents.end_sector > self._hello.size_bytes // SECTOR_BYTES:
             raise ProtocolError("data past the end of the volume")
 
     @property

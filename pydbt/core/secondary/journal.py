@@ -12,10 +12,9 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-import numpy as np
 import xxhash
 
-from pydbt.core.blocks.sector_table import EXTENT_BYTES, EXTENT_DTYPE, Buffer, SectorTable
+from pydbt.core.blocks.sector_table import EXTENT_BYTES, Buffer, SectorTable
 from pydbt.core.protocol.frames import MAX_EXTENTS, MAX_PAYLOAD_BYTES, Begin, Blocks, Commit, Stream
 from pydbt.core.units import MIB
 
@@ -87,10 +86,10 @@ def encode_record(entry: Entry, position: int, incarnation: int) -> list[Buffer]
     match entry:
         case Stream():
             kind, first, last, count = RecordKind.STREAM, entry.first, entry.last, len(entry.extents)
-            body: list[Buffer] = [entry.extents.tobytes(), *entry.payload]
+            body: list[Buffer] = [entry.extents.to_bytes(), *entry.payload]
         case Blocks():
             kind, first, last, count = RecordKind.BLOCKS, entry.batch, 0, len(entry.extents)
-            body = [entry.extents.tobytes(), *entry.payload]
+            body = [entry.extents.to_bytes(), *entry.payload]
         case Begin():
             kind, first, last, count = RecordKind.BEGIN, entry.resync, 0, 0
             body = [_EPOCH.pack(entry.epoch)]
@@ -161,9 +160,9 @@ def record_is_whole(header: RecordHeader, body: Buffer) -> bool:
 
 
 def record_extents(header: RecordHeader, body: memoryview) -> tuple[SectorTable, memoryview]:
-    """SectorTable and payload of a STREAM or BLOCKS record, as views of its body."""
+    """Extents and payload of a STREAM or BLOCKS record, as views of its body."""
     size = header.extent_count * EXTENT_BYTES
-    return np.frombuffer(body[:size], dtype=EXTENT_DTYPE), body[size:]
+    return SectorTable.from_bytes(body[:size]), body[size:]
 
 
 def record_epoch(header: RecordHeader, body: Buffer) -> int:

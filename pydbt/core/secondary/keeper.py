@@ -19,8 +19,7 @@ from enum import StrEnum
 from math import inf
 from typing import Protocol
 
-import numpy as np
-
+from pydbt.core.blocks.runs import Blocks, Runs
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
@@ -52,7 +51,7 @@ class Job:
     entry: Entry | f.Digests
     connection: int
     staged: bool = False
-    staged_blocks: np.ndarray | None = None
+    staged_blocks: Blocks | None = None
 
 
 class Owner(Protocol):
@@ -127,9 +126,9 @@ class Keeper:
         self._ticket += 1
         return self._ticket
 
-    def staged_units_of(self, extents: np.ndarray, units: Geometry) -> np.ndarray:
-        """Those units of a table of units whose newest content is not on the target."""
-        return self._staged.of(extents, units)
+    def staged_units_of(self, units: Runs, unit_bytes: int) -> Blocks:
+        """The units whose newest content is not on the target."""
+        return self._staged.of(units, unit_bytes)
 
     # --- work in ------------------------------------------------------------------------------------------
     def append(self, entry: Entry, connection: int, *, geometry: Geometry | None = None) -> None:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydbt.core.blocks.compared import all_units, wanted_of, whole_units
-from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.blocks.staged import StagedBlocks
-from pydbt.core.primary.sweep import runs_of
 from pydbt.core.units import Geometry
 
 
@@ -23,24 +23,24 @@ def batches(draw) -> tuple[Geometry, set[int]]:
     return geometry, blocks
 
 
-def sectors_of(table: np.ndarray, unit_bytes: int, geometry: Geometry) -> list[int]:
+def sectors_of(table: Runs, unit_bytes: int, geometry: Geometry) -> list[int]:
     per_unit = unit_bytes // 512
     sectors = [
         sector
-        for row in table
-        for sector in range(int(row["sector"]) * per_unit, (int(row["sector"]) + int(row["sectors"])) * per_unit)
+        for first, count in zip(*table, strict=True)
+        for sector in range(int(first) * per_unit, int(first + count) * per_unit)
     ]
     return [sector for sector in sectors if sector < geometry.size_sectors]
 
 
 def sectors_of_blocks(blocks: set[int], geometry: Geometry) -> list[int]:
-    return sectors_of(make_extents(sorted(blocks), [1] * len(blocks)), geometry.block_bytes, geometry)
+    return sectors_of(Runs(np.array(sorted(blocks)), np.ones(len(blocks), np.int64)), geometry.block_bytes, geometry)
 
 
 @given(batches())
 def test_every_sector_of_a_batch_is_either_compared_or_sent_and_no_other_is(batch):
     geometry, blocks = batch
-    units, rest = whole_units(*runs_of(np.array(sorted(blocks))), geometry)
+    units, rest = whole_units(Runs.of_blocks(np.array(sorted(blocks))), geometry)
     together = sectors_of(units, 4096, geometry) + sectors_of(rest, geometry.compared.block_bytes, geometry)
     assert sorted(together) == sectors_of_blocks(blocks, geometry)
 
@@ -48,11 +48,9 @@ def test_every_sector_of_a_batch_is_either_compared_or_sent_and_no_other_is(batc
 @given(batches(), st.randoms())
 def test_what_the_secondary_wants_is_sent_with_all_that_was_not_compared(batch, chance):
     geometry, blocks = batch
-    units, rest = whole_units(*runs_of(np.array(sorted(blocks))), geometry)
-    offered = [unit for row in units for unit in range(int(row["sector"]), int(row["sector"]) + int(row["sectors"]))]
-    wanted = make_extents(
-        *runs_of(np.array(sorted(chance.sample(offered, chance.randint(0, len(offered)))), dtype=np.int64))
-    )
+    units, rest = whole_units(Runs.of_blocks(np.array(sorted(blocks))), geometry)
+    offered = units.blocks().tolist()
+    wanted = Runs.of_blocks(np.array(sorted(chance.sample(offered, chance.randint(0, len(offered)))), dtype=np.int64))
     table = wanted_of(wanted, rest, geometry)
     small_bytes = geometry.compared.block_bytes
     expected = sectors_of(wanted, 4096, geometry) + sectors_of(rest, small_bytes, geometry)
@@ -60,15 +58,15 @@ def test_what_the_secondary_wants_is_sent_with_all_that_was_not_compared(batch, 
 
 
 def test_blocks_of_512_bytes_that_lie_together_cost_one_digest_for_4_kib():
-    units, rest = whole_units(np.array([8, 100]), np.array([16, 1]), Geometry(1 << 20, 512))
-    assert [(int(row["sector"]), int(row["sectors"])) for row in units] == [(1, 2)]
-    assert [(int(row["sector"]), int(row["sectors"])) for row in rest] == [(100, 1)]
+    units, rest = whole_units(Runs(np.array([8, 100]), np.array([16, 1])), Geometry(1 << 20, 512))
+    assert list(zip(*map(np.ndarray.tolist, units), strict=True)) == [(1, 2)]
+    assert list(zip(*map(np.ndarray.tolist, rest), strict=True)) == [(100, 1)]
 
 
 @given(batches())
 def test_settling_compares_every_block_in_units_no_larger_than_a_block(batch):
     geometry, blocks = batch
-    table, unit_bytes = all_units(*runs_of(np.array(sorted(blocks))), geometry)
+    table, unit_bytes = all_units(Runs.of_blocks(np.array(sorted(blocks))), geometry)
     assert unit_bytes <= geometry.block_bytes
     assert sectors_of(table, unit_bytes, geometry) == sectors_of_blocks(blocks, geometry)
 
@@ -76,7 +74,7 @@ def test_settling_compares_every_block_in_units_no_larger_than_a_block(batch):
 @given(st.sets(st.integers(0, 199), min_size=1), st.integers(200, 300))
 def test_a_unit_of_which_one_sector_is_staged_is_never_called_equal(sectors, size):
     staged = StagedBlocks()
-    staged.add(make_extents(sorted(sectors), [1] * len(sectors)), Geometry(size * 512, 512))
+    staged.add(SectorTable.of(sorted(sectors), [1] * len(sectors)), Geometry(size * 512, 512))
     units = Geometry(size * 512, 4096)
-    named = staged.of(make_extents([0], [units.block_count]), units)
+    named = staged.of(Runs(np.array([0]), np.array([units.block_count])), units.block_bytes)
     assert named.tolist() == sorted({sector // 8 for sector in sectors})

@@ -13,7 +13,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pydbt.core.blocks.sector_table import EXTENT_DTYPE, make_extents
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.sector_table import EXTENT_DTYPE, SectorTable
 from pydbt.core.errors import WireError
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol import wire
@@ -32,10 +33,10 @@ def pattern(size: int) -> bytes:
 EXAMPLES: dict[str, f.Frame] = {
     "hello": f.Hello(VOLUME, 1 << 30, 4096, 0xFEDCBA9876543210, 512, "pydbt 0.1", ("zstd",)),
     "begin": f.Begin(7, 0xFEDCBA9876543210, 123456789, f.BeginFlag.INITIAL | f.BeginFlag.WHOLE_DEVICE),
-    "blocks": f.Blocks(9, make_extents([8, 4096, 64], [2, 100000, 1], [1, 2, 1]), (pattern(1024), pattern(512))),
-    "digests": f.Digests(10, make_extents([3, 100], [2, 1]), pattern(256)[:48]),
-    "stream": f.Stream(100, 110, make_extents([8, 0, 8], [1, 9, 1], [1, 3, 1], [0, 4, 10]), (pattern(1024),)),
-    "stream_without_data": f.Stream(1, 65536, make_extents([], []), ()),
+    "blocks": f.Blocks(9, SectorTable.of([8, 4096, 64], [2, 100000, 1], [1, 2, 1]), (pattern(1024), pattern(512))),
+    "digests": f.Digests(10, Runs(np.array([3, 100]), np.array([2, 1])), pattern(256)[:48]),
+    "stream": f.Stream(100, 110, SectorTable.of([8, 0, 8], [1, 9, 1], [1, 3, 1], [0, 4, 10]), (pattern(1024),)),
+    "stream_without_data": f.Stream(1, 65536, SectorTable.of([], []), ()),
     "commit": f.Commit(7, 110),
     "ping": f.Ping(77, 110),
     "bye": f.Bye("controller down"),
@@ -48,7 +49,7 @@ EXAMPLES: dict[str, f.Frame] = {
     ),
     "ack": f.Ack(110, 10, 7, 90, 1 << 40, 3),
     "ack_progress": f.Ack(110, 10, 7, 90, 1 << 40, 3, (1 << 63) + 1),
-    "want": f.Want(10, make_extents([4], [1])),
+    "want": f.Want(10, Runs(np.array([4]), np.array([1]))),
     "pong": f.Pong(77),
 }
 
@@ -64,10 +65,10 @@ def decoded(data: bytes) -> list[f.Frame]:
 
 
 @st.composite
-def tables(draw: st.DrawFn, ascending: bool = False) -> tuple[np.ndarray, tuple[bytes, ...]]:
+def tables(draw: st.DrawFn, ascending: bool = False) -> tuple[SectorTable, tuple[bytes, ...]]:
     rows = draw(st.lists(st.tuples(st.integers(0, 1 << 50), st.integers(1, 9), st.integers(1, 3)), max_size=9))
     deltas = sorted(draw(st.lists(st.integers(0, 65535), min_size=len(rows), max_size=len(rows)))) if ascending else 0
-    table = make_extents([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], deltas)
+    table = SectorTable.of([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], deltas)
     pieces = tuple(draw(st.binary(min_size=1, max_size=1)) * (512 * r[1]) for r in rows if r[2] == 1)
     return table, pieces
 
@@ -195,8 +196,8 @@ def test_an_oversized_frame_is_refused_before_any_memory_is_taken():
 
 def test_a_compressed_payload_that_would_swell_is_refused_before_it_does():
     bomb = zstandard.ZstdCompressor().compress(bytes(200 << 20))
-    table = make_extents([0], [2])
-    body = wire._BLOCKS.pack(1, 1, 1024) + table.tobytes() + bomb
+    table = SectorTable.of([0], [2])
+    body = wire._BLOCKS.pack(1, 1, 1024) + table.to_bytes() + bomb
     tracemalloc.start()
     with pytest.raises(WireError, match="compressed payload"):
         wire.decode_body(*_split(wrap(f.FrameKind.BLOCKS, body, wire.FLAG_ZSTD)))
@@ -261,21 +262,21 @@ def test_compression_changes_nothing_but_the_size(table, level):
 
 def test_compression_that_saves_nothing_is_left_out():
     noise = np.random.default_rng(1).bytes(8192)
-    frame = f.Blocks(1, make_extents([0], [16]), (noise,))
+    frame = f.Blocks(1, SectorTable.of([0], [16]), (noise,))
     assert len(joined(frame, 0, compress_level=3)) == len(joined(frame, 0))
-    assert len(joined(f.Blocks(1, make_extents([0], [16]), (bytes(8192),)), 0, compress_level=3)) < 200
+    assert len(joined(f.Blocks(1, SectorTable.of([0], [16]), (bytes(8192),)), 0, compress_level=3)) < 200
 
 
 def test_scattered_4_kib_blocks_cost_less_than_0_6_percent_more_than_themselves():
     count = 2000
-    table = make_extents(np.arange(count) * 80, np.full(count, 8))
+    table = SectorTable.of(np.arange(count) * 80, np.full(count, 8))
     data = bytes(count * 4096)
     assert sum(map(len, wire.encode(f.Blocks(1, table, (data,)), 0))) < len(data) * 1.006
 
 
 def test_payload_is_handed_to_the_socket_without_a_copy():
     payload = bytearray(4096)
-    buffers = wire.encode(f.Blocks(1, make_extents([0], [8]), (payload,)), 0)
+    buffers = wire.encode(f.Blocks(1, SectorTable.of([0], [8]), (payload,)), 0)
     assert any(buffer is payload for buffer in buffers)
     header = wire.decode_header(b"".join(map(bytes, buffers))[: wire.HEADER_BYTES])
     body = bytearray(b"".join(map(bytes, buffers))[wire.HEADER_BYTES :])
@@ -291,17 +292,17 @@ def test_the_extent_row_is_16_bytes():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: f.Blocks(1, make_extents([0], [8]), (bytes(4095),)),
-        lambda: f.Blocks(1, make_extents([0], [0]), ()),
-        lambda: f.Blocks(1, make_extents([0], [8], 4), ()),
-        lambda: f.Blocks(1, make_extents([0], [8], 2, 1), ()),
-        lambda: f.Blocks(1, make_extents([1 << 60], [8], 2), ()),
-        lambda: f.Stream(0, 1, make_extents([], [])),
-        lambda: f.Stream(5, 4, make_extents([], [])),
-        lambda: f.Stream(1, 1 + 65536, make_extents([], [])),
-        lambda: f.Stream(1, 2, make_extents([0, 0], [1, 1], 2, [1, 0])),
-        lambda: f.Stream(1, 2, make_extents([0], [1], 2, [2])),
-        lambda: f.Digests(1, make_extents([0], [2]), bytes(16)),
+        lambda: f.Blocks(1, SectorTable.of([0], [8]), (bytes(4095),)),
+        lambda: f.Blocks(1, SectorTable.of([0], [0]), ()),
+        lambda: f.Blocks(1, SectorTable.of([0], [8], 4), ()),
+        lambda: f.Blocks(1, SectorTable.of([0], [8], 2, 1), ()),
+        lambda: f.Blocks(1, SectorTable.of([1 << 60], [8], 2), ()),
+        lambda: f.Stream(0, 1, SectorTable.of([], [])),
+        lambda: f.Stream(5, 4, SectorTable.of([], [])),
+        lambda: f.Stream(1, 1 + 65536, SectorTable.of([], [])),
+        lambda: f.Stream(1, 2, SectorTable.of([0, 0], [1, 1], 2, [1, 0])),
+        lambda: f.Stream(1, 2, SectorTable.of([0], [1], 2, [2])),
+        lambda: f.Digests(1, Runs(np.array([0]), np.array([2])), bytes(16)),
         lambda: f.Hello("xyz", 512, 4096, 1),
         lambda: f.Hello(VOLUME, 513, 4096, 1),
         lambda: f.Hello(VOLUME, 512, 5000, 1),

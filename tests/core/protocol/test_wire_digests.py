@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 import zstandard
 
-from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import WireError
 from pydbt.core.protocol import wire
 from pydbt.core.protocol.frames import Digests
@@ -19,21 +20,21 @@ def body_of(frame: Digests) -> tuple[wire.FrameHeader, bytes]:
 
 
 def test_the_digests_of_many_equal_blocks_are_small_on_the_wire_and_arrive_whole():
-    frame = Digests(7, make_extents([0, 9000], [4096, 100]), os.urandom(16) * 4196)
+    frame = Digests(7, Runs(np.array([0, 9000]), np.array([4096, 100])), os.urandom(16) * 4196)
     header, body = body_of(frame)
     assert len(body) < 1000
     assert wire.decode_body(header, body) == frame
 
 
 def test_digests_that_do_not_repeat_travel_as_they_are():
-    frame = Digests(7, make_extents([5], [256]), os.urandom(16 * 256))
+    frame = Digests(7, Runs(np.array([5]), np.array([256])), os.urandom(16 * 256))
     header, body = body_of(frame)
     assert header.flags == 0 and len(body) == 16 + 16 + 16 * 256
     assert wire.decode_body(header, body) == frame
 
 
 def test_compressed_digests_that_tell_of_another_size_are_refused_before_anything_is_unpacked():
-    frame = Digests(7, make_extents([0], [4096]), bytes(16 * 4096))
+    frame = Digests(7, Runs(np.array([0]), np.array([4096])), bytes(16 * 4096))
     start, table, packed = wire.encode(frame, 0)
     bomb = zstandard.ZstdCompressor().compress(bytes(1 << 28))
     header = wire.decode_header(start)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
@@ -46,11 +47,11 @@ class Play:
 
 
 def stream(first: int, last: int) -> f.Stream:
-    return f.Stream(first, last, make_extents([0], [8]), (bytes(4096),))
+    return f.Stream(first, last, SectorTable.of([0], [8]), (bytes(4096),))
 
 
 def blocks(batch: int) -> f.Blocks:
-    return f.Blocks(batch, make_extents([8], [8]), (bytes(4096),))
+    return f.Blocks(batch, SectorTable.of([8], [8]), (bytes(4096),))
 
 
 def test_an_update_is_acknowledged_when_durable_and_applied_only_then():
@@ -84,7 +85,7 @@ def test_a_begin_waits_until_the_stream_before_it_is_durable_so_that_digests_see
     play(e.RoomMeasured(1 << 40))
     (append,) = play.frame(stream(11, 11), e.Append)
     assert not play.frame(f.Begin(1, EPOCH, 0), e.Append)
-    assert not play.frame(f.Digests(1, make_extents([0], [1]), bytes(16)), e.Compare)
+    assert not play.frame(f.Digests(1, Runs(np.array([0]), np.array([1])), bytes(16)), e.Compare)
     kinds = [type(effect) for effect in play(e.JournalDurable((append.ticket,), (5000,)))]
     assert kinds.index(e.Apply) < kinds.index(e.Compare)
 
@@ -128,7 +129,7 @@ def test_what_is_written_directly_is_counted_in_the_state_file_before_it_is_ackn
     play = Play(hello=ASKS)
     play(e.RoomMeasured(0))
     play.frame(f.Begin(1, EPOCH, 0))
-    entry = f.Blocks(1, make_extents([8], [8], [kind]), (bytes(4096),) if kind == 1 else ())
+    entry = f.Blocks(1, SectorTable.of([8], [8], [kind]), (bytes(4096),) if kind == 1 else ())
     (write,) = play.frame(entry, e.Write)
     (sync,) = play(e.Written(write.ticket), e.Sync)
     assert play.brain.keeper.progress == play.welcome.progress, "it is not durable yet"
@@ -173,7 +174,7 @@ def test_a_block_is_not_called_equal_before_what_made_it_so_counts_as_progress()
     play(e.RoomMeasured(0))
     play.frame(f.Begin(1, EPOCH, 0))
     (write,) = play.frame(blocks(1), e.Write)
-    (compare,) = play.frame(f.Digests(2, make_extents([1], [1]), bytes(16)), e.Compare)
+    (compare,) = play.frame(f.Digests(2, Runs(np.array([1]), np.array([1])), bytes(16)), e.Compare)
     play(e.Written(write.ticket))
     effects = play(e.Compared(compare.ticket, np.array([], np.int64)))
     told = [x if isinstance(x, e.Persist) else x.frame for x in effects if isinstance(x, (e.Persist, e.Send))]
@@ -201,7 +202,7 @@ def test_a_batch_number_is_not_acknowledged_past_digests_without_an_answer():
     play = Play()
     play(e.RoomMeasured(1 << 40))
     play.frame(f.Begin(1, EPOCH, 0))
-    (compare,) = play.frame(f.Digests(1, make_extents([0], [1]), bytes(16)), e.Compare)
+    (compare,) = play.frame(f.Digests(1, Runs(np.array([0]), np.array([1])), bytes(16)), e.Compare)
     (append,) = play.frame(blocks(2), e.Append)
     assert all(ack.batch == 0 for ack in play.acks(e.JournalDurable((append.ticket - 2, append.ticket), (100, 5000))))
     sends = [send.frame for send in play(e.Compared(compare.ticket, np.array([0])), e.Send)]

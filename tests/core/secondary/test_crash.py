@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pydbt.core.blocks.apply_plan import ZEROS, plan, sources_of
-from pydbt.core.blocks.sector_table import ExtentKind, make_extents
-from pydbt.core.blocks.staged import StagedBlocks, spell_blocks
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.sector_table import ExtentKind, SectorTable
+from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary import journal as j
@@ -221,7 +222,7 @@ class World:
                 self.tell(e.Synced(ticket, self.mark))
             case e.Compare(ticket, frame, _):
                 self.target.sync()
-                blocks = spell_blocks(frame.extents)
+                blocks = frame.units.blocks()
                 ours = [xxhash.xxh3_128(self.target.read(b * 512, 512)).digest() for b in blocks.tolist()]
                 theirs = [bytes(frame.digests[i * 16 : i * 16 + 16]) for i in range(len(blocks))]
                 differ = [b for b, x, y in zip(blocks.tolist(), ours, theirs, strict=True) if x != y]
@@ -252,9 +253,9 @@ class World:
                 raise Crash
         self.tell(e.Applied(self.mark))
 
-    def write(self, extents: np.ndarray, sources: np.ndarray, payload: bytes) -> None:
+    def write(self, extents: SectorTable, sources: np.ndarray, payload: bytes) -> None:
         for runs in plan(extents, sources):
-            for sector, count, source in zip(runs.sectors, runs.counts, runs.sources, strict=True):
+            for sector, count, source in zip(runs.sectors, runs.lengths_sectors, runs.sources, strict=True):
                 data = bytes(count * 512) if source == ZEROS else payload[source : source + count * 512]
                 self.target.write(int(sector) * 512, data)
 
@@ -301,8 +302,8 @@ class World:
                     self.acknowledged = max(self.acknowledged, sequence)
                     while self.unacknowledged and self.unacknowledged[0][0] <= sequence:
                         self.unacknowledged.popleft()
-            case f.Want(batch=batch, extents=extents):
-                self.dirty |= set(spell_blocks(extents).tolist()) & set(self.digests.pop(batch))
+            case f.Want(batch=batch, units=units):
+                self.dirty |= set(units.blocks().tolist()) & set(self.digests.pop(batch))
             case f.Refuse():
                 self.drop()
 
@@ -324,7 +325,7 @@ class World:
         taken, self.kept = self.kept, []
         first = taken[0][0]
         kinds = [ExtentKind.DATA if value else ExtentKind.ZERO for _, _, value in taken]
-        table = make_extents([s for _, s, _ in taken], [1] * len(taken), kinds, [n - first for n, _, _ in taken])
+        table = SectorTable.of([s for _, s, _ in taken], [1] * len(taken), kinds, [n - first for n, _, _ in taken])
         payload = b"".join(content(value) for _, _, value in taken if value)
         self.unacknowledged += [(number, sector) for number, sector, _ in taken]
         self.send(f.Stream(first, taken[-1][0], table, (payload,) if payload else ()))
@@ -364,11 +365,11 @@ class World:
             self.dirty -= set(sectors)
             values = {sector: self.history[self.sequence][sector] for sector in sorted(sectors)}
             self.batch += 1
-            table = make_extents(list(values), [1] * len(values))
+            table = SectorTable.of(list(values), [1] * len(values))
             if self.rng.random() < 0.4:
                 digests = b"".join(xxhash.xxh3_128(content(value)).digest() for value in values.values())
                 self.digests[self.batch] = values
-                self.send(f.Digests(self.batch, table, digests, unit_bytes=512))
+                self.send(f.Digests(self.batch, Runs.of_blocks(np.array(list(values))), digests, unit_bytes=512))
             else:
                 self.batches[self.batch] = values
                 self.send(f.Blocks(self.batch, table, (b"".join(map(content, values.values())),)))

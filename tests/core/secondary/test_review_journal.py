@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 
-from pydbt.core.blocks.sector_table import make_extents
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.protocol import frames as f
 from pydbt.store import journal_files
 from pydbt.store.journal_files import JournalFiles, JournalFull
@@ -17,7 +17,8 @@ def test_a_record_that_was_refused_for_want_of_room_is_not_found_after_a_crash(t
     journal = JournalFiles(tmp_path / "journal", segment_bytes=65536, reserve_bytes=0)
     journal.start(0, 0, 1)
     entries = [
-        f.Blocks(batch=number, extents=make_extents([0], [64]), payload=(bytes([number]) * 32768,)) for number in (1, 2)
+        f.Blocks(batch=number, extents=SectorTable.of([0], [64]), payload=(bytes([number]) * 32768,))
+        for number in (1, 2)
     ]
     real = os.posix_fallocate
 

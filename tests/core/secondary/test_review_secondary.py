@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydbt.core.blocks.sector_table import make_extents
+import numpy as np
+
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
@@ -33,11 +36,11 @@ def streaming_secondary() -> Secondary:
 
 
 def stream(sequence: int, sector: int) -> f.Stream:
-    return f.Stream(first=sequence, last=sequence, extents=make_extents([sector], [8]), payload=(bytes(4096),))
+    return f.Stream(first=sequence, last=sequence, extents=SectorTable.of([sector], [8]), payload=(bytes(4096),))
 
 
 def digests(number: int, block: int) -> f.Digests:
-    return f.Digests(batch=number, extents=make_extents([block], [1]), digests=bytes(16))
+    return f.Digests(batch=number, units=Runs(np.array([block]), np.array([1])), digests=bytes(16))
 
 
 def test_a_block_is_not_compared_before_an_update_of_it_that_came_earlier_is_on_the_target():

@@ -12,11 +12,10 @@ from collections.abc import Callable
 from queue import Empty
 from types import SimpleNamespace
 
-import numpy as np
-
 from pydbt.controller.secondary import engine as secondary_engine
 from pydbt.controller.secondary.engine import Engine, PersistFailed
-from pydbt.core.blocks.apply_plan import ZEROS, Runs, plan, sources_of
+from pydbt.core.blocks.apply_plan import ZEROS, PlannedWrites, plan, sources_of
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import DeviceError, StateError
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
@@ -40,9 +39,9 @@ class SimTarget:
         self.content, self.machine, self.rng = content, machine, rng
         self.size_bytes = len(content.current)
 
-    def write_runs(self, runs: Runs, buffer: memoryview) -> None:
+    def write_runs(self, runs: PlannedWrites, buffer: memoryview) -> None:
         for sector, count, source in zip(
-            runs.sectors.tolist(), runs.counts.tolist(), runs.sources.tolist(), strict=True
+            runs.sectors.tolist(), runs.lengths_sectors.tolist(), runs.sources.tolist(), strict=True
         ):
             self.machine.touch()
             data = bytes(count * SECTOR) if source == ZEROS else buffer[source : source + count * SECTOR]
@@ -230,10 +229,10 @@ class SecondaryNode:
     def _frame_to_shadow(self, frame: f.Stream | f.Blocks) -> None:
         self._to_shadow(frame.extents, b"".join(frame.payload))
 
-    def _to_shadow(self, extents: np.ndarray, payload: bytes | memoryview) -> None:
+    def _to_shadow(self, extents: SectorTable, payload: bytes | memoryview) -> None:
         for runs in plan(extents, sources_of(extents, 0)):
             for sector, count, source in zip(
-                runs.sectors.tolist(), runs.counts.tolist(), runs.sources.tolist(), strict=True
+                runs.sectors.tolist(), runs.lengths_sectors.tolist(), runs.sources.tolist(), strict=True
             ):
                 data = bytes(count * SECTOR) if source == ZEROS else payload[source : source + count * SECTOR]
                 self.shadow[sector * SECTOR : (sector + count) * SECTOR] = data
