@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.primary.era_recovery import UNTRACKED, Since
 from pydbt.controller.primary.leftover import require_map_of
-from pydbt.controller.primary.written_since import UNTRACKED, Since
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.rename import first_generations

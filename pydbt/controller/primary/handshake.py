@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pydbt.core.errors import PeerError, PydbtError, TimedOut, WireError
 from pydbt.core.primary.events import Disconnected, Received
@@ -27,6 +28,18 @@ class Refused(PeerError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """Hands were shaken."""
+
+    connection: FramedConnection
+    welcome: Welcome
+
+
+# What becomes of an attempt to connect: the error that ended it, or Welcomed and then frames, until it ends.
+Happening = Welcomed | PeerError | Received | Disconnected
 
 
 def hello_of(state: VolumeState, sector_bytes: int, epoch: int, generations: Generations) -> Hello:
@@ -95,17 +108,17 @@ def _check(hello: Hello, welcome: Welcome, where: str) -> None:
         )
 
 
-def converse(host: str, port: int, hello: Hello, secure: Secure | None, post: Callable[[object], None]) -> None:
-    """Shake hands, then receive until the connection ends; ``post`` gets what happens, never an exception.
+def converse(host: str, port: int, hello: Hello, secure: Secure | None, post: Callable[[Happening], None]) -> None:
+    """Shake hands, then receive until the connection ends; ``post`` gets what happens. Raises nothing.
 
-    First the PeerError that ended the attempt, or (connection, welcome); then Received events and one Disconnected.
+    First the PeerError that ended the attempt, or Welcomed; then Received events and one Disconnected.
     """
     try:
         connection, welcome = shake_hands(host, port, hello, secure)
     except PydbtError as error:
         post(error if isinstance(error, PeerError) else PeerError(str(error)))
         return
-    post((connection, welcome))
+    post(Welcomed(connection, welcome))
     try:
         while (frame := connection.recv_frame()) is not None:
             post(Received(frame))

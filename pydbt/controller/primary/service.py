@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from pydbt.controller.control import ControlServer, is_answering
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.configuring import Joining, begun, joining, load_pending, secure_of, tainted
-from pydbt.controller.primary.epoch_shell import room_of
+from pydbt.controller.primary.ending import run_to_the_end
+from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, was_bounded
 from pydbt.controller.primary.handshake import hello_of, shake_hands
-from pydbt.controller.primary.kept_state import KeptState
+from pydbt.controller.primary.holder import room_of
 from pydbt.controller.primary.leftover import let_go, merge_into_maps, pin_dir_of
 from pydbt.controller.primary.loop import PrimaryLoop
-from pydbt.controller.primary.written_since import UNTRACKED, WrittenSince, was_bounded
+from pydbt.controller.primary.metadata import Metadata
+from pydbt.controller.primary.volume import Volume
 from pydbt.controller.registry import claimed_space, forget
 from pydbt.controller.roles import require_no_replica
 from pydbt.controller.state_dir import make_state_dir
@@ -85,7 +87,7 @@ def run_primary(options: PrimaryOptions) -> int:
             untouched = False  # written while the programs were compiled
             _distrust_maps(options, state)
         found = Found(is_new, tracked or untouched, reopened, reopened and any(capture.dirty_counts()), by_epochs)
-        written = WrittenSince(device, options.state_dir)
+        written = EraRecovery(device, options.state_dir)
         state, joiners = _begin(options, device, state, secures, found, written)
         written.begin(state.secondaries)
         save_state(options.state_dir, state)
@@ -93,12 +95,17 @@ def run_primary(options: PrimaryOptions) -> int:
         _log.info(
             "volume %s: %s, %d bytes in blocks of %d", state.volume, device.path, state.size_bytes, state.block_bytes
         )
-        kept = KeptState(options.state_dir, state)
-        loop = PrimaryLoop(options, device, kept, joiners, capture, reader, reopened, written, room)
+        volume = Volume(
+            options, device, Metadata(options.state_dir, state), capture, reader,
+            inherited=reopened, room=room, completed_first=written.layer is not None,
+        )  # fmt: skip
+        for slot, secondary in joiners.items():
+            volume.join(slot, secondary)
+        loop = PrimaryLoop(volume, written.layer, written.problem)
         try:
             return _serve(loop, options, stack)
         finally:
-            if not loop.detached:
+            if not volume.detached:
                 capture.close()
 
 
@@ -144,12 +151,12 @@ def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitSta
         for number in (signal.SIGTERM, signal.SIGINT):
             previous[number] = signal.signal(number, lambda *_: loop.stop())
     try:
-        code = loop.run()
+        code = run_to_the_end(loop)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if loop.detached:
-        forget(loop.device)
+    if loop.volume.detached:
+        forget(loop.volume.device)
     else:
         _log.info("stopped; writes are still tracked, and the next run goes on from here ('controller down' ends that)")
     return code
@@ -287,13 +294,15 @@ def _begin(
     state: VolumeState,
     secures: dict[int, Secure | None],
     found: Found,
-    written: WrittenSince,
+    written: EraRecovery,
 ) -> tuple[VolumeState, dict[int, Joining]]:
     """What to write down, and what each brain is to know."""
     maps = _load_maps(options, state)
     assumed = found.is_new and options.assume_in_sync
     tells_all = {slot: pending is not None and found.tracked for slot, pending in maps.items()}
-    untold = [slot for slot, pending in maps.items() if not tells_all[slot] or found.in_kernel or pending.any()]
+    untold = [
+        slot for slot, pending in maps.items() if not tells_all[slot] or found.in_kernel or (pending and pending.any())
+    ]
     if assumed:
         _log.warning("--assume-in-sync: the secondary is trusted to hold exactly what %s holds now", state.source_path)
     since, bounded = {}, {}
@@ -318,7 +327,9 @@ def _begin(
 
 
 def _untouched(device: BlockDevice, state: VolumeState, reader: DirectReader) -> bool:
-    return bool(state.clean) and is_untouched(state.clean, device, reader)
+    if not state.clean:
+        return False
+    return is_untouched(state.clean, device, reader)
 
 
 def _load_maps(options: PrimaryOptions, state: VolumeState) -> dict[int, DirtyMap | None]:

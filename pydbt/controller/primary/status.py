@@ -7,49 +7,53 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pydbt.controller.primary.era_checkpoints import EraCheckpoints
+from pydbt.controller.primary.peer import Peer
+from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.volume_words import together
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
-
-if TYPE_CHECKING:
-    from pydbt.controller.primary.loop import PrimaryLoop
-    from pydbt.controller.primary.peer import Peer
 
 # A replica further behind than this is in order, but nobody should call it up to date.
 UP_TO_DATE_LAG_S = 10.0
 
 
-def primary_status(loop: PrimaryLoop) -> dict[str, Any]:
+def primary_status(volume: Volume, checkpoints: EraCheckpoints) -> dict[str, Any]:
     """Sizes in bytes, times in seconds or RFC 3339; never more favourable than the truth."""
-    volume, counters = loop.kept.volume, loop.capture.counters()
-    in_kernel = _in_kernel_bytes(loop)
-    secondaries = [peer_status(peer, in_kernel, volume.size_bytes) for peer in loop.peers.values()]
+    state, counters = volume.metadata.state, volume.capture.counters()
+    in_kernel = _in_kernel_bytes(volume)
+    secondaries = [
+        peer_status(peer, in_kernel, state.size_bytes, checkpoints.report(peer, peer.since))
+        for peer in volume.peers.values()
+    ]
     # The brain that counted longest has counted most.
-    longest = max(loop.brains, key=lambda brain: brain.statistics.written_bytes)
-    normal = all(brain.mode is Mode.NORMAL for brain in loop.brains)
+    longest = max(volume.brains, key=lambda brain: brain.statistics.written_bytes)
+    normal = all(brain.mode is Mode.NORMAL for brain in volume.brains)
     return {
         "role": "primary",
-        "source": loop.device.path,
-        "volume": volume.volume,
-        "size_bytes": volume.size_bytes,
-        "block_bytes": volume.block_bytes,
+        "source": volume.device.path,
+        "volume": state.volume,
+        "size_bytes": state.size_bytes,
+        "block_bytes": state.block_bytes,
         **together(secondaries),
-        "generations": (loop.kept.volume.secondaries[0] if len(secondaries) == 1 else volume).generations.to_values(),
-        "audit": loop.assurance.report(),
-        "out_of_sync_bytes": min(loop.fanout.out_of_sync_bytes() + (0 if normal else in_kernel), volume.size_bytes),
+        "generations": (state.secondaries[0] if len(secondaries) == 1 else state).generations.to_values(),
+        "audit": volume.auditor.report(),
+        "out_of_sync_bytes": min(volume.fanout.out_of_sync_bytes() + (0 if normal else in_kernel), state.size_bytes),
         "in_flight": {
-            "known": all(brain.in_flight.certain for brain in loop.brains),
-            "bytes": max(brain.in_flight.extents().total() for brain in loop.brains) * volume.block_bytes,
+            "known": all(brain.in_flight.certain for brain in volume.brains),
+            "bytes": max(brain.in_flight.extents().total() for brain in volume.brains) * state.block_bytes,
         },
         "written_bytes": longest.statistics.written_bytes,
-        "queue": {"size": loop.capture.data_size_bytes(), "used": loop.capture.data_used_bytes()},
+        "queue": {"size": volume.capture.data_size_bytes(), "used": volume.capture.data_used_bytes()},
         "lost_records": counters.lost_records + counters.lost_completions,
         "secondaries": secondaries,
     }
 
 
-def peer_status(peer: Peer, in_kernel_bytes: int, size_bytes: int) -> dict[str, Any]:
+def peer_status(
+    peer: Peer, in_kernel_bytes: int, size_bytes: int, write_intent: dict[str, Any] | None
+) -> dict[str, Any]:
     """The report on one secondary; ``in_kernel_bytes``: what the kernel's bitmaps name on top of what its brain knows."""
     brain, record, now = peer.brain, peer.record, time.monotonic()
     normal = brain.mode is Mode.NORMAL
@@ -70,15 +74,15 @@ def peer_status(peer: Peer, in_kernel_bytes: int, size_bytes: int) -> dict[str, 
         "tainted": bool(brain.taints),
         "taints": list(brain.taints),
         "verify": peer.verification.report(),
-        "write_intent": peer.write_intent(),
+        "write_intent": write_intent,
         "assumed_in_sync": record.phase == "assumed" or brain.config.assumed_in_sync,
         "sequence": {"submitted": brain.sequence, "acknowledged": _acknowledged(peer, normal)},
         "out_of_sync_bytes": out_of_sync,
         "unsettled_bytes": len(brain.settler) * block_bytes,
         "lag_bytes": brain.queue.unacknowledged_bytes if normal else out_of_sync,
         "lag_seconds": round(lag_seconds, 3) if lag_seconds is not None else None,
-        "last_in_sync": _last_in_sync(peer, lag_seconds),
-        "sent_bytes": peer.shell.sent_bytes,
+        "last_in_sync": _last_in_sync(lag_seconds),
+        "sent_bytes": peer.connection.sent_bytes,
         "log": {
             "size": log.capacity_bytes,
             "used": log.used_bytes,
@@ -94,9 +98,9 @@ def peer_status(peer: Peer, in_kernel_bytes: int, size_bytes: int) -> dict[str, 
     }
 
 
-def _in_kernel_bytes(loop: PrimaryLoop) -> int:
-    active, quiet = loop.capture.dirty_counts()
-    return (active + (quiet if loop.fanout.bitmaps.held else 0)) * loop.geometry.block_bytes
+def _in_kernel_bytes(volume: Volume) -> int:
+    active, quiet = volume.capture.dirty_counts()
+    return (active + (quiet if volume.fanout.bitmaps.held else 0)) * volume.geometry.block_bytes
 
 
 def _acknowledged(peer: Peer, normal: bool) -> int:
@@ -127,8 +131,8 @@ def _lag_seconds(peer: Peer, now: float, out_of_sync_bytes: int) -> float | None
     return now - since if since is not None else None
 
 
-def _last_in_sync(peer: Peer, lag_seconds: float | None) -> str | None:
-    return peer.remembered_in_sync if lag_seconds is None else _moment(lag_seconds)
+def _last_in_sync(lag_seconds: float | None) -> str | None:
+    return None if lag_seconds is None else _moment(lag_seconds)
 
 
 def _moment(ago_seconds: float) -> str:

@@ -9,7 +9,8 @@ import select
 import sys
 from pathlib import Path
 
-from pydbt.controller.primary.loop import LONGEST_POLL_S, RECORDS_A_LOOK, SHORTEST_POLL_S
+from pydbt.controller.primary.loop import LONGEST_POLL_S, SHORTEST_POLL_S
+from pydbt.controller.primary.volume import RECORDS_A_LOOK
 from pydbt.kernel.capture import Capture
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pydbt.controller.primary.loop import RECORDS_A_LOOK
+from pydbt.controller.primary.volume import RECORDS_A_LOOK
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import MachineError
 from pydbt.core.tracking.in_flight import InFlight

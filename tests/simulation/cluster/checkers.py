@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pydbt.controller.primary.status import primary_status
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.generations import Verdict, verdict
 from pydbt.core.secondary.replica import ReplicaState
@@ -124,7 +123,7 @@ def would_be_noticed(world: World, record: SecondaryRecord) -> bool:
 def is_quiet(world: World) -> bool:
     """Nothing is on its way from the disk to the brains."""
     loop, kernel = world.primary.loop, world.kernel
-    return not (loop is None or kernel.ring or loop.events or kernel.flying or kernel.unshown)
+    return not (loop is None or kernel.ring or loop.volume.events or kernel.flying or kernel.unshown)
 
 
 def status_is_true(world: World) -> None:
@@ -137,7 +136,7 @@ def status_is_true(world: World) -> None:
             continue
         if not world.primary.has_heard_of(node, peer):
             continue
-        status = status or primary_status(world.primary.loop)
+        status = status or world.primary.loop.status()
         own = next(entry for entry in status["secondaries"] if entry["secondary"] == node.address)
         for words in (own, status):
             if words["mode"] == "normal" and not words["out_of_sync_bytes"] and not words["unsettled_bytes"]:
@@ -219,7 +218,7 @@ def generations_tell_of_writes(world: World) -> None:
         record = node.engine.brain.record
         # Blocks that only differ for a write that failed, or was torn by a power loss, count as written too.
         if record.consistent and record.generations.current and differing(world, node).any():
-            ours = loop.kept.volume.generations if peer is None else peer.record.generations
+            ours = loop.volume.metadata.state.generations if peer is None else peer.record.generations
             promoted = record.generations.written_alone(1)
             word = verdict(ours, promoted)
             if word is not Verdict.SPLIT_BRAIN:
@@ -242,13 +241,13 @@ def nobody_is_held_back(world: World) -> None:
             raise Violation(
                 "nobody is held back", f"{world.kernel.data_used} bytes of data are kept, and nobody needs them"
             )
-        assert loop.peers
+        assert loop.volume.peers
 
 
 def all_is_one(world: World) -> None:
     """At the end, with no fault left: all sides are the same, say so, and would follow whichever of them is promoted."""
     peers = world.primary.peers()
-    status = primary_status(world.primary.loop)
+    status = world.primary.loop.status()
     for node, peer in peers:
         where = np.flatnonzero(differing(world, node)).tolist()
         if where:

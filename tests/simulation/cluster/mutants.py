@@ -13,8 +13,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-from pydbt.controller.primary.loop import PrimaryLoop
 from pydbt.controller.primary.peer import Peer
+from pydbt.controller.primary.volume import Volume
 from pydbt.controller.secondary.engine import Engine
 from pydbt.controller.secondary.workers import Applier
 from pydbt.core.blocks.staged import StagedBlocks
@@ -87,11 +87,11 @@ instead(
 
 def _zeroed_first(right: Callable, self: Peer, effect: ev.Persist) -> ev.Persisted:
     if effect.zero_quiet:
-        self._loop.capture.zero_quiet()
+        self.connection._capture.zero_quiet()
     return right(self, effect)
 
 
-around("the quiet bitmap is zeroed before the map is written", Peer, "_persist", _zeroed_first)
+around("the quiet bitmap is zeroed before the map is written", Peer, "persist", _zeroed_first)
 
 
 def _zero_early(right: Callable, self: Primary, event: ev.QuietTaken, now: float) -> None:
@@ -183,11 +183,7 @@ around(
 )
 
 
-def _no_overtaking(right: Callable, self: PrimaryLoop, answers: list) -> int:
-    return self.capture.consumer_position()
-
-
-around("the quiet bitmap is taken before the records are drained", PrimaryLoop, "_catch_up", _no_overtaking)
+instead("the quiet bitmap is taken before the records are drained", Volume, "catch_up", lambda self: [])
 
 # --- a secondary that is put back -------------------------------------------------------------------------
 

@@ -13,8 +13,11 @@ from uuid import UUID
 
 from pydbt.controller.primary import (
     configuring,
-    peer_shell,
+    feed,
+    inbox,
+    peer_connection,
     used_blocks,
+    volume,
 )
 from pydbt.controller.primary import (
     ending as primary_ending,
@@ -35,7 +38,7 @@ from pydbt.core.primary import sweep as core_sweep
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.store import atomic, intent_file, journal_files, map_file, reached, volume_state
 from tests.simulation.cluster.files import SimOs, SimPath
-from tests.simulation.cluster.primary_node import PrimaryEnd, PrimaryNode, SimInbox, SimOutbox, SimReader
+from tests.simulation.cluster.primary_node import PrimaryNode, SimInbox, SimOutbox, SimReader
 from tests.simulation.cluster.schedule import Shape
 from tests.simulation.cluster.secondary_node import TeeJournal
 
@@ -70,15 +73,14 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
     swaps = {
         **limits,
         primary_loop: {
-            "time": clock, "queue": SimpleNamespace(SimpleQueue=SimInbox, Empty=queue.Empty),
-            "control": SimpleNamespace(write_snapshot=lambda *_: None),
+            "time": clock, "control": SimpleNamespace(write_snapshot=lambda *_: None),
         },
+        inbox: {"queue": SimpleNamespace(SimpleQueue=SimInbox, Empty=queue.Empty)},
+        feed: {"time": clock},
+        volume: {"time": clock, "BlockReader": SimReader},
         primary_ending: {"time": clock, "clean_marker": primary.marker, "boot_id": primary.boot_id},
         configuring: {"boot_id": primary.boot_id, "secrets": SimpleNamespace(randbits=primary.epoch)},
-        peer_shell: {
-            "FramedConnection": PrimaryEnd, "Outbox": SimOutbox, "BlockReader": SimReader,
-            "threading": SimpleNamespace(Thread=primary.thread),
-        },
+        peer_connection: {"Outbox": SimOutbox, "threading": SimpleNamespace(Thread=primary.thread)},
         primary_status: {"time": clock},
         used_blocks: {"used_extents": primary.used},
         primary_service: {

@@ -18,12 +18,13 @@ import numpy as np
 
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary import configuring
-from pydbt.controller.primary import loop as primary_loop
 from pydbt.controller.primary import service as primary_service
-from pydbt.controller.primary.handshake import Refused
+from pydbt.controller.primary.ending import run_to_the_end
+from pydbt.controller.primary.handshake import Happening, Refused, Welcomed
+from pydbt.controller.primary.loop import PrimaryLoop
 from pydbt.controller.primary.outbox import BatchData
 from pydbt.controller.primary.peer import Peer
-from pydbt.controller.primary.peer_shell import PeerShell
+from pydbt.controller.primary.peer_connection import Attempt, PeerConnection
 from pydbt.controller.requests import Request
 from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
@@ -172,7 +173,7 @@ class PrimaryNode:
         self.files = Files(self.machine)
         self.state_dir = SimPath("/primary", self.files)
         self.device = Device(kernel)
-        self.loop: primary_loop.PrimaryLoop | None = None
+        self.loop: PrimaryLoop | None = None
         self.epochs = 0
         self.writes_while_compiling = 0.3
         self._attached: tuple[object, object] = (None, None)
@@ -225,12 +226,12 @@ class PrimaryNode:
 
     def ask(self, command: str, **arguments: object) -> Request:
         request = Request(command, threading.Event(), arguments=arguments)
-        self.loop.post(request)
+        self.loop.volume.inbox.post(request)
         return request
 
     def has_heard_of(self, node: SecondaryNode, peer: Peer) -> bool:
         """Whether the brain was welcomed by this secondary since it was last put back."""
-        outbox = peer.shell._outbox
+        outbox = peer.connection._outbox
         if outbox is not None and peer.brain.link.up and outbox._end.connection.put_backs == node.put_backs:
             node.noticed = node.put_backs
         return node.noticed == node.put_backs
@@ -257,7 +258,9 @@ class PrimaryNode:
     def peers(self) -> list[tuple[SecondaryNode, Peer]]:
         """Those that the running controller replicates to."""
         return (
-            [(self.node_at(peer.address), peer) for peer in self.loop.peers.values()] if self.loop is not None else []
+            [(self.node_at(peer.address), peer) for peer in self.loop.volume.peers.values()]
+            if self.loop is not None
+            else []
         )
 
     def map_on_disk(self, record: SecondaryRecord) -> np.ndarray | None:
@@ -270,19 +273,19 @@ class PrimaryNode:
         return mask
 
     # --- what the service finds in the place of the world -------------------------------------------------
-    def serve(self, loop: primary_loop.PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int:
+    def serve(self, loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int:
         self.loop = loop
-        for brain in loop.brains:
+        for brain in loop.volume.brains:
             self._trace(brain)
-        join = loop.join
+        join = loop.volume.join
 
         def joined(slot: int, secondary: configuring.Joining) -> Peer:
             peer = join(slot, secondary)
             self._trace(peer.brain)
             return peer
 
-        loop.join = joined
-        return loop.run()
+        loop.volume.join = joined
+        return run_to_the_end(loop)
 
     def _trace(self, brain: Primary) -> None:
         handle, epoch = brain.handle, brain.config.epoch
@@ -333,18 +336,18 @@ class PrimaryNode:
             later += 1
         return era, least, most
 
-    def connect(self, peer: PeerShell, attempt: int, hello: f.Hello) -> None:
+    def connect(self, peer: PeerConnection, attempt: int, hello: f.Hello) -> None:
         """What the connecting thread does, as events of the world."""
         loop, node = self.loop, self.node_at(format_address(*peer.address))
         connection = Connection(node.link)
         direction = connection.to_primary
         state = {"over": False}
 
-        def post(item: object) -> None:
+        def post(item: Happening) -> None:
             if not self.machine.dead and loop is self.loop:
-                peer.post((attempt, item))
+                peer.post(Attempt(attempt, item))
 
-        def end(item: object) -> None:
+        def end(item: Happening) -> None:
             if not state["over"]:
                 state["over"] = True
                 post(item)
@@ -355,7 +358,7 @@ class PrimaryNode:
                 case f.Welcome():
                     direction.receive = lambda other: post(ev.Received(other))
                     direction.ended = lambda reason: end(ev.Disconnected(reason))
-                    post((PrimaryEnd(connection), frame))
+                    post(Welcomed(PrimaryEnd(connection), frame))
                 case f.Refuse(code=code, message=message):
                     end(Refused(code, message))
                 case other:

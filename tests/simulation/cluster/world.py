@@ -167,7 +167,7 @@ class World:
             SimReader.read_error = 0.0
             self._heal_until = self.clock.now + HEAL_SECONDS
         loop = self.primary.loop
-        if loop is not None and any(brain.mode is Mode.PAUSED for brain in loop.brains):
+        if loop is not None and any(brain.mode is Mode.PAUSED for brain in loop.volume.brains):
             self.primary.ask("resume")
         due = self.clock.next_due()
         self.clock.run(0.2 if due is None or due > self.clock.now + 0.2 else max(due - self.clock.now, 0.005))
@@ -179,14 +179,12 @@ class World:
             return
         self._heal_steps += 1
         if self.clock.now > self._heal_until or self._heal_steps > HEAL_STEPS:
-            where = (
-                f"{checkers.words_of(self)}: {[brain.resync.waiting_for() for brain in loop.brains] if loop else ''}"
-            )
+            where = f"{checkers.words_of(self)}: {[brain.resync.waiting_for() for brain in loop.volume.brains] if loop else ''}"
             raise Violation("everything converges", f"not at rest after {HEAL_SECONDS} s without a fault, in {where}")
 
     def _rested(self) -> bool:
         loop = self.primary.loop
-        if loop is None or self.kernel.flying or self.kernel.ring or loop.events:
+        if loop is None or self.kernel.flying or self.kernel.ring or loop.volume.events:
             return False
         return all(node.up and self._follows(node, peer.brain) for node, peer in self.primary.peers())
 

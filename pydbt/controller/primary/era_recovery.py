@@ -1,4 +1,4 @@
-"""What may differ after writes that no program saw, as far as dm-era under the volume bounds it. Asked when a run begins."""
+"""Bounds what is compared after writes that no program saw, by the eras of dm-era under the volume. Asked when a run begins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PydbtError, StateError
-from pydbt.core.primary import era_bound as write_intent
+from pydbt.core.primary.era_bound import region, why_everything
 from pydbt.core.primary.flight_watch import IDLE_AGAIN_S, LONGEST_FLIGHT_S
 from pydbt.device.era import EraLayer, era_layer_of
 from pydbt.device.sysfs import BlockDevice
@@ -19,7 +19,7 @@ from pydbt.store.intent_file import load_intent, save_intent
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState
 
-# What a power loss, another system that had the disk, and a controller that could not detach have in common.
+# After a power loss, after another system has had the disk, and after a controller that could not detach.
 UNTRACKED = "writes may have gone untracked while no program was there to see them"
 _LOOK_S = 0.01
 
@@ -28,17 +28,17 @@ _log = logging.getLogger("pydbt")
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """What is compared with one secondary: blocks that were written since an era, or were known to differ when it began."""
+    """The bound of a comparison: blocks that were written since an era, or were known to differ when it began."""
 
     era: int
     blocks: DirtyMap
     bytes: int
 
 
-class WrittenSince:
-    """Ask it once the programs are attached: what is written from then on is in their bitmaps, and what was before in dm-era's.
+class EraRecovery:
+    """Ask it once the programs are attached: later writes are in their bitmaps, and earlier ones in those of dm-era.
 
-    ``layer`` is the volume's, None where it has no write-intent; ``problem`` why one that it has cannot be relied on.
+    ``layer`` is the volume's, None where it has no write-intent; ``problem``: why its layer cannot be relied on.
     """
 
     def __init__(self, device: BlockDevice, state_dir: Path) -> None:
@@ -52,9 +52,11 @@ class WrittenSince:
             self.problem = str(error)
 
     def begin(self, records: Collection[SecondaryRecord]) -> None:
-        """Before anything is sent. Where nothing is known of eras, nothing stays remembered: what this run sends may come to the
-        secondaries ahead of the disk. What stays gets the name of this run, for the next one to see that no other was in between,
-        of a version that knew nothing of this. Raises StateError."""
+        """Before anything is sent. Raises StateError.
+
+        Without a layer nothing stays remembered: a write of this run may reach a secondary before the disk. An era that
+        stays remembered gets the name of this run. So the next run sees whether a version without eras ran in between.
+        """
         for record in records:
             path = self._state_dir / record.intent_name
             try:
@@ -67,10 +69,10 @@ class WrittenSince:
             elif path.exists():
                 remove_file(path)
         if self.problem:
-            _log.warning("the eras that are recorded under the volume are of no use: %s", self.problem)
+            _log.warning("the eras that are recorded under the volume cannot be used: %s", self.problem)
 
     def of(self, state: VolumeState, record: SecondaryRecord) -> Since | None:
-        """What to compare with this secondary; None for everything, and then nothing is remembered for it any more.
+        """The blocks to compare with this secondary; None for everything, and then no era is remembered for it any more.
 
         Raises StateError.
         """
@@ -84,7 +86,7 @@ class WrittenSince:
             )
             return None
         _log.warning(
-            "only what may differ from %s is compared: since era %d, %d of %d bytes",
+            "only blocks that may differ from %s are compared: since era %d, %d of %d bytes",
             record.address,
             since.era,
             since.bytes,
@@ -93,33 +95,33 @@ class WrittenSince:
         return since
 
     def _look(self, state: VolumeState, record: SecondaryRecord) -> tuple[Since | None, str]:
-        """What to compare, or why everything."""
+        """The blocks to compare, or the reason why it is everything."""
         if self.layer is None:
             return None, self.problem
         try:
             kept = load_intent(self._state_dir / record.intent_name)
             others = [entry["reason"] for entry in record.taints if entry["reason"] != UNTRACKED]
             now = self.layer.now()
-            reason = write_intent.why_everything(kept and kept[0], now, record.replica, others)
-            if not reason and (kept[1].volume != state.uuid or kept[1].geometry != state.geometry):
-                reason = "the era that was remembered was that of another volume"
-            elif not reason and kept[1].epoch not in record.later_epochs[-1:]:
-                reason = "a controller that did not know of eras has run since"
-            if reason:
+            reason = why_everything(kept and kept[0], now, record.replica, others)
+            if kept is None or reason:
                 return None, reason
+            intent, header, dirty = kept
+            if header.volume != state.uuid or header.geometry != state.geometry:
+                return None, "the era that was remembered was that of another volume"
+            if header.epoch not in record.later_epochs[-1:]:
+                return None, "a controller that did not know of eras has run since"
             self._let_old_writes_land()
-            intent, _, dirty = kept
             written = self.layer.written_since(intent.era)
-            blocks = write_intent.region(written, intent.region_bytes, dirty, state.geometry)
+            blocks = region(written, intent.region_bytes, dirty, state.geometry)
         except (PydbtError, ValueError) as error:
             return None, str(error)
         length = min(blocks.count() * state.block_bytes, state.size_bytes)
         return Since(intent.era, blocks, length), ""
 
     def _let_old_writes_land(self) -> None:
-        """A write that was submitted before the programs were attached must have come to dm-era before that is asked.
+        """A write that was submitted before the programs were attached must have come to dm-era before dm-era is asked.
 
-        The kernel counts none in flight, twice, some time apart: or so much time has passed that none of them is any more.
+        The kernel counts none in flight, twice, some time apart; or more time has passed than a write may be in flight.
         """
         if self._waited:
             return
@@ -129,7 +131,8 @@ class WrittenSince:
 
 def let_land(in_flight: Callable[[], int], clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
     """Wait for two idle instants that lie apart, or for as long as a write may be in flight at all."""
-    until, idle_since = clock() + LONGEST_FLIGHT_S, None
+    until = clock() + LONGEST_FLIGHT_S
+    idle_since: float | None = None
     while clock() < until:
         if not in_flight():
             if idle_since is None:
@@ -140,9 +143,9 @@ def let_land(in_flight: Callable[[], int], clock: Callable[[], float], sleep: Ca
 
 
 def was_bounded(state_dir: Path, record: SecondaryRecord) -> bool:
-    """Whether a run that was killed had begun to compare what dm-era names, and nothing else.
+    """Whether a run that was killed had begun to compare the blocks that dm-era names, and no others.
 
-    When everything is to be compared, what is remembered is removed first.
+    When everything is to be compared, the remembered era is removed first.
     """
     try:
         kept = load_intent(state_dir / record.intent_name)

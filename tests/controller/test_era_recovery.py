@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pydbt.controller.primary import written_since
-from pydbt.controller.primary.written_since import UNTRACKED, WrittenSince, let_land, was_bounded
+from pydbt.controller.primary import era_recovery
+from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, let_land, was_bounded
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary.era_bound import Eras, Intent
 from pydbt.core.units import KIB, MIB
@@ -62,9 +62,9 @@ def asked(folder: Path, monkeypatch, layer: Layer | Exception | None, record: Se
             raise layer
         return layer
 
-    monkeypatch.setattr(written_since, "era_layer_of", find)
-    monkeypatch.setattr(written_since, "let_land", lambda *_: None)
-    return WrittenSince(Device(), folder).of(STATE, record)
+    monkeypatch.setattr(era_recovery, "era_layer_of", find)
+    monkeypatch.setattr(era_recovery, "let_land", lambda *_: None)
+    return EraRecovery(Device(), folder).of(STATE, record)
 
 
 def test_regions_that_were_written_and_blocks_known_before_are_compared(tmp_path, monkeypatch, caplog) -> None:
@@ -80,8 +80,8 @@ def test_regions_that_were_written_and_blocks_known_before_are_compared(tmp_path
 
 def test_what_stays_remembered_has_the_name_of_the_run_that_goes_on_with_it(tmp_path, monkeypatch) -> None:
     keep(tmp_path)
-    monkeypatch.setattr(written_since, "era_layer_of", lambda _: Layer())
-    WrittenSince(Device(), tmp_path).begin([replace(RECORD, later_epochs=[3, 5, 8])])
+    monkeypatch.setattr(era_recovery, "era_layer_of", lambda _: Layer())
+    EraRecovery(Device(), tmp_path).begin([replace(RECORD, later_epochs=[3, 5, 8])])
     assert load_intent(tmp_path / "era.map")[1].epoch == 8
     assert asked(tmp_path, monkeypatch, Layer(), replace(RECORD, later_epochs=[3, 5, 8])) is not None
 
@@ -130,15 +130,15 @@ def test_without_write_intent_nothing_is_said_and_nothing_stays_remembered(tmp_p
     keep(tmp_path)
     with caplog.at_level(logging.WARNING, "pydbt"):
         assert asked(tmp_path, monkeypatch, None) is None
-        WrittenSince(Device(), tmp_path).begin([RECORD])
+        EraRecovery(Device(), tmp_path).begin([RECORD])
     assert not caplog.records and not (tmp_path / "era.map").exists()
 
 
 def test_a_run_without_an_era_to_rely_on_remembers_none_for_a_later_one(tmp_path, monkeypatch, caplog) -> None:
     keep(tmp_path)
-    monkeypatch.setattr(written_since, "era_layer_of", lambda _: (_ for _ in ()).throw(CommandFailed("dmsetup failed")))
+    monkeypatch.setattr(era_recovery, "era_layer_of", lambda _: (_ for _ in ()).throw(CommandFailed("dmsetup failed")))
     with caplog.at_level(logging.WARNING, "pydbt"):
-        WrittenSince(Device(), tmp_path).begin([RECORD])
+        EraRecovery(Device(), tmp_path).begin([RECORD])
     assert not (tmp_path / "era.map").exists() and "dmsetup failed" in caplog.text
 
 

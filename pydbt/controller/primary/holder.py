@@ -1,4 +1,4 @@
-"""Holds the source still for the brain's epochs, in a thread of its own, since a freeze or a snapshot takes its time."""
+"""Holds the source still for snapshot-based mirroring, in a thread of its own: a freeze or a snapshot takes its time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from typing import assert_never
 
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.block_reader import BlockReader
@@ -35,10 +36,13 @@ def room_of(options: PrimaryOptions, state: VolumeState) -> Room:
     return Room(state.uuid.hex, space=Space.of(space)) if isinstance(space, str) else Room(state.uuid.hex, space)
 
 
-class EpochShell:
+HolderRequest = ev.Flush | ev.Hold | ev.Release
+
+
+class Holder:
     """``post`` hands an event to the loop from any thread; ``position`` is the ring's end now.
 
-    Nothing is logged between a freeze and its thaw, lest the log wait for what is frozen.
+    Nothing is logged between a freeze and its thaw: the log might wait for a file system that is frozen.
     """
 
     def __init__(
@@ -48,26 +52,24 @@ class EpochShell:
         room: Room,
         blocks: BlockReader,
         position: Callable[[], int],
-        post: Callable[[object], None],
+        post: Callable[[ev.Event], None],
     ) -> None:
         self._device, self._room, self._blocks, self._position, self._post = device, room, blocks, position, post
         self._volume: Snapshotable | None = None  # whose snapshot stands
         self._no_snapshot = ""  # why there was none the last time
         self._freezer = FileSystemFreezer(marker_of(state))
         self._held = ""  # the kind of the hold that stands
+        self._taken_ms = 0.0  # how long the snapshot that stands took
         self._unfreezable: set[str] = set()
-        self._requests: queue.SimpleQueue[ev.Effect | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[HolderRequest | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def carry_out(self, effect: ev.Effect) -> bool:
-        """Do what concerns holds; False when the effect does not."""
-        if not isinstance(effect, ev.Flush | ev.Hold | ev.Release):
-            return False
+    def ask(self, effect: HolderRequest) -> None:
+        """Begin; the answer is posted."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="epochs", daemon=True)
             self._thread.start()
         self._requests.put(effect)
-        return True
 
     def close(self) -> None:
         """Let go of everything."""
@@ -76,7 +78,7 @@ class EpochShell:
             self._thread.join(_LEAVE_S)
         if self._volume is not None:
             try:
-                self._drop_snapshot()
+                self._drop_snapshot(self._volume)
             except DeviceError as error:
                 _log.warning("the snapshot that stands could not be removed; 'controller down' tries again: %s", error)
         self._freezer.close()
@@ -89,9 +91,9 @@ class EpochShell:
             except Exception as error:  # also a fault of ours: a hold without an answer would never end
                 if not isinstance(error, PydbtError):
                     _log.exception("holding the source failed")
-                self._post(_failure(effect, str(error) or repr(error)))  # no words would be no failure
+                self._post(_failure(effect, str(error) or repr(error)))  # an empty error would be no failure
 
-    def _answer(self, effect: ev.Effect) -> ev.Event:
+    def _answer(self, effect: HolderRequest) -> ev.Event:
         match effect:
             case ev.Flush():
                 return self._flush()
@@ -99,7 +101,8 @@ class EpochShell:
                 return self._hold(effect)
             case ev.Release(hold=hold):
                 return self._release(hold)
-        raise AssertionError(effect)
+            case _ as never:
+                assert_never(never)
 
     def _flush(self) -> ev.Flushed:
         holdable = look(self._device, self._room)
@@ -119,12 +122,12 @@ class EpochShell:
             raise DeviceError(f"{self._no_snapshot}; and {holdable.never_frozen}")
         if mounts:
             for mount in mounts:
-                sync_file_system(mount)  # what the freeze itself has to write holds everybody up
+                sync_file_system(mount)  # writers wait while the freeze itself has something to write
             try:
                 self._freezer.freeze(mounts, effect.limit_s)
             except CannotFreeze as error:
                 self._unfreezable |= {mount.fs_type for mount in mounts}
-                _log.warning("%s: an epoch needs a moment in which nobody happens to write", error)
+                _log.warning("%s: an epoch waits for a moment without writes", error)
                 mounts = []
         self._held = "freeze" if mounts else "quiescent"
         return ev.Held(effect.hold, self._held, self._position())
@@ -146,9 +149,9 @@ class EpochShell:
         self._blocks.hold(reader)
         return ev.Held(effect.hold, self._held, self._position(), apart=True)
 
-    def _drop_snapshot(self) -> str:
-        """Why what was read of it is not to be trusted, if so. It is looked at after every read, and removed."""
-        volume, self._volume = self._volume, None
+    def _drop_snapshot(self, volume: Snapshotable) -> str:
+        """Remove it; the reason why its content is not to be trusted, if there is one. It is checked after every read."""
+        self._volume = None
         self._blocks.let_go()
         problem = ""
         try:
@@ -160,7 +163,7 @@ class EpochShell:
     def _release(self, hold: int) -> ev.Released:
         held, self._held = self._held, ""
         if self._volume is not None:
-            return ev.Released(hold, self._taken_ms, self._drop_snapshot())
+            return ev.Released(hold, self._taken_ms, self._drop_snapshot(self._volume))
         if held != "freeze":
             return ev.Released(hold, 0.0)
         # Whether it had ended early is no matter: the brain has seen that nothing was written by the last read.
@@ -168,10 +171,13 @@ class EpochShell:
         return ev.Released(hold, held_ms)
 
 
-def _failure(effect: ev.Effect, error: str) -> ev.Event:
+def _failure(effect: HolderRequest, error: str) -> ev.Event:
     match effect:
         case ev.Flush():
             return ev.Flushed("", error=error)
         case ev.Hold(hold=hold):
             return ev.Held(hold, "", 0, error=error)
-    return ev.Released(effect.hold, 0.0, error)
+        case ev.Release(hold=hold):
+            return ev.Released(hold, 0.0, error)
+        case _ as never:
+            assert_never(never)

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pydbt.controller.primary import epoch_shell
+from pydbt.controller.primary import holder
 from pydbt.controller.primary.block_reader import BlockReader
-from pydbt.controller.primary.epoch_shell import EpochShell
+from pydbt.controller.primary.holder import Holder
 from pydbt.core.errors import UsageError
 from pydbt.core.primary import events as ev
 from pydbt.core.units import Geometry
@@ -60,17 +60,17 @@ def world(tmp_path, monkeypatch):
         with DirectReader(device) as reader:
             blocks = BlockReader(reader, Geometry(MIB, 4096), lambda: 7, said.put)
             volume = Volume(BlockDevice.identify(other.path))
-            monkeypatch.setattr(epoch_shell, "look", lambda device, room: Holdable((), volume))
-            monkeypatch.setattr(epoch_shell, "problem_of", lambda volume: volume.problem())
+            monkeypatch.setattr(holder, "look", lambda device, room: Holdable((), volume))
+            monkeypatch.setattr(holder, "problem_of", lambda volume: volume.problem())
             state = SimpleNamespace(uuid=SimpleNamespace(hex=f"test{device.minor}"))
-            shell = EpochShell(device, state, Room(state.uuid.hex), blocks, lambda: 7, said.put)
-            yield SimpleNamespace(shell=shell, blocks=blocks, said=said, volume=volume)
-            shell.close()
+            kept_still = Holder(device, state, Room(state.uuid.hex), blocks, lambda: 7, said.put)
+            yield SimpleNamespace(holder=kept_still, blocks=blocks, said=said, volume=volume)
+            kept_still.close()
             blocks.close()
 
 
 def ask(world: SimpleNamespace, effect: ev.Effect) -> object:
-    assert world.shell.carry_out(effect)
+    world.holder.ask(effect)
     return world.said.get(timeout=20)
 
 
@@ -134,7 +134,7 @@ def test_what_may_not_be_held_is_an_answer_and_not_the_end(world, monkeypatch):
     def look(device: BlockDevice, room: Room) -> Holdable:
         raise UsageError("it is swap now")
 
-    monkeypatch.setattr(epoch_shell, "look", look)
+    monkeypatch.setattr(holder, "look", look)
     assert ask(world, ev.Flush()) == ev.Flushed("", error="it is swap now")
     assert ask(world, ev.Hold(1, 5.0)).error == "it is swap now"
     assert ask(world, ev.Release(1)) == ev.Released(1, 0.0)
@@ -142,5 +142,5 @@ def test_what_may_not_be_held_is_an_answer_and_not_the_end(world, monkeypatch):
 
 def test_what_stands_at_the_end_is_removed(world):
     ask(world, ev.Hold(1, 5.0))
-    world.shell.close()
+    world.holder.close()
     assert not world.volume.standing

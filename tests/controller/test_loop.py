@@ -1,9 +1,10 @@
-"""The primary's loop around a capture that is simulated: records keep their order, and going down forgets nothing."""
+"""A turn of the primary's loop, its ending, and what it writes down, around a capture that is simulated."""
 
 from __future__ import annotations
 
 import socket
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,15 +14,18 @@ import pytest
 
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary import ending as primary_ending
-from pydbt.controller.primary import kept_state
-from pydbt.controller.primary import loop as primary_loop
+from pydbt.controller.primary import metadata as primary_metadata
 from pydbt.controller.primary import peer as primary_peer
 from pydbt.controller.primary.block_reader import THREADS
 from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.ending import finish
-from pydbt.controller.primary.kept_state import KeptState
-from pydbt.controller.primary.loop import PrimaryLoop, Request
+from pydbt.controller.primary.handshake import Welcomed
+from pydbt.controller.primary.loop import PrimaryLoop
+from pydbt.controller.primary.metadata import Metadata
+from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.controller.primary.verification import FOUND_BY_VERIFY
+from pydbt.controller.primary.volume import Volume
+from pydbt.controller.requests import Request
 from pydbt.core.errors import StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
@@ -115,34 +119,36 @@ def loop(tmp_path: Path, monkeypatch):
     device = SimpleNamespace(path="/dev/x", in_flight_writes=lambda: 0, logical_block_bytes=512)
     config = PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)
     reader = SimpleNamespace(check=lambda: None)
-    made = PrimaryLoop(options, device, KeptState(tmp_path, state), {1: Joining(config)}, FakeCapture(), reader)
-    monkeypatch.setattr(made, "snapshot", lambda: None)
-    monkeypatch.setattr(made.assurance, "look", lambda now: [])
-    (brain,) = made.brains
+    volume = Volume(options, device, Metadata(tmp_path, state), FakeCapture(), reader)
+    volume.join(1, Joining(config))
+    made = PrimaryLoop(volume)
+    monkeypatch.setattr(made, "save_status", lambda: None)
+    monkeypatch.setattr(volume.auditor, "look", lambda brains, now: [])
+    (brain,) = volume.brains
     brain.mode, brain.in_flight.certain = Mode.NORMAL, True
     brain.link.connected(0.0)
-    brain.link.connected(primary_loop.time.monotonic())
+    brain.link.connected(time.monotonic())
     yield made
-    made.peers[1].shell.close()
+    volume.peers[1].close()
 
 
 def test_writes_reach_the_stream_in_the_order_in_which_they_were_made_whoever_waits(loop):
-    loop.capture.write(1)
-    loop.drain()
-    loop.capture.write(2)
+    loop.volume.capture.write(1)
+    loop.volume.drain()
+    loop.volume.capture.write(2)
     loop.commands.carry_out(Request("wait", threading.Event()))  # as between two looks at the inbox
-    loop.brains[0].next_retire = 0.0  # the bitmaps are to be flipped now
-    loop.capture.graces = [3]
-    loop.process()
-    assert loop.capture.order == [1, 2, 3]
+    loop.volume.brains[0].next_retire = 0.0  # the bitmaps are to be flipped now
+    loop.volume.capture.graces = [3]
+    loop.feed.process()
+    assert loop.volume.capture.order == [1, 2, 3]
 
 
 def test_a_write_while_the_controller_goes_down_is_in_the_map_it_leaves(loop, monkeypatch):
     loop.commands.down = Request("down", threading.Event())
     monkeypatch.setattr(primary_ending, "drain_streams", lambda *_: True)  # everything so far is acknowledged
-    loop.capture.graces = [5]  # written while payload capture is switched off
+    loop.volume.capture.graces = [5]  # written while payload capture is switched off
     finish(loop)
-    _, pending = load_map(loop.options.state_dir / MAP_FILE_NAME)
+    _, pending = load_map(loop.volume.options.state_dir / MAP_FILE_NAME)
     assert pending.contains(5)
 
 
@@ -153,9 +159,9 @@ def test_a_map_that_could_not_be_written_is_not_trusted_at_the_next_start(loop, 
     loop.commands.down = Request("down", threading.Event())
     monkeypatch.setattr(primary_ending, "drain_streams", lambda *_: False)
     monkeypatch.setattr(primary_peer, "save_map", fails)
-    loop.capture.write(9)
+    loop.volume.capture.write(9)
     finish(loop)
-    assert not loop.capture.detached or loop.kept.volume.clean is None
+    assert not loop.volume.capture.detached or loop.volume.metadata.state.clean is None
 
 
 def test_what_a_map_could_not_take_stays_in_the_kernel(loop, monkeypatch):
@@ -166,78 +172,80 @@ def test_what_a_map_could_not_take_stays_in_the_kernel(loop, monkeypatch):
 
     loop.commands.down = Request("down", threading.Event())
     monkeypatch.setattr(primary_ending, "drain_streams", lambda *_: False)
-    loop.capture.write(9)
+    loop.volume.capture.write(9)
     monkeypatch.setattr(primary_peer, "save_map", fails)
     finish(loop)
-    assert not loop.capture.detached
-    assert loop.capture.maps[:, 9].any()
+    assert not loop.volume.capture.detached
+    assert loop.volume.capture.maps[:, 9].any()
 
 
 def test_a_tainted_volume_is_compared_as_a_whole_at_the_next_start(loop, monkeypatch):
     loop.commands.down = Request("down", threading.Event())
     monkeypatch.setattr(primary_ending, "drain_streams", lambda *_: True)
-    loop.brains[0].handle(ev.Tainted("a command that went to the disk past the block layer"), 0.0)
+    loop.volume.brains[0].handle(ev.Tainted("a command that went to the disk past the block layer"), 0.0)
     finish(loop)
-    assert loop.kept.volume.clean is None
+    assert loop.volume.metadata.state.clean is None
 
 
 @pytest.mark.parametrize("looked_at", [False, True])
 def test_one_that_never_came_does_not_cost_the_others_a_comparison_after_a_clean_stop(loop, monkeypatch, looked_at):
     """Of such a one there is no map, which tells all there is to tell; a map of another replica tells nothing of this one."""
     record = SecondaryRecord(2, "127.0.0.1:9")
-    loop.kept.volume = loop.kept.volume.with_record(record)
-    peer = loop.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, replica="cd" * 16, scan_used=not looked_at)))
+    loop.volume.metadata.state = loop.volume.metadata.state.with_record(record)
+    peer = loop.volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, replica="cd" * 16, scan_used=not looked_at)))
     peer.brain.link._retry_at = float("inf")
     if looked_at:
         peer.brain.handle(ev.Connected("ef" * 16, "consistent", 1, 1, False, False), 0.0)
     loop.commands.down = Request("down", threading.Event())
     monkeypatch.setattr(primary_ending, "drain_streams", lambda *_: True)
     finish(loop)
-    assert loop.detached and bool(loop.kept.volume.clean) != looked_at
-    assert (loop.options.state_dir / record.map_name).exists() == looked_at
+    assert loop.volume.detached and bool(loop.volume.metadata.state.clean) != looked_at
+    assert (loop.volume.options.state_dir / record.map_name).exists() == looked_at
 
 
 def test_what_cancelling_a_verification_asks_for_is_done(loop, monkeypatch):
     read, dropped = [], []
-    monkeypatch.setattr(loop.peers[1].shell.blocks, "submit", lambda request: read.append(request.batch))
-    monkeypatch.setattr(loop.peers[1].shell.blocks, "drop", dropped.append)
-    loop.take(ev.VerifyAsked(np.array([0]), np.array([4]), repair=False), 1)
+    monkeypatch.setattr(loop.volume.peers[1].blocks, "submit", lambda request: read.append(request.batch))
+    monkeypatch.setattr(loop.volume.peers[1].blocks, "drop", dropped.append)
+    loop.feed.take(ev.VerifyAsked(np.array([0]), np.array([4]), repair=False), 1)
     assert read and not dropped
-    handled_at = loop.brains[0]._handled_at
-    loop.peers[1].verification.command({"cancel": True})
+    handled_at = loop.volume.brains[0]._handled_at
+    loop.commands.verify({"cancel": True})
     assert dropped == read, "what was read for it is kept for ever"
-    assert loop.brains[0]._handled_at >= handled_at, "the brain was told of another time"
+    assert loop.volume.brains[0]._handled_at >= handled_at, "the brain was told of another time"
 
 
 def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
     """Its answer was lost, and the one that had asked never went on again."""
     other = SecondaryRecord(2, "h:2", phase=SyncPhase.REPLICATING)
-    loop.kept.volume = replace(loop.kept.volume, secondaries=(*loop.kept.volume.secondaries, other))
+    loop.volume.metadata.state = replace(
+        loop.volume.metadata.state, secondaries=(*loop.volume.metadata.state.secondaries, other)
+    )
     config = PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False, quiet_held=True)
-    peer = loop.join(2, Joining(config))
+    peer = loop.volume.join(2, Joining(config))
     peer.brain._retry_persist_at = float("inf")  # the disk for its map is full, so that it needs the quiet bitmap
-    loop.fanout.bitmaps.held = True
-    stays = loop.brains[0]
+    loop.volume.fanout.bitmaps.held = True
+    stays = loop.volume.brains[0]
     stays.next_retire = 0.0
-    loop.capture.write(1)
-    loop.drain()
-    loop.process()
+    loop.volume.capture.write(1)
+    loop.volume.drain()
+    loop.feed.process()
     assert stays.quiet_due and stays.retire_at is None
-    loop.part(peer)
+    loop.feed.part(peer)
     assert not stays.quiet_due and stays.retire_at == stays.sequence
 
 
 def test_the_others_do_not_wait_for_what_is_read_for_one_that_is_removed(loop, monkeypatch):
     record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
-    loop.kept.volume = loop.kept.volume.with_record(record)
+    loop.volume.metadata.state = loop.volume.metadata.state.with_record(record)
     released, held_up = threading.Event(), threading.Event()
-    monkeypatch.setattr(loop.reader, "read_extent", lambda *_: released.wait(), raising=False)
-    peer = loop.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
+    monkeypatch.setattr(loop.volume.reader, "read_extent", lambda *_: released.wait(), raising=False)
+    peer = loop.volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
     for number in range(THREADS):
-        peer.shell.blocks.submit(ev.ReadBlocks(1000 + number, np.array([0]), np.array([1])))
+        peer.blocks.submit(ev.ReadBlocks(1000 + number, np.array([0]), np.array([1])))
     watch = threading.Timer(8.0, lambda: (held_up.set(), released.set()))
     watch.start()
-    loop.part(peer)
+    loop.feed.part(peer)
     assert not held_up.is_set(), "a disk that does not answer holds the loop up"
     watch.cancel()
     released.set()
@@ -248,13 +256,13 @@ def test_what_a_secondary_that_was_removed_still_says_is_not_taken_for_the_next_
 
     def joined() -> primary_peer.Peer:
         record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
-        loop.kept.volume = loop.kept.volume.with_record(record)
-        peer = loop.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
+        loop.volume.metadata.state = loop.volume.metadata.state.with_record(record)
+        peer = loop.volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
         peer.brain._retry_persist_at = peer.brain.link._retry_at = float("inf")
         return peer
 
     removed = joined()
-    loop.part(removed)
+    loop.feed.part(removed)
     stays = joined()
     near, far = socket.socketpair()
     with far:
@@ -262,57 +270,57 @@ def test_what_a_secondary_that_was_removed_still_says_is_not_taken_for_the_next_
             volume=None, state="inconsistent", epoch=0, sequence=0, staged=False, size_bytes=GEOMETRY.size_bytes, fresh=False,
             replica="cd" * 16, software="", generations=NO_GENERATIONS,
         )  # fmt: skip
-        removed.shell.post((stays.shell._attempt, (FramedConnection(near), welcome)))
-        removed.shell.post(ev.SweepRead(1, 0, 4096))
+        removed.connection.post(Attempt(stays.connection._attempt, Welcomed(FramedConnection(near), welcome)))
+        removed.blocks._done(ev.SweepRead(1, 0, 4096))
         loop.take_inbox(0.0)
-        assert not loop.events, "the brain in its place hears of it"
-        loop.process()
+        assert not loop.volume.events, "the brain in its place hears of it"
+        loop.feed.process()
         assert not stays.brain.link.up
         assert far.recv(1) == b"", "its connection stays open"
-    stays.shell.close()
+    stays.close()
 
 
 @pytest.fixture
 def full_disk(monkeypatch):
     """The state file cannot be written; calling it makes room."""
-    written = kept_state.save_state
+    written = primary_metadata.save_state
 
     def fails(*_):
         raise StateError("no space left on device")
 
-    monkeypatch.setattr(kept_state, "save_state", fails)
-    return lambda: monkeypatch.setattr(kept_state, "save_state", written)
+    monkeypatch.setattr(primary_metadata, "save_state", fails)
+    return lambda: monkeypatch.setattr(primary_metadata, "save_state", written)
 
 
 def test_a_taint_that_could_not_be_written_down_is_as_soon_as_there_is_room(loop, full_disk):
-    loop.take(ev.Tainted(FOUND_BY_VERIFY))
+    loop.feed.take(ev.Tainted(FOUND_BY_VERIFY))
     full_disk()
-    loop._check(0.0)
-    kept = load_state(loop.options.state_dir).record(1)
-    assert [entry["reason"] for entry in kept.taints] == loop.brains[0].taints
+    loop.check(0.0)
+    kept = load_state(loop.volume.options.state_dir).record(1)
+    assert [entry["reason"] for entry in kept.taints] == loop.volume.brains[0].taints
 
 
 def test_no_map_is_written_before_the_progress_that_would_show_that_its_secondary_went_back(loop, full_disk):
-    peer = loop.peers[1]
-    loop.kept.change_record(1, replica="cd" * 16, progress=50)
+    peer = loop.volume.peers[1]
+    loop.volume.metadata.change_record(1, replica="cd" * 16, progress=50)
     peer.brain.known_replica, peer.brain.replica_progress = "cd" * 16, 70
-    assert peer._persist(ev.Persist(zero_quiet=False)).error
+    assert peer.persist(ev.Persist(zero_quiet=False)).error
     full_disk()
-    assert not peer._persist(ev.Persist(zero_quiet=False)).error
-    assert load_state(loop.options.state_dir).record(1).progress == 70
+    assert not peer.persist(ev.Persist(zero_quiet=False)).error
+    assert load_state(loop.volume.options.state_dir).record(1).progress == 70
     peer.brain.replica_progress = 60  # in doubt: what it says now counts when the map has everything, and not before
-    assert not peer._persist(ev.Persist(zero_quiet=False)).error
-    assert load_state(loop.options.state_dir).record(1).progress == 70
-    peer.carry_out(ev.RememberReplica("cd" * 16, 7, 1, 60, in_sync=True), [])
-    assert load_state(loop.options.state_dir).record(1).progress == 60
+    assert not peer.persist(ev.Persist(zero_quiet=False)).error
+    assert load_state(loop.volume.options.state_dir).record(1).progress == 70
+    peer.remember(ev.RememberReplica("cd" * 16, 7, 1, 60, in_sync=True))
+    assert load_state(loop.volume.options.state_dir).record(1).progress == 60
 
 
 def test_no_map_is_written_before_what_it_counts_on_is(loop, full_disk):
     """With the map alone, another secondary than the one it was kept for would be taken for that one."""
-    peer = loop.peers[1]
-    peer.carry_out(ev.RememberReplica("cd" * 16, 7, 1, 0, in_sync=True), [])
-    assert peer._persist(ev.Persist(zero_quiet=False)).error
-    assert not (loop.options.state_dir / MAP_FILE_NAME).exists()
+    peer = loop.volume.peers[1]
+    peer.remember(ev.RememberReplica("cd" * 16, 7, 1, 0, in_sync=True))
+    assert peer.persist(ev.Persist(zero_quiet=False)).error
+    assert not (loop.volume.options.state_dir / MAP_FILE_NAME).exists()
     full_disk()
-    assert not peer._persist(ev.Persist(zero_quiet=False)).error
-    assert load_state(loop.options.state_dir).record(1).replica == "cd" * 16
+    assert not peer.persist(ev.Persist(zero_quiet=False)).error
+    assert load_state(loop.volume.options.state_dir).record(1).replica == "cd" * 16

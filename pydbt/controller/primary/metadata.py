@@ -1,4 +1,4 @@
-"""What a running primary has written down of its volume and its secondaries, and how it changes."""
+"""The metadata of a running primary: what is written down of its volume and its secondaries, and how it changes."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from pydbt.store.volume_state import VolumeState, save_state
 _log = logging.getLogger("pydbt")
 
 
-class KeptState:
-    """``volume`` is what the file says, or will say as soon as it can be written again."""
+class Metadata:
+    """``state`` is the content of the file, or will be as soon as the file can be written again."""
 
-    def __init__(self, state_dir: Path, volume: VolumeState) -> None:
-        self.state_dir, self.volume = state_dir, volume
+    def __init__(self, state_dir: Path, state: VolumeState) -> None:
+        self.state_dir, self.state = state_dir, state
         self.unsaved = False
 
     def record(self, slot: int) -> SecondaryRecord:
-        return self.volume.record(slot)
+        return self.state.record(slot)
 
     def change(self, **changes: Any) -> None:
-        """Change what concerns the volume; not written yet."""
-        self.volume = replace(self.volume, **changes)
+        """Change fields of the volume; not written yet."""
+        self.state = replace(self.state, **changes)
 
     def change_record(self, slot: int, **changes: Any) -> None:
-        """Change what concerns one secondary; not written yet."""
-        self.volume = self.volume.with_record(replace(self.record(slot), **changes))
+        """Change fields of one secondary; not written yet."""
+        self.state = self.state.with_record(replace(self.record(slot), **changes))
 
     def keep_lineage(self, views: dict[int, Generations]) -> None:
-        """Every secondary's view of what the volume has been through. StateError when it cannot be written."""
+        """Every secondary's view of the volume's generations. StateError when it cannot be written."""
         for slot, generations in views.items():
             self.change_record(slot, generations=generations)
         self.change(generations=lineage_of(list(views.values())))
@@ -44,26 +44,26 @@ class KeptState:
 
     def add(self, address: str, epoch: int) -> SecondaryRecord:
         """A secondary that the volume never had, with the epoch of this run for it. StateError, and it is not there."""
-        generations = lineage_of([self.volume.generations])
-        record = SecondaryRecord(self.volume.free_slot(), address, later_epochs=[epoch], generations=generations)
+        generations = lineage_of([self.state.generations])
+        record = SecondaryRecord(self.state.free_slot(), address, later_epochs=[epoch], generations=generations)
         for name in record.file_names:  # of one that was removed in the middle of it
             remove_file(self.state_dir / name)
-        before, self.volume = self.volume, self.volume.with_record(record)
+        before, self.state = self.state, self.state.with_record(record)
         try:
             self.save()
         except StateError:
-            self.volume = before
+            self.state = before
             raise
         return record
 
     def remove(self, slot: int) -> None:
         """Forget a secondary, and its files after that. StateError when it cannot be written; then it is still there."""
         record = self.record(slot)
-        before, self.volume = self.volume, self.volume.without_record(slot)
+        before, self.state = self.state, self.state.without_record(slot)
         try:
             self.save()
         except StateError:
-            self.volume = before
+            self.state = before
             raise
         for name in record.file_names:
             with contextlib.suppress(StateError):  # whoever gets the slot next removes them
@@ -72,11 +72,11 @@ class KeptState:
     def save(self) -> None:
         """Write it, durably. StateError when it cannot be: tried again soon, and before a map that counts on it is written."""
         self.unsaved = True
-        save_state(self.state_dir, self.volume)
+        save_state(self.state_dir, self.state)
         self.unsaved = False
 
     def save_if_possible(self) -> None:
-        """The same, where a failure is told and nothing else."""
+        """The same; a failure is logged and nothing else is done."""
         try:
             self.save()
         except StateError as error:

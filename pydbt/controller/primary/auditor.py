@@ -1,28 +1,28 @@
-"""What lets the primary call its replicas up to date: the audit, once a second."""
+"""Takes the counts for the audit, once a second: what was captured against what the kernel has counted."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from pydbt.core.primary import events as ev
+from pydbt.core.primary.brain import Primary
 from pydbt.core.tracking.audit import FAULTS, Audit, AuditRecord, Look, completed_by_bio
-
-if TYPE_CHECKING:
-    from pydbt.controller.primary.loop import PrimaryLoop
-    from pydbt.device.sysfs import BlockDevice
-    from pydbt.kernel.counters import Counters
+from pydbt.device.sysfs import BlockDevice
+from pydbt.kernel.capture import Capture
+from pydbt.kernel.counters import Counters
 
 
-class Assurance:
-    """Part of the primary's loop, and called from its thread alone."""
+class Auditor:
+    """Called from the loop's thread alone. ``kept``: the audit's record from before; ``inherited``: the programs ran before."""
 
-    def __init__(self, loop: PrimaryLoop, inherited: bool) -> None:
-        self._loop = loop
-        self._audit = Audit(AuditRecord.of(loop.kept.volume.audit), inherited=inherited)
+    def __init__(self, device: BlockDevice, capture: Capture, kept: dict[str, Any] | None, inherited: bool) -> None:
+        self._device, self._capture = device, capture
+        self._audit = Audit(AuditRecord.of(kept), inherited=inherited)
 
-    def look(self, now: float) -> list[ev.Event]:
-        """Compare the counts once; what taints, as events. Raises DeviceError."""
-        device, capture = self._loop.device, self._loop.capture
+    def look(self, brains: Sequence[Primary], now: float) -> list[ev.Event]:
+        """Compare the counts once; the taints that this finds. Raises DeviceError."""
+        device, capture = self._device, self._capture
         before, flying = device.counters(), device.in_flight_writes()
         counters = capture.counters()
         after = device.counters()
@@ -37,7 +37,7 @@ class Assurance:
             faults={name: getattr(counters, name) for name in FAULTS},
         )
         drained = capture.consumer_position() == capture.producer_position()
-        settled = drained and all(brain.in_flight.certain and brain.in_flight.empty for brain in self._loop.brains)
+        settled = drained and all(brain.in_flight.certain and brain.in_flight.empty for brain in brains)
         return [ev.Tainted(reason) for reason in self._audit.look(look, settled, now)]
 
     def report(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Assurance:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What is to be written down."""
+        """To be written down."""
         return self._audit.record.as_dict()
 
 

@@ -1,0 +1,146 @@
+"""Carries out the effects of the brains: every class of ``core.primary.events.Effect`` in exactly one place."""
+
+from __future__ import annotations
+
+import logging
+from typing import assert_never
+
+from pydbt.controller.primary.log_limit import LogLimit
+from pydbt.controller.primary.peer import Peer
+from pydbt.controller.primary.used_blocks import scan
+from pydbt.controller.primary.volume import AddressedEvent, Volume
+from pydbt.core.errors import PeerError, StateError
+from pydbt.core.primary import events as ev
+from pydbt.core.volume.fanout import Addressed
+
+_log = logging.getLogger("pydbt")
+
+
+class EffectRunner:
+    """Called from the loop's thread alone."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._log_limit = LogLimit(_log)
+
+    def carry_out(self, effects: list[Addressed]) -> list[AddressedEvent]:
+        """Carry out effects in their order; the answers, which the brains hear before everything that waits."""
+        answers: list[AddressedEvent] = []
+        peers = self._volume.peers
+        for number, effect in effects:
+            try:
+                answers += self._carry_out(number, effect)
+            except PeerError as error:
+                concerned = list(peers.values()) if number is None else [peers[number]]
+                answers += [(peer.number, peer.fail(str(error))) for peer in concerned]
+        return answers
+
+    def _carry_out(self, number: int | None, effect: ev.Effect) -> list[AddressedEvent]:
+        """PeerError: the connection of the secondary, or of all of them, is of no use any more."""
+        volume = self._volume
+        match effect:
+            case ev.ReleasePayload(records=records):
+                volume.capture.release(records)
+            case ev.SetPayload(on=on):
+                return self._set_payload(number, on)
+            case ev.TakeQuiet(flip=flip):
+                return self._take_quiet(flip)
+            case ev.ZeroQuiet():
+                volume.capture.zero_quiet()
+            case ev.KeepGenerations():
+                raise AssertionError("the fan-out keeps the generations of all secondaries at once: KeepLineage")
+            case ev.KeepLineage():
+                self._keep_lineage(effect)
+            case ev.AnswerWait(token=token):
+                volume.waits.answer(token, min(brain.acknowledged for brain in volume.brains))
+            case ev.Log():
+                self._log_line(number, effect)
+            case ev.Connect():
+                self._peer(number).connection.connect()
+            case ev.CloseConnection(reason=reason, farewell=farewell):
+                self._peer(number).connection.disconnect(reason, farewell)
+            case ev.SendFrame(frame=frame):
+                self._peer(number).connection.send(frame)
+            case ev.SendStream():
+                self._peer(number).connection.send_stream(effect)
+            case ev.ReadBlocks():
+                self._peer(number).blocks.submit(effect)
+            case ev.SendDigests():
+                self._send_digests(self._peer(number), effect)
+            case ev.SendBlocks():
+                self._send_blocks(self._peer(number), effect)
+            case ev.SendSettled():
+                self._send_settled(self._peer(number), effect)
+            case ev.DropBatch(batch=batch):
+                self._peer(number).blocks.drop(batch)
+            case ev.Flush() | ev.Hold() | ev.Release():
+                self._peer(number).holder.ask(effect)
+            case ev.Persist():
+                return [(number, self._peer(number).persist(effect))]
+            case ev.ScanUsed(whole=whole):
+                return [(number, self._scan(self._peer(number), whole))]
+            case ev.RememberReplica():
+                self._peer(number).remember(effect)
+            case ev.VerifyEnded():
+                self._peer(number).verification.ended(effect)
+            case _ as never:
+                assert_never(never)
+        return []
+
+    def _peer(self, number: int | None) -> Peer:
+        assert number is not None, "an effect of one secondary names none"
+        return self._volume.peers[number]
+
+    # --- effects of the volume ----------------------------------------------------------------------------
+    def _set_payload(self, number: int | None, on: bool) -> list[AddressedEvent]:
+        capture = self._volume.capture
+        capture.set_payload(on)
+        if not on:
+            return []
+        ahead = self._volume.catch_up()
+        return [*ahead, (number, ev.PayloadArmed(capture.consumer_position()))]
+
+    def _take_quiet(self, flip: bool) -> list[AddressedEvent]:
+        capture = self._volume.capture
+        if flip:
+            capture.flip()
+        ahead = self._volume.catch_up()
+        return [*ahead, (None, ev.QuietTaken(capture.quiet_words(), capture.consumer_position(), flip))]
+
+    def _keep_lineage(self, effect: ev.KeepLineage) -> None:
+        """PeerError when it cannot be written down: no image may be handed over then."""
+        try:
+            self._volume.metadata.keep_lineage(effect.generations)
+        except StateError as error:
+            raise PeerError(str(error)) from None
+
+    def _log_line(self, number: int | None, effect: ev.Log) -> None:
+        several = number is not None and len(self._volume.peers) > 1
+        message = f"{self._peer(number).address}: {effect.message}" if several else effect.message
+        self._log_limit.log(getattr(logging, effect.level.upper()), message)
+
+    # --- effects of one secondary -------------------------------------------------------------------------
+    def _send_digests(self, peer: Peer, effect: ev.SendDigests) -> None:
+        batch = peer.blocks.batch(effect.batch)
+        peer.connection.send(batch.digests(effect.number, effect.units, effect.unit_bytes))
+
+    def _send_blocks(self, peer: Peer, effect: ev.SendBlocks) -> None:
+        frame = peer.blocks.batch(effect.batch).blocks(effect.number, effect.wanted)
+        peer.connection.send(frame, frame.payload_bytes)
+        peer.blocks.drop(effect.batch)
+
+    def _send_settled(self, peer: Peer, effect: ev.SendSettled) -> None:
+        batch = peer.blocks.batch(effect.batch)
+        frame = batch.settled(effect.sequence, effect.first_blocks, effect.block_counts)
+        peer.connection.send(frame, frame.payload_bytes)
+        peer.blocks.drop(effect.batch)
+
+    def _scan(self, peer: Peer, whole: bool) -> ev.UsedBlocks:
+        """Everything is compared: no power loss from here on may make less of it. PeerError when that cannot be written down."""
+        peer.since = None
+        try:
+            peer.forget_era()
+        except StateError as error:
+            raise PeerError(str(error)) from None
+        used, peer.scanned_whole = scan(self._volume.device, self._volume.geometry, whole)
+        return used

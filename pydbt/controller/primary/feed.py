@@ -1,0 +1,48 @@
+"""Feeds the brains: every event that waits goes in, and the effects that come out are carried out."""
+
+from __future__ import annotations
+
+import time
+
+from pydbt.controller.primary.effects import EffectRunner
+from pydbt.controller.primary.peer import Peer
+from pydbt.controller.primary.volume import Volume
+from pydbt.core.primary import events as ev
+
+
+class Feed:
+    """Called from the loop's thread alone, and not from within an effect."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._effects = EffectRunner(volume)
+
+    def process(self) -> None:
+        """Give the brains every event that waits, and do what they ask for."""
+        volume = self._volume
+        while volume.events:
+            number, event = volume.events.popleft()
+            answers = self._effects.carry_out(volume.fanout.handle(event, time.monotonic(), number))
+            volume.events.extendleft(reversed(answers))
+        for peer in volume.peers.values():
+            peer.note_in_sync(time.monotonic())
+        if any(peer.taints_changed() for peer in volume.peers.values()):
+            volume.keep()
+
+    def take(self, event: ev.Event, number: int | None = None) -> None:
+        """Give the brains an event now, behind those that wait."""
+        self._volume.events.append((number, event))
+        self.process()
+
+    def part(self, peer: Peer) -> None:
+        """Give a secondary up, and forget it. StateError when that cannot be written down: it stays, and is paused."""
+        volume = self._volume
+        self.take(ev.RemoveAsked(), peer.number)
+        # As long as it is written down, its map must go on to tell what it lacks.
+        volume.metadata.remove(peer.number)
+        del volume.peers[peer.number]
+        answers = self._effects.carry_out(volume.fanout.drop(peer.number, time.monotonic()))
+        # Only now: carrying out effects may have put another queue in the place of this one.
+        volume.events.extendleft(reversed(answers))
+        peer.close(wait=False)  # it may be frozen, and the others must not wait for it
+        self.process()

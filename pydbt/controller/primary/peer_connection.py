@@ -1,0 +1,158 @@
+"""The connection to one secondary: made in a thread of its own, heard of in the loop, and ended with a farewell."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.primary.handshake import Happening, Refused, Welcomed, converse
+from pydbt.controller.primary.outbox import Outbox, stream_frames
+from pydbt.core.errors import PeerError
+from pydbt.core.primary import events as ev
+from pydbt.core.protocol.frames import Bye, Frame, Hello, Refuse
+from pydbt.kernel.capture import Capture
+from pydbt.network.tls import Secure
+
+COMPRESS_LEVEL = 3
+FAREWELL_SECONDS = 2.0
+
+# Refusals that no waiting mends.
+FATAL_REFUSALS = frozenset(
+    {"other-volume", "too-small", "resized", "block-size", "protocol", "newer", "split-brain", "unrelated"}
+)
+
+_log = logging.getLogger("pydbt")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Something that happened to the connection of the attempt ``number``."""
+
+    number: int
+    what: Happening
+
+
+class PeerConnection:
+    """Called from the loop's thread alone. ``hello`` makes the greeting of the moment; ``post`` hands the loop, from any
+    thread, what ``happened`` takes."""
+
+    def __init__(
+        self,
+        options: PrimaryOptions,
+        address: tuple[str, int],
+        secure: Secure | None,
+        capture: Capture,
+        hello: Callable[[], Hello],
+        post: Callable[[Attempt], None],
+    ) -> None:
+        self.hello, self.post, self.address = hello, post, address
+        self._options, self._secure, self._capture = options, secure, capture
+        self._outbox: Outbox | None = None
+        self._leaving: Outbox | None = None  # the last one, of which the farewell may still be under way
+        self._attempt = 0
+        self._sent_before = 0
+        self._refusal = ""
+
+    @property
+    def sent_bytes(self) -> int:
+        """Over all connections of this run."""
+        return self._sent_before + (self._outbox.sent_bytes if self._outbox else 0)
+
+    def outbound(self) -> ev.Outbound:
+        """How far the sender is, for the brain."""
+        return ev.Outbound(self._outbox.queued_bytes if self._outbox else 0, self.sent_bytes)
+
+    # --- sending ------------------------------------------------------------------------------------------
+    def send(self, frame: Frame, payload_bytes: int = 0) -> None:
+        """Queue a frame; without a connection it is dropped."""
+        self._put([frame], payload_bytes)
+
+    def send_stream(self, effect: ev.SendStream) -> None:
+        """Queue captured writes with their data."""
+        payload = b"".join(self._capture.payload(effect.records))
+        frames = stream_frames(effect.records, effect.last_sequences, effect.first_sequence, payload)
+        self._put(frames, len(payload))
+
+    def _put(self, frames: list[Frame], payload_bytes: int) -> None:
+        if self._outbox is not None:
+            self._outbox.put(frames, payload_bytes)
+
+    # --- its life -----------------------------------------------------------------------------------------
+    def connect(self) -> None:
+        """Begin to connect and shake hands, in a thread of its own."""
+        self._attempt += 1
+        threading.Thread(target=self._connect, args=(self._attempt, self.hello()), name="connect", daemon=True).start()
+
+    def _connect(self, attempt: int, hello: Hello) -> None:
+        converse(*self.address, hello, self._secure, lambda what: self.post(Attempt(attempt, what)))
+
+    def happened(self, attempt: Attempt) -> ev.Event | None:
+        """The event of an attempt to connect, or of its connection; None when the attempt is given up.
+
+        Raises Refused when no waiting mends it.
+        """
+        what = attempt.what
+        if attempt.number != self._attempt:
+            if isinstance(what, Welcomed):
+                what.connection.close()  # shaken hands after nobody wanted it any more
+            return None
+        match what:
+            case Welcomed():
+                return self._welcomed(what)
+            case Refused() if what.code in FATAL_REFUSALS:
+                raise what
+            case PeerError():
+                if str(what) != self._refusal:
+                    _log.warning("%s; trying again", what)
+                    self._refusal = str(what)
+                return ev.Disconnected(str(what))
+            case ev.Received(frame=Refuse(message=message)):
+                self.disconnect(message, farewell=False)
+                return ev.Disconnected(f"the secondary refused: {message}")
+            case ev.Received():
+                return what
+            case ev.Disconnected(reason=reason):
+                self.disconnect(reason, farewell=False)
+                return what
+            case _ as never:
+                assert_never(never)
+
+    def _welcomed(self, what: Welcomed) -> ev.Connected:
+        self._refusal = ""
+        attempt, welcome = self._attempt, what.welcome
+        self._outbox = Outbox(
+            what.connection,
+            COMPRESS_LEVEL if self._options.compress else None,
+            lambda reason: self.post(Attempt(attempt, ev.Disconnected(reason))),
+        )
+        return ev.Connected(
+            replica=welcome.replica,
+            state=welcome.state,
+            epoch=welcome.epoch,
+            sequence=welcome.sequence,
+            staged=welcome.staged,
+            fresh=welcome.fresh,
+            held=welcome.volume is not None,
+            progress=welcome.progress,
+        )
+
+    def disconnect(self, reason: str, farewell: bool) -> None:
+        """Close the connection, if there is one; with a ``farewell``, after what is queued and a BYE."""
+        self._attempt += 1  # the old connection's threads are not heard any more
+        if self._outbox is not None:
+            if farewell:
+                self._outbox.put([Bye(reason)])
+            self._sent_before += self._outbox.sent_bytes
+            self._outbox.close(flush_seconds=FAREWELL_SECONDS if farewell else 0.0)
+            self._leaving = self._outbox
+        self._outbox = None
+
+    def close(self, *, wait: bool = True) -> None:
+        """Say goodbye; without ``wait`` the farewell ends by itself."""
+        self.disconnect("stopped", farewell=True)
+        if wait and self._leaving is not None:
+            self._leaving.wait_for_farewell()

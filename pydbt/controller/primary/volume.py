@@ -1,0 +1,173 @@
+"""A volume that is being replicated: its device, what is captured of it, what is written down, and its secondaries.
+
+Data and mechanical moves. A volume decides nothing, carries out no effect and answers no command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+
+from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.primary.auditor import Auditor
+from pydbt.controller.primary.block_reader import BlockReader
+from pydbt.controller.primary.configuring import Joining
+from pydbt.controller.primary.handshake import hello_of
+from pydbt.controller.primary.holder import Holder
+from pydbt.controller.primary.inbox import Heard, Inbox
+from pydbt.controller.primary.metadata import Metadata
+from pydbt.controller.primary.peer import Peer
+from pydbt.controller.primary.peer_connection import Attempt, PeerConnection
+from pydbt.controller.primary.verification import VolumeVerification
+from pydbt.controller.primary.waits import WaitingRequests
+from pydbt.core.errors import DeviceError
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.brain import Primary
+from pydbt.core.protocol.frames import Hello
+from pydbt.core.volume.fanout import Fanout
+from pydbt.device.block import DirectReader
+from pydbt.device.snapshot import Room
+from pydbt.device.sysfs import BlockDevice
+from pydbt.kernel.capture import Capture
+from pydbt.network.address import split_address
+from pydbt.store.secondary_record import SecondaryRecord
+
+RECORDS_A_LOOK = 16384
+IDLE_LOOK_S = 0.02
+
+# The number of a secondary, or None for the volume.
+AddressedEvent = tuple[int | None, ev.Event]
+
+
+class Volume:
+    """Called from the loop's thread alone, but for ``inbox.post``.
+
+    ``inherited``: the programs ran before, and their bitmaps may hold bits; ``room``: where snapshots of the volume are;
+    ``completed_first``: the volume has write-intent. ``events`` wait for the brains, by secondary.
+    """
+
+    def __init__(
+        self,
+        options: PrimaryOptions,
+        device: BlockDevice,
+        metadata: Metadata,
+        capture: Capture,
+        reader: DirectReader,
+        *,
+        inherited: bool = False,
+        room: Room | None = None,
+        completed_first: bool = False,
+    ) -> None:
+        self.options, self.device, self.metadata = options, device, metadata
+        self.capture, self.reader, self.geometry = capture, reader, metadata.state.geometry
+        self.completed_first = completed_first
+        self._room = room or Room(metadata.state.uuid.hex)
+        self.inbox = Inbox()
+        self.waits = WaitingRequests()
+        self.events: deque[AddressedEvent] = deque()
+        self.fanout = Fanout(options.data_ring_bytes, inherited)
+        self.peers: dict[int, Peer] = {}
+        self.auditor = Auditor(device, capture, metadata.state.audit, inherited)
+        self.detached = False
+        self._last_loss = -1
+        self._next_idle_look = 0.0
+
+    @property
+    def brains(self) -> list[Primary]:
+        """Of all secondaries, in the order of their slots."""
+        return [peer.brain for peer in self.peers.values()]
+
+    # --- secondaries --------------------------------------------------------------------------------------
+    def join(self, slot: int, joining: Joining) -> Peer:
+        """Replicate to this secondary as well, from here on."""
+        brain = Primary(joining.config, time.monotonic())
+        if joining.pending is not None:
+            brain.tracker.pending.merge(joining.pending)
+        record = self.metadata.record(slot)
+
+        def post(what: ev.Event | Attempt) -> None:
+            self.inbox.post(Heard(peer, what))
+
+        def hello() -> Hello:
+            state, generations = self.metadata.state, self.metadata.record(slot).generations
+            return hello_of(state, self.device.logical_block_bytes, brain.config.epoch, generations)
+
+        address, position = split_address(record.address), self.capture.producer_position
+        connection = PeerConnection(self.options, address, joining.secure, self.capture, hello, post)
+        blocks = BlockReader(self.reader, self.geometry, position, post)
+        holder = Holder(self.device, self.metadata.state, self._room, blocks, position, post)
+        verification = VolumeVerification(slot, brain, self.metadata, self.options, self.device)
+        peer = Peer(slot, brain, self.metadata, connection, blocks, holder, verification, joining.since)
+        self.peers[slot] = peer
+        self.fanout.add(slot, brain)
+        self._last_loss = -1  # so that it hears where the ring is, also when nothing is written
+        return peer
+
+    def record_of(self, address: tuple[str, int]) -> SecondaryRecord | None:
+        """The record of the secondary at an address, if there is one."""
+        secondaries = self.metadata.state.secondaries
+        return next((record for record in secondaries if split_address(record.address) == address), None)
+
+    # --- events in ----------------------------------------------------------------------------------------
+    def drain(self) -> bool:
+        """One batch of records into the queue of events; True when there were any."""
+        records = self.capture.drain(RECORDS_A_LOOK)
+        lost = self.capture.counters().lost
+        if len(records) or lost != self._last_loss:
+            self._last_loss = lost
+            self.events.append((None, ev.Captured(records, self.capture.consumer_position(), lost)))
+        return len(records) > 0
+
+    def catch_up(self) -> list[AddressedEvent]:
+        """Every record that lies before now, for the brains to hear ahead of an answer.
+
+        The ring has been read to ``capture.consumer_position()`` then.
+        """
+        # Records that wait in the queue of events come first: nothing may overtake them.
+        ahead = [item for item in self.events if isinstance(item[1], ev.Captured)]
+        waiting = deque(item for item in self.events if not isinstance(item[1], ev.Captured))
+        self.events = deque()
+        position = self.capture.producer_position()
+        self.drain()
+        while self.capture.consumer_position() < position:
+            time.sleep(0)  # a record is still being filled in
+            self.drain()
+        ahead.extend(self.events)
+        self.events = waiting
+        return ahead
+
+    def note_outbound(self) -> None:
+        """How far the senders are, for the brains."""
+        self.events.extend((peer.number, peer.connection.outbound()) for peer in self.peers.values())
+
+    def look_for_idle_disk(self) -> None:
+        """While a brain counts writes in flight, or is not certain, tell the brains when the kernel counts none."""
+        now = time.monotonic()
+        sure = all(brain.in_flight.certain and brain.in_flight.empty for brain in self.brains)
+        if sure or now < self._next_idle_look:
+            return
+        self._next_idle_look = now + IDLE_LOOK_S
+        with contextlib.suppress(DeviceError):  # gone: the next check of the loop finds it
+            if self.device.in_flight_writes() == 0:
+                self.events.append((None, ev.DiskQuiet(self.capture.producer_position())))
+
+    def audit(self, now: float) -> None:
+        """Compare what was captured with what the kernel has counted."""
+        with contextlib.suppress(DeviceError):  # gone: the next check of the loop finds it
+            self.events.extend((None, event) for event in self.auditor.look(self.brains, now))
+
+    # --- what lasts ---------------------------------------------------------------------------------------
+    def keep(self) -> None:
+        """Write down what has changed: taints at once, so that no crash makes the volume look better than it is."""
+        before = self.metadata.state
+        self.metadata.change(audit=self.auditor.record)
+        for peer in self.peers.values():
+            peer.note()
+        if self.metadata.state != before or self.metadata.unsaved:
+            self.metadata.save_if_possible()
+
+    def write_maps(self) -> None:
+        """The maps of all secondaries to disk. StateError when one cannot be written."""
+        for peer in self.peers.values():
+            peer.write_map()

@@ -1,0 +1,46 @@
+"""Commands that wait until writes are durable: their requests by token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydbt.controller.requests import Request
+from pydbt.core.errors import PydbtError
+from pydbt.core.primary import events as ev
+
+# The wait of the loop itself, when it ends; the waits of commands are numbered from 1.
+LAST_EPOCH_TOKEN = 0
+
+
+class WaitingRequests:
+    """Called from the loop's thread alone."""
+
+    def __init__(self) -> None:
+        self._requests: dict[int, Request] = {}
+        self._next_token = 1
+
+    def add(self, request: Request, position: int, numbers: tuple[int, ...] | None) -> ev.WaitAsked:
+        """The event that begins the wait of a request; ``numbers`` of the secondaries, None for all."""
+        token, self._next_token = self._next_token, self._next_token + 1
+        self._requests[token] = request
+        return ev.WaitAsked(token, position, numbers, bool(request.arguments.get("any")))
+
+    def answer(self, token: int, sequence: int) -> None:
+        """The condition of a wait holds."""
+        request = self._requests.pop(token, None)
+        if request is not None:
+            request.answer({"sequence": sequence})
+
+    def forget(self, request: Request) -> list[ev.WaitGone]:
+        """Nobody waits for its answer any more; the events that end it."""
+        tokens = [token for token, waiting in self._requests.items() if waiting is request]
+        for token in tokens:
+            del self._requests[token]
+        return [ev.WaitGone(token) for token in tokens]
+
+    def fail(self, error: PydbtError, meant: Callable[[Request], bool] = lambda request: True) -> list[Request]:
+        """Answer requests with an error: all of them, or those that are ``meant``. They are still here after that."""
+        failed = [request for request in self._requests.values() if meant(request)]
+        for request in failed:
+            request.fail(error)
+        return failed
