@@ -1,7 +1,7 @@
 """Every error a person can meet, split by who is wrong, each with the exit code the command ends with.
 
 The message of each is one sentence: what was wrong, what was expected, what to do.
-Exit codes are documented in README.md; a bug (an assertion) is the only thing that shows a traceback.
+Exit codes are documented in docs/reference/exit-codes.md; a bug (an assertion) is the only thing that shows a traceback.
 """
 
 from __future__ import annotations

@@ -157,9 +157,9 @@ def test_a_kept_demo_runs_on_until_it_is_stopped(demo: list[Demo]) -> None:
         status = json.loads(asked.stdout)
         assert status["mode"] == "normal" and status["replica_state"] == "up-to-date", status
         assert f"--stop {folder}" in demo[0].output
-        told = (ROOT / "README.md").read_text()
+        told = (ROOT / "docs/reference/status.md").read_text()
         assert not [key for key in status if f"`{key}`" not in told], (
-            "README.md says what every key of the status means"
+            "docs/reference/status.md has every key of the status"
         )
     finally:
         stopped = subprocess.run(stop, capture_output=True, text=True)

@@ -15,7 +15,7 @@ import click
 from pydbt.core.errors import PydbtError
 from tests.lab.figures.report import Figure, table
 
-# In the order of the table of docs/benchmarks.md. Imported when their turn comes: some bring bcc.
+# In the order of the table of docs/internals/benchmarks.md. Imported when their turn comes: some bring bcc.
 FIGURES = {
     "program-cost": "program_cost",
     "write-overhead": "write_overhead",

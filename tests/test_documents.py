@@ -1,0 +1,227 @@
+"""The documents are true where a test can tell: links, files, names, commands, options, exit codes and keys of the status."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+
+from pydbt.cli.commands import cli
+from pydbt.cli.explain import EXIT_CODES
+from pydbt.cli.main import INTERRUPTED
+from pydbt.core import errors
+
+PROJECT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
+REFERENCE = PROJECT / "docs/reference"
+# Folders at the top whose files a document may name.
+PLACES = ("pydbt", "tests", "docs", "bpf", "scripts", ".ci")
+TO_COME = {"scripts/check"}
+# Options of other programs that documents mention.
+FOREIGN_OPTIONS = {"--direct-io", "--inplace", "--no-whole-file", "--ignore-times", "--setra", "--net"}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(PROJECT))
+
+
+def slug_of(heading: str) -> str:
+    """The anchor that a heading has on code hosts."""
+    words = re.sub(r"[^\w\- ]", "", heading.strip().lower())
+    return words.replace(" ", "-")
+
+
+@cache
+def anchors_of(path: Path) -> frozenset[str]:
+    return frozenset(slug_of(line.lstrip("#")) for line in path.read_text().splitlines() if line.startswith("#"))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_a_link_leads_to_a_file_and_to_a_heading_that_exist(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if "://" in target:
+            continue
+        place, _, anchor = target.partition("#")
+        file = (path.parent / place).resolve() if place else path
+        assert file.exists(), f"{name_of(path)} links to {target}, which does not exist"
+        assert not anchor or anchor in anchors_of(file), f"{name_of(path)} links to {target}: there is no such heading"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_a_file_of_the_project_that_a_document_names_exists(path: Path) -> None:
+    named = re.findall(rf"(?<![\w/.~-])((?:{'|'.join(map(re.escape, PLACES))})/[\w./-]*\w)", path.read_text())
+    missing = [name for name in named if not (PROJECT / name).exists() and not (PROJECT / f"{name}.py").exists()]
+    missing = [name for name in missing if name not in TO_COME]
+    assert not missing, f"{name_of(path)} names {', '.join(missing)}: there is no such file"
+
+
+def test_the_tests_that_the_scenarios_name_exist() -> None:
+    for words in re.findall(r"`([^`]+)`", (PROJECT / "docs/internals/scenarios.md").read_text()):
+        if re.fullmatch(r"[\w/]+/\w+", words):
+            place = PROJECT / ("" if words.startswith("tests/") else "tests") / words
+            assert place.with_suffix(".py").exists() or place.is_dir(), f"the scenarios name {words}, which is no test"
+
+
+def rows_of(text: str, columns: int) -> Iterator[list[str]]:
+    """The cells of table rows with this many columns, without heads."""
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        if line.startswith("|") and len(cells) == columns and not set(cells[0]) <= set("- :"):
+            yield cells
+
+
+# --- commands and options ---------------------------------------------------------------------------------
+
+
+def commands_of(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands_of(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
+
+
+COMMANDS = dict(commands_of(cli))
+
+
+def options_of(command: click.Command) -> dict[str, click.Option]:
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    return {max(option.opts, key=len): option for option in options}
+
+
+@cache
+def sections_of(path: Path) -> dict[str, str]:
+    """What stands below each heading of the second level."""
+    parts = re.split(r"^## (.+)$", path.read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def section_of(command: str) -> str:
+    """The section of the reference for a command; commands of a group, and two that belong together, share one."""
+    first = command.split()[0]
+    return next(text for title, text in sections_of(REFERENCE / "commands.md").items() if first in title.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_reference_has_every_option_of_a_command_and_no_other(command: str) -> None:
+    section = section_of(command)
+    first = command.split()[0]
+    together = [name for name in COMMANDS if section_of(name) is section]
+    documented = set(re.findall(r"^\| `(--[\w-]+)", section, flags=re.MULTILINE))
+    known = {option for name in together for option in options_of(COMMANDS[name])}
+    assert documented == known, f"docs/reference/commands.md, {first}"
+    assert f"controller {command}" in section, f"docs/reference/commands.md shows no use of {command}"
+    for option, meaning in options_of(COMMANDS[command]).items():
+        if meaning.show_default and not meaning.is_flag and meaning.default is not None:
+            row = next(line for line in section.splitlines() if line.startswith(f"| `{option}"))
+            shown = str(meaning.default).removesuffix(".0")
+            assert f"`{shown}`" in row, f"{command} {option}: its default is {shown}"
+
+
+def test_the_reference_lists_every_command_and_every_option_of_all() -> None:
+    text = (REFERENCE / "commands.md").read_text()
+    for name in cli.commands:
+        assert re.search(rf"^\|.*\[`{name}`\]", text, flags=re.MULTILINE), f"the table of commands lacks {name}"
+    for option in (*options_of(cli), "--help"):
+        assert f"`{option}" in sections_of(REFERENCE / "commands.md")["For every command"]
+
+
+@cache
+def all_options() -> frozenset[str]:
+    """Every option of the program, and of the project's scripts."""
+    places = [*(PROJECT / "scripts").iterdir(), *(PROJECT / "tests").rglob("*.py"), PROJECT / "tests/vm/lab"]
+    scripts = {option for place in places for option in re.findall(r"--[a-z][\w-]+", place.read_text())}
+    own = {option for command in COMMANDS.values() for option in options_of(command)}
+    return frozenset(scripts | own | set(options_of(cli)) | {"--help"})
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_an_option_that_a_document_names_exists(path: Path) -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", path.read_text()))
+    unknown = named - all_options() - FOREIGN_OPTIONS
+    assert not unknown, f"{name_of(path)} names {', '.join(sorted(unknown))}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_a_controller_command_in_a_document_has_these_options(path: Path) -> None:
+    """Lines to be copied: the command exists, and knows each option on its line."""
+    for line in re.findall(
+        r"^ {4,}(?:sudo )?(?:\.venv/bin/)?controller ([^\n#]*)", path.read_text(), flags=re.MULTILINE
+    ):
+        words = line.split()
+        name = next((known for known in COMMANDS if words[: len(known.split())] == known.split()), None)
+        if name is None:
+            alone = words[0] in options_of(cli).keys() | cli.commands.keys() | {"--help"} or words[0].startswith("[")
+            assert alone, f"{name_of(path)}: controller {line}"
+            continue
+        unknown = set(re.findall(r"--[a-z][\w-]+", line)) - options_of(COMMANDS[name]).keys()
+        assert not unknown, f"{name_of(path)}: controller {line}"
+
+
+# --- exit codes and status --------------------------------------------------------------------------------
+
+
+def exit_codes() -> dict[int, str]:
+    rows = list(rows_of((REFERENCE / "exit-codes.md").read_text(), 2))[1:]
+    return {int(code): meaning for code, meaning in rows}
+
+
+def test_the_table_of_exit_codes_is_that_of_the_errors() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PydbtError)]
+    assert exit_codes().keys() == {0, INTERRUPTED, *(kind.exit_code for kind in kinds)}
+
+
+def test_the_table_of_exit_codes_has_the_words_of_the_help() -> None:
+    told = {int(code): words for code, words in re.findall(r"^ *(\d+)  (.+)$", EXIT_CODES, flags=re.MULTILINE)}
+    documented = exit_codes()
+    assert told.keys() == documented.keys()
+    for code, words in told.items():
+        assert documented[code].startswith(words), f"exit code {code}"
+
+
+def keys_in(section: str) -> set[str]:
+    """The keys in the first column of a section's tables."""
+    return {key for cells in rows_of(section, 2) for key in re.findall(r"`(\w+)`", cells[0])}
+
+
+def keys_made_by(module: str, *functions: str) -> set[str]:
+    """The keys of the dictionaries that these functions return; those of dictionaries inside of them are left out."""
+    tree = ast.parse((PROJECT / module).read_text())
+    named = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    made = set()
+    for function in functions:
+        for returned in ast.walk(named[function]):
+            if isinstance(returned, ast.Return) and isinstance(returned.value, ast.Dict):
+                made |= set(_keys(returned.value))
+    return made
+
+
+def _keys(made: ast.Dict) -> Iterator[str]:
+    for key, value in zip(made.keys, made.values, strict=True):
+        if isinstance(key, ast.Constant):
+            yield str(key.value)
+        elif isinstance(value, ast.IfExp) and isinstance(value.body, ast.Dict):  # **({"key": ...} if it is so else {})
+            yield from _keys(value.body)
+
+
+def test_the_keys_of_a_primary_s_status_are_documented_and_no_others() -> None:
+    made = keys_made_by("pydbt/controller/primary/status.py", "primary_status", "peer_status")
+    assert keys_in(sections_of(REFERENCE / "status.md")["Of a primary"].split("The keys of `statistics`")[0]) == (
+        made | {"running"}
+    )
+
+
+def test_the_counters_of_a_status_are_documented_and_no_others() -> None:
+    made = keys_made_by("pydbt/core/primary/statistics.py", "as_dict")
+    assert keys_in(sections_of(REFERENCE / "status.md")["Of a primary"].split("The keys of `statistics`")[1]) == made
+
+
+def test_the_keys_of_a_secondary_s_status_are_documented_and_no_others() -> None:
+    made = keys_made_by("pydbt/controller/secondary/service.py", "status")
+    made |= keys_made_by("pydbt/core/secondary/status.py", "status_of")
+    assert keys_in(sections_of(REFERENCE / "status.md")["Of a secondary"]) == made | {"running"}
