@@ -18,6 +18,8 @@ BANNED_IN_CORE = {
     "shutil", "signal", "socket", "subprocess", "sys", "tempfile", "threading", "time",
 }  # fmt: skip
 BANNED_CALLS_IN_CORE = {"open", "print", "input", "exec", "eval", "__import__"}
+# What touches the machine and is needed by several rooms; it may be imported by them, and imports core alone.
+GROUND = "posix"
 # Only these may import more than one other room.
 MEETING_ROOMS = {"controller", "cli"}
 MAX_LINES = 560
@@ -59,12 +61,12 @@ def test_core_opens_and_prints_nothing(path: Path) -> None:
             assert node.func.id not in BANNED_CALLS_IN_CORE, f"{name_of(path)} line {node.lineno} calls {node.func.id}"
 
 
-def test_only_the_controller_and_the_commands_import_more_than_one_room() -> None:
+def test_a_room_imports_core_and_posix_alone_and_only_the_meeting_rooms_import_others() -> None:
     for path in MODULES:
         room = room_of(path)
         if room in MEETING_ROOMS or not room:
             continue
-        rooms = {name.split(".")[1] for name in imports_of(path) if name.startswith("pydbt.")} - {room, "core"}
+        rooms = {name.split(".")[1] for name in imports_of(path) if name.startswith("pydbt.")} - {room, "core", GROUND}
         assert not rooms, f"{name_of(path)} imports from {sorted(rooms)}: only {sorted(MEETING_ROOMS)} may"
 
 
@@ -73,3 +75,13 @@ def test_a_module_is_short_enough_to_read_and_says_what_it_is_for(path: Path) ->
     text = path.read_text()
     assert text.count("\n") <= MAX_LINES, f"{name_of(path)} has more than {MAX_LINES} lines: split it by concept"
     assert ast.get_docstring(ast.parse(text)), f"{name_of(path)} has no module docstring"
+
+
+def test_only_posix_loads_the_c_library() -> None:
+    isolated = {PACKAGE / "device" / "suspender.py"}  # runs with `python -I -S`, and can import nothing of the package
+    for path in MODULES:
+        if room_of(path) in (GROUND, "bench", "harness") or path in isolated:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+            assert name not in ("CDLL", "cdll", "PyDLL"), f"{name_of(path)}: use posix.libc"

@@ -11,7 +11,6 @@ anything. ``/run`` is empty after a boot.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from pathlib import Path
 from pydbt.core.errors import BusyError, MachineError, PydbtError, StateError
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import resolve
+from pydbt.posix.files import try_lock
 
 RUN_DIR = Path("/run/pydbt")
 # A look at a lock holds it for microseconds.
@@ -210,23 +210,15 @@ def _remove_dead() -> None:
         except OSError:
             continue  # gone meanwhile
         with contextlib.suppress(FileNotFoundError):
-            if _lock(descriptor) and os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+            if try_lock(descriptor) and os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                 path.unlink()
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _lock_patiently(descriptor: int) -> bool:
-    """As ``_lock``, outlasting somebody who only looks whether it is held."""
+    """As ``try_lock``, outlasting somebody who only looks whether it is held."""
     for _ in range(_LOOKS):
-        if _lock(descriptor):
+        if try_lock(descriptor):
             return True
         time.sleep(_LOOK_S)
     return False
@@ -238,7 +230,7 @@ def _is_held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _lock(descriptor)
+        return not try_lock(descriptor)
     finally:
         os.close(descriptor)
 

@@ -6,7 +6,8 @@ import os
 
 from pydbt.device.block import DirectReader
 from pydbt.device.fingerprint import fingerprint
-from pydbt.device.sysfs import BlockDevice, boot_id
+from pydbt.device.sysfs import BlockDevice
+from pydbt.posix.boot import boot_id
 
 Marker = dict[str, object]
 

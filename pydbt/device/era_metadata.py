@@ -18,7 +18,9 @@ import xxhash
 from pydbt.core.errors import DeviceError, StateError, UsageError
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES
 from pydbt.device.block import DirectReader, aligned_buffer
-from pydbt.device.sysfs import BlockDevice, are_two
+from pydbt.device.sysfs import BlockDevice
+from pydbt.posix.disk_identity import differing_kinds
+from pydbt.posix.files import write_all
 
 HEADER_BYTES = 4096
 # The kernel's metadata begin here.
@@ -139,7 +141,7 @@ def _needed(device: BlockDevice, region_bytes: int | None) -> int:
 
 
 def _require_same(metadata: BlockDevice, found: EraHeader, device: BlockDevice, region_bytes: int | None) -> None:
-    if are_two(found.origin, device.identity()) or found.origin_bytes != device.size_bytes:
+    if differing_kinds(found.origin, device.identity()) or found.origin_bytes != device.size_bytes:
         raise UsageError(
             f"the era metadata on {metadata.path} are those of another disk than {device.path}: name its own"
         )
@@ -174,7 +176,7 @@ def _write(metadata: BlockDevice, offset: int, data: bytes) -> None:
     try:
         descriptor = os.open(metadata.path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            os.pwrite(descriptor, data, offset)
+            write_all(descriptor, [data], offset)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -14,8 +14,6 @@ Sources: linux/fsmap.h, ioctl_getfsmap(2).
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import fcntl
 import os
 import stat
@@ -26,6 +24,7 @@ import numpy as np
 
 from pydbt.device.mounts import Mount
 from pydbt.device.sysfs import BlockDevice
+from pydbt.posix import libc
 
 _RECORD = np.dtype(  # struct fsmap
     [
@@ -112,7 +111,7 @@ def _used_of_mount(device: BlockDevice, mount: Mount) -> tuple[np.ndarray, np.nd
     descriptor = _open_mount(device, mount)
     try:
         free = _free_runs(descriptor, device)
-        _commit(descriptor)
+        libc.syncfs(descriptor)
     except OSError as error:
         raise _NoMap(f"the {mount.fs_type} mounted at {mount.point} gives no map ({error.strerror})") from error
     finally:
@@ -166,13 +165,6 @@ def _free_runs(descriptor: int, device: BlockDevice) -> np.ndarray:
     if not seen:
         raise _NoMap("its file system's map does not speak of this device")
     return np.concatenate(free)
-
-
-def _commit(descriptor: int) -> None:
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.syncfs(descriptor) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code or errno.EIO, os.strerror(code or errno.EIO))
 
 
 def _encode_device(major: int, minor: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -15,12 +14,12 @@ from pathlib import Path
 from pydbt.core.errors import DeviceError
 from pydbt.device.freezer import FITHAW, open_point
 from pydbt.device.mounts import Mount
+from pydbt.posix import libc
 
 # The helper ends within this, unless the kernel holds it in a freeze that does not come to an end.
 _END_S = 5.0
 # A helper that was killed has ended by then; one that lives thaws by itself.
 _DIE_S = 60.0
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class CannotFreeze(DeviceError):
@@ -34,10 +33,9 @@ def sync_file_system(mount: Mount) -> None:
     except OSError as error:
         raise DeviceError(f"the file system at {mount.point} cannot be reached: {error.strerror}") from None
     try:
-        if _libc.syncfs(descriptor):
-            raise DeviceError(
-                f"the file system at {mount.point} could not be written out: {os.strerror(ctypes.get_errno())}"
-            )
+        libc.syncfs(descriptor)
+    except OSError as error:
+        raise DeviceError(f"the file system at {mount.point} could not be written out: {error.strerror}") from None
     finally:
         os.close(descriptor)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,8 @@ from pathlib import Path
 from pydbt.core.errors import DeviceError, UsageError
 from pydbt.core.units import SECTOR_BYTES
 from pydbt.device.mounts import Mount, mounts_of, swap_paths
+from pydbt.posix.disk_identity import identifiers
+from pydbt.posix.files import read_entry
 
 _DEVICES = Path("/sys/dev/block")
 
@@ -86,7 +87,7 @@ class BlockDevice:
         """The block device of a device number. DeviceError when the kernel has no such device (any more)."""
         folder = _folder(major, minor)
         try:
-            partition_text = _read(folder / "partition")
+            partition_text = read_entry(folder / "partition")
             disk_folder = folder if partition_text is None else folder.parent
             disk_major, disk_minor = (int(number) for number in _require(disk_folder / "dev").split(":"))
             return cls(
@@ -104,7 +105,7 @@ class BlockDevice:
                 physical_block_bytes=int(_require(disk_folder / "queue/physical_block_size")),
                 # The kernel makes this folder exactly for queues that take requests (blk_mq_sysfs_register).
                 bio_based=not (disk_folder / "mq").is_dir(),
-                read_only=_read(folder / "ro") == "1",
+                read_only=read_entry(folder / "ro") == "1",
             )
         except FileNotFoundError as error:
             name = path or f"block device {major}:{minor}"
@@ -166,11 +167,11 @@ class BlockDevice:
 
     def mapper_name(self) -> str:
         """Its name in device-mapper; empty for other devices, and for a partition."""
-        return _read(self._folder() / "dm/name") or ""
+        return read_entry(self._folder() / "dm/name") or ""
 
     def backing_file(self) -> str | None:
         """The file behind a loop device, as the kernel names it now; None for every other device."""
-        return _read(_folder(*self.disk_number) / "loop/backing_file")
+        return read_entry(_folder(*self.disk_number) / "loop/backing_file")
 
     def in_flight_writes(self) -> int:
         """Write requests handed to the device and not completed at this instant."""
@@ -186,7 +187,7 @@ class BlockDevice:
         That is queue/iostats, but for devices that count their bios themselves: dm did so whatever iostats said, and had it
         at 0, until v6.5 ("dm: Support turning off io stat accounting"). Those are asked by a read.
         """
-        off = _read(_folder(*self.disk_number) / "queue/iostats") == "0"
+        off = read_entry(_folder(*self.disk_number) / "queue/iostats") == "0"
         return not off or (self.bio_based and _counts_a_read(self.path, self.major, self.minor))
 
     def mounts(self) -> list[Mount]:
@@ -206,7 +207,7 @@ class BlockDevice:
 
     def disk_sequence(self) -> int | None:
         """A number the kernel never reuses within a boot: a loop device attached anew gets another one."""
-        text = _read(_folder(*self.disk_number) / "diskseq")
+        text = read_entry(_folder(*self.disk_number) / "diskseq")
         return None if text is None else int(text)
 
     def identity(self) -> dict[str, str]:
@@ -214,20 +215,12 @@ class BlockDevice:
 
         Empty when nothing but its kernel name is known. A partition has its disk's identifiers and its own.
         """
-        folder, disk_folder = self._folder(), _folder(*self.disk_number)
-        wwid = _read(disk_folder / "wwid") or _read(disk_folder / "device/wwid")
-        serial = _read(disk_folder / "serial") or _read(disk_folder / "device/serial")
-        found = {
-            "dm_uuid": _read(disk_folder / "dm/uuid"),
-            "md_uuid": _read(disk_folder / "md/uuid"),
-            "wwid": wwid,
-            "serial": serial,
-            "slot": None if wwid or serial else slot_of(disk_folder),
-            "backing_file": self.backing_file(),
-            "partition": None if self.partition is None else str(self.partition),
-            "partition_uuid": _partition_uuid(folder, self.name) if self.is_partition else None,
-        }
-        return {kind: value for kind, value in found.items() if value}
+        found = identifiers(_folder(*self.disk_number))
+        if self.partition is not None:
+            found["partition"] = str(self.partition)
+            if uuid := _partition_uuid(self._folder(), self.name):
+                found["partition_uuid"] = uuid
+        return found
 
     def _folder(self) -> Path:
         return _folder(self.major, self.minor)
@@ -237,25 +230,6 @@ class BlockDevice:
             return _require(self._folder() / entry)
         except FileNotFoundError as error:
             raise DeviceError(f"{self.path} has vanished: the kernel removed the device while it was in use") from error
-
-
-def are_two(recorded: Mapping[str, str], now: Mapping[str, str]) -> bool:
-    """Whether identifiers (``BlockDevice.identity``) are those of two devices; a kind that either side lacks is no difference."""
-    return any(recorded[kind] != now[kind] for kind in recorded.keys() & now.keys())
-
-
-def slot_of(disk_folder: Path) -> str | None:
-    """The bus address of a virtio disk, given its folder in sysfs; None for other kinds.
-
-    Such disks have a serial number only if whoever made the machine gave them one, and vdb may be what was vdc before a boot.
-    """
-    device = Path(os.path.realpath(disk_folder / "device"))
-    return device.parent.name if device.name.startswith("virtio") else None
-
-
-def boot_id() -> str:
-    """The kernel's random name of this boot."""
-    return _require(Path("/proc/sys/kernel/random/boot_id"))
 
 
 def all_disks() -> list[BlockDevice]:
@@ -279,7 +253,7 @@ def _number_in(folder: Path) -> tuple[int, int]:
 
 
 def _partition_uuid(folder: Path, name: str) -> str | None:
-    for line in (_read(folder / "uevent") or "").splitlines():
+    for line in (read_entry(folder / "uevent") or "").splitlines():
         if line.startswith("PARTUUID="):
             return line.removeprefix("PARTUUID=")
     for link in _list(Path("/dev/disk/by-partuuid")):
@@ -321,17 +295,9 @@ def _counts_a_read(path: str, major: int, minor: int) -> bool:
         return False
 
 
-def _read(path: Path) -> str | None:
-    """A file's text without the newline at its end; None when it is absent, or unreadable as some are by nature."""
-    try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape").strip()
-    except OSError:
-        return None
-
-
 def _require(path: Path) -> str:
-    """As ``_read``, but a missing file, or one whose device is going away, is FileNotFoundError."""
-    text = _read(path)
+    """As ``read_entry``, but a missing file, or one whose device is going away, is FileNotFoundError."""
+    text = read_entry(path)
     if text is None:
         raise FileNotFoundError(str(path))
     return text

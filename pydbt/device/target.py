@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import fcntl
 import mmap
 import os
 import stat
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,24 +14,17 @@ from pydbt.core.blocks.apply_plan import ZEROS, PlannedWrites
 from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import BusyError, DeviceError, UsageError
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES
-from pydbt.device.sysfs import slot_of
+from pydbt.posix import libc
+from pydbt.posix.disk_identity import lasting_file_name, lasting_name
+from pydbt.posix.files import IOV_MAX, hand_over, sync_folder, try_lock
 
-IOV_MAX = 1024
 PUNCH_FROM_BYTES = 64 * KIB
 """Shorter zeros are written: a hole costs the file system more than they do."""
 ZERO_CHUNK_BYTES = MIB
 NAMELESS = "block-device:"
 """The identity of a block device, as far as it goes for one that the kernel has no lasting name for."""
 
-_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _CANNOT_PUNCH = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
-_SYNC_FILE_RANGE_WRITE = 2
-_AT_FDCWD, _AT_EMPTY_PATH, _STATX_INO, _STATX_BTIME = -100, 0x1000, 0x100, 0x800
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-_libc.statx.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p]
-_libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 _zeros = mmap.mmap(-1, ZERO_CHUNK_BYTES, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
@@ -51,7 +41,7 @@ def create_image(path: str, size_bytes: int) -> bool:
     try:
         os.ftruncate(descriptor, size_bytes)
         os.fsync(descriptor)
-        _sync_name(path)
+        sync_folder(os.path.dirname(path) or ".")
     except OSError as error:
         os.unlink(path)
         raise UsageError(f"an image of {size_bytes} bytes cannot be made at {path}: {error.strerror}") from None
@@ -101,12 +91,12 @@ class Target:
 
     def zero(self, offset: int, length: int) -> None:
         """Make a range read as zeros, and give its room back where that is possible."""
-        mode = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
-        if _libc.fallocate(self._descriptor, mode, offset, length) == 0:
+        try:
+            libc.fallocate(self._descriptor, libc.FALLOC_FL_KEEP_SIZE | libc.FALLOC_FL_PUNCH_HOLE, offset, length)
             return
-        code = ctypes.get_errno()
-        if code not in _CANNOT_PUNCH:
-            raise self._failure("written", offset, OSError(code, os.strerror(code)))
+        except OSError as error:
+            if error.errno not in _CANNOT_PUNCH:
+                raise self._failure("written", offset, error) from None
         while length:
             size = min(length, ZERO_CHUNK_BYTES)
             self._write(offset, [memoryview(_zeros)[:size]])
@@ -114,7 +104,8 @@ class Target:
 
     def start_writeback(self) -> None:
         """Have the kernel begin to write what is dirty, so that the next ``sync`` finds less to do."""
-        _libc.sync_file_range(self._descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
+        with contextlib.suppress(OSError):  # the sync will find it
+            libc.sync_file_range(self._descriptor, 0, 0, libc.SYNC_FILE_RANGE_WRITE)
 
     def sync(self) -> None:
         """Everything written is on the disk when this returns.
@@ -148,18 +139,16 @@ class Target:
         os.close(self._descriptor)
 
     def _write(self, offset: int, pieces: Sequence[Buffer]) -> None:
-        left = sum(map(len, pieces))
-        views = list(pieces)
-        while left:
+        def take(views: list[memoryview]) -> int:
+            nonlocal offset
             try:
                 count = os.pwritev(self._descriptor, views, offset)
             except OSError as error:
                 raise self._failure("written", offset, error) from None
-            offset, left = offset + count, left - count
-            while views and count >= len(views[0]):
-                count -= len(views.pop(0))
-            if count:
-                views[0] = memoryview(views[0])[count:]
+            offset += count
+            return count
+
+        hand_over(pieces, take)
 
     def _failure(self, what: str, offset: int, error: OSError) -> DeviceError:
         return DeviceError(f"TARGET {self.path} cannot be {what} at byte {offset}: {error.strerror}")
@@ -180,8 +169,8 @@ def identity_of(path: str) -> str:
 def _identity(descriptor: int) -> str:
     status = os.fstat(descriptor)
     if stat.S_ISBLK(status.st_mode):
-        return f"{NAMELESS}{_device_name(os.major(status.st_rdev), os.minor(status.st_rdev))}"
-    return f"file:{file_name_for_good(descriptor)}"
+        return f"{NAMELESS}{lasting_name(_device_folder(status.st_rdev))}"
+    return f"file:{lasting_file_name(descriptor)}"
 
 
 def is_same(recorded: str, identity: str) -> bool:
@@ -210,61 +199,11 @@ def _open(path: str) -> int:
         raise UsageError(f"TARGET {path} cannot be opened for writing: {error.strerror}") from None
 
 
-def _sync_name(path: str) -> None:
-    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def _lock(descriptor: int, path: str) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_lock(descriptor):
         os.close(descriptor)
-        raise BusyError(f"TARGET {path} is in use by another secondary: stop it first") from None
+        raise BusyError(f"TARGET {path} is in use by another secondary: stop it first")
 
 
-def file_name_for_good(file: int | str) -> str:
-    """Tells a file from a later one of the same name, which may have got its inode number as well (statx(2)).
-
-    Empty when it is not there; without the time of its birth where the file system does not keep it.
-    """
-    buffer = ctypes.create_string_buffer(256)  # struct statx
-    folder, path, flags = (file, b"", _AT_EMPTY_PATH) if isinstance(file, int) else (_AT_FDCWD, os.fsencode(file), 0)
-    if _libc.statx(folder, path, flags, _STATX_INO | _STATX_BTIME, buffer):
-        return ""
-    (mask,), (inode,), born = (
-        struct.unpack_from(form, buffer, at) for form, at in (("=I", 0), ("=Q", 32), ("=qI", 80))
-    )
-    return f"{inode}.{born[0]}.{born[1]}" if mask & _STATX_BTIME else f"{inode}"
-
-
-def _device_name(major: int, minor: int) -> str:
-    """What the kernel knows a device by for good; empty where it knows nothing."""
-    return name_for_good(Path(f"/sys/dev/block/{major}:{minor}"))
-
-
-def name_for_good(place: Path) -> str:
-    """The same of the device with this folder in sysfs."""
-    part = _read(place / "partition")
-    name = _disk_name(place.resolve().parent if part else place)
-    return f"{name}-part{part}" if part and name else name
-
-
-def _disk_name(disk: Path) -> str:
-    for name in ("dm/uuid", "md/uuid", "loop/backing_file", "wwid", "device/wwid", "serial", "device/serial"):
-        if found := _read(disk / name):
-            if name == "loop/backing_file":
-                found = f"{found}#{file_name_for_good(found)}"
-            return found
-    slot = slot_of(disk)
-    return f"slot:{slot}" if slot else ""
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
+def _device_folder(number: int) -> Path:
+    return Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")

@@ -31,6 +31,7 @@ from pydbt.kernel.counters import Counters, possible_cpus, read_counters
 from pydbt.kernel.record import CONFIG, RECORD_BYTES
 from pydbt.kernel.ring import DataRing, HeaderRing
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec, to_json
+from pydbt.posix.boot import boot_id
 
 __all__ = ["Capture", "CaptureOptions", "Counters", "VolumeSpec"]
 
@@ -224,7 +225,7 @@ class Capture:
 
     def attach_name(self) -> str:
         """Names these programs: others, attached later, count from nothing."""
-        return f"{pins.boot_id()} {syscalls.program_info(self._program_fds[0]).identifier}"
+        return f"{boot_id()} {syscalls.program_info(self._program_fds[0]).identifier}"
 
     def counters(self) -> Counters:
         return read_counters(self._state_fd, self._state_bytes, self._cpus, self._program_fds)

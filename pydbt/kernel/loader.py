@@ -31,6 +31,7 @@ from pydbt.kernel.compiled import Compiled, attach
 from pydbt.kernel.headers import Headers, find_headers
 from pydbt.kernel.record import CONFIG, PROBE, RING_HEADER_BYTES
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec
+from pydbt.posix.boot import boot_id
 
 _READ_TRACEPOINT = "block_bio_queue"
 _END_IO_OF_BUFFERS = "end_bio_bh_io_sync"  # fs/buffer.c: what submit_bh() gives its bios
@@ -48,7 +49,7 @@ def load(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
     pin_dir.mkdir(mode=0o700, parents=True)
     try:
         _pin(program, config, pin_dir)
-        meta = pins.Meta(pins.PROGRAM_VERSION, volume, options, not reason, reason, data_base, pins.boot_id())
+        meta = pins.Meta(pins.PROGRAM_VERSION, volume, options, not reason, reason, data_base, boot_id())
         pins.write_meta(pin_dir, meta)
     except BaseException:
         pins.remove(pin_dir)

@@ -7,7 +7,6 @@ it is the rest of an attach or a detach that did not finish. Removing the links'
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from pydbt.core.errors import MachineError, StateError
 from pydbt.kernel import syscalls
 from pydbt.kernel.record import GROUP_WORDS
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec
+from pydbt.posix import libc
 
 BPFFS = Path("/sys/fs/bpf")
 BPFFS_MAGIC = 0xCAFE4A11
@@ -109,25 +109,13 @@ def decode_any(raw: bytes) -> tuple[VolumeSpec, MapLayout]:
         raise StateError(f"the pinned capture programs cannot be understood ({error}): detach them") from None
 
 
-def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
 def require_bpffs(pin_dir: Path) -> None:
     """MachineError, with the command to run, unless ``pin_dir`` lies (or will lie) in bpffs."""
     existing = next(folder for folder in (pin_dir, *pin_dir.parents) if folder.exists())
-    if _filesystem_magic(existing) != BPFFS_MAGIC:
+    if libc.file_system_magic(existing) != BPFFS_MAGIC:
         raise MachineError(
             f"{pin_dir} is not in a BPF file system, which keeps the capture programs: run `mount -t bpf bpf {BPFFS}`"
         )
-
-
-def _filesystem_magic(path: Path) -> int:
-    buffer = ctypes.create_string_buffer(256)  # struct statfs; its first word is the type
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.statfs(os.fsencode(path), buffer):
-        return 0
-    return int.from_bytes(buffer.raw[:4], "little")
 
 
 def write_meta(pin_dir: Path, meta: Meta) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydbt.core.errors import MachineError
+from pydbt.posix import libc
 
 _NUMBERS = {"x86_64": (321, 324), "aarch64": (280, 283)}  # bpf, membarrier
 
@@ -34,12 +35,7 @@ _VERIFIER_LOG_BYTES = 1 << 24
 _PROGRAM_INFO_BYTES = 256
 _NAME_BYTES = 16
 
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
-
 _MEMBARRIER_QUERY, _MEMBARRIER_GLOBAL = 0, 1
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
 
 
 class Refused(Exception):
@@ -76,7 +72,7 @@ class MapInfo:
 
 def die_with(parent: int) -> None:
     """End this process when its parent does, which may have ended already (prctl(2), PR_SET_PDEATHSIG)."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -178,9 +174,10 @@ def wait_for_programs() -> None:
     in kernel/bpf/syscall.c).
     """
     _, membarrier = _numbers()
-    if _libc.syscall(membarrier, _MEMBARRIER_GLOBAL, 0, 0) == 0:
-        return
-    wait_by_map_of_maps()
+    try:
+        libc.syscall(membarrier, _MEMBARRIER_GLOBAL, 0, 0)
+    except OSError:
+        wait_by_map_of_maps()
 
 
 def wait_by_map_of_maps() -> None:
@@ -217,10 +214,9 @@ def _numbers() -> tuple[int, int]:
 def _bpf(command: int, attribute: bytes) -> int:
     buffer = ctypes.create_string_buffer(attribute, _ATTRIBUTE_BYTES)
     number, _ = _numbers()
-    result = _libc.syscall(number, command, buffer, _ATTRIBUTE_BYTES)
-    if result < 0:
-        code = ctypes.get_errno()
-        if code == errno.EPERM:
-            raise MachineError("the kernel refused bpf(2): run as root, and outside containers without CAP_BPF")
-        raise OSError(code, os.strerror(code))
-    return result
+    try:
+        return libc.syscall(number, command, buffer, _ATTRIBUTE_BYTES)
+    except PermissionError as error:
+        if error.errno != errno.EPERM:
+            raise
+        raise MachineError("the kernel refused bpf(2): run as root, and outside containers without CAP_BPF") from None

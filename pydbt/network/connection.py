@@ -16,9 +16,7 @@ from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import PeerError, TimedOut
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.wire import BULK_KINDS, HEADER_BYTES, check_number, decode_body, decode_header, encode
-
-IOV_MAX = 1024
-"""Buffers one sendmsg takes (UIO_MAXIOV of the kernel)."""
+from pydbt.posix.files import hand_over
 
 SILENCE_SECONDS = 15.0
 """A peer that sends nothing for this long, or takes nothing, is gone. Peers ping three times as often."""
@@ -115,33 +113,24 @@ class FramedConnection:
         self._socket.close()
 
     def _send(self, buffers: list[Buffer]) -> int:
-        total = 0
-        views = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
-        index = 0
         try:
-            while index < len(views):
-                sent = self._send_some(views[index : index + IOV_MAX])
-                total += sent
-                self.sent_bytes += sent
-                while index < len(views) and sent >= len(views[index]):
-                    sent -= len(views[index])
-                    index += 1
-                if sent:
-                    views[index] = views[index][sent:]
+            return hand_over(buffers, self._send_some)
         except TimeoutError:
             raise PeerError(f"{self.peer} took nothing and said nothing for {self.silence_seconds:g} seconds") from None
         except OSError as error:
             raise PeerError(f"the connection broke while sending: {error.strerror or error}") from None
-        return total
 
     def _send_some(self, views: list[memoryview]) -> int:
         """A peer that takes nothing but is heard of is busy, not gone."""
         while True:
             try:
-                return self._socket.sendmsg(views)
+                sent = self._socket.sendmsg(views)
             except TimeoutError:
                 if time.monotonic() - self.last_received >= self.silence_seconds:
                     raise
+            else:
+                self.sent_bytes += sent
+                return sent
 
     def _receive_header(self, timeout_seconds: float | None) -> bool:
         view = memoryview(self._header)

@@ -8,9 +8,9 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import StateError
-
-Buffer = bytes | bytearray | memoryview
+from pydbt.posix.files import sync_folder, write_all
 
 
 def replace_file(path: str | os.PathLike[str], data: Buffer | Iterable[Buffer], *, durable: bool = True) -> None:
@@ -45,22 +45,11 @@ def remove_file(path: str | os.PathLike[str]) -> None:
         raise StateError(f"{path} cannot be removed: {error.strerror}") from error
 
 
-def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write(path: Path, parts: Iterable[Buffer], durable: bool) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         for part in parts:
-            rest = memoryview(part).cast("B")
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+            write_all(descriptor, [part])
         if durable:
             os.fsync(descriptor)
     finally:

@@ -29,9 +29,8 @@ from pydbt.core.secondary.journal import (
     record_is_whole,
 )
 from pydbt.core.units import MIB
-from pydbt.store.atomic import sync_folder
+from pydbt.posix.files import sync_folder, write_all
 
-IOV_MAX = 1024
 SUFFIX = ".journal"
 SPARE_SEGMENTS = 4
 """Freed segments kept for the next use: overwriting a file that is there costs half of what a new one does."""
@@ -138,7 +137,7 @@ class JournalFiles:
         except OSError as error:
             raise StateError(f"the journal in {self._folder} cannot be opened: {error.strerror}") from None
         try:
-            os.pwrite(descriptor, bytes(RECORD_HEADER_BYTES), position % self._segment_bytes)
+            write_all(descriptor, [bytes(RECORD_HEADER_BYTES)], position % self._segment_bytes)
             os.fdatasync(descriptor)
         except OSError as error:
             raise StateError(f"the journal in {self._folder} cannot be written: {error.strerror}") from None
@@ -199,17 +198,7 @@ class JournalFiles:
         if not buffers:
             return
         descriptor = self._writer_of(position // self._segment_bytes)
-        offset = position % self._segment_bytes
-        views = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
-        index = 0
-        while index < len(views):
-            count = os.pwritev(descriptor, views[index : index + IOV_MAX], offset)
-            offset += count
-            while index < len(views) and count >= len(views[index]):
-                count -= len(views[index])
-                index += 1
-            if count:
-                views[index] = views[index][count:]
+        write_all(descriptor, buffers, position % self._segment_bytes)
         self._unsynced.add(position // self._segment_bytes)
 
     def _writer_of(self, index: int) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
 from pydbt.core.errors import BusyError, StateError
+from pydbt.posix.files import try_lock
 
 LOCK_NAME = "lock"
 
@@ -20,13 +20,11 @@ class StateLock:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StateError(f"{path} cannot be opened: {error.strerror}") from None
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(self._descriptor):
             os.close(self._descriptor)
             raise BusyError(
                 f"the state directory {state_dir} is in use by another controller: stop it, or choose another directory"
-            ) from None
+            )
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -39,9 +37,6 @@ def is_locked(state_dir: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not try_lock(descriptor)
     finally:
         os.close(descriptor)
-    return False

@@ -16,6 +16,7 @@ from pathlib import Path
 import xxhash
 
 from pydbt.core.errors import StateError
+from pydbt.posix.files import write_all
 
 FILE_NAME = "reached"
 _MAGIC = b"PDREACH\0"
@@ -54,7 +55,7 @@ class Reached:
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.pwrite(descriptor, content + xxhash.xxh3_128_digest(content), 0)
+                write_all(descriptor, [content + xxhash.xxh3_128_digest(content)], 0)
                 if durable:
                     os.fdatasync(descriptor)
             finally:

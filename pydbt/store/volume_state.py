@@ -18,6 +18,7 @@ import xxhash
 from pydbt.core.errors import StateError, UsageError
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.units import SECTOR_BYTES, Geometry
+from pydbt.posix.disk_identity import differing_kinds
 from pydbt.store.atomic import replace_file
 from pydbt.store.secondary_record import SecondaryRecord
 
@@ -208,12 +209,11 @@ def require_same_source(
             f"has {device.size_bytes}: {anew}"
         )
     now = device.identity()
-    for kind in sorted(state.source.keys() & now.keys()):
-        if state.source[kind] != now[kind]:
-            raise UsageError(
-                f"the state directory {state_dir} was kept for a SOURCE with {kind} {state.source[kind]}, and "
-                f"{device.path} has {now[kind]}: {anew}"
-            )
+    for kind in differing_kinds(state.source, now):
+        raise UsageError(
+            f"the state directory {state_dir} was kept for a SOURCE with {kind} {state.source[kind]}, and "
+            f"{device.path} has {now[kind]}: {anew}"
+        )
     if block_bytes is not None and block_bytes != state.block_bytes:
         raise UsageError(
             f"the volume in {state_dir} is tracked in blocks of {state.block_bytes} bytes, not {block_bytes}: "

@@ -9,8 +9,10 @@ import pytest
 
 from pydbt.core.errors import DeviceError, UsageError
 from pydbt.device.mounts import mount_of_path, parse_mount, read_mounts
-from pydbt.device.sysfs import BlockDevice, boot_id, slot_of
-from pydbt.device.target import NAMELESS, is_same, name_for_good
+from pydbt.device.sysfs import BlockDevice
+from pydbt.device.target import NAMELESS, is_same
+from pydbt.posix.boot import boot_id
+from pydbt.posix.disk_identity import lasting_name, slot_of
 from tests.device.disks import MIB, image, loop, mounted, partition, run, swap_on
 from tests.lab.disks import wait_until, zram_device
 
@@ -175,10 +177,10 @@ def test_virtio_disks_without_a_serial_number_that_change_names_are_told_apart_b
         (disk / "vdb1").mkdir(parents=True)
         (disk / "device").symlink_to(device)
         (disk / "vdb1" / "partition").write_text("1\n")
-        names += [name_for_good(disk), name_for_good(disk / "vdb1")]
+        names += [lasting_name(disk), lasting_name(disk / "vdb1")]
     assert len(set(names)) == 4 and all("0000:00:0" in name for name in names)
     (disk / "serial").write_text("ours\n")
-    assert name_for_good(disk) == "ours", "a serial number goes with the disk"
+    assert lasting_name(disk) == "ours", "a serial number goes with the disk"
     assert slot_of(tmp_path / "devices") is None
 
 

@@ -12,7 +12,8 @@ from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import StateError
 from pydbt.core.protocol.frames import Begin, Blocks, Commit, Stream
 from pydbt.core.secondary.journal import RecordKind, entry_bytes, record_epoch, record_extents
-from pydbt.store import atomic, journal_files
+from pydbt.posix import files as posix_files
+from pydbt.store import journal_files
 from pydbt.store.journal_files import SPARE_SEGMENTS, JournalFiles, JournalFull
 from tests.simulation.cluster.disk import Machine
 from tests.simulation.cluster.files import Files, SimOs, SimPath
@@ -183,7 +184,7 @@ def test_what_a_start_found_is_still_there_after_a_loss_of_power(monkeypatch, se
     machine = Machine("secondary")
     files, simulated_os = Files(machine), SimOs(rng)
     monkeypatch.setattr(journal_files, "os", simulated_os)
-    monkeypatch.setattr(atomic, "os", simulated_os)
+    monkeypatch.setattr(posix_files, "os", simulated_os)
     folder = SimPath("/journal", files)
     journal = opened(folder)
     journal.append([stream(n, 40) for n in range(1, 3)])

@@ -16,8 +16,8 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.rename import first_generations
 from pydbt.core.protocol.generations import generation_name
-from pydbt.device.sysfs import boot_id
 from pydbt.network.tls import Secure, load_identity
+from pydbt.posix.boot import boot_id
 from pydbt.store.map_file import load_map
 from pydbt.store.peer_pin import PeerPin, Unpinned
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase

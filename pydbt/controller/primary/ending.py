@@ -12,7 +12,7 @@ from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.modes import Mode
 from pydbt.device.clean import clean_marker
-from pydbt.device.sysfs import boot_id
+from pydbt.posix.boot import boot_id
 from pydbt.store.map_file import map_digest
 
 # When it goes down it waits this long for the secondaries that follow, and then for a moment in which everything that

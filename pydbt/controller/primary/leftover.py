@@ -13,7 +13,8 @@ from pydbt.controller.registry import RUN_DIR
 from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.device.freeze import thaw_leftover
 from pydbt.device.snapshot import Room, remove_left
-from pydbt.device.sysfs import BlockDevice, are_two
+from pydbt.device.sysfs import BlockDevice
+from pydbt.posix.disk_identity import differing_kinds
 from pydbt.store.map_file import MapHeader, load_map, map_digest, save_map
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState, load_state
@@ -93,7 +94,7 @@ def _source_of(state: VolumeState) -> BlockDevice | None:
         source = BlockDevice.identify(state.source_path)
     except PydbtError:
         return None
-    return None if are_two(state.source, source.identity()) else source
+    return None if differing_kinds(state.source, source.identity()) else source
 
 
 def merge_into_maps(state_dir: str | os.PathLike[str], state: VolumeState, words: np.ndarray) -> None:

@@ -30,13 +30,14 @@ from pydbt.device.checks import check_source
 from pydbt.device.clean import is_untouched
 from pydbt.device.holdable import look
 from pydbt.device.snapshot import Room, require_room
-from pydbt.device.sysfs import BlockDevice, boot_id
+from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 from pydbt.kernel.pins import OtherVersion
 from pydbt.kernel.replace import finish_replacement, tracked_volume
 from pydbt.kernel.replace import replace as replace_programs
 from pydbt.network.address import check_plain_tcp, format_address, split_address
 from pydbt.network.tls import Secure
+from pydbt.posix.boot import boot_id
 from pydbt.store.atomic import remove_file
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VolumeState, create_state, load_state, require_same_source, save_state

@@ -172,6 +172,9 @@ class SimOs:
         place[0] += len(data)
         return len(data)
 
+    def writev(self, descriptor: int, views: list[memoryview]) -> int:
+        return self.write(descriptor, b"".join(views))
+
     def pwrite(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
         _, content = self._writable(descriptor)
         content.write(offset, data)

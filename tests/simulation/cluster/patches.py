@@ -36,6 +36,7 @@ from pydbt.controller.secondary import workers as secondary_workers
 from pydbt.core.primary import brain as core_primary
 from pydbt.core.primary import sweep as core_sweep
 from pydbt.core.secondary.config import SecondaryConfig
+from pydbt.posix import files as posix_files
 from pydbt.store import atomic, intent_file, journal_files, map_file, reached, volume_state
 from tests.simulation.cluster.files import SimOs, SimPath
 from tests.simulation.cluster.primary_node import PrimaryNode, SimInbox, SimOutbox, SimReader
@@ -97,6 +98,7 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
             "SecondaryConfig": lambda **given: SecondaryConfig(**given | shape.secondary),
         },
         secondary_workers: {"APPLY_BYTES": SEGMENT_BYTES},
+        posix_files: {"os": simulated_os},
         journal_files: {"os": simulated_os},
         reached: {"os": simulated_os},
         atomic: {"os": simulated_os, "Path": SimPath, "secrets": numbers},

@@ -1,0 +1,74 @@
+"""Files: whole writes, durable names, locks, and entries of ``/sys`` and ``/proc``."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from pydbt.core.blocks.sector_table import Buffer
+
+IOV_MAX = 1024
+"""The most buffers that one call takes (UIO_MAXIOV, include/uapi/linux/uio.h)."""
+
+
+def write_all(descriptor: int, buffers: Iterable[Buffer], offset_bytes: int | None = None) -> None:
+    """Write buffers one behind the other, also when a call takes only a part of them.
+
+    They begin at ``offset_bytes``, or without it at the descriptor's own position. OSError when the disk fails.
+    """
+
+    def take(views: list[memoryview]) -> int:
+        nonlocal offset_bytes
+        if offset_bytes is None:
+            return os.writev(descriptor, views)
+        count = os.pwritev(descriptor, views, offset_bytes)
+        offset_bytes += count
+        return count
+
+    hand_over(buffers, take)
+
+
+def hand_over(buffers: Iterable[Buffer], take: Callable[[list[memoryview]], int]) -> int:
+    """Hand buffers to a call that may take only a part, until all is taken; returns the bytes.
+
+    ``take`` gets up to IOV_MAX views, none of them empty, and returns how many bytes it took from their beginning.
+    """
+    views = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
+    index = total = 0
+    while index < len(views):
+        count = take(views[index : index + IOV_MAX])
+        total += count
+        while index < len(views) and count >= len(views[index]):
+            count -= len(views[index])
+            index += 1
+        if count:
+            views[index] = views[index][count:]
+    return total
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file for as long as it is open (flock(2)); False when another process has the lock."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def read_entry(path: Path) -> str | None:
+    """The text of an entry of ``/sys`` or ``/proc`` without its last newline; None when it is absent or unreadable."""
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape").strip()
+    except OSError:
+        return None

@@ -1,0 +1,75 @@
+"""Writes are whole however little a call takes, and a lock has one holder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pydbt.posix import files
+from pydbt.posix.files import IOV_MAX, hand_over, read_entry, sync_folder, try_lock, write_all
+
+PIECES = [b"one", b"", bytearray(b"two"), memoryview(b"three"), *(bytes([number % 251]) for number in range(IOV_MAX))]
+
+
+def short(call, most):
+    """The call, taking no more than ``most`` bytes at a time."""
+
+    def shortened(descriptor: int, views: list[memoryview], *offset: int) -> int:
+        assert 0 < len(views) <= IOV_MAX and all(len(view) for view in views)
+        return call(descriptor, [b"".join(views)[:most]], *offset)
+
+    return shortened
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 1 << 20])
+@pytest.mark.parametrize("offset", [None, 5])
+def test_a_write_is_whole_however_little_a_call_takes(tmp_path: Path, monkeypatch, most, offset) -> None:
+    monkeypatch.setattr(files.os, "writev", short(os.writev, most))
+    monkeypatch.setattr(files.os, "pwritev", short(os.pwritev, most))
+    path = tmp_path / "file"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        write_all(descriptor, PIECES, offset)
+    finally:
+        os.close(descriptor)
+    assert path.read_bytes() == bytes(offset or 0) + b"".join(PIECES)
+
+
+def test_an_error_in_the_middle_of_a_write_is_raised() -> None:
+    taken: list[int] = []
+
+    def take(views: list[memoryview]) -> int:
+        if taken:
+            raise OSError("full")
+        taken.append(3)
+        return 3
+
+    with pytest.raises(OSError, match="full"):
+        hand_over([b"abcdef"], take)
+    assert hand_over([b"abc", memoryview(b"def")], lambda views: len(views[0])) == 6
+    assert hand_over([], take) == 0
+
+
+def test_the_names_of_a_folder_can_be_synced_and_those_of_a_file_cannot(tmp_path: Path) -> None:
+    sync_folder(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        sync_folder(tmp_path / "file")
+
+
+def test_a_lock_has_one_holder_until_its_file_is_closed(tmp_path: Path) -> None:
+    one, other = (os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT) for _ in range(2))
+    try:
+        assert try_lock(one) and try_lock(one) and not try_lock(other)
+        os.close(one)
+        assert try_lock(other)
+    finally:
+        os.close(other)
+
+
+def test_an_entry_is_read_without_its_newline_and_an_absent_one_is_none(tmp_path: Path) -> None:
+    (tmp_path / "entry").write_bytes(b"caf\xe9\n")
+    assert os.fsencode(read_entry(tmp_path / "entry") or "") == b"caf\xe9"
+    assert read_entry(tmp_path / "none") is None and read_entry(tmp_path) is None
