@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from pydbt.core.errors import DeviceError
 from pydbt.device.freezer import FITHAW, open_point
@@ -102,6 +103,7 @@ class FileSystemFreezer:
         process, self._process = self._process, None
         if process is None:
             return
+        assert process.stdin is not None and process.stdout is not None
         with contextlib.suppress(OSError):
             process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -109,15 +111,19 @@ class FileSystemFreezer:
             self._forget()
         process.stdout.close()
 
-    def _ask(self, command: dict[str, object]) -> dict[str, object]:
+    def _ask(self, command: dict[str, object]) -> dict[str, Any]:
+        """The helper's answer. DeviceError when it is gone; what it froze is thawed then."""
+        process = self._process
+        assert process is not None and process.stdin is not None and process.stdout is not None
         try:
-            self._process.stdin.write(json.dumps(command) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            process.stdin.write(json.dumps(command) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
         except OSError:
             line = ""
         if line:
-            return json.loads(line)
+            answer: dict[str, Any] = json.loads(line)
+            return answer
         # It was killed, by hand or for want of memory: what it froze is ours to thaw.
         thaw_points(self._points)
         self.close()

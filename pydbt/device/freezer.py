@@ -32,7 +32,7 @@ class Freezer:
         self._held_ms = 0.0
         self._early = False
 
-    def freeze(self, points: list[list[object]], limit_s: float) -> dict[str, object]:
+    def freeze(self, points: list[tuple[str, int]], limit_s: float) -> dict[str, object]:
         """All of them or none; the first error counts."""
         self.thaw()
         self._early = False
@@ -41,7 +41,7 @@ class Freezer:
         self._until = self._since + limit_s
         try:
             for point, mount_id in points:
-                opened.append(open_point(str(point), int(mount_id)))
+                opened.append(open_point(point, mount_id))
             for descriptor in opened:
                 fcntl.ioctl(descriptor, FIFREEZE, 0)
                 self._frozen.append(descriptor)

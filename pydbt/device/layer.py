@@ -95,12 +95,18 @@ def create_layer(
     metadata = None if metadata_path is None else BlockDevice.identify(metadata_path)
     if space is not None and device.overlaps(space):
         raise UsageError(f"the snapshot space {space_path} is (a part of) {path} itself: name another device")
-    for one, given in ((device, path), (space, space_path)):
-        if metadata is not None and one is not None and metadata.overlaps(one):
-            raise UsageError(f"the era metadata's {metadata_path} is (a part of) {given} itself: name another device")
-    for one, given in ((device, path), (space, space_path), (metadata, metadata_path)):
-        if one is not None:
-            require_unused(one, given)
+    named = [(device, path)]
+    if space is not None and space_path is not None:
+        named.append((space, space_path))
+    if metadata is not None and metadata_path is not None:
+        for one, given in named:
+            if metadata.overlaps(one):
+                raise UsageError(
+                    f"the era metadata's {metadata_path} is (a part of) {given} itself: name another device"
+                )
+        named.append((metadata, metadata_path))
+    for one, given in named:
+        require_unused(one, given)
     if metadata is not None and shutil.which("era_invalidate") is None:
         raise MachineError("era_invalidate is not installed here: install it (Debian: thin-provisioning-tools)")
     with contextlib.ExitStack() as undo:

@@ -98,5 +98,5 @@ def logical_volume(device: BlockDevice, snapshot_name: str, space_bytes: int | N
 
 
 def _report(*command: str) -> list[dict[str, str]]:
-    text = run_command(*command, "--reportformat", "json")
-    return json.loads(text)["report"][0]["lv"]
+    rows: list[dict[str, str]] = json.loads(run_command(*command, "--reportformat", "json"))["report"][0]["lv"]
+    return rows

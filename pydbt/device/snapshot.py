@@ -131,7 +131,7 @@ def remove_left(room: Room, device: BlockDevice | None) -> bool:
     """
     name = device.mapper_name() if device else ""
     left = mapped.remove_leftover(room.snapshot, name)
-    if not name:
+    if device is None or not name:
         return left
     if foreign := mapped.snapshot_left_on(name):
         left = mapped.remove_leftover(foreign, name) or left

@@ -144,7 +144,7 @@ def _frame_of(buffer: mmap.mmap, pagemap: int) -> int:
     view = ctypes.c_char.from_buffer(buffer)
     address = ctypes.addressof(view)
     del view
-    (entry,) = struct.unpack("<Q", os.pread(pagemap, 8, address // mmap.PAGESIZE * 8))
+    entry = int.from_bytes(os.pread(pagemap, 8, address // mmap.PAGESIZE * 8), "little")
     frame = entry & _FRAME_MASK
     if not entry & _PRESENT or not frame:
         raise Unproven("/proc/self/pagemap does not tell page frame numbers")

@@ -135,7 +135,8 @@ class Btf:
     def _index(self) -> tuple[list[int], dict[int, list[int]]]:
         """Offset of every type by its number, and numbers by name (a string's offset is its identity)."""
         types, unpack, fixed, per_member = self._types, _TYPE.unpack_from, _FIXED_TAIL_BYTES, _MEMBER_BYTES
-        offsets, by_name = [0], {}
+        offsets = [0]
+        by_name: dict[int, list[int]] = {}
         position, end = 0, len(types)
         while position < end:
             name_offset, info, _ = unpack(types, position)
@@ -190,6 +191,8 @@ class Btf:
         if found.kind == _PTR:
             return 8
         if found.kind == _ARRAY:
+            element: int
+            count: int
             element, _, count = struct.unpack_from("<III", self._types, found.tail)
             return self._size(element) * count
         return found.size_or_type

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any, Protocol
 
 from pydbt.core.errors import MachineError
 from pydbt.kernel import syscalls
@@ -28,6 +29,14 @@ def source_text(path: Path = SOURCE) -> str:
     return _OWN_INCLUDE.sub(lambda match: source_text(path.parent / match[1]), path.read_text())
 
 
+class BccModule(Protocol):
+    """The part of bcc's BPF object that is used here; bcc itself has no types."""
+
+    def __getitem__(self, name: bytes) -> Any: ...  # a table; its get_fd() is the map's file descriptor
+    def dump_func(self, name: bytes) -> bytes: ...
+    def load_func(self, name: bytes, kind: int) -> Any: ...  # a function; its fd is the program's
+
+
 class Compiled:
     """One build of bpf/capture.bpf.c. Programs are loaded when they are asked for, once; MachineError if refused."""
 
@@ -40,16 +49,18 @@ class Compiled:
             raise MachineError("Python cannot import bcc: install python3-bpfcc") from None
         flags = [f"-D{name}={_literal(value)}" for name, value in macros.items()]
         try:
-            self._module = BPF(text=source_text().encode(), cflags=[*flags, *headers.flags, "-Wno-macro-redefined"])
+            self._module: BccModule = BPF(
+                text=source_text().encode(), cflags=[*flags, *headers.flags, "-Wno-macro-redefined"]
+            )
         except Exception as error:
             raise MachineError(f"bcc cannot compile the capture programs: {error}") from None
-        self._raw_tracepoint = BPF.RAW_TRACEPOINT
+        self._raw_tracepoint: int = BPF.RAW_TRACEPOINT
         self._btf = btf
         self._typed: dict[str, int] = {}
 
     def map_fd(self, name: str) -> int:
         """File descriptor of the map ``pydbt_<name>``; it belongs to this object."""
-        return self._module[f"pydbt_{name}".encode()].get_fd()
+        return int(self._module[f"pydbt_{name}".encode()].get_fd())
 
     def typed(self, name: str, tracepoint: str) -> int:
         """File descriptor of ``pydbt_<name>``, loaded for that tracepoint's arguments; it belongs to this object."""
@@ -65,7 +76,7 @@ class Compiled:
     def by_hand(self, name: str) -> int:
         """File descriptor of ``pydbt_<name>`` for syscalls.run_program(); it belongs to this object."""
         try:
-            return self._module.load_func(f"pydbt_{name}".encode(), self._raw_tracepoint).fd
+            return int(self._module.load_func(f"pydbt_{name}".encode(), self._raw_tracepoint).fd)
         except Exception as error:
             raise MachineError(f"the kernel refuses program {name}: {error}") from None
 

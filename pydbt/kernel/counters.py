@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pydbt.kernel import syscalls
-from pydbt.kernel.record import COUNTERS, Program
+from pydbt.kernel.record import COUNTER_NAMES, COUNTERS, Program
 
 _POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
 
@@ -80,5 +80,5 @@ def _program_totals(fd: int, program: Program, value_bytes: int, cpus: int) -> d
     stride = value_bytes + 7 & ~7
     raw = syscalls.map_lookup(fd, program, stride * cpus)
     # The controller asks at every look at the ring: one sum for all of them, and not one for each.
-    words = np.ndarray((cpus, len(COUNTERS.names)), "<u8", raw, strides=(stride, 8))
-    return dict(zip(COUNTERS.names, words.sum(axis=0).tolist(), strict=True))
+    words = np.ndarray((cpus, COUNTERS.itemsize // 8), "<u8", raw, strides=(stride, 8))
+    return dict(zip(COUNTER_NAMES, words.sum(axis=0).tolist(), strict=True))

@@ -58,10 +58,10 @@ def load(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
 
 def _build(
     btf: Btf, macros: layout.Macros, volume: VolumeSpec, options: CaptureOptions
-) -> tuple[Compiled, np.void, int, str]:
+) -> tuple[Compiled, np.ndarray, int, str]:
     """The compiled programs, their configuration, the data ring's base, and why there is no payload, if so."""
     headers = find_headers()
-    config = np.zeros((), CONFIG)[()]
+    config = np.zeros((), CONFIG)
     config["records"] = 1
     reason = "it was not asked for"
     if options.with_payload:
@@ -106,7 +106,7 @@ def _compile_within_budget(btf: Btf, macros: layout.Macros, headers: Headers) ->
     raise refusals[0]
 
 
-def _pin(program: Compiled, config: np.void, pin_dir: Path) -> None:
+def _pin(program: Compiled, config: np.ndarray, pin_dir: Path) -> None:
     syscalls.map_update(program.map_fd("config"), 0, config.tobytes())
     names = (*pins.MAPS, pins.DATA_MAP) if config["payload"] else pins.MAPS
     for name in names:

@@ -89,21 +89,17 @@ CONFIG = np.dtype(
 )
 
 #: struct pydbt_counters, one per program and CPU.
-COUNTERS = np.dtype(
-    [
-        (name, "<u8")
-        for name in (
-            "ordinal",
-            "sectors",
-            "discard_sectors",
-            "lost",
-            "no_payload",
-            "unstable",
-            "unknown_ops",
-            "passthrough",
-        )
-    ]
+COUNTER_NAMES = (
+    "ordinal",
+    "sectors",
+    "discard_sectors",
+    "lost",
+    "no_payload",
+    "unstable",
+    "unknown_ops",
+    "passthrough",
 )
+COUNTERS = np.dtype([(name, "<u8") for name in COUNTER_NAMES])
 
 #: struct pydbt_probe, for the loader's self-test.
 PROBE = np.dtype(

@@ -43,7 +43,8 @@ def tracked_words(pin_dir: Path) -> np.ndarray | None:
         raise StateError(f"{pin_dir} is incomplete ({error}): detach the capture programs") from None
     bitmaps = Bitmaps(fd, layout)
     try:
-        return bitmaps.words(0) | bitmaps.words(1)
+        words: np.ndarray = bitmaps.words(0) | bitmaps.words(1)
+        return words
     finally:
         bitmaps.close()
         os.close(fd)

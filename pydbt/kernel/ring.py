@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -110,7 +110,9 @@ class HeaderRing:
         found = places[first : first + count]
         if len(found) < count:
             found = np.concatenate((found, places[: count - len(found)]))
-        return found == np.arange(position + 1, position + 1 + count, dtype=np.uint64)
+        expected = np.arange(position + 1, position + 1 + count, dtype=np.uint64)
+        there: np.ndarray = found == expected
+        return there
 
     def _copy(self, position: int, count: int) -> np.ndarray:
         """As plain words: numpy copies structures field by field, eight times as slow."""
@@ -266,11 +268,15 @@ class DataRing:
         return position
 
 
-def _entry_bytes(length_bytes: np.ndarray | int) -> np.ndarray | int:
+_Lengths = TypeVar("_Lengths", int, np.ndarray)
+
+
+def _entry_bytes(length_bytes: _Lengths) -> _Lengths:
     """Room that an entry takes in the ring: its header, and up to a multiple of eight."""
     return length_bytes + RING_HEADER_BYTES + 7 & ~7
 
 
 def _carries_payload(records: np.ndarray) -> np.ndarray:
     whole = records["flags"] & Flag.NO_PAYLOAD == 0
-    return (records["kind"] == Kind.SUBMIT) & (records["data"] != 0) & whole
+    carries: np.ndarray = (records["kind"] == Kind.SUBMIT) & (records["data"] != 0) & whole
+    return carries

@@ -7,6 +7,9 @@ import socket
 
 from pydbt.core.errors import PeerError, UsageError
 
+SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+"""As ``socket.getaddrinfo`` gives it: IPv4, IPv6 with flow and scope, and a family that this Python does not know."""
+
 
 def parse_address(text: str) -> tuple[str, int]:
     """Host and port of ``HOST:PORT`` or ``[V6ADDRESS]:PORT``. Raises UsageError."""
@@ -31,7 +34,7 @@ def split_address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[socket.AddressFamily, tuple]]:
+def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[socket.AddressFamily, SocketAddress]]:
     """Every address a name stands for, in the system's order. Raises PeerError."""
     flags = socket.AI_PASSIVE if passive else 0
     try:
@@ -45,7 +48,7 @@ def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[socket
 def is_loopback(host: str) -> bool:
     """Does everything ``host`` stands for stay on this machine? Names are resolved; unknown ones do not."""
     try:
-        addresses = [address[0] for _, address in resolve(host, 0)]
+        addresses = [str(address[0]) for _, address in resolve(host, 0)]
     except PeerError:
         return False
     return bool(addresses) and all(_loopback(address) for address in addresses)

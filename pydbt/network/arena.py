@@ -39,15 +39,18 @@ class Arena:
         room = -(-max(size_bytes, 1) // ALIGN) * ALIGN
         assert room <= self._size, "a frame fits the arena"
         with self._changed:
-            while not self._closed and (begin := self._take(room)) is None:
+            while not self._closed:
+                begin = self._take(room)
+                if begin is not None:
+                    break
                 self._changed.wait()
-            if self._closed:
+            else:
                 raise ArenaClosed
         chunk = self._memory[begin : begin + size_bytes]
         # Views are made of a memoryview of the chunk, which keeps this very array alive (numpy's own
         # slices would refer to the whole memory instead).
         weakref.finalize(chunk, self._give_back, begin, begin + room).atexit = False
-        return memoryview(chunk)
+        return chunk.data
 
     def close(self) -> None:
         """Wake whoever waits."""

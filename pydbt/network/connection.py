@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import PeerError, TimedOut
@@ -28,6 +29,20 @@ KEEPALIVE_PROBES = 3
 Allocate = Callable[[int], memoryview]
 
 
+class StreamSocket(Protocol):
+    """The part of a connected socket that a framed connection uses: a ``socket.socket``, or a ``TlsSocket`` in its place."""
+
+    @property
+    def family(self) -> int: ...
+    def settimeout(self, seconds: float | None, /) -> None: ...
+    def setsockopt(self, level: int, name: int, value: int, /) -> None: ...
+    def getpeername(self) -> Any: ...  # its form depends on the family
+    def recv_into(self, view: memoryview, /) -> int: ...
+    def sendmsg(self, views: list[memoryview], /) -> int: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def close(self) -> None: ...
+
+
 class FramedConnection:
     """Frames over a connected socket.
 
@@ -37,7 +52,7 @@ class FramedConnection:
     """
 
     def __init__(
-        self, sock: socket.socket, *, allocate: Allocate | None = None, silence_seconds: float = SILENCE_SECONDS
+        self, sock: StreamSocket, *, allocate: Allocate | None = None, silence_seconds: float = SILENCE_SECONDS
     ) -> None:
         self._socket = sock
         self._allocate: Allocate = allocate or _allocate_small
@@ -65,8 +80,8 @@ class FramedConnection:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
-    def socket(self) -> socket.socket:
-        """What it runs over, or the TLS socket that stands for it."""
+    def socket(self) -> StreamSocket:
+        """The socket below, which is a ``TlsSocket`` where the connection is encrypted."""
         return self._socket
 
     def set_allocate(self, allocate: Allocate) -> None:
@@ -174,7 +189,7 @@ def _allocate_small(size_bytes: int) -> memoryview:
     return memoryview(bytearray(size_bytes))
 
 
-def _tune(sock: socket.socket) -> None:
+def _tune(sock: StreamSocket) -> None:
     """No delay for small frames; the kernel's keepalive finds peers that vanished without a word."""
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return  # a socket pair of a test

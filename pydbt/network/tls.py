@@ -14,11 +14,13 @@ import ssl
 import stat
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydbt.core.errors import PeerError, UsageError
+from pydbt.network.connection import StreamSocket
 
 HANDSHAKE_SECONDS = 10.0
 _RECEIVE_BYTES = 256 * 1024
@@ -117,8 +119,9 @@ class Secure:
         """The side that was connected to. PeerError as above."""
         return self._shake_hands(sock, self._identity.as_server, server_side=True)
 
-    def remember(self, peer: TlsSocket) -> None:
-        """The peer was accepted for this volume: nobody else is from here on. StateError when it cannot be kept."""
+    def remember(self, peer: StreamSocket) -> None:
+        """The peer was accepted for this volume: no other machine is from now on. StateError when it cannot be kept."""
+        assert isinstance(peer, TlsSocket), "a connection that this object made secure"
         self._pin.remember(peer.peer_name)
 
     def _shake_hands(self, sock: socket.socket, context: ssl.SSLContext, server_side: bool) -> TlsSocket:
@@ -184,8 +187,7 @@ class TlsSocket:
                 raise
             self._flush(deadline)
             break
-        subject = (self._tls.getpeercert() or {}).get("subject", ())
-        self.peer_name = next((value for row in subject for key, value in row if key == "commonName"), "")
+        self.peer_name = _common_name(self._tls.getpeercert())
 
     def _flush(self, deadline: float) -> None:
         data = self._outgoing.read()
@@ -207,7 +209,7 @@ class TlsSocket:
         while True:
             with self._lock:
                 try:
-                    return self._tls.read(len(view), view)
+                    return int(self._tls.read(len(view), view))  # with a buffer it returns how many bytes it read
                 except ssl.SSLWantReadError:
                     pass
                 except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -260,7 +262,7 @@ class TlsSocket:
     def setsockopt(self, level: int, name: int, value: int) -> None:
         self._socket.setsockopt(level, name, value)
 
-    def getpeername(self) -> tuple:
+    def getpeername(self) -> Any:
         return self._socket.getpeername()
 
     def shutdown(self, how: int) -> None:
@@ -269,6 +271,11 @@ class TlsSocket:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _common_name(certificate: Mapping[str, Any] | None) -> str:
+    subject: Iterable[Iterable[tuple[str, str]]] = (certificate or {}).get("subject", ())
+    return next((value for row in subject for key, value in row if key == "commonName"), "")
 
 
 def _left(deadline: float) -> float:

@@ -239,9 +239,9 @@ class JournalFiles:
             self._used.add(index)
 
     def _check_room(self, unlimited: bool) -> None:
-        limited = self._limit_bytes is not None and not unlimited
-        if limited and (len(self._used) + 1) * self._segment_bytes > self._limit_bytes:
-            raise JournalFull(f"the journal in {self._folder} has reached its limit of {self._limit_bytes} bytes")
+        limit = None if unlimited else self._limit_bytes
+        if limit is not None and (len(self._used) + 1) * self._segment_bytes > limit:
+            raise JournalFull(f"the journal in {self._folder} has reached its limit of {limit} bytes")
         if not self._spare and self._disk_free() < self._segment_bytes + self._reserve_bytes:
             raise JournalFull(f"the disk of {self._folder} is full")
 

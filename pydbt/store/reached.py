@@ -47,7 +47,8 @@ class Reached:
             or xxhash.xxh3_128_digest(content) != data[_CONTENT.size :]
         ):
             raise StateError(f"{self._path} is not whole: remove it, and 'controller verify --repair' at the primary")
-        return _CONTENT.unpack(content)[1]
+        position: int = _CONTENT.unpack(content)[1]
+        return position
 
     def save(self, position: int, *, durable: bool = False) -> None:
         """``durable`` before the journal is cut at a lower position than the one that is written. Raises StateError."""
