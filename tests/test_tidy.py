@@ -28,9 +28,9 @@ _UNREAD_TEXT = """
     """
 TO_BE_ENDED_UNREAD = dict.fromkeys(_UNREAD_TEXT.split())
 _NAMES_TEXT = """
-    Addressed BATCH_BYTES Blocks Buffer Controller Entry FAREWELL_SECONDS FILE_NAME HANDSHAKE_SECONDS
-    HEADER_BYTES IOV_MAX LEAST_BYTES Layer Link MAGIC MAX_BATCH_BYTES MAX_RING_BYTES NAME PATH Phase RECORD
-    RESERVE_BYTES RecordKind Refused Report Row Runs Space Status VERSION Verification WINDOW_BYTES boot_id
+    Addressed BATCH_BYTES Blocks Buffer Controller FAREWELL_SECONDS FILE_NAME HANDSHAKE_SECONDS
+    HEADER_BYTES IOV_MAX LEAST_BYTES Layer Link MAGIC MAX_BATCH_BYTES MAX_RING_BYTES NAME PATH RECORD
+    RESERVE_BYTES RecordKind Refused Report Row Space Status VERSION Verification WINDOW_BYTES boot_id
     decode_header differing_blocks explain finish forget load measure remove rows
     """
 TO_BE_ENDED_NAMES = dict.fromkeys(_NAMES_TEXT.split())
@@ -122,6 +122,7 @@ UNREAD = {
     "init": "a command: click calls it",
     "FILE_SYSTEM": "the wire reserves it for transactions of the file system",
     "num_tickets": "ssl reads it",
+    "unapplied_bytes": "an entry of the secondary's report, which is made of all fields",
 }
 
 

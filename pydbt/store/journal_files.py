@@ -19,7 +19,7 @@ from pydbt.core.secondary.journal import (
     MAX_RECORD_BYTES,
     RECORD_HEADER_BYTES,
     SEGMENT_BYTES,
-    Entry,
+    JournalEntry,
     RecordHeader,
     RecordKind,
     decode_record_header,
@@ -149,7 +149,7 @@ class JournalFiles:
     def tail(self) -> int:
         return self._tail
 
-    def append(self, entries: Sequence[Entry], *, unlimited: bool = False) -> list[int]:
+    def append(self, entries: Sequence[JournalEntry], *, unlimited: bool = False) -> list[int]:
         """Write entries, not yet durably; returns where each one's record ends.
 
         ``unlimited``: as far as the disk goes. Fewer ends than entries: the journal is full, and the next call with

@@ -26,6 +26,8 @@ from pydbt.controller.state_dir import make_state_dir
 from pydbt.core.errors import PydbtError, StateError, UsageError
 from pydbt.core.protocol.frames import Refuse
 from pydbt.core.secondary import events as e
+from pydbt.core.secondary.replica import ReplicaState
+from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.units import MIB
 from pydbt.device.checks import check_target
 from pydbt.device.target import Target, create_image
@@ -133,7 +135,7 @@ class SecondaryService:
             "listen": self._listening,
             "journal": {"used": self._engine.journal.used_bytes, "size": self._options.journal_limit_bytes},
             "received_bytes": connections.received_bytes if connections is not None else 0,
-            **self._engine.brain.status(),
+            **self._engine.brain.status().to_values(),
         }
 
     # --- the loop -----------------------------------------------------------------------------------------
@@ -239,29 +241,28 @@ class SecondaryService:
             if self._options.promote:
                 self._promote(status)
                 return 0
-            print(f"{status['replica_state']} at sequence {status['sequence']} of epoch {status['epoch']}")
+            print(f"{status.replica_state} at {status.position}")
         finally:
             self.close()
         return 0
 
-    def _promote(self, status: dict[str, Any]) -> None:
+    def _promote(self, status: ReplicaStatus) -> None:
         """Everything of the last consistent image is on the target: let go of it for good."""
         if not self._engine.brain.drained:
             raise StateError("interrupted before the journal was on the target: promote it again")
-        if status["replica_state"] == "inconsistent":
+        if status.replica_state is ReplicaState.INCONSISTENT:
             raise UsageError(
                 f"{self._options.target} is inconsistent, a mixture of different moments, because its first copy, or a "
                 "resynchronization in place, was not completed, or its journal is damaged: it cannot be promoted"
             )
-        staged = status["staged_bytes"]
         self._engine.promote()
-        where = f"sequence {status['sequence']} of epoch {status['epoch']}"
-        if staged:
+        if status.staged_bytes:
             print(
-                f"rolled back to {where}: a resynchronization was under way, and the {staged} bytes it had brought are dropped"
+                f"rolled back to {status.position}: a resynchronization was under way, and the {status.staged_bytes} bytes "
+                "it had brought are dropped"
             )
         else:
-            print(f"finished at {where}: everything the secondary had acknowledged is there")
+            print(f"finished at {status.position}: everything the secondary had acknowledged is there")
         print(f"{self._options.target} is a volume of its own now, and no primary may overwrite it")
 
     # --- beginnings ---------------------------------------------------------------------------------------

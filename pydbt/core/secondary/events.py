@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pydbt.core.protocol.frames import Blocks, Digests, Frame, Hello, Stream
-from pydbt.core.secondary.journal import Entry
+from pydbt.core.secondary.journal import JournalEntry
 from pydbt.core.secondary.replica import Mark, ReplicaRecord
 from pydbt.core.units import Geometry
 
@@ -134,7 +134,7 @@ class Append:
     """
 
     ticket: int
-    entry: Entry
+    entry: JournalEntry
     unlimited: bool = False
 
 

@@ -42,7 +42,7 @@ class RecordKind(IntEnum):
     COMMIT = 5
 
 
-Entry = Stream | Blocks | Begin | tuple[Commit, int]
+JournalEntry = Stream | Blocks | Begin | tuple[Commit, int]
 """What is put into the journal; a COMMIT comes with its epoch."""
 
 
@@ -74,14 +74,14 @@ def record_bytes(body_length: int) -> int:
     return -(-(RECORD_HEADER_BYTES + body_length) // RECORD_ALIGN) * RECORD_ALIGN
 
 
-def entry_bytes(entry: Entry) -> int:
+def entry_bytes(entry: JournalEntry) -> int:
     """Room an entry's record takes."""
     if isinstance(entry, (Stream, Blocks)):
         return record_bytes(len(entry.extents) * EXTENT_BYTES + entry.payload_bytes)
     return record_bytes(_EPOCH.size)
 
 
-def encode_record(entry: Entry, position: int, incarnation: int) -> list[Buffer]:
+def encode_record(entry: JournalEntry, position: int, incarnation: int) -> list[Buffer]:
     """An entry as buffers to be written at ``position``, padding included; payload is not copied."""
     match entry:
         case Stream():

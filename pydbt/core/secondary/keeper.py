@@ -15,43 +15,73 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from math import inf
 from typing import Protocol
 
 from pydbt.core.blocks.runs import Blocks, Runs
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.config import SecondaryConfig
-from pydbt.core.secondary.journal import Entry, entry_bytes
+from pydbt.core.secondary.direct_writes import DirectWrite, DirectWrites
+from pydbt.core.secondary.journal import JournalEntry, entry_bytes
 from pydbt.core.secondary.replica import Mark, Recovery, ReplicaRecord
 from pydbt.core.units import Geometry
 
 
-class Barrier(StrEnum):
-    """What has to happen before the next frame may be looked at."""
-
-    SETTLING = "the stream before a BEGIN is durable, so that what is compared later is compared behind it"
-    TO_DIRECT = "the journal is on the target and passed by the checkpoint"
-    COMMIT_DIRECT = "what was written directly is durable and the state file says so"
-    COMMIT_STAGED = "the COMMIT is durable in the journal"
-    FREEING = "a checkpoint has freed room in the journal"
-    JOURNALLED = "the stream so far is durable and given to the applier, so that a comparison sees it"
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """The stream before a BEGIN has to be durable, so that what is compared later is compared behind it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """Work handed out for a connection: an Append (``staged``: into the stage), a Write or a Compare.
+class Journalling:
+    """The stream so far has to be durable and given to the applier, so that a comparison sees it."""
 
-    ``staged_blocks``: the blocks of a Compare that are wanted anyway.
-    """
+
+@dataclass(frozen=True, slots=True)
+class Freeing:
+    """A checkpoint has to free room in the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoingDirect:
+    """The journal has to be on the target and passed by the checkpoint; then this volume is adopted."""
+
+    hello: f.Hello
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommittingStaged:
+    """The COMMIT has to be durable in the journal."""
+
+    commit: f.Commit
+    epoch: int
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommittingDirect:
+    """Everything written directly has to be durable; then the state file can say that the image is consistent."""
+
+    commit: f.Commit
+    epoch: int
+    connection: int
+
+
+Barrier = Settling | Journalling | Freeing | GoingDirect | CommittingStaged | CommittingDirect
+"""What has to end before the next frame may be looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appending:
+    """An Append that was handed to the journal for a connection; ``staged``: into the stage."""
 
     ticket: int
-    entry: Entry | f.Digests
+    entry: JournalEntry
     connection: int
-    staged: bool = False
-    staged_blocks: Blocks | None = None
+    staged: bool
 
 
 class Owner(Protocol):
@@ -59,7 +89,7 @@ class Owner(Protocol):
 
     def batch_ended(self, connection: int, batch: int) -> None: ...
     def committed(self, connection: int, commit: f.Commit) -> None: ...
-    def journal_full(self, refused: list[Entry], error: str) -> None: ...
+    def journal_full(self, refused: list[JournalEntry], error: str) -> None: ...
     def failed(self, code: str, message: str) -> None: ...
 
 
@@ -67,33 +97,35 @@ class Keeper:
     """The half of the secondary's brain that knows disks and not the conversation.
 
     ``epoch`` and ``sequence`` are those of the consistent image; ``tail`` the end of the durable journal; ``limit`` how
-    far it may be applied; ``stage_from`` where an unfinished resync begins in it.
+    far it may be applied; ``stage_from`` where an unfinished resync begins in it, None when there is none; ``mark`` how
+    far the target has come. Effects are appended to ``effects``, which is the owner's.
     """
 
     def __init__(
-        self, owner: Owner, config: SecondaryConfig, record: ReplicaRecord, recovery: Recovery, staged: StagedBlocks
+        self,
+        owner: Owner,
+        effects: list[e.Effect],
+        config: SecondaryConfig,
+        record: ReplicaRecord,
+        recovery: Recovery,
+        staged: StagedBlocks,
     ) -> None:
         self._owner = owner
         self._config = config
+        self.effects = effects
         self.record = record
         self.epoch, self.sequence = recovery.epoch, recovery.sequence
         self.tail, self.limit = recovery.tail, recovery.limit
         self.stage_from = recovery.stage_from
         self.mark = Mark(record.checkpoint, record.epoch, record.sequence)
         self.barrier: Barrier | None = None
-        self.effects: list[e.Effect] = []
-        self.checkpoint_due: float | None = None
         self._must_reach = max(record.must_reach, recovery.committed_at)
         self._staged = staged
         self._ticket = 0
-        self._appends: deque[Job] = deque()
-        self._writes: deque[Job] = deque()
-        self._unsynced: deque[Job] = deque()
-        self._unsynced_bytes = 0
-        self._commit: tuple[f.Commit, int, int] | None = None  # the commit, its epoch, its connection
-        self._adopting: tuple[f.Hello, int] | None = None
-        self._sync: int | None = None
-        self._resting_until = -inf  # until then little that was written directly is not made durable
+        self._appends: deque[Appending] = deque()
+        self._writes = DirectWrites(config)
+        self._sync_ticket: int | None = None
+        self._checkpoint_due: float | None = None
         self._journal_halted = False
         if self.limit > self.mark.position:
             self.effects.append(e.Apply(self.limit))
@@ -101,13 +133,13 @@ class Keeper:
     @property
     def settled(self) -> bool:
         """Is it known where the image stands, with no Append or COMMIT under way?"""
-        return not self._appends and self._commit is None
+        return not self._appends and not isinstance(self.barrier, (CommittingStaged, CommittingDirect))
 
     @property
     def drained(self) -> bool:
         """Is everything that may be applied applied, and durable on the target?"""
-        under_way = self._writes or self._unsynced or self.barrier or self._sync
-        return self.record.checkpoint >= self.limit and self.settled and not under_way
+        idle = self._writes.none_left and self.barrier is None and self._sync_ticket is None
+        return self.record.checkpoint >= self.limit and self.settled and idle
 
     @property
     def staged_bytes(self) -> int:
@@ -121,6 +153,10 @@ class Keeper:
         """
         return self.tail + self.record.direct_bytes
 
+    def continues(self, epoch: int) -> bool:
+        """Whether a stream of that epoch may follow the image without a resync."""
+        return self.record.consistent and self.stage_from is None and self.epoch == epoch
+
     def ticket(self) -> int:
         """A new number for work."""
         self._ticket += 1
@@ -131,67 +167,70 @@ class Keeper:
         return self._staged.of(units, unit_bytes)
 
     # --- work in ------------------------------------------------------------------------------------------
-    def append(self, entry: Entry, connection: int, *, geometry: Geometry | None = None) -> None:
+    def append(self, entry: JournalEntry, connection: int, *, geometry: Geometry | None = None) -> None:
         """Have an entry journalled; with ``geometry`` it belongs to the stage."""
         if self._journal_halted:
             self._journal_halted = False
-            self.persist(incarnation=self.record.incarnation + 1)
+            self.persist(replace(self.record, incarnation=self.record.incarnation + 1))
             self.effects.append(e.Resume(self.record.incarnation))
-        staged = geometry is not None
-        if staged and isinstance(entry, (f.Blocks, f.Stream)):
+        if geometry is not None and isinstance(entry, (f.Blocks, f.Stream)):
             self._staged.add(entry.extents, geometry)
         if isinstance(entry, tuple):
-            self._commit, self.barrier = (*entry, connection), Barrier.COMMIT_STAGED
-        job = Job(self.ticket(), entry, connection, staged)
-        self._appends.append(job)
-        unlimited = staged or self.record.checkpoint < self._must_reach
-        self.effects.append(e.Append(job.ticket, entry, unlimited))
+            self.barrier = CommittingStaged(*entry, connection)
+        append = Appending(self.ticket(), entry, connection, staged=geometry is not None)
+        self._appends.append(append)
+        unlimited = append.staged or self.record.checkpoint < self._must_reach
+        self.effects.append(e.Append(append.ticket, entry, unlimited))
 
-    def write(self, entry: Entry, connection: int) -> None:
+    def write(self, entry: JournalEntry, connection: int) -> None:
         """Have an entry written directly, after ``go_direct``."""
         if isinstance(entry, tuple):
-            self._commit, self.barrier = (*entry, connection), Barrier.COMMIT_DIRECT
+            self.barrier = CommittingDirect(*entry, connection)
         elif isinstance(entry, (f.Blocks, f.Stream)):
-            job = Job(self.ticket(), entry, connection)
-            self._writes.append(job)
-            self.effects.append(e.Write(job.ticket, entry))
+            write = DirectWrite(self.ticket(), entry, connection)
+            self._writes.add(write)
+            self.effects.append(e.Write(write.ticket, entry))
 
     def go_direct(self, hello: f.Hello, connection: int) -> None:
         """Bring everything to the target, so that entries may be written past the journal from then on."""
-        self._adopting, self.barrier = (hello, connection), Barrier.TO_DIRECT
-        if self.stage_from is not None or any(job.staged for job in self._appends):
-            # What is staged goes onto the target without its COMMIT: say so first.
+        self.barrier = GoingDirect(hello, connection)
+        if self.stage_from is not None or any(append.staged for append in self._appends):
+            # The stage goes onto the target without its COMMIT: the state file has to say so first.
             self._give_up_image()
 
     def settle(self) -> None:
         """Nothing more until every Append is durable."""
-        self.barrier = Barrier.SETTLING
+        self.barrier = Settling()
 
     def wait_for_room(self) -> None:
         """The journal was full: nothing more until a checkpoint has freed some of it."""
-        self.barrier = Barrier.FREEING
+        self.barrier = Freeing()
 
     @property
     def streaming(self) -> bool:
         """Are there updates of the image itself (not of a stage) that the applier was not given yet?"""
-        return any(not job.staged for job in self._appends)
+        return any(not append.staged for append in self._appends)
 
     def wait_for_stream(self) -> None:
         """Nothing more until every update so far is on its way to the target, ahead of what comes next."""
-        self.barrier = Barrier.JOURNALLED
+        self.barrier = Journalling()
 
     def leave(self) -> None:
         """The connection is gone: nobody waits for room or to compare any more. Everything else ends by itself."""
-        if self.barrier in (Barrier.FREEING, Barrier.SETTLING, Barrier.JOURNALLED):
+        if isinstance(self.barrier, (Freeing, Settling, Journalling)):
             self.barrier = None
 
     @property
     def can_free(self) -> bool:
+        """Would a checkpoint give room back?"""
         return self.tail > self.record.checkpoint
 
-    def persist(self, **changes: object) -> None:
+    def take_generations(self, generations: Generations) -> None:
+        """The image is of these generations, and the primary knows that it is."""
+        self.persist(replace(self.record, generations=generations.in_sync()))
+
+    def persist(self, record: ReplicaRecord) -> None:
         """Change the state file, before any effect that comes later."""
-        record = replace(self.record, **changes)
         if record != self.record:
             self.record = record
             self.effects.append(e.Persist(record))
@@ -200,45 +239,42 @@ class Keeper:
     def journal_durable(self, event: e.JournalDurable) -> None:
         limit = self.limit
         for ticket, end in zip(event.tickets, event.ends, strict=True):
-            job = self._appends.popleft()
-            assert job.ticket == ticket, "the journal works in order"
-            self._appended(job, end)
+            append = self._appends.popleft()
+            assert append.ticket == ticket, "the journal works in order"
+            self._appended(append, end)
         if self.limit != limit:
             self.effects.append(e.Apply(self.limit))
-        if self.barrier is Barrier.JOURNALLED and not self.streaming:
+        if isinstance(self.barrier, Journalling) and not self.streaming:
             self.barrier = None
 
-    def _appended(self, job: Job, end: int) -> None:
+    def _appended(self, append: Appending, end: int) -> None:
         start, self.tail = self.tail, end
-        match job.entry:
+        match append.entry:
             case f.Begin():
                 self.stage_from = start if self.stage_from is None else self.stage_from
             case f.Blocks(batch=batch):
-                self._owner.batch_ended(job.connection, batch)
-            case f.Stream(last=last) if not job.staged:
+                self._owner.batch_ended(append.connection, batch)
+            case f.Stream(last=last) if not append.staged:
                 self.sequence, self.limit = last, end
             case (f.Commit() as commit, int() as epoch):
                 self.epoch, self.sequence, self.limit = epoch, commit.sequence, end
                 self.stage_from, self._must_reach = None, end
                 self._staged.clear()
-                self._committed()
+                self._committed(append.connection, commit)
 
-    def _committed(self) -> None:
+    def _committed(self, connection: int, commit: f.Commit) -> None:
         """The image is consistent at the COMMIT's sequence, and durably so."""
-        assert self._commit is not None
-        (commit, _, connection), self._commit, self.barrier = self._commit, None, None
+        self.barrier = None
         self.effects.append(e.Log("info", f"consistent at sequence {self.sequence}"))
         self._owner.committed(connection, commit)
 
     def journal_refused(self, event: e.JournalRefused) -> None:
         """What comes before the refused Append has been reported durable; the rest comes back."""
         assert not self._appends or self._appends[0].ticket >= event.ticket, "the journal reports in order"
-        refused, self._appends = [job.entry for job in self._appends], deque()
+        refused, self._appends = [append.entry for append in self._appends], deque()
         self.tail, self._journal_halted = event.position, True
-        if self.barrier is Barrier.COMMIT_STAGED:
-            self._commit = self.barrier = None
-        if self.barrier is Barrier.JOURNALLED:
-            self.barrier = None  # what came back goes in again ahead of the comparison
+        if isinstance(self.barrier, (CommittingStaged, Journalling)):
+            self.barrier = None  # what came back goes in again, ahead of what waits
         if event.full:
             self._owner.journal_full(refused, event.error)
         else:
@@ -246,29 +282,27 @@ class Keeper:
 
     def applied(self, mark: Mark, now: float) -> None:
         self.mark = mark
-        if self.checkpoint_due is None:
-            self.checkpoint_due = now + self._config.checkpoint_seconds
+        if self._checkpoint_due is None:
+            self._checkpoint_due = now + self._config.checkpoint_seconds
 
     def written(self, ticket: int) -> None:
-        while self._writes and self._writes[0].ticket <= ticket:
-            self._unsynced.append(self._writes.popleft())
-            self._unsynced_bytes += self._unsynced[-1].entry.payload_bytes
+        self._writes.written(ticket)
 
     def synced(self, ticket: int, mark: Mark, now: float) -> None:
-        self._sync, self._unsynced_bytes = None, 0
-        self._resting_until = now + self._config.sync_seconds
+        self._sync_ticket = None
+        self._writes.synced(now)
         behind = self.mark.position > mark.position
-        self.checkpoint_due = now + self._config.checkpoint_seconds if behind else None
+        self._checkpoint_due = now + self._config.checkpoint_seconds if behind else None
         self._made_durable(ticket)
         if mark.position > self.record.checkpoint:
             self._checkpoint(mark)
-        if self.barrier is Barrier.COMMIT_DIRECT and not self._writes and not self._unsynced:
-            commit, self.epoch, _ = self._commit
-            self.sequence = commit.sequence
+        if isinstance(self.barrier, CommittingDirect) and self._writes.none_left:
+            commit, connection = self.barrier.commit, self.barrier.connection
+            self.epoch, self.sequence = self.barrier.epoch, commit.sequence
             self.mark = Mark(self.tail, self.epoch, self.sequence)
             self.effects.append(e.SetMark(self.mark))
-            self.persist(consistent=True, epoch=self.epoch, sequence=self.sequence)
-            self._committed()
+            self.persist(replace(self.record, consistent=True, epoch=self.epoch, sequence=self.sequence))
+            self._committed(connection, commit)
 
     def compared(self, ticket: int) -> bool:
         """A Compare has made durable what was written before it; whether there was anything."""
@@ -276,76 +310,76 @@ class Keeper:
 
     def _made_durable(self, ticket: int) -> bool:
         """What was written directly before this ticket is on the disk: count it, then let it be acknowledged."""
-        ended: list[Job] = []
-        while self._unsynced and self._unsynced[0].ticket < ticket:
-            ended.append(self._unsynced.popleft())
-        self.persist(direct_bytes=self.record.direct_bytes + sum(entry_bytes(job.entry) for job in ended))
-        for job in ended:
-            if isinstance(job.entry, f.Blocks):
-                self._owner.batch_ended(job.connection, job.entry.batch)
+        ended = self._writes.made_durable(ticket)
+        count = sum(entry_bytes(write.frame) for write in ended)
+        self.persist(replace(self.record, direct_bytes=self.record.direct_bytes + count))
+        for write in ended:
+            if isinstance(write.frame, f.Blocks):
+                self._owner.batch_ended(write.connection, write.frame.batch)
         return bool(ended)
 
     def _checkpoint(self, mark: Mark) -> None:
+        moved = replace(self.record, checkpoint=mark.position)
         if not self.record.consistent:
-            self.persist(checkpoint=mark.position)
+            self.persist(moved)
         elif mark.position >= self._must_reach:
-            self.persist(checkpoint=mark.position, epoch=mark.epoch, sequence=mark.sequence, must_reach=0)
+            self.persist(replace(moved, epoch=mark.epoch, sequence=mark.sequence, must_reach=0))
         else:
-            self.persist(checkpoint=mark.position, must_reach=self._must_reach)
+            self.persist(replace(moved, must_reach=self._must_reach))
         self.effects.append(e.FreeJournal(mark.position))
-        if self.barrier is Barrier.FREEING:
+        if isinstance(self.barrier, Freeing):
             self.barrier = None
 
     # --- after every event --------------------------------------------------------------------------------
     def advance(self, now: float, peer: int | None) -> None:
-        """Do what has become possible."""
-        if self.barrier is Barrier.SETTLING and not self._appends:
-            self.barrier = None
-        if self.barrier is Barrier.TO_DIRECT and not self._appends:
-            self._advance_to_direct(peer)
-        if self._sync is None and self._sync_wanted(now, peer is not None):
-            self._sync = self.ticket()
-            self.effects.append(e.Sync(self._sync))
+        """Do what has become possible. ``peer``: the connection of the primary, if there is one."""
+        match self.barrier:
+            case Settling() if not self._appends:
+                self.barrier = None
+            case GoingDirect() as going if not self._appends:
+                self._advance_to_direct(going, peer)
+        if self._sync_ticket is None and self._wants_sync(now, peer is not None):
+            self._sync_ticket = self.ticket()
+            self.effects.append(e.Sync(self._sync_ticket))
 
-    def _advance_to_direct(self, peer: int | None) -> None:
+    def _advance_to_direct(self, going: GoingDirect, peer: int | None) -> None:
         if not self.record.consistent and self.limit != self.tail:
             self.limit, self.stage_from = self.tail, None
             self._staged.clear()
             self.effects.append(e.Apply(self.limit))
-        if self.record.checkpoint != self.tail or self._writes or self._unsynced:
+        if self.record.checkpoint != self.tail or not self._writes.none_left:
             return
-        (hello, connection), self._adopting, self.barrier = self._adopting, None, None
-        if connection == peer:
+        self.barrier = None
+        if going.connection == peer:
             self._give_up_image()
-            self.persist(
-                fresh=False,
-                volume=hello.volume,
-                size_bytes=hello.size_bytes,
-                block_bytes=hello.block_bytes,
-            )
+            self._adopt(going.hello)
+
+    def _adopt(self, hello: f.Hello) -> None:
+        """From here on this is a replica of that volume, with some content."""
+        size, block = hello.size_bytes, hello.block_bytes
+        self.persist(replace(self.record, fresh=False, volume=hello.volume, size_bytes=size, block_bytes=block))
 
     def _give_up_image(self) -> None:
         """The image is a mixture from here on; where it was last consistent stays known, to tell the primary."""
-        self.persist(consistent=False, must_reach=0, epoch=self.epoch, sequence=self.sequence)
+        self.persist(replace(self.record, consistent=False, must_reach=0, epoch=self.epoch, sequence=self.sequence))
 
-    def _sync_wanted(self, now: float, connected: bool) -> bool:
-        if self.barrier is Barrier.COMMIT_DIRECT and not self._writes:
+    def _wants_sync(self, now: float, connected: bool) -> bool:
+        if isinstance(self.barrier, CommittingDirect) and not self._writes.under_way:
             return True
-        much = self._config.sync_bytes if self._writes else self._config.sync_bytes // 4
-        rested = not self._writes and now >= self._resting_until
-        if self._unsynced and (rested or self._unsynced_bytes >= much):
+        if self._writes.wants_sync(now):
             return True
         unchecked = self.mark.position - self.record.checkpoint
         if not unchecked:
             return False
-        hurry = not connected or self.barrier in (Barrier.FREEING, Barrier.TO_DIRECT)
+        hurry = not connected or isinstance(self.barrier, (Freeing, GoingDirect))
         if hurry and self.mark.position >= self.limit:
             return True
-        due = self.checkpoint_due is not None and now >= self.checkpoint_due
+        due = self._checkpoint_due is not None and now >= self._checkpoint_due
         return due or unchecked >= self._config.checkpoint_bytes
 
     def deadline(self) -> float | None:
-        if self._sync is not None:
+        """When ``advance`` is due by time alone."""
+        if self._sync_ticket is not None:
             return None
-        due = self._resting_until if self._unsynced and not self._writes else None
-        return min((time for time in (self.checkpoint_due, due) if time is not None), default=None)
+        due = (self._checkpoint_due, self._writes.deadline())
+        return min((time for time in due if time is not None), default=None)

@@ -2,35 +2,64 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from dataclasses import asdict, dataclass
 
+from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.replica import ReplicaState
+from pydbt.core.secondary.session import Direct, Ready, Session, Staging, Streaming
+
+OFFLINE = "offline"
+_MODES = {Ready: "ready", Streaming: "streaming", Staging: "staging", Direct: "direct"}
 
 
-class Phase(StrEnum):
-    """Where the conversation stands. READY: welcomed, and neither BEGIN nor STREAM heard yet."""
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """The fields have the names of the report. Sizes in bytes.
 
-    OFFLINE = "offline"
-    READY = "ready"
-    STREAMING = "streaming"
-    STAGING = "staging"
-    DIRECT = "direct"
+    ``sequence`` is durable; ``applied_sequence`` has reached the target itself; ``size`` is that of the volume.
+    """
+
+    mode: str
+    replica_state: ReplicaState
+    replica: str
+    volume: str | None
+    size: int
+    epoch: int
+    sequence: int
+    generations: Generations
+    applied_sequence: int
+    connected: bool
+    staged_bytes: int
+    unapplied_bytes: int
+
+    @property
+    def position(self) -> str:
+        """The position of the image, for people."""
+        return f"sequence {self.sequence} of epoch {self.epoch:016x}"
+
+    def to_values(self) -> dict[str, object]:
+        """For JSON: numbers of 64 bits as 16 hexadecimal digits."""
+        return asdict(self) | {
+            "replica_state": self.replica_state.value,
+            "epoch": f"{self.epoch:016x}",
+            "generations": self.generations.to_values(),
+        }
 
 
-def status_of(keeper: Keeper, phase: Phase, state: ReplicaState, *, connected: bool) -> dict[str, object]:
-    """Sizes in bytes; ``sequence`` is durable, ``applied_sequence`` has reached the target itself."""
-    return {
-        "mode": phase.value,
-        "replica_state": state.value,
-        "replica": keeper.record.replica,
-        "volume": keeper.record.volume,
-        "size": keeper.record.size_bytes,
-        "epoch": f"{keeper.epoch:016x}",
-        "sequence": keeper.sequence,
-        "generations": keeper.record.generations.to_values(),
-        "applied_sequence": keeper.mark.sequence,
-        "connected": connected,
-        "staged_bytes": keeper.staged_bytes,
-        "unapplied_bytes": keeper.tail - keeper.mark.position,
-    }
+def status_of(keeper: Keeper, session: Session | None, state: ReplicaState) -> ReplicaStatus:
+    """The report of a replica and of its conversation, if there is one."""
+    return ReplicaStatus(
+        mode=OFFLINE if session is None else _MODES[type(session.stage)],
+        replica_state=state,
+        replica=keeper.record.replica,
+        volume=keeper.record.volume,
+        size=keeper.record.size_bytes,
+        epoch=keeper.epoch,
+        sequence=keeper.sequence,
+        generations=keeper.record.generations,
+        applied_sequence=keeper.mark.sequence,
+        connected=session is not None,
+        staged_bytes=keeper.staged_bytes,
+        unapplied_bytes=keeper.tail - keeper.mark.position,
+    )

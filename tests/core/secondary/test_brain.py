@@ -164,7 +164,7 @@ def test_little_that_is_written_directly_is_made_durable_at_once_and_then_ten_ti
     (sync,) = play(e.Tick(), e.Sync, 0.61)
     (ack,) = [x.frame for x in play(e.Synced(sync.ticket, Mark(0, EPOCH, 10)), e.Send, 0.62)]
     assert ack.batch == 2
-    play.brain.config, play.brain.keeper._config = (SecondaryConfig(SIZE * 2, sync_bytes=16384),) * 2
+    play.brain.keeper._writes._config = SecondaryConfig(SIZE * 2, sync_bytes=16384)
     assert written(3, 0.63), "a quarter of what is much, and nothing else on its way"
 
 

@@ -31,9 +31,9 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary import keeper
-from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.replica import Recovery
+from pydbt.core.secondary.session import Session
 from pydbt.core.tracking.in_flight import InFlight
 from pydbt.core.tracking.replica_queue import StreamQueue
 from pydbt.core.tracking.tracker import Tracker
@@ -324,7 +324,7 @@ instead("an image in pieces is not called inconsistent", Keeper, "_give_up_image
 def _commit_early(right: Callable, self: Keeper, entry: object, connection: int) -> None:
     right(self, entry, connection)
     if isinstance(entry, tuple):
-        self.persist(consistent=True, epoch=entry[1], sequence=entry[0].sequence)
+        self.persist(replace(self.record, consistent=True, epoch=entry[1], sequence=entry[0].sequence))
 
 
 around("a direct resync is called consistent before it is durable", Keeper, "write", _commit_early)
@@ -340,15 +340,15 @@ instead("a comparison does not wait for the stream before it", Keeper, "streamin
 around(
     "BLOCKS acknowledged before the target is synced", Keeper, "written",
     lambda right, self, ticket: (
-        [self._owner.batch_ended(job.connection, job.entry.batch) for job in self._writes
-         if job.ticket <= ticket and isinstance(job.entry, f.Blocks)],
+        [self._owner.batch_ended(write.connection, write.frame.batch) for write in self._writes._under_way
+         if write.ticket <= ticket and isinstance(write.frame, f.Blocks)],
         right(self, ticket),
     )[1],
 )  # fmt: skip
 instead("a refused record stays in the journal", JournalFiles, "cut", lambda self, position: None)
 around(
-    "a stream that jumps is taken", Secondary, "_stream",
-    lambda right, self, frame: (setattr(self, "_received", None), right(self, frame))[1],
+    "a stream that jumps is taken", Session, "accept_stream",
+    lambda right, self, frame, **named: (setattr(self, "_received", None), right(self, frame, **named))[1],
 )  # fmt: skip
 
 GAPS = {

@@ -212,7 +212,9 @@ class World:
     def _check_commit(self, node: SecondaryNode) -> None:
         """The first moment of a new image is when it would show that it is no moment of the primary at all."""
         if node.up:
-            committed = (node.engine.brain.keeper.epoch, node.engine.brain._committed)
+            session = node.engine.brain.session
+            last = self._committed.get(node.number, (0, 0))[1] if session is None else session.committed
+            committed = (node.engine.brain.keeper.epoch, last)
             if committed != self._committed.get(node.number) and committed[1]:
                 checkers.image_is_a_moment(self, node.after_a_crash(power=False), "right after a COMMIT")
             self._committed[node.number] = committed

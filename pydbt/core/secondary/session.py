@@ -1,0 +1,209 @@
+"""The conversation with one primary, from its WELCOME to its end: which frame may come now, and what may be answered.
+
+A session knows no disk. The brain asks it whether a frame may come, hands the content to the keeper, and tells the session
+what became of it. After a ProtocolError the conversation ends.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from pydbt.core.blocks.runs import Blocks
+from pydbt.core.protocol import frames as f
+from pydbt.core.secondary.acknowledger import AckFilter, BatchOrder
+from pydbt.core.secondary.journal import JournalEntry
+from pydbt.core.units import SECTOR_BYTES, Geometry
+
+
+class ProtocolError(Exception):
+    """The primary sent a legal frame where it may not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Neither BEGIN nor STREAM was received yet; or the last COMMIT is one that no stream follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """Updates arrive in order, and the image follows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """A resync that is kept in the journal, beside the last consistent image, until its COMMIT."""
+
+    begin: f.Begin
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """A resync that is written to the target as it arrives: the image is inconsistent until its COMMIT."""
+
+    begin: f.Begin
+
+
+Stage = Ready | Streaming | Staging | Direct
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A frame that arrived while something had to end first, and was not looked at."""
+
+    frame: f.Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """An entry that was accepted, and came back from the journal for want of room."""
+
+    entry: JournalEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A DIGESTS frame that the applier compares; ``staged_units`` are wanted whatever it finds."""
+
+    ticket: int
+    frame: f.Digests
+    staged_units: Blocks
+
+
+class Session:
+    """One connected primary. ``committed`` is the last resync whose COMMIT is durable, 0 for none."""
+
+    def __init__(self, connection: int, hello: f.Hello, sequence: int) -> None:
+        """``sequence``: where the image stands, behind which the stream may continue."""
+        self.connection = connection
+        self.hello = hello
+        self.generations = hello.generations
+        self.committed = 0
+        self.small_blocks = Geometry(hello.size_bytes, hello.block_bytes).compared
+        self.stage: Stage = Ready()
+        # The last sequence received; None behind a BEGIN, where the stream may continue anywhere.
+        self._received: int | None = sequence
+        self._waiting: deque[Deferred | Returned] = deque()
+        self._comparisons: deque[Comparison] = deque()
+        self._batches = BatchOrder()
+        self._acks = AckFilter()
+
+    # --- what has to wait ---------------------------------------------------------------------------------
+    @property
+    def has_waiting(self) -> bool:
+        return bool(self._waiting)
+
+    def defer(self, frame: f.Frame) -> None:
+        """Behind everything that waits already."""
+        self._waiting.append(Deferred(frame))
+
+    def defer_first(self, frame: f.Frame) -> None:
+        """Ahead of everything else: it was its turn, and something has to end before it."""
+        self._waiting.appendleft(Deferred(frame))
+
+    def take_back(self, entries: list[JournalEntry]) -> None:
+        """Accepted entries, in their order, ahead of everything else."""
+        self._waiting.extendleft(Returned(entry) for entry in reversed(entries))
+
+    def next_waiting(self) -> Deferred | Returned:
+        return self._waiting.popleft()
+
+    # --- frames -------------------------------------------------------------------------------------------
+    def accept_stream(self, frame: f.Stream, *, continues: bool) -> bool:
+        """Whether it brings anything new. ``continues``: a stream may follow the image without a resync."""
+        self._check_bounds(frame)
+        if isinstance(self.stage, Ready):
+            if not continues:
+                raise ProtocolError("a STREAM frame came before a BEGIN, though the replica is not where it continues")
+            self.stage = Streaming()
+        if self._received is not None:
+            if frame.last <= self._received:
+                return False
+            if frame.first > self._received + 1:
+                raise ProtocolError(f"sequence {frame.first} came after {self._received}")
+        self._received = frame.last
+        return True
+
+    def accept_blocks(self, frame: f.Blocks) -> None:
+        self._in_resync("BLOCKS", frame.batch)
+        self._check_bounds(frame)
+
+    def accept_digests(self, frame: f.Digests) -> Geometry:
+        """The units of the comparison. In a stream DIGESTS may come too."""
+        if not isinstance(self.stage, Streaming):
+            self._in_resync("DIGESTS", frame.batch)
+        elif not self._batches.begin(frame.batch):
+            raise ProtocolError(f"the number {frame.batch} of a DIGESTS frame is not above those before it")
+        if frame.unit_bytes < self.small_blocks.block_bytes:
+            raise ProtocolError("a DIGESTS frame has units smaller than a block")
+        units = Geometry(self.hello.size_bytes, frame.unit_bytes)
+        if int(frame.units.ends().max(initial=0)) > units.block_count:
+            raise ProtocolError("a DIGESTS frame names blocks past the end of the volume")
+        return units
+
+    def accept_commit(self, frame: f.Commit) -> int:
+        """The epoch of its BEGIN."""
+        if not isinstance(self.stage, (Staging, Direct)) or frame.resync != self.stage.begin.resync:
+            raise ProtocolError("a COMMIT frame belongs to no BEGIN")
+        if self._received is not None and frame.sequence != self._received:
+            raise ProtocolError(f"a COMMIT at sequence {frame.sequence} after a stream up to {self._received}")
+        if self._comparisons:
+            raise ProtocolError("a COMMIT came before the answer to a DIGESTS frame")
+        return self.stage.begin.epoch
+
+    def _in_resync(self, name: str, batch: int) -> None:
+        if not isinstance(self.stage, (Staging, Direct)):
+            raise ProtocolError(f"a {name} frame came outside of a resync")
+        if not self._batches.begin(batch):
+            raise ProtocolError(f"the number {batch} of a {name} frame is not above those before it")
+
+    def _check_bounds(self, frame: f.Stream | f.Blocks) -> None:
+        if frame.extents.end_sector > self.hello.size_bytes // SECTOR_BYTES:
+            raise ProtocolError("data past the end of the volume")
+
+    # --- the course of a resync ---------------------------------------------------------------------------
+    def begin(self, stage: Staging | Direct) -> None:
+        self.stage, self._received = stage, None
+
+    def commit_durable(self, commit: f.Commit) -> None:
+        """The stream follows; or the next BEGIN, where the primary said that no stream does."""
+        self.committed, self._received = commit.resync, commit.sequence
+        self.stage = Ready() if self.by_snapshots else Streaming()
+
+    @property
+    def by_snapshots(self) -> bool:
+        """Whether the primary goes from one COMMIT to the next: the replica is an image of a moment, and meant to be."""
+        match self.stage:
+            case Staging(begin) | Direct(begin):
+                return bool(begin.flags & f.BeginFlag.NO_STREAM)
+        return False
+
+    # --- batches and answers ------------------------------------------------------------------------------
+    def compare(self, comparison: Comparison) -> None:
+        """It was handed to the applier."""
+        self._comparisons.append(comparison)
+
+    def compared(self, ticket: int) -> Comparison | None:
+        """The comparison of a ticket, which is over; None for one of an earlier session."""
+        if not self._comparisons or ticket < self._comparisons[0].ticket:
+            return None
+        comparison = self._comparisons.popleft()
+        assert comparison.ticket == ticket, "the applier works in order"
+        return comparison
+
+    def batch_ended(self, batch: int) -> None:
+        """BLOCKS are durable, or DIGESTS answered."""
+        self._batches.end(batch)
+
+    @property
+    def ended_batches(self) -> int:
+        """The highest number up to which every batch has ended."""
+        return self._batches.through
+
+    @property
+    def asks_progress(self) -> bool:
+        return f.PROGRESS in self.hello.features
+
+    def is_news(self, ack: f.Ack) -> bool:
+        """Whether it tells the primary anything that it waits for. Before a BEGIN or STREAM nothing is."""
+        return (not isinstance(self.stage, Ready) or bool(self.committed)) and self._acks.news(ack)
