@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_FUNCTION_LINES = 77  # 70 once controller/secondary/engine is split
 
 # Still to be ended: these lists only shrink, and go.
-TO_BE_ENDED_CIRCLES = {"pydbt.core.primary", "pydbt.cli"}
+TO_BE_ENDED_CIRCLES = {"pydbt.core.primary"}
 _UNREAD_TEXT = """
     CLIPPED DEFAULT_BLOCK_BYTES DISCARD_LIKE Decoder FUA MAP_FILE_NAME META NO_DATA_OP PREFLUSH
     SLOT_ROOM_BYTES WHOLE_DEVICE _pause_until allows_sync atexit bitmap_size_bytes blocks_of_sectors busy_ms

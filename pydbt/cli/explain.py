@@ -1,4 +1,4 @@
-"""How errors are worded: one sentence on stderr and an exit code; a traceback only for who asks."""
+"""Errors for people: one sentence on stderr and an exit code; a traceback only with --debug."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import traceback
 
 import click
 
-from pydbt.cli.main import INTERRUPTED, program_name
+from pydbt.cli.program import INTERRUPTED, program_name
 from pydbt.core.errors import MachineError, PydbtError, UsageError
 
 BUG = 1
@@ -53,7 +53,7 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 
 def report(error: BaseException, debug: bool) -> int:
-    """Say on stderr why a command ended, and return its exit code."""
+    """Print on stderr why a command ended, and return its exit code."""
     sentence, exit_code = explain(error)
     if debug:
         traceback.print_exception(error)

@@ -1,4 +1,4 @@
-"""The kinds of values that options take: sizes, rates and addresses, as people write them."""
+"""The values that options take: sizes, rates, times and addresses, as people write them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 LONGEST_S = 1e9
-"""Longer than any use of a time; operating systems take it for a timeout."""
+"""Longer than any use of a time; every operating system accepts it as a timeout."""
 _UNITS = {"": 1, "B": 1, "S": 512}
 for _power, _letter in enumerate("KMGTP", start=1):
     _UNITS |= {_letter: 1024**_power, f"{_letter}I": 1024**_power, f"{_letter}IB": 1024**_power}
@@ -59,7 +59,7 @@ def format_seconds(seconds: float) -> str:
 
 
 class Seconds(click.FloatRange):
-    """An option's time in seconds, a plain number. None that clocks cannot count with: no infinity, and no "nan" either."""
+    """An option's time in seconds, a plain number; neither infinite nor "nan"."""
 
     def __init__(self) -> None:
         super().__init__(min=0, max=LONGEST_S)
@@ -71,7 +71,11 @@ class Seconds(click.FloatRange):
         return seconds
 
 
-class Size(click.ParamType):
+class _Value(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no parameter
+    """A kind of value."""
+
+
+class Size(_Value):
     """An option's size in bytes."""
 
     name = "size"
@@ -85,17 +89,17 @@ class Size(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Space(Size):
+class Space(_Value):
     """An option's size in bytes, or the path of a device."""
 
     name = "size or device"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        return value if isinstance(value, str) and value.startswith("/") else super().convert(value, param, ctx)
+        return value if isinstance(value, str) and value.startswith("/") else SIZE.convert(value, param, ctx)
 
 
 class Rate(Size):
-    """An option's rate in bytes a second; ``/s`` may be written."""
+    """An option's rate in bytes per second; ``/s`` may be written."""
 
     name = "bytes/s"
 
@@ -103,7 +107,7 @@ class Rate(Size):
         return super().convert(value.removesuffix("/s") if isinstance(value, str) else value, param, ctx)
 
 
-class Duration(click.ParamType):
+class Duration(_Value):
     """An option's time in seconds: ``90``, ``30m``, ``12h``, ``7d``."""
 
     name = "time"
@@ -120,7 +124,7 @@ class Duration(click.ParamType):
         return seconds
 
 
-class Address(click.ParamType):
+class Address(_Value):
     """An option's ``HOST:PORT``, as (host, port)."""
 
     name = "addr:port"
@@ -135,5 +139,5 @@ class Address(click.ParamType):
 
 
 SIZE, SPACE, RATE, SECONDS, DURATION, ADDRESS = Size(), Space(), Rate(), Seconds(), Duration(), Address()
-# Whether a path can be read is for the checks to say, which know what it is for.
+# The checks of each command find out whether a path can be read: they know what it is for.
 PATH = click.Path(path_type=Path, readable=False)

@@ -225,15 +225,17 @@ def write_snapshot(state_dir: str | os.PathLike[str], status: dict[str, Any]) ->
 
 
 def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The last status that was kept; None when there is none or it is no use.
+    """The last status that was kept; None when there is none or it cannot be used.
 
-    It has no better word on the replica than holds for one that nobody has followed since.
+    Its replica state is no better than that of a replica that has not been followed since.
     """
     try:
         snapshot = json.loads((Path(state_dir) / SNAPSHOT_NAME).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    secondaries = snapshot.get("secondaries", []) if isinstance(snapshot, dict) else None
+    if not isinstance(snapshot, dict):
+        return None
+    secondaries = snapshot.get("secondaries", [])
     if not isinstance(secondaries, list) or not all(isinstance(status, dict) for status in secondaries):
         return None
     held = {"primary": "outdated", "secondary": "consistent"}.get(str(snapshot.get("role")))

@@ -99,8 +99,9 @@ def _space_file(space: BlockDevice) -> Path:
 
 
 def _is_part(claim: Path, device: BlockDevice) -> bool:
+    major, minor = (int(number) for number in claim.name.split("-")[1:])
     try:
-        return BlockDevice.from_number(*map(int, claim.name.split("-")[1:])).overlaps(device)
+        return BlockDevice.from_number(major, minor).overlaps(device)
     except PydbtError:
         return False
 

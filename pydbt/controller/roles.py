@@ -149,5 +149,5 @@ def _without_some_of_it(device: BlockDevice | None, state: VolumeState, state_di
     with DirectReader(device) as reader:
         if not is_untouched(state.clean, device, reader):
             return list(state.secondaries)
-    maps = {record.slot: load_map(state_dir / record.map_name) for record in state.secondaries}
-    return [record for record in state.secondaries if maps[record.slot] is None or maps[record.slot][1].any()]
+    maps = [(record, load_map(state_dir / record.map_name)) for record in state.secondaries]
+    return [record for record, kept in maps if kept is None or kept[1].any()]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.cli.commands import execute
-from pydbt.cli.main import program_name
+from pydbt.cli.group import execute
+from pydbt.cli.program import program_name
 from pydbt.controller.control import write_snapshot
 from pydbt.controller.registry import forget, registered_primary, registered_secondary
 from pydbt.core.errors import NotRunning, TimedOut
@@ -377,7 +377,7 @@ def test_a_fault_is_one_sentence_and_a_traceback_only_on_demand(
     def broken(*_: object) -> None:
         raise RuntimeError("wheels\ncame off")
 
-    monkeypatch.setattr("pydbt.cli.status.locate", broken)
+    monkeypatch.setattr("pydbt.cli.commands.status.locate", broken)
     monkeypatch.delenv("PYDBT_DEBUG", raising=False)
     assert execute(["status", "--state", "/"]) == 1
     streams = capsys.readouterr()
@@ -394,7 +394,7 @@ def test_an_interrupt_is_no_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pydbt.cli.status.locate", interrupted)
+    monkeypatch.setattr("pydbt.cli.commands.status.locate", interrupted)
     assert execute(["status"]) == 130
     assert capsys.readouterr().err.strip() == f"{program_name()}: interrupted"
 

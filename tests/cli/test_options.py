@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pydbt.cli.commands import execute
+from pydbt.cli.group import execute
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.primary import service as primary_service
 from pydbt.controller.registry import is_claimed, secondaries_at

@@ -92,9 +92,12 @@ def _await(place: Path, words: dict[str, str], before: dict[str, Any], deadline:
                 print(f"{sentence:<70}", file=sys.stderr, flush=True)
         running = [report for report in reports.values() if report.get("running")]
         if not running:
-            ended = {name: report.get("last") for name, report in reports.items()}
-            if any(last is None or last == before.get(name) for name, last in ended.items()):
-                raise TimedOut("the verification was ended before it had looked at everything")
+            ended: dict[str, dict[str, Any]] = {}
+            for name, report in reports.items():
+                last = report.get("last")
+                if last is None or last == before.get(name):
+                    raise TimedOut("the verification was ended before it had looked at everything")
+                ended[name] = last
             return _tell_all(ended)
         if deadline is not None and now > deadline:
             raise TimedOut(

@@ -9,26 +9,26 @@ from pathlib import Path
 
 import click
 
+from pydbt.cli.commands.demote import demote
+from pydbt.cli.commands.down import down
+from pydbt.cli.commands.invalidate import invalidate
+from pydbt.cli.commands.layer import layer
+from pydbt.cli.commands.pause import pause, resume
+from pydbt.cli.commands.pki import pki
+from pydbt.cli.commands.promote import promote
+from pydbt.cli.commands.run import run
+from pydbt.cli.commands.secondaries import secondaries
+from pydbt.cli.commands.secondary import secondary
+from pydbt.cli.commands.status import status
+from pydbt.cli.commands.verify import verify
+from pydbt.cli.commands.wait import wait
 from pydbt.cli.config import DEFAULT_FILE, load_defaults
-from pydbt.cli.demote import demote
-from pydbt.cli.down import down
 from pydbt.cli.explain import EXIT_CODES, debug_wanted, report
-from pydbt.cli.invalidate import invalidate
-from pydbt.cli.layer import layer
 from pydbt.cli.logs import configure_logging
-from pydbt.cli.main import program_name
-from pydbt.cli.pause import pause, resume
-from pydbt.cli.pki import pki
-from pydbt.cli.promote import promote
-from pydbt.cli.run import run
-from pydbt.cli.secondaries import secondaries
-from pydbt.cli.secondary import secondary
-from pydbt.cli.status import status
+from pydbt.cli.program import program_name
 from pydbt.cli.values import PATH
-from pydbt.cli.verify import verify
-from pydbt.cli.wait import wait
 
-_PIPE_CLOSED = 141  # 128 + SIGPIPE, as shells say it
+_PIPE_CLOSED = 141  # 128 + SIGPIPE, as in a shell
 
 
 def _version() -> str:

@@ -12,14 +12,13 @@ from types import FrameType
 
 import click
 
+from pydbt.cli.own_target import refuse_own_target
 from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SECONDS, SIZE, SPACE
 from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
-from pydbt.controller.registry import registered_primary, secondaries_at
-from pydbt.core.errors import UsageError
-from pydbt.device.checks import check_pair, check_source, state_on_source
-from pydbt.device.sysfs import BlockDevice
+from pydbt.controller.registry import registered_primary
+from pydbt.device.checks import check_source
 from pydbt.network.address import check_plain_tcp
 from pydbt.network.tls import load_identity
 
@@ -162,19 +161,6 @@ def run(
         from pydbt.controller.primary.service import run_primary
 
         return run_primary(chosen)
-
-
-def refuse_own_target(device: BlockDevice, address: tuple[str, int], state_dir: Path) -> None:
-    """Refuse a secondary of this very machine that is SOURCE, carries it, or writes anything to it."""
-    for entry in secondaries_at(*address):
-        check_pair(device, entry.place)
-        if state_on_source(device, entry.state_dir):
-            raise UsageError(
-                f"the state directory {entry.state_dir} of the secondary lies on SOURCE {device.path}, so that every "
-                "write would cause another: start the secondary with one on another disk"
-            )
-        if Path(entry.state_dir).exists() and state_dir.exists() and state_dir.samefile(entry.state_dir):
-            raise UsageError(f"the state directory {state_dir} is the secondary's: name another with --state")
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from pydbt.cli.locate import ask, ask_primary, locate, volume_arguments
+from pydbt.cli.own_target import refuse_own_target
 from pydbt.cli.render import one_line
-from pydbt.cli.run import refuse_own_target
 from pydbt.cli.values import ADDRESS
 from pydbt.core.errors import UsageError
 from pydbt.device.sysfs import BlockDevice
