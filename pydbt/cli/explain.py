@@ -18,12 +18,12 @@ EXIT_CODES = """Exit codes:
   0  done
   1  a fault of this program
   2  wrong usage: an option, a device, or their combination
-  3  this machine lacks something: root, BTF, kernel headers, bpffs
-  4  in use already: a volume, a target, a port, a state directory
-  5  the other side is unreachable, refused, or speaks another protocol
-  6  a disk failed, vanished or changed its size
-  7  a state file or journal is torn, foreign, or cannot be written
-  8  a wait timed out
+  3  missing on this machine: root, BTF, kernel headers, or bpffs
+  4  already in use: a volume, a target, a port, or a state directory
+  5  the other side is unreachable, refused, or uses another protocol
+  6  a disk failed, disappeared, or changed its size
+  7  a state file or journal is damaged, foreign, or not writable
+  8  a timeout
   9  no controller is running
  10  a verification found blocks that differ
 130  interrupted"""

@@ -44,17 +44,17 @@ def _version() -> str:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(_version(), message="%(prog)s %(version)s")
-@click.option("--debug", is_flag=True, help="Log everything, and show where errors come from (or set PYDBT_DEBUG=1).")
+@click.option("--debug", is_flag=True, help="Log everything, with a traceback for errors (or set PYDBT_DEBUG=1).")
 @click.option(
     "--config",
     type=PATH,
     envvar="PYDBT_CONFIG",
     metavar="FILE",
-    help=f"Defaults for every command; {DEFAULT_FILE} when it is there.",
+    help=f"Defaults for every command; without it {DEFAULT_FILE}, if that exists.",
 )
 @click.pass_context
 def cli(context: click.Context, debug: bool, config: Path | None) -> None:
-    """Replicate a live block device, and after a failure copy only the blocks that differ."""
+    """Replicate a live block device; after a failure, copy only the blocks that differ."""
     configure_logging(debug or debug_wanted([]))
     context.default_map = load_defaults(cli, config)
 
@@ -66,7 +66,7 @@ for _command in (
 
 
 def execute(arguments: list[str]) -> int:
-    """Carry out one command line; its exit code. Nothing but the code and the streams comes out of it."""
+    """Carry out one command line; its exit code. Raises nothing."""
     try:
         outcome = cli.main(arguments, prog_name=program_name(), standalone_mode=False)
         sys.stdout.flush()
@@ -74,7 +74,7 @@ def execute(arguments: list[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except BrokenPipeError:
-        # Whoever read our output went away; the interpreter must not stumble over it again at its own exit.
+        # The reader of the output went away; the interpreter must not fail on it again at its own exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
     except (Exception, KeyboardInterrupt) as error:

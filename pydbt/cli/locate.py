@@ -1,4 +1,4 @@
-"""From what a person names, a SOURCE or a state directory, to the running controller."""
+"""From a SOURCE or a state directory on the command line to the running controller."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ def volume_arguments(command: _Command) -> _Command:
 
 def secondary_option(command: _Command) -> _Command:
     """Decorate a command with ``--secondary ADDR:PORT``."""
-    return click.option("--secondary", type=ADDRESS, metavar="ADDR:PORT", help="This one alone, of several.")(command)
+    return click.option("--secondary", type=ADDRESS, metavar="ADDR:PORT", help="Only this one of several secondaries.")(
+        command
+    )
 
 
 def named(secondary: tuple[str, int] | None) -> dict[str, str]:
-    """What a request says of the one secondary that is meant, if one is."""
+    """The part of a request that names one secondary, if one is meant."""
     return {} if secondary is None else {"secondary": format_address(*secondary)}
 
 
 def locate(source: Path | None, state_dir: Path | None) -> Path:
-    """The state directory that is meant. NotRunning when a SOURCE has none known, UsageError for wrong words."""
+    """The state directory that is meant. NotRunning when none is known for SOURCE, UsageError for wrong arguments."""
     if state_dir is not None:
         if not state_dir.is_dir():
             raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
@@ -54,7 +56,7 @@ def locate(source: Path | None, state_dir: Path | None) -> Path:
 
 
 def ask(state_dir: Path, request: dict[str, Any], timeout_s: float | None = 10.0) -> dict[str, Any]:
-    """One request to the controller of a state directory; NotRunning tells what was last known of it."""
+    """One request to the controller of a state directory; NotRunning names its last known state."""
     try:
         return call(state_dir, request, timeout_s)
     except NotRunning as error:
@@ -62,7 +64,7 @@ def ask(state_dir: Path, request: dict[str, Any], timeout_s: float | None = 10.0
 
 
 def ask_primary(state_dir: Path, what: str) -> dict[str, Any]:
-    """The status of a primary. UsageError, with ``what`` is asked of it, when a secondary answers."""
+    """The status of a primary. UsageError, which ends with ``what``, when a secondary answers."""
     report = ask(state_dir, {"command": "status"})
     if "secondaries" not in report:
         raise UsageError(f"{state_dir} is the state directory of a secondary: ask its primary {what}")
@@ -70,7 +72,7 @@ def ask_primary(state_dir: Path, what: str) -> dict[str, Any]:
 
 
 def last_known(state_dir: Path) -> str:
-    """What there is to add of a controller that does not answer: whether writes are tracked, and its last status."""
+    """An addition for a controller that does not answer: whether writes are tracked, and its last status."""
     tracked = "; writes are still tracked" if is_tracked(state_dir) else ""
     snapshot = read_snapshot(state_dir)
     if snapshot is None:

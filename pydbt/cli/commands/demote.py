@@ -24,14 +24,14 @@ from pydbt.store.volume_state import load_state
     default=60.0,
     show_default=True,
     metavar="S",
-    help="Give up when a running controller has not ended after S seconds (exit code 8).",
+    help="Fail when the running controller has not ended after S seconds (exit code 8).",
 )
 def demote(source: Path, state_dir: Path, timeout: float) -> int:
-    """Make SOURCE, the volume of a primary, a replica: another primary of the same volume may overwrite it.
+    """Make a primary's volume a replica.
 
-    A running controller is stopped as by `down`. SOURCE must not be mounted. Nothing on it is changed; run `secondary`
-    on it afterwards, with the same state directory. What it has and the other side has not is refused to be
-    overwritten before `invalidate`.
+    After this, another primary of the same volume may overwrite SOURCE. A running controller is stopped as by `down`.
+    SOURCE must not be mounted, and nothing on it is changed. Then run `secondary` on it, with the same state directory.
+    Data that only SOURCE has is not overwritten before `invalidate`.
     """
     require_root("controller demote")
     if not state_dir.is_dir():

@@ -23,12 +23,12 @@ from pydbt.device.checks import require_root
     default=60.0,
     show_default=True,
     metavar="S",
-    help="Give up after S seconds (exit code 8).",
+    help="Fail after S seconds (exit code 8).",
 )
 def down(source: Path | None, state_dir: Path | None, timeout: float) -> int:
-    """Stop the controller cleanly and detach its programs from the kernel.
+    """Stop the controller and detach its programs.
 
-    Writes after this are not tracked. Done already is done as well.
+    Writes after this are not tracked. When nothing is running, the command succeeds too.
     """
     require_root("controller down")
     try:
@@ -37,7 +37,7 @@ def down(source: Path | None, state_dir: Path | None, timeout: float) -> int:
         click.echo(f"nothing is running for {source}")
         return 0
     stopped = stop_running(place, timeout)
-    # A controller that is just starting holds the directory, and would lose its programs under its hands.
+    # A controller that is just starting holds the directory: it must not lose its programs.
     with claimed_state_dir(place):
         detached = detach_leftover(place)
     if stopped:

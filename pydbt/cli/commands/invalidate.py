@@ -1,4 +1,4 @@
-"""``controller invalidate``: give up what a replica holds."""
+"""``controller invalidate``: give up the content of a replica."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from pydbt.store.replica_state import load_record
     default=60.0,
     show_default=True,
     metavar="S",
-    help="Give up when a running secondary has not ended after S seconds (exit code 8).",
+    help="Fail when the running secondary has not ended after S seconds (exit code 8).",
 )
 def invalidate(target: Path, state_dir: Path, timeout: float) -> int:
-    """Give up what TARGET, the replica, holds: the primary of its volume may overwrite it, whatever it went through.
+    """Give up the content of a replica.
 
-    For the side of a split brain whose changes are to be lost. A running secondary is stopped. TARGET is inconsistent
-    until its primary has compared all of it and copied what differs.
+    After this, the primary of its volume may overwrite TARGET in any case. Use it on the side of a split brain that is
+    to lose its changes. A running secondary is stopped. TARGET is inconsistent until its primary has compared all of it
+    and copied the blocks that differ.
     """
     if not state_dir.is_dir():
         raise UsageError(f"{state_dir} is not a state directory: there is no such directory")

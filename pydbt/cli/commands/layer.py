@@ -1,4 +1,4 @@
-"""``controller layer``: a layer on a raw disk, made before it is mounted, that gives it snapshots or write-intent."""
+"""``controller layer``: a layer over a raw disk, made before it is mounted, for snapshots or write-intent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from pydbt.device.sysfs import BlockDevice
 
 @click.group()
 def layer() -> None:
-    """A device-mapper layer on a raw disk: epochs from snapshots, or less to compare after a power loss."""
+    """Make or remove a device-mapper layer.
+
+    A layer over a raw disk allows snapshots of it, or bounds what is compared after a power loss.
+    """
 
 
 @layer.command()
@@ -22,18 +25,19 @@ def layer() -> None:
 @click.option(
     "--snapshot-space",
     metavar="DEVICE",
-    help="What snapshots keep goes there (`run --capture addresses`); it is overwritten.",
+    help="Store the data of snapshots there (for `run --capture addresses`); it is overwritten.",
 )
 @click.option(
     "--era",
     metavar="DEVICE",
-    help="dm-era records there what is written, so that only that is compared after a power loss.",
+    help="Have dm-era record there which regions are written; a power loss then costs comparing these.",
 )
-@click.option("--era-region", type=SIZE, help="What is recorded as one; 64K for new metadata.")
+@click.option("--era-region", type=SIZE, help="Size of a recorded region; 64K for new metadata.")
 def create(device: str, name: str, snapshot_space: str | None, era: str | None, era_region: int | None) -> int:
-    """Make /dev/mapper/NAME over DEVICE, which must not be in use. Mount and replicate that from then on.
+    """Make /dev/mapper/NAME over DEVICE.
 
-    Nothing on DEVICE changes. The layer is gone after a reboot: make it again, with the same command, before mounting.
+    DEVICE must not be in use, and nothing on it changes. Mount and replicate /dev/mapper/NAME from then on. The layer is
+    gone after a reboot: make it again, with the same command, before mounting.
     """
     require_root("controller layer create")
     for path in (device, snapshot_space, era):
@@ -46,7 +50,10 @@ def create(device: str, name: str, snapshot_space: str | None, era: str | None, 
 @layer.command()
 @click.argument("name")
 def remove(name: str) -> int:
-    """Take the layer NAME away, which must not be in use. What is on its device stays, and what dm-era has recorded."""
+    """Remove the layer NAME.
+
+    It must not be in use. The content of its device stays, and so does the metadata of dm-era.
+    """
     require_root("controller layer remove")
     remove_layer(name)
     return 0

@@ -13,7 +13,10 @@ from pydbt.cli.locate import ask, locate, named, secondary_option, volume_argume
 @volume_arguments
 @secondary_option
 def pause(source: Path | None, state_dir: Path | None, secondary: tuple[str, int] | None) -> int:
-    """Stop sending to the secondary. Writes are tracked meanwhile; `resume` copies what they changed."""
+    """Pause replication; writes stay tracked.
+
+    `resume` copies the blocks that were written meanwhile.
+    """
     ask(locate(source, state_dir), {"command": "pause", **named(secondary)})
     click.echo("replication is paused; writes are still tracked")
     return 0
@@ -23,7 +26,7 @@ def pause(source: Path | None, state_dir: Path | None, secondary: tuple[str, int
 @volume_arguments
 @secondary_option
 def resume(source: Path | None, state_dir: Path | None, secondary: tuple[str, int] | None) -> int:
-    """Go on sending to the secondary after `pause`."""
+    """Resume replication after a pause."""
     ask(locate(source, state_dir), {"command": "resume", **named(secondary)})
     click.echo("replication goes on")
     return 0

@@ -11,26 +11,37 @@ from pydbt.cli.values import PATH
 
 @click.group()
 def pki() -> None:
-    """Make the certificates with which both sides prove who they are."""
+    """Make certificates for TLS.
+
+    With them both sides prove who they are.
+    """
 
 
 @pki.command()
 @click.argument("folder", type=PATH)
 def init(folder: Path) -> int:
-    """Make an authority in FOLDER. Keep it where only you get at it: who has it can make any identity."""
+    """Make an authority in FOLDER.
+
+    Keep it where only you have access: whoever has it can make any identity.
+    """
     from pydbt.controller.pki import make_authority  # it brings a large library, which no other command needs
 
     click.echo(f"made {make_authority(folder)}")
-    click.echo(f"next: controller pki issue {folder} NAME, once for each machine")
+    click.echo(f"next: controller pki issue {folder} NAME, once per machine")
     return 0
 
 
 @pki.command()
 @click.argument("folder", type=PATH)
 @click.argument("name")
-@click.option("--days", type=click.IntRange(1, 36500), default=1825, show_default=True, help="How long it is valid.")
+@click.option(
+    "--days", type=click.IntRange(1, 36500), default=1825, show_default=True, help="Days for which it is valid."
+)
 def issue(folder: Path, name: str, days: int) -> int:
-    """Make an identity for the machine NAME with the authority in FOLDER: one file, for --identity there."""
+    """Make an identity for the machine NAME.
+
+    It is made with the authority in FOLDER, as one file, for --identity on that machine.
+    """
     from pydbt.controller.pki import issue as make
 
     path = make(folder, name, days)

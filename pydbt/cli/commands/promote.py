@@ -24,13 +24,14 @@ from pydbt.store.replica_state import load_record
     default=60.0,
     show_default=True,
     metavar="S",
-    help="Give up when a running secondary has not ended after S seconds (exit code 8).",
+    help="Fail when the running secondary has not ended after S seconds (exit code 8).",
 )
 def promote(target: Path, state_dir: Path, timeout: float) -> int:
-    """Make TARGET, the replica, a volume of its own: the old primary cannot overwrite it any more.
+    """Make a replica a volume of its own.
 
-    A running secondary is stopped. What it had acknowledged is brought onto TARGET; when a resynchronization was under
-    way, TARGET is the last consistent image before it. Which of the two it is, is said.
+    After this, the old primary cannot overwrite TARGET any more. A running secondary is stopped, and everything that it
+    acknowledged is applied to TARGET. If a resynchronization was under way, TARGET becomes the last consistent image
+    before it. The command prints which of the two it is.
     """
     if not state_dir.is_dir():
         raise UsageError(f"{state_dir} is not a state directory: there is no such directory")

@@ -32,69 +32,73 @@ from pydbt.network.tls import load_identity
     required=True,
     multiple=True,
     metavar="ADDR:PORT",
-    help="Where the secondary listens; once for each, if there are several.",
+    help="Address of a secondary; give it once per secondary.",
 )
-@click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; made when missing.")
-@click.option("--identity", type=PATH, metavar="FILE", help="This machine's certificate: talk in TLS; see `pki`.")
+@click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; it is made when missing.")
+@click.option(
+    "--identity", type=PATH, metavar="FILE", help="Use TLS, with this certificate of this machine; see `pki`."
+)
 @click.option(
     "--peer",
     "peers",
     multiple=True,
     metavar="NAME",
-    help="Who the secondary must prove to be; the first one is kept otherwise.",
+    help="The name that the secondary must prove; by default its first name is kept.",
 )
-@click.option("--insecure", is_flag=True, help="Talk in plain TCP outside of this machine.")
-@click.option("--block-size", type=SIZE, help="What is tracked as one, 512 to 64K; 4K for a new volume.")
-@click.option("--whole-device", is_flag=True, help="Copy free space as well in the initial sync.")
-@click.option("--assume-in-sync", is_flag=True, help="Trust that TARGET is equal to SOURCE now; it is not checked.")
-@click.option("--no-digests", is_flag=True, help="Copy what may differ without comparing it first.")
-@click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Bound resynchronization, such as 20M/s.")
+@click.option("--insecure", is_flag=True, help="Allow plain TCP with other machines.")
+@click.option("--block-size", type=SIZE, help="Size of a tracked block, 512 to 64K; 4K for a new volume.")
+@click.option("--whole-device", is_flag=True, help="Copy free space too in the initial sync.")
+@click.option("--assume-in-sync", is_flag=True, help="Assume that TARGET equals SOURCE now; it is not checked.")
+@click.option("--no-digests", is_flag=True, help="Copy blocks that may differ without comparing them first.")
+@click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Limit resynchronization, for example to 20M/s.")
 @click.option(
     "--verify-every",
     type=DURATION,
     metavar="TIME",
-    help="Compare both sides so often, such as 7d or 12h; see `verify`.",
+    help="Compare both sides at this interval, for example 7d or 12h; see `verify`.",
 )
 @click.option(
     "--capture",
     type=click.Choice(defaults.CAPTURES),
     default="payload",
     show_default=True,
-    help="The data of writes, to follow each of them; or addresses alone, to follow in epochs.",
+    help="payload: replicate every write; addresses: capture no data, and copy an image at intervals.",
 )
-@click.option("--epoch-interval", type=DURATION, default="10s", show_default=True, help="With addresses: how often.")
+@click.option("--epoch-interval", type=DURATION, default="10s", show_default=True, help="With addresses: the interval.")
 @click.option(
     "--freeze-limit",
     type=DURATION,
     default="5s",
     show_default=True,
-    help="With addresses: hold a file system no longer.",
+    help="With addresses: the longest time for which a file system is frozen.",
 )
 @click.option(
     "--snapshot-space",
     type=SPACE,
     metavar="SIZE|DEVICE",
-    help="With addresses: a snapshot's room on LVM (a 20th of SOURCE else), or on other device-mapper volumes its device.",
+    help="With addresses: the size of a snapshot on LVM (default: 1/20 of SOURCE), or on other device-mapper volumes its device.",
 )
 @click.option(
     "--era-interval",
     type=DURATION,
     default="60s",
     show_default=True,
-    help="On a layer with dm-era: begin an era so often.",
+    help="On a layer with dm-era: the interval between eras.",
 )
-@click.option("--compress", is_flag=True, help="Compress data on the wire with zstd.")
+@click.option("--compress", is_flag=True, help="Compress data on the network with zstd.")
 @click.option(
     "--ack-timeout",
     type=SECONDS,
     default=defaults.DEFAULT_ACKNOWLEDGE_TIMEOUT_S,
     show_default=True,
     metavar="S",
-    help="Seconds without an acknowledgement that end the connection.",
+    help="Close the connection after S seconds without an acknowledgement.",
 )
-@click.option("--log-size", type=SIZE, default="32M", show_default=True, help="The transaction log's room.")
-@click.option("--ring-size", type=SIZE, default="64M", show_default=True, help="Kernel room for data not sent yet.")
-@click.option("--record-ring-size", type=SIZE, default="16M", show_default=True, help="Kernel room for records.")
+@click.option("--log-size", type=SIZE, default="32M", show_default=True, help="Size of the transaction log.")
+@click.option(
+    "--ring-size", type=SIZE, default="64M", show_default=True, help="Kernel memory for data that is not sent yet."
+)
+@click.option("--record-ring-size", type=SIZE, default="16M", show_default=True, help="Kernel memory for records.")
 def run(
     source: Path,
     secondaries: tuple[tuple[str, int], ...],
@@ -119,9 +123,10 @@ def run(
     ring_size: int,
     record_ring_size: int,
 ) -> int:
-    """Replicate SOURCE, a block device, mounted or not, to one secondary or several until stopped.
+    """Replicate a block device to secondaries.
 
-    Runs in the foreground; Ctrl-C stops replication, while writes stay tracked for the next run (see `down`).
+    SOURCE may be mounted. Runs in the foreground; Ctrl-C stops replication, but writes stay tracked for the next run
+    (see `down`).
     """
     progress = ProgressReporter(sys.stderr)
     chosen = PrimaryOptions(
@@ -149,14 +154,18 @@ def run(
         acknowledge_timeout_s=ack_timeout,
         report=progress.update,
     )
-    device = check_source(source, state_dir)
-    if identity is not None:
-        load_identity(identity)
+    return _start(chosen, progress)
+
+
+def _start(chosen: PrimaryOptions, progress: ProgressReporter) -> int:
+    device = check_source(chosen.source, chosen.state_dir)
+    if chosen.identity is not None:
+        load_identity(chosen.identity)
     for address in chosen.secondaries:
-        if identity is None:
-            check_plain_tcp(address[0], insecure)
-        refuse_own_target(device, address, state_dir)
-    with _heeding_sigterm(), registered_primary(device, state_dir), progress:
+        if chosen.identity is None:
+            check_plain_tcp(address[0], chosen.insecure)
+        refuse_own_target(device, address, chosen.state_dir)
+    with _heeding_sigterm(), registered_primary(device, chosen.state_dir), progress:
         # Only now: it brings the eBPF side, which no other command needs.
         from pydbt.controller.primary.service import run_primary
 

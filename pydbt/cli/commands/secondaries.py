@@ -1,4 +1,4 @@
-"""``controller secondaries``: who a volume is replicated to, and who joins or leaves while it is."""
+"""``controller secondaries``: the secondaries of a running volume, and who joins or leaves."""
 
 from __future__ import annotations
 
@@ -20,11 +20,9 @@ _ANSWER_S = 60.0
 
 @click.command()
 @volume_arguments
-@click.option("--add", type=ADDRESS, metavar="ADDR:PORT", help="Replicate there as well; everything is copied first.")
-@click.option("--peer", metavar="NAME", help="Who the one that is added must prove to be.")
-@click.option(
-    "--remove", type=ADDRESS, metavar="ADDR:PORT", help="Replicate there no more, and forget what is known of it."
-)
+@click.option("--add", type=ADDRESS, metavar="ADDR:PORT", help="Add this secondary; all data is copied first.")
+@click.option("--peer", metavar="NAME", help="The name that the added secondary must prove.")
+@click.option("--remove", type=ADDRESS, metavar="ADDR:PORT", help="Remove this secondary, and forget its state.")
 def secondaries(
     source: Path | None,
     state_dir: Path | None,
@@ -32,14 +30,15 @@ def secondaries(
     peer: str | None,
     remove: tuple[str, int] | None,
 ) -> int:
-    """List the secondaries of a volume, each with its own state; add or remove one while the others go on.
+    """List, add or remove secondaries.
 
-    What is added here is replicated to by every later `run`, whether it is typed there or not, until it is removed.
+    Each secondary of the volume is listed with its state. While one is added or removed, replication to the others
+    continues. Every later `run` replicates to an added secondary, also when it is not named there, until it is removed.
     """
     if add and remove:
         raise UsageError("--add and --remove are two steps: give one of them")
     if peer and not add:
-        raise UsageError("--peer tells who the secondary is that --add adds")
+        raise UsageError("--peer names the secondary that --add adds: give --add too")
     place = locate(source, state_dir)
     report = ask_primary(place, "for its secondaries")
     if add:
@@ -57,7 +56,7 @@ def secondaries(
 
 
 def lines(report: dict[str, Any]) -> list[str]:
-    """One secondary each, aligned."""
+    """One line per secondary, aligned."""
     entries = report["secondaries"]
     width = max(len(entry["secondary"]) for entry in entries)
     return [f"{entry['secondary']:<{width}}  {one_line(entry)}" for entry in entries]

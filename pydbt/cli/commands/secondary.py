@@ -18,15 +18,25 @@ from pydbt.network.tls import load_identity
 
 @click.command()
 @click.argument("target", type=PATH)
-@click.option("--listen", type=ADDRESS, metavar="ADDR:PORT", help="Where to wait for the primary.")
-@click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; made when missing.")
-@click.option("--create", "create_bytes", type=SIZE, metavar="SIZE", help="Make TARGET, an image file, when missing.")
-@click.option("--identity", type=PATH, metavar="FILE", help="This machine's certificate: talk in TLS; see `pki`.")
-@click.option("--peer", metavar="NAME", help="Who the primary must prove to be; the first one is kept otherwise.")
-@click.option("--insecure", is_flag=True, help="Talk in plain TCP outside of this machine.")
-@click.option("--no-stage", is_flag=True, help="Resynchronize in place: TARGET is inconsistent meanwhile.")
-@click.option("--replay-only", is_flag=True, help="Apply what the journal holds to TARGET, and end.")
-@click.option("--journal-size", type=SIZE, default="1G", show_default=True, help="Room for what is not applied yet.")
+@click.option("--listen", type=ADDRESS, metavar="ADDR:PORT", help="Address at which to wait for the primary.")
+@click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; it is made when missing.")
+@click.option(
+    "--create",
+    "create_bytes",
+    type=SIZE,
+    metavar="SIZE",
+    help="Make TARGET, an image file, when missing.",
+)
+@click.option(
+    "--identity", type=PATH, metavar="FILE", help="Use TLS, with this certificate of this machine; see `pki`."
+)
+@click.option("--peer", metavar="NAME", help="The name that the primary must prove; by default its first name is kept.")
+@click.option("--insecure", is_flag=True, help="Allow plain TCP with other machines.")
+@click.option("--no-stage", is_flag=True, help="Resynchronize in place; TARGET is inconsistent meanwhile.")
+@click.option("--replay-only", is_flag=True, help="Apply the journal to TARGET, and end.")
+@click.option(
+    "--journal-size", type=SIZE, default="1G", show_default=True, help="Space for data that is not applied yet."
+)
 def secondary(
     target: Path,
     listen: tuple[str, int] | None,
@@ -39,13 +49,13 @@ def secondary(
     replay_only: bool,
     journal_size: int,
 ) -> int:
-    """Keep a replica on TARGET, a block device or an image file, until stopped.
+    """Keep a replica on a device or image file.
 
-    TARGET is overwritten. It must not be mounted or in use; its last consistent state may be used after
-    `--replay-only`.
+    Runs until it is stopped. TARGET, a block device or an image file, is overwritten, and must not be mounted or in use.
+    After `--replay-only` its last consistent state may be used.
     """
     if listen is None and not replay_only:
-        raise UsageError("name where the primary connects to with --listen ADDR:PORT")
+        raise UsageError("name the address at which to wait for the primary with --listen ADDR:PORT")
     host, port = listen or ("127.0.0.1", 0)
     chosen = SecondaryOptions(
         target=target,
@@ -67,7 +77,7 @@ def secondary(
         else:
             load_identity(identity)
         if port:
-            # A port in use is to be known before an image or a state directory is made.
+            # A port in use must be found before an image or a state directory is made.
             listen_at(host, port).close()
     with registered_secondary(target, state_dir, host, port):
         # Only now: no other command needs it.

@@ -18,9 +18,9 @@ from pydbt.core.errors import NotRunning
 @volume_arguments
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(source: Path | None, state_dir: Path | None, as_json: bool) -> int:
-    """Say how a volume and its replica stand.
+    """Show the state of a volume and its replica.
 
-    Without a running controller: the last state known, and exit code 9.
+    Without a running controller: the last known state, and exit code 9.
     """
     place = locate(source, state_dir)
     try:

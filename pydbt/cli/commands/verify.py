@@ -22,10 +22,10 @@ _WORD_S = 10.0
 @click.command()
 @volume_arguments
 @secondary_option
-@click.option("--repair", is_flag=True, help="Copy what differs; without it, report only.")
-@click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Read no more than this, such as 50M/s.")
+@click.option("--repair", is_flag=True, help="Copy blocks that differ; without it they are only reported.")
+@click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Read at most this much, for example 50M/s.")
 @click.option("--timeout", type=SECONDS, metavar="S", help="Stop waiting after S seconds (exit code 8).")
-@click.option("--background", is_flag=True, help="Begin it and return; `status` shows how far it is.")
+@click.option("--background", is_flag=True, help="Return at once; `status` shows the progress.")
 @click.option("--cancel", is_flag=True, help="End the verification under way.")
 def verify(
     source: Path | None,
@@ -37,10 +37,10 @@ def verify(
     background: bool,
     cancel: bool,
 ) -> int:
-    """Compare the volume with its replica, by digests, while writes go on.
+    """Compare a volume with its replica.
 
-    Returns 0 when nothing differs or what differed is copied, 10 when blocks differ. A difference is looked at a
-    second time before it is called one.
+    Digests are compared while writes go on. Every difference is checked a second time before it is reported. Exit code
+    0: nothing differs, or all differences were copied; 10: blocks differ.
     """
     place = locate(source, state_dir)
     words = named(secondary)

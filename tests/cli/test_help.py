@@ -1,0 +1,46 @@
+"""The help of every command is short enough to be read whole in a list, and every option is explained."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from pydbt.cli.group import cli
+
+SUMMARY_LENGTH = 45  # more is cut off in `controller --help`
+COMMANDS = Path(__file__).resolve().parents[2] / "pydbt/cli/commands"
+
+
+def all_commands(group: click.Group = cli, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield f"{path}{name}", command
+        if isinstance(command, click.Group):
+            yield from all_commands(command, f"{path}{name} ")
+
+
+EVERY = pytest.mark.parametrize("command", [pytest.param(command, id=path) for path, command in all_commands()])
+
+
+@EVERY
+def test_the_summary_of_a_command_is_one_whole_sentence(command: click.Command) -> None:
+    first = (command.help or "").partition("\n")[0]
+    assert first.endswith(".") and len(first) <= SUMMARY_LENGTH, first
+    assert command.get_short_help_str(SUMMARY_LENGTH).rstrip(".") == first.rstrip("."), "it is cut off"
+
+
+@EVERY
+def test_every_option_of_a_command_has_a_help_text(command: click.Command) -> None:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+def test_no_command_imports_another_one() -> None:
+    for path in COMMANDS.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith(("pydbt.cli.commands", "pydbt.cli.group")), path
