@@ -12,9 +12,9 @@ from pathlib import Path
 import click
 import pytest
 
-from pydbt.cli.commands import cli
 from pydbt.cli.explain import EXIT_CODES
-from pydbt.cli.main import INTERRUPTED
+from pydbt.cli.group import cli
+from pydbt.cli.program import INTERRUPTED
 from pydbt.core import errors
 from pydbt.core.secondary.status import ReplicaStatus
 
