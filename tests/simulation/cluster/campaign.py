@@ -11,32 +11,40 @@ from tests.simulation.cluster.shrink import failure_of, kind_of
 
 # A world takes tens of milliseconds. One that takes this long goes round in circles without its clock moving.
 WORLD_SECONDS = 60
-PIECE = 50
+PIECE = 25
 
 
 class Hangs(Exception):
     """A world that does not come to an end."""
 
 
-def play_seeds(first: int, count: int) -> list[tuple[int, str]]:
-    """The seeds that failed, each with what it broke."""
+def failures(first: int, count: int) -> Iterator[tuple[int, Exception]]:
+    """The seeds that fail, each with its error, as they are found."""
 
     def too_long(*_: object) -> None:
         raise Hangs(f"no end after {WORLD_SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, too_long)
-    failed = []
     try:
         for seed in range(first, first + count):
             signal.alarm(WORLD_SECONDS)
             error = failure_of(draw(seed))
             signal.alarm(0)
             if error is not None:
-                failed.append((seed, f"{kind_of(error)}: {error}"[:300]))
+                yield seed, error
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-    return failed
+
+
+def told(error: Exception) -> str:
+    """An error in one line."""
+    return f"{kind_of(error)}: {error}"[:300]
+
+
+def play_seeds(first: int, count: int) -> list[tuple[int, str]]:
+    """The seeds that failed, each with what it broke."""
+    return [(seed, told(error)) for seed, error in failures(first, count)]
 
 
 def _piece(bounds: tuple[int, int]) -> tuple[int, list[tuple[int, str]]]:
@@ -47,5 +55,5 @@ def campaign(first: int, seeds: int, jobs: int) -> Iterator[tuple[int, list[tupl
     """(seeds played, those that failed), piece by piece as they come."""
     pieces = [(begin, min(PIECE, first + seeds - begin)) for begin in range(first, first + seeds, PIECE)]
     # Not forked: the process may have threads of other tests.
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+    with multiprocessing.get_context("spawn").Pool(min(jobs, len(pieces))) as pool:
         yield from pool.imap_unordered(_piece, pieces)

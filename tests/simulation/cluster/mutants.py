@@ -350,14 +350,3 @@ around(
     "a stream that jumps is taken", Session, "accept_stream",
     lambda right, self, frame, **named: (setattr(self, "_received", None), right(self, frame, **named))[1],
 )  # fmt: skip
-
-GAPS = {
-    "a comparison does not wait for the stream before it":
-        "needs a settled block that is compared within the milliseconds in which its last write is in the journal alone",
-    "a stream that jumps is taken": "a right primary never sends one, so that only a second mutant would show it",
-    "a comparison of settled blocks before the queue is sent":
-        "needs a failed write that stays unsent for a second behind a slow link, and a comparison meanwhile",
-    "the stream is cut before the last read was over":
-        "needs a write to a block of the last sweep between the drain of the ring and the end of that very read",
-}  # fmt: skip
-"""Mutants that hundreds of seeds do not catch, and what it would take."""

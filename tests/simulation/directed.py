@@ -1,0 +1,124 @@
+"""Scenarios made by hand, for mutants that random worlds show too rarely: the coincidence that is needed is arranged.
+
+Each plays one story and checks it as it goes: it passes with the code as it is, and fails with the mutant of its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.modes import Mode, Phase
+from pydbt.core.protocol import frames as f
+from pydbt.core.secondary import events as e
+from tests.core.secondary.test_brain import Play, stream
+from tests.simulation.world import Cluster, Faults
+
+SECONDS = 60.0
+STEP_SECONDS = 0.01
+
+
+def until(cluster: Cluster, condition: Callable[[], bool], what: str, step_seconds: float = STEP_SECONDS) -> None:
+    """Let the world go on until something is true; after each step the ring is drained."""
+    end = cluster.now + SECONDS
+    while not condition():
+        assert cluster.now < end, f"not within {SECONDS} s: {what}"
+        cluster.step(step_seconds)
+
+
+def in_sync(cluster: Cluster) -> bool:
+    brain = cluster.brain
+    at_rest = brain.mode is Mode.NORMAL and not len(brain.settler) and brain.in_flight.empty
+    return at_rest and brain.acknowledged == brain.sequence and not cluster.kernel.flying
+
+
+def write(cluster: Cluster, block: int) -> None:
+    identifier = cluster.kernel.submit(block)
+    assert identifier is not None
+    cluster.kernel.complete(identifier)
+
+
+def a_failed_write_is_compared_behind_its_own_data() -> None:
+    """The link takes nothing while a write fails and its block is read.
+
+    The disk kept the old content, as the secondary still has it: compared now, the block would be called equal, and then
+    the queued data of the write that failed would arrive.
+    """
+    cluster = Cluster(seed=1, faults=Faults(failed=1.0))
+    kernel = cluster.kernel
+    cluster.odd = set(range(12))  # of a write that failed nobody can say what it left
+    until(cluster, lambda: in_sync(cluster), "in sync")
+    cluster.feed(ev.Outbound(queued_bytes=1 << 30, sent_bytes=0))
+    before = list(kernel.disk)
+    for block in range(12):
+        write(cluster, block)
+    assert any(kernel.disk[block] == before[block] for block in range(12)), "some of the writes left the old content"
+    until(cluster, lambda: bool(cluster.batches), "the blocks are read")
+    for _ in range(100):
+        cluster.step(STEP_SECONDS)
+    cluster.feed(ev.Outbound(queued_bytes=0, sent_bytes=0))
+    until(cluster, lambda: in_sync(cluster), "in sync again")
+    assert kernel.disk == cluster.secondary.content
+
+
+class WritesDuringTheLastRead(Cluster):
+    """As the last sweep reads a batch, one of its blocks is written: after the ring was drained, before the read is over."""
+
+    late_writes = 0
+
+    def read(self, batch: int, firsts: np.ndarray, counts: np.ndarray) -> None:
+        if self.brain.phase is Phase.LAST_SWEEP:
+            self.late_writes += 1
+            write(self, int(firsts[0]))
+        super().read(batch, firsts, counts)
+
+
+def the_stream_reaches_to_the_end_of_the_last_read() -> None:
+    """The image that is committed holds a write of which the record is not taken in yet: the stream must bring it first.
+
+    The ring is drained so rarely that the secondary has acknowledged the last read before.
+    """
+    cluster = WritesDuringTheLastRead(seed=1, faults=Faults(), digests=False)
+    until(cluster, lambda: in_sync(cluster), "in sync")
+    for block in range(cluster.kernel.blocks):
+        write(cluster, block)
+    until(cluster, lambda: in_sync(cluster), "in sync with every block written")
+    cluster.lose()
+    cluster.late_writes = 0
+    write(cluster, 0)
+    until(cluster, lambda: cluster.late_writes > 0, "a last sweep with something to read", step_seconds=1.0)
+    until(cluster, lambda: in_sync(cluster), "in sync again")
+    assert cluster.kernel.disk == cluster.secondary.content
+
+
+def blocks_are_compared_behind_the_stream_before_them() -> None:
+    """An update is in the journal alone, and a comparison of its block arrives: compared now, the older content is seen."""
+    play = Play()
+    (append,) = play.frame(stream(11, 11), e.Append)
+    assert not play.frame(f.Digests(1, Runs(np.array([0]), np.array([1])), bytes(16)), e.Compare), (
+        "compared before the update"
+    )
+    kinds = [type(effect) for effect in play(e.JournalDurable((append.ticket,), (5000,)))]
+    assert kinds.index(e.Apply) < kinds.index(e.Compare)
+
+
+def a_stream_with_a_gap_is_refused() -> None:
+    """A primary that leaves out an update: nothing of it may be taken, because the image would be no moment of the volume."""
+    play = Play()
+    assert play.frame(stream(11, 12), e.Append)
+    effects = play.frame(stream(14, 14))
+    assert not any(isinstance(effect, e.Append) for effect in effects), "an update was taken that follows on nothing"
+    assert any(isinstance(effect, e.CloseConnection) for effect in effects)
+    assert not play.frame(stream(15, 15), e.Append)
+
+
+DIRECTED: dict[str, Callable[[], None]] = {
+    "a comparison does not wait for the stream before it": blocks_are_compared_behind_the_stream_before_them,
+    "a comparison of settled blocks before the queue is sent": a_failed_write_is_compared_behind_its_own_data,
+    "a stream that jumps is taken": a_stream_with_a_gap_is_refused,
+    "the stream is cut before the last read was over": the_stream_reaches_to_the_end_of_the_last_read,
+}
+"""For each mutant that is caught by a story of its own, the story."""
