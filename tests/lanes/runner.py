@@ -1,0 +1,208 @@
+"""Runs parts side by side on the cores there are; whatever ends it, what it started ends as well."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lanes.part import Counts, Outcome, Part
+
+ROOT = Path(__file__).resolve().parents[2]
+POLL_SECONDS = 0.05
+HEARTBEAT_SECONDS = 60
+# What a program gets to take down what it has set up, after it was asked to end; then it is killed.
+GRACE_SECONDS = 60
+SHOWN_LINES = 400
+
+
+class Stopped(Exception):
+    """Somebody asked for the end."""
+
+
+@dataclass
+class Running:
+    part: Part
+    process: subprocess.Popen[bytes]
+    folder: Path
+    began: float
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def output(self) -> str:
+        return (self.folder / "output").read_text(errors="replace")
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+
+@dataclass(frozen=True)
+class Result:
+    part: Part
+    counts: Counts
+    seconds: float
+    cpu_seconds: float
+    output: str
+    note: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.counts.failed > 0
+
+    def __str__(self) -> str:
+        word = "FAILED" if self.failed else "ok"
+        times = f"{self.seconds:7.1f} s {self.cpu_seconds:7.1f} s CPU"
+        return f"{word:6} {self.part.name:14}{times}  {self.counts}{self.note}"
+
+
+def run(parts: Iterable[Part], cores: int | None = None) -> list[Result]:
+    """All of them, the first in the list first; a line for each that ends, with its output when it failed."""
+    with tempfile.TemporaryDirectory(prefix="pydbt-lanes-") as folder, _asked_to_end():
+        return list(_Run(list(parts), Path(folder), cores or os.cpu_count() or 1).all())
+
+
+@contextlib.contextmanager
+def _asked_to_end() -> Iterator[None]:
+    def end(number: int, _: object) -> None:
+        raise Stopped(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _caches(folder: Path) -> dict[str, str]:
+    """Another place for the caches of the tools that root has made here, for a user who may not write there."""
+    own = {
+        "MYPY_CACHE_DIR": ".mypy_cache",
+        "RUFF_CACHE_DIR": ".ruff_cache",
+        "HYPOTHESIS_STORAGE_DIRECTORY": ".hypothesis",
+    }
+    return {
+        variable: str(folder / name)
+        for variable, name in own.items()
+        if not os.access(ROOT / name if (ROOT / name).exists() else ROOT, os.W_OK)
+    }
+
+
+class _Run:
+    def __init__(self, parts: list[Part], folder: Path, cores: int) -> None:
+        self._waiting, self._folder, self._cores = parts, folder, cores
+        self._environment = {**os.environ, **_caches(folder), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        self._running: list[Running] = []
+        self._heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+
+    def all(self) -> Iterator[Result]:
+        try:
+            while self._waiting or self._running:
+                self._start()
+                yield from self._ended()
+                self._tell()
+                time.sleep(POLL_SECONDS)
+        except BaseException:
+            self._end_all()
+            raise
+
+    def _start(self) -> None:
+        for part in list(self._waiting):
+            free = self._cores - sum(one.part.cores for one in self._running)
+            busy = {one.part.group for one in self._running if one.part.group}
+            if (part.cores <= free or not self._running) and part.group not in busy:
+                self._waiting.remove(part)
+                self._running.append(self._launch(part))
+
+    def _launch(self, part: Part) -> Running:
+        folder = self._folder / part.name.replace("/", "-")
+        folder.mkdir()
+        words = [word.format(python=sys.executable, folder=folder) for word in part.command]
+        with (folder / "output").open("wb") as output:
+            process = subprocess.Popen(
+                words,
+                cwd=ROOT,
+                env=self._environment | part.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return Running(part, process, folder, time.monotonic())
+
+    def _ended(self) -> Iterator[Result]:
+        for one in list(self._running):
+            pid, status, usage = os.wait4(one.process.pid, os.WNOHANG)
+            note = ""
+            if not pid:
+                if one.seconds < one.part.limit_seconds:
+                    continue
+                note = f", not over within {one.part.limit_seconds:.0f} s"
+                pid, status, usage = self._end(one)
+            self._running.remove(one)
+            one.process.returncode = code = os.waitstatus_to_exitcode(status)
+            counts = one.part.count(Outcome(code, one.output(), one.folder))
+            if note:
+                counts += Counts(failed=1)
+            result = Result(one.part, counts, one.seconds, usage.ru_utime + usage.ru_stime, one.output(), note)
+            print(result, flush=True)
+            if result.failed:
+                print(_shown(result), flush=True)
+            yield result
+
+    def _end(self, one: Running) -> tuple[int, int, object]:
+        """Asked to end as by Ctrl-C, so that pytest takes down what its tests have set up."""
+        one.signal(signal.SIGINT)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline:
+            ended = os.wait4(one.process.pid, os.WNOHANG)
+            if ended[0]:
+                one.signal(signal.SIGKILL)
+                return ended
+            time.sleep(POLL_SECONDS)
+        one.signal(signal.SIGKILL)
+        return os.wait4(one.process.pid, 0)
+
+    def _end_all(self) -> None:
+        for one in self._running:
+            one.signal(signal.SIGINT)
+        for one in self._running:
+            one.process.returncode = os.waitstatus_to_exitcode(self._end(one)[1])
+
+    def _tell(self) -> None:
+        if time.monotonic() >= self._heartbeat:
+            self._heartbeat += HEARTBEAT_SECONDS
+            running = ", ".join(f"{one.part.name} ({one.seconds:.0f} s)" for one in self._running)
+            print(f"       running: {running}", flush=True)
+
+
+def _shown(result: Result) -> str:
+    lines = result.output.splitlines()
+    left_out = [f"... {len(lines) - SHOWN_LINES} lines before this"] if len(lines) > SHOWN_LINES else []
+    body = "\n".join(f"    {line}" for line in [*left_out, *lines[-SHOWN_LINES:]])
+    return f"--- {result.part.name}: {' '.join(result.part.command)}\n{body}\n---"
+
+
+def summary(results: list[Result], seconds: float) -> int:
+    """The closing lines, and the exit code."""
+    total = sum((result.counts for result in results), Counts())
+    failed = [result.part.name for result in results if result.failed]
+    for result in results:
+        if result.part.note:
+            print(f"{result.part.name}: {result.part.note}")
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    cpu = sum(result.cpu_seconds for result in results)
+    print(f"{seconds:.0f} s, {cpu:.0f} s CPU")
+    print(total, flush=True)
+    return 1 if failed or not results else 0
