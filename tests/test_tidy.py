@@ -13,7 +13,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "pydbt"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-MAX_FUNCTION_LINES = 77  # 70 once controller/secondary/engine is split
+MAX_FUNCTION_LINES = 70
 
 # Still to be ended: these lists only shrink, and go.
 TO_BE_ENDED_CIRCLES = {"pydbt.core.primary"}
@@ -28,9 +28,9 @@ _UNREAD_TEXT = """
     """
 TO_BE_ENDED_UNREAD = dict.fromkeys(_UNREAD_TEXT.split())
 _NAMES_TEXT = """
-    Addressed BATCH_BYTES Blocks Buffer Controller FAREWELL_SECONDS FILE_NAME HANDSHAKE_SECONDS
+    Addressed BATCH_BYTES Buffer Controller FILE_NAME HANDSHAKE_SECONDS
     HEADER_BYTES IOV_MAX LEAST_BYTES Layer Link MAGIC MAX_BATCH_BYTES MAX_RING_BYTES NAME PATH RECORD
-    RESERVE_BYTES RecordKind Refused Report Row Space Status VERSION Verification WINDOW_BYTES boot_id
+    RecordKind Refused Row Space Status VERSION Verification WINDOW_BYTES boot_id
     decode_header differing_blocks explain finish forget load measure remove rows
     """
 TO_BE_ENDED_NAMES = dict.fromkeys(_NAMES_TEXT.split())

@@ -21,16 +21,15 @@ from pydbt.network.arena import Arena, ArenaClosed
 from pydbt.network.connection import SILENCE_SECONDS, FramedConnection
 from pydbt.network.tls import Secure
 
-HANDSHAKE_SECONDS = 10.0
+HELLO_SECONDS = 10.0
 MAX_STRANGERS = 16
 """Peers whose HELLO is waited for at the same time. One more takes the place of one that has waited longest, among those of
 the address with the most: so that a crowd keeps nobody out but itself."""
-FAREWELL_SECONDS = 3.0
-"""How long a closed peer may take to read our last words before the connection is cut."""
+LINGER_SECONDS = 3.0
+"""How long a closed peer may take to read the last frames before the connection is cut."""
 STRANGER_LOG_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
-Report = Callable[[e.Event], None]
 
 
 class Connections:
@@ -40,7 +39,7 @@ class Connections:
         self,
         listener: socket.socket,
         arena: Arena,
-        report: Report,
+        report: Callable[[e.Event], None],
         silence_seconds: float = SILENCE_SECONDS,
         secure: Secure | None = None,
     ) -> None:
@@ -91,7 +90,7 @@ class Connections:
         """Say nothing more to a peer, and cut it off when it has had time to hear the last words."""
         connection = self._known.get(identifier)
         if connection is not None:
-            self._farewells[identifier] = time.monotonic() + FAREWELL_SECONDS
+            self._farewells[identifier] = time.monotonic() + LINGER_SECONDS
             connection.finish()
 
     def close_all(self) -> None:
@@ -134,7 +133,8 @@ class Connections:
             sock.shutdown(socket.SHUT_RDWR)
 
     def _serve(self, sock: socket.socket, identifier: int) -> None:
-        connection = hello = None
+        connection: FramedConnection | None = None
+        hello: Hello | None = None
         try:
             connection = self._secured(sock)
             if connection is not None:
@@ -142,9 +142,15 @@ class Connections:
         finally:
             with self._lock:
                 self._strangers.pop(identifier, None)
-        if hello is None:
-            sock.close() if connection is None else connection.close()
-            return
+        if connection is None:
+            sock.close()
+        elif hello is None:
+            connection.close()
+        else:
+            self._converse(connection, identifier, hello)
+
+    def _converse(self, connection: FramedConnection, identifier: int, hello: Hello) -> None:
+        """Report a primary, and its frames to the end."""
         connection.set_allocate(self._arena.allocate)
         with self._lock:
             self._known[identifier] = connection
@@ -172,7 +178,7 @@ class Connections:
 
     def _hello(self, connection: FramedConnection) -> Hello | None:
         peer = connection.peer
-        threading_timer = threading.Timer(HANDSHAKE_SECONDS, connection.close)
+        threading_timer = threading.Timer(HELLO_SECONDS, connection.close)
         threading_timer.daemon = True
         threading_timer.start()
         try:

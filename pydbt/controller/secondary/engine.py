@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import assert_never
 
 import pydbt
 from pydbt.controller.options import SecondaryOptions
@@ -32,10 +33,11 @@ from pydbt.store.replica_state import load_record, save_record
 
 SMALLEST_SEGMENT_BYTES = 16 * MIB
 RESERVE_NAME = "reserve"
-RESERVE_BYTES = 256 * KIB
+STATE_RESERVE_BYTES = 256 * KIB
 """Room held for the state file, so that a disk that others filled can still be told the truth."""
 
 _log = logging.getLogger(__name__)
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 class PersistFailed(Exception):
@@ -59,71 +61,23 @@ class Engine:
         self._state_dir = Path(options.state_dir)
         self._options = options
         self.restart: e.Restart | None = None
-        record = load_record(self._state_dir)
-        folder = self._state_dir / JOURNAL_FOLDER
+        kept = load_record(self._state_dir)
         reached = Reached(self._state_dir)
         # In the same life of the service the journal may have got further than what was told of it.
-        must_find = (reached.load() or 0) if record is not None and trusted is None else 0
-        if record is None:
-            if folder.is_dir() and any(folder.iterdir()):
-                raise StateError(
-                    f"{folder} holds a journal whose state file is missing: restore it or use a new directory"
-                )
-            record = _new_record(options, target, fresh)
-        if record.promoted:
-            raise UsageError(
-                f"{options.target} was promoted at {record.promoted} and is a volume of its own: nothing may overwrite it "
-                "(to make it a replica again, 'controller demote' it)"
-            )
-        if options.replay_only and not options.promote and may_be_copy(record.target, target.identity):
-            _log.warning(
-                "%s is not the file that this state was kept for; it is taken for a copy of it, and the state is kept for it "
-                "from here on", options.target,
-            )  # fmt: skip
-            # The journal will have been applied there alone: served on the file it was kept for, it would lack that.
-            record = replace(record, target=target.identity)
-        elif not is_same(record.target, target.identity):
-            raise StateError(
-                f"the state directory {self._state_dir} belongs to another target than {options.target}: "
-                "give the target it had, or a new state directory"
-            )
-        if target.size_bytes < record.size_bytes:
-            raise StateError(
-                f"TARGET {options.target} has {target.size_bytes} bytes, less than the volume's {record.size_bytes}: "
-                "give it its size again"
-            )
+        must_find = (reached.load() or 0) if kept is not None and trusted is None else 0
+        record = _checked_record(kept, options, target, fresh)
+        folder = self._state_dir / JOURNAL_FOLDER
         self.journal = JournalFiles(folder, segment_bytes=record.segment_bytes, limit_bytes=options.journal_limit_bytes)
-        recovery, staged = self._recover(record, trusted)
-        lost_bytes = max(must_find - recovery.tail, 0)
-        if lost_bytes:
-            _log.error(
-                "the journal is damaged: it ends at position %d, and %d bytes behind that had been acknowledged",
-                recovery.tail,
-                lost_bytes,
-            )
-            record = replace(record, replica=secrets.token_hex(16))  # no map was kept for what this is now
-        if record.consistent and (lost_bytes or not recovery.whole):
-            # What is lost may be on the target already, in part.
-            _log.error("the journal ends before the image is whole: the replica is inconsistent")
-            record = replace(record, consistent=False, must_reach=0)
-            self._save(record)
-            recovery, staged = self._recover(record, trusted)
+        record, recovery, staged = self._recovered(record, trusted, must_find)
         record = replace(record, incarnation=record.incarnation + 1)
         self._save(record)
         reached.save(recovery.tail, durable=True)
         self.journal.start(record.checkpoint, recovery.tail, record.incarnation)
-        config = SecondaryConfig(
-            target_bytes=target.size_bytes,
-            stage=options.stage,
-            checkpoint_bytes=min(512 * MIB, options.journal_limit_bytes // 4),
-            software=f"pydbt {getattr(pydbt, '__version__', '')}".strip(),
-        )
-        self.brain = Secondary(config, record, recovery, staged, time.monotonic())
-        self._journal_worker = JournalWorker(self.journal, reached, self._reporter(report), self._reporter(report))
+        self.brain = Secondary(_config(options, target), record, recovery, staged, time.monotonic())
+        to_service = self._reporter(report)
+        self._journal_worker = JournalWorker(self.journal, reached, to_service, to_service)
         must_reach = max(record.must_reach, recovery.committed_at)
-        self._applier = Applier(
-            self.journal, target, self.brain.keeper.mark, must_reach, self._reporter(report), self._reporter(report)
-        )
+        self._applier = Applier(self.journal, target, self.brain.keeper.mark, must_reach, to_service, to_service)
 
     def start(self, connections: Connections | None) -> None:
         """Begin to work; what the journal holds is applied."""
@@ -155,14 +109,18 @@ class Engine:
                     self._persist(record)
                 case e.FreeJournal(position):
                     self.journal.free(position)
-                case e.Send(connection, frame) if connections is not None:
-                    connections.send(connection, frame)
-                case e.CloseConnection(connection) if connections is not None:
-                    connections.close(connection)
+                case e.Send(connection, frame):
+                    if connections is not None:
+                        connections.send(connection, frame)
+                case e.CloseConnection(connection):
+                    if connections is not None:
+                        connections.close(connection)
                 case e.Log(level, message):
-                    _log.log(getattr(logging, level.upper()), "%s", message)
+                    _log.log(_LEVELS[level], "%s", message)
                 case e.Restart():
                     self.restart = effect
+                case _:
+                    assert_never(effect)
 
     def _persist(self, record: ReplicaRecord) -> None:
         try:
@@ -181,6 +139,27 @@ class Engine:
             save_record(self._state_dir, record)
         _hold_reserve(reserve)
 
+    def _recovered(
+        self, record: ReplicaRecord, trusted: int | None, must_find: int
+    ) -> tuple[ReplicaRecord, Recovery, StagedBlocks]:
+        """What the journal holds, and the record as it makes it. ``must_find``: as far it was known to be durable."""
+        recovery, staged = self._recover(record, trusted)
+        lost_bytes = max(must_find - recovery.tail, 0)
+        if lost_bytes:
+            _log.error(
+                "the journal is damaged: it ends at position %d, and %d bytes behind that had been acknowledged",
+                recovery.tail,
+                lost_bytes,
+            )
+            record = replace(record, replica=secrets.token_hex(16))  # no map was kept for what this is now
+        if record.consistent and (lost_bytes or not recovery.whole):
+            # What is lost may be on the target already, in part.
+            _log.error("the journal ends before the image is whole: the replica is inconsistent")
+            record = replace(record, consistent=False, must_reach=0)
+            self._save(record)
+            recovery, staged = self._recover(record, trusted)
+        return record, recovery, staged
+
     def _recover(self, record: ReplicaRecord, trusted: int | None) -> tuple[Recovery, StagedBlocks]:
         recovery, staged = Recovery(record), StagedBlocks()
         for header, body in self.journal.recover(record.checkpoint, record.incarnation, trusted):
@@ -195,8 +174,54 @@ class Engine:
         """From here on the target is a volume of its own. Everything that belongs to its image must be on it."""
         self._save(promoted(self.brain.record, self._options.target, self._state_dir))
 
-    def _reporter(self, report: Callable[[Engine, e.Event | BaseException], None]) -> Callable[[object], None]:
+    def _reporter(
+        self, report: Callable[[Engine, e.Event | BaseException], None]
+    ) -> Callable[[e.Event | BaseException], None]:
         return lambda event: report(self, event)
+
+
+def _config(options: SecondaryOptions, target: Target) -> SecondaryConfig:
+    return SecondaryConfig(
+        target_bytes=target.size_bytes,
+        stage=options.stage,
+        checkpoint_bytes=min(512 * MIB, options.journal_limit_bytes // 4),
+        software=f"pydbt {getattr(pydbt, '__version__', '')}".strip(),
+    )
+
+
+def _checked_record(
+    record: ReplicaRecord | None, options: SecondaryOptions, target: Target, fresh: bool
+) -> ReplicaRecord:
+    """The record, or a new one where there is none. Raises when it is not that of this target, or of no replica."""
+    if record is None:
+        folder = Path(options.state_dir) / JOURNAL_FOLDER
+        if folder.is_dir() and any(folder.iterdir()):
+            raise StateError(f"{folder} holds a journal whose state file is missing: restore it or use a new directory")
+        record = _new_record(options, target, fresh)
+    if record.promoted:
+        raise UsageError(
+            f"{options.target} was promoted at {record.promoted} and is a volume of its own: nothing may overwrite it "
+            "(to make it a replica again, 'controller demote' it)"
+        )
+    if options.replay_only and not options.promote and may_be_copy(record.target, target.identity):
+        _log.warning(
+            "%s is not the file that this state was kept for; it is taken for a copy of it, and the state is kept for it "
+            "from here on",
+            options.target,
+        )
+        # The journal will have been applied there alone: served on the file it was kept for, it would lack that.
+        record = replace(record, target=target.identity)
+    elif not is_same(record.target, target.identity):
+        raise StateError(
+            f"the state directory {options.state_dir} belongs to another target than {options.target}: "
+            "give the target it had, or a new state directory"
+        )
+    if target.size_bytes < record.size_bytes:
+        raise StateError(
+            f"TARGET {options.target} has {target.size_bytes} bytes, less than the volume's {record.size_bytes}: "
+            "give it its size again"
+        )
+    return record
 
 
 def _new_record(options: SecondaryOptions, target: Target, fresh: bool) -> ReplicaRecord:
@@ -208,4 +233,4 @@ def _hold_reserve(reserve: Path) -> None:
     if reserve.exists():
         return
     with contextlib.suppress(OSError), reserve.open("wb") as file:  # no room now: tried again at the next change
-        os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        os.posix_fallocate(file.fileno(), 0, STATE_RESERVE_BYTES)

@@ -66,7 +66,7 @@ class SecondaryService:
         self._options = options
         self._inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._connections: Connections | None = None
-        self._stopping_since: float | None = None
+        self._finish_at: float | None = None  # once a stop was asked for: when the loop ends at the latest
         self._listening = ""
         self._stop_asked = False
         self._secure: Secure | None = None
@@ -141,42 +141,49 @@ class SecondaryService:
     # --- the loop -----------------------------------------------------------------------------------------
     def _loop(self) -> None:
         while not self._finished():
-            engine, item = self._take()
-            if isinstance(item, _Stop):
-                self._begin_stop()
-                continue
-            if isinstance(item, BaseException):
+            self._turn()
+
+    def _turn(self) -> None:
+        """Wait for one item, and do all that follows from it. Raises what a worker died of."""
+        engine, item = self._take()
+        match item:
+            case BaseException():
                 raise item
-            if engine is not None and engine is not self._engine:
-                continue  # a worker of an earlier life
-            if self._stopping_since is not None and isinstance(item, (e.Connected, e.FrameReceived)):
-                continue
-            try:
-                self._engine.handle(item, self._connections)
-            except PersistFailed as error:
-                self._tell("disk-full", f"the secondary cannot write its state: {error}")
-                self._rebuild(str(error), None)
-                continue
-            del item  # its memory must not wait for the next one
-            if self._engine.restart is not None:
-                self._rebuild(self._engine.restart.reason, self._engine.restart.trusted)
+            case _Stop():
+                self._begin_stop()
+            case _ if engine is not None and engine is not self._engine:
+                pass  # of a worker of an earlier life
+            case e.Connected() | e.FrameReceived() if self._finish_at is not None:
+                pass  # nothing new is begun
+            case _:
+                failure = self._handle(item)
+                del item  # the memory of its frame must not wait for another engine
+                if failure is not None:
+                    self._rebuild(*failure)
+
+    def _handle(self, event: e.Event) -> tuple[str, int | None] | None:
+        """Why another engine has to take over, and how far it may trust the journal; None when none has to."""
+        try:
+            self._engine.handle(event, self._connections)
+        except PersistFailed as error:
+            self._tell("disk-full", f"the secondary cannot write its state: {error}")
+            return str(error), None
+        restart = self._engine.restart
+        return None if restart is None else (restart.reason, restart.trusted)
 
     def _take(self) -> Item:
-        deadline = self._engine.brain.deadline()
-        if self._stopping_since is not None:
-            finish = self._stopping_since + FINISH_SECONDS
-            deadline = finish if deadline is None else min(deadline, finish)
-        timeout = None if deadline is None else max(deadline - time.monotonic(), 0)
+        due = [at for at in (self._engine.brain.deadline(), self._finish_at) if at is not None]
+        timeout = max(min(due) - time.monotonic(), 0) if due else None
         try:
             return self._inbox.get(timeout=timeout)
         except queue.Empty:
             return None, e.Tick()
 
     def _begin_stop(self) -> None:
-        if self._stopping_since is not None:
-            self._stopping_since = -FINISH_SECONDS  # asked twice: at once
+        if self._finish_at is not None:
+            self._finish_at = time.monotonic()  # asked twice: at once
             return
-        self._stopping_since = time.monotonic()
+        self._finish_at = time.monotonic() + FINISH_SECONDS
         _log.info("stopping")
         if self._connections is not None:
             self._connections.close_all()
@@ -185,9 +192,9 @@ class SecondaryService:
                 self._engine.handle(e.Disconnected(peer, "stopping"), self._connections)
 
     def _finished(self) -> bool:
-        if self._stopping_since is None:
+        if self._finish_at is None:
             return False
-        return self._engine.brain.drained or time.monotonic() - self._stopping_since >= FINISH_SECONDS
+        return self._engine.brain.drained or time.monotonic() >= self._finish_at
 
     def _rebuild(self, reason: str, trusted: int | None) -> None:
         """Throw the engine away and build it from disk, as often as that takes. Raises StateError when stopped."""
@@ -227,16 +234,17 @@ class SecondaryService:
         try:
             while not self._engine.brain.drained:
                 _, item = self._take()
-                if isinstance(item, BaseException):
-                    raise item
-                if isinstance(item, e.TargetFailed):
-                    raise StateError(f"the journal cannot be replayed: {item.error}")
-                if isinstance(item, _Stop):
-                    break
+                match item:
+                    case BaseException():
+                        raise item
+                    case e.TargetFailed(error):
+                        raise StateError(f"the journal cannot be replayed: {error}")
+                    case _Stop():
+                        break
                 try:
                     self._engine.handle(item, None)
-                except PersistFailed as error:
-                    raise StateError(str(error)) from None
+                except PersistFailed as failure:
+                    raise StateError(str(failure)) from None
             status = self._engine.brain.status()
             if self._options.promote:
                 self._promote(status)

@@ -9,16 +9,17 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
+from typing import Generic, TypeVar, assert_never
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from pydbt.core.blocks.apply_plan import plan, sources_of
-from pydbt.core.blocks.runs import Blocks
+from pydbt.core.blocks.runs import BlockNumbers
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import PydbtError, StateError
-from pydbt.core.protocol.frames import DIGEST_BYTES
+from pydbt.core.protocol import frames
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.journal import (
     RECORD_HEADER_BYTES,
@@ -43,14 +44,15 @@ COMPARE_BYTES = 4 * MIB
 WRITEBACK_BYTES = 32 * MIB
 
 Report = Callable[[e.Event], None]
+Work = TypeVar("Work")
 _ANY_INCARNATION = (0, (1 << 64) - 1)
 
 
-class Worker:
+class Worker(Generic[Work]):
     """A thread with a queue. ``stop`` ends it after the item it is at; ``failed`` tells of a bug."""
 
     def __init__(self, name: str, report: Report, failed: Callable[[BaseException], None]) -> None:
-        self._items: queue.SimpleQueue = queue.SimpleQueue()
+        self._items: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._report = report
         self._failed = failed
         self._stopping = False
@@ -59,7 +61,7 @@ class Worker:
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, item: e.Effect) -> None:
+    def put(self, item: Work) -> None:
         self._items.put(item)
 
     def stop(self) -> None:
@@ -75,11 +77,11 @@ class Worker:
         except BaseException as error:
             self._failed(error)
 
-    def _do(self, item: e.Effect) -> None:
+    def _do(self, item: Work) -> None:
         raise NotImplementedError
 
 
-class JournalWorker(Worker):
+class JournalWorker(Worker[e.JournalWork]):
     """Appends in groups: everything that came while the disk was busy becomes durable with one sync."""
 
     def __init__(
@@ -90,28 +92,34 @@ class JournalWorker(Worker):
         self._refusing = False
         self._durable = journal.tail
 
-    def _do(self, item: e.Effect) -> None:
+    def _do(self, item: e.JournalWork) -> None:
         group: list[e.Append] = []
         size = 0
-        while True:
-            if isinstance(item, e.Resume):
-                self._commit(group)
-                group, size = [], 0
-                self._journal.resume(self._durable, item.incarnation)
-                self._refusing = False
-            elif item is None:
-                self._stopping = True
-                break
-            else:
-                group.append(item)
-                size += entry_bytes(item.entry)
-            if size >= GROUP_BYTES:
-                break
-            try:
-                item = self._items.get_nowait()
-            except queue.Empty:
-                break
+        following: e.JournalWork | None = item
+        while following is not None:
+            match following:
+                case e.Resume(incarnation):
+                    self._commit(group)
+                    group, size = [], 0
+                    self._journal.resume(self._durable, incarnation)
+                    self._refusing = False
+                case e.Append(entry=entry):
+                    group.append(following)
+                    size += entry_bytes(entry)
+                case _:
+                    assert_never(following)
+            following = self._at_hand() if size < GROUP_BYTES else None
         self._commit(group)
+
+    def _at_hand(self) -> e.JournalWork | None:
+        """The next item if there is one right now."""
+        try:
+            item = self._items.get_nowait()
+        except queue.Empty:
+            return None
+        if item is None:
+            self._stopping = True
+        return item
 
     def _commit(self, group: list[e.Append]) -> None:
         if self._refusing or not group:
@@ -144,7 +152,7 @@ class JournalWorker(Worker):
         self._report(e.JournalRefused(rest[0].ticket, self._durable, full, str(refusal)))
 
 
-class Applier(Worker):
+class Applier(Worker[e.ApplierWork]):
     """Brings the journal onto the target, or writes to it directly; compares, and syncs."""
 
     def __init__(
@@ -166,7 +174,7 @@ class Applier(Worker):
         self._unsynced = True  # an earlier process may have left pages that are not on the disk
         self._unstarted_bytes = 0
 
-    def _do(self, item: e.Effect) -> None:
+    def _do(self, item: e.ApplierWork) -> None:
         if self._broken:
             return
         try:
@@ -179,11 +187,13 @@ class Applier(Worker):
                 case e.Sync(ticket):
                     self._sync()
                     self._report(e.Synced(ticket, self._mark))
-                case e.Compare(ticket, frame, geometry):
+                case e.Compare(ticket, frame, units):
                     self._sync()
-                    self._report(e.Compared(ticket, self._compare(frame, geometry)))
+                    self._report(e.Compared(ticket, self._compare(frame, units)))
                 case e.SetMark(mark):
                     self._mark, self._in_stage = mark, False
+                case _:
+                    assert_never(item)
         except PydbtError as error:
             self._broken = True
             self._report(e.TargetFailed(str(error)))
@@ -248,7 +258,7 @@ class Applier(Worker):
         return Mark(header.end, epoch, sequence)
 
     # --- direct -------------------------------------------------------------------------------------------
-    def _write_frame(self, frame: e.Blocks | e.Stream) -> None:
+    def _write_frame(self, frame: frames.Blocks | frames.Stream) -> None:
         assert len(frame.payload) <= 1, "received payload is one piece"
         payload = memoryview(frame.payload[0]) if frame.payload else memoryview(b"")
         self._write(frame.extents, sources_of(frame.extents, 0), payload)
@@ -263,7 +273,7 @@ class Applier(Worker):
             self._unstarted_bytes = 0
 
     # --- digests ------------------------------------------------------------------------------------------
-    def _compare(self, frame: e.Digests, geometry: Geometry) -> Blocks:
+    def _compare(self, frame: frames.Digests, geometry: Geometry) -> BlockNumbers:
         """Numbers of the units whose content on the target has another digest."""
         units = frame.units.blocks()
         theirs = np.frombuffer(frame.digests, dtype="<u8").reshape(-1, 2)
@@ -277,5 +287,5 @@ class Applier(Worker):
                 for begin in range(0, len(view), geometry.block_bytes):
                     ours += xxhash.xxh3_128(view[begin : begin + geometry.block_bytes]).digest()
                 offset += len(view)
-        assert len(ours) == len(units) * DIGEST_BYTES
+        assert len(ours) == len(units) * frames.DIGEST_BYTES
         return np.unique(units[(np.frombuffer(ours, dtype="<u8").reshape(-1, 2) != theirs).any(axis=1)])

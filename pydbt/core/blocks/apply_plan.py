@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from pydbt.core.blocks.runs import Integers
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.units import MIB, SECTOR_BYTES
 
@@ -17,26 +17,24 @@ WIDE_ZERO_SECTORS = MIB // SECTOR_BYTES
 ZEROS = -1
 """Source of a run that is to read as zeros."""
 
-_Numbers = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedWrites:
     """Disjoint runs of sectors in ascending order; ``sources`` are byte offsets into the buffer, ZEROS for zeros."""
 
-    sectors: _Numbers
-    lengths_sectors: _Numbers
-    sources: _Numbers
+    sectors: Integers
+    lengths_sectors: Integers
+    sources: Integers
 
 
-def sources_of(extents: SectorTable, payload_offset_bytes: int) -> _Numbers:
+def sources_of(extents: SectorTable, payload_offset_bytes: int) -> Integers:
     """Byte offset of each extent's payload, where the table's payload begins at ``payload_offset_bytes``."""
     data = extents.is_data
     lengths = np.where(data, extents.lengths_sectors.astype(np.int64) * SECTOR_BYTES, 0)
     return np.where(data, payload_offset_bytes + np.cumsum(lengths) - lengths, ZEROS)
 
 
-def plan(extents: SectorTable, sources: _Numbers) -> Iterator[PlannedWrites]:
+def plan(extents: SectorTable, sources: Integers) -> Iterator[PlannedWrites]:
     """Writes that have the effect of all extents in order; each must be done before the next one is taken."""
     sectors, lengths = extents.first_sectors.astype(np.int64), extents.lengths_sectors.astype(np.int64)
     wide = np.flatnonzero((sources == ZEROS) & (lengths >= WIDE_ZERO_SECTORS))
@@ -50,7 +48,7 @@ def plan(extents: SectorTable, sources: _Numbers) -> Iterator[PlannedWrites]:
         yield _resolve(sectors[begin:], lengths[begin:], sources[begin:])
 
 
-def _resolve(sectors: _Numbers, lengths: _Numbers, sources: _Numbers) -> PlannedWrites:
+def _resolve(sectors: Integers, lengths: Integers, sources: Integers) -> PlannedWrites:
     order = np.argsort(sectors, kind="stable")
     sorted_sectors, sorted_lengths, sorted_sources = sectors[order], lengths[order], sources[order]
     if len(sectors) == 1 or (sorted_sectors[1:] >= sorted_sectors[:-1] + sorted_lengths[:-1]).all():
@@ -58,7 +56,7 @@ def _resolve(sectors: _Numbers, lengths: _Numbers, sources: _Numbers) -> Planned
     return _join(*_last_writers(sectors, lengths, sources))
 
 
-def _last_writers(sectors: _Numbers, lengths: _Numbers, sources: _Numbers) -> tuple[_Numbers, _Numbers, _Numbers]:
+def _last_writers(sectors: Integers, lengths: Integers, sources: Integers) -> tuple[Integers, Integers, Integers]:
     """One row per sector: bounded, because data comes in chunks and wide zeros apart."""
     before = np.cumsum(lengths) - lengths
     within = np.arange(int(lengths.sum())) - np.repeat(before, lengths)
@@ -72,7 +70,7 @@ def _last_writers(sectors: _Numbers, lengths: _Numbers, sources: _Numbers) -> tu
     return each_sector, np.ones(len(each_sector), dtype=np.int64), each_source
 
 
-def _join(sectors: _Numbers, lengths: _Numbers, sources: _Numbers) -> PlannedWrites:
+def _join(sectors: Integers, lengths: Integers, sources: Integers) -> PlannedWrites:
     """Rows that continue the row before them, on the target and in the buffer, become part of it."""
     ends = sectors[:-1] + lengths[:-1]
     source_ends = sources[:-1] + lengths[:-1] * SECTOR_BYTES

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pydbt.core.blocks.runs import Blocks, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.units import MAX_COMPARED_BYTES, Geometry
 
 
@@ -41,7 +41,7 @@ def wanted_of(units: Runs, rest: Runs, geometry: Geometry) -> Runs:
     return small_blocks_of_units(units, MAX_COMPARED_BYTES, geometry).beside(rest)
 
 
-def blocks_wanted(small: Runs, geometry: Geometry) -> Blocks:
+def blocks_wanted(small: Runs, geometry: Geometry) -> BlockNumbers:
     """The tracker's blocks, sorted and once each, of which the secondary wants some small block."""
     return np.unique(small.blocks() // (geometry.block_bytes // geometry.compared.block_bytes))
 

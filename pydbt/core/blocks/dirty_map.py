@@ -16,7 +16,7 @@ import numpy.typing as npt
 from bitarray import bitarray
 from bitarray.util import count_or, zeros
 
-from pydbt.core.blocks.runs import Blocks, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Runs
 
 CHUNK_BLOCKS = 32_768
 CHUNK_BYTES = CHUNK_BLOCKS // 8
@@ -34,7 +34,7 @@ class _Chunk:
 
     def __init__(self, bits: bitarray) -> None:
         self.bits = bits
-        self.bytes = np.frombuffer(bits, np.uint8)
+        self.bytes = np.frombuffer(memoryview(bits), np.uint8)
         self.ones = -1
 
     def count(self) -> int:
@@ -42,7 +42,7 @@ class _Chunk:
             self.ones = self.bits.count()
         return self.ones
 
-    def runs(self, low: int) -> tuple[Blocks, Blocks]:
+    def runs(self, low: int) -> tuple[BlockNumbers, BlockNumbers]:
         """Firsts and ends of the runs at or after bit ``low``, counted from the start of the chunk."""
         if self.ones == CHUNK_BLOCKS:
             return np.array([low], np.int64), np.array([CHUNK_BLOCKS], np.int64)
@@ -71,13 +71,13 @@ class DirtyMap:
 
     # Setting and clearing.
 
-    def set_blocks(self, blocks: Blocks) -> None:
+    def set_blocks(self, blocks: BlockNumbers) -> None:
         for index, bytes_, masks in self._grouped(blocks):
             chunk = self._open(index)
             chunk.bytes[bytes_] |= masks
             chunk.ones = -1
 
-    def clear_blocks(self, blocks: Blocks) -> None:
+    def clear_blocks(self, blocks: BlockNumbers) -> None:
         for index, bytes_, masks in self._grouped(blocks):
             chunk = self._chunks.get(index)
             if chunk is not None:
@@ -99,14 +99,14 @@ class DirtyMap:
         for index, low, high in _pieces(first, count):
             self._clear_piece(index, low, high)
 
-    def set_extents(self, firsts: Blocks, counts: Blocks) -> None:
+    def set_extents(self, firsts: BlockNumbers, counts: BlockNumbers) -> None:
         for narrow_or_range in self._spelled(firsts, counts):
             if isinstance(narrow_or_range, tuple):
                 self.set_range(*narrow_or_range)
             else:
                 self.set_blocks(narrow_or_range)
 
-    def clear_extents(self, firsts: Blocks, counts: Blocks) -> None:
+    def clear_extents(self, firsts: BlockNumbers, counts: BlockNumbers) -> None:
         for narrow_or_range in self._spelled(firsts, counts):
             if isinstance(narrow_or_range, tuple):
                 self.clear_range(*narrow_or_range)
@@ -147,7 +147,7 @@ class DirtyMap:
 
     # Asking.
 
-    def test_blocks(self, blocks: Blocks) -> npt.NDArray[np.bool_]:
+    def test_blocks(self, blocks: BlockNumbers) -> npt.NDArray[np.bool_]:
         """One truth value for each of ``blocks``, in their order."""
         self._check_blocks(blocks)
         answer = np.zeros(blocks.shape, np.bool_)
@@ -185,8 +185,8 @@ class DirtyMap:
 
         Runs cross the borders of chunks. A run that ``from_block`` cuts begins there.
         """
-        firsts: list[Blocks] = []
-        ends: list[Blocks] = []
+        firsts: list[BlockNumbers] = []
+        ends: list[BlockNumbers] = []
         runs, reach = 0, -1
         for index in self._indices_from(from_block // CHUNK_BLOCKS):
             if limit is not None and runs >= limit and reach != index * CHUNK_BLOCKS:
@@ -301,7 +301,7 @@ class DirtyMap:
             if order[position] in self._chunks:
                 yield order[position]
 
-    def _grouped(self, blocks: Blocks) -> Iterator[tuple[int, Blocks, npt.NDArray[np.uint8]]]:
+    def _grouped(self, blocks: BlockNumbers) -> Iterator[tuple[int, BlockNumbers, npt.NDArray[np.uint8]]]:
         """(chunk index, offsets of bytes in it, bits to change in each) for every chunk that blocks lie in."""
         self._check_blocks(blocks)
         if not blocks.size:
@@ -316,7 +316,7 @@ class DirtyMap:
         for index, low, high in _groups(bytes_ >> _BYTES_PER_CHUNK_SHIFT):
             yield index, offsets[low:high], masks[low:high]
 
-    def _spelled(self, firsts: Blocks, counts: Blocks) -> Iterator[Blocks | tuple[int, int]]:
+    def _spelled(self, firsts: BlockNumbers, counts: BlockNumbers) -> Iterator[BlockNumbers | tuple[int, int]]:
         """Runs as one array of the blocks of all short ones, then each long one as (first, count)."""
         if firsts.size and (counts.min() < 0 or firsts.min() < 0 or (firsts + counts).max() > self.block_count):
             raise ValueError(f"an extent lies outside the volume of {self.block_count} blocks")
@@ -327,7 +327,7 @@ class DirtyMap:
         yield Runs(firsts[~long], counts[~long]).blocks()
         yield from zip(firsts[long].tolist(), counts[long].tolist(), strict=True)
 
-    def _check_blocks(self, blocks: Blocks) -> None:
+    def _check_blocks(self, blocks: BlockNumbers) -> None:
         if blocks.size and (blocks.min() < 0 or blocks.max() >= self.block_count):
             raise ValueError(f"a block lies outside the volume of {self.block_count} blocks")
 
@@ -357,7 +357,7 @@ def _pieces(first: int, count: int) -> Iterator[tuple[int, int, int]]:
         first += high - low
 
 
-def _groups(keys: Blocks) -> Iterator[tuple[int, int, int]]:
+def _groups(keys: BlockNumbers) -> Iterator[tuple[int, int, int]]:
     """(key, low, high) for every run of equal values in an ordered array."""
     if not keys.size:
         return

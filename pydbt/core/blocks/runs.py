@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from pydbt.core.units import Geometry
 
-Blocks = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+BlockNumbers = Integers
 
 
 class Runs(NamedTuple):
@@ -23,15 +25,15 @@ class Runs(NamedTuple):
     It is a pair, for unpacking: ``total`` tells how many blocks it holds, ``len`` does not.
     """
 
-    firsts: Blocks
-    counts: Blocks
+    firsts: BlockNumbers
+    counts: BlockNumbers
 
     @classmethod
     def none(cls) -> Runs:
         return cls(np.empty(0, np.int64), np.empty(0, np.int64))
 
     @classmethod
-    def of_ranges(cls, firsts: Blocks, ends: Blocks) -> Runs:
+    def of_ranges(cls, firsts: BlockNumbers, ends: BlockNumbers) -> Runs:
         """The union of ranges in any order, overlapping or empty, as maximal disjoint runs in block order."""
         filled = ends > firsts
         if not filled.all():
@@ -48,7 +50,7 @@ class Runs(NamedTuple):
         return cls(firsts, reach[closes] - firsts)
 
     @classmethod
-    def of_blocks(cls, blocks: Blocks) -> Runs:
+    def of_blocks(cls, blocks: BlockNumbers) -> Runs:
         """Block numbers in any order, repeated or not, as maximal runs in block order."""
         ordered = np.sort(blocks)
         return cls.of_ranges(ordered, ordered + 1)
@@ -64,11 +66,11 @@ class Runs(NamedTuple):
         """How many blocks the runs hold together."""
         return int(self.counts.sum())
 
-    def ends(self) -> Blocks:
+    def ends(self) -> BlockNumbers:
         """The block after each run."""
         return self.firsts + self.counts
 
-    def blocks(self) -> Blocks:
+    def blocks(self) -> BlockNumbers:
         """Every block number, spelled out in the order of the runs. As long as ``total()``: mind discards."""
         before = np.cumsum(self.counts) - self.counts
         return np.repeat(self.firsts - before, self.counts) + np.arange(self.total(), dtype=np.int64)
@@ -92,7 +94,7 @@ class Runs(NamedTuple):
         keep = self.mask(cuts[:-1]) & ~other.mask(cuts[:-1])
         return Runs.of_ranges(cuts[:-1][keep], cuts[1:][keep])
 
-    def mask(self, blocks: Blocks) -> npt.NDArray[np.bool_]:
+    def mask(self, blocks: BlockNumbers) -> Mask:
         """Which of ``blocks`` lie in one of these runs. The runs must be disjoint and in block order."""
         if not self.firsts.size:
             return np.zeros(blocks.shape, np.bool_)

@@ -13,6 +13,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from pydbt.core.blocks.runs import Integers, Mask
 from pydbt.core.units import SECTOR_BYTES
 
 EXTENT_DTYPE = np.dtype(
@@ -28,8 +29,6 @@ WORDS_PER_SECTOR = SECTOR_BYTES // 8
 MAX_EXTENT_SECTORS = 0xFFFF_FFFF
 
 Buffer = bytes | bytearray | memoryview
-Mask = npt.NDArray[np.bool_]
-_Numbers = npt.NDArray[np.int64]
 
 
 class ExtentKind(IntEnum):
@@ -112,7 +111,7 @@ class SectorTable:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, rows: slice | Mask | _Numbers) -> SectorTable:
+    def __getitem__(self, rows: slice | Mask | Integers) -> SectorTable:
         """Some of the rows: a view for a slice, a copy otherwise."""
         return SectorTable(self._rows[rows])
 
@@ -221,7 +220,7 @@ def zero_sectors(payload: Buffer) -> Mask:
     return mask
 
 
-def _runs_of_kind(zero: Mask, owner: _Numbers, granule_sectors: int) -> tuple[_Numbers, Mask]:
+def _runs_of_kind(zero: Mask, owner: Integers, granule_sectors: int) -> tuple[Integers, Mask]:
     """Starts of runs of equal kind within one owner; zero runs shorter than a granule count as data."""
     change = np.ones(len(zero), dtype=np.bool_)
     change[1:] = (zero[1:] != zero[:-1]) | (owner[1:] != owner[:-1])
@@ -233,7 +232,7 @@ def _runs_of_kind(zero: Mask, owner: _Numbers, granule_sectors: int) -> tuple[_N
     return starts[keep], is_zero[keep]
 
 
-def _pieces(view: memoryview, starts: _Numbers, lengths: _Numbers) -> list[memoryview]:
+def _pieces(view: memoryview, starts: Integers, lengths: Integers) -> list[memoryview]:
     """The payload's remaining parts, neighbours joined. Units of both arrays: sectors of payload."""
     if not len(starts):
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pydbt.core.blocks.dirty_map import DirtyMap
-from pydbt.core.blocks.runs import Blocks, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.units import Geometry
 
@@ -29,7 +29,7 @@ class StagedBlocks:
             self._map, self._block_bytes = DirtyMap(geometry.block_count), geometry.block_bytes
         self._map.set_extents(*Runs.of_sectors(extents.first_sectors, extents.lengths_sectors, geometry))
 
-    def of(self, units: Runs, unit_bytes: int) -> Blocks:
+    def of(self, units: Runs, unit_bytes: int) -> BlockNumbers:
         """The units that are staged, even in part, in the order given. A unit is one staged block or several."""
         if self._map is None:
             return np.zeros(0, dtype=np.int64)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import UnionType
 
 from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
 
-_KEYS: dict[type, dict[str, type]] = {
+_KEYS: dict[type, dict[str, type | UnionType]] = {
     f.Hello: {"protocol": int, "volume": str, "size_bytes": int, "block_bytes": int, "sector_bytes": int,
               "epoch": str, "software": str, "features": list, "generations": dict},
     f.Welcome: {"volume": str | None, "state": str, "epoch": str, "sequence": int, "staged": bool,
@@ -20,7 +21,7 @@ _KEYS: dict[type, dict[str, type]] = {
     f.Generation: {"generations": dict},
 }  # fmt: skip
 # Left out where they are None: what this says to older programs must have exactly their keys.
-_OPTIONAL: dict[type, dict[str, type]] = {f.Welcome: {"progress": int}}
+_OPTIONAL: dict[type, dict[str, type | UnionType]] = {f.Welcome: {"progress": int}}
 
 
 def json_body(frame: f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation) -> bytes:

@@ -10,7 +10,7 @@ from typing import assert_never
 
 import numpy as np
 
-from pydbt.core.blocks.runs import Blocks, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
@@ -265,7 +265,7 @@ class Secondary:
         session.compare(comparison)
         self._do(e.Compare(comparison.ticket, frame, units))
 
-    def _compared(self, ticket: int, differing: Blocks, now: float) -> None:
+    def _compared(self, ticket: int, differing: BlockNumbers, now: float) -> None:
         session = self.session
         comparison = session.compared(ticket) if session is not None else None
         if session is None or comparison is None:

@@ -7,9 +7,9 @@ it, each in order: the journal (Append, Resume) and the applier (Apply, Write, S
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
-
+from pydbt.core.blocks.runs import BlockNumbers
 from pydbt.core.protocol.frames import Blocks, Digests, Frame, Hello, Stream
 from pydbt.core.secondary.journal import JournalEntry
 from pydbt.core.secondary.replica import Mark, ReplicaRecord
@@ -88,10 +88,10 @@ class TargetFailed:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Answer to Compare: ``differing`` are the numbers of the blocks that differ; the others are durably equal."""
+    """Answer to Compare: the numbers of the units that differ; the others are durably equal."""
 
     ticket: int
-    differing: np.ndarray
+    differing: BlockNumbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +176,14 @@ class Sync:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """Compare digests with the target's content, after making that durable. Answers Compared."""
+    """Compare digests with the target's content, after making that durable. Answers Compared.
+
+    ``units`` is the volume in the units of the frame.
+    """
 
     ticket: int
     frame: Digests
-    geometry: Geometry
+    units: Geometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +213,12 @@ class Persist:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A line for the operator; ``level`` is a name of the logging module in lower case."""
+    """A line for the operator."""
 
-    level: str
+    level: Literal["info", "warning", "error"]
     message: str
 
 
-Effect = (
-    Send | CloseConnection | Append | Resume | FreeJournal | Apply | Write | Sync | Compare | SetMark | Restart | Persist | Log
-)  # fmt: skip
+JournalWork = Append | Resume
+ApplierWork = Apply | Write | Sync | Compare | SetMark
+Effect = Send | CloseConnection | JournalWork | FreeJournal | ApplierWork | Restart | Persist | Log

@@ -17,7 +17,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pydbt.core.blocks.runs import Blocks, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
@@ -162,7 +162,7 @@ class Keeper:
         self._ticket += 1
         return self._ticket
 
-    def staged_units_of(self, units: Runs, unit_bytes: int) -> Blocks:
+    def staged_units_of(self, units: Runs, unit_bytes: int) -> BlockNumbers:
         """The units whose newest content is not on the target."""
         return self._staged.of(units, unit_bytes)
 

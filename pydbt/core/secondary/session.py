@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from pydbt.core.blocks.runs import Blocks
+from pydbt.core.blocks.runs import BlockNumbers
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary.acknowledger import AckFilter, BatchOrder
 from pydbt.core.secondary.journal import JournalEntry
@@ -67,7 +67,7 @@ class Comparison:
 
     ticket: int
     frame: f.Digests
-    staged_units: Blocks
+    staged_units: BlockNumbers
 
 
 class Session:

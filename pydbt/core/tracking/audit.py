@@ -149,10 +149,9 @@ class Audit:
             verdict = "waiting for an idle instant of the disk"
         else:
             verdict = "agrees"
-        known = offset is not None and difference is not None
         return {
             "verdict": verdict,
-            "margin_sectors": offset - difference if known else None,
+            "margin_sectors": None if offset is None or difference is None else offset - difference,
             "unseen_completions_sectors": self.record.unseen_sectors,
             "looks": self.looks,
         }

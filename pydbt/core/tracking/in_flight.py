@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pydbt.core.blocks.runs import Blocks, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Integers, Runs
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from pydbt.core.units import Geometry
 
@@ -46,9 +46,9 @@ class InFlightReport:
 class _Pieces:
     """Changes of the count, in record order: ``deltas`` sectors for each block from ``firsts`` to ``ends``."""
 
-    firsts: Blocks
-    ends: Blocks
-    deltas: Blocks
+    firsts: BlockNumbers
+    ends: BlockNumbers
+    deltas: Integers
 
     @classmethod
     def none(cls) -> _Pieces:
@@ -103,7 +103,7 @@ class InFlight:
         overlapped, unmatched = self._count(self._pieces(sector, sectors, signs))
         return InFlightReport(overlapped, unmatched, failed, unstable)
 
-    def blocks_in_flight(self, blocks: Blocks) -> npt.NDArray[np.bool_]:
+    def blocks_in_flight(self, blocks: BlockNumbers) -> npt.NDArray[np.bool_]:
         """One truth value for each of ``blocks``: whether a write to it is in flight."""
         return self.extents().mask(blocks)
 
@@ -165,7 +165,7 @@ class InFlight:
 
     # Records to pieces.
 
-    def _touched(self, sector: Blocks, sectors: Blocks, which: npt.NDArray[np.bool_]) -> Runs:
+    def _touched(self, sector: Integers, sectors: Integers, which: npt.NDArray[np.bool_]) -> Runs:
         if not which.any():
             return Runs.none()
         unit = self.geometry.block_sectors
@@ -175,9 +175,9 @@ class InFlight:
     def _match_bios(
         self,
         cookies: npt.NDArray[np.uint64],
-        sector: Blocks,
-        sectors: Blocks,
-        signs: Blocks,
+        sector: Integers,
+        sectors: Integers,
+        signs: Integers,
         by_bio: npt.NDArray[np.bool_],
     ) -> list[tuple[int, int, int]]:
         """Give a bio's completion the very range its submission had, in place; unknown bios' get the sign 0.
@@ -200,7 +200,7 @@ class InFlight:
                 signs[place] = 0
         return lost
 
-    def _pieces(self, sector: Blocks, sectors: Blocks, signs: Blocks) -> _Pieces:
+    def _pieces(self, sector: Integers, sectors: Integers, signs: Integers) -> _Pieces:
         """Cut each range into a partial first block, whole blocks, and a partial last block. Sign 0: left out."""
         if not signs.all():
             sector, sectors, signs = sector[signs != 0], sectors[signs != 0], signs[signs != 0]
@@ -257,7 +257,9 @@ class InFlight:
         return _cell_extents(cuts, overlapped), _cell_extents(cuts, unmatched)
 
 
-def _running(deltas: Blocks, heads: Blocks, sizes: Blocks, base: Blocks) -> tuple[Blocks, npt.NDArray[np.bool_]]:
+def _running(
+    deltas: Integers, heads: Integers, sizes: Integers, base: Integers
+) -> tuple[BlockNumbers, npt.NDArray[np.bool_]]:
     """The count after each change, in segments that begin at ``heads`` with ``base``; it never falls below zero.
 
     And which changes would have made it fall below.
@@ -276,7 +278,9 @@ def _running(deltas: Blocks, heads: Blocks, sizes: Blocks, base: Blocks) -> tupl
     return after - deepest, negative
 
 
-def _left_to_wait(old: Blocks, deltas: Blocks, before: Blocks, after: Blocks, heads: Blocks, sizes: Blocks) -> Blocks:
+def _left_to_wait(
+    old: Integers, deltas: Integers, before: Integers, after: Integers, heads: Integers, sizes: Integers
+) -> BlockNumbers:
     """What is still waited for of each segment, after its changes; ``old`` is what was before them."""
     drops = np.where(deltas < 0, before - after, 0)
     sums = np.cumsum(drops)
@@ -291,7 +295,7 @@ def _left_to_wait(old: Blocks, deltas: Blocks, before: Blocks, after: Blocks, he
     return np.where(since < deltas.size, busy, np.maximum(old - np.add.reduceat(drops, heads), 0))
 
 
-def _value_at(pieces: _Pieces, blocks: Blocks) -> Blocks:
+def _value_at(pieces: _Pieces, blocks: BlockNumbers) -> BlockNumbers:
     """The state's count at each of ``blocks``."""
     if not pieces.firsts.size:
         return np.zeros(blocks.size, np.int64)
@@ -299,7 +303,7 @@ def _value_at(pieces: _Pieces, blocks: Blocks) -> Blocks:
     return np.where((run >= 0) & (blocks < pieces.ends[run]), pieces.deltas[run], 0)
 
 
-def _replaced(state: _Pieces, cuts: Blocks, cells: Blocks, values: Blocks) -> _Pieces:
+def _replaced(state: _Pieces, cuts: Integers, cells: Integers, values: Integers) -> _Pieces:
     """The state with new counts in some cells, zeroes left out and equal neighbours joined."""
     counts = _value_at(state, cuts[:-1])
     counts[cells] = values
@@ -310,7 +314,7 @@ def _replaced(state: _Pieces, cuts: Blocks, cells: Blocks, values: Blocks) -> _P
     return _Pieces(firsts[kept], ends[kept], counts[kept])
 
 
-def _cell_extents(cuts: Blocks, cells: Blocks) -> Runs:
+def _cell_extents(cuts: Integers, cells: Integers) -> Runs:
     cells = np.unique(cells)
     return Runs.of_ranges(cuts[cells], cuts[cells + 1])
 

@@ -19,7 +19,7 @@ from enum import StrEnum
 import numpy as np
 
 from pydbt.core.blocks.dirty_map import DirtyMap
-from pydbt.core.blocks.runs import Blocks, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.tracking.transaction_log import RecordKind, TransactionLog
 from pydbt.core.tracking.update_list import Sequences, UpdateLists
 from pydbt.core.units import Geometry
@@ -83,8 +83,8 @@ class Tracker:
     def insert_batch(
         self,
         sequences: Sequences,
-        first_blocks: Blocks,
-        block_counts: Blocks,
+        first_blocks: BlockNumbers,
+        block_counts: BlockNumbers,
         kind: RecordKind = RecordKind.WRITE,
     ) -> int:
         """INSERT of many writes, in order. How many rows were taken; fewer than given: the log is full (¶80).
@@ -117,7 +117,7 @@ class Tracker:
             self.log.remove_extents(emptied)
         return emptied
 
-    def mark_pending(self, first_blocks: Blocks, block_counts: Blocks) -> None:
+    def mark_pending(self, first_blocks: BlockNumbers, block_counts: BlockNumbers) -> None:
         """Note writes that will not be sent (unsynchronized mode, a log that was full): a sweep copies them."""
         self.pending.set_extents(first_blocks, block_counts)
 

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pydbt.core.blocks.dirty_map import DirtyMap
-from pydbt.core.blocks.runs import Blocks, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.tracking.update_list import Sequences
 
 SLOT_BYTES = 64
@@ -149,7 +149,11 @@ class TransactionLog:
     # Writing (Fig. 4, 414).
 
     def append(
-        self, sequences: Sequences, first_blocks: Blocks, block_counts: Blocks, kind: RecordKind = RecordKind.WRITE
+        self,
+        sequences: Sequences,
+        first_blocks: BlockNumbers,
+        block_counts: BlockNumbers,
+        kind: RecordKind = RecordKind.WRITE,
     ) -> int:
         """Log a batch of transactions (¶65); how many of its rows were taken, from the front, whole transactions.
 
@@ -185,7 +189,7 @@ class TransactionLog:
         if sequences[0] < before or (sequences[1:] < sequences[:-1]).any():
             raise ValueError(f"sequence number {int(sequences[0])} comes after {int(before)}: numbers must not fall")
 
-    def _room_for(self, opens: npt.NDArray[np.bool_], numbers: Blocks) -> int:
+    def _room_for(self, opens: npt.NDArray[np.bool_], numbers: BlockNumbers) -> int:
         """Rows of the longest run of whole transactions that fits, with a slot for the DONE of each."""
         needed = np.arange(1, opens.size + 1) + numbers
         if needed[-1] <= self.free_slots:
@@ -211,7 +215,7 @@ class TransactionLog:
         """Fig. 5 for one block (¶77): how many transactions were completed by it. Looks through the whole log."""
         return self.remove_extents(Runs(np.array([block], np.int64), np.ones(1, np.int64)))
 
-    def remove_blocks(self, blocks: Blocks) -> int:
+    def remove_blocks(self, blocks: BlockNumbers) -> int:
         """Fig. 5 for an array of blocks."""
         return self.remove_extents(Runs.of_blocks(blocks))
 
@@ -248,7 +252,7 @@ class TransactionLog:
         gone.set_extents(begins, ends - begins)
         self._remaining[slot] = count - gone.count()
 
-    def _finish(self, slots: Blocks) -> int:
+    def _finish(self, slots: BlockNumbers) -> int:
         """Complete the transactions whose records are ``slots``, in log order: DONE records, then the new start."""
         if not slots.size:
             return 0
@@ -309,11 +313,11 @@ class TransactionLog:
         """Of the record in a slot that is in use."""
         return self.start_position + (slot - self.start_position) % self.capacity_slots
 
-    def _window(self) -> Blocks:
+    def _window(self) -> BlockNumbers:
         return np.arange(self.start_position, self.end_position) % self.capacity_slots
 
 
-def _covered_before(extents: Runs, blocks: Blocks) -> Blocks:
+def _covered_before(extents: Runs, blocks: BlockNumbers) -> BlockNumbers:
     """For each of ``blocks``: how many blocks of the extents lie before it."""
     if not extents.firsts.size:
         return np.zeros(blocks.shape, np.int64)

@@ -13,9 +13,12 @@ What befalls that write, or comes after it, unsettles the block anew, and since 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+from pydbt.core.blocks.runs import BlockNumbers, Integers, Mask
 
 # A page changed in flight is dirty and will be written again soon; reading at once would often be for nothing.
 SETTLE_DELAY_S = 1.0
@@ -30,7 +33,7 @@ RETRY_DELAY_S = 0.5
 class Reading:
     """A batch of unsettled blocks being read or compared; ``touched`` were written meanwhile."""
 
-    blocks: np.ndarray
+    blocks: BlockNumbers
     touched: set[int]
     position: int | None = None
     compared: bool = False
@@ -50,7 +53,7 @@ class Unsettled:
     def __len__(self) -> int:
         return len(self._since)
 
-    def add(self, blocks: np.ndarray, sequence: int, now: float) -> None:
+    def add(self, blocks: BlockNumbers, sequence: int, now: float) -> None:
         """Mark blocks as unsettled by writes up to ``sequence``; a block keeps the earliest it goes back to."""
         for block in blocks.tolist():
             if self._sent.get(block, sequence + 1) <= sequence:
@@ -62,7 +65,7 @@ class Unsettled:
             self._due[block] = now + SETTLE_DELAY_S
         self.touch(blocks)
 
-    def rewritten(self, blocks: np.ndarray, sequences: np.ndarray) -> None:
+    def rewritten(self, blocks: BlockNumbers, sequences: Integers) -> None:
         """Blocks were written anew as a whole, by updates that were submitted while nothing was in flight to them."""
         for block, sequence in zip(blocks.tolist(), sequences.tolist(), strict=True):
             # One such update at a time: were it replaced by each later one, none might ever be durable.
@@ -73,17 +76,17 @@ class Unsettled:
         self._sent[block] = sequence
         self._due.pop(block, None)
 
-    def touch(self, blocks: np.ndarray) -> None:
+    def touch(self, blocks: BlockNumbers) -> None:
         """Blocks were submitted for writing: what is being read of them is of no use."""
         for reading in self._readings.values():
             hit = np.intersect1d(reading.blocks, blocks)
             if len(hit):
                 reading.touched.update(hit.tolist())
 
-    def blocks(self) -> np.ndarray:
+    def blocks(self) -> BlockNumbers:
         return np.fromiter(self._since, dtype=np.int64, count=len(self._since))
 
-    def take_due(self, now: float, in_flight, hurry: bool) -> np.ndarray:
+    def take_due(self, now: float, in_flight: Callable[[BlockNumbers], Mask], hurry: bool) -> BlockNumbers:
         """Blocks whose time has come and that no write is in flight to; they are being read from here on.
 
         ``in_flight`` maps an array of blocks to a mask; ``hurry`` ignores the delay (somebody waits).
@@ -95,7 +98,7 @@ class Unsettled:
         blocks = np.array(sorted(due)[: self._batch_blocks], dtype=np.int64)
         return blocks[~in_flight(blocks)] if len(blocks) else blocks
 
-    def begin(self, batch: int, blocks: np.ndarray) -> None:
+    def begin(self, batch: int, blocks: BlockNumbers) -> None:
         self._readings[batch] = Reading(blocks, set())
 
     def reading(self, batch: int) -> Reading | None:
@@ -104,7 +107,7 @@ class Unsettled:
     def readings(self) -> list[tuple[int, Reading]]:
         return list(self._readings.items())
 
-    def finish(self, batch: int, differing: np.ndarray, now: float) -> np.ndarray:
+    def finish(self, batch: int, differing: BlockNumbers, now: float) -> BlockNumbers:
         """End a reading: the untouched blocks that differ, to be sent. The equal ones leave the set.
 
         A block that was touched meanwhile is read again.
@@ -119,7 +122,7 @@ class Unsettled:
             self._forget(block)
         return np.intersect1d(settled, differing)
 
-    def sent(self, blocks: np.ndarray, sequence: int) -> None:
+    def sent(self, blocks: BlockNumbers, sequence: int) -> None:
         """What was read of these blocks is update ``sequence``: they are settled once that is durable."""
         for block in blocks.tolist():
             self._anew.pop(block, None)
@@ -146,7 +149,7 @@ class Unsettled:
     def next_due(self) -> float | None:
         return min(self._due.values(), default=None)
 
-    def clear(self) -> tuple[np.ndarray, list[int]]:
+    def clear(self) -> tuple[BlockNumbers, list[int]]:
         """Forget everything: (the blocks, batches still being read)."""
         blocks, batches = self.blocks(), list(self._readings)
         for kept in (self._due, self._since, self._readings, self._sent, self._anew):

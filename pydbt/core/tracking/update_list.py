@@ -16,7 +16,7 @@ from itertools import repeat
 import numpy as np
 import numpy.typing as npt
 
-from pydbt.core.blocks.runs import Blocks, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Runs
 
 # Wider updates are kept as a range: half a MiB at 4 KiB a block, where a range begins to cost less than its blocks.
 WIDE_BLOCKS = 128
@@ -33,14 +33,15 @@ class _Batch:
 
     __slots__ = ("blocks", "head", "sequences")
 
-    def __init__(self, blocks: Blocks, sequences: Sequences) -> None:
+    def __init__(self, blocks: BlockNumbers, sequences: Sequences) -> None:
         self.blocks = blocks
         self.sequences = sequences
         self.head = 0
 
-    def waiting(self) -> Blocks:
+    def waiting(self) -> BlockNumbers:
         left = self.blocks[self.head :]
-        return left[left != _REMOVED]
+        waiting: BlockNumbers = left[left != _REMOVED]
+        return waiting
 
 
 class UpdateLists:
@@ -58,7 +59,7 @@ class UpdateLists:
         self._wide = _NO_WIDE
         self._last_sequence = 0
 
-    def insert(self, blocks: Blocks, sequences: Sequences) -> None:
+    def insert(self, blocks: BlockNumbers, sequences: Sequences) -> None:
         """Append updates, one block each, to the lists of their blocks (¶66)."""
         self._accept(sequences)
         self._insert_narrow(np.array(blocks, np.int64), np.array(sequences, np.uint64))
@@ -67,7 +68,7 @@ class UpdateLists:
         """Append one update to the lists of ``count`` neighbouring blocks."""
         self.insert_extents(np.array([first]), np.array([count]), np.array([sequence], np.uint64))
 
-    def insert_extents(self, firsts: Blocks, counts: Blocks, sequences: Sequences) -> None:
+    def insert_extents(self, firsts: BlockNumbers, counts: BlockNumbers, sequences: Sequences) -> None:
         """Append updates of many blocks each; a count of zero appends nothing."""
         self._accept(sequences)
         wide = counts > WIDE_BLOCKS
@@ -138,7 +139,7 @@ class UpdateLists:
             raise ValueError(f"update {int(sequences[0])} comes after {self._last_sequence}: numbers must not fall")
         self._last_sequence = int(sequences[-1])
 
-    def _insert_narrow(self, blocks: Blocks, sequences: Sequences) -> None:
+    def _insert_narrow(self, blocks: BlockNumbers, sequences: Sequences) -> None:
         if not blocks.size:
             return
         if blocks.min() < 0:
@@ -147,8 +148,8 @@ class UpdateLists:
         self._batches.append(_Batch(blocks, sequences))
         self._narrow += blocks.size
 
-    def _acknowledge_narrow(self, sequence: int) -> Blocks:
-        acknowledged: list[Blocks] = []
+    def _acknowledge_narrow(self, sequence: int) -> BlockNumbers:
+        acknowledged: list[BlockNumbers] = []
         while self._batches:
             batch = self._batches[0]
             reach = int(np.searchsorted(batch.sequences, np.uint64(sequence), side="right"))
@@ -167,7 +168,7 @@ class UpdateLists:
         deque(map(self._latest.pop, freed.tolist(), repeat(None)), maxlen=0)
         return freed
 
-    def _waiting(self) -> Blocks:
+    def _waiting(self) -> BlockNumbers:
         parts = [batch.waiting() for batch in self._batches]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
@@ -197,6 +198,6 @@ class UpdateLists:
                 return True
         return False
 
-    def _covering(self, block: int) -> Blocks:
+    def _covering(self, block: int) -> BlockNumbers:
         """Which rows of the wide updates hold ``block``."""
         return np.flatnonzero((self._wide[:, 1] <= block) & (block < self._wide[:, 2]))
