@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary import ending as primary_ending
 from pydbt.controller.primary import metadata as primary_metadata
 from pydbt.controller.primary import peer as primary_peer
@@ -20,116 +16,19 @@ from pydbt.controller.primary.block_reader import THREADS
 from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.ending import finish
 from pydbt.controller.primary.handshake import Welcomed
-from pydbt.controller.primary.loop import PrimaryLoop
-from pydbt.controller.primary.metadata import Metadata
 from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.controller.primary.verification import FOUND_BY_VERIFY
-from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Request
 from pydbt.core.errors import StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import Welcome
 from pydbt.core.protocol.generations import NO_GENERATIONS
-from pydbt.core.tracking.capture_record import RECORD, RecordKind
-from pydbt.core.units import Geometry
 from pydbt.network.connection import FramedConnection
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
-from pydbt.store.volume_state import VolumeState, load_state
-
-BLOCKS = 64
-GEOMETRY = Geometry(BLOCKS * 4096, 4096)
-
-
-class FakeCapture:
-    """Bits and records as the programs make them. ``graces``: writes that happen during the next grace periods."""
-
-    def __init__(self) -> None:
-        self.maps = np.zeros((2, BLOCKS), bool)
-        self.active = 0
-        self.ring: list[tuple[int, int]] = []
-        self.consumed = 0
-        self.graces: list[int] = []
-        self.order: list[int] = []
-        self.detached = False
-
-    def write(self, block: int) -> None:
-        self.maps[self.active][block] = True
-        self.ring += [(RecordKind.SUBMIT, block), (RecordKind.COMPLETE, block)]
-
-    def _grace(self) -> None:
-        if self.graces:
-            self.write(self.graces.pop(0))
-
-    def drain(self, limit: int) -> np.ndarray:
-        taken, self.ring = self.ring[:limit], self.ring[limit:]
-        self.consumed += len(taken)
-        records = np.zeros(len(taken), RECORD)
-        for row, (kind, block) in zip(records, taken, strict=True):
-            row["kind"], row["sector"], row["sectors"], row["op"] = kind, block * 8, 8, 1
-        return records
-
-    def producer_position(self) -> int:
-        return self.consumed + len(self.ring)
-
-    def consumer_position(self) -> int:
-        return self.consumed
-
-    def counters(self):
-        return SimpleNamespace(
-            lost=0, lost_records=0, lost_completions=0, unknown_ops=0, passthrough=0, recursion_misses=0
-        )
-
-    def set_payload(self, on: bool) -> None:
-        self._grace()
-
-    def flip(self) -> None:
-        self.active ^= 1
-        self._grace()
-
-    def quiet_words(self) -> np.ndarray:
-        return np.frombuffer(np.packbits(self.maps[1 - self.active], bitorder="little").tobytes(), "<u8")
-
-    def zero_quiet(self) -> None:
-        self.maps[1 - self.active][:] = False
-
-    def payload(self, records: np.ndarray) -> list:
-        self.order += (records["sector"] // 8).tolist()
-        return [bytes(4096)] * len(records)
-
-    def release(self, records: np.ndarray) -> None:
-        pass
-
-    def dirty_counts(self) -> tuple[int, int]:
-        return 0, 0
-
-    def detach(self) -> None:
-        self.detached = True
-
-
-@pytest.fixture
-def loop(tmp_path: Path, monkeypatch):
-    """A loop in mode normal, everything acknowledged, on a link that acknowledges nothing by itself."""
-    monkeypatch.setattr(primary_ending, "clean_marker", lambda *_: {"boot_id": "now"})
-    record = SecondaryRecord(1, "h:1", phase=SyncPhase.REPLICATING)
-    state = VolumeState("ab" * 16, GEOMETRY.size_bytes, 4096, "/dev/x", {}, (record,))
-    options = PrimaryOptions(Path("/dev/x"), (("h", 1),), tmp_path)
-    device = SimpleNamespace(path="/dev/x", in_flight_writes=lambda: 0, logical_block_bytes=512)
-    config = PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)
-    reader = SimpleNamespace(check=lambda: None)
-    volume = Volume(options, device, Metadata(tmp_path, state), FakeCapture(), reader)
-    volume.join(1, Joining(config))
-    made = PrimaryLoop(volume)
-    monkeypatch.setattr(made, "save_status", lambda: None)
-    monkeypatch.setattr(volume.auditor, "look", lambda brains, now: [])
-    (brain,) = volume.brains
-    brain.mode, brain.in_flight.certain = Mode.NORMAL, True
-    brain.link.connected(0.0)
-    brain.link.connected(time.monotonic())
-    yield made
-    volume.peers[1].close()
+from pydbt.store.volume_state import load_state
+from tests.controller.volumes import GEOMETRY
 
 
 def test_writes_reach_the_stream_in_the_order_in_which_they_were_made_whoever_waits(loop):

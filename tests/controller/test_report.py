@@ -1,0 +1,96 @@
+"""The report of `status --json`: its keys, their order and their values stay what programs of other people read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pydbt.controller.primary import status as primary_status
+from pydbt.controller.primary import volume as primary_volume
+from pydbt.controller.primary.configuring import Joining
+from pydbt.controller.primary.era_recovery import Since
+from pydbt.controller.primary.loop import PrimaryLoop
+from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.modes import Mode
+from pydbt.core.protocol.generations import Generations
+from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
+from tests.controller.volumes import BLOCKS, GEOMETRY, volume_of
+
+GOLDEN = Path(__file__).parent / "golden"
+GENERATIONS = Generations(5, (4,), (3,), shared=True)
+LAST = {
+    "ended": "2026-01-02T03:04:05+00:00",
+    "repaired": True,
+    "compared_bytes": 262144,
+    "differing_bytes": 4096,
+    "places": [{"offset_bytes": 8192, "length_bytes": 4096}],
+}
+CONFIG = PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False, generations=GENERATIONS)
+
+
+def record(slot: int, **changes: object) -> SecondaryRecord:
+    return SecondaryRecord(slot, f"h:{slot}", SyncPhase.REPLICATING, generations=GENERATIONS, **changes)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A time that stands still unless a test moves it."""
+    made = SimpleNamespace(now=1000.0, sleep=lambda _: None)
+    made.monotonic = lambda: made.now
+    monkeypatch.setattr(primary_volume, "time", made)
+    monkeypatch.setattr(primary_status, "time", made)
+    monkeypatch.setattr(primary_status, "_moment", lambda ago_seconds: f"{ago_seconds:.3f} s ago")
+    return made
+
+
+def same_as_golden(name: str, report: dict[str, object]) -> None:
+    path = GOLDEN / name
+    assert json.dumps(report, indent=2) + "\n" == path.read_text()
+
+
+def test_a_volume_with_one_secondary_that_follows(tmp_path: Path, clock: SimpleNamespace) -> None:
+    volume = volume_of(tmp_path, record(1, verify=LAST, compared_whole=True))
+    volume.join(1, Joining(CONFIG))
+    (brain,) = volume.brains
+    brain.mode, brain.in_flight.certain = Mode.NORMAL, True
+    brain.link.connected(0.0)
+    clock.now += 3
+    volume.peers[1].note_in_sync(clock.now - 0.5)
+    same_as_golden("one.json", PrimaryLoop(volume).status())
+    volume.peers[1].close()
+
+
+def test_a_volume_whose_writes_are_replicated_in_epochs(tmp_path: Path, clock: SimpleNamespace) -> None:
+    volume = volume_of(tmp_path, record(1))
+    volume.join(1, Joining(replace(CONFIG, epoch_interval_s=10.0, taints=("an unknown operation wrote",))))
+    clock.now += 3
+    same_as_golden("epochs.json", PrimaryLoop(volume).status())
+    volume.peers[1].close()
+
+
+def test_a_volume_with_several_secondaries(tmp_path: Path, clock: SimpleNamespace) -> None:
+    volume = volume_of(tmp_path, record(1, verify=LAST, compared_whole=True), record(2), record(3))
+    pending = DirtyMap(BLOCKS)
+    pending.set_range(3, 5)
+    volume.join(1, Joining(CONFIG))
+    volume.join(2, Joining(replace(CONFIG, initial=True, assumed_in_sync=True), pending))
+    volume.join(
+        3, Joining(replace(CONFIG, taints=("writes may have gone untracked",)), since=Since(17, pending, 20480))
+    )
+    first, second, third = volume.brains
+    first.mode, first.in_flight.certain = Mode.NORMAL, True
+    first.link.connected(0.0)
+    volume.peers[1].note_in_sync(clock.now)
+    clock.now += 3
+    third.handle(ev.PauseAsked(), clock.now)
+    second.handle(ev.Disconnected("no route to host"), clock.now)
+    loop = PrimaryLoop(volume, layer_problem="dmsetup failed")
+    same_as_golden("several.json", loop.status())
+    for peer in volume.peers.values():
+        peer.close()

@@ -1,0 +1,100 @@
+"""A volume around a capture that is simulated, for tests of the parts that take a volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.primary.metadata import Metadata
+from pydbt.controller.primary.volume import Volume
+from pydbt.core.tracking.capture_record import RECORD, RecordKind
+from pydbt.core.units import Geometry
+from pydbt.store.secondary_record import SecondaryRecord
+from pydbt.store.volume_state import VolumeState
+
+BLOCKS = 64
+GEOMETRY = Geometry(BLOCKS * 4096, 4096)
+
+
+class FakeCapture:
+    """Bits and records as the programs make them. ``graces``: writes that happen during the next grace periods."""
+
+    def __init__(self) -> None:
+        self.maps = np.zeros((2, BLOCKS), bool)
+        self.active = 0
+        self.ring: list[tuple[int, int]] = []
+        self.consumed = 0
+        self.graces: list[int] = []
+        self.order: list[int] = []
+        self.detached = False
+
+    def write(self, block: int) -> None:
+        self.maps[self.active][block] = True
+        self.ring += [(RecordKind.SUBMIT, block), (RecordKind.COMPLETE, block)]
+
+    def _grace(self) -> None:
+        if self.graces:
+            self.write(self.graces.pop(0))
+
+    def drain(self, limit: int) -> np.ndarray:
+        taken, self.ring = self.ring[:limit], self.ring[limit:]
+        self.consumed += len(taken)
+        records = np.zeros(len(taken), RECORD)
+        for row, (kind, block) in zip(records, taken, strict=True):
+            row["kind"], row["sector"], row["sectors"], row["op"] = kind, block * 8, 8, 1
+        return records
+
+    def producer_position(self) -> int:
+        return self.consumed + len(self.ring)
+
+    def consumer_position(self) -> int:
+        return self.consumed
+
+    def counters(self):
+        return SimpleNamespace(
+            lost=0, lost_records=0, lost_completions=0, unknown_ops=0, passthrough=0, recursion_misses=0
+        )
+
+    def set_payload(self, on: bool) -> None:
+        self._grace()
+
+    def flip(self) -> None:
+        self.active ^= 1
+        self._grace()
+
+    def quiet_words(self) -> np.ndarray:
+        return np.frombuffer(np.packbits(self.maps[1 - self.active], bitorder="little").tobytes(), "<u8")
+
+    def zero_quiet(self) -> None:
+        self.maps[1 - self.active][:] = False
+
+    def payload(self, records: np.ndarray) -> list:
+        self.order += (records["sector"] // 8).tolist()
+        return [bytes(4096)] * len(records)
+
+    def release(self, records: np.ndarray) -> None:
+        pass
+
+    def dirty_counts(self) -> tuple[int, int]:
+        return 0, 0
+
+    def detach(self) -> None:
+        self.detached = True
+
+    def data_size_bytes(self) -> int:
+        return 1 << 20
+
+    def data_used_bytes(self) -> int:
+        return 4096
+
+
+def volume_of(state_dir: Path, *records: SecondaryRecord) -> Volume:
+    """A volume that has these secondaries on record; none of them has joined yet."""
+    state = VolumeState("ab" * 16, GEOMETRY.size_bytes, 4096, "/dev/x", {}, records)
+    options = PrimaryOptions(Path("/dev/x"), (("h", 1),), state_dir)
+    device = SimpleNamespace(path="/dev/x", in_flight_writes=lambda: 0, logical_block_bytes=512)
+    reader = SimpleNamespace(check=lambda: None)
+    return Volume(options, device, Metadata(state_dir, state), FakeCapture(), reader)
