@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pydbt.controller.primary.block_reader import POOL_BYTES, READ_BYTES, BlockReader
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import ReadBlocks
 from pydbt.core.units import MIB, Geometry
 
@@ -43,11 +44,11 @@ def reader(disk, answers):
 
 
 def read(reader: BlockReader, answers: queue.SimpleQueue, identifier: int, *runs: tuple[int, int]) -> memoryview:
-    firsts, counts = (np.array(column) for column in zip(*runs, strict=True))
-    reader.submit(ReadBlocks(identifier, firsts, counts))
+    asked = Runs(*(np.array(column) for column in zip(*runs, strict=True)))
+    reader.submit(ReadBlocks(identifier, asked))
     answer = answers.get(timeout=60)
-    assert (answer.batch, answer.error) == (identifier, "")
-    return reader.batch(identifier).data
+    assert (answer.reading, answer.error) == (identifier, "")
+    return reader.reading(identifier).data
 
 
 def test_a_batch_is_whole_and_in_order_though_it_is_read_in_pieces_that_leave_the_disk_to_others(reader, disk, answers):

@@ -12,6 +12,7 @@ import pytest
 from pydbt.controller.primary import holder
 from pydbt.controller.primary.block_reader import BlockReader
 from pydbt.controller.primary.holder import Holder
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import UsageError
 from pydbt.core.primary import events as ev
 from pydbt.core.units import Geometry
@@ -74,8 +75,8 @@ def ask(world: SimpleNamespace, effect: ev.Effect) -> object:
     return world.said.get(timeout=20)
 
 
-def read(world: SimpleNamespace, batch: int, held: bool) -> object:
-    world.blocks.submit(ev.ReadBlocks(batch, np.array([3]), np.array([1]), held))
+def read(world: SimpleNamespace, reading: int, held: bool) -> object:
+    world.blocks.submit(ev.ReadBlocks(reading, Runs(np.array([3]), np.array([1])), held))
     return world.said.get(timeout=20)
 
 
@@ -83,9 +84,9 @@ def test_reads_of_a_hold_come_from_the_snapshot_and_fail_when_it_is_gone(world):
     assert ask(world, ev.Flush()) == ev.Flushed("snapshot", apart=True)
     assert ask(world, ev.Hold(1, 5.0)) == ev.Held(1, "snapshot", 7, apart=True)
     assert read(world, 1, held=True).error == ""
-    assert bytes(world.blocks.batch(1).data) == b"o" * 4096
+    assert bytes(world.blocks.reading(1).data) == b"o" * 4096
     assert read(world, 2, held=False).error == ""
-    assert bytes(world.blocks.batch(2).data) == b"s" * 4096
+    assert bytes(world.blocks.reading(2).data) == b"s" * 4096
     released = ask(world, ev.Release(1))
     assert (released.hold, released.error) == (1, "")
     assert not world.volume.standing

@@ -19,6 +19,7 @@ from pydbt.controller.primary.handshake import Welcomed
 from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.controller.primary.verification import FOUND_BY_VERIFY
 from pydbt.controller.requests import Request
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
@@ -104,9 +105,9 @@ def test_one_that_never_came_does_not_cost_the_others_a_comparison_after_a_clean
 
 def test_what_cancelling_a_verification_asks_for_is_done(loop, monkeypatch):
     read, dropped = [], []
-    monkeypatch.setattr(loop.volume.peers[1].blocks, "submit", lambda request: read.append(request.batch))
+    monkeypatch.setattr(loop.volume.peers[1].blocks, "submit", lambda request: read.append(request.reading))
     monkeypatch.setattr(loop.volume.peers[1].blocks, "drop", dropped.append)
-    loop.feed.take(ev.VerifyAsked(np.array([0]), np.array([4]), repair=False), 1)
+    loop.feed.take(ev.VerifyAsked(Runs(np.array([0]), np.array([4])), repair=False), 1)
     assert read and not dropped
     handled_at = loop.volume.brains[0]._handled_at
     loop.commands.verify({"cancel": True})
@@ -141,7 +142,7 @@ def test_the_others_do_not_wait_for_what_is_read_for_one_that_is_removed(loop, m
     monkeypatch.setattr(loop.volume.reader, "read_extent", lambda *_: released.wait(), raising=False)
     peer = loop.volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
     for number in range(THREADS):
-        peer.blocks.submit(ev.ReadBlocks(1000 + number, np.array([0]), np.array([1])))
+        peer.blocks.submit(ev.ReadBlocks(1000 + number, Runs(np.array([0]), np.array([1]))))
     watch = threading.Timer(8.0, lambda: (held_up.set(), released.set()))
     watch.start()
     loop.feed.part(peer)
@@ -170,7 +171,7 @@ def test_what_a_secondary_that_was_removed_still_says_is_not_taken_for_the_next_
             replica="cd" * 16, software="", generations=NO_GENERATIONS,
         )  # fmt: skip
         removed.connection.post(Attempt(stays.connection._attempt, Welcomed(FramedConnection(near), welcome)))
-        removed.blocks._done(ev.SweepRead(1, 0, 4096))
+        removed.blocks._done(ev.BlocksRead(1, 0, 4096))
         loop.take_inbox(0.0)
         assert not loop.volume.events, "the brain in its place hears of it"
         loop.feed.process()

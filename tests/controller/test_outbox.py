@@ -11,7 +11,7 @@ import pytest
 import xxhash
 
 from pydbt.controller.primary.log_limit import LINES, LogLimit
-from pydbt.controller.primary.outbox import BatchData, Outbox, stream_frames
+from pydbt.controller.primary.outbox import BlockData, Outbox, stream_frames
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import ExtentKind, SectorTable
 from pydbt.core.errors import PeerError
@@ -83,35 +83,35 @@ def test_a_write_larger_than_a_frame_is_streamed_in_parts_that_make_it_whole():
 
 
 @pytest.fixture
-def batch() -> BatchData:
+def reading() -> BlockData:
     geometry = Geometry(10 * 4096 - 512)
     data = memoryview(np.random.default_rng(2).bytes(4 * 4096 - 512))
-    return BatchData(geometry, np.array([1, 7]), np.array([1, 3]), data)
+    return BlockData(geometry, Runs(np.array([1, 7]), np.array([1, 3])), data)
 
 
-def test_digests_are_of_single_blocks_and_the_short_last_block_as_it_is(batch):
-    frame = batch.digests(3, Runs(np.array([1, 7]), np.array([1, 3])), 4096)
-    assert bytes(frame.digests[:16]) == xxhash.xxh3_128_digest(batch.data[:4096])
-    assert bytes(frame.digests[-16:]) == xxhash.xxh3_128_digest(batch.data[3 * 4096 :])
+def test_digests_are_of_single_blocks_and_the_short_last_block_as_it_is(reading):
+    frame = reading.digests(3, Runs(np.array([1, 7]), np.array([1, 3])), 4096)
+    assert bytes(frame.digests[:16]) == xxhash.xxh3_128_digest(reading.data[:4096])
+    assert bytes(frame.digests[-16:]) == xxhash.xxh3_128_digest(reading.data[3 * 4096 :])
 
 
-def test_only_what_the_secondary_asked_for_is_sent(batch):
+def test_only_what_the_secondary_asked_for_is_sent(reading):
     wanted = Runs(np.array([7, 9]), np.array([1, 1]))
-    image = apply([batch.blocks(1, wanted)], 10 * 4096)
-    assert image[7 * 4096 : 8 * 4096] == batch.data[4096:8192]
-    assert image[9 * 4096 : 10 * 4096 - 512] == batch.data[3 * 4096 :]
+    image = apply([reading.blocks(1, wanted)], 10 * 4096)
+    assert image[7 * 4096 : 8 * 4096] == reading.data[4096:8192]
+    assert image[9 * 4096 : 10 * 4096 - 512] == reading.data[3 * 4096 :]
     assert image[8 * 4096 : 9 * 4096] == b"\xff" * 4096 and image[: 7 * 4096] == b"\xff" * (7 * 4096)
 
 
-def test_a_secondary_that_asks_for_what_it_was_not_offered_is_refused(batch):
+def test_a_secondary_that_asks_for_what_it_was_not_offered_is_refused(reading):
     with pytest.raises(PeerError):
-        batch.blocks(1, Runs(np.array([8]), np.array([5])))
+        reading.blocks(1, Runs(np.array([8]), np.array([5])))
 
 
-def test_settled_blocks_are_one_update_of_the_stream(batch):
-    frame = batch.settled(9, np.array([8]), np.array([1]))
+def test_settled_blocks_are_one_update_of_the_stream(reading):
+    frame = reading.settled(9, Runs(np.array([8]), np.array([1])))
     assert (frame.first, frame.last) == (9, 9)
-    assert apply([frame], 10 * 4096)[8 * 4096 : 9 * 4096] == batch.data[8192:12288]
+    assert apply([frame], 10 * 4096)[8 * 4096 : 9 * 4096] == reading.data[8192:12288]
 
 
 def test_a_flapping_link_cannot_flood_the_log_and_what_was_left_out_is_counted(caplog):

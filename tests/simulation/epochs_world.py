@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.sweep import blocks_of
 from pydbt.core.protocol.frames import BeginFlag
 from tests.simulation.world import Cluster, Faults
 
@@ -79,8 +77,8 @@ class EpochCluster(Cluster):
             case ev.Release(hold=hold):
                 assert hold == self.hold, "a hold was released that does not stand"
                 self.at(self.rng.random() * 0.01, lambda: self.let_go(hold))
-            case ev.ReadBlocks(batch=batch, first_blocks=firsts, block_counts=counts, held=True):
-                self.at(self.rng.random() * 0.02, lambda: self.read_snapshot(batch, firsts, counts))
+            case ev.ReadBlocks(reading=reading, runs=runs, held=True):
+                self.at(self.rng.random() * 0.02, lambda: self.read_snapshot(reading, runs))
             case _:
                 super().carry_out(effect, answers)
 
@@ -131,16 +129,16 @@ class EpochCluster(Cluster):
         self.overflowed = False
         self.feed(ev.Released(hold, 1.0, error))
 
-    def read_snapshot(self, batch: int, firsts: np.ndarray, counts: np.ndarray) -> None:
-        if batch in self.dropped:
+    def read_snapshot(self, reading: int, runs: Runs) -> None:
+        if reading in self.dropped:
             return
         if self.snapshot is None or (self.overflowed and self.rng.random() >= self.holding.reads_on):
-            self.feed(ev.SweepRead(batch, self.kernel.produced, 0, error="simulated: the snapshot is invalid"))
+            self.feed(ev.BlocksRead(reading, self.kernel.produced, 0, error="simulated: the snapshot is invalid"))
             return
-        blocks = blocks_of(firsts, counts).tolist()
+        blocks = runs.blocks().tolist()
         rubbish = 10**6 if self.overflowed else 0
-        self.batches[batch] = (firsts, counts, {block: self.snapshot[block] + rubbish for block in blocks})
-        self.feed(ev.SweepRead(batch, self.kernel.produced, len(blocks) * 4096))
+        self.readings[reading] = {block: self.snapshot[block] + rubbish for block in blocks}
+        self.feed(ev.BlocksRead(reading, self.kernel.produced, len(blocks) * 4096))
 
     # --- the secondary ------------------------------------------------------------------------------------
     def secondary_takes(self, message: tuple):

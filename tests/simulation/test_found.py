@@ -45,7 +45,7 @@ def test_a_write_that_was_swept_before_it_reached_the_disk_is_swept_again_at_the
     records["kind"], records["sector"], records["sectors"], records["op"] = RecordKind.SUBMIT, 40, 8, 1
     brain.handle(ev.Captured(records, 64, 0), 0.0)
     brain.mode, brain.phase = Mode.RESYNCHRONIZING, Phase.ARMING
-    brain.resync._sweep = Sweep(GEOMETRY, brain.tracker.pending, brain.next_batch, rate_limit_bytes=None, now=0.0)
+    brain.resync._sweep = Sweep(GEOMETRY, brain.tracker.pending, brain.next_reading, rate_limit_bytes=None, now=0.0)
     brain.link.connected(0.0)
     brain.handle(ev.PayloadArmed(64), 0.1)
     assert brain.tracker.pending.contains(5)

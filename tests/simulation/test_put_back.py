@@ -62,7 +62,7 @@ def midway(seed: int, stage: bool, digests: bool, reconnect: bool) -> Midway:
     shape = Shape(
         block_bytes=1024, size_bytes=40 << 10, ring_records=400, data_bytes=32 << 10, log_slots=1024, journal_bytes=512 << 10,
         stage=stage, digests=digests, compress=False, odds=Odds(breath=0, slow=0), delay=0.001, rate_limit=20_000,
-        secondary={"stage_margin_bytes": 4096}, limits={"BATCH_BYTES": 2048, "WINDOW_BYTES": 4096},
+        secondary={"stage_margin_bytes": 4096}, limits={"READING_BYTES": 2048, "WINDOW_BYTES": 4096},
     )  # fmt: skip
     rng = random.Random(seed)
     kinds = ["work"] * 60 + ["outage", "burst", "burst"] + ["flush"] * 30

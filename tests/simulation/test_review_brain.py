@@ -84,7 +84,7 @@ def test_a_secondary_that_was_put_back_is_compared_once_however_often_its_connec
     brain = Primary(KNOWN, 0.0)
     brain.handle(told(90), 0.0)
     assert not brain.scanned
-    brain.handle(ev.UsedBlocks(np.array([0]), np.array([64]), "all of it"), 0.0)
+    brain.handle(ev.UsedBlocks(Runs(np.array([0]), np.array([64])), "all of it"), 0.0)
     effects = brain.handle(ev.Persisted(zeroed=False), 0.0)
     assert remembered(effects) == [90], "what it says now is all that counts, once the map has everything"
     acknowledged(brain, 95)
@@ -98,7 +98,7 @@ def test_one_that_was_put_back_to_one_backup_and_then_to_another_is_noticed_both
     """The second one may have been made later, and have got more than is acknowledged since the first one was put back."""
     brain = Primary(KNOWN, 0.0)
     brain.handle(ev.Connected("one", "consistent", 7, 2, False, False, progress=30), 0.0)
-    brain.handle(ev.UsedBlocks(np.array([0]), np.array([64]), "all of it"), 0.0)
+    brain.handle(ev.UsedBlocks(Runs(np.array([0]), np.array([64])), "all of it"), 0.0)
     brain.handle(ev.Persisted(zeroed=False), 0.0)
     brain.handle(ev.Disconnected("cut"), 1.0)
     brain.handle(ev.Connected("one", "consistent", 7, 3, False, False, progress=80), 2.0)
@@ -129,9 +129,9 @@ def test_a_settled_block_on_its_way_is_in_the_map_that_lets_the_kernel_forget_it
     brain.quiet_held, brain.quiet_due, brain.retire_at, brain.next_retire = True, False, 1, 1e9
     brain.sequence = brain.acknowledged = 0  # the quiet bitmap holds block 5, and one write that is not acknowledged
     brain.sequence = brain.queue.sent_through = 1
-    effects = brain.handle(ev.SweepRead(read.batch, 0, 4096), 0.1)
+    effects = brain.handle(ev.BlocksRead(read.reading, 0, 4096), 0.1)
     digests = next(effect for effect in effects if isinstance(effect, ev.SendDigests))
-    want = Want(batch=digests.number, units=Runs(np.array([5]), np.array([1])))
+    want = Want(batch=digests.batch, units=Runs(np.array([5]), np.array([1])))
     effects = brain.handle(ev.Received(want), 0.2)
     assert any(isinstance(effect, ev.SendSettled) for effect in effects)
     brain.acknowledged = 1  # that write is; the settled block is still on its way
@@ -149,13 +149,13 @@ def test_what_was_read_of_a_settled_block_is_let_go_when_replication_halts():
     brain.settler._set.add(np.array([5]), 0, -10.0)
     effects = brain.handle(ev.Tick(), 0.0)
     read = next(effect for effect in effects if isinstance(effect, ev.ReadBlocks))
-    effects = brain.handle(ev.SweepRead(read.batch, 0, 4096), 0.1)
+    effects = brain.handle(ev.BlocksRead(read.reading, 0, 4096), 0.1)
     digests = next(effect for effect in effects if isinstance(effect, ev.SendDigests))
     brain.handle(ev.Outbound(1 << 30, 0), 0.1)  # the link is slow: nothing more goes out for now
-    brain.handle(ev.Received(Want(batch=digests.number, units=Runs(np.array([5]), np.array([1])))), 0.2)
+    brain.handle(ev.Received(Want(batch=digests.batch, units=Runs(np.array([5]), np.array([1])))), 0.2)
     effects = brain.handle(ev.Disconnected("cut"), 0.3)
     assert brain.tracker.pending.contains(5)
-    assert ev.DropBatch(read.batch) in effects
+    assert ev.DropReading(read.reading) in effects
 
 
 def test_a_wait_lasts_until_what_was_settled_for_it_is_durable():
@@ -166,9 +166,9 @@ def test_a_wait_lasts_until_what_was_settled_for_it_is_durable():
     brain.settler._set.add(np.array([5]), 0, -10.0)
     effects = brain.handle(ev.WaitAsked(1, 0), 0.0)
     read = next(effect for effect in effects if isinstance(effect, ev.ReadBlocks))
-    effects = brain.handle(ev.SweepRead(read.batch, 0, 4096), 0.1)
+    effects = brain.handle(ev.BlocksRead(read.reading, 0, 4096), 0.1)
     digests = next(effect for effect in effects if isinstance(effect, ev.SendDigests))
-    effects = brain.handle(ev.Received(Want(batch=digests.number, units=Runs(np.array([5]), np.array([1])))), 0.2)
+    effects = brain.handle(ev.Received(Want(batch=digests.batch, units=Runs(np.array([5]), np.array([1])))), 0.2)
     assert any(isinstance(effect, ev.SendSettled) for effect in effects)
     assert ev.AnswerWait(1) not in effects, "the content that was settled is not on the secondary yet"
 

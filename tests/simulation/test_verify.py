@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.modes import Mode
 from tests.simulation.test_primary_brain import CALM, ODD_DISK, ROUGH, TINY_RING, run, settle
@@ -16,8 +17,8 @@ WORLDS = pytest.mark.parametrize(
 
 
 def verify(cluster: Cluster, repair: bool) -> None:
-    everything = np.array([0]), np.array([cluster.kernel.blocks])
-    cluster.feed(ev.VerifyAsked(*everything, repair))
+    everything = Runs(np.array([0]), np.array([cluster.kernel.blocks]))
+    cluster.feed(ev.VerifyAsked(everything, repair))
 
 
 def until_verified(cluster: Cluster) -> ev.VerifyEnded:
@@ -146,7 +147,7 @@ def test_one_that_is_cut_off_can_go_on_behind_everything_it_had_looked_at():
 def test_a_verification_that_is_cancelled_or_halted_leaves_no_batch_behind(how):
     cluster = in_sync(2, CALM)
     verify(cluster, repair=False)
-    assert cluster.batches or cluster.heap
+    assert cluster.readings or cluster.heap
     if how == "cancelled":
         cluster.feed(ev.VerifyCancelled())
         assert cluster.brain.verifier.report() is None
@@ -157,7 +158,7 @@ def test_a_verification_that_is_cancelled_or_halted_leaves_no_batch_behind(how):
         until_verified(cluster)
     for _ in range(20):
         cluster.step(0.05)
-    assert not set(cluster.batches) - set(cluster.brain.verifier._batches)
+    assert not set(cluster.readings) - set(cluster.brain.verifier._readings)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -210,11 +211,11 @@ def test_with_a_rate_limit_no_more_is_read_in_any_second_than_was_asked_for_and_
 
     def watched(effect, answers):
         if isinstance(effect, ev.ReadBlocks):
-            reads.append((cluster.now, int(effect.block_counts.sum()) * 4096))
+            reads.append((cluster.now, effect.runs.total() * 4096))
         right(effect, answers)
 
     cluster.carry_out = watched
-    cluster.feed(ev.VerifyAsked(np.array([0]), np.array([cluster.kernel.blocks]), False, rate))
+    cluster.feed(ev.VerifyAsked(Runs(np.array([0]), np.array([cluster.kernel.blocks])), False, rate))
     assert until_verified(cluster).compared_blocks == 4096
     for first, (began, _) in enumerate(reads):
         within = [size for when, size in reads[first:] if when <= began + 1.0]
@@ -232,11 +233,11 @@ def test_what_was_read_is_not_kept_in_memory_while_the_secondary_compares():
     def watched(effect, answers):
         right(effect, answers)
         if isinstance(effect, ev.SendDigests):
-            offered.append(effect.batch)
+            offered.append(effect.reading)
         elif isinstance(effect, ev.ReadBlocks):
-            assert not set(offered) & set(cluster.batches), "kept after its digests were made"
+            assert not set(offered) & set(cluster.readings), "kept after its digests were made"
 
     cluster.carry_out = watched
     verify(cluster, repair=False)
     until_verified(cluster)
-    assert offered and not set(offered) & set(cluster.batches)
+    assert offered and not set(offered) & set(cluster.readings)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.sweep import blocks_of
 from pydbt.core.protocol.frames import Begin, Commit, Ping
 from pydbt.core.tracking.capture_record import RECORD, RecordFlag, RecordKind
 from pydbt.core.units import Geometry
@@ -144,7 +144,7 @@ class Cluster:
         self.geometry = Geometry(blocks * 4096, 4096)
         self.brain = Primary(PrimaryConfig(self.geometry, epoch=7, log_slots=64, digests=digests), 0.0)
         self.secondary = ModelSecondary([0] * blocks)
-        self.batches: dict[int, tuple[np.ndarray, np.ndarray, dict[int, int]]] = {}
+        self.readings: dict[int, dict[int, int]] = {}
         self.heap: list[Timed] = []
         self.order = 0
         self.up = False
@@ -235,13 +235,13 @@ class Cluster:
                     kernel.maps[1 - kernel.active][:] = False
                 answers.append(ev.Persisted(zeroed=zero))
             case ev.ScanUsed():
-                half = np.array([0]), np.array([kernel.blocks // 2])
-                answers.append(ev.UsedBlocks(*half, "half of the blocks are in use"))
-            case ev.ReadBlocks(batch=batch, first_blocks=firsts, block_counts=counts):
-                self.at(self.rng.random() * 0.02, lambda: self.read(batch, firsts, counts))
-            case ev.DropBatch(batch=batch):
-                self.batches.pop(batch, None)
-                self.dropped.add(batch)
+                half = Runs(np.array([0]), np.array([kernel.blocks // 2]))
+                answers.append(ev.UsedBlocks(half, "half of the blocks are in use"))
+            case ev.ReadBlocks(reading=reading, runs=runs):
+                self.at(self.rng.random() * 0.02, lambda: self.read(reading, runs))
+            case ev.DropReading(reading=reading):
+                self.readings.pop(reading, None)
+                self.dropped.add(reading)
             case ev.Connect():
                 self.connection += 1
                 number = self.connection
@@ -259,15 +259,15 @@ class Cluster:
         while self.kernel.ring:
             answers.append(ev.Captured(self.kernel.drain(), self.kernel.consumed, self.kernel.lost))
 
-    def read(self, batch: int, firsts: np.ndarray, counts: np.ndarray) -> None:
-        if batch in self.dropped:
+    def read(self, reading: int, runs: Runs) -> None:
+        if reading in self.dropped:
             return
         if self.rng.random() < self.faults.read_error:
-            self.feed(ev.SweepRead(batch, self.kernel.produced, 0, error="simulated read error"))
+            self.feed(ev.BlocksRead(reading, self.kernel.produced, 0, error="simulated read error"))
             return
-        blocks = blocks_of(firsts, counts).tolist()
-        self.batches[batch] = (firsts, counts, {block: self.kernel.disk[block] for block in blocks})
-        self.feed(ev.SweepRead(batch, self.kernel.produced, len(blocks) * 4096))
+        blocks = runs.blocks().tolist()
+        self.readings[reading] = {block: self.kernel.disk[block] for block in blocks}
+        self.feed(ev.BlocksRead(reading, self.kernel.produced, len(blocks) * 4096))
 
     def message(self, effect) -> tuple:
         match effect:
@@ -277,17 +277,17 @@ class Cluster:
                 assert (records["data"] != 0).all(), "a write was streamed without its data"
                 rows = [(int(r["sector"]) // SECTORS, int(r["data"])) for r in records]
                 return ("stream", first, int(last[-1]), rows)
-            case ev.SendDigests(batch=batch, number=number, unit_bytes=4096):
-                return ("digests", number, dict(self.batches[batch][2]))
-            case ev.SendBlocks(batch=batch, number=number, wanted=wanted):
-                content = self.batches.pop(batch)[2]
+            case ev.SendDigests(reading=reading, batch=batch, unit_bytes=4096):
+                return ("digests", batch, dict(self.readings[reading]))
+            case ev.SendBlocks(reading=reading, batch=batch, wanted=wanted):
+                content = self.readings.pop(reading)
                 if wanted is not None:
                     keep = set(wanted.blocks().tolist())
                     content = {block: value for block, value in content.items() if block in keep}
-                return ("blocks", number, content)
-            case ev.SendSettled(batch=batch, sequence=sequence, first_blocks=firsts, block_counts=counts):
-                content = self.batches.pop(batch)[2]
-                return ("stream", sequence, sequence, [(b, content[b]) for b in blocks_of(firsts, counts).tolist()])
+                return ("blocks", batch, content)
+            case ev.SendSettled(reading=reading, sequence=sequence, runs=runs):
+                content = self.readings.pop(reading)
+                return ("stream", sequence, sequence, [(b, content[b]) for b in runs.blocks().tolist()])
         raise AssertionError(effect)
 
     # --- network and secondary ----------------------------------------------------------------------------

@@ -8,11 +8,9 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
-from pydbt.controller.primary.outbox import BatchData
+from pydbt.controller.primary.outbox import BlockData
 from pydbt.core.errors import DeviceError
-from pydbt.core.primary.events import ReadBlocks, SweepRead
+from pydbt.core.primary.events import BlocksRead, ReadBlocks
 from pydbt.core.units import MIB, Geometry
 from pydbt.device.block import DirectReader, aligned_buffer
 
@@ -20,7 +18,7 @@ from pydbt.device.block import DirectReader, aligned_buffer
 THREADS = 4
 # Each of them reads so much at a time, for the same reason: a disk that has more before it makes everybody wait.
 READ_BYTES = 1 * MIB
-# Memory of batches that are over is kept up to here, to be used again: mapping and zeroing as much anew costs the
+# Memory of readings that are over is kept up to here, to be used again: mapping and zeroing as much anew costs the
 # processor more than reading into it does.
 POOL_BYTES = 16 * MIB
 
@@ -35,14 +33,14 @@ class BlockReader:
         reader: DirectReader,
         geometry: Geometry,
         position: Callable[[], int],
-        done: Callable[[SweepRead], None],
+        done: Callable[[BlocksRead], None],
     ) -> None:
         self._reader = reader
         self._geometry = geometry
         self._position = position
         self._done = done
         self._requests: queue.SimpleQueue[ReadBlocks | None] = queue.SimpleQueue()
-        self._batches: dict[int, BatchData] = {}
+        self._readings: dict[int, BlockData] = {}
         self._reading: set[int] = set()
         self._lock = threading.Lock()
         self._pool: list[memoryview] = []  # the oldest first
@@ -57,19 +55,19 @@ class BlockReader:
 
     def submit(self, request: ReadBlocks) -> None:
         with self._lock:
-            self._reading.add(request.batch)
+            self._reading.add(request.reading)
         self._requests.put(request)
 
-    def batch(self, identifier: int) -> BatchData:
-        return self._batches[identifier]
+    def reading(self, identifier: int) -> BlockData:
+        return self._readings[identifier]
 
     def drop(self, identifier: int) -> None:
-        """Forget a batch and use its memory again; a batch still being read is forgotten when it is done."""
+        """Forget a reading and use its memory again; one that is still under way is forgotten when it is done."""
         with self._lock:
-            batch = self._batches.pop(identifier, None)
+            done = self._readings.pop(identifier, None)
             self._reading.discard(identifier)
-            if batch is not None:
-                self._recycle(batch)
+            if done is not None:
+                self._recycle(done)
 
     def hold(self, snapshot: DirectReader) -> None:
         """Reads that ask for it come from there, until ``let_go``, which closes it."""
@@ -94,20 +92,20 @@ class BlockReader:
         while (request := self._requests.get()) is not None:
             try:
                 data = self._read(request)
-            except Exception as error:  # also a fault of ours: a batch without an answer would never end
+            except Exception as error:  # also a fault of ours: a reading without an answer would never end
                 if not isinstance(error, DeviceError):
                     _log.exception("reading blocks failed")
                 with self._lock:
-                    self._reading.discard(request.batch)
-                self._done(SweepRead(request.batch, self._position(), 0, error=str(error)))
+                    self._reading.discard(request.reading)
+                self._done(BlocksRead(request.reading, self._position(), 0, error=str(error)))
                 continue
             with self._lock:
-                if request.batch not in self._reading:
+                if request.reading not in self._reading:
                     self._recycle(data)
                     continue
-                self._reading.discard(request.batch)
-                self._batches[request.batch] = data
-            self._done(SweepRead(request.batch, self._position(), len(data.data)))
+                self._reading.discard(request.reading)
+                self._readings[request.reading] = data
+            self._done(BlocksRead(request.reading, self._position(), len(data.data)))
 
     @contextlib.contextmanager
     def _source_of(self, request: ReadBlocks) -> Iterator[DirectReader]:
@@ -126,13 +124,13 @@ class BlockReader:
                 self._held_reads -= 1
                 self._idle.notify_all()
 
-    def _read(self, request: ReadBlocks) -> BatchData:
+    def _read(self, request: ReadBlocks) -> BlockData:
         runs = [
             self._geometry.bytes_of_blocks(first, count)
-            for first, count in zip(request.first_blocks.tolist(), request.block_counts.tolist(), strict=True)
+            for first, count in zip(request.runs.firsts.tolist(), request.runs.counts.tolist(), strict=True)
         ]
         total = sum(length for _, length in runs)
-        buffer = self._buffer(int(request.block_counts.sum()) * self._geometry.block_bytes)
+        buffer = self._buffer(request.runs.total() * self._geometry.block_bytes)
         offset = 0
         with self._source_of(request) as source:
             for start, length in runs:
@@ -140,9 +138,7 @@ class BlockReader:
                     part = min(READ_BYTES, length - begin)
                     source.read_extent(start + begin, part, buffer[offset : offset + part])
                     offset += part
-        return BatchData(
-            self._geometry, np.asarray(request.first_blocks), np.asarray(request.block_counts), buffer[:total]
-        )
+        return BlockData(self._geometry, request.runs, buffer[:total])
 
     def _buffer(self, size_bytes: int) -> memoryview:
         size_bytes = -(-size_bytes // 65536) * 65536
@@ -152,7 +148,7 @@ class BlockReader:
                     return self._pool.pop(index)
         return aligned_buffer(size_bytes)
 
-    def _recycle(self, batch: BatchData) -> None:
-        self._pool.append(memoryview(batch.data.obj).cast("B"))
+    def _recycle(self, reading: BlockData) -> None:
+        self._pool.append(memoryview(reading.data.obj).cast("B"))
         while sum(map(len, self._pool)) > POOL_BYTES:
             del self._pool[0]

@@ -48,8 +48,8 @@ class EffectRunner:
             case ev.ZeroQuiet():
                 volume.capture.zero_quiet()
             case ev.KeepGenerations():
-                raise AssertionError("the fan-out keeps the generations of all secondaries at once: KeepLineage")
-            case ev.KeepLineage():
+                raise AssertionError("the fan-out keeps the generations of all secondaries at once: KeepAllGenerations")
+            case ev.KeepAllGenerations():
                 self._keep_lineage(effect)
             case ev.AnswerWait(token=token):
                 volume.waits.answer(token, min(brain.acknowledged for brain in volume.brains))
@@ -71,8 +71,8 @@ class EffectRunner:
                 self._send_blocks(self._peer(number), effect)
             case ev.SendSettled():
                 self._send_settled(self._peer(number), effect)
-            case ev.DropBatch(batch=batch):
-                self._peer(number).blocks.drop(batch)
+            case ev.DropReading(reading=reading):
+                self._peer(number).blocks.drop(reading)
             case ev.Flush() | ev.Hold() | ev.Release():
                 self._peer(number).holder.ask(effect)
             case ev.Persist():
@@ -107,7 +107,7 @@ class EffectRunner:
         ahead = self._volume.catch_up()
         return [*ahead, (None, ev.QuietTaken(capture.quiet_words(), capture.consumer_position(), flip))]
 
-    def _keep_lineage(self, effect: ev.KeepLineage) -> None:
+    def _keep_lineage(self, effect: ev.KeepAllGenerations) -> None:
         """PeerError when it cannot be written down: no image may be handed over then."""
         try:
             self._volume.metadata.keep_lineage(effect.generations)
@@ -121,19 +121,18 @@ class EffectRunner:
 
     # --- effects of one secondary -------------------------------------------------------------------------
     def _send_digests(self, peer: Peer, effect: ev.SendDigests) -> None:
-        batch = peer.blocks.batch(effect.batch)
-        peer.connection.send(batch.digests(effect.number, effect.units, effect.unit_bytes))
+        data = peer.blocks.reading(effect.reading)
+        peer.connection.send(data.digests(effect.batch, effect.units, effect.unit_bytes))
 
     def _send_blocks(self, peer: Peer, effect: ev.SendBlocks) -> None:
-        frame = peer.blocks.batch(effect.batch).blocks(effect.number, effect.wanted)
+        frame = peer.blocks.reading(effect.reading).blocks(effect.batch, effect.wanted)
         peer.connection.send(frame, frame.payload_bytes)
-        peer.blocks.drop(effect.batch)
+        peer.blocks.drop(effect.reading)
 
     def _send_settled(self, peer: Peer, effect: ev.SendSettled) -> None:
-        batch = peer.blocks.batch(effect.batch)
-        frame = batch.settled(effect.sequence, effect.first_blocks, effect.block_counts)
+        frame = peer.blocks.reading(effect.reading).settled(effect.sequence, effect.runs)
         peer.connection.send(frame, frame.payload_bytes)
-        peer.blocks.drop(effect.batch)
+        peer.blocks.drop(effect.reading)
 
     def _scan(self, peer: Peer, whole: bool) -> ev.UsedBlocks:
         """Everything is compared: no power loss from here on may make less of it. PeerError when that cannot be written down."""

@@ -122,37 +122,35 @@ def _large_write(sector: int, sectors: int, sequence: int, payload: bytes) -> li
     return frames
 
 
-class BatchData:
+class BlockData:
     """Blocks read for a sweep or for settling: runs, and their bytes one after the other."""
 
-    def __init__(
-        self, geometry: Geometry, first_blocks: np.ndarray, block_counts: np.ndarray, data: memoryview
-    ) -> None:
+    def __init__(self, geometry: Geometry, runs: Runs, data: memoryview) -> None:
         # Kept in small blocks, the least that the secondary compares; the tracker's may be larger.
         self._volume, self._geometry = geometry, geometry.compared
-        self._runs = small_blocks(Runs(first_blocks, block_counts), geometry)
+        self._runs = small_blocks(runs, geometry)
         self.data = data
 
-    def digests(self, number: int, units: Runs, unit_bytes: int) -> Digests:
+    def digests(self, batch: int, units: Runs, unit_bytes: int) -> Digests:
         """xxh3_128 of some of the data, in units of ``unit_bytes``, as a frame."""
         digests = b"".join(
             xxhash.xxh3_128_digest(run[offset : offset + unit_bytes])
             for run in self._slices(small_blocks_of_units(units, unit_bytes, self._volume))
             for offset in range(0, len(run), unit_bytes)
         )
-        return Digests(batch=number, units=units, digests=digests, unit_bytes=unit_bytes)
+        return Digests(batch=batch, units=units, digests=digests, unit_bytes=unit_bytes)
 
-    def blocks(self, number: int, wanted: Runs | None) -> Blocks:
+    def blocks(self, batch: int, wanted: Runs | None) -> Blocks:
         """The data (or what is wanted of it) as a BLOCKS frame."""
         extents, data = self._selection(wanted)
         split, pieces = extents.split_zeros(data, ZERO_GRANULE_BYTES)
         if len(split) > MAX_EXTENTS:
             split, pieces = extents, [memoryview(data)]
-        return Blocks(batch=number, extents=split, payload=tuple(pieces))
+        return Blocks(batch=batch, extents=split, payload=tuple(pieces))
 
-    def settled(self, sequence: int, first_blocks: np.ndarray, block_counts: np.ndarray) -> Stream:
+    def settled(self, sequence: int, runs: Runs) -> Stream:
         """Some of the runs, in the tracker's blocks, as one update of the stream."""
-        extents, data = self._selection(small_blocks(Runs(first_blocks, block_counts), self._volume))
+        extents, data = self._selection(small_blocks(runs, self._volume))
         return Stream(first=sequence, last=sequence, extents=extents, payload=(data,))
 
     def _selection(self, wanted: Runs | None) -> tuple[SectorTable, bytes]:

@@ -11,6 +11,7 @@ import numpy as np
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.metadata import Metadata
 from pydbt.controller.primary.used_blocks import scan
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import BusyError, UsageError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
@@ -102,14 +103,14 @@ class VolumeVerification:
         self, repair: bool, rate_limit_bytes: int | None, from_block: int = 0, used_only: bool = False
     ) -> ev.VerifyAsked:
         geometry = self._metadata.state.geometry
-        firsts, counts = np.zeros(1, np.int64), np.array([geometry.block_count], np.int64)
+        runs = Runs(np.zeros(1, np.int64), np.array([geometry.block_count], np.int64))
         if used_only:
             used, _ = scan(self._device, geometry, whole=False)
-            firsts, counts = used.first_blocks, used.block_counts
-        ends = firsts + counts
-        firsts = np.maximum(firsts, from_block)
+            runs = used.runs
+        ends = runs.ends()
+        firsts = np.maximum(runs.firsts, from_block)
         left = ends > firsts
-        return ev.VerifyAsked(firsts[left], (ends - firsts)[left], repair, rate_limit_bytes)
+        return ev.VerifyAsked(Runs(firsts[left], (ends - firsts)[left]), repair, rate_limit_bytes)
 
     def ended(self, result: ev.VerifyEnded) -> None:
         """Write down the result of a verification that has looked at everything."""

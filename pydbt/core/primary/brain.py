@@ -92,7 +92,7 @@ class Primary(KeepsMaps):
         self.payload_on = False
         self.next_retire = self._next_merge = now
         self._waits = Waits()
-        self._number = self._batch = 0
+        self._batch = self._reading = 0
         self._handled_at = now
         self._remember_due = False
         self._said: tuple[int, ...] = ()
@@ -112,7 +112,7 @@ class Primary(KeepsMaps):
                 self._received(event, now)
             case ev.Outbound(queued_bytes=queued, sent_bytes=sent):
                 self.link.queued_bytes, self.statistics.sent_bytes = queued, sent
-            case ev.SweepRead():
+            case ev.BlocksRead():
                 self.position_reached(event.position)
                 if not (self.settler.read(event, now) or self.verifier.read(event, now)):
                     self.resync.read(event, now)
@@ -152,8 +152,8 @@ class Primary(KeepsMaps):
                     self.link.retry_now(now)
             case ev.Tainted(reason=reason):
                 self.taint(reason)
-            case ev.VerifyAsked(first_blocks=firsts, block_counts=counts, repair=repair, rate_limit_bytes=rate):
-                self.verifier.begin(firsts, counts, repair, rate, now)
+            case ev.VerifyAsked(runs=runs, repair=repair, rate_limit_bytes=rate):
+                self.verifier.begin(runs, repair, rate, now)
             case ev.VerifyCancelled():
                 self.verifier.cancel()
             case ev.Tick():
@@ -263,11 +263,11 @@ class Primary(KeepsMaps):
 
     def _halt(self, now: float, reason: str) -> None:
         """Fig. 6, 610: halt replication and discard the queue, after its blocks entered the pending map."""
-        unsent, batches = self.queue.clear()
+        unsent, readings = self.queue.clear()
         self.uncompleted.clear()
         self._release(unsent)
-        for batch in batches:
-            self._fx.add(ev.DropBatch(batch))
+        for reading in readings:
+            self._fx.add(ev.DropReading(reading))
         self.tracker.halt()
         self.settler.abandon(self.tracker.pending)
         self.verifier.rest(now)
@@ -310,15 +310,15 @@ class Primary(KeepsMaps):
         self._fx.log("debug", f"phase {self.phase} -> {phase}")
         self.phase = phase
 
-    def next_number(self) -> int:
-        """The number of the next BLOCKS or DIGESTS frame; one count for both, in the order they are queued."""
-        self._number += 1
-        return self._number
-
     def next_batch(self) -> int:
-        """Names a batch of blocks to be read; never used twice, so that a late answer meets nothing."""
+        """The number of the next BLOCKS or DIGESTS frame; one count for both, in the order they are queued."""
         self._batch += 1
         return self._batch
+
+    def next_reading(self) -> int:
+        """Names blocks to be read; never used twice, so that a late answer meets nothing."""
+        self._reading += 1
+        return self._reading
 
     # --- the connection -----------------------------------------------------------------------------------
     def _connected(self, event: ev.Connected, now: float) -> None:
@@ -402,7 +402,7 @@ class Primary(KeepsMaps):
 
     def _used_blocks(self, event: ev.UsedBlocks) -> None:
         self._taints_answered = tuple(self.taints)
-        self.tracker.pending.set_extents(event.first_blocks, event.block_counts)
+        self.tracker.pending.set_extents(*event.runs)
         self.scanned = self.mapped = True
         self.resync.unfinished = False
         self._fx.log("info", event.explanation)
@@ -476,8 +476,8 @@ class Primary(KeepsMaps):
         budget = OUTBOUND_LIMIT_BYTES - self.link.queued_bytes
         while budget > 0 and (item := self.queue.take(self.uncompleted.sendable_through)) is not None:
             budget -= item.length_bytes
-            if item.batch is not None:
-                self._fx.add(ev.SendSettled(item.batch, item.first_sequence, item.first_blocks, item.block_counts))
+            if item.reading is not None and item.runs is not None:
+                self._fx.add(ev.SendSettled(item.reading, item.first_sequence, item.runs))
                 continue
             self._fx.add(ev.SendStream(item.records, item.last_sequences, item.first_sequence))
             self.link.queued_bytes += item.length_bytes
@@ -510,7 +510,7 @@ class Primary(KeepsMaps):
 
     def out_of_sync_blocks(self) -> int:
         """Blocks known here to differ or not yet known to be equal (the kernel's active bitmap comes on top)."""
-        transit = sum(int(batch.block_counts.sum()) for batch in self.resync.in_transit())
+        transit = sum(transit.runs.total() for transit in self.resync.in_transit())
         return self.tracker.out_of_sync_blocks() + transit + len(self.settler) + self.epochs.kept.count()
 
     def out_of_sync_bytes(self) -> int:

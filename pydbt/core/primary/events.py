@@ -95,10 +95,10 @@ class Persisted:
 
 
 @dataclass(frozen=True, slots=True)
-class SweepRead:
-    """Extents asked for by ``ReadBlocks`` are in memory; every write submitted by then lies before ``position``."""
+class BlocksRead:
+    """The blocks of a ``ReadBlocks`` are in memory; every write submitted by then lies before ``position`` in the ring."""
 
-    batch: int
+    reading: int
     position: int
     length_bytes: int
     error: str = ""
@@ -107,10 +107,9 @@ class SweepRead:
 
 @dataclass(frozen=True, slots=True)
 class UsedBlocks:
-    """The blocks in use on the source, as runs; ``explanation`` says where that is known from."""
+    """The blocks in use on the source; ``explanation`` tells how that is known."""
 
-    first_blocks: np.ndarray
-    block_counts: np.ndarray
+    runs: Runs
     explanation: str
 
 
@@ -191,8 +190,7 @@ class Tainted:
 class VerifyAsked:
     """Compare these runs of blocks in normal mode, and with ``repair`` copy what differs."""
 
-    first_blocks: np.ndarray
-    block_counts: np.ndarray
+    runs: Runs
     repair: bool
     rate_limit_bytes: int | None = None
 
@@ -249,7 +247,7 @@ Event = (
     | PayloadArmed
     | QuietTaken
     | Persisted
-    | SweepRead
+    | BlocksRead
     | UsedBlocks
     | DiskQuiet
     | Outbound
@@ -377,57 +375,55 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class ReadBlocks:
-    """Read runs of blocks past every cache and keep them under ``batch``; answers ``SweepRead``.
+    """Read runs of blocks past every cache and keep them as ``reading``; answers ``BlocksRead``.
 
     ``held``: from the snapshot, and not from the source.
     """
 
-    batch: int
-    first_blocks: np.ndarray
-    block_counts: np.ndarray
+    reading: int
+    runs: Runs
     held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SendDigests:
-    """Queue a DIGESTS frame numbered ``number`` for a batch that was read, and keep its data.
+    """Queue a DIGESTS frame with the number ``batch`` for a reading, and keep the reading's data.
 
-    ``units``: the units of ``unit_bytes`` in what was read.
+    ``units``: the units of ``unit_bytes`` in the reading.
     """
 
+    reading: int
     batch: int
-    number: int
     units: Runs
     unit_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class SendBlocks:
-    """Queue a batch's data as a BLOCKS frame numbered ``number`` and drop it.
+    """Queue a reading's data as a BLOCKS frame with the number ``batch``, and drop the reading.
 
     ``wanted`` (small blocks, as in ``compared``) limits it to what the secondary asked for; None sends all of it.
     """
 
+    reading: int
     batch: int
-    number: int
     wanted: Runs | None
 
 
 @dataclass(frozen=True, slots=True)
 class SendSettled:
-    """Queue these runs of a batch's data as a STREAM frame of one sequence number, and drop the batch."""
+    """Queue these runs of a reading as a STREAM frame of one sequence number, and drop the reading."""
 
-    batch: int
+    reading: int
     sequence: int
-    first_blocks: np.ndarray
-    block_counts: np.ndarray
+    runs: Runs
 
 
 @dataclass(frozen=True, slots=True)
-class DropBatch:
-    """Forget a batch's data."""
+class DropReading:
+    """Forget a reading's data."""
 
-    batch: int
+    reading: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,7 +445,7 @@ class KeepGenerations:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepLineage:
+class KeepAllGenerations:
     """The same for a volume with several secondaries, by secondary. Done before later effects, or every connection goes."""
 
     generations: dict[int, Generations]
@@ -495,10 +491,10 @@ Effect = (
     | SendDigests
     | SendBlocks
     | SendSettled
-    | DropBatch
+    | DropReading
     | RememberReplica
     | KeepGenerations
-    | KeepLineage
+    | KeepAllGenerations
     | Flush
     | Hold
     | Release

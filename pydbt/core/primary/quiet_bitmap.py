@@ -39,8 +39,8 @@ class KeepsMaps:
     def unsynchronized_map(self: Primary) -> DirtyMap:
         """What must be on disk for a crash to lose nothing that the kernel bitmaps do not hold."""
         combined = self.tracker.pending.copy()
-        for batch in self.resync.in_transit():
-            combined.set_extents(batch.first_blocks, batch.block_counts)
+        for transit in self.resync.in_transit():
+            combined.set_extents(*transit.runs)
         blocks = self.settler.blocks()
         if len(blocks):
             combined.set_blocks(blocks)

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 from pydbt.core.blocks import compared
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import (
-    DropBatch,
+    BlocksRead,
+    DropReading,
     Persist,
     ReadBlocks,
     SendBlocks,
     SendDigests,
     SendFrame,
     SetPayload,
-    SweepRead,
 )
 from pydbt.core.primary.modes import STREAMING_PHASES, SYNCING_MODES, Mode, Phase
-from pydbt.core.primary.sweep import Batch, Sweep
+from pydbt.core.primary.sweep import Sweep, Transit
 from pydbt.core.protocol.frames import Ack, Begin, BeginFlag, Commit, Want
 from pydbt.core.units import MAX_COMPARED_BYTES
 
@@ -83,17 +83,17 @@ class Resync:
     def abandon(self) -> None:
         """Everything in transit is pending again; nothing more is read for this resynchronization."""
         if self._sweep is not None:
-            for batch in self._sweep.abandon():
-                self._primary.effects.add(DropBatch(batch))
+            for reading in self._sweep.abandon():
+                self._primary.effects.add(DropReading(reading))
         self._sweep = None
 
-    def in_transit(self) -> list[Batch]:
+    def in_transit(self) -> list[Transit]:
         return self._sweep.in_transit() if self._sweep is not None else []
 
     @property
     def awaiting(self) -> bool:
         """Whether the secondary owes an answer."""
-        return self._primary.phase is Phase.COMMITTING or any(batch.read for batch in self.in_transit())
+        return self._primary.phase is Phase.COMMITTING or any(transit.read for transit in self.in_transit())
 
     def deadline(self) -> float:
         allowed = self._sweep.next_allowed() if self._sweep is not None else None
@@ -126,7 +126,7 @@ class Resync:
         self._sweep = Sweep(
             primary.geometry,
             primary.tracker.pending,
-            primary.next_batch,
+            primary.next_reading,
             rate_limit_bytes=primary.config.rate_limit_bytes,
             now=now,
         )
@@ -186,67 +186,67 @@ class Resync:
         return due
 
     def _feed(self, now: float, *, urgent: bool = False) -> None:
-        """Have as many batches read as the window and the rate limit allow."""
+        """Have as much read as the window and the rate limit allow."""
         if self._sweep is None or now < self._retry_reads_at:
             return
-        while (taken := self._sweep.next_batch(now, urgent=urgent)) is not None:
-            identifier, batch = taken
-            self._primary.effects.add(ReadBlocks(identifier, batch.first_blocks, batch.block_counts, self._held_reads))
+        while (taken := self._sweep.next_reading(now, urgent=urgent)) is not None:
+            reading, transit = taken
+            self._primary.effects.add(ReadBlocks(reading, transit.runs, self._held_reads))
 
-    def read(self, event: SweepRead, now: float) -> None:
-        """A batch was read: offer its digests, or send it."""
-        if self._sweep is None or event.batch not in self._sweep.batches:
+    def read(self, event: BlocksRead, now: float) -> None:
+        """Blocks were read: offer their digests, or send them."""
+        if self._sweep is None or event.reading not in self._sweep.readings:
             return
         self.read_position = max(self.read_position, event.position)
         if event.error:
             self._primary.effects.log("error", f"{event.error}; the blocks stay out of sync and are read again")
-            self._sweep.put_back(event.batch)
+            self._sweep.put_back(event.reading)
             self._retry_reads_at = now + READ_RETRY_S
             return
-        self._sweep.batches[event.batch].read = True
+        self._sweep.readings[event.reading].read = True
         asked = self._primary.config.digests or self._primary.epochs.comparison.under_way
         if asked and not (self._primary.initial and self.fresh_target):
-            self._compare(event.batch)
+            self._compare(event.reading)
         else:
-            self._send(event.batch, None)
+            self._send(event.reading, None)
 
-    def _compare(self, identifier: int) -> None:
-        """Offer the digests of a batch's whole units; where it has none, there is nothing to compare."""
-        batch = self._sweep.batches[identifier]
+    def _compare(self, reading: int) -> None:
+        """Offer the digests of a reading's whole units; where it has none, there is nothing to compare."""
+        transit = self._sweep.readings[reading]
         if self._primary.epochs.comparison.under_way:  # each block is of interest
-            units, unit_bytes = compared.all_units(batch.runs, self._primary.geometry)
+            units, unit_bytes = compared.all_units(transit.runs, self._primary.geometry)
         else:
-            units, batch.rest = compared.whole_units(batch.runs, self._primary.geometry)
+            units, transit.rest = compared.whole_units(transit.runs, self._primary.geometry)
             unit_bytes = MAX_COMPARED_BYTES
         if not units.total():
-            self._send(identifier, None)
+            self._send(reading, None)
             return
-        batch.digests = self._primary.next_number()
-        self._primary.effects.add(SendDigests(identifier, batch.digests, units, unit_bytes))
+        transit.digests = self._primary.next_batch()
+        self._primary.effects.add(SendDigests(reading, transit.digests, units, unit_bytes))
 
-    def _send(self, identifier: int, wanted: Runs | None) -> None:
-        number = self._sweep.batches[identifier].number = self._primary.next_number()
-        self._primary.effects.add(SendBlocks(identifier, number, wanted))
+    def _send(self, reading: int, wanted: Runs | None) -> None:
+        batch = self._sweep.readings[reading].batch = self._primary.next_batch()
+        self._primary.effects.add(SendBlocks(reading, batch, wanted))
 
     def want(self, want: Want, now: float) -> None:
-        """The secondary compared a batch: send what differs; what is equal is in sync."""
-        identifier = self._sweep.answered(want.batch) if self._sweep is not None else None
-        if identifier is None:
+        """The secondary compared a reading: send what differs; what is equal is in sync."""
+        reading = self._sweep.answered(want.batch) if self._sweep is not None else None
+        if reading is None:
             return
-        batch = self._sweep.batches[identifier]
-        batch.digests = None  # an answer counts once
+        transit = self._sweep.readings[reading]
+        transit.digests = None  # an answer counts once
         wanted = want.units
-        if batch.rest is not None:
-            wanted = compared.wanted_of(want.units, batch.rest, self._primary.geometry)
+        if transit.rest is not None:
+            wanted = compared.wanted_of(want.units, transit.rest, self._primary.geometry)
         elif wanted.total():
             self._primary.epochs.comparison.wanted(compared.blocks_wanted(wanted, self._primary.geometry))
         wanted_bytes = wanted.total() * self._primary.geometry.compared.block_bytes
-        self._primary.statistics.compared(batch.length_bytes, wanted_bytes)
+        self._primary.statistics.compared(transit.length_bytes, wanted_bytes)
         if wanted_bytes:
-            self._send(identifier, wanted)
+            self._send(reading, wanted)
         else:
-            self._sweep.finish(identifier)
-            self._primary.effects.add(DropBatch(identifier))
+            self._sweep.finish(reading)
+            self._primary.effects.add(DropReading(reading))
 
     def acknowledged(self, ack: Ack, now: float) -> None:
         if self._sweep is not None and self._sweep.acknowledge(ack.batch):

@@ -13,8 +13,7 @@ import numpy as np
 from pydbt.core.blocks import compared
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.primary.events import DropBatch, ReadBlocks, SendDigests, SweepRead
-from pydbt.core.primary.sweep import blocks_of, runs_of
+from pydbt.core.primary.events import BlocksRead, DropReading, ReadBlocks, SendDigests
 from pydbt.core.protocol.frames import Want
 from pydbt.core.tracking.capture_record import Operation, empty_records
 from pydbt.core.tracking.in_flight import InFlightReport
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from pydbt.core.primary.brain import Primary
 
 # What is settled goes out as one update: it must fit into one frame.
-MAX_BATCH_BYTES = 4 * MIB
+MAX_SETTLED_BYTES = 4 * MIB
 # More unsettled blocks than this are not worth reading one by one: a sweep does it.
 MAX_UNSETTLED_BLOCKS = 65536
 
@@ -36,9 +35,9 @@ class Settler:
 
     def __init__(self, primary: Primary) -> None:
         self._primary = primary
-        self._set = Unsettled(max(1, min(MAX_BATCH_BLOCKS, MAX_BATCH_BYTES // primary.geometry.block_bytes)))
-        self._numbers: dict[int, int] = {}  # number of a DIGESTS frame -> batch
-        self._behind: dict[int, int] = {}  # batch -> sequence that must have been sent before it is compared
+        self._set = Unsettled(max(1, min(MAX_BATCH_BLOCKS, MAX_SETTLED_BYTES // primary.geometry.block_bytes)))
+        self._offered: dict[int, int] = {}  # number of a DIGESTS frame -> reading
+        self._behind: dict[int, int] = {}  # reading -> sequence that must have been sent before it is compared
 
     def __len__(self) -> int:
         return len(self._set)
@@ -62,7 +61,7 @@ class Settler:
         ``taken``: the write requests of the batch; ``firsts`` and ``counts``: the blocks of each, as a run.
         """
         if self.reading and len(firsts):
-            self._set.touch(blocks_of(firsts, counts))
+            self._set.touch(Runs(firsts, counts).blocks())
         if len(self._set):
             blocks, sequences = _whole_writes(taken, np.sort(self._set.blocks()), self._primary.geometry)
             at_rest = ~(report.overlapped.mask(blocks) | report.unmatched.mask(blocks))
@@ -107,71 +106,70 @@ class Settler:
 
     def abandon(self, pending: DirtyMap) -> None:
         """Replication halts: unsettled blocks are simply pending from here on."""
-        blocks, batches = self._set.clear()
+        blocks, readings = self._set.clear()
         self._behind.clear()
-        self._numbers.clear()
+        self._offered.clear()
         if len(blocks):
             pending.set_blocks(blocks)
-        for batch in batches:
-            self._primary.effects.add(DropBatch(batch))
+        for reading in readings:
+            self._primary.effects.add(DropReading(reading))
 
     def advance(self, now: float, hurry: bool) -> None:
         """Compare what was read, then read what is due. One reading at a time keeps the cost low."""
         primary = self._primary
-        for batch, reading in self._set.readings():
+        for identifier, reading in self._set.readings():
             if reading.position is None or reading.compared or not primary.position_reached(reading.position):
                 continue
             # Every write submitted by the end of the read must be on its way before the secondary compares:
             # else it could call an older content equal that a queued write is about to replace.
-            behind = self._behind.setdefault(batch, primary.sequence)
+            behind = self._behind.setdefault(identifier, primary.sequence)
             if primary.queue.all_sent or primary.queue.sent_through >= behind:
                 reading.compared = True
-                number = primary.next_number()
-                self._numbers[number] = batch
+                batch = primary.next_batch()
+                self._offered[batch] = identifier
                 table, unit = compared.all_units(Runs.of_blocks(reading.blocks), primary.geometry)
-                primary.effects.add(SendDigests(batch, number, table, unit))
+                primary.effects.add(SendDigests(identifier, batch, table, unit))
         if not self.reading and len(self._set):
             blocks = self._set.take_due(now, primary.in_flight.blocks_in_flight, hurry)
             if len(blocks):
-                firsts, counts = runs_of(blocks)
-                batch = primary.next_batch()
-                self._set.begin(batch, blocks)
-                primary.effects.add(ReadBlocks(batch, firsts, counts))
+                identifier = primary.next_reading()
+                self._set.begin(identifier, blocks)
+                primary.effects.add(ReadBlocks(identifier, Runs.of_blocks(blocks)))
 
-    def read(self, event: SweepRead, now: float) -> bool:
-        """A read is over; False when the batch is not one of these."""
-        reading = self._set.reading(event.batch)
+    def read(self, event: BlocksRead, now: float) -> bool:
+        """A read is over; False when it is not one of these."""
+        reading = self._set.reading(event.reading)
         if reading is None:
             return False
         reading.position = event.position
         if event.error:
             self._primary.effects.log("error", f"{event.error}; the blocks stay out of sync and are read again")
             self._set.touch(reading.blocks)
-            self._finish(event.batch, np.empty(0, np.int64), now)
+            self._finish(event.reading, np.empty(0, np.int64), now)
         return True
 
     def want(self, want: Want, now: float) -> bool:
         """The secondary compared; send what differs, at the present end of the stream."""
-        batch = self._numbers.pop(want.batch, None)
-        if batch is None:
+        reading = self._offered.pop(want.batch, None)
+        if reading is None:
             return False
-        self._finish(batch, compared.blocks_wanted(want.units, self._primary.geometry), now)
+        self._finish(reading, compared.blocks_wanted(want.units, self._primary.geometry), now)
         return True
 
-    def _finish(self, batch: int, wanted: np.ndarray, now: float) -> None:
+    def _finish(self, reading: int, wanted: np.ndarray, now: float) -> None:
         primary = self._primary
-        self._behind.pop(batch, None)
-        differing = self._set.finish(batch, wanted, now)
+        self._behind.pop(reading, None)
+        differing = self._set.finish(reading, wanted, now)
         if not len(differing):
-            primary.effects.add(DropBatch(batch))
+            primary.effects.add(DropReading(reading))
             return
-        firsts, counts = runs_of(differing)
+        runs = Runs.of_blocks(differing)
         primary.statistics.settled(len(differing))
         primary.sequence += 1
-        sequences = np.full(len(firsts), primary.sequence, dtype=np.uint64)
-        if primary.tracker.insert_batch(sequences, firsts, counts) < len(firsts):
+        sequences = np.full(len(runs.firsts), primary.sequence, dtype=np.uint64)
+        if primary.tracker.insert_batch(sequences, *runs) < len(runs.firsts):
             primary.tracker.pending.set_blocks(differing)
-            primary.effects.add(DropBatch(batch))
+            primary.effects.add(DropReading(reading))
             primary.log_full("the transaction log has no free space", empty_records(), now)
             return
         self._set.sent(differing, primary.sequence)
@@ -181,10 +179,9 @@ class Settler:
                 np.array([primary.sequence]),
                 primary.sequence,
                 now,
-                batch=batch,
-                first_blocks=firsts,
-                block_counts=counts,
-                settled_bytes=int(counts.sum()) * primary.geometry.block_bytes,
+                reading=reading,
+                runs=runs,
+                settled_bytes=runs.total() * primary.geometry.block_bytes,
             )
         )
 
@@ -207,4 +204,4 @@ def _whole_writes(taken: Segment, blocks: np.ndarray, geometry: Geometry) -> tup
     return blocks[last > 0], last[last > 0]
 
 
-assert MAX_BATCH_BYTES % SECTOR_BYTES == 0
+assert MAX_SETTLED_BYTES % SECTOR_BYTES == 0

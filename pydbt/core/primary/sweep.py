@@ -17,9 +17,9 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.rate_limit import RateLimit
 from pydbt.core.units import MIB, Geometry
 
-# One batch: what one frame carries. Small enough for a smooth rate limit, large enough for a fast disk.
-BATCH_BYTES = 1 * MIB
-MAX_BATCH_RUNS = 512
+# Read at once: what one frame carries. Small enough for a smooth rate limit, large enough for a fast disk.
+READING_BYTES = 1 * MIB
+MAX_READING_RUNS = 512
 # Read ahead of the secondary's acknowledgements by at most this much (it is held in memory).
 WINDOW_BYTES = 24 * MIB
 # So little left that the last sweep may begin whatever the write rate is.
@@ -29,39 +29,37 @@ STUCK_PASSES = 4
 
 
 @dataclass(slots=True)
-class Batch:
+class Transit:
     """Runs of blocks on their way: read, perhaps compared, sent, acknowledged."""
 
-    first_blocks: np.ndarray
-    block_counts: np.ndarray
+    runs: Runs
     length_bytes: int
-    number: int | None = None  # of the BLOCKS frame, once it is sent
+    batch: int | None = None  # number of the BLOCKS frame, once it is sent
     digests: int | None = None  # number of the DIGESTS frame, once it is sent
-    rest: Runs | None = None  # of a batch offered for comparison: small blocks too few for a digest of their own
+    rest: Runs | None = None  # when offered for comparison: small blocks too few for a digest of their own
     read: bool = False
-
-    @property
-    def runs(self) -> Runs:
-        return Runs(self.first_blocks, self.block_counts)
 
 
 class Sweep:
-    """The planner of one resynchronization. ``pending`` is the tracker's own map; batches are taken out of it."""
+    """The planner of one resynchronization. ``pending`` is the tracker's own map; what is read is taken out of it.
+
+    ``readings`` are under way, by their identifier.
+    """
 
     def __init__(
         self,
         geometry: Geometry,
         pending: DirtyMap,
-        new_identifier: Callable[[], int],
+        new_reading: Callable[[], int],
         *,
         rate_limit_bytes: int | None,
         now: float,
     ) -> None:
-        self._new_identifier = new_identifier
+        self._new_reading = new_reading
         self.geometry = geometry
         self.pending = pending
-        self._limit = RateLimit(rate_limit_bytes, BATCH_BYTES, now)
-        self.batches: dict[int, Batch] = {}
+        self._limit = RateLimit(rate_limit_bytes, READING_BYTES, now)
+        self.readings: dict[int, Transit] = {}
         self.window_bytes = 0
         self.passes = 0
         self.done_bytes = 0
@@ -71,18 +69,18 @@ class Sweep:
         self._started = now
 
     # --- taking and returning -----------------------------------------------------------------------------
-    def next_batch(self, now: float, *, urgent: bool = False) -> tuple[int, Batch] | None:
-        """Take the next batch out of the map in device order; None: nothing left in this pass, or not allowed yet.
+    def next_reading(self, now: float, *, urgent: bool = False) -> tuple[int, Transit] | None:
+        """Take the next blocks out of the map in device order; None: nothing left in this pass, or not allowed yet.
 
         ``urgent``: writers are held up meanwhile; window and rate limit do not count.
         """
         if not urgent and (self.window_bytes >= WINDOW_BYTES or not self._limit.allows(now)):
             return None
-        limit = max(1, BATCH_BYTES // self.geometry.block_bytes)
+        limit = max(1, READING_BYTES // self.geometry.block_bytes)
         firsts: list[int] = []
         counts: list[int] = []
         room = limit
-        while room > 0 and len(firsts) < MAX_BATCH_RUNS:
+        while room > 0 and len(firsts) < MAX_READING_RUNS:
             run = self.pending.take_run(self._cursor, room)
             if run is None:
                 break
@@ -93,60 +91,62 @@ class Sweep:
             self._cursor = first + count
         if not firsts:
             return None
-        return self.adopt(np.array(firsts, dtype=np.int64), np.array(counts, dtype=np.int64))
+        return self._adopt(Runs(np.array(firsts, dtype=np.int64), np.array(counts, dtype=np.int64)))
 
-    def adopt(self, first_blocks: np.ndarray, block_counts: np.ndarray) -> tuple[int, Batch]:
-        """Number a batch and count it as in transit."""
-        length = int(block_counts.sum()) * self.geometry.block_bytes
-        batch = Batch(first_blocks, block_counts, length)
-        identifier = self._new_identifier()
-        self.batches[identifier] = batch
+    def _adopt(self, runs: Runs) -> tuple[int, Transit]:
+        """Name what is to be read, and count it as in transit."""
+        length = runs.total() * self.geometry.block_bytes
+        transit = Transit(runs, length)
+        reading = self._new_reading()
+        self.readings[reading] = transit
         self.window_bytes += length
         self._limit.take(length)
-        return identifier, batch
+        return reading, transit
 
-    def answered(self, number: int) -> int | None:
-        """The batch whose DIGESTS frame had this number."""
-        return next((key for key, batch in self.batches.items() if batch.digests == number), None)
+    def answered(self, batch: int) -> int | None:
+        """The reading whose DIGESTS frame had this number."""
+        return next((key for key, transit in self.readings.items() if transit.digests == batch), None)
 
-    def finish(self, identifier: int) -> Batch:
-        """A batch is in sync: found equal, or durable on the secondary."""
-        batch = self.batches.pop(identifier)
-        self.window_bytes -= batch.length_bytes
-        self.done_bytes += batch.length_bytes
-        return batch
+    def finish(self, reading: int) -> Transit:
+        """A reading is in sync: found equal, or durable on the secondary."""
+        transit = self.readings.pop(reading)
+        self.window_bytes -= transit.length_bytes
+        self.done_bytes += transit.length_bytes
+        return transit
 
-    def acknowledge(self, number: int) -> list[Batch]:
-        """Every BLOCKS frame up to ``number`` is durable."""
-        done = [key for key, batch in self.batches.items() if batch.number is not None and batch.number <= number]
+    def acknowledge(self, batch: int) -> list[Transit]:
+        """Every BLOCKS frame up to the number ``batch`` is durable."""
+        done = [key for key, transit in self.readings.items() if transit.batch is not None and transit.batch <= batch]
         return [self.finish(key) for key in done]
 
-    def put_back(self, identifier: int) -> None:
-        """A batch could not be read or sent: its blocks are pending again."""
-        batch = self.batches.pop(identifier)
-        self.window_bytes -= batch.length_bytes
-        self.pending.set_extents(batch.first_blocks, batch.block_counts)
+    def put_back(self, reading: int) -> None:
+        """Blocks could not be read or sent: they are pending again."""
+        transit = self.readings.pop(reading)
+        self.window_bytes -= transit.length_bytes
+        self.pending.set_extents(*transit.runs)
 
     def abandon(self) -> list[int]:
-        """Put everything in transit back (connection lost); returns the batches to forget."""
-        identifiers = list(self.batches)
-        for identifier in identifiers:
-            self.put_back(identifier)
-        return identifiers
+        """Put everything in transit back (connection lost); returns the readings to forget."""
+        readings = list(self.readings)
+        for reading in readings:
+            self.put_back(reading)
+        return readings
 
-    def in_transit(self) -> list[Batch]:
-        return list(self.batches.values())
+    def in_transit(self) -> list[Transit]:
+        return list(self.readings.values())
 
     # --- passes -------------------------------------------------------------------------------------------
     @property
     def pass_read(self) -> bool:
         """Everything of this pass is in memory, or on the secondary already."""
-        return self.pending.next_run(self._cursor, 1) is None and all(batch.read for batch in self.batches.values())
+        return self.pending.next_run(self._cursor, 1) is None and all(
+            transit.read for transit in self.readings.values()
+        )
 
     @property
     def pass_over(self) -> bool:
         """Nothing of this pass is left to read or on its way."""
-        return not self.batches and self.pending.next_run(self._cursor, 1) is None
+        return not self.readings and self.pending.next_run(self._cursor, 1) is None
 
     def begin_pass(self) -> None:
         self._cursor = 0
@@ -180,22 +180,5 @@ class Sweep:
         return self.done_bytes / elapsed
 
     def next_allowed(self) -> float | None:
-        """When the rate limit lets the next batch go; None: now."""
+        """When the rate limit lets the next reading go; None: now."""
         return self._limit.next_allowed()
-
-
-def runs_of(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted distinct block numbers as (first, count) runs."""
-    if not len(blocks):
-        return blocks, blocks
-    breaks = np.flatnonzero(np.diff(blocks) != 1)
-    starts = np.concatenate(([0], breaks + 1))
-    ends = np.concatenate((breaks, [len(blocks) - 1]))
-    return blocks[starts], blocks[ends] - blocks[starts] + 1
-
-
-def blocks_of(first_blocks: np.ndarray, block_counts: np.ndarray) -> np.ndarray:
-    """Runs as single block numbers, in order."""
-    total = int(block_counts.sum())
-    offsets = np.arange(total) - np.repeat(np.cumsum(block_counts) - block_counts, block_counts)
-    return np.repeat(first_blocks, block_counts) + offsets

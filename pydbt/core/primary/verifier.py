@@ -16,23 +16,22 @@ import numpy as np
 
 from pydbt.core.blocks import compared
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.primary.events import DropBatch, ReadBlocks, SendDigests, SweepRead, VerifyEnded
+from pydbt.core.primary.events import BlocksRead, DropReading, ReadBlocks, SendDigests, VerifyEnded
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.rate_limit import RateLimit
-from pydbt.core.primary.sweep import runs_of
 from pydbt.core.protocol.frames import Want
 from pydbt.core.units import MIB
 
 if TYPE_CHECKING:
     from pydbt.core.primary.brain import Primary
 
-# Large, because a batch costs both loops the same whatever it holds. With a rate limit a sixteenth of a second's
+# Large, because a reading costs both loops the same whatever it holds. With a rate limit a sixteenth of a second's
 # worth, but not less than a disk reads well, so that the limit is kept evenly.
-BATCH_BYTES = 4 * MIB
-LEAST_BATCH_BYTES = 1 * MIB
-BATCHES_PER_S = 16
+COMPARISON_BYTES = 4 * MIB
+LEAST_COMPARISON_BYTES = 1 * MIB
+COMPARISONS_PER_S = 16
 # On their way at once: enough for both disks to be busy.
-WINDOW_BYTES = 24 * MIB
+COMPARISON_WINDOW_BYTES = 24 * MIB
 # Blocks to be looked at again wait for so long, and no more than this many of them are kept waiting before the rest.
 AGAIN_DELAY_S = 0.5
 AGAIN_LIMIT_BLOCKS = 65536
@@ -41,7 +40,7 @@ SHOWN_RUNS = 16
 
 
 @dataclass(slots=True)
-class _Batch:
+class _Comparison:
     """Runs being read and compared. ``doubtful``: written or in flight meanwhile; ``suspected``: differed once before."""
 
     blocks: np.ndarray
@@ -49,7 +48,7 @@ class _Batch:
     suspected: bool
     position: int | None = None
     behind: int | None = None
-    number: int | None = None
+    batch: int | None = None  # number of the DIGESTS frame, once it is sent
 
 
 @dataclass(slots=True)
@@ -60,7 +59,7 @@ class Verification:
     total_blocks: int
     runs: deque[tuple[int, int]]
     limit: RateLimit
-    batch_bytes: int
+    reading_bytes: int
     taints: tuple[str, ...]
     done_blocks: int = 0
     differing_blocks: int = 0
@@ -72,24 +71,22 @@ class Verifier:
 
     def __init__(self, primary: Primary) -> None:
         self._primary = primary
-        self._batches: dict[int, _Batch] = {}
+        self._readings: dict[int, _Comparison] = {}
         self._again: deque[tuple[float, np.ndarray, bool]] = deque()
         self.current: Verification | None = None
 
     # --- begin and end ------------------------------------------------------------------------------------
-    def begin(
-        self, first_blocks: np.ndarray, block_counts: np.ndarray, repair: bool, rate_limit_bytes: int | None, now: float
-    ) -> None:
+    def begin(self, asked: Runs, repair: bool, rate_limit_bytes: int | None, now: float) -> None:
         """Compare these runs; one that is under way already is dropped for it."""
         self.cancel()
-        runs = deque(zip(first_blocks.tolist(), block_counts.tolist(), strict=True))
-        batch_bytes = _batch_bytes(rate_limit_bytes)
+        runs = deque(zip(asked.firsts.tolist(), asked.counts.tolist(), strict=True))
+        reading_bytes = _reading_bytes(rate_limit_bytes)
         self.current = Verification(
             repair=repair,
-            total_blocks=int(block_counts.sum()),
+            total_blocks=asked.total(),
             runs=runs,
-            limit=RateLimit(rate_limit_bytes, batch_bytes, now),
-            batch_bytes=batch_bytes,
+            limit=RateLimit(rate_limit_bytes, reading_bytes, now),
+            reading_bytes=reading_bytes,
             taints=tuple(self._primary.taints),
         )
 
@@ -101,19 +98,19 @@ class Verifier:
 
     def rest(self, now: float) -> None:
         """Replication halts: what was being compared is looked at again later."""
-        self._again.extend((now, batch.blocks, batch.suspected) for batch in self._batches.values())
+        self._again.extend((now, comparison.blocks, comparison.suspected) for comparison in self._readings.values())
         self._drop_all()
 
     def _drop_all(self) -> None:
-        for identifier, batch in self._batches.items():
-            if batch.number is None:
-                self._primary.effects.add(DropBatch(identifier))
-        self._batches.clear()
+        for identifier, comparison in self._readings.items():
+            if comparison.batch is None:
+                self._primary.effects.add(DropReading(identifier))
+        self._readings.clear()
 
     @property
     def awaiting(self) -> bool:
         """Whether the secondary owes an answer."""
-        return any(batch.number is not None for batch in self._batches.values())
+        return any(comparison.batch is not None for comparison in self._readings.values())
 
     def deadline(self) -> float:
         """When ``advance`` can do more without another event."""
@@ -126,41 +123,41 @@ class Verifier:
     # --- events -------------------------------------------------------------------------------------------
     def touch(self, first_blocks: np.ndarray, block_counts: np.ndarray) -> None:
         """Blocks (as runs) were submitted for writing: what is being read of them says nothing."""
-        if not self._batches:
+        if not self._readings:
             return
-        for batch in self._batches.values():
-            if batch.number is not None:
+        for comparison in self._readings.values():
+            if comparison.batch is not None:
                 continue  # later writes come behind the comparison
             # Runs of writes against sorted blocks: the blocks between the places where a run begins and ends.
-            low = np.searchsorted(batch.blocks, first_blocks)
-            high = np.searchsorted(batch.blocks, first_blocks + block_counts)
+            low = np.searchsorted(comparison.blocks, first_blocks)
+            high = np.searchsorted(comparison.blocks, first_blocks + block_counts)
             for start, end in zip(low[high > low].tolist(), high[high > low].tolist(), strict=True):
-                batch.doubtful[start:end] = True
+                comparison.doubtful[start:end] = True
 
-    def read(self, event: SweepRead, now: float) -> bool:
-        """A read is over; False when the batch is not one of these."""
-        batch = self._batches.get(event.batch)
-        if batch is None:
+    def read(self, event: BlocksRead, now: float) -> bool:
+        """A read is over; False when it is not one of these."""
+        comparison = self._readings.get(event.reading)
+        if comparison is None:
             return False
-        batch.position = event.position
+        comparison.position = event.position
         if event.error:
             self._primary.effects.log("error", f"{event.error}; the blocks are compared again later")
-            del self._batches[event.batch]
-            self._again.append((now + 5.0, batch.blocks, batch.suspected))
+            del self._readings[event.reading]
+            self._again.append((now + 5.0, comparison.blocks, comparison.suspected))
         return True
 
     def want(self, want: Want, now: float) -> bool:
         """The secondary compared; False when the answer is not to one of these."""
-        identifier = next((key for key, batch in self._batches.items() if batch.number == want.batch), None)
+        identifier = next((key for key, comparison in self._readings.items() if comparison.batch == want.batch), None)
         if identifier is None:
             return False
-        batch = self._batches.pop(identifier)
+        comparison = self._readings.pop(identifier)
         wanted = compared.blocks_wanted(want.units, self._primary.geometry)
-        differs = np.isin(batch.blocks, wanted, assume_unique=True)
-        self._look_again(batch.blocks[batch.doubtful], batch.suspected, now)
-        differing = batch.blocks[differs & ~batch.doubtful]
-        self.current.done_blocks += int((~differs & ~batch.doubtful).sum())
-        if batch.suspected:
+        differs = np.isin(comparison.blocks, wanted, assume_unique=True)
+        self._look_again(comparison.blocks[comparison.doubtful], comparison.suspected, now)
+        differing = comparison.blocks[differs & ~comparison.doubtful]
+        self.current.done_blocks += int((~differs & ~comparison.doubtful).sum())
+        if comparison.suspected:
             self._found(differing, now)
         else:
             self._look_again(differing, True, now)
@@ -178,8 +175,8 @@ class Verifier:
         current.done_blocks += len(blocks)
         current.differing_blocks += len(blocks)
         if len(current.places) < SHOWN_RUNS:
-            firsts, counts = runs_of(blocks)
-            found = list(zip(firsts.tolist(), counts.tolist(), strict=True))
+            runs = Runs.of_blocks(blocks)
+            found = list(zip(runs.firsts.tolist(), runs.counts.tolist(), strict=True))
             current.places += found[: SHOWN_RUNS - len(current.places)]
         if current.repair:
             self._primary.settler.repair(blocks, now)
@@ -190,24 +187,28 @@ class Verifier:
         if self.current is None:
             return
         primary = self._primary
-        for identifier, batch in self._batches.items():
-            if batch.position is None or batch.number is not None or not primary.position_reached(batch.position):
+        for identifier, comparison in self._readings.items():
+            if (
+                comparison.position is None
+                or comparison.batch is not None
+                or not primary.position_reached(comparison.position)
+            ):
                 continue
             # Every write submitted by the end of the read must be on its way before the secondary compares.
-            if batch.behind is None:
-                batch.behind = primary.sequence
-            if primary.queue.all_sent or primary.queue.sent_through >= batch.behind:
-                batch.number = primary.next_number()
-                table, unit = compared.all_units(Runs.of_blocks(batch.blocks), primary.geometry)
-                primary.effects.add(SendDigests(identifier, batch.number, table, unit))
-                primary.effects.add(DropBatch(identifier))  # what differs is read anew
-        window = max(2, WINDOW_BYTES // self.current.batch_bytes)
-        while len(self._batches) < window and self.current.limit.allows(now):
+            if comparison.behind is None:
+                comparison.behind = primary.sequence
+            if primary.queue.all_sent or primary.queue.sent_through >= comparison.behind:
+                comparison.batch = primary.next_batch()
+                table, unit = compared.all_units(Runs.of_blocks(comparison.blocks), primary.geometry)
+                primary.effects.add(SendDigests(identifier, comparison.batch, table, unit))
+                primary.effects.add(DropReading(identifier))  # what differs is read anew
+        window = max(2, COMPARISON_WINDOW_BYTES // self.current.reading_bytes)
+        while len(self._readings) < window and self.current.limit.allows(now):
             taken = self._next(now)
             if taken is None:
                 break
             self._read(*taken)
-        if not (self._batches or self._again or self.current.runs or primary.settler.repairing):
+        if not (self._readings or self._again or self.current.runs or primary.settler.repairing):
             self._end()
 
     def _next(self, now: float) -> tuple[np.ndarray, bool] | None:
@@ -220,8 +221,8 @@ class Verifier:
         return None
 
     def _take_again(self, now: float) -> tuple[np.ndarray, bool]:
-        """Several of those that wait, of one kind, as one batch."""
-        limit = self._batch_blocks
+        """Several of those that wait, of one kind, as one reading."""
+        limit = self._reading_blocks
         _, blocks, suspected = self._again.popleft()
         while self._again and self._again[0][0] <= now and self._again[0][2] == suspected and len(blocks) < limit:
             blocks = np.concatenate((blocks, self._again.popleft()[1]))
@@ -231,7 +232,7 @@ class Verifier:
         return blocks[:limit], suspected
 
     def _take_runs(self) -> np.ndarray:
-        room, runs, taken = self._batch_blocks, self.current.runs, []
+        room, runs, taken = self._reading_blocks, self.current.runs, []
         while room and runs:
             first, count = runs.popleft()
             part = min(count, room)
@@ -242,17 +243,17 @@ class Verifier:
         return np.concatenate(taken)
 
     @property
-    def _batch_blocks(self) -> int:
-        return max(1, self.current.batch_bytes // self._primary.geometry.block_bytes)
+    def _reading_blocks(self) -> int:
+        return max(1, self.current.reading_bytes // self._primary.geometry.block_bytes)
 
     def _read(self, blocks: np.ndarray, suspected: bool) -> None:
         primary = self._primary
-        identifier = primary.next_batch()
+        identifier = primary.next_reading()
         # An unsettled block is known to be in doubt, and the settler's to look after.
         doubtful = primary.in_flight.blocks_in_flight(blocks) | np.isin(blocks, primary.settler.blocks())
-        self._batches[identifier] = _Batch(blocks, doubtful, suspected)
+        self._readings[identifier] = _Comparison(blocks, doubtful, suspected)
         self.current.limit.take(len(blocks) * primary.geometry.block_bytes)
-        primary.effects.add(ReadBlocks(identifier, *runs_of(blocks)))
+        primary.effects.add(ReadBlocks(identifier, Runs.of_blocks(blocks)))
 
     def _end(self) -> None:
         """All was compared. What the volume was tainted with before is answered, if nothing differs any more."""
@@ -279,7 +280,7 @@ class Verifier:
     def resume_block(self) -> int:
         """Every block before this one has been looked at: where a verification cut off now may go on."""
         left = [first for first, _ in list(self.current.runs)[:1]]
-        left += [int(batch.blocks[0]) for batch in self._batches.values()]
+        left += [int(comparison.blocks[0]) for comparison in self._readings.values()]
         left += [int(blocks[0]) for _, blocks, _ in self._again]
         return min(left, default=self._primary.geometry.block_count)
 
@@ -296,7 +297,9 @@ class Verifier:
         }
 
 
-def _batch_bytes(rate_limit_bytes: int | None) -> int:
+def _reading_bytes(rate_limit_bytes: int | None) -> int:
     return (
-        min(max(rate_limit_bytes // BATCHES_PER_S, LEAST_BATCH_BYTES), BATCH_BYTES) if rate_limit_bytes else BATCH_BYTES
+        min(max(rate_limit_bytes // COMPARISONS_PER_S, LEAST_COMPARISON_BYTES), COMPARISON_BYTES)
+        if rate_limit_bytes
+        else COMPARISON_BYTES
     )

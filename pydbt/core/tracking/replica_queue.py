@@ -12,6 +12,7 @@ from math import inf
 
 import numpy as np
 
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.tracking.capture_record import RECORD
 from pydbt.core.units import MIB, SECTOR_BYTES
 
@@ -39,9 +40,8 @@ class Segment:
     last_sequences: np.ndarray
     first_sequence: int
     arrived: float
-    batch: int | None = None  # settled blocks that were read, instead of captured writes
-    first_blocks: np.ndarray | None = None
-    block_counts: np.ndarray | None = None
+    reading: int | None = None  # settled blocks that were read, instead of captured writes
+    runs: Runs | None = None  # the blocks of ``reading``
     settled_bytes: int = 0
 
     @property
@@ -50,7 +50,7 @@ class Segment:
 
     @property
     def length_bytes(self) -> int:
-        if self.batch is not None:
+        if self.reading is not None:
             return self.settled_bytes
         return int(self.records["sectors"].sum(dtype=np.int64)) * SECTOR_BYTES
 
@@ -83,7 +83,7 @@ class StreamQueue:
         if not self._unsent or self._unsent[0].first_sequence > through:
             return None
         segment = self._unsent.popleft()
-        if segment.batch is not None:
+        if segment.reading is not None:
             return self._note_taken(segment)
         ends = np.cumsum(segment.records["sectors"].astype(np.int64)) * SECTOR_BYTES
         fit = int(np.searchsorted(ends, MAX_BATCH_BYTES, side="right"))
@@ -123,10 +123,10 @@ class StreamQueue:
         return self._unsent[0].arrived if self._unsent else None
 
     def clear(self) -> tuple[np.ndarray, list[int]]:
-        """Discard the queue (Fig. 6, 610): the submissions, and the batches of blocks read, that were never sent."""
-        records = [segment.records for segment in self._unsent if segment.batch is None]
-        batches = [segment.batch for segment in self._unsent if segment.batch is not None]
+        """Discard the queue (Fig. 6, 610): the submissions, and the readings, that were never sent."""
+        records = [segment.records for segment in self._unsent if segment.reading is None]
+        readings = [segment.reading for segment in self._unsent if segment.reading is not None]
         self._unsent.clear()
         self._sent.clear()
         self.unsent_bytes = self.unacknowledged_bytes = 0
-        return np.concatenate(records) if records else np.empty(0, dtype=RECORD), batches
+        return np.concatenate(records) if records else np.empty(0, dtype=RECORD), readings

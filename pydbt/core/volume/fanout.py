@@ -102,7 +102,7 @@ class Fanout:
         views = {number: brain.ancestry.generations for number, brain in self.brains.items()}
         effects = [(number, self._of_now(number, effect)) for number, effect in (*self._first, *self._effects)]
         if self._renamed and views:
-            return [(None, ev.KeepLineage(views)), *effects]
+            return [(None, ev.KeepAllGenerations(views)), *effects]
         return effects
 
     def _of_now(self, number: int | None, effect: ev.Effect) -> ev.Effect:

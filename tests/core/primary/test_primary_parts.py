@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.events import Captured, Connected, Log
@@ -18,7 +19,7 @@ from pydbt.core.primary.link import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Link
 from pydbt.core.primary.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, STREAMING_PHASES, Mode, Phase
 from pydbt.core.primary.position_check import doubt_about
 from pydbt.core.primary.statistics import Statistics
-from pydbt.core.primary.sweep import WINDOW_BYTES, Sweep, blocks_of, runs_of
+from pydbt.core.primary.sweep import WINDOW_BYTES, Sweep
 from pydbt.core.primary.waits import Waits
 from pydbt.core.tracking.capture_record import RECORD, Operation, RecordKind
 from pydbt.core.tracking.in_flight import InFlight
@@ -126,25 +127,25 @@ def test_a_pass_takes_every_pending_block_once_in_device_order(blocks):
     sweep, pending = sweep_of(list(blocks))
     taken: list[int] = []
     sweep.begin_pass()
-    while (item := sweep.next_batch(0.0)) is not None:
-        identifier, batch = item
-        taken += blocks_of(batch.first_blocks, batch.block_counts).tolist()
+    while (item := sweep.next_reading(0.0)) is not None:
+        identifier, transit = item
+        taken += transit.runs.blocks().tolist()
         sweep.finish(identifier)
     assert taken == sorted(blocks) and sweep.pass_over and not pending.any()
 
 
 def test_a_block_written_while_it_is_read_stays_pending_after_its_acknowledgement():
     sweep, pending = sweep_of([7])
-    identifier, batch = sweep.next_batch(0.0)
+    identifier, transit = sweep.next_reading(0.0)
     pending.set_range(7, 1)
-    batch.number = 1
+    transit.batch = 1
     sweep.acknowledge(1)
-    assert identifier not in sweep.batches and pending.contains(7)
+    assert identifier not in sweep.readings and pending.contains(7)
 
 
 def test_a_lost_connection_puts_everything_in_transit_back():
     sweep, pending = sweep_of([1, 2, 3, 90])
-    sweep.next_batch(0.0)
+    sweep.next_reading(0.0)
     assert not pending.any()
     sweep.abandon()
     assert pending.extents().blocks().tolist() == [1, 2, 3, 90] and sweep.window_bytes == 0
@@ -152,7 +153,7 @@ def test_a_lost_connection_puts_everything_in_transit_back():
 
 def test_reading_ahead_of_the_secondary_is_bounded():
     sweep, _ = sweep_of(list(range(50_000)))
-    while sweep.next_batch(0.0) is not None:
+    while sweep.next_reading(0.0) is not None:
         pass
     assert sweep.window_bytes <= WINDOW_BYTES + (1 << 20)
 
@@ -161,7 +162,7 @@ def test_the_rate_limit_holds_over_time():
     sweep, _ = sweep_of(list(range(60_000)), limit=4 << 20)
     copied, now = 0, 0.0
     while now < 20:
-        while (item := sweep.next_batch(now)) is not None:
+        while (item := sweep.next_reading(now)) is not None:
             copied += item[1].length_bytes
             sweep.finish(item[0])
         now += 0.05
@@ -176,7 +177,7 @@ def test_sweeping_tells_once_that_it_does_not_come_to_an_end():
 @given(st.sets(st.integers(0, 10_000), max_size=200))
 def test_runs_and_blocks_are_the_same_set(blocks):
     array = np.array(sorted(blocks), dtype=np.int64)
-    assert blocks_of(*runs_of(array)).tolist() == array.tolist()
+    assert Runs.of_blocks(array).blocks().tolist() == array.tolist()
 
 
 # --- waits, settling, link, lineage -----------------------------------------------------------------------

@@ -163,14 +163,16 @@ def test_what_one_cannot_have_is_named_to_those_that_follow_before_they_get_it()
     fanout = fanout_of(True, False)
     effects = fanout.handle(written(5), 0.1)
     names = kinds(effects)
-    assert names[0] == (None, "KeepLineage"), "it is written down before anybody hears of it"
+    assert names[0] == (None, "KeepAllGenerations"), "it is written down before anybody hears of it"
     assert names.index((1, "SendFrame")) < names.index((1, "SendStream"))
     views = effects[0][1].generations
     told = next(effect.frame for number, effect in effects if number == 1 and isinstance(effect, ev.SendFrame))
     assert views[1].current == views[2].current != 77
     assert told == Generation(views[1]) and views[1].shared and not views[2].shared
     assert 77 in views[2].bitmap and 77 in views[1].past
-    assert not any(isinstance(e, ev.KeepLineage) for _, e in fanout.handle(written(6, first_data=2), 0.2)), "once"
+    assert not any(isinstance(e, ev.KeepAllGenerations) for _, e in fanout.handle(written(6, first_data=2), 0.2)), (
+        "once"
+    )
 
 
 def names_told(effects: list[Addressed]) -> dict[int | None, Generations]:
@@ -208,7 +210,7 @@ def test_one_that_follows_for_days_is_told_another_name_each_day():
     before = first.ancestry.generations
     assert not names_told(fanout.handle(ev.Tick(), NAME_LASTS_S - 1))
     effects = fanout.handle(ev.Tick(), NAME_LASTS_S + 1)
-    assert isinstance(effects[0][1], ev.KeepLineage), "it is written down before anybody hears of it"
+    assert isinstance(effects[0][1], ev.KeepAllGenerations), "it is written down before anybody hears of it"
     told = names_told(effects)
     assert told[1].current == told[2].current != before.current and told[1].shared and told[2].shared
     assert not verdict(put_back(before), told[1].in_sync()).allows_sync

@@ -105,8 +105,8 @@ instead("the map that is written leaves out what is in transit", Resync, "in_tra
 
 
 def _no_put_back(right: Callable, self: Sweep) -> list[int]:
-    identifiers = list(self.batches)
-    self.batches.clear()
+    identifiers = list(self.readings)
+    self.readings.clear()
     return identifiers
 
 

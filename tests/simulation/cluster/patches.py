@@ -66,10 +66,11 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
     reader = {"clock": clock, "rng": rng, "kernel": primary.kernel, "machine": primary.machine, "read_error": 0.0}
     for name, value in reader.items():
         setattr(SimReader, name, value)
-    limits = {core_primary: dict(shape.limits), core_sweep: dict(shape.limits)}
     limits = {
-        module: {name: v for name, v in table.items() if hasattr(module, name)} for module, table in limits.items()
+        module: {name: value for name, value in shape.limits.items() if hasattr(module, name)}
+        for module in (core_primary, core_sweep)
     }
+    assert {name for table in limits.values() for name in table} == set(shape.limits), "a limit is nowhere"
     nothing = contextlib.nullcontext
     swaps = {
         **limits,

@@ -22,7 +22,7 @@ from pydbt.controller.primary import service as primary_service
 from pydbt.controller.primary.ending import run_to_the_end
 from pydbt.controller.primary.handshake import Happening, Refused, Welcomed
 from pydbt.controller.primary.loop import PrimaryLoop
-from pydbt.controller.primary.outbox import BatchData
+from pydbt.controller.primary.outbox import BlockData
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt, PeerConnection
 from pydbt.controller.requests import Request
@@ -122,11 +122,11 @@ class SimReader:
 
     def __init__(self, reader: object, geometry: object, position: Callable[[], int], done: Callable) -> None:
         self._geometry, self._position, self._done = geometry, position, done
-        self._batches: dict[int, BatchData] = {}
+        self._readings: dict[int, BlockData] = {}
         self._reading: set[int] = set()
 
     def submit(self, request: ev.ReadBlocks) -> None:
-        self._reading.add(request.batch)
+        self._reading.add(request.reading)
         self._next(request, 0, bytearray())
 
     def _next(self, request: ev.ReadBlocks, index: int, data: bytearray) -> None:
@@ -136,26 +136,24 @@ class SimReader:
         if self.machine.dead:
             return
         if self.rng.random() < type(self).read_error:
-            self._reading.discard(request.batch)
-            self._done(ev.SweepRead(request.batch, self._position(), 0, error="input/output error"))
+            self._reading.discard(request.reading)
+            self._done(ev.BlocksRead(request.reading, self._position(), 0, error="input/output error"))
             return
-        first, count = int(request.first_blocks[index]), int(request.block_counts[index])
+        first, count = int(request.runs.firsts[index]), int(request.runs.counts[index])
         offset, length = self._geometry.bytes_of_blocks(first, count)
         data += self.kernel.disk.read(offset, length)
-        if index + 1 < len(request.first_blocks):
+        if index + 1 < len(request.runs.firsts):
             self._next(request, index + 1, data)
-        elif request.batch in self._reading:
-            self._reading.discard(request.batch)
-            self._batches[request.batch] = BatchData(
-                self._geometry, np.asarray(request.first_blocks), np.asarray(request.block_counts), memoryview(data)
-            )
-            self._done(ev.SweepRead(request.batch, self._position(), len(data)))
+        elif request.reading in self._reading:
+            self._reading.discard(request.reading)
+            self._readings[request.reading] = BlockData(self._geometry, request.runs, memoryview(data))
+            self._done(ev.BlocksRead(request.reading, self._position(), len(data)))
 
-    def batch(self, identifier: int) -> BatchData:
-        return self._batches[identifier]
+    def reading(self, identifier: int) -> BlockData:
+        return self._readings[identifier]
 
     def drop(self, identifier: int) -> None:
-        self._batches.pop(identifier, None)
+        self._readings.pop(identifier, None)
         self._reading.discard(identifier)
 
     def close(self, *, wait: bool = True) -> None:

@@ -132,7 +132,7 @@ def draw(seed: int) -> Plan:
         rate_limit=rng.choice((None, None, None, 50_000)),
         limits={
             "OUTBOUND_LIMIT_BYTES": rng.choice((1024, 16384, 8 << 20)),
-            "BATCH_BYTES": rng.choice((4096, 16384, 1 << 20)),
+            "READING_BYTES": rng.choice((4096, 16384, 1 << 20)),
             "WINDOW_BYTES": rng.choice((8192, 24 << 20)),
             "SMALL_REMAINDER_BYTES": rng.choice((2048, 1 << 20)),
         },
