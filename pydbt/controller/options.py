@@ -9,6 +9,7 @@ from typing import Any
 
 from pydbt.core.errors import UsageError
 from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES
+from pydbt.kernel.spec import MAX_RING_BYTES
 
 DEFAULT_BLOCK_BYTES = 4096
 # One slot of 64 bytes a write request and one for its end: a quarter of a million requests under way.
@@ -21,7 +22,6 @@ DEFAULT_DATA_RING_BYTES = 64 * MIB
 DEFAULT_RECORD_RING_BYTES = 16 * MIB
 # The kernel takes ring sizes that are powers of two and multiples of the page.
 MIN_RING_BYTES = 4 * KIB
-MAX_RING_BYTES = 1 << 31
 DEFAULT_ACKNOWLEDGE_TIMEOUT_S = 15.0
 DEFAULT_EPOCH_INTERVAL_S = 10.0
 # Writers wait for as long as a file system is frozen; most programs bear more.

@@ -20,7 +20,7 @@ from pydbt.device.target import Target, identity_of, is_same
 from pydbt.store.atomic import remove_file
 from pydbt.store.lock import StateLock
 from pydbt.store.map_file import load_map
-from pydbt.store.reached import FILE_NAME as REACHED_FILE_NAME
+from pydbt.store.reached import REACHED_FILE_NAME
 from pydbt.store.replica_state import load_record, save_record
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, load_state, require_same_source, save_state

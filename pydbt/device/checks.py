@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydbt.core.errors import BusyError, MachineError, UsageError
 from pydbt.device.mounts import swap_paths
-from pydbt.device.stacking import kept_in, layers_of, loops_on_file, same_place
+from pydbt.device.stacking import kept_in, loops_on_file, places_under, same_place
 from pydbt.device.sysfs import BlockDevice
 
 
@@ -83,8 +83,8 @@ def check_pair(source: BlockDevice | str | os.PathLike[str], target: str | os.Pa
     """Refuse a TARGET of this machine that is SOURCE, shares its sectors, lies on it, or carries it."""
     if not isinstance(source, BlockDevice):
         source = BlockDevice.identify(source)
-    target_layers = layers_of(target) if os.path.exists(target) else layers_of(_existing_parent(target))
-    source_layers = layers_of(source.path)
+    target_layers = places_under(target) if os.path.exists(target) else places_under(_existing_parent(target))
+    source_layers = places_under(source.path)
     top = target_layers[0] if target_layers and os.path.exists(target) else None
     if isinstance(top, BlockDevice) and top.number == source.number:
         raise UsageError(f"TARGET {target} is the SOURCE itself: replicate to another device")
@@ -114,7 +114,7 @@ def require_unused(device: BlockDevice, path: str) -> None:
 
 def state_on_source(device: BlockDevice, state_dir: str | os.PathLike[str]) -> bool:
     """Whether files in ``state_dir`` (or, as long as it is missing, beside it) end up on ``device``."""
-    return any(same_place(device, layer) for layer in layers_of(_existing_parent(state_dir)))
+    return any(same_place(device, layer) for layer in places_under(_existing_parent(state_dir)))
 
 
 def _refuse_state_on(

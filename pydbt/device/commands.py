@@ -10,7 +10,7 @@ from pydbt.core.errors import DeviceError
 # LVM waits for locks and for udev; a command that hangs must end all the same.
 COMMAND_S = 120.0
 # As these programs are found, whatever the caller's own is.
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+COMMAND_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class CommandFailed(DeviceError):
@@ -28,7 +28,7 @@ def run_command(
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=patience_s, input=given,
-            env={"PATH": PATH, "LC_ALL": "C"}, start_new_session=own_session,
+            env={"COMMAND_PATH": COMMAND_PATH, "LC_ALL": "C"}, start_new_session=own_session,
         )  # fmt: skip
     except FileNotFoundError:
         raise CommandFailed(f"{name} is not installed here") from None

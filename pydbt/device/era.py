@@ -18,7 +18,7 @@ from pydbt.core.primary.era_bound import Eras
 from pydbt.core.units import SECTOR_BYTES
 from pydbt.device import mapper
 from pydbt.device.commands import CommandFailed, run_command
-from pydbt.device.era_metadata import read_header
+from pydbt.device.era_metadata import read_era_header
 from pydbt.device.layer import ERA_SUFFIX, METADATA_SUFFIX, layer_name
 from pydbt.device.sysfs import BlockDevice
 
@@ -101,7 +101,7 @@ def era_layer_of(device: BlockDevice) -> EraLayer | None:
         if limit != "0":
             raise CommandFailed(f"{device.path} lets {kind}s through, of which dm-era records the first region alone")
     _, (under, _) = mapper.only_target(metadata, "linear")
-    header = read_header(mapper.device_numbered(under))
+    header = read_era_header(mapper.device_numbered(under))
     if header.region_bytes != int(sectors) * SECTOR_BYTES or not header.made:
         raise CommandFailed(f"{target} works with another region than its metadata were made for")
     return EraLayer(target, f"/dev/mapper/{metadata}", header.identity, header.region_bytes)

@@ -22,12 +22,12 @@ from pydbt.device.sysfs import BlockDevice
 from pydbt.posix.disk_identity import differing_kinds
 from pydbt.posix.files import write_all
 
-HEADER_BYTES = 4096
+ERA_HEADER_BYTES = 4096
 # The kernel's metadata begin here.
-START_BYTES = 1 * MIB
+ERA_START_BYTES = 1 * MIB
 # Eight blocks of 8 KiB for each write under way and its copies; then 4 bytes for each region, in the array and in the array
 # that a snapshot keeps, and bits for each era that is not digested yet.
-LEAST_BYTES = 8 * MIB
+ERA_LEAST_BYTES = 8 * MIB
 BYTES_A_REGION = 16
 DEFAULT_REGION_BYTES = 64 * KIB
 # dm-era: a multiple of 8 sectors, and fewer than 2^31 regions.
@@ -49,16 +49,16 @@ class EraHeader:
     made: bool = False
 
 
-def encode_header(header: EraHeader) -> bytes:
+def encode_era_header(header: EraHeader) -> bytes:
     """One block."""
     text = json.dumps({"format": _FORMAT, "version": _VERSION, **asdict(header)}, ensure_ascii=True).encode() + b"\n"
     data = text + _CHECKSUM + xxhash.xxh3_128_hexdigest(text).encode() + b"\n"
-    if len(data) > HEADER_BYTES:
+    if len(data) > ERA_HEADER_BYTES:
         raise ValueError("the header does not fit into its block")
-    return data.ljust(HEADER_BYTES, b"\0")
+    return data.ljust(ERA_HEADER_BYTES, b"\0")
 
 
-def decode_header(data: bytes) -> EraHeader:
+def decode_era_header(data: bytes) -> EraHeader:
     """The header in a block; ValueError, TypeError or KeyError say what is wrong."""
     text, mark, digest = data.rstrip(b"\0").rpartition(_CHECKSUM)
     if not mark or digest.strip() != xxhash.xxh3_128_hexdigest(text).encode():
@@ -71,40 +71,40 @@ def decode_header(data: bytes) -> EraHeader:
     return EraHeader(**content)
 
 
-def read_header(metadata: BlockDevice) -> EraHeader:
+def read_era_header(metadata: BlockDevice) -> EraHeader:
     """The header of a device that has one. StateError else."""
     with DirectReader(metadata) as reader:
-        return _header_of(metadata, _read(reader, 0, HEADER_BYTES))
+        return _header_of(metadata, _read(reader, 0, ERA_HEADER_BYTES))
 
 
-def prepare(metadata: BlockDevice, device: BlockDevice, region_bytes: int | None) -> EraHeader:
+def prepare_era_metadata(metadata: BlockDevice, device: BlockDevice, region_bytes: int | None) -> EraHeader:
     """The header of metadata for ``device``, those that are there or new ones; written to the device where it is new.
 
     ``region_bytes`` None takes what is there, or the default. UsageError when the device holds something else, or metadata of
     another disk or region; StateError when it holds metadata that are damaged.
     """
     with DirectReader(metadata) as reader:
-        if metadata.size_bytes < START_BYTES + LEAST_BYTES:
+        if metadata.size_bytes < ERA_START_BYTES + ERA_LEAST_BYTES:
             raise UsageError(
                 f"{metadata.path} is too small for era metadata: {_needed(device, region_bytes)} bytes are needed"
             )
-        first = _read(reader, 0, HEADER_BYTES)
+        first = _read(reader, 0, ERA_HEADER_BYTES)
         found = _header_of(metadata, first) if first.startswith(b'{"format": "pydbt era') else None
-        blank = _is_blank(_read(reader, START_BYTES, HEADER_BYTES))
+        blank = _is_blank(_read(reader, ERA_START_BYTES, ERA_HEADER_BYTES))
         empty = (
             blank
             and found is None
-            and all(_is_blank(_read(reader, at, 64 * KIB)) for at in range(0, START_BYTES, 64 * KIB))
+            and all(_is_blank(_read(reader, at, 64 * KIB)) for at in range(0, ERA_START_BYTES, 64 * KIB))
         )
     if found is None and not empty:
         raise UsageError(
             f"{metadata.path} holds something, and no era metadata of this program: name an empty device, or clear its first "
-            f"{2 * START_BYTES} bytes"
+            f"{2 * ERA_START_BYTES} bytes"
         )
     if found is not None and found.made:
         if blank:
             raise StateError(
-                f"the era metadata on {metadata.path} are gone: clear its first {2 * START_BYTES} bytes, to begin anew"
+                f"the era metadata on {metadata.path} are gone: clear its first {2 * ERA_START_BYTES} bytes, to begin anew"
             )
         _require_same(metadata, found, device, region_bytes)
         return found
@@ -121,23 +121,23 @@ def prepare(metadata: BlockDevice, device: BlockDevice, region_bytes: int | None
             f"{needed} bytes are needed"
         )
     header = EraHeader(secrets.token_hex(16), region_bytes, device.size_bytes, device.identity())
-    _write(metadata, 0, encode_header(header))
-    _write(metadata, START_BYTES, bytes(HEADER_BYTES))  # here the kernel makes new ones
+    _write(metadata, 0, encode_era_header(header))
+    _write(metadata, ERA_START_BYTES, bytes(ERA_HEADER_BYTES))  # here the kernel makes new ones
     return header
 
 
-def finish(metadata: BlockDevice, header: EraHeader) -> EraHeader:
+def finish_era_metadata(metadata: BlockDevice, header: EraHeader) -> EraHeader:
     """The kernel has its metadata: from here on they are opened, and never made anew."""
     if header.made:
         return header
     header = replace(header, made=True)
-    _write(metadata, 0, encode_header(header))
+    _write(metadata, 0, encode_era_header(header))
     return header
 
 
 def _needed(device: BlockDevice, region_bytes: int | None) -> int:
     regions = -(-device.size_bytes // (region_bytes or DEFAULT_REGION_BYTES))
-    return START_BYTES + LEAST_BYTES + regions * BYTES_A_REGION
+    return ERA_START_BYTES + ERA_LEAST_BYTES + regions * BYTES_A_REGION
 
 
 def _require_same(metadata: BlockDevice, found: EraHeader, device: BlockDevice, region_bytes: int | None) -> None:
@@ -148,17 +148,17 @@ def _require_same(metadata: BlockDevice, found: EraHeader, device: BlockDevice, 
     if region_bytes not in (None, found.region_bytes):
         raise UsageError(
             f"the era metadata on {metadata.path} are kept in regions of {found.region_bytes} bytes: leave --era-region out, or "
-            f"clear the first {2 * START_BYTES} bytes of {metadata.path}, to begin anew"
+            f"clear the first {2 * ERA_START_BYTES} bytes of {metadata.path}, to begin anew"
         )
 
 
 def _header_of(metadata: BlockDevice, data: bytes) -> EraHeader:
     try:
-        return decode_header(data)
+        return decode_era_header(data)
     except (ValueError, TypeError, KeyError) as error:
         raise StateError(
-            f"the header of the era metadata on {metadata.path} is damaged ({error}): clear the first {2 * START_BYTES} bytes "
-            "there, to begin anew"
+            f"the header of the era metadata on {metadata.path} is damaged ({error}): clear the first "
+            f"{2 * ERA_START_BYTES} bytes there, to begin anew"
         ) from None
 
 
@@ -184,4 +184,4 @@ def _write(metadata: BlockDevice, offset: int, data: bytes) -> None:
         raise DeviceError(f"{metadata.path} cannot be written: {error.strerror}") from None
 
 
-assert START_BYTES % SECTOR_BYTES == 0
+assert ERA_START_BYTES % SECTOR_BYTES == 0

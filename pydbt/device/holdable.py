@@ -9,11 +9,11 @@ import sys
 from dataclasses import dataclass
 
 from pydbt.core.errors import UsageError
-from pydbt.device.commands import PATH
+from pydbt.device.commands import COMMAND_PATH
 from pydbt.device.logical import LogicalVolume
 from pydbt.device.mounts import Mount, devices_of_mount, mount_of_path, read_mounts
 from pydbt.device.snapshot import Room, Snapshotable, snapshotable
-from pydbt.device.stacking import layers_of, same_place
+from pydbt.device.stacking import places_under, same_place
 from pydbt.device.sysfs import BlockDevice, all_disks
 
 
@@ -102,8 +102,8 @@ def _reaches(mount: Mount) -> bool:
 
 def _carries_programs(device: BlockDevice) -> bool:
     """Whether the programs that would let a suspended volume go on are on it."""
-    programs = (sys.executable, shutil.which("dmsetup", path=PATH))
-    return any(same_place(device, layer) for program in programs if program for layer in layers_of(program))
+    programs = (sys.executable, shutil.which("dmsetup", path=COMMAND_PATH))
+    return any(same_place(device, layer) for program in programs if program for layer in places_under(program))
 
 
 def _logs_to(mount: Mount) -> bool:

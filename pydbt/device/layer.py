@@ -20,7 +20,7 @@ from pydbt.core.errors import BusyError, MachineError, UsageError
 from pydbt.core.units import SECTOR_BYTES
 from pydbt.device import mapper
 from pydbt.device.checks import require_unused
-from pydbt.device.era_metadata import START_BYTES, finish, prepare
+from pydbt.device.era_metadata import ERA_START_BYTES, finish_era_metadata, prepare_era_metadata
 from pydbt.device.sysfs import BlockDevice
 
 LAYER_UUID = "PYDBT-LAYER-"
@@ -53,7 +53,7 @@ class Layer:
         sectors, (origin, *_) = mapper.only_target(self.name, "snapshot-origin")
         space = mapper.number_of(f"{self.name}{_SPACE_SUFFIX}")
         mapper.create_snapshot(self.snapshot, self.name, sectors, origin, space)
-        mapper.take(self.name, self.snapshot)
+        mapper.take_snapshot(self.name, self.snapshot)
         return mapper.device_of(self.snapshot)
 
     def remove_leftover(self) -> bool:
@@ -62,7 +62,7 @@ class Layer:
             return False
         if mapper.is_suspended(self.name):
             mapper.forget_loaded(self.name)
-        mapper.remove(self.snapshot)
+        mapper.remove_device(self.snapshot)
         return True
 
 
@@ -134,28 +134,28 @@ def remove_layer(name: str) -> None:
         require_unused(BlockDevice.identify(path), path)
         Layer(name).remove_leftover()
     for suffix in standing:
-        mapper.remove(f"{name}{suffix}")
+        mapper.remove_device(f"{name}{suffix}")
 
 
 def _make_era(
     undo: contextlib.ExitStack, name: str, device: BlockDevice, metadata: BlockDevice, region_bytes: int | None
 ) -> str:
     """The number of ``NAME-era``. The kernel opens the metadata that are there, and makes new ones where all is zero."""
-    header = prepare(metadata, device, region_bytes)
-    start = START_BYTES // SECTOR_BYTES
+    header = prepare_era_metadata(metadata, device, region_bytes)
+    start = ERA_START_BYTES // SECTOR_BYTES
     linear = f"linear {mapper.number(metadata)} {start}"
     at = _make(undo, name, METADATA_SUFFIX, _METADATA_UUID, metadata.size_sectors - start, linear)
     table = f"era {at} {mapper.number(device)} {header.region_bytes // SECTOR_BYTES}"
     number = _make(undo, name, ERA_SUFFIX, _ERA_UUID, device.size_sectors, table)
-    finish(metadata, header)
+    finish_era_metadata(metadata, header)
     return number
 
 
 def _make(undo: contextlib.ExitStack, name: str, suffix: str, uuid: str, sectors: int, target: str) -> str:
     """The number of a new device of one target, which ``undo`` takes away again."""
     full = f"{name}{suffix}"
-    mapper.create(full, f"{uuid}{name}", sectors, target)
-    undo.callback(mapper.remove, full)
+    mapper.create_device(full, f"{uuid}{name}", sectors, target)
+    undo.callback(mapper.remove_device, full)
     return mapper.number_of(full)
 
 

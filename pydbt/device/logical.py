@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from pydbt.core.units import MIB
-from pydbt.device.commands import PATH, CommandFailed, run_command
+from pydbt.device.commands import COMMAND_PATH, CommandFailed, run_command
 from pydbt.device.sysfs import BlockDevice
 
 # A snapshot of an epoch lives for seconds: a twentieth of the volume is plenty, and little is little.
@@ -83,7 +83,7 @@ def logical_volume(device: BlockDevice, snapshot_name: str, space_bytes: int | N
 
     ``space_bytes`` None: a share of the volume.
     """
-    if not device.identity().get("dm_uuid", "").startswith("LVM-") or shutil.which("lvs", path=PATH) is None:
+    if not device.identity().get("dm_uuid", "").startswith("LVM-") or shutil.which("lvs", path=COMMAND_PATH) is None:
         return None
     # By number: LVM knows names of its own, and no /dev/dm-0.
     selected = f"lv_kernel_major={device.major} && lv_kernel_minor={device.minor}"

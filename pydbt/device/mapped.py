@@ -30,14 +30,14 @@ _CHOSEN = ("read_ahead_kb", "max_sectors_kb")
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
+class SnapshotSpace:
     """A device for what snapshots keep, as it was found at the start. ``sequence`` tells it from a later one of its number."""
 
     device: BlockDevice
     sequence: int | None
 
     @classmethod
-    def of(cls, path: str) -> Space:
+    def of(cls, path: str) -> SnapshotSpace:
         device = BlockDevice.identify(path)
         return cls(device, device.disk_sequence())
 
@@ -55,7 +55,7 @@ class MappedVolume:
     device: BlockDevice
     name: str
     snapshot: str
-    space: Space
+    space: SnapshotSpace
     kind = "snapshot"
 
     @property
@@ -77,8 +77,8 @@ class MappedVolume:
         below = mapper.number_of(self.below)
         mapper.create_snapshot(self.snapshot, self.snapshot, sectors, below, self.space.number())
         with _chosen_limits(self.device):
-            mapper.load(self.name, [["0", str(sectors), "snapshot-origin", below]])
-            mapper.take(self.name, self.snapshot, table)
+            mapper.load_table(self.name, [["0", str(sectors), "snapshot-origin", below]])
+            mapper.take_snapshot(self.name, self.snapshot, table)
         return mapper.device_of(self.snapshot)
 
     def disturbance(self) -> str:
@@ -92,7 +92,7 @@ class MappedVolume:
         return remove_leftover(self.snapshot, self.name)
 
 
-def mapped_volume(device: BlockDevice, snapshot: str, space: Space | None) -> MappedVolume | None:
+def mapped_volume(device: BlockDevice, snapshot: str, space: SnapshotSpace | None) -> MappedVolume | None:
     """The volume that a device is, if snapshots of it can be taken in this way, and there is room for them."""
     name = device.mapper_name()
     if space is None or not name or device.read_only or device.identity().get("dm_uuid", "").startswith(_OTHERS):
@@ -139,8 +139,8 @@ def remove_leftover(snapshot: str, name: str) -> bool:
     if not volumes and mapper.is_suspended(name):
         mapper.forget_loaded(name)
     if mapper.uuid_of(snapshot) == f"{mapper.SNAPSHOT_UUID}{snapshot}":
-        mapper.remove(snapshot)
-    mapper.remove(below)
+        mapper.remove_device(snapshot)
+    mapper.remove_device(below)
     return True
 
 
@@ -159,7 +159,7 @@ def _put_back(volume: BlockDevice, below: str) -> None:
         mapper.forget_loaded(name)
         return
     with _chosen_limits(volume):
-        mapper.load(name, mapper.table_of(below))
+        mapper.load_table(name, mapper.table_of(below))
         mapper.put_back(name, live)
 
 

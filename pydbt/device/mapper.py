@@ -95,7 +95,7 @@ def device_numbered(number: str) -> BlockDevice:
     return BlockDevice.from_number(int(major), int(minor))
 
 
-def create(name: str, uuid: str, sectors: int, target: str) -> None:
+def create_device(name: str, uuid: str, sectors: int, target: str) -> None:
     """Make a device of one target."""
     run_command("dmsetup", "create", name, "--uuid", uuid, "--table", f"0 {sectors} {target}")
 
@@ -103,11 +103,11 @@ def create(name: str, uuid: str, sectors: int, target: str) -> None:
 def create_hidden(name: str, uuid: str, table: Table) -> None:
     """Make a device with a table that is only loaded, of which udev makes no links but the one of its name."""
     run_command("dmsetup", "create", name, "--notable", "--uuid", uuid)
-    load(name, table)
+    load_table(name, table)
 
 
 def create_snapshot(name: str, of: str, sectors: int, origin: str, space: str) -> None:
-    """Make a hidden snapshot, for ``take``, that lives no longer than its device; ``of`` ends its UUID.
+    """Make a hidden snapshot, for ``take_snapshot``, that lives no longer than its device; ``of`` ends its UUID.
 
     ``origin`` and ``space`` are numbers (drivers/md/dm-snap.c; ``N``: nothing is kept for later).
     """
@@ -115,7 +115,7 @@ def create_snapshot(name: str, of: str, sectors: int, origin: str, space: str) -
     create_hidden(name, f"{SNAPSHOT_UUID}{of}", table)
 
 
-def load(name: str, table: Table) -> None:
+def load_table(name: str, table: Table) -> None:
     """Give a device a table for its next resume."""
     run_command("dmsetup", "load", name, given=_text(table))
 
@@ -132,7 +132,7 @@ def bring_up_hidden(name: str) -> None:
     _suspender("hidden", name)
 
 
-def take(name: str, snapshot: str, table: Table | None = None) -> None:
+def take_snapshot(name: str, snapshot: str, table: Table | None = None) -> None:
     """Let a loaded snapshot come to life between two writes to a device; a file system directly on that is frozen for it.
 
     With ``table``, what the device must still have then, it goes on with the one that was loaded for it. CommandFailed when
@@ -156,7 +156,7 @@ def _suspender(*words: str) -> None:
     run_command(sys.executable, "-I", "-S", program, *words, own_session=True, name="device-mapper", patience_s=None)
 
 
-def remove(name: str) -> None:
+def remove_device(name: str) -> None:
     """Take a device away. CommandFailed when it is in use for longer than a moment."""
     run_command("dmsetup", "remove", "--retry", name)
 

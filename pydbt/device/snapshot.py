@@ -16,8 +16,8 @@ from pydbt.device.checks import require_unused
 from pydbt.device.commands import run_command
 from pydbt.device.layer import layer_name, layer_of
 from pydbt.device.logical import logical_volume
-from pydbt.device.mapped import MappedVolume, Space, mapped_volume, other_targets
-from pydbt.device.stacking import layers_of, same_place
+from pydbt.device.mapped import MappedVolume, SnapshotSpace, mapped_volume, other_targets
+from pydbt.device.stacking import places_under, same_place
 from pydbt.device.sysfs import BlockDevice
 
 LEAST_STORE_BYTES = MIB
@@ -51,7 +51,7 @@ class Room:
 
     tag: str
     size_bytes: int | None = None
-    space: Space | None = None
+    space: SnapshotSpace | None = None
 
     @property
     def snapshot(self) -> str:
@@ -95,9 +95,9 @@ def require_room(device: BlockDevice, room: Room) -> None:
             f"{given}: {device.path} is {kind}, of which no snapshot can be taken while it is in use; leave this out, or give "
             "it a layer before it is mounted (controller layer create)"
         )
-    if any(same_place(space, layer) for layer in layers_of(device.path)):
+    if any(same_place(space, layer) for layer in places_under(device.path)):
         raise UsageError(f"{given}: {device.path} itself lies on that; name another device")
-    if any(same_place(device, layer) for layer in layers_of(space.path)):
+    if any(same_place(device, layer) for layer in places_under(space.path)):
         raise UsageError(f"{given}: that lies on {device.path} itself, and would wait for itself; name another device")
     if space.size_bytes < LEAST_STORE_BYTES:
         raise UsageError(f"{given} has {space.size_bytes} bytes, less than 1 MiB, which any write would fill")

@@ -24,7 +24,7 @@ _DEPTH_MAX = 32  # levels of stacking followed; the kernel's own limits end far 
 
 
 @dataclass(frozen=True, slots=True)
-class FileLayer:
+class FileRange:
     """A regular file, or a range of one, known by device number and inode whatever the file's names are.
 
     ``size_bytes`` is 0 for a range that goes up to the file's end.
@@ -40,7 +40,7 @@ class FileLayer:
     def file(self) -> tuple[tuple[int, int], int]:
         return self.device, self.inode
 
-    def overlaps(self, other: FileLayer) -> bool:
+    def overlaps(self, other: FileRange) -> bool:
         if self.file != other.file:
             return False
         before = self.size_bytes and self.offset_bytes + self.size_bytes <= other.offset_bytes
@@ -48,36 +48,36 @@ class FileLayer:
         return not (before or behind)
 
 
-Layer = BlockDevice | FileLayer
+Place = BlockDevice | FileRange
 
 
-def layers_of(path: str | os.PathLike[str]) -> list[Layer]:
-    """Everything that a write to ``path`` ends up on, the thing itself first, each layer once.
+def places_under(path: str | os.PathLike[str]) -> list[Place]:
+    """Everything that a write to ``path`` ends up on, the thing itself first, each place once.
 
     ``path`` may be a block device, a file, or a directory (for files that will be made in it).
     A network or memory file system adds nothing.
     """
-    found: list[Layer] = []
-    for layer in _of_path(os.fspath(path), 0):
-        if layer not in found:
-            found.append(layer)
+    found: list[Place] = []
+    for place in _of_path(os.fspath(path), 0):
+        if place not in found:
+            found.append(place)
     return found
 
 
-def same_place(one: Layer, other: Layer) -> bool:
-    """Whether a write to one layer changes the other."""
+def same_place(one: Place, other: Place) -> bool:
+    """Whether a write to one place changes the other."""
     match one, other:
         case BlockDevice(), BlockDevice():
             return one.overlaps(other)
-        case FileLayer(), FileLayer():
+        case FileRange(), FileRange():
             return one.overlaps(other)
         case _:
             return False
 
 
-def kept_in(layers: list[Layer]) -> FileLayer | None:
-    """The file that a stack's first layer is, or is directly kept in (a loop device); None for other devices."""
-    return next((layer for layer in layers[:2] if isinstance(layer, FileLayer)), None)
+def kept_in(places: list[Place]) -> FileRange | None:
+    """The file that a stack's first place is, or is directly kept in (a loop device); None for other devices."""
+    return next((place for place in places[:2] if isinstance(place, FileRange)), None)
 
 
 def loops_on_file(path: str | os.PathLike[str]) -> list[BlockDevice]:
@@ -88,7 +88,7 @@ def loops_on_file(path: str | os.PathLike[str]) -> list[BlockDevice]:
     return [loop for loop in loops if (file := _loop_file(loop)) and file.file == wanted]
 
 
-def _of_path(path: str, depth: int) -> Iterator[Layer]:
+def _of_path(path: str, depth: int) -> Iterator[Place]:
     try:
         status = os.stat(path)
     except OSError:
@@ -99,7 +99,7 @@ def _of_path(path: str, depth: int) -> Iterator[Layer]:
         return
     device = os.major(status.st_dev), os.minor(status.st_dev)
     if stat.S_ISREG(status.st_mode):
-        yield FileLayer(device, status.st_ino, os.path.realpath(path))
+        yield FileRange(device, status.st_ino, os.path.realpath(path))
     mount = mount_of_path(path)
     if mount is not None:
         yield from _of_mount(mount, depth + 1)
@@ -107,7 +107,7 @@ def _of_path(path: str, depth: int) -> Iterator[Layer]:
     yield from _of_number(device, depth + 1)
 
 
-def _of_mount(mount: Mount, depth: int) -> Iterator[Layer]:
+def _of_mount(mount: Mount, depth: int) -> Iterator[Place]:
     if depth > _DEPTH_MAX:
         return
     for number in devices_of_mount(mount):
@@ -119,7 +119,7 @@ def _of_mount(mount: Mount, depth: int) -> Iterator[Layer]:
                     yield from _of_path(part, depth + 1)
 
 
-def _of_number(number: tuple[int, int], depth: int) -> Iterator[Layer]:
+def _of_number(number: tuple[int, int], depth: int) -> Iterator[Place]:
     if number[0] == 0 or depth > _DEPTH_MAX:
         return
     try:
@@ -129,7 +129,7 @@ def _of_number(number: tuple[int, int], depth: int) -> Iterator[Layer]:
     yield from _of_device(device, depth)
 
 
-def _of_device(device: BlockDevice, depth: int) -> Iterator[Layer]:
+def _of_device(device: BlockDevice, depth: int) -> Iterator[Place]:
     if depth > _DEPTH_MAX:
         return
     yield device
@@ -140,7 +140,7 @@ def _of_device(device: BlockDevice, depth: int) -> Iterator[Layer]:
         yield from _of_backing_file(file, depth + 1)
 
 
-def _of_backing_file(file: FileLayer, depth: int) -> Iterator[Layer]:
+def _of_backing_file(file: FileRange, depth: int) -> Iterator[Place]:
     if file.device[0]:
         yield from _of_number(file.device, depth)
         return
@@ -158,7 +158,7 @@ def _of_backing_file(file: FileLayer, depth: int) -> Iterator[Layer]:
                 yield from _of_mount(mount, depth)
 
 
-def _loop_file(device: BlockDevice) -> FileLayer | None:
+def _loop_file(device: BlockDevice) -> FileRange | None:
     """The backing file of a loop device by number and inode: true also when its path was renamed or unlinked."""
     path = device.backing_file()
     disk = device.disk()
@@ -175,7 +175,7 @@ def _loop_file(device: BlockDevice) -> FileLayer | None:
         os.close(descriptor)
     # lo_device, lo_inode, lo_rdevice, lo_offset, lo_sizelimit
     encoded, inode, _, offset, size = struct.unpack_from("=5Q", information)
-    return FileLayer(_decode_device(encoded), inode, path or "", offset, size)
+    return FileRange(_decode_device(encoded), inode, path or "", offset, size)
 
 
 def _decode_device(encoded: int) -> tuple[int, int]:

@@ -158,17 +158,17 @@ def main(words: list[str]) -> int:
                 mapper.resume(device, hidden=True)
             case ["take", volume, snapshot, *table]:
                 be_undisturbed()
-                switch(mapper, volume, snapshot, rows(table[0]) if table else None)
+                switch(mapper, volume, snapshot, parse_table(table[0]) if table else None)
             case ["put-back", volume, table]:
                 be_undisturbed()
-                switch(mapper, volume, None, rows(table))
+                switch(mapper, volume, None, parse_table(table))
     except OSError as error:
         print(error.strerror or error, file=sys.stderr)
         return 1
     return 0
 
 
-def rows(table: str) -> list[list[str]]:
+def parse_table(table: str) -> list[list[str]]:
     """A table as ``Mapper.table`` gives it."""
     return [line.split() for line in table.splitlines()]
 

@@ -24,25 +24,17 @@ _DEVICES = Path("/sys/dev/block")
 
 @dataclass(frozen=True, slots=True)
 class IoCounters:
-    """The kernel's own count of a device's requests since it appeared; merges are counted apart."""
+    """The kernel's own counts of a device since it appeared (Documentation/block/stat.rst)."""
 
-    reads: int
-    read_merges: int
-    read_sectors: int
-    read_ms: int
     writes: int
-    write_merges: int
     write_sectors: int
-    write_ms: int
-    in_flight: int
-    busy_ms: int
-    weighted_ms: int
-    discards: int = 0
-    discard_merges: int = 0
-    discard_sectors: int = 0
-    discard_ms: int = 0
-    flushes: int = 0
-    flush_ms: int = 0
+    discard_sectors: int
+
+    @classmethod
+    def parse(cls, text: str) -> IoCounters:
+        """The counts in the text of ``stat``, from which kernels before v4.18 leave out discards."""
+        fields = [int(field) for field in text.split()]
+        return cls(fields[4], fields[6], fields[13] if len(fields) > 13 else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +50,12 @@ class BlockDevice:
     name: str
     major: int
     minor: int
-    disk_name: str
     disk_major: int
     disk_minor: int
     partition: int | None
     start_sector: int
     size_sectors: int
     logical_block_bytes: int
-    physical_block_bytes: int
     bio_based: bool
     read_only: bool
 
@@ -95,14 +85,12 @@ class BlockDevice:
                 name=folder.name,
                 major=major,
                 minor=minor,
-                disk_name=disk_folder.name,
                 disk_major=disk_major,
                 disk_minor=disk_minor,
                 partition=None if partition_text is None else int(partition_text),
                 start_sector=0 if partition_text is None else int(_require(folder / "start")),
                 size_sectors=int(_require(folder / "size")),
                 logical_block_bytes=int(_require(disk_folder / "queue/logical_block_size")),
-                physical_block_bytes=int(_require(disk_folder / "queue/physical_block_size")),
                 # The kernel makes this folder exactly for queues that take requests (blk_mq_sysfs_register).
                 bio_based=not (disk_folder / "mq").is_dir(),
                 read_only=read_entry(folder / "ro") == "1",
@@ -178,8 +166,8 @@ class BlockDevice:
         return int(self._require("inflight").split()[1])
 
     def counters(self) -> IoCounters:
-        """The kernel's count of requests and sectors; older kernels leave the last fields out (they read 0)."""
-        return IoCounters(*(int(field) for field in self._require("stat").split()[:17]))
+        """The kernel's counts of requests and sectors."""
+        return IoCounters.parse(self._require("stat"))
 
     def counts_io(self) -> bool:
         """Whether the kernel keeps ``counters()`` for this device.

@@ -25,8 +25,7 @@ class Bitmaps:
         self._level1_words = layout.level1_words
         self._coarse_words = layout.coarse_words
         self._group_words = layout.group_words
-        self.size_bytes = 2 * layout.map_words * 8
-        self._memory = mmap.mmap(fd, self.size_bytes)
+        self._memory = mmap.mmap(fd, 2 * layout.map_words * 8)
         words = np.frombuffer(self._memory, "<u8", 2 * layout.map_words)
         self._maps = words.reshape(2, layout.map_words)
 

@@ -100,12 +100,12 @@ class Capture:
     @staticmethod
     def remove_pins(pin_dir: Path) -> None:
         """End whatever is pinned there, even what cannot be opened."""
-        pins.remove(pin_dir)
+        pins.remove_pins(pin_dir)
 
     def detach(self) -> None:
         """End capture: links, programs and maps go, and the directory."""
         self.close()
-        pins.remove(self.pin_dir)
+        pins.remove_pins(self.pin_dir)
 
     def close(self) -> None:
         """Let go; the programs run on. A second time does nothing."""
@@ -163,9 +163,6 @@ class Capture:
         """Bytes of header ring ever drained."""
         return self._headers.consumer_position() * RECORD_BYTES
 
-    def header_size_bytes(self) -> int:
-        return self._headers.size_bytes
-
     def data_used_bytes(self) -> int:
         """Bytes of the data ring that are not released (0 without payload)."""
         return self._data.used_bytes() if self._data else 0
@@ -217,10 +214,6 @@ class Capture:
         quiet = self._quiet()
         return self._bitmaps.count(1 - quiet), self._bitmaps.count(quiet)
 
-    def bitmap_size_bytes(self) -> int:
-        """Memory of both bitmaps."""
-        return self._bitmaps.size_bytes
-
     # -- how it goes
 
     def attach_name(self) -> str:
@@ -248,7 +241,7 @@ def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> N
         _remove_incomplete(pin_dir)
         raise MachineError(f"compiling the capture programs took longer than {_LOADER_TIMEOUT_S} s") from None
     except BaseException:  # Ctrl-C: nobody would know of what it has pinned
-        pins.remove(pin_dir)
+        pins.remove_pins(pin_dir)
         raise
     try:
         answer = json.loads(done.stdout)
@@ -271,4 +264,4 @@ def _reason(messages: str) -> str:
 
 def _remove_incomplete(pin_dir: Path) -> None:
     if pins.read_meta(pin_dir) is None:
-        pins.remove(pin_dir)
+        pins.remove_pins(pin_dir)

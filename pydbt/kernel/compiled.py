@@ -68,7 +68,7 @@ class Compiled:
             code = self._module.dump_func(f"pydbt_{name}".encode())
             try:
                 self._typed[name] = syscalls.load_typed(code, self._btf.tracepoint_type(tracepoint), f"pydbt_{name}")
-            except syscalls.Refused as refusal:
+            except syscalls.ProgramRefused as refusal:
                 sys.stderr.write(refusal.verifier_log[-_LOG_TAIL_CHARACTERS:])
                 raise MachineError(f"the kernel refuses program {name}: {refusal}") from None
         return self._typed[name]

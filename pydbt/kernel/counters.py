@@ -25,7 +25,6 @@ class Counters:
     submitted_sectors: int
     completed_sectors: int
     submitted_discard_sectors: int  # part of submitted_sectors that /sys counts apart
-    completed_discard_sectors: int
     lost_records: int  # submissions that found no room in the header ring; their bits are set
     lost_completions: int
     no_payload: int  # records whose data did not fit
@@ -63,7 +62,6 @@ def read_counters(state_fd: int, value_bytes: int, cpus: int, program_fds: list[
         submitted_sectors=submit["sectors"],
         completed_sectors=completed("sectors"),
         submitted_discard_sectors=submit["discard_sectors"],
-        completed_discard_sectors=completed("discard_sectors"),
         lost_records=submit["lost"],
         lost_completions=completed("lost"),
         no_payload=submit["no_payload"],

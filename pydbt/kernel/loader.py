@@ -37,12 +37,12 @@ _READ_TRACEPOINT = "block_bio_queue"
 _END_IO_OF_BUFFERS = "end_bio_bh_io_sync"  # fs/buffer.c: what submit_bh() gives its bios
 
 
-def load(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
+def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
     """Everything from source text to pinned links; on any failure nothing stays."""
     pins.require_bpffs(pin_dir)
     if pins.read_meta(pin_dir):
         raise BusyError(f"capture programs are pinned at {pin_dir} already: reopen them, or detach them first")
-    pins.remove(pin_dir)  # the rest of an attach that did not finish
+    pins.remove_pins(pin_dir)  # the rest of an attach that did not finish
     btf = Btf.of_running_kernel()
     macros = layout.kernel_macros(btf) | layout.volume_macros(volume, options)
     program, config, data_base, reason = _build(btf, macros, volume, options)
@@ -52,7 +52,7 @@ def load(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
         meta = pins.Meta(pins.PROGRAM_VERSION, volume, options, not reason, reason, data_base, boot_id())
         pins.write_meta(pin_dir, meta)
     except BaseException:
-        pins.remove(pin_dir)
+        pins.remove_pins(pin_dir)
         raise
 
 
@@ -164,7 +164,7 @@ def main() -> None:
     syscalls.die_with(request["parent"])  # nobody would know of what is attached for one that was killed
     try:
         volume, options = VolumeSpec(**request["volume"]), CaptureOptions(**request["options"])
-        load(volume, options, Path(request["pin_dir"]))
+        attach_programs(volume, options, Path(request["pin_dir"]))
         answer: dict[str, str] = {}
     except PydbtError as error:
         answer = {"error": str(error), "kind": type(error).__name__}

@@ -145,7 +145,7 @@ def read_raw_meta(pin_dir: Path) -> bytes | None:
         os.close(fd)
 
 
-def remove(pin_dir: Path) -> None:
+def remove_pins(pin_dir: Path) -> None:
     """Detach and forget. Nothing there is no error.
 
     The meta goes first: whoever dies in here leaves a directory that nobody takes for programs that run. Then the

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 
 import numpy as np
+
+from pydbt.core.tracking.capture_record import RECORD
 
 RECORD_BYTES = 64
 RING_HEADER_BYTES = 8  # of the kernel's ring buffer, before each slot
 
 SLOT_PREFIX_BYTES = 16
-SLOT_ROOM_BYTES = (4096, 16384, 65536, 262144)
 
 GROUP_BLOCKS = 32768
 GROUP_WORDS = GROUP_BLOCKS // 64
 WORD_BITS = 64
-
-
-class Kind(IntEnum):
-    SUBMIT = 1
-    COMPLETE = 2
-
-
-class Flag(IntFlag):
-    """What a record says besides its range; see bpf/record.h for each."""
-
-    FUA = 1
-    PREFLUSH = 2
-    NO_PAYLOAD = 4
-    ERROR = 8
-    UNSTABLE = 16
-    BIO_BASED = 32
-    NO_DATA_OP = 64
-    META = 128
-    CLIPPED = 256
 
 
 class Program(IntEnum):
@@ -44,23 +26,9 @@ class Program(IntEnum):
     BIO_COMPLETE = 2
 
 
-_FIELDS = (
-    ("sector", "<u8"),
-    ("data", "<u8"),
-    ("cookie", "<u8"),
-    ("time_ns", "<u8"),
-    ("sectors", "<u4"),
-    ("pieces", "<u4"),
-    ("kind", "u1"),
-    ("op", "u1"),
-    ("flags", "<u2"),
-    ("cpu", "<u4"),
-    ("ordinal", "<u8"),
-)
-
-
-#: One record, as it lies in the header ring and as ``Capture.drain()`` returns it: struct pydbt_record.
-RECORD = np.dtype([("position", "<u8"), *_FIELDS])
+#: One record as it lies in the header ring and as ``Capture.drain()`` returns it: struct pydbt_record. The brains see the
+#: same without its position.
+RING_RECORD = np.dtype([("position", "<u8"), *RECORD.descr])
 
 #: The two flag bits in the length before each entry of the kernel's ring buffer.
 BUSY = 1 << 31

@@ -56,7 +56,7 @@ def replace(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, keep: Ca
     On any error, also one of ``keep``, the old programs stay and nothing new does.
     """
     passing = _passing(pin_dir)
-    pins.remove(passing)
+    pins.remove_pins(passing)
     capture = Capture.attach(volume, options, passing)
     try:
         syscalls.wait_for_programs()
@@ -66,7 +66,7 @@ def replace(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, keep: Ca
     except BaseException:
         capture.detach()
         raise
-    pins.remove(pin_dir)
+    pins.remove_pins(pin_dir)
     os.rename(passing, pin_dir)
     capture.pin_dir = pin_dir
     return capture
@@ -78,11 +78,11 @@ def finish_replacement(pin_dir: Path) -> None:
     if not passing.exists():
         return
     if pins.read_raw_meta(pin_dir) is None and pins.read_raw_meta(passing) is not None:
-        pins.remove(pin_dir)  # its bits were kept before it began to go
+        pins.remove_pins(pin_dir)  # its bits were kept before it began to go
         os.rename(passing, pin_dir)
     else:
         with contextlib.suppress(FileNotFoundError):
-            pins.remove(passing)  # the old ones are whole: they have seen everything these have
+            pins.remove_pins(passing)  # the old ones are whole: they have seen everything these have
 
 
 def _passing(pin_dir: Path) -> Path:

@@ -21,17 +21,16 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from pydbt.kernel import syscalls
 from pydbt.kernel.record import (
     BUSY,
     DISCARDED,
     LENGTH_MASK,
-    RECORD,
     RECORD_BYTES,
     RING_HEADER_BYTES,
+    RING_RECORD,
     SLOT_PREFIX_BYTES,
-    Flag,
-    Kind,
 )
 
 # So many chains are followed one by one: a level of all at once costs as much as following fifty links.
@@ -89,7 +88,7 @@ class HeaderRing:
             self._hole = (consumer + self._capacity, producer)
         hole_start, hole_end = self._hole
         if consumer == hole_start < hole_end:
-            return _Window(np.empty(0, RECORD), hole_end - hole_start, hole_end - hole_start)
+            return _Window(np.empty(0, RING_RECORD), hole_end - hole_start, hole_end - hole_start)
         count = min(producer - consumer, self._capacity, limit)
         if consumer < hole_start:
             count = min(count, hole_start - consumer)
@@ -120,8 +119,8 @@ class HeaderRing:
         first = position % self._capacity * width
         words = self._words[first : first + count * width]
         if len(words) < count * width:
-            return np.concatenate((words, self._words[: count * width - len(words)])).view(RECORD)
-        return words.copy().view(RECORD)
+            return np.concatenate((words, self._words[: count * width - len(words)])).view(RING_RECORD)
+        return words.copy().view(RING_RECORD)
 
 
 class DataRing:
@@ -277,6 +276,6 @@ def _entry_bytes(length_bytes: _Lengths) -> _Lengths:
 
 
 def _carries_payload(records: np.ndarray) -> np.ndarray:
-    whole = records["flags"] & Flag.NO_PAYLOAD == 0
-    carries: np.ndarray = (records["kind"] == Kind.SUBMIT) & (records["data"] != 0) & whole
+    whole = records["flags"] & RecordFlag.NO_PAYLOAD == 0
+    carries: np.ndarray = (records["kind"] == RecordKind.SUBMIT) & (records["data"] != 0) & whole
     return carries

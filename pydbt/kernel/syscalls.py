@@ -38,7 +38,7 @@ _NAME_BYTES = 16
 _MEMBARRIER_QUERY, _MEMBARRIER_GLOBAL = 0, 1
 
 
-class Refused(Exception):
+class ProgramRefused(Exception):
     """The verifier refuses a program; ``verifier_log`` is its own account of why."""
 
     def __init__(self, error: OSError, verifier_log: str) -> None:
@@ -55,7 +55,6 @@ class ProgramInfo:
     run_time_ns: int  # 0 unless kernel.bpf_stats_enabled
     run_count: int
     recursion_misses: int
-    verified_instructions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ def map_create(kind: int, key_bytes: int, value_bytes: int, max_entries: int, na
 def load_typed(instructions: bytes, tracepoint_type: int, name: str) -> int:
     """Load a raw tracepoint program that reads its arguments' members by their types: its file descriptor.
 
-    ``tracepoint_type`` is the BTF number of the tracepoint's ``btf_trace_*``. Refused has the verifier's reasons.
+    ``tracepoint_type`` is the BTF number of the tracepoint's ``btf_trace_*``. ProgramRefused has the verifier's reasons.
     """
     code = ctypes.create_string_buffer(instructions, len(instructions))
     licence = ctypes.create_string_buffer(_LICENCE)
@@ -119,7 +118,7 @@ def load_typed(instructions: bytes, tracepoint_type: int, name: str) -> int:
         try:
             return load(log)
         except OSError as error:
-            raise Refused(error, log.value.decode(errors="replace")) from None
+            raise ProgramRefused(error, log.value.decode(errors="replace")) from None
 
 
 def open_raw_tracepoint(program_fd: int) -> int:
@@ -154,9 +153,9 @@ def run_program(fd: int, *arguments: int) -> None:
 def program_info(fd: int) -> ProgramInfo:
     """What the kernel counts about a program."""
     raw = _info(fd)
-    run_time_ns, run_count, misses, verified = struct.unpack_from("<QQQI", raw, 192)
+    run_time_ns, run_count, misses = struct.unpack_from("<QQQ", raw, 192)
     (identifier,) = struct.unpack_from("<I", raw, 4)
-    return ProgramInfo(identifier, _name(raw[64:80]), run_time_ns, run_count, misses, verified)
+    return ProgramInfo(identifier, _name(raw[64:80]), run_time_ns, run_count, misses)
 
 
 def map_info(fd: int) -> MapInfo:

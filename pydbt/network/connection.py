@@ -63,8 +63,6 @@ class FramedConnection:
         self.silence_seconds = silence_seconds
         self.sent_bytes = 0
         self.received_bytes = 0
-        self.sent_frames = 0
-        self.received_frames = 0
         self.last_received = time.monotonic()
         self.closed = False
         sock.settimeout(silence_seconds)
@@ -95,7 +93,6 @@ class FramedConnection:
             for frame in frames:
                 buffers += encode(frame, self._send_number, compress_level=compress_level)
                 self._send_number += 1
-                self.sent_frames += 1
             return self._send(buffers)
 
     def recv_frame(self, timeout_seconds: float | None = None) -> Frame | None:
@@ -112,7 +109,6 @@ class FramedConnection:
         allocate = self._allocate if header.kind in BULK_KINDS else _allocate_small
         body = allocate(header.body_length)
         self._receive_into(body, 0)
-        self.received_frames += 1
         return decode_body(header, body)
 
     def finish(self) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from pydbt.core.errors import PeerError, UsageError
 from pydbt.network.connection import StreamSocket
 
-HANDSHAKE_SECONDS = 10.0
+TLS_HANDSHAKE_SECONDS = 10.0
 _RECEIVE_BYTES = 256 * 1024
 # What is encrypted at once: large enough that the calls cost nothing, small enough to be copied in the cache.
 _SEND_BYTES = 256 * 1024
@@ -127,27 +127,27 @@ class Secure:
     def _shake_hands(self, sock: socket.socket, context: ssl.SSLContext, server_side: bool) -> TlsSocket:
         secured = TlsSocket(sock, context, server_side)
         try:
-            secured.shake_hands(HANDSHAKE_SECONDS)
+            secured.shake_hands(TLS_HANDSHAKE_SECONDS)
             wrong = self._pin.objection(secured.peer_name)
             if wrong:
                 raise PeerError(wrong)
         except (ssl.SSLError, OSError) as error:
             secured.close()
-            raise PeerError(explain(error)) from None
+            raise PeerError(explain_tls_error(error)) from None
         except BaseException:
             secured.close()
             raise
         return secured
 
 
-def explain(error: OSError) -> str:
+def explain_tls_error(error: OSError) -> str:
     """What went wrong with TLS, for people."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _VERIFY_WORDS.get(error.verify_code, f"its certificate is not accepted: {error.verify_message}")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionResetError | BrokenPipeError):
         return "it closed the connection instead of speaking TLS: was it started without --identity?"
     if isinstance(error, TimeoutError):
-        return f"it did not speak TLS within {HANDSHAKE_SECONDS:g} seconds"
+        return f"it did not speak TLS within {TLS_HANDSHAKE_SECONDS:g} seconds"
     if isinstance(error, ssl.SSLError):
         for word, sentence in _ALERT_WORDS.items():
             if word in (error.reason or ""):
@@ -215,7 +215,7 @@ class TlsSocket:
                 except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                     return 0
                 except ssl.SSLError as error:
-                    raise OSError(0, explain(error)) from error
+                    raise OSError(0, explain_tls_error(error)) from error
             count = self._socket.recv_into(self._buffer)
             with self._lock:
                 if count:
@@ -248,7 +248,7 @@ class TlsSocket:
             try:
                 self._owed = self._tls.write(data)
             except ssl.SSLError as error:
-                raise OSError(0, explain(error)) from error
+                raise OSError(0, explain_tls_error(error)) from error
             self._encrypted = memoryview(self._outgoing.read())
 
     # --- the rest of a socket -----------------------------------------------------------------------------

@@ -43,7 +43,7 @@ _DIGEST_BYTES = 16
 
 def save_intent(path: str | os.PathLike[str], intent: Intent, header: MapHeader, dirty: DirtyMap) -> None:
     """Replace the file, durably. StateError when it cannot be written."""
-    replace_file(path, _parts(intent, header, dirty))
+    replace_file(path, intent_parts(intent, header, dirty))
 
 
 def load_intent(path: str | os.PathLike[str]) -> tuple[Intent, MapHeader, DirtyMap] | None:
@@ -58,13 +58,8 @@ def load_intent(path: str | os.PathLike[str]) -> tuple[Intent, MapHeader, DirtyM
         raise StateError(f"{path} is not whole ({error})") from error
 
 
-def encode_intent(intent: Intent, header: MapHeader, dirty: DirtyMap) -> bytes:
-    """The bytes of the file."""
-    return b"".join(_parts(intent, header, dirty))
-
-
-def _parts(intent: Intent, header: MapHeader, dirty: DirtyMap) -> Iterator[bytes]:
-    """The same in pieces, as ``map_parts`` gives them."""
+def intent_parts(intent: Intent, header: MapHeader, dirty: DirtyMap) -> Iterator[bytes]:
+    """The bytes of the file in pieces, as ``map_parts`` gives them."""
     identities = bytes.fromhex(intent.replica), bytes.fromhex(intent.metadata)
     sectors = intent.region_bytes // SECTOR_BYTES
     head = _HEADER.pack(_MAGIC, _VERSION, _HEADER.size, *identities, intent.era, sectors)

@@ -34,7 +34,7 @@ from pydbt.posix.files import sync_folder, write_all
 SUFFIX = ".journal"
 SPARE_SEGMENTS = 4
 """Freed segments kept for the next use: overwriting a file that is there costs half of what a new one does."""
-RESERVE_BYTES = 64 * MIB
+JOURNAL_RESERVE_BYTES = 64 * MIB
 """Room the journal leaves to the state file and to others on the same file system."""
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -53,7 +53,7 @@ class JournalFiles:
         *,
         segment_bytes: int = SEGMENT_BYTES,
         limit_bytes: int | None = None,
-        reserve_bytes: int = RESERVE_BYTES,
+        reserve_bytes: int = JOURNAL_RESERVE_BYTES,
     ) -> None:
         assert segment_bytes % 4096 == 0
         self._folder = folder

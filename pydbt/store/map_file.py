@@ -99,13 +99,8 @@ def map_digest(path: str | os.PathLike[str]) -> str | None:
         return None
 
 
-def encode_map(header: MapHeader, dirty: DirtyMap) -> bytes:
-    """The bytes of a map file."""
-    return b"".join(map_parts(header, dirty))
-
-
 def map_parts(header: MapHeader, dirty: DirtyMap) -> Iterator[bytes]:
-    """The same in pieces of about a MiB, because the map of a large volume is not to be in memory several times."""
+    """The bytes of a map file in pieces of about a MiB: the map of a large volume is not copied as a whole."""
     indexes = dirty.chunk_indices()
     geometry = header.geometry
     head = _HEADER.pack(

@@ -7,13 +7,13 @@ from pathlib import Path
 from pydbt.core.errors import StateError
 from pydbt.store.atomic import replace_file
 
-FILE_NAME = "peer"
+PEER_FILE_NAME = "peer"
 
 
 class PeerPin:
     """The name in the other side's certificate: given by the operator, or that of the first one that was accepted."""
 
-    def __init__(self, state_dir: Path, given: str | None, name: str = FILE_NAME) -> None:
+    def __init__(self, state_dir: Path, given: str | None, name: str = PEER_FILE_NAME) -> None:
         self._path = state_dir / name
         self._given = given
         self._kept = self._read()

@@ -18,7 +18,7 @@ import xxhash
 from pydbt.core.errors import StateError
 from pydbt.posix.files import write_all
 
-FILE_NAME = "reached"
+REACHED_FILE_NAME = "reached"
 _MAGIC = b"PDREACH\0"
 _CONTENT = struct.Struct("<8sQ")
 _BYTES = _CONTENT.size + 16
@@ -28,7 +28,7 @@ class Reached:
     """The number in a secondary's state directory."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._path = state_dir / FILE_NAME
+        self._path = state_dir / REACHED_FILE_NAME
 
     def load(self) -> int | None:
         """The position; None where none was ever written. StateError when the file is not whole."""

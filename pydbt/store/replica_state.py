@@ -11,13 +11,13 @@ from pydbt.core.errors import StateError
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.store.atomic import replace_file
 
-FILE_NAME = "replica.json"
+REPLICA_FILE_NAME = "replica.json"
 _CHECKSUM = "xxh3_128 "
 
 
 def load_record(state_dir: Path) -> ReplicaRecord | None:
     """The record kept in a state directory, None when there is none yet. Raises StateError, naming the file."""
-    path = state_dir / FILE_NAME
+    path = state_dir / REPLICA_FILE_NAME
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -38,7 +38,7 @@ def load_record(state_dir: Path) -> ReplicaRecord | None:
 def save_record(state_dir: Path, record: ReplicaRecord) -> None:
     """Durable when it returns. Raises StateError."""
     body = json.dumps(record.to_values(), sort_keys=True).encode()
-    replace_file(state_dir / FILE_NAME, body + b"\n" + _checksum_line(body))
+    replace_file(state_dir / REPLICA_FILE_NAME, body + b"\n" + _checksum_line(body))
 
 
 def _checksum_line(body: bytes) -> bytes:

@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
+from pydbt.store.map_file import MAP_FILE_NAME
+from pydbt.store.peer_pin import PEER_FILE_NAME
 
 
 class SyncPhase(StrEnum):
@@ -55,7 +57,7 @@ class SecondaryRecord:
     @property
     def map_name(self) -> str:
         """The file of its map of blocks out of sync."""
-        return "dirty.map" if self.slot == 1 else f"dirty-{self.slot}.map"
+        return MAP_FILE_NAME if self.slot == 1 else f"dirty-{self.slot}.map"
 
     @property
     def intent_name(self) -> str:
@@ -70,7 +72,7 @@ class SecondaryRecord:
     @property
     def pin_name(self) -> str:
         """The file with the name that it has proved to be."""
-        return "peer" if self.slot == 1 else f"peer-{self.slot}"
+        return PEER_FILE_NAME if self.slot == 1 else f"peer-{self.slot}"
 
     def to_values(self) -> dict[str, Any]:
         """For JSON."""

@@ -13,7 +13,7 @@ import pytest
 
 from pydbt.core.errors import BusyError, PydbtError, UsageError
 from pydbt.device.checks import check_pair, check_source, check_target, state_on_source
-from pydbt.device.stacking import FileLayer, layers_of
+from pydbt.device.stacking import FileRange, places_under
 from pydbt.device.sysfs import BlockDevice
 from tests.device.disks import MIB, image, loop, mounted, partition, run, swap_on
 
@@ -274,10 +274,10 @@ def test_neighbours_on_one_file_system_are_a_pair(tmp_path: Path, disk: str) -> 
 def test_layers_go_from_a_file_down_to_the_disk(tmp_path: Path, disk: str) -> None:
     run("mkfs.ext4", "-q", disk)
     with mounted(disk, tmp_path / "mount") as point:
-        layers = layers_of(image(point / "t.img", MIB))
-    assert isinstance(layers[0], FileLayer) and layers[0].path.endswith("t.img")
+        layers = places_under(image(point / "t.img", MIB))
+    assert isinstance(layers[0], FileRange) and layers[0].path.endswith("t.img")
     assert isinstance(layers[1], BlockDevice) and layers[1].path == disk
-    assert isinstance(layers[2], FileLayer) and layers[2].path.endswith("disk.img")
+    assert isinstance(layers[2], FileRange) and layers[2].path.endswith("disk.img")
 
 
 # Root

@@ -13,7 +13,14 @@ from pydbt.core.errors import StateError, UsageError
 from pydbt.core.units import KIB, MIB
 from pydbt.device.commands import CommandFailed
 from pydbt.device.era import parse_written
-from pydbt.device.era_metadata import EraHeader, decode_header, encode_header, finish, prepare, read_header
+from pydbt.device.era_metadata import (
+    EraHeader,
+    decode_era_header,
+    encode_era_header,
+    finish_era_metadata,
+    prepare_era_metadata,
+    read_era_header,
+)
 from pydbt.device.sysfs import BlockDevice
 from tests.lab.disks import loop_device
 
@@ -37,31 +44,36 @@ def write(device: BlockDevice, offset: int, data: bytes) -> None:
 def made(devices: tuple[BlockDevice, BlockDevice], region_bytes: int | None = None) -> EraHeader:
     """As the kernel leaves it."""
     disk, metadata = devices
-    header = prepare(metadata, disk, region_bytes)
+    header = prepare_era_metadata(metadata, disk, region_bytes)
     write(metadata, 1 * MIB, b"superblock")
-    return finish(metadata, header)
+    return finish_era_metadata(metadata, header)
 
 
 def test_a_header_comes_back_as_it_was_and_one_that_was_changed_does_not() -> None:
-    data = encode_header(HEADER)
-    assert len(data) == 4096 and decode_header(data) == HEADER
+    data = encode_era_header(HEADER)
+    assert len(data) == 4096 and decode_era_header(data) == HEADER
     for at in range(len(data.rstrip(b"\n\0"))):
         with pytest.raises((ValueError, TypeError, KeyError)):
-            decode_header(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+            decode_era_header(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
 
 
 def test_metadata_that_were_made_are_gone_on_with(devices) -> None:
     disk, metadata = devices
     first = made(devices)
     assert first.region_bytes == 64 * KIB and first.made
-    assert prepare(metadata, disk, None) == prepare(metadata, disk, 64 * KIB) == read_header(metadata) == first
+    assert (
+        prepare_era_metadata(metadata, disk, None)
+        == prepare_era_metadata(metadata, disk, 64 * KIB)
+        == read_era_header(metadata)
+        == first
+    )
 
 
 def test_metadata_whose_making_was_cut_off_are_made_anew(devices) -> None:
     disk, metadata = devices
-    first = prepare(metadata, disk, None)
+    first = prepare_era_metadata(metadata, disk, None)
     write(metadata, 1 * MIB, b"half")
-    second = prepare(metadata, disk, 4 * KIB)
+    second = prepare_era_metadata(metadata, disk, 4 * KIB)
     assert second.identity != first.identity and second.region_bytes == 4 * KIB and not second.made
     with open(metadata.path, "rb") as file:
         file.seek(1 * MIB)
@@ -73,7 +85,7 @@ def test_a_device_that_holds_something_else_is_refused_and_not_touched(devices, 
     disk, metadata = devices
     write(metadata, offset, b"a file system")
     with pytest.raises(UsageError, match="holds something, and no era metadata"):
-        prepare(metadata, disk, None)
+        prepare_era_metadata(metadata, disk, None)
     with open(metadata.path, "rb") as file:
         file.seek(offset)
         assert file.read(13) == b"a file system"
@@ -85,27 +97,27 @@ def test_metadata_of_another_disk_or_region_and_damaged_ones_are_refused_in_word
     with loop_device(tmp_path, 32 * MIB) as other, loop_device(tmp_path, 24 * MIB) as smaller:
         for one in (other, smaller):
             with pytest.raises(UsageError, match="those of another disk"):
-                prepare(metadata, BlockDevice.identify(one.path), None)
+                prepare_era_metadata(metadata, BlockDevice.identify(one.path), None)
     with pytest.raises(UsageError, match="kept in regions of 65536 bytes"):
-        prepare(metadata, disk, 4 * KIB)
+        prepare_era_metadata(metadata, disk, 4 * KIB)
     write(metadata, 1 * MIB, bytes(4096))
     with pytest.raises(StateError, match="are gone"):
-        prepare(metadata, disk, None)
-    write(metadata, 0, encode_header(header).replace(b"65536", b"65537"))
+        prepare_era_metadata(metadata, disk, None)
+    write(metadata, 0, encode_era_header(header).replace(b"65536", b"65537"))
     with pytest.raises(StateError, match="damaged"):
-        prepare(metadata, disk, None)
+        prepare_era_metadata(metadata, disk, None)
 
 
 def test_a_device_that_is_too_small_and_a_region_that_cannot_be_are_refused(devices, tmp_path) -> None:
     disk, metadata = devices
     with loop_device(tmp_path, 4 * MIB) as tiny, pytest.raises(UsageError, match="too small"):
-        prepare(BlockDevice.identify(tiny.path), disk, None)
+        prepare_era_metadata(BlockDevice.identify(tiny.path), disk, None)
     for region_bytes in (1000, 6 * KIB, 64 * MIB):
         with pytest.raises(UsageError, match="--era-region"):
-            prepare(metadata, disk, region_bytes)
+            prepare_era_metadata(metadata, disk, region_bytes)
     huge = replace(disk, size_sectors=1 << 32)
     with pytest.raises(UsageError, match="too small"):
-        prepare(metadata, huge, None)
+        prepare_era_metadata(metadata, huge, None)
 
 
 def test_what_era_invalidate_prints_is_read_whatever_its_version_puts_between() -> None:

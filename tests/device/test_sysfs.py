@@ -22,7 +22,6 @@ def test_a_whole_disk_is_described_as_blockdev_describes_it(tmp_path: Path) -> N
         device = BlockDevice.identify(path)
         assert device.size_bytes == int(run("blockdev", "--getsize64", path)) == 10 * MIB + 3 * 512
         assert device.logical_block_bytes == int(run("blockdev", "--getss", path))
-        assert device.physical_block_bytes == int(run("blockdev", "--getpbsz", path))
         assert device.number == device.disk_number == (7, int(path.removeprefix("/dev/loop")))
         assert (device.path, device.partition, device.start_sector) == (path, None, 0)
         assert not device.bio_based and not device.read_only

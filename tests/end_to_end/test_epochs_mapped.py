@@ -19,7 +19,7 @@ import pytest
 from pydbt.controller.registry import claimed_space
 from pydbt.device import commands, mapper
 from pydbt.device.commands import CommandFailed
-from pydbt.device.mapped import Space, mapped_volume
+from pydbt.device.mapped import SnapshotSpace, mapped_volume
 from pydbt.device.snapshot import problem_of
 from pydbt.device.sysfs import BlockDevice as Source
 from tests.end_to_end.test_database import check_image
@@ -153,7 +153,7 @@ def test_the_links_of_a_file_system_go_on_leading_to_its_volume_while_a_snapshot
         run("udevadm", "trigger", "--settle", device.path)
         link = Path("/dev/disk/by-uuid", run("blkid", "-p", "-s", "UUID", "-o", "value", device.path).strip())
         assert link.resolve() == device.path, "udev is not at work here"
-        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", Space.of(space.path))
+        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
         try:
             for _ in range(3):
                 snapshot.take()
@@ -222,7 +222,7 @@ def test_at_whatever_step_a_controller_is_killed_the_volume_is_as_it_was_after_t
         before = table(name)
         write(device, os.urandom(MIB))
         content = device.contents().tobytes()
-        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", Space.of(space.path))
+        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
         seen = set()
 
         def runs_through(patch: Callable[[pytest.MonkeyPatch], None]) -> bool:
@@ -279,7 +279,7 @@ def test_at_whatever_step_a_controller_is_killed_the_volume_is_as_it_was_after_t
 def test_a_snapshot_that_cannot_be_made_leaves_the_volume_as_it_was(tmp_path):
     with volume(tmp_path) as (name, device, space):
         before = table(name)
-        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", Space.of(space.path))
+        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
         holder = os.open(space.path, os.O_RDWR | os.O_EXCL)
         try:
             with pytest.raises(CommandFailed):
@@ -303,7 +303,7 @@ def test_a_table_that_somebody_else_changed_is_left_alone_and_the_snapshot_count
     """As kpartx does when its disk says that something changed; and somebody who moves a volume."""
     with loop_device(tmp_path, SIZE) as other, volume(tmp_path) as (name, device, space):
         before, moved = table(name), f"0 {SECTORS} linear {other.path} 0"
-        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", Space.of(space.path))
+        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
         snapshot.take()
         assert problem_of(snapshot) == ""
         subprocess.run(["dmsetup", "load", name], input=before, text=True, check=True)
@@ -333,7 +333,7 @@ def test_a_table_that_somebody_else_changed_is_left_alone_and_the_snapshot_count
 def test_what_somebody_chose_for_a_volume_s_queue_is_there_after_a_snapshot(tmp_path):
     with volume(tmp_path) as (_, device, space):
         run("blockdev", "--setra", "1024", device.path)
-        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", Space.of(space.path))
+        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
         seen = []
         for change in (snapshot.take, snapshot.remove_leftover):
             change()
@@ -344,7 +344,7 @@ def test_what_somebody_chose_for_a_volume_s_queue_is_there_after_a_snapshot(tmp_
 def test_what_a_killed_run_left_goes_with_the_next_run_whatever_its_state_directory(tmp_path):
     with volume(tmp_path) as (name, device, space):
         before = table(name)
-        mapped_volume(Source.identify(device.path), "pydbt_test", Space.of(space.path)).take()
+        mapped_volume(Source.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path)).take()
         start = ("--secondary", "127.0.0.1:1", "--insecure", "--state", tmp_path / "state", "--capture", "addresses")
         assert command("run", device.path, *start).code == 5, "there is no secondary"
         assert (table(name), left()) == (before, [])

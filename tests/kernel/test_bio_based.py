@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pydbt.core.tracking.audit import completed_by_bio
-from pydbt.kernel.record import Flag, Kind
+from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from tests.kernel.test_payload import work_with_files
 from tests.lab.disks import run, zram_device
 from tests.lab.tracking import MIB, PAYLOAD, Replica, blocks_differing, blocks_set, tracked
@@ -29,10 +29,10 @@ def test_a_file_system_on_a_bio_based_device(tmp_path: Path) -> None:
             ended = completed_by_bio(seen.submitted_sectors, seen.submitted_records, seen.completed_records)
             assert seen.lost == 0 and ended == seen.submitted_sectors, "the audit would call a completion unseen"
             records = replica.records
-            assert (records["flags"] & Flag.BIO_BASED != 0).all()
+            assert (records["flags"] & RecordFlag.BIO_BASED != 0).all()
             in_flight: set[int] = set()
             for kind, cookie in zip(records["kind"].tolist(), records["cookie"].tolist(), strict=True):
-                if kind == Kind.SUBMIT:
+                if kind == RecordKind.SUBMIT:
                     in_flight.add(cookie)
                 else:
                     in_flight.discard(cookie)

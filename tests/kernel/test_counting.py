@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pydbt.kernel.record import Flag, Kind
+from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from tests.lab.disks import loop_device, mounted, run
 from tests.lab.tracking import ADDRESSES, MIB, check_completions, tracked, wait_quiet
 
@@ -32,7 +32,7 @@ def test_a_prime_number_of_writes_makes_that_number_of_records(tmp_path: Path) -
         assert after["writes"] - before["writes"] == WRITES
         assert after["write_sectors"] - before["write_sectors"] == counters.submitted_sectors == WRITES * 8
         check_completions(capture, WRITES * 8)
-        submitted = records[records["kind"] == Kind.SUBMIT]
+        submitted = records[records["kind"] == RecordKind.SUBMIT]
         assert (submitted["sector"] // 8).tolist() == chosen
         assert counters.submitted_records == WRITES
         assert (np.diff(records["position"]) == 1).all()
@@ -65,9 +65,9 @@ def test_the_sums_agree_when_quiet_after_flushes_fua_and_many_fsyncs(tmp_path: P
         assert counters.submitted_sectors - counters.submitted_discard_sectors == written
         assert counters.submitted_discard_sectors == discarded
         check_completions(capture, written + discarded)
-        assert (records["flags"] & Flag.FUA).any() and (records["flags"] & Flag.PREFLUSH).any()
-        flushes = records[(records["sectors"] == 0) & (records["kind"] == Kind.SUBMIT)]
-        assert len(flushes) and (flushes["flags"] & Flag.PREFLUSH).all(), "flushes are order marks"
+        assert (records["flags"] & RecordFlag.FUA).any() and (records["flags"] & RecordFlag.PREFLUSH).any()
+        flushes = records[(records["sectors"] == 0) & (records["kind"] == RecordKind.SUBMIT)]
+        assert len(flushes) and (flushes["flags"] & RecordFlag.PREFLUSH).all(), "flushes are order marks"
 
 
 def test_reads_are_not_recorded(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_records_can_be_switched_off_and_the_bits_remain(tmp_path: Path) -> None
         run("dd", "if=/dev/zero", f"of={device.path}", "bs=4096", "count=1", "oflag=direct")
         wait_quiet(capture)
         records = capture.drain()
-        assert (records["kind"] == Kind.SUBMIT).sum() == 1
+        assert (records["kind"] == RecordKind.SUBMIT).sum() == 1
 
 
 def test_the_time_of_a_record_is_the_monotonic_clock(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from pydbt.kernel.capture import Capture, CaptureOptions
-from pydbt.kernel.record import Flag, Kind
 from tests.lab.disks import BlockDevice, loop_device
 from tests.lab.tracking import MIB, blocks_set, check_completions, tracked, wait_quiet
 
@@ -56,7 +56,7 @@ def test_losses_in_between_are_passed_in_order(tmp_path: Path) -> None:
             found.append(records)
         together = np.concatenate(found)
         counters = capture.counters()
-        submitted = (together["kind"] == Kind.SUBMIT).sum()
+        submitted = (together["kind"] == RecordKind.SUBMIT).sum()
         assert submitted == counters.submitted_records and submitted + counters.lost_records == 40 * 47
         assert len(together) == submitted + counters.completed_records
         assert counters.lost > 0
@@ -70,9 +70,9 @@ def test_a_full_data_ring_flags_the_records_and_keeps_their_order(tmp_path: Path
         write_blocks(device, 101)
         wait_quiet(capture)
         records = capture.drain()
-        submitted = records[records["kind"] == Kind.SUBMIT]
+        submitted = records[records["kind"] == RecordKind.SUBMIT]
         assert (submitted["sector"] // 8).tolist() == list(range(101))
-        without = submitted["flags"] & Flag.NO_PAYLOAD != 0
+        without = submitted["flags"] & RecordFlag.NO_PAYLOAD != 0
         assert 0 < without.sum() == capture.counters().no_payload < 101
         assert not without[0] and without[-1]
         assert len(capture.payload(records)) == 101 - without.sum()
@@ -88,8 +88,8 @@ def test_a_write_larger_than_the_data_ring_is_flagged_and_gives_its_room_back(tm
         write_blocks(device, 3, length=MIB)
         wait_quiet(capture)
         records = capture.drain()
-        submitted = records[records["kind"] == Kind.SUBMIT]
-        assert (submitted["flags"] & Flag.NO_PAYLOAD != 0).all()
+        submitted = records[records["kind"] == RecordKind.SUBMIT]
+        assert (submitted["flags"] & RecordFlag.NO_PAYLOAD != 0).all()
         assert capture.payload(records) == []
         capture.release(records)
         assert capture.data_used_bytes() == 0
@@ -102,8 +102,8 @@ def check_all_is_well_again(device: BlockDevice, capture: Capture) -> None:
     write_blocks(device, 5)
     wait_quiet(capture)
     records = capture.drain()
-    assert (records["kind"] == Kind.SUBMIT).sum() == 5
-    assert (records["flags"] & Flag.NO_PAYLOAD == 0).all()
+    assert (records["kind"] == RecordKind.SUBMIT).sum() == 5
+    assert (records["flags"] & RecordFlag.NO_PAYLOAD == 0).all()
     if capture.payload_available:
         assert len(capture.payload(records)) == 5
     capture.release(records)

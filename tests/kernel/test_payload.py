@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pydbt.kernel.record import Flag, Kind
+from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from tests.lab.disks import BlockDevice, loop_device, mounted, partition_of, run
 from tests.lab.tracking import MIB, PAYLOAD, Replica, tracked, wait_quiet
 
@@ -89,8 +89,8 @@ def test_a_partition_and_writes_to_its_disk_that_reach_into_it(tmp_path: Path) -
                     f"seek={start * MIB}",
                 )
             )
-        submitted = replica.records[replica.records["kind"] == Kind.SUBMIT]
-        clipped = submitted[submitted["flags"] & Flag.CLIPPED != 0]
+        submitted = replica.records[replica.records["kind"] == RecordKind.SUBMIT]
+        clipped = submitted[submitted["flags"] & RecordFlag.CLIPPED != 0]
         assert (clipped["sector"] == 0).any() and (clipped["sector"] > 0).any()
         assert (submitted["sector"] + submitted["sectors"] <= partition.size_sectors).all()
 
@@ -161,7 +161,7 @@ def test_discards_and_zeroes_carry_no_data_and_are_applied(tmp_path: Path) -> No
         replica.follow(lambda: run("dd", "if=/dev/urandom", f"of={device.path}", "bs=1M", "count=64", "oflag=direct"))
         replica.follow(lambda: run("blkdiscard", "--offset", str(MIB), "--length", str(5 * MIB), device.path))
         replica.follow(lambda: run("blkdiscard", "-z", "--offset", str(9 * MIB), "--length", str(MIB), device.path))
-        without_data = replica.records[replica.records["flags"] & Flag.NO_DATA_OP != 0]
+        without_data = replica.records[replica.records["flags"] & RecordFlag.NO_DATA_OP != 0]
         assert set(without_data["op"].tolist()) >= {3, 9}
         assert not without_data["data"].any()
 
@@ -174,7 +174,7 @@ def test_payload_can_be_switched_off_and_on(tmp_path: Path) -> None:
             run("dd", "if=/dev/urandom", f"of={device.path}", "bs=4096", "count=7", "oflag=direct")
             wait_quiet(capture)
             records = capture.drain()
-            assert not (records["flags"] & Flag.NO_PAYLOAD).any(), "that flag is for payload that was wanted"
+            assert not (records["flags"] & RecordFlag.NO_PAYLOAD).any(), "that flag is for payload that was wanted"
             found.append(len(capture.payload(records)))
             capture.release(records)
         assert found == [7, 0, 7]
@@ -191,7 +191,7 @@ def test_data_may_be_released_in_any_order(tmp_path: Path) -> None:
         wait_quiet(capture)
         records = capture.drain()
         pieces = capture.payload(records)
-        submitted = records[records["kind"] == Kind.SUBMIT]
+        submitted = records[records["kind"] == RecordKind.SUBMIT]
         assert sum(map(len, pieces)) == int(submitted["sectors"].sum()) * 512
         del pieces
         order = np.random.default_rng(5).permutation(len(records))

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from pydbt.core.errors import BusyError, MachineError, StateError
+from pydbt.core.tracking.capture_record import RecordKind
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.capture import Capture, CaptureOptions
-from pydbt.kernel.record import Kind
 from tests.kernel.test_loss import write_blocks
 from tests.lab.disks import loop_device, wait_until
 from tests.lab.tracking import ADDRESSES, MIB, PAYLOAD, blocks_set, new_pin_dir, spec_of, tracked, wait_quiet
@@ -81,7 +81,7 @@ def test_capture_goes_on_after_its_controller_was_killed(tmp_path: Path) -> None
             assert capture.release_orphans() > 0
             assert 0 < capture.data_used_bytes() < used
             records = capture.drain()
-            submitted = records[records["kind"] == Kind.SUBMIT]
+            submitted = records[records["kind"] == RecordKind.SUBMIT]
             assert len(submitted) > 11 + 23 - 7
             assert len(capture.payload(records)) == len(submitted)
             capture.release(records)
@@ -110,7 +110,7 @@ def test_a_second_attach_is_refused_and_harms_nothing(tmp_path: Path) -> None:
             Capture.attach(spec_of(device), ADDRESSES, capture.pin_dir)
         write_blocks(device, 3)
         wait_quiet(capture)
-        assert (capture.drain()["kind"] == Kind.SUBMIT).sum() == 3
+        assert (capture.drain()["kind"] == RecordKind.SUBMIT).sum() == 3
 
 
 def test_an_attach_that_did_not_finish_is_no_obstacle(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_an_attach_that_did_not_finish_is_no_obstacle(tmp_path: Path) -> None:
         again = Capture.attach(spec_of(device), ADDRESSES, capture.pin_dir)
         write_blocks(device, 3)
         wait_quiet(again)
-        assert (again.drain()["kind"] == Kind.SUBMIT).sum() == 3
+        assert (again.drain()["kind"] == RecordKind.SUBMIT).sum() == 3
         again.close()
 
 

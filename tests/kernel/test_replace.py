@@ -101,8 +101,8 @@ def test_a_replacement_that_is_killed_leaves_programs_that_know_every_write(tmp_
             if at == "keep":
                 keep = dying
             elif at == "remove":
-                real = pins.remove
-                patch.setattr(pins, "remove", lambda folder: dying() if folder == pin_dir else real(folder))
+                real = pins.remove_pins
+                patch.setattr(pins, "remove_pins", lambda folder: dying() if folder == pin_dir else real(folder))
             elif at == "middle of remove":
                 patch.setattr(Path, "rmdir", dying)
             else:

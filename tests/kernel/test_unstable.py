@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.kernel.record import Flag, Kind
+from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from tests.lab.disks import loop_device, mounted, run
 from tests.lab.tracking import MIB, PAYLOAD, Replica, tracked
 
@@ -48,8 +48,8 @@ def test_pages_written_to_while_in_flight_raise_the_flag(tmp_path: Path, make: t
                     writer.kill()
 
             replica.follow(write_out)
-            flagged = replica.records[replica.records["flags"] & Flag.UNSTABLE != 0]
-            assert len(flagged) and (flagged["kind"] == Kind.COMPLETE).all()
+            flagged = replica.records[replica.records["flags"] & RecordFlag.UNSTABLE != 0]
+            assert len(flagged) and (flagged["kind"] == RecordKind.COMPLETE).all()
             assert capture.counters().unstable == len(flagged)
             os.sync()
             replica.follow(lambda: None)
@@ -75,7 +75,7 @@ def test_files_left_alone_while_written_out_do_not_raise_it(tmp_path: Path) -> N
         device.flush()
         replica.follow(lambda: None)
         replica.check_equals(device)
-        writes = (replica.records["kind"] == Kind.COMPLETE).sum()
+        writes = (replica.records["kind"] == RecordKind.COMPLETE).sum()
         assert capture.counters().unstable <= writes // 100, capture.counters()
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
-from pydbt.kernel.record import RECORD, Flag, Kind
+from pydbt.kernel.record import RING_RECORD
 from tests.lab.disks import BPFFS, BlockDevice, wait_until
 
 MIB = 1 << 20
@@ -92,7 +93,7 @@ class Replica:
     def __init__(self, capture: Capture, image: np.ndarray) -> None:
         self.capture = capture
         self.image = image.copy()
-        self.records = np.empty(0, RECORD)
+        self.records = np.empty(0, RING_RECORD)
 
     def follow(self, work: Callable[[], object]) -> None:
         """Do the work in a thread and apply what is captured, until all of it has completed."""
@@ -124,14 +125,14 @@ class Replica:
         return len(records)
 
     def _apply(self, records: np.ndarray) -> None:
-        submitted = records[records["kind"] == Kind.SUBMIT]
+        submitted = records[records["kind"] == RecordKind.SUBMIT]
         pieces = iter(self.capture.payload(records))
         columns = (submitted[name].tolist() for name in ("sector", "sectors", "pieces", "flags"))
         for sector, sectors, count, flags in zip(*columns, strict=True):
             offset, end = sector * 512, (sector + sectors) * 512
-            if flags & Flag.NO_DATA_OP:
+            if flags & RecordFlag.NO_DATA_OP:
                 self.image[offset:end] = 0
-            elif not flags & Flag.NO_PAYLOAD:
+            elif not flags & RecordFlag.NO_PAYLOAD:
                 for _ in range(count):
                     piece = next(pieces)
                     self.image[offset : offset + len(piece)] = np.frombuffer(piece, np.uint8)

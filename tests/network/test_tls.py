@@ -192,7 +192,7 @@ def test_plain_and_tls_tell_each_other_apart_in_one_sentence(tmp_path, authority
 
 
 def test_who_says_nothing_is_given_up(tmp_path, authority, monkeypatch):
-    monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.3)
+    monkeypatch.setattr(tls, "TLS_HANDSHAKE_SECONDS", 0.3)
     one = secure(pki.issue(authority, "one"), tmp_path / "one")
     near, far = socket.socketpair()
     with pytest.raises(PeerError, match="did not speak TLS within"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.primary.era_bound import MAX_ERA, Intent
-from pydbt.store.intent_file import decode_intent, encode_intent, load_intent, save_intent
+from pydbt.store.intent_file import decode_intent, intent_parts, load_intent, save_intent
 from tests.store.test_map_file import header_of, map_of
 
 INTENT = Intent("ab" * 16, "cd" * 16, 65536, 17)
@@ -23,7 +23,7 @@ INTENT = Intent("ab" * 16, "cd" * 16, 65536, 17)
 def test_every_era_and_map_come_back_as_they_were(data: st.DataObject, era: int, sectors: int) -> None:
     blocks = sorted(data.draw(st.sets(st.integers(0, 99_999), max_size=30)))
     intent, header = Intent("0f" * 16, "f0" * 16, sectors * 512, era), header_of(100_000)
-    found, found_header, dirty = decode_intent(encode_intent(intent, header, map_of(100_000, blocks)))
+    found, found_header, dirty = decode_intent(b"".join(intent_parts(intent, header, map_of(100_000, blocks))))
     assert (found, found_header) == (intent, header) and dirty.extents().blocks().tolist() == blocks
 
 

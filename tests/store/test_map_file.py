@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, CHUNK_BYTES, DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.units import GIB, MIB, Geometry
-from pydbt.store.map_file import MapHeader, decode_map, encode_map, load_map, save_map
+from pydbt.store.map_file import MapHeader, decode_map, load_map, map_parts, save_map
 
 VOLUME = UUID("00112233445566778899aabbccddeeff")
 
@@ -29,6 +29,10 @@ def map_of(block_count: int, blocks: list[int]) -> DirtyMap:
     dirty = DirtyMap(block_count)
     dirty.set_blocks(np.array(blocks, dtype=np.int64))
     return dirty
+
+
+def encode_map(header: MapHeader, dirty: DirtyMap) -> bytes:
+    return b"".join(map_parts(header, dirty))
 
 
 def contents(dirty: DirtyMap) -> list[tuple[int, bytes]]:

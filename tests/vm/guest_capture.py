@@ -20,7 +20,7 @@ from pathlib import Path
 
 import xxhash
 
-from pydbt.kernel.record import Flag, Kind
+from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from tests.lab.disks import BlockDevice
 from tests.lab.load import FileStress, load
 from tests.lab.tracking import PAYLOAD, tracked, wait_quiet
@@ -85,14 +85,14 @@ def main(device: BlockDevice, mkfs: str, folder: Path, seed: int, steps: int, ou
         def catch_up() -> int:
             records = capture.drain()
             pieces = iter(capture.payload(records))
-            for record in records[records["kind"] == Kind.SUBMIT]:
+            for record in records[records["kind"] == RecordKind.SUBMIT]:
                 digest = None
                 if record["pieces"]:
                     state = xxhash.xxh3_128()
                     for _ in range(record["pieces"]):
                         state.update(next(pieces))
                     digest = state.hexdigest()
-                elif not record["flags"] & Flag.NO_DATA_OP:
+                elif not record["flags"] & RecordFlag.NO_DATA_OP:
                     continue  # a flush alone
                 writes.append((int(record["sector"]), int(record["sectors"]), digest))
             capture.release(records)

@@ -19,7 +19,7 @@ from pydbt.device.block import DirectReader
 from pydbt.device.commands import COMMAND_S
 from pydbt.device.freeze import CannotFreeze, FileSystemFreezer, sync_file_system
 from pydbt.device.holdable import look
-from pydbt.device.mapped import Space
+from pydbt.device.mapped import SnapshotSpace
 from pydbt.device.snapshot import Room, Snapshotable, problem_of
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.volume_state import VolumeState
@@ -33,7 +33,8 @@ _LEAVE_S = COMMAND_S + 10.0
 def room_of(options: PrimaryOptions, state: VolumeState) -> Room:
     """Where snapshots of a volume are. UsageError when that is no device."""
     space = options.snapshot_space
-    return Room(state.uuid.hex, space=Space.of(space)) if isinstance(space, str) else Room(state.uuid.hex, space)
+    tag = state.uuid.hex
+    return Room(tag, space=SnapshotSpace.of(space)) if isinstance(space, str) else Room(tag, space)
 
 
 HolderRequest = ev.Flush | ev.Hold | ev.Release

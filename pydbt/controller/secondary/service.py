@@ -37,7 +37,7 @@ from pydbt.network.listen import listen
 from pydbt.network.tls import Secure, load_identity
 from pydbt.store.lock import StateLock
 from pydbt.store.peer_pin import PeerPin
-from pydbt.store.replica_state import FILE_NAME
+from pydbt.store.replica_state import REPLICA_FILE_NAME
 from pydbt.store.volume_state import VOLUME_FILE_NAME
 
 ARENA_BYTES = 64 * MIB
@@ -85,7 +85,7 @@ class SecondaryService:
             self._lock.close()
             if is_new:
                 shutil.rmtree(state_dir, ignore_errors=True)
-            if self._fresh and not (state_dir / FILE_NAME).exists():
+            if self._fresh and not (state_dir / REPLICA_FILE_NAME).exists():
                 options.target.unlink(missing_ok=True)
             raise
 
@@ -278,7 +278,7 @@ class SecondaryService:
         """Make the image that was asked for, unless there is one. True: it reads as zeros."""
         if self._options.create_bytes is None or os.path.exists(self._options.target):
             return False
-        if (state_dir / FILE_NAME).exists():
+        if (state_dir / REPLICA_FILE_NAME).exists():
             raise StateError(
                 f"TARGET {self._options.target} is gone, but the state directory {state_dir} describes it: "
                 "bring it back, or begin with a new state directory"
@@ -302,7 +302,7 @@ class SecondaryService:
 def _require_place(options: SecondaryOptions) -> None:
     """UsageError when the state directory is none that could be this replica's."""
     place = options.state_dir
-    if (place / FILE_NAME).exists() or (place / JOURNAL_FOLDER).exists():
+    if (place / REPLICA_FILE_NAME).exists() or (place / JOURNAL_FOLDER).exists():
         return
     if (place / VOLUME_FILE_NAME).exists():
         raise UsageError(

@@ -42,7 +42,7 @@ class RecordFlag(IntFlag):
     ERROR = 8
     UNSTABLE = 16
     BIO_BASED = 32
-    DISCARD_LIKE = 64
+    NO_DATA_OP = 64
     META = 128
     CLIPPED = 256
 

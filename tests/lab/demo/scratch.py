@@ -157,7 +157,7 @@ def _unpin(loops: list[Path]) -> None:
         with contextlib.suppress(PydbtError, OSError):  # another volume's affair
             meta = pins.read_meta(folder)
             if meta is not None and (meta.volume.disk_major, meta.volume.disk_minor) in numbers:
-                pins.remove(folder)
+                pins.remove_pins(folder)
 
 
 def _detach(loop: Path) -> None:

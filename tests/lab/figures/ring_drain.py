@@ -14,13 +14,14 @@ import numpy as np
 from pydbt.controller.primary.volume import RECORDS_A_LOOK
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import MachineError
+from pydbt.core.tracking.capture_record import RecordKind
 from pydbt.core.tracking.in_flight import InFlight
 from pydbt.core.tracking.tracker import Tracker
 from pydbt.core.units import MIB, Geometry
 from pydbt.kernel import syscalls
 from pydbt.kernel.capture import Capture, CaptureOptions
 from pydbt.kernel.headers import find_headers
-from pydbt.kernel.record import RECORD, RECORD_BYTES, Kind
+from pydbt.kernel.record import RECORD_BYTES, RING_RECORD
 from tests.lab.figures.disks import Disk, fill, loop_device, memory_folder
 from tests.lab.figures.load import captured, random_writes
 from tests.lab.figures.report import Figure, figure, ratios
@@ -126,7 +127,7 @@ class _Tracking:
 
     def take(self, records: np.ndarray) -> None:
         self._in_flight.apply(records)
-        writes = records[records["kind"] == Kind.SUBMIT]
+        writes = records[records["kind"] == RecordKind.SUBMIT]
         firsts, counts = Runs.of_sectors(writes["sector"], writes["sectors"], self._geometry)
         sequences = self._sequence + 1 + np.arange(len(writes), dtype=np.uint64)
         if self._tracker.insert_batch(sequences, firsts, counts) < len(writes):
@@ -174,4 +175,4 @@ def _row(what: str, ours: list[float], theirs: list[float], bar: float | None) -
     return figure(NAME, what, measured, "x", ratios(ours, theirs), bar=bar)
 
 
-assert RECORD.itemsize == RECORD_BYTES
+assert RING_RECORD.itemsize == RECORD_BYTES
