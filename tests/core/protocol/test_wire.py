@@ -81,7 +81,7 @@ FRAMES = st.one_of(
     st.builds(
         f.Welcome,
         st.just(VOLUME),
-        TEXT,
+        st.text(max_size=32),
         U64,
         U64,
         st.booleans(),
