@@ -16,7 +16,14 @@ from typing import Any, Protocol
 from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import PeerError, TimedOut
 from pydbt.core.protocol.frames import Frame
-from pydbt.core.protocol.wire import BULK_KINDS, HEADER_BYTES, check_number, decode_body, decode_header, encode
+from pydbt.core.protocol.wire import (
+    BULK_KINDS,
+    FRAME_HEADER_BYTES,
+    check_number,
+    decode_body,
+    decode_frame_header,
+    encode,
+)
 from pydbt.posix.files import hand_over
 
 SILENCE_SECONDS = 15.0
@@ -59,7 +66,7 @@ class FramedConnection:
         self._send_lock = threading.Lock()
         self._send_number = 0
         self._receive_number = 0
-        self._header = bytearray(HEADER_BYTES)
+        self._header = bytearray(FRAME_HEADER_BYTES)
         self.silence_seconds = silence_seconds
         self.sent_bytes = 0
         self.received_bytes = 0
@@ -103,7 +110,7 @@ class FramedConnection:
         """
         if not self._receive_header(timeout_seconds):
             return None
-        header = decode_header(self._header)
+        header = decode_frame_header(self._header)
         check_number(header, self._receive_number)
         self._receive_number += 1
         allocate = self._allocate if header.kind in BULK_KINDS else _allocate_small

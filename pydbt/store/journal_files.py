@@ -20,8 +20,8 @@ from pydbt.core.secondary.journal import (
     RECORD_HEADER_BYTES,
     SEGMENT_BYTES,
     JournalEntry,
+    JournalRecordKind,
     RecordHeader,
-    RecordKind,
     decode_record_header,
     encode_pad,
     encode_record,
@@ -332,7 +332,7 @@ class JournalFiles:
         header = decode_record_header(head, position, room, incarnations)
         if header is None:
             return None
-        length = 0 if header.kind is RecordKind.PAD else header.length
+        length = 0 if header.kind is JournalRecordKind.PAD else header.length
         body = memoryview(bytearray(length))
         if self.read_into(position + RECORD_HEADER_BYTES, body) < length or not record_is_whole(header, body):
             return None

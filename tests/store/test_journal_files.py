@@ -11,7 +11,7 @@ import pytest
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import StateError
 from pydbt.core.protocol.frames import Begin, Blocks, Commit, Stream
-from pydbt.core.secondary.journal import RecordKind, entry_bytes, record_epoch, record_extents
+from pydbt.core.secondary.journal import JournalRecordKind, entry_bytes, record_epoch, record_extents
 from pydbt.posix import files as posix_files
 from pydbt.store import journal_files
 from pydbt.store.journal_files import SPARE_SEGMENTS, JournalFiles, JournalFull
@@ -35,7 +35,7 @@ def opened(folder: Path, checkpoint: int = 0, tail: int = 0, incarnation: int = 
 def sequences(folder: Path, checkpoint: int = 0, incarnation: int = 1, trusted: int | None = None) -> list[int]:
     journal = JournalFiles(folder, segment_bytes=SEGMENT, reserve_bytes=0)
     found = journal.recover(checkpoint, incarnation, trusted)
-    result = [header.first for header, _ in found if header.kind is not RecordKind.PAD]
+    result = [header.first for header, _ in found if header.kind is not JournalRecordKind.PAD]
     journal.close()
     return result
 
@@ -197,7 +197,7 @@ def test_what_a_start_found_is_still_there_after_a_loss_of_power(monkeypatch, se
         machine.trouble = False
     again = JournalFiles(folder, segment_bytes=SEGMENT, reserve_bytes=0)  # the process was killed
     records = list(again.recover(0, 1))
-    found = [header.first for header, _ in records if header.kind is not RecordKind.PAD]
+    found = [header.first for header, _ in records if header.kind is not JournalRecordKind.PAD]
     assert found[:2] == [1, 2]
     again.start(0, records[-1][0].end, 2)
     files.crash(rng)

@@ -23,7 +23,7 @@ from pydbt.core.protocol.frames import Begin
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
-from pydbt.core.secondary.journal import SEGMENT_BYTES, RecordKind, record_epoch, record_extents
+from pydbt.core.secondary.journal import SEGMENT_BYTES, JournalRecordKind, record_epoch, record_extents
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord
 from pydbt.core.units import KIB, MIB, Geometry
 from pydbt.device.target import Target, is_same, may_be_copy
@@ -164,9 +164,12 @@ class Engine:
         recovery, staged = Recovery(record), StagedBlocks()
         for header, body in self.journal.recover(record.checkpoint, record.incarnation, trusted):
             recovery.add(header, record_epoch(header, body))
-            if header.kind is RecordKind.COMMIT:
+            if header.kind is JournalRecordKind.COMMIT:
                 staged.clear()
-            elif recovery.stage_from is not None and header.kind in (RecordKind.STREAM, RecordKind.BLOCKS):
+            elif recovery.stage_from is not None and header.kind in (
+                JournalRecordKind.STREAM,
+                JournalRecordKind.BLOCKS,
+            ):
                 staged.add(record_extents(header, body)[0], Geometry(record.size_bytes, record.block_bytes).compared)
         return recovery, staged
 

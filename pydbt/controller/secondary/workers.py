@@ -23,8 +23,8 @@ from pydbt.core.protocol import frames
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.journal import (
     RECORD_HEADER_BYTES,
+    JournalRecordKind,
     RecordHeader,
-    RecordKind,
     decode_record_header,
     entry_bytes,
     record_epoch,
@@ -218,13 +218,13 @@ class Applier(Worker[e.ApplierWork]):
         mark = self._mark
         while (record := self._record(piece, position, offset)) is not None:
             header, body = record
-            if header.kind in (RecordKind.STREAM, RecordKind.BLOCKS):
+            if header.kind in (JournalRecordKind.STREAM, JournalRecordKind.BLOCKS):
                 extents, payload = record_extents(header, body)
                 tables.append(extents)
                 sources.append(sources_of(extents, offset + RECORD_HEADER_BYTES + len(body) - len(payload)))
             mark = self._passed(mark, header, body)
             offset = header.end - position
-            if header.kind is RecordKind.PAD:
+            if header.kind is JournalRecordKind.PAD:
                 break
         if offset == 0:
             raise PydbtError(f"the journal is damaged at position {position}: its record there is not whole")
@@ -240,7 +240,7 @@ class Applier(Worker[e.ApplierWork]):
         header = decode_record_header(rest, position + offset, None, _ANY_INCARNATION)
         if header is None:
             return None
-        length = 0 if header.kind is RecordKind.PAD else header.length
+        length = 0 if header.kind is JournalRecordKind.PAD else header.length
         body = rest[RECORD_HEADER_BYTES : RECORD_HEADER_BYTES + length]
         return (header, body) if len(body) == length and record_is_whole(header, body) else None
 
@@ -248,12 +248,12 @@ class Applier(Worker[e.ApplierWork]):
         """The mark behind a record. Inside of a stage the sequence is not the image's."""
         epoch, sequence = mark.epoch, mark.sequence
         match header.kind:
-            case RecordKind.BEGIN:
+            case JournalRecordKind.BEGIN:
                 self._in_stage = True
-            case RecordKind.COMMIT:
+            case JournalRecordKind.COMMIT:
                 self._in_stage = False
                 epoch, sequence = record_epoch(header, body), header.last
-            case RecordKind.STREAM if not self._in_stage:
+            case JournalRecordKind.STREAM if not self._in_stage:
                 sequence = header.last
         return Mark(header.end, epoch, sequence)
 

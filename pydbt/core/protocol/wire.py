@@ -1,8 +1,8 @@
-"""Frames to bytes and back; docs/format.md has the offset tables.
+"""Frames to bytes and back. docs/format.md has the offset tables, and a test holds them against the layouts here.
 
 Any input is a frame or one WireError, and nothing is allocated before a header of the right magic, version,
 checksum and length has asked for it. No I/O here: ``encode`` gives buffers for sendmsg without copying payload,
-``decode_header`` and ``decode_body`` serve a receiver that reads into its own memory, ``Decoder`` takes any pieces.
+``decode_frame_header`` and ``decode_body`` serve a receiver that reads into its own memory, ``Decoder`` takes any pieces.
 """
 
 from __future__ import annotations
@@ -19,28 +19,35 @@ from pydbt.core.blocks.sector_table import EXTENT_BYTES, Buffer, SectorTable
 from pydbt.core.errors import WireError
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.frames import Frame, FrameKind
+from pydbt.core.protocol.layout import Layout
 from pydbt.core.protocol.unit_rows import UNIT_ROW_BYTES, decode_units, encode_units
 from pydbt.core.protocol.wire_json import decode_json, json_body
 from pydbt.core.units import KIB, MIB
 
-MAGIC = b"PDBT"
-VERSION = 1
-HEADER_BYTES = 48
+FRAME_MAGIC = b"PDBT"
+FRAME_VERSION = 1
+FRAME_HEADER_BYTES = 48
 MAX_BODY_BYTES = 9 * MIB
 MAX_JSON_BYTES = 64 * KIB
 FLAG_ZSTD = 1
 
-_HEADER = struct.Struct("<4sBBHIIQQ")
+_HEADER = Layout(
+    magic="4s", version="B", kind="B", flags="H", body_length="I", header_crc32="I", number="Q", reserved="Q"
+)  # fmt: skip
 _CHECKED_BYTES = 12
 _DIGESTED_BYTES = _HEADER.size
-_BLOCKS = struct.Struct("<QII")
-_STREAM = struct.Struct("<QQII")
-_BEGIN = struct.Struct("<QQQII")
-_COMMIT = struct.Struct("<QQ")
-_PING = struct.Struct("<QQ")
-_PONG = struct.Struct("<Q")
-_ACK = struct.Struct("<QQQQQB7x")
-_PROGRESS = struct.Struct("<Q")  # behind it, for who asks
+_BLOCKS = Layout(batch="Q", extent_count="I", payload_bytes="I")
+_DIGESTS = Layout(batch="Q", extent_count="I", unit_bytes="I")
+_WANT = Layout(batch="Q", extent_count="I", reserved="I")
+_STREAM = Layout(first="Q", last="Q", extent_count="I", payload_bytes="I")
+_BEGIN = Layout(resync="Q", epoch="Q", total_bytes="Q", flags="I", reserved="I")
+_COMMIT = Layout(resync="Q", sequence="Q")
+_PING = Layout(token="Q", sequence="Q")
+_PONG = Layout(token="Q")
+_ACK = Layout(
+    sequence="Q", batch="Q", resync_committed="Q", applied_sequence="Q", staged_bytes="Q", replica_state="B", reserved="7x"
+)  # fmt: skip
+_PROGRESS = Layout(progress="Q")  # behind an ACK, for a primary that asks
 
 _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.HELLO: (2, MAX_JSON_BYTES),
@@ -55,8 +62,8 @@ _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.ACK: (_ACK.size, _ACK.size + _PROGRESS.size),
     FrameKind.BLOCKS: (_BLOCKS.size, MAX_BODY_BYTES),
     FrameKind.STREAM: (_STREAM.size, MAX_BODY_BYTES),
-    FrameKind.DIGESTS: (_BLOCKS.size, _BLOCKS.size + f.MAX_DIGESTS * (UNIT_ROW_BYTES + f.DIGEST_BYTES)),
-    FrameKind.WANT: (_BLOCKS.size, _BLOCKS.size + f.MAX_DIGESTS * UNIT_ROW_BYTES),
+    FrameKind.DIGESTS: (_DIGESTS.size, _DIGESTS.size + f.MAX_DIGESTS * (UNIT_ROW_BYTES + f.DIGEST_BYTES)),
+    FrameKind.WANT: (_WANT.size, _WANT.size + f.MAX_DIGESTS * UNIT_ROW_BYTES),
 }
 _PACKABLE = frozenset({FrameKind.BLOCKS, FrameKind.STREAM, FrameKind.DIGESTS})
 _DIGESTS_LEVEL = 1
@@ -83,7 +90,7 @@ def encode(frame: Frame, number: int, *, compress_level: int | None = None) -> l
     """
     kind, flags, body = _body(frame, compress_level)
     length = sum(map(len, body))
-    start = _HEADER.pack(MAGIC, VERSION, kind, flags, length, 0, number, 0)
+    start = _HEADER.pack(FRAME_MAGIC, FRAME_VERSION, kind, flags, length, 0, number, 0)
     start = start[:_CHECKED_BYTES] + zlib.crc32(start[:_CHECKED_BYTES]).to_bytes(4, "little") + start[16:]
     digest = xxhash.xxh3_128(start)
     for piece in body:
@@ -91,18 +98,18 @@ def encode(frame: Frame, number: int, *, compress_level: int | None = None) -> l
     return [start + digest.digest(), *body]
 
 
-def decode_header(data: Buffer) -> FrameHeader:
+def decode_frame_header(data: Buffer) -> FrameHeader:
     """Check and read the 48 bytes of a header. Raises WireError; allocates nothing that ``data`` asks for."""
-    if len(data) != HEADER_BYTES:
-        raise WireError(f"a frame header has {HEADER_BYTES} bytes, not {len(data)}")
+    if len(data) != FRAME_HEADER_BYTES:
+        raise WireError(f"a frame header has {FRAME_HEADER_BYTES} bytes, not {len(data)}")
     data = bytes(data)
     magic, version, kind_number, flags, length, checksum, number, reserved = _HEADER.unpack_from(data)
-    if magic != MAGIC:
+    if magic != FRAME_MAGIC:
         raise WireError(f"the peer does not speak this protocol: its frame begins with {magic!r}")
     if checksum != zlib.crc32(data[:_CHECKED_BYTES]):
         raise WireError("a frame header was damaged on the way: its checksum is wrong")
-    if version != VERSION:
-        raise WireError(f"the peer speaks version {version} of the protocol, this program version {VERSION}")
+    if version != FRAME_VERSION:
+        raise WireError(f"the peer speaks version {version} of the protocol, this program version {FRAME_VERSION}")
     try:
         kind = FrameKind(kind_number)
     except ValueError:
@@ -165,10 +172,10 @@ class Decoder:
             yield frame
 
     def _take_header(self, view: memoryview) -> memoryview:
-        need = HEADER_BYTES - len(self._header_bytes)
+        need = FRAME_HEADER_BYTES - len(self._header_bytes)
         self._header_bytes += view[:need]
-        if len(self._header_bytes) == HEADER_BYTES:
-            self._header = decode_header(self._header_bytes)
+        if len(self._header_bytes) == FRAME_HEADER_BYTES:
+            self._header = decode_frame_header(self._header_bytes)
             check_number(self._header, self._number)
             self._body, self._have = bytearray(self._header.body_length), 0
         return view[need:]
@@ -201,7 +208,7 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
             flags, pieces = _pack_payload(frame.payload, compress_level)
             return FrameKind.BLOCKS, flags, [table + frame.extents.to_bytes(), *pieces]
         case f.Digests():
-            table = _BLOCKS.pack(frame.batch, len(frame.units.firsts), frame.unit_bytes)
+            table = _DIGESTS.pack(frame.batch, len(frame.units.firsts), frame.unit_bytes)
             # Whatever was asked for: trimmed space is nothing but zeros, and its digests would outweigh the data.
             flags, pieces = _pack_payload((frame.digests,), _DIGESTS_LEVEL)
             return FrameKind.DIGESTS, flags, [table + encode_units(frame.units), *pieces]
@@ -209,7 +216,7 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
             return (
                 FrameKind.WANT,
                 0,
-                [_BLOCKS.pack(frame.batch, len(frame.units.firsts), 0) + encode_units(frame.units)],
+                [_WANT.pack(frame.batch, len(frame.units.firsts), 0) + encode_units(frame.units)],
             )
         case f.Ack():
             numbers = (frame.sequence, frame.batch, frame.resync_committed, frame.applied_sequence)
@@ -282,8 +289,8 @@ def _payload(header: FrameHeader, extents: SectorTable, rest: memoryview, size: 
 
 
 def _decode_digests(header: FrameHeader, body: memoryview) -> Frame:
-    batch, count, unit_bytes = _BLOCKS.unpack_from(body)
-    rows, rest = _rows(body, _BLOCKS.size, count, f.MAX_DIGESTS)
+    batch, count, unit_bytes = _DIGESTS.unpack_from(body)
+    rows, rest = _rows(body, _DIGESTS.size, count, f.MAX_DIGESTS)
     units = decode_units(rows)
     digests: Buffer = rest
     if header.flags & FLAG_ZSTD:
@@ -293,8 +300,8 @@ def _decode_digests(header: FrameHeader, body: memoryview) -> Frame:
 
 
 def _decode_want(header: FrameHeader, body: memoryview) -> Frame:
-    batch, count, reserved = _BLOCKS.unpack_from(body)
-    rows, rest = _rows(body, _BLOCKS.size, count, f.MAX_DIGESTS)
+    batch, count, reserved = _WANT.unpack_from(body)
+    rows, rest = _rows(body, _WANT.size, count, f.MAX_DIGESTS)
     _zero(reserved + len(rest))
     return f.Want(batch, decode_units(rows))
 

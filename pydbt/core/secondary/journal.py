@@ -1,14 +1,15 @@
-"""Records of the secondary's journal: encoding and checking, with no I/O. docs/format.md has the offset table.
+"""Records of the secondary's journal: encoding and checking, with no I/O.
 
-The journal is one endless line of bytes, cut into segments of equal size; a record's position in it is written
-in the record, and so is the incarnation of the journal that wrote it (each opening counts up). What a
-recycled segment still holds has other positions, and what an earlier incarnation left behind a torn tail has a lower
-incarnation than the record before it: neither is ever taken for current.
+docs/format.md has the offset table, and a test compares it with the layout here.
+
+The journal is one endless line of bytes, cut into segments of equal size. A record contains its own position, and the
+incarnation of the journal that wrote it (each opening counts up). Old records in a recycled segment have other positions;
+records that an earlier incarnation left behind a torn tail have a lower incarnation than the record before them. Neither
+is ever taken for current.
 """
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -16,23 +17,27 @@ import xxhash
 
 from pydbt.core.blocks.sector_table import EXTENT_BYTES, Buffer, SectorTable
 from pydbt.core.protocol.frames import MAX_EXTENTS, MAX_PAYLOAD_BYTES, Begin, Blocks, Commit, Stream
+from pydbt.core.protocol.layout import Layout
 from pydbt.core.units import MIB
 
-MAGIC = b"PDJR"
-VERSION = 1
+JOURNAL_MAGIC = b"PDJR"
+JOURNAL_VERSION = 1
 RECORD_ALIGN = 64
 """Records begin at multiples of this, so that the end of a segment always has room for a PAD's header."""
 RECORD_HEADER_BYTES = 64
 MAX_RECORD_BYTES = 9 * MIB + 4096
 SEGMENT_BYTES = 64 * MIB
 
-_HEADER = struct.Struct("<4sBBHIIQQQQ")
+_HEADER = Layout(
+    magic="4s", version="B", kind="B", flags="H", length="I", extent_count="I",
+    position="Q", incarnation="Q", first="Q", last="Q",
+)  # fmt: skip
 _DIGESTED_BYTES = _HEADER.size
-_EPOCH = struct.Struct("<Q")
+_EPOCH = Layout(epoch="Q")
 _ZEROS = bytes(RECORD_ALIGN)
 
 
-class RecordKind(IntEnum):
+class JournalRecordKind(IntEnum):
     """PAD fills the rest of a segment and has no body to check; the others are the frames of the same names."""
 
     PAD = 1
@@ -53,7 +58,7 @@ class RecordHeader:
     STREAM: its sequences; BLOCKS: batch, 0; BEGIN: resync, 0; COMMIT: resync, sequence.
     """
 
-    kind: RecordKind
+    kind: JournalRecordKind
     length: int
     extent_count: int
     position: int
@@ -85,19 +90,19 @@ def encode_record(entry: JournalEntry, position: int, incarnation: int) -> list[
     """An entry as buffers to be written at ``position``, padding included; payload is not copied."""
     match entry:
         case Stream():
-            kind, first, last, count = RecordKind.STREAM, entry.first, entry.last, len(entry.extents)
+            kind, first, last, count = JournalRecordKind.STREAM, entry.first, entry.last, len(entry.extents)
             body: list[Buffer] = [entry.extents.to_bytes(), *entry.payload]
         case Blocks():
-            kind, first, last, count = RecordKind.BLOCKS, entry.batch, 0, len(entry.extents)
+            kind, first, last, count = JournalRecordKind.BLOCKS, entry.batch, 0, len(entry.extents)
             body = [entry.extents.to_bytes(), *entry.payload]
         case Begin():
-            kind, first, last, count = RecordKind.BEGIN, entry.resync, 0, 0
+            kind, first, last, count = JournalRecordKind.BEGIN, entry.resync, 0, 0
             body = [_EPOCH.pack(entry.epoch)]
         case (Commit() as commit, int() as epoch):
-            kind, first, last, count = RecordKind.COMMIT, commit.resync, commit.sequence, 0
+            kind, first, last, count = JournalRecordKind.COMMIT, commit.resync, commit.sequence, 0
             body = [_EPOCH.pack(epoch)]
     length = sum(map(len, body))
-    header = _HEADER.pack(MAGIC, VERSION, kind, 0, length, count, position, incarnation, first, last)
+    header = _HEADER.pack(JOURNAL_MAGIC, JOURNAL_VERSION, kind, 0, length, count, position, incarnation, first, last)
     digest = xxhash.xxh3_128(header)
     for piece in body:
         digest.update(piece)
@@ -111,7 +116,9 @@ def encode_record(entry: JournalEntry, position: int, incarnation: int) -> list[
 def encode_pad(position: int, total_bytes: int, incarnation: int) -> bytes:
     """Header of a PAD record that takes ``total_bytes`` up to the end of a segment."""
     length = total_bytes - RECORD_HEADER_BYTES
-    header = _HEADER.pack(MAGIC, VERSION, RecordKind.PAD, 0, length, 0, position, incarnation, 0, 0)
+    header = _HEADER.pack(
+        JOURNAL_MAGIC, JOURNAL_VERSION, JournalRecordKind.PAD, 0, length, 0, position, incarnation, 0, 0
+    )
     return header + xxhash.xxh3_128(header).digest()
 
 
@@ -126,26 +133,26 @@ def decode_record_header(
         return None
     data = bytes(data[:RECORD_HEADER_BYTES])
     magic, version, kind, flags, length, count, where, incarnation, first, last = _HEADER.unpack_from(data)
-    if magic != MAGIC or version != VERSION or flags or where != position:
+    if magic != JOURNAL_MAGIC or version != JOURNAL_VERSION or flags or where != position:
         return None
     if not incarnations[0] <= incarnation <= incarnations[1]:
         return None
     if room_bytes is not None and record_bytes(length) > room_bytes:
         return None
-    if kind not in RecordKind.__members__.values():
+    if kind not in JournalRecordKind.__members__.values():
         return None
-    kind = RecordKind(kind)
-    if kind is RecordKind.PAD and room_bytes not in (None, record_bytes(length)):
+    kind = JournalRecordKind(kind)
+    if kind is JournalRecordKind.PAD and room_bytes not in (None, record_bytes(length)):
         return None
-    if kind is not RecordKind.PAD and not _possible(kind, length, count):
+    if kind is not JournalRecordKind.PAD and not _possible(kind, length, count):
         return None
     return RecordHeader(
         kind, length, count, where, incarnation, first, last, data[_DIGESTED_BYTES:], data[:_DIGESTED_BYTES]
     )
 
 
-def _possible(kind: RecordKind, length: int, count: int) -> bool:
-    if kind in (RecordKind.BEGIN, RecordKind.COMMIT):
+def _possible(kind: JournalRecordKind, length: int, count: int) -> bool:
+    if kind in (JournalRecordKind.BEGIN, JournalRecordKind.COMMIT):
         return length == _EPOCH.size and count == 0
     payload = length - count * EXTENT_BYTES
     return count <= MAX_EXTENTS and 0 <= payload <= MAX_PAYLOAD_BYTES
@@ -154,7 +161,7 @@ def _possible(kind: RecordKind, length: int, count: int) -> bool:
 def record_is_whole(header: RecordHeader, body: Buffer) -> bool:
     """Is the body what was written? A PAD's body was never written and does not count."""
     digest = xxhash.xxh3_128(header.digested)
-    if header.kind is not RecordKind.PAD:
+    if header.kind is not JournalRecordKind.PAD:
         digest.update(body)
     return digest.digest() == header.digest
 
@@ -167,6 +174,6 @@ def record_extents(header: RecordHeader, body: memoryview) -> tuple[SectorTable,
 
 def record_epoch(header: RecordHeader, body: Buffer) -> int:
     """The epoch of a BEGIN or COMMIT record; 0 for the others."""
-    if header.kind in (RecordKind.BEGIN, RecordKind.COMMIT):
+    if header.kind in (JournalRecordKind.BEGIN, JournalRecordKind.COMMIT):
         return int(_EPOCH.unpack_from(body)[0])
     return 0

@@ -14,7 +14,7 @@ from typing import Any
 from pydbt.core.protocol.frame_checks import check_text, check_u64, check_volume
 from pydbt.core.protocol.frames import REPLICA_STATE_NAMES
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
-from pydbt.core.secondary.journal import RecordHeader, RecordKind
+from pydbt.core.secondary.journal import JournalRecordKind, RecordHeader
 
 RECORD_VERSION = 1
 
@@ -137,13 +137,13 @@ class Recovery:
             self.limit = self.tail  # resync data that was staged once and then let through: all of it counts
             return
         match header.kind:
-            case RecordKind.BEGIN:
+            case JournalRecordKind.BEGIN:
                 self.stage_from = start if self.stage_from is None else self.stage_from
-            case RecordKind.COMMIT:
+            case JournalRecordKind.COMMIT:
                 self.stage_from = None
                 self.epoch, self.sequence = epoch, header.last
                 self.limit = self.committed_at = self.tail
-            case RecordKind.STREAM if self.stage_from is None and start >= self._record.must_reach:
+            case JournalRecordKind.STREAM if self.stage_from is None and start >= self._record.must_reach:
                 self.sequence, self.limit = header.last, self.tail
             case _ if self.stage_from is None:
                 self.limit = self.tail

@@ -20,7 +20,7 @@ import numpy as np
 
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import BlockNumbers, Runs
-from pydbt.core.tracking.transaction_log import RecordKind, TransactionLog
+from pydbt.core.tracking.transaction_log import LogRecordKind, TransactionLog
 from pydbt.core.tracking.update_list import Sequences, UpdateLists
 from pydbt.core.units import Geometry
 
@@ -85,7 +85,7 @@ class Tracker:
         sequences: Sequences,
         first_blocks: BlockNumbers,
         block_counts: BlockNumbers,
-        kind: RecordKind = RecordKind.WRITE,
+        kind: LogRecordKind = LogRecordKind.WRITE,
     ) -> int:
         """INSERT of many writes, in order. How many rows were taken; fewer than given: the log is full (¶80).
 

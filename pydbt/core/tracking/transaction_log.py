@@ -38,7 +38,7 @@ MIN_CAPACITY_SLOTS = 2
 _SEARCH_SLOTS = 64
 
 
-class RecordKind(IntEnum):
+class LogRecordKind(IntEnum):
     """What a slot holds. Kinds other than DONE are updates: a new kind of transaction is a new number here."""
 
     DONE = 0
@@ -51,7 +51,7 @@ class LogRecord:
     """One slot, for people and tests. A DONE record covers ``count`` transactions from ``transaction`` on."""
 
     position: int
-    kind: RecordKind
+    kind: LogRecordKind
     transaction: int
     sequence: int
     first_block: int
@@ -118,7 +118,7 @@ class TransactionLog:
             slot = position % self.capacity_slots
             yield LogRecord(
                 position,
-                RecordKind(int(self._kind[slot])),
+                LogRecordKind(int(self._kind[slot])),
                 int(self._transaction[slot]),
                 int(self._sequence[slot]),
                 int(self._first[slot]),
@@ -153,7 +153,7 @@ class TransactionLog:
         sequences: Sequences,
         first_blocks: BlockNumbers,
         block_counts: BlockNumbers,
-        kind: RecordKind = RecordKind.WRITE,
+        kind: LogRecordKind = LogRecordKind.WRITE,
     ) -> int:
         """Log a batch of transactions (¶65); how many of its rows were taken, from the front, whole transactions.
 
@@ -163,7 +163,7 @@ class TransactionLog:
         rows = sequences.size
         if not rows:
             return 0
-        if kind is RecordKind.DONE:
+        if kind is LogRecordKind.DONE:
             raise ValueError("DONE records are written by the log itself")
         self._check_order(sequences)
         opens = np.append(True, sequences[1:] != sequences[:-1])
@@ -266,7 +266,7 @@ class TransactionLog:
         done = np.arange(self.end_position, self.end_position + heads.size) % self.capacity_slots
         # A DONE record carries the last sequence number before it, so that they rise along the whole ring.
         last_sequence = self._sequence[(self.end_position - 1) % self.capacity_slots]
-        self._kind[done] = RecordKind.DONE
+        self._kind[done] = LogRecordKind.DONE
         self._active[done] = False
         self._transaction[done] = numbers[heads]
         self._sequence[done] = last_sequence

@@ -206,7 +206,7 @@ def test_a_compressed_payload_that_would_swell_is_refused_before_it_does():
 
 
 def _split(data: bytes) -> tuple[wire.FrameHeader, bytes]:
-    return wire.decode_header(data[: wire.HEADER_BYTES]), data[wire.HEADER_BYTES :]
+    return wire.decode_frame_header(data[: wire.FRAME_HEADER_BYTES]), data[wire.FRAME_HEADER_BYTES :]
 
 
 def test_an_extent_count_beyond_the_body_is_refused():
@@ -226,7 +226,7 @@ def test_a_lost_or_repeated_frame_is_noticed_by_its_number():
 
 
 def test_who_does_not_tell_its_progress_says_what_older_programs_understand():
-    assert wire.decode_header(joined(f.Ack(1))[: wire.HEADER_BYTES]).body_length == 48
+    assert wire.decode_frame_header(joined(f.Ack(1))[: wire.FRAME_HEADER_BYTES]).body_length == 48
     assert b"progress" not in joined(f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False))
     assert decoded(joined(f.Ack(1))) == [f.Ack(1, progress=0)]
 
@@ -239,7 +239,9 @@ def test_an_ack_has_the_one_length_or_the_other(length):
 
 @pytest.mark.parametrize("progress", [b"null", b'"5"', b"true", b"-1", b"5.0", b"18446744073709551616"])
 def test_a_progress_that_is_no_number_of_64_bits_is_refused(progress):
-    body = joined(EXAMPLES["welcome_progress"])[wire.HEADER_BYTES :].replace(b'"progress":0', b'"progress":' + progress)
+    body = joined(EXAMPLES["welcome_progress"])[wire.FRAME_HEADER_BYTES :].replace(
+        b'"progress":0', b'"progress":' + progress
+    )
     with pytest.raises(WireError, match="illegal WELCOME"):
         wire.decode_body(*_split(wrap(f.FrameKind.WELCOME, body)))
 
@@ -278,8 +280,8 @@ def test_payload_is_handed_to_the_socket_without_a_copy():
     payload = bytearray(4096)
     buffers = wire.encode(f.Blocks(1, SectorTable.of([0], [8]), (payload,)), 0)
     assert any(buffer is payload for buffer in buffers)
-    header = wire.decode_header(b"".join(map(bytes, buffers))[: wire.HEADER_BYTES])
-    body = bytearray(b"".join(map(bytes, buffers))[wire.HEADER_BYTES :])
+    header = wire.decode_frame_header(b"".join(map(bytes, buffers))[: wire.FRAME_HEADER_BYTES])
+    body = bytearray(b"".join(map(bytes, buffers))[wire.FRAME_HEADER_BYTES :])
     frame = wire.decode_body(header, body)
     body[-1] = 1
     assert frame.payload[0][-1] == 1, "decoded payload is a view of the body"

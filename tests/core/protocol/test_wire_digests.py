@@ -16,7 +16,7 @@ from pydbt.core.protocol.frames import Digests
 
 def body_of(frame: Digests) -> tuple[wire.FrameHeader, bytes]:
     start, *body = wire.encode(frame, 3)
-    return wire.decode_header(start), b"".join(bytes(piece) for piece in body)
+    return wire.decode_frame_header(start), b"".join(bytes(piece) for piece in body)
 
 
 def test_the_digests_of_many_equal_blocks_are_small_on_the_wire_and_arrive_whole():
@@ -37,7 +37,7 @@ def test_compressed_digests_that_tell_of_another_size_are_refused_before_anythin
     frame = Digests(7, Runs(np.array([0]), np.array([4096])), bytes(16 * 4096))
     start, table, packed = wire.encode(frame, 0)
     bomb = zstandard.ZstdCompressor().compress(bytes(1 << 28))
-    header = wire.decode_header(start)
+    header = wire.decode_frame_header(start)
     for wrong in (bomb, bytes(packed)[:-3], b"", b"nonsense"):
         with pytest.raises((ValueError, zstandard.ZstdError)):
             wire._decode_digests(header, memoryview(bytes(table) + wrong))

@@ -126,9 +126,12 @@ class World:
             if not j.record_is_whole(header, body):
                 break
             recovery.add(header, j.record_epoch(header, body))
-            if header.kind is j.RecordKind.COMMIT:
+            if header.kind is j.JournalRecordKind.COMMIT:
                 staged.clear()
-            elif recovery.stage_from is not None and header.kind in (j.RecordKind.STREAM, j.RecordKind.BLOCKS):
+            elif recovery.stage_from is not None and header.kind in (
+                j.JournalRecordKind.STREAM,
+                j.JournalRecordKind.BLOCKS,
+            ):
                 staged.add(j.record_extents(header, body)[0], GEOMETRY)
             position, lowest = header.end, header.incarnation
         return recovery, staged
@@ -236,17 +239,17 @@ class World:
             header = j.decode_record_header(self.log.read(position, 64), position, None, (0, 1 << 62))
             assert header is not None, "what is applied is whole"
             epoch, sequence = self.mark.epoch, self.mark.sequence
-            if header.kind is not j.RecordKind.PAD:
+            if header.kind is not j.JournalRecordKind.PAD:
                 body = memoryview(self.log.read(position + 64, header.length))
                 assert j.record_is_whole(header, body)
-                if header.kind in (j.RecordKind.STREAM, j.RecordKind.BLOCKS):
+                if header.kind in (j.JournalRecordKind.STREAM, j.JournalRecordKind.BLOCKS):
                     extents, payload = j.record_extents(header, body)
                     self.write(extents, sources_of(extents, 0), payload)
-                if header.kind is j.RecordKind.BEGIN:
+                if header.kind is j.JournalRecordKind.BEGIN:
                     self.in_stage = True
-                elif header.kind is j.RecordKind.COMMIT:
+                elif header.kind is j.JournalRecordKind.COMMIT:
                     self.in_stage, epoch, sequence = False, j.record_epoch(header, body), header.last
-                elif header.kind is j.RecordKind.STREAM and not self.in_stage:
+                elif header.kind is j.JournalRecordKind.STREAM and not self.in_stage:
                     sequence = header.last
             self.mark = Mark(header.end, epoch, sequence)
             if self.rng.random() < 0.02:

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS
 from pydbt.core.tracking.tracker import HaltStep, Tracker
-from pydbt.core.tracking.transaction_log import RecordKind
+from pydbt.core.tracking.transaction_log import LogRecordKind
 from pydbt.core.tracking.update_list import WIDE_BLOCKS
 from pydbt.core.units import Geometry
 
@@ -21,7 +21,7 @@ def tracker_of(blocks: int = 100, log_slots: int = 64) -> Tracker:
     return Tracker(Geometry(blocks * BLOCK_BYTES, BLOCK_BYTES), log_slots)
 
 
-def insert(tracker: Tracker, *rows: tuple[int, int, int], kind: RecordKind = RecordKind.WRITE) -> int:
+def insert(tracker: Tracker, *rows: tuple[int, int, int], kind: LogRecordKind = LogRecordKind.WRITE) -> int:
     """Rows of sequence, first block, count."""
     table = np.array(rows, np.int64).reshape(-1, 3)
     return tracker.insert_batch(table[:, 0].astype(np.uint64), table[:, 1], table[:, 2], kind)
@@ -129,7 +129,7 @@ def test_a_flush_without_blocks_passes_through_the_log() -> None:
 def test_a_commit_of_the_file_system_waits_for_its_blocks_like_any_write() -> None:
     tracker = tracker_of()
     insert(tracker, (1, 5, 2))
-    insert(tracker, (2, 6, 1), (2, 20, 3), kind=RecordKind.FILE_SYSTEM)
+    insert(tracker, (2, 6, 1), (2, 20, 3), kind=LogRecordKind.FILE_SYSTEM)
     assert tracker.lists.entries(6) == [1, 2]
     assert tracker.acknowledge(1).blocks().tolist() == [5]
     assert tracker.acknowledge(2).blocks().tolist() == [6, 20, 21, 22]

@@ -8,10 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.tracking.transaction_log import SLOT_BYTES, RecordKind, TransactionLog
+from pydbt.core.tracking.transaction_log import SLOT_BYTES, LogRecordKind, TransactionLog
 
 
-def append(log: TransactionLog, *rows: tuple[int, int, int], kind: RecordKind = RecordKind.WRITE) -> int:
+def append(log: TransactionLog, *rows: tuple[int, int, int], kind: LogRecordKind = LogRecordKind.WRITE) -> int:
     """Rows of sequence, first block, count."""
     table = np.array(rows, np.int64).reshape(-1, 3)
     return log.append(table[:, 0].astype(np.uint64), table[:, 1], table[:, 2], kind)
@@ -127,7 +127,7 @@ def test_a_transaction_of_the_file_system_fits_with_all_its_extents() -> None:
     """Its journal commit is one transaction of many extents in the same order as the writes."""
     log = TransactionLog(32)
     append(log, (1, 5, 2))
-    assert append(log, (2, 5, 1), (2, 100, 50), (2, 1000, 3), kind=RecordKind.FILE_SYSTEM) == 3
+    assert append(log, (2, 5, 1), (2, 100, 50), (2, 1000, 3), kind=LogRecordKind.FILE_SYSTEM) == 3
     append(log, (3, 7, 1))
     assert contents(log) == [("WRITE", 1), *[("FILE_SYSTEM", 2)] * 3, ("WRITE", 3)]
     assert log.active_transactions == 3
@@ -142,7 +142,7 @@ def test_one_done_record_stands_for_a_whole_run_of_acknowledged_transactions() -
     append(log, *((number, number, 1) for number in range(1, 21)))
     log.remove_block(5)
     assert log.complete_through(10) == 9
-    dones = [(record.transaction, record.count) for record in log.records() if record.kind is RecordKind.DONE]
+    dones = [(record.transaction, record.count) for record in log.records() if record.kind is LogRecordKind.DONE]
     assert dones == [(5, 1), (1, 4), (6, 5)]
     assert (log.start_position, log.active_transactions) == (10, 10)
     assert log.complete_through(10) == 0
@@ -162,7 +162,7 @@ def test_what_cannot_be_is_refused() -> None:
     for attempt in (
         lambda: append(log, (4, 1, 1)),
         lambda: append(log, (6, 1, 1), (5, 1, 1)),
-        lambda: append(log, (6, 1, 1), kind=RecordKind.DONE),
+        lambda: append(log, (6, 1, 1), kind=LogRecordKind.DONE),
         lambda: TransactionLog(1),
     ):
         with pytest.raises(ValueError):
@@ -226,7 +226,7 @@ def test_behaves_as_a_plain_list_of_transactions(capacity: int, steps: list[tupl
                 finish(done)
         assert log.active_transactions == len(left)
         assert log.used_slots == len(ring)
-        assert [(r.transaction, r.kind is not RecordKind.DONE) for r in log.records()] == ring
+        assert [(r.transaction, r.kind is not LogRecordKind.DONE) for r in log.records()] == ring
         assert [r.remaining for r in log.records() if r.active] == [len(p) for n in left for p in left[n]]
         waiting = {b for pieces in left.values() for piece in pieces for b in piece}
         assert set(log.remaining_extents().blocks().tolist()) == waiting

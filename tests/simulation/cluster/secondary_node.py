@@ -19,7 +19,7 @@ from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import DeviceError, StateError
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
-from pydbt.core.secondary.journal import RecordKind, record_extents
+from pydbt.core.secondary.journal import JournalRecordKind, record_extents
 from tests.simulation.cluster.clock import Clock
 from tests.simulation.cluster.disk import SECTOR, Killed, Lossy, Machine
 from tests.simulation.cluster.files import Files, SimPath
@@ -163,7 +163,7 @@ class SecondaryNode:
         self.engine = SimEngine(self.options, target, True, self._report, trusted)
         self.shadow = bytearray(self.content.current)
         for header, body in self.engine.journal.recovered:
-            if header.kind in (RecordKind.STREAM, RecordKind.BLOCKS):
+            if header.kind in (JournalRecordKind.STREAM, JournalRecordKind.BLOCKS):
                 self._to_shadow(*record_extents(header, body))
         self.engine.start(self)
         self.on_boot(self)

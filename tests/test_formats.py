@@ -1,0 +1,226 @@
+"""The tables of docs/format.md are the layouts, versions, kinds, keys and limits of the code: neither can change alone."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pydbt.core.blocks.sector_table import EXTENT_DTYPE, ExtentKind
+from pydbt.core.protocol import frames, unit_rows, wire, wire_json
+from pydbt.core.protocol.frames import FrameKind
+from pydbt.core.protocol.generations import BITMAP_LIMIT, HISTORY_LIMIT
+from pydbt.core.protocol.layout import Layout
+from pydbt.core.secondary import journal, replica
+from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES
+from pydbt.store import intent_file, map_file, reached, volume_state
+from pydbt.store.secondary_record import SecondaryRecord
+
+PROJECT = Path(__file__).resolve().parent.parent
+(DOCUMENT,) = (PROJECT / "docs").rglob("format.md")
+TEXT = DOCUMENT.read_text()
+Row = dict[str, str]
+
+
+def sections() -> dict[str, str]:
+    parts = re.split(r"^##+ (.+)$", TEXT, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def section(beginning: str) -> str:
+    (found,) = [text for title, text in sections().items() if title.startswith(beginning)]
+    return found
+
+
+def tables(text: str) -> list[list[Row]]:
+    """The Markdown tables of a text, each row by its columns."""
+    found: list[list[Row]] = []
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        head, _, *rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines()]
+        found.append([dict(zip(head, row, strict=True)) for row in rows])
+    return found
+
+
+def places(table: list[Row]) -> list[tuple[int, int, str]]:
+    """(offset, size, field) of every row that has a size."""
+    return [(int(row["offset"]), int(row["size"]), row["field"]) for row in table if row["size"]]
+
+
+def laid_out(*layouts: Layout, digest: bool = False) -> list[tuple[int, int, str]]:
+    found, offset = [], 0
+    for layout in layouts:
+        for name, code in layout.codes.items():
+            found.append((offset, struct.calcsize("<" + code), name))
+            offset += struct.calcsize("<" + code)
+    return [*found, (offset, 16, "digest")] if digest else found
+
+
+def columns(dtype: np.dtype[np.void]) -> list[tuple[int, int, str]]:
+    assert dtype.names is not None and dtype.fields is not None
+    return [(dtype.fields[name][1], dtype.fields[name][0].itemsize, name) for name in dtype.names]
+
+
+def meaning(table: list[Row], field: str) -> str:
+    (row,) = [row for row in table if row["field"] == field]
+    return row["meaning"]
+
+
+def named_numbers(text: str) -> dict[int, str]:
+    """``1 DATA, 2 ZERO (...)`` as a dictionary."""
+    return {int(number): name for number, name in re.findall(r"(\d+) ([A-Z]+)\b", text)}
+
+
+WIRE = section("The wire, protocol")
+HEADER, KINDS = tables(WIRE)
+(ACK,) = tables(section("The conversation"))
+(RECORD,) = tables(section("The secondary's journal"))
+
+
+def test_rows_of_sectors_and_of_units_are_laid_out_as_documented() -> None:
+    extents, units = tables(section("Extents"))
+    assert places(extents) == columns(EXTENT_DTYPE)
+    assert places(units) == columns(unit_rows.UNIT_ROW_DTYPE)
+    assert named_numbers(meaning(extents, "kind")) == {kind.value: kind.name for kind in ExtentKind}
+    assert meaning(units, "kind") == str(unit_rows.PLAIN)
+
+
+def test_a_frame_s_header_is_laid_out_as_documented() -> None:
+    assert places(HEADER) == laid_out(wire._HEADER, digest=True)
+    assert sum(size for _, size, _ in places(HEADER)) == wire.FRAME_HEADER_BYTES
+    assert f"a header of {wire.FRAME_HEADER_BYTES} bytes" in WIRE
+    assert meaning(HEADER, "magic") == f"`{wire.FRAME_MAGIC.decode()}`"
+    assert meaning(HEADER, "version") == str(wire.FRAME_VERSION)
+
+
+def test_the_protocol_s_version_is_the_documented_one() -> None:
+    assert f"The wire, protocol {frames.PROTOCOL_VERSION}" in sections()
+    assert f"that of the conversation ({frames.PROTOCOL_VERSION})" in WIRE
+    assert f"the layout of frames ({wire.FRAME_VERSION})" in WIRE
+
+
+def test_the_kinds_of_frames_are_the_documented_ones() -> None:
+    assert {int(row["kind"]): row["name"] for row in KINDS} == {kind.value: kind.name for kind in FrameKind}
+    assert all((row["from"] == "primary") == (int(row["kind"]) < 64) for row in KINDS)
+
+
+BODIES = {
+    FrameKind.BEGIN: wire._BEGIN, FrameKind.BLOCKS: wire._BLOCKS, FrameKind.DIGESTS: wire._DIGESTS,
+    FrameKind.STREAM: wire._STREAM, FrameKind.COMMIT: wire._COMMIT, FrameKind.PING: wire._PING,
+    FrameKind.WANT: wire._WANT, FrameKind.PONG: wire._PONG,
+}  # fmt: skip
+JSON_KINDS = {FrameKind[kind.__name__.upper()]: kind for kind in wire_json._KEYS}
+
+
+def row_of(kind: FrameKind) -> Row:
+    return next(row for row in KINDS if row["name"] == kind.name)
+
+
+def test_every_kind_of_body_is_compared_with_its_row() -> None:
+    assert {*BODIES, *JSON_KINDS, FrameKind.ACK} == set(FrameKind)
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_a_packed_body_is_laid_out_as_documented(kind: FrameKind) -> None:
+    documented = [
+        ("reserved" if name == "0" else name, int(bits) // 8)
+        for name, bits in re.findall(r"(\w+) u(\d+)", row_of(kind)["body"])
+    ]
+    assert documented == [(name, size) for _, size, name in laid_out(BODIES[kind])]
+
+
+@pytest.mark.parametrize("kind", JSON_KINDS)
+def test_a_json_body_has_the_documented_keys(kind: FrameKind) -> None:
+    text = row_of(kind)["body"].removeprefix("JSON: ")
+    documented = re.sub(r"\(.*?\)|and | if HELLO asks for it", "", text).replace(" ", "").split(",")
+    keys = wire_json._KEYS[JSON_KINDS[kind]] | wire_json._OPTIONAL.get(JSON_KINDS[kind], {})
+    assert sorted(documented) == sorted(keys)
+
+
+def test_an_ack_is_laid_out_as_documented() -> None:
+    assert places(ACK) == laid_out(wire._ACK, wire._PROGRESS)
+    assert row_of(FrameKind.ACK)["limits"].startswith(f"{wire._ACK.size}, or {wire._ACK.size + wire._PROGRESS.size} ")
+    states = ", ".join(f"{code} {name}" for code, name in enumerate(frames.REPLICA_STATE_NAMES))
+    assert f"`replica_state`: {states}." in WIRE
+
+
+def test_the_limits_of_bodies_are_the_documented_ones() -> None:
+    for kind in JSON_KINDS:
+        assert row_of(kind)["limits"] == f"{wire.MAX_JSON_BYTES // 1024} KiB"
+    for kind in (FrameKind.BEGIN, FrameKind.COMMIT, FrameKind.PING, FrameKind.PONG):
+        assert row_of(kind)["limits"] == str(BODIES[kind].size)
+    assert row_of(FrameKind.BLOCKS)["limits"] == (
+        f"{wire.MAX_BODY_BYTES // MIB} MiB; {frames.MAX_EXTENTS:,} extents; {frames.MAX_PAYLOAD_BYTES // MIB} MiB of payload"
+    )
+    assert row_of(FrameKind.STREAM)["limits"] == f"as BLOCKS; {frames.MAX_SEQUENCE_SPAN:,} sequences"
+    units = f"{frames.MAX_DIGESTS:,} units"
+    assert row_of(FrameKind.WANT)["limits"] == units
+    assert row_of(FrameKind.DIGESTS)["limits"].startswith(
+        f"{units} of {MIN_BLOCK_BYTES} to {MAX_COMPARED_BYTES:,} bytes, a power of two"
+    )
+    assert f"a digest of {frames.DIGEST_BYTES} bytes per unit" in row_of(FrameKind.DIGESTS)["body"]
+    assert f"most {BITMAP_LIMIT} and {HISTORY_LIMIT}" in WIRE.replace("\n", " ")
+
+
+def test_a_record_of_the_journal_is_laid_out_as_documented() -> None:
+    assert places(RECORD) == laid_out(journal._HEADER, digest=True)
+    assert RECORD[-1]["field"] == "body" and int(RECORD[-1]["offset"]) == journal.RECORD_HEADER_BYTES
+    assert meaning(RECORD, "magic") == f"`{journal.JOURNAL_MAGIC.decode()}`"
+    assert meaning(RECORD, "version") == str(journal.JOURNAL_VERSION)
+    assert named_numbers(meaning(RECORD, "kind")) == {kind.value: kind.name for kind in journal.JournalRecordKind}
+    assert f"multiples of {journal.RECORD_ALIGN}." in section("The secondary's journal")
+    assert f"{journal.RECORD_ALIGN} bytes are zeroed" in section("The secondary's journal")
+
+
+def documented_keys(table: list[Row]) -> Iterator[str]:
+    for row in table:
+        yield from row["key"].split(", ")
+
+
+def test_the_keys_of_a_replica_s_state_file_are_the_documented_ones() -> None:
+    (table,) = tables(section("The replica's state file"))
+    assert sorted(documented_keys(table)) == sorted(field.name for field in fields(replica.ReplicaRecord))
+    assert {row["key"]: row["meaning"] for row in table}["version"] == str(replica.RECORD_VERSION)
+    optional = {row["key"] for row in table if "May be missing" in row["meaning"]}
+    assert optional == replica._LATER
+
+
+def test_the_keys_of_a_volume_s_state_file_are_the_documented_ones() -> None:
+    volume, secondary = tables(section("The volume's state file"))
+    own = {field.name for field in fields(volume_state.VolumeState)}
+    assert set(documented_keys(volume)) == own | {"format", "version"}
+    assert {row["key"]: row["meaning"] for row in volume}["format, version"] == (
+        f"`{volume_state._FORMAT}`, {volume_state._VERSION}"
+    )
+    assert sorted(documented_keys(secondary)) == sorted(field.name for field in fields(SecondaryRecord))
+
+
+@pytest.mark.parametrize("module", [map_file, intent_file])
+def test_a_map_s_header_is_laid_out_as_its_module_tells(module: object) -> None:
+    """The table at the head of the module; fields of the header come one after the other."""
+    head = str(module.__doc__).split("======  =======")[2]
+    rows = [(int(at), int(size), text) for at, size, text in re.findall(r"^(\d+) +(\d+) {2,}(.+)$", head, re.MULTILINE)]
+    sizes = [struct.calcsize("<" + code) for code in re.findall(r"\d*[a-zA-Z]", _expanded(module._HEADER.format))]
+    assert [size for _, size, _ in rows] == sizes
+    assert [at for at, _, _ in rows] == [sum(sizes[:place]) for place in range(len(sizes))]
+    assert rows[0][2] == f"magic ``{module._MAGIC[:-1].decode()}`` and a zero byte"
+    assert rows[1][2] == f"version, {module._VERSION}"
+    assert rows[2][2] == f"bytes of this header, {module._HEADER.size}"
+
+
+def _expanded(code: str) -> str:
+    """``II`` for ``2I``: one code per number; texts and padding keep their length."""
+    return re.sub(r"(\d+)([IQHB])", lambda match: match[2] * int(match[1]), code)
+
+
+def test_the_file_that_tells_how_far_the_journal_reached_is_laid_out_as_documented() -> None:
+    name = reached._MAGIC[:-1].decode()
+    assert reached._CONTENT.size == 8 + 8 and reached._BYTES == 32
+    assert f"`{name}` and a zero byte, position u64, xxh3_128 of both" in section("The replica's state file")
+    assert f"``{reached.REACHED_FILE_NAME}``, {reached._BYTES} bytes: magic ``{name}`` and a zero byte" in str(
+        reached.__doc__
+    )
