@@ -206,11 +206,9 @@ def keys_made_by(module: str, *functions: str) -> set[str]:
 
 
 def _keys(made: ast.Dict) -> Iterator[str]:
-    for key, value in zip(made.keys, made.values, strict=True):
+    for key in made.keys:
         if isinstance(key, ast.Constant):
             yield str(key.value)
-        elif isinstance(value, ast.IfExp) and isinstance(value.body, ast.Dict):  # **({"key": ...} if it is so else {})
-            yield from _keys(value.body)
 
 
 def golden_reports() -> list[dict[str, Any]]:

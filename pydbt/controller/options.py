@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pydbt.controller.primary.report import VolumeReport
 from pydbt.core.errors import UsageError
 from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES
 from pydbt.kernel.spec import MAX_RING_BYTES
@@ -47,7 +47,7 @@ class PrimaryOptions:
     data: the replica follows every ``epoch_interval_s``, and file systems are frozen for ``freeze_limit_s`` at most;
     ``snapshot_space`` is how many bytes a snapshot of LVM's keeps (None: a share of the volume), or the device on which one
     of another device-mapper volume keeps them. On a layer with dm-era a new era is begun every ``era_interval_s``.
-    ``report`` is called with each new status while the service runs.
+    ``report`` is called with each new report while the service runs.
     """
 
     source: Path
@@ -72,7 +72,7 @@ class PrimaryOptions:
     era_interval_s: float = DEFAULT_ERA_INTERVAL_S
     identity: Path | None = None
     peers: tuple[str, ...] = ()
-    report: Callable[[dict[str, Any]], None] | None = None
+    report: Callable[[VolumeReport], None] | None = None
 
     def __post_init__(self) -> None:
         for _, port in self.secondaries:

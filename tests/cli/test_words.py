@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.render import print_status, progress_words, rows, summary
 from pydbt.cli.values import format_bytes, format_seconds, parse_size
-from pydbt.controller.primary.volume_words import together
 from pydbt.core.errors import UsageError
 from pydbt.core.units import GIB, KIB, MIB
 from tests.cli.conftest import STATUS
@@ -96,39 +95,26 @@ def test_a_taint_is_never_overlooked() -> None:
     assert "TAINTED" in summary(tainted)
 
 
-def several(**changes: dict) -> dict:
-    """A status with three secondaries, of which some are changed, by name."""
-    base = {**STATUS, "connected": True, "connection_problem": "", "phase": "idle", "waiting_for": "", "verify": {"running": None,
-            "last": None}, "write_intent": None, "taints": [], "assumed_in_sync": False,
-            "unsettled_bytes": 0, "persist_problem": "", "generations": {},
-            "progress": {"done_bytes": 0, "total_bytes": 0, "eta_seconds": None}, "statistics": {"resyncs": 1,
-            "unsettled_blocks": {"failed": 2}, "out_of_sync_max_bytes": 7}}  # fmt: skip
-    secondaries = [{**base, "secondary": name, **changes.get(name, {})} for name in ("a:1", "b:2", "c:3")]
-    return {**base, **together(secondaries), "secondaries": secondaries}
+def several() -> dict:
+    """A status with three secondaries, one of which lags behind and has no connection."""
+    base = {**STATUS, "connected": True, "connection_problem": ""}
+    lags = {"mode": "unsynchronized", "replica_state": "outdated", "connected": False, "connection_problem": "no route"}
+    secondaries = [{**base, "secondary": "a:1"}, {**base, "secondary": "b:2", **lags}, {**base, "secondary": "c:3"}]
+    taint = {"tainted": True, "taints": ["an unknown operation wrote"], "replica_state": "inconsistent"}
+    return {**base, **lags, **taint, "secondary": "a:1, b:2, c:3", "secondaries": secondaries}
 
 
-def test_a_volume_is_called_no_better_than_the_worst_of_its_secondaries() -> None:
-    status = several(**{
-        "b:2": {"mode": "unsynchronized", "replica_state": "outdated", "connected": False, "connection_problem": "no route",
-                "out_of_sync_bytes": 3 * MIB, "last_in_sync": None, "lag_seconds": None},
-        "c:3": {"tainted": True, "taints": ["an unknown operation wrote"], "replica_state": "inconsistent"},
-    })  # fmt: skip
-    assert (status["mode"], status["replica_state"], status["tainted"]) == ("unsynchronized", "inconsistent", True)
-    assert status["connected"] is False and status["connection_problem"] == "b:2: no route"
-    assert status["out_of_sync_bytes"] == 3 * MIB and status["last_in_sync"] is None and status["lag_seconds"] is None
-    assert status["statistics"] == {"resyncs": 3, "unsettled_blocks": {"failed": 6}, "out_of_sync_max_bytes": 7}
-    assert status["sent_bytes"] == 3 * STATUS["sent_bytes"]
+def test_each_of_several_secondaries_has_a_line_of_its_own() -> None:
+    status = several()
     assert summary(status).startswith("unsynchronized (1 of 3 secondaries), replica inconsistent, TAINTED")
     table = dict(rows(status))
     assert table["a:1"].startswith("normal, replica up-to-date") and table["b:2"].endswith("(no route)")
 
 
-def test_what_a_power_loss_would_have_to_compare_is_that_of_the_worst_secondary() -> None:
+def test_the_bytes_to_compare_after_a_power_loss_are_told() -> None:
     def kept(era: int | None, compared: dict | None = None, problem: str = "") -> dict:
         return {"era": era, "since": "2026-01-02T03:04:05+00:00", "compared": compared, "problem": problem}
 
-    one = several(**{"a:1": {"write_intent": kept(9)}, "c:3": {"write_intent": kept(8, {"era": 7, "bytes": 3 * MIB})}})
-    assert one["write_intent"]["era"] == 8 and one["write_intent"]["compared"] == {"era": 7, "bytes": 3 * MIB}
     words = dict(rows({**STATUS, "size_bytes": 10 * GIB, "write_intent": kept(23, {"era": 17, "bytes": 240 * MIB})}))
     assert (
         words["write intent"] == "era 23, since 2026-01-02T03:04:05+00:00; compared since era 17: 240 MiB of 10.0 GiB"
@@ -138,16 +124,9 @@ def test_what_a_power_loss_would_have_to_compare_is_that_of_the_worst_secondary(
     assert "write intent" not in dict(rows(several()))
 
 
-def test_a_single_secondarys_words_are_the_volumes() -> None:
+def test_a_single_secondary_is_not_counted() -> None:
     (one, *_) = several()["secondaries"]
-    assert together([one]) == one
     assert "secondaries" not in summary({**one, "secondaries": [one]})
-
-
-def test_all_that_are_well_are_well_together() -> None:
-    status = several()
-    assert (status["mode"], status["replica_state"], status["tainted"]) == ("normal", "up-to-date", False)
-    assert status["connected"] and not status["connection_problem"] and status["lag_seconds"] == 0.25
 
 
 def test_a_volume_never_in_sync_says_never() -> None:

@@ -62,7 +62,7 @@ def test_a_volume_with_one_secondary_that_follows(tmp_path: Path, clock: SimpleN
     brain.link.connected(0.0)
     clock.now += 3
     volume.peers[1].note_in_sync(clock.now - 0.5)
-    same_as_golden("one.json", PrimaryLoop(volume).status())
+    same_as_golden("one.json", PrimaryLoop(volume).report().to_json())
     volume.peers[1].close()
 
 
@@ -70,7 +70,7 @@ def test_a_volume_whose_writes_are_replicated_in_epochs(tmp_path: Path, clock: S
     volume = volume_of(tmp_path, record(1))
     volume.join(1, Joining(replace(CONFIG, epoch_interval_s=10.0, taints=("an unknown operation wrote",))))
     clock.now += 3
-    same_as_golden("epochs.json", PrimaryLoop(volume).status())
+    same_as_golden("epochs.json", PrimaryLoop(volume).report().to_json())
     volume.peers[1].close()
 
 
@@ -91,6 +91,6 @@ def test_a_volume_with_several_secondaries(tmp_path: Path, clock: SimpleNamespac
     third.handle(ev.PauseAsked(), clock.now)
     second.handle(ev.Disconnected("no route to host"), clock.now)
     loop = PrimaryLoop(volume, layer_problem="dmsetup failed")
-    same_as_golden("several.json", loop.status())
+    same_as_golden("several.json", loop.report().to_json())
     for peer in volume.peers.values():
         peer.close()

@@ -152,7 +152,7 @@ def run(
         record_ring_bytes=record_ring_size,
         compare_first=not no_digests,
         acknowledge_timeout_s=ack_timeout,
-        report=progress.update,
+        report=lambda report: progress.update(report.to_json()),
     )
     return _start(chosen, progress)
 

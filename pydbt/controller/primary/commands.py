@@ -10,6 +10,7 @@ from pydbt.controller.primary.configuring import joining, new_epoch, secure_of
 from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.handshake import hello_of, shake_hands
 from pydbt.controller.primary.peer import Peer
+from pydbt.controller.primary.report import VolumeReport
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Gone, Request, check_arguments
 from pydbt.core.errors import PydbtError, TimedOut, UsageError
@@ -23,11 +24,11 @@ _ANSWER_S = 60.0
 class Commands:
     """All but ``serve`` is called from the loop's thread alone.
 
-    ``status`` makes the report; ``down``: the request that is to end it all.
+    ``report`` makes the answer of most of them; ``down``: the request that is to end it all.
     """
 
-    def __init__(self, volume: Volume, feed: Feed, status: Callable[[], dict[str, Any]]) -> None:
-        self._volume, self._feed, self._status = volume, feed, status
+    def __init__(self, volume: Volume, feed: Feed, report: Callable[[], VolumeReport]) -> None:
+        self._volume, self._feed, self._report = volume, feed, report
         self.down: Request | None = None
 
     def serve(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +85,7 @@ class Commands:
                 return None
             case other:
                 raise PydbtError(f"a controller knows no command {other!r}")
-        return self._status()
+        return self._report().to_json()
 
     def _meant(self, arguments: dict[str, Any]) -> list[Peer]:
         """The secondary that is named, or all of them. UsageError when there is none of that name."""

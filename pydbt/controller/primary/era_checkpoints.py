@@ -13,9 +13,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from pydbt.controller.primary.era_recovery import UNTRACKED, Since
+from pydbt.controller.primary.era_recovery import UNTRACKED
 from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.peer import Peer
+from pydbt.controller.primary.report import ComparedSince, WriteIntentReport
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.errors import PydbtError, StateError
 from pydbt.core.primary.era_bound import Checkpoint, Intent, can_be_remembered
@@ -149,13 +150,13 @@ class EraCheckpoints:
         if self._job is not None:
             self._job.join(_CLOSE_S)
 
-    def report(self, peer: Peer, since: Since | None) -> dict[str, Any] | None:
+    def report(self, peer: Peer) -> WriteIntentReport | None:
         """For the status of one secondary; None where the volume has no write-intent."""
         if self._layer is None and not self._problem:
             return None
         era, at = self._kept.get(peer.number, (None, None))
-        compared = None if since is None else {"era": since.era, "bytes": since.bytes}
-        return {"era": era, "since": at, "compared": compared, "problem": self._problem}
+        compared = None if peer.since is None else ComparedSince(peer.since.era, peer.since.bytes)
+        return WriteIntentReport(era, at, compared, self._problem)
 
 
 def flush(path: str) -> None:

@@ -15,7 +15,8 @@ from pydbt.controller.primary.handshake import Refused
 from pydbt.controller.primary.inbox import Heard, Posted, Wake
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt
-from pydbt.controller.primary.status import primary_status
+from pydbt.controller.primary.report import VolumeReport
+from pydbt.controller.primary.status import volume_report
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Gone, Request
 from pydbt.core.errors import DeviceError, PydbtError, StateError
@@ -41,7 +42,7 @@ class PrimaryLoop:
         self.volume = volume
         self.feed = Feed(volume)
         self.checkpoints = EraCheckpoints(volume, self.feed, layer, layer_problem)
-        self.commands = Commands(volume, self.feed, self.status)
+        self.commands = Commands(volume, self.feed, self.report)
         self.fatal: PydbtError | None = None
         self._stopping = False
         self._next_check = self._next_snapshot = 0.0
@@ -141,13 +142,13 @@ class PrimaryLoop:
             self.save_status()
             volume.keep()
         if volume.options.report is not None:
-            volume.options.report(self.status())
+            volume.options.report(self.report())
 
-    def status(self) -> dict[str, Any]:
+    def report(self) -> VolumeReport:
         """The one report that every view is made of."""
-        return primary_status(self.volume, self.checkpoints)
+        return volume_report(self.volume, self.checkpoints)
 
     def save_status(self) -> None:
         """Keep the status for people who ask when no controller answers."""
         with contextlib.suppress(StateError):  # a failure to write the map is logged; this file is for people only
-            control.write_snapshot(self.volume.options.state_dir, self.status())
+            control.write_snapshot(self.volume.options.state_dir, self.report().to_json())

@@ -10,6 +10,7 @@ import numpy as np
 
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.metadata import Metadata
+from pydbt.controller.primary.report import RunningVerification, VerifyReport
 from pydbt.controller.primary.used_blocks import scan
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import BusyError, UsageError
@@ -141,6 +142,17 @@ class VolumeVerification:
         """The last verification that ended."""
         return {name: value for name, value in (self._record.verify or {}).items() if name != "cut_off"} or None
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> VerifyReport:
         """For the status: the verification under way, and the last one."""
-        return {"running": self._brain.verifier.report(), "last": self._last()}
+        current, block = self._brain.verifier.current, self._metadata.state.block_bytes
+        running = (
+            RunningVerification(
+                current.repair,
+                current.total_blocks * block,
+                current.done_blocks * block,
+                current.differing_blocks * block,
+            )
+            if current is not None
+            else None
+        )
+        return VerifyReport(running, self._last())

@@ -136,7 +136,7 @@ def status_is_true(world: World) -> None:
             continue
         if not world.primary.has_heard_of(node, peer):
             continue
-        status = status or world.primary.loop.status()
+        status = status or world.primary.loop.report().to_json()
         own = next(entry for entry in status["secondaries"] if entry["secondary"] == node.address)
         for words in (own, status):
             if words["mode"] == "normal" and not words["out_of_sync_bytes"] and not words["unsettled_bytes"]:
@@ -247,7 +247,7 @@ def nobody_is_held_back(world: World) -> None:
 def all_is_one(world: World) -> None:
     """At the end, with no fault left: all sides are the same, say so, and would follow whichever of them is promoted."""
     peers = world.primary.peers()
-    status = world.primary.loop.status()
+    status = world.primary.loop.report().to_json()
     for node, peer in peers:
         where = np.flatnonzero(differing(world, node)).tolist()
         if where:

@@ -1,0 +1,106 @@
+"""Several secondaries in one report: never better than the worst of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydbt.controller.primary.report import (
+    ProgressReport,
+    RunningVerification,
+    SecondaryReport,
+    VerifyReport,
+    WriteIntentReport,
+)
+
+# From the best to the worst.
+MODES = ("normal", "epochs", "resynchronizing", "initial-sync", "unsynchronized", "paused")
+REPLICA_STATES = ("up-to-date", "consistent", "outdated", "inconsistent")
+
+
+def combined(secondaries: list[SecondaryReport]) -> SecondaryReport:
+    """All of them in one; a single one is itself."""
+    if len(secondaries) == 1:
+        return secondaries[0]
+    worst = max(secondaries, key=lambda one: (MODES.index(one.mode), one.lag_bytes))
+    behind = max(secondaries, key=lambda one: one.sequence.submitted - one.sequence.acknowledged)
+    lags = [one.lag_seconds for one in secondaries if one.lag_seconds is not None]
+    times = [one.last_in_sync for one in secondaries if one.last_in_sync is not None]
+    return SecondaryReport(
+        secondary=", ".join(one.secondary for one in secondaries),
+        connected=all(one.connected for one in secondaries),
+        connection_problem=_named((one.secondary, one.connection_problem) for one in secondaries),
+        mode=worst.mode,
+        phase=worst.phase,
+        waiting_for=worst.waiting_for,
+        replica_state=max((one.replica_state for one in secondaries), key=REPLICA_STATES.index),
+        tainted=any(one.tainted for one in secondaries),
+        taints=tuple(dict.fromkeys(reason for one in secondaries for reason in one.taints)),
+        verify=_verify([one.verify for one in secondaries]),
+        write_intent=_write_intent([one.write_intent for one in secondaries]),
+        assumed_in_sync=any(one.assumed_in_sync for one in secondaries),
+        sequence=behind.sequence,
+        out_of_sync_bytes=max(one.out_of_sync_bytes for one in secondaries),
+        unsettled_bytes=max(one.unsettled_bytes for one in secondaries),
+        lag_bytes=max(one.lag_bytes for one in secondaries),
+        lag_seconds=max(lags) if len(lags) == len(secondaries) else None,
+        last_in_sync=min(times) if len(times) == len(secondaries) else None,
+        sent_bytes=sum(one.sent_bytes for one in secondaries),
+        log=max((one.log for one in secondaries), key=lambda log: log.used),
+        progress=_progress([one.progress for one in secondaries]),
+        epochs=None,  # a volume with epochs has one secondary
+        persist_problem=_named((one.secondary, one.persist_problem) for one in secondaries),
+        generations=worst.generations,
+        statistics=_added(one.statistics for one in secondaries),
+    )
+
+
+def _named(problems: Iterable[tuple[str, str]]) -> str:
+    return "; ".join(f"{secondary}: {problem}" for secondary, problem in problems if problem)
+
+
+def _progress(parts: list[ProgressReport]) -> ProgressReport:
+    etas = [part.eta_seconds for part in parts if part.eta_seconds is not None]
+    done, total = sum(part.done_bytes for part in parts), sum(part.total_bytes for part in parts)
+    return ProgressReport(done, total, max(etas, default=None))
+
+
+def _verify(reports: list[VerifyReport]) -> VerifyReport:
+    """All that run as one; of those that ended the one that found most, then the latest."""
+    running = [report.running for report in reports if report.running is not None]
+    last = [report.last for report in reports if report.last]
+    return VerifyReport(
+        RunningVerification(
+            any(one.repair for one in running),
+            sum(one.total_bytes for one in running),
+            sum(one.done_bytes for one in running),
+            sum(one.differing_bytes for one in running),
+        )
+        if running
+        else None,
+        max(last, key=lambda one: (one.get("differing_bytes", 0), one.get("ended", "")), default=None),
+    )
+
+
+def _write_intent(reports: list[WriteIntentReport | None]) -> WriteIntentReport | None:
+    """The era that bounds least, and the largest comparison that one bounded."""
+    known = [report for report in reports if report is not None]
+    if not known:
+        return None
+    least = min(known, key=lambda report: report.era or 0)
+    compared = [report.compared for report in known if report.compared is not None]
+    largest = max(compared, key=lambda one: one.bytes, default=None)
+    return WriteIntentReport(least.era, least.since, largest, least.problem)
+
+
+def _added(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Counters of all secondaries: sums; but the most of what was written to the volume, of times and of worst cases."""
+    most = {"written_requests", "discarded_bytes", "out_of_sync_max_bytes", "unsynchronized_seconds"}
+    total: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            if isinstance(value, dict):
+                total[key] = _added([total.get(key, {}), value])
+            else:
+                total[key] = max(total.get(key, 0), value) if key in most else total.get(key, 0) + value
+    return total

@@ -1,0 +1,188 @@
+"""The report of a running primary, as frozen data: ``controller status --json`` prints it.
+
+Every secondary has its own report, and the volume has the same fields for all of them together. Sizes are in bytes,
+times in seconds or in RFC 3339. The names of the fields are the keys of the JSON, in their order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from pydbt.core.protocol.generations import Generations
+
+
+@dataclass(frozen=True, slots=True)
+class RunningVerification:
+    """A verification under way."""
+
+    repair: bool
+    total_bytes: int
+    done_bytes: int
+    differing_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """The verification under way, and the last one that ended, as it was written down."""
+
+    running: RunningVerification | None
+    last: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedSince:
+    """The bound of the comparison with which this run began."""
+
+    era: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteIntentReport:
+    """The era that is remembered, and the time since which it is; ``problem``: why no newer one can be."""
+
+    era: int | None
+    since: str | None
+    compared: ComparedSince | None
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceReport:
+    """Sequence numbers of this run."""
+
+    submitted: int
+    acknowledged: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogReport:
+    """The transaction log. ``size`` and ``used`` in bytes."""
+
+    size: int
+    used: int
+    start: int
+    end: int
+    active_transactions: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReport:
+    """How far a resynchronization is."""
+
+    done_bytes: int
+    total_bytes: int
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EpochsReport:
+    """Where only addresses are captured: the images that were taken."""
+
+    interval_s: float
+    kind: str
+    number: int
+    last: str | None
+    frozen_ms_last: float
+    frozen_ms_max: float
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecondaryReport:
+    """One secondary, never better than the truth. ``epochs`` None: writes are followed, and the JSON has no such key."""
+
+    secondary: str
+    connected: bool
+    connection_problem: str
+    mode: str
+    phase: str
+    waiting_for: str
+    replica_state: str
+    tainted: bool
+    taints: tuple[str, ...]
+    verify: VerifyReport
+    write_intent: WriteIntentReport | None
+    assumed_in_sync: bool
+    sequence: SequenceReport
+    out_of_sync_bytes: int
+    unsettled_bytes: int
+    lag_bytes: int
+    lag_seconds: float | None
+    last_in_sync: str | None
+    sent_bytes: int
+    log: LogReport
+    progress: ProgressReport
+    epochs: EpochsReport | None
+    persist_problem: str
+    generations: Generations
+    statistics: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object for people's programs."""
+        made = _object_of(self)
+        if self.epochs is None:
+            del made["epochs"]
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class FlightReport:
+    """Writes in flight; ``known``: for certain."""
+
+    known: bool
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueReport:
+    """The kernel's room for captured data, in bytes."""
+
+    size: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeReport:
+    """The volume. ``together``: all secondaries in one; its fields are the volume's own in the JSON."""
+
+    role: str
+    source: str
+    volume: str
+    size_bytes: int
+    block_bytes: int
+    together: SecondaryReport
+    audit: dict[str, Any]
+    in_flight: FlightReport
+    written_bytes: int
+    queue: QueueReport
+    lost_records: int
+    secondaries: tuple[SecondaryReport, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object for people's programs."""
+        made: dict[str, Any] = {}
+        for field in fields(self):
+            if field.name == "together":
+                made |= self.together.to_json()
+            else:
+                made[field.name] = _json_of(getattr(self, field.name))
+        return made
+
+
+def _object_of(report: Any) -> dict[str, Any]:
+    return {field.name: _json_of(getattr(report, field.name)) for field in fields(report)}
+
+
+def _json_of(value: Any) -> Any:
+    match value:
+        case SecondaryReport():
+            return value.to_json()
+        case Generations():
+            return value.to_values()
+        case tuple():
+            return [_json_of(one) for one in value]
+        case _ if is_dataclass(value):
+            return _object_of(value)
+    return value

@@ -1,0 +1,103 @@
+"""A volume with several secondaries is reported no better than the worst of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydbt.controller.primary.combined import combined
+from pydbt.controller.primary.report import (
+    ComparedSince,
+    LogReport,
+    ProgressReport,
+    RunningVerification,
+    SecondaryReport,
+    SequenceReport,
+    VerifyReport,
+    WriteIntentReport,
+)
+from pydbt.core.protocol.generations import NO_GENERATIONS
+from pydbt.core.units import MIB
+
+WELL = SecondaryReport(
+    secondary="",
+    connected=True,
+    connection_problem="",
+    mode="normal",
+    phase="idle",
+    waiting_for="",
+    replica_state="up-to-date",
+    tainted=False,
+    taints=(),
+    verify=VerifyReport(None, None),
+    write_intent=None,
+    assumed_in_sync=False,
+    sequence=SequenceReport(12345, 12340),
+    out_of_sync_bytes=0,
+    unsettled_bytes=0,
+    lag_bytes=20480,
+    lag_seconds=0.25,
+    last_in_sync="2026-01-02T03:04:05Z",
+    sent_bytes=5 * MIB,
+    log=LogReport(1 << 20, 640, 10, 20, 5),
+    progress=ProgressReport(0, 0, None),
+    epochs=None,
+    persist_problem="",
+    generations=NO_GENERATIONS,
+    statistics={"resyncs": 1, "unsettled_blocks": {"failed": 2}, "out_of_sync_max_bytes": 7},
+)
+
+
+def several(**changes: dict) -> list[SecondaryReport]:
+    """Three secondaries, of which some are changed, by name."""
+    return [replace(WELL, secondary=name, **changes.get(name, {})) for name in ("a:1", "b:2", "c:3")]
+
+
+def test_a_volume_is_called_no_better_than_the_worst_of_its_secondaries() -> None:
+    one = combined(several(**{
+        "b:2": {"mode": "unsynchronized", "replica_state": "outdated", "connected": False, "connection_problem": "no route",
+                "out_of_sync_bytes": 3 * MIB, "last_in_sync": None, "lag_seconds": None},
+        "c:3": {"tainted": True, "taints": ("an unknown operation wrote",), "replica_state": "inconsistent"},
+    }))  # fmt: skip
+    assert (one.mode, one.replica_state, one.tainted) == ("unsynchronized", "inconsistent", True)
+    assert one.taints == ("an unknown operation wrote",)
+    assert one.connected is False and one.connection_problem == "b:2: no route"
+    assert one.out_of_sync_bytes == 3 * MIB and one.last_in_sync is None and one.lag_seconds is None
+    assert one.statistics == {"resyncs": 3, "unsettled_blocks": {"failed": 6}, "out_of_sync_max_bytes": 7}
+    assert one.sent_bytes == 3 * WELL.sent_bytes
+    assert one.secondary == "a:1, b:2, c:3"
+
+
+def test_the_bytes_to_compare_after_a_power_loss_are_those_of_the_worst_secondary() -> None:
+    def kept(era: int | None, compared: ComparedSince | None = None) -> dict:
+        return {"write_intent": WriteIntentReport(era, "2026-01-02T03:04:05+00:00", compared, "")}
+
+    one = combined(several(**{"a:1": kept(9), "c:3": kept(8, ComparedSince(7, 3 * MIB))}))
+    assert one.write_intent is not None
+    assert one.write_intent.era == 8 and one.write_intent.compared == ComparedSince(7, 3 * MIB)
+
+
+def test_a_single_secondarys_report_is_the_volumes() -> None:
+    assert combined([WELL]) is WELL
+
+
+def test_all_that_are_well_are_well_together() -> None:
+    one = combined(several())
+    assert (one.mode, one.replica_state, one.tainted) == ("normal", "up-to-date", False)
+    assert one.connected and not one.connection_problem and one.lag_seconds == 0.25
+
+
+def test_verifications_under_way_are_one_and_of_those_that_ended_the_worst_is_told() -> None:
+    def verified(done_bytes: int, differing_bytes: int) -> dict:
+        running = RunningVerification(False, 100, done_bytes, differing_bytes)
+        return {"verify": VerifyReport(running, {"ended": "2026", "differing_bytes": differing_bytes})}
+
+    one = combined(several(**{"a:1": verified(10, 0), "b:2": verified(20, 5)}))
+    assert one.verify.running == RunningVerification(False, 200, 30, 5)
+    assert one.verify.last == {"ended": "2026", "differing_bytes": 5}
+
+
+def test_a_resynchronization_of_several_ends_with_the_last_of_them() -> None:
+    one = combined(several(**{
+        "a:1": {"progress": ProgressReport(10, 100, 3.0)}, "b:2": {"progress": ProgressReport(0, 100, 9.0)},
+    }))  # fmt: skip
+    assert one.progress == ProgressReport(10, 200, 9.0)
