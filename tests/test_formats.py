@@ -1,4 +1,4 @@
-"""The tables of docs/format.md are the layouts, versions, kinds, keys and limits of the code: neither can change alone."""
+"""The tables of docs/reference/format.md are those of the code: layouts, versions, kinds, keys, limits. Neither changes alone."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from pydbt.core.units import SECTOR_BYTES
 EXTENT_DTYPE = np.dtype(
     [("sector", "<u8"), ("sectors", "<u4"), ("kind", "u1"), ("flags", "u1"), ("sequence_delta", "<u2")]
 )
-"""The bytes of a row, on the wire and in the journal (docs/format.md). The names are those of the format, used here alone."""
+"""The bytes of a row, on the wire and in the journal (docs/reference/format.md), with the names of the format."""
 EXTENT_BYTES = EXTENT_DTYPE.itemsize
 
 MAX_SECTOR = 1 << 54

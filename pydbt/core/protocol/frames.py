@@ -1,6 +1,6 @@
 """The frames of the replication protocol as typed values: one that exists is legal.
 
-Layouts and limits are documented in docs/format.md; ``wire`` turns frames into bytes and back.
+Layouts and limits are documented in docs/reference/format.md; ``wire`` turns frames into bytes and back.
 A volume's identity is 32 hexadecimal digits; an epoch (the identity of a space of sequence numbers) a u64 that
 JSON bodies carry as 16 hexadecimal digits, because JSON readers lose the low bits of large numbers.
 """

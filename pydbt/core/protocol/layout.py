@@ -1,4 +1,4 @@
-"""Packed structures whose fields have the names of docs/format.md, so that a test can compare both."""
+"""Packed structures whose fields have the names of docs/reference/format.md, so that a test can compare both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames to bytes and back. docs/format.md has the offset tables, and a test holds them against the layouts here.
+"""Frames to bytes and back. docs/reference/format.md has the offset tables, and a test holds them against the layouts here.
 
 Any input is a frame or one WireError, and nothing is allocated before a header of the right magic, version,
 checksum and length has asked for it. No I/O here: ``encode`` gives buffers for sendmsg without copying payload,

@@ -1,6 +1,6 @@
 """Records of the secondary's journal: encoding and checking, with no I/O.
 
-docs/format.md has the offset table, and a test compares it with the layout here.
+docs/reference/format.md has the offset table, and a test compares it with the layout here.
 
 The journal is one endless line of bytes, cut into segments of equal size. A record contains its own position, and the
 incarnation of the journal that wrote it (each opening counts up). Old records in a recycled segment have other positions;
