@@ -1,0 +1,127 @@
+"""A volume's mechanical moves: records keep their order, senders and an idle disk are told of, changes are written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pydbt.controller.primary.configuring import Joining
+from pydbt.controller.primary.volume import Volume
+from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.errors import DeviceError
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
+from pydbt.store.volume_state import load_state
+from tests.controller.volumes import BLOCKS, GEOMETRY, volume_of
+
+CONFIG = PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)
+
+
+@pytest.fixture
+def volume(tmp_path: Path):
+    made = volume_of(tmp_path, *(SecondaryRecord(slot, f"h:{slot}", SyncPhase.REPLICATING) for slot in (1, 2)))
+    yield made
+    for peer in made.peers.values():
+        peer.close()
+
+
+def captured(volume: Volume) -> list[int]:
+    """The blocks of the records that wait for the brains."""
+    return [
+        int(block)
+        for _, event in volume.events
+        if isinstance(event, ev.Captured)
+        for block in event.records["sector"] // 8
+    ]
+
+
+def test_records_that_wait_come_ahead_of_later_ones_and_of_other_events(volume: Volume) -> None:
+    volume.capture.write(1)
+    volume.drain()
+    volume.events.append((None, ev.Tick()))
+    volume.capture.write(2)
+    ahead = volume.catch_up()
+    blocks = [int(b) for _, event in ahead if isinstance(event, ev.Captured) for b in event.records["sector"] // 8]
+    assert list(dict.fromkeys(blocks)) == [1, 2]
+    assert list(volume.events) == [(None, ev.Tick())]
+    assert volume.capture.consumer_position() == volume.capture.producer_position()
+
+
+def test_an_empty_ring_is_told_of_once_to_a_secondary_that_joins(volume: Volume) -> None:
+    volume.join(1, Joining(CONFIG))
+    assert not volume.drain()
+    assert [event.position for _, event in volume.events] == [0]
+    volume.events.clear()
+    assert not volume.drain() and not volume.events
+    volume.join(2, Joining(CONFIG))
+    volume.drain()
+    assert len(volume.events) == 1
+
+
+def test_a_drain_has_the_records_in_their_order(volume: Volume) -> None:
+    volume.capture.write(5)
+    volume.capture.write(3)
+    assert volume.drain()
+    assert list(dict.fromkeys(captured(volume))) == [5, 3]
+
+
+def test_blocks_that_are_pending_when_a_secondary_joins_are_in_its_map_alone(volume: Volume) -> None:
+    pending = DirtyMap(BLOCKS)
+    pending.set_range(3, 2)
+    first, second = volume.join(1, Joining(CONFIG, pending)), volume.join(2, Joining(CONFIG))
+    assert first.brain.tracker.pending.contains(4)
+    assert not second.brain.tracker.pending.any()
+    assert volume.brains == [first.brain, second.brain]
+
+
+def test_an_idle_disk_is_told_of_only_while_a_brain_is_not_certain(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = volume.join(1, Joining(CONFIG))
+    monkeypatch.setattr(peer.brain.in_flight, "certain", False)
+    volume.look_for_idle_disk()
+    assert list(volume.events) == [(None, ev.DiskQuiet(0))]
+    volume.look_for_idle_disk()
+    assert len(volume.events) == 1, "it is looked at too often"
+    volume.events.clear()
+    monkeypatch.setattr(volume, "_next_idle_look", 0.0)
+    monkeypatch.setattr(peer.brain.in_flight, "certain", True)
+    volume.look_for_idle_disk()
+    assert not volume.events
+
+
+def test_a_device_that_is_gone_is_no_error_of_a_look_at_it(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> int:
+        raise DeviceError("the disk is gone")
+
+    volume.join(1, Joining(CONFIG)).brain.in_flight.certain = False
+    monkeypatch.setattr(volume.device, "in_flight_writes", gone)
+    monkeypatch.setattr(volume, "auditor", SimpleNamespace(look=gone))
+    volume.look_for_idle_disk()
+    volume.audit(0.0)
+    assert not volume.events
+
+
+def test_a_secondary_is_found_by_its_address_in_whatever_way_that_is_written(volume: Volume) -> None:
+    found = volume.record_of(("h", 2))
+    assert found is not None and found.slot == 2
+    assert volume.record_of(("h", 3)) is None
+
+
+def test_changes_are_written_down_and_nothing_is_written_without_one(volume: Volume) -> None:
+    peer = volume.join(1, Joining(CONFIG))
+    volume.keep()
+    path = next(volume.metadata.state_dir.iterdir())
+    before = path.stat().st_mtime_ns, path.stat().st_ino
+    volume.keep()
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
+    peer.brain.taints.append("an unknown operation wrote")
+    assert peer.taints_changed()
+    volume.keep()
+    state = load_state(volume.metadata.state_dir)
+    assert state is not None
+    assert [entry["reason"] for entry in state.record(1).taints] == ["an unknown operation wrote"]
+    assert not peer.taints_changed()
