@@ -241,3 +241,28 @@ def test_the_keys_of_a_secondary_s_status_are_documented_and_no_others() -> None
     made = keys_made_by("pydbt/controller/secondary/service.py", "status")
     made |= {field.name for field in fields(ReplicaStatus)}
     assert keys_in(sections_of(REFERENCE / "status.md")["Of a secondary"]) == made | {"running"}
+
+
+@cache
+def texts_of_the_program() -> tuple[str, ...]:
+    """Every text in the program; what an f-string fills in is left out."""
+    found = []
+    for path in (PROJECT / "pydbt").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "\0" for part in node.values]
+                found.append("".join(map(str, parts)))
+    return tuple(found)
+
+
+def test_a_message_that_the_troubleshooting_quotes_is_one_of_the_program() -> None:
+    text = (PROJECT / "docs/operating/troubleshooting.md").read_text()
+    quoted = [
+        phrase for line in text.splitlines() if line.startswith("|") for phrase in re.findall(r"\*([^*]+)\*", line)
+    ]
+    assert len(quoted) > 10
+    for phrase in quoted:
+        parts = phrase.split(" ... ")
+        assert any(all(part in told for part in parts) for told in texts_of_the_program()), f"nothing says {phrase!r}"
