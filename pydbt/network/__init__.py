@@ -1,1 +1,1 @@
-"""Sockets: framed connections with deadlines."""
+"""Sockets: addresses, connections of frames with deadlines, and TLS."""

@@ -1,4 +1,4 @@
-"""ADDR:PORT as people write it, and which addresses never leave this machine."""
+"""Addresses as people write them (HOST:PORT), and whether traffic to one stays on this machine."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def parse_address(text: str) -> tuple[str, int]:
     elif ":" in host:
         raise UsageError(f"{text!r} is ambiguous: write an IPv6 address in brackets, as in [::1]:7790")
     if not colon or not host or not port_text.isascii() or not port_text.isdigit() or int(port_text) > 65535:
-        raise UsageError(f"{text!r} is no address: expected HOST:PORT, as in 192.0.2.7:7790")
+        raise UsageError(f"{text!r} is not an address: use HOST:PORT, as in 192.0.2.7:7790")
     return host, int(port_text)
 
 
 def format_address(host: str, port: int) -> str:
-    """As ``parse_address`` reads it."""
+    """The text that ``parse_address`` reads."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def split_address(text: str) -> tuple[str, int]:
-    """Host and port of an address that was written by this program, in any version: an IPv6 address may lack its brackets."""
+    """Host and port of an address that any version of this program wrote: an IPv6 address may lack its brackets."""
     host, _, port = text.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[socket.AddressFamily, SocketAddress]]:
-    """Every address a name stands for, in the system's order. Raises PeerError."""
+    """Every address of a host name, in the system's order. Raises PeerError."""
     flags = socket.AI_PASSIVE if passive else 0
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
@@ -46,7 +46,7 @@ def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[socket
 
 
 def is_loopback(host: str) -> bool:
-    """Does everything ``host`` stands for stay on this machine? Names are resolved; unknown ones do not."""
+    """Whether every address of a host is a loopback address; False for an unknown name."""
     try:
         addresses = [str(address[0]) for _, address in resolve(host, 0)]
     except PeerError:
@@ -61,7 +61,7 @@ def _loopback(text: str) -> bool:
 
 
 def check_plain_tcp(host: str, insecure: bool) -> None:
-    """Plain TCP past this machine needs a word from the operator. Raises UsageError."""
+    """UsageError for plain TCP to another machine, unless the operator gave ``--insecure``."""
     if not insecure and not is_loopback(host):
         raise UsageError(
             f"{host} is not loopback and the connection is not encrypted: give --identity (see controller pki), "

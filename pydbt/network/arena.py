@@ -1,7 +1,7 @@
 """A bounded piece of memory for frames between the socket and the disk.
 
-The first range that fits is given out, and comes back by itself when the last view of it is gone, in any order.
-Who asks for more than is free waits: that is the back-pressure on the primary.
+``allocate`` gives the first range that fits. A range is freed when the last view of it is gone, in any order. A caller that
+asks for more than is free waits; this is the back-pressure on the primary.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ ALIGN = 64
 
 
 class ArenaClosed(Exception):
-    """Nobody will free anything any more."""
+    """The arena was closed."""
 
 
 class Arena:
-    """``size_bytes`` of memory; ``allocate`` blocks until the range asked for is free."""
+    """``size_bytes`` of memory; ``allocate`` waits until a range of the wanted size is free."""
 
     def __init__(self, size_bytes: int) -> None:
         self._memory = np.empty(size_bytes, dtype=np.uint8)
@@ -53,7 +53,7 @@ class Arena:
         return chunk.data
 
     def close(self) -> None:
-        """Wake whoever waits."""
+        """Wake every waiting thread; each gets ArenaClosed."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Reach a peer."""
+"""Connect to a peer."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def connect(host: str, port: int, timeout_seconds: float = CONNECT_TIMEOUT_SECON
 
 
 def _check_not_self(sock: socket.socket) -> None:
-    """A connection to an ephemeral port of this machine can meet itself (simultaneous open)."""
+    """A connection to an ephemeral port of this machine can connect to itself (simultaneous open)."""
     if sock.getsockname() == sock.getpeername():
         raise ConnectionRefusedError("Connection refused")

@@ -1,7 +1,7 @@
 """One TCP connection that carries frames both ways.
 
-Sending and receiving share nothing: one thread may send while another receives. Only one thread at a time may
-receive; senders are serialized by a lock.
+Sending and receiving share no state: one thread may send while another receives. Only one thread at a time may
+receive. A lock serializes senders.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydbt.core.protocol.wire import (
 from pydbt.posix.files import hand_over
 
 SILENCE_SECONDS = 15.0
-"""A peer that sends nothing for this long, or takes nothing, is gone. Peers ping three times as often."""
+"""A peer that sends or takes nothing for this long counts as gone. Peers send a ping three times in this period."""
 
 KEEPALIVE_IDLE_SECONDS = 5
 KEEPALIVE_INTERVAL_SECONDS = 3
@@ -53,9 +53,9 @@ class StreamSocket(Protocol):
 class FramedConnection:
     """Frames over a connected socket.
 
-    ``allocate`` gives the memory for bodies of bulk frames (default: a new bytearray each).
-    Every failure of the peer or the network is a PeerError (WireError for bytes that are no frame), after which
-    the connection is of no more use.
+    ``allocate`` gives the memory for bodies of bulk frames (default: a new bytearray for each).
+    Every failure of the peer or the network is a PeerError (WireError for bytes that are not a frame). After an error the
+    connection cannot be used again.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class FramedConnection:
 
     @property
     def peer(self) -> str:
-        """ADDR:PORT of the other side, for messages."""
+        """HOST:PORT of the other side, for messages."""
         try:
             host, port = self._socket.getpeername()[:2]
         except OSError:
@@ -90,11 +90,11 @@ class FramedConnection:
         return self._socket
 
     def set_allocate(self, allocate: Allocate) -> None:
-        """Change where bulk bodies go, between two receptions."""
+        """Change the memory for bulk bodies; call it between two receptions."""
         self._allocate = allocate
 
     def send_frames(self, frames: Iterable[Frame], *, compress_level: int | None = None) -> int:
-        """Send frames back to back; returns the bytes put on the wire. Raises PeerError."""
+        """Send frames one behind the other. Returns the bytes on the wire. Raises PeerError."""
         with self._send_lock:
             buffers: list[Buffer] = []
             for frame in frames:
@@ -103,10 +103,10 @@ class FramedConnection:
             return self._send(buffers)
 
     def recv_frame(self, timeout_seconds: float | None = None) -> Frame | None:
-        """The next frame; None when the peer has closed between two frames.
+        """The next frame; None when the peer has closed the connection between two frames.
 
-        Waits ``silence_seconds`` for each piece; with ``timeout_seconds`` the first byte may take that long
-        instead, and TimedOut leaves the connection usable. Raises PeerError, WireError or TimedOut.
+        Waits ``silence_seconds`` for each piece. With ``timeout_seconds``, the first byte may take that long instead;
+        TimedOut leaves the connection usable. Raises PeerError, WireError or TimedOut.
         """
         if not self._receive_header(timeout_seconds):
             return None
@@ -119,14 +119,14 @@ class FramedConnection:
         return decode_body(header, body)
 
     def finish(self) -> None:
-        """Send nothing more; what was sent still arrives, and the peer sees the end. Receiving goes on."""
-        with contextlib.suppress(OSError):  # gone already: nothing of ours can arrive
+        """End sending. Frames that were sent still arrive, and then the peer sees the end. Receiving continues."""
+        with contextlib.suppress(OSError):  # the connection is gone already
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Close both directions at once and wake whoever is blocked on this connection. Idempotent."""
+        """Close both directions at once, and wake every thread that waits for this connection. Idempotent."""
         self.closed = True
-        with contextlib.suppress(OSError):  # not connected any more: nobody to wake
+        with contextlib.suppress(OSError):  # not connected: no thread waits
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
@@ -134,12 +134,12 @@ class FramedConnection:
         try:
             return hand_over(buffers, self._send_some)
         except TimeoutError:
-            raise PeerError(f"{self.peer} took nothing and said nothing for {self.silence_seconds:g} seconds") from None
+            raise PeerError(f"{self.peer} took no data and sent none for {self.silence_seconds:g} seconds") from None
         except OSError as error:
             raise PeerError(f"the connection broke while sending: {error.strerror or error}") from None
 
     def _send_some(self, views: list[memoryview]) -> int:
-        """A peer that takes nothing but is heard of is busy, not gone."""
+        """Send a part. A peer that takes nothing but still sends frames is busy, not gone."""
         while True:
             try:
                 sent = self._socket.sendmsg(views)
@@ -170,7 +170,7 @@ class FramedConnection:
         return self._receive_into(view, 1)
 
     def _receive_into(self, view: memoryview, have: int, *, at_start: bool = False) -> bool:
-        """Fill ``view`` from ``have`` on. False: closed before the first byte, where that is legal."""
+        """Fill ``view`` from ``have`` on. False when the peer closed before the first byte and ``at_start`` allows it."""
         try:
             while have < len(view):
                 count = self._socket.recv_into(view[have:])
@@ -193,9 +193,9 @@ def _allocate_small(size_bytes: int) -> memoryview:
 
 
 def _tune(sock: StreamSocket) -> None:
-    """No delay for small frames; the kernel's keepalive finds peers that vanished without a word."""
+    """Send small frames at once, and let the kernel's keepalive find peers that vanished without closing."""
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return  # a socket pair of a test
+        return  # a socket pair in a test
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)

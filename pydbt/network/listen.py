@@ -1,4 +1,4 @@
-"""Be reached by peers."""
+"""Listen for peers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BACKLOG = 16
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. Raises BusyError or UsageError."""
+    """A listening socket; for port 0 the kernel chooses a free port. Raises BusyError or UsageError."""
     family, address = resolve(host, port, passive=True)[0]
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,7 +1,7 @@
-"""Mutual TLS 1.3 under the frames: who is who, and a socket that two threads may use at once.
+"""Mutual TLS 1.3 under the frames: both sides prove their identity, and two threads may use the socket at once.
 
-One thread sends while another receives, which a single OpenSSL object does not allow. So the object works on memory,
-under a lock that is never held while the network is waited for, and the threads move its bytes to and from the socket.
+One thread sends while another receives, which a single OpenSSL object does not allow. Therefore the object works on memory,
+under a lock, and the threads move its bytes to and from the socket. No thread holds the lock while it waits for the network.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from pydbt.network.connection import StreamSocket
 
 TLS_HANDSHAKE_SECONDS = 10.0
 _RECEIVE_BYTES = 256 * 1024
-# What is encrypted at once: large enough that the calls cost nothing, small enough to be copied in the cache.
+# Bytes that are encrypted in one call: many, so that calls cost little, and few enough to be copied within the cache.
 _SEND_BYTES = 256 * 1024
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 _VERIFY_WORDS = {
     9: "its certificate is not valid yet: compare both clocks",
     10: "its certificate has expired: issue a new one with 'controller pki issue'",
-    18: "its certificate is of another authority",
-    19: "its certificate is of another authority",
-    20: "its certificate is of another authority",
-    21: "its certificate is of another authority",
+    18: "its certificate was issued by another authority",
+    19: "its certificate was issued by another authority",
+    20: "its certificate was issued by another authority",
+    21: "its certificate was issued by another authority",
 }
 _ALERT_WORDS = {
-    "CERTIFICATE_EXPIRED": "it says that our certificate has expired: issue a new one with 'controller pki issue'",
-    "UNKNOWN_CA": "it says that our certificate is of another authority",
-    "CERTIFICATE_REQUIRED": "it asks for a certificate: give --identity",
-    "BAD_CERTIFICATE": "it refuses our certificate (of another authority, or not valid yet?)",
-    "CERTIFICATE_UNKNOWN": "it refuses our certificate",
+    "CERTIFICATE_EXPIRED": "it reports that this machine's certificate has expired: issue a new one with 'controller pki issue'",
+    "UNKNOWN_CA": "it reports that this machine's certificate was issued by another authority",
+    "CERTIFICATE_REQUIRED": "it requires a certificate: give --identity",
+    "BAD_CERTIFICATE": "it refuses this machine's certificate (from another authority, or not valid yet?)",
+    "CERTIFICATE_UNKNOWN": "it refuses this machine's certificate",
     "HTTP_REQUEST": "it does not speak TLS: was it started without --identity?",
     "WRONG_VERSION_NUMBER": "it does not speak TLS: was it started without --identity?",
     "UNEXPECTED_MESSAGE": "it does not speak TLS: was it started without --identity?",
@@ -50,20 +50,20 @@ _ALERT_WORDS = {
 
 
 class Pin(Protocol):
-    """Which machine the other side of a volume is."""
+    """The machine that is expected on the other side of a volume."""
 
     def objection(self, name: str) -> str:
-        """Why a machine of this name is not the other side; empty when it may be."""
+        """The reason why a machine of this name is not the other side; empty when it may be."""
         ...
 
     def remember(self, name: str) -> None:
-        """This machine was accepted."""
+        """Record that this machine was accepted."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What one identity file holds, as contexts for both roles."""
+    """The content of one identity file, as TLS contexts for both roles."""
 
     path: Path
     as_client: ssl.SSLContext
@@ -71,20 +71,22 @@ class Identity:
 
 
 def load_identity(path: Path) -> Identity:
-    """Read an identity file. UsageError says what is wrong with it, or who else may read it."""
+    """Read an identity file. UsageError when it is wrong, or when other users may read it."""
     try:
         status = os.stat(path)
         text = path.read_text(encoding="ascii")
     except OSError as error:
         raise UsageError(f"the identity {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise UsageError(f"{path} is no identity: make one with 'controller pki issue'") from None
+        raise UsageError(f"{path} is not an identity: make one with 'controller pki issue'") from None
     if stat.S_IMODE(status.st_mode) & 0o077:
-        raise UsageError(f"the identity {path} can be read by others, and holds a private key: run chmod 600 {path}")
+        raise UsageError(
+            f"the identity {path} holds a private key and can be read by other users: run chmod 600 {path}"
+        )
     certificates = _CERTIFICATE.findall(text)
     if len(certificates) < 2 or "PRIVATE KEY" not in text:
         raise UsageError(
-            f"{path} is no identity, with a key and two certificates: make one with 'controller pki issue'"
+            f"{path} is not an identity, which has a key and two certificates: make one with 'controller pki issue'"
         )
     try:
         roles = ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER
@@ -96,7 +98,7 @@ def load_identity(path: Path) -> Identity:
 def _context(path: Path, authority: str, role: ssl._SSLMethod) -> ssl.SSLContext:
     context = ssl.SSLContext(role)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False  # machines are known by name, wherever they are: see Secure
+    context.check_hostname = False  # a machine is known by its name and not by its address: see Secure
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_cert_chain(path)
     context.load_verify_locations(cadata=authority)
@@ -106,21 +108,21 @@ def _context(path: Path, authority: str, role: ssl._SSLMethod) -> ssl.SSLContext
 
 
 class Secure:
-    """Makes sockets of one side secure: both sides prove that they are of the same authority, and who they are."""
+    """Makes sockets of one side secure: both sides prove that the same authority issued their certificates, and their names."""
 
     def __init__(self, identity: Identity, pin: Pin) -> None:
         self._identity, self._pin = identity, pin
 
     def client(self, sock: socket.socket) -> TlsSocket:
-        """The connecting side. PeerError, with the socket closed, says why not."""
+        """The connecting side. PeerError gives the reason; the socket is closed then."""
         return self._shake_hands(sock, self._identity.as_client, server_side=False)
 
     def server(self, sock: socket.socket) -> TlsSocket:
-        """The side that was connected to. PeerError as above."""
+        """The listening side. PeerError as above."""
         return self._shake_hands(sock, self._identity.as_server, server_side=True)
 
     def remember(self, peer: StreamSocket) -> None:
-        """The peer was accepted for this volume: no other machine is from now on. StateError when it cannot be kept."""
+        """Record that this peer was accepted for the volume; no other machine will be. StateError when it cannot be written."""
         assert isinstance(peer, TlsSocket), "a connection that this object made secure"
         self._pin.remember(peer.peer_name)
 
@@ -141,7 +143,7 @@ class Secure:
 
 
 def explain_tls_error(error: OSError) -> str:
-    """What went wrong with TLS, for people."""
+    """The failure of TLS as a sentence for the operator."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _VERIFY_WORDS.get(error.verify_code, f"its certificate is not accepted: {error.verify_message}")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionResetError | BrokenPipeError):
@@ -157,7 +159,7 @@ def explain_tls_error(error: OSError) -> str:
 
 
 class TlsSocket:
-    """As much of a socket as a framed connection needs. One thread may send while another receives."""
+    """A TLS connection with the face of a socket (``StreamSocket``). One thread may send while another receives."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_side: bool) -> None:
         self._socket = sock
@@ -172,7 +174,7 @@ class TlsSocket:
 
     # --- handshake ----------------------------------------------------------------------------------------
     def shake_hands(self, seconds: float) -> None:
-        """Prove both sides; raises OSError (ssl.SSLError among it). The whole of it has one deadline."""
+        """Authenticate both sides, before one deadline. Raises OSError, which includes ssl.SSLError."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -182,7 +184,7 @@ class TlsSocket:
                 self._fetch(deadline)
                 continue
             except ssl.SSLError:
-                with contextlib.suppress(OSError):  # the alert that tells the peer why
+                with contextlib.suppress(OSError):  # the alert that gives the peer the reason
                     self._flush(deadline)
                 raise
             self._flush(deadline)
@@ -205,7 +207,7 @@ class TlsSocket:
 
     # --- data ---------------------------------------------------------------------------------------------
     def recv_into(self, view: memoryview) -> int:
-        """As of a socket; 0 at the end. A stream that is cut off ends too: frames tell whether they are whole."""
+        """As of a socket; 0 at the end, also of a stream that was cut off: an incomplete frame shows that."""
         while True:
             with self._lock:
                 try:
@@ -224,7 +226,7 @@ class TlsSocket:
                     self._incoming.write_eof()
 
     def sendmsg(self, views: list[memoryview]) -> int:
-        """As of a socket. After TimeoutError call it again with the same data: what was encrypted is sent first."""
+        """As of a socket. After TimeoutError call it again with the same data; encrypted bytes are sent first."""
         with self._sending:
             if not self._encrypted:
                 self._encrypt(views)
@@ -266,7 +268,7 @@ class TlsSocket:
         return self._socket.getpeername()
 
     def shutdown(self, how: int) -> None:
-        """Of the connection below alone: the end of a TLS stream would end what can be received too."""
+        """Shut down the TCP connection only: the end of a TLS stream would also end receiving."""
         self._socket.shutdown(how)
 
     def close(self) -> None:

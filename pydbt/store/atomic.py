@@ -1,4 +1,4 @@
-"""Replacing a file so that a crash at any instant leaves the old content or the new one, whole."""
+"""Replace a file so that a crash at any instant leaves the old content or the new content, whole."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pydbt.posix.files import sync_folder, write_all
 
 
 def replace_file(path: str | os.PathLike[str], data: Buffer | Iterable[Buffer], *, durable: bool = True) -> None:
-    """Put ``data`` in place of a file's content, with mode 0600. StateError names the file when it cannot be written.
+    """Replace a file's content by ``data``, with mode 0600. StateError names the file when it cannot be written.
 
-    Several buffers are written one after the other, each made only when the one before it is written.
+    Several buffers are written one after the other. Each is made only when the one before it is written.
 
-    ``durable`` waits until both the content and its name are on disk; without it only readers of this boot
-    are promised a whole file.
+    ``durable`` waits until the content and its name are on disk. Without it, only readers before the next crash of the
+    machine are promised a whole file.
     """
     path = Path(path)
-    # Not the process id: two threads may replace the same file at once.
+    # Random, and not the process id: two threads may replace the same file at once.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
         _write(temporary, [data] if isinstance(data, Buffer) else data, durable)
@@ -36,7 +36,7 @@ def replace_file(path: str | os.PathLike[str], data: Buffer | Iterable[Buffer], 
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:
-    """Remove a file, durably. StateError names it when it cannot be removed; one that is gone already is no error."""
+    """Remove a file, durably. StateError names it when it cannot be removed; an absent file is no error."""
     path = Path(path)
     try:
         path.unlink(missing_ok=True)

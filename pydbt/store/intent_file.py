@@ -1,4 +1,4 @@
-"""The era that is remembered for a replica, and the map that belongs to it, in one file: replaced at once, or not at all.
+"""The era that is recorded for a replica, and the map that belongs to it. One file holds both, so they change together.
 
 Numbers are little-endian.
 
@@ -47,7 +47,7 @@ def save_intent(path: str | os.PathLike[str], intent: Intent, header: MapHeader,
 
 
 def load_intent(path: str | os.PathLike[str]) -> tuple[Intent, MapHeader, DirtyMap] | None:
-    """What is in a file; None when there is no file. StateError when it is torn or no such file."""
+    """The content of a file; None when there is no file. StateError when it is torn or of another kind."""
     try:
         return decode_intent(Path(path).read_bytes())
     except FileNotFoundError:
@@ -71,17 +71,17 @@ def intent_parts(intent: Intent, header: MapHeader, dirty: DirtyMap) -> Iterator
 
 
 def decode_intent(data: bytes) -> tuple[Intent, MapHeader, DirtyMap]:
-    """What is in a file's bytes; ValueError says what is wrong with them."""
+    """The content of a file, from its bytes. ValueError when they are damaged or of another kind."""
     if len(data) < _HEADER.size + _DIGEST_BYTES:
         raise ValueError(f"it has only {len(data)} bytes")
     magic, version, header_bytes, replica, metadata, era, sectors = _HEADER.unpack_from(data)
     if magic != _MAGIC:
-        raise ValueError("it does not begin as one")
+        raise ValueError("its first bytes are not those of an era file")
     if version != _VERSION:
         raise ValueError(f"its version is {version}, and this program knows version {_VERSION}")
     content = data[:-_DIGEST_BYTES]
     if xxhash.xxh3_128_digest(content) != data[-_DIGEST_BYTES:]:
         raise ValueError("its checksum is wrong")
     if header_bytes != _HEADER.size:
-        raise ValueError("its layout is none of this version")
+        raise ValueError("its layout is not that of version 1")
     return Intent(replica.hex(), metadata.hex(), sectors * SECTOR_BYTES, era), *decode_map(content[_HEADER.size :])

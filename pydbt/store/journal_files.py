@@ -1,7 +1,7 @@
 """The secondary's journal as files: segments of equal size, preallocated, and used again instead of deleted.
 
-A segment's name is the position of its first byte (16 hexadecimal digits). Positions only grow; which file holds
-one is a division. One thread appends, another may read and a third free at the same time.
+A segment's name is the position of its first byte (16 hexadecimal digits). Positions only grow, and a position divided
+by the segment size gives its file. One thread appends; another may read and a third may free at the same time.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from pydbt.posix.files import sync_folder, write_all
 
 SUFFIX = ".journal"
 SPARE_SEGMENTS = 4
-"""Freed segments kept for the next use: overwriting a file that is there costs half of what a new one does."""
+"""Freed segments that are kept for reuse: to overwrite an existing file costs half as much as to write a new one."""
 JOURNAL_RESERVE_BYTES = 64 * MIB
-"""Room the journal leaves to the state file and to others on the same file system."""
+"""Room that the journal leaves free on its file system, for the state file and for others."""
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -74,10 +74,10 @@ class JournalFiles:
     def recover(
         self, checkpoint: int, incarnation: int, trusted: int | None = None
     ) -> Iterator[tuple[RecordHeader, memoryview]]:
-        """Every whole record from ``checkpoint`` on, in order, PADs included; the first that is not ends it.
+        """Every whole record from ``checkpoint`` on, in order, PADs included. The first damaged record ends it.
 
-        Records of an incarnation above ``incarnation`` cannot be. Nothing from ``trusted`` on is looked at. What is found
-        is on the disk, for a primary will be told of it. Raises StateError.
+        A record of an incarnation above ``incarnation`` counts as damaged. Nothing from ``trusted`` on is read. Every record
+        that is returned is on the disk itself, because its position is reported to the primary. Raises StateError.
         """
         self._settle(checkpoint)
         position, lowest = checkpoint, 0
@@ -90,9 +90,10 @@ class JournalFiles:
             position, lowest = header.end, header.incarnation
 
     def _settle(self, checkpoint: int) -> None:
-        """Write what a killed process left in the page cache, and forget what the disk did not take.
+        """Sync the pages that a killed process left in the page cache, then drop the cache.
 
-        After a failed sync the kernel calls its pages clean and goes on showing them: a later sync says nothing of them.
+        After a failed sync the kernel marks the pages clean and keeps showing them, and a later sync reports no error. The
+        next read must see the content of the disk.
         """
         for index in sorted(self._used):
             if (index + 1) * self._segment_bytes <= checkpoint:
@@ -102,14 +103,14 @@ class JournalFiles:
             except OSError as error:
                 raise StateError(f"the journal in {self._folder} cannot be opened: {error.strerror}") from None
             try:
-                with contextlib.suppress(OSError):  # what it could not write is not found, then
+                with contextlib.suppress(OSError):  # pages that it could not write are dropped below
                     os.fdatasync(descriptor)
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(descriptor)
 
     def start(self, checkpoint: int, tail: int, incarnation: int) -> None:
-        """Append at ``tail`` from now on. Segments outside of checkpoint and tail become spare."""
+        """Append at ``tail`` from now on. Segments outside of checkpoint and tail become spare segments."""
         with self._lock:
             first, last = checkpoint // self._segment_bytes, -(-tail // self._segment_bytes)
             self._spare |= {index for index in self._used if not first <= index < last}
@@ -118,17 +119,17 @@ class JournalFiles:
         self._trim_spares()
 
     def resume(self, tail: int, incarnation: int) -> None:
-        """Go on at ``tail``, behind the last durable record, as a new incarnation."""
+        """Continue at ``tail``, behind the last durable record, as a new incarnation."""
         self._tail, self._incarnation = tail, incarnation
         self._close_writers()
         self._unsynced.clear()
         self.cut(tail)
 
     def cut(self, position: int) -> None:
-        """Make sure that no record is ever found at ``position``: what lies there was not acknowledged, or refused.
+        """Make sure that no record is ever found at ``position``: a record there was never acknowledged, or was refused.
 
-        What a primary sends instead may go to the target directly, and must not be overwritten by a later replay.
-        Durable when it returns. Raises StateError.
+        The primary sends its blocks again, and these may go to the target directly. A later replay of the old record must
+        not overwrite them. Durable when it returns. Raises StateError.
         """
         try:
             descriptor = os.open(self._path(position // self._segment_bytes), os.O_WRONLY | os.O_CLOEXEC)
@@ -150,10 +151,10 @@ class JournalFiles:
         return self._tail
 
     def append(self, entries: Sequence[JournalEntry], *, unlimited: bool = False) -> list[int]:
-        """Write entries, not yet durably; returns where each one's record ends.
+        """Write entries, not yet durably. Returns the end position of each entry's record.
 
-        ``unlimited``: as far as the disk goes. Fewer ends than entries: the journal is full, and the next call with
-        the rest raises JournalFull. Raises StateError when the disk fails, after which only ``resume`` helps.
+        ``unlimited`` ignores the size limit; only the room on the disk counts. Fewer ends than entries: the journal is full,
+        and the next call with the rest raises JournalFull. Raises StateError when the disk fails; then call ``resume``.
         """
         ends: list[int] = []
         buffers: list[Buffer] = []
@@ -212,7 +213,7 @@ class JournalFiles:
 
     # --- segments -----------------------------------------------------------------------------------------
     def _open_segment(self, index: int, unlimited: bool) -> None:
-        """Have a file of full size for a segment: one that is there, a spare one, or a new one."""
+        """Make sure that a segment has a file of full size: its own, a spare segment's, or a new one."""
         with self._lock:
             path = self._path(index)
             if index not in self._used:
@@ -250,12 +251,12 @@ class JournalFiles:
         return status.f_bavail * status.f_frsize
 
     def room_bytes(self) -> int:
-        """What a stage may still take before the disk is full; 0 when that cannot be told."""
+        """Bytes that a stage can still take before the disk is full; 0 when that is unknown."""
         with self._lock, contextlib.suppress(OSError):
             left = self._segment_bytes - self._tail % self._segment_bytes if self._tail % self._segment_bytes else 0
             free = max(self._disk_free() - self._reserve_bytes, 0) // self._segment_bytes * self._segment_bytes
             room = free + len(self._spare) * self._segment_bytes
-            # The end of a segment is lost to a record that does not fit.
+            # A record that does not fit leaves the end of its segment unused.
             usable = max(self._segment_bytes - MAX_RECORD_BYTES, self._segment_bytes // 2)
             return max((room + left) * usable // self._segment_bytes, 0)
         return 0
@@ -265,7 +266,7 @@ class JournalFiles:
         return (len(self._used) + len(self._spare)) * self._segment_bytes
 
     def free(self, position: int) -> None:
-        """Segments that lie wholly before ``position`` are not needed any more."""
+        """Free the segments that lie wholly before ``position``."""
         with self._lock:
             freed = {index for index in self._used if (index + 1) * self._segment_bytes <= position}
             self._used -= freed
@@ -279,7 +280,7 @@ class JournalFiles:
                 self._remove(index)
 
     def give_back_spares(self) -> None:
-        """Delete what is kept for reuse: somebody needs the room."""
+        """Delete the spare segments, because the room is needed."""
         with self._lock:
             for index in self._spare:
                 self._remove(index)
@@ -287,7 +288,7 @@ class JournalFiles:
 
     def _remove(self, index: int) -> None:
         self._drop_reader(index)
-        with contextlib.suppress(OSError):  # it is in nobody's way; the next start takes it for a spare one
+        with contextlib.suppress(OSError):  # harmless: the next start treats it as a spare segment
             self._path(index).unlink(missing_ok=True)
 
     def _list(self) -> None:
@@ -298,7 +299,7 @@ class JournalFiles:
             except ValueError:
                 rest = 1
             if rest:
-                raise StateError(f"{path} is no segment of this journal: remove it, or use a new state directory")
+                raise StateError(f"{path} is not a segment of this journal: remove it, or use a new state directory")
             self._used.add(index)
 
     def _path(self, index: int) -> Path:
@@ -306,7 +307,7 @@ class JournalFiles:
 
     # --- reading ------------------------------------------------------------------------------------------
     def read_into(self, position: int, view: memoryview) -> int:
-        """Read from ``position`` to the end of ``view`` or of the segment; returns how many bytes."""
+        """Read from ``position`` to the end of ``view`` or of the segment. Returns the number of bytes."""
         index, offset = divmod(position, self._segment_bytes)
         want = min(len(view), self._segment_bytes - offset)
         have = 0

@@ -1,4 +1,4 @@
-"""One program a state directory."""
+"""One program per state directory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StateLock:
 
 
 def is_locked(state_dir: Path) -> bool:
-    """Whether somebody holds the lock; a look takes it for a moment, when nobody does."""
+    """Whether another process holds the lock. When none does, this takes the lock for a moment."""
     try:
         descriptor = os.open(state_dir / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

@@ -1,6 +1,6 @@
-"""The dirty block map on disk: what must be copied again, kept across the controller's death.
+"""The dirty block map on disk: the blocks that must be copied again, kept across the end of the controller.
 
-The map is many small maps (US 7,039,661 ¶57); one of only zeroes takes no room (¶98). All numbers are
+The map is many small maps (US 7,039,661 ¶57). A small map of only zeroes takes no room (¶98). All numbers are
 little-endian.
 
 ======  =======  ==============================================================================
@@ -11,21 +11,21 @@ offset  bytes    content
 12      4        bytes of this header, 96
 16      16       volume identity
 32      8        size of the volume in bytes
-40      4        bytes of a block
-44      4        blocks in a small map, 32768
+40      4        bytes per block
+44      4        blocks per small map, 32768
 48      8        epoch of the stream the map was kept for
 56      8        sequence number that the map reaches
 64      4        n, the number of small maps that follow
 68      28       reserved, zero
 96      4 n      index of each small map, ascending
 ...     0 or 4   zero, up to a multiple of 8
-...     4096 n   the small maps, one bit a block, lowest bit first
+...     4096 n   the small maps, one bit per block, lowest bit first
 end-16  16       xxh3_128 digest, big-endian, of everything before it
 ======  =======  ==============================================================================
 
-The digest covers the whole file but not its name: a map of another volume is told by the identity, one of an earlier
-run by the epoch, and after a clean stop the state has the digest of the one that belongs to it. Only an older map of a
-run that was killed, put back by hand before the next, cannot be told.
+The digest covers the whole file but not its name. The identity recognizes a map of another volume, and the epoch one of an
+earlier run. After a clean stop the state file holds the digest of the map that belongs to it. One case is not recognized:
+an older map of a killed run that was put back by hand before the next run.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _CHUNKS_A_PART = 256
 
 @dataclass(frozen=True, slots=True)
 class MapHeader:
-    """What a map belongs to. ``epoch`` and ``sequence`` are as the replica reported them (unsigned 64 bits)."""
+    """The volume and the position that a map belongs to. The replica reported ``epoch`` and ``sequence`` (unsigned 64 bits)."""
 
     volume: UUID
     geometry: Geometry
@@ -76,7 +76,7 @@ def save_map(path: str | os.PathLike[str], header: MapHeader, dirty: DirtyMap) -
 
 
 def load_map(path: str | os.PathLike[str]) -> tuple[MapHeader, DirtyMap] | None:
-    """The map in a file; None when there is no file. StateError when it is torn or not such a map."""
+    """The map in a file; None when there is no file. StateError when it is torn or of another kind."""
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
@@ -87,12 +87,12 @@ def load_map(path: str | os.PathLike[str]) -> tuple[MapHeader, DirtyMap] | None:
         return decode_map(data)
     except ValueError as error:
         raise StateError(
-            f"{path} is not a whole dirty map ({error}): move it away, and the volume is compared as a whole again"
+            f"{path} is not a whole dirty map ({error}): move it away; the whole volume is then compared again"
         ) from error
 
 
 def map_digest(path: str | os.PathLike[str]) -> str | None:
-    """The digest at the end of a map file, which tells it from every other; None when there is none to be read."""
+    """The digest at the end of a map file, which identifies it; None when the file cannot be read."""
     try:
         return Path(path).read_bytes()[-_DIGEST_BYTES:].hex()
     except OSError:
@@ -127,12 +127,12 @@ def map_parts(header: MapHeader, dirty: DirtyMap) -> Iterator[bytes]:
 
 
 def decode_map(data: bytes) -> tuple[MapHeader, DirtyMap]:
-    """The map in a file's bytes; ValueError says what is wrong with them."""
+    """The map in a file's bytes. ValueError when they are damaged or of another kind."""
     if len(data) < _HEADER.size + _DIGEST_BYTES:
         raise ValueError(f"it has only {len(data)} bytes")
     magic, version, header_bytes, volume, size, block, chunk_blocks, epoch, sequence, count = _HEADER.unpack_from(data)
     if magic != _MAGIC:
-        raise ValueError("it does not begin as one")
+        raise ValueError("its first bytes are not those of a map")
     if version != _VERSION:
         raise ValueError(f"its version is {version}, and this program knows version {_VERSION}")
     chunks_offset = _HEADER.size + count * 4 + (-count * 4) % 8
@@ -143,7 +143,7 @@ def decode_map(data: bytes) -> tuple[MapHeader, DirtyMap]:
     if xxhash.xxh3_128_digest(body) != data[-_DIGEST_BYTES:]:
         raise ValueError("its checksum is wrong")
     if header_bytes != _HEADER.size or chunk_blocks != CHUNK_BLOCKS:
-        raise ValueError("its layout is none of this version")
+        raise ValueError("its layout is not that of version 1")
     header = MapHeader(UUID(bytes=volume), Geometry(size, block), epoch, sequence)
     indexes = np.frombuffer(data, dtype="<u4", count=count, offset=_HEADER.size)
     if not (np.diff(indexes.astype(np.int64)) > 0).all():

@@ -1,8 +1,8 @@
-"""How far the secondary's journal was durable, kept beside it: so that one that ends earlier is known to be damaged.
+"""The position up to which the secondary's journal was durable, kept beside it: a journal that ends earlier is damaged.
 
-The journal alone cannot tell whole records that are lost at its end, nor a record that was damaged from one that was
-never finished. The number is written after each sync of the journal and not synced itself, so that it is never too
-high: a kill of the process leaves it exact, a power loss perhaps an older one.
+The journal alone does not show that whole records are missing at its end, or whether a record is damaged or was never
+finished. The position is written after each sync of the journal and is not synced itself, so it is never too high. After
+a kill of the process it is exact; after a power loss it may be an older one.
 
 ``reached``, 32 bytes: magic ``PDREACH`` and a zero byte, the position (u64, little-endian), xxh3_128 of both.
 """
@@ -25,13 +25,13 @@ _BYTES = _CONTENT.size + 16
 
 
 class Reached:
-    """The number in a secondary's state directory."""
+    """The position file in a secondary's state directory."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / REACHED_FILE_NAME
 
     def load(self) -> int | None:
-        """The position; None where none was ever written. StateError when the file is not whole."""
+        """The position; None when none was ever written. StateError when the file is not whole."""
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
@@ -39,19 +39,21 @@ class Reached:
         except OSError as error:
             raise StateError(f"{self._path} cannot be read: {error.strerror}") from None
         if not data:
-            return None  # killed between its making and its first writing
+            return None  # killed between creating it and writing it
         content = data[: _CONTENT.size]
         if (
             len(data) != _BYTES
             or content[: len(_MAGIC)] != _MAGIC
             or xxhash.xxh3_128_digest(content) != data[_CONTENT.size :]
         ):
-            raise StateError(f"{self._path} is not whole: remove it, and 'controller verify --repair' at the primary")
+            raise StateError(
+                f"{self._path} is not whole: remove it, and run 'controller verify --repair' at the primary"
+            )
         position: int = _CONTENT.unpack(content)[1]
         return position
 
     def save(self, position: int, *, durable: bool = False) -> None:
-        """``durable`` before the journal is cut at a lower position than the one that is written. Raises StateError."""
+        """Write the position. Use ``durable`` before the journal is cut at a lower position. Raises StateError."""
         content = _CONTENT.pack(_MAGIC, position)
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)

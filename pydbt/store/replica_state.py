@@ -16,7 +16,7 @@ _CHECKSUM = "xxh3_128 "
 
 
 def load_record(state_dir: Path) -> ReplicaRecord | None:
-    """The record kept in a state directory, None when there is none yet. Raises StateError, naming the file."""
+    """The record in a state directory; None when there is none yet. StateError names the file."""
     path = state_dir / REPLICA_FILE_NAME
     try:
         text = path.read_bytes()
@@ -26,9 +26,7 @@ def load_record(state_dir: Path) -> ReplicaRecord | None:
         raise StateError(f"{path} cannot be read: {error.strerror}") from None
     body, _, rest = text.partition(b"\n")
     if rest != _checksum_line(body):
-        raise StateError(
-            f"{path} is damaged or no state file of this program: restore it or begin with a new directory"
-        )
+        raise StateError(f"{path} is damaged, or not a state file of this program: restore it, or use a new directory")
     try:
         return ReplicaRecord.from_values(json.loads(body))
     except (ValueError, TypeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""What the primary remembers of one secondary: an entry of ``volume.json``, and what its own files are called."""
+"""The primary's record of one secondary: an entry of ``volume.json``, and the names of the files for it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pydbt.store.peer_pin import PEER_FILE_NAME
 
 
 class SyncPhase(StrEnum):
-    """How far the replica has ever come.
+    """Whether the replica has ever been in sync.
 
-    ``INITIAL``: never in sync. ``REPLICATING``: in sync once, so that the maps tell what differs.
-    ``ASSUMED``: as ``REPLICATING``, on the operator's word alone (``--assume-in-sync``).
+    ``INITIAL``: never. ``REPLICATING``: it has been, so the maps hold every block that differs.
+    ``ASSUMED``: as ``REPLICATING``, because the operator declared it (``--assume-in-sync``).
     """
 
     INITIAL = "initial"
@@ -27,13 +27,13 @@ class SyncPhase(StrEnum):
 class SecondaryRecord:
     """One secondary, as last written down.
 
-    ``slot`` counts from 1 and names its files; ``address`` is where it listens. ``replica``, ``epoch`` and ``sequence`` are
-    what it last called itself and its position; ``replica`` is empty before the first handshake; ``later_epochs`` are
-    those of runs since; ``progress`` is the most that it told of the bytes that it ever got; ``unfinished``: blocks of a
-    resynchronization that was not completed have left its map. ``taints`` are
-    why its map may not tell all, each with ``reason`` and ``since``; ``verify`` is what verifications of it keep;
-    ``compared_whole`` says that free space was copied or compared as well; ``generations`` are what the volume has been
-    through, as this secondary is to be told.
+    ``slot`` counts from 1 and is in the names of its files. ``address`` is where it listens. ``replica``, ``epoch`` and
+    ``sequence`` are its identity and position as it last reported them; ``replica`` is empty before the first handshake.
+    ``later_epochs`` are the epochs of runs since then. ``progress`` is the largest count of received bytes that it ever
+    reported. ``unfinished``: blocks of an incomplete resynchronization have left its map. ``taints`` are the reasons why its
+    map may be incomplete, each with ``reason`` and ``since``. ``verify`` is the state of its verifications.
+    ``compared_whole``: free space was copied or compared as well. ``generations`` is the history of the volume's content as
+    this secondary will receive it.
     """
 
     slot: int
@@ -61,7 +61,7 @@ class SecondaryRecord:
 
     @property
     def intent_name(self) -> str:
-        """The file with the era that is remembered for it, where the kernel keeps write-intent under the volume."""
+        """The file with the era that is recorded for it, when a dm-era layer keeps write intent under the volume."""
         return "era.map" if self.slot == 1 else f"era-{self.slot}.map"
 
     @property
@@ -71,7 +71,7 @@ class SecondaryRecord:
 
     @property
     def pin_name(self) -> str:
-        """The file with the name that it has proved to be."""
+        """The file with the name in its certificate."""
         return PEER_FILE_NAME if self.slot == 1 else f"peer-{self.slot}"
 
     def to_values(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class SecondaryRecord:
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> SecondaryRecord:
-        """ValueError, TypeError or KeyError say what is wrong with an entry."""
+        """ValueError, TypeError or KeyError when an entry is wrong."""
         if unknown := sorted(set(values) - {entry.name for entry in fields(cls)}):
             raise ValueError(f"a secondary has unknown entries: {', '.join(unknown)}")
         values = dict(values, phase=SyncPhase(values["phase"]))

@@ -1,7 +1,7 @@
-"""What the primary remembers of its volume and its secondaries: ``volume.json`` in the state directory.
+"""The primary's record of its volume and its secondaries: ``volume.json`` in the state directory.
 
-The file is one JSON object on several lines and a last line ``xxh3_128 <digest>`` over the bytes before it,
-so that a person can read it and a torn or edited file is told.
+The file is one JSON object on several lines, and a last line ``xxh3_128 <digest>`` over the bytes before it. A person can
+read it, and a torn or edited file is recognized.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _CHECKSUM = b"xxh3_128 "
 
 
 class Source(Protocol):
-    """What is asked of a source device here; a ``BlockDevice`` of the device room is one."""
+    """The part of a source device that is used here; ``device.sysfs.BlockDevice`` has it."""
 
     @property
     def path(self) -> str: ...
     @property
     def size_bytes(self) -> int: ...
     def identity(self) -> dict[str, str]:
-        """What identifies the device across reboots, by kind of identifier."""
+        """The identifiers of the device that stay across reboots, by kind."""
         ...
 
 
@@ -45,12 +45,11 @@ class Source(Protocol):
 class VolumeState:
     """One volume and its secondaries, as last written down.
 
-    ``source`` is what identifies the device, by kind (``BlockDevice.identity()``), when the state was made; ``removed`` are
-    addresses of secondaries that it has no more. ``boot_id`` and ``disk_sequence`` are the boot and the attachment of the
-    device in which programs track it, the first empty while nobody says that they do.
-    ``clean`` is None while the volume may be written untracked; its content is the marker of a clean stop. ``audit`` is
-    what the audit keeps; ``generations`` are what its content has been through, as a secondary that it never had is to be
-    told. ``more`` is room for entries of later versions.
+    ``source`` holds the device's identifiers by kind (``BlockDevice.identity()``) when the state was made. ``removed`` are
+    the addresses of former secondaries. ``boot_id`` and ``disk_sequence`` are the boot and the attachment of the device in
+    which the programs track it; ``boot_id`` is empty when they may not be attached. ``clean`` is the marker of a clean stop,
+    and None while the volume may be written untracked. ``audit`` is the state of the audit. ``generations`` is the history of
+    the content, as a new secondary will receive it. ``more`` is room for entries of later versions.
     """
 
     volume: str
@@ -86,7 +85,7 @@ class VolumeState:
         return next(record for record in self.secondaries if record.slot == slot)
 
     def with_record(self, record: SecondaryRecord) -> VolumeState:
-        """The state with this record in the place of the one of its slot, or behind the others."""
+        """The state with this record in place of the record of the same slot, or behind the others."""
         kept = [record if other.slot == record.slot else other for other in self.secondaries]
         removed = [address for address in self.removed if address != record.address]
         return replace(self, secondaries=tuple(kept if record in kept else [*kept, record]), removed=removed)
@@ -102,7 +101,7 @@ class VolumeState:
 
 
 def create_state(device: Source, block_bytes: int) -> VolumeState:
-    """The state of a volume that was never replicated before; it is not written yet, and has no secondary."""
+    """The state of a volume that was never replicated before. It is not written yet, and has no secondary."""
     return VolumeState(
         volume=uuid4().hex,
         size_bytes=device.size_bytes,
@@ -113,12 +112,12 @@ def create_state(device: Source, block_bytes: int) -> VolumeState:
 
 
 def save_state(state_dir: str | os.PathLike[str], state: VolumeState) -> None:
-    """Write the state, durably and whole. StateError when it cannot be written."""
+    """Write the state, durably. StateError when it cannot be written."""
     replace_file(Path(state_dir) / VOLUME_FILE_NAME, encode_state(state))
 
 
 def load_state(state_dir: str | os.PathLike[str]) -> VolumeState | None:
-    """The state in a directory; None when it holds none. StateError when the file is torn or foreign."""
+    """The state in a directory; None when it holds none. StateError when the file is torn or of another kind."""
     path = Path(state_dir) / VOLUME_FILE_NAME
     try:
         data = path.read_bytes()
@@ -130,7 +129,7 @@ def load_state(state_dir: str | os.PathLike[str]) -> VolumeState | None:
         return decode_state(data)
     except (ValueError, TypeError, KeyError) as error:
         raise StateError(
-            f"{path} is not a whole volume state ({error}): restore it, or begin anew with an empty state directory"
+            f"{path} is not a whole volume state ({error}): restore it, or begin again with an empty state directory"
         ) from error
 
 
@@ -143,7 +142,7 @@ def encode_state(state: VolumeState) -> bytes:
 
 
 def decode_state(data: bytes) -> VolumeState:
-    """The state in the bytes of ``volume.json``; ValueError, TypeError or KeyError say what is wrong."""
+    """The state in the bytes of ``volume.json``. ValueError, TypeError or KeyError when they are wrong."""
     text, mark, digest = data.rpartition(_CHECKSUM)
     if not mark or digest.strip() != xxhash.xxh3_128_hexdigest(text).encode():
         raise ValueError("its checksum is missing or wrong")
@@ -165,7 +164,7 @@ def decode_state(data: bytes) -> VolumeState:
 
 
 def _of_version_1(content: dict[str, Any]) -> dict[str, Any]:
-    """A volume had one secondary, and what concerns it stood among the rest; empty: it had none yet."""
+    """In version 1 a volume had at most one secondary, whose entries lay among those of the volume."""
     names = ("phase", "replica", "epoch", "sequence", "later_epochs", "taints", "verify", "compared_whole")
     record = {name: content.pop(name) for name in names if name in content}
     host, colon, port = content.pop("secondary").rpartition(":")
@@ -176,12 +175,13 @@ def _of_version_1(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_just_its_size(path: str, size_bytes: int) -> str:
-    """What to do about a device that is larger than its volume, as a promoted TARGET may be.
+    """The remedy, as part of a sentence, for a device that is larger than its volume, as a promoted TARGET may be.
 
-    It is no SOURCE: a file system that grew beyond the volume would be replicated in part.
+    Such a device is refused as SOURCE: a file system that grew beyond the volume would be replicated in part.
     """
     table = f"0 {size_bytes // SECTOR_BYTES} linear {path} 0"
-    return f"""make a device of just the volume's size over it ('dmsetup create NAME --table "{table}"'), mount and name that"""
+    command = f"""dmsetup create NAME --table "{table}\""""
+    return f"make a device of exactly the volume's size over it ('{command}'), and mount and name that one"
 
 
 def require_same_source(
@@ -192,12 +192,12 @@ def require_same_source(
     *,
     as_target: bool = False,
 ) -> VolumeState:
-    """The state again, with the device's present path, when it was kept for this device.
+    """The state with the device's present path, when it was kept for this device.
 
-    ``block_bytes`` is what the operator asks for, None when nothing was asked; ``as_target``: it is to be a replica, whose
-    device may be larger than the volume. UsageError says what differs; an identifier that either side lacks is no difference.
+    ``block_bytes`` is the size that the operator asked for, or None. ``as_target``: the device will be a replica, which may
+    be larger than the volume. UsageError names the difference; an identifier that either side lacks is no difference.
     """
-    anew = "name the SOURCE it belongs to, or begin anew with an empty directory"
+    anew = "name the SOURCE that it belongs to, or begin again with an empty directory"
     if state.size_bytes < device.size_bytes and not as_target:
         raise UsageError(
             f"the state directory {state_dir} was kept for a volume of {state.size_bytes} bytes, and {device.path} "
@@ -217,6 +217,6 @@ def require_same_source(
     if block_bytes is not None and block_bytes != state.block_bytes:
         raise UsageError(
             f"the volume in {state_dir} is tracked in blocks of {state.block_bytes} bytes, not {block_bytes}: "
-            "leave --block-size out, or begin anew with an empty state directory"
+            "leave --block-size out, or begin again with an empty state directory"
         )
     return replace(state, source_path=device.path)

@@ -79,7 +79,7 @@ def test_a_silent_peer_and_one_that_takes_nothing_are_given_up():
     far, _ = listener.accept()
     with pytest.raises(PeerError, match="silent"):
         near.recv_frame()
-    with pytest.raises(PeerError, match="took nothing"):
+    with pytest.raises(PeerError, match="took no data"):
         for number in range(1, 100):
             near.send_frames([big(number)])
     far.close()

@@ -156,10 +156,10 @@ def test_a_client_that_is_refused_hears_why_when_it_reads(tmp_path, authority):
     odd = secure(pki.issue(authority, "odd", 1, datetime.now(UTC) - timedelta(days=30)), tmp_path / "odd")
     near, _ = meet(odd.client, good.server)
     if isinstance(near, TlsSocket):  # TLS 1.3: the client is through before its certificate was looked at
-        with pytest.raises(PeerError, match="our certificate has expired"):
+        with pytest.raises(PeerError, match="this machine's certificate has expired"):
             FramedConnection(near).recv_frame()
     else:
-        assert "our certificate has expired" in str(near)
+        assert "this machine's certificate has expired" in str(near)
 
 
 def test_another_machine_of_the_same_authority_does_not_get_at_a_volume(tmp_path, authority):
