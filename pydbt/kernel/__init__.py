@@ -1,1 +1,1 @@
-"""eBPF: compile, attach, pin, and read what the programs captured."""
+"""eBPF: compile, attach and pin the capture programs, and read their records, data and bitmaps."""

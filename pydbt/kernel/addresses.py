@@ -1,11 +1,11 @@
-"""Where the kernel keeps its direct map, and the proof of it. Runs in the loader only.
+"""The addresses of the kernel's direct map, with a proof that they are right. Runs in the loader only.
 
-Payload is copied from ``page_offset_base + page frame number * page size``, and the frame number is the
-index of the page's ``struct page`` in the array at ``vmemmap_base``. Both are variables (KASLR moves
-them), and /proc/kallsyms shows their addresses only on kernels with CONFIG_KALLSYMS_ALL. So neither is
-believed: the loader reads a page of the volume with O_DIRECT into its own memory, watches which struct
-page the bio carries, asks /proc/self/pagemap which frame that memory has, writes random bytes into it and
-finds them again through the direct map, for several pages. Nothing is written to any disk.
+Payload is copied from ``page_offset_base + page frame number * page size``. The frame number is the index of the page's
+``struct page`` in the array at ``vmemmap_base``. Both bases are variables (KASLR moves them), and /proc/kallsyms shows their
+addresses only on kernels with CONFIG_KALLSYMS_ALL. So the loader proves every candidate with several pages: it reads a page
+of the volume with O_DIRECT into its own memory, and a probe program records the struct page in the bio. /proc/self/pagemap
+gives the frame of that memory. The loader writes random bytes there and must find them again through the direct map. Nothing
+is written to any disk.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from pathlib import Path
 from typing import Protocol
 
 PROOF_PAGES = 5
-_ATTEMPTS = 3  # a page can be moved by compaction between two looks at it
+_ATTEMPTS = 3  # compaction can move a page between two reads of its frame number
 _SAMPLE_BYTES = 64
 _GIB = 1 << 30
 _FRAME_MASK = (1 << 55) - 1
 _PRESENT = 1 << 63
 # Where x86_64 puts the direct map without KASLR: Documentation/arch/x86/x86_64/mm.rst, four and five levels.
 _DEFAULT_PAGE_OFFSETS = (0xFFFF888000000000, 0xFF11000000000000)
-_RAM_MARGIN = 4  # physical addresses have holes: look this many times further down than there is memory
+_RAM_MARGIN = 4  # physical addresses have holes: search this many times the size of the memory
 
 
 class Unproven(Exception):
-    """The direct map was not found; the message says why. Capture then records addresses only."""
+    """The direct map was not found, for the reason in the message. Capture then records addresses only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ class DirectMap:
 
 
 class KernelReader(Protocol):
-    """What the loader's probe programs can do (bpf/probe.bpf.h)."""
+    """The reads of kernel memory that the loader's probe programs make (bpf/probe.bpf.h)."""
 
     def read(self, address: int) -> bytes | None: ...
     def last_read_seen(self) -> tuple[int, int, int, int]: ...  # reads, struct page, offset, task
 
 
 def symbols(names: tuple[str, ...], path: Path = Path("/proc/kallsyms")) -> dict[str, int]:
-    """Addresses of those of the kernel's symbols that it shows."""
+    """Addresses of these symbols, as far as the kernel shows them."""
     text = path.read_bytes()
     found = {}
     for name in names:
@@ -66,7 +66,7 @@ def symbols(names: tuple[str, ...], path: Path = Path("/proc/kallsyms")) -> dict
 def find_direct_map(
     reader: KernelReader, disk: Path, offset_bytes: int, page_struct_bytes: int, shown: dict[str, int]
 ) -> DirectMap:
-    """Find the bases with reads of ``disk`` at ``offset_bytes``, and prove them; Unproven otherwise."""
+    """Find the bases with reads of ``disk`` at ``offset_bytes``, and prove them. Raises Unproven."""
     with contextlib.ExitStack() as stack:
         try:
             fd = os.open(disk, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
@@ -94,10 +94,10 @@ def _prove(
     buffer: mmap.mmap,
     bases: DirectMap | None,
 ) -> DirectMap:
-    """Bases that hold for this buffer: those given, or, for the first buffer, those found."""
+    """Bases that are right for this buffer: the given ones, or for the first buffer those that are found."""
     reason = "the self-test's page kept moving"
     for _ in range(_ATTEMPTS):
-        buffer.write_byte(1)  # there, and not the shared page of zeroes
+        buffer.write_byte(1)  # allocates the page: it is no longer the shared page of zeroes
         buffer.seek(0)
         seen_before, *_ = reader.last_read_seen()
         try:
@@ -106,7 +106,7 @@ def _prove(
             raise Unproven(f"reading the disk for the self-test failed: {error.strerror}") from None
         seen, page, page_offset, task = reader.last_read_seen()
         if seen == seen_before:
-            raise Unproven("the self-test's own read was not seen at block_bio_queue")
+            raise Unproven("the self-test's own read did not pass block_bio_queue")
         pattern = os.urandom(mmap.PAGESIZE)
         buffer[:] = pattern
         frame = _frame_of(buffer, pagemap)
@@ -147,12 +147,12 @@ def _frame_of(buffer: mmap.mmap, pagemap: int) -> int:
     entry = int.from_bytes(os.pread(pagemap, 8, address // mmap.PAGESIZE * 8), "little")
     frame = entry & _FRAME_MASK
     if not entry & _PRESENT or not frame:
-        raise Unproven("/proc/self/pagemap does not tell page frame numbers")
+        raise Unproven("/proc/self/pagemap does not show page frame numbers")
     return frame
 
 
 def disk_node(major: int, minor: int, sysfs: Path = Path("/sys/dev/block")) -> Path:
-    """The device file of a disk; Unproven when it has none here."""
+    """The device file of a disk. Unproven when it has none."""
     try:
         uevent = (sysfs / f"{major}:{minor}" / "uevent").read_text()
     except OSError:

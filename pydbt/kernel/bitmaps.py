@@ -1,8 +1,8 @@
-"""The two bitmaps that the programs fill in turn, mapped.
+"""The two bitmaps that the programs fill in turn, mapped into memory.
 
-Each has one bit a block and, behind those, one bit for each aligned group of 32,768 blocks that was written
-(discarded, rather) whole; a reader wants both as one. Only the quiet one may be read as settled or be
-cleared: no program can write to it once a grace period has passed since the flip.
+Each has one bit per block. Behind these lies one bit for each aligned group of 32,768 blocks that was discarded whole; a
+reader merges both levels. Only the quiet bitmap may be cleared, and only its content is final: no program writes to it once
+a grace period has passed since the flip.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydbt.kernel.pins import MapLayout
 from pydbt.kernel.record import GROUP_BLOCKS, GROUP_WORDS, WORD_BITS
 
 _ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-_COUNT_STEP_WORDS = 1 << 16  # counted in parts, so that no large temporary is made
+_COUNT_STEP_WORDS = 1 << 16  # the bits are counted in parts, so that no large temporary array is made
 
 
 class Bitmaps:
@@ -34,7 +34,7 @@ class Bitmaps:
         self._memory.close()
 
     def words(self, index: int) -> np.ndarray:
-        """One bit a block, least significant first: a view, or a copy where whole groups had to be filled in."""
+        """One bit per block, least significant first: a view, or a copy when whole groups had to be filled in."""
         level1 = self._maps[index, : self._level1_words]
         groups = self._groups(index)
         if not len(groups):
@@ -45,7 +45,7 @@ class Bitmaps:
         return level1
 
     def count(self, index: int) -> int:
-        """Blocks that are set."""
+        """The number of blocks whose bit is set."""
         level1 = self._maps[index, : self._level1_words]
         total = sum(_count_bits(level1[at : at + _COUNT_STEP_WORDS]) for at in range(0, len(level1), _COUNT_STEP_WORDS))
         for group in self._groups(index).tolist():
@@ -54,7 +54,7 @@ class Bitmaps:
         return total
 
     def zero(self, index: int) -> None:
-        """Clear; pages that are all zero are left alone, which keeps them out of the cache."""
+        """Clear the bitmap. Parts that are all zero are not written."""
         words = self._maps[index]
         for at in range(0, len(words), _COUNT_STEP_WORDS):
             part = words[at : at + _COUNT_STEP_WORDS]

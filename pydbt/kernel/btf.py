@@ -1,7 +1,7 @@
-"""The running kernel's own description of its types (BTF), read without any tool.
+"""The running kernel's own description of its types (BTF), read without a tool.
 
-Format: Documentation/bpf/btf.rst. A struct's layout, an enumerator's value or a tracepoint's
-arguments come from here, never from headers, which may be another kernel's.
+Format: Documentation/bpf/btf.rst. The layout of a struct, the value of an enumerator and the arguments of a tracepoint come
+from here, and never from headers, which may belong to another kernel.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Type:
     kind_flag: bool
     members: int  # vlen
     size_or_type: int
-    tail: int  # where the kind's own data begins in the type section
+    tail: int  # offset in the type section of the data that this kind adds
 
 
 class Btf:
@@ -62,13 +62,13 @@ class Btf:
 
     @classmethod
     def of_running_kernel(cls, path: Path = VMLINUX_BTF) -> Btf:
-        """The BTF of the kernel itself; MachineError where it was built without."""
+        """The BTF of the kernel itself. MachineError when it was built without BTF."""
         try:
             return cls(path.read_bytes())
         except FileNotFoundError:
             raise MachineError(
                 f"{path} is missing: pydbt needs a kernel built with CONFIG_DEBUG_INFO_BTF, "
-                "as those of Debian 11, Ubuntu 20.10 and later are"
+                "as in Debian 11, Ubuntu 20.10 and later"
             ) from None
 
     def offset(self, struct_name: str, member: str) -> int:
@@ -76,9 +76,9 @@ class Btf:
         return self.field(struct_name, member).offset
 
     def field(self, struct_name: str, member: str) -> Field:
-        """Place and size of ``member`` (dots go into named structs; anonymous ones are looked through).
+        """Place and size of ``member``. A dot enters a named struct; anonymous structs are searched as well.
 
-        KeyError names what this kernel does not have.
+        KeyError names a struct or member that this kernel lacks.
         """
         current = self._find(struct_name, (_STRUCT, _UNION))
         offset = 0
@@ -102,7 +102,7 @@ class Btf:
         return self._type(self._find(struct_name, (_STRUCT, _UNION))).size_or_type
 
     def enumerators(self, *names: str) -> dict[str, int]:
-        """Names and values of the first of these enums that exists (kernels rename them)."""
+        """Names and values of the first of these enums that exists, because kernels rename them."""
         for name in names:
             try:
                 found = self._type(self._find(name, (_ENUM, _ENUM64)))
@@ -114,7 +114,7 @@ class Btf:
         raise KeyError(f"no enum {' or '.join(names)}")
 
     def tracepoint_arguments(self, tracepoint: str) -> list[str]:
-        """Names of what a raw tracepoint passes, in order.
+        """Names of a raw tracepoint's arguments, in order.
 
         A pointer to a struct is named after the struct, anything else ``argument<n>``.
         """
@@ -129,11 +129,11 @@ class Btf:
         return names
 
     def tracepoint_type(self, tracepoint: str) -> int:
-        """The number of the type that a program of this raw tracepoint names (``attach_btf_id`` of bpf(2))."""
+        """The number of the tracepoint's type, for ``attach_btf_id`` of bpf(2)."""
         return self._find(f"btf_trace_{tracepoint}", (_TYPEDEF,))
 
     def _index(self) -> tuple[list[int], dict[int, list[int]]]:
-        """Offset of every type by its number, and numbers by name (a string's offset is its identity)."""
+        """Offset of every type by its number, and numbers by the offset of the type's name."""
         types, unpack, fixed, per_member = self._types, _TYPE.unpack_from, _FIXED_TAIL_BYTES, _MEMBER_BYTES
         offsets = [0]
         by_name: dict[int, list[int]] = {}

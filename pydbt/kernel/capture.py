@@ -1,8 +1,8 @@
-"""Capture of one volume's writes: the face of this room.
+"""Capture of one volume's writes: the interface of this room.
 
-The programs run in the kernel with or without a controller. ``attach`` starts them (through a child process
-that compiles them, pydbt/kernel/loader.py), ``reopen`` finds them running, ``close`` leaves them running and
-``detach`` ends them. In between, records are drained and their data released, and the bitmaps flipped::
+The programs run in the kernel with or without a controller. ``attach`` starts them, through a child process that compiles
+them (pydbt/kernel/loader.py). ``reopen`` opens programs that run, ``close`` leaves them running, and ``detach`` ends them.
+In between, the controller drains records, releases their data, and flips the bitmaps::
 
     records = capture.drain()
     for piece in capture.payload(records): ...
@@ -35,20 +35,20 @@ from pydbt.posix.boot import boot_id
 
 __all__ = ["Capture", "CaptureOptions", "Counters", "VolumeSpec"]
 
-# Compiling takes a second; on an emulated machine half a minute, and several where that shares its processors with others.
+# Compiling takes a second; on an emulated machine half a minute, and several minutes when others use its processors too.
 _LOADER_TIMEOUT_S = 600
 _DEFAULT_DRAIN = 65536  # records: 4 MiB
 
 
 class Capture:
-    """The running programs of one volume, opened. Not for several threads at once."""
+    """The running programs of one volume, opened. For one thread at a time."""
 
     def __init__(self, pin_dir: Path, meta: pins.Meta) -> None:
         self.pin_dir = pin_dir
         self._closed = False
         self.volume = meta.volume
         self.options = meta.options
-        #: Whether records can carry data, and if not, why.
+        #: Whether records can carry data, and the reason if not.
         self.payload_available = meta.payload_available
         self.payload_reason = meta.payload_reason
         with contextlib.ExitStack() as stack:
@@ -69,13 +69,13 @@ class Capture:
             self._state_bytes = syscalls.map_info(self._state_fd).value_bytes
             self._program_fds = [opened(name) for name in pins.PROGRAMS]
             for name in pins.PROGRAMS:
-                opened(f"link_{name}")  # programs without their links would look alive and see nothing
+                opened(f"link_{name}")  # programs without links look alive and see no event
             self._cpus = possible_cpus()
             self._descriptors = stack.pop_all()
 
     @classmethod
     def attach(cls, volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> Capture:
-        """Compile, attach and pin. MachineError says what the machine lacks, BusyError that programs are there."""
+        """Compile, attach and pin. MachineError names the lack of the machine; BusyError: programs are pinned already."""
         if os.geteuid() != 0:
             raise MachineError("capturing writes needs root: run it with sudo")
         _run_loader(volume, options, pin_dir)
@@ -86,7 +86,7 @@ class Capture:
 
     @classmethod
     def reopen(cls, pin_dir: Path) -> Capture | None:
-        """The programs pinned there, or None. StateError when they cannot be read, OtherVersion among them."""
+        """The programs that are pinned there, or None. StateError when they cannot be read (OtherVersion: another version's)."""
         if os.geteuid() != 0:
             raise MachineError("opening the capture programs needs root: run it with sudo")
         meta = pins.read_meta(pin_dir)
@@ -99,16 +99,16 @@ class Capture:
 
     @staticmethod
     def remove_pins(pin_dir: Path) -> None:
-        """End whatever is pinned there, even what cannot be opened."""
+        """Detach and remove everything that is pinned there, also when it cannot be opened."""
         pins.remove_pins(pin_dir)
 
     def detach(self) -> None:
-        """End capture: links, programs and maps go, and the directory."""
+        """End capture: remove links, programs, maps and their directory."""
         self.close()
         pins.remove_pins(self.pin_dir)
 
     def close(self) -> None:
-        """Let go; the programs run on. A second time does nothing."""
+        """Close the files and mappings. The programs continue. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -123,31 +123,31 @@ class Capture:
     # -- the ordered log
 
     def drain(self, limit: int = _DEFAULT_DRAIN) -> np.ndarray:
-        """Up to ``limit`` records (dtype RECORD) in the ring's order, taken out of it.
+        """Take up to ``limit`` records (dtype RING_RECORD) out of the ring, in its order.
 
-        Stops before a record that a program is still filling in. Their data stays until ``release``.
+        Stops before a record that a program is still filling in. The data of the records stays until ``release``.
         """
         return self._headers.drain(limit)
 
     def peek(self, limit: int = _DEFAULT_DRAIN) -> np.ndarray:
-        """What ``drain`` would return, left in the ring."""
+        """The records that ``drain`` would return; they stay in the ring."""
         return self._headers.peek(limit)
 
     def payload(self, records: np.ndarray) -> list[memoryview]:
-        """The data of those of the records that carry some, piece by piece, in order, not copied.
+        """The data of the records that carry some, piece by piece and in order, without a copy.
 
-        A record carries data if it is a SUBMIT with ``pieces`` and without NO_PAYLOAD; its pieces add up to
+        A record carries data when it is a SUBMIT with ``pieces`` and without NO_PAYLOAD. The lengths of its pieces add up to
         ``sectors`` * 512 bytes. The views are valid until the record is released.
         """
         return self._data.payload(records) if self._data else []
 
     def release(self, records: np.ndarray) -> None:
-        """Give the data of these records back to the kernel, once each, in any order."""
+        """Give the data of these records back to the kernel: once for each record, in any order."""
         if self._data:
             self._data.release(records)
 
     def release_orphans(self) -> int:
-        """After ``reopen``: give back data whose records the last controller had drained; returns how many slots."""
+        """After ``reopen``: give back data whose records the last controller had drained. Returns the number of slots."""
         if not self._data:
             return 0
         end = self._data.producer_position()
@@ -156,7 +156,7 @@ class Capture:
         return self._data.release_all_but(waiting, end)
 
     def producer_position(self) -> int:
-        """Bytes of header ring ever used: what is emitted after this call lies behind it."""
+        """Bytes of header ring ever used: records that are emitted after this call lie behind it."""
         return self._headers.producer_position() * RECORD_BYTES
 
     def consumer_position(self) -> int:
@@ -164,22 +164,22 @@ class Capture:
         return self._headers.consumer_position() * RECORD_BYTES
 
     def data_used_bytes(self) -> int:
-        """Bytes of the data ring that are not released (0 without payload)."""
+        """Bytes of the data ring that are not released; 0 without payload."""
         return self._data.used_bytes() if self._data else 0
 
     def data_size_bytes(self) -> int:
         return self._data.size_bytes if self._data else 0
 
-    # -- what the programs do
+    # -- the programs' configuration
 
     def set_payload(self, on: bool) -> None:
-        """Copy data or not; every event after the return is treated so. StateError if it cannot be had."""
+        """Copy data or not, from the first event after the return. StateError when data cannot be captured here."""
         if on and not self.payload_available:
             raise StateError(f"payload cannot be captured here: {self.payload_reason}")
         self._configure("payload", on)
 
     def set_records(self, on: bool) -> None:
-        """Emit records or only set bits; every event after the return is treated so."""
+        """Emit records or only set bits, from the first event after the return."""
         self._configure("records", on)
 
     def _configure(self, name: str, on: bool) -> None:
@@ -190,7 +190,7 @@ class Capture:
     # -- the bitmaps
 
     def flip(self) -> None:
-        """Swap active and quiet. On return no program writes to the quiet one any more."""
+        """Swap the active and the quiet bitmap. After the return no program writes to the quiet one."""
         self._config["active"] ^= 1
         syscalls.wait_for_programs()
 
@@ -198,26 +198,26 @@ class Capture:
         return 1 - int(self._config["active"][0])
 
     def quiet_words(self) -> np.ndarray:
-        """The quiet bitmap, one bit a block, least significant first (view or copy; dtype uint64)."""
+        """The quiet bitmap, one bit per block, least significant first (view or copy; dtype uint64)."""
         return self._bitmaps.words(self._quiet())
 
     def active_words(self) -> np.ndarray:
-        """The same of the active one, while programs write to it."""
+        """The active bitmap in the same form, while programs write to it."""
         return self._bitmaps.words(1 - self._quiet())
 
     def zero_quiet(self) -> None:
-        """Clear the quiet bitmap, once its bits are somewhere else."""
+        """Clear the quiet bitmap. Call it when its bits are recorded elsewhere."""
         self._bitmaps.zero(self._quiet())
 
     def dirty_counts(self) -> tuple[int, int]:
-        """Blocks set in the active and in the quiet bitmap."""
+        """The number of blocks in the active and in the quiet bitmap."""
         quiet = self._quiet()
         return self._bitmaps.count(1 - quiet), self._bitmaps.count(quiet)
 
-    # -- how it goes
+    # -- counters
 
     def attach_name(self) -> str:
-        """Names these programs: others, attached later, count from nothing."""
+        """A name for this attachment of the programs. Programs that are attached later count from 0 again."""
         return f"{boot_id()} {syscalls.program_info(self._program_fds[0]).identifier}"
 
     def counters(self) -> Counters:
@@ -240,7 +240,7 @@ def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> N
     except subprocess.TimeoutExpired:
         _remove_incomplete(pin_dir)
         raise MachineError(f"compiling the capture programs took longer than {_LOADER_TIMEOUT_S} s") from None
-    except BaseException:  # Ctrl-C: nobody would know of what it has pinned
+    except BaseException:  # Ctrl-C: no controller knows of the pins yet
         pins.remove_pins(pin_dir)
         raise
     try:
@@ -255,7 +255,7 @@ def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> N
 
 
 def _reason(messages: str) -> str:
-    """The line that says why: the compiler's first error, or the verifier's last word."""
+    """The line with the reason: the compiler's first error, or the verifier's last line."""
     noise = ("processed", "verification time", "stack depth", "HINT")
     lines = [line.strip() for line in messages.splitlines() if line.strip() and not line.startswith(noise)]
     compiler = (line for line in lines if "error:" in line)

@@ -1,8 +1,8 @@
-"""The programs as bcc compiled them, and on their way through the kernel's verifier: the only importer of bcc.
+"""The programs that bcc compiles, and their loading into the kernel. The only importer of bcc.
 
-The three programs of the data path are loaded as *typed* raw tracepoint programs (BPF_TRACE_RAW_TP): the verifier knows
-from BTF what their arguments point to and lets them read members with plain instructions, where an untyped one has to
-call bpf_probe_read_kernel(), four times a write. bcc does not load that kind, so it is loaded here from bcc's code.
+The three programs of the data path are loaded as *typed* raw tracepoint programs (BPF_TRACE_RAW_TP). The verifier knows the
+types of their arguments from BTF and lets the programs read members with plain instructions. An untyped program must call
+bpf_probe_read_kernel(), four times per write. bcc does not load typed programs, so they are loaded here from bcc's code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOG_TAIL_CHARACTERS = 4000
 
 
 def source_text(path: Path = SOURCE) -> str:
-    """The program's text with its own includes in place: bcc's rewriter looks at one file only."""
+    """The program's text with its own includes inserted, because bcc's rewriter reads one file only."""
     return _OWN_INCLUDE.sub(lambda match: source_text(path.parent / match[1]), path.read_text())
 
 
@@ -38,7 +38,7 @@ class BccModule(Protocol):
 
 
 class Compiled:
-    """One build of bpf/capture.bpf.c. Programs are loaded when they are asked for, once; MachineError if refused."""
+    """One build of bpf/capture.bpf.c. Each program is loaded once, at its first use. MachineError when the kernel refuses it."""
 
     def __init__(self, btf: Btf, macros: Macros, headers: Headers) -> None:
         if headers.source:
@@ -59,11 +59,11 @@ class Compiled:
         self._typed: dict[str, int] = {}
 
     def map_fd(self, name: str) -> int:
-        """File descriptor of the map ``pydbt_<name>``; it belongs to this object."""
+        """File descriptor of the map ``pydbt_<name>``; this object owns it."""
         return int(self._module[f"pydbt_{name}".encode()].get_fd())
 
     def typed(self, name: str, tracepoint: str) -> int:
-        """File descriptor of ``pydbt_<name>``, loaded for that tracepoint's arguments; it belongs to this object."""
+        """File descriptor of ``pydbt_<name>``, loaded for this tracepoint's arguments; this object owns it."""
         if name not in self._typed:
             code = self._module.dump_func(f"pydbt_{name}".encode())
             try:
@@ -74,7 +74,7 @@ class Compiled:
         return self._typed[name]
 
     def by_hand(self, name: str) -> int:
-        """File descriptor of ``pydbt_<name>`` for syscalls.run_program(); it belongs to this object."""
+        """File descriptor of ``pydbt_<name>`` for syscalls.run_program(); this object owns it."""
         try:
             return int(self._module.load_func(f"pydbt_{name}".encode(), self._raw_tracepoint).fd)
         except Exception as error:
@@ -82,7 +82,7 @@ class Compiled:
 
 
 def attach(program_fd: int, tracepoint: str) -> int:
-    """Attach a typed program to the tracepoint that it was loaded for: the link's file descriptor."""
+    """Attach a typed program to the tracepoint that it was loaded for. Returns the link's file descriptor."""
     try:
         return syscalls.open_raw_tracepoint(program_fd)
     except OSError as error:

@@ -1,6 +1,6 @@
-"""What the programs and the kernel itself have counted, summed over programs and CPUs.
+"""The counts of the programs and of the kernel itself, summed over programs and CPUs.
 
-Every figure that may not be anything but zero while the volume is called tracked has a name here.
+A count that must be zero while the volume counts as tracked has its own name here.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ _POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """All since attach; sectors are the volume's own, after clipping."""
+    """All counts begin at attach. Sectors are counted after clipping to the volume."""
 
     submitted_records: int
     completed_records: int
     submitted_sectors: int
     completed_sectors: int
     submitted_discard_sectors: int  # part of submitted_sectors that /sys counts apart
-    lost_records: int  # submissions that found no room in the header ring; their bits are set
+    lost_records: int  # submissions without room in the header ring; their bits are set
     lost_completions: int
     no_payload: int  # records whose data did not fit
     unstable: int  # completions with Flag.UNSTABLE
-    unknown_ops: int  # writing operations whose blocks are not known: taints
-    passthrough: int  # commands past the block layer: taints
-    recursion_misses: int  # events that the kernel did not show because a program interrupted itself: taints
+    unknown_ops: int  # writes of a kind whose blocks are unknown: taints
+    passthrough: int  # commands that bypass the block layer: taints
+    recursion_misses: int  # events that the kernel did not deliver because a program interrupted itself: taints
     run_time_ns: int  # only while kernel.bpf_stats_enabled
     run_count: int
 
@@ -42,12 +42,12 @@ class Counters:
 
 
 def possible_cpus(path: Path = _POSSIBLE_CPUS) -> int:
-    """How many values a per-CPU map has: the kernel's possible CPUs, not those online."""
+    """The number of values in a per-CPU map: one for each possible CPU, also when it is offline."""
     return 1 + max(int(part.rpartition("-")[2]) for part in path.read_text().strip().split(","))
 
 
 def read_counters(state_fd: int, value_bytes: int, cpus: int, program_fds: list[int]) -> Counters:
-    """Sum them up; each single figure is exact, but not all are from the same instant."""
+    """Read and sum the counts. Each is exact, but they are not all from the same instant."""
     totals = {program: _program_totals(state_fd, program, value_bytes, cpus) for program in Program}
     infos = [syscalls.program_info(fd) for fd in program_fds]
     submit = totals[Program.SUBMIT]
@@ -77,6 +77,6 @@ def read_counters(state_fd: int, value_bytes: int, cpus: int, program_fds: list[
 def _program_totals(fd: int, program: Program, value_bytes: int, cpus: int) -> dict[str, int]:
     stride = value_bytes + 7 & ~7
     raw = syscalls.map_lookup(fd, program, stride * cpus)
-    # The controller asks at every look at the ring: one sum for all of them, and not one for each.
+    # One sum for all counts, because the controller reads them each time that it reads the ring.
     words = np.ndarray((cpus, COUNTERS.itemsize // 8), "<u8", raw, strides=(stride, 8))
     return dict(zip(COUNTER_NAMES, words.sum(axis=0).tolist(), strict=True))

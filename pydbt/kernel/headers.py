@@ -1,7 +1,7 @@
-"""Kernel headers for bcc's compiler: any will do, since every layout comes from BTF.
+"""Kernel headers for bcc's compiler. Those of any kernel serve, since every layout comes from BTF.
 
-bcc's own prelude includes a few kernel headers. Those of the running kernel are preferred; failing
-that, any installed set, because nothing in the programs depends on what they describe.
+bcc's own prelude includes a few kernel headers. Those of the running kernel are preferred; otherwise any installed set is
+used, because the programs do not depend on the structs that headers describe.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pydbt.core.errors import MachineError
 _SOURCES = Path("/usr/src")
 _MODULES = Path("/lib/modules")
 _ARCHITECTURES = {"x86_64": ("amd64", "x86"), "aarch64": ("arm64", "arm64")}
-# Some headers are only a kernel's leavings for its modules, not what bcc can compile with.
+# Some folders hold only the headers that modules need; bcc cannot compile with these. A usable folder has this file.
 _PROOF = Path("include/linux/kconfig.h")
 
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """``source`` is for bcc's environment, ``flags`` for its compiler; both empty when bcc finds them itself."""
+    """``source`` goes into bcc's environment, ``flags`` to its compiler. Both are empty when bcc finds the headers itself."""
 
     source: str
     flags: tuple[str, ...]
 
 
 def find_headers(release: str | None = None, modules: Path = _MODULES, sources: Path = _SOURCES) -> Headers:
-    """The best headers installed here; MachineError names the package when there are none."""
+    """The best headers that are installed. MachineError names the package when there are none."""
     release = release or os.uname().release
     if (modules / release / "build" / _PROOF).exists() or (modules / release / "source" / _PROOF).exists():
         return Headers("", ())
@@ -50,7 +50,7 @@ def _newest_first(folder: Path) -> tuple[int, ...]:
 
 
 def _of_folder(folder: Path, directory: str) -> Headers | None:
-    """Debian splits a flavour from its common part; Ubuntu links a flavour to a full tree."""
+    """Debian keeps a flavour apart from the common part; Ubuntu links a flavour to a full tree."""
     generated = folder / "arch" / directory / "include" / "generated"
     if not (generated.exists() and (folder / "include" / "generated").exists()):
         return None

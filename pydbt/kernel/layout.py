@@ -1,6 +1,6 @@
-"""The running kernel, as -D macros for the capture programs: offsets, arguments and numbers from BTF.
+"""The running kernel as -D macros for the capture programs: offsets, arguments and numbers from BTF.
 
-Names of the macros: bpf/capture.bpf.c. What differs between kernels, and since when: bpf/kernel_fixes.h.
+Names of the macros: bpf/capture.bpf.c. Differences between kernels, with their versions: bpf/kernel_fixes.h.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _OPERATIONS = (
     "DRV_OUT",
     "SCSI_OUT",
 )
-# Steps of the loops that copy a request's pieces and look at its pages. The verifier walks through every one of
-# them and gives up after a million instructions; how many that allows differs between kernels, so these are
-# tried in turn. 640 copies 40 MiB of huge folios and more; 288 is enough for 256 pages, the most a bio has.
+# Steps of the loops that copy a request's pieces and that check its pages. The verifier follows every step and gives up
+# after a million instructions. The number of steps that it accepts differs between kernels, so these budgets are tried in
+# turn. 640 steps copy 40 MiB of huge folios and more; 288 are enough for 256 pages, the most that a bio has.
 STEP_BUDGETS = ((640, 512), (448, 384), (288, 288), (160, 160))
 
 Macros = dict[str, int]
 
 
 def volume_macros(volume: VolumeSpec, options: CaptureOptions) -> Macros:
-    """The one volume a build serves, and its rings."""
+    """The volume that a build serves, and its rings."""
     return {
         "DISK_MAJOR": volume.disk_major,
         "DISK_MINOR": volume.disk_minor,
@@ -50,20 +50,20 @@ def volume_macros(volume: VolumeSpec, options: CaptureOptions) -> Macros:
 
 
 def kernel_macros(btf: Btf) -> Macros:
-    """What every build needs; MachineError when this kernel's block layer is not one pydbt knows."""
+    """The macros of every build. MachineError when pydbt does not know this kernel's block layer."""
     try:
         return _arguments(btf) | _operations(btf) | _request(btf) | _filter(btf) | _bio(btf, _BIO_ADDRESSES)
     except KeyError as missing:
-        raise MachineError(f"this kernel's block layer is not one that pydbt knows: {missing.args[0]}") from None
+        raise MachineError(f"pydbt does not know this kernel's block layer: {missing.args[0]}") from None
 
 
 def step_macros(budget: tuple[int, int]) -> Macros:
-    """One of STEP_BUDGETS."""
+    """The macros of one of STEP_BUDGETS."""
     return {"COPY_STEPS": budget[0], "CHECK_STEPS": budget[1]}
 
 
 def payload_macros(btf: Btf) -> Macros:
-    """What copying payload needs besides; KeyError names what this kernel does not have."""
+    """More macros for a build that copies payload. KeyError names a struct or member that this kernel lacks."""
     page = {name: btf.field("page", name) for name in ("flags", "compound_head", "mapping")}
     page_bits = btf.enumerators("pageflags")
     buffer_bits = btf.enumerators("bh_state_bits")
@@ -87,7 +87,7 @@ def payload_macros(btf: Btf) -> Macros:
 
 
 def _first_of(btf: Btf, struct_name: str, *members: str) -> str:
-    """The name that this kernel uses, of names given newest first."""
+    """The first of these members that this kernel has; give the newest name first."""
     return next((name for name in members if btf.has(struct_name, name)), members[0])
 
 

@@ -1,12 +1,12 @@
 """Compile, prove, attach and pin, in a child process.
 
-bcc brings a compiler of some 150 MiB with it; the child takes that with it when it ends. It reads one JSON
-request from stdin and writes one JSON answer to stdout::
+bcc contains a compiler of about 150 MiB, whose memory is free again when the child ends. The child reads one JSON request
+from stdin and writes one JSON answer to stdout::
 
     {"volume": {...}, "options": {...}, "pin_dir": "...", "parent": 123}   ->   {} or {"error": "...", "kind": "MachineError"}
 
-The compiler and the verifier write their reasons to stderr, and LLVM may end the process in the middle: the
-parent reads both. What stays is what is pinned. Run by pydbt/kernel/capture.py as ``python -m pydbt.kernel.loader``.
+The compiler and the verifier write their reasons to stderr, and LLVM may end the process at any time; the parent reads both
+streams. Only pinned objects outlive the child. pydbt/kernel/capture.py runs it as ``python -m pydbt.kernel.loader``.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from pydbt.kernel.spec import CaptureOptions, VolumeSpec
 from pydbt.posix.boot import boot_id
 
 _READ_TRACEPOINT = "block_bio_queue"
-_END_IO_OF_BUFFERS = "end_bio_bh_io_sync"  # fs/buffer.c: what submit_bh() gives its bios
+_END_IO_OF_BUFFERS = "end_bio_bh_io_sync"  # fs/buffer.c: submit_bh() gives it to its bios
 
 
 def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
-    """Everything from source text to pinned links; on any failure nothing stays."""
+    """Compile, prove, attach and pin the programs. After a failure nothing stays pinned."""
     pins.require_bpffs(pin_dir)
     if pins.read_meta(pin_dir):
         raise BusyError(f"capture programs are pinned at {pin_dir} already: reopen them, or detach them first")
-    pins.remove_pins(pin_dir)  # the rest of an attach that did not finish
+    pins.remove_pins(pin_dir)  # the remains of an attach that did not finish
     btf = Btf.of_running_kernel()
     macros = layout.kernel_macros(btf) | layout.volume_macros(volume, options)
     program, config, data_base, reason = _build(btf, macros, volume, options)
@@ -59,7 +59,7 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) 
 def _build(
     btf: Btf, macros: layout.Macros, volume: VolumeSpec, options: CaptureOptions
 ) -> tuple[Compiled, np.ndarray, int, str]:
-    """The compiled programs, their configuration, the data ring's base, and why there is no payload, if so."""
+    """The programs, their configuration, the data ring's base, and the reason when there is no payload."""
     headers = find_headers()
     config = np.zeros((), CONFIG)
     config["records"] = 1
@@ -78,7 +78,7 @@ def _build(
             config["buffer_end_io"] = shown.get(_END_IO_OF_BUFFERS, 0)
             return program, config, data_base, ""
         except KeyError as missing:
-            reason = f"this kernel's pages are not as pydbt knows them: {missing.args[0]}"
+            reason = f"pydbt does not know the layout of this kernel's pages: {missing.args[0]}"
         except Unproven as unproven:
             reason = str(unproven)
     return Compiled(btf, macros | {"PYDBT_PAYLOAD": 0, "DATA_PAGES": 0}, headers), config, 0, reason
@@ -92,7 +92,7 @@ def _direct_map(probe: _Probe, volume: VolumeSpec, page_struct_bytes: int, shown
 
 
 def _compile_within_budget(btf: Btf, macros: layout.Macros, headers: Headers) -> Compiled:
-    """Compiled, and through the verifier, with as many steps in the loops as this kernel's lets pass."""
+    """Programs with as many loop steps as this kernel's verifier accepts."""
     refusals = []
     for budget in layout.STEP_BUDGETS:
         program = Compiled(btf, macros | layout.step_macros(budget), headers)
@@ -161,7 +161,7 @@ class _Probe:
 
 def main() -> None:
     request = json.load(sys.stdin)
-    syscalls.die_with(request["parent"])  # nobody would know of what is attached for one that was killed
+    syscalls.die_with(request["parent"])  # no controller would know of the programs that this one attaches
     try:
         volume, options = VolumeSpec(**request["volume"]), CaptureOptions(**request["options"])
         attach_programs(volume, options, Path(request["pin_dir"]))

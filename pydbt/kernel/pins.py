@@ -1,7 +1,7 @@
-"""What is pinned where: one directory of bpffs per captured volume.
+"""The pinned objects of a captured volume: one directory of bpffs per volume.
 
-``meta`` is an array map whose one value is JSON; it is pinned last and removed first, so that a directory without
-it is the rest of an attach or a detach that did not finish. Removing the links' pins detaches the programs.
+``meta`` is an array map whose only value is JSON. It is pinned last and removed first: a directory without it holds the
+remains of an attach or detach that did not finish. To remove the links' pins detaches the programs.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ BPFFS_MAGIC = 0xCAFE4A11
 
 #: Changes whenever the programs, the records or the maps do: pins of another version are replaced, not reopened.
 PROGRAM_VERSION = 2
-#: These entries of meta stay as they are in every version, so that each can read what another one tracked.
+#: These entries of meta are the same in every version, so that each can read what another version tracked.
 VOLUME_FIELDS = ("disk_major", "disk_minor", "start_sector", "size_sectors", "block_bytes", "bio_based")
 LAYOUT_FIELDS = ("level1_words", "coarse_words", "map_words", "group_words")
 
 META_BYTES = 4096
 
-#: Programs by name, with the tracepoint each hangs on. Completions first: a write whose submission is seen
-#: must have its completion seen.
+#: Programs by name, with their tracepoints. Completions come first: when the submission of a write is seen, its completion
+#: must be seen as well.
 PROGRAMS = {
     "request_complete": "block_rq_complete",
     "bio_complete": "block_bio_complete",
@@ -41,15 +41,15 @@ DATA_MAP = "data"
 
 
 class OtherVersion(StateError):
-    """The pinned programs are whole, and of another version of pydbt."""
+    """The pinned programs are complete, and belong to another version of pydbt."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapLayout:
-    """Where the two bitmaps of a ``bits`` map lie, in 64-bit words: what every version can read of every other's.
+    """The places of the two bitmaps in a ``bits`` map, in 64-bit words. Every version can read that of every other version.
 
-    Bitmap n begins at word n * ``map_words``; ``level1_words`` of one bit a block, then ``coarse_words`` of one bit
-    for each ``group_words`` words of the first that are to be read as all ones.
+    Bitmap n begins at word n * ``map_words``. It has ``level1_words`` with one bit per block, then ``coarse_words`` with one
+    bit per ``group_words`` words of the first level; a bit that is set here replaces those words by ones.
     """
 
     level1_words: int
@@ -65,13 +65,13 @@ class MapLayout:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What a later controller has to know of the programs it finds pinned."""
+    """The facts that a later controller needs about pinned programs."""
 
     version: int
     volume: VolumeSpec
     options: CaptureOptions
     payload_available: bool
-    payload_reason: str  # why not
+    payload_reason: str  # the reason why payload is not available
     data_base: int  # kernel address of the data ring's first byte
     boot_id: str
 
@@ -82,12 +82,12 @@ class Meta:
 
     @classmethod
     def decode(cls, raw: bytes) -> Meta:
-        """StateError unless it is what ``encode`` of this version wrote; OtherVersion: of another one."""
+        """StateError unless ``encode`` of this version wrote it; OtherVersion when another version did."""
         try:
             fields = json.loads(raw.rstrip(b"\0"))
             if fields["version"] != PROGRAM_VERSION:
                 raise OtherVersion(
-                    f"the pinned capture programs are of version {fields['version']}, this pydbt's of {PROGRAM_VERSION}: "
+                    f"the pinned capture programs have version {fields['version']}, those of this pydbt {PROGRAM_VERSION}: "
                     "the next 'controller run' replaces them"
                 )
             del fields["layout"]
@@ -99,7 +99,7 @@ class Meta:
 
 
 def decode_any(raw: bytes) -> tuple[VolumeSpec, MapLayout]:
-    """What is tracked, and where its bits lie, from the meta of any version. StateError when it does not say."""
+    """The tracked volume and the layout of its bits, from the meta of any version. StateError when they are not in it."""
     try:
         fields = json.loads(raw.rstrip(b"\0"))
         volume = {name: fields["volume"][name] for name in VOLUME_FIELDS}
@@ -110,7 +110,7 @@ def decode_any(raw: bytes) -> tuple[VolumeSpec, MapLayout]:
 
 
 def require_bpffs(pin_dir: Path) -> None:
-    """MachineError, with the command to run, unless ``pin_dir`` lies (or will lie) in bpffs."""
+    """MachineError, with the command to run, unless ``pin_dir`` is in bpffs or will be."""
     existing = next(folder for folder in (pin_dir, *pin_dir.parents) if folder.exists())
     if libc.file_system_magic(existing) != BPFFS_MAGIC:
         raise MachineError(
@@ -128,13 +128,13 @@ def write_meta(pin_dir: Path, meta: Meta) -> None:
 
 
 def read_meta(pin_dir: Path) -> Meta | None:
-    """None when nothing complete is pinned there."""
+    """The facts about the pinned programs; None when no complete set is pinned there."""
     raw = read_raw_meta(pin_dir)
     return None if raw is None else Meta.decode(raw)
 
 
 def read_raw_meta(pin_dir: Path) -> bytes | None:
-    """As ``read_meta``, of any version."""
+    """The bytes of ``meta`` of any version; None when no complete set is pinned there."""
     try:
         fd = syscalls.obj_get(pin_dir / "meta")
     except FileNotFoundError:
@@ -146,10 +146,10 @@ def read_raw_meta(pin_dir: Path) -> bytes | None:
 
 
 def remove_pins(pin_dir: Path) -> None:
-    """Detach and forget. Nothing there is no error.
+    """Detach the programs and remove every pin. An absent directory is no error.
 
-    The meta goes first: whoever dies in here leaves a directory that nobody takes for programs that run. Then the
-    links, then the rest.
+    The meta is removed first: if this process dies here, no other one takes the directory for running programs. Then come
+    the links, then the rest.
     """
     with contextlib.suppress(FileNotFoundError):
         for entry in sorted(

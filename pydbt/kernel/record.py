@@ -1,4 +1,4 @@
-"""Records and slots as numpy sees them: bpf/record.h in Python, checked against it by tests/kernel."""
+"""Records, slots and counters as numpy types: bpf/record.h in Python. tests/kernel compares the two."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Program(IntEnum):
     BIO_COMPLETE = 2
 
 
-#: One record as it lies in the header ring and as ``Capture.drain()`` returns it: struct pydbt_record. The brains see the
-#: same without its position.
+#: One record as it lies in the header ring and as ``Capture.drain()`` returns it: struct pydbt_record. The core's RECORD is
+#: the same without the position.
 RING_RECORD = np.dtype([("position", "<u8"), *RECORD.descr])
 
 #: The two flag bits in the length before each entry of the kernel's ring buffer.

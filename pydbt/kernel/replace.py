@@ -1,8 +1,8 @@
-"""Programs in place of others, with no gap: of another version of pydbt, or with other rings.
+"""Replace running programs by others without a gap: by another version's, or by programs with other rings.
 
-The new ones are attached first, beside the old ones. Once no program runs that began before, every later write is
-in the new bitmaps, and every earlier one in the old; these are kept, and only then do the old programs go.
-Whoever dies on the way leaves either the old programs whole, or the new ones whole under their passing name.
+The new programs are attached first, beside the old ones. After a grace period every later write is in the new bitmaps, and
+every earlier write is in the old ones. The old bitmaps are recorded, and only then the old programs are removed. If the
+controller dies on the way, either the old programs are complete, or the new ones under their temporary name.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _PASSING = "-next"
 
 
 def tracked_volume(pin_dir: Path) -> VolumeSpec | None:
-    """What the programs pinned there track, whatever their version; None when nothing whole is there."""
+    """The volume that the pinned programs of any version track; None when no complete set is pinned there."""
     raw = pins.read_raw_meta(pin_dir)
     return None if raw is None else pins.decode_any(raw)[0]
 
 
 def tracked_words(pin_dir: Path) -> np.ndarray | None:
-    """A copy of both bitmaps as one, one bit a block, of programs of any version; None when nothing whole is there.
+    """The union of both bitmaps, one bit per block, of programs of any version; None when no complete set is pinned there.
 
     StateError when they cannot be read.
     """
@@ -51,9 +51,9 @@ def tracked_words(pin_dir: Path) -> np.ndarray | None:
 
 
 def replace(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, keep: Callable[[np.ndarray], None]) -> Capture:
-    """Attach programs for the volume in place of those pinned; ``keep`` makes what these have tracked durable.
+    """Attach programs for the volume in place of the pinned ones. ``keep`` must make the old bitmaps durable.
 
-    On any error, also one of ``keep``, the old programs stay and nothing new does.
+    After any error, also one of ``keep``, the old programs stay and the new ones are gone.
     """
     passing = _passing(pin_dir)
     pins.remove_pins(passing)
@@ -73,16 +73,18 @@ def replace(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, keep: Ca
 
 
 def finish_replacement(pin_dir: Path) -> None:
-    """Take up or undo a replacement that was cut off. Call it before anything is read from ``pin_dir``."""
+    """Complete or undo a replacement that was interrupted. Call it before anything is read from ``pin_dir``."""
     passing = _passing(pin_dir)
     if not passing.exists():
         return
     if pins.read_raw_meta(pin_dir) is None and pins.read_raw_meta(passing) is not None:
-        pins.remove_pins(pin_dir)  # its bits were kept before it began to go
+        pins.remove_pins(pin_dir)  # its bits were recorded before its removal began
         os.rename(passing, pin_dir)
     else:
         with contextlib.suppress(FileNotFoundError):
-            pins.remove_pins(passing)  # the old ones are whole: they have seen everything these have
+            pins.remove_pins(
+                passing
+            )  # the old programs are complete: they have seen every write that the new ones have seen
 
 
 def _passing(pin_dir: Path) -> Path:

@@ -1,16 +1,14 @@
-"""The two rings, mapped: records as an array, payload as views.
+"""The two rings, mapped into memory: records as an array, payload as views.
 
-The header ring is ours (bpf/record.h, struct pydbt_config): an array of records and ever growing positions.
+The header ring is pydbt's own (bpf/record.h, struct pydbt_config): an array of records, with positions that only grow.
 
 The data ring is the kernel's ring buffer (kernel/bpf/ringbuf.c). Its file descriptor maps as one page with
-the consumer's position (ours to write), one with the producer's, and the data twice in a row, so that nothing
-ever wraps. Positions are bytes since the ring was made and only grow; an offset is a position modulo the size.
-Before each entry the kernel writes a length with two flag bits: BUSY until it is let go, DISCARDED when it
-carries nothing.
+the consumer's position (the controller writes it), one with the producer's, and the data twice in a row, so that no entry
+wraps. Positions are bytes since the ring was made and only grow; an offset is a position modulo the size. Before each entry
+the kernel writes a length with two flag bits: BUSY until the entry is submitted, DISCARDED when it carries no data.
 
-Memory order: on x86 a record whose position is there is there whole, because stores and loads keep their
-order. A port to ARM needs a load-acquire of the positions, which numpy cannot express, and a release on the
-kernel's side.
+Memory order: on x86, a record whose position is written is complete, because stores and loads keep their order. A port to
+ARM needs a load-acquire of the positions, which numpy cannot express, and a release in the programs.
 """
 
 from __future__ import annotations
@@ -33,18 +31,18 @@ from pydbt.kernel.record import (
     SLOT_PREFIX_BYTES,
 )
 
-# So many chains are followed one by one: a level of all at once costs as much as following fifty links.
+# This many chains are followed one by one: one level of all chains at once costs as much as fifty single links.
 _FEW_CHAINS = 16
 
 
 class _Window(NamedTuple):
     records: np.ndarray  # a copy
-    passed: int  # places they stand for
+    passed: int  # places in the ring that they cover
     missing: int  # of those, places whose record was lost
 
 
 class HeaderRing:
-    """Records in the order of their places."""
+    """The ring of records."""
 
     def __init__(self, fd: int, size_bytes: int, config: np.ndarray) -> None:
         self.size_bytes = size_bytes
@@ -59,11 +57,11 @@ class HeaderRing:
         self._memory.close()
 
     def producer_position(self) -> int:
-        """Places ever taken."""
+        """The number of places that programs have ever taken."""
         return int(self._config["producer"][0])
 
     def consumer_position(self) -> int:
-        """Places ever read."""
+        """The number of places that the controller has ever read."""
         return int(self._config["consumer"][0])
 
     def peek(self, limit: int) -> np.ndarray:
@@ -71,19 +69,19 @@ class HeaderRing:
         return self._look(limit).records
 
     def drain(self, limit: int) -> np.ndarray:
-        """The same, and their places are free again. Empty only when nothing is ready."""
+        """The same records, whose places are then free again. Empty only when none is ready."""
         while True:
             window = self._look(limit)
             if window.passed:
                 self._config["skipped"] += window.missing
-                self._config["consumer"] += window.passed  # last: from now on the programs may write there
+                self._config["consumer"] += window.passed  # written last: programs may use the places from now on
             if len(window.records) or not window.passed:
                 return window.records
 
     def _look(self, limit: int) -> _Window:
         consumer, producer = self.consumer_position(), self.producer_position()
         if producer - consumer > self._capacity and consumer >= self._hole[1]:
-            # Places taken while the ring was full; all of them lost. After a long absence, billions.
+            # Places that were taken while the ring was full: all are lost. After a long absence these are billions.
             syscalls.wait_for_programs()
             self._hole = (consumer + self._capacity, producer)
         hole_start, hole_end = self._hole
@@ -96,14 +94,14 @@ class HeaderRing:
         if there.all():
             return _Window(self._copy(consumer, count), count, 0)
         if self._config["overflows"][0] == self._config["skipped"][0]:
-            count = int(there.argmin())  # the next one is being filled in
+            count = int(there.argmin())  # a program is filling in the next one
             return _Window(self._copy(consumer, count), count, 0)
-        syscalls.wait_for_programs()  # what is not there after this never will be
+        syscalls.wait_for_programs()  # a record that is missing after this is lost
         there = self._there(consumer, count)
         return _Window(self._copy(consumer, count)[there], count, count - int(np.count_nonzero(there)))
 
     def _there(self, position: int, count: int) -> np.ndarray:
-        """Which of the places have their record. Always read before the records are."""
+        """Which of the places have their record. Call it before the records are copied."""
         first = position % self._capacity
         places = self._words[:: RECORD_BYTES // 8]
         found = places[first : first + count]
@@ -114,7 +112,7 @@ class HeaderRing:
         return there
 
     def _copy(self, position: int, count: int) -> np.ndarray:
-        """As plain words: numpy copies structures field by field, eight times as slow."""
+        """The records, copied as plain words: numpy copies structures field by field, which is eight times as slow."""
         width = RECORD_BYTES // 8
         first = position % self._capacity * width
         words = self._words[first : first + count * width]
@@ -124,10 +122,10 @@ class HeaderRing:
 
 
 class DataRing:
-    """Slots of payload, found through records and given back in any order.
+    """The ring of payload. Records point at its slots, which are released in any order.
 
-    The kernel only takes back from the front, so what is given back behind something still in use waits in
-    ``_returned`` (positions and sizes, sorted) until the front reaches it.
+    The kernel takes slots back from the front only. A slot that is released behind one in use waits in ``_returned``
+    (positions and sizes, sorted) until the front reaches it.
     """
 
     def __init__(self, fd: int, size_bytes: int, base: int) -> None:
@@ -141,12 +139,12 @@ class DataRing:
         self._bytes = memoryview(self._memory)[mmap.PAGESIZE :]
         self._words = np.frombuffer(self._memory, "<u4", 2 * size_bytes // 4, mmap.PAGESIZE)
         self._longs = np.frombuffer(self._memory, "<u8", 2 * size_bytes // 8, mmap.PAGESIZE)
-        self._previous = self._bytes.cast("Q")  # the same: one number of it is read ten times faster so
+        self._previous = self._bytes.cast("Q")  # the same memory: a single number is read ten times faster here
         self._front = int(self._consumer[0])
         self._returned = (np.empty(0, np.int64), np.empty(0, np.int64))
 
     def close(self) -> None:
-        """Unmap. Views that are still in someone's hands keep their part of the mapping alive."""
+        """Unmap. Views that are still in use keep their part of the mapping alive."""
         del self._words, self._longs, self._consumer, self._producer
         self._previous.release()
         with contextlib.suppress(BufferError):
@@ -156,11 +154,11 @@ class DataRing:
                 mapping.close()
 
     def producer_position(self) -> int:
-        """Bytes ever reserved."""
+        """Bytes that programs have ever reserved."""
         return int(self._producer[0])
 
     def used_bytes(self) -> int:
-        """Bytes of the ring that the kernel cannot reuse yet."""
+        """Bytes of the ring that the kernel cannot use again yet."""
         return self.producer_position() - self._front
 
     def payload(self, records: np.ndarray) -> list[memoryview]:
@@ -168,7 +166,7 @@ class DataRing:
         wanted = records[_carries_payload(records)]
         offsets, owners = self._slots(wanted)
         lengths = self._words[(offsets + 8) // 4]
-        # Chains were followed from their ends: put pieces into the order of their bytes.
+        # Chains are followed from their last slot: sort the pieces by their place in the request.
         order = np.lexsort((-np.arange(len(offsets)), owners)) if len(offsets) > len(wanted) else slice(None)
         starts = (offsets + SLOT_PREFIX_BYTES)[order].tolist()
         view = self._bytes
@@ -181,10 +179,10 @@ class DataRing:
             self._give_back(offsets)
 
     def release_all_but(self, records: np.ndarray, end_position: int) -> int:
-        """Give back every slot before ``end_position`` that none of these records names; returns how many.
+        """Give back every slot before ``end_position`` that none of these records names. Returns their number.
 
-        For a controller that comes back: what its predecessor drained and did not release has no record
-        left.
+        For a controller that starts again: the records that its predecessor drained and did not release are no longer in the
+        header ring.
         """
         kept, _ = self._slots(records[records["data"] != 0])
         kept_offsets = set(kept.tolist())
@@ -202,17 +200,17 @@ class DataRing:
         return len(orphans)
 
     def _slots(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Offsets of all slots of the records, and the index of the record of each; a record's last slot first.
+        """Offsets of all slots of the records, and for each slot the index of its record; a record's last slot comes first.
 
-        One level of every chain at a time, so that a single-piece write costs no Python; but chain by chain where
-        only a few are left, because a large write from scattered pages has hundreds of levels.
+        One level of every chain is followed at a time, so that a write of one piece costs no Python loop. When few chains are
+        left they are followed one by one, because a large write from scattered pages has hundreds of levels.
         """
         pointers = records["data"]
         owners = np.arange(len(records))
         all_offsets, all_owners = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         while len(pointers) > _FEW_CHAINS:
             offsets = (pointers - np.uint64(self._base)).astype(np.int64)
-            # The last one allowed has its header in the ring's last bytes, and its data in the second mapping.
+            # The last possible slot has its header in the ring's last bytes, and its data in the second mapping.
             inside = (offsets >= RING_HEADER_BYTES) & (offsets <= self.size_bytes)
             assert inside.all(), "a slot outside the data ring"
             all_offsets.append(offsets)
@@ -227,7 +225,7 @@ class DataRing:
         return np.concatenate(all_offsets), np.concatenate(all_owners)
 
     def _chain(self, pointer: int) -> list[int]:
-        """Offsets of one chain's slots from the one pointed at."""
+        """Offsets of the slots of one chain, from the slot at ``pointer`` on."""
         longs, base, size = self._previous, self._base, self.size_bytes
         offsets = []
         while pointer:
@@ -258,7 +256,7 @@ class DataRing:
             self._consumer[0] = front
 
     def _skip_discarded(self, position: int) -> int:
-        """Step over entries that carry nothing (the loader's first one)."""
+        """The position behind entries that carry no data, such as the loader's first one."""
         while position < self.producer_position():
             length = int(self._words[position % self.size_bytes // 4])
             if length >= BUSY or not length & DISCARDED:
@@ -271,7 +269,7 @@ _Lengths = TypeVar("_Lengths", int, np.ndarray)
 
 
 def _entry_bytes(length_bytes: _Lengths) -> _Lengths:
-    """Room that an entry takes in the ring: its header, and up to a multiple of eight."""
+    """Bytes of an entry in the ring: with its header, rounded up to a multiple of eight."""
     return length_bytes + RING_HEADER_BYTES + 7 & ~7
 
 

@@ -1,4 +1,4 @@
-"""What is to be captured, and how: the two things a caller of Capture.attach() decides."""
+"""The arguments of Capture.attach(): the volume to capture, and the sizes of its rings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydbt.core.units import MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES, SECTOR_BYTES
 from pydbt.kernel.record import GROUP_BLOCKS, GROUP_WORDS, RECORD_BYTES, WORD_BITS
 
 PAGE_BYTES = 4096
-MAX_RING_BYTES = 1 << 30  # the kernel's positions are 64 bits; its sizes and our offsets stay far below 2^32
+MAX_RING_BYTES = 1 << 30  # positions in the kernel have 64 bits; sizes and offsets stay far below 2^32
 MAX_BITMAP_WORDS = 1 << 31  # an array map's index is 32 bits, and there are two bitmaps
 
 
@@ -45,12 +45,12 @@ class VolumeSpec:
 
     @property
     def level1_words(self) -> int:
-        """64-bit words of one bit a block (ceiling)."""
+        """64-bit words with one bit per block (ceiling)."""
         return -(-self.block_count // WORD_BITS)
 
     @property
     def coarse_words(self) -> int:
-        """64-bit words of one bit a whole group of 32,768 blocks (ceiling)."""
+        """64-bit words with one bit per whole group of 32,768 blocks (ceiling)."""
         return -(-(self.block_count // GROUP_BLOCKS) // WORD_BITS)
 
     @property
@@ -61,7 +61,7 @@ class VolumeSpec:
 
 @dataclass(frozen=True, slots=True)
 class CaptureOptions:
-    """Sizes of the rings, powers of two from a page up; ``data_ring_bytes`` 0 builds without any payload code."""
+    """Sizes of the rings: powers of two from a page up. ``data_ring_bytes`` 0 builds without code for payload."""
 
     header_ring_bytes: int = 16 * MIB
     data_ring_bytes: int = 64 * MIB

@@ -1,4 +1,4 @@
-"""bpf(2), membarrier(2) and prctl(2) without a library: pins, maps, programs, and the grace period.
+"""bpf(2) and membarrier(2): pins, maps, programs, and the grace period.
 
 Layouts: include/uapi/linux/bpf.h and include/uapi/linux/membarrier.h.
 """
@@ -39,7 +39,7 @@ _MEMBARRIER_QUERY, _MEMBARRIER_GLOBAL = 0, 1
 
 
 class ProgramRefused(Exception):
-    """The verifier refuses a program; ``verifier_log`` is its own account of why."""
+    """The verifier refuses a program; ``verifier_log`` is its output."""
 
     def __init__(self, error: OSError, verifier_log: str) -> None:
         super().__init__(str(error))
@@ -48,7 +48,7 @@ class ProgramRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProgramInfo:
-    """The parts of struct bpf_prog_info that the controller reads."""
+    """The part of struct bpf_prog_info that is used here."""
 
     identifier: int
     name: str
@@ -59,7 +59,7 @@ class ProgramInfo:
 
 @dataclass(frozen=True, slots=True)
 class MapInfo:
-    """The parts of struct bpf_map_info that the controller reads."""
+    """The part of struct bpf_map_info that is used here."""
 
     kind: int
     identifier: int
@@ -70,7 +70,7 @@ class MapInfo:
 
 
 def die_with(parent: int) -> None:
-    """End this process when its parent does, which may have ended already (prctl(2), PR_SET_PDEATHSIG)."""
+    """End this process when its parent ends, or at once when it has ended already (prctl(2), PR_SET_PDEATHSIG)."""
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -83,7 +83,7 @@ def obj_pin(fd: int, path: Path) -> None:
 
 
 def obj_get(path: Path) -> int:
-    """Open what is pinned at ``path``: a new file descriptor."""
+    """Open the object that is pinned at ``path``: a new file descriptor."""
     name = ctypes.create_string_buffer(os.fsencode(path))
     return _bpf(_OBJ_GET, struct.pack("<Q", ctypes.addressof(name)))
 
@@ -127,7 +127,7 @@ def open_raw_tracepoint(program_fd: int) -> int:
 
 
 def map_lookup(fd: int, key: int, size_bytes: int) -> bytes:
-    """The value at a u32 key; ``size_bytes`` is per-CPU maps' whole answer."""
+    """The value at a u32 key. ``size_bytes`` is that of the values of all CPUs when the map is per CPU."""
     value = ctypes.create_string_buffer(size_bytes)
     number = ctypes.c_uint32(key)
     _bpf(_MAP_LOOKUP, struct.pack("<IIQQQ", fd, 0, ctypes.addressof(number), ctypes.addressof(value), 0))
@@ -151,7 +151,7 @@ def run_program(fd: int, *arguments: int) -> None:
 
 
 def program_info(fd: int) -> ProgramInfo:
-    """What the kernel counts about a program."""
+    """The kernel's counts of a program."""
     raw = _info(fd)
     run_time_ns, run_count, misses = struct.unpack_from("<QQQ", raw, 192)
     (identifier,) = struct.unpack_from("<I", raw, 4)
@@ -166,11 +166,10 @@ def map_info(fd: int) -> MapInfo:
 
 
 def wait_for_programs() -> None:
-    """Return when every program that was running at the call has ended (an RCU grace period).
+    """Return when every program that ran at the time of the call has ended (an RCU grace period).
 
-    membarrier(MEMBARRIER_CMD_GLOBAL) is one (kernel/sched/membarrier.c). Kernels with nohz_full CPUs
-    refuse it; there, replacing the element of a map of maps waits as long (maybe_wait_bpf_programs()
-    in kernel/bpf/syscall.c).
+    membarrier(MEMBARRIER_CMD_GLOBAL) waits for one (kernel/sched/membarrier.c). Kernels with nohz_full CPUs refuse it. There,
+    replacing an element of a map of maps waits as long (maybe_wait_bpf_programs() in kernel/bpf/syscall.c).
     """
     _, membarrier = _numbers()
     try:
@@ -180,7 +179,7 @@ def wait_for_programs() -> None:
 
 
 def wait_by_map_of_maps() -> None:
-    """The same grace period by the other way; slower to set up, allowed everywhere."""
+    """Wait for the same grace period by a map of maps: slower, and possible on every kernel."""
     inner = map_create(MAP_TYPE_ARRAY, 4, 8, 1, "pydbt_inner")
     try:
         outer = map_create(_MAP_TYPE_ARRAY_OF_MAPS, 4, 4, 1, "pydbt_outer", inner)
@@ -218,4 +217,4 @@ def _bpf(command: int, attribute: bytes) -> int:
     except PermissionError as error:
         if error.errno != errno.EPERM:
             raise
-        raise MachineError("the kernel refused bpf(2): run as root, and outside containers without CAP_BPF") from None
+        raise MachineError("the kernel refused bpf(2): run as root; a container also needs CAP_BPF") from None
