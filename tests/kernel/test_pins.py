@@ -134,7 +134,7 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     with loop_device(tmp_path, 16 * MIB) as device:
         monkeypatch.setattr(pins, "write_meta", fail)
         with pytest.raises(MachineError, match="for the test"):
-            loader.load(spec_of(device), ADDRESSES, pin_dir)
+            loader.attach_programs(spec_of(device), ADDRESSES, pin_dir)
         assert not pin_dir.exists()
 
 

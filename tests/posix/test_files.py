@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.posix import files
 from pydbt.posix.files import IOV_MAX, hand_over, read_entry, sync_folder, try_lock, write_all
 
 PIECES = [b"one", b"", bytearray(b"two"), memoryview(b"three"), *(bytes([number % 251]) for number in range(IOV_MAX))]
@@ -26,8 +25,8 @@ def short(call, most):
 @pytest.mark.parametrize("most", [1, 2, 7, 1 << 20])
 @pytest.mark.parametrize("offset", [None, 5])
 def test_a_write_is_whole_however_little_a_call_takes(tmp_path: Path, monkeypatch, most, offset) -> None:
-    monkeypatch.setattr(files.os, "writev", short(os.writev, most))
-    monkeypatch.setattr(files.os, "pwritev", short(os.pwritev, most))
+    monkeypatch.setattr(os, "writev", short(os.writev, most))
+    monkeypatch.setattr(os, "pwritev", short(os.pwritev, most))
     path = tmp_path / "file"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
