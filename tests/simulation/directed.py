@@ -56,7 +56,7 @@ def a_failed_write_is_compared_behind_its_own_data() -> None:
     for block in range(12):
         write(cluster, block)
     assert any(kernel.disk[block] == before[block] for block in range(12)), "some of the writes left the old content"
-    until(cluster, lambda: bool(cluster.batches), "the blocks are read")
+    until(cluster, lambda: bool(cluster.readings), "the blocks are read")
     for _ in range(100):
         cluster.step(STEP_SECONDS)
     cluster.feed(ev.Outbound(queued_bytes=0, sent_bytes=0))
@@ -69,11 +69,11 @@ class WritesDuringTheLastRead(Cluster):
 
     late_writes = 0
 
-    def read(self, batch: int, firsts: np.ndarray, counts: np.ndarray) -> None:
+    def read(self, reading: int, runs: Runs) -> None:
         if self.brain.phase is Phase.LAST_SWEEP:
             self.late_writes += 1
-            write(self, int(firsts[0]))
-        super().read(batch, firsts, counts)
+            write(self, int(runs.firsts[0]))
+        super().read(reading, runs)
 
 
 def the_stream_reaches_to_the_end_of_the_last_read() -> None:
