@@ -27,7 +27,7 @@ _UNREAD_TEXT = """
     """
 TO_BE_ENDED_UNREAD = dict.fromkeys(_UNREAD_TEXT.split())
 _NAMES_TEXT = """
-    Addressed BATCH_BYTES Controller HANDSHAKE_SECONDS Link MAX_BATCH_BYTES NAME Row Status Verification
+    Addressed BATCH_BYTES Controller HANDSHAKE_SECONDS Link NAME Row Status Verification
     WINDOW_BYTES differing_blocks forget measure
     """
 TO_BE_ENDED_NAMES = dict.fromkeys(_NAMES_TEXT.split())
