@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
+ROOT = Path(__file__).resolve().parents[2]
 CLOSING = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.MULTILINE)
 
 
@@ -40,7 +41,7 @@ class Outcome:
 class Part:
     """``{python}`` and ``{folder}`` in ``command`` stand for the environment's Python and a temporary folder.
 
-    ``cores`` is how many of the machine's cores it keeps busy; parts of one ``group`` never run at the same time.
+    ``cores`` is how many of the machine's cores it keeps busy; 0: it mostly waits, and runs beside all others.
     """
 
     name: str
@@ -48,7 +49,6 @@ class Part:
     count: Callable[[Outcome], Counts]
     limit_seconds: float = 600
     cores: int = 1
-    group: str = ""
     note: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -85,8 +85,7 @@ def checked(counts: Counts, code: int) -> Counts:
     return counts + Counts(failed=1) if silent else counts
 
 
-def pytest_part(name: str, *words: str, limit_seconds: float = 600, cores: int = 1, group: str = "",
-                environment: dict[str, str] | None = None, note: str = "") -> Part:  # fmt: skip
+def pytest_part(name: str, *words: str, cores: int = 1, environment: dict[str, str] | None = None) -> Part:
     """Pytest with these arguments."""
     command = ("{python}", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml={folder}/report.xml", *words)
-    return Part(name, command, of_pytest, limit_seconds, cores, group, note, environment or {})
+    return Part(name, (*command, "--durations=15"), of_pytest, cores=cores, environment=environment or {})

@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lanes.part import Counts, Outcome, Part
+from tests.lanes.part import ROOT, Counts, Outcome, Part
 
-ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.05
 HEARTBEAT_SECONDS = 60
 # What a program gets to take down what it has set up, after it was asked to end; then it is killed.
@@ -65,10 +64,18 @@ class Result:
         return f"{word:6} {self.part.name:14}{times}  {self.counts}{self.note}"
 
 
-def run(parts: Iterable[Part], cores: int | None = None) -> list[Result]:
-    """All of them, the first in the list first; a line for each that ends, with its output when it failed."""
+def run(parts: Iterable[Part], logs: Path | None = None) -> list[Result]:
+    """All of them, the first in the list first; a line for each that ends, with its output when it failed.
+
+    ``logs`` gets the output of each. Raises Stopped.
+    """
+    wanted, results = list(parts), {}
     with tempfile.TemporaryDirectory(prefix="pydbt-lanes-") as folder, _asked_to_end():
-        return list(_Run(list(parts), Path(folder), cores or os.cpu_count() or 1).all())
+        for result in _Run(list(wanted), Path(folder), os.cpu_count() or 1).all():
+            results[result.part.name] = result
+            if logs is not None:
+                (logs / f"{result.part.name}.log").write_text(f"{result.output}\n{result}\n")
+    return [results[part.name] for part in wanted]
 
 
 @contextlib.contextmanager
@@ -119,8 +126,7 @@ class _Run:
     def _start(self) -> None:
         for part in list(self._waiting):
             free = self._cores - sum(one.part.cores for one in self._running)
-            busy = {one.part.group for one in self._running if one.part.group}
-            if (part.cores <= free or not self._running) and part.group not in busy:
+            if part.cores <= free or not self._running:
                 self._waiting.remove(part)
                 self._running.append(self._launch(part))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,12 @@ collect_ignore = [] if FULL else ["test_vagrant.py"]
 def long(*values: object) -> tuple[object, ...]:
     """Variants for the full run only (scripts/vm test --full)."""
     return values if FULL else ()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.machines)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,73 @@
+"""The gate: everything that a change must pass; and the full lane, the same with all variants and many more worlds.
+
+Two kinds of parts make it: those that keep a core busy, and those that mostly wait for processes, disks and machines.
+``cores`` tells which, so that both kinds run beside each other.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from tests.lanes import check
+from tests.lanes.part import Part, of_a_closing_line, pytest_part
+
+GATE_WORLDS = 500
+FULL_WORLDS = 5000
+FULL_ROUNDS = 3
+HOUR = 3600.0
+# Folders with a part of their own. Whatever else there is in tests belongs to the part "rooms", so that nothing is left out.
+OWN = ("core", "simulation", "kernel", "end_to_end", "vm")
+# Each heavy thing has a marker. Its tests are part of the full lane, and those marked "smoke" of the gate as well.
+# Of tests/simulation the worlds, and the mutants, which are not pytest's in the gate.
+OWN_PARTS_OF_THE_SIMULATION = tuple(
+    f"tests/simulation/test_cluster.py::{name}"
+    for name in ("test_new_worlds_lose_nothing", "test_the_simulation_catches", "test_a_story_made_by_hand_catches")
+)
+HEAVY = ("browser", "cluster", "kernels", "packages")
+GATE_TESTS = ("-m", f"not ({' or '.join(HEAVY)}) or smoke")
+# Where several parts share the cores, a time limit bounds a hang and nothing else.
+PATIENT = {"TORTURE_PATIENCE_S": "300"}
+
+
+def parts(full: bool = False) -> list[Part]:
+    """The longest first."""
+    worlds = int(os.environ.get("SIMULATION_SEEDS") or (FULL_WORLDS if full else GATE_WORLDS))
+    quick = [part for part in check.parts() if part.name not in ("worlds", "mutants")]
+    long = {"TORTURE_ROUNDS": str(FULL_ROUNDS), "PYDBT_VM_FULL": "1"} if full else {}
+    chosen = () if full else GATE_TESTS
+    limit = 12 * HOUR if full else HOUR
+    return [
+        replace(part, environment=part.environment | long, limit_seconds=max(limit, part.limit_seconds))
+        for part in (
+            end_to_end(chosen, full),
+            tests("machines", "tests/vm", *chosen, timeout=1800, environment=PATIENT),
+            check.worlds_part(worlds, jobs=1),
+            tests("rooms", *shared(), *chosen, timeout=600, environment=PATIENT),
+            tests("kernel", "tests/kernel", *chosen, timeout=600, environment=PATIENT),
+            tests(
+                "simulation",
+                "tests/simulation",
+                *(f"--deselect={name}" for name in OWN_PARTS_OF_THE_SIMULATION),
+                timeout=1200,
+            ),
+            Part("mutants", check.simulate("--mutants", "--search", "--jobs", "1"), of_a_closing_line),
+            *quick,
+        )
+    ]
+
+
+def tests(name: str, *words: str, timeout: int, cores: int = 1, environment: dict[str, str] | None = None) -> Part:
+    """Pytest, with a time limit in seconds for each test that has none of its own."""
+    return pytest_part(name, *words, "-o", f"timeout={timeout}", cores=cores, environment=environment)
+
+
+def end_to_end(chosen: tuple[str, ...], full: bool) -> Part:
+    """Both controllers wait most of the time: two workers."""
+    timeout = 300 * (FULL_ROUNDS + 1) if full else 600
+    return tests("end-to-end", "tests/end_to_end", "-n", "2", *chosen, timeout=timeout, cores=0, environment=PATIENT)
+
+
+def shared() -> tuple[str, ...]:
+    """All tests but those with a part of their own."""
+    return "tests", *(f"--ignore=tests/{name}" for name in OWN), "--ignore-glob=tests/test_*.py"

@@ -1,0 +1,116 @@
+"""The lanes themselves: what failed is counted and shown, what ran nothing fails, and nothing outlives them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lab.disks import wait_until
+from tests.lanes import gate
+from tests.lanes.__main__ import named
+from tests.lanes.part import ROOT, Counts, Outcome, Part, of_a_closing_line, of_a_command, of_pytest, pytest_part
+from tests.lanes.runner import run, summary
+
+
+def python(name: str, code: str, **limits: float) -> Part:
+    return Part(name, ("{python}", "-c", code), of_a_command, **limits)
+
+
+def test_the_closing_line_counts_all_parts_and_a_failure_is_named_with_its_output(capfd):
+    results = run([python("good", "pass"), python("bad", "print('words of it'); raise SystemExit(3)")])
+    assert summary(results, 1.0) == 1
+    said = capfd.readouterr().out
+    assert said.splitlines()[-1] == "1 passed, 1 failed"
+    assert "failed: bad" in said and "    words of it" in said
+
+
+def test_without_a_failure_the_exit_code_is_zero_and_without_a_part_it_is_not():
+    assert summary(run([python("good", "pass")]), 1.0) == 0
+    assert summary([], 1.0) == 1
+
+
+def test_a_part_that_is_not_over_in_time_is_ended_and_fails():
+    (result,) = run([python("slow", "import time; time.sleep(600)", limit_seconds=0.5)])
+    assert result.failed and result.seconds < 60
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "counts"),
+    [
+        ("3 passed, 0 failed\n", 0, Counts(3)),
+        ("3 passed, 1 failed, 2 skipped\n", 1, Counts(3, 1, 2)),
+        ("0 passed, 0 failed\n", 0, Counts(0, 1)),
+        ("3 passed, 0 failed\n", 1, Counts(3, 1)),
+        ("it never came to an end", 0, Counts(0, 1)),
+    ],
+)
+def test_a_program_that_ran_nothing_or_ended_badly_has_failed(output, code, counts, tmp_path):
+    assert of_a_closing_line(Outcome(code, output, tmp_path)) == counts
+
+
+def test_pytest_s_own_report_is_counted(tmp_path):
+    (tmp_path / "test_some.py").write_text(
+        "import pytest\ndef test_1(): pass\ndef test_2(): assert 0\n@pytest.fixture\ndef broken(): assert 0\n"
+        "def test_3(broken): pass\n@pytest.mark.skip\ndef test_4(): pass\n"
+    )
+    (some, none) = run(
+        [pytest_part("some", str(tmp_path)), pytest_part("none", str(tmp_path), "-k", "nothing_has_this_name")]
+    )
+    assert some.counts == Counts(1, 2, 1)
+    assert none.counts == Counts(0, 1)
+
+
+def test_a_report_that_is_missing_is_a_failure(tmp_path):
+    assert of_pytest(Outcome(0, "", tmp_path)) == Counts(failed=1)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
+def test_interrupted_it_ends_what_it_started_and_leaves_nothing(how, tmp_path):
+    code = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    program = (
+        "from tests.lanes.__main__ import run_parts\nfrom tests.lanes.test_lanes import python\n"
+        f"raise SystemExit(run_parts([python('long', {code!r})]))"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment)
+    try:
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the part runs", 60)
+        started = int((tmp_path / "pid").read_text())
+        process.send_signal(how)
+        assert process.wait(60) == 130
+        assert not Path(f"/proc/{started}").exists()
+        assert [path.name for path in tmp_path.iterdir()] == ["pid"]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_every_test_belongs_to_exactly_one_part_of_the_gate():
+    """What pytest collects in the parts together is what it collects of all tests, the heavy ones of the gate left out."""
+
+    def collected(*words: str) -> list[str]:
+        asked = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *words]
+        done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+        return [line for line in done.stdout.splitlines() if "::" in line]
+
+    parts = [part for part in gate.parts() if "pytest" in part.command]
+    found = []
+    for part in parts:
+        words = part.command[part.command.index("pytest") + 1 :]
+        found += collected(*(word for word in words if not word.startswith(("--junitxml", "--durations", "-q"))), "-n0")
+    everything = [
+        test
+        for test in collected("tests", *gate.GATE_TESTS)
+        if not any(word in test for word in gate.OWN_PARTS_OF_THE_SIMULATION)
+    ]
+    assert sorted(found) == sorted(everything)
+
+
+def test_a_part_that_does_not_exist_is_refused():
+    with pytest.raises(SystemExit, match="no such part"):
+        named(gate.parts(), ["nonsense"])
