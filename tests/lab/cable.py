@@ -16,7 +16,7 @@ class Cable:
         name = f"{os.getpid() % 100000}{number % 10}"
         self.namespace = f"pydbt-test-{name}"
         self.near, self.far = f"pn{name}", f"pf{name}"
-        network = (os.getpid() * 7 + number) % 16000
+        network = (os.getpid() * 251 + number) % 16000  # two processes of a test run lie far apart
         prefix = f"10.213.{network // 64}.{(network % 64) * 4}"
         base, last = prefix.rsplit(".", 1)
         self.near_address, self.far_address = f"{base}.{int(last) + 1}", f"{base}.{int(last) + 2}"
