@@ -1,10 +1,10 @@
-"""What ``controller run`` shows while it runs: a live line on a terminal, a line now and then otherwise."""
+"""The progress that ``controller run`` shows: a live line on a terminal, a line now and then otherwise."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pydbt.cli.render import progress_words, summary
+from pydbt.cli.view import View
 
 _LIVE_INTERVAL_S = 0.25
 # Without a terminal: often enough to see that it moves, seldom enough for a log.
@@ -22,7 +23,7 @@ _BAR_WIDTH = 30  # characters
 
 
 class ProgressReporter:
-    """Shows one status after another; call ``update`` as often as you like, and ``close`` at the end.
+    """Shows one report after another; call ``update`` as often as you like, and ``close`` at the end.
 
     On a terminal the line stays at the bottom, and what is logged to ``sys.stderr`` appears above it.
     """
@@ -32,23 +33,23 @@ class ProgressReporter:
         self._clock = clock
         self._live: Live | None = None
         self._next = float("-inf")
-        self._shown: tuple[Any, ...] = ()
+        self._shown: tuple[object, ...] = ()
         self._line = ""
         self._terminal = stream.isatty()
 
-    def update(self, status: dict[str, Any]) -> None:
-        """Show a status, unless the last one is so fresh that nobody could read it."""
+    def update(self, report: View) -> None:
+        """Show a report, unless the last one is so fresh that nobody could read it."""
         now = self._clock()
-        state = status.get("mode"), status.get("replica_state"), bool(status.get("tainted"))
+        state = report.text("mode"), report.text("replica_state"), bool(report.flag("tainted"))
         if now < self._next and state == self._shown:
             return
         changed, self._shown = state != self._shown, state
         if self._terminal:
             self._next = now + _LIVE_INTERVAL_S
-            self._show_live(status)
+            self._show_live(report)
             return
-        self._next = now + (_SYNC_INTERVAL_S if progress_words(status.get("progress")) else _QUIET_INTERVAL_S)
-        line = _line(status)
+        self._next = now + (_SYNC_INTERVAL_S if progress_words(report.part("progress")) else _QUIET_INTERVAL_S)
+        line = _line(report)
         if changed or line != self._line:
             self._line = line
             print(line, file=self._stream, flush=True)
@@ -65,26 +66,26 @@ class ProgressReporter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _show_live(self, status: dict[str, Any]) -> None:
+    def _show_live(self, report: View) -> None:
         if self._live is None:
             console = Console(file=self._stream)
             self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=True)
             self._live.start()
-        self._live.update(_picture(status), refresh=True)
+        self._live.update(_picture(report), refresh=True)
 
 
-def _line(status: dict[str, Any]) -> str:
-    words = progress_words(status.get("progress"))
-    return f"{summary(status)}, {words}" if words else summary(status)
+def _line(report: View) -> str:
+    words = progress_words(report.part("progress"))
+    return f"{summary(report)}, {words}" if words else summary(report)
 
 
-def _picture(status: dict[str, Any]) -> Table | Text | Group:
-    text = Text(summary(status), no_wrap=True, overflow="ellipsis")
-    progress = status.get("progress") or {}
+def _picture(report: View) -> Table | Text | Group:
+    text = Text(summary(report), no_wrap=True, overflow="ellipsis")
+    progress = report.part("progress")
     words = progress_words(progress)
     if not words:
         return text
-    total, done = progress["total_bytes"], progress.get("done_bytes") or 0
+    total, done = progress.whole("total_bytes") or 0, progress.whole("done_bytes") or 0
     row = Table.grid(padding=(0, 1))
     row.add_row(ProgressBar(total=total, completed=min(done, total), width=_BAR_WIDTH), words)
     return Group(text, row)

@@ -1,17 +1,17 @@
-"""A status for people: rows of words made of the report object, and two ways to print them."""
+"""A report for people: rows of words, and two ways to print them."""
 
 from __future__ import annotations
 
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pydbt.cli.values import format_bytes, format_seconds
+from pydbt.cli.view import View
 
-Status = dict[str, Any]
-Row = tuple[str, str]
+StatusRow = tuple[str, str]
 
 _GOOD, _WAIT, _BAD = "green", "yellow", "red"
 _COLOURS = {
@@ -28,16 +28,15 @@ _COLOURS = {
 }
 
 
-def rows(status: Status) -> list[Row]:
-    """What there is to say, in order; keys that a status lacks are left out."""
-    if status.get("role") == "secondary":
-        return _secondary_rows(status)
-    return _primary_rows(status)
+def rows(report: View) -> list[StatusRow]:
+    """The rows in order; a field that the report lacks is left out."""
+    made = _secondary_rows(report) if report.text("role") == "secondary" else _primary_rows(report)
+    return [(name, words) for name, words in made if words]
 
 
-def print_status(status: Status, stream: TextIO) -> None:
+def print_status(report: View, stream: TextIO) -> None:
     """Print the rows: coloured on a terminal, plain aligned text otherwise."""
-    table = rows(status)
+    table = rows(report)
     if stream.isatty():
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="bold")
@@ -51,201 +50,188 @@ def print_status(status: Status, stream: TextIO) -> None:
         print(f"{name:<{width}}  {words}", file=stream)
 
 
-def summary(status: Status) -> str:
+def summary(report: View) -> str:
     """One line: mode, replica, and how far behind."""
-    words = [str(status.get("mode") or "unknown") + _of_several(status)]
-    if status.get("replica_state"):
-        words.append(f"replica {status['replica_state']}")
-    if status.get("tainted"):
+    words = [(report.text("mode") or "unknown") + _of_several(report)]
+    if state := report.text("replica_state"):
+        words.append(f"replica {state}")
+    if report.flag("tainted"):
         words.append("TAINTED")
-    if status.get("out_of_sync_bytes"):
-        words.append(f"out of sync {format_bytes(status['out_of_sync_bytes'])}")
-    if status.get("lag_bytes"):
-        words.append(f"lag {_lag(status)}")
-    if status.get("sent_bytes") is not None:
-        words.append(f"sent {format_bytes(status['sent_bytes'])}")
+    if report.number("out_of_sync_bytes"):
+        words.append(f"out of sync {_bytes(report, 'out_of_sync_bytes')}")
+    if report.number("lag_bytes"):
+        words.append(f"lag {_lag(report)}")
+    if (sent := _bytes(report, "sent_bytes")) is not None:
+        words.append(f"sent {sent}")
     return ", ".join(words)
 
 
-def _of_several(status: Status) -> str:
-    """`` (1 of 3 secondaries)``: how many are in the mode that the volume has for the worst of them."""
-    secondaries = status.get("secondaries") or []
-    alike = sum(one["mode"] == status.get("mode") for one in secondaries)
+def _of_several(report: View) -> str:
+    """`` (1 of 3 secondaries)``: this many are in the mode of the volume, which is the worst of theirs."""
+    secondaries = report.parts("secondaries")
+    alike = sum(one.text("mode") == report.text("mode") for one in secondaries)
     return f" ({alike} of {len(secondaries)} secondaries)" if len(secondaries) > 1 else ""
 
 
-def progress_words(progress: Status | None) -> str:
+def progress_words(progress: View) -> str:
     """``34 %, 340 MiB of 1.0 GiB, 12 s left``, or nothing."""
-    if not progress or not progress.get("total_bytes"):
+    total = progress.whole("total_bytes")
+    if not total:
         return ""
-    done, total = progress.get("done_bytes") or 0, progress["total_bytes"]
+    done = progress.whole("done_bytes") or 0
     words = f"{min(100 * done // total, 100)} %, {format_bytes(done)} of {format_bytes(total)}"
-    eta = progress.get("eta_seconds")
+    eta = progress.number("eta_seconds")
     return words if eta is None else f"{words}, {format_seconds(eta)} left"
 
 
-def _audit_words(audit: Status | None) -> str:
-    """Whether the kernel has counted what capture has seen; nothing when the two agree."""
-    if not audit or audit.get("verdict") == "agrees":
-        return ""
-    return str(audit["verdict"])
+def _audit_words(audit: View) -> str:
+    """Whether the kernel's counts agree with capture; nothing when they do."""
+    verdict = audit.text("verdict") or ""
+    return "" if verdict == "agrees" else verdict
 
 
-def _epoch_words(epochs: Status | None) -> str:
-    """``12, one every 10 s at most; the last at ..., frozen 20 ms (80 ms at the worst)``; nothing where writes are followed."""
+def _epoch_words(epochs: View) -> str:
+    """``12 in this run, every 10 s ...; the last of ...``; nothing where every write is followed."""
     if not epochs:
         return ""
-    words = f"{epochs['number']:,} in this run, every {epochs['interval_s']:g} s when anything is written"
-    if epochs["last"]:
-        words += f"; the last of {epochs['last']} ({epochs['kind']})"
-    if epochs["frozen_ms_max"]:
-        words += f", writers held up {epochs['frozen_ms_last']:g} ms ({epochs['frozen_ms_max']:g} ms at the most)"
-    return f"{words}; {epochs['problem']}" if epochs["problem"] else words
+    number, interval = epochs.whole("number") or 0, epochs.number("interval_s") or 0
+    words = f"{number:,} in this run, every {interval:g} s when anything is written"
+    if last := epochs.text("last"):
+        words += f"; the last of {last} ({epochs.text('kind')})"
+    if longest := epochs.number("frozen_ms_max"):
+        words += f", writers held up {epochs.number('frozen_ms_last') or 0:g} ms ({longest:g} ms at the most)"
+    problem = epochs.text("problem")
+    return f"{words}; {problem}" if problem else words
 
 
-def _intent_words(intent: Status | None, size_bytes: int) -> str:
-    """``era 23, since ...; after a power loss era 17: 240 MiB of 10 GiB``; nothing where there is none."""
+def _intent_words(intent: View, size_bytes: float) -> str:
+    """``era 23, since ...; compared since era 17: 240 MiB of 10 GiB``; nothing without write-intent."""
     if not intent:
         return ""
-    words = [f"era {intent['era']}, since {intent['since']}" if intent["era"] else "no era is remembered yet"]
-    if compared := intent["compared"]:
+    era = intent.whole("era")
+    words = [f"era {era}, since {intent.text('since')}" if era else "no era is remembered yet"]
+    if compared := intent.part("compared"):
         words.append(
-            f"compared since era {compared['era']}: {format_bytes(compared['bytes'])} of {format_bytes(size_bytes)}"
+            f"compared since era {compared.whole('era')}: {_bytes(compared, 'bytes')} of {format_bytes(size_bytes)}"
         )
-    return "; ".join([*words, *filter(None, [intent["problem"]])])
+    return "; ".join([*words, *filter(None, [intent.text("problem")])])
 
 
-def verify_words(verify: Status | None) -> str:
-    """``running, 34 %, ...``, or what the last verification found and when; nothing when there was none."""
-    if not verify:
-        return ""
-    running, last = verify.get("running"), verify.get("last")
-    if running:
-        found = f", {format_bytes(running['differing_bytes'])} differ" if running["differing_bytes"] else ""
+def verify_words(verify: View) -> str:
+    """``running, 34 %, ...``, or the result of the last verification and its time; nothing when there was none."""
+    if running := verify.part("running"):
+        found = f", {_bytes(running, 'differing_bytes')} differ" if running.number("differing_bytes") else ""
         return f"running, {progress_words(running)}{found}"
-    if not last or "ended" not in last:
+    last = verify.part("last")
+    if "ended" not in last:
         return ""
-    if not last["differing_bytes"]:
-        return f"{format_bytes(last['compared_bytes'])} the same on both sides at {last['ended']}"
-    fate = "differed and were copied" if last["repaired"] else "DIFFER"
-    return (
-        f"{format_bytes(last['differing_bytes'])} of {format_bytes(last['compared_bytes'])} {fate}, at {last['ended']}"
-    )
+    compared, ended = _bytes(last, "compared_bytes"), last.text("ended")
+    if not last.number("differing_bytes"):
+        return f"{compared} the same on both sides at {ended}"
+    fate = "differed and were copied" if last.flag("repaired") else "DIFFER"
+    return f"{_bytes(last, 'differing_bytes')} of {compared} {fate}, at {ended}"
 
 
-def _primary_rows(status: Status) -> list[Row]:
-    sequence, log = status.get("sequence") or {}, status.get("log") or {}
-    table = [
-        ("source", status.get("source")),
-        ("secondary", _with_connection(status, "secondary")),
-        ("mode", status.get("mode")),
-        ("replica", status.get("replica_state")),
-        *_each(status),
-        ("tainted", _tainted(status)),
-        ("epochs", _epoch_words(status.get("epochs"))),
-        ("write intent", _intent_words(status.get("write_intent"), status.get("size_bytes") or 0)),
-        ("audit", _audit_words(status.get("audit"))),
-        ("verification", verify_words(status.get("verify"))),
-        ("out of sync", _bytes(status, "out_of_sync_bytes")),
-        ("lag", _lag(status)),
-        ("last in sync", status.get("last_in_sync") or ("never" if "last_in_sync" in status else None)),
-        ("written", _bytes(status, "written_bytes")),
-        ("sent", _bytes(status, "sent_bytes")),
-        ("sequence", _counts(sequence, ("submitted", "acknowledged"))),
-        ("log", _log_words(log)),
-        ("lost records", _number(status.get("lost_records"))),
-        ("progress", progress_words(status.get("progress"))),
+def _primary_rows(report: View) -> list[tuple[str, str | None]]:
+    return [
+        ("source", report.text("source")),
+        ("secondary", _with_connection(report, "secondary")),
+        ("mode", report.text("mode")),
+        ("replica", report.text("replica_state")),
+        *_each(report),
+        ("tainted", _tainted(report)),
+        ("epochs", _epoch_words(report.part("epochs"))),
+        ("write intent", _intent_words(report.part("write_intent"), report.number("size_bytes") or 0)),
+        ("audit", _audit_words(report.part("audit"))),
+        ("verification", verify_words(report.part("verify"))),
+        ("out of sync", _bytes(report, "out_of_sync_bytes")),
+        ("lag", _lag(report)),
+        ("last in sync", report.text("last_in_sync") or ("never" if "last_in_sync" in report else None)),
+        ("written", _bytes(report, "written_bytes")),
+        ("sent", _bytes(report, "sent_bytes")),
+        ("sequence", _counts(report.part("sequence"), ("submitted", "acknowledged"))),
+        ("log", _log_words(report.part("log"))),
+        ("lost records", _number(report, "lost_records")),
+        ("progress", progress_words(report.part("progress"))),
     ]
-    return [(name, str(words)) for name, words in table if words not in (None, "")]
 
 
-def _each(status: Status) -> list[tuple[str, str]]:
+def _each(report: View) -> list[tuple[str, str | None]]:
     """A line for each of several secondaries."""
-    secondaries = status.get("secondaries") or []
-    return [(one["secondary"], one_line(one)) for one in secondaries] if len(secondaries) > 1 else []
+    secondaries = report.parts("secondaries")
+    return [(one.text("secondary") or "", one_line(one)) for one in secondaries] if len(secondaries) > 1 else []
 
 
-def one_line(secondary: Status) -> str:
-    """How one secondary stands, and what is wrong with it."""
-    problem = "" if secondary.get("connected") else secondary.get("connection_problem")
+def one_line(secondary: View) -> str:
+    """The state of one secondary, and its problem."""
+    problem = "" if secondary.flag("connected") else secondary.text("connection_problem")
     return f"{summary(secondary)} ({problem})" if problem else summary(secondary)
 
 
-def _secondary_rows(status: Status) -> list[Row]:
-    connected = status.get("connected")
-    sequence = status.get("sequence")
-    table = [
-        ("target", status.get("target")),
-        ("listening at", status.get("listen")),
-        ("mode", status.get("mode")),
-        ("replica", status.get("replica_state")),
+def _secondary_rows(report: View) -> list[tuple[str, str | None]]:
+    connected = report.flag("connected")
+    sequence = report.part("sequence")
+    return [
+        ("target", report.text("target")),
+        ("listening at", report.text("listen")),
+        ("mode", report.text("mode")),
+        ("replica", report.text("replica_state")),
         ("primary", None if connected is None else "connected" if connected else "not connected"),
-        ("sequence", _counts(sequence, tuple(sequence)) if isinstance(sequence, dict) else _number(sequence)),
-        ("size", _first_bytes(status, "size_bytes", "target_bytes")),
-        ("staged", _bytes(status, "staged_bytes")),
-        ("journal", _used(status.get("journal"))),
+        ("sequence", _counts(sequence, sequence.names) if sequence else _number(report, "sequence")),
+        ("size", _bytes(report, "size_bytes") or _bytes(report, "target_bytes")),
+        ("staged", _bytes(report, "staged_bytes")),
+        ("journal", _used(report.part("journal"))),
     ]
-    return [(name, str(words)) for name, words in table if words not in (None, "")]
 
 
-def _with_connection(status: Status, key: str) -> str | None:
-    if status.get(key) is None:
-        return None
-    if status.get("connected") is None:
-        return str(status[key])
-    return f"{status[key]} ({'connected' if status['connected'] else 'not connected'})"
+def _with_connection(report: View, name: str) -> str | None:
+    words, connected = report.text(name), report.flag("connected")
+    if words is None or connected is None:
+        return words
+    return f"{words} ({'connected' if connected else 'not connected'})"
 
 
-def _tainted(status: Status) -> str | None:
-    tainted = status.get("tainted")
+def _tainted(report: View) -> str | None:
+    tainted, reasons = report.flag("tainted"), report.texts("taints")
     if tainted is None:
         return None
-    if isinstance(tainted, list):
-        return "; ".join(map(str, tainted)) or "no"
-    reasons = status.get("taints") or []
-    return ("yes: " + "; ".join(map(str, reasons)) if reasons else "yes") if tainted else "no"
+    return ("yes: " + "; ".join(reasons) if reasons else "yes") if tainted else "no"
 
 
-def _lag(status: Status) -> str | None:
-    if status.get("lag_bytes") is None:
-        return None
-    seconds = status.get("lag_seconds")
-    return format_bytes(status["lag_bytes"]) + ("" if seconds is None else f", {format_seconds(seconds)}")
+def _lag(report: View) -> str | None:
+    words, seconds = _bytes(report, "lag_bytes"), report.number("lag_seconds")
+    return words if words is None or seconds is None else f"{words}, {format_seconds(seconds)}"
 
 
-def _log_words(log: Status) -> str | None:
+def _log_words(log: View) -> str | None:
     words = _used(log)
-    if not words or not log:
-        return None
-    if "start" in log and "end" in log:
-        words += f", start {log['start']:,}, end {log['end']:,}"
-    if "active_transactions" in log:
-        words += f", {log['active_transactions']:,} active transactions"
+    start, end, active = (_number(log, name) for name in ("start", "end", "active_transactions"))
+    if words is not None and start is not None and end is not None:
+        words += f", start {start}, end {end}"
+    if words is not None and active is not None:
+        words += f", {active} active transactions"
     return words
 
 
-def _used(room: Any) -> str | None:
-    if not isinstance(room, dict):
+def _used(room: View) -> str | None:
+    if not room:
         return None
-    return f"{format_bytes(room.get('used') or 0)} of {format_bytes(room.get('size') or 0)} used"
+    return f"{format_bytes(room.number('used') or 0)} of {format_bytes(room.number('size') or 0)} used"
 
 
-def _counts(values: Status, names: tuple[str, ...]) -> str | None:
-    words = [f"{name} {values[name]:,}" for name in names if isinstance(values.get(name), int)]
+def _counts(values: View, names: tuple[str, ...]) -> str | None:
+    words = [f"{name} {count}" for name in names if (count := _number(values, name)) is not None]
     return ", ".join(words) or None
 
 
-def _number(value: Any) -> str | None:
-    return f"{value:,}" if isinstance(value, int) else None
+def _number(report: View, name: str) -> str | None:
+    value = report.whole(name)
+    return None if value is None else f"{value:,}"
 
 
-def _bytes(status: Status, key: str) -> str | None:
-    value = status.get(key)
-    return format_bytes(value) if isinstance(value, int | float) else None
-
-
-def _first_bytes(status: Status, *keys: str) -> str | None:
-    return next((words for key in keys if (words := _bytes(status, key))), None)
+def _bytes(report: View, name: str) -> str | None:
+    value = report.number(name)
+    return None if value is None else format_bytes(value)
 
 
 def _colour(name: str, words: str) -> str:

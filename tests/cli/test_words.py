@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.render import print_status, progress_words, rows, summary
 from pydbt.cli.values import format_bytes, format_seconds, parse_size
+from pydbt.cli.view import View
 from pydbt.core.errors import UsageError
 from pydbt.core.units import GIB, KIB, MIB
 from tests.cli.conftest import STATUS
@@ -80,7 +81,7 @@ def test_durations_for_people(seconds: float, words: str) -> None:
 
 
 def test_a_primarys_status_says_everything_that_matters() -> None:
-    table = dict(rows(SYNC))
+    table = dict(rows(View(SYNC)))
     assert table["mode"] == "resynchronizing" and table["replica"] == "outdated" and table["tainted"] == "no"
     assert table["out of sync"] == "600 MiB" and table["lag"] == "20.0 KiB, 0.2 s"
     assert table["last in sync"] == "2026-01-02T03:04:05Z"
@@ -91,8 +92,8 @@ def test_a_primarys_status_says_everything_that_matters() -> None:
 
 def test_a_taint_is_never_overlooked() -> None:
     tainted = {**STATUS, "tainted": True, "taints": ["an unknown operation wrote"]}
-    assert dict(rows(tainted))["tainted"] == "yes: an unknown operation wrote"
-    assert "TAINTED" in summary(tainted)
+    assert dict(rows(View(tainted)))["tainted"] == "yes: an unknown operation wrote"
+    assert "TAINTED" in summary(View(tainted))
 
 
 def several() -> dict:
@@ -106,8 +107,8 @@ def several() -> dict:
 
 def test_each_of_several_secondaries_has_a_line_of_its_own() -> None:
     status = several()
-    assert summary(status).startswith("unsynchronized (1 of 3 secondaries), replica inconsistent, TAINTED")
-    table = dict(rows(status))
+    assert summary(View(status)).startswith("unsynchronized (1 of 3 secondaries), replica inconsistent, TAINTED")
+    table = dict(rows(View(status)))
     assert table["a:1"].startswith("normal, replica up-to-date") and table["b:2"].endswith("(no route)")
 
 
@@ -115,22 +116,24 @@ def test_the_bytes_to_compare_after_a_power_loss_are_told() -> None:
     def kept(era: int | None, compared: dict | None = None, problem: str = "") -> dict:
         return {"era": era, "since": "2026-01-02T03:04:05+00:00", "compared": compared, "problem": problem}
 
-    words = dict(rows({**STATUS, "size_bytes": 10 * GIB, "write_intent": kept(23, {"era": 17, "bytes": 240 * MIB})}))
+    words = dict(
+        rows(View({**STATUS, "size_bytes": 10 * GIB, "write_intent": kept(23, {"era": 17, "bytes": 240 * MIB})}))
+    )
     assert (
         words["write intent"] == "era 23, since 2026-01-02T03:04:05+00:00; compared since era 17: 240 MiB of 10.0 GiB"
     )
-    words = dict(rows({**STATUS, "write_intent": kept(None, problem="dmsetup failed")}))
+    words = dict(rows(View({**STATUS, "write_intent": kept(None, problem="dmsetup failed")})))
     assert words["write intent"] == "no era is remembered yet; dmsetup failed"
-    assert "write intent" not in dict(rows(several()))
+    assert "write intent" not in dict(rows(View(several())))
 
 
 def test_a_single_secondary_is_not_counted() -> None:
     (one, *_) = several()["secondaries"]
-    assert "secondaries" not in summary({**one, "secondaries": [one]})
+    assert "secondaries" not in summary(View({**one, "secondaries": [one]}))
 
 
 def test_a_volume_never_in_sync_says_never() -> None:
-    assert dict(rows({**STATUS, "last_in_sync": None}))["last in sync"] == "never"
+    assert dict(rows(View({**STATUS, "last_in_sync": None})))["last in sync"] == "never"
 
 
 def test_a_secondarys_status_is_told_from_its_own_side() -> None:
@@ -145,7 +148,7 @@ def test_a_secondarys_status_is_told_from_its_own_side() -> None:
         "journal": {"used": MIB, "size": GIB},
         "size_bytes": GIB,
     }
-    table = dict(rows(status))
+    table = dict(rows(View(status)))
     assert table["target"] == "/dev/vdb" and table["primary"] == "not connected" and table["sequence"] == "7"
     assert table["size"] == "1.0 GiB" and table["staged"] == "2.0 MiB"
     assert table["journal"] == "1.0 MiB of 1.0 GiB used"
@@ -155,10 +158,10 @@ def test_a_secondarys_status_is_told_from_its_own_side() -> None:
 @given(st.dictionaries(st.sampled_from(sorted(STATUS)), st.none()))
 def test_a_status_with_holes_is_printed_all_the_same(holes: dict[str, None]) -> None:
     stream = io.StringIO()
-    print_status({**SYNC, **holes}, stream)
-    assert summary({**SYNC, **holes})
-    print_status({}, stream)
-    assert progress_words({"done_bytes": None, "total_bytes": 10, "eta_seconds": None}) == "0 %, 0 B of 10 B"
+    print_status(View({**SYNC, **holes}), stream)
+    assert summary(View({**SYNC, **holes}))
+    print_status(View({}), stream)
+    assert progress_words(View({"done_bytes": None, "total_bytes": 10, "eta_seconds": None})) == "0 %, 0 B of 10 B"
 
 
 class Clock:
@@ -174,11 +177,11 @@ def test_without_a_terminal_a_line_comes_with_each_change_and_now_and_then() -> 
     with ProgressReporter(stream, clock) as progress:
         for done in range(100):
             clock.now += 0.5
-            progress.update({**SYNC, "progress": {**SYNC["progress"], "done_bytes": done * MIB}})
-        progress.update(STATUS)
+            progress.update(View({**SYNC, "progress": {**SYNC["progress"], "done_bytes": done * MIB}}))
+        progress.update(View(STATUS))
         for _ in range(100):
             clock.now += 1
-            progress.update({**STATUS, "sent_bytes": STATUS["sent_bytes"] + int(clock.now)})
+            progress.update(View({**STATUS, "sent_bytes": STATUS["sent_bytes"] + int(clock.now)}))
     lines = stream.getvalue().splitlines()
     assert len([line for line in lines if line.startswith("resynchronizing")]) == 5
     assert lines[-1].startswith("normal, replica up-to-date")
@@ -192,7 +195,7 @@ def test_on_a_terminal_one_line_is_kept_up_to_date() -> None:
     with os.fdopen(follower, "w") as stream:
         with ProgressReporter(stream, clock) as progress:
             for _ in range(3):
-                progress.update(SYNC)
+                progress.update(View(SYNC))
                 clock.now += 1
         stream.flush()
         shown = b""

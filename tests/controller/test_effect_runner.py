@@ -48,7 +48,7 @@ def test_without_a_durable_name_every_connection_ends(volume: Volume, monkeypatc
     def fails(views: dict[int, Generations]) -> None:
         raise StateError("no space left on device")
 
-    monkeypatch.setattr(volume.metadata, "keep_lineage", fails)
+    monkeypatch.setattr(volume.metadata, "keep_generations", fails)
     answers = EffectRunner(volume).carry_out([(None, ev.KeepAllGenerations({1: GENERATIONS, 2: GENERATIONS}))])
     assert answers == [(number, ev.Disconnected("no space left on device")) for number in (1, 2)]
 

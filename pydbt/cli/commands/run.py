@@ -15,6 +15,7 @@ import click
 from pydbt.cli.own_target import refuse_own_target
 from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SECONDS, SIZE, SPACE
+from pydbt.cli.view import View
 from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.registry import registered_primary
@@ -152,7 +153,7 @@ def run(
         record_ring_bytes=record_ring_size,
         compare_first=not no_digests,
         acknowledge_timeout_s=ack_timeout,
-        report=lambda report: progress.update(report.to_json()),
+        report=lambda report: progress.update(View(report.to_json())),
     )
     return _start(chosen, progress)
 

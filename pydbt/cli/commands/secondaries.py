@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -11,6 +10,7 @@ from pydbt.cli.locate import ask, ask_primary, locate, volume_arguments
 from pydbt.cli.own_target import refuse_own_target
 from pydbt.cli.render import one_line
 from pydbt.cli.values import ADDRESS
+from pydbt.cli.view import View
 from pydbt.core.errors import UsageError
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address
@@ -50,13 +50,13 @@ def secondaries(
         address = format_address(*remove)
         report = ask(place, {"command": "remove", "secondary": address}, _ANSWER_S)
         click.echo(f"{address} is none of its secondaries any more (it would be again if the next 'run' names it)")
-    for line in lines(report):
+    for line in _lines(View(report)):
         click.echo(line)
     return 0
 
 
-def lines(report: dict[str, Any]) -> list[str]:
+def _lines(report: View) -> list[str]:
     """One line per secondary, aligned."""
-    entries = report["secondaries"]
-    width = max(len(entry["secondary"]) for entry in entries)
-    return [f"{entry['secondary']:<{width}}  {one_line(entry)}" for entry in entries]
+    entries = [(entry.text("secondary") or "", one_line(entry)) for entry in report.parts("secondaries")]
+    width = max((len(name) for name, _ in entries), default=0)
+    return [f"{name:<{width}}  {words}" for name, words in entries]

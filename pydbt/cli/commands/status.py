@@ -10,6 +10,7 @@ import click
 
 from pydbt.cli.locate import ask, locate, volume_arguments
 from pydbt.cli.render import print_status
+from pydbt.cli.view import View
 from pydbt.controller.control import read_snapshot
 from pydbt.core.errors import NotRunning
 
@@ -33,5 +34,5 @@ def status(source: Path | None, state_dir: Path | None, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
-        print_status(report, sys.stdout)
+        print_status(View(report), sys.stdout)
     return 0

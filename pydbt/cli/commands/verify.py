@@ -12,6 +12,7 @@ import click
 from pydbt.cli.locate import ask, ask_primary, locate, named, secondary_option, volume_arguments
 from pydbt.cli.render import verify_words
 from pydbt.cli.values import RATE, SECONDS, format_bytes
+from pydbt.cli.view import View
 from pydbt.core.errors import Differs, TimedOut
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
 
@@ -106,7 +107,7 @@ def _await(place: Path, words: dict[str, str], before: dict[str, Any], deadline:
         if now >= next_word or sys.stderr.isatty():
             next_word = now + _WORD_S
             end = "\r" if sys.stderr.isatty() else "\n"
-            print(f"{verify_words(running[0]):<70}", file=sys.stderr, end=end, flush=True)
+            print(f"{verify_words(View(running[0])):<70}", file=sys.stderr, end=end, flush=True)
 
 
 def _tell_all(ended: dict[str, dict[str, Any]]) -> int:

@@ -50,7 +50,7 @@ class EffectRunner:
             case ev.KeepGenerations():
                 raise AssertionError("the fan-out keeps the generations of all secondaries at once: KeepAllGenerations")
             case ev.KeepAllGenerations():
-                self._keep_lineage(effect)
+                self._keep_generations(effect)
             case ev.AnswerWait(token=token):
                 volume.waits.answer(token, min(brain.acknowledged for brain in volume.brains))
             case ev.Log():
@@ -107,10 +107,10 @@ class EffectRunner:
         ahead = self._volume.catch_up()
         return [*ahead, (None, ev.QuietTaken(capture.quiet_words(), capture.consumer_position(), flip))]
 
-    def _keep_lineage(self, effect: ev.KeepAllGenerations) -> None:
+    def _keep_generations(self, effect: ev.KeepAllGenerations) -> None:
         """PeerError when it cannot be written down: no image may be handed over then."""
         try:
-            self._volume.metadata.keep_lineage(effect.generations)
+            self._volume.metadata.keep_generations(effect.generations)
         except StateError as error:
             raise PeerError(str(error)) from None
 

@@ -35,7 +35,7 @@ class Metadata:
         """Change fields of one secondary; not written yet."""
         self.state = self.state.with_record(replace(self.record(slot), **changes))
 
-    def keep_lineage(self, views: dict[int, Generations]) -> None:
+    def keep_generations(self, views: dict[int, Generations]) -> None:
         """Every secondary's view of the volume's generations. StateError when it cannot be written."""
         for slot, generations in views.items():
             self.change_record(slot, generations=generations)

@@ -1,0 +1,56 @@
+"""A report as it came over the control socket or out of a file, read field by field.
+
+It may come from another version, or be damaged: a field that is missing, or is of another kind, reads as None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class View:
+    """One JSON object. Each method reads one field by its name."""
+
+    def __init__(self, values: object) -> None:
+        self._values: Mapping[str, object] = values if isinstance(values, Mapping) else {}
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._values)
+
+    def text(self, name: str) -> str | None:
+        value = self._values.get(name)
+        return value if isinstance(value, str) else None
+
+    def flag(self, name: str) -> bool | None:
+        value = self._values.get(name)
+        return value if isinstance(value, bool) else None
+
+    def whole(self, name: str) -> int | None:
+        """A whole number."""
+        value = self._values.get(name)
+        return value if isinstance(value, int) else None
+
+    def number(self, name: str) -> float | None:
+        value = self._values.get(name)
+        return value if isinstance(value, int | float) else None
+
+    def texts(self, name: str) -> list[str]:
+        """A list, each entry as text; empty when there is none."""
+        value = self._values.get(name)
+        return [str(one) for one in value] if isinstance(value, list | tuple) else []
+
+    def part(self, name: str) -> View:
+        """An object inside; empty when there is none."""
+        return View(self._values.get(name))
+
+    def parts(self, name: str) -> list[View]:
+        """The objects of a list."""
+        value = self._values.get(name)
+        return [View(one) for one in value] if isinstance(value, list | tuple) else []
