@@ -1,0 +1,43 @@
+"""The replica's state file: a record comes back as it was, earlier versions are read, anything else is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from pydbt.core.protocol.generations import Generations
+from pydbt.core.secondary.replica import ReplicaRecord
+
+VOLUME, SIZE = "ab" * 16, 1 << 20
+RECORD = ReplicaRecord(
+    replica="cd" * 16, target="t", segment_bytes=1 << 20, volume=VOLUME, size_bytes=SIZE, block_bytes=4096,
+    consistent=True, epoch=7, sequence=10, generations=Generations(4),
+)  # fmt: skip
+
+
+def test_a_record_comes_back_from_json_as_it_was() -> None:
+    assert ReplicaRecord.from_values(json.loads(json.dumps(RECORD.to_values()))) == RECORD
+
+
+def test_a_record_of_an_earlier_version_lacks_later_keys() -> None:
+    values = RECORD.to_values()
+    del values["promoted"], values["generations"], values["direct_bytes"]
+    assert ReplicaRecord.from_values(values) == replace(RECORD, generations=Generations())
+
+
+@pytest.mark.parametrize("values", [None, [], {}, RECORD.to_values() | {"more": 1}])
+def test_values_that_are_no_record_s_are_refused(values: object) -> None:
+    with pytest.raises(ValueError, match="keys"):
+        ReplicaRecord.from_values(values)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"consistent": 1}, {"fresh": None}, {"segment_bytes": 4095}, {"segment_bytes": 0}, {"version": 2},
+     {"volume": None}, {"volume": "x"}, {"replica": ""}, {"sequence": -1}, {"epoch": 1 << 64}, {"promoted": "x" * 65}],
+)  # fmt: skip
+def test_an_illegal_record_cannot_be_made(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        ReplicaRecord.from_values(RECORD.to_values() | wrong)

@@ -1,0 +1,43 @@
+"""Both ends mean the same volume, or the primary is refused with a reason that programs can read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.generations import Generations
+from pydbt.core.secondary.handshake import refusal
+from pydbt.core.secondary.replica import ReplicaRecord
+
+VOLUME, SIZE = "ab" * 16, 1 << 20
+HELLO = f.Hello(VOLUME, SIZE, 4096, 7, generations=Generations(5, (), (4,)))
+RECORD = ReplicaRecord(
+    replica="cd" * 16, target="t", segment_bytes=1 << 20, volume=VOLUME, size_bytes=SIZE, block_bytes=4096,
+    consistent=True, epoch=7, sequence=10, generations=Generations(4),
+)  # fmt: skip
+NEW = ReplicaRecord(replica="cd" * 16, target="t", segment_bytes=1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("hello", "record", "target_bytes", "code"),
+    [
+        (HELLO, RECORD, SIZE, None),
+        (HELLO, NEW, SIZE, None),
+        (replace(HELLO, protocol=2), RECORD, SIZE, "protocol"),
+        (replace(HELLO, volume="ef" * 16), RECORD, SIZE, "other-volume"),
+        (HELLO, RECORD, SIZE - 512, "too-small"),
+        (HELLO, NEW, SIZE - 512, "too-small"),
+        (replace(HELLO, size_bytes=SIZE // 2), RECORD, SIZE, "resized"),
+        (replace(HELLO, block_bytes=512), RECORD, SIZE, "block-size"),
+        (HELLO, replace(RECORD, generations=Generations(9, (), (5,))), SIZE, "newer"),
+        (HELLO, replace(RECORD, generations=Generations(9, (), (4,))), SIZE, "split-brain"),
+        (HELLO, replace(RECORD, generations=Generations(9)), SIZE, "unrelated"),
+    ],
+)
+def test_both_ends_mean_the_same_volume_or_the_primary_is_refused(
+    hello: f.Hello, record: ReplicaRecord, target_bytes: int, code: str | None
+) -> None:
+    refused = refusal(hello, record, target_bytes)
+    assert (None if refused is None else refused.code) == code

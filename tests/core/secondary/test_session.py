@@ -1,0 +1,182 @@
+"""The conversation with one primary: which frame may come when, and what is answered in which order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.sector_table import SectorTable
+from pydbt.core.protocol import frames as f
+from pydbt.core.secondary.session import (
+    Comparison,
+    Deferred,
+    Direct,
+    ProtocolError,
+    Ready,
+    Returned,
+    Session,
+    Staging,
+    Streaming,
+)
+
+SIZE = 1 << 20
+HELLO = f.Hello("ab" * 16, SIZE, 4096, 7)
+BEGIN = f.Begin(3, 7, 0)
+SNAPSHOT = f.Begin(3, 7, 0, f.BeginFlag.NO_STREAM)
+
+
+def stream(first: int, last: int | None = None, sector: int = 0) -> f.Stream:
+    return f.Stream(first, last or first, SectorTable.of([sector], [8]), (bytes(4096),))
+
+
+def blocks(batch: int, sector: int = 0) -> f.Blocks:
+    return f.Blocks(batch, SectorTable.of([sector], [8]), (bytes(4096),))
+
+
+def digests(batch: int, unit: int = 0, unit_bytes: int = 4096) -> f.Digests:
+    return f.Digests(batch, Runs(np.array([unit]), np.array([1])), bytes(16), unit_bytes)
+
+
+def session(begin: f.Begin | None = None, *, staged: bool = True) -> Session:
+    made = Session(1, HELLO, 10)
+    if begin is not None:
+        made.begin(Staging(begin) if staged else Direct(begin))
+    return made
+
+
+def test_the_first_stream_frame_continues_the_image_or_is_refused() -> None:
+    here = session()
+    assert here.accept_stream(stream(11), continues=True) and here.stage == Streaming()
+    with pytest.raises(ProtocolError, match="before a BEGIN"):
+        session().accept_stream(stream(11), continues=False)
+
+
+def test_updates_are_taken_once_and_without_a_gap() -> None:
+    here = session()
+    assert not here.accept_stream(stream(9, 10), continues=True), "the image has them"
+    assert here.accept_stream(stream(10, 12), continues=True), "one of them is new"
+    with pytest.raises(ProtocolError, match="sequence 14 came after 12"):
+        here.accept_stream(stream(14), continues=True)
+
+
+def test_behind_a_begin_the_stream_may_start_anywhere_and_a_commit_names_its_end() -> None:
+    here = session(BEGIN)
+    assert here.accept_stream(stream(100), continues=False)
+    with pytest.raises(ProtocolError, match="after a stream up to 100"):
+        here.accept_commit(f.Commit(3, 99))
+    assert here.accept_commit(f.Commit(3, 100)) == BEGIN.epoch
+
+
+@pytest.mark.parametrize("staged", [True, False])
+def test_a_commit_belongs_to_its_begin(staged: bool) -> None:
+    with pytest.raises(ProtocolError, match="belongs to no BEGIN"):
+        session(BEGIN, staged=staged).accept_commit(f.Commit(4, 0))
+    with pytest.raises(ProtocolError, match="belongs to no BEGIN"):
+        session().accept_commit(f.Commit(3, 0))
+
+
+def test_a_commit_waits_for_the_answer_to_every_comparison() -> None:
+    here = session(BEGIN)
+    here.accept_digests(digests(1))
+    here.compare(Comparison(5, digests(1), np.zeros(0, np.int64)))
+    with pytest.raises(ProtocolError, match="before the answer"):
+        here.accept_commit(f.Commit(3, 0))
+    assert here.compared(5) is not None
+    assert here.accept_commit(f.Commit(3, 0)) == BEGIN.epoch
+
+
+def test_the_answer_to_a_comparison_of_an_earlier_session_is_of_no_use_and_delays_no_commit() -> None:
+    here = session(BEGIN)
+    assert here.compared(4) is None
+    here.compare(Comparison(5, digests(1), np.zeros(0, np.int64)))
+    assert here.compared(4) is None
+    found = here.compared(5)
+    assert found is not None and found.ticket == 5
+
+
+def test_after_its_commit_the_stream_follows_or_the_next_snapshot() -> None:
+    here = session(BEGIN)
+    here.commit_durable(f.Commit(3, 50))
+    assert here.stage == Streaming() and here.committed == 3
+    assert not here.accept_stream(stream(50), continues=True)
+    here = session(SNAPSHOT)
+    assert here.by_snapshots
+    here.commit_durable(f.Commit(3, 50))
+    assert here.stage == Ready() and not here.by_snapshots
+
+
+def test_blocks_come_in_a_resync_alone_and_digests_in_a_stream_too() -> None:
+    here = session()
+    with pytest.raises(ProtocolError, match="outside of a resync"):
+        here.accept_blocks(blocks(1))
+    with pytest.raises(ProtocolError, match="outside of a resync"):
+        here.accept_digests(digests(1))
+    here.accept_stream(stream(11), continues=True)
+    assert here.accept_digests(digests(1)).block_bytes == 4096
+
+
+def test_the_numbers_of_batches_rise() -> None:
+    here = session(BEGIN)
+    here.accept_blocks(blocks(4))
+    for late in (4, 3):
+        with pytest.raises(ProtocolError, match=f"the number {late} of a BLOCKS frame"):
+            here.accept_blocks(blocks(late))
+    streaming = session()
+    streaming.accept_stream(stream(11), continues=True)
+    streaming.accept_digests(digests(4))
+    with pytest.raises(ProtocolError, match="the number 4 of a DIGESTS frame"):
+        streaming.accept_digests(digests(4))
+
+
+def test_data_past_the_end_of_the_volume_is_refused() -> None:
+    end = SIZE // 512
+    with pytest.raises(ProtocolError, match="past the end"):
+        session().accept_stream(stream(11, sector=end - 7), continues=True)
+    with pytest.raises(ProtocolError, match="past the end"):
+        session(BEGIN).accept_blocks(blocks(1, sector=end))
+    with pytest.raises(ProtocolError, match="past the end"):
+        session(BEGIN).accept_digests(digests(1, unit=SIZE // 4096))
+
+
+def test_units_are_no_smaller_than_the_volume_s_blocks() -> None:
+    with pytest.raises(ProtocolError, match="units smaller than a block"):
+        session(BEGIN).accept_digests(digests(1, unit_bytes=512))
+
+
+def test_batches_are_acknowledged_up_to_the_first_that_has_not_ended() -> None:
+    here = session(BEGIN)
+    for batch in (1, 2, 5):
+        here.accept_blocks(blocks(batch))
+    here.batch_ended(2)
+    assert here.ended_batches == 0
+    here.batch_ended(1)
+    assert here.ended_batches == 2
+    here.batch_ended(5)
+    assert here.ended_batches == 5
+
+
+def test_what_waits_is_taken_up_in_its_order_and_what_came_back_first() -> None:
+    here = session(BEGIN)
+    here.defer(f.Ping(1))
+    here.defer_first(f.Ping(0))
+    here.take_back([blocks(1), blocks(2)])
+    taken = []
+    while here.has_waiting:
+        taken.append(here.next_waiting())
+    assert taken == [Returned(blocks(1)), Returned(blocks(2)), Deferred(f.Ping(0)), Deferred(f.Ping(1))]
+
+
+def test_an_ack_is_news_when_more_than_the_target_s_progress_changed() -> None:
+    here = session()
+    assert not here.is_news(f.Ack(10)), "nothing was begun"
+    here.accept_stream(stream(11), continues=True)
+    assert here.is_news(f.Ack(10))
+    assert not here.is_news(f.Ack(10, applied_sequence=5))
+    assert here.is_news(f.Ack(11, applied_sequence=5))
+
+
+def test_progress_is_for_a_primary_that_asks() -> None:
+    assert not session().asks_progress
+    asking = f.Hello("ab" * 16, SIZE, 4096, 7, features=(f.PROGRESS,))
+    assert Session(1, asking, 10).asks_progress
