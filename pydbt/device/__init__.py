@@ -1,1 +1,1 @@
-"""Disks: what a block device is, what lies on it, and aligned input and output."""
+"""Disks: the facts about a block device, the file systems on it, its snapshots, and aligned input and output."""

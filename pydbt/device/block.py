@@ -1,8 +1,8 @@
-"""Reading a block device past the page cache.
+"""Direct reads of a block device, which bypass the page cache.
 
-A buffered read of a device is not coherent with the file system mounted on it, so every read of the source
-is ``O_DIRECT``: offset, length and memory are aligned to the device's logical block, and what a caller asks
-for otherwise passes through one aligned buffer here.
+A buffered read of a device is not coherent with the file system mounted on it. So every read of the source is ``O_DIRECT``:
+offset, length and memory are aligned to the device's logical block. A read that is not aligned goes through one aligned
+buffer here.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
 
 _BLKGETSIZE64 = 0x80081272  # _IOR(0x12, 114, size_t), linux/fs.h
-# An extent that is not aligned goes through a buffer of this size; larger ones take several reads.
+# An extent that is not aligned goes through a buffer of this size; a larger extent takes several reads.
 _BOUNCE_BYTES = 1 * MIB
 _GONE = (errno.ENODEV, errno.ENXIO, errno.ENOMEDIUM, errno.ESHUTDOWN)
 
 
 def aligned_buffer(size_bytes: int) -> memoryview:
-    """Zeroed memory of its own pages, fit for direct reads; freed when the last view of it goes."""
+    """Zeroed memory in pages of its own, for direct reads. It is freed with the last view of it."""
     return memoryview(mmap.mmap(-1, max(size_bytes, 1)))[:size_bytes]
 
 
 def size_of_descriptor(descriptor: int) -> int:
-    """The size in bytes of the block device behind an open descriptor, as the kernel says it now."""
+    """The present size in bytes of the block device behind an open descriptor."""
     answer = fcntl.ioctl(descriptor, _BLKGETSIZE64, bytes(8))
     return int(struct.unpack("=Q", answer)[0])
 
@@ -50,12 +50,12 @@ class DirectReader:
         try:
             status = os.fstat(self._descriptor)
             if status.st_rdev != os.makedev(device.major, device.minor):
-                raise DeviceError(f"{device.path} is not the device any more that it was a moment ago: start again")
+                raise DeviceError(f"{device.path} is another device than a moment ago: start again")
             self.size_bytes = size_of_descriptor(self._descriptor)
             self._disk_sequence = device.disk_sequence()
         except OSError as error:
             os.close(self._descriptor)
-            raise DeviceError(f"{device.path} does not tell its size: {error.strerror}") from error
+            raise DeviceError(f"{device.path} cannot be asked for its size: {error.strerror}") from error
         except DeviceError:
             os.close(self._descriptor)
             raise
@@ -67,7 +67,7 @@ class DirectReader:
         self.close()
 
     def close(self) -> None:
-        """Close the device; harmless when it is closed already."""
+        """Close the device. Idempotent."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -75,9 +75,9 @@ class DirectReader:
     def read_extent(self, offset_bytes: int, length_bytes: int, into: memoryview) -> None:
         """Read exactly ``length_bytes`` at ``offset_bytes`` into the beginning of ``into``.
 
-        What an extent reaches beyond the device, because it was rounded up to a block, becomes zeroes. So does
-        what a device has beyond its last whole logical block: the kernel lets nobody read or write that.
-        DeviceError when the device fails or has vanished.
+        An extent that was rounded up to a block may reach beyond the device; that part becomes zeroes. So does the part of a
+        device beyond its last whole logical block, which the kernel does not let any program read or write. DeviceError when
+        the device fails or has vanished.
         """
         inside = min(length_bytes, self.size_bytes - offset_bytes)
         if offset_bytes < 0 or inside <= 0 or len(into) < length_bytes:
@@ -86,8 +86,8 @@ class DirectReader:
         end = self.size_bytes - self.size_bytes % grain
         readable = max(0, min(offset_bytes + inside, end) - offset_bytes)
         if readable:
-            # Kernels before 6.0 want memory aligned to the logical block as well (block: relax direct io memory
-            # alignment); newer ones are content with less.
+            # Kernels before 6.0 need memory that is aligned to the logical block as well (block: relax direct io memory
+            # alignment); newer kernels need less.
             if offset_bytes % grain or readable % grain or _address(into) % grain:
                 self._read_through_bounce(offset_bytes, into[:readable], grain)
             else:
@@ -96,7 +96,7 @@ class DirectReader:
             into[readable:length_bytes] = bytes(length_bytes - readable)
 
     def check(self) -> None:
-        """DeviceError when the device has vanished, was attached anew, or has another size than when it was opened."""
+        """DeviceError when the device has vanished, was attached again, or has another size than when it was opened."""
         path = self.device.path
         if not self.device.exists() or self.device.disk_sequence() != self._disk_sequence:
             raise DeviceError(f"{path} has vanished: the kernel removed the device while it was in use")
@@ -105,7 +105,7 @@ class DirectReader:
         except OSError as error:
             raise DeviceError(f"{path} has vanished: {error.strerror}") from error
         if size_bytes == 0 and self.size_bytes:
-            raise DeviceError(f"{path} has vanished: its size is 0 now and was {self.size_bytes} bytes")
+            raise DeviceError(f"{path} has vanished: its size is 0 now, and was {self.size_bytes} bytes")
         if size_bytes != self.size_bytes:
             raise DeviceError(
                 f"{path} was resized from {self.size_bytes} to {size_bytes} bytes while it was replicated: "
@@ -154,7 +154,7 @@ def _open(device: BlockDevice) -> int:
         if error.errno in _GONE:
             raise DeviceError(f"{device.path} has vanished: {error.strerror}") from error
         if error.errno == errno.EBUSY:
-            raise BusyError(f"{device.path} cannot be opened: something holds it exclusively") from error
+            raise BusyError(f"{device.path} cannot be opened: another user holds it exclusively") from error
         raise DeviceError(f"{device.path} cannot be opened for direct reads: {error.strerror}") from error
 
 

@@ -1,7 +1,7 @@
-"""Refusals before anything is done: each a single sentence that names what was found and what to do.
+"""Checks of SOURCE and TARGET before anything is done. Each refusal is one sentence: the fact that was found, and the remedy.
 
-Every check here is made once, at the start. A mount or a swap area added to the target later is kept off
-by the exclusive open that the secondary holds.
+Every check here is made once, at the start. Later the secondary holds the target open exclusively, which prevents a mount or
+a swap area on it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,7 @@ def require_root(program: str = "this command") -> None:
 
 
 def check_source(path: str | os.PathLike[str], state_dir: str | os.PathLike[str]) -> BlockDevice:
-    """The device that SOURCE names, when it can be replicated with its state in ``state_dir``.
-
-    ``state_dir`` need not exist yet.
-    """
+    """The device that SOURCE names, when it can be replicated with its state in ``state_dir``, which need not exist yet."""
     require_root("controller run")
     device = BlockDevice.identify(path)
     if device.size_bytes == 0:
@@ -44,10 +41,10 @@ def check_target(
     size_bytes: int | None = None,
     create_bytes: int | None = None,
 ) -> BlockDevice | None:
-    """The device that TARGET names, or None for an image file, when it can be written over.
+    """The device that TARGET names, or None for an image file, when it can be overwritten.
 
-    ``source`` is the device replicated, when it is one of this machine. ``size_bytes`` is what the target must
-    hold. ``create_bytes`` allows the image file to be absent (it is not made here).
+    ``source`` is the replicated device, when it belongs to this machine. ``size_bytes`` is the least size of the target.
+    ``create_bytes`` allows the image file to be absent (it is not made here).
     """
     require_root("controller secondary")
     target = os.fspath(path)
@@ -80,7 +77,7 @@ def check_target(
 
 
 def check_pair(source: BlockDevice | str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Refuse a TARGET of this machine that is SOURCE, shares its sectors, lies on it, or carries it."""
+    """Refuse a TARGET of this machine that is SOURCE, shares sectors with it, lies on it, or carries it."""
     if not isinstance(source, BlockDevice):
         source = BlockDevice.identify(source)
     target_layers = places_under(target) if os.path.exists(target) else places_under(_existing_parent(target))
@@ -104,16 +101,16 @@ def check_pair(source: BlockDevice | str | os.PathLike[str], target: str | os.Pa
 
 
 def require_unused(device: BlockDevice, path: str) -> None:
-    """BusyError when anything holds a device or a part of it, UsageError when it cannot be written to."""
+    """BusyError when a device or a part of it is in use, UsageError when it cannot be written."""
     for part in (device, *device.partitions()):
         if mounts := part.mounts():
             raise BusyError(f"{path} is in use: {part.path} is mounted at {mounts[0].point}; unmount it first")
     if not _opens_alone(device.path, path):
-        raise BusyError(f"{path} is in use: something holds it (a mount, swap, LVM, RAID); release it first")
+        raise BusyError(f"{path} is in use: a mount, swap, LVM, RAID or another program holds it; release it first")
 
 
 def state_on_source(device: BlockDevice, state_dir: str | os.PathLike[str]) -> bool:
-    """Whether files in ``state_dir`` (or, as long as it is missing, beside it) end up on ``device``."""
+    """Whether files in ``state_dir`` lie on ``device``; while it is missing, files beside it count."""
     return any(same_place(device, layer) for layer in places_under(_existing_parent(state_dir)))
 
 
@@ -152,16 +149,16 @@ def _check_free_device(device: BlockDevice, target: str) -> None:
         raise UsageError(f"TARGET {target} has a size of 0: attach or set up the device first")
     if not _opens_alone(target, f"TARGET {target}"):
         raise BusyError(
-            f"TARGET {target} is in use: something holds it exclusively (a mount, swap, RAID, "
-            "or another secondary); release it first"
+            f"TARGET {target} is in use: a mount, swap, RAID or another secondary holds it exclusively; "
+            "release it first"
         )
 
 
 def _opens_alone(path: str, name: str) -> bool:
-    """Whether nobody claims a block device. UsageError, which calls it ``name``, when it cannot be written to."""
+    """Whether a block device has no exclusive user. UsageError, which calls it ``name``, when it cannot be written."""
     try:
-        # For a block device O_EXCL asks whether anything in the kernel or another program claims it,
-        # mounts of other mount namespaces included (open(2)).
+        # For a block device, O_EXCL fails when the kernel or another program has claimed it. That includes mounts in
+        # other mount namespaces (open(2)).
         os.close(os.open(path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
         if error.errno == errno.EBUSY:
@@ -186,7 +183,7 @@ def _overlap(source: BlockDevice, target: BlockDevice, name: str) -> str:
     if not source.is_partition:
         return (
             f"SOURCE {source.path} is a whole disk and TARGET {name} a partition of it: "
-            "replicate the partitions you want one by one, to another disk"
+            "replicate the partitions one by one, to another disk"
         )
     if not target.is_partition:
         return f"TARGET {name} is the whole disk that SOURCE {source.path} is a partition of: use another disk"

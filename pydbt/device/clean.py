@@ -1,4 +1,4 @@
-"""What tells after a clean stop whether the device was written while nobody tracked it."""
+"""The marker of a clean stop, which shows later whether the device was written while it was not tracked."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from pydbt.posix.boot import boot_id
 
 Marker = dict[str, object]
 
-# Others write to their partitions of the disk all the time: so many looks for an instant between two of their writes.
+# Other programs write to their partitions of the disk at any time: this many tries to read between two such writes.
 _LOOKS = 200
 
 
 def clean_marker(device: BlockDevice, reader: DirectReader) -> Marker:
-    """The kernel's own counts, which hold for this boot, and for a later one what the file system tells of itself.
+    """The kernel's own counts, which are valid in this boot, and the file system's fingerprint, for a later boot.
 
-    The file system's word is taken only of one that nobody has mounted: another would be written at its unmounting.
+    A fingerprint is taken only of a file system that is not mounted: unmounting a mounted one would change it.
     """
     at_rest = not device.mounts() and not device.holders()
     return {"boot_id": boot_id(), **(_counts(device) or {}), "filesystem": fingerprint(reader) if at_rest else None}
 
 
 def is_untouched(marker: Marker, device: BlockDevice, reader: DirectReader) -> bool:
-    """Whether nothing was written since ``marker`` was made, as far as kernel and file system can tell."""
+    """Whether nothing was written since ``marker`` was made, as far as the kernel and the file system show."""
     if marker.get("boot_id") == boot_id():
         counts = _counts(device)
         return counts is not None and {name: marker.get(name) for name in counts} == counts
-    # A file system that is mounted already has been written by that.
+    # To mount a file system writes to it.
     kept = marker.get("filesystem")
     return kept is not None and not device.mounts() and kept == fingerprint(reader)
 
 
 def _counts(device: BlockDevice) -> Marker | None:
-    """What changes within a boot with every write to the device; None when that cannot be told."""
+    """Values that change within a boot with every write to the device; None when they are unknown."""
     if not device.counts_io():
         return None
     counters, past = device.counters(), _past_partitions(device) if device.is_partition else 0
@@ -51,10 +51,10 @@ def _counts(device: BlockDevice) -> Marker | None:
 
 
 def _past_partitions(device: BlockDevice) -> int | None:
-    """Sectors written to the disk itself and not to one of its partitions; None when others write too fast to tell.
+    """Sectors that were written through the disk's own device; None when other programs write too often to measure it.
 
-    A disk counts what its partitions count as well (``part_stat_add``), and alone what was written by its own name, which
-    may lie in any of them.
+    A disk counts the writes to its partitions as well (``part_stat_add``). Writes through the disk's own device are counted
+    by the disk only, and may lie in any partition.
     """
     disk = device.disk()
     for _ in range(_LOOKS):
@@ -71,9 +71,9 @@ def _written(device: BlockDevice) -> int:
 
 
 def _backing_file(device: BlockDevice) -> list[int] | None:
-    """Of a loop device, what changes when the file behind it is written without it; None for others.
+    """For a loop device, values that change when its file is written by another way; None for other devices.
 
-    It changes with every partition of it: such a neighbour may have a comparison made that was not needed.
+    A write to any partition of the loop device changes them as well, which may cause a comparison that was not needed.
     """
     path = device.backing_file()
     if path is None:

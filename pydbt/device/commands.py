@@ -1,4 +1,4 @@
-"""Other programs that this one has do something: with a time limit, in words that do not depend on where it runs."""
+"""Runs other programs: with a time limit, and with output that does not depend on the language of the machine."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 
 from pydbt.core.errors import DeviceError
 
-# LVM waits for locks and for udev; a command that hangs must end all the same.
+# LVM waits for locks and for udev; a command that hangs must end nevertheless.
 COMMAND_S = 120.0
-# As these programs are found, whatever the caller's own is.
+# The search path for these programs, whatever the caller's PATH is.
 COMMAND_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class CommandFailed(DeviceError):
-    """It ended with an error, which it said itself."""
+    """A command failed; the message contains its own last line."""
 
 
 def run_command(
     *command: str, own_session: bool = False, given: str = "", name: str = "", patience_s: float | None = COMMAND_S
 ) -> str:
-    """What it prints when it reads ``given``. ``own_session``: no signal to this process's group ends it.
+    """The output of a command that reads ``given``. ``own_session``: no signal to this process's group ends it.
 
-    CommandFailed in one sentence, which calls it ``name``. It is killed after ``patience_s``.
+    CommandFailed in one sentence, which calls the command ``name``. It is killed after ``patience_s``.
     """
     name = name or Path(command[0]).name
     try:
@@ -31,7 +31,7 @@ def run_command(
             env={"COMMAND_PATH": COMMAND_PATH, "LC_ALL": "C"}, start_new_session=own_session,
         )  # fmt: skip
     except FileNotFoundError:
-        raise CommandFailed(f"{name} is not installed here") from None
+        raise CommandFailed(f"{name} is not installed on this machine") from None
     except OSError as error:
         raise CommandFailed(f"{name} cannot be run: {error.strerror}") from None
     except subprocess.TimeoutExpired:

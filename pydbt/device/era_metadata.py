@@ -1,8 +1,8 @@
-"""The device that dm-era keeps its metadata on: whose it is, told by a header of this program's own in front of them.
+"""The device with dm-era's metadata, and the header that this program keeps in front of them.
 
-dm-era's own metadata name neither the disk they are about nor themselves, and the kernel makes new ones wherever it finds
-zeroes. So the first MiB of the device is ours: one block of text with an identity that is made anew with the metadata, the
-region they are kept in, and the disk they belong to. ``made`` is false until the kernel has written its first superblock.
+dm-era's metadata name neither their disk nor themselves, and the kernel makes new metadata wherever it finds zeroes. So the
+first MiB of the device belongs to this program. It holds one block of text: an identity that is new for all new metadata,
+their region size, and the disk they belong to. ``made`` is false until the kernel has written its first superblock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pydbt.posix.files import write_all
 ERA_HEADER_BYTES = 4096
 # The kernel's metadata begin here.
 ERA_START_BYTES = 1 * MIB
-# Eight blocks of 8 KiB for each write under way and its copies; then 4 bytes for each region, in the array and in the array
+# Eight blocks of 8 KiB for each write under way and its copies. In addition 4 bytes per region, in the array and in the array
 # that a snapshot keeps, and bits for each era that is not digested yet.
 ERA_LEAST_BYTES = 8 * MIB
 BYTES_A_REGION = 16
@@ -40,7 +40,7 @@ _CHECKSUM = b"xxh3_128 "
 
 @dataclass(frozen=True, slots=True)
 class EraHeader:
-    """What stands in front of the metadata. ``origin`` identifies the disk (``BlockDevice.identity``), as far as it can be."""
+    """The header in front of the metadata. ``origin`` holds the identifiers of the disk (``BlockDevice.identity``)."""
 
     identity: str
     region_bytes: int
@@ -50,7 +50,7 @@ class EraHeader:
 
 
 def encode_era_header(header: EraHeader) -> bytes:
-    """One block."""
+    """The header as one block."""
     text = json.dumps({"format": _FORMAT, "version": _VERSION, **asdict(header)}, ensure_ascii=True).encode() + b"\n"
     data = text + _CHECKSUM + xxhash.xxh3_128_hexdigest(text).encode() + b"\n"
     if len(data) > ERA_HEADER_BYTES:
@@ -59,7 +59,7 @@ def encode_era_header(header: EraHeader) -> bytes:
 
 
 def decode_era_header(data: bytes) -> EraHeader:
-    """The header in a block; ValueError, TypeError or KeyError say what is wrong."""
+    """The header in a block. ValueError, TypeError or KeyError when it is wrong."""
     text, mark, digest = data.rstrip(b"\0").rpartition(_CHECKSUM)
     if not mark or digest.strip() != xxhash.xxh3_128_hexdigest(text).encode():
         raise ValueError("its checksum is missing or wrong")
@@ -72,16 +72,16 @@ def decode_era_header(data: bytes) -> EraHeader:
 
 
 def read_era_header(metadata: BlockDevice) -> EraHeader:
-    """The header of a device that has one. StateError else."""
+    """The header on a device. StateError when it has none."""
     with DirectReader(metadata) as reader:
         return _header_of(metadata, _read(reader, 0, ERA_HEADER_BYTES))
 
 
 def prepare_era_metadata(metadata: BlockDevice, device: BlockDevice, region_bytes: int | None) -> EraHeader:
-    """The header of metadata for ``device``, those that are there or new ones; written to the device where it is new.
+    """The header of the metadata for ``device``: the one on the metadata device, or a new one, which is written there.
 
-    ``region_bytes`` None takes what is there, or the default. UsageError when the device holds something else, or metadata of
-    another disk or region; StateError when it holds metadata that are damaged.
+    ``region_bytes`` None takes the size in the header, or the default. UsageError when the device holds other data, or metadata
+    of another disk or region size; StateError when it holds damaged metadata.
     """
     with DirectReader(metadata) as reader:
         if metadata.size_bytes < ERA_START_BYTES + ERA_LEAST_BYTES:
@@ -98,20 +98,20 @@ def prepare_era_metadata(metadata: BlockDevice, device: BlockDevice, region_byte
         )
     if found is None and not empty:
         raise UsageError(
-            f"{metadata.path} holds something, and no era metadata of this program: name an empty device, or clear its first "
+            f"{metadata.path} holds other data than era metadata of this program: name an empty device, or clear its first "
             f"{2 * ERA_START_BYTES} bytes"
         )
     if found is not None and found.made:
         if blank:
             raise StateError(
-                f"the era metadata on {metadata.path} are gone: clear its first {2 * ERA_START_BYTES} bytes, to begin anew"
+                f"the era metadata on {metadata.path} are missing: to begin again, clear its first {2 * ERA_START_BYTES} bytes"
             )
         _require_same(metadata, found, device, region_bytes)
         return found
     region_bytes = region_bytes or DEFAULT_REGION_BYTES
     if region_bytes % REGION_GRAIN_BYTES or not 0 < region_bytes <= device.size_bytes:
         raise UsageError(
-            f"--era-region {region_bytes} is no multiple of {REGION_GRAIN_BYTES} bytes that fits into {device.path}"
+            f"--era-region {region_bytes} is not a multiple of {REGION_GRAIN_BYTES} bytes that fits into {device.path}"
         )
     if -(-device.size_bytes // region_bytes) > MAX_REGIONS:
         raise UsageError(f"--era-region {region_bytes} makes too many regions of {device.path}: take a larger one")
@@ -122,12 +122,12 @@ def prepare_era_metadata(metadata: BlockDevice, device: BlockDevice, region_byte
         )
     header = EraHeader(secrets.token_hex(16), region_bytes, device.size_bytes, device.identity())
     _write(metadata, 0, encode_era_header(header))
-    _write(metadata, ERA_START_BYTES, bytes(ERA_HEADER_BYTES))  # here the kernel makes new ones
+    _write(metadata, ERA_START_BYTES, bytes(ERA_HEADER_BYTES))  # the kernel makes new metadata where it finds zeroes
     return header
 
 
 def finish_era_metadata(metadata: BlockDevice, header: EraHeader) -> EraHeader:
-    """The kernel has its metadata: from here on they are opened, and never made anew."""
+    """Record that the kernel has made its metadata: from now on they are opened, and never made again."""
     if header.made:
         return header
     header = replace(header, made=True)
@@ -143,12 +143,12 @@ def _needed(device: BlockDevice, region_bytes: int | None) -> int:
 def _require_same(metadata: BlockDevice, found: EraHeader, device: BlockDevice, region_bytes: int | None) -> None:
     if differing_kinds(found.origin, device.identity()) or found.origin_bytes != device.size_bytes:
         raise UsageError(
-            f"the era metadata on {metadata.path} are those of another disk than {device.path}: name its own"
+            f"the era metadata on {metadata.path} belong to another disk than {device.path}: name its own metadata device"
         )
     if region_bytes not in (None, found.region_bytes):
         raise UsageError(
-            f"the era metadata on {metadata.path} are kept in regions of {found.region_bytes} bytes: leave --era-region out, or "
-            f"clear the first {2 * ERA_START_BYTES} bytes of {metadata.path}, to begin anew"
+            f"the era metadata on {metadata.path} have regions of {found.region_bytes} bytes: leave --era-region out; or, to "
+            f"begin again, clear the first {2 * ERA_START_BYTES} bytes of {metadata.path}"
         )
 
 
@@ -157,8 +157,8 @@ def _header_of(metadata: BlockDevice, data: bytes) -> EraHeader:
         return decode_era_header(data)
     except (ValueError, TypeError, KeyError) as error:
         raise StateError(
-            f"the header of the era metadata on {metadata.path} is damaged ({error}): clear the first "
-            f"{2 * ERA_START_BYTES} bytes there, to begin anew"
+            f"the header of the era metadata on {metadata.path} is damaged ({error}): to begin again, clear the "
+            f"first {2 * ERA_START_BYTES} bytes there"
         ) from None
 
 

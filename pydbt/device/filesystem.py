@@ -1,13 +1,13 @@
-"""Which parts of a device its mounted file system uses: ``FS_IOC_GETFSMAP`` on ext4 and XFS.
+"""The parts of a device that its mounted file system uses: ``FS_IOC_GETFSMAP`` on ext4 and XFS.
 
-For an initial copy that leaves out free space. Everything is used that is not said to be free: metadata,
-gaps between records, records of unknown owners, and what lies beyond the file system's end. Whatever makes
-the answer doubtful makes it None, and the caller copies the whole device.
+An initial copy leaves out free space. Every byte counts as used unless the file system reports it as free: metadata, gaps
+between records, records of unknown owners, and the space beyond the file system's end. When the map is doubtful, the whole
+device counts as used.
 
-The order of things that makes this safe: (1) tracking of writes is armed; (2) the map is asked for; (3) the
-file system is told to commit (``syncfs``). Space that is free in (2) and used later is written later, and
-tracked. Space whose freeing is in memory only at (2) belongs to its old file again after a crash, unless the
-freeing is committed before the replica is first called consistent; (3) does that.
+Three steps in this order make it safe: (1) the tracking of writes is armed; (2) the map is read; (3) the file system is told
+to commit (``syncfs``). Space that is free in (2) and used later is written later, and tracked. Space that the file system
+has freed in memory only at (2) would belong to its old file again after a crash; (3) commits the freeing before the replica
+first counts as consistent.
 
 Sources: linux/fsmap.h, ioctl_getfsmap(2).
 """
@@ -37,7 +37,7 @@ _RECORD = np.dtype(  # struct fsmap
         ("reserved", "=u8", 3),
     ]
 )
-_HIGHEST_KEY = b"\xff" * 32 + bytes(32)  # every field at its most, but length and reserved, which must be 0
+_HIGHEST_KEY = b"\xff" * 32 + bytes(32)  # every field at its maximum, but length and reserved, which must be 0
 _HEAD = struct.Struct("=IIII48x")  # struct fsmap_head up to its keys: iflags, oflags, count, entries, reserved
 _RECORDS_OFFSET = _HEAD.size + 2 * _RECORD.itemsize
 _FS_IOC_GETFSMAP = 3 << 30 | _RECORDS_OFFSET << 16 | ord("X") << 8 | 59  # _IOWR('X', 59, struct fsmap_head)
@@ -53,7 +53,7 @@ _FILE_SYSTEMS = ("ext4", "xfs")
 class UsedExtents:
     """The used runs of a device, ascending, disjoint and not touching, in bytes (int64 arrays of one length).
 
-    ``reason`` says in one sentence where they come from; ``whole`` that they are the whole device.
+    ``reason`` names their origin in one sentence. ``whole``: they are the whole device.
     """
 
     firsts_bytes: np.ndarray
@@ -67,23 +67,23 @@ class UsedExtents:
 
 
 class _NoMap(Exception):
-    """Why the file system's map cannot be used; the message ends the sentence for the operator."""
+    """The file system's map cannot be used; the message ends the sentence for the operator."""
 
 
 def used_extents(device: BlockDevice) -> UsedExtents:
-    """The runs of ``device`` that an initial copy has to read. Arm the tracking of writes before calling it."""
+    """The runs of ``device`` that an initial copy must read. Arm the tracking of writes before the call."""
     try:
         mount = _mount_of(device)
         firsts, lengths = _used_of_mount(device, mount)
     except _NoMap as why:
         everything = np.array([device.size_bytes], dtype=np.int64)
         return UsedExtents(np.zeros(1, dtype=np.int64), everything, f"the whole device is copied: {why}", True)
-    reason = f"free space is left out, as the {mount.fs_type} mounted at {mount.point} says"
+    reason = f"free space is left out, as reported by the {mount.fs_type} mounted at {mount.point}"
     return UsedExtents(firsts, lengths, reason, False)
 
 
 def complement(free: np.ndarray, size_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-    """What is left of ``size_bytes`` without the free runs: ``free`` has a row (first, length) a run, in any order.
+    """The rest of ``size_bytes`` without the free runs: ``free`` has one row (first, length) per run, in any order.
 
     Runs may be empty, touch, overlap, or reach beyond the size.
     """
@@ -100,10 +100,10 @@ def complement(free: np.ndarray, size_bytes: int) -> tuple[np.ndarray, np.ndarra
 def _mount_of(device: BlockDevice) -> Mount:
     mounts = [mount for mount in device.mounts() if (mount.major, mount.minor) == device.number]
     if not mounts:
-        raise _NoMap("no ext4 or XFS is mounted directly on it here, so that its free space is not known")
+        raise _NoMap("no ext4 or XFS is mounted directly on it here, so its free space is not known")
     readable = [mount for mount in mounts if mount.fs_type in _FILE_SYSTEMS]
     if not readable:
-        raise _NoMap(f"{mounts[0].fs_type} does not tell its free space in a way known here (ext4 and XFS do)")
+        raise _NoMap(f"{mounts[0].fs_type} does not report its free space in a known way (ext4 and XFS do)")
     return readable[0]
 
 
@@ -139,7 +139,7 @@ def _open_mount(device: BlockDevice, chosen: Mount) -> int:
 
 
 def _free_runs(descriptor: int, device: BlockDevice) -> np.ndarray:
-    """The runs of ``device`` that its file system's map calls free: a row (first, length) in bytes for each."""
+    """The runs of ``device`` that are free in its file system's map: one row (first, length) in bytes per run."""
     number = _encode_device(*device.number)
     low = bytes(_RECORD.itemsize)
     free = []
@@ -160,10 +160,10 @@ def _free_runs(descriptor: int, device: BlockDevice) -> np.ndarray:
         free.append(np.stack((chosen["physical"], chosen["length"]), axis=1).astype(np.int64))
         if records[-1]["flags"] & _LAST:
             break
-        # The next call goes on after the last record: the kernel takes it whole as the low key.
+        # The next call continues after the last record, which is the whole low key.
         low = records[-1].tobytes()
     if not seen:
-        raise _NoMap("its file system's map does not speak of this device")
+        raise _NoMap("its file system's map does not contain this device")
     return np.concatenate(free)
 
 

@@ -1,7 +1,7 @@
-"""What a file system itself tells of whether it was written: its superblock, and the log of an XFS.
+"""A fingerprint of a file system, which every write to it changes: its superblock, and the log of an XFS.
 
 Mounting for writing, unmounting, checking and restoring all change the superblock of an ext4 (times of mount and write,
-number of mounts, lifetime writes), and leave a record in the log of an XFS. Writes past the file system do not show here.
+number of mounts, lifetime writes), and leave a record in the log of an XFS. Writes that bypass the file system do not show.
 Sources: fs/ext4/ext4.h (struct ext4_super_block), fs/xfs/libxfs/xfs_format.h (struct xfs_dsb).
 """
 
@@ -19,12 +19,12 @@ _EXT4_OFFSET, _EXT4_BYTES = 1024, 1024
 _EXT4_MAGIC = struct.pack("<H", 0xEF53), _EXT4_OFFSET + 56
 _XFS_MAGIC = b"XFSB"
 _HEAD_BYTES = 4 * KIB
-# Larger logs are as good as none: nobody waits at every stop for gigabytes to be read.
+# A larger log is not read, because to read gigabytes at every stop takes too long.
 _MAX_LOG_BYTES = 512 * MIB
 
 
 def fingerprint(reader: DirectReader) -> str | None:
-    """Changes whenever the file system is written; None where there is no ext4 or XFS, or it cannot be read."""
+    """A value that changes whenever the file system is written; None without an ext4 or XFS, or when it cannot be read."""
     head = aligned_buffer(_HEAD_BYTES)
     try:
         reader.read_extent(0, min(_HEAD_BYTES, reader.size_bytes), head)
@@ -39,7 +39,7 @@ def fingerprint(reader: DirectReader) -> str | None:
 
 
 def _xfs(reader: DirectReader, superblock: bytes) -> str | None:
-    """Superblock and log together; None with an external log."""
+    """The digest of superblock and log; None with an external log."""
     (block_bytes,) = struct.unpack_from(">I", superblock, 4)
     (log_start,) = struct.unpack_from(">Q", superblock, 48)
     (group_blocks,) = struct.unpack_from(">I", superblock, 84)

@@ -1,4 +1,4 @@
-"""Freezing the file systems of a source for a moment, with a process that thaws them whatever becomes of this one."""
+"""Freezes the file systems of a source for a moment, by a helper process that thaws them even when this one dies."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pydbt.device.freezer import FITHAW, open_point
 from pydbt.device.mounts import Mount
 from pydbt.posix import libc
 
-# The helper ends within this, unless the kernel holds it in a freeze that does not come to an end.
+# The helper ends within this time, unless the kernel holds it in a freeze that does not end.
 _END_S = 5.0
-# A helper that was killed has ended by then; one that lives thaws by itself.
+# A killed helper has ended within this time; a living one thaws by itself.
 _DIE_S = 60.0
 
 
 class CannotFreeze(DeviceError):
-    """The file system knows no freeze."""
+    """The file system does not support freezing."""
 
 
 def sync_file_system(mount: Mount) -> None:
-    """Write out what a file system has in memory, and wait for it (syncfs(2)). DeviceError says why not."""
+    """Write out the dirty data of a file system, and wait for it (syncfs(2)). DeviceError gives the reason."""
     try:
         descriptor = open_point(mount.point, mount.mount_id)
     except OSError as error:
@@ -42,10 +42,10 @@ def sync_file_system(mount: Mount) -> None:
 
 
 class FileSystemFreezer:
-    """The helper process (``pydbt.device.freezer``), started when it is needed. For one thread at a time.
+    """The helper process (``pydbt.device.freezer``), which is started at its first use. For one thread at a time.
 
-    ``marker`` names what is frozen while it is, for the case that both processes are killed at once:
-    ``thaw_leftover`` is what the next start does about it.
+    While file systems are frozen, the file ``marker`` names them. When both processes are killed at once, the next start
+    thaws them by ``thaw_leftover``.
     """
 
     def __init__(self, marker: Path) -> None:
@@ -58,7 +58,7 @@ class FileSystemFreezer:
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Have the helper ready, so that its start costs no freeze any time."""
+        """Start the helper, so that no freeze includes the time of its start."""
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", str(Path(__file__).with_name("freezer.py"))],
@@ -69,9 +69,9 @@ class FileSystemFreezer:
             )
 
     def freeze(self, mounts: list[Mount], limit_s: float) -> None:
-        """Freeze all of them for ``limit_s`` at most; raises with none frozen.
+        """Freeze all of them for at most ``limit_s``. After an error none is frozen.
 
-        CannotFreeze: a kind of file system that knows no freeze; DeviceError: it did not work now.
+        CannotFreeze: a file system does not support freezing. DeviceError: it failed this time.
         """
         self.start()
         self._points = [(mount.point, mount.mount_id) for mount in mounts]
@@ -89,11 +89,11 @@ class FileSystemFreezer:
                 f"{' and '.join(sorted({mount.fs_type for mount in mounts}))} at {places} cannot be frozen"
             )
         if answer["busy"]:
-            raise DeviceError(f"{places} is frozen already, by somebody else")
+            raise DeviceError(f"{places} is frozen already, by another program")
         raise DeviceError(f"{places} could not be frozen: {answer['error']}")
 
     def thaw(self) -> tuple[float, bool]:
-        """(how long it was frozen in ms, whether it had ended by itself). DeviceError: the helper was gone; it is thawed."""
+        """Returns (time frozen in ms, whether the limit had ended it). DeviceError: the helper had died; all is thawed."""
         answer = self._ask({"thaw": True})
         self._forget()
         return float(answer["held_ms"]), bool(answer["early"])
@@ -112,7 +112,7 @@ class FileSystemFreezer:
         process.stdout.close()
 
     def _ask(self, command: dict[str, object]) -> dict[str, Any]:
-        """The helper's answer. DeviceError when it is gone; what it froze is thawed then."""
+        """The helper's answer. When it has died, thaws its file systems and raises DeviceError."""
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
         try:
@@ -124,7 +124,7 @@ class FileSystemFreezer:
         if line:
             answer: dict[str, Any] = json.loads(line)
             return answer
-        # It was killed, by hand or for want of memory: what it froze is ours to thaw.
+        # It was killed, by a person or because memory ran out. The file systems that it froze are thawed here.
         thaw_points(self._points)
         self.close()
         raise DeviceError("the process that freezes file systems was killed; they were thawed")
@@ -135,7 +135,7 @@ class FileSystemFreezer:
 
 
 def thaw_points(points: list[tuple[str, int]]) -> bool:
-    """Thaw these if they are frozen; whether any was."""
+    """Thaw these mount points. Returns whether any was frozen."""
     any_was = False
     for point, mount_id in points:
         with contextlib.suppress(OSError):
@@ -149,7 +149,7 @@ def thaw_points(points: list[tuple[str, int]]) -> bool:
 
 
 def _is_helper(pid: int) -> bool:
-    """Whether that process is one of these helpers, and not dead yet."""
+    """Whether a process is a helper that has not ended yet."""
     try:
         return b"freezer.py" in Path(f"/proc/{pid}/cmdline").read_bytes() and _state_of(pid) != "Z"
     except OSError:
@@ -161,13 +161,13 @@ def _state_of(pid: int) -> str:
 
 
 def thaw_leftover(marker: Path) -> bool:
-    """What a run left frozen that was killed together with its helper; whether there was any."""
+    """Thaw the file systems of a run that was killed together with its helper. Returns whether any was frozen."""
     try:
         kept = json.loads(marker.read_text())
         helper, points = int(kept["helper"]), [(str(point), int(mount_id)) for point, mount_id in kept["points"]]
     except (OSError, ValueError, TypeError, KeyError):
         return False
-    # A helper that was killed while it froze dies only once that is done, and a freeze under way cannot be thawed.
+    # A helper that was killed while it froze ends only when the freeze is done, and a freeze under way cannot be thawed.
     until = time.monotonic() + _DIE_S
     while _is_helper(helper) and time.monotonic() < until:
         time.sleep(0.02)

@@ -1,10 +1,10 @@
-"""The process that freezes file systems, and thaws them whatever happens: a program of its own, run by ``freeze``.
+"""The process that freezes file systems, and thaws them in every case: a program of its own, run by ``freeze``.
 
-One JSON object a line, in and out. ``{"freeze": [[point, mount_id], ...], "limit_s": S}`` is answered by ``{"frozen":
+One JSON object per line, in and out. ``{"freeze": [[point, mount_id], ...], "limit_s": S}`` is answered by ``{"frozen":
 true}`` or ``{"error": ..., "unsupported": ...}`` with nothing left frozen; ``{"thaw": true}`` by ``{"held_ms": ...,
-"early": ...}``. It thaws by itself after the limit, and when its input ends: whoever started it is dead then. So it
-lives in a session of its own, hears no signal that can be ignored, and asks to be the last that runs out of memory.
-It imports nothing but the standard library. FIFREEZE and FITHAW: fs/ioctl.c, ioctl_fsfreeze.
+"early": ...}``. It thaws by itself after the limit, and when its input ends, because its starter has died then. So it runs
+in a session of its own, ignores every signal that it can, and asks the kernel to kill it last when memory runs out. It runs
+isolated (``python -I``) and imports the standard library only. FIFREEZE and FITHAW: fs/ioctl.c, ioctl_fsfreeze.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FITHAW = 0xC0045878
 
 
 class Freezer:
-    """What is frozen now, and since when."""
+    """The file systems that are frozen now, and the time of the freeze."""
 
     def __init__(self) -> None:
         self._frozen: list[int] = []
@@ -33,7 +33,7 @@ class Freezer:
         self._early = False
 
     def freeze(self, points: list[tuple[str, int]], limit_s: float) -> dict[str, object]:
-        """All of them or none; the first error counts."""
+        """Freeze all of them or none; the first error is reported."""
         self.thaw()
         self._early = False
         opened: list[int] = []
@@ -59,12 +59,12 @@ class Freezer:
         return {"frozen": True}
 
     def thaw(self) -> None:
-        """In the reverse order; harmless when nothing is frozen."""
+        """Thaw in reverse order. Harmless when nothing is frozen."""
         if not self._frozen:
             return
         while self._frozen:
             descriptor = self._frozen.pop()
-            with contextlib.suppress(OSError):  # somebody else thawed it
+            with contextlib.suppress(OSError):  # another program thawed it
                 fcntl.ioctl(descriptor, FITHAW, 0)
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -76,18 +76,18 @@ class Freezer:
             self.thaw()
 
     def patience_s(self) -> float | None:
-        """How long nothing has to be done without a command; None: for ever."""
+        """Seconds until the limit, when there is something to thaw; None when nothing is frozen."""
         return max(0.0, self._until - time.monotonic()) if self._frozen else None
 
     def thawed(self) -> dict[str, object]:
-        """Thaw, and what to answer."""
+        """Thaw, and return the answer."""
         self.thaw()
         held_ms, self._held_ms = self._held_ms, 0.0
         return {"held_ms": held_ms, "early": self._early}
 
 
 def open_point(point: str, mount_id: int) -> int:
-    """A mount point, opened. OSError when another mount is there than the one meant (device numbers do not tell of btrfs)."""
+    """A mount point, opened. OSError when another mount covers it (device numbers do not show that on btrfs)."""
     descriptor = os.open(point, os.O_RDONLY | os.O_CLOEXEC)
     with open(f"/proc/self/fdinfo/{descriptor}") as file:
         found = re.search(r"^mnt_id:\s*(\d+)", file.read(), re.MULTILINE)
@@ -98,7 +98,7 @@ def open_point(point: str, mount_id: int) -> int:
 
 
 def serve(freezer: Freezer) -> None:
-    """Commands from the standard input until it ends."""
+    """Carry out commands from the standard input until it ends."""
     pending = b""
     while True:
         ready, _, _ = select.select([0], [], [], freezer.patience_s())

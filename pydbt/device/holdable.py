@@ -1,4 +1,4 @@
-"""How an image of a source can be held still for a moment: which file systems lie on it, and what else uses it."""
+"""How a still image of a source can be taken: by a snapshot, by freezing the file systems on it, or as it is."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pydbt.device.sysfs import BlockDevice, all_disks
 
 @dataclass(frozen=True, slots=True)
 class Holdable:
-    """``mounts``: one of each file system that is mounted for writing, to be frozen together; none: nothing to freeze.
+    """``mounts``: one mount of each file system that is mounted for writing, to be frozen together. Empty: nothing to freeze.
 
-    ``volume``: what is better served by a snapshot; ``never_frozen`` says why it must be, then.
+    ``volume``: a volume of which a snapshot is taken instead. ``never_frozen``: the reason why freezing is not possible.
     """
 
     mounts: tuple[Mount, ...]
@@ -34,24 +34,24 @@ class Holdable:
 
     @property
     def apart(self) -> bool:
-        """Whether what is held is an image apart from the source."""
+        """Whether the image is apart from the source, as a snapshot is."""
         return self.volume is not None
 
 
 def look(device: BlockDevice, room: Room) -> Holdable:
-    """What must be frozen for ``device`` to be still, or what else is to be done. UsageError when nothing may be.
+    """How a still image of ``device`` can be taken. UsageError when no way is allowed.
 
-    ``room`` is where its snapshots are.
+    ``room`` is the room for its snapshots.
 
-    The root file system is never frozen (nothing could thaw it if that went wrong), nor the one that this process
-    logs to (it would wait for itself).
+    The root file system is never frozen, because nothing could thaw it after a failure. The file system that this process
+    logs to is not frozen either, because the process would wait for itself.
     """
     numbers = _stack_above(device)
     for number in numbers:
         part = BlockDevice.from_number(*number)
         if part.is_swap():
             raise UsageError(
-                f"{part.path} is swap, which is written at any time and cannot be held still: with --capture addresses "
+                f"{part.path} is swap, which is written at any time, so no still image is possible: with --capture addresses "
                 "a volume needs moments without writes; use --capture payload"
             )
     mounts: dict[tuple[int, int], Mount] = {}
@@ -66,15 +66,13 @@ def look(device: BlockDevice, room: Room) -> Holdable:
             mounts[mount.major, mount.minor] = mount
     for mount in mounts.values():
         if not never and _logs_to(mount):
-            never = f"this controller logs to a file on {mount.point}, which is to be frozen"
+            never = f"this controller logs to a file on {mount.point}, which must be frozen"
     volume = snapshotable(device, room)
     if volume is not None and not isinstance(volume, LogicalVolume) and (on_root or _carries_programs(device)):
-        volume = (
-            None  # what goes wrong while that one is suspended nobody could mend any more; LVM locks its own in memory
-        )
+        volume = None  # after a failure while it is suspended no program could resume it; LVM locks its own programs in memory
     if never and volume is None:
         raise UsageError(
-            f"{never}: use --capture payload, send the log elsewhere, or have the volume on LVM, for snapshots"
+            f"{never}: use --capture payload, send the log elsewhere, or put the volume on LVM, for snapshots"
         )
     return Holdable(tuple(mounts.values()), volume, never)
 
@@ -95,13 +93,13 @@ def _stack_above(device: BlockDevice) -> set[tuple[int, int]]:
 
 
 def _reaches(mount: Mount) -> bool:
-    """Whether the mount point leads to this file system, and not to one mounted over it."""
+    """Whether the mount point leads to this file system, and not to another one mounted over it."""
     there = mount_of_path(mount.point)
     return there is not None and there.mount_id == mount.mount_id
 
 
 def _carries_programs(device: BlockDevice) -> bool:
-    """Whether the programs that would let a suspended volume go on are on it."""
+    """Whether the programs that resume a suspended volume lie on it."""
     programs = (sys.executable, shutil.which("dmsetup", path=COMMAND_PATH))
     return any(same_place(device, layer) for program in programs if program for layer in places_under(program))
 

@@ -1,11 +1,11 @@
-"""A device-mapper layer on a raw disk, made before it is mounted: for snapshots, or for the eras in which regions are written.
+"""A device-mapper layer on a raw disk, made before the disk is mounted: for snapshots, or for the eras of its regions.
 
-``/dev/mapper/NAME`` is a snapshot-origin target over the disk, and passes everything through until a snapshot stands; its
-``NAME-space`` holds the device for what a snapshot keeps. With eras ``NAME-era`` lies between the two, and
-``NAME-era-metadata`` is the part of the metadata device behind this program's header. The origin on top lets no discard
-through, of which dm-era would record the first region alone. All go with a reboot, and are made again by the same command;
-what dm-era has recorded stays on its device (drivers/md/dm-snap.c, drivers/md/dm-era-target.c, and the texts on both in
-Documentation/admin-guide/device-mapper). It is done by way of ``mapper``.
+``/dev/mapper/NAME`` is a snapshot-origin target over the disk, and passes everything through while there is no snapshot. Its
+``NAME-space`` is the device for the data that a snapshot keeps. With eras, ``NAME-era`` lies between the two, and
+``NAME-era-metadata`` is the part of the metadata device behind this program's header. The origin on top blocks discards, of
+which dm-era would record the first region only. All of these devices end with a reboot, and the same command makes them
+again. The records of dm-era stay on its metadata device. Sources: drivers/md/dm-snap.c, drivers/md/dm-era-target.c, and both
+texts in Documentation/admin-guide/device-mapper.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer. Its snapshot, of which there is one at a time, has a name of its own, by which a leftover is known."""
+    """One layer. It has one snapshot at a time, always of the same name, so that a leftover one is found."""
 
     name: str
     kind = "snapshot"
@@ -48,7 +48,7 @@ class Layer:
         return f"{self.name}-pydbt-snapshot"
 
     def take(self) -> BlockDevice:
-        """A snapshot of now. CommandFailed when there is none to be had; the layer is not suspended then."""
+        """Take a snapshot. CommandFailed when that fails; the layer is not suspended then."""
         self.remove_leftover()
         sectors, (origin, *_) = mapper.only_target(self.name, "snapshot-origin")
         space = mapper.number_of(f"{self.name}{_SPACE_SUFFIX}")
@@ -57,7 +57,7 @@ class Layer:
         return mapper.device_of(self.snapshot)
 
     def remove_leftover(self) -> bool:
-        """Remove the snapshot, and let the layer go on if it is suspended; whether there was any."""
+        """Remove the snapshot, and resume the layer when it is suspended. Returns whether there was a snapshot."""
         if not mapper.exists(self.snapshot):
             return False
         if mapper.is_suspended(self.name):
@@ -67,7 +67,7 @@ class Layer:
 
 
 def layer_of(device: BlockDevice) -> Layer | None:
-    """The layer that a device is, if it is one, and one that snapshots can be taken of."""
+    """The layer that a device is, when snapshots can be taken of it; else None."""
     name = layer_name(device)
     return Layer(name) if name and os.path.exists(f"/dev/mapper/{name}{_SPACE_SUFFIX}") else None
 
@@ -75,19 +75,19 @@ def layer_of(device: BlockDevice) -> Layer | None:
 def create_layer(
     path: str, name: str, space_path: str | None, metadata_path: str | None = None, region_bytes: int | None = None
 ) -> str:
-    """Make ``/dev/mapper/name`` over a device; what it is. Nothing is written to the device itself.
+    """Make ``/dev/mapper/name`` over a device, and return its path. Nothing is written to the device itself.
 
-    What ``space_path`` holds is overwritten by snapshots. On ``metadata_path`` dm-era records what is written, in regions of
-    ``region_bytes``; metadata that were made there for this device are gone on with.
+    Snapshots overwrite the content of ``space_path``. On ``metadata_path`` dm-era records the written regions, each of
+    ``region_bytes``; metadata that were made there for this device are continued.
     """
     if shutil.which("dmsetup") is None:
-        raise MachineError("dmsetup is not installed here: install it (Debian: dmsetup)")
+        raise MachineError("dmsetup is not installed: install it (Debian: dmsetup)")
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for a layer: use letters, digits, _ and . (up to 64)")
+        raise UsageError(f"{name!r} is not a name for a layer: use letters, digits, _ and . (up to 64)")
     if space_path is None and metadata_path is None:
-        raise UsageError("a layer is of use with --snapshot-space DEVICE, or --era METADATA_DEVICE, or both: name one")
+        raise UsageError("a layer needs --snapshot-space DEVICE, or --era METADATA_DEVICE, or both")
     if metadata_path is None and region_bytes is not None:
-        raise UsageError("--era-region says how --era records what is written: give both, or none")
+        raise UsageError("--era-region is the size of the regions that --era records: give both, or neither")
     if mapper.is_named(name):
         raise BusyError(f"/dev/mapper/{name} exists already: choose another name")
     device = BlockDevice.identify(path)
@@ -108,7 +108,7 @@ def create_layer(
     for one, given in named:
         require_unused(one, given)
     if metadata is not None and shutil.which("era_invalidate") is None:
-        raise MachineError("era_invalidate is not installed here: install it (Debian: thin-provisioning-tools)")
+        raise MachineError("era_invalidate is not installed: install it (Debian: thin-provisioning-tools)")
     with contextlib.ExitStack() as undo:
         if space is not None:
             _make(undo, name, _SPACE_SUFFIX, _SPACE_UUID, space.size_sectors, f"linear {mapper.number(space)} 0")
@@ -121,15 +121,15 @@ def create_layer(
 
 
 def remove_layer(name: str) -> None:
-    """Take a layer away, and leave its device as it is. BusyError while it is in use.
+    """Remove a layer. Its device stays as it is. BusyError while the layer is in use.
 
-    What is left of one whose removal or making was cut off goes as well.
+    The remains of an interrupted creation or removal are removed as well.
     """
     name = name.removeprefix("/dev/mapper/")
     path = f"/dev/mapper/{name}"
     standing = [suffix for suffix in _SUFFIXES if _is_ours(name, suffix)]
     if not standing or (os.path.exists(path) and "" not in standing):
-        raise UsageError(f"{name} is no layer made by 'controller layer create'")
+        raise UsageError(f"{name} is not a layer made by 'controller layer create'")
     if "" in standing:
         require_unused(BlockDevice.identify(path), path)
         Layer(name).remove_leftover()
@@ -140,7 +140,7 @@ def remove_layer(name: str) -> None:
 def _make_era(
     undo: contextlib.ExitStack, name: str, device: BlockDevice, metadata: BlockDevice, region_bytes: int | None
 ) -> str:
-    """The number of ``NAME-era``. The kernel opens the metadata that are there, and makes new ones where all is zero."""
+    """Make ``NAME-era`` and return its number. The kernel opens metadata that it finds, and makes new ones in zeroes."""
     header = prepare_era_metadata(metadata, device, region_bytes)
     start = ERA_START_BYTES // SECTOR_BYTES
     linear = f"linear {mapper.number(metadata)} {start}"
@@ -152,7 +152,7 @@ def _make_era(
 
 
 def _make(undo: contextlib.ExitStack, name: str, suffix: str, uuid: str, sectors: int, target: str) -> str:
-    """The number of a new device of one target, which ``undo`` takes away again."""
+    """Make a device of one target, which ``undo`` removes, and return its number."""
     full = f"{name}{suffix}"
     mapper.create_device(full, f"{uuid}{name}", sectors, target)
     undo.callback(mapper.remove_device, full)
@@ -160,7 +160,7 @@ def _make(undo: contextlib.ExitStack, name: str, suffix: str, uuid: str, sectors
 
 
 def layer_name(device: BlockDevice) -> str:
-    """The name of the layer that a device is; empty when it is none."""
+    """The name of the layer that a device is; empty for other devices."""
     uuid = device.identity().get("dm_uuid", "")
     return uuid.removeprefix(LAYER_UUID) if uuid.startswith(LAYER_UUID) else ""
 

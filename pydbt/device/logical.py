@@ -1,7 +1,7 @@
 """Snapshots of LVM's logical volumes, classic and thin, by LVM's own commands.
 
-``lvcreate`` freezes the file system on the volume, waits for what is in flight, and lets writers go on once the snapshot
-stands. A classic one (dm-snapshot) keeps what is overwritten in a store of a given size; a thin one shares a pool.
+``lvcreate`` freezes the file system on the volume, waits for I/O in flight, and lets writers continue when the snapshot
+exists. A classic snapshot (dm-snapshot) keeps overwritten data in a store of a given size; a thin snapshot shares a pool.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from pydbt.core.units import MIB
 from pydbt.device.commands import COMMAND_PATH, CommandFailed, run_command
 from pydbt.device.sysfs import BlockDevice
 
-# A snapshot of an epoch lives for seconds: a twentieth of the volume is plenty, and little is little.
+# A snapshot of an epoch exists for seconds, so a twentieth of the volume is enough. For small volumes there is a least size.
 DEFAULT_SPACE_FRACTION = 20
 LEAST_SPACE_BYTES = 64 * MIB
-# What is still open for a moment (udev looks at every new device) is let go soon.
+# A new device may be open for a moment (udev reads every new device).
 _REMOVE_TRIES = 20
 _REMOVE_PAUSE_S = 0.25
-# LVM keeps a file in /etc/lvm/archive of every change, for a month: not of two changes every few seconds.
+# LVM keeps a file in /etc/lvm/archive per change, for a month. Two changes every few seconds are too many for that.
 _NO_ARCHIVE = ("--config", "backup { backup=0 archive=0 }")
 
 
 @dataclass(frozen=True, slots=True)
 class LogicalVolume:
-    """An LVM volume that can have snapshots. ``name`` is GROUP/VOLUME, ``snapshot_name`` that of its snapshot in the group.
+    """An LVM volume that can have snapshots. ``name`` is GROUP/VOLUME; ``snapshot_name`` is its snapshot's name in the group.
 
-    ``space_bytes`` is the room of a classic one.
+    ``space_bytes`` is the size of a classic snapshot's store.
     """
 
     name: str
@@ -44,11 +44,11 @@ class LogicalVolume:
 
     @property
     def snapshot(self) -> str:
-        """As device-mapper names it: hyphens doubled, joined by one."""
+        """The snapshot's name in device-mapper: hyphens doubled, group and name joined by one hyphen."""
         return f"{self.group.replace('-', '--')}-{self.snapshot_name.replace('-', '--')}"
 
     def take(self) -> BlockDevice:
-        """A snapshot of now. CommandFailed when there is no room for it, or LVM does not want to."""
+        """Take a snapshot. CommandFailed when there is no room for it, or when LVM refuses."""
         self.remove_leftover()
         command = ["lvcreate", *_NO_ARCHIVE, "--yes", "--monitor", "n", "--snapshot", "--name", self.snapshot_name]
         command += ["--setactivationskip", "n"] if self.thin else ["--size", f"{self.space_bytes}b"]
@@ -56,11 +56,11 @@ class LogicalVolume:
         found = _report("lvs", "-o", "lv_kernel_major,lv_kernel_minor", self._full)[0]
         number = int(found["lv_kernel_major"]), int(found["lv_kernel_minor"])
         if min(number) < 0:
-            raise CommandFailed(f"the snapshot {self._full} was made and is not active")
+            raise CommandFailed(f"the snapshot {self._full} was made, and is not active")
         return BlockDevice.from_number(*number, f"/dev/{self._full}")
 
     def remove_leftover(self) -> bool:
-        """Remove the snapshot; whether there was any. CommandFailed when that does not work."""
+        """Remove the snapshot. Returns whether there was one. CommandFailed when that fails."""
         for attempt in range(_REMOVE_TRIES):
             found = _report("lvs", "-o", "lv_name", "--select", f"lv_name={self.snapshot_name}", self.group)
             if not found:
@@ -79,17 +79,17 @@ class LogicalVolume:
 
 
 def logical_volume(device: BlockDevice, snapshot_name: str, space_bytes: int | None = None) -> LogicalVolume | None:
-    """The logical volume that a device is, if it is one that snapshots can be taken of, and LVM is there to take them.
+    """The logical volume that a device is, when LVM is installed and can take snapshots of it; else None.
 
     ``space_bytes`` None: a share of the volume.
     """
     if not device.identity().get("dm_uuid", "").startswith("LVM-") or shutil.which("lvs", path=COMMAND_PATH) is None:
         return None
-    # By number: LVM knows names of its own, and no /dev/dm-0.
+    # By number, because LVM does not know a name such as /dev/dm-0.
     selected = f"lv_kernel_major={device.major} && lv_kernel_minor={device.minor}"
     volumes = _report("lvs", "-o", "vg_name,lv_name,segtype,lv_attr", "--select", selected)
     if len(volumes) != 1 or volumes[0]["lv_attr"][:1] not in ("-", "o", "O", "V"):
-        return None  # a snapshot itself, a RAID, a cache: their snapshots are not for us
+        return None  # a snapshot, a RAID or a cache: no snapshots of these are taken
     found = volumes[0]
     if space_bytes is None:
         space_bytes = max(device.size_bytes // DEFAULT_SPACE_FRACTION, LEAST_SPACE_BYTES)

@@ -1,12 +1,12 @@
-"""Snapshots of device-mapper volumes that were made without LVM, also of mounted ones.
+"""Snapshots of device-mapper volumes that were made without LVM, also while they are mounted.
 
-For as long as the snapshot stands, the volume's own table is that of a device below it, and the volume is a snapshot-origin
-over that one; afterwards the table is put back. LVM does the same with its volumes. A table is changed while writers wait, so
-that every write goes by the one or by the other (drivers/md/dm-snap.c, dm.c).
+While the snapshot exists, a device below the volume has the volume's own table, and the volume is a snapshot-origin over that
+device. Afterwards the volume gets its table back. LVM does the same with its volumes. A table is changed while writers wait,
+so that every write uses either the old or the new table (drivers/md/dm-snap.c, dm.c).
 
-Only for tables that do nothing but point at other devices: two devices with one such table do not disturb each other.
-An encrypted volume's would need its key, and others keep state of their own. Others may change tables, too: what they changed
-meanwhile is left as it is, and the snapshot counts for nothing.
+This works only for tables that just point at other devices: two devices with such a table do not disturb each other. The
+table of an encrypted volume would need its key, and other targets keep state. Other programs may change tables as well. Their
+change is left as it is, and the snapshot is not used.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from pydbt.device.commands import CommandFailed
 from pydbt.device.sysfs import BlockDevice, all_disks
 
 _POINTING = {"linear", "striped"}
-# Not these: LVM's volumes are LVM's to change, and layers have snapshots of their own.
+# Volumes with these UUIDs are excluded: LVM changes its own volumes, and layers have snapshots of their own.
 _OTHERS = ("LVM-", "PYDBT-")
 _BELOW_UUID = "PYDBT-BELOW-"
-# What the kernel sets anew with each table, though somebody may have chosen it (dm_table_set_restrictions).
+# Limits that the kernel sets again with each table, although an operator may have chosen them (dm_table_set_restrictions).
 _CHOSEN = ("read_ahead_kb", "max_sectors_kb")
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotSpace:
-    """A device for what snapshots keep, as it was found at the start. ``sequence`` tells it from a later one of its number."""
+    """The device for the data that snapshots keep, as found at the start. ``sequence`` differs when its number is used again."""
 
     device: BlockDevice
     sequence: int | None
@@ -42,7 +42,7 @@ class SnapshotSpace:
         return cls(device, device.disk_sequence())
 
     def number(self) -> str:
-        """CommandFailed when it is not there any more."""
+        """The device's number. CommandFailed when the device is gone."""
         if not self.device.exists() or self.device.disk_sequence() != self.sequence:
             raise CommandFailed(f"the snapshot space {self.device.path} is gone")
         return mapper.number(self.device)
@@ -50,7 +50,7 @@ class SnapshotSpace:
 
 @dataclass(frozen=True, slots=True)
 class MappedVolume:
-    """A volume by its device and its name in device-mapper. ``snapshot`` is the name of its snapshot."""
+    """A volume, by its device and its name in device-mapper. ``snapshot`` is the name of its snapshot."""
 
     device: BlockDevice
     name: str
@@ -60,17 +60,17 @@ class MappedVolume:
 
     @property
     def below(self) -> str:
-        """The name of the device that has the volume's own table meanwhile."""
+        """The name of the device that has the volume's own table while the snapshot exists."""
         return below_of(self.snapshot)
 
     def take(self) -> BlockDevice:
-        """A snapshot of now. CommandFailed when there is none to be had; ``remove_leftover`` tidies up after that."""
+        """Take a snapshot. CommandFailed when that fails; then call ``remove_leftover``."""
         self.remove_leftover()
         if mapper.has_loaded(self.name):
-            raise CommandFailed(f"somebody else has loaded another table of {self.name}, which waits for its resume")
+            raise CommandFailed(f"another program has loaded a table of {self.name}, which waits for its resume")
         table = mapper.table_of(self.name)
         if _others_in(table):
-            raise CommandFailed(f"{self.name} does more now than point at other devices")
+            raise CommandFailed(f"the table of {self.name} now does more than point at other devices")
         sectors = sum(int(row[1]) for row in table)
         mapper.create_hidden(self.below, f"{_BELOW_UUID}{self.snapshot}", table)
         mapper.bring_up_hidden(self.below)
@@ -82,18 +82,18 @@ class MappedVolume:
         return mapper.device_of(self.snapshot)
 
     def disturbance(self) -> str:
-        """Why the snapshot may not be of the volume, if so: somebody else gave that another table while it stood."""
+        """The reason why the snapshot may be wrong: another program changed the volume's table meanwhile. Empty when none did."""
         if is_origin(self.name, self.below):
             return ""
-        return f"somebody else changed the table of {self.name} while its snapshot was read"
+        return f"another program changed the table of {self.name} while its snapshot was read"
 
     def remove_leftover(self) -> bool:
-        """Put the volume's table back, let it go on if it is suspended, and remove the snapshot; whether there was any."""
+        """Put the volume's table back, resume it when it is suspended, and remove the snapshot. Returns whether there was one."""
         return remove_leftover(self.snapshot, self.name)
 
 
 def mapped_volume(device: BlockDevice, snapshot: str, space: SnapshotSpace | None) -> MappedVolume | None:
-    """The volume that a device is, if snapshots of it can be taken in this way, and there is room for them."""
+    """The volume that a device is, when snapshots of it can be taken in this way and there is room for them; else None."""
     name = device.mapper_name()
     if space is None or not name or device.read_only or device.identity().get("dm_uuid", "").startswith(_OTHERS):
         return None
@@ -103,17 +103,17 @@ def mapped_volume(device: BlockDevice, snapshot: str, space: SnapshotSpace | Non
 
 
 def other_targets(name: str) -> list[str]:
-    """The kinds of targets in a table that do more than point at other devices."""
+    """The kinds of targets in a volume's table that do more than point at other devices."""
     return _others_in(mapper.table_of(name))
 
 
 def is_origin(name: str, below: str) -> bool:
-    """Whether a volume has its table put aside on ``below``, and a snapshot stands or stood."""
+    """Whether a volume's table is on ``below``, because a snapshot exists or existed."""
     return mapper.uuid_of(below).startswith(_BELOW_UUID) and _lies_on(mapper.table_of(name), below)
 
 
 def snapshot_left_on(name: str) -> str:
-    """The name of the snapshot that a killed run left on a volume, whatever its state directory was; empty when none did."""
+    """The name of the snapshot that a killed run with any state directory left on a volume; empty when there is none."""
     table = mapper.table_of(name)
     if [row[2] for row in table] != ["snapshot-origin"]:
         return ""
@@ -126,9 +126,9 @@ def below_of(snapshot: str) -> str:
 
 
 def remove_leftover(snapshot: str, name: str) -> bool:
-    """Take a snapshot away, and what is below its volume, which gets its own table back; whether there was any.
+    """Remove a snapshot and the device below its volume, which gets its own table back. Returns whether there was one.
 
-    The volume is whatever stands on that; ``name``, empty when it is gone, is looked at if nothing does.
+    The volume is the device that is stacked on the lower one. When none is, and ``name`` is suspended, that is resumed.
     """
     below = below_of(snapshot)
     if mapper.uuid_of(below) != f"{_BELOW_UUID}{snapshot}":
@@ -148,7 +148,7 @@ def _standing_on(name: str) -> list[BlockDevice]:
     try:
         holders = mapper.device_of(name).holders()
     except DeviceError:
-        return []  # it has had no table yet
+        return []  # it has not had a table yet
     return [disk for disk in all_disks() if disk.name in holders]
 
 
@@ -165,7 +165,7 @@ def _put_back(volume: BlockDevice, below: str) -> None:
 
 @contextlib.contextmanager
 def _chosen_limits(device: BlockDevice) -> Iterator[None]:
-    """What somebody set for a device is set again after its table was changed."""
+    """Restore the limits that an operator chose for a device, after its table was changed."""
     queue = Path(f"/sys/dev/block/{mapper.number(device)}/queue")
     before = {}
     for limit in _CHOSEN:

@@ -1,6 +1,6 @@
-"""What is asked of device-mapper: tables, names and numbers of its devices, new ones, and changes under load.
+"""Requests to device-mapper: tables, names and numbers of its devices, new devices, and changes of tables under load.
 
-All of it by ``dmsetup``, but for what ``suspender`` says it cannot do.
+All requests use ``dmsetup``, except those for which ``suspender`` gives a reason.
 Documentation/admin-guide/device-mapper; a device number is written as in its tables, ``major:minor``.
 """
 
@@ -16,7 +16,7 @@ from pydbt.device.sysfs import BlockDevice
 Table = list[list[str]]
 SNAPSHOT_UUID = "PYDBT-SNAPSHOT-"
 _IS_THERE = Path("/sys/class/misc/device-mapper")
-# What a snapshot keeps at once when a part of it is overwritten.
+# The unit in which a snapshot keeps overwritten data.
 _CHUNK_SECTORS = 16
 
 
@@ -26,7 +26,7 @@ def exists(name: str) -> bool:
 
 
 def is_suspended(name: str) -> bool:
-    """Whether writes and reads of a device wait for somebody's resume."""
+    """Whether reads and writes of a device wait for a resume."""
     info = _info(name)
     return info is not None and info[1] == "Suspended"
 
@@ -44,10 +44,10 @@ def has_loaded(name: str) -> bool:
 
 
 def _info(name: str) -> list[str] | None:
-    """UUID, and whether it is suspended and what tables it has, in dmsetup's words; None when there is no such device.
+    """A device's UUID, its state and its tables, as dmsetup prints them; None when there is no such device.
 
-    From the list of all of them: what is said of one that is not there is no different from other failures. sysfs lacks
-    those that have had no table yet.
+    They come from the list of all devices, because dmsetup's error for an absent device does not differ from other errors.
+    sysfs lacks devices that have not had a table yet.
     """
     if not _IS_THERE.exists():
         return None
@@ -60,16 +60,16 @@ def _info(name: str) -> list[str] | None:
 
 
 def table_of(name: str) -> Table:
-    """The live table, a row for each target: its first sector, its length in sectors, its kind, its arguments."""
+    """The live table, one row per target: its first sector, its length in sectors, its kind, its arguments."""
     return [line.split() for line in run_command("dmsetup", "table", name).splitlines() if line.strip()]
 
 
 def only_target(name: str, wanted: str) -> tuple[int, list[str]]:
-    """(sectors, arguments) of a device of one target. CommandFailed when that is not the whole table, or of another kind."""
+    """(sectors, arguments) of a device of one target. CommandFailed when the table has others, or one of another kind."""
     table = table_of(name)
     if [row[2:3] for row in table] != [[wanted]]:
         kinds = ", ".join(row[2] for row in table if len(row) > 2) or "nothing"
-        raise CommandFailed(f"{name} is a {kinds} now, and no {wanted} any more")
+        raise CommandFailed(f"{name} is now {kinds}, and no longer {wanted}")
     return int(table[0][1]), table[0][3:]
 
 
@@ -101,13 +101,13 @@ def create_device(name: str, uuid: str, sectors: int, target: str) -> None:
 
 
 def create_hidden(name: str, uuid: str, table: Table) -> None:
-    """Make a device with a table that is only loaded, of which udev makes no links but the one of its name."""
+    """Make a device with a table that is only loaded. udev makes no links for it but the one of its name."""
     run_command("dmsetup", "create", name, "--notable", "--uuid", uuid)
     load_table(name, table)
 
 
 def create_snapshot(name: str, of: str, sectors: int, origin: str, space: str) -> None:
-    """Make a hidden snapshot, for ``take_snapshot``, that lives no longer than its device; ``of`` ends its UUID.
+    """Make a hidden snapshot for ``take_snapshot``. It ends with its device. ``of`` ends its UUID.
 
     ``origin`` and ``space`` are numbers (drivers/md/dm-snap.c; ``N``: nothing is kept for later).
     """
@@ -121,28 +121,28 @@ def load_table(name: str, table: Table) -> None:
 
 
 def forget_loaded(name: str) -> None:
-    """Let a device that may be suspended go on with the table it has, and have no other."""
+    """Drop the loaded table of a device, and resume it with its live table when it is suspended."""
     run_command("dmsetup", "clear", name)
     if is_suspended(name):
         run_command("dmsetup", "resume", name)
 
 
 def bring_up_hidden(name: str) -> None:
-    """Let a device made by ``create_hidden`` work."""
+    """Activate a device made by ``create_hidden``."""
     _suspender("hidden", name)
 
 
 def take_snapshot(name: str, snapshot: str, table: Table | None = None) -> None:
-    """Let a loaded snapshot come to life between two writes to a device; a file system directly on that is frozen for it.
+    """Activate a loaded snapshot between two writes to a device. A file system directly on the device is frozen for it.
 
-    With ``table``, what the device must still have then, it goes on with the one that was loaded for it. CommandFailed when
-    any of that fails; the device works on with the table it had.
+    With ``table``, which must still be the device's live table, the device continues with its loaded table. CommandFailed
+    when any step fails; the device then continues with the table that it had.
     """
     _suspender("take", name, snapshot, *([] if table is None else [_text(table)]))
 
 
 def put_back(name: str, table: Table) -> None:
-    """Let the table that was loaded for a device take effect between two writes, in the place of ``table``."""
+    """Activate the loaded table of a device between two writes, in place of ``table``."""
     _suspender("put-back", name, _text(table))
 
 
@@ -151,16 +151,16 @@ def _text(table: Table) -> str:
 
 
 def _suspender(*words: str) -> None:
-    """It is not ended, however long it takes: a file system that is frozen writes out what it has."""
+    """Run the suspender. It has no time limit, because a file system that is frozen writes out its dirty data."""
     program = str(Path(__file__).with_name("suspender.py"))
     run_command(sys.executable, "-I", "-S", program, *words, own_session=True, name="device-mapper", patience_s=None)
 
 
 def remove_device(name: str) -> None:
-    """Take a device away. CommandFailed when it is in use for longer than a moment."""
+    """Remove a device. CommandFailed when it stays in use for longer than a moment."""
     run_command("dmsetup", "remove", "--retry", name)
 
 
 def is_named(name: str) -> bool:
-    """Whether the name is taken, in device-mapper or as a path."""
+    """Whether a name is in use, in device-mapper or as a path."""
     return os.path.exists(f"/dev/mapper/{name}") or exists(name)

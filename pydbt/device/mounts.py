@@ -1,6 +1,6 @@
-"""What is mounted and what swaps, as this process sees it: ``/proc/self/mountinfo`` and ``/proc/swaps``.
+"""Mounts and swap areas, as this process sees them: ``/proc/self/mountinfo`` and ``/proc/swaps``.
 
-A mount in another mount namespace does not show here; opening a device with ``O_EXCL`` finds those
+A mount in another mount namespace does not show here; opening a device with ``O_EXCL`` finds it
 (see ``pydbt.device.checks``). Sources: proc_pid_mountinfo(5), Documentation/ABI/testing/sysfs-fs-btrfs.
 """
 
@@ -46,7 +46,7 @@ def read_mounts() -> list[Mount]:
 
 
 def parse_mount(line: str) -> Mount:
-    """Parse one mountinfo line; the optional fields end at a lone hyphen."""
+    """Parse one mountinfo line. Its optional fields end at a single hyphen."""
     fields = line.split(" ")
     dash = fields.index("-", 6)
     major, minor = fields[2].split(":")
@@ -67,8 +67,7 @@ def parse_mount(line: str) -> Mount:
 def mounts_of(major: int, minor: int, mounts: Iterable[Mount] | None = None) -> list[Mount]:
     """The mounts whose file system lives, even in part, on this block device.
 
-    btrfs shows an anonymous device number whatever it lies on, and may lie on several devices;
-    its members are asked of ``/sys/fs/btrfs``.
+    btrfs shows an anonymous device number and may lie on several devices; ``/sys/fs/btrfs`` names its members.
     """
     wanted = (major, minor)
     return [
@@ -88,7 +87,7 @@ def devices_of_mount(mount: Mount) -> set[tuple[int, int]]:
     elif mount.fs_type == "btrfs":
         devices |= devices_of_btrfs(mount)
     else:
-        # bcachefs names its members joined with colons; other file systems name one path or none at all.
+        # bcachefs names its members joined with colons; other file systems name one path or none.
         devices |= {number for part in mount.source.split(":") if (number := _device_number(part))}
     return devices
 
@@ -104,7 +103,7 @@ def devices_of_btrfs(mount: Mount) -> set[tuple[int, int]]:
 
 
 def mount_of_path(path: str | os.PathLike[str]) -> Mount | None:
-    """The mount a path is on, by the kernel's own mount id, which bind mounts and subvolumes do not confuse."""
+    """The mount that a path is on, by the kernel's mount id, which is also right for bind mounts and subvolumes."""
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:

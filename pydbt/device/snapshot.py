@@ -1,7 +1,7 @@
-"""Which snapshots a volume can have, one at a time, and whether one is still whole after it was read.
+"""The snapshots that a volume can have, one at a time, and whether one is still whole after it was read.
 
-A snapshot of device-mapper keeps what is overwritten in a store, and is invalid once that is full: its reads fail then, and
-its status says so, which is looked at after the last read. A thin one shares a pool, which may fill up as well.
+A snapshot of device-mapper keeps overwritten data in a store, and is invalid when the store is full. Its reads fail then, and
+its status shows that; the status is read after the last read. A thin snapshot shares a pool, which may become full as well.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEAST_STORE_BYTES = MIB
 
 
 class Snapshotable(Protocol):
-    """A volume of which snapshots are taken, always under the same name, by which a leftover is known."""
+    """A volume of which snapshots are taken, always with the same name, so that a leftover one is found."""
 
     @property
     def kind(self) -> str:
@@ -35,17 +35,17 @@ class Snapshotable(Protocol):
         """The snapshot's name in device-mapper."""
 
     def take(self) -> BlockDevice:
-        """A snapshot of now. CommandFailed when there is none to be had; ``remove_leftover`` tidies up after that."""
+        """Take a snapshot. CommandFailed when that fails; then call ``remove_leftover``."""
 
     def remove_leftover(self) -> bool:
-        """Remove the snapshot that stands, if any. CommandFailed when that does not work; the next ``take`` tries again."""
+        """Remove the snapshot. Returns whether there was one. CommandFailed when that fails; the next ``take`` tries again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Where a volume's snapshots are. ``tag`` names the volume (its identifier), and so do their names.
+    """The room for a volume's snapshots. ``tag``, the volume's identifier, is in their names.
 
-    ``size_bytes`` bounds the store of a classic snapshot of LVM's, None: a share of the volume; ``space`` is the store of a
+    ``size_bytes`` is the store of a classic LVM snapshot; None: a share of the volume. ``space`` is the store of a
     device-mapper volume without LVM.
     """
 
@@ -59,7 +59,7 @@ class Room:
 
 
 def snapshotable(device: BlockDevice, room: Room) -> Snapshotable | None:
-    """What snapshots can be taken of, if the device is such a thing and has room for them."""
+    """The volume that a device is, when snapshots of it can be taken and there is room for them; else None."""
     if not device.mapper_name():
         return None
     return (
@@ -70,46 +70,48 @@ def snapshotable(device: BlockDevice, room: Room) -> Snapshotable | None:
 
 
 def require_room(device: BlockDevice, room: Room) -> None:
-    """UsageError or BusyError when a device was named for snapshots of a volume that has no use for it, or cannot have it."""
+    """UsageError or BusyError when the device that was named for snapshots cannot be used for this volume."""
     if room.space is None:
         return
     space = room.space.device
     given = f"--snapshot-space {space.path}"
     uuid = device.identity().get("dm_uuid", "")
     if layer_name(device):
-        raise UsageError(f"{given}: a layer has its space since it was made; leave this out")
+        raise UsageError(f"{given}: a layer got its space when it was made; leave this out")
     if uuid.startswith("LVM-"):
         raise UsageError(
-            f"{given}: LVM takes a snapshot's room from the volume group; give a size, as in 2G, or leave this out"
+            f"{given}: LVM takes a snapshot's room from the volume group: give a size, as in 2G, or leave this out"
         )
     name = device.mapper_name()
     others = other_targets(name) if name else []
     if not name or others or device.read_only or uuid.startswith("PYDBT-"):
         kind = (
-            "no device-mapper volume" if not name
+            "not a device-mapper volume" if not name
             else f"a device-mapper volume of {', '.join(others)}" if others
             else "read-only" if device.read_only
             else "a part of a layer"
         )  # fmt: skip
         raise UsageError(
-            f"{given}: {device.path} is {kind}, of which no snapshot can be taken while it is in use; leave this out, or give "
+            f"{given}: {device.path} is {kind}, of which no snapshot can be taken while it is in use: leave this out, or give "
             "it a layer before it is mounted (controller layer create)"
         )
     if any(same_place(space, layer) for layer in places_under(device.path)):
-        raise UsageError(f"{given}: {device.path} itself lies on that; name another device")
+        raise UsageError(f"{given}: {device.path} itself lies on that device: name another one")
     if any(same_place(device, layer) for layer in places_under(space.path)):
-        raise UsageError(f"{given}: that lies on {device.path} itself, and would wait for itself; name another device")
+        raise UsageError(
+            f"{given}: that device lies on {device.path} itself, and would wait for itself: name another one"
+        )
     if space.size_bytes < LEAST_STORE_BYTES:
         raise UsageError(f"{given} has {space.size_bytes} bytes, less than 1 MiB, which any write would fill")
     require_unused(space, space.path)
 
 
 def problem_of(volume: Snapshotable) -> str:
-    """Why what was read of a volume's snapshot is not to be trusted; empty when it is whole."""
+    """The reason why the data that was read from a volume's snapshot is not valid; empty when it is valid."""
     if isinstance(volume, MappedVolume) and (disturbed := volume.disturbance()):
         return disturbed
     status = run_command("dmsetup", "status", volume.snapshot).split()
-    # "0 SECTORS snapshot USED/TOTAL METADATA", or a word instead; "0 SECTORS thin MAPPED HIGHEST", or "Fail".
+    # "0 SECTORS snapshot USED/TOTAL METADATA" or a word in place of the numbers; "0 SECTORS thin MAPPED HIGHEST" or "Fail".
     words = status[3:4]
     if status[2:3] == ["snapshot"] and words and "/" in words[0]:
         used, total = (int(number) for number in words[0].split("/"))
@@ -121,13 +123,13 @@ def problem_of(volume: Snapshotable) -> str:
         return (
             f"the snapshot became invalid ({reason}) before everything was read: its store was full (--snapshot-space)"
         )
-    return f"the snapshot {volume.snapshot} failed ({reason}): look at the pool of a thin one"
+    return f"the snapshot {volume.snapshot} failed ({reason}): check its pool"
 
 
 def remove_left(room: Room, device: BlockDevice | None) -> bool:
-    """Remove what a run that was killed left behind; whether there was any. ``device`` None: the volume is gone.
+    """Remove the snapshots that a killed run left behind. Returns whether there were any. ``device`` None: the volume is gone.
 
-    Nobody else may be replicating the volume: what stands on it is anybody's who was killed, whatever his state directory.
+    Call it only when no other controller replicates the volume: snapshots of a run with any state directory are removed.
     """
     name = device.mapper_name() if device else ""
     left = mapped.remove_leftover(room.snapshot, name)

@@ -1,8 +1,8 @@
-"""What lies on what: the devices and files that a write to a path ends up on.
+"""The stack under a path: the devices and files that a write to the path ends up on.
 
-A file lies on its file system's devices, a loop device on its backing file, dm and md on their slaves, a
-partition on a range of its disk. Two replicas that meet in this tree destroy each other, and a state
-directory that lies on the volume it describes is written for ever; ``pydbt.device.checks`` refuses both.
+A file lies on its file system's devices, a loop device on its backing file, dm and md on their slaves, and a partition on a
+range of its disk. Two replicas that share a place in this tree destroy each other. A state directory on its own volume causes
+endless writes. ``pydbt.device.checks`` refuses both.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _DEPTH_MAX = 32  # levels of stacking followed; the kernel's own limits end far 
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
-    """A regular file, or a range of one, known by device number and inode whatever the file's names are.
+    """A regular file, or a range of one, identified by device number and inode, and not by name.
 
-    ``size_bytes`` is 0 for a range that goes up to the file's end.
+    ``size_bytes`` is 0 for a range that ends with the file.
     """
 
     device: tuple[int, int]
@@ -52,7 +52,7 @@ Place = BlockDevice | FileRange
 
 
 def places_under(path: str | os.PathLike[str]) -> list[Place]:
-    """Everything that a write to ``path`` ends up on, the thing itself first, each place once.
+    """Every place that a write to ``path`` ends up on, the path itself first, each place once.
 
     ``path`` may be a block device, a file, or a directory (for files that will be made in it).
     A network or memory file system adds nothing.
@@ -76,12 +76,12 @@ def same_place(one: Place, other: Place) -> bool:
 
 
 def kept_in(places: list[Place]) -> FileRange | None:
-    """The file that a stack's first place is, or is directly kept in (a loop device); None for other devices."""
+    """The file that the first place is, or that directly holds it (a loop device's file); None for other devices."""
     return next((place for place in places[:2] if isinstance(place, FileRange)), None)
 
 
 def loops_on_file(path: str | os.PathLike[str]) -> list[BlockDevice]:
-    """The loop devices whose backing file is this file, under whatever name."""
+    """The loop devices whose backing file is this file, under any name."""
     status = os.stat(path)
     wanted = (os.major(status.st_dev), os.minor(status.st_dev)), status.st_ino
     loops = [disk for disk in all_disks() if disk.backing_file() is not None]
@@ -103,7 +103,7 @@ def _of_path(path: str, depth: int) -> Iterator[Place]:
     mount = mount_of_path(path)
     if mount is not None:
         yield from _of_mount(mount, depth + 1)
-    # The mount is the better witness; the number of the file itself is one more (overlay shows a lower file's).
+    # The mount is more reliable. The file's own device number is used in addition (overlay shows that of a lower file).
     yield from _of_number(device, depth + 1)
 
 
@@ -144,7 +144,7 @@ def _of_backing_file(file: FileRange, depth: int) -> Iterator[Place]:
     if file.device[0]:
         yield from _of_number(file.device, depth)
         return
-    # An anonymous number (btrfs, overlay): the path is the better witness as long as it still names that file.
+    # An anonymous number (btrfs, overlay): the path is more reliable while it still names that file.
     try:
         status = os.stat(file.path)
         named = (os.major(status.st_dev), os.minor(status.st_dev), status.st_ino) == (*file.device, file.inode)
@@ -159,7 +159,7 @@ def _of_backing_file(file: FileRange, depth: int) -> Iterator[Place]:
 
 
 def _loop_file(device: BlockDevice) -> FileRange | None:
-    """The backing file of a loop device by number and inode: true also when its path was renamed or unlinked."""
+    """The backing file of a loop device by number and inode, which is right also after it was renamed or unlinked."""
     path = device.backing_file()
     disk = device.disk()
     information = bytearray(_LOOP_INFO64_BYTES)
@@ -170,7 +170,7 @@ def _loop_file(device: BlockDevice) -> FileRange | None:
     try:
         fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, information)
     except OSError:
-        return None  # detached in between
+        return None  # detached meanwhile
     finally:
         os.close(descriptor)
     # lo_device, lo_inode, lo_rdevice, lo_offset, lo_sizelimit

@@ -1,15 +1,16 @@
-"""The process that changes device-mapper's tables while nobody can write: a program of its own, run by ``mapper``.
+"""The process that changes device-mapper's tables while a volume is suspended: a program of its own, run by ``mapper``.
 
-``suspender.py take VOLUME SNAPSHOT [TABLE]`` suspends the volume (a file system on it is frozen, what is in flight
-completes), brings the loaded snapshot to life, and lets the volume go on. With ``TABLE``, which the volume must still have
-then, it goes on with the one that was loaded for it. ``suspender.py put-back VOLUME TABLE`` does that without a snapshot, and
-``suspender.py hidden DEVICE`` holds nobody.
+``suspender.py take VOLUME SNAPSHOT [TABLE]`` suspends the volume (a file system on it is frozen, I/O in flight completes),
+activates the loaded snapshot, and resumes the volume. With ``TABLE``, which must still be the volume's live table, the volume
+continues with its loaded table. ``suspender.py put-back VOLUME TABLE`` does that without a snapshot. ``suspender.py hidden
+DEVICE`` activates a device and suspends none.
 
-Whoever suspends must come to the resume. So it lives in a session of its own, hears no signal that can be ignored, is the last
-that runs out of memory, has all it needs where it is never paged out, and imports nothing but the standard library. ``dmsetup``
-does the same and cannot be used: the snapshot has the volume's file system on it, and udev would give it that one's links in
-/dev/disk; the flags that keep it from doing so go with the resume itself. include/uapi/linux/dm-ioctl.h, drivers/md/dm-ioctl.c;
-udev/10-dm.rules.in and libdm of LVM2.
+After a suspend this process must reach the resume. So it runs in a session of its own, ignores every signal that it can, asks
+the kernel to kill it last when memory runs out, and locks its memory. It runs isolated (``python -I -S``) and imports the
+standard library only, which also keeps the locked memory small; therefore it loads the C library itself and does not use
+``pydbt.posix``. ``dmsetup`` cannot be used: the snapshot contains the volume's file system, and udev would give the snapshot
+that file system's links in /dev/disk. The flags that prevent this must go with the resume itself.
+Sources: include/uapi/linux/dm-ioctl.h, drivers/md/dm-ioctl.c; udev/10-dm.rules.in and libdm of LVM2.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _TARGET = struct.Struct("=QQiI16s")
 _SUSPEND_COMMAND, _STATUS_COMMAND, _CLEAR_COMMAND, _TABLE_COMMAND = 6, 7, 10, 12
 _SUSPEND, _WANT_TABLE, _BUFFER_FULL, _SKIP_LOCKFS = 1 << 1, 1 << 4, 1 << 8, 1 << 10
 _TABLE_BYTES = 1 << 18
-# What udev is to do, in the upper half of what would otherwise be a cookie somebody waits for.
+# Flags for udev, in the upper half of the event number. The lower half would be a cookie to wait for; it stays 0.
 _UDEV_SHIFT = 16
 _UDEV_PRIMARY = 0x40
 _UDEV_NO_SUBSYSTEM, _UDEV_NO_DISK, _UDEV_NO_OTHER = 0x2, 0x4, 0x8
@@ -40,7 +41,7 @@ _MCL_CURRENT_AND_FUTURE = 3  # asm-generic/mman.h
 
 
 class Mapper:
-    """Requests by the name of a device. OSError says which of them failed."""
+    """Requests to device-mapper by the name of a device. OSError names the request that failed."""
 
     def __init__(self) -> None:
         try:
@@ -53,7 +54,7 @@ class Mapper:
         return bool(self._ask("looking at", name, _STATUS_COMMAND, 0)[1] & _SUSPEND)
 
     def table(self, name: str) -> list[list[str]]:
-        """The live table, a row of words for each target."""
+        """The live table, one row of words per target."""
         count, flags = self._ask("looking at", name, _TABLE_COMMAND, _WANT_TABLE)
         if flags & _BUFFER_FULL:
             raise OSError(errno.E2BIG, f"the table of {name} is too long")
@@ -70,15 +71,15 @@ class Mapper:
         self._ask("suspending", name, _SUSPEND_COMMAND, _SUSPEND | (0 if freeze else _SKIP_LOCKFS))
 
     def resume(self, name: str, *, hidden: bool = False) -> None:
-        """Let a device work, with the table that was loaded for it. A ``hidden`` one gets no links from udev."""
+        """Resume a device, with its loaded table if it has one. A ``hidden`` device gets no links from udev."""
         self._ask("resuming", name, _SUSPEND_COMMAND, 0, _UDEV_HIDDEN if hidden else _UDEV_PRIMARY)
 
     def clear(self, name: str) -> None:
-        """Forget the table that was loaded."""
+        """Drop the loaded table."""
         self._ask("clearing", name, _CLEAR_COMMAND, 0)
 
     def _ask(self, doing: str, name: str, command: int, flags: int, udev: int = 0) -> tuple[int, int]:
-        """(number of targets, flags) of the answer; what follows it is in the buffer."""
+        """(number of targets, flags) of the answer; the rest of the answer is in the buffer."""
         start = _DM_IOCTL.size
         request = (
             4,
@@ -106,20 +107,20 @@ class Mapper:
 
 
 def switch(mapper: Mapper, volume: str, snapshot: str | None, table: list[list[str]] | None) -> None:
-    """The volume goes on whatever happens; what went wrong first is raised.
+    """Suspend the volume, activate the snapshot, and resume the volume in every case. The first error is raised.
 
-    ``table``: what it has now, and another is loaded for it; None: it keeps what it has, and nothing was loaded.
+    ``table`` is the volume's live table, and another one is loaded. None: nothing was loaded, and the volume keeps its table.
     """
     try:
         if snapshot is not None and mapper.is_suspended(volume):
-            raise OSError(errno.EBUSY, f"{volume} is suspended by somebody else")
+            raise OSError(errno.EBUSY, f"{volume} is suspended by another program")
         mapper.suspend(volume, freeze=snapshot is not None)
     except OSError:
         _forget(mapper, volume, table)
         raise
     try:
         if table is not None and mapper.table(volume) != table:
-            raise OSError(errno.ESTALE, f"{volume} has another table than a moment ago: somebody else changed it")
+            raise OSError(errno.ESTALE, f"{volume} has another table than a moment ago: another program changed it")
         if snapshot is not None:
             mapper.resume(snapshot, hidden=True)
     except OSError:
@@ -129,7 +130,7 @@ def switch(mapper: Mapper, volume: str, snapshot: str | None, table: list[list[s
         try:
             mapper.resume(volume)
         except OSError:
-            mapper.resume(volume)  # the loaded table could not be used, and is gone; the old one is there
+            mapper.resume(volume)  # the loaded table was refused and dropped; this resumes with the old one
             raise
 
 
@@ -140,7 +141,7 @@ def _forget(mapper: Mapper, volume: str, table: list[list[str]] | None) -> None:
 
 
 def be_undisturbed() -> None:
-    """OSError when the memory of this process cannot be locked."""
+    """Ignore signals, be killed last, and lock the memory of this process. OSError when it cannot be locked."""
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         with contextlib.suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_IGN)
@@ -169,7 +170,7 @@ def main(words: list[str]) -> int:
 
 
 def parse_table(table: str) -> list[list[str]]:
-    """A table as ``Mapper.table`` gives it."""
+    """A table in the form that ``Mapper.table`` returns."""
     return [line.split() for line in table.splitlines()]
 
 

@@ -1,6 +1,6 @@
-"""What a block device is, asked of ``/sys`` and never of its name.
+"""The facts about a block device, from ``/sys`` and never from its name.
 
-Sectors are 512 bytes everywhere in ``/sys``, whatever the device's logical block is
+Sectors are 512 bytes everywhere in ``/sys``, also when the device's logical block is larger
 (Documentation/ABI/stable/sysfs-block, Documentation/block/stat.rst).
 """
 
@@ -42,8 +42,8 @@ class BlockDevice:
     """One block device at one instant: a whole disk, a partition, a loop, dm or md device.
 
     ``disk_major`` and ``disk_minor`` name the whole disk, which is the device itself unless it is a partition;
-    ``start_sector`` is where it begins on that disk. ``bio_based`` devices (most dm and md, zram, brd) complete
-    bios; the others complete requests.
+    ``start_sector`` is its first sector on that disk. ``bio_based`` devices (most dm and md, zram, brd) complete bios; other
+    devices complete requests.
     """
 
     path: str
@@ -74,7 +74,7 @@ class BlockDevice:
 
     @classmethod
     def from_number(cls, major: int, minor: int, path: str | None = None) -> BlockDevice:
-        """The block device of a device number. DeviceError when the kernel has no such device (any more)."""
+        """The block device of a device number. DeviceError when the kernel has no such device."""
         folder = _folder(major, minor)
         try:
             partition_text = read_entry(folder / "partition")
@@ -91,7 +91,7 @@ class BlockDevice:
                 start_sector=0 if partition_text is None else int(_require(folder / "start")),
                 size_sectors=int(_require(folder / "size")),
                 logical_block_bytes=int(_require(disk_folder / "queue/logical_block_size")),
-                # The kernel makes this folder exactly for queues that take requests (blk_mq_sysfs_register).
+                # The kernel makes this folder only for queues that take requests (blk_mq_sysfs_register).
                 bio_based=not (disk_folder / "mq").is_dir(),
                 read_only=read_entry(folder / "ro") == "1",
             )
@@ -120,7 +120,7 @@ class BlockDevice:
         return (_DEVICES / f"{self.major}:{self.minor}").exists()
 
     def disk(self) -> BlockDevice:
-        """The whole disk this device is (on)."""
+        """The whole disk: of a partition, the disk that it lies on; else the device itself."""
         return self if not self.is_partition else BlockDevice.from_number(*self.disk_number)
 
     def partitions(self) -> list[BlockDevice]:
@@ -144,7 +144,7 @@ class BlockDevice:
         return sorted(entry.name for entry in _list(self._folder() / "holders"))
 
     def slaves(self) -> list[BlockDevice]:
-        """The devices this one is built of (dm, md); a partition is built of what its disk is built of."""
+        """The devices that this one is built of (dm, md); for a partition, those that its disk is built of."""
         folder = _folder(*self.disk_number)
         return [BlockDevice.from_number(*_number_in(entry)) for entry in sorted(_list(folder / "slaves"))]
 
@@ -158,11 +158,11 @@ class BlockDevice:
         return read_entry(self._folder() / "dm/name") or ""
 
     def backing_file(self) -> str | None:
-        """The file behind a loop device, as the kernel names it now; None for every other device."""
+        """The file behind a loop device, as the kernel names it now; None for other devices."""
         return read_entry(_folder(*self.disk_number) / "loop/backing_file")
 
     def in_flight_writes(self) -> int:
-        """Write requests handed to the device and not completed at this instant."""
+        """Write requests that the device has not completed at this instant."""
         return int(self._require("inflight").split()[1])
 
     def counters(self) -> IoCounters:
@@ -172,8 +172,8 @@ class BlockDevice:
     def counts_io(self) -> bool:
         """Whether the kernel keeps ``counters()`` for this device.
 
-        That is queue/iostats, but for devices that count their bios themselves: dm did so whatever iostats said, and had it
-        at 0, until v6.5 ("dm: Support turning off io stat accounting"). Those are asked by a read.
+        ``queue/iostats`` shows it, except for devices that count their bios themselves: until v6.5 dm always counted and showed
+        0 there ("dm: Support turning off io stat accounting"). For these, a read shows whether the count grows.
         """
         off = read_entry(_folder(*self.disk_number) / "queue/iostats") == "0"
         return not off or (self.bio_based and _counts_a_read(self.path, self.major, self.minor))
@@ -194,14 +194,14 @@ class BlockDevice:
         return False
 
     def disk_sequence(self) -> int | None:
-        """A number the kernel never reuses within a boot: a loop device attached anew gets another one."""
+        """A number that the kernel never uses again within a boot: a loop device that is attached again gets a new one."""
         text = read_entry(_folder(*self.disk_number) / "diskseq")
         return None if text is None else int(text)
 
     def identity(self) -> dict[str, str]:
-        """What names this device across reboots, as far as it has a name: the value of each kind of identifier.
+        """The identifiers of this device that stay across reboots, by kind (``posix.disk_identity``).
 
-        Empty when nothing but its kernel name is known. A partition has its disk's identifiers and its own.
+        Empty when only its kernel name is known. A partition has its disk's identifiers and its own.
         """
         found = identifiers(_folder(*self.disk_number))
         if self.partition is not None:
@@ -227,7 +227,7 @@ def all_disks() -> list[BlockDevice]:
         try:
             disks.append(BlockDevice.from_number(*_number_in(entry)))
         except (DeviceError, FileNotFoundError):
-            continue  # removed while we looked
+            continue  # removed meanwhile
     return disks
 
 
@@ -268,7 +268,7 @@ def _list(folder: Path) -> list[Path]:
 
 @cache
 def _counts_a_read(path: str, major: int, minor: int) -> bool:
-    """Whether a direct read of the device's first page makes its count of reads grow. Once for each device."""
+    """Whether a direct read of the device's first page makes its count of reads grow. Measured once per device."""
     stat_file = _folder(major, minor) / "stat"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
@@ -284,7 +284,7 @@ def _counts_a_read(path: str, major: int, minor: int) -> bool:
 
 
 def _require(path: Path) -> str:
-    """As ``read_entry``, but a missing file, or one whose device is going away, is FileNotFoundError."""
+    """As ``read_entry``, but FileNotFoundError when the file is missing or its device is going away."""
     text = read_entry(path)
     if text is None:
         raise FileNotFoundError(str(path))

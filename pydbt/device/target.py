@@ -1,4 +1,4 @@
-"""The secondary's target: a block device held exclusively, or an image file held by a lock."""
+"""The secondary's target: a block device that is held exclusively, or an image file that is held by a lock."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from pydbt.posix.disk_identity import lasting_file_name, lasting_name
 from pydbt.posix.files import IOV_MAX, hand_over, sync_folder, try_lock
 
 PUNCH_FROM_BYTES = 64 * KIB
-"""Shorter zeros are written: a hole costs the file system more than they do."""
+"""Shorter runs of zeros are written, because a hole costs the file system more."""
 ZERO_CHUNK_BYTES = MIB
 NAMELESS = "block-device:"
-"""The identity of a block device, as far as it goes for one that the kernel has no lasting name for."""
+"""The identity of a block device for which the kernel has no lasting name; the beginning of every device's identity."""
 
 _CANNOT_PUNCH = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 _zeros = mmap.mmap(-1, ZERO_CHUNK_BYTES, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def create_image(path: str, size_bytes: int) -> bool:
-    """Make a sparse image file; False when something of that name exists already. Raises UsageError."""
+    """Make a sparse image file. False when the path exists already. Raises UsageError."""
     if size_bytes <= 0 or size_bytes % SECTOR_BYTES:
         raise UsageError(f"an image of {size_bytes} bytes cannot be made: give a multiple of {SECTOR_BYTES}")
     try:
@@ -51,27 +51,27 @@ def create_image(path: str, size_bytes: int) -> bool:
 
 
 class Target:
-    """An open target. Offsets and lengths are bytes; every failure of the disk is a DeviceError."""
+    """An open target. Offsets and lengths are in bytes. Every failure of the disk is a DeviceError."""
 
     def __init__(self, path: str) -> None:
-        """Open and hold it. Raises UsageError or BusyError."""
+        """Open and hold the target. Raises UsageError or BusyError."""
         self.path = path
         self._descriptor = _open(path)
         self.is_block_device = stat.S_ISBLK(os.fstat(self._descriptor).st_mode)
         if not self.is_block_device:
             _lock(self._descriptor, path)
         self.size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
-        with contextlib.suppress(DeviceError):  # a process before us may have been killed after a failure, or before it
+        with contextlib.suppress(DeviceError):  # an earlier process may have been killed before or after a failed sync
             self.sync()
         self._drop_cache()
 
     @property
     def identity(self) -> str:
-        """Tells this target from another one, also after a reboot that gave devices other numbers and names."""
+        """A text that differs between targets, and stays when a reboot gives devices other numbers and names."""
         return _identity(self._descriptor)
 
     def write_runs(self, writes: PlannedWrites, buffer: memoryview) -> None:
-        """Carry out planned writes, whose data lies in ``buffer``. Runs that touch each other go out in one call."""
+        """Write planned runs, whose data lies in ``buffer``. Adjacent runs are written in one call."""
         sectors, counts, sources = writes.sectors.tolist(), writes.lengths_sectors.tolist(), writes.sources.tolist()
         pieces: list[memoryview] = []
         begin = end = 0
@@ -90,7 +90,7 @@ class Target:
         self._write(begin, pieces)
 
     def zero(self, offset: int, length: int) -> None:
-        """Make a range read as zeros, and give its room back where that is possible."""
+        """Make a range read as zeros, and free its room where that is possible."""
         try:
             libc.fallocate(self._descriptor, libc.FALLOC_FL_KEEP_SIZE | libc.FALLOC_FL_PUNCH_HOLE, offset, length)
             return
@@ -103,15 +103,15 @@ class Target:
             offset, length = offset + size, length - size
 
     def start_writeback(self) -> None:
-        """Have the kernel begin to write what is dirty, so that the next ``sync`` finds less to do."""
-        with contextlib.suppress(OSError):  # the sync will find it
+        """Let the kernel begin to write dirty pages, so that the next ``sync`` has less to do."""
+        with contextlib.suppress(OSError):  # the next sync reports it
             libc.sync_file_range(self._descriptor, 0, 0, libc.SYNC_FILE_RANGE_WRITE)
 
     def sync(self) -> None:
-        """Everything written is on the disk when this returns.
+        """Make every write durable.
 
-        After a failure the kernel calls the pages clean that it could not write, and may go on showing them: they
-        are dropped, so that what is compared later is what the disk holds.
+        After a failure the kernel marks the pages that it could not write as clean, and may keep showing them. So the cache
+        is dropped: later comparisons must see the content of the disk.
         """
         try:
             os.fdatasync(self._descriptor)
@@ -124,7 +124,7 @@ class Target:
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def read_into(self, offset: int, view: memoryview) -> None:
-        """Fill ``view`` from ``offset`` on."""
+        """Fill ``view`` with the content from ``offset`` on."""
         have = 0
         while have < len(view):
             try:
@@ -132,7 +132,7 @@ class Target:
             except OSError as error:
                 raise self._failure("read", offset + have, error) from None
             if not count:
-                raise DeviceError(f"TARGET {self.path} ends at byte {offset + have}: it became smaller")
+                raise DeviceError(f"TARGET {self.path} ends at byte {offset + have}: it has become smaller")
             have += count
 
     def close(self) -> None:
@@ -155,7 +155,7 @@ class Target:
 
 
 def identity_of(path: str) -> str:
-    """As ``Target.identity``, of one that another process may hold. UsageError when it cannot be looked at."""
+    """``Target.identity`` of a target that another process may hold. UsageError when it cannot be opened."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -174,12 +174,12 @@ def _identity(descriptor: int) -> str:
 
 
 def is_same(recorded: str, identity: str) -> bool:
-    """Whether a state kept for one target is that of another; one that was kept for a device without a name is anybody's."""
+    """Whether a recorded identity is that of this target; the identity of a device without a lasting name fits every one."""
     return recorded in (identity, NAMELESS)
 
 
 def may_be_copy(recorded: str, identity: str) -> bool:
-    """An image file copied together with its state directory may be replayed elsewhere; served on it may not be."""
+    """Whether the target may be a copy of an image file, made with its state directory. It may be replayed, but not served."""
     return recorded != identity and recorded.startswith("file:") and identity.startswith("file:")
 
 
@@ -195,7 +195,7 @@ def _open(path: str) -> int:
         raise UsageError(f"TARGET {path} does not exist: to make an image file there, add --create SIZE") from None
     except OSError as error:
         if error.errno == errno.EBUSY:
-            raise BusyError(f"TARGET {path} is in use: unmount it, or stop what uses it") from None
+            raise BusyError(f"TARGET {path} is in use: unmount it, or stop the program that uses it") from None
         raise UsageError(f"TARGET {path} cannot be opened for writing: {error.strerror}") from None
 
 

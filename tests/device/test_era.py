@@ -84,7 +84,7 @@ def test_metadata_whose_making_was_cut_off_are_made_anew(devices) -> None:
 def test_a_device_that_holds_something_else_is_refused_and_not_touched(devices, offset) -> None:
     disk, metadata = devices
     write(metadata, offset, b"a file system")
-    with pytest.raises(UsageError, match="holds something, and no era metadata"):
+    with pytest.raises(UsageError, match="holds other data than era metadata"):
         prepare_era_metadata(metadata, disk, None)
     with open(metadata.path, "rb") as file:
         file.seek(offset)
@@ -96,12 +96,12 @@ def test_metadata_of_another_disk_or_region_and_damaged_ones_are_refused_in_word
     header = made(devices)
     with loop_device(tmp_path, 32 * MIB) as other, loop_device(tmp_path, 24 * MIB) as smaller:
         for one in (other, smaller):
-            with pytest.raises(UsageError, match="those of another disk"):
+            with pytest.raises(UsageError, match="belong to another disk"):
                 prepare_era_metadata(metadata, BlockDevice.identify(one.path), None)
-    with pytest.raises(UsageError, match="kept in regions of 65536 bytes"):
+    with pytest.raises(UsageError, match="have regions of 65536 bytes"):
         prepare_era_metadata(metadata, disk, 4 * KIB)
     write(metadata, 1 * MIB, bytes(4096))
-    with pytest.raises(StateError, match="are gone"):
+    with pytest.raises(StateError, match="are missing"):
         prepare_era_metadata(metadata, disk, None)
     write(metadata, 0, encode_era_header(header).replace(b"65536", b"65537"))
     with pytest.raises(StateError, match="damaged"):

@@ -52,8 +52,8 @@ def report(*volumes: dict[str, str]) -> str:
         (CLASSIC, "0 131072 error\n", "failed"),
         (THIN, "0 131072 thin 4096 131071\n", ""),
         (THIN, "0 131072 thin 0 -\n", ""),
-        (THIN, "0 131072 thin Fail\n", "look at the pool"),
-        (THIN, "0 131072 thin Error\n", "look at the pool"),
+        (THIN, "0 131072 thin Fail\n", "check its pool"),
+        (THIN, "0 131072 thin Error\n", "check its pool"),
     ],
 )
 def test_only_a_snapshot_that_says_that_it_is_whole_is_trusted(monkeypatch, volume, status, words):
@@ -82,7 +82,7 @@ def test_one_that_cannot_be_removed_is_told(monkeypatch):
 
 
 def test_a_command_that_is_missing_or_fails_is_one_sentence():
-    with pytest.raises(CommandFailed, match="is not installed here"):
+    with pytest.raises(CommandFailed, match="is not installed on this machine"):
         run_command("no-such-command")
     with pytest.raises(CommandFailed, match=r"ls failed: .*no-such-file"):
         run_command("ls", "/no-such-file")

@@ -74,7 +74,7 @@ def test_a_volume_goes_on_whatever_fails_and_with_the_new_table_only_if_nothing_
 def test_a_table_that_somebody_changed_meanwhile_stays_as_he_left_it():
     kernel = Kernel(set())
     kernel.live = [["0", "16", "linear", "7:1", "0"]]
-    with pytest.raises(OSError, match="somebody else changed it"):
+    with pytest.raises(OSError, match="another program changed it"):
         suspender.switch(kernel, "volume", "snapshot", OLD)
     assert (kernel.live, kernel.loaded) == ([["0", "16", "linear", "7:1", "0"]], [])
     assert not kernel.suspended and not kernel.snapshot
@@ -82,7 +82,7 @@ def test_a_table_that_somebody_changed_meanwhile_stays_as_he_left_it():
 
 def test_a_volume_that_somebody_else_suspended_stays_so_and_gives_no_snapshot():
     kernel = Kernel(set(), suspended=True)
-    with pytest.raises(OSError, match="suspended by somebody else"):
+    with pytest.raises(OSError, match="suspended by another program"):
         suspender.switch(kernel, "volume", "snapshot", OLD)
     assert kernel.suspended and not kernel.snapshot and kernel.live == OLD
 

@@ -314,15 +314,15 @@ def test_a_table_that_somebody_else_changed_is_left_alone_and_the_snapshot_count
         assert (table(name), left()) == (before, [])
 
         run("dmsetup", "load", name, "--table", moved)
-        with pytest.raises(CommandFailed, match="somebody else has loaded another table"):
+        with pytest.raises(CommandFailed, match="another program has loaded a table"):
             snapshot.take()
         run("dmsetup", "suspend", name)
-        with pytest.raises(CommandFailed, match="somebody else has loaded another table"):
+        with pytest.raises(CommandFailed, match="another program has loaded a table"):
             snapshot.take()
         run("dmsetup", "resume", name)
         assert table(name).split()[2:3] == ["linear"] and len(table(name).splitlines()) == 1
         run("dmsetup", "suspend", name)
-        with pytest.raises(CommandFailed, match="suspended by somebody else"):
+        with pytest.raises(CommandFailed, match="suspended by another program"):
             snapshot.take()
         assert "SUSPENDED" in run("dmsetup", "info", name)
         run("dmsetup", "resume", name)
@@ -361,7 +361,7 @@ def test_a_device_for_snapshots_that_cannot_serve_is_refused_in_one_sentence(tmp
         def refused(source: object, room: object, code: int, words: str) -> None:
             command("run", source, *start, "--snapshot-space", room).refused(code, words)
 
-        refused(disk.path, space.path, 2, "is no device-mapper volume")
+        refused(disk.path, space.path, 2, "is not a device-mapper volume")
         refused(device.path, tmp_path / "none", 2, "does not exist")
         refused(device.path, small.path, 2, "less than 1 MiB")
         refused(device.path, device.path, 2, "itself lies on that")

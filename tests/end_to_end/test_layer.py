@@ -70,7 +70,7 @@ def test_a_layer_gives_a_raw_disk_epochs_from_snapshots(tmp_path, chance):
         assert removed.code == 0, removed
         assert name not in run("dmsetup", "ls")
         assert hashlib.sha256(disk.contents()).hexdigest() == below
-        command("layer", "remove", name).refused(2, "is no layer")
+        command("layer", "remove", name).refused(2, "is not a layer")
 
 
 def test_what_is_in_use_gets_no_layer_and_one_sentence_says_why(tmp_path):
@@ -83,14 +83,14 @@ def test_what_is_in_use_gets_no_layer_and_one_sentence_says_why(tmp_path):
         command(*create, disk.path, "x", "--snapshot-space", disk.path).refused(2, "itself")
         command(*create, disk.path, "x").refused(2, "--snapshot-space DEVICE, or --era METADATA_DEVICE")
         command(*create, disk.path, "x", "--era-region", "64K", "--snapshot-space", other.path).refused(
-            2, "give both, or none"
+            2, "give both, or neither"
         )
         command(*create, disk.path, "x", "--era", disk.path).refused(2, "itself")
         command(*create, disk.path, "x", "--era", other.path, "--snapshot-space", other.path).refused(2, "itself")
-        command(*create, disk.path, "a/b", "--snapshot-space", other.path).refused(2, "no name for a layer")
+        command(*create, disk.path, "a/b", "--snapshot-space", other.path).refused(2, "not a name for a layer")
         command(*create, disk.path, "x", "--snapshot-space", tmp_path / "none").refused(2, "does not exist")
         assert not {"x", "x-space", "x-era", "x-era-metadata"} & set(run("dmsetup", "ls").split())
-        command("layer", "remove", "nothing").refused(2, "is no layer")
+        command("layer", "remove", "nothing").refused(2, "is not a layer")
 
 
 def test_a_layer_with_eras_goes_on_with_what_was_recorded_and_lets_no_discard_through(tmp_path):
