@@ -55,12 +55,6 @@ class Geometry:
         """
         return Geometry(self.size_bytes, min(self.block_bytes, MAX_COMPARED_BYTES))
 
-    def blocks_of_sectors(self, sector: int, length_sectors: int) -> tuple[int, int]:
-        """First block and number of blocks that a run of sectors touches, even in part."""
-        first = sector // self.block_sectors
-        end = -(-(sector + length_sectors) // self.block_sectors)
-        return first, end - first
-
     def bytes_of_blocks(self, first_block: int, block_count: int) -> tuple[int, int]:
         """Byte offset and length of a run of blocks, cut at the end of the volume."""
         offset = first_block * self.block_bytes

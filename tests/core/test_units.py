@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.units import SECTOR_BYTES, Geometry
 
 
@@ -32,7 +34,8 @@ def test_the_last_block_may_be_short() -> None:
 @given(st.sampled_from([512 << shift for shift in range(8)]), st.integers(0, 10_000), st.integers(0, 10_000))
 def test_a_run_of_sectors_touches_exactly_the_blocks_its_sectors_lie_in(block: int, sector: int, length: int) -> None:
     geometry = Geometry(20_000 * SECTOR_BYTES, block)
-    first, count = geometry.blocks_of_sectors(sector, length)
+    runs = Runs.of_sectors(np.array([sector], np.uint64), np.array([length], np.uint32), geometry)
+    first, count = int(runs.firsts[0]), int(runs.counts[0])
     touched = {one // geometry.block_sectors for one in range(sector, sector + length)}
     if length:
         assert set(range(first, first + count)) == touched

@@ -9,7 +9,8 @@ import pytest
 
 from pydbt.core.errors import WireError
 from pydbt.core.protocol.frames import Ping
-from pydbt.core.protocol.wire import Decoder, encode
+from pydbt.core.protocol.wire import encode
+from tests.lab.decoder import Decoder
 from tests.simulation.cluster import hunt
 from tests.simulation.cluster.campaign import campaign
 from tests.simulation.cluster.checkers import Violation

@@ -67,10 +67,6 @@ class SectorTable:
         return cls(rows)
 
     @classmethod
-    def none(cls) -> SectorTable:
-        return cls(np.zeros(0, dtype=EXTENT_DTYPE))
-
-    @classmethod
     def joined(cls, tables: Sequence[SectorTable]) -> SectorTable:
         """The rows of all tables, one table after the other."""
         return cls(np.concatenate([table._rows for table in tables]))
@@ -128,11 +124,6 @@ class SectorTable:
     def payload_bytes(self) -> int:
         """Bytes of payload that belong to the table."""
         return int(self.lengths_sectors[self.is_data].sum(dtype=np.uint64)) * SECTOR_BYTES
-
-    @property
-    def covered_bytes(self) -> int:
-        """Bytes of the volume that the table touches, overlaps counted twice."""
-        return int(self.lengths_sectors.sum(dtype=np.uint64)) * SECTOR_BYTES
 
     @property
     def end_sector(self) -> int:

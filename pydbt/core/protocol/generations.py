@@ -176,8 +176,11 @@ def verdict(primary: Generations, secondary: Generations) -> Verdict:
 
 def objection(primary: Generations, secondary: Generations) -> tuple[str, str] | None:
     """Why this primary may not overwrite that secondary: a code for programs and a sentence with the evidence."""
+    found = verdict(primary, secondary)
+    if found.allows_sync:
+        return None
     evidence = f"primary {primary}; secondary {secondary}"
-    match verdict(primary, secondary):
+    match found:
         case Verdict.NEWER:
             return "newer", (
                 f"the secondary is newer: it was promoted, or this is an earlier state of the primary ({evidence}); make this "

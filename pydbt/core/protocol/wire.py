@@ -2,14 +2,14 @@
 
 Any input is a frame or one WireError, and nothing is allocated before a header of the right magic, version,
 checksum and length has asked for it. No I/O here: ``encode`` gives buffers for sendmsg without copying payload,
-``decode_frame_header`` and ``decode_body`` serve a receiver that reads into its own memory, ``Decoder`` takes any pieces.
+``decode_frame_header`` and ``decode_body`` serve a receiver that reads into its own memory.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import xxhash
@@ -136,59 +136,6 @@ def decode_body(header: FrameHeader, body: Buffer) -> Frame:
         return _DECODERS[header.kind](header, memoryview(body).cast("B"))
     except (ValueError, KeyError, TypeError, struct.error, zstandard.ZstdError, RecursionError) as error:
         raise WireError(f"an illegal {header.kind.name} frame: {error}") from None
-
-
-class Decoder:
-    """Frames out of a stream of bytes cut anywhere. After a WireError it takes nothing more."""
-
-    def __init__(self) -> None:
-        self._header_bytes = bytearray()
-        self._header: FrameHeader | None = None
-        self._body = bytearray()
-        self._have = 0
-        self._number = 0
-        self._frames: list[Frame] = []
-        self._error: WireError | None = None
-
-    def feed(self, data: Buffer) -> None:
-        """Take bytes. Raises nothing: a fault shows when the frames before it have been taken."""
-        view = memoryview(data).cast("B")
-        try:
-            while len(view) and self._error is None:
-                view = self._take_header(view) if self._header is None else self._take_body(view)
-        except WireError as error:
-            self._error = error
-
-    def next(self) -> Frame | None:
-        """The next whole frame, None when more bytes are needed. Raises WireError."""
-        if self._frames:
-            return self._frames.pop(0)
-        if self._error is not None:
-            raise self._error
-        return None
-
-    def __iter__(self) -> Iterator[Frame]:
-        while (frame := self.next()) is not None:
-            yield frame
-
-    def _take_header(self, view: memoryview) -> memoryview:
-        need = FRAME_HEADER_BYTES - len(self._header_bytes)
-        self._header_bytes += view[:need]
-        if len(self._header_bytes) == FRAME_HEADER_BYTES:
-            self._header = decode_frame_header(self._header_bytes)
-            check_number(self._header, self._number)
-            self._body, self._have = bytearray(self._header.body_length), 0
-        return view[need:]
-
-    def _take_body(self, view: memoryview) -> memoryview:
-        assert self._header is not None
-        piece = view[: self._header.body_length - self._have]
-        self._body[self._have : self._have + len(piece)] = piece
-        self._have += len(piece)
-        if self._have == self._header.body_length:
-            self._frames.append(decode_body(self._header, self._body))
-            self._header, self._header_bytes, self._number = None, bytearray(), self._number + 1
-        return view[len(piece) :]
 
 
 def check_number(header: FrameHeader, expected: int) -> None:

@@ -215,10 +215,6 @@ class TransactionLog:
         """Fig. 5 for one block (¶77): how many transactions were completed by it. Looks through the whole log."""
         return self.remove_extents(Runs(np.array([block], np.int64), np.ones(1, np.int64)))
 
-    def remove_blocks(self, blocks: BlockNumbers) -> int:
-        """Fig. 5 for an array of blocks."""
-        return self.remove_extents(Runs.of_blocks(blocks))
-
     def remove_extents(self, extents: Runs) -> int:
         """Take blocks out of each active transaction (520); complete those with none left (530, 540).
 

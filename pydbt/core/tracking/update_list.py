@@ -64,10 +64,6 @@ class UpdateLists:
         self._accept(sequences)
         self._insert_narrow(np.array(blocks, np.int64), np.array(sequences, np.uint64))
 
-    def insert_range(self, first: int, count: int, sequence: int) -> None:
-        """Append one update to the lists of ``count`` neighbouring blocks."""
-        self.insert_extents(np.array([first]), np.array([count]), np.array([sequence], np.uint64))
-
     def insert_extents(self, firsts: BlockNumbers, counts: BlockNumbers, sequences: Sequences) -> None:
         """Append updates of many blocks each; a count of zero appends nothing."""
         self._accept(sequences)

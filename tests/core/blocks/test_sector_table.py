@@ -129,7 +129,7 @@ def test_an_illegal_row_is_refused(row):
 
 
 def test_sums_do_not_overflow():
-    table = SectorTable.of([0, 0], [0xFFFFFFFF, 0xFFFFFFFF], 2)
-    assert table.covered_bytes == 2 * 0xFFFFFFFF * 512
+    table = SectorTable.of([0, 0], [0xFFFFFFFF, 0xFFFFFFFF])
+    assert table.payload_bytes == 2 * 0xFFFFFFFF * 512
     assert table.end_sector == 0xFFFFFFFF
     assert SectorTable.of([], []).end_sector == 0

@@ -19,6 +19,7 @@ from pydbt.core.errors import WireError
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol import wire
 from pydbt.core.protocol.generations import Generations
+from tests.lab.decoder import Decoder
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "frames"
 U64 = st.integers(0, (1 << 64) - 1)
@@ -59,7 +60,7 @@ def joined(frame: f.Frame, number: int = 0, **options: int) -> bytes:
 
 
 def decoded(data: bytes) -> list[f.Frame]:
-    decoder = wire.Decoder()
+    decoder = Decoder()
     decoder.feed(data)
     return list(decoder)
 
@@ -101,7 +102,7 @@ FRAMES = st.one_of(
 def test_frames_arrive_as_they_were_sent_wherever_the_stream_is_cut(sent, data):
     whole = b"".join(joined(frame, number) for number, frame in enumerate(sent))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
-    decoder, received = wire.Decoder(), []
+    decoder, received = Decoder(), []
     for begin, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
         decoder.feed(whole[begin:end])
         received += list(decoder)
@@ -111,7 +112,7 @@ def test_frames_arrive_as_they_were_sent_wherever_the_stream_is_cut(sent, data):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_kind_of_frame_arrives_byte_by_byte_and_with_a_tail(name):
     data = joined(EXAMPLES[name])
-    decoder = wire.Decoder()
+    decoder = Decoder()
     for index in range(len(data)):
         assert decoder.next() is None
         decoder.feed(data[index : index + 1])
@@ -140,7 +141,7 @@ def test_any_flipped_bit_is_found(name):
         for bit in range(8):
             damaged = bytearray(data)
             damaged[index] ^= 1 << bit
-            decoder = wire.Decoder()
+            decoder = Decoder()
             decoder.feed(damaged + bytes(64))
             with pytest.raises(WireError):
                 assert decoder.next() is None, "a damaged frame was taken"
@@ -150,7 +151,7 @@ def test_any_flipped_bit_is_found(name):
 @settings(max_examples=500)
 @given(st.binary(max_size=300), st.booleans())
 def test_garbage_is_one_error_or_an_unfinished_frame(garbage, with_magic):
-    decoder = wire.Decoder()
+    decoder = Decoder()
     decoder.feed(b"PDBT\x01" + garbage if with_magic else garbage)
     try:
         assert decoder.next() is None
@@ -167,7 +168,7 @@ def test_garbage_is_one_error_or_an_unfinished_frame(garbage, with_magic):
 @given(st.sampled_from(sorted(f.FrameKind)), st.binary(max_size=400), st.integers(0, 1))
 def test_a_well_wrapped_body_of_garbage_is_a_frame_or_one_error(kind, body, flags):
     data = wrap(kind, body, flags)
-    decoder = wire.Decoder()
+    decoder = Decoder()
     decoder.feed(data)
     with contextlib.suppress(WireError):
         decoder.next()
@@ -186,7 +187,7 @@ def test_an_oversized_frame_is_refused_before_any_memory_is_taken():
     start = b"PDBT" + bytes([1, f.FrameKind.BLOCKS, 0, 0]) + (0xFFFF_FFF0).to_bytes(4, "little")
     data = start + zlib.crc32(start).to_bytes(4, "little") + bytes(32)
     tracemalloc.start()
-    decoder = wire.Decoder()
+    decoder = Decoder()
     decoder.feed(data)
     with pytest.raises(WireError, match="outside of"):
         decoder.next()
@@ -218,7 +219,7 @@ def test_an_extent_count_beyond_the_body_is_refused():
 def test_a_lost_or_repeated_frame_is_noticed_by_its_number():
     first, third = joined(f.Ping(1), 0), joined(f.Ping(3), 2)
     for data in (first + third, first + first):
-        decoder = wire.Decoder()
+        decoder = Decoder()
         decoder.feed(data)
         assert decoder.next() == f.Ping(1)
         with pytest.raises(WireError, match="frame 1 was due"):

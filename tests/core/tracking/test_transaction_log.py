@@ -217,7 +217,7 @@ def test_behaves_as_a_plain_list_of_transactions(capacity: int, steps: list[tupl
                     for piece in pieces:
                         piece -= data
                 done = sorted(n for n, pieces in left.items() if not any(pieces))
-                assert log.remove_blocks(np.array(sorted(data), np.int64)) == len(done)
+                assert log.remove_extents(Runs.of_blocks(np.array(sorted(data), np.int64))) == len(done)
                 finish(done)
             case "complete" if left:
                 through = sequence_of[min(left)] + data - 1

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 
 from pydbt.core.errors import WireError
 from pydbt.core.protocol.frames import Frame
-from pydbt.core.protocol.wire import Decoder, encode
+from pydbt.core.protocol.wire import encode
+from tests.lab.decoder import Decoder
 from tests.simulation.cluster.clock import Clock
 
 
