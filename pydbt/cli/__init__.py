@@ -1,1 +1,1 @@
-"""The command line: one module a command, errors worded in one place."""
+"""The command line: one module per command, and one module for the wording of errors."""

@@ -1,4 +1,4 @@
-"""Words for the command line from a file, so that a service or a test machine needs no long ones."""
+"""Defaults for the command line from a file, so that a service needs no long command line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ DEFAULT_FILE = Path("/etc/pydbt/controller.toml")
 
 
 def load_defaults(group: click.Group, named: Path | None) -> dict[str, dict[str, Any]]:
-    """What the tables of a TOML file, one a command, give for its options and arguments, as click wants it.
+    """The options and arguments in the tables of a TOML file, one table per command, in the form for click.
 
-    ``named`` is asked for by a person and must exist; without it ``DEFAULT_FILE`` is read when it is there. Raises
-    UsageError, naming the file, for anything that no command knows.
+    ``named`` is a file that a person named: it must exist; without it ``DEFAULT_FILE`` is read when it exists. Raises
+    UsageError, which names the file, for anything that no command has.
     """
     path = named or DEFAULT_FILE
     try:
@@ -52,7 +52,7 @@ def _values(group: click.Group, path: Path, command: str, table: Any) -> dict[st
 
 
 def _value(path: Path, command: str, key: str, parameter: click.Parameter, value: Any) -> Any:
-    """As click wants it: a truth value, a text, or a list of texts for an option that may be given several times."""
+    """In the form for click: a truth value, a text, or a list of texts for an option that may be given several times."""
     several = getattr(parameter, "multiple", False)
     if several and isinstance(value, list) and all(isinstance(one, str) for one in value):
         return value
@@ -64,5 +64,5 @@ def _value(path: Path, command: str, key: str, parameter: click.Parameter, value
 
 
 def _name(parameter: click.Parameter) -> str:
-    """As a person writes it: an option's long name, an argument's own."""
+    """The name on the command line: an option's long name, or an argument's own."""
     return max(parameter.opts, key=len).removeprefix("--") if isinstance(parameter, click.Option) else parameter.name

@@ -62,7 +62,7 @@ def report(error: BaseException, debug: bool) -> int:
 
 
 def debug_wanted(arguments: list[str]) -> bool:
-    """Whether tracebacks are asked for, also when the arguments themselves are wrong."""
+    """Whether tracebacks are wanted, also when the arguments themselves are wrong."""
     return "--debug" in arguments or os.environ.get("PYDBT_DEBUG", "") not in ("", "0")
 
 

@@ -38,7 +38,7 @@ class ProgressReporter:
         self._terminal = stream.isatty()
 
     def update(self, report: View) -> None:
-        """Show a report, unless the last one is so fresh that nobody could read it."""
+        """Show a report, unless the last one was shown only a moment ago."""
         now = self._clock()
         state = report.text("mode"), report.text("replica_state"), bool(report.flag("tainted"))
         if now < self._next and state == self._shown:

@@ -1,4 +1,4 @@
-"""Asking a running controller or secondary to end, and waiting until it has let go of its state directory."""
+"""Stops a running controller or secondary, and waits until it has released its state directory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stop_running(state_dir: Path, timeout_s: float, role: str | None = None, why
         # It may be on its way out already, and have closed the connection before it answered.
         if not is_answering(state_dir):
             return False
-    # The socket goes before the process does: what is held is what counts.
+    # The socket disappears before the process ends: the locks count.
     while is_answering(state_dir) or is_claimed(state_dir) or is_locked(state_dir):
         if time.monotonic() > deadline:
             raise TimedOut(f"the controller of {state_dir} did not end within {timeout_s:g} s: stop its process")

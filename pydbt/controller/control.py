@@ -24,10 +24,10 @@ from pydbt.store.atomic import replace_file
 
 SOCKET_NAME = "control.sock"
 SNAPSHOT_NAME = "status.json"
-# A command line command and its arguments are far below this; more is not from us.
+# A request of the command line is far below this; a longer one comes from another program.
 _REQUEST_BYTES_MAX = 64 * 1024
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024
-# People and monitoring, not load; more than this at once is refused so that threads stay bounded.
+# Clients are people and monitoring. More of them at once are refused, so that the number of threads is bounded.
 _CLIENTS_MAX = 64
 _SEND_TIMEOUT_S = 10.0
 
@@ -37,10 +37,10 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class ControlServer:
-    """Answers commands in threads of its own, one a client, until it is stopped.
+    """Answers commands in threads of its own, one per client, until it is stopped.
 
     ``handler`` takes a request and returns the result; it may block (a wait does) and is called from several
-    threads at once. What it raises of ``PydbtError`` reaches the client as that error.
+    threads at once. A ``PydbtError`` that it raises reaches the client as that error.
     """
 
     def __init__(self, path: str | os.PathLike[str], handler: Handler) -> None:
@@ -126,7 +126,7 @@ class ControlServer:
             except OSError:
                 if self._stopping:
                     return
-                time.sleep(0.1)  # out of descriptors, say: try again, without spinning
+                time.sleep(0.1)  # for example, out of descriptors: try again, without spinning
                 continue
             with self._lock:
                 full = len(self._clients) >= _CLIENTS_MAX
@@ -148,7 +148,7 @@ class ControlServer:
                 client.sendall(json.dumps(answer).encode() + b"\n")
                 client.settimeout(None)
         except (OSError, ValueError):
-            pass  # the client went away, or is none
+            pass  # the client went away, or does not speak this protocol
         finally:
             with self._lock:
                 self._clients.discard(client)
@@ -174,8 +174,8 @@ class ControlServer:
 def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float | None = 10.0) -> dict[str, Any]:
     """Send one request to the controller whose socket, or state directory, ``path`` names; its result.
 
-    NotRunning when nobody listens, TimedOut when no answer came within ``timeout_s`` (None waits for ever), and
-    whatever error the controller answers, with its own exit code.
+    NotRunning when nothing listens, TimedOut when no answer came within ``timeout_s`` (None waits for ever), and the
+    error of the controller's answer, with its own exit code.
     """
     place = socket_path(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
@@ -206,7 +206,7 @@ def is_answering(path: str | os.PathLike[str]) -> bool:
             with _short_name(socket_path(path)) as name:
                 client.connect(name)
         except TimeoutError:
-            return True  # its queue is full: it is there
+            return True  # its queue is full, so that it exists
         except OSError:
             return False
     return True
@@ -219,7 +219,7 @@ def socket_path(path: str | os.PathLike[str]) -> Path:
 
 
 def write_snapshot(state_dir: str | os.PathLike[str], status: dict[str, Any]) -> None:
-    """Keep a status for the time when no controller answers. Whole, but not waited for to reach the disk."""
+    """Keep a status for the time when no controller answers. The file is always whole; it is not waited for to be durable."""
     snapshot = {**status, "saved_at": _now()}
     replace_file(Path(state_dir) / SNAPSHOT_NAME, json.dumps(snapshot, indent=2).encode() + b"\n", durable=False)
 

@@ -1,4 +1,4 @@
-"""What a person may choose for a primary and for a secondary, checked once, as plain data."""
+"""The options of a primary and of a secondary, checked once, as plain data."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES
 from pydbt.kernel.spec import MAX_RING_BYTES
 
 DEFAULT_BLOCK_BYTES = 4096
-# One slot of 64 bytes a write request and one for its end: a quarter of a million requests under way.
+# One slot of 64 bytes per write request and one for its end: a quarter of a million requests under way.
 DEFAULT_LOG_BYTES = 32 * MIB
 MIN_LOG_BYTES = 4 * KIB
 MAX_LOG_BYTES = 1 << 35
-# Room for the data of writes that are captured and not sent yet.
+# For the data of writes that are captured and not sent yet.
 DEFAULT_DATA_RING_BYTES = 64 * MIB
 # One record of 64 bytes for each submission and each completion.
 DEFAULT_RECORD_RING_BYTES = 16 * MIB
@@ -24,13 +24,13 @@ DEFAULT_RECORD_RING_BYTES = 16 * MIB
 MIN_RING_BYTES = 4 * KIB
 DEFAULT_ACKNOWLEDGE_TIMEOUT_S = 15.0
 DEFAULT_EPOCH_INTERVAL_S = 10.0
-# Writers wait for as long as a file system is frozen; most programs bear more.
+# Writers wait while a file system is frozen; most programs tolerate more than this.
 DEFAULT_FREEZE_LIMIT_S = 5.0
-# A power loss costs comparing what was written since about that long ago; each era costs the first write to a region a commit.
+# After a power loss the writes of about this time are compared. Each era costs a commit at the first write to a region.
 DEFAULT_ERA_INTERVAL_S = 60.0
 DEFAULT_JOURNAL_BYTES = 1024 * MIB
 MIN_JOURNAL_BYTES = 16 * MIB
-# What a file's size can say.
+# The largest size of a file.
 MAX_IMAGE_BYTES = (1 << 63) - 512
 
 CAPTURES = ("payload", "addresses")
@@ -40,14 +40,14 @@ CAPTURES = ("payload", "addresses")
 class PrimaryOptions:
     """How one volume is replicated.
 
-    ``secondaries`` are where they listen, host and port; ``block_bytes`` None takes the state directory's, or 4096 for a
-    new volume. ``rate_limit_bytes_per_s`` bounds resynchronization and scheduled verification; None is no bound.
-    ``verify_every_s`` compares both sides so often. ``identity`` is the file of this machine's certificate, for TLS; ``peers``
-    the names that the secondaries must prove, one for each in their order, or none. ``capture`` ``addresses`` captures no
-    data: the replica follows every ``epoch_interval_s``, and file systems are frozen for ``freeze_limit_s`` at most;
-    ``snapshot_space`` is how many bytes a snapshot of LVM's keeps (None: a share of the volume), or the device on which one
-    of another device-mapper volume keeps them. On a layer with dm-era a new era is begun every ``era_interval_s``.
-    ``report`` is called with each new report while the service runs.
+    ``secondaries`` are their addresses, host and port; ``block_bytes`` None takes the size of the state directory's volume,
+    or 4096 for a new volume. ``rate_limit_bytes_per_s`` bounds resynchronization and scheduled verification; None is no
+    bound. ``verify_every_s`` is the interval between scheduled verifications. ``identity`` is the file of this machine's
+    certificate, for TLS; ``peers`` the names that the secondaries must prove, one per secondary in their order, or none.
+    ``capture`` ``addresses`` captures no data: an image is copied every ``epoch_interval_s``, and file systems are frozen
+    for ``freeze_limit_s`` at most; ``snapshot_space`` is the size of a snapshot of LVM in bytes (None: a share of the
+    volume), or the device that stores a snapshot of another device-mapper volume. On a layer with dm-era a new era is
+    begun every ``era_interval_s``. ``report`` is called with each new report while the service runs.
     """
 
     source: Path
@@ -78,13 +78,13 @@ class PrimaryOptions:
         for _, port in self.secondaries:
             check_port(port, "--secondary")
         if not self.secondaries:
-            raise UsageError("a volume needs a secondary: say where it listens with --secondary ADDR:PORT")
+            raise UsageError("a volume needs a secondary: name its address with --secondary ADDR:PORT")
         if len(set(self.secondaries)) < len(self.secondaries):
             raise UsageError("--secondary names one address twice: every secondary has its own")
         if self.peers and len(self.peers) != len(self.secondaries):
             raise UsageError(
-                f"--peer is given {len(self.peers)} times for {len(self.secondaries)} secondaries: once for each --secondary, "
-                "in their order, or not at all"
+                f"--peer is given {len(self.peers)} times for {len(self.secondaries)} secondaries: give one per --secondary, "
+                "in their order, or none"
             )
         if self.block_bytes is not None and not _power_of_two(self.block_bytes, MIN_BLOCK_BYTES, MAX_BLOCK_BYTES):
             raise UsageError(
@@ -96,21 +96,21 @@ class PrimaryOptions:
         if not MIN_LOG_BYTES <= self.log_bytes <= MAX_LOG_BYTES:
             raise UsageError(f"--log-size {self.log_bytes} is not from {MIN_LOG_BYTES} to {MAX_LOG_BYTES} bytes")
         if self.rate_limit_bytes_per_s is not None and self.rate_limit_bytes_per_s <= 0:
-            raise UsageError("--rate-limit must be more than 0 bytes a second; leave it out for no limit")
+            raise UsageError("--rate-limit must be more than 0 bytes per second; leave it out for no limit")
         if self.acknowledge_timeout_s <= 0:
             raise UsageError("--ack-timeout must be more than 0 seconds")
         if self.verify_every_s is not None and self.verify_every_s <= 0:
-            raise UsageError("--verify-every must be more than 0 seconds; leave it out to verify only when asked")
+            raise UsageError("--verify-every must be more than 0 seconds; leave it out to verify on command only")
         if self.capture not in CAPTURES:
             raise UsageError(f"--capture {self.capture} is none of {' and '.join(CAPTURES)}")
         if isinstance(self.snapshot_space, int) and self.snapshot_space < MIB:
-            raise UsageError(f"--snapshot-space {self.snapshot_space} is less than 1 MiB, which any write would fill")
+            raise UsageError(f"--snapshot-space {self.snapshot_space} is less than 1 MiB, which one write may fill")
         for name, seconds in (("--epoch-interval", self.epoch_interval_s), ("--freeze-limit", self.freeze_limit_s),
                               ("--era-interval", self.era_interval_s)):  # fmt: skip
             if seconds <= 0:
                 raise UsageError(f"{name} must be more than 0 seconds")
         if self.assume_in_sync and self.whole_device:
-            raise UsageError("--assume-in-sync copies nothing and --whole-device everything: give one of them")
+            raise UsageError("--assume-in-sync copies nothing, and --whole-device copies everything: give one of them")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class SecondaryOptions:
 
 
 def check_port(port: int, option: str) -> None:
-    """UsageError unless ``port`` is one that TCP knows."""
+    """UsageError unless ``port`` is a port of TCP."""
     if not 1 <= port <= 65535:
         raise UsageError(f"{option} names port {port}, and ports go from 1 to 65535")
 

@@ -1,4 +1,4 @@
-"""Certificates for mutual TLS: one authority for all machines, one identity file for each.
+"""Certificates for mutual TLS: one authority for all machines, and one identity file per machine.
 
 An identity file holds a private key, its certificate and the authority's certificate (PEM), so that one file is all that
 a machine needs. Keys are of the curve P-256; times are UTC.
@@ -53,7 +53,7 @@ def make_authority(folder: Path) -> Path:
 def issue(folder: Path, name: str, days: float = IDENTITY_DAYS, begins: datetime | None = None) -> Path:
     """Make an identity for a machine; the path of its one file. An earlier one of the same name is replaced."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for a machine: use letters, digits, dots and dashes")
+        raise UsageError(f"{name!r} is not a valid name for a machine: use letters, digits, dots and dashes")
     key, certificate = _authority(folder)
     own = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

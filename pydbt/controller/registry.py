@@ -1,11 +1,11 @@
-"""Which volumes and replicas this machine is busy with: one file each in ``/run/pydbt``.
+"""The volumes and replicas that controllers of this machine use: one file each in ``/run/pydbt``.
 
-``<major>-<minor>`` belongs to the controller of that SOURCE, ``state-<hash>`` to whoever uses a primary's state
-directory, ``secondary-<hash>`` to the secondary of a TARGET, ``space-<major>-<minor>`` to whoever keeps snapshots there.
-The owner holds an exclusive lock on its file for as long as it lives, so that a second controller for the same thing is refused
-and a dead one is told from a living one. A SOURCE's file stays behind: it tells ``controller status SOURCE`` where the state
-directory is. The others stay behind only when their owner is killed, and are removed by the next one that registers
-anything. ``/run`` is empty after a boot.
+``<major>-<minor>`` belongs to the controller of that SOURCE, ``state-<hash>`` to the user of a primary's state directory,
+``secondary-<hash>`` to the secondary of a TARGET, ``space-<major>-<minor>`` to the controller that stores snapshots there.
+The owner holds an exclusive lock on its file for as long as it lives. So a second controller for the same thing is refused,
+and a dead owner is known from a living one. A SOURCE's file stays behind: with it ``controller status SOURCE`` finds the
+state directory. The other files stay behind only when their owner is killed; the next controller that registers anything
+removes them. ``/run`` is empty after a boot.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def claimed_state_dir(state_dir: str | os.PathLike[str]) -> Iterator[None]:
 def registered_secondary(
     target: str | os.PathLike[str], state_dir: str | os.PathLike[str], host: str, port: int
 ) -> Iterator[None]:
-    """Announce a replica on this machine, so that a primary here can see that it is not its own SOURCE."""
+    """Announce a replica on this machine, so that a primary here can check that it is not its own SOURCE."""
     place = os.path.realpath(target)
     entry = Entry("secondary", place, os.path.abspath(state_dir), os.getpid(), None, host, port)
     with _held(RUN_DIR / f"secondary-{_name_of(place)}", entry, f"TARGET {target}", keep=False):
@@ -78,19 +78,19 @@ def registered_secondary(
 
 @contextlib.contextmanager
 def claimed_space(space: BlockDevice, volume: BlockDevice) -> Iterator[None]:
-    """Hold a device that snapshots of a volume overwrite now and then. BusyError when another controller has a part of it."""
+    """Hold a device on which snapshots of a volume are stored. BusyError when another controller has a part of it."""
     entry = Entry("space", space.path, volume.path, os.getpid(), space.disk_sequence())
     with _held(_space_file(space), entry, f"the snapshot space {space.path}", keep=False):
-        require_no_space(space, _space_file(space))  # of two that come at once at least one sees the other
+        require_no_space(space, _space_file(space))  # of two at the same time, at least one finds the other
         yield
 
 
 def require_no_space(device: BlockDevice, own: Path | None = None) -> None:
-    """BusyError when snapshots overwrite a part of a device now and then, by any other claim than ``own``."""
+    """BusyError when snapshots are stored on a part of a device, by any other claim than ``own``."""
     for path in RUN_DIR.glob("space-*"):
         if path != own and _is_held(path) and _is_part(path, device):
             raise BusyError(
-                f"{device.path} is in use by another controller, for snapshots, or a part of it is: name another"
+                f"{device.path}, or a part of it, is in use by another controller for snapshots: name another"
             )
 
 
@@ -130,7 +130,7 @@ def secondaries_at(host: str, port: int) -> list[Entry]:
 
 
 def forget(device: BlockDevice) -> None:
-    """Remove what is known of a device that no controller holds; harmless when nothing is."""
+    """Remove the entry of a device that no controller holds; harmless when there is none."""
     path = _source_file(device)
     if path.exists() and not _is_held(path):
         path.unlink(missing_ok=True)
@@ -139,7 +139,7 @@ def forget(device: BlockDevice) -> None:
 def _listens_at(listen_host: str, wanted: set[str]) -> bool:
     listening = _addresses(listen_host)
     if listening & _WILDCARDS:
-        # Every address of this machine; one that is not ours belongs to another machine with the same port.
+        # It listens at every address of this machine; another address belongs to another machine with the same port.
         return any(_is_own(address) for address in wanted)
     return bool(listening & wanted)
 
@@ -196,7 +196,7 @@ def _take(path: Path, what: str) -> int:
             other = _read(path)
             whose = f" (process {other.process}, state directory {other.state_dir})" if other else ""
             raise BusyError(f"{what} is in use by another controller{whose}: stop it first")
-        # Its last owner may have removed it between our opening and our locking: then it is no lock any more.
+        # Its last owner may have removed it after it was opened here and before it was locked: then it is no lock any more.
         with contextlib.suppress(FileNotFoundError):
             if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
@@ -204,7 +204,7 @@ def _take(path: Path, what: str) -> int:
 
 
 def _remove_dead() -> None:
-    """Files of owners that were killed. Who is about to take one finds it gone, and makes it anew."""
+    """Remove the files of owners that were killed. A process that is about to take one makes it anew."""
     for path in (*RUN_DIR.glob("state-*"), *RUN_DIR.glob("secondary-*"), *RUN_DIR.glob("space-*")):
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -217,7 +217,7 @@ def _remove_dead() -> None:
 
 
 def _lock_patiently(descriptor: int) -> bool:
-    """As ``try_lock``, outlasting somebody who only looks whether it is held."""
+    """As ``try_lock``, but a process that only checks the lock for a moment does not count."""
     for _ in range(_LOOKS):
         if try_lock(descriptor):
             return True

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydbt.core.errors import PydbtError, UsageError
 
-# What a request may carry besides its command; null is as if it were not there.
+# The arguments that a request may have besides its command; null means none.
 _TEXT, _NUMBER, _WHOLE, _TRUTH = (str,), (int, float), (int,), (bool,)
 _WORDS = {_TEXT: "a text", _NUMBER: "a number", _WHOLE: "a whole number", _TRUTH: "true or false"}
 _KINDS = {
@@ -18,17 +18,17 @@ _KINDS = {
 
 
 def check_arguments(arguments: dict[str, Any]) -> None:
-    """UsageError unless a request's arguments are of the kinds that the loop counts on: it would end of another."""
+    """UsageError unless a request's arguments have the types that the loop relies on: another type would end it."""
     for name, kinds in _KINDS.items():
         value = arguments.get(name)
         if value is not None and type(value) not in kinds:
             raise UsageError(f"{name} of a request is {_WORDS[kinds]}, not {value!r}")
     if arguments.get("timeout") is not None and not 0 <= arguments["timeout"] <= threading.TIMEOUT_MAX:
-        raise UsageError(f"the timeout of a request is no time to wait: {arguments['timeout']!r}")
+        raise UsageError(f"the timeout of a request is out of range: {arguments['timeout']!r}")
     if arguments.get("rate_limit") is not None and arguments["rate_limit"] <= 0:
-        raise UsageError("a rate limit must be more than 0 bytes a second; leave it out for no limit")
+        raise UsageError("a rate limit must be more than 0 bytes per second; leave it out for no limit")
     if arguments["command"] in ("add", "remove") and not arguments.get("secondary"):
-        raise UsageError(f"say which secondary is meant by {arguments['command']}")
+        raise UsageError(f"name the secondary for {arguments['command']}")
 
 
 @dataclass(slots=True)
@@ -53,6 +53,6 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Nobody waits for the answer to this request any more."""
+    """The client of this request does not wait any more."""
 
     request: Request

@@ -1,4 +1,4 @@
-"""A replica becomes a volume of its own, and a volume a replica: what is written down, in the order a crash may cut."""
+"""A replica becomes a volume, and a volume becomes a replica: files are written in an order that survives a crash."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ JOURNAL_FOLDER = "journal"
 
 
 def promoted(record: ReplicaRecord, target: Path, state_dir: Path) -> ReplicaRecord:
-    """The record of a replica that is a volume of its own from here on; what ``controller run`` needs is written.
+    """The record of a replica that is a volume of its own from here on; the state for ``controller run`` is written.
 
     The caller saves the record: before that moment the replica is a replica, and can be promoted once more.
     """
@@ -49,19 +49,19 @@ def promoted(record: ReplicaRecord, target: Path, state_dir: Path) -> ReplicaRec
 
 
 def require_replica(state_dir: Path, target: Path) -> ReplicaRecord:
-    """The record of the replica on TARGET; to be asked before anything is stopped or changed. UsageError, StateError."""
+    """The record of the replica on TARGET; to be called before anything is stopped or changed. UsageError, StateError."""
     record = load_record(state_dir)
     if record is None:
         raise UsageError(f"the state directory {state_dir} holds no replica: name that of a secondary")
     if not is_same(record.target, identity_of(str(target))):
         raise UsageError(
-            f"the state directory {state_dir} is that of another target than {target}: name the one it belongs to"
+            f"the state directory {state_dir} belongs to another target than {target}: name the target it belongs to"
         )
     return record
 
 
 def require_volume(state_dir: Path, source: Path) -> VolumeState:
-    """The state of the volume on SOURCE; to be asked before anything is stopped or changed. UsageError, StateError."""
+    """The state of the volume on SOURCE; to be called before anything is stopped or changed. UsageError, StateError."""
     state = load_state(state_dir)
     if state is None:
         raise UsageError(f"the state directory {state_dir} holds no volume: name that of a primary")
@@ -69,9 +69,7 @@ def require_volume(state_dir: Path, source: Path) -> VolumeState:
     if source.is_block_device():
         return require_same_source(state, BlockDevice.identify(source), state_dir, as_target=True)
     if state.source or source.stat().st_size < state.size_bytes:
-        raise UsageError(
-            f"{source} is not what {state_dir} was kept for, {state.source_path}: name the SOURCE it belongs to"
-        )
+        raise UsageError(f"{state_dir} belongs to {state.source_path}, not to {source}: name the SOURCE it belongs to")
     return state
 
 
@@ -85,7 +83,7 @@ def require_no_replica(state_dir: Path) -> None:
 
 
 def demote(source: Path, state_dir: Path) -> ReplicaRecord:
-    """Make a primary's volume a replica of the same volume. Its controller has ended, and nobody uses SOURCE.
+    """Make a primary's volume a replica of the same volume. Its controller has ended, and SOURCE is not in use.
 
     Raises UsageError and StateError with nothing changed.
     """
@@ -110,7 +108,7 @@ def demote(source: Path, state_dir: Path) -> ReplicaRecord:
     finally:
         target.close()
     try:
-        shutil.rmtree(state_dir / JOURNAL_FOLDER, ignore_errors=False)  # of when it was a replica before
+        shutil.rmtree(state_dir / JOURNAL_FOLDER, ignore_errors=False)  # from an earlier time as a replica
     except FileNotFoundError:
         pass
     except OSError as error:
@@ -125,13 +123,13 @@ def demote(source: Path, state_dir: Path) -> ReplicaRecord:
 
 
 def invalidate(target: Path, state_dir: Path) -> ReplicaRecord:
-    """Give up what a replica holds: any primary of its volume may overwrite it, and compares all of it."""
+    """Give up the content of a replica: any primary of its volume may overwrite it, and compares all of it."""
     lock = StateLock(state_dir)
     try:
         record = require_replica(state_dir, target)
         if record.promoted:
             raise UsageError(
-                f"what {state_dir} describes was promoted and is a volume of its own: make it a replica with 'controller demote'"
+                f"the replica of {state_dir} was promoted and is a volume of its own: make it a replica with 'controller demote'"
             )
         record = replace(
             record, replica=secrets.token_hex(16), consistent=False, must_reach=0, generations=NO_GENERATIONS
@@ -143,7 +141,7 @@ def invalidate(target: Path, state_dir: Path) -> ReplicaRecord:
 
 
 def _without_some_of_it(device: BlockDevice | None, state: VolumeState, state_dir: Path) -> list[SecondaryRecord]:
-    """Secondaries of which it is not known that they have all that was ever written. Raises StateError."""
+    """The secondaries that may lack some of the volume's writes. Raises StateError."""
     if device is None or not state.clean:
         return list(state.secondaries)
     with DirectReader(device) as reader:

@@ -1,4 +1,4 @@
-"""The directory that holds everything one controller remembers."""
+"""The state directory of a controller."""
 
 from __future__ import annotations
 

@@ -167,9 +167,9 @@ def test_what_cannot_change_its_role_says_why_and_stays_what_it_is(pair, tmp_pat
         pair.change("invalidate", pair.a).refused(2, "is the state directory of a primary")
         other = tmp_path / "other"
         other.write_bytes(bytes(SIZE))
-        command("demote", other, "--state", pair.state[pair.a]).refused(2, "was kept for", str(pair.a.path))
+        command("demote", other, "--state", pair.state[pair.a]).refused(2, "belongs to", str(pair.a.path))
         for what in ("promote", "invalidate"):
-            command(what, other, "--state", pair.state[pair.b]).refused(2, "that of another target")
+            command(what, other, "--state", pair.state[pair.b]).refused(2, "another target")
         assert both.status()["mode"] == "normal", "a command that named another disk stopped something"
         pair.change("demote", pair.b).refused(4, "in use")
         pair.change("promote", pair.a).refused(2, "only a replica can be promoted")

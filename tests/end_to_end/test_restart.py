@@ -166,7 +166,7 @@ def test_a_controller_of_another_version_takes_over_from_running_programs_with_n
                 change_meta(both, version=99, unheard_of={"of": ["later", "versions"]})
                 both.start_primary()  # under load
                 until(lambda: running.steps > before + 120, "some work is done after the replacement")
-            assert "take over from those" in both.primary.words()
+            assert "new programs replace the old ones" in both.primary.words()
             both.wait()
             assert "every block is compared" not in both.primary.words()
             os.sync()

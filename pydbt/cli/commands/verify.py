@@ -55,7 +55,7 @@ def verify(
 
 
 def _reports(status: dict[str, Any], words: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """What is said of verifications, by secondary: of the one that is meant, or of all."""
+    """The reports of verifications by secondary: of the one that is meant, or of all."""
     return {entry["secondary"]: entry["verify"] for entry in _entries(status, words)}
 
 
@@ -65,7 +65,7 @@ def _entries(status: dict[str, Any], words: dict[str, str]) -> list[dict[str, An
 
 
 def rests_for(entry: dict[str, Any]) -> str:
-    """What the verification with a secondary waits for, in words; empty when it is over, or goes on."""
+    """A sentence for a verification that waits; empty when it runs or is over."""
     if not entry["verify"].get("running") or entry["mode"] in FOLLOWING_MODES:
         return ""
     who = f"waiting for the secondary {entry['secondary']}"
@@ -79,7 +79,7 @@ def rests_for(entry: dict[str, Any]) -> str:
 
 
 def _await(place: Path, words: dict[str, str], before: dict[str, Any], deadline: float | None) -> int:
-    """Show how far it is until it has ended everywhere; the exit code."""
+    """Show the progress until it has ended everywhere; the exit code."""
     next_word = time.monotonic() + _WORD_S
     said: set[tuple[str, bool, bool]] = set()
     while True:
@@ -102,7 +102,7 @@ def _await(place: Path, words: dict[str, str], before: dict[str, Any], deadline:
             return _tell_all(ended)
         if deadline is not None and now > deadline:
             raise TimedOut(
-                "the verification was not over in time; it goes on (see status, or end it with verify --cancel)"
+                "the verification did not end in time; it continues (see status, or end it with verify --cancel)"
             )
         if now >= next_word or sys.stderr.isatty():
             next_word = now + _WORD_S
@@ -122,7 +122,7 @@ def _tell_all(ended: dict[str, dict[str, Any]]) -> int:
 
 
 def _tell(last: dict[str, Any]) -> bool:
-    """What was found; False when blocks differ still."""
+    """Print the result; False when blocks still differ."""
     compared, differing = format_bytes(last["compared_bytes"]), format_bytes(last["differing_bytes"])
     if not last["differing_bytes"]:
         click.echo(f"{compared} compared, the same on both sides")

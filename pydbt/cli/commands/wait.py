@@ -1,4 +1,4 @@
-"""``controller wait``: return when everything written so far is safe."""
+"""``controller wait``: return when all writes so far are durable."""
 
 from __future__ import annotations
 

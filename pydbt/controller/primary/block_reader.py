@@ -16,10 +16,10 @@ from pydbt.device.block import DirectReader, aligned_buffer
 
 # Enough to keep a disk's queue busy with scattered blocks; more would fight the applications for it.
 THREADS = 4
-# Each of them reads so much at a time, for the same reason: a disk that has more before it makes everybody wait.
+# Each thread reads at most this at a time, for the same reason: with more in its queue a disk makes all programs wait.
 READ_BYTES = 1 * MIB
-# Memory of readings that are over is kept up to here, to be used again: mapping and zeroing as much anew costs the
-# processor more than reading into it does.
+# Memory of finished readings is kept up to this size and used again: mapping and zeroing new memory costs the processor
+# more than reading into it.
 POOL_BYTES = 16 * MIB
 
 _log = logging.getLogger("pydbt")

@@ -94,7 +94,7 @@ def _write_intent(reports: list[WriteIntentReport | None]) -> WriteIntentReport 
 
 
 def _added(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Counters of all secondaries: sums; but the most of what was written to the volume, of times and of worst cases."""
+    """Counters of all secondaries: sums; but the largest of writes to the volume, of times and of worst cases."""
     most = {"written_requests", "discarded_bytes", "out_of_sync_max_bytes", "unsynchronized_seconds"}
     total: dict[str, Any] = {}
     for part in parts:

@@ -43,7 +43,7 @@ class Commands:
         if not request.done.wait(timeout):
             self._volume.inbox.post(Gone(request))
             if not waits:
-                raise TimedOut(f"the controller did not come to {request.command} within {timeout:g} s")
+                raise TimedOut(f"the controller did not carry out {request.command} within {timeout:g} s")
             raise TimedOut(f"not every write was durable on the secondary within {timeout} s")
         if request.error is not None:
             raise request.error
@@ -119,7 +119,7 @@ class Commands:
         self._volume.events.append((None, asked))
 
     def forget_wait(self, request: Request) -> None:
-        """Nobody waits for its answer any more."""
+        """Its client does not wait any more."""
         self._volume.events.extend((None, gone) for gone in self._volume.waits.forget(request))
 
     # --- secondaries --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the brains of a volume's secondaries are told when they begin, from what was written down."""
+"""The configuration of the brains of a volume's secondaries, made from the metadata when a run begins."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from pydbt.store.peer_pin import PeerPin, Unpinned
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VolumeState
 
-# What one captured write of 4 KiB costs the log: its own slot and its part of a DONE record.
+# Bytes of the log per captured write of 4 KiB: its own slot and its part of a DONE record.
 LOG_SLOT_BYTES = 64
-# A replica that stands at a run before so many that all came to nothing is compared as a whole.
+# A replica that stands at an earlier run than these is compared as a whole.
 LATER_EPOCHS = 256
 
 _log = logging.getLogger("pydbt")
@@ -33,9 +33,9 @@ _log = logging.getLogger("pydbt")
 
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """A secondary that is to be replicated to: what its brain is told, what may differ, and who it must prove to be.
+    """A secondary that joins: the configuration of its brain, the blocks that may differ, and its identity.
 
-    ``since`` bounds what is compared because writes may have gone untracked; None where nothing does, or none have.
+    ``since`` bounds the comparison after writes that may have gone untracked; None without a bound, or without such writes.
     """
 
     config: PrimaryConfig
@@ -45,12 +45,12 @@ class Joining:
 
 
 def new_epoch() -> int:
-    """Names the sequence numbers that one run counts for one secondary."""
+    """A name for the sequence numbers of one run for one secondary."""
     return secrets.randbits(63) | 1
 
 
 def secure_of(options: PrimaryOptions, given: str | None, pin_name: str | None) -> Secure | None:
-    """TLS to one secondary, if there is any: ``given`` is the name it must prove; it is kept under ``pin_name``, or not."""
+    """TLS to one secondary, if it is used: ``given`` is the name it must prove, which is kept under ``pin_name``, if given."""
     if options.identity is None:
         return None
     pin = Unpinned(given) if pin_name is None else PeerPin(options.state_dir, given, pin_name)
@@ -58,7 +58,7 @@ def secure_of(options: PrimaryOptions, given: str | None, pin_name: str | None) 
 
 
 def load_pending(state_dir: Path, state: VolumeState, record: SecondaryRecord) -> DirtyMap | None:
-    """What its map file names; None without one. StateError when it cannot be read, or is none of this volume."""
+    """The blocks in its map file; None without one. StateError when it cannot be read, or belongs to another volume."""
     path = state_dir / record.map_name
     loaded = load_map(path)
     if loaded is None:
@@ -68,11 +68,10 @@ def load_pending(state_dir: Path, state: VolumeState, record: SecondaryRecord) -
 
 
 def begun(state: VolumeState, untold: Collection[int], assumed: bool, disk_sequence: int | None) -> VolumeState:
-    """What is written down when a run begins, once the programs are there: from here on every write is tracked.
+    """The metadata to write down when a run begins, once the programs are attached: from then on every write is tracked.
 
-    ``untold`` are the slots whose maps do not name all that may have been written since; ``assumed``: the secondaries are
-    trusted to hold what the volume holds. A secondary that may hold the content's name, and not all of the content,
-    makes the volume take another one.
+    ``untold`` are the slots whose maps may lack a write; ``assumed``: the secondaries are trusted to equal the volume. The
+    volume takes a new generation when a secondary may hold the name of the current one, but not all of its content.
     """
     seed = secrets.randbits(64)
     base = state.generations if state.generations.current else first_generations(seed)
@@ -116,9 +115,9 @@ def joining(
     bounded: bool = False,
     completed_first: bool = False,
 ) -> Joining:
-    """``record`` as it was written down when this run began; ``tells_all``: its map and the bitmaps name all that differs;
-    ``by_epochs``: only addresses are captured; ``since``: what dm-era names is compared, and nothing else; ``bounded``: what is
-    left of such a comparison is in the map; ``completed_first``: the volume has write-intent."""
+    """``record`` as it was written down when this run began; ``tells_all``: its map and the bitmaps name all blocks that
+    differ; ``by_epochs``: only addresses are captured; ``since``: only the blocks that dm-era names are compared; ``bounded``:
+    the rest of such a comparison is in the map; ``completed_first``: the volume has write-intent."""
     if since is not None:
         pending, tells_all = since.blocks, True
     initial = record.phase is SyncPhase.INITIAL

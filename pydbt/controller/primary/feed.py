@@ -18,7 +18,7 @@ class Feed:
         self._effects = EffectRunner(volume)
 
     def process(self) -> None:
-        """Give the brains every event that waits, and do what they ask for."""
+        """Give the brains every event that waits, and carry out their effects."""
         volume = self._volume
         while volume.events:
             number, event = volume.events.popleft()
@@ -38,7 +38,7 @@ class Feed:
         """Give a secondary up, and forget it. StateError when that cannot be written down: it stays, and is paused."""
         volume = self._volume
         self.take(ev.RemoveAsked(), peer.number)
-        # As long as it is written down, its map must go on to tell what it lacks.
+        # As long as it is on record, its map must name the blocks that it lacks.
         volume.metadata.remove(peer.number)
         del volume.peers[peer.number]
         answers = self._effects.carry_out(volume.fanout.drop(peer.number, time.monotonic()))

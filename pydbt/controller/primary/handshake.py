@@ -1,4 +1,4 @@
-"""Connect to a secondary and prove that both ends mean the same volume, before a byte of it is sent."""
+"""Connect to a secondary and check that both ends mean the same volume, before a byte of it is sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CLOSED = {
 
 
 class Refused(PeerError):
-    """The secondary refused this volume; ``code`` says why, for programs."""
+    """The secondary refused this volume; ``code`` is the reason, for programs."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -38,12 +38,12 @@ class Welcomed:
     welcome: Welcome
 
 
-# What becomes of an attempt to connect: the error that ended it, or Welcomed and then frames, until it ends.
+# The outcome of an attempt to connect: the error that ended it, or Welcomed and then frames, until it ends.
 Happening = Welcomed | PeerError | Received | Disconnected
 
 
 def hello_of(state: VolumeState, sector_bytes: int, epoch: int, generations: Generations) -> Hello:
-    """What a primary says of its volume to one secondary; ``sector_bytes`` is the source's logical block."""
+    """The greeting of a primary to one secondary; ``sector_bytes`` is the source's logical block."""
     return Hello(
         volume=state.volume,
         size_bytes=state.size_bytes,
@@ -77,7 +77,7 @@ def shake_hands(host: str, port: int, hello: Hello, secure: Secure | None = None
         connection.close()
         raise PeerError(f"{host}:{port} is no pydbt secondary without TLS, or another version: {error}") from None
     except TimedOut:
-        # A frozen secondary: its kernel accepts, and nobody answers.
+        # A frozen secondary: its kernel accepts, and the process does not answer.
         connection.close()
         raise PeerError(
             f"{host}:{port} accepted the connection and said nothing for {HANDSHAKE_SECONDS:g} seconds"

@@ -26,12 +26,12 @@ from pydbt.store.volume_state import VolumeState
 
 _log = logging.getLogger("pydbt")
 
-# As long as one command may take: what it is at must not go on alone.
+# As long as one command may take: its step must not go on alone.
 _LEAVE_S = COMMAND_S + 10.0
 
 
 def room_of(options: PrimaryOptions, state: VolumeState) -> Room:
-    """Where snapshots of a volume are. UsageError when that is no device."""
+    """The place for snapshots of a volume. UsageError when it is no device."""
     space = options.snapshot_space
     tag = state.uuid.hex
     return Room(tag, space=SnapshotSpace.of(space)) if isinstance(space, str) else Room(tag, space)
@@ -134,7 +134,7 @@ class Holder:
         return ev.Held(effect.hold, self._held, self._position())
 
     def _take_snapshot(self, effect: ev.Hold, volume: Snapshotable) -> ev.Held | None:
-        """None when there is none to be had: the source is frozen instead, and this is told once."""
+        """None when none can be taken: the source is frozen instead, and the reason is logged once."""
         began = time.monotonic()
         try:
             reader = DirectReader(volume.take())
@@ -143,7 +143,9 @@ class Holder:
                 volume.remove_leftover()
             if str(error) != self._no_snapshot:
                 self._no_snapshot = str(error)
-                _log.warning("no snapshot of %s can be taken: %s; it is held in another way", self._device.path, error)
+                _log.warning(
+                    "no snapshot of %s can be taken: %s; it is held still in another way", self._device.path, error
+                )
             return None
         self._taken_ms, self._no_snapshot = (time.monotonic() - began) * 1000, ""
         self._volume, self._held = volume, volume.kind

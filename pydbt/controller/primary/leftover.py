@@ -1,4 +1,4 @@
-"""Taking away what a dead controller left in the kernel, without losing what it had tracked."""
+"""Removes what a dead controller left in the kernel, without losing the writes that it had tracked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pin_dir_of(state: VolumeState) -> Path:
 
 
 def is_tracked(state_dir: str | os.PathLike[str]) -> bool:
-    """Whether the programs of the volume of a state directory are in the kernel; False when that cannot be told."""
+    """Whether the programs of the volume of a state directory are in the kernel; False when that is unknown."""
     try:
         state = load_state(state_dir)
         return state is not None and pin_dir_of(state).exists()
@@ -44,7 +44,7 @@ def marker_of(state: VolumeState) -> Path:
 
 
 def let_go(state: VolumeState, device: BlockDevice | None) -> None:
-    """What a run of this volume left behind that was killed: a freeze, if its helper was killed as well, or a snapshot.
+    """Undo what a killed run of this volume left behind: a freeze, if its helper was killed too, or a snapshot.
 
     ``device`` None: the volume itself is gone.
     """
@@ -54,7 +54,7 @@ def let_go(state: VolumeState, device: BlockDevice | None) -> None:
         if remove_left(Room(state.uuid.hex), device):
             _log.info("a run that was killed had left a snapshot; it is removed")
     except DeviceError as error:
-        _log.warning("what may be left of a snapshot of a run that was killed could not be removed: %s", error)
+        _log.warning("a snapshot of a run that was killed could not be removed: %s", error)
 
 
 def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
@@ -80,7 +80,7 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
     try:
         tracked = tracked_words(pin_dir)
     except StateError as error:
-        _log.warning("what was tracked cannot be read (%s); the next run compares the whole volume", error)
+        _log.warning("the tracked blocks cannot be read (%s); the next run compares the whole volume", error)
         tracked = None
     if tracked is not None:
         merge_into_maps(state_dir, state, tracked)
@@ -100,7 +100,7 @@ def _source_of(state: VolumeState) -> BlockDevice | None:
 def merge_into_maps(state_dir: str | os.PathLike[str], state: VolumeState, words: np.ndarray) -> None:
     """Add blocks (one bit a block) to every secondary's map file, durably. StateError when one cannot be read or written.
 
-    Where there is no map, none is made: it would look as if it told everything that differs.
+    Where there is no map, none is made: it would look as if it named all blocks that differ.
     """
     for record in state.secondaries:
         map_path = Path(state_dir) / record.map_name

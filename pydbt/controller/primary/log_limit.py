@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-# Lines of one kind in one window; what is more is counted and told once.
+# Lines of one kind in one window; further ones are counted, and their number is logged once.
 LINES = 6
 WINDOW_S = 10.0
 # Lines that begin alike are of one kind: the figures come later in them.
@@ -14,7 +14,7 @@ KIND_LENGTH = 20
 
 
 class LogLimit:
-    """Passes lines on, at most LINES of a kind in WINDOW_S seconds."""
+    """Logs at most LINES lines of a kind in WINDOW_S seconds."""
 
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger

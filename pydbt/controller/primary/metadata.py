@@ -66,7 +66,7 @@ class Metadata:
             self.state = before
             raise
         for name in record.file_names:
-            with contextlib.suppress(StateError):  # whoever gets the slot next removes them
+            with contextlib.suppress(StateError):  # the next secondary of this slot removes them
                 remove_file(self.state_dir / name)
 
     def save(self) -> None:

@@ -1,4 +1,4 @@
-"""What goes to the secondary: frames built from captured payload and from blocks read, sent by one thread.
+"""The frames for a secondary, built from captured payload and from blocks read, and sent by one thread.
 
 The main loop hands over whole batches and goes on; the thread hashes, compresses and writes to the socket.
 """
@@ -61,7 +61,7 @@ class Outbox:
         self._queue.put((frames, payload_bytes))
 
     def close(self, *, flush_seconds: float = 0.0) -> None:
-        """Stop the thread. With ``flush_seconds`` what is queued may still go out for so long, and nobody waits for that here."""
+        """Stop the thread. With ``flush_seconds`` queued frames may still go out for this time; it is not waited for here."""
         self._queue.put(None)
         if flush_seconds:
             self._farewell = threading.Thread(target=self._end, args=(flush_seconds,), name="farewell", daemon=True)
@@ -70,7 +70,7 @@ class Outbox:
             self._end(0.0)
 
     def wait_for_farewell(self) -> None:
-        """Before the process ends: what ``close`` has begun."""
+        """Before the process ends: wait for the end of what ``close`` has begun."""
         if self._farewell is not None:
             self._farewell.join()
 

@@ -68,7 +68,7 @@ class Peer:
         self.blocks.close(wait=wait)
 
     def fail(self, reason: str) -> ev.Disconnected:
-        """Its connection is of no use any more; the event that tells the brain."""
+        """Close its connection, which cannot be used any more; the event for the brain."""
         self.connection.disconnect(reason, farewell=False)
         return ev.Disconnected(reason)
 
@@ -120,7 +120,7 @@ class Peer:
         self._metadata.save_if_possible()
 
     def _progress(self) -> int:
-        """To be written down: the highest progress that the replica of the record has told.
+        """To be written down: the highest progress that the replica of the record has reported.
 
         Another replica's progress is remembered together with its name.
         """

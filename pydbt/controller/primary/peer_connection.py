@@ -1,4 +1,4 @@
-"""The connection to one secondary: made in a thread of its own, heard of in the loop, and ended with a farewell."""
+"""The connection to one secondary: made and read in a thread of its own, and ended with a farewell."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class PeerConnection:
         what = attempt.what
         if attempt.number != self._attempt:
             if isinstance(what, Welcomed):
-                what.connection.close()  # shaken hands after nobody wanted it any more
+                what.connection.close()  # welcomed after the attempt was given up
             return None
         match what:
             case Welcomed():

@@ -1,4 +1,4 @@
-"""``controller run``: start-up in the order that leaves nothing half-done, and the one loop."""
+"""``controller run``: the start, in an order that leaves nothing half-done, and then the loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass, replace
 
 from pydbt.controller.control import ControlServer, is_answering
-from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.options import DEFAULT_BLOCK_BYTES, PrimaryOptions
 from pydbt.controller.primary.configuring import Joining, begun, joining, load_pending, secure_of, tainted
 from pydbt.controller.primary.ending import run_to_the_end
 from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, was_bounded
@@ -71,7 +71,7 @@ def run_primary(options: PrimaryOptions) -> int:
         if not tracked and not untouched:
             _distrust_maps(options, state)
         if not tracked and state.boot_id:
-            # A run that is killed before it says that it tracks must not look as if it had.
+            # A run that is killed before it has begun to track must not look as if it had tracked.
             state = replace(state, boot_id="")
             save_state(options.state_dir, state)
         capture, reopened = _open_capture(options, device, state, tracked)
@@ -111,14 +111,14 @@ def run_primary(options: PrimaryOptions) -> int:
 
 
 def _require_room(device: BlockDevice, room: Room, stack: contextlib.ExitStack) -> None:
-    """Have the device for snapshots, if one was named, for as long as this runs."""
+    """Claim the device for snapshots, if one was named, for as long as this runs."""
     require_room(device, room)
     if room.space is not None:
         stack.enter_context(claimed_space(room.space.device, device))
 
 
 def _captures_payload(options: PrimaryOptions, device: BlockDevice, capture: Capture, room: Room) -> bool:
-    """Whether each write is followed; else epochs are made. MachineError when neither can be had."""
+    """Whether each write is followed; otherwise epochs are made. MachineError when neither is possible."""
     if options.capture == "addresses" or capture.payload_available:
         return options.capture == "payload"
     try:
@@ -136,7 +136,7 @@ def _captures_payload(options: PrimaryOptions, device: BlockDevice, capture: Cap
 
 
 def _require_one(state: VolumeState, why: str) -> None:
-    """Epochs hold the volume still for one secondary; two of them would hold it at the same time."""
+    """An epoch holds the volume still for one secondary; two secondaries would need it held at the same time."""
     if len(state.secondaries) > 1:
         known = ", ".join(record.address for record in state.secondaries)
         raise UsageError(
@@ -159,25 +159,27 @@ def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitSta
     if loop.volume.detached:
         forget(loop.volume.device)
     else:
-        _log.info("stopped; writes are still tracked, and the next run goes on from here ('controller down' ends that)")
+        _log.info(
+            "stopped; writes are still tracked, and the next run continues from here ('controller down' ends that)"
+        )
     return code
 
 
 def _open_state(options: PrimaryOptions, device: BlockDevice) -> tuple[VolumeState, bool]:
-    """The volume with the secondaries on record and those that were typed; and whether it is replicated for the first time."""
+    """The volume with the secondaries on record and those on the command line; and whether it is new."""
     state = load_state(options.state_dir)
     if state is None:
         if options.state_dir.exists() and not options.state_dir.is_dir():
             raise StateError(f"{options.state_dir} is not a directory: name a directory for the state")
-        return _with_typed(create_state(device, options.block_bytes or 4096), options, is_new=True), True
+        return _with_typed(create_state(device, options.block_bytes or DEFAULT_BLOCK_BYTES), options, is_new=True), True
     state = require_same_source(state, device, options.state_dir, options.block_bytes)
     return _with_typed(state, options, is_new=False), False
 
 
 def _with_typed(state: VolumeState, options: PrimaryOptions, is_new: bool) -> VolumeState:
-    """Nobody is forgotten because it was not typed; where one is typed in the place of one on record, that has moved.
+    """A secondary on record stays, also when the command line does not name it. A new address in its place: it has moved.
 
-    Unless it is one that was removed: then it is typed out of habit, and none of the others.
+    But the address of a removed secondary does not replace another one: it is a new secondary again.
     """
     known = {split_address(record.address): record for record in state.secondaries}
     typed = [address for address in options.secondaries if address not in known]
@@ -195,7 +197,7 @@ def _with_typed(state: VolumeState, options: PrimaryOptions, is_new: bool) -> Vo
             _log.info("%s is a new secondary of this volume", record.address)
         state = state.with_record(record)
     for record in silent:
-        _log.info("%s is a secondary of this volume from before, and goes on to be: "
+        _log.info("%s is already a secondary of this volume, and stays one: "
                   "'controller secondaries SOURCE --remove %s' ends that", record.address, record.address)  # fmt: skip
     return state
 
@@ -260,17 +262,17 @@ def _open_capture(
         _log.info("%s", error)
         capture = None
     if capture is not None and capture.options == wanted:
-        _log.info("tracking went on while no controller ran; it is taken over")
+        _log.info("writes were tracked while no controller ran; their programs are taken over")
         capture.release_orphans()
         return capture, True
     if capture is not None:
         capture.close()
-    _log.info("tracking went on while no controller ran; other programs take over from those that did it")
+    _log.info("writes were tracked while no controller ran; new programs replace the old ones without a gap")
     return replace_programs(volume, wanted, pins, lambda words: merge_into_maps(options.state_dir, state, words)), False
 
 
 def _distrust_maps(options: PrimaryOptions, state: VolumeState) -> None:
-    """Something may have written untracked: the maps tell too little, also to a later run that this one never helped."""
+    """Writes may have gone untracked: the maps may lack blocks, and no later run may use them."""
     for record in state.secondaries:
         path = options.state_dir / record.map_name
         if path.exists():
@@ -279,8 +281,8 @@ def _distrust_maps(options: PrimaryOptions, state: VolumeState) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a start finds. ``tracked``: every write since a map was made is in it, or in the kernel's bitmaps; ``reopened``:
-    these are from before, and ``in_kernel``: they name blocks; ``by_epochs``: only addresses are captured."""
+    """The findings of a start. ``tracked``: every write since a map was made is in it, or in the kernel's bitmaps;
+    ``reopened``: the bitmaps are from before, and ``in_kernel``: they name blocks; ``by_epochs``: only addresses are captured."""
 
     is_new: bool
     tracked: bool
@@ -297,7 +299,7 @@ def _begin(
     found: Found,
     written: EraRecovery,
 ) -> tuple[VolumeState, dict[int, Joining]]:
-    """What to write down, and what each brain is to know."""
+    """The metadata to write down, and the configuration of each brain."""
     maps = _load_maps(options, state)
     assumed = found.is_new and options.assume_in_sync
     tells_all = {slot: pending is not None and found.tracked for slot, pending in maps.items()}

@@ -1,4 +1,4 @@
-"""Which blocks a first copy needs, as the event that the brain waits for."""
+"""The blocks that a first copy needs, as the event that the brain waits for."""
 
 from __future__ import annotations
 

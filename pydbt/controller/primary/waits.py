@@ -32,7 +32,7 @@ class WaitingRequests:
             request.answer({"sequence": sequence})
 
     def forget(self, request: Request) -> list[ev.WaitGone]:
-        """Nobody waits for its answer any more; the events that end it."""
+        """Its client does not wait any more; the events that end its wait."""
         tokens = [token for token, waiting in self._requests.items() if waiting is request]
         for token in tokens:
             del self._requests[token]
