@@ -23,6 +23,7 @@ from pydbt.core.secondary.status import ReplicaStatus
 PROJECT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
 REFERENCE = PROJECT / "docs/reference"
+DECISIONS = PROJECT / "docs/internals/decisions.md"
 # Folders at the top whose files a document may name.
 PLACES = ("pydbt", "tests", "docs", "bpf", "scripts", ".ci")
 # Options of other programs that documents mention.
@@ -69,12 +70,55 @@ def test_the_tests_that_the_scenarios_name_exist() -> None:
             assert place.with_suffix(".py").exists() or place.is_dir(), f"the scenarios name {words}, which is no test"
 
 
+# --- names of the code ------------------------------------------------------------------------------------
+
+
+@cache
+def names_in(module: Path) -> frozenset[str]:
+    """What a module defines at its top, and ``Class.member`` for the members of its classes."""
+    return frozenset(_defined(ast.parse(module.read_text()), ""))
+
+
+def _defined(tree: ast.AST, prefix: str) -> Iterator[str]:
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield prefix + name
+            case ast.ClassDef(name=name):
+                yield prefix + name
+                yield from _defined(node, f"{prefix}{name}.")
+            case ast.Assign(targets=targets):
+                yield from (prefix + target.id for target in targets if isinstance(target, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                yield prefix + name
+
+
 def rows_of(text: str, columns: int) -> Iterator[list[str]]:
     """The cells of table rows with this many columns, without heads."""
     for line in text.splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
         if line.startswith("|") and len(cells) == columns and not set(cells[0]) <= set("- :"):
             yield cells
+
+
+def test_each_decision_is_made_where_the_table_of_decisions_says() -> None:
+    made = 0
+    for decision, places in list(rows_of(DECISIONS.read_text(), 2))[1:]:
+        found = re.findall(r"`(pydbt/[\w/]+\.py)`: ((?:`[\w.]+`(?:, )?)+)", places)
+        assert found, f"the decision {decision!r} names no module and function"
+        for module, names in found:
+            for name in re.findall(r"`([\w.]+)`", names):
+                assert name in names_in(PROJECT / module), f"{decision!r}: {module} has no {name}"
+                made += 1
+    assert made >= 10
+
+
+def test_the_names_of_code_in_the_architecture_exist() -> None:
+    known = frozenset().union(*(names_in(path) for path in (PROJECT / "pydbt").rglob("*.py")))
+    last = {name.rpartition(".")[2] for name in known}
+    for words in re.findall(r"`([^`]+)`", (PROJECT / "ARCHITECTURE.md").read_text()):
+        if re.fullmatch(r"[A-Z][A-Za-z]+(\.\w+)?", words):
+            assert words in known or words in last, f"ARCHITECTURE.md names {words}, which is not in pydbt/"
 
 
 # --- commands and options ---------------------------------------------------------------------------------
