@@ -12,7 +12,7 @@ from pydbt.core.protocol.frames import Ping
 from pydbt.core.protocol.wire import encode
 from tests.lab.decoder import Decoder
 from tests.simulation.cluster import hunt
-from tests.simulation.cluster.campaign import campaign
+from tests.simulation.cluster.campaign import campaign, play_seeds
 from tests.simulation.cluster.checkers import Violation
 from tests.simulation.cluster.mutants import MUTANTS
 from tests.simulation.cluster.schedule import draw
@@ -51,6 +51,10 @@ def test_the_simulation_catches(name):
 def test_a_story_made_by_hand_catches(name):
     tried = hunt.try_directed(name)
     assert tried.caught, tried.words
+
+
+def test_without_a_mutant_nothing_fails_in_the_worlds_that_catch_them():
+    assert not [failure for seed in sorted(set(PINNED.values())) for failure in play_seeds(seed, 1)]
 
 
 def test_every_pinned_seed_and_every_story_is_of_a_mutant():
