@@ -1,6 +1,6 @@
-"""Every error a person can meet, split by who is wrong, each with the exit code the command ends with.
+"""Every error that a person can meet, by the side that is wrong, each with the exit code of the command.
 
-The message of each is one sentence: what was wrong, what was expected, what to do.
+Each message is one sentence: the fault, the expectation, and the way out.
 Exit codes are documented in docs/reference/exit-codes.md; a bug (an assertion) is the only thing that shows a traceback.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class PydbtError(Exception):
-    """Base of every expected failure. ``exit_code`` is what the command returns."""
+    """Base of every expected failure. The command returns ``exit_code``."""
 
     exit_code = 1
 

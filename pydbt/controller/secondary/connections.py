@@ -1,7 +1,7 @@
-"""The secondary's side of the network: who connects, who is a primary, and what it sends.
+"""The secondary's side of the network: connections, the primary among them, and its frames.
 
-A thread accepts; a thread for each peer reads its HELLO, and then its frames, into the arena. Strangers cost a
-thread for a few seconds, no memory, and one line a minute.
+One thread accepts. One thread per peer reads its HELLO, and then its frames, into the arena. A stranger costs a
+thread for a few seconds, no memory, and at most one line of the log per minute.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pydbt.network.tls import Secure
 HELLO_SECONDS = 10.0
 MAX_STRANGERS = 16
 """Peers whose HELLO is waited for at the same time. One more takes the place of one that has waited longest, among those of
-the address with the most: so that a crowd keeps nobody out but itself."""
+the address with the most: a crowd keeps out only itself."""
 LINGER_SECONDS = 3.0
 """How long a closed peer may take to read the last frames before the connection is cut."""
 STRANGER_LOG_SECONDS = 60.0
@@ -87,7 +87,7 @@ class Connections:
             connection.close()
 
     def close(self, identifier: int) -> None:
-        """Say nothing more to a peer, and cut it off when it has had time to hear the last words."""
+        """Send nothing more to a peer, and cut the connection when it has had time to read the last frames."""
         connection = self._known.get(identifier)
         if connection is not None:
             self._farewells[identifier] = time.monotonic() + LINGER_SECONDS
@@ -112,7 +112,7 @@ class Connections:
             except OSError:
                 if self._stopping:
                     return
-                time.sleep(0.1)  # out of descriptors, say: try again, without spinning
+                time.sleep(0.1)  # out of descriptors, for example: try again, without spinning
                 continue
             with self._lock:
                 identifier, self._next = self._next, self._next + 1
@@ -170,7 +170,7 @@ class Connections:
             host, port = sock.getpeername()[:2]
             secured = self._secure.server(sock)
         except OSError:
-            return None  # gone before it was anybody
+            return None  # gone before its handshake
         except PeerError as error:
             self._stranger(f"{host}:{port}", str(error))
             return None
@@ -190,7 +190,7 @@ class Connections:
             threading_timer.cancel()
         if isinstance(frame, Hello):
             return frame
-        self._stranger(peer, "it said no HELLO")
+        self._stranger(peer, "it sent no HELLO")
         return None
 
     def _receive(self, connection: FramedConnection, identifier: int) -> str:

@@ -1,4 +1,4 @@
-"""One life of the secondary's brain with its workers, built from what is on disk and thrown away when that fails."""
+"""The secondary's brain with its workers, built from the state on disk, and replaced after a failure."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from pydbt.store.replica_state import load_record, save_record
 SMALLEST_SEGMENT_BYTES = 16 * MIB
 RESERVE_NAME = "reserve"
 STATE_RESERVE_BYTES = 256 * KIB
-"""Room held for the state file, so that a disk that others filled can still be told the truth."""
+"""Room that is held for the state file, so that it can be written although others have filled the disk."""
 
 _log = logging.getLogger(__name__)
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 class PersistFailed(Exception):
-    """The state file could not be written: what was decided on its strength must not be done."""
+    """The state file could not be written: the effects that depend on it must not be carried out."""
 
 
 class Engine:
@@ -63,7 +63,7 @@ class Engine:
         self.restart: e.Restart | None = None
         kept = load_record(self._state_dir)
         reached = Reached(self._state_dir)
-        # In the same life of the service the journal may have got further than what was told of it.
+        # Within one run of the service the journal may be longer than ``trusted``: its end is no loss then.
         must_find = (reached.load() or 0) if kept is not None and trusted is None else 0
         record = _checked_record(kept, options, target, fresh)
         folder = self._state_dir / JOURNAL_FOLDER
@@ -80,13 +80,13 @@ class Engine:
         self._applier = Applier(self.journal, target, self.brain.keeper.mark, must_reach, to_service, to_service)
 
     def start(self, connections: Connections | None) -> None:
-        """Begin to work; what the journal holds is applied."""
+        """Begin to work: the journal is applied."""
         self._journal_worker.start()
         self._applier.start()
         self.handle(e.Tick(), connections)
 
     def stop(self) -> None:
-        """End the workers after what they are doing right now. What they leave is on disk, as after a crash."""
+        """End the workers after their present item. The rest stays on disk, as after a crash."""
         self._journal_worker.stop()
         self._applier.stop()
         self.journal.close()
@@ -142,7 +142,7 @@ class Engine:
     def _recovered(
         self, record: ReplicaRecord, trusted: int | None, must_find: int
     ) -> tuple[ReplicaRecord, Recovery, StagedBlocks]:
-        """What the journal holds, and the record as it makes it. ``must_find``: as far it was known to be durable."""
+        """The content of the journal, and the record that follows from it. ``must_find``: it was durable up to there."""
         recovery, staged = self._recover(record, trusted)
         lost_bytes = max(must_find - recovery.tail, 0)
         if lost_bytes:
@@ -151,9 +151,9 @@ class Engine:
                 recovery.tail,
                 lost_bytes,
             )
-            record = replace(record, replica=secrets.token_hex(16))  # no map was kept for what this is now
+            record = replace(record, replica=secrets.token_hex(16))  # no primary has a map for the replica as it is now
         if record.consistent and (lost_bytes or not recovery.whole):
-            # What is lost may be on the target already, in part.
+            # Lost records may be on the target already, in part.
             _log.error("the journal ends before the image is whole: the replica is inconsistent")
             record = replace(record, consistent=False, must_reach=0)
             self._save(record)
@@ -208,11 +208,11 @@ def _checked_record(
         )
     if options.replay_only and not options.promote and may_be_copy(record.target, target.identity):
         _log.warning(
-            "%s is not the file that this state was kept for; it is taken for a copy of it, and the state is kept for it "
-            "from here on",
+            "%s is not the file that this state was kept for; it is taken for a copy, and the state is kept for it "
+            "from now on",
             options.target,
         )
-        # The journal will have been applied there alone: served on the file it was kept for, it would lack that.
+        # The journal will have been applied to the copy alone: the first file would lack it later.
         record = replace(record, target=target.identity)
     elif not is_same(record.target, target.identity):
         raise StateError(

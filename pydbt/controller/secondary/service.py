@@ -1,7 +1,7 @@
 """``controller secondary``: the loop in which the secondary's brain meets the network, the journal and the target.
 
-Crash-only: whatever fails under the brain (target, journal, state file) is told to the primary, and the brain is built
-again from what is on disk, the same way as after a kill.
+Crash-only: a failure under the brain (target, journal, state file) is reported to the primary, and the brain is built
+again from the state on disk, the same way as after a kill.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ ARENA_BYTES = 64 * MIB
 RESTART_SECONDS = 1.0
 LONGEST_RESTART_SECONDS = 16.0
 FINISH_SECONDS = 20.0
-"""A clean stop waits this long for the journal to be on the target; what is left is replayed at the next start."""
+"""A clean stop waits this long until the journal is on the target; the rest is replayed at the next start."""
 SWITCH_SECONDS = 0.001
-"""Threads that wait for the interpreter get it five times sooner than by default: they are all short of it."""
+"""Threads that wait for the interpreter get it five times sooner than by default."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class SecondaryService:
     """One replica of one volume, served until stopped."""
 
     def __init__(self, options: SecondaryOptions) -> None:
-        """Take hold of target and state directory. Raises what a person did wrong, before anything is changed."""
+        """Open target and state directory. Raises UsageError, StateError or another PydbtError before anything is changed."""
         self._options = options
         self._inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._connections: Connections | None = None
@@ -119,7 +119,7 @@ class SecondaryService:
         self._inbox.put((None, _Stop()))
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close everything."""
         self._engine.stop()
         write_snapshot(self._options.state_dir, self.status())
         self._target.close()
@@ -144,7 +144,7 @@ class SecondaryService:
             self._turn()
 
     def _turn(self) -> None:
-        """Wait for one item, and do all that follows from it. Raises what a worker died of."""
+        """Wait for one item, and carry out everything that follows from it. Raises the exception that a worker died of."""
         engine, item = self._take()
         match item:
             case BaseException():
@@ -162,7 +162,7 @@ class SecondaryService:
                     self._rebuild(*failure)
 
     def _handle(self, event: e.Event) -> tuple[str, int | None] | None:
-        """Why another engine has to take over, and how far it may trust the journal; None when none has to."""
+        """The reason for another engine, and how far it may trust the journal; None when the engine goes on."""
         try:
             self._engine.handle(event, self._connections)
         except PersistFailed as error:
@@ -197,13 +197,13 @@ class SecondaryService:
         return self._engine.brain.drained or time.monotonic() >= self._finish_at
 
     def _rebuild(self, reason: str, trusted: int | None) -> None:
-        """Throw the engine away and build it from disk, as often as that takes. Raises StateError when stopped."""
+        """Replace the engine by one built from disk; retried until it succeeds. Raises StateError when stopped."""
         if self._connections is not None:
             self._connections.close_all()
         self._engine.stop()
         wait = RESTART_SECONDS
         while True:
-            _log.warning("beginning again in %g s, because %s", wait, reason)
+            _log.warning("starting again in %g s: %s", wait, reason)
             self._pause(wait)
             if self._stop_asked:
                 raise StateError(reason)

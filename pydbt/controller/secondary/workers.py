@@ -1,6 +1,6 @@
 """The secondary's two disk workers: one makes the journal durable, the other fills the target.
 
-Each does what it is given in order, and reports through ``report``. Neither decides anything.
+Each does its items in order, and reports through ``report``. Neither decides anything.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pydbt.store.journal_files import JournalFiles, JournalFull
 from pydbt.store.reached import Reached
 
 GROUP_BYTES = 32 * MIB
-"""One group commit: half of what may be on its way, so that the network fills one half while the disk takes the other."""
+"""One group commit: half of the bytes that may be on their way. The network fills one half while the disk takes the other."""
 APPLY_BYTES = 16 * MIB
 COMPARE_BYTES = 4 * MIB
 WRITEBACK_BYTES = 32 * MIB
@@ -49,7 +49,7 @@ _ANY_INCARNATION = (0, (1 << 64) - 1)
 
 
 class Worker(Generic[Work]):
-    """A thread with a queue. ``stop`` ends it after the item it is at; ``failed`` tells of a bug."""
+    """A thread with a queue. ``stop`` ends it after its present item; ``failed`` reports a bug."""
 
     def __init__(self, name: str, report: Report, failed: Callable[[BaseException], None]) -> None:
         self._items: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
@@ -82,7 +82,7 @@ class Worker(Generic[Work]):
 
 
 class JournalWorker(Worker[e.JournalWork]):
-    """Appends in groups: everything that came while the disk was busy becomes durable with one sync."""
+    """Appends in groups: all entries that arrived while the disk was busy become durable with one sync."""
 
     def __init__(
         self, journal: JournalFiles, reached: Reached, report: Report, failed: Callable[[BaseException], None]
@@ -134,7 +134,7 @@ class JournalWorker(Worker[e.JournalWork]):
             ends, refusal = ends if isinstance(error, JournalFull) else [], error
         if ends:
             self._durable = ends[-1]
-            with contextlib.suppress(StateError):  # a lower number is a true one, too
+            with contextlib.suppress(StateError):  # a lower number is true as well
                 self._reached.save(self._durable)
             self._report(e.JournalDurable(tuple(append.ticket for append in group[: len(ends)]), tuple(ends)))
         rest = group[len(ends) :]
@@ -233,7 +233,7 @@ class Applier(Worker[e.ApplierWork]):
         self._mark = mark
 
     def _record(self, piece: memoryview, position: int, offset: int) -> tuple[RecordHeader, memoryview] | None:
-        # What is left of the segment is not known here, and was checked when the record was written or recovered.
+        # The rest of the segment is not known here; it was checked when the record was written or recovered.
         rest = piece[offset:]
         if len(rest) < RECORD_HEADER_BYTES:
             return None

@@ -1,4 +1,4 @@
-"""What of a batch is compared by digests: whole units of 4 KiB, because a digest for less would weigh too much.
+"""The units of a batch that are compared by digests: whole ones of 4 KiB, because a digest for less would cost too much.
 
 Blocks smaller than that are compared together, as far as a batch has a unit of them whole; the rest of it is sent as it is
 (a digest and its answer would cost a tenth of a block of 512 bytes). Larger blocks are compared page by page.

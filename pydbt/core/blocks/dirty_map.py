@@ -1,7 +1,7 @@
 """Which blocks differ: the dirty block map of Fig. 3 (US 7,039,661 ¶57-58), as many small maps.
 
 One bit a block, kept in chunks of 32,768 blocks (4 KiB of bits). A chunk of zeroes takes no memory and is
-not written to disk (¶98, technique 5), so that a map costs what is dirty and not what the volume measures.
+not written to disk (¶98, technique 5), so that the size of a map follows the dirty blocks, not the volume.
 
 Invariants: a chunk that is present has at least one bit set; no bit at or beyond ``block_count`` is ever set.
 """

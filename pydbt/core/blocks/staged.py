@@ -18,7 +18,7 @@ class StagedBlocks:
         self._block_bytes = 0
 
     def clear(self) -> None:
-        """The stage is being applied: what is compared later is compared behind it."""
+        """The stage is being applied, ahead of all later comparisons."""
         self._map = None
 
     def add(self, extents: SectorTable, geometry: Geometry) -> None:

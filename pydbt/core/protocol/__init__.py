@@ -1,1 +1,1 @@
-"""What the two sides say to each other: frames, their bytes, and the names of contents (generations)."""
+"""The protocol between both sides: frames, their bytes, and the names of contents (generations)."""

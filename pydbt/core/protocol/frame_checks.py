@@ -1,4 +1,4 @@
-"""What fields of frames and state files have in common. Each check raises ValueError."""
+"""Checks of fields that frames and state files share. Each check raises ValueError."""
 
 from __future__ import annotations
 

@@ -20,22 +20,22 @@ from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES, Geometry
 
 PROTOCOL_VERSION = 3
 MAX_PAYLOAD_BYTES = 8 * MIB
-"""Large enough that the 72 bytes of a frame's own are nothing, small enough that a few fit a 64 MiB queue."""
+"""Large enough that a frame's own 72 bytes cost nothing, small enough that a few fit into a queue of 64 MiB."""
 MAX_EXTENTS = 65_000
 """With a payload of 8 MiB, table and payload stay below MAX_BODY_BYTES."""
 MAX_DIGESTS = 262_144
 """Units in one DIGESTS frame: 4 MiB of digests, 1 GiB of 4 KiB units."""
 MAX_SEQUENCE_SPAN = 65_536
-"""Sequence numbers in one STREAM frame: what an extent's sequence_delta (u16) can tell apart."""
+"""Sequence numbers in one STREAM frame: an extent's sequence_delta (u16) has this many values."""
 REPLICA_STATE_NAMES = ("inconsistent", "outdated", "consistent", "up-to-date")
-"""The states of a replica by their code in an ACK frame, each saying more than the one before it."""
+"""The states of a replica by their code in an ACK frame; each claims more than the one before it."""
 DIGEST_BYTES = 16
 PROGRESS = "progress"
 """In HELLO's features: the primary understands a WELCOME and an ACK that tell the replica's progress."""
 COMPARED_UNITS_BYTES = frozenset(
     1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length())
 )
-"""What one digest may stand for: every power of two from a sector to 4 KiB."""
+"""The units that one digest may stand for: every power of two from a sector to 4 KiB."""
 
 
 class FrameKind(IntEnum):
@@ -90,14 +90,14 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The secondary's answer: what it holds, durably.
+    """The secondary's answer: its durable content.
 
     ``replica`` names this replica (32 hexadecimal digits, made when its state directory was); ``volume`` is None for
     a target that has adopted no volume, or not this content of it: everything has to be copied. ``fresh`` says that it
     is then known to read as zeros. ``sequence`` in ``epoch`` is the position of its consistent image; ``staged``
     says that batches of an unfinished resync are kept beside it, so that only a new BEGIN may follow.
     ``size_bytes`` is the size of the target, which may be larger than the volume. ``progress`` counts the bytes that ever
-    became durable on this replica, and never less than any ACK told; None from one that is not asked, or is older.
+    became durable on this replica, and is never less than in any ACK; None from one that was not asked, or is older.
     """
 
     volume: str | None
@@ -152,14 +152,14 @@ class Bye:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What the primary has been through when it sends the next COMMIT; from HELLO on until another one comes."""
+    """The primary's generations as of the next COMMIT. Those of HELLO hold until the first of these frames."""
 
     generations: Generations
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """A (re)synchronization starts. ``total_bytes`` is what the primary plans to send, for the question of room."""
+    """A (re)synchronization starts. ``total_bytes`` is the amount that the primary plans to send: the stage needs this room."""
 
     resync: int
     epoch: int
@@ -176,7 +176,7 @@ class Begin:
 
 
 class _Bulk:
-    """What frames with an extent table and payload share. Payload is a tuple of buffers, never joined."""
+    """The common part of frames with an extent table and payload. Payload is a tuple of buffers, never joined."""
 
     __slots__ = ()
     extents: SectorTable
@@ -342,7 +342,7 @@ class Ack:
     ``sequence``: updates of the stream; ``batch``: BLOCKS written and DIGESTS answered, of this connection;
     ``resync_committed``: the last resync committed in this connection, 0 for none; ``applied_sequence``: updates
     that have reached the target itself (not yet synced there perhaps); ``staged_bytes``: room the stage takes;
-    ``progress``: as in WELCOME, 0 where it is not told.
+    ``progress``: as in WELCOME, 0 where it is left out.
     """
 
     sequence: int

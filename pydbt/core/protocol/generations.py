@@ -1,9 +1,9 @@
-"""Which of two copies of a volume is newer, told by the generations each has been through; as DRBD's identifiers do.
+"""Which of two copies of a volume is newer, by the generations that each has had; as with DRBD's identifiers.
 
 A generation is a line of content that one side alone goes on writing. It gets a name (a random u64, never 0) whenever
-a side begins to write what the other cannot have: the primary with its first write after the connection was lost, a
+a side begins to write something that the other cannot have: the primary with its first write after the connection was lost, a
 replica when it is promoted. ``verdict`` is the only place that compares the names of two sides. Names tell who may
-overwrite whom; what has to be copied is the maps' business, and ``tracked`` says whether the maps can know.
+overwrite whom. The maps tell which blocks have to be copied; ``tracked`` tells whether the maps can know all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import zip_longest
 from pydbt.core.protocol.frame_checks import check_u64
 
 BITMAP_LIMIT = 8
-"""A name joins ``bitmap`` only if the connection fell between a COMMIT and its acknowledgement; more is not seen."""
+"""A name joins ``bitmap`` only if the connection fell between a COMMIT and its acknowledgement: rarely twice in a row."""
 HISTORY_LIMIT = 400
 """A side that was away for more losses than this is taken for a stranger, and refused: never overwritten by mistake."""
 _MASK = (1 << 64) - 1
@@ -24,11 +24,11 @@ _MASK = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Generations:
-    """The names one side has been through.
+    """The names of the generations that one side has had.
 
-    ``current``: of what it holds now; 0 for a target that holds nothing. ``bitmap``: those from which its out-of-sync
+    ``current``: of its present content; 0 for a target that holds nothing. ``bitmap``: those from which its out-of-sync
     map counts, newest first, empty when both sides were the same last. ``history``: older ones, newest first.
-    ``shared``: the other side may hold ``current`` too, so that what is written without it needs a new name.
+    ``shared``: the other side may hold ``current`` too, so that a write without that side needs a new name.
     """
 
     current: int = 0
@@ -113,7 +113,7 @@ NO_GENERATIONS = Generations()
 
 
 class Verdict(StrEnum):
-    """What two histories say of two sides of which one is primary."""
+    """The relation of a secondary's generations to those of the primary."""
 
     EMPTY = "empty"
     EQUAL = "equal"
@@ -134,7 +134,7 @@ class Verdict(StrEnum):
         return self in (Verdict.EQUAL, Verdict.BEHIND)
 
 
-# One row a pairing, the first that holds counts; p is the primary's Generations, s the secondary's.
+# One row per relation, the first that holds counts; p is the primary's Generations, s the secondary's.
 TABLE = (
     ("the secondary holds nothing", lambda p, s: not s.current, Verdict.EMPTY),
     ("the primary holds nothing", lambda p, s: not p.current, Verdict.UNRELATED),
@@ -158,7 +158,7 @@ TABLE = (
 
 
 def lineage_of(views: Sequence[Generations]) -> Generations:
-    """What a volume has been through, as a secondary that it never had is told: every name that any other one was told.
+    """The generations of a volume for a secondary that it never had: every name that any other secondary was told.
 
     The views are of one volume and have its ``current``. Names that a secondary may still be at are the last to be forgotten.
     """
@@ -170,7 +170,7 @@ def lineage_of(views: Sequence[Generations]) -> Generations:
 
 
 def verdict(primary: Generations, secondary: Generations) -> Verdict:
-    """The table's word on a primary and the secondary that it wants to overwrite."""
+    """The first row of the table that holds for a primary and the secondary that it wants to overwrite."""
     return next(result for _, holds, result in TABLE if holds(primary, secondary))
 
 

@@ -127,7 +127,7 @@ def decode_frame_header(data: Buffer) -> FrameHeader:
 def decode_body(header: FrameHeader, body: Buffer) -> Frame:
     """The frame of a header and its body. Bulk payload stays a view of ``body``. Raises WireError."""
     if len(body) != header.body_length:
-        raise WireError(f"a body of {len(body)} bytes after a header that tells of {header.body_length}")
+        raise WireError(f"a body of {len(body)} bytes after a header that announces {header.body_length}")
     digest = xxhash.xxh3_128(header.digested)
     digest.update(body)
     if digest.digest() != header.digest:
@@ -195,13 +195,13 @@ def _unpack_payload(header: FrameHeader, packed: memoryview, expected: int) -> t
         raise ValueError(f"{expected} bytes of payload in a frame that takes {f.MAX_PAYLOAD_BYTES}")
     if header.flags & FLAG_ZSTD:
         if zstandard.get_frame_parameters(packed).content_size != expected:
-            raise ValueError(f"compressed payload does not tell of the {expected} bytes its extents do")
+            raise ValueError(f"compressed payload does not announce the {expected} bytes of its extents")
         whole = zstandard.ZstdDecompressor().decompress(packed, allow_extra_data=False)
         if len(whole) != expected:
-            raise ValueError(f"compressed payload of {len(whole)} bytes where the extents tell of {expected}")
+            raise ValueError(f"compressed payload of {len(whole)} bytes where the extents announce {expected}")
         return (whole,) if expected else ()
     if len(packed) != expected:
-        raise ValueError(f"{len(packed)} bytes of payload where the extents tell of {expected}")
+        raise ValueError(f"{len(packed)} bytes of payload where the extents announce {expected}")
     return (packed,) if expected else ()
 
 
@@ -231,7 +231,7 @@ def _payload(header: FrameHeader, extents: SectorTable, rest: memoryview, size: 
     extents.check()
     expected = extents.payload_bytes
     if size != expected:
-        raise ValueError(f"a payload size of {size} where the extents tell of {expected}")
+        raise ValueError(f"a payload size of {size} where the extents announce {expected}")
     return _unpack_payload(header, rest, expected)
 
 

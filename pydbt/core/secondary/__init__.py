@@ -1,1 +1,1 @@
-"""The secondary's brain and its parts: the conversation, the journal, and what the replica may call itself."""
+"""The secondary's brain and its parts: the session with a primary, the journal, and the states of the replica."""

@@ -1,4 +1,4 @@
-"""What may be acknowledged: batches in their order, and an ACK frame only when it says something new."""
+"""Acknowledgements: batches count in their order, and an ACK frame is sent only when it has news."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydbt.core.protocol.frames import Ack
 
 
 class BatchOrder:
-    """BLOCKS and DIGESTS end in any order; what is acknowledged is the longest run of ended ones."""
+    """BLOCKS and DIGESTS end in any order. The acknowledged number is the last of the longest run of ended batches."""
 
     def __init__(self) -> None:
         self._open: deque[int] = deque()
@@ -25,7 +25,7 @@ class BatchOrder:
         return True
 
     def end(self, batch: int) -> None:
-        """This batch is durable (or answered). Numbers of an earlier connection are ignored."""
+        """This batch is durable (or answered)."""
         self._ended.add(batch)
         while self._open and self._open[0] in self._ended:
             self.through = self._open.popleft()
@@ -33,7 +33,7 @@ class BatchOrder:
 
 
 class AckFilter:
-    """Lets an ACK pass when anything in it changed but how far the target itself has come."""
+    """An ACK is news when anything in it has changed, except for the progress of the target itself."""
 
     def __init__(self) -> None:
         self._last: tuple[int, ...] | None = None

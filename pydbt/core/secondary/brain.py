@@ -1,4 +1,4 @@
-"""The secondary's decisions: which primary is served, when its frames are looked at, and what the replica may call itself.
+"""The secondary's decisions: which primary is served, when its frames are processed, and the state of the replica.
 
 Nothing of the stream is acknowledged before ``keeper`` has it durable. Frames that arrive while something has to end first
 (a Barrier) are deferred, and taken up in their order afterwards.
@@ -91,13 +91,13 @@ class Secondary:
 
     @property
     def replica_state(self) -> ReplicaState:
-        """What the replica may call itself now."""
+        """The state of the replica: never more than is known."""
         session = self.session
         if not self.record.consistent:
             return ReplicaState.INCONSISTENT
         staging = session is not None and isinstance(session.stage, Staging)
         if staging or self.keeper.stage_from is not None:
-            # Between two snapshots the replica is an image of a moment, and meant to be.
+            # Between two snapshots the replica is an image of one moment by design.
             meant = session is not None and session.by_snapshots
             return ReplicaState.CONSISTENT if meant else ReplicaState.OUTDATED
         streaming = session is not None and isinstance(session.stage, Streaming)
@@ -140,7 +140,7 @@ class Secondary:
                 assert_never(event)
 
     def _advance(self, now: float) -> None:
-        """Take up what had to wait, until something has to wait again."""
+        """Process the frames that had to wait, until one has to wait again."""
         self.keeper.advance(now, self.peer)
         while (session := self.session) is not None and session.has_waiting and self.keeper.barrier is None:
             match session.next_waiting():
@@ -164,7 +164,7 @@ class Secondary:
         self._primary = event
 
     def _leave(self) -> None:
-        """No primary any more. Work under way ends by itself; what was deferred was never acknowledged."""
+        """No primary any more. Work under way ends by itself; deferred frames were never acknowledged."""
         self._primary = None
         self.keeper.leave()
 
@@ -230,7 +230,7 @@ class Secondary:
             self._refuse(session, "protocol", f"the primary broke the protocol: {error}")
 
     def _generation(self, session: Session, frame: f.Generation) -> None:
-        """For the next COMMIT. In a stream it names all that follows: it is taken over behind what came before."""
+        """For the next COMMIT. In a stream it names all later updates, and is taken over behind all earlier ones."""
         streaming = isinstance(session.stage, Streaming)
         if streaming and self.keeper.streaming:
             session.defer_first(frame)
@@ -254,7 +254,7 @@ class Secondary:
             self.keeper.go_direct(session.hello, session.connection)
 
     def _digests(self, session: Session, frame: f.Digests) -> None:
-        """Compare, behind everything that came before: with an older content a block may look equal and not stay so."""
+        """Compare behind all earlier updates: an older content of a block may look equal, and be replaced then."""
         if self.keeper.streaming:
             session.defer_first(frame)
             self.keeper.wait_for_stream()
@@ -272,7 +272,7 @@ class Secondary:
             return  # of an earlier connection
         frame = comparison.frame
         wanted = np.union1d(differing, comparison.staged_units)
-        # A unit that is equal because of what was written just now is not called equal before that is acknowledged.
+        # If a direct write made a unit equal, the write is acknowledged before the unit is called equal.
         if len(wanted) < frame.units.total() and self.keeper.compared(ticket):
             self._acknowledge(now)
         self._do(e.Send(session.connection, f.Want(frame.batch, Runs.of_blocks(wanted))))
@@ -288,7 +288,7 @@ class Secondary:
             case _:
                 self.keeper.append(entry, session.connection)
 
-    # --- what the keeper tells ----------------------------------------------------------------------------
+    # --- reports of the keeper ----------------------------------------------------------------------------
     def batch_ended(self, connection: int, batch: int) -> None:
         """A batch of BLOCKS is durable."""
         session = self.session
@@ -318,7 +318,7 @@ class Secondary:
             self._refuse(session, "disk-full", f"the secondary has no room for its journal: {error}")
 
     def failed(self, code: str, message: str) -> None:
-        """Something under this replica broke: tell the primary, and begin again from what is on disk."""
+        """Something under this replica failed: tell the primary, and start again from the state on disk."""
         if self._primary is not None:
             self._do(e.Send(self._primary.connection, f.Refuse(code, message)))
             self._do(e.CloseConnection(self._primary.connection, message))

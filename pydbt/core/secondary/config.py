@@ -1,4 +1,4 @@
-"""What the secondary's brain must be told once."""
+"""The settings of the secondary's brain."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydbt.core.units import MIB
 
 @dataclass(frozen=True, slots=True)
 class SecondaryConfig:
-    """Sizes and times that bound what a crash costs and what memory is used.
+    """Sizes and times that bound the cost of a crash and the use of memory.
 
     A checkpoint every ``checkpoint_bytes`` of journal or ``checkpoint_seconds`` bounds the replay after a crash;
-    ``sync_bytes`` is what may be written directly before it is made durable and acknowledged; less than a quarter of it
-    only ``sync_seconds`` after the last time, for each time costs a state file as well;
+    ``sync_bytes`` is the most that is written directly before it is made durable and acknowledged. Less than a quarter of
+    it is made durable only ``sync_seconds`` after the last sync, because each sync costs a state file as well.
     ``stage_margin_bytes`` must stay free beside a stage, for the stream that goes into it.
     """
 

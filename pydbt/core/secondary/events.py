@@ -1,7 +1,7 @@
-"""What the secondary's brain is told, and what it asks for. One of each per batch, never per record.
+"""Events and effects of the secondary's brain. There is one per batch, never one per record.
 
-Work that is handed out carries a ticket, a number that only grows; whoever does it reports by ticket. Two workers do
-it, each in order: the journal (Append, Resume) and the applier (Apply, Write, Sync, Compare, SetMark).
+Work that is handed out has a ticket, a number that only grows. The worker that has done it reports the ticket. There are two
+workers, and each works in order: the journal (Append, Resume) and the applier (Apply, Write, Sync, Compare, SetMark).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydbt.core.units import Geometry
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """A peer said HELLO. It hears WELCOME or REFUSE; a later connection takes the place of an earlier one."""
+    """A peer sent HELLO. It gets WELCOME or REFUSE. A later connection takes the place of an earlier one."""
 
     connection: int
     hello: Hello
@@ -96,7 +96,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class RoomMeasured:
-    """Bytes the journal may still take, told before every BEGIN; 0 where staging is switched off."""
+    """Bytes that the journal may still take; reported before every BEGIN. 0 where staging is switched off."""
 
     free_bytes: int
 
@@ -120,7 +120,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class CloseConnection:
-    """Drop the connection; what was sent before still goes out. Answers nothing."""
+    """Drop the connection. Frames that were sent before still go out. Answers nothing."""
 
     connection: int
     reason: str
@@ -188,7 +188,7 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class SetMark:
-    """The applier stands at ``mark`` now: what came directly has become a consistent image."""
+    """The applier is at ``mark`` now: the direct writes have become a consistent image."""
 
     mark: Mark
 
@@ -197,7 +197,7 @@ class SetMark:
 class Restart:
     """Forget everything in memory and begin again from the state file and the journal, read up to ``trusted``.
 
-    Answers with a new brain. What failed in between is tried again there; a crash would have done the same.
+    Answers with a new brain, which tries the failed work again. A crash would have had the same effect.
     """
 
     reason: str

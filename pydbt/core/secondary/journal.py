@@ -48,7 +48,7 @@ class JournalRecordKind(IntEnum):
 
 
 JournalEntry = Stream | Blocks | Begin | tuple[Commit, int]
-"""What is put into the journal; a COMMIT comes with its epoch."""
+"""The content of one record. A COMMIT has the epoch of its BEGIN beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def decode_record_header(
 ) -> RecordHeader | None:
     """The header at ``position`` if a record of these incarnations (lowest, highest) can begin there, else None.
 
-    ``room_bytes`` is what is left of the segment, None if that was checked before. The digest is left to ``record_is_whole``.
+    ``room_bytes`` is the rest of the segment, None if that was checked before. ``record_is_whole`` checks the digest.
     """
     if len(data) < RECORD_HEADER_BYTES:
         return None
@@ -159,7 +159,7 @@ def _possible(kind: JournalRecordKind, length: int, count: int) -> bool:
 
 
 def record_is_whole(header: RecordHeader, body: Buffer) -> bool:
-    """Is the body what was written? A PAD's body was never written and does not count."""
+    """Does the body have the digest of the header? A PAD's body was never written and does not count."""
     digest = xxhash.xxh3_128(header.digested)
     if header.kind is not JournalRecordKind.PAD:
         digest.update(body)

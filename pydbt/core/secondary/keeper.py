@@ -1,4 +1,4 @@
-"""How the secondary keeps what it is given: journal, target, checkpoint and state file, in an order no crash can hurt.
+"""Journal, target, checkpoint and state file of the secondary, in an order that no crash can hurt.
 
 Invariants:
 
@@ -8,7 +8,7 @@ Invariants:
 * The state file says ``consistent: false`` before the first byte is written directly; the journal is applied, synced
   and passed by the checkpoint before that, so that no replay can put old data over new.
 * The checkpoint moves only after a sync of the target.
-* ``progress`` never falls behind what was acknowledged: what is written directly is counted in the state file before it is.
+* ``progress`` includes everything that was acknowledged: the state file counts direct writes before their acknowledgement.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pydbt.core.units import Geometry
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """The stream before a BEGIN has to be durable, so that what is compared later is compared behind it."""
+    """The stream before a BEGIN has to be durable, so that later comparisons see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Appending:
 
 
 class Owner(Protocol):
-    """Whom a Keeper tells what became of the work."""
+    """The owner of a Keeper, which is told the results of the work."""
 
     def batch_ended(self, connection: int, batch: int) -> None: ...
     def committed(self, connection: int, commit: f.Commit) -> None: ...
@@ -147,9 +147,9 @@ class Keeper:
 
     @property
     def progress(self) -> int:
-        """Bytes that ever became durable here: the journal's end, as if nothing had been written past it.
+        """Bytes that ever became durable here: the end of the journal, plus all direct writes.
 
-        A replica whose number is lower than it once was lacks something that it had.
+        A replica whose progress is lower than it once was has lost something.
         """
         return self.tail + self.record.direct_bytes
 
@@ -212,11 +212,11 @@ class Keeper:
         return any(not append.staged for append in self._appends)
 
     def wait_for_stream(self) -> None:
-        """Nothing more until every update so far is on its way to the target, ahead of what comes next."""
+        """Nothing more until every update so far was given to the applier, ahead of the next frame."""
         self.barrier = Journalling()
 
     def leave(self) -> None:
-        """The connection is gone: nobody waits for room or to compare any more. Everything else ends by itself."""
+        """The connection is gone: waits for room and for comparisons end. All other work ends by itself."""
         if isinstance(self.barrier, (Freeing, Settling, Journalling)):
             self.barrier = None
 
@@ -269,12 +269,12 @@ class Keeper:
         self._owner.committed(connection, commit)
 
     def journal_refused(self, event: e.JournalRefused) -> None:
-        """What comes before the refused Append has been reported durable; the rest comes back."""
+        """Everything before the refused Append was reported durable before. The rest comes back."""
         assert not self._appends or self._appends[0].ticket >= event.ticket, "the journal reports in order"
         refused, self._appends = [append.entry for append in self._appends], deque()
         self.tail, self._journal_halted = event.position, True
         if isinstance(self.barrier, (CommittingStaged, Journalling)):
-            self.barrier = None  # what came back goes in again, ahead of what waits
+            self.barrier = None  # the entries that came back go in again, ahead of the frames that wait
         if event.full:
             self._owner.journal_full(refused, event.error)
         else:
@@ -305,11 +305,11 @@ class Keeper:
             self._committed(connection, commit)
 
     def compared(self, ticket: int) -> bool:
-        """A Compare has made durable what was written before it; whether there was anything."""
+        """A Compare has made the direct writes before it durable. Whether there were any."""
         return self._made_durable(ticket)
 
     def _made_durable(self, ticket: int) -> bool:
-        """What was written directly before this ticket is on the disk: count it, then let it be acknowledged."""
+        """Direct writes before this ticket are on the disk: count them, then let them be acknowledged."""
         ended = self._writes.made_durable(ticket)
         count = sum(entry_bytes(write.frame) for write in ended)
         self.persist(replace(self.record, direct_bytes=self.record.direct_bytes + count))
@@ -332,7 +332,7 @@ class Keeper:
 
     # --- after every event --------------------------------------------------------------------------------
     def advance(self, now: float, peer: int | None) -> None:
-        """Do what has become possible. ``peer``: the connection of the primary, if there is one."""
+        """Do the work that has become possible. ``peer``: the connection of the primary, if there is one."""
         match self.barrier:
             case Settling() if not self._appends:
                 self.barrier = None
@@ -360,7 +360,7 @@ class Keeper:
         self.persist(replace(self.record, fresh=False, volume=hello.volume, size_bytes=size, block_bytes=block))
 
     def _give_up_image(self) -> None:
-        """The image is a mixture from here on; where it was last consistent stays known, to tell the primary."""
+        """The image is a mixture from here on. The position where it was last consistent stays known, for the primary."""
         self.persist(replace(self.record, consistent=False, must_reach=0, epoch=self.epoch, sequence=self.sequence))
 
     def _wants_sync(self, now: float, connected: bool) -> bool:

@@ -1,4 +1,4 @@
-"""What a replica knows about itself: its states, the record it keeps of itself, and what its journal adds.
+"""A replica's knowledge of itself: its states, the record in its state file, and the position that its journal adds.
 
 The record is written after the work it describes: ``checkpoint`` moves only when everything before it is durable on
 the target. The journal from ``checkpoint`` on says the rest; ``Recovery`` folds its records into the position
@@ -20,7 +20,7 @@ RECORD_VERSION = 1
 
 
 class ReplicaState(StrEnum):
-    """How far an image can be trusted. Never says more than is known.
+    """How far an image can be trusted. The state never claims more than is known.
 
     INCONSISTENT: a mixture of times, not to be used. OUTDATED: exactly the primary at some past moment, and known to
     be behind. CONSISTENT: exactly the primary at some moment, how long ago is not known. UP_TO_DATE: follows
@@ -46,8 +46,8 @@ class ReplicaRecord:
     ``sequence`` of ``epoch`` (or where the journal says); ``must_reach``: only if the journal is whole up to here.
     ``incarnation`` counts the openings of the journal. ``target`` identifies the target, so that another one is
     noticed. ``fresh``: nothing was ever written, and the target reads as zeros. ``promoted``: when the target became a
-    volume of its own (RFC 3339), which no primary may overwrite any more; empty for a replica. ``generations``: what its
-    content has been through. ``direct_bytes``: what was ever written past the journal, counted as if it lay in it.
+    volume of its own (RFC 3339), which no primary may overwrite any more; empty for a replica. ``generations``: the
+    history of its content. ``direct_bytes``: everything ever written past the journal, counted as if it were in it.
     """
 
     replica: str
@@ -134,7 +134,7 @@ class Recovery:
         """Take the next record; ``epoch`` is what BEGIN records carry, else 0."""
         start, self.tail = self.tail, header.end
         if not self._record.consistent:
-            self.limit = self.tail  # resync data that was staged once and then let through: all of it counts
+            self.limit = self.tail  # resync data that was staged, and applied without its COMMIT: all of it counts
             return
         match header.kind:
             case JournalRecordKind.BEGIN:
@@ -150,5 +150,5 @@ class Recovery:
 
     @property
     def whole(self) -> bool:
-        """Does the journal reach as far as the image needs it?"""
+        """Does the journal reach as far as the image requires?"""
         return self.tail >= self._record.must_reach

@@ -1,7 +1,7 @@
-"""The conversation with one primary, from its WELCOME to its end: which frame may come now, and what may be answered.
+"""The conversation with one primary, from its WELCOME to its end: which frames may come now, and which answers are due.
 
-A session knows no disk. The brain asks it whether a frame may come, hands the content to the keeper, and tells the session
-what became of it. After a ProtocolError the conversation ends.
+A session knows no disk. The brain asks the session whether a frame may come, hands the content to the keeper, and reports the
+result to the session. After a ProtocolError the conversation ends.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Session:
         self._batches = BatchOrder()
         self._acks = AckFilter()
 
-    # --- what has to wait ---------------------------------------------------------------------------------
+    # --- frames that have to wait -------------------------------------------------------------------------
     @property
     def has_waiting(self) -> bool:
         return bool(self._waiting)
@@ -172,7 +172,7 @@ class Session:
 
     @property
     def by_snapshots(self) -> bool:
-        """Whether the primary goes from one COMMIT to the next: the replica is an image of a moment, and meant to be."""
+        """Whether the primary replicates by snapshots: between two COMMITs the replica stays an image of one moment."""
         match self.stage:
             case Staging(begin) | Direct(begin):
                 return bool(begin.flags & f.BeginFlag.NO_STREAM)
@@ -205,5 +205,5 @@ class Session:
         return f.PROGRESS in self.hello.features
 
     def is_news(self, ack: f.Ack) -> bool:
-        """Whether it tells the primary anything that it waits for. Before a BEGIN or STREAM nothing is."""
+        """Whether the primary waits for something in it. Before a BEGIN or STREAM it waits for nothing."""
         return (not isinstance(self.stage, Ready) or bool(self.committed)) and self._acks.news(ack)

@@ -1,4 +1,4 @@
-"""The audit: what capture has seen against what the kernel itself has counted, all the time.
+"""The audit: the sectors that capture has seen are compared with the kernel's own count, all the time.
 
 A write is seen when it is submitted and counted when it completes. So the kernel's count minus capture's never exceeds
 what that difference is when nothing is in flight (the *offset*): if it does, something was written that capture never
@@ -21,7 +21,7 @@ FAULTS = {
     "passthrough": "a command that went to the disk past the block layer",
     "recursion_misses": "a write that the kernel did not show, because a program interrupted itself",
 }
-"""Capture's own counters that may not grow, each with what it means."""
+"""Capture's own counters that may not grow, each with its meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Look:
 def completed_by_bio(seen_sectors: int, submitted: int, completed: int) -> int:
     """Sectors that have completed at most, told by the numbers of bios.
 
-    A completion on a bio-based device tells what is left of its bio. Device-mapper splits a write at a boundary of its
+    A completion on a bio-based device has the size of the rest of its bio. Device-mapper splits a write at a boundary of its
     targets by submitting the rest of the same bio again, which the kernel does not trace anew: the bio completes once, as
     long as its last part. Other drivers use it up. So a bio that is missing counts for one sector, and none other for any.
     """
@@ -56,7 +56,7 @@ class AuditRecord:
     """What is kept across controllers, for the same attach.
 
     ``offset_sectors``: see above; None before it is known. ``unseen_sectors``: completions that were never shown and
-    whose blocks were read again. ``faults``: how far each counter of ``FAULTS`` has been told.
+    whose blocks were read again. ``faults``: the value of each counter of ``FAULTS`` that was reported last.
     """
 
     attach: str = ""
@@ -132,7 +132,7 @@ class Audit:
         if not (look.idle and settled):
             return []
         unseen = look.seen_sectors - look.completed_sectors
-        # Of what was never written down, nothing was noticed.
+        # A counter without an entry was never reported.
         before = self.record.unseen_sectors or 0
         self.record = replace(self.record, unseen_sectors=unseen)
         first, self._unasked = self._unasked, False

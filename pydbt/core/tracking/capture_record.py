@@ -27,7 +27,7 @@ RECORD = np.dtype(
 
 
 class RecordKind(IntEnum):
-    """What a record tells. File-system transactions take numbers from 3 on."""
+    """The event of a record. File-system transactions take numbers from 3 on."""
 
     SUBMIT = 1
     COMPLETE = 2

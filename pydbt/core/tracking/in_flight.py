@@ -116,7 +116,7 @@ class InFlight:
         return not self._state.firsts.size
 
     def begin_wait(self) -> None:
-        """Remember everything in flight now, for ``wait_done``. Forgets what was remembered before."""
+        """Remember everything in flight now, for ``wait_done``, in the place of anything remembered before."""
         self._waited = self._state
         self._forgot_wait = False
 
@@ -281,7 +281,7 @@ def _running(
 def _left_to_wait(
     old: Integers, deltas: Integers, before: Integers, after: Integers, heads: Integers, sizes: Integers
 ) -> BlockNumbers:
-    """What is still waited for of each segment, after its changes; ``old`` is what was before them."""
+    """The writes that are still waited for in each segment, after its changes; ``old``: before them."""
     drops = np.where(deltas < 0, before - after, 0)
     sums = np.cumsum(drops)
     done_before = sums - drops

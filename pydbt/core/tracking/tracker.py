@@ -5,7 +5,7 @@ which blocks a write touches, the replicator when they are at the secondary. ``i
 the same three for whole batches.
 
 Two maps: ``dirty`` has the blocks whose updates are on the way (a bit is set exactly as long as the block's update
-list is not empty); ``pending`` has the blocks whose updates nobody will send, to be copied by a sweep.
+list is not empty); ``pending`` has the blocks whose updates will not be sent: a sweep copies them.
 
 The rule that nothing may break: a block that differs is in ``dirty`` or in ``pending``. So whatever is discarded is
 merged into ``pending`` *before* it is discarded.

@@ -10,8 +10,8 @@ end never fall, and a full log cannot be taken for an empty one.
 Every active transaction holds one slot in reserve for its DONE record: a log that is full of waiting transactions
 can always be emptied. It is full when nothing but that reserve lies between end and start.
 
-A full log takes nothing: ``append`` says how much of a batch it took, whole transactions from the front. Its caller
-must treat what was taken and what was not differently at once (list and map for the one, unsynchronized mode for
+A full log takes nothing: ``append`` returns how much of a batch it took, whole transactions from the front. Its caller
+must treat the taken rows and the others differently at once (list and map for the one, unsynchronized mode for
 the other, Fig. 4, 452); an exception would have to carry that.
 
 Invariants: records are in order of transaction and sequence numbers; start is the end, or the first record of the
@@ -39,7 +39,7 @@ _SEARCH_SLOTS = 64
 
 
 class LogRecordKind(IntEnum):
-    """What a slot holds. Kinds other than DONE are updates: a new kind of transaction is a new number here."""
+    """The content of a slot. Kinds other than DONE are updates: a new kind of transaction is a new number here."""
 
     DONE = 0
     WRITE = 1

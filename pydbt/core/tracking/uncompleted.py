@@ -41,7 +41,7 @@ class Uncompleted:
         self._flying = {cookie: number for cookie, number in self._flying.items() if number > sequence}
 
     def clear(self) -> None:
-        """Nothing that is queued is among them, or what is in flight is not known any more."""
+        """Forget everything: none of them is queued any more, or the writes in flight are not known any more."""
         self._flying.clear()
 
     @property

@@ -23,9 +23,9 @@ from pydbt.core.blocks.runs import BlockNumbers, Integers, Mask
 # A page changed in flight is dirty and will be written again soon; reading at once would often be for nothing.
 SETTLE_DELAY_S = 1.0
 MAX_BATCH_BLOCKS = 256
-# In the place of a sequence number: nobody knows which write it was, so every wait is for this block too.
+# In the place of a sequence number: the write is unknown, so every wait is for this block too.
 DIFFERS_SINCE_EVER = 0
-# Nobody is kept waiting longer than this by a block that is touched again and again.
+# A block that is touched again and again delays a wait by no more than this.
 RETRY_DELAY_S = 0.5
 
 
@@ -40,7 +40,7 @@ class Reading:
 
 
 class Unsettled:
-    """The set, and the readings under way. Pure bookkeeping: the brain asks, the shell reads."""
+    """The set, and the readings under way. The brain asks for them, the shell reads."""
 
     def __init__(self, batch_blocks: int = MAX_BATCH_BLOCKS) -> None:
         self._batch_blocks = batch_blocks
@@ -77,7 +77,7 @@ class Unsettled:
         self._due.pop(block, None)
 
     def touch(self, blocks: BlockNumbers) -> None:
-        """Blocks were submitted for writing: what is being read of them is of no use."""
+        """Blocks were submitted for writing: a read of them that is under way is of no use."""
         for reading in self._readings.values():
             hit = np.intersect1d(reading.blocks, blocks)
             if len(hit):

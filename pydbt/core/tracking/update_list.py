@@ -1,11 +1,11 @@
-"""The block update lists of Fig. 3 (US 7,039,661 ¶59-60): which updates of a block nobody has acknowledged yet.
+"""The block update lists of Fig. 3 (US 7,039,661 ¶59-60): which updates of a block are not acknowledged yet.
 
 One hash table serves all lists (¶60). It holds, for a block, only the sequence number of its *last* update;
 the updates themselves wait, in sequence order, in the arrays in which they came. That is enough for cumulative
 acknowledgement: a block's list is empty as soon as its last update is acknowledged. A wide update (a discard
 of a million blocks) is one range in a list of its own and is never spelled out block by block.
 
-Memory is in proportion to what is pending: measured at 200 bytes for an update of one block, in all.
+Memory is in proportion to the pending updates: 200 bytes in all were measured for an update of one block.
 """
 
 from __future__ import annotations
