@@ -4,8 +4,10 @@ The rooms, and the one rule between them:
 
 * ``core`` decides and touches nothing: log, map, lists, protocol, both brains.
 * ``kernel`` touches eBPF, ``device`` disks, ``store`` state files, ``network`` sockets.
-* ``controller`` is where they meet: one loop, one ``match`` over a brain's effects.
-* ``cli`` words commands and errors for people.
+* ``posix`` is their common ground: whole writes, durable names, locks, calls of the C library.
+* ``controller`` is where these rooms meet: one loop, and the effects of a brain carried out.
+* ``cli`` has the commands, and the sentences for people.
 
-``core`` imports no other room; only ``controller`` and ``cli`` import more than one.
+``core`` imports no other room, and ``posix`` only ``core``. Each other room imports these two. Only ``controller`` and
+``cli`` import more.
 """

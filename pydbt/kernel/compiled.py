@@ -73,7 +73,7 @@ class Compiled:
                 raise MachineError(f"the kernel refuses program {name}: {refusal}") from None
         return self._typed[name]
 
-    def by_hand(self, name: str) -> int:
+    def untyped(self, name: str) -> int:
         """File descriptor of ``pydbt_<name>`` for syscalls.run_program(); this object owns it."""
         try:
             return int(self._module.load_func(f"pydbt_{name}".encode(), self._raw_tracepoint).fd)

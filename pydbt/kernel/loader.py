@@ -121,8 +121,8 @@ class _Probe:
     """The loader's own programs (bpf/probe.bpf.h) as addresses.KernelReader."""
 
     def __init__(self, program: Compiled) -> None:
-        self._read_fd = program.by_hand("read")
-        self._ring_fd = program.by_hand("ring_base")
+        self._read_fd = program.untyped("read")
+        self._ring_fd = program.untyped("ring_base")
         self._see_fd = program.typed("see_read", _READ_TRACEPOINT)
         self._memory = mmap.mmap(program.map_fd("probe"), mmap.PAGESIZE)
         self._value = np.frombuffer(self._memory, PROBE, 1)

@@ -19,7 +19,7 @@ from pydbt.kernel import pins, syscalls
 from pydbt.kernel.bitmaps import Bitmaps
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 
-_PASSING = "-next"
+_TEMPORARY_SUFFIX = "-next"
 
 
 def tracked_volume(pin_dir: Path) -> VolumeSpec | None:
@@ -55,9 +55,9 @@ def replace(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, keep: Ca
 
     After any error, also one of ``keep``, the old programs stay and the new ones are gone.
     """
-    passing = _passing(pin_dir)
-    pins.remove_pins(passing)
-    capture = Capture.attach(volume, options, passing)
+    temporary = _temporary(pin_dir)
+    pins.remove_pins(temporary)
+    capture = Capture.attach(volume, options, temporary)
     try:
         syscalls.wait_for_programs()
         words = tracked_words(pin_dir)
@@ -67,25 +67,25 @@ def replace(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, keep: Ca
         capture.detach()
         raise
     pins.remove_pins(pin_dir)
-    os.rename(passing, pin_dir)
+    os.rename(temporary, pin_dir)
     capture.pin_dir = pin_dir
     return capture
 
 
 def finish_replacement(pin_dir: Path) -> None:
     """Complete or undo a replacement that was interrupted. Call it before anything is read from ``pin_dir``."""
-    passing = _passing(pin_dir)
-    if not passing.exists():
+    temporary = _temporary(pin_dir)
+    if not temporary.exists():
         return
-    if pins.read_raw_meta(pin_dir) is None and pins.read_raw_meta(passing) is not None:
+    if pins.read_raw_meta(pin_dir) is None and pins.read_raw_meta(temporary) is not None:
         pins.remove_pins(pin_dir)  # its bits were recorded before its removal began
-        os.rename(passing, pin_dir)
+        os.rename(temporary, pin_dir)
     else:
         with contextlib.suppress(FileNotFoundError):
             pins.remove_pins(
-                passing
+                temporary
             )  # the old programs are complete: they have seen every write that the new ones have seen
 
 
-def _passing(pin_dir: Path) -> Path:
-    return pin_dir.with_name(pin_dir.name + _PASSING)
+def _temporary(pin_dir: Path) -> Path:
+    return pin_dir.with_name(pin_dir.name + _TEMPORARY_SUFFIX)
