@@ -27,7 +27,7 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrimaryLoo
     monkeypatch.setattr(made, "save_status", lambda: None)
     monkeypatch.setattr(volume.auditor, "look", lambda brains, now: [])
     (brain,) = volume.brains
-    brain.mode, brain.in_flight.certain = Mode.NORMAL, True
+    brain.state.mode, brain.state.in_flight.certain = Mode.NORMAL, True
     brain.link.connected(0.0)
     brain.link.connected(time.monotonic())
     yield made

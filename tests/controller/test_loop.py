@@ -23,6 +23,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.quiet_bitmap import MapRequest
 from pydbt.core.protocol.frames import Welcome
 from pydbt.core.protocol.generations import NO_GENERATIONS
 from pydbt.network.connection import FramedConnection
@@ -109,10 +110,10 @@ def test_what_cancelling_a_verification_asks_for_is_done(loop, monkeypatch):
     monkeypatch.setattr(loop.volume.peers[1].blocks, "drop", dropped.append)
     loop.feed.take(ev.VerifyAsked(Runs(np.array([0]), np.array([4])), repair=False), 1)
     assert read and not dropped
-    handled_at = loop.volume.brains[0]._handled_at
+    handled_at = loop.volume.brains[0].state.now
     loop.commands.verify({"cancel": True})
     assert dropped == read, "what was read for it is kept for ever"
-    assert loop.volume.brains[0]._handled_at >= handled_at, "the brain was told of another time"
+    assert loop.volume.brains[0].state.now >= handled_at, "the brain was told of another time"
 
 
 def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
@@ -123,16 +124,16 @@ def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
     )
     config = PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False, quiet_held=True)
     peer = loop.volume.join(2, Joining(config))
-    peer.brain._retry_persist_at = float("inf")  # the disk for its map is full, so that it needs the quiet bitmap
+    peer.brain.quiet._retry_at = float("inf")  # the disk for its map is full, so that it needs the quiet bitmap
     loop.volume.fanout.bitmaps.held = True
     stays = loop.volume.brains[0]
-    stays.next_retire = 0.0
+    stays.quiet.next_retire = 0.0
     loop.volume.capture.write(1)
     loop.volume.drain()
     loop.feed.process()
-    assert stays.quiet_due and stays.retire_at is None
+    assert stays.quiet.request is MapRequest.BITMAP and stays.quiet.bits is None
     loop.feed.part(peer)
-    assert not stays.quiet_due and stays.retire_at == stays.sequence
+    assert stays.quiet.idle and stays.quiet.bits.retire_at == stays.state.sequence
 
 
 def test_the_others_do_not_wait_for_what_is_read_for_one_that_is_removed(loop, monkeypatch):
@@ -158,7 +159,7 @@ def test_what_a_secondary_that_was_removed_still_says_is_not_taken_for_the_next_
         record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
         loop.volume.metadata.state = loop.volume.metadata.state.with_record(record)
         peer = loop.volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
-        peer.brain._retry_persist_at = peer.brain.link._retry_at = float("inf")
+        peer.brain.quiet._retry_at = peer.brain.link._retry_at = float("inf")
         return peer
 
     removed = joined()
@@ -197,18 +198,20 @@ def test_a_taint_that_could_not_be_written_down_is_as_soon_as_there_is_room(loop
     full_disk()
     loop.check(0.0)
     kept = load_state(loop.volume.options.state_dir).record(1)
-    assert [entry["reason"] for entry in kept.taints] == loop.volume.brains[0].taints
+    assert [entry["reason"] for entry in kept.taints] == loop.volume.brains[0].state.taints
 
 
 def test_no_map_is_written_before_the_progress_that_would_show_that_its_secondary_went_back(loop, full_disk):
     peer = loop.volume.peers[1]
     loop.volume.metadata.change_record(1, replica="cd" * 16, progress=50)
-    peer.brain.known_replica, peer.brain.replica_progress = "cd" * 16, 70
+    peer.brain.state.replica.identifier, peer.brain.state.replica.progress = "cd" * 16, 70
     assert peer.persist(ev.Persist(zero_quiet=False)).error
     full_disk()
     assert not peer.persist(ev.Persist(zero_quiet=False)).error
     assert load_state(loop.volume.options.state_dir).record(1).progress == 70
-    peer.brain.replica_progress = 60  # in doubt: what it says now counts when the map has everything, and not before
+    peer.brain.state.replica.progress = (
+        60  # in doubt: what it says now counts when the map has everything, and not before
+    )
     assert not peer.persist(ev.Persist(zero_quiet=False)).error
     assert load_state(loop.volume.options.state_dir).record(1).progress == 70
     peer.remember(ev.RememberReplica("cd" * 16, 7, 1, 60, in_sync=True))

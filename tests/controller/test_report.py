@@ -58,7 +58,7 @@ def test_a_volume_with_one_secondary_that_follows(tmp_path: Path, clock: SimpleN
     volume = volume_of(tmp_path, record(1, verify=LAST, compared_whole=True))
     volume.join(1, Joining(CONFIG))
     (brain,) = volume.brains
-    brain.mode, brain.in_flight.certain = Mode.NORMAL, True
+    brain.state.mode, brain.state.in_flight.certain = Mode.NORMAL, True
     brain.link.connected(0.0)
     clock.now += 3
     volume.peers[1].note_in_sync(clock.now - 0.5)
@@ -68,7 +68,7 @@ def test_a_volume_with_one_secondary_that_follows(tmp_path: Path, clock: SimpleN
 
 def test_a_volume_whose_writes_are_replicated_in_epochs(tmp_path: Path, clock: SimpleNamespace) -> None:
     volume = volume_of(tmp_path, record(1))
-    volume.join(1, Joining(replace(CONFIG, epoch_interval_s=10.0, taints=("an unknown operation wrote",))))
+    volume.join(1, Joining(replace(CONFIG, snapshot_interval_s=10.0, taints=("an unknown operation wrote",))))
     clock.now += 3
     same_as_golden("epochs.json", PrimaryLoop(volume).report().to_json())
     volume.peers[1].close()
@@ -84,7 +84,7 @@ def test_a_volume_with_several_secondaries(tmp_path: Path, clock: SimpleNamespac
         3, Joining(replace(CONFIG, taints=("writes may have gone untracked",)), since=Since(17, pending, 20480))
     )
     first, second, third = volume.brains
-    first.mode, first.in_flight.certain = Mode.NORMAL, True
+    first.state.mode, first.state.in_flight.certain = Mode.NORMAL, True
     first.link.connected(0.0)
     volume.peers[1].note_in_sync(clock.now)
     clock.now += 3

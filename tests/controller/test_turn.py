@@ -34,7 +34,7 @@ def test_a_captured_write_is_in_the_stream_at_the_end_of_the_turn(turning: Prima
     assert turning.turn(0.0)
     assert turning.volume.capture.order == [4]
     assert not turning.volume.events
-    assert turning.volume.brains[0].sequence == 1
+    assert turning.volume.brains[0].state.sequence == 1
 
 
 def test_a_turn_without_anything_new_is_not_busy_and_the_brains_hear_of_the_senders(

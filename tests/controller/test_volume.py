@@ -72,8 +72,8 @@ def test_blocks_that_are_pending_when_a_secondary_joins_are_in_its_map_alone(vol
     pending = DirtyMap(BLOCKS)
     pending.set_range(3, 2)
     first, second = volume.join(1, Joining(CONFIG, pending)), volume.join(2, Joining(CONFIG))
-    assert first.brain.tracker.pending.contains(4)
-    assert not second.brain.tracker.pending.any()
+    assert first.brain.state.tracker.pending.contains(4)
+    assert not second.brain.state.tracker.pending.any()
     assert volume.brains == [first.brain, second.brain]
 
 
@@ -81,14 +81,14 @@ def test_an_idle_disk_is_told_of_only_while_a_brain_is_not_certain(
     volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peer = volume.join(1, Joining(CONFIG))
-    monkeypatch.setattr(peer.brain.in_flight, "certain", False)
+    monkeypatch.setattr(peer.brain.state.in_flight, "certain", False)
     volume.look_for_idle_disk()
     assert list(volume.events) == [(None, ev.DiskQuiet(0))]
     volume.look_for_idle_disk()
     assert len(volume.events) == 1, "it is looked at too often"
     volume.events.clear()
     monkeypatch.setattr(volume, "_next_idle_look", 0.0)
-    monkeypatch.setattr(peer.brain.in_flight, "certain", True)
+    monkeypatch.setattr(peer.brain.state.in_flight, "certain", True)
     volume.look_for_idle_disk()
     assert not volume.events
 
@@ -97,7 +97,7 @@ def test_a_device_that_is_gone_is_no_error_of_a_look_at_it(volume: Volume, monke
     def gone(*_: object) -> int:
         raise DeviceError("the disk is gone")
 
-    volume.join(1, Joining(CONFIG)).brain.in_flight.certain = False
+    volume.join(1, Joining(CONFIG)).brain.state.in_flight.certain = False
     monkeypatch.setattr(volume.device, "in_flight_writes", gone)
     monkeypatch.setattr(volume, "auditor", SimpleNamespace(look=gone))
     volume.look_for_idle_disk()
@@ -118,7 +118,7 @@ def test_changes_are_written_down_and_nothing_is_written_without_one(volume: Vol
     before = path.stat().st_mtime_ns, path.stat().st_ino
     volume.keep()
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
-    peer.brain.taints.append("an unknown operation wrote")
+    peer.brain.state.taints.append("an unknown operation wrote")
     assert peer.taints_changed()
     volume.keep()
     state = load_state(volume.metadata.state_dir)

@@ -31,8 +31,8 @@ def until(cluster: Cluster, condition: Callable[[], bool], what: str, step_secon
 
 def in_sync(cluster: Cluster) -> bool:
     brain = cluster.brain
-    at_rest = brain.mode is Mode.NORMAL and not len(brain.settler) and brain.in_flight.empty
-    return at_rest and brain.acknowledged == brain.sequence and not cluster.kernel.flying
+    at_rest = brain.mode is Mode.NORMAL and not len(brain.state.unsettled) and brain.state.in_flight.empty
+    return at_rest and brain.state.acknowledged == brain.state.sequence and not cluster.kernel.flying
 
 
 def write(cluster: Cluster, block: int) -> None:

@@ -36,7 +36,7 @@ class EpochCluster(Cluster):
     ) -> None:
         super().__init__(seed, faults, digests=digests)
         self.holding = holding
-        config = replace(self.brain.config, epoch_interval_s=interval_s, hold_limit_s=2.0)
+        config = replace(self.brain.config, snapshot_interval_s=interval_s, hold_limit_s=2.0)
         self.brain = Primary(config, 0.0)
         self.frozen = False
         self.hold = 0
@@ -158,4 +158,4 @@ class EpochCluster(Cluster):
 
     @property
     def was_normal(self) -> bool:
-        return Mode.EPOCHS in self.modes
+        return Mode.SNAPSHOTS in self.modes

@@ -47,14 +47,14 @@ def run(cluster: EpochCluster, steps: int, rate: float) -> None:
         cluster.step(rng.random() * 0.02)
 
 
+def in_sync_at(cluster: EpochCluster) -> float | None:
+    return cluster.brain.status(cluster.now).snapshots.in_sync_at
+
+
 def settle(cluster: EpochCluster) -> None:
     for _ in range(6000):
         cluster.step(0.05)
-        if (
-            cluster.brain.epochs.in_sync_at(cluster.now) == cluster.now
-            and not cluster.kernel.flying
-            and not cluster.kernel.ring
-        ):
+        if in_sync_at(cluster) == cluster.now and not cluster.kernel.flying and not cluster.kernel.ring:
             return
     raise AssertionError("never came to rest:\n" + "\n".join(cluster.log[-20:]))
 
@@ -88,7 +88,7 @@ def test_a_device_that_never_rests_and_cannot_be_held_gets_no_epoch_and_the_oper
     run(cluster, 3000, rate=12)
     assert cluster.brain.mode is not Mode.NORMAL
     assert any("no epoch yet after" in line and " warning " in line for line in cluster.log)
-    assert cluster.brain.epochs.problem
+    assert cluster.brain.status(cluster.now).snapshots.problem
     settle(cluster)
     assert cluster.kernel.disk == cluster.secondary.content
 
@@ -118,7 +118,7 @@ def test_snapshots_that_always_overflow_give_no_epoch_and_the_status_says_why():
     cluster = EpochCluster(5, CALM, Holding("snapshot", overflow=1.0, reads_on=0.5))
     run(cluster, 600, rate=3)
     assert not cluster.committed
-    assert cluster.brain.epochs.problem == "the snapshot's store was full"
+    assert cluster.brain.status(cluster.now).snapshots.problem == "the snapshot's store was full"
     assert cluster.brain.mode is Mode.INITIAL_SYNC
 
 
@@ -127,10 +127,6 @@ def test_it_is_not_called_in_sync_while_anything_written_is_not_in_an_epoch(seed
     cluster = EpochCluster(seed, CALM, Holding("snapshot" if seed % 2 else "freeze"), interval_s=0.3)
     for _ in range(400):
         run(cluster, 1, rate=1.5)
-        if (
-            cluster.brain.epochs.in_sync_at(cluster.now) == cluster.now
-            and not cluster.kernel.ring
-            and not cluster.kernel.flying
-        ):
+        if in_sync_at(cluster) == cluster.now and not cluster.kernel.ring and not cluster.kernel.flying:
             assert list(cluster.image) == cluster.kernel.disk
     assert len(cluster.committed) > 3

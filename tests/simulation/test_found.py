@@ -11,7 +11,8 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode, Phase
-from pydbt.core.primary.sweep import Sweep
+from pydbt.core.primary.quiet_bitmap import Bits
+from pydbt.core.primary.resync import Resync
 from pydbt.core.tracking.capture_record import RECORD, RecordKind
 from pydbt.core.units import Geometry
 from tests.simulation.cluster.kernel import Odds
@@ -24,11 +25,11 @@ GEOMETRY = Geometry(64 * 4096, 4096)
 def test_a_full_disk_for_the_maps_does_not_keep_the_controller_busy_for_ever():
     """With an unsettled block the quiet bitmap may only go after a map; that failed, and was asked for again at once."""
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False), 0.0)
-    brain.mode, brain.in_flight.certain = Mode.NORMAL, True
+    brain.state.mode, brain.state.in_flight.certain = Mode.NORMAL, True
     brain.link.connected(0.0)
-    brain.next_retire = 1e9
-    brain.settler._set.add(np.array([5]), 0, 1e9)
-    brain.quiet_held, brain.retire_at = True, 0
+    brain.quiet.next_retire = 1e9
+    brain.state.unsettled.add(np.array([5]), 0, 1e9)
+    brain.quiet.bits = Bits(retire_at=0)
     effects = brain.handle(ev.Tick(), 1.0)
     assert ev.Persist(zero_quiet=True) in effects
     effects = brain.handle(ev.Persisted(zeroed=False, error="no space left on device"), 1.0)
@@ -40,15 +41,15 @@ def test_a_full_disk_for_the_maps_does_not_keep_the_controller_busy_for_ever():
 def test_a_write_that_was_swept_before_it_reached_the_disk_is_swept_again_at_the_landing():
     """Its bit is gone with an earlier flip, and the one of its completion comes after the flip of the landing."""
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False), 0.0)
-    brain.in_flight.certain = True
+    brain.state.in_flight.certain = True
     records = np.zeros(1, RECORD)
     records["kind"], records["sector"], records["sectors"], records["op"] = RecordKind.SUBMIT, 40, 8, 1
     brain.handle(ev.Captured(records, 64, 0), 0.0)
-    brain.mode, brain.phase = Mode.RESYNCHRONIZING, Phase.ARMING
-    brain.resync._sweep = Sweep(GEOMETRY, brain.tracker.pending, brain.next_reading, rate_limit_bytes=None, now=0.0)
+    brain.state.mode, brain.state.phase = Mode.RESYNCHRONIZING, Phase.ARMING
+    brain.resync = Resync(brain.state, brain.quiet, 1, 0.0)
     brain.link.connected(0.0)
     brain.handle(ev.PayloadArmed(64), 0.1)
-    assert brain.tracker.pending.contains(5)
+    assert brain.state.tracker.pending.contains(5)
 
 
 CALM = Shape(

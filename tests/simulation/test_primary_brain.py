@@ -36,8 +36,8 @@ def settle(cluster: Cluster) -> None:
     for _ in range(4000):
         cluster.step(0.05)
         brain = cluster.brain
-        done = brain.mode is Mode.NORMAL and not len(brain.settler) and brain.in_flight.empty
-        if done and cluster.brain.acknowledged == cluster.brain.sequence and not cluster.kernel.flying:
+        done = brain.mode is Mode.NORMAL and not len(brain.state.unsettled) and brain.state.in_flight.empty
+        if done and cluster.brain.state.acknowledged == cluster.brain.state.sequence and not cluster.kernel.flying:
             return
     raise AssertionError("never came to rest:\n" + "\n".join(cluster.log[-20:]))
 
@@ -85,7 +85,7 @@ def test_a_wait_ends_although_its_block_is_rewritten_faster_than_it_could_be_rea
     kernel.faults = odd
     cluster.feed(ev.WaitAsked(1, kernel.produced))
     cluster.pump()
-    assert len(cluster.brain.settler) == 1 and not cluster.answered
+    assert len(cluster.brain.state.unsettled) == 1 and not cluster.answered
     flying: list[int] = []
     for _ in range(100):
         if (identifier := kernel.submit(block)) is not None:  # there is always one in flight

@@ -31,7 +31,7 @@ class Midway(World):
     def copying(self) -> bool:
         """Whether the secondary has acknowledged a part of what is being copied."""
         return any(
-            peer.brain.mode in SYNCING_MODES and peer.brain.resync.unfinished for _, peer in self.primary.peers()
+            peer.brain.mode in SYNCING_MODES and peer.brain.state.replica.unfinished for _, peer in self.primary.peers()
         )
 
     def do_outage(self) -> None:
@@ -53,7 +53,7 @@ class Midway(World):
 
     def do_put_back(self) -> None:
         (node,) = self.secondaries
-        more = any(peer.brain.replica_progress > self.kept for _, peer in self.primary.peers())
+        more = any(peer.brain.state.replica.progress > self.kept for _, peer in self.primary.peers())
         if self.copying and more and not node.put_backs:
             self.put_back(node)
 

@@ -12,6 +12,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.quiet_bitmap import Bits, MapRequest
 from pydbt.core.protocol.frames import Ack, Want
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.units import Geometry
@@ -34,7 +35,7 @@ def test_another_replica_is_remembered_only_when_the_map_holds_everything():
     for effect in brain.handle(ev.Connected("two", "consistent", 3, 5, False, False), 0.0):
         if isinstance(effect, ev.RememberReplica) and effect.replica == "two":
             remembered.append(effect)
-    assert brain.tracker.pending.count() == 64 or not remembered
+    assert brain.state.tracker.pending.count() == 64 or not remembered
 
 
 KNOWN = PrimaryConfig(
@@ -64,7 +65,7 @@ def acknowledged(brain: Primary, progress: int) -> None:
 @pytest.mark.parametrize("progress", [100, 160, None])
 def test_a_secondary_that_has_all_it_ever_told_of_is_believed_and_remembered(progress):
     brain = Primary(KNOWN, 0.0)
-    assert remembered(brain.handle(told(progress), 0.0)) == [max(progress or 0, 100)] and brain.scanned
+    assert remembered(brain.handle(told(progress), 0.0)) == [max(progress or 0, 100)] and brain.state.replica.scanned
 
 
 def test_what_was_acknowledged_in_this_run_is_held_against_a_secondary_that_was_put_back_and_written_down_at_once():
@@ -74,7 +75,7 @@ def test_what_was_acknowledged_in_this_run_is_held_against_a_secondary_that_was_
     acknowledged(brain, 0)  # said by nobody, and no reason to forget
     brain.handle(ev.Disconnected("cut"), 1.0)
     effects = brain.handle(told(150), 2.0)
-    assert not brain.scanned and brain.initial
+    assert not brain.state.replica.scanned and brain.state.replica.initial
     assert remembered(effects) == [180], (
         "a run that dies before everything is on the map leaves it to the next one to notice"
     )
@@ -83,7 +84,7 @@ def test_what_was_acknowledged_in_this_run_is_held_against_a_secondary_that_was_
 def test_a_secondary_that_was_put_back_is_compared_once_however_often_its_connection_is_lost_meanwhile():
     brain = Primary(KNOWN, 0.0)
     brain.handle(told(90), 0.0)
-    assert not brain.scanned
+    assert not brain.state.replica.scanned
     brain.handle(ev.UsedBlocks(Runs(np.array([0]), np.array([64])), "all of it"), 0.0)
     effects = brain.handle(ev.Persisted(zeroed=False), 0.0)
     assert remembered(effects) == [90], "what it says now is all that counts, once the map has everything"
@@ -91,7 +92,7 @@ def test_a_secondary_that_was_put_back_is_compared_once_however_often_its_connec
     for when, progress, believed in ((1.0, 95, True), (3.0, 94, False)):
         brain.handle(ev.Disconnected("cut"), when)
         brain.handle(told(progress), when + 1)
-        assert brain.scanned == believed
+        assert brain.state.replica.scanned == believed
 
 
 def test_one_that_was_put_back_to_one_backup_and_then_to_another_is_noticed_both_times():
@@ -102,13 +103,13 @@ def test_one_that_was_put_back_to_one_backup_and_then_to_another_is_noticed_both
     brain.handle(ev.Persisted(zeroed=False), 0.0)
     brain.handle(ev.Disconnected("cut"), 1.0)
     brain.handle(ev.Connected("one", "consistent", 7, 3, False, False, progress=80), 2.0)
-    assert not brain.scanned
+    assert not brain.state.replica.scanned
 
 
 def test_another_replica_is_not_held_to_what_the_one_before_it_had_told():
     brain = Primary(KNOWN, 0.0)
     effects = brain.handle(told(3, "two"), 0.0)
-    assert brain.replica_progress == 3 and not remembered(effects)
+    assert brain.state.replica.progress == 3 and not remembered(effects)
 
 
 def test_the_volume_gets_a_new_name_when_its_secondary_was_put_back():
@@ -116,25 +117,27 @@ def test_the_volume_gets_a_new_name_when_its_secondary_was_put_back():
     shared = Generations(9, shared=True)
     brain = Primary(replace(KNOWN, generations=shared), 0.0)
     brain.handle(told(90), 0.0)
-    assert brain.ancestry.generations.current != 9 and not brain.ancestry.generations.shared
+    assert brain.state.generations.current != 9 and not brain.state.generations.shared
 
 
 def test_a_settled_block_on_its_way_is_in_the_map_that_lets_the_kernel_forget_it():
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False), 0.0)
-    brain.mode, brain.in_flight.certain = Mode.NORMAL, True
+    brain.state.mode, brain.state.in_flight.certain = Mode.NORMAL, True
     brain.link.connected(0.0)
-    brain.settler._set.add(np.array([5]), 0, -10.0)
+    brain.state.unsettled.add(np.array([5]), 0, -10.0)
     effects = brain.handle(ev.Tick(), 0.0)  # the flip, and the read of block 5
     read = next(effect for effect in effects if isinstance(effect, ev.ReadBlocks))
-    brain.quiet_held, brain.quiet_due, brain.retire_at, brain.next_retire = True, False, 1, 1e9
-    brain.sequence = brain.acknowledged = 0  # the quiet bitmap holds block 5, and one write that is not acknowledged
-    brain.sequence = brain.queue.sent_through = 1
+    brain.quiet.bits, brain.quiet.request, brain.quiet.next_retire = Bits(retire_at=1), MapRequest.NONE, 1e9
+    brain.state.sequence = brain.state.acknowledged = (
+        0  # the quiet bitmap holds block 5, and one write that is not acknowledged
+    )
+    brain.state.sequence = brain.state.queue.sent_through = 1
     effects = brain.handle(ev.BlocksRead(read.reading, 0, 4096), 0.1)
     digests = next(effect for effect in effects if isinstance(effect, ev.SendDigests))
     want = Want(batch=digests.batch, units=Runs(np.array([5]), np.array([1])))
     effects = brain.handle(ev.Received(want), 0.2)
     assert any(isinstance(effect, ev.SendSettled) for effect in effects)
-    brain.acknowledged = 1  # that write is; the settled block is still on its way
+    brain.state.acknowledged = 1  # that write is; the settled block is still on its way
     effects = brain.handle(ev.Tick(), 0.3)
     zeroed = any(isinstance(effect, ev.ZeroQuiet) or effect == ev.Persist(zero_quiet=True) for effect in effects)
     assert not zeroed or brain.unsynchronized_map().contains(5)
@@ -143,10 +146,10 @@ def test_a_settled_block_on_its_way_is_in_the_map_that_lets_the_kernel_forget_it
 
 def test_what_was_read_of_a_settled_block_is_let_go_when_replication_halts():
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False), 0.0)
-    brain.mode, brain.in_flight.certain = Mode.NORMAL, True
+    brain.state.mode, brain.state.in_flight.certain = Mode.NORMAL, True
     brain.link.connected(0.0)
-    brain.next_retire = 1e9
-    brain.settler._set.add(np.array([5]), 0, -10.0)
+    brain.quiet.next_retire = 1e9
+    brain.state.unsettled.add(np.array([5]), 0, -10.0)
     effects = brain.handle(ev.Tick(), 0.0)
     read = next(effect for effect in effects if isinstance(effect, ev.ReadBlocks))
     effects = brain.handle(ev.BlocksRead(read.reading, 0, 4096), 0.1)
@@ -154,16 +157,16 @@ def test_what_was_read_of_a_settled_block_is_let_go_when_replication_halts():
     brain.handle(ev.Outbound(1 << 30, 0), 0.1)  # the link is slow: nothing more goes out for now
     brain.handle(ev.Received(Want(batch=digests.batch, units=Runs(np.array([5]), np.array([1])))), 0.2)
     effects = brain.handle(ev.Disconnected("cut"), 0.3)
-    assert brain.tracker.pending.contains(5)
+    assert brain.state.tracker.pending.contains(5)
     assert ev.DropReading(read.reading) in effects
 
 
 def test_a_wait_lasts_until_what_was_settled_for_it_is_durable():
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False), 0.0)
-    brain.mode, brain.in_flight.certain = Mode.NORMAL, True
+    brain.state.mode, brain.state.in_flight.certain = Mode.NORMAL, True
     brain.link.connected(0.0)
-    brain.next_retire = 1e9
-    brain.settler._set.add(np.array([5]), 0, -10.0)
+    brain.quiet.next_retire = 1e9
+    brain.state.unsettled.add(np.array([5]), 0, -10.0)
     effects = brain.handle(ev.WaitAsked(1, 0), 0.0)
     read = next(effect for effect in effects if isinstance(effect, ev.ReadBlocks))
     effects = brain.handle(ev.BlocksRead(read.reading, 0, 4096), 0.1)
@@ -186,4 +189,4 @@ def test_an_initial_copy_that_another_replica_takes_over_begins_anew():
     """What the first replica had acknowledged has left the map; the second has none of it."""
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=True, scan_used=False, replica="one"), 0.0)
     effects = brain.handle(ev.Connected("two", "inconsistent", 0, 0, False, True), 0.0)
-    assert any(isinstance(effect, ev.ScanUsed) for effect in effects) or not brain.scanned
+    assert any(isinstance(effect, ev.ScanUsed) for effect in effects) or not brain.state.replica.scanned

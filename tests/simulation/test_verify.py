@@ -55,7 +55,7 @@ def test_a_verification_under_writes_and_outages_never_cries_wolf(seed, faults):
     settle(cluster)
     result = until_verified(cluster)
     assert result.differing_blocks == 0, result
-    assert cluster.brain.taints == []
+    assert cluster.brain.state.taints == []
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -81,7 +81,7 @@ def test_a_quiet_volume_shows_exactly_the_blocks_that_were_changed_behind_its_ba
     result = until_verified(cluster)
     found = {block for first, count in result.places for block in range(first, first + count)}
     assert found == blocks and result.differing_blocks == len(blocks)
-    assert cluster.brain.taints, "a replica known to differ is not tainted"
+    assert cluster.brain.state.taints, "a replica known to differ is not tainted"
     cluster.feed(ev.WaitAsked(1, cluster.kernel.produced))
     for _ in range(50):
         cluster.step(0.05)
@@ -102,7 +102,7 @@ def test_repair_under_writes_and_outages_leaves_both_sides_the_same_and_no_taint
     until_verified(cluster)
     settle(cluster)
     assert cluster.kernel.disk == cluster.secondary.content
-    assert cluster.brain.taints == []
+    assert cluster.brain.state.taints == []
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -119,7 +119,7 @@ def test_neither_a_wait_nor_the_end_of_a_taint_comes_before_what_was_found_to_di
         differs = any(cluster.secondary.content[block] != cluster.kernel.disk[block] for block in blocks)
         if not differs:
             same_at = step
-        if cluster.verified or not cluster.brain.taints or cluster.answered:
+        if cluster.verified or not cluster.brain.state.taints or cluster.answered:
             break
     assert same_at is not None and not differs, "called the same before it was"
     assert cluster.verified[-1].differing_blocks == len(blocks)
@@ -132,7 +132,7 @@ def test_a_taint_that_comes_up_during_a_verification_is_not_answered_by_it(seed)
     verify(cluster, repair=True)
     cluster.feed(ev.Tainted("during"))
     until_verified(cluster)
-    assert cluster.brain.taints == ["during"]
+    assert cluster.brain.state.taints == ["during"]
 
 
 def test_one_that_is_cut_off_can_go_on_behind_everything_it_had_looked_at():
@@ -140,7 +140,7 @@ def test_one_that_is_cut_off_can_go_on_behind_everything_it_had_looked_at():
     verify(cluster, repair=False)
     assert cluster.brain.verifier.resume_block() == 0
     until_verified(cluster)
-    assert cluster.brain.verifier.report() is None
+    assert cluster.brain.verifier.progress() is None
 
 
 @pytest.mark.parametrize("how", ["cancelled", "mode"])
@@ -150,10 +150,10 @@ def test_a_verification_that_is_cancelled_or_halted_leaves_no_batch_behind(how):
     assert cluster.readings or cluster.heap
     if how == "cancelled":
         cluster.feed(ev.VerifyCancelled())
-        assert cluster.brain.verifier.report() is None
+        assert cluster.brain.verifier.progress() is None
     else:
         cluster.lose()
-        assert cluster.brain.mode is Mode.UNSYNCHRONIZED and cluster.brain.verifier.report() is not None
+        assert cluster.brain.mode is Mode.UNSYNCHRONIZED and cluster.brain.verifier.progress() is not None
         settle(cluster)
         until_verified(cluster)
     for _ in range(20):
@@ -181,7 +181,7 @@ def test_an_outage_during_a_verification_neither_repairs_what_differs_nor_answer
     assert all(cluster.secondary.content[block] == -7_000_000 - block for block in blocks), (
         "copied, though nobody asked for it"
     )
-    assert "something was not seen" in cluster.brain.taints
+    assert "something was not seen" in cluster.brain.state.taints
     assert until_verified(cluster).differing_blocks == len(blocks)
 
 
@@ -193,7 +193,7 @@ def test_what_the_link_has_not_taken_yet_is_not_called_different(seed):
         identifier = cluster.kernel.submit(block)
         cluster.kernel.complete(identifier)
     cluster.step(0.05)
-    assert not cluster.brain.queue.all_sent
+    assert not cluster.brain.state.queue.all_sent
     verify(cluster, repair=False)
     for _ in range(60):
         cluster.step(0.05)

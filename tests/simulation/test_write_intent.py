@@ -145,7 +145,7 @@ def missing_after_a_power_loss(seed: int, faults: Faults, skips: Skips) -> set[i
     if faults is ODD_DISK:
         cluster.odd = set(range(kernel.blocks))
     for _ in range(500):
-        if not cluster.brain.initial:
+        if not cluster.brain.state.replica.initial:
             break
         cluster.step(0.05)
     steps = checkpoints(cluster, kept, skips)
@@ -193,10 +193,10 @@ def test_a_tainted_or_never_synchronized_replica_gets_no_era():
     steps = checkpoints(cluster, kept, Skips())
     for _ in range(50):
         next(steps)
-        if not cluster.brain.initial:
+        if not cluster.brain.state.replica.initial:
             break
         cluster.step(0.02)
-        assert not kept or not cluster.brain.initial
+        assert not kept or not cluster.brain.state.replica.initial
     for _ in range(400):
         cluster.step(0.05)
     cluster.feed(ev.Tainted("an unknown operation wrote"))
@@ -223,13 +223,13 @@ def test_a_comparison_of_what_may_differ_answers_the_power_loss_and_looks_at_not
         ),
         cluster.now,
     )  # fmt: skip
-    brain.tracker.pending.set_blocks(np.array([3, 4, 5]))
+    brain.state.tracker.pending.set_blocks(np.array([3, 4, 5]))
     cluster.persisted = {3, 4, 5}  # what is remembered stays until these are in sync
     for _ in range(200):
         cluster.step(0.05)
     assert brain.mode is Mode.NORMAL and cluster.kernel.disk == cluster.secondary.content
-    figures = brain.statistics.as_dict(cluster.now)
+    figures = brain.state.statistics.as_dict(cluster.now)
     assert (figures["compared_bytes"], figures["copied_bytes"]) == (3 * 4096, 2 * 4096)
-    assert bool(brain.taints) is not answered, (
+    assert bool(brain.state.taints) is not answered, (
         "a taint is answered by a comparison that was made for it, and by no other"
     )

@@ -192,7 +192,7 @@ class Cluster:
         pending = [event]
         while pending:
             event = pending.pop(0)
-            before = self.brain.sequence
+            before = self.brain.state.sequence
             if isinstance(event, ev.Captured):
                 self.note_captured(event.records, before)
             answers: list = []
@@ -375,16 +375,16 @@ class Cluster:
     def check(self, quiet: bool) -> None:
         """differs ⊆ out of sync, at every step; and the part only this process knows is covered for a crash."""
         brain, kernel = self.brain, self.kernel
-        verification = brain.verifier.report()
+        verification = brain.verifier.progress()
         if verification is not None:
-            assert verification["done_bytes"] <= verification["total_bytes"], verification
-        if not brain.scanned:
+            assert verification.done_bytes <= verification.total_bytes, verification
+        if not brain.state.replica.scanned:
             return
         mine = set(brain.unsynchronized_map().extents().blocks().tolist())
-        mine |= set(brain.tracker.dirty.extents().blocks().tolist())
+        mine |= set(brain.state.tracker.dirty.extents().blocks().tolist())
         flying = {block for block, _ in kernel.flying.values()}
         differs = {b for b in range(kernel.blocks) if kernel.disk[b] != self.secondary.content[b]} - self.corrupted
-        unshown = set(brain.in_flight.extents().blocks().tolist())
+        unshown = set(brain.state.in_flight.extents().blocks().tolist())
         missing = differs - mine - kernel.dirty() - flying - unshown
         assert not missing, f"blocks {missing} differ and nobody knows, at {self.now:.3f} in {brain.mode}"
         crash = differs - kernel.dirty() - self.persisted - flying - unshown

@@ -37,7 +37,7 @@ class Auditor:
             faults={name: getattr(counters, name) for name in FAULTS},
         )
         drained = capture.consumer_position() == capture.producer_position()
-        settled = drained and all(brain.in_flight.certain and brain.in_flight.empty for brain in brains)
+        settled = drained and all(brain.state.in_flight.certain and brain.state.in_flight.empty for brain in brains)
         return [ev.Tainted(reason) for reason in self._audit.look(look, settled, now)]
 
     def report(self) -> dict[str, Any]:

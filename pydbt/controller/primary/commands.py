@@ -128,7 +128,7 @@ class Commands:
         volume, options = self._volume, self._volume.options
         address = parse_address(arguments["secondary"])
         self._require_new(address)
-        if any(brain.epochs.on for brain in volume.brains):
+        if any(brain.snapshot_based for brain in volume.brains):
             raise UsageError("where only addresses are captured, a volume has one secondary: no other one can be added")
         if options.identity is None:
             check_plain_tcp(address[0], options.insecure)

@@ -14,8 +14,7 @@ from pydbt.controller.primary.era_recovery import UNTRACKED, Since
 from pydbt.controller.primary.leftover import require_map_of
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.primary.rename import first_generations
-from pydbt.core.protocol.generations import generation_name
+from pydbt.core.protocol.generations import first_generations, generation_name
 from pydbt.network.tls import Secure, load_identity
 from pydbt.posix.boot import boot_id
 from pydbt.store.map_file import load_map
@@ -140,7 +139,7 @@ def joining(
         later_epochs=tuple(record.later_epochs),
         unfinished=record.unfinished,
         quiet_held=quiet_held,
-        epoch_interval_s=options.epoch_interval_s if by_epochs else None,
+        snapshot_interval_s=options.epoch_interval_s if by_epochs else None,
         hold_limit_s=options.freeze_limit_s,
         taints=tuple(entry["reason"] for entry in record.taints),
         answered=(UNTRACKED,) if since is not None or bounded else (),

@@ -52,7 +52,7 @@ class EffectRunner:
             case ev.KeepAllGenerations():
                 self._keep_generations(effect)
             case ev.AnswerWait(token=token):
-                volume.waits.answer(token, min(brain.acknowledged for brain in volume.brains))
+                volume.waits.answer(token, min(brain.state.acknowledged for brain in volume.brains))
             case ev.Log():
                 self._log_line(number, effect)
             case ev.Connect():

@@ -10,6 +10,7 @@ from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.waits import LAST_EPOCH_TOKEN
 from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.core.primary import events as ev
+from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import Mode
 from pydbt.device.clean import clean_marker
 from pydbt.posix.boot import boot_id
@@ -71,21 +72,21 @@ def drain_streams(loop: PrimaryLoop, seconds: float = DRAIN_SECONDS) -> bool:
     and a later run finds that a secondary has all of this volume.
     """
     volume = loop.volume
-    if any(brain.epochs.on for brain in volume.brains):
+    if any(brain.snapshot_based for brain in volume.brains):
         return _last_epoch(loop, seconds)
     until, retire_until = time.monotonic() + seconds, 0.0
     target = volume.capture.producer_position()
     reached = False
     while time.monotonic() < until and (following := [b for b in volume.brains if b.mode is Mode.NORMAL]):
         _turn(loop)
-        there = [b.position >= target and b.acknowledged >= b.sequence and not len(b.settler) for b in following]
+        there = [_has_all(brain, target) for brain in following]
         if all(there):
             now = time.monotonic()
             reached = len(following) == len(volume.brains)
             retire_until = retire_until or now + RETIRE_SECONDS
             if now > retire_until or not any(volume.capture.dirty_counts()):
                 break
-            following[0].next_retire = now
+            following[0].quiet.next_retire = now
     return reached
 
 
@@ -93,15 +94,23 @@ def _last_epoch(loop: PrimaryLoop, seconds: float) -> bool:
     """Before going down with addresses only: an epoch of now, and another one, since a freeze itself writes at its end."""
     volume = loop.volume
     (brain,) = volume.brains
-    until, epochs = time.monotonic() + seconds, brain.epochs
+    until = time.monotonic() + seconds
     volume.events.append((None, ev.WaitAsked(LAST_EPOCH_TOKEN, volume.capture.producer_position())))
-    while (now := time.monotonic()) < until and brain.mode is Mode.EPOCHS:
+    while (now := time.monotonic()) < until and brain.mode is Mode.SNAPSHOTS:
         _turn(loop, watch_disk=True)
-        if not epochs.waits and not any(volume.capture.dirty_counts()) and epochs.in_sync_at(now) == now:
+        snapshots = brain.status(now).snapshots
+        if snapshots is None or snapshots.waits:
+            continue
+        if snapshots.in_sync_at == now and not any(volume.capture.dirty_counts()):
             return True
-        if not epochs.waits:
-            epochs.add(LAST_EPOCH_TOKEN, 0)
+        volume.events.append((None, ev.WaitAsked(LAST_EPOCH_TOKEN, 0)))
     return False
+
+
+def _has_all(brain: Primary, position: int) -> bool:
+    """Whether everything before a ring position is durable on the secondary."""
+    state = brain.state
+    return state.position >= position and state.acknowledged >= state.sequence and not len(state.unsettled)
 
 
 def _turn(loop: PrimaryLoop, watch_disk: bool = False) -> None:
@@ -121,14 +130,16 @@ def _detach(volume: Volume, gone: bool) -> None:
     in the bitmaps. So the next start knows whether the maps still tell everything.
     """
     # A secondary without a map is compared as a whole in any case; the others' maps are complete without it.
-    trusted = not gone and all((brain.scanned or not brain.mapped) and not brain.taints for brain in volume.brains)
+    trusted = not gone and all(
+        (brain.state.replica.scanned or not brain.quiet.mapped) and not brain.state.taints for brain in volume.brains
+    )
     marker = clean_marker(volume.device, volume.reader) if trusted else None
     # Nothing is zeroed: if a map cannot be written the programs stay, and the next controller reads these bits.
     for flip in (False, True):
         if flip:
             volume.capture.flip()
         for brain in volume.brains:
-            brain.tracker.pending.merge_words(volume.capture.quiet_words())
+            brain.state.tracker.pending.merge_words(volume.capture.quiet_words())
     volume.write_maps()
     if marker is not None:
         names = [peer.record.map_name for peer in volume.peers.values()]

@@ -70,7 +70,7 @@ class EraCheckpoints:
         if self._layer is None:
             return
         for peer in self._volume.peers.values():
-            if any(reason != UNTRACKED for reason in peer.brain.taints):
+            if any(reason != UNTRACKED for reason in peer.brain.state.taints):
                 self._forget(peer)
         if self._job is not None and self._job.is_alive():
             return
@@ -117,9 +117,9 @@ class EraCheckpoints:
                 dirty = attempt.map_of(peer.number, peer.brain, words)
                 if dirty is None:
                     continue
-                intent = Intent(peer.brain.known_replica, layer.metadata, layer.region_bytes, attempt.era)
+                intent = Intent(peer.brain.state.replica.identifier, layer.metadata, layer.region_bytes, attempt.era)
                 header = MapHeader(
-                    metadata.state.uuid, volume.geometry, peer.brain.config.epoch, peer.brain.acknowledged
+                    metadata.state.uuid, volume.geometry, peer.brain.config.epoch, peer.brain.state.acknowledged
                 )
                 save_intent(metadata.state_dir / peer.record.intent_name, intent, header, dirty)
                 self._kept[peer.number] = attempt.era, datetime.now(UTC).isoformat(timespec="seconds")

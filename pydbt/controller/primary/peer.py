@@ -58,7 +58,7 @@ class Peer:
     def note_in_sync(self, now: float) -> None:
         """Remember the last moment of which the secondary has everything."""
         if self.brain.mode is Mode.NORMAL:
-            oldest = self.brain.queue.oldest_arrival()
+            oldest = self.brain.state.queue.oldest_arrival()
             self.in_sync_at = now if oldest is None else oldest
 
     def close(self, *, wait: bool = True) -> None:
@@ -84,14 +84,14 @@ class Peer:
     def write_map(self) -> None:
         """The map to disk; StateError when it cannot be written. Before the scan there is nothing to trust."""
         brain, metadata = self.brain, self._metadata
-        if brain.mapped:
-            record, unfinished = self.record, brain.resync.unfinished
+        if brain.quiet.mapped:
+            record, unfinished = self.record, brain.state.replica.unfinished
             # The progress, which shows that the secondary lost data, goes to disk before a map that lacks these blocks.
             metadata.change_record(self.number, unfinished=unfinished or record.unfinished, progress=self._progress())
             if metadata.unsaved or self.record != record:
                 metadata.save()
             state = metadata.state
-            header = MapHeader(state.uuid, state.geometry, brain.config.epoch, brain.acknowledged)
+            header = MapHeader(state.uuid, state.geometry, brain.config.epoch, brain.state.acknowledged)
             save_map(metadata.state_dir / self.record.map_name, header, brain.unsynchronized_map())
             metadata.change_record(self.number, unfinished=unfinished)
 
@@ -115,7 +115,7 @@ class Peer:
             phase=SyncPhase.REPLICATING if effect.in_sync else record.phase,
             compared_whole=record.compared_whole if scanned is None else scanned and effect.in_sync,
             later_epochs=[epoch] if effect.in_sync and effect.epoch == epoch else record.later_epochs,
-            unfinished=self.brain.resync.unfinished,
+            unfinished=self.brain.state.replica.unfinished,
         )
         self._metadata.save_if_possible()
 
@@ -126,7 +126,9 @@ class Peer:
         """
         record, brain = self.record, self.brain
         return (
-            max(record.progress, brain.replica_progress) if record.replica == brain.known_replica else record.progress
+            max(record.progress, brain.state.replica.progress)
+            if record.replica == brain.state.replica.identifier
+            else record.progress
         )
 
     def note(self) -> None:
@@ -134,17 +136,17 @@ class Peer:
         brain = self.brain
         since = {entry["reason"]: entry["since"] for entry in self.record.taints}
         changes: dict[str, Any] = {
-            "taints": [{"reason": reason, "since": since.get(reason) or _now()} for reason in brain.taints],
+            "taints": [{"reason": reason, "since": since.get(reason) or _now()} for reason in brain.state.taints],
             "verify": self.verification.kept(),
             "progress": self._progress(),
         }
         if brain.mode in FOLLOWING_MODES:  # so that one that goes back is noticed
-            changes["epoch"], changes["sequence"] = brain.replica_position
+            changes["epoch"], changes["sequence"] = brain.state.replica.position
         self._metadata.change_record(self.number, **changes)
 
     def taints_changed(self) -> bool:
         """Whether there is a taint that is not written down yet, or one written down that is answered."""
-        return [entry["reason"] for entry in self.record.taints] != self.brain.taints
+        return [entry["reason"] for entry in self.record.taints] != self.brain.state.taints
 
 
 def _now() -> str:

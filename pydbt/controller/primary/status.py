@@ -21,7 +21,10 @@ from pydbt.controller.primary.report import (
     WriteIntentReport,
 )
 from pydbt.controller.primary.volume import Volume
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.landing import SnapshotStatus
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
+from pydbt.core.primary.status import LogStatus, PrimaryStatus
 
 # A replica further behind than this is in order, but it is not called up to date.
 UP_TO_DATE_LAG_S = 10.0
@@ -35,7 +38,7 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
         _secondary_report(peer, in_kernel, state.size_bytes, checkpoints.report(peer)) for peer in volume.peers.values()
     ]
     # The brain that counted longest has counted most.
-    longest = max(brains, key=lambda brain: brain.statistics.written_bytes)
+    longest = max(brains, key=lambda brain: brain.state.statistics.written_bytes)
     normal = all(brain.mode is Mode.NORMAL for brain in brains)
     out_of_sync = volume.fanout.out_of_sync_bytes() + (0 if normal else in_kernel)
     return VolumeReport(
@@ -51,10 +54,10 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
         ),
         audit=volume.auditor.report(),
         in_flight=FlightReport(
-            known=all(brain.in_flight.certain for brain in brains),
-            bytes=max(brain.in_flight.extents().total() for brain in brains) * state.block_bytes,
+            known=all(brain.state.in_flight.certain for brain in brains),
+            bytes=max(brain.state.in_flight.extents().total() for brain in brains) * state.block_bytes,
         ),
-        written_bytes=longest.statistics.written_bytes,
+        written_bytes=longest.state.statistics.written_bytes,
         queue=QueueReport(size=volume.capture.data_size_bytes(), used=volume.capture.data_used_bytes()),
         lost_records=counters.lost_records + counters.lost_completions,
         secondaries=tuple(secondaries),
@@ -65,48 +68,43 @@ def _secondary_report(
     peer: Peer, in_kernel_bytes: int, size_bytes: int, write_intent: WriteIntentReport | None
 ) -> SecondaryReport:
     """``in_kernel_bytes``: blocks that the kernel's bitmaps name beyond those that the brain knows."""
-    brain, record, now = peer.brain, peer.record, time.monotonic()
-    normal = brain.mode is Mode.NORMAL
+    record, config, now = peer.record, peer.brain.config, time.monotonic()
+    status = peer.brain.status(now)
+    normal, eta = status.mode is Mode.NORMAL, status.eta_seconds
     # Outside of normal mode the kernel's bitmaps name further blocks; they may overlap with ours (an upper bound).
-    out_of_sync = min(brain.out_of_sync_bytes() + (0 if normal else in_kernel_bytes), size_bytes)
-    lag_seconds = _lag_seconds(peer, now, out_of_sync)
+    out_of_sync = min(status.out_of_sync_bytes + (0 if normal else in_kernel_bytes), size_bytes)
+    lag_seconds = _lag_seconds(status, peer.in_sync_at, out_of_sync, now)
     return SecondaryReport(
         secondary=record.address,
-        connected=brain.link.up,
-        connection_problem=str(peer.refusal or brain.link.reason),
-        mode=str(brain.mode),
-        phase=str(brain.phase),
-        waiting_for=brain.resync.waiting_for(),
-        replica_state=_replica_state(peer, normal, lag_seconds, out_of_sync),
-        tainted=bool(brain.taints),
-        taints=tuple(brain.taints),
+        connected=status.connected,
+        connection_problem=str(peer.refusal or status.connection_problem),
+        mode=str(status.mode),
+        phase=str(status.phase),
+        waiting_for=status.waiting_for,
+        replica_state=_replica_state(status, lag_seconds, out_of_sync),
+        tainted=bool(status.taints),
+        taints=status.taints,
         verify=peer.verification.report(),
         write_intent=write_intent,
-        assumed_in_sync=record.phase == "assumed" or brain.config.assumed_in_sync,
-        sequence=SequenceReport(submitted=brain.sequence, acknowledged=_acknowledged(peer, normal)),
+        assumed_in_sync=record.phase == "assumed" or config.assumed_in_sync,
+        sequence=SequenceReport(submitted=status.sequence, acknowledged=_acknowledged(status, config.epoch)),
         out_of_sync_bytes=out_of_sync,
-        unsettled_bytes=len(brain.settler) * brain.geometry.block_bytes,
-        lag_bytes=brain.queue.unacknowledged_bytes if normal else out_of_sync,
+        unsettled_bytes=status.unsettled_bytes,
+        lag_bytes=status.unacknowledged_bytes if normal else out_of_sync,
         lag_seconds=round(lag_seconds, 3) if lag_seconds is not None else None,
         last_in_sync=_moment(lag_seconds) if lag_seconds is not None else None,
         sent_bytes=peer.connection.sent_bytes,
-        log=_log(peer),
-        progress=_progress(peer, now),
-        epochs=_epochs(peer, now) if brain.epochs.on else None,
-        persist_problem=brain.persist_error,
+        log=_log(status.log),
+        progress=ProgressReport(status.done_bytes, status.total_bytes, None if eta is None else round(eta, 1)),
+        epochs=_epochs(status.snapshots, config, now),
+        persist_problem=status.persist_problem,
         generations=record.generations,
-        statistics=brain.statistics.as_dict(now),
+        statistics=status.statistics,
     )
 
 
-def _log(peer: Peer) -> LogReport:
-    log = peer.brain.tracker.log
+def _log(log: LogStatus) -> LogReport:
     return LogReport(log.capacity_bytes, log.used_bytes, log.start, log.end, log.active_transactions)
-
-
-def _progress(peer: Peer, now: float) -> ProgressReport:
-    done, total, eta = peer.brain.resync.progress(now)
-    return ProgressReport(done, total, None if eta is None else round(eta, 1))
 
 
 def _in_kernel_bytes(volume: Volume) -> int:
@@ -114,31 +112,33 @@ def _in_kernel_bytes(volume: Volume) -> int:
     return (active + (quiet if volume.fanout.bitmaps.held else 0)) * volume.geometry.block_bytes
 
 
-def _acknowledged(peer: Peer, normal: bool) -> int:
+def _acknowledged(status: PrimaryStatus, this_epoch: int) -> int:
     """A sequence number of this run; a landing that is not committed yet does not count."""
-    normal = normal or peer.brain.epochs.on
-    epoch, sequence = peer.brain.replica_position
-    return peer.brain.acknowledged if normal else sequence if epoch == peer.brain.config.epoch else 0
+    if status.mode is Mode.NORMAL or status.snapshots is not None:
+        return status.acknowledged
+    epoch, sequence = status.replica_position
+    return sequence if epoch == this_epoch else 0
 
 
-def _epochs(peer: Peer, now: float) -> EpochsReport:
-    epochs, interval_s = peer.brain.epochs, peer.brain.config.epoch_interval_s
-    assert interval_s is not None
+def _epochs(snapshots: SnapshotStatus | None, config: PrimaryConfig, now: float) -> EpochsReport | None:
+    interval_s = config.snapshot_interval_s
+    if snapshots is None or interval_s is None:
+        return None
     return EpochsReport(
         interval_s=interval_s,
-        kind=epochs.kind,
-        number=epochs.number,
-        last=None if epochs.instant is None else _moment(now - epochs.instant),
-        frozen_ms_last=round(epochs.held_ms_last, 1),
-        frozen_ms_max=round(epochs.held_ms_max, 1),
-        problem=epochs.problem,
+        kind=snapshots.kind,
+        number=snapshots.number,
+        last=None if snapshots.instant is None else _moment(now - snapshots.instant),
+        frozen_ms_last=round(snapshots.held_ms_last, 1),
+        frozen_ms_max=round(snapshots.held_ms_max, 1),
+        problem=snapshots.problem,
     )
 
 
-def _lag_seconds(peer: Peer, now: float, out_of_sync_bytes: int) -> float | None:
-    since, epochs = peer.in_sync_at, peer.brain.epochs
-    if epochs.on:  # the bitmaps may know of writes whose records are still to come
-        since = epochs.instant if out_of_sync_bytes else epochs.in_sync_at(now)
+def _lag_seconds(status: PrimaryStatus, since: float | None, out_of_sync_bytes: int, now: float) -> float | None:
+    snapshots = status.snapshots
+    if snapshots is not None:  # the bitmaps may know of writes whose records are still to come
+        since = snapshots.instant if out_of_sync_bytes else snapshots.in_sync_at
     return now - since if since is not None else None
 
 
@@ -147,13 +147,13 @@ def _moment(ago_seconds: float) -> str:
     return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _replica_state(peer: Peer, normal: bool, lag_seconds: float | None, out_of_sync_bytes: int) -> str:
-    brain = peer.brain
-    if (brain.taints and brain.mode in FOLLOWING_MODES) or (normal and brain.settler.repairing):
+def _replica_state(status: PrimaryStatus, lag_seconds: float | None, out_of_sync_bytes: int) -> str:
+    normal = status.mode is Mode.NORMAL
+    if (status.taints and status.mode in FOLLOWING_MODES) or (normal and status.repairing):
         return "inconsistent"
-    if brain.mode is Mode.EPOCHS and brain.replica_state == "consistent":
+    if status.mode is Mode.SNAPSHOTS and status.replica_state == "consistent":
         return "up-to-date" if not out_of_sync_bytes and not lag_seconds else "consistent"
-    if not normal or brain.replica_state == "inconsistent":
-        return brain.replica_state
+    if not normal or status.replica_state == "inconsistent":
+        return status.replica_state
     behind = lag_seconds is None or lag_seconds > UP_TO_DATE_LAG_S
     return "consistent" if behind else "up-to-date"

@@ -50,7 +50,7 @@ class VolumeVerification:
             return
         if self._brain.verifier.current is not None:
             raise BusyError("a verification is under way already: wait for it, or end it with --cancel")
-        if self._brain.epochs.on and not arguments.get("repair"):
+        if self._brain.snapshot_based and not arguments.get("repair"):
             raise UsageError(
                 "with addresses only, a comparison is a part of an epoch, and an epoch copies what differs: run 'controller "
                 "verify --repair', which reports what that was"
@@ -76,7 +76,7 @@ class VolumeVerification:
         brain, record, options = self._brain, self._record, self._options
         if brain.mode not in FOLLOWING_MODES or brain.verifier.current is not None:
             return None
-        taints = tuple(reason for reason in brain.taints if reason != FOUND_BY_VERIFY)
+        taints = tuple(reason for reason in brain.state.taints if reason != FOUND_BY_VERIFY)
         cut_off = (record.verify or {}).get("cut_off")
         if taints and taints != self._answered:
             self._answered = taints
@@ -88,7 +88,7 @@ class VolumeVerification:
         if options.verify_every_s and now >= self._due(now, options.verify_every_s):
             self._next_verify = now + options.verify_every_s
             # The first one copies the free space that the first copy left out: later ones then compare all of it.
-            repair = brain.epochs.on or not record.compared_whole
+            repair = brain.snapshot_based or not record.compared_whole
             return self._begin(repair, options.rate_limit_bytes_per_s)
         return None
 

@@ -83,7 +83,7 @@ class Volume:
         """Replicate to this secondary as well, from here on."""
         brain = Primary(joining.config, time.monotonic())
         if joining.pending is not None:
-            brain.tracker.pending.merge(joining.pending)
+            brain.state.tracker.pending.merge(joining.pending)
         record = self.metadata.record(slot)
 
         def post(what: ev.Event | Attempt) -> None:
@@ -144,7 +144,7 @@ class Volume:
     def look_for_idle_disk(self) -> None:
         """While a brain counts writes in flight, or is not certain, tell the brains when the kernel counts none."""
         now = time.monotonic()
-        sure = all(brain.in_flight.certain and brain.in_flight.empty for brain in self.brains)
+        sure = all(brain.state.in_flight.certain and brain.state.in_flight.empty for brain in self.brains)
         if sure or now < self._next_idle_look:
             return
         self._next_idle_look = now + IDLE_LOOK_S

@@ -3,286 +3,279 @@
 Invariant, at every instant and also if the process dies in it:
 *blocks that differ* ⊆ kernel bitmaps ∪ ``tracker.pending`` ∪ ``tracker.dirty`` ∪ in transit ∪ unsettled,
 and everything of it that lives in this process alone is covered by the kernel bitmaps or a persisted map.
+
+The parts share ``state``, and return outcomes. Mode, phase, taints and the halt of replication are decided here alone.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.flight_watch import FlightWatch
+from pydbt.core.primary.intake import take_in, unloggable
+from pydbt.core.primary.landing import Enter, Landed, Landing, Outcome
 from pydbt.core.primary.link import Link
-from pydbt.core.primary.modes import (
-    FOLLOWING_MODES,
-    LOGGING_PHASES,
-    MODE_MOVES,
-    PHASE_MOVES,
-    SYNCING_MODES,
-    Mode,
-    Phase,
-)
-from pydbt.core.primary.position_check import doubt_about
-from pydbt.core.primary.quiet_bitmap import KeepsMaps
+from pydbt.core.primary.modes import FOLLOWING_MODES, LOGGING_PHASES, STREAMING_PHASES, SYNCING_MODES, Mode, Phase
+from pydbt.core.primary.overload import Overload
+from pydbt.core.primary.overview import Overview
+from pydbt.core.primary.quiet_bitmap import QuietBitmap
+from pydbt.core.primary.recognition import Recognition
 from pydbt.core.primary.rename import Ancestry
 from pydbt.core.primary.resync import Resync
-from pydbt.core.primary.settler import Settler
-from pydbt.core.primary.snapshot_landing import Epochs
-from pydbt.core.primary.statistics import Statistics
+from pydbt.core.primary.sender import send_stream
+from pydbt.core.primary.settler import Settled, Settler
+from pydbt.core.primary.snapshot_comparison import SnapshotComparison
+from pydbt.core.primary.snapshot_landing import SnapshotLanding
+from pydbt.core.primary.state import Effects, State
+from pydbt.core.primary.status import PrimaryStatus
+from pydbt.core.primary.stream_landing import StreamLanding
+from pydbt.core.primary.taints import Taints
 from pydbt.core.primary.verifier import Verifier
-from pydbt.core.primary.waits import Waits
-from pydbt.core.protocol.frames import REPLICA_STATE_NAMES, Ack, Ping, Want
-from pydbt.core.tracking.capture_record import RecordFlag, RecordKind, empty_records
-from pydbt.core.tracking.in_flight import InFlight
-from pydbt.core.tracking.replica_queue import Segment, StreamQueue, updates_of
-from pydbt.core.tracking.tracker import Tracker
-from pydbt.core.tracking.uncompleted import Uncompleted
+from pydbt.core.protocol.frames import REPLICA_STATE_NAMES, Ack, Commit, Ping, Want
+from pydbt.core.tracking.capture_record import Records, empty_records
 
-# Handed to the sender at most this much at once; the rest waits in the ring, where "log full" is decided.
-OUTBOUND_LIMIT_BYTES = 8 << 20
-# In normal mode the bitmaps flip this often, so that the quiet one covers only what is unacknowledged.
-RETIRE_INTERVAL_S = 2.0
 # In unsynchronized mode the maps are merged and written this often (Fig. 6: back to step 620).
 MERGE_INTERVAL_S = 5.0
 # A gap between two events longer than this is this process's own pause, and no silence of the secondary's.
 STALL_S = 2.0
 
 
-class Primary(KeepsMaps):
+class Primary:
     """One volume, one secondary. See ``events`` for what goes in and out."""
 
     def __init__(self, config: PrimaryConfig, now: float) -> None:
         self.config = config
-        self.geometry = config.geometry
-        self.tracker = Tracker(config.geometry, config.log_slots)
-        self.in_flight = InFlight(config.geometry)
-        self.watch = FlightWatch(self, now)
-        self.queue = StreamQueue()
-        self.uncompleted = Uncompleted()
+        self.state = State(config, now)
         self.link = Link(config.acknowledge_timeout_s, now)
-        self.statistics = Statistics(now)
-        self.ancestry = Ancestry(self)
-        self.settler = Settler(self)
-        self.verifier = Verifier(self)
-        self.epochs = Epochs(self)
-        self.resync = Resync(self)
-        self.mode = Mode.UNSYNCHRONIZED
-        self.phase = Phase.IDLE
-        self.initial = config.initial
-        self.scanned = not config.scan_used
-        self._scan_whole = config.scan_whole
-        self.known_replica = config.replica
-        self.replica_position, self.replica_progress = (
-            (config.replica_epoch, config.replica_sequence),
-            config.replica_progress,
-        )
-        self._taken_at: tuple[int, int] | None = (
-            None  # where it stood when it was found to be elsewhere, until it is in sync
-        )
-        self._later_epochs = config.later_epochs
-        self.replica_state = "inconsistent" if config.initial else "outdated"
-        self.sequence = 0
-        self.acknowledged = 0
-        self.position = 0
-        self.lost = 0
-        self.taints: list[str] = list(config.taints)
-        self._taints_answered = config.answered  # by the comparison that the next landing completes
-        self._begin_maps()
-        self.payload_on = False
-        self.next_retire = self._next_merge = now
-        self._waits = Waits()
-        self._batch = self._reading = 0
-        self._handled_at = now
-        self._remember_due = False
-        self._said: tuple[int, ...] = ()
-        self._fx = ev.Effects()
+        self.quiet = QuietBitmap(self.state, now)
+        self.ancestry = Ancestry(self.state)
+        self.settler = Settler(self.state)
+        self.watch = FlightWatch(self.state, now)
+        self.verifier: Verifier | SnapshotComparison
+        self.landing: Landing
+        if config.snapshot_interval_s is None:
+            self.verifier, self.landing = Verifier(self.state), StreamLanding(self.state, self.watch)
+        else:
+            comparison = SnapshotComparison(self.state)
+            self.verifier = comparison
+            self.landing = SnapshotLanding(self.state, self.quiet, comparison, config.snapshot_interval_s)
+        self._recognition = Recognition(self.state)
+        self._overview = Overview(self.state, self.link, self.quiet, self.settler, self.verifier, self.landing)
+        self.resync: Resync | None = None
+        self._resyncs = 0
+        self._overload = Overload()
+        self._taints = Taints(self.state)
+        self._next_merge = now
+        self._last_ack: tuple[int, ...] = ()
 
     # --- the interface ------------------------------------------------------------------------------------
     def handle(self, event: ev.Event, now: float) -> list[ev.Effect]:
         """Take one event in; return what is to be done, in order."""
-        self._fx = ev.Effects()
-        if now - self._handled_at > STALL_S:
+        effects = self.state.effects = Effects()
+        if now - self.state.now > STALL_S:
             self.link.forgive(now)  # it was us who did not listen
-        self._handled_at = now
+        self.state.now = now
         match event:
             case ev.Captured():
                 self._captured(event, now)
             case ev.Received():
                 self._received(event, now)
             case ev.Outbound(queued_bytes=queued, sent_bytes=sent):
-                self.link.queued_bytes, self.statistics.sent_bytes = queued, sent
+                self.link.queued_bytes, self.state.statistics.sent_bytes = queued, sent
             case ev.BlocksRead():
-                self.position_reached(event.position)
-                if not (self.settler.read(event, now) or self.verifier.read(event, now)):
-                    self.resync.read(event, now)
+                self._blocks_read(event, now)
             case ev.QuietTaken():
                 self._quiet_taken(event, now)
             case ev.Persisted():
                 self._persisted(event, now)
-            case ev.PayloadArmed():
-                self.resync.armed(now)
             case ev.Connected():
                 self._connected(event, now)
             case ev.Disconnected(reason=reason):
-                self.lose_connection(reason, now)
+                self._lose_connection(reason, now)
             case ev.DiskQuiet(position=position):
-                self.watch.disk_idle(position, now)
+                self._read_unseen_again(self.watch.disk_idle(position, now), now)
             case ev.UsedBlocks():
                 self._used_blocks(event)
-            case ev.Flushed() | ev.Held() | ev.Released():
-                self.epochs.told(event, now)
+            case ev.PayloadArmed() | ev.Flushed() | ev.Held() | ev.Released():
+                self._follow(self.landing.told(event, self.resync, now), now)
             case ev.WaitAsked(token=token, position=position):
-                (self.epochs if self.epochs.on else self._waits).add(token, position)
+                self.landing.add_wait(token, position)
             case ev.WaitGone(token=token):
-                (self.epochs if self.epochs.on else self._waits).drop(token)
+                self.landing.drop_wait(token)
+            case ev.VerifyAsked(runs=runs, repair=repair, rate_limit_bytes=rate):
+                self.verifier.begin(runs, repair, rate, now)
+            case ev.VerifyCancelled():
+                self.verifier.cancel()
             case ev.PauseAsked(reason=reason):
                 self._pause(now, reason)
             case ev.RemoveAsked():
                 self._pause(now, "the secondary is removed")
                 self.ancestry.written_alone()
+            case ev.ResumeAsked():
+                self._resume(now)
             case ev.RoomShort(reason=reason):
-                if self.logging:
-                    self.log_full(reason, empty_records(), now)
+                self._room_short(reason, now)
             case ev.Renamed(name=name):
                 self.ancestry.renamed(name)
-            case ev.ResumeAsked():
-                if self.mode is Mode.PAUSED:
-                    self.set_mode(Mode.UNSYNCHRONIZED, now, "resumed")
-                    self.link.retry_now(now)
             case ev.Tainted(reason=reason):
-                self.taint(reason)
-            case ev.VerifyAsked(runs=runs, repair=repair, rate_limit_bytes=rate):
-                self.verifier.begin(runs, repair, rate, now)
-            case ev.VerifyCancelled():
-                self.verifier.cancel()
+                self._taints.add(reason)
             case ev.Tick():
                 pass
         self._advance(now)
-        return self._fx.items
+        return effects.items
 
     def deadline(self) -> float:
         """When ``handle(ev.Tick(), now)`` is due at the latest."""
         return min(
-            self.next_retire,
+            self.quiet.next_retire,
             self._next_merge,
             self.link.deadline(),
-            self.resync.deadline(),
             self.settler.deadline(),
             self.verifier.deadline(),
-            self.epochs.deadline(),
+            self.landing.deadline(),
+            *([] if self.resync is None else [self.resync.deadline()]),
         )
 
+    # --- what others may look at --------------------------------------------------------------------------
     @property
-    def now(self) -> float:
-        """When the event came that is being handled, or the last one that was."""
-        return self._handled_at
+    def snapshot_based(self) -> bool:
+        """Whether only addresses are captured, and the replica goes from snapshot to snapshot."""
+        return not self.landing.with_stream
 
     @property
-    def effects(self) -> ev.Effects:
-        """Where the parts of this brain put their effects."""
-        return self._fx
+    def mode(self) -> Mode:
+        return self.state.mode
 
-    # --- capture ------------------------------------------------------------------------------------------
-    def _captured(self, event: ev.Captured, now: float) -> None:
-        """Fig. 4, 410-418, for a batch of write requests; or, unsynchronized, only their numbers."""
-        records = event.records
-        self.position = event.position
-        newly_lost = event.lost - self.lost
-        self.lost = event.lost
-        report = self.in_flight.apply(records)
-        is_write = (records["kind"] == RecordKind.SUBMIT) & (records["sectors"] > 0)
-        writes = records[is_write]
-        first_sequence = self.sequence + 1
-        last_sequences = self.sequence + np.cumsum(updates_of(writes)) if len(writes) else np.empty(0, np.int64)
-        if self.config.completed_first:
-            firsts = np.concatenate(([first_sequence], last_sequences[:-1] + 1))[: len(writes)]
-            self.uncompleted.apply(records, is_write, firsts)
-        if len(writes):
-            self.sequence = int(last_sequences[-1])
-            self.statistics.captured(writes)
-            self.ancestry.written()
-        if newly_lost:
-            self.watch.lose_sight(now)
-        if not self.logging:
-            self._release(writes)
-            return
-        firsts, counts = Runs.of_sectors(writes["sector"], writes["sectors"], self.geometry)
-        taken = Segment(writes, last_sequences, first_sequence, now)
-        too_many = self.settler.mark(report, taken, firsts, counts, now)
-        self.verifier.touch(firsts, counts)
-        if newly_lost:
-            self.log_full(f"{newly_lost} records found no room in the ring", writes, now)
-        elif len(writes) and bool((writes["flags"] & RecordFlag.NO_PAYLOAD).any()):
-            self.log_full("a write's data found no room in the ring", writes, now)
-        elif report.unmatched.total() and self.in_flight.certain:
-            self.log_full("a write completed that capture had not seen submitted", writes, now)
-        elif self.config.completed_first and report.failed.total():
-            self.log_full("a write failed, and the secondary is not to have it before the disk has", writes, now)
-        elif too_many:
-            self.log_full("more blocks have an uncertain content than are worth reading singly", writes, now)
-        elif len(writes):
-            if self.tracker.insert_batch(last_sequences.astype(np.uint64), firsts, counts) < len(writes):
-                self.log_full("the transaction log has no free space", writes, now)
-            else:
-                self.queue.append(taken)
+    @property
+    def phase(self) -> Phase:
+        return self.state.phase
 
     @property
     def logging(self) -> bool:
         """Whether captured writes enter the log with their payload."""
-        return self.mode is Mode.NORMAL or (self.phase in LOGGING_PHASES and not self.epochs.on)
+        return self.mode is Mode.NORMAL or (self.phase in LOGGING_PHASES and self.landing.with_stream)
 
-    def _release(self, writes: np.ndarray) -> None:
+    def status(self, now: float) -> PrimaryStatus:
+        """Everything that a report on this secondary tells."""
+        return self._overview.status(self.resync, now)
+
+    def unsynchronized_map(self) -> DirtyMap:
+        """The blocks that must be on disk for a crash to lose nothing that the kernel bitmaps do not hold."""
+        return self._overview.unsynchronized_map(self.resync)
+
+    def out_of_sync_map(self) -> DirtyMap:
+        """Every block known here to differ or not yet known to be equal."""
+        combined = self.unsynchronized_map()
+        combined.merge(self.state.tracker.dirty)
+        return combined
+
+    def out_of_sync_bytes(self) -> int:
+        """As in the status (the kernel's active bitmap comes on top)."""
+        return self._overview.out_of_sync_bytes(self.resync)
+
+    # --- capture ------------------------------------------------------------------------------------------
+    def _captured(self, event: ev.Captured, now: float) -> None:
+        """Fig. 4, 410-418, for a batch of write requests; or, unsynchronized, only their numbers."""
+        state = self.state
+        taken = take_in(state, event, now)
+        writes = taken.segment.records
+        if len(writes):
+            self.ancestry.written()
+        if taken.newly_lost:
+            self.watch.lose_sight(now)
+        if not self.logging:
+            self._release(writes)
+            return
+        written = taken.written(state)
+        too_many = self.settler.mark(taken.report, taken.segment, written, now)
+        self.verifier.touch(written)
+        if reason := unloggable(state, taken, too_many):
+            self._log_full(reason, writes, now)
+        elif len(writes):
+            last_sequences = taken.segment.last_sequences.astype(np.uint64)
+            if state.tracker.insert_batch(last_sequences, *written) < len(writes):
+                self._log_full("the transaction log has no free space", writes, now)
+            else:
+                state.queue.append(taken.segment)
+
+    def _release(self, writes: Records) -> None:
         with_data = writes[writes["data"] != 0]
         if len(with_data):
-            self._fx.add(ev.ReleasePayload(with_data))
+            self.state.effects.add(ev.ReleasePayload(with_data))
 
-    def position_reached(self, position: int) -> bool:
-        """Whether everything before a ring position has been taken in."""
-        return self.position >= position
+    def _read_unseen_again(self, unseen: Runs, now: float) -> None:
+        """Writes to these blocks have ended, and their completions were never shown."""
+        if not unseen.total():
+            return
+        self.state.effects.log("debug", f"{unseen.total()} blocks completed unseen; they are read again")
+        if self.logging:
+            self.settler.unknown(unseen, now)
+        if not self.logging or self.phase is Phase.SETTLING:
+            # Of those submitted before S0 the last sweep brings the content. Of those after, whose data is in the stream that
+            # follows it, nobody knows whether the disk has the same: these are unsettled as well.
+            self.state.tracker.mark_pending(*unseen)
+
+    def _blocks_read(self, event: ev.BlocksRead, now: float) -> None:
+        if self.settler.read(event, now) or self.verifier.read(event, now) or self.resync is None:
+            return
+        self.resync.read(event, now, every_block=self.landing.compares_every_block)
 
     # --- leaving and losing -------------------------------------------------------------------------------
-    def log_full(self, reason: str, writes: np.ndarray, now: float) -> None:
+    def _log_full(self, reason: str, writes: Records, now: float) -> None:
         """¶80: log full. The queue is merged into the pending map, then discarded; the writers never notice."""
-        self.resync.note_log_full(now)
-        self._fx.log("info", f"log full ({reason}); out-of-sync blocks are tracked in the map and copied from the disk")
+        state = self.state
+        state.statistics.log_full += 1
+        if warning := self._overload.note(now, state.statistics.write_rate_bytes(now)):
+            state.effects.log("warning", warning)
+        state.effects.log(
+            "info", f"log full ({reason}); out-of-sync blocks are tracked in the map and copied from the disk"
+        )
         self._halt(now, f"log full: {reason}")
         self.ancestry.written_alone()
         if len(writes):
-            self.tracker.mark_pending(*Runs.of_sectors(writes["sector"], writes["sectors"], self.geometry))
+            state.tracker.mark_pending(*Runs.of_sectors(writes["sector"], writes["sectors"], state.geometry))
         self._release(writes)
 
-    def lose_connection(self, reason: str, now: float) -> None:
+    def _room_short(self, reason: str, now: float) -> None:
+        if self.logging:
+            self._log_full(reason, empty_records(), now)
+
+    def _lose_connection(self, reason: str, now: float) -> None:
         """The network or the secondary failed (Fig. 4, 452)."""
         was_up = self.link.up
         self.link.lost(reason, now)
         if self.mode in SYNCING_MODES or self.mode is Mode.NORMAL:
             self._halt(now, reason)
         elif was_up:
-            self._fx.log("info", f"connection closed: {reason}")
+            self.state.effects.log("info", f"connection closed: {reason}")
 
     def _halt(self, now: float, reason: str) -> None:
         """Fig. 6, 610: halt replication and discard the queue, after its blocks entered the pending map."""
-        unsent, readings = self.queue.clear()
-        self.uncompleted.clear()
+        state = self.state
+        unsent, readings = state.queue.clear()
+        state.uncompleted.clear()
         self._release(unsent)
         for reading in readings:
-            self._fx.add(ev.DropReading(reading))
-        self.tracker.halt()
-        self.settler.abandon(self.tracker.pending)
+            state.effects.add(ev.DropReading(reading))
+        state.tracker.halt()
+        self.settler.abandon(state.tracker.pending)
         self.verifier.rest(now)
-        self.resync.abandon()
-        self.epochs.abandon()
-        if self.tracker.pending.any() or (self.mode is Mode.EPOCHS and self.epochs.behind):
+        if self.resync is not None:
+            self.resync.abandon()
+            self.resync = None
+        self.landing.abandon()
+        if state.tracker.pending.any() or self.landing.unmapped:
             self.ancestry.written_alone()
-        self.retire_at = None
-        if self.payload_on:
-            self._fx.add(ev.SetPayload(False))
-            self.payload_on = False
-        self.set_phase(Phase.IDLE)
-        if self.replica_state != "inconsistent":
-            self.replica_state = "outdated"
-        self.set_mode(Mode.UNSYNCHRONIZED, now, reason)
+        self.quiet.halt()
+        state.switch_payload(False)
+        self.state.enter_phase(Phase.IDLE)
+        if state.replica.state != "inconsistent":
+            state.replica.state = "outdated"
+        self.state.enter_mode(Mode.UNSYNCHRONIZED, now, reason)
         self._next_merge = now
 
     def _pause(self, now: float, reason: str) -> None:
@@ -291,61 +284,21 @@ class Primary(KeepsMaps):
         if self.mode is not Mode.UNSYNCHRONIZED:
             self._halt(now, reason)
         if self.link.up or self.link.connecting:
-            self._fx.add(ev.CloseConnection(reason, farewell=True))
+            self.state.effects.add(ev.CloseConnection(reason, farewell=True))
             self.link.lost(reason, now)
-        self.set_mode(Mode.PAUSED, now, f"{reason}; writes are still tracked")
+        self.state.enter_mode(Mode.PAUSED, now, f"{reason}; writes are still tracked")
 
-    def set_mode(self, mode: Mode, now: float, reason: str) -> None:
-        if mode is self.mode:
-            return
-        assert mode in MODE_MOVES[self.mode], f"{self.mode} -> {mode}"
-        self._fx.log("info", f"{self.mode} -> {mode}: {reason}")
-        self.mode = mode
-        self.statistics.mode_changed(mode in FOLLOWING_MODES, now)
-
-    def set_phase(self, phase: Phase) -> None:
-        if phase is self.phase:
-            return
-        assert phase in PHASE_MOVES[self.phase] or phase is Phase.IDLE, f"{self.phase} -> {phase}"
-        self._fx.log("debug", f"phase {self.phase} -> {phase}")
-        self.phase = phase
-
-    def next_batch(self) -> int:
-        """The number of the next BLOCKS or DIGESTS frame; one count for both, in the order they are queued."""
-        self._batch += 1
-        return self._batch
-
-    def next_reading(self) -> int:
-        """Names blocks to be read; never used twice, so that a late answer meets nothing."""
-        self._reading += 1
-        return self._reading
+    def _resume(self, now: float) -> None:
+        if self.mode is Mode.PAUSED:
+            self.state.enter_mode(Mode.UNSYNCHRONIZED, now, "resumed")
+            self.link.retry_now(now)
 
     # --- the connection -----------------------------------------------------------------------------------
     def _connected(self, event: ev.Connected, now: float) -> None:
         self.link.connected(now)
-        doubt, at = "", (event.epoch, event.sequence)
-        if self.scanned:
-            doubt = doubt_about(
-                self.known_replica, at if at == self._taken_at else self.replica_position, event, self.config.assumed_in_sync,
-                self._later_epochs, self.resync.unfinished, self.replica_progress,
-            )  # fmt: skip
-        if doubt:
-            self._fx.log("warning", f"{doubt}; every block in use is compared or copied")
-            if event.replica == self.known_replica:
-                self.remember_replica()  # so that the next run sees it too, if this one dies before the map has everything
+        if self._recognition.connected(event):
             self.ancestry.written_alone()
-            self.initial, self.scanned = True, False
-        if not self.scanned:  # it is taken as it is: the map will have all that it lacks
-            self._taken_at, self.replica_progress = at, 0
-        self.replica_progress = max(self.replica_progress, event.progress or 0)
-        self._scan_whole = self.config.scan_whole or event.held
-        self.replica_state = "inconsistent" if self.initial or event.state == "inconsistent" else "outdated"
-        self.resync.fresh_target = event.fresh
-        self.known_replica = event.replica
-        # A new replica is written down only after the map that holds all it lacks.
-        self._remember_due = not self.scanned
-        if self.scanned:
-            self.remember_replica()
+        self._recognition.remember_when_mapped()
 
     def _received(self, event: ev.Received, now: float) -> None:
         self.link.heard(now)
@@ -354,164 +307,191 @@ class Primary(KeepsMaps):
                 self._acknowledged(ack, now)
             case Want() as want:
                 self.link.progress(now)
-                if not (self.settler.want(want, now) or self.verifier.want(want, now)):
-                    self.resync.want(want, now)
+                self._wanted(want, now)
             case _:
                 pass  # a PONG: it was heard, and that is all it says
 
+    def _wanted(self, want: Want, now: float) -> None:
+        """The secondary compared: the answer belongs to the part that had asked."""
+        settled = self.settler.want(want, now)
+        if settled is Settled.LOG_FULL:
+            self._log_full("the transaction log has no free space", empty_records(), now)
+        if settled is not Settled.NOT_ASKED:
+            return
+        differing = self.verifier.want(want, now)
+        if differing is not None:
+            if len(differing) and self.settler.repair(differing, now):
+                self._log_full("more blocks differ than are worth copying singly", empty_records(), now)
+        elif self.resync is not None:
+            differing = self.resync.want(want)
+            if differing is not None and len(differing):
+                self.landing.differed(differing)
+
     def _acknowledged(self, ack: Ack, now: float) -> None:
         """Fig. 4, 430-444: cumulative and durable."""
-        self.replica_progress = max(self.replica_progress, ack.progress)
-        said = (ack.sequence, ack.batch, ack.resync_committed, ack.applied_sequence, ack.staged_bytes)
-        if said != self._said:
-            self._said = said
+        replica = self.state.replica
+        replica.progress = max(replica.progress, ack.progress)
+        news = (ack.sequence, ack.batch, ack.resync_committed, ack.applied_sequence, ack.staged_bytes)
+        if news != self._last_ack:
+            self._last_ack = news
             self.link.progress(now)
-        self.resync.replica_said(REPLICA_STATE_NAMES[ack.replica_state])
-        self.resync.acknowledged(ack, now)
+        self._recognition.replica_says(REPLICA_STATE_NAMES[ack.replica_state])
+        if self.resync is not None:
+            self.resync.acknowledged(ack.batch)
+            if self.phase is Phase.COMMITTING and ack.resync_committed == self.resync.identifier:
+                self._landed(self.resync.commit_sequence, now)
         # Before its COMMIT is acknowledged the secondary's sequence number belongs to an older image.
         if self.mode is Mode.NORMAL:
-            self.durable_through(min(ack.sequence, self.queue.sent_through))
+            self.durable_through(min(ack.sequence, self.state.queue.sent_through))
 
     def durable_through(self, sequence: int) -> None:
         """Everything up to a sequence number is durable on the secondary (Fig. 4, 430-444)."""
-        if sequence > self.acknowledged:
-            self.acknowledged = sequence
-            self.tracker.acknowledge(sequence)
-            self.queue.acknowledge(sequence)
-            self.settler.durable_through(sequence)
-        self.replica_position = (self.config.epoch, self.acknowledged)
+        state = self.state
+        if sequence > state.acknowledged:
+            state.acknowledged = sequence
+            state.tracker.acknowledge(sequence)
+            state.queue.acknowledge(sequence)
+            state.unsettled.durable_through(sequence)
+        state.replica.position = (self.config.epoch, state.acknowledged)
 
     # --- maps ---------------------------------------------------------------------------------------------
-    def taint(self, reason: str) -> None:
-        """The maps may not tell all that differs: nothing is called up to date before everything was compared."""
-        if reason not in self.taints:
-            self.taints.append(reason)
-            self._fx.log("error", f"tainted: {reason}; the replica is not called up to date before it was compared")
-
-    def answer_taints(self, reasons: tuple[str, ...]) -> None:
-        """The next landing completes a comparison of everything, as far as these are concerned."""
-        self._taints_answered = tuple(dict.fromkeys((*self._taints_answered, *reasons)))
-
-    def clear_taints(self, reasons: tuple[str, ...]) -> None:
-        """Everything was compared after these had come up, and what differed is in sync or known to be out of it."""
-        if any(reason in self.taints for reason in reasons):
-            self.taints = [reason for reason in self.taints if reason not in reasons]
-            self._fx.log(
-                "info", "not tainted any more: everything was compared" if not self.taints else "still tainted"
-            )
-
     def _used_blocks(self, event: ev.UsedBlocks) -> None:
-        self._taints_answered = tuple(self.taints)
-        self.tracker.pending.set_extents(*event.runs)
-        self.scanned = self.mapped = True
-        self.resync.unfinished = False
-        self._fx.log("info", event.explanation)
-        self.quiet_due = True
-        self._fx.add(ev.Persist(zero_quiet=False))
+        self._taints.answered_by_scan()
+        self.state.tracker.pending.set_extents(*event.runs)
+        self.state.replica.scanned = self.quiet.mapped = True
+        self.state.replica.unfinished = False
+        self.state.effects.log("info", event.explanation)
+        self.quiet.persist(zero_quiet=False)
+
+    def _quiet_taken(self, event: ev.QuietTaken, now: float) -> None:
+        # From the landing's last sweep on, the log has every write that a flip for another secondary can name.
+        in_log = self.mode is Mode.NORMAL or (self.logging and self.phase is not Phase.SETTLING and not event.asked)
+        self.quiet.taken(asked=event.asked, in_log=in_log)
+        if event.flipped and event.asked and self.resync is not None:
+            self.resync.flipped()
+        if in_log:
+            return
+        self.state.tracker.pending.merge_words(event.words)
+        self.landing.written(event.words)
+        if event.asked and self.landing.flipping and self.resync is not None:
+            self._follow(self.landing.flipped(event.words, self.resync, now), now)
+        else:
+            self.quiet.persist(zero_quiet=True)
+
+    def _persisted(self, event: ev.Persisted, now: float) -> None:
+        complete = self.quiet.written(event, now)
+        if event.error:
+            return
+        self._recognition.map_written()
+        if complete and self.resync is not None and self.resync.map_persisted() and self.phase is Phase.SWEEPING:
+            self.resync.announce(with_stream=self.landing.with_stream, now=now)
+            self._follow(self.landing.try_landing(self.resync, now), now)
 
     # --- going on -----------------------------------------------------------------------------------------
     def _advance(self, now: float) -> None:
         """Everything that can be done without another event."""
-        self.watch.advance(now)
-        self.statistics.observe(now, self.out_of_sync_bytes())
+        self._read_unseen_again(self.watch.advance(now), now)
+        self.state.statistics.observe(now, self.out_of_sync_bytes())
         self._check_link(now)
-        match self.mode:
-            case Mode.UNSYNCHRONIZED | Mode.PAUSED:
-                self._advance_unsynchronized(now)
-            case Mode.NORMAL:
-                self._advance_normal(now)
-            case Mode.EPOCHS:
-                self.epochs.advance(now)
-            case _:
-                self.resync.advance(now)
-        self._answer_waits()
+        if self.resync is not None:
+            self._advance_resync(self.resync, now)
+        elif self.mode is Mode.NORMAL:
+            self._advance_normal(now)
+        elif self.mode is Mode.SNAPSHOTS:
+            if self.quiet.idle and self.landing.due(now) and self.landing.ready(now):
+                self._begin_resync(now)
+        else:
+            self._advance_unsynchronized(now)
+        self.landing.note_sequence()
+        if self.mode in FOLLOWING_MODES and not self.state.taints:
+            for token in self.landing.take_answered():
+                self.state.effects.add(ev.AnswerWait(token))
 
     def _check_link(self, now: float) -> None:
         if self.link.up:
-            waiting = self.queue.awaiting or self.resync.awaiting or self.settler.awaiting or self.verifier.awaiting
+            resyncing = self.resync is not None and self.resync.awaiting
+            waiting = self.state.queue.awaiting or resyncing or self.settler.awaiting or self.verifier.awaiting
             dead = self.link.dead(now, waiting)
             if dead:
-                self._fx.add(ev.CloseConnection(dead))
-                self.lose_connection(dead, now)
+                self.state.effects.add(ev.CloseConnection(dead))
+                self._lose_connection(dead, now)
             elif self.link.ping_due(now):
-                self._fx.add(ev.SendFrame(Ping(token=self.link.next_token(now))))
+                self.state.effects.add(ev.SendFrame(Ping(token=self.link.next_token(now))))
         elif self.mode is Mode.UNSYNCHRONIZED and self.link.may_connect(now):
             self.link.connecting = True
-            self._fx.add(ev.Connect())
+            self.state.effects.add(ev.Connect())
 
     def _advance_unsynchronized(self, now: float) -> None:
-        if self.quiet_due or now < self._retry_persist_at:
+        if not self.quiet.at_rest(now):
             return
         if self.mode is Mode.UNSYNCHRONIZED and self.link.up:
-            if not self.scanned:
-                self.quiet_due = True  # answered by ev.UsedBlocks, then ev.Persisted
-                self._fx.add(ev.ScanUsed(self._scan_whole))
-            elif not self.epochs.on or self.epochs.ready(now):
-                self.resync.begin(now)
-        elif now >= self._next_merge and self.scanned:
+            if not self.state.replica.scanned:
+                self.quiet.scan(whole=self._recognition.scan_whole)  # answered by ev.UsedBlocks, then ev.Persisted
+            elif self.landing.ready(now):
+                self._begin_resync(now)
+        elif now >= self._next_merge and self.state.replica.scanned:
             self._next_merge = now + MERGE_INTERVAL_S
-            self.request_quiet()
+            self.quiet.take()
 
     def _advance_normal(self, now: float) -> None:
         self.ancestry.renew()
-        self.send_stream()
-        self.settler.advance(now, hurry=bool(self._waits))
-        self.verifier.advance(now)
-        retire = self.retire_at is not None and self.acknowledged >= self.retire_at and self.may_retry_persist(now)
-        if retire and self.quiet_held and not self.quiet_due:
-            self.retire_at = None
-            if len(self.settler):
-                self.quiet_due = True
-                self._fx.add(ev.Persist(zero_quiet=True))
+        send_stream(self.state, self.link)
+        self.settler.advance(now, hurry=self.landing.waited_for)
+        findings = self.verifier.advance(now)
+        if findings is not None:
+            if findings.repaired or not findings.differing_blocks:
+                self._taints.clear(findings.taints)
             else:
-                self._fx.add(ev.ZeroQuiet())
-                self.quiet_held = False
-        if now >= self.next_retire and not self.quiet_held and not self.quiet_due and now >= self._retry_persist_at:
-            self.next_retire = now + RETIRE_INTERVAL_S
-            if self.statistics.written_since_retire():
-                self.request_quiet()
+                self._taints.add("a verification found blocks that differ")
+            found = findings.differing_blocks, findings.places
+            self.state.effects.add(ev.VerifyEnded(findings.repaired, findings.compared_blocks, *found))
+        self.quiet.retire(now)
 
-    def send_stream(self) -> None:
-        """Hand queued updates to the sender, in order, as far as it has room (Fig. 4, 424)."""
-        budget = OUTBOUND_LIMIT_BYTES - self.link.queued_bytes
-        while budget > 0 and (item := self.queue.take(self.uncompleted.sendable_through)) is not None:
-            budget -= item.length_bytes
-            if item.reading is not None and item.runs is not None:
-                self._fx.add(ev.SendSettled(item.reading, item.first_sequence, item.runs))
-                continue
-            self._fx.add(ev.SendStream(item.records, item.last_sequences, item.first_sequence))
-            self.link.queued_bytes += item.length_bytes
-            self.statistics.sent(item.records)
+    # --- resynchronizations -------------------------------------------------------------------------------
+    def _begin_resync(self, now: float) -> None:
+        """The secondary is available (decision 680): get the newest map, then sweep."""
+        self._resyncs += 1
+        if self.mode is not Mode.SNAPSHOTS:
+            mode = Mode.INITIAL_SYNC if self.state.replica.initial else Mode.RESYNCHRONIZING
+            self.state.enter_mode(mode, now, "the secondary is available")
+        self.state.enter_phase(Phase.SWEEPING)
+        self._taints.answered_by_landing(self.landing.begin())
+        self.resync = Resync(self.state, self.quiet, self._resyncs, now)
+        self.resync.ask_for_map()
 
-    def enter_normal(self, now: float, resync: int) -> None:
-        """Fig. 6, 684: return to normal operation mode (or what is in its place with addresses only)."""
-        self.initial, self._taken_at = False, None
-        self._later_epochs = (self.config.epoch,)
-        self.replica_state = "consistent" if self.epochs.on else "up-to-date"
-        self.set_phase(Phase.IDLE)
-        self.set_mode(Mode.EPOCHS if self.epochs.on else Mode.NORMAL, now, f"in sync at sequence {self.acknowledged}")
-        self.next_retire = now + RETIRE_INTERVAL_S
-        self.statistics.resyncs += 1
-        self.clear_taints(self._taints_answered)
-        self._taints_answered = ()
+    def _advance_resync(self, resync: Resync, now: float) -> None:
+        resync.ask_again(now)
+        if self.phase in STREAMING_PHASES:
+            send_stream(self.state, self.link)
+        self._follow(self.landing.advance(resync, now), now)
+
+    def _follow(self, outcome: Outcome, now: float) -> None:
+        """Go where a landing leads."""
+        match outcome:
+            case Enter(phase=phase):
+                self.state.enter_phase(phase)
+                if phase is Phase.DRAINING and self.resync is not None:
+                    self._advance_resync(self.resync, now)
+            case Landed(sequence=sequence) if self.resync is not None:
+                self.resync.commit_sequence = sequence
+                self.state.enter_phase(Phase.COMMITTING)
+                self.ancestry.offer()
+                self.state.effects.add(ev.SendFrame(Commit(resync=self.resync.identifier, sequence=sequence)))
+
+    def _landed(self, sequence: int, now: float) -> None:
+        """Fig. 6, 684: the COMMIT is durable. Return to normal operation mode, or wait for the next snapshot."""
+        state = self.state
+        self.durable_through(sequence)
+        state.replica.unfinished = False
+        self.resync = None
+        self.landing.committed(now)
+        state.replica.initial, state.replica.taken_at = False, None
+        state.replica.later_epochs = (self.config.epoch,)
+        state.replica.state = self.landing.image
+        self.state.enter_phase(Phase.IDLE)
+        self.state.enter_mode(self.landing.following, now, f"in sync at sequence {state.acknowledged}")
+        state.statistics.resyncs += 1
+        self._taints.landed()
         self.ancestry.in_sync()
-        self.remember_replica()
-        self.quiet_due = True
-        # Of what was taken for another secondary since S0, only the acknowledgement tells.
-        self._fx.add(ev.Persist(zero_quiet=self.quiet_held and self.retire_at is None))
-
-    def _answer_waits(self) -> None:
-        self._waits.reached(self.position, self.sequence)
-        if self.mode is Mode.EPOCHS and not self.taints:
-            self.epochs.answer_waits()
-        elif self.mode is Mode.NORMAL and not self.taints:
-            for token in self._waits.take_done(self.acknowledged, self.settler.oldest_sequence()):
-                self._fx.add(ev.AnswerWait(token))
-
-    def out_of_sync_blocks(self) -> int:
-        """Blocks known here to differ or not yet known to be equal (the kernel's active bitmap comes on top)."""
-        transit = sum(transit.runs.total() for transit in self.resync.in_transit())
-        return self.tracker.out_of_sync_blocks() + transit + len(self.settler) + self.epochs.kept.count()
-
-    def out_of_sync_bytes(self) -> int:
-        return min(self.out_of_sync_blocks() * self.geometry.block_bytes, self.geometry.size_bytes)
+        self._recognition.remember()
+        self.quiet.enter_normal(now)

@@ -18,7 +18,7 @@ class PrimaryConfig:
     never brought in sync; ``scan_used`` that the blocks in use are still to be marked; ``taints`` why the maps
     may not tell all, ``answered`` those of them that a synchronization of the blocks that are pending from the beginning answers;
     ``quiet_held`` that the kernel's quiet bitmap may hold bits (programs reopened); ``generations``
-    what the volume has been through, and ``generation_seed`` what later ones are named from. ``epoch_interval_s`` set:
+    what the volume has been through, and ``generation_seed`` what later ones are named from. ``snapshot_interval_s`` set:
     only addresses are captured, and the replica follows in such steps (``snapshot_landing``), for each of which the source
     is held no longer than ``hold_limit_s``. ``completed_first``: no write is sent before it has completed (the volume has
     write-intent, see ``core/tracking/uncompleted``).
@@ -46,6 +46,6 @@ class PrimaryConfig:
     answered: tuple[str, ...] = ()
     generations: Generations = NO_GENERATIONS
     generation_seed: int = 0
-    epoch_interval_s: float | None = None
+    snapshot_interval_s: float | None = None
     hold_limit_s: float = 5.0
     completed_first: bool = False

@@ -24,17 +24,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from pydbt.core.blocks.dirty_map import DirtyMap
-from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.runs import Integers, Runs
 from pydbt.core.primary.modes import Mode, Phase
+from pydbt.core.primary.quiet_bitmap import QuietBitmap
+from pydbt.core.primary.state import State
 from pydbt.core.units import Geometry
-
-if TYPE_CHECKING:
-    from pydbt.core.primary.brain import Primary
 
 # The kernel counts eras in 32 bits.
 MAX_ERA = (1 << 32) - 1
@@ -86,7 +86,7 @@ def why_everything(kept: Intent | None, now: Eras, replica: str, other_taints: C
     return ""
 
 
-def region(written: np.ndarray, region_bytes: int, kept: DirtyMap, geometry: Geometry) -> DirtyMap:
+def region(written: Integers, region_bytes: int, kept: DirtyMap, geometry: Geometry) -> DirtyMap:
     """The blocks to compare: those of the kept map, and those of the regions that were written.
 
     ``written`` has a row for each run of regions, its first and the one behind its last. ValueError when one lies outside the
@@ -104,6 +104,18 @@ def region(written: np.ndarray, region_bytes: int, kept: DirtyMap, geometry: Geo
     return compared
 
 
+class Bounded(Protocol):
+    """What a checkpoint asks the brain of a secondary."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def quiet(self) -> QuietBitmap: ...
+
+    def out_of_sync_map(self) -> DirtyMap: ...
+
+
 class Checkpoint:
     """One attempt to remember ``era``, which has just begun. ``position`` is the ring's end at a moment after that.
 
@@ -116,14 +128,16 @@ class Checkpoint:
         self._position = position
         self._flying: dict[int, Runs] = {}
 
-    def taken_in(self, brains: Mapping[int, Primary]) -> bool:
+    def taken_in(self, brains: Mapping[int, Bounded]) -> bool:
         """Whether every write of earlier eras is known; then those in flight are noted, and the source is to be flushed."""
-        if not all(brain.position_reached(self._position) and brain.in_flight.certain for brain in brains.values()):
+        if not all(
+            brain.state.position_reached(self._position) and brain.state.in_flight.certain for brain in brains.values()
+        ):
             return False
-        self._flying = {number: brain.in_flight.extents() for number, brain in brains.items()}
+        self._flying = {number: brain.state.in_flight.extents() for number, brain in brains.items()}
         return True
 
-    def map_of(self, number: int, brain: Primary, in_kernel: Sequence[np.ndarray]) -> DirtyMap | None:
+    def map_of(self, number: int, brain: Bounded, in_kernel: Sequence[npt.NDArray[np.uint64]]) -> DirtyMap | None:
         """After the flush: the map to keep with the era; None when nothing can be said of this secondary now.
 
         ``in_kernel`` are the words of the kernel's bitmaps.
@@ -132,16 +146,23 @@ class Checkpoint:
             return None
         combined = brain.out_of_sync_map()
         combined.set_extents(*self._flying[number])
-        if brain.mode is not Mode.NORMAL:  # in normal mode the log has all that they name and that is not acknowledged
+        if (
+            brain.state.mode is not Mode.NORMAL
+        ):  # in normal mode the log has all that they name and that is not acknowledged
             for words in in_kernel:
                 combined.merge_words(words)
         return combined
 
 
-def can_be_remembered(brain: Primary) -> bool:
+def can_be_remembered(brain: Bounded) -> bool:
     """Whether a map tells all that differs from this secondary: it was in sync once, and nothing taints that.
 
     While blocks are on their way in a resynchronization it is not asked: what was remembered before it began is still true.
     """
-    known = bool(brain.known_replica) and brain.scanned and brain.mapped and not brain.initial
-    return known and not brain.taints and brain.phase is Phase.IDLE
+    known = (
+        bool(brain.state.replica.identifier)
+        and brain.state.replica.scanned
+        and brain.quiet.mapped
+        and not brain.state.replica.initial
+    )
+    return known and not brain.state.taints and brain.state.phase is Phase.IDLE

@@ -6,15 +6,15 @@ answer with an event of their own (named in their docstring) before the next eff
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.runs import Integers, Runs
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
-
-# --- events -----------------------------------------------------------------------------------------------
+from pydbt.core.tracking.capture_record import Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Captured:
     count of records it could not deliver.
     """
 
-    records: np.ndarray
+    records: Records
     position: int
     lost: int
 
@@ -76,7 +76,7 @@ class QuietTaken:
     ``asked``: this brain had asked for it, and not another secondary's.
     """
 
-    words: np.ndarray
+    words: npt.NDArray[np.uint64]
     position: int
     flipped: bool
     asked: bool = True
@@ -240,35 +240,13 @@ class Tick:
 
 
 Event = (
-    Captured
-    | Connected
-    | Disconnected
-    | Received
-    | PayloadArmed
-    | QuietTaken
-    | Persisted
-    | BlocksRead
-    | UsedBlocks
-    | DiskQuiet
-    | Outbound
-    | WaitAsked
-    | WaitGone
-    | PauseAsked
-    | ResumeAsked
-    | Tainted
-    | VerifyAsked
-    | VerifyCancelled
-    | Flushed
-    | Held
-    | Released
-    | RemoveAsked
-    | RoomShort
-    | Renamed
-    | Tick
-)
+    Captured | Connected | Disconnected | Received | PayloadArmed | QuietTaken | Persisted | BlocksRead | UsedBlocks |
+    DiskQuiet | Outbound | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted | VerifyAsked | VerifyCancelled |
+    Flushed | Held | Released | RemoveAsked | RoomShort | Renamed | Tick
+)  # fmt: skip
 
 
-# --- effects ----------------------------------------------------------------------------------------------
+# --- effects ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,8 +277,8 @@ class SendStream:
     each ``MAX_UPDATE_SECTORS`` of it.
     """
 
-    records: np.ndarray
-    last_sequences: np.ndarray
+    records: Records
+    last_sequences: Integers
     first_sequence: int
 
 
@@ -308,7 +286,7 @@ class SendStream:
 class ReleasePayload:
     """Give the payload's room of these submissions back to the kernel, unsent."""
 
-    records: np.ndarray
+    records: Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,41 +455,7 @@ class Log:
 
 
 Effect = (
-    Connect
-    | CloseConnection
-    | SendFrame
-    | SendStream
-    | ReleasePayload
-    | SetPayload
-    | TakeQuiet
-    | Persist
-    | ZeroQuiet
-    | ScanUsed
-    | ReadBlocks
-    | SendDigests
-    | SendBlocks
-    | SendSettled
-    | DropReading
-    | RememberReplica
-    | KeepGenerations
-    | KeepAllGenerations
-    | Flush
-    | Hold
-    | Release
-    | AnswerWait
-    | VerifyEnded
-    | Log
-)
-
-
-@dataclass(slots=True)
-class Effects:
-    """A list of effects under construction."""
-
-    items: list[Effect] = field(default_factory=list)
-
-    def add(self, effect: Effect) -> None:
-        self.items.append(effect)
-
-    def log(self, level: str, message: str) -> None:
-        self.items.append(Log(level, message))
+    Connect | CloseConnection | SendFrame | SendStream | ReleasePayload | SetPayload | TakeQuiet | Persist | ZeroQuiet
+    | ScanUsed | ReadBlocks | SendDigests | SendBlocks | SendSettled | DropReading | RememberReplica | KeepGenerations
+    | KeepAllGenerations | Flush | Hold | Release | AnswerWait | VerifyEnded | Log
+)  # fmt: skip

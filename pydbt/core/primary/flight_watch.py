@@ -9,12 +9,8 @@ request may last, is taken to have ended unseen, and its blocks are read again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from pydbt.core.primary.modes import Phase
-
-if TYPE_CHECKING:
-    from pydbt.core.primary.brain import Primary
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.primary.state import State
 
 # Requests of the block layer time out after 30 s: nothing older is in flight. One that does complete later is
 # noticed all the same, because its completion matches no submission.
@@ -27,10 +23,10 @@ IDLE_AGAIN_S = 1.0
 
 
 class FlightWatch:
-    """Part of the primary's brain."""
+    """Keeps ``state.in_flight`` true. What it returns are blocks whose writes ended unseen: they must be read again."""
 
-    def __init__(self, primary: Primary, now: float) -> None:
-        self._primary = primary
+    def __init__(self, state: State, now: float) -> None:
+        self._state = state
         self._uncertain_since = now
         self._idle_position: int | None = None
         self._waiting_since: float | None = None
@@ -38,33 +34,32 @@ class FlightWatch:
 
     def lose_sight(self, now: float) -> None:
         """Records were lost: nobody knows what is in flight, and which of what was has completed."""
-        primary = self._primary
-        primary.tracker.mark_pending(*primary.in_flight.extents())
-        primary.in_flight.reset()
-        primary.uncompleted.clear()  # the log is full with this: nothing stays in the queue
+        self._state.mark_in_flight_pending()
+        self._state.in_flight.reset()
+        self._state.uncompleted.clear()  # the log is full with this: nothing stays in the queue
         self._uncertain_since, self._idle_position, self._waiting_since = now, None, None
 
-    def disk_idle(self, position: int, now: float) -> None:
+    def disk_idle(self, position: int, now: float) -> Runs:
         """The kernel counted no write in flight when ``position`` was the ring's end."""
-        in_flight = self._primary.in_flight
-        if not in_flight.certain:
+        if not self._state.in_flight.certain:
             if now - self._uncertain_since > UNCERTAIN_AT_LEAST_S:
                 self._idle_position = position
         elif self._waiting_since is None:
             self.begin_waiting(now)
-        elif now - self._waiting_since > IDLE_AGAIN_S and self._primary.position_reached(position):
-            self._forget_unseen(now)
+        elif now - self._waiting_since > IDLE_AGAIN_S and self._state.position_reached(position):
+            return self._forget_unseen()
+        return Runs.none()
 
     def begin_waiting(self, now: float) -> None:
         """From here on, everything in flight now is waited for."""
-        self._primary.in_flight.begin_wait()
-        self._waiting_since, self._waiting_for = now, self._primary.sequence
+        self._state.in_flight.begin_wait()
+        self._waiting_since, self._waiting_for = now, self._state.sequence
 
-    def advance(self, now: float) -> None:
+    def advance(self, now: float) -> Runs:
         """Trust the count again after an idle instant; give up on completions that do not show."""
-        in_flight = self._primary.in_flight
+        in_flight = self._state.in_flight
         if not in_flight.certain:
-            idle = self._idle_position is not None and self._primary.position_reached(self._idle_position)
+            idle = self._idle_position is not None and self._state.position_reached(self._idle_position)
             if idle or now - self._uncertain_since > LONGEST_FLIGHT_S:
                 in_flight.trust()
                 self._idle_position = None
@@ -74,19 +69,11 @@ class FlightWatch:
         elif in_flight.wait_done:
             self._waiting_since = None
         elif now - self._waiting_since > LONGEST_FLIGHT_S:
-            self._forget_unseen(now)
+            return self._forget_unseen()
+        return Runs.none()
 
-    def _forget_unseen(self, now: float) -> None:
-        primary = self._primary
+    def _forget_unseen(self) -> Runs:
         self._waiting_since = None
-        unseen = primary.in_flight.forget_waited()
-        primary.uncompleted.forget(self._waiting_for)
-        if not unseen.total():
-            return
-        primary.effects.log("debug", f"{unseen.total()} blocks completed unseen; they are read again")
-        if primary.logging:
-            primary.settler.unknown(unseen, now)
-        if not primary.logging or primary.phase is Phase.SETTLING:
-            # Of those submitted before S0 the last sweep brings the content. Of those after, whose data is in the stream that
-            # follows it, nobody knows whether the disk has the same: these are unsettled as well.
-            primary.tracker.mark_pending(*unseen)
+        unseen = self._state.in_flight.forget_waited()
+        self._state.uncompleted.forget(self._waiting_for)
+        return unseen

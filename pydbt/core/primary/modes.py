@@ -2,7 +2,7 @@
 
 ``Normal`` is Fig. 4 of US 7,039,661, ``Unsynchronized`` steps 610-680 of Fig. 6 and ``Resynchronizing``
 step 682; ``InitialSync`` is ¶95 and ``Paused`` the operator's own halt of replication (never of tracking).
-``Epochs`` takes the place of ``Normal`` where only addresses are captured (see ``epochs``).
+``Snapshots`` takes the place of ``Normal`` where only addresses are captured (see ``snapshot_landing``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Mode(StrEnum):
     INITIAL_SYNC = "initial-sync"
     RESYNCHRONIZING = "resynchronizing"
     NORMAL = "normal"
-    EPOCHS = "epochs"
+    SNAPSHOTS = "epochs"  # the name that options, reports and JSON have for it
     PAUSED = "paused"
 
 
@@ -52,10 +52,10 @@ STREAMING_PHASES = frozenset({Phase.DRAINING, Phase.COMMITTING})
 
 MODE_MOVES: dict[Mode, frozenset[Mode]] = {
     Mode.UNSYNCHRONIZED: frozenset({Mode.INITIAL_SYNC, Mode.RESYNCHRONIZING, Mode.PAUSED}),
-    Mode.INITIAL_SYNC: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.EPOCHS, Mode.PAUSED}),
-    Mode.RESYNCHRONIZING: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.EPOCHS, Mode.PAUSED}),
+    Mode.INITIAL_SYNC: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.SNAPSHOTS, Mode.PAUSED}),
+    Mode.RESYNCHRONIZING: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.SNAPSHOTS, Mode.PAUSED}),
     Mode.NORMAL: frozenset({Mode.UNSYNCHRONIZED, Mode.PAUSED}),
-    Mode.EPOCHS: frozenset({Mode.UNSYNCHRONIZED, Mode.PAUSED}),
+    Mode.SNAPSHOTS: frozenset({Mode.UNSYNCHRONIZED, Mode.PAUSED}),
     Mode.PAUSED: frozenset({Mode.UNSYNCHRONIZED}),
 }
 
@@ -71,7 +71,7 @@ PHASE_MOVES: dict[Phase, frozenset[Phase]] = {
     Phase.COMMITTING: frozenset({Phase.IDLE, Phase.SWEEPING}),
 }
 
-# Modes in which a resynchronization may be under way; with epochs each of them is made by one.
-SYNCING_MODES = frozenset({Mode.INITIAL_SYNC, Mode.RESYNCHRONIZING, Mode.EPOCHS})
+# Modes in which a resynchronization may be under way; each snapshot is made by one.
+SYNCING_MODES = frozenset({Mode.INITIAL_SYNC, Mode.RESYNCHRONIZING, Mode.SNAPSHOTS})
 # Modes in which the secondary was brought to the primary's content at some moment, and follows it.
-FOLLOWING_MODES = frozenset({Mode.NORMAL, Mode.EPOCHS})
+FOLLOWING_MODES = frozenset({Mode.NORMAL, Mode.SNAPSHOTS})

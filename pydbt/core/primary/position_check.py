@@ -31,7 +31,8 @@ def doubt_about(
     if said.fresh and not assumed:
         return "the secondary starts anew"
     told = progress > 0 and said.progress is not None
-    if (said.epoch == epoch and said.sequence < sequence) or (told and said.progress < progress):
+    has_less = said.progress is not None and said.progress < progress
+    if (said.epoch == epoch and said.sequence < sequence) or has_less:
         return "the secondary went back behind what it had acknowledged"
     # One that tells its progress would have less of it.
     if (

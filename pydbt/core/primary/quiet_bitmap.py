@@ -1,4 +1,4 @@
-"""The part of the primary's brain that decides what must be on disk, and when the kernel's quiet bitmap has done its work.
+"""What must be on disk, and when the kernel's quiet bitmap has done its work for this secondary.
 
 Several secondaries share the kernel's two bitmaps (``bitmap_share``): a flip that another one's brain asked for is taken by
 this one too. What it names is then covered here by the log until it is acknowledged, or by the pending map once that is
@@ -7,108 +7,159 @@ on disk; and when others cannot wait for a slow secondary, by a map on disk that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from enum import Enum
 
-from pydbt.core.blocks.dirty_map import DirtyMap
-from pydbt.core.primary import events as ev
-from pydbt.core.primary.modes import SYNCING_MODES, Mode, Phase
+from pydbt.core.primary.events import Persist, Persisted, ScanUsed, TakeQuiet, ZeroQuiet
+from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.state import State
 
-if TYPE_CHECKING:
-    from pydbt.core.primary.brain import Primary
-
+# In normal mode the bitmaps flip this often, so that the quiet one covers only what is unacknowledged.
+RETIRE_INTERVAL_S = 2.0
 PERSIST_RETRY_S = 5.0
 
 
-class KeepsMaps:
-    """Mixed into ``Primary``. ``quiet_held``: the kernel's quiet bitmap may hold bits that nothing else covers yet.
+@dataclass(slots=True)
+class Bits:
+    """The quiet bitmap may hold bits that nothing else covers yet.
 
-    ``quiet_due``: an effect that answers ``QuietTaken`` or ``Persisted`` is under way. ``retire_at``: the sequence number
-    whose acknowledgement covers the quiet bitmap. ``mapped``: the map on disk, if there is one, may be gone by.
+    ``retire_at``: the sequence number whose acknowledgement covers them, None when only a map on disk does. ``asked``: this
+    brain had asked for the flip, and not another secondary's.
     """
 
-    def _begin_maps(self: Primary) -> None:
-        self.quiet_held = self.config.quiet_held
-        self.quiet_due = False
-        self.retire_at: int | None = None
-        self.mapped = not self.config.scan_used
-        self.persist_error = ""
-        self._retry_persist_at = 0.0
-        self._unasked = False  # the quiet bitmap was taken because another secondary's brain asked for it
-        self._in_map_through = 0  # what is on its way up to here must be in every map that is written
+    retire_at: int | None = None
+    asked: bool = True
 
-    def unsynchronized_map(self: Primary) -> DirtyMap:
-        """What must be on disk for a crash to lose nothing that the kernel bitmaps do not hold."""
-        combined = self.tracker.pending.copy()
-        for transit in self.resync.in_transit():
-            combined.set_extents(*transit.runs)
-        blocks = self.settler.blocks()
-        if len(blocks):
-            combined.set_blocks(blocks)
-        self.epochs.add_unproved(combined)
-        if self.acknowledged < self._in_map_through:
-            combined.merge(self.tracker.dirty)
-        return combined
 
-    def out_of_sync_map(self: Primary) -> DirtyMap:
-        """Every block known here to differ or not yet known to be equal."""
-        combined = self.unsynchronized_map()
-        combined.merge(self.tracker.dirty)
-        return combined
+class MapRequest(Enum):
+    """What was asked for about the maps, and is not answered yet. One at a time."""
 
-    def request_quiet(self: Primary) -> None:
+    NONE = "nothing"
+    BITMAP = "the quiet bitmap"
+    BLOCKS_IN_USE = "the blocks in use on the source"
+    MAP = "the map's write to disk"
+
+
+class QuietBitmap:
+    """``bits`` is None while the quiet bitmap is empty, as far as this brain is concerned.
+
+    ``mapped``: the map on disk, if there is one, may be relied on. ``error``: why the map could not be written the last
+    time, empty when it could.
+    """
+
+    def __init__(self, state: State, now: float) -> None:
+        self._state = state
+        self.bits: Bits | None = Bits() if state.config.quiet_held else None
+        self.request = MapRequest.NONE
+        self.mapped = not state.config.scan_used
+        self.error = ""
+        self.next_retire = now
+        self._retry_at = 0.0
+        self._mapped_through = 0  # what is on its way up to here must be in every map that is written
+
+    # --- asking -------------------------------------------------------------------------------------------
+    def may_persist(self, now: float) -> bool:
+        """Whether a map may be written: one that could not be is tried again some time later."""
+        return now >= self._retry_at
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is asked for."""
+        return self.request is MapRequest.NONE
+
+    def at_rest(self, now: float) -> bool:
+        """Whether nothing is asked for, and a map could be written."""
+        return self.idle and self.may_persist(now)
+
+    def take(self) -> None:
         """Ask for the quiet bitmap: the one held from before first, else after a flip."""
-        self.quiet_due = True
-        self._fx.add(ev.TakeQuiet(flip=not self.quiet_held))
+        self.request = MapRequest.BITMAP
+        self._state.effects.add(TakeQuiet(flip=self.bits is None))
 
-    def _quiet_taken(self: Primary, event: ev.QuietTaken, now: float) -> None:
-        self.quiet_held, self._unasked = True, not event.asked
-        if event.flipped and event.asked:
-            self.resync.note_flip()
-        # From the landing's last sweep on, the log has every write that a flip for another secondary can name.
-        in_log = self.logging and self.phase is not Phase.SETTLING
-        if self.mode is Mode.NORMAL or (in_log and not event.asked):
-            self.quiet_due = self.quiet_due and not event.asked
-            self.retire_at = self.sequence
-            return
-        self.tracker.pending.merge_words(event.words)
-        self.epochs.comparison.touched(event.words)
-        if not (event.asked and self.epochs.flipped(event, now)):
-            self.quiet_due = True
-            self._fx.add(ev.Persist(zero_quiet=True))
+    def persist(self, *, zero_quiet: bool) -> None:
+        """Have the map written, and the quiet bitmap given up if asked."""
+        self.request = MapRequest.MAP
+        self._state.effects.add(Persist(zero_quiet=zero_quiet))
 
-    def cover_quiet(self: Primary) -> ev.Persist:
+    def scan(self, *, whole: bool) -> None:
+        """Have the blocks in use found."""
+        self.request = MapRequest.BLOCKS_IN_USE
+        self._state.effects.add(ScanUsed(whole))
+
+    def cover(self) -> Persist:
         """Others cannot wait for this secondary: what covers the quiet bitmap for it then. Carry it out next."""
-        self._in_map_through = self.sequence
-        return ev.Persist(zero_quiet=True, cover=True)
+        self._mapped_through = self._state.sequence
+        return Persist(zero_quiet=True, cover=True)
 
-    def _persisted(self: Primary, event: ev.Persisted, now: float) -> None:
-        self.quiet_due = self.quiet_due and event.cover
+    # --- answers ------------------------------------------------------------------------------------------
+    def taken(self, *, asked: bool, in_log: bool) -> None:
+        """The quiet bitmap was read. ``in_log``: the log has every write that it can name and that is not acknowledged."""
+        retire_at = self.bits.retire_at if self.bits is not None else None
+        self.bits = Bits(self._state.sequence if in_log else retire_at, asked)
+        if in_log and asked:
+            self.request = MapRequest.NONE
+
+    def set_aside(self) -> None:
+        """Its bits are merged, and stay in it: a later pass has them written to disk."""
+        self.request = MapRequest.NONE
+
+    def written(self, event: Persisted, now: float) -> bool:
+        """The map was written, or could not be. True: the bits that this brain had asked for are in it, and given up."""
+        if not event.cover:
+            self.request = MapRequest.NONE
         if event.error:
-            self._not_persisted(event.error, now)
-            return
-        self.persist_error = ""
-        if self._remember_due and self.scanned:
-            self._remember_due = False
-            self.remember_replica()
+            self._not_written(event.error, now)
+            return False
+        self.error = ""
         if not event.zeroed:
-            return
-        self.quiet_held, self.retire_at = False, None
-        asked, self._unasked = not (self._unasked or event.cover), False
-        if asked and self.mode in SYNCING_MODES:
-            self.resync.map_persisted(now)
+            return False
+        asked = not event.cover and (self.bits is None or self.bits.asked)
+        self.bits = None
+        return asked
 
-    def _not_persisted(self: Primary, error: str, now: float) -> None:
-        if error != self.persist_error:
-            self._fx.log("error", f"the maps could not be written: {error}")
-        self.persist_error = error
-        self._retry_persist_at = now + PERSIST_RETRY_S
-        if self.mode is Mode.NORMAL and self.quiet_held and self.retire_at is None:
-            self.retire_at = self.sequence
+    def _not_written(self, error: str, now: float) -> None:
+        if error != self.error:
+            self._state.effects.log("error", f"the maps could not be written: {error}")
+        self.error = error
+        self._retry_at = now + PERSIST_RETRY_S
+        if self.in_normal_mode and self.bits is not None and self.bits.retire_at is None:
+            self.bits.retire_at = self._state.sequence
 
-    def remember_replica(self: Primary) -> None:
-        """Have written down which replica this is, and what is known of it."""
-        known = self.known_replica, *self.replica_position, self.replica_progress
-        self._fx.add(ev.RememberReplica(*known, in_sync=not self.initial))
+    # --- in normal mode -----------------------------------------------------------------------------------
+    @property
+    def in_normal_mode(self) -> bool:
+        """Whether acknowledgements cover what the quiet bitmap names."""
+        return self._state.mode is Mode.NORMAL
 
-    def may_retry_persist(self: Primary, now: float) -> bool:
-        return now >= self._retry_persist_at
+    def retire(self, now: float) -> None:
+        """In normal mode: give up the bits that are acknowledged; then have the bitmaps flipped, when that is due."""
+        state, bits = self._state, self.bits
+        acknowledged = bits is not None and bits.retire_at is not None and state.acknowledged >= bits.retire_at
+        if bits is not None and acknowledged and self.at_rest(now):
+            bits.retire_at = None
+            if len(state.unsettled):
+                self.persist(zero_quiet=True)
+            else:
+                state.effects.add(ZeroQuiet())
+                self.bits = None
+        if now >= self.next_retire and self.bits is None and self.at_rest(now):
+            self.next_retire = now + RETIRE_INTERVAL_S
+            if state.statistics.written_since_retire():
+                self.take()
+
+    def enter_normal(self, now: float) -> None:
+        """A resynchronization has landed: the map on disk names nothing any more."""
+        self.next_retire = now + RETIRE_INTERVAL_S
+        # Of bits that were taken for another secondary since S0, only the acknowledgement tells.
+        self.persist(zero_quiet=self.bits is not None and self.bits.retire_at is None)
+
+    def halt(self) -> None:
+        """Nothing is acknowledged any more."""
+        if self.bits is not None:
+            self.bits.retire_at = None
+
+    # --- what else must be in a map -----------------------------------------------------------------------
+    @property
+    def maps_unacknowledged(self) -> bool:
+        """Whether a map that is written must have the log's blocks in it, since a map has covered for this secondary."""
+        return self._state.acknowledged < self._mapped_through

@@ -1,79 +1,109 @@
-"""A verification with addresses only: the blocks asked for join the next epoch, which compares and copies what differs."""
+"""A verification with addresses only: the blocks asked for join the next snapshot, which compares and copies what differs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
 
 from pydbt.core.blocks.dirty_map import DirtyMap
-from pydbt.core.primary.events import VerifyEnded
-from pydbt.core.primary.verifier import SHOWN_RUNS
+from pydbt.core.blocks.runs import Integers, Runs
+from pydbt.core.primary.events import BlocksRead, VerifyEnded
+from pydbt.core.primary.state import State
+from pydbt.core.primary.verifier import SHOWN_RUNS, Findings, Verification, VerifyProgress
+from pydbt.core.protocol.frames import Want
 
-if TYPE_CHECKING:
-    from pydbt.core.primary.brain import Primary
 
+class SnapshotComparison:
+    """In the place of ``Verifier``. ``current`` ends with the snapshot that compared all of it.
 
-class EpochComparison:
-    """Part of the primary's brain. It looks at ``verifier.current``, which ends with the epoch that compared all of it.
-
-    What was written since the epoch before differs by right, and is not counted: only what the secondary wanted of
-    blocks that nobody had touched.
+    What was written since the snapshot before differs by right, and is not counted: only what the secondary wanted of
+    blocks that nobody had touched. ``under_way``: the resynchronization under way compares each block that it reads.
     """
 
-    def __init__(self, primary: Primary) -> None:
-        self._primary = primary
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.current: Verification | None = None
         self.under_way = False
-        self._touched = DirtyMap(primary.geometry.block_count)
-        self._wanted = DirtyMap(primary.geometry.block_count)
+        self._touched = DirtyMap(state.geometry.block_count)
+        self._wanted = DirtyMap(state.geometry.block_count)
 
-    @property
-    def asked(self) -> bool:
-        """Whether somebody asked for one."""
-        return self._primary.verifier.current is not None
+    # --- the face of a Verifier ---------------------------------------------------------------------------
+    def begin(self, asked: Runs, repair: bool, rate_limit_bytes: int | None, now: float) -> None:
+        """Compare these runs with the next snapshot; a verification that waits for it already is dropped for this one."""
+        self.current = Verification.of(asked, repair, rate_limit_bytes, tuple(self._state.taints), now)
 
-    def begin(self) -> None:
-        """The next resynchronization begins: its map is taken after this."""
-        primary, current = self._primary, self._primary.verifier.current
-        # With payload a verification rests meanwhile, and goes on by itself.
-        self.under_way = current is not None and primary.epochs.on
+    def cancel(self) -> None:
+        """Forget the verification under way, if any."""
+        self.current = None
+
+    def resume_block(self) -> int:
+        """Nothing counts as compared before all of it is."""
+        runs = self.current.runs if self.current is not None else []
+        return next((first for first, _ in runs), self._state.geometry.block_count)
+
+    def progress(self) -> VerifyProgress | None:
+        """None when none is under way."""
+        return None if self.current is None else self.current.progress(self._state.geometry)
+
+    # The resynchronization reads and compares: a verification has nothing under way of its own.
+    awaiting = False
+
+    def rest(self, now: float) -> None: ...
+
+    def touch(self, written: Runs) -> None: ...
+
+    def read(self, event: BlocksRead, now: float) -> bool:
+        return False
+
+    def want(self, want: Want, now: float) -> Integers | None:
+        return None
+
+    def advance(self, now: float) -> Findings | None:
+        return None
+
+    def deadline(self) -> float:
+        return inf
+
+    # --- with the next snapshot ---------------------------------------------------------------------------
+    def join(self) -> tuple[str, ...]:
+        """The next resynchronization begins: its map is taken after this. The taints that its landing answers."""
+        self.under_way = self.current is not None
         self._touched.clear()
         self._wanted.clear()
-        if not self.under_way:
-            return
-        self._touched.merge(primary.tracker.pending)
-        runs = np.array(current.runs, dtype=np.int64).reshape(-1, 2)
-        primary.tracker.pending.set_extents(runs[:, 0], runs[:, 1])
-        primary.answer_taints(current.taints)
+        if self.current is None:
+            return ()
+        pending = self._state.tracker.pending
+        self._touched.merge(pending)
+        runs = np.array(self.current.runs, dtype=np.int64).reshape(-1, 2)
+        pending.set_extents(runs[:, 0], runs[:, 1])
+        return self.current.taints
 
     def touched(self, words: npt.NDArray[np.uint64]) -> None:
         """A bitmap of blocks that were written."""
         if self.under_way:
             self._touched.merge_words(words)
 
-    def wanted(self, blocks: np.ndarray) -> None:
+    def wanted(self, blocks: Integers) -> None:
         """The secondary holds something else of these."""
-        current = self._primary.verifier.current
-        if self.under_way and current is not None:
+        if self.under_way and self.current is not None:
             self._wanted.set_blocks(blocks)
-            current.done_blocks = max(0, current.total_blocks - self._primary.tracker.pending.count())
+            self.current.done_blocks = max(0, self.current.total_blocks - self._state.tracker.pending.count())
 
     def committed(self) -> None:
-        """The epoch is on the secondary."""
-        primary, current = self._primary, self._primary.verifier.current
+        """The snapshot is on the secondary."""
+        current = self.current
         if not self.under_way or current is None:
             return
-        self.under_way = False
+        self.under_way, self.current = False, None
         found = self._wanted.extents().minus(self._touched.extents())
-        primary.verifier.current = None
-        size = found.total() * primary.geometry.block_bytes
-        compared_bytes = current.total_blocks * primary.geometry.block_bytes
-        if size:
-            primary.effects.log("warning", f"verified: {size} bytes differed and were copied")
+        block_bytes = self._state.geometry.block_bytes
+        log = self._state.effects.log
+        if size := found.total() * block_bytes:
+            log("warning", f"verified: {size} bytes differed and were copied")
         else:
-            primary.effects.log(
-                "info", f"verified: {compared_bytes} bytes were compared and are the same on both sides"
-            )
+            compared_bytes = current.total_blocks * block_bytes
+            log("info", f"verified: {compared_bytes} bytes were compared and are the same on both sides")
         places = tuple(zip(found.firsts[:SHOWN_RUNS].tolist(), found.counts[:SHOWN_RUNS].tolist(), strict=True))
-        primary.effects.add(VerifyEnded(True, current.total_blocks, found.total(), places))
+        self._state.effects.add(VerifyEnded(True, current.total_blocks, found.total(), places))

@@ -1,4 +1,4 @@
-"""Epochs: where only addresses are captured, the replica goes from one image of the primary to the next.
+"""The landing on a snapshot, where only addresses are captured: the replica goes from one image of the primary to the next.
 
 Data that is read later is later data, so the replica can be exact only at moments that are held still: the source is
 frozen, or a snapshot of it is taken, or an instant without writes is found. Sweeps of the live device come first, until
@@ -9,28 +9,32 @@ little is left (``resync``). Then, of a live device (``freeze``, ``quiescent``):
 The last clause is what makes it exact, whatever the hold is worth: between the end of the wait and the last read the
 disk did not change, and the flip, which lies between, names every block that was written before. Of a snapshot:
 
-    flip (resync's own); take the snapshot; flip; sweep both maps from it; it is whole afterwards.
+    flip (the resynchronization's own); take the snapshot; flip; sweep both maps from it; it is whole afterwards.
 
 Every write the snapshot holds has its bit in one of the two maps. Some bits of the second are of later writes, so that
-its blocks stay out of sync beyond the epoch (``kept``). No flip has to happen inside of a suspension, so that any tool
-may take the snapshot. A snapshot that was not whole after the last read discards its epoch.
-
-An epoch of HELLO is another thing: a run of the controller, in which sequence numbers count.
+its blocks stay out of sync beyond the snapshot (``kept``). No flip has to happen inside of a suspension, so that any tool
+may take the snapshot. A snapshot that was not whole after the last read is discarded.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from pydbt.core.blocks.dirty_map import DirtyMap
-from pydbt.core.primary.events import AnswerWait, Flush, Flushed, Held, Hold, QuietTaken, Release, Released, TakeQuiet
+from pydbt.core.blocks.runs import Integers
+from pydbt.core.primary.events import Flush, Flushed, Held, Hold, PayloadArmed, Release, Released
+from pydbt.core.primary.landing import Enter, Landed, Outcome, SnapshotStatus
 from pydbt.core.primary.modes import Mode, Phase
-from pydbt.core.primary.snapshot_comparison import EpochComparison
+from pydbt.core.primary.quiet_bitmap import QuietBitmap
+from pydbt.core.primary.resync import Resync
+from pydbt.core.primary.snapshot_comparison import SnapshotComparison
+from pydbt.core.primary.state import State
 from pydbt.core.units import MIB
-
-if TYPE_CHECKING:
-    from pydbt.core.primary.brain import Primary
 
 # What is left for the last sweep of a live device is read at once, and held in memory until the secondary has it.
 HELD_BYTES = 32 * MIB
@@ -40,275 +44,344 @@ GENTLE_BLOCKS = 64
 # A hold that came to nothing is tried again after a pause that grows from the one to the other.
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 5.0
-# So many in a row before the operator is told, and again at every so many.
+# This many in a row before the operator is told, and again at every multiple of it.
 TELL_AFTER = 8
 
 
-class Epochs:
-    """Part of the primary's brain. ``number`` counts the epochs of this run; ``instant`` is when the last one was."""
+class Flushing(Enum):
+    """Before a resynchronization: file systems write what they keep in memory, and how to hold them is looked up."""
 
-    def __init__(self, primary: Primary) -> None:
-        self._primary = primary
-        self.on = primary.config.epoch_interval_s is not None
+    NEEDED = "not asked for yet"
+    ASKED = "under way"
+    DONE = "done"
+
+
+class HoldStep(Enum):
+    """Where the hold of the source is."""
+
+    ASKED = "it is to be held"
+    SETTLING = "it is held, and writes in flight are waited for"
+    FLIPPING = "the bitmaps are being flipped"
+    SWEEPING = "the blocks that are left are being read"
+    RELEASING = "everything was read, and the hold is to end well"
+    LETTING_GO = "it came to nothing, and is to end"
+
+
+_STANDING = frozenset({HoldStep.ASKED, HoldStep.SETTLING, HoldStep.FLIPPING, HoldStep.SWEEPING})
+
+
+@dataclass(slots=True)
+class SourceHold:
+    """One hold of the source. Everything that was written before it lies before ``position``; it stands since ``since``."""
+
+    number: int
+    step: HoldStep = HoldStep.ASKED
+    position: int = 0
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The moment that the replica is to be an image of. ``began_at`` is when the hold for it was asked for."""
+
+    sequence: int
+    lost: int
+    moment: float
+    began_at: float
+
+
+class SnapshotLanding:
+    """``number`` counts the images of this run. ``apart``: reads of a hold do not see what is written later."""
+
+    following, image, with_stream = Mode.SNAPSHOTS, "consistent", False
+
+    def __init__(self, state: State, quiet: QuietBitmap, comparison: SnapshotComparison, interval_s: float) -> None:
+        self._state, self._quiet, self._comparison, self._interval_s = state, quiet, comparison, interval_s
         self.number = 0
         self.kind = ""
         self.problem = ""
-        self.instant: float | None = None
         self.held_ms_last = self.held_ms_max = 0.0
-        # Blocks written at about the time of the snapshot, before or after it: out of sync until the next epoch.
-        self.kept = DirtyMap(primary.geometry.block_count)
-        self.comparison = EpochComparison(primary)
+        # Blocks written at about the time of the snapshot, before or after it: out of sync until the next one.
+        self.kept = DirtyMap(state.geometry.block_count)
         self._swept: DirtyMap | None = None  # what is read from a snapshot that may turn out to be broken
+        self._flushing = Flushing.NEEDED
         self._apart = False
-        self._holds = 0  # numbers the holds of this run; an epoch answers the waits that came before its own
-        self._standing = False  # a hold was asked for, and not yet its release
-        self._letting_go = False  # a release was asked for, and not answered yet
-        self._flipping = self._flushing = self._flushed = False
-        self._position = self._sequence = self._lost = 0
-        self._lost_at_last = 0
-        self._moment = self._held_at = self._began_at = 0.0
-        self._retry_at = -inf
+        self._hold: SourceHold | None = None
+        self._holds = 0  # numbers the holds of this run; a landing answers the waits that came before its own
+        self._target: Image | None = None
+        self._last: Image | None = None
         self._misses = 0
-        self._due = -inf
+        self._retry_at = -inf
         self._waits: dict[int, int] = {}  # token -> the first hold that answers it
 
-    # --- between epochs -----------------------------------------------------------------------------------
+    # --- between snapshots --------------------------------------------------------------------------------
     @property
-    def behind(self) -> bool:
-        """Whether anything was written since the last epoch, as far as records tell (bitmaps may tell more)."""
-        primary = self._primary
-        return primary.sequence != primary.acknowledged or primary.lost != self._lost_at_last
-
-    def in_sync_at(self, now: float) -> float | None:
-        """Up to when the secondary has everything."""
-        clean = self.instant is not None and not self.behind and not self._primary.out_of_sync_blocks()
-        return now if clean and self._primary.mode is Mode.EPOCHS else self.instant
-
-    def add(self, token: int, position: int) -> None:
-        """Somebody waits for an epoch that begins from now on (wherever the ring is)."""
-        self._waits[token] = self._holds + 1
-
-    def drop(self, token: int) -> None:
-        """Nobody waits for this one any more."""
-        self._waits.pop(token, None)
-
-    def told(self, event: Flushed | Held | Released, now: float) -> None:
-        """What became of ``Flush``, ``Hold`` and ``Release``."""
-        match event:
-            case Flushed():
-                self._was_flushed(event, now)
-            case Held():
-                self._was_held(event, now)
-            case Released():
-                self._was_released(event, now)
+    def _behind(self) -> bool:
+        """Whether anything was written since the last image, as far as records tell (bitmaps may tell more)."""
+        state, last = self._state, self._last
+        return state.sequence != state.acknowledged or state.lost != (last.lost if last is not None else 0)
 
     @property
-    def waits(self) -> int:
-        """How many wait for an epoch."""
-        return len(self._waits)
-
-    def deadline(self) -> float:
-        if not self.on:
-            return inf
-        if self._primary.phase in (Phase.SETTLING, Phase.LAST_SWEEP) and not self._apart:
-            return self._held_at + self._primary.config.hold_limit_s
-        idle = self._primary.mode is Mode.EPOCHS and self._primary.phase is Phase.IDLE
-        return max(self._next(), self._retry_at) if idle and not self._flushing else inf
-
-    def _next(self) -> float:
-        primary = self._primary
-        if self._waits or self.comparison.asked:
-            return -inf
-        return self._due if self.behind or primary.tracker.pending.any() else inf
+    def unmapped(self) -> bool:
+        return self._state.mode is Mode.SNAPSHOTS and self._behind
 
     def ready(self, now: float) -> bool:
-        """Before a resynchronization: what file systems keep in memory is written first, and how to hold them is known."""
-        if self._flushed:
+        if self._flushing is Flushing.DONE:
             return True
-        if not self._flushing and now >= self._retry_at:
-            self._flushing = True
-            self._primary.effects.add(Flush())
+        if self._flushing is Flushing.NEEDED and now >= self._retry_at:
+            self._flushing = Flushing.ASKED
+            self._state.effects.add(Flush())
         return False
 
-    def _was_flushed(self, event: Flushed, now: float) -> None:
-        self._flushing = False
-        if event.error:
-            self._missed(now, event.error)
-            return
-        self._flushed, self.kind, self._apart = True, event.kind, event.apart
+    def due(self, now: float) -> bool:
+        return now >= self._next()
 
-    def advance(self, now: float) -> None:
-        """Mode EPOCHS: begin the next one when it is due, or go on with the one under way."""
-        primary = self._primary
-        if primary.phase is not Phase.IDLE:
-            primary.resync.advance(now)
-        elif not primary.quiet_due and now >= self._next() and self.ready(now):
-            primary.resync.begin(now)
+    def _next(self) -> float:
+        if self._waits or self._comparison.current is not None:
+            return -inf
+        if not self._behind and not self._state.tracker.pending.any():
+            return inf
+        return self._last.began_at + self._interval_s if self._last is not None else -inf
+
+    def deadline(self) -> float:
+        hold = self._hold
+        if hold is not None and not self._apart and hold.step in _STANDING and hold.step is not HoldStep.ASKED:
+            return hold.since + self._state.config.hold_limit_s
+        idle = self._state.mode is Mode.SNAPSHOTS and self._state.phase is Phase.IDLE
+        return max(self._next(), self._retry_at) if idle and self._flushing is not Flushing.ASKED else inf
+
+    def begin(self) -> tuple[str, ...]:
+        return self._comparison.join()
+
+    def told(self, event: PayloadArmed | Flushed | Held | Released, resync: Resync | None, now: float) -> Outcome:
+        match event:
+            case Flushed():
+                return self._was_flushed(event, now)
+            case Held():
+                return self._was_held(event, now)
+            case Released():
+                return self._was_released(event, now)
+        return None
+
+    def _was_flushed(self, event: Flushed, now: float) -> Outcome:
+        self._flushing = Flushing.NEEDED
+        if event.error:
+            return self._missed(now, event.error)
+        self._flushing, self.kind, self._apart = Flushing.DONE, event.kind, event.apart
+        return None
 
     # --- the landing --------------------------------------------------------------------------------------
-    def may_hold(self, remainder_bytes: int, passes: int, now: float) -> bool:
-        """Whether so little is left that the source may be held; a snapshot is no burden, once the bulk is copied."""
-        if now < self._retry_at or self._letting_go:
-            return False
-        return remainder_bytes <= HELD_BYTES or (self._apart and passes > 0)
-
-    def hold(self, now: float) -> None:
-        """The map is fresh and on disk, and nothing is on its way."""
-        primary = self._primary
+    def try_landing(self, resync: Resync, now: float) -> Outcome:
+        """The map is fresh and on disk, and nothing is on its way. A snapshot is no burden, once the bulk is copied."""
+        little = resync.sweep.remainder_bytes() <= HELD_BYTES or (self._apart and resync.sweep.passes > 0)
+        if not little or now < self._retry_at or self._hold is not None:
+            resync.begin_pass(now)
+            return None
+        state = self._state
         self._holds += 1
-        self._standing, self._began_at = True, now
+        self._hold = SourceHold(self._holds)
         # Of a snapshot, this is what it holds for sure; of a live device the numbers are taken again.
-        self._sequence, self._lost, self._moment = primary.sequence, primary.lost, now
-        primary.set_phase(Phase.HOLDING)
-        gently = not self._misses and primary.tracker.pending.count() <= GENTLE_BLOCKS
-        primary.effects.add(Hold(self._holds, primary.config.hold_limit_s, gently))
+        self._target = Image(state.sequence, state.lost, now, now)
+        gently = not self._misses and state.tracker.pending.count() <= GENTLE_BLOCKS
+        state.effects.add(Hold(self._holds, state.config.hold_limit_s, gently))
+        return Enter(Phase.HOLDING)
 
-    def _was_held(self, event: Held, now: float) -> None:
-        if event.hold != self._holds or self._primary.phase is not Phase.HOLDING:
-            return  # its release is on its way already
+    def _was_held(self, event: Held, now: float) -> Outcome:
+        hold = self._hold
+        if hold is None or hold.step is not HoldStep.ASKED or event.hold != hold.number:
+            return None  # its release is on its way already
         if event.error:
-            self._missed(now, event.error)
-            return
-        self.kind, self._apart, self._position, self._held_at = event.kind, event.apart, event.position, now
+            return self._missed(now, event.error)
+        self.kind, self._apart, hold.position, hold.since = event.kind, event.apart, event.position, now
         if self._apart:
-            self._flip()
-        else:
-            self._primary.set_phase(Phase.SETTLING)
+            self._flip(hold)
+            return None
+        hold.step = HoldStep.SETTLING
+        return Enter(Phase.SETTLING)
 
-    def _flip(self) -> None:
-        primary = self._primary
-        assert not primary.quiet_held, "a hold begins with a quiet bitmap that is merged, on disk and zeroed"
-        self._flipping = primary.quiet_due = True
-        primary.effects.add(TakeQuiet(flip=True))
-
-    def flipped(self, event: QuietTaken, now: float) -> bool:
-        """The map of the hold is in ``pending``; it is written to disk after the release. False: it is none of ours."""
-        if not self._flipping:
-            return False
-        self._flipping = self._primary.quiet_due = False
-        pending = self._primary.tracker.pending
-        if self._apart:
-            self.kept.merge_words(event.words)
-            self._swept = pending.copy()
-        elif pending.count() * self._primary.geometry.block_bytes > 2 * HELD_BYTES:
-            self._missed(now, "more was written at the last moment than can be read in one")
-            return True
-        self._primary.set_phase(Phase.LAST_SWEEP)
-        self._primary.resync.begin_last_pass(now, held=self._apart)
-        return True
-
-    def land(self, now: float) -> None:
-        """Go on with a landing; every phase but SWEEPING."""
-        primary = self._primary
-        late = not self._apart and now - self._held_at > primary.config.hold_limit_s
-        match primary.phase:
-            case Phase.SETTLING if self._flipping:
-                pass
-            case Phase.SETTLING if self._still:
-                self._sequence, self._lost, self._moment = primary.sequence, primary.lost, now
-                self._flip()
-            case Phase.LAST_SWEEP:
-                self._sweep_on(now, late)
-            case Phase.SETTLING if late:
-                self._missed(now, "writes in flight did not complete in time")
-            case Phase.DRAINING if not primary.resync.in_transit():
-                primary.resync.commit(self._sequence)
+    def _flip(self, hold: SourceHold) -> None:
+        assert self._quiet.bits is None, "a hold begins with a quiet bitmap that is merged, on disk and zeroed"
+        hold.step = HoldStep.FLIPPING
+        self._quiet.take()
 
     @property
-    def _still(self) -> bool:
+    def flipping(self) -> bool:
+        return self._hold is not None and self._hold.step is HoldStep.FLIPPING
+
+    def flipped(self, words: npt.NDArray[np.uint64], resync: Resync, now: float) -> Outcome:
+        """The map of the hold is in ``pending``; it is written to disk after the release."""
+        hold, pending = self._hold, self._state.tracker.pending
+        assert hold is not None
+        hold.step = HoldStep.SWEEPING
+        self._quiet.set_aside()
+        if self._apart:
+            self.kept.merge_words(words)
+            self._swept = pending.copy()
+        elif pending.count() * self._state.geometry.block_bytes > 2 * HELD_BYTES:
+            return self._missed(now, "more was written at the last moment than can be read in one")
+        resync.begin_pass(now, urgent=not self._apart, held=self._apart)
+        return Enter(Phase.LAST_SWEEP)
+
+    def advance(self, resync: Resync, now: float) -> Outcome:
+        state, hold = self._state, self._hold
+        if state.phase is Phase.SWEEPING:
+            if resync.map_on_disk:
+                resync.sweep_on(now, explained=bool(self.problem))
+        elif state.phase is Phase.DRAINING:
+            if self._target is not None and not resync.in_transit():
+                return Landed(self._target.sequence)
+        elif hold is not None:
+            late = not self._apart and now - hold.since > state.config.hold_limit_s
+            return self._hold_on(hold, resync, late, now)
+        return None
+
+    def _hold_on(self, hold: SourceHold, resync: Resync, late: bool, now: float) -> Outcome:
+        match hold.step:
+            case HoldStep.SETTLING if self._is_still(hold):
+                self._target = self._image_of_now(now)
+                self._flip(hold)
+            case HoldStep.SETTLING if late:
+                return self._missed(now, "writes in flight did not complete in time")
+            case HoldStep.SWEEPING:
+                return self._sweep_on(hold, resync, late, now)
+        return None
+
+    def _image_of_now(self, now: float) -> Image:
+        assert self._target is not None
+        return replace(self._target, sequence=self._state.sequence, lost=self._state.lost, moment=now)
+
+    def _is_still(self, hold: SourceHold) -> bool:
         """Whether nothing is in flight, as far as all records up to the hold tell."""
-        primary = self._primary
-        return primary.position_reached(self._position) and primary.in_flight.certain and primary.in_flight.empty
+        in_flight = self._state.in_flight
+        return self._state.position_reached(hold.position) and in_flight.certain and in_flight.empty
 
-    def _sweep_on(self, now: float, late: bool) -> None:
-        primary, resync = self._primary, self._primary.resync
-        untouched = self._still and (primary.sequence, primary.lost) == (self._sequence, self._lost)
+    def _sweep_on(self, hold: SourceHold, resync: Resync, late: bool, now: float) -> Outcome:
+        state, target = self._state, self._target
+        assert target is not None
+        untouched = self._is_still(hold) and (state.sequence, state.lost) == (target.sequence, target.lost)
         if not self._apart and not untouched:
-            self._missed(now, "the volume was written to while its last blocks were read")
-        elif resync.read_failed(now):
-            self._missed(now, "blocks of the held volume could not be read")
-        elif resync.last_pass_read(now, again=not self._apart):
-            self._release()
-        elif late:
-            self._missed(now, "the last blocks could not be read in time")
+            return self._missed(now, "the volume was written to while its last blocks were read")
+        if now < state.reads_rest_until:
+            return self._missed(now, "blocks of the held volume could not be read")
+        if self._last_pass_read(resync, now):
+            self._release(hold, HoldStep.RELEASING)
+            return Enter(Phase.RELEASING)
+        return self._missed(now, "the last blocks could not be read in time") if late else None
 
-    def _release(self) -> None:
-        self._primary.set_phase(Phase.RELEASING)
-        self._let_go()
+    def _last_pass_read(self, resync: Resync, now: float) -> bool:
+        """Whether the last sweep is in memory, and every write submitted meanwhile was taken in.
 
-    def _let_go(self) -> None:
-        if self._standing:
-            self._standing, self._letting_go = False, True
-            self._primary.effects.add(Release(self._holds))
+        Of a live device, blocks that became pending meanwhile belong to it.
+        """
+        resync.feed(now, urgent=not self._apart, held=self._apart)
+        if not resync.sweep.pass_read or not resync.all_taken_in:
+            return False
+        if not self._apart and self._state.tracker.pending.any():
+            resync.begin_pass(now, urgent=True)
+            return False
+        return True
 
-    def _was_released(self, event: Released, now: float) -> None:
-        self._letting_go = False
+    def _release(self, hold: SourceHold, step: HoldStep) -> None:
+        hold.step = step
+        self._state.effects.add(Release(hold.number))
+
+    def _was_released(self, event: Released, now: float) -> Outcome:
+        hold, self._hold = self._hold, None
         self.held_ms_last = event.held_ms
         self.held_ms_max = max(self.held_ms_max, event.held_ms)
-        if event.hold != self._holds or self._primary.phase is not Phase.RELEASING:
+        if hold is None or hold.step is not HoldStep.RELEASING:
             self.problem = event.error or self.problem  # it tells more than that its blocks could not be read
-            return
+            return None
         if event.error:
-            self._missed(now, event.error)
-            return
+            return self._missed(now, event.error)
         self._swept = None
-        self._primary.set_phase(Phase.DRAINING)
+        return Enter(Phase.DRAINING)
 
-    def _missed(self, now: float, reason: str) -> None:
-        """This hold made no epoch: sweep on, and try again after a pause."""
-        primary = self._primary
+    def _missed(self, now: float, reason: str) -> Outcome:
+        """This hold made no image: sweep on, and try again after a pause."""
+        state = self._state
         self.abandon()
         self._misses += 1
         self.problem = reason
-        pause = min(FIRST_PAUSE_S * 2 ** min(self._misses - 1, 10), LONGEST_PAUSE_S, primary.config.epoch_interval_s)
+        pause = min(FIRST_PAUSE_S * 2 ** min(self._misses - 1, 10), LONGEST_PAUSE_S, self._interval_s)
         self._retry_at = now + pause
         level = "warning" if self._misses % TELL_AFTER == 0 else "debug"
-        primary.effects.log(
+        state.effects.log(
             level, f"no epoch yet after {self._misses} attempts: {reason}; the replica stays at the last one"
         )
-        if primary.phase is not Phase.IDLE:
-            primary.set_phase(Phase.SWEEPING)
-            primary.resync.rest_until(self._retry_at)
+        if state.phase is Phase.IDLE:
+            return None
+        state.reads_rest_until = max(self._retry_at, state.reads_rest_until)
+        return Enter(Phase.SWEEPING)
 
     def abandon(self) -> None:
         """Whatever was held is let go; what an unproved snapshot gave counts for nothing."""
-        pending = self._primary.tracker.pending
-        self._let_go()
+        hold, pending = self._hold, self._state.tracker.pending
+        if hold is not None and hold.step in _STANDING:
+            self._release(hold, HoldStep.LETTING_GO)
+        elif hold is not None:
+            hold.step = HoldStep.LETTING_GO
         if self._swept is not None:
             pending.merge(self._swept)
             self._swept = None
         pending.merge(self.kept)
         self.kept.clear()
-        self._flipping = False
 
-    # --- done ---------------------------------------------------------------------------------------------
     def committed(self, now: float) -> None:
         """The secondary is, durably, the primary as it was at the hold."""
-        primary = self._primary
-        primary.tracker.pending.merge(self.kept)
+        self._state.tracker.pending.merge(self.kept)
         self.kept.clear()
         self.number += 1
-        self.comparison.committed()
-        self.instant, self._lost_at_last = self._moment, self._lost
-        self._due = self._began_at + primary.config.epoch_interval_s
-        self._misses, self.problem, self._flushed, self._retry_at = 0, "", False, -inf
+        self._comparison.committed()
+        self._last, self._target = self._target, None
+        self._misses, self.problem, self._flushing, self._retry_at = 0, "", Flushing.NEEDED, -inf
 
-    def answer_waits(self) -> None:
-        """In mode EPOCHS, and not tainted."""
-        if self._primary.phase is Phase.IDLE:
-            for token in [token for token, hold in self._waits.items() if hold <= self._holds]:
-                del self._waits[token]
-                self._primary.effects.add(AnswerWait(token))
+    # --- what else is out of sync, and is compared --------------------------------------------------------
+    @property
+    def kept_blocks(self) -> int:
+        return self.kept.count()
 
     def add_unproved(self, combined: DirtyMap) -> None:
-        """Add what is out of sync and not in ``pending``."""
         combined.merge(self.kept)
         if self._swept is not None:
             combined.merge(self._swept)
 
+    @property
+    def compares_every_block(self) -> bool:
+        return self._comparison.under_way
+
+    def written(self, words: npt.NDArray[np.uint64]) -> None:
+        self._comparison.touched(words)
+
+    def differed(self, blocks: Integers) -> None:
+        self._comparison.wanted(blocks)
+
+    # --- waits --------------------------------------------------------------------------------------------
+    @property
+    def waited_for(self) -> bool:
+        return bool(self._waits)
+
+    def add_wait(self, token: int, position: int) -> None:
+        """Somebody waits for a snapshot that is taken from now on (wherever the ring is)."""
+        self._waits[token] = self._holds + 1
+
+    def drop_wait(self, token: int) -> None:
+        self._waits.pop(token, None)
+
+    def note_sequence(self) -> None:
+        """Snapshots answer waits, whatever the sequence number."""
+
+    def take_answered(self) -> list[int]:
+        if self._state.phase is not Phase.IDLE:
+            return []
+        over = [token for token, hold in self._waits.items() if hold <= self._holds]
+        for token in over:
+            del self._waits[token]
+        return over
+
+    # --- words --------------------------------------------------------------------------------------------
     def waiting_for(self) -> str:
-        """What keeps the landing from going on, in words; empty when nothing does."""
-        match self._primary.phase:
+        match self._state.phase:
             case Phase.HOLDING:
                 return f"the source to be held ({self.kind})"
             case Phase.SETTLING:
@@ -318,3 +391,17 @@ class Epochs:
             case Phase.SWEEPING if self.problem:
                 return f"a moment that can be held ({self.problem})"
         return ""
+
+    def status(self, now: float, *, clean: bool) -> SnapshotStatus | None:
+        instant = self._last.moment if self._last is not None else None
+        in_sync = instant is not None and clean and not self._behind and self._state.mode is Mode.SNAPSHOTS
+        return SnapshotStatus(
+            number=self.number,
+            kind=self.kind,
+            instant=instant,
+            in_sync_at=now if in_sync else instant,
+            held_ms_last=self.held_ms_last,
+            held_ms_max=self.held_ms_max,
+            problem=self.problem,
+            waits=len(self._waits),
+        )

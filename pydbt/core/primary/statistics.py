@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 
-from pydbt.core.tracking.capture_record import Operation
+from pydbt.core.tracking.capture_record import Operation, Records
 from pydbt.core.units import SECTOR_BYTES
 
 RATE_WINDOW_S = 5.0
@@ -35,7 +35,7 @@ class Statistics:
         self._retired_at_bytes = 0
         self._samples: deque[tuple[float, int]] = deque([(now, 0)])
 
-    def captured(self, writes: np.ndarray) -> None:
+    def captured(self, writes: Records) -> None:
         self.written_bytes += int(writes["sectors"].sum(dtype=np.int64)) * SECTOR_BYTES
         self.written_requests += len(writes)
         discards = writes["sectors"][np.isin(writes["op"], (Operation.DISCARD, Operation.SECURE_ERASE))]
@@ -43,7 +43,7 @@ class Statistics:
         with_data = writes["op"] == Operation.WRITE
         self._data_bytes += int(writes["sectors"][with_data].sum(dtype=np.int64)) * SECTOR_BYTES
 
-    def sent(self, writes: np.ndarray) -> None:
+    def sent(self, writes: Records) -> None:
         self.stream_bytes += int(writes["sectors"].sum(dtype=np.int64)) * SECTOR_BYTES
         self.stream_requests += len(writes)
 

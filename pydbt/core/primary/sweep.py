@@ -67,6 +67,12 @@ class Sweep:
         self._last_remainder = -1
         self._stuck = 0
         self._started = now
+        self._rate_limit_bytes = rate_limit_bytes
+
+    def start(self, now: float) -> None:
+        """The first pass begins: rates count from here on."""
+        self._limit = RateLimit(self._rate_limit_bytes, READING_BYTES, now)
+        self._started = now
 
     # --- taking and returning -----------------------------------------------------------------------------
     def next_reading(self, now: float, *, urgent: bool = False) -> tuple[int, Transit] | None:

@@ -207,6 +207,11 @@ def generation_name(seed: int, count: int) -> int:
     return (z ^ (z >> 31)) or 1
 
 
+def first_generations(seed: int) -> Generations:
+    """Of a volume that nobody else ever held."""
+    return Generations(generation_name(seed, 0))
+
+
 def _bounded(current: int, bitmap: tuple[int, ...], history: tuple[int, ...], *, shared: bool) -> Generations:
     return Generations(current, bitmap, history[:HISTORY_LIMIT], shared)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 
 import numpy as np
+import numpy.typing as npt
 
 RECORD = np.dtype(
     [
@@ -24,6 +25,10 @@ RECORD = np.dtype(
         ("ordinal", "<u8"),
     ]
 )
+
+
+Records = npt.NDArray[np.void]
+"""An array of RECORD."""
 
 
 class RecordKind(IntEnum):
@@ -56,5 +61,5 @@ class Operation(IntEnum):
     WRITE_ZEROES = 9
 
 
-def empty_records() -> np.ndarray:
+def empty_records() -> Records:
     return np.empty(0, dtype=RECORD)

@@ -7,14 +7,10 @@ good as an acknowledgement for what a crash must not forget.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from pydbt.core.primary import events as ev
-from pydbt.core.primary.modes import Mode
-
-if TYPE_CHECKING:
-    from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.quiet_bitmap import QuietBitmap
 
 # In normal mode a flip is housekeeping: acknowledgements get this long before a map is written instead of them.
 COVER_AFTER_S = 1.0
@@ -25,15 +21,20 @@ Do = Callable[[int | None, ev.Effect], None]
 
 
 class BitmapShare:
-    """``brains`` is the fan-out's own table; ``do`` takes an effect, with the number of the secondary it concerns or None."""
+    """``do`` takes an effect, with the number of the secondary it concerns or None. ``held``: the quiet bitmap may hold bits."""
 
-    def __init__(self, brains: Mapping[int, Primary], do: Do, held: bool) -> None:
-        self._brains, self._do = brains, do
+    def __init__(self, do: Do, held: bool) -> None:
+        self._do = do
+        self._quiets: dict[int, QuietBitmap] = {}  # brain -> what the quiet bitmap is to it
         self.held = held
         self._asking: dict[int, float] = {}  # brain -> since when it wants a flip
         self._again: set[int] = set()  # brains that want what is in the quiet bitmap once more
         self._taking: tuple[int, ...] | None = None  # for whom the quiet bitmap is being taken
         self._covering: set[int] = set()
+
+    def join(self, peer: int, quiet: QuietBitmap) -> None:
+        """A brain shares the bitmaps from here on."""
+        self._quiets[peer] = quiet
 
     def ask(self, peer: int, flip: bool, now: float) -> None:
         """A brain wants a flip, or what the last one gave it and it could not cover."""
@@ -44,6 +45,7 @@ class BitmapShare:
 
     def forget(self, peer: int) -> None:
         """This brain is gone, and needs nothing any more."""
+        del self._quiets[peer]
         self._asking.pop(peer, None)
         self._again.discard(peer)
         self._covering.discard(peer)
@@ -51,8 +53,8 @@ class BitmapShare:
     def taken(self, event: ev.QuietTaken, tell: Callable[[int, ev.Event], None]) -> None:
         """The answer: after a flip every brain needs what the quiet bitmap names, else only those that asked again."""
         asked, self._taking = self._taking or (), None
-        for peer in list(self._brains) if event.flipped else asked:
-            if peer in self._brains:
+        for peer in list(self._quiets) if event.flipped else asked:
+            if peer in self._quiets:
                 mine = ev.QuietTaken(event.words, event.position, event.flipped, asked=peer in asked)
                 tell(peer, mine)
 
@@ -62,7 +64,7 @@ class BitmapShare:
 
     def needing(self) -> list[int]:
         """Brains that rely on the quiet bitmap. One that has never looked at the volume has nothing to lose."""
-        return [peer for peer, brain in self._brains.items() if brain.quiet_held and brain.mapped]
+        return [peer for peer, quiet in self._quiets.items() if quiet.bits is not None and quiet.mapped]
 
     def advance(self, now: float) -> None:
         """Zero it if nobody needs it; then flip, take it again, or have the slow ones covered, if somebody asks."""
@@ -72,8 +74,8 @@ class BitmapShare:
         if self.held and not needing:
             self._do(None, ev.ZeroQuiet())
             self.held = False
-            for brain in self._brains.values():
-                brain.quiet_held = False
+            for quiet in self._quiets.values():
+                quiet.bits = None
         if self._again:
             self._take(tuple(self._again), flip=False)
         elif not self._asking or now < self._due():
@@ -82,9 +84,9 @@ class BitmapShare:
             self._take(tuple(self._asking), flip=True)
         else:
             for peer in needing:
-                if self._brains[peer].may_retry_persist(now):
+                if self._quiets[peer].may_persist(now):
                     self._covering.add(peer)
-                    self._do(peer, self._brains[peer].cover_quiet())
+                    self._do(peer, self._quiets[peer].cover())
 
     def _take(self, peers: tuple[int, ...], flip: bool) -> None:
         if flip:
@@ -96,9 +98,9 @@ class BitmapShare:
 
     def _due(self) -> float:
         """When those that ask have waited long enough: at once, unless it is housekeeping."""
-        calm = CALM_S if any(brain.mode is not Mode.NORMAL for brain in self._brains.values()) else 0.0
+        calm = CALM_S if not all(quiet.in_normal_mode for quiet in self._quiets.values()) else 0.0
         patience_s = COVER_AFTER_S if self.held else calm
-        waits = {peer: patience_s if self._brains[peer].mode is Mode.NORMAL else 0.0 for peer in self._asking}
+        waits = {peer: patience_s if self._quiets[peer].in_normal_mode else 0.0 for peer in self._asking}
         return min((since + waits[peer] for peer, since in self._asking.items()), default=float("inf"))
 
     def deadline(self) -> float:

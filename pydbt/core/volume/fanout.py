@@ -15,12 +15,11 @@ from __future__ import annotations
 
 from math import inf
 
-import numpy as np
-
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.protocol.frames import Generation
+from pydbt.core.tracking.capture_record import Records
 from pydbt.core.volume.bitmap_share import BitmapShare
 from pydbt.core.volume.payload_room import PayloadRoom
 from pydbt.core.volume.shared_waits import SharedWaits
@@ -38,7 +37,7 @@ class Fanout:
         self.brains: dict[int, Primary] = {}
         self._data_room_bytes = data_room_bytes
         self._room = PayloadRoom()
-        self.bitmaps = BitmapShare(self.brains, self._do, quiet_held)
+        self.bitmaps = BitmapShare(self._do, quiet_held)
         self._waits = SharedWaits()
         self._with_payload: set[int] = set()
         self._name = 0
@@ -49,10 +48,11 @@ class Fanout:
     # --- the interface ------------------------------------------------------------------------------------
     def add(self, peer: int, brain: Primary) -> None:
         """From here on this brain gets what is captured. Those there are must be of the same generation."""
-        current = brain.ancestry.generations.current
+        current = brain.state.generations.current
         assert not self.brains or current == self._name, "the secondaries of a volume share its current generation"
         self._name = current
         self.brains[peer] = brain
+        self.bitmaps.join(peer, brain.quiet)
         self._room.join(peer)
 
     def drop(self, peer: int, now: float) -> list[Addressed]:
@@ -99,7 +99,7 @@ class Fanout:
 
     def _end(self, now: float) -> list[Addressed]:
         self.bitmaps.advance(now)
-        views = {number: brain.ancestry.generations for number, brain in self.brains.items()}
+        views = {number: brain.state.generations for number, brain in self.brains.items()}
         effects = [(number, self._of_now(number, effect)) for number, effect in (*self._first, *self._effects)]
         if self._renamed and views:
             return [(None, ev.KeepAllGenerations(views)), *effects]
@@ -112,7 +112,7 @@ class Fanout:
         """
         match effect:
             case ev.SendFrame(frame=Generation()) if number in self.brains:
-                generations = self.brains[number].ancestry.generations
+                generations = self.brains[number].state.generations
                 return ev.SendFrame(Generation(generations)) if generations.shared else effect
         return effect
 
@@ -130,7 +130,7 @@ class Fanout:
             return  # removed meanwhile
         for effect in brain.handle(event, now):
             self._take(number, effect, now)
-        name = brain.ancestry.generations.current
+        name = brain.state.generations.current
         if name != self._name:
             self._name = name
             for other in self.brains:
@@ -179,7 +179,7 @@ class Fanout:
                 self._do(number, effect)
 
     # --- what is shared -----------------------------------------------------------------------------------
-    def _passed(self, number: int, records: np.ndarray) -> None:
+    def _passed(self, number: int, records: Records) -> None:
         for free in self._room.passed(number, records):
             self._do(None, ev.ReleasePayload(free))
 
@@ -196,8 +196,8 @@ class Fanout:
         brains = list(self.brains.values())
         if len(brains) == 1:
             return brains[0].out_of_sync_bytes()
-        union = DirtyMap(brains[0].geometry.block_count)
+        union = DirtyMap(brains[0].state.geometry.block_count)
         for brain in brains:
             union.merge(brain.out_of_sync_map())
-        geometry = brains[0].geometry
+        geometry = brains[0].state.geometry
         return min(union.count() * geometry.block_bytes, geometry.size_bytes)

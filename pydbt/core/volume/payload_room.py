@@ -11,7 +11,9 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from pydbt.core.tracking.capture_record import Records
 from pydbt.core.units import SECTOR_BYTES
 
 
@@ -19,8 +21,8 @@ from pydbt.core.units import SECTOR_BYTES
 class _Batch:
     """Records as they were captured; ``places`` of those with data, whose numbers begin at ``first``."""
 
-    records: np.ndarray
-    places: np.ndarray
+    records: Records
+    places: npt.NDArray[np.int64]
     first: int
     released: int = 0
 
@@ -28,9 +30,10 @@ class _Batch:
     def end(self) -> int:
         return self.first + len(self.places)
 
-    def release_until(self, number: int) -> np.ndarray:
+    def release_until(self, number: int) -> Records:
         start, self.released = self.released, min(number, self.end) - self.first
-        return self.records[self.places[start : self.released]]
+        released: Records = self.records[self.places[start : self.released]]
+        return released
 
 
 class PayloadRoom:
@@ -52,7 +55,7 @@ class PayloadRoom:
         assert self._passed[peer] == self._captured, "a brain that leaves must have given up its queue"
         del self._passed[peer], self._passed_bytes[peer]
 
-    def captured(self, records: np.ndarray) -> None:
+    def captured(self, records: Records) -> None:
         """A batch that every brain is about to be given."""
         if len(self._passed) < 2 and not self._batches:
             self._captured += int(np.count_nonzero(records["data"]))
@@ -63,7 +66,7 @@ class PayloadRoom:
             self._captured += len(places)
             self._captured_bytes += _bytes_of(records[places])
 
-    def passed(self, peer: int, records: np.ndarray) -> list[np.ndarray]:
+    def passed(self, peer: int, records: Records) -> list[Records]:
         """A brain has sent these submissions, or will never; those whose data nobody needs any more."""
         if not self._batches:  # nobody else was ever given them
             self._passed[peer] += int(np.count_nonzero(records["data"]))
@@ -100,5 +103,5 @@ class PayloadRoom:
         return [peer for peer in peers if held[peer] > room_bytes / 2 and held[peer] - least > room_bytes / 4]
 
 
-def _bytes_of(records: np.ndarray) -> int:
+def _bytes_of(records: Records) -> int:
     return int(records["sectors"].sum(dtype=np.int64)) * SECTOR_BYTES

@@ -88,11 +88,11 @@ def brain_of(**changes) -> Primary:
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda brain: brain.taints.append("an unknown operation wrote"),
-        lambda brain: setattr(brain, "initial", True),
-        lambda brain: setattr(brain, "scanned", False),
-        lambda brain: setattr(brain, "known_replica", ""),
-        lambda brain: setattr(brain, "phase", "sweeping"),
+        lambda brain: brain.state.taints.append("an unknown operation wrote"),
+        lambda brain: setattr(brain.state.replica, "initial", True),
+        lambda brain: setattr(brain.state.replica, "scanned", False),
+        lambda brain: setattr(brain.state.replica, "identifier", ""),
+        lambda brain: setattr(brain.state, "phase", "sweeping"),
     ],
     ids=["tainted", "never in sync", "not scanned", "unknown replica", "on its way"],
 )
@@ -102,24 +102,24 @@ def test_an_era_is_remembered_only_where_the_map_tells_everything(spoil) -> None
     spoil(brain)
     assert not can_be_remembered(brain)
     attempt = Checkpoint(17, 0)
-    brain.in_flight.trust()
+    brain.state.in_flight.trust()
     assert attempt.taken_in({1: brain})
     assert attempt.map_of(1, brain, []) is None
 
 
 def test_a_checkpoint_waits_for_every_record_of_before_and_for_a_count_in_flight_that_is_sure() -> None:
     brain, attempt = brain_of(), Checkpoint(17, position=5)
-    brain.in_flight.trust()
+    brain.state.in_flight.trust()
     assert not attempt.taken_in({1: brain})
-    brain.position = 5
+    brain.state.position = 5
     assert attempt.taken_in({1: brain})
-    brain.in_flight.reset()
+    brain.state.in_flight.reset()
     assert not attempt.taken_in({1: brain})
 
 
 def test_outside_of_normal_mode_the_kernels_bitmaps_are_part_of_the_map() -> None:
     brain, attempt = brain_of(), Checkpoint(17, 0)
-    brain.in_flight.trust()
+    brain.state.in_flight.trust()
     assert attempt.taken_in({1: brain})
     words = np.zeros(4, "<u8")
     words[1] = 1 << 3

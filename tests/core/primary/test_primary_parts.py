@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,18 +11,18 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.primary.events import Captured, Connected, Log
+from pydbt.core.primary.events import Captured, Connected
 from pydbt.core.primary.flight_watch import FlightWatch
 from pydbt.core.primary.link import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Link
 from pydbt.core.primary.modes import LOGGING_PHASES, MODE_MOVES, PHASE_MOVES, STREAMING_PHASES, Mode, Phase
+from pydbt.core.primary.overload import Overload
 from pydbt.core.primary.position_check import doubt_about
+from pydbt.core.primary.state import State
 from pydbt.core.primary.statistics import Statistics
 from pydbt.core.primary.sweep import WINDOW_BYTES, Sweep
 from pydbt.core.primary.waits import Waits
 from pydbt.core.tracking.capture_record import RECORD, Operation, RecordKind
-from pydbt.core.tracking.in_flight import InFlight
 from pydbt.core.tracking.replica_queue import MAX_BATCH_BYTES, MAX_UPDATE_SECTORS, Segment, StreamQueue, updates_of
-from pydbt.core.tracking.uncompleted import Uncompleted
 from pydbt.core.tracking.unsettled import DIFFERS_SINCE_EVER, Unsettled
 from pydbt.core.units import Geometry
 
@@ -270,10 +268,10 @@ def test_what_is_settled_while_it_is_read_is_not_read_again():
 def settler_with(unsettled: list[int], size_sectors: int = 64) -> Primary:
     """A brain in normal mode that follows, with blocks of 8 sectors, some of them unsettled."""
     brain = Primary(PrimaryConfig(Geometry(size_sectors * 512), epoch=7, initial=False, scan_used=False), 0.0)
-    brain.mode, brain.in_flight.certain = Mode.NORMAL, True
-    brain.next_retire = 1e9
+    brain.state.mode, brain.state.in_flight.certain = Mode.NORMAL, True
+    brain.quiet.next_retire = 1e9
     brain.link.connected(0.0)
-    brain.settler._set.add(np.array(unsettled), 0, 1e9)
+    brain.state.unsettled.add(np.array(unsettled), 0, 1e9)
     return brain
 
 
@@ -298,7 +296,7 @@ def test_only_a_write_of_the_whole_block_with_its_data_settles_it(sector, sector
     records["op"], records["pieces"], records["data"] = op, (pieces, 0), (pieces, 0)
     brain.handle(Captured(records, 128, 0), 0.5)
     brain.durable_through(1)
-    assert sorted({0, 1, 2, 7} - set(brain.settler.blocks().tolist())) == settled
+    assert sorted({0, 1, 2, 7} - set(brain.state.unsettled.blocks().tolist())) == settled
 
 
 def test_what_is_discarded_or_zeroed_does_not_count_as_a_rate_of_writes_since_it_takes_no_room():
@@ -394,13 +392,10 @@ def test_a_secondary_that_has_all_it_ever_told_of_has_lost_nothing_though_its_st
 
 
 def test_an_overload_that_lasts_is_told_and_a_burst_is_not():
-    brain = Primary(PrimaryConfig(Geometry(1 << 20), epoch=7), 0.0)
+    overload = Overload()
 
     def warnings(times: list[float]) -> int:
-        brain.effects.items.clear()
-        for now in times:
-            brain.resync.note_log_full(now)
-        return sum(isinstance(effect, Log) and effect.level == "warning" for effect in brain.effects.items)
+        return sum(bool(overload.note(now, 0.0)) for now in times)
 
     assert warnings([0.0, 30.0, 100.0, 130.0, 200.0]) == 0
     assert warnings([300.0 + second for second in range(5)]) == 1
@@ -408,18 +403,10 @@ def test_an_overload_that_lasts_is_told_and_a_burst_is_not():
 
 def test_a_write_whose_task_waits_for_the_processor_is_not_taken_for_one_that_ended_unseen():
     """Submitted, and not in the disk's own count yet: taking it for ended would make its completion a stranger."""
-    in_flight, unseen = InFlight(Geometry(1 << 20)), []
-    in_flight.trust()
-    in_flight.apply(writes(8))
-    settler = SimpleNamespace(unknown=lambda blocks, now: unseen.append(blocks.total()))
-    effects = SimpleNamespace(log=lambda *_: None)
-    primary = SimpleNamespace(
-        in_flight=in_flight, settler=settler, effects=effects, logging=True, phase=None, position_reached=lambda _: True,
-        sequence=1, uncompleted=Uncompleted(),
-    )  # fmt: skip
-    watch = FlightWatch(primary, 0.0)
+    state = State(PrimaryConfig(Geometry(1 << 20), epoch=7), 0.0)
+    state.in_flight.trust()
+    state.in_flight.apply(writes(8))
+    watch = FlightWatch(state, 0.0)
     for now in (10.0, 10.2, 10.8):
-        watch.disk_idle(0, now)
-    assert not unseen
-    watch.disk_idle(0, 11.2)
-    assert unseen == [1], "on a disk that stays idle it has ended after all"
+        assert not watch.disk_idle(0, now).total()
+    assert watch.disk_idle(0, 11.2).total() == 1, "on a disk that stays idle it has ended after all"

@@ -25,11 +25,11 @@ def brain_of(number: int, normal: bool = True) -> Primary:
         generations=Generations(77, shared=True),
     )  # fmt: skip
     brain = Primary(config, 0.0)
-    brain.in_flight.certain = True
+    brain.state.in_flight.certain = True
     if normal:
-        brain.mode = Mode.NORMAL
+        brain.state.mode = Mode.NORMAL
         brain.link.connected(0.0)
-        brain.next_retire = 1e9
+        brain.quiet.next_retire = 1e9
     return brain
 
 
@@ -88,13 +88,13 @@ def test_one_that_takes_the_others_room_falls_out_of_step_alone():
         fanout.handle(written(turn, first_data=turn + 1), 0.1)
     assert fanout.brains[1].mode is Mode.NORMAL
     assert fanout.brains[2].mode is Mode.RESYNCHRONIZING, "and begins anew, for it is there"
-    missing = fanout.brains[2].tracker.pending.extents().blocks().tolist()
+    missing = fanout.brains[2].state.tracker.pending.extents().blocks().tolist()
     assert missing == list(range(9)), "what it was not sent is known to be out of sync"
 
 
 def flipped(fanout: Fanout, now: float) -> None:
     """A brain's flip, with the answer that the shell gives."""
-    fanout.brains[1].next_retire = now
+    fanout.brains[1].quiet.next_retire = now
     effects = fanout.handle(ev.Tick(), now)
     assert kinds(effects) == [(None, "TakeQuiet")]
     fanout.handle(ev.QuietTaken(np.array([1 << 3], np.uint64), 0, True), now)
@@ -115,7 +115,7 @@ def test_one_that_acknowledges_nothing_is_covered_by_its_map_and_the_others_flip
     flipped(fanout, 0.2)
     fanout.handle(ack(1), 0.3, 1)
     fanout.handle(written(4, first_data=2), 0.4)
-    fanout.brains[1].next_retire = 2.0
+    fanout.brains[1].quiet.next_retire = 2.0
     assert not kinds(fanout.handle(ev.Tick(), 2.0)), "an acknowledgement gets a moment"
     effects = fanout.handle(ev.Tick(), 3.1)
     assert kinds(effects) == [(2, "Persist")]
@@ -130,10 +130,10 @@ def test_one_that_acknowledges_nothing_is_covered_by_its_map_and_the_others_flip
 
 def test_while_one_is_away_its_map_is_not_written_for_the_others_housekeeping_more_often_than_for_its_own_sake():
     fanout = fanout_of(True, True)
-    fanout.brains[2].mode = Mode.PAUSED
+    fanout.brains[2].state.mode = Mode.PAUSED
     fanout.brains[2]._next_merge = 1e9
     fanout.handle(written(3), 0.1)
-    fanout.brains[1].next_retire = 0.2
+    fanout.brains[1].quiet.next_retire = 0.2
     assert not kinds(fanout.handle(ev.Tick(), 0.2))
     assert not kinds(fanout.handle(ev.Tick(), 2.0))
     assert fanout.deadline() <= 3.3
@@ -148,7 +148,7 @@ def test_a_map_that_cannot_be_written_zeroes_nothing():
     flipped(fanout, 0.2)
     fanout.handle(ack(1), 0.3, 1)
     fanout.handle(written(4, first_data=2), 0.4)
-    fanout.brains[1].next_retire = 2.0
+    fanout.brains[1].quiet.next_retire = 2.0
     fanout.handle(ev.Tick(), 2.0)
     assert kinds(fanout.handle(ev.Tick(), 3.1)) == [(2, "Persist")]
     assert not kinds(fanout.handle(ev.Persisted(zeroed=False, error="no space left", cover=True), 3.1, 2))
@@ -189,12 +189,12 @@ def put_back(state: Generations) -> Generations:
 def test_an_image_of_another_run_has_another_name_so_that_an_earlier_state_of_the_primary_cannot_overwrite_it():
     for same_run in (False, True):
         brain = brain_of(1)
-        before = brain.ancestry.generations
+        before = brain.state.generations
         if same_run:
             brain.ancestry.offer()
-            before = brain.ancestry.generations
+            before = brain.state.generations
         brain.ancestry.offer()
-        secondary = brain.ancestry.generations.in_sync()
+        secondary = brain.state.generations.in_sync()
         assert verdict(before, Generations(77)).tracked, "one that never got that far is behind, as ever"
         assert verdict(put_back(before), secondary).allows_sync == same_run
         assert (before.current == secondary.current) == same_run, "a second image of the same run needs no other name"
@@ -204,10 +204,10 @@ def test_one_that_follows_for_days_is_told_another_name_each_day():
     fanout = Fanout(ROOM, quiet_held=False)
     first, second = brain_of(1), brain_of(2)
     first.ancestry.offer()
-    second.ancestry.renamed(first.ancestry.generations.current)
+    second.ancestry.renamed(first.state.generations.current)
     fanout.add(1, first)
     fanout.add(2, second)
-    before = first.ancestry.generations
+    before = first.state.generations
     assert not names_told(fanout.handle(ev.Tick(), NAME_LASTS_S - 1))
     effects = fanout.handle(ev.Tick(), NAME_LASTS_S + 1)
     assert isinstance(effects[0][1], ev.KeepAllGenerations), "it is written down before anybody hears of it"
@@ -250,5 +250,5 @@ def test_a_wait_does_not_wait_for_one_that_was_removed():
 def test_blocks_that_several_lack_count_once():
     fanout = fanout_of(True, True)
     for number, blocks in ((1, [1, 2]), (2, [2, 3])):
-        fanout.brains[number].tracker.pending.set_blocks(np.array(blocks))
+        fanout.brains[number].state.tracker.pending.set_blocks(np.array(blocks))
     assert fanout.out_of_sync_bytes() == 3 * 4096

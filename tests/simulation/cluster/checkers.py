@@ -67,11 +67,11 @@ def differs_is_out_of_sync(world: World) -> None:
     """Of each secondary: *blocks that differ* ⊆ *blocks known to be out of sync*, now and if the controller died now."""
     for node, peer in world.primary.peers():
         brain = peer.brain
-        if not brain.scanned or not world.primary.has_heard_of(node, peer):
+        if not brain.state.replica.scanned or not world.primary.has_heard_of(node, peer):
             continue
         differs = unknown_to_the_kernel(world, node)
         if differs.any():
-            known = mask_of(world, brain.out_of_sync_map().extents()) | mask_of(world, brain.in_flight.extents())
+            known = mask_of(world, brain.out_of_sync_map().extents()) | mask_of(world, brain.state.in_flight.extents())
             forgotten = np.flatnonzero(differs & ~known)
             if len(forgotten):
                 raise Violation(
@@ -128,11 +128,15 @@ def is_quiet(world: World) -> bool:
 
 def status_is_true(world: World) -> None:
     """What the primary reports is never better than what is, of each secondary and of the volume."""
-    if not is_quiet(world) or not all(peer.brain.in_flight.empty for _, peer in world.primary.peers()):
+    if not is_quiet(world) or not all(peer.brain.state.in_flight.empty for _, peer in world.primary.peers()):
         return
     status = None
     for node, peer in world.primary.peers():
-        if peer.brain.mode is not Mode.NORMAL or not peer.brain.scanned or not differing(world, node).any():
+        if (
+            peer.brain.mode is not Mode.NORMAL
+            or not peer.brain.state.replica.scanned
+            or not differing(world, node).any()
+        ):
             continue
         if not world.primary.has_heard_of(node, peer):
             continue
@@ -209,7 +213,7 @@ def generations_tell_of_writes(world: World) -> None:
     if not is_quiet(world) or not kernel.attached or kernel.era is not world.eras[0]:
         return
     peers = {node.number: peer for node, peer in world.primary.peers()}
-    if any(peer.brain.lost != kernel.lost for peer in peers.values()):
+    if any(peer.brain.state.lost != kernel.lost for peer in peers.values()):
         return
     for node in world.secondaries:
         peer = peers.get(node.number)
@@ -230,13 +234,13 @@ def note_floor(world: World) -> None:
     """What the primary counts as acknowledged may never be lost again."""
     for node, peer in world.primary.peers():
         if peer.brain.mode is Mode.NORMAL and world.primary.has_heard_of(node, peer):
-            world.raise_floor(node, *world.primary.orders[(peer.brain.config.epoch, peer.brain.acknowledged)])
+            world.raise_floor(node, *world.primary.orders[(peer.brain.config.epoch, peer.brain.state.acknowledged)])
 
 
 def nobody_is_held_back(world: World) -> None:
     """Room for data that all have passed is given back, and no bitmap waits for nobody."""
     loop = world.primary.loop
-    if is_quiet(world) and not any(peer.brain.queue.unsent_bytes for _, peer in world.primary.peers()):
+    if is_quiet(world) and not any(peer.brain.state.queue.unsent_bytes for _, peer in world.primary.peers()):
         if world.kernel.data_used:
             raise Violation(
                 "nobody is held back", f"{world.kernel.data_used} bytes of data are kept, and nobody needs them"
@@ -255,7 +259,7 @@ def all_is_one(world: World) -> None:
         if node.engine.brain.replica_state is not ReplicaState.UP_TO_DATE:
             raise Violation("everything converges", f"{node.name} calls itself {node.engine.brain.replica_state}")
         own = next(entry for entry in status["secondaries"] if entry["secondary"] == node.address)
-        if not peer.brain.taints and own["replica_state"] != "up-to-date":
+        if not peer.brain.state.taints and own["replica_state"] != "up-to-date":
             raise Violation("everything converges", f"the primary calls {node.name} {own['replica_state']}")
         copy = node.after_a_crash(power=True)
         if bytes(copy.content.current[: world.geometry.size_bytes]) != bytes(world.kernel.disk.current):

@@ -17,15 +17,19 @@ from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.secondary.engine import Engine
 from pydbt.controller.secondary.workers import Applier
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.staged import StagedBlocks
-from pydbt.core.primary import brain as primary
 from pydbt.core.primary import events as ev
-from pydbt.core.primary import settler
+from pydbt.core.primary import recognition, settler, stream_landing
 from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.landing import Enter
 from pydbt.core.primary.modes import Mode, Phase
+from pydbt.core.primary.quiet_bitmap import QuietBitmap
 from pydbt.core.primary.rename import Ancestry
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.settler import Settler
+from pydbt.core.primary.state import State
+from pydbt.core.primary.stream_landing import StreamLanding
 from pydbt.core.primary.sweep import Sweep
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
@@ -64,7 +68,7 @@ instead("a flip without its wait", Capture, "grace", False)
 instead("the last sweep before every earlier write has completed", InFlight, "wait_done", property(lambda self: True))
 around(
     "a clear on the wrong sequence number", Primary, "durable_through",
-    lambda right, self, sequence: right(self, min(sequence + 1, self.sequence)),
+    lambda right, self, sequence: right(self, min(sequence + 1, self.state.sequence)),
 )  # fmt: skip
 around(
     "a bit cleared on the wrong sequence number", Tracker, "acknowledge",
@@ -72,7 +76,7 @@ around(
 )  # fmt: skip
 around(
     "what is sent counts as acknowledged", Primary, "_acknowledged",
-    lambda right, self, ack, now: right(self, replace(ack, sequence=self.queue.sent_through), now),
+    lambda right, self, ack, now: right(self, replace(ack, sequence=self.state.queue.sent_through), now),
 )  # fmt: skip
 
 
@@ -96,8 +100,8 @@ around("the quiet bitmap is zeroed before the map is written", Peer, "persist", 
 
 def _zero_early(right: Callable, self: Primary, event: ev.QuietTaken, now: float) -> None:
     right(self, event, now)
-    if self.retire_at is not None:
-        self.retire_at = self.acknowledged
+    if self.quiet.bits is not None and self.quiet.bits.retire_at is not None:
+        self.quiet.bits.retire_at = self.state.acknowledged
 
 
 around("the quiet bitmap is zeroed before its writes are acknowledged", Primary, "_quiet_taken", _zero_early)
@@ -113,14 +117,12 @@ def _no_put_back(right: Callable, self: Sweep) -> list[int]:
 around("in transit dropped on disconnect", Sweep, "abandon", _no_put_back)
 
 
-def _early_commit(right: Callable, self: Resync, now: float) -> None:
-    self._target = self._primary.sequence
-    self._primary.set_phase(Phase.DRAINING)
-    self._primary.send_stream()
-    self._commit_when_sent()
+def _early_commit(right: Callable, self: StreamLanding, resync: Resync, base: int, now: float) -> Enter:
+    self._stage = stream_landing._Read(base, self._state.sequence)
+    return Enter(Phase.DRAINING)
 
 
-around("COMMIT before the last sweep is on the secondary", Resync, "_after_last_read", _early_commit)
+around("COMMIT before the last sweep is on the secondary", StreamLanding, "_after_last_read", _early_commit)
 
 
 def _reset_all(right: Callable, self: Tracker, sequence: int) -> object:
@@ -135,10 +137,8 @@ around("bits reset at an entry that is not a block's last", Tracker, "acknowledg
 instead("a comparison of settled blocks before the queue is sent", StreamQueue, "all_sent", property(lambda self: True))
 
 
-def _no_touch(
-    right: Callable, self: Settler, report: object, taken: object, firsts: object, counts: object, now: float
-) -> bool:
-    return right(self, report, taken, firsts[:0], counts[:0], now)
+def _no_touch(right: Callable, self: Settler, report: object, taken: object, written: object, now: float) -> bool:
+    return right(self, report, taken, Runs.none(), now)
 
 
 around("a settled block that is written while it is read", Settler, "mark", _no_touch)
@@ -178,9 +178,7 @@ around(
     "unsettled blocks forgotten when replication halts", Settler, "abandon",
     lambda right, self, pending: right(self, pending.copy()),
 )  # fmt: skip
-around(
-    "the stream is cut before the last read was over", Primary, "position_reached", lambda right, self, position: True
-)
+around("the stream is cut before the last read was over", State, "position_reached", lambda right, self, position: True)
 
 
 instead("the quiet bitmap is taken before the records are drained", Volume, "catch_up", lambda self: [])
@@ -193,7 +191,7 @@ def _unheard(right: Callable, replica: str, position: tuple, said: ev.Connected,
 
 
 MUTANTS["a secondary that went back behind what it had acknowledged is believed"] = lambda: patch.object(
-    primary, "doubt_about", partial(_unheard, primary.doubt_about)
+    recognition, "doubt_about", partial(_unheard, recognition.doubt_about)
 )
 instead("what is written directly is no progress", keeper, "entry_bytes", lambda entry: 0)
 
@@ -209,7 +207,7 @@ around("data is given back before every secondary has sent it", PayloadRoom, "pa
 
 def _needed_by_all_or_none(right: Callable, self: BitmapShare) -> list[int]:
     needing = right(self)
-    return needing if len(needing) == len(self._brains) else []
+    return needing if len(needing) == len(self._quiets) else []
 
 
 around(
@@ -227,7 +225,7 @@ def _taken_by_who_asked(right: Callable, self: BitmapShare, event: ev.QuietTaken
 
 around("a flip is taken only by the secondary that asked for it", BitmapShare, "taken", _taken_by_who_asked)
 instead(
-    "a map that stands in for an acknowledgement leaves out what is on its way", Primary, "cover_quiet",
+    "a map that stands in for an acknowledgement leaves out what is on its way", QuietBitmap, "cover",
     lambda self: ev.Persist(zero_quiet=True, cover=True),
 )  # fmt: skip
 
@@ -236,7 +234,7 @@ def _acknowledged_for_all(right: Callable, self: Fanout, event: ev.Event, now: f
     if isinstance(event, ev.Received) and isinstance(event.frame, f.Ack):
         for brain in self.brains.values():
             if brain.mode is Mode.NORMAL:
-                brain.durable_through(min(event.frame.sequence, brain.queue.sent_through))
+                brain.durable_through(min(event.frame.sequence, brain.state.queue.sent_through))
     return right(self, event, now, peer)
 
 
@@ -252,7 +250,7 @@ def _off_for_all(right: Callable, self: Fanout, number: int, effect: ev.Effect, 
 around("one that stops has data captured for nobody any more", Fanout, "_take", _off_for_all)
 instead(
     "one that follows is not told the volume's new name", Ancestry, "renamed",
-    lambda self, name: self._become(self.generations.renamed(name, followed=self.followed)),
+    lambda self, name: self._become(self._state.generations.renamed(name, followed=self.followed)),
 )  # fmt: skip
 around(
     "one that is removed keeps the volume's name", Fanout, "handle",

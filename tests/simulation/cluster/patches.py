@@ -33,7 +33,7 @@ from pydbt.controller.primary import (
 )
 from pydbt.controller.secondary import engine as secondary_engine
 from pydbt.controller.secondary import workers as secondary_workers
-from pydbt.core.primary import brain as core_primary
+from pydbt.core.primary import sender as core_sender
 from pydbt.core.primary import sweep as core_sweep
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.posix import files as posix_files
@@ -68,7 +68,7 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
         setattr(SimReader, name, value)
     limits = {
         module: {name: value for name, value in shape.limits.items() if hasattr(module, name)}
-        for module in (core_primary, core_sweep)
+        for module in (core_sender, core_sweep)
     }
     assert {name for table in limits.values() for name in table} == set(shape.limits), "a limit is nowhere"
     nothing = contextlib.nullcontext

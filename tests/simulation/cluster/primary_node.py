@@ -308,7 +308,7 @@ class PrimaryNode:
             except Exception as error:
                 self.on_failure(error)
                 self.machine.die()
-            while state["sequence"] < brain.sequence:  # what was settled takes numbers too
+            while state["sequence"] < brain.state.sequence:  # what was settled takes numbers too
                 state["sequence"] += 1
                 self.orders[(epoch, state["sequence"])] = (self.kernel.era, state["order"])
             if self.tracing is not None:

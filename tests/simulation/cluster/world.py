@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pydbt.controller.primary.peer import Peer
 from pydbt.core.errors import PydbtError
 from pydbt.core.primary.brain import Primary
-from pydbt.core.primary.modes import SYNCING_MODES, Mode
+from pydbt.core.primary.modes import Mode
 from pydbt.core.units import Geometry
 from tests.simulation.cluster import checkers
 from tests.simulation.cluster.checkers import Violation
@@ -179,7 +179,8 @@ class World:
             return
         self._heal_steps += 1
         if self.clock.now > self._heal_until or self._heal_steps > HEAL_STEPS:
-            where = f"{checkers.words_of(self)}: {[brain.resync.waiting_for() for brain in loop.volume.brains] if loop else ''}"
+            waits = [brain.status(self.clock.now).waiting_for for brain in loop.volume.brains] if loop else ""
+            where = f"{checkers.words_of(self)}: {waits}"
             raise Violation("everything converges", f"not at rest after {HEAL_SECONDS} s without a fault, in {where}")
 
     def _rested(self) -> bool:
@@ -189,9 +190,9 @@ class World:
         return all(node.up and self._follows(node, peer.brain) for node, peer in self.primary.peers())
 
     def _follows(self, node: SecondaryNode, brain: Primary) -> bool:
-        done = brain.mode is Mode.NORMAL and not len(brain.settler) and brain.in_flight.empty
+        done = brain.mode is Mode.NORMAL and not len(brain.state.unsettled) and brain.state.in_flight.empty
         there = node.engine.brain.peer is not None and node.engine.brain.drained
-        return done and there and brain.acknowledged == brain.sequence
+        return done and there and brain.state.acknowledged == brain.state.sequence
 
     # --- looking ------------------------------------------------------------------------------------------
     def raise_floor(self, node: SecondaryNode, era: Era, order: int) -> None:
@@ -304,7 +305,7 @@ class World:
         node.put_back()
         brains = [peer.brain for other, peer in self.primary.peers() if other is node]
         # What has left the map on disk since then left it when the progress was written down.
-        node.covered = all(brain.mode in SYNCING_MODES and brain.resync._settled_map for brain in brains)
+        node.covered = all(brain.resync is not None and brain.resync.map_on_disk for brain in brains)
         node.restart_at = self.clock.now + self.rng.random() * 2
         self.floors[node.number] = self._backup_floors[node.number]
         return True

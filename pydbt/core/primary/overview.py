@@ -1,0 +1,95 @@
+"""The state of all parts at a glance: the maps that must be on disk, the blocks out of sync, and the status."""
+
+from __future__ import annotations
+
+from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.primary.landing import Landing
+from pydbt.core.primary.link import Link
+from pydbt.core.primary.modes import Phase
+from pydbt.core.primary.quiet_bitmap import QuietBitmap
+from pydbt.core.primary.resync import Resync
+from pydbt.core.primary.settler import Settler
+from pydbt.core.primary.snapshot_comparison import SnapshotComparison
+from pydbt.core.primary.state import State
+from pydbt.core.primary.status import LogStatus, PrimaryStatus
+from pydbt.core.primary.verifier import Verifier
+
+
+class Overview:
+    """Looks, and changes nothing. ``resync``: the resynchronization under way."""
+
+    def __init__(
+        self,
+        state: State,
+        link: Link,
+        quiet: QuietBitmap,
+        settler: Settler,
+        verifier: Verifier | SnapshotComparison,
+        landing: Landing,
+    ) -> None:
+        self._state, self._link, self._quiet = state, link, quiet
+        self._settler, self._verifier, self._landing = settler, verifier, landing
+
+    def unsynchronized_map(self, resync: Resync | None) -> DirtyMap:
+        """The blocks that must be on disk for a crash to lose nothing that the kernel bitmaps do not hold."""
+        tracker, unsettled = self._state.tracker, self._state.unsettled
+        combined = tracker.pending.copy()
+        for transit in [] if resync is None else resync.in_transit():
+            combined.set_extents(*transit.runs)
+        if len(unsettled):
+            combined.set_blocks(unsettled.blocks())
+        self._landing.add_unproved(combined)
+        if self._quiet.maps_unacknowledged:
+            combined.merge(tracker.dirty)
+        return combined
+
+    def out_of_sync_blocks(self, resync: Resync | None) -> int:
+        """Blocks known to differ or not yet known to be equal (the kernel's active bitmap comes on top)."""
+        transit = 0 if resync is None else sum(transit.runs.total() for transit in resync.in_transit())
+        state = self._state
+        return state.tracker.out_of_sync_blocks() + transit + len(state.unsettled) + self._landing.kept_blocks
+
+    def out_of_sync_bytes(self, resync: Resync | None) -> int:
+        geometry = self._state.geometry
+        return min(self.out_of_sync_blocks(resync) * geometry.block_bytes, geometry.size_bytes)
+
+    def waiting_for(self, resync: Resync | None) -> str:
+        """What keeps the resynchronization from going on, in words; empty when nothing does."""
+        phase = self._state.phase
+        if resync is None:
+            return ""
+        if phase in (Phase.SWEEPING, Phase.SETTLING) and not resync.map_on_disk:
+            return "the maps to be written"
+        if phase is Phase.COMMITTING:
+            return "the secondary to make the new image durable"
+        return self._landing.waiting_for()
+
+    def status(self, resync: Resync | None, now: float) -> PrimaryStatus:
+        """Everything that a report on this secondary tells."""
+        state, log = self._state, self._state.tracker.log
+        done, total, eta = (0, 0, None) if resync is None else resync.progress(now)
+        return PrimaryStatus(
+            mode=state.mode,
+            phase=state.phase,
+            connected=self._link.up,
+            connection_problem=self._link.reason,
+            waiting_for=self.waiting_for(resync),
+            replica_state=state.replica.state,
+            taints=tuple(state.taints),
+            sequence=state.sequence,
+            acknowledged=state.acknowledged,
+            replica_position=state.replica.position,
+            out_of_sync_bytes=self.out_of_sync_bytes(resync),
+            unsettled_bytes=len(state.unsettled) * state.geometry.block_bytes,
+            repairing=self._settler.repairing,
+            unacknowledged_bytes=state.queue.unacknowledged_bytes,
+            oldest_arrival=state.queue.oldest_arrival(),
+            log=LogStatus(log.capacity_bytes, log.used_bytes, log.start, log.end, log.active_transactions),
+            done_bytes=done,
+            total_bytes=total,
+            eta_seconds=eta,
+            persist_problem=self._quiet.error,
+            verify=self._verifier.progress(),
+            snapshots=self._landing.status(now, clean=not self.out_of_sync_blocks(resync)),
+            statistics=state.statistics.as_dict(now),
+        )

@@ -1,0 +1,64 @@
+"""The secondary that answers is taken for the one that the maps were kept for, or everything is compared anew."""
+
+from __future__ import annotations
+
+from pydbt.core.primary.events import Connected, RememberReplica
+from pydbt.core.primary.modes import SYNCING_MODES, Mode
+from pydbt.core.primary.position_check import doubt_about
+from pydbt.core.primary.state import State
+
+
+class Recognition:
+    """Keeps ``state.replica``, and what is written down of it."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._remember_due = False
+        self.scan_whole = state.config.scan_whole
+
+    def connected(self, event: Connected) -> str:
+        """Take in what the secondary tells of itself. Why everything is compared, when it is in doubt; else empty."""
+        replica, config, at = self._state.replica, self._state.config, (event.epoch, event.sequence)
+        doubt = ""
+        if replica.scanned:
+            doubt = doubt_about(
+                replica.identifier, at if at == replica.taken_at else replica.position, event, config.assumed_in_sync,
+                replica.later_epochs, replica.unfinished, replica.progress,
+            )  # fmt: skip
+        if doubt:
+            self._state.effects.log("warning", f"{doubt}; every block in use is compared or copied")
+            if event.replica == replica.identifier:
+                self.remember()  # so that the next run sees it too, if this one dies before the map has everything
+            replica.initial, replica.scanned = True, False
+        if not replica.scanned:  # it is taken as it is: the map will have all that it lacks
+            replica.taken_at, replica.progress = at, 0
+        replica.progress = max(replica.progress, event.progress or 0)
+        self.scan_whole = config.scan_whole or event.held
+        replica.state = "inconsistent" if replica.initial or event.state == "inconsistent" else "outdated"
+        replica.fresh, replica.identifier = event.fresh, event.replica
+        return doubt
+
+    def replica_says(self, state: str) -> None:
+        """The secondary's own word on its image counts when it is worse than ours."""
+        if state == "inconsistent":
+            self._state.replica.state = "inconsistent"
+        elif self._state.mode in SYNCING_MODES:
+            self._state.replica.state = "consistent" if self._state.mode is Mode.SNAPSHOTS else "outdated"
+
+    def remember(self) -> None:
+        """Have written down which replica this is, and what is known of it."""
+        replica = self._state.replica
+        known = replica.identifier, *replica.position, replica.progress
+        self._state.effects.add(RememberReplica(*known, in_sync=not replica.initial))
+
+    def remember_when_mapped(self) -> None:
+        """After ``connected``: a new replica is written down only after the map that holds all it lacks."""
+        self._remember_due = not self._state.replica.scanned
+        if self._state.replica.scanned:
+            self.remember()
+
+    def map_written(self) -> None:
+        """A map is on disk."""
+        if self._remember_due and self._state.replica.scanned:
+            self._remember_due = False
+            self.remember()

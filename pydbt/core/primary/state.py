@@ -1,0 +1,148 @@
+"""The data that the parts of the primary's brain share, and mechanical moves on it. Nothing is decided here.
+
+A part is given the state, changes the data that is its business, adds effects, and returns an outcome. The brain alone
+changes mode and phase, taints the maps, and halts replication.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.events import Effect, Log, SetPayload
+from pydbt.core.primary.modes import FOLLOWING_MODES, MODE_MOVES, PHASE_MOVES, Mode, Phase
+from pydbt.core.primary.statistics import Statistics
+from pydbt.core.protocol.generations import Generations, first_generations
+from pydbt.core.tracking.in_flight import InFlight
+from pydbt.core.tracking.replica_queue import StreamQueue
+from pydbt.core.tracking.tracker import Tracker
+from pydbt.core.tracking.uncompleted import Uncompleted
+from pydbt.core.tracking.unsettled import MAX_BATCH_BLOCKS, Unsettled
+from pydbt.core.units import MIB, SECTOR_BYTES, Geometry
+
+# Settled blocks go out as one update, which must fit into one frame.
+MAX_SETTLED_BYTES = 4 * MIB
+
+assert MAX_SETTLED_BYTES % SECTOR_BYTES == 0
+
+
+@dataclass(slots=True)
+class KnownReplica:
+    """What is known of the secondary and of its image.
+
+    ``position`` is the (epoch, sequence) that it acknowledged last; ``progress`` the most bytes that it ever told to be
+    durable; ``later_epochs`` the runs since ``position``; ``unfinished``: it has acknowledged blocks of a
+    resynchronization whose COMMIT is still to come, and those are on no map. ``initial``: it was never in sync;
+    ``scanned``: the blocks in use are on the map. ``fresh``: it holds nothing. ``taken_at``: its position when it was found
+    to be elsewhere, until it is in sync.
+    """
+
+    identifier: str
+    position: tuple[int, int]
+    progress: int
+    later_epochs: tuple[int, ...]
+    unfinished: bool
+    initial: bool
+    scanned: bool
+    state: str
+    fresh: bool = False
+    taken_at: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, config: PrimaryConfig) -> KnownReplica:
+        """As the last run left it."""
+        return cls(
+            identifier=config.replica,
+            position=(config.replica_epoch, config.replica_sequence),
+            progress=config.replica_progress,
+            later_epochs=config.later_epochs,
+            unfinished=config.unfinished,
+            initial=config.initial,
+            scanned=not config.scan_used,
+            state="inconsistent" if config.initial else "outdated",
+        )
+
+
+@dataclass(slots=True)
+class Effects:
+    """A list of effects under construction."""
+
+    items: list[Effect] = field(default_factory=list)
+
+    def add(self, effect: Effect) -> None:
+        self.items.append(effect)
+
+    def log(self, level: str, message: str) -> None:
+        self.items.append(Log(level, message))
+
+
+class State:
+    """One volume and one secondary. ``now`` is when the event came that is being handled, or the last one that was.
+
+    ``sequence`` is the number of the last captured update, ``acknowledged`` that of the last one that is durable on the
+    secondary, ``position`` the ring position behind the last record, ``lost`` the kernel's count of records it lost.
+    Until ``reads_rest_until`` no block is read for a resynchronization, because a read has failed.
+    """
+
+    def __init__(self, config: PrimaryConfig, now: float) -> None:
+        self.config = config
+        self.geometry: Geometry = config.geometry
+        self.now = now
+        self.mode, self.phase = Mode.UNSYNCHRONIZED, Phase.IDLE
+        self.tracker = Tracker(config.geometry, config.log_slots)
+        self.in_flight = InFlight(config.geometry)
+        self.queue = StreamQueue()
+        self.uncompleted = Uncompleted()
+        self.unsettled = Unsettled(max(1, min(MAX_BATCH_BLOCKS, MAX_SETTLED_BYTES // config.geometry.block_bytes)))
+        self.statistics = Statistics(now)
+        self.replica = KnownReplica.of(config)
+        self.generations: Generations = (
+            config.generations if config.generations.current else first_generations(config.generation_seed)
+        )
+        self.taints: list[str] = list(config.taints)
+        self.sequence = self.acknowledged = self.position = self.lost = 0
+        self.payload_on = False
+        self.reads_rest_until = 0.0
+        self.effects = Effects()
+        self._batch = self._reading = 0
+
+    def enter_mode(self, mode: Mode, now: float, reason: str) -> None:
+        """For the brain alone."""
+        if mode is self.mode:
+            return
+        assert mode in MODE_MOVES[self.mode], f"{self.mode} -> {mode}"
+        self.effects.log("info", f"{self.mode} -> {mode}: {reason}")
+        self.mode = mode
+        self.statistics.mode_changed(mode in FOLLOWING_MODES, now)
+
+    def enter_phase(self, phase: Phase) -> None:
+        """For the brain alone."""
+        if phase is self.phase:
+            return
+        assert phase in PHASE_MOVES[self.phase] or phase is Phase.IDLE, f"{self.phase} -> {phase}"
+        self.effects.log("debug", f"phase {self.phase} -> {phase}")
+        self.phase = phase
+
+    def position_reached(self, position: int) -> bool:
+        """Whether everything before a ring position has been taken in."""
+        return self.position >= position
+
+    def next_batch(self) -> int:
+        """The number of the next BLOCKS or DIGESTS frame; one count for both, in the order they are queued."""
+        self._batch += 1
+        return self._batch
+
+    def next_reading(self) -> int:
+        """Names blocks to be read; never used twice, so that a late answer meets nothing."""
+        self._reading += 1
+        return self._reading
+
+    def mark_in_flight_pending(self) -> None:
+        """A sweep reads again the blocks that a write is in flight to."""
+        self.tracker.mark_pending(*self.in_flight.extents())
+
+    def switch_payload(self, on: bool) -> None:
+        """Have data captured with the addresses, or addresses only."""
+        if on != self.payload_on:
+            self.payload_on = on
+            self.effects.add(SetPayload(on))

@@ -1,0 +1,57 @@
+"""What others may know of the primary's brain: one frozen report, of which the shells make theirs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydbt.core.primary.landing import SnapshotStatus
+from pydbt.core.primary.modes import Mode, Phase
+from pydbt.core.primary.verifier import VerifyProgress
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatus:
+    """The transaction log: bytes, positions, and transactions that are not acknowledged."""
+
+    capacity_bytes: int
+    used_bytes: int
+    start: int
+    end: int
+    active_transactions: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryStatus:
+    """One secondary, as its brain knows it at a moment. Times are seconds of the monotonic clock.
+
+    ``waiting_for`` keeps the resynchronization from going on, in words; empty when nothing does. ``replica_state`` is what
+    the image is called, before lag and taints count. ``sequence`` is the number of the last captured update,
+    ``acknowledged`` that of the last durable one, and ``replica_position`` the (epoch, sequence) of the image.
+    ``out_of_sync_bytes``: the kernel's bitmaps come on top, outside of normal mode. ``repairing``: a block that was found
+    to differ is not on the secondary yet. ``oldest_arrival``: when the oldest unacknowledged write was captured.
+    ``snapshots`` is None with journal-based mirroring.
+    """
+
+    mode: Mode
+    phase: Phase
+    connected: bool
+    connection_problem: str
+    waiting_for: str
+    replica_state: str
+    taints: tuple[str, ...]
+    sequence: int
+    acknowledged: int
+    replica_position: tuple[int, int]
+    out_of_sync_bytes: int
+    unsettled_bytes: int
+    repairing: bool
+    unacknowledged_bytes: int
+    oldest_arrival: float | None
+    log: LogStatus
+    done_bytes: int
+    total_bytes: int
+    eta_seconds: float | None
+    persist_problem: str
+    verify: VerifyProgress | None
+    snapshots: SnapshotStatus | None
+    statistics: dict[str, object]
