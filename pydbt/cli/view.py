@@ -14,6 +14,11 @@ class View:
     def __init__(self, values: object) -> None:
         self._values: Mapping[str, object] = values if isinstance(values, Mapping) else {}
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, View) and self._values == other._values
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __bool__(self) -> bool:
         return bool(self._values)
 

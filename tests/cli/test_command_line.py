@@ -297,7 +297,7 @@ OVER = {
     [
         ({}, "10.0.0.2:7000, not in sync since 2026-01-02T03:04:05Z and not connected: connection refused"),
         ({"connected": True, "mode": "resynchronizing"}, "10.0.0.2:7000 to be in sync again"),
-        ({"mode": "paused"}, "10.0.0.2:7000, to which replication is paused: 'controller resume' goes on"),
+        ({"mode": "paused"}, "10.0.0.2:7000, to which replication is paused: 'controller resume' resumes it"),
     ],
 )
 def test_a_verification_that_waits_for_the_secondary_says_so_once_and_goes_on_when_that_is_there(

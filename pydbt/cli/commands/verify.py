@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -45,8 +44,7 @@ def verify(
     """
     place = locate(source, state_dir)
     words = named(secondary)
-    reports = _reports(ask_primary(place, "to compare it"), words)
-    before = {name: report.get("last") for name, report in reports.items()}
+    before = {_name(entry): _last(entry) for entry in meant_of(View(ask_primary(place, "to compare it")), words)}
     ask(place, {"command": "verify", "repair": repair, "rate_limit": rate_limit, "cancel": cancel, **words})
     if cancel or background:
         click.echo("ended" if cancel else "begun")
@@ -54,52 +52,53 @@ def verify(
     return _await(place, words, before, None if timeout is None else time.monotonic() + timeout)
 
 
-def _reports(status: dict[str, Any], words: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """The reports of verifications by secondary: of the one that is meant, or of all."""
-    return {entry["secondary"]: entry["verify"] for entry in _entries(status, words)}
+def meant_of(report: View, words: dict[str, str]) -> list[View]:
+    """The reports of the secondaries that are meant: of the one that is named, or of all."""
+    named_one = words.get("secondary")
+    return [entry for entry in report.parts("secondaries") if named_one in (None, entry.text("secondary"))]
 
 
-def _entries(status: dict[str, Any], words: dict[str, str]) -> list[dict[str, Any]]:
-    meant = words.get("secondary")
-    return [entry for entry in status["secondaries"] if meant in (None, entry["secondary"])]
+def _name(entry: View) -> str:
+    return entry.text("secondary") or ""
 
 
-def rests_for(entry: dict[str, Any]) -> str:
+def _last(entry: View) -> View:
+    """The last verification with a secondary that ended."""
+    return entry.part("verify").part("last")
+
+
+def rests_for(entry: View) -> str:
     """A sentence for a verification that waits; empty when it runs or is over."""
-    if not entry["verify"].get("running") or entry["mode"] in FOLLOWING_MODES:
+    mode = entry.text("mode")
+    if not entry.part("verify").part("running") or mode in FOLLOWING_MODES:
         return ""
-    who = f"waiting for the secondary {entry['secondary']}"
-    if entry["mode"] == Mode.PAUSED:
-        return f"{who}, to which replication is paused: 'controller resume' goes on"
-    if entry["connected"]:
+    who = f"waiting for the secondary {entry.text('secondary')}"
+    if mode == Mode.PAUSED:
+        return f"{who}, to which replication is paused: 'controller resume' resumes it"
+    if entry.flag("connected"):
         return f"{who} to be in sync again"
-    since = f" since {entry['last_in_sync']}" if entry.get("last_in_sync") else ""
-    why = f": {entry['connection_problem']}" if entry.get("connection_problem") else ""
+    since = f" since {entry.text('last_in_sync')}" if entry.text("last_in_sync") else ""
+    why = f": {entry.text('connection_problem')}" if entry.text("connection_problem") else ""
     return f"{who}, not in sync{since} and not connected{why}"
 
 
-def _await(place: Path, words: dict[str, str], before: dict[str, Any], deadline: float | None) -> int:
+def _await(place: Path, words: dict[str, str], before: dict[str, View], deadline: float | None) -> int:
     """Show the progress until it has ended everywhere; the exit code."""
     next_word = time.monotonic() + _WORD_S
-    said: set[tuple[str, bool, bool]] = set()
+    shown: set[tuple[str, bool, bool | None]] = set()
     while True:
         time.sleep(_POLL_S)
-        status, now = ask(place, {"command": "status"}), time.monotonic()
-        reports = _reports(status, words)
-        for entry in _entries(status, words):
-            what = entry["secondary"], entry["mode"] == Mode.PAUSED, entry["connected"]
-            if (sentence := rests_for(entry)) and what not in said:
-                said.add(what)
+        entries, now = meant_of(View(ask(place, {"command": "status"})), words), time.monotonic()
+        for entry in entries:
+            why = _name(entry), entry.text("mode") == Mode.PAUSED, entry.flag("connected")
+            if (sentence := rests_for(entry)) and why not in shown:
+                shown.add(why)
                 print(f"{sentence:<70}", file=sys.stderr, flush=True)
-        running = [report for report in reports.values() if report.get("running")]
+        running = [entry.part("verify") for entry in entries if entry.part("verify").part("running")]
         if not running:
-            ended: dict[str, dict[str, Any]] = {}
-            for name, report in reports.items():
-                last = report.get("last")
-                if last is None or last == before.get(name):
-                    raise TimedOut("the verification was ended before it had looked at everything")
-                ended[name] = last
-            return _tell_all(ended)
+            if any(not _last(entry) or _last(entry) == before.get(_name(entry)) for entry in entries):
+                raise TimedOut("the verification was ended before it had looked at everything")
+            return _tell_all({_name(entry): _last(entry) for entry in entries})
         if deadline is not None and now > deadline:
             raise TimedOut(
                 "the verification did not end in time; it continues (see status, or end it with verify --cancel)"
@@ -107,10 +106,10 @@ def _await(place: Path, words: dict[str, str], before: dict[str, Any], deadline:
         if now >= next_word or sys.stderr.isatty():
             next_word = now + _WORD_S
             end = "\r" if sys.stderr.isatty() else "\n"
-            print(f"{verify_words(View(running[0])):<70}", file=sys.stderr, end=end, flush=True)
+            print(f"{verify_words(running[0]):<70}", file=sys.stderr, end=end, flush=True)
 
 
-def _tell_all(ended: dict[str, dict[str, Any]]) -> int:
+def _tell_all(ended: dict[str, View]) -> int:
     differ = False
     for name, last in ended.items():
         if len(ended) > 1:
@@ -121,17 +120,17 @@ def _tell_all(ended: dict[str, dict[str, Any]]) -> int:
     return 0
 
 
-def _tell(last: dict[str, Any]) -> bool:
+def _tell(last: View) -> bool:
     """Print the result; False when blocks still differ."""
-    compared, differing = format_bytes(last["compared_bytes"]), format_bytes(last["differing_bytes"])
-    if not last["differing_bytes"]:
+    compared, differing = (format_bytes(last.number(name) or 0) for name in ("compared_bytes", "differing_bytes"))
+    if not last.number("differing_bytes"):
         click.echo(f"{compared} compared, the same on both sides")
         return True
-    for place in last["places"]:
-        click.echo(
-            f"{place['length_bytes']} bytes at {place['offset_bytes']} {'differed' if last['repaired'] else 'differ'}"
-        )
-    if last["repaired"]:
+    repaired = bool(last.flag("repaired"))
+    for place in last.parts("places"):
+        length, offset = place.whole("length_bytes"), place.whole("offset_bytes")
+        click.echo(f"{length} bytes at {offset} {'differed' if repaired else 'differ'}")
+    if repaired:
         click.echo(f"{compared} compared, {differing} differed and are copied")
         return True
     click.echo(f"{compared} compared, {differing} differ")
