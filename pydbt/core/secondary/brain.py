@@ -95,12 +95,12 @@ class Secondary:
         session = self.session
         if not self.record.consistent:
             return ReplicaState.INCONSISTENT
-        staging = session is not None and isinstance(session.stage, Staging)
+        staging = session is not None and isinstance(session.state, Staging)
         if staging or self.keeper.stage_from is not None:
             # Between two snapshots the replica is an image of one moment by design.
             meant = session is not None and session.by_snapshots
             return ReplicaState.CONSISTENT if meant else ReplicaState.OUTDATED
-        streaming = session is not None and isinstance(session.stage, Streaming)
+        streaming = session is not None and isinstance(session.state, Streaming)
         return ReplicaState.UP_TO_DATE if streaming else ReplicaState.CONSISTENT
 
     def status(self) -> ReplicaStatus:
@@ -231,7 +231,7 @@ class Secondary:
 
     def _generation(self, session: Session, frame: f.Generation) -> None:
         """For the next COMMIT. In a stream it names all later updates, and is taken over behind all earlier ones."""
-        streaming = isinstance(session.stage, Streaming)
+        streaming = isinstance(session.state, Streaming)
         if streaming and self.keeper.streaming:
             session.defer_first(frame)
             self.keeper.wait_for_stream()
@@ -280,7 +280,7 @@ class Secondary:
 
     def _store(self, session: Session, entry: JournalEntry) -> None:
         """Hand an accepted entry to the keeper: to be journalled, staged, or written directly."""
-        match session.stage:
+        match session.state:
             case Direct():
                 self.keeper.write(entry, session.connection)
             case Staging():
@@ -308,9 +308,9 @@ class Secondary:
         if session is None:
             return
         session.take_back(refused)
-        if isinstance(session.stage, Staging):
+        if isinstance(session.state, Staging):
             self._do(e.Log("warning", "no room to stage the resync: the replica becomes inconsistent"))
-            session.stage = Direct(session.stage.begin)
+            session.state = Direct(session.state.begin)
             self.keeper.go_direct(session.hello, session.connection)
         elif self.keeper.can_free:
             self.keeper.wait_for_room()

@@ -44,7 +44,7 @@ class Direct:
     begin: f.Begin
 
 
-Stage = Ready | Streaming | Staging | Direct
+SessionState = Ready | Streaming | Staging | Direct
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Session:
         self.generations = hello.generations
         self.committed = 0
         self.small_blocks = Geometry(hello.size_bytes, hello.block_bytes).compared
-        self.stage: Stage = Ready()
+        self.state: SessionState = Ready()
         # The last sequence received; None behind a BEGIN, where the stream may continue anywhere.
         self._received: int | None = sequence
         self._waiting: deque[Deferred | Returned] = deque()
@@ -112,10 +112,10 @@ class Session:
     def accept_stream(self, frame: f.Stream, *, continues: bool) -> bool:
         """Whether it brings anything new. ``continues``: a stream may follow the image without a resync."""
         self._check_bounds(frame)
-        if isinstance(self.stage, Ready):
+        if isinstance(self.state, Ready):
             if not continues:
                 raise ProtocolError("a STREAM frame came before a BEGIN, though the replica is not where it continues")
-            self.stage = Streaming()
+            self.state = Streaming()
         if self._received is not None:
             if frame.last <= self._received:
                 return False
@@ -130,7 +130,7 @@ class Session:
 
     def accept_digests(self, frame: f.Digests) -> Geometry:
         """The units of the comparison. In a stream DIGESTS may come too."""
-        if not isinstance(self.stage, Streaming):
+        if not isinstance(self.state, Streaming):
             self._in_resync("DIGESTS", frame.batch)
         elif not self._batches.begin(frame.batch):
             raise ProtocolError(f"the number {frame.batch} of a DIGESTS frame is not above those before it")
@@ -143,16 +143,16 @@ class Session:
 
     def accept_commit(self, frame: f.Commit) -> int:
         """The epoch of its BEGIN."""
-        if not isinstance(self.stage, (Staging, Direct)) or frame.resync != self.stage.begin.resync:
+        if not isinstance(self.state, (Staging, Direct)) or frame.resync != self.state.begin.resync:
             raise ProtocolError("a COMMIT frame belongs to no BEGIN")
         if self._received is not None and frame.sequence != self._received:
             raise ProtocolError(f"a COMMIT at sequence {frame.sequence} after a stream up to {self._received}")
         if self._comparisons:
             raise ProtocolError("a COMMIT came before the answer to a DIGESTS frame")
-        return self.stage.begin.epoch
+        return self.state.begin.epoch
 
     def _in_resync(self, name: str, batch: int) -> None:
-        if not isinstance(self.stage, (Staging, Direct)):
+        if not isinstance(self.state, (Staging, Direct)):
             raise ProtocolError(f"a {name} frame came outside of a resync")
         if not self._batches.begin(batch):
             raise ProtocolError(f"the number {batch} of a {name} frame is not above those before it")
@@ -162,18 +162,18 @@ class Session:
             raise ProtocolError("data past the end of the volume")
 
     # --- the course of a resync ---------------------------------------------------------------------------
-    def begin(self, stage: Staging | Direct) -> None:
-        self.stage, self._received = stage, None
+    def begin(self, state: Staging | Direct) -> None:
+        self.state, self._received = state, None
 
     def commit_durable(self, commit: f.Commit) -> None:
         """The stream follows; or the next BEGIN, where the primary said that no stream does."""
         self.committed, self._received = commit.resync, commit.sequence
-        self.stage = Ready() if self.by_snapshots else Streaming()
+        self.state = Ready() if self.by_snapshots else Streaming()
 
     @property
     def by_snapshots(self) -> bool:
         """Whether the primary replicates by snapshots: between two COMMITs the replica stays an image of one moment."""
-        match self.stage:
+        match self.state:
             case Staging(begin) | Direct(begin):
                 return bool(begin.flags & f.BeginFlag.NO_STREAM)
         return False
@@ -206,4 +206,4 @@ class Session:
 
     def is_news(self, ack: f.Ack) -> bool:
         """Whether the primary waits for something in it. Before a BEGIN or STREAM it waits for nothing."""
-        return (not isinstance(self.stage, Ready) or bool(self.committed)) and self._acks.news(ack)
+        return (not isinstance(self.state, Ready) or bool(self.committed)) and self._acks.news(ack)

@@ -50,7 +50,7 @@ class ReplicaStatus:
 def status_of(keeper: Keeper, session: Session | None, state: ReplicaState) -> ReplicaStatus:
     """The report of a replica and of its conversation, if there is one."""
     return ReplicaStatus(
-        mode=OFFLINE if session is None else _MODES[type(session.stage)],
+        mode=OFFLINE if session is None else _MODES[type(session.state)],
         replica_state=state,
         replica=keeper.record.replica,
         volume=keeper.record.volume,

@@ -47,7 +47,7 @@ def session(begin: f.Begin | None = None, *, staged: bool = True) -> Session:
 
 def test_the_first_stream_frame_continues_the_image_or_is_refused() -> None:
     here = session()
-    assert here.accept_stream(stream(11), continues=True) and here.stage == Streaming()
+    assert here.accept_stream(stream(11), continues=True) and here.state == Streaming()
     with pytest.raises(ProtocolError, match="before a BEGIN"):
         session().accept_stream(stream(11), continues=False)
 
@@ -98,12 +98,12 @@ def test_the_answer_to_a_comparison_of_an_earlier_session_is_of_no_use_and_delay
 def test_after_its_commit_the_stream_follows_or_the_next_snapshot() -> None:
     here = session(BEGIN)
     here.commit_durable(f.Commit(3, 50))
-    assert here.stage == Streaming() and here.committed == 3
+    assert here.state == Streaming() and here.committed == 3
     assert not here.accept_stream(stream(50), continues=True)
     here = session(SNAPSHOT)
     assert here.by_snapshots
     here.commit_durable(f.Commit(3, 50))
-    assert here.stage == Ready() and not here.by_snapshots
+    assert here.state == Ready() and not here.by_snapshots
 
 
 def test_blocks_come_in_a_resync_alone_and_digests_in_a_stream_too() -> None:
