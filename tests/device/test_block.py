@@ -1,4 +1,4 @@
-"""Direct reads give what is on the device, whole, or say what is wrong."""
+"""A direct read returns the content of the device, whole, or raises one sentence."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_read_sees_what_the_mounted_file_system_wrote_although_the_cache_is_ol
             assert mark in bytes(buffer)
 
 
-def test_a_resized_device_is_told_with_both_sizes(tmp_path: Path) -> None:
+def test_a_resized_device_is_reported_with_both_sizes(tmp_path: Path) -> None:
     file = image(tmp_path / "a", 2 * MIB)
     with loop(file) as path, DirectReader(BlockDevice.identify(path)) as reader:
         os.truncate(file, 3 * MIB)

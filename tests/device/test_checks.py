@@ -1,4 +1,4 @@
-"""What would destroy something or never end is refused before it begins, in one sentence that says why."""
+"""An action that would destroy data or never end is refused before it begins, in one sentence with the reason."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_free_device_or_file_is_a_target(tmp_path: Path, disk: str) -> None:
     assert not (tmp_path / "new.img").exists()
 
 
-def test_a_missing_target_tells_of_create(tmp_path: Path) -> None:
+def test_the_refusal_of_a_missing_target_names_create(tmp_path: Path) -> None:
     with refused(UsageError, "does not exist", "--create SIZE"):
         check_target(tmp_path / "missing")
     with refused(UsageError, "is not a directory"):
@@ -283,7 +283,7 @@ def test_layers_go_from_a_file_down_to_the_disk(tmp_path: Path, disk: str) -> No
 # Root
 
 
-def test_without_root_the_sentence_says_so(disk: str, tmp_path: Path) -> None:
+def test_without_root_the_sentence_names_root(disk: str, tmp_path: Path) -> None:
     script = (
         "import os, sys; sys.path.insert(0, sys.argv[3]); import pydbt.device.checks as c; os.setuid(65534)\n"
         "for call in (lambda: c.check_source(sys.argv[1], sys.argv[2]), lambda: c.check_target(sys.argv[1])):\n"

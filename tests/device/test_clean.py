@@ -1,4 +1,4 @@
-"""Whether a device was written while nobody tracked it: told by the kernel within a boot, by the file system after one."""
+"""Whether a device was written while it was not tracked: shown by the kernel within a boot, by the file system after one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def reboot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", MAKE)
-def test_after_a_reboot_a_file_system_that_nobody_touched_is_known_to_be_untouched(tmp_path, kind, monkeypatch):
+def test_after_a_reboot_an_untouched_file_system_is_recognized(tmp_path, kind, monkeypatch):
     with loop_device(tmp_path, SIZE) as disk:
         run(*MAKE[kind], disk.path)
         marker = marker_of(disk.path)
@@ -111,7 +111,7 @@ def test_within_a_boot_a_write_to_the_file_behind_a_loop_device_is_noticed(tmp_p
         assert not untouched(disk.path, marker)
 
 
-def test_counts_that_stood_still_while_nobody_counted_prove_nothing(tmp_path):
+def test_counts_that_the_kernel_did_not_keep_prove_nothing(tmp_path):
     with loop_device(tmp_path, 16 * MIB) as disk:
         counting = Path("/sys/block") / disk.path.name / "queue/iostats"
         counting.write_text("0")
@@ -121,7 +121,7 @@ def test_counts_that_stood_still_while_nobody_counted_prove_nothing(tmp_path):
         assert not untouched(disk.path, marker)
 
 
-def test_a_mounted_file_system_gives_no_word_for_after_a_reboot(tmp_path, monkeypatch):
+def test_a_mounted_file_system_has_no_fingerprint_for_a_later_boot(tmp_path, monkeypatch):
     with loop_device(tmp_path, SIZE) as disk:
         run(*MAKE["ext4"], disk.path)
         with mounted(disk, tmp_path / "mnt"):
@@ -131,6 +131,6 @@ def test_a_mounted_file_system_gives_no_word_for_after_a_reboot(tmp_path, monkey
         assert not untouched(disk.path, marker)
 
 
-def test_a_device_without_a_known_file_system_gives_no_word(tmp_path):
+def test_a_device_without_a_known_file_system_has_no_fingerprint(tmp_path):
     with loop_device(tmp_path, 16 * MIB) as disk, DirectReader(BlockDevice.identify(disk.path)) as reader:
         assert fingerprint(reader) is None

@@ -1,4 +1,4 @@
-"""The device with dm-era's metadata is this program's own, or refused by name; what its tools print is understood, or refused"""
+"""The device with dm-era's metadata belongs to this program or is refused by name; unknown output of its tools is refused."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_header_comes_back_as_it_was_and_one_that_was_changed_does_not() -> No
             decode_era_header(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
 
 
-def test_metadata_that_were_made_are_gone_on_with(devices) -> None:
+def test_existing_metadata_are_continued(devices) -> None:
     disk, metadata = devices
     first = made(devices)
     assert first.region_bytes == 64 * KIB and first.made
@@ -69,7 +69,7 @@ def test_metadata_that_were_made_are_gone_on_with(devices) -> None:
     )
 
 
-def test_metadata_whose_making_was_cut_off_are_made_anew(devices) -> None:
+def test_metadata_whose_creation_was_interrupted_are_made_again(devices) -> None:
     disk, metadata = devices
     first = prepare_era_metadata(metadata, disk, None)
     write(metadata, 1 * MIB, b"half")
@@ -120,7 +120,7 @@ def test_a_device_that_is_too_small_and_a_region_that_cannot_be_are_refused(devi
         prepare_era_metadata(metadata, huge, None)
 
 
-def test_what_era_invalidate_prints_is_read_whatever_its_version_puts_between() -> None:
+def test_the_output_of_every_version_of_era_invalidate_is_read() -> None:
     old = '<blocks>\n  <block block="3"/>\n  <range begin="5" end = "9"/>\n</blocks>\n'
     new = '<blocks>\n<range begin="5" end="9"/>\n<block block = "11" />\n</blocks>'
     assert parse_written(old).tolist() == [[3, 4], [5, 9]]

@@ -1,4 +1,4 @@
-"""A replica made of only what the file system uses is that file system, whole."""
+"""A replica of the used blocks is the file system, whole."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _copy_used(device: BlockDevice, used: UsedExtents, to: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", FILE_SYSTEMS)
-def test_used_blocks_alone_make_a_sound_copy_of_a_mounted_file_system(tmp_path: Path, kind: str) -> None:
+def test_the_used_blocks_are_a_sound_copy_of_a_mounted_file_system(tmp_path: Path, kind: str) -> None:
     fs_type = kind.split()[0]
     with loop(image(tmp_path / "a", 400 * MIB)) as path:
         run(*FILE_SYSTEMS[kind], path)
@@ -100,7 +100,9 @@ def test_space_freed_a_moment_ago_is_left_out_only_once_its_freeing_is_on_the_di
 
 
 @pytest.mark.parametrize("fs_type", ["ext4", "xfs"])
-def test_a_file_system_on_a_partition_is_told_in_the_partitions_own_bytes(tmp_path: Path, fs_type: str) -> None:
+def test_the_map_of_a_file_system_on_a_partition_counts_from_the_partitions_beginning(
+    tmp_path: Path, fs_type: str
+) -> None:
     with loop(image(tmp_path / "a", 500 * MIB)) as disk, partition(disk, 1, 2049, 400 * 2048) as path:
         run(*FILE_SYSTEMS[fs_type], path)
         with mounted(path, tmp_path / "mount"):
@@ -113,7 +115,7 @@ def test_a_file_system_on_a_partition_is_told_in_the_partitions_own_bytes(tmp_pa
             assert whole.whole and whole.total_bytes == 500 * MIB
 
 
-def test_what_lies_beyond_the_file_system_is_used(tmp_path: Path) -> None:
+def test_space_beyond_the_file_system_counts_as_used(tmp_path: Path) -> None:
     with loop(image(tmp_path / "a", 64 * MIB + 512)) as path:
         run("mkfs.ext4", "-q", path, "32M")
         with mounted(path, tmp_path / "mount"):
@@ -134,7 +136,7 @@ def test_a_mount_point_hidden_under_another_mount_does_not_mislead(tmp_path: Pat
             assert not used_extents(BlockDevice.identify(above)).whole
 
 
-def test_a_device_that_is_not_mounted_is_copied_whole_and_says_why(tmp_path: Path) -> None:
+def test_a_device_that_is_not_mounted_is_copied_whole_with_a_reason(tmp_path: Path) -> None:
     with loop(image(tmp_path / "a", 32 * MIB)) as path:
         run("mkfs.ext4", "-q", path)
         used = used_extents(BlockDevice.identify(path))
@@ -142,7 +144,7 @@ def test_a_device_that_is_not_mounted_is_copied_whole_and_says_why(tmp_path: Pat
         assert "no ext4 or XFS is mounted" in used.reason
 
 
-def test_another_file_system_is_copied_whole_and_says_why(tmp_path: Path) -> None:
+def test_another_file_system_is_copied_whole_with_a_reason(tmp_path: Path) -> None:
     with loop(image(tmp_path / "a", 130 * MIB)) as path:
         run("mkfs.btrfs", "-q", "-f", path)
         with mounted(path, tmp_path / "mount"):
@@ -154,7 +156,7 @@ def test_another_file_system_is_copied_whole_and_says_why(tmp_path: Path) -> Non
     size=st.integers(1, 60),
     free=st.lists(st.tuples(st.integers(0, 70), st.integers(0, 30)), max_size=8),
 )
-def test_used_is_exactly_what_no_free_run_covers(size: int, free: list[tuple[int, int]]) -> None:
+def test_the_used_runs_are_exactly_the_rest_without_the_free_runs(size: int, free: list[tuple[int, int]]) -> None:
     firsts, lengths = complement(np.array(free, dtype=np.int64).reshape(-1, 2), size)
     covered = {byte for first, length in free for byte in range(first, first + length)}
     found = [byte for first, length in zip(firsts, lengths, strict=True) for byte in range(first, first + length)]

@@ -1,4 +1,4 @@
-"""A file system is frozen for a moment, and thawed whatever becomes of whom."""
+"""A file system is frozen for a moment, and thawed also when the controller or its helper dies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def writer(folder: Path) -> subprocess.Popen:
     return subprocess.Popen(["sh", "-c", f"echo x > {folder}/file"])
 
 
-def test_nobody_writes_while_it_is_frozen_and_everybody_does_afterwards(freezer, root):
+def test_writers_wait_while_it_is_frozen_and_continue_afterwards(freezer, root):
     freezer.freeze([mount_of_path(root)], 30)
     one = writer(root)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -50,7 +50,7 @@ def test_nobody_writes_while_it_is_frozen_and_everybody_does_afterwards(freezer,
     assert not early
 
 
-def test_it_ends_after_its_limit_though_nobody_asks(freezer, root):
+def test_a_freeze_ends_at_its_limit_without_a_request(freezer, root):
     freezer.freeze([mount_of_path(root)], 0.2)
     assert writer(root).wait(10) == 0
     assert freezer.thaw()[1]
@@ -83,7 +83,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert writer(root).wait(10) == 0
 
 
-def test_both_killed_at_once_the_marker_tells_the_next_what_to_thaw(freezer, root, tmp_path):
+def test_when_both_are_killed_at_once_the_marker_lets_the_next_start_thaw(freezer, root, tmp_path):
     freezer.freeze([mount_of_path(root)], 60)
     os.kill(freezer.helper_pid, signal.SIGKILL)
     one = writer(root)
@@ -94,7 +94,7 @@ def test_both_killed_at_once_the_marker_tells_the_next_what_to_thaw(freezer, roo
     assert not thaw_leftover(tmp_path / "marker")
 
 
-def test_what_knows_no_freeze_is_told_and_what_is_frozen_by_others_as_well(freezer, root, tmp_path):
+def test_a_file_system_without_freezing_and_one_that_is_frozen_already_are_reported(freezer, root, tmp_path):
     memory = tmp_path / "memory"
     memory.mkdir()
     run("mount", "-t", "tmpfs", "tmpfs", memory)

@@ -1,4 +1,4 @@
-"""What LVM and device-mapper say of a snapshot is understood, and nothing they do not say is taken for good."""
+"""The output of LVM and device-mapper is understood, and a snapshot is used only when it shows that it is whole."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def report(*volumes: dict[str, str]) -> str:
         (THIN, "0 131072 thin Error\n", "check its pool"),
     ],
 )
-def test_only_a_snapshot_that_says_that_it_is_whole_is_trusted(monkeypatch, volume, status, words):
+def test_a_snapshot_is_used_only_when_its_status_shows_that_it_is_whole(monkeypatch, volume, status, words):
     commands = Commands(monkeypatch, dmsetup=status)
     problem = problem_of(volume)
     assert words in problem
@@ -75,7 +75,7 @@ def test_a_leftover_is_known_by_its_name_and_removed_also_if_it_is_in_use_for_a_
     assert not CLASSIC.remove_leftover()
 
 
-def test_one_that_cannot_be_removed_is_told(monkeypatch):
+def test_a_snapshot_that_cannot_be_removed_is_reported(monkeypatch):
     Commands(monkeypatch, lvs=report({"lv_name": NAME}), lvremove=CommandFailed("lvremove failed: in use"))
     with pytest.raises(CommandFailed, match="in use"):
         CLASSIC.remove_leftover()

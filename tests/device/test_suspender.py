@@ -1,4 +1,4 @@
-"""Whatever fails while a volume is suspended, it is let go on, and with its old table unless all went well."""
+"""After every failure during a suspend the volume is resumed, and with its new table only when nothing failed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Kernel:
 
 
 @pytest.mark.parametrize("snapshot", ["snapshot", None])
-def test_a_volume_goes_on_whatever_fails_and_with_the_new_table_only_if_nothing_did(snapshot):
+def test_a_volume_is_resumed_after_every_failure_and_gets_the_new_table_only_without_one(snapshot):
     ends = []
     for failing in (set(), {0}, {1}, {2}, {3}, {4}):
         kernel = Kernel(failing)
@@ -71,7 +71,7 @@ def test_a_volume_goes_on_whatever_fails_and_with_the_new_table_only_if_nothing_
     assert ends == [True, *[False] * (5 if snapshot else 3), *[True] * (0 if snapshot else 2)]
 
 
-def test_a_table_that_somebody_changed_meanwhile_stays_as_he_left_it():
+def test_a_table_that_another_program_changed_meanwhile_stays_as_it_is():
     kernel = Kernel(set())
     kernel.live = [["0", "16", "linear", "7:1", "0"]]
     with pytest.raises(OSError, match="another program changed it"):
@@ -80,14 +80,14 @@ def test_a_table_that_somebody_changed_meanwhile_stays_as_he_left_it():
     assert not kernel.suspended and not kernel.snapshot
 
 
-def test_a_volume_that_somebody_else_suspended_stays_so_and_gives_no_snapshot():
+def test_a_volume_that_another_program_suspended_stays_suspended_and_gives_no_snapshot():
     kernel = Kernel(set(), suspended=True)
     with pytest.raises(OSError, match="suspended by another program"):
         suspender.switch(kernel, "volume", "snapshot", OLD)
     assert kernel.suspended and not kernel.snapshot and kernel.live == OLD
 
 
-def test_a_layer_s_own_table_is_left_alone_also_if_there_is_no_snapshot():
+def test_the_table_of_a_layer_is_not_changed_also_without_a_snapshot():
     kernel = Kernel({2})
     kernel.loaded = []
     with pytest.raises(OSError, match="it failed"):
@@ -107,7 +107,7 @@ def test_requests_have_the_size_that_the_kernel_knows():
     assert suspender._TARGET.size == 40, "struct dm_target_spec"
 
 
-def test_where_there_is_no_device_mapper_one_sentence_says_so(capsys, monkeypatch):
+def test_without_device_mapper_the_error_is_one_sentence(capsys, monkeypatch):
     monkeypatch.setattr(suspender, "CONTROL", "/dev/mapper/nothing-here")
     assert suspender.main(["hidden", "x"]) == 1
     assert capsys.readouterr().err == "opening /dev/mapper/nothing-here: No such file or directory\n"

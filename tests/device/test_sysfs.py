@@ -1,4 +1,4 @@
-"""What the program believes of a block device is what the kernel says of it."""
+"""The program's view of a block device is that of the kernel."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_symbolic_link_names_the_device_it_leads_to(tmp_path: Path) -> None:
         assert BlockDevice.identify(tmp_path / "disk") == BlockDevice.identify(path)
 
 
-def test_devices_of_4096_byte_sectors_and_read_only_ones_are_told(tmp_path: Path) -> None:
+def test_devices_of_4096_byte_sectors_and_read_only_devices_are_recognized(tmp_path: Path) -> None:
     with loop(image(tmp_path / "a", MIB), "--sector-size", "4096", "--read-only") as path:
         device = BlockDevice.identify(path)
         assert device.logical_block_bytes == 4096 and device.read_only
@@ -75,7 +75,7 @@ def test_a_device_without_a_request_queue_completes_bios() -> None:
     ("name", "words"),
     [("missing", "does not exist"), ("file", "regular file.*losetup"), ("folder", "directory"), ("null", "character")],
 )
-def test_what_is_no_block_device_is_refused_in_one_sentence(tmp_path: Path, name: str, words: str) -> None:
+def test_a_path_that_is_not_a_block_device_is_refused_in_one_sentence(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder").mkdir()
     (tmp_path / "null").symlink_to("/dev/null")
@@ -97,7 +97,7 @@ def test_counters_count_every_write_and_sector(tmp_path: Path) -> None:
         assert device.in_flight_writes() == 0 and device.counts_io()
 
 
-def test_what_the_kernel_counts_is_told_by_its_counting_where_iostats_does_not_say_it(tmp_path: Path) -> None:
+def test_a_read_shows_whether_the_kernel_counts_where_iostats_does_not_show_it(tmp_path: Path) -> None:
     """zram counts its bios whatever iostats says, as dm does before v6.5; a loop device counts nothing when it is off."""
     with loop(image(tmp_path / "a", MIB)) as path, zram_device(MIB) as other:
         switches = [Path("/sys/block") / place.name / "queue/iostats" for place in (Path(path), other.path)]
@@ -115,7 +115,7 @@ def test_what_the_kernel_counts_is_told_by_its_counting_where_iostats_does_not_s
         assert device.counts_io() == (counted == 24)
 
 
-def test_a_loop_device_attached_anew_is_another_disk(tmp_path: Path) -> None:
+def test_a_loop_device_that_is_attached_again_is_another_disk(tmp_path: Path) -> None:
     with loop(image(tmp_path / "a", MIB)) as path:
         first = BlockDevice.identify(path).disk_sequence()
     with loop(tmp_path / "a") as path:
@@ -151,7 +151,7 @@ def test_every_member_of_a_btrfs_is_in_use(tmp_path: Path) -> None:
             run("btrfs", "device", "scan", "--forget", one)
 
 
-def test_swap_is_told(tmp_path: Path) -> None:
+def test_swap_is_recognized(tmp_path: Path) -> None:
     with loop(image(tmp_path / "a", 2 * MIB)) as path:
         device = BlockDevice.identify(path)
         assert not device.is_swap()
@@ -168,7 +168,7 @@ def test_a_mount_line_is_read_whole_even_with_odd_fields() -> None:
     assert "proc" in {mount.fs_type for mount in read_mounts()}
 
 
-def test_virtio_disks_without_a_serial_number_that_change_names_are_told_apart_by_their_slots(tmp_path):
+def test_virtio_disks_without_a_serial_number_that_change_names_are_identified_by_their_slots(tmp_path):
     names = []
     for slot in ("0000:00:05.0", "0000:00:06.0"):
         device = tmp_path / "devices" / slot / "virtio3"

@@ -1,4 +1,4 @@
-"""What a target is compared by is what its disk holds, also after a write that the disk refused."""
+"""Comparisons see the content of the target's disk, also after a write that the disk refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cache(monkeypatch, tmp_path):
     return Cache(monkeypatch)
 
 
-def test_after_a_failed_sync_what_the_kernel_still_shows_is_dropped(cache, tmp_path):
+def test_after_a_failed_sync_the_page_cache_is_dropped(cache, tmp_path):
     target = Target(str(tmp_path / "image"))
     cache.done.clear()
     cache.fails = True
@@ -47,7 +47,7 @@ def test_after_a_failed_sync_what_the_kernel_still_shows_is_dropped(cache, tmp_p
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_a_killed_process_left_is_on_the_disk_or_not_seen_before_anything_is_compared(cache, tmp_path, fails):
+def test_cached_writes_of_a_killed_process_are_synced_or_dropped_before_any_comparison(cache, tmp_path, fails):
     cache.fails = fails
     target = Target(str(tmp_path / "image"))
     assert cache.done in (["sync", "drop"], ["sync", "drop", "drop"])

@@ -1,4 +1,4 @@
-"""The bits are the blocks written: none missing, none too many."""
+"""The bits are exactly the blocks that were written."""
 
 from __future__ import annotations
 

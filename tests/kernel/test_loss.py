@@ -1,4 +1,4 @@
-"""What does not fit is counted and flagged, never silent, and the bits are there all the same."""
+"""Data that does not fit is counted and flagged, and the bits are set all the same."""
 
 from __future__ import annotations
 

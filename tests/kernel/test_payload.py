@@ -1,4 +1,4 @@
-"""An image rebuilt from captured payload alone is the device, byte for byte."""
+"""An image that is rebuilt from captured payload equals the device, byte for byte."""
 
 from __future__ import annotations
 

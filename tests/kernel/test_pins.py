@@ -1,4 +1,4 @@
-"""The programs outlive the controller, and end when they are told to."""
+"""The programs outlive the controller, and end on command."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def children_of(process: int) -> list[int]:
     return [int(number) for number in text.split()]
 
 
-def test_a_controller_killed_while_its_programs_are_compiled_leaves_nobody_who_would_attach_them(tmp_path):
+def test_no_loader_outlives_a_controller_that_was_killed_during_compilation(tmp_path):
     pin_dir = new_pin_dir()
     with loop_device(tmp_path, 8 * MIB) as device:
         volume = spec_of(device)

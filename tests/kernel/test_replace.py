@@ -1,4 +1,4 @@
-"""Programs take over from others with no gap, and whoever dies in the middle leaves one of them whole."""
+"""Programs replace others without a gap. A death in the middle leaves one set complete."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_every_write_during_a_replacement_is_in_the_old_bits_or_in_the_new(tmp_p
         capture.detach()
 
 
-def test_when_what_was_tracked_cannot_be_kept_the_old_programs_stay(tmp_path, pin_dir):
+def test_when_the_tracked_blocks_cannot_be_recorded_the_old_programs_stay(tmp_path, pin_dir):
     with loop_device(tmp_path, 16 * MIB) as device:
         Capture.attach(spec_of(device), ADDRESSES, pin_dir).close()
         write_blocks(device, 3)
@@ -137,7 +137,7 @@ def test_a_detach_that_is_killed_leaves_nothing_that_looks_alive(tmp_path, pin_d
         assert tracked_volume(pin_dir) is None
 
 
-def test_what_cannot_be_understood_is_named_and_not_half_used(tmp_path, pin_dir):
+def test_unknown_programs_are_named_and_not_used_in_part(tmp_path, pin_dir):
     with loop_device(tmp_path, 16 * MIB) as device:
         Capture.attach(spec_of(device), ADDRESSES, pin_dir).close()
         fd = syscalls.obj_get(pin_dir / "meta")

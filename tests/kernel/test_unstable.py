@@ -1,4 +1,4 @@
-"""Pages that change while they are written out are told from those that do not."""
+"""Pages that change while they are written out are recognized."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_pages_written_to_while_in_flight_raise_the_flag(tmp_path: Path, make: t
             replica.check_equals(device)
 
 
-def test_files_left_alone_while_written_out_do_not_raise_it(tmp_path: Path) -> None:
+def test_files_that_do_not_change_while_written_out_raise_no_flag(tmp_path: Path) -> None:
     """Journal, metadata and data of quiet files: no false alarm, or every volume would be swept forever."""
     with loop_device(tmp_path, 320 * MIB) as device, tracked(device, PAYLOAD) as capture:
         replica = Replica(capture, device.contents())

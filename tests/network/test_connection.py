@@ -87,14 +87,14 @@ def test_a_silent_peer_and_one_that_takes_nothing_are_given_up():
     listener.close()
 
 
-def test_a_peer_of_another_protocol_is_told_from_ours(pair):
+def test_a_peer_of_another_protocol_is_recognized(pair):
     near, far = pair
     near._socket.sendall(b"GET / HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n\r\n")
     with pytest.raises(WireError, match="does not speak this protocol"):
         far.recv_frame()
 
 
-def test_closing_wakes_who_waits(pair):
+def test_closing_wakes_waiting_threads(pair):
     near, _ = pair
     failures: list[BaseException | None] = []
 
@@ -111,7 +111,7 @@ def test_closing_wakes_who_waits(pair):
     assert len(failures) == 1
 
 
-def test_nobody_there_is_one_error():
+def test_an_absent_peer_is_one_error():
     probe = listen("127.0.0.1", 0)
     host, port = probe.getsockname()
     probe.close()
@@ -137,12 +137,12 @@ def test_addresses_are_read_as_people_write_them(text, expected):
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", ":80", "::1:80", "host:port", "host:70000", "host:-1", "h:٣"])
-def test_what_is_no_address_is_refused(text):
+def test_a_text_that_is_not_an_address_is_refused(text):
     with pytest.raises(UsageError):
         parse_address(text)
 
 
-def test_plain_tcp_beyond_loopback_needs_a_word():
+def test_plain_tcp_beyond_loopback_needs_insecure():
     assert is_loopback("127.0.0.1") and is_loopback("::1") and is_loopback("localhost") and is_loopback("127.9.9.9")
     assert not is_loopback("192.0.2.1") and not is_loopback("0.0.0.0") and not is_loopback("no-such.invalid")
     check_plain_tcp("127.0.0.1", False)
@@ -180,7 +180,7 @@ def test_arena_memory_stays_while_any_view_of_it_is_left():
     assert arena.used_bytes == 0
 
 
-def test_closing_an_arena_wakes_who_waits():
+def test_closing_an_arena_wakes_waiting_threads():
     arena = Arena(1 << 20)
     held = arena.allocate(1 << 20)
     failures: list[str] = []

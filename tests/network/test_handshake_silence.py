@@ -1,4 +1,4 @@
-"""A secondary that accepts and says nothing, because it is frozen, is a peer that failed: the primary tries again."""
+"""A secondary that accepts a connection and sends nothing, because it is frozen, has failed: the primary tries again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The secondary on real block devices: held exclusively, holes punched, and honest when the disk fails."""
+"""The secondary on real block devices: held exclusively, with holes, and correct in its reports when the disk fails."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_target_that_fails_is_told_to_the_primary_loses_nothing_and_heals(tmp_path, small_disk):
+def test_a_failing_target_is_reported_to_the_primary_loses_nothing_and_recovers(tmp_path, small_disk):
     """The device's own disk is full: every write of a new block is an input/output error."""
     image = small_disk / "disk.img"
     with image.open("wb") as file:
@@ -160,7 +160,7 @@ def new_filesystem(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["an image file", "a loop device"])
-def test_a_target_that_was_made_anew_under_its_old_name_is_not_taken_for_the_replica(tmp_path, new_filesystem, kind):
+def test_a_target_that_was_made_again_under_its_old_name_is_not_the_replica(tmp_path, new_filesystem, kind):
     image = new_filesystem / "target.img"
 
     @contextmanager

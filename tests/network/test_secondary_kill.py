@@ -1,4 +1,4 @@
-"""A real secondary, killed with SIGKILL at random instants: its image is always a whole prefix of what it was sent."""
+"""A real secondary, killed at random instants: its image is always a whole prefix of the data that it was sent."""
 
 from __future__ import annotations
 

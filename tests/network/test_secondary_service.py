@@ -1,4 +1,4 @@
-"""The whole secondary over real sockets and files: what a primary and an operator are promised."""
+"""The whole secondary over real sockets and files: its promises to a primary and to an operator."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_during_a_resync_the_last_consistent_image_stays_until_the_commit(second
 
 
 @pytest.mark.parametrize("reason", ["switched off", "no room"])
-def test_without_room_for_a_stage_the_replica_says_inconsistent_first(tmp_path, reason):
+def test_without_room_for_a_stage_the_replica_reports_inconsistent_first(tmp_path, reason):
     with SecondaryProcess(tmp_path, SIZE, stage=reason != "switched off") as secondary:
         primary = ScriptedPrimary(secondary.port, SIZE)
         primary.synchronize([blocks_frame(1, {0: block("a")})], 10)
@@ -199,13 +199,13 @@ def test_a_volume_larger_than_the_target_is_refused_from_the_start(secondary):
         ([Pong(1)], "not for a secondary"),
     ],
 )
-def test_a_primary_that_breaks_the_protocol_is_told_and_cut_off(secondary, primary, frames, words):
+def test_a_primary_that_breaks_the_protocol_gets_the_reason_and_is_disconnected(secondary, primary, frames, words):
     primary.send(*frames)
     assert words in primary.hear(Refuse).message
     assert REPLICA_STATE_NAMES[primary.ack.replica_state] != "up-to-date"
 
 
-def test_a_primary_that_connects_anew_takes_the_place_of_its_dead_connection(secondary, primary):
+def test_a_primary_that_connects_again_replaces_its_dead_connection(secondary, primary):
     primary.synchronize([], 1)
     with ScriptedPrimary(secondary.port, SIZE) as again:
         assert again.welcome.sequence == 1
@@ -248,7 +248,7 @@ def ended(secondary: SecondaryProcess, **changes: object) -> tuple[int, str]:
     return secondary.process.wait(20), secondary.words()
 
 
-def test_what_is_in_use_is_refused_with_exit_code_4(tmp_path, secondary):
+def test_a_target_state_or_port_in_use_is_refused_with_exit_code_4(tmp_path, secondary):
     (tmp_path / "other").mkdir()
     assert ended(SecondaryProcess(tmp_path / "other", SIZE, state_dir=secondary.state))[0] == 4
     code, words = ended(SecondaryProcess(tmp_path / "other", SIZE, target=secondary.target))
@@ -319,7 +319,7 @@ def test_a_full_disk_under_the_state_stops_replication_with_one_sentence_and_roo
         assert image(secondary) == ".c......"
 
 
-def test_a_stage_that_outgrows_the_disk_goes_to_the_target_and_says_inconsistent_before(tmp_path, small_disk):
+def test_a_stage_that_outgrows_the_disk_goes_to_the_target_and_reports_inconsistent_before(tmp_path, small_disk):
     size = 256 << 20
     with SecondaryProcess(tmp_path, size, state_dir=small_disk / "state") as secondary:
         primary = ScriptedPrimary(secondary.port, size)
@@ -363,7 +363,7 @@ def damage_last_record(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["a stage", "the stream"])
-def test_a_journal_that_lost_what_was_acknowledged_is_told_and_no_map_of_before_is_trusted_with_it(
+def test_a_journal_that_lost_acknowledged_records_is_reported_and_no_earlier_map_is_used_with_it(
     secondary, primary, what
 ):
     primary.synchronize([blocks_frame(1, {0: block("a")})], 10)
@@ -386,7 +386,7 @@ def test_a_journal_that_lost_what_was_acknowledged_is_told_and_no_map_of_before_
         assert later.welcome.replica == again.welcome.replica, "it is said once"
 
 
-def test_a_journal_that_is_gone_is_told(secondary, primary):
+def test_a_missing_journal_is_reported(secondary, primary):
     primary.synchronize([blocks_frame(1, {0: block("a")})], 10)
     primary.send(Begin(2, EPOCH, 1 << 20), blocks_frame(2, {1: block("b")}))
     primary.until(lambda: primary.ack.batch == 2, "the batch is durable")
@@ -398,7 +398,7 @@ def test_a_journal_that_is_gone_is_told(secondary, primary):
     assert "the journal is damaged" in secondary.words()
 
 
-def test_a_torn_word_on_how_far_the_journal_reached_is_refused_by_name(secondary, primary):
+def test_a_torn_file_with_the_durable_position_is_refused_by_name(secondary, primary):
     primary.synchronize([], 10)
     secondary.kill()
     (secondary.state / "reached").write_bytes(b"PDREACH\0torn")

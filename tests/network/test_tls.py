@@ -1,4 +1,4 @@
-"""Who may connect: both sides prove who they are, and everybody else gets one clear sentence and nothing more."""
+"""Both sides prove who they are. Any other peer gets one clear sentence and nothing more."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_plain_and_tls_tell_each_other_apart_in_one_sentence(tmp_path, authority
     assert "without --identity" in str(near)
 
 
-def test_who_says_nothing_is_given_up(tmp_path, authority, monkeypatch):
+def test_a_silent_peer_is_given_up(tmp_path, authority, monkeypatch):
     monkeypatch.setattr(tls, "TLS_HANDSHAKE_SECONDS", 0.3)
     one = secure(pki.issue(authority, "one"), tmp_path / "one")
     near, far = socket.socketpair()
@@ -231,7 +231,7 @@ RUBBISH = b"-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n"
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", RUBBISH * 2 + b"PRIVATE KEY"])
-def test_what_is_no_identity_is_named(tmp_path, content):
+def test_a_file_that_is_not_an_identity_is_named(tmp_path, content):
     path = tmp_path / "x"
     path.write_bytes(content)
     path.chmod(0o600)

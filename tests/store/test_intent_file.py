@@ -1,4 +1,4 @@
-"""The era that is remembered comes back with its map, or the file is refused by name"""
+"""The era that is recorded comes back with its map, or the file is refused by name."""
 
 from __future__ import annotations
 

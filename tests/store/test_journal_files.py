@@ -1,4 +1,4 @@
-"""The journal gives back exactly what was durable, in order, whatever is torn, stale or recycled behind it."""
+"""The journal returns exactly its durable records, in order, also when torn, stale or reused records lie behind them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def segment(folder: Path, position: int = 0) -> Path:
     return folder / f"{position // SEGMENT * SEGMENT:016x}.journal"
 
 
-def test_what_was_appended_comes_back_in_order_across_segments(tmp_path):
+def test_appended_records_come_back_in_order_across_segments(tmp_path):
     journal = opened(tmp_path)
     ends = journal.append([stream(n, 1 + n % 40) for n in range(1, 41)])
     journal.sync()
@@ -113,7 +113,7 @@ def test_a_recycled_segment_s_old_records_are_never_taken_for_new_ones(tmp_path)
     journal.close()
 
 
-def test_names_are_on_disk_before_what_they_hold_is_called_durable(tmp_path):
+def test_names_are_durable_before_their_content_counts_as_durable(tmp_path):
     """The folder is synced when a segment gets its name; here: the file is there and of full size at once."""
     journal = opened(tmp_path)
     journal.append([stream(1)])
@@ -129,7 +129,7 @@ def test_records_from_the_trusted_end_on_are_not_looked_at(tmp_path):
     assert sequences(tmp_path, trusted=ends[2]) == [1, 2, 3]
 
 
-def test_a_full_journal_takes_what_fits_and_goes_on_when_something_was_freed(tmp_path):
+def test_a_full_journal_takes_entries_that_fit_and_continues_after_a_segment_is_freed(tmp_path):
     journal = opened(tmp_path, limit_bytes=2 * SEGMENT)
     ends = journal.append([stream(n, 20) for n in range(1, 30)])
     assert 0 < len(ends) < 29
@@ -159,7 +159,7 @@ def test_a_disk_without_room_is_a_full_journal_and_not_a_broken_one(tmp_path):
     journal.close()
 
 
-def test_what_cannot_be_written_is_one_error(tmp_path):
+def test_a_failed_write_is_one_error(tmp_path):
     journal = opened(tmp_path)
     segment(tmp_path).mkdir()
     with pytest.raises(StateError, match="cannot be written"):
@@ -178,7 +178,7 @@ def test_reading_stops_at_the_end_of_a_segment(tmp_path):
 
 @pytest.mark.parametrize("disk_fails", [False, True])
 @pytest.mark.parametrize("seed", range(40))
-def test_what_a_start_found_is_still_there_after_a_loss_of_power(monkeypatch, seed, disk_fails):
+def test_records_found_at_a_start_survive_a_loss_of_power(monkeypatch, seed, disk_fails):
     """A start tells its primary where it stands: of records that a killed process left in the cache, or failed to sync."""
     rng = random.Random(seed)
     machine = Machine("secondary")

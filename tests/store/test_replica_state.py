@@ -1,4 +1,4 @@
-"""The replica's state file is whole and its own, or refused by name; a state directory has one user."""
+"""The replica's state file is whole and its own, or refused by name. A state directory has one user."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_record_comes_back_as_it_was_saved(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [REPLICA_FILE_NAME]
 
 
-def test_a_record_of_a_version_that_did_not_count_what_is_written_directly_is_read(tmp_path):
+def test_a_record_of_a_version_that_did_not_count_direct_writes_is_read(tmp_path):
     values = replace(RECORD, direct_bytes=7).to_values()
     del values["direct_bytes"]
     body = json.dumps(values).encode()

@@ -1,4 +1,4 @@
-"""What the primary remembers comes back, belongs to its device, or is refused with what differs."""
+"""The primary's record of a volume comes back and belongs to its device, or it is refused and the difference is named."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_the_same_device_under_another_name_is_taken(state: VolumeState) -> None
     assert require_same_source(state, Disk(names={"serial": "A1", "wwid": "new"}), "/state") == state
 
 
-def test_what_is_to_be_a_replica_may_be_larger_than_the_volume(state: VolumeState) -> None:
+def test_a_device_that_becomes_a_replica_may_be_larger_than_the_volume(state: VolumeState) -> None:
     assert require_same_source(state, Disk(size_bytes=2 << 30), "/state", as_target=True).volume == state.volume
     with pytest.raises(UsageError, match="name the SOURCE"):
         require_same_source(state, Disk(size_bytes=1 << 29), "/state", as_target=True)
@@ -138,7 +138,7 @@ def test_what_is_to_be_a_replica_may_be_larger_than_the_volume(state: VolumeStat
         (Disk(), 512, "blocks of 4096 bytes, not 512"),
     ],
 )
-def test_another_device_is_refused_with_what_differs(
+def test_another_device_is_refused_and_the_difference_is_named(
     state: VolumeState, disk: Disk, block_bytes: int | None, words: str
 ) -> None:
     with pytest.raises(UsageError, match=words) as caught:
