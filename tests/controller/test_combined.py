@@ -9,12 +9,12 @@ from pydbt.controller.primary.report import (
     ComparedSince,
     LogReport,
     ProgressReport,
-    RunningVerification,
     SecondaryReport,
     SequenceReport,
     VerifyReport,
     WriteIntentReport,
 )
+from pydbt.core.primary.verifier import VerifyProgress
 from pydbt.core.protocol.generations import NO_GENERATIONS
 from pydbt.core.units import MIB
 
@@ -88,11 +88,11 @@ def test_all_that_are_well_are_well_together() -> None:
 
 def test_verifications_under_way_are_one_and_of_those_that_ended_the_worst_is_told() -> None:
     def verified(done_bytes: int, differing_bytes: int) -> dict:
-        running = RunningVerification(False, 100, done_bytes, differing_bytes)
+        running = VerifyProgress(False, 100, done_bytes, differing_bytes)
         return {"verify": VerifyReport(running, {"ended": "2026", "differing_bytes": differing_bytes})}
 
     one = combined(several(**{"a:1": verified(10, 0), "b:2": verified(20, 5)}))
-    assert one.verify.running == RunningVerification(False, 200, 30, 5)
+    assert one.verify.running == VerifyProgress(False, 200, 30, 5)
     assert one.verify.last == {"ended": "2026", "differing_bytes": 5}
 
 

@@ -16,6 +16,7 @@ import pytest
 from pydbt.controller.primary import effects as primary_effects
 from pydbt.core.primary import brain as primary_brain
 from pydbt.core.primary import events as primary_events
+from pydbt.core.secondary import brain as secondary_brain
 from pydbt.core.secondary import events as secondary_events
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +79,11 @@ def test_every_effect_of_the_secondarys_brain_is_carried_out_in_exactly_one_plac
 def test_every_event_is_taken_by_the_primarys_brain_in_exactly_one_place() -> None:
     wanted = names_in(primary_events.Event)
     assert handled_in(inspect.getsource(primary_brain), wanted) == once_each(wanted)
+
+
+def test_every_event_is_taken_by_the_secondarys_brain_in_exactly_one_place() -> None:
+    wanted = names_in(secondary_events.Event)
+    assert handled_in(inspect.getsource(secondary_brain), wanted) == once_each(wanted)
 
 
 def test_an_effect_that_no_case_names_is_found() -> None:

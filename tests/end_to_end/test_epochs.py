@@ -196,7 +196,7 @@ def left_marker(both: Cluster) -> list[Path]:
     return [path for path in Path("/run/pydbt").glob("held-*") if path.name.removeprefix("held-") in volume]
 
 
-def test_a_status_is_never_greener_than_the_last_epoch(tmp_path, chance):
+def test_a_status_is_never_greener_than_the_last_snapshot(tmp_path, chance):
     with loop_device(tmp_path, 64 * MIB) as device, by_epochs(tmp_path / "c", device, "1000s") as both:
         both.start()
         both.until_mode("epochs")

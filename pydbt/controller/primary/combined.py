@@ -7,11 +7,11 @@ from typing import Any
 
 from pydbt.controller.primary.report import (
     ProgressReport,
-    RunningVerification,
     SecondaryReport,
     VerifyReport,
     WriteIntentReport,
 )
+from pydbt.core.primary.verifier import VerifyProgress
 
 # From the best to the worst.
 MODES = ("normal", "epochs", "resynchronizing", "initial-sync", "unsynchronized", "paused")
@@ -70,7 +70,7 @@ def _verify(reports: list[VerifyReport]) -> VerifyReport:
     running = [report.running for report in reports if report.running is not None]
     last = [report.last for report in reports if report.last]
     return VerifyReport(
-        RunningVerification(
+        VerifyProgress(
             any(one.repair for one in running),
             sum(one.total_bytes for one in running),
             sum(one.done_bytes for one in running),

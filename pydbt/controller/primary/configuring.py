@@ -109,14 +109,14 @@ def joining(
     tells_all: bool = False,
     assumed: bool = False,
     quiet_held: bool = False,
-    by_epochs: bool = False,
+    snapshot_based: bool = False,
     since: Since | None = None,
     bounded: bool = False,
     completed_first: bool = False,
 ) -> Joining:
     """``record`` as it was written down when this run began; ``tells_all``: its map and the bitmaps name all blocks that
-    differ; ``by_epochs``: only addresses are captured; ``since``: only the blocks that dm-era names are compared; ``bounded``:
-    the rest of such a comparison is in the map; ``completed_first``: the volume has write-intent."""
+    differ; ``snapshot_based``: only addresses are captured; ``since``: only the blocks that dm-era names are compared;
+    ``bounded``: the rest of such a comparison is in the map; ``completed_first``: the volume has write-intent."""
     if since is not None:
         pending, tells_all = since.blocks, True
     initial = record.phase is SyncPhase.INITIAL
@@ -139,7 +139,7 @@ def joining(
         later_epochs=tuple(record.later_epochs),
         unfinished=record.unfinished,
         quiet_held=quiet_held,
-        snapshot_interval_s=options.epoch_interval_s if by_epochs else None,
+        snapshot_interval_s=options.epoch_interval_s if snapshot_based else None,
         hold_limit_s=options.freeze_limit_s,
         taints=tuple(entry["reason"] for entry in record.taints),
         answered=(UNTRACKED,) if since is not None or bounded else (),

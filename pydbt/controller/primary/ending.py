@@ -7,7 +7,7 @@ import time
 
 from pydbt.controller.primary.loop import PrimaryLoop
 from pydbt.controller.primary.volume import Volume
-from pydbt.controller.primary.waits import LAST_EPOCH_TOKEN
+from pydbt.controller.primary.waits import LAST_SNAPSHOT_TOKEN
 from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
@@ -73,7 +73,7 @@ def drain_streams(loop: PrimaryLoop, seconds: float = DRAIN_SECONDS) -> bool:
     """
     volume = loop.volume
     if any(brain.snapshot_based for brain in volume.brains):
-        return _last_epoch(loop, seconds)
+        return _last_snapshot(loop, seconds)
     until, retire_until = time.monotonic() + seconds, 0.0
     target = volume.capture.producer_position()
     reached = False
@@ -90,12 +90,12 @@ def drain_streams(loop: PrimaryLoop, seconds: float = DRAIN_SECONDS) -> bool:
     return reached
 
 
-def _last_epoch(loop: PrimaryLoop, seconds: float) -> bool:
-    """Before going down with addresses only: an epoch of now, and another one, since a freeze itself writes at its end."""
+def _last_snapshot(loop: PrimaryLoop, seconds: float) -> bool:
+    """Before going down with addresses only: a snapshot of now, and another one, since a freeze itself writes at its end."""
     volume = loop.volume
     (brain,) = volume.brains
     until = time.monotonic() + seconds
-    volume.events.append((None, ev.WaitAsked(LAST_EPOCH_TOKEN, volume.capture.producer_position())))
+    volume.events.append((None, ev.WaitAsked(LAST_SNAPSHOT_TOKEN, volume.capture.producer_position())))
     while (now := time.monotonic()) < until and brain.mode is Mode.SNAPSHOTS:
         _turn(loop, watch_disk=True)
         snapshots = brain.status(now).snapshots
@@ -103,7 +103,7 @@ def _last_epoch(loop: PrimaryLoop, seconds: float) -> bool:
             continue
         if snapshots.in_sync_at == now and not any(volume.capture.dirty_counts()):
             return True
-        volume.events.append((None, ev.WaitAsked(LAST_EPOCH_TOKEN, 0)))
+        volume.events.append((None, ev.WaitAsked(LAST_SNAPSHOT_TOKEN, 0)))
     return False
 
 

@@ -9,24 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from pydbt.core.primary.verifier import VerifyProgress
 from pydbt.core.protocol.generations import Generations
-
-
-@dataclass(frozen=True, slots=True)
-class RunningVerification:
-    """A verification under way."""
-
-    repair: bool
-    total_bytes: int
-    done_bytes: int
-    differing_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
     """The verification under way, and the last one that ended, as it was written down."""
 
-    running: RunningVerification | None
+    running: VerifyProgress | None
     last: dict[str, Any] | None
 
 

@@ -78,8 +78,8 @@ def run_primary(options: PrimaryOptions) -> int:
         # Until the state says that this volume is tracked, a failure takes the programs away again.
         undo = stack.enter_context(contextlib.ExitStack())
         undo.callback(capture.close if tracked else capture.detach)
-        by_epochs = not _captures_payload(options, device, capture, room)
-        if by_epochs and options.capture != "addresses":
+        snapshot_based = not _captures_payload(options, device, capture, room)
+        if snapshot_based and options.capture != "addresses":
             _require_room(device, room, stack)
             _require_one(state, "a kernel on which the data of writes cannot be captured")
         make_state_dir(options.state_dir)
@@ -87,7 +87,7 @@ def run_primary(options: PrimaryOptions) -> int:
         if untouched and not tracked and not _untouched(device, state, reader):
             untouched = False  # written while the programs were compiled
             _distrust_maps(options, state)
-        found = Found(is_new, tracked or untouched, reopened, reopened and any(capture.dirty_counts()), by_epochs)
+        found = Found(is_new, tracked or untouched, reopened, reopened and any(capture.dirty_counts()), snapshot_based)
         written = EraRecovery(device, options.state_dir)
         state, joiners = _begin(options, device, state, secures, found, written)
         written.begin(state.secondaries)
@@ -282,13 +282,14 @@ def _distrust_maps(options: PrimaryOptions, state: VolumeState) -> None:
 @dataclass(frozen=True, slots=True)
 class Found:
     """The findings of a start. ``tracked``: every write since a map was made is in it, or in the kernel's bitmaps;
-    ``reopened``: the bitmaps are from before, and ``in_kernel``: they name blocks; ``by_epochs``: only addresses are captured."""
+    ``reopened``: the bitmaps are from before, and ``in_kernel``: they name blocks; ``snapshot_based``: only addresses
+    are captured."""
 
     is_new: bool
     tracked: bool
     reopened: bool
     in_kernel: bool
-    by_epochs: bool
+    snapshot_based: bool
 
 
 def _begin(
@@ -321,7 +322,7 @@ def _begin(
     joiners = {
         record.slot: joining(
             options, state, record, secures[record.slot], pending=maps[record.slot], tells_all=tells_all[record.slot],
-            assumed=assumed, quiet_held=found.reopened, by_epochs=found.by_epochs, since=since.get(record.slot),
+            assumed=assumed, quiet_held=found.reopened, snapshot_based=found.snapshot_based, since=since.get(record.slot),
             bounded=bounded[record.slot], completed_first=written.layer is not None,
         )
         for record in state.secondaries

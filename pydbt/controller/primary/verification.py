@@ -10,7 +10,7 @@ import numpy as np
 
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.metadata import Metadata
-from pydbt.controller.primary.report import RunningVerification, VerifyReport
+from pydbt.controller.primary.report import VerifyReport
 from pydbt.controller.primary.used_blocks import scan
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import BusyError, UsageError
@@ -144,15 +144,4 @@ class VolumeVerification:
 
     def report(self) -> VerifyReport:
         """For the status: the verification under way, and the last one."""
-        current, block = self._brain.verifier.current, self._metadata.state.block_bytes
-        running = (
-            RunningVerification(
-                current.repair,
-                current.total_blocks * block,
-                current.done_blocks * block,
-                current.differing_blocks * block,
-            )
-            if current is not None
-            else None
-        )
-        return VerifyReport(running, self._last())
+        return VerifyReport(self._brain.verifier.progress(), self._last())

@@ -9,7 +9,7 @@ from pydbt.core.errors import PydbtError
 from pydbt.core.primary import events as ev
 
 # The wait of the loop itself, when it ends; the waits of commands are numbered from 1.
-LAST_EPOCH_TOKEN = 0
+LAST_SNAPSHOT_TOKEN = 0
 
 
 class WaitingRequests:
