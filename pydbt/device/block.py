@@ -149,7 +149,7 @@ def _open(device: BlockDevice) -> int:
     try:
         return os.open(device.path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise DeviceError(f"{device.path} has vanished: there is no such device file any more") from error
+        raise DeviceError(f"{device.path} has vanished: its device file is gone") from error
     except OSError as error:
         if error.errno in _GONE:
             raise DeviceError(f"{device.path} has vanished: {error.strerror}") from error

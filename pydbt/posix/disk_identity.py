@@ -54,7 +54,7 @@ def lasting_name(folder: Path) -> str:
 
 
 def lasting_file_name(file: int | str) -> str:
-    """Tells a file from a later one of the same path, which may have got the same inode number as well.
+    """A text that differs between a file and a later one of the same path, which may have the same inode number.
 
     Empty when the file is not there; without the time of its birth where the file system does not keep it.
     """

@@ -197,22 +197,22 @@ def require_same_source(
     ``block_bytes`` is the size that the operator asked for, or None. ``as_target``: the device will be a replica, which may
     be larger than the volume. UsageError names the difference; an identifier that either side lacks is no difference.
     """
-    anew = "name the SOURCE that it belongs to, or begin again with an empty directory"
+    remedy = "name the SOURCE that it belongs to, or begin again with an empty directory"
     if state.size_bytes < device.size_bytes and not as_target:
         raise UsageError(
             f"the state directory {state_dir} was kept for a volume of {state.size_bytes} bytes, and {device.path} "
-            f"has {device.size_bytes}: {of_just_its_size(device.path, state.size_bytes)}, or {anew}"
+            f"has {device.size_bytes}: {of_just_its_size(device.path, state.size_bytes)}, or {remedy}"
         )
     if state.size_bytes > device.size_bytes:
         raise UsageError(
             f"the state directory {state_dir} was kept for a volume of {state.size_bytes} bytes, and {device.path} "
-            f"has {device.size_bytes}: {anew}"
+            f"has {device.size_bytes}: {remedy}"
         )
     now = device.identity()
     for kind in differing_kinds(state.source, now):
         raise UsageError(
             f"the state directory {state_dir} was kept for a SOURCE with {kind} {state.source[kind]}, and "
-            f"{device.path} has {now[kind]}: {anew}"
+            f"{device.path} has {now[kind]}: {remedy}"
         )
     if block_bytes is not None and block_bytes != state.block_bytes:
         raise UsageError(
