@@ -16,6 +16,7 @@ from pydbt.controller.primary import (
     feed,
     inbox,
     peer_connection,
+    programs,
     used_blocks,
     volume,
 )
@@ -88,9 +89,11 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
         primary_service: {
             "check_plain_tcp": lambda *_: None, "check_source": lambda *_: primary.device, "is_answering": lambda *_: False,
             "DirectReader": lambda *_: nothing(SimpleNamespace(check=lambda: None)), "make_state_dir": lambda path: path,
-            "_prove_secondaries": lambda *_: None, "_serve": primary.serve, "Capture": primary.capture_class(),
-            "is_untouched": primary.is_untouched, "boot_id": primary.boot_id,
-            "forget": lambda _: None,
+            "prove_secondaries": lambda *_: None, "_serve": primary.serve,
+            "is_untouched": primary.is_untouched, "forget": lambda _: None,
+        },
+        programs: {
+            "Capture": primary.capture_class(), "boot_id": primary.boot_id,
             "finish_replacement": lambda _: None, "tracked_volume": primary.tracked_volume,
         },
         secondary_engine: {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller.options import PrimaryOptions
-from pydbt.controller.primary.service import _with_typed
+from pydbt.controller.primary.opening import with_named
 from pydbt.core.errors import UsageError
 from pydbt.core.protocol.generations import Generations
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
@@ -28,7 +28,7 @@ def state_of(*addresses: str, removed: tuple[str, ...] = ()) -> VolumeState:
 def typed(
     state: VolumeState, tmp_path: Path, *addresses: tuple[str, int], is_new: bool = False, **options: object
 ) -> VolumeState:
-    return _with_typed(state, PrimaryOptions(Path("/dev/x"), addresses, tmp_path, **options), is_new)
+    return with_named(state, PrimaryOptions(Path("/dev/x"), addresses, tmp_path, **options), is_new)
 
 
 def names(state: VolumeState) -> list[tuple[int, str]]:

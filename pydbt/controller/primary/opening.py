@@ -1,0 +1,143 @@
+"""Opens the state directory for a run: the volume, its secondaries on record and on the command line, and their maps."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from pydbt.controller.options import DEFAULT_BLOCK_BYTES, PrimaryOptions
+from pydbt.controller.primary.configuring import Joining, begun, joining, load_pending, secure_of, tainted
+from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, was_bounded
+from pydbt.controller.primary.handshake import hello_of, shake_hands
+from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.errors import StateError, UsageError
+from pydbt.core.protocol.generations import lineage_of
+from pydbt.device.sysfs import BlockDevice
+from pydbt.network.address import format_address, split_address
+from pydbt.network.tls import Secure
+from pydbt.store.atomic import remove_file
+from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
+from pydbt.store.volume_state import VolumeState, create_state, load_state, require_same_source
+
+_log = logging.getLogger("pydbt")
+
+
+def open_state(options: PrimaryOptions, device: BlockDevice) -> tuple[VolumeState, bool]:
+    """The volume with the secondaries on record and those on the command line; and whether it is new."""
+    state = load_state(options.state_dir)
+    if state is None:
+        if options.state_dir.exists() and not options.state_dir.is_dir():
+            raise StateError(f"{options.state_dir} is not a directory: name a directory for the state")
+        return with_named(create_state(device, options.block_bytes or DEFAULT_BLOCK_BYTES), options, is_new=True), True
+    state = require_same_source(state, device, options.state_dir, options.block_bytes)
+    return with_named(state, options, is_new=False), False
+
+
+def with_named(state: VolumeState, options: PrimaryOptions, is_new: bool) -> VolumeState:
+    """A secondary on record stays, also when the command line does not name it. A new address in its place: it has moved.
+
+    But the address of a removed secondary does not replace another one: it is a new secondary again.
+    """
+    known = {split_address(record.address): record for record in state.secondaries}
+    named = [address for address in options.secondaries if address not in known]
+    silent = [record for address, record in known.items() if address not in options.secondaries]
+    if len(named) == len(silent) == 1 and format_address(*named[0]) not in state.removed:
+        return state.with_record(replace(silent[0], address=format_address(*named[0])))
+    phase = SyncPhase.ASSUMED if is_new and options.assume_in_sync else SyncPhase.INITIAL
+    for address in named:
+        record = SecondaryRecord(
+            state.free_slot(), format_address(*address), phase, generations=lineage_of([state.generations])
+        )
+        if not is_new:
+            for name in record.file_names:  # of one that was removed in the middle of it
+                remove_file(options.state_dir / name)
+            _log.info("%s is a new secondary of this volume", record.address)
+        state = state.with_record(record)
+    for record in silent:
+        _log.info("%s is already a secondary of this volume, and stays one: "
+                  "'controller secondaries SOURCE --remove %s' ends that", record.address, record.address)  # fmt: skip
+    return state
+
+
+def secures_of(options: PrimaryOptions, state: VolumeState) -> dict[int, Secure | None]:
+    """TLS to each secondary, by slot; ``--peer`` names them in the order of the command line."""
+    given = dict(zip(options.secondaries, options.peers, strict=False))
+    return {
+        record.slot: secure_of(options, given.get(split_address(record.address)), record.pin_name)
+        for record in state.secondaries
+    }
+
+
+def prove_secondaries(device: BlockDevice, state: VolumeState, secures: dict[int, Secure | None]) -> None:
+    """A first run must find its secondaries, before anything is attached or written; later ones wait for them."""
+    hello = hello_of(state, device.logical_block_bytes, 0, state.generations)
+    found: dict[str, str] = {}
+    for record in state.secondaries:
+        connection, welcome = shake_hands(*split_address(record.address), hello, secures[record.slot])
+        connection.close()
+        if (other := found.setdefault(welcome.replica, record.address)) != record.address:
+            raise UsageError(f"{record.address} and {other} are one secondary: name every secondary once")
+
+
+def distrust_maps(options: PrimaryOptions, state: VolumeState) -> None:
+    """Writes may have gone untracked: the maps may lack blocks, and no later run may use them."""
+    for record in state.secondaries:
+        path = options.state_dir / record.map_name
+        if path.exists():
+            remove_file(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The findings of a start. ``tracked``: every write since a map was made is in it, or in the kernel's bitmaps;
+    ``reopened``: the bitmaps are from before, and ``in_kernel``: they name blocks; ``snapshot_based``: only addresses
+    are captured."""
+
+    is_new: bool
+    tracked: bool
+    reopened: bool
+    in_kernel: bool
+    snapshot_based: bool
+
+
+def begin_run(
+    options: PrimaryOptions,
+    device: BlockDevice,
+    state: VolumeState,
+    secures: dict[int, Secure | None],
+    found: Found,
+    written: EraRecovery,
+) -> tuple[VolumeState, dict[int, Joining]]:
+    """The metadata to write down, and the configuration of each brain."""
+    maps = load_maps(options, state)
+    assumed = found.is_new and options.assume_in_sync
+    tells_all = {slot: pending is not None and found.tracked for slot, pending in maps.items()}
+    untold = [
+        slot for slot, pending in maps.items() if not tells_all[slot] or found.in_kernel or (pending and pending.any())
+    ]
+    if assumed:
+        _log.warning("--assume-in-sync: the secondary is trusted to hold exactly what %s holds now", state.source_path)
+    since, bounded = {}, {}
+    for record in state.secondaries:
+        slot = record.slot
+        bounded[slot] = tells_all[slot] and was_bounded(options.state_dir, record)
+        if not assumed and not tells_all[slot] and record.phase is not SyncPhase.INITIAL:
+            since[slot] = written.of(state, record)
+            if since[slot] is None:
+                _log.warning("writes may have gone untracked since the last run: every block is compared")
+            state = state.with_record(tainted(record, UNTRACKED))
+    state = begun(state, untold, assumed, device.disk_sequence())
+    joiners = {
+        record.slot: joining(
+            options, state, record, secures[record.slot], pending=maps[record.slot], tells_all=tells_all[record.slot],
+            assumed=assumed, quiet_held=found.reopened, snapshot_based=found.snapshot_based, since=since.get(record.slot),
+            bounded=bounded[record.slot], completed_first=written.layer is not None,
+        )
+        for record in state.secondaries
+    }  # fmt: skip
+    return state, joiners
+
+
+def load_maps(options: PrimaryOptions, state: VolumeState) -> dict[int, DirtyMap | None]:
+    """The blocks in each secondary's map file, by slot. StateError when one cannot be read."""
+    return {record.slot: load_pending(options.state_dir, state, record) for record in state.secondaries}
