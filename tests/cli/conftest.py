@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +12,10 @@ import pytest
 from pydbt.controller import registry
 from pydbt.controller.control import ControlServer
 from pydbt.core.errors import UsageError
+from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
-from tests.device.disks import MIB, image, loop
+from tests.lab.disks import image, loop_over
 
-PROGRAM = [sys.executable, "-m", "pydbt.cli.main"]
-ROOT = Path(__file__).parents[2]
 STATUS = {
     "role": "primary",
     "mode": "normal",
@@ -36,36 +32,6 @@ STATUS = {
     "lost_records": 0,
     "progress": None,
 }
-
-
-@dataclass
-class Outcome:
-    code: int
-    output: str
-    errors: str
-
-    def refused(self, code: int, *words: str) -> None:
-        """Exactly one sentence on stderr, nothing on stdout, this exit code, no traceback."""
-        assert self.code == code, self
-        assert self.output == ""
-        assert self.errors.count("\n") == 1 and self.errors.startswith("controller: "), self.errors
-        for word in words:
-            assert word in self.errors, self.errors
-
-
-def program(*arguments: object, **options: Any) -> Outcome:
-    """Run the program as a process of its own."""
-    done = subprocess.run(
-        [*PROGRAM, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYDBT_DEBUG": ""},
-        **options,
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 @dataclass
@@ -92,9 +58,9 @@ class FakeController:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[str]:
-    with loop(image(tmp_path / "disk.img", 16 * MIB)) as path:
-        yield path
-        registry.forget(BlockDevice.identify(path))
+    with loop_over(image(tmp_path / "disk.img", 16 * MIB)) as device:
+        yield str(device)
+        registry.forget(BlockDevice.identify(device))
 
 
 @pytest.fixture

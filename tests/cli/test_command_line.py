@@ -20,9 +20,12 @@ from pydbt.cli.program import program_name
 from pydbt.controller.control import write_snapshot
 from pydbt.controller.registry import forget, registered_primary, registered_secondary
 from pydbt.core.errors import NotRunning, TimedOut
+from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
-from tests.cli.conftest import PROGRAM, ROOT, STATUS, FakeController, Outcome, program
-from tests.device.disks import MIB, image, loop, mounted, run
+from tests.cli.conftest import STATUS, FakeController
+from tests.lab.disks import image, loop_over, mounted
+from tests.lab.patience import run
+from tests.lab.programs import PROGRAM, ROOT, Outcome, command
 
 HERE = "127.0.0.1:47999"
 
@@ -73,7 +76,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(
 
 
 def test_help_names_every_command_and_exit_code() -> None:
-    outcome = program("--help")
+    outcome = command("--help")
     assert outcome.code == 0 and outcome.errors == ""
     for word in ("run", "secondary", "status", "wait", "pause", "resume", "down", "Exit codes:", "130"):
         assert word in outcome.output
@@ -97,18 +100,18 @@ def test_both_names_are_one_program() -> None:
 def test_run_refuses_without_a_trace(tmp_path: Path, disk: str) -> None:
     state = tmp_path / "state"
     arguments = ["run", disk, "--secondary", HERE, "--state", state]
-    program("run", tmp_path / "disk.img", *arguments[2:]).refused(2, "regular file", "losetup")
-    program("run", "/dev/nope", *arguments[2:]).refused(2, "does not exist")
-    program(*arguments[:3], "192.0.2.1:7790", *arguments[4:]).refused(2, "--insecure")
+    command("run", tmp_path / "disk.img", *arguments[2:]).refused(2, "regular file", "losetup")
+    command("run", "/dev/nope", *arguments[2:]).refused(2, "does not exist")
+    command(*arguments[:3], "192.0.2.1:7790", *arguments[4:]).refused(2, "--insecure")
     run("mkfs.ext4", "-q", disk)
     with mounted(disk, tmp_path / "mount") as point:
-        program(*arguments[:5], point / "state").refused(2, "state directory", "lies on SOURCE")
+        command(*arguments[:5], point / "state").refused(2, "state directory", "lies on SOURCE")
         assert not (point / "state").exists()
     assert not state.exists()
 
 
 def test_run_refuses_a_volume_that_has_a_controller(tmp_path: Path, disk: str, controller: FakeController) -> None:
-    program("run", disk, "--secondary", HERE, "--state", tmp_path / "other").refused(
+    command("run", disk, "--secondary", HERE, "--state", tmp_path / "other").refused(
         4, disk, f"process {os.getpid()}", str(controller.state_dir)
     )
     assert not (tmp_path / "other").exists()
@@ -128,13 +131,13 @@ def test_run_refuses_its_own_secondary_when_that_writes_to_source(tmp_path: Path
     with mounted(disk, tmp_path / "mount") as point:
         for target, words in ((disk, "SOURCE itself"), (image(point / "t.img", MIB), "lies on SOURCE")):
             with registered_secondary(target, tmp_path / "secondary", "127.0.0.1", 47999):
-                program(*arguments).refused(2, words)
+                command(*arguments).refused(2, words)
         elsewhere = image(tmp_path / "t.img", MIB)
         with registered_secondary(elsewhere, point / "secondary", "127.0.0.1", 47999):
-            program(*arguments).refused(2, "of the secondary lies on SOURCE", str(point / "secondary"))
+            command(*arguments).refused(2, "of the secondary lies on SOURCE", str(point / "secondary"))
         (tmp_path / "state").mkdir()
         with registered_secondary(elsewhere, tmp_path / "state", "127.0.0.1", 47999):
-            program(*arguments).refused(2, "is the secondary's")
+            command(*arguments).refused(2, "is the secondary's")
 
 
 def test_run_and_secondary_need_root(tmp_path: Path, disk: str) -> None:
@@ -143,27 +146,27 @@ def test_run_and_secondary_need_root(tmp_path: Path, disk: str) -> None:
         ["secondary", disk, "--listen", HERE, "--state", tmp_path / "state"],
         ["down", disk],
     ):
-        program(*arguments, user=65534, group=65534).refused(3, "must run as root", "sudo")
+        command(*arguments, user=65534).refused(3, "must run as root", "sudo")
 
 
 def test_commands_to_a_controller_of_roots_need_root(disk: str, controller: FakeController) -> None:
     controller.state_dir.chmod(0o700)
     for place in ([disk], ["--state", controller.state_dir]):
-        outcome = program("status", *place, user=65534, group=65534)
+        outcome = command("status", *place, user=65534)
         assert outcome.code in (3, 7) and "sudo" in outcome.errors and outcome.errors.count("\n") == 1, outcome
 
 
 def test_secondary_refuses_without_a_trace(tmp_path: Path, disk: str) -> None:
     options = ["--listen", HERE, "--state", tmp_path / "state"]
-    program("secondary", tmp_path / "new.img", *options).refused(2, "--create SIZE")
-    program("secondary", "/dev/null", *options).refused(2, "neither")
-    program("secondary", tmp_path / "disk.img", *options).refused(4, "attached to", disk)
-    program("secondary", disk, "--listen", "192.0.2.1:7790", *options[2:]).refused(2, "--insecure")
+    command("secondary", tmp_path / "new.img", *options).refused(2, "--create SIZE")
+    command("secondary", "/dev/null", *options).refused(2, "neither")
+    command("secondary", tmp_path / "disk.img", *options).refused(4, "attached to", disk)
+    command("secondary", disk, "--listen", "192.0.2.1:7790", *options[2:]).refused(2, "--insecure")
     run("mkfs.ext4", "-q", disk)
     with mounted(disk, tmp_path / "mount") as point:
-        program("secondary", disk, *options).refused(4, "mounted at", str(point))
+        command("secondary", disk, *options).refused(4, "mounted at", str(point))
     with registered_secondary(disk, tmp_path / "other", "127.0.0.1", 1):
-        program("secondary", disk, *options).refused(4, "in use by another controller")
+        command("secondary", disk, *options).refused(4, "in use by another controller")
     assert not (tmp_path / "state").exists() and not (tmp_path / "new.img").exists()
 
 
@@ -171,7 +174,7 @@ def test_secondary_refuses_a_port_in_use_before_it_makes_anything(tmp_path: Path
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         options = ["--create", "1M", "--listen", address, "--state", tmp_path / "state"]
-        program("secondary", tmp_path / "t.img", *options).refused(4, "port", "in use")
+        command("secondary", tmp_path / "t.img", *options).refused(4, "port", "in use")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,10 +183,10 @@ def test_secondary_refuses_a_port_in_use_before_it_makes_anything(tmp_path: Path
 
 def test_status_finds_the_controller_by_source_and_by_state(disk: str, controller: FakeController) -> None:
     for place in ([disk], ["--state", controller.state_dir]):
-        outcome = program("status", *place, "--json")
+        outcome = command("status", *place, "--json")
         assert outcome.code == 0 and outcome.errors == ""
         assert json.loads(outcome.output) == {**controller.status, "running": True}
-        text = program("status", *place)
+        text = command("status", *place)
         assert text.code == 0 and text.errors == ""
         for words in ("normal", "up-to-date", "20.0 KiB, 0.2 s", "submitted 12,345", "5 active transactions"):
             assert words in text.output
@@ -210,10 +213,10 @@ def test_status_on_a_terminal_says_the_same(disk: str, controller: FakeControlle
 
 
 def test_commands_are_passed_on(disk: str, controller: FakeController) -> None:
-    assert program("wait", disk, "--timeout", 2.5).code == 0
-    assert program("wait", disk).code == 0
-    assert program("pause", disk).output == "replication is paused; writes are still tracked\n"
-    assert program("resume", "--state", controller.state_dir).code == 0
+    assert command("wait", disk, "--timeout", 2.5).code == 0
+    assert command("wait", disk).code == 0
+    assert command("pause", disk).output == "replication is paused; writes are still tracked\n"
+    assert command("resume", "--state", controller.state_dir).code == 0
     assert controller.asked == [
         {"command": "wait", "timeout": 2.5, "any": False},
         {"command": "wait", "timeout": None, "any": False},
@@ -225,16 +228,16 @@ def test_commands_are_passed_on(disk: str, controller: FakeController) -> None:
 def test_one_of_several_secondaries_is_named_in_every_way_that_addresses_are_written(
     disk: str, controller: FakeController
 ) -> None:
-    assert program("wait", disk, "--secondary", "10.0.0.3:7790").code == 0
-    assert program("pause", disk, "--secondary", "[::1]:7790").code == 0
-    assert program("wait", disk, "--any").code == 0
+    assert command("wait", disk, "--secondary", "10.0.0.3:7790").code == 0
+    assert command("pause", disk, "--secondary", "[::1]:7790").code == 0
+    assert command("wait", disk, "--any").code == 0
     assert controller.asked == [
         {"command": "wait", "timeout": None, "any": False, "secondary": "10.0.0.3:7790"},
         {"command": "pause", "secondary": "[::1]:7790"},
         {"command": "wait", "timeout": None, "any": True},
     ]
-    program("wait", disk, "--any", "--secondary", "a:1").refused(2, "give one of them")
-    program("resume", disk, "--secondary", "nonsense").refused(2, "nonsense")
+    command("wait", disk, "--any", "--secondary", "a:1").refused(2, "give one of them")
+    command("resume", disk, "--secondary", "nonsense").refused(2, "nonsense")
 
 
 def test_secondaries_are_listed_added_and_removed(disk: str, controller: FakeController) -> None:
@@ -243,22 +246,22 @@ def test_secondaries_are_listed_added_and_removed(disk: str, controller: FakeCon
         for name in ("a:1", "bb:22")
     ]
     controller.status = {**STATUS, "source": disk, "secondaries": entries}
-    for command in ("add", "remove"):
-        controller.on_command[command] = lambda: controller.status
-    listed = program("secondaries", disk).output.splitlines()
+    for change in ("add", "remove"):
+        controller.on_command[change] = lambda: controller.status
+    listed = command("secondaries", disk).output.splitlines()
     assert (
         listed[0].startswith("a:1    normal, replica up-to-date")
         and listed[1].endswith("(no route)")
         and len(listed) == 2
     )
-    done = program("secondaries", disk, "--add", "127.0.0.1:47999", "--peer", "gamma")
+    done = command("secondaries", disk, "--add", "127.0.0.1:47999", "--peer", "gamma")
     assert done.code == 0 and done.output.startswith("127.0.0.1:47999 is a secondary of this volume now"), done
     assert controller.asked[-1] == {"command": "add", "secondary": "127.0.0.1:47999", "peer": "gamma"}
-    done = program("secondaries", "--state", controller.state_dir, "--remove", "bb:22")
+    done = command("secondaries", "--state", controller.state_dir, "--remove", "bb:22")
     assert done.code == 0 and "is none of its secondaries any more" in done.output, done
     assert controller.asked[-1] == {"command": "remove", "secondary": "bb:22"}
-    program("secondaries", disk, "--add", "a:1", "--remove", "b:2").refused(2, "two steps")
-    program("secondaries", disk, "--peer", "gamma").refused(2, "--add")
+    command("secondaries", disk, "--add", "a:1", "--remove", "b:2").refused(2, "two steps")
+    command("secondaries", disk, "--peer", "gamma").refused(2, "--add")
 
 
 def test_what_only_a_primary_knows_is_not_asked_of_a_secondary(disk: str, controller: FakeController) -> None:
@@ -270,7 +273,7 @@ def test_what_only_a_primary_knows_is_not_asked_of_a_secondary(disk: str, contro
         ["secondaries", "--add", "127.0.0.1:9"],
         ["secondaries", "--remove", "h:9"],
     ):
-        program(*words, "--state", place).refused(2, "state directory of a secondary", "its primary")
+        command(*words, "--state", place).refused(2, "state directory of a secondary", "its primary")
 
 
 def test_a_wait_that_ends_too_early_has_exit_code_8(disk: str, controller: FakeController) -> None:
@@ -278,7 +281,7 @@ def test_a_wait_that_ends_too_early_has_exit_code_8(disk: str, controller: FakeC
         raise TimedOut("not every write was durable within 2 s")
 
     controller.on_command["wait"] = too_late
-    program("wait", disk, "--timeout", 2).refused(8, "not every write")
+    command("wait", disk, "--timeout", 2).refused(8, "not every write")
 
 
 GONE = {
@@ -306,7 +309,7 @@ def test_a_verification_that_waits_for_the_secondary_says_so_once_and_goes_on_wh
     looks = iter([GONE | changes] * 4)
     controller.on_command["verify"] = dict
     controller.on_command["status"] = lambda: {"secondaries": [next(looks, GONE | {"mode": "normal", "verify": OVER})]}
-    done = program("verify", disk)
+    done = command("verify", disk)
     assert done.code == 0 and "the same on both sides" in done.output, done
     assert [line.strip() for line in done.errors.splitlines()] == [f"waiting for the secondary {words}"]
 
@@ -316,29 +319,29 @@ def test_a_verification_waits_for_a_dead_secondary_no_longer_than_it_was_told(
 ) -> None:
     controller.on_command["verify"] = dict
     controller.on_command["status"] = lambda: {"secondaries": [GONE]}
-    done = program("verify", disk, "--timeout", "1")
+    done = command("verify", disk, "--timeout", "1")
     assert done.code == 8 and done.errors.count("waiting for the secondary") == 1, done
 
 
 def test_without_a_controller_the_last_known_state_is_told_with_exit_code_9(tmp_path: Path, disk: str) -> None:
-    program("status", disk).refused(9, disk, "--state DIR")
+    command("status", disk).refused(9, disk, "--state DIR")
     device = BlockDevice.identify(disk)
     state = tmp_path / "state"
     state.mkdir()
     with registered_primary(device, state):
         pass
-    program("status", disk).refused(9, "no controller is running", str(state))
+    command("status", disk).refused(9, "no controller is running", str(state))
     write_snapshot(state, {"mode": "unsynchronized", "replica_state": "outdated", "out_of_sync_bytes": 3 * MIB})
-    for command in ("status", "wait", "pause", "resume"):
-        program(command, disk).refused(9, "last known state: unsynchronized, replica outdated, 3.0 MiB out of sync")
-    outcome = program("status", disk, "--json")
+    for name in ("status", "wait", "pause", "resume"):
+        command(name, disk).refused(9, "last known state: unsynchronized, replica outdated, 3.0 MiB out of sync")
+    outcome = command("status", disk, "--json")
     assert outcome.code == 9 and "no controller is running" in outcome.errors
     assert json.loads(outcome.output)["running"] is False
     # As a controller leaves it that is killed while all is well.
     well = {"role": "primary", "mode": "normal", "replica_state": "up-to-date", "out_of_sync_bytes": 0}
     write_snapshot(state, {**well, "secondaries": [{**well, "secondary": "a:1"}]})
     for arguments in (("status", disk), ("status", disk, "--json")):
-        outcome = program(*arguments)
+        outcome = command(*arguments)
         assert "up-to-date" not in outcome.output + outcome.errors, "nobody has followed what was written since"
     forget(device)
 
@@ -354,18 +357,18 @@ def test_down_waits_for_the_end_and_can_be_repeated(tmp_path: Path, disk: str) -
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None and process.stdout.readline() == b"up\n"
-        assert program("down", "--state", tmp_path).output == "stopped and detached\n"
+        assert command("down", "--state", tmp_path).output == "stopped and detached\n"
         assert not (tmp_path / "control.sock").exists()
     finally:
         process.kill()
         process.wait()
     for arguments in (["--state", tmp_path], [disk]):
-        outcome = program("down", *arguments)
+        outcome = command("down", *arguments)
         assert outcome.code == 0 and "nothing" in outcome.output
 
 
 def test_down_of_a_controller_that_hangs_ends_with_exit_code_8(disk: str, controller: FakeController) -> None:
-    program("down", disk, "--timeout", 0.5).refused(8, "did not end", str(controller.state_dir))
+    command("down", disk, "--timeout", 0.5).refused(8, "did not end", str(controller.state_dir))
 
 
 # Faults
@@ -464,7 +467,7 @@ def test_setup_and_test_scripts_need_root_and_say_so() -> None:
 
 
 def test_a_loop_device_detached_while_down_is_asked_for_is_one_sentence(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", MIB)) as path:
+    with loop_over(image(tmp_path / "a", MIB)) as path:
         pass
-    outcome = program("status", path)
+    outcome = command("status", path)
     assert outcome.code in (2, 6, NotRunning.exit_code) and outcome.errors.count("\n") == 1

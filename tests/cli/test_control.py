@@ -27,9 +27,9 @@ from pydbt.controller.registry import (
 from pydbt.controller.requests import check_arguments
 from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut, UsageError
 from pydbt.device.sysfs import BlockDevice
-from tests.cli.conftest import ROOT
-from tests.device.disks import loop
-from tests.lab.disks import wait_until
+from tests.lab.disks import loop_over
+from tests.lab.patience import wait_until
+from tests.lab.programs import ROOT
 
 
 def echo(request: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def test_one_volume_has_one_controller(tmp_path: Path, disk: str) -> None:
 
 def test_one_state_directory_has_one_controller_also_before_it_is_made(tmp_path: Path, disk: str) -> None:
     (tmp_path / "b").write_bytes(bytes(1 << 20))
-    with loop(tmp_path / "b") as other, registered_primary(BlockDevice.identify(disk), tmp_path / "state"):
+    with loop_over(tmp_path / "b") as other, registered_primary(BlockDevice.identify(disk), tmp_path / "state"):
         assert is_claimed(tmp_path / "state") and not is_claimed(tmp_path / "another")
         second = BlockDevice.identify(other)
         with (
@@ -205,11 +205,11 @@ def test_one_state_directory_has_one_controller_also_before_it_is_made(tmp_path:
 
 def test_a_device_number_used_again_is_not_taken_for_the_old_volume(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(1 << 20))
-    with loop(tmp_path / "a") as path:
+    with loop_over(tmp_path / "a") as path:
         device = BlockDevice.identify(path)
         with registered_primary(device, tmp_path):
             pass
-    with loop(tmp_path / "a") as path:
+    with loop_over(tmp_path / "a") as path:
         again = BlockDevice.identify(path)
         if again.number == device.number:
             assert state_dir_of(again) is None

@@ -8,13 +8,14 @@ from pathlib import Path
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.controller.registry import registered_primary
 from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, load_map, save_map
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState, create_state, save_state
-from tests.cli.conftest import program
-from tests.device.disks import MIB, run
+from tests.lab.patience import run
+from tests.lab.programs import command
 
 BLOCK = 4096
 
@@ -52,15 +53,15 @@ def test_down_keeps_every_block_that_a_dead_controller_had_tracked(tmp_path: Pat
         capture.flip()
         _write(disk, 2003)
         capture.close()
-        program("status", "--state", tmp_path / "state").refused(9, "no controller is running", "still tracked")
-        outcome = program("down", "--state", tmp_path / "state")
+        command("status", "--state", tmp_path / "state").refused(9, "no controller is running", "still tracked")
+        outcome = command("down", "--state", tmp_path / "state")
         assert outcome.code == 0 and "detached now" in outcome.output, outcome
         assert not pins.exists()
         loaded = load_map(tmp_path / "state" / MAP_FILE_NAME)
         assert loaded is not None and loaded[0].volume == state.uuid
         firsts, counts = loaded[1].extents()
         assert list(zip(firsts.tolist(), counts.tolist(), strict=True)) == [(7, 1), (2003, 1)]
-        assert program("down", "--state", tmp_path / "state").output == "nothing was running\n"
+        assert command("down", "--state", tmp_path / "state").output == "nothing was running\n"
     finally:
         Capture.remove_pins(pins)
 
@@ -75,7 +76,7 @@ def test_down_finds_the_programs_of_a_controller_that_died_between_two_names_for
         capture.close()
         pins.rename(passing)  # the old ones are gone, and these have not got their name yet
         _write(disk, 7)
-        assert program("down", "--state", tmp_path / "state").code == 0
+        assert command("down", "--state", tmp_path / "state").code == 0
         assert not passing.exists() and not pins.exists()
         assert load_map(tmp_path / "state" / MAP_FILE_NAME)[1].contains(7)
     finally:
@@ -88,7 +89,7 @@ def test_down_makes_no_map_that_would_look_as_if_it_told_everything(tmp_path: Pa
     capture.close()
     (tmp_path / "state" / MAP_FILE_NAME).unlink()
     try:
-        assert program("down", "--state", tmp_path / "state").code == 0
+        assert command("down", "--state", tmp_path / "state").code == 0
         assert not (tmp_path / "state" / MAP_FILE_NAME).exists()
     finally:
         Capture.remove_pins(pin_dir_of(state))
@@ -100,7 +101,7 @@ def test_down_ends_tracking_that_cannot_be_read_any_more(tmp_path: Path, disk: s
     try:
         capture.close()
         (pins / "bits").unlink()
-        outcome = program("down", "--state", tmp_path / "state")
+        outcome = command("down", "--state", tmp_path / "state")
         assert outcome.code == 0 and "compares the whole volume" in outcome.errors, outcome
         assert not pins.exists()
     finally:
@@ -114,7 +115,7 @@ def test_down_with_a_torn_state_is_one_sentence_and_touches_nothing(tmp_path: Pa
         capture.close()
         file = tmp_path / "state" / "volume.json"
         os.truncate(file, file.stat().st_size // 2)
-        program("down", "--state", tmp_path / "state").refused(7, str(file))
+        command("down", "--state", tmp_path / "state").refused(7, str(file))
         assert pins.exists()
     finally:
         Capture.remove_pins(pins)
@@ -126,7 +127,7 @@ def test_down_with_a_torn_map_keeps_tracking(tmp_path: Path, disk: str) -> None:
     try:
         capture.close()
         (tmp_path / "state" / MAP_FILE_NAME).write_bytes(b"PDBTMAP\0torn")
-        program("down", "--state", tmp_path / "state").refused(7, MAP_FILE_NAME)
+        command("down", "--state", tmp_path / "state").refused(7, MAP_FILE_NAME)
         assert pins.exists()
         reopened = Capture.reopen(pins)
         assert reopened is not None
@@ -141,7 +142,7 @@ def test_down_leaves_a_controller_alone_that_is_just_starting(tmp_path: Path, di
     try:
         capture.close()
         with registered_primary(BlockDevice.identify(disk), tmp_path / "state"):
-            program("down", "--state", tmp_path / "state").refused(4, "in use by another controller")
+            command("down", "--state", tmp_path / "state").refused(4, "in use by another controller")
         assert pins.exists()
     finally:
         Capture.remove_pins(pins)

@@ -13,7 +13,7 @@ from pydbt.controller.primary import service as primary_service
 from pydbt.controller.registry import is_claimed, secondaries_at
 from pydbt.controller.secondary import service as secondary_service
 from pydbt.core.units import GIB, MIB
-from tests.device.disks import image
+from tests.lab.disks import image
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from pydbt.core.errors import DeviceError
+from pydbt.core.units import MIB
 from pydbt.device.block import DirectReader, aligned_buffer
 from pydbt.device.sysfs import BlockDevice
-from tests.device.disks import MIB, image, loop, mounted, partition, run
+from tests.lab.disks import image, loop_over, mounted, partition_of
+from tests.lab.patience import run
 
 
 def _random_extents(size_bytes: int, grain: int, count: int) -> list[tuple[int, int]]:
@@ -34,7 +36,7 @@ def test_every_extent_reads_as_the_image_behind_the_device(tmp_path: Path, secto
     file = image(tmp_path / "a", 8 * MIB + 7 * 512, seed=1)
     whole = file.stat().st_size // sector * sector
     content = file.read_bytes()[:whole] + bytes(file.stat().st_size - whole)
-    with loop(file, "--sector-size", str(sector)) as path, DirectReader(BlockDevice.identify(path)) as reader:
+    with loop_over(file, "--sector-size", str(sector)) as path, DirectReader(BlockDevice.identify(path)) as reader:
         buffer = aligned_buffer(len(content) + 8)[shift:]
         for first, length in _random_extents(reader.size_bytes, 512, 40):
             reader.read_extent(first, length, buffer)
@@ -44,7 +46,7 @@ def test_every_extent_reads_as_the_image_behind_the_device(tmp_path: Path, secto
 
 def test_a_partition_reads_from_its_own_beginning(tmp_path: Path) -> None:
     file = image(tmp_path / "a", 4 * MIB, seed=2)
-    with loop(file) as disk, partition(disk, 1, 2049, 1001) as path:
+    with loop_over(file) as disk, partition_of(disk, 1, 2049, 1001) as path:
         content = file.read_bytes()[2049 * 512 : (2049 + 1001) * 512]
         with DirectReader(BlockDevice.identify(path)) as reader:
             assert reader.size_bytes == len(content)
@@ -55,7 +57,7 @@ def test_a_partition_reads_from_its_own_beginning(tmp_path: Path) -> None:
 
 def test_a_last_block_that_reaches_beyond_the_device_ends_in_zeroes(tmp_path: Path) -> None:
     file = image(tmp_path / "a", MIB + 512, seed=3)
-    with loop(file) as path, DirectReader(BlockDevice.identify(path)) as reader:
+    with loop_over(file) as path, DirectReader(BlockDevice.identify(path)) as reader:
         buffer = aligned_buffer(8192)
         buffer[:] = b"\xff" * 8192
         reader.read_extent(MIB, 4096, buffer)
@@ -66,7 +68,7 @@ def test_a_last_block_that_reaches_beyond_the_device_ends_in_zeroes(tmp_path: Pa
 
 
 def test_a_read_sees_what_the_mounted_file_system_wrote_although_the_cache_is_older(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", 32 * MIB)) as path:
+    with loop_over(image(tmp_path / "a", 32 * MIB)) as path:
         run("mkfs.ext4", "-q", path)
         with mounted(path, tmp_path / "mount") as point, DirectReader(BlockDevice.identify(path)) as reader:
             with open(path, "rb") as buffered:
@@ -81,7 +83,7 @@ def test_a_read_sees_what_the_mounted_file_system_wrote_although_the_cache_is_ol
 
 def test_a_resized_device_is_reported_with_both_sizes(tmp_path: Path) -> None:
     file = image(tmp_path / "a", 2 * MIB)
-    with loop(file) as path, DirectReader(BlockDevice.identify(path)) as reader:
+    with loop_over(file) as path, DirectReader(BlockDevice.identify(path)) as reader:
         os.truncate(file, 3 * MIB)
         run("losetup", "--set-capacity", path)
         with pytest.raises(DeviceError, match=f"resized from {2 * MIB} to {3 * MIB} bytes"):
@@ -90,7 +92,7 @@ def test_a_resized_device_is_reported_with_both_sizes(tmp_path: Path) -> None:
 
 def test_a_device_that_lost_its_medium_has_vanished(tmp_path: Path) -> None:
     file = image(tmp_path / "a", 2 * MIB)
-    with loop(file) as path, DirectReader(BlockDevice.identify(path)) as reader:
+    with loop_over(file) as path, DirectReader(BlockDevice.identify(path)) as reader:
         os.truncate(file, 0)
         run("losetup", "--set-capacity", path)
         with pytest.raises(DeviceError, match="vanished"):
@@ -100,19 +102,19 @@ def test_a_device_that_lost_its_medium_has_vanished(tmp_path: Path) -> None:
 
 
 def test_a_device_identified_before_it_was_detached_is_not_read(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", 2 * MIB)) as disk:
-        with partition(disk, 1, 2048, 8) as path:
+    with loop_over(image(tmp_path / "a", 2 * MIB)) as disk:
+        with partition_of(disk, 1, 2048, 8) as path:
             device = BlockDevice.identify(path)
         with pytest.raises(DeviceError, match="vanished"):
             DirectReader(device)
 
 
 def test_a_read_error_names_the_device_and_the_place(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", 400 * MIB)) as lower:
+    with loop_over(image(tmp_path / "a", 400 * MIB)) as lower:
         run("mkfs.xfs", "-q", lower)
         with mounted(lower, tmp_path / "mount") as point:
             file = image(point / "b", 4 * MIB, seed=4)
-            with loop(file, "--direct-io=on") as path, DirectReader(BlockDevice.identify(path)) as reader:
+            with loop_over(file, "--direct-io=on") as path, DirectReader(BlockDevice.identify(path)) as reader:
                 run("xfs_io", "-x", "-c", "shutdown", point)
                 with pytest.raises(DeviceError, match=f"{path} cannot be read at byte {MIB}: "):
                     reader.read_extent(MIB, 65536, aligned_buffer(65536))

@@ -12,26 +12,28 @@ from pathlib import Path
 import pytest
 
 from pydbt.core.errors import BusyError, PydbtError, UsageError
+from pydbt.core.units import MIB
 from pydbt.device.checks import check_pair, check_source, check_target, state_on_source
 from pydbt.device.stacking import FileRange, places_under
 from pydbt.device.sysfs import BlockDevice
-from tests.device.disks import MIB, image, loop, mounted, partition, run, swap_on
+from tests.lab.disks import image, loop_over, mounted, partition_of, swap_on
+from tests.lab.patience import run
 
 
 @contextmanager
-def refused(kind: type[PydbtError], *words: str) -> Iterator[None]:
+def refused(kind: type[PydbtError], *words: object) -> Iterator[None]:
     with pytest.raises(kind) as caught:
         yield
     sentence = str(caught.value)
     assert "\n" not in sentence and len(sentence) < 300
     for word in words:
-        assert word in sentence, sentence
+        assert str(word) in sentence, sentence
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[str]:
-    with loop(image(tmp_path / "disk.img", 64 * MIB)) as path:
-        yield path
+    with loop_over(image(tmp_path / "disk.img", 64 * MIB)) as device:
+        yield str(device)
 
 
 # SOURCE
@@ -46,7 +48,7 @@ def test_a_block_device_mounted_or_not_is_a_source(tmp_path: Path, disk: str) ->
 
 
 def test_a_source_without_a_size_is_refused(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "empty", 0)) as path, refused(UsageError, path, "size of 0"):
+    with loop_over(image(tmp_path / "empty", 0)) as path, refused(UsageError, path, "size of 0"):
         check_source(path, tmp_path)
 
 
@@ -58,7 +60,7 @@ def test_a_state_directory_on_the_source_is_refused_also_one_to_be_made(tmp_path
 
 
 def test_a_state_directory_on_a_partition_of_the_source_is_refused(tmp_path: Path, disk: str) -> None:
-    with partition(disk, 1, 2048, 60 * 2048) as part:
+    with partition_of(disk, 1, 2048, 60 * 2048) as part:
         run("mkfs.ext4", "-q", part)
         with mounted(part, tmp_path / "mount") as point, refused(UsageError, "state directory", disk):
             check_source(disk, point)
@@ -73,11 +75,11 @@ def test_a_state_directory_on_loops_stacked_over_the_source_is_refused(tmp_path:
             with refused(UsageError, "state directory", disk):
                 check_source(disk, point)
             size_mib //= 2
-            path = stack.enter_context(loop(image(point / "upper.img", size_mib * MIB)))
+            path = stack.enter_context(loop_over(image(point / "upper.img", size_mib * MIB)))
 
 
 def test_a_state_directory_on_a_neighbouring_partition_is_allowed(tmp_path: Path, disk: str) -> None:
-    with partition(disk, 1, 2048, 20 * 2048) as first, partition(disk, 2, 22 * 2048, 20 * 2048) as second:
+    with partition_of(disk, 1, 2048, 20 * 2048) as first, partition_of(disk, 2, 22 * 2048, 20 * 2048) as second:
         run("mkfs.ext4", "-q", first)
         with mounted(first, tmp_path / "mount") as point:
             check_source(second, point)
@@ -86,7 +88,7 @@ def test_a_state_directory_on_a_neighbouring_partition_is_allowed(tmp_path: Path
 
 
 def test_a_state_directory_on_btrfs_or_overlay_over_the_source_is_refused(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", 130 * MIB)) as path:
+    with loop_over(image(tmp_path / "a", 130 * MIB)) as path:
         run("mkfs.btrfs", "-q", "-f", path)
         with mounted(path, tmp_path / "mount") as point:
             run("btrfs", "subvolume", "create", point / "volume")
@@ -101,7 +103,7 @@ def test_a_state_directory_on_btrfs_or_overlay_over_the_source_is_refused(tmp_pa
 
 def test_an_unlinked_backing_file_still_counts(tmp_path: Path, disk: str) -> None:
     run("mkfs.ext4", "-q", disk)
-    with mounted(disk, tmp_path / "one") as one, loop(image(one / "two.img", 30 * MIB)) as second:
+    with mounted(disk, tmp_path / "one") as one, loop_over(image(one / "two.img", 30 * MIB)) as second:
         (one / "two.img").unlink()
         run("mkfs.ext4", "-q", second)
         with mounted(second, tmp_path / "two") as two, refused(UsageError, "state directory"):
@@ -145,7 +147,7 @@ def test_a_mounted_target_is_refused_with_the_mount_point(tmp_path: Path, disk: 
 
 
 def test_a_disk_of_which_a_partition_is_mounted_is_refused_and_so_is_the_partition(tmp_path: Path, disk: str) -> None:
-    with partition(disk, 1, 2048, 40 * 2048) as part, partition(disk, 2, 42 * 2048, 2048) as free:
+    with partition_of(disk, 1, 2048, 40 * 2048) as part, partition_of(disk, 2, 42 * 2048, 2048) as free:
         run("mkfs.ext4", "-q", part)
         with mounted(part, tmp_path / "mount"):
             for path in (disk, part):
@@ -177,7 +179,7 @@ def test_swap_is_no_target(tmp_path: Path, disk: str) -> None:
 
 
 def test_a_read_only_target_is_refused(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", MIB), "--read-only") as path, refused(UsageError, "read-only"):
+    with loop_over(image(tmp_path / "a", MIB), "--read-only") as path, refused(UsageError, "read-only"):
         check_target(path)
 
 
@@ -199,7 +201,7 @@ def test_an_image_file_that_is_attached_is_refused_under_any_of_its_names(tmp_pa
 
 
 def test_a_state_directory_on_the_target_is_refused(tmp_path: Path, disk: str) -> None:
-    with partition(disk, 1, 2048, 40 * 2048) as part:
+    with partition_of(disk, 1, 2048, 40 * 2048) as part:
         run("mkfs.ext4", "-q", part)
         with mounted(part, tmp_path / "mount") as point, refused(PydbtError, "TARGET"):
             check_target(disk, state_dir=point)
@@ -215,12 +217,12 @@ def test_the_source_itself_is_no_target(tmp_path: Path, disk: str) -> None:
 
 
 def test_a_partition_of_the_source_or_the_disk_around_it_is_no_target(disk: str) -> None:
-    with partition(disk, 1, 2048, 2048) as part:
+    with partition_of(disk, 1, 2048, 2048) as part:
         with refused(UsageError, "whole disk", "a partition of it", part):
             check_target(part, source=disk)
         with refused(UsageError, "the whole disk that SOURCE", part):
             check_target(disk, source=part)
-        with partition(disk, 2, 8192, 2048) as other:
+        with partition_of(disk, 2, 8192, 2048) as other:
             check_target(other, source=part)
 
 
@@ -232,13 +234,13 @@ def test_an_image_file_on_the_source_is_refused_also_one_to_be_made(tmp_path: Pa
             target = options.pop("target")
             with refused(UsageError, "lies on SOURCE", disk):
                 check_target(target, source=disk, **options)
-        with loop(point / "t.img") as upper, refused(UsageError, "lies on SOURCE"):
+        with loop_over(point / "t.img") as upper, refused(UsageError, "lies on SOURCE"):
             check_target(upper, source=disk)
 
 
 def test_a_target_that_carries_the_source_is_refused(tmp_path: Path, disk: str) -> None:
     run("mkfs.ext4", "-q", disk)
-    with mounted(disk, tmp_path / "mount") as point, loop(image(point / "s.img", MIB)) as source:
+    with mounted(disk, tmp_path / "mount") as point, loop_over(image(point / "s.img", MIB)) as source:
         with refused(UsageError, "lies on TARGET"):
             check_pair(source, disk)
         with refused(UsageError, "lies on TARGET"):
@@ -246,16 +248,16 @@ def test_a_target_that_carries_the_source_is_refused(tmp_path: Path, disk: str) 
 
 
 def test_two_devices_on_one_file_are_no_pair(tmp_path: Path, disk: str) -> None:
-    with loop(tmp_path / "disk.img") as again, refused(UsageError, "both kept in", "disk.img"):
+    with loop_over(tmp_path / "disk.img") as again, refused(UsageError, "both kept in", "disk.img"):
         check_pair(disk, again)
 
 
 def test_two_parts_of_one_file_are_a_pair(tmp_path: Path) -> None:
     file = image(tmp_path / "a", 4 * MIB)
     with (
-        loop(file, "--sizelimit", str(2 * MIB)) as first,
-        loop(file, "--offset", str(2 * MIB)) as second,
-        loop(file, "--offset", str(MIB)) as both,
+        loop_over(file, "--sizelimit", str(2 * MIB)) as first,
+        loop_over(file, "--offset", str(2 * MIB)) as second,
+        loop_over(file, "--offset", str(MIB)) as both,
     ):
         check_pair(first, second)
         check_pair(second, first)
@@ -267,7 +269,7 @@ def test_two_parts_of_one_file_are_a_pair(tmp_path: Path) -> None:
 def test_neighbours_on_one_file_system_are_a_pair(tmp_path: Path, disk: str) -> None:
     image(tmp_path / "t.img", 64 * MIB)
     check_target(tmp_path / "t.img", source=disk, size_bytes=64 * MIB)
-    with loop(tmp_path / "t.img") as target:
+    with loop_over(tmp_path / "t.img") as target:
         check_target(target, source=disk)
 
 

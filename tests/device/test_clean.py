@@ -11,7 +11,8 @@ from pydbt.device.block import DirectReader
 from pydbt.device.clean import clean_marker, is_untouched
 from pydbt.device.fingerprint import fingerprint
 from pydbt.device.sysfs import BlockDevice
-from tests.lab.disks import loop_device, mounted, partition_of, run
+from tests.lab.disks import loop_device, mounted, partition_of
+from tests.lab.patience import run
 
 MIB = 1 << 20
 MAKE = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q", "-f")}
@@ -43,7 +44,7 @@ def test_after_a_reboot_an_untouched_file_system_is_recognized(tmp_path, kind, m
         reboot(monkeypatch)
         assert untouched(disk.path, marker)
         if kind == "ext4":  # XFS clears what lies ahead in its log, also when it is mounted for reading alone
-            with mounted(disk, tmp_path / "mnt", "ro"):
+            with mounted(disk, tmp_path / "mnt", "-o", "ro"):
                 pass
             assert untouched(disk.path, marker), "mounting it for reading alone wrote to it"
 

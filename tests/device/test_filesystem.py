@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pydbt.core.units import MIB
 from pydbt.device.block import DirectReader, aligned_buffer
 from pydbt.device.filesystem import UsedExtents, complement, used_extents
 from pydbt.device.sysfs import BlockDevice
-from tests.device.disks import MIB, image, loop, mounted, partition, run
+from tests.lab.disks import image, loop_over, mounted, partition_of
+from tests.lab.patience import run
 
 FILE_SYSTEMS = {
     "ext4": ["mkfs.ext4", "-q"],
@@ -60,7 +62,7 @@ def _copy_used(device: BlockDevice, used: UsedExtents, to: Path) -> None:
 @pytest.mark.parametrize("kind", FILE_SYSTEMS)
 def test_the_used_blocks_are_a_sound_copy_of_a_mounted_file_system(tmp_path: Path, kind: str) -> None:
     fs_type = kind.split()[0]
-    with loop(image(tmp_path / "a", 400 * MIB)) as path:
+    with loop_over(image(tmp_path / "a", 400 * MIB)) as path:
         run(*FILE_SYSTEMS[kind], path)
         device = BlockDevice.identify(path)
         with mounted(path, tmp_path / "mount") as point:
@@ -70,7 +72,7 @@ def test_the_used_blocks_are_a_sound_copy_of_a_mounted_file_system(tmp_path: Pat
             assert used.total_bytes < 200 * MIB
             # The copy is taken under the mount, as after a crash: its log still has to be replayed.
             _copy_used(device, used, tmp_path / "copy")
-    with loop(tmp_path / "copy") as copy:
+    with loop_over(tmp_path / "copy") as copy:
         with mounted(copy, tmp_path / "mount", "-o", "nouuid" if fs_type == "xfs" else "rw") as point:
             for name, content in kept.items():
                 assert (point / name).read_bytes() == content, name
@@ -82,7 +84,7 @@ def test_space_freed_a_moment_ago_is_left_out_only_once_its_freeing_is_on_the_di
     tmp_path: Path, fs_type: str
 ) -> None:
     """A crash after the map was taken must not bring a file back whose blocks nobody copied."""
-    with loop(image(tmp_path / "a", 400 * MIB)) as path:
+    with loop_over(image(tmp_path / "a", 400 * MIB)) as path:
         run(*FILE_SYSTEMS[fs_type], path)
         device = BlockDevice.identify(path)
         with mounted(path, tmp_path / "mount") as point:
@@ -93,7 +95,7 @@ def test_space_freed_a_moment_ago_is_left_out_only_once_its_freeing_is_on_the_di
             used = used_extents(device)
             _copy_used(device, used, tmp_path / "copy")
     with (
-        loop(tmp_path / "copy") as copy,
+        loop_over(tmp_path / "copy") as copy,
         mounted(copy, tmp_path / "mount", "-o", "nouuid" if fs_type == "xfs" else "rw") as point,
     ):
         assert (point / "file").read_bytes() in (b"", content)
@@ -103,7 +105,7 @@ def test_space_freed_a_moment_ago_is_left_out_only_once_its_freeing_is_on_the_di
 def test_the_map_of_a_file_system_on_a_partition_counts_from_the_partitions_beginning(
     tmp_path: Path, fs_type: str
 ) -> None:
-    with loop(image(tmp_path / "a", 500 * MIB)) as disk, partition(disk, 1, 2049, 400 * 2048) as path:
+    with loop_over(image(tmp_path / "a", 500 * MIB)) as disk, partition_of(disk, 1, 2049, 400 * 2048) as path:
         run(*FILE_SYSTEMS[fs_type], path)
         with mounted(path, tmp_path / "mount"):
             device = BlockDevice.identify(path)
@@ -116,7 +118,7 @@ def test_the_map_of_a_file_system_on_a_partition_counts_from_the_partitions_begi
 
 
 def test_space_beyond_the_file_system_counts_as_used(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", 64 * MIB + 512)) as path:
+    with loop_over(image(tmp_path / "a", 64 * MIB + 512)) as path:
         run("mkfs.ext4", "-q", path, "32M")
         with mounted(path, tmp_path / "mount"):
             used = used_extents(BlockDevice.identify(path))
@@ -126,8 +128,8 @@ def test_space_beyond_the_file_system_counts_as_used(tmp_path: Path) -> None:
 
 def test_a_mount_point_hidden_under_another_mount_does_not_mislead(tmp_path: Path) -> None:
     with (
-        loop(image(tmp_path / "a", 32 * MIB)) as below,
-        loop(image(tmp_path / "b", 64 * MIB)) as above,
+        loop_over(image(tmp_path / "a", 32 * MIB)) as below,
+        loop_over(image(tmp_path / "b", 64 * MIB)) as above,
     ):
         for path in (below, above):
             run("mkfs.ext4", "-q", path)
@@ -137,7 +139,7 @@ def test_a_mount_point_hidden_under_another_mount_does_not_mislead(tmp_path: Pat
 
 
 def test_a_device_that_is_not_mounted_is_copied_whole_with_a_reason(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", 32 * MIB)) as path:
+    with loop_over(image(tmp_path / "a", 32 * MIB)) as path:
         run("mkfs.ext4", "-q", path)
         used = used_extents(BlockDevice.identify(path))
         assert used.whole and used.firsts_bytes.tolist() == [0] and used.total_bytes == 32 * MIB
@@ -145,7 +147,7 @@ def test_a_device_that_is_not_mounted_is_copied_whole_with_a_reason(tmp_path: Pa
 
 
 def test_another_file_system_is_copied_whole_with_a_reason(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", 130 * MIB)) as path:
+    with loop_over(image(tmp_path / "a", 130 * MIB)) as path:
         run("mkfs.btrfs", "-q", "-f", path)
         with mounted(path, tmp_path / "mount"):
             assert used_extents(BlockDevice.identify(path)).whole

@@ -15,7 +15,8 @@ from pydbt.device.holdable import look
 from pydbt.device.mounts import mount_of_path
 from pydbt.device.snapshot import Room
 from pydbt.device.sysfs import BlockDevice
-from tests.lab.disks import loop_device, mounted, run, wait_until
+from tests.lab.disks import loop_device, mounted
+from tests.lab.patience import run, wait_until
 
 ROOM = Room("0123456789abcdef")
 

@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 
 from pydbt.core.errors import DeviceError, UsageError
+from pydbt.core.units import MIB
 from pydbt.device.mounts import mount_of_path, parse_mount, read_mounts
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import NAMELESS, is_same
 from pydbt.posix.boot import boot_id
 from pydbt.posix.disk_identity import lasting_name, slot_of
-from tests.device.disks import MIB, image, loop, mounted, partition, run, swap_on
-from tests.lab.disks import wait_until, zram_device
+from tests.lab.disks import image, loop_over, mounted, partition_of, swap_on, zram_device
+from tests.lab.patience import run, wait_until
 
 
 def test_a_whole_disk_is_described_as_blockdev_describes_it(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", 10 * MIB + 3 * 512)) as path:
+    with loop_over(image(tmp_path / "a", 10 * MIB + 3 * 512)) as disk:
+        path = str(disk)
         device = BlockDevice.identify(path)
         assert device.size_bytes == int(run("blockdev", "--getsize64", path)) == 10 * MIB + 3 * 512
         assert device.logical_block_bytes == int(run("blockdev", "--getss", path))
@@ -30,7 +32,7 @@ def test_a_whole_disk_is_described_as_blockdev_describes_it(tmp_path: Path) -> N
 
 
 def test_a_partition_knows_its_disk_and_where_it_begins_on_it(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", 10 * MIB)) as disk, partition(disk, 2, 2048, 4099) as path:
+    with loop_over(image(tmp_path / "a", 10 * MIB)) as disk, partition_of(disk, 2, 2048, 4099) as path:
         device = BlockDevice.identify(path)
         whole = BlockDevice.identify(disk)
         assert (device.partition, device.start_sector, device.size_sectors) == (2, 2048, 4099)
@@ -38,19 +40,19 @@ def test_a_partition_knows_its_disk_and_where_it_begins_on_it(tmp_path: Path) ->
         assert device.number != whole.number
         assert [part.number for part in whole.partitions()] == [device.number]
         assert device.overlaps(whole) and whole.overlaps(device)
-        with partition(disk, 3, 8192, 2048) as other:
+        with partition_of(disk, 3, 8192, 2048) as other:
             assert not device.overlaps(BlockDevice.identify(other))
             assert [part.partition for part in whole.partitions()] == [2, 3]
 
 
 def test_a_symbolic_link_names_the_device_it_leads_to(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", MIB)) as path:
+    with loop_over(image(tmp_path / "a", MIB)) as path:
         (tmp_path / "disk").symlink_to(path)
         assert BlockDevice.identify(tmp_path / "disk") == BlockDevice.identify(path)
 
 
 def test_devices_of_4096_byte_sectors_and_read_only_devices_are_recognized(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", MIB), "--sector-size", "4096", "--read-only") as path:
+    with loop_over(image(tmp_path / "a", MIB), "--sector-size", "4096", "--read-only") as path:
         device = BlockDevice.identify(path)
         assert device.logical_block_bytes == 4096 and device.read_only
 
@@ -85,7 +87,7 @@ def test_a_path_that_is_not_a_block_device_is_refused_in_one_sentence(tmp_path: 
 
 
 def test_counters_count_every_write_and_sector(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", 4 * MIB)) as path:
+    with loop_over(image(tmp_path / "a", 4 * MIB)) as path:
         device = BlockDevice.identify(path)
         before = device.counters()
         run("dd", "if=/dev/zero", f"of={path}", "bs=4096", "count=31", "oflag=direct", "status=none")
@@ -99,7 +101,7 @@ def test_counters_count_every_write_and_sector(tmp_path: Path) -> None:
 
 def test_a_read_shows_whether_the_kernel_counts_where_iostats_does_not_show_it(tmp_path: Path) -> None:
     """zram counts its bios whatever iostats says, as dm does before v6.5; a loop device counts nothing when it is off."""
-    with loop(image(tmp_path / "a", MIB)) as path, zram_device(MIB) as other:
+    with loop_over(image(tmp_path / "a", MIB)) as path, zram_device(MIB) as other:
         switches = [Path("/sys/block") / place.name / "queue/iostats" for place in (Path(path), other.path)]
         try:
             for switch in switches:
@@ -116,15 +118,15 @@ def test_a_read_shows_whether_the_kernel_counts_where_iostats_does_not_show_it(t
 
 
 def test_a_loop_device_that_is_attached_again_is_another_disk(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", MIB)) as path:
+    with loop_over(image(tmp_path / "a", MIB)) as path:
         first = BlockDevice.identify(path).disk_sequence()
-    with loop(tmp_path / "a") as path:
+    with loop_over(tmp_path / "a") as path:
         assert BlockDevice.identify(path).disk_sequence() != first
     assert first is not None and len(boot_id()) == 36
 
 
 def test_mounts_of_a_device_are_found_also_when_bound_elsewhere(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", 20 * MIB)) as path:
+    with loop_over(image(tmp_path / "a", 20 * MIB)) as path:
         run("mkfs.ext4", "-q", path)
         device = BlockDevice.identify(path)
         assert device.mounts() == []
@@ -138,8 +140,8 @@ def test_mounts_of_a_device_are_found_also_when_bound_elsewhere(tmp_path: Path) 
 
 def test_every_member_of_a_btrfs_is_in_use(tmp_path: Path) -> None:
     with (
-        loop(image(tmp_path / "a", 130 * MIB)) as one,
-        loop(image(tmp_path / "b", 130 * MIB)) as two,
+        loop_over(image(tmp_path / "a", 130 * MIB)) as one,
+        loop_over(image(tmp_path / "b", 130 * MIB)) as two,
     ):
         run("mkfs.btrfs", "-q", "-f", "-d", "single", "-m", "raid1", one, two)
         run("btrfs", "device", "scan", one, two)
@@ -152,7 +154,7 @@ def test_every_member_of_a_btrfs_is_in_use(tmp_path: Path) -> None:
 
 
 def test_swap_is_recognized(tmp_path: Path) -> None:
-    with loop(image(tmp_path / "a", 2 * MIB)) as path:
+    with loop_over(image(tmp_path / "a", 2 * MIB)) as path:
         device = BlockDevice.identify(path)
         assert not device.is_swap()
         with swap_on(path):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.disks import ensure_bpffs, wait_until
-from tests.lab.programs import ROUNDS
+from tests.lab.disks import ensure_bpffs
+from tests.lab.patience import wait_until
+from tests.lab.rounds import ROUNDS
 
 PINS = Path("/sys/fs/bpf/pydbt")
 

@@ -14,10 +14,10 @@ import pytest
 
 from pydbt.core.protocol import wire
 from pydbt.core.protocol.frames import Hello
-from tests.lab.cluster import cluster, free_port
-from tests.lab.disks import BlockDevice, loop_device, mounted, partition_of, run
-from tests.lab.load import make_filesystem
-from tests.lab.programs import Outcome, command, until
+from tests.lab.cluster import cluster
+from tests.lab.disks import Device, attach, loop_device, make_filesystem, mounted, partition_of
+from tests.lab.patience import run, until
+from tests.lab.programs import Outcome, command, free_port
 
 MIB = 1 << 20
 SIZE = 32 * MIB
@@ -26,7 +26,7 @@ PINS = Path("/sys/fs/bpf/pydbt")
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Iterator[BlockDevice]:
+def source(tmp_path: Path) -> Iterator[Device]:
     with loop_device(tmp_path, SIZE) as device:
         yield device
 
@@ -123,8 +123,8 @@ def test_a_second_controller_for_the_same_volume(tmp_path, source):
 def test_a_source_that_vanishes_while_it_is_replicated(tmp_path):
     image = tmp_path / "vanishing.img"
     image.write_bytes(bytes(SIZE))
-    path = Path(run("losetup", "--find", "--show", image).strip())
-    with cluster(tmp_path / "c", BlockDevice(path)) as both:
+    path = attach(image).path
+    with cluster(tmp_path / "c", Device(path)) as both:
         try:
             both.start()
             both.wait()
@@ -142,9 +142,9 @@ def test_a_source_that_vanishes_while_it_is_replicated(tmp_path):
 def test_a_source_that_is_resized_while_it_is_replicated(tmp_path, change):
     image = tmp_path / "sized.img"
     image.write_bytes(bytes(SIZE))
-    path = Path(run("losetup", "--find", "--show", image).strip())
+    path = attach(image).path
     try:
-        with cluster(tmp_path / "c", BlockDevice(path)) as both:
+        with cluster(tmp_path / "c", Device(path)) as both:
             both.start()
             both.wait()
             os.truncate(image, SIZE + change)

@@ -9,9 +9,11 @@ import pytest
 
 from tests.lab import raw
 from tests.lab.cluster import Cluster, cluster
-from tests.lab.disks import loop_device, mounted, run
-from tests.lab.load import FileStress, make_filesystem
-from tests.lab.programs import command, short, until
+from tests.lab.disks import loop_device, make_filesystem, mounted
+from tests.lab.load import FileStress
+from tests.lab.patience import run, until
+from tests.lab.programs import command
+from tests.lab.rounds import short
 
 MIB = 1 << 20
 SIZE = 96 * MIB

@@ -10,27 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.lab.cluster import cluster
-from tests.lab.disks import BlockDevice, loop_device, mounted, run
-from tests.lab.load import Database, check_database, load, make_filesystem
+from tests.lab.disks import loop_device, loop_over, make_filesystem, mounted
+from tests.lab.load import Database, check_database, load
+from tests.lab.patience import run
 
 MIB = 1 << 20
 KILLS = 3
 
 
-@contextlib.contextmanager
-def attached(image: Path):
-    """An image file as a loop device."""
-    path = Path(run("losetup", "--find", "--show", image).strip())
-    try:
-        yield BlockDevice(path)
-    finally:
-        run("losetup", "--detach", path, check=False)
-
-
 def check_image(filesystem: str, image: Path, folder: Path, name: str, least_rows: int) -> int:
     """Mount as after a crash: the log is replayed, nothing is left to repair, and every promised row is there."""
-    with attached(image) as device:
-        with mounted(device, folder, "nouuid" if filesystem == "xfs" else "") as root:
+    with loop_over(image) as device:
+        with mounted(device, folder, "-o", "nouuid" if filesystem == "xfs" else "rw") as root:
             rows = check_database(root / name, least_rows)
         checker = ["xfs_repair", "-n"] if filesystem == "xfs" else ["e2fsck", "-fn"]
         done = subprocess.run([*checker, str(device.path)], capture_output=True, text=True)

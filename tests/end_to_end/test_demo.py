@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pydbt.kernel import pins
-from tests.lab.disks import wait_until
+from tests.lab.patience import wait_until
 
 ROOT = Path(__file__).parents[2]
 PINS = Path("/sys/fs/bpf/pydbt")

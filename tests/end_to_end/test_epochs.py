@@ -17,9 +17,11 @@ from tests.end_to_end.test_database import check_image
 from tests.end_to_end.test_history import acknowledged, kill_and_check
 from tests.lab import raw
 from tests.lab.cluster import Cluster, cluster
-from tests.lab.disks import loop_device, mounted, wait_until
-from tests.lab.load import Database, FileStress, load, make_filesystem
-from tests.lab.programs import Daemon, command, short, until
+from tests.lab.disks import loop_device, make_filesystem, mounted
+from tests.lab.load import Database, FileStress, load
+from tests.lab.patience import until, wait_until
+from tests.lab.programs import Controller, command
+from tests.lab.rounds import short
 from tests.lab.sectors import check, writers
 
 MIB = 1 << 20
@@ -183,7 +185,7 @@ def test_what_a_run_left_frozen_that_was_killed_with_its_helper_is_thawed_by_the
             both.compare("afterwards")
 
 
-def children(daemon: Daemon) -> list[int]:
+def children(daemon: Controller) -> list[int]:
     found: list[int] = []
     for task in Path(f"/proc/{daemon.process.pid}/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends at this moment
@@ -264,7 +266,7 @@ def test_a_volume_that_may_not_be_frozen_is_refused_in_a_sentence(tmp_path):
         make_filesystem("ext4", device.path)
         with mounted(device, tmp_path / "mnt") as folder, (folder / "log").open("w") as log:
             arguments = ["run", device.path, "--secondary", "127.0.0.1:1", "--state", tmp_path / "s", *ADDRESSES]
-            daemon = Daemon(folder / "log", arguments)
+            daemon = Controller(folder / "log", arguments)
             assert daemon.wait() == 2
             log.flush()
             assert "logs to a file on" in (folder / "log").read_text()

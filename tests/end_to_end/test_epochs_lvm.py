@@ -22,9 +22,9 @@ from tests.end_to_end.test_database import check_image
 from tests.end_to_end.test_epochs import ADDRESSES, epochs
 from tests.end_to_end.test_history import acknowledged
 from tests.lab.cluster import Cluster, cluster
-from tests.lab.disks import BlockDevice, loop_device, mounted, run, wait_until
-from tests.lab.load import Database, load, make_filesystem
-from tests.lab.programs import until
+from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.load import Database, load
+from tests.lab.patience import run, until, wait_until
 from tests.lab.sectors import check, writers
 
 MIB = 1 << 20
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.skipif(not _has_lvm(), reason="this machine has no devi
 
 
 @contextlib.contextmanager
-def volume(folder: Path, kind: str, group_bytes: int = 160 * MIB) -> Iterator[tuple[str, BlockDevice]]:
+def volume(folder: Path, kind: str, group_bytes: int = 160 * MIB) -> Iterator[tuple[str, Device]]:
     """A logical volume of ``SIZE`` in a group of its own: (the group's name, the volume)."""
     group = f"pydbttest{os.urandom(3).hex()}"
     with loop_device(folder, group_bytes) as disk:
@@ -64,7 +64,7 @@ def volume(folder: Path, kind: str, group_bytes: int = 160 * MIB) -> Iterator[tu
                 )
             else:
                 run("lvcreate", "--quiet", "--yes", "--size", f"{SIZE}b", "--name", "data", group)
-            yield group, BlockDevice(Path(os.path.realpath(f"/dev/{group}/data")))
+            yield group, Device(Path(os.path.realpath(f"/dev/{group}/data")))
         finally:
             wait_until(lambda: not subprocess.run(["vgremove", "--force", "--yes", group], capture_output=True).returncode,
                        "the volume group is removed", 60)  # fmt: skip
@@ -76,11 +76,11 @@ def snapshots(group: str) -> list[str]:
     return [volume["lv_name"] for volume in report["report"][0]["lv"] if volume["lv_name"].startswith("pydbt_")]
 
 
-def by_epochs(folder: Path, device: BlockDevice, *more: object) -> contextlib.AbstractContextManager[Cluster]:
+def by_epochs(folder: Path, device: Device, *more: object) -> contextlib.AbstractContextManager[Cluster]:
     return cluster(folder, device, primary_options=(*ADDRESSES, "--epoch-interval", "0.5", *more))
 
 
-def replicate_and_kill(both: Cluster, device: BlockDevice, kind: str, chance: random.Random, rounds: int) -> None:
+def replicate_and_kill(both: Cluster, device: Device, kind: str, chance: random.Random, rounds: int) -> None:
     """Each writer waits for one write before the next: an image of several instants would hold n + 1 without n."""
     with contextlib.ExitStack() as stack:
         everybody = writers(device.path, 2, SIZE // 512, chance.randrange(1 << 30))
@@ -149,7 +149,7 @@ SLOW = ("--rate-limit", "1M/s", "--no-digests", "--whole-device")
 LEISURELY = ("--rate-limit", "8M/s", "--no-digests", "--whole-device")
 
 
-def standing_snapshot() -> BlockDevice | None:
+def standing_snapshot() -> Device | None:
     """One that is complete, of whatever volume."""
     for line in run("dmsetup", "ls").splitlines():
         name = line.split()[0]
@@ -157,11 +157,11 @@ def standing_snapshot() -> BlockDevice | None:
             continue
         status = run("dmsetup", "status", name, check=False).split()
         if status[2:3] in (["snapshot"], ["thin"]):
-            return BlockDevice(Path(os.path.realpath(f"/dev/mapper/{name}")))
+            return Device(Path(os.path.realpath(f"/dev/mapper/{name}")))
     return None
 
 
-def compare_epochs(both: Cluster, device: BlockDevice, kind: str, chance: random.Random) -> None:
+def compare_epochs(both: Cluster, device: Device, kind: str, chance: random.Random) -> None:
     """Epochs are made when they are waited for. While a snapshot stands the controller is stopped, and all of it is read."""
     with contextlib.ExitStack() as stack:
         everybody = writers(device.path, 2, SIZE // 512, chance.randrange(1 << 30))
@@ -202,7 +202,7 @@ def test_the_replica_at_an_epoch_is_the_volume_at_that_moment_bit_for_bit(tmp_pa
         compare_epochs(both, device, kind, chance)
 
 
-def overflow(both: Cluster, device: BlockDevice, chance: random.Random) -> None:
+def overflow(both: Cluster, device: Device, chance: random.Random) -> None:
     """The room for snapshots is little, and soon overwritten."""
     with contextlib.ExitStack() as stack:
         everybody = writers(device.path, 2, SIZE // 512, chance.randrange(1 << 30))

@@ -21,7 +21,7 @@ from pydbt.device import commands, mapper
 from pydbt.device.commands import CommandFailed
 from pydbt.device.mapped import SnapshotSpace, mapped_volume
 from pydbt.device.snapshot import problem_of
-from pydbt.device.sysfs import BlockDevice as Source
+from pydbt.device.sysfs import BlockDevice
 from tests.end_to_end.test_database import check_image
 from tests.end_to_end.test_epochs import epochs
 from tests.end_to_end.test_epochs_lvm import (  # noqa: F401
@@ -37,18 +37,17 @@ from tests.end_to_end.test_epochs_lvm import (  # noqa: F401
     replicate_and_kill,
 )
 from tests.lab.cluster import Cluster
-from tests.lab.disks import BlockDevice, loop_device, mounted, run
-from tests.lab.load import Database, load, make_filesystem
-from tests.lab.programs import command, until
+from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.load import Database, load
+from tests.lab.patience import run, until
+from tests.lab.programs import command
 
 SECTORS = SIZE // 512
 PROJECT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
-def volume(
-    folder: Path, kind: str = "linear", space_bytes: int = 16 * MIB
-) -> Iterator[tuple[str, BlockDevice, BlockDevice]]:
+def volume(folder: Path, kind: str = "linear", space_bytes: int = 16 * MIB) -> Iterator[tuple[str, Device, Device]]:
     """``linear``, in two pieces with the second before the first, or ``striped``: (its name, the volume, a device as space)."""
     name, half = f"pydbttest{os.urandom(3).hex()}", SECTORS // 2
     with (
@@ -63,7 +62,7 @@ def volume(
         )
         subprocess.run(["dmsetup", "create", name], input=table, text=True, check=True)
         try:
-            yield name, BlockDevice(Path(os.path.realpath(f"/dev/mapper/{name}"))), space
+            yield name, Device(Path(os.path.realpath(f"/dev/mapper/{name}"))), space
         finally:
             run("dmsetup", "remove", "--retry", name, check=False)
 
@@ -73,7 +72,7 @@ def left() -> list[str]:
     return [line.split()[0] for line in run("dmsetup", "ls").splitlines() if line.startswith("pydbt_")]
 
 
-def write(device: BlockDevice, data: bytes) -> None:
+def write(device: Device, data: bytes) -> None:
     """At its beginning."""
     descriptor = os.open(device.path, os.O_RDWR)
     os.pwrite(descriptor, data, 0)
@@ -153,7 +152,7 @@ def test_the_links_of_a_file_system_go_on_leading_to_its_volume_while_a_snapshot
         run("udevadm", "trigger", "--settle", device.path)
         link = Path("/dev/disk/by-uuid", run("blkid", "-p", "-s", "UUID", "-o", "value", device.path).strip())
         assert link.resolve() == device.path, "udev is not at work here"
-        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
+        snapshot = mapped_volume(BlockDevice.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
         try:
             for _ in range(3):
                 snapshot.take()
@@ -222,7 +221,7 @@ def test_at_whatever_step_a_controller_is_killed_the_volume_is_as_it_was_after_t
         before = table(name)
         write(device, os.urandom(MIB))
         content = device.contents().tobytes()
-        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
+        snapshot = mapped_volume(BlockDevice.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
         seen = set()
 
         def runs_through(patch: Callable[[pytest.MonkeyPatch], None]) -> bool:
@@ -279,7 +278,7 @@ def test_at_whatever_step_a_controller_is_killed_the_volume_is_as_it_was_after_t
 def test_a_snapshot_that_cannot_be_made_leaves_the_volume_as_it_was(tmp_path):
     with volume(tmp_path) as (name, device, space):
         before = table(name)
-        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
+        snapshot = mapped_volume(BlockDevice.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
         holder = os.open(space.path, os.O_RDWR | os.O_EXCL)
         try:
             with pytest.raises(CommandFailed):
@@ -293,7 +292,7 @@ def test_a_snapshot_that_cannot_be_made_leaves_the_volume_as_it_was(tmp_path):
         image = snapshot.take()
         assert image.size_bytes == SIZE
         write(device, b"later")
-        assert BlockDevice(Path(image.path)).contents()[:5].tobytes() == bytes(5)
+        assert Device(Path(image.path)).contents()[:5].tobytes() == bytes(5)
         snapshot.remove_leftover()
         assert (table(name), left()) == (before, [])
         assert device.contents()[:5].tobytes() == b"later"
@@ -303,7 +302,7 @@ def test_a_table_that_somebody_else_changed_is_left_alone_and_the_snapshot_count
     """As kpartx does when its disk says that something changed; and somebody who moves a volume."""
     with loop_device(tmp_path, SIZE) as other, volume(tmp_path) as (name, device, space):
         before, moved = table(name), f"0 {SECTORS} linear {other.path} 0"
-        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
+        snapshot = mapped_volume(BlockDevice.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
         snapshot.take()
         assert problem_of(snapshot) == ""
         subprocess.run(["dmsetup", "load", name], input=before, text=True, check=True)
@@ -333,7 +332,7 @@ def test_a_table_that_somebody_else_changed_is_left_alone_and_the_snapshot_count
 def test_what_somebody_chose_for_a_volume_s_queue_is_there_after_a_snapshot(tmp_path):
     with volume(tmp_path) as (_, device, space):
         run("blockdev", "--setra", "1024", device.path)
-        snapshot = mapped_volume(Source.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
+        snapshot = mapped_volume(BlockDevice.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
         seen = []
         for change in (snapshot.take, snapshot.remove_leftover):
             change()
@@ -344,7 +343,7 @@ def test_what_somebody_chose_for_a_volume_s_queue_is_there_after_a_snapshot(tmp_
 def test_what_a_killed_run_left_goes_with_the_next_run_whatever_its_state_directory(tmp_path):
     with volume(tmp_path) as (name, device, space):
         before = table(name)
-        mapped_volume(Source.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path)).take()
+        mapped_volume(BlockDevice.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path)).take()
         start = ("--secondary", "127.0.0.1:1", "--insecure", "--state", tmp_path / "state", "--capture", "addresses")
         assert command("run", device.path, *start).code == 5, "there is no secondary"
         assert (table(name), left()) == (before, [])
@@ -372,7 +371,7 @@ def test_a_device_for_snapshots_that_cannot_serve_is_refused_in_one_sentence(tmp
             refused(device.path, f"/dev/mapper/{name}part", 2, "would wait for itself")
         finally:
             run("dmsetup", "remove", "--retry", f"{name}part")
-        with claimed_space(Source.identify(space.path), Source.identify(disk.path)):
+        with claimed_space(BlockDevice.identify(space.path), BlockDevice.identify(disk.path)):
             refused(device.path, space.path, 4, "in use by another controller")
             command("layer", "create", disk.path, name + "l", "--snapshot-space", space.path).refused(
                 4, "for snapshots"

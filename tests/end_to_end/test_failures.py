@@ -11,9 +11,10 @@ import pytest
 
 from tests.lab import raw
 from tests.lab.cluster import cluster
-from tests.lab.disks import BlockDevice, loop_device, mounted
-from tests.lab.load import load, make_filesystem
-from tests.lab.programs import command, until
+from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.load import load
+from tests.lab.patience import until
+from tests.lab.programs import command
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -53,7 +54,7 @@ def free(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def work(device: BlockDevice, chance, steps: int = 150) -> None:
+def work(device: Device, chance, steps: int = 150) -> None:
     with Hammer(device.path, device.size_sectors, chance.randrange(1 << 30)) as hammer, load() as running:
         running.add(hammer, 0.002)
         until(lambda: running.steps > steps, "enough was written")

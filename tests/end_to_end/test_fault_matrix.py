@@ -17,10 +17,11 @@ from pydbt.kernel.capture import Capture
 from pydbt.store.volume_state import load_state, save_state
 from tests.end_to_end.test_failures import Hammer
 from tests.lab.cluster import Cluster, cluster
-from tests.lab.disks import BlockDevice, loop_device, mounted, run
+from tests.lab.disks import Device, loop_device, make_filesystem, mounted
 from tests.lab.images import assert_identical
-from tests.lab.load import Database, FileStress, load, make_filesystem
-from tests.lab.programs import short, until
+from tests.lab.load import Database, FileStress, load
+from tests.lab.patience import run, until
+from tests.lab.rounds import short
 
 MIB = 1 << 20
 SIZE = 96 * MIB
@@ -109,7 +110,7 @@ def test_during_a_staged_resync_the_last_consistent_image_can_be_taken(tmp_path,
 
 
 @contextlib.contextmanager
-def crowded_device(tmp_path: Path) -> Iterator[tuple[BlockDevice, Path]]:
+def crowded_device(tmp_path: Path) -> Iterator[tuple[Device, Path]]:
     """A device whose backing file lies on a small tmpfs: when that is full, writes to new places fail."""
     folder = tmp_path / "small"
     folder.mkdir()
@@ -171,14 +172,14 @@ def test_power_loss_of_the_primary_ends_in_a_comparison_and_identical_images(tmp
             both.compare("after a power loss")
 
 
-def lost_power(both: Cluster, device: BlockDevice, to: Path) -> None:
+def lost_power(both: Cluster, device: Device, to: Path) -> None:
     """Keep what the disk and the state directory hold at this instant."""
     to.mkdir()
     run("dd", f"if={device.path}", f"of={to / 'disk'}", "bs=1M", "iflag=direct", "status=none")
     shutil.copytree(both.primary_state, to / "state", ignore=shutil.ignore_patterns("*.sock", "control*"))
 
 
-def come_back(both: Cluster, device: BlockDevice, instant: Path) -> None:
+def come_back(both: Cluster, device: Device, instant: Path) -> None:
     """The machine boots again: no programs, another boot id, and the disk as it was."""
     pins = pin_dir_of(load_state(both.primary_state))
     both.primary.kill()

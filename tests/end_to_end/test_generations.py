@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.lab.cluster import Cluster, cluster
-from tests.lab.disks import BlockDevice, loop_device, mounted, run
-from tests.lab.load import make_filesystem
-from tests.lab.programs import Daemon, Outcome, command, short
+from tests.lab.disks import Device, loop_device, loop_over, make_filesystem, mounted
+from tests.lab.patience import run
+from tests.lab.programs import Controller, Outcome, command
+from tests.lab.rounds import short
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -21,29 +22,29 @@ SIZE = 64 * MIB
 class Pair:
     """Two disks, A and B, which take turns as the volume and its replica; each keeps one state directory."""
 
-    def __init__(self, tmp_path: Path, a: BlockDevice, b: BlockDevice, chance) -> None:
+    def __init__(self, tmp_path: Path, a: Device, b: Device, chance) -> None:
         self.tmp_path, self.chance = tmp_path, chance
         self.a, self.b = a, b
         self.state = {a: tmp_path / "state-a", b: tmp_path / "state-b"}
         self.turn = 0
 
     @contextlib.contextmanager
-    def replicating(self, source: BlockDevice, target: BlockDevice) -> Iterator[Cluster]:
+    def replicating(self, source: Device, target: Device) -> Iterator[Cluster]:
         """From ``source`` to ``target``; nothing is started yet."""
         self.turn += 1
         with cluster(self.tmp_path / f"turn{self.turn}", source, target=target.path) as both:
             both.primary_state, both.secondary_state = self.state[source], self.state[target]
             yield both
 
-    def write(self, disk: BlockDevice, name: str, size_bytes: int = 400_000) -> None:
+    def write(self, disk: Device, name: str, size_bytes: int = 400_000) -> None:
         with mounted(disk, self.tmp_path / "mnt") as folder:
             (folder / name).write_bytes(self.chance.randbytes(size_bytes))
 
-    def change(self, what: str, disk: BlockDevice) -> Outcome:
+    def change(self, what: str, disk: Device) -> Outcome:
         """`promote`, `demote` or `invalidate`."""
         return command(what, disk.path, "--state", self.state[disk])
 
-    def brought_in_sync(self, source: BlockDevice, target: BlockDevice, at_most: int = 8 * MIB) -> None:
+    def brought_in_sync(self, source: Device, target: Device, at_most: int = 8 * MIB) -> None:
         """``source`` is in use, so that there is free space of which it could tell, and in which only ``target`` has anything."""
         with self.replicating(source, target) as both:
             with mounted(source, self.tmp_path / "mnt"):
@@ -54,13 +55,13 @@ class Pair:
             assert command("down", "--state", both.primary_state).code == 0
             both.compare("in sync again")
 
-    def refused(self, source: BlockDevice, target: BlockDevice, *words: str) -> None:
+    def refused(self, source: Device, target: Device, *words: str) -> None:
         """The primary of ``source`` ends and says why; ``target`` is not touched."""
         before = target.path.read_bytes()
         with self.replicating(source, target) as both:
             both.start_secondary()
             arguments = ["run", source.path, "--secondary", both.address, "--state", self.state[source]]
-            primary = Daemon(both.folder / "primary.log", arguments)
+            primary = Controller(both.folder / "primary.log", arguments)
             both.primary = primary
             assert primary.wait() == 5, primary.words()
             assert "Traceback" not in primary.words()
@@ -114,13 +115,10 @@ def test_a_promoted_target_that_is_larger_goes_on_through_a_device_of_the_volume
         refused = command("run", larger.path, "--secondary", "127.0.0.1:1", "--state", pair.state[larger])
         refused.refused(2, f"has {SIZE + 16 * MIB}", f"0 {SIZE // 512} linear {larger.path} 0")
         image = Path(f"/sys/block/{larger.path.name}/loop/backing_file").read_text().strip()
-        just_it = BlockDevice(Path(run("losetup", "--find", "--show", "--sizelimit", str(SIZE), image).strip()))
-        try:
+        with loop_over(Path(image), "--sizelimit", SIZE) as just_it:
             pair.state[just_it] = pair.state[larger]
             assert pair.change("demote", a).code == 0
             pair.brought_in_sync(just_it, a)
-        finally:
-            run("losetup", "--detach", just_it.path)
 
 
 @pytest.mark.parametrize("survivor", ["the promoted one", "the old primary"])

@@ -13,7 +13,8 @@ from tests.lab import raw
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import loop_device
 from tests.lab.load import load
-from tests.lab.programs import short, until
+from tests.lab.patience import until
+from tests.lab.rounds import short
 from tests.lab.sectors import Writer, check, writers
 
 MIB = 1 << 20

@@ -12,9 +12,10 @@ import pytest
 
 from tests.end_to_end.test_restart import work
 from tests.lab.cluster import Cluster, cluster
-from tests.lab.disks import loop_device, mounted
-from tests.lab.load import FileStress, load, make_filesystem
-from tests.lab.programs import command, until
+from tests.lab.disks import loop_device, make_filesystem, mounted
+from tests.lab.load import FileStress, load
+from tests.lab.patience import until
+from tests.lab.programs import command
 
 MIB = 1 << 20
 SIZE = 64 * MIB

@@ -19,23 +19,24 @@ from pydbt.device.era import era_layer_of
 from tests.end_to_end.test_database import check_image
 from tests.end_to_end.test_epochs import epochs
 from tests.end_to_end.test_epochs_lvm import PACE_S, by_epochs, pytestmark  # noqa: F401
-from tests.lab.disks import BlockDevice, loop_device, mounted, run
-from tests.lab.load import Database, load, make_filesystem
-from tests.lab.programs import command, until
+from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.load import Database, load
+from tests.lab.patience import run, until
+from tests.lab.programs import command
 
 MIB = 1 << 20
 SIZE = 32 * MIB
 
 
 @contextlib.contextmanager
-def layered(folder: Path) -> Iterator[tuple[str, BlockDevice, BlockDevice]]:
+def layered(folder: Path) -> Iterator[tuple[str, Device, Device]]:
     """(the layer's name, the disk below it, the layer)."""
     name = f"pydbttest{os.urandom(3).hex()}"
     with loop_device(folder, SIZE) as disk, loop_device(folder, 16 * MIB) as space:
         made = command("layer", "create", disk.path, name, "--snapshot-space", space.path)
         assert made.code == 0, made
         try:
-            yield name, disk, BlockDevice(Path(os.path.realpath(made.output.strip())))
+            yield name, disk, Device(Path(os.path.realpath(made.output.strip())))
         finally:
             for left in (f"{name}-pydbt-snapshot", name, f"{name}-space"):
                 subprocess.run(["dmsetup", "remove", "--retry", left], capture_output=True)
@@ -106,7 +107,7 @@ def test_a_layer_with_eras_goes_on_with_what_was_recorded_and_lets_no_discard_th
             for number, era_region in enumerate((("--era-region", "4K"), (), ("--era-region", "4K"))):
                 made = command(*create, *era_region)
                 assert made.code == 0, made
-                layer = device_layer.BlockDevice.identify(made.output.strip())
+                layer = device_layer.Device.identify(made.output.strip())
                 eras = era_layer_of(layer)
                 identity = identity or eras.metadata
                 assert (eras.metadata, eras.region_bytes) == (identity, 4096)

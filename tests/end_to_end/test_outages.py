@@ -13,9 +13,11 @@ import pytest
 
 from tests.lab import raw
 from tests.lab.cluster import Cluster, cluster
-from tests.lab.disks import BlockDevice, loop_device, mounted, partition_of
-from tests.lab.load import Database, FileStress, Load, Sequential, load, make_filesystem, trim
-from tests.lab.programs import command, short, until
+from tests.lab.disks import Device, loop_device, make_filesystem, mounted, partition_of
+from tests.lab.load import Database, FileStress, Load, Sequential, load, trim
+from tests.lab.patience import StepFailed, until
+from tests.lab.programs import command
+from tests.lab.rounds import short
 
 MIB = 1 << 20
 HURTS = ("cut", "kill secondary", "freeze secondary", "kill primary", "kill both", "pause")
@@ -61,7 +63,7 @@ VOLUMES = short(
 
 
 @contextlib.contextmanager
-def device_of(volume: Volume, folder: Path) -> Iterator[BlockDevice]:
+def device_of(volume: Volume, folder: Path) -> Iterator[Device]:
     with loop_device(folder, volume.size_bytes + 4 * MIB, volume.sector_bytes, volume.partition) as disk:
         if not volume.partition:
             yield disk
@@ -71,13 +73,13 @@ def device_of(volume: Volume, folder: Path) -> Iterator[BlockDevice]:
             yield partition
 
 
-def make_mountable(volume: Volume, device: BlockDevice, folder: Path) -> None:
+def make_mountable(volume: Volume, device: Device, folder: Path) -> None:
     """Kernels before 6.12 mount no XFS whose blocks are larger than a page: there it gets blocks of 4 KiB."""
     make_filesystem(volume.filesystem, device.path, *volume.options)
     try:
         with mounted(device, folder):
             pass
-    except RuntimeError:
+    except StepFailed:
         assert "size=65536" in volume.options
         make_filesystem(volume.filesystem, device.path)
 

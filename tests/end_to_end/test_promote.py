@@ -13,10 +13,10 @@ import pytest
 from tests.end_to_end.test_fault_matrix import BEFORE, SIZE, in_mid_resync
 from tests.end_to_end.test_restart import work
 from tests.lab.cluster import Cluster, cluster
-from tests.lab.disks import loop_device, mounted, run
+from tests.lab.disks import loop_device, make_filesystem, mounted
 from tests.lab.images import assert_identical
-from tests.lab.load import make_filesystem
-from tests.lab.programs import Daemon, Outcome, command, until
+from tests.lab.patience import run, until
+from tests.lab.programs import Controller, Outcome, command
 
 MIB = 1 << 20
 
@@ -43,7 +43,7 @@ def test_a_promoted_replica_is_the_volume_and_the_old_primary_cannot_overwrite_i
             with mounted(device, tmp_path / "mnt") as folder:  # the old primary goes on, as in a split brain
                 work(folder, chance)
             arguments = ["secondary", both.target, "--listen", both.address, "--state", both.secondary_state]
-            again = Daemon(tmp_path / "again.log", arguments)
+            again = Controller(tmp_path / "again.log", arguments)
             assert again.wait() == 2 and "was promoted at" in again.words(), again.words()
             time.sleep(1.5)  # the old primary tries to connect
             assert both.status()["mode"] == "unsynchronized"
@@ -95,7 +95,7 @@ def test_killed_at_any_moment_of_a_promotion_it_is_either_a_replica_or_promoted(
                 run("cp", "-a", state, both.secondary_state)
                 with both.target.open("r+b") as image:
                     image.write(target.read_bytes())
-                promotion = Daemon(
+                promotion = Controller(
                     tmp_path / f"p{number}.log", ["promote", both.target, "--state", both.secondary_state]
                 )
                 time.sleep(chance.uniform(0.1, 0.9))

@@ -16,9 +16,11 @@ from pydbt.kernel.capture import Capture
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
 from pydbt.store.volume_state import load_state
 from tests.lab.cluster import Cluster, cluster
-from tests.lab.disks import BlockDevice, loop_device, mounted, run
-from tests.lab.load import FileStress, load, make_filesystem
-from tests.lab.programs import command, short, until
+from tests.lab.disks import Device, attach, loop_device, make_filesystem, mounted
+from tests.lab.load import FileStress, load
+from tests.lab.patience import run, until
+from tests.lab.programs import command
+from tests.lab.rounds import short
 
 MIB = 1 << 20
 SIZE = 128 * MIB
@@ -67,9 +69,9 @@ def test_a_device_that_was_away_while_its_programs_waited_for_it_is_compared(tmp
     image = tmp_path / "disk.img"
     with image.open("wb") as file:
         file.truncate(SIZE)
-    path = Path(run("losetup", "--find", "--show", image).strip())
+    path = attach(image).path
     try:
-        with cluster(tmp_path / "c", BlockDevice(path)) as both:
+        with cluster(tmp_path / "c", Device(path)) as both:
             both.start()
             both.wait()
             both.primary.kill() if ended == "killed" else both.primary.terminate()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.disks import loop_device, mounted, run
-from tests.lab.load import Database, FileStress, load, make_filesystem
-from tests.lab.programs import command, until
+from tests.lab.disks import loop_device, make_filesystem, mounted
+from tests.lab.load import Database, FileStress, load
+from tests.lab.patience import run, until
+from tests.lab.programs import command
 from tests.lab.several import Replica, Several, Witness, several
 
 MIB = 1 << 20
@@ -69,7 +70,7 @@ def test_one_frozen_one_killed_one_cut_off_and_the_healthy_one_never_leaves_mode
     done = three.wait()
     assert done.code == 0, (done, three.status())
     assert three.status()["replica_state"] == "up-to-date"
-    assert command("down", "--state", three.state).code == 0
+    assert command("down", "--state", three.primary_state).code == 0
     for replica in three.replicas:
         replica.compare(three.source.path, "after everything")
 
@@ -99,7 +100,7 @@ def test_secondaries_are_added_and_removed_while_the_volume_is_written(three, tm
         assert witness.modes == {"normal"}, witness.modes
     done = three.wait()
     assert done.code == 0, (done, three.status())
-    assert command("down", "--state", three.state).code == 0
+    assert command("down", "--state", three.primary_state).code == 0
     for replica in (first, third):
         replica.compare(three.source.path, "added and removed")
     # What was added is known to the next run, and what was removed is not.
@@ -141,7 +142,7 @@ def test_a_killed_primary_goes_on_with_all_its_secondaries_and_copies_only_what_
             copied = three.of(replica)["statistics"]["copied_bytes"]
             assert copied <= 8 * MIB, f"{copied} bytes were copied to {replica.address}"
     assert three.wait().code == 0
-    assert command("down", "--state", three.state).code == 0
+    assert command("down", "--state", three.primary_state).code == 0
     for replica in (near, far):
         replica.compare(three.source.path, "after the restart")
 
@@ -163,7 +164,7 @@ def test_after_a_failover_to_one_secondary_the_other_follows_it(three, tmp_path,
         run("dd", f"if={heir.target}", f"of={taken_over.path}", "bs=1M", "oflag=direct", "conv=notrunc", "status=none")
         follower.start()
         with several(tmp_path / "after", taken_over, 0) as after:
-            after.replicas, after.state = [follower], heir.state
+            after.replicas, after.primary_state = [follower], heir.state
             after.start_primary(follower)
             done = after.wait()
             assert done.code == 0, (done, after.status(), after.primary.words()[-2000:])
@@ -171,5 +172,5 @@ def test_after_a_failover_to_one_secondary_the_other_follows_it(three, tmp_path,
                 assert (folder / "behind").stat().st_size == 2 * MIB
                 (folder / "after").write_bytes(chance.randbytes(MIB))
             assert after.wait().code == 0
-            assert command("down", "--state", after.state).code == 0
+            assert command("down", "--state", after.primary_state).code == 0
             follower.compare(taken_over.path, "it follows the heir")

@@ -14,9 +14,10 @@ from pydbt.kernel import pins, syscalls
 from pydbt.store.volume_state import load_state
 from tests.end_to_end.test_restart import lose_tracking, work
 from tests.lab.cluster import Cluster, cluster
-from tests.lab.disks import BlockDevice, loop_device, mounted
-from tests.lab.load import Database, FileStress, load, make_filesystem, trim
-from tests.lab.programs import Outcome, command, until
+from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.load import Database, FileStress, load, trim
+from tests.lab.patience import until
+from tests.lab.programs import Outcome, command
 
 MIB = 1 << 20
 SIZE = 96 * MIB
@@ -218,7 +219,7 @@ def test_writes_that_capture_did_not_see_taint_the_volume_and_are_copied(tmp_pat
             both.compare("after writes that nobody saw")
 
 
-def blind(pinned: Path, device: BlockDevice, folder: Path, chance) -> None:
+def blind(pinned: Path, device: Device, folder: Path, chance) -> None:
     """Write while the programs hang on no tracepoint, and hang them there again with the same maps."""
     for name in pins.PROGRAMS:
         (pinned / f"link_{name}").unlink()

@@ -8,9 +8,12 @@ import numpy as np
 
 from pydbt.core.tracking.audit import completed_by_bio
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
+from pydbt.core.units import MIB
 from tests.kernel.test_payload import work_with_files
-from tests.lab.disks import run, zram_device
-from tests.lab.tracking import MIB, PAYLOAD, Replica, blocks_differing, blocks_set, tracked
+from tests.lab.disks import zram_device
+from tests.lab.images import differing_of
+from tests.lab.patience import run
+from tests.lab.tracking import PAYLOAD, Rebuilt, blocks_set, tracked
 
 
 def test_a_file_system_on_a_bio_based_device(tmp_path: Path) -> None:
@@ -18,7 +21,7 @@ def test_a_file_system_on_a_bio_based_device(tmp_path: Path) -> None:
         before = device.contents()
         with tracked(device, PAYLOAD, bio_based=True) as capture:
             assert capture.payload_available, capture.payload_reason
-            replica = Replica(capture, before)
+            replica = Rebuilt(capture, before)
             replica.follow(lambda: run("mkfs.ext4", "-q", "-F", device.path))
             replica.follow(lambda: work_with_files(device, tmp_path / "mnt"))
             device.flush()
@@ -38,4 +41,4 @@ def test_a_file_system_on_a_bio_based_device(tmp_path: Path) -> None:
                     in_flight.discard(cookie)
             assert not in_flight, "a submission without its completion"
             found = blocks_set(capture.active_words())
-            assert np.isin(blocks_differing(before, device.contents()), found).all()
+            assert np.isin(differing_of(before, device.contents()), found).all()

@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pydbt.core.units import MIB
 from pydbt.kernel.record import GROUP_BLOCKS
-from tests.lab.disks import BlockDevice, loop_device, mounted, run
-from tests.lab.tracking import MIB, blocks_differing, blocks_set, tracked, wait_quiet
+from tests.lab.disks import Device, loop_device, mounted
+from tests.lab.images import differing_of
+from tests.lab.patience import run
+from tests.lab.tracking import blocks_set, tracked, wait_quiet
 
 GIB = 1 << 30
 
@@ -48,7 +51,7 @@ def test_bits_are_exactly_the_blocks_written(tmp_path: Path, block_bytes: int) -
             wait_quiet(capture)
             found = blocks_set(capture.active_words())
             assert found.tolist() == blocks_of(ranges, block_bytes).tolist()
-            assert found.tolist() == blocks_differing(before, device.contents(), block_bytes).tolist()
+            assert found.tolist() == differing_of(before, device.contents(), block_bytes).tolist()
             assert capture.dirty_counts() == (len(found), 0)
 
 
@@ -118,7 +121,7 @@ def test_flips_lose_nothing_under_load(tmp_path: Path) -> None:
             assert capture.counters().lost == 0
         assert len(harvested) > 20 and figures["jobs"][0]["write"]["total_ios"] > 1000
         union = np.unique(np.concatenate(harvested))
-        differing = blocks_differing(before, device.contents())
+        differing = differing_of(before, device.contents())
         assert len(differing) > 1000
         assert np.isin(differing, union).all(), "a block differs and no flip has shown it"
         assert np.array_equal(union, np.unique(np.concatenate(written) // 8).astype(np.int64))
@@ -146,7 +149,7 @@ def test_a_bit_is_set_again_by_the_completion(tmp_path: Path) -> None:
         assert torn > 0, "the load never had a write in flight across a flip"
 
 
-def _start_load(device: BlockDevice, seconds: int = 3) -> subprocess.Popen[str]:
+def _start_load(device: Device, seconds: int = 3) -> subprocess.Popen[str]:
     command = (
         f"fio --name=load --filename={device.path} --rw=randwrite --bs=4k --direct=1 --ioengine=libaio "
         f"--iodepth=16 --runtime={seconds} --time_based --refill_buffers --rate_iops=20000 --output-format=json"

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
-from tests.lab.disks import loop_device, mounted, run
-from tests.lab.tracking import ADDRESSES, MIB, check_completions, tracked, wait_quiet
+from pydbt.core.units import MIB
+from tests.lab.disks import loop_device, mounted
+from tests.lab.patience import run
+from tests.lab.tracking import ADDRESSES, check_completions, tracked, wait_quiet
 
 WRITES = 1009  # a prime: no count that is a multiple of something can pass for it
 

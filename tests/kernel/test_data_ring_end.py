@@ -6,10 +6,10 @@ import mmap
 import os
 from pathlib import Path
 
-from pydbt.core.units import KIB
+from pydbt.core.units import KIB, MIB
 from pydbt.kernel.capture import CaptureOptions
 from tests.lab.disks import loop_device
-from tests.lab.tracking import MIB, tracked
+from tests.lab.tracking import tracked
 
 _BLOCK_BYTES = 4096
 # A slot of 4 KiB moves the ring's position by 515 * 8 bytes: after at most so many, every place of this ring was one's.

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
+from pydbt.core.units import MIB
 from pydbt.kernel.capture import Capture, CaptureOptions
-from tests.lab.disks import BlockDevice, loop_device
-from tests.lab.tracking import MIB, blocks_set, check_completions, tracked, wait_quiet
+from tests.lab.disks import Device, loop_device
+from tests.lab.tracking import blocks_set, check_completions, tracked, wait_quiet
 
 TINY_RECORDS = 64  # a ring of one page
 
 
-def write_blocks(device: BlockDevice, count: int, length: int = 4096, first: int = 0) -> None:
+def write_blocks(device: Device, count: int, length: int = 4096, first: int = 0) -> None:
     fd = os.open(device.path, os.O_WRONLY | os.O_DIRECT)
     buffer = mmap.mmap(-1, length)
     buffer[:] = os.urandom(length)
@@ -97,7 +98,7 @@ def test_a_write_larger_than_the_data_ring_is_flagged_and_gives_its_room_back(tm
         check_all_is_well_again(device, capture)
 
 
-def check_all_is_well_again(device: BlockDevice, capture: Capture) -> None:
+def check_all_is_well_again(device: Device, capture: Capture) -> None:
     lost = capture.counters().lost
     write_blocks(device, 5)
     wait_quiet(capture)

@@ -13,26 +13,28 @@ import numpy as np
 import pytest
 
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
-from tests.lab.disks import BlockDevice, loop_device, mounted, partition_of, run
-from tests.lab.tracking import MIB, PAYLOAD, Replica, tracked, wait_quiet
+from pydbt.core.units import MIB
+from tests.lab.disks import Device, loop_device, mounted, partition_of
+from tests.lab.patience import run
+from tests.lab.tracking import PAYLOAD, Rebuilt, tracked, wait_quiet
 
 _FILES = Path("/usr/lib/python3")
 
 
 @contextlib.contextmanager
-def replicated(device: BlockDevice) -> Iterator[Replica]:
+def replicated(device: Device) -> Iterator[Rebuilt]:
     """A replica that has to equal the device in the end."""
     before = device.contents()
     with tracked(device, PAYLOAD) as capture:
         assert capture.payload_available, capture.payload_reason
-        replica = Replica(capture, before)
+        replica = Rebuilt(capture, before)
         yield replica
         device.flush()
         replica.follow(lambda: None)
         replica.check_equals(device)
 
 
-def work_with_files(device: BlockDevice, folder: Path) -> None:
+def work_with_files(device: Device, folder: Path) -> None:
     """Copy, overwrite, delete and trim."""
     with mounted(device, folder) as root:
         shutil.copytree(_FILES / "dist-packages" / "bcc", root / "files", symlinks=True)

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
-from tests.lab.disks import loop_device, mounted, run
-from tests.lab.tracking import MIB, PAYLOAD, Replica, tracked
+from pydbt.core.units import MIB
+from tests.lab.disks import loop_device, mounted
+from tests.lab.patience import run
+from tests.lab.tracking import PAYLOAD, Rebuilt, tracked
 
 _WRITER = """
 import mmap, os, sys
@@ -32,7 +34,7 @@ def test_pages_written_to_while_in_flight_raise_the_flag(tmp_path: Path, make: t
     with loop_device(tmp_path, 320 * MIB) as device:
         run(*make, device.path)
         with mounted(device, tmp_path / "mnt") as root, tracked(device, PAYLOAD) as capture:
-            replica = Replica(capture, device.contents())
+            replica = Rebuilt(capture, device.contents())
             (root / "file").write_bytes(bytes(4 * MIB))
 
             def write_out() -> None:
@@ -59,7 +61,7 @@ def test_pages_written_to_while_in_flight_raise_the_flag(tmp_path: Path, make: t
 def test_files_that_do_not_change_while_written_out_raise_no_flag(tmp_path: Path) -> None:
     """Journal, metadata and data of quiet files: no false alarm, or every volume would be swept forever."""
     with loop_device(tmp_path, 320 * MIB) as device, tracked(device, PAYLOAD) as capture:
-        replica = Replica(capture, device.contents())
+        replica = Rebuilt(capture, device.contents())
 
         def work() -> None:
             for make in (("mkfs.ext4", "-q", "-F"), ("mkfs.xfs", "-q", "-f")):
@@ -81,7 +83,7 @@ def test_files_that_do_not_change_while_written_out_raise_no_flag(tmp_path: Path
 
 def test_direct_writes_from_ordinary_memory_do_not_raise_it(tmp_path: Path) -> None:
     with loop_device(tmp_path, 64 * MIB) as device, tracked(device, PAYLOAD) as capture:
-        replica = Replica(capture, device.contents())
+        replica = Rebuilt(capture, device.contents())
         replica.follow(lambda: run("dd", "if=/dev/urandom", f"of={device.path}", "bs=1M", "count=32", "oflag=direct"))
         replica.check_equals(device)
         assert capture.counters().unstable == 0

@@ -1,77 +1,148 @@
-"""A network namespace for the secondary, joined to this one by a cable that can be pulled out."""
+"""A network of two hosts: the second is a namespace of its own, and the cable between them can be pulled.
+
+Every name and address has the process in it that made it, so that several tests, demos and figures run side by side.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import itertools
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from pyroute2 import IPRoute, NetNS, netns
 
+from tests.lab.patience import StepFailed
 
+# Set aside for measurements between devices (RFC 2544), so that hardly anybody routes it; then a corner of a private one.
+_RANGES = (ipaddress.IPv4Network("198.19.0.0/16"), ipaddress.IPv4Network("10.217.0.0/16"))
+_PREFIX_BITS = 30
+# Between the networks of one process and the next, so that two workers of one test run lie far apart.
+_NETWORKS_BETWEEN_PROCESSES = 251
+_NAMESPACE = re.compile(r"pydbt-(demo|test)-[0-9]+(-[0-9]+)?")
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
 class Cable:
-    """A veth pair between this namespace and one of its own."""
+    """A pair of virtual network cards, one here and one in a namespace, named after the process that made them."""
 
-    def __init__(self, number: int) -> None:
-        name = f"{os.getpid() % 100000}{number % 10}"
-        self.namespace = f"pydbt-test-{name}"
-        self.near, self.far = f"pn{name}", f"pf{name}"
-        network = (os.getpid() * 251 + number) % 16000  # two processes of a test run lie far apart
-        prefix = f"10.213.{network // 64}.{(network % 64) * 4}"
-        base, last = prefix.rsplit(".", 1)
-        self.near_address, self.far_address = f"{base}.{int(last) + 1}", f"{base}.{int(last) + 2}"
+    namespace: str
+    near: str
+    far: str
+    near_address: str
+    far_address: str
+
+    @classmethod
+    def choose(cls, purpose: str, number: int | None = None) -> Cable:
+        """Names and addresses that nobody on this machine uses or has a route to. StepFailed when there are none.
+
+        ``purpose`` is demo or test; a process that lays several cables gives each a ``number``.
+        """
+        mine = f"{os.getpid()}" + ("" if number is None else f"-{number}")
+        card = f"p{purpose[0]}{mine.replace('-', '.')}"
+        near, far = _free_network(_NETWORKS_BETWEEN_PROCESSES * os.getpid() + (number or 0))
+        cable = cls(f"pydbt-{purpose}-{mine}", f"{card}p", f"{card}s", near, far)
+        assert _NAMESPACE.fullmatch(cable.namespace) and len(cable.near) <= 15, cable
+        return cable
+
+    @property
+    def namespace_file(self) -> Path:
+        return Path("/run/netns") / self.namespace
+
+    @property
+    def enter(self) -> list[str]:
+        """Words before a command, which then runs at the far end.
+
+        Only the network is another one: a mount namespace of its own, which `ip netns exec` makes, would keep our
+        mounts busy.
+        """
+        return ["nsenter", f"--net={self.namespace_file}"]
 
     def lay(self) -> None:
+        """Make both ends and bring them up."""
         netns.create(self.namespace)
         with IPRoute() as here, NetNS(self.namespace) as there:
             here.link("add", ifname=self.near, kind="veth", peer={"ifname": self.far, "net_ns_fd": self.namespace})
-            near = here.link_lookup(ifname=self.near)[0]
-            here.addr("add", index=near, address=self.near_address, prefixlen=30)
-            here.link("set", index=near, state="up")
-            far = there.link_lookup(ifname=self.far)[0]
-            there.addr("add", index=far, address=self.far_address, prefixlen=30)
-            there.link("set", index=far, state="up")
+            for side, name, address in ((here, self.near, self.near_address), (there, self.far, self.far_address)):
+                index = side.link_lookup(ifname=name)[0]
+                side.addr("add", index=index, address=address, prefixlen=_PREFIX_BITS)
+                side.link("set", index=index, state="up")
             there.link("set", index=there.link_lookup(ifname="lo")[0], state="up")
 
-    def _set(self, state: str) -> None:
-        with IPRoute() as here:
-            here.link("set", index=here.link_lookup(ifname=self.near)[0], state=state)
-
     def cut(self) -> None:
-        """Nothing passes any more, and nobody is told."""
+        """Nothing passes any more, and nobody is told.
+
+        At the far end: without our own route to it, sent data would leave by the default route.
+        """
         self._set("down")
 
     def mend(self) -> None:
         self._set("up")
 
+    def _set(self, state: str) -> None:
+        with NetNS(self.namespace) as there:
+            there.link("set", index=there.link_lookup(ifname=self.far)[0], state=state)
+
     def throttle(self, rate_bytes_per_s: int) -> None:
-        """From here to the namespace not more than so much passes; the rest waits, as behind a slow line."""
+        """From here to the namespace this much passes at most; the rest waits, as behind a slow line."""
         with IPRoute() as here:
             near = here.link_lookup(ifname=self.near)[0]
             here.tc("add", "tbf", near, 0x10000, rate=rate_bytes_per_s, burst=64 << 10, latency="100ms")
 
+    def wire_bytes(self) -> int:
+        """Bytes that crossed it so far, both directions, with the headers of every protocol."""
+        counters = Path("/sys/class/net") / self.near / "statistics"
+        return sum(int((counters / name).read_text()) for name in ("rx_bytes", "tx_bytes"))
+
     def remove(self) -> None:
+        """Take away what there is of it; harmless when that is nothing."""
+        assert _NAMESPACE.fullmatch(self.namespace), self.namespace
         with IPRoute() as here:
             for index in here.link_lookup(ifname=self.near):
                 here.link("del", index=index)
-        with contextlib.suppress(OSError):
-            netns.remove(self.namespace)
-
-    @property
-    def enter(self) -> Callable[[], None]:
-        """Moves the calling process into the namespace."""
-        return lambda: netns.setns(self.namespace)
-
-
-_numbers = iter(range(1 << 30))
+        if self.namespace_file.exists():
+            with contextlib.suppress(OSError):
+                netns.remove(self.namespace)
+        with contextlib.suppress(OSError):  # a file that never became a namespace
+            os.unlink(self.namespace_file)
 
 
 @contextlib.contextmanager
-def cable() -> Iterator[Cable]:
+def laid_cable() -> Iterator[Cable]:
     """Laid, and taken away again whatever happens."""
-    new = Cable(next(_numbers))
+    cable = Cable.choose("test", next(_numbers))
     try:
-        new.lay()
-        yield new
+        cable.lay()
+        yield cable
     finally:
-        new.remove()
+        cable.remove()
+
+
+def _free_network(number: int) -> tuple[str, str]:
+    """Both addresses of a network of two hosts, found from a number on."""
+    taken = _networks_in_use()
+    for whole in _RANGES:
+        count = 1 << (_PREFIX_BITS - whole.prefixlen)
+        for step in range(64):
+            place = int(whole.network_address) + 4 * ((number + step * 61) % count)
+            network = ipaddress.IPv4Network((place, _PREFIX_BITS))
+            if not any(network.overlaps(other) for other in taken):
+                near, far = (str(host) for host in network.hosts())
+                return near, far
+    raise StepFailed(f"every network tried in {' and '.join(map(str, _RANGES))} is in use on this machine")
+
+
+def _networks_in_use() -> list[ipaddress.IPv4Network]:
+    """Of every address and every route but the default one."""
+    found = []
+    with IPRoute() as here:
+        for message in here.get_addr(family=2):
+            found.append((message.get("IFA_ADDRESS"), message["prefixlen"]))
+        for message in here.get_routes(family=2):
+            found.append((message.get("RTA_DST"), message["dst_len"]))
+    return [ipaddress.IPv4Network(f"{place}/{bits}", strict=False) for place, bits in found if place and bits]

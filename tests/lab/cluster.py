@@ -3,29 +3,118 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydbt.controller import control
-from pydbt.core.errors import PydbtError
-from tests.lab.cable import Cable, cable
-from tests.lab.disks import BlockDevice, run
+from pydbt.core.units import SECTOR_BYTES
+from tests.lab.cable import Cable, laid_cable
+from tests.lab.disks import Device
 from tests.lab.images import assert_identical, differing_blocks
-from tests.lab.programs import Daemon, Outcome, command, until
+from tests.lab.patience import run, until
+from tests.lab.programs import Controller, Outcome, Status, command, free_port, status_of
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+class Source:
+    """A volume, and the primary that replicates it."""
+
+    def __init__(self, folder: Path, source: Device, options: Sequence[object]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.source, self.primary_options = folder, source, tuple(options)
+        self.size_bytes = source.size_sectors * SECTOR_BYTES
+        self.primary_state, self.primary_log = folder / "primary", folder / "primary.log"
+        self._primary: Controller | None = None
+
+    @property
+    def primary(self) -> Controller:
+        assert self._primary is not None, "the primary was not started"
+        return self._primary
+
+    @primary.setter
+    def primary(self, controller: Controller) -> None:
+        self._primary = controller
+
+    def run_primary(self, *addresses: str) -> None:
+        """Start it, and wait until it answers."""
+        named = [word for address in addresses for word in ("--secondary", address)]
+        words = ["run", self.source.path, *named, *self.primary_options]
+        self.primary = Controller(self.primary_log, words, self.primary_state)
+        until(lambda: self.status() is not None or not self.primary.alive, "the primary answers")
+        assert self.primary.alive, f"the primary did not start: {self.primary.words()[-2000:]}"
+
+    def status(self) -> Status | None:
+        return status_of(self.primary_state)
+
+    def try_wait(self, timeout_s: float, *words: object) -> Outcome:
+        """``controller wait``."""
+        return command("wait", "--state", self.primary_state, "--timeout", timeout_s, *words, timeout_s=timeout_s + 60)
+
+    def end_primary(self) -> None:
+        """Nothing of it is left, whatever state it is in."""
+        if self._primary is not None:
+            self._primary.end()
+        if self.primary_state.exists():
+            command("down", "--state", self.primary_state)
 
 
-class Cluster:
-    """One volume, its replica in an image file, and the two controllers.
+class Replica:
+    """One secondary, in an image file or on a device, and every way to hurt it."""
+
+    def __init__(
+        self,
+        target: Path,
+        state: Path,
+        log: Path,
+        size_bytes: int,
+        *,
+        wire: Cable | None = None,
+        options: Sequence[object] = (),
+    ) -> None:
+        self.target, self.state, self.log, self.size_bytes, self.wire = target, state, log, size_bytes, wire
+        self.options: tuple[object, ...] = (*options, *(("--insecure",) if wire else ()))
+        self.address = f"{wire.far_address if wire else '127.0.0.1'}:{free_port()}"
+        self._process: Controller | None = None
+
+    @property
+    def process(self) -> Controller:
+        assert self._process is not None, "the secondary was not started"
+        return self._process
+
+    def start(self) -> None:
+        """An image that is not there is created."""
+        create = () if self.target.exists() else ("--create", self.size_bytes)
+        words = ["secondary", self.target, "--listen", self.address, *create, *self.options]
+        process = self._process = Controller(self.log, words, self.state, cable=self.wire)
+        until(lambda: self.status() is not None or not process.alive, "the secondary answers")
+        assert process.alive, f"the secondary did not start: {process.words()[-2000:]}"
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.alive
+
+    def status(self) -> Status | None:
+        return status_of(self.state)
+
+    def until_applied(self) -> None:
+        """A living secondary has nothing left to apply."""
+        until(lambda: (self.status() or {"unapplied_bytes": 1})["unapplied_bytes"] == 0, "the journal is applied")
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.end()
+
+    def compare(self, source: Path, when: str) -> None:
+        """End it, replay its journal, and find the image identical."""
+        code = self.process.terminate()
+        assert code == 0, f"the secondary ended with {code}: {self.process.words()[-2500:]}"
+        done = command("secondary", self.target, "--state", self.state, "--replay-only")
+        assert done.code == 0, done
+        assert_identical(source, self.target, self.size_bytes, when)
+
+
+class Cluster(Source):
+    """One volume, its replica, and the two controllers.
 
     ``wire`` puts the secondary behind a cable that can be cut; without, both talk over loopback.
     """
@@ -33,50 +122,59 @@ class Cluster:
     def __init__(
         self,
         folder: Path,
-        source: BlockDevice,
+        source: Device,
         *,
         wire: Cable | None = None,
-        primary_options: tuple[object, ...] = (),
-        secondary_options: tuple[object, ...] = (),
+        primary_options: Sequence[object] = (),
+        secondary_options: Sequence[object] = (),
         target: Path | None = None,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.source, self.wire = folder, source, wire
-        self.size_bytes = source.size_sectors * 512
-        self.target = target or folder / "replica.img"
-        self.primary_state, self.secondary_state = folder / "primary", folder / "secondary"
-        self.address = f"{wire.far_address if wire else '127.0.0.1'}:{free_port()}"
-        plain = ("--insecure",) if wire else ()
-        self.primary_options = (*primary_options, *plain)
-        self.secondary_options = (*secondary_options, *plain)
-        self.primary: Daemon | None = None
-        self.secondary: Daemon | None = None
+        super().__init__(folder, source, (*primary_options, *(("--insecure",) if wire else ())))
+        self._wire = wire
+        self.replica = Replica(
+            target or folder / "replica.img",
+            folder / "secondary",
+            folder / "secondary.log",
+            self.size_bytes,
+            wire=wire,
+            options=secondary_options,
+        )
+
+    @property
+    def wire(self) -> Cable:
+        assert self._wire is not None, "it is not wired"
+        return self._wire
+
+    @property
+    def secondary(self) -> Controller:
+        return self.replica.process
+
+    @property
+    def secondary_options(self) -> tuple[object, ...]:
+        return self.replica.options
+
+    @secondary_options.setter
+    def secondary_options(self, options: Sequence[object]) -> None:
+        self.replica.options = tuple(options)
+
+    @property
+    def target(self) -> Path:
+        return self.replica.target
+
+    @property
+    def secondary_state(self) -> Path:
+        return self.replica.state
+
+    @property
+    def address(self) -> str:
+        return self.replica.address
 
     # --- coming and going ---------------------------------------------------------------------------------
     def start_secondary(self) -> None:
-        create = () if self.target.exists() else ("--create", self.size_bytes)
-        arguments = ["secondary", self.target, "--listen", self.address, "--state", self.secondary_state]
-        self.secondary = Daemon(
-            self.folder / "secondary.log",
-            [*arguments, *create, *self.secondary_options],
-            self.wire.enter if self.wire else None,
-        )
-        heard = self.secondary.words().count("listening on")
-        until(
-            lambda: (
-                self.secondary.words().count("listening on") > heard
-                or self.secondary_status()
-                or not self.secondary.alive
-            ),
-            "the secondary listens",
-        )
-        assert self.secondary.alive, f"the secondary did not start: {self.secondary.words()[-2000:]}"
+        self.replica.start()
 
     def start_primary(self) -> None:
-        arguments = ["run", self.source.path, "--secondary", self.address, "--state", self.primary_state]
-        self.primary = Daemon(self.folder / "primary.log", [*arguments, *self.primary_options])
-        until(lambda: self.status() is not None or not self.primary.alive, "the primary answers")
-        assert self.primary.alive, f"the primary did not start: {self.primary.words()[-2000:]}"
+        self.run_primary(self.address)
 
     def start(self) -> None:
         self.start_secondary()
@@ -84,26 +182,19 @@ class Cluster:
 
     def close(self) -> None:
         """Leave nothing, whatever happened."""
-        for daemon in (self.primary, self.secondary):
-            if daemon is not None:
-                daemon.end()
-        if (self.primary_state / "volume.json").exists() or self.primary_state.exists():
-            command("down", "--state", self.primary_state)
+        try:
+            self.end_primary()
+        finally:
+            self.replica.end()
 
     # --- asking -------------------------------------------------------------------------------------------
-    def status(self) -> dict[str, Any] | None:
-        return _ask(self.primary_state)
-
-    def secondary_status(self) -> dict[str, Any] | None:
-        return _ask(self.secondary_state)
+    def secondary_status(self) -> Status | None:
+        return self.replica.status()
 
     def wait(self, timeout_s: float = 120) -> None:
         """``controller wait``, which must come true."""
         done = self.try_wait(timeout_s)
         assert done.code == 0, f"wait ended with {done}: {self.status()}\n{self.tails()}"
-
-    def try_wait(self, timeout_s: float) -> Outcome:
-        return command("wait", "--state", self.primary_state, "--timeout", timeout_s, timeout_s=timeout_s + 60)
 
     def until_mode(self, *modes: str) -> None:
         try:
@@ -122,7 +213,7 @@ class Cluster:
     @property
     def logs(self) -> tuple[Path, Path]:
         """What both sides say: the primary's and the secondary's."""
-        return self.folder / "primary.log", self.folder / "secondary.log"
+        return self.primary_log, self.replica.log
 
     # --- looking at the replica ---------------------------------------------------------------------------
     def snapshot(self, name: str) -> Path:
@@ -130,7 +221,7 @@ class Cluster:
 
         The replica itself stays as the kill left it, so that the secondary recovers by its own means.
         """
-        assert self.secondary is None or not self.secondary.alive
+        assert not self.replica.alive
         place = self.folder / name
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
@@ -142,20 +233,12 @@ class Cluster:
         return place / "replica.img"
 
     def until_applied(self) -> None:
-        """A living secondary has nothing left to apply."""
-        until(
-            lambda: (self.secondary_status() or {"unapplied_bytes": 1})["unapplied_bytes"] == 0,
-            "the journal is applied",
-        )
+        self.replica.until_applied()
 
     def compare(self, when: str) -> None:
         """End the secondary, replay its journal, and find both images identical."""
-        code = self.secondary.terminate()
-        assert code == 0, f"the secondary ended with {code}: {self.tails()}"
-        done = command("secondary", self.target, "--state", self.secondary_state, "--replay-only")
-        assert done.code == 0, done
         try:
-            assert_identical(self.source.path, self.target, self.size_bytes, when)
+            self.replica.compare(self.source.path, when)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.tails()}") from None
 
@@ -164,18 +247,11 @@ class Cluster:
         return len(differing_blocks(self.source.path, self.target, self.size_bytes))
 
 
-def _ask(state_dir: Path) -> dict[str, Any] | None:
-    try:
-        return control.call(state_dir, {"command": "status"}, 10)
-    except (PydbtError, OSError, json.JSONDecodeError):
-        return None
-
-
 @contextlib.contextmanager
-def cluster(folder: Path, source: BlockDevice, *, wired: bool = False, **options: Any) -> Iterator[Cluster]:
+def cluster(folder: Path, source: Device, *, wired: bool = False, **options: Any) -> Iterator[Cluster]:
     """A cluster that is not started yet, and leaves nothing behind."""
     with contextlib.ExitStack() as stack:
-        wire = stack.enter_context(cable()) if wired else None
+        wire = stack.enter_context(laid_cable()) if wired else None
         both = Cluster(folder, source, wire=wire, **options)
         stack.callback(both.close)
         yield both

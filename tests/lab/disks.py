@@ -1,7 +1,6 @@
-"""Loop devices, partitions, zram devices and mounts for tests, each taken down again whatever happens.
+"""Loop devices, partitions, disks in memory, mounts and swap, each taken down again whatever happens.
 
-Used as context managers; nothing here is shared between tests, and nothing that another process made is
-touched.
+Used as context managers; nothing here is shared between its users, and nothing that another process made is touched.
 """
 
 from __future__ import annotations
@@ -9,32 +8,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
+from pydbt.core.units import MIB, SECTOR_BYTES
+from tests.lab.patience import StepFailed, run, wait_until
 
 BPFFS = Path("/sys/fs/bpf")
 _BLKFLSBUF = 0x1261  # include/uapi/linux/fs.h
-
-
-def run(*command: str | Path, check: bool = True) -> str:
-    """Run a command and return its output; its own message is in the error."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if check and done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
-
-
-def wait_until(condition: Callable[[], bool], description: str, timeout_s: float = 10) -> None:
-    """Poll; AssertionError with the description when it does not come true in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {description}"
-        time.sleep(0.005)
+_CHUNK_BYTES = 8 * MIB
 
 
 def ensure_bpffs() -> None:
@@ -44,10 +31,16 @@ def ensure_bpffs() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockDevice:
-    """A block device under test, whole disk or partition."""
+class Device:
+    """A block device of the bench, whole disk or partition; where a path is wanted, it is that."""
 
     path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     @property
     def _sysfs(self) -> Path:
@@ -83,16 +76,17 @@ class BlockDevice:
             "discard_sectors": values[13],
         }
 
-    def contents(self) -> np.ndarray:
-        """Every byte of the device, read with O_DIRECT (what is on the disk, not in a cache)."""
-        size = self.size_sectors * 512
+    def contents(self) -> NDArray[np.uint8]:
+        """Every byte of the device, read with O_DIRECT (from the disk, not from a cache)."""
+        size = self.size_sectors * SECTOR_BYTES
         data = np.empty(size + 4096, np.uint8)
         data = data[-data.ctypes.data % 4096 :][:size]
+        view = data.data
         fd = os.open(self.path, os.O_RDONLY | os.O_DIRECT)
         try:
             done = 0
             while done < size:
-                done += os.preadv(fd, [memoryview(data)[done : done + (8 << 20)]], done)
+                done += os.preadv(fd, [view[done : done + _CHUNK_BYTES]], done)
         finally:
             os.close(fd)
         return data
@@ -107,63 +101,107 @@ class BlockDevice:
             os.close(fd)
 
 
-@contextlib.contextmanager
-def loop_device(
-    folder: Path, size_bytes: int, sector_bytes: int = 512, partitions: bool = False
-) -> Iterator[BlockDevice]:
-    """A loop device over a new sparse file in ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    image = folder / f"disk-{os.urandom(4).hex()}.img"
-    with image.open("wb") as file:
+# --- files and loop devices over them ---------------------------------------------------------------------
+def image(path: Path, size_bytes: int, seed: int | None = None) -> Path:
+    """A new file of a size: sparse, or of bytes that neither compress nor repeat, from a seed, and are on the disk."""
+    with path.open("wb", buffering=0) as file:
         file.truncate(size_bytes)
-    options = ["--sector-size", str(sector_bytes)] + (["--partscan"] if partitions else [])
-    path = None
-    try:
-        path = Path(run("losetup", "--find", "--show", *options, image).strip())
-        yield BlockDevice(path)
-    finally:
-        if path:
-            run("losetup", "--detach", path, check=False)
-            wait_until(lambda: not _backed_by(path, image), f"{path} is let go")
-        image.unlink(missing_ok=True)
+        if seed is not None:
+            generator = np.random.default_rng(seed)
+            for offset in range(0, size_bytes, _CHUNK_BYTES):
+                file.write(generator.bytes(min(_CHUNK_BYTES, size_bytes - offset)))
+            os.fsync(file.fileno())
+    return path
 
 
-def _backed_by(path: Path, image: Path) -> bool:
-    backing = Path("/sys/block") / path.name / "loop" / "backing_file"
-    try:
-        return backing.read_text().strip() == str(image)
-    except OSError:
-        return False
+def backing_files() -> dict[str, Path]:
+    """The file behind every loop device of this machine, by the device's name."""
+    found = {}
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # detached by somebody just now
+            found[path.parts[3]] = Path(path.read_text().strip().removesuffix(" (deleted)"))
+    return found
+
+
+def loops_in(folder: Path) -> list[Device]:
+    """Loop devices over files of a folder."""
+    return [Device(Path("/dev") / name) for name, file in backing_files().items() if file.parent == folder]
+
+
+def attach(file: Path, *options: object) -> Device:
+    """A loop device over a file; ``options`` are losetup's."""
+    return Device(Path(run("losetup", "--find", "--show", *options, file).strip()))
+
+
+def detach(device: Device, timeout_s: float = 10) -> None:
+    """Harmless when it is detached already. Detaching ends with the last opener: the kernel may look for partitions."""
+    name = device.path.name
+    file = backing_files().get(name)
+    run("losetup", "--detach", device, check=False)
+    wait_until(lambda: file is None or backing_files().get(name) != file, f"{device} is detached", timeout_s)
 
 
 @contextlib.contextmanager
-def partition_of(disk: BlockDevice, number: int, start_sector: int, size_sectors: int) -> Iterator[BlockDevice]:
+def loop_over(file: Path, *options: object) -> Iterator[Device]:
+    """A loop device over a file that is there; ``options`` are losetup's."""
+    device = attach(file, *options)
+    try:
+        yield device
+    finally:
+        detach(device)
+
+
+@contextlib.contextmanager
+def loop_device(folder: Path, size_bytes: int, sector_bytes: int = 512, partitions: bool = False) -> Iterator[Device]:
+    """A loop device over a new sparse file in ``folder``, which goes with it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = image(folder / f"disk-{os.urandom(4).hex()}.img", size_bytes)
+    try:
+        with loop_over(file, "--sector-size", sector_bytes, *(["--partscan"] if partitions else [])) as device:
+            yield device
+    finally:
+        file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def partition_of(disk: Device | str, number: int, start_sector: int, size_sectors: int) -> Iterator[Device]:
     """A partition made known to the kernel without writing a table to the disk (addpart, delpart)."""
-    run("addpart", disk.path, str(number), str(start_sector), str(size_sectors))
-    path = Path(f"{disk.path}p{number}")
+    run("addpart", disk, number, start_sector, size_sectors)
+    path = Path(f"{disk}p{number}")
     node_made = False
     try:
         if not path.exists():  # no udev here
-            name = path.name
-            major, minor = (Path("/sys/block") / disk.path.name / name / "dev").read_text().split(":")
+            major, minor = (Path("/sys/block") / Path(disk).name / path.name / "dev").read_text().split(":")
             os.mknod(path, 0o600 | 0o060000, os.makedev(int(major), int(minor)))
             node_made = True
-        yield BlockDevice(path)
+        yield Device(path)
     finally:
-        run("delpart", disk.path, str(number), check=False)
+        run("delpart", disk, number, check=False)
         if node_made:
             path.unlink(missing_ok=True)
 
 
+# --- file systems -----------------------------------------------------------------------------------------
+def mkfs_words(kind: str, device: object, *options: object) -> tuple[object, ...]:
+    """The command that makes a file system, ext4 or xfs."""
+    quietly = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q", "-f")}[kind]
+    return *quietly, *options, device
+
+
+def make_filesystem(kind: str, device: object, *options: object) -> None:
+    run(*mkfs_words(kind, device, *options))
+
+
+# --- disks in memory --------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def zram_device(size_bytes: int) -> Iterator[BlockDevice]:
+def zram_device(size_bytes: int) -> Iterator[Device]:
     """A compressed disk in memory: bio-based, as dm volumes are."""
     number = Path("/sys/class/zram-control/hot_add").read_text().strip()
     sysfs, path = Path(f"/sys/block/zram{number}"), Path(f"/dev/zram{number}")
     try:
         (sysfs / "disksize").write_text(str(size_bytes))
         wait_until(path.exists, f"{path} appears")
-        yield BlockDevice(path)
+        yield Device(path)
     finally:
 
         def removed() -> bool:
@@ -176,18 +214,40 @@ def zram_device(size_bytes: int) -> Iterator[BlockDevice]:
         wait_until(removed, f"{path} is removed")
 
 
+# --- mounts and swap --------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def mounted(device: BlockDevice, folder: Path, options: str = "") -> Iterator[Path]:
-    """Mount, and unmount again."""
+def mounted(source: object, folder: Path, *options: object) -> Iterator[Path]:
+    """Mount, with mount's own options, and unmount again; the folder goes with it."""
     folder.mkdir(parents=True, exist_ok=True)
-    run("mount", *(["-o", options] if options else []), device.path, folder)
+    run("mount", *options, source, folder)
     try:
         yield folder
     finally:
-        wait_until(lambda: _unmounted(folder), f"{folder} is unmounted")
-        folder.rmdir()
+        unmount(folder)
+        if not os.path.ismount(folder):  # of several, one over the other
+            folder.rmdir()
 
 
-def _unmounted(folder: Path) -> bool:
-    run("umount", folder, check=False)
-    return not os.path.ismount(folder)
+def unmount(folder: Path, timeout_s: float = 10) -> None:
+    """Busy is a matter of moments, when whoever worked there has just ended; StepFailed with umount's words after them."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            run("umount", folder)
+            return
+        except StepFailed:
+            if not os.path.ismount(folder):
+                return
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def swap_on(path: object) -> Iterator[None]:
+    run("mkswap", path)
+    run("swapon", path)
+    try:
+        yield
+    finally:
+        run("swapoff", path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import mmap
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.lab.disks import run
+from tests.lab.patience import Interrupted
 
 _TOLERATED = (errno.ENOSPC, errno.ENOENT, errno.EEXIST, errno.EOPNOTSUPP, errno.EINVAL)
 _FITRIM = 0xC0185879  # include/uapi/linux/fs.h
@@ -27,7 +28,7 @@ class Load:
     def __init__(self) -> None:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._errors: list[BaseException] = []
+        self._errors: list[Exception] = []
         self.steps = 0
 
     def add(self, step: Callable[[], None], pause_s: float = 0.0) -> None:
@@ -38,7 +39,9 @@ class Load:
                     self.steps += 1
                     if pause_s:
                         self._stopping.wait(pause_s)
-            except BaseException as error:
+            except Interrupted:
+                pass  # the main thread knows
+            except Exception as error:
                 self._errors.append(error)
 
         self._threads.append(threading.Thread(target=repeat, daemon=True))
@@ -60,11 +63,17 @@ class Load:
 
 @contextlib.contextmanager
 def load() -> Iterator[Load]:
+    """Stopped whatever happens; an error of the load is told beside another one, and does not hide it."""
     running = Load()
     try:
         yield running
-    finally:
-        running.stop()
+    except BaseException as error:
+        try:
+            running.stop()
+        except Exception as other:
+            error.add_note(f"the load failed as well: {other!r}")
+        raise
+    running.stop()
 
 
 class FileStress:
@@ -175,8 +184,6 @@ class FileStress:
 
 
 def _fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
-    import ctypes
-
     libc = ctypes.CDLL(None, use_errno=True)
     done = libc.fallocate(descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length))
     if done:
@@ -188,7 +195,7 @@ def trim(folder: Path) -> int:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         answer = fcntl.ioctl(descriptor, _FITRIM, struct.pack("=QQQ", 0, (1 << 64) - 1, 0))
-        return struct.unpack("=QQQ", answer)[1]
+        return int(struct.unpack("=QQQ", answer)[1])
     finally:
         os.close(descriptor)
 
@@ -252,13 +259,6 @@ def check_database(path: Path, least_rows: int) -> int:
         assert count == last - low + 1, f"{count} rows from {low} to {last}"
         assert connection.execute("select count(*) from t where length(filling)<>length").fetchone()[0] == 0
         assert last >= least_rows, f"the replica has {last} rows; a wait had returned for {least_rows}"
-        return last
+        return int(last)
     finally:
         connection.close()
-
-
-def make_filesystem(kind: str, device: Path, *options: str) -> None:
-    if kind == "xfs":
-        run("mkfs.xfs", "-q", "-f", *options, device)
-    else:
-        run("mkfs.ext4", "-q", "-F", *options, device)

@@ -1,30 +1,30 @@
-"""The program as people run it: `controller` processes of their own, started, stopped, killed and frozen."""
+"""The program as people run it: `controller` processes, started, asked, stopped, killed and frozen."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.lab.disks import wait_until
+from pydbt.controller import control
+from pydbt.core.errors import PydbtError
+from tests.lab.cable import Cable
+from tests.lab.patience import PATIENCE_S, SIGNALS, StepFailed
 
-PROGRAM = [sys.executable, "-m", "pydbt.cli.main"]
+PROGRAM = (sys.executable, "-m", "pydbt.cli.main")
 ROOT = Path(__file__).parents[2]
-# Generous, because the machines that run this are slow and shared: it bounds a hang, it measures nothing.
-PATIENCE_S = float(os.environ.get("TORTURE_PATIENCE_S") or 120.0)
-# Rounds of the random tests. With more than one, the variants that every run of all tests leaves out run as well.
-ROUNDS = int(os.environ.get("TORTURE_ROUNDS") or 1)
+_LAST_LINES = 12
 
-
-def short(first: int, *variants: object) -> tuple[object, ...]:
-    """The first few of the variants of a test; all of them in a long run."""
-    return variants if ROUNDS > 1 else variants[:first]
+Status = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,39 +45,76 @@ class Outcome:
             assert word in self.errors, f"{word!r} is not in: {self.errors}"
 
 
-def environment(**changes: str) -> dict[str, str]:
+def _environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "PYDBT_DEBUG": "", **changes}
 
 
-def command(*arguments: object, timeout_s: float = PATIENCE_S, prefix: list[str] | None = None, **env: str) -> Outcome:
-    """Run one command to its end."""
+def command(
+    *arguments: object,
+    timeout_s: float = PATIENCE_S,
+    prefix: Sequence[str] = (),
+    user: int | None = None,
+    **environment: str,
+) -> Outcome:
+    """Run one command to its end, as root or another user."""
     done = subprocess.run(
-        [*(prefix or []), *PROGRAM, *map(str, arguments)],
+        [*prefix, *PROGRAM, *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=ROOT,
         timeout=timeout_s,
         stdin=subprocess.DEVNULL,
-        env=environment(**env),
+        env=_environment(**environment),
+        user=user,
+        group=user,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-class Daemon:
-    """A controller in the background. Its output goes to a file that grows over all its lives."""
+def status_of(state_dir: Path) -> Status | None:
+    """The status of the controller of a state directory; None when none answers."""
+    try:
+        return control.call(state_dir, {"command": "status"}, 10)
+    except (PydbtError, OSError, json.JSONDecodeError):
+        return None
 
-    def __init__(self, log: Path, arguments: list[object], enter: Callable[[], None] | None = None) -> None:
-        self.log = log
+
+class Controller:
+    """A ``controller run``, ``secondary`` or other command in the background.
+
+    Its output goes to a file that grows over all its lives. It ends with the thread that started it, unless it is
+    to ``outlive`` that.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        arguments: Sequence[object],
+        state_dir: Path | None = None,
+        *,
+        cable: Cable | None = None,
+        outlive: bool = False,
+    ) -> None:
+        """Start it, at the far end of a cable if one is given. ``arguments`` are without the state directory."""
+        self.role = {"run": "primary"}.get(str(arguments[0]), str(arguments[0]))
+        self.log, self._state_dir = log, state_dir
+        where = [] if state_dir is None else ["--state", str(state_dir)]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*PROGRAM, *map(str, arguments)],
+                [*(cable.enter if cable else ()), *PROGRAM, *map(str, arguments), *where],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=ROOT,
-                env=environment(),
-                preexec_fn=enter,
+                env=_environment(),
+                start_new_session=True,
+                preexec_fn=heed_signals if outlive else end_with_parent,
             )
+
+    @property
+    def state_dir(self) -> Path:
+        assert self._state_dir is not None
+        return self._state_dir
 
     @property
     def alive(self) -> bool:
@@ -86,6 +123,32 @@ class Daemon:
     def words(self) -> str:
         return self.log.read_text(errors="replace")
 
+    # --- asking -------------------------------------------------------------------------------------------
+    def status(self) -> Status:
+        """The object that ``controller status --json`` prints. StepFailed when the controller has ended."""
+        if not self.alive:
+            raise StepFailed(f"the {self.role} ended by itself with exit code {self.process.returncode}")
+        return self.ask("status", 10)
+
+    def ask(self, name: str, timeout_s: float = 600) -> dict[str, Any]:
+        """Send a command over the control socket and wait for its end."""
+        return control.call(self.state_dir, {"command": name, "timeout": timeout_s}, timeout_s + 10)
+
+    def answers(self) -> bool:
+        """Whether it listens yet. StepFailed when it has ended."""
+        try:
+            self.status()
+        except StepFailed:
+            raise
+        except PydbtError:
+            return False
+        return True
+
+    def is_normal(self) -> bool:
+        """The primary's: its secondary is in sync."""
+        return bool(self.status()["mode"] == "normal")
+
+    # --- ending -------------------------------------------------------------------------------------------
     def kill(self) -> None:
         """SIGKILL, and gone."""
         self.process.kill()
@@ -106,7 +169,7 @@ class Daemon:
         try:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"process still runs after {timeout_s} s: {self.words()[-3000:]}") from None
+            raise StepFailed(f"process still runs after {timeout_s} s: {self.words()[-3000:]}") from None
 
     def end(self) -> None:
         """Whatever state it is in: gone."""
@@ -115,6 +178,28 @@ class Daemon:
         self.process.wait()
 
 
-def until(condition: Callable[[], Any], description: str, timeout_s: float = PATIENCE_S) -> None:
-    """``wait_until`` with this suite's patience."""
-    wait_until(lambda: bool(condition()), description, timeout_s)
+def last_words(log: Path, count: int = _LAST_LINES) -> list[str]:
+    """The end of a controller's log."""
+    try:
+        return log.read_text(errors="replace").splitlines()[-count:]
+    except OSError:
+        return []
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def heed_signals() -> None:
+    """For a child process about to begin: whoever started this one in the background made it ignore these."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def end_with_parent() -> None:
+    """For a child process about to begin: the kernel kills it when its parent dies (PR_SET_PDEATHSIG)."""
+    heed_signals()
+    ctypes.CDLL(None).prctl(1, 9)

@@ -1,4 +1,4 @@
-"""Loads on a raw device: overlapping direct writes, and discards and zeroes of any size and place."""
+"""Direct writes, past the page cache, and loads on a raw device that are made of them, of discards and of zeroes."""
 
 from __future__ import annotations
 
@@ -8,21 +8,40 @@ import mmap
 import os
 import random
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
+from pydbt.core.units import MIB, SECTOR_BYTES
+
 _BLKDISCARD, _BLKZEROOUT = 0x1277, 0x127F  # include/uapi/linux/fs.h
-SECTOR = 512
 
 
-class _Direct:
-    def __init__(self, device: Path, seed: int) -> None:
-        self.random = random.Random(seed)
-        self._descriptor = os.open(device, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
-        self._memory = mmap.mmap(-1, 1 << 20)
+class DirectWriter:
+    """Writes to a device or file with O_DIRECT, from ``memory`` of its own."""
+
+    def __init__(self, path: Path, room_bytes: int = MIB) -> None:
+        self.memory = mmap.mmap(-1, room_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.descriptor = os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+
+    def put(self, offset_bytes: int, data: bytes) -> None:
+        self.memory[: len(data)] = data
+        self.put_memory(offset_bytes, len(data))
+
+    def put_memory(self, offset_bytes: int, length_bytes: int) -> None:
+        """What is in ``memory`` now."""
+        with memoryview(self.memory) as view:
+            done = os.pwrite(self.descriptor, view[:length_bytes], offset_bytes)
+        assert done == length_bytes, "a direct write was cut short"
+
+    def erase(self, request: int, sector: int, sectors: int) -> None:
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self.descriptor, request, struct.pack("=QQ", sector * SECTOR_BYTES, sectors * SECTOR_BYTES))
 
     def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
+        descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
@@ -32,14 +51,22 @@ class _Direct:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def write(self, sector: int, sectors: int) -> None:
-        length = sectors * SECTOR
-        self._memory[:length] = self.random.randbytes(length)
-        os.pwrite(self._descriptor, memoryview(self._memory)[:length], sector * SECTOR)
 
-    def erase(self, request: int, sector: int, sectors: int) -> None:
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(self._descriptor, request, struct.pack("=QQ", sector * SECTOR, sectors * SECTOR))
+def write_scattered_blocks(path: Path, blocks: Iterable[int], block_bytes: int, seed: int) -> None:
+    """New random content for each of these blocks, in their order."""
+    generator = np.random.default_rng(seed)
+    with DirectWriter(path, block_bytes) as writer:
+        for block in blocks:
+            writer.put(block * block_bytes, generator.bytes(block_bytes))
+
+
+class _Direct(DirectWriter):
+    def __init__(self, device: Path, seed: int) -> None:
+        super().__init__(device)
+        self.random = random.Random(seed)
+
+    def write(self, sector: int, sectors: int) -> None:
+        self.put(sector * SECTOR_BYTES, self.random.randbytes(sectors * SECTOR_BYTES))
 
 
 class Overlapping(_Direct):
@@ -70,7 +97,7 @@ class Erasing(_Direct):
 
     def __init__(self, device: Path, size_bytes: int, seed: int) -> None:
         super().__init__(device, seed)
-        self._sectors = size_bytes // SECTOR
+        self._sectors = size_bytes // SECTOR_BYTES
 
     def __call__(self) -> None:
         if self.random.random() < 0.8:

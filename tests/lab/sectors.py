@@ -8,8 +8,6 @@ newer covers it.
 
 from __future__ import annotations
 
-import mmap
-import os
 import random
 import struct
 import threading
@@ -18,15 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-SECTOR = 512
+from pydbt.core.units import MIB, SECTOR_BYTES
+from tests.lab.raw import DirectWriter
+
 _HEAD = struct.Struct("<8sQIQQI")  # magic, sector, writer, sequence, first sector, sectors
 _MAGIC = b"SELFDESC"
 
 
 def content(first: int, sectors: int, writer: int, sequence: int) -> bytes:
     """The data of one write."""
-    filling = random.Random(writer << 40 | sequence).randbytes(SECTOR - _HEAD.size - 4)
+    filling = random.Random(writer << 40 | sequence).randbytes(SECTOR_BYTES - _HEAD.size - 4)
     whole = bytearray()
     for sector in range(first, first + sectors):
         body = _HEAD.pack(_MAGIC, sector, writer, sequence, first, sectors) + filling
@@ -48,30 +49,28 @@ class Writer:
     """
 
     def __init__(self, device: Path, number: int, first: int, sectors: int, seed: int, grain: int) -> None:
-        self.number, self.history = number, []  # history[n - 1] is write n
+        self.number = number
+        self.history: list[Write] = []  # history[n - 1] is write n
         self._first, self._sectors, self._grain = first, sectors, grain
         self._random = random.Random(seed * 1000 + number)
-        self._descriptor = os.open(device, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
-        self._memory = mmap.mmap(-1, 1 << 20)
+        self._writer = DirectWriter(device)
         self.completed = 0
         self.lock = threading.Lock()
 
     def __call__(self) -> None:
         grains = self._sectors // self._grain
-        length = min(self._random.choice((1, 1, 1, 2, 3, 8, 8, 8, 40, 200)), grains, (1 << 20) // SECTOR // self._grain)
+        length = min(self._random.choice((1, 1, 1, 2, 3, 8, 8, 8, 40, 200)), grains, MIB // SECTOR_BYTES // self._grain)
         at = self._random.randrange(grains - length + 1)
         write = Write(self._first + at * self._grain, length * self._grain)
         with self.lock:
             self.history.append(write)
             sequence = len(self.history)
         data = content(write.first, write.sectors, self.number, sequence)
-        self._memory[: len(data)] = data
-        done = os.pwrite(self._descriptor, memoryview(self._memory)[: len(data)], write.first * SECTOR)
-        assert done == len(data)
+        self._writer.put(write.first * SECTOR_BYTES, data)
         self.completed = sequence
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        self._writer.close()
 
     def faults(self, image: Path, at_least: int, exactly: bool = False) -> list[str]:
         """What is wrong with this writer's part of an image, in words; empty when it is a prefix of the history.
@@ -79,8 +78,8 @@ class Writer:
         ``at_least``: a write known to be durable on the replica. ``exactly``: everything written is in it.
         """
         with image.open("rb") as file:
-            file.seek(self._first * SECTOR)
-            raw = file.read(self._sectors * SECTOR)
+            file.seek(self._first * SECTOR_BYTES)
+            raw = file.read(self._sectors * SECTOR_BYTES)
         found, sequences = self._decode(raw)
         reached = int(sequences.max(initial=0))
         if reached < at_least:
@@ -89,11 +88,11 @@ class Writer:
             reached = len(self.history)
         return found + self._against(sequences, reached)
 
-    def _decode(self, raw: bytes) -> tuple[list[str], np.ndarray]:
+    def _decode(self, raw: bytes) -> tuple[list[str], NDArray[np.int64]]:
         found: list[str] = []
         sequences = np.zeros(self._sectors, np.int64)
         for index in range(self._sectors):
-            sector = raw[index * SECTOR : (index + 1) * SECTOR]
+            sector = raw[index * SECTOR_BYTES : (index + 1) * SECTOR_BYTES]
             if not any(sector[:16]) and not any(sector):
                 continue
             magic, number, writer, sequence, _, _ = _HEAD.unpack_from(sector)
@@ -108,7 +107,7 @@ class Writer:
                 sequences[index] = sequence
         return found, sequences
 
-    def _against(self, sequences: np.ndarray, reached: int) -> list[str]:
+    def _against(self, sequences: NDArray[np.int64], reached: int) -> list[str]:
         """The image must be that after write ``reached``; of that last one any part may be missing."""
         expected = np.zeros(self._sectors, np.int64)
         before_last = expected

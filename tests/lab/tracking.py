@@ -9,29 +9,37 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pydbt.controller.primary.leftover import PINS
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
+from pydbt.core.units import MIB
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 from pydbt.kernel.record import RING_RECORD
-from tests.lab.disks import BPFFS, BlockDevice, wait_until
+from tests.lab.disks import Device
+from tests.lab.images import Bytes, Numbers, differing_of
+from tests.lab.patience import wait_until
 
-MIB = 1 << 20
 ADDRESSES = CaptureOptions(data_ring_bytes=0)
 PAYLOAD = CaptureOptions(data_ring_bytes=256 * MIB)
 
 
-def spec_of(device: BlockDevice, block_bytes: int = 4096, bio_based: bool = False) -> VolumeSpec:
+def spec_of(device: Device, block_bytes: int = 4096, bio_based: bool = False) -> VolumeSpec:
     major, minor = device.disk_number
     return VolumeSpec(major, minor, device.start_sector, device.size_sectors, block_bytes, bio_based)
 
 
 def new_pin_dir() -> Path:
-    return BPFFS / "pydbt" / f"test-{os.getpid()}-{os.urandom(4).hex()}"
+    """A place of this process alone; those of processes that were killed are cleared away."""
+    for old in PINS.glob("lab-*"):
+        if not Path(f"/proc/{old.name.split('-')[1]}").exists():
+            Capture.remove_pins(old)
+    return PINS / f"lab-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 @contextlib.contextmanager
 def tracked(
-    device: BlockDevice, options: CaptureOptions = ADDRESSES, block_bytes: int = 4096, bio_based: bool = False
+    device: Device, options: CaptureOptions = ADDRESSES, block_bytes: int = 4096, bio_based: bool = False
 ) -> Iterator[Capture]:
     """Attached inside, detached after, whatever happens."""
     pin_dir = new_pin_dir()
@@ -72,25 +80,15 @@ def check_completions(capture: Capture, completed_sectors: int) -> None:
     assert 0 <= hidden <= completed_sectors // 20, counters
 
 
-def blocks_set(words: np.ndarray) -> np.ndarray:
+def blocks_set(words: NDArray[np.uint64]) -> Numbers:
     """Numbers of the set bits."""
     return np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little"))
 
 
-def blocks_differing(before: np.ndarray, after: np.ndarray, block_bytes: int = 4096) -> np.ndarray:
-    """Numbers of the blocks of two images that are not the same; the last may be short."""
-    whole = len(before) // block_bytes * block_bytes
-    differing = (before[:whole].reshape(-1, block_bytes) != after[:whole].reshape(-1, block_bytes)).any(axis=1)
-    found = np.flatnonzero(differing)
-    if (before[whole:] != after[whole:]).any():
-        found = np.append(found, whole // block_bytes)
-    return found
-
-
-class Replica:
+class Rebuilt:
     """An image that changes only by captured records, applied in their order."""
 
-    def __init__(self, capture: Capture, image: np.ndarray) -> None:
+    def __init__(self, capture: Capture, image: Bytes) -> None:
         self.capture = capture
         self.image = image.copy()
         self.records = np.empty(0, RING_RECORD)
@@ -124,7 +122,7 @@ class Replica:
         self.records = np.concatenate((self.records, records))
         return len(records)
 
-    def _apply(self, records: np.ndarray) -> None:
+    def _apply(self, records: NDArray[np.void]) -> None:
         submitted = records[records["kind"] == RecordKind.SUBMIT]
         pieces = iter(self.capture.payload(records))
         columns = (submitted[name].tolist() for name in ("sector", "sectors", "pieces", "flags"))
@@ -144,9 +142,9 @@ class Replica:
         counters = self.capture.counters()
         assert counters.lost == counters.no_payload == counters.unknown_ops == counters.passthrough == 0, counters
 
-    def check_equals(self, device: BlockDevice) -> None:
+    def check_equals(self, device: Device) -> None:
         """Byte for byte, and by losing nothing."""
         self.check_nothing_lost()
         assert self.capture.data_used_bytes() == 0
-        differing = blocks_differing(self.image, device.contents(), 512)
+        differing = differing_of(self.image, device.contents(), 512)
         assert not len(differing), f"{len(differing)} sectors differ, the first is {differing[0]}"

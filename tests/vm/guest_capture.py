@@ -21,7 +21,7 @@ from pathlib import Path
 import xxhash
 
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
-from tests.lab.disks import BlockDevice
+from tests.lab.disks import Device
 from tests.lab.load import FileStress, load
 from tests.lab.tracking import PAYLOAD, tracked, wait_quiet
 
@@ -77,7 +77,7 @@ def work(folder: Path, seed: int, steps: int) -> None:
         running.stop()
 
 
-def main(device: BlockDevice, mkfs: str, folder: Path, seed: int, steps: int, out: Path) -> None:
+def main(device: Device, mkfs: str, folder: Path, seed: int, steps: int, out: Path) -> None:
     writes: list[tuple[int, int, str | None]] = []
     with tracked(device, PAYLOAD, bio_based=True) as capture:
         before = device.statistics()
@@ -131,4 +131,4 @@ def main(device: BlockDevice, mkfs: str, folder: Path, seed: int, steps: int, ou
 
 if __name__ == "__main__":
     path, mkfs, folder, seed, steps, out = sys.argv[1:]
-    main(BlockDevice(Path(path)), mkfs, Path(folder), int(seed), int(steps), Path(out))
+    main(Device(Path(path)), mkfs, Path(folder), int(seed), int(steps), Path(out))

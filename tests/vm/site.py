@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.lab.disks import run
+from tests.lab.images import differing_blocks
+from tests.lab.patience import run
 from tests.vm.machine import TREE, Machine
 from tests.vm.pair import Pair
 
@@ -244,10 +245,11 @@ class Site:
     def differing(self) -> np.ndarray:
         """Numbers of the blocks of 4 KiB in which the images differ now, as their disks are."""
         found, at = [], 0
-        with self.primary.disks["data"].path.open("rb") as ours, self.secondary.disks["data"].path.open("rb") as theirs:
-            for offset, length in self.volume.segments:
-                found.append(_differing(ours, offset, theirs, at, length) + at // BLOCK_BYTES)
-                at += length
+        source, replica = (machine.disks["data"].path for machine in (self.primary, self.secondary))
+        for offset, length in self.volume.segments:
+            blocks = differing_blocks(source, replica, length, source_offset=offset, image_offset=at, direct=False)
+            found.append(blocks + at // BLOCK_BYTES)
+            at += length
         return np.concatenate(found)
 
     def compare(self, when: str) -> None:
@@ -261,19 +263,6 @@ class Site:
         assert not len(blocks), (
             f"{when}: {len(blocks)} blocks differ, the first are {blocks[:20].tolist()}\n{self.words()}"
         )
-
-
-def _differing(ours: Any, offset: int, theirs: Any, other: int, length: int, piece_bytes: int = 8 << 20) -> np.ndarray:
-    found = []
-    for at in range(0, length, piece_bytes):
-        want = min(piece_bytes, length - at)
-        ours.seek(offset + at)
-        theirs.seek(other + at)
-        a, b = (np.frombuffer(file.read(want), np.uint8) for file in (ours, theirs))
-        assert len(a) == len(b) == want
-        if not np.array_equal(a, b):
-            found.append(np.unique(np.flatnonzero(a != b) // BLOCK_BYTES) + at // BLOCK_BYTES)
-    return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
 def copy_image(machine: Machine, to: Path) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.disks import wait_until
+from tests.lab.patience import wait_until
 from tests.vm.image import PROJECT
 from tests.vm.machine import MachineFailure
 from tests.vm.pair import run_folders

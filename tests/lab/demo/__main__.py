@@ -15,11 +15,12 @@ from pydbt.cli.values import PATH, SIZE, format_bytes
 from pydbt.core.errors import PydbtError, UsageError
 from pydbt.device.checks import require_root
 from tests.lab.demo import scratch as scratches
+from tests.lab.demo.controllers import PRIMARY, SECONDARY, log_of
 from tests.lab.demo.play import LAST_WORK_S, LEAST_BYTES, NORMAL_WORK_S, Choice, Play, how_to_play
-from tests.lab.demo.programs import PRIMARY, SECONDARY, last_words, log_of
 from tests.lab.demo.scratch import Scratch
 from tests.lab.demo.summary import Report, print_report
 from tests.lab.patience import Interrupted, Patience
+from tests.lab.programs import last_words
 
 _BEGIN = time.monotonic()
 
@@ -133,7 +134,7 @@ def _show_logs(scratch: Scratch) -> None:
     for role in (SECONDARY, PRIMARY):
         log = log_of(scratch.folder, role)
         if log.exists():
-            print(f"--- the end of {log}", *last_words(scratch.folder, role), sep="\n", file=sys.stderr, flush=True)
+            print(f"--- the end of {log}", *last_words(log), sep="\n", file=sys.stderr, flush=True)
 
 
 def _remove(scratch: Scratch, *, keep_logs: bool = False) -> int:

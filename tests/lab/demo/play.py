@@ -7,31 +7,28 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydbt.cli.values import format_bytes
 from pydbt.core.units import MIB
-from tests.lab.demo import scratch as scratches
-from tests.lab.demo.images import GRAIN_BYTES, differing_blocks
-from tests.lab.demo.programs import PRIMARY, PROGRAM, SECONDARY, Controller, state_of
+from tests.lab.demo.controllers import PRIMARY, SECONDARY, await_end, start, state_of
 from tests.lab.demo.scratch import Scratch
 from tests.lab.demo.summary import Outage, Report
-from tests.lab.demo.work import Load, Work, load
+from tests.lab.demo.work import Work
+from tests.lab.disks import attach, image, mkfs_words
+from tests.lab.images import GRAIN_BYTES, Numbers, differing_blocks
+from tests.lab.load import Load, load
 from tests.lab.patience import Patience, StepFailed
+from tests.lab.programs import PROGRAM, ROOT, Status
 
 PORT = 7790
-ROOT = Path(__file__).parents[3]
 # Noticed in seconds here; the default of 15 suits networks that hiccup.
 ACKNOWLEDGE_TIMEOUT_S = 4
 NORMAL_WORK_S, LAST_WORK_S = 9.0, 3.0
 _SAMPLE_S = 0.2
 _RESYNC_TIMEOUT_S = 300.0
 _COMPARISONS = 5
-_MKFS = {
-    # Lazy initialization would go on writing for minutes, and blur every figure.
-    "ext4": ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"),
-    "xfs": ("mkfs.xfs", "-q", "-f"),
-}
+# Lazy initialization would go on writing for minutes, and blur every figure.
+_MKFS_OPTIONS = {"ext4": ("-E", "lazy_itable_init=0,lazy_journal_init=0"), "xfs": ()}
 LEAST_BYTES = {"ext4": 64 * MIB, "xfs": 320 * MIB}
 
 
@@ -55,8 +52,8 @@ class Play:
     def make_volume(self) -> None:
         """A mounted file system with files on it."""
         scratch, patience, kind = self._scratch, self._patience, self._choice.filesystem
-        self.device = scratches.attach_loop(scratch, self._choice.size_bytes, patience)
-        patience.run(*_MKFS[kind], self.device)
+        self.device = attach(image(scratch.image, self._choice.size_bytes)).path
+        patience.run(*mkfs_words(kind, self.device, *_MKFS_OPTIONS[kind]))
         scratch.mount_point.mkdir()
         patience.run("mount", "-t", kind, self.device, scratch.mount_point)
         self._work = Work(scratch.mount_point, scratch.archive, self._choice.size_bytes, patience)
@@ -70,7 +67,7 @@ class Play:
         scratch, patience = self._scratch, self._patience
         address = f"{scratch.cable.far_address}:{PORT}"
         scratch.cable.lay()
-        self._secondary = Controller(
+        self._secondary = start(
             SECONDARY,
             scratch.folder,
             ["secondary", scratch.replica, "--listen", address, "--create", self._choice.size_bytes],
@@ -79,7 +76,7 @@ class Play:
         patience.until(self._secondary.answers, "the secondary listens")
         self._say(f"started `controller secondary` in the network namespace {scratch.cable.namespace}, at {address}")
         block = ["--block-size", self._choice.block_bytes] if self._choice.block_bytes else []
-        self._primary = Controller(
+        self._primary = start(
             PRIMARY,
             scratch.folder,
             ["run", self.device, "--secondary", address, "--ack-timeout", ACKNOWLEDGE_TIMEOUT_S, *block],
@@ -149,10 +146,11 @@ class Play:
         self._wait()
         last = self._status()
         self._control("down", PRIMARY)
-        self._primary.await_end(patience)
-        self._secondary.end(patience)
+        await_end(self._primary, patience)
+        self._secondary.process.terminate()
+        await_end(self._secondary, patience)
         replayed = patience.run(
-            PROGRAM, "secondary", scratch.replica, "--state", state_of(scratch.folder, SECONDARY), "--replay-only"
+            *PROGRAM, "secondary", scratch.replica, "--state", state_of(scratch.folder, SECONDARY), "--replay-only"
         )
         self._say(f"unmounted, and stopped both ends; the secondary says: {replayed.strip()}")
         differing = len(self._compare())
@@ -173,7 +171,7 @@ class Play:
     def _loaded(self, stack: contextlib.ExitStack) -> Load:
         transfer = stack.enter_context(self._work.database())
         write = stack.enter_context(self._work.direct_writer())
-        running = stack.enter_context(load(self._patience))
+        running = stack.enter_context(load())
         running.add(transfer, 0.01)
         running.add(write, 0.002)
         running.add(self._work.replace_tree, 1.0)
@@ -187,13 +185,13 @@ class Play:
             self._secondary.status()
             self._patience.sleep(_SAMPLE_S)
 
-    def _status(self) -> dict[str, Any]:
+    def _status(self) -> Status:
         return self._primary.status()
 
     def _until_normal(self) -> None:
         def is_normal() -> bool:
             self._secondary.status()
-            return self._status()["mode"] == "normal"
+            return self._primary.is_normal()
 
         self._patience.until(is_normal, "the replica is in sync", _RESYNC_TIMEOUT_S)
 
@@ -210,22 +208,25 @@ class Play:
 
     def _control(self, command: str, role: str, *options: object) -> None:
         state_dir = state_of(self._scratch.folder, role)
-        self._patience.run(PROGRAM, command, "--state", state_dir, *options, timeout_s=_RESYNC_TIMEOUT_S + 30)
+        self._patience.run(*PROGRAM, command, "--state", state_dir, *options, timeout_s=_RESYNC_TIMEOUT_S + 30)
 
-    def _compare(self) -> Any:
-        return differing_blocks(self.device, self._scratch.image, self._scratch.replica, self._patience.check)
+    def _compare(self) -> Numbers:
+        source, replica, size = self._scratch.image, self._scratch.replica, self._choice.size_bytes
+        if replica.stat().st_size != size:
+            raise StepFailed(f"{self.device} has {size} bytes and {replica} {replica.stat().st_size}")
+        return differing_blocks(self.device, replica, size, backing=source, check=self._patience.check)
 
 
 def how_to_play(scratch: Scratch, device: Path) -> str:
     """Commands for a demo that was kept."""
-    cable = scratch.cable
+    cable, controller = scratch.cable, ROOT / ".venv/bin/controller"
     lines = (
-        (f"{PROGRAM} status {device}", "how it stands; with --json for programs"),
-        (f"{PROGRAM} status --state {state_of(scratch.folder, SECONDARY)}", "the same of the replica"),
+        (f"{controller} status {device}", "how it stands; with --json for programs"),
+        (f"{controller} status --state {state_of(scratch.folder, SECONDARY)}", "the same of the replica"),
         (f"cp -a /usr/share/doc {scratch.mount_point}/", "work on the volume"),
-        (f"{PROGRAM} wait {device}", "until all of that is durable on the secondary"),
+        (f"{controller} wait {device}", "until all of that is durable on the secondary"),
         (f"ip -n {cable.namespace} link set {cable.far} down", "pull the cable; `up` plugs it in again"),
-        (f"{PROGRAM} pause {device}", "and `resume`"),
+        (f"{controller} pause {device}", "and `resume`"),
         (f"tail -f {scratch.folder}/*.log", "what both controllers say"),
         (f"{ROOT}/scripts/demo --stop {scratch.folder}", "end it and remove everything"),
     )

@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,9 +21,9 @@ from pydbt.controller.registry import RUN_DIR
 from pydbt.core.errors import MachineError, PydbtError, UsageError
 from pydbt.core.units import MIB
 from pydbt.kernel import pins
-from tests.lab.demo.network import Cable
-from tests.lab.demo.programs import PRIMARY, SECONDARY, end_leftover, log_of
-from tests.lab.patience import Patience
+from tests.lab.cable import Cable
+from tests.lab.demo.controllers import PRIMARY, SECONDARY, end_leftover, log_of
+from tests.lab.disks import Device, detach, loops_in, unmount
 
 # Not /tmp, which is memory on many machines.
 _ROOT = Path("/var/tmp")
@@ -68,7 +67,7 @@ def make(size_bytes: int) -> Scratch:
         raise MachineError(
             f"{_ROOT} has {free // MIB} MiB free and the demo may need {need // MIB}: make room, or name a smaller --size"
         )
-    cable = Cable.choose(os.getpid())
+    cable = Cable.choose("demo")
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_ROOT))
     (folder / _MANIFEST).write_text(json.dumps(asdict(cable)) + "\n")
     return Scratch(folder, cable)
@@ -85,13 +84,6 @@ def find(folder: Path) -> Scratch:
         raise UsageError(f"{folder} is not the folder of a demo: name the one that `--keep` printed") from None
 
 
-def attach_loop(scratch: Scratch, size_bytes: int, patience: Patience) -> Path:
-    """A loop device over a new sparse file."""
-    with scratch.image.open("xb") as file:
-        file.truncate(size_bytes)
-    return Path(patience.run("losetup", "--find", "--show", scratch.image).strip())
-
-
 def remove(scratch: Scratch, *, keep_logs: bool = False) -> list[str]:
     """Take everything away: processes, mounts, programs in the kernel, loop devices, network, files.
 
@@ -104,8 +96,9 @@ def remove(scratch: Scratch, *, keep_logs: bool = False) -> list[str]:
     with _collected(problems):
         end_leftover(scratch.folder, SECONDARY)
     with _collected(problems):
-        _unmount(scratch.mount_point)
-    loops = _loops(scratch.folder)
+        if os.path.ismount(scratch.mount_point):
+            unmount(scratch.mount_point, _PATIENCE_S)
+    loops = loops_in(scratch.folder)
     with _collected(problems):
         _unpin(loops)
     for loop in loops:
@@ -130,27 +123,7 @@ def _collected(problems: list[str]) -> Iterator[None]:
         problems.append(str(error))
 
 
-def _unmount(place: Path) -> None:
-    """Busy is a matter of moments, when whoever worked there was just ended."""
-    end = time.monotonic() + _PATIENCE_S
-    while os.path.ismount(place):
-        done = subprocess.run(["umount", str(place)], capture_output=True, text=True)
-        if done.returncode and time.monotonic() > end:
-            raise MachineError(f"{place} cannot be unmounted: {done.stderr.strip()}; leave it, and stop the demo again")
-        time.sleep(0.05)
-
-
-def _loops(folder: Path) -> list[Path]:
-    """Loop devices over files of a folder."""
-    found = []
-    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with contextlib.suppress(OSError):
-            if Path(path.read_text().strip().removesuffix(" (deleted)")).parent == folder:
-                found.append(Path("/dev") / path.parts[3])
-    return found
-
-
-def _unpin(loops: list[Path]) -> None:
+def _unpin(loops: list[Device]) -> None:
     """Programs of a controller that did not come to an orderly end, known by the disk that they track."""
     numbers = {(os.major(device), os.minor(device)) for loop in loops for device in [os.stat(loop).st_rdev]}
     for folder in PINS.iterdir() if PINS.is_dir() else ():
@@ -160,16 +133,12 @@ def _unpin(loops: list[Path]) -> None:
                 pins.remove_pins(folder)
 
 
-def _detach(loop: Path) -> None:
+def _detach(loop: Device) -> None:
     number = os.stat(loop).st_rdev
-    done = subprocess.run(["losetup", "--detach", str(loop)], capture_output=True, text=True)
-    if done.returncode:
-        raise MachineError(f"{loop} cannot be detached: {done.stderr.strip()}")
-    backing = Path(f"/sys/block/{loop.name}/loop/backing_file")
-    end = time.monotonic() + _PATIENCE_S
-    while backing.exists() and time.monotonic() < end:  # it is let go when the last one closes it
-        time.sleep(0.02)
-    (RUN_DIR / f"{os.major(number)}-{os.minor(number)}").unlink(missing_ok=True)
+    try:
+        detach(loop, _PATIENCE_S)
+    finally:
+        (RUN_DIR / f"{os.major(number)}-{os.minor(number)}").unlink(missing_ok=True)
 
 
 def _forget(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -12,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pydbt.cli.values import format_bytes, format_seconds
-from tests.lab.demo.images import GRAIN_BYTES
+from tests.lab.images import GRAIN_BYTES
+from tests.lab.programs import Status
 
-Status = dict[str, Any]
 # Without a terminal: what a log or a mail shows.
 _PLAIN_WIDTH = 110
 
@@ -52,7 +51,7 @@ class Outage:
 
     @property
     def wire_bytes(self) -> int:
-        return self.after["sent_bytes"] - self.mending["sent_bytes"]
+        return int(self.after["sent_bytes"] - self.mending["sent_bytes"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
-import mmap
 import os
 import random
 import shutil
 import sqlite3
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydbt.core.units import KIB, MIB
-from tests.lab.patience import Interrupted, Patience, StepFailed
+from tests.lab.load import trim
+from tests.lab.patience import Patience
+from tests.lab.raw import DirectWriter
 
 ACCOUNTS = 2000
 # Of one tree of files, and of the file that is written at random. Bursts of it fit into the kernel's room for data
@@ -60,9 +61,9 @@ class Work:
     def trim(self) -> None:
         """Tell the disk which blocks are free, if what lies below the loop device can take that."""
         try:
-            self._patience.run("fstrim", self._volume)
-        except StepFailed as error:
-            if "not supported" not in str(error):
+            trim(self._volume)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
                 raise
         else:
             self.trims += 1
@@ -107,69 +108,16 @@ class Work:
                 for _ in range(0, self._share, MIB):
                     self._patience.check()
                     file.write(os.urandom(MIB))
-        descriptor = os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
-        memory = mmap.mmap(-1, max(_DIRECT_SIZES))
         chance = random.Random(self._random.random())
+        with DirectWriter(path, max(_DIRECT_SIZES)) as writer:
 
-        def step() -> None:
-            size = chance.choice(_DIRECT_SIZES)
-            memory[:size] = chance.randbytes(size)
-            place = chance.randrange((self._share - size) // 4096 + 1) * 4096
-            with memoryview(memory) as view:
-                os.pwrite(descriptor, view[:size], place)
-            self.direct_writes += 1
+            def step() -> None:
+                size = chance.choice(_DIRECT_SIZES)
+                place = chance.randrange((self._share - size) // 4096 + 1) * 4096
+                writer.put(place, chance.randbytes(size))
+                self.direct_writes += 1
 
-        try:
             yield step
-        finally:
-            os.close(descriptor)
-
-
-class Load:
-    """Steps repeated by threads until ``stop``, which raises what a thread stumbled over."""
-
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
-        self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._errors: list[Exception] = []
-
-    def add(self, step: Callable[[], None], pause_s: float) -> None:
-        """``pause_s`` between two steps keeps the machine usable."""
-
-        def repeat() -> None:
-            try:
-                while not self._stopping.is_set():
-                    step()
-                    self._stopping.wait(pause_s)
-            except Interrupted:
-                pass  # the main thread knows
-            except Exception as error:
-                self._errors.append(error)
-
-        self._threads.append(threading.Thread(target=repeat, name=f"load-{len(self._threads)}", daemon=True))
-        self._threads[-1].start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-        self._threads.clear()
-        if self._errors:
-            raise self._errors[0]
-
-
-@contextlib.contextmanager
-def load(patience: Patience) -> Iterator[Load]:
-    """Stopped whatever happens; an error of the load does not hide another one."""
-    running = Load(patience)
-    try:
-        yield running
-    except BaseException:
-        with contextlib.suppress(Exception):
-            running.stop()
-        raise
-    running.stop()
 
 
 def _make_archive(path: Path, size_bytes: int, chance: random.Random, patience: Patience) -> int:

@@ -1,4 +1,4 @@
-"""Takes what is captured off the rings until its stdin ends; run by tests/lab/figures/load.py as a process of its own.
+"""Takes what is captured off the rings until its stdin ends; run by tests/lab/figures/fio.py as a process of its own.
 
 It polls and copies as the controller does when nothing is sent: between an idle ring's looks it sleeps longer.
 """

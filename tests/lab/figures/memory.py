@@ -11,11 +11,14 @@ from pathlib import Path
 
 from pydbt.core.units import GIB, MIB
 from pydbt.kernel import pins, syscalls
-from pydbt.kernel.capture import CaptureOptions
-from tests.lab.figures.controllers import Controller, free_port, primary, secondary
-from tests.lab.figures.disks import Disk, disk_folder, loop_device, wait_until
-from tests.lab.figures.load import captured, random_writes
+from tests.lab.cluster import cluster
+from tests.lab.disks import Device, image, loop_over
+from tests.lab.figures.fio import random_writes
+from tests.lab.figures.folders import disk_folder
 from tests.lab.figures.report import Figure, figure
+from tests.lab.patience import until
+from tests.lab.programs import Controller
+from tests.lab.tracking import ADDRESSES, tracked
 
 NAME = "memory"
 _TIB = 1024 * GIB
@@ -30,8 +33,8 @@ def measure(quick: bool) -> list[Figure]:
     writes = 10_000 if quick else 100_000
     with disk_folder((512 if quick else 3072) * MIB) as folder:
         with (
-            loop_device(folder / "source.img", _TIB) as disk,
-            captured(disk.volume(), CaptureOptions(data_ring_bytes=0), NAME) as capture,
+            loop_over(image(folder / "source.img", _TIB)) as disk,
+            tracked(disk, ADDRESSES) as capture,
         ):
             map_bytes = _map_bytes(capture.pin_dir)
             bitmap_bytes = 2 * capture.volume.level1_words * 8
@@ -49,7 +52,7 @@ def _controller(folder: Path, size_bytes: int, writes: int) -> Figure:
     """A volume of this size, with writes all over it."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         place = Path(scratch)
-        with loop_device(place / "source.img", size_bytes) as disk:
+        with loop_over(image(place / "source.img", size_bytes)) as disk:
             highest = _controller_bytes(place, disk, writes)
     what = f"controller of {size_bytes // GIB:,} GiB, without rings and maps"
     measured = f"PSS after {writes:,} scattered writes, twice (RSS {highest['rss'] / MIB:.0f} MiB)"
@@ -66,24 +69,21 @@ def _map_bytes(pin_dir: Path) -> int:
     return total
 
 
-def _controller_bytes(folder: Path, disk: Disk, writes: int) -> dict[str, int]:
+def _controller_bytes(folder: Path, disk: Device, writes: int) -> dict[str, int]:
     """The highest PSS and RSS of the primary's process, in bytes."""
-    address = f"127.0.0.1:{free_port()}"
-    target, state = folder / "target.img", folder / "secondary"
-    with (
-        secondary(target, state, address, "--create", str(disk.size_bytes)) as keeper,
-        primary(disk.path, folder / "primary", address, "--assume-in-sync", "--ack-timeout", "2") as source,
-        _highest(source) as highest,
-    ):
-        wait_until(source.in_sync, "replication is on")
-        random_writes(disk.path, count=writes)
-        wait_until(source.in_sync, "in sync after the load", 120)
-        source.ask("wait")
-        keeper.end()
-        random_writes(disk.path, count=writes)
-        wait_until(lambda: source.status()["mode"] == "unsynchronized", "the outage is noticed")
-        with secondary(target, state, address):
-            wait_until(source.in_sync, "in sync after the outage", 300)
+    with cluster(folder, disk, primary_options=("--assume-in-sync", "--ack-timeout", "2")) as both:
+        both.start()
+        source = both.primary
+        with _highest(source) as highest:
+            until(source.is_normal, "replication is on")
+            random_writes(disk, count=writes)
+            until(source.is_normal, "in sync after the load", 120)
+            source.ask("wait")
+            both.secondary.terminate()
+            random_writes(disk, count=writes)
+            until(lambda: source.status()["mode"] == "unsynchronized", "the outage is noticed")
+            both.start_secondary()
+            until(source.is_normal, "in sync after the outage", 300)
             source.ask("wait")
         return highest
 

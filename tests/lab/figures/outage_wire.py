@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 
 from pydbt.core.errors import MachineError
 from pydbt.core.units import MIB
-from tests.lab.figures.controllers import network_link, primary, secondary
-from tests.lab.figures.disks import (
-    differing_blocks,
-    direct_writer,
-    disk_folder,
-    fill,
-    loop_device,
-    page_aligned,
-    run,
-    wait_until,
-    write_scattered_blocks,
-)
+from tests.lab.cluster import cluster
+from tests.lab.disks import Device, image, loop_over
+from tests.lab.figures.folders import disk_folder
 from tests.lab.figures.report import Figure, figure
+from tests.lab.patience import run, until
+from tests.lab.raw import DirectWriter, write_scattered_blocks
 
 NAME = "outage-wire"
 _BLOCK_BYTES = 4096
-_PORT = 7790
+_OPTIONS = ("--whole-device", "--ack-timeout", "2")
 
 
 def measure(quick: bool) -> list[Figure]:
@@ -33,52 +23,42 @@ def measure(quick: bool) -> list[Figure]:
     rounds = 2 if quick else 3
     size = (128 if quick else 512) * MIB
     values, wire_total, differing_total = [], 0, 0
-    with disk_folder(4 * size) as folder, network_link() as link:
-        fill(folder / "source.img", size)
-        target = folder / "target.img"
-        address = f"{link.far_address}:{_PORT}"
-        with (
-            loop_device(folder / "source.img", size) as disk,
-            secondary(
-                target, folder / "secondary", address, "--insecure", "--create", str(size), namespace=link.namespace
-            ) as replica,
-            primary(
-                disk.path, folder / "primary", address, "--insecure", "--whole-device", "--ack-timeout", "2"
-            ) as source,
-        ):
-            wait_until(source.in_sync, "the first synchronization is done", 300)
-            for turn in range(rounds):
-                source.ask("wait")
-                link.cut()
-                _write(disk.path, size, turn)
-                wait_until(lambda: source.status()["mode"] == "unsynchronized", "the outage is noticed")
-                wait_until(lambda: not replica.status()["unapplied_bytes"], "the journal is applied")
-                run("sync", "-f", folder)
-                differing = differing_blocks(disk.image, target) * _BLOCK_BYTES
-                before = link.wire_bytes()
-                link.mend()
-                wait_until(source.in_sync, "in sync again", 300)
-                source.ask("wait")
-                wire = link.wire_bytes() - before
-                values.append(wire / differing)
-                wire_total, differing_total = wire_total + wire, differing_total + differing
-            wait_until(lambda: not replica.status()["unapplied_bytes"], "the journal is applied")
-            if differing_blocks(disk.image, target):
-                raise MachineError("the images differ although the controller says that they are in sync")
+    with (
+        disk_folder(4 * size) as folder,
+        loop_over(image(folder / "source.img", size, seed=1)) as disk,
+        cluster(folder, disk, wired=True, primary_options=_OPTIONS) as both,
+    ):
+        both.start()
+        source = both.primary
+        until(source.is_normal, "the first synchronization is done", 300)
+        for turn in range(rounds):
+            source.ask("wait")
+            both.wire.cut()
+            _write(disk, size, turn)
+            until(lambda: source.status()["mode"] == "unsynchronized", "the outage is noticed")
+            both.until_applied()
+            run("sync", "-f", folder)
+            differing = both.differing() * _BLOCK_BYTES
+            before = both.wire.wire_bytes()
+            both.wire.mend()
+            until(source.is_normal, "in sync again", 300)
+            source.ask("wait")
+            wire = both.wire.wire_bytes() - before
+            values.append(wire / differing)
+            wire_total, differing_total = wire_total + wire, differing_total + differing
+        both.until_applied()
+        if both.differing():
+            raise MachineError("the images differ although the controller calls them in sync")
     measured = f"{wire_total / MIB:.2f} MiB : {differing_total / MIB:.2f} MiB"
     return [figure(NAME, "wire after an outage : blocks that differ", measured, "x", values, bar=1.03, at_least=False)]
 
 
-def _write(path: Path, size_bytes: int, seed: int) -> None:
+def _write(disk: Device, size_bytes: int, seed: int) -> None:
     """Two parts scattered single blocks, some of them twice, and one part a contiguous run."""
     blocks = size_bytes // _BLOCK_BYTES
     generator = np.random.default_rng(seed)
-    write_scattered_blocks(path, generator.integers(0, blocks, blocks // 50), _BLOCK_BYTES, seed)
+    write_scattered_blocks(disk.path, generator.integers(0, blocks, blocks // 50).tolist(), _BLOCK_BYTES, seed)
     length = size_bytes // 100 // MIB * MIB or MIB
-    buffer = page_aligned(length)
-    buffer[:] = generator.bytes(length)
-    descriptor = direct_writer(path)
-    try:
-        os.pwrite(descriptor, buffer, int(generator.integers(0, (size_bytes - length) // MIB)) * MIB)
-    finally:
-        os.close(descriptor)
+    with DirectWriter(disk.path, length) as writer:
+        data = generator.bytes(length)
+        writer.put(int(generator.integers(0, (size_bytes - length) // MIB)) * MIB, data)

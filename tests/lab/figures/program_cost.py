@@ -8,9 +8,11 @@ from pathlib import Path
 
 from pydbt.core.units import MIB
 from pydbt.kernel.capture import CaptureOptions
-from tests.lab.figures.disks import fill, loop_device, memory_folder
-from tests.lab.figures.load import captured, drained, random_writes
+from tests.lab.disks import image, loop_over
+from tests.lab.figures.fio import drained, random_writes
+from tests.lab.figures.folders import memory_folder
 from tests.lab.figures.report import Figure, figure
+from tests.lab.tracking import tracked
 
 NAME = "program-cost"
 _SWITCH = Path("/proc/sys/kernel/bpf_stats_enabled")
@@ -33,17 +35,19 @@ def measure(quick: bool) -> list[Figure]:
     rounds, seconds = (3, 1.5) if quick else (7, 3.0)
     cost: dict[str, list[float]] = {name: [] for name, _, _ in _KINDS}
     requests = 0
-    with memory_folder(_VOLUME_BYTES) as folder, _kernel_counts_run_time():
-        fill(folder / "disk.img", _VOLUME_BYTES)
-        with loop_device(folder / "disk.img", _VOLUME_BYTES) as disk:
-            for _ in range(rounds):
-                for name, options, _bar in _KINDS:
-                    with captured(disk.volume(), options, NAME) as capture, drained(capture):
-                        before = capture.counters()
-                        writes = random_writes(disk.path, seconds=seconds)
-                        spent = capture.counters().run_time_ns - before.run_time_ns
-                    cost[name].append(spent / writes.requests)
-                    requests += writes.requests
+    with (
+        memory_folder(_VOLUME_BYTES) as folder,
+        loop_over(image(folder / "disk.img", _VOLUME_BYTES, seed=1)) as disk,
+        _kernel_counts_run_time(),
+    ):
+        for _ in range(rounds):
+            for name, options, _bar in _KINDS:
+                with tracked(disk, options) as capture, drained(capture):
+                    before = capture.counters()
+                    writes = random_writes(disk, seconds=seconds)
+                    spent = capture.counters().run_time_ns - before.run_time_ns
+                cost[name].append(spent / writes.requests)
+                requests += writes.requests
     return [
         figure(NAME, f"programs, {name}", f"{requests // 2:,} writes", "ns/write", cost[name], bar=bar, at_least=False)
         for name, _, bar in _KINDS

@@ -19,12 +19,14 @@ from pydbt.core.tracking.in_flight import InFlight
 from pydbt.core.tracking.tracker import Tracker
 from pydbt.core.units import MIB, Geometry
 from pydbt.kernel import syscalls
-from pydbt.kernel.capture import Capture, CaptureOptions
+from pydbt.kernel.capture import Capture
 from pydbt.kernel.headers import find_headers
 from pydbt.kernel.record import RECORD_BYTES, RING_RECORD
-from tests.lab.figures.disks import Disk, fill, loop_device, memory_folder
-from tests.lab.figures.load import captured, random_writes
+from tests.lab.disks import Device, image, loop_over
+from tests.lab.figures.fio import random_writes
+from tests.lab.figures.folders import memory_folder
 from tests.lab.figures.report import Figure, figure, ratios
+from tests.lab.tracking import ADDRESSES, tracked
 
 NAME = "ring-drain"
 _VOLUME_BYTES = 512 * MIB
@@ -63,7 +65,7 @@ class _Tracer:
         headers = find_headers()
         if headers.source:
             os.environ["BCC_KERNEL_SOURCE"] = headers.source
-        from bcc import BPF  # type: ignore[import-not-found]
+        from bcc import BPF
 
         macros = {
             "WORDS": RECORD_BYTES // 8,
@@ -136,37 +138,39 @@ class _Tracking:
         self._tracker.acknowledge(self._sequence)
 
 
-def _records_of_writes(capture: Capture, disk: Disk) -> np.ndarray:
+def _records_of_writes(capture: Capture, disk: Device) -> np.ndarray:
     """Have the ring filled by real writes; a copy of their records, which stay in it."""
     while len(capture.drain()):
         pass
-    random_writes(disk.path, count=_WRITES)
+    random_writes(disk, count=_WRITES)
     return capture.peek(_RECORDS)
 
 
 def measure(quick: bool) -> list[Figure]:
     """Records a second, both on the records of 65,536 real writes, in turn."""
     rounds = 3 if quick else 7
-    plain, tracked, bcc = [], [], []
+    plain: list[float] = []
+    followed: list[float] = []
+    bcc: list[float] = []
     with memory_folder(_VOLUME_BYTES) as folder:
-        fill(folder / "disk.img", _VOLUME_BYTES)
+        file = image(folder / "disk.img", _VOLUME_BYTES, seed=1)
         tracer = _Tracer()
         try:
             with (
-                loop_device(folder / "disk.img", _VOLUME_BYTES) as disk,
-                captured(disk.volume(), CaptureOptions(data_ring_bytes=0), NAME) as capture,
+                loop_over(file) as disk,
+                tracked(disk, ADDRESSES) as capture,
             ):
                 for _ in range(rounds):
                     records = _records_of_writes(capture, disk)
                     plain.append(_drain(capture, len))
                     bcc.append(_RECORDS / tracer.seconds(records))
                     _records_of_writes(capture, disk)
-                    tracked.append(_drain(capture, _Tracking(_VOLUME_BYTES).take))
+                    followed.append(_drain(capture, _Tracking(_VOLUME_BYTES).take))
         finally:
             tracer.close()
     return [
         _row("records off the ring", plain, bcc, 20.0),
-        _row("... and through the tracker", tracked, bcc, None),
+        _row("... and through the tracker", followed, bcc, None),
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import statistics
 import subprocess
 import sys
@@ -15,19 +14,13 @@ import numpy as np
 
 from pydbt.core.errors import MachineError
 from pydbt.core.units import MIB
-from tests.lab.figures.controllers import Controller, free_port, primary, secondary
-from tests.lab.figures.disks import (
-    direct_writer,
-    disk_folder,
-    end_with_parent,
-    fill,
-    loop_device,
-    memory_folder,
-    page_aligned,
-    run,
-    wait_until,
-)
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import image, loop_over
+from tests.lab.figures.folders import disk_folder, memory_folder
 from tests.lab.figures.report import Figure, figure, ratios
+from tests.lab.patience import run, until
+from tests.lab.programs import Controller, end_with_parent, free_port, last_words
+from tests.lab.raw import DirectWriter
 
 NAME = "stream"
 _CHUNK_BYTES = MIB
@@ -63,79 +56,79 @@ def measure(quick: bool) -> list[Figure]:
     rounds, size = (2, 256 * MIB) if quick else (5, 1024 * MIB)
     ours: list[float] = []
     theirs: list[float] = []
-    with memory_folder(size) as source_folder, disk_folder(4 * size) as folder:
-        fill(source_folder / "source.img", size)
-        fill(folder / "copy.img", size, seed=2)
-        fill(folder / "replica.img", size, seed=2)
-        address = f"127.0.0.1:{free_port()}"
-        with (
-            loop_device(source_folder / "source.img", size) as disk,
-            loop_device(folder / "replica.img", size, direct=True) as replica,
-            loop_device(folder / "copy.img", size, direct=True) as copy,
-            secondary(replica.path, folder / "secondary", address) as keeper,
-            primary(disk.path, folder / "primary", address, "--whole-device") as source,
-        ):
-            wait_until(source.in_sync, "the first synchronization is done", 600)
-            for turn in range(rounds):
-                for streaming in (turn % 2 == 0, turn % 2 == 1):
-                    _settle(keeper)
-                    if streaming:
-                        ours.append(_stream(disk.path, size, source, keeper, turn))
-                    else:
-                        theirs.append(_dd(disk.path, copy.path, size))
+    direct = "--direct-io=on"
+    with (
+        memory_folder(size) as source_folder,
+        disk_folder(4 * size) as folder,
+        loop_over(image(source_folder / "source.img", size, seed=1)) as disk,
+        loop_over(image(folder / "replica.img", size, seed=2), direct) as replica,
+        loop_over(image(folder / "copy.img", size, seed=2), direct) as copy,
+        cluster(folder, disk, primary_options=("--whole-device",), target=replica.path) as both,
+    ):
+        both.start()
+        until(both.primary.is_normal, "the first synchronization is done", 600)
+        for turn in range(rounds):
+            for streaming in (turn % 2 == 0, turn % 2 == 1):
+                _settle(both)
+                if streaming:
+                    ours.append(_stream(both, turn))
+                else:
+                    theirs.append(_dd(disk.path, copy.path, size))
     measured = f"{statistics.median(ours) / 1e6:.0f} MB/s : {statistics.median(theirs) / 1e6:.0f} MB/s"
     return [figure(NAME, "durable stream : dd through TCP", measured, "x", ratios(ours, theirs), bar=0.5, goal=0.8)]
 
 
-def _settle(keeper: Controller) -> None:
+def _settle(both: Cluster) -> None:
     """Nothing of the last turn is left to be written by the time the next one begins."""
-    wait_until(lambda: not keeper.status()["unapplied_bytes"], "the journal is applied", 120)
+    both.until_applied()
     run("sync")
 
 
 class _Interrupted(Exception):
-    """The stream ended in between (log full): what was measured is a resynchronization."""
+    """The stream ended in between (log full): a resynchronization was measured."""
 
 
-def _stream(device: Path, size_bytes: int, source: Controller, keeper: Controller, seed: int) -> float:
+def _stream(both: Cluster, seed: int) -> float:
     """The first of a few attempts that no other work of the machine spoils."""
     for _ in range(_ATTEMPTS):
-        _settle(keeper)
+        _settle(both)
         try:
-            return _stream_once(device, size_bytes, source, seed)
+            return _stream_once(both, seed)
         except _Interrupted:
-            wait_until(source.in_sync, "in sync again", 300)
-    raise MachineError(f"the stream was interrupted {_ATTEMPTS} times: {source.last_words()}")
+            until(both.primary.is_normal, "in sync again", 300)
+    raise MachineError(f"the stream was interrupted {_ATTEMPTS} times: {' / '.join(last_words(both.primary.log))}")
 
 
-def _stream_once(device: Path, size_bytes: int, source: Controller, seed: int) -> float:
+def _stream_once(both: Cluster, seed: int) -> float:
     """Write the whole device once, as fast as the stream keeps up, and wait until all is durable."""
-    buffer = page_aligned(_CHUNK_BYTES)
-    generator = np.random.default_rng(seed)
-    buffer[:] = generator.bytes(_CHUNK_BYTES)
-    words = np.frombuffer(buffer, np.uint64)
+    source = both.primary
     resyncs = source.status()["statistics"]["resyncs"]
-    descriptor = direct_writer(device)
-    try:
+    with DirectWriter(both.source.path, _CHUNK_BYTES) as writer:
+        writer.memory[:] = np.random.default_rng(seed).bytes(_CHUNK_BYTES)
+        words = np.frombuffer(writer.memory, np.uint64)
         began = time.monotonic()
-        for index in range(size_bytes // _CHUNK_BYTES):
+        for index in range(both.size_bytes // _CHUNK_BYTES):
             words += np.uint64(1)  # other bytes each time
-            os.pwrite(descriptor, buffer, index * _CHUNK_BYTES)
+            writer.put_memory(index * _CHUNK_BYTES, _CHUNK_BYTES)
             if index % _CHUNKS_A_LOOK == 0:
                 while _on_the_way_bytes(source) > _LAG_LIMIT_BYTES:
                     time.sleep(_LOOK_INTERVAL_S)
         source.ask("wait")
         seconds = time.monotonic() - began
-    finally:
-        os.close(descriptor)
     if source.status()["statistics"]["resyncs"] != resyncs:
         raise _Interrupted
-    return size_bytes / seconds
+    return both.size_bytes / seconds
 
 
 def _on_the_way_bytes(source: Controller) -> int:
     status = source.status()
-    return max(status["lag_bytes"], status["queue"]["used"])
+    return max(int(status["lag_bytes"]), int(status["queue"]["used"]))
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """The next process of a chain has its output."""
+    assert process.stdout is not None
+    process.stdout.close()
 
 
 def _dd(source: Path, target: Path, size_bytes: int) -> float:
@@ -153,7 +146,7 @@ def _dd(source: Path, target: Path, size_bytes: int) -> float:
             preexec_fn=end_with_parent,
             process_group=0,
         )
-        reader.stdout.close()
+        _let_go(reader)
         for process in (reader, sender, receiver):
             if process.wait(600):
                 raise MachineError("the copy with dd failed")
@@ -161,7 +154,7 @@ def _dd(source: Path, target: Path, size_bytes: int) -> float:
 
 
 @contextlib.contextmanager
-def _receiver(target: Path) -> Iterator[tuple[subprocess.Popen, int]]:
+def _receiver(target: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """TCP into dd with direct, synced writes: the last process of the chain, and the port."""
     port = free_port()
     network = subprocess.Popen(
@@ -177,7 +170,8 @@ def _receiver(target: Path) -> Iterator[tuple[subprocess.Popen, int]]:
         preexec_fn=end_with_parent,
         process_group=0,
     )
-    network.stdout.close()
+    assert network.stderr is not None
+    _let_go(network)
     try:
         network.stderr.readline()
         yield writer, port

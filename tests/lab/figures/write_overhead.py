@@ -8,9 +8,11 @@ from pathlib import Path
 
 from pydbt.core.units import MIB
 from pydbt.kernel.capture import CaptureOptions
-from tests.lab.figures.disks import disk_folder, fill, loop_device, memory_folder
-from tests.lab.figures.load import captured, drained, random_writes
+from tests.lab.disks import image, loop_over
+from tests.lab.figures.fio import drained, random_writes
+from tests.lab.figures.folders import disk_folder, memory_folder
 from tests.lab.figures.report import Figure, figure, ratios
+from tests.lab.tracking import tracked
 
 NAME = "write-overhead"
 _VOLUME_BYTES = 1024 * MIB
@@ -29,29 +31,29 @@ def measure(quick: bool) -> list[Figure]:
 def _measure(folder: Path, quick: bool, place: str, judged: bool) -> list[Figure]:
     # A virtual disk's own speed changes by a fifth from one minute to the next: many short pairs.
     rounds, seconds = (3, 1.5) if quick else (9 if judged else 5, 2.5)
-    fill(folder / "disk.img", _VOLUME_BYTES)
-    tracked: dict[str, list[float]] = {name: [] for name, _, _ in _KINDS}
+    direct = ("--direct-io=on",) if judged else ()
+    captured: dict[str, list[float]] = {name: [] for name, _, _ in _KINDS}
     bare: dict[str, list[float]] = {name: [] for name, _, _ in _KINDS}
-    with loop_device(folder / "disk.img", _VOLUME_BYTES, direct=judged) as disk:
-        random_writes(disk.path, seconds=seconds)  # the first run pays for what later ones find ready
+    with loop_over(image(folder / "disk.img", _VOLUME_BYTES, seed=1), *direct) as disk:
+        random_writes(disk, seconds=seconds)  # the first run pays for what later ones find ready
         for turn in range(rounds):
             for name, options, _bar in _KINDS:
                 for is_tracked in (turn % 2 == 0, turn % 2 == 1):
                     with contextlib.ExitStack() as stack:
-                        capture = stack.enter_context(captured(disk.volume(), options, NAME))
+                        capture = stack.enter_context(tracked(disk, options))
                         if is_tracked:
                             stack.enter_context(drained(capture))
                         else:
                             stack.close()  # loaded only to let the disk rest equally long
-                        speed = random_writes(disk.path, seconds=seconds).requests_per_s
-                    (tracked if is_tracked else bare)[name].append(speed)
+                        speed = random_writes(disk, seconds=seconds).requests_per_s
+                    (captured if is_tracked else bare)[name].append(speed)
     return [
         figure(
             NAME,
             f"4 KiB random writes, {name} ({place})",
-            f"{statistics.median(tracked[name]):,.0f} : {statistics.median(bare[name]):,.0f} writes/s",
+            f"{statistics.median(captured[name]):,.0f} : {statistics.median(bare[name]):,.0f} writes/s",
             "x",
-            ratios(tracked[name], bare[name]),
+            ratios(captured[name], bare[name]),
             bar=bar if judged else None,
         )
         for name, _, bar in _KINDS
