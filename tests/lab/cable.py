@@ -115,12 +115,21 @@ class Cable:
 @contextlib.contextmanager
 def laid_cable() -> Iterator[Cable]:
     """Laid, and taken away again whatever happens."""
+    _remove_stale()
     cable = Cable.choose("test", next(_numbers))
     try:
         cable.lay()
         yield cable
     finally:
         cable.remove()
+
+
+def _remove_stale() -> None:
+    """Namespaces of processes that were killed; their cards go with them."""
+    for path in Path("/run/netns").glob("pydbt-test-*"):
+        if not Path("/proc", path.name.split("-")[2]).exists():
+            with contextlib.suppress(OSError):
+                netns.remove(path.name)
 
 
 def _free_network(number: int) -> tuple[str, str]:
