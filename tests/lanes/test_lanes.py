@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.disks import wait_until
+from tests.lab.patience import wait_until
 from tests.lanes import gate
 from tests.lanes.__main__ import named
 from tests.lanes.part import ROOT, Counts, Outcome, Part, of_a_closing_line, of_a_command, of_pytest, pytest_part
