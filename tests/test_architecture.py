@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from setuptools import find_namespace_packages
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "pydbt"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 CORE = [path for path in MODULES if path.is_relative_to(PACKAGE / "core")]
+LAB = sorted((PROJECT / "tests/lab").rglob("*.py"))
 
 BANNED_IN_CORE = {
     "asyncio", "ctypes", "fcntl", "io", "mmap", "multiprocessing", "os", "pathlib", "random", "select", "selectors",
@@ -70,7 +73,7 @@ def test_a_room_imports_core_and_posix_alone_and_only_the_meeting_rooms_import_o
         assert not rooms, f"{name_of(path)} imports from {sorted(rooms)}: only {sorted(MEETING_ROOMS)} may"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@pytest.mark.parametrize("path", [*MODULES, *LAB], ids=name_of)
 def test_a_module_is_short_enough_to_read_and_says_what_it_is_for(path: Path) -> None:
     text = path.read_text()
     assert text.count("\n") <= MAX_LINES, f"{name_of(path)} has more than {MAX_LINES} lines: split it by concept"
@@ -85,3 +88,20 @@ def test_only_posix_loads_the_c_library() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
             assert name not in ("CDLL", "cdll", "PyDLL"), f"{name_of(path)}: use posix.libc"
+
+
+def test_the_program_imports_nothing_of_the_tests_and_their_bench_imports_no_test() -> None:
+    for path in (*MODULES, *LAB):
+        foreign = [name for name in imports_of(path) if name.split(".")[0] in {"tests", "pytest"}]
+        if path in LAB:
+            foreign = [name for name in foreign if not name.startswith("tests.lab.")]
+        assert not foreign, f"{name_of(path)} imports {foreign}"
+
+
+def test_the_wheel_holds_the_program_alone() -> None:
+    setuptools = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = set(find_namespace_packages(str(PROJECT), include=setuptools["packages"]["find"]["include"]))
+    assert {"pydbt", "pydbt.core", "pydbt.cli"} <= found
+    assert not [name for name in found if name.split(".")[0] != "pydbt"]
+    assert not {"pydbt.harness", "pydbt.bench"} & found
+    assert set(setuptools) == {"packages"}, "nothing is named for the wheel beside the packages that are found"
