@@ -165,6 +165,10 @@ class Cluster(Source):
     def secondary_state(self) -> Path:
         return self.replica.state
 
+    @secondary_state.setter
+    def secondary_state(self, place: Path) -> None:
+        self.replica.state = place
+
     @property
     def address(self) -> str:
         return self.replica.address
