@@ -56,3 +56,9 @@ def test_runs_beside_each_other_are_in_block_order_and_all_there(one: set[int], 
     both = runs_of(one).beside(runs_of(other))
     assert sorted(both.blocks().tolist()) == sorted([*one, *other])
     assert (both.firsts[1:] >= both.firsts[:-1]).all()
+
+
+@given(st.sets(st.integers(0, 10_000), max_size=200))
+def test_runs_and_blocks_are_the_same_set(blocks):
+    array = np.array(sorted(blocks), dtype=np.int64)
+    assert Runs.of_blocks(array).blocks().tolist() == array.tolist()

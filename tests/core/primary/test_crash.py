@@ -11,10 +11,12 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.modes import Mode, Phase
 from pydbt.core.primary.quiet_bitmap import Bits, MapRequest
+from pydbt.core.primary.resync import Resync
 from pydbt.core.protocol.frames import Ack, Want
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.tracking.capture_record import RECORD, RecordKind
 from pydbt.core.units import Geometry
 
 GEOMETRY = Geometry(64 * 4096, 4096)
@@ -190,3 +192,33 @@ def test_an_initial_copy_that_another_replica_takes_over_begins_anew():
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=True, scan_used=False, replica="one"), 0.0)
     effects = brain.handle(ev.Connected("two", "inconsistent", 0, 0, False, True), 0.0)
     assert any(isinstance(effect, ev.ScanUsed) for effect in effects) or not brain.state.replica.scanned
+
+
+def test_a_full_disk_for_the_maps_does_not_keep_the_controller_busy_for_ever():
+    """With an unsettled block the quiet bitmap may only go after a map; that failed, and was asked for again at once."""
+    brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False), 0.0)
+    brain.state.mode, brain.state.in_flight.certain = Mode.NORMAL, True
+    brain.link.connected(0.0)
+    brain.quiet.next_retire = 1e9
+    brain.state.unsettled.add(np.array([5]), 0, 1e9)
+    brain.quiet.bits = Bits(retire_at=0)
+    effects = brain.handle(ev.Tick(), 1.0)
+    assert ev.Persist(zero_quiet=True) in effects
+    effects = brain.handle(ev.Persisted(zeroed=False, error="no space left on device"), 1.0)
+    assert not any(isinstance(effect, ev.Persist) for effect in effects)
+    later = [effect for when in (2.0, 3.0, 7.0) for effect in brain.handle(ev.Tick(), when)]
+    assert later.count(ev.Persist(zero_quiet=True)) == 1, "but it is tried again some time later"
+
+
+def test_a_write_that_was_swept_before_it_reached_the_disk_is_swept_again_at_the_landing():
+    """Its bit is gone with an earlier flip, and the one of its completion comes after the flip of the landing."""
+    brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False), 0.0)
+    brain.state.in_flight.certain = True
+    records = np.zeros(1, RECORD)
+    records["kind"], records["sector"], records["sectors"], records["op"] = RecordKind.SUBMIT, 40, 8, 1
+    brain.handle(ev.Captured(records, 64, 0), 0.0)
+    brain.state.mode, brain.state.phase = Mode.RESYNCHRONIZING, Phase.ARMING
+    brain.resync = Resync(brain.state, brain.quiet, 1, 0.0)
+    brain.link.connected(0.0)
+    brain.handle(ev.PayloadArmed(64), 0.1)
+    assert brain.state.tracker.pending.contains(5)

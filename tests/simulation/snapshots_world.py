@@ -28,7 +28,7 @@ class Holding:
         return self.kind in ("snapshot", "thin")
 
 
-class EpochCluster(Cluster):
+class SnapshotCluster(Cluster):
     """``images`` are what the source held at any instant, since the last hold, that an epoch may be an image of."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Epochs in a simulated world: the replica is an image of the primary at one moment, whatever holds, snapshots and links do."""
+"""Snapshots in a simulated world: the replica is the primary at one moment, whatever holds, snapshots and links do."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import random
 import pytest
 
 from pydbt.core.primary import events as ev
-from pydbt.core.primary import snapshot_landing as epochs
+from pydbt.core.primary import snapshot_landing
 from pydbt.core.primary.modes import Mode
-from tests.simulation.epochs_world import EpochCluster, Holding
+from tests.simulation.snapshots_world import Holding, SnapshotCluster
 from tests.simulation.world import Faults
 
 CALM = Faults()
@@ -30,10 +30,10 @@ HOLDINGS = {
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """Volumes of 64 blocks have little and much to copy, too."""
-    monkeypatch.setattr(epochs, "GENTLE_BLOCKS", 3)
+    monkeypatch.setattr(snapshot_landing, "GENTLE_BLOCKS", 3)
 
 
-def run(cluster: EpochCluster, steps: int, rate: float) -> None:
+def run(cluster: SnapshotCluster, steps: int, rate: float) -> None:
     rng: random.Random = cluster.rng
     for _ in range(steps):
         for _ in range(int(rng.random() * rate)):
@@ -47,11 +47,11 @@ def run(cluster: EpochCluster, steps: int, rate: float) -> None:
         cluster.step(rng.random() * 0.02)
 
 
-def in_sync_at(cluster: EpochCluster) -> float | None:
+def in_sync_at(cluster: SnapshotCluster) -> float | None:
     return cluster.brain.status(cluster.now).snapshots.in_sync_at
 
 
-def settle(cluster: EpochCluster) -> None:
+def settle(cluster: SnapshotCluster) -> None:
     for _ in range(6000):
         cluster.step(0.05)
         if in_sync_at(cluster) == cluster.now and not cluster.kernel.flying and not cluster.kernel.ring:
@@ -64,8 +64,8 @@ def settle(cluster: EpochCluster) -> None:
     "faults", [CALM, ROUGH, TINY_RING, ODD_DISK, BAD_READS], ids=["calm", "rough", "ring", "odd", "reads"]
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_every_epoch_is_an_image_of_the_source_and_no_block_is_forgotten(seed, faults, holding):
-    cluster = EpochCluster(seed, faults, holding, digests=seed % 2 == 0)
+def test_every_committed_snapshot_is_an_image_of_the_source_and_no_block_is_forgotten(seed, faults, holding):
+    cluster = SnapshotCluster(seed, faults, holding, digests=seed % 2 == 0)
     run(cluster, 500, rate=2)
     settle(cluster)
     assert cluster.committed
@@ -75,14 +75,14 @@ def test_every_epoch_is_an_image_of_the_source_and_no_block_is_forgotten(seed, f
 
 
 @pytest.mark.parametrize("kind", ["freeze", "snapshot"])
-def test_epochs_go_on_under_a_load_that_never_rests(kind):
-    cluster = EpochCluster(3, CALM, Holding(kind), interval_s=0.5)
+def test_snapshots_go_on_under_a_load_that_never_rests(kind):
+    cluster = SnapshotCluster(3, CALM, Holding(kind), interval_s=0.5)
     run(cluster, 1500, rate=4)
     assert len(set(cluster.committed)) >= 5
 
 
-def test_a_device_that_never_rests_and_cannot_be_held_gets_no_epoch_and_the_operator_is_told():
-    cluster = EpochCluster(4, CALM, Holding("quiescent"), interval_s=0.2)
+def test_a_device_that_never_rests_and_cannot_be_held_gets_no_image_and_the_operator_is_told():
+    cluster = SnapshotCluster(4, CALM, Holding("quiescent"), interval_s=0.2)
     for _ in range(200):
         cluster.write_soon()
     run(cluster, 3000, rate=12)
@@ -95,8 +95,8 @@ def test_a_device_that_never_rests_and_cannot_be_held_gets_no_epoch_and_the_oper
 
 @pytest.mark.parametrize("holding", HOLDINGS.values(), ids=HOLDINGS)
 @pytest.mark.parametrize("seed", range(2))
-def test_a_wait_ends_with_an_epoch_that_began_after_it(seed, holding):
-    cluster = EpochCluster(seed, ROUGH, holding, interval_s=1000)
+def test_a_wait_ends_with_a_snapshot_that_began_after_it(seed, holding):
+    cluster = SnapshotCluster(seed, ROUGH, holding, interval_s=1000)
     run(cluster, 100, rate=2)
     for token in range(1, 4):
         run(cluster, 30, rate=2)
@@ -114,8 +114,8 @@ def test_a_wait_ends_with_an_epoch_that_began_after_it(seed, holding):
         assert all(cluster.image[b] >= value for b, value in enumerate(before) if b not in later)
 
 
-def test_snapshots_that_always_overflow_give_no_epoch_and_the_status_says_why():
-    cluster = EpochCluster(5, CALM, Holding("snapshot", overflow=1.0, reads_on=0.5))
+def test_snapshots_that_always_overflow_give_no_image_and_the_status_says_why():
+    cluster = SnapshotCluster(5, CALM, Holding("snapshot", overflow=1.0, reads_on=0.5))
     run(cluster, 600, rate=3)
     assert not cluster.committed
     assert cluster.brain.status(cluster.now).snapshots.problem == "the snapshot's store was full"
@@ -123,8 +123,8 @@ def test_snapshots_that_always_overflow_give_no_epoch_and_the_status_says_why():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_it_is_not_called_in_sync_while_anything_written_is_not_in_an_epoch(seed):
-    cluster = EpochCluster(seed, CALM, Holding("snapshot" if seed % 2 else "freeze"), interval_s=0.3)
+def test_it_is_not_called_in_sync_while_anything_written_is_not_in_an_image(seed):
+    cluster = SnapshotCluster(seed, CALM, Holding("snapshot" if seed % 2 else "freeze"), interval_s=0.3)
     for _ in range(400):
         run(cluster, 1, rate=1.5)
         if in_sync_at(cluster) == cluster.now and not cluster.kernel.ring and not cluster.kernel.flying:

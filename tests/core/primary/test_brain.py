@@ -1,0 +1,309 @@
+"""The brain decides mode, phase, taints and the halt: its whole way, with a shell and a secondary that answer at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.primary import events as ev
+from pydbt.core.primary import settler
+from pydbt.core.primary.brain import STALL_S, Primary
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.modes import Mode, Phase
+from pydbt.core.protocol.frames import Ack, Commit, Ping, Pong, Want
+from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
+from pydbt.core.units import Geometry
+from tests.core.primary.parts import records
+
+CONFIG = PrimaryConfig(Geometry(64 * 4096, 4096), epoch=7)
+
+
+class Shell:
+    """Carries effects out, and lets a secondary answer that holds something else of the blocks in ``differs``."""
+
+    def __init__(self, **settings: object) -> None:
+        self.brain = Primary(replace(CONFIG, **settings), 0.0)
+        self.brain.state.in_flight.trust()
+        self.now = 0.0
+        self.done: list[ev.Effect] = []
+        self.differs: set[int] = set()
+        self.answers = True
+        self.batch = self.committed = self.sequence = self.position = self.lost = 0
+
+    def feed(self, event: ev.Event) -> list[ev.Effect]:
+        """The effects of an event, and of all answers to it."""
+        first, waiting = len(self.done), [event]
+        while waiting:
+            for effect in self.brain.handle(waiting.pop(0), self.now):
+                self.done.append(effect)
+                waiting += self.answer(effect)
+        return self.done[first:]
+
+    def answer(self, effect: ev.Effect) -> list[ev.Event]:
+        match effect:
+            case ev.TakeQuiet(flip=flip):
+                return [ev.QuietTaken(np.zeros(1, np.uint64), self.position, flip)]
+            case ev.Persist(zero_quiet=zero, cover=cover):
+                return [ev.Persisted(zero, cover=cover)]
+            case ev.ScanUsed():
+                return [ev.UsedBlocks(Runs(np.array([0]), np.array([8])), "8 blocks in use")]
+            case ev.SetPayload(on=True):
+                return [ev.PayloadArmed(self.position)]
+            case ev.ReadBlocks(reading=reading):
+                return [ev.BlocksRead(reading, self.position, 4096)]
+            case ev.Flush():
+                return [ev.Flushed("freeze")]
+            case ev.Hold(hold=hold):
+                return [ev.Held(hold, "freeze", self.position)]
+            case ev.Release(hold=hold):
+                return [ev.Released(hold, 1.0)]
+        return self.replied(effect) if self.answers else []
+
+    def replied(self, effect: ev.Effect) -> list[ev.Event]:
+        match effect:
+            case ev.SendDigests(batch=batch, units=units):
+                wanted = np.array(sorted(self.differs & set(units.blocks().tolist())), np.int64)
+                return [ev.Received(Want(batch=batch, units=Runs.of_blocks(wanted) if len(wanted) else Runs.none()))]
+            case ev.SendBlocks(batch=batch):
+                self.batch = batch
+            case ev.SendFrame(frame=Commit(resync=resync, sequence=sequence)):
+                self.committed, self.sequence = resync, sequence
+            case ev.SendStream(last_sequences=last):
+                self.sequence = int(last[-1])
+            case ev.SendSettled(sequence=sequence):
+                self.sequence = sequence
+            case _:
+                return []
+        return [self.ack()]
+
+    def ack(self) -> ev.Received:
+        return ev.Received(Ack(self.sequence, self.batch, self.committed, replica_state=2))
+
+    def connect(self, replica: str = "one") -> list[ev.Effect]:
+        return self.feed(ev.Connected(replica, "inconsistent", 0, 0, False, True))
+
+    def write(self, *blocks: int, flags: int = 0, completed: bool = True) -> list[ev.Effect]:
+        rows = [(RecordKind.SUBMIT, block) for block in blocks]
+        rows += [(RecordKind.COMPLETE, block) for block in blocks] if completed else []
+        made = records(*rows)
+        made["flags"] = flags
+        self.position += len(rows)
+        return self.feed(ev.Captured(made, self.position, self.lost))
+
+    def tick(self, seconds: float = 0.0) -> list[ev.Effect]:
+        self.now += seconds
+        return self.feed(ev.Tick())
+
+    def modes(self) -> list[str]:
+        told = [effect.message for effect in self.done if isinstance(effect, ev.Log) and " -> " in effect.message]
+        return [line.split(":")[0].split(" -> ")[1] for line in told if not line.startswith("phase")]
+
+
+def in_sync(**settings: object) -> Shell:
+    shell = Shell(**settings)
+    shell.connect()
+    for _ in range(5):
+        shell.tick(0.1)
+    assert shell.brain.mode in (Mode.NORMAL, Mode.SNAPSHOTS), shell.modes()
+    return shell
+
+
+def kinds(effects: list[ev.Effect]) -> list[str]:
+    return [type(effect).__name__ for effect in effects]
+
+
+def test_a_new_replica_is_scanned_copied_and_then_follows_in_the_stream() -> None:
+    shell = in_sync()
+    assert shell.modes() == ["initial-sync", "normal"]
+    assert shell.brain.status(shell.now).replica_state == "up-to-date" and not shell.brain.state.replica.initial
+    names = kinds(shell.done)
+    assert names.index("ScanUsed") < names.index("SetPayload") < names.index("ReadBlocks")
+    (committed,) = (
+        place for place, effect in enumerate(shell.done) if effect == ev.SendFrame(Commit(resync=1, sequence=0))
+    )
+    assert shell.done.index(ev.RememberReplica("one", 7, 0, 0, in_sync=True)) > committed
+    assert "SendStream" in kinds(shell.write(3)) and shell.brain.state.acknowledged == shell.brain.state.sequence
+
+
+def test_without_a_stream_the_replica_goes_from_snapshot_to_snapshot() -> None:
+    shell = in_sync(snapshot_interval_s=10.0)
+    assert shell.brain.mode is Mode.SNAPSHOTS and shell.brain.snapshot_based
+    shell.write(3)
+    shell.feed(ev.WaitAsked(1, shell.position))
+    shell.tick(0.1)
+    status = shell.brain.status(shell.now)
+    assert status.snapshots is not None and status.snapshots.number == 2 and ev.AnswerWait(1) in shell.done
+    assert not any(isinstance(effect, ev.SendStream | ev.SetPayload) for effect in shell.done)
+
+
+def test_a_wait_is_answered_with_the_acknowledgement_unless_somebody_gave_it_up() -> None:
+    shell = in_sync()
+    shell.answers = False
+    shell.write(3)
+    for token in (1, 2):
+        shell.feed(ev.WaitAsked(token, shell.position))
+    shell.feed(ev.WaitGone(2))
+    assert "AnswerWait" not in kinds(shell.done)
+    shell.sequence = shell.brain.state.sequence
+    assert ev.AnswerWait(1) in shell.feed(shell.ack()) and ev.AnswerWait(2) not in shell.done
+
+
+@pytest.mark.parametrize("reason", ["lost", "no room", "stranger", "full"])
+def test_what_the_log_cannot_have_halts_replication_and_is_resynchronized(reason: str) -> None:
+    shell = in_sync(log_slots=4)
+    before = shell.brain.state.statistics.resyncs
+    if reason == "lost":
+        shell.lost = 2
+        shell.write(3)
+        shell.brain.state.in_flight.trust()
+    elif reason == "no room":
+        shell.write(3, flags=RecordFlag.NO_PAYLOAD)
+    elif reason == "stranger":
+        shell.position += 1
+        shell.feed(ev.Captured(records((RecordKind.COMPLETE, 9)), shell.position, 0))
+    else:
+        shell.write(*range(20))
+    assert shell.brain.state.statistics.log_full == 1 and "resynchronizing" in shell.modes()
+    for _ in range(5):
+        shell.tick(0.1)
+    assert shell.brain.mode is Mode.NORMAL and shell.brain.state.statistics.resyncs == before + 1
+
+
+def test_a_log_that_is_full_again_and_again_is_told() -> None:
+    shell = in_sync()
+    for _ in range(6):
+        shell.write(3, flags=RecordFlag.NO_PAYLOAD)
+        for _ in range(5):
+            shell.tick(0.1)
+    assert any(isinstance(effect, ev.Log) and "the log was full 5 times" in effect.message for effect in shell.done)
+
+
+def test_room_that_is_short_ends_the_stream_and_is_no_matter_without_one() -> None:
+    shell = in_sync()
+    shell.feed(ev.RoomShort("too slow"))
+    assert "resynchronizing" in shell.modes()
+    other = Shell()
+    other.feed(ev.RoomShort("too slow"))
+    assert not other.modes()
+
+
+def test_a_lost_connection_makes_everything_on_its_way_pending_and_it_is_connected_anew() -> None:
+    shell = in_sync()
+    shell.answers = False
+    shell.write(3)
+    assert "SetPayload" in kinds(shell.feed(ev.Disconnected("cut")))
+    assert shell.brain.state.tracker.pending.contains(3) and shell.brain.status(shell.now).replica_state == "outdated"
+    assert "Connect" in kinds(shell.tick(10.0))
+    assert shell.brain.mode is Mode.UNSYNCHRONIZED and not shell.brain.status(shell.now).connected
+
+
+def test_a_connection_lost_before_anything_was_under_way_is_told_all_the_same() -> None:
+    shell = Shell(scan_used=False)
+    shell.feed(ev.PauseAsked())
+    shell.brain.link.connected(0.0)
+    effects = shell.feed(ev.Disconnected("cut"))
+    assert any(isinstance(effect, ev.Log) and effect.message == "connection closed: cut" for effect in effects)
+
+
+def test_a_secondary_that_is_silent_is_taken_for_dead_and_this_process_own_pause_is_forgiven() -> None:
+    shell = in_sync()
+    shell.answers = False
+    assert any(
+        isinstance(effect, ev.SendFrame) and isinstance(effect.frame, Ping) for effect in shell.tick(STALL_S * 10)
+    )
+    shell.feed(ev.Received(Pong(token=1)))
+    while shell.brain.link.up:
+        shell.tick(1.0)
+    assert shell.brain.mode is Mode.UNSYNCHRONIZED and "CloseConnection" in kinds(shell.done)
+
+
+def test_a_pause_says_goodbye_and_tracks_on_and_it_is_resumed_by_a_new_connection() -> None:
+    shell = in_sync()
+    effects = shell.feed(ev.PauseAsked())
+    assert ev.CloseConnection("paused by the operator", farewell=True) in effects
+    shell.feed(ev.PauseAsked())
+    assert shell.modes()[-2:] == ["unsynchronized", "paused"]
+    shell.write(3)
+    shell.tick(10.0)
+    assert shell.brain.mode is Mode.PAUSED
+    shell.feed(ev.ResumeAsked())
+    shell.feed(ev.ResumeAsked())
+    assert "Connect" in kinds(shell.done[-3:]) or "Connect" in kinds(shell.tick())
+
+
+def test_one_that_is_removed_has_not_heard_of_the_name_of_what_is_written_next() -> None:
+    shell = in_sync()
+    name = shell.brain.state.generations.current
+    shell.feed(ev.RemoveAsked())
+    assert shell.brain.mode is Mode.PAUSED and shell.brain.state.generations.current != name
+
+
+def test_another_secondarys_name_is_taken_over() -> None:
+    shell = in_sync()
+    shell.feed(ev.Renamed(4711))
+    assert shell.brain.state.generations.current == 4711
+
+
+def test_a_verification_that_finds_blocks_taints_and_one_that_repairs_them_answers_it() -> None:
+    shell = in_sync()
+    shell.differs = {9}
+    everything = Runs(np.array([0]), np.array([64]))
+    shell.feed(ev.VerifyAsked(everything, repair=False))
+    for _ in range(4):
+        shell.tick(1.0)
+    ended = [effect for effect in shell.done if isinstance(effect, ev.VerifyEnded)]
+    assert ended == [ev.VerifyEnded(False, 64, 1, ((9, 1),))] and shell.brain.state.taints
+    shell.feed(ev.VerifyAsked(everything, repair=True))
+    for _ in range(6):
+        shell.tick(1.0)
+        if "SendSettled" in kinds(shell.done):
+            shell.differs = set()
+    assert not shell.brain.state.taints and shell.brain.status(shell.now).verify is None
+    shell.feed(ev.VerifyAsked(everything, repair=True))
+    shell.feed(ev.VerifyCancelled())
+    assert shell.brain.verifier.current is None
+
+
+def test_more_differing_blocks_than_are_worth_copying_singly_are_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settler, "MAX_UNSETTLED_BLOCKS", 2)
+    shell = in_sync()
+    shell.differs = {9, 10, 11}
+    shell.feed(ev.VerifyAsked(Runs(np.array([0]), np.array([64])), repair=True))
+    for _ in range(4):
+        shell.tick(1.0)
+    assert shell.brain.state.statistics.log_full == 1 and "resynchronizing" in shell.modes()
+
+
+def test_while_tainted_no_wait_is_answered() -> None:
+    shell = in_sync()
+    shell.feed(ev.Tainted("something was not seen"))
+    shell.feed(ev.WaitAsked(1, shell.position))
+    assert "AnswerWait" not in kinds(shell.done)
+
+
+def test_a_write_that_ended_unseen_is_read_again() -> None:
+    shell = in_sync()
+    shell.write(3, completed=False)
+    shell.feed(ev.DiskQuiet(shell.position))
+    for _ in range(3):
+        shell.tick(1.0)
+        shell.feed(ev.DiskQuiet(shell.position))
+    assert shell.brain.state.statistics.unsettled_blocks["unseen"] == 1 and shell.brain.state.in_flight.empty
+
+
+def test_unsynchronized_the_maps_are_written_now_and_then_and_the_deadline_says_when() -> None:
+    shell = Shell(scan_used=False)
+    shell.tick()
+    assert shell.brain.deadline() <= 5.0
+    shell.write(3)
+    assert "Persist" in kinds(shell.tick(5.0)) and shell.brain.phase is Phase.IDLE
+
+
+def test_the_sender_tells_how_far_it_is() -> None:
+    shell = in_sync()
+    shell.feed(ev.Outbound(queued_bytes=1 << 30, sent_bytes=77))
+    assert shell.brain.state.statistics.sent_bytes == 77
+    assert "SendStream" not in kinds(shell.write(3)), "it takes nothing more"

@@ -1,0 +1,65 @@
+"""At a glance: the map that must be on disk, the bytes out of sync, and the words for what is waited for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.events import BlocksRead, ReadBlocks
+from pydbt.core.primary.flight_watch import FlightWatch
+from pydbt.core.primary.link import Link
+from pydbt.core.primary.modes import Mode, Phase
+from pydbt.core.primary.overview import Overview
+from pydbt.core.primary.quiet_bitmap import QuietBitmap
+from pydbt.core.primary.resync import PassMap, Resync
+from pydbt.core.primary.settler import Settler
+from pydbt.core.primary.state import State
+from pydbt.core.primary.stream_landing import StreamLanding
+from pydbt.core.primary.verifier import Verifier
+from pydbt.core.units import Geometry
+from tests.core.primary.parts import only, state_of, taken_effects, write
+
+
+def looking(state: State) -> tuple[QuietBitmap, Overview]:
+    quiet = QuietBitmap(state, 0.0)
+    landing = StreamLanding(state, FlightWatch(state, 0.0))
+    return quiet, Overview(state, Link(15.0, 0.0), quiet, Settler(state), Verifier(state), landing)
+
+
+def test_what_is_pending_on_its_way_or_unsettled_is_in_the_map_and_the_log_only_when_it_has_covered() -> None:
+    state = state_of(mode=Mode.RESYNCHRONIZING)
+    quiet, overview = looking(state)
+    state.tracker.pending.set_range(1, 1)
+    resync = Resync(state, quiet, 1, 0.0)
+    resync.begin_pass(0.0)
+    resync.read(BlocksRead(only(taken_effects(state), ReadBlocks).reading, 0, 4096), 0.0, every_block=False)
+    state.tracker.pending.set_range(2, 1)
+    state.unsettled.add(np.array([3]), 1, 0.0)
+    taken = write(state, 4)
+    state.tracker.insert_batch(taken.segment.last_sequences.astype(np.uint64), *taken.written(state))
+    assert overview.unsynchronized_map(resync).extents().blocks().tolist() == [1, 2, 3]
+    assert overview.out_of_sync_bytes(resync) == 4 * 4096
+    quiet.cover()
+    assert overview.unsynchronized_map(resync).extents().blocks().tolist() == [1, 2, 3, 4]
+    status = overview.status(resync, 0.0)
+    assert status.unsettled_bytes == 4096 and status.sequence == 1 and status.snapshots is None
+
+
+def test_no_more_is_out_of_sync_than_the_volume_measures() -> None:
+    state = State(PrimaryConfig(Geometry(10 * 4096 - 512, 4096), epoch=7), 0.0)
+    state.tracker.pending.set_range(0, 10)
+    assert looking(state)[1].out_of_sync_bytes(None) == 10 * 4096 - 512
+
+
+def test_each_phase_has_its_words() -> None:
+    state = state_of(mode=Mode.RESYNCHRONIZING)
+    quiet, overview = looking(state)
+    resync = Resync(state, quiet, 1, 0.0)
+    assert overview.waiting_for(None) == ""
+    state.phase = Phase.SWEEPING
+    assert overview.waiting_for(resync) == "the maps to be written"
+    resync._map = PassMap.ON_DISK
+    assert overview.waiting_for(resync) == ""
+    state.phase = Phase.COMMITTING
+    assert overview.waiting_for(resync) == "the secondary to make the new image durable"
+    assert overview.status(None, 0.0).done_bytes == 0

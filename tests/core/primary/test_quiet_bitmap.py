@@ -1,0 +1,141 @@
+"""The quiet bitmap is given up only when its bits are acknowledged, or in a map on disk."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pydbt.core.primary.events import Persist, Persisted, ScanUsed, TakeQuiet, ZeroQuiet
+from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.quiet_bitmap import PERSIST_RETRY_S, RETIRE_INTERVAL_S, Bits, MapRequest, QuietBitmap
+from pydbt.core.primary.state import State
+from tests.core.primary.parts import lines, state_of, taken_effects, write
+
+
+def quiet_of(mode: Mode = Mode.NORMAL, **settings: object) -> tuple[State, QuietBitmap]:
+    state = state_of(mode=mode, **settings)
+    return state, QuietBitmap(state, 0.0)
+
+
+def flipped(state: State, quiet: QuietBitmap, now: float = 0.0) -> None:
+    """In normal mode: a write, and the flip that follows it."""
+    write(state, 3)
+    quiet.retire(now)
+    assert taken_effects(state) == [TakeQuiet(flip=True)] and quiet.request is MapRequest.BITMAP
+    quiet.taken(asked=True, in_log=True)
+
+
+def test_in_normal_mode_the_bitmaps_flip_at_intervals_and_only_when_something_was_written() -> None:
+    state, quiet = quiet_of()
+    quiet.retire(0.0)
+    assert not taken_effects(state) and quiet.next_retire == RETIRE_INTERVAL_S
+    write(state, 3)
+    quiet.retire(1.0)
+    assert not taken_effects(state)
+    quiet.retire(RETIRE_INTERVAL_S)
+    assert taken_effects(state) == [TakeQuiet(flip=True)]
+
+
+def test_bits_that_the_log_has_are_given_up_with_their_acknowledgement_and_not_before() -> None:
+    state, quiet = quiet_of()
+    flipped(state, quiet)
+    assert quiet.bits == Bits(retire_at=1) and quiet.idle
+    quiet.retire(0.1)
+    assert not taken_effects(state)
+    state.acknowledged = 1
+    quiet.retire(0.1)
+    assert taken_effects(state) == [ZeroQuiet()] and quiet.bits is None
+
+
+def test_with_unsettled_blocks_the_map_is_written_first() -> None:
+    state, quiet = quiet_of()
+    flipped(state, quiet)
+    state.acknowledged = 1
+    state.unsettled.add(np.array([3]), 1, 0.0)
+    quiet.retire(0.1)
+    assert taken_effects(state) == [Persist(zero_quiet=True)] and quiet.request is MapRequest.MAP
+    assert quiet.written(Persisted(zeroed=True), 0.1)
+    assert quiet.bits is None and quiet.idle
+
+
+def test_bits_that_no_log_has_wait_for_a_map_on_disk() -> None:
+    state, quiet = quiet_of(Mode.RESYNCHRONIZING, quiet_held=True)
+    quiet.take()
+    assert taken_effects(state) == [TakeQuiet(flip=False)], "those from before come first"
+    quiet.taken(asked=True, in_log=False)
+    assert quiet.bits == Bits(retire_at=None) and not quiet.idle
+    quiet.persist(zero_quiet=True)
+    assert quiet.written(Persisted(zeroed=True), 0.0) and quiet.bits is None
+
+
+def test_a_flip_for_another_secondary_is_taken_and_tells_nothing_of_a_pass_of_this_one() -> None:
+    _, quiet = quiet_of(Mode.RESYNCHRONIZING)
+    quiet.taken(asked=False, in_log=False)
+    quiet.persist(zero_quiet=True)
+    assert not quiet.written(Persisted(zeroed=True), 0.0) and quiet.bits is None
+
+
+def test_a_flip_for_another_secondary_leaves_its_own_request_open_in_normal_mode() -> None:
+    state, quiet = quiet_of()
+    write(state, 3)
+    quiet.retire(0.0)
+    quiet.taken(asked=False, in_log=True)
+    assert quiet.request is MapRequest.BITMAP and quiet.bits == Bits(retire_at=1, asked=False)
+
+
+def test_a_map_that_could_not_be_written_is_tried_again_later_and_told_once() -> None:
+    state, quiet = quiet_of()
+    quiet.bits = Bits()
+    quiet.persist(zero_quiet=True)
+    for now in (0.0, 0.1):
+        assert not quiet.written(Persisted(zeroed=False, error="no space left"), now)
+    assert len(lines(state, "error")) == 1 and quiet.error == "no space left" and quiet.idle
+    assert quiet.bits == Bits(retire_at=0), "in normal mode an acknowledgement does as well"
+    assert not quiet.at_rest(PERSIST_RETRY_S) and quiet.at_rest(PERSIST_RETRY_S + 0.1)
+    assert not quiet.written(Persisted(zeroed=False), 6.0), "progress, which gives nothing up"
+    assert not quiet.error
+
+
+def test_outside_of_normal_mode_no_acknowledgement_covers_the_bits_of_a_map_that_failed() -> None:
+    _, quiet = quiet_of(Mode.RESYNCHRONIZING)
+    quiet.bits = Bits()
+    quiet.written(Persisted(zeroed=False, error="no space left"), 0.0)
+    assert quiet.bits == Bits(retire_at=None)
+
+
+def test_a_map_that_covers_for_a_slow_secondary_has_the_log_in_it_until_that_is_acknowledged() -> None:
+    state, quiet = quiet_of()
+    flipped(state, quiet)
+    quiet.persist(zero_quiet=False)
+    assert quiet.cover() == Persist(zero_quiet=True, cover=True) and quiet.maps_unacknowledged
+    assert not quiet.written(Persisted(zeroed=True, cover=True), 0.0), "no pass was waiting for it"
+    assert quiet.bits is None and quiet.request is MapRequest.MAP, "its own request is still open"
+    state.acknowledged = 1
+    assert not quiet.maps_unacknowledged
+
+
+@pytest.mark.parametrize("retire_at", [None, 4])
+def test_after_a_landing_the_map_is_written_and_bits_of_another_secondarys_flip_wait_for_the_log(retire_at) -> None:
+    state, quiet = quiet_of()
+    quiet.bits = Bits(retire_at)
+    quiet.enter_normal(10.0)
+    assert taken_effects(state) == [Persist(zero_quiet=retire_at is None)]
+    assert quiet.next_retire == 10.0 + RETIRE_INTERVAL_S
+
+
+def test_when_replication_halts_nothing_is_acknowledged_any_more() -> None:
+    _, quiet = quiet_of()
+    quiet.halt()
+    quiet.bits = Bits(retire_at=3)
+    quiet.halt()
+    assert quiet.bits == Bits(retire_at=None)
+
+
+def test_the_landing_may_leave_the_bits_for_a_later_pass() -> None:
+    state, quiet = quiet_of(Mode.SNAPSHOTS)
+    quiet.take()
+    quiet.taken(asked=True, in_log=False)
+    quiet.set_aside()
+    assert quiet.idle and quiet.bits is not None
+    quiet.scan(whole=True)
+    assert taken_effects(state)[-1] == ScanUsed(True) and quiet.request is MapRequest.BLOCKS_IN_USE

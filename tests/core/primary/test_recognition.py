@@ -1,0 +1,65 @@
+"""The secondary that answers: its own word counts, and is written down when the map has everything it lacks."""
+
+from __future__ import annotations
+
+from pydbt.core.primary.events import Connected, RememberReplica
+from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.recognition import Recognition
+from pydbt.core.primary.state import State
+from tests.core.primary.parts import lines, state_of, taken_effects
+
+KNOWN = {"replica": "mine", "replica_epoch": 7, "replica_sequence": 5, "replica_progress": 100}
+
+
+def known(**settings: object) -> tuple[State, Recognition]:
+    state = state_of(**{**KNOWN, **settings})
+    return state, Recognition(state)
+
+
+def said(replica: str = "mine", progress: int | None = 100, **words: object) -> Connected:
+    return Connected(replica, "consistent", 7, 5, False, False, progress=progress, **words)  # type: ignore[arg-type]
+
+
+def test_the_known_replica_is_remembered_as_it_is() -> None:
+    state, recognition = known()
+    assert recognition.connected(said(progress=120)) == ""
+    recognition.remember_when_mapped()
+    assert taken_effects(state) == [RememberReplica("mine", 7, 5, 120, in_sync=True)]
+    assert state.replica.state == "outdated" and not recognition.scan_whole
+
+
+def test_one_that_went_back_is_scanned_anew_and_the_next_run_would_notice_it_too() -> None:
+    state, recognition = known()
+    assert "went back" in recognition.connected(said(progress=90))
+    assert lines(state, "warning")
+    assert taken_effects(state) == [RememberReplica("mine", 7, 5, 100, in_sync=True)]
+    assert state.replica.initial and not state.replica.scanned and state.replica.state == "inconsistent"
+    recognition.remember_when_mapped()
+    recognition.map_written()
+    assert not taken_effects(state), "the map lacks the blocks in use"
+    state.replica.scanned = True
+    recognition.map_written()
+    assert taken_effects(state) == [RememberReplica("mine", 7, 5, 90, in_sync=False)]
+    recognition.map_written()
+    assert not taken_effects(state)
+
+
+def test_of_another_replica_nothing_is_remembered_before_its_map() -> None:
+    state, recognition = known()
+    assert "another replica" in recognition.connected(said("other", progress=3, held=True))
+    recognition.remember_when_mapped()
+    assert not taken_effects(state) and state.replica.identifier == "other" and state.replica.progress == 3
+    assert recognition.scan_whole, "it may hold a content of this volume where that has free space now"
+
+
+def test_its_own_word_on_its_image_counts_when_it_is_worse() -> None:
+    for mode, word, state_of_image in (
+        (Mode.NORMAL, "inconsistent", "inconsistent"),
+        (Mode.NORMAL, "consistent", "outdated"),
+        (Mode.RESYNCHRONIZING, "consistent", "outdated"),
+        (Mode.SNAPSHOTS, "consistent", "consistent"),
+    ):
+        state, recognition = known()
+        state.mode = mode
+        recognition.replica_says(word)
+        assert state.replica.state == state_of_image

@@ -1,0 +1,72 @@
+"""A verification with addresses only: what the secondary wanted of blocks that nobody had touched."""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.primary.events import BlocksRead, VerifyEnded
+from pydbt.core.primary.snapshot_comparison import SnapshotComparison
+from pydbt.core.primary.state import State
+from pydbt.core.protocol.frames import Want
+from tests.core.primary.parts import lines, pending_of, runs, state_of, taken_effects
+
+
+def comparing() -> tuple[State, SnapshotComparison]:
+    state = state_of(taints=("something was not seen",))
+    state.tracker.pending.set_range(1, 1)
+    comparison = SnapshotComparison(state)
+    comparison.begin(runs((0, 8)), True, None, 0.0)
+    assert comparison.join() == ("something was not seen",) and comparison.under_way
+    return state, comparison
+
+
+def test_the_blocks_asked_for_are_read_with_the_next_snapshot() -> None:
+    state, comparison = comparing()
+    assert pending_of(state) == list(range(8)) and comparison.resume_block() == 0
+
+
+def test_only_blocks_that_nobody_wrote_count_as_different() -> None:
+    state, comparison = comparing()
+    comparison.touched(np.array([1 << 2], np.uint64))
+    comparison.wanted(np.array([1, 2, 5]))
+    comparison.committed()
+    assert taken_effects(state) == [VerifyEnded(True, 8, 1, ((5, 1),))]
+    assert comparison.current is None and not comparison.under_way
+
+
+def test_without_a_difference_it_says_what_was_compared() -> None:
+    state, comparison = comparing()
+    comparison.committed()
+    assert "32768 bytes were compared" in lines(state, "info")[0]
+    assert taken_effects(state) == [VerifyEnded(True, 8, 0, ())]
+
+
+def test_progress_is_what_has_left_the_map() -> None:
+    state, comparison = comparing()
+    state.tracker.pending.clear()
+    comparison.wanted(np.array([5]))
+    progress = comparison.progress()
+    assert progress is not None and (progress.done_bytes, progress.total_bytes) == (8 * 4096, 8 * 4096)
+
+
+def test_one_that_is_cancelled_ends_without_a_word() -> None:
+    state, comparison = comparing()
+    comparison.cancel()
+    comparison.wanted(np.array([5]))
+    comparison.committed()
+    assert not taken_effects(state) and comparison.progress() is None and comparison.resume_block() == 64
+    assert comparison.join() == () and not comparison.under_way
+    comparison.touched(np.array([1], np.uint64))
+
+
+def test_it_has_nothing_under_way_of_its_own() -> None:
+    _, comparison = comparing()
+    comparison.rest(0.0)
+    comparison.touch(runs((0, 1)))
+    assert not comparison.awaiting and comparison.deadline() == inf and comparison.advance(0.0) is None
+    assert (
+        not comparison.read(BlocksRead(1, 0, 0), 0.0) and comparison.want(Want(batch=1, units=Runs.none()), 0.0) is None
+    )

@@ -1,0 +1,99 @@
+"""The sweep: each pending block once, within window and rate, and back again when it was not acknowledged."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.primary.sweep import WINDOW_BYTES, Sweep
+from pydbt.core.units import Geometry
+
+
+def sweep_of(blocks: list[int], count: int = 100_000, limit: int | None = None) -> tuple[Sweep, DirtyMap]:
+    pending = DirtyMap(count)
+    pending.set_blocks(np.array(sorted(set(blocks)), dtype=np.int64))
+    numbers = iter(range(1, 1 << 30))
+    return Sweep(Geometry(count * 4096), pending, lambda: next(numbers), rate_limit_bytes=limit, now=0.0), pending
+
+
+@given(st.sets(st.integers(0, 99_999), min_size=1, max_size=600))
+def test_a_pass_takes_every_pending_block_once_in_device_order(blocks):
+    sweep, pending = sweep_of(list(blocks))
+    taken: list[int] = []
+    sweep.begin_pass()
+    while (item := sweep.next_reading(0.0)) is not None:
+        identifier, transit = item
+        taken += transit.runs.blocks().tolist()
+        sweep.finish(identifier)
+    assert taken == sorted(blocks) and sweep.pass_over and not pending.any()
+
+
+def test_a_block_written_while_it_is_read_stays_pending_after_its_acknowledgement():
+    sweep, pending = sweep_of([7])
+    identifier, transit = sweep.next_reading(0.0)
+    pending.set_range(7, 1)
+    transit.batch = 1
+    sweep.acknowledge(1)
+    assert identifier not in sweep.readings and pending.contains(7)
+
+
+def test_a_lost_connection_puts_everything_in_transit_back():
+    sweep, pending = sweep_of([1, 2, 3, 90])
+    sweep.next_reading(0.0)
+    assert not pending.any()
+    sweep.abandon()
+    assert pending.extents().blocks().tolist() == [1, 2, 3, 90] and sweep.window_bytes == 0
+
+
+def test_reading_ahead_of_the_secondary_is_bounded():
+    sweep, _ = sweep_of(list(range(50_000)))
+    while sweep.next_reading(0.0) is not None:
+        pass
+    assert sweep.window_bytes <= WINDOW_BYTES + (1 << 20)
+
+
+def test_the_rate_limit_holds_over_time():
+    sweep, _ = sweep_of(list(range(60_000)), limit=4 << 20)
+    copied, now = 0, 0.0
+    while now < 20:
+        while (item := sweep.next_reading(now)) is not None:
+            copied += item[1].length_bytes
+            sweep.finish(item[0])
+        now += 0.05
+    assert 0.9 * 20 * (4 << 20) <= copied <= 1.1 * 20 * (4 << 20)
+
+
+def test_sweeping_tells_once_that_it_does_not_come_to_an_end():
+    sweep, _ = sweep_of(list(range(5000)))
+    assert [sweep.note_pass() for _ in range(7)].count(True) == 1
+
+
+def test_the_last_sweep_may_begin_when_the_writes_meanwhile_fit_into_a_quarter_of_the_room() -> None:
+    sweep, _ = sweep_of(list(range(1000)))
+    assert sweep.may_end(0.0, write_rate_bytes=0.0, log_room_bytes=1 << 20)
+    assert not sweep.may_end(0.0, write_rate_bytes=1e9, log_room_bytes=1 << 20)
+    small, _ = sweep_of([1])
+    assert small.may_end(0.0, write_rate_bytes=1e9, log_room_bytes=1)
+
+
+def test_urgent_reads_know_no_limit_and_all_of_a_pass_is_in_memory_then() -> None:
+    sweep, _ = sweep_of(list(range(600)), limit=4096)
+    while sweep.next_reading(0.0, urgent=True) is not None:
+        pass
+    assert not sweep.pass_read and sweep.next_allowed() is not None
+    for transit in sweep.in_transit():
+        transit.read = True
+    assert sweep.pass_read and not sweep.pass_over
+
+
+def test_the_rate_is_a_guess_first_and_measured_from_the_start_later() -> None:
+    sweep, _ = sweep_of(list(range(1000)), limit=4 << 20)
+    assert sweep.rate_bytes(0.1) == 4 << 20
+    sweep.start(10.0)
+    while (item := sweep.next_reading(10.0, urgent=True)) is not None:
+        item[1].digests = item[0]
+        assert sweep.answered(item[0]) == item[0] and sweep.answered(-1) is None
+        sweep.finish(item[0])
+    assert sweep.rate_bytes(12.0) == 1000 * 4096 / 2
