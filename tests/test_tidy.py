@@ -15,18 +15,6 @@ PACKAGE = PROJECT / "pydbt"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_FUNCTION_LINES = 70
 
-# Still to be ended: these lists only shrink, and go.
-TO_BE_ENDED_CIRCLES = {"pydbt.core.primary"}
-_UNREAD_TEXT = """
-    DEFAULT_BLOCK_BYTES _pause_until failed_blocks
-    """
-TO_BE_ENDED_UNREAD = dict.fromkeys(_UNREAD_TEXT.split())
-_NAMES_TEXT = """
-    Addressed BATCH_BYTES Controller HANDSHAKE_SECONDS Link NAME Row Status Verification
-    WINDOW_BYTES differing_blocks forget measure
-    """
-TO_BE_ENDED_NAMES = dict.fromkeys(_NAMES_TEXT.split())
-
 
 def module_name(path: Path) -> str:
     """The dotted name of a module; a package's is that of its folder."""
@@ -92,7 +80,6 @@ def test_circles_are_found() -> None:
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     found = circles({module_name(path): set(imported_by(path)) for path in MODULES})
-    found = [group for group in found if not any(group[0].startswith(room) for room in TO_BE_ENDED_CIRCLES)]
     assert not found, "\n".join(" <-> ".join(group) for group in found)
 
 
@@ -146,7 +133,7 @@ def unread_names() -> dict[str, str]:
 
 
 def test_no_code_is_dead() -> None:
-    found = {name: place for name, place in unread_names().items() if name not in UNREAD | TO_BE_ENDED_UNREAD}
+    found = {name: place for name, place in unread_names().items() if name not in UNREAD}
     assert not found, f"nothing reads these: remove them, or say in UNREAD why they stay: {found}"
 
 
@@ -178,5 +165,5 @@ def test_a_public_name_has_one_meaning() -> None:
         for name in public_names(path):
             if not name.startswith("_"):
                 homes[name].append(module_name(path))
-    several = {name: where for name, where in homes.items() if len(where) > 1 and name not in TWINS | TO_BE_ENDED_NAMES}
+    several = {name: where for name, where in homes.items() if len(where) > 1 and name not in TWINS}
     assert not several, f"give each meaning its own name: {several}"

@@ -102,7 +102,6 @@ class BlocksRead:
     position: int
     length_bytes: int
     error: str = ""
-    failed_blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

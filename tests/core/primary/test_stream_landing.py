@@ -75,10 +75,9 @@ def test_with_little_left_payload_is_switched_on_and_s0_is_where_it_is_armed() -
     assert 5 in pending_of(story.state), "what is in flight may have been swept before it reached the disk"
 
 
-def test_with_much_left_another_pass_is_swept() -> None:
+def test_with_much_left_another_pass_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
     story = Story(*range(64))
-    story.state.statistics.observe(1.0, 0)
-    story.resync.sweep.may_end = lambda *_: False  # type: ignore[method-assign]
+    monkeypatch.setattr(story.resync.sweep, "may_end", lambda *_: False)
     assert story.landing.try_landing(story.resync, 0.0) is None
     assert only(taken_effects(story.state), ReadBlocks).runs.total() == 64
     assert story.advance() is None, "the pass goes on"
