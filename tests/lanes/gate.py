@@ -65,7 +65,18 @@ def tests(name: str, *words: str, timeout: int, cores: int = 1, environment: dic
 def end_to_end(chosen: tuple[str, ...], full: bool) -> Part:
     """Both controllers wait most of the time: two workers."""
     timeout = 300 * (FULL_ROUNDS + 1) if full else 600
-    return tests("end-to-end", "tests/end_to_end", "-n", "2", *chosen, timeout=timeout, cores=0, environment=PATIENT)
+    return tests(
+        "end-to-end",
+        "tests/end_to_end",
+        "-n",
+        "2",
+        "--dist",
+        "worksteal",
+        *chosen,
+        timeout=timeout,
+        cores=0,
+        environment=PATIENT,
+    )
 
 
 def shared() -> tuple[str, ...]:
