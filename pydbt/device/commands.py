@@ -28,7 +28,7 @@ def run_command(
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=patience_s, input=given,
-            env={"COMMAND_PATH": COMMAND_PATH, "LC_ALL": "C"}, start_new_session=own_session,
+            env={"PATH": COMMAND_PATH, "LC_ALL": "C"}, start_new_session=own_session,
         )  # fmt: skip
     except FileNotFoundError:
         raise CommandFailed(f"{name} is not installed on this machine") from None
