@@ -11,6 +11,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import WORD_SECONDS, Secondary
 from pydbt.core.secondary.config import SecondaryConfig
@@ -250,6 +251,50 @@ def test_a_failing_disk_is_told_to_the_primary_and_everything_begins_again_from_
     assert any(isinstance(x, e.Send) and isinstance(x.frame, f.Refuse) for x in effects)
     assert isinstance(effects[-1], e.Restart) and effects[-1].trusted == 0
     assert not play.frame(stream(13, 13)), "a brain that gave up does nothing more"
+
+
+def test_a_generation_in_the_stream_is_written_down_behind_the_updates_before_it_and_ahead_of_later_ones():
+    play = Play()
+    (append,) = play.frame(stream(11, 11), e.Append)
+    assert not play.frame(f.Generation(Generations(9)), e.Persist)
+    assert not play.frame(stream(12, 12), e.Append)
+    kinds = [type(effect) for effect in play(e.JournalDurable((append.ticket,), (5000,)))]
+    assert kinds.index(e.Apply) < kinds.index(e.Persist) < kinds.index(e.Append)
+    assert play.brain.record.generations == Generations(9).in_sync()
+
+
+def test_a_full_journal_that_no_checkpoint_can_empty_is_told_to_the_primary():
+    play = Play()
+    (append,) = play.frame(stream(11, 11), e.Append)
+    effects = play(e.JournalRefused(append.ticket, 0, True, "no space left"))
+    (refused,) = [effect.frame for effect in effects if isinstance(effect, e.Send)]
+    assert refused.code == "disk-full" and play.brain.session is None
+
+
+def test_a_full_journal_in_a_stream_waits_for_a_checkpoint_and_then_takes_the_update():
+    play = Play()
+    (first,) = play.frame(stream(11, 11), e.Append)
+    play(e.JournalDurable((first.ticket,), (5000,)))
+    (second,) = play.frame(stream(12, 12), e.Append)
+    assert not play(e.JournalRefused(second.ticket, 5000, True, "no space left"), e.CloseConnection)
+    (sync,) = play(e.Applied(Mark(5000, EPOCH, 11)), e.Sync)
+    effects = play(e.Synced(sync.ticket, Mark(5000, EPOCH, 11)))
+    kinds = [type(effect) for effect in effects]
+    assert kinds.index(e.FreeJournal) < kinds.index(e.Resume) < kinds.index(e.Append)
+
+
+def test_a_stage_for_which_there_is_no_room_goes_directly_when_the_image_was_given_up():
+    play = Play()
+    play(e.RoomMeasured(1 << 40))
+    (begin,) = play.frame(f.Begin(1, EPOCH, 0), e.Append)
+    (append,) = play.frame(blocks(1), e.Append)
+    play(e.JournalDurable((begin.ticket,), (128,)))
+    effects = play(e.JournalRefused(append.ticket, 128, True, "no space left"))
+    assert play.brain.record.consistent is False and play.brain.status().mode == "direct"
+    assert e.Apply(128) in effects
+    (sync,) = play(e.Applied(Mark(128, EPOCH, 10)), e.Sync)
+    (write,) = play(e.Synced(sync.ticket, Mark(128, EPOCH, 10)), e.Write)
+    assert write.frame == blocks(1)
 
 
 def test_an_image_whose_journal_is_cut_short_is_not_whole():
