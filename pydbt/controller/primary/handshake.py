@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,8 +10,8 @@ from pydbt.core.primary.events import Disconnected, Received
 from pydbt.core.protocol.frames import PROGRESS, Hello, Refuse, Welcome
 from pydbt.core.protocol.generations import Generations, objection
 from pydbt.network.connect import connect
-from pydbt.network.connection import FramedConnection
-from pydbt.network.tls import Secure, TlsSocket
+from pydbt.network.connection import FramedConnection, StreamSocket
+from pydbt.network.tls import Secure
 from pydbt.store.volume_state import VolumeState
 
 HANDSHAKE_SECONDS = 10.0
@@ -87,7 +86,7 @@ def shake_hands(host: str, port: int, hello: Hello, secure: Secure | None = None
         raise
 
 
-def _dial(host: str, port: int, secure: Secure | None) -> socket.socket | TlsSocket:
+def _dial(host: str, port: int, secure: Secure | None) -> StreamSocket:
     sock = connect(host, port)
     if secure is None:
         return sock
