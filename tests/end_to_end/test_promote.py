@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.end_to_end.test_fault_matrix import BEFORE, SIZE, in_mid_resync
+from tests.end_to_end.test_faults_in_resync import BEFORE, SIZE, in_mid_resync
 from tests.end_to_end.test_restart import work
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import loop_device, make_filesystem, mounted

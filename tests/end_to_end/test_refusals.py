@@ -58,7 +58,7 @@ def in_mounts(script: str) -> list[str]:
 
 
 # --- the machine ------------------------------------------------------------------------------------------
-def test_not_root(tmp_path, source):
+def test_without_root_both_commands_are_refused(tmp_path, source):
     nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     tmp_path.chmod(0o755)
     run_refused(source.path, tmp_path / "state", MACHINE, "root", prefix=nobody)
@@ -73,7 +73,7 @@ MACHINE_LACKS = {
 
 
 @pytest.mark.parametrize("lacking", MACHINE_LACKS)
-def test_the_machine_lacks_something(tmp_path, source, lacking):
+def test_on_a_machine_without_btf_headers_or_bpffs_run_is_refused(tmp_path, source, lacking):
     script, word = MACHINE_LACKS[lacking]
     if lacking == "no headers" and Path("/sys/kernel/kheaders.tar.xz").exists():
         script += " && mount --bind /dev/null /sys/kernel/kheaders.tar.xz"
@@ -85,7 +85,7 @@ def test_the_machine_lacks_something(tmp_path, source, lacking):
 
 
 # --- SOURCE -----------------------------------------------------------------------------------------------
-def test_a_source_that_cannot_be_one(tmp_path, source):
+def test_a_source_that_is_no_block_device_is_refused(tmp_path, source):
     state = tmp_path / "state"
     (tmp_path / "file").write_bytes(bytes(MIB))
     run_refused(tmp_path / "none", state, USAGE, "none", "does not exist")
@@ -94,7 +94,7 @@ def test_a_source_that_cannot_be_one(tmp_path, source):
     run_refused("/dev/null", state, USAGE, "not a block device")
 
 
-def test_the_state_directory_on_the_source(tmp_path, source):
+def test_a_state_directory_on_the_source_is_refused(tmp_path, source):
     make_filesystem("ext4", source.path)
     with mounted(source, tmp_path / "mnt") as folder:
         run_refused(source.path, folder / "state", USAGE, "state", "another disk")
@@ -102,7 +102,7 @@ def test_the_state_directory_on_the_source(tmp_path, source):
         assert os.listdir(folder) == ["lost+found"]
 
 
-def test_a_whole_disk_whose_partition_is_the_target_and_the_other_way_round(tmp_path):
+def test_a_whole_disk_whose_partition_is_the_target_is_refused_and_the_other_way_round(tmp_path):
     with loop_device(tmp_path, SIZE, partitions=True) as disk, partition_of(disk, 1, 2048, 32768) as partition:
         for name, source, target in (("c", disk, partition), ("d", partition, disk)):
             with cluster(tmp_path / name, source, target=target.path) as both:
@@ -110,7 +110,7 @@ def test_a_whole_disk_whose_partition_is_the_target_and_the_other_way_round(tmp_
                 run_refused(source.path, tmp_path / "state", USAGE, str(target.path), at=both.address)
 
 
-def test_a_second_controller_for_the_same_volume(tmp_path, source):
+def test_a_second_controller_for_the_same_volume_is_refused(tmp_path, source):
     with cluster(tmp_path / "c", source) as both:
         both.start()
         before = pins()
@@ -120,7 +120,7 @@ def test_a_second_controller_for_the_same_volume(tmp_path, source):
         both.wait()
 
 
-def test_a_source_that_vanishes_while_it_is_replicated(tmp_path):
+def test_a_source_that_vanishes_while_it_is_replicated_ends_the_controller_with_one_sentence(tmp_path):
     image = tmp_path / "vanishing.img"
     image.write_bytes(bytes(SIZE))
     path = attach(image).path
@@ -139,7 +139,7 @@ def test_a_source_that_vanishes_while_it_is_replicated(tmp_path):
 
 
 @pytest.mark.parametrize("change", [MIB, -MIB])
-def test_a_source_that_is_resized_while_it_is_replicated(tmp_path, change):
+def test_a_source_that_is_resized_while_it_is_replicated_ends_the_controller_with_one_sentence(tmp_path, change):
     image = tmp_path / "sized.img"
     image.write_bytes(bytes(SIZE))
     path = attach(image).path
@@ -158,7 +158,7 @@ def test_a_source_that_is_resized_while_it_is_replicated(tmp_path, change):
 
 
 # --- TARGET -----------------------------------------------------------------------------------------------
-def test_a_target_that_cannot_be_one(tmp_path, source):
+def test_a_target_that_is_missing_or_in_use_is_refused(tmp_path, source):
     state = tmp_path / "state"
     secondary_refused(tmp_path / "none", state, USAGE, "does not exist", "--create")
     secondary_refused(tmp_path, state, USAGE, "neither a block device nor an image file")
@@ -173,7 +173,7 @@ def test_a_target_that_cannot_be_one(tmp_path, source):
             os.close(descriptor)
 
 
-def test_a_state_directory_that_is_another_ones(tmp_path, source):
+def test_a_state_directory_of_the_other_role_is_refused(tmp_path, source):
     """It would be taken for a replica's from then on, and its primary could not start again."""
     with cluster(tmp_path / "c", source) as both:
         both.start()
@@ -206,7 +206,7 @@ def test_an_image_or_a_state_that_cannot_be_made_leaves_neither(tmp_path):
     assert not (tmp_path / "image").exists()
 
 
-def test_a_target_smaller_than_the_source(tmp_path, source):
+def test_a_target_smaller_than_the_source_is_refused(tmp_path, source):
     small = tmp_path / "small.img"
     small.write_bytes(bytes(SIZE - 4096))
     with cluster(tmp_path / "c", source, target=small) as both:
@@ -215,7 +215,7 @@ def test_a_target_smaller_than_the_source(tmp_path, source):
         assert small.read_bytes() == bytes(SIZE - 4096)
 
 
-def test_the_target_is_the_source_or_lies_on_it(tmp_path, source):
+def test_a_target_that_is_the_source_or_lies_on_it_is_refused(tmp_path, source):
     with cluster(tmp_path / "c", source, target=source.path) as both:
         both.start_secondary()
         run_refused(source.path, tmp_path / "state", USAGE, "SOURCE itself", at=both.address)
@@ -229,7 +229,7 @@ def test_the_target_is_the_source_or_lies_on_it(tmp_path, source):
             run_refused(source.path, tmp_path / "state", USAGE, "lies on SOURCE", at=both.address)
 
 
-def test_plain_tcp_past_this_machine_needs_a_word(tmp_path, source):
+def test_plain_tcp_to_another_machine_requires_insecure(tmp_path, source):
     run_refused(source.path, tmp_path / "state", USAGE, "--insecure", at="192.0.2.1:7000")
     extra = ("--create", "1M")
     secondary_refused(tmp_path / "image", tmp_path / "state", USAGE, "--insecure", extra=extra, at="0.0.0.0:7000")
@@ -237,7 +237,7 @@ def test_plain_tcp_past_this_machine_needs_a_word(tmp_path, source):
 
 
 # --- the network ------------------------------------------------------------------------------------------
-def test_a_port_in_use(tmp_path):
+def test_a_port_in_use_is_refused(tmp_path):
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
@@ -248,7 +248,7 @@ def test_a_port_in_use(tmp_path):
     assert not (tmp_path / "image").exists()
 
 
-def test_nobody_listens(tmp_path, source):
+def test_an_address_where_nobody_listens_is_named(tmp_path, source):
     at = f"127.0.0.1:{free_port()}"
     run_refused(source.path, tmp_path / "state", PEER, at, "refused", at=at)
 
@@ -280,7 +280,7 @@ def stranger(answer: bytes) -> Iterator[str]:
 @pytest.mark.parametrize(
     "answer", [b"", b"SSH-2.0-OpenSSH_9.2p1\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n" + b"x" * 100]
 )
-def test_something_else_listens(tmp_path, source, answer):
+def test_an_address_where_another_protocol_answers_is_named(tmp_path, source, answer):
     with stranger(answer) as at:
         run_refused(source.path, tmp_path / "state", PEER, at, at=at)
 
@@ -335,7 +335,7 @@ def test_a_stranger_that_stays_connected_does_not_keep_the_primary_out(tmp_path,
             both.wait()
 
 
-def test_asking_for_a_controller_that_does_not_run(tmp_path, source):
+def test_asking_for_a_controller_that_does_not_run_is_one_sentence_and_makes_nothing(tmp_path, source):
     (tmp_path / "empty").mkdir()
     for verb in ("status", "wait", "pause", "resume"):
         done = command(verb, source.path)

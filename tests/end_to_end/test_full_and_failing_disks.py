@@ -60,7 +60,7 @@ def work(device: Device, chance, steps: int = 150) -> None:
         until(lambda: running.steps > steps, "enough was written")
 
 
-def test_the_primarys_state_directory_is_full(tmp_path, chance):
+def test_a_full_state_directory_of_the_primary_loses_nothing(tmp_path, chance):
     with (
         loop_device(tmp_path, SIZE) as device,
         small_disk(tmp_path, 16 * MIB) as folder,
@@ -95,7 +95,7 @@ def test_a_first_run_with_a_full_state_directory_is_refused(tmp_path):
         assert done.errors.count("\n") == 1, done.errors
 
 
-def test_the_secondarys_state_directory_is_full(tmp_path, chance):
+def test_a_full_state_directory_of_the_secondary_loses_nothing(tmp_path, chance):
     with (
         loop_device(tmp_path, SIZE) as device,
         small_disk(tmp_path, 96 * MIB) as folder,
@@ -128,7 +128,7 @@ def test_a_nearly_full_secondary_lives_on_what_it_frees(tmp_path, chance):
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_the_secondarys_disk_fails_for_a_while(tmp_path, killed, chance):
+def test_a_disk_of_the_secondary_that_fails_for_a_while_loses_nothing(tmp_path, killed, chance):
     """The target is a sparse image on a file system that is full: writes to it fail with EIO or ENOSPC."""
     with (
         loop_device(tmp_path, SIZE) as device,
