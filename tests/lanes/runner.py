@@ -20,6 +20,7 @@ HEARTBEAT_SECONDS = 60
 # What a program gets to take down what it has set up, after it was asked to end; then it is killed.
 GRACE_SECONDS = 60
 SHOWN_LINES = 400
+LAST_LINES = 40
 
 
 class Stopped(Exception):
@@ -121,6 +122,8 @@ class _Run:
                 time.sleep(POLL_SECONDS)
         except BaseException:
             self._end_all()
+            for one in self._running:
+                print(f"{one.part.name} was not over; its last lines:\n{_last(one.output(), LAST_LINES)}", flush=True)
             raise
 
     def _start(self) -> None:
@@ -193,10 +196,13 @@ class _Run:
 
 
 def _shown(result: Result) -> str:
-    lines = result.output.splitlines()
-    left_out = [f"... {len(lines) - SHOWN_LINES} lines before this"] if len(lines) > SHOWN_LINES else []
-    body = "\n".join(f"    {line}" for line in [*left_out, *lines[-SHOWN_LINES:]])
-    return f"--- {result.part.name}: {' '.join(result.part.command)}\n{body}\n---"
+    return f"--- {result.part.name}: {' '.join(result.part.command)}\n{_last(result.output, SHOWN_LINES)}\n---"
+
+
+def _last(output: str, most: int) -> str:
+    lines = output.splitlines()
+    left_out = [f"... {len(lines) - most} lines before this"] if len(lines) > most else []
+    return "\n".join(f"    {line}" for line in [*left_out, *lines[-most:]])
 
 
 def summary(results: list[Result], seconds: float) -> int:

@@ -111,6 +111,22 @@ def test_every_test_belongs_to_exactly_one_part_of_the_gate():
     assert sorted(found) == sorted(everything)
 
 
+def test_a_run_that_is_stopped_shows_how_far_its_parts_had_come(tmp_path):
+    code = f"print('as far as this'); open({str(tmp_path / 'there')!r}, 'w').close(); import time; time.sleep(600)"
+    program = (
+        "from tests.lanes.__main__ import run_parts\nfrom tests.lanes.test_lanes import python\n"
+        f"raise SystemExit(run_parts([python('long', {code!r})]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        wait_until((tmp_path / "there").exists, "the part runs", 60)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert "long was not over; its last lines:\n    as far as this" in said
+
+
 def test_a_part_that_does_not_exist_is_refused():
     with pytest.raises(SystemExit, match="no such part"):
         named(gate.parts(), ["nonsense"])
