@@ -51,7 +51,7 @@ def parts(full: bool = False) -> list[Part]:
                 *(f"--deselect={name}" for name in OWN_PARTS_OF_THE_SIMULATION),
                 timeout=1200,
             ),
-            Part("mutants", check.simulate("--mutants", "--search", "--jobs", "1"), of_a_closing_line),
+            Part("mutants", check.simulate("--mutants", "--search"), of_a_closing_line),
             *quick,
         )
     ]
