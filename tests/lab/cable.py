@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyroute2 import IPRoute, NetNS, netns
+from pyroute2 import IPRoute, netns
 
-from tests.lab.patience import StepFailed
+from tests.lab.patience import StepFailed, run
 
 # Set aside for measurements between devices (RFC 2544), so that hardly anybody routes it; then a corner of a private one.
 _RANGES = (ipaddress.IPv4Network("198.19.0.0/16"), ipaddress.IPv4Network("10.217.0.0/16"))
@@ -65,14 +65,13 @@ class Cable:
 
     def lay(self) -> None:
         """Make both ends and bring them up."""
-        netns.create(self.namespace)
-        with IPRoute() as here, NetNS(self.namespace) as there:
-            here.link("add", ifname=self.near, kind="veth", peer={"ifname": self.far, "net_ns_fd": self.namespace})
-            for side, name, address in ((here, self.near, self.near_address), (there, self.far, self.far_address)):
-                index = side.link_lookup(ifname=name)[0]
-                side.addr("add", index=index, address=address, prefixlen=_PREFIX_BITS)
-                side.link("set", index=index, state="up")
-            there.link("set", index=there.link_lookup(ifname="lo")[0], state="up")
+        run("ip", "netns", "add", self.namespace)
+        run("ip", "link", "add", self.near, "type", "veth", "peer", "name", self.far, "netns", self.namespace)
+        here: list[str] = []
+        for where, card, address in ((here, self.near, self.near_address), (self.enter, self.far, self.far_address)):
+            run(*where, "ip", "address", "add", f"{address}/{_PREFIX_BITS}", "dev", card)
+            run(*where, "ip", "link", "set", card, "up")
+        run(*self.enter, "ip", "link", "set", "lo", "up")
 
     def cut(self) -> None:
         """Nothing passes any more, and nobody is told.
@@ -85,8 +84,8 @@ class Cable:
         self._set("up")
 
     def _set(self, state: str) -> None:
-        with NetNS(self.namespace) as there:
-            there.link("set", index=there.link_lookup(ifname=self.far)[0], state=state)
+        # By a command: pyroute2 enters a namespace in a copy of this process, which heeds this process's signals.
+        run(*self.enter, "ip", "link", "set", self.far, state)
 
     def throttle(self, rate_bytes_per_s: int) -> None:
         """From here to the namespace this much passes at most; the rest waits, as behind a slow line."""
