@@ -229,11 +229,11 @@ class Cluster:
                 answers.append(ev.QuietTaken(kernel.words(), kernel.consumed, flip))
             case ev.ZeroQuiet():
                 kernel.maps[1 - kernel.active][:] = False
-            case ev.Persist(zero_quiet=zero):
+            case ev.Persist(zero_quiet=zero, number=number):
                 self.persisted = set(self.brain.unsynchronized_map().extents().blocks().tolist())
                 if zero:
                     kernel.maps[1 - kernel.active][:] = False
-                answers.append(ev.Persisted(zeroed=zero))
+                answers.append(ev.Persisted(zeroed=zero, number=number))
             case ev.ScanUsed():
                 half = Runs(np.array([0]), np.array([kernel.blocks // 2]))
                 answers.append(ev.UsedBlocks(half, "half of the blocks are in use"))

@@ -78,8 +78,8 @@ class Peer:
         try:
             self.write_map()
         except StateError as error:
-            return ev.Persisted(zeroed=False, error=str(error), cover=effect.cover)
-        return ev.Persisted(zeroed=effect.zero_quiet, cover=effect.cover)
+            return ev.Persisted(zeroed=False, error=str(error), cover=effect.cover, number=effect.number)
+        return ev.Persisted(zeroed=effect.zero_quiet, cover=effect.cover, number=effect.number)
 
     def write_map(self) -> None:
         """The map to disk; StateError when it cannot be written. Before the scan there is nothing to trust."""

@@ -6,7 +6,7 @@ answer with an event of their own (named in their docstring) before the next eff
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -86,12 +86,13 @@ class QuietTaken:
 class Persisted:
     """The maps are on disk (and the quiet bitmap zeroed or given up, if asked), or ``error`` says why not.
 
-    ``cover``: as in the ``Persist`` that this answers.
+    ``cover`` and ``number``: as in the ``Persist`` that this answers.
     """
 
     zeroed: bool
     error: str = ""
     cover: bool = False
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,11 +308,12 @@ class Persist:
     """Write the maps (``Primary.unsynchronized_map``) to disk; then zero the quiet bitmap if asked. Answers ``Persisted``.
 
     Of several secondaries' brains each only gives it up: it is zeroed by ``ZeroQuiet`` once all have. ``cover``: written
-    because another one could not wait.
+    because another one could not wait. ``number`` tells one write from another: a flip may come between a write and its answer.
     """
 
     zero_quiet: bool
     cover: bool = False
+    number: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ on disk; and when others cannot wait for a slow secondary, by a map on disk that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from pydbt.core.primary.events import Persist, Persisted, ScanUsed, TakeQuiet, ZeroQuiet
@@ -24,11 +24,13 @@ class Bits:
     """The quiet bitmap may hold bits that nothing else covers yet.
 
     ``retire_at``: the sequence number whose acknowledgement covers them, None when only a map on disk does. ``asked``: this
-    brain had asked for the flip, and not another secondary's.
+    brain had asked for the flip, and not another secondary's. ``write``: the number of the first write with them in
+    the map; later ones have them too.
     """
 
     retire_at: int | None = None
     asked: bool = True
+    write: int | None = field(default=None, compare=False)
 
 
 class MapRequest(Enum):
@@ -44,7 +46,7 @@ class QuietBitmap:
     """``bits`` is None while the quiet bitmap is empty, as far as this brain is concerned.
 
     ``mapped``: the map on disk, if there is one, may be relied on. ``error``: why the map could not be written the last
-    time, empty when it could.
+    time, empty when it could; ``writes``: how many writes of the map were asked for, and the number of the newest.
     """
 
     def __init__(self, state: State, now: float) -> None:
@@ -55,6 +57,7 @@ class QuietBitmap:
         self.error = ""
         self.next_retire = now
         self._retry_at = 0.0
+        self.writes = 0
         self._mapped_through = 0  # what is on its way up to here must be in every map that is written
 
     # --- asking -------------------------------------------------------------------------------------------
@@ -79,7 +82,13 @@ class QuietBitmap:
     def persist(self, *, zero_quiet: bool) -> None:
         """Have the map written, and the quiet bitmap given up if asked."""
         self.request = MapRequest.MAP
-        self._state.effects.add(Persist(zero_quiet=zero_quiet))
+        self._state.effects.add(Persist(zero_quiet=zero_quiet, number=self._next_write(zero_quiet)))
+
+    def _next_write(self, zero_quiet: bool) -> int:
+        self.writes += 1
+        if zero_quiet and self.bits is not None and self.bits.write is None:
+            self.bits.write = self.writes
+        return self.writes
 
     def scan(self, *, whole: bool) -> None:
         """Have the blocks in use found."""
@@ -89,13 +98,16 @@ class QuietBitmap:
     def cover(self) -> Persist:
         """Others cannot wait for this secondary: what covers the quiet bitmap for it then. Carry it out next."""
         self._mapped_through = self._state.sequence
-        return Persist(zero_quiet=True, cover=True)
+        return Persist(zero_quiet=True, cover=True, number=self._next_write(True))
 
     # --- answers ------------------------------------------------------------------------------------------
     def taken(self, *, asked: bool, in_log: bool) -> None:
         """The quiet bitmap was read. ``in_log``: the log has every write that it can name and that is not acknowledged."""
-        retire_at = self.bits.retire_at if self.bits is not None else None
-        self.bits = Bits(self._state.sequence if in_log else retire_at, asked)
+        before = self.bits
+        retire_at = before.retire_at if before is not None else None
+        # What this brain had asked for and is not on disk yet gets there together with the bits of another's flip.
+        asked_before = before is not None and before.asked and before.write is not None
+        self.bits = Bits(self._state.sequence if in_log else retire_at, asked or asked_before)
         if in_log and asked:
             self.request = MapRequest.NONE
 
@@ -104,16 +116,19 @@ class QuietBitmap:
         self.request = MapRequest.NONE
 
     def written(self, event: Persisted, now: float) -> bool:
-        """The map was written, or could not be. True: the bits that this brain had asked for are in it, and given up."""
+        """The map was written, or could not be. True: the bits that this brain had asked for are in it, and given up.
+
+        A write that was asked for before the latest flip says nothing of the bits of that flip.
+        """
         if not event.cover:
             self.request = MapRequest.NONE
         if event.error:
             self._not_written(event.error, now)
             return False
         self.error = ""
-        if not event.zeroed:
+        if not event.zeroed or self.bits is None or self.bits.write is None or event.number < self.bits.write:
             return False
-        asked = not event.cover and (self.bits is None or self.bits.asked)
+        asked = self.bits.asked and not event.cover
         self.bits = None
         return asked
 

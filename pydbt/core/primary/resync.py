@@ -79,7 +79,8 @@ class Resync:
         """Bits were merged, are on disk, and given up. False: they were those from before, and the flip comes now."""
         if self._map is PassMap.ASKED:
             self._quiet.take()
-            return False
+        if self._map is not PassMap.FLIPPED:
+            return False  # a pass whose map is on disk already goes on
         self._map = PassMap.ON_DISK
         return True
 

@@ -31,12 +31,16 @@ class SnapshotComparison:
 
     # --- the face of a Verifier ---------------------------------------------------------------------------
     def begin(self, asked: Runs, repair: bool, rate_limit_bytes: int | None, now: float) -> None:
-        """Compare these runs with the next snapshot; a verification that waits for it already is dropped for this one."""
+        """Compare these runs with the next snapshot; a verification that waits for it already is dropped for this one.
+
+        A snapshot under way compares for the verification that it began with, and for no later one.
+        """
+        self.cancel()
         self.current = Verification.of(asked, repair, rate_limit_bytes, tuple(self._state.taints), now)
 
     def cancel(self) -> None:
         """Forget the verification under way, if any."""
-        self.current = None
+        self.current, self.under_way = None, False
 
     def resume_block(self) -> int:
         """Nothing counts as compared before all of it is."""

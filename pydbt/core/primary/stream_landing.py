@@ -78,7 +78,7 @@ class StreamLanding:
     def told(self, event: PayloadArmed | Flushed | Held | Released, resync: Resync | None, now: float) -> Outcome:
         """S0: every later write carries its payload and enters the log."""
         state = self._state
-        if resync is None or state.phase is not Phase.ARMING:
+        if resync is None or state.phase is not Phase.ARMING or not isinstance(event, PayloadArmed):
             return None
         self._stage = _Armed(base=state.sequence, since=now)
         state.queue.sent_through = state.acknowledged = state.sequence
@@ -98,6 +98,7 @@ class StreamLanding:
                 resync.sweep_on(now, explained=False)
             case Phase.SETTLING, _Armed(since=since) if resync.map_on_disk and state.in_flight.certain:
                 if self._has_settled(now - since):
+                    assert not resync.in_transit(), "older content on its way would overtake that of the last sweep"
                     resync.begin_pass(now)
                     return Enter(Phase.LAST_SWEEP)
             case Phase.LAST_SWEEP, _Armed(base=base):

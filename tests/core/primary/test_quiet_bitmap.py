@@ -54,7 +54,7 @@ def test_with_unsettled_blocks_the_map_is_written_first() -> None:
     state.unsettled.add(np.array([3]), 1, 0.0)
     quiet.retire(0.1)
     assert taken_effects(state) == [Persist(zero_quiet=True)] and quiet.request is MapRequest.MAP
-    assert quiet.written(Persisted(zeroed=True), 0.1)
+    assert quiet.written(Persisted(number=quiet.writes, zeroed=True), 0.1)
     assert quiet.bits is None and quiet.idle
 
 
@@ -65,14 +65,14 @@ def test_bits_that_no_log_has_wait_for_a_map_on_disk() -> None:
     quiet.taken(asked=True, in_log=False)
     assert quiet.bits == Bits(retire_at=None) and not quiet.idle
     quiet.persist(zero_quiet=True)
-    assert quiet.written(Persisted(zeroed=True), 0.0) and quiet.bits is None
+    assert quiet.written(Persisted(number=quiet.writes, zeroed=True), 0.0) and quiet.bits is None
 
 
 def test_a_flip_for_another_secondary_is_taken_and_tells_nothing_of_a_pass_of_this_one() -> None:
     _, quiet = quiet_of(Mode.RESYNCHRONIZING)
     quiet.taken(asked=False, in_log=False)
     quiet.persist(zero_quiet=True)
-    assert not quiet.written(Persisted(zeroed=True), 0.0) and quiet.bits is None
+    assert not quiet.written(Persisted(number=quiet.writes, zeroed=True), 0.0) and quiet.bits is None
 
 
 def test_a_flip_for_another_secondary_leaves_its_own_request_open_in_normal_mode() -> None:
@@ -108,7 +108,7 @@ def test_a_map_that_covers_for_a_slow_secondary_has_the_log_in_it_until_that_is_
     flipped(state, quiet)
     quiet.persist(zero_quiet=False)
     assert quiet.cover() == Persist(zero_quiet=True, cover=True) and quiet.maps_unacknowledged
-    assert not quiet.written(Persisted(zeroed=True, cover=True), 0.0), "no pass was waiting for it"
+    assert not quiet.written(Persisted(number=quiet.writes, zeroed=True, cover=True), 0.0), "no pass was waiting for it"
     assert quiet.bits is None and quiet.request is MapRequest.MAP, "its own request is still open"
     state.acknowledged = 1
     assert not quiet.maps_unacknowledged
@@ -139,3 +139,28 @@ def test_the_landing_may_leave_the_bits_for_a_later_pass() -> None:
     assert quiet.idle and quiet.bits is not None
     quiet.scan(whole=True)
     assert taken_effects(state)[-1] == ScanUsed(True) and quiet.request is MapRequest.BLOCKS_IN_USE
+
+
+def test_a_map_that_was_written_before_a_flip_gives_up_none_of_its_bits() -> None:
+    _, quiet = quiet_of(Mode.RESYNCHRONIZING)
+    quiet.taken(asked=False, in_log=False)
+    quiet.persist(zero_quiet=True)
+    earlier = quiet.writes
+    quiet.taken(asked=False, in_log=False)
+    quiet.persist(zero_quiet=True)
+    assert not quiet.written(Persisted(zeroed=True, number=earlier), 0.0)
+    assert quiet.bits is not None, "the second flip's bits are in the second map alone"
+    assert not quiet.written(Persisted(zeroed=True, number=quiet.writes), 0.0), "both flips were other secondaries'"
+    assert quiet.bits is None
+
+
+def test_its_own_flip_gets_to_disk_with_the_bits_of_another_secondarys_flip() -> None:
+    _, quiet = quiet_of(Mode.RESYNCHRONIZING)
+    quiet.take()
+    quiet.taken(asked=True, in_log=False)
+    quiet.persist(zero_quiet=True)
+    earlier = quiet.writes
+    quiet.taken(asked=False, in_log=False)
+    quiet.persist(zero_quiet=True)
+    assert not quiet.written(Persisted(zeroed=True, number=earlier), 0.0)
+    assert quiet.written(Persisted(zeroed=True, number=quiet.writes), 0.0), "its pass may begin"

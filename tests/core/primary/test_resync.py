@@ -47,7 +47,11 @@ def fresh_map(quiet: QuietBitmap, resync: Resync) -> None:
     quiet.taken(asked=True, in_log=False)
     resync.flipped()
     quiet.persist(zero_quiet=True)
-    assert quiet.written(Persisted(zeroed=True), 0.0) and resync.map_persisted() and resync.map_on_disk
+    assert (
+        quiet.written(Persisted(number=quiet.writes, zeroed=True), 0.0)
+        and resync.map_persisted()
+        and resync.map_on_disk
+    )
 
 
 def read(state: State, resync: Resync, now: float = 0.0, every_block: bool = False, error: str = "") -> ReadBlocks:
@@ -66,7 +70,7 @@ def test_bits_from_before_are_written_down_first_and_the_flip_comes_then() -> No
     assert taken_effects(state) == [TakeQuiet(flip=False)]
     quiet.taken(asked=True, in_log=False)
     quiet.persist(zero_quiet=True)
-    assert quiet.written(Persisted(zeroed=True), 0.0) and not resync.map_persisted()
+    assert quiet.written(Persisted(number=quiet.writes, zeroed=True), 0.0) and not resync.map_persisted()
     assert taken_effects(state) == [Persist(zero_quiet=True), TakeQuiet(flip=True)]
     fresh_map(quiet, resync)
 
@@ -219,3 +223,10 @@ def test_the_rate_limit_sets_the_deadline() -> None:
     state.phase = Phase.COMMITTING
     resync.abandon()
     assert resync.awaiting, "the answer to the COMMIT"
+
+
+def test_a_map_that_is_written_for_another_secondary_ends_no_pass() -> None:
+    _, quiet, resync = resync_of(1)
+    quiet.persist(zero_quiet=True)
+    assert resync.map_on_disk and not resync.map_persisted(), "blocks of this pass are on their way yet"
+    assert resync.map_on_disk

@@ -62,6 +62,18 @@ def test_one_that_is_cancelled_ends_without_a_word() -> None:
     comparison.touched(np.array([1], np.uint64))
 
 
+def test_a_snapshot_under_way_ends_no_verification_that_was_asked_for_after_it_began() -> None:
+    state, comparison = comparing()
+    comparison.begin(runs((32, 8)), False, None, 1.0)
+    comparison.committed()
+    assert not taken_effects(state), "its blocks were not compared by that snapshot"
+    progress = comparison.progress()
+    assert progress is not None and progress.done_bytes == 0
+    comparison.join()
+    comparison.committed()
+    assert taken_effects(state) == [VerifyEnded(True, 8, 0, ())]
+
+
 def test_it_has_nothing_under_way_of_its_own() -> None:
     _, comparison = comparing()
     comparison.rest(0.0)

@@ -67,7 +67,7 @@ class Story:
         self.quiet.taken(asked=True, in_log=False)
         self.resync.flipped()
         self.quiet.persist(zero_quiet=True)
-        assert self.quiet.written(Persisted(zeroed=True), 0.0) and self.resync.map_persisted()
+        assert self.quiet.written(Persisted(zeroed=True, number=self.quiet.writes), 0.0) and self.resync.map_persisted()
 
     def go(self, outcome: object) -> None:
         assert isinstance(outcome, Enter), outcome

@@ -121,7 +121,8 @@ def test_one_that_acknowledges_nothing_is_covered_by_its_map_and_the_others_flip
     assert kinds(effects) == [(2, "Persist")]
     kept = fanout.brains[2].unsynchronized_map().extents().blocks().tolist()
     assert kept == [3, 4], "what is on its way is in the map that stands in for an acknowledgement"
-    effects = fanout.handle(ev.Persisted(zeroed=True, cover=True), 3.1, 2)
+    number = next(effect.number for _, effect in effects if isinstance(effect, ev.Persist))
+    effects = fanout.handle(ev.Persisted(zeroed=True, cover=True, number=number), 3.1, 2)
     assert kinds(effects) == [(None, "ZeroQuiet"), (None, "TakeQuiet")]
     assert fanout.brains[2].mode is Mode.NORMAL
     fanout.handle(ack(2), 3.2, 2)

@@ -226,7 +226,7 @@ def _taken_by_who_asked(right: Callable, self: BitmapShare, event: ev.QuietTaken
 around("a flip is taken only by the secondary that asked for it", BitmapShare, "taken", _taken_by_who_asked)
 instead(
     "a map that stands in for an acknowledgement leaves out what is on its way", QuietBitmap, "cover",
-    lambda self: ev.Persist(zero_quiet=True, cover=True),
+    lambda self: ev.Persist(zero_quiet=True, cover=True, number=self._next_write(True)),
 )  # fmt: skip
 
 
