@@ -192,7 +192,9 @@ class World:
     def _follows(self, node: SecondaryNode, brain: Primary) -> bool:
         done = brain.mode is Mode.NORMAL and not len(brain.state.unsettled) and brain.state.in_flight.empty
         there = node.engine.brain.peer is not None and node.engine.brain.drained
-        return done and there and brain.state.acknowledged == brain.state.sequence
+        # A connection that is dead at one end alone takes a name along that the primary has sent; the next one brings it.
+        named = node.engine.brain.record.generations.current == brain.state.generations.current
+        return done and there and named and brain.state.acknowledged == brain.state.sequence
 
     # --- looking ------------------------------------------------------------------------------------------
     def raise_floor(self, node: SecondaryNode, era: Era, order: int) -> None:
