@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 
 from tests.lanes import check
-from tests.lanes.part import Part, of_a_closing_line, pytest_part
+from tests.lanes.part import Part, of_a_closing_line, of_pytest, pytest_part
 
 GATE_WORLDS = 500
 FULL_WORLDS = 5000
@@ -33,7 +33,7 @@ PATIENT = {"TORTURE_PATIENCE_S": "300"}
 def parts(full: bool = False) -> list[Part]:
     """The longest first."""
     worlds = int(os.environ.get("SIMULATION_SEEDS") or (FULL_WORLDS if full else GATE_WORLDS))
-    quick = [part for part in check.parts() if part.name not in ("worlds", "mutants")]
+    quick = [part for part in check.parts() if part.name not in ("worlds", "mutants", "core")]
     long = {"TORTURE_ROUNDS": str(FULL_ROUNDS), "PYDBT_VM_FULL": "1"} if full else {}
     chosen = () if full else GATE_TESTS
     limit = 12 * HOUR if full else HOUR
@@ -52,6 +52,7 @@ def parts(full: bool = False) -> list[Part]:
                 timeout=1200,
             ),
             Part("mutants", check.simulate("--mutants", "--search"), of_a_closing_line),
+            Part("core", ("{python}", "-m", "tests.lanes.covered", "{folder}"), of_pytest),
             *quick,
         )
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.patience import wait_until
-from tests.lanes import gate
+from tests.lanes import covered, gate
 from tests.lanes.__main__ import named
 from tests.lanes.part import ROOT, Counts, Outcome, Part, of_a_closing_line, of_a_command, of_pytest, pytest_part
 from tests.lanes.runner import run, summary
@@ -99,7 +99,8 @@ def test_every_test_belongs_to_exactly_one_part_of_the_gate():
         return [line for line in done.stdout.splitlines() if "::" in line]
 
     parts = [part for part in gate.parts() if "pytest" in part.command]
-    found = []
+    assert any("tests.lanes.covered" in part.command for part in gate.parts()), "which is tests/core, with its branches"
+    found = collected("tests/core", *gate.GATE_TESTS)
     for part in parts:
         words = part.command[part.command.index("pytest") + 1 :]
         found += collected(*(word for word in words if not word.startswith(("--junitxml", "--durations", "-q"))), "-n0")
@@ -130,3 +131,11 @@ def test_a_run_that_is_stopped_shows_how_far_its_parts_had_come(tmp_path):
 def test_a_part_that_does_not_exist_is_refused():
     with pytest.raises(SystemExit, match="no such part"):
         named(gate.parts(), ["nonsense"])
+
+
+def test_a_module_of_core_with_too_few_branches_taken_is_named():
+    def module(covered: int, there: int) -> dict[str, dict[str, int]]:
+        return {"summary": {"covered_branches": covered, "num_branches": there}}
+
+    report = {"files": {"a.py": module(84, 100), "b.py": module(85, 100), "c.py": module(0, 0)}}
+    assert covered.too_low(report) == ["a.py: 84 %"]

@@ -2,7 +2,7 @@
 
 A write is captured when it is submitted, and might be on the secondary before dm-era has recorded it and let it through to the
 disk. After a power loss in between nobody knew that the two sides differ there. So on a volume with write-intent the stream
-ends before the first write that has not completed (see ``core/write_intent``).
+ends before the first write that has not completed (see ``core/primary/era_bound``).
 """
 
 from __future__ import annotations

@@ -111,3 +111,17 @@ def test_the_one_that_takes_the_others_room_is_a_laggard_and_a_burst_too_much_fo
     assert room.laggards([1, 2, 3], ROOM) == [3]
     assert room.laggards([3], ROOM) == [], "alone it may use all the room there is"
     assert room.held_bytes(1) == 0
+
+
+def test_a_batch_that_all_have_passed_in_part_is_given_back_in_part():
+    room = PayloadRoom()
+    room.join(1)
+    room.join(2)
+    room.captured(records_of(0, 0))  # no data: nothing to keep
+    records = records_of(1, 2, 3, 4)
+    room.captured(records)
+    assert room.passed(1, records) == []
+    (free,) = room.passed(2, records[:3])
+    assert free["data"].tolist() == [1, 2, 3]
+    (free,) = room.passed(2, records[3:])
+    assert free["data"].tolist() == [4]
