@@ -15,7 +15,7 @@ import pytest
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.kernel.capture import Capture
 from pydbt.store.volume_state import load_state, save_state
-from tests.end_to_end.test_failures import Hammer
+from tests.end_to_end.test_full_and_failing_disks import Hammer
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted
 from tests.lab.images import assert_identical
