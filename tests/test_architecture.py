@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,3 +107,10 @@ def test_the_wheel_holds_the_program_alone() -> None:
     assert not [name for name in found if name.split(".")[0] != "pydbt"]
     assert not {"pydbt.harness", "pydbt.bench"} & found
     assert set(setuptools) == {"packages"}, "nothing is named for the wheel beside the packages that are found"
+
+
+def test_a_status_is_asked_for_without_any_package() -> None:
+    """Tests ask machines with a slow processor every second; numpy alone would cost a second there each time."""
+    ask = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from pydbt.controller.control import call"
+    done = subprocess.run([sys.executable, "-S", "-c", ask], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

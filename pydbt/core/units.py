@@ -12,6 +12,8 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
+Buffer = bytes | bytearray | memoryview
+
 # What a file system writes at least; a digest for every 4 KiB is 0.4 %.
 MAX_COMPARED_BYTES = 4096
 

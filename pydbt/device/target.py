@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydbt.core.blocks.apply_plan import ZEROS, PlannedWrites
-from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import BusyError, DeviceError, UsageError
-from pydbt.core.units import KIB, MIB, SECTOR_BYTES
+from pydbt.core.units import KIB, MIB, SECTOR_BYTES, Buffer
 from pydbt.posix import libc
 from pydbt.posix.disk_identity import lasting_file_name, lasting_name
 from pydbt.posix.files import IOV_MAX, hand_over, sync_folder, try_lock

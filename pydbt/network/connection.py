@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import PeerError, TimedOut
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.wire import (
@@ -24,6 +23,7 @@ from pydbt.core.protocol.wire import (
     decode_frame_header,
     encode,
 )
+from pydbt.core.units import Buffer
 from pydbt.posix.files import hand_over
 
 SILENCE_SECONDS = 15.0

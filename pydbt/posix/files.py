@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pydbt.core.blocks.sector_table import Buffer
+from pydbt.core.units import Buffer
 
 IOV_MAX = 1024
 """The most buffers that one call takes (UIO_MAXIOV, include/uapi/linux/uio.h)."""

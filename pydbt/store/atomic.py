@@ -8,8 +8,8 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import StateError
+from pydbt.core.units import Buffer
 from pydbt.posix.files import sync_folder, write_all
 
 

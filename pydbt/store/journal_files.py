@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import StateError
 from pydbt.core.secondary.journal import (
     MAX_RECORD_BYTES,
@@ -28,7 +27,7 @@ from pydbt.core.secondary.journal import (
     entry_bytes,
     record_is_whole,
 )
-from pydbt.core.units import MIB
+from pydbt.core.units import MIB, Buffer
 from pydbt.posix.files import sync_folder, write_all
 
 SUFFIX = ".journal"

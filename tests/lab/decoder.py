@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.errors import WireError
 from pydbt.core.protocol import wire
 from pydbt.core.protocol.frames import Frame
+from pydbt.core.units import Buffer
 
 
 class Decoder:

@@ -15,12 +15,12 @@ import xxhash
 
 from pydbt.core.blocks.compared import small_blocks, small_blocks_of_units
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.blocks.sector_table import Buffer, ExtentKind, SectorTable
+from pydbt.core.blocks.sector_table import ExtentKind, SectorTable
 from pydbt.core.errors import PeerError
 from pydbt.core.protocol.frames import MAX_EXTENTS, MAX_SEQUENCE_SPAN, Blocks, Digests, Frame, Stream
 from pydbt.core.tracking.capture_record import Operation
 from pydbt.core.tracking.replica_queue import MAX_UPDATE_SECTORS
-from pydbt.core.units import SECTOR_BYTES, Geometry
+from pydbt.core.units import SECTOR_BYTES, Buffer, Geometry
 from pydbt.network.connection import FramedConnection
 
 # Zero runs shorter than this travel as data: an extent row costs 16 bytes.

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pydbt.core.blocks.runs import Integers, Mask
-from pydbt.core.units import SECTOR_BYTES
+from pydbt.core.units import SECTOR_BYTES, Buffer
 
 EXTENT_DTYPE = np.dtype(
     [("sector", "<u8"), ("sectors", "<u4"), ("kind", "u1"), ("flags", "u1"), ("sequence_delta", "<u2")]
@@ -27,8 +27,6 @@ MAX_SECTOR = 1 << 54
 
 WORDS_PER_SECTOR = SECTOR_BYTES // 8
 MAX_EXTENT_SECTORS = 0xFFFF_FFFF
-
-Buffer = bytes | bytearray | memoryview
 
 
 class ExtentKind(IntEnum):

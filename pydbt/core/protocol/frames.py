@@ -13,10 +13,10 @@ from enum import IntEnum
 import numpy as np
 
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.blocks.sector_table import MAX_SECTOR, Buffer, SectorTable
+from pydbt.core.blocks.sector_table import MAX_SECTOR, SectorTable
 from pydbt.core.protocol.frame_checks import check_features, check_text, check_u64, check_volume
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
-from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES, Geometry
+from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES, Buffer, Geometry
 
 PROTOCOL_VERSION = 3
 MAX_PAYLOAD_BYTES = 8 * MIB

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.blocks.sector_table import MAX_SECTOR, Buffer
+from pydbt.core.blocks.sector_table import MAX_SECTOR
+from pydbt.core.units import Buffer
 
 UNIT_ROW_DTYPE = np.dtype([("unit", "<u8"), ("units", "<u4"), ("kind", "u1"), ("flags", "u1"), ("reserved", "<u2")])
 UNIT_ROW_BYTES = UNIT_ROW_DTYPE.itemsize

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import xxhash
 import zstandard
 
-from pydbt.core.blocks.sector_table import EXTENT_BYTES, Buffer, SectorTable
+from pydbt.core.blocks.sector_table import EXTENT_BYTES, SectorTable
 from pydbt.core.errors import WireError
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.frames import Frame, FrameKind
 from pydbt.core.protocol.layout import Layout
 from pydbt.core.protocol.unit_rows import UNIT_ROW_BYTES, decode_units, encode_units
 from pydbt.core.protocol.wire_json import decode_json, json_body
-from pydbt.core.units import KIB, MIB
+from pydbt.core.units import KIB, MIB, Buffer
 
 FRAME_MAGIC = b"PDBT"
 FRAME_VERSION = 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from types import UnionType
 
-from pydbt.core.blocks.sector_table import Buffer
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.units import Buffer
 
 _KEYS: dict[type, dict[str, type | UnionType]] = {
     f.Hello: {"protocol": int, "volume": str, "size_bytes": int, "block_bytes": int, "sector_bytes": int,

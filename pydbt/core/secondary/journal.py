@@ -15,10 +15,10 @@ from enum import IntEnum
 
 import xxhash
 
-from pydbt.core.blocks.sector_table import EXTENT_BYTES, Buffer, SectorTable
+from pydbt.core.blocks.sector_table import EXTENT_BYTES, SectorTable
 from pydbt.core.protocol.frames import MAX_EXTENTS, MAX_PAYLOAD_BYTES, Begin, Blocks, Commit, Stream
 from pydbt.core.protocol.layout import Layout
-from pydbt.core.units import MIB
+from pydbt.core.units import MIB, Buffer
 
 JOURNAL_MAGIC = b"PDJR"
 JOURNAL_VERSION = 1
