@@ -20,10 +20,15 @@ _BLKDISCARD, _BLKZEROOUT = 0x1277, 0x127F  # include/uapi/linux/fs.h
 
 
 class DirectWriter:
-    """Writes to a device or file with O_DIRECT, from ``memory`` of its own."""
+    """Writes to a device or file with O_DIRECT, from ``memory`` of its own.
 
-    def __init__(self, path: Path, room_bytes: int = MIB) -> None:
-        self.memory = mmap.mmap(-1, room_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    Shared memory counts as a file's, so that capture takes each write from it for one whose data may have changed in
+    flight, and the controller reads its blocks again. ``private`` memory is trusted.
+    """
+
+    def __init__(self, path: Path, room_bytes: int = MIB, *, private: bool = False) -> None:
+        kind = mmap.MAP_PRIVATE if private else mmap.MAP_SHARED
+        self.memory = mmap.mmap(-1, room_bytes, flags=kind | mmap.MAP_ANONYMOUS)
         self.descriptor = os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
 
     def put(self, offset_bytes: int, data: bytes) -> None:
@@ -55,7 +60,7 @@ class DirectWriter:
 def write_scattered_blocks(path: Path, blocks: Iterable[int], block_bytes: int, seed: int) -> None:
     """New random content for each of these blocks, in their order."""
     generator = np.random.default_rng(seed)
-    with DirectWriter(path, block_bytes) as writer:
+    with DirectWriter(path, block_bytes, private=True) as writer:
         for block in blocks:
             writer.put(block * block_bytes, generator.bytes(block_bytes))
 

@@ -59,6 +59,6 @@ def _write(disk: Device, size_bytes: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     write_scattered_blocks(disk.path, generator.integers(0, blocks, blocks // 50).tolist(), _BLOCK_BYTES, seed)
     length = size_bytes // 100 // MIB * MIB or MIB
-    with DirectWriter(disk.path, length) as writer:
+    with DirectWriter(disk.path, length, private=True) as writer:
         data = generator.bytes(length)
         writer.put(int(generator.integers(0, (size_bytes - length) // MIB)) * MIB, data)

@@ -103,7 +103,7 @@ def _stream_once(both: Cluster, seed: int) -> float:
     """Write the whole device once, as fast as the stream keeps up, and wait until all is durable."""
     source = both.primary
     resyncs = source.status()["statistics"]["resyncs"]
-    with DirectWriter(both.source.path, _CHUNK_BYTES) as writer:
+    with DirectWriter(both.source.path, _CHUNK_BYTES, private=True) as writer:
         writer.memory[:] = np.random.default_rng(seed).bytes(_CHUNK_BYTES)
         words = np.frombuffer(writer.memory, np.uint64)
         began = time.monotonic()
