@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import click
+
+from pydbt.cli.values import SECONDS
 from pydbt.controller.control import call, is_answering
 from pydbt.controller.registry import is_claimed
 from pydbt.core.errors import NotRunning, TimedOut, UsageError
 from pydbt.store.lock import is_locked
 
 _POLL_S = 0.1
+
+
+def stop_timeout(who: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option of a role command that stops a running controller or secondary first."""
+    return click.option(
+        "--timeout",
+        type=SECONDS,
+        default=60.0,
+        show_default=True,
+        metavar="S",
+        help=f"Fail when the running {who} has not ended after S seconds (exit code 8).",
+    )
 
 
 def stop_running(state_dir: Path, timeout_s: float, role: str | None = None, why: str = "") -> bool:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from pydbt.cli.stopping import stop_running
-from pydbt.cli.values import PATH, SECONDS
+from pydbt.cli.stopping import stop_running, stop_timeout
+from pydbt.cli.values import PATH
 from pydbt.controller.primary.leftover import detach_leftover
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.core.errors import UsageError
@@ -18,14 +18,7 @@ from pydbt.store.volume_state import load_state
 @click.command()
 @click.argument("source", type=PATH)
 @click.option("--state", "state_dir", type=PATH, required=True, help="The primary's state directory.")
-@click.option(
-    "--timeout",
-    type=SECONDS,
-    default=60.0,
-    show_default=True,
-    metavar="S",
-    help="Fail when the running controller has not ended after S seconds (exit code 8).",
-)
+@stop_timeout("controller")
 def demote(source: Path, state_dir: Path, timeout: float) -> int:
     """Make a primary's volume a replica.
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from pydbt.cli.stopping import stop_running
-from pydbt.cli.values import PATH, SECONDS
+from pydbt.cli.stopping import stop_running, stop_timeout
+from pydbt.cli.values import PATH
 from pydbt.core.errors import UsageError
 from pydbt.device.checks import check_target
 from pydbt.store.replica_state import load_record
@@ -16,14 +16,7 @@ from pydbt.store.replica_state import load_record
 @click.command()
 @click.argument("target", type=PATH)
 @click.option("--state", "state_dir", type=PATH, required=True, help="The secondary's state directory.")
-@click.option(
-    "--timeout",
-    type=SECONDS,
-    default=60.0,
-    show_default=True,
-    metavar="S",
-    help="Fail when the running secondary has not ended after S seconds (exit code 8).",
-)
+@stop_timeout("secondary")
 def invalidate(target: Path, state_dir: Path, timeout: float) -> int:
     """Give up the content of a replica.
 

@@ -8,9 +8,11 @@ import numpy as np
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.primary.events import Captured, Effect
+from pydbt.core.primary.events import Captured, Effect, Persisted
 from pydbt.core.primary.intake import Taken, take_in
 from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.quiet_bitmap import QuietBitmap
+from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.state import Effects, State
 from pydbt.core.tracking.capture_record import RECORD, RecordKind, Records
 from pydbt.core.units import Geometry
@@ -71,3 +73,15 @@ def only(effects: list[Effect], kind: type[Kind]) -> Kind:
 def pending_of(state: State) -> list[int]:
     blocks: list[int] = state.tracker.pending.extents().blocks().tolist()
     return blocks
+
+
+def fresh_map(quiet: QuietBitmap, resync: Resync) -> None:
+    """A flip that the resynchronization asked for is merged, on disk, and given up."""
+    quiet.taken(asked=True, in_log=False)
+    resync.flipped()
+    quiet.persist(zero_quiet=True)
+    assert (
+        quiet.written(Persisted(number=quiet.writes, zeroed=True), 0.0)
+        and resync.map_persisted()
+        and resync.map_on_disk
+    )

@@ -26,7 +26,7 @@ from pydbt.core.primary.resync import PROGRESS_INTERVAL_S, READ_RETRY_S, Resync
 from pydbt.core.primary.state import State
 from pydbt.core.protocol.frames import Begin, BeginFlag, Want
 from pydbt.core.units import Geometry
-from tests.core.primary.parts import lines, only, pending_of, runs, state_of, taken_effects
+from tests.core.primary.parts import fresh_map, lines, only, pending_of, runs, state_of, taken_effects
 
 
 def resync_of(*pending: int, **settings: object) -> tuple[State, QuietBitmap, Resync]:
@@ -41,17 +41,6 @@ def resync_of(*pending: int, **settings: object) -> tuple[State, QuietBitmap, Re
     resync.announce(with_stream=True, now=0.0)
     taken_effects(state)
     return state, quiet, resync
-
-
-def fresh_map(quiet: QuietBitmap, resync: Resync) -> None:
-    quiet.taken(asked=True, in_log=False)
-    resync.flipped()
-    quiet.persist(zero_quiet=True)
-    assert (
-        quiet.written(Persisted(number=quiet.writes, zeroed=True), 0.0)
-        and resync.map_persisted()
-        and resync.map_on_disk
-    )
 
 
 def read(state: State, resync: Resync, now: float = 0.0, every_block: bool = False, error: str = "") -> ReadBlocks:

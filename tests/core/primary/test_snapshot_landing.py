@@ -17,7 +17,6 @@ from pydbt.core.primary.events import (
     Held,
     Hold,
     PayloadArmed,
-    Persisted,
     ReadBlocks,
     Release,
     Released,
@@ -30,7 +29,7 @@ from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.snapshot_comparison import SnapshotComparison
 from pydbt.core.primary.snapshot_landing import FIRST_PAUSE_S, TELL_AFTER, SnapshotLanding
 from pydbt.core.tracking.capture_record import RecordKind
-from tests.core.primary.parts import lines, only, pending_of, records, runs, state_of, taken_effects, write
+from tests.core.primary.parts import fresh_map, lines, only, pending_of, records, runs, state_of, taken_effects, write
 
 INTERVAL_S, LIMIT_S = 10.0, 2.0
 
@@ -64,10 +63,7 @@ class Story:
         taken_effects(self.state)
 
     def fresh_map(self) -> None:
-        self.quiet.taken(asked=True, in_log=False)
-        self.resync.flipped()
-        self.quiet.persist(zero_quiet=True)
-        assert self.quiet.written(Persisted(zeroed=True, number=self.quiet.writes), 0.0) and self.resync.map_persisted()
+        fresh_map(self.quiet, self.resync)
 
     def go(self, outcome: object) -> None:
         assert isinstance(outcome, Enter), outcome

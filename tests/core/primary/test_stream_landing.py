@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pydbt.core.blocks.dirty_map import DirtyMap
-from pydbt.core.primary.events import BlocksRead, Flushed, PayloadArmed, Persisted, ReadBlocks, SetPayload, TakeQuiet
+from pydbt.core.primary.events import BlocksRead, Flushed, PayloadArmed, ReadBlocks, SetPayload, TakeQuiet
 from pydbt.core.primary.flight_watch import FlightWatch
 from pydbt.core.primary.landing import Enter, Landed
 from pydbt.core.primary.modes import Mode, Phase
@@ -16,7 +16,7 @@ from pydbt.core.primary.quiet_bitmap import QuietBitmap
 from pydbt.core.primary.resync import READ_RETRY_S, Resync
 from pydbt.core.primary.stream_landing import MIXED_PATIENCE_S, StreamLanding
 from pydbt.core.tracking.capture_record import RecordKind
-from tests.core.primary.parts import only, pending_of, records, state_of, taken_effects, write
+from tests.core.primary.parts import fresh_map, only, pending_of, records, state_of, taken_effects, write
 
 
 class Story:
@@ -36,10 +36,7 @@ class Story:
         taken_effects(self.state)
 
     def fresh_map(self) -> None:
-        self.quiet.taken(asked=True, in_log=False)
-        self.resync.flipped()
-        self.quiet.persist(zero_quiet=True)
-        assert self.quiet.written(Persisted(zeroed=True, number=self.quiet.writes), 0.0) and self.resync.map_persisted()
+        fresh_map(self.quiet, self.resync)
 
     def go(self, outcome: object) -> None:
         assert isinstance(outcome, Enter), outcome
