@@ -244,7 +244,7 @@ def test_a_file_that_is_not_an_identity_is_named(tmp_path, content):
 def test_an_authority_is_made_once_and_issues_only_names(authority, tmp_path):
     with pytest.raises(UsageError, match="already"):
         pki.make_authority(authority)
-    with pytest.raises(UsageError, match="no name"):
+    with pytest.raises(UsageError, match="is not a valid name"):
         pki.issue(authority, "../x")
     with pytest.raises(UsageError, match="pki init"):
         pki.issue(tmp_path / "nothing", "one")

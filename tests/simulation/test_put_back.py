@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from pydbt.core.primary import brain as primary
+from pydbt.core.primary import recognition
 from pydbt.core.primary.modes import SYNCING_MODES
 from tests.simulation.cluster.checkers import Violation
 from tests.simulation.cluster.kernel import Odds
@@ -72,13 +72,13 @@ def midway(seed: int, stage: bool, digests: bool, reconnect: bool) -> Midway:
 
 def play(world: Midway) -> None:
     """With ``doubts``: what the primary found to say of the secondary."""
-    asked, world.doubts = primary.doubt_about, []
+    asked, world.doubts = recognition.doubt_about, []
 
     def noted(*given: object) -> str:
         world.doubts += filter(None, [said := asked(*given)])
         return said
 
-    with patch.object(primary, "doubt_about", noted):
+    with patch.object(recognition, "doubt_about", noted):
         world.play()
 
 

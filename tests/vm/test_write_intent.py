@@ -139,7 +139,7 @@ def test_after_a_power_cut_only_what_dm_era_names_is_compared(site, chance):
     primary.run(f"controller down --state {STATE} && controller layer remove {LAYER}")
     site.forget(primary)
     refused = make_layer(primary, "--era-region 4K")
-    assert refused.code == 2 and "kept in regions of 65536 bytes" in refused.errors, refused
+    assert refused.code == 2 and "have regions of 65536 bytes" in refused.errors, refused
     clear_metadata(primary)
     assert make_layer(primary).code == 0
     primary.run(
