@@ -157,8 +157,6 @@ def _check_free_device(device: BlockDevice, target: str) -> None:
 def _opens_alone(path: str, name: str) -> bool:
     """Whether a block device has no exclusive user. UsageError, which calls it ``name``, when it cannot be written."""
     try:
-        # For a block device, O_EXCL fails when the kernel or another program has claimed it. That includes mounts in
-        # other mount namespaces (open(2)).
         os.close(os.open(path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
         if error.errno == errno.EBUSY:

@@ -7,6 +7,7 @@ import os
 from pydbt.device.block import DirectReader
 from pydbt.device.fingerprint import fingerprint
 from pydbt.device.sysfs import BlockDevice
+from pydbt.device.usage import is_used
 from pydbt.posix.boot import boot_id
 
 Marker = dict[str, object]
@@ -18,9 +19,10 @@ _LOOKS = 200
 def clean_marker(device: BlockDevice, reader: DirectReader) -> Marker:
     """The kernel's own counts, which are valid in this boot, and the file system's fingerprint, for a later boot.
 
-    A fingerprint is taken only of a file system that is not mounted: unmounting a mounted one would change it.
+    A fingerprint is taken only of a file system that nothing uses, here or in another namespace, and that was unmounted
+    cleanly: what uses a file system may write to it without a change of the fingerprint.
     """
-    at_rest = not device.mounts() and not device.holders()
+    at_rest = not is_used(device)
     return {"boot_id": boot_id(), **(_counts(device) or {}), "filesystem": fingerprint(reader) if at_rest else None}
 
 
@@ -31,7 +33,7 @@ def is_untouched(marker: Marker, device: BlockDevice, reader: DirectReader) -> b
         return counts is not None and {name: marker.get(name) for name in counts} == counts
     # To mount a file system writes to it.
     kept = marker.get("filesystem")
-    return kept is not None and not device.mounts() and kept == fingerprint(reader)
+    return kept is not None and not is_used(device) and kept == fingerprint(reader)
 
 
 def _counts(device: BlockDevice) -> Marker | None:

@@ -100,7 +100,7 @@ def complement(free: np.ndarray, size_bytes: int) -> tuple[np.ndarray, np.ndarra
 def _mount_of(device: BlockDevice) -> Mount:
     mounts = [mount for mount in device.mounts() if (mount.major, mount.minor) == device.number]
     if not mounts:
-        raise _NoMap("no ext4 or XFS is mounted directly on it here, so its free space is not known")
+        raise _NoMap("no ext4 or XFS is mounted directly on it, so its free space is not known")
     readable = [mount for mount in mounts if mount.fs_type in _FILE_SYSTEMS]
     if not readable:
         raise _NoMap(f"{mounts[0].fs_type} does not report its free space in a known way (ext4 and XFS do)")

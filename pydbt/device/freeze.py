@@ -14,7 +14,7 @@ from typing import Any
 
 from pydbt.core.errors import DeviceError
 from pydbt.device.freezer import FITHAW, open_point
-from pydbt.device.mounts import Mount
+from pydbt.device.mounts import Mount, every_mount
 from pydbt.posix import libc
 
 # The helper ends within this time, unless the kernel holds it in a freeze that does not end.
@@ -137,9 +137,11 @@ class FileSystemFreezer:
 def thaw_points(points: list[tuple[str, int]]) -> bool:
     """Thaw these mount points. Returns whether any was frozen."""
     any_was = False
+    # The process through which a point in another namespace was reached may have ended: another one leads there too.
+    now = {mount.mount_id: mount.point for mount in every_mount()}
     for point, mount_id in points:
         with contextlib.suppress(OSError):
-            descriptor = open_point(point, mount_id)
+            descriptor = open_point(now.get(mount_id, point), mount_id)
             try:
                 fcntl.ioctl(descriptor, FITHAW, 0)
                 any_was = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -11,10 +12,11 @@ from dataclasses import dataclass
 from pydbt.core.errors import UsageError
 from pydbt.device.commands import COMMAND_PATH
 from pydbt.device.logical import LogicalVolume
-from pydbt.device.mounts import Mount, devices_of_mount, mount_of_path, read_mounts
+from pydbt.device.mounts import Mount, devices_of_mount, every_mount, mount_id_of
 from pydbt.device.snapshot import Room, Snapshotable, snapshotable
-from pydbt.device.stacking import places_under, same_place
-from pydbt.device.sysfs import BlockDevice, all_disks
+from pydbt.device.stacking import devices_above, places_under, same_place
+from pydbt.device.sysfs import BlockDevice
+from pydbt.device.usage import is_held
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,9 @@ def look(device: BlockDevice, room: Room) -> Holdable:
     The root file system is never frozen, because nothing could thaw it after a failure. The file system that this process
     logs to is not frozen either, because the process would wait for itself.
     """
-    numbers = _stack_above(device)
-    for number in numbers:
-        part = BlockDevice.from_number(*number)
+    stack = devices_above(device)
+    numbers = {part.number for part in stack}
+    for part in stack:
         if part.is_swap():
             raise UsageError(
                 f"{part.path} is swap, which is written at any time, so no still image is possible: with --capture addresses "
@@ -56,8 +58,12 @@ def look(device: BlockDevice, room: Room) -> Holdable:
             )
     mounts: dict[tuple[int, int], Mount] = {}
     never, on_root = "", False
-    for mount in read_mounts():
-        if not devices_of_mount(mount) & numbers or "ro" in mount.super_options:
+    reached: set[tuple[int, int]] = set()
+    for mount in every_mount():
+        if not devices_of_mount(mount) & numbers:
+            continue
+        reached |= devices_of_mount(mount)
+        if "ro" in mount.super_options:
             continue
         if mount.point == "/":
             on_root, never = True, f"{device.path} carries the root file system, which is never frozen"
@@ -67,6 +73,8 @@ def look(device: BlockDevice, room: Room) -> Holdable:
     for mount in mounts.values():
         if not never and _logs_to(mount):
             never = f"this controller logs to a file on {mount.point}, which must be frozen"
+    if not never and (out_of_reach := _out_of_reach(stack, reached)):
+        never = f"{out_of_reach.path} is in use, perhaps mounted in a namespace without a process, and cannot be frozen"
     volume = snapshotable(device, room)
     if volume is not None and not isinstance(volume, LogicalVolume) and (on_root or _carries_programs(device)):
         volume = None  # after a failure while it is suspended no program could resume it; LVM locks its own programs in memory
@@ -77,25 +85,21 @@ def look(device: BlockDevice, room: Room) -> Holdable:
     return Holdable(tuple(mounts.values()), volume, never)
 
 
-def _stack_above(device: BlockDevice) -> set[tuple[int, int]]:
-    """The device, its partitions, and every device-mapper or RAID device that is built on any of them."""
-    found: set[tuple[int, int]] = set()
-    names = {disk.name: disk for disk in all_disks()}
-    waiting = [device]
-    while waiting:
-        part = waiting.pop()
-        if part.number in found:
-            continue
-        found.add(part.number)
-        waiting.extend(part.partitions())
-        waiting.extend(names[name] for name in part.holders() if name in names)
-    return found
+def _out_of_reach(stack: list[BlockDevice], reached: set[tuple[int, int]]) -> BlockDevice | None:
+    """A device that the kernel holds for a user that is neither a mount that was found nor another device of the stack."""
+    known = {part.number for part in stack if part.number in reached or part.holders()}
+    # A claim of a partition is one of its disk as well, and the other way round (bd_may_claim).
+    known |= {part.disk_number for part in stack if part.number in known}
+    for part in stack:
+        with contextlib.suppress(OSError):  # it cannot be opened, so that no file system is on it
+            if part.number not in known and part.disk_number not in reached and is_held(part.path):
+                return part
+    return None
 
 
 def _reaches(mount: Mount) -> bool:
     """Whether the mount point leads to this file system, and not to another one mounted over it."""
-    there = mount_of_path(mount.point)
-    return there is not None and there.mount_id == mount.mount_id
+    return mount_id_of(mount.point) == mount.mount_id
 
 
 def _carries_programs(device: BlockDevice) -> bool:

@@ -1,7 +1,9 @@
-"""Mounts and swap areas, as this process sees them: ``/proc/self/mountinfo`` and ``/proc/swaps``.
+"""Mounts and swap areas: ``/proc/PID/mountinfo`` and ``/proc/swaps``.
 
-A mount in another mount namespace does not show here; opening a device with ``O_EXCL`` finds it
-(see ``pydbt.device.checks``). Sources: proc_pid_mountinfo(5), Documentation/ABI/testing/sysfs-fs-btrfs.
+``every_mount`` knows the mounts of every mount namespace in which a process lives, and reaches them through
+``/proc/PID/root``. A namespace that only a file or a descriptor keeps alive is out of reach: ``pydbt.device.usage`` still
+finds that its devices are in use. Sources: proc_pid_mountinfo(5), mount_namespaces(7),
+Documentation/ABI/testing/sysfs-fs-btrfs.
 """
 
 from __future__ import annotations
@@ -9,16 +11,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _BTRFS = Path("/sys/fs/btrfs")
+_PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo. ``major`` is 0 for file systems on no single block device (btrfs, overlay, tmpfs)."""
+    """One line of mountinfo. ``major`` is 0 for file systems on no single block device (btrfs, overlay, tmpfs).
+
+    ``point`` can be opened by this process. ``root`` is the beginning of it that leads into another mount namespace.
+    """
 
     mount_id: int
     major: int
@@ -28,6 +34,7 @@ class Mount:
     fs_type: str
     source: str
     super_options: tuple[str, ...]
+    root: str = ""
 
     @property
     def read_only(self) -> bool:
@@ -41,8 +48,37 @@ class Mount:
 
 def read_mounts() -> list[Mount]:
     """Every mount of this mount namespace, in mount order."""
-    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-    return [parse_mount(line) for line in text.splitlines()]
+    return _mounts_in(_PROC / "self")
+
+
+def every_mount() -> list[Mount]:
+    """Every mount of every mount namespace in which a process lives: this one first, each in mount order."""
+    found = read_mounts()
+    seen = {_namespace_of(_PROC / "self")}
+    for process in _PROC.glob("[0-9]*"):
+        namespace = _namespace_of(process)
+        if namespace is None or namespace in seen:
+            continue
+        try:
+            there = _mounts_in(process)
+        except OSError:
+            continue  # it has ended: another process of its namespace may follow
+        if there:
+            seen.add(namespace)
+            found += [replace(mount, point=f"{process}/root{mount.point}", root=f"{process}/root") for mount in there]
+    return found
+
+
+def _namespace_of(process: Path) -> str | None:
+    try:
+        return os.readlink(process / "ns/mnt")
+    except OSError:
+        return None  # it has ended, or belongs to another user
+
+
+def _mounts_in(process: Path) -> list[Mount]:
+    text = (process / "mountinfo").read_bytes().decode(errors="surrogateescape")
+    return [parse_mount(line) for line in text.split("\n") if line]
 
 
 def parse_mount(line: str) -> Mount:
@@ -65,14 +101,14 @@ def parse_mount(line: str) -> Mount:
 
 
 def mounts_of(major: int, minor: int, mounts: Iterable[Mount] | None = None) -> list[Mount]:
-    """The mounts whose file system lives, even in part, on this block device.
+    """The mounts, in any mount namespace, whose file system lives, even in part, on this block device.
 
     btrfs shows an anonymous device number and may lie on several devices; ``/sys/fs/btrfs`` names its members.
     """
     wanted = (major, minor)
     return [
         mount
-        for mount in (read_mounts() if mounts is None else mounts)
+        for mount in (every_mount() if mounts is None else mounts)
         if (mount.major, mount.minor) == wanted
         or (mount.fs_type == "btrfs" and wanted in devices_of_btrfs(mount))
         or wanted in _side_devices(mount)
@@ -88,13 +124,13 @@ def devices_of_mount(mount: Mount) -> set[tuple[int, int]]:
         devices |= devices_of_btrfs(mount)
     else:
         # bcachefs names its members joined with colons; other file systems name one path or none.
-        devices |= {number for part in mount.source.split(":") if (number := _device_number(part))}
+        devices |= {number for part in mount.source.split(":") if (number := _device_number(part, mount.root))}
     return devices
 
 
 def devices_of_btrfs(mount: Mount) -> set[tuple[int, int]]:
     """Every member device of a mounted btrfs, found through the member that its mount line names."""
-    named = _device_number(mount.source)
+    named = _device_number(mount.source, mount.root)
     for file_system in _BTRFS.glob("*/devices"):
         members = {number for entry in file_system.iterdir() if (number := _read_device_number(entry / "dev"))}
         if named in members:
@@ -104,6 +140,12 @@ def devices_of_btrfs(mount: Mount) -> set[tuple[int, int]]:
 
 def mount_of_path(path: str | os.PathLike[str]) -> Mount | None:
     """The mount that a path is on, by the kernel's mount id, which is also right for bind mounts and subvolumes."""
+    mount_id = mount_id_of(path)
+    return next((mount for mount in read_mounts() if mount.mount_id == mount_id), None)
+
+
+def mount_id_of(path: str | os.PathLike[str]) -> int | None:
+    """The kernel's number of the mount that a path is on, in whatever namespace; None when it cannot be reached."""
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -113,9 +155,7 @@ def mount_of_path(path: str | os.PathLike[str]) -> Mount | None:
     finally:
         os.close(descriptor)
     match = re.search(r"^mnt_id:\s*(\d+)", information, re.MULTILINE)
-    if not match:
-        return None
-    return next((mount for mount in read_mounts() if mount.mount_id == int(match[1])), None)
+    return int(match[1]) if match else None
 
 
 def swap_paths() -> list[str]:
@@ -129,17 +169,19 @@ def _side_devices(mount: Mount) -> set[tuple[int, int]]:
     if mount.fs_type != "xfs":
         return set()
     paths = (mount.super_option("logdev"), mount.super_option("rtdev"))
-    return {number for path in paths if path and (number := _device_number(path))}
+    return {number for path in paths if path and (number := _device_number(path, mount.root))}
 
 
-def _device_number(path: str) -> tuple[int, int] | None:
-    if not path.startswith("/"):
-        return None
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return (os.major(status.st_rdev), os.minor(status.st_rdev)) if status.st_rdev else None
+def _device_number(path: str, root: str) -> tuple[int, int] | None:
+    """The device of that name in a mount's own namespace; where it has no such name, in this one."""
+    for place in dict.fromkeys((f"{root}{path}", path)) if path.startswith("/") else ():
+        try:
+            status = os.stat(place)
+        except OSError:
+            continue
+        if status.st_rdev:
+            return os.major(status.st_rdev), os.minor(status.st_rdev)
+    return None
 
 
 def _read_device_number(path: Path) -> tuple[int, int] | None:

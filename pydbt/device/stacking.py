@@ -64,6 +64,21 @@ def places_under(path: str | os.PathLike[str]) -> list[Place]:
     return found
 
 
+def devices_above(device: BlockDevice) -> list[BlockDevice]:
+    """The device, its partitions, and every device-mapper or RAID device that is built on any of them."""
+    found: dict[tuple[int, int], BlockDevice] = {}
+    names = {disk.name: disk for disk in all_disks()}
+    waiting = [device]
+    while waiting:
+        part = waiting.pop()
+        if part.number in found:
+            continue
+        found[part.number] = part
+        waiting.extend(part.partitions())
+        waiting.extend(names[name] for name in part.holders() if name in names)
+    return list(found.values())
+
+
 def same_place(one: Place, other: Place) -> bool:
     """Whether a write to one place changes the other."""
     match one, other:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -251,3 +252,43 @@ def swap_on(path: object) -> Iterator[None]:
         yield
     finally:
         run("swapoff", path)
+
+
+# --- other mount namespaces -------------------------------------------------------------------------------
+@contextlib.contextmanager
+def mounted_elsewhere(source: object, folder: Path) -> Iterator[Path]:
+    """Mount in a mount namespace of its own, as a container does; the path that leads there through its process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+    script = 'mount "$0" "$1" && echo mounted && read end; umount "$1"'
+    container = subprocess.Popen(
+        [*words, script, str(source), str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert container.stdout is not None and container.stdout.readline() == b"mounted\n"
+        yield Path(f"/proc/{container.pid}/root{folder}")
+    finally:
+        container.communicate(b"end\n", timeout=10)
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def mounted_out_of_reach(source: object, folder: Path) -> Iterator[None]:
+    """Mount in a mount namespace in which no process lives: a bind mount of the namespace keeps it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # A namespace is bound only below a mount that is private (mount_namespaces(7)).
+    keep = folder.parent / f"{folder.name}-namespace"
+    keep.mkdir()
+    run("mount", "--bind", "--make-private", keep, keep)
+    try:
+        (keep / "namespace").touch()
+        run("unshare", f"--mount={keep}/namespace", "--propagation", "private", "mount", source, folder)
+        try:
+            yield
+        finally:
+            run("umount", keep / "namespace")
+    finally:
+        run("umount", keep)
+        (keep / "namespace").unlink()
+        keep.rmdir()
+        folder.rmdir()

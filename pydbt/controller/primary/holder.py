@@ -119,7 +119,7 @@ class Holder:
         if holdable.volume and not effect.gently and (held := self._take_snapshot(effect, holdable.volume)):
             return held
         mounts = [] if effect.gently else [mount for mount in holdable.mounts if mount.fs_type not in self._unfreezable]
-        if holdable.never_frozen and mounts:
+        if holdable.never_frozen and not effect.gently:
             raise DeviceError(f"{self._no_snapshot}; and {holdable.never_frozen}")
         if mounts:
             for mount in mounts:

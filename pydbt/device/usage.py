@@ -1,0 +1,71 @@
+"""Whether anything uses a block device, asked of the kernel and never of a mount table.
+
+A mount in any mount namespace, swap, device-mapper, md and bcache hold their devices exclusively: then an exclusive open fails
+(open(2), ``bd_prepare_to_claim``). Loop devices over a device do not, nor do programs such as a virtual machine's
+emulator: these are found among the loop devices, and among the open files of all processes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from pydbt.core.errors import DeviceError
+from pydbt.device.sysfs import BlockDevice, all_disks
+
+_PROC = Path("/proc")
+
+
+def is_held(path: str) -> bool:
+    """Whether a block device has an exclusive user, whatever namespace that is in. OSError when it cannot be opened."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return True
+        raise
+    return False
+
+
+def is_used(device: BlockDevice) -> bool:
+    """Whether anything may write to a device, as far as the kernel shows; True when it does not show it."""
+    try:
+        return is_held(device.path) or _is_under_loop(device) or _is_written_by_program(device)
+    except (OSError, DeviceError):
+        return True
+
+
+def _is_under_loop(device: BlockDevice) -> bool:
+    files = [file for disk in all_disks() if (file := disk.backing_file())]
+    return any(_overlaps(file, device) for file in files)
+
+
+def _is_written_by_program(device: BlockDevice) -> bool:
+    """Whether a process has it, its disk or a partition of it open for writing."""
+    for entry in _PROC.glob("[0-9]*/fd/*"):
+        try:
+            # The name first: to ask for the status of a file on a dead network file system would take for ever.
+            if os.readlink(entry).startswith("/dev/") and _overlaps(str(entry), device) and _is_for_writing(entry):
+                return True
+        except OSError:
+            continue  # closed, or its process has ended
+    return False
+
+
+def _overlaps(path: str, device: BlockDevice) -> bool:
+    try:
+        status = os.stat(path)
+        if not stat.S_ISBLK(status.st_mode):
+            return False
+        return BlockDevice.from_number(os.major(status.st_rdev), os.minor(status.st_rdev)).overlaps(device)
+    except (OSError, DeviceError):
+        return False
+
+
+def _is_for_writing(descriptor: Path) -> bool:
+    for line in (descriptor.parent.parent / "fdinfo" / descriptor.name).read_text().splitlines():
+        if line.startswith("flags:"):
+            return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
+    return True
