@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import stat
@@ -16,7 +15,7 @@ from pydbt.device.mounts import Mount, devices_of_mount, every_mount, mount_id_o
 from pydbt.device.snapshot import Room, Snapshotable, snapshotable
 from pydbt.device.stacking import devices_above, places_under, same_place
 from pydbt.device.sysfs import BlockDevice
-from pydbt.device.usage import is_held
+from pydbt.device.usage import out_of_reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,8 @@ def look(device: BlockDevice, room: Room) -> Holdable:
     for mount in mounts.values():
         if not never and _logs_to(mount):
             never = f"this controller logs to a file on {mount.point}, which must be frozen"
-    if not never and (out_of_reach := _out_of_reach(stack, reached)):
-        never = f"{out_of_reach.path} is in use, perhaps mounted in a namespace without a process, and cannot be frozen"
+    if not never and (hidden := out_of_reach(stack, reached)):
+        never = f"{hidden.path} is in use, perhaps mounted in a namespace without a process, and cannot be frozen"
     volume = snapshotable(device, room)
     if volume is not None and not isinstance(volume, LogicalVolume) and (on_root or _carries_programs(device)):
         volume = None  # after a failure while it is suspended no program could resume it; LVM locks its own programs in memory
@@ -83,18 +82,6 @@ def look(device: BlockDevice, room: Room) -> Holdable:
             f"{never}: use --capture payload, send the log elsewhere, or put the volume on LVM, for snapshots"
         )
     return Holdable(tuple(mounts.values()), volume, never)
-
-
-def _out_of_reach(stack: list[BlockDevice], reached: set[tuple[int, int]]) -> BlockDevice | None:
-    """A device that the kernel holds for a user that is neither a mount that was found nor another device of the stack."""
-    known = {part.number for part in stack if part.number in reached or part.holders()}
-    # A claim of a partition is one of its disk as well, and the other way round (bd_may_claim).
-    known |= {part.disk_number for part in stack if part.number in known}
-    for part in stack:
-        with contextlib.suppress(OSError):  # it cannot be opened, so that no file system is on it
-            if part.number not in known and part.disk_number not in reached and is_held(part.path):
-                return part
-    return None
 
 
 def _reaches(mount: Mount) -> bool:

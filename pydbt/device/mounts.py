@@ -164,12 +164,17 @@ def swap_paths() -> list[str]:
     return [_unescape(line.split()[0]) for line in lines]
 
 
+def device_numbers(mount: Mount, option: str) -> list[tuple[int, int]]:
+    """The device that a mount names in an option, if it does."""
+    path = mount.super_option(option)
+    return [number] if path and (number := _device_number(path, mount.root)) else []
+
+
 def _side_devices(mount: Mount) -> set[tuple[int, int]]:
     """XFS's external log and realtime devices, which its device number does not show."""
     if mount.fs_type != "xfs":
         return set()
-    paths = (mount.super_option("logdev"), mount.super_option("rtdev"))
-    return {number for path in paths if path and (number := _device_number(path, mount.root))}
+    return {*device_numbers(mount, "logdev"), *device_numbers(mount, "rtdev")}
 
 
 def _device_number(path: str, root: str) -> tuple[int, int] | None:

@@ -7,9 +7,11 @@ emulator: these are found among the loop devices, and among the open files of al
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from pydbt.core.errors import DeviceError
@@ -35,6 +37,21 @@ def is_used(device: BlockDevice) -> bool:
         return is_held(device.path) or _is_under_loop(device) or _is_written_by_program(device)
     except (OSError, DeviceError):
         return True
+
+
+def out_of_reach(stack: list[BlockDevice], reached: Collection[tuple[int, int]]) -> BlockDevice | None:
+    """A device that has a user which is neither one of the mounts that were found nor another device of the stack.
+
+    ``stack``: a device and all that is built on it; ``reached``: the devices of the mounts that were found.
+    """
+    known = {part.number for part in stack if part.number in reached or part.holders()}
+    # A claim of a partition is one of its disk as well, and the other way round (bd_may_claim).
+    known |= {part.disk_number for part in stack if part.number in known}
+    for part in stack:
+        with contextlib.suppress(OSError):  # it cannot be opened, so that no file system is on it
+            if part.number not in known and part.disk_number not in reached and is_held(part.path):
+                return part
+    return None
 
 
 def _is_under_loop(device: BlockDevice) -> bool:

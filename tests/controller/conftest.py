@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller.primary import ending as primary_ending
+from pydbt.controller.primary import loop as primary_loop
 from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.loop import PrimaryLoop
 from pydbt.core.primary.config import PrimaryConfig
@@ -21,6 +22,7 @@ from tests.controller.volumes import GEOMETRY, volume_of
 def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrimaryLoop]:
     """A loop in mode normal, everything acknowledged, on a link that acknowledges nothing by itself."""
     monkeypatch.setattr(primary_ending, "clean_marker", lambda *_: {"boot_id": "now"})
+    monkeypatch.setattr(primary_loop, "unseen_stores", lambda *_, **__: "")
     volume = volume_of(tmp_path, SecondaryRecord(1, "h:1", phase=SyncPhase.REPLICATING))
     volume.join(1, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
     made = PrimaryLoop(volume)

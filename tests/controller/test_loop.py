@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pydbt.controller.primary import ending as primary_ending
+from pydbt.controller.primary import loop as primary_loop
 from pydbt.controller.primary import metadata as primary_metadata
 from pydbt.controller.primary import peer as primary_peer
 from pydbt.controller.primary.block_reader import THREADS
@@ -20,7 +21,7 @@ from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.controller.primary.verification import FOUND_BY_VERIFY
 from pydbt.controller.requests import Request
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.errors import StateError
+from pydbt.core.errors import DeviceError, StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.quiet_bitmap import MapRequest
@@ -51,6 +52,18 @@ def test_a_write_while_the_controller_goes_down_is_in_the_map_it_leaves(loop, mo
     finish(loop)
     _, pending = load_map(loop.volume.options.state_dir / MAP_FILE_NAME)
     assert pending.contains(5)
+
+
+def test_a_file_system_that_is_mounted_with_dax_meanwhile_ends_the_run_and_nothing_after_it_is_trusted(
+    loop, monkeypatch
+):
+    loop.check(0.0)
+    assert loop.fatal is None
+    monkeypatch.setattr(primary_loop, "unseen_stores", lambda *_, **__: "it can be mapped with DAX")
+    loop.check(2.0)
+    assert isinstance(loop.fatal, DeviceError) and "DAX" in str(loop.fatal)
+    finish(loop)
+    assert loop.volume.detached and load_state(loop.volume.options.state_dir).clean is None
 
 
 def test_a_map_that_could_not_be_written_is_not_trusted_at_the_next_start(loop, monkeypatch):

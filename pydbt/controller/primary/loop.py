@@ -21,6 +21,7 @@ from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Gone, Request
 from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.core.primary import events as ev
+from pydbt.device.dax import unseen_stores
 from pydbt.device.era import EraLayer
 
 # How long to sleep between looks at the ring: short while writes come, longer when the disk is idle.
@@ -129,6 +130,8 @@ class PrimaryLoop:
         self._next_check = now + CHECK_INTERVAL_S
         try:
             volume.reader.check()
+            if unseen := unseen_stores(volume.device, at_start=False):
+                raise DeviceError(unseen)  # the replica stays what it is, an image of a moment before
         except DeviceError as error:
             self.fatal = error
             return

@@ -77,6 +77,7 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
         **limits,
         primary_loop: {
             "time": clock, "control": SimpleNamespace(write_snapshot=lambda *_: None),
+            "unseen_stores": lambda *_, **__: "",
         },
         inbox: {"queue": SimpleNamespace(SimpleQueue=SimInbox, Empty=queue.Empty)},
         feed: {"time": clock},
