@@ -43,6 +43,10 @@ class DeviceError(PydbtError):
     exit_code = 6
 
 
+class TargetChanged(DeviceError):
+    """Another program changed the target of a replica."""
+
+
 class StateError(PydbtError):
     """A state file or journal is torn, foreign, or cannot be written."""
 

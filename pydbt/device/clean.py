@@ -23,20 +23,24 @@ def clean_marker(device: BlockDevice, reader: DirectReader) -> Marker:
     cleanly: what uses a file system may write to it without a change of the fingerprint.
     """
     at_rest = not is_used(device)
-    return {"boot_id": boot_id(), **(_counts(device) or {}), "filesystem": fingerprint(reader) if at_rest else None}
+    return {
+        "boot_id": boot_id(),
+        **(write_counts(device) or {}),
+        "filesystem": fingerprint(reader) if at_rest else None,
+    }
 
 
 def is_untouched(marker: Marker, device: BlockDevice, reader: DirectReader) -> bool:
     """Whether nothing was written since ``marker`` was made, as far as the kernel and the file system show."""
     if marker.get("boot_id") == boot_id():
-        counts = _counts(device)
+        counts = write_counts(device)
         return counts is not None and {name: marker.get(name) for name in counts} == counts
     # To mount a file system writes to it.
     kept = marker.get("filesystem")
     return kept is not None and not is_used(device) and kept == fingerprint(reader)
 
 
-def _counts(device: BlockDevice) -> Marker | None:
+def write_counts(device: BlockDevice) -> Marker | None:
     """Values that change within a boot with every write to the device; None when they are unknown."""
     if not device.counts_io():
         return None

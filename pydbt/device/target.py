@@ -23,6 +23,8 @@ ZERO_CHUNK_BYTES = MIB
 NAMELESS = "block-device:"
 """The identity of a block device for which the kernel has no lasting name; the beginning of every device's identity."""
 
+# ext2 to ext4, XFS, btrfs, F2FS, tmpfs (include/uapi/linux/magic.h)
+_LOCAL_FILE_SYSTEMS = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994})
 _CANNOT_PUNCH = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 _zeros = mmap.mmap(-1, ZERO_CHUNK_BYTES, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
@@ -59,7 +61,7 @@ class Target:
         self.is_block_device = stat.S_ISBLK(os.fstat(self._descriptor).st_mode)
         if not self.is_block_device:
             _lock(self._descriptor, path)
-        self.size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
+        self._keeps_times = not self.is_block_device and _keeps_times(self._descriptor)
         with contextlib.suppress(DeviceError):  # an earlier process may have been killed before or after a failed sync
             self.sync()
         self._drop_cache()
@@ -68,6 +70,16 @@ class Target:
     def identity(self) -> str:
         """A text that differs between targets, and stays when a reboot gives devices other numbers and names."""
         return _identity(self._descriptor)
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size now."""
+        return os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    @property
+    def modified_ns(self) -> int | None:
+        """When the content of the image file was changed last; None for a device, and where others may set the time later."""
+        return os.fstat(self._descriptor).st_mtime_ns if self._keeps_times else None
 
     def write_runs(self, writes: PlannedWrites, buffer: memoryview) -> None:
         """Write planned runs, whose data lies in ``buffer``. Adjacent runs are written in one call."""
@@ -116,6 +128,13 @@ class Target:
             os.fdatasync(self._descriptor)
         except OSError as error:
             self._drop_cache()
+            raise DeviceError(f"TARGET {self.path} cannot be synced: {error.strerror}") from None
+
+    def sync_whole(self) -> None:
+        """Make every write and the time of the last one durable. DeviceError when that fails."""
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
             raise DeviceError(f"TARGET {self.path} cannot be synced: {error.strerror}") from None
 
     def _drop_cache(self) -> None:
@@ -180,6 +199,14 @@ def is_same(recorded: str, identity: str) -> bool:
 def may_be_copy(recorded: str, identity: str) -> bool:
     """Whether the target may be a copy of an image file, made with its state directory. It may be replayed, but not served."""
     return recorded != identity and recorded.startswith("file:") and identity.startswith("file:")
+
+
+def _keeps_times(descriptor: int) -> bool:
+    """Whether the file's time of change is set when it is written, and never later, as a file server may do."""
+    try:
+        return libc.file_system_magic(f"/proc/self/fd/{descriptor}") in _LOCAL_FILE_SYSTEMS
+    except OSError:
+        return False
 
 
 def _open(path: str) -> int:

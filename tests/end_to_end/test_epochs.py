@@ -18,6 +18,7 @@ from tests.end_to_end.test_history import acknowledged, kill_and_check
 from tests.lab import raw
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import loop_device, make_filesystem, mounted
+from tests.lab.images import decaying
 from tests.lab.load import Database, FileStress, load
 from tests.lab.patience import until, wait_until
 from tests.lab.programs import Controller, command
@@ -249,7 +250,7 @@ def test_a_verification_is_a_part_of_an_epoch_and_finds_what_nobody_wrote(tmp_pa
             both.until_applied()
             refused = command("verify", "--state", both.primary_state)
             refused.refused(2, "--repair")
-            with both.target.open("r+b") as image:
+            with decaying(both.target, both.secondary.process.pid), both.target.open("r+b") as image:
                 image.seek(50 * MIB)
                 image.write(b"nobody wrote this")
             found = command("verify", "--state", both.primary_state, "--repair")

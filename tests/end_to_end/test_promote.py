@@ -90,11 +90,13 @@ def test_killed_at_any_moment_of_a_promotion_it_is_either_a_replica_or_promoted(
             state, target = tmp_path / "kept-state", tmp_path / "kept-image"
             run("cp", "-a", both.secondary_state, state)
             shutil.copyfile(both.target, target)
+            was = both.target.stat()
             for number in range(12):
                 shutil.rmtree(both.secondary_state)
                 run("cp", "-a", state, both.secondary_state)
                 with both.target.open("r+b") as image:
                     image.write(target.read_bytes())
+                os.utime(both.target, ns=(was.st_atime_ns, was.st_mtime_ns))
                 promotion = Controller(
                     tmp_path / f"p{number}.log", ["promote", both.target, "--state", both.secondary_state]
                 )

@@ -15,6 +15,7 @@ from pydbt.store.volume_state import load_state
 from tests.end_to_end.test_restart import lose_tracking, work
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.images import decaying
 from tests.lab.load import Database, FileStress, load, trim
 from tests.lab.patience import until
 from tests.lab.programs import Outcome, command
@@ -33,10 +34,10 @@ def verify(both: Cluster, *options: object) -> Outcome:
 
 
 def damage(both: Cluster, chance, blocks: int) -> list[int]:
-    """Change the replica behind everybody's back."""
+    """Change the replica behind everybody's back, as a disk that fails does."""
     both.until_applied()
     places = sorted(chance.sample(range(both.size_bytes // 4096), blocks))
-    with both.target.open("r+b") as image:
+    with decaying(both.target, both.secondary.process.pid), both.target.open("r+b") as image:
         for block in places:
             image.seek(block * 4096 + 512)
             image.write(b"rotten" * 20)

@@ -29,6 +29,7 @@ from pydbt.core.protocol.frames import (
     Want,
 )
 from pydbt.core.secondary.journal import RECORD_HEADER_BYTES
+from tests.lab.images import decaying
 from tests.network.scripted import (
     BLOCK,
     EPOCH,
@@ -423,7 +424,7 @@ def test_a_journal_that_was_replayed_to_a_copy_is_not_taken_for_one_that_is_on_t
     primary.send(stream_frame(11, [(1, block("b"))]))
     primary.until(lambda: primary.ack.sequence == 11, "it is durable in the journal")
     secondary.kill()
-    with secondary.target.open("r+b") as file:
+    with decaying(secondary.target), secondary.target.open("r+b") as file:
         file.write(before)  # as after a power loss
     with pytest.raises(AssertionError, match="belongs to another target"):
         secondary.replay(target=copy, promote=True)

@@ -16,6 +16,7 @@ import pydbt
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.roles import JOURNAL_FOLDER, promoted
 from pydbt.controller.secondary.connections import Connections
+from pydbt.controller.secondary.target_guard import TargetGuard
 from pydbt.controller.secondary.workers import Applier, JournalWorker
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.errors import StateError, UsageError
@@ -25,8 +26,9 @@ from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.journal import SEGMENT_BYTES, JournalRecordKind, record_epoch, record_extents
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord
+from pydbt.core.secondary.target_watch import TargetLook
 from pydbt.core.units import KIB, MIB, Geometry
-from pydbt.device.target import Target, is_same, may_be_copy
+from pydbt.device.target import NAMELESS, Target, is_same, may_be_copy
 from pydbt.store.journal_files import JournalFiles
 from pydbt.store.reached import Reached
 from pydbt.store.replica_state import load_record, save_record
@@ -66,18 +68,25 @@ class Engine:
         # Within one run of the service the journal may be longer than ``trusted``: its end is no loss then.
         must_find = (reached.load() or 0) if kept is not None and trusted is None else 0
         record = _checked_record(kept, options, target, fresh)
+        self._guard = TargetGuard(self._state_dir, target)
+        if kept is not None and kept.target == record.target:
+            record = self._untouched_record(record, target)
+        _require_size(record, options, target)
         folder = self._state_dir / JOURNAL_FOLDER
         self.journal = JournalFiles(folder, segment_bytes=record.segment_bytes, limit_bytes=options.journal_limit_bytes)
         record, recovery, staged = self._recovered(record, trusted, must_find)
         record = replace(record, incarnation=record.incarnation + 1)
         self._save(record)
+        self._guard.begin(record.incarnation)
         reached.save(recovery.tail, durable=True)
         self.journal.start(record.checkpoint, recovery.tail, record.incarnation)
         self.brain = Secondary(_config(options, target), record, recovery, staged, time.monotonic())
         to_service = self._reporter(report)
         self._journal_worker = JournalWorker(self.journal, reached, to_service, to_service)
         must_reach = max(record.must_reach, recovery.committed_at)
-        self._applier = Applier(self.journal, target, self.brain.keeper.mark, must_reach, to_service, to_service)
+        self._applier = Applier(
+            self.journal, target, self.brain.keeper.mark, must_reach, self._guard, to_service, to_service
+        )
 
     def start(self, connections: Connections | None) -> None:
         """Begin to work: the journal is applied."""
@@ -89,6 +98,7 @@ class Engine:
         """End the workers after their present item. The rest stays on disk, as after a crash."""
         self._journal_worker.stop()
         self._applier.stop()
+        self._guard.end()
         self.journal.close()
 
     def handle(self, event: e.Event, connections: Connections | None) -> None:
@@ -138,6 +148,20 @@ class Engine:
             reserve.unlink(missing_ok=True)
             save_record(self._state_dir, record)
         _hold_reserve(reserve)
+
+    def _untouched_record(self, record: ReplicaRecord, target: Target) -> ReplicaRecord:
+        """The record; distrusted, and written down so, when others changed the target since it was written."""
+        changed = self._guard.away(record.incarnation)
+        if not changed and record.target != NAMELESS:
+            changed = TargetLook(target.size_bytes).change_since(TargetLook(record.size_bytes))
+        if not changed or (record.volume is None and not record.fresh):
+            return record
+        _log.error(
+            "TARGET %s %s: it is not taken for a replica before all of it was compared", self._options.target, changed
+        )
+        record = record.distrusted(secrets.token_hex(16))
+        self._save(record)
+        return record
 
     def _recovered(
         self, record: ReplicaRecord, trusted: int | None, must_find: int
@@ -219,12 +243,15 @@ def _checked_record(
             f"the state directory {options.state_dir} belongs to another target than {options.target}: "
             "give the target it had, or a new state directory"
         )
+    return record
+
+
+def _require_size(record: ReplicaRecord, options: SecondaryOptions, target: Target) -> None:
     if target.size_bytes < record.size_bytes:
         raise StateError(
             f"TARGET {options.target} has {target.size_bytes} bytes, less than the volume's {record.size_bytes}: "
-            "give it its size again"
+            "give it its size again, and all of it is compared"
         )
-    return record
 
 
 def _new_record(options: SecondaryOptions, target: Target, fresh: bool) -> ReplicaRecord:

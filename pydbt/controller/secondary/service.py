@@ -261,7 +261,8 @@ class SecondaryService:
         if status.replica_state is ReplicaState.INCONSISTENT:
             raise UsageError(
                 f"{self._options.target} is inconsistent, a mixture of different moments, because its first copy, or a "
-                "resynchronization in place, was not completed, or its journal is damaged: it cannot be promoted"
+                "resynchronization in place, was not completed, another program changed it, or its journal is damaged: it "
+                "cannot be promoted"
             )
         self._engine.promote()
         if status.staged_bytes:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from pydbt.controller.secondary.target_guard import TargetGuard
 from pydbt.core.blocks.apply_plan import plan, sources_of
 from pydbt.core.blocks.runs import BlockNumbers
 from pydbt.core.blocks.sector_table import SectorTable
@@ -49,7 +50,12 @@ _ANY_INCARNATION = (0, (1 << 64) - 1)
 
 
 class Worker(Generic[Work]):
-    """A thread with a queue. ``stop`` ends it after its present item; ``failed`` reports a bug."""
+    """A thread with a queue. ``stop`` ends it after its present item; ``failed`` reports a bug.
+
+    ``idle_s``: after this time without an item it looks around.
+    """
+
+    idle_s: float | None = None
 
     def __init__(self, name: str, report: Report, failed: Callable[[BaseException], None]) -> None:
         self._items: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
@@ -71,11 +77,20 @@ class Worker(Generic[Work]):
 
     def _run(self) -> None:
         try:
-            while (item := self._items.get()) is not None and not self._stopping:
+            while not self._stopping:
+                try:
+                    item = self._items.get(timeout=self.idle_s)
+                except queue.Empty:
+                    self._look_around()
+                    continue
+                if item is None:
+                    return
                 self._do(item)
                 del item  # the memory of its frame must not wait for the next one
         except BaseException as error:
             self._failed(error)
+
+    def _look_around(self) -> None: ...
 
     def _do(self, item: Work) -> None:
         raise NotImplementedError
@@ -153,7 +168,12 @@ class JournalWorker(Worker[e.JournalWork]):
 
 
 class Applier(Worker[e.ApplierWork]):
-    """Brings the journal onto the target, or writes to it directly; compares, and syncs."""
+    """Brings the journal onto the target, or writes to it directly; compares, and syncs.
+
+    ``guard`` watches the target: it is looked at before each item, around each write, and every second without an item.
+    """
+
+    idle_s = 1.0
 
     def __init__(
         self,
@@ -161,12 +181,14 @@ class Applier(Worker[e.ApplierWork]):
         target: Target,
         mark: Mark,
         must_reach: int,
+        guard: TargetGuard,
         report: Report,
         failed: Callable[[BaseException], None],
     ) -> None:
         super().__init__("applier", report, failed)
         self._journal = journal
         self._target = target
+        self._guard = guard
         self._mark = mark
         self._in_stage = mark.position < must_reach
         self._buffer = memoryview(bytearray(APPLY_BYTES))
@@ -178,6 +200,7 @@ class Applier(Worker[e.ApplierWork]):
         if self._broken:
             return
         try:
+            self._guard.check()
             match item:
                 case e.Apply(limit):
                     self._apply(limit)
@@ -194,6 +217,15 @@ class Applier(Worker[e.ApplierWork]):
                     self._mark, self._in_stage = mark, False
                 case _:
                     assert_never(item)
+        except PydbtError as error:
+            self._broken = True
+            self._report(e.TargetFailed(str(error)))
+
+    def _look_around(self) -> None:
+        if self._broken:
+            return
+        try:
+            self._guard.check()
         except PydbtError as error:
             self._broken = True
             self._report(e.TargetFailed(str(error)))
@@ -265,8 +297,9 @@ class Applier(Worker[e.ApplierWork]):
 
     def _write(self, extents: SectorTable, sources: npt.NDArray[np.int64], buffer: memoryview) -> None:
         self._unsynced = True
-        for writes in plan(extents, sources):
-            self._target.write_runs(writes, buffer)
+        with self._guard.writing():
+            for writes in plan(extents, sources):
+                self._target.write_runs(writes, buffer)
         self._unstarted_bytes += extents.payload_bytes
         if self._unstarted_bytes >= WRITEBACK_BYTES:
             self._target.start_writeback()

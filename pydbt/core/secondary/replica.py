@@ -7,7 +7,7 @@ the replica stands at.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -84,6 +84,10 @@ class ReplicaRecord:
             raise ValueError(f"version {self.version} where {RECORD_VERSION} was expected")
         if self.consistent and self.volume is None:
             raise ValueError("a replica of no volume is consistent with nothing")
+
+    def distrusted(self, name: str) -> ReplicaRecord:
+        """After others changed the target: a replica of another name, for which no primary has a map, and no image at all."""
+        return replace(self, replica=name, consistent=False, fresh=False, must_reach=0)
 
     def to_values(self) -> dict[str, Any]:
         return asdict(self) | {"generations": self.generations.to_values()}

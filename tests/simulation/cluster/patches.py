@@ -47,6 +47,24 @@ from tests.simulation.cluster.secondary_node import TeeJournal
 SEGMENT_BYTES = 64 << 10
 
 
+class NoGuard:
+    """In the place of TargetGuard: nobody else touches a simulated target."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def away(self, incarnation: int) -> str:
+        return ""
+
+    def begin(self, incarnation: int) -> None: ...
+
+    def check(self) -> None: ...
+
+    def end(self) -> None: ...
+
+    def writing(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
 class _Numbers:
     """In the place of the module secrets: different every time, and the same every run."""
 
@@ -100,6 +118,7 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
         secondary_engine: {
             "time": clock, "Path": SimPath, "JournalFiles": TeeJournal, "secrets": numbers, "_hold_reserve": lambda _: None,
             "SEGMENT_BYTES": SEGMENT_BYTES, "SMALLEST_SEGMENT_BYTES": SEGMENT_BYTES,
+            "TargetGuard": NoGuard,
             "SecondaryConfig": lambda **given: SecondaryConfig(**given | shape.secondary),
         },
         secondary_workers: {"APPLY_BYTES": SEGMENT_BYTES},

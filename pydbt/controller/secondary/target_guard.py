@@ -1,0 +1,98 @@
+"""Notices that another program changed the target, while it is served and while it was not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import xxhash
+
+from pydbt.core.errors import DeviceError, TargetChanged
+from pydbt.core.secondary.target_watch import TargetLook, TargetMark, change_while_away
+from pydbt.core.units import KIB
+from pydbt.device.clean import write_counts
+from pydbt.device.sysfs import BlockDevice
+from pydbt.device.target import Target
+from pydbt.posix.boot import boot_id
+from pydbt.store.mark_file import MarkFile
+
+BEGINNING_BYTES = 68 * KIB
+"""Of ext4, XFS and btrfs the superblock that a mount changes lies before this."""
+
+
+class TargetGuard:
+    """``away`` before the target is touched, then ``begin``. After that it is called from the applier's thread until ``end``.
+
+    A block device shows changes by others only while nothing of ours is on its way, which is between ``end`` and ``away``; and
+    its size always.
+    """
+
+    def __init__(self, state_dir: Path, target: Target) -> None:
+        self._file, self._target = MarkFile(state_dir), target
+        self._mark: TargetMark | None = None
+
+    def away(self, incarnation: int) -> str:
+        """What others did to the target since the last process ended, as the end of a sentence; empty when nothing shows."""
+        mark = self._file.load()
+        return change_while_away(mark, incarnation, boot_id(), self._at_rest()) if mark is not None else ""
+
+    def begin(self, incarnation: int) -> None:
+        """From here on the target is ours alone."""
+        self._mark = TargetMark(incarnation, boot_id(), self._look(), writing=self._target.is_block_device)
+        self._file.save(self._mark)
+
+    def check(self) -> None:
+        """TargetChanged when another program changed the target since the last write of ours."""
+        if self._mark is None:
+            return
+        changed = self._mark.changed or self._look().change_since(self._mark.look)
+        if changed:
+            self._remember(replace(self._mark, changed=changed))
+            raise TargetChanged(f"TARGET {self._target.path} {changed}, while it was a replica")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """While the target is written; TargetChanged before or after it."""
+        self.check()
+        if self._mark is None or self._target.is_block_device:
+            yield
+            self.check()
+            return
+        before = self._mark
+        self._remember(replace(before, writing=True))
+        yield
+        look = self._look()
+        if look.size_bytes < before.look.size_bytes:
+            self.check()
+        self._remember(replace(before, look=look))
+
+    def end(self) -> None:
+        """Nothing of ours is written any more: leave a mark that holds after a power loss, if the target can be synced."""
+        try:
+            self.check()
+            if self._mark is not None and (not self._mark.writing or self._target.is_block_device):
+                self._target.sync_whole()
+                self._remember(replace(self._mark, look=self._at_rest(), writing=False, durable=True))
+        except DeviceError:
+            pass  # the mark says what is known, or that nothing is
+        self._file.close()
+
+    def _remember(self, mark: TargetMark) -> None:
+        self._mark = mark
+        self._file.save(mark)
+
+    def _look(self) -> TargetLook:
+        return TargetLook(self._target.size_bytes, self._target.modified_ns)
+
+    def _at_rest(self) -> TargetLook:
+        """A look at more, while nothing is on its way."""
+        look = self._look()
+        beginning = memoryview(bytearray(min(BEGINNING_BYTES, look.size_bytes)))
+        try:
+            self._target.read_into(0, beginning)
+            written = write_counts(BlockDevice.identify(self._target.path)) if self._target.is_block_device else None
+        except DeviceError:
+            return look
+        return replace(look, written=written, beginning=xxhash.xxh3_128_hexdigest(beginning))

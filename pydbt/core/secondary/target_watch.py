@@ -1,0 +1,84 @@
+"""Whether somebody else has changed the target: what it looked like after the last write of ours, and what it looks like now.
+
+A replica whose target was changed by others is no image of any moment. It is compared as a whole before it is consistent again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from pydbt.core.protocol.frame_checks import check_u64
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLook:
+    """The target at one moment. What is None cannot be told of this target, or not at this moment.
+
+    ``modified_ns``: when the content of an image file was changed last; ``written``: counts that change within a boot with
+    every write to a block device; ``beginning``: a digest of the first blocks, where file systems note that they were mounted.
+    """
+
+    size_bytes: int
+    modified_ns: int | None = None
+    written: dict[str, Any] | None = None
+    beginning: str | None = None
+
+    def change_since(self, then: TargetLook) -> str:
+        """What others have done to the target since then, as the end of a sentence; empty when nothing shows."""
+        if self.size_bytes < then.size_bytes:
+            return f"was cut short, from {then.size_bytes} to {self.size_bytes} bytes"
+        if any(_differ(getattr(then, name), getattr(self, name)) for name in ("modified_ns", "written", "beginning")):
+            return "was changed by another program"
+        return ""
+
+
+def _differ(then: object, now: object) -> bool:
+    return then is not None and now is not None and then != now
+
+
+@dataclass(frozen=True, slots=True)
+class TargetMark:
+    """What a process leaves behind for the next one.
+
+    ``incarnation``: of the journal's opening in which it was made (``ReplicaRecord``). ``boot``: the boot in which. ``writing``:
+    a write of ours was under way, so that nobody can tell. ``durable``: it was made after everything was on the disk, and holds
+    after a power loss. ``changed``: what others had done by then.
+    """
+
+    incarnation: int
+    boot: str
+    look: TargetLook
+    writing: bool = False
+    durable: bool = False
+    changed: str = ""
+
+    def to_values(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_values(cls, values: object) -> TargetMark:
+        """Raises ValueError, TypeError or KeyError unless ``values`` are a mark's."""
+        if not isinstance(values, dict) or not isinstance(values["look"], dict):
+            raise ValueError("a mark has a look")
+        known = {field.name for field in fields(cls)}
+        mark = cls(**{name: values[name] for name in known - {"look"}}, look=TargetLook(**values["look"]))
+        check_u64("incarnation", mark.incarnation)
+        check_u64("size_bytes", mark.look.size_bytes)
+        return mark
+
+
+def change_while_away(mark: TargetMark | None, incarnation: int, boot: str, now: TargetLook) -> str:
+    """What others did to the target since the last process ended, as the end of a sentence; empty when nothing shows.
+
+    ``incarnation``: the one on record, of the last opening of the journal.
+    """
+    if mark is None or mark.incarnation != incarnation:
+        return ""
+    if mark.changed:
+        return mark.changed
+    if mark.writing or not (mark.durable or mark.boot == boot):
+        return TargetLook(now.size_bytes).change_since(mark.look)
+    if mark.boot != boot:  # counts begin anew with a boot
+        now = TargetLook(now.size_bytes, now.modified_ns, None, now.beginning)
+    return now.change_since(mark.look)

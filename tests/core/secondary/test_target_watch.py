@@ -1,0 +1,72 @@
+"""What others do to a target is noticed, and nothing that this side does is taken for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from pydbt.core.secondary.replica import ReplicaRecord
+from pydbt.core.secondary.target_watch import TargetLook, TargetMark, change_while_away
+
+LOOK = TargetLook(4096, modified_ns=7, written={"write_sectors": 3}, beginning="aa")
+MARK = TargetMark(5, "this boot", LOOK)
+CUT = TargetLook(512, modified_ns=7)
+
+
+@pytest.mark.parametrize(
+    ("now", "word"),
+    [
+        (LOOK, ""),
+        (replace(LOOK, size_bytes=8192), ""),
+        (replace(LOOK, size_bytes=512), "cut short, from 4096 to 512"),
+        (replace(LOOK, modified_ns=8), "another program"),
+        (replace(LOOK, written={"write_sectors": 4}), "another program"),
+        (replace(LOOK, beginning="bb"), "another program"),
+        (TargetLook(4096), ""),
+    ],
+)
+def test_each_kind_of_change_shows_and_what_is_not_known_is_none(now: TargetLook, word: str) -> None:
+    assert word in now.change_since(LOOK) and bool(word) == bool(now.change_since(LOOK))
+
+
+def test_a_mark_of_this_boot_tells_of_every_change_and_one_of_another_boot_only_if_it_was_durable() -> None:
+    changed = replace(LOOK, modified_ns=8)
+    assert change_while_away(MARK, 5, "this boot", LOOK) == ""
+    assert "another program" in change_while_away(MARK, 5, "this boot", changed)
+    assert change_while_away(MARK, 5, "another boot", changed) == ""
+    durable = replace(MARK, durable=True)
+    assert "another program" in change_while_away(durable, 5, "another boot", changed)
+    assert change_while_away(durable, 5, "another boot", replace(LOOK, written={"write_sectors": 0})) == ""
+    assert "another program" in change_while_away(durable, 5, "this boot", replace(LOOK, written={"write_sectors": 0}))
+
+
+def test_a_target_that_became_smaller_is_noticed_whatever_the_mark_is_worth() -> None:
+    for mark in (MARK, replace(MARK, writing=True), replace(MARK, boot="another boot")):
+        assert "cut short" in change_while_away(mark, 5, "this boot", CUT)
+    assert change_while_away(replace(MARK, writing=True), 5, "this boot", replace(LOOK, modified_ns=8)) == ""
+
+
+def test_no_mark_and_a_mark_of_an_earlier_opening_tell_nothing() -> None:
+    assert change_while_away(None, 5, "this boot", CUT) == ""
+    assert change_while_away(MARK, 6, "this boot", CUT) == ""
+
+
+def test_a_change_that_was_noticed_stays_although_nothing_shows_of_it_any_more() -> None:
+    mark = replace(MARK, writing=True, changed="was cut short")
+    assert change_while_away(mark, 5, "another boot", LOOK) == "was cut short"
+
+
+def test_a_mark_is_kept_as_json_and_nothing_else_is_taken_for_one() -> None:
+    assert TargetMark.from_values(json.loads(json.dumps(MARK.to_values()))) == MARK
+    for wrong in ([], {}, {"look": 1}, {**MARK.to_values(), "incarnation": -1}, {"look": MARK.to_values()["look"]}):
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            TargetMark.from_values(wrong)
+
+
+def test_a_replica_that_is_distrusted_is_another_one_and_no_image_of_any_moment() -> None:
+    record = ReplicaRecord("1" * 32, "file:1", 4096, "2" * 32, 8192, 4096, consistent=True, fresh=True, must_reach=7)
+    distrusted = record.distrusted("3" * 32)
+    assert (distrusted.consistent, distrusted.fresh, distrusted.must_reach) == (False, False, 0)
+    assert distrusted.replica == "3" * 32 and distrusted.volume == record.volume
