@@ -103,7 +103,9 @@ UNREAD = {
     "WHOLE_DEVICE": "a flag of BEGIN that the wire defines",
     "remaining": "a slot of the transaction log as people and tests see it",
     "unsent_bytes": "the simulation waits until it is 0",
-    "unapplied_bytes": "an entry of the secondary's report, which is made of all fields",
+    **dict.fromkeys(
+        ["unapplied_bytes", "silent_seconds"], "an entry of the secondary's report, which is made of all fields"
+    ),
     "atexit": "weakref.finalize reads it",
     **dict.fromkeys(["unknown_ops", "passthrough"], "a fault that the audit reads by its name"),
     **dict.fromkeys(["FUA", "PREFLUSH", "NO_DATA_OP", "META", "CLIPPED"], "a flag in bpf/record.h"),

@@ -59,7 +59,7 @@ def test_a_volume_with_one_secondary_that_follows(tmp_path: Path, clock: SimpleN
     volume.join(1, Joining(CONFIG))
     (brain,) = volume.brains
     brain.state.mode, brain.state.in_flight.certain = Mode.NORMAL, True
-    brain.link.connected(0.0)
+    brain.link.connected(clock.now)
     clock.now += 3
     volume.peers[1].note_in_sync(clock.now - 0.5)
     same_as_golden("one.json", PrimaryLoop(volume).report().to_json())
@@ -85,7 +85,7 @@ def test_a_volume_with_several_secondaries(tmp_path: Path, clock: SimpleNamespac
     )
     first, second, third = volume.brains
     first.state.mode, first.state.in_flight.certain = Mode.NORMAL, True
-    first.link.connected(0.0)
+    first.link.connected(clock.now)
     volume.peers[1].note_in_sync(clock.now)
     clock.now += 3
     third.handle(ev.PauseAsked(), clock.now)

@@ -59,6 +59,17 @@ def test_a_command_is_answered_in_the_turn_that_finds_it(turning: PrimaryLoop) -
     assert pause.result is not None and pause.result["mode"] == "paused"
 
 
+def test_a_status_leaves_out_no_write_that_had_completed_when_it_was_asked(turning: PrimaryLoop) -> None:
+    turning.turn(0.0)
+    turning.volume.peers[1].brain.link.lost("cut", 0.0)  # whatever is sent from here on is not acknowledged
+    turning.volume.capture.write(4)
+    status = asked(turning, "status")
+    turning.take_inbox(0.0)
+    assert status.result is not None
+    assert status.result["out_of_sync_bytes"] == 4096 and status.result["sequence"]["submitted"] == 1
+    assert status.result["replica_state"] != "up-to-date"
+
+
 def test_a_command_that_nobody_knows_is_answered_with_an_error(turning: PrimaryLoop) -> None:
     request = asked(turning, "dance")
     turning.turn(0.0)

@@ -85,6 +85,7 @@ class Commands:
                 return None
             case other:
                 raise PydbtError(f"a controller knows no command {other!r}")
+        self._feed.catch_up()
         return self._report().to_json()
 
     def _meant(self, arguments: dict[str, Any]) -> list[Peer]:

@@ -29,6 +29,12 @@ class Feed:
         if any(peer.taints_changed() for peer in volume.peers.values()):
             volume.keep()
 
+    def catch_up(self) -> None:
+        """Let the brains hear of every write up to now: an answer that is made next leaves out none that has completed."""
+        ahead = self._volume.catch_up()  # which puts another queue in the place of this one
+        self._volume.events.extendleft(reversed(ahead))
+        self.process()
+
     def take(self, event: ev.Event, number: int | None = None) -> None:
         """Give the brains an event now, behind those that wait."""
         self._volume.events.append((number, event))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydbt.core.errors import PeerError, PydbtError, TimedOut, WireError
 from pydbt.core.primary.events import Disconnected, Received
-from pydbt.core.protocol.frames import PROGRESS, Hello, Refuse, Welcome
+from pydbt.core.protocol.frames import HEARTBEAT, PROGRESS, Hello, Refuse, Welcome
 from pydbt.core.protocol.generations import Generations, objection
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection, StreamSocket
@@ -49,7 +49,7 @@ def hello_of(state: VolumeState, sector_bytes: int, epoch: int, generations: Gen
         block_bytes=state.block_bytes,
         epoch=epoch,
         sector_bytes=sector_bytes,
-        features=(PROGRESS,),
+        features=(PROGRESS, HEARTBEAT),
         generations=generations,
     )
 

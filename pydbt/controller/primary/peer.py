@@ -16,6 +16,7 @@ from pydbt.core.errors import StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
+from pydbt.core.primary.standing import behind_since
 from pydbt.store.atomic import remove_file
 from pydbt.store.map_file import MapHeader, save_map
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
@@ -58,8 +59,8 @@ class Peer:
     def note_in_sync(self, now: float) -> None:
         """Remember the last moment of which the secondary has everything."""
         if self.brain.mode is Mode.NORMAL:
-            oldest = self.brain.state.queue.oldest_arrival()
-            self.in_sync_at = now if oldest is None else oldest
+            since = behind_since(self.brain.state)
+            self.in_sync_at = now if since is None else since
 
     def close(self, *, wait: bool = True) -> None:
         """Say goodbye, and let go of what is held. Without ``wait`` the threads end by themselves, and hold nobody up."""

@@ -23,11 +23,9 @@ from pydbt.controller.primary.report import (
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.landing import SnapshotStatus
-from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
+from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.standing import replica_word
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
-
-# A replica further behind than this is in order, but it is not called up to date.
-UP_TO_DATE_LAG_S = 10.0
 
 
 def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
@@ -81,7 +79,7 @@ def _secondary_report(
         mode=str(status.mode),
         phase=str(status.phase),
         waiting_for=status.waiting_for,
-        replica_state=_replica_state(status, lag_seconds, out_of_sync),
+        replica_state=replica_word(status, lag_seconds, out_of_sync),
         tainted=bool(status.taints),
         taints=status.taints,
         verify=peer.verification.report(),
@@ -145,15 +143,3 @@ def _lag_seconds(status: PrimaryStatus, since: float | None, out_of_sync_bytes: 
 def _moment(ago_seconds: float) -> str:
     then = datetime.now(UTC) - timedelta(seconds=ago_seconds)
     return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _replica_state(status: PrimaryStatus, lag_seconds: float | None, out_of_sync_bytes: int) -> str:
-    normal = status.mode is Mode.NORMAL
-    if (status.taints and status.mode in FOLLOWING_MODES) or (normal and status.repairing):
-        return "inconsistent"
-    if status.mode is Mode.SNAPSHOTS and status.replica_state == "consistent":
-        return "up-to-date" if not out_of_sync_bytes and not lag_seconds else "consistent"
-    if not normal or status.replica_state == "inconsistent":
-        return status.replica_state
-    behind = lag_seconds is None or lag_seconds > UP_TO_DATE_LAG_S
-    return "consistent" if behind else "up-to-date"

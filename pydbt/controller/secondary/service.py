@@ -135,7 +135,7 @@ class SecondaryService:
             "listen": self._listening,
             "journal": {"used": self._engine.journal.used_bytes, "size": self._options.journal_limit_bytes},
             "received_bytes": connections.received_bytes if connections is not None else 0,
-            **self._engine.brain.status().to_values(),
+            **self._engine.brain.status(time.monotonic()).to_values(),
         }
 
     # --- the loop -----------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ class SecondaryService:
                     self._engine.handle(item, None)
                 except PersistFailed as failure:
                     raise StateError(str(failure)) from None
-            status = self._engine.brain.status()
+            status = self._engine.brain.status(time.monotonic())
             if self._options.promote:
                 self._promote(status)
                 return 0

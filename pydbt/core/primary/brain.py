@@ -30,12 +30,13 @@ from pydbt.core.primary.sender import send_stream
 from pydbt.core.primary.settler import Settled, Settler
 from pydbt.core.primary.snapshot_comparison import SnapshotComparison
 from pydbt.core.primary.snapshot_landing import SnapshotLanding
+from pydbt.core.primary.standing import told_position
 from pydbt.core.primary.state import Effects, State
 from pydbt.core.primary.status import PrimaryStatus
 from pydbt.core.primary.stream_landing import StreamLanding
 from pydbt.core.primary.taints import Taints
 from pydbt.core.primary.verifier import Verifier
-from pydbt.core.protocol.frames import REPLICA_STATE_NAMES, Ack, Commit, Ping, Want
+from pydbt.core.protocol.frames import REPLICA_STATE_NAMES, Ack, Commit, Ping, Pong, Want
 from pydbt.core.tracking.capture_record import Records, empty_records
 
 # In unsynchronized mode the maps are merged and written this often (Fig. 6: back to step 620).
@@ -276,6 +277,7 @@ class Primary:
         if state.replica.state != "inconsistent":
             state.replica.state = "outdated"
         self.state.enter_mode(Mode.UNSYNCHRONIZED, now, reason)
+        self.link.ask_anew()
         self._next_merge = now
 
     def _pause(self, now: float, reason: str) -> None:
@@ -308,8 +310,8 @@ class Primary:
             case Want() as want:
                 self.link.progress(now)
                 self._wanted(want, now)
-            case _:
-                pass  # a PONG: it was heard, and that is all it says
+            case Pong(token=token):
+                self.link.answered(token)
 
     def _wanted(self, want: Want, now: float) -> None:
         """The secondary compared: the answer belongs to the part that had asked."""
@@ -398,7 +400,7 @@ class Primary:
         elif self.mode is Mode.NORMAL:
             self._advance_normal(now)
         elif self.mode is Mode.SNAPSHOTS:
-            if self.quiet.idle and self.landing.due(now) and self.landing.ready(now):
+            if self.quiet.idle and self.landing.due(now) and self.link.available(now) and self.landing.ready(now):
                 self._begin_resync(now)
         else:
             self._advance_unsynchronized(now)
@@ -416,7 +418,8 @@ class Primary:
                 self.state.effects.add(ev.CloseConnection(dead))
                 self._lose_connection(dead, now)
             elif self.link.ping_due(now):
-                self.state.effects.add(ev.SendFrame(Ping(token=self.link.next_token(now))))
+                position = told_position(self.state, repairing=self.settler.repairing, now=now)
+                self.state.effects.add(ev.SendFrame(Ping(self.link.next_token(now), position)))
         elif self.mode is Mode.UNSYNCHRONIZED and self.link.may_connect(now):
             self.link.connecting = True
             self.state.effects.add(ev.Connect())
@@ -424,7 +427,7 @@ class Primary:
     def _advance_unsynchronized(self, now: float) -> None:
         if not self.quiet.at_rest(now):
             return
-        if self.mode is Mode.UNSYNCHRONIZED and self.link.up:
+        if self.mode is Mode.UNSYNCHRONIZED and self.link.available(now):
             if not self.state.replica.scanned:
                 self.quiet.scan(whole=self._recognition.scan_whole)  # answered by ev.UsedBlocks, then ev.Persisted
             elif self.landing.ready(now):

@@ -9,9 +9,12 @@ import numpy as np
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import Captured
 from pydbt.core.primary.state import State
-from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
+from pydbt.core.tracking.capture_record import RecordFlag, RecordKind, Records
 from pydbt.core.tracking.in_flight import InFlightReport
 from pydbt.core.tracking.replica_queue import Segment, updates_of
+
+# The clock of the records is that of the events: CLOCK_MONOTONIC.
+NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,13 @@ def take_in(state: State, event: Captured, now: float) -> Taken:
     if len(writes):
         state.sequence = int(last_sequences[-1])
         state.statistics.captured(writes)
-    return Taken(Segment(writes, last_sequences, first_sequence, now), report, newly_lost)
+    return Taken(Segment(writes, last_sequences, first_sequence, _written_at(writes, now)), report, newly_lost)
+
+
+def _written_at(writes: Records, now: float) -> float:
+    """When the first of them was submitted: the ring may have lain unread for a while."""
+    stamped_ns = writes["time_ns"][writes["time_ns"] > 0]
+    return min(now, float(stamped_ns.min()) / NANOSECONDS) if len(stamped_ns) else now
 
 
 def unloggable(state: State, taken: Taken, too_many_unsettled: bool) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
-PING_INTERVAL_S = 3.0
+from pydbt.core.protocol.heartbeat import HEARTBEAT_S, SILENT_S
+
 FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 5.0
 # A secondary that answers may take this many timeouts over its disk: a sync of a slow one lasts.
@@ -19,12 +20,15 @@ class Link:
     def __init__(self, acknowledge_timeout_s: float, now: float) -> None:
         self.acknowledge_timeout_s = acknowledge_timeout_s
         # Several questions fit into the shortest timeout, or an idle connection would be taken for dead.
-        self.ping_interval_s = min(PING_INTERVAL_S, acknowledge_timeout_s / 4)
+        self.ping_interval_s = min(HEARTBEAT_S, acknowledge_timeout_s / 4)
         self.up = False
         self.connecting = False
         self.queued_bytes = 0
         self.reason = "not connected yet"
         self._heard_at = self._progress_at = self._asked_at = self._up_at = now
+        self._answered_at = now
+        self._answered_token = self._needed_token = 0
+        self._unanswered: dict[int, float] = {}
         self._backoff_s = FIRST_BACKOFF_S
         self._retry_at = now
         self._token = 0
@@ -33,6 +37,8 @@ class Link:
     def connected(self, now: float) -> None:
         self.up, self.connecting, self.queued_bytes, self.reason = True, False, 0, ""
         self._heard_at = self._progress_at = self._asked_at = self._up_at = now
+        self._answered_at, self._needed_token = now, 0
+        self._unanswered.clear()
         self._was_waiting = False
 
     def lost(self, reason: str, now: float) -> None:
@@ -45,6 +51,31 @@ class Link:
 
     def heard(self, now: float) -> None:
         self._heard_at = now
+
+    def answered(self, token: int) -> None:
+        """The secondary answered this question: when it was asked, both directions worked."""
+        asked_at = self._unanswered.get(token)
+        if asked_at is not None:
+            self._answered_at, self._answered_token = asked_at, token
+            self._unanswered = {later: at for later, at in self._unanswered.items() if later > token}
+
+    def ask_anew(self) -> None:
+        """Answers to earlier questions tell nothing any more: ask at once."""
+        self._needed_token, self._asked_at = self._token + 1, -inf
+
+    @property
+    def answered_at(self) -> float | None:
+        """When the latest question was asked that is answered; None without a connection."""
+        return self._answered_at if self.up else None
+
+    def available(self, now: float) -> bool:
+        """Whether the secondary answered, now: a question asked since it mattered, and it was not silent afterwards."""
+        return self.up and self._answered_token >= self._needed_token and not self.silence(now)
+
+    def silence(self, now: float) -> str:
+        """That nothing is heard on a connection that is not given up yet, in words; empty while something is."""
+        silent_s = now - self._heard_at
+        return f"nothing was heard from the secondary for {silent_s:.1f} s" if self.up and silent_s > SILENT_S else ""
 
     def forgive(self, now: float) -> None:
         """Begin every deadline anew."""
@@ -71,6 +102,7 @@ class Link:
     def next_token(self, now: float) -> int:
         self._asked_at = now
         self._token += 1
+        self._unanswered[self._token] = now
         return self._token
 
     def may_connect(self, now: float) -> bool:

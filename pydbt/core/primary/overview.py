@@ -10,6 +10,7 @@ from pydbt.core.primary.quiet_bitmap import QuietBitmap
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.settler import Settler
 from pydbt.core.primary.snapshot_comparison import SnapshotComparison
+from pydbt.core.primary.standing import behind_since, is_fresh
 from pydbt.core.primary.state import State
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
 from pydbt.core.primary.verifier import Verifier
@@ -68,11 +69,12 @@ class Overview:
         """Everything that a report on this secondary tells."""
         state, log = self._state, self._state.tracker.log
         done, total, eta = (0, 0, None) if resync is None else resync.progress(now)
+        silence = self._link.silence(now)
         return PrimaryStatus(
             mode=state.mode,
             phase=state.phase,
-            connected=self._link.up,
-            connection_problem=self._link.reason,
+            connected=self._link.up and not silence,
+            connection_problem=silence or self._link.reason,
             waiting_for=self.waiting_for(resync),
             replica_state=state.replica.state,
             taints=tuple(state.taints),
@@ -83,7 +85,7 @@ class Overview:
             unsettled_bytes=len(state.unsettled) * state.geometry.block_bytes,
             repairing=self._settler.repairing,
             unacknowledged_bytes=state.queue.unacknowledged_bytes,
-            oldest_arrival=state.queue.oldest_arrival(),
+            fresh=is_fresh(behind_since(state), self._link.answered_at, now),
             log=LogStatus(log.capacity_bytes, log.used_bytes, log.start, log.end, log.active_transactions),
             done_bytes=done,
             total_bytes=total,

@@ -28,7 +28,8 @@ class PrimaryStatus:
     the image is called, before lag and taints count. ``sequence`` is the number of the last captured update,
     ``acknowledged`` that of the last durable one, and ``replica_position`` the (epoch, sequence) of the image.
     ``out_of_sync_bytes``: the kernel's bitmaps come on top, outside of normal mode. ``repairing``: a block that was found
-    to differ is not on the secondary yet. ``oldest_arrival``: when the oldest unacknowledged write was captured.
+    to differ is not on the secondary yet. ``fresh``: nothing is missing on the secondary but what a heartbeat allows
+    (``standing``). ``connected``: it was heard a moment ago.
     ``snapshots`` is None with journal-based mirroring.
     """
 
@@ -46,7 +47,7 @@ class PrimaryStatus:
     unsettled_bytes: int
     repairing: bool
     unacknowledged_bytes: int
-    oldest_arrival: float | None
+    fresh: bool
     log: LogStatus
     done_bytes: int
     total_bytes: int

@@ -32,6 +32,8 @@ REPLICA_STATE_NAMES = ("inconsistent", "outdated", "consistent", "up-to-date")
 DIGEST_BYTES = 16
 PROGRESS = "progress"
 """In HELLO's features: the primary understands a WELCOME and an ACK that tell the replica's progress."""
+HEARTBEAT = "heartbeat"
+"""In HELLO's features: the primary sends a PING each second, with the position that the replica needs to be up to date."""
 COMPARED_UNITS_BYTES = frozenset(
     1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length())
 )
@@ -317,7 +319,8 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Asks for a PONG. ``sequence`` is the last sequence number streamed, 0 when the stream is halted."""
+    """Asks for a PONG. ``sequence``: with the feature HEARTBEAT the number of the last captured write, or
+    ``heartbeat.OUT_OF_SYNC`` while the replica is not what the volume is; without the feature 0."""
 
     token: int
     sequence: int = 0

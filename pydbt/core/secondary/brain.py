@@ -13,6 +13,7 @@ import numpy as np
 from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.heartbeat import HEARTBEAT_S
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.handshake import refusal
@@ -31,7 +32,7 @@ from pydbt.core.secondary.session import (
 )
 from pydbt.core.secondary.status import ReplicaStatus, status_of
 
-WORD_SECONDS = 4.0
+WORD_SECONDS = HEARTBEAT_S
 """A secondary that is busy with its disk still sends an ACK this often, so that it is not taken for dead."""
 
 
@@ -103,16 +104,16 @@ class Secondary:
         streaming = session is not None and isinstance(session.state, Streaming)
         return ReplicaState.UP_TO_DATE if streaming else ReplicaState.CONSISTENT
 
-    def status(self) -> ReplicaStatus:
-        """The replica's part of the report of the service."""
-        return status_of(self.keeper, self.session, self.replica_state)
+    def status(self, now: float) -> ReplicaStatus:
+        """The replica's part of the report of the service. Up to date is what was so a moment ago, by a heartbeat."""
+        return status_of(self.keeper, self.session, self.replica_state, now)
 
     # --- events -------------------------------------------------------------------------------------------
     def _dispatch(self, event: e.Event, now: float) -> None:
         match event:
             case e.FrameReceived(connection, frame):
                 if isinstance(self._primary, Session) and connection == self._primary.connection:
-                    self._received(self._primary, frame)
+                    self._received(self._primary, frame, now)
             case e.JournalDurable():
                 self.keeper.journal_durable(event)
             case e.JournalRefused():
@@ -151,7 +152,7 @@ class Secondary:
             self.keeper.advance(now, self.peer)
         if isinstance(self._primary, e.Connected) and self.keeper.settled:
             waiting, self._primary = self._primary, None
-            self._welcome(waiting)
+            self._welcome(waiting, now)
         self._acknowledge(now)
 
     # --- coming and going ---------------------------------------------------------------------------------
@@ -177,10 +178,10 @@ class Secondary:
             self._do(e.Log("warning", f"refused a primary: {refuse.message}"))
         return refuse is not None
 
-    def _welcome(self, event: e.Connected) -> None:
+    def _welcome(self, event: e.Connected, now: float) -> None:
         if self._turned_away(event):
             return
-        session = self._primary = Session(event.connection, event.hello, self.keeper.sequence)
+        session = self._primary = Session(event.connection, event.hello, self.keeper.sequence, now)
         welcome = f.Welcome(
             volume=self.record.volume,
             state="consistent" if self.record.consistent else "inconsistent",
@@ -197,8 +198,10 @@ class Secondary:
         self._do(e.Send(event.connection, welcome))
 
     # --- frames -------------------------------------------------------------------------------------------
-    def _received(self, session: Session, frame: f.Frame) -> None:
+    def _received(self, session: Session, frame: f.Frame, now: float) -> None:
+        session.heard_at = now
         if isinstance(frame, f.Ping):
+            session.beat(frame, now)
             self._do(e.Send(session.connection, f.Pong(frame.token)))
         elif self.keeper.barrier is not None or session.has_waiting:
             session.defer(frame)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pydbt.core.blocks.runs import BlockNumbers
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.heartbeat import FRESH_S, OLD_HEARTBEAT_S, SILENT_S
 from pydbt.core.secondary.acknowledger import AckFilter, BatchOrder
 from pydbt.core.secondary.journal import JournalEntry
 from pydbt.core.units import SECTOR_BYTES, Geometry
@@ -73,9 +74,12 @@ class Comparison:
 class Session:
     """One connected primary. ``committed`` is the last resync whose COMMIT is durable, 0 for none."""
 
-    def __init__(self, connection: int, hello: f.Hello, sequence: int) -> None:
+    def __init__(self, connection: int, hello: f.Hello, sequence: int, now: float) -> None:
         """``sequence``: where the image stands, behind which the stream may continue."""
         self.connection = connection
+        self.heard_at = now
+        # (time, position) of heartbeats. Replaced and never changed: a status is made by another thread.
+        self._heartbeats: tuple[tuple[float, int], ...] = ()
         self.hello = hello
         self.generations = hello.generations
         self.committed = 0
@@ -177,6 +181,32 @@ class Session:
             case Staging(begin) | Direct(begin):
                 return bool(begin.flags & f.BeginFlag.NO_STREAM)
         return False
+
+    # --- heartbeats ---------------------------------------------------------------------------------------
+    def beat(self, ping: f.Ping, now: float) -> None:
+        """The primary told its position. Everything that it had sent before was received."""
+        self._heartbeats = (*((at, told) for at, told in self._heartbeats if now - at <= FRESH_S), (now, ping.sequence))
+
+    @property
+    def _tells_position(self) -> bool:
+        return f.HEARTBEAT in self.hello.features
+
+    def silence_s(self, now: float) -> float:
+        """How long the primary has not been heard."""
+        return max(now - self.heard_at, 0.0)
+
+    def is_there(self, now: float) -> bool:
+        """Whether the primary was heard a moment ago."""
+        return self.silence_s(now) <= (SILENT_S if self._tells_position else OLD_HEARTBEAT_S + FRESH_S)
+
+    def is_fresh(self, sequence: int, now: float) -> bool:
+        """Whether ``sequence``, which is durable here, was all that the primary had a moment ago.
+
+        A primary that does not tell its position is only heard; then that counts.
+        """
+        if not self._tells_position:
+            return self.is_there(now)
+        return any(now - at <= FRESH_S and told <= sequence for at, told in self._heartbeats)
 
     # --- batches and answers ------------------------------------------------------------------------------
     def compare(self, comparison: Comparison) -> None:

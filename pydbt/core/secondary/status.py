@@ -18,6 +18,7 @@ class ReplicaStatus:
     """The fields have the names of the report. Sizes in bytes.
 
     ``sequence`` is durable; ``applied_sequence`` has reached the target itself; ``size`` is that of the volume.
+    ``connected``: the primary was heard a moment ago; ``silent_seconds``: how long it has not been heard, None without one.
     """
 
     mode: str
@@ -30,6 +31,7 @@ class ReplicaStatus:
     generations: Generations
     applied_sequence: int
     connected: bool
+    silent_seconds: float | None
     staged_bytes: int
     unapplied_bytes: int
 
@@ -47,8 +49,10 @@ class ReplicaStatus:
         }
 
 
-def status_of(keeper: Keeper, session: Session | None, state: ReplicaState) -> ReplicaStatus:
+def status_of(keeper: Keeper, session: Session | None, state: ReplicaState, now: float) -> ReplicaStatus:
     """The report of a replica and of its conversation, if there is one."""
+    if state is ReplicaState.UP_TO_DATE and session is not None and not session.is_fresh(keeper.sequence, now):
+        state = ReplicaState.CONSISTENT
     return ReplicaStatus(
         mode=OFFLINE if session is None else _MODES[type(session.state)],
         replica_state=state,
@@ -59,7 +63,8 @@ def status_of(keeper: Keeper, session: Session | None, state: ReplicaState) -> R
         sequence=keeper.sequence,
         generations=keeper.record.generations,
         applied_sequence=keeper.mark.sequence,
-        connected=session is not None,
+        connected=session is not None and session.is_there(now),
+        silent_seconds=None if session is None else round(session.silence_s(now), 3),
         staged_bytes=keeper.staged_bytes,
         unapplied_bytes=keeper.tail - keeper.mark.position,
     )

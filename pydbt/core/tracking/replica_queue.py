@@ -33,7 +33,7 @@ def updates_of(records: np.ndarray) -> np.ndarray:
 class Segment:
     """A run of submissions with consecutive sequence numbers.
 
-    ``last_sequences[i]`` is the last number of ``records[i]``; ``arrived`` the time the batch was drained.
+    ``last_sequences[i]`` is the last number of ``records[i]``; ``arrived`` the time of the first of them.
     """
 
     records: np.ndarray
@@ -117,7 +117,7 @@ class StreamQueue:
         return bool(self._sent)
 
     def oldest_arrival(self) -> float | None:
-        """When the oldest unacknowledged write was drained from the ring."""
+        """When the oldest unacknowledged write was captured."""
         if self._sent:
             return self._sent[0][2]
         return self._unsent[0].arrived if self._unsent else None

@@ -49,6 +49,9 @@ class Unsettled:
         self._readings: dict[int, Reading] = {}
         self._sent: dict[int, int] = {}  # updates that leave nothing before them in doubt, once they are durable
         self._anew: dict[int, int] = {}  # of blocks in ``_sent``: what unsettled them after that update
+        # When they were unsettled, of all blocks, and of those in ``_anew`` after that update.
+        self._at: dict[int, float] = {}
+        self._anew_at: dict[int, float] = {}
 
     def __len__(self) -> int:
         return len(self._since)
@@ -58,9 +61,12 @@ class Unsettled:
         for block in blocks.tolist():
             if self._sent.get(block, sequence + 1) <= sequence:
                 self._anew[block] = min(self._anew.get(block, sequence), sequence)
+                self._anew_at.setdefault(block, now)
             else:
                 self._sent.pop(block, None)
                 self._anew.pop(block, None)
+                self._anew_at.pop(block, None)
+                self._at.setdefault(block, now)
                 self._since[block] = min(self._since.get(block, sequence), sequence)
             self._due[block] = now + SETTLE_DELAY_S
         self.touch(blocks)
@@ -126,6 +132,7 @@ class Unsettled:
         """What was read of these blocks is update ``sequence``: they are settled once that is durable."""
         for block in blocks.tolist():
             self._anew.pop(block, None)
+            self._anew_at.pop(block, None)
             self._settled_by(block, sequence)
 
     def durable_through(self, sequence: int) -> None:
@@ -136,15 +143,22 @@ class Unsettled:
             if anew is None:
                 self._forget(block)
             else:
-                self._since[block] = anew
+                self._since[block], self._at[block] = anew, self._anew_at.pop(block)
 
     def _forget(self, block: int) -> None:
-        for kept in (self._since, self._due, self._sent, self._anew):
-            kept.pop(block, None)
+        self._since.pop(block, None)
+        self._sent.pop(block, None)
+        self._anew.pop(block, None)
+        for times in (self._due, self._at, self._anew_at):
+            times.pop(block, None)
 
     def oldest_sequence(self) -> int | None:
         """The earliest sequence number that any unsettled block goes back to."""
         return min(self._since.values(), default=None)
+
+    def oldest_time(self) -> float | None:
+        """Since when some block has been unsettled without a break."""
+        return min(self._at.values(), default=None)
 
     def next_due(self) -> float | None:
         return min(self._due.values(), default=None)
@@ -152,6 +166,6 @@ class Unsettled:
     def clear(self) -> tuple[BlockNumbers, list[int]]:
         """Forget everything: (the blocks, batches still being read)."""
         blocks, batches = self.blocks(), list(self._readings)
-        for kept in (self._due, self._since, self._readings, self._sent, self._anew):
+        for kept in (self._due, self._since, self._readings, self._sent, self._anew, self._at, self._anew_at):
             kept.clear()
         return blocks, batches

@@ -75,6 +75,8 @@ class Shell:
                 self.sequence = int(last[-1])
             case ev.SendSettled(sequence=sequence):
                 self.sequence = sequence
+            case ev.SendFrame(frame=Ping(token=token)):
+                return [ev.Received(Pong(token=token))]
             case _:
                 return []
         return [self.ack()]

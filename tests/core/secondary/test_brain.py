@@ -65,6 +65,20 @@ def test_an_update_is_acknowledged_when_durable_and_applied_only_then():
     assert play.brain.replica_state is ReplicaState.UP_TO_DATE
 
 
+def test_the_report_calls_it_up_to_date_no_longer_than_a_heartbeat_vouches_for_it():
+    play = Play(hello=replace(HELLO, features=(f.HEARTBEAT,)))
+    (append,) = play.frame(stream(11, 12), e.Append)
+    play(e.JournalDurable((append.ticket,), (5000,)))
+    assert play.brain.status(0.0).replica_state is ReplicaState.CONSISTENT, "nobody has told where the volume is"
+    play.frame(f.Ping(1, 12), now=1.0)
+    assert play.brain.status(1.5).replica_state is ReplicaState.UP_TO_DATE
+    silent = play.brain.status(9.0)
+    assert (silent.replica_state, silent.connected, silent.silent_seconds) == (ReplicaState.CONSISTENT, False, 8.0)
+    play.frame(f.Ping(2, 13), now=9.0)
+    behind = play.brain.status(9.0)
+    assert (behind.replica_state, behind.connected) == (ReplicaState.CONSISTENT, True)
+
+
 def test_connected_again_it_is_consistent_but_not_up_to_date_before_the_stream_flows():
     assert Play().brain.replica_state is ReplicaState.CONSISTENT
 
@@ -290,7 +304,7 @@ def test_a_stage_for_which_there_is_no_room_goes_directly_when_the_image_was_giv
     (append,) = play.frame(blocks(1), e.Append)
     play(e.JournalDurable((begin.ticket,), (128,)))
     effects = play(e.JournalRefused(append.ticket, 128, True, "no space left"))
-    assert play.brain.record.consistent is False and play.brain.status().mode == "direct"
+    assert play.brain.record.consistent is False and play.brain.status(0.0).mode == "direct"
     assert e.Apply(128) in effects
     (sync,) = play(e.Applied(Mark(128, EPOCH, 10)), e.Sync)
     (write,) = play(e.Synced(sync.ticket, Mark(128, EPOCH, 10)), e.Write)

@@ -25,12 +25,12 @@ RECORD = ReplicaRecord(
 
 def test_the_report_has_the_replica_s_position_and_tells_whether_a_primary_is_there() -> None:
     brain = Secondary(SecondaryConfig(SIZE), RECORD, Recovery(RECORD), StagedBlocks(), 0.0)
-    status = brain.status()
+    status = brain.status(0.0)
     assert (status.mode, status.connected, status.replica_state) == ("offline", False, ReplicaState.CONSISTENT)
     assert status.position == "sequence 10 of epoch 0000000000000007"
     brain.handle(e.Connected(1, HELLO), 0.0)
-    assert (brain.status().mode, brain.status().connected) == ("ready", True)
-    values = brain.status().to_values()
+    assert (brain.status(0.0).mode, brain.status(0.0).connected) == ("ready", True)
+    values = brain.status(0.0).to_values()
     assert json.loads(json.dumps(values)) == values
     assert values["generations"] == RECORD.generations.to_values() and values["replica_state"] == "consistent"
 
@@ -41,7 +41,7 @@ def test_when_the_primary_is_gone_there_is_no_conversation(event: e.Event) -> No
     brain.handle(e.Connected(1, HELLO), 0.0)
     assert brain.session is not None and brain.peer == 1
     brain.handle(event, 0.0)
-    assert brain.session is None and brain.peer is None and brain.status().mode == "offline"
+    assert brain.session is None and brain.peer is None and brain.status(0.0).mode == "offline"
 
 
 def test_a_primary_that_leaves_before_its_welcome_hears_none() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.heartbeat import FRESH_S, OLD_HEARTBEAT_S, OUT_OF_SYNC, SILENT_S
 from pydbt.core.secondary.session import (
     Comparison,
     Deferred,
@@ -39,7 +42,7 @@ def digests(batch: int, unit: int = 0, unit_bytes: int = 4096) -> f.Digests:
 
 
 def session(begin: f.Begin | None = None, *, staged: bool = True) -> Session:
-    made = Session(1, HELLO, 10)
+    made = Session(1, HELLO, 10, 0.0)
     if begin is not None:
         made.begin(Staging(begin) if staged else Direct(begin))
     return made
@@ -179,4 +182,31 @@ def test_an_ack_is_news_when_more_than_the_target_s_progress_changed() -> None:
 def test_progress_is_for_a_primary_that_asks() -> None:
     assert not session().asks_progress
     asking = f.Hello("ab" * 16, SIZE, 4096, 7, features=(f.PROGRESS,))
-    assert Session(1, asking, 10).asks_progress
+    assert Session(1, asking, 10, 0.0).asks_progress
+
+
+def beating(*beats: tuple[float, int], features: tuple[str, ...] = (f.HEARTBEAT,)) -> Session:
+    made = Session(1, replace(HELLO, features=features), 10, 0.0)
+    for at, position in beats:
+        made.heard_at = at
+        made.beat(f.Ping(1, position), at)
+    return made
+
+
+def test_the_image_is_fresh_while_it_has_what_a_heartbeat_told_a_moment_ago() -> None:
+    here = beating((1.0, 10), (2.0, 12))
+    assert here.is_fresh(10, 3.0), "what is missing is no older than a heartbeat"
+    assert not here.is_fresh(10, 1.1 + FRESH_S) and here.is_fresh(12, 1.1 + FRESH_S)
+    assert not here.is_fresh(12, 2.1 + FRESH_S), "the primary is silent"
+    assert not beating().is_fresh(10, 0.0), "it has told nothing yet"
+    assert not beating((1.0, OUT_OF_SYNC)).is_fresh(10, 1.0)
+
+
+def test_a_primary_is_there_while_it_is_heard() -> None:
+    here = beating((1.0, 10))
+    assert here.is_there(1.0 + SILENT_S) and not here.is_there(1.1 + SILENT_S) and here.silence_s(2.5) == 1.5
+
+
+def test_of_a_primary_that_does_not_tell_its_position_it_counts_that_it_is_heard() -> None:
+    old = beating((1.0, 0), features=())
+    assert old.is_fresh(10, 4.5) and old.is_there(4.5) and not old.is_fresh(10, 1.1 + OLD_HEARTBEAT_S + FRESH_S)

@@ -1,0 +1,44 @@
+"""What a replica may be called at this moment, and what a heartbeat tells its secondary: never more than is acknowledged.
+
+*Up to date* means: everything that was written is durable on the secondary, but for what is no older than a heartbeat that
+was answered (``FRESH_S``). A write that is older, or that is younger than the last answer, makes it *consistent*.
+"""
+
+from __future__ import annotations
+
+from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
+from pydbt.core.primary.state import State
+from pydbt.core.primary.status import PrimaryStatus
+from pydbt.core.protocol.heartbeat import FRESH_S, OUT_OF_SYNC
+
+
+def behind_since(state: State) -> float | None:
+    """Since when there is something that is not on the secondary, or may be something else there; None: there is nothing."""
+    times = (state.queue.oldest_arrival(), state.unsettled.oldest_time())
+    return min((time for time in times if time is not None), default=None)
+
+
+def is_fresh(behind_since: float | None, answered_at: float | None, now: float) -> bool:
+    """Whether nothing is missing but what a heartbeat allows. ``answered_at``: when the last answered one was sent."""
+    if behind_since is None:
+        return True
+    return answered_at is not None and now - min(behind_since, answered_at) <= FRESH_S
+
+
+def told_position(state: State, *, repairing: bool, now: float) -> int:
+    """For a PING: the number of the last write that the replica needs to be what the volume is; or ``OUT_OF_SYNC``."""
+    unsettled = state.unsettled.oldest_time()
+    doubtful = bool(state.taints) or repairing or (unsettled is not None and now - unsettled > FRESH_S)
+    return state.sequence if state.mode is Mode.NORMAL and not doubtful else OUT_OF_SYNC
+
+
+def replica_word(status: PrimaryStatus, lag_seconds: float | None, out_of_sync_bytes: int) -> str:
+    """``inconsistent``, ``outdated``, ``consistent`` or ``up-to-date``. ``out_of_sync_bytes``: with the kernel's bitmaps."""
+    normal = status.mode is Mode.NORMAL
+    if (status.taints and status.mode in FOLLOWING_MODES) or (normal and status.repairing):
+        return "inconsistent"
+    if status.mode is Mode.SNAPSHOTS and status.replica_state == "consistent":
+        return "up-to-date" if not out_of_sync_bytes and not lag_seconds else "consistent"
+    if not normal or status.replica_state == "inconsistent":
+        return status.replica_state
+    return "up-to-date" if status.fresh else "consistent"
