@@ -65,9 +65,14 @@ class SecondaryRecord:
         return "era.map" if self.slot == 1 else f"era-{self.slot}.map"
 
     @property
+    def staged_name(self) -> str:
+        """The file of its map of blocks that lie in the stage of a resynchronization without a COMMIT yet."""
+        return "staged.map" if self.slot == 1 else f"staged-{self.slot}.map"
+
+    @property
     def file_names(self) -> tuple[str, ...]:
         """All of its files."""
-        return self.map_name, self.pin_name, self.intent_name
+        return self.map_name, self.pin_name, self.intent_name, self.staged_name
 
     @property
     def pin_name(self) -> str:

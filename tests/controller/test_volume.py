@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from pydbt.controller.primary.configuring import Joining
+from pydbt.controller.primary.configuring import Joining, load_staged
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import DeviceError
@@ -125,3 +126,31 @@ def test_changes_are_written_down_and_nothing_is_written_without_one(volume: Vol
     assert state is not None
     assert [entry["reason"] for entry in state.record(1).taints] == ["an unknown operation wrote"]
     assert not peer.taints_changed()
+
+
+def test_blocks_in_the_stage_of_the_secondary_count_as_out_of_sync_in_the_next_run_too(volume: Volume) -> None:
+    peer, state, place = volume.join(1, Joining(CONFIG)), volume.metadata.state, volume.metadata.state_dir
+    peer.brain.state.staged.set_range(5, 3)
+    peer.brain.state.replica.unfinished = True
+    peer.write_map()
+    record = record_on_disk(volume)
+    kept = load_staged(place, state, record)
+    assert kept is not None and kept.extents().blocks().tolist() == [5, 6, 7]
+    again = volume.join(2, Joining(CONFIG, staged=kept))
+    assert again.brain.out_of_sync_bytes() == 3 * 4096 and not again.brain.state.tracker.pending.any()
+    (place / record.staged_name).write_bytes(b"torn")
+    torn = load_staged(place, state, record)
+    assert torn is not None and torn.count() == BLOCKS, "it may be any block"
+    peer.brain.state.staged.clear()
+    peer.write_map()
+    assert not (place / record.staged_name).exists()
+    unknown = load_staged(place, state, record)
+    assert unknown is not None and unknown.count() == BLOCKS, "as a run of an earlier version leaves it"
+    assert load_staged(place, state, replace(record, unfinished=False)) is None
+
+
+def record_on_disk(volume: Volume) -> SecondaryRecord:
+    """As it is on disk."""
+    state = load_state(volume.metadata.state_dir)
+    assert state is not None
+    return state.record(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Collection
@@ -13,6 +14,7 @@ from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.era_recovery import UNTRACKED, Since
 from pydbt.controller.primary.leftover import require_map_of
 from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.errors import StateError
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.protocol.generations import first_generations, generation_name
 from pydbt.network.tls import Secure, load_identity
@@ -34,6 +36,7 @@ _log = logging.getLogger("pydbt")
 class Joining:
     """A secondary that joins: the configuration of its brain, the blocks that may differ, and its identity.
 
+    ``staged``: blocks of an unfinished resynchronization, which are not pending and in no image.
     ``since`` bounds the comparison after writes that may have gone untracked; None without a bound, or without such writes.
     """
 
@@ -41,6 +44,7 @@ class Joining:
     pending: DirtyMap | None = None
     secure: Secure | None = None
     since: Since | None = None
+    staged: DirtyMap | None = None
 
 
 def new_epoch() -> int:
@@ -64,6 +68,22 @@ def load_pending(state_dir: Path, state: VolumeState, record: SecondaryRecord) -
         return None
     require_map_of(state, record, loaded[0], path)
     return loaded[1]
+
+
+def load_staged(state_dir: Path, state: VolumeState, record: SecondaryRecord) -> DirtyMap | None:
+    """The blocks of an unfinished resynchronization, which are in no image yet; None when there is none.
+
+    Where nobody wrote them down, or their map cannot be read, it may be any block: the map is for the status alone.
+    """
+    if not record.unfinished:
+        return None
+    with contextlib.suppress(StateError):
+        loaded = load_map(state_dir / record.staged_name)
+        if loaded is not None and (loaded[0].volume, loaded[0].geometry) == (state.uuid, state.geometry):
+            return loaded[1]
+    every = DirtyMap(state.geometry.block_count)
+    every.set_range(0, every.block_count)
+    return every
 
 
 def begun(state: VolumeState, untold: Collection[int], assumed: bool, disk_sequence: int | None) -> VolumeState:
@@ -147,4 +167,4 @@ def joining(
         generation_seed=secrets.randbits(64),
         completed_first=completed_first,
     )
-    return Joining(config, pending, secure, since)
+    return Joining(config, pending, secure, since, load_staged(options.state_dir, state, record))

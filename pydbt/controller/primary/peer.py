@@ -93,8 +93,17 @@ class Peer:
                 metadata.save()
             state = metadata.state
             header = MapHeader(state.uuid, state.geometry, brain.config.epoch, brain.state.acknowledged)
+            self._write_staged(header)
             save_map(metadata.state_dir / self.record.map_name, header, brain.unsynchronized_map())
             metadata.change_record(self.number, unfinished=unfinished)
+
+    def _write_staged(self, header: MapHeader) -> None:
+        """Which blocks are on no map and in no image, for the status of a later run. Ahead of the map that lacks them."""
+        path, staged = self._metadata.state_dir / self.record.staged_name, self.brain.state.staged
+        if staged.any():
+            save_map(path, header, staged)
+        elif path.exists():
+            remove_file(path)
 
     def forget_era(self) -> None:
         """Forget, durably, the era that was remembered for it. StateError when that fails."""

@@ -84,6 +84,8 @@ class Volume:
         brain = Primary(joining.config, time.monotonic())
         if joining.pending is not None:
             brain.state.tracker.pending.merge(joining.pending)
+        if joining.staged is not None:
+            brain.state.staged.merge(joining.staged)
         record = self.metadata.record(slot)
 
         def post(what: ev.Event | Attempt) -> None:

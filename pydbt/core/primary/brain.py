@@ -170,9 +170,7 @@ class Primary:
 
     def out_of_sync_map(self) -> DirtyMap:
         """Every block known here to differ or not yet known to be equal."""
-        combined = self.unsynchronized_map()
-        combined.merge(self.state.tracker.dirty)
-        return combined
+        return self._overview.out_of_sync_map(self.resync)
 
     def out_of_sync_bytes(self) -> int:
         """As in the status (the kernel's active bitmap comes on top)."""
@@ -277,8 +275,7 @@ class Primary:
         if state.replica.state != "inconsistent":
             state.replica.state = "outdated"
         self.state.enter_mode(Mode.UNSYNCHRONIZED, now, reason)
-        self.link.ask_anew()
-        self._next_merge = now
+        self._next_merge = now + self.link.ask_anew()
 
     def _pause(self, now: float, reason: str) -> None:
         if self.mode is Mode.PAUSED:
@@ -486,6 +483,7 @@ class Primary:
         state = self.state
         self.durable_through(sequence)
         state.replica.unfinished = False
+        state.staged.clear()
         self.resync = None
         self.landing.committed(now)
         state.replica.initial, state.replica.taken_at = False, None

@@ -59,9 +59,10 @@ class Link:
             self._answered_at, self._answered_token = asked_at, token
             self._unanswered = {later: at for later, at in self._unanswered.items() if later > token}
 
-    def ask_anew(self) -> None:
-        """Answers to earlier questions tell nothing any more: ask at once."""
+    def ask_anew(self) -> float:
+        """Answers to earlier questions tell nothing any more: ask at once. How long it is worth waiting for the answer."""
         self._needed_token, self._asked_at = self._token + 1, -inf
+        return HEARTBEAT_S if self.up else 0.0
 
     @property
     def answered_at(self) -> float | None:

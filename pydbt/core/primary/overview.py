@@ -44,11 +44,19 @@ class Overview:
             combined.merge(tracker.dirty)
         return combined
 
+    def out_of_sync_map(self, resync: Resync | None) -> DirtyMap:
+        """Every block known here to differ or not yet known to be equal."""
+        combined = self.unsynchronized_map(resync)
+        combined.merge(self._state.tracker.dirty)
+        return combined
+
     def out_of_sync_blocks(self, resync: Resync | None) -> int:
         """Blocks known to differ or not yet known to be equal (the kernel's active bitmap comes on top)."""
         transit = 0 if resync is None else sum(transit.runs.total() for transit in resync.in_transit())
-        state = self._state
-        return state.tracker.out_of_sync_blocks() + transit + len(state.unsettled) + self._landing.kept_blocks
+        state, staged = self._state, self._state.rolled_back
+        before_commit = 0 if staged is None else staged.count()
+        known = state.tracker.out_of_sync_blocks() + len(state.unsettled) + self._landing.kept_blocks
+        return known + transit + before_commit
 
     def out_of_sync_bytes(self, resync: Resync | None) -> int:
         geometry = self._state.geometry

@@ -170,6 +170,8 @@ class Resync:
 
     def _send(self, reading: int, transit: Transit, wanted: Runs | None) -> None:
         transit.batch = self._state.next_batch()
+        if wanted is not None:
+            transit.sent = Runs.of_blocks(compared.blocks_wanted(wanted, self._state.geometry))
         self._state.effects.add(SendBlocks(reading, transit.batch, wanted))
 
     def want(self, want: Want) -> Integers | None:
@@ -198,9 +200,10 @@ class Resync:
         return differing
 
     def acknowledged(self, batch: int) -> None:
-        """Every BLOCKS frame up to this number is durable."""
-        if self.sweep.acknowledge(batch):
+        """Every BLOCKS frame up to this number is durable; in the stage, as far as this side knows."""
+        for transit in self.sweep.acknowledge(batch):
             self._state.replica.unfinished = True
+            self._state.staged.set_extents(*(transit.runs if transit.sent is None else transit.sent))
 
     def abandon(self) -> None:
         """Everything in transit is pending again; nothing more is read for this resynchronization."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.events import Effect, Log, SetPayload
 from pydbt.core.primary.modes import FOLLOWING_MODES, MODE_MOVES, PHASE_MOVES, Mode, Phase
@@ -90,6 +91,8 @@ class State:
         self.now = now
         self.mode, self.phase = Mode.UNSYNCHRONIZED, Phase.IDLE
         self.tracker = Tracker(config.geometry, config.log_slots)
+        # Blocks of a resynchronization that are durable on the secondary, and part of no image before the COMMIT.
+        self.staged = DirtyMap(config.geometry.block_count)
         self.in_flight = InFlight(config.geometry)
         self.queue = StreamQueue()
         self.uncompleted = Uncompleted()
@@ -122,6 +125,11 @@ class State:
         assert phase in PHASE_MOVES[self.phase] or phase is Phase.IDLE, f"{self.phase} -> {phase}"
         self.effects.log("debug", f"phase {self.phase} -> {phase}")
         self.phase = phase
+
+    @property
+    def rolled_back(self) -> DirtyMap | None:
+        """The staged blocks, which a promotion would give up; None where there is no earlier image to go back to."""
+        return self.staged if self.replica.state != "inconsistent" else None
 
     def position_reached(self, position: int) -> bool:
         """Whether everything before a ring position has been taken in."""

@@ -38,6 +38,7 @@ class Transit:
     digests: int | None = None  # number of the DIGESTS frame, once it is sent
     rest: Runs | None = None  # when offered for comparison: small blocks too few for a digest of their own
     read: bool = False
+    sent: Runs | None = None  # the blocks of the BLOCKS frame, where those are not all of them
 
 
 class Sweep:

@@ -199,5 +199,7 @@ class Fanout:
         union = DirtyMap(brains[0].state.geometry.block_count)
         for brain in brains:
             union.merge(brain.out_of_sync_map())
+            if (staged := brain.state.rolled_back) is not None:
+                union.merge(staged)
         geometry = brains[0].state.geometry
         return min(union.count() * geometry.block_bytes, geometry.size_bytes)

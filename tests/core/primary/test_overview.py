@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.primary.events import BlocksRead, ReadBlocks
+from pydbt.core.primary.events import BlocksRead, ReadBlocks, SendBlocks, SendDigests
 from pydbt.core.primary.flight_watch import FlightWatch
 from pydbt.core.primary.link import Link
 from pydbt.core.primary.modes import Mode, Phase
@@ -16,6 +17,7 @@ from pydbt.core.primary.settler import Settler
 from pydbt.core.primary.state import State
 from pydbt.core.primary.stream_landing import StreamLanding
 from pydbt.core.primary.verifier import Verifier
+from pydbt.core.protocol.frames import Want
 from pydbt.core.units import Geometry
 from tests.core.primary.parts import only, state_of, taken_effects, write
 
@@ -63,3 +65,40 @@ def test_each_phase_has_its_words() -> None:
     state.phase = Phase.COMMITTING
     assert overview.waiting_for(resync) == "the secondary to make the new image durable"
     assert overview.status(None, 0.0).done_bytes == 0
+
+
+def copied(state: State, resync: Resync, first: int, count: int, wanted: int | None = None) -> None:
+    """Blocks were read, found to differ (``wanted`` of them), sent, and are durable on the secondary."""
+    state.tracker.pending.set_range(first, count)
+    resync.begin_pass(0.0)
+    reading = only(taken_effects(state), ReadBlocks).reading
+    resync.read(BlocksRead(reading, 0, count * 4096), 0.0, every_block=False)
+    (asked,) = taken_effects(state)
+    if isinstance(asked, SendDigests):
+        units = np.arange(first, first + (count if wanted is None else wanted))
+        resync.want(Want(asked.batch, Runs.of_blocks(units)))
+        (asked,) = taken_effects(state)
+    assert isinstance(asked, SendBlocks)
+    resync.acknowledged(asked.batch)
+
+
+def test_what_a_promotion_would_roll_back_is_out_of_sync_until_the_commit() -> None:
+    state = state_of(mode=Mode.RESYNCHRONIZING)
+    quiet, overview = looking(state)
+    resync = Resync(state, quiet, 1, 0.0)
+    copied(state, resync, 1, 8, wanted=3)
+    assert not overview.unsynchronized_map(resync).any(), "a next run need not send them again"
+    assert overview.out_of_sync_bytes(resync) == 3 * 4096, "those that were equal are in the image"
+    copied(state, resync, 20, 2)
+    resync.abandon()
+    assert overview.out_of_sync_bytes(None) == 5 * 4096, "the stage lasts longer than a connection"
+    state.staged.clear()
+    assert overview.out_of_sync_bytes(None) == 0
+
+
+def test_in_place_there_is_no_earlier_image_and_what_was_copied_is_in_sync() -> None:
+    state = state_of(mode=Mode.RESYNCHRONIZING)
+    quiet, overview = looking(state)
+    state.replica.state = "inconsistent"
+    copied(state, Resync(state, quiet, 1, 0.0), 1, 8)
+    assert overview.out_of_sync_bytes(None) == 0 and state.staged.count() == 8

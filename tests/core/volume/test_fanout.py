@@ -9,7 +9,7 @@ from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.rename import NAME_LASTS_S
-from pydbt.core.protocol.frames import Ack, Generation, Ping
+from pydbt.core.protocol.frames import Ack, Generation, Ping, Pong
 from pydbt.core.protocol.generations import Generations, verdict
 from pydbt.core.tracking.capture_record import RECORD, RecordKind
 from pydbt.core.units import Geometry
@@ -87,6 +87,8 @@ def test_one_that_takes_the_others_room_falls_out_of_step_alone():
     for turn in range(12):
         fanout.handle(written(turn, first_data=turn + 1), 0.1)
     assert fanout.brains[1].mode is Mode.NORMAL
+    assert fanout.brains[2].mode is Mode.UNSYNCHRONIZED, "nobody knows whether it is there"
+    fanout.handle(ev.Received(Pong(fanout.brains[2].link.next_token(0.1))), 0.1, 2)
     assert fanout.brains[2].mode is Mode.RESYNCHRONIZING, "and begins anew, for it is there"
     missing = fanout.brains[2].state.tracker.pending.extents().blocks().tolist()
     assert missing == list(range(9)), "what it was not sent is known to be out of sync"
