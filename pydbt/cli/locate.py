@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
+from pydbt.cli.headline import problem_words
 from pydbt.cli.values import ADDRESS, PATH, format_bytes
+from pydbt.cli.view import View
 from pydbt.controller.control import call, read_snapshot
 from pydbt.controller.primary.leftover import is_tracked
 from pydbt.controller.registry import state_dir_of
@@ -71,15 +73,25 @@ def ask_primary(state_dir: Path, what: str) -> dict[str, Any]:
     return report
 
 
+def last_status(state_dir: Path) -> View:
+    """The last status that was saved, with the figures of now; empty when there is none."""
+    from pydbt.controller.primary.stopped import with_present_figures  # not needed while a controller answers
+
+    snapshot = read_snapshot(state_dir)
+    return View(None if snapshot is None else with_present_figures(state_dir, snapshot))
+
+
 def last_known(state_dir: Path) -> str:
     """An addition for a controller that does not answer: whether writes are tracked, and its last status."""
     tracked = "; writes are still tracked" if is_tracked(state_dir) else ""
-    snapshot = read_snapshot(state_dir)
-    if snapshot is None:
+    last = last_status(state_dir)
+    if not last:
         return tracked
-    words = [str(snapshot.get("mode", "unknown"))]
-    if "replica_state" in snapshot:
-        words.append(f"replica {snapshot['replica_state']}")
-    if isinstance(snapshot.get("out_of_sync_bytes"), int | float):
-        words.append(f"{format_bytes(snapshot['out_of_sync_bytes'])} out of sync")
-    return f"{tracked}; last known state: {', '.join(words)} at {snapshot.get('saved_at', 'an unknown time')}"
+    words = [last.text("mode") or "unknown"]
+    if state := last.text("replica_state"):
+        words.append(f"replica {state}")
+    if "out_of_sync_bytes" in last:
+        size = last.number("out_of_sync_bytes")
+        words.append(f"{'an unknown amount' if size is None else format_bytes(size)} out of sync")
+    at = f"{', '.join(words)} at {last.text('saved_at') or 'an unknown time'}"
+    return "; ".join([f"{tracked}; last known state: {at}", *problem_words(last)])

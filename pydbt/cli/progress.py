@@ -12,7 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pydbt.cli.render import progress_words, summary
+from pydbt.cli.headline import progress_words
+from pydbt.cli.render import summary
 from pydbt.cli.view import View
 
 _LIVE_INTERVAL_S = 0.25

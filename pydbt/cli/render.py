@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pydbt.cli.headline import headline, of_several, progress_words
 from pydbt.cli.values import format_bytes, format_seconds
 from pydbt.cli.view import View
 
@@ -23,6 +25,8 @@ _COLOURS = {
     "initial-sync": _WAIT,
     "resynchronizing": _WAIT,
     "paused": _WAIT,
+    "refused": _BAD,
+    "stopped": _WAIT,
     "unsynchronized": _BAD,
     "inconsistent": _BAD,
 }
@@ -30,7 +34,8 @@ _COLOURS = {
 
 def rows(report: View) -> list[StatusRow]:
     """The rows in order; a field that the report lacks is left out."""
-    made = _secondary_rows(report) if report.text("role") == "secondary" else _primary_rows(report)
+    made: list[tuple[str, str | None]] = [("state", headline(report, datetime.now(UTC)))] if "mode" in report else []
+    made += _secondary_rows(report) if report.text("role") == "secondary" else _primary_rows(report)
     return [(name, words) for name, words in made if words]
 
 
@@ -52,7 +57,7 @@ def print_status(report: View, stream: TextIO) -> None:
 
 def summary(report: View) -> str:
     """One line: mode, replica, and how far behind."""
-    words = [(report.text("mode") or "unknown") + _of_several(report)]
+    words = [(report.text("mode") or "unknown") + of_several(report)]
     if state := report.text("replica_state"):
         words.append(f"replica {state}")
     if report.flag("tainted"):
@@ -64,24 +69,6 @@ def summary(report: View) -> str:
     if (sent := _bytes(report, "sent_bytes")) is not None:
         words.append(f"sent {sent}")
     return ", ".join(words)
-
-
-def _of_several(report: View) -> str:
-    """`` (1 of 3 secondaries)``: this many are in the mode of the volume, which is the worst of theirs."""
-    secondaries = report.parts("secondaries")
-    alike = sum(one.text("mode") == report.text("mode") for one in secondaries)
-    return f" ({alike} of {len(secondaries)} secondaries)" if len(secondaries) > 1 else ""
-
-
-def progress_words(progress: View) -> str:
-    """``34 %, 340 MiB of 1.0 GiB, 12 s left``, or nothing."""
-    total = progress.whole("total_bytes")
-    if not total:
-        return ""
-    done = progress.whole("done_bytes") or 0
-    words = f"{min(100 * done // total, 100)} %, {format_bytes(done)} of {format_bytes(total)}"
-    eta = progress.number("eta_seconds")
-    return words if eta is None else f"{words}, {format_seconds(eta)} left"
 
 
 def _audit_words(audit: View) -> str:
@@ -237,4 +224,6 @@ def _bytes(report: View, name: str) -> str | None:
 def _colour(name: str, words: str) -> str:
     if name == "tainted":
         return _GOOD if words == "no" else _BAD
+    if name == "state":
+        return _GOOD if words.startswith("up to date") else _BAD if words.startswith("REFUSED") else _WAIT
     return _COLOURS.get(words, "") if name in ("mode", "replica") else ""

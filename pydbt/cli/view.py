@@ -26,6 +26,11 @@ class View:
         return name in self._values
 
     @property
+    def values(self) -> dict[str, object]:
+        """All fields."""
+        return dict(self._values)
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._values)
 

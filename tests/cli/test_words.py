@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pydbt.cli.headline import progress_words
 from pydbt.cli.progress import ProgressReporter
-from pydbt.cli.render import print_status, progress_words, rows, summary
+from pydbt.cli.render import print_status, rows, summary
 from pydbt.cli.values import format_bytes, format_seconds, parse_size
 from pydbt.cli.view import View
 from pydbt.core.errors import UsageError

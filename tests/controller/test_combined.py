@@ -22,7 +22,9 @@ WELL = SecondaryReport(
     secondary="",
     connected=True,
     connection_problem="",
+    refused="",
     mode="normal",
+    mode_since="2026-01-02T03:00:00Z",
     phase="idle",
     waiting_for="",
     replica_state="up-to-date",
@@ -39,7 +41,7 @@ WELL = SecondaryReport(
     last_in_sync="2026-01-02T03:04:05Z",
     sent_bytes=5 * MIB,
     log=LogReport(1 << 20, 640, 10, 20, 5),
-    progress=ProgressReport(0, 0, None),
+    progress=ProgressReport(0, 0, 0, None, None),
     epochs=None,
     persist_problem="",
     generations=NO_GENERATIONS,
@@ -98,6 +100,17 @@ def test_verifications_under_way_are_one_and_of_those_that_ended_the_worst_is_to
 
 def test_a_resynchronization_of_several_ends_with_the_last_of_them() -> None:
     one = combined(several(**{
-        "a:1": {"progress": ProgressReport(10, 100, 3.0)}, "b:2": {"progress": ProgressReport(0, 100, 9.0)},
+        "a:1": {"progress": ProgressReport(10, 100, 7, 3.0, None)}, "b:2": {"progress": ProgressReport(0, 100, 2, 9.0, None)},
     }))  # fmt: skip
-    assert one.progress == ProgressReport(10, 200, 9.0)
+    assert one.progress == ProgressReport(10, 200, 9, 9.0, None)
+    one = combined(several(**{
+        "a:1": {"progress": ProgressReport(10, 100, 7, 3.0, None)}, "b:2": {"progress": ProgressReport(0, 100, 0, None, 60.0)},
+    }))  # fmt: skip
+    assert one.progress == ProgressReport(10, 200, 7, None, 60.0), "nobody knows when the other one will be done"
+
+
+def test_a_secondary_that_refused_makes_the_volume_refused() -> None:
+    one = combined(
+        several(**{"b:2": {"mode": "refused", "refused": "split-brain", "connection_problem": "both were written"}})
+    )
+    assert (one.mode, one.refused, one.connection_problem) == ("refused", "split-brain", "b:2: both were written")

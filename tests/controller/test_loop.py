@@ -48,6 +48,7 @@ def test_writes_reach_the_stream_in_the_order_in_which_they_were_made_whoever_wa
 def test_a_write_while_the_controller_goes_down_is_in_the_map_it_leaves(loop, monkeypatch):
     loop.commands.down = Request("down", threading.Event())
     monkeypatch.setattr(primary_ending, "drain_streams", lambda *_: True)  # everything so far is acknowledged
+    loop.volume.brains[0].state.payload_on = True
     loop.volume.capture.graces = [5]  # written while payload capture is switched off
     finish(loop)
     _, pending = load_map(loop.volume.options.state_dir / MAP_FILE_NAME)

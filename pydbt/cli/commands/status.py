@@ -8,10 +8,9 @@ from pathlib import Path
 
 import click
 
-from pydbt.cli.locate import ask, locate, volume_arguments
+from pydbt.cli.locate import ask, last_status, locate, volume_arguments
 from pydbt.cli.render import print_status
 from pydbt.cli.view import View
-from pydbt.controller.control import read_snapshot
 from pydbt.core.errors import NotRunning
 
 
@@ -27,9 +26,9 @@ def status(source: Path | None, state_dir: Path | None, as_json: bool) -> int:
     try:
         report = {**ask(place, {"command": "status"}), "running": True}
     except NotRunning:
-        snapshot = read_snapshot(place)
-        if as_json and snapshot is not None:
-            click.echo(json.dumps({**snapshot, "running": False}, indent=2))
+        last = last_status(place)
+        if as_json and last:
+            click.echo(json.dumps({**last.values, "running": False}, indent=2))
         raise
     if as_json:
         click.echo(json.dumps(report, indent=2))

@@ -73,6 +73,8 @@ def rests_for(entry: View) -> str:
     if not entry.part("verify").part("running") or mode in FOLLOWING_MODES:
         return ""
     who = f"waiting for the secondary {entry.text('secondary')}"
+    if mode == Mode.REFUSED:
+        return f"{who}, which refused: {entry.text('connection_problem')}"
     if mode == Mode.PAUSED:
         return f"{who}, to which replication is paused: 'controller resume' resumes it"
     if entry.flag("connected"):

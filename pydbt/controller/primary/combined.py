@@ -14,7 +14,17 @@ from pydbt.controller.primary.report import (
 from pydbt.core.primary.verifier import VerifyProgress
 
 # From the best to the worst.
-MODES = ("normal", "epochs", "resynchronizing", "initial-sync", "unsynchronized", "paused")
+MODES = (
+    "normal",
+    "epochs",
+    "resynchronizing",
+    "initial-sync",
+    "unsynchronized",
+    "paused",
+    "refused",
+    "removed",
+    "stopped",
+)
 REPLICA_STATES = ("up-to-date", "consistent", "outdated", "inconsistent")
 
 
@@ -30,7 +40,9 @@ def combined(secondaries: list[SecondaryReport]) -> SecondaryReport:
         secondary=", ".join(one.secondary for one in secondaries),
         connected=all(one.connected for one in secondaries),
         connection_problem=_named((one.secondary, one.connection_problem) for one in secondaries),
+        refused=next((one.refused for one in secondaries if one.refused), ""),
         mode=worst.mode,
+        mode_since=worst.mode_since,
         phase=worst.phase,
         waiting_for=worst.waiting_for,
         replica_state=max((one.replica_state for one in secondaries), key=REPLICA_STATES.index),
@@ -60,9 +72,17 @@ def _named(problems: Iterable[tuple[str, str]]) -> str:
 
 
 def _progress(parts: list[ProgressReport]) -> ProgressReport:
-    etas = [part.eta_seconds for part in parts if part.eta_seconds is not None]
-    done, total = sum(part.done_bytes for part in parts), sum(part.total_bytes for part in parts)
-    return ProgressReport(done, total, max(etas, default=None))
+    """The end is known when that of each is; it stands still as long as the one that does so longest."""
+    under_way = [part for part in parts if part.total_bytes]
+    etas = [part.eta_seconds for part in under_way if part.eta_seconds is not None]
+    still = [part.still_seconds for part in under_way if part.still_seconds is not None]
+    return ProgressReport(
+        sum(part.done_bytes for part in parts),
+        sum(part.total_bytes for part in parts),
+        sum(part.rate_bytes for part in parts),
+        max(etas) if etas and len(etas) == len(under_way) else None,
+        max(still, default=None),
+    )
 
 
 def _verify(reports: list[VerifyReport]) -> VerifyReport:

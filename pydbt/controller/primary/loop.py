@@ -21,6 +21,7 @@ from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Gone, Request
 from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.core.primary import events as ev
+from pydbt.core.primary.modes import Mode
 from pydbt.device.dax import unseen_stores
 from pydbt.device.era import EraLayer
 
@@ -121,7 +122,7 @@ class PrimaryLoop:
             self.fatal = refusal
             return
         _log.error("%s; nothing is sent there before 'controller resume', and the other secondaries go on", refusal)
-        self.volume.events.append((peer.number, ev.PauseAsked(str(refusal))))
+        self.volume.events.append((peer.number, ev.PauseAsked(str(refusal), Mode.REFUSED)))
 
     # --- watching -----------------------------------------------------------------------------------------
     def check(self, now: float) -> None:

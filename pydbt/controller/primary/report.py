@@ -60,11 +60,13 @@ class LogReport:
 
 @dataclass(frozen=True, slots=True)
 class ProgressReport:
-    """How far a resynchronization is."""
+    """How far a resynchronization is, its rate per second, and its end; ``still_seconds``: nothing has moved for so long."""
 
     done_bytes: int
     total_bytes: int
+    rate_bytes: int
     eta_seconds: float | None
+    still_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,9 @@ class SecondaryReport:
     secondary: str
     connected: bool
     connection_problem: str
+    refused: str
     mode: str
+    mode_since: str
     phase: str
     waiting_for: str
     replica_state: str
@@ -147,6 +151,7 @@ class VolumeReport:
     audit: dict[str, Any]
     in_flight: FlightReport
     written_bytes: int
+    write_rate_bytes: int
     queue: QueueReport
     lost_records: int
     secondaries: tuple[SecondaryReport, ...]

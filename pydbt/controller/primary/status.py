@@ -56,6 +56,7 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
             bytes=max(brain.state.in_flight.extents().total() for brain in brains) * state.block_bytes,
         ),
         written_bytes=longest.state.statistics.written_bytes,
+        write_rate_bytes=round(longest.state.statistics.write_rate_bytes(time.monotonic())),
         queue=QueueReport(size=volume.capture.data_size_bytes(), used=volume.capture.data_used_bytes()),
         lost_records=counters.lost_records + counters.lost_completions,
         secondaries=tuple(secondaries),
@@ -68,7 +69,7 @@ def _secondary_report(
     """``in_kernel_bytes``: blocks that the kernel's bitmaps name beyond those that the brain knows."""
     record, config, now = peer.record, peer.brain.config, time.monotonic()
     status = peer.brain.status(now)
-    normal, eta = status.mode is Mode.NORMAL, status.eta_seconds
+    normal = status.mode is Mode.NORMAL
     # Outside of normal mode the kernel's bitmaps name further blocks; they may overlap with ours (an upper bound).
     out_of_sync = min(status.out_of_sync_bytes + (0 if normal else in_kernel_bytes), size_bytes)
     lag_seconds = _lag_seconds(status, peer.in_sync_at, out_of_sync, now)
@@ -76,7 +77,9 @@ def _secondary_report(
         secondary=record.address,
         connected=status.connected,
         connection_problem=str(peer.refusal or status.connection_problem),
+        refused=peer.refusal.code if peer.refusal is not None else "",
         mode=str(status.mode),
+        mode_since=_moment(now - status.mode_since),
         phase=str(status.phase),
         waiting_for=status.waiting_for,
         replica_state=replica_word(status, lag_seconds, out_of_sync),
@@ -93,11 +96,22 @@ def _secondary_report(
         last_in_sync=_moment(lag_seconds) if lag_seconds is not None else None,
         sent_bytes=peer.connection.sent_bytes,
         log=_log(status.log),
-        progress=ProgressReport(status.done_bytes, status.total_bytes, None if eta is None else round(eta, 1)),
+        progress=_progress(status),
         epochs=_epochs(status.snapshots, config, now),
         persist_problem=status.persist_problem,
         generations=record.generations,
         statistics=status.statistics,
+    )
+
+
+def _progress(status: PrimaryStatus) -> ProgressReport:
+    pace, eta = status.pace, status.pace.eta_seconds
+    return ProgressReport(
+        done_bytes=status.done_bytes,
+        total_bytes=status.total_bytes,
+        rate_bytes=round(pace.rate_bytes),
+        eta_seconds=None if eta is None else round(eta, 1),
+        still_seconds=pace.still_seconds,
     )
 
 

@@ -111,10 +111,10 @@ class Primary:
                 self.verifier.begin(runs, repair, rate, now)
             case ev.VerifyCancelled():
                 self.verifier.cancel()
-            case ev.PauseAsked(reason=reason):
-                self._pause(now, reason)
+            case ev.PauseAsked(reason=reason, mode=mode):
+                self._rest(mode, now, reason)
             case ev.RemoveAsked():
-                self._pause(now, "the secondary is removed")
+                self._rest(Mode.REMOVED, now, "the secondary is removed")
                 self.ancestry.written_alone()
             case ev.ResumeAsked():
                 self._resume(now)
@@ -230,10 +230,7 @@ class Primary:
         state.statistics.log_full += 1
         if warning := self._overload.note(now, state.statistics.write_rate_bytes(now)):
             state.effects.log("warning", warning)
-        state.effects.log(
-            "info", f"log full ({reason}); out-of-sync blocks are tracked in the map and copied from the disk"
-        )
-        self._halt(now, f"log full: {reason}")
+        self._halt(now, f"log full: {reason}", by_load=True)
         self.ancestry.written_alone()
         if len(writes):
             state.tracker.mark_pending(*Runs.of_sectors(writes["sector"], writes["sectors"], state.geometry))
@@ -252,7 +249,7 @@ class Primary:
         elif was_up:
             self.state.effects.log("info", f"connection closed: {reason}")
 
-    def _halt(self, now: float, reason: str) -> None:
+    def _halt(self, now: float, reason: str, *, by_load: bool = False) -> None:
         """Fig. 6, 610: halt replication and discard the queue, after its blocks entered the pending map."""
         state = self.state
         unsent, readings = state.queue.clear()
@@ -274,21 +271,21 @@ class Primary:
         self.state.enter_phase(Phase.IDLE)
         if state.replica.state != "inconsistent":
             state.replica.state = "outdated"
-        self.state.enter_mode(Mode.UNSYNCHRONIZED, now, reason)
+        self.state.enter_mode(Mode.UNSYNCHRONIZED, now, reason, by_load=by_load)
         self._next_merge = now + self.link.ask_anew()
 
-    def _pause(self, now: float, reason: str) -> None:
-        if self.mode is Mode.PAUSED:
+    def _rest(self, mode: Mode, now: float, reason: str) -> None:
+        if self.mode is mode:
             return
-        if self.mode is not Mode.UNSYNCHRONIZED:
+        if self.mode is not Mode.UNSYNCHRONIZED and not self.mode.rests:
             self._halt(now, reason)
         if self.link.up or self.link.connecting:
             self.state.effects.add(ev.CloseConnection(reason, farewell=True))
             self.link.lost(reason, now)
-        self.state.enter_mode(Mode.PAUSED, now, f"{reason}; writes are still tracked")
+        self.state.enter_mode(mode, now, f"{reason}; writes are still tracked")
 
     def _resume(self, now: float) -> None:
-        if self.mode is Mode.PAUSED:
+        if self.mode.rests:
             self.state.enter_mode(Mode.UNSYNCHRONIZED, now, "resumed")
             self.link.retry_now(now)
 
@@ -391,6 +388,8 @@ class Primary:
         """Everything that can be done without another event."""
         self._read_unseen_again(self.watch.advance(now), now)
         self.state.statistics.observe(now, self.out_of_sync_bytes())
+        for level, line in self.state.excursions.overdue(now):
+            self.state.effects.log(level, line)
         self._check_link(now)
         if self.resync is not None:
             self._advance_resync(self.resync, now)
@@ -460,7 +459,7 @@ class Primary:
         self.resync.ask_for_map()
 
     def _advance_resync(self, resync: Resync, now: float) -> None:
-        resync.ask_again(now)
+        resync.look_again(now)
         if self.phase in STREAMING_PHASES:
             send_stream(self.state, self.link)
         self._follow(self.landing.advance(resync, now), now)

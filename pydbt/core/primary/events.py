@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pydbt.core.blocks.runs import Integers, Runs
+from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.tracking.capture_record import Records
@@ -150,9 +151,10 @@ class WaitGone:
 
 @dataclass(frozen=True, slots=True)
 class PauseAsked:
-    """The operator halts replication (tracking goes on)."""
+    """Replication halts, until it is resumed (tracking goes on). ``mode``: one of RESTING_MODES, and so who wants it."""
 
     reason: str = "paused by the operator"
+    mode: Mode = Mode.PAUSED
 
 
 @dataclass(frozen=True, slots=True)

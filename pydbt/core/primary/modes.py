@@ -1,7 +1,8 @@
 """The primary's modes and the phases of a resynchronization, with every legal move between them.
 
 ``Normal`` is Fig. 4 of US 7,039,661, ``Unsynchronized`` steps 610-680 of Fig. 6 and ``Resynchronizing``
-step 682; ``InitialSync`` is ¶95 and ``Paused`` the operator's own halt of replication (never of tracking).
+step 682; ``InitialSync`` is ¶95 and ``Paused`` the operator's own halt of replication (never of tracking). ``Refused``
+is the secondary's, ``Removed`` the end of one secondary of several, and ``Stopped`` that of the controller.
 ``Snapshots`` takes the place of ``Normal`` where only addresses are captured (see ``snapshot_landing``).
 """
 
@@ -19,6 +20,14 @@ class Mode(StrEnum):
     NORMAL = "normal"
     SNAPSHOTS = "epochs"  # the name that options, reports and JSON have for it
     PAUSED = "paused"
+    REFUSED = "refused"
+    REMOVED = "removed"
+    STOPPED = "stopped"
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is sent before a person says so."""
+        return self in RESTING_MODES
 
 
 class Phase(StrEnum):
@@ -50,13 +59,15 @@ LOGGING_PHASES = frozenset({Phase.SETTLING, Phase.LAST_SWEEP, Phase.DRAINING, Ph
 # Phases in which the kept stream may go out: never before the last sweep has been read and sent.
 STREAMING_PHASES = frozenset({Phase.DRAINING, Phase.COMMITTING})
 
+RESTING_MODES = frozenset({Mode.PAUSED, Mode.REFUSED, Mode.REMOVED, Mode.STOPPED})
+
 MODE_MOVES: dict[Mode, frozenset[Mode]] = {
-    Mode.UNSYNCHRONIZED: frozenset({Mode.INITIAL_SYNC, Mode.RESYNCHRONIZING, Mode.PAUSED}),
-    Mode.INITIAL_SYNC: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.SNAPSHOTS, Mode.PAUSED}),
-    Mode.RESYNCHRONIZING: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.SNAPSHOTS, Mode.PAUSED}),
-    Mode.NORMAL: frozenset({Mode.UNSYNCHRONIZED, Mode.PAUSED}),
-    Mode.SNAPSHOTS: frozenset({Mode.UNSYNCHRONIZED, Mode.PAUSED}),
-    Mode.PAUSED: frozenset({Mode.UNSYNCHRONIZED}),
+    Mode.UNSYNCHRONIZED: RESTING_MODES | {Mode.INITIAL_SYNC, Mode.RESYNCHRONIZING},
+    Mode.INITIAL_SYNC: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.SNAPSHOTS}),
+    Mode.RESYNCHRONIZING: frozenset({Mode.UNSYNCHRONIZED, Mode.NORMAL, Mode.SNAPSHOTS}),
+    Mode.NORMAL: frozenset({Mode.UNSYNCHRONIZED}),
+    Mode.SNAPSHOTS: frozenset({Mode.UNSYNCHRONIZED}),
+    **dict.fromkeys(RESTING_MODES, RESTING_MODES | {Mode.UNSYNCHRONIZED}),
 }
 
 PHASE_MOVES: dict[Phase, frozenset[Phase]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.primary.forecast import NO_PACE
 from pydbt.core.primary.landing import Landing
 from pydbt.core.primary.link import Link
 from pydbt.core.primary.modes import Phase
@@ -76,10 +77,11 @@ class Overview:
     def status(self, resync: Resync | None, now: float) -> PrimaryStatus:
         """Everything that a report on this secondary tells."""
         state, log = self._state, self._state.tracker.log
-        done, total, eta = (0, 0, None) if resync is None else resync.progress(now)
+        done, total, pace = (0, 0, NO_PACE) if resync is None else resync.progress(now)
         silence = self._link.silence(now)
         return PrimaryStatus(
             mode=state.mode,
+            mode_since=state.mode_since,
             phase=state.phase,
             connected=self._link.up and not silence,
             connection_problem=silence or self._link.reason,
@@ -97,9 +99,9 @@ class Overview:
             log=LogStatus(log.capacity_bytes, log.used_bytes, log.start, log.end, log.active_transactions),
             done_bytes=done,
             total_bytes=total,
-            eta_seconds=eta,
+            pace=pace,
             persist_problem=self._quiet.error,
             verify=self._verifier.progress(),
             snapshots=self._landing.status(now, clean=not self.out_of_sync_blocks(resync)),
-            statistics=state.statistics.as_dict(now),
+            statistics=state.statistics.as_dict(now) | {"times_out_of_normal": state.excursions.count},
         )

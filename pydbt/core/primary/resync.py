@@ -12,6 +12,7 @@ from math import inf
 from pydbt.core.blocks import compared
 from pydbt.core.blocks.runs import Integers, Runs
 from pydbt.core.primary.events import BlocksRead, DropReading, ReadBlocks, SendBlocks, SendDigests, SendFrame
+from pydbt.core.primary.forecast import NO_PACE, Forecast, Pace
 from pydbt.core.primary.modes import Phase
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
 from pydbt.core.primary.state import State
@@ -49,6 +50,7 @@ class Resync:
             rate_limit_bytes=state.config.rate_limit_bytes,
             now=now,
         )
+        self._forecast = Forecast(now)
         self.read_position = 0
         self.commit_sequence = 0
         self._map = PassMap.ASKED
@@ -65,8 +67,10 @@ class Resync:
         self._map = PassMap.ASKED
         self._quiet.take()
 
-    def ask_again(self, now: float) -> None:
-        """A map could not be written: try it again."""
+    def look_again(self, now: float) -> None:
+        """Note how far it is; and when a map could not be written, try it again."""
+        if self._next_persist is not None:
+            self._forecast.observe(now, self.sweep.done_bytes, self._left_bytes())
         if not self.map_on_disk and self._quiet.at_rest(now):
             self._quiet.take()
 
@@ -93,7 +97,7 @@ class Resync:
         self.sweep.start(now)
         planned_bytes = self.sweep.remainder_bytes()
         flags = BeginFlag.INITIAL * state.replica.initial | BeginFlag.NO_STREAM * (not with_stream)
-        state.effects.log("info", f"{planned_bytes} bytes to bring in sync")
+        state.effects.log(state.excursions.level, f"{planned_bytes} bytes to bring in sync")
         state.effects.add(
             SendFrame(
                 Begin(resync=self.identifier, epoch=state.config.epoch, total_bytes=planned_bytes, flags=flags),
@@ -229,13 +233,15 @@ class Resync:
         allowed = self.sweep.next_allowed()
         return allowed if allowed is not None else inf
 
-    def progress(self, now: float) -> tuple[int, int, float | None]:
-        """(done bytes, total bytes, seconds to go or None) of this resynchronization; the total may grow."""
+    def progress(self, now: float) -> tuple[int, int, Pace]:
+        """(done bytes, total bytes, pace) of this resynchronization; the total may grow."""
         if self._next_persist is None:
-            return 0, 0, None
-        left = self.sweep.remainder_bytes() + self.sweep.window_bytes
-        done = self.sweep.done_bytes
-        return done, done + left, left / max(self.sweep.rate_bytes(now), 1.0)
+            return 0, 0, NO_PACE
+        done, left = self.sweep.done_bytes, self._left_bytes()
+        return done, done + left, self._forecast.pace(now, done, left)
+
+    def _left_bytes(self) -> int:
+        return self.sweep.remainder_bytes() + self.sweep.window_bytes
 
     def _stuck_message(self, now: float) -> str:
         written = self._state.statistics.write_rate_bytes(now) / 1e6

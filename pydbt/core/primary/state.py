@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.events import Effect, Log, SetPayload
+from pydbt.core.primary.excursions import Excursions
 from pydbt.core.primary.modes import FOLLOWING_MODES, MODE_MOVES, PHASE_MOVES, Mode, Phase
 from pydbt.core.primary.statistics import Statistics
 from pydbt.core.protocol.generations import Generations, first_generations
@@ -80,6 +81,7 @@ class Effects:
 class State:
     """One volume and one secondary. ``now`` is when the event came that is being handled, or the last one that was.
 
+    ``mode_since`` is when the mode began.
     ``sequence`` is the number of the last captured update, ``acknowledged`` that of the last one that is durable on the
     secondary, ``position`` the ring position behind the last record, ``lost`` the kernel's count of records it lost.
     Until ``reads_rest_until`` no block is read for a resynchronization, because a read has failed.
@@ -90,6 +92,8 @@ class State:
         self.geometry: Geometry = config.geometry
         self.now = now
         self.mode, self.phase = Mode.UNSYNCHRONIZED, Phase.IDLE
+        self.mode_since = now
+        self.excursions = Excursions()
         self.tracker = Tracker(config.geometry, config.log_slots)
         # Blocks of a resynchronization that are durable on the secondary, and part of no image before the COMMIT.
         self.staged = DirtyMap(config.geometry.block_count)
@@ -109,13 +113,14 @@ class State:
         self.effects = Effects()
         self._batch = self._reading = 0
 
-    def enter_mode(self, mode: Mode, now: float, reason: str) -> None:
-        """For the brain alone."""
+    def enter_mode(self, mode: Mode, now: float, reason: str, *, by_load: bool = False) -> None:
+        """For the brain alone. ``by_load``: only the rate of writes is to blame."""
         if mode is self.mode:
             return
         assert mode in MODE_MOVES[self.mode], f"{self.mode} -> {mode}"
-        self.effects.log("info", f"{self.mode} -> {mode}: {reason}")
-        self.mode = mode
+        for level, line in self.excursions.moved(self.mode, mode, reason, now, by_load=by_load):
+            self.effects.log(level, line)
+        self.mode, self.mode_since = mode, now
         self.statistics.mode_changed(mode in FOLLOWING_MODES, now)
 
     def enter_phase(self, phase: Phase) -> None:

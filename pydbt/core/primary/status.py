@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydbt.core.primary.forecast import Pace
 from pydbt.core.primary.landing import SnapshotStatus
 from pydbt.core.primary.modes import Mode, Phase
 from pydbt.core.primary.verifier import VerifyProgress
@@ -29,11 +30,12 @@ class PrimaryStatus:
     ``acknowledged`` that of the last durable one, and ``replica_position`` the (epoch, sequence) of the image.
     ``out_of_sync_bytes``: the kernel's bitmaps come on top, outside of normal mode. ``repairing``: a block that was found
     to differ is not on the secondary yet. ``fresh``: nothing is missing on the secondary but what a heartbeat allows
-    (``standing``). ``connected``: it was heard a moment ago.
+    (``standing``). ``mode_since``: when the mode began. ``connected``: it was heard a moment ago.
     ``snapshots`` is None with journal-based mirroring.
     """
 
     mode: Mode
+    mode_since: float
     phase: Phase
     connected: bool
     connection_problem: str
@@ -51,7 +53,7 @@ class PrimaryStatus:
     log: LogStatus
     done_bytes: int
     total_bytes: int
-    eta_seconds: float | None
+    pace: Pace
     persist_problem: str
     verify: VerifyProgress | None
     snapshots: SnapshotStatus | None

@@ -236,11 +236,40 @@ def test_a_pause_says_goodbye_and_tracks_on_and_it_is_resumed_by_a_new_connectio
     assert "Connect" in kinds(shell.done[-3:]) or "Connect" in kinds(shell.tick())
 
 
+def test_each_reason_to_rest_has_a_mode_of_its_own_and_only_a_word_of_a_person_ends_it() -> None:
+    shell = in_sync()
+    shell.feed(ev.PauseAsked("split brain", Mode.REFUSED))
+    assert shell.brain.mode is Mode.REFUSED and shell.brain.mode.rests
+    shell.feed(ev.PauseAsked("the controller ends", Mode.STOPPED))
+    assert shell.brain.mode is Mode.STOPPED, "whoever looks later reads why nothing is replicated now"
+    assert "Connect" not in kinds(shell.tick(60.0))
+    shell.feed(ev.ResumeAsked())
+    assert shell.brain.mode is Mode.UNSYNCHRONIZED
+
+
+def infos(shell: Shell) -> list[str]:
+    return [effect.message for effect in shell.done if isinstance(effect, ev.Log) and effect.level != "debug"]
+
+
+def test_a_burst_that_fills_the_log_is_told_in_one_line_and_counted() -> None:
+    shell = in_sync()
+    for _ in range(3):
+        before = len(infos(shell))
+        shell.write(3, flags=RecordFlag.NO_PAYLOAD)
+        for _ in range(5):
+            shell.tick(0.1)
+        assert shell.brain.mode is Mode.NORMAL
+        (line,) = infos(shell)[before:]
+        assert line.startswith("normal again after 0.") and "log full: a write's data found no room" in line
+    assert "3 times out of normal in this run" in line
+    assert shell.brain.status(shell.now).statistics["times_out_of_normal"] == 3
+
+
 def test_one_that_is_removed_has_not_heard_of_the_name_of_what_is_written_next() -> None:
     shell = in_sync()
     name = shell.brain.state.generations.current
     shell.feed(ev.RemoveAsked())
-    assert shell.brain.mode is Mode.PAUSED and shell.brain.state.generations.current != name
+    assert shell.brain.mode is Mode.REMOVED and shell.brain.state.generations.current != name
 
 
 def test_another_secondarys_name_is_taken_over() -> None:

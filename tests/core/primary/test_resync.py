@@ -20,6 +20,7 @@ from pydbt.core.primary.events import (
     SendFrame,
     TakeQuiet,
 )
+from pydbt.core.primary.forecast import NO_PACE
 from pydbt.core.primary.modes import Mode, Phase
 from pydbt.core.primary.quiet_bitmap import PERSIST_RETRY_S, QuietBitmap
 from pydbt.core.primary.resync import PROGRESS_INTERVAL_S, READ_RETRY_S, Resync
@@ -72,9 +73,9 @@ def test_a_map_that_could_not_be_written_is_asked_for_again_some_time_later() ->
     quiet.persist(zero_quiet=True)
     quiet.written(Persisted(zeroed=False, error="no space left"), 1.0)
     taken_effects(state)
-    resync.ask_again(1.5)
+    resync.look_again(1.5)
     assert not taken_effects(state)
-    resync.ask_again(1.0 + PERSIST_RETRY_S)
+    resync.look_again(1.0 + PERSIST_RETRY_S)
     assert taken_effects(state) == [TakeQuiet(flip=False)]
 
 
@@ -83,7 +84,7 @@ def test_begin_is_sent_once_and_tells_whether_a_stream_will_follow(with_stream: 
     state = state_of(mode=Mode.INITIAL_SYNC, initial=True)
     state.tracker.pending.set_range(0, 3)
     resync = Resync(state, QuietBitmap(state, 0.0), 4, 0.0)
-    assert resync.progress(0.0) == (0, 0, None)
+    assert resync.progress(0.0) == (0, 0, NO_PACE)
     for _ in range(2):
         resync.announce(with_stream=with_stream, now=1.0)
     flags = BeginFlag.INITIAL if with_stream else BeginFlag.INITIAL | BeginFlag.NO_STREAM

@@ -167,7 +167,7 @@ class World:
             SimReader.read_error = 0.0
             self._heal_until = self.clock.now + HEAL_SECONDS
         loop = self.primary.loop
-        if loop is not None and any(brain.mode is Mode.PAUSED for brain in loop.volume.brains):
+        if loop is not None and any(brain.mode.rests for brain in loop.volume.brains):
             self.primary.ask("resume")
         due = self.clock.next_due()
         self.clock.run(0.2 if due is None or due > self.clock.now + 0.2 else max(due - self.clock.now, 0.005))
@@ -379,7 +379,7 @@ class World:
         peers = self.primary.peers()
         if peers:
             node, peer = self.rng.choice(peers)
-            self.primary.ask("resume" if peer.brain.mode is Mode.PAUSED else "pause", secondary=node.address)
+            self.primary.ask("resume" if peer.brain.mode.rests else "pause", secondary=node.address)
 
     def do_add(self) -> None:
         loop, known = self.primary.loop, {record.address for record in self.primary.records()}

@@ -1,0 +1,107 @@
+"""The first line of a status: whether the replica is behind, by how much, why, and for how long."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pydbt.cli.values import format_bytes, format_seconds
+from pydbt.cli.view import View
+
+
+def headline(report: View, now: datetime) -> str:
+    """One line. ``now`` makes durations of the times in the report; a field that it lacks is left out."""
+    if report.text("role") == "secondary":
+        return _of_a_secondary(report)
+    words = [_standing(report), *_circumstances(report, now), *problem_words(report)]
+    return "; ".join(word for word in words if word)
+
+
+def progress_words(progress: View) -> str:
+    """``34 %, 340 MiB of 1.0 GiB, 28.0 MiB per second, 12 s left``, or nothing."""
+    total = progress.whole("total_bytes")
+    if not total:
+        return ""
+    done = progress.whole("done_bytes") or 0
+    words = [f"{min(100 * done // total, 100)} %", f"{format_bytes(done)} of {format_bytes(total)}"]
+    still, eta = progress.number("still_seconds"), progress.number("eta_seconds")
+    if still is not None:
+        return ", ".join([*words, f"standing still for {format_seconds(still)}"])
+    if rate := progress.number("rate_bytes"):
+        words.append(f"{format_bytes(rate)} per second")
+    if eta is not None:
+        words.append(f"{format_seconds(eta)} left")
+    elif rate and done < total:
+        words.append("no end in sight: as much is written")
+    return ", ".join(words)
+
+
+def _standing(report: View) -> str:
+    """Up to date; or behind, with the figure."""
+    mode, state = report.text("mode") or "unknown", report.text("replica_state")
+    if state == "up-to-date" and mode in ("normal", "epochs"):
+        return "up to date"
+    named = {"refused": "REFUSED by the secondary", "stopped": "stopped", "paused": "paused"}.get(mode, "")
+    if report.text("refused"):
+        named = f"REFUSED by the secondary ({(report.text('refused') or '').replace('-', ' ')})"
+    usable = "the replica is INCONSISTENT" if state == "inconsistent" else ""
+    return ", ".join(word for word in (named, usable, _behind(report)) if word)
+
+
+def _behind(report: View) -> str:
+    if "out_of_sync_bytes" not in report:
+        return "behind"
+    size, seconds = report.number("out_of_sync_bytes"), report.number("lag_seconds")
+    amount = "an unknown amount" if size is None else format_bytes(size)
+    return f"behind by {amount}" if seconds is None else f"behind by {amount}, {format_seconds(seconds)}"
+
+
+def _circumstances(report: View, now: datetime) -> list[str]:
+    """The mode with its time, how far a synchronization is, and what it waits for."""
+    mode = report.text("mode")
+    words = [f"{mode}{of_several(report)}{_for(report.text('mode_since'), now)}" if mode else ""]
+    if progress := progress_words(report.part("progress")):
+        words.append(progress)
+    elif mode not in ("normal", "epochs") and (rate := report.number("write_rate_bytes")):
+        words.append(f"{format_bytes(rate)} per second are written")
+    if waiting := report.text("waiting_for"):
+        words.append(f"waiting for {waiting}")
+    return words
+
+
+def problem_words(report: View) -> list[str]:
+    """What keeps the replica from following, or from being used, in words."""
+    words = []
+    if problem := report.text("connection_problem"):
+        words.append(problem if report.text("refused") else f"not connected: {problem}")
+    if problem := report.text("persist_problem"):
+        words.append(f"the map cannot be saved: {problem}")
+    if problem := report.part("epochs").text("problem"):
+        words.append(f"no newer epoch: {problem}")
+    if report.flag("tainted"):
+        words.append(", ".join(["TAINTED", *report.texts("taints")]))
+    return words
+
+
+def of_several(report: View) -> str:
+    """`` (1 of 3 secondaries)``: this many are in the mode of the volume, which is the worst of theirs."""
+    secondaries = report.parts("secondaries")
+    alike = sum(one.text("mode") == report.text("mode") for one in secondaries)
+    return f" ({alike} of {len(secondaries)} secondaries)" if len(secondaries) > 1 else ""
+
+
+def _for(since: str | None, now: datetime) -> str:
+    try:
+        began = datetime.fromisoformat(since or "")
+        return f" for {format_seconds(max((now - began.astimezone(UTC)).total_seconds(), 0))}"
+    except (ValueError, OverflowError):
+        return ""
+
+
+def _of_a_secondary(report: View) -> str:
+    state, silent = report.text("replica_state") or "unknown", report.number("silent_seconds")
+    words = ["up to date" if state == "up-to-date" else f"the replica is {state}", report.text("mode") or ""]
+    if report.flag("connected") is False:
+        words.append(
+            "no primary" if silent is None else f"nothing was heard from the primary for {format_seconds(silent)}"
+        )
+    return "; ".join(word for word in words if word)

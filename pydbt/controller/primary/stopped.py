@@ -1,0 +1,123 @@
+"""The status of a volume that no controller serves: the last one that was saved, with the figures of now.
+
+What was written since is in the kernel's bitmaps, as long as the programs are there, and nowhere else. Where nobody can tell,
+the figures are None: unknown, and never better than that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydbt.controller.primary.configuring import load_staged
+from pydbt.controller.primary.leftover import pin_dir_of
+from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.errors import PydbtError, StateError
+from pydbt.device.block import DirectReader
+from pydbt.device.clean import is_untouched
+from pydbt.device.sysfs import BlockDevice
+from pydbt.posix.boot import boot_id
+from pydbt.store.map_file import load_map
+from pydbt.store.replica_state import load_record
+from pydbt.store.volume_state import VolumeState, load_state
+
+_FIGURES = ("out_of_sync_bytes", "lag_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSince:
+    """What was written since the maps on disk. ``words`` None: nothing; ``tracked``: programs are attached."""
+
+    tracked: bool
+    words: Any = None
+
+
+def with_present_figures(state_dir: Path, snapshot: dict[str, Any]) -> dict[str, Any]:
+    """The status that was saved, with what is out of sync now, and what has become of the volume."""
+    status = {**snapshot, "secondaries": [dict(one) for one in snapshot.get("secondaries", [])]}
+    if snapshot.get("role") != "primary":
+        return snapshot
+    state = _state_of(state_dir)
+    if state is None:
+        return _became(status, state_dir)
+    since = _since_the_maps(state)
+    sizes = {record.address: _out_of_sync(state_dir, state, record.slot, since) for record in state.secondaries}
+    for one in status["secondaries"]:
+        _set(one, sizes.get(str(one.get("secondary"))))
+    known = [size for size in sizes.values() if size is not None]
+    _set(status, max(known) if known and len(known) == len(sizes) else None)
+    return {**status, "tracked": since is not None and since.tracked}
+
+
+def _set(status: dict[str, Any], size_bytes: int | None) -> None:
+    status.update(dict.fromkeys(_FIGURES, size_bytes), lag_seconds=None)
+
+
+def _state_of(state_dir: Path) -> VolumeState | None:
+    try:
+        return load_state(state_dir)
+    except StateError:
+        return None
+
+
+def _became(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
+    """A volume that is no primary any more, or of which nothing else is known."""
+    _set(status, None)
+    with contextlib.suppress(StateError):
+        if (record := load_record(state_dir)) is not None:
+            status["mode"] = "promoted" if record.promoted else "demoted"
+    return status
+
+
+def _since_the_maps(state: VolumeState) -> WrittenSince | None:
+    """None: nobody knows."""
+    if state.boot_id != boot_id() or not _is_same_attachment(state):
+        return _untouched_since(state)
+    # Only now: no other command needs the eBPF side.
+    from pydbt.kernel.replace import tracked_words
+
+    try:
+        words = tracked_words(pin_dir_of(state))
+    except (PydbtError, OSError):
+        return None
+    return WrittenSince(tracked=True, words=words) if words is not None else _untouched_since(state)
+
+
+def _is_same_attachment(state: VolumeState) -> bool:
+    """Whether the device has been there all the time: it may have been written elsewhere otherwise."""
+    try:
+        return BlockDevice.identify(state.source_path).disk_sequence() == state.disk_sequence
+    except PydbtError:
+        return False
+
+
+def _untouched_since(state: VolumeState) -> WrittenSince | None:
+    if not state.clean:
+        return None
+    try:
+        device = BlockDevice.identify(state.source_path)
+        with DirectReader(device) as reader:
+            return WrittenSince(tracked=False) if is_untouched(state.clean, device, reader) else None
+    except (PydbtError, OSError):
+        return None
+
+
+def _out_of_sync(state_dir: Path, state: VolumeState, slot: int, since: WrittenSince | None) -> int | None:
+    """Bytes that may differ from one secondary; None when that is unknown."""
+    if since is None:
+        return None
+    record = state.record(slot)
+    try:
+        kept = load_map(state_dir / record.map_name)
+    except StateError:
+        return None
+    if kept is None or kept[0].geometry != state.geometry:
+        return None
+    dirty: DirtyMap = kept[1]
+    if since.words is not None:
+        dirty.merge_words(since.words)
+    if (staged := load_staged(state_dir, state, record)) is not None:
+        dirty.merge(staged)
+    return min(dirty.count() * state.block_bytes, state.size_bytes)

@@ -1,0 +1,166 @@
+"""The status of a volume that nobody serves: what is out of sync now, or that nobody knows, and never a 0 of old times."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pydbt.cli.locate import last_known
+from pydbt.controller.control import write_snapshot
+from pydbt.controller.primary import stopped
+from pydbt.controller.primary.stopped import with_present_figures
+from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.errors import DeviceError, StateError
+from pydbt.kernel import replace as kernel_replace
+from pydbt.store.map_file import MapHeader, save_map
+from pydbt.store.replica_state import save_record
+from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
+from pydbt.store.volume_state import VolumeState, save_state
+from tests.controller.volumes import BLOCKS, GEOMETRY
+from tests.core.secondary.test_brain import ADOPTED
+
+SAVED = {
+    "role": "primary", "mode": "stopped", "replica_state": "outdated", "out_of_sync_bytes": 0, "lag_bytes": 0,
+    "lag_seconds": 0.0, "secondaries": [{"secondary": "h:1", "out_of_sync_bytes": 0, "lag_bytes": 0}],
+}  # fmt: skip
+
+
+def words(*blocks: int) -> np.ndarray:
+    bits = np.zeros(BLOCKS, bool)
+    bits[list(blocks)] = True
+    return np.frombuffer(np.packbits(bits, bitorder="little").tobytes(), "<u8")
+
+
+def dirty(*blocks: int) -> DirtyMap:
+    made = DirtyMap(BLOCKS)
+    made.set_blocks(np.array(blocks, np.int64))
+    return made
+
+
+class Machine:
+    """A volume as a run left it. ``tracked``: the bits of its programs; None when there are no programs."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.place = place
+        self.tracked: np.ndarray | None = words(2, 5)
+        self.untouched, self.disk_sequence = False, 3
+        record = SecondaryRecord(1, "h:1", SyncPhase.REPLICATING)
+        self.state = VolumeState(
+            "ab" * 16, GEOMETRY.size_bytes, 4096, "/dev/x", {}, (record,), boot_id="now", disk_sequence=3
+        )
+        self.save()
+        self.save_map("dirty.map", dirty(1, 2))
+        device = SimpleNamespace(disk_sequence=lambda: self.disk_sequence)
+        monkeypatch.setattr(kernel_replace, "tracked_words", lambda pins: self.tracked)
+        monkeypatch.setattr(stopped, "boot_id", lambda: "now")
+        monkeypatch.setattr(stopped, "BlockDevice", SimpleNamespace(identify=lambda path: device))
+        monkeypatch.setattr(stopped, "DirectReader", lambda device: _Opened())
+        monkeypatch.setattr(stopped, "is_untouched", lambda *_: self.untouched)
+
+    def save(self, **changes: Any) -> None:
+        self.state = replace(self.state, **changes)
+        save_state(self.place, self.state)
+
+    def save_map(self, name: str, blocks: DirtyMap) -> None:
+        save_map(self.place / name, MapHeader(self.state.uuid, GEOMETRY), blocks)
+
+    def figure(self) -> int | None:
+        status = with_present_figures(self.place, SAVED)
+        (own,) = status["secondaries"]
+        assert own["out_of_sync_bytes"] == status["out_of_sync_bytes"] == status["lag_bytes"] == own["lag_bytes"]
+        assert status["lag_seconds"] is None
+        figure: int | None = status["out_of_sync_bytes"]
+        return figure
+
+
+class _Opened:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_what_the_programs_have_tracked_since_is_counted_with_the_map(machine: Machine) -> None:
+    assert machine.figure() == 3 * 4096
+    assert with_present_figures(machine.place, SAVED)["tracked"] is True
+
+
+def test_what_lies_in_the_stage_of_the_secondary_is_counted_as_well(machine: Machine) -> None:
+    machine.save(secondaries=(replace(machine.state.record(1), unfinished=True),))
+    machine.save_map("staged.map", dirty(5, 9))
+    assert machine.figure() == 4 * 4096
+
+
+def test_without_programs_the_map_is_the_truth_only_of_a_device_that_nobody_wrote(machine: Machine) -> None:
+    machine.tracked = None
+    assert machine.figure() is None
+    machine.save(clean={"boot_id": "now"})
+    assert machine.figure() is None
+    machine.untouched = True
+    assert machine.figure() == 2 * 4096
+    assert with_present_figures(machine.place, SAVED)["tracked"] is False
+
+
+def test_a_figure_that_nobody_knows_is_none(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.disk_sequence = 4  # it was away
+    assert machine.figure() is None
+    machine.disk_sequence = 3
+    machine.save(boot_id="before")
+    assert machine.figure() is None
+    machine.save(boot_id="now")
+    assert machine.figure() is not None
+    (machine.place / "dirty.map").write_bytes(b"torn")
+    assert machine.figure() is None
+    (machine.place / "dirty.map").unlink()
+    assert machine.figure() is None
+
+
+@pytest.mark.parametrize("error", [StateError("incomplete"), PermissionError("not root")])
+def test_bitmaps_that_cannot_be_read_make_it_unknown(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuses(pins: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(kernel_replace, "tracked_words", refuses)
+    assert machine.figure() is None
+
+
+def test_a_device_that_is_gone_makes_it_unknown(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(path: str) -> None:
+        raise DeviceError("there is no such device")
+
+    monkeypatch.setattr(stopped, "BlockDevice", SimpleNamespace(identify=gone))
+    machine.save(clean={"boot_id": "now"})
+    assert machine.figure() is None
+
+
+@pytest.mark.parametrize(("promoted", "mode"), [("", "demoted"), ("2026-01-02T03:04:05Z", "promoted")])
+def test_a_volume_that_is_no_primary_any_more_has_a_word_of_its_own(tmp_path: Path, promoted: str, mode: str) -> None:
+    save_record(tmp_path, replace(ADOPTED, promoted=promoted))
+    status = with_present_figures(tmp_path, SAVED)
+    assert (status["mode"], status["out_of_sync_bytes"]) == (mode, None)
+
+
+def test_the_commands_tell_the_figure_of_now_and_why_the_run_ended(machine: Machine) -> None:
+    refused = {"refused": "split-brain", "connection_problem": "split brain: both sides were written"}
+    write_snapshot(machine.place, {**SAVED, **refused})
+    told = last_known(machine.place)
+    assert "last known state: stopped, replica outdated, 12.0 KiB out of sync at " in told
+    assert told.endswith("; split brain: both sides were written")
+    machine.tracked = None
+    assert "an unknown amount out of sync" in last_known(machine.place)
+
+
+def test_the_status_of_a_secondary_is_as_it_was_saved(tmp_path: Path) -> None:
+    saved = {"role": "secondary", "mode": "offline"}
+    assert with_present_figures(tmp_path, saved) == saved
