@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.standing import replica_word
 from pydbt.core.protocol.generations import Verdict, verdict
+from pydbt.core.protocol.heartbeat import FRESH_S
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.store.secondary_record import SecondaryRecord
 from tests.simulation.cluster.disk import SECTOR
@@ -36,11 +38,11 @@ def mask_of(world: World, extents: object) -> np.ndarray:
     return mask
 
 
-def differing(world: World, node: SecondaryNode) -> np.ndarray:
-    """Blocks of the primary's disk that are not what the secondary will hold once its journal is applied."""
+def differing(world: World, node: SecondaryNode, image: bytearray | None = None) -> np.ndarray:
+    """Blocks of the primary's disk that are not what the secondary will hold once its journal is applied; or of an ``image``."""
     unit = world.geometry.block_bytes
     ours = np.frombuffer(bytes(world.kernel.disk.current), np.uint8)
-    theirs = np.frombuffer(bytes(node.shadow), np.uint8)[: len(ours)]
+    theirs = np.frombuffer(bytes(node.shadow if image is None else image), np.uint8)[: len(ours)]
     sectors = (ours != theirs).reshape(-1, SECTOR).any(axis=1)
     padded = np.zeros(world.geometry.block_count * unit // SECTOR, bool)
     padded[: len(sectors)] = sectors
@@ -146,6 +148,44 @@ def status_is_true(world: World) -> None:
             if words["mode"] == "normal" and not words["out_of_sync_bytes"] and not words["unsettled_bytes"]:
                 where = np.flatnonzero(differing(world, node)).tolist()
                 raise Violation("status is true", f"0 bytes out of sync, and blocks {where} of {node.name} differ")
+
+
+def up_to_date_is_answered_for(world: World) -> None:
+    """While nothing arrives, no side calls a replica up to date that lacks a write which is older than a heartbeat."""
+    now = world.clock.now
+    for node, peer in world.primary.peers():
+        heard = [now - at <= FRESH_S for at in (node.link.delivered_at[1], node.link.delivered_at[0])]
+        if all(heard) or not is_quiet(world) or not differing(world, node).any():
+            continue
+        if not heard[0] and peer.brain.state.in_flight.empty and peer.brain.mode is Mode.NORMAL:
+            status = peer.brain.status(now)
+            if replica_word(status, 0.0, status.out_of_sync_bytes) == "up-to-date":
+                raise Violation(
+                    "up to date is answered for", f"{node.name} is cut off, and the primary calls it up to date"
+                )
+        theirs = None if heard[1] or node.engine is None else node.engine.brain.status(now).replica_state
+        if theirs is ReplicaState.UP_TO_DATE:
+            raise Violation("up to date is answered for", f"{node.name} is cut off, and calls itself up to date")
+
+
+def staged_is_out_of_sync(world: World) -> None:
+    """What a promotion would roll back is counted, in whatever mode."""
+    if not is_quiet(world) or not all(peer.brain.state.in_flight.empty for _, peer in world.primary.peers()):
+        return
+    for node, peer in world.primary.peers():
+        brain = peer.brain
+        if node.engine is None or not brain.state.staged.any() or not brain.link.up or node.noticed != node.put_backs:
+            continue
+        record = node.engine.brain.record
+        if not record.consistent or not world.primary.has_heard_of(node, peer) or brain.state.taints:
+            continue
+        differs = int(differing(world, node, node.image).sum()) * world.geometry.block_bytes
+        counted = brain.out_of_sync_bytes() + int(world.kernel.dirty().sum()) * world.geometry.block_bytes
+        if min(differs, world.geometry.size_bytes) > counted:
+            raise Violation(
+                "what is staged is out of sync",
+                f"{differs} bytes of the image that {node.name} would go back to differ, and {counted} are counted",
+            )
 
 
 def tags(content: bytes | bytearray, sector: int) -> bytes:

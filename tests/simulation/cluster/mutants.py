@@ -20,7 +20,7 @@ from pydbt.controller.secondary.workers import Applier
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.primary import events as ev
-from pydbt.core.primary import recognition, settler, stream_landing
+from pydbt.core.primary import overview, recognition, settler, stream_landing
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.landing import Enter
 from pydbt.core.primary.modes import Mode, Phase
@@ -80,6 +80,8 @@ around(
 )  # fmt: skip
 
 
+instead("what is missing needs no heartbeat that was answered", overview, "is_fresh", lambda *given: True)
+instead("what is staged counts as in sync", State, "rolled_back", None)
 instead("what is written alone gets no new generation", Ancestry, "written_alone", lambda self: None)
 instead(
     "only the answer to a COMMIT tells that the secondary may hold a generation",
@@ -343,6 +345,7 @@ around(
         right(self, ticket),
     )[1],
 )  # fmt: skip
+instead("a secondary is up to date as long as it is connected", Session, "is_fresh", lambda self, sequence, now: True)
 instead("a refused record stays in the journal", JournalFiles, "cut", lambda self, position: None)
 around(
     "a stream that jumps is taken", Session, "accept_stream",

@@ -29,6 +29,7 @@ class Link:
         self.damage = [0, 0]  # chunks still to be damaged, by direction
         self.connections: list[Connection] = []
         self.undetected = 0
+        self.delivered_at = [0.0, 0.0]  # the last moment at which anything arrived, by direction
 
     def cut(self, which: str) -> None:
         """Every connection is lost. ``which`` ends hear of it: "both", "primary" or "none"."""
@@ -90,6 +91,7 @@ class Direction:
         if held > link.clock.now:
             link.clock.after(held - link.clock.now, self._arrive)
             return
+        link.delivered_at[self.index] = link.clock.now
         data, end = self.on_the_way.popleft()
         self.queued -= len(data)
         if end is not None:

@@ -141,6 +141,9 @@ class SecondaryNode:
         self.restart_at: float | None = None
         # What the target will hold once everything that is journalled is on it.
         self.shadow = bytearray(size_bytes)
+        # What it would hold if it were promoted now: the shadow without an unfinished stage.
+        self.image = bytearray(size_bytes)
+        self._stage: list[tuple[SectorTable, bytes | memoryview]] | None = None
         self.on_boot: Callable[[SecondaryNode], None] = lambda node: None
         self.restarts = 0
         # The highest progress that a primary was ever told, by the name of the replica.
@@ -161,10 +164,13 @@ class SecondaryNode:
         self.engine = None
         target = SimTarget(self.content, self.machine, self.rng)
         self.engine = SimEngine(self.options, target, True, self._report, trusted)
-        self.shadow = bytearray(self.content.current)
+        self.shadow, self.image = bytearray(self.content.current), bytearray(self.content.current)
+        self._stage = None
         for header, body in self.engine.journal.recovered:
             if header.kind in (JournalRecordKind.STREAM, JournalRecordKind.BLOCKS):
-                self._to_shadow(*record_extents(header, body))
+                self._durable(*record_extents(header, body))
+            else:
+                self._stage_moves(begins=header.kind is JournalRecordKind.BEGIN)
         self.engine.start(self)
         self.on_boot(self)
 
@@ -221,21 +227,38 @@ class SecondaryNode:
             for ticket in event.tickets:
                 entry = taken.pop(ticket).entry
                 if isinstance(entry, (f.Stream, f.Blocks)):
-                    self._frame_to_shadow(entry)
+                    self._durable(entry.extents, b"".join(entry.payload))
+                else:
+                    self._stage_moves(begins=isinstance(entry, f.Begin))
         elif isinstance(event, e.Written):
-            self._frame_to_shadow(engine._applier._items.taken.pop(event.ticket).frame)
+            frame = engine._applier._items.taken.pop(event.ticket).frame
+            self._durable(frame.extents, b"".join(frame.payload))
         self.inbox.append((engine, event))
 
-    def _frame_to_shadow(self, frame: f.Stream | f.Blocks) -> None:
-        self._to_shadow(frame.extents, b"".join(frame.payload))
+    def _stage_moves(self, begins: bool) -> None:
+        """A BEGIN, or a COMMIT, is durable in the journal."""
+        if begins:
+            self._stage = self._stage or []  # a resynchronization that goes on after an interrupted one
+            return
+        for extents, payload in self._stage or ():
+            self._lay(self.image, extents, payload)
+        self._stage = None
 
-    def _to_shadow(self, extents: SectorTable, payload: bytes | memoryview) -> None:
+    def _durable(self, extents: SectorTable, payload: bytes | memoryview) -> None:
+        self._lay(self.shadow, extents, payload)
+        if self._stage is None:
+            self._lay(self.image, extents, payload)
+        else:
+            self._stage.append((extents, bytes(payload)))
+
+    @staticmethod
+    def _lay(image: bytearray, extents: SectorTable, payload: bytes | memoryview) -> None:
         for runs in plan(extents, sources_of(extents, 0)):
             for sector, count, source in zip(
                 runs.sectors.tolist(), runs.lengths_sectors.tolist(), runs.sources.tolist(), strict=True
             ):
                 data = bytes(count * SECTOR) if source == ZEROS else payload[source : source + count * SECTOR]
-                self.shadow[sector * SECTOR : (sector + count) * SECTOR] = data
+                image[sector * SECTOR : (sector + count) * SECTOR] = data
 
     # --- the network's side, as Connections does it -------------------------------------------------------
     def accept(self, connection: Connection) -> None:

@@ -131,6 +131,8 @@ class World:
         checkers.note_floor(self)
         checkers.differs_is_out_of_sync(self)
         checkers.status_is_true(self)
+        checkers.up_to_date_is_answered_for(self)
+        checkers.staged_is_out_of_sync(self)
         checkers.generations_tell_of_writes(self)
         for node in self.secondaries:
             self._check_commit(node)
