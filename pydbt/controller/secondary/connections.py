@@ -199,7 +199,7 @@ class Connections:
             while (frame := connection.recv_frame()) is not None:
                 cut_at = self._farewells.get(identifier)
                 if cut_at is None:
-                    self._report(e.FrameReceived(identifier, frame))
+                    self._report(e.FrameReceived(identifier, frame, time.monotonic()))
                 elif time.monotonic() > cut_at:
                     return "closed by this side"
                 del frame  # its memory must not wait for the next one

@@ -111,9 +111,9 @@ class Secondary:
     # --- events -------------------------------------------------------------------------------------------
     def _dispatch(self, event: e.Event, now: float) -> None:
         match event:
-            case e.FrameReceived(connection, frame):
+            case e.FrameReceived(connection, frame, at):
                 if isinstance(self._primary, Session) and connection == self._primary.connection:
-                    self._received(self._primary, frame, now)
+                    self._received(self._primary, frame, now if at is None else at)
             case e.JournalDurable():
                 self.keeper.journal_durable(event)
             case e.JournalRefused():
@@ -198,10 +198,10 @@ class Secondary:
         self._do(e.Send(event.connection, welcome))
 
     # --- frames -------------------------------------------------------------------------------------------
-    def _received(self, session: Session, frame: f.Frame, now: float) -> None:
-        session.heard_at = now
+    def _received(self, session: Session, frame: f.Frame, at: float) -> None:
+        session.heard_at = at
         if isinstance(frame, f.Ping):
-            session.beat(frame, now)
+            session.beat(frame, at)
             self._do(e.Send(session.connection, f.Pong(frame.token)))
         elif self.keeper.barrier is not None or session.has_waiting:
             session.defer(frame)

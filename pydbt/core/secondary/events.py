@@ -26,8 +26,11 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class FrameReceived:
+    """``at``: when it arrived, which may be a while ago; None: now."""
+
     connection: int
     frame: Frame
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,7 +279,7 @@ class SecondaryNode:
             return
         self.heard[identifier] = self.clock.now
         if identifier not in self.farewells:
-            self.inbox.append((None, e.FrameReceived(identifier, frame)))
+            self.inbox.append((None, e.FrameReceived(identifier, frame, self.clock.now)))
 
     def _lost(self, identifier: int, reason: str) -> None:
         connection = self.connections.get(identifier)
