@@ -16,7 +16,7 @@ import pytest
 
 from pydbt.cli.explain import EXIT_CODES
 from pydbt.cli.group import cli
-from pydbt.cli.program import INTERRUPTED
+from pydbt.cli.program import INTERRUPTED, TERMINATED
 from pydbt.core import errors
 from pydbt.core.secondary.status import ReplicaStatus
 
@@ -219,7 +219,7 @@ def exit_codes() -> dict[int, str]:
 
 def test_the_table_of_exit_codes_is_that_of_the_errors() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PydbtError)]
-    assert exit_codes().keys() == {0, INTERRUPTED, *(kind.exit_code for kind in kinds)}
+    assert exit_codes().keys() == {0, INTERRUPTED, TERMINATED, *(kind.exit_code for kind in kinds)}
 
 
 def test_the_table_of_exit_codes_has_the_words_of_the_help() -> None:

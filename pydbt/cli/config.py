@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tomllib
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,58 +12,156 @@ import click
 from pydbt.core.errors import UsageError
 
 DEFAULT_FILE = Path("/etc/pydbt/controller.toml")
+# These take the place of the volume from the table of the command that runs it, when their own table names none.
+_OF_A_VOLUME = ("secondaries", "wait", "verify", "pause", "resume", "down")
+_PLACE = ("source", "state")
 
 
-def load_defaults(group: click.Group, named: Path | None) -> dict[str, dict[str, Any]]:
-    """The options and arguments in the tables of a TOML file, one table per command, in the form for click.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The tables of a TOML file, one per command. ``values`` are in the form for click, by command."""
 
-    ``named`` is a file that a person named: it must exist; without it ``DEFAULT_FILE`` is read when it exists. Raises
-    UsageError, which names the file, for anything that no command has.
-    """
+    path: Path
+    text: str
+    tables: dict[str, Any]
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def where(self, command: str, key: str = "") -> str:
+        """``FILE line 7``: the place of a key of a table, or of the table."""
+        number = _line_of(self.text, command, key)
+        return f"{self.path} line {number}" if number else f"{self.path}"
+
+    def origin_of(self, command: str, message: str, typed: list[str]) -> str:
+        """The place of the setting that an error of a command speaks of; empty when it speaks of none, or it was typed."""
+        table = self.tables.get(command)
+        for key, value in table.items() if isinstance(table, dict) else ():
+            option = f"--{key}"
+            if option not in typed and (
+                re.search(rf"{option}\b", message) or (len(str(value)) > 3 and str(value) in message)
+            ):
+                return self.where(command, key)
+        return ""
+
+
+def read_settings(named: Path | None) -> Settings | None:
+    """The file, parsed. ``named`` is one that a person named: it must exist; without it ``DEFAULT_FILE`` may be missing."""
     path = named or DEFAULT_FILE
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        import tomllib
+
+        return Settings(path, text, tomllib.loads(text))
     except FileNotFoundError:
         if named is None:
-            return {}
+            return None
         raise UsageError(f"there is no file {named}: name the one with the settings, or leave --config out") from None
     except PermissionError:
         raise UsageError(f"{path} may not be read: run this as root, with sudo") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also of a file that is not UTF-8
         raise UsageError(f"{path} is not TOML: {error}") from None
-    return {command: _values(group, path, command, table) for command, table in tables.items()}
 
 
-def _values(group: click.Group, path: Path, command: str, table: Any) -> dict[str, Any]:
-    known = group.commands.get(command)
-    if known is None or isinstance(known, click.Group):
-        raise UsageError(f"{path}: there is no command {command!r}; its tables are named as commands, such as [run]")
+def load_defaults(group: click.Group, settings: Settings, only: str | None = None) -> dict[str, dict[str, Any]]:
+    """Check every table, or the one of the command ``only``, and return the values for click.
+
+    UsageError, which names file and line, for anything that no command takes.
+    """
+    for command, table in settings.tables.items():
+        _require_command(group, settings, command, table)
+        if only is None or command == only:
+            settings.values[command] = _values(group.commands[command], settings, command, table)
+    _lend_the_volume(settings)
+    return settings.values
+
+
+def _lend_the_volume(settings: Settings) -> None:
+    lenders = [table for name in ("run", "secondary") if isinstance(table := settings.tables.get(name), dict)]
+    if not lenders:
+        return
+    named = {"source": lenders[0].get("source"), "state_dir": lenders[0].get("state")}
+    for command in _OF_A_VOLUME:
+        own = settings.values.setdefault(command, {})
+        if not own.keys() & named.keys():
+            own |= {name: str(value) for name, value in named.items() if value is not None}
+
+
+def _require_command(group: click.Group, settings: Settings, command: str, table: Any) -> None:
+    if command not in group.commands or command == "help":
+        guess = did_you_mean(command, list(group.commands))
+        raise UsageError(
+            f"{settings.where(command)}: there is no command {command!r}{guess}; the tables are named as commands, "
+            "such as [run]"
+        )
     if not isinstance(table, dict):
-        raise UsageError(f"{path}: {command} is no table: put its settings below a line [{command}]")
+        raise UsageError(
+            f"{settings.where('', command)}: {command} is no table: put its settings below a line [{command}]"
+        )
+
+
+def _values(known: click.Command, settings: Settings, command: str, table: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(known, click.Group):
+        raise UsageError(f"{settings.where(command)}: there is no command {command!r} that takes settings")
     parameters = {_name(parameter): parameter for parameter in known.params}
     values = {}
     for key, value in table.items():
         parameter = parameters.get(key)
         if parameter is None:
-            raise UsageError(f"{path}: [{command}] knows no {key!r}; it knows {', '.join(sorted(parameters))}")
-        values[parameter.name] = _value(path, command, key, parameter, value)
+            guess = did_you_mean(key, list(parameters))
+            raise UsageError(
+                f"{settings.where(command, key)}: [{command}] knows no {key!r}{guess}; it knows "
+                f"{', '.join(sorted(parameters))}"
+            )
+        assert parameter.name is not None
+        values[parameter.name] = _value(settings, command, key, parameter, value)
     return values
 
 
-def _value(path: Path, command: str, key: str, parameter: click.Parameter, value: Any) -> Any:
+def _value(settings: Settings, command: str, key: str, parameter: click.Parameter, value: Any) -> Any:
     """In the form for click: a truth value, a text, or a list of texts for an option that may be given several times."""
-    several = getattr(parameter, "multiple", False)
+    several, is_flag = getattr(parameter, "multiple", False), getattr(parameter, "is_flag", False)
     if several and isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return value
-    is_flag = getattr(parameter, "is_flag", False)
-    if isinstance(value, bool) != is_flag or not isinstance(value, str | int | float):
+        texts = value
+    elif isinstance(value, bool) != is_flag or not isinstance(value, str | int | float):
         wanted = "true or false" if is_flag else "a text or a list of texts" if several else "a text or a number"
-        raise UsageError(f"{path}: {key} of [{command}] must be {wanted}")
-    return value if is_flag else [str(value)] if several else str(value)
+        raise UsageError(f"{settings.where(command, key)}: {key} of [{command}] must be {wanted}")
+    elif is_flag:
+        return value
+    else:
+        texts = [str(value)]
+    for text in texts:
+        try:
+            parameter.type(text, param=parameter)
+        except click.BadParameter as error:
+            raise UsageError(f"{settings.where(command, key)}: {key} of [{command}]: {error.message}") from None
+    return texts if several else texts[0]
 
 
 def _name(parameter: click.Parameter) -> str:
     """The name on the command line: an option's long name, or an argument's own."""
-    return max(parameter.opts, key=len).removeprefix("--") if isinstance(parameter, click.Option) else parameter.name
+    if isinstance(parameter, click.Option):
+        return max(parameter.opts, key=len).removeprefix("--")
+    return parameter.name or ""
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """``, did you mean 'status'?`` for a word that is nearly one that is known; else nothing."""
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _line_of(text: str, command: str, key: str) -> int:
+    """The line of a key in a table, or of the table itself; 0 when it cannot be told from the text."""
+    inside = command == ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[\s*[\"']?([^\]\"']+?)[\"']?\s*\]", line)
+        if header:
+            inside = header[1] == command
+            if inside and not key:
+                return number
+        elif inside and key and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+            return number
+    return 0

@@ -7,7 +7,7 @@ import traceback
 
 import click
 
-from pydbt.cli.program import INTERRUPTED, program_name
+from pydbt.cli.program import INTERRUPTED, Stopped, program_name
 from pydbt.core.errors import MachineError, PydbtError, UsageError
 
 BUG = 1
@@ -26,7 +26,8 @@ EXIT_CODES = """Exit codes:
   8  a timeout
   9  no controller is running
  10  a verification found blocks that differ
-130  interrupted"""
+130  interrupted
+143  ended by SIGTERM (a service ends with 0)"""
 
 
 def explain(error: BaseException) -> tuple[str, int]:
@@ -40,6 +41,8 @@ def explain(error: BaseException) -> tuple[str, int]:
             return f"{sentence} (see {where} --help)", UsageError.exit_code
         case click.ClickException():
             return _one_line(error.format_message()), UsageError.exit_code
+        case Stopped():
+            return "stopped before replication had begun; nothing is left behind", 0
         case KeyboardInterrupt() | click.Abort():
             return "interrupted", INTERRUPTED
         case PermissionError() if os.geteuid() != 0:

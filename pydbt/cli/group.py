@@ -2,48 +2,108 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pydbt.cli.commands.demote import demote
-from pydbt.cli.commands.down import down
-from pydbt.cli.commands.invalidate import invalidate
-from pydbt.cli.commands.layer import layer
-from pydbt.cli.commands.pause import pause, resume
-from pydbt.cli.commands.pki import pki
-from pydbt.cli.commands.promote import promote
-from pydbt.cli.commands.run import run
-from pydbt.cli.commands.secondaries import secondaries
-from pydbt.cli.commands.secondary import secondary
-from pydbt.cli.commands.status import status
-from pydbt.cli.commands.verify import verify
-from pydbt.cli.commands.wait import wait
-from pydbt.cli.config import DEFAULT_FILE, load_defaults
+from pydbt.cli.config import DEFAULT_FILE, did_you_mean, load_defaults, read_settings
 from pydbt.cli.explain import EXIT_CODES, debug_wanted, report
 from pydbt.cli.logs import configure_logging
-from pydbt.cli.program import program_name
+from pydbt.cli.program import Stopped, program_name
 from pydbt.cli.values import PATH
+from pydbt.core.errors import UsageError
 
 _PIPE_CLOSED = 141  # 128 + SIGPIPE, as in a shell
+_COMMANDS = (
+    "run", "secondary", "secondaries", "status", "wait", "verify", "promote", "demote", "invalidate", "pki", "pause",
+    "resume", "down", "layer", "help",
+)  # fmt: skip
+_MODULES = {"resume": "pause"}
+# It reads only, and it is asked by monitoring: it is quick, and works beside a table that another command cannot read.
+_QUICK = "status"
 
 
-def _version() -> str:
+class _Commands(MutableMapping[str, click.Command]):
+    """The commands by name. Each is loaded when it is asked for: most command lines need one of them."""
+
+    def __init__(self) -> None:
+        self._more: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._more:
+            if name not in _COMMANDS:
+                raise KeyError(name)
+            module = importlib.import_module(f"pydbt.cli.commands.{_MODULES.get(name, name)}")
+            self._more[name] = getattr(module, "show_help" if name == "help" else name)
+        return self._more[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in _COMMANDS or name in self._more
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._more[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._more[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*_COMMANDS, *(name for name in self._more if name not in _COMMANDS)))
+
+    def __len__(self) -> int:
+        return len(tuple(iter(self)))
+
+
+class _Program(click.Group):
+    """The program itself: it guesses a mistyped command, and names the file that a wrong setting stands in."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}{did_you_mean(args[0], list(self.commands))}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        kept = ctx.__dict__  # click 8.2 renamed the first of them
+        typed = [*kept.get("_protected_args", kept.get("protected_args", ())), *ctx.args]
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            settings = ctx.find_root().obj
+            origin = settings.origin_of(typed[0], str(error), typed) if settings is not None and typed else ""
+            if not origin or str(error).startswith(origin):
+                raise
+            raise UsageError(f"{origin}: {error}") from None
+
+
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return version("pydbt")
+        number = version("pydbt")
     except PackageNotFoundError:  # run from a source tree that was not installed
-        return "unknown"
+        number = "unknown"
+    click.echo(f"{program_name()} {number}")
+    context.exit()
 
 
 @click.group(
+    cls=_Program,
+    commands=_Commands(),
     epilog=EXIT_CODES,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(_version(), message="%(prog)s %(version)s")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Print the version."
+)
 @click.option("--debug", is_flag=True, help="Log everything, with a traceback for errors (or set PYDBT_DEBUG=1).")
 @click.option(
     "--config",
@@ -56,13 +116,10 @@ def _version() -> str:
 def cli(context: click.Context, debug: bool, config: Path | None) -> None:
     """Replicate a live block device; after a failure, copy only the blocks that differ."""
     configure_logging(debug or debug_wanted([]))
-    context.default_map = load_defaults(cli, config)
-
-
-for _command in (
-    run, secondary, secondaries, status, wait, verify, promote, demote, invalidate, pki, pause, resume, down, layer,
-):  # fmt: skip
-    cli.add_command(_command)
+    settings = context.obj = read_settings(config)
+    if settings is not None:
+        only = _QUICK if context.invoked_subcommand == _QUICK else None
+        context.default_map = load_defaults(cli, settings, only)
 
 
 def execute(arguments: list[str]) -> int:
@@ -77,5 +134,5 @@ def execute(arguments: list[str]) -> int:
         # The reader of the output went away; the interpreter must not fail on it again at its own exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, Stopped) as error:
         return report(error, debug_wanted(arguments))

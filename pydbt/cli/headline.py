@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pydbt.cli.values import format_bytes, format_seconds
+
 from pydbt.cli.view import View
+from pydbt.core.units import format_bytes, format_seconds
 
 
 def headline(report: View, now: datetime) -> str:

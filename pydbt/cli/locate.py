@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from pydbt.cli.headline import problem_words
-from pydbt.cli.values import ADDRESS, PATH, format_bytes
+from pydbt.cli.values import ADDRESS, PATH
 from pydbt.cli.view import View
-from pydbt.controller.control import call, read_snapshot
-from pydbt.controller.primary.leftover import is_tracked
-from pydbt.controller.registry import state_dir_of
+from pydbt.controller.control import call, is_answering, read_snapshot
+from pydbt.controller.registry import PINS, is_claimed, is_secondary_running, secondary_state_dir_of, state_dir_of
 from pydbt.core.errors import NotRunning, UsageError
+from pydbt.core.units import format_bytes
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address
 
@@ -40,8 +41,11 @@ def named(secondary: tuple[str, int] | None) -> dict[str, str]:
 
 
 def locate(source: Path | None, state_dir: Path | None) -> Path:
-    """The state directory that is meant. NotRunning when none is known for SOURCE, UsageError for wrong arguments."""
-    if state_dir is not None:
+    """The state directory that is meant. NotRunning when none is known for SOURCE, UsageError for wrong arguments.
+
+    SOURCE may also be the TARGET of a secondary. One that is typed counts more than a state directory of the settings file.
+    """
+    if state_dir is not None and not (source is not None and _is_typed("source") and not _is_typed("state_dir")):
         if not state_dir.is_dir():
             raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
         return state_dir
@@ -49,12 +53,42 @@ def locate(source: Path | None, state_dir: Path | None) -> Path:
         raise UsageError("name the SOURCE, or its state directory with --state DIR")
     if source.is_dir():
         raise UsageError(f"{source} is a directory, not a SOURCE: name a state directory with --state {source}")
-    found = state_dir_of(BlockDevice.identify(source))
+    found = _known_place(source)
     if found is None:
         raise NotRunning(
             f"no controller has run for {source} since it was attached: name its state directory with --state DIR"
+            f"{unknown_programs(source)}"
         )
     return found
+
+
+def _is_typed(name: str) -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _known_place(path: Path) -> Path | None:
+    """The state directory last used with a SOURCE or TARGET; of the running one, when it was both."""
+    if is_secondary_running(path):
+        return secondary_state_dir_of(path)
+    if path.is_file():
+        # An image file may be a TARGET; it is no SOURCE.
+        if (found := secondary_state_dir_of(path)) is None:
+            BlockDevice.identify(path)  # the sentence for a file that is neither
+        return found
+    return state_dir_of(BlockDevice.identify(path)) or secondary_state_dir_of(path)
+
+
+def unknown_programs(source: Path) -> str:
+    """An addition for a SOURCE without a controller: programs of a volume that track it all the same."""
+    if not PINS.is_dir() or not any(PINS.iterdir()) or source.is_file():
+        return ""
+    from pydbt.controller.primary.leftover import pinned_programs
+
+    device = BlockDevice.identify(source)
+    if all(one.device is None or one.device.number != device.number for one in pinned_programs()):
+        return ""
+    return f"; programs that track it are in the kernel all the same ('controller down {source}' takes them away)"
 
 
 def ask(state_dir: Path, request: dict[str, Any], timeout_s: float | None = 10.0) -> dict[str, Any]:
@@ -62,6 +96,11 @@ def ask(state_dir: Path, request: dict[str, Any], timeout_s: float | None = 10.0
     try:
         return call(state_dir, request, timeout_s)
     except NotRunning as error:
+        if is_claimed(state_dir) and not is_answering(state_dir):
+            raise NotRunning(
+                f"the controller with the state directory {state_dir} is starting or ending, and does not answer: "
+                "its log says what it is at"
+            ) from error
         raise NotRunning(f"{error}{last_known(state_dir)}") from error
 
 
@@ -83,6 +122,9 @@ def last_status(state_dir: Path) -> View:
 
 def last_known(state_dir: Path) -> str:
     """An addition for a controller that does not answer: whether writes are tracked, and its last status."""
+    # Only now: it brings large libraries, and most commands meet a controller that answers.
+    from pydbt.controller.primary.leftover import is_tracked
+
     tracked = "; writes are still tracked" if is_tracked(state_dir) else ""
     last = last_status(state_dir)
     if not last:

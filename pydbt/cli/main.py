@@ -11,7 +11,7 @@ import signal
 import sys
 from types import FrameType
 
-from pydbt.cli.program import INTERRUPTED, program_name
+from pydbt.cli.program import INTERRUPTED, SERVICES, TERMINATED, program_name
 
 
 def main() -> None:
@@ -30,8 +30,11 @@ def main() -> None:
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:
     end_of_line = "\n" * (number == signal.SIGINT)  # a terminal has shown ^C
-    os.write(sys.stderr.fileno(), f"{end_of_line}{program_name()}: interrupted\n".encode())
-    os._exit(INTERRUPTED)
+    words, code = ("interrupted", INTERRUPTED) if number == signal.SIGINT else ("stopped", TERMINATED)
+    if number == signal.SIGTERM and any(word in SERVICES for word in sys.argv[1:]):
+        code = 0
+    os.write(sys.stderr.fileno(), f"{end_of_line}{program_name()}: {words}\n".encode())
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The name of the program, and the exit code of one that is interrupted. It imports next to nothing: see ``main``."""
+"""The name of the program, and how it ends when a signal comes early. It imports next to nothing: see ``main``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import os
 import sys
 
 INTERRUPTED = 130  # 128 + SIGINT, as in a shell
+TERMINATED = 143  # 128 + SIGTERM
+# They run until they are stopped: SIGTERM is their ordinary end, also during their start.
+SERVICES = ("run", "secondary")
+
+
+class Stopped(BaseException):
+    """SIGTERM came while a service started: what it had begun is undone, as after Ctrl-C. No failure, so no Exception."""
 
 
 def program_name() -> str:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TextIO
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from pydbt.cli.headline import headline, of_several, progress_words
-from pydbt.cli.values import format_bytes, format_seconds
 from pydbt.cli.view import View
+from pydbt.core.units import format_bytes, format_seconds
 
 StatusRow = tuple[str, str]
 
@@ -43,6 +39,10 @@ def print_status(report: View, stream: TextIO) -> None:
     """Print the rows: coloured on a terminal, plain aligned text otherwise."""
     table = rows(report)
     if stream.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="bold")
         grid.add_column(overflow="fold")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pydbt.cli.values import SECONDS
+from pydbt.cli.values import DURATION
 from pydbt.controller.control import call, is_answering
 from pydbt.controller.registry import is_claimed
 from pydbt.core.errors import NotRunning, TimedOut, UsageError
@@ -22,7 +22,7 @@ def stop_timeout(who: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     """The option of a role command that stops a running controller or secondary first."""
     return click.option(
         "--timeout",
-        type=SECONDS,
+        type=DURATION,
         default=60.0,
         show_default=True,
         metavar="S",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import click
 
 from pydbt.core.errors import UsageError
-from pydbt.core.units import GIB, KIB, MIB
 from pydbt.network.address import parse_address
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")
@@ -32,43 +30,6 @@ def parse_size(text: str) -> int:
         raise ValueError(f"{text!r} is no size: write bytes, or a number with K, M, G or T, as in 64M")
     whole, _, fraction = match[1].partition(".")
     return int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
-
-
-def format_bytes(size_bytes: float) -> str:
-    """A size for people: ``512 B``, ``1.5 KiB``, ``20 GiB``."""
-    if size_bytes < KIB:
-        return f"{size_bytes:.0f} B"
-    scale = ((KIB, "KiB"), (MIB, "MiB"), (GIB, "GiB"), (1024 * GIB, "TiB"))
-    unit, name = next((step for step in scale if size_bytes < step[0] * 1000), scale[-1])
-    value = size_bytes / unit
-    return f"{value:.1f} {name}" if value < 100 else f"{value:.0f} {name}"
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration for people: ``0.3 s``, ``45 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    if whole < 7200:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 172_800:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
-
-
-class Seconds(click.FloatRange):
-    """An option's time in seconds, a plain number; neither infinite nor "nan"."""
-
-    def __init__(self) -> None:
-        super().__init__(min=0, max=LONGEST_S)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail(f"{value!r} is no number of seconds", param, ctx)
-        return seconds
 
 
 class _Value(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no parameter
@@ -99,16 +60,21 @@ class Space(_Value):
 
 
 class Rate(Size):
-    """An option's rate in bytes per second; ``/s`` may be written."""
+    """An option's rate in bytes per second; ``/s`` may be written. A number alone is refused: it was meant as mebibytes."""
 
     name = "bytes/s"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        return super().convert(value.removesuffix("/s") if isinstance(value, str) else value, param, ctx)
+        text = value.removesuffix("/s").strip() if isinstance(value, str) else value
+        if isinstance(text, str) and _SIZE.fullmatch(text) and text[-1].isdigit() and text.strip("0."):
+            self.fail(
+                f"{value!r} has no unit: write {text}M for mebibytes per second, or {text}B for bytes", param, ctx
+            )
+        return super().convert(text, param, ctx)
 
 
 class Duration(_Value):
-    """An option's time in seconds: ``90``, ``30m``, ``12h``, ``7d``."""
+    """An option's time in seconds: ``90``, ``1.5``, ``30m``, ``12h``, ``7d``; neither negative nor infinite."""
 
     name = "time"
 
@@ -116,7 +82,7 @@ class Duration(_Value):
         if isinstance(value, int | float):
             return float(value)
         match = _DURATION.fullmatch(value.strip())
-        if match is None:
+        if match is None or not value.isascii():
             self.fail(f"{value!r} is no time: write seconds, or a number with s, m, h or d, as in 12h", param, ctx)
         seconds = float(match[1]) * _SECONDS[match[2]]
         if seconds > LONGEST_S:
@@ -138,6 +104,6 @@ class Address(_Value):
             self.fail(str(error), param, ctx)
 
 
-SIZE, SPACE, RATE, SECONDS, DURATION, ADDRESS = Size(), Space(), Rate(), Seconds(), Duration(), Address()
+SIZE, SPACE, RATE, DURATION, ADDRESS = Size(), Space(), Rate(), Duration(), Address()
 # The checks of each command find out whether a path can be read: they know what it is for.
 PATH = click.Path(path_type=Path, readable=False)

@@ -43,8 +43,10 @@ class ControlServer:
     threads at once. A ``PydbtError`` that it raises reaches the client as that error.
     """
 
-    def __init__(self, path: str | os.PathLike[str], handler: Handler) -> None:
+    def __init__(self, path: str | os.PathLike[str], handler: Handler, group: int | None = None) -> None:
+        """``group``: its members may use the socket too; by default only its owner may."""
         self.path = socket_path(path)
+        self._group = group
         self._handler = handler
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -61,7 +63,10 @@ class ControlServer:
             self._clear_place()
             with _short_name(self.path) as name:
                 listener.bind(name)
-            os.chmod(self.path, 0o600)  # before listen: nobody can have connected until here
+            if self._group is not None:
+                os.chown(self.path, -1, self._group)
+            # Before listen: nobody can have connected until here.
+            os.chmod(self.path, 0o600 if self._group is None else 0o660)
             self._inode = os.stat(self.path).st_ino
             listener.listen(16)
         except OSError as error:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydbt.controller.primary.report import VolumeReport
 from pydbt.core.errors import UsageError
-from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES
+from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES, exact_bytes
 from pydbt.kernel.spec import MAX_RING_BYTES
+
+if TYPE_CHECKING:
+    from pydbt.controller.primary.report import VolumeReport
 
 DEFAULT_BLOCK_BYTES = 4096
 # One slot of 64 bytes per write request and one for its end: a quarter of a million requests under way.
@@ -47,7 +50,8 @@ class PrimaryOptions:
     ``capture`` ``addresses`` captures no data: an image is copied every ``epoch_interval_s``, and file systems are frozen
     for ``freeze_limit_s`` at most; ``snapshot_space`` is the size of a snapshot of LVM in bytes (None: a share of the
     volume), or the device that stores a snapshot of another device-mapper volume. On a layer with dm-era a new era is
-    begun every ``era_interval_s``. ``report`` is called with each new report while the service runs.
+    begun every ``era_interval_s``. ``wait_for_secondary``: a new volume waits for its
+    secondaries, as later runs do. ``report`` is called with each new report while the service runs.
     """
 
     source: Path
@@ -72,6 +76,7 @@ class PrimaryOptions:
     era_interval_s: float = DEFAULT_ERA_INTERVAL_S
     identity: Path | None = None
     peers: tuple[str, ...] = ()
+    wait_for_secondary: bool = True
     report: Callable[[VolumeReport], None] | None = None
 
     def __post_init__(self) -> None:
@@ -88,13 +93,20 @@ class PrimaryOptions:
             )
         if self.block_bytes is not None and not _power_of_two(self.block_bytes, MIN_BLOCK_BYTES, MAX_BLOCK_BYTES):
             raise UsageError(
-                f"--block-size {self.block_bytes} is no power of two from {MIN_BLOCK_BYTES} to {MAX_BLOCK_BYTES} bytes"
+                f"--block-size is {exact_bytes(self.block_bytes)}, which is no power of two from "
+                f"{exact_bytes(MIN_BLOCK_BYTES)} to {exact_bytes(MAX_BLOCK_BYTES)}"
             )
         for name, size in (("--ring-size", self.data_ring_bytes), ("--record-ring-size", self.record_ring_bytes)):
             if not _power_of_two(size, MIN_RING_BYTES, MAX_RING_BYTES):
-                raise UsageError(f"{name} {size} is no power of two from {MIN_RING_BYTES} to {MAX_RING_BYTES} bytes")
+                raise UsageError(
+                    f"{name} is {exact_bytes(size)}, which is no power of two from {exact_bytes(MIN_RING_BYTES)} to "
+                    f"{exact_bytes(MAX_RING_BYTES)}"
+                )
         if not MIN_LOG_BYTES <= self.log_bytes <= MAX_LOG_BYTES:
-            raise UsageError(f"--log-size {self.log_bytes} is not from {MIN_LOG_BYTES} to {MAX_LOG_BYTES} bytes")
+            raise UsageError(
+                f"--log-size is {exact_bytes(self.log_bytes)}, which is not from {exact_bytes(MIN_LOG_BYTES)} to "
+                f"{exact_bytes(MAX_LOG_BYTES)}"
+            )
         if self.rate_limit_bytes_per_s is not None and self.rate_limit_bytes_per_s <= 0:
             raise UsageError("--rate-limit must be more than 0 bytes per second; leave it out for no limit")
         if self.acknowledge_timeout_s <= 0:
@@ -104,7 +116,9 @@ class PrimaryOptions:
         if self.capture not in CAPTURES:
             raise UsageError(f"--capture {self.capture} is none of {' and '.join(CAPTURES)}")
         if isinstance(self.snapshot_space, int) and self.snapshot_space < MIB:
-            raise UsageError(f"--snapshot-space {self.snapshot_space} is less than 1 MiB, which one write may fill")
+            raise UsageError(
+                f"--snapshot-space is {exact_bytes(self.snapshot_space)}, less than 1 MiB, which one write may fill"
+            )
         for name, seconds in (("--epoch-interval", self.epoch_interval_s), ("--freeze-limit", self.freeze_limit_s),
                               ("--era-interval", self.era_interval_s)):  # fmt: skip
             if seconds <= 0:
@@ -141,10 +155,13 @@ class SecondaryOptions:
         if self.create_bytes is not None and not (
             0 < self.create_bytes <= MAX_IMAGE_BYTES and self.create_bytes % 512 == 0
         ):
-            raise UsageError(f"--create {self.create_bytes} is no multiple of 512 bytes from 512 to {MAX_IMAGE_BYTES}")
+            raise UsageError(
+                f"--create is {exact_bytes(self.create_bytes)}, which is no multiple of 512 bytes below 8 EiB"
+            )
         if self.journal_limit_bytes < MIN_JOURNAL_BYTES:
             raise UsageError(
-                f"--journal-size {self.journal_limit_bytes} is less than the least journal of {MIN_JOURNAL_BYTES} bytes"
+                f"--journal-size is {exact_bytes(self.journal_limit_bytes)}, less than the least journal of "
+                f"{exact_bytes(MIN_JOURNAL_BYTES)}"
             )
 
     @property

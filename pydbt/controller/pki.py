@@ -50,10 +50,17 @@ def make_authority(folder: Path) -> Path:
     return folder / AUTHORITY_CERTIFICATE
 
 
-def issue(folder: Path, name: str, days: float = IDENTITY_DAYS, begins: datetime | None = None) -> Path:
-    """Make an identity for a machine; the path of its one file. An earlier one of the same name is replaced."""
+def issue(
+    folder: Path, name: str, days: float = IDENTITY_DAYS, begins: datetime | None = None, *, replace: bool = False
+) -> Path:
+    """Make an identity for a machine; the path of its one file. UsageError when there is one, unless it is to be replaced."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not a valid name for a machine: use letters, digits, dots and dashes")
+    path = folder / f"{name}.identity"
+    if path.exists() and not replace:
+        raise UsageError(
+            f"{path} is there already: copy that one to {name}, or make another one in its place with --replace"
+        )
     key, certificate = _authority(folder)
     own = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -67,7 +74,6 @@ def issue(folder: Path, name: str, days: float = IDENTITY_DAYS, begins: datetime
         x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
     )
     signed = builder.sign(key, hashes.SHA256())
-    path = folder / f"{name}.identity"
     replace_file(path, _private(own) + _public(signed) + _public(certificate))
     return path
 

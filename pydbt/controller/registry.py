@@ -3,9 +3,9 @@
 ``<major>-<minor>`` belongs to the controller of that SOURCE, ``state-<hash>`` to the user of a primary's state directory,
 ``secondary-<hash>`` to the secondary of a TARGET, ``space-<major>-<minor>`` to the controller that stores snapshots there.
 The owner holds an exclusive lock on its file for as long as it lives. So a second controller for the same thing is refused,
-and a dead owner is known from a living one. A SOURCE's file stays behind: with it ``controller status SOURCE`` finds the
-state directory. The other files stay behind only when their owner is killed; the next controller that registers anything
-removes them. ``/run`` is empty after a boot.
+and a dead owner is known from a living one. The files of a SOURCE and a TARGET stay behind: with them ``controller status``
+finds the state directory. The other files stay behind only when their owner is killed; the next controller that registers
+anything removes them, and those of targets whose state directory is gone. ``/run`` is empty after a boot.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from pydbt.network.address import resolve
 from pydbt.posix.files import try_lock
 
 RUN_DIR = Path("/run/pydbt")
+# The programs in the kernel: one directory of bpffs per volume.
+PINS = Path("/sys/fs/bpf/pydbt")
 # A look at a lock holds it for microseconds.
 _LOOKS = 10
 _LOOK_S = 0.02
@@ -61,18 +63,29 @@ def claimed_state_dir(state_dir: str | os.PathLike[str]) -> Iterator[None]:
     """Hold a primary's state directory, which need not exist yet, against controllers that would start with it."""
     place = os.path.realpath(state_dir)
     entry = Entry("state", place, place, os.getpid())
-    with _held(RUN_DIR / f"state-{_name_of(place)}", entry, f"the state directory {state_dir}", keep=False):
+    with _held(RUN_DIR / f"state-{name_of(place)}", entry, f"the state directory {state_dir}", keep=False):
         yield
 
 
 @contextlib.contextmanager
 def registered_secondary(
-    target: str | os.PathLike[str], state_dir: str | os.PathLike[str], host: str, port: int
+    target: str | os.PathLike[str], state_dir: str | os.PathLike[str], host: str, port: int, *, keep: bool = False
 ) -> Iterator[None]:
-    """Announce a replica on this machine, so that a primary here can check that it is not its own SOURCE."""
+    """Announce a replica on this machine, so that a primary here can check that it is not its own SOURCE.
+
+    With ``keep`` its file stays behind, so that the state of a stopped replica is found.
+    """
     place = os.path.realpath(target)
     entry = Entry("secondary", place, os.path.abspath(state_dir), os.getpid(), None, host, port)
-    with _held(RUN_DIR / f"secondary-{_name_of(place)}", entry, f"TARGET {target}", keep=False):
+    with _held(_target_file(place), entry, f"TARGET {target}", keep=keep):
+        yield
+
+
+@contextlib.contextmanager
+def claimed_source(device: BlockDevice) -> Iterator[None]:
+    """Hold a device against controllers that would start with it as their SOURCE, and forget it then. BusyError."""
+    entry = Entry("claim", device.path, "", os.getpid(), device.disk_sequence())
+    with _held(_source_file(device), entry, f"SOURCE {device.path}", keep=False):
         yield
 
 
@@ -108,7 +121,7 @@ def _is_part(claim: Path, device: BlockDevice) -> bool:
 
 def is_claimed(state_dir: str | os.PathLike[str]) -> bool:
     """Whether a living process holds a primary's state directory."""
-    return _is_held(RUN_DIR / f"state-{_name_of(os.path.realpath(state_dir))}")
+    return _is_held(RUN_DIR / f"state-{name_of(os.path.realpath(state_dir))}")
 
 
 def state_dir_of(device: BlockDevice) -> Path | None:
@@ -117,6 +130,24 @@ def state_dir_of(device: BlockDevice) -> Path | None:
     if entry is None or entry.disk_sequence != device.disk_sequence():
         return None
     return Path(entry.state_dir)
+
+
+def secondary_state_dir_of(target: str | os.PathLike[str]) -> Path | None:
+    """The state directory last used with a TARGET since the boot; None when none is known."""
+    entry = _read(_target_file(os.path.realpath(target)))
+    return Path(entry.state_dir) if entry is not None and Path(entry.state_dir).is_dir() else None
+
+
+def is_secondary_running(target: str | os.PathLike[str]) -> bool:
+    """Whether a living process keeps a replica on TARGET."""
+    return _is_held(_target_file(os.path.realpath(target)))
+
+
+def known_places() -> list[Entry]:
+    """Every volume and replica that a controller of this machine has served since the boot, by the name of its place."""
+    files = [path for path in RUN_DIR.glob("*") if path.name.startswith("secondary-") or path.name[:1].isdigit()]
+    entries = [entry for path in files if (entry := _read(path)) and entry.role in ("primary", "secondary")]
+    return sorted(entries, key=lambda entry: entry.place)
 
 
 def secondaries_at(host: str, port: int) -> list[Entry]:
@@ -161,8 +192,13 @@ def _is_own(address: str) -> bool:
     return True
 
 
-def _name_of(path: str) -> str:
+def name_of(path: str) -> str:
+    """The part of a file's name here that stands for a path."""
     return hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _target_file(place: str) -> Path:
+    return RUN_DIR / f"secondary-{name_of(place)}"
 
 
 def _source_file(device: BlockDevice) -> Path:
@@ -206,6 +242,8 @@ def _take(path: Path, what: str) -> int:
 def _remove_dead() -> None:
     """Remove the files of owners that were killed. A process that is about to take one makes it anew."""
     for path in (*RUN_DIR.glob("state-*"), *RUN_DIR.glob("secondary-*"), *RUN_DIR.glob("space-*")):
+        if path.name.startswith("secondary-") and (entry := _read(path)) and Path(entry.state_dir).is_dir():
+            continue  # it tells where the state of a stopped replica is
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:

@@ -37,6 +37,10 @@ class PeerError(PydbtError):
     exit_code = 5
 
 
+class Unreachable(PeerError):
+    """Nobody answers at the address of the other side: it may be started later."""
+
+
 class DeviceError(PydbtError):
     """A disk failed, vanished or changed its size."""
 

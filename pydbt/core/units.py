@@ -1,4 +1,4 @@
-"""Units of storage: sectors of 512 bytes, blocks of the volume's own size, and the way between them."""
+"""Units of storage: sectors of 512 bytes, blocks of the volume's own size, the way between them, and sizes for people."""
 
 from __future__ import annotations
 
@@ -61,3 +61,35 @@ class Geometry:
         """Byte offset and length of a run of blocks, cut at the end of the volume."""
         offset = first_block * self.block_bytes
         return offset, min(block_count * self.block_bytes, self.size_bytes - offset)
+
+
+def format_bytes(size_bytes: float) -> str:
+    """A size for people: ``512 B``, ``1.5 KiB``, ``20 GiB``."""
+    if size_bytes < KIB:
+        return f"{size_bytes:.0f} B"
+    scale = ((KIB, "KiB"), (MIB, "MiB"), (GIB, "GiB"), (1024 * GIB, "TiB"))
+    unit, name = next((step for step in scale if size_bytes < step[0] * 1000), scale[-1])
+    value = size_bytes / unit
+    return f"{value:.1f} {name}" if value < 100 else f"{value:.0f} {name}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: ``0.3 s``, ``45 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 172_800:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def exact_bytes(size_bytes: int) -> str:
+    """A size for people, without rounding: ``64 KiB``, ``10 TiB``, ``5000 bytes``."""
+    for power, name in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if size_bytes and size_bytes % KIB**power == 0:
+            return f"{size_bytes // KIB**power} {name}"
+    return f"{size_bytes} bytes"

@@ -17,12 +17,13 @@ from pydbt.device.mounts import swap_paths
 from pydbt.device.spread import refuse_spread
 from pydbt.device.stacking import kept_in, loops_on_file, places_under, same_place
 from pydbt.device.sysfs import BlockDevice
+from pydbt.device.target import NO_SUCH_DEVICE, in_devices
 
 
-def require_root(program: str = "this command") -> None:
+def require_root(program: str = "this command", because: str = "it reads block devices and loads eBPF") -> None:
     """MachineError unless the effective user is root."""
     if os.geteuid() != 0:
-        raise MachineError(f"{program} must run as root, because it reads block devices and loads eBPF: use sudo")
+        raise MachineError(f"{program} must run as root, because {because}: use sudo")
 
 
 def check_source(path: str | os.PathLike[str], state_dir: str | os.PathLike[str]) -> BlockDevice:
@@ -51,7 +52,7 @@ def check_target(
     ``source`` is the replicated device, when it belongs to this machine. ``size_bytes`` is the least size of the target.
     ``create_bytes`` allows the image file to be absent (it is not made here).
     """
-    require_root("controller secondary")
+    require_root("this command", "it takes the target for itself and writes to it")
     target = os.fspath(path)
     try:
         status = os.stat(target)
@@ -72,6 +73,11 @@ def check_target(
         if state_dir is not None:
             _refuse_state_on(device, target, state_dir, "TARGET")
     elif stat.S_ISREG(status.st_mode):
+        if in_devices(target):
+            raise UsageError(
+                f"TARGET {target} is a regular file among the devices, which lies in memory: remove it, and name a device "
+                "(lsblk lists them) or an image file on a disk"
+            )
         _check_free_file(target)
         have_bytes = status.st_size
     else:
@@ -130,6 +136,8 @@ def _refuse_state_on(
 
 
 def _check_missing(target: str, create_bytes: int | None) -> None:
+    if in_devices(target):
+        raise UsageError(f"TARGET {target} does not exist: {NO_SUCH_DEVICE}")
     if create_bytes is None:
         raise UsageError(f"TARGET {target} does not exist: to make an image file there, add --create SIZE")
     if not Path(target).parent.is_dir():

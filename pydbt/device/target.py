@@ -25,12 +25,27 @@ NAMELESS = "block-device:"
 
 # ext2 to ext4, XFS, btrfs, F2FS, tmpfs (include/uapi/linux/magic.h)
 _LOCAL_FILE_SYSTEMS = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994})
+NO_SUCH_DEVICE = "there is no such device (lsblk lists them), and no image file is made below /dev"
+_DEVICES = "/dev"
 _CANNOT_PUNCH = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 _zeros = mmap.mmap(-1, ZERO_CHUNK_BYTES, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
+def in_devices(path: str) -> bool:
+    """Whether a path is among the device files, which lie in memory and are gone after a boot.
+
+    Other file systems below ``/dev`` (``/dev/shm``) hold files.
+    """
+    folder = os.path.realpath(os.path.dirname(os.path.abspath(path)))
+    if folder != _DEVICES and not folder.startswith(f"{_DEVICES}/"):
+        return False
+    return not os.path.exists(folder) or os.stat(folder).st_dev == os.stat(_DEVICES).st_dev
+
+
 def create_image(path: str, size_bytes: int) -> bool:
     """Make a sparse image file. False when the path exists already. Raises UsageError."""
+    if in_devices(path):
+        raise UsageError(f"TARGET {path} does not exist: {NO_SUCH_DEVICE}")
     if size_bytes <= 0 or size_bytes % SECTOR_BYTES:
         raise UsageError(f"an image of {size_bytes} bytes cannot be made: give a multiple of {SECTOR_BYTES}")
     try:

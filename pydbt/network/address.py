@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 
-from pydbt.core.errors import PeerError, UsageError
+from pydbt.core.errors import PeerError, Unreachable, UsageError
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 """As ``socket.getaddrinfo`` gives it: IPv4, IPv6 with flow and scope, and a family that this Python does not know."""
@@ -18,8 +17,10 @@ def parse_address(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise UsageError(f"{text!r} is ambiguous: write an IPv6 address in brackets, as in [::1]:7790")
-    if not colon or not host or not port_text.isascii() or not port_text.isdigit() or int(port_text) > 65535:
+    if not colon or not host or not port_text.isascii() or not port_text.isdigit():
         raise UsageError(f"{text!r} is not an address: use HOST:PORT, as in 192.0.2.7:7790")
+    if len(port_text) > 9 or int(port_text) > 65535:
+        raise UsageError(f"{text!r} names port {port_text[:12]}, and ports go from 1 to 65535")
     return host, int(port_text)
 
 
@@ -41,7 +42,7 @@ def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[socket
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise PeerError(f"the address of {host} cannot be found: {reason}") from None
+        raise Unreachable(f"the address of {host} cannot be found: {reason}") from None
     return [(entry[0], entry[4]) for entry in found]
 
 
@@ -55,6 +56,8 @@ def is_loopback(host: str) -> bool:
 
 
 def _loopback(text: str) -> bool:
+    import ipaddress  # only here, because most commands do without it
+
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 
-from pydbt.core.errors import PeerError
+from pydbt.core.errors import Unreachable
 from pydbt.network.address import resolve
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 
 
 def connect(host: str, port: int, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS) -> socket.socket:
-    """A connected socket to the first of the host's addresses that answers. Raises PeerError."""
+    """A connected socket to the first of the host's addresses that answers. Raises Unreachable."""
     reason = "no address"
     for family, address in resolve(host, port):
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -26,7 +26,7 @@ def connect(host: str, port: int, timeout_seconds: float = CONNECT_TIMEOUT_SECON
         else:
             return sock
         sock.close()
-    raise PeerError(f"{host}:{port} cannot be reached: {reason}")
+    raise Unreachable(f"{host}:{port} cannot be reached: {reason}")
 
 
 def _check_not_self(sock: socket.socket) -> None:

@@ -63,9 +63,10 @@ class Pin(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The content of one identity file, as TLS contexts for both roles."""
+    """The content of one identity file, as TLS contexts for both roles; ``certificate`` is its own (DER)."""
 
     path: Path
+    certificate: bytes
     as_client: ssl.SSLContext
     as_server: ssl.SSLContext
 
@@ -90,8 +91,9 @@ def load_identity(path: Path) -> Identity:
         )
     try:
         roles = ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER
-        return Identity(path, *(_context(path, certificates[-1], role) for role in roles))
-    except (ssl.SSLError, OSError) as error:
+        own = ssl.PEM_cert_to_DER_cert(certificates[0])
+        return Identity(path, own, *(_context(path, certificates[-1], role) for role in roles))
+    except (ssl.SSLError, OSError, ValueError) as error:
         raise UsageError(f"the identity {path} cannot be used: {error}") from error
 
 
@@ -130,6 +132,11 @@ class Secure:
         secured = TlsSocket(sock, context, server_side)
         try:
             secured.shake_hands(TLS_HANDSHAKE_SECONDS)
+            if secured.peer_certificate == self._identity.certificate:
+                raise PeerError(
+                    f"it has the same identity as this machine, {secured.peer_name}: every machine has its own "
+                    "('controller pki issue')"
+                )
             wrong = self._pin.objection(secured.peer_name)
             if wrong:
                 raise PeerError(wrong)
@@ -171,6 +178,7 @@ class TlsSocket:
         self._encrypted = memoryview(b"")
         self._owed = 0
         self.peer_name = ""
+        self.peer_certificate = b""
 
     # --- handshake ----------------------------------------------------------------------------------------
     def shake_hands(self, seconds: float) -> None:
@@ -190,6 +198,7 @@ class TlsSocket:
             self._flush(deadline)
             break
         self.peer_name = _common_name(self._tls.getpeercert())
+        self.peer_certificate = self._tls.getpeercert(binary_form=True) or b""
 
     def _flush(self, deadline: float) -> None:
         data = self._outgoing.read()

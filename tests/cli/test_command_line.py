@@ -25,7 +25,7 @@ from pydbt.device.sysfs import BlockDevice
 from tests.cli.conftest import STATUS, FakeController
 from tests.lab.disks import image, loop_over, mounted
 from tests.lab.patience import run
-from tests.lab.programs import PROGRAM, ROOT, Outcome, command
+from tests.lab.programs import PROGRAM, ROOT, Outcome, command, end_with_parent, free_port
 
 HERE = "127.0.0.1:47999"
 
@@ -43,9 +43,17 @@ HERE = "127.0.0.1:47999"
         (["run", "/dev/null", "--secondary", "nowhere", "--state", "/x"], ["HOST:PORT"]),
         (["run", "/dev/null", "--secondary", "[::1:7", "--state", "/x"], ["bracket"]),
         (["run", "/dev/null", "--secondary", "h:0", "--state", "/x"], ["port 0"]),
-        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--block-size", "5000"], ["--block-size 5000"]),
-        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--block-size", "1M"], ["65536"]),
+        (
+            ["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--block-size", "5000"],
+            ["--block-size is 5000 bytes"],
+        ),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--block-size", "1M"], ["1 MiB", "64 KiB"]),
         (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--rate-limit", "fast"], ["no size"]),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--rate-limit", "20"], ["no unit", "20M", "20B"]),
+        (["run", "/dev/null", "--secondary", "10.77.0.2:77900", "--state", "/x"], ["port 77900", "1 to 65535"]),
+        (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--ring-size", "10T"], ["10 TiB", "1 GiB"]),
+        (["statsu"], ["did you mean 'status'"]),
+        (["help", "statsu"], ["did you mean 'status'"]),
         (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--rate-limit", "0"], ["--rate-limit"]),
         (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--ring-size", "5000"], ["--ring-size"]),
         (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--log-size", "1"], ["--log-size"]),
@@ -53,12 +61,13 @@ HERE = "127.0.0.1:47999"
         (["secondary", "/x", "--state", "/x"], ["--listen"]),
         (["secondary", "/x", "--state", "/x", "--listen", HERE, "--create", "1000"], ["512"]),
         (["secondary", "/x", "--state", "/x", "--listen", HERE, "--journal-size", "1"], ["--journal-size"]),
-        (["status"], ["SOURCE", "--state DIR"]),
+        (["wait"], ["SOURCE", "--state DIR"]),
         (["status", "--state", "/nonexistent"], ["/nonexistent"]),
         (["status", "/nonexistent"], ["does not exist"]),
         (["status", "/tmp"], ["is a directory", "--state /tmp"]),
         (["status", "/dev/null"], ["character device"]),
         (["wait", "--timeout", "-1"], ["--timeout"]),
+        (["wait", "--timeout", "soon"], ["no time", "12h"]),
         *((["wait", "--state", "/tmp", "--timeout", text], ["--timeout"]) for text in ("nan", "inf", "1e300")),
         (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--ack-timeout", "nan"], ["--ack-timeout"]),
         (["run", "/dev/null", "--secondary", HERE, "--state", "/x", "--ack-timeout", "inf"], ["--ack-timeout"]),
@@ -140,13 +149,55 @@ def test_run_refuses_its_own_secondary_when_that_writes_to_source(tmp_path: Path
             command(*arguments).refused(2, "is the secondary's")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_while_a_run_waits_for_its_first_secondary_undoes_the_start(
+    number: signal.Signals, code: int, tmp_path: Path, disk: str
+) -> None:
+    """SIGTERM is the ordinary end of a service, also of one that has not begun yet."""
+    process = subprocess.Popen(
+        [*PROGRAM, "run", disk, "--secondary", f"127.0.0.1:{free_port()}", "--state", tmp_path / "state"],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=end_with_parent,
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        assert "waiting for this secondary" in process.stderr.readline()
+        command("status", disk).refused(9, "is starting or ending")
+        process.send_signal(number)
+        errors = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+    assert process.returncode == code, errors
+    assert errors.strip().count("\n") == 0 and not (tmp_path / "state").exists()
+
+
+def test_a_journal_larger_than_its_disk_is_refused_without_a_trace(tmp_path: Path) -> None:
+    target = image(tmp_path / "t.img", MIB)
+    with loop_over(image(tmp_path / "small.img", 64 * MIB)) as small:
+        run("mkfs.ext4", "-q", str(small))
+        with mounted(str(small), tmp_path / "mount") as point:
+            arguments = [
+                "secondary",
+                target,
+                "--listen",
+                f"127.0.0.1:{free_port()}",
+                "--state",
+                point / "deep" / "state",
+            ]
+            command(*arguments).refused(2, "the journal may grow to 1.0 GiB", "in all: give --journal-size")
+            command(*arguments, "--journal-size", "60M", "--check").refused(2, "--journal-size")
+            assert command(*arguments, "--journal-size", "16M", "--check").code == 0
+            assert not (point / "deep").exists()
+
+
 def test_run_and_secondary_need_root(tmp_path: Path, disk: str) -> None:
     for arguments in (
         ["run", disk, "--secondary", HERE, "--state", tmp_path / "state"],
         ["secondary", disk, "--listen", HERE, "--state", tmp_path / "state"],
         ["down", disk],
     ):
-        command(*arguments, user=65534).refused(3, "must run as root", "sudo")
+        told = command(*arguments, user=65534)
+        told.refused(3, "must run as root", "sudo")
+        assert ("eBPF" in told.errors) == (arguments[0] == "run"), "only the primary loads programs"
 
 
 def test_commands_to_a_controller_of_roots_need_root(disk: str, controller: FakeController) -> None:
@@ -398,7 +449,7 @@ def test_an_interrupt_is_no_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pydbt.cli.commands.status.locate", interrupted)
-    assert execute(["status"]) == 130
+    assert execute(["status", "--state", "/"]) == 130
     assert capsys.readouterr().err.strip() == f"{program_name()}: interrupted"
 
 
@@ -432,7 +483,8 @@ def test_a_signal_while_the_program_is_loaded_ends_it_without_a_trace(
     if number is signal.SIGTERM and process.returncode == -signal.SIGTERM:
         assert seconds > 0 and not errors, "loaded by then: a command that has nothing to undo just ends"
     else:
-        assert (process.returncode, errors.strip()) == (130, "controller: interrupted")
+        ends = {signal.SIGINT: (130, "controller: interrupted"), signal.SIGTERM: (143, "controller: stopped")}
+        assert (process.returncode, errors.strip()) == ends[number]
 
 
 def test_a_signal_that_is_to_be_ignored_is_ignored_while_the_program_is_loaded() -> None:
@@ -471,3 +523,20 @@ def test_a_loop_device_detached_while_down_is_asked_for_is_one_sentence(tmp_path
         pass
     outcome = command("status", path)
     assert outcome.code in (2, 6, NotRunning.exit_code) and outcome.errors.count("\n") == 1
+
+
+def test_ctrl_c_on_a_verification_says_that_it_goes_on(disk: str, controller: FakeController) -> None:
+    asked = threading.Event()
+    controller.on_command["verify"] = dict
+    controller.on_command["status"] = lambda: asked.set() or {"secondaries": [GONE]}
+    process = subprocess.Popen(
+        [*PROGRAM, "verify", disk], cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=end_with_parent
+    )
+    assert process.stderr is not None
+    try:
+        assert "waiting for the secondary" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "the verification goes on" in errors and "--cancel" in errors, errors

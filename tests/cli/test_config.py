@@ -53,8 +53,53 @@ def test_the_file_may_be_named_in_the_environment(tmp_path):
     ],
 )
 def test_what_no_command_knows_is_named_and_nothing_is_done(tmp_path, text, words):
-    asked(tmp_path, text, "status", "--state", tmp_path).refused(2, "controller.toml", *words)
+    asked(tmp_path, text, "wait", "--state", tmp_path).refused(2, "controller.toml", *words)
 
 
 def test_a_file_that_is_asked_for_must_be_there(tmp_path):
     command("--config", tmp_path / "none.toml", "status", "--state", tmp_path).refused(2, "there is no file")
+
+
+def test_an_error_names_file_and_line_and_guesses_what_was_meant(tmp_path):
+    text = f'# a volume\n[run]\nsource = "/dev/vda3"\nsorce = 1\nstate = "{tmp_path}/state"\n'
+    asked(tmp_path, text, "wait").refused(2, "controller.toml line 4", "did you mean 'source'")
+    asked(tmp_path, "[wait]\n\n[statsu]\n", "wait").refused(2, "line 3", "did you mean 'status'")
+    asked(tmp_path, '[wait]\ntimeout = "soon"\n', "pause").refused(2, "line 2", "'soon' is no time")
+    where = f'state = "{tmp_path}/state"\nsecondary = "127.0.0.1:1"\nblock-size = 5000\n'
+    asked(tmp_path, f'[run]\nsource = "/dev/null"\n{where}', "run").refused(2, "line 5", "--block-size is 5000 bytes")
+    typed = asked(tmp_path, f'[run]\nsource = "/dev/null"\n{where}', "run", "--block-size", "7000")
+    assert "line" not in typed.errors, "it was typed"
+
+
+def test_status_is_read_beside_a_table_that_another_command_cannot_read(tmp_path):
+    asked(tmp_path, "[run]\nsauce = 1\n", "status", "--state", tmp_path / "none").refused(2, "no such directory")
+    asked(tmp_path, "[status]\nsauce = 1\n", "status", "--state", tmp_path / "none").refused(2, "line 2")
+
+
+def test_commands_for_a_running_volume_take_it_from_the_table_of_run(tmp_path, disk, controller):
+    text = (
+        f'[run]\nsource = "{disk}"\nsecondary = "127.0.0.1:1"\nstate = "{controller.state_dir}"\n[wait]\ntimeout = 5\n'
+    )
+    for name in ("wait", "pause", "resume"):
+        assert asked(tmp_path, text, name).code == 0, name
+    assert [request["command"] for request in controller.asked] == ["wait", "pause", "resume"]
+    assert controller.asked[0]["timeout"] == 5
+    # The command line counts more, in either way of naming a volume.
+    asked(tmp_path, text, "pause", "/dev/null").refused(2, "/dev/null")
+    asked(tmp_path, text, "pause", "--state", tmp_path / "none").refused(2, "none")
+    asked(tmp_path, text.replace(str(controller.state_dir), "/nowhere"), "pause").refused(2, "/nowhere")
+
+
+def test_down_takes_a_replica_from_the_table_of_secondary(tmp_path):
+    asked(tmp_path, f'[secondary]\ntarget = "/dev/x"\nstate = "{tmp_path}/none"\n', "down").refused(2, "none")
+
+
+def test_settings_are_checked_without_running(tmp_path, disk):
+    text = f'[run]\nsource = "{disk}"\nsecondary = "127.0.0.1:1"\nstate = "{tmp_path}/state"\n'
+    checked = asked(tmp_path, text, "run", "--check")
+    assert checked.code == 0 and "could be replicated" in checked.output, checked
+    asked(tmp_path, text + 'identity = "/no/such"\n', "run", "--check").refused(2, "line 5", "/no/such")
+    target = f'[secondary]\ntarget = "{tmp_path}/new.img"\nlisten = "127.0.0.1:0"\nstate = "{tmp_path}/state"\n'
+    asked(tmp_path, target, "secondary", "--check").refused(2, "line 2", "does not exist")
+    assert asked(tmp_path, target + 'create = "1M"\n', "secondary", "--check").code == 0
+    assert not (tmp_path / "state").exists() and not (tmp_path / "new.img").exists()

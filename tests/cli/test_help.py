@@ -10,6 +10,7 @@ import click
 import pytest
 
 from pydbt.cli.group import cli
+from pydbt.cli.sections import SectionedCommand
 
 SUMMARY_LENGTH = 45  # more is cut off in `controller --help`
 COMMANDS = Path(__file__).resolve().parents[2] / "pydbt/cli/commands"
@@ -44,3 +45,18 @@ def test_no_command_imports_another_one() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):
                 assert not (node.module or "").startswith(("pydbt.cli.commands", "pydbt.cli.group")), path
+
+
+def test_the_options_of_run_stand_in_sections_each_in_one() -> None:
+    run = cli.commands["run"]
+    assert isinstance(run, SectionedCommand)
+    placed = [name for names in run.sections.values() for name in names]
+    known = {max(option.opts, key=len).removeprefix("--") for option in run.params if isinstance(option, click.Option)}
+    assert sorted(placed) == sorted(known | {"help"})
+    shown = run.get_help(click.Context(run, info_name="run"))
+    assert all(f"{heading}:" in shown for heading in run.sections) and "Other options" not in shown
+
+
+def test_a_command_that_is_loaded_when_it_is_asked_for_is_in_the_list() -> None:
+    assert len(cli.commands) == len(set(cli.commands)) >= 15
+    assert "nonsense" not in cli.commands and cli.commands.get("nonsense") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from pydbt.controller.primary.leftover import pin_dir_of
@@ -14,6 +15,7 @@ from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, load_map, save_map
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState, create_state, save_state
+from tests.lab.disks import image, loop_over
 from tests.lab.patience import run
 from tests.lab.programs import command
 
@@ -143,6 +145,47 @@ def test_down_leaves_a_controller_alone_that_is_just_starting(tmp_path: Path, di
         capture.close()
         with registered_primary(BlockDevice.identify(disk), tmp_path / "state"):
             command("down", "--state", tmp_path / "state").refused(4, "in use by another controller")
+        assert pins.exists()
+    finally:
+        Capture.remove_pins(pins)
+
+
+def test_down_finds_programs_by_their_device_when_the_state_directory_is_lost(tmp_path: Path, disk: str) -> None:
+    state, capture = _track(disk, tmp_path / "state")
+    pins = pin_dir_of(state)
+    try:
+        capture.close()
+        shutil.rmtree(tmp_path / "state")
+        listed = command("status")
+        assert f"{disk} " in listed.output and f"down --volume {pins.name}" in listed.output, listed
+        command("status", disk).refused(9, "programs that track it", f"controller down {disk}")
+        outcome = command("down", disk)
+        assert outcome.code == 0 and "detached now" in outcome.output and pins.name in outcome.output, outcome
+        assert not pins.exists()
+    finally:
+        Capture.remove_pins(pins)
+
+
+def test_programs_of_a_device_that_is_gone_are_taken_down_by_their_name(tmp_path: Path) -> None:
+    with loop_over(image(tmp_path / "gone.img", 16 * MIB)) as disk:
+        state, capture = _track(str(disk), tmp_path / "state")
+        pins = pin_dir_of(state)
+        capture.close()
+    try:
+        command("down", "--volume", "nonsense").refused(2, "no programs of a volume nonsense")
+        outcome = command("down", "--volume", pins.name)
+        assert outcome.code == 0 and not pins.exists(), outcome
+    finally:
+        Capture.remove_pins(pins)
+
+
+def test_programs_of_a_device_that_has_a_controller_stay(tmp_path: Path, disk: str) -> None:
+    state, capture = _track(disk, tmp_path / "state")
+    pins = pin_dir_of(state)
+    try:
+        capture.close()
+        with registered_primary(BlockDevice.identify(disk), tmp_path / "state"):
+            command("down", "--volume", pins.name).refused(4, "in use by another controller")
         assert pins.exists()
     finally:
         Capture.remove_pins(pins)

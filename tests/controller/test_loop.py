@@ -15,7 +15,7 @@ from pydbt.controller.primary import metadata as primary_metadata
 from pydbt.controller.primary import peer as primary_peer
 from pydbt.controller.primary.block_reader import THREADS
 from pydbt.controller.primary.configuring import Joining
-from pydbt.controller.primary.ending import finish
+from pydbt.controller.primary.ending import finish, run_to_the_end
 from pydbt.controller.primary.handshake import Welcomed
 from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.controller.primary.verification import FOUND_BY_VERIFY
@@ -241,3 +241,32 @@ def test_no_map_is_written_before_what_it_counts_on_is(loop, full_disk):
     full_disk()
     assert not peer.persist(ev.Persist(zero_quiet=False)).error
     assert load_state(loop.volume.options.state_dir).record(1).replica == "cd" * 16
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_a_run_that_could_not_save_its_last_state_ends_with_that_error(loop, monkeypatch, down):
+    """Not as one that can simply go on: what was saved is older than what was known."""
+
+    def fails(*_):
+        raise StateError("no space left on device")
+
+    if down:
+        loop.commands.down = Request("down", threading.Event())
+        monkeypatch.setattr(primary_ending, "drain_streams", lambda *_: False)
+    monkeypatch.setattr(primary_peer, "save_map", fails)
+    loop.stop()
+    with pytest.raises(StateError, match=r"no space left.*the last state is not saved, and writes are still tracked"):
+        run_to_the_end(loop)
+    assert not loop.volume.detached
+
+
+def test_a_state_file_that_could_not_be_written_before_is_tried_once_more_at_the_end(loop, monkeypatch):
+    def fails(*_):
+        raise StateError("no space left on device")
+
+    loop.volume.metadata.unsaved = True
+    loop.stop()
+    with monkeypatch.context() as full:
+        full.setattr(primary_metadata, "save_state", fails)
+        with pytest.raises(StateError, match="not saved"):
+            run_to_the_end(loop)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pydbt.controller.options import PrimaryOptions
-from pydbt.controller.primary.opening import with_named
-from pydbt.core.errors import UsageError
+from pydbt.controller.primary import opening
+from pydbt.controller.primary.handshake import Refused
+from pydbt.controller.primary.opening import prove_secondaries, with_named
+from pydbt.core.errors import PeerError, Unreachable, UsageError
 from pydbt.core.protocol.generations import Generations
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VolumeState
@@ -78,3 +82,49 @@ def test_names_to_be_proved_are_for_each_secondary_or_for_none(tmp_path):
         PrimaryOptions(Path("/dev/x"), (A, B), tmp_path, peers=("alpha",))
     with pytest.raises(UsageError, match="one address twice"):
         PrimaryOptions(Path("/dev/x"), (A, A), tmp_path)
+
+
+# The first run of a volume
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """What the secondary of a new volume answers, one attempt after the other; sleeps between them are counted."""
+    outcomes: list[object] = []
+    sleeps: list[float] = []
+
+    def shake_hands(*_):
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return SimpleNamespace(close=lambda: None), SimpleNamespace(replica=outcome)
+
+    monkeypatch.setattr(opening, "shake_hands", shake_hands)
+    monkeypatch.setattr(opening.time, "sleep", sleeps.append)
+    return SimpleNamespace(outcomes=outcomes, sleeps=sleeps)
+
+
+def prove(state, wait):
+    prove_secondaries(SimpleNamespace(logical_block_bytes=512), state, dict.fromkeys(range(1, 9)), wait=wait)
+
+
+def test_a_new_volume_waits_for_a_secondary_that_is_started_later_and_says_so_once(answers, caplog):
+    gone = Unreachable("a:1 cannot be reached: Connection refused")
+    answers.outcomes[:] = [gone, gone, Refused("busy", "starting"), gone, "replica a"]
+    with caplog.at_level(logging.WARNING):
+        prove(state_of("a:1"), wait=True)
+    assert len(answers.sleeps) == 4 and not answers.outcomes
+    assert [record.message.split(";")[0] for record in caplog.records] == [str(gone), "starting", str(gone)]
+
+
+def test_a_new_volume_does_not_wait_where_waiting_mends_nothing_or_is_not_wanted(answers):
+    answers.outcomes[:] = [Refused("split-brain", "both sides were written")]
+    with pytest.raises(Refused):
+        prove(state_of("a:1"), wait=True)
+    answers.outcomes[:] = [PeerError("a:1 is no pydbt secondary")]
+    with pytest.raises(PeerError):
+        prove(state_of("a:1"), wait=True)
+    answers.outcomes[:] = [Unreachable("a:1 cannot be reached")]
+    with pytest.raises(Unreachable):
+        prove(state_of("a:1"), wait=False)
+    assert not answers.sleeps

@@ -16,6 +16,7 @@ from pydbt.core.units import MIB
 from pydbt.device.checks import check_pair, check_source, check_target, state_on_source
 from pydbt.device.stacking import FileRange, places_under
 from pydbt.device.sysfs import BlockDevice
+from pydbt.device.target import create_image
 from tests.lab.disks import image, loop_over, mounted, partition_of, swap_on
 from tests.lab.patience import run
 
@@ -295,3 +296,26 @@ def test_without_root_the_sentence_names_root(disk: str, tmp_path: Path) -> None
     root = Path(__file__).parents[2]
     words = run(sys.executable, "-c", script, disk, tmp_path, root).splitlines()
     assert len(words) == 2 and all("must run as root" in line for line in words)
+
+
+def test_a_mistyped_device_never_becomes_a_file_among_the_devices(tmp_path: Path) -> None:
+    place = "/dev/pydbt-no-such-disk"
+    for create_bytes in (None, MIB):
+        with refused(UsageError, place, "no such device", "lsblk"):
+            check_target(place, create_bytes=create_bytes)
+    with refused(UsageError, "no such device"):
+        create_image(place, MIB)
+    (tmp_path / "link").symlink_to("/dev")
+    with refused(UsageError, "no such device"):
+        check_target(tmp_path / "link" / "sdz", create_bytes=MIB)
+    assert not os.path.exists(place) and not os.path.exists("/dev/sdz")
+
+
+def test_a_regular_file_among_the_devices_is_no_target() -> None:
+    place = "/dev/pydbt-regular-file"
+    image(Path(place), MIB)
+    try:
+        with refused(UsageError, place, "lies in memory"):
+            check_target(place)
+    finally:
+        os.unlink(place)

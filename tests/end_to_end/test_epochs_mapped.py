@@ -344,7 +344,8 @@ def test_what_a_killed_run_left_goes_with_the_next_run_whatever_its_state_direct
     with volume(tmp_path) as (name, device, space):
         before = table(name)
         mapped_volume(BlockDevice.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path)).take()
-        start = ("--secondary", "127.0.0.1:1", "--insecure", "--state", tmp_path / "state", "--capture", "addresses")
+        start = ("--secondary", "127.0.0.1:1", "--insecure", "--state", tmp_path / "state", "--capture", "addresses",
+                 "--no-wait")  # fmt: skip
         assert command("run", device.path, *start).code == 5, "there is no secondary"
         assert (table(name), left()) == (before, [])
 

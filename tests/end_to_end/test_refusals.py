@@ -38,7 +38,7 @@ def pins() -> set[str]:
 def run_refused(source: object, state: Path, code: int, *words: str, at: str = "127.0.0.1:9", **options) -> Outcome:
     """``controller run`` refuses, and neither its state directory nor a pin is left of it."""
     existed = state.exists()
-    done = command("run", source, "--secondary", at, "--state", state, **options)
+    done = command("run", source, "--secondary", at, "--state", state, "--no-wait", **options)
     done.refused(code, *words)
     assert state.exists() == existed, "a state directory is left"
     return done

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pydbt.controller.primary.leftover import PINS
+from pydbt.controller.registry import PINS
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from pydbt.core.units import MIB
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec

@@ -248,3 +248,20 @@ def test_an_authority_is_made_once_and_issues_only_names(authority, tmp_path):
         pki.issue(authority, "../x")
     with pytest.raises(UsageError, match="pki init"):
         pki.issue(tmp_path / "nothing", "one")
+
+
+def test_one_identity_on_both_machines_is_refused_by_either_side(tmp_path, authority):
+    path = pki.issue(authority, "one")
+    ours, theirs = (secure(path, tmp_path / name) for name in ("ours", "theirs"))
+    near, far = meet(ours.client, theirs.server)
+    assert isinstance(near, PeerError) and "the same identity as this machine, one" in str(near)
+    assert isinstance(far, PeerError)
+
+
+def test_an_identity_is_replaced_on_demand_only(authority):
+    path = pki.issue(authority, "one")
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"is there already.*--replace"):
+        pki.issue(authority, "one")
+    assert path.read_bytes() == before
+    assert pki.issue(authority, "one", replace=True) == path and path.read_bytes() != before

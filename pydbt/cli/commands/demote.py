@@ -26,7 +26,7 @@ def demote(source: Path, state_dir: Path, timeout: float) -> int:
     SOURCE must not be mounted, and nothing on it is changed. Then run `secondary` on it, with the same state directory.
     Data that only SOURCE has is not overwritten before `invalidate`.
     """
-    require_root("controller demote")
+    require_root("controller demote", "it takes programs out of the kernel and writes state")
     if not state_dir.is_dir():
         raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
     check_target(source, state_dir=state_dir)

@@ -39,7 +39,7 @@ def create(device: str, name: str, snapshot_space: str | None, era: str | None, 
     DEVICE must not be in use, and nothing on it changes. Mount and replicate /dev/mapper/NAME from then on. The layer is
     gone after a reboot: make it again, with the same command, before mounting.
     """
-    require_root("controller layer create")
+    require_root("controller layer create", "it changes devices of device-mapper")
     for path in (device, snapshot_space, era):
         if path is not None:
             require_no_space(BlockDevice.identify(path))
@@ -54,6 +54,6 @@ def remove(name: str) -> int:
 
     It must not be in use. The content of its device stays, and so does the metadata of dm-era.
     """
-    require_root("controller layer remove")
+    require_root("controller layer remove", "it changes devices of device-mapper")
     remove_layer(name)
     return 0

@@ -37,13 +37,14 @@ def init(folder: Path) -> int:
 @click.option(
     "--days", type=click.IntRange(1, 36500), default=1825, show_default=True, help="Days for which it is valid."
 )
-def issue(folder: Path, name: str, days: int) -> int:
+@click.option("--replace", is_flag=True, help="Make another identity in the place of one that is there.")
+def issue(folder: Path, name: str, days: int, replace: bool) -> int:
     """Make an identity for the machine NAME.
 
-    It is made with the authority in FOLDER, as one file, for --identity on that machine.
+    It is made with the authority in FOLDER, as one file, for --identity on that machine. Every machine has its own.
     """
     from pydbt.controller.pki import issue as make
 
-    path = make(folder, name, days)
+    path = make(folder, name, days, replace=replace)
     click.echo(f"made {path}: copy it to {name}, readable by root alone, and give it to --identity there")
     return 0

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from pydbt.cli.own_target import refuse_own_target
 from pydbt.cli.progress import ProgressReporter
-from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SECONDS, SIZE, SPACE
+from pydbt.cli.sections import SectionedCommand
+from pydbt.cli.serving import heeding_sigterm
+from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SIZE, SPACE
 from pydbt.cli.view import View
 from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
@@ -23,8 +20,19 @@ from pydbt.device.checks import check_source
 from pydbt.network.address import check_plain_tcp
 from pydbt.network.tls import load_identity
 
+_SECTIONS = {
+    "The volume": ("secondary", "state", "block-size"),
+    "The connection": ("identity", "peer", "insecure", "compress", "ack-timeout"),
+    "The first copy, resynchronization and verification": (
+        "whole-device", "assume-in-sync", "no-digests", "rate-limit", "verify-every",
+    ),
+    "How writes are followed": ("capture", "epoch-interval", "freeze-limit", "snapshot-space", "era-interval"),
+    "Memory": ("log-size", "ring-size", "record-ring-size"),
+    "The start": ("no-wait", "check", "help"),
+}  # fmt: skip
 
-@click.command()
+
+@click.command(cls=SectionedCommand, sections=_SECTIONS)
 @click.argument("source", type=PATH)
 @click.option(
     "--secondary",
@@ -89,7 +97,7 @@ from pydbt.network.tls import load_identity
 @click.option("--compress", is_flag=True, help="Compress data on the network with zstd.")
 @click.option(
     "--ack-timeout",
-    type=SECONDS,
+    type=DURATION,
     default=defaults.DEFAULT_ACKNOWLEDGE_TIMEOUT_S,
     show_default=True,
     metavar="S",
@@ -100,6 +108,8 @@ from pydbt.network.tls import load_identity
     "--ring-size", type=SIZE, default="64M", show_default=True, help="Kernel memory for data that is not sent yet."
 )
 @click.option("--record-ring-size", type=SIZE, default="16M", show_default=True, help="Kernel memory for records.")
+@click.option("--no-wait", is_flag=True, help="End when a new volume's secondary cannot be reached (exit code 5).")
+@click.option("--check", is_flag=True, help="Check options, SOURCE and identity, and end; nothing is changed.")
 def run(
     source: Path,
     secondaries: tuple[tuple[str, int], ...],
@@ -123,6 +133,8 @@ def run(
     log_size: int,
     ring_size: int,
     record_ring_size: int,
+    no_wait: bool,
+    check: bool,
 ) -> int:
     """Replicate a block device to secondaries.
 
@@ -153,12 +165,13 @@ def run(
         record_ring_bytes=record_ring_size,
         compare_first=not no_digests,
         acknowledge_timeout_s=ack_timeout,
+        wait_for_secondary=not no_wait,
         report=lambda report: progress.update(View(report.to_json())),
     )
-    return _start(chosen, progress)
+    return _start(chosen, progress, check)
 
 
-def _start(chosen: PrimaryOptions, progress: ProgressReporter) -> int:
+def _start(chosen: PrimaryOptions, progress: ProgressReporter, only_check: bool) -> int:
     device = check_source(chosen.source, chosen.state_dir)
     if chosen.identity is not None:
         load_identity(chosen.identity)
@@ -166,25 +179,11 @@ def _start(chosen: PrimaryOptions, progress: ProgressReporter) -> int:
         if chosen.identity is None:
             check_plain_tcp(address[0], chosen.insecure)
         refuse_own_target(device, address, chosen.state_dir)
-    with _heeding_sigterm(), registered_primary(device, chosen.state_dir), progress:
+    if only_check:
+        click.echo(f"{chosen.source} could be replicated: options, device and identity are right")
+        return 0
+    with heeding_sigterm(), registered_primary(device, chosen.state_dir), progress:
         # Only now: it brings the eBPF side, which no other command needs.
         from pydbt.controller.primary.service import run_primary
 
         return run_primary(chosen)
-
-
-@contextlib.contextmanager
-def _heeding_sigterm() -> Iterator[None]:
-    """Until the loop runs and listens to it, SIGTERM undoes what the start has done, as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from pydbt.cli.serving import heeding_sigterm
 from pydbt.cli.values import ADDRESS, PATH, SIZE
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.registry import registered_secondary
+from pydbt.controller.secondary.journal_room import require_journal_room
 from pydbt.core.errors import UsageError
 from pydbt.device.checks import check_target
 from pydbt.network.address import check_plain_tcp
@@ -37,6 +39,7 @@ from pydbt.network.tls import load_identity
 @click.option(
     "--journal-size", type=SIZE, default="1G", show_default=True, help="Space for data that is not applied yet."
 )
+@click.option("--check", is_flag=True, help="Check options, TARGET and identity, and end; nothing is changed.")
 def secondary(
     target: Path,
     listen: tuple[str, int] | None,
@@ -48,6 +51,7 @@ def secondary(
     no_stage: bool,
     replay_only: bool,
     journal_size: int,
+    check: bool,
 ) -> int:
     """Keep a replica on a device or image file.
 
@@ -70,16 +74,26 @@ def secondary(
         replay_only=replay_only,
         journal_limit_bytes=journal_size,
     )
-    check_target(target, state_dir=state_dir, create_bytes=create_bytes)
-    if not replay_only:
-        if identity is None:
-            check_plain_tcp(host, insecure)
+    with heeding_sigterm():
+        return _start(chosen, check)
+
+
+def _start(chosen: SecondaryOptions, only_check: bool) -> int:
+    target, state_dir, (host, port) = chosen.target, chosen.state_dir, chosen.listen
+    check_target(target, state_dir=state_dir, create_bytes=chosen.create_bytes)
+    if not chosen.replay_only:
+        require_journal_room(state_dir, chosen.journal_limit_bytes)
+        if chosen.identity is None:
+            check_plain_tcp(host, chosen.insecure)
         else:
-            load_identity(identity)
+            load_identity(chosen.identity)
         if port:
             # A port in use must be found before an image or a state directory is made.
             listen_at(host, port).close()
-    with registered_secondary(target, state_dir, host, port):
+    if only_check:
+        click.echo(f"{target} could be a replica: options, target, port and identity are right")
+        return 0
+    with registered_secondary(target, state_dir, host, port, keep=not chosen.replay_only):
         # Only now: no other command needs it.
         from pydbt.controller.secondary.service import run_secondary
 

@@ -10,10 +10,11 @@ import click
 
 from pydbt.cli.locate import ask, ask_primary, locate, named, secondary_option, volume_arguments
 from pydbt.cli.render import verify_words
-from pydbt.cli.values import RATE, SECONDS, format_bytes
+from pydbt.cli.values import DURATION, RATE
 from pydbt.cli.view import View
 from pydbt.core.errors import Differs, TimedOut
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
+from pydbt.core.units import format_bytes
 
 _POLL_S = 0.5
 _WORD_S = 10.0
@@ -24,7 +25,7 @@ _WORD_S = 10.0
 @secondary_option
 @click.option("--repair", is_flag=True, help="Copy blocks that differ; without it they are only reported.")
 @click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Read at most this much, for example 50M/s.")
-@click.option("--timeout", type=SECONDS, metavar="S", help="Stop waiting after S seconds (exit code 8).")
+@click.option("--timeout", type=DURATION, metavar="S", help="Stop waiting after S seconds (exit code 8).")
 @click.option("--background", is_flag=True, help="Return at once; `status` shows the progress.")
 @click.option("--cancel", is_flag=True, help="End the verification under way.")
 def verify(
@@ -49,7 +50,11 @@ def verify(
     if cancel or background:
         click.echo("ended" if cancel else "begun")
         return 0
-    return _await(place, words, before, None if timeout is None else time.monotonic() + timeout)
+    try:
+        return _await(place, words, before, None if timeout is None else time.monotonic() + timeout)
+    except KeyboardInterrupt:
+        print("the verification goes on (status shows it; verify --cancel ends it)", file=sys.stderr)
+        raise
 
 
 def meant_of(report: View, words: dict[str, str]) -> list[View]:

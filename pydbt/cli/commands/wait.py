@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pydbt.cli.locate import ask, locate, named, secondary_option, volume_arguments
-from pydbt.cli.values import SECONDS
+from pydbt.cli.values import DURATION
 from pydbt.core.errors import UsageError
 
 # Beyond the controller's own deadline: it answers then, unless it hangs.
@@ -18,7 +18,7 @@ _ANSWER_MARGIN_S = 10.0
 @volume_arguments
 @secondary_option
 @click.option("--any", "anyone", is_flag=True, help="Return when one of several secondaries has all of them.")
-@click.option("--timeout", type=SECONDS, metavar="S", help="Fail after S seconds (exit code 8).")
+@click.option("--timeout", type=DURATION, metavar="S", help="Fail after S seconds (exit code 8).")
 def wait(
     source: Path | None, state_dir: Path | None, secondary: tuple[str, int] | None, anyone: bool, timeout: float | None
 ) -> int:

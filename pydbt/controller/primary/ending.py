@@ -53,16 +53,31 @@ def finish(loop: PrimaryLoop) -> None:
             loop.feed.process()
             _detach(volume, gone)
         else:
-            volume.write_maps()
+            _keep_everything(volume)
     except StateError as error:
-        if down is None:
-            _log.error("%s", error)
-        else:
+        if down is not None:
             down.fail(error)
+        loop.fatal = loop.fatal or _unsaved(error)
     if down is not None:
         down.answer({"detached": volume.detached, "in_sync": in_sync})
     for request in volume.inbox.left():
         request.fail(PydbtError("the controller was stopped"))
+
+
+def _keep_everything(volume: Volume) -> None:
+    """The maps and the state to disk, for the next run. StateError when that cannot be."""
+    volume.write_maps()
+    volume.keep()
+    if volume.metadata.unsaved:
+        volume.metadata.save()
+
+
+def _unsaved(error: StateError) -> StateError:
+    """The end of a run whose last state is not on disk. The programs keep their bits until a map that has them is written."""
+    return StateError(
+        f"{error}; the last state is not saved, and writes are still tracked: make room or mend that disk before the next run, "
+        "which begins with what was saved before"
+    )
 
 
 def drain_streams(loop: PrimaryLoop, seconds: float = DRAIN_SECONDS) -> bool:

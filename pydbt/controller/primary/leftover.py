@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pydbt.controller.registry import RUN_DIR
-from pydbt.core.errors import DeviceError, PydbtError, StateError
+from pydbt.controller.registry import PINS, RUN_DIR, claimed_source
+from pydbt.core.errors import DeviceError, PydbtError, StateError, UsageError
 from pydbt.device.freeze import thaw_leftover
 from pydbt.device.snapshot import Room, remove_left
 from pydbt.device.sysfs import BlockDevice
@@ -20,8 +21,6 @@ from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState, load_state
 
 _log = logging.getLogger(__name__)
-
-PINS = Path("/sys/fs/bpf/pydbt")
 
 
 def pin_dir_of(state: VolumeState) -> Path:
@@ -86,6 +85,55 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
         merge_into_maps(state_dir, state, tracked)
     Capture.remove_pins(pin_dir)
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """Programs in the kernel. ``device`` is the tracked device; None when it is gone, or the programs cannot be read."""
+
+    name: str
+    device: BlockDevice | None
+    number: str
+
+
+def pinned_programs() -> list[Pinned]:
+    """All volumes whose programs are in the kernel, also of state directories that nobody knows any more."""
+    from pydbt.kernel.replace import tracked_volume
+
+    found = []
+    for folder in sorted(PINS.glob("*")) if PINS.is_dir() else ():
+        try:
+            volume = tracked_volume(folder)
+        except StateError:
+            volume = None
+        number = "" if volume is None else f"{volume.disk_major}:{volume.disk_minor}"
+        device = None if volume is None else _device_at(volume.disk_major, volume.disk_minor, volume.start_sector)
+        found.append(Pinned(folder.name, device, number))
+    return found
+
+
+def detach_pinned(name: str) -> None:
+    """Take the programs of a volume out of the kernel. What they tracked is lost: its next run compares everything.
+
+    BusyError when a controller serves their device; UsageError when there are none of that name.
+    """
+    from pydbt.kernel.capture import Capture
+
+    pinned = next((one for one in pinned_programs() if one.name == name), None)
+    if pinned is None:
+        raise UsageError(f"no programs of a volume {name} are in the kernel: 'controller status' lists those that are")
+    with contextlib.ExitStack() as stack:
+        if pinned.device is not None:
+            stack.enter_context(claimed_source(pinned.device))
+        Capture.remove_pins(PINS / name)
+
+
+def _device_at(disk_major: int, disk_minor: int, start_sector: int) -> BlockDevice | None:
+    try:
+        disk = BlockDevice.from_number(disk_major, disk_minor)
+        return next((part for part in (disk, *disk.partitions()) if part.start_sector == start_sector), None)
+    except PydbtError:
+        return None
 
 
 def _source_of(state: VolumeState) -> BlockDevice | None:

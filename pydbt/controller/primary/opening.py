@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, replace
 
 from pydbt.controller.options import DEFAULT_BLOCK_BYTES, PrimaryOptions
 from pydbt.controller.primary.configuring import Joining, begun, joining, load_pending, secure_of, tainted
 from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, was_bounded
-from pydbt.controller.primary.handshake import hello_of, shake_hands
+from pydbt.controller.primary.handshake import Refused, hello_of, shake_hands
+from pydbt.controller.primary.peer_connection import FATAL_REFUSALS
 from pydbt.core.blocks.dirty_map import DirtyMap
-from pydbt.core.errors import StateError, UsageError
+from pydbt.core.errors import PeerError, StateError, Unreachable, UsageError
+from pydbt.core.protocol.frames import Hello, Welcome
 from pydbt.core.protocol.generations import lineage_of
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address, split_address
+from pydbt.network.connection import FramedConnection
 from pydbt.network.tls import Secure
 from pydbt.store.atomic import remove_file
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VolumeState, create_state, load_state, require_same_source
+
+# As often as a run that is under way tries to connect.
+RETRY_S = 1.0
 
 _log = logging.getLogger("pydbt")
 
@@ -68,15 +75,37 @@ def secures_of(options: PrimaryOptions, state: VolumeState) -> dict[int, Secure 
     }
 
 
-def prove_secondaries(device: BlockDevice, state: VolumeState, secures: dict[int, Secure | None]) -> None:
-    """A first run must find its secondaries, before anything is attached or written; later ones wait for them."""
+def prove_secondaries(
+    device: BlockDevice, state: VolumeState, secures: dict[int, Secure | None], *, wait: bool
+) -> None:
+    """A first run must find its secondaries before anything is attached or written: it waits, or PeerError ends it."""
     hello = hello_of(state, device.logical_block_bytes, 0, state.generations)
     found: dict[str, str] = {}
     for record in state.secondaries:
-        connection, welcome = shake_hands(*split_address(record.address), hello, secures[record.slot])
+        connection, welcome = _first_contact(record, hello, secures[record.slot], wait)
         connection.close()
         if (other := found.setdefault(welcome.replica, record.address)) != record.address:
             raise UsageError(f"{record.address} and {other} are one secondary: name every secondary once")
+
+
+def _first_contact(
+    record: SecondaryRecord, hello: Hello, secure: Secure | None, wait: bool
+) -> tuple[FramedConnection, Welcome]:
+    """Hands shaken with a secondary, however long it takes until it is there, with ``wait``. Raises Refused, PeerError."""
+    told = ""
+    while True:
+        try:
+            return shake_hands(*split_address(record.address), hello, secure)
+        except PeerError as error:
+            mended_by_time = isinstance(error, Unreachable) or (
+                isinstance(error, Refused) and error.code not in FATAL_REFUSALS
+            )
+            if not wait or not mended_by_time:
+                raise
+            if str(error) != told:
+                _log.warning("%s; waiting for this secondary, nothing is tracked yet (--no-wait ends instead)", error)
+                told = str(error)
+        time.sleep(RETRY_S)
 
 
 def distrust_maps(options: PrimaryOptions, state: VolumeState) -> None:

@@ -51,7 +51,10 @@ def open_capture(
     wanted = CaptureOptions(options.record_ring_bytes, options.data_ring_bytes, payload=options.capture == "payload")
     if not tracked:
         Capture.remove_pins(pins)
-        return Capture.attach(volume, wanted, pins), False
+        _log.info("the capture programs are being compiled and checked for this kernel, which takes some seconds")
+        attached = Capture.attach(volume, wanted, pins)
+        _log.info("every write to %s is tracked from now on", device.path)
+        return attached, False
     try:
         capture = Capture.reopen(pins)
     except OtherVersion as error:

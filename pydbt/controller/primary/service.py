@@ -27,6 +27,7 @@ from pydbt.controller.primary.opening import (
 )
 from pydbt.controller.primary.programs import open_capture, still_tracked
 from pydbt.controller.primary.volume import Volume
+from pydbt.controller.public_status import public_status
 from pydbt.controller.registry import claimed_space, forget
 from pydbt.controller.roles import require_no_replica
 from pydbt.controller.state_dir import make_state_dir
@@ -64,7 +65,7 @@ def run_primary(options: PrimaryOptions) -> int:
         secures = secures_of(options, state)
         reader = stack.enter_context(DirectReader(device))
         if is_new:
-            prove_secondaries(device, state, secures)
+            prove_secondaries(device, state, secures, wait=options.wait_for_secondary)
         load_maps(options, state)  # before anything is attached: a map that cannot be read ends here
         tracked, untouched = still_tracked(device, state), _untouched(device, state, reader)
         if not tracked and not untouched:
@@ -146,6 +147,7 @@ def _require_one(state: VolumeState, why: str) -> None:
 
 def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int:
     stack.enter_context(ControlServer(options.state_dir, loop.answer))
+    stack.enter_context(public_status(options.state_dir, loop.answer))
     previous = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):

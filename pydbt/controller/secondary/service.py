@@ -19,6 +19,7 @@ from typing import Any
 
 from pydbt.controller.control import ControlServer, write_snapshot
 from pydbt.controller.options import SecondaryOptions
+from pydbt.controller.public_status import public_status
 from pydbt.controller.roles import JOURNAL_FOLDER
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed
@@ -100,15 +101,16 @@ class SecondaryService:
         self._connections = Connections(
             listener, arena, lambda event: self._inbox.put((None, event)), secure=self._secure
         )
-        control = ControlServer(self._options.state_dir, self._command)
-        control.start()
         try:
-            self._engine.start(self._connections)
-            self._connections.start()
-            _log.info("listening on %s for the primary of %s", self._listening, self._options.target)
-            self._loop()
+            with (
+                ControlServer(self._options.state_dir, self._command),
+                public_status(self._options.state_dir, self._command),
+            ):
+                self._engine.start(self._connections)
+                self._connections.start()
+                _log.info("listening on %s for the primary of %s", self._listening, self._options.target)
+                self._loop()
         finally:
-            control.stop()
             self._connections.stop()
             self.close()
         return 0

@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 
 from pydbt.cli.explain import explain
-from pydbt.cli.values import PATH, SIZE, format_bytes
+from pydbt.cli.values import PATH, SIZE
 from pydbt.core.errors import PydbtError, UsageError
+from pydbt.core.units import format_bytes
 from pydbt.device.checks import require_root
 from tests.lab.demo import scratch as scratches
 from tests.lab.demo.controllers import PRIMARY, SECONDARY, log_of

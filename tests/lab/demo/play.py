@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydbt.cli.values import format_bytes
-from pydbt.core.units import MIB
+from pydbt.core.units import MIB, format_bytes
 from tests.lab.demo.controllers import PRIMARY, SECONDARY, await_end, start, state_of
 from tests.lab.demo.scratch import Scratch
 from tests.lab.demo.summary import Outage, Report

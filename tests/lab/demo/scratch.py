@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydbt.controller.primary.leftover import PINS
-from pydbt.controller.registry import RUN_DIR
+from pydbt.controller.registry import PINS, RUN_DIR
 from pydbt.core.errors import MachineError, PydbtError, UsageError
 from pydbt.core.units import MIB
 from pydbt.kernel import pins

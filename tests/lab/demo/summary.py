@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pydbt.cli.values import format_bytes, format_seconds
+from pydbt.core.units import format_bytes, format_seconds
 from tests.lab.images import GRAIN_BYTES
 from tests.lab.programs import Status
 

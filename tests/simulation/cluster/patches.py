@@ -108,7 +108,7 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
         primary_service: {
             "check_plain_tcp": lambda *_: None, "check_source": lambda *_: primary.device, "is_answering": lambda *_: False,
             "DirectReader": lambda *_: nothing(SimpleNamespace(check=lambda: None)), "make_state_dir": lambda path: path,
-            "prove_secondaries": lambda *_: None, "_serve": primary.serve,
+            "prove_secondaries": lambda *_, **__: None, "_serve": primary.serve,
             "is_untouched": primary.is_untouched, "forget": lambda _: None,
         },
         programs: {

@@ -1,0 +1,107 @@
+"""Every volume and replica of this machine in a list, the one that needs a person most at the top."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from pydbt.cli.locate import last_known
+from pydbt.cli.render import one_line
+from pydbt.cli.view import View
+from pydbt.controller.control import call, read_snapshot
+from pydbt.controller.registry import PINS, known_places
+from pydbt.core.errors import NotRunning, PydbtError
+from pydbt.core.primary.modes import FOLLOWING_MODES
+
+_ANSWER_S = 5.0
+# Where state directories are in the documents; after a boot only the running ones are known otherwise.
+STATE_ROOT = Path("/var/lib/pydbt")
+_FOLLOWING = {*map(str, FOLLOWING_MODES), "streaming", "ready"}
+
+
+class Urgency(IntEnum):
+    """How much a volume or replica needs a person; the lowest first."""
+
+    UNUSABLE = 0
+    NOT_RUNNING = 1
+    NOT_FOLLOWING = 2
+    BEHIND = 3
+    GOOD = 4
+
+
+def urgency(report: View) -> Urgency:
+    """Of one report of ``status --json``; what it does not tell is taken for the worse."""
+    if report.text("replica_state") == "inconsistent" or report.flag("tainted"):
+        return Urgency.UNUSABLE
+    if not report.flag("running"):
+        return Urgency.NOT_RUNNING
+    if report.text("mode") not in _FOLLOWING or not report.flag("connected"):
+        return Urgency.NOT_FOLLOWING
+    if report.text("role") == "primary" and report.text("replica_state") != "up-to-date":
+        return Urgency.BEHIND
+    return Urgency.GOOD
+
+
+def in_order(reports: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The worst first, and by name among equals."""
+    return sorted(reports, key=lambda report: (urgency(View(report)), place_of(View(report))))
+
+
+def place_of(report: View) -> str:
+    """SOURCE or TARGET; of programs whose device is gone, its number."""
+    return report.text("source") or report.text("target") or report.text("device") or ""
+
+
+def all_reports() -> list[dict[str, Any]]:
+    """What is known of every volume and replica of this machine, as of ``status --json``, with its ``state_dir``."""
+    named = {
+        entry.state_dir: ("source" if entry.role == "primary" else "target", entry.place) for entry in known_places()
+    }
+    for folder in sorted(STATE_ROOT.glob("*")) if STATE_ROOT.is_dir() else ():
+        if (folder / "volume.json").exists() or (folder / "replica.json").exists():
+            named.setdefault(str(folder), ("state_dir", str(folder)))
+    reports = [_report(Path(state_dir), *place) for state_dir, place in named.items()]
+    return in_order([*reports, *_programs({str(report.get("volume")).replace("-", "") for report in reports})])
+
+
+def _report(state_dir: Path, key: str, place: str) -> dict[str, Any]:
+    try:
+        return {**call(state_dir, {"command": "status"}, _ANSWER_S), "running": True, "state_dir": str(state_dir)}
+    except NotRunning:
+        kept = read_snapshot(state_dir) or {}
+        problem = f"no controller is running{last_known(state_dir)}"
+    except PydbtError as error:
+        kept, problem = {}, str(error)
+    return {key: place, **kept, "running": False, "state_dir": str(state_dir), "problem": problem}
+
+
+def _programs(volumes: set[str]) -> list[dict[str, Any]]:
+    """Programs in the kernel of volumes that are not among these."""
+    if not PINS.is_dir() or not any(folder.name.split("-")[0] not in volumes for folder in PINS.iterdir()):
+        return []
+    from pydbt.controller.primary.leftover import pinned_programs
+
+    return [
+        {
+            "role": "programs",
+            "volume": one.name,
+            "device": one.device.path if one.device is not None else one.number or "an unknown device",
+            "running": False,
+            "problem": f"only its programs are in the kernel: 'controller down --volume {one.name}' takes them away",
+        }
+        for one in pinned_programs()
+        if one.name.split("-")[0] not in volumes
+    ]
+
+
+def lines(reports: list[dict[str, Any]]) -> list[str]:
+    """One line each, aligned."""
+    entries = [(place_of(view), view) for view in map(View, reports)]
+    width = max((len(name) for name, _ in entries), default=0)
+    return [f"{name:<{width}}  {_words(view)}" for name, view in entries]
+
+
+def _words(report: View) -> str:
+    return one_line(report) if report.flag("running") else report.text("problem") or "no controller is running"

@@ -1,0 +1,52 @@
+"""The status for members of the group ``pydbt``: a socket of its own in ``/run/pydbt``, on which nothing else can be asked.
+
+Monitoring needs no root that way. The group is made by the operator; without it there is no such socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydbt.controller import registry
+from pydbt.controller.control import ControlServer, Handler, call
+from pydbt.core.errors import PydbtError, UsageError
+
+GROUP = "pydbt"
+_ANSWER_S = 5.0
+
+
+@contextlib.contextmanager
+def public_status(state_dir: str | os.PathLike[str], handler: Handler) -> Iterator[None]:
+    """Answer the question for the status, and no other one, as long as this lasts, if this machine has the group."""
+    try:
+        group = grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        yield
+        return
+
+    def status_only(request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("command") != "status":
+            raise UsageError(f"members of the group {GROUP} may ask for the status only: run this as root, with sudo")
+        return handler({"command": "status"})
+
+    with ControlServer(_socket_of(state_dir), status_only, group):
+        yield
+
+
+def public_reports(state_dir: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
+    """What the running controllers of this machine, or that of one state directory, tell to this user."""
+    sockets = [_socket_of(state_dir)] if state_dir else sorted(registry.RUN_DIR.glob("status-*.sock"))
+    reports = []
+    for socket in sockets:
+        with contextlib.suppress(PydbtError):  # dead, or not for this user
+            reports.append(call(socket, {"command": "status"}, _ANSWER_S))
+    return reports
+
+
+def _socket_of(state_dir: str | os.PathLike[str]) -> Path:
+    return registry.RUN_DIR / f"status-{registry.name_of(os.path.realpath(state_dir))}.sock"

@@ -1,0 +1,200 @@
+"""`status` without arguments, and by the name of a TARGET: everything of this machine is found, the worst first."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pydbt.cli import overview
+from pydbt.cli.group import execute
+from pydbt.cli.overview import Urgency, in_order, urgency
+from pydbt.cli.view import View
+from pydbt.controller import public_status as public
+from pydbt.controller import registry
+from pydbt.controller.control import ControlServer, write_snapshot
+from pydbt.controller.registry import registered_primary, registered_secondary
+from pydbt.core.errors import PydbtError
+from pydbt.core.units import MIB
+from pydbt.device.sysfs import BlockDevice
+from tests.cli.conftest import STATUS, FakeController
+from tests.lab.disks import image
+from tests.lab.programs import Outcome
+
+REPLICA = {"role": "secondary", "mode": "streaming", "replica_state": "consistent", "connected": True}
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without other controllers."""
+    monkeypatch.setattr(registry, "RUN_DIR", tmp_path / "run")
+    monkeypatch.setattr(overview, "STATE_ROOT", tmp_path / "lib")
+    monkeypatch.setattr(overview, "PINS", tmp_path / "pins")
+    return tmp_path
+
+
+def test_a_secondary_is_found_by_its_target_while_it_runs_and_afterwards(
+    alone: Path, disk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for target in (disk, str(image(alone / "replica.img", MIB))):
+        state = alone / f"state-{Path(target).name}"
+        state.mkdir()
+        with (
+            registered_secondary(target, state, "127.0.0.1", 47001, keep=True),
+            ControlServer(state, lambda _, target=target: {**REPLICA, "target": target}),
+        ):
+            assert execute(["status", target]) == 0
+            assert "streaming" in capsys.readouterr().out
+        write_snapshot(state, REPLICA)
+        code = execute(["status", target])
+        Outcome(code, *capsys.readouterr()).refused(9, "last known state: streaming, replica consistent")
+    code = execute(["status", str(image(alone / "other.img", MIB))])
+    Outcome(code, *capsys.readouterr()).refused(2, "regular file")
+
+
+def test_a_controller_that_starts_is_told_from_one_that_is_not_there(
+    alone: Path, disk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with registered_primary(BlockDevice.identify(disk), alone / "not-made-yet"):
+        code = execute(["status", disk])
+    Outcome(code, *capsys.readouterr()).refused(9, "is starting or ending", "its log")
+
+
+def test_a_promotion_leaves_no_entry_of_a_replica(alone: Path) -> None:
+    target = image(alone / "t.img", MIB)
+    (alone / "state").mkdir()
+    with registered_secondary(target, alone / "state", "127.0.0.1", 1, keep=True):
+        pass
+    assert registry.secondary_state_dir_of(target) == alone / "state"
+    with registered_secondary(target, alone / "state", "127.0.0.1", 0):
+        pass
+    assert registry.secondary_state_dir_of(target) is None
+
+
+GOOD = {"running": True, "role": "primary", "mode": "normal", "replica_state": "up-to-date", "connected": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, Urgency.GOOD),
+        ({"mode": "epochs"}, Urgency.GOOD),
+        ({"replica_state": "consistent"}, Urgency.BEHIND),
+        ({"mode": "resynchronizing"}, Urgency.NOT_FOLLOWING),
+        ({"connected": False}, Urgency.NOT_FOLLOWING),
+        ({"running": False}, Urgency.NOT_RUNNING),
+        ({"replica_state": "inconsistent"}, Urgency.UNUSABLE),
+        ({"running": False, "replica_state": "inconsistent"}, Urgency.UNUSABLE),
+        ({"tainted": True}, Urgency.UNUSABLE),
+        ({"role": "secondary", "mode": "streaming", "replica_state": "consistent"}, Urgency.GOOD),
+        ({"mode": None, "connected": None}, Urgency.NOT_FOLLOWING),
+    ],
+)
+def test_what_is_not_told_is_taken_for_the_worse(changes: dict[str, object], expected: Urgency) -> None:
+    assert urgency(View(GOOD | changes)) is expected
+
+
+def test_the_worst_comes_first() -> None:
+    reports = [GOOD | {"source": "/dev/b"}, GOOD | {"source": "/dev/a"}, GOOD | {"source": "/dev/c", "running": False}]
+    assert [report["source"] for report in in_order(reports)] == ["/dev/c", "/dev/a", "/dev/b"]
+
+
+def test_status_lists_every_volume_and_replica_of_the_machine(
+    alone: Path, disk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["status"]) == 9
+    assert "no volume and no replica is known" in capsys.readouterr().err
+    state, stopped = alone / "state", alone / "lib" / "vdb"
+    for folder in (state, stopped, alone / "two"):
+        folder.mkdir(parents=True)
+    (stopped / "replica.json").touch()
+    write_snapshot(stopped, {**REPLICA, "target": "/dev/vdb"})
+    target = image(alone / "t.img", MIB)
+    with (
+        registered_primary(BlockDevice.identify(disk), state),
+        ControlServer(state, lambda _: {**STATUS, "source": disk, "connected": True}),
+        registered_secondary(target, alone / "two", "127.0.0.1", 1, keep=True),
+        ControlServer(alone / "two", lambda _: {**REPLICA, "target": str(target)}),
+    ):
+        assert execute(["status"]) == 9, "one of them does not run"
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines] == ["/dev/vdb", disk, str(target)], lines
+        assert "no controller is running; last known state" in lines[0] and "normal, replica up-to-date" in lines[1]
+        assert execute(["status", "--json"]) == 9
+        listed = json.loads(capsys.readouterr().out)["volumes"]
+        assert [one["running"] for one in listed] == [False, True, True]
+        assert listed[1]["state_dir"] == str(state)
+
+
+# Without root
+
+
+@pytest.fixture
+def members(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The group that may read the status: one of this machine's own, as if it were called so."""
+    gid = grp.getgrnam("nogroup").gr_gid
+    monkeypatch.setattr(grp, "getgrnam", lambda name: grp.struct_group((name, "x", gid, [])))
+    return gid
+
+
+def as_member(gid: int, script: str) -> str:
+    """Run Python as a user who is in the group; what it prints."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgroups([gid])
+        os.setgid(65533)
+        os.setuid(65533)
+        try:
+            scope = {"public": public, "say": lambda words: os.write(writer, f"{words}\n".encode())}
+            exec(script, scope)
+        except PydbtError as error:
+            os.write(writer, f"{type(error).__name__}: {error}\n".encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as output:
+        text = output.read()
+    os.waitpid(child, 0)
+    return text
+
+
+def test_the_group_may_read_the_status_and_nothing_else(members: int, controller: FakeController) -> None:
+    with public.public_status(controller.state_dir, controller.answer):
+        controller.state_dir.chmod(0o700)
+        place = next(registry.RUN_DIR.glob(f"status-{registry.name_of(os.path.realpath(controller.state_dir))}*"))
+        assert (place.stat().st_mode & 0o777, place.stat().st_gid) == (0o660, members)
+        mode = "normal"
+        assert mode in as_member(
+            members, f"say([one.get('mode') for one in public.public_reports({str(controller.state_dir)!r})])"
+        )
+        for asked in ("down", "wait", "pause", "resume", "verify", "add", "remove"):
+            told = as_member(members, f"public.call({str(place)!r}, {{'command': {asked!r}}}, 5)")
+            assert "may ask for the status only" in told, asked
+        assert as_member(65532, f"say(public.public_reports({str(controller.state_dir)!r}))") == "[]\n", "not a member"
+    assert {request["command"] for request in controller.asked} == {"status"}
+    assert not place.exists()
+
+
+def test_without_the_group_there_is_no_socket(monkeypatch: pytest.MonkeyPatch, controller: FakeController) -> None:
+    def unknown(name: str) -> grp.struct_group:
+        raise KeyError(name)
+
+    monkeypatch.setattr(grp, "getgrnam", unknown)
+    with public.public_status(controller.state_dir, controller.answer):
+        assert public.public_reports(controller.state_dir) == []
+
+
+def test_status_brings_no_large_library() -> None:
+    """It is asked every few seconds by monitoring: numpy, rich, TLS and the compiler cost more than all the rest."""
+    large = "numpy", "rich", "bcc", "ssl", "cryptography", "importlib.metadata", "pydbt.core.primary.brain"
+    script = (
+        "import sys; from pydbt.cli.group import execute; "
+        f"execute(['status', '/dev/null']); print([name for name in {large} if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
