@@ -238,13 +238,24 @@ static __always_inline u16 flags_of(u32 opf)
 
 /* ---- records ------------------------------------------------------------- */
 
+/* Add to a counter that other CPUs add to, and return what it was before. See kernel_fixes.h for LLVM 20. */
+static __always_inline u64 fetch_and_add(u64 *counter, u64 value)
+{
+#if __clang_major__ >= 20
+	asm volatile("%0 = atomic_fetch_add((u64 *)(%1 + 0), %0)" : "+r"(value) : "r"(counter) : "memory");
+	return value;
+#else
+	return __sync_fetch_and_add(counter, value);
+#endif
+}
+
 /* Take the next place in the order. */
 static __always_inline struct pydbt_record *reserve_record(struct cpu_state *state, struct pydbt_config *config,
 							   u64 *position)
 {
 	u32 index;
 
-	*position = __sync_fetch_and_add(&config->producer, 1);
+	*position = fetch_and_add(&config->producer, 1);
 	state->counters.ordinal++;
 	if (*position - *(volatile u64 *)&config->consumer >= HEADER_RECORDS) {
 		__sync_fetch_and_add(&config->overflows, 1);

@@ -15,6 +15,14 @@
  * instead of jumping ("back-edge from insn"), 6.18 does not; and it needs more of
  * its million instructions for the same loops. [LOOP, HEAD; STEP_BUDGETS]
  *
+ * LLVM 20 refuses the value of __sync_fetch_and_add() for the CPU that bcc
+ * compiles for ("Invalid usage of the XADD return value",
+ * llvm/llvm-project#106494), and LLVM 14 does not know the assembler's line.
+ * [fetch_and_add()]
+ *
+ * v7.1, d6746190bbf3: page.compound_head became compound_info, which may hold a
+ * mask. [layout.py: no payload]
+ *
  * v6.0, ff07a02e9e8e ("treewide: Rename enum req_opf into enum req_op").
  * [layout.py]
  *

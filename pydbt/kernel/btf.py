@@ -68,7 +68,7 @@ class Btf:
         except FileNotFoundError:
             raise MachineError(
                 f"{path} is missing: pydbt needs a kernel built with CONFIG_DEBUG_INFO_BTF, "
-                "as in Debian 11, Ubuntu 20.10 and later"
+                "as those of Debian 12, Ubuntu 24.04 and later"
             ) from None
 
     def offset(self, struct_name: str, member: str) -> int:

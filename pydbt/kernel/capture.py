@@ -28,6 +28,7 @@ from pydbt.core.errors import MachineError, StateError
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.bitmaps import Bitmaps
 from pydbt.kernel.counters import Counters, possible_cpus, read_counters
+from pydbt.kernel.limits import why_loader_ended
 from pydbt.kernel.record import CONFIG, RECORD_BYTES
 from pydbt.kernel.ring import DataRing, HeaderRing
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec, to_json
@@ -247,8 +248,8 @@ def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> N
         answer = json.loads(done.stdout)
     except ValueError:
         _remove_incomplete(pin_dir)
-        reason = _reason(done.stderr) or f"exit code {done.returncode}"
-        raise MachineError(f"the capture loader failed: {reason}") from None
+        reason = why_loader_ended(done.returncode, done.stderr) or _reason(done.stderr)
+        raise MachineError(f"the capture loader failed: {reason or f'exit code {done.returncode}'}") from None
     if answer:
         reason = _reason(done.stderr)
         raise getattr(errors, answer["kind"])(answer["error"] + (f" ({reason})" if reason else ""))

@@ -29,6 +29,10 @@ def source_text(path: Path = SOURCE) -> str:
     return _OWN_INCLUDE.sub(lambda match: source_text(path.parent / match[1]), path.read_text())
 
 
+class VerifierRefused(MachineError):
+    """This kernel's verifier refuses a program. Another build of it, with less in it, may be accepted."""
+
+
 class BccModule(Protocol):
     """The part of bcc's BPF object that is used here; bcc itself has no types."""
 
@@ -70,7 +74,7 @@ class Compiled:
                 self._typed[name] = syscalls.load_typed(code, self._btf.tracepoint_type(tracepoint), f"pydbt_{name}")
             except syscalls.ProgramRefused as refusal:
                 sys.stderr.write(refusal.verifier_log[-_LOG_TAIL_CHARACTERS:])
-                raise MachineError(f"the kernel refuses program {name}: {refusal}") from None
+                raise VerifierRefused(f"the kernel refuses program {name}: {refusal}") from None
         return self._typed[name]
 
     def untyped(self, name: str) -> int:
@@ -78,7 +82,7 @@ class Compiled:
         try:
             return int(self._module.load_func(f"pydbt_{name}".encode(), self._raw_tracepoint).fd)
         except Exception as error:
-            raise MachineError(f"the kernel refuses program {name}: {error}") from None
+            raise VerifierRefused(f"the kernel refuses program {name}: {error}") from None
 
 
 def attach(program_fd: int, tracepoint: str) -> int:

@@ -5,6 +5,7 @@ Names of the macros: bpf/capture.bpf.c. Differences between kernels, with their 
 
 from __future__ import annotations
 
+import os
 import resource
 
 from pydbt.core.errors import MachineError
@@ -54,7 +55,10 @@ def kernel_macros(btf: Btf) -> Macros:
     try:
         return _arguments(btf) | _operations(btf) | _request(btf) | _filter(btf) | _bio(btf, _BIO_ADDRESSES)
     except KeyError as missing:
-        raise MachineError(f"pydbt does not know this kernel's block layer: {missing.args[0]}") from None
+        raise MachineError(
+            f"pydbt needs Linux 5.15 or later, and does not know the block layer of {os.uname().release} ({missing.args[0]}): "
+            "use a kernel of Debian 12, Ubuntu 24.04 or later"
+        ) from None
 
 
 def step_macros(budget: tuple[int, int]) -> Macros:
@@ -63,7 +67,10 @@ def step_macros(budget: tuple[int, int]) -> Macros:
 
 
 def payload_macros(btf: Btf) -> Macros:
-    """More macros for a build that copies payload. KeyError names a struct or member that this kernel lacks."""
+    """More macros for a build that copies payload. KeyError names a member that this kernel lacks, or gave another meaning."""
+    if btf.has("page", "compound_info"):
+        # v7.1, d6746190bbf3: where compound_head was, there may be a mask that makes the head's address of a tail's.
+        raise KeyError("struct page has compound_info, which may be a mask, in place of compound_head")
     page = {name: btf.field("page", name) for name in ("flags", "compound_head", "mapping")}
     page_bits = btf.enumerators("pageflags")
     buffer_bits = btf.enumerators("bh_state_bits")

@@ -12,6 +12,7 @@ streams. Only pinned objects outlive the child. pydbt/kernel/capture.py runs it 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import mmap
 import os
@@ -27,8 +28,9 @@ from pydbt.core.units import SECTOR_BYTES
 from pydbt.kernel import addresses, layout, pins, syscalls
 from pydbt.kernel.addresses import DirectMap, Unproven
 from pydbt.kernel.btf import Btf
-from pydbt.kernel.compiled import Compiled, attach
+from pydbt.kernel.compiled import Compiled, VerifierRefused, attach
 from pydbt.kernel.headers import Headers, find_headers
+from pydbt.kernel.limits import lockdown_words, short_of_memory
 from pydbt.kernel.record import CONFIG, PROBE, RING_HEADER_BYTES
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec
 from pydbt.posix.boot import boot_id
@@ -81,6 +83,8 @@ def _build(
             reason = f"pydbt does not know the layout of this kernel's pages: {missing.args[0]}"
         except Unproven as unproven:
             reason = str(unproven)
+        except VerifierRefused as refusal:
+            reason = str(refusal)
     return Compiled(btf, macros | {"PYDBT_PAYLOAD": 0, "DATA_PAGES": 0}, headers), config, 0, reason
 
 
@@ -99,7 +103,7 @@ def _compile_within_budget(btf: Btf, macros: layout.Macros, headers: Headers) ->
         try:
             for name, tracepoint in pins.PROGRAMS.items():
                 program.typed(name, tracepoint)
-        except MachineError as refusal:
+        except VerifierRefused as refusal:
             refusals.append(refusal)
             continue
         return program
@@ -166,10 +170,18 @@ def main() -> None:
         volume, options = VolumeSpec(**request["volume"]), CaptureOptions(**request["options"])
         attach_programs(volume, options, Path(request["pin_dir"]))
         answer: dict[str, str] = {}
+    except MachineError as error:
+        answer = {"error": f"{error}{lockdown_words()}", "kind": MachineError.__name__}
     except PydbtError as error:
         answer = {"error": str(error), "kind": type(error).__name__}
+    except MemoryError:
+        answer = {"error": short_of_memory(), "kind": MachineError.__name__}
     except OSError as error:
-        answer = {"error": f"attaching the capture programs failed: {error}", "kind": MachineError.__name__}
+        words = f"attaching the capture programs failed: {error}"
+        answer = {
+            "error": short_of_memory() if error.errno == errno.ENOMEM else words + lockdown_words(),
+            "kind": MachineError.__name__,
+        }
     assert not answer or hasattr(errors, answer["kind"])
     json.dump(answer, sys.stdout)
 

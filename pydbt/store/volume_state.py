@@ -174,14 +174,21 @@ def _of_version_1(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "secondaries": [record] if record["address"] else []}
 
 
-def of_just_its_size(path: str, size_bytes: int) -> str:
-    """The remedy, as part of a sentence, for a device that is larger than its volume, as a promoted TARGET may be.
+def _larger_than_its_volume(state: VolumeState, path: str) -> str:
+    """The remedy, as part of a sentence, for a device that is larger than its volume.
 
-    Such a device is refused as SOURCE: a file system that grew beyond the volume would be replicated in part.
+    It is refused: a file system that grew beyond the volume would be replicated in part. A promoted TARGET, which no run
+    has used yet, may have been larger from the start; any other device has grown, and its file system with it.
     """
-    table = f"0 {size_bytes // SECTOR_BYTES} linear {path} 0"
+    anew = "begin again with empty state directories on both sides (equal blocks are compared and not copied)"
+    if state.secondaries:
+        return f"it has grown, which is not supported yet: run 'controller down {path}', and {anew}"
+    table = f"0 {state.size_bytes // SECTOR_BYTES} linear {path} 0"
     command = f"""dmsetup create NAME --table "{table}\""""
-    return f"make a device of exactly the volume's size over it ('{command}'), and mount and name that one"
+    return (
+        "if its file system was not grown since the promotion, make a device of exactly the volume's size over it "
+        f"('{command}'), and mount and name that one; otherwise {anew}"
+    )
 
 
 def require_same_source(
@@ -201,7 +208,7 @@ def require_same_source(
     if state.size_bytes < device.size_bytes and not as_target:
         raise UsageError(
             f"the state directory {state_dir} was kept for a volume of {state.size_bytes} bytes, and {device.path} "
-            f"has {device.size_bytes}: {of_just_its_size(device.path, state.size_bytes)}, or {remedy}"
+            f"has {device.size_bytes}: {_larger_than_its_volume(state, device.path)}; or name the SOURCE that it belongs to"
         )
     if state.size_bytes > device.size_bytes:
         raise UsageError(

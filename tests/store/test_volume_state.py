@@ -128,10 +128,23 @@ def test_a_device_that_becomes_a_replica_may_be_larger_than_the_volume(state: Vo
         require_same_source(state, Disk(size_bytes=1 << 29), "/state", as_target=True)
 
 
+def test_a_device_that_has_grown_is_not_cut_to_its_old_size_by_the_advice(state: VolumeState) -> None:
+    """Its file system has grown with it; only a promoted target, which no run has used, may have been larger always."""
+    with pytest.raises(
+        UsageError, match=r"has grown, which is not supported yet: run 'controller down /dev/vd.'"
+    ) as caught:
+        require_same_source(state, Disk(size_bytes=2 << 30), "/state")
+    assert "dmsetup" not in str(caught.value) and "name the SOURCE" in str(caught.value)
+    promoted = replace(state, secondaries=())
+    words = f"if its file system was not grown since the promotion.*0 {2 << 20} linear /dev/vd. 0"
+    with pytest.raises(UsageError, match=words):
+        require_same_source(promoted, Disk(size_bytes=2 << 30), "/state")
+
+
 @pytest.mark.parametrize(
     ("disk", "block_bytes", "words"),
     [
-        (Disk(size_bytes=2 << 30), None, f"{1 << 30} bytes.*{2 << 30}.*0 {2 << 20} linear /dev/vd. 0"),
+        (Disk(size_bytes=2 << 30), None, f"{1 << 30} bytes.*{2 << 30}.*has grown.*name the SOURCE"),
         (Disk(size_bytes=1 << 29), None, f"{1 << 30} bytes.*{1 << 29}: name the SOURCE"),
         (Disk(names={"serial": "B2"}), None, "serial A1.*B2"),
         (Disk(names={"serial": "A1", "partition": "3"}), None, "partition 2.* 3"),
