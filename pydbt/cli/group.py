@@ -14,7 +14,7 @@ import click
 from pydbt.cli.config import DEFAULT_FILE, did_you_mean, load_defaults, read_settings
 from pydbt.cli.explain import EXIT_CODES, debug_wanted, report
 from pydbt.cli.logs import configure_logging
-from pydbt.cli.program import Stopped, program_name
+from pydbt.cli.program import Stopped, program_name, signals_as_usual
 from pydbt.cli.values import PATH
 from pydbt.core.errors import UsageError
 
@@ -66,7 +66,9 @@ class _Program(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             ctx.fail(f"No such command {args[0]!r}{did_you_mean(args[0], list(self.commands))}")
-        return super().resolve_command(ctx, args)
+        found = super().resolve_command(ctx, args)
+        signals_as_usual()
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         kept = ctx.__dict__  # click 8.2 renamed the first of them

@@ -11,18 +11,15 @@ import signal
 import sys
 from types import FrameType
 
-from pydbt.cli.program import INTERRUPTED, SERVICES, TERMINATED, program_name
+from pydbt.cli.program import INTERRUPTED, SERVICES, TERMINATED, end_early, program_name
 
 
 def main() -> None:
     """Run the program on the process's own arguments, and end the process."""
-    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, _end_at_once) for number in heeded}
+    end_early(_end_at_once)
     from pydbt.cli.group import execute
 
     try:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         sys.exit(execute(sys.argv[1:]))
     except KeyboardInterrupt:
         _end_at_once(signal.SIGINT, None)
