@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 
 import click
 
+from pydbt.cli.logs import error_prefix
 from pydbt.cli.program import INTERRUPTED, Stopped, program_name
 from pydbt.core.errors import MachineError, PydbtError, UsageError
 
@@ -60,7 +62,7 @@ def report(error: BaseException, debug: bool) -> int:
     sentence, exit_code = explain(error)
     if debug:
         traceback.print_exception(error)
-    click.echo(f"{program_name()}: {sentence}", err=True)
+    click.echo(f"{error_prefix(sys.stderr)}{program_name()}: {sentence}", err=True)
     return exit_code
 
 

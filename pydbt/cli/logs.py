@@ -1,11 +1,20 @@
-"""Log lines: to stderr, with the time, and above a live progress line when there is one."""
+"""Log lines, all of one form: when, how grave, of which volume, and what. To stderr, above a live progress line if there is one.
+
+Under systemd the journal knows the time, and takes the level as a priority (sd-daemon(3)).
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from typing import TextIO
+
+# The levels of syslog(3), which the journal uses.
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+# Nothing that a peer or a file's name brings may end a line, or steer a terminal.
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 
 class _PresentStderr(logging.StreamHandler[TextIO]):
@@ -16,21 +25,50 @@ class _PresentStderr(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
-class _Format(logging.Formatter):
-    """One line per record, with the time in UTC; a traceback only with --debug."""
+class LineFormat(logging.Formatter):
+    """One line per record; a traceback only with --debug. ``volume`` is named in each, when it is known."""
 
-    def __init__(self, tracebacks: bool) -> None:
+    def __init__(self, tracebacks: bool = False, journal: bool = False) -> None:
         super().__init__()
-        self._tracebacks = tracebacks
+        self._tracebacks, self._journal = tracebacks, journal
+        self.volume = ""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z "
-        line += f"{record.levelname.lower():<7} {record.getMessage()}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info and self._tracebacks else line
+        message = record.getMessage().translate(_CONTROL)
+        words = f"{self.volume}: {message}" if self.volume else message
+        if record.exc_info and self._tracebacks:
+            words = f"{words}\n{self.formatException(record.exc_info)}"
+        if self._journal:
+            # Each line is an entry of its own.
+            return "\n".join(f"<{_PRIORITIES.get(record.levelno, 6)}>{line}" for line in words.split("\n"))
+        when = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
+        return f"{when} {record.levelname.lower():<7} {words}"
 
 
 def configure_logging(debug: bool) -> None:
     """Send this process's log to stderr: from info up, or with ``debug`` all of it."""
     handler = _PresentStderr()
-    handler.setFormatter(_Format(tracebacks=debug))
+    handler.setFormatter(LineFormat(tracebacks=debug, journal=is_journal(sys.stderr)))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
+
+
+def name_lines(place: str | os.PathLike[str]) -> None:
+    """Name the SOURCE or TARGET of this process in every later line: ``vda3``, ``vg/data``, ``replica.img``."""
+    name = os.fspath(place).removeprefix("/dev/")
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, LineFormat):
+            handler.formatter.volume = os.path.basename(name) if name.startswith("/") else name
+
+
+def is_journal(stream: TextIO) -> bool:
+    """Whether a stream goes to systemd's journal, which says so by its device and inode (systemd.exec(5))."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def error_prefix(stream: TextIO) -> str:
+    """For the sentence about an error that ends a command: its priority, where that is understood."""
+    return f"<{_PRIORITIES[logging.ERROR]}>" if is_journal(stream) else ""

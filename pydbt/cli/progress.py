@@ -1,7 +1,8 @@
-"""The progress that ``controller run`` shows: a live line on a terminal, a line now and then otherwise."""
+"""The progress that ``controller run`` shows: a live line on a terminal, a line of the log now and then otherwise."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -15,6 +16,8 @@ from rich.text import Text
 from pydbt.cli.headline import progress_words
 from pydbt.cli.render import summary
 from pydbt.cli.view import View
+
+_log = logging.getLogger("pydbt")
 
 _LIVE_INTERVAL_S = 0.25
 # Without a terminal: often enough to see that it moves, seldom enough for a log.
@@ -53,7 +56,7 @@ class ProgressReporter:
         line = _line(report)
         if changed or line != self._line:
             self._line = line
-            print(line, file=self._stream, flush=True)
+            _log.info("%s", line)
 
     def close(self) -> None:
         """Leave the last line standing and give the terminal back; harmless when done already."""

@@ -76,6 +76,12 @@ class FramedConnection:
         _tune(sock)
 
     @property
+    def who(self) -> str:
+        """The other side for people: ``beta (10.0.0.2:7790)``; without TLS nobody has proved a name."""
+        name = getattr(self._socket, "peer_name", "")
+        return f"{name} ({self.peer})" if name else self.peer
+
+    @property
     def peer(self) -> str:
         """HOST:PORT of the other side, for messages."""
         try:

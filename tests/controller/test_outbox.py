@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from pydbt.controller.primary.log_limit import LINES, LogLimit
+from pydbt.controller.log_limit import LINES, LogLimit
 from pydbt.controller.primary.outbox import BlockData, Outbox, stream_frames
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import ExtentKind, SectorTable

@@ -20,6 +20,7 @@ from pydbt.core.protocol.frames import (
     REPLICA_STATE_NAMES,
     Begin,
     Blocks,
+    Bye,
     Commit,
     Digests,
     Ping,
@@ -434,3 +435,15 @@ def test_a_journal_that_was_replayed_to_a_copy_is_not_taken_for_one_that_is_on_t
     with pytest.raises(AssertionError, match="belongs to another target"):
         secondary.start()
     assert secondary.replay(target=copy).startswith("consistent at sequence 11")
+
+
+def test_the_log_has_the_primary_s_coming_and_going_and_a_loss_is_a_warning(secondary):
+    with ScriptedPrimary(secondary.port, SIZE) as primary:
+        primary.send(Bye("stopped"))
+        poll(lambda: "said goodbye: stopped" in secondary.words(), "the goodbye is told")
+    with ScriptedPrimary(secondary.port, SIZE) as primary:
+        primary.close()
+        poll(lambda: "is gone" in secondary.words(), "the loss is told")
+    lines = [line for line in secondary.words().splitlines() if "the primary 127.0.0.1:" in line]
+    assert [line.split()[0] for line in lines] == ["INFO", "INFO", "INFO", "WARNING"], lines
+    assert "is connected; a new replica" in lines[0]

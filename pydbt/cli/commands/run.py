@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pydbt.cli.logs import name_lines
 from pydbt.cli.own_target import refuse_own_target
 from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.sections import SectionedCommand
@@ -172,6 +173,7 @@ def run(
 
 
 def _start(chosen: PrimaryOptions, progress: ProgressReporter, only_check: bool) -> int:
+    name_lines(chosen.source)
     device = check_source(chosen.source, chosen.state_dir)
     if chosen.identity is not None:
         load_identity(chosen.identity)

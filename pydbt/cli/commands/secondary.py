@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pydbt.cli.logs import name_lines
 from pydbt.cli.serving import heeding_sigterm
 from pydbt.cli.values import ADDRESS, PATH, SIZE
 from pydbt.controller.options import SecondaryOptions
@@ -79,6 +80,7 @@ def secondary(
 
 
 def _start(chosen: SecondaryOptions, only_check: bool) -> int:
+    name_lines(chosen.target)
     target, state_dir, (host, port) = chosen.target, chosen.state_dir, chosen.listen
     check_target(target, state_dir=state_dir, create_bytes=chosen.create_bytes)
     if not chosen.replay_only:

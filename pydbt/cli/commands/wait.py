@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import click
 
 from pydbt.cli.locate import ask, locate, named, secondary_option, volume_arguments
+from pydbt.cli.render import one_line, progress_words
 from pydbt.cli.values import DURATION
-from pydbt.core.errors import UsageError
+from pydbt.cli.view import View
+from pydbt.core.errors import PydbtError, UsageError
 
 # Beyond the controller's own deadline: it answers then, unless it hangs.
 _ANSWER_MARGIN_S = 10.0
+# A wait is over at once most times; one that is not says what it waits for.
+_FIRST_WORD_S = 2.0
+_WORD_S = 10.0
 
 
 @click.command()
@@ -25,9 +33,54 @@ def wait(
     """Wait until all writes so far are durable.
 
     Returns when every write that completed before this call is durable on the secondary, or on every one of several.
+    After two seconds, and then every ten, it prints on stderr what it waits for.
     """
     if secondary and anyone:
         raise UsageError("--any waits for the first of all secondaries, --secondary for a named one: give one of them")
     request = {"command": "wait", "timeout": timeout, "any": anyone, **named(secondary)}
-    ask(locate(source, state_dir), request, None if timeout is None else timeout + _ANSWER_MARGIN_S)
+    place = locate(source, state_dir)
+    asked = _Asked(place, request, None if timeout is None else timeout + _ANSWER_MARGIN_S)
+    pause = _FIRST_WORD_S
+    while not asked.is_over(pause):
+        pause = _WORD_S
+        if words := _waits_for(place):
+            print(f"waiting: {words}", file=sys.stderr, flush=True)
+    asked.require()
     return 0
+
+
+class _Asked:
+    """The request, in a thread of its own, so that this one may tell how it stands meanwhile. Ctrl-C ends both."""
+
+    def __init__(self, place: Path, request: dict[str, Any], timeout_s: float | None) -> None:
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._ask, args=(place, request, timeout_s), daemon=True)
+        self._thread.start()
+
+    def _ask(self, place: Path, request: dict[str, Any], timeout_s: float | None) -> None:
+        try:
+            ask(place, request, timeout_s)
+        except Exception as error:  # whatever it is, it is raised where the command ends
+            self._error = error
+
+    def is_over(self, seconds: float) -> bool:
+        """Whether it was answered within this time."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def require(self) -> None:
+        """Raise the error of the answer, if it was one."""
+        if self._error is not None:
+            raise self._error
+
+
+def _waits_for(place: Path) -> str:
+    """The state of the volume in a line; empty when the controller does not tell it just now."""
+    try:
+        report = View(ask(place, {"command": "status"}))
+    except PydbtError:
+        return ""
+    words = [one_line(report), progress_words(report.part("progress"))]
+    if waiting := report.text("waiting_for"):
+        words.append(f"waiting for {waiting}")
+    return ", ".join(word for word in words if word)

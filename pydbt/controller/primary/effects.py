@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import assert_never
 
-from pydbt.controller.primary.log_limit import LogLimit
+from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.used_blocks import scan
 from pydbt.controller.primary.volume import AddressedEvent, Volume

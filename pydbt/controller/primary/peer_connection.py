@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
+from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.handshake import Happening, Refused, Welcomed, converse
 from pydbt.controller.primary.outbox import Outbox, stream_frames
@@ -56,6 +57,7 @@ class PeerConnection:
         self._attempt = 0
         self._sent_before = 0
         self._refusal = ""
+        self._lines = LogLimit(_log)
 
     @property
     def sent_bytes(self) -> int:
@@ -124,6 +126,7 @@ class PeerConnection:
     def _welcomed(self, what: Welcomed) -> ev.Connected:
         self._refusal = ""
         attempt, welcome = self._attempt, what.welcome
+        self._lines.log(logging.INFO, f"connected to the secondary {what.connection.who}")
         self._outbox = Outbox(
             what.connection,
             COMPRESS_LEVEL if self._options.compress else None,

@@ -32,6 +32,7 @@ from pydbt.controller.registry import claimed_space, forget
 from pydbt.controller.roles import require_no_replica
 from pydbt.controller.state_dir import make_state_dir
 from pydbt.core.errors import BusyError, MachineError, UsageError
+from pydbt.core.units import exact_bytes, format_bytes
 from pydbt.device.block import DirectReader
 from pydbt.device.checks import check_source
 from pydbt.device.clean import is_untouched
@@ -94,7 +95,11 @@ def run_primary(options: PrimaryOptions) -> int:
         save_state(options.state_dir, state)
         undo.pop_all()
         _log.info(
-            "volume %s: %s, %d bytes in blocks of %d", state.volume, device.path, state.size_bytes, state.block_bytes
+            "volume %s: %s, %s in blocks of %s",
+            state.volume,
+            device.path,
+            format_bytes(state.size_bytes),
+            exact_bytes(state.block_bytes),
         )
         volume = Volume(
             options, device, Metadata(options.state_dir, state), capture, reader,

@@ -14,8 +14,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from pydbt.controller.log_limit import LogLimit
 from pydbt.core.errors import PeerError, StateError, WireError
-from pydbt.core.protocol.frames import Frame, Hello, Welcome
+from pydbt.core.protocol.frames import Bye, Frame, Hello, Welcome
 from pydbt.core.secondary import events as e
 from pydbt.network.arena import Arena, ArenaClosed
 from pydbt.network.connection import SILENCE_SECONDS, FramedConnection
@@ -54,6 +55,9 @@ class Connections:
         self._strangers: dict[int, tuple[str, socket.socket]] = {}  # by identifier, in the order of their coming
         self._next = 1
         self._stopping = False
+        self._welcomed: dict[int, str] = {}  # names for people
+        self._goodbyes: dict[int, str] = {}
+        self._lines = LogLimit(_log)
         self._quiet_until = 0.0
         self._unlogged = 0
         self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
@@ -80,6 +84,10 @@ class Connections:
             if self._secure is not None and isinstance(frame, Welcome):
                 self._secure.remember(connection.socket)
             connection.send_frames([frame])
+            if isinstance(frame, Welcome):
+                who = self._welcomed[identifier] = f"the primary {connection.who}"
+                held = f"the replica is {frame.state} at sequence {frame.sequence}" if frame.volume else "a new replica"
+                self._lines.log(logging.INFO, f"{who} is connected; {held}")
         except PeerError:
             connection.close()  # its receiver reports
         except StateError as error:
@@ -160,7 +168,16 @@ class Connections:
             self._known.pop(identifier, None)
             self._farewells.pop(identifier, None)
         connection.close()
+        self._tell_end(identifier, reason)
         self._report(e.Disconnected(identifier, reason))
+
+    def _tell_end(self, identifier: int, reason: str) -> None:
+        """Log the end of a welcomed primary's connection: a warning, unless one of both sides had announced it."""
+        who, goodbye = self._welcomed.pop(identifier, None), self._goodbyes.pop(identifier, None)
+        if who is not None:
+            meant = goodbye is not None or self._stopping
+            words = f"said goodbye: {goodbye}" if goodbye is not None else f"is gone: {reason}"
+            self._lines.log(logging.INFO if meant else logging.WARNING, f"{who} {words}")
 
     def _secured(self, sock: socket.socket) -> FramedConnection | None:
         """The connection, after TLS if that was asked for; None for a stranger."""
@@ -197,6 +214,8 @@ class Connections:
         """Report frames until the end; says why it ended."""
         try:
             while (frame := connection.recv_frame()) is not None:
+                if isinstance(frame, Bye):
+                    self._goodbyes[identifier] = frame.reason
                 cut_at = self._farewells.get(identifier)
                 if cut_at is None:
                     self._report(e.FrameReceived(identifier, frame, time.monotonic()))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import assert_never
 
 import pydbt
+from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.roles import JOURNAL_FOLDER, promoted
 from pydbt.controller.secondary.connections import Connections
@@ -39,7 +40,7 @@ STATE_RESERVE_BYTES = 256 * KIB
 """Room that is held for the state file, so that it can be written although others have filled the disk."""
 
 _log = logging.getLogger(__name__)
-_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 class PersistFailed(Exception):
@@ -63,6 +64,7 @@ class Engine:
         self._state_dir = Path(options.state_dir)
         self._options = options
         self.restart: e.Restart | None = None
+        self._lines = LogLimit(_log)
         kept = load_record(self._state_dir)
         reached = Reached(self._state_dir)
         # Within one run of the service the journal may be longer than ``trusted``: its end is no loss then.
@@ -126,7 +128,7 @@ class Engine:
                     if connections is not None:
                         connections.close(connection)
                 case e.Log(level, message):
-                    _log.log(_LEVELS[level], "%s", message)
+                    self._lines.log(_LEVELS[level], message)
                 case e.Restart():
                     self.restart = effect
                 case _:

@@ -13,12 +13,12 @@ from pydbt.core.blocks import compared
 from pydbt.core.blocks.runs import Integers, Runs
 from pydbt.core.primary.events import BlocksRead, DropReading, ReadBlocks, SendBlocks, SendDigests, SendFrame
 from pydbt.core.primary.forecast import NO_PACE, Forecast, Pace
-from pydbt.core.primary.modes import Phase
+from pydbt.core.primary.modes import FOLLOWING_MODES, Phase
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
 from pydbt.core.primary.state import State
 from pydbt.core.primary.sweep import Sweep, Transit
 from pydbt.core.protocol.frames import Begin, BeginFlag, Want
-from pydbt.core.units import MAX_COMPARED_BYTES
+from pydbt.core.units import MAX_COMPARED_BYTES, format_bytes
 
 READ_RETRY_S = 5.0
 # A long pass writes down how far it has come this often, so that an interrupted one goes on from there.
@@ -97,7 +97,9 @@ class Resync:
         self.sweep.start(now)
         planned_bytes = self.sweep.remainder_bytes()
         flags = BeginFlag.INITIAL * state.replica.initial | BeginFlag.NO_STREAM * (not with_stream)
-        state.effects.log(state.excursions.level, f"{planned_bytes} bytes to bring in sync")
+        # From snapshot to snapshot one follows another for ever.
+        level = "debug" if state.mode in FOLLOWING_MODES else state.excursions.level
+        state.effects.log(level, f"{format_bytes(planned_bytes)} to bring in sync")
         state.effects.add(
             SendFrame(
                 Begin(resync=self.identifier, epoch=state.config.epoch, total_bytes=planned_bytes, flags=flags),

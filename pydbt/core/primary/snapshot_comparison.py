@@ -13,6 +13,7 @@ from pydbt.core.primary.events import BlocksRead, VerifyEnded
 from pydbt.core.primary.state import State
 from pydbt.core.primary.verifier import SHOWN_RUNS, Findings, Verification, VerifyProgress
 from pydbt.core.protocol.frames import Want
+from pydbt.core.units import format_bytes
 
 
 class SnapshotComparison:
@@ -105,9 +106,9 @@ class SnapshotComparison:
         block_bytes = self._state.geometry.block_bytes
         log = self._state.effects.log
         if size := found.total() * block_bytes:
-            log("warning", f"verified: {size} bytes differed and were copied")
+            log("warning", f"verified: {format_bytes(size)} differed and were copied")
         else:
             compared_bytes = current.total_blocks * block_bytes
-            log("info", f"verified: {compared_bytes} bytes were compared and are the same on both sides")
+            log("info", f"verified: {format_bytes(compared_bytes)} were compared and are the same on both sides")
         places = tuple(zip(found.firsts[:SHOWN_RUNS].tolist(), found.counts[:SHOWN_RUNS].tolist(), strict=True))
         self._state.effects.add(VerifyEnded(True, current.total_blocks, found.total(), places))

@@ -22,7 +22,7 @@ from pydbt.core.primary.rate_limit import RateLimit
 from pydbt.core.primary.state import State
 from pydbt.core.protocol.frames import Want
 from pydbt.core.tracking.unsettled import DIFFERS_SINCE_EVER
-from pydbt.core.units import MIB, Geometry
+from pydbt.core.units import MIB, Geometry, format_bytes
 
 # Large, because a reading costs both loops the same whatever it holds. With a rate limit a sixteenth of a second's
 # worth, but not less than a disk reads well, so that the limit is kept evenly.
@@ -277,11 +277,11 @@ class Verifier:
         log = self._state.effects.log
         if not current.differing_blocks:
             compared_bytes = current.total_blocks * block_bytes
-            log("info", f"verified: {compared_bytes} bytes were compared and are the same on both sides")
+            log("info", f"verified: {format_bytes(compared_bytes)} were compared and are the same on both sides")
         elif current.repair:
-            log("warning", f"verified: {size} bytes differed and are copied")
+            log("warning", f"verified: {format_bytes(size)} differed and are copied")
         else:
-            log("error", f"verified: {size} bytes differ (controller verify --repair copies them)")
+            log("error", f"verified: {format_bytes(size)} differ (controller verify --repair copies them)")
         found = current.differing_blocks, tuple(current.places)
         return Findings(current.repair, current.total_blocks, *found, current.taints)
 

@@ -301,7 +301,11 @@ class Secondary:
     def committed(self, connection: int, commit: f.Commit) -> None:
         """A resync's COMMIT is durable."""
         session = self.session
-        if session is not None and connection == session.connection:
+        mine = session is not None and connection == session.connection
+        # From snapshot to snapshot one follows another for ever: the first of a connection is news.
+        routine = session is not None and mine and session.by_snapshots and session.committed
+        self._do(e.Log("debug" if routine else "info", f"consistent at sequence {commit.sequence}"))
+        if session is not None and mine:
             session.commit_durable(commit)
             self.keeper.take_generations(session.generations)  # before the ACK of the COMMIT
 

@@ -218,7 +218,7 @@ class Persist:
 class Log:
     """A line for the operator."""
 
-    level: Literal["info", "warning", "error"]
+    level: Literal["debug", "info", "warning", "error"]
     message: str
 
 

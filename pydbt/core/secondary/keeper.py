@@ -265,7 +265,6 @@ class Keeper:
     def _committed(self, connection: int, commit: f.Commit) -> None:
         """The image is consistent at the COMMIT's sequence, and durably so."""
         self.barrier = None
-        self.effects.append(e.Log("info", f"consistent at sequence {self.sequence}"))
         self._owner.committed(connection, commit)
 
     def journal_refused(self, event: e.JournalRefused) -> None:

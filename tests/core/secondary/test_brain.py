@@ -316,3 +316,15 @@ def test_an_image_whose_journal_is_cut_short_is_not_whole():
 
     assert not Recovery(replace(ADOPTED, must_reach=100)).whole
     assert Recovery(ADOPTED).whole
+
+
+def test_images_that_follow_each_other_for_ever_are_told_once_per_connection():
+    play = Play()
+    levels = []
+    for number in range(1, 4):
+        play(e.RoomMeasured(1 << 40))
+        (begin,) = play.frame(f.Begin(number, EPOCH, 0, f.BeginFlag.NO_STREAM), e.Append)
+        (commit,) = play.frame(f.Commit(number, 50 + number), e.Append)
+        effects = play(e.JournalDurable((begin.ticket, commit.ticket), (1000 * number, 1000 * number + 500)))
+        levels += [effect.level for effect in effects if isinstance(effect, e.Log)]
+    assert levels == ["info", "debug", "debug"]

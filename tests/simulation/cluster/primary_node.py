@@ -75,6 +75,8 @@ class SimInbox:
 class PrimaryEnd:
     """The primary's end of a connection, in the place of a FramedConnection."""
 
+    who = "of the simulation"
+
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 

@@ -1,0 +1,110 @@
+"""Every line of the log has one form: when, how grave, of which volume, and what; and nothing from outside can forge one."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from pydbt.cli.logs import LineFormat, configure_logging, error_prefix, name_lines
+from tests.cli.conftest import STATUS, FakeController
+from tests.lab.programs import PROGRAM, ROOT, command, free_port
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    logger = logging.getLogger()
+    before = list(logger.handlers), logger.level
+    yield
+    logger.handlers[:], level = before
+    logger.setLevel(level)
+
+
+def line(words: str, level: int = logging.INFO, *, journal: bool = False, volume: str = "") -> str:
+    form = LineFormat(tracebacks=True, journal=journal)
+    form.volume = volume
+    return form.format(logging.LogRecord("pydbt", level, "", 0, "%s", (words,), None))
+
+
+def test_a_line_has_time_level_volume_and_words() -> None:
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z warning vg/data: it is gone",
+                        line("it is gone", logging.WARNING, volume="vg/data"))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"), [(logging.DEBUG, 7), (logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3)]
+)
+def test_for_the_journal_a_line_has_its_priority_and_no_time(level: int, priority: int) -> None:
+    assert line("it is gone", level, journal=True, volume="vda3") == f"<{priority}>vda3: it is gone"
+
+
+def test_each_line_of_a_traceback_has_its_priority_in_the_journal() -> None:
+    try:
+        raise ValueError("x")
+    except ValueError:
+        record = logging.LogRecord("pydbt", logging.ERROR, "", 0, "it failed", (), sys.exc_info())
+    lines = LineFormat(tracebacks=True, journal=True).format(record).split("\n")
+    assert len(lines) > 2 and all(text.startswith("<3>") for text in lines)
+
+
+def test_no_text_from_outside_ends_a_line_or_steers_a_terminal() -> None:
+    for journal in (False, True):
+        shown = line("no: \n<6>normal: in sync\x1b[2J\r\x9b0m\u2028", journal=journal)
+        assert shown.isprintable() and "\\x1b[2J" in shown, shown
+
+
+def test_the_place_of_a_process_is_named_in_each_of_its_lines() -> None:
+    configure_logging(debug=False)
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler.formatter, LineFormat)
+    for place, name in (("/dev/vda3", "vda3"), ("/dev/vg/data", "vg/data"), ("/srv/replica.img", "replica.img")):
+        name_lines(place)
+        assert handler.formatter.volume == name
+
+
+def test_the_journal_is_recognized_by_device_and_inode_of_stderr(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "log").open("w") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        assert error_prefix(stream) == "<3>"
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino + 1}")
+        assert error_prefix(stream) == ""
+    assert error_prefix(io.StringIO()) == ""
+
+
+def test_a_service_under_the_journal_speaks_its_language(tmp_path, disk: str) -> None:
+    """Its own lines, and the sentence that ends it."""
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        status = os.fstat(stream.fileno())
+        done = subprocess.run(
+            [*PROGRAM, "run", disk, "--secondary", f"127.0.0.1:{free_port()}", "--no-wait", "--state", tmp_path / "state"],
+            cwd=ROOT, stderr=stream, env={**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"},
+        )  # fmt: skip
+    assert done.returncode == 5
+    assert all(re.match(r"<[3467]>", text) for text in log.read_text().splitlines()), log.read_text()
+
+
+def test_a_wait_that_is_not_over_at_once_says_what_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch, disk: str, controller: FakeController
+) -> None:
+    import threading
+
+    over = threading.Event()
+    controller.status = {**STATUS, "mode": "resynchronizing", "waiting_for": "the maps to be written"}
+
+    def status() -> dict[str, object]:
+        threading.Timer(0.2, over.set).start()
+        return controller.status
+
+    controller.on_command["status"] = status
+    controller.on_command["wait"] = lambda: {"ended": over.wait(60)}
+    done = command("wait", disk)
+    assert done.code == 0 and done.output == "", done
+    assert done.errors.count("\n") == 1 and "resynchronizing" in done.errors and "the maps to be written" in done.errors
