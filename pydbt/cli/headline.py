@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-
 from pydbt.cli.view import View
 from pydbt.core.units import format_bytes, format_seconds
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from pydbt.cli.headline import headline
 from pydbt.cli.locate import last_known
-from pydbt.cli.render import one_line
 from pydbt.cli.view import View
 from pydbt.controller.control import call, read_snapshot
 from pydbt.controller.registry import PINS, known_places
@@ -104,4 +105,6 @@ def lines(reports: list[dict[str, Any]]) -> list[str]:
 
 
 def _words(report: View) -> str:
-    return one_line(report) if report.flag("running") else report.text("problem") or "no controller is running"
+    if report.flag("running"):
+        return headline(report, datetime.now(UTC))
+    return report.text("problem") or "no controller is running"

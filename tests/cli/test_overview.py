@@ -124,7 +124,7 @@ def test_status_lists_every_volume_and_replica_of_the_machine(
         assert execute(["status"]) == 9, "one of them does not run"
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines] == ["/dev/vdb", disk, str(target)], lines
-        assert "no controller is running; last known state" in lines[0] and "normal, replica up-to-date" in lines[1]
+        assert "no controller is running; last known state" in lines[0] and "up to date; normal" in lines[1]
         assert execute(["status", "--json"]) == 9
         listed = json.loads(capsys.readouterr().out)["volumes"]
         assert [one["running"] for one in listed] == [False, True, True]

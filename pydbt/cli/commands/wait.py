@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from pydbt.cli.headline import headline
 from pydbt.cli.locate import ask, locate, named, secondary_option, volume_arguments
-from pydbt.cli.render import one_line, progress_words
 from pydbt.cli.values import DURATION
 from pydbt.cli.view import View
 from pydbt.core.errors import PydbtError, UsageError
@@ -77,10 +78,6 @@ class _Asked:
 def _waits_for(place: Path) -> str:
     """The state of the volume in a line; empty when the controller does not tell it just now."""
     try:
-        report = View(ask(place, {"command": "status"}))
+        return headline(View(ask(place, {"command": "status"})), datetime.now(UTC))
     except PydbtError:
         return ""
-    words = [one_line(report), progress_words(report.part("progress"))]
-    if waiting := report.text("waiting_for"):
-        words.append(f"waiting for {waiting}")
-    return ", ".join(word for word in words if word)

@@ -27,6 +27,8 @@ class Excursions:
             self.count += 1
             self._left_at, self._reason = now, reason
             self.level = "debug" if by_load else "info"
+            if after is Mode.UNSYNCHRONIZED and not by_load:
+                return [("warning", f"{before} -> {after}: {reason}")]  # the secondary is lost
         elif self.level == "debug" and after not in FOLLOWING_MODES and not self._is_on_its_way(after):
             return [*self._told(now), ("info", f"{before} -> {after}: {reason}")]
         if after in FOLLOWING_MODES and self._left_at is not None:

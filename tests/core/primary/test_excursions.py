@@ -9,7 +9,7 @@ FULL = "log full: a write's data found no room in the ring"
 
 
 def lines(told: list[tuple[str, str]]) -> list[str]:
-    return [line for level, line in told if level == "info"]
+    return [line for level, line in told if level != "debug"]
 
 
 def left(excursions: Excursions, now: float, reason: str = FULL, by_load: bool = True) -> list[str]:
@@ -37,9 +37,12 @@ def test_one_that_lasts_is_told_while_it_lasts_and_from_there_on_as_any_other() 
     assert line == "resynchronizing -> normal: in sync, after 60.0 s; once out of normal in this run"
 
 
-def test_the_loss_of_a_connection_is_told_at_once() -> None:
+def test_the_loss_of_a_connection_is_told_at_once_as_a_warning() -> None:
     here = Excursions()
-    assert left(here, 0.0, "cut", by_load=False) == ["normal -> unsynchronized: cut"]
+    told = here.moved(Mode.NORMAL, Mode.UNSYNCHRONIZED, "cut", 0.0, by_load=False)
+    assert told == [("warning", "normal -> unsynchronized: cut")]
+    paused = Excursions().moved(Mode.NORMAL, Mode.PAUSED, "paused by the operator", 0.0, by_load=False)
+    assert [level for level, _ in paused] == ["info"], "it was asked for"
     assert here.overdue(100.0) == []
     here.moved(Mode.RESYNCHRONIZING, Mode.NORMAL, "in sync", 1.0, by_load=False)
     assert left(here, 2.0, "cut", by_load=False) and here.count == 2

@@ -40,7 +40,7 @@ def test_only_blocks_that_nobody_wrote_count_as_different() -> None:
 def test_without_a_difference_it_says_what_was_compared() -> None:
     state, comparison = comparing()
     comparison.committed()
-    assert "32768 bytes were compared" in lines(state, "info")[0]
+    assert "32.0 KiB were compared" in lines(state, "info")[0]
     assert taken_effects(state) == [VerifyEnded(True, 8, 0, ())]
 
 
