@@ -62,6 +62,8 @@ def summary(report: View) -> str:
         words.append(f"replica {state}")
     if report.flag("tainted"):
         words.append("TAINTED")
+    if (report.part("audit").text("verdict") or "").startswith("unavailable"):
+        words.append("not audited")
     if report.number("out_of_sync_bytes"):
         words.append(f"out of sync {_bytes(report, 'out_of_sync_bytes')}")
     if report.number("lag_bytes"):
@@ -113,10 +115,16 @@ def verify_words(verify: View) -> str:
     if "ended" not in last:
         return ""
     compared, ended = _bytes(last, "compared_bytes"), last.text("ended")
+    filled = filled_words(last)
     if not last.number("differing_bytes"):
-        return f"{compared} the same on both sides at {ended}"
+        return f"{compared} the same on both sides{filled} at {ended}"
     fate = "differed and were copied" if last.flag("repaired") else "DIFFER"
-    return f"{_bytes(last, 'differing_bytes')} of {compared} {fate}, at {ended}"
+    return f"{_bytes(last, 'differing_bytes')} of {compared} {fate}{filled}, at {ended}"
+
+
+def filled_words(last: View) -> str:
+    """``, and 3.0 MiB of free space filled in``: what was on neither side's account before; nothing when there was none."""
+    return f", and {_bytes(last, 'filled_bytes')} of free space filled in" if last.number("filled_bytes") else ""
 
 
 def _primary_rows(report: View) -> list[tuple[str, str | None]]:
@@ -129,6 +137,7 @@ def _primary_rows(report: View) -> list[tuple[str, str | None]]:
         ("tainted", _tainted(report)),
         ("epochs", _epoch_words(report.part("epochs"))),
         ("write intent", _intent_words(report.part("write_intent"), report.number("size_bytes") or 0)),
+        ("notice", "; ".join(report.texts("notices"))),
         ("audit", _audit_words(report.part("audit"))),
         ("verification", verify_words(report.part("verify"))),
         ("out of sync", _bytes(report, "out_of_sync_bytes")),

@@ -119,6 +119,7 @@ def demote(source: Path, state_dir: Path) -> ReplicaRecord:
     for secondary in state.secondaries:
         remove_file(state_dir / secondary.map_name)
         remove_file(state_dir / secondary.intent_name)
+        remove_file(state_dir / secondary.free_name)
     return record
 
 

@@ -15,6 +15,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pydbt.core.errors import DeviceError
+from pydbt.device.mounts import swap_paths
+from pydbt.device.stacking import places_under, same_place
 from pydbt.device.sysfs import BlockDevice, all_disks
 
 _PROC = Path("/proc")
@@ -37,6 +39,11 @@ def is_used(device: BlockDevice) -> bool:
         return is_held(device.path) or _is_under_loop(device) or _is_written_by_program(device)
     except (OSError, DeviceError):
         return True
+
+
+def swap_on(device: BlockDevice) -> list[str]:
+    """The swap areas that lie on a device: itself, a partition or volume of it, or a file on it."""
+    return [path for path in swap_paths() if any(same_place(device, layer) for layer in places_under(path))]
 
 
 def out_of_reach(stack: list[BlockDevice], reached: Collection[tuple[int, int]]) -> BlockDevice | None:

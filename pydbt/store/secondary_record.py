@@ -70,9 +70,14 @@ class SecondaryRecord:
         return "staged.map" if self.slot == 1 else f"staged-{self.slot}.map"
 
     @property
+    def free_name(self) -> str:
+        """The file of its map of blocks that count for nobody, which it was not given."""
+        return "free.map" if self.slot == 1 else f"free-{self.slot}.map"
+
+    @property
     def file_names(self) -> tuple[str, ...]:
         """All of its files."""
-        return self.map_name, self.pin_name, self.intent_name, self.staged_name
+        return self.map_name, self.pin_name, self.intent_name, self.staged_name, self.free_name
 
     @property
     def pin_name(self) -> str:

@@ -90,11 +90,11 @@ def test_all_that_are_well_are_well_together() -> None:
 
 def test_verifications_under_way_are_one_and_of_those_that_ended_the_worst_is_told() -> None:
     def verified(done_bytes: int, differing_bytes: int) -> dict:
-        running = VerifyProgress(False, 100, done_bytes, differing_bytes)
+        running = VerifyProgress(False, 100, done_bytes, differing_bytes, done_bytes)
         return {"verify": VerifyReport(running, {"ended": "2026", "differing_bytes": differing_bytes})}
 
     one = combined(several(**{"a:1": verified(10, 0), "b:2": verified(20, 5)}))
-    assert one.verify.running == VerifyProgress(False, 200, 30, 5)
+    assert one.verify.running == VerifyProgress(False, 200, 30, 5, 30)
     assert one.verify.last == {"ended": "2026", "differing_bytes": 5}
 
 

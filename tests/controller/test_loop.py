@@ -13,12 +13,12 @@ from pydbt.controller.primary import ending as primary_ending
 from pydbt.controller.primary import loop as primary_loop
 from pydbt.controller.primary import metadata as primary_metadata
 from pydbt.controller.primary import peer as primary_peer
+from pydbt.controller.primary import volume as primary_volume
 from pydbt.controller.primary.block_reader import THREADS
 from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.ending import finish, run_to_the_end
 from pydbt.controller.primary.handshake import Welcomed
 from pydbt.controller.primary.peer_connection import Attempt
-from pydbt.controller.primary.verification import FOUND_BY_VERIFY
 from pydbt.controller.requests import Request
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import DeviceError, StateError
@@ -65,6 +65,17 @@ def test_a_file_system_that_is_mounted_with_dax_meanwhile_ends_the_run_and_nothi
     assert isinstance(loop.fatal, DeviceError) and "DAX" in str(loop.fatal)
     finish(loop)
     assert loop.volume.detached and load_state(loop.volume.options.state_dir).clean is None
+
+
+def test_swap_on_the_volume_is_told_once_in_the_log_and_in_every_report(loop, monkeypatch, caplog):
+    monkeypatch.setattr(primary_volume, "swap_on", lambda _: ["/dev/x"])
+    for _ in range(2):
+        loop.volume.look_for_swap()
+    assert [record.levelname for record in caplog.records if "is swap" in record.message] == ["WARNING"]
+    assert "/dev/x is swap" in loop.volume.notices[0]
+    monkeypatch.setattr(primary_volume, "swap_on", lambda _: [])
+    loop.volume.look_for_swap()
+    assert loop.volume.notices == ()
 
 
 def test_a_map_that_could_not_be_written_is_not_trusted_at_the_next_start(loop, monkeypatch):
@@ -207,8 +218,9 @@ def full_disk(monkeypatch):
     return lambda: monkeypatch.setattr(primary_metadata, "save_state", written)
 
 
-def test_a_taint_that_could_not_be_written_down_is_as_soon_as_there_is_room(loop, full_disk):
-    loop.feed.take(ev.Tainted(FOUND_BY_VERIFY))
+def test_a_taint_that_could_not_be_written_down_is_as_soon_as_there_is_room(loop, full_disk, monkeypatch):
+    monkeypatch.setattr(loop.volume.peers[1].verification, "advance", lambda now: None)
+    loop.feed.take(ev.Tainted("a write of a kind whose blocks capture does not know"))
     full_disk()
     loop.check(0.0)
     kept = load_state(loop.volume.options.state_dir).record(1)

@@ -9,6 +9,7 @@ import pytest
 
 from pydbt.core.errors import DeviceError, UsageError
 from pydbt.core.units import MIB
+from pydbt.device import usage
 from pydbt.device.mounts import mount_of_path, parse_mount, read_mounts
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import NAMELESS, is_same
@@ -158,7 +159,19 @@ def test_swap_is_recognized(tmp_path: Path) -> None:
         device = BlockDevice.identify(path)
         assert not device.is_swap()
         with swap_on(path):
-            assert device.is_swap()
+            assert device.is_swap() and usage.swap_on(device) == [str(path)]
+        assert usage.swap_on(device) == []
+
+
+def test_a_swap_file_on_a_file_system_of_the_volume_is_swap_on_the_volume(tmp_path: Path) -> None:
+    with loop_over(image(tmp_path / "a", 32 * MIB)) as path, loop_over(image(tmp_path / "b", 2 * MIB)) as other:
+        run("mkfs.ext4", "-q", path)
+        with mounted(path, tmp_path / "mount") as point:
+            (point / "swap").write_bytes(bytes(4 * MIB))
+            (point / "swap").chmod(0o600)
+            with swap_on(point / "swap"):
+                assert usage.swap_on(BlockDevice.identify(path)) == [str(point / "swap")]
+                assert usage.swap_on(BlockDevice.identify(other)) == []
 
 
 def test_a_mount_line_is_read_whole_even_with_odd_fields() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pydbt.cli.locate import ask, ask_primary, locate, named, secondary_option, volume_arguments
-from pydbt.cli.render import verify_words
+from pydbt.cli.render import filled_words, verify_words
 from pydbt.cli.values import DURATION, RATE
 from pydbt.cli.view import View
 from pydbt.core.errors import Differs, TimedOut
@@ -23,7 +23,7 @@ _WORD_S = 10.0
 @click.command()
 @volume_arguments
 @secondary_option
-@click.option("--repair", is_flag=True, help="Copy blocks that differ; without it they are only reported.")
+@click.option("--repair", is_flag=True, help="Succeed when all that differed is copied.")
 @click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Read at most this much, for example 50M/s.")
 @click.option("--timeout", type=DURATION, metavar="S", help="Stop waiting after S seconds (exit code 8).")
 @click.option("--background", is_flag=True, help="Return at once; `status` shows the progress.")
@@ -40,8 +40,8 @@ def verify(
 ) -> int:
     """Compare a volume with its replica.
 
-    Digests are compared while writes go on. Every difference is checked a second time before it is reported. Exit code
-    0: nothing differs, or all differences were copied; 10: blocks differ.
+    Digests are compared while writes go on. Every difference is checked a second time before it is reported, and what
+    differs is copied. Exit code 10: blocks differed; with `--repair` 0.
     """
     place = locate(source, state_dir)
     words = named(secondary)
@@ -51,7 +51,7 @@ def verify(
         click.echo("ended" if cancel else "begun")
         return 0
     try:
-        return _await(place, words, before, None if timeout is None else time.monotonic() + timeout)
+        return _await(place, words, before, None if timeout is None else time.monotonic() + timeout, repair)
     except KeyboardInterrupt:
         print("the verification goes on (status shows it; verify --cancel ends it)", file=sys.stderr)
         raise
@@ -89,7 +89,7 @@ def rests_for(entry: View) -> str:
     return f"{who}, not in sync{since} and not connected{why}"
 
 
-def _await(place: Path, words: dict[str, str], before: dict[str, View], deadline: float | None) -> int:
+def _await(place: Path, words: dict[str, str], before: dict[str, View], deadline: float | None, repair: bool) -> int:
     """Show the progress until it has ended everywhere; the exit code."""
     next_word = time.monotonic() + _WORD_S
     shown: set[tuple[str, bool, bool | None]] = set()
@@ -105,7 +105,7 @@ def _await(place: Path, words: dict[str, str], before: dict[str, View], deadline
         if not running:
             if any(not _last(entry) or _last(entry) == before.get(_name(entry)) for entry in entries):
                 raise TimedOut("the verification was ended before it had looked at everything")
-            return _tell_all({_name(entry): _last(entry) for entry in entries})
+            return _tell_all({_name(entry): _last(entry) for entry in entries}, repair)
         if deadline is not None and now > deadline:
             raise TimedOut(
                 "the verification did not end in time; it continues (see status, or end it with verify --cancel)"
@@ -116,29 +116,27 @@ def _await(place: Path, words: dict[str, str], before: dict[str, View], deadline
             print(f"{verify_words(running[0]):<70}", file=sys.stderr, end=end, flush=True)
 
 
-def _tell_all(ended: dict[str, View]) -> int:
+def _tell_all(ended: dict[str, View], repair: bool) -> int:
     differ = False
     for name, last in ended.items():
         if len(ended) > 1:
             click.echo(f"{name}:")
         differ |= not _tell(last)
-    if differ:
-        raise Differs("the replica differs from the volume: run controller verify --repair to copy what differs")
+    if differ and not repair:
+        raise Differs(
+            "the replica differed from the volume; what differed is copied, and a later verification shows if it stays so"
+        )
     return 0
 
 
 def _tell(last: View) -> bool:
-    """Print the result; False when blocks still differ."""
+    """Print the result; False when blocks differed."""
     compared, differing = (format_bytes(last.number(name) or 0) for name in ("compared_bytes", "differing_bytes"))
+    filled = filled_words(last)
     if not last.number("differing_bytes"):
-        click.echo(f"{compared} compared, the same on both sides")
+        click.echo(f"{compared} compared, the same on both sides{filled}")
         return True
-    repaired = bool(last.flag("repaired"))
     for place in last.parts("places"):
-        length, offset = place.whole("length_bytes"), place.whole("offset_bytes")
-        click.echo(f"{length} bytes at {offset} {'differed' if repaired else 'differ'}")
-    if repaired:
-        click.echo(f"{compared} compared, {differing} differed and are copied")
-        return True
-    click.echo(f"{compared} compared, {differing} differ")
+        click.echo(f"{place.whole('length_bytes')} bytes at {place.whole('offset_bytes')} differed")
+    click.echo(f"{compared} compared, {differing} differed and are copied{filled}")
     return False

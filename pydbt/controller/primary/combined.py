@@ -95,6 +95,7 @@ def _verify(reports: list[VerifyReport]) -> VerifyReport:
             sum(one.total_bytes for one in running),
             sum(one.done_bytes for one in running),
             sum(one.differing_bytes for one in running),
+            sum(one.filled_bytes for one in running),
         )
         if running
         else None,

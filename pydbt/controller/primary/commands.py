@@ -154,7 +154,11 @@ class Commands:
         record = volume.metadata.add(format_address(*address), new_epoch())
         secure = secure_of(volume.options, arguments.get("peer"), record.pin_name)
         state = volume.metadata.state
-        volume.join(record.slot, joining(volume.options, state, record, secure, completed_first=volume.completed_first))
+        discards = volume.brains[0].config.discards
+        joined = joining(
+            volume.options, state, record, secure, completed_first=volume.completed_first, discards=discards
+        )
+        volume.join(record.slot, joined)
         self._feed.take(ev.Tick(), record.slot)
 
     def _remove(self, arguments: dict[str, Any]) -> None:

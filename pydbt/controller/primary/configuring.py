@@ -17,6 +17,7 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.protocol.generations import first_generations, generation_name
+from pydbt.core.tracking.discards import ANY_ZEROS, DiscardPromise
 from pydbt.network.tls import Secure, load_identity
 from pydbt.posix.boot import boot_id
 from pydbt.store.map_file import load_map
@@ -38,10 +39,12 @@ class Joining:
 
     ``staged``: blocks of an unfinished resynchronization, which are not pending and in no image.
     ``since`` bounds the comparison after writes that may have gone untracked; None without a bound, or without such writes.
+    ``left_out``: blocks that count for nobody, which it was not given.
     """
 
     config: PrimaryConfig
     pending: DirtyMap | None = None
+    left_out: DirtyMap | None = None
     secure: Secure | None = None
     since: Since | None = None
     staged: DirtyMap | None = None
@@ -84,6 +87,18 @@ def load_staged(state_dir: Path, state: VolumeState, record: SecondaryRecord) ->
     every = DirtyMap(state.geometry.block_count)
     every.set_range(0, every.block_count)
     return every
+
+
+def load_left_out(state_dir: Path, state: VolumeState, record: SecondaryRecord) -> DirtyMap | None:
+    """The blocks that count for nobody and were not given to it; None without a file that can be read."""
+    try:
+        loaded = load_map(state_dir / record.free_name)
+    except StateError as error:
+        _log.warning("%s", error)
+        return None
+    if loaded is None or (loaded[0].volume, loaded[0].geometry) != (state.uuid, state.geometry):
+        return None
+    return loaded[1]
 
 
 def begun(state: VolumeState, untold: Collection[int], assumed: bool, disk_sequence: int | None) -> VolumeState:
@@ -133,10 +148,12 @@ def joining(
     since: Since | None = None,
     bounded: bool = False,
     completed_first: bool = False,
+    discards: DiscardPromise = ANY_ZEROS,
 ) -> Joining:
     """``record`` as it was written down when this run began; ``tells_all``: its map and the bitmaps name all blocks that
     differ; ``snapshot_based``: only addresses are captured; ``since``: only the blocks that dm-era names are compared;
-    ``bounded``: the rest of such a comparison is in the map; ``completed_first``: the volume has write-intent."""
+    ``bounded``: the rest of such a comparison is in the map; ``completed_first``: the volume has write-intent; ``discards``: what
+    the source returns of discarded blocks."""
     if since is not None:
         pending, tells_all = since.blocks, True
     initial = record.phase is SyncPhase.INITIAL
@@ -166,5 +183,7 @@ def joining(
         generations=record.generations,
         generation_seed=secrets.randbits(64),
         completed_first=completed_first,
+        discards=discards,
     )
-    return Joining(config, pending, secure, since, load_staged(options.state_dir, state, record))
+    staged = load_staged(options.state_dir, state, record)
+    return Joining(config, pending, load_left_out(options.state_dir, state, record), secure, since, staged)

@@ -143,6 +143,7 @@ class PrimaryLoop:
         self.checkpoints.advance(now)
         if now >= self._next_snapshot:
             self._next_snapshot = now + SNAPSHOT_INTERVAL_S
+            volume.look_for_swap()
             self.save_status()
             volume.keep()
         if volume.options.report is not None:

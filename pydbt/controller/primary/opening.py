@@ -15,6 +15,7 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PeerError, StateError, Unreachable, UsageError
 from pydbt.core.protocol.frames import Hello, Welcome
 from pydbt.core.protocol.generations import lineage_of
+from pydbt.core.tracking.discards import ANY_ZEROS, DiscardPromise
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address, split_address
 from pydbt.network.connection import FramedConnection
@@ -120,13 +121,14 @@ def distrust_maps(options: PrimaryOptions, state: VolumeState) -> None:
 class Found:
     """The findings of a start. ``tracked``: every write since a map was made is in it, or in the kernel's bitmaps;
     ``reopened``: the bitmaps are from before, and ``in_kernel``: they name blocks; ``snapshot_based``: only addresses
-    are captured."""
+    are captured; ``discards``: what the device returns of discarded blocks."""
 
     is_new: bool
     tracked: bool
     reopened: bool
     in_kernel: bool
     snapshot_based: bool
+    discards: DiscardPromise = ANY_ZEROS
 
 
 def begin_run(
@@ -161,6 +163,7 @@ def begin_run(
             options, state, record, secures[record.slot], pending=maps[record.slot], tells_all=tells_all[record.slot],
             assumed=assumed, quiet_held=found.reopened, snapshot_based=found.snapshot_based, since=since.get(record.slot),
             bounded=bounded[record.slot], completed_first=written.layer is not None,
+            discards=found.discards,
         )
         for record in state.secondaries
     }  # fmt: skip

@@ -105,6 +105,16 @@ class Peer:
         elif path.exists():
             remove_file(path)
 
+    def write_left_out(self) -> None:
+        """Write down what counts for nobody and was not given to it. StateError when it cannot be: then less is known later."""
+        left_out, state = self.brain.state.left_out, self._metadata.state
+        path = self._metadata.state_dir / self.record.free_name
+        if left_out.blocks.any():
+            save_map(path, MapHeader(state.uuid, state.geometry, self.brain.config.epoch), left_out.blocks)
+        elif path.exists():
+            remove_file(path)
+        left_out.grew = False
+
     def forget_era(self) -> None:
         """Forget, durably, the era that was remembered for it. StateError when that fails."""
         path = self._metadata.state_dir / self.record.intent_name

@@ -140,7 +140,10 @@ class QueueReport:
 
 @dataclass(frozen=True, slots=True)
 class VolumeReport:
-    """The volume. ``together``: all secondaries in one; its fields are the volume's own in the JSON."""
+    """The volume. ``together``: all secondaries in one; its fields are the volume's own in the JSON.
+
+    ``notices``: sentences on how the volume is used, by which blocks can differ unnoticed.
+    """
 
     role: str
     source: str
@@ -154,6 +157,7 @@ class VolumeReport:
     write_rate_bytes: int
     queue: QueueReport
     lost_records: int
+    notices: tuple[str, ...]
     secondaries: tuple[SecondaryReport, ...]
 
     def to_json(self) -> dict[str, Any]:

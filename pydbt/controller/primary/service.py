@@ -36,6 +36,7 @@ from pydbt.core.units import exact_bytes, format_bytes
 from pydbt.device.block import DirectReader
 from pydbt.device.checks import check_source
 from pydbt.device.clean import is_untouched
+from pydbt.device.discards import discard_promise
 from pydbt.device.holdable import look
 from pydbt.device.snapshot import Room, require_room
 from pydbt.device.sysfs import BlockDevice
@@ -88,7 +89,8 @@ def run_primary(options: PrimaryOptions) -> int:
         if untouched and not tracked and not _untouched(device, state, reader):
             untouched = False  # written while the programs were compiled
             distrust_maps(options, state)
-        found = Found(is_new, tracked or untouched, reopened, reopened and any(capture.dirty_counts()), snapshot_based)
+        in_kernel = reopened and any(capture.dirty_counts())
+        found = Found(is_new, tracked or untouched, reopened, in_kernel, snapshot_based, discard_promise(device))
         written = EraRecovery(device, options.state_dir)
         state, joiners = begin_run(options, device, state, secures, found, written)
         written.begin(state.secondaries)

@@ -59,6 +59,7 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
         write_rate_bytes=round(longest.state.statistics.write_rate_bytes(time.monotonic())),
         queue=QueueReport(size=volume.capture.data_size_bytes(), used=volume.capture.data_used_bytes()),
         lost_records=counters.lost_records + counters.lost_completions,
+        notices=volume.notices,
         secondaries=tuple(secondaries),
     )
 

@@ -17,11 +17,9 @@ from pydbt.core.errors import BusyError, UsageError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import FOLLOWING_MODES
+from pydbt.core.units import Geometry
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.secondary_record import SecondaryRecord
-
-# A person who found a difference and had nothing repaired decides what is done about it.
-FOUND_BY_VERIFY = "a verification found blocks that differ"
 
 _log = logging.getLogger("pydbt")
 
@@ -55,10 +53,10 @@ class VolumeVerification:
                 "with addresses only, a comparison is a part of an epoch, and an epoch copies what differs: run 'controller "
                 "verify --repair', which reports what that was"
             )
-        if not (arguments.get("repair") or self._record.compared_whole):
+        if not arguments.get("repair") and self._free_space() is None:
             raise UsageError(
-                "free space was left out of the first copy, so that both sides may differ there: run 'controller verify "
-                "--repair' once, which makes them the same everywhere (or begin a volume with --whole-device)"
+                "free space was left out of the first copy, and where that was is not known while no file system is mounted: "
+                "mount it, or run 'controller verify --repair' once, which makes both sides the same everywhere"
             )
 
     def command(self, arguments: dict[str, Any]) -> ev.VerifyAsked | ev.VerifyCancelled:
@@ -76,7 +74,7 @@ class VolumeVerification:
         brain, record, options = self._brain, self._record, self._options
         if brain.mode not in FOLLOWING_MODES or brain.verifier.current is not None:
             return None
-        taints = tuple(reason for reason in brain.state.taints if reason != FOUND_BY_VERIFY)
+        taints = tuple(brain.state.taints)
         cut_off = (record.verify or {}).get("cut_off")
         if taints and taints != self._answered:
             self._answered = taints
@@ -87,9 +85,7 @@ class VolumeVerification:
             return self._begin(bool(cut_off["repair"]), options.rate_limit_bytes_per_s, int(cut_off["block"]))
         if options.verify_every_s and now >= self._due(now, options.verify_every_s):
             self._next_verify = now + options.verify_every_s
-            # The first one copies the free space that the first copy left out: later ones then compare all of it.
-            repair = brain.snapshot_based or not record.compared_whole
-            return self._begin(repair, options.rate_limit_bytes_per_s)
+            return self._begin(brain.snapshot_based, options.rate_limit_bytes_per_s)
         return None
 
     def _due(self, now: float, every_s: float) -> float:
@@ -104,14 +100,21 @@ class VolumeVerification:
         self, repair: bool, rate_limit_bytes: int | None, from_block: int = 0, used_only: bool = False
     ) -> ev.VerifyAsked:
         geometry = self._metadata.state.geometry
-        runs = Runs(np.zeros(1, np.int64), np.array([geometry.block_count], np.int64))
+        free = self._free_space() or Runs.none()
+        runs = _everything(geometry)
         if used_only:
-            used, _ = scan(self._device, geometry, whole=False)
-            runs = used.runs
+            runs = runs.minus(free).minus(self._brain.state.left_out.blocks.extents())
         ends = runs.ends()
         firsts = np.maximum(runs.firsts, from_block)
         left = ends > firsts
-        return ev.VerifyAsked(Runs(firsts[left], (ends - firsts)[left]), repair, rate_limit_bytes)
+        return ev.VerifyAsked(Runs(firsts[left], (ends - firsts)[left]), repair, rate_limit_bytes, free)
+
+    def _free_space(self) -> Runs | None:
+        """The free space that the first copy left out, if that was not written down (by an earlier version); None: not known."""
+        if self._record.compared_whole or self._brain.state.left_out.blocks.any():
+            return Runs.none()
+        used, whole = scan(self._device, self._metadata.state.geometry, whole=False)
+        return None if whole else _everything(self._metadata.state.geometry).minus(used.runs)
 
     def ended(self, result: ev.VerifyEnded) -> None:
         """Write down the result of a verification that has looked at everything."""
@@ -122,12 +125,12 @@ class VolumeVerification:
             "repaired": result.repaired,
             "compared_bytes": result.compared_blocks * block,
             "differing_bytes": result.differing_blocks * block,
+            "filled_bytes": result.filled_blocks * block,
             "places": [
                 {"offset_bytes": first * block, "length_bytes": count * block} for first, count in result.places
             ],
         }
-        everything = result.repaired and result.compared_blocks >= geometry.block_count
-        whole = self._record.compared_whole or everything
+        whole = self._record.compared_whole or result.compared_blocks >= geometry.block_count
         self._metadata.change_record(self._number, verify=last, compared_whole=whole)
         self._metadata.save_if_possible()
 
@@ -145,3 +148,7 @@ class VolumeVerification:
     def report(self) -> VerifyReport:
         """For the status: the verification under way, and the last one."""
         return VerifyReport(self._brain.verifier.progress(), self._last())
+
+
+def _everything(geometry: Geometry) -> Runs:
+    return Runs(np.zeros(1, np.int64), np.array([geometry.block_count], np.int64))

@@ -6,6 +6,7 @@ Data and mechanical moves. A volume decides nothing, carries out no effect and a
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections import deque
 
@@ -21,7 +22,7 @@ from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt, PeerConnection
 from pydbt.controller.primary.verification import VolumeVerification
 from pydbt.controller.primary.waits import WaitingRequests
-from pydbt.core.errors import DeviceError
+from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.protocol.frames import Hello
@@ -29,9 +30,12 @@ from pydbt.core.volume.fanout import Fanout
 from pydbt.device.block import DirectReader
 from pydbt.device.snapshot import Room
 from pydbt.device.sysfs import BlockDevice
+from pydbt.device.usage import swap_on
 from pydbt.kernel.capture import Capture
 from pydbt.network.address import split_address
 from pydbt.store.secondary_record import SecondaryRecord
+
+_log = logging.getLogger("pydbt")
 
 RECORDS_A_LOOK = 16384
 IDLE_LOOK_S = 0.02
@@ -70,6 +74,7 @@ class Volume:
         self.peers: dict[int, Peer] = {}
         self.auditor = Auditor(device, capture, metadata.state.audit, inherited)
         self.detached = False
+        self.notices: tuple[str, ...] = ()
         self._last_loss = -1
         self._next_idle_look = 0.0
 
@@ -86,6 +91,8 @@ class Volume:
             brain.state.tracker.pending.merge(joining.pending)
         if joining.staged is not None:
             brain.state.staged.merge(joining.staged)
+        if joining.left_out is not None:
+            brain.state.left_out.blocks.merge(joining.left_out)
         record = self.metadata.record(slot)
 
         def post(what: ev.Event | Attempt) -> None:
@@ -159,6 +166,20 @@ class Volume:
         with contextlib.suppress(DeviceError):  # gone: the next check of the loop finds it
             self.events.extend((None, event) for event in self.auditor.look(self.brains, now))
 
+    def look_for_swap(self) -> None:
+        """Tell the operator of swap on the volume: it changes memory while that is written, as no other user may."""
+        with contextlib.suppress(PydbtError, OSError):  # gone: the next check of the loop finds it
+            places = swap_on(self.device)
+            before, self.notices = self.notices, ()
+            if places:
+                notice = (
+                    f"{' and '.join(places)} is swap on this volume: it changes memory while that is written, so that blocks can "
+                    "differ until the next verification; move it to another disk"
+                )
+                self.notices = (notice,)
+                if self.notices != before:
+                    _log.warning("%s", notice)
+
     # --- what lasts ---------------------------------------------------------------------------------------
     def keep(self) -> None:
         """Write down what has changed: taints at once, so that no crash makes the volume look better than it is."""
@@ -166,6 +187,9 @@ class Volume:
         self.metadata.change(audit=self.auditor.record)
         for peer in self.peers.values():
             peer.note()
+            if peer.brain.state.left_out.grew:
+                with contextlib.suppress(StateError):  # the next time
+                    peer.write_left_out()
         if self.metadata.state != before or self.metadata.unsaved:
             self.metadata.save_if_possible()
 
@@ -173,3 +197,5 @@ class Volume:
         """The maps of all secondaries to disk. StateError when one cannot be written."""
         for peer in self.peers.values():
             peer.write_map()
+            with contextlib.suppress(StateError):  # a verification takes for a difference what is none
+                peer.write_left_out()

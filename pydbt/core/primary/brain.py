@@ -107,7 +107,8 @@ class Primary:
                 self.landing.add_wait(token, position)
             case ev.WaitGone(token=token):
                 self.landing.drop_wait(token)
-            case ev.VerifyAsked(runs=runs, repair=repair, rate_limit_bytes=rate):
+            case ev.VerifyAsked(runs=runs, repair=repair, rate_limit_bytes=rate, free=free):
+                self.state.left_out.add(free)
                 self.verifier.begin(runs, repair, rate, now)
             case ev.VerifyCancelled():
                 self.verifier.cancel()
@@ -354,6 +355,7 @@ class Primary:
     def _used_blocks(self, event: ev.UsedBlocks) -> None:
         self._taints.answered_by_scan()
         self.state.tracker.pending.set_extents(*event.runs)
+        self.state.left_out.all_but(event.runs)
         self.state.replica.scanned = self.quiet.mapped = True
         self.state.replica.unfinished = False
         self.state.effects.log("info", event.explanation)
@@ -438,12 +440,9 @@ class Primary:
         self.settler.advance(now, hurry=self.landing.waited_for)
         findings = self.verifier.advance(now)
         if findings is not None:
-            if findings.repaired or not findings.differing_blocks:
-                self._taints.clear(findings.taints)
-            else:
-                self._taints.add("a verification found blocks that differ")
-            found = findings.differing_blocks, findings.places
-            self.state.effects.add(ev.VerifyEnded(findings.repaired, findings.compared_blocks, *found))
+            self._taints.clear(findings.taints)
+            found = findings.differing_blocks, findings.places, findings.filled_blocks
+            self.state.effects.add(ev.VerifyEnded(True, findings.compared_blocks, *found))
         self.quiet.retire(now)
 
     # --- resynchronizations -------------------------------------------------------------------------------

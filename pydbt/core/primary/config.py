@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
+from pydbt.core.tracking.discards import ANY_ZEROS, DiscardPromise
 from pydbt.core.units import MIB, Geometry
 
 
@@ -21,7 +22,7 @@ class PrimaryConfig:
     what the volume has been through, and ``generation_seed`` what later ones are named from. ``snapshot_interval_s`` set:
     only addresses are captured, and the replica follows in such steps (``snapshot_landing``), for each of which the source
     is held no longer than ``hold_limit_s``. ``completed_first``: no write is sent before it has completed (the volume has
-    write-intent, see ``core/tracking/uncompleted``).
+    write-intent, see ``core/tracking/uncompleted``). ``discards``: what the source returns of discarded blocks.
     """
 
     geometry: Geometry
@@ -49,3 +50,4 @@ class PrimaryConfig:
     snapshot_interval_s: float | None = None
     hold_limit_s: float = 5.0
     completed_first: bool = False
+    discards: DiscardPromise = ANY_ZEROS

@@ -190,11 +190,15 @@ class Tainted:
 
 @dataclass(frozen=True, slots=True)
 class VerifyAsked:
-    """Compare these runs of blocks in normal mode, and with ``repair`` copy what differs."""
+    """Compare these runs of blocks in normal mode, and copy what differs. ``repair``: that was asked for.
+
+    ``free``: free space that the secondary was not given, where that was not written down.
+    """
 
     runs: Runs
     repair: bool
     rate_limit_bytes: int | None = None
+    free: Runs = field(default_factory=Runs.none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,12 +445,16 @@ class AnswerWait:
 
 @dataclass(frozen=True, slots=True)
 class VerifyEnded:
-    """A verification looked at everything it was asked for. ``places`` are the first (first block, blocks) that differed."""
+    """A verification looked at everything it was asked for. ``places`` are the first (first block, blocks) that differed.
+
+    ``filled_blocks``: free space that was never on the secondary, and is now.
+    """
 
     repaired: bool
     compared_blocks: int
     differing_blocks: int
     places: tuple[tuple[int, int], ...]
+    filled_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

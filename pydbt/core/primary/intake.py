@@ -45,6 +45,7 @@ def take_in(state: State, event: Captured, now: float) -> Taken:
     if state.config.completed_first:
         firsts = np.concatenate(([first_sequence], last_sequences[:-1] + 1))[: len(writes)]
         state.uncompleted.apply(records, is_write, firsts)
+    state.left_out.written(writes)
     if len(writes):
         state.sequence = int(last_sequences[-1])
         state.statistics.captured(writes)

@@ -121,6 +121,7 @@ class Resync:
             return
         while (taken := self.sweep.next_reading(now, urgent=urgent)) is not None:
             reading, transit = taken
+            self._state.left_out.given(transit.runs)
             self._state.effects.add(ReadBlocks(reading, transit.runs, held))
 
     def sweep_on(self, now: float, *, explained: bool) -> None:

@@ -17,6 +17,7 @@ from pydbt.core.primary.events import BlocksRead, DropReading, ReadBlocks, SendD
 from pydbt.core.primary.state import State
 from pydbt.core.protocol.frames import Want
 from pydbt.core.tracking.capture_record import Operation, empty_records
+from pydbt.core.tracking.discards import discarded_in_doubt
 from pydbt.core.tracking.in_flight import InFlightReport
 from pydbt.core.tracking.replica_queue import Segment
 from pydbt.core.tracking.unsettled import DIFFERS_SINCE_EVER
@@ -24,6 +25,8 @@ from pydbt.core.units import Geometry
 
 # More unsettled blocks than this are not worth reading one by one: a sweep does it.
 MAX_UNSETTLED_BLOCKS = 65536
+# Nobody waits long for what was discarded: beyond this it is compared with the next verification.
+MAX_DISCARDED_BLOCKS = 16384
 
 
 class Settled(Enum):
@@ -68,6 +71,7 @@ class Settler:
             blocks, sequences = _whole_writes(taken, np.sort(self._set.blocks()), self._state.geometry)
             at_rest = ~(report.overlapped.mask(blocks) | report.unmatched.mask(blocks))
             self._set.rewritten(blocks[at_rest], sequences[at_rest])
+        self._doubt_discards(taken, now)
         too_many = False
         found = (("overlapped", report.overlapped), ("failed", report.failed), ("unstable", report.unstable))
         for why, runs in found:
@@ -77,6 +81,17 @@ class Settler:
                 if not too_many:
                     self._set.add(runs.blocks(), self._state.sequence, now)
         return too_many
+
+    def _doubt_discards(self, taken: Segment, now: float) -> None:
+        """Discarded blocks that may not read as zeros are read. So many that this would take long count for nobody."""
+        doubtful = discarded_in_doubt(taken.records, self._state.config.discards, self._state.geometry)
+        if not (count := doubtful.total()):
+            return
+        if count + len(self._set) > MAX_DISCARDED_BLOCKS:
+            self._state.left_out.add(doubtful)
+            return
+        self._state.statistics.unsettled("discarded", count)
+        self._set.add(doubtful.blocks(), self._state.sequence, now)
 
     def repair(self, blocks: Integers, now: float) -> bool:
         """Blocks were found to differ: read, compare and send them. True: there are too many, and they are pending."""
@@ -155,6 +170,7 @@ class Settler:
             state.effects.add(DropReading(reading))
             return Settled.TAKEN
         runs = Runs.of_blocks(differing)
+        state.left_out.given(runs)
         state.statistics.settled(len(differing))
         state.sequence += 1
         sequences = np.full(len(runs.firsts), state.sequence, dtype=np.uint64)

@@ -29,6 +29,7 @@ class SnapshotComparison:
         self.under_way = False
         self._touched = DirtyMap(state.geometry.block_count)
         self._wanted = DirtyMap(state.geometry.block_count)
+        self._free = DirtyMap(state.geometry.block_count)  # what the secondary was never given
 
     # --- the face of a Verifier ---------------------------------------------------------------------------
     def begin(self, asked: Runs, repair: bool, rate_limit_bytes: int | None, now: float) -> None:
@@ -77,6 +78,7 @@ class SnapshotComparison:
         self.under_way = self.current is not None
         self._touched.clear()
         self._wanted.clear()
+        self._free = self._state.left_out.blocks.copy()
         if self.current is None:
             return ()
         pending = self._state.tracker.pending
@@ -102,7 +104,9 @@ class SnapshotComparison:
         if not self.under_way or current is None:
             return
         self.under_way, self.current = False, None
-        found = self._wanted.extents().minus(self._touched.extents())
+        wanted = self._wanted.extents().minus(self._touched.extents())
+        found = wanted.minus(self._free.extents())
+        filled = wanted.total() - found.total()
         block_bytes = self._state.geometry.block_bytes
         log = self._state.effects.log
         if size := found.total() * block_bytes:
@@ -111,4 +115,4 @@ class SnapshotComparison:
             compared_bytes = current.total_blocks * block_bytes
             log("info", f"verified: {format_bytes(compared_bytes)} were compared and are the same on both sides")
         places = tuple(zip(found.firsts[:SHOWN_RUNS].tolist(), found.counts[:SHOWN_RUNS].tolist(), strict=True))
-        self._state.effects.add(VerifyEnded(True, current.total_blocks, found.total(), places))
+        self._state.effects.add(VerifyEnded(True, current.total_blocks, found.total(), places, filled))

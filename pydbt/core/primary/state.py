@@ -12,6 +12,7 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.events import Effect, Log, SetPayload
 from pydbt.core.primary.excursions import Excursions
+from pydbt.core.primary.left_out import LeftOut
 from pydbt.core.primary.modes import FOLLOWING_MODES, MODE_MOVES, PHASE_MOVES, Mode, Phase
 from pydbt.core.primary.statistics import Statistics
 from pydbt.core.protocol.generations import Generations, first_generations
@@ -101,6 +102,7 @@ class State:
         self.queue = StreamQueue()
         self.uncompleted = Uncompleted()
         self.unsettled = Unsettled(max(1, min(MAX_BATCH_BLOCKS, MAX_SETTLED_BYTES // config.geometry.block_bytes)))
+        self.left_out = LeftOut(config.geometry)
         self.statistics = Statistics(now)
         self.replica = KnownReplica.of(config)
         self.generations: Generations = (

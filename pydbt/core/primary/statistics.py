@@ -26,7 +26,8 @@ class Statistics:
         self.copied_bytes = 0
         self.sent_bytes = 0
         self.settled_blocks = 0
-        self.unsettled_blocks = {"overlapped": 0, "failed": 0, "unstable": 0, "unseen": 0, "verified": 0}
+        causes = ("overlapped", "failed", "unstable", "unseen", "verified", "discarded")
+        self.unsettled_blocks = dict.fromkeys(causes, 0)
         self.log_full = 0
         self.resyncs = 0
         self.out_of_sync_max_bytes = 0

@@ -1,5 +1,7 @@
 """Verification in normal mode: both sides are read and compared by digests, while writes go on.
 
+Of free space that the secondary was never given (``left_out``) a difference is none: it is filled in, and counted apart.
+
 As in ``settler``, a comparison counts only for blocks that nothing touched while they were read, and the secondary
 compares behind every update that was captured by the end of the read: then a difference is one. It is looked at a
 second time all the same before it is called so. Repair is the settler's: it reads, compares and sends once more.
@@ -21,7 +23,7 @@ from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.rate_limit import RateLimit
 from pydbt.core.primary.state import State
 from pydbt.core.protocol.frames import Want
-from pydbt.core.tracking.unsettled import DIFFERS_SINCE_EVER
+from pydbt.core.tracking.unsettled import DIFFERS_SINCE_EVER, FREE_SPACE, SETTLE_DELAY_S
 from pydbt.core.units import MIB, Geometry, format_bytes
 
 # Large, because a reading costs both loops the same whatever it holds. With a rate limit a sixteenth of a second's
@@ -36,6 +38,8 @@ AGAIN_DELAY_S = 0.5
 AGAIN_LIMIT_BLOCKS = 65536
 # Blocks that could not be read wait for this long.
 READ_AGAIN_S = 5.0
+# Free space on its way to the secondary; more of it would only wait.
+FILLING_BLOCKS = 4096
 # Of this many differing runs the places are kept for the report.
 SHOWN_RUNS = 16
 
@@ -64,6 +68,7 @@ class Verification:
     taints: tuple[str, ...]
     done_blocks: int = 0
     differing_blocks: int = 0
+    filled_blocks: int = 0
     places: list[tuple[int, int]] = field(default_factory=list)
 
     @classmethod
@@ -84,28 +89,28 @@ class Verification:
 
     def progress(self, geometry: Geometry) -> VerifyProgress:
         block = geometry.block_bytes
-        return VerifyProgress(
-            self.repair, self.total_blocks * block, self.done_blocks * block, self.differing_blocks * block
-        )
+        sizes = self.total_blocks, self.done_blocks, self.differing_blocks, self.filled_blocks
+        return VerifyProgress(self.repair, *(blocks * block for blocks in sizes))
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyProgress:
-    """How far a verification is."""
+    """How far a verification is. ``filled_bytes``: free space that was never on the secondary, and is now."""
 
     repair: bool
     total_bytes: int
     done_bytes: int
     differing_bytes: int
+    filled_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """A verification has looked at everything. ``taints`` are those that it was begun under."""
+    """A verification has looked at everything, and what differed is copied. ``taints`` are those that it was begun under."""
 
-    repaired: bool
     compared_blocks: int
     differing_blocks: int
+    filled_blocks: int
     places: tuple[tuple[int, int], ...]
     taints: tuple[str, ...]
 
@@ -188,13 +193,25 @@ class Verifier:
         wanted = compared.blocks_wanted(want.units, self._state.geometry)
         differs = np.isin(comparison.blocks, wanted, assume_unique=True)
         self._look_again(comparison.blocks[comparison.doubtful], comparison.suspected, now)
-        differing = comparison.blocks[differs & ~comparison.doubtful]
-        self.current.done_blocks += int((~differs & ~comparison.doubtful).sum())
+        differs &= ~comparison.doubtful
+        equal = comparison.blocks[~differs & ~comparison.doubtful]
+        free = differs & self._state.left_out.mask(comparison.blocks)
+        self._state.left_out.given(Runs.of_blocks(equal))
+        self._fill(self.current, comparison.blocks[free], now)
+        differing = comparison.blocks[differs & ~free]
+        self.current.done_blocks += len(equal)
         if not comparison.suspected:
             self._look_again(differing, True, now)
             return differing[:0]
         self._found(self.current, differing)
-        return differing if self.current.repair else differing[:0]
+        return differing
+
+    def _fill(self, current: Verification, blocks: Integers, now: float) -> None:
+        """Free space is read once more and sent, without a word: the image is the same before and after."""
+        if len(blocks):
+            current.done_blocks += len(blocks)
+            current.filled_blocks += len(blocks)
+            self._state.unsettled.add(blocks, FREE_SPACE, now - SETTLE_DELAY_S)
 
     def _look_again(self, blocks: Integers, suspected: bool, now: float) -> None:
         if len(blocks):
@@ -215,14 +232,15 @@ class Verifier:
         if current is None:
             return None
         self._offer()
-        window = max(2, COMPARISON_WINDOW_BYTES // current.reading_bytes)
+        filling = self._state.unsettled.count_free()
+        window = max(2, COMPARISON_WINDOW_BYTES // current.reading_bytes) if filling < FILLING_BLOCKS else 0
         while len(self._readings) < window and current.limit.allows(now):
             taken = self._next(current, now)
             if taken is None:
                 break
             self._read(current, *taken)
         repairing = self._state.unsettled.oldest_sequence() == DIFFERS_SINCE_EVER
-        if self._readings or self._again or current.runs or repairing:
+        if self._readings or self._again or current.runs or repairing or filling:
             return None
         return self._end(current)
 
@@ -278,12 +296,13 @@ class Verifier:
         if not current.differing_blocks:
             compared_bytes = current.total_blocks * block_bytes
             log("info", f"verified: {format_bytes(compared_bytes)} were compared and are the same on both sides")
-        elif current.repair:
-            log("warning", f"verified: {format_bytes(size)} differed and are copied")
         else:
-            log("error", f"verified: {format_bytes(size)} differ (controller verify --repair copies them)")
-        found = current.differing_blocks, tuple(current.places)
-        return Findings(current.repair, current.total_blocks, *found, current.taints)
+            log("warning", f"verified: {format_bytes(size)} differed and are copied")
+        if current.filled_blocks:
+            filled = format_bytes(current.filled_blocks * block_bytes)
+            log("info", f"{filled} of free space, never copied before, are filled in")
+        found = current.differing_blocks, current.filled_blocks, tuple(current.places)
+        return Findings(current.total_blocks, *found, current.taints)
 
     # --- how far it is ------------------------------------------------------------------------------------
     def resume_block(self) -> int:

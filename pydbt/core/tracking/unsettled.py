@@ -25,6 +25,8 @@ SETTLE_DELAY_S = 1.0
 MAX_BATCH_BLOCKS = 256
 # In the place of a sequence number: the write is unknown, so every wait is for this block too.
 DIFFERS_SINCE_EVER = 0
+# The same for free space that is filled in: no wait is for it.
+FREE_SPACE = (1 << 63) - 1
 # A block that is touched again and again delays a wait by no more than this.
 RETRY_DELAY_S = 0.5
 
@@ -157,8 +159,13 @@ class Unsettled:
         return min(self._since.values(), default=None)
 
     def oldest_time(self) -> float | None:
-        """Since when some block has been unsettled without a break."""
-        return min(self._at.values(), default=None)
+        """Since when some block has been unsettled without a break; free space that is filled in does not count."""
+        free = FREE_SPACE
+        return min((at for block, at in self._at.items() if self._since.get(block) != free), default=None)
+
+    def count_free(self) -> int:
+        """How many of the blocks are free space that is filled in."""
+        return sum(since == FREE_SPACE for since in self._since.values())
 
     def next_due(self) -> float | None:
         return min(self._due.values(), default=None)

@@ -110,6 +110,7 @@ def in_sync(**settings: object) -> Shell:
     for _ in range(5):
         shell.tick(0.1)
     assert shell.brain.mode in (Mode.NORMAL, Mode.SNAPSHOTS), shell.modes()
+    shell.brain.state.left_out.blocks.clear()  # as after a verification
     return shell
 
 
@@ -278,22 +279,55 @@ def test_another_secondarys_name_is_taken_over() -> None:
     assert shell.brain.state.generations.current == 4711
 
 
-def test_a_verification_that_finds_blocks_taints_and_one_that_repairs_them_answers_it() -> None:
+@pytest.mark.parametrize("repair", [False, True])
+def test_what_a_verification_finds_is_copied_whoever_asked_and_counts_as_out_of_sync_until_then(repair: bool) -> None:
     shell = in_sync()
     shell.differs = {9}
     everything = Runs(np.array([0]), np.array([64]))
-    shell.feed(ev.VerifyAsked(everything, repair=False))
-    for _ in range(4):
-        shell.tick(1.0)
-    ended = [effect for effect in shell.done if isinstance(effect, ev.VerifyEnded)]
-    assert ended == [ev.VerifyEnded(False, 64, 1, ((9, 1),))] and shell.brain.state.taints
-    shell.feed(ev.VerifyAsked(everything, repair=True))
-    for _ in range(6):
+    shell.feed(ev.VerifyAsked(everything, repair=repair))
+    known = False
+    for _ in range(8):
         shell.tick(1.0)
         if "SendSettled" in kinds(shell.done):
             shell.differs = set()
+        found = shell.brain.verifier.progress()
+        if found is not None and found.differing_bytes and shell.differs:
+            known = True
+            assert shell.brain.status(shell.now).out_of_sync_bytes and shell.brain.status(shell.now).repairing
+    ended = [effect for effect in shell.done if isinstance(effect, ev.VerifyEnded)]
+    assert known and ended == [ev.VerifyEnded(True, 64, 1, ((9, 1),))]
     assert not shell.brain.state.taints and shell.brain.status(shell.now).verify is None
-    shell.feed(ev.VerifyAsked(everything, repair=True))
+    shell.feed(ev.WaitAsked(1, shell.position))
+    assert "AnswerWait" in kinds(shell.done), "a wait hangs although nothing differs any more"
+
+
+def test_free_space_that_was_never_copied_is_filled_in_by_a_verification_and_is_no_difference() -> None:
+    shell = in_sync()
+    shell.brain.state.left_out.add(Runs(np.array([8]), np.array([4])))
+    shell.differs = {9, 10}
+    shell.feed(ev.VerifyAsked(Runs(np.array([0]), np.array([64])), repair=False))
+    for _ in range(8):
+        shell.tick(1.0)
+        assert not shell.brain.status(shell.now).repairing, "inconsistent for free space"
+        shell.feed(ev.WaitAsked(1, shell.position))
+        assert "AnswerWait" in kinds(shell.done), "a wait is held up by free space"
+        if "SendSettled" in kinds(shell.done):
+            shell.differs = set()
+    ended = [effect for effect in shell.done if isinstance(effect, ev.VerifyEnded)]
+    assert ended == [ev.VerifyEnded(True, 64, 0, (), 2)]
+    assert not shell.brain.state.left_out.blocks.any() and not shell.brain.state.taints
+
+
+def test_what_the_first_copy_leaves_out_is_known() -> None:
+    shell = Shell()
+    shell.feed(ev.UsedBlocks(Runs(np.array([0, 10]), np.array([4, 2])), "some"))
+    assert shell.brain.state.left_out.blocks.extents().blocks().tolist() == [*range(4, 10), *range(12, 64)]
+    assert shell.brain.state.left_out.grew
+
+
+def test_a_verification_that_is_cancelled_is_over() -> None:
+    shell = in_sync()
+    shell.feed(ev.VerifyAsked(Runs(np.array([0]), np.array([64])), repair=True))
     shell.feed(ev.VerifyCancelled())
     assert shell.brain.verifier.current is None
 

@@ -18,6 +18,7 @@ from pydbt.core.primary.settler import Settled, Settler
 from pydbt.core.primary.state import State
 from pydbt.core.protocol.frames import Want
 from pydbt.core.tracking.capture_record import RECORD, Operation, RecordFlag, RecordKind
+from pydbt.core.tracking.discards import DiscardPromise
 from pydbt.core.units import Geometry
 from tests.core.primary.parts import lines, only, pending_of, records, runs, state_of, taken_effects, write
 
@@ -172,6 +173,7 @@ def test_overlapping_failed_and_unstable_writes_unsettle_their_blocks() -> None:
         "unstable": 1,
         "unseen": 0,
         "verified": 0,
+        "discarded": 0,
     }
 
 
@@ -201,3 +203,41 @@ def test_when_replication_halts_unsettled_blocks_are_pending_and_their_readings_
     assert settler.want(Want(batch=offered.batch, units=runs((5, 1))), 1.3) is Settled.NOT_ASKED
     settler.abandon(state.tracker.pending)
     assert not taken_effects(state), "there is nothing left to drop"
+
+
+def discarded(state: State, settler: Settler, first_block: int, blocks: int) -> bool:
+    made = records((RecordKind.SUBMIT, first_block))
+    made["op"], made["sectors"], made["pieces"], made["data"] = Operation.DISCARD, blocks * 8, 0, 0
+    taken = take_in(state, Captured(made, state.position + 1, state.lost), state.now)
+    return settler.mark(taken.report, taken.segment, taken.written(state), state.now)
+
+
+def test_discarded_blocks_of_a_device_that_promises_nothing_are_read_back() -> None:
+    state = state_of(mode=Mode.NORMAL, discards=DiscardPromise(0))
+    settler = Settler(state)
+    assert not discarded(state, settler, 4, 3)
+    assert sorted(state.unsettled.blocks().tolist()) == [4, 5, 6] and not state.left_out.blocks.any()
+    assert state.statistics.unsettled_blocks["discarded"] == 3
+    state = state_of(mode=Mode.NORMAL)
+    assert not discarded(state, Settler(state), 4, 3) and not len(state.unsettled), "it promises zeros"
+
+
+def test_more_of_them_than_anybody_would_wait_for_count_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settler_module, "MAX_DISCARDED_BLOCKS", 8)
+    state = state_of(mode=Mode.NORMAL, discards=DiscardPromise(0))
+    settler = Settler(state)
+    assert not discarded(state, settler, 4, 6) and not discarded(state, settler, 20, 6), "that is no overload"
+    assert sorted(state.unsettled.blocks().tolist()) == list(range(4, 10))
+    assert state.left_out.blocks.extents().blocks().tolist() == list(range(20, 26))
+
+
+def test_what_is_sent_of_free_space_is_known_to_the_secondary() -> None:
+    state, settler = unsettled_state(2)
+    state.left_out.add(runs((0, 8)))
+    settler.advance(2.0, hurry=False)
+    asked = only(taken_effects(state), ReadBlocks)
+    settler.read(BlocksRead(asked.reading, state.position, 4096), 2.0)
+    settler.advance(2.0, hurry=False)
+    sent = only(taken_effects(state), SendDigests)
+    assert settler.want(Want(batch=sent.batch, units=runs((2, 1))), 2.0) is Settled.TAKEN
+    assert not state.left_out.mask(np.array([2])).any()

@@ -44,6 +44,18 @@ def test_without_a_difference_it_says_what_was_compared() -> None:
     assert taken_effects(state) == [VerifyEnded(True, 8, 0, ())]
 
 
+def test_free_space_that_was_never_copied_is_no_difference() -> None:
+    state = state_of()
+    state.left_out.add(runs((4, 3)))
+    comparison = SnapshotComparison(state)
+    comparison.begin(runs((0, 8)), True, None, 0.0)
+    comparison.join()
+    state.left_out.given(runs((0, 8)))  # it is read
+    comparison.wanted(np.array([3, 5, 6]))
+    comparison.committed()
+    assert taken_effects(state) == [VerifyEnded(True, 8, 1, ((3, 1),), 2)]
+
+
 def test_progress_is_what_has_left_the_map() -> None:
     state, comparison = comparing()
     state.tracker.pending.clear()

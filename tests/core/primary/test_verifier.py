@@ -14,14 +14,14 @@ from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.state import State
 from pydbt.core.primary.verifier import COMPARISON_BYTES, LEAST_COMPARISON_BYTES, READ_AGAIN_S, Findings, Verifier
 from pydbt.core.protocol.frames import Want
-from pydbt.core.tracking.unsettled import DIFFERS_SINCE_EVER
+from pydbt.core.tracking.unsettled import DIFFERS_SINCE_EVER, FREE_SPACE
 from tests.core.primary.parts import lines, only, runs, state_of, taken_effects, write
 
 
-def verifying(*asked: tuple[int, int], repair: bool = False, rate: int | None = None) -> tuple[State, Verifier]:
+def verifying(*asked: tuple[int, int]) -> tuple[State, Verifier]:
     state = state_of(mode=Mode.NORMAL)
     verifier = Verifier(state)
-    verifier.begin(runs(*asked), repair, rate, 0.0)
+    verifier.begin(runs(*asked), False, None, 0.0)
     return state, verifier
 
 
@@ -54,7 +54,7 @@ def compared(state: State, verifier: Verifier, now: float, *differing: int) -> l
 def test_what_is_the_same_on_both_sides_ends_it_without_findings() -> None:
     state, verifier = verifying((0, 3), (10, 2))
     assert compared(state, verifier, 0.0) == []
-    assert verifier.advance(0.1) == Findings(False, 5, 0, (), ()) and verifier.current is None
+    assert verifier.advance(0.1) == Findings(5, 0, 0, (), ()) and verifier.current is None
     assert "are the same on both sides" in lines(state, "info")[0]
 
 
@@ -62,28 +62,52 @@ def test_a_block_is_called_different_only_when_it_differed_twice() -> None:
     state, verifier = verifying((0, 4))
     assert compared(state, verifier, 0.0, 2) == []
     assert verifier.deadline() == 0.5
-    assert compared(state, verifier, 0.5, 2) == [], "repair was not asked for"
+    assert compared(state, verifier, 0.5, 2) == [2], "it is copied, though only a report was asked for"
     findings = verifier.advance(0.6)
-    assert findings == Findings(False, 4, 1, ((2, 1),), ())
-    assert "--repair copies them" in lines(state, "error")[0]
+    assert findings == Findings(4, 1, 0, ((2, 1),), ())
 
 
 def test_a_block_that_differed_once_and_then_not_is_the_same() -> None:
     state, verifier = verifying((0, 4))
     compared(state, verifier, 0.0, 2)
     compared(state, verifier, 0.5)
-    assert verifier.advance(0.6) == Findings(False, 4, 0, (), ())
+    assert verifier.advance(0.6) == Findings(4, 0, 0, (), ())
 
 
-def test_with_repair_the_blocks_are_handed_on_and_the_end_waits_until_they_are_on_the_secondary() -> None:
-    state, verifier = verifying((0, 4), repair=True)
+def test_the_blocks_are_handed_on_and_the_end_waits_until_they_are_on_the_secondary() -> None:
+    state, verifier = verifying((0, 4))
     compared(state, verifier, 0.0, 1, 3)
     assert compared(state, verifier, 0.5, 1, 3) == [1, 3]
     state.unsettled.add(np.array([1, 3]), DIFFERS_SINCE_EVER, 0.5)
     assert verifier.advance(0.6) is None
     state.unsettled.clear()
-    assert verifier.advance(0.7) == Findings(True, 4, 2, ((1, 1), (3, 1)), ())
+    assert verifier.advance(0.7) == Findings(4, 2, 0, ((1, 1), (3, 1)), ())
     assert "differed and are copied" in lines(state, "warning")[0]
+
+
+def test_free_space_is_filled_in_at_the_first_look_and_counted_apart() -> None:
+    state, verifier = verifying((0, 8))
+    state.left_out.add(runs((2, 4)))
+    assert compared(state, verifier, 0.0, 3, 7) == []
+    assert state.unsettled.blocks().tolist() == [3] and state.unsettled.oldest_sequence() == FREE_SPACE
+    assert state.left_out.blocks.extents().blocks().tolist() == [3], "what is equal there is known now"
+    assert verifier.advance(0.1) is None
+    progress = verifier.progress()
+    assert progress is not None and (progress.filled_bytes, progress.differing_bytes) == (4096, 0)
+    assert compared(state, verifier, 0.6) == []
+    assert verifier.advance(0.7) is None, "it is not on the secondary yet"
+    state.unsettled.clear()
+    assert verifier.advance(0.8) == Findings(8, 0, 1, (), ())
+    assert "free space" in lines(state, "info")[-1]
+
+
+def test_no_more_is_read_while_much_free_space_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifier_module, "FILLING_BLOCKS", 2)
+    state, verifier = verifying((0, 8))
+    state.unsettled.add(np.array([20, 21]), FREE_SPACE, 0.0)
+    assert verifier.advance(0.0) is None and not taken_effects(state)
+    state.unsettled.clear()
+    read(state, verifier, 0.1)
 
 
 def test_what_is_written_while_it_is_read_is_looked_at_again_and_what_is_written_after_it_was_offered_counts() -> None:

@@ -37,6 +37,7 @@ from pydbt.controller.secondary import workers as secondary_workers
 from pydbt.core.primary import sender as core_sender
 from pydbt.core.primary import sweep as core_sweep
 from pydbt.core.secondary.config import SecondaryConfig
+from pydbt.core.tracking.discards import ANY_ZEROS
 from pydbt.posix import files as posix_files
 from pydbt.store import atomic, intent_file, journal_files, map_file, reached, volume_state
 from tests.simulation.cluster.files import SimOs, SimPath
@@ -99,7 +100,7 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
         },
         inbox: {"queue": SimpleNamespace(SimpleQueue=SimInbox, Empty=queue.Empty)},
         feed: {"time": clock},
-        volume: {"time": clock, "BlockReader": SimReader},
+        volume: {"time": clock, "BlockReader": SimReader, "swap_on": lambda _: []},
         primary_ending: {"time": clock, "clean_marker": primary.marker, "boot_id": primary.boot_id},
         configuring: {"boot_id": primary.boot_id, "secrets": SimpleNamespace(randbits=primary.epoch)},
         peer_connection: {"Outbox": SimOutbox, "threading": SimpleNamespace(Thread=primary.thread)},
@@ -109,6 +110,7 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
             "check_plain_tcp": lambda *_: None, "check_source": lambda *_: primary.device, "is_answering": lambda *_: False,
             "DirectReader": lambda *_: nothing(SimpleNamespace(check=lambda: None)), "make_state_dir": lambda path: path,
             "prove_secondaries": lambda *_, **__: None, "_serve": primary.serve,
+            "discard_promise": lambda _: ANY_ZEROS,
             "is_untouched": primary.is_untouched, "forget": lambda _: None,
         },
         programs: {

@@ -1,0 +1,58 @@
+"""Blocks whose content counts for nobody, and that the secondary was not given: it may hold anything there.
+
+Free space that the first copy left out, and discarded space of which a device promises nothing. A block leaves the map when it is
+written as a whole, read for a resynchronization, or found equal. What differs in one is no difference: it is filled in, and
+counted apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.blocks.runs import BlockNumbers, Mask, Runs
+from pydbt.core.tracking.capture_record import Operation, Records
+from pydbt.core.units import Geometry
+
+
+class LeftOut:
+    """``grew``: blocks have come that are not written down yet."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self.blocks = DirtyMap(geometry.block_count)
+        self.grew = False
+
+    def add(self, runs: Runs) -> None:
+        """These count for nobody."""
+        if runs.total():
+            self.blocks.set_extents(*runs)
+            self.grew = True
+
+    def all_but(self, used: Runs) -> None:
+        """A copy of these blocks begins, and of no others."""
+        self.blocks.clear()
+        everything = Runs(np.zeros(1, np.int64), np.array([self._geometry.block_count], np.int64))
+        self.blocks.set_extents(*everything.minus(Runs.of_ranges(used.firsts, used.ends())))
+        self.grew = True
+
+    def written(self, records: Records) -> None:
+        """Write requests were captured: what they cover as a whole is sent, or is in a map of blocks that differ."""
+        if not self.blocks.any() or not len(records):
+            return
+        writes = records[np.isin(records["op"], (Operation.WRITE, Operation.WRITE_ZEROES))]
+        per_block, geometry = self._geometry.block_sectors, self._geometry
+        sectors = writes["sector"].astype(np.int64)
+        ends = sectors + writes["sectors"]
+        firsts = -(-sectors // per_block)
+        whole_ends = np.where(ends == geometry.size_sectors, geometry.block_count, ends // per_block)
+        self.blocks.clear_extents(*Runs.of_ranges(firsts, whole_ends))
+
+    def given(self, runs: Runs) -> None:
+        """The secondary has these, or a map has them."""
+        if self.blocks.any():
+            self.blocks.clear_extents(*runs)
+
+    def mask(self, blocks: BlockNumbers) -> Mask:
+        """Which of the blocks these are."""
+        return self.blocks.test_blocks(blocks) if self.blocks.any() else np.zeros(blocks.shape, np.bool_)
