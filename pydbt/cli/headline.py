@@ -79,7 +79,9 @@ def problem_words(report: View) -> list[str]:
         words.append(f"no newer epoch: {problem}")
     if report.flag("tainted"):
         words.append(", ".join(["TAINTED", *report.texts("taints")]))
-    return words
+    if (report.part("audit").text("verdict") or "").startswith("unavailable"):
+        words.append("not audited: the kernel keeps no count of this device's writes")
+    return [*words, *report.texts("notices")]
 
 
 def of_several(report: View) -> str:

@@ -62,8 +62,6 @@ def summary(report: View) -> str:
         words.append(f"replica {state}")
     if report.flag("tainted"):
         words.append("TAINTED")
-    if (report.part("audit").text("verdict") or "").startswith("unavailable"):
-        words.append("not audited")
     if report.number("out_of_sync_bytes"):
         words.append(f"out of sync {_bytes(report, 'out_of_sync_bytes')}")
     if report.number("lag_bytes"):

@@ -38,6 +38,8 @@ def test_up_to_date_is_said_only_of_a_replica_that_is() -> None:
         ({"epochs": {"problem": "it was written to"}}, "no newer epoch: it was written to"),
         ({"write_rate_bytes": 2 * MIB}, "2.0 MiB per second are written"),
         ({"replica_state": "inconsistent"}, "the replica is INCONSISTENT"),
+        ({"audit": {"verdict": "unavailable: the kernel keeps no count"}}, "not audited: the kernel keeps no count"),
+        ({"notices": ["/dev/x is swap on this volume"]}, "/dev/x is swap on this volume"),
     ],
 )
 def test_what_keeps_the_replica_from_following_is_on_the_line(changes: dict[str, object], words: str) -> None:
