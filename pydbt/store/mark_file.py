@@ -6,6 +6,7 @@ writes it, so that a kill leaves the old or the new one. After a power loss it m
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -50,7 +51,8 @@ class MarkFile:
                 os.fsync(self._descriptor)
         except OSError:
             self.close()
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Idempotent."""

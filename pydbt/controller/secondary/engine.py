@@ -158,9 +158,9 @@ class Engine:
             changed = TargetLook(target.size_bytes).change_since(TargetLook(record.size_bytes))
         if not changed or (record.volume is None and not record.fresh):
             return record
-        _log.error(
-            "TARGET %s %s: it is not taken for a replica before all of it was compared", self._options.target, changed
-        )
+        if target.size_bytes >= record.size_bytes:  # else the start ends with a sentence on it
+            place = self._options.target
+            _log.error("TARGET %s %s: it is not taken for a replica before all of it was compared", place, changed)
         record = record.distrusted(secrets.token_hex(16))
         self._save(record)
         return record

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import xxhash
 
-from pydbt.core.errors import DeviceError, TargetChanged
+from pydbt.core.errors import DeviceError, PydbtError, TargetChanged
 from pydbt.core.secondary.target_watch import TargetLook, TargetMark, change_while_away
 from pydbt.core.units import KIB
 from pydbt.device.clean import write_counts
@@ -93,6 +93,6 @@ class TargetGuard:
         try:
             self._target.read_into(0, beginning)
             written = write_counts(BlockDevice.identify(self._target.path)) if self._target.is_block_device else None
-        except DeviceError:
+        except PydbtError:
             return look
         return replace(look, written=written, beginning=xxhash.xxh3_128_hexdigest(beginning))

@@ -28,13 +28,23 @@ class TargetLook:
         """What others have done to the target since then, as the end of a sentence; empty when nothing shows."""
         if self.size_bytes < then.size_bytes:
             return f"was cut short, from {then.size_bytes} to {self.size_bytes} bytes"
-        if any(_differ(getattr(then, name), getattr(self, name)) for name in ("modified_ns", "written", "beginning")):
+        pairs = [
+            (then.modified_ns, self.modified_ns),
+            (then.beginning, self.beginning),
+            *_comparable(then.written, self.written),
+        ]
+        if any(before is not None and now is not None and before != now for before, now in pairs):
             return "was changed by another program"
         return ""
 
 
-def _differ(then: object, now: object) -> bool:
-    return then is not None and now is not None and then != now
+def _comparable(then: dict[str, Any] | None, now: dict[str, Any] | None) -> list[tuple[object, object]]:
+    """Counts begin anew when a device is attached again; the file behind it, if there is one, tells all the same."""
+    if then is None or now is None:
+        return []
+    if then.get("disk_sequence") != now.get("disk_sequence"):
+        return [(then.get("backing_file"), now.get("backing_file"))]
+    return [(then, now)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,16 @@ def test_each_kind_of_change_shows_and_what_is_not_known_is_none(now: TargetLook
     assert word in now.change_since(LOOK) and bool(word) == bool(now.change_since(LOOK))
 
 
+def test_a_device_that_was_attached_again_counts_anew_and_only_the_file_behind_it_tells() -> None:
+    def look(sequence: int, sectors: int, file: list[int] | None) -> TargetLook:
+        return TargetLook(4096, written={"disk_sequence": sequence, "write_sectors": sectors, "backing_file": file})
+
+    assert look(2, 0, None).change_since(look(1, 3, None)) == ""
+    assert look(2, 0, [5]).change_since(look(1, 3, [5])) == ""
+    assert "another program" in look(2, 0, [6]).change_since(look(1, 3, [5]))
+    assert "another program" in look(1, 4, [5]).change_since(look(1, 3, [5]))
+
+
 def test_a_mark_of_this_boot_tells_of_every_change_and_one_of_another_boot_only_if_it_was_durable() -> None:
     changed = replace(LOOK, modified_ns=8)
     assert change_while_away(MARK, 5, "this boot", LOOK) == ""
