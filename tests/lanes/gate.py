@@ -24,6 +24,8 @@ OWN_PARTS_OF_THE_SIMULATION = tuple(
     f"tests/simulation/test_cluster.py::{name}"
     for name in ("test_new_worlds_lose_nothing", "test_the_simulation_catches", "test_a_story_made_by_hand_catches")
 )
+# Tests with two machines of their own, whose disks forget: beside those of the machines that are not cut.
+FRAGILE = ("tests/vm/test_power_cut.py", "tests/vm/test_write_intent.py")
 HEAVY = ("browser", "cluster", "kernels", "packages")
 GATE_TESTS = ("-m", f"not ({' or '.join(HEAVY)}) or smoke")
 # Where several parts share the cores, a time limit bounds a hang and nothing else.
@@ -41,7 +43,8 @@ def parts(full: bool = False) -> list[Part]:
         replace(part, environment=part.environment | long, limit_seconds=max(limit, part.limit_seconds))
         for part in (
             end_to_end(chosen, full),
-            tests("machines", "tests/vm", *chosen, timeout=1800, environment=PATIENT),
+            machines("machines", *(f"--ignore={name}" for name in FRAGILE), "tests/vm", *chosen),
+            machines("power-cuts", *FRAGILE, *chosen),
             check.worlds_part(worlds, jobs=1),
             tests("rooms", *shared(), *chosen, timeout=600, environment=PATIENT),
             tests("kernel", "tests/kernel", *chosen, timeout=600, environment=PATIENT),
@@ -61,6 +64,10 @@ def parts(full: bool = False) -> list[Part]:
 def tests(name: str, *words: str, timeout: int, cores: int = 1, environment: dict[str, str] | None = None) -> Part:
     """Pytest, with a time limit in seconds for each test that has none of its own."""
     return pytest_part(name, *words, "-o", f"timeout={timeout}", cores=cores, environment=environment)
+
+
+def machines(name: str, *words: str) -> Part:
+    return tests(name, *words, timeout=1800, environment=PATIENT)
 
 
 def end_to_end(chosen: tuple[str, ...], full: bool) -> Part:

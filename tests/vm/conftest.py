@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.pair import Pair, pair
+from tests.vm.pair import MIB, Pair, pair
+from tests.vm.site import STATE_DISK, mount_state
 
 FULL = bool(os.environ.get("PYDBT_VM_FULL"))
 # Vagrant and libvirt are many packages, and a boot of systemd: for the long run only.
@@ -27,10 +28,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.machines)
 
 
-@pytest.fixture(scope="module")
+# Each test leaves the disks of its machines empty and no controller running, so that one boot is enough for all of them.
+@pytest.fixture(scope="session")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Two booted machines for all tests of a module, each with a disk ``data`` of 512 MiB that keeps what it was told."""
-    with pair(keep_logs=tmp_path_factory.mktemp("consoles")) as both:
+    """Two booted machines, each with a disk ``data`` that keeps what it was told, and ``log`` for a record of its writes."""
+    with pair({"data": 512 * MIB, "log": 4096 * MIB}, keep_logs=tmp_path_factory.mktemp("consoles")) as both:
+        yield both
+
+
+@pytest.fixture(scope="session")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two booted machines whose disks have volatile caches: ``data``; ``state`` with the state directories; ``era``."""
+    disks = {"data": 320 * MIB, "state": 320 * MIB, "era": 16 * MIB}
+    with pair(disks, volatile=True, keep_logs=tmp_path_factory.mktemp("consoles")) as both:
+        for machine in both.both:
+            machine.run(f"mkfs.ext4 -q -F {machine.device('state')} && mkdir -p {STATE_DISK} && sync")
+            mount_state(machine)
         yield both
 
 

@@ -25,7 +25,8 @@ from tests.vm.pair import Pair
 SECTOR_BYTES = 512
 BLOCK_BYTES = 4096
 PORT = 7790
-STATE = "/var/lib/pydbt/test"
+STATE_DISK = "/var/lib/pydbt"
+STATE = f"{STATE_DISK}/test"
 MOUNT = "/mnt/volume"
 # It bounds a hang, and measures nothing: machines are emulated, on processors that others use as well.
 PATIENCE_S = 240.0
@@ -87,6 +88,11 @@ def _dm_segments(machine: Machine, name: str) -> Iterator[tuple[int, int]]:
         _, length, target, _, offset = line.split()
         assert target == "linear", line
         yield int(offset) * SECTOR_BYTES, int(length) * SECTOR_BYTES
+
+
+def mount_state(machine: Machine) -> None:
+    """After each boot of a machine whose state directories lie on a disk of their own."""
+    machine.run(f"mount {machine.device('state')} {STATE_DISK}")
 
 
 def take_volume_down(machine: Machine, kind: str) -> None:

@@ -8,27 +8,9 @@ import pytest
 
 from tests.end_to_end.test_database import check_image
 from tests.vm.conftest import FULL, long
-from tests.vm.pair import MIB, pair
-from tests.vm.site import BLOCK_BYTES, MOUNT, STATE, Site, copy_image, make_volume, poll
+from tests.vm.site import BLOCK_BYTES, MOUNT, STATE, Site, copy_image, make_volume, mount_state, poll
 
 CUTS = 4 if FULL else 1
-STATE_DISK = "/var/lib/pydbt"
-
-
-@pytest.fixture(scope="module")
-def fragile(tmp_path_factory):
-    """Two machines whose disks have volatile caches; the state directories lie on one as well."""
-    with pair(
-        {"data": 320 * MIB, "state": 320 * MIB}, volatile=True, keep_logs=tmp_path_factory.mktemp("consoles")
-    ) as both:
-        for machine in both.both:
-            machine.run(f"mkfs.ext4 -q -F {machine.device('state')} && mkdir -p {STATE_DISK} && sync")
-            mount_state(machine)
-        yield both
-
-
-def mount_state(machine):
-    machine.run(f"mount {machine.device('state')} {STATE_DISK}")
 
 
 def cut_and_boot(site, machine, chance):

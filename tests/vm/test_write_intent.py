@@ -5,27 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.vm.conftest import FULL, long
-from tests.vm.pair import MIB, pair
+from tests.vm.pair import MIB
 from tests.vm.site import BLOCK_BYTES, MOUNT, STATE, Site, Volume, poll
-from tests.vm.test_power_cut import STATE_DISK, cut_and_boot, mount_state, start
+from tests.vm.test_power_cut import cut_and_boot, start
 
 CUTS = 4 if FULL else 1
 LAYER = "volume"
 SIZE = 320 * MIB
-
-
-@pytest.fixture(scope="module")
-def fragile(tmp_path_factory):
-    """As for the power cuts, with one more disk with a volatile cache, for what dm-era records."""
-    with pair(
-        {"data": SIZE, "state": 320 * MIB, "era": 16 * MIB},
-        volatile=True,
-        keep_logs=tmp_path_factory.mktemp("consoles"),
-    ) as both:
-        for machine in both.both:
-            machine.run(f"mkfs.ext4 -q -F {machine.device('state')} && mkdir -p {STATE_DISK} && sync")
-            mount_state(machine)
-        yield both
 
 
 def make_layer(machine, options="--era-region 64K"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from pydbt.controller.primary.loop import PrimaryLoop
+from pydbt.controller.primary.loop import SHORTEST_POLL_S, PrimaryLoop
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.waits import LAST_SNAPSHOT_TOKEN
 from pydbt.core.errors import DeviceError, PydbtError, StateError
@@ -20,7 +20,6 @@ from pydbt.store.map_file import map_digest
 # was written is on them.
 DRAIN_SECONDS = 10.0
 RETIRE_SECONDS = 1.0
-_POLL_S = 0.001
 
 _log = logging.getLogger("pydbt")
 
@@ -93,7 +92,7 @@ def drain_streams(loop: PrimaryLoop, seconds: float = DRAIN_SECONDS) -> bool:
     target = volume.capture.producer_position()
     reached = False
     while time.monotonic() < until and (following := [b for b in volume.brains if b.mode is Mode.NORMAL]):
-        _turn(loop)
+        loop.turn(SHORTEST_POLL_S, deadlines=False)
         there = [_has_all(brain, target) for brain in following]
         if all(there):
             now = time.monotonic()
@@ -112,7 +111,7 @@ def _last_snapshot(loop: PrimaryLoop, seconds: float) -> bool:
     until = time.monotonic() + seconds
     volume.events.append((None, ev.WaitAsked(LAST_SNAPSHOT_TOKEN, volume.capture.producer_position())))
     while (now := time.monotonic()) < until and brain.mode is Mode.SNAPSHOTS:
-        _turn(loop, watch_disk=True)
+        loop.turn(SHORTEST_POLL_S, deadlines=False)
         snapshots = brain.status(now).snapshots
         if snapshots is None or snapshots.waits:
             continue
@@ -126,16 +125,6 @@ def _has_all(brain: Primary, position: int) -> bool:
     """Whether everything before a ring position is durable on the secondary."""
     state = brain.state
     return state.position >= position and state.acknowledged >= state.sequence and not len(state.unsettled)
-
-
-def _turn(loop: PrimaryLoop, watch_disk: bool = False) -> None:
-    """A round of the loop without its deadlines: nothing new begins."""
-    loop.volume.drain()
-    loop.take_inbox(_POLL_S)
-    if watch_disk:
-        loop.volume.look_for_idle_disk()
-    loop.volume.note_outbound()
-    loop.feed.process()
 
 
 def _detach(volume: Volume, gone: bool) -> None:

@@ -67,25 +67,26 @@ class PrimaryLoop:
             busy = self.turn(poll_s)
             poll_s = SHORTEST_POLL_S if busy else min(poll_s * 2, LONGEST_POLL_S)
 
-    def turn(self, timeout_s: float) -> bool:
+    def turn(self, timeout_s: float, *, deadlines: bool = True) -> bool:
         """One round: gather events, feed the brains, carry out effects, answer commands, see to deadlines.
 
         Without records in the ring it waits for the inbox, ``timeout_s`` at most. True when anything came.
+        Without ``deadlines`` nothing new begins: that is for a run that ends.
         """
         volume = self.volume
         busy = volume.drain()
-        busy |= self.take_inbox(0.0 if busy else timeout_s)
+        busy |= self._take_inbox(0.0 if busy else timeout_s)
         now = time.monotonic()
         volume.note_outbound()
-        if now >= volume.fanout.deadline():
+        if deadlines and now >= volume.fanout.deadline():
             volume.events.append((None, ev.Tick()))
         volume.look_for_idle_disk()
         self.feed.process()
-        if now >= self._next_check:
+        if deadlines and now >= self._next_check:
             self.check(now)
         return busy
 
-    def take_inbox(self, timeout_s: float) -> bool:
+    def _take_inbox(self, timeout_s: float) -> bool:
         """Take everything that was posted, waiting for the first of it; True when there was anything."""
         taken = False
         while (item := self.volume.inbox.take(0.0 if taken else timeout_s)) is not None:
