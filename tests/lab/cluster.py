@@ -8,11 +8,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydbt.cli.stopping import stop_running
+from pydbt.controller import control
+from pydbt.controller.primary.leftover import detach_leftover
+from pydbt.controller.registry import claimed_state_dir
+from pydbt.core.errors import PydbtError
 from pydbt.core.units import SECTOR_BYTES
 from tests.lab.cable import Cable, laid_cable
 from tests.lab.disks import Device
 from tests.lab.images import assert_identical, differing_blocks
-from tests.lab.patience import run, until
+from tests.lab.patience import PATIENCE_S, run, until
 from tests.lab.programs import Controller, Outcome, Status, command, free_port, status_of
 
 
@@ -46,16 +51,23 @@ class Source:
     def status(self) -> Status | None:
         return status_of(self.primary_state)
 
-    def try_wait(self, timeout_s: float, *words: object) -> Outcome:
-        """``controller wait``."""
-        return command("wait", "--state", self.primary_state, "--timeout", timeout_s, *words, timeout_s=timeout_s + 60)
+    def try_wait(self, timeout_s: float) -> Outcome:
+        """What ``controller wait`` asks. Starting the command would take longer than most waits."""
+        try:
+            control.call(self.primary_state, {"command": "wait", "timeout": timeout_s, "any": False}, timeout_s + 60)
+        except PydbtError as error:
+            return Outcome(error.exit_code, "", str(error))
+        return Outcome(0, "", "")
 
     def end_primary(self) -> None:
         """Nothing of it is left, whatever state it is in."""
         if self._primary is not None:
             self._primary.end()
         if self.primary_state.exists():
-            command("down", "--state", self.primary_state)
+            with contextlib.suppress(PydbtError):
+                stop_running(self.primary_state, PATIENCE_S)
+                with claimed_state_dir(self.primary_state):
+                    detach_leftover(self.primary_state)
 
 
 class Replica:

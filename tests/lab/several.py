@@ -38,7 +38,10 @@ class Several(Source):
                 replica.end()
 
     def wait(self, *words: object, timeout_s: float = 120) -> Outcome:
-        return self.try_wait(timeout_s, *words)
+        """``controller wait``, with options of its own if there are any."""
+        if not words:
+            return self.try_wait(timeout_s)
+        return command("wait", "--state", self.primary_state, "--timeout", timeout_s, *words, timeout_s=timeout_s + 60)
 
     def of(self, replica: Replica) -> Status:
         """The primary's view of one secondary; nothing when it has no such secondary, or does not answer."""
