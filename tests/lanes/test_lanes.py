@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -90,26 +91,36 @@ def test_interrupted_it_ends_what_it_started_and_leaves_nothing(how, tmp_path):
         process.wait()
 
 
+# One process for all the selections: importing the tests is nearly all that a collection costs.
+COLLECT = """
+import contextlib, json, sys, pytest
+class Found:
+    def pytest_collection_finish(self, session):
+        self.names = [item.nodeid for item in session.items]
+answer = []
+for words in json.loads(sys.argv[1]):
+    found = Found()
+    with contextlib.redirect_stdout(sys.stderr):
+        pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", *words], plugins=[found])
+    answer.append(found.names)
+print(json.dumps(answer))
+"""
+
+
 def test_every_test_belongs_to_exactly_one_part_of_the_gate():
     """What pytest collects in the parts together is what it collects of all tests, the heavy ones of the gate left out."""
-
-    def collected(*words: str) -> list[str]:
-        asked = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *words]
-        done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
-        return [line for line in done.stdout.splitlines() if "::" in line]
-
-    parts = [part for part in gate.parts() if "pytest" in part.command]
     assert any("tests.lanes.covered" in part.command for part in gate.parts()), "which is tests/core, with its branches"
-    found = collected("tests/core", *gate.GATE_TESTS)
-    for part in parts:
-        words = part.command[part.command.index("pytest") + 1 :]
-        found += collected(*(word for word in words if not word.startswith(("--junitxml", "--durations", "-q"))), "-n0")
-    everything = [
-        test
-        for test in collected("tests", *gate.GATE_TESTS)
-        if not any(word in test for word in gate.OWN_PARTS_OF_THE_SIMULATION)
-    ]
-    assert sorted(found) == sorted(everything)
+    asked = [["tests", *gate.GATE_TESTS], ["tests/core", *gate.GATE_TESTS]]
+    for part in gate.parts():
+        if "pytest" in part.command:
+            words = part.command[part.command.index("pytest") + 1 :]
+            own = [word for word in words if not word.startswith(("--junitxml", "--durations", "-q"))]
+            asked.append([*own, "-n0"])
+    done = subprocess.run([sys.executable, "-c", COLLECT, json.dumps(asked)], cwd=ROOT, capture_output=True, text=True)
+    everything, *parts = json.loads(done.stdout)
+    expected = [test for test in everything if not any(word in test for word in gate.OWN_PARTS_OF_THE_SIMULATION)]
+    assert len(expected) > 1000
+    assert sorted(test for part in parts for test in part) == sorted(expected)
 
 
 def test_a_run_that_is_stopped_shows_how_far_its_parts_had_come(tmp_path):
