@@ -15,8 +15,8 @@ TIMEOUT_S = 900
 CHOSEN = {
     "test_epochs_lvm": (
         "one_instant[thin]",
-        "store_is_full",
         *long(
+            "store_is_full",
             "bit_for_bit[snapshot]",
             "bit_for_bit[thin]",
             "one_instant[snapshot]",
@@ -25,10 +25,10 @@ CHOSEN = {
         ),
     ),
     "test_epochs_mapped": (
-        "whatever_step[remove_leftover]",
         "killed_while_a_snapshot_stands",
         "bit_for_bit",
         *long(
+            "whatever_step[remove_leftover]",
             "one_instant[linear]",
             "one_instant[striped]",
             "whatever_step[take]",
