@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.vm.conftest import FULL, long
+from tests.vm.conftest import FRAGILE_BYTES, FULL, long
 from tests.vm.pair import MIB
 from tests.vm.site import BLOCK_BYTES, MOUNT, STATE, Site, Volume, poll
 from tests.vm.test_power_cut import cut_and_boot, start
 
 CUTS = 4 if FULL else 1
 LAYER = "volume"
-SIZE = 320 * MIB
+SIZE = FRAGILE_BYTES
 
 
 def make_layer(machine, options="--era-region 64K"):
@@ -129,7 +129,8 @@ def test_after_a_power_cut_only_what_dm_era_names_is_compared(site, chance):
     clear_metadata(primary)
     assert make_layer(primary).code == 0
     primary.run(
-        f"dd if=/dev/urandom of=/dev/mapper/{LAYER} bs=4K count=1 seek=70000 oflag=direct conv=notrunc status=none"
+        f"dd if=/dev/urandom of=/dev/mapper/{LAYER} bs=4K count=1 seek={SIZE // BLOCK_BYTES - 1000} "
+        "oflag=direct conv=notrunc status=none"
     )
     compared_again(site, bounded=False)
     assert "metadata are others" in site.words()
