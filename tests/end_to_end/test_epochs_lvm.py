@@ -28,7 +28,7 @@ from tests.lab.patience import run, until, wait_until
 from tests.lab.sectors import Writer, check, writers
 
 MIB = 1 << 20
-SIZE = 16 * MIB
+SIZE = 32 * MIB
 # Seldom at rest, and still some time left for the controllers on an emulated machine.
 PACE_S = 0.01
 
