@@ -75,7 +75,7 @@ class PrimaryLoop:
         """
         volume = self.volume
         busy = volume.drain()
-        busy |= self._take_inbox(0.0 if busy else timeout_s)
+        busy |= self.take_inbox(0.0 if busy else timeout_s)
         now = time.monotonic()
         volume.note_outbound()
         if deadlines and now >= volume.fanout.deadline():
@@ -86,7 +86,7 @@ class PrimaryLoop:
             self.check(now)
         return busy
 
-    def _take_inbox(self, timeout_s: float) -> bool:
+    def take_inbox(self, timeout_s: float) -> bool:
         """Take everything that was posted, waiting for the first of it; True when there was anything."""
         taken = False
         while (item := self.volume.inbox.take(0.0 if taken else timeout_s)) is not None:
