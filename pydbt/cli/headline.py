@@ -71,7 +71,8 @@ def _circumstances(report: View, now: datetime) -> list[str]:
 def problem_words(report: View) -> list[str]:
     """What keeps the replica from following, or from being used, in words."""
     words = []
-    if problem := report.text("connection_problem"):
+    wanted = report.text("mode") in ("paused", "removed", "stopped") and not report.text("refused")
+    if (problem := report.text("connection_problem")) and not wanted:
         words.append(problem if report.text("refused") else f"not connected: {problem}")
     if problem := report.text("persist_problem"):
         words.append(f"the map cannot be saved: {problem}")

@@ -23,6 +23,8 @@ _LIVE_INTERVAL_S = 0.25
 # Without a terminal: often enough to see that it moves, seldom enough for a log.
 _SYNC_INTERVAL_S = 10.0
 _QUIET_INTERVAL_S = 300.0
+# A burst of writes ends mode normal for a moment, again and again: what is over sooner is not worth a line.
+_LASTS_S = 3.0
 _BAR_WIDTH = 30  # characters
 
 
@@ -38,6 +40,7 @@ class ProgressReporter:
         self._live: Live | None = None
         self._next = float("-inf")
         self._shown: tuple[object, ...] = ()
+        self._coming: tuple[tuple[object, ...], float] | None = None  # another state, and since when
         self._line = ""
         self._terminal = stream.isatty()
 
@@ -45,9 +48,10 @@ class ProgressReporter:
         """Show a report, unless the last one was shown only a moment ago."""
         now = self._clock()
         state = report.text("mode"), report.text("replica_state"), bool(report.flag("tainted"))
-        if now < self._next and state == self._shown:
+        changed = self._has_changed(state, now)
+        if now < self._next and not changed:
             return
-        changed, self._shown = state != self._shown, state
+        self._shown, self._coming = state, None
         if self._terminal:
             self._next = now + _LIVE_INTERVAL_S
             self._show_live(report)
@@ -57,6 +61,16 @@ class ProgressReporter:
         if changed or line != self._line:
             self._line = line
             _log.info("%s", line)
+
+    def _has_changed(self, state: tuple[object, ...], now: float) -> bool:
+        """Whether a state is to be shown that was not: a terminal shows each at once, a log those that last."""
+        if state == self._shown:
+            self._coming = None
+            return False
+        if self._coming is None or self._coming[0] != state:
+            self._coming = state, now
+        lasts = now - self._coming[1] >= _LASTS_S
+        return lasts or self._terminal or not self._shown
 
     def close(self) -> None:
         """Leave the last line standing and give the terminal back; harmless when done already."""

@@ -67,6 +67,8 @@ class Pair:
             assert "Traceback" not in primary.words()
             for word in words:
                 assert word in primary.words(), primary.words()
+            status = command("status", "--state", self.state[source])
+            assert status.code == 9 and words[0] in status.errors, f"the refusal is forgotten: {status}"
         assert target.path.read_bytes() == before
 
 
