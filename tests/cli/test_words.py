@@ -194,20 +194,22 @@ def test_without_a_terminal_a_line_of_the_log_comes_with_each_change_and_now_and
     assert stream.getvalue() == "", "of one form with the rest of the log"
 
 
-def test_a_burst_that_ends_mode_normal_for_a_moment_is_no_line() -> None:
-    stream, clock = io.StringIO(), Clock()
-    with ProgressReporter(stream, clock) as progress:
+def test_a_burst_that_ends_mode_normal_for_a_moment_is_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    caplog.set_level(logging.INFO)
+    with ProgressReporter(io.StringIO(), clock) as progress:
         progress.update(View(STATUS))
         for _ in range(20):
             clock.now += 1
             progress.update(View(SYNC))
             clock.now += 1
             progress.update(View(STATUS))
-        assert len(stream.getvalue().splitlines()) == 1
+        assert len(caplog.records) == 1
         for _ in range(5):
             clock.now += 1
             progress.update(View(SYNC))
-    assert [line.split(",")[0] for line in stream.getvalue().splitlines()] == ["normal", "resynchronizing"]
+    modes = [record.getMessage().split(",")[0] for record in caplog.records]
+    assert modes == ["normal", "resynchronizing"]
 
 
 def test_on_a_terminal_one_line_is_kept_up_to_date() -> None:
