@@ -71,6 +71,12 @@ def summary(report: View) -> str:
     return ", ".join(words)
 
 
+def _capture_words(capture: View) -> str:
+    """Why only addresses are captured; nothing when they were asked for, or everything is captured."""
+    reason = capture.text("reason")
+    return f"addresses only, because the data of writes cannot be captured: {reason}" if reason else ""
+
+
 def _audit_words(audit: View) -> str:
     """Whether the kernel's counts agree with capture; nothing when they do."""
     verdict = audit.text("verdict") or ""
@@ -136,6 +142,7 @@ def _primary_rows(report: View) -> list[tuple[str, str | None]]:
         ("epochs", _epoch_words(report.part("epochs"))),
         ("write intent", _intent_words(report.part("write_intent"), report.number("size_bytes") or 0)),
         ("notice", "; ".join(report.texts("notices"))),
+        ("capture", _capture_words(report.part("capture"))),
         ("audit", _audit_words(report.part("audit"))),
         ("verification", verify_words(report.part("verify"))),
         ("out of sync", _bytes(report, "out_of_sync_bytes")),

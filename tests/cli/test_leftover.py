@@ -6,7 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
-from pydbt.controller.primary.leftover import pin_dir_of
+import pytest
+
+from pydbt.controller.control import ControlServer
+from pydbt.controller.primary.leftover import pin_dir_of, warn_of_others
 from pydbt.controller.registry import registered_primary
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.units import MIB
@@ -187,5 +190,30 @@ def test_programs_of_a_device_that_has_a_controller_stay(tmp_path: Path, disk: s
         with registered_primary(BlockDevice.identify(disk), tmp_path / "state"):
             command("down", "--volume", pins.name).refused(4, "in use by another controller")
         assert pins.exists()
+    finally:
+        Capture.remove_pins(pins)
+
+
+def test_programs_of_a_lost_volume_go_beside_the_controller_of_another_one(
+    tmp_path: Path, disk: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its state directory was lost, and the device was replicated anew: both volumes track it."""
+    state, capture = _track(disk, tmp_path / "state")
+    pins = pin_dir_of(state)
+    try:
+        capture.close()
+        new = tmp_path / "new"
+        new.mkdir()
+        with (
+            registered_primary(BlockDevice.identify(disk), new),
+            ControlServer(new, lambda _: {"role": "primary", "volume": "cd" * 16}),
+        ):
+            warn_of_others(pins.with_name("cd" * 16), BlockDevice.identify(disk))
+            assert f"down --volume {pins.name}" in caplog.text
+            assert command("down", "--volume", pins.name).code == 0
+        assert not pins.exists()
+        caplog.clear()
+        warn_of_others(pins, BlockDevice.identify(disk))
+        assert not caplog.records
     finally:
         Capture.remove_pins(pins)

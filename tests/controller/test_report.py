@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from pydbt.cli.render import rows
+from pydbt.cli.view import View
 from pydbt.controller.primary import status as primary_status
 from pydbt.controller.primary import volume as primary_volume
 from pydbt.controller.primary.configuring import Joining
@@ -94,3 +96,14 @@ def test_a_volume_with_several_secondaries(tmp_path: Path, clock: SimpleNamespac
     same_as_golden("several.json", loop.report().to_json())
     for peer in volume.peers.values():
         peer.close()
+
+
+def test_a_kernel_on_which_data_cannot_be_captured_is_told_in_the_status(tmp_path: Path) -> None:
+    volume = volume_of(tmp_path, record(1))
+    volume.capture.payload_available, volume.capture.payload_reason = False, "struct page has compound_info"
+    volume.join(1, Joining(replace(CONFIG, snapshot_interval_s=10.0)))
+    report = PrimaryLoop(volume).report().to_json()
+    assert report["capture"] == {"kind": "addresses", "reason": "struct page has compound_info"}
+    words = dict(rows(View(report)))["capture"]
+    assert words.startswith("addresses only") and "compound_info" in words
+    volume.peers[1].close()

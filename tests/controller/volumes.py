@@ -22,6 +22,8 @@ GEOMETRY = Geometry(BLOCKS * 4096, 4096)
 class FakeCapture:
     """Bits and records as the programs make them. ``graces``: writes that happen during the next grace periods."""
 
+    payload_available, payload_reason = True, ""
+
     def __init__(self) -> None:
         self.maps = np.zeros((2, BLOCKS), bool)
         self.active = 0

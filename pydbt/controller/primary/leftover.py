@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pydbt.controller.registry import PINS, RUN_DIR, claimed_source
-from pydbt.core.errors import DeviceError, PydbtError, StateError, UsageError
+from pydbt.controller.control import call
+from pydbt.controller.registry import PINS, RUN_DIR, claimed_source, state_dir_of
+from pydbt.core.errors import BusyError, DeviceError, PydbtError, StateError, UsageError
 from pydbt.device.freeze import thaw_leftover
 from pydbt.device.snapshot import Room, remove_left
 from pydbt.device.sysfs import BlockDevice
@@ -19,6 +20,8 @@ from pydbt.posix.disk_identity import differing_kinds
 from pydbt.store.map_file import MapHeader, load_map, map_digest, save_map
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState, load_state
+
+_ANSWER_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +118,7 @@ def pinned_programs() -> list[Pinned]:
 def detach_pinned(name: str) -> None:
     """Take the programs of a volume out of the kernel. What they tracked is lost: its next run compares everything.
 
-    BusyError when a controller serves their device; UsageError when there are none of that name.
+    BusyError when a controller serves that volume; UsageError when there are none of that name.
     """
     from pydbt.kernel.capture import Capture
 
@@ -124,8 +127,33 @@ def detach_pinned(name: str) -> None:
         raise UsageError(f"no programs of a volume {name} are in the kernel: 'controller status' lists those that are")
     with contextlib.ExitStack() as stack:
         if pinned.device is not None:
-            stack.enter_context(claimed_source(pinned.device))
+            try:
+                stack.enter_context(claimed_source(pinned.device))
+            except BusyError:
+                if not _serves_another(pinned.device, name):
+                    raise
         Capture.remove_pins(PINS / name)
+
+
+def warn_of_others(own: Path, device: BlockDevice) -> None:
+    """Log programs of other volumes that track the device too: a state directory was lost, or there are two."""
+    for one in pinned_programs():
+        if one.device is not None and one.device.number == device.number and one.name.split("-")[0] != own.name:
+            _log.warning(
+                "programs of another volume, %s, track %s too, which costs every write: take them away with "
+                "'controller down --volume %s', unless its state directory is still in use",
+                one.name, device.path, one.name,
+            )  # fmt: skip
+
+
+def _serves_another(device: BlockDevice, name: str) -> bool:
+    """Whether the controller of a device answers, and serves another volume than ``name``."""
+    place = state_dir_of(device)
+    try:
+        volume = call(place, {"command": "status"}, _ANSWER_S).get("volume") if place is not None else None
+    except PydbtError:
+        return False  # it starts or ends, and may be about to use them
+    return isinstance(volume, str) and volume.replace("-", "") != name.split("-")[0]
 
 
 def _device_at(disk_major: int, disk_minor: int, start_sector: int) -> BlockDevice | None:

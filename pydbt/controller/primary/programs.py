@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from pydbt.controller.options import PrimaryOptions
-from pydbt.controller.primary.leftover import merge_into_maps, pin_dir_of
+from pydbt.controller.primary.leftover import merge_into_maps, pin_dir_of, warn_of_others
 from pydbt.core.errors import StateError
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
@@ -49,6 +49,7 @@ def open_capture(
     pins = pin_dir_of(state)
     volume = _volume_spec(device, state.block_bytes)
     wanted = CaptureOptions(options.record_ring_bytes, options.data_ring_bytes, payload=options.capture == "payload")
+    warn_of_others(pins, device)
     if not tracked:
         Capture.remove_pins(pins)
         _log.info("the capture programs are being compiled and checked for this kernel, which takes some seconds")

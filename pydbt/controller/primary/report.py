@@ -139,6 +139,14 @@ class QueueReport:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureReport:
+    """What is captured of a write: ``payload`` or ``addresses``; ``reason``: why not its data, when that was asked for."""
+
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeReport:
     """The volume. ``together``: all secondaries in one; its fields are the volume's own in the JSON.
 
@@ -151,6 +159,7 @@ class VolumeReport:
     size_bytes: int
     block_bytes: int
     together: SecondaryReport
+    capture: CaptureReport
     audit: dict[str, Any]
     in_flight: FlightReport
     written_bytes: int

@@ -10,6 +10,7 @@ from pydbt.controller.primary.combined import combined
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import (
+    CaptureReport,
     EpochsReport,
     FlightReport,
     LogReport,
@@ -50,6 +51,7 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
             generations=(state.secondaries[0] if len(secondaries) == 1 else state).generations,
             out_of_sync_bytes=min(out_of_sync, state.size_bytes),
         ),
+        capture=_capture(volume),
         audit=volume.auditor.report(),
         in_flight=FlightReport(
             known=all(brain.state.in_flight.certain for brain in brains),
@@ -62,6 +64,13 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
         notices=volume.notices,
         secondaries=tuple(secondaries),
     )
+
+
+def _capture(volume: Volume) -> CaptureReport:
+    if not any(brain.snapshot_based for brain in volume.brains):
+        return CaptureReport("payload", "")
+    wanted = volume.options.capture == "payload"
+    return CaptureReport("addresses", volume.capture.payload_reason if wanted else "")
 
 
 def _secondary_report(
