@@ -99,7 +99,7 @@ def test_a_full_state_directory_of_the_secondary_loses_nothing(tmp_path, chance)
     with (
         loop_device(tmp_path, SIZE) as device,
         small_disk(tmp_path, 96 * MIB) as folder,
-        cluster(tmp_path / "c", device) as both,
+        cluster(tmp_path / "c", device, secondary_options=("--journal-size", "64M")) as both,
     ):
         both.secondary_state = folder / "state"
         both.start()

@@ -199,10 +199,11 @@ def test_an_image_or_a_state_that_cannot_be_made_leaves_neither(tmp_path):
     assert not (tmp_path / "image").exists()
     disk = tmp_path / "disk"
     disk.mkdir()
-    full = f"mount -t tmpfs -o size=64k none {disk} && (dd if=/dev/zero of={disk}/fill bs=4k 2> {tmp_path}/dd || true)"
+    full = f"mount -t tmpfs -o size=32m none {disk} && (dd if=/dev/zero of={disk}/fill bs=4k 2> {tmp_path}/dd || true)"
     secondary_refused(
-        tmp_path / "image", disk / "state", STATE, "No space left", extra=("--create", "1M"), prefix=in_mounts(full)
-    )
+        tmp_path / "image", disk / "state", STATE, "No space left",
+        extra=("--create", "1M", "--journal-size", "16M"), prefix=in_mounts(full),
+    )  # fmt: skip
     assert not (tmp_path / "image").exists()
 
 
