@@ -57,7 +57,8 @@ def name_lines(place: str | os.PathLike[str]) -> None:
     name = os.fspath(place).removeprefix("/dev/")
     for handler in logging.getLogger().handlers:
         if isinstance(handler.formatter, LineFormat):
-            handler.formatter.volume = os.path.basename(name) if name.startswith("/") else name
+            shown = os.path.basename(name) if name.startswith("/") else name
+            handler.formatter.volume = shown.translate(_CONTROL)
 
 
 def is_journal(stream: TextIO) -> bool:

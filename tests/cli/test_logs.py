@@ -63,7 +63,8 @@ def test_the_place_of_a_process_is_named_in_each_of_its_lines() -> None:
     configure_logging(debug=False)
     (handler,) = logging.getLogger().handlers
     assert isinstance(handler.formatter, LineFormat)
-    for place, name in (("/dev/vda3", "vda3"), ("/dev/vg/data", "vg/data"), ("/srv/replica.img", "replica.img")):
+    for place, name in (("/dev/vda3", "vda3"), ("/dev/vg/data", "vg/data"), ("/srv/replica.img", "replica.img"),
+                        ("/srv/a\nb", "a\\x0ab")):  # fmt: skip
         name_lines(place)
         assert handler.formatter.volume == name
 
