@@ -45,6 +45,15 @@ class _Type:
     tail: int  # offset in the type section of the data that this kind adds
 
 
+def require_btf(path: Path = VMLINUX_BTF) -> None:
+    """MachineError when the kernel was built without BTF."""
+    if not path.exists():
+        raise MachineError(
+            f"{path} is missing: pydbt needs a kernel built with CONFIG_DEBUG_INFO_BTF, "
+            "as those of Debian 12, Ubuntu 24.04 and later"
+        )
+
+
 class Btf:
     """All types of one BTF blob; lookups by name."""
 
@@ -63,13 +72,8 @@ class Btf:
     @classmethod
     def of_running_kernel(cls, path: Path = VMLINUX_BTF) -> Btf:
         """The BTF of the kernel itself. MachineError when it was built without BTF."""
-        try:
-            return cls(path.read_bytes())
-        except FileNotFoundError:
-            raise MachineError(
-                f"{path} is missing: pydbt needs a kernel built with CONFIG_DEBUG_INFO_BTF, "
-                "as those of Debian 12, Ubuntu 24.04 and later"
-            ) from None
+        require_btf(path)
+        return cls(path.read_bytes())
 
     def offset(self, struct_name: str, member: str) -> int:
         """Bytes from the start of ``struct_name`` to ``member``; see :meth:`field`."""

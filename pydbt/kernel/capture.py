@@ -27,7 +27,9 @@ from pydbt.core import errors
 from pydbt.core.errors import MachineError, StateError
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.bitmaps import Bitmaps
+from pydbt.kernel.btf import require_btf
 from pydbt.kernel.counters import Counters, possible_cpus, read_counters
+from pydbt.kernel.headers import find_headers
 from pydbt.kernel.limits import why_loader_ended
 from pydbt.kernel.record import CONFIG, RECORD_BYTES
 from pydbt.kernel.ring import DataRing, HeaderRing
@@ -223,6 +225,13 @@ class Capture:
 
     def counters(self) -> Counters:
         return read_counters(self._state_fd, self._state_bytes, self._cpus, self._program_fds)
+
+
+def require_ready(pin_dir: Path) -> None:
+    """MachineError at once for what this machine lacks, before the compiler is begun with."""
+    pins.require_bpffs(pin_dir)
+    require_btf()
+    find_headers()
 
 
 def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:

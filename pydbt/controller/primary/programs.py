@@ -8,7 +8,7 @@ from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.leftover import merge_into_maps, pin_dir_of, warn_of_others
 from pydbt.core.errors import StateError
 from pydbt.device.sysfs import BlockDevice
-from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
+from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec, require_ready
 from pydbt.kernel.pins import OtherVersion
 from pydbt.kernel.replace import finish_replacement, replace, tracked_volume
 from pydbt.posix.boot import boot_id
@@ -51,6 +51,7 @@ def open_capture(
     wanted = CaptureOptions(options.record_ring_bytes, options.data_ring_bytes, payload=options.capture == "payload")
     warn_of_others(pins, device)
     if not tracked:
+        require_ready(pins)
         Capture.remove_pins(pins)
         _log.info("the capture programs are being compiled and checked for this kernel, which takes some seconds")
         attached = Capture.attach(volume, wanted, pins)
