@@ -114,7 +114,8 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
             "is_untouched": primary.is_untouched, "forget": lambda _: None,
         },
         programs: {
-            "require_ready": lambda _: None, "warn_of_others": lambda *_: None, "Capture": primary.capture_class(), "boot_id": primary.boot_id,
+            "require_ready": lambda _: None, "warn_of_others": lambda *_: None,
+            "Capture": primary.capture_class(), "boot_id": primary.boot_id,
             "finish_replacement": lambda _: None, "tracked_volume": primary.tracked_volume,
         },
         secondary_engine: {
