@@ -184,6 +184,9 @@ def test_a_journal_larger_than_its_disk_is_refused_without_a_trace(tmp_path: Pat
                 point / "deep" / "state",
             ]
             command(*arguments).refused(2, "the journal may grow to 1.0 GiB", "in all: give --journal-size")
+            told = command(*arguments, "--check").errors
+            advised = told.partition("give --journal-size ")[2].split()[0]
+            assert command(*arguments, "--journal-size", advised, "--check").code == 0, "the advice is accepted"
             command(*arguments, "--journal-size", "60M", "--check").refused(2, "--journal-size")
             assert command(*arguments, "--journal-size", "16M", "--check").code == 0
             assert not (point / "deep").exists()

@@ -6,10 +6,11 @@ import logging
 import os
 from pathlib import Path
 
+from pydbt.controller.options import MIN_JOURNAL_BYTES
 from pydbt.controller.roles import JOURNAL_FOLDER
 from pydbt.core.errors import StateError, UsageError
 from pydbt.core.secondary.journal_room import DiskTooSmall, RoomMissing, journal_room
-from pydbt.core.units import format_bytes
+from pydbt.core.units import MIB, format_bytes
 
 _log = logging.getLogger("pydbt")
 
@@ -28,9 +29,11 @@ def require_journal_room(state_dir: Path, limit_bytes: int) -> None:
     limit = format_bytes(limit_bytes)
     match journal_room(limit_bytes, held, disk_bytes, free_bytes):
         case DiskTooSmall(most_bytes):
+            fits = most_bytes // MIB
+            smaller = f"give --journal-size {fits}M or less, or " if most_bytes >= MIN_JOURNAL_BYTES else ""
             raise UsageError(
                 f"the journal may grow to {limit} (--journal-size), and the disk of the state directory {state_dir} has "
-                f"{format_bytes(disk_bytes)} in all: give --journal-size {format_bytes(most_bytes)} or less, or a larger disk"
+                f"{format_bytes(disk_bytes)} in all: {smaller}name a directory on a larger disk"
             )
         case RoomMissing(missing_bytes):
             _log.warning(
