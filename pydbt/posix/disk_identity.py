@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydbt.posix import libc
 from pydbt.posix.files import read_entry
 
 # In the order in which they are written down. A disk's own ``wwid`` counts before that of the device behind it.
@@ -58,6 +57,8 @@ def lasting_file_name(file: int | str) -> str:
 
     Empty when the file is not there; without the time of its birth where the file system does not keep it.
     """
+    from pydbt.posix import libc  # only here, because most commands do without it
+
     try:
         inode, birth = libc.inode_and_birth(file)
     except OSError:

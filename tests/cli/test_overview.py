@@ -192,7 +192,7 @@ def test_without_the_group_there_is_no_socket(monkeypatch: pytest.MonkeyPatch, c
 
 def test_status_brings_no_large_library() -> None:
     """It is asked every few seconds by monitoring: numpy, rich, TLS and the compiler cost more than all the rest."""
-    large = "numpy", "rich", "bcc", "ssl", "cryptography", "importlib.metadata", "pydbt.core.primary.brain"
+    large = "numpy", "rich", "bcc", "ssl", "cryptography", "importlib.metadata", "ctypes", "secrets"
     script = (
         "import sys; from pydbt.cli.group import execute; "
         f"execute(['status', '/dev/null']); print([name for name in {large} if name in sys.modules])"
