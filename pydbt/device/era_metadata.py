@@ -16,6 +16,7 @@ from typing import Any
 import xxhash
 
 from pydbt.core.errors import DeviceError, StateError, UsageError
+from pydbt.core.protocol.frame_checks import check_version
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES
 from pydbt.device.block import DirectReader, aligned_buffer
 from pydbt.device.sysfs import BlockDevice
@@ -64,8 +65,9 @@ def decode_era_header(data: bytes) -> EraHeader:
     if not mark or digest.strip() != xxhash.xxh3_128_hexdigest(text).encode():
         raise ValueError("its checksum is missing or wrong")
     content: dict[str, Any] = json.loads(text)
-    if content.pop("format") != _FORMAT or content.pop("version") != _VERSION:
-        raise ValueError("it is of another kind or version")
+    if content.pop("format") != _FORMAT:
+        raise ValueError("it is of another kind")
+    check_version(content.pop("version"), _VERSION)
     if set(content) != {entry.name for entry in fields(EraHeader)}:
         raise ValueError("it has other entries than this version knows")
     return EraHeader(**content)

@@ -31,9 +31,11 @@ import xxhash
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.primary.era_bound import Intent
+from pydbt.core.protocol.frame_checks import NewerVersion, check_version
 from pydbt.core.units import SECTOR_BYTES
 from pydbt.store.atomic import replace_file
 from pydbt.store.map_file import MapHeader, decode_map, map_parts
+from pydbt.store.versions import newer
 
 _MAGIC = b"PDBTERA\0"
 _VERSION = 1
@@ -54,6 +56,8 @@ def load_intent(path: str | os.PathLike[str]) -> tuple[Intent, MapHeader, DirtyM
         return None
     except OSError as error:
         raise StateError(f"{path} cannot be read: {error.strerror}") from error
+    except NewerVersion as error:
+        raise newer(path, error, "move it away; the whole volume is then compared again") from None
     except ValueError as error:
         raise StateError(f"{path} is not whole ({error})") from error
 
@@ -77,11 +81,10 @@ def decode_intent(data: bytes) -> tuple[Intent, MapHeader, DirtyMap]:
     magic, version, header_bytes, replica, metadata, era, sectors = _HEADER.unpack_from(data)
     if magic != _MAGIC:
         raise ValueError("its first bytes are not those of an era file")
-    if version != _VERSION:
-        raise ValueError(f"its version is {version}, and this program knows version {_VERSION}")
     content = data[:-_DIGEST_BYTES]
     if xxhash.xxh3_128_digest(content) != data[-_DIGEST_BYTES:]:
         raise ValueError("its checksum is wrong")
+    check_version(version, _VERSION)
     if header_bytes != _HEADER.size:
         raise ValueError("its layout is not that of version 1")
     return Intent(replica.hex(), metadata.hex(), sectors * SECTOR_BYTES, era), *decode_map(content[_HEADER.size :])

@@ -43,8 +43,10 @@ import xxhash
 
 from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, CHUNK_BYTES, DirtyMap
 from pydbt.core.errors import StateError
+from pydbt.core.protocol.frame_checks import NewerVersion, check_version
 from pydbt.core.units import Geometry
 from pydbt.store.atomic import replace_file
+from pydbt.store.versions import newer
 
 MAP_FILE_NAME = "dirty.map"
 _MAGIC = b"PDBTMAP\0"
@@ -85,6 +87,8 @@ def load_map(path: str | os.PathLike[str]) -> tuple[MapHeader, DirtyMap] | None:
         raise StateError(f"{path} cannot be read: {error.strerror}") from error
     try:
         return decode_map(data)
+    except NewerVersion as error:
+        raise newer(path, error, "move it away; the whole volume is then compared again") from None
     except ValueError as error:
         raise StateError(
             f"{path} is not a whole dirty map ({error}): move it away; the whole volume is then compared again"
@@ -127,14 +131,13 @@ def map_parts(header: MapHeader, dirty: DirtyMap) -> Iterator[bytes]:
 
 
 def decode_map(data: bytes) -> tuple[MapHeader, DirtyMap]:
-    """The map in a file's bytes. ValueError when they are damaged or of another kind."""
+    """The map in a file's bytes. ValueError when they are damaged, newer, or of another kind."""
     if len(data) < _HEADER.size + _DIGEST_BYTES:
         raise ValueError(f"it has only {len(data)} bytes")
     magic, version, header_bytes, volume, size, block, chunk_blocks, epoch, sequence, count = _HEADER.unpack_from(data)
     if magic != _MAGIC:
         raise ValueError("its first bytes are not those of a map")
-    if version != _VERSION:
-        raise ValueError(f"its version is {version}, and this program knows version {_VERSION}")
+    check_version(version, _VERSION)
     chunks_offset = _HEADER.size + count * 4 + (-count * 4) % 8
     whole = chunks_offset + count * CHUNK_BYTES + _DIGEST_BYTES
     if len(data) != whole:

@@ -8,8 +8,10 @@ from pathlib import Path
 import xxhash
 
 from pydbt.core.errors import StateError
+from pydbt.core.protocol.frame_checks import NewerVersion
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.store.atomic import replace_file
+from pydbt.store.versions import newer
 
 REPLICA_FILE_NAME = "replica.json"
 _CHECKSUM = "xxh3_128 "
@@ -29,8 +31,12 @@ def load_record(state_dir: Path) -> ReplicaRecord | None:
         raise StateError(f"{path} is damaged, or not a state file of this program: restore it, or use a new directory")
     try:
         return ReplicaRecord.from_values(json.loads(body))
+    except NewerVersion as error:
+        raise newer(path, error) from None
     except (ValueError, TypeError, RecursionError) as error:
-        raise StateError(f"{path} is of another version or program: {error}") from None
+        raise StateError(
+            f"{path} is not a state file of this program ({error}): restore it, or use a new directory"
+        ) from None
 
 
 def save_record(state_dir: Path, record: ReplicaRecord) -> None:

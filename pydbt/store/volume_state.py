@@ -16,15 +16,18 @@ from uuid import UUID, uuid4
 import xxhash
 
 from pydbt.core.errors import StateError, UsageError
+from pydbt.core.protocol.frame_checks import NewerVersion, check_version
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.units import SECTOR_BYTES, Geometry
 from pydbt.posix.disk_identity import differing_kinds
 from pydbt.store.atomic import replace_file
 from pydbt.store.secondary_record import SecondaryRecord
+from pydbt.store.versions import newer
 
 VOLUME_FILE_NAME = "volume.json"
 _FORMAT = "pydbt volume"
-_VERSION = 2
+_VERSION = 3
+"""An entry more is a version more: a test holds the entries of this version."""
 REMOVED_LIMIT = 64
 _CHECKSUM = b"xxh3_128 "
 
@@ -127,6 +130,8 @@ def load_state(state_dir: str | os.PathLike[str]) -> VolumeState | None:
         raise StateError(f"{path} cannot be read: {error.strerror}") from error
     try:
         return decode_state(data)
+    except NewerVersion as error:
+        raise newer(path, error) from None
     except (ValueError, TypeError, KeyError) as error:
         raise StateError(
             f"{path} is not a whole volume state ({error}): restore it, or begin again with an empty state directory"
@@ -142,18 +147,15 @@ def encode_state(state: VolumeState) -> bytes:
 
 
 def decode_state(data: bytes) -> VolumeState:
-    """The state in the bytes of ``volume.json``. ValueError, TypeError or KeyError when they are wrong."""
+    """The state in the bytes of ``volume.json``. NewerVersion, ValueError, TypeError or KeyError when they are wrong."""
     text, mark, digest = data.rpartition(_CHECKSUM)
     if not mark or digest.strip() != xxhash.xxh3_128_hexdigest(text).encode():
         raise ValueError("its checksum is missing or wrong")
     content = json.loads(text)
     if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
         raise ValueError("it is a file of another kind")
-    version = content.pop("version", None)
-    if version == 1:
+    if check_version(content.pop("version", None), _VERSION) == 1:
         content = _of_version_1(content)
-    elif version != _VERSION:
-        raise ValueError(f"its version is {version}, and this program knows versions 1 to {_VERSION}")
     known = {entry.name for entry in fields(VolumeState)}
     if unknown := sorted(set(content) - known):
         raise ValueError(f"it has unknown entries: {', '.join(unknown)}")

@@ -7,6 +7,23 @@ MAX_FEATURES = 64
 MAX_U64 = (1 << 64) - 1
 
 
+class NewerVersion(ValueError):
+    """A file has version ``found``, and this program knows versions up to ``known``."""
+
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(f"its version is {found}, and this program knows versions up to {known}")
+        self.found, self.known = found, known
+
+
+def check_version(found: object, known: int) -> int:
+    """The version of a file that may be read. NewerVersion, or ValueError when it is no version at all."""
+    if type(found) is not int or found < 1:
+        raise ValueError(f"its version is {found!r}, and this program knows versions 1 to {known}")
+    if found > known:
+        raise NewerVersion(found, known)
+    return found
+
+
 def check_u64(name: str, value: int) -> None:
     if type(value) is not int or not 0 <= value <= MAX_U64:
         raise ValueError(f"{name} {value!r} is not a number of 64 bits")

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from pydbt.core.protocol.frame_checks import check_text, check_u64, check_volume
+from pydbt.core.protocol.frame_checks import check_text, check_u64, check_version, check_volume
 from pydbt.core.protocol.frames import REPLICA_STATE_NAMES
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.secondary.journal import JournalRecordKind, RecordHeader
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+"""An entry more is a version more: a test holds the entries of this version."""
 
 
 class ReplicaState(StrEnum):
@@ -94,8 +95,11 @@ class ReplicaRecord:
 
     @classmethod
     def from_values(cls, values: object) -> ReplicaRecord:
-        """Raises ValueError unless ``values`` are exactly a record's."""
+        """Raises NewerVersion, or ValueError unless ``values`` are exactly a record's."""
         names = {field.name for field in fields(cls)}
+        if isinstance(values, dict) and "version" in values:
+            check_version(values["version"], RECORD_VERSION)  # first: a newer version may have other keys
+            values = values | {"version": RECORD_VERSION}
         if not isinstance(values, dict) or values.keys() | _LATER != names:
             raise ValueError("its keys are not those of a replica's record")
         kept = Generations.from_values(values["generations"]) if "generations" in values else NO_GENERATIONS
