@@ -150,10 +150,23 @@ def known_places() -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.place)
 
 
+def living_secondaries() -> list[Entry]:
+    """The secondaries that run on this machine, in any network namespace."""
+    return _living("secondary-*")
+
+
+def living_primaries() -> list[Entry]:
+    """The primaries that run on this machine."""
+    return _living("[0-9]*-[0-9]*")
+
+
+def _living(pattern: str) -> list[Entry]:
+    return [entry for path in sorted(RUN_DIR.glob(pattern)) if (entry := _read(path)) and _is_held(path)]
+
+
 def secondaries_at(host: str, port: int) -> list[Entry]:
     """The living secondaries of this machine, in any network namespace, that listen at an address."""
-    living = [entry for path in sorted(RUN_DIR.glob("secondary-*")) if (entry := _read(path)) and _is_held(path)]
-    candidates = [entry for entry in living if entry.listen_port == port]
+    candidates = [entry for entry in living_secondaries() if entry.listen_port == port]
     if not candidates:
         return []
     wanted = _addresses(host)

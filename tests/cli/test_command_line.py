@@ -192,6 +192,24 @@ def test_a_journal_larger_than_its_disk_is_refused_without_a_trace(tmp_path: Pat
             assert not (point / "deep").exists()
 
 
+def test_run_refuses_a_source_that_a_running_secondary_overwrites(tmp_path: Path, disk: str) -> None:
+    arguments = ["run", disk, "--secondary", "127.0.0.1:47998", "--state", tmp_path / "state", "--no-wait"]
+    for target in (disk, tmp_path / "disk.img"):  # itself, or the file under it
+        with registered_secondary(target, tmp_path / "replica", "127.0.0.1", 47999):
+            command(*arguments).refused(2, disk, f"TARGET {target} of a running secondary", "controller promote")
+    with registered_secondary(image(tmp_path / "t.img", MIB), tmp_path / "replica", "127.0.0.1", 47999):
+        command(*arguments).refused(5, "47998")  # another disk's: it goes on, to where nobody listens
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_secondary_refuses_a_target_that_a_running_primary_replicates(
+    tmp_path: Path, disk: str, controller: FakeController
+) -> None:
+    options = ["--listen", HERE, "--state", tmp_path / "replica"]
+    command("secondary", disk, *options).refused(2, f"SOURCE {disk} of a running primary", "controller demote")
+    assert not (tmp_path / "replica").exists()
+
+
 def test_run_and_secondary_need_root(tmp_path: Path, disk: str) -> None:
     for arguments in (
         ["run", disk, "--secondary", HERE, "--state", tmp_path / "state"],

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pydbt.cli.logs import name_lines
-from pydbt.cli.own_target import refuse_own_target
+from pydbt.cli.own_target import refuse_live_target, refuse_own_target
 from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.sections import SectionedCommand
 from pydbt.cli.serving import heeding_sigterm
@@ -185,6 +185,7 @@ def _start(chosen: PrimaryOptions, progress: ProgressReporter, only_check: bool)
         click.echo(f"{chosen.source} could be replicated: options, device and identity are right")
         return 0
     with heeding_sigterm(), registered_primary(device, chosen.state_dir), progress:
+        refuse_live_target(device)  # once registered: of two that start at the same time, at least one finds the other
         # Only now: it brings the eBPF side, which no other command needs.
         from pydbt.controller.primary.service import run_primary
 

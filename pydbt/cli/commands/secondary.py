@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pydbt.cli.logs import name_lines
+from pydbt.cli.own_target import refuse_live_source
 from pydbt.cli.serving import heeding_sigterm
 from pydbt.cli.values import ADDRESS, PATH, SIZE
 from pydbt.controller.options import SecondaryOptions
@@ -96,6 +97,7 @@ def _start(chosen: SecondaryOptions, only_check: bool) -> int:
         click.echo(f"{target} could be a replica: options, target, port and identity are right")
         return 0
     with registered_secondary(target, state_dir, host, port, keep=not chosen.replay_only):
+        refuse_live_source(target)  # once registered: of two that start at the same time, at least one finds the other
         # Only now: no other command needs it.
         from pydbt.controller.secondary.service import run_secondary
 
