@@ -32,7 +32,6 @@ def stop_timeout(who: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 def stop_running(state_dir: Path, timeout_s: float, role: str | None = None, why: str = "") -> bool:
     """False when nothing was running. UsageError, and nothing is stopped, when it has another ``role``; TimedOut."""
-    deadline = time.monotonic() + timeout_s
     try:
         if role is not None:
             found = call(state_dir, {"command": "status"}, timeout_s).get("role")
@@ -43,9 +42,15 @@ def stop_running(state_dir: Path, timeout_s: float, role: str | None = None, why
         # It may be on its way out already, and have closed the connection before it answered.
         if not is_answering(state_dir):
             return False
+    until_ended(state_dir, timeout_s)
+    return True
+
+
+def until_ended(state_dir: Path, timeout_s: float) -> None:
+    """Wait until a controller that was asked to end has released everything. TimedOut when it does not."""
+    deadline = time.monotonic() + timeout_s
     # The socket disappears before the process ends: the locks count.
     while is_answering(state_dir) or is_claimed(state_dir) or is_locked(state_dir):
         if time.monotonic() > deadline:
             raise TimedOut(f"the controller of {state_dir} did not end within {timeout_s:g} s: stop its process")
         time.sleep(_POLL_S)
-    return True

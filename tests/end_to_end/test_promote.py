@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import time
 
 import pytest
@@ -21,8 +22,8 @@ from tests.lab.programs import Controller, Outcome, command
 MIB = 1 << 20
 
 
-def promote(both: Cluster) -> Outcome:
-    return command("promote", both.target, "--state", both.secondary_state, timeout_s=120)
+def promote(both: Cluster, *options: str) -> Outcome:
+    return command("promote", both.target, "--state", both.secondary_state, *options, timeout_s=120)
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -34,10 +35,20 @@ def test_a_promoted_replica_is_the_volume_and_the_old_primary_cannot_overwrite_i
             with mounted(device, tmp_path / "mnt") as folder:
                 work(folder, chance)
             both.wait()
-            if not running:
+            if running:
+                outcome = promote(both)
+                assert outcome.code == 4 and "is alive" in outcome.errors and "--force" in outcome.errors, outcome
+                assert both.status()["mode"] == "normal", "a refused promotion did harm"
+            else:
                 both.secondary.kill()
-            outcome = promote(both)
+            outcome = promote(both, "--force")
             assert outcome.code == 0 and outcome.output.startswith("finished at sequence"), outcome
+            assert f"by the clock of {socket.gethostname()}" in outcome.output and "UTC" in outcome.output, outcome
+            assert ("nobody here knows" in outcome.output) is not running, outcome
+            if running:
+                assert both.primary.wait() == 5, "the old primary was not told"
+                assert "was promoted at" in both.primary.words() and "controller demote" in both.primary.words()
+                both.start_primary()
             assert_identical(device.path, both.target, 64 * MIB, "after the promotion")
             image = both.target.read_bytes()
             with mounted(device, tmp_path / "mnt") as folder:  # the old primary goes on, as in a split brain
@@ -57,7 +68,7 @@ def test_a_promoted_replica_is_the_volume_and_the_old_primary_cannot_overwrite_i
 
 def test_promoted_in_mid_resync_it_is_the_last_consistent_image_and_says_so(tmp_path, chance):
     with in_mid_resync(tmp_path, chance, to_its_end=False) as both:
-        outcome = promote(both)
+        outcome = promote(both, "--force")
         assert outcome.code == 0 and outcome.output.startswith("rolled back to sequence"), outcome
         assert_identical(tmp_path / BEFORE, both.target, SIZE, "after the promotion")
 
@@ -73,7 +84,7 @@ def test_an_inconsistent_replica_is_not_promoted(tmp_path, chance):
             )
             outcome = promote(both)
             assert outcome.code == 2 and "cannot be promoted" in outcome.errors, outcome
-            both.start_secondary()
+            assert both.secondary.alive, "a refused promotion stopped the secondary"
             both.wait()
             both.compare("the refused promotion did no harm")
 
@@ -98,12 +109,12 @@ def test_killed_at_any_moment_of_a_promotion_it_is_either_a_replica_or_promoted(
                     image.write(target.read_bytes())
                 os.utime(both.target, ns=(was.st_atime_ns, was.st_mtime_ns))
                 promotion = Controller(
-                    tmp_path / f"p{number}.log", ["promote", both.target, "--state", both.secondary_state]
+                    tmp_path / f"p{number}.log", ["promote", both.target, "--state", both.secondary_state, "--force"]
                 )
                 time.sleep(chance.uniform(0.1, 0.9))
                 os.kill(promotion.process.pid, signal.SIGKILL)
                 promotion.process.wait()
-                outcome = promote(both)
+                outcome = promote(both, "--force")
                 assert outcome.code == 0 or "was promoted at" in outcome.errors, outcome
                 assert_identical(device.path, both.target, 64 * MIB, "after a promotion that was killed")
 
@@ -122,7 +133,7 @@ def test_failing_back_compares_and_copies_only_what_differs(tmp_path, chance):
             with mounted(first, tmp_path / "mnt") as folder:  # never replicated
                 (folder / "lost").write_bytes(chance.randbytes(300_000))
             assert command("down", "--state", both.primary_state).code == 0
-            assert promote(both).code == 0
+            assert promote(both, "--force").code == 0
             with mounted(second, tmp_path / "mnt") as folder:  # the volume lives on there
                 (folder / "new").write_bytes(chance.randbytes(500_000))
             back = Cluster(tmp_path / "back", second, primary_options=("--whole-device",), target=first.path)
@@ -134,3 +145,36 @@ def test_failing_back_compares_and_copies_only_what_differs(tmp_path, chance):
                 back.compare("after the failback")
             finally:
                 back.close()
+
+
+def test_a_promotion_says_what_is_lost_and_the_old_primary_learns_of_it_where_it_knocks(tmp_path, chance):
+    """The cable is cut under load; the replica is promoted and replicated from; the old primary comes back."""
+    size = 64 * MIB
+    (tmp_path / "b").mkdir()
+    with loop_device(tmp_path, size) as first, loop_device(tmp_path / "b", size) as second:
+        make_filesystem("ext4", first.path)
+        with cluster(tmp_path / "c", first, target=second.path) as both:
+            both.start()
+            with mounted(first, tmp_path / "mnt") as folder:
+                work(folder, chance)
+                both.wait()
+                both.secondary.freeze()
+                (folder / "lost").write_bytes(chance.randbytes(3 * MIB))
+                run("sync", "-f", folder)
+                time.sleep(2)  # the primary tells once a second; the kernel takes its words for the frozen secondary
+                both.primary.freeze()
+                both.secondary.thaw()
+                until(lambda: (both.secondary_status() or {"connected": True})["connected"] is False, "it is gone")
+            outcome = promote(both)
+            assert outcome.code == 0, outcome
+            assert "everything that was written there before is here" in outcome.output, outcome
+            assert "is only there, and not known here" in outcome.output, outcome
+            kept = Cluster(tmp_path / "after", second, target=first.path)
+            kept.primary_state = both.secondary_state
+            try:
+                kept.run_primary("127.0.0.1:1")
+                both.primary.thaw()
+                assert both.primary.wait() == 5, both.primary.words()
+                assert "was promoted" in both.primary.words(), both.primary.words()
+            finally:
+                kept.close()

@@ -159,7 +159,7 @@ def test_after_a_failover_to_one_secondary_the_other_follows_it(three, tmp_path,
     with loop_device(disk, SIZE) as taken_over:
         # As with a disk of its own: an image of the replica, on a loop device.
         assert command("secondary", heir.target, "--state", heir.state, "--replay-only").code == 0
-        done = command("promote", heir.target, "--state", heir.state)
+        done = command("promote", heir.target, "--state", heir.state, "--force")  # killed a moment ago
         assert done.code == 0, done
         run("dd", f"if={heir.target}", f"of={taken_over.path}", "bs=1M", "oflag=direct", "conv=notrunc", "status=none")
         follower.start()

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pydbt.cli.stopping import stop_running, stop_timeout
+from pydbt.cli.stopping import stop_running, stop_timeout, until_ended
 from pydbt.cli.values import PATH
+from pydbt.controller.control import call, is_answering, read_snapshot
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.registry import registered_secondary
-from pydbt.core.errors import UsageError
+from pydbt.core.errors import BusyError, NotRunning, UsageError
 from pydbt.device.checks import check_target
 from pydbt.store.replica_state import load_record
+
+_WHY = "only a replica can be promoted"
 
 
 @click.command()
 @click.argument("target", type=PATH)
 @click.option("--state", "state_dir", type=PATH, required=True, help="The secondary's state directory.")
+@click.option("--force", is_flag=True, help="Promote although the primary is alive.")
 @stop_timeout("secondary")
-def promote(target: Path, state_dir: Path, timeout: float) -> int:
+def promote(target: Path, state_dir: Path, force: bool, timeout: float) -> int:
     """Make a replica a volume of its own.
 
-    After this, the old primary cannot overwrite TARGET any more. A running secondary is stopped, and everything that it
-    acknowledged is applied to TARGET. If a resynchronization was under way, TARGET becomes the last consistent image
-    before it. The command prints which of the two it is.
+    After this, the old primary cannot overwrite TARGET any more. It is refused (exit code 4) while the primary is alive. A
+    running secondary is stopped, and everything that it acknowledged is applied to TARGET. If a resynchronization was under
+    way, TARGET becomes the last consistent image before it. The command prints which of the two it is, and what is lost.
     """
     if not state_dir.is_dir():
         raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
@@ -32,7 +38,11 @@ def promote(target: Path, state_dir: Path, timeout: float) -> int:
 
     if load_record(state_dir) is not None:
         roles.require_replica(state_dir, target)
-    stop_running(state_dir, timeout, "secondary", "only a replica can be promoted")
+    status = _stop_secondary(state_dir, force, timeout)
+    was_running = status is not None
+    if status is None:
+        status = read_snapshot(state_dir) or {}
+        _require_silence(target, status, force)
     check_target(target, state_dir=state_dir, create_bytes=None)
     chosen = SecondaryOptions(
         target=target, listen_host="127.0.0.1", listen_port=0, state_dir=state_dir, replay_only=True, promote=True
@@ -40,4 +50,64 @@ def promote(target: Path, state_dir: Path, timeout: float) -> int:
     with registered_secondary(target, state_dir, "127.0.0.1", 0):
         from pydbt.controller.secondary.service import run_secondary
 
-        return run_secondary(chosen)
+        code = run_secondary(chosen)
+    if code == 0:
+        _tell(state_dir, status)
+        if not was_running:
+            click.echo("the secondary was not running: nobody here knows whether its primary still writes")
+    return code
+
+
+def _tell(state_dir: Path, status: dict[str, Any]) -> None:
+    """Of a replica that was promoted: what is lost. And its address is kept, where the old primary may still knock."""
+    from pydbt.cli.loss import loss_lines
+    from pydbt.controller.primary.former_address import keep_former_address
+    from pydbt.core.secondary.primary_watch import PrimaryReport
+    from pydbt.core.secondary.promotion import Position, loss
+
+    if isinstance(address := status.get("listen"), str) and address:
+        keep_former_address(state_dir, address)
+    record = load_record(state_dir)
+    if record is not None:
+        primary = PrimaryReport.from_values(status.get("primary"))
+        for line in loss_lines(loss(primary, Position(record.epoch, record.sequence))):
+            click.echo(line)
+
+
+def _stop_secondary(state_dir: Path, force: bool, timeout: float) -> dict[str, Any] | None:
+    """Its last status, None when none was running. BusyError when its primary lives, UsageError when it is inconsistent."""
+    try:
+        status = call(state_dir, {"command": "status"}, timeout)
+        if status.get("role") != "secondary":
+            raise UsageError(f"{state_dir} is the state directory of a {status.get('role')}: {_WHY}")
+        if "primary" in status:
+            status = call(state_dir, {"command": "promote", "force": force}, timeout)
+            until_ended(state_dir, timeout)
+            return status
+    except NotRunning:
+        # It may be on its way out already, and have closed the connection before it answered.
+        if not is_answering(state_dir):
+            return None
+    # A secondary of an earlier version tells only whether it is connected.
+    if status.get("connected") and not force:
+        raise BusyError("its primary is connected: stop it with 'controller down' there, or add --force")
+    stop_running(state_dir, timeout, "secondary", _WHY)
+    return status
+
+
+def _require_silence(target: Path, snapshot: dict[str, Any], force: bool) -> None:
+    """The secondary has ended: BusyError when its last status, a moment ago, had heard a living primary."""
+    from pydbt.core.secondary.primary_watch import HEARTBEAT_S, PrimaryReport
+    from pydbt.core.secondary.promotion import why_not_promote
+    from pydbt.core.secondary.replica import ReplicaState
+
+    primary = PrimaryReport.from_values(snapshot.get("primary"))
+    try:
+        age_s = (datetime.now(UTC) - datetime.fromisoformat(str(snapshot.get("saved_at")))).total_seconds()
+    except (ValueError, TypeError):
+        return
+    lives = (
+        primary.heard_seconds is not None and not primary.ended and 0 <= age_s + primary.heard_seconds <= HEARTBEAT_S
+    )
+    if (found := why_not_promote(str(target), ReplicaState.CONSISTENT, primary.host, lives=lives)) and not force:
+        raise BusyError(found.why)

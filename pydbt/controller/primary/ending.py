@@ -41,6 +41,7 @@ def finish(loop: PrimaryLoop) -> None:
     volume.waits.fail(PydbtError("the controller was stopped before every write was durable on the secondary"))
     gone = isinstance(loop.fatal, DeviceError)
     in_sync = drain_streams(loop) if down is not None and not gone else False
+    loop.standings.tell(loop.report())
     loop.feed.take(ev.PauseAsked("the controller ends", Mode.STOPPED))
     for peer in volume.peers.values():
         peer.close()

@@ -16,6 +16,7 @@ from pydbt.controller.primary.inbox import Heard, Posted, Wake
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.controller.primary.report import VolumeReport
+from pydbt.controller.primary.standing import Standings
 from pydbt.controller.primary.status import volume_report
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Gone, Request
@@ -44,6 +45,7 @@ class PrimaryLoop:
         self.volume = volume
         self.feed = Feed(volume)
         self.checkpoints = EraCheckpoints(volume, self.feed, layer, layer_problem)
+        self.standings = Standings(volume)
         self.commands = Commands(volume, self.feed, self.report)
         self.fatal: PydbtError | None = None
         self._stopping = False
@@ -147,8 +149,10 @@ class PrimaryLoop:
             volume.look_for_swap()
             self.save_status()
             volume.keep()
+        report = self.report()
+        self.standings.tell(report)
         if volume.options.report is not None:
-            volume.options.report(self.report())
+            volume.options.report(report)
 
     def report(self) -> VolumeReport:
         """The one report that every view is made of."""

@@ -14,7 +14,7 @@ from pydbt.controller.primary.handshake import Happening, Refused, Welcomed, con
 from pydbt.controller.primary.outbox import Outbox, stream_frames
 from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
-from pydbt.core.protocol.frames import Bye, Frame, Hello, Refuse
+from pydbt.core.protocol.frames import STANDING, SUPERSEDED, Bye, Frame, Hello, Refuse
 from pydbt.kernel.capture import Capture
 from pydbt.network.tls import Secure
 
@@ -23,7 +23,7 @@ FAREWELL_SECONDS = 2.0
 
 # Refusals that no waiting mends.
 FATAL_REFUSALS = frozenset(
-    {"other-volume", "too-small", "resized", "block-size", "protocol", "newer", "split-brain", "unrelated"}
+    {"other-volume", "too-small", "resized", "block-size", "protocol", "newer", "split-brain", "unrelated", SUPERSEDED}
 )
 
 _log = logging.getLogger("pydbt")
@@ -58,6 +58,12 @@ class PeerConnection:
         self._sent_before = 0
         self._refusal = ""
         self._lines = LogLimit(_log)
+        self._features: tuple[str, ...] = ()
+
+    @property
+    def takes_standings(self) -> bool:
+        """Whether the secondary that is connected understands STANDING frames."""
+        return self._outbox is not None and STANDING in self._features
 
     @property
     def sent_bytes(self) -> int:
@@ -112,6 +118,9 @@ class PeerConnection:
                     _log.warning("%s; trying again", what)
                     self._refusal = str(what)
                 return ev.Disconnected(str(what))
+            case ev.Received(frame=Refuse(code=code, message=message)) if code == SUPERSEDED:
+                self.disconnect(message, farewell=False)
+                raise Refused(code, message)
             case ev.Received(frame=Refuse(message=message)):
                 self.disconnect(message, farewell=False)
                 return ev.Disconnected(f"the secondary refused: {message}")
@@ -124,7 +133,7 @@ class PeerConnection:
                 assert_never(never)
 
     def _welcomed(self, what: Welcomed) -> ev.Connected:
-        self._refusal = ""
+        self._refusal, self._features = "", what.welcome.features
         attempt, welcome = self._attempt, what.welcome
         self._lines.log(logging.INFO, f"connected to the secondary {what.connection.who}")
         self._outbox = Outbox(

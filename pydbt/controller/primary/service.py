@@ -12,6 +12,7 @@ from pydbt.controller.control import ControlServer, is_answering
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.ending import run_to_the_end
 from pydbt.controller.primary.era_recovery import EraRecovery
+from pydbt.controller.primary.former_address import answering_the_old_primary
 from pydbt.controller.primary.holder import room_of
 from pydbt.controller.primary.leftover import let_go
 from pydbt.controller.primary.loop import PrimaryLoop
@@ -155,6 +156,7 @@ def _require_one(state: VolumeState, why: str) -> None:
 def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int:
     stack.enter_context(ControlServer(options.state_dir, loop.answer))
     stack.enter_context(public_status(options.state_dir, loop.answer))
+    stack.enter_context(answering_the_old_primary(options))
     previous = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):

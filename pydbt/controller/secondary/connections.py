@@ -105,6 +105,11 @@ class Connections:
         for identifier in list(self._known):
             self.close(identifier)
 
+    def last_received(self, identifier: int) -> float | None:
+        """When the last byte of a peer arrived, by the monotonic clock; None when it is gone."""
+        connection = self._known.get(identifier)
+        return None if connection is None else connection.last_received
+
     @property
     def received_bytes(self) -> int:
         return sum(connection.received_bytes for connection in self._all())

@@ -26,6 +26,7 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.journal import SEGMENT_BYTES, JournalRecordKind, record_epoch, record_extents
+from pydbt.core.secondary.primary_watch import PrimaryWatch
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord
 from pydbt.core.secondary.target_watch import TargetLook
 from pydbt.core.units import KIB, MIB, Geometry
@@ -50,7 +51,8 @@ class PersistFailed(Exception):
 class Engine:
     """Brain, journal and workers over an open target. Raises StateError when the state is torn or foreign.
 
-    ``report(engine, event)`` is called from the workers' threads. ``trusted`` bounds how far the journal is read.
+    ``report(engine, event)`` is called from the workers' threads. ``trusted`` bounds how far the journal is read;
+    ``watch`` is what was heard of the primary before.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Engine:
         fresh: bool,
         report: Callable[[Engine, e.Event | BaseException], None],
         trusted: int | None = None,
+        watch: PrimaryWatch | None = None,
     ) -> None:
         self._state_dir = Path(options.state_dir)
         self._options = options
@@ -82,7 +85,7 @@ class Engine:
         self._guard.begin(record.incarnation)
         reached.save(recovery.tail, durable=True)
         self.journal.start(record.checkpoint, recovery.tail, record.incarnation)
-        self.brain = Secondary(_config(options, target), record, recovery, staged, time.monotonic())
+        self.brain = Secondary(_config(options, target), record, recovery, staged, time.monotonic(), watch)
         to_service = self._reporter(report)
         self._journal_worker = JournalWorker(self.journal, reached, to_service, to_service)
         must_reach = max(record.must_reach, recovery.committed_at)

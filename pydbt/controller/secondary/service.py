@@ -6,28 +6,33 @@ again from the state on disk, the same way as after a kill.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydbt.controller.control import ControlServer, write_snapshot
+from pydbt.controller.control import ControlServer, read_snapshot, write_snapshot
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.public_status import public_status
 from pydbt.controller.roles import JOURNAL_FOLDER
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed
 from pydbt.controller.state_dir import make_state_dir
-from pydbt.core.errors import PydbtError, StateError, UsageError
-from pydbt.core.protocol.frames import Refuse
+from pydbt.core.errors import BusyError, PydbtError, StateError, UsageError
+from pydbt.core.protocol.frames import SUPERSEDED, Refuse
 from pydbt.core.secondary import events as e
-from pydbt.core.secondary.replica import ReplicaState
+from pydbt.core.secondary.primary_watch import PrimaryReport, PrimaryWatch
+from pydbt.core.secondary.promotion import superseded_words, why_not_promote
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.units import MIB
 from pydbt.device.checks import check_target
@@ -44,6 +49,7 @@ from pydbt.store.volume_state import VOLUME_FILE_NAME
 ARENA_BYTES = 64 * MIB
 RESTART_SECONDS = 1.0
 LONGEST_RESTART_SECONDS = 16.0
+SNAPSHOT_SECONDS = 5.0
 FINISH_SECONDS = 20.0
 """A clean stop waits this long until the journal is on the target; the rest is replayed at the next start."""
 SWITCH_SECONDS = 0.001
@@ -52,8 +58,11 @@ SWITCH_SECONDS = 0.001
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class _Stop:
-    """Put into the inbox by a signal or ``down``."""
+    """Put into the inbox by a signal, ``down`` or ``promote``. ``farewell``: the reason that the primary is told."""
+
+    farewell: Refuse | None = None
 
 
 Item = tuple[Engine | None, e.Event | BaseException | _Stop]
@@ -70,6 +79,9 @@ class SecondaryService:
         self._finish_at: float | None = None  # once a stop was asked for: when the loop ends at the latest
         self._listening = ""
         self._stop_asked = False
+        known = (read_snapshot(options.state_dir) or {}).get("primary")
+        self._watch = PrimaryWatch(PrimaryReport.from_values(known))
+        self._snapshot_due = 0.0
         self._secure: Secure | None = None
         if options.identity is not None:
             self._secure = Secure(load_identity(options.identity), PeerPin(options.state_dir, options.peer))
@@ -81,7 +93,7 @@ class SecondaryService:
         try:
             self._fresh = self._create(state_dir)
             self._target = Target(str(options.target))
-            self._engine = Engine(options, self._target, self._fresh, self._report)
+            self._engine = Engine(options, self._target, self._fresh, self._report, watch=self._watch)
         except PydbtError:
             self._lock.close()
             if is_new:
@@ -138,6 +150,7 @@ class SecondaryService:
             "journal": {"used": self._engine.journal.used_bytes, "size": self._options.journal_limit_bytes},
             "received_bytes": connections.received_bytes if connections is not None else 0,
             **self._engine.brain.status(time.monotonic()).to_values(),
+            "primary": self._watch.report(time.monotonic()).to_values(),
         }
 
     # --- the loop -----------------------------------------------------------------------------------------
@@ -151,8 +164,8 @@ class SecondaryService:
         match item:
             case BaseException():
                 raise item
-            case _Stop():
-                self._begin_stop()
+            case _Stop(farewell):
+                self._begin_stop(farewell)
             case _ if engine is not None and engine is not self._engine:
                 pass  # of a worker of an earlier life
             case e.Connected() | e.FrameReceived() if self._finish_at is not None:
@@ -162,6 +175,7 @@ class SecondaryService:
                 del item  # the memory of its frame must not wait for another engine
                 if failure is not None:
                     self._rebuild(*failure)
+        self._keep_status()
 
     def _handle(self, event: e.Event) -> tuple[str, int | None] | None:
         """The reason for another engine, and how far it may trust the journal; None when the engine goes on."""
@@ -181,13 +195,23 @@ class SecondaryService:
         except queue.Empty:
             return None, e.Tick()
 
-    def _begin_stop(self) -> None:
+    def _keep_status(self) -> None:
+        """What is known of the primary must outlive this process: a promotion asks for it."""
+        now = time.monotonic()
+        if now >= self._snapshot_due and self._engine.brain.session is not None:
+            self._snapshot_due = now + SNAPSHOT_SECONDS
+            with contextlib.suppress(StateError):  # for people; the disk may be full
+                write_snapshot(self._options.state_dir, self.status())
+
+    def _begin_stop(self, farewell: Refuse | None) -> None:
         if self._finish_at is not None:
             self._finish_at = time.monotonic()  # asked twice: at once
             return
         self._finish_at = time.monotonic() + FINISH_SECONDS
         _log.info("stopping")
         if self._connections is not None:
+            if farewell is not None:
+                self._tell(farewell.code, farewell.message)
             self._connections.close_all()
             peer = self._engine.brain.peer
             if peer is not None:
@@ -211,7 +235,7 @@ class SecondaryService:
                 raise StateError(reason)
             wait = min(wait * 2, LONGEST_RESTART_SECONDS)
             try:
-                self._engine = Engine(self._options, self._target, self._fresh, self._report, trusted)
+                self._engine = Engine(self._options, self._target, self._fresh, self._report, trusted, self._watch)
                 self._engine.start(self._connections)
                 return
             except StateError as error:
@@ -260,12 +284,8 @@ class SecondaryService:
         """Everything of the last consistent image is on the target: let go of it for good."""
         if not self._engine.brain.drained:
             raise StateError("interrupted before the journal was on the target: promote it again")
-        if status.replica_state is ReplicaState.INCONSISTENT:
-            raise UsageError(
-                f"{self._options.target} is inconsistent, a mixture of different moments, because its first copy, or a "
-                "resynchronization in place, was not completed, another program changed it, or its journal is damaged: it "
-                "cannot be promoted"
-            )
+        if found := why_not_promote(str(self._options.target), status.replica_state, "", lives=False):
+            raise UsageError(found.why)
         self._engine.promote()
         if status.staged_bytes:
             print(
@@ -298,8 +318,27 @@ class SecondaryService:
             case "down" | "stop":
                 self.stop()
                 return {}
+            case "promote":
+                return self._let_promote(force=request.get("force") is True)
             case other:
                 raise UsageError(f"a secondary does not know the command {other!r}: ask its primary")
+
+    def _let_promote(self, *, force: bool) -> dict[str, Any]:
+        """Stop for a promotion, unless the primary lives; the status of the last moment. From a thread of the control socket."""
+        status, now = self.status(), time.monotonic()
+        peer, connections = self._engine.brain.peer, self._connections
+        received_at = connections.last_received(peer) if peer is not None and connections is not None else None
+        lives, host = self._watch.lives(now, received_at), self._watch.report(now).host
+        if found := why_not_promote(str(self._options.target), self._engine.brain.replica_state, host, lives=lives):
+            if found.may_be_forced and not force:
+                raise BusyError(found.why)
+            if not found.may_be_forced:
+                raise UsageError(found.why)
+            _log.warning("promoted although %s", found.why)
+        moment = datetime.now(UTC).isoformat(timespec="seconds")
+        self._stop_asked = True
+        self._inbox.put((None, _Stop(Refuse(SUPERSEDED, superseded_words(socket.gethostname(), moment)))))
+        return status
 
 
 def _require_place(options: SecondaryOptions) -> None:

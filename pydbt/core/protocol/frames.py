@@ -34,6 +34,10 @@ PROGRESS = "progress"
 """In HELLO's features: the primary understands a WELCOME and an ACK that tell the replica's progress."""
 HEARTBEAT = "heartbeat"
 """In HELLO's features: the primary sends a PING each second, with the position that the replica needs to be up to date."""
+STANDING = "standing"
+"""In WELCOME's features: the secondary understands STANDING frames."""
+SUPERSEDED = "superseded"
+"""The code of the REFUSE that tells a primary that its replica was promoted."""
 COMPARED_UNITS_BYTES = frozenset(
     1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length())
 )
@@ -52,6 +56,7 @@ class FrameKind(IntEnum):
     PING = 7
     BYE = 8
     GENERATION = 9
+    STANDING = 10
     WELCOME = 65
     REFUSE = 66
     ACK = 67
@@ -157,6 +162,30 @@ class Generation:
     """The primary's generations as of the next COMMIT. Those of HELLO hold until the first of these frames."""
 
     generations: Generations
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far the volume is, once a second: what would be lost if the secondary were promoted now.
+
+    ``host`` and ``source`` name the primary, for people. Every write that was submitted before ``moment`` (RFC 3339, the
+    primary's clock) has a sequence number of at most ``sequence``, if the writes are ``followed`` and none is unaccounted
+    for. ``behind_bytes`` is the most that the secondary lacks.
+    """
+
+    host: str
+    source: str
+    moment: str
+    sequence: int
+    followed: bool
+    behind_bytes: int
+
+    def __post_init__(self) -> None:
+        check_text("host", self.host, 256)
+        check_text("source", self.source)
+        check_text("moment", self.moment, 64)
+        for name in ("sequence", "behind_bytes"):
+            check_u64(name, getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,5 +393,19 @@ class Ack:
 
 
 Frame = (
-    Hello | Begin | Blocks | Digests | Stream | Commit | Ping | Bye | Generation | Welcome | Refuse | Ack | Want | Pong
+    Hello
+    | Begin
+    | Blocks
+    | Digests
+    | Stream
+    | Commit
+    | Ping
+    | Bye
+    | Generation
+    | Standing
+    | Welcome
+    | Refuse
+    | Ack
+    | Want
+    | Pong
 )

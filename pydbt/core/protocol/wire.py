@@ -55,6 +55,7 @@ _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.REFUSE: (2, MAX_JSON_BYTES),
     FrameKind.BYE: (2, MAX_JSON_BYTES),
     FrameKind.GENERATION: (2, MAX_JSON_BYTES),
+    FrameKind.STANDING: (2, MAX_JSON_BYTES),
     FrameKind.BEGIN: (_BEGIN.size, _BEGIN.size),
     FrameKind.COMMIT: (_COMMIT.size, _COMMIT.size),
     FrameKind.PING: (_PING.size, _PING.size),
@@ -177,7 +178,7 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
             return FrameKind.PING, 0, [_PING.pack(frame.token, frame.sequence)]
         case f.Pong():
             return FrameKind.PONG, 0, [_PONG.pack(frame.token)]
-        case f.Hello() | f.Welcome() | f.Refuse() | f.Bye() | f.Generation():
+        case f.Hello() | f.Welcome() | f.Refuse() | f.Bye() | f.Generation() | f.Standing():
             return FrameKind[type(frame).__name__.upper()], 0, [json_body(frame)]
 
 
@@ -286,4 +287,5 @@ _DECODERS: dict[FrameKind, Callable[[FrameHeader, memoryview], Frame]] = {
     FrameKind.REFUSE: lambda header, body: decode_json(f.Refuse, body),
     FrameKind.BYE: lambda header, body: decode_json(f.Bye, body),
     FrameKind.GENERATION: lambda header, body: decode_json(f.Generation, body),
+    FrameKind.STANDING: lambda header, body: decode_json(f.Standing, body),
 }

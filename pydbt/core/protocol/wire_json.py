@@ -1,4 +1,4 @@
-"""The frames whose bodies are JSON: handshake and farewell, where names matter more than bytes."""
+"""The frames whose bodies are JSON: handshake, standing and farewell, where names matter more than bytes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ _KEYS: dict[type, dict[str, type | UnionType]] = {
     f.Refuse: {"code": str, "message": str},
     f.Bye: {"reason": str},
     f.Generation: {"generations": dict},
+    f.Standing: {"host": str, "source": str, "moment": str, "sequence": int, "followed": bool, "behind_bytes": int},
 }  # fmt: skip
 # Left out where they are None: what this says to older programs must have exactly their keys.
 _OPTIONAL: dict[type, dict[str, type | UnionType]] = {f.Welcome: {"progress": int}}
 
 
-def json_body(frame: f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation) -> bytes:
+def json_body(frame: f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation | f.Standing) -> bytes:
     """The body; an epoch becomes 16 hexadecimal digits."""
     values = {key: getattr(frame, key) for key in _KEYS[type(frame)]}
     values |= {key: value for key in _OPTIONAL.get(type(frame), ()) if (value := getattr(frame, key)) is not None}

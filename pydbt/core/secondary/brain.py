@@ -19,6 +19,7 @@ from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.handshake import refusal
 from pydbt.core.secondary.journal import JournalEntry
 from pydbt.core.secondary.keeper import Keeper
+from pydbt.core.secondary.primary_watch import PrimaryWatch
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord, ReplicaState
 from pydbt.core.secondary.session import (
     Comparison,
@@ -43,13 +44,21 @@ class Secondary:
     """
 
     def __init__(
-        self, config: SecondaryConfig, record: ReplicaRecord, recovery: Recovery, staged: StagedBlocks, now: float
+        self,
+        config: SecondaryConfig,
+        record: ReplicaRecord,
+        recovery: Recovery,
+        staged: StagedBlocks,
+        now: float,
+        watch: PrimaryWatch | None = None,
     ) -> None:
+        """``watch``: what was heard of the primary before, by an earlier brain."""
         self.config = config
         self._effects: list[e.Effect] = []
         self.keeper = Keeper(self, self._effects, config, record, recovery, staged)
         # Nobody; a primary that has to wait until the keeper is settled; or one that was welcomed.
         self._primary: e.Connected | Session | None = None
+        self.watch = watch or PrimaryWatch()
         self._room_bytes = 0
         self._word_due = now
         self._ended = False
@@ -153,6 +162,10 @@ class Secondary:
         if isinstance(self._primary, e.Connected) and self.keeper.settled:
             waiting, self._primary = self._primary, None
             self._welcome(waiting, now)
+            if self.session is not None:
+                self.watch.heard(now)
+        if self.record.consistent:
+            self.watch.reached(self.keeper.epoch, self.keeper.sequence)
         self._acknowledge(now)
 
     # --- coming and going ---------------------------------------------------------------------------------
@@ -192,6 +205,7 @@ class Secondary:
             fresh=self.record.fresh,
             replica=self.record.replica,
             software=self.config.software,
+            features=(f.STANDING,),
             generations=self.record.generations,
             progress=self.keeper.progress if session.asks_progress else None,
         )
@@ -199,10 +213,16 @@ class Secondary:
 
     # --- frames -------------------------------------------------------------------------------------------
     def _received(self, session: Session, frame: f.Frame, at: float) -> None:
+        """Everything that is not about the moment waits for its turn."""
         session.heard_at = at
+        self.watch.heard(at)
+        if isinstance(frame, f.Bye):
+            self.watch.said_goodbye(at)
         if isinstance(frame, f.Ping):
             session.beat(frame, at)
             self._do(e.Send(session.connection, f.Pong(frame.token)))
+        elif isinstance(frame, f.Standing):
+            self.watch.told(frame, session.hello.epoch)
         elif self.keeper.barrier is not None or session.has_waiting:
             session.defer(frame)
         else:

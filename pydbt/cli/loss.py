@@ -1,0 +1,23 @@
+"""What a promotion gives up, in sentences for people."""
+
+from __future__ import annotations
+
+from pydbt.cli.values import format_bytes, format_seconds
+from pydbt.core.secondary.promotion import Loss, short
+
+
+def loss_lines(lost: Loss) -> list[str]:
+    """One sentence per line; what is not known is called so."""
+    host = lost.host or "the primary"
+    if not lost.as_of:
+        return [f"as of a moment that is not known: the last writes of {host} may be only there"]
+    lines = [f"as of {short(lost.as_of)} by the clock of {host}: everything that was written there before is here"]
+    if lost.nothing:
+        return [*lines, f"{host} had ended its replication, and lacked nothing then; later writes there are only there"]
+    if lost.behind_bytes:
+        lines.append(
+            f"the last {format_seconds(lost.seconds)} before {short(lost.told)}, about {format_bytes(lost.behind_bytes)}, "
+            f"are only on {host}"
+        )
+    lines.append(f"what {host} wrote after {short(lost.told)} is only there, and not known here")
+    return lines

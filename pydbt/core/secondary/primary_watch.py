@@ -1,0 +1,126 @@
+"""What the secondary knows of its primary: whether it lives, and what is lost when the replica is promoted now.
+
+The primary tells once a second how far the volume is (STANDING). A replica that has all updates up to the sequence number of
+such a frame is the volume as of its moment, at least.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pydbt.core.protocol.frames import Standing
+
+HEARTBEAT_S = 5.0
+"""A living primary says something more often than this, in every version: a PING at least every 3 seconds."""
+_STANDINGS = 1024
+"""Those that are not reached yet: a quarter of an hour of a secondary that is behind. Older ones are forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """The image at this position, and any later one of the same epoch, has every write before ``moment``."""
+
+    moment: str
+    epoch: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryReport:
+    """What is known of the primary. The fields are keys of the report.
+
+    ``heard_seconds`` ago it said something, None if it never did. ``ended``: it said goodbye. ``told``, ``behind_bytes``: at
+    that moment of its clock the secondary lacked at most this. ``as_of``, with ``as_of_epoch`` and ``as_of_sequence``: the
+    image has every write before this moment. Empty, or None, where nobody told.
+    """
+
+    host: str
+    source: str
+    heard_seconds: float | None
+    ended: bool
+    told: str
+    behind_bytes: int | None
+    as_of: str
+    as_of_epoch: str
+    as_of_sequence: int
+
+    def to_values(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_values(cls, values: object) -> PrimaryReport:
+        """What ``to_values`` made; a report that tells nothing when these are other values, as of another version."""
+        nothing = cls("", "", None, False, "", None, "", "", 0)
+        if not isinstance(values, dict) or values.keys() != asdict(nothing).keys():
+            return nothing
+        kinds = {
+            "host": str,
+            "source": str,
+            "told": str,
+            "as_of": str,
+            "as_of_epoch": str,
+            "as_of_sequence": int,
+            "ended": bool,
+        }
+        return cls(**values) if all(isinstance(values[key], kind) for key, kind in kinds.items()) else nothing
+
+
+class PrimaryWatch:
+    """Lives longer than a brain: what was heard of the primary is true of the next brain as well. Times are monotonic."""
+
+    def __init__(self, known: PrimaryReport | None = None) -> None:
+        """``known``: the last report of an earlier process."""
+        self._heard_at: float | None = None
+        self._known = known or PrimaryReport.from_values(None)
+        self._ended = self._known.ended
+        self._last: Standing | None = None
+        self._unreached: deque[tuple[int, Standing]] = deque(maxlen=_STANDINGS)
+        self._as_of: AsOf | None = None
+
+    def heard(self, now: float) -> None:
+        """The welcomed primary said something."""
+        self._heard_at, self._ended = now, False
+
+    def said_goodbye(self, now: float) -> None:
+        """It ended on purpose: nobody is there who goes on writing to this replica."""
+        self._heard_at, self._ended = now, True
+
+    def told(self, standing: Standing, epoch: int) -> None:
+        """How far the volume is, in the numbers of an epoch."""
+        self._last = standing
+        if standing.followed:
+            self._unreached.append((epoch, standing))
+
+    def reached(self, epoch: int, sequence: int) -> None:
+        """The consistent image is durable at this position."""
+        while self._unreached:
+            told_in, standing = self._unreached[0]
+            if told_in == epoch and standing.sequence > sequence:
+                return
+            self._unreached.popleft()
+            if told_in == epoch:
+                self._as_of = AsOf(standing.moment, epoch, standing.sequence)
+
+    def lives(self, now: float, received_at: float | None = None) -> bool:
+        """Whether the primary was heard within a heartbeat, and did not end on purpose.
+
+        ``received_at``: when the last byte of its connection arrived, perhaps in the middle of a long frame.
+        """
+        heard = [at for at in (self._heard_at, received_at) if at is not None]
+        return bool(heard) and not self._ended and now - max(heard) <= HEARTBEAT_S
+
+    def report(self, now: float) -> PrimaryReport:
+        """Everything that is known."""
+        heard_seconds = None if self._heard_at is None else round(now - self._heard_at, 1)
+        report = replace(self._known, heard_seconds=heard_seconds, ended=self._ended)
+        if (last := self._last) is not None:
+            report = replace(
+                report, host=last.host, source=last.source, told=last.moment, behind_bytes=last.behind_bytes
+            )
+        if (as_of := self._as_of) is not None:
+            epoch = f"{as_of.epoch:016x}"
+            report = replace(report, as_of=as_of.moment, as_of_epoch=epoch, as_of_sequence=as_of.sequence)
+        return report

@@ -1,0 +1,92 @@
+"""Whether a replica may be promoted now, and what is lost then.
+
+Never two primaries: a replica whose primary is alive is not promoted, unless a person knows better. And never a figure that is
+better than the truth: what is not known is called unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydbt.core.secondary.primary_watch import HEARTBEAT_S, PrimaryReport
+from pydbt.core.secondary.replica import ReplicaState
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where an image stands."""
+
+    epoch: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why a replica is not promoted, as a sentence."""
+
+    why: str
+    may_be_forced: bool
+
+
+def why_not_promote(target: str, state: ReplicaState, host: str, *, lives: bool) -> Objection | None:
+    """None when it may be. ``lives``: its primary ``host`` was heard within a heartbeat, and did not end on purpose."""
+    if state is ReplicaState.INCONSISTENT:
+        return Objection(
+            f"{target} is inconsistent, a mixture of different moments, because its first copy, or a "
+            "resynchronization in place, was not completed, another program changed it, or its journal is damaged: it "
+            "cannot be promoted",
+            may_be_forced=False,
+        )
+    if lives:
+        return Objection(
+            f"the primary {host or 'of this replica'} is alive (heard within the last {HEARTBEAT_S:g} s), and programs may be "
+            "writing there: stop it with 'controller down' there, or add --force if it is to lose its place",
+            may_be_forced=True,
+        )
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a promotion gives up. ``as_of``: the image has every write before this moment, empty when that is not known.
+
+    ``seconds``, ``behind_bytes``: from then until the primary last told (``told``), it had at most this beyond the image.
+    ``nothing``: it had ended, and lacked nothing. What it wrote after ``told`` is not known, unless it had ended.
+    """
+
+    host: str
+    as_of: str
+    told: str
+    seconds: float
+    behind_bytes: int
+    nothing: bool
+
+
+def loss(primary: PrimaryReport, image: Position) -> Loss:
+    """What is lost when this image is promoted. ``primary``: what was last known of it."""
+    known = f"{image.epoch:016x}" == primary.as_of_epoch and image.sequence >= primary.as_of_sequence
+    as_of = primary.as_of if known else ""
+    behind = primary.behind_bytes or 0
+    seconds = _seconds_between(as_of, primary.told) if as_of else 0.0
+    return Loss(primary.host, as_of, primary.told, seconds, behind, bool(as_of) and primary.ended and not behind)
+
+
+def superseded_words(host: str, moment: str) -> str:
+    """What the old primary is told, at the promotion or whenever it connects again."""
+    return (
+        f"the replica on {host} was promoted at {short(moment)} and is the volume now; what is written here since then is only "
+        "here: stop the programs that write, and make this side the replica with 'controller demote'"
+    )
+
+
+def short(moment: str) -> str:
+    """A moment of RFC 3339 for people, to the second."""
+    return moment[:19].replace("T", " ") + (" UTC" if moment.endswith(("Z", "+00:00")) else moment[19:])
+
+
+def _seconds_between(earlier: str, later: str) -> float:
+    try:
+        return max((datetime.fromisoformat(later) - datetime.fromisoformat(earlier)) / timedelta(seconds=1), 0.0)
+    except (ValueError, TypeError):
+        return 0.0

@@ -1,0 +1,64 @@
+"""A replica whose primary lives is not promoted, and a promotion says what is lost: never less than the truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pydbt.core.secondary.primary_watch import PrimaryReport
+from pydbt.core.secondary.promotion import Loss, Position, loss, short, superseded_words, why_not_promote
+from pydbt.core.secondary.replica import ReplicaState
+
+PRIMARY = PrimaryReport(
+    host="alpha", source="/dev/vda3", heard_seconds=60.0, ended=False, told="2026-01-02T16:19:23.000Z",
+    behind_bytes=80 << 20, as_of="2026-01-02T16:18:58.000Z", as_of_epoch=f"{7:016x}", as_of_sequence=10,
+)  # fmt: skip
+
+
+def test_a_replica_of_a_living_primary_is_promoted_only_by_force() -> None:
+    found = why_not_promote("/dev/vdb", ReplicaState.UP_TO_DATE, "alpha", lives=True)
+    assert found is not None and found.may_be_forced and "alpha" in found.why and "--force" in found.why
+    nameless = why_not_promote("/dev/vdb", ReplicaState.UP_TO_DATE, "", lives=True)
+    assert nameless is not None and "the primary of this replica is alive" in nameless.why
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_an_inconsistent_replica_is_never_promoted(lives: bool) -> None:
+    found = why_not_promote("/dev/vdb", ReplicaState.INCONSISTENT, "alpha", lives=lives)
+    assert found is not None and not found.may_be_forced and "/dev/vdb is inconsistent" in found.why
+
+
+@pytest.mark.parametrize("state", [ReplicaState.OUTDATED, ReplicaState.CONSISTENT, ReplicaState.UP_TO_DATE])
+def test_any_usable_replica_of_a_silent_primary_is_promoted(state: ReplicaState) -> None:
+    assert why_not_promote("/dev/vdb", state, "alpha", lives=False) is None
+
+
+def test_what_is_lost_is_what_the_primary_told_beyond_the_image() -> None:
+    lost = loss(PRIMARY, Position(7, 12))
+    assert lost == Loss("alpha", PRIMARY.as_of, PRIMARY.told, 25.0, 80 << 20, nothing=False)
+
+
+@pytest.mark.parametrize("image", [Position(7, 9), Position(6, 1000)])
+def test_an_image_that_went_back_behind_that_moment_is_of_an_unknown_one(image: Position) -> None:
+    assert loss(PRIMARY, image).as_of == ""
+    assert not loss(replace(PRIMARY, ended=True, behind_bytes=0), image).nothing
+
+
+def test_nothing_is_lost_only_when_the_primary_had_ended_and_lacked_nothing() -> None:
+    assert loss(replace(PRIMARY, ended=True, behind_bytes=0), Position(7, 10)).nothing
+    assert not loss(replace(PRIMARY, ended=True), Position(7, 10)).nothing
+    assert not loss(replace(PRIMARY, behind_bytes=0), Position(7, 10)).nothing
+
+
+def test_moments_that_cannot_be_read_are_no_seconds() -> None:
+    assert loss(replace(PRIMARY, told="at noon"), Position(7, 10)).seconds == 0
+    assert loss(replace(PRIMARY, told="2026-01-02T16:18:00+00:00"), Position(7, 10)).seconds == 0, (
+        "the clock was set back"
+    )
+
+
+def test_moments_are_told_to_the_second_and_with_their_zone() -> None:
+    assert short("2026-01-02T16:18:58.123Z") == short("2026-01-02T16:18:58+00:00") == "2026-01-02 16:18:58 UTC"
+    assert short("2026-01-02T16:18:58+02:00") == "2026-01-02 16:18:58+02:00"
+    assert "beta was promoted at 2026-01-02 16:18:58 UTC" in superseded_words("beta", "2026-01-02T16:18:58+00:00")
