@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pydbt.cli.values import format_bytes, format_seconds
-from pydbt.core.secondary.promotion import Loss, short
+from pydbt.core.protocol.divergence import short
+from pydbt.core.secondary.promotion import Loss
 
 
 def loss_lines(lost: Loss) -> list[str]:

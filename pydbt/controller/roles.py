@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import socket
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 from pydbt.core.errors import StateError, UsageError
+from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations, generation_name, lineage_of
 from pydbt.core.secondary.journal import SEGMENT_BYTES
 from pydbt.core.secondary.replica import ReplicaRecord
@@ -22,17 +24,18 @@ from pydbt.store.lock import StateLock
 from pydbt.store.map_file import load_map
 from pydbt.store.reached import REACHED_FILE_NAME
 from pydbt.store.replica_state import load_record, save_record
-from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, load_state, require_same_source, save_state
 
 JOURNAL_FOLDER = "journal"
 
 
-def promoted(record: ReplicaRecord, target: Path, state_dir: Path) -> ReplicaRecord:
+def promoted(record: ReplicaRecord, target: Path, state_dir: Path, as_of: str = "") -> ReplicaRecord:
     """The record of a replica that is a volume of its own from here on; the state for ``controller run`` is written.
 
-    The caller saves the record: before that moment the replica is a replica, and can be promoted once more.
+    ``as_of``: the moment of its primary whose image it is, if that is known. The caller saves the record: before that moment
+    the replica is a replica, and can be promoted once more.
     """
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
     name = generation_name(secrets.randbits(64), 0)
     generations = record.generations.written_alone(name) if record.generations.current else Generations(name)
     device = BlockDevice.identify(target) if target.is_block_device() else None
@@ -43,9 +46,11 @@ def promoted(record: ReplicaRecord, target: Path, state_dir: Path) -> ReplicaRec
         source_path=str(target),
         source=device.identity() if device is not None else {},
         generations=generations,
+        common_until=as_of,
+        alone_since=moment,
     )
     save_state(state_dir, state)
-    return replace(record, promoted=datetime.now(UTC).isoformat(timespec="seconds"), generations=generations)
+    return replace(record, promoted=moment, generations=generations)
 
 
 def require_replica(state_dir: Path, target: Path) -> ReplicaRecord:
@@ -82,16 +87,24 @@ def require_no_replica(state_dir: Path) -> None:
         )
 
 
-def demote(source: Path, state_dir: Path) -> ReplicaRecord:
+def demote(source: Path, state_dir: Path, *, mapped: bool = False) -> ReplicaRecord:
     """Make a primary's volume a replica of the same volume. Its controller has ended, and SOURCE is not in use.
 
+    ``mapped``: the programs tracked the volume until a moment ago, and the maps have what they saw.
     Raises UsageError and StateError with nothing changed.
     """
     state = require_volume(state_dir, source)
     device = BlockDevice.identify(source) if source.is_block_device() else None
     views = [record.generations for record in state.secondaries] or [state.generations]
     generations = replace(lineage_of(views), shared=any(view.shared for view in views))
-    if any(record.generations.shared for record in _without_some_of_it(device, state, state_dir)):
+    lacking: dict[int, int | None] = {record.slot: None for record in state.secondaries}
+    maps = lacking
+    if _is_mapped(device, state):
+        lacking = maps = _lacking(state, state_dir)
+    elif mapped:
+        maps = _lacking(state, state_dir)
+    behind = [record for record in state.secondaries if lacking[record.slot] != 0]
+    if any(record.generations.shared for record in behind):
         generations = generations.renamed(generation_name(secrets.randbits(64), 0), followed=False)
     target = Target(str(source))
     try:
@@ -104,6 +117,7 @@ def demote(source: Path, state_dir: Path) -> ReplicaRecord:
             block_bytes=state.block_bytes,
             consistent=True,
             generations=generations,
+            divergence=_divergence(source, state, maps),
         )
     finally:
         target.close()
@@ -133,20 +147,38 @@ def invalidate(target: Path, state_dir: Path) -> ReplicaRecord:
                 f"the replica of {state_dir} was promoted and is a volume of its own: make it a replica with 'controller demote'"
             )
         record = replace(
-            record, replica=secrets.token_hex(16), consistent=False, must_reach=0, generations=NO_GENERATIONS
-        )
+            record, replica=secrets.token_hex(16), consistent=False, must_reach=0, generations=NO_GENERATIONS,
+            divergence=None,
+        )  # fmt: skip
         save_record(state_dir, record)
         return record
     finally:
         lock.close()
 
 
-def _without_some_of_it(device: BlockDevice | None, state: VolumeState, state_dir: Path) -> list[SecondaryRecord]:
-    """The secondaries that may lack some of the volume's writes. Raises StateError."""
+def _is_mapped(device: BlockDevice | None, state: VolumeState) -> bool:
+    """Whether the maps have everything that was written: nothing was, since the clean stop after which they were kept."""
     if device is None or not state.clean:
-        return list(state.secondaries)
+        return False
     with DirectReader(device) as reader:
-        if not is_untouched(state.clean, device, reader):
-            return list(state.secondaries)
-    maps = [(record, load_map(state_dir / record.map_name)) for record in state.secondaries]
-    return [record for record, kept in maps if kept is None or kept[1].any()]
+        return is_untouched(state.clean, device, reader)
+
+
+def _lacking(state: VolumeState, state_dir: Path) -> dict[int, int | None]:
+    """Blocks that each secondary lacks, by slot; None without a map, which is more than none. Raises StateError."""
+    maps = {record.slot: load_map(state_dir / record.map_name) for record in state.secondaries}
+    return {slot: None if kept is None else kept[1].count() for slot, kept in maps.items()}
+
+
+def _divergence(source: Path, state: VolumeState, lacking: dict[int, int | None]) -> Divergence:
+    """What no secondary is known to have. Of several, that of the one furthest behind: nobody knows which is promoted."""
+    known = [count for count in lacking.values() if count is not None]
+    behind = state.secondaries
+    return Divergence(
+        host=socket.gethostname(),
+        device=str(source),
+        last_common=min((record.last_common for record in behind), default=state.common_until),
+        first_alone=min((record.first_alone for record in behind), default=state.alone_since),
+        last_alone=state.last_written,
+        differing_bytes=max(known) * state.block_bytes if known and len(known) == len(lacking) else None,
+    )

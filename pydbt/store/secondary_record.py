@@ -33,7 +33,8 @@ class SecondaryRecord:
     reported. ``unfinished``: blocks of an incomplete resynchronization have left its map. ``taints`` are the reasons why its
     map may be incomplete, each with ``reason`` and ``since``. ``verify`` is the state of its verifications.
     ``compared_whole``: free space was copied or compared as well. ``generations`` is the history of the volume's content as
-    this secondary will receive it.
+    this secondary will receive it. ``last_common`` is the moment of the last write that both sides are known to have, and
+    ``first_alone`` that of the first write after it; empty when they are not known.
     """
 
     slot: int
@@ -49,6 +50,8 @@ class SecondaryRecord:
     verify: dict[str, Any] | None = None
     compared_whole: bool = False
     generations: Generations = NO_GENERATIONS
+    last_common: str = ""
+    first_alone: str = ""
 
     def __post_init__(self) -> None:
         if type(self.slot) is not int or self.slot < 1:

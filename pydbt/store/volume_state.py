@@ -52,7 +52,9 @@ class VolumeState:
     the addresses of former secondaries. ``boot_id`` and ``disk_sequence`` are the boot and the attachment of the device in
     which the programs track it; ``boot_id`` is empty when they may not be attached. ``clean`` is the marker of a clean stop,
     and None while the volume may be written untracked. ``audit`` is the state of the audit. ``generations`` is the history of
-    the content, as a new secondary will receive it. ``more`` is room for entries of later versions.
+    the content, as a new secondary will receive it. ``last_written`` is about the moment of the last write that was captured.
+    Of a replica that was promoted, ``common_until`` is the moment of its old primary up to which both are the same, and
+    ``alone_since`` that of the promotion. ``more`` is room for entries of later versions.
     """
 
     volume: str
@@ -67,6 +69,9 @@ class VolumeState:
     clean: dict[str, Any] | None = None
     audit: dict[str, Any] | None = None
     generations: Generations = NO_GENERATIONS
+    last_written: str = ""
+    common_until: str = ""
+    alone_since: str = ""
     more: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

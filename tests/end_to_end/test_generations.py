@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,9 +41,9 @@ class Pair:
         with mounted(disk, self.tmp_path / "mnt") as folder:
             (folder / name).write_bytes(self.chance.randbytes(size_bytes))
 
-    def change(self, what: str, disk: Device) -> Outcome:
+    def change(self, what: str, disk: Device, *options: str) -> Outcome:
         """`promote`, `demote` or `invalidate`."""
-        return command(what, disk.path, "--state", self.state[disk])
+        return command(what, disk.path, "--state", self.state[disk], *options)
 
     def brought_in_sync(self, source: Device, target: Device, at_most: int = 8 * MIB) -> None:
         """``source`` is in use, so that there is free space of which it could tell, and in which only ``target`` has anything."""
@@ -92,7 +93,7 @@ def failed_over(pair: Pair, *, lost: bool) -> None:
             both.secondary.kill()
             pair.write(pair.a, "lost", 4_000_000)
         assert command("down", "--state", both.primary_state).code == 0
-        done = pair.change("promote", pair.b)
+        done = pair.change("promote", pair.b, "--force")  # killed a moment ago, where it is
         assert done.code == 0, done
     pair.write(pair.b, "after")
 
@@ -100,7 +101,9 @@ def failed_over(pair: Pair, *, lost: bool) -> None:
 def test_after_a_failover_the_old_primary_takes_only_what_differs_and_both_can_change_places_again(pair):
     failed_over(pair, lost=False)
     done = pair.change("demote", pair.a)
-    assert done.code == 0 and "is a replica of volume" in done.output, done
+    assert done.code == 0 and "is a replica now" in done.output and "MiB that the other never had" not in done.output, (
+        done
+    )
     pair.brought_in_sync(pair.b, pair.a)
     assert pair.change("promote", pair.a).code == 0
     pair.write(pair.a, "home again")
@@ -129,7 +132,17 @@ def test_a_split_brain_is_refused_with_its_evidence_until_a_person_gives_one_sid
     kept, given_up = (pair.b, pair.a) if survivor == "the promoted one" else (pair.a, pair.b)
     done = pair.change("demote", given_up)
     assert done.code == 0, done
-    pair.refused(kept, given_up, "split brain", "primary ", "secondary ", "after ", "controller invalidate")
+    assert "that the other never had" in done.output, done
+    mine, other = (f"side is {socket.gethostname()} ({disk.path})" for disk in (kept, given_up))
+    pair.refused(
+        kept,
+        given_up,
+        "split brain",
+        f"this {mine}",
+        f"the other {other}",
+        "last common write",
+        "controller invalidate",
+    )
     done = pair.change("invalidate", given_up)
     assert done.code == 0 and "inconsistent" in done.output, done
     pair.brought_in_sync(kept, given_up)

@@ -29,15 +29,15 @@ RECORD = ReplicaRecord(replica="cd" * 16, target="t", segment_bytes=1 << 20)
 # must be able to tell the file from a damaged one. (The last version may still change until it is released.)
 VOLUME_ENTRIES = {
     3: {"volume", "size_bytes", "block_bytes", "source_path", "source", "secondaries", "removed", "boot_id", "disk_sequence",
-        "clean", "audit", "generations", "more"},
+        "clean", "audit", "generations", "last_written", "common_until", "alone_since", "more"},
 }  # fmt: skip
 SECONDARY_ENTRIES = {
     3: {"slot", "address", "phase", "replica", "epoch", "sequence", "later_epochs", "progress", "unfinished", "taints",
-        "verify", "compared_whole", "generations"},
+        "verify", "compared_whole", "generations", "last_common", "first_alone"},
 }  # fmt: skip
 RECORD_ENTRIES = {
     2: {"replica", "target", "segment_bytes", "volume", "size_bytes", "block_bytes", "consistent", "fresh", "epoch", "sequence",
-        "checkpoint", "must_reach", "incarnation", "promoted", "generations", "direct_bytes", "version"},
+        "checkpoint", "must_reach", "incarnation", "promoted", "generations", "direct_bytes", "divergence", "version"},
 }  # fmt: skip
 
 

@@ -11,7 +11,9 @@ from pydbt.cli.values import PATH
 from pydbt.controller.primary.leftover import detach_leftover
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.core.errors import UsageError
+from pydbt.core.protocol.divergence import Divergence, short
 from pydbt.device.checks import check_target, require_root
+from pydbt.device.sysfs import BlockDevice
 from pydbt.store.volume_state import load_state
 
 
@@ -36,7 +38,29 @@ def demote(source: Path, state_dir: Path, timeout: float) -> int:
         roles.require_volume(state_dir, source)
     stop_running(state_dir, timeout, "primary", "only a primary's volume can be demoted")
     with claimed_state_dir(state_dir):
+        mapped = _is_tracked(source, state_dir)
         detach_leftover(state_dir)
-        record = roles.demote(source, state_dir)
-    click.echo(f"{source} is a replica of volume {record.volume} now, at generation {record.generations}")
+        record = roles.demote(source, state_dir, mapped=mapped)
+    click.echo(f"{source} is a replica now")
+    click.echo(_of_its_own(record.divergence))
     return 0
+
+
+def _is_tracked(source: Path, state_dir: Path) -> bool:
+    """Whether the programs have tracked every write since a controller ended that was killed."""
+    state = load_state(state_dir)
+    if state is None or not source.is_block_device():
+        return False
+    from pydbt.controller.primary.programs import still_tracked
+
+    return still_tracked(BlockDevice.identify(source), state)
+
+
+def _of_its_own(divergence: Divergence | None) -> str:
+    """What is lost when a primary overwrites this replica, for people."""
+    if divergence is None or divergence.differing_bytes == 0:
+        return "this side holds nothing that the other never had"
+    return (
+        f"this side holds {divergence.size_words} that the other never had (last common write {short(divergence.last_common)}, "
+        f"last write here {short(divergence.last_alone)}): 'controller invalidate' gives it up, 'controller promote' keeps it"
+    )

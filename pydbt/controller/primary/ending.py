@@ -42,11 +42,13 @@ def finish(loop: PrimaryLoop) -> None:
     gone = isinstance(loop.fatal, DeviceError)
     in_sync = drain_streams(loop) if down is not None and not gone else False
     loop.standings.tell(loop.report())
+    loop.divergences.note(time.monotonic(), final=True)
     loop.feed.take(ev.PauseAsked("the controller ends", Mode.STOPPED))
     for peer in volume.peers.values():
         peer.close()
     loop.checkpoints.close()
     loop.save_status()
+    volume.metadata.unsaved = True  # the moments that were noted
     try:
         if down is not None or gone:
             volume.audit(time.monotonic())

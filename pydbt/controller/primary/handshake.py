@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pydbt.core.errors import PeerError, PydbtError, TimedOut, WireError
 from pydbt.core.primary.events import Disconnected, Received
-from pydbt.core.protocol.frames import HEARTBEAT, PROGRESS, Hello, Refuse, Welcome
+from pydbt.core.protocol.divergence import Divergence
+from pydbt.core.protocol.frames import HEARTBEAT, PROGRESS, SIDES, Hello, Refuse, Welcome
 from pydbt.core.protocol.generations import Generations, objection
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection, StreamSocket
@@ -24,9 +25,10 @@ _CLOSED = {
 class Refused(PeerError):
     """The secondary refused this volume; ``code`` is the reason, for programs."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, side: Divergence | None = None) -> None:
+        """``side``: what only the secondary has, if it told."""
         super().__init__(message)
-        self.code = code
+        self.code, self.side = code, side
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def hello_of(state: VolumeState, sector_bytes: int, epoch: int, generations: Gen
         block_bytes=state.block_bytes,
         epoch=epoch,
         sector_bytes=sector_bytes,
-        features=(PROGRESS, HEARTBEAT),
+        features=(PROGRESS, HEARTBEAT, SIDES),
         generations=generations,
     )
 
@@ -66,8 +68,8 @@ def shake_hands(host: str, port: int, hello: Hello, secure: Secure | None = None
                 if secure is not None:
                     secure.remember(connection.socket)
                 return connection, answer
-            case Refuse(code=code, message=message):
-                raise Refused(code, f"the secondary at {host}:{port} refused: {message}")
+            case Refuse(code=code, message=message, side=side):
+                raise Refused(code, f"the secondary at {host}:{port} refused: {message}", side)
             case None:
                 raise PeerError(f"{host}:{port} closed the connection at once: {_CLOSED[secure is not None]}")
             case other:

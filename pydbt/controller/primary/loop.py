@@ -9,6 +9,7 @@ from typing import Any, assert_never
 
 from pydbt.controller import control
 from pydbt.controller.primary.commands import Commands
+from pydbt.controller.primary.divergences import Divergences
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.handshake import Refused
@@ -46,6 +47,7 @@ class PrimaryLoop:
         self.feed = Feed(volume)
         self.checkpoints = EraCheckpoints(volume, self.feed, layer, layer_problem)
         self.standings = Standings(volume)
+        self.divergences = Divergences(volume)
         self.commands = Commands(volume, self.feed, self.report)
         self.fatal: PydbtError | None = None
         self._stopping = False
@@ -120,6 +122,8 @@ class PrimaryLoop:
             self.volume.events.append((peer.number, event))
 
     def _refused(self, peer: Peer, refusal: Refused) -> None:
+        status = next(one for one in self.report().secondaries if one.secondary == peer.address)
+        refusal = self.divergences.explained(peer, refusal, status.out_of_sync_bytes, time.monotonic())
         peer.refusal = refusal
         if all(other.refusal is not None for other in self.volume.peers.values()):
             self.fatal = refusal
@@ -148,6 +152,7 @@ class PrimaryLoop:
             self._next_snapshot = now + SNAPSHOT_INTERVAL_S
             volume.look_for_swap()
             self.save_status()
+            self.divergences.note(now)
             volume.keep()
         report = self.report()
         self.standings.tell(report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,22 @@ class Metadata:
     def keep_generations(self, views: dict[int, Generations]) -> None:
         """Every secondary's view of the volume's generations. StateError when it cannot be written."""
         for slot, generations in views.items():
-            self.change_record(slot, generations=generations)
+            first_alone = self.record(slot).first_alone
+            if self.record(slot).generations.shared and not generations.shared:
+                first_alone = datetime.now(UTC).isoformat(timespec="seconds")
+            elif generations.shared:
+                first_alone = ""
+            self.change_record(slot, generations=generations, first_alone=first_alone)
         self.change(generations=lineage_of(list(views.values())))
         self.save()
 
     def add(self, address: str, epoch: int) -> SecondaryRecord:
         """A secondary that the volume never had, with the epoch of this run for it. StateError, and it is not there."""
         generations = lineage_of([self.state.generations])
-        record = SecondaryRecord(self.state.free_slot(), address, later_epochs=[epoch], generations=generations)
+        record = SecondaryRecord(
+            self.state.free_slot(), address, later_epochs=[epoch], generations=generations,
+            last_common=self.state.common_until, first_alone=self.state.alone_since,
+        )  # fmt: skip
         for name in record.file_names:  # of one that was removed in the middle of it
             remove_file(self.state_dir / name)
         before, self.state = self.state, self.state.with_record(record)

@@ -54,8 +54,9 @@ def with_named(state: VolumeState, options: PrimaryOptions, is_new: bool) -> Vol
     phase = SyncPhase.ASSUMED if is_new and options.assume_in_sync else SyncPhase.INITIAL
     for address in named:
         record = SecondaryRecord(
-            state.free_slot(), format_address(*address), phase, generations=lineage_of([state.generations])
-        )
+            state.free_slot(), format_address(*address), phase, generations=lineage_of([state.generations]),
+            last_common=state.common_until, first_alone=state.alone_since,
+        )  # fmt: skip
         if not is_new:
             for name in record.file_names:  # of one that was removed in the middle of it
                 remove_file(options.state_dir / name)

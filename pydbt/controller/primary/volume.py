@@ -75,6 +75,7 @@ class Volume:
         self.auditor = Auditor(device, capture, metadata.state.audit, inherited)
         self.detached = False
         self.notices: tuple[str, ...] = ()
+        self.written_at: float | None = None  # when the last write was captured, by the monotonic clock
         self._last_loss = -1
         self._next_idle_look = 0.0
 
@@ -123,6 +124,8 @@ class Volume:
         """One batch of records into the queue of events; True when there were any."""
         records = self.capture.drain(RECORDS_A_LOOK)
         lost = self.capture.counters().lost
+        if len(records):
+            self.written_at = time.monotonic()
         if len(records) or lost != self._last_loss:
             self._last_loss = lost
             self.events.append((None, ev.Captured(records, self.capture.consumer_position(), lost)))

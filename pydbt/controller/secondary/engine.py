@@ -202,9 +202,12 @@ class Engine:
                 staged.add(record_extents(header, body)[0], Geometry(record.size_bytes, record.block_bytes).compared)
         return recovery, staged
 
-    def promote(self) -> None:
-        """From here on the target is a volume of its own. Everything that belongs to its image must be on it."""
-        self._save(promoted(self.brain.record, self._options.target, self._state_dir))
+    def promote(self, as_of: str) -> None:
+        """From here on the target is a volume of its own. Everything that belongs to its image must be on it.
+
+        ``as_of``: the moment of the primary whose image that is; empty when it is not known.
+        """
+        self._save(promoted(self.brain.record, self._options.target, self._state_dir, as_of))
 
     def _reporter(
         self, report: Callable[[Engine, e.Event | BaseException], None]

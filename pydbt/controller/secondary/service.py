@@ -32,7 +32,7 @@ from pydbt.core.errors import BusyError, PydbtError, StateError, UsageError
 from pydbt.core.protocol.frames import SUPERSEDED, Refuse
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.primary_watch import PrimaryReport, PrimaryWatch
-from pydbt.core.secondary.promotion import superseded_words, why_not_promote
+from pydbt.core.secondary.promotion import Position, loss, superseded_words, why_not_promote
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.units import MIB
 from pydbt.device.checks import check_target
@@ -286,7 +286,8 @@ class SecondaryService:
             raise StateError("interrupted before the journal was on the target: promote it again")
         if found := why_not_promote(str(self._options.target), status.replica_state, "", lives=False):
             raise UsageError(found.why)
-        self._engine.promote()
+        image = Position(status.epoch, status.sequence)
+        self._engine.promote(loss(self._watch.report(time.monotonic()), image).as_of)
         if status.staged_bytes:
             print(
                 f"rolled back to {status.position}: a resynchronization was under way, and the {status.staged_bytes} bytes "

@@ -14,6 +14,7 @@ import numpy as np
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import MAX_SECTOR, SectorTable
+from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frame_checks import check_features, check_text, check_u64, check_volume
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES, Buffer, Geometry
@@ -36,6 +37,8 @@ HEARTBEAT = "heartbeat"
 """In HELLO's features: the primary sends a PING each second, with the position that the replica needs to be up to date."""
 STANDING = "standing"
 """In WELCOME's features: the secondary understands STANDING frames."""
+SIDES = "sides"
+"""In HELLO's features: the primary understands a REFUSE that tells what only the secondary has."""
 SUPERSEDED = "superseded"
 """The code of the REFUSE that tells a primary that its replica was promoted."""
 COMPARED_UNITS_BYTES = frozenset(
@@ -137,10 +140,14 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The secondary will not go on: ``code`` for programs, ``message`` one sentence for people."""
+    """The secondary will not go on: ``code`` for programs, ``message`` one sentence for people.
+
+    ``side``: what only the secondary has, in a split brain; None to a primary that does not ask, or where it is not known.
+    """
 
     code: str
     message: str
+    side: Divergence | None = None
 
     def __post_init__(self) -> None:
         check_text("code", self.code, 64)

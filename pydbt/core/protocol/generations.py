@@ -101,12 +101,6 @@ class Generations:
             values["shared"],
         )
 
-    def __str__(self) -> str:
-        if not self.current:
-            return "nothing"
-        past = ", ".join(_text(name) for name in self.past[:4]) or "nothing"
-        return f"{_text(self.current)} after {past}"
-
 
 NO_GENERATIONS = Generations()
 """Of what holds nothing yet."""
@@ -175,25 +169,24 @@ def verdict(primary: Generations, secondary: Generations) -> Verdict:
 
 
 def objection(primary: Generations, secondary: Generations) -> tuple[str, str] | None:
-    """Why this primary may not overwrite that secondary: a code for programs and a sentence with the evidence."""
+    """Why this primary may not overwrite that secondary: a code for programs, and a sentence."""
     found = verdict(primary, secondary)
     if found.allows_sync:
         return None
-    evidence = f"primary {primary}; secondary {secondary}"
     match found:
         case Verdict.NEWER:
             return "newer", (
-                f"the secondary is newer: it was promoted, or this is an earlier state of the primary ({evidence}); make this "
+                "the secondary is newer: it was promoted, or this is an earlier state of the primary; make this "
                 "side the secondary with 'controller demote', or give up what is there with 'controller invalidate' there"
             )
         case Verdict.SPLIT_BRAIN:
             return "split-brain", (
-                f"split brain: both sides were written since they were last the same ({evidence}); choose one whose "
+                "split brain: both sides were written since they were last the same; choose one whose "
                 "changes are lost, 'controller demote' it if it is a primary, and 'controller invalidate' it"
             )
         case Verdict.UNRELATED:
             return "unrelated", (
-                f"both name the same volume and have no generation in common ({evidence}); if the secondary's content "
+                "both name the same volume and have no generation in common; if the secondary's content "
                 "may be lost, 'controller invalidate' it"
             )
     return None

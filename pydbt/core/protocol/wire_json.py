@@ -6,6 +6,7 @@ import json
 from types import UnionType
 
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.units import Buffer
@@ -22,7 +23,10 @@ _KEYS: dict[type, dict[str, type | UnionType]] = {
     f.Standing: {"host": str, "source": str, "moment": str, "sequence": int, "followed": bool, "behind_bytes": int},
 }  # fmt: skip
 # Left out where they are None: what this says to older programs must have exactly their keys.
-_OPTIONAL: dict[type, dict[str, type | UnionType]] = {f.Welcome: {"progress": int}}
+_OPTIONAL: dict[type, dict[str, type | UnionType]] = {
+    f.Welcome: {"progress": int},
+    f.Refuse: {"side": dict},
+}
 
 
 def json_body(frame: f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation | f.Standing) -> bytes:
@@ -33,6 +37,8 @@ def json_body(frame: f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation | f.S
         values["epoch"] = f"{values['epoch']:016x}"
     if "generations" in values:
         values["generations"] = values["generations"].to_values()
+    if "side" in values:
+        values["side"] = values["side"].to_values()
     return json.dumps(values, ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
 
@@ -49,6 +55,8 @@ def decode_json(kind: type[Frame], body: Buffer) -> Frame:
         values["epoch"] = _epoch(values["epoch"])
     if "generations" in values:
         values["generations"] = Generations.from_values(values["generations"])
+    if "side" in values:
+        values["side"] = Divergence.from_values(values["side"])
     if "features" in values:
         values["features"] = tuple(values["features"])
     return kind(**values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydbt.core.protocol.frames import PROTOCOL_VERSION, Hello, Refuse
+from pydbt.core.protocol.frames import PROTOCOL_VERSION, SIDES, Hello, Refuse
 from pydbt.core.protocol.generations import objection
 from pydbt.core.secondary.replica import ReplicaRecord
 
@@ -39,5 +39,5 @@ def refusal(hello: Hello, record: ReplicaRecord, target_bytes: int) -> Refuse | 
             "run it with the same --block-size",
         )
     if record.volume is not None and (found := objection(hello.generations, record.generations)):
-        return Refuse(*found)
+        return Refuse(*found, record.divergence if SIDES in hello.features else None)
     return None

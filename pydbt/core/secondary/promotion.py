@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pydbt.core.protocol.divergence import short
 from pydbt.core.secondary.primary_watch import HEARTBEAT_S, PrimaryReport
 from pydbt.core.secondary.replica import ReplicaState
 
@@ -78,11 +79,6 @@ def superseded_words(host: str, moment: str) -> str:
         f"the replica on {host} was promoted at {short(moment)} and is the volume now; what is written here since then is only "
         "here: stop the programs that write, and make this side the replica with 'controller demote'"
     )
-
-
-def short(moment: str) -> str:
-    """A moment of RFC 3339 for people, to the second."""
-    return moment[:19].replace("T", " ") + (" UTC" if moment.endswith(("Z", "+00:00")) else moment[19:])
 
 
 def _seconds_between(earlier: str, later: str) -> float:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
+from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frame_checks import check_text, check_u64, check_version, check_volume
 from pydbt.core.protocol.frames import REPLICA_STATE_NAMES
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
@@ -49,6 +50,7 @@ class ReplicaRecord:
     noticed. ``fresh``: nothing was ever written, and the target reads as zeros. ``promoted``: when the target became a
     volume of its own (RFC 3339), which no primary may overwrite any more; empty for a replica. ``generations``: the
     history of its content. ``direct_bytes``: everything ever written past the journal, counted as if it were in it.
+    ``divergence``: what only this side ever had, when it was demoted; None for a content that came from a primary.
     """
 
     replica: str
@@ -67,6 +69,7 @@ class ReplicaRecord:
     promoted: str = ""
     generations: Generations = NO_GENERATIONS
     direct_bytes: int = 0
+    divergence: Divergence | None = None
     version: int = RECORD_VERSION
 
     def __post_init__(self) -> None:
@@ -91,7 +94,8 @@ class ReplicaRecord:
         return replace(self, replica=name, consistent=False, fresh=False, must_reach=0)
 
     def to_values(self) -> dict[str, Any]:
-        return asdict(self) | {"generations": self.generations.to_values()}
+        kept = None if self.divergence is None else self.divergence.to_values()
+        return asdict(self) | {"generations": self.generations.to_values(), "divergence": kept}
 
     @classmethod
     def from_values(cls, values: object) -> ReplicaRecord:
@@ -103,11 +107,13 @@ class ReplicaRecord:
         if not isinstance(values, dict) or values.keys() | _LATER != names:
             raise ValueError("its keys are not those of a replica's record")
         kept = Generations.from_values(values["generations"]) if "generations" in values else NO_GENERATIONS
-        return cls(**values | {"generations": kept})
+        side = values.get("divergence")
+        divergence = None if side is None else Divergence.from_values(side)
+        return cls(**values | {"generations": kept, "divergence": divergence})
 
 
 # Entries that records of earlier versions lack.
-_LATER = {"promoted", "generations", "direct_bytes"}
+_LATER = {"promoted", "generations", "direct_bytes", "divergence"}
 _NUMBERS = (
     "segment_bytes", "size_bytes", "block_bytes", "epoch", "sequence", "checkpoint", "must_reach", "incarnation",
     "direct_bytes", "version",

@@ -18,6 +18,7 @@ from pydbt.core.blocks.sector_table import EXTENT_DTYPE, SectorTable
 from pydbt.core.errors import WireError
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol import wire
+from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import Generations
 from tests.lab.decoder import Decoder
 
@@ -46,6 +47,9 @@ EXAMPLES: dict[str, f.Frame] = {
     "welcome": f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False, VOLUME[::-1], "pydbt 0.1"),
     "welcome_nothing": f.Welcome(None, "inconsistent", 0, 0, False, 1 << 31, True),
     "refuse": f.Refuse("too-small", "the target is too small: use a larger one"),
+    "refuse_side": f.Refuse(
+        "split-brain", "both were written", Divergence("beta", "/dev/vdb", "t0", "t1", "t2", 80 << 20)
+    ),
     "welcome_progress": f.Welcome(
         VOLUME, "consistent", 1, 42, True, 1 << 31, False, VOLUME[::-1], "pydbt 0.1", progress=0
     ),

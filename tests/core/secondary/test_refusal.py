@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary.handshake import refusal
 from pydbt.core.secondary.replica import ReplicaRecord
@@ -18,6 +19,15 @@ RECORD = ReplicaRecord(
     consistent=True, epoch=7, sequence=10, generations=Generations(4),
 )  # fmt: skip
 NEW = ReplicaRecord(replica="cd" * 16, target="t", segment_bytes=1 << 20)
+
+
+def test_in_a_split_brain_the_secondary_tells_what_only_it_has_to_a_primary_that_asks() -> None:
+    side = Divergence("beta", "/dev/vdb", "t0", "t1", "t2", 80 << 20)
+    record = replace(RECORD, generations=Generations(9, (), (4,)), divergence=side)
+    told = refusal(replace(HELLO, features=(f.SIDES,)), record, SIZE)
+    assert told is not None and told.side == side
+    older = refusal(HELLO, record, SIZE)
+    assert older is not None and older.side is None, "an older primary does not know the key"
 
 
 @pytest.mark.parametrize(
