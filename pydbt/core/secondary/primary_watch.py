@@ -12,7 +12,7 @@ from typing import Any
 
 from pydbt.core.protocol.frames import Standing
 
-HEARTBEAT_S = 5.0
+SIGN_OF_LIFE_S = 5.0
 """A living primary says something more often than this, in every version: a PING at least every 3 seconds."""
 _STANDINGS = 1024
 """Those that are not reached yet: a quarter of an hour of a secondary that is behind. Older ones are forgotten first."""
@@ -110,7 +110,7 @@ class PrimaryWatch:
         ``received_at``: when the last byte of its connection arrived, perhaps in the middle of a long frame.
         """
         heard = [at for at in (self._heard_at, received_at) if at is not None]
-        return bool(heard) and not self._ended and now - max(heard) <= HEARTBEAT_S
+        return bool(heard) and not self._ended and now - max(heard) <= SIGN_OF_LIFE_S
 
     def report(self, now: float) -> PrimaryReport:
         """Everything that is known."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pydbt.core.protocol.divergence import short
-from pydbt.core.secondary.primary_watch import HEARTBEAT_S, PrimaryReport
+from pydbt.core.secondary.primary_watch import SIGN_OF_LIFE_S, PrimaryReport
 from pydbt.core.secondary.replica import ReplicaState
 
 
@@ -41,7 +41,7 @@ def why_not_promote(target: str, state: ReplicaState, host: str, *, lives: bool)
         )
     if lives:
         return Objection(
-            f"the primary {host or 'of this replica'} is alive (heard within the last {HEARTBEAT_S:g} s), and programs may be "
+            f"the primary {host or 'of this replica'} is alive (heard within the last {SIGN_OF_LIFE_S:g} s), and programs may be "
             "writing there: stop it with 'controller down' there, or add --force if it is to lose its place",
             may_be_forced=True,
         )

@@ -9,13 +9,13 @@ import pytest
 
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.blocks.staged import StagedBlocks
-from pydbt.core.primary.link import PING_INTERVAL_S
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.protocol.heartbeat import OLD_HEARTBEAT_S
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
-from pydbt.core.secondary.primary_watch import HEARTBEAT_S, PrimaryReport, PrimaryWatch
+from pydbt.core.secondary.primary_watch import SIGN_OF_LIFE_S, PrimaryReport, PrimaryWatch
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord
 
 VOLUME, SIZE = "ab" * 16, 1 << 20
@@ -38,14 +38,14 @@ def connected(watch: PrimaryWatch, record: ReplicaRecord = RECORD, now: float = 
 
 
 def test_a_heartbeat_is_longer_than_the_silence_of_any_living_primary() -> None:
-    assert HEARTBEAT_S > PING_INTERVAL_S + 1
+    assert SIGN_OF_LIFE_S > OLD_HEARTBEAT_S + 1
 
 
 def test_a_primary_lives_while_it_is_heard_and_no_longer() -> None:
     watch = PrimaryWatch()
     assert not watch.lives(0.0) and watch.report(0.0).heard_seconds is None
     brain = connected(watch)
-    assert watch.lives(HEARTBEAT_S) and not watch.lives(HEARTBEAT_S + 0.1)
+    assert watch.lives(SIGN_OF_LIFE_S) and not watch.lives(SIGN_OF_LIFE_S + 0.1)
     assert watch.lives(20.0, received_at=19.0), "in the middle of a long frame"
     brain.handle(e.FrameReceived(1, f.Ping(1)), 8.0)
     brain.handle(e.Disconnected(1, "killed"), 9.0)
