@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydbt.cli.values import format_bytes, format_seconds
 from pydbt.core.protocol.divergence import short
 from pydbt.core.secondary.promotion import Loss
+from pydbt.core.units import format_bytes, format_seconds
 
 
 def loss_lines(lost: Loss) -> list[str]:

@@ -1,18 +1,95 @@
-"""The start of a command that runs until it is stopped."""
+"""Runs a primary or a secondary in the foreground; after a change of places, the same process in the other role."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from types import FrameType
 
+import click
+
+from pydbt.cli.logs import name_lines
+from pydbt.cli.own_target import refuse_live_source, refuse_live_target, refuse_own_target
 from pydbt.cli.program import Stopped
+from pydbt.cli.progress import ProgressReporter
+from pydbt.cli.view import View
+from pydbt.controller.options import PrimaryOptions, SecondaryOptions
+from pydbt.controller.registry import registered_primary, registered_secondary
+from pydbt.controller.secondary.journal_room import require_journal_room
+from pydbt.device.checks import check_source, check_target
+from pydbt.network.address import check_plain_tcp
+from pydbt.network.listen import listen as listen_at
+from pydbt.network.tls import load_identity
+
+
+def serve_in_role(options: PrimaryOptions | SecondaryOptions, only_check: bool = False) -> int:
+    """In either role, until it is stopped; the exit code. PydbtError before anything was done.
+
+    ``only_check``: end after the checks.
+    """
+    outcome: int | PrimaryOptions | SecondaryOptions = options
+    while not isinstance(outcome, int):
+        match outcome:
+            case PrimaryOptions():
+                outcome = _serve_primary(outcome, only_check)
+            case SecondaryOptions():
+                with _heeding_sigterm():
+                    outcome = _serve_secondary(outcome, only_check)
+    return outcome
+
+
+def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | SecondaryOptions:
+    name_lines(options.source)
+    device = check_source(options.source, options.state_dir)
+    if options.identity is not None:
+        load_identity(options.identity)
+    for address in options.secondaries:
+        if options.identity is None:
+            check_plain_tcp(address[0], options.insecure)
+        refuse_own_target(device, address, options.state_dir)
+    if only_check:
+        click.echo(f"{options.source} could be replicated: options, device and identity are right")
+        return 0
+    progress = ProgressReporter(sys.stderr)
+    chosen = replace(options, report=lambda report: progress.update(View(report.to_json())))
+    with _heeding_sigterm(), registered_primary(device, options.state_dir), progress:
+        refuse_live_target(device)  # once registered: of two that start at the same time, at least one finds the other
+        # Only now: it brings the eBPF side, which no other command needs.
+        from pydbt.controller.primary.service import run_primary
+
+        return run_primary(chosen)
+
+
+def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | PrimaryOptions:
+    name_lines(options.target)
+    target, state_dir, (host, port) = options.target, options.state_dir, options.listen
+    check_target(target, state_dir=state_dir, create_bytes=options.create_bytes)
+    if not options.replay_only:
+        require_journal_room(state_dir, options.journal_limit_bytes)
+        if options.identity is None:
+            check_plain_tcp(host, options.insecure)
+        else:
+            load_identity(options.identity)
+        if port:
+            # A port in use must be found before an image or a state directory is made.
+            listen_at(host, port).close()
+    if only_check:
+        click.echo(f"{target} could be a replica: options, target, port and identity are right")
+        return 0
+    with registered_secondary(target, state_dir, host, port, keep=not options.replay_only):
+        refuse_live_source(target)  # once registered: of two that start at the same time, at least one finds the other
+        # Only now: no other command needs it.
+        from pydbt.controller.secondary.service import run_secondary
+
+        return run_secondary(options)
 
 
 @contextlib.contextmanager
-def heeding_sigterm() -> Iterator[None]:
+def _heeding_sigterm() -> Iterator[None]:
     """Until the service runs and listens to it, SIGTERM undoes what the start has done, as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -87,11 +87,11 @@ def require_no_replica(state_dir: Path) -> None:
         )
 
 
-def demote(source: Path, state_dir: Path, *, mapped: bool = False) -> ReplicaRecord:
+def demote(source: Path, state_dir: Path, *, mapped: bool = False, handed_to: str = "") -> ReplicaRecord:
     """Make a primary's volume a replica of the same volume. Its controller has ended, and SOURCE is not in use.
 
     ``mapped``: the programs tracked the volume until a moment ago, and the maps have what they saw.
-    Raises UsageError and StateError with nothing changed.
+    ``handed_to``: the secondary that is told next to take over. Raises UsageError and StateError with nothing changed.
     """
     state = require_volume(state_dir, source)
     device = BlockDevice.identify(source) if source.is_block_device() else None
@@ -118,6 +118,7 @@ def demote(source: Path, state_dir: Path, *, mapped: bool = False) -> ReplicaRec
             consistent=True,
             generations=generations,
             divergence=_divergence(source, state, maps),
+            handed_to=handed_to,
         )
     finally:
         target.close()

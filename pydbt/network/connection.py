@@ -44,6 +44,7 @@ class StreamSocket(Protocol):
     def settimeout(self, seconds: float | None, /) -> None: ...
     def setsockopt(self, level: int, name: int, value: int, /) -> None: ...
     def getpeername(self) -> Any: ...  # its form depends on the family
+    def getsockname(self) -> Any: ...
     def recv_into(self, view: memoryview, /) -> int: ...
     def sendmsg(self, views: list[memoryview], /) -> int: ...
     def shutdown(self, how: int, /) -> None: ...
@@ -89,6 +90,14 @@ class FramedConnection:
         except OSError:
             return "a peer that is gone"
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def local_host(self) -> str:
+        """The address of this side; empty when the connection is gone."""
+        try:
+            return str(self._socket.getsockname()[0])
+        except OSError:
+            return ""
 
     @property
     def socket(self) -> StreamSocket:

@@ -276,6 +276,9 @@ class TlsSocket:
     def getpeername(self) -> Any:
         return self._socket.getpeername()
 
+    def getsockname(self) -> Any:
+        return self._socket.getsockname()
+
     def shutdown(self, how: int) -> None:
         """Shut down the TCP connection only: the end of a TLS stream would also end receiving."""
         self._socket.shutdown(how)

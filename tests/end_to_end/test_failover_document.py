@@ -141,6 +141,14 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
 def test_the_lines_of_the_planned_change_of_places(machines: Machines) -> None:
     machines.carry_out_all("Planned: change places")
     (machines.mnt / "after").write_bytes(b"after" * 100_000)
+    until(lambda: machines.status("beta").get("role") == "primary", "beta is the primary")
+    machines.the_same("beta", "alpha")
+    assert all(process.wait() == 0 for process in machines.running.values()), machines.logs()
+
+
+def test_the_lines_of_the_planned_change_of_places_by_hand(machines: Machines) -> None:
+    machines.carry_out_all("Planned: change places by hand")
+    (machines.mnt / "after").write_bytes(b"after" * 100_000)
     assert "lacked nothing then" in machines.output["promote"], machines.output
     assert "this side holds nothing that the other never had" in machines.output["demote"], machines.output
     machines.the_same("beta", "alpha")
@@ -149,6 +157,7 @@ def test_the_lines_of_the_planned_change_of_places(machines: Machines) -> None:
 @pytest.mark.parametrize("controller", ["running", "killed"])
 def test_the_lines_of_a_failover_and_of_the_way_back(machines: Machines, controller: str) -> None:
     """Alpha is cut off from beta, and written; so the way back is a split brain, as usual."""
+    until(lambda: machines.status("beta")["primary"]["as_of"], "beta has heard of a moment")
     machines.running["alpha"].freeze()  # nothing of it is heard any more
     time.sleep(5.5)
     machines.carry_out_all("The primary is lost")
@@ -168,8 +177,13 @@ def test_the_lines_of_a_failover_and_of_the_way_back(machines: Machines, control
 
 def test_every_command_of_the_document_is_one_of_these_sections() -> None:
     """So that a new section is not forgotten."""
-    tested = [line for section in ("Planned: change places", "The primary is lost", "The old primary comes back")
-              for line in lines_of(section)]  # fmt: skip
+    sections = (
+        "Planned: change places",
+        "Planned: change places by hand",
+        "The primary is lost",
+        "The old primary comes back",
+    )
+    tested = [line for section in sections for line in lines_of(section)]
     text = DOCUMENT.read_text()
     (after,) = [part for part in re.split(r"^## ", text, flags=re.MULTILINE) if part.startswith("After a split brain")]
     others = len(re.findall(r"^ {4,}sudo ", after, flags=re.MULTILINE))  # the same commands with the names exchanged

@@ -37,7 +37,8 @@ SECONDARY_ENTRIES = {
 }  # fmt: skip
 RECORD_ENTRIES = {
     2: {"replica", "target", "segment_bytes", "volume", "size_bytes", "block_bytes", "consistent", "fresh", "epoch", "sequence",
-        "checkpoint", "must_reach", "incarnation", "promoted", "generations", "direct_bytes", "divergence", "version"},
+        "checkpoint", "must_reach", "incarnation", "promoted", "generations", "direct_bytes", "divergence", "handed_to",
+        "version"},
 }  # fmt: skip
 
 

@@ -37,7 +37,12 @@ def promote(target: Path, state_dir: Path, force: bool, timeout: float) -> int:
     from pydbt.controller import roles
 
     if load_record(state_dir) is not None:
-        roles.require_replica(state_dir, target)
+        record = roles.require_replica(state_dir, target)
+        if record.handed_to and not force:
+            raise BusyError(
+                f"this side has told {record.handed_to} to take over, and does not know whether it did: look there with "
+                "'controller status'; if that is still a replica, 'controller promote' it, or add --force here"
+            )
     status = _stop_secondary(state_dir, force, timeout)
     was_running = status is not None
     if status is None:
@@ -50,7 +55,7 @@ def promote(target: Path, state_dir: Path, force: bool, timeout: float) -> int:
     with registered_secondary(target, state_dir, "127.0.0.1", 0):
         from pydbt.controller.secondary.service import run_secondary
 
-        code = run_secondary(chosen)
+        code = 0 if run_secondary(chosen) == 0 else 1
     if code == 0:
         _tell(state_dir, status)
         if not was_running:

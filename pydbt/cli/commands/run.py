@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from pydbt.cli.logs import name_lines
-from pydbt.cli.own_target import refuse_live_target, refuse_own_target
-from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.sections import SectionedCommand
-from pydbt.cli.serving import heeding_sigterm
+from pydbt.cli.serving import serve_in_role
 from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SIZE, SPACE
-from pydbt.cli.view import View
 from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
-from pydbt.controller.registry import registered_primary
-from pydbt.device.checks import check_source
-from pydbt.network.address import check_plain_tcp
-from pydbt.network.tls import load_identity
 
 _SECTIONS = {
     "The volume": ("secondary", "state", "block-size"),
@@ -142,7 +133,6 @@ def run(
     SOURCE may be mounted. Runs in the foreground; Ctrl-C stops replication, but writes stay tracked for the next run
     (see `down`).
     """
-    progress = ProgressReporter(sys.stderr)
     chosen = PrimaryOptions(
         source=source,
         secondaries=tuple(secondaries),
@@ -167,26 +157,5 @@ def run(
         compare_first=not no_digests,
         acknowledge_timeout_s=ack_timeout,
         wait_for_secondary=not no_wait,
-        report=lambda report: progress.update(View(report.to_json())),
     )
-    return _start(chosen, progress, check)
-
-
-def _start(chosen: PrimaryOptions, progress: ProgressReporter, only_check: bool) -> int:
-    name_lines(chosen.source)
-    device = check_source(chosen.source, chosen.state_dir)
-    if chosen.identity is not None:
-        load_identity(chosen.identity)
-    for address in chosen.secondaries:
-        if chosen.identity is None:
-            check_plain_tcp(address[0], chosen.insecure)
-        refuse_own_target(device, address, chosen.state_dir)
-    if only_check:
-        click.echo(f"{chosen.source} could be replicated: options, device and identity are right")
-        return 0
-    with heeding_sigterm(), registered_primary(device, chosen.state_dir), progress:
-        refuse_live_target(device)  # once registered: of two that start at the same time, at least one finds the other
-        # Only now: it brings the eBPF side, which no other command needs.
-        from pydbt.controller.primary.service import run_primary
-
-        return run_primary(chosen)
+    return serve_in_role(chosen, check)

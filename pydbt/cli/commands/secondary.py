@@ -6,18 +6,10 @@ from pathlib import Path
 
 import click
 
-from pydbt.cli.logs import name_lines
-from pydbt.cli.own_target import refuse_live_source
-from pydbt.cli.serving import heeding_sigterm
+from pydbt.cli.serving import serve_in_role
 from pydbt.cli.values import ADDRESS, PATH, SIZE
 from pydbt.controller.options import SecondaryOptions
-from pydbt.controller.registry import registered_secondary
-from pydbt.controller.secondary.journal_room import require_journal_room
 from pydbt.core.errors import UsageError
-from pydbt.device.checks import check_target
-from pydbt.network.address import check_plain_tcp
-from pydbt.network.listen import listen as listen_at
-from pydbt.network.tls import load_identity
 
 
 @click.command()
@@ -76,29 +68,4 @@ def secondary(
         replay_only=replay_only,
         journal_limit_bytes=journal_size,
     )
-    with heeding_sigterm():
-        return _start(chosen, check)
-
-
-def _start(chosen: SecondaryOptions, only_check: bool) -> int:
-    name_lines(chosen.target)
-    target, state_dir, (host, port) = chosen.target, chosen.state_dir, chosen.listen
-    check_target(target, state_dir=state_dir, create_bytes=chosen.create_bytes)
-    if not chosen.replay_only:
-        require_journal_room(state_dir, chosen.journal_limit_bytes)
-        if chosen.identity is None:
-            check_plain_tcp(host, chosen.insecure)
-        else:
-            load_identity(chosen.identity)
-        if port:
-            # A port in use must be found before an image or a state directory is made.
-            listen_at(host, port).close()
-    if only_check:
-        click.echo(f"{target} could be a replica: options, target, port and identity are right")
-        return 0
-    with registered_secondary(target, state_dir, host, port, keep=not chosen.replay_only):
-        refuse_live_source(target)  # once registered: of two that start at the same time, at least one finds the other
-        # Only now: no other command needs it.
-        from pydbt.controller.secondary.service import run_secondary
-
-        return run_secondary(chosen)
+    return serve_in_role(chosen, check)

@@ -8,28 +8,33 @@ from typing import Any
 
 from pydbt.controller.primary.configuring import joining, new_epoch, secure_of
 from pydbt.controller.primary.feed import Feed
+from pydbt.controller.primary.handing_over import DEFAULT_PATIENCE_S, HandingOver
 from pydbt.controller.primary.handshake import hello_of, shake_hands
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import VolumeReport
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Gone, Request, check_arguments
-from pydbt.core.errors import PydbtError, TimedOut, UsageError
+from pydbt.core.errors import BusyError, PydbtError, TimedOut, UsageError
 from pydbt.core.primary import events as ev
 from pydbt.core.protocol.generations import lineage_of
 from pydbt.network.address import check_plain_tcp, format_address, parse_address, split_address
 
 _ANSWER_S = 60.0
+# Beyond the time in which everything has to reach the secondary: to end, and to hear of the new primary.
+_SWITCHOVER_S = 120.0
 
 
 class Commands:
     """All but ``serve`` is called from the loop's thread alone.
 
-    ``report`` makes the answer of most of them; ``down``: the request that is to end it all.
+    ``report`` makes the answer of most of them; ``down``: the request that is to end it all; ``handing_over``: a change of
+    places that is under way.
     """
 
     def __init__(self, volume: Volume, feed: Feed, report: Callable[[], VolumeReport]) -> None:
         self._volume, self._feed, self._report = volume, feed, report
         self.down: Request | None = None
+        self.handing_over: HandingOver | None = None
 
     def serve(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """One command, from a thread of the control socket; its answer. Raises PydbtError when it cannot be done."""
@@ -40,6 +45,8 @@ class Commands:
         self._volume.inbox.post(request)
         waits = request.command == "wait"
         timeout = arguments.get("timeout") if waits else _ANSWER_S
+        if request.command == "switchover":
+            timeout = _SWITCHOVER_S + (arguments.get("timeout") or DEFAULT_PATIENCE_S)
         if not request.done.wait(timeout):
             self._volume.inbox.post(Gone(request))
             if not waits:
@@ -82,6 +89,11 @@ class Commands:
                 self._remove(arguments)
             case "down":
                 self.down = request
+                return None
+            case "switchover":
+                if self.handing_over is not None:
+                    raise BusyError("this volume is changing places already")
+                self.handing_over = HandingOver(self._volume, next(iter(self._volume.peers.values())), request)
                 return None
             case other:
                 raise PydbtError(f"a controller knows no command {other!r}")

@@ -29,7 +29,8 @@ class Divergences:
         at = volume.written_at
         if at is None:
             return
-        for peer in volume.peers.values():
+        on_record = {record.slot for record in metadata.state.secondaries}
+        for peer in [peer for peer in volume.peers.values() if peer.number in on_record]:
             common = _last_common(peer, at)
             if common is not None and common != self._common.get(peer.number):
                 self._common[peer.number] = common

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
+from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.primary.loop import SHORTEST_POLL_S, PrimaryLoop
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.waits import LAST_SNAPSHOT_TOKEN
 from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.handover import Step
 from pydbt.core.primary.modes import Mode
 from pydbt.device.clean import clean_marker
 from pydbt.posix.boot import boot_id
@@ -24,24 +27,37 @@ RETIRE_SECONDS = 1.0
 _log = logging.getLogger("pydbt")
 
 
-def run_to_the_end(loop: PrimaryLoop) -> int:
-    """Run the loop, and end it cleanly whatever happens; an exit code. Raises the error that ended it."""
+def run_to_the_end(loop: PrimaryLoop) -> int | SecondaryOptions:
+    """Run the loop, and end it cleanly whatever happens; an exit code. Raises the error that ended it.
+
+    Options: this side has become the replica of its secondary, and this process is to serve it.
+    """
+    options: SecondaryOptions | None = None
     try:
         loop.run()
+        while (change := loop.commands.handing_over) is not None and change.ready and not loop.asked_to_end:
+            loop.turn(0.0)
+            change.drained(drain_streams(loop), time.monotonic())
+            if change.steps.step is Step.ENDING:
+                loop.commands.down = change.request
+                break
+            loop.run()
     finally:
-        finish(loop)
+        options = finish(loop)
     if loop.fatal is not None:
         raise loop.fatal
-    return 0
+    return options or 0
 
 
-def finish(loop: PrimaryLoop) -> None:
-    """Stop cleanly: say goodbye, write the maps, and detach if taken down."""
+def finish(loop: PrimaryLoop) -> SecondaryOptions | None:
+    """Stop cleanly: say goodbye, write the maps, and detach if taken down. And change places, if that was asked for."""
+    options: SecondaryOptions | None = None
+    answer: dict[str, Any] = {}
     volume, down = loop.volume, loop.commands.down
     volume.waits.fail(PydbtError("the controller was stopped before every write was durable on the secondary"))
     gone = isinstance(loop.fatal, DeviceError)
     in_sync = drain_streams(loop) if down is not None and not gone else False
-    loop.standings.tell(loop.report())
+    loop.standings.tell(time.monotonic())
     loop.divergences.note(time.monotonic(), final=True)
     loop.feed.take(ev.PauseAsked("the controller ends", Mode.STOPPED))
     for peer in volume.peers.values():
@@ -54,16 +70,41 @@ def finish(loop: PrimaryLoop) -> None:
             volume.audit(time.monotonic())
             loop.feed.process()
             _detach(volume, gone)
+            if not gone:
+                options, answer = _change_places(loop)
         else:
             _keep_everything(volume)
     except StateError as error:
         if down is not None:
             down.fail(error)
         loop.fatal = loop.fatal or _unsaved(error)
+    except PydbtError as error:  # a change of places that could not be
+        if down is not None:
+            down.fail(error)
     if down is not None:
-        down.answer({"detached": volume.detached, "in_sync": in_sync})
+        down.answer({"detached": volume.detached, "in_sync": in_sync, **answer})
     for request in volume.inbox.left():
         request.fail(PydbtError("the controller was stopped"))
+    change = loop.commands.handing_over
+    if change is not None and change.steps.may_be_given_up:
+        change.give_up(PydbtError("the controller was stopped before it changed places, and is still the primary"))
+    return options
+
+
+def _change_places(loop: PrimaryLoop) -> tuple[SecondaryOptions | None, dict[str, Any]]:
+    """Become the replica of the secondary, if that is wanted. PydbtError, and this is still a primary, when it cannot be."""
+    volume, change = loop.volume, loop.commands.handing_over
+    if change is None or change.steps.step is not Step.ENDING:
+        return None, {}
+    (peer,) = volume.peers.values()
+    if volume.metadata.state.clean is None or peer.brain.out_of_sync_map().any():
+        raise PydbtError(
+            f"{volume.device.path} was written at the last moment: it is still the primary, and was taken down"
+        )
+    try:
+        return change.complete(peer.connection.hello())
+    except StateError as error:
+        raise PydbtError(f"the places were not changed: {error}") from None
 
 
 def _keep_everything(volume: Volume) -> None:
@@ -103,7 +144,7 @@ def drain_streams(loop: PrimaryLoop, seconds: float = DRAIN_SECONDS) -> bool:
             retire_until = retire_until or now + RETIRE_SECONDS
             if now > retire_until or not any(volume.capture.dirty_counts()):
                 break
-            following[0].quiet.next_retire = now
+            following[0].quiet.retire_every_bit(now)
     return reached
 
 

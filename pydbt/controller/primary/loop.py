@@ -23,7 +23,9 @@ from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Gone, Request
 from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.core.primary import events as ev
+from pydbt.core.primary.handover import Step
 from pydbt.core.primary.modes import Mode
+from pydbt.core.protocol.frames import Takeover
 from pydbt.device.dax import unseen_stores
 from pydbt.device.era import EraLayer
 
@@ -67,9 +69,25 @@ class PrimaryLoop:
     def run(self) -> None:
         """Turn after turn, until stopped, taken down, or ``fatal`` is there: all secondaries refuse, or the source is gone."""
         poll_s = SHORTEST_POLL_S
-        while not self._stopping and self.commands.down is None and self.fatal is None:
+        while not self.asked_to_end and not self._is_leaving():
             busy = self.turn(poll_s)
             poll_s = SHORTEST_POLL_S if busy else min(poll_s * 2, LONGEST_POLL_S)
+
+    @property
+    def asked_to_end(self) -> bool:
+        """Whether it was stopped or taken down, or cannot go on."""
+        return self._stopping or self.commands.down is not None or self.fatal is not None
+
+    def _is_leaving(self) -> bool:
+        """Whether a change of places is so far that everything is to be drained. One that is given up is forgotten."""
+        change = self.commands.handing_over
+        if change is None:
+            return False
+        change.advance(time.monotonic())
+        if change.steps.step is Step.GIVEN_UP:
+            change.give_up()
+            self.commands.handing_over = None
+        return change.ready
 
     def turn(self, timeout_s: float, *, deadlines: bool = True) -> bool:
         """One round: gather events, feed the brains, carry out effects, answer commands, see to deadlines.
@@ -117,6 +135,12 @@ class PrimaryLoop:
         except Refused as refusal:
             self._refused(peer, refusal)
             return
+        if isinstance(event, ev.Received) and isinstance(event.frame, Takeover):
+            if self.commands.handing_over is not None:
+                self.commands.handing_over.heard(peer, event.frame)
+            return
+        if isinstance(event, ev.Connected):
+            self._next_check = 0.0  # it is told soon who this primary is
         # A removed secondary is not heard by the brain that has got its number since.
         if event is not None and self.volume.peers.get(peer.number) is peer:
             self.volume.events.append((peer.number, event))
@@ -154,10 +178,9 @@ class PrimaryLoop:
             self.save_status()
             self.divergences.note(now)
             volume.keep()
-        report = self.report()
-        self.standings.tell(report)
+        self.standings.tell(now)
         if volume.options.report is not None:
-            volume.options.report(report)
+            volume.options.report(self.report())
 
     def report(self) -> VolumeReport:
         """The one report that every view is made of."""

@@ -14,7 +14,7 @@ from pydbt.controller.primary.handshake import Happening, Refused, Welcomed, con
 from pydbt.controller.primary.outbox import Outbox, stream_frames
 from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
-from pydbt.core.protocol.frames import STANDING, SUPERSEDED, Bye, Frame, Hello, Refuse
+from pydbt.core.protocol.frames import SUPERSEDED, Bye, Frame, Hello, Refuse
 from pydbt.kernel.capture import Capture
 from pydbt.network.tls import Secure
 
@@ -51,7 +51,8 @@ class PeerConnection:
         post: Callable[[Attempt], None],
     ) -> None:
         self.hello, self.post, self.address = hello, post, address
-        self._options, self._secure, self._capture = options, secure, capture
+        self._options, self.secure, self._capture = options, secure, capture
+        self.local_host = ""  # of the last connection
         self._outbox: Outbox | None = None
         self._leaving: Outbox | None = None  # the last one, of which the farewell may still be under way
         self._attempt = 0
@@ -61,9 +62,9 @@ class PeerConnection:
         self._features: tuple[str, ...] = ()
 
     @property
-    def takes_standings(self) -> bool:
-        """Whether the secondary that is connected understands STANDING frames."""
-        return self._outbox is not None and STANDING in self._features
+    def features(self) -> tuple[str, ...]:
+        """What the secondary that is connected understands; nothing without a connection."""
+        return self._features if self._outbox is not None else ()
 
     @property
     def sent_bytes(self) -> int:
@@ -96,7 +97,7 @@ class PeerConnection:
         threading.Thread(target=self._connect, args=(self._attempt, self.hello()), name="connect", daemon=True).start()
 
     def _connect(self, attempt: int, hello: Hello) -> None:
-        converse(*self.address, hello, self._secure, lambda what: self.post(Attempt(attempt, what)))
+        converse(*self.address, hello, self.secure, lambda what: self.post(Attempt(attempt, what)))
 
     def happened(self, attempt: Attempt) -> ev.Event | None:
         """The event of an attempt to connect, or of its connection; None when the attempt is given up.
@@ -136,6 +137,7 @@ class PeerConnection:
         self._refusal, self._features = "", what.welcome.features
         attempt, welcome = self._attempt, what.welcome
         self._lines.log(logging.INFO, f"connected to the secondary {what.connection.who}")
+        self.local_host = what.connection.local_host
         self._outbox = Outbox(
             what.connection,
             COMPRESS_LEVEL if self._options.compress else None,

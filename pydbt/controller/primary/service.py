@@ -9,7 +9,7 @@ import threading
 from dataclasses import replace
 
 from pydbt.controller.control import ControlServer, is_answering
-from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.primary.ending import run_to_the_end
 from pydbt.controller.primary.era_recovery import EraRecovery
 from pydbt.controller.primary.former_address import answering_the_old_primary
@@ -48,8 +48,9 @@ from pydbt.store.volume_state import VolumeState, save_state
 _log = logging.getLogger("pydbt")
 
 
-def run_primary(options: PrimaryOptions) -> int:
-    """Replicate until told to stop. Returns an exit code; raises PydbtError with everything undone that was begun."""
+def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
+    """Replicate until told to stop. Returns an exit code, or, after a change of places, the options of the secondary that this
+    process is to be. Raises PydbtError with everything undone that was begun."""
     if options.identity is None:
         for host, _ in options.secondaries:
             check_plain_tcp(host, options.insecure)
@@ -153,7 +154,7 @@ def _require_one(state: VolumeState, why: str) -> None:
         )
 
 
-def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int:
+def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int | SecondaryOptions:
     stack.enter_context(ControlServer(options.state_dir, loop.answer))
     stack.enter_context(public_status(options.state_dir, loop.answer))
     stack.enter_context(answering_the_old_primary(options))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 from datetime import UTC, datetime
 
-from pydbt.controller.primary.report import SecondaryReport, VolumeReport
+from pydbt.controller.primary.status import in_kernel_bytes
 from pydbt.controller.primary.volume import Volume
-from pydbt.core.primary.modes import FOLLOWING_MODES
-from pydbt.core.protocol.frames import Standing
+from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
+from pydbt.core.primary.status import PrimaryStatus
+from pydbt.core.protocol.frames import STANDING, Standing
 
 
 class Standings:
@@ -19,13 +20,14 @@ class Standings:
         self._host = socket.gethostname()[:256]
         self._marked: tuple[str, int] | None = None  # a moment, and where the kernel's ring ended then
 
-    def tell(self, report: VolumeReport) -> None:
+    def tell(self, now: float) -> None:
         """Tell them the latest moment of which it is known that every earlier write has its number."""
         volume, here = self._volume, self._mark()
+        in_kernel = in_kernel_bytes(volume)
         before = self._marked or here
         self._marked = here
-        for peer, status in zip(volume.peers.values(), report.secondaries, strict=True):
-            if not peer.connection.takes_standings:
+        for peer in volume.peers.values():
+            if STANDING not in peer.connection.features:
                 continue
             brain = peer.brain
             moment, position = here if brain.state.position >= here[1] else before
@@ -37,7 +39,7 @@ class Standings:
                     moment=moment,
                     sequence=brain.state.sequence,
                     followed=followed,
-                    behind_bytes=_behind_bytes(status),
+                    behind_bytes=min(_behind_bytes(brain.status(now), in_kernel), volume.geometry.size_bytes),
                 )
             )
 
@@ -47,5 +49,8 @@ class Standings:
         return moment, self._volume.capture.producer_position()
 
 
-def _behind_bytes(status: SecondaryReport) -> int:
-    return max(status.out_of_sync_bytes, status.lag_bytes)
+def _behind_bytes(status: PrimaryStatus, more_bytes: int) -> int:
+    """The most that the secondary lacks: outside of mode normal the kernel's bitmaps name more blocks."""
+    if status.mode is Mode.NORMAL:
+        return max(status.out_of_sync_bytes, status.unacknowledged_bytes)
+    return status.out_of_sync_bytes + more_bytes

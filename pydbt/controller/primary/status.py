@@ -32,7 +32,7 @@ from pydbt.core.primary.status import LogStatus, PrimaryStatus
 def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
     """The volume and all of its secondaries now; never more favourable than the truth."""
     state, brains, counters = volume.metadata.state, volume.brains, volume.capture.counters()
-    in_kernel = _in_kernel_bytes(volume)
+    in_kernel = in_kernel_bytes(volume)
     secondaries = [
         _secondary_report(peer, in_kernel, state.size_bytes, checkpoints.report(peer)) for peer in volume.peers.values()
     ]
@@ -129,7 +129,8 @@ def _log(log: LogStatus) -> LogReport:
     return LogReport(log.capacity_bytes, log.used_bytes, log.start, log.end, log.active_transactions)
 
 
-def _in_kernel_bytes(volume: Volume) -> int:
+def in_kernel_bytes(volume: Volume) -> int:
+    """Blocks that the kernel's bitmaps name beyond those that the brains know, outside of mode normal."""
     active, quiet = volume.capture.dirty_counts()
     return (active + (quiet if volume.fanout.bitmaps.held else 0)) * volume.geometry.block_bytes
 

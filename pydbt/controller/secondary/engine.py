@@ -68,6 +68,7 @@ class Engine:
         self._options = options
         self.restart: e.Restart | None = None
         self._lines = LogLimit(_log)
+        self.takeover: e.TakeOver | None = None
         kept = load_record(self._state_dir)
         reached = Reached(self._state_dir)
         # Within one run of the service the journal may be longer than ``trusted``: its end is no loss then.
@@ -134,6 +135,8 @@ class Engine:
                     self._lines.log(_LEVELS[level], message)
                 case e.Restart():
                     self.restart = effect
+                case e.TakeOver():
+                    self.takeover = effect
                 case _:
                     assert_never(effect)
 
@@ -221,7 +224,15 @@ def _config(options: SecondaryOptions, target: Target) -> SecondaryConfig:
         stage=options.stage,
         checkpoint_bytes=min(512 * MIB, options.journal_limit_bytes // 4),
         software=f"pydbt {getattr(pydbt, '__version__', '')}".strip(),
+        unable=_why_no_primary(target),
     )
+
+
+def _why_no_primary(target: Target) -> str:
+    """Why this side could not take its primary's place; empty when it could."""
+    if not target.is_block_device:
+        return "its target is an image file, and a SOURCE is a block device (attach the file to a loop device, and name that)"
+    return "" if os.geteuid() == 0 else "it does not run as root, and a primary must"
 
 
 def _checked_record(

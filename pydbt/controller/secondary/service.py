@@ -22,22 +22,23 @@ from pathlib import Path
 from typing import Any
 
 from pydbt.controller.control import ControlServer, read_snapshot, write_snapshot
-from pydbt.controller.options import SecondaryOptions
+from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.public_status import public_status
 from pydbt.controller.roles import JOURNAL_FOLDER
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed
 from pydbt.controller.state_dir import make_state_dir
 from pydbt.core.errors import BusyError, PydbtError, StateError, UsageError
-from pydbt.core.protocol.frames import SUPERSEDED, Refuse
+from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.primary_watch import PrimaryReport, PrimaryWatch
 from pydbt.core.secondary.promotion import Position, loss, superseded_words, why_not_promote
+from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.units import MIB
 from pydbt.device.checks import check_target
 from pydbt.device.target import Target, create_image
-from pydbt.network.address import check_plain_tcp
+from pydbt.network.address import check_plain_tcp, parse_address
 from pydbt.network.arena import Arena
 from pydbt.network.listen import listen
 from pydbt.network.tls import Secure, load_identity
@@ -50,6 +51,7 @@ ARENA_BYTES = 64 * MIB
 RESTART_SECONDS = 1.0
 LONGEST_RESTART_SECONDS = 16.0
 SNAPSHOT_SECONDS = 5.0
+ANSWER_SECONDS = 2.0
 FINISH_SECONDS = 20.0
 """A clean stop waits this long until the journal is on the target; the rest is replayed at the next start."""
 SWITCH_SECONDS = 0.001
@@ -102,8 +104,8 @@ class SecondaryService:
                 options.target.unlink(missing_ok=True)
             raise
 
-    def run(self) -> int:
-        """Serve until stopped; the exit code."""
+    def run(self) -> int | PrimaryOptions:
+        """Serve until stopped; the exit code. Options: this side has taken its primary's place, and this process is to run it."""
         if self._options.replay_only:
             return self._replay()
         listener = listen(*self._options.listen)
@@ -114,6 +116,7 @@ class SecondaryService:
             listener, arena, lambda event: self._inbox.put((None, event)), secure=self._secure
         )
         try:
+            options: PrimaryOptions | None = None
             with (
                 ControlServer(self._options.state_dir, self._command),
                 public_status(self._options.state_dir, self._command),
@@ -121,11 +124,15 @@ class SecondaryService:
                 self._engine.start(self._connections)
                 self._connections.start()
                 _log.info("listening on %s for the primary of %s", self._listening, self._options.target)
-                self._loop()
+                while options is None:
+                    self._loop()
+                    if self._engine.takeover is None or self._stop_asked:
+                        break
+                    options = self._take_over(self._engine.takeover)
         finally:
             self._connections.stop()
             self.close()
-        return 0
+        return options or 0
 
     def stop(self) -> None:
         """Ask the loop to end; may be called from any thread and from a signal handler."""
@@ -175,6 +182,9 @@ class SecondaryService:
                 del item  # the memory of its frame must not wait for another engine
                 if failure is not None:
                     self._rebuild(*failure)
+        if self._engine.takeover is not None and self._finish_at is None:
+            self._finish_at = time.monotonic() + FINISH_SECONDS
+            _log.info("the primary has become a replica: this side takes its place")
         self._keep_status()
 
     def _handle(self, event: e.Event) -> tuple[str, int | None] | None:
@@ -216,6 +226,37 @@ class SecondaryService:
             peer = self._engine.brain.peer
             if peer is not None:
                 self._engine.handle(e.Disconnected(peer, "stopping"), self._connections)
+
+    def _take_over(self, takeover: e.TakeOver) -> PrimaryOptions | None:
+        """Be a volume of its own, durably, and tell the old primary; None when this stays a replica."""
+        connections, brain = self._connections, self._engine.brain
+        assert connections is not None, "a HANDOVER came over the network"
+        status = brain.status(time.monotonic())
+        refusal = ""
+        try:
+            if brain.drained and status.replica_state is not ReplicaState.INCONSISTENT:
+                self._engine.promote(datetime.now(UTC).isoformat(timespec="seconds"))
+            else:
+                refusal = "not everything was on its target in time"
+        except StateError as error:
+            refusal = str(error)
+        connections.send(takeover.connection, Takeover(final=True, refusal=refusal))
+        connections.close(takeover.connection)
+        if refusal:
+            _log.error(
+                "this side stays a replica, and there is no primary: %s; 'controller promote' one of them", refusal
+            )
+            self._engine.takeover, self._finish_at = None, None
+            return None
+        until = time.monotonic() + ANSWER_SECONDS
+        while connections.last_received(takeover.connection) is not None and time.monotonic() < until:
+            time.sleep(0.01)  # the answer must arrive before everything is closed
+        _log.info("%s is a volume of its own now, and its replica is at %s", self._options.target, takeover.listen)
+        chosen = self._options
+        return PrimaryOptions(
+            source=chosen.target, secondaries=(parse_address(takeover.listen),), state_dir=chosen.state_dir,
+            insecure=chosen.insecure, identity=chosen.identity,
+        )  # fmt: skip
 
     def _finished(self) -> bool:
         if self._finish_at is None:
@@ -356,8 +397,11 @@ def _require_place(options: SecondaryOptions) -> None:
         raise UsageError(f"the state directory {place} holds no replica: name that of a secondary")
 
 
-def run_secondary(options: SecondaryOptions) -> int:
-    """Serve a replica in the foreground until SIGTERM or SIGINT; the exit code. Raises PydbtError."""
+def run_secondary(options: SecondaryOptions) -> int | PrimaryOptions:
+    """Serve a replica in the foreground until SIGTERM or SIGINT; the exit code. Raises PydbtError.
+
+    Options: this side has taken its primary's place, and this process is to run it.
+    """
     if not options.replay_only and options.identity is None:
         check_plain_tcp(options.listen_host, options.insecure)
     sys.setswitchinterval(SWITCH_SECONDS)

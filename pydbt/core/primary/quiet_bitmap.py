@@ -58,6 +58,7 @@ class QuietBitmap:
         self.next_retire = now
         self._retry_at = 0.0
         self.writes = 0
+        self._every_bit = False
         self._mapped_through = 0  # what is on its way up to here must be in every map that is written
 
     # --- asking -------------------------------------------------------------------------------------------
@@ -159,8 +160,13 @@ class QuietBitmap:
                 self.bits = None
         if now >= self.next_retire and self.bits is None and self.at_rest(now):
             self.next_retire = now + RETIRE_INTERVAL_S
-            if state.statistics.written_since_retire():
+            if state.statistics.written_since_retire() or self._every_bit:
+                self._every_bit = False
                 self.take()
+
+    def retire_every_bit(self, now: float) -> None:
+        """Flip soon, also when only completions have set bits since the last flip: nothing is to be left in the bitmaps."""
+        self.next_retire, self._every_bit = now, True
 
     def enter_normal(self, now: float) -> None:
         """A resynchronization has landed: the map on disk names nothing any more."""

@@ -37,6 +37,8 @@ HEARTBEAT = "heartbeat"
 """In HELLO's features: the primary sends a PING each second, with the position that the replica needs to be up to date."""
 STANDING = "standing"
 """In WELCOME's features: the secondary understands STANDING frames."""
+HANDOVER = "handover"
+"""In WELCOME's features: the secondary understands HANDOVER frames."""
 SIDES = "sides"
 """In HELLO's features: the primary understands a REFUSE that tells what only the secondary has."""
 SUPERSEDED = "superseded"
@@ -60,11 +62,13 @@ class FrameKind(IntEnum):
     BYE = 8
     GENERATION = 9
     STANDING = 10
+    HANDOVER = 11
     WELCOME = 65
     REFUSE = 66
     ACK = 67
     WANT = 68
     PONG = 69
+    TAKEOVER = 70
 
 
 class BeginFlag(IntEnum):
@@ -193,6 +197,36 @@ class Standing:
         check_text("moment", self.moment, 64)
         for name in ("sequence", "behind_bytes"):
             check_u64(name, getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """Both sides are to change their roles. Answered by TAKEOVER.
+
+    Not ``final``: the primary asks whether the secondary could take over. ``final``: the primary has durably become a replica,
+    its last image is at ``sequence`` of ``epoch``, and it waits at ``listen`` for the new primary.
+    """
+
+    final: bool
+    listen: str
+    epoch: int = 0
+    sequence: int = 0
+
+    def __post_init__(self) -> None:
+        check_text("listen", self.listen, 300)
+        for name in ("epoch", "sequence"):
+            check_u64(name, getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """Answer to HANDOVER: ``refusal`` is empty when the secondary could take over or, to a final one, durably has."""
+
+    final: bool
+    refusal: str = ""
+
+    def __post_init__(self) -> None:
+        check_text("refusal", self.refusal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,19 +434,6 @@ class Ack:
 
 
 Frame = (
-    Hello
-    | Begin
-    | Blocks
-    | Digests
-    | Stream
-    | Commit
-    | Ping
-    | Bye
-    | Generation
-    | Standing
-    | Welcome
-    | Refuse
-    | Ack
-    | Want
-    | Pong
-)
+    Hello | Begin | Blocks | Digests | Stream | Commit | Ping | Bye | Generation | Standing | Handover
+    | Welcome | Refuse | Ack | Want | Pong | Takeover
+)  # fmt: skip

@@ -56,6 +56,8 @@ _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.BYE: (2, MAX_JSON_BYTES),
     FrameKind.GENERATION: (2, MAX_JSON_BYTES),
     FrameKind.STANDING: (2, MAX_JSON_BYTES),
+    FrameKind.HANDOVER: (2, MAX_JSON_BYTES),
+    FrameKind.TAKEOVER: (2, MAX_JSON_BYTES),
     FrameKind.BEGIN: (_BEGIN.size, _BEGIN.size),
     FrameKind.COMMIT: (_COMMIT.size, _COMMIT.size),
     FrameKind.PING: (_PING.size, _PING.size),
@@ -178,7 +180,9 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
             return FrameKind.PING, 0, [_PING.pack(frame.token, frame.sequence)]
         case f.Pong():
             return FrameKind.PONG, 0, [_PONG.pack(frame.token)]
-        case f.Hello() | f.Welcome() | f.Refuse() | f.Bye() | f.Generation() | f.Standing():
+        case (
+            f.Hello() | f.Welcome() | f.Refuse() | f.Bye() | f.Generation() | f.Standing() | f.Handover() | f.Takeover()
+        ):
             return FrameKind[type(frame).__name__.upper()], 0, [json_body(frame)]
 
 
@@ -288,4 +292,6 @@ _DECODERS: dict[FrameKind, Callable[[FrameHeader, memoryview], Frame]] = {
     FrameKind.BYE: lambda header, body: decode_json(f.Bye, body),
     FrameKind.GENERATION: lambda header, body: decode_json(f.Generation, body),
     FrameKind.STANDING: lambda header, body: decode_json(f.Standing, body),
+    FrameKind.HANDOVER: lambda header, body: decode_json(f.Handover, body),
+    FrameKind.TAKEOVER: lambda header, body: decode_json(f.Takeover, body),
 }

@@ -20,6 +20,8 @@ _KEYS: dict[type, dict[str, type | UnionType]] = {
     f.Refuse: {"code": str, "message": str},
     f.Bye: {"reason": str},
     f.Generation: {"generations": dict},
+    f.Handover: {"final": bool, "listen": str, "epoch": str, "sequence": int},
+    f.Takeover: {"final": bool, "refusal": str},
     f.Standing: {"host": str, "source": str, "moment": str, "sequence": int, "followed": bool, "behind_bytes": int},
 }  # fmt: skip
 # Left out where they are None: what this says to older programs must have exactly their keys.
@@ -29,7 +31,10 @@ _OPTIONAL: dict[type, dict[str, type | UnionType]] = {
 }
 
 
-def json_body(frame: f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation | f.Standing) -> bytes:
+JsonFrame = f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation | f.Standing | f.Handover | f.Takeover
+
+
+def json_body(frame: JsonFrame) -> bytes:
     """The body; an epoch becomes 16 hexadecimal digits."""
     values = {key: getattr(frame, key) for key in _KEYS[type(frame)]}
     values |= {key: value for key in _OPTIONAL.get(type(frame), ()) if (value := getattr(frame, key)) is not None}

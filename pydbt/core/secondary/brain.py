@@ -20,6 +20,7 @@ from pydbt.core.secondary.handshake import refusal
 from pydbt.core.secondary.journal import JournalEntry
 from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.primary_watch import PrimaryWatch
+from pydbt.core.secondary.promotion import Position
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord, ReplicaState
 from pydbt.core.secondary.session import (
     Comparison,
@@ -32,6 +33,7 @@ from pydbt.core.secondary.session import (
     Streaming,
 )
 from pydbt.core.secondary.status import ReplicaStatus, status_of
+from pydbt.core.secondary.takeover import why_not_take_over
 
 WORD_SECONDS = HEARTBEAT_S
 """A secondary that is busy with its disk still sends an ACK this often, so that it is not taken for dead."""
@@ -205,7 +207,7 @@ class Secondary:
             fresh=self.record.fresh,
             replica=self.record.replica,
             software=self.config.software,
-            features=(f.STANDING,),
+            features=(f.STANDING, f.HANDOVER),
             generations=self.record.generations,
             progress=self.keeper.progress if session.asks_progress else None,
         )
@@ -245,12 +247,30 @@ class Secondary:
                     self._generation(session, frame)
                 case f.Commit():
                     self._store(session, (frame, session.accept_commit(frame)))
+                case f.Handover():
+                    self._handed_over(session, frame)
                 case f.Bye(reason):
                     self._close(session, f"the primary said goodbye: {reason}")
                 case _:
                     raise ProtocolError(f"a {type(frame).__name__.upper()} frame is not for a secondary")
         except ProtocolError as error:
             self._refuse(session, "protocol", f"the primary broke the protocol: {error}")
+
+    def _handed_over(self, session: Session, frame: f.Handover) -> None:
+        """The primary asks whether this side could take its place; or it has given it up, and this side takes it."""
+        if not self.keeper.settled:
+            self.keeper.settle()
+            session.defer_first(frame)
+            return
+        refusal = why_not_take_over(
+            frame, session.hello, self.record, Position(self.keeper.epoch, self.keeper.sequence),
+            staged=self.keeper.stage_from is not None, target_bytes=self.config.target_bytes, unable=self.config.unable,
+        )  # fmt: skip
+        if frame.final and not refusal:
+            self._do(e.TakeOver(session.connection, frame.listen))
+            self._leave()  # whatever comes behind it counts for nothing
+        else:
+            self._do(e.Send(session.connection, f.Takeover(frame.final, refusal)))
 
     def _generation(self, session: Session, frame: f.Generation) -> None:
         """For the next COMMIT. In a stream it names all later updates, and is taken over behind all earlier ones."""

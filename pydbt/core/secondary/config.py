@@ -14,7 +14,8 @@ class SecondaryConfig:
     A checkpoint every ``checkpoint_bytes`` of journal or ``checkpoint_seconds`` bounds the replay after a crash;
     ``sync_bytes`` is the most that is written directly before it is made durable and acknowledged. Less than a quarter of
     it is made durable only ``sync_seconds`` after the last sync, because each sync costs a state file as well.
-    ``stage_margin_bytes`` must stay free beside a stage, for the stream that goes into it.
+    ``stage_margin_bytes`` must stay free beside a stage, for the stream that goes into it. ``unable``: why this side could not
+    become the primary; empty when it could.
     """
 
     target_bytes: int
@@ -25,3 +26,4 @@ class SecondaryConfig:
     sync_seconds: float = 0.1
     stage_margin_bytes: int = 64 * MIB
     software: str = "pydbt"
+    unable: str = "this secondary cannot become a primary"

@@ -215,6 +215,17 @@ class Persist:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeOver:
+    """The primary has become a replica, durably, and waits at ``listen``: be promoted, answer on this connection, be the primary.
+
+    Done when everything is on the target. The brain has let go of the connection.
+    """
+
+    connection: int
+    listen: str
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """A line for the operator."""
 
@@ -224,4 +235,4 @@ class Log:
 
 JournalWork = Append | Resume
 ApplierWork = Apply | Write | Sync | Compare | SetMark
-Effect = Send | CloseConnection | JournalWork | FreeJournal | ApplierWork | Restart | Persist | Log
+Effect = Send | CloseConnection | JournalWork | FreeJournal | ApplierWork | Restart | Persist | TakeOver | Log

@@ -227,7 +227,7 @@ class Keeper:
 
     def take_generations(self, generations: Generations) -> None:
         """The image is of these generations, and the primary knows that it is."""
-        self.persist(replace(self.record, generations=generations.in_sync(), divergence=None))
+        self.persist(replace(self.record, generations=generations.in_sync(), divergence=None, handed_to=""))
 
     def persist(self, record: ReplicaRecord) -> None:
         """Change the state file, before any effect that comes later."""

@@ -51,6 +51,7 @@ class ReplicaRecord:
     volume of its own (RFC 3339), which no primary may overwrite any more; empty for a replica. ``generations``: the
     history of its content. ``direct_bytes``: everything ever written past the journal, counted as if it were in it.
     ``divergence``: what only this side ever had, when it was demoted; None for a content that came from a primary.
+    ``handed_to``: the secondary that this side has told to take over, and that has not said that it did; else empty.
     """
 
     replica: str
@@ -70,12 +71,14 @@ class ReplicaRecord:
     generations: Generations = NO_GENERATIONS
     direct_bytes: int = 0
     divergence: Divergence | None = None
+    handed_to: str = ""
     version: int = RECORD_VERSION
 
     def __post_init__(self) -> None:
         check_volume(self.replica)
         check_text("target", self.target)
         check_text("promoted", self.promoted, 64)
+        check_text("handed_to", self.handed_to, 300)
         if self.volume is not None:
             check_volume(self.volume)
         if type(self.consistent) is not bool or type(self.fresh) is not bool:
@@ -113,7 +116,7 @@ class ReplicaRecord:
 
 
 # Entries that records of earlier versions lack.
-_LATER = {"promoted", "generations", "direct_bytes", "divergence"}
+_LATER = {"promoted", "generations", "direct_bytes", "divergence", "handed_to"}
 _NUMBERS = (
     "segment_bytes", "size_bytes", "block_bytes", "epoch", "sequence", "checkpoint", "must_reach", "incarnation",
     "direct_bytes", "version",

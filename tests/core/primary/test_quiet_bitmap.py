@@ -36,6 +36,18 @@ def test_in_normal_mode_the_bitmaps_flip_at_intervals_and_only_when_something_wa
     assert taken_effects(state) == [TakeQuiet(flip=True)]
 
 
+def test_before_an_end_they_also_flip_when_only_completions_have_set_bits() -> None:
+    state, quiet = quiet_of()
+    quiet.retire_every_bit(1.0)
+    quiet.retire(1.0)
+    assert taken_effects(state) == [TakeQuiet(flip=True)]
+    quiet.taken(asked=True, in_log=True)
+    quiet.retire(1.0)
+    assert quiet.bits is None
+    quiet.retire(1.0 + RETIRE_INTERVAL_S)
+    assert TakeQuiet(flip=True) not in taken_effects(state), "once"
+
+
 def test_bits_that_the_log_has_are_given_up_with_their_acknowledgement_and_not_before() -> None:
     state, quiet = quiet_of()
     flipped(state, quiet)

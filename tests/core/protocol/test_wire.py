@@ -44,6 +44,8 @@ EXAMPLES: dict[str, f.Frame] = {
     "bye": f.Bye("controller down"),
     "generation": f.Generation(Generations(9, (8, 7), (6,), shared=True)),
     "standing": f.Standing("alpha", "/dev/vda3", "2026-01-02T03:04:05.678Z", 42, True, 1 << 20),
+    "handover": f.Handover(True, "10.0.0.1:7790", 0xFEDCBA9876543210, 42),
+    "takeover": f.Takeover(False, "the target is an image file"),
     "welcome": f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False, VOLUME[::-1], "pydbt 0.1"),
     "welcome_nothing": f.Welcome(None, "inconsistent", 0, 0, False, 1 << 31, True),
     "refuse": f.Refuse("too-small", "the target is too small: use a larger one"),

@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from pydbt.controller.primary import handing_over
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.secondary.engine import Engine
@@ -88,6 +89,11 @@ instead(
     Generations,
     "offered",
     lambda self: self,
+)
+
+
+instead(
+    "the secondary is told to take over by one that is still the primary", handing_over, "demote", lambda *_, **__: None
 )
 
 

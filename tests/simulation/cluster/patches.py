@@ -8,12 +8,15 @@ import queue
 from collections.abc import Iterator
 from functools import partial
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 from uuid import UUID
 
+from pydbt.controller import roles
 from pydbt.controller.primary import (
     configuring,
     feed,
+    handing_over,
     inbox,
     peer_connection,
     programs,
@@ -44,6 +47,10 @@ from tests.simulation.cluster.files import SimOs, SimPath
 from tests.simulation.cluster.primary_node import PrimaryNode, SimInbox, SimOutbox, SimReader
 from tests.simulation.cluster.schedule import Shape
 from tests.simulation.cluster.secondary_node import TeeJournal
+from tests.simulation.cluster.switchover import held_device, shaking_hands
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster.world import World
 
 SEGMENT_BYTES = 64 << 10
 
@@ -76,9 +83,13 @@ class _Numbers:
         self._last += 1
         return f"{self._last:0{2 * size}x}"
 
+    def randbits(self, size: int) -> int:
+        self._last += 1
+        return self._last
+
 
 @contextlib.contextmanager
-def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
+def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None]:
     """The product's modules find this world while the block lasts. Only one at a time in a process."""
     clock, rng, numbers = primary.clock, primary.rng, _Numbers()
     simulated_os = SimOs(rng)
@@ -112,6 +123,14 @@ def installed(primary: PrimaryNode, shape: Shape) -> Iterator[None]:
             "prove_secondaries": lambda *_, **__: None, "_serve": primary.serve,
             "discard_promise": lambda _: ANY_ZEROS,
             "is_untouched": primary.is_untouched, "forget": lambda _: None,
+        },
+        handing_over: {
+            "time": clock, "require_unused": lambda *_: None, "os": held_device(world), "shake_hands": shaking_hands(world),
+        },
+        roles: {
+            "BlockDevice": SimpleNamespace(identify=lambda _: primary.device), "Target": primary.as_target,
+            "require_same_source": lambda state, *_, **__: state, "DirectReader": lambda *_: nothing(None),
+            "is_untouched": primary.is_untouched, "secrets": numbers, "shutil": SimpleNamespace(rmtree=lambda *_, **__: None),
         },
         programs: {
             "require_ready": lambda _: None, "warn_of_others": lambda *_: None,

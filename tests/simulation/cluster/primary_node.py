@@ -76,6 +76,7 @@ class PrimaryEnd:
     """The primary's end of a connection, in the place of a FramedConnection."""
 
     who = "of the simulation"
+    local_host = "127.0.0.1"
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -162,6 +163,13 @@ class SimReader:
         self.machine.touch()
 
 
+class SourcePath(SimPath):
+    """A device, and no file of the state directory."""
+
+    def is_block_device(self) -> bool:
+        return True
+
+
 class PrimaryNode:
     """The machine of the primary: kernel, state directory, and the controller while one runs."""
 
@@ -182,7 +190,7 @@ class PrimaryNode:
         self.orders: dict[tuple[int, int], tuple[Era, int]] = {}
         self.on_failure: Callable[[Exception], None] = lambda error: None
         self.options = PrimaryOptions(
-            source=SimPath("/dev/sim"),
+            source=SourcePath("/dev/sim", self.files),
             secondaries=tuple(split_address(node.address) for node in secondaries[: None if shape.all_at_once else 1]),
             state_dir=self.state_dir,
             block_bytes=shape.block_bytes,
@@ -430,6 +438,11 @@ class PrimaryNode:
             "write_sectors": self.kernel.write_sectors,
             "discard_sectors": 0,
         }
+
+    def as_target(self, path: object) -> SimpleNamespace:
+        """The device as a replica's target."""
+        self.machine.touch()
+        return SimpleNamespace(identity="block-device:sim-primary", close=lambda: None)
 
     def boot_id(self) -> str:
         return f"boot-{self.kernel.boots}"

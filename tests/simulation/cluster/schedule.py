@@ -90,6 +90,8 @@ HOW_MANY = (1, 1, 2, 2, 3)  # fmt: skip
 # In so many of the worlds a secondary is put back, with its state, to what it once was.
 PUT_BACK = 0.15
 PUT_BACK_STEPS = 40
+# In so many of the worlds with one secondary both sides are to change places, in the second half.
+SWITCHOVER = 0.2
 STEPS = (60, 220)
 MAX_BYTES = 40 << 10
 
@@ -154,4 +156,7 @@ def draw(seed: int) -> Plan:
             place = rng.randrange(len(ops))
             ops.insert(place, Op("back_up", rng.getrandbits(32), 0.0))
             ops.insert(min(place + rng.randint(2, PUT_BACK_STEPS), len(ops)), Op("put_back", rng.getrandbits(32), 0.0))
+    if several == 1 and rng.random() < SWITCHOVER:
+        for _ in range(rng.randint(1, 2)):
+            ops.insert(rng.randrange(len(ops) // 2, len(ops) + 1), Op("switchover", rng.getrandbits(32), 0.0))
     return Plan(seed, shape, tuple(ops))

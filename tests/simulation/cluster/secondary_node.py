@@ -123,7 +123,7 @@ class SecondaryNode:
         self.content = Lossy(size_bytes)
         self.options = SimpleNamespace(
             state_dir=SimPath(f"/{name}", self.files),
-            target="/dev/target",
+            target=SimpleNamespace(is_block_device=lambda: False),
             replay_only=False,
             promote=False,
             stage=stage,
@@ -366,6 +366,25 @@ class SecondaryNode:
             return
         if engine.restart is not None:
             self._rebuild(engine.restart.trusted)
+        elif engine.takeover is not None:
+            self._take_over(engine, engine.takeover)
+
+    def _take_over(self, engine: SimEngine, takeover: e.TakeOver) -> None:
+        """As SecondaryService does it: once everything is on the target, be promoted, and say so; nothing else is begun."""
+        self.inbox = deque(
+            (of, item) for of, item in self.inbox if not isinstance(item, (e.Connected, e.FrameReceived))
+        )
+        if not engine.brain.drained:
+            return
+        refusal = ""
+        try:
+            engine.promote("")
+        except StateError as error:
+            refusal, engine.takeover = str(error), None
+        self.send(takeover.connection, f.Takeover(True, refusal))
+        self.close(takeover.connection)
+        if not refusal:
+            self.engine = None
 
     def _rebuild(self, trusted: int | None) -> None:
         for identifier in list(self.connections):

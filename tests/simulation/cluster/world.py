@@ -18,6 +18,7 @@ from tests.simulation.cluster.patches import installed
 from tests.simulation.cluster.primary_node import PrimaryNode, SimInbox, SimReader
 from tests.simulation.cluster.schedule import Op, Plan
 from tests.simulation.cluster.secondary_node import SecondaryNode
+from tests.simulation.cluster.switchover import Switchover
 
 HEAL_SECONDS = 400.0
 HEAL_STEPS = 4000
@@ -42,6 +43,7 @@ class World:
             node.link.delay, node.link.bytes_per_second = shape.delay, shape.bytes_per_second
             node.on_boot = self._note_boot
         self.primary = PrimaryNode(self.kernel, self.clock, self.rng, self.secondaries, shape)
+        self.switchover = Switchover(self)
         self.log: list[str] = []
         self.failure: Exception | None = None
         self._ops = iter(plan.ops)
@@ -63,8 +65,8 @@ class World:
     # --- playing ------------------------------------------------------------------------------------------
     def play(self) -> None:
         """Raise what went wrong, if anything does."""
-        SimInbox.wait = self._waited
-        with installed(self.primary, self.plan.shape):
+        SimInbox.wait = self.waited
+        with installed(self.primary, self.plan.shape, self):
             for _ in range(self.geometry.block_count // 2):
                 self.kernel.random_write()
             self.clock.run_kernel(5.0)
@@ -102,10 +104,15 @@ class World:
         else:
             self.primary.cut_off()
         self._waits = []
+        if self.switchover.is_replica:
+            self._guarded(self.switchover.settle)
+            self.over = True
+            return
+        self.switchover.life_ended()
         self._guarded(lambda: checkers.differs_is_out_of_sync(self))
         self.start_at = self.clock.now + self._restart_seconds
 
-    def _waited(self, timeout: float) -> None:
+    def waited(self, timeout: float) -> None:
         """The controller waits: the world's turn."""
         self.primary.machine.touch()
         self._guarded(self._step)
@@ -128,6 +135,7 @@ class World:
 
     def _step(self) -> None:
         self.steps += 1
+        self.switchover.look()
         checkers.note_floor(self)
         checkers.differs_is_out_of_sync(self)
         checkers.status_is_true(self)
@@ -159,14 +167,7 @@ class World:
             self.healing = True
             self.rng.seed(self.plan.seed)
             self.kernel.odds = Odds(zeroes=0, slow=0, breath=0)
-            self.frozen_until = 0.0
-            for node in self.secondaries:
-                node.link.held_until, node.link.damage = [0.0, 0.0], [0, 0]
-                node.frozen_until = 0.0
-            for machine in (self.primary.machine, *(node.machine for node in self.secondaries)):
-                machine.no_room = machine.trouble = False
-                machine.fuse = None
-            SimReader.read_error = 0.0
+            self.calm()
             self._heal_until = self.clock.now + HEAL_SECONDS
         loop = self.primary.loop
         if loop is not None and any(brain.mode.rests for brain in loop.volume.brains):
@@ -177,13 +178,25 @@ class World:
             node.pump(200)
         if self._rested():
             checkers.all_is_one(self)
-            self.over = True
-            return
+            self.over = not self.switchover.wanted
+            if self.over:
+                return
         self._heal_steps += 1
         if self.clock.now > self._heal_until or self._heal_steps > HEAL_STEPS:
             waits = [brain.status(self.clock.now).waiting_for for brain in loop.volume.brains] if loop else ""
             where = f"{checkers.words_of(self)}: {waits}"
             raise Violation("everything converges", f"not at rest after {HEAL_SECONDS} s without a fault, in {where}")
+
+    def calm(self) -> None:
+        """No fault any more."""
+        self.frozen_until = 0.0
+        for node in self.secondaries:
+            node.link.held_until, node.link.damage = [0.0, 0.0], [0, 0]
+            node.frozen_until = 0.0
+        for machine in (self.primary.machine, *(node.machine for node in self.secondaries)):
+            machine.no_room = machine.trouble = False
+            machine.fuse = None
+        SimReader.read_error = 0.0
 
     def _rested(self) -> bool:
         loop = self.primary.loop
@@ -244,12 +257,19 @@ class World:
             self.log.append(f"{self.clock.now:9.4f} {line}"[:400])
 
     # --- what befalls it ----------------------------------------------------------------------------------
+    def do_switchover(self) -> None:
+        self.switchover.wanted = True
+
     def do_work(self) -> None:
+        if self.switchover.unmounted:
+            return
         rate = self.plan.shape.write_rate
         for _ in range(int(self.rng.random() * 2 * rate + self.rng.random())):
             self.kernel.random_write()
 
     def do_burst(self) -> None:
+        if self.switchover.unmounted:
+            return
         for _ in range(self.rng.randint(5, 40)):
             self.kernel.random_write()
 

@@ -1,0 +1,158 @@
+"""``controller switchover``: the running primary becomes the secondary of its secondary. The steps: ``core/primary/handover``."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from dataclasses import replace
+from typing import Any
+
+from pydbt.controller.options import SecondaryOptions
+from pydbt.controller.primary.handshake import shake_hands
+from pydbt.controller.primary.peer import Peer
+from pydbt.controller.primary.volume import Volume
+from pydbt.controller.requests import Request
+from pydbt.controller.roles import demote
+from pydbt.core.errors import BusyError, PeerError, PydbtError, UsageError
+from pydbt.core.primary.handover import HandoverSteps, Step
+from pydbt.core.primary.modes import Mode
+from pydbt.core.protocol.frames import HANDOVER, Handover, Hello, Takeover
+from pydbt.device.checks import require_unused
+from pydbt.network.address import format_address, parse_address
+from pydbt.store.replica_state import load_record, save_record
+
+DEFAULT_PATIENCE_S = 60.0
+# The secondary brings its journal to its disk, and becomes a volume of its own, durably.
+TAKEOVER_S = 60.0
+
+_log = logging.getLogger("pydbt")
+
+
+class HandingOver:
+    """One planned change of places. Called from the loop's thread alone. The device is held until this side is a replica."""
+
+    def __init__(self, volume: Volume, peer: Peer, request: Request) -> None:
+        """Hold the device, and ask the secondary. UsageError or BusyError, and nothing is changed."""
+        self._volume, self._peer, self.request = volume, peer, request
+        _require_ready(volume, peer)
+        self._listen = _listen_address(peer, request.arguments.get("listen"))
+        patience_s = request.arguments.get("timeout")
+        require_unused(volume.device, volume.device.path)
+        try:
+            self._hold: int | None = os.open(volume.device.path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
+        except OSError as error:
+            raise BusyError(f"{volume.device.path} is in use: {error.strerror}; unmount it first") from None
+        self.steps = HandoverSteps(time.monotonic(), DEFAULT_PATIENCE_S if patience_s is None else patience_s)
+        peer.connection.send(Handover(final=False, listen=format_address(*self._listen)))
+        _log.info("changing places with %s: it is asked whether it can take over", peer.address)
+
+    def heard(self, peer: Peer, answer: Takeover) -> None:
+        """The secondary's answer to the question."""
+        if peer is self._peer and not answer.final:
+            self.steps.answered(answer.refusal and f"{peer.address} cannot take over: {answer.refusal}")
+
+    def advance(self, now: float) -> None:
+        """Look at the clock and at the connection."""
+        self.steps.waited(now)
+        if not self._peer.brain.link.up:
+            self.steps.lost(f"the connection to {self._peer.address} was lost")
+
+    @property
+    def ready(self) -> bool:
+        """Whether the loop is to end, so that everything is drained."""
+        return self.steps.step is Step.DRAINING
+
+    def drained(self, reached: bool, now: float) -> None:
+        """``reached``: everything captured is on the secondary. No bit may be left either, nor a write in flight: one that fails
+        would leave something else on this disk."""
+        state = self._peer.brain.state
+        still = state.in_flight.certain and state.in_flight.empty and not any(self._volume.capture.dirty_counts())
+        clean = not self._peer.brain.out_of_sync_map().any() and not state.taints
+        self.steps.drained(reached and still and clean, now)
+
+    def give_up(self, error: PydbtError | None = None) -> None:
+        """This side stays the primary."""
+        self._release()
+        if not self.request.done.is_set():
+            self.request.fail(error or PeerError(f"nothing was changed: {self.steps.refusal}"))
+        _log.warning("not changing places: %s", error or self.steps.refusal)
+
+    def complete(self, final: Hello) -> tuple[SecondaryOptions, dict[str, Any]]:
+        """The volume is detached: become a replica, and tell the other side. Raises PydbtError while this is still a primary.
+
+        ``final``: the greeting of this primary at its end. Returns the options of the secondary that this process is next, and
+        the answer.
+        """
+        volume, address = self._volume, self._peer.address
+        image = (self._peer.brain.config.epoch, self._peer.brain.state.acknowledged)
+        options = volume.options
+        self._release()
+        demote(options.source, options.state_dir, handed_to=address)
+        self.steps.became_replica()
+        refusal = self._tell(final, image)
+        self.steps.told()
+        if not refusal:
+            record = load_record(options.state_dir)
+            if record is not None:
+                save_record(options.state_dir, replace(record, handed_to=""))
+            _log.info("%s is the primary now, and %s its replica", address, options.source)
+        else:
+            _log.error(
+                "%s is a replica now, and %s did not say that it is the primary: %s", options.source, address, refusal
+            )
+        host, port = self._listen
+        chosen = SecondaryOptions(
+            target=options.source, listen_host=host, listen_port=port, state_dir=options.state_dir,
+            insecure=options.insecure, identity=options.identity,
+        )  # fmt: skip
+        return chosen, {"secondary": address, "listen": format_address(host, port), "unconfirmed": refusal}
+
+    def _tell(self, final: Hello, image: tuple[int, int]) -> str:
+        """Why it is not known that the other side is the primary; empty when it is."""
+        host, port = parse_address(self._peer.address)
+        try:
+            connection, _ = shake_hands(host, port, final, self._peer.connection.secure)
+        except PydbtError as error:
+            return str(error)
+        try:
+            connection.send_frames([Handover(True, format_address(*self._listen), *image)])
+            until = time.monotonic() + TAKEOVER_S
+            while (left := until - time.monotonic()) > 0:
+                match connection.recv_frame(left):
+                    case Takeover(final=True, refusal=refusal):
+                        return refusal
+                    case None:
+                        return "it closed the connection"
+            return "it gave no answer in time"
+        except PydbtError as error:
+            return str(error)
+        finally:
+            connection.close()
+
+    def _release(self) -> None:
+        if self._hold is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._hold)
+            self._hold = None
+
+
+def _require_ready(volume: Volume, peer: Peer) -> None:
+    """UsageError, BusyError or PeerError unless this secondary could be the primary in a moment."""
+    if len(volume.peers) > 1:
+        raise UsageError(
+            "this volume has several secondaries: change places by hand, as 'Failover' in the documentation says"
+        )
+    if peer.brain.mode is not Mode.NORMAL or peer.brain.state.taints:
+        raise PeerError(f"{peer.address} is not in sync (mode {peer.brain.mode}): wait for mode normal, without taints")
+    if HANDOVER not in peer.connection.features:
+        raise PeerError(f"{peer.address} is of an earlier version, which cannot take over: change places by hand")
+
+
+def _listen_address(peer: Peer, asked: str | None) -> tuple[str, int]:
+    """Where this side waits for its new primary: as asked, or here, at the port that the secondary has."""
+    if asked:
+        return parse_address(asked)
+    _, port = parse_address(peer.address)
+    return peer.connection.local_host, port

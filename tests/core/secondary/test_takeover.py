@@ -1,0 +1,99 @@
+"""A secondary takes its primary's place only where it can be a primary, and only at the primary's very end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pydbt.core.blocks.staged import StagedBlocks
+from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.generations import Generations
+from pydbt.core.secondary import events as e
+from pydbt.core.secondary.brain import Secondary
+from pydbt.core.secondary.config import SecondaryConfig
+from pydbt.core.secondary.promotion import Position
+from pydbt.core.secondary.replica import Recovery, ReplicaRecord
+from pydbt.core.secondary.takeover import why_not_take_over
+
+VOLUME, SIZE = "ab" * 16, 1 << 20
+HELLO = f.Hello(VOLUME, SIZE, 4096, 7, generations=Generations(4, shared=True))
+RECORD = ReplicaRecord(
+    replica="cd" * 16, target="t", segment_bytes=1 << 20, volume=VOLUME, size_bytes=SIZE, block_bytes=4096,
+    consistent=True, epoch=7, sequence=10, generations=Generations(4),
+)  # fmt: skip
+ASK, FINAL = f.Handover(False, "10.0.0.1:7790"), f.Handover(True, "10.0.0.1:7790", 7, 10)
+
+
+def asked(handover: f.Handover, record: ReplicaRecord = RECORD, **changes: object) -> str:
+    given = {"staged": False, "target_bytes": SIZE, "unable": ""} | changes
+    return why_not_take_over(handover, HELLO, record, Position(7, 10), **given)  # type: ignore[arg-type]
+
+
+def test_one_that_stands_where_the_primary_ended_takes_over() -> None:
+    assert asked(ASK) == "" and asked(FINAL) == ""
+
+
+@pytest.mark.parametrize("handover", [ASK, FINAL])
+@pytest.mark.parametrize(
+    ("record", "changes", "words"),
+    [
+        (RECORD, {"unable": "no root"}, "no root"),
+        (RECORD, {"target_bytes": SIZE + 512}, f"has {SIZE + 512} bytes"),
+        (RECORD, {"staged": True}, "not in sync"),
+        (replace(RECORD, consistent=False), {}, "not in sync"),
+    ],
+)
+def test_one_that_cannot_be_the_primary_says_why(
+    handover: f.Handover, record: ReplicaRecord, changes: dict[str, object], words: str
+) -> None:
+    assert words in asked(handover, record, **changes)
+
+
+@pytest.mark.parametrize(
+    ("handover", "record"),
+    [
+        (replace(FINAL, sequence=11), RECORD),
+        (replace(FINAL, epoch=8), RECORD),
+        (FINAL, replace(RECORD, generations=Generations(3))),
+    ],
+)
+def test_one_that_stands_elsewhere_does_not_take_over(handover: f.Handover, record: ReplicaRecord) -> None:
+    assert "does not stand where the primary ended" in asked(handover, record)
+    assert asked(replace(ASK, epoch=handover.epoch), record) == "", "the question is only whether it could"
+
+
+def brain_of(unable: str = "") -> Secondary:
+    brain = Secondary(SecondaryConfig(SIZE, unable=unable), RECORD, Recovery(RECORD), StagedBlocks(), 0.0)
+    welcome = next(effect.frame for effect in brain.handle(e.Connected(1, HELLO), 0.0) if isinstance(effect, e.Send))
+    assert isinstance(welcome, f.Welcome) and f.HANDOVER in welcome.features
+    return brain
+
+
+def test_the_question_is_answered_and_changes_nothing() -> None:
+    brain = brain_of()
+    effects = brain.handle(e.FrameReceived(1, ASK), 1.0)
+    answers = [
+        effect.frame for effect in effects if isinstance(effect, e.Send) and isinstance(effect.frame, f.Takeover)
+    ]
+    assert answers == [f.Takeover(False)] and brain.peer == 1
+    effects = brain_of("no root").handle(e.FrameReceived(1, ASK), 1.0)
+    assert e.Send(1, f.Takeover(False, "no root")) in effects
+
+
+def test_after_the_last_word_the_old_primary_is_not_heard_any_more() -> None:
+    brain = brain_of()
+    effects = brain.handle(e.FrameReceived(1, FINAL), 1.0)
+    assert e.TakeOver(1, "10.0.0.1:7790") in effects
+    assert not [effect for effect in effects if isinstance(effect, e.Send) and isinstance(effect.frame, f.Takeover)], (
+        "it is answered when it is done"
+    )
+    assert brain.peer is None and brain.handle(e.FrameReceived(1, f.Begin(1, 7, 0)), 1.0) == []
+
+
+def test_a_last_word_that_does_not_fit_is_refused() -> None:
+    effects = brain_of().handle(e.FrameReceived(1, replace(FINAL, sequence=12)), 1.0)
+    (answer,) = (
+        effect.frame for effect in effects if isinstance(effect, e.Send) and isinstance(effect.frame, f.Takeover)
+    )
+    assert answer.final and answer.refusal and not [effect for effect in effects if isinstance(effect, e.TakeOver)]

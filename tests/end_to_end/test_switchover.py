@@ -1,0 +1,97 @@
+"""``controller switchover``: the planned change of places as one command, and never two primaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.images import assert_identical
+from tests.lab.patience import until
+from tests.lab.programs import Outcome, command, free_port, status_of
+
+MIB = 1 << 20
+SIZE = 64 * MIB
+
+
+class Places:
+    """Two disks, a controller on each side, and who listens where."""
+
+    def __init__(self, both: Cluster, first: Device, second: Device, folder: Path, chance: Random) -> None:
+        self.both, self.first, self.second, self.folder, self.chance = both, first, second, folder, chance
+        self.here = f"127.0.0.1:{free_port()}"
+
+    def write(self, device: Device, name: str) -> None:
+        with mounted(device, self.folder / "mnt") as folder:
+            (folder / name).write_bytes(self.chance.randbytes(2 * MIB))
+
+    def switch(self, state_dir: Path, listen: str, *options: str) -> Outcome:
+        return command("switchover", "--state", state_dir, "--listen", listen, *options, timeout_s=200)
+
+    def role(self, state_dir: Path) -> str:
+        return (status_of(state_dir) or {}).get("role", "")
+
+    def wait(self, state_dir: Path) -> None:
+        done = command("wait", "--state", state_dir, "--timeout", "120", timeout_s=130)
+        assert done.code == 0, f"{done}\n{self.both.tails()}"
+
+
+@pytest.fixture
+def places(tmp_path: Path, chance: Random) -> Iterator[Places]:
+    (tmp_path / "b").mkdir()
+    with loop_device(tmp_path, SIZE) as first, loop_device(tmp_path / "b", SIZE) as second:
+        make_filesystem("ext4", first.path)
+        with cluster(tmp_path / "c", first, target=second.path) as both:
+            both.start()
+            both.wait()
+            try:
+                yield Places(both, first, second, tmp_path, chance)
+            finally:
+                command("down", "--state", both.secondary_state)
+
+
+def test_both_processes_change_places_and_back_again(places: Places) -> None:
+    both = places.both
+    places.write(places.first, "one")
+    done = places.switch(both.primary_state, places.here)
+    assert done.code == 0 and f"{both.address} is the primary now" in done.output, f"{done}\n{both.tails()}"
+    until(lambda: places.role(both.secondary_state) == "primary", "the secondary is the primary")
+    until(lambda: places.role(both.primary_state) == "secondary", "the primary is the secondary")
+    assert both.primary.alive and both.secondary.alive, "a process ended"
+    places.wait(both.secondary_state)
+    places.write(places.second, "two")
+    places.wait(both.secondary_state)
+    back = places.switch(both.secondary_state, both.address)
+    assert back.code == 0, f"{back}\n{both.tails()}"
+    until(lambda: places.role(both.primary_state) == "primary", "it is the primary again")
+    places.wait(both.primary_state)
+    places.write(places.first, "three")
+    places.wait(both.primary_state)
+    assert command("down", "--state", both.primary_state).code == 0
+    assert both.secondary.terminate() == 0
+    assert_identical(places.first.path, places.second.path, SIZE, "after two changes of places")
+    with mounted(places.first, places.folder / "mnt") as folder:
+        assert {path.name for path in folder.iterdir()} >= {"one", "two", "three"}
+
+
+def test_a_mounted_volume_does_not_change_places_and_goes_on(places: Places) -> None:
+    both = places.both
+    with mounted(places.first, places.folder / "mnt") as folder:
+        places.switch(both.primary_state, places.here).refused(4, "is mounted at", "unmount it first")
+        (folder / "more").write_bytes(b"more")
+        both.wait()
+    assert places.role(both.primary_state) == "primary" and places.role(both.secondary_state) == "secondary"
+
+
+def test_a_secondary_that_cannot_be_a_primary_says_why_and_nothing_changes(tmp_path: Path, chance: Random) -> None:
+    with loop_device(tmp_path, SIZE) as first, cluster(tmp_path / "c", first) as both:  # its target is an image file
+        both.start()
+        both.wait()
+        places = Places(both, first, first, tmp_path, chance)
+        places.switch(both.primary_state, places.here).refused(5, "nothing was changed", "image file")
+        both.wait()
+        command("promote", first.path, "--state", both.primary_state).refused(2, "only a replica can be promoted")
