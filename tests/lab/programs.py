@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from tests.lab.patience import PATIENCE_S, SIGNALS, StepFailed
 PROGRAM = (sys.executable, "-m", "pydbt.cli.main")
 ROOT = Path(__file__).parents[2]
 _LAST_LINES = 12
+_OF_THE_LOG = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z info ")
 
 Status = dict[str, Any]
 
@@ -36,10 +38,11 @@ class Outcome:
     errors: str
 
     def refused(self, code: int, *words: str) -> None:
-        """Exactly one sentence on stderr, nothing on stdout, this exit code, no traceback."""
+        """Exactly one sentence on stderr, but for what the log told of the work until then; nothing on stdout, this exit code."""
         assert self.code == code, self
         assert self.output == "", self
-        assert self.errors.startswith("controller: ") and self.errors.count("\n") == 1, self.errors
+        sentences = [line for line in self.errors.splitlines() if not _OF_THE_LOG.match(line)]
+        assert len(sentences) == 1 and sentences[0].startswith("controller: "), self.errors
         assert "Traceback" not in self.errors
         for word in words:
             assert word in self.errors, f"{word!r} is not in: {self.errors}"
