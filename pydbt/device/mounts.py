@@ -17,6 +17,8 @@ from pathlib import Path
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _BTRFS = Path("/sys/fs/btrfs")
 _PROC = Path("/proc")
+# File systems on devices that show an anonymous device number.
+_ON_DEVICES = ("btrfs", "bcachefs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,16 @@ def every_mount() -> list[Mount]:
             continue  # it has ended: another process of its namespace may follow
         if there:
             seen.add(namespace)
-            found += [replace(mount, point=f"{process}/root{mount.point}", root=f"{process}/root") for mount in there]
+            found += [_reached_through(process, mount) for mount in there]
     return found
+
+
+def _reached_through(process: Path, mount: Mount) -> Mount:
+    root = f"{process}/root"
+    # A user chooses the source of a file system without a device, and what lies there in his namespace: it may be a place
+    # that never answers, and is not asked for.
+    source = mount.source if mount.major or mount.fs_type in _ON_DEVICES else ""
+    return replace(mount, point=f"{root}{mount.point}", root=root, source=source)
 
 
 def _namespace_of(process: Path) -> str | None:

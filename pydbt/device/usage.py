@@ -62,7 +62,8 @@ def out_of_reach(stack: list[BlockDevice], reached: Collection[tuple[int, int]])
 
 
 def _is_under_loop(device: BlockDevice) -> bool:
-    files = [file for disk in all_disks() if (file := disk.backing_file())]
+    # Of other files, which may lie on a dead network file system, nothing is asked.
+    files = [file for disk in all_disks() if (file := disk.backing_file()) and file.startswith("/dev/")]
     return any(_overlaps(file, device) for file in files)
 
 

@@ -19,6 +19,7 @@ from pydbt.device.clean import clean_marker, is_untouched
 from pydbt.device.filesystem import used_extents
 from pydbt.device.freeze import FileSystemFreezer, thaw_leftover
 from pydbt.device.holdable import look
+from pydbt.device.mounts import every_mount
 from pydbt.device.snapshot import Room
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.usage import is_used
@@ -125,6 +126,18 @@ def test_a_program_that_has_it_open_for_writing_and_a_loop_device_over_it_use_it
     with loop_over(Path(volume.path)):
         assert is_used(volume)
     assert not is_used(volume)
+
+
+def test_the_source_of_a_mount_without_a_device_is_not_looked_at_in_a_namespace_of_others(tmp_path: Path) -> None:
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+    script = f"mount -t tmpfs /dev/null {tmp_path} && echo mounted && read end"
+    other = subprocess.Popen([*words, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == b"mounted\n"
+        (found,) = [mount for mount in every_mount() if mount.point == f"/proc/{other.pid}/root{tmp_path}"]
+        assert found.source == "" and found.fs_type == "tmpfs"
+    finally:
+        other.communicate(b"end\n", timeout=10)
 
 
 def test_a_target_that_is_mounted_there_is_refused(tmp_path: Path) -> None:
