@@ -82,7 +82,9 @@ def test_commands_for_a_running_volume_take_it_from_the_table_of_run(tmp_path, d
     )
     for name in ("wait", "pause", "resume"):
         assert asked(tmp_path, text, name).code == 0, name
-    assert [request["command"] for request in controller.asked] == ["wait", "pause", "resume"]
+    # A wait that takes long, as on a machine with much to do, asks for the status as well.
+    asked_for = [request["command"] for request in controller.asked if request["command"] != "status"]
+    assert asked_for == ["wait", "pause", "resume"]
     assert controller.asked[0]["timeout"] == 5
     # The command line counts more, in either way of naming a volume.
     asked(tmp_path, text, "pause", "/dev/null").refused(2, "/dev/null")
