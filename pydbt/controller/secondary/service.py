@@ -27,6 +27,7 @@ from pydbt.controller.public_status import public_status
 from pydbt.controller.roles import JOURNAL_FOLDER
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed
+from pydbt.controller.secondary.journal_room import warn_of_journal_room
 from pydbt.controller.state_dir import make_state_dir
 from pydbt.core.errors import BusyError, PydbtError, StateError, UsageError
 from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
@@ -123,6 +124,7 @@ class SecondaryService:
             ):
                 self._engine.start(self._connections)
                 self._connections.start()
+                warn_of_journal_room(self._options.state_dir, self._options.journal_limit_bytes)
                 _log.info("listening on %s for the primary of %s", self._listening, self._options.target)
                 while options is None:
                     self._loop()
