@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Iterator, MutableMapping
@@ -15,6 +16,7 @@ from pydbt.cli.config import DEFAULT_FILE, did_you_mean, load_defaults, read_set
 from pydbt.cli.explain import EXIT_CODES, debug_wanted, report
 from pydbt.cli.logs import configure_logging
 from pydbt.cli.program import Stopped, program_name, signals_as_usual
+from pydbt.cli.responsive import finish_writing
 from pydbt.cli.values import PATH
 from pydbt.core.errors import UsageError
 
@@ -126,6 +128,8 @@ def cli(context: click.Context, debug: bool, config: Path | None) -> None:
 
 def execute(arguments: list[str]) -> int:
     """Carry out one command line; its exit code. Raises nothing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text
     try:
         outcome = cli.main(arguments, prog_name=program_name(), standalone_mode=False)
         sys.stdout.flush()
@@ -138,3 +142,5 @@ def execute(arguments: list[str]) -> int:
         return _PIPE_CLOSED
     except (Exception, KeyboardInterrupt, Stopped) as error:
         return report(error, debug_wanted(arguments))
+    finally:
+        finish_writing()

@@ -45,8 +45,18 @@ class LineFormat(logging.Formatter):
         return f"{when} {record.levelname.lower():<7} {words}"
 
 
+def missing_line(count: int) -> str:
+    """The line of the log that says that this many others are not in it."""
+    words = "%d lines are missing here: the log could not be written, or too slowly"
+    record = logging.LogRecord("pydbt", logging.WARNING, "", 0, words, (count,), None)
+    formats = (handler.formatter for handler in logging.getLogger().handlers)
+    form = next((one for one in formats if isinstance(one, LineFormat)), LineFormat())
+    return form.format(record) + "\n"
+
+
 def configure_logging(debug: bool) -> None:
     """Send this process's log to stderr: from info up, or with ``debug`` all of it."""
+    logging.raiseExceptions = False  # a line that cannot be written is no reason for another one
     handler = _PresentStderr()
     handler.setFormatter(LineFormat(tracebacks=debug, journal=is_journal(sys.stderr)))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)

@@ -6,7 +6,9 @@ it listens to signals; nothing has been done yet that would have to be undone.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import sys
 from types import FrameType
@@ -30,7 +32,9 @@ def _end_at_once(number: int, frame: FrameType | None) -> None:
     words, code = ("interrupted", INTERRUPTED) if number == signal.SIGINT else ("stopped", TERMINATED)
     if number == signal.SIGTERM and any(word in SERVICES for word in sys.argv[1:]):
         code = 0
-    os.write(sys.stderr.fileno(), f"{end_of_line}{program_name()}: {words}\n".encode())
+    with contextlib.suppress(OSError, ValueError):  # it is closed, its disk is full, or nobody reads it
+        if select.select([], [sys.stderr.fileno()], [], 0)[1]:  # a terminal that is stopped would make this wait
+            os.write(sys.stderr.fileno(), f"{end_of_line}{program_name()}: {words}\n".encode())
     os._exit(code)
 
 

@@ -120,6 +120,8 @@ def verify_words(verify: View) -> str:
         return ""
     compared, ended = _bytes(last, "compared_bytes"), last.text("ended")
     filled = filled_words(last)
+    if last.number("unreadable_bytes"):
+        compared = f"{compared} ({_bytes(last, 'unreadable_bytes')} cannot be read)"
     if not last.number("differing_bytes"):
         return f"{compared} the same on both sides{filled} at {ended}"
     fate = "differed and were copied" if last.flag("repaired") else "DIFFER"
@@ -129,6 +131,16 @@ def verify_words(verify: View) -> str:
 def filled_words(last: View) -> str:
     """``, and 3.0 MiB of free space filled in``: what was on neither side's account before; nothing when there was none."""
     return f", and {_bytes(last, 'filled_bytes')} of free space filled in" if last.number("filled_bytes") else ""
+
+
+def _unreadable_words(unreadable: View) -> str:
+    """``4.0 KiB of the source: 4096 bytes at 31457280``; nothing when all of it can be read."""
+    if not unreadable.number("bytes"):
+        return ""
+    places = [
+        f"{place.whole('length_bytes')} bytes at {place.whole('offset_bytes')}" for place in unreadable.parts("places")
+    ]
+    return f"{_bytes(unreadable, 'bytes')} of the source: {', '.join(places)}"
 
 
 def _primary_rows(report: View) -> list[tuple[str, str | None]]:
@@ -145,6 +157,7 @@ def _primary_rows(report: View) -> list[tuple[str, str | None]]:
         ("capture", _capture_words(report.part("capture"))),
         ("audit", _audit_words(report.part("audit"))),
         ("verification", verify_words(report.part("verify"))),
+        ("unreadable", _unreadable_words(report.part("unreadable"))),
         ("out of sync", _bytes(report, "out_of_sync_bytes")),
         ("lag", _lag(report)),
         ("last in sync", report.text("last_in_sync") or ("never" if "last_in_sync" in report else None)),

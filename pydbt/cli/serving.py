@@ -16,6 +16,7 @@ from pydbt.cli.logs import name_lines
 from pydbt.cli.own_target import refuse_live_source, refuse_live_target, refuse_own_target
 from pydbt.cli.program import Stopped
 from pydbt.cli.progress import ProgressReporter
+from pydbt.cli.responsive import write_in_background
 from pydbt.cli.view import View
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.registry import registered_primary, registered_secondary
@@ -31,6 +32,7 @@ def serve_in_role(options: PrimaryOptions | SecondaryOptions, only_check: bool =
 
     ``only_check``: end after the checks.
     """
+    write_in_background()
     outcome: int | PrimaryOptions | SecondaryOptions = options
     while not isinstance(outcome, int):
         match outcome:

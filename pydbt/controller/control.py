@@ -12,6 +12,7 @@ import datetime
 import json
 import logging
 import os
+import select
 import socket
 import threading
 import time
@@ -27,19 +28,25 @@ SNAPSHOT_NAME = "status.json"
 _REQUEST_BYTES_MAX = 64 * 1024
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024
 # Clients are people and monitoring. More of them at once are refused, so that the number of threads is bounded.
-_CLIENTS_MAX = 64
+CLIENTS_MAX = 64
 _SEND_TIMEOUT_S = 10.0
+# One that asks for nothing gives its place to others.
+_IDLE_S = 60.0
 
 _log = logging.getLogger(__name__)
 
-Handler = Callable[[dict[str, Any]], dict[str, Any]]
+ClientGone = Callable[[], bool]
+"""Whether the client whose request is being answered has closed its connection, or has died."""
+
+Handler = Callable[[dict[str, Any], ClientGone], dict[str, Any]]
 
 
 class ControlServer:
     """Answers commands in threads of its own, one per client, until it is stopped.
 
-    ``handler`` takes a request and returns the result; it may block (a wait does) and is called from several
-    threads at once. A ``PydbtError`` that it raises reaches the client as that error.
+    ``handler`` takes a request and returns the result. It is called from several threads at once. It may block (a wait
+    does), and then it looks now and then whether its client is gone. A ``PydbtError`` that it raises reaches the client as
+    that error.
     """
 
     def __init__(self, path: str | os.PathLike[str], handler: Handler, group: int | None = None) -> None:
@@ -133,11 +140,11 @@ class ControlServer:
                 time.sleep(0.1)  # for example, out of descriptors: try again, without spinning
                 continue
             with self._lock:
-                full = len(self._clients) >= _CLIENTS_MAX
+                full = len(self._clients) >= CLIENTS_MAX
                 if not full:
                     self._clients.add(client)
             if full:
-                client.close()
+                _turn_away(client)
                 continue
             thread = threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True)
             with self._lock:
@@ -146,11 +153,12 @@ class ControlServer:
 
     def _serve(self, client: socket.socket) -> None:
         try:
+            client.settimeout(_IDLE_S)
             for line in _lines(client, _REQUEST_BYTES_MAX):
-                answer = self._answer(line)
+                answer = self._answer(line, lambda: _is_gone(client))
                 client.settimeout(_SEND_TIMEOUT_S)
                 client.sendall(json.dumps(answer).encode() + b"\n")
-                client.settimeout(None)
+                client.settimeout(_IDLE_S)
         except (OSError, ValueError):
             pass  # the client went away, or does not speak this protocol
         finally:
@@ -159,7 +167,7 @@ class ControlServer:
                 self._threads.discard(threading.current_thread())
             client.close()
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    def _answer(self, line: bytes, gone: ClientGone) -> dict[str, Any]:
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):
@@ -167,7 +175,7 @@ class ControlServer:
         if not isinstance(request, dict) or not isinstance(request.get("command"), str):
             return _failure(2, "a request is a JSON object with a command")
         try:
-            return {"ok": True, "result": self._handler(request)}
+            return {"ok": True, "result": self._handler(request, gone)}
         except PydbtError as error:
             return _failure(error.exit_code, str(error))
         except Exception:
@@ -187,7 +195,8 @@ def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float
         try:
             with _short_name(place) as name:
                 client.connect(name)
-            client.sendall(json.dumps(request).encode() + b"\n")
+            with contextlib.suppress(BrokenPipeError):  # it has answered without asking
+                client.sendall(json.dumps(request).encode() + b"\n")
             answer = next(_lines(client, _ANSWER_BYTES_MAX), None)
         except TimeoutError as error:
             raise TimedOut(f"the controller of {place.parent} gave no answer within {timeout_s:g} s") from error
@@ -200,6 +209,22 @@ def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float
     if answer is None:
         raise NotRunning(f"the controller of {place.parent} ended while it was asked")
     return _result(answer, place)
+
+
+def _turn_away(client: socket.socket) -> None:
+    """Tell one too many that it is. Whoever accepts must not wait for it: an answer of this size fits into its socket."""
+    with contextlib.suppress(OSError):
+        client.setblocking(False)
+        words = f"the controller answers {CLIENTS_MAX} commands already: try again when some of them have ended"
+        client.sendall(json.dumps(_failure(BusyError.exit_code, words)).encode() + b"\n")
+    client.close()
+
+
+def _is_gone(client: socket.socket) -> bool:
+    """Whether both directions of its connection are closed; one that only sends nothing more waits for its answer."""
+    poll = select.poll()
+    poll.register(client, 0)  # POLLHUP and POLLERR are always told
+    return bool(poll.poll(0))
 
 
 def is_answering(path: str | os.PathLike[str]) -> bool:

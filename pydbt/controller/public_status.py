@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pydbt.controller import registry
-from pydbt.controller.control import ControlServer, Handler, call
+from pydbt.controller.control import ClientGone, ControlServer, Handler, call
 from pydbt.core.errors import PydbtError, UsageError
 
 GROUP = "pydbt"
@@ -29,10 +29,10 @@ def public_status(state_dir: str | os.PathLike[str], handler: Handler) -> Iterat
         yield
         return
 
-    def status_only(request: dict[str, Any]) -> dict[str, Any]:
+    def status_only(request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
         if request.get("command") != "status":
             raise UsageError(f"members of the group {GROUP} may ask for the status only: run this as root, with sudo")
-        return handler({"command": "status"})
+        return handler({"command": "status"}, gone)
 
     with ControlServer(_socket_of(state_dir), status_only, group):
         yield

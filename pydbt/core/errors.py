@@ -51,6 +51,10 @@ class TargetChanged(DeviceError):
     """Another program changed the target of a replica."""
 
 
+class MediumError(DeviceError):
+    """Some sectors of a disk cannot be read; others may be."""
+
+
 class StateError(PydbtError):
     """A state file or journal is torn, foreign, or cannot be written."""
 

@@ -15,13 +15,15 @@ import os
 import struct
 import threading
 
-from pydbt.core.errors import BusyError, DeviceError
+from pydbt.core.errors import BusyError, DeviceError, MediumError
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
 
 _BLKGETSIZE64 = 0x80081272  # _IOR(0x12, 114, size_t), linux/fs.h
 # An extent that is not aligned goes through a buffer of this size; a larger extent takes several reads.
 _BOUNCE_BYTES = 1 * MIB
+# What the kernel makes of single sectors that a disk cannot give (blk_errors in block/blk-core.c).
+MEDIUM_FAULTS = (errno.EIO, errno.ENODATA, errno.EILSEQ, errno.EREMOTEIO)
 _GONE = (errno.ENODEV, errno.ENXIO, errno.ENOMEDIUM, errno.ESHUTDOWN)
 
 
@@ -77,7 +79,7 @@ class DirectReader:
 
         An extent that was rounded up to a block may reach beyond the device; that part becomes zeroes. So does the part of a
         device beyond its last whole logical block, which the kernel does not let any program read or write. DeviceError when
-        the device fails or has vanished.
+        the device fails or has vanished; MediumError when others of its sectors may be read.
         """
         inside = min(length_bytes, self.size_bytes - offset_bytes)
         if offset_bytes < 0 or inside <= 0 or len(into) < length_bytes:
@@ -142,7 +144,8 @@ class DirectReader:
         if error.errno in _GONE:
             raise DeviceError(f"{self.device.path} has vanished: {error.strerror}") from error
         self.check()
-        raise DeviceError(f"{self.device.path} cannot be read at byte {offset_bytes}: {error.strerror}") from error
+        kind = MediumError if error.errno in MEDIUM_FAULTS else DeviceError
+        raise kind(f"{self.device.path} cannot be read at byte {offset_bytes}: {error.strerror}") from error
 
 
 def _open(device: BlockDevice) -> int:

@@ -27,7 +27,7 @@ def run_command(
     name = name or Path(command[0]).name
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=patience_s, input=given,
+            command, capture_output=True, encoding="utf-8", errors="surrogateescape", timeout=patience_s, input=given,
             env={"PATH": COMMAND_PATH, "LC_ALL": "C"}, start_new_session=own_session,
         )  # fmt: skip
     except FileNotFoundError:

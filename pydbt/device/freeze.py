@@ -64,6 +64,8 @@ class FileSystemFreezer:
                 [sys.executable, "-I", str(Path(__file__).with_name("freezer.py"))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                # Nothing may hold it up while file systems are frozen, and a terminal that is stopped would.
+                stderr=subprocess.DEVNULL,
                 text=True,
                 start_new_session=True,
             )
@@ -159,13 +161,14 @@ def _is_helper(pid: int) -> bool:
 
 
 def _state_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    """Its name, which stands in parentheses and may have any byte, comes before the state (proc_pid_stat(5))."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
 
 
 def thaw_leftover(marker: Path) -> bool:
     """Thaw the file systems of a run that was killed together with its helper. Returns whether any was frozen."""
     try:
-        kept = json.loads(marker.read_text())
+        kept = json.loads(marker.read_bytes())
         helper, points = int(kept["helper"]), [(str(point), int(mount_id)) for point, mount_id in kept["points"]]
     except (OSError, ValueError, TypeError, KeyError):
         return False

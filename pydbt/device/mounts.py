@@ -4,6 +4,10 @@
 ``/proc/PID/root``. A namespace that only a file or a descriptor keeps alive is out of reach: ``pydbt.device.usage`` still
 finds that its devices are in use. Sources: proc_pid_mountinfo(5), mount_namespaces(7),
 Documentation/ABI/testing/sysfs-fs-btrfs.
+
+Users choose names of mount points, sources and swap files. The kernel escapes space, tab, newline and backslash in them, and
+nothing else (mangle() in fs/proc_namespace.c): every other byte may come, and only a newline ends a line. So no name, and no
+text of a file system's own options, may end in an exception here.
 """
 
 from __future__ import annotations
@@ -15,6 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
+# Mount id, parent's id, device number, root, mount point, options, and optional fields or the hyphen behind a space.
+_HEAD = re.compile(
+    r"(?P<id>[0-9]+) [0-9]+ (?P<major>[0-9]+):(?P<minor>[0-9]+) [^ ]* (?P<point>[^ ]*) (?P<options>[^ ]*) ?"
+)
 _BTRFS = Path("/sys/fs/btrfs")
 _PROC = Path("/proc")
 # File systems on devices that show an anonymous device number.
@@ -87,23 +95,26 @@ def _namespace_of(process: Path) -> str | None:
 
 
 def _mounts_in(process: Path) -> list[Mount]:
-    text = (process / "mountinfo").read_bytes().decode(errors="surrogateescape")
-    return [parse_mount(line) for line in text.split("\n") if line]
+    lines = os.fsdecode((process / "mountinfo").read_bytes()).split("\n")
+    return [mount for line in lines if (mount := parse_mount(line)) is not None]
 
 
-def parse_mount(line: str) -> Mount:
-    """Parse one mountinfo line. Its optional fields end at a single hyphen."""
-    fields = line.split(" ")
-    dash = fields.index("-", 6)
-    major, minor = fields[2].split(":")
+def parse_mount(line: str) -> Mount | None:
+    """Parse one mountinfo line. Its optional fields end at a single hyphen. None when it does not begin as such a line does."""
+    head = _HEAD.match(line)
+    if head is None:
+        return None
     # An empty source is legal and leaves two spaces in a row; split(" ") keeps it as an empty field.
-    fs_type, source, super_options = fields[dash + 1], fields[dash + 2], fields[dash + 3]
+    fields = line[head.end() :].split(" ")
+    tail = fields[fields.index("-") + 1 :] if "-" in fields else []
+    # A file system writes its own options, and may leave spaces in them.
+    fs_type, source, super_options = (*tail[:2], "", "")[0], (*tail[1:2], "")[0], " ".join(tail[2:])
     return Mount(
-        mount_id=int(fields[0]),
-        major=int(major),
-        minor=int(minor),
-        point=_unescape(fields[4]),
-        options=tuple(fields[5].split(",")),
+        mount_id=int(head["id"]),
+        major=int(head["major"]),
+        minor=int(head["minor"]),
+        point=_unescape(head["point"]),
+        options=tuple(head["options"].split(",")),
         fs_type=fs_type,
         source=_unescape(source),
         super_options=tuple(_unescape(super_options).split(",")),
@@ -132,7 +143,7 @@ def devices_of_mount(mount: Mount) -> set[tuple[int, int]]:
         devices.add((mount.major, mount.minor))
     elif mount.fs_type == "btrfs":
         devices |= devices_of_btrfs(mount)
-    else:
+    elif not mount.fs_type.startswith("fuse"):  # a user writes what he likes into the source of these
         # bcachefs names its members joined with colons; other file systems name one path or none.
         devices |= {number for part in mount.source.split(":") if (number := _device_number(part, mount.root))}
     return devices
@@ -142,7 +153,11 @@ def devices_of_btrfs(mount: Mount) -> set[tuple[int, int]]:
     """Every member device of a mounted btrfs, found through the member that its mount line names."""
     named = _device_number(mount.source, mount.root)
     for file_system in _BTRFS.glob("*/devices"):
-        members = {number for entry in file_system.iterdir() if (number := _read_device_number(entry / "dev"))}
+        try:
+            entries = list(file_system.iterdir())
+        except OSError:
+            continue  # unmounted meanwhile
+        members = {number for entry in entries if (number := _read_device_number(entry / "dev"))}
         if named in members:
             return members
     return {named} if named else set()
@@ -161,7 +176,7 @@ def mount_id_of(path: str | os.PathLike[str]) -> int | None:
     except OSError:
         return None
     try:
-        information = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+        information = os.fsdecode(Path(f"/proc/self/fdinfo/{descriptor}").read_bytes())
     finally:
         os.close(descriptor)
     match = re.search(r"^mnt_id:\s*(\d+)", information, re.MULTILINE)
@@ -170,8 +185,12 @@ def mount_id_of(path: str | os.PathLike[str]) -> int | None:
 
 def swap_paths() -> list[str]:
     """The block devices and files that are in use as swap."""
-    lines = Path("/proc/swaps").read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
-    return [_unescape(line.split()[0]) for line in lines]
+    return parse_swaps(os.fsdecode(Path("/proc/swaps").read_bytes()))
+
+
+def parse_swaps(text: str) -> list[str]:
+    """The paths in the text of ``/proc/swaps``: the first column, which ends at a space or tab."""
+    return [_unescape(re.split("[ \t]", line, maxsplit=1)[0]) for line in text.split("\n")[1:] if line]
 
 
 def device_numbers(mount: Mount, option: str) -> list[tuple[int, int]]:
@@ -192,7 +211,7 @@ def _device_number(path: str, root: str) -> tuple[int, int] | None:
     for place in dict.fromkeys((f"{root}{path}", path)) if path.startswith("/") else ():
         try:
             status = os.stat(place)
-        except OSError:
+        except (OSError, ValueError):
             continue
         if status.st_rdev:
             return os.major(status.st_rdev), os.minor(status.st_rdev)
@@ -202,9 +221,9 @@ def _device_number(path: str, root: str) -> tuple[int, int] | None:
 def _read_device_number(path: Path) -> tuple[int, int] | None:
     try:
         major, minor = path.read_text().strip().split(":")
+        return int(major), int(minor)
     except (OSError, ValueError):
         return None
-    return int(major), int(minor)
 
 
 def _unescape(text: str) -> str:

@@ -241,7 +241,7 @@ def _number_in(folder: Path) -> tuple[int, int]:
 
 
 def _partition_uuid(folder: Path, name: str) -> str | None:
-    for line in (read_entry(folder / "uevent") or "").splitlines():
+    for line in (read_entry(folder / "uevent") or "").split("\n"):
         if line.startswith("PARTUUID="):
             return line.removeprefix("PARTUUID=")
     for link in _list(Path("/dev/disk/by-partuuid")):

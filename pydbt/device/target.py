@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydbt.core.blocks.apply_plan import ZEROS, PlannedWrites
-from pydbt.core.errors import BusyError, DeviceError, UsageError
+from pydbt.core.errors import BusyError, DeviceError, MediumError, UsageError
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES, Buffer
+from pydbt.device.block import MEDIUM_FAULTS
 from pydbt.posix import libc
 from pydbt.posix.disk_identity import lasting_file_name, lasting_name
 from pydbt.posix.files import IOV_MAX, hand_over, sync_folder, try_lock
@@ -157,13 +158,14 @@ class Target:
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def read_into(self, offset: int, view: memoryview) -> None:
-        """Fill ``view`` with the content from ``offset`` on."""
+        """Fill ``view`` with the content from ``offset`` on. MediumError when others of its sectors may be read."""
         have = 0
         while have < len(view):
             try:
                 count = os.preadv(self._descriptor, [view[have:]], offset + have)
             except OSError as error:
-                raise self._failure("read", offset + have, error) from None
+                failure = self._failure("read", offset + have, error)
+                raise (MediumError(str(failure)) if error.errno in MEDIUM_FAULTS else failure) from None
             if not count:
                 raise DeviceError(f"TARGET {self.path} ends at byte {offset + have}: it has become smaller")
             have += count

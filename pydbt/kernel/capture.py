@@ -244,7 +244,8 @@ def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> N
             input=json.dumps(request),
             env=os.environ | {"PYTHONPATH": search_path},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=_LOADER_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:

@@ -18,6 +18,7 @@ from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.wire import (
     BULK_KINDS,
     FRAME_HEADER_BYTES,
+    MAX_JSON_BYTES,
     check_number,
     decode_body,
     decode_frame_header,
@@ -54,7 +55,7 @@ class StreamSocket(Protocol):
 class FramedConnection:
     """Frames over a connected socket.
 
-    ``allocate`` gives the memory for bodies of bulk frames (default: a new bytearray for each).
+    ``allocate`` gives the memory for bodies of bulk frames, and of large ones (default: a new bytearray for each).
     Every failure of the peer or the network is a PeerError (WireError for bytes that are not a frame). After an error the
     connection cannot be used again.
     """
@@ -128,7 +129,8 @@ class FramedConnection:
         header = decode_frame_header(self._header)
         check_number(header, self._receive_number)
         self._receive_number += 1
-        allocate = self._allocate if header.kind in BULK_KINDS else _allocate_small
+        bulk = header.kind in BULK_KINDS or header.body_length > MAX_JSON_BYTES
+        allocate = self._allocate if bulk else _allocate_small
         body = allocate(header.body_length)
         self._receive_into(body, 0)
         return decode_body(header, body)

@@ -67,8 +67,11 @@ def try_lock(descriptor: int) -> bool:
 
 
 def read_entry(path: Path) -> str | None:
-    """The text of an entry of ``/sys`` or ``/proc`` without its last newline; None when it is absent or unreadable."""
+    """The text of an entry of ``/sys`` or ``/proc`` without blanks around it; None when it is absent or unreadable.
+
+    Other bytes stay as they are: names in there may have any of them.
+    """
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape").strip()
+        return path.read_bytes().decode("utf-8", "surrogateescape").strip(" \t\n")
     except OSError:
         return None

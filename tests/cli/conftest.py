@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pydbt.controller import registry
-from pydbt.controller.control import ControlServer
+from pydbt.controller.control import ClientGone, ControlServer
 from pydbt.core.errors import UsageError
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
@@ -43,7 +43,7 @@ class FakeController:
     status: dict[str, Any] = field(default_factory=lambda: dict(STATUS))
     on_command: dict[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
         self.asked.append(request)
         if request["command"] in self.on_command:
             return self.on_command[request["command"]]()

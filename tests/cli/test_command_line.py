@@ -388,6 +388,31 @@ def test_a_verification_that_waits_for_the_secondary_says_so_once_and_goes_on_wh
     assert [line.strip() for line in done.errors.splitlines()] == [f"waiting for the secondary {words}"]
 
 
+def test_a_verification_tells_each_new_reason_for_which_it_waits(disk: str, controller: FakeController) -> None:
+    back = GONE | {"connected": True, "mode": "resynchronizing", "connection_problem": ""}
+    refused = GONE | {"connection_problem": "the secondary refused: TARGET /dev/x cannot be written"}
+    settling = back | {"waiting_for": "writes in flight on the source to complete"}
+    looks = iter([GONE, GONE, refused, back, settling, refused, GONE, back])
+    controller.on_command["verify"] = dict
+    controller.on_command["status"] = lambda: {"secondaries": [next(looks, GONE | {"mode": "normal", "verify": OVER})]}
+    done = command("verify", disk)
+    lines = [line.strip() for line in done.errors.splitlines()]
+    assert done.code == 0 and len(lines) == 4, done
+    assert lines[0].endswith("connection refused") and "cannot be written" in lines[1]
+    assert lines[2].endswith("to be in sync again") and lines[3].endswith("writes in flight on the source to complete")
+
+
+def test_a_verification_that_could_not_read_all_of_the_volume_is_a_failed_disk(
+    disk: str, controller: FakeController
+) -> None:
+    over = OVER | {"last": OVER["last"] | {"unreadable_bytes": 4096}}
+    looks = iter([GONE | {"mode": "normal"}] * 2)
+    controller.on_command["verify"] = dict
+    controller.on_command["status"] = lambda: {"secondaries": [next(looks, GONE | {"mode": "normal", "verify": over})]}
+    done = command("verify", disk)
+    assert done.code == 6 and "4.0 KiB of the volume cannot be read" in done.errors, done
+
+
 def test_a_verification_waits_for_a_dead_secondary_no_longer_than_it_was_told(
     disk: str, controller: FakeController
 ) -> None:
@@ -424,7 +449,7 @@ def test_down_waits_for_the_end_and_can_be_repeated(tmp_path: Path, disk: str) -
     script = (
         "import sys, threading, pydbt.controller.control as c\n"
         "asked = threading.Event()\n"
-        "def answer(request): asked.set(); return {}\n"
+        "def answer(request, gone): asked.set(); return {}\n"
         "server = c.ControlServer(sys.argv[1], answer); server.start(); print('up', flush=True)\n"
         "asked.wait(); threading.Event().wait(0.5); server.stop()"
     )

@@ -13,7 +13,15 @@ from typing import Any
 
 import pytest
 
-from pydbt.controller.control import ControlServer, call, is_answering, read_snapshot, write_snapshot
+from pydbt.controller.control import (
+    CLIENTS_MAX,
+    ClientGone,
+    ControlServer,
+    call,
+    is_answering,
+    read_snapshot,
+    write_snapshot,
+)
 from pydbt.controller.registry import (
     RUN_DIR,
     claimed_state_dir,
@@ -32,7 +40,7 @@ from tests.lab.patience import wait_until
 from tests.lab.programs import ROOT
 
 
-def echo(request: dict[str, Any]) -> dict[str, Any]:
+def echo(request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
     return {"asked": request}
 
 
@@ -59,7 +67,7 @@ def test_only_its_owner_may_use_the_socket_and_it_is_gone_at_the_end(tmp_path: P
 
 
 def test_an_error_of_the_controller_keeps_its_words_and_exit_code(tmp_path: Path) -> None:
-    def refuse(request: dict[str, Any]) -> dict[str, Any]:
+    def refuse(request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
         raise TimedOut("the wait ended")
 
     with ControlServer(tmp_path, refuse), pytest.raises(PydbtError, match="the wait ended") as caught:
@@ -68,7 +76,7 @@ def test_an_error_of_the_controller_keeps_its_words_and_exit_code(tmp_path: Path
 
 
 def test_a_fault_of_the_controller_is_an_answer_too(tmp_path: Path) -> None:
-    def fail(request: dict[str, Any]) -> dict[str, Any]:
+    def fail(request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
         raise RuntimeError("secret")
 
     with ControlServer(tmp_path, fail):
@@ -110,7 +118,7 @@ def test_a_directory_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 def test_a_wait_keeps_nobody_else_waiting_and_a_client_can_give_up(tmp_path: Path) -> None:
     release = threading.Event()
 
-    def answer(request: dict[str, Any]) -> dict[str, Any]:
+    def answer(request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
         if request["command"] == "wait":
             release.wait(30)
         return {}
@@ -305,3 +313,57 @@ def test_a_request_of_which_a_loop_would_end_is_refused_before_it_gets_there(
     with pytest.raises(UsageError, match=named):
         check_arguments(words)
     check_arguments({"command": "verify", "rate_limit": 5, "repair": True, "cancel": None, "secondary": "a:1"})
+
+
+def test_a_client_that_is_gone_is_waited_for_no_longer(tmp_path: Path) -> None:
+    asked, noticed = threading.Event(), threading.Event()
+
+    def answer(request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
+        asked.set()
+        wait_until(gone, "the client is gone")
+        noticed.set()
+        return {}
+
+    with ControlServer(tmp_path, answer):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "control.sock"))
+            client.sendall(b'{"command": "wait"}\n')
+            assert asked.wait(20) and not noticed.is_set()
+        assert noticed.wait(20)
+
+
+def test_a_client_that_only_sends_nothing_more_gets_its_answer(tmp_path: Path) -> None:
+    def answer(request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
+        return {"gone": gone()}
+
+    with ControlServer(tmp_path, answer), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "control.sock"))
+        client.sendall(b'{"command": "wait"}\n')
+        client.shutdown(socket.SHUT_WR)
+        assert json.loads(client.makefile().readline()) == {"ok": True, "result": {"gone": False}}
+
+
+def test_one_client_too_many_is_told_that_the_controller_is_busy_and_not_that_it_ended(tmp_path: Path) -> None:
+    with ControlServer(tmp_path, echo):
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(CLIENTS_MAX)]
+        try:
+            for client in clients:
+                client.connect(str(tmp_path / "control.sock"))
+                client.sendall(b'{"command": "status"}\n')
+                assert client.recv(4096)
+            for _ in range(20):
+                with pytest.raises(PydbtError, match="try again") as caught:
+                    call(tmp_path, {"command": "status"})
+                assert caught.value.exit_code == BusyError.exit_code
+            assert is_answering(tmp_path)
+        finally:
+            for client in clients:
+                client.close()
+
+        def there_is_room() -> bool:
+            try:
+                return bool(call(tmp_path, {"command": "status"}))
+            except PydbtError:
+                return False
+
+        wait_until(there_is_room, "a place is free again")

@@ -206,7 +206,7 @@ def test_programs_of_a_lost_volume_go_beside_the_controller_of_another_one(
         new.mkdir()
         with (
             registered_primary(BlockDevice.identify(disk), new),
-            ControlServer(new, lambda _: {"role": "primary", "volume": "cd" * 16}),
+            ControlServer(new, lambda _, gone: {"role": "primary", "volume": "cd" * 16}),
         ):
             warn_of_others(pins.with_name("cd" * 16), BlockDevice.identify(disk))
             assert f"down --volume {pins.name}" in caplog.text

@@ -46,7 +46,7 @@ def test_a_secondary_is_found_by_its_target_while_it_runs_and_afterwards(
         state.mkdir()
         with (
             registered_secondary(target, state, "127.0.0.1", 47001, keep=True),
-            ControlServer(state, lambda _, target=target: {**REPLICA, "target": target}),
+            ControlServer(state, lambda _, gone, target=target: {**REPLICA, "target": target}),
         ):
             assert execute(["status", target]) == 0
             assert "streaming" in capsys.readouterr().out
@@ -117,9 +117,9 @@ def test_status_lists_every_volume_and_replica_of_the_machine(
     target = image(alone / "t.img", MIB)
     with (
         registered_primary(BlockDevice.identify(disk), state),
-        ControlServer(state, lambda _: {**STATUS, "source": disk, "connected": True}),
+        ControlServer(state, lambda _, gone: {**STATUS, "source": disk, "connected": True}),
         registered_secondary(target, alone / "two", "127.0.0.1", 1, keep=True),
-        ControlServer(alone / "two", lambda _: {**REPLICA, "target": str(target)}),
+        ControlServer(alone / "two", lambda _, gone: {**REPLICA, "target": str(target)}),
     ):
         assert execute(["status"]) == 9, "one of them does not run"
         lines = capsys.readouterr().out.splitlines()

@@ -9,6 +9,7 @@ import pytest
 
 from pydbt.controller.primary.block_reader import POOL_BYTES, READ_BYTES, BlockReader
 from pydbt.core.blocks.runs import Runs
+from pydbt.core.errors import MediumError
 from pydbt.core.primary.events import ReadBlocks
 from pydbt.core.units import MIB, Geometry
 
@@ -71,3 +72,47 @@ def test_what_is_kept_to_be_used_again_has_a_bound_whatever_the_sizes_were(reade
     for identifier in batches:
         reader.drop(identifier)
     assert 0 < sum(map(len, reader._pool)) <= POOL_BYTES
+
+
+class DiskWithBadBlocks(NumberedDisk):
+    """Some blocks of it cannot be read."""
+
+    bad = (3, 200, 5000, 6001)
+
+    def read_extent(self, offset_bytes: int, length_bytes: int, into: memoryview) -> None:
+        if any(offset_bytes < (block + 1) * 4096 and block * 4096 < offset_bytes + length_bytes for block in self.bad):
+            self.lengths.append(length_bytes)
+            raise MediumError(f"no read at {offset_bytes}")
+        super().read_extent(offset_bytes, length_bytes, into)
+
+
+def test_blocks_that_cannot_be_read_are_named_and_the_others_are_whole_and_in_order(answers):
+    disk = DiskWithBadBlocks()
+    reader = BlockReader(disk, GEOMETRY, lambda: 0, answers.put)
+    try:
+        asked = Runs(np.array([0, 5000, 6000]), np.array([700, 1, 300]))
+        reader.submit(ReadBlocks(1, asked))
+        answer = answers.get(timeout=60)
+        assert answer.unreadable.blocks().tolist() == [3, 200, 5000, 6001] and "no read at" in answer.error
+        readable = asked.minus(answer.unreadable)
+        wanted = [np.arange(block * 4096, (block + 1) * 4096, 8) for block in readable.blocks().tolist()]
+        data = reader.reading(1)
+        assert np.array_equal(np.frombuffer(data.data, "<u8"), np.concatenate(wanted))
+        assert answer.length_bytes == len(data.data) == readable.total() * 4096
+        single = sum(length == 4096 for length in disk.lengths)
+        assert single < 20, "it is narrowed by halving, and not read block by block"
+        units = Runs(np.array([4]), np.array([5]))
+        assert data.blocks(1, units).payload[0][:8] == (4 * 4096).to_bytes(8, "little")
+    finally:
+        reader.close()
+
+
+def test_where_nothing_can_be_read_every_block_is_named(answers):
+    disk = DiskWithBadBlocks()
+    reader = BlockReader(disk, GEOMETRY, lambda: 0, answers.put)
+    try:
+        reader.submit(ReadBlocks(1, Runs(np.array([3, 200]), np.array([1, 1]))))
+        answer = answers.get(timeout=60)
+        assert answer.unreadable.blocks().tolist() == [3, 200] and answer.length_bytes == 0
+    finally:
+        reader.close()

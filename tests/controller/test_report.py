@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from pydbt.cli.render import rows
@@ -66,6 +67,28 @@ def test_a_volume_with_one_secondary_that_follows(tmp_path: Path, clock: SimpleN
     volume.peers[1].note_in_sync(clock.now - 0.5)
     same_as_golden("one.json", PrimaryLoop(volume).report().to_json())
     volume.peers[1].close()
+
+
+def test_blocks_that_cannot_be_read_are_named_and_the_replica_is_not_up_to_date(
+    tmp_path: Path, clock: SimpleNamespace
+) -> None:
+    volume = volume_of(tmp_path, record(1))
+    peer = volume.join(1, Joining(CONFIG))
+    peer.brain.state.mode, peer.brain.state.in_flight.certain, peer.brain.state.replica.state = (
+        Mode.NORMAL, True, "up-to-date",
+    )  # fmt: skip
+    peer.note_in_sync(clock.now)
+    assert PrimaryLoop(volume).report().to_json()["replica_state"] == "up-to-date"
+    peer.brain.state.unreadable.add(np.array([3, 4, 9]), 0.0)
+    report = PrimaryLoop(volume).report().to_json()
+    assert report["unreadable"] == {
+        "bytes": 3 * 4096,
+        "places": [
+            {"offset_bytes": 3 * 4096, "length_bytes": 2 * 4096}, {"offset_bytes": 9 * 4096, "length_bytes": 4096},
+        ],
+    }  # fmt: skip
+    assert report["replica_state"] == "consistent" and report["out_of_sync_bytes"] == 3 * 4096
+    peer.close()
 
 
 def test_a_volume_whose_writes_are_replicated_in_epochs(tmp_path: Path, clock: SimpleNamespace) -> None:

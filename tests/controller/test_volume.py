@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from pydbt.controller.primary.configuring import Joining, load_staged
 from pydbt.controller.primary.volume import Volume
+from pydbt.controller.requests import Request
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import DeviceError
 from pydbt.core.primary import events as ev
@@ -62,6 +65,19 @@ def test_an_empty_ring_is_told_of_once_to_a_secondary_that_joins(volume: Volume)
     assert len(volume.events) == 1
 
 
+def test_places_whose_records_were_lost_are_told_of_when_the_ring_passes_over_them(volume: Volume) -> None:
+    volume.join(1, Joining(CONFIG))
+    volume.capture.write(1)
+    volume.capture.lose(3)
+    assert volume.drain()
+    assert [(len(event.records), event.position, event.lost) for _, event in volume.events] == [(2, 2, 3)]
+    volume.events.clear()
+    assert not volume.drain(), "no record is behind the hole"
+    assert [(len(event.records), event.position, event.lost) for _, event in volume.events] == [(0, 5, 3)]
+    volume.events.clear()
+    assert not volume.drain() and not volume.events
+
+
 def test_a_drain_has_the_records_in_their_order(volume: Volume) -> None:
     volume.capture.write(5)
     volume.capture.write(3)
@@ -110,6 +126,21 @@ def test_a_secondary_is_found_by_its_address_in_whatever_way_that_is_written(vol
     found = volume.record_of(("h", 2))
     assert found is not None and found.slot == 2
     assert volume.record_of(("h", 3)) is None
+
+
+def test_a_wait_fails_when_the_source_cannot_give_a_block_to_those_whom_it_is_for(volume: Volume) -> None:
+    first, _ = volume.join(1, Joining(CONFIG)), volume.join(2, Joining(CONFIG))
+    first.brain.state.unreadable.add(np.array([3]), 0.0)
+    for words, numbers, code in (({}, None, 6), ({"any": True}, None, None), ({}, (1,), 6), ({}, (2,), None)):
+        request = Request("wait", threading.Event(), arguments=words)
+        asked = volume.waits.add(request, 0, numbers)
+        volume.waits.answer(asked.token, 5, volume.unreadable)
+        assert request.done.is_set()
+        assert (request.error and request.error.exit_code) == code
+        if request.error is not None:
+            assert "/dev/x" in str(request.error) and "byte 12288" in str(request.error)
+        else:
+            assert request.result == {"sequence": 5}
 
 
 def test_changes_are_written_down_and_nothing_is_written_without_one(volume: Volume) -> None:

@@ -27,8 +27,8 @@ class FakeCapture:
     def __init__(self) -> None:
         self.maps = np.zeros((2, BLOCKS), bool)
         self.active = 0
-        self.ring: list[tuple[int, int]] = []
-        self.consumed = 0
+        self.ring: list[tuple[int, int] | None] = []  # None: a place whose record was lost
+        self.consumed = self.lost = 0
         self.graces: list[int] = []
         self.order: list[int] = []
         self.detached = False
@@ -37,13 +37,23 @@ class FakeCapture:
         self.maps[self.active][block] = True
         self.ring += [(RecordKind.SUBMIT, block), (RecordKind.COMPLETE, block)]
 
+    def lose(self, records: int) -> None:
+        """These records find no room: they take their places in the ring, and nothing is in them."""
+        self.lost += records
+        self.ring += [None] * records
+
     def _grace(self) -> None:
         if self.graces:
             self.write(self.graces.pop(0))
 
     def drain(self, limit: int) -> np.ndarray:
-        taken, self.ring = self.ring[:limit], self.ring[limit:]
-        self.consumed += len(taken)
+        while self.ring and self.ring[0] is None:
+            del self.ring[0]
+            self.consumed += 1
+        hole = self.ring.index(None) if None in self.ring else len(self.ring)
+        count = min(limit, hole)
+        taken, self.ring = self.ring[:count], self.ring[count:]
+        self.consumed += count
         records = np.zeros(len(taken), RECORD)
         for row, (kind, block) in zip(records, taken, strict=True):
             row["kind"], row["sector"], row["sectors"], row["op"] = kind, block * 8, 8, 1
@@ -57,7 +67,7 @@ class FakeCapture:
 
     def counters(self):
         return SimpleNamespace(
-            lost=0, lost_records=0, lost_completions=0, unknown_ops=0, passthrough=0, recursion_misses=0
+            lost=self.lost, lost_records=self.lost, lost_completions=0, unknown_ops=0, passthrough=0, recursion_misses=0
         )
 
     def set_payload(self, on: bool) -> None:

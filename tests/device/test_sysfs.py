@@ -177,6 +177,7 @@ def test_a_swap_file_on_a_file_system_of_the_volume_is_swap_on_the_volume(tmp_pa
 def test_a_mount_line_is_read_whole_even_with_odd_fields() -> None:
     line = r"36 35 98:0 /mnt1 /mnt2/a\040b rw,noatime master:1 propagate_from:2 - ext3  rw,errors=continue"
     mount = parse_mount(line)
+    assert mount is not None
     assert (mount.mount_id, mount.major, mount.minor) == (36, 98, 0)
     assert (mount.point, mount.fs_type, mount.source) == ("/mnt2/a b", "ext3", "")
     assert mount.super_option("errors") == "continue" and not mount.read_only

@@ -14,6 +14,7 @@ import pytest
 import xxhash
 
 from pydbt.controller.control import call
+from pydbt.controller.secondary.connections import MAX_STRANGERS
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.protocol.frames import (
@@ -23,13 +24,17 @@ from pydbt.core.protocol.frames import (
     Bye,
     Commit,
     Digests,
+    Hello,
     Ping,
     Pong,
     Refuse,
     Stream,
     Want,
 )
+from pydbt.core.protocol.wire import FRAME_HEADER_BYTES, encode
 from pydbt.core.secondary.journal import RECORD_HEADER_BYTES
+from pydbt.network.connect import connect
+from pydbt.network.connection import FramedConnection
 from tests.lab.images import decaying
 from tests.network.scripted import (
     BLOCK,
@@ -228,6 +233,56 @@ def test_strangers_are_turned_away_with_one_line_and_primaries_still_served(seco
         primary.send(Ping(5))
         assert primary.hear(Pong) == Pong(5)
     assert secondary.words().count("turned away") == 1
+
+
+def refused(secondary: SecondaryProcess) -> FramedConnection:
+    """A connection whose HELLO is well-formed, and is that of another volume."""
+    connection = FramedConnection(connect("127.0.0.1", secondary.port))
+    connection.send_frames([Hello("b2" * 16, SIZE, BLOCK, EPOCH)])
+    answer = connection.recv_frame()
+    assert isinstance(answer, Refuse) and answer.code == "other-volume"
+    return connection
+
+
+def begin_a_large_frame(connection: FramedConnection) -> None:
+    """The header, and one byte of 8 MiB."""
+    frame = Blocks(1, SectorTable.of([0], [SIZE // 512]), (b"x" * SIZE,))
+    head = b"".join(bytes(part) for part in encode(frame, 1))[: FRAME_HEADER_BYTES + 1]
+    with contextlib.suppress(OSError):  # cut already
+        connection.socket.sendmsg([memoryview(head)])
+
+
+def test_a_refused_connection_is_cut_although_it_goes_on_sending(secondary, primary):
+    primary.synchronize([], 1)
+    connection = refused(secondary)
+
+    def is_cut() -> bool:
+        try:
+            return not connection.socket.sendmsg([memoryview(b"x")])
+        except OSError:
+            return True
+
+    poll(is_cut, "it is cut")
+
+
+def test_refused_strangers_hold_no_memory_few_threads_and_no_primary_up(secondary, primary):
+    primary.synchronize([], 1)
+    tasks = f"/proc/{secondary.process.pid}/task"
+    before = len(os.listdir(tasks))
+    crowd = []
+    for _ in range(5 * MAX_STRANGERS):
+        crowd.append(refused(secondary))
+        begin_a_large_frame(crowd[-1])
+    # A thread and a timer for each that is not cut yet.
+    poll(lambda: len(os.listdir(tasks)) <= before + 2 * MAX_STRANGERS, "the crowd is bounded")
+    for first in range(2, 22):
+        primary.send(stream_frame(first, [(0, bytes(256 * BLOCK))]))
+    primary.until(lambda: primary.ack.sequence == 21, "the primary is served meanwhile")
+    with ScriptedPrimary(secondary.port, SIZE) as again:
+        assert again.welcome.sequence == 21
+    assert secondary.words().count("turned away") <= 1
+    for connection in crowd:
+        connection.close()
 
 
 def test_the_status_is_served_over_the_control_socket_and_down_stops_it(secondary, primary):

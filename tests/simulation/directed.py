@@ -94,6 +94,39 @@ def the_stream_reaches_to_the_end_of_the_last_read() -> None:
     assert cluster.kernel.disk == cluster.secondary.content
 
 
+class SomeBlocksAreBad(Cluster):
+    """These blocks of the source cannot be read."""
+
+    bad: frozenset[int] = frozenset()
+
+    def read(self, reading: int, runs: Runs) -> None:
+        if reading in self.dropped:
+            return
+        blocks = runs.blocks().tolist()
+        self.readings[reading] = {block: self.kernel.disk[block] for block in blocks if block not in self.bad}
+        unread = Runs.of_blocks(np.array(sorted(self.bad.intersection(blocks)), np.int64))
+        error = "bad sector" if unread.total() else ""
+        self.feed(ev.BlocksRead(reading, self.kernel.produced, len(self.readings[reading]) * 4096, error, unread))
+
+
+def a_block_that_cannot_be_read_is_known_until_it_is_written_anew() -> None:
+    """A resynchronization lands without a bad block, which differs until a write covers it."""
+    cluster = SomeBlocksAreBad(seed=1, faults=Faults())
+    until(cluster, lambda: in_sync(cluster), "in sync")
+    cluster.lose()
+    cluster.bad = frozenset({3})
+    cluster.odd = {3}  # the image lacks what it was written
+    for block in range(8):
+        write(cluster, block)
+    until(cluster, lambda: in_sync(cluster), "in sync but for one block")
+    assert cluster.brain.out_of_sync_bytes() == 4096
+    differs = [block for block, tag in enumerate(cluster.kernel.disk) if tag != cluster.secondary.content[block]]
+    assert differs == [3]
+    write(cluster, 3)
+    until(cluster, lambda: in_sync(cluster) and not cluster.brain.out_of_sync_bytes(), "in sync")
+    assert cluster.kernel.disk == cluster.secondary.content
+
+
 def blocks_are_compared_behind_the_stream_before_them() -> None:
     """An update is in the journal alone, and a comparison of its block arrives: compared now, the older content is seen."""
     play = Play()
@@ -116,6 +149,7 @@ def a_stream_with_a_gap_is_refused() -> None:
 
 
 DIRECTED: dict[str, Callable[[], None]] = {
+    "a block that could not be read counts as in sync": a_block_that_cannot_be_read_is_known_until_it_is_written_anew,
     "a comparison does not wait for the stream before it": blocks_are_compared_behind_the_stream_before_them,
     "a comparison of settled blocks before the queue is sent": a_failed_write_is_compared_behind_its_own_data,
     "a stream that jumps is taken": a_stream_with_a_gap_is_refused,

@@ -12,7 +12,7 @@ from pydbt.cli.locate import ask, ask_primary, locate, named, secondary_option, 
 from pydbt.cli.render import filled_words, verify_words
 from pydbt.cli.values import DURATION, RATE
 from pydbt.cli.view import View
-from pydbt.core.errors import Differs, TimedOut
+from pydbt.core.errors import DeviceError, Differs, TimedOut
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
 from pydbt.core.units import format_bytes
 
@@ -83,7 +83,8 @@ def rests_for(entry: View) -> str:
     if mode == Mode.PAUSED:
         return f"{who}, to which replication is paused: 'controller resume' resumes it"
     if entry.flag("connected"):
-        return f"{who} to be in sync again"
+        waits = f", which waits for {entry.text('waiting_for')}" if entry.text("waiting_for") else ""
+        return f"{who} to be in sync again{waits}"
     since = f" since {entry.text('last_in_sync')}" if entry.text("last_in_sync") else ""
     why = f": {entry.text('connection_problem')}" if entry.text("connection_problem") else ""
     return f"{who}, not in sync{since} and not connected{why}"
@@ -92,12 +93,14 @@ def rests_for(entry: View) -> str:
 def _await(place: Path, words: dict[str, str], before: dict[str, View], deadline: float | None, repair: bool) -> int:
     """Show the progress until it has ended everywhere; the exit code."""
     next_word = time.monotonic() + _WORD_S
-    shown: set[tuple[str, bool, bool | None]] = set()
+    shown: set[tuple[object, ...]] = set()
     while True:
         time.sleep(_POLL_S)
         entries, now = meant_of(View(ask(place, {"command": "status"})), words), time.monotonic()
         for entry in entries:
-            why = _name(entry), entry.text("mode") == Mode.PAUSED, entry.flag("connected")
+            # Each reason once: one that comes and goes, such as a target that fails again and again, is told once too.
+            problem = entry.text("waiting_for" if entry.flag("connected") else "connection_problem")
+            why = _name(entry), entry.text("mode") == Mode.PAUSED, entry.flag("connected"), problem
             if (sentence := rests_for(entry)) and why not in shown:
                 shown.add(why)
                 print(f"{sentence:<70}", file=sys.stderr, flush=True)
@@ -122,6 +125,11 @@ def _tell_all(ended: dict[str, View], repair: bool) -> int:
         if len(ended) > 1:
             click.echo(f"{name}:")
         differ |= not _tell(last)
+    unreadable = max((last.number("unreadable_bytes") or 0 for last in ended.values()), default=0)
+    if unreadable and not differ:
+        raise DeviceError(
+            f"{format_bytes(unreadable)} of the volume cannot be read, and were not compared: see status for the places"
+        )
     if differ and not repair:
         raise Differs(
             "the replica differed from the volume; what differed is copied, and a later verification shows if it stays so"

@@ -7,9 +7,13 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from pydbt.controller.primary.outbox import BlockData
-from pydbt.core.errors import DeviceError
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.errors import DeviceError, MediumError
 from pydbt.core.primary.events import BlocksRead, ReadBlocks
 from pydbt.core.units import MIB, Geometry
 from pydbt.device.block import DirectReader, aligned_buffer
@@ -23,6 +27,14 @@ READ_BYTES = 1 * MIB
 POOL_BYTES = 16 * MIB
 
 _log = logging.getLogger("pydbt")
+
+
+@dataclass(slots=True)
+class _Unread:
+    """What one read could not read; ``error`` is that of the first of these blocks."""
+
+    blocks: list[int] = field(default_factory=list)
+    error: str = ""
 
 
 class BlockReader:
@@ -90,8 +102,9 @@ class BlockReader:
 
     def _run(self) -> None:
         while (request := self._requests.get()) is not None:
+            unread = _Unread()
             try:
-                data = self._read(request)
+                data = self._read(request, unread)
             except Exception as error:  # also a fault of ours: a reading without an answer would never end
                 if not isinstance(error, DeviceError):
                     _log.exception("reading blocks failed")
@@ -105,7 +118,8 @@ class BlockReader:
                     continue
                 self._reading.discard(request.reading)
                 self._readings[request.reading] = data
-            self._done(BlocksRead(request.reading, self._position(), len(data.data)))
+            position, bad = self._position(), Runs.of_blocks(np.array(unread.blocks, np.int64))
+            self._done(BlocksRead(request.reading, position, len(data.data), unread.error, bad))
 
     @contextlib.contextmanager
     def _source_of(self, request: ReadBlocks) -> Iterator[DirectReader]:
@@ -124,7 +138,7 @@ class BlockReader:
                 self._held_reads -= 1
                 self._idle.notify_all()
 
-    def _read(self, request: ReadBlocks) -> BlockData:
+    def _read(self, request: ReadBlocks, unread: _Unread) -> BlockData:
         runs = [
             self._geometry.bytes_of_blocks(first, count)
             for first, count in zip(request.runs.firsts.tolist(), request.runs.counts.tolist(), strict=True)
@@ -136,9 +150,37 @@ class BlockReader:
             for start, length in runs:
                 for begin in range(0, length, READ_BYTES):
                     part = min(READ_BYTES, length - begin)
-                    source.read_extent(start + begin, part, buffer[offset : offset + part])
+                    self._read_around(source, start + begin, buffer[offset : offset + part], unread)
                     offset += part
+        if unread.blocks:
+            return self._without(request.runs, Runs.of_blocks(np.array(unread.blocks, np.int64)), buffer)
         return BlockData(self._geometry, request.runs, buffer[:total])
+
+    def _read_around(self, source: DirectReader, start: int, into: memoryview, unread: _Unread) -> None:
+        """Read everything but the blocks that cannot be read, which are found by halving."""
+        block_bytes = self._geometry.block_bytes
+        try:
+            source.read_extent(start, len(into), into)
+        except MediumError as error:
+            if len(into) <= block_bytes:
+                unread.blocks.append(start // block_bytes)
+                unread.error = unread.error or str(error)
+                return
+            half = max(1, len(into) // block_bytes // 2) * block_bytes
+            self._read_around(source, start, into[:half], unread)
+            self._read_around(source, start + half, into[half:], unread)
+
+    def _without(self, runs: Runs, unreadable: Runs, buffer: memoryview) -> BlockData:
+        """Close the gaps that unreadable blocks leave in the data of runs."""
+        readable, block_bytes = runs.minus(unreadable), self._geometry.block_bytes
+        index = dict(zip(runs.blocks().tolist(), range(runs.total()), strict=True))
+        total = 0
+        for first, count in zip(readable.firsts.tolist(), readable.counts.tolist(), strict=True):
+            _, length = self._geometry.bytes_of_blocks(first, count)
+            offset = index[first] * block_bytes
+            buffer[total : total + length] = buffer[offset : offset + length]
+            total += length
+        return BlockData(self._geometry, readable, buffer[:total])
 
     def _buffer(self, size_bytes: int) -> memoryview:
         size_bytes = -(-size_bytes // 65536) * 65536

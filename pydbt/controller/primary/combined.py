@@ -54,6 +54,7 @@ def combined(secondaries: list[SecondaryReport]) -> SecondaryReport:
         sequence=behind.sequence,
         out_of_sync_bytes=max(one.out_of_sync_bytes for one in secondaries),
         unsettled_bytes=max(one.unsettled_bytes for one in secondaries),
+        unreadable=max((one.unreadable for one in secondaries), key=lambda unreadable: unreadable.bytes),
         lag_bytes=max(one.lag_bytes for one in secondaries),
         lag_seconds=max(lags) if len(lags) == len(secondaries) else None,
         last_in_sync=min(times) if len(times) == len(secondaries) else None,

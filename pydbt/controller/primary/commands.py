@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
+from pydbt.controller.control import CLIENTS_MAX, ClientGone
 from pydbt.controller.primary.configuring import joining, new_epoch, secure_of
 from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.handing_over import DEFAULT_PATIENCE_S, HandingOver
@@ -22,6 +25,10 @@ from pydbt.network.address import check_plain_tcp, format_address, parse_address
 _ANSWER_S = 60.0
 # Beyond the time in which everything has to reach the secondary: to end, and to hear of the new primary.
 _SWITCHOVER_S = 120.0
+# Waits last for as long as an outage does. The other places are for the commands that are needed then: status, resume, down.
+WAITS_MAX = CLIENTS_MAX - 16
+# A client that is gone is noticed this soon.
+LOOK_S = 1.0
 
 
 class Commands:
@@ -35,23 +42,38 @@ class Commands:
         self._volume, self._feed, self._report = volume, feed, report
         self.down: Request | None = None
         self.handing_over: HandingOver | None = None
+        self._waits = threading.BoundedSemaphore(WAITS_MAX)
 
-    def serve(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def serve(self, arguments: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
         """One command, from a thread of the control socket; its answer. Raises PydbtError when it cannot be done."""
         check_arguments(arguments)
         request = Request(str(arguments["command"]), threading.Event(), arguments=arguments)
         if request.command == "add":
             self._prove(arguments)
-        self._volume.inbox.post(request)
-        waits = request.command == "wait"
-        timeout = arguments.get("timeout") if waits else _ANSWER_S
         if request.command == "switchover":
-            timeout = _SWITCHOVER_S + (arguments.get("timeout") or DEFAULT_PATIENCE_S)
-        if not request.done.wait(timeout):
+            return self._answer(request, _SWITCHOVER_S + (arguments.get("timeout") or DEFAULT_PATIENCE_S), gone)
+        if request.command != "wait":
+            return self._answer(request, _ANSWER_S, gone)
+        if not self._waits.acquire(blocking=False):
+            raise BusyError(
+                f"{WAITS_MAX} commands wait for this volume already: try again when some of them have ended"
+            )
+        try:
+            return self._answer(request, arguments.get("timeout"), gone)
+        finally:
+            self._waits.release()
+
+    def _answer(self, request: Request, timeout_s: float | None, gone: ClientGone) -> dict[str, Any]:
+        """Hand a request to the loop, and wait for its answer for as long as somebody waits for that."""
+        self._volume.inbox.post(request)
+        deadline = inf if timeout_s is None else time.monotonic() + timeout_s
+        while not request.done.wait(max(0.0, min(LOOK_S, deadline - time.monotonic()))):
+            if time.monotonic() < deadline and not gone():
+                continue
             self._volume.inbox.post(Gone(request))
-            if not waits:
-                raise TimedOut(f"the controller did not carry out {request.command} within {timeout:g} s")
-            raise TimedOut(f"not every write was durable on the secondary within {timeout} s")
+            if request.command == "wait":
+                raise TimedOut(f"not every write was durable on the secondary within {timeout_s} s")
+            raise TimedOut(f"the controller did not carry out {request.command} within {timeout_s:g} s")
         if request.error is not None:
             raise request.error
         return request.result or {}

@@ -52,7 +52,8 @@ class EffectRunner:
             case ev.KeepAllGenerations():
                 self._keep_generations(effect)
             case ev.AnswerWait(token=token):
-                volume.waits.answer(token, min(brain.state.acknowledged for brain in volume.brains))
+                sequence = min(brain.state.acknowledged for brain in volume.brains)
+                volume.waits.answer(token, sequence, volume.unreadable)
             case ev.Log():
                 self._log_line(number, effect)
             case ev.Connect():

@@ -61,9 +61,9 @@ class PrimaryLoop:
         self._stopping = True
         self.volume.inbox.post(Wake())
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, request: dict[str, Any], gone: control.ClientGone) -> dict[str, Any]:
         """Serve one command, from a thread of the control socket."""
-        return self.commands.serve(request)
+        return self.commands.serve(request, gone)
 
     # --- the loop -----------------------------------------------------------------------------------------
     def run(self) -> None:

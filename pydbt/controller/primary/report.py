@@ -83,6 +83,22 @@ class EpochsReport:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceReport:
+    """Some bytes of the volume."""
+
+    offset_bytes: int
+    length_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableReport:
+    """Blocks of the source that cannot be read, and the first places of them."""
+
+    bytes: int
+    places: tuple[PlaceReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SecondaryReport:
     """One secondary, never better than the truth. ``epochs`` None: writes are followed, and the JSON has no such key."""
 
@@ -103,6 +119,7 @@ class SecondaryReport:
     sequence: SequenceReport
     out_of_sync_bytes: int
     unsettled_bytes: int
+    unreadable: UnreadableReport
     lag_bytes: int
     lag_seconds: float | None
     last_in_sync: str | None

@@ -14,19 +14,24 @@ from pydbt.controller.primary.report import (
     EpochsReport,
     FlightReport,
     LogReport,
+    PlaceReport,
     ProgressReport,
     QueueReport,
     SecondaryReport,
     SequenceReport,
+    UnreadableReport,
     VolumeReport,
     WriteIntentReport,
 )
 from pydbt.controller.primary.volume import Volume
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.landing import SnapshotStatus
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.standing import replica_word
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
+from pydbt.core.primary.verifier import SHOWN_RUNS
+from pydbt.core.units import Geometry
 
 
 def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
@@ -101,6 +106,7 @@ def _secondary_report(
         sequence=SequenceReport(submitted=status.sequence, acknowledged=_acknowledged(status, config.epoch)),
         out_of_sync_bytes=out_of_sync,
         unsettled_bytes=status.unsettled_bytes,
+        unreadable=_unreadable(status.unreadable, config.geometry),
         lag_bytes=status.unacknowledged_bytes if normal else out_of_sync,
         lag_seconds=round(lag_seconds, 3) if lag_seconds is not None else None,
         last_in_sync=_moment(lag_seconds) if lag_seconds is not None else None,
@@ -123,6 +129,12 @@ def _progress(status: PrimaryStatus) -> ProgressReport:
         eta_seconds=None if eta is None else round(eta, 1),
         still_seconds=pace.still_seconds,
     )
+
+
+def _unreadable(runs: Runs, geometry: Geometry) -> UnreadableReport:
+    places = [geometry.bytes_of_blocks(*run) for run in zip(*(column.tolist() for column in runs), strict=True)]
+    shown = tuple(PlaceReport(*place) for place in places[:SHOWN_RUNS])
+    return UnreadableReport(sum(length for _, length in places), shown)
 
 
 def _log(log: LogStatus) -> LogReport:

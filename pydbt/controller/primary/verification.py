@@ -17,6 +17,7 @@ from pydbt.core.errors import BusyError, UsageError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import FOLLOWING_MODES
+from pydbt.core.primary.schedule import due_in_s
 from pydbt.core.units import Geometry
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.secondary_record import SecondaryRecord
@@ -92,8 +93,8 @@ class VolumeVerification:
         """When the next scheduled verification begins: counted from the last one, also one of an earlier run."""
         if self._next_verify is None:
             ended = (self._record.verify or {}).get("ended")
-            since = (datetime.now(UTC) - datetime.fromisoformat(ended)).total_seconds() if ended else float("inf")
-            self._next_verify = now + max(0.0, every_s - since)
+            since = (datetime.now(UTC) - datetime.fromisoformat(ended)).total_seconds() if ended else None
+            self._next_verify = now + due_in_s(every_s, since)
         return self._next_verify
 
     def _begin(
@@ -126,11 +127,13 @@ class VolumeVerification:
             "compared_bytes": result.compared_blocks * block,
             "differing_bytes": result.differing_blocks * block,
             "filled_bytes": result.filled_blocks * block,
+            "unreadable_bytes": result.unreadable_blocks * block,
             "places": [
                 {"offset_bytes": first * block, "length_bytes": count * block} for first, count in result.places
             ],
         }
-        whole = self._record.compared_whole or result.compared_blocks >= geometry.block_count
+        looked_at = result.compared_blocks + result.unreadable_blocks
+        whole = self._record.compared_whole or looked_at >= geometry.block_count
         self._metadata.change_record(self._number, verify=last, compared_whole=whole)
         self._metadata.save_if_possible()
 

@@ -76,7 +76,7 @@ class Volume:
         self.detached = False
         self.notices: tuple[str, ...] = ()
         self.written_at: float | None = None  # when the last write was captured, by the monotonic clock
-        self._last_loss = -1
+        self._told: tuple[int, int] | None = None  # the ring position and the loss that the brains have heard of
         self._next_idle_look = 0.0
 
     @property
@@ -111,7 +111,7 @@ class Volume:
         peer = Peer(slot, brain, self.metadata, connection, blocks, holder, verification, joining.since)
         self.peers[slot] = peer
         self.fanout.add(slot, brain)
-        self._last_loss = -1  # so that it hears where the ring is, also when nothing is written
+        self._told = None  # so that it hears where the ring is, also when nothing is written
         return peer
 
     def record_of(self, address: tuple[str, int]) -> SecondaryRecord | None:
@@ -119,16 +119,39 @@ class Volume:
         secondaries = self.metadata.state.secondaries
         return next((record for record in secondaries if split_address(record.address) == address), None)
 
+    def unreadable(self, numbers: tuple[int, ...] | None = None, anyone: bool = False) -> str:
+        """What the source cannot give to these secondaries, or with ``anyone`` to none of them, in one sentence.
+
+        Empty when it can give everything; ``numbers`` None: to all of them.
+        """
+        meant = [
+            peer.brain.state.unreadable for peer in self.peers.values() if numbers is None or peer.number in numbers
+        ]
+        counts = [len(unreadable) for unreadable in meant]
+        count = (min if anyone else max)(counts, default=0)
+        if not count:
+            return ""
+        first = min(int(unreadable.blocks()[0]) for unreadable in meant if len(unreadable))
+        block_bytes = self.geometry.block_bytes
+        return (
+            f"{count * block_bytes} bytes of {self.device.path} cannot be read, the first of them at byte {first * block_bytes}: "
+            "the replica has all else; write these blocks anew, or bring the disk back"
+        )
+
     # --- events in ----------------------------------------------------------------------------------------
     def drain(self) -> bool:
-        """One batch of records into the queue of events; True when there were any."""
+        """One batch of records into the queue of events; True when there were any.
+
+        The ring may also pass over places whose records were lost. The brains hear of its new position then, too: what waits
+        for this position would else wait until somebody writes.
+        """
         records = self.capture.drain(RECORDS_A_LOOK)
-        lost = self.capture.counters().lost
+        position, lost = self.capture.consumer_position(), self.capture.counters().lost
         if len(records):
             self.written_at = time.monotonic()
-        if len(records) or lost != self._last_loss:
-            self._last_loss = lost
-            self.events.append((None, ev.Captured(records, self.capture.consumer_position(), lost)))
+        if len(records) or (position, lost) != self._told:
+            self._told = position, lost
+            self.events.append((None, ev.Captured(records, position, lost)))
         return len(records) > 0
 
     def catch_up(self) -> list[AddressedEvent]:

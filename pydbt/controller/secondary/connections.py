@@ -1,7 +1,8 @@
 """The secondary's side of the network: connections, the primary among them, and its frames.
 
-One thread accepts. One thread per peer reads its HELLO, and then its frames, into the arena. A stranger costs a
-thread for a few seconds, no memory, and at most one line of the log per minute.
+One thread accepts. One thread per peer reads its HELLO, and then its frames, into the arena. Whoever was not sent a
+WELCOME is a stranger, also after a well-formed HELLO. Strangers have a bounded number of threads, no memory but for a small
+frame, and at most one line of the log per minute. So they can hold nobody else up.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from pydbt.network.tls import Secure
 
 HELLO_SECONDS = 10.0
 MAX_STRANGERS = 16
-"""Peers whose HELLO is waited for at the same time. One more takes the place of one that has waited longest, among those of
-the address with the most: a crowd keeps out only itself."""
+"""Peers at the same time that were not sent a WELCOME yet. One more takes the place of one that has waited longest, among
+those of the address with the most: a crowd keeps out only itself."""
 LINGER_SECONDS = 3.0
 """How long a closed peer may take to read the last frames before the connection is cut."""
 STRANGER_LOG_SECONDS = 60.0
@@ -51,7 +52,7 @@ class Connections:
         self._silence_seconds = silence_seconds
         self._lock = threading.Lock()
         self._known: dict[int, FramedConnection] = {}
-        self._farewells: dict[int, float] = {}
+        self._farewells: set[int] = set()
         self._strangers: dict[int, tuple[str, socket.socket]] = {}  # by identifier, in the order of their coming
         self._next = 1
         self._stopping = False
@@ -76,13 +77,17 @@ class Connections:
             connection.close()
 
     def send(self, identifier: int, frame: Frame) -> None:
-        """Send one frame; a peer that cannot take it is reported as disconnected."""
+        """Send one frame; a peer that cannot take it is reported as disconnected. With a WELCOME it is a stranger no more."""
         connection = self._known.get(identifier)
         if connection is None:
             return
         try:
-            if self._secure is not None and isinstance(frame, Welcome):
-                self._secure.remember(connection.socket)
+            if isinstance(frame, Welcome):
+                if self._secure is not None:
+                    self._secure.remember(connection.socket)
+                connection.set_allocate(self._arena.allocate)
+                with self._lock:
+                    self._strangers.pop(identifier, None)
             connection.send_frames([frame])
             if isinstance(frame, Welcome):
                 who = self._welcomed[identifier] = f"the primary {connection.who}"
@@ -98,8 +103,12 @@ class Connections:
         """Send nothing more to a peer, and cut the connection when it has had time to read the last frames."""
         connection = self._known.get(identifier)
         if connection is not None:
-            self._farewells[identifier] = time.monotonic() + LINGER_SECONDS
+            self._farewells.add(identifier)
             connection.finish()
+            # Not by its own thread, which waits for as long as the peer lets it wait.
+            cut = threading.Timer(LINGER_SECONDS, connection.close)
+            cut.daemon = True
+            cut.start()
 
     def close_all(self) -> None:
         for identifier in list(self._known):
@@ -147,31 +156,24 @@ class Connections:
 
     def _serve(self, sock: socket.socket, identifier: int) -> None:
         connection: FramedConnection | None = None
-        hello: Hello | None = None
         try:
             connection = self._secured(sock)
-            if connection is not None:
-                hello = self._hello(connection)
+            if connection is not None and (hello := self._hello(connection)) is not None:
+                self._converse(connection, identifier, hello)
         finally:
             with self._lock:
                 self._strangers.pop(identifier, None)
-        if connection is None:
-            sock.close()
-        elif hello is None:
-            connection.close()
-        else:
-            self._converse(connection, identifier, hello)
+            (sock if connection is None else connection).close()
 
     def _converse(self, connection: FramedConnection, identifier: int, hello: Hello) -> None:
         """Report a primary, and its frames to the end."""
-        connection.set_allocate(self._arena.allocate)
         with self._lock:
             self._known[identifier] = connection
         self._report(e.Connected(identifier, hello))
         reason = self._receive(connection, identifier)
         with self._lock:
             self._known.pop(identifier, None)
-            self._farewells.pop(identifier, None)
+            self._farewells.discard(identifier)
         connection.close()
         self._tell_end(identifier, reason)
         self._report(e.Disconnected(identifier, reason))
@@ -221,17 +223,16 @@ class Connections:
             while (frame := connection.recv_frame()) is not None:
                 if isinstance(frame, Bye):
                     self._goodbyes[identifier] = frame.reason
-                cut_at = self._farewells.get(identifier)
-                if cut_at is None:
+                if identifier not in self._farewells:
                     self._report(e.FrameReceived(identifier, frame, time.monotonic()))
-                elif time.monotonic() > cut_at:
-                    return "closed by this side"
                 del frame  # its memory must not wait for the next one
         except (PeerError, ArenaClosed) as error:
-            if isinstance(error, WireError):
+            if identifier in self._strangers:
+                self._stranger(connection.peer, str(error))
+            elif isinstance(error, WireError):
                 _log.error("%s: %s", connection.peer, error)
             return str(error) or "stopping"
-        return "the primary closed the connection"
+        return "closed by this side" if identifier in self._farewells else "the primary closed the connection"
 
     def _stranger(self, peer: str, reason: str) -> None:
         now = time.monotonic()
@@ -244,4 +245,4 @@ class Connections:
 
 
 def _no_bulk(size_bytes: int) -> memoryview:
-    raise WireError("its first frame is no HELLO")
+    raise WireError("it sent data before it was welcomed")

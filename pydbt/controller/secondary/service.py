@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydbt.controller.control import ControlServer, read_snapshot, write_snapshot
+from pydbt.controller.control import ClientGone, ControlServer, read_snapshot, write_snapshot
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.public_status import public_status
 from pydbt.controller.roles import JOURNAL_FOLDER
@@ -355,7 +355,7 @@ class SecondaryService:
     def _report(self, engine: Engine, event: e.Event | BaseException) -> None:
         self._inbox.put((engine, event))
 
-    def _command(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _command(self, request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
         match request.get("command"):
             case "status":
                 return self.status()

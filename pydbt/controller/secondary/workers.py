@@ -6,6 +6,7 @@ Each does its items in order, and reports through ``report``. Neither decides an
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from pydbt.controller.secondary.target_guard import TargetGuard
 from pydbt.core.blocks.apply_plan import plan, sources_of
 from pydbt.core.blocks.runs import BlockNumbers
 from pydbt.core.blocks.sector_table import SectorTable
-from pydbt.core.errors import PydbtError, StateError
+from pydbt.core.errors import MediumError, PydbtError, StateError
 from pydbt.core.protocol import frames
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.journal import (
@@ -43,6 +44,8 @@ GROUP_BYTES = 32 * MIB
 APPLY_BYTES = 16 * MIB
 COMPARE_BYTES = 4 * MIB
 WRITEBACK_BYTES = 32 * MIB
+
+_log = logging.getLogger(__name__)
 
 Report = Callable[[e.Event], None]
 Work = TypeVar("Work")
@@ -307,18 +310,38 @@ class Applier(Worker[e.ApplierWork]):
 
     # --- digests ------------------------------------------------------------------------------------------
     def _compare(self, frame: frames.Digests, geometry: Geometry) -> BlockNumbers:
-        """Numbers of the units whose content on the target has another digest."""
+        """Numbers of the units whose content on the target has another digest, or cannot be read.
+
+        A unit that cannot be read is sent anew: most disks put another sector in the place of a bad one when it is written.
+        """
         units = frame.units.blocks()
         theirs = np.frombuffer(frame.digests, dtype="<u8").reshape(-1, 2)
-        ours = bytearray()
+        ours, unread = bytearray(), np.zeros(len(units), bool)
         for first, count in zip(frame.units.firsts.tolist(), frame.units.counts.tolist(), strict=True):
             offset, length = geometry.bytes_of_blocks(first, count)
             end = offset + length
             while offset < end:
                 view = self._buffer[: min(COMPARE_BYTES, end - offset)]
-                self._target.read_into(offset, view)
+                bad = self._read_units(offset, view, geometry.block_bytes)
+                unread[[len(ours) // frames.DIGEST_BYTES + index for index in bad]] = True
                 for begin in range(0, len(view), geometry.block_bytes):
                     ours += xxhash.xxh3_128(view[begin : begin + geometry.block_bytes]).digest()
                 offset += len(view)
         assert len(ours) == len(units) * frames.DIGEST_BYTES
-        return np.unique(units[(np.frombuffer(ours, dtype="<u8").reshape(-1, 2) != theirs).any(axis=1)])
+        differs = (np.frombuffer(ours, dtype="<u8").reshape(-1, 2) != theirs).any(axis=1)
+        return np.unique(units[differs | unread])
+
+    def _read_units(self, offset: int, view: memoryview, unit_bytes: int) -> list[int]:
+        """Fill ``view``; the indexes of the units in it that cannot be read."""
+        try:
+            self._target.read_into(offset, view)
+            return []
+        except MediumError as error:
+            _log.error("%s; what cannot be read there counts as different", error)
+        bad = []
+        for index, begin in enumerate(range(0, len(view), unit_bytes)):
+            try:
+                self._target.read_into(offset + begin, view[begin : begin + unit_bytes])
+            except MediumError:
+                bad.append(index)
+        return bad

@@ -442,7 +442,7 @@ class Primary:
         if findings is not None:
             self._taints.clear(findings.taints)
             found = findings.differing_blocks, findings.places, findings.filled_blocks
-            self.state.effects.add(ev.VerifyEnded(True, findings.compared_blocks, *found))
+            self.state.effects.add(ev.VerifyEnded(True, findings.compared_blocks, *found, findings.unreadable_blocks))
         self.quiet.retire(now)
 
     # --- resynchronizations -------------------------------------------------------------------------------

@@ -98,12 +98,16 @@ class Persisted:
 
 @dataclass(frozen=True, slots=True)
 class BlocksRead:
-    """The blocks of a ``ReadBlocks`` are in memory; every write submitted by then lies before ``position`` in the ring."""
+    """The blocks of a ``ReadBlocks`` are in memory; every write submitted by then lies before ``position`` in the ring.
+
+    ``error``: why some of them are not. Those are ``unreadable``; when none is named, the whole read failed.
+    """
 
     reading: int
     position: int
     length_bytes: int
     error: str = ""
+    unreadable: Runs = field(default_factory=Runs.none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,6 +452,7 @@ class VerifyEnded:
     """A verification looked at everything it was asked for. ``places`` are the first (first block, blocks) that differed.
 
     ``filled_blocks``: free space that was never on the secondary, and is now.
+    ``unreadable_blocks`` could not be read on the source, and were not compared.
     """
 
     repaired: bool
@@ -455,6 +460,7 @@ class VerifyEnded:
     differing_blocks: int
     places: tuple[tuple[int, int], ...]
     filled_blocks: int = 0
+    unreadable_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

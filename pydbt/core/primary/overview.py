@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.forecast import NO_PACE
 from pydbt.core.primary.landing import Landing
 from pydbt.core.primary.link import Link
@@ -40,6 +41,7 @@ class Overview:
             combined.set_extents(*transit.runs)
         if len(unsettled):
             combined.set_blocks(unsettled.blocks())
+        combined.set_blocks(self._state.unreadable.blocks())
         self._landing.add_unproved(combined)
         if self._quiet.maps_unacknowledged:
             combined.merge(tracker.dirty)
@@ -56,8 +58,8 @@ class Overview:
         transit = 0 if resync is None else sum(transit.runs.total() for transit in resync.in_transit())
         state, staged = self._state, self._state.rolled_back
         before_commit = 0 if staged is None else staged.count()
-        known = state.tracker.out_of_sync_blocks() + len(state.unsettled) + self._landing.kept_blocks
-        return known + transit + before_commit
+        known = state.tracker.out_of_sync_blocks() + len(state.unsettled) + len(state.unreadable)
+        return known + transit + before_commit + self._landing.kept_blocks
 
     def out_of_sync_bytes(self, resync: Resync | None) -> int:
         geometry = self._state.geometry
@@ -93,6 +95,7 @@ class Overview:
             replica_position=state.replica.position,
             out_of_sync_bytes=self.out_of_sync_bytes(resync),
             unsettled_bytes=len(state.unsettled) * state.geometry.block_bytes,
+            unreadable=Runs.of_blocks(state.unreadable.blocks()),
             repairing=self._settler.repairing,
             unacknowledged_bytes=state.queue.unacknowledged_bytes,
             fresh=is_fresh(behind_since(state), self._link.answered_at, now),

@@ -87,6 +87,7 @@ class QuietBitmap:
 
     def _next_write(self, zero_quiet: bool) -> int:
         self.writes += 1
+        self._state.unreadable.unsaved = False
         if zero_quiet and self.bits is not None and self.bits.write is None:
             self.bits.write = self.writes
         return self.writes
@@ -137,6 +138,7 @@ class QuietBitmap:
         if error != self.error:
             self._state.effects.log("error", f"the maps could not be written: {error}")
         self.error = error
+        self._state.unreadable.unsaved = len(self._state.unreadable) > 0
         self._retry_at = now + PERSIST_RETRY_S
         if self.in_normal_mode and self.bits is not None and self.bits.retire_at is None:
             self.bits.retire_at = self._state.sequence
@@ -153,11 +155,13 @@ class QuietBitmap:
         acknowledged = bits is not None and bits.retire_at is not None and state.acknowledged >= bits.retire_at
         if bits is not None and acknowledged and self.at_rest(now):
             bits.retire_at = None
-            if len(state.unsettled):
+            if len(state.unsettled) or len(state.unreadable):
                 self.persist(zero_quiet=True)
             else:
                 state.effects.add(ZeroQuiet())
                 self.bits = None
+        elif state.unreadable.unsaved and self.at_rest(now):
+            self.persist(zero_quiet=False)
         if now >= self.next_retire and self.bits is None and self.at_rest(now):
             self.next_retire = now + RETIRE_INTERVAL_S
             if state.statistics.written_since_retire() or self._every_bit:

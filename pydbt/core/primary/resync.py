@@ -17,6 +17,7 @@ from pydbt.core.primary.modes import FOLLOWING_MODES, Phase
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
 from pydbt.core.primary.state import State
 from pydbt.core.primary.sweep import Sweep, Transit
+from pydbt.core.primary.unread import failed_as_a_whole, set_apart
 from pydbt.core.protocol.frames import Begin, BeginFlag, Want
 from pydbt.core.units import MAX_COMPARED_BYTES, format_bytes
 
@@ -43,6 +44,7 @@ class Resync:
     def __init__(self, state: State, quiet: QuietBitmap, identifier: int, now: float) -> None:
         self._state, self._quiet = state, quiet
         self.identifier = identifier
+        state.tracker.pending.set_blocks(state.unreadable.take_due(now))
         self.sweep = Sweep(
             state.geometry,
             state.tracker.pending,
@@ -149,12 +151,19 @@ class Resync:
             return
         state = self._state
         self.read_position = max(self.read_position, event.position)
-        if event.error:
+        if failed_as_a_whole(state, event):
             state.effects.log("error", f"{event.error}; the blocks stay out of sync and are read again")
             self.sweep.put_back(event.reading)
             state.reads_rest_until = now + READ_RETRY_S
             return
         transit.read = True
+        if event.unreadable.total():
+            set_apart(state, event, now)
+            if not self.sweep.leave_out(event.reading, event.unreadable):
+                self.sweep.finish(event.reading)
+                state.effects.add(DropReading(event.reading))
+                return
+        state.unreadable.remove(transit.runs.blocks())
         nothing_there = state.replica.initial and state.replica.fresh
         if nothing_there or not (state.config.digests or every_block):
             self._send(event.reading, transit, None)

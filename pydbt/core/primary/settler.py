@@ -15,12 +15,14 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Integers, Runs
 from pydbt.core.primary.events import BlocksRead, DropReading, ReadBlocks, SendDigests
 from pydbt.core.primary.state import State
+from pydbt.core.primary.unread import failed_as_a_whole, set_apart
 from pydbt.core.protocol.frames import Want
 from pydbt.core.tracking.capture_record import Operation, empty_records
 from pydbt.core.tracking.discards import discarded_in_doubt
 from pydbt.core.tracking.in_flight import InFlightReport
 from pydbt.core.tracking.replica_queue import Segment
-from pydbt.core.tracking.unsettled import DIFFERS_SINCE_EVER
+from pydbt.core.tracking.unreadable import TRY_AGAIN_S
+from pydbt.core.tracking.unsettled import DIFFERS_SINCE_EVER, UNREAD_SINCE_EVER
 from pydbt.core.units import Geometry
 
 # More unsettled blocks than this are not worth reading one by one: a sweep does it.
@@ -53,7 +55,7 @@ class Settler:
     @property
     def repairing(self) -> bool:
         """Whether a block that was found to differ is not on the secondary yet."""
-        return self._set.oldest_sequence() == DIFFERS_SINCE_EVER
+        return self._set.repairing
 
     @property
     def awaiting(self) -> bool:
@@ -67,6 +69,11 @@ class Settler:
         """
         if self.reading and len(written.firsts):
             self._set.touch(written.blocks())
+        if len(self._state.unreadable):
+            # Not readable, and written anew as a whole: from here on a block like any other that was rewritten.
+            blocks, _ = _whole_writes(taken, self._state.unreadable.blocks(), self._state.geometry)
+            self._state.unreadable.remove(blocks)
+            self._set.add(blocks, UNREAD_SINCE_EVER, now - TRY_AGAIN_S)
         if len(self._set):
             blocks, sequences = _whole_writes(taken, np.sort(self._set.blocks()), self._state.geometry)
             at_rest = ~(report.overlapped.mask(blocks) | report.unmatched.mask(blocks))
@@ -108,22 +115,26 @@ class Settler:
         self._set.add(unseen.blocks(), self._state.sequence, now)
 
     def deadline(self) -> float:
-        due = self._set.next_due()
-        return inf if due is None or self.reading else due
+        due = [at for at in (self._set.next_due(), self._state.unreadable.next_due()) if at is not None]
+        return inf if self.reading else min(due, default=inf)
 
     def abandon(self, pending: DirtyMap) -> None:
-        """Replication halts: unsettled blocks are simply pending from here on."""
+        """Replication halts: unsettled blocks are simply pending from here on, and so are those that could not be read."""
         blocks, readings = self._set.clear()
         self._behind.clear()
         self._offered.clear()
         if len(blocks):
             pending.set_blocks(blocks)
+        pending.set_blocks(self._state.unreadable.take_all())
         for reading in readings:
             self._state.effects.add(DropReading(reading))
 
     def advance(self, now: float, hurry: bool) -> None:
         """Compare what was read, then read what is due. One reading at a time keeps the cost low."""
         state = self._state
+        again = state.unreadable.take_due(now)
+        if len(again):
+            self._set.add(again, UNREAD_SINCE_EVER, now - TRY_AGAIN_S)
         for identifier, reading in self._set.readings():
             if reading.position is None or reading.compared or not state.position_reached(reading.position):
                 continue
@@ -149,10 +160,17 @@ class Settler:
         if reading is None:
             return False
         reading.position = event.position
-        if event.error:
+        if failed_as_a_whole(self._state, event):
             self._state.effects.log("error", f"{event.error}; the blocks stay out of sync and are read again")
             self._set.touch(reading.blocks)
             self._finish(event.reading, np.empty(0, np.int64), now)
+            return True
+        if event.unreadable.total():
+            set_apart(self._state, event, now)
+            self._set.leave_out(event.reading, event.unreadable.blocks())
+            if not len(reading.blocks):
+                self._finish(event.reading, np.empty(0, np.int64), now)
+        self._state.unreadable.remove(reading.blocks)
         return True
 
     def want(self, want: Want, now: float) -> Settled:

@@ -29,6 +29,7 @@ def told_position(state: State, *, repairing: bool, now: float) -> int:
     """For a PING: the number of the last write that the replica needs to be what the volume is; or ``OUT_OF_SYNC``."""
     unsettled = state.unsettled.oldest_time()
     doubtful = bool(state.taints) or repairing or (unsettled is not None and now - unsettled > FRESH_S)
+    doubtful |= len(state.unreadable) > 0
     return state.sequence if state.mode is Mode.NORMAL and not doubtful else OUT_OF_SYNC
 
 
@@ -41,4 +42,4 @@ def replica_word(status: PrimaryStatus, lag_seconds: float | None, out_of_sync_b
         return "up-to-date" if not out_of_sync_bytes and not lag_seconds else "consistent"
     if not normal or status.replica_state == "inconsistent":
         return status.replica_state
-    return "up-to-date" if status.fresh else "consistent"
+    return "up-to-date" if status.fresh and not status.unreadable.total() else "consistent"

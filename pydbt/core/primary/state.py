@@ -20,6 +20,7 @@ from pydbt.core.tracking.in_flight import InFlight
 from pydbt.core.tracking.replica_queue import StreamQueue
 from pydbt.core.tracking.tracker import Tracker
 from pydbt.core.tracking.uncompleted import Uncompleted
+from pydbt.core.tracking.unreadable import Unreadable
 from pydbt.core.tracking.unsettled import MAX_BATCH_BLOCKS, Unsettled
 from pydbt.core.units import MIB, SECTOR_BYTES, Geometry
 
@@ -103,6 +104,7 @@ class State:
         self.uncompleted = Uncompleted()
         self.unsettled = Unsettled(max(1, min(MAX_BATCH_BLOCKS, MAX_SETTLED_BYTES // config.geometry.block_bytes)))
         self.left_out = LeftOut(config.geometry)
+        self.unreadable = Unreadable()
         self.statistics = Statistics(now)
         self.replica = KnownReplica.of(config)
         self.generations: Generations = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.forecast import Pace
 from pydbt.core.primary.landing import SnapshotStatus
 from pydbt.core.primary.modes import Mode, Phase
@@ -31,6 +32,7 @@ class PrimaryStatus:
     ``out_of_sync_bytes``: the kernel's bitmaps come on top, outside of normal mode. ``repairing``: a block that was found
     to differ is not on the secondary yet. ``fresh``: nothing is missing on the secondary but what a heartbeat allows
     (``standing``). ``mode_since``: when the mode began. ``connected``: it was heard a moment ago.
+    ``unreadable``: blocks of the source that cannot be read.
     ``snapshots`` is None with journal-based mirroring.
     """
 
@@ -47,6 +49,7 @@ class PrimaryStatus:
     replica_position: tuple[int, int]
     out_of_sync_bytes: int
     unsettled_bytes: int
+    unreadable: Runs
     repairing: bool
     unacknowledged_bytes: int
     fresh: bool

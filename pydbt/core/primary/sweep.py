@@ -126,6 +126,15 @@ class Sweep:
         done = [key for key, transit in self.readings.items() if transit.batch is not None and transit.batch <= batch]
         return [self.finish(key) for key in done]
 
+    def leave_out(self, reading: int, unreadable: Runs) -> bool:
+        """Blocks of a reading could not be read, and are counted elsewhere. True: others were."""
+        transit = self.readings[reading]
+        transit.runs = transit.runs.minus(unreadable)
+        length_bytes = transit.runs.total() * self.geometry.block_bytes
+        self.window_bytes -= transit.length_bytes - length_bytes
+        transit.length_bytes = length_bytes
+        return length_bytes > 0
+
     def put_back(self, reading: int) -> None:
         """Blocks could not be read or sent: they are pending again."""
         transit = self.readings.pop(reading)

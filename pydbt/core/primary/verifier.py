@@ -22,8 +22,9 @@ from pydbt.core.primary.events import BlocksRead, DropReading, ReadBlocks, SendD
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.rate_limit import RateLimit
 from pydbt.core.primary.state import State
+from pydbt.core.primary.unread import failed_as_a_whole, set_apart
 from pydbt.core.protocol.frames import Want
-from pydbt.core.tracking.unsettled import DIFFERS_SINCE_EVER, FREE_SPACE, SETTLE_DELAY_S
+from pydbt.core.tracking.unsettled import FREE_SPACE, SETTLE_DELAY_S
 from pydbt.core.units import MIB, Geometry, format_bytes
 
 # Large, because a reading costs both loops the same whatever it holds. With a rate limit a sixteenth of a second's
@@ -55,6 +56,11 @@ class _Comparison:
     behind: int | None = None
     batch: int | None = None  # number of the DIGESTS frame, once it is sent
 
+    def leave_out(self, unreadable: Runs) -> None:
+        """These could not be read."""
+        kept = ~unreadable.mask(self.blocks)
+        self.blocks, self.doubtful = self.blocks[kept], self.doubtful[kept]
+
 
 @dataclass(slots=True)
 class Verification:
@@ -69,6 +75,7 @@ class Verification:
     done_blocks: int = 0
     differing_blocks: int = 0
     filled_blocks: int = 0
+    unreadable_blocks: int = 0
     places: list[tuple[int, int]] = field(default_factory=list)
 
     @classmethod
@@ -113,6 +120,7 @@ class Findings:
     filled_blocks: int
     places: tuple[tuple[int, int], ...]
     taints: tuple[str, ...]
+    unreadable_blocks: int = 0
 
 
 class Verifier:
@@ -178,10 +186,18 @@ class Verifier:
         if comparison is None:
             return False
         comparison.position = event.position
-        if event.error:
+        if failed_as_a_whole(self._state, event):
             self._state.effects.log("error", f"{event.error}; the blocks are compared again later")
             del self._readings[event.reading]
             self._again.append((now + READ_AGAIN_S, comparison.blocks, comparison.suspected))
+        elif event.unreadable.total() and self.current is not None:
+            set_apart(self._state, event, now)
+            comparison.leave_out(event.unreadable)
+            self.current.done_blocks += event.unreadable.total()
+            self.current.unreadable_blocks += event.unreadable.total()
+            if not len(comparison.blocks):
+                del self._readings[event.reading]
+                self._state.effects.add(DropReading(event.reading))
         return True
 
     def want(self, want: Want, now: float) -> Integers | None:
@@ -200,6 +216,7 @@ class Verifier:
         self._fill(self.current, comparison.blocks[free], now)
         differing = comparison.blocks[differs & ~free]
         self.current.done_blocks += len(equal)
+        self._state.unreadable.remove(equal)
         if not comparison.suspected:
             self._look_again(differing, True, now)
             return differing[:0]
@@ -239,7 +256,7 @@ class Verifier:
             if taken is None:
                 break
             self._read(current, *taken)
-        repairing = self._state.unsettled.oldest_sequence() == DIFFERS_SINCE_EVER
+        repairing = self._state.unsettled.repairing
         if self._readings or self._again or current.runs or repairing or filling:
             return None
         return self._end(current)
@@ -293,8 +310,15 @@ class Verifier:
         block_bytes = self._state.geometry.block_bytes
         size = current.differing_blocks * block_bytes
         log = self._state.effects.log
+        compared_blocks = current.total_blocks - current.unreadable_blocks
+        if current.unreadable_blocks:
+            unreadable_bytes = current.unreadable_blocks * block_bytes
+            log(
+                "error",
+                f"verified: {format_bytes(unreadable_bytes)} of the source cannot be read, and were not compared",
+            )
         if not current.differing_blocks:
-            compared_bytes = current.total_blocks * block_bytes
+            compared_bytes = compared_blocks * block_bytes
             log("info", f"verified: {format_bytes(compared_bytes)} were compared and are the same on both sides")
         else:
             log("warning", f"verified: {format_bytes(size)} differed and are copied")
@@ -302,7 +326,7 @@ class Verifier:
             filled = format_bytes(current.filled_blocks * block_bytes)
             log("info", f"{filled} of free space, never copied before, are filled in")
         found = current.differing_blocks, current.filled_blocks, tuple(current.places)
-        return Findings(current.total_blocks, *found, current.taints)
+        return Findings(compared_blocks, *found, current.taints, current.unreadable_blocks)
 
     # --- how far it is ------------------------------------------------------------------------------------
     def resume_block(self) -> int:

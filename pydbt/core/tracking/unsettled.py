@@ -27,6 +27,8 @@ MAX_BATCH_BLOCKS = 256
 DIFFERS_SINCE_EVER = 0
 # The same for free space that is filled in: no wait is for it.
 FREE_SPACE = (1 << 63) - 1
+# The same of a block that could not be read; it need not differ.
+UNREAD_SINCE_EVER = -1
 # A block that is touched again and again delays a wait by no more than this.
 RETRY_DELAY_S = 0.5
 
@@ -130,6 +132,14 @@ class Unsettled:
             self._forget(block)
         return np.intersect1d(settled, differing)
 
+    def leave_out(self, batch: int, blocks: BlockNumbers) -> None:
+        """These could not be read: they leave the reading and the set, and the caller answers for them."""
+        reading = self._readings[batch]
+        reading.blocks = np.setdiff1d(reading.blocks, blocks)
+        reading.touched.difference_update(blocks.tolist())
+        for block in blocks.tolist():
+            self._forget(block)
+
     def sent(self, blocks: BlockNumbers, sequence: int) -> None:
         """What was read of these blocks is update ``sequence``: they are settled once that is durable."""
         for block in blocks.tolist():
@@ -153,6 +163,11 @@ class Unsettled:
         self._anew.pop(block, None)
         for times in (self._due, self._at, self._anew_at):
             times.pop(block, None)
+
+    @property
+    def repairing(self) -> bool:
+        """Whether a block that was found to differ is not on the secondary yet."""
+        return DIFFERS_SINCE_EVER in self._since.values()
 
     def oldest_sequence(self) -> int | None:
         """The earliest sequence number that any unsettled block goes back to."""

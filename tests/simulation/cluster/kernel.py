@@ -112,7 +112,7 @@ class Kernel:
         self.active = 0
         self.stale: int | None = None
         self.payload_on = False
-        self.ring: list[tuple[int, Write, int, int]] = []
+        self.ring: list[tuple[int, Write, int, int] | None] = []  # None: a place whose record was lost
         self.produced = self.consumed = 0
         self.lost = self.seen_sectors = self.ended_sectors = 0
         self.data: dict[int, bytes] = {}
@@ -183,8 +183,7 @@ class Kernel:
         self.schedule(seconds, lambda: self._complete(write))
 
     def _emit_submit(self, write: Write) -> None:
-        if len(self.ring) >= self.ring_records:
-            self.lost += 1
+        if self._lose():
             return
         flags = identifier = 0
         if self.payload_on and write.op == Operation.WRITE:
@@ -195,8 +194,29 @@ class Kernel:
                 identifier = write.order
                 self.data[identifier] = write.content()
                 self.data_used += size
-        self.ring.append((RecordKind.SUBMIT, write, flags, identifier))
+        self._emit((RecordKind.SUBMIT, write, flags, identifier))
+
+    def _lose(self) -> bool:
+        """Without room for it a record takes a place all the same: the ring goes on with a hole, and may end with one."""
+        full = len(self.ring) >= self.ring_records
+        if full:
+            self.lost += 1
+            self._emit(None)
+        return full
+
+    def _emit(self, record: tuple[int, Write, int, int] | None) -> None:
+        self.ring.append(record)
         self.produced += RECORD_BYTES
+
+    def take(self, limit: int) -> list[tuple[int, Write, int, int]]:
+        """Records up to the next hole. At a hole the places are passed over first, as pydbt.kernel.ring does."""
+        skipped = next((place for place, record in enumerate(self.ring) if record is not None), len(self.ring))
+        end = next((p for p in range(skipped, len(self.ring)) if self.ring[p] is None), len(self.ring))
+        end = min(end, skipped + limit)
+        taken = [record for record in self.ring[skipped:end] if record is not None]
+        self.ring = self.ring[end:]
+        self.consumed += end * RECORD_BYTES
+        return taken
 
     def _land(self, write: Write) -> None:
         """A part of it is on the disk before it is over."""
@@ -226,11 +246,8 @@ class Kernel:
             return
         self._set_bits(write)
         self.ended_sectors += write.sectors
-        if len(self.ring) >= self.ring_records:
-            self.lost += 1
-            return
-        self.ring.append((RecordKind.COMPLETE, write, int(flags), 0))
-        self.produced += RECORD_BYTES
+        if not self._lose():
+            self._emit((RecordKind.COMPLETE, write, int(flags), 0))
 
     def random_write(self) -> None:
         total = self.geometry.size_sectors
@@ -267,10 +284,9 @@ class Capture:
         if self._machine.dead:
             self._machine.touch()
         kernel = self._kernel
-        if not kernel.ring:
+        taken = kernel.take(limit)
+        if not taken:
             return np.empty(0, RECORD)
-        taken, kernel.ring = kernel.ring[:limit], kernel.ring[limit:]
-        kernel.consumed += len(taken) * RECORD_BYTES
         rows = [
             (w.sector, data, 0, 0, w.sectors, int(data != 0), kind, w.op, flags, 0, w.order)
             for kind, w, flags, data in taken
@@ -307,7 +323,7 @@ class Capture:
 
     def release_orphans(self) -> int:
         kernel = self._kernel
-        waiting = {data for _, _, _, data in kernel.ring if data}
+        waiting = {record[3] for record in kernel.ring if record is not None and record[3]}
         orphans = [identifier for identifier in kernel.data if identifier not in waiting]
         for identifier in orphans:
             kernel.data_used -= len(kernel.data.pop(identifier))

@@ -21,7 +21,7 @@ from pydbt.controller.secondary.workers import Applier
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.primary import events as ev
-from pydbt.core.primary import overview, recognition, settler, stream_landing
+from pydbt.core.primary import overview, recognition, resync, settler, stream_landing
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.landing import Enter
 from pydbt.core.primary.modes import Mode, Phase
@@ -188,8 +188,20 @@ around(
 )  # fmt: skip
 around("the stream is cut before the last read was over", State, "position_reached", lambda right, self, position: True)
 
-
+MUTANTS["a block that could not be read counts as in sync"] = lambda: patch.object(resync, "set_apart", lambda *_: None)
 instead("the quiet bitmap is taken before the records are drained", Volume, "catch_up", lambda self: [])
+
+
+def _records_alone(right: Callable, self: Volume) -> bool:
+    told, waiting = self._told, len(self.events)
+    came = bool(right(self))
+    if not came and told is not None and self._told is not None and told[1] == self._told[1]:
+        while len(self.events) > waiting:
+            self.events.pop()
+    return came
+
+
+around("the ring passes over places whose records were lost, and no brain hears of it", Volume, "drain", _records_alone)
 
 # --- a secondary that is put back -------------------------------------------------------------------------
 

@@ -94,7 +94,14 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
     clock, rng, numbers = primary.clock, primary.rng, _Numbers()
     simulated_os = SimOs(rng)
     SimOutbox.machine = primary.machine
-    reader = {"clock": clock, "rng": rng, "kernel": primary.kernel, "machine": primary.machine, "read_error": 0.0}
+    reader = {
+        "clock": clock,
+        "rng": rng,
+        "kernel": primary.kernel,
+        "machine": primary.machine,
+        "read_error": 0.0,
+        "bad": frozenset(),
+    }
     for name, value in reader.items():
         setattr(SimReader, name, value)
     limits = {

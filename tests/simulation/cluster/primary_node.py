@@ -26,6 +26,7 @@ from pydbt.controller.primary.outbox import BlockData
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt, PeerConnection
 from pydbt.controller.requests import Request
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
@@ -121,7 +122,8 @@ class SimReader:
     rng: random.Random
     kernel: Kernel
     machine: Machine
-    read_error = 0.0
+    read_error = 0.0  # how often a run cannot be read at all
+    bad: frozenset[int] = frozenset()  # blocks that cannot be read
 
     def __init__(self, reader: object, geometry: object, position: Callable[[], int], done: Callable) -> None:
         self._geometry, self._position, self._done = geometry, position, done
@@ -130,12 +132,12 @@ class SimReader:
 
     def submit(self, request: ev.ReadBlocks) -> None:
         self._reading.add(request.reading)
-        self._next(request, 0, bytearray())
+        self._next(request, 0, bytearray(), [])
 
-    def _next(self, request: ev.ReadBlocks, index: int, data: bytearray) -> None:
-        self.clock.after(self.rng.random() * 0.01, lambda: self._read(request, index, data))
+    def _next(self, request: ev.ReadBlocks, index: int, data: bytearray, unread: list[int]) -> None:
+        self.clock.after(self.rng.random() * 0.01, lambda: self._read(request, index, data, unread))
 
-    def _read(self, request: ev.ReadBlocks, index: int, data: bytearray) -> None:
+    def _read(self, request: ev.ReadBlocks, index: int, data: bytearray, unread: list[int]) -> None:
         if self.machine.dead:
             return
         if self.rng.random() < type(self).read_error:
@@ -143,14 +145,20 @@ class SimReader:
             self._done(ev.BlocksRead(request.reading, self._position(), 0, error="input/output error"))
             return
         first, count = int(request.runs.firsts[index]), int(request.runs.counts[index])
-        offset, length = self._geometry.bytes_of_blocks(first, count)
-        data += self.kernel.disk.read(offset, length)
+        for block in range(first, first + count):
+            if block in type(self).bad:
+                unread.append(block)
+            else:
+                data += self.kernel.disk.read(*self._geometry.bytes_of_blocks(block, 1))
         if index + 1 < len(request.runs.firsts):
-            self._next(request, index + 1, data)
+            self._next(request, index + 1, data, unread)
         elif request.reading in self._reading:
             self._reading.discard(request.reading)
-            self._readings[request.reading] = BlockData(self._geometry, request.runs, memoryview(data))
-            self._done(ev.BlocksRead(request.reading, self._position(), len(data)))
+            missing = Runs.of_blocks(np.array(unread, np.int64))
+            runs = request.runs.minus(missing)
+            self._readings[request.reading] = BlockData(self._geometry, runs, memoryview(data))
+            error = "bad sector" if unread else ""
+            self._done(ev.BlocksRead(request.reading, self._position(), len(data), error, missing))
 
     def reading(self, identifier: int) -> BlockData:
         return self._readings[identifier]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import numpy as np
+
 from pydbt.controller.primary.peer import Peer
 from pydbt.core.errors import PydbtError
 from pydbt.core.primary.brain import Primary
@@ -59,6 +61,7 @@ class World:
         self._heal_until = 0.0
         self._heal_steps = 0
         self.steps = 0
+        self.unread = np.zeros(self.geometry.block_count, bool)  # blocks that could not be read for a while
         self._committed: dict[int, tuple[int, int]] = {}
         self._backup_floors: dict[int, tuple[Era, int]] = {}
 
@@ -196,7 +199,7 @@ class World:
         for machine in (self.primary.machine, *(node.machine for node in self.secondaries)):
             machine.no_room = machine.trouble = False
             machine.fuse = None
-        SimReader.read_error = 0.0
+        SimReader.read_error, SimReader.bad = 0.0, frozenset()
 
     def _rested(self) -> bool:
         loop = self.primary.loop
@@ -206,6 +209,7 @@ class World:
 
     def _follows(self, node: SecondaryNode, brain: Primary) -> bool:
         done = brain.mode is Mode.NORMAL and not len(brain.state.unsettled) and brain.state.in_flight.empty
+        done = done and not len(brain.state.unreadable)
         there = node.engine.brain.peer is not None and node.engine.brain.drained
         # A connection that is dead at one end alone takes a name along that the primary has sent; the next one brings it.
         named = node.engine.brain.record.generations.current == brain.state.generations.current
@@ -386,7 +390,17 @@ class World:
         self.clock.after(self.rng.random() ** 2 * 15, lambda: setattr(machine, what, False))
 
     def do_bad_reads(self) -> None:
-        SimReader.read_error = 0.0 if SimReader.read_error else 0.2
+        """Whole reads fail, or single blocks cannot be read, until the next time."""
+        before = SimReader.read_error or SimReader.bad
+        SimReader.read_error, SimReader.bad = 0.0, frozenset()
+        if before:
+            return
+        if self.rng.random() < 0.5:
+            SimReader.read_error = 0.2
+            return
+        blocks = range(self.geometry.block_count)
+        SimReader.bad = frozenset(self.rng.sample(blocks, self.rng.randint(1, min(4, len(blocks)))))
+        self.unread[sorted(SimReader.bad)] = True
 
     def do_wait(self) -> None:
         peers = self.primary.peers()

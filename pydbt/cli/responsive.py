@@ -1,0 +1,32 @@
+"""Keeps a command that runs for long from ever waiting for whoever reads its stderr."""
+
+from __future__ import annotations
+
+import sys
+
+from pydbt.cli.logs import missing_line
+from pydbt.posix.background_stream import BackgroundStream
+
+# At its end a command waits for its last lines to go out, and no longer than this.
+LAST_LINES_S = 2.0
+
+
+def write_in_background() -> None:
+    """From here on nothing in this process waits for its stderr, or fails because of it.
+
+    The log, the live progress line, and the sentence about an error all go there.
+    """
+    if isinstance(sys.stderr, BackgroundStream):
+        return
+    try:
+        descriptor = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # closed at the start, or replaced by somebody who is no descriptor
+        return
+    sys.stderr = BackgroundStream(descriptor, missing_line)
+
+
+def finish_writing() -> None:
+    """The end of a command: let the last lines go out, if somebody takes them."""
+    if isinstance(sys.stderr, BackgroundStream):
+        sys.stderr.drain(LAST_LINES_S)
+        sys.stderr = sys.__stderr__
