@@ -14,6 +14,7 @@ import pytest
 
 from pydbt.core.protocol import wire
 from pydbt.core.protocol.frames import Hello
+from pydbt.store.volume_state import load_state
 from tests.lab.cluster import cluster
 from tests.lab.disks import Device, attach, loop_device, make_filesystem, mounted, partition_of
 from tests.lab.patience import run, until
@@ -113,10 +114,11 @@ def test_a_whole_disk_whose_partition_is_the_target_is_refused_and_the_other_way
 def test_a_second_controller_for_the_same_volume_is_refused(tmp_path, source):
     with cluster(tmp_path / "c", source) as both:
         both.start()
-        before = pins()
+        state = load_state(both.primary_state)
+        assert state is not None
         run_refused(source.path, tmp_path / "other", BUSY, "in use", at=both.address)
         run_refused(source.path, both.primary_state, BUSY, "in use", at=both.address)
-        assert pins() == before or not (before - pins())
+        assert state.uuid.hex in pins(), "the running controller's programs are gone"
         both.wait()
 
 
