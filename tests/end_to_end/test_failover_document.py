@@ -170,7 +170,8 @@ def test_the_lines_of_a_failover_and_of_the_way_back(machines: Machines, control
     machines.carry_out_all("The old primary comes back")
     told = re.search(r"this side holds ([0-9.]+) MiB that the other never had", machines.output["demote"])
     assert told and float(told[1]) >= 3.8, machines.output["demote"]
-    assert "last common write 20" in machines.output["demote"], machines.output["demote"]
+    if controller == "running":  # one that was killed had not written it down
+        assert "last common write 20" in machines.output["demote"], machines.output["demote"]
     machines.the_same("beta", "alpha")
     assert b"after" in (machines.beta.path).read_bytes() and b"lost" * 1000 not in machines.beta.path.read_bytes()
 

@@ -30,7 +30,7 @@ def test_one_that_was_cut_short_and_got_its_size_again_is_compared_as_a_whole(tm
                 listen = ("--listen", both.address, "--state", both.secondary_state)
                 command("secondary", both.target, *listen).refused(7, "give it its size again", "compared")
                 os.truncate(both.target, SIZE)
-                refused = command("promote", both.target, "--state", both.secondary_state)
+                refused = command("promote", both.target, "--state", both.secondary_state, "--force")
                 assert refused.code == 2 and "cannot be promoted" in refused.errors, refused
                 both.start_secondary()
             else:
