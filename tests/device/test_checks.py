@@ -157,8 +157,8 @@ def test_a_disk_of_which_a_partition_is_mounted_is_refused_and_so_is_the_partiti
             check_target(free)
 
 
-def test_a_target_mounted_where_we_cannot_see_it_is_refused(tmp_path: Path, disk: str) -> None:
-    """A mount in another mount namespace is in no mountinfo of ours."""
+def test_a_target_mounted_in_another_namespace_is_refused(tmp_path: Path, disk: str) -> None:
+    """Such a mount is in no mountinfo of ours, and is reached through a process that lives there."""
     run("mkfs.ext4", "-q", disk)
     (tmp_path / "mount").mkdir()
     script = f"mount {disk} {tmp_path}/mount && echo mounted && read line"
@@ -167,8 +167,9 @@ def test_a_target_mounted_where_we_cannot_see_it_is_refused(tmp_path: Path, disk
     )
     try:
         assert elsewhere.stdout is not None and elsewhere.stdout.readline() == "mounted\n"
-        assert BlockDevice.identify(disk).mounts() == []
-        with refused(BusyError, "holds it exclusively"):
+        (mount,) = BlockDevice.identify(disk).mounts()
+        assert mount.point == f"/proc/{elsewhere.pid}/root{tmp_path}/mount"
+        with refused(BusyError, f"is mounted at {mount.point}"):
             check_target(disk)
     finally:
         elsewhere.communicate("\n")
