@@ -24,7 +24,7 @@ from tests.lab.patience import PATIENCE_S, SIGNALS, StepFailed
 PROGRAM = (sys.executable, "-m", "pydbt.cli.main")
 ROOT = Path(__file__).parents[2]
 _LAST_LINES = 12
-_OF_THE_LOG = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z (info|warning) ")
+_OF_THE_LOG = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z info ")
 
 Status = dict[str, Any]
 
