@@ -497,6 +497,7 @@ def test_the_log_has_the_primary_s_coming_and_going_and_a_loss_is_a_warning(seco
         primary.send(Bye("stopped"))
         poll(lambda: "said goodbye: stopped" in secondary.words(), "the goodbye is told")
     with ScriptedPrimary(secondary.port, SIZE) as primary:
+        poll(lambda: secondary.words().count("is connected") == 2, "it is taken in")
         primary.close()
         poll(lambda: "is gone" in secondary.words(), "the loss is told")
     lines = [line for line in secondary.words().splitlines() if "the primary 127.0.0.1:" in line]

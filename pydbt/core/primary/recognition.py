@@ -35,11 +35,13 @@ class Recognition:
         replica.progress = max(replica.progress, event.progress or 0)
         self.scan_whole = config.scan_whole or event.held
         replica.state = "inconsistent" if replica.initial or event.state == "inconsistent" else "outdated"
+        replica.goes_back = event.state != "inconsistent"  # also where ours counts as the first copy still
         replica.fresh, replica.identifier = event.fresh, event.replica
         return doubt
 
     def replica_says(self, state: str) -> None:
         """The secondary's own word on its image counts when it is worse than ours."""
+        self._state.replica.goes_back = state != "inconsistent"
         if state == "inconsistent":
             self._state.replica.state = "inconsistent"
         elif self._state.mode in SYNCING_MODES:

@@ -37,8 +37,9 @@ class KnownReplica:
     ``position`` is the (epoch, sequence) that it acknowledged last; ``progress`` the most bytes that it ever told to be
     durable; ``later_epochs`` the runs since ``position``; ``unfinished``: it has acknowledged blocks of a
     resynchronization whose COMMIT is still to come, and those are on no map. ``initial``: it was never in sync;
-    ``scanned``: the blocks in use are on the map. ``fresh``: it holds nothing. ``taken_at``: its position when it was found
-    to be elsewhere, until it is in sync.
+    ``scanned``: the blocks in use are on the map. ``fresh``: it holds nothing. ``goes_back``: by its own word it has an
+    earlier image, to which a promotion would go back. ``taken_at``: its position when it was found to be elsewhere, until it
+    is in sync.
     """
 
     identifier: str
@@ -50,6 +51,7 @@ class KnownReplica:
     scanned: bool
     state: str
     fresh: bool = False
+    goes_back: bool = False
     taken_at: tuple[int, int] | None = None
 
     @classmethod
@@ -138,7 +140,7 @@ class State:
     @property
     def rolled_back(self) -> DirtyMap | None:
         """The staged blocks, which a promotion would give up; None where there is no earlier image to go back to."""
-        return self.staged if self.replica.state != "inconsistent" else None
+        return self.staged if self.replica.goes_back else None
 
     def position_reached(self, position: int) -> bool:
         """Whether everything before a ring position has been taken in."""

@@ -44,6 +44,18 @@ def test_one_that_went_back_is_scanned_anew_and_the_next_run_would_notice_it_too
     assert not taken_effects(state)
 
 
+def test_one_that_goes_back_to_an_image_says_so_even_where_ours_is_a_first_copy_still() -> None:
+    state, recognition = known(initial=True)
+    recognition.connected(said())
+    assert state.replica.state == "inconsistent" and state.replica.goes_back
+    recognition.replica_says("inconsistent")
+    assert not state.replica.goes_back
+    recognition.replica_says("outdated")
+    assert state.replica.goes_back
+    recognition.connected(Connected("mine", "inconsistent", 7, 5, False, False, progress=100))
+    assert not state.replica.goes_back
+
+
 def test_of_another_replica_nothing_is_remembered_before_its_map() -> None:
     state, recognition = known()
     assert "another replica" in recognition.connected(said("other", progress=3, held=True))
