@@ -36,7 +36,8 @@ def test_a_promoted_replica_is_the_volume_and_the_old_primary_cannot_overwrite_i
             with mounted(device, tmp_path / "mnt") as folder:
                 work(folder, chance)
             both.wait()
-            if running:
+            if running:  # until a heartbeat has answered for it, nobody knows as of when the replica is
+                until(lambda: (both.secondary_status() or {})["replica_state"] == "up-to-date", "it is answered for")
                 outcome = promote(both)
                 assert outcome.code == 4 and "is alive" in outcome.errors and "--force" in outcome.errors, outcome
                 assert both.status()["mode"] == "normal", "a refused promotion did harm"
