@@ -66,6 +66,7 @@ class KnownReplica:
             initial=config.initial,
             scanned=not config.scan_used,
             state="inconsistent" if config.initial else "outdated",
+            goes_back=not config.initial,
         )
 
 

@@ -85,7 +85,6 @@ def copied(state: State, resync: Resync, first: int, count: int, wanted: int | N
 def test_what_a_promotion_would_roll_back_is_out_of_sync_until_the_commit() -> None:
     state = state_of(mode=Mode.RESYNCHRONIZING)
     quiet, overview = looking(state)
-    state.replica.goes_back = True
     resync = Resync(state, quiet, 1, 0.0)
     copied(state, resync, 1, 8, wanted=3)
     assert not overview.unsynchronized_map(resync).any(), "a next run need not send them again"
@@ -100,5 +99,6 @@ def test_what_a_promotion_would_roll_back_is_out_of_sync_until_the_commit() -> N
 def test_in_place_there_is_no_earlier_image_and_what_was_copied_is_in_sync() -> None:
     state = state_of(mode=Mode.RESYNCHRONIZING)
     quiet, overview = looking(state)
+    state.replica.goes_back = False
     copied(state, Resync(state, quiet, 1, 0.0), 1, 8)
     assert overview.out_of_sync_bytes(None) == 0 and state.staged.count() == 8
