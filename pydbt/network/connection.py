@@ -35,6 +35,7 @@ KEEPALIVE_INTERVAL_SECONDS = 3
 KEEPALIVE_PROBES = 3
 
 Allocate = Callable[[int], memoryview]
+_NETWORKS = (socket.AF_INET, socket.AF_INET6)
 
 
 class StreamSocket(Protocol):
@@ -44,6 +45,7 @@ class StreamSocket(Protocol):
     def family(self) -> int: ...
     def settimeout(self, seconds: float | None, /) -> None: ...
     def setsockopt(self, level: int, name: int, value: int, /) -> None: ...
+    def getsockopt(self, level: int, name: int, length_bytes: int, /) -> bytes: ...
     def getpeername(self) -> Any: ...  # its form depends on the family
     def getsockname(self) -> Any: ...
     def recv_into(self, view: memoryview, /) -> int: ...
@@ -97,6 +99,14 @@ class FramedConnection:
         """The address of this side; empty when the connection is gone."""
         try:
             return str(self._socket.getsockname()[0])
+        except OSError:
+            return ""
+
+    @property
+    def remote_host(self) -> str:
+        """The address of the other side, empty when the connection is gone, or is none of a network."""
+        try:
+            return str(self._socket.getpeername()[0]) if self._socket.family in _NETWORKS else ""
         except OSError:
             return ""
 
@@ -211,7 +221,7 @@ def _allocate_small(size_bytes: int) -> memoryview:
 
 def _tune(sock: StreamSocket) -> None:
     """Send small frames at once, and let the kernel's keepalive find peers that vanished without closing."""
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+    if sock.family not in _NETWORKS:
         return  # a socket pair in a test
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -273,6 +273,9 @@ class TlsSocket:
     def setsockopt(self, level: int, name: int, value: int) -> None:
         self._socket.setsockopt(level, name, value)
 
+    def getsockopt(self, level: int, name: int, length_bytes: int) -> bytes:
+        return self._socket.getsockopt(level, name, length_bytes)
+
     def getpeername(self) -> Any:
         return self._socket.getpeername()
 

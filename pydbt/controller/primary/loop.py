@@ -20,6 +20,7 @@ from pydbt.controller.primary.report import VolumeReport
 from pydbt.controller.primary.standing import Standings
 from pydbt.controller.primary.status import volume_report
 from pydbt.controller.primary.volume import Volume
+from pydbt.controller.primary.ways import Ways
 from pydbt.controller.requests import Gone, Request
 from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.core.primary import events as ev
@@ -41,7 +42,8 @@ _log = logging.getLogger("pydbt")
 class PrimaryLoop:
     """Runs a volume, turn after turn. ``run`` blocks; ``stop`` and ``answer`` come from outside.
 
-    ``layer``: dm-era under the volume, if there is one; ``layer_problem``: why it cannot be relied on.
+    ``layer``: dm-era under the volume, if there is one; ``layer_problem``: why it cannot be relied on. ``ways``: None where the
+    heartbeat alone is to find outages.
     """
 
     def __init__(self, volume: Volume, layer: EraLayer | None = None, layer_problem: str = "") -> None:
@@ -51,6 +53,7 @@ class PrimaryLoop:
         self.standings = Standings(volume)
         self.divergences = Divergences(volume)
         self.commands = Commands(volume, self.feed, self.report)
+        self.ways: Ways | None = None
         self.fatal: PydbtError | None = None
         self._stopping = False
         self._next_check = self._next_snapshot = 0.0
@@ -103,6 +106,8 @@ class PrimaryLoop:
         if deadlines and now >= volume.fanout.deadline():
             volume.events.append((None, ev.Tick()))
         volume.look_for_idle_disk()
+        if deadlines and self.ways is not None:
+            self.ways.advance(now)
         self.feed.process()
         if deadlines and now >= self._next_check:
             self.check(now)

@@ -14,9 +14,13 @@ from pydbt.controller.primary.handshake import Happening, Refused, Welcomed, con
 from pydbt.controller.primary.outbox import Outbox, stream_frames
 from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
+from pydbt.core.primary.interruption import TcpView
 from pydbt.core.protocol.frames import SUPERSEDED, Bye, Frame, Hello, Refuse
 from pydbt.kernel.capture import Capture
+from pydbt.network.connection import FramedConnection
+from pydbt.network.tcp_view import tcp_view
 from pydbt.network.tls import Secure
+from pydbt.network.way_watch import Ends
 
 COMPRESS_LEVEL = 3
 FAREWELL_SECONDS = 2.0
@@ -54,6 +58,7 @@ class PeerConnection:
         self._options, self.secure, self._capture = options, secure, capture
         self.local_host = ""  # of the last connection
         self._outbox: Outbox | None = None
+        self._connection: FramedConnection | None = None
         self._leaving: Outbox | None = None  # the last one, of which the farewell may still be under way
         self._attempt = 0
         self._sent_before = 0
@@ -74,6 +79,16 @@ class PeerConnection:
     def outbound(self) -> ev.Outbound:
         """How far the sender is, for the brain."""
         return ev.Outbound(self._outbox.queued_bytes if self._outbox else 0, self.sent_bytes)
+
+    def tcp_view(self) -> TcpView | None:
+        """TCP's account of the connection; None without one, or where the kernel does not tell."""
+        return tcp_view(self._connection.socket) if self._connection is not None else None
+
+    def ends(self) -> Ends | None:
+        """The addresses of the connection; None without one."""
+        if self._connection is None or not (remote := self._connection.remote_host):
+            return None
+        return remote, self._connection.local_host
 
     # --- sending ------------------------------------------------------------------------------------------
     def send(self, frame: Frame, payload_bytes: int = 0) -> None:
@@ -138,6 +153,7 @@ class PeerConnection:
         attempt, welcome = self._attempt, what.welcome
         self._lines.log(logging.INFO, f"connected to the secondary {what.connection.who}")
         self.local_host = what.connection.local_host
+        self._connection = what.connection
         self._outbox = Outbox(
             what.connection,
             COMPRESS_LEVEL if self._options.compress else None,
@@ -163,7 +179,7 @@ class PeerConnection:
             self._sent_before += self._outbox.sent_bytes
             self._outbox.close(flush_seconds=FAREWELL_SECONDS if farewell else 0.0)
             self._leaving = self._outbox
-        self._outbox = None
+        self._outbox = self._connection = None
 
     def close(self, *, wait: bool = True) -> None:
         """Say goodbye; without ``wait`` the farewell ends by itself."""

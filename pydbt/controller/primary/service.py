@@ -28,6 +28,7 @@ from pydbt.controller.primary.opening import (
 )
 from pydbt.controller.primary.programs import open_capture, still_tracked
 from pydbt.controller.primary.volume import Volume
+from pydbt.controller.primary.ways import Ways
 from pydbt.controller.public_status import public_status
 from pydbt.controller.registry import claimed_space, forget
 from pydbt.controller.roles import require_no_replica
@@ -158,6 +159,8 @@ def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitSta
     stack.enter_context(ControlServer(options.state_dir, loop.answer))
     stack.enter_context(public_status(options.state_dir, loop.answer))
     stack.enter_context(answering_the_old_primary(options))
+    loop.ways = Ways(loop.volume)
+    stack.callback(loop.ways.close)
     previous = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -87,6 +87,8 @@ class Primary:
                 self._received(event, now)
             case ev.Outbound(queued_bytes=queued, sent_bytes=sent):
                 self.link.queued_bytes, self.state.statistics.sent_bytes = queued, sent
+            case ev.LinkSeen(seen=seen):
+                self.link.seen(seen, now)
             case ev.BlocksRead():
                 self._blocks_read(event, now)
             case ev.QuietTaken():

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pydbt.core.blocks.runs import Integers, Runs
+from pydbt.core.primary.interruption import TcpView, Way
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
@@ -134,6 +135,13 @@ class Outbound:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkSeen:
+    """What the kernel knows of the connection, or of the way to the secondary."""
+
+    seen: Way | TcpView
+
+
+@dataclass(frozen=True, slots=True)
 class WaitAsked:
     """Somebody waits until every write completed by now is durable on the secondary.
 
@@ -251,7 +259,7 @@ class Tick:
 
 Event = (
     Captured | Connected | Disconnected | Received | PayloadArmed | QuietTaken | Persisted | BlocksRead | UsedBlocks |
-    DiskQuiet | Outbound | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted | VerifyAsked | VerifyCancelled |
+    DiskQuiet | Outbound | LinkSeen | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted | VerifyAsked | VerifyCancelled |
     Flushed | Held | Released | RemoveAsked | RoomShort | Renamed | Tick
 )  # fmt: skip
 

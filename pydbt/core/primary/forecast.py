@@ -9,6 +9,8 @@ PACE_WINDOW_S = 20.0
 SAMPLE_S = 1.0
 # Nothing moved for longer than this: it stands still.
 STILL_S = 5.0
+# Before this much was seen of it, the network's own rate tells more.
+SEEN_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,19 @@ class Forecast:
         while now - self._samples[0][0] > PACE_WINDOW_S and len(self._samples) > 2:
             self._samples.popleft()
 
-    def pace(self, now: float, done_bytes: int, left_bytes: int) -> Pace:
-        """As of now. What is written meanwhile, and is out of sync then, makes the end later."""
+    def pace(self, now: float, done_bytes: int, left_bytes: int, network_rate_bytes: int | None = None) -> Pace:
+        """As of now. What is written meanwhile, and is out of sync then, makes the end later.
+
+        In the first seconds all that is left counts as if it were sent, at the rate at which the network delivers, where that
+        is known (``network_rate_bytes`` per second).
+        """
         still_s = now - self._moved_at
         if still_s > STILL_S or not self._samples:
             return Pace(0.0, None, round(still_s, 1) if still_s > STILL_S else None)
         then, done_then, left_then = self._samples[0]
         seconds = max(now - then, SAMPLE_S)
         shrunk_per_s = (left_then - left_bytes) / seconds
+        if now - then < SEEN_S and network_rate_bytes:
+            shrunk_per_s = network_rate_bytes
         eta_s = left_bytes / shrunk_per_s if shrunk_per_s > 0 else (None if left_bytes else 0.0)
         return Pace((done_bytes - done_then) / seconds, eta_s, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+from pydbt.core.primary.interruption import Interruption, TcpView, Way, way_problem
 from pydbt.core.protocol.heartbeat import HEARTBEAT_S, SILENT_S
 
 FIRST_BACKOFF_S = 0.25
@@ -25,6 +26,7 @@ class Link:
         self.connecting = False
         self.queued_bytes = 0
         self.reason = "not connected yet"
+        self.interruption = Interruption()
         self._heard_at = self._progress_at = self._asked_at = self._up_at = now
         self._answered_at = now
         self._answered_token = self._needed_token = 0
@@ -40,6 +42,8 @@ class Link:
         self._answered_at, self._needed_token = now, 0
         self._unanswered.clear()
         self._was_waiting = False
+        self.interruption.begin_anew()
+        self.interruption.heard(now)
 
     def lost(self, reason: str, now: float) -> None:
         if self.up and now - self._up_at > GOOD_AFTER_S:
@@ -48,9 +52,20 @@ class Link:
             self._retry_at = now + self._backoff_s
             self._backoff_s = min(self._backoff_s * 2, LONGEST_BACKOFF_S)
         self.up, self.connecting, self.queued_bytes, self.reason = False, False, 0, reason
+        self.interruption.begin_anew()
 
     def heard(self, now: float) -> None:
         self._heard_at = now
+        self.interruption.heard(now)
+
+    def seen(self, seen: Way | TcpView, now: float) -> None:
+        """What the kernel knows of the connection. When the way is there again, the next attempt begins at once."""
+        if isinstance(seen, TcpView):
+            if self.up:
+                self.interruption.tcp_seen(seen, now)
+        elif self.interruption.way_seen(way_problem(seen), now) and not self.up:
+            self.connecting = False  # an attempt without a way would only end when its own time is up
+            self.retry_now(now)
 
     def answered(self, token: int) -> None:
         """The secondary answered this question: when it was asked, both directions worked."""
@@ -74,13 +89,20 @@ class Link:
         return self.up and self._answered_token >= self._needed_token and not self.silence(now)
 
     def silence(self, now: float) -> str:
-        """That nothing is heard on a connection that is not given up yet, in words; empty while something is."""
+        """What shows that a connection that is not given up yet does not work, in words; empty when nothing does."""
+        if not self.up or self.interruption.problem:
+            return self.interruption.problem if self.up else ""
         silent_s = now - self._heard_at
-        return f"nothing was heard from the secondary for {silent_s:.1f} s" if self.up and silent_s > SILENT_S else ""
+        return f"nothing was heard from the secondary for {silent_s:.1f} s" if silent_s > SILENT_S else ""
+
+    def problem(self, now: float) -> str:
+        """Why the secondary cannot be reached, in words; empty when it can, as far as is known."""
+        return self.silence(now) or self.interruption.gone or self.reason
 
     def forgive(self, now: float) -> None:
         """Begin every deadline anew."""
         self._heard_at = self._progress_at = now
+        self.interruption.begin_anew()
 
     def progress(self, now: float) -> None:
         self._progress_at = now
@@ -90,6 +112,8 @@ class Link:
         if waiting and not self._was_waiting:
             self._progress_at = now
         self._was_waiting = waiting
+        if ended := self.interruption.ended(now):
+            return ended
         if now - self._heard_at > self.acknowledge_timeout_s:
             return f"nothing was heard from the secondary for {self.acknowledge_timeout_s:g} s"
         patience_s = PROGRESS_PATIENCE * self.acknowledge_timeout_s
@@ -114,5 +138,6 @@ class Link:
 
     def deadline(self) -> float:
         if self.up:
-            return min(self._asked_at + self.ping_interval_s, self._heard_at + self.acknowledge_timeout_s)
+            silent_at = self._heard_at + self.acknowledge_timeout_s
+            return min(self._asked_at + self.ping_interval_s, silent_at, self.interruption.deadline())
         return inf if self.connecting else self._retry_at

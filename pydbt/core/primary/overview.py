@@ -79,14 +79,16 @@ class Overview:
     def status(self, resync: Resync | None, now: float) -> PrimaryStatus:
         """Everything that a report on this secondary tells."""
         state, log = self._state, self._state.tracker.log
-        done, total, pace = (0, 0, NO_PACE) if resync is None else resync.progress(now)
+        done, total, pace = (
+            (0, 0, NO_PACE) if resync is None else resync.progress(now, self._link.interruption.delivery_rate_bytes)
+        )
         silence = self._link.silence(now)
         return PrimaryStatus(
             mode=state.mode,
             mode_since=state.mode_since,
             phase=state.phase,
             connected=self._link.up and not silence,
-            connection_problem=silence or self._link.reason,
+            connection_problem=self._link.problem(now),
             waiting_for=self.waiting_for(resync),
             replica_state=state.replica.state,
             taints=tuple(state.taints),
@@ -98,7 +100,7 @@ class Overview:
             unreadable=Runs.of_blocks(state.unreadable.blocks()),
             repairing=self._settler.repairing,
             unacknowledged_bytes=state.queue.unacknowledged_bytes,
-            fresh=is_fresh(behind_since(state), self._link.answered_at, now),
+            fresh=is_fresh(behind_since(state), None if silence else self._link.answered_at, now),
             log=LogStatus(log.capacity_bytes, log.used_bytes, log.start, log.end, log.active_transactions),
             done_bytes=done,
             total_bytes=total,

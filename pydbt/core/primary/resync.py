@@ -245,12 +245,12 @@ class Resync:
         allowed = self.sweep.next_allowed()
         return allowed if allowed is not None else inf
 
-    def progress(self, now: float) -> tuple[int, int, Pace]:
+    def progress(self, now: float, network_rate_bytes: int | None = None) -> tuple[int, int, Pace]:
         """(done bytes, total bytes, pace) of this resynchronization; the total may grow."""
         if self._next_persist is None:
             return 0, 0, NO_PACE
         done, left = self.sweep.done_bytes, self._left_bytes()
-        return done, done + left, self._forecast.pace(now, done, left)
+        return done, done + left, self._forecast.pace(now, done, left, network_rate_bytes)
 
     def _left_bytes(self) -> int:
         return self.sweep.remainder_bytes() + self.sweep.window_bytes

@@ -19,7 +19,8 @@ def behind_since(state: State) -> float | None:
 
 
 def is_fresh(behind_since: float | None, answered_at: float | None, now: float) -> bool:
-    """Whether nothing is missing but what a heartbeat allows. ``answered_at``: when the last answered one was sent."""
+    """Whether nothing is missing but what a heartbeat allows. ``answered_at``: when the last answered one was sent; None without
+    a connection that works."""
     if behind_since is None:
         return True
     return answered_at is not None and now - min(behind_since, answered_at) <= FRESH_S

@@ -45,3 +45,12 @@ def test_where_as_much_is_written_as_is_copied_no_end_is_in_sight() -> None:
 def test_before_anything_was_seen_nothing_is_told() -> None:
     pace = Forecast(5.0).pace(5.0, 0, MIB)
     assert (pace.rate_bytes, pace.eta_seconds, pace.still_seconds) == (0.0, None, None)
+
+
+def test_in_the_first_seconds_the_network_s_own_rate_makes_the_forecast() -> None:
+    forecast = Forecast(0.0)
+    done, left = run(forecast, 0.0, 2, 0, 400 * MIB, done_s=MIB, left_s=MIB)
+    assert forecast.pace(2.0, done, left, 10 * MIB).eta_seconds == left / (10 * MIB)
+    assert forecast.pace(2.0, done, left, None).eta_seconds == left / MIB
+    done, left = run(forecast, 2.0, 8, done, left, done_s=MIB, left_s=MIB)
+    assert forecast.pace(10.0, done, left, 10 * MIB).eta_seconds == left / MIB, "then only what was done counts"
