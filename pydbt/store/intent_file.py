@@ -13,7 +13,7 @@ offset  bytes    content
 48      4        era
 52      4        sectors of a region
 56      8        reserved, zero
-64      ...      a map of the volume, as in ``map_file``, with its own digest
+64      ...      a map of the volume, as in ``map_image``, with its own digest
 end-16  16       xxh3_128 digest, big-endian, of everything before it
 ======  =======  ==============================================================================
 """
@@ -34,7 +34,7 @@ from pydbt.core.primary.era_bound import Intent
 from pydbt.core.protocol.frame_checks import NewerVersion, check_version
 from pydbt.core.units import SECTOR_BYTES
 from pydbt.store.atomic import replace_file
-from pydbt.store.map_file import MapHeader, decode_map, map_parts
+from pydbt.store.map_image import MapHeader, decode_map, map_parts
 from pydbt.store.versions import newer
 
 _MAGIC = b"PDBTERA\0"

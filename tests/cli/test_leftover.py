@@ -15,7 +15,8 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
-from pydbt.store.map_file import MAP_FILE_NAME, MapHeader, load_map, save_map
+from pydbt.store.map_file import MAP_FILE_NAME, load_map, save_map
+from pydbt.store.map_image import MapHeader
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState, create_state, save_state
 from tests.lab.disks import image, loop_over

@@ -16,7 +16,7 @@ from pydbt.core.primary.era_bound import Eras, Intent
 from pydbt.core.units import KIB, MIB
 from pydbt.device.commands import CommandFailed
 from pydbt.store.intent_file import load_intent, save_intent
-from pydbt.store.map_file import MapHeader
+from pydbt.store.map_image import MapHeader
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VolumeState
 

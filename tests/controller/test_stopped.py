@@ -17,7 +17,8 @@ from pydbt.controller.primary.stopped import with_present_figures
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import DeviceError, StateError
 from pydbt.kernel import replace as kernel_replace
-from pydbt.store.map_file import MapHeader, save_map
+from pydbt.store.map_file import save_map
+from pydbt.store.map_image import MapHeader
 from pydbt.store.replica_state import save_record
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VolumeState, save_state

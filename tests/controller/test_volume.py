@@ -163,7 +163,7 @@ def test_blocks_in_the_stage_of_the_secondary_count_as_out_of_sync_in_the_next_r
     peer, state, place = volume.join(1, Joining(CONFIG)), volume.metadata.state, volume.metadata.state_dir
     peer.brain.state.staged.set_range(5, 3)
     peer.brain.state.replica.unfinished = True
-    peer.write_map()
+    peer.maps.write()
     record = record_on_disk(volume)
     kept = load_staged(place, state, record)
     assert kept is not None and kept.extents().blocks().tolist() == [5, 6, 7]
@@ -173,7 +173,7 @@ def test_blocks_in_the_stage_of_the_secondary_count_as_out_of_sync_in_the_next_r
     torn = load_staged(place, state, record)
     assert torn is not None and torn.count() == BLOCKS, "it may be any block"
     peer.brain.state.staged.clear()
-    peer.write_map()
+    peer.maps.write()
     assert not (place / record.staged_name).exists()
     unknown = load_staged(place, state, record)
     assert unknown is not None and unknown.count() == BLOCKS, "as a run of an earlier version leaves it"

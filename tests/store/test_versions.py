@@ -17,6 +17,7 @@ from pydbt.core.secondary import replica
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.core.units import Geometry
 from pydbt.store import map_file, volume_state
+from pydbt.store.map_image import MapHeader
 from pydbt.store.replica_state import REPLICA_FILE_NAME, load_record
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, load_state
@@ -65,9 +66,10 @@ def write_record(folder: Path, **changes: object) -> None:
 
 
 def write_map(folder: Path, **changes: int) -> None:
-    parts = b"".join(map_file.map_parts(map_file.MapHeader(UUID(VOLUME), GEOMETRY), DirtyMap(GEOMETRY.block_count)))
-    body = parts[:8] + changes["version"].to_bytes(4, "little") + parts[12:-16]
-    (folder / map_file.MAP_FILE_NAME).write_bytes(body + xxhash.xxh3_128_digest(body))
+    path = folder / map_file.MAP_FILE_NAME
+    map_file.save_map(path, MapHeader(UUID(VOLUME), GEOMETRY), DirtyMap(GEOMETRY.block_count))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:8] + changes["version"].to_bytes(4, "little") + whole[12:])
 
 
 Writer, Loader = Callable[..., None], Callable[[Path], object]

@@ -77,7 +77,8 @@ class EffectRunner:
             case ev.Flush() | ev.Hold() | ev.Release():
                 self._peer(number).holder.ask(effect)
             case ev.Persist():
-                return [(number, self._peer(number).persist(effect))]
+                answer = self._peer(number).maps.persist(effect)
+                return [] if answer is None else [(number, answer)]
             case ev.ScanUsed(whole=whole):
                 return [(number, self._scan(self._peer(number), whole))]
             case ev.RememberReplica():

@@ -81,6 +81,7 @@ def finish(loop: PrimaryLoop) -> SecondaryOptions | None:
     except PydbtError as error:  # a change of places that could not be
         if down is not None:
             down.fail(error)
+    volume.map_writer.close()
     if down is not None:
         down.answer({"detached": volume.detached, "in_sync": in_sync, **answer})
     for request in volume.inbox.left():

@@ -22,7 +22,7 @@ from pydbt.core.errors import PydbtError, StateError
 from pydbt.core.primary.era_bound import Checkpoint, Intent, can_be_remembered
 from pydbt.device.era import EraLayer
 from pydbt.store.intent_file import save_intent
-from pydbt.store.map_file import MapHeader
+from pydbt.store.map_image import MapHeader
 
 # Writes in flight that are not certain, or a ring that is far behind: a checkpoint is given up after this many looks.
 LOOKS = 60

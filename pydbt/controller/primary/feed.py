@@ -44,6 +44,7 @@ class Feed:
         """Give a secondary up, and forget it. StateError when that cannot be written down: it stays, and is paused."""
         volume = self._volume
         self.take(ev.RemoveAsked(), peer.number)
+        volume.map_writer.wait()  # none of its files may come back once they are removed
         # As long as it is on record, its map must name the blocks that it lacks.
         volume.metadata.remove(peer.number)
         del volume.peers[peer.number]

@@ -17,7 +17,8 @@ from pydbt.device.freeze import thaw_leftover
 from pydbt.device.snapshot import Room, remove_left
 from pydbt.device.sysfs import BlockDevice
 from pydbt.posix.disk_identity import differing_kinds
-from pydbt.store.map_file import MapHeader, load_map, map_digest, save_map
+from pydbt.store.map_file import load_map, map_digest, save_map
+from pydbt.store.map_image import MapHeader
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState, load_state
 

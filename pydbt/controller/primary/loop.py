@@ -148,6 +148,8 @@ class PrimaryLoop:
             self._next_check = 0.0  # it is told soon who this primary is
         # A removed secondary is not heard by the brain that has got its number since.
         if event is not None and self.volume.peers.get(peer.number) is peer:
+            if isinstance(event, ev.Persisted):
+                peer.maps.written(event)
             self.volume.events.append((peer.number, event))
 
     def _refused(self, peer: Peer, refusal: Refused) -> None:

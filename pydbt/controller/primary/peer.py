@@ -11,14 +11,13 @@ from pydbt.controller.primary.handshake import Refused
 from pydbt.controller.primary.holder import Holder
 from pydbt.controller.primary.metadata import Metadata
 from pydbt.controller.primary.peer_connection import PeerConnection
+from pydbt.controller.primary.peer_maps import PeerMaps
 from pydbt.controller.primary.verification import VolumeVerification
-from pydbt.core.errors import StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
 from pydbt.core.primary.standing import behind_since
 from pydbt.store.atomic import remove_file
-from pydbt.store.map_file import MapHeader, save_map
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 
 
@@ -33,13 +32,14 @@ class Peer:
         number: int,
         brain: Primary,
         metadata: Metadata,
+        maps: PeerMaps,
         connection: PeerConnection,
         blocks: BlockReader,
         holder: Holder,
         verification: VolumeVerification,
         since: Since | None,
     ) -> None:
-        self.number, self.brain = number, brain
+        self.number, self.brain, self.maps = number, brain, maps
         self.connection, self.blocks, self.holder, self.verification = connection, blocks, holder, verification
         self._metadata = metadata
         self.since = since
@@ -73,48 +73,6 @@ class Peer:
         self.connection.disconnect(reason, farewell=False)
         return ev.Disconnected(reason)
 
-    # --- its map on disk ----------------------------------------------------------------------------------
-    def persist(self, effect: ev.Persist) -> ev.Persisted:
-        """Write the map; a failure is part of the answer."""
-        try:
-            self.write_map()
-        except StateError as error:
-            return ev.Persisted(zeroed=False, error=str(error), cover=effect.cover, number=effect.number)
-        return ev.Persisted(zeroed=effect.zero_quiet, cover=effect.cover, number=effect.number)
-
-    def write_map(self) -> None:
-        """The map to disk; StateError when it cannot be written. Before the scan there is nothing to trust."""
-        brain, metadata = self.brain, self._metadata
-        if brain.quiet.mapped:
-            record, unfinished = self.record, brain.state.replica.unfinished
-            # The progress, which shows that the secondary lost data, goes to disk before a map that lacks these blocks.
-            metadata.change_record(self.number, unfinished=unfinished or record.unfinished, progress=self._progress())
-            if metadata.unsaved or self.record != record:
-                metadata.save()
-            state = metadata.state
-            header = MapHeader(state.uuid, state.geometry, brain.config.epoch, brain.state.acknowledged)
-            self._write_staged(header)
-            save_map(metadata.state_dir / self.record.map_name, header, brain.unsynchronized_map())
-            metadata.change_record(self.number, unfinished=unfinished)
-
-    def _write_staged(self, header: MapHeader) -> None:
-        """Which blocks are on no map and in no image, for the status of a later run. Ahead of the map that lacks them."""
-        path, staged = self._metadata.state_dir / self.record.staged_name, self.brain.state.staged
-        if staged.any():
-            save_map(path, header, staged)
-        elif path.exists():
-            remove_file(path)
-
-    def write_left_out(self) -> None:
-        """Write down what counts for nobody and was not given to it. StateError when it cannot be: then less is known later."""
-        left_out, state = self.brain.state.left_out, self._metadata.state
-        path = self._metadata.state_dir / self.record.free_name
-        if left_out.blocks.any():
-            save_map(path, MapHeader(state.uuid, state.geometry, self.brain.config.epoch), left_out.blocks)
-        elif path.exists():
-            remove_file(path)
-        left_out.grew = False
-
     def forget_era(self) -> None:
         """Forget, durably, the era that was remembered for it. StateError when that fails."""
         path = self._metadata.state_dir / self.record.intent_name
@@ -139,18 +97,6 @@ class Peer:
         )
         self._metadata.save_if_possible()
 
-    def _progress(self) -> int:
-        """To be written down: the highest progress that the replica of the record has reported.
-
-        Another replica's progress is remembered together with its name.
-        """
-        record, brain = self.record, self.brain
-        return (
-            max(record.progress, brain.state.replica.progress)
-            if record.replica == brain.state.replica.identifier
-            else record.progress
-        )
-
     def note(self) -> None:
         """Take down what has changed: taints, a verification that is cut off, how far the replica is. Not written yet."""
         brain = self.brain
@@ -158,7 +104,7 @@ class Peer:
         changes: dict[str, Any] = {
             "taints": [{"reason": reason, "since": since.get(reason) or _now()} for reason in brain.state.taints],
             "verify": self.verification.kept(),
-            "progress": self._progress(),
+            "progress": self.maps.progress(),
         }
         if brain.mode in FOLLOWING_MODES:  # so that one that goes back is noticed
             changes["epoch"], changes["sequence"] = brain.state.replica.position

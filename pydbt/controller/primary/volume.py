@@ -17,9 +17,11 @@ from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.handshake import hello_of
 from pydbt.controller.primary.holder import Holder
 from pydbt.controller.primary.inbox import Heard, Inbox
+from pydbt.controller.primary.map_writer import MapWriter
 from pydbt.controller.primary.metadata import Metadata
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt, PeerConnection
+from pydbt.controller.primary.peer_maps import PeerMaps
 from pydbt.controller.primary.verification import VolumeVerification
 from pydbt.controller.primary.waits import WaitingRequests
 from pydbt.core.errors import DeviceError, PydbtError, StateError
@@ -68,6 +70,7 @@ class Volume:
         self.completed_first = completed_first
         self._room = room or Room(metadata.state.uuid.hex)
         self.inbox = Inbox()
+        self.map_writer = MapWriter()
         self.waits = WaitingRequests()
         self.events: deque[AddressedEvent] = deque()
         self.fanout = Fanout(options.data_ring_bytes, inherited)
@@ -108,7 +111,8 @@ class Volume:
         blocks = BlockReader(self.reader, self.geometry, position, post)
         holder = Holder(self.device, self.metadata.state, self._room, blocks, position, post)
         verification = VolumeVerification(slot, brain, self.metadata, self.options, self.device)
-        peer = Peer(slot, brain, self.metadata, connection, blocks, holder, verification, joining.since)
+        maps = PeerMaps(slot, brain, self.metadata, self.map_writer, post)
+        peer = Peer(slot, brain, self.metadata, maps, connection, blocks, holder, verification, joining.since)
         self.peers[slot] = peer
         self.fanout.add(slot, brain)
         self._told = None  # so that it hears where the ring is, also when nothing is written
@@ -213,15 +217,14 @@ class Volume:
         self.metadata.change(audit=self.auditor.record)
         for peer in self.peers.values():
             peer.note()
-            if peer.brain.state.left_out.grew:
-                with contextlib.suppress(StateError):  # the next time
-                    peer.write_left_out()
+            peer.maps.keep_left_out()
         if self.metadata.state != before or self.metadata.unsaved:
             self.metadata.save_if_possible()
 
     def write_maps(self) -> None:
-        """The maps of all secondaries to disk. StateError when one cannot be written."""
+        """The maps of all secondaries to disk, behind those on their way. StateError when one cannot be written."""
+        self.map_writer.wait()
         for peer in self.peers.values():
-            peer.write_map()
+            peer.maps.write()
             with contextlib.suppress(StateError):  # a verification takes for a difference what is none
-                peer.write_left_out()
+                peer.maps.write_left_out()

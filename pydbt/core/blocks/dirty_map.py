@@ -3,7 +3,8 @@
 One bit a block, kept in chunks of 32,768 blocks (4 KiB of bits). A chunk of zeroes takes no memory and is
 not written to disk (¶98, technique 5), so that the size of a map follows the dirty blocks, not the volume.
 
-Invariants: a chunk that is present has at least one bit set; no bit at or beyond ``block_count`` is ever set.
+Invariants: a chunk that is present has at least one bit set; no bit at or beyond ``block_count`` is ever set; a chunk that two
+maps share is never changed. So a copy costs next to nothing, and shows which chunks were changed since (¶98, technique 1).
 """
 
 from __future__ import annotations
@@ -59,13 +60,14 @@ class DirtyMap:
     Arrays of blocks are int64, in any order, repeats allowed, and no method changes its arguments.
     """
 
-    __slots__ = ("_chunks", "_order", "block_count")
+    __slots__ = ("_chunks", "_order", "_shared", "block_count")
 
     def __init__(self, block_count: int) -> None:
         if block_count <= 0:
             raise ValueError(f"a map of {block_count} blocks is empty: a volume has at least one")
         self.block_count = block_count
         self._chunks: dict[int, _Chunk] = {}
+        self._shared: set[int] = set()  # indices of chunks that a copy may have as well
         # Sorted indices of the chunks; may name chunks that are gone, never misses one. None: sort again.
         self._order: list[int] | None = []
 
@@ -79,8 +81,8 @@ class DirtyMap:
 
     def clear_blocks(self, blocks: BlockNumbers) -> None:
         for index, bytes_, masks in self._grouped(blocks):
-            chunk = self._chunks.get(index)
-            if chunk is not None:
+            if index in self._chunks:
+                chunk = self._open(index)
                 chunk.bytes[bytes_] &= ~masks
                 self._drop_if_zero(index, chunk)
 
@@ -115,6 +117,7 @@ class DirtyMap:
 
     def clear(self) -> None:
         self._chunks.clear()
+        self._shared.clear()
         self._order = []
 
     def merge_words(self, words: npt.NDArray[np.uint64]) -> None:
@@ -222,10 +225,24 @@ class DirtyMap:
     # Keeping.
 
     def copy(self) -> DirtyMap:
+        """A map of its own, which another thread may read; it shares its chunks with this one until one of them changes."""
         twin = DirtyMap(self.block_count)
-        twin._chunks = {index: _Chunk(chunk.bits.copy()) for index, chunk in self._chunks.items()}
+        twin._chunks = dict(self._chunks)
+        twin._shared, self._shared = set(self._chunks), set(self._chunks)
         twin._order = None
         return twin
+
+    def chunks_unlike(self, other: DirtyMap) -> list[int]:
+        """The numbers of the small maps that are not the same in ``other``, in order; also of those that only one has."""
+        self._check_same_volume(other)
+        mine, theirs = self._chunks, other._chunks
+        unlike = [index for index, chunk in mine.items() if not _alike(chunk, theirs.get(index))]
+        return sorted([*unlike, *(theirs.keys() - mine.keys())])
+
+    def chunk_bits(self, index: int) -> memoryview | None:
+        """The 4096 bytes of one small map, lowest bit first; None when it holds nothing. Only until the map is changed."""
+        chunk = self._chunks.get(index)
+        return None if chunk is None else memoryview(chunk.bits)
 
     def chunk_indices(self) -> list[int]:
         """The numbers of the small maps that hold anything, in order."""
@@ -260,10 +277,14 @@ class DirtyMap:
     # Inside.
 
     def _open(self, index: int) -> _Chunk:
+        """A chunk that may be changed: a new one, or one that no other map has."""
         chunk = self._chunks.get(index)
         if chunk is None:
             chunk = self._chunks[index] = _Chunk(zeros(CHUNK_BLOCKS, "little"))
             self._order = None
+        elif index in self._shared:
+            chunk = self._chunks[index] = _Chunk(chunk.bits.copy())
+        self._shared.discard(index)
         return chunk
 
     def _drop_if_zero(self, index: int, chunk: _Chunk) -> None:
@@ -272,8 +293,8 @@ class DirtyMap:
             del self._chunks[index]
 
     def _clear_piece(self, index: int, low: int, high: int) -> None:
-        chunk = self._chunks.get(index)
-        if chunk is not None:
+        if index in self._chunks:
+            chunk = self._open(index)
             chunk.bits[low:high] = 0
             self._drop_if_zero(index, chunk)
 
@@ -345,6 +366,10 @@ class DirtyMap:
         highest = index * CHUNK_BLOCKS + last * 8 + int(data[last]).bit_length() - 1
         if index < 0 or highest >= self.block_count:
             raise ValueError(f"block {highest} lies outside the volume of {self.block_count} blocks")
+
+
+def _alike(chunk: _Chunk, other: _Chunk | None) -> bool:
+    return other is chunk or (other is not None and bool(other.bits == chunk.bits))
 
 
 def _pieces(first: int, count: int) -> Iterator[tuple[int, int, int]]:

@@ -362,6 +362,7 @@ class Primary:
         self.state.replica.unfinished = False
         self.state.effects.log("info", event.explanation)
         self.quiet.persist(zero_quiet=False)
+        self._recognition.scanned(self.quiet.writes)
 
     def _quiet_taken(self, event: ev.QuietTaken, now: float) -> None:
         # From the landing's last sweep on, the log has every write that a flip for another secondary can name.
@@ -382,7 +383,7 @@ class Primary:
         complete = self.quiet.written(event, now)
         if event.error:
             return
-        self._recognition.map_written()
+        self._recognition.map_written(event.number)
         if complete and self.resync is not None and self.resync.map_persisted() and self.phase is Phase.SWEEPING:
             self.resync.announce(with_stream=self.landing.with_stream, now=now)
             self._follow(self.landing.try_landing(self.resync, now), now)

@@ -323,7 +323,8 @@ class TakeQuiet:
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Write the maps (``Primary.unsynchronized_map``) to disk; then zero the quiet bitmap if asked. Answers ``Persisted``.
+    """Write the maps (``Primary.unsynchronized_map``) as they are now to disk; then zero the quiet bitmap if asked. Answers
+    ``Persisted``, some time later. Several of one secondary are written and answered in their order.
 
     Of several secondaries' brains each only gives it up: it is zeroed by ``ZeroQuiet`` once all have. ``cover``: written
     because another one could not wait. ``number`` tells one write from another: a flip may come between a write and its answer.

@@ -46,7 +46,8 @@ class QuietBitmap:
     """``bits`` is None while the quiet bitmap is empty, as far as this brain is concerned.
 
     ``mapped``: the map on disk, if there is one, may be relied on. ``error``: why the map could not be written the last
-    time, empty when it could; ``writes``: how many writes of the map were asked for, and the number of the newest.
+    time, empty when it could; ``writes``: how many writes of the map were asked for, and the number of the newest. They are done
+    in their order, and answered some time later.
     """
 
     def __init__(self, state: State, now: float) -> None:
@@ -58,6 +59,7 @@ class QuietBitmap:
         self.next_retire = now
         self._retry_at = 0.0
         self.writes = 0
+        self._own_write = 0  # the number of the newest one that this brain had asked for itself
         self._every_bit = False
         self._mapped_through = 0  # what is on its way up to here must be in every map that is written
 
@@ -83,7 +85,8 @@ class QuietBitmap:
     def persist(self, *, zero_quiet: bool) -> None:
         """Have the map written, and the quiet bitmap given up if asked."""
         self.request = MapRequest.MAP
-        self._state.effects.add(Persist(zero_quiet=zero_quiet, number=self._next_write(zero_quiet)))
+        self._own_write = self._next_write(zero_quiet)
+        self._state.effects.add(Persist(zero_quiet=zero_quiet, number=self._own_write))
 
     def _next_write(self, zero_quiet: bool) -> int:
         self.writes += 1
@@ -122,7 +125,7 @@ class QuietBitmap:
 
         A write that was asked for before the latest flip says nothing of the bits of that flip.
         """
-        if not event.cover:
+        if self.request is MapRequest.MAP and not event.cover and event.number >= self._own_write:
             self.request = MapRequest.NONE
         if event.error:
             self._not_written(event.error, now)

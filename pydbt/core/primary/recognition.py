@@ -14,6 +14,8 @@ class Recognition:
     def __init__(self, state: State) -> None:
         self._state = state
         self._remember_due = False
+        # The first write of the map that has all that the replica lacks; None: one that has it is on disk.
+        self._mapped_by: int | None = None
         self.scan_whole = state.config.scan_whole
 
     def connected(self, event: Connected) -> str:
@@ -55,12 +57,19 @@ class Recognition:
 
     def remember_when_mapped(self) -> None:
         """After ``connected``: a new replica is written down only after the map that holds all it lacks."""
-        self._remember_due = not self._state.replica.scanned
-        if self._state.replica.scanned:
+        self._remember_due = not self._state.replica.scanned or self._mapped_by is not None
+        if not self._remember_due:
             self.remember()
 
-    def map_written(self) -> None:
-        """A map is on disk."""
-        if self._remember_due and self._state.replica.scanned:
+    def scanned(self, write: int) -> None:
+        """The blocks in use are known; they are in this write of the map, and in all later ones."""
+        self._mapped_by = write
+
+    def map_written(self, write: int) -> None:
+        """A map is on disk. One that was on its way there when the secondary answered says nothing of what that lacks."""
+        if not self._state.replica.scanned or (self._mapped_by is not None and write < self._mapped_by):
+            return
+        self._mapped_by = None
+        if self._remember_due:
             self._remember_due = False
             self.remember()

@@ -194,3 +194,44 @@ def test_runs_subtract_as_sets_do(mine: list[tuple[int, int]], theirs: list[tupl
     (one, one_set), (other, other_set) = union(mine), union(theirs)
     assert list(zip(*map(np.ndarray.tolist, one), strict=True)) == runs_of(one_set)
     assert set(one.minus(other).blocks().tolist()) == one_set - other_set
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_a_copy_stays_as_it_was_and_names_the_small_maps_that_changed_since(data: st.DataObject) -> None:
+    count = 3 * CHUNK_BLOCKS + 5
+    runs = st.tuples(st.integers(0, count - 1), st.integers(1, 2 * CHUNK_BLOCKS)).map(
+        lambda r: (r[0], min(r[1], count - r[0]))
+    )
+    dirty = DirtyMap(count)
+    for run in data.draw(st.lists(runs, max_size=4)):
+        dirty.set_range(*run)
+    twin, before = dirty.copy(), dict(dirty.chunks())
+    moves = {
+        "set_range": dirty.set_range,
+        "clear_range": dirty.clear_range,
+        "set_blocks": lambda first, length: dirty.set_blocks(np.arange(first, first + min(length, 9))),
+        "clear_blocks": lambda first, length: dirty.clear_blocks(np.arange(first, first + min(length, 9))),
+        "merge": lambda *_: dirty.merge(twin),
+        "clear": lambda *_: dirty.clear(),
+    }
+    for name, run in data.draw(st.lists(st.tuples(st.sampled_from(sorted(moves)), runs), max_size=5)):
+        moves[name](*run)
+    now = dict(dirty.chunks())
+    assert dict(twin.chunks()) == before, "a copy is a map of its own"
+    unlike = sorted(index for index in before.keys() | now.keys() if before.get(index) != now.get(index))
+    assert dirty.chunks_unlike(twin) == unlike == twin.chunks_unlike(dirty)
+    assert {index: bytes(dirty.chunk_bits(index) or b"") for index in range(4)} == {
+        i: now.get(i, b"") for i in range(4)
+    }
+
+
+def test_a_write_to_the_copy_does_not_reach_the_map() -> None:
+    dirty = DirtyMap(CHUNK_BLOCKS)
+    dirty.set_range(1, 2)
+    twin = dirty.copy()
+    twin.set_range(5, 1)
+    dirty.clear_range(1, 1)
+    assert list(twin.extents().blocks()) == [1, 2, 5] and list(dirty.extents().blocks()) == [2]
+    with pytest.raises(ValueError):
+        dirty.chunks_unlike(DirtyMap(1))

@@ -88,7 +88,7 @@ def test_a_secondary_that_was_put_back_is_compared_once_however_often_its_connec
     brain.handle(told(90), 0.0)
     assert not brain.state.replica.scanned
     brain.handle(ev.UsedBlocks(Runs(np.array([0]), np.array([64])), "all of it"), 0.0)
-    effects = brain.handle(ev.Persisted(zeroed=False), 0.0)
+    effects = brain.handle(ev.Persisted(zeroed=False, number=brain.quiet.writes), 0.0)
     assert remembered(effects) == [90], "what it says now is all that counts, once the map has everything"
     acknowledged(brain, 95)
     for when, progress, believed in ((1.0, 95, True), (3.0, 94, False)):
@@ -102,7 +102,7 @@ def test_one_that_was_put_back_to_one_backup_and_then_to_another_is_noticed_both
     brain = Primary(KNOWN, 0.0)
     brain.handle(ev.Connected("one", "consistent", 7, 2, False, False, progress=30), 0.0)
     brain.handle(ev.UsedBlocks(Runs(np.array([0]), np.array([64])), "all of it"), 0.0)
-    brain.handle(ev.Persisted(zeroed=False), 0.0)
+    brain.handle(ev.Persisted(zeroed=False, number=brain.quiet.writes), 0.0)
     brain.handle(ev.Disconnected("cut"), 1.0)
     brain.handle(ev.Connected("one", "consistent", 7, 3, False, False, progress=80), 2.0)
     assert not brain.state.replica.scanned
@@ -204,7 +204,7 @@ def test_a_full_disk_for_the_maps_does_not_keep_the_controller_busy_for_ever():
     brain.quiet.bits = Bits(retire_at=0)
     effects = brain.handle(ev.Tick(), 1.0)
     assert ev.Persist(zero_quiet=True) in effects
-    effects = brain.handle(ev.Persisted(zeroed=False, error="no space left on device"), 1.0)
+    effects = brain.handle(ev.Persisted(zeroed=False, error="no space left on device", number=brain.quiet.writes), 1.0)
     assert not any(isinstance(effect, ev.Persist) for effect in effects)
     later = [effect for when in (2.0, 3.0, 7.0) for effect in brain.handle(ev.Tick(), when)]
     assert later.count(ev.Persist(zero_quiet=True)) == 1, "but it is tried again some time later"

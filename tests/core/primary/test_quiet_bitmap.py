@@ -100,7 +100,7 @@ def test_a_map_that_could_not_be_written_is_tried_again_later_and_told_once() ->
     quiet.bits = Bits()
     quiet.persist(zero_quiet=True)
     for now in (0.0, 0.1):
-        assert not quiet.written(Persisted(zeroed=False, error="no space left"), now)
+        assert not quiet.written(Persisted(zeroed=False, error="no space left", number=quiet.writes), now)
     assert len(lines(state, "error")) == 1 and quiet.error == "no space left" and quiet.idle
     assert quiet.bits == Bits(retire_at=0), "in normal mode an acknowledgement does as well"
     assert not quiet.at_rest(PERSIST_RETRY_S) and quiet.at_rest(PERSIST_RETRY_S + 0.1)
@@ -176,3 +176,19 @@ def test_its_own_flip_gets_to_disk_with_the_bits_of_another_secondarys_flip() ->
     quiet.persist(zero_quiet=True)
     assert not quiet.written(Persisted(zeroed=True, number=earlier), 0.0)
     assert quiet.written(Persisted(zeroed=True, number=quiet.writes), 0.0), "its pass may begin"
+
+
+def test_an_earlier_write_s_answer_leaves_a_later_request_open() -> None:
+    _, quiet = quiet_of()
+    quiet.persist(zero_quiet=False)
+    earlier = quiet.writes
+    quiet.take()
+    assert not quiet.written(Persisted(zeroed=False, number=earlier), 0.0) and quiet.request is MapRequest.BITMAP
+    quiet.taken(asked=True, in_log=False)
+    quiet.persist(zero_quiet=True)
+    quiet.persist(zero_quiet=False)
+    assert quiet.written(Persisted(zeroed=True, number=quiet.writes - 1), 0.0) and not quiet.idle, (
+        "the last one is on its way"
+    )
+    quiet.written(Persisted(zeroed=False, number=quiet.writes), 0.0)
+    assert quiet.idle

@@ -35,13 +35,33 @@ def test_one_that_went_back_is_scanned_anew_and_the_next_run_would_notice_it_too
     assert taken_effects(state) == [RememberReplica("mine", 7, 5, 100, in_sync=True)]
     assert state.replica.initial and not state.replica.scanned and state.replica.state == "inconsistent"
     recognition.remember_when_mapped()
-    recognition.map_written()
+    recognition.map_written(4)
     assert not taken_effects(state), "the map lacks the blocks in use"
     state.replica.scanned = True
-    recognition.map_written()
+    recognition.scanned(6)
+    recognition.map_written(5)
+    assert not taken_effects(state), "this map was on its way to the disk when the secondary answered"
+    recognition.map_written(6)
     assert taken_effects(state) == [RememberReplica("mine", 7, 5, 90, in_sync=False)]
-    recognition.map_written()
+    recognition.map_written(7)
     assert not taken_effects(state)
+
+
+def test_one_that_comes_back_before_the_map_with_all_it_lacks_is_on_disk_is_not_written_down_yet() -> None:
+    """A run that is killed here leaves the map of another replica, and would take it for that of this one."""
+    state, recognition = known()
+    recognition.connected(said("other", progress=3))
+    recognition.remember_when_mapped()
+    state.replica.scanned = True
+    recognition.scanned(6)
+    assert recognition.connected(said("other", progress=3)) == ""
+    recognition.remember_when_mapped()
+    assert not [e for e in taken_effects(state) if isinstance(e, RememberReplica)]
+    recognition.map_written(6)
+    assert [e.replica for e in taken_effects(state) if isinstance(e, RememberReplica)] == ["other"]
+    recognition.connected(said("other", progress=3))
+    recognition.remember_when_mapped()
+    assert [e.replica for e in taken_effects(state) if isinstance(e, RememberReplica)] == ["other"]
 
 
 def test_one_that_goes_back_to_an_image_says_so_even_where_ours_is_a_first_copy_still() -> None:

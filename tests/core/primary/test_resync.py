@@ -71,7 +71,7 @@ def test_a_map_that_could_not_be_written_is_asked_for_again_some_time_later() ->
     quiet.taken(asked=True, in_log=False)
     resync.flipped()
     quiet.persist(zero_quiet=True)
-    quiet.written(Persisted(zeroed=False, error="no space left"), 1.0)
+    quiet.written(Persisted(zeroed=False, error="no space left", number=quiet.writes), 1.0)
     taken_effects(state)
     resync.look_again(1.5)
     assert not taken_effects(state)
@@ -169,7 +169,7 @@ def test_a_long_pass_writes_down_how_far_it_is() -> None:
     state, quiet, resync = resync_of(1)
     resync.sweep_on(PROGRESS_INTERVAL_S, explained=False)
     assert [effect for effect in taken_effects(state) if isinstance(effect, Persist)] == [Persist(zero_quiet=False)]
-    quiet.written(Persisted(zeroed=False), PROGRESS_INTERVAL_S)
+    quiet.written(Persisted(zeroed=False, number=quiet.writes), PROGRESS_INTERVAL_S)
     resync.sweep_on(PROGRESS_INTERVAL_S + 1, explained=False)
     assert not taken_effects(state)
 

@@ -176,7 +176,9 @@ class SimOs:
         return self.write(descriptor, b"".join(views))
 
     def pwrite(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
-        _, content = self._writable(descriptor)
+        files, content = self._writable(descriptor)
+        if files.machine.no_room and offset + len(data) > len(content.current):
+            raise OSError(errno.ENOSPC, "no space left on device")
         content.write(offset, data)
         return len(data)
 
@@ -211,7 +213,8 @@ class SimOs:
         self._open[descriptor][1].drop_cache()
 
     def fstat(self, descriptor: int) -> SimpleNamespace:
-        return SimpleNamespace(st_size=len(self._open[descriptor][1].current))
+        content = self._open[descriptor][1]
+        return SimpleNamespace(st_size=len(content.current), st_dev=1, st_ino=id(content))
 
     def posix_fallocate(self, descriptor: int, offset: int, length: int) -> None:
         files, content = self._writable(descriptor)

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import numpy as np
 
 from pydbt.controller.primary import handing_over
-from pydbt.controller.primary.peer import Peer
+from pydbt.controller.primary.effects import EffectRunner
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.secondary.engine import Engine
 from pydbt.controller.secondary.workers import Applier
@@ -97,13 +97,13 @@ instead(
 )
 
 
-def _zeroed_first(right: Callable, self: Peer, effect: ev.Persist) -> ev.Persisted:
-    if effect.zero_quiet:
-        self.connection._capture.zero_quiet()
-    return right(self, effect)
+def _zeroed_first(right: Callable, self: EffectRunner, number: int | None, effect: ev.Effect) -> list:
+    if isinstance(effect, ev.Persist) and effect.zero_quiet:
+        self._volume.capture.zero_quiet()
+    return right(self, number, effect)
 
 
-around("the quiet bitmap is zeroed before the map is written", Peer, "persist", _zeroed_first)
+around("the quiet bitmap is zeroed before the map is written", EffectRunner, "_carry_out", _zeroed_first)
 
 
 def _zero_early(right: Callable, self: Primary, event: ev.QuietTaken, now: float) -> None:

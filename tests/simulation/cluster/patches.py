@@ -42,7 +42,7 @@ from pydbt.core.primary import sweep as core_sweep
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.tracking.discards import ANY_ZEROS
 from pydbt.posix import files as posix_files
-from pydbt.store import atomic, intent_file, journal_files, map_file, reached, volume_state
+from pydbt.store import atomic, intent_file, journal_files, map_file, map_keeper, reached, volume_state
 from tests.simulation.cluster.files import SimOs, SimPath
 from tests.simulation.cluster.primary_node import PrimaryNode, SimInbox, SimOutbox, SimReader
 from tests.simulation.cluster.schedule import Shape
@@ -118,7 +118,9 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
         },
         inbox: {"queue": SimpleNamespace(SimpleQueue=SimInbox, Empty=queue.Empty)},
         feed: {"time": clock},
-        volume: {"time": clock, "BlockReader": SimReader, "swap_on": lambda _: []},
+        volume: {
+            "time": clock, "BlockReader": SimReader, "swap_on": lambda _: [], "MapWriter": primary.map_writer,
+        },
         primary_ending: {"time": clock, "clean_marker": primary.marker, "boot_id": primary.boot_id},
         configuring: {"boot_id": primary.boot_id, "secrets": SimpleNamespace(randbits=primary.epoch)},
         peer_connection: {"Outbox": SimOutbox, "threading": SimpleNamespace(Thread=primary.thread)},
@@ -156,6 +158,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
         reached: {"os": simulated_os},
         atomic: {"os": simulated_os, "Path": SimPath, "secrets": numbers},
         map_file: {"Path": SimPath},
+        map_keeper: {"os": simulated_os},
         intent_file: {"Path": SimPath},
         volume_state: {"Path": SimPath, "uuid4": partial(UUID, int=0xABCDEF)},
     }  # fmt: skip

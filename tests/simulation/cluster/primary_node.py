@@ -171,6 +171,38 @@ class SimReader:
         self.machine.touch()
 
 
+class SimMapWriter:
+    """As pydbt.controller.primary.map_writer.MapWriter: writes that end some time later, one after the other."""
+
+    def __init__(self, node: PrimaryNode) -> None:
+        self._node, self._clock, self._rng = node, node.clock, node.rng
+        self._jobs: deque[Callable[[], None]] = deque()
+
+    def submit(self, job: Callable[[], None]) -> None:
+        self._jobs.append(job)
+        if len(self._jobs) == 1:
+            self._clock.after(self._delay_s(), self._next)
+
+    def _delay_s(self) -> float:
+        """A quick disk mostly, and now and then one that is busy for seconds."""
+        return self._rng.random() * (4.0 if self._rng.random() < 0.05 else 0.02)
+
+    def _next(self) -> None:
+        if self._node.writer is not self or not self._jobs:
+            return  # its process has ended
+        self._jobs[0]()
+        self._jobs.popleft()
+        if self._jobs:
+            self._clock.after(self._delay_s(), self._next)
+
+    def wait(self) -> None:
+        while self._jobs:
+            self._jobs.popleft()()
+
+    def close(self) -> None:
+        """It has no thread."""
+
+
 class SourcePath(SimPath):
     """A device, and no file of the state directory."""
 
@@ -190,6 +222,7 @@ class PrimaryNode:
         self.state_dir = SimPath("/primary", self.files)
         self.device = Device(kernel)
         self.loop: PrimaryLoop | None = None
+        self.writer: SimMapWriter | None = None
         self.epochs = 0
         self.writes_while_compiling = 0.3
         self._attached: tuple[object, object] = (None, None)
@@ -221,7 +254,7 @@ class PrimaryNode:
             assert killed.machine is self.machine
         finally:
             self.machine.dead = True
-            self.loop = None
+            self.loop = self.writer = None
             self.kernel.stale = None  # programs end long before another controller starts
 
     def cut_off(self) -> None:
@@ -454,6 +487,10 @@ class PrimaryNode:
 
     def boot_id(self) -> str:
         return f"boot-{self.kernel.boots}"
+
+    def map_writer(self) -> SimMapWriter:
+        self.writer = SimMapWriter(self)
+        return self.writer
 
     def thread(self, target: Callable, args: tuple = (), name: str = "", daemon: bool = False) -> SimpleNamespace:
         assert name == "connect", f"the loop has a thread {name} that is not simulated"

@@ -1,0 +1,147 @@
+"""The maps of one secondary on disk: what is written, in which order, and what goes to the state file before it.
+
+What is to be written is put together in the loop's thread; it is written in the writer's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydbt.controller.primary.map_writer import MapWriter
+from pydbt.controller.primary.metadata import Metadata
+from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.errors import StateError
+from pydbt.core.primary import events as ev
+from pydbt.core.primary.brain import Primary
+from pydbt.store.map_image import MapHeader
+from pydbt.store.map_keeper import MapKeeper
+
+_log = logging.getLogger("pydbt")
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """The maps of one moment. ``unfinished``: blocks of an unfinished resynchronization have left them."""
+
+    header: MapHeader
+    dirty: DirtyMap
+    staged: DirtyMap
+    unfinished: bool
+
+
+class PeerMaps:
+    """Called from the loop's thread alone. ``post`` hands an event to the loop from any thread."""
+
+    def __init__(
+        self, number: int, brain: Primary, metadata: Metadata, writer: MapWriter, post: Callable[[ev.Event], None]
+    ) -> None:
+        self._number, self._brain, self._metadata = number, brain, metadata
+        self._writer, self._post = writer, post
+        record, place = metadata.record(number), metadata.state_dir
+        self._staged_path, self._free_path = place / record.staged_name, place / record.free_name
+        self._dirty, self._staged = MapKeeper(place / record.map_name), MapKeeper(self._staged_path)
+        self._free = MapKeeper(self._free_path)
+        self._newest: tuple[int, bool] | None = (
+            None  # the newest write that was asked for: its number, and ``unfinished``
+        )
+        self._free_failed = False
+
+    def persist(self, effect: ev.Persist) -> ev.Persisted | None:
+        """Have the maps written as they are now: the answer is posted, or returned where nothing can be or need be written."""
+        zeroed, error = effect.zero_quiet, ""
+        if self._brain.quiet.mapped:
+            try:
+                image = self._prepare()
+            except StateError as problem:
+                zeroed, error = False, str(problem)
+            else:
+                self._newest = effect.number, image.unfinished
+                self._writer.submit(lambda: self._post(self._answer(effect, image)))
+                return None
+        return ev.Persisted(zeroed, error, effect.cover, effect.number)
+
+    def written(self, event: ev.Persisted) -> None:
+        """The answer has come: once the map that names all of them is on disk, no block of a resynchronization is missing."""
+        if self._newest is not None and event.number == self._newest[0]:
+            if not event.error:
+                self._metadata.change_record(self._number, unfinished=self._newest[1])
+            self._newest = None
+
+    def write(self) -> None:
+        """The maps to disk, now: the writer is idle. StateError when they cannot be written."""
+        if self._brain.quiet.mapped:
+            image = self._prepare()
+            self._write(image)
+            self._metadata.change_record(self._number, unfinished=image.unfinished)
+
+    def progress(self) -> int:
+        """To be written down: the highest progress that the replica of the record has reported.
+
+        Another replica's progress is remembered together with its name.
+        """
+        record, replica = self._metadata.record(self._number), self._brain.state.replica
+        return max(record.progress, replica.progress) if record.replica == replica.identifier else record.progress
+
+    # --- what counts for nobody ---------------------------------------------------------------------------
+    def keep_left_out(self) -> None:
+        """Have it written, if there is more of it, what counts for nobody and was not given to it. When it cannot be: the next
+        time."""
+        left_out = self._brain.state.left_out
+        if left_out.grew or self._free_failed:
+            left_out.grew = self._free_failed = False
+            header, blocks = self._header(), left_out.blocks.copy()
+            self._writer.submit(lambda: self._try_left_out(header, blocks))
+
+    def write_left_out(self) -> None:
+        """The same, now: the writer is idle. StateError when it cannot be: then less is known later."""
+        self._write_left_out(self._header(), self._brain.state.left_out.blocks.copy())
+
+    def _try_left_out(self, header: MapHeader, blocks: DirtyMap) -> None:
+        try:
+            self._write_left_out(header, blocks)
+        except StateError:
+            self._free_failed = True
+
+    def _write_left_out(self, header: MapHeader, blocks: DirtyMap) -> None:
+        _keep_or_remove(self._free, self._free_path.exists(), header, blocks)
+
+    # --- a write ------------------------------------------------------------------------------------------
+    def _prepare(self) -> _Image:
+        """The maps of now. What they count on is written down first; StateError when it cannot be.
+
+        The progress, which shows that the secondary lost data, goes to disk before a map that lacks these blocks.
+        """
+        brain, metadata = self._brain, self._metadata
+        record, unfinished = metadata.record(self._number), brain.state.replica.unfinished
+        metadata.change_record(self._number, unfinished=unfinished or record.unfinished, progress=self.progress())
+        if metadata.unsaved or metadata.record(self._number) != record:
+            metadata.save()
+        return _Image(self._header(), brain.unsynchronized_map(), brain.state.staged.copy(), unfinished)
+
+    def _header(self) -> MapHeader:
+        state, brain = self._metadata.state, self._brain
+        return MapHeader(state.uuid, state.geometry, brain.config.epoch, brain.state.acknowledged)
+
+    def _answer(self, effect: ev.Persist, image: _Image) -> ev.Persisted:
+        error = ""
+        try:
+            self._write(image)
+        except Exception as problem:  # also a fault of ours: a write without an answer would never end
+            if not isinstance(problem, StateError):
+                _log.exception("writing a map failed")
+            error = str(problem) or repr(problem)
+        return ev.Persisted(effect.zero_quiet and not error, error, effect.cover, effect.number)
+
+    def _write(self, image: _Image) -> None:
+        """Ahead of the map the blocks that are on no map and in no image, for the status of a later run."""
+        _keep_or_remove(self._staged, self._staged_path.exists(), image.header, image.staged)
+        self._dirty.keep(image.header, image.dirty)
+
+
+def _keep_or_remove(keeper: MapKeeper, exists: bool, header: MapHeader, blocks: DirtyMap) -> None:
+    if blocks.any():
+        keeper.keep(header, blocks)
+    elif exists:
+        keeper.remove()
