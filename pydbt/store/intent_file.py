@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -33,7 +34,7 @@ from pydbt.core.errors import StateError
 from pydbt.core.primary.era_bound import Intent
 from pydbt.core.protocol.frame_checks import NewerVersion, check_version
 from pydbt.core.units import SECTOR_BYTES
-from pydbt.store.atomic import replace_file
+from pydbt.store.atomic import remove_file, replace_file
 from pydbt.store.map_image import MapHeader, decode_map, map_parts
 from pydbt.store.versions import newer
 
@@ -46,6 +47,35 @@ _DIGEST_BYTES = 16
 def save_intent(path: str | os.PathLike[str], intent: Intent, header: MapHeader, dirty: DirtyMap) -> None:
     """Replace the file, durably. StateError when it cannot be written."""
     replace_file(path, intent_parts(intent, header, dirty))
+
+
+class IntentKeeper:
+    """The file of one secondary. It is saved in a thread, and what is forgotten meanwhile does not come back with that."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._forgotten = 0
+
+    @property
+    def forgotten(self) -> int:
+        """How often it was forgotten: to be given to ``save``."""
+        return self._forgotten
+
+    def save(self, forgotten: int, intent: Intent, header: MapHeader, dirty: DirtyMap) -> bool:
+        """Replace the file, durably, unless it was forgotten since. StateError when it cannot be written."""
+        with self._lock:
+            if forgotten != self._forgotten:
+                return False
+            save_intent(self._path, intent, header, dirty)
+            return True
+
+    def forget(self) -> None:
+        """Remove the file, durably; a save under way ends first. StateError when that fails."""
+        with self._lock:
+            self._forgotten += 1
+            if self._path.exists():
+                remove_file(self._path)
 
 
 def load_intent(path: str | os.PathLike[str]) -> tuple[Intent, MapHeader, DirtyMap] | None:

@@ -69,10 +69,10 @@ from pydbt.store.map_image import MapHeader, decode_map
 from pydbt.store.versions import newer
 
 MAP_FILE_NAME = "dirty.map"
-PAGE_BYTES = 4096
+DISK_BLOCK_BYTES = 4096
 """The largest block that a disk writes as a whole, or not at all."""
-MARK_OFFSET = PAGE_BYTES
-CHANGES_OFFSET = 2 * PAGE_BYTES
+MARK_OFFSET = DISK_BLOCK_BYTES
+CHANGES_OFFSET = 2 * DISK_BLOCK_BYTES
 _MAGIC, _MARK_MAGIC, _CHANGE_MAGIC = b"PDBTMAP\0", b"PDBTMRK\0", b"PDBTCHG\0"
 _VERSION = 2
 _HEADER = struct.Struct("<8sII16sQIIQ16s")
@@ -98,7 +98,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoredMap:
     """The content of a map file. ``digest`` identifies it."""
 
     header: MapHeader
@@ -166,11 +166,11 @@ def mark_of(change: Change) -> bytes:
     return content + xxhash.xxh3_128_digest(content)
 
 
-def decode(data: bytes) -> Found:
+def decode(data: bytes) -> StoredMap:
     """The map in the bytes of a file of any version. ValueError when they are damaged, newer, or of another kind."""
     version = int.from_bytes(data[8:12], "little")
     if data[: len(_MAGIC)] == _MAGIC and version == 1:
-        return Found(*decode_map(data), data[-_DIGEST_BYTES:])
+        return StoredMap(*decode_map(data), data[-_DIGEST_BYTES:])
     header, before = _decode_header(data)
     small_maps: dict[int, bytes] = {}
     count, offset = 0, CHANGES_OFFSET
@@ -183,7 +183,7 @@ def decode(data: bytes) -> Found:
         raise ValueError("its first change is not whole")
     if (marked := _decode_mark(data)) is not None and marked >= count:
         raise ValueError(f"change {count} of it is damaged")
-    return Found(header, DirtyMap.from_chunks(header.geometry.block_count, small_maps.items()), before)
+    return StoredMap(header, DirtyMap.from_chunks(header.geometry.block_count, small_maps.items()), before)
 
 
 def _header_bytes(header: MapHeader) -> bytes:
@@ -203,7 +203,7 @@ def _whole(head: bytes, first: Change) -> Iterator[Buffer]:
 
 
 def _padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % PAGE_BYTES)
+    return data + bytes(-len(data) % DISK_BLOCK_BYTES)
 
 
 def _decode_header(data: bytes) -> tuple[MapHeader, bytes]:
@@ -213,7 +213,9 @@ def _decode_header(data: bytes) -> tuple[MapHeader, bytes]:
     if magic != _MAGIC:
         raise ValueError("its first bytes are not those of a map")
     check_version(version, _VERSION)
-    if xxhash.xxh3_128_digest(data[: _HEADER.size - _DIGEST_BYTES]) != digest or any(data[_HEADER.size : PAGE_BYTES]):
+    if xxhash.xxh3_128_digest(data[: _HEADER.size - _DIGEST_BYTES]) != digest or any(
+        data[_HEADER.size : DISK_BLOCK_BYTES]
+    ):
         raise ValueError("the checksum of its header is wrong")
     if header_bytes != _HEADER.size or chunk_blocks != CHUNK_BLOCKS:
         raise ValueError("its layout is not that of version 2")
@@ -239,7 +241,7 @@ def _decode_change(data: bytes, offset: int, number: int, before: bytes) -> tupl
     if xxhash.xxh3_128_digest(data[offset : offset + _CHANGE.size - _DIGEST_BYTES] + table) != digest:
         return None
     rows = np.frombuffer(table, _ROW)
-    bits_offset = end + -end % PAGE_BYTES
+    bits_offset = end + -end % DISK_BLOCK_BYTES
     if len(data) < bits_offset + int(rows["kind"].sum()) * CHUNK_BYTES or any(data[end:bits_offset]):
         return None
     place = bits_offset

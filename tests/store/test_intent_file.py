@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.primary.era_bound import MAX_ERA, Intent
-from pydbt.store.intent_file import decode_intent, intent_parts, load_intent, save_intent
+from pydbt.store.intent_file import IntentKeeper, decode_intent, intent_parts, load_intent, save_intent
 from tests.store.test_map_image import header_of, map_of
 
 INTENT = Intent("ab" * 16, "cd" * 16, 65536, 17)
@@ -55,3 +55,14 @@ def test_a_new_era_takes_the_place_of_the_last_one_with_its_map_at_once(tmp_path
     intent, _, dirty = load_intent(path)
     assert intent.era == 18 and not dirty.any()
     assert [file.name for file in tmp_path.iterdir()] == ["era.map"]
+
+
+def test_what_is_forgotten_while_it_is_saved_does_not_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "era.map"
+    keeper = IntentKeeper(path)
+    before = keeper.forgotten
+    assert keeper.save(before, INTENT, header_of(100), map_of(100, [5])) and path.exists()
+    keeper.forget()
+    assert not path.exists()
+    assert not keeper.save(before, INTENT, header_of(100), map_of(100, [5])) and not path.exists()
+    assert keeper.save(keeper.forgotten, INTENT, header_of(100), map_of(100, [5])) and path.exists()

@@ -1,7 +1,7 @@
 """Remembers an era of dm-era now and then, which bounds what is compared after a power loss.
 
-Its slow steps (ending an era, flushing the source) are done in a thread, and all that touches the brains in the loop's
-thread. See ``core/primary/era_bound`` for the order of the steps, and why.
+Its slow steps (ending an era, flushing the source, writing the maps) are done in a thread, and all that touches the brains in
+the loop's thread. See ``core/primary/era_bound`` for the order of the steps, and why.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,10 +20,10 @@ from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import ComparedSince, WriteIntentReport
 from pydbt.controller.primary.volume import Volume
+from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PydbtError, StateError
 from pydbt.core.primary.era_bound import Checkpoint, Intent, can_be_remembered
 from pydbt.device.era import EraLayer
-from pydbt.store.intent_file import save_intent
 from pydbt.store.map_image import MapHeader
 
 # Writes in flight that are not certain, or a ring that is far behind: a checkpoint is given up after this many looks.
@@ -32,11 +34,11 @@ _log = logging.getLogger("pydbt")
 
 
 class _Job(threading.Thread):
-    """A slow step. When it has ended, ``result`` is there, or ``error`` is the reason why not."""
+    """A slow step. When it has ended, ``result`` is there, for ``then``, or ``error`` is the reason why not."""
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    def __init__(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         super().__init__(name="write-intent", daemon=True)
-        self._work = work
+        self._work, self.then = work, then
         self.result: Any = None
         self.error = ""
         self.start()
@@ -46,6 +48,21 @@ class _Job(threading.Thread):
             self.result = self._work()
         except (PydbtError, OSError) as error:
             self.error = str(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """What is to be remembered of one secondary. ``forgotten``: of its file, when this was put together."""
+
+    peer: Peer
+    forgotten: int
+    intent: Intent
+    header: MapHeader
+    dirty: DirtyMap
+
+    def save(self) -> bool:
+        """StateError when it cannot be written; False when it was forgotten meanwhile."""
+        return self.peer.era.save(self.forgotten, self.intent, self.header, self.dirty)
 
 
 class EraCheckpoints:
@@ -77,17 +94,14 @@ class EraCheckpoints:
         job, self._job = self._job, None
         if job is not None and job.error:
             self._give_up(job.error)
-        elif self._attempt is None and job is not None:
-            self._attempt, self._looks = Checkpoint(job.result, self._volume.capture.producer_position()), 0
-        elif self._attempt is not None and job is not None:
-            self._remember(self._layer, self._attempt, now)
-            self._attempt = None
+        elif job is not None:
+            job.then(job.result)
         elif self._attempt is not None:
-            self._look(self._attempt)
+            self._look(self._layer, self._attempt)
         elif now >= self._next and self._is_worth_it():
             self._next = now + self._volume.options.era_interval_s
             self._seen_next = self._volume.capture.counters().submitted_sectors
-            self._job = _Job(self._layer.checkpoint)
+            self._job = _Job(self._layer.checkpoint, self._began)
 
     def _is_worth_it(self) -> bool:
         """Whether an era that begins now would bound less than the last one does."""
@@ -95,20 +109,26 @@ class EraCheckpoints:
         written = self._volume.capture.counters().submitted_sectors != self._seen
         return bool(peers) and (written or any(peer.number not in self._clean for peer in peers))
 
-    def _look(self, attempt: Checkpoint) -> None:
+    def _began(self, era: int) -> None:
+        self._attempt, self._looks = Checkpoint(era, self._volume.capture.producer_position()), 0
+
+    def _look(self, layer: EraLayer, attempt: Checkpoint) -> None:
         self._looks += 1
         if attempt.taken_in(self._volume.fanout.brains):
             path = self._volume.device.path
-            self._job = _Job(lambda: flush(path))
+            self._job = _Job(lambda: flush(path), lambda _: self._remember(layer, attempt))
         elif self._looks > LOOKS:
             self._give_up("which writes are in flight is not known for sure")
 
-    def _remember(self, layer: EraLayer, attempt: Checkpoint, now: float) -> None:
-        """The source was flushed: map and era go to disk, one secondary after the other, unless something is wrong now."""
+    def _remember(self, layer: EraLayer, attempt: Checkpoint) -> None:
+        """The source was flushed: map and era go to disk in the thread, one secondary after the other, unless something is
+        wrong now."""
         volume, metadata = self._volume, self._volume.metadata
-        volume.audit(now)  # a taint that it finds comes first
+        self._attempt = None
+        volume.audit(time.monotonic())  # a taint that it finds comes first
         self._feed.process()
         words = volume.capture.active_words(), volume.capture.quiet_words()
+        images = []
         try:
             volume.keep()  # a replica that goes back behind the position of the map is noticed
             if metadata.unsaved:
@@ -121,12 +141,19 @@ class EraCheckpoints:
                 header = MapHeader(
                     metadata.state.uuid, volume.geometry, peer.brain.config.epoch, peer.brain.state.acknowledged
                 )
-                save_intent(metadata.state_dir / peer.record.intent_name, intent, header, dirty)
-                self._kept[peer.number] = attempt.era, datetime.now(UTC).isoformat(timespec="seconds")
-                (self._clean.discard if dirty.any() else self._clean.add)(peer.number)
+                images.append(_Image(peer, peer.era.forgotten, intent, header, dirty))
         except StateError as error:
             self._give_up(str(error))
             return
+        self._job = _Job(lambda: [image for image in images if image.save()], self._remembered)
+
+    def _remembered(self, images: list[_Image]) -> None:
+        """They are on disk. What was forgotten meanwhile is not among them, or is forgotten again."""
+        for image in images:
+            number = image.peer.number
+            if image.forgotten == image.peer.era.forgotten:
+                self._kept[number] = image.intent.era, datetime.now(UTC).isoformat(timespec="seconds")
+                (self._clean.discard if image.dirty.any() else self._clean.add)(number)
         self._seen, self._problem = self._seen_next, ""
 
     def _give_up(self, problem: str) -> None:

@@ -45,6 +45,7 @@ class Feed:
         volume = self._volume
         self.take(ev.RemoveAsked(), peer.number)
         volume.map_writer.wait()  # none of its files may come back once they are removed
+        peer.forget_era()
         # As long as it is on record, its map must name the blocks that it lacks.
         volume.metadata.remove(peer.number)
         del volume.peers[peer.number]

@@ -17,7 +17,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
 from pydbt.core.primary.standing import behind_since
-from pydbt.store.atomic import remove_file
+from pydbt.store.intent_file import IntentKeeper
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 
 
@@ -42,6 +42,7 @@ class Peer:
         self.number, self.brain, self.maps = number, brain, maps
         self.connection, self.blocks, self.holder, self.verification = connection, blocks, holder, verification
         self._metadata = metadata
+        self.era = IntentKeeper(metadata.state_dir / metadata.record(number).intent_name)
         self.since = since
         self.refusal: Refused | None = None  # no waiting mends it
         self.in_sync_at: float | None = None
@@ -75,9 +76,7 @@ class Peer:
 
     def forget_era(self) -> None:
         """Forget, durably, the era that was remembered for it. StateError when that fails."""
-        path = self._metadata.state_dir / self.record.intent_name
-        if path.exists():
-            remove_file(path)
+        self.era.forget()
 
     # --- its record ---------------------------------------------------------------------------------------
     def remember(self, effect: ev.RememberReplica) -> None:

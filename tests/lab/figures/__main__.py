@@ -26,6 +26,7 @@ FIGURES = {
     "restart": "restart",
     "verify": "verify",
     "memory": "memory",
+    "maps": "maps",
 }
 
 
@@ -36,7 +37,7 @@ FIGURES = {
 def main(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
     """Measure every figure, or those named.
 
-    They are program-cost, write-overhead, ring-drain, outage-wire, stream, resync, restart, verify and memory.
+    They are program-cost, write-overhead, ring-drain, outage-wire, stream, resync, restart, verify, memory and maps.
 
     Nothing is asserted: a row says whether its bar is reached. Exit code 1 when a figure could not be measured.
     """

@@ -15,9 +15,11 @@ import numpy as np
 
 from pydbt.controller.primary import handing_over
 from pydbt.controller.primary.effects import EffectRunner
+from pydbt.controller.primary.peer_maps import PeerMaps
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.secondary.engine import Engine
 from pydbt.controller.secondary.workers import Applier
+from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.primary import events as ev
@@ -104,6 +106,20 @@ def _zeroed_first(right: Callable, self: EffectRunner, number: int | None, effec
 
 
 around("the quiet bitmap is zeroed before the map is written", EffectRunner, "_carry_out", _zeroed_first)
+
+
+def _answered_early(right: Callable, self: PeerMaps, effect: ev.Persist) -> ev.Persisted:
+    right(self, effect)
+    return ev.Persisted(effect.zero_quiet, "", effect.cover, effect.number)
+
+
+around("a map counts as written while it is on its way to the disk", PeerMaps, "persist", _answered_early)
+around(
+    "a small map that has changed is not written",
+    DirtyMap,
+    "chunks_unlike",
+    lambda right, self, other: right(self, other)[1:],
+)
 
 
 def _zero_early(right: Callable, self: Primary, event: ev.QuietTaken, now: float) -> None:
