@@ -99,7 +99,7 @@ UNREAD = {
     "format": "logging calls it",
     **dict.fromkeys(["format_options", "resolve_command"], "click calls it"),
     **dict.fromkeys(["show_help", "switchover"], "a command: the program finds it by its name"),
-    **dict.fromkeys(["init", "create"], "a command: click calls it"),
+    **dict.fromkeys(["init", "create", "revoke"], "a command: click calls it"),
     "FILE_SYSTEM": "the wire reserves it for transactions of the file system",
     "raiseExceptions": "logging reads it",
     "writable": "io calls it",

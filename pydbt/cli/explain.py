@@ -11,6 +11,7 @@ import click
 from pydbt.cli.logs import error_prefix
 from pydbt.cli.program import INTERRUPTED, Stopped, program_name
 from pydbt.core.errors import MachineError, PydbtError, UsageError
+from pydbt.core.printable import printable
 
 BUG = 1
 
@@ -72,4 +73,4 @@ def debug_wanted(arguments: list[str]) -> bool:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))

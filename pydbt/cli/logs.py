@@ -11,10 +11,10 @@ import sys
 import time
 from typing import TextIO
 
+from pydbt.core.printable import printable
+
 # The levels of syslog(3), which the journal uses.
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-# Nothing that a peer or a file's name brings may end a line, or steer a terminal.
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 
 class _PresentStderr(logging.StreamHandler[TextIO]):
@@ -34,7 +34,7 @@ class LineFormat(logging.Formatter):
         self.volume = ""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage().translate(_CONTROL)
+        message = printable(record.getMessage())
         words = f"{self.volume}: {message}" if self.volume else message
         if record.exc_info and self._tracebacks:
             words = f"{words}\n{self.formatException(record.exc_info)}"
@@ -68,7 +68,7 @@ def name_lines(place: str | os.PathLike[str]) -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler.formatter, LineFormat):
             shown = os.path.basename(name) if name.startswith("/") else name
-            handler.formatter.volume = shown.translate(_CONTROL)
+            handler.formatter.volume = printable(shown)
 
 
 def is_journal(stream: TextIO) -> bool:

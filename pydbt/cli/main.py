@@ -19,7 +19,11 @@ from pydbt.cli.program import INTERRUPTED, SERVICES, TERMINATED, end_early, prog
 def main() -> None:
     """Run the program on the process's own arguments, and end the process."""
     end_early(_end_at_once)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads would keep the capabilities of the start
     from pydbt.cli.group import execute
+    from pydbt.posix.privileges import own_this_process
+
+    own_this_process()
 
     try:
         sys.exit(execute(sys.argv[1:]))

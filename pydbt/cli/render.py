@@ -32,6 +32,7 @@ def rows(report: View) -> list[StatusRow]:
     """The rows in order; a field that the report lacks is left out."""
     made: list[tuple[str, str | None]] = [("state", headline(report, datetime.now(UTC)))] if "mode" in report else []
     made += _secondary_rows(report) if report.text("role") == "secondary" else _primary_rows(report)
+    made.append(("identity", report.part("identity").text("problem")))
     return [(name, words) for name, words in made if words]
 
 

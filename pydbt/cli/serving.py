@@ -22,9 +22,11 @@ from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.registry import registered_primary, registered_secondary
 from pydbt.controller.secondary.journal_room import require_journal_room
 from pydbt.device.checks import check_source, check_target
-from pydbt.network.address import check_plain_tcp
+from pydbt.network.address import check_plain_tcp, unix_path
 from pydbt.network.listen import listen as listen_at
+from pydbt.network.local import remove_socket
 from pydbt.network.tls import load_identity
+from pydbt.posix.privileges import forbid_core_dumps
 
 
 def serve_in_role(options: PrimaryOptions | SecondaryOptions, only_check: bool = False) -> int:
@@ -46,6 +48,7 @@ def serve_in_role(options: PrimaryOptions | SecondaryOptions, only_check: bool =
 
 def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | SecondaryOptions:
     name_lines(options.source)
+    forbid_core_dumps()
     device = check_source(options.source, options.state_dir)
     if options.identity is not None:
         load_identity(options.identity)
@@ -68,6 +71,7 @@ def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | Secondary
 
 def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | PrimaryOptions:
     name_lines(options.target)
+    forbid_core_dumps()
     target, state_dir, (host, port) = options.target, options.state_dir, options.listen
     check_target(target, state_dir=state_dir, create_bytes=options.create_bytes)
     if not options.replay_only:
@@ -76,9 +80,11 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
             check_plain_tcp(host, options.insecure)
         else:
             load_identity(options.identity)
-        if port:
-            # A port in use must be found before an image or a state directory is made.
-            listen_at(host, port).close()
+        if port or unix_path(host) is not None:
+            # An address in use must be found before an image or a state directory is made.
+            listener = listen_at(host, port)
+            remove_socket(listener)
+            listener.close()
     if only_check:
         click.echo(f"{target} could be a replica: options, target, port and identity are right")
         return 0

@@ -1,11 +1,14 @@
 """A report as it came over the control socket or out of a file, read field by field.
 
-It may come from another version, or be damaged: a field that is missing, or is of another kind, reads as None.
+It may come from another version, or be damaged: a field that is missing, or is of another kind, reads as None. Its texts
+are for people, and one line each: what is not printable in them is escaped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+from pydbt.core.printable import printable
 
 
 class View:
@@ -36,7 +39,7 @@ class View:
 
     def text(self, name: str) -> str | None:
         value = self._values.get(name)
-        return value if isinstance(value, str) else None
+        return printable(value) if isinstance(value, str) else None
 
     def flag(self, name: str) -> bool | None:
         value = self._values.get(name)
@@ -54,7 +57,7 @@ class View:
     def texts(self, name: str) -> list[str]:
         """A list, each entry as text; empty when there is none."""
         value = self._values.get(name)
-        return [str(one) for one in value] if isinstance(value, list | tuple) else []
+        return [printable(str(one)) for one in value] if isinstance(value, list | tuple) else []
 
     def part(self, name: str) -> View:
         """An object inside; empty when there is none."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydbt.core.errors import UsageError
 from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES, exact_bytes
 from pydbt.kernel.spec import MAX_RING_BYTES
+from pydbt.network.address import unix_path
 
 if TYPE_CHECKING:
     from pydbt.controller.primary.report import VolumeReport
@@ -46,7 +47,8 @@ class PrimaryOptions:
     ``secondaries`` are their addresses, host and port; ``block_bytes`` None takes the size of the state directory's volume,
     or 4096 for a new volume. ``rate_limit_bytes_per_s`` bounds resynchronization and scheduled verification; None is no
     bound. ``verify_every_s`` is the interval between scheduled verifications. ``identity`` is the file of this machine's
-    certificate, for TLS; ``peers`` the names that the secondaries must prove, one per secondary in their order, or none.
+    certificate, for TLS; ``peers`` the names that the secondaries must prove, one per secondary in their order, or none;
+    ``accept_replica`` lets another replica than the one on record answer, once.
     ``capture`` ``addresses`` captures no data: an image is copied every ``epoch_interval_s``, and file systems are frozen
     for ``freeze_limit_s`` at most; ``snapshot_space`` is the size of a snapshot of LVM in bytes (None: a share of the
     volume), or the device that stores a snapshot of another device-mapper volume. On a layer with dm-era a new era is
@@ -58,6 +60,7 @@ class PrimaryOptions:
     secondaries: tuple[tuple[str, int], ...]
     state_dir: Path
     insecure: bool = False
+    accept_replica: bool = False
     block_bytes: int | None = None
     assume_in_sync: bool = False
     whole_device: bool = False
@@ -80,8 +83,8 @@ class PrimaryOptions:
     report: Callable[[VolumeReport], None] | None = None
 
     def __post_init__(self) -> None:
-        for _, port in self.secondaries:
-            check_port(port, "--secondary")
+        for host, port in self.secondaries:
+            check_port(host, port, "--secondary")
         if not self.secondaries:
             raise UsageError("a volume needs a secondary: name its address with --secondary ADDR:PORT")
         if len(set(self.secondaries)) < len(self.secondaries):
@@ -151,7 +154,7 @@ class SecondaryOptions:
 
     def __post_init__(self) -> None:
         if self.listen_port:
-            check_port(self.listen_port, "--listen")
+            check_port(self.listen_host, self.listen_port, "--listen")
         if self.create_bytes is not None and not (
             0 < self.create_bytes <= MAX_IMAGE_BYTES and self.create_bytes % 512 == 0
         ):
@@ -169,9 +172,9 @@ class SecondaryOptions:
         return self.listen_host, self.listen_port
 
 
-def check_port(port: int, option: str) -> None:
-    """UsageError unless ``port`` is a port of TCP."""
-    if not 1 <= port <= 65535:
+def check_port(host: str, port: int, option: str) -> None:
+    """UsageError unless ``port`` is a port of TCP, or the host needs none."""
+    if unix_path(host) is None and not 1 <= port <= 65535:
         raise UsageError(f"{option} names port {port}, and ports go from 1 to 65535")
 
 

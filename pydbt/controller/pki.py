@@ -6,6 +6,7 @@ a machine needs. Keys are of the curve P-256; times are UTC.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pydbt.core.errors import StateError, UsageError
+from pydbt.network.certificates import REVOKED_FILE_NAME, key_of, revoked_beside
 from pydbt.store.atomic import replace_file
 
 AUTHORITY_KEY, AUTHORITY_CERTIFICATE = "authority.key", "authority.pem"
@@ -53,7 +55,10 @@ def make_authority(folder: Path) -> Path:
 def issue(
     folder: Path, name: str, days: float = IDENTITY_DAYS, begins: datetime | None = None, *, replace: bool = False
 ) -> Path:
-    """Make an identity for a machine; the path of its one file. UsageError when there is one, unless it is to be replaced."""
+    """Make an identity for a machine; the path of its one file. UsageError when there is one, unless it is to be replaced.
+
+    The key of one that is replaced stays unless it was revoked: other machines know the key.
+    """
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not a valid name for a machine: use letters, digits, dots and dashes")
     path = folder / f"{name}.identity"
@@ -62,7 +67,8 @@ def issue(
             f"{path} is there already: copy that one to {name}, or make another one in its place with --replace"
         )
     key, certificate = _authority(folder)
-    own = ec.generate_private_key(ec.SECP256R1())
+    path = folder / f"{name}.identity"
+    own = _kept_key(path) or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = _certificate(subject, certificate.subject, own.public_key(), timedelta(days=days), begins)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -76,6 +82,34 @@ def issue(
     signed = builder.sign(key, hashes.SHA256())
     replace_file(path, _private(own) + _public(signed) + _public(certificate))
     return path
+
+
+def revoke_key(folder: Path, name: str) -> tuple[Path, str]:
+    """Enter the key of a machine's identity into the list of revoked keys: the path of the list, and the key."""
+    path = folder / f"{name}.identity"
+    try:
+        certificate = path.read_text(encoding="ascii").split("-----BEGIN CERTIFICATE-----")[1]
+        der = x509.load_pem_x509_certificate(f"-----BEGIN CERTIFICATE-----{certificate}".encode())
+    except (OSError, IndexError, ValueError) as error:
+        raise UsageError(f"{path} is no identity that was issued here: {error}") from None
+    key = key_of(der.public_bytes(serialization.Encoding.DER))
+    revoked = folder / REVOKED_FILE_NAME
+    if key not in revoked_beside(path):
+        before = revoked.read_bytes() if revoked.exists() else b""
+        replace_file(revoked, before + f"{key} {name}\n".encode())
+    return revoked, key
+
+
+def _kept_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
+    """The key of the identity that is there, if there is one and its key was not revoked."""
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        return None
+    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return None if f"sha256:{hashlib.sha256(public).hexdigest()}" in revoked_beside(path) else key
 
 
 def _authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

@@ -5,7 +5,8 @@
 The owner holds an exclusive lock on its file for as long as it lives. So a second controller for the same thing is refused,
 and a dead owner is known from a living one. The files of a SOURCE and a TARGET stay behind: with them ``controller status``
 finds the state directory. The other files stay behind only when their owner is killed; the next controller that registers
-anything removes them, and those of targets whose state directory is gone. ``/run`` is empty after a boot.
+anything removes them, and those of targets whose state directory is gone. ``/run`` is empty after a boot. A secondary that is
+not root's uses a folder of its user instead.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from pathlib import Path
 
 from pydbt.core.errors import BusyError, MachineError, PydbtError, StateError
 from pydbt.device.sysfs import BlockDevice
-from pydbt.network.address import resolve
+from pydbt.network.address import resolve, unix_path
 from pydbt.posix.files import try_lock
+from pydbt.posix.ownership import folder_intruder, open_own
 
 RUN_DIR = Path("/run/pydbt")
 # The programs in the kernel: one directory of bpffs per volume.
@@ -36,7 +38,7 @@ _WILDCARDS = {"0.0.0.0", "::"}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One registered controller. ``place`` is its SOURCE or TARGET; ``listen`` is a secondary's ``host:port``.
+    """One registered controller. ``place`` is its SOURCE or TARGET; ``listen`` is where a secondary waits.
 
     ``disk_sequence`` tells the device from a later one of the same number; None when the kernel has none.
     """
@@ -105,6 +107,13 @@ def require_no_space(device: BlockDevice, own: Path | None = None) -> None:
             raise BusyError(
                 f"{device.path}, or a part of it, is in use by another controller for snapshots: name another"
             )
+
+
+def _own_run_dir() -> Path:
+    """Where a secondary registers: one that is not root's may not write to root's folder."""
+    if os.geteuid() == 0:
+        return RUN_DIR
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/pydbt-{os.geteuid()}") / "pydbt"
 
 
 def _space_file(space: BlockDevice) -> Path:
@@ -189,6 +198,8 @@ def _listens_at(listen_host: str, wanted: set[str]) -> bool:
 
 
 def _addresses(host: str) -> set[str]:
+    if unix_path(host) is not None:
+        return {host}
     try:
         return {str(address[0]) for _, address in resolve(host, 0)}
     except PydbtError:
@@ -211,7 +222,7 @@ def name_of(path: str) -> str:
 
 
 def _target_file(place: str) -> Path:
-    return RUN_DIR / f"secondary-{name_of(place)}"
+    return _own_run_dir() / f"secondary-{name_of(place)}"
 
 
 def _source_file(device: BlockDevice) -> Path:
@@ -222,7 +233,7 @@ def _source_file(device: BlockDevice) -> Path:
 def _held(path: Path, entry: Entry, what: str, *, keep: bool) -> Iterator[None]:
     descriptor = _take(path, what)
     try:
-        _remove_dead()
+        _remove_dead(path.parent)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(entry)).encode(), 0)
         yield
@@ -237,7 +248,9 @@ def _take(path: Path, what: str) -> int:
     while True:
         try:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if wrong := folder_intruder(path.parent):
+                raise MachineError(f"{path.parent} is not safe from other users: {wrong}; remove it and start again")
+            descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise StateError(f"{path} cannot be made: {error.strerror}") from error
         if not _lock_patiently(descriptor):
@@ -252,13 +265,13 @@ def _take(path: Path, what: str) -> int:
         os.close(descriptor)
 
 
-def _remove_dead() -> None:
+def _remove_dead(folder: Path) -> None:
     """Remove the files of owners that were killed. A process that is about to take one makes it anew."""
-    for path in (*RUN_DIR.glob("state-*"), *RUN_DIR.glob("secondary-*"), *RUN_DIR.glob("space-*")):
-        if path.name.startswith("secondary-") and (entry := _read(path)) and Path(entry.state_dir).is_dir():
+    for path in (*folder.glob("state-*"), *folder.glob("secondary-*"), *folder.glob("space-*")):
+        if path.name.startswith("secondary-") and (entry := _read(path)) and os.path.isdir(entry.state_dir):
             continue  # it tells where the state of a stopped replica is
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = open_own(path, os.O_RDWR)
         except OSError:
             continue  # gone meanwhile
         with contextlib.suppress(FileNotFoundError):
@@ -278,7 +291,7 @@ def _lock_patiently(descriptor: int) -> bool:
 
 def _is_held(path: Path) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = open_own(path, os.O_RDWR)
     except OSError:
         return False
     try:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+from pydbt.controller.state_dir import check_state_dir
 from pydbt.core.errors import StateError, UsageError
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations, generation_name, lineage_of
@@ -55,6 +56,7 @@ def promoted(record: ReplicaRecord, target: Path, state_dir: Path, as_of: str = 
 
 def require_replica(state_dir: Path, target: Path) -> ReplicaRecord:
     """The record of the replica on TARGET; to be called before anything is stopped or changed. UsageError, StateError."""
+    check_state_dir(state_dir)
     record = load_record(state_dir)
     if record is None:
         raise UsageError(f"the state directory {state_dir} holds no replica: name that of a secondary")
@@ -67,6 +69,7 @@ def require_replica(state_dir: Path, target: Path) -> ReplicaRecord:
 
 def require_volume(state_dir: Path, source: Path) -> VolumeState:
     """The state of the volume on SOURCE; to be called before anything is stopped or changed. UsageError, StateError."""
+    check_state_dir(state_dir)
     state = load_state(state_dir)
     if state is None:
         raise UsageError(f"the state directory {state_dir} holds no volume: name that of a primary")
@@ -119,6 +122,7 @@ def demote(source: Path, state_dir: Path, *, mapped: bool = False, handed_to: st
             generations=generations,
             divergence=_divergence(source, state, maps),
             handed_to=handed_to,
+            formerly=former_names(load_record(state_dir)),
         )
     finally:
         target.close()
@@ -138,8 +142,14 @@ def demote(source: Path, state_dir: Path, *, mapped: bool = False, handed_to: st
     return record
 
 
+def former_names(record: ReplicaRecord | None) -> tuple[str, ...]:
+    """The names under which a primary may know the replica that is made in the place of this one."""
+    return () if record is None else record.renamed("0" * 32).formerly
+
+
 def invalidate(target: Path, state_dir: Path) -> ReplicaRecord:
     """Give up the content of a replica: any primary of its volume may overwrite it, and compares all of it."""
+    check_state_dir(state_dir)
     lock = StateLock(state_dir)
     try:
         record = require_replica(state_dir, target)
@@ -148,7 +158,7 @@ def invalidate(target: Path, state_dir: Path) -> ReplicaRecord:
                 f"the replica of {state_dir} was promoted and is a volume of its own: make it a replica with 'controller demote'"
             )
         record = replace(
-            record, replica=secrets.token_hex(16), consistent=False, must_reach=0, generations=NO_GENERATIONS,
+            record.renamed(secrets.token_hex(16)), consistent=False, must_reach=0, generations=NO_GENERATIONS,
             divergence=None,
         )  # fmt: skip
         save_record(state_dir, record)

@@ -50,9 +50,8 @@ def check_target(
     """The device that TARGET names, or None for an image file, when it can be overwritten.
 
     ``source`` is the replicated device, when it belongs to this machine. ``size_bytes`` is the least size of the target.
-    ``create_bytes`` allows the image file to be absent (it is not made here).
+    ``create_bytes`` allows the image file to be absent (it is not made here). Only a device needs root.
     """
-    require_root("this command", "it takes the target for itself and writes to it")
     target = os.fspath(path)
     try:
         status = os.stat(target)
@@ -61,6 +60,8 @@ def check_target(
         status = None
     except OSError as error:
         raise UsageError(f"TARGET {target} cannot be looked at: {error.strerror}") from error
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        require_root("this command", "TARGET is a device, which it takes for itself and writes to")
     if source is not None:
         check_pair(source, target)
     device = None

@@ -17,6 +17,7 @@ from pydbt.device.block import MEDIUM_FAULTS
 from pydbt.posix import libc
 from pydbt.posix.disk_identity import lasting_file_name, lasting_name
 from pydbt.posix.files import IOV_MAX, hand_over, sync_folder, try_lock
+from pydbt.posix.ownership import file_intruder
 
 PUNCH_FROM_BYTES = 64 * KIB
 """Shorter runs of zeros are written, because a hole costs the file system more."""
@@ -228,18 +229,29 @@ def _keeps_times(descriptor: int) -> bool:
 
 def _open(path: str) -> int:
     try:
-        mode = os.stat(path).st_mode
-        if not stat.S_ISBLK(mode) and not stat.S_ISREG(mode):
-            raise UsageError(f"TARGET {path} is neither a block device nor an image file: name one of the two")
-        # O_EXCL on a block device: the kernel keeps mounts, swap and other exclusive users away while it is open.
-        exclusive = os.O_EXCL if stat.S_ISBLK(mode) else 0
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC | exclusive)
+        # Looked at by its descriptor, and then opened through that: nobody can exchange it in between.
+        found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            return _open_found(path, found)
+        finally:
+            os.close(found)
     except FileNotFoundError:
         raise UsageError(f"TARGET {path} does not exist: to make an image file there, add --create SIZE") from None
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise BusyError(f"TARGET {path} is in use: unmount it, or stop the program that uses it") from None
         raise UsageError(f"TARGET {path} cannot be opened for writing: {error.strerror}") from None
+
+
+def _open_found(path: str, found: int) -> int:
+    status = os.fstat(found)
+    if not stat.S_ISBLK(status.st_mode) and not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"TARGET {path} is neither a block device nor an image file: name one of the two")
+    if stat.S_ISREG(status.st_mode) and (wrong := file_intruder(path, status)):
+        raise UsageError(f"TARGET {path} is not safe from other users: {wrong}")
+    # O_EXCL on a block device: the kernel keeps mounts, swap and other exclusive users away while it is open.
+    exclusive = os.O_EXCL if stat.S_ISBLK(status.st_mode) else 0
+    return os.open(f"/proc/self/fd/{found}", os.O_RDWR | os.O_CLOEXEC | exclusive)
 
 
 def _lock(descriptor: int, path: str) -> None:

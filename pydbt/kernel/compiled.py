@@ -19,7 +19,8 @@ from pydbt.kernel.btf import Btf
 from pydbt.kernel.headers import Headers
 from pydbt.kernel.layout import Macros
 
-SOURCE = Path(__file__).resolve().parents[2] / "bpf" / "capture.bpf.c"
+# In the package, so that an installed program has it; in a copy of the repository that is a link to bpf/.
+SOURCE = Path(__file__).resolve().parents[1] / "bpf" / "capture.bpf.c"
 _OWN_INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
 _LOG_TAIL_CHARACTERS = 4000
 

@@ -17,6 +17,7 @@ from pydbt.kernel import syscalls
 from pydbt.kernel.record import GROUP_WORDS
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec
 from pydbt.posix import libc
+from pydbt.posix.ownership import folder_intruder
 
 BPFFS = Path("/sys/fs/bpf")
 BPFFS_MAGIC = 0xCAFE4A11
@@ -116,6 +117,10 @@ def require_bpffs(pin_dir: Path) -> None:
         raise MachineError(
             f"{pin_dir} is not in a BPF file system, which keeps the capture programs: run `mount -t bpf bpf {BPFFS}`"
         )
+    # Everybody may make folders in bpffs (mode 1777): one that another user has made before is not used.
+    for folder in (pin_dir, pin_dir.parent):
+        if folder != BPFFS and folder.exists() and (wrong := folder_intruder(folder)):
+            raise MachineError(f"{folder}, where the capture programs are kept, is not safe from other users: {wrong}")
 
 
 def write_meta(pin_dir: Path, meta: Meta) -> None:

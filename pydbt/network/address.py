@@ -1,17 +1,24 @@
-"""Addresses as people write them (HOST:PORT), and whether traffic to one stays on this machine."""
+"""Addresses as people write them: HOST:PORT, or unix:PATH for a socket of this machine, whose port is 0 here."""
 
 from __future__ import annotations
 
+import os
 import socket
 
-from pydbt.core.errors import PeerError, Unreachable, UsageError
+from pydbt.core.errors import Unreachable, UsageError
+
+UNIX = "unix:"
+MAX_UNIX_PATH_BYTES = 107
+"""As the kernel's sockaddr_un has room for it, with its zero byte (include/uapi/linux/un.h)."""
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 """As ``socket.getaddrinfo`` gives it: IPv4, IPv6 with flow and scope, and a family that this Python does not know."""
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT`` or ``[V6ADDRESS]:PORT``. Raises UsageError."""
+    """Host and port of ``HOST:PORT`` or ``[V6ADDRESS]:PORT``; ``unix:PATH`` itself, and 0. Raises UsageError."""
+    if text.startswith(UNIX):
+        return _unix(text), 0
     host, colon, port_text = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -24,13 +31,28 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port_text)
 
 
+def _unix(text: str) -> str:
+    path = text.removeprefix(UNIX)
+    if not path.startswith("/") or not path.isprintable():
+        raise UsageError(f"{text!r} is not an address: use unix: and an absolute path, as in unix:/run/pydbt/vdb.sock")
+    if len(path.encode(errors="surrogateescape")) > MAX_UNIX_PATH_BYTES:
+        raise UsageError(
+            f"the path in {text!r} is longer than the {MAX_UNIX_PATH_BYTES} bytes that a socket's path may have"
+        )
+    return UNIX + os.path.normpath(path)
+
+
 def format_address(host: str, port: int) -> str:
     """The text that ``parse_address`` reads."""
+    if unix_path(host) is not None:
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def split_address(text: str) -> tuple[str, int]:
     """Host and port of an address that any version of this program wrote: an IPv6 address may lack its brackets."""
+    if text.startswith(UNIX):
+        return text, 0
     host, _, port = text.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
@@ -46,27 +68,16 @@ def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[socket
     return [(entry[0], entry[4]) for entry in found]
 
 
-def is_loopback(host: str) -> bool:
-    """Whether every address of a host is a loopback address; False for an unknown name."""
-    try:
-        addresses = [str(address[0]) for _, address in resolve(host, 0)]
-    except PeerError:
-        return False
-    return bool(addresses) and all(_loopback(address) for address in addresses)
-
-
-def _loopback(text: str) -> bool:
-    import ipaddress  # only here, because most commands do without it
-
-    address = ipaddress.ip_address(text.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+def unix_path(host: str) -> str | None:
+    """The path of the socket that a host ``unix:PATH`` names; None for a host of the network."""
+    return host.removeprefix(UNIX) if host.startswith(UNIX) else None
 
 
 def check_plain_tcp(host: str, insecure: bool) -> None:
-    """UsageError for plain TCP to another machine, unless the operator gave ``--insecure``."""
-    if not insecure and not is_loopback(host):
+    """UsageError for plain TCP, unless the operator gave ``--insecure``. Loopback is open to every user of the machine."""
+    if not insecure and unix_path(host) is None:
         raise UsageError(
-            f"{host} is not loopback and the connection is not encrypted: give --identity (see controller pki), "
-            "or add --insecure if the network is trusted"
+            f"{host} is named without --identity, and plain TCP proves nobody, on loopback neither: give --identity (see "
+            "controller pki), or unix:PATH for both sides on one machine, or add --insecure if everybody who can reach "
+            "the port is trusted"
         )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import socket
 
 from pydbt.core.errors import Unreachable
-from pydbt.network.address import resolve
+from pydbt.network.address import format_address, resolve, unix_path
+from pydbt.network.local import connect_local
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 
 
 def connect(host: str, port: int, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS) -> socket.socket:
-    """A connected socket to the first of the host's addresses that answers. Raises Unreachable."""
+    """A connected socket to the first of the host's addresses that answers. Raises Unreachable, or another PeerError."""
+    path = unix_path(host)
+    if path is not None:
+        return connect_local(path, timeout_seconds)
     reason = "no address"
     for family, address in resolve(host, port):
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -26,7 +30,7 @@ def connect(host: str, port: int, timeout_seconds: float = CONNECT_TIMEOUT_SECON
         else:
             return sock
         sock.close()
-    raise Unreachable(f"{host}:{port} cannot be reached: {reason}")
+    raise Unreachable(f"{format_address(host, port)} cannot be reached: {reason}")
 
 
 def _check_not_self(sock: socket.socket) -> None:

@@ -87,16 +87,21 @@ class FramedConnection:
 
     @property
     def peer(self) -> str:
-        """HOST:PORT of the other side, for messages."""
+        """HOST:PORT of the other side, or where it is on this machine, for messages."""
         try:
-            host, port = self._socket.getpeername()[:2]
+            name = self._socket.getpeername()
         except OSError:
             return "a peer that is gone"
+        if self._socket.family == socket.AF_UNIX:
+            return f"unix:{name}" if name else "a process of this machine"
+        host, port = name[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
     def local_host(self) -> str:
-        """The address of this side; empty when the connection is gone."""
+        """The address of this side; empty on a socket of this machine, and when the connection is gone."""
+        if self._socket.family == socket.AF_UNIX:
+            return ""
         try:
             return str(self._socket.getsockname()[0])
         except OSError:

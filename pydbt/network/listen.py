@@ -6,13 +6,17 @@ import errno
 import socket
 
 from pydbt.core.errors import BusyError, UsageError
-from pydbt.network.address import resolve
+from pydbt.network.address import format_address, resolve, unix_path
+from pydbt.network.local import listen_local
 
 BACKLOG = 16
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; for port 0 the kernel chooses a free port. Raises BusyError or UsageError."""
+    path = unix_path(host)
+    if path is not None:
+        return listen_local(path, BACKLOG)
     family, address = resolve(host, port, passive=True)[0]
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -25,5 +29,5 @@ def listen(host: str, port: int) -> socket.socket:
             raise BusyError(
                 f"port {port} of {host} is in use by another program: stop it or listen on another"
             ) from None
-        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise UsageError(f"cannot listen on {format_address(host, port)}: {error.strerror}") from None
     return sock

@@ -16,11 +16,14 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydbt.core.errors import PeerError, UsageError
+from pydbt.network.certificates import expiry_of, key_of, revoked_beside
 from pydbt.network.connection import StreamSocket
+from pydbt.posix.ownership import file_intruder
 
 TLS_HANDSHAKE_SECONDS = 10.0
 _RECEIVE_BYTES = 256 * 1024
@@ -52,30 +55,35 @@ _ALERT_WORDS = {
 class Pin(Protocol):
     """The machine that is expected on the other side of a volume."""
 
-    def objection(self, name: str) -> str:
-        """The reason why a machine of this name is not the other side; empty when it may be."""
+    def objection(self, name: str, key: str) -> str:
+        """The reason why a machine of this name, with this key, is not the other side; empty when it may be."""
         ...
 
-    def remember(self, name: str) -> None:
+    def remember(self, name: str, key: str) -> None:
         """Record that this machine was accepted."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The content of one identity file, as TLS contexts for both roles; ``certificate`` is its own (DER)."""
+    """The content of one identity file, as TLS contexts for both roles; ``certificate`` is its own (DER).
+
+    ``revoked``: keys that are accepted from nobody, of the file ``revoked`` beside it.
+    """
 
     path: Path
     certificate: bytes
     as_client: ssl.SSLContext
     as_server: ssl.SSLContext
+    expires: datetime
+    revoked: frozenset[str]
 
 
 def load_identity(path: Path) -> Identity:
     """Read an identity file. UsageError when it is wrong, or when other users may read it."""
     try:
-        status = os.stat(path)
-        text = path.read_text(encoding="ascii")
+        with path.open("rb") as file:
+            status, text = os.fstat(file.fileno()), file.read().decode("ascii")
     except OSError as error:
         raise UsageError(f"the identity {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
@@ -84,6 +92,8 @@ def load_identity(path: Path) -> Identity:
         raise UsageError(
             f"the identity {path} holds a private key and can be read by other users: run chmod 600 {path}"
         )
+    if wrong := file_intruder(path, status):
+        raise UsageError(f"the identity {path} is not safe from other users: {wrong}")
     certificates = _CERTIFICATE.findall(text)
     if len(certificates) < 2 or "PRIVATE KEY" not in text:
         raise UsageError(
@@ -92,7 +102,8 @@ def load_identity(path: Path) -> Identity:
     try:
         roles = ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER
         own = ssl.PEM_cert_to_DER_cert(certificates[0])
-        return Identity(path, own, *(_context(path, certificates[-1], role) for role in roles))
+        as_client, as_server = (_context(path, certificates[-1], role) for role in roles)
+        return Identity(path, own, as_client, as_server, expiry_of(certificates[0]), revoked_beside(path))
     except (ssl.SSLError, OSError, ValueError) as error:
         raise UsageError(f"the identity {path} cannot be used: {error}") from error
 
@@ -115,6 +126,22 @@ class Secure:
     def __init__(self, identity: Identity, pin: Pin) -> None:
         self._identity, self._pin = identity, pin
 
+    @property
+    def expires(self) -> datetime:
+        """When this machine's identity ends."""
+        return self._identity.expires
+
+    def reload(self) -> None:
+        """Take the identity and the list of revoked keys from their files, for connections made from now on.
+
+        UsageError, and the earlier ones stay in use.
+        """
+        self._identity = load_identity(self._identity.path)
+
+    def is_revoked(self, peer: StreamSocket) -> bool:
+        """Whether the key that the peer of a connection has proved was revoked since."""
+        return isinstance(peer, TlsSocket) and peer.peer_key in self._identity.revoked
+
     def client(self, sock: socket.socket) -> TlsSocket:
         """The connecting side. PeerError gives the reason; the socket is closed then."""
         return self._shake_hands(sock, self._identity.as_client, server_side=False)
@@ -126,7 +153,7 @@ class Secure:
     def remember(self, peer: StreamSocket) -> None:
         """Record that this peer was accepted for the volume; no other machine will be. StateError when it cannot be written."""
         assert isinstance(peer, TlsSocket), "a connection that this object made secure"
-        self._pin.remember(peer.peer_name)
+        self._pin.remember(peer.peer_name, peer.peer_key)
 
     def _shake_hands(self, sock: socket.socket, context: ssl.SSLContext, server_side: bool) -> TlsSocket:
         secured = TlsSocket(sock, context, server_side)
@@ -137,7 +164,7 @@ class Secure:
                     f"it has the same identity as this machine, {secured.peer_name}: every machine has its own "
                     "('controller pki issue')"
                 )
-            wrong = self._pin.objection(secured.peer_name)
+            wrong = self._objection(secured)
             if wrong:
                 raise PeerError(wrong)
         except (ssl.SSLError, OSError) as error:
@@ -147,6 +174,11 @@ class Secure:
             secured.close()
             raise
         return secured
+
+    def _objection(self, peer: TlsSocket) -> str:
+        if peer.peer_key in self._identity.revoked:
+            return f"the key of {peer.peer_name!r} was revoked ({peer.peer_key}): issue it another identity"
+        return self._pin.objection(peer.peer_name, peer.peer_key)
 
 
 def explain_tls_error(error: OSError) -> str:
@@ -177,7 +209,7 @@ class TlsSocket:
         self._buffer = bytearray(_RECEIVE_BYTES)
         self._encrypted = memoryview(b"")
         self._owed = 0
-        self.peer_name = ""
+        self.peer_name = self.peer_key = ""
         self.peer_certificate = b""
 
     # --- handshake ----------------------------------------------------------------------------------------
@@ -199,6 +231,7 @@ class TlsSocket:
             break
         self.peer_name = _common_name(self._tls.getpeercert())
         self.peer_certificate = self._tls.getpeercert(binary_form=True) or b""
+        self.peer_key = key_of(self.peer_certificate)
 
     def _flush(self, deadline: float) -> None:
         data = self._outgoing.read()

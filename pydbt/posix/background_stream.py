@@ -7,6 +7,7 @@ and counted. When text can be written again, a line says how much is missing.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import select
@@ -14,6 +15,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+
+from pydbt.posix.privileges import keep_only
 
 # Some thousand log lines: more than any burst of them.
 QUEUE_BYTES = 512 * 1024
@@ -80,6 +83,8 @@ class BackgroundStream(io.TextIOBase):
 
     # --- the thread ---------------------------------------------------------------------------------------
     def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            keep_only((), runs_programs=False)  # its thread is there before the others, with all that the start needs
         unwritten = 0
         while True:
             with self._changed:

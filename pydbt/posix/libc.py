@@ -50,6 +50,11 @@ def prctl(option: int, argument: int) -> None:
     _checked(_libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0))
 
 
+def capset(header: bytes, data: bytes) -> None:
+    """Change the capabilities of this thread (capset(2)); the C library has the call and no declaration of it."""
+    _checked(_libc.capset(header, data))
+
+
 def file_system_magic(path: str | os.PathLike[str]) -> int:
     """Which kind of file system a path is on (``f_type`` of statfs(2))."""
     buffer = ctypes.create_string_buffer(_STRUCT_BYTES)

@@ -29,6 +29,7 @@ from pydbt.core.secondary.journal import (
 )
 from pydbt.core.units import MIB, Buffer
 from pydbt.posix.files import sync_folder, write_all
+from pydbt.posix.ownership import OPEN_OWN
 
 SUFFIX = ".journal"
 SPARE_SEGMENTS = 4
@@ -98,7 +99,7 @@ class JournalFiles:
             if (index + 1) * self._segment_bytes <= checkpoint:
                 continue
             try:
-                descriptor = os.open(self._path(index), os.O_RDWR | os.O_CLOEXEC)
+                descriptor = os.open(self._path(index), os.O_RDWR | OPEN_OWN, 0o600)
             except OSError as error:
                 raise StateError(f"the journal in {self._folder} cannot be opened: {error.strerror}") from None
             try:
@@ -131,7 +132,7 @@ class JournalFiles:
         not overwrite them. Durable when it returns. Raises StateError.
         """
         try:
-            descriptor = os.open(self._path(position // self._segment_bytes), os.O_WRONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._path(position // self._segment_bytes), os.O_WRONLY | OPEN_OWN, 0o600)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -203,7 +204,7 @@ class JournalFiles:
 
     def _writer_of(self, index: int) -> int:
         if index not in self._writers:
-            self._writers[index] = os.open(self._path(index), os.O_WRONLY | os.O_CLOEXEC)
+            self._writers[index] = os.open(self._path(index), os.O_WRONLY | OPEN_OWN, 0o600)
         return self._writers[index]
 
     def _close_writers(self, keep: int | None = None) -> None:
@@ -222,7 +223,7 @@ class JournalFiles:
                     os.rename(self._path(oldest), path)
                     self._spare.discard(oldest)
                     self._drop_reader(oldest)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | OPEN_OWN, 0o600)
             try:
                 if os.fstat(descriptor).st_size < self._segment_bytes:
                     os.posix_fallocate(descriptor, 0, self._segment_bytes)
@@ -342,7 +343,7 @@ class JournalFiles:
         if index not in self._readers:
             while len(self._readers) >= 4:
                 self._drop_reader(next(iter(self._readers)))
-            self._readers[index] = os.open(self._path(index), os.O_RDONLY | os.O_CLOEXEC)
+            self._readers[index] = os.open(self._path(index), os.O_RDONLY | OPEN_OWN, 0o600)
         return self._readers[index]
 
     def _drop_reader(self, index: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydbt.core.errors import BusyError, StateError
 from pydbt.posix.files import try_lock
+from pydbt.posix.ownership import open_own
 
 LOCK_NAME = "lock"
 
@@ -17,7 +18,7 @@ class StateLock:
     def __init__(self, state_dir: Path) -> None:
         path = state_dir / LOCK_NAME
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise StateError(f"{path} cannot be opened: {error.strerror}") from None
         if not try_lock(self._descriptor):
@@ -33,7 +34,7 @@ class StateLock:
 def is_locked(state_dir: Path) -> bool:
     """Whether another process holds the lock. When none does, this takes the lock for a moment."""
     try:
-        descriptor = os.open(state_dir / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = open_own(state_dir / LOCK_NAME, os.O_RDWR)
     except OSError:
         return False
     try:

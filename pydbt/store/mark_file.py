@@ -15,6 +15,7 @@ import xxhash
 
 from pydbt.core.secondary.target_watch import TargetMark
 from pydbt.posix.files import write_all
+from pydbt.posix.ownership import OPEN_OWN
 
 MARK_FILE_NAME = "target"
 _BODY_BYTES = 1024
@@ -45,7 +46,7 @@ class MarkFile:
             body = b" " * _BODY_BYTES
         try:
             if self._descriptor is None:
-                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | OPEN_OWN, 0o600)
             write_all(self._descriptor, [body + xxhash.xxh3_128_hexdigest(body).encode()], 0)
             if mark.durable:
                 os.fsync(self._descriptor)

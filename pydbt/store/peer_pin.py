@@ -1,4 +1,7 @@
-"""The machine on the other side of a volume: the file ``peer`` in a state directory, ``peer-2`` for a second secondary."""
+"""The machine on the other side of a volume: the file ``peer`` in a state directory, ``peer-2`` for a second secondary.
+
+The fingerprint of its key is in ``peer.key`` beside it. Earlier versions know the name alone.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,24 @@ PEER_FILE_NAME = "peer"
 
 
 class PeerPin:
-    """The name in the other side's certificate: given by the operator, or taken from the first machine that was accepted."""
+    """Name and key in the other side's certificate: the name given by the operator, or both of the first that was accepted.
+
+    With a given name the key may be another one, which is kept from then on.
+    """
 
     def __init__(self, state_dir: Path, given: str | None, name: str = PEER_FILE_NAME) -> None:
         self._path = state_dir / name
         self._given = given
-        self._kept = self._read()
+        self._kept, self._key = self._read(self._path), self._read(self._key_path)
 
-    def objection(self, name: str) -> str:
-        """The reason why a machine of this name is not the other side, as a sentence; empty when it may be."""
+    def objection(self, name: str, key: str) -> str:
+        """The reason why a machine of this name and key is not the other side, as a sentence; empty when it may be."""
         expected = self._given or self._kept
+        if expected and name == expected and not self._given and self._key and key != self._key:
+            return (
+                f"it proves to be {name!r} with another key than before: if its identity was issued anew with a new key, add "
+                f"--peer {name} once"
+            )
         if not expected or name == expected:
             return ""
         return (
@@ -28,22 +39,34 @@ class PeerPin:
             f"if the other machine has changed, add --peer {name} once"
         )
 
-    def remember(self, name: str) -> None:
-        """Record that this machine was accepted. StateError when the file cannot be written."""
-        if name and name != self._kept:
-            self._kept = name
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace_file(self._path, f"{name}\n".encode())
+    @property
+    def _key_path(self) -> Path:
+        return self._path.with_name(key_file_name(self._path.name))
 
-    def _read(self) -> str:
+    def remember(self, name: str, key: str) -> None:
+        """Record that this machine was accepted. StateError when a file cannot be written."""
+        if not name or (name, key) == (self._kept, self._key):
+            return
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The key first: between the two writes the old name is never taken with any key.
+        replace_file(self._key_path, f"{key}\n".encode())
+        replace_file(self._path, f"{name}\n".encode())
+        self._kept, self._key = name, key
+
+    def _read(self, path: Path) -> str:
         try:
-            return self._path.read_text(encoding="utf-8").strip()
+            return path.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return ""
         except (OSError, UnicodeDecodeError) as error:
             raise StateError(
-                f"{self._path} cannot be read ({error}): remove it; the next machine that connects is then accepted"
+                f"{path} cannot be read ({error}): remove it; the next machine that connects is then accepted"
             ) from error
+
+
+def key_file_name(name: str) -> str:
+    """The file of the key beside that of the name."""
+    return f"{name}.key"
 
 
 class Unpinned:
@@ -52,9 +75,9 @@ class Unpinned:
     def __init__(self, given: str | None) -> None:
         self._given = given
 
-    def objection(self, name: str) -> str:
+    def objection(self, name: str, key: str) -> str:
         """As in ``PeerPin``."""
         return f"it proves to be {name!r}, and not {self._given!r}" if self._given and name != self._given else ""
 
-    def remember(self, name: str) -> None:
+    def remember(self, name: str, key: str) -> None:
         pass

@@ -17,6 +17,7 @@ import xxhash
 
 from pydbt.core.errors import StateError
 from pydbt.posix.files import write_all
+from pydbt.posix.ownership import OPEN_OWN
 
 REACHED_FILE_NAME = "reached"
 _MAGIC = b"PDREACH\0"
@@ -56,7 +57,7 @@ class Reached:
         """Write the position. Use ``durable`` before the journal is cut at a lower position. Raises StateError."""
         content = _CONTENT.pack(_MAGIC, position)
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | OPEN_OWN, 0o600)
             try:
                 write_all(descriptor, [content + xxhash.xxh3_128_digest(content)], 0)
                 if durable:

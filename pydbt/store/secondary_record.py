@@ -8,7 +8,7 @@ from typing import Any
 
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.store.map_file import MAP_FILE_NAME
-from pydbt.store.peer_pin import PEER_FILE_NAME
+from pydbt.store.peer_pin import PEER_FILE_NAME, key_file_name
 
 
 class SyncPhase(StrEnum):
@@ -80,7 +80,9 @@ class SecondaryRecord:
     @property
     def file_names(self) -> tuple[str, ...]:
         """All of its files."""
-        return self.map_name, self.pin_name, self.intent_name, self.staged_name, self.free_name
+        return (
+            self.map_name, self.pin_name, key_file_name(self.pin_name), self.intent_name, self.staged_name, self.free_name
+        )  # fmt: skip
 
     @property
     def pin_name(self) -> str:

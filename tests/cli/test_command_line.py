@@ -28,6 +28,7 @@ from tests.lab.patience import run
 from tests.lab.programs import PROGRAM, ROOT, Outcome, command, end_with_parent, free_port
 
 HERE = "127.0.0.1:47999"
+PLAIN = "--insecure"
 
 
 # Usage
@@ -111,16 +112,18 @@ def test_run_refuses_without_a_trace(tmp_path: Path, disk: str) -> None:
     arguments = ["run", disk, "--secondary", HERE, "--state", state]
     command("run", tmp_path / "disk.img", *arguments[2:]).refused(2, "regular file", "losetup")
     command("run", "/dev/nope", *arguments[2:]).refused(2, "does not exist")
-    command(*arguments[:3], "192.0.2.1:7790", *arguments[4:]).refused(2, "--insecure")
+    for address in ("192.0.2.1:7790", HERE):
+        command(*arguments[:3], address, *arguments[4:]).refused(2, "--insecure")
+    arguments.append(PLAIN)
     run("mkfs.ext4", "-q", disk)
     with mounted(disk, tmp_path / "mount") as point:
-        command(*arguments[:5], point / "state").refused(2, "state directory", "lies on SOURCE")
+        command(*arguments[:5], point / "state", PLAIN).refused(2, "state directory", "lies on SOURCE")
         assert not (point / "state").exists()
     assert not state.exists()
 
 
 def test_run_refuses_a_volume_that_has_a_controller(tmp_path: Path, disk: str, controller: FakeController) -> None:
-    command("run", disk, "--secondary", HERE, "--state", tmp_path / "other").refused(
+    command("run", disk, "--secondary", HERE, PLAIN, "--state", tmp_path / "other").refused(
         4, disk, f"process {os.getpid()}", str(controller.state_dir)
     )
     assert not (tmp_path / "other").exists()
@@ -130,13 +133,13 @@ def test_a_run_that_ended_leaves_the_signals_of_its_caller_alone(
     tmp_path: Path, disk: str, controller: FakeController
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    assert execute(["run", disk, "--secondary", HERE, "--state", str(tmp_path / "other")]) == 4
+    assert execute(["run", disk, "--secondary", HERE, PLAIN, "--state", str(tmp_path / "other")]) == 4
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_run_refuses_its_own_secondary_when_that_writes_to_source(tmp_path: Path, disk: str) -> None:
     run("mkfs.ext4", "-q", disk)
-    arguments = ["run", disk, "--secondary", HERE, "--state", tmp_path / "state"]
+    arguments = ["run", disk, "--secondary", HERE, "--state", tmp_path / "state", PLAIN]
     with mounted(disk, tmp_path / "mount") as point:
         for target, words in ((disk, "SOURCE itself"), (image(point / "t.img", MIB), "lies on SOURCE")):
             with registered_secondary(target, tmp_path / "secondary", "127.0.0.1", 47999):
@@ -155,7 +158,7 @@ def test_a_signal_while_a_run_waits_for_its_first_secondary_undoes_the_start(
 ) -> None:
     """SIGTERM is the ordinary end of a service, also of one that has not begun yet."""
     process = subprocess.Popen(
-        [*PROGRAM, "run", disk, "--secondary", f"127.0.0.1:{free_port()}", "--state", tmp_path / "state"],
+        [*PROGRAM, "run", disk, "--secondary", f"127.0.0.1:{free_port()}", PLAIN, "--state", tmp_path / "state"],
         cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=end_with_parent,
     )  # fmt: skip
     assert process.stderr is not None
@@ -180,6 +183,7 @@ def test_a_journal_larger_than_its_disk_is_refused_without_a_trace(tmp_path: Pat
                 target,
                 "--listen",
                 f"127.0.0.1:{free_port()}",
+                PLAIN,
                 "--state",
                 point / "deep" / "state",
             ]
@@ -193,7 +197,7 @@ def test_a_journal_larger_than_its_disk_is_refused_without_a_trace(tmp_path: Pat
 
 
 def test_run_refuses_a_source_that_a_running_secondary_overwrites(tmp_path: Path, disk: str) -> None:
-    arguments = ["run", disk, "--secondary", "127.0.0.1:47998", "--state", tmp_path / "state", "--no-wait"]
+    arguments = ["run", disk, "--secondary", "127.0.0.1:47998", PLAIN, "--state", tmp_path / "state", "--no-wait"]
     for target in (disk, tmp_path / "disk.img"):  # itself, or the file under it
         with registered_secondary(target, tmp_path / "replica", "127.0.0.1", 47999):
             command(*arguments).refused(2, disk, f"TARGET {target} of a running secondary", "controller promote")
@@ -205,7 +209,7 @@ def test_run_refuses_a_source_that_a_running_secondary_overwrites(tmp_path: Path
 def test_a_secondary_refuses_a_target_that_a_running_primary_replicates(
     tmp_path: Path, disk: str, controller: FakeController
 ) -> None:
-    options = ["--listen", HERE, "--state", tmp_path / "replica"]
+    options = ["--listen", HERE, PLAIN, "--state", tmp_path / "replica"]
     command("secondary", disk, *options).refused(2, f"SOURCE {disk} of a running primary", "controller demote")
     assert not (tmp_path / "replica").exists()
 
@@ -229,11 +233,11 @@ def test_commands_to_a_controller_of_roots_need_root(disk: str, controller: Fake
 
 
 def test_secondary_refuses_without_a_trace(tmp_path: Path, disk: str) -> None:
-    options = ["--listen", HERE, "--state", tmp_path / "state"]
+    options = ["--listen", HERE, "--state", tmp_path / "state", PLAIN]
     command("secondary", tmp_path / "new.img", *options).refused(2, "--create SIZE")
     command("secondary", "/dev/null", *options).refused(2, "neither")
     command("secondary", tmp_path / "disk.img", *options).refused(4, "attached to", disk)
-    command("secondary", disk, "--listen", "192.0.2.1:7790", *options[2:]).refused(2, "--insecure")
+    command("secondary", disk, "--listen", HERE, *options[2:-1]).refused(2, "--insecure")
     run("mkfs.ext4", "-q", disk)
     with mounted(disk, tmp_path / "mount") as point:
         command("secondary", disk, *options).refused(4, "mounted at", str(point))
@@ -245,7 +249,7 @@ def test_secondary_refuses_without_a_trace(tmp_path: Path, disk: str) -> None:
 def test_secondary_refuses_a_port_in_use_before_it_makes_anything(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        options = ["--create", "1M", "--listen", address, "--state", tmp_path / "state"]
+        options = ["--create", "1M", "--listen", address, "--state", tmp_path / "state", PLAIN]
         command("secondary", tmp_path / "t.img", *options).refused(4, "port", "in use")
     assert list(tmp_path.iterdir()) == []
 

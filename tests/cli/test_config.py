@@ -97,11 +97,11 @@ def test_down_takes_a_replica_from_the_table_of_secondary(tmp_path):
 
 
 def test_settings_are_checked_without_running(tmp_path, disk):
-    text = f'[run]\nsource = "{disk}"\nsecondary = "127.0.0.1:1"\nstate = "{tmp_path}/state"\n'
+    text = f'[run]\nsource = "{disk}"\nsecondary = "unix:/nonexistent"\nstate = "{tmp_path}/state"\n'
     checked = asked(tmp_path, text, "run", "--check")
     assert checked.code == 0 and "could be replicated" in checked.output, checked
     asked(tmp_path, text + 'identity = "/no/such"\n', "run", "--check").refused(2, "line 5", "/no/such")
-    target = f'[secondary]\ntarget = "{tmp_path}/new.img"\nlisten = "127.0.0.1:0"\nstate = "{tmp_path}/state"\n'
+    target = f'[secondary]\ntarget = "{tmp_path}/new.img"\nlisten = "unix:{tmp_path}/s"\nstate = "{tmp_path}/state"\n'
     asked(tmp_path, target, "secondary", "--check").refused(2, "line 2", "does not exist")
     assert asked(tmp_path, target + 'create = "1M"\n', "secondary", "--check").code == 0
     assert not (tmp_path / "state").exists() and not (tmp_path / "new.img").exists()

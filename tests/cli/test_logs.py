@@ -14,7 +14,7 @@ import pytest
 
 from pydbt.cli.logs import LineFormat, configure_logging, error_prefix, name_lines
 from tests.cli.conftest import STATUS, FakeController
-from tests.lab.programs import PROGRAM, ROOT, command, free_port
+from tests.lab.programs import PROGRAM, ROOT, command
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def test_a_service_under_the_journal_speaks_its_language(tmp_path, disk: str) ->
     with log.open("w") as stream:
         status = os.fstat(stream.fileno())
         done = subprocess.run(
-            [*PROGRAM, "run", disk, "--secondary", f"127.0.0.1:{free_port()}", "--no-wait", "--state", tmp_path / "state"],
+            [*PROGRAM, "run", disk, "--secondary", "unix:/nonexistent/s", "--no-wait", "--state", tmp_path / "state"],
             cwd=ROOT, stderr=stream, env={**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"},
         )  # fmt: skip
     assert done.returncode == 5

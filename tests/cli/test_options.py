@@ -32,10 +32,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_run_with_no_option_takes_the_defaults(served: list[Any], disk: str, tmp_path: Path) -> None:
-    assert execute(["run", disk, "--secondary", "127.0.0.1:47998", "--state", str(tmp_path / "s")]) == 17
+    assert execute(["run", disk, "--secondary", "unix:/run/s", "--state", str(tmp_path / "s")]) == 17
     options, held = served
     assert held and options.report is not None
-    plain = PrimaryOptions(Path(disk), (("127.0.0.1", 47998),), tmp_path / "s", report=options.report)
+    plain = PrimaryOptions(Path(disk), (("unix:/run/s", 0),), tmp_path / "s", report=options.report)
     assert options == plain
     assert not (tmp_path / "s").exists() and not is_claimed(tmp_path / "s")
 
@@ -72,8 +72,8 @@ def test_run_with_every_option(served: list[Any], disk: str, tmp_path: Path) -> 
 def test_secondary_with_no_option_and_with_every_option(served: list[Any], tmp_path: Path) -> None:
     target = image(tmp_path / "t.img", MIB)
     words = f"secondary {target} --listen 127.0.0.1:47998 --state {tmp_path}/s"
-    assert execute(words.split()) == 17
-    assert served[:2] == [SecondaryOptions(target, "127.0.0.1", 47998, tmp_path / "s"), 1]
+    assert execute([*words.split(), "--insecure"]) == 17
+    assert served[:2] == [SecondaryOptions(target, "127.0.0.1", 47998, tmp_path / "s", insecure=True), 1]
     words = f"secondary {tmp_path}/new.img --listen 127.0.0.1:47998 --state {tmp_path}/s"
     assert execute([*words.split(), "--create", "2G", "--insecure", "--no-stage", "--journal-size", "64M"]) == 17
     assert served[2] == SecondaryOptions(

@@ -67,7 +67,7 @@ def test_a_secondary_answers_and_ends_whatever_becomes_of_its_log(place: Callabl
         for end in (signal.SIGTERM, None):
             process = subprocess.Popen(
                 [*PROGRAM, "--debug", "secondary", tmp_path / "b.img", "--create", str(MIB), "--state", state,
-                 "--listen", f"127.0.0.1:{free_port()}"],
+                 "--listen", f"127.0.0.1:{free_port()}", "--insecure"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=descriptor, cwd=ROOT,
                 start_new_session=True, preexec_fn=end_with_parent,
             )  # fmt: skip

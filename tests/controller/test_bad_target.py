@@ -5,11 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
-import xxhash
 
 from pydbt.controller.secondary.workers import Applier
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import MediumError
+from pydbt.core.protocol.digests import DIGEST_KEY_BYTES, UnitDigest
 from pydbt.core.protocol.frames import Digests
 from pydbt.core.secondary.replica import Mark
 from pydbt.core.units import Geometry
@@ -33,6 +33,7 @@ def test_bad_blocks_differ_and_the_others_are_compared_one_by_one() -> None:
     applier = Applier(None, SimpleNamespace(read_into=read_into), Mark(0, 0, 0), 0, None, None, None)
     runs = Runs(np.array([2, 18, 40]), np.array([8, 4, 2]))
     contents = [content(block if block != 41 else 0) for block in runs.blocks().tolist()]
-    digests = b"".join(xxhash.xxh3_128_digest(block) for block in contents)
+    digest = UnitDigest(bytes(DIGEST_KEY_BYTES))
+    digests = b"".join(digest.of(block) for block in contents)
     frame = Digests(batch=1, units=runs, digests=digests, unit_bytes=4096)
-    assert applier._compare(frame, GEOMETRY).tolist() == [5, 6, 20, 41]
+    assert applier._compare(frame, GEOMETRY, digest).tolist() == [5, 6, 20, 41]

@@ -8,13 +8,13 @@ import time
 
 import numpy as np
 import pytest
-import xxhash
 
 from pydbt.controller.log_limit import LINES, LogLimit
 from pydbt.controller.primary.outbox import BlockData, Outbox, stream_frames
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import ExtentKind, SectorTable
 from pydbt.core.errors import PeerError
+from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import Blocks
 from pydbt.core.tracking.capture_record import RECORD, Operation
 from pydbt.core.tracking.replica_queue import MAX_UPDATE_SECTORS
@@ -90,9 +90,10 @@ def reading() -> BlockData:
 
 
 def test_digests_are_of_single_blocks_and_the_short_last_block_as_it_is(reading):
-    frame = reading.digests(3, Runs(np.array([1, 7]), np.array([1, 3])), 4096)
-    assert bytes(frame.digests[:16]) == xxhash.xxh3_128_digest(reading.data[:4096])
-    assert bytes(frame.digests[-16:]) == xxhash.xxh3_128_digest(reading.data[3 * 4096 :])
+    digest = UnitDigest(bytes(range(32)))
+    frame = reading.digests(3, Runs(np.array([1, 7]), np.array([1, 3])), 4096, digest)
+    assert bytes(frame.digests[:16]) == digest.of(reading.data[:4096])
+    assert bytes(frame.digests[-16:]) == digest.of(reading.data[3 * 4096 :])
 
 
 def test_only_what_the_secondary_asked_for_is_sent(reading):

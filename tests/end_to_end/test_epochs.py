@@ -266,7 +266,7 @@ def test_a_volume_that_may_not_be_frozen_is_refused_in_a_sentence(tmp_path):
     with loop_device(tmp_path, 64 * MIB) as device:
         make_filesystem("ext4", device.path)
         with mounted(device, tmp_path / "mnt") as folder, (folder / "log").open("w") as log:
-            arguments = ["run", device.path, "--secondary", "127.0.0.1:1", "--state", tmp_path / "s", *ADDRESSES]
+            arguments = ["run", device.path, "--secondary", "unix:/nonexistent", "--state", tmp_path / "s", *ADDRESSES]
             daemon = Controller(folder / "log", arguments)
             assert daemon.wait() == 2
             log.flush()

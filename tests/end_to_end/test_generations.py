@@ -117,7 +117,7 @@ def test_a_promoted_target_that_is_larger_goes_on_through_a_device_of_the_volume
         make_filesystem("ext4", a.path)
         pair = Pair(tmp_path, a, larger, chance)
         failed_over(pair, lost=False)
-        refused = command("run", larger.path, "--secondary", "127.0.0.1:1", "--state", pair.state[larger])
+        refused = command("run", larger.path, "--secondary", "unix:/nonexistent", "--state", pair.state[larger])
         refused.refused(2, f"has {SIZE + 16 * MIB}", f"0 {SIZE // 512} linear {larger.path} 0")
         image = Path(f"/sys/block/{larger.path.name}/loop/backing_file").read_text().strip()
         with loop_over(Path(image), "--sizelimit", SIZE) as just_it:

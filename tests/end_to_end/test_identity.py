@@ -39,8 +39,6 @@ def secured(tmp_path: Path, device, ours: Path, theirs: Path):
     """A cluster over a network, in TLS alone."""
     options = {"primary_options": ("--identity", ours, "--ack-timeout", 4), "secondary_options": ("--identity", theirs)}
     with cluster(tmp_path / "c", device, wired=True, **options) as both:
-        both.primary_options = tuple(word for word in both.primary_options if word != "--insecure")
-        both.secondary_options = tuple(word for word in both.secondary_options if word != "--insecure")
         yield both
 
 

@@ -146,7 +146,7 @@ def test_a_suspended_layer_goes_on_with_the_next_command(tmp_path):
         run("dmsetup", "suspend", name)
         try:
             state = tmp_path / "state"
-            run_command = ("run", layer.path, "--secondary", "127.0.0.1:1", "--state", state, "--capture", "addresses",
+            run_command = ("run", layer.path, "--secondary", "unix:/nonexistent", "--state", state, "--capture", "addresses",
                            "--no-wait")  # fmt: skip
             assert command(*run_command).code == 5, "there is no secondary"
             assert "SUSPENDED" not in run("dmsetup", "info", name)

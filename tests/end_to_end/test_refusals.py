@@ -17,6 +17,7 @@ from pydbt.core.protocol.frames import Hello
 from pydbt.store.volume_state import load_state
 from tests.lab.cluster import cluster
 from tests.lab.disks import Device, attach, loop_device, make_filesystem, mounted, partition_of
+from tests.lab.identities import socket_address
 from tests.lab.patience import run, until
 from tests.lab.programs import Outcome, command, free_port
 
@@ -39,7 +40,8 @@ def pins() -> set[str]:
 def run_refused(source: object, state: Path, code: int, *words: str, at: str = "127.0.0.1:9", **options) -> Outcome:
     """``controller run`` refuses, and neither its state directory nor a pin is left of it."""
     existed = state.exists()
-    done = command("run", source, "--secondary", at, "--state", state, "--no-wait", **options)
+    extra = options.pop("extra", ("--insecure",))
+    done = command("run", source, "--secondary", at, "--state", state, "--no-wait", *extra, **options)
     done.refused(code, *words)
     assert state.exists() == existed, "a state directory is left"
     return done
@@ -48,7 +50,7 @@ def run_refused(source: object, state: Path, code: int, *words: str, at: str = "
 def secondary_refused(target: object, state: Path, code: int, *words: str, **options) -> None:
     existed = state.exists()
     extra = options.pop("extra", ())
-    at = options.pop("at", f"127.0.0.1:{free_port()}")
+    at = options.pop("at", socket_address())
     command("secondary", target, "--listen", at, "--state", state, *extra, **options).refused(code, *words)
     assert state.exists() == existed, "a state directory is left"
 
@@ -63,7 +65,9 @@ def test_without_root_both_commands_are_refused(tmp_path, source):
     nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     tmp_path.chmod(0o755)
     run_refused(source.path, tmp_path / "state", MACHINE, "root", prefix=nobody)
-    secondary_refused(tmp_path / "image", tmp_path / "state", MACHINE, "root", prefix=nobody, extra=("--create", "1M"))
+    secondary_refused(source.path, tmp_path / "state", MACHINE, "root", prefix=nobody)
+    # An image file needs no root, but a folder that this user may write to.
+    secondary_refused(tmp_path / "image", tmp_path / "state", USAGE, "denied", prefix=nobody, extra=("--create", "1M"))
 
 
 MACHINE_LACKS = {
@@ -232,10 +236,11 @@ def test_a_target_that_is_the_source_or_lies_on_it_is_refused(tmp_path, source):
             run_refused(source.path, tmp_path / "state", USAGE, "lies on SOURCE", at=both.address)
 
 
-def test_plain_tcp_to_another_machine_requires_insecure(tmp_path, source):
-    run_refused(source.path, tmp_path / "state", USAGE, "--insecure", at="192.0.2.1:7000")
+@pytest.mark.parametrize("host", ["192.0.2.1", "127.0.0.1", "[::1]", "localhost", "0.0.0.0"])
+def test_plain_tcp_requires_insecure_on_loopback_too(tmp_path, source, host):
+    run_refused(source.path, tmp_path / "state", USAGE, "--insecure", "unix:", at=f"{host}:7000", extra=())
     extra = ("--create", "1M")
-    secondary_refused(tmp_path / "image", tmp_path / "state", USAGE, "--insecure", extra=extra, at="0.0.0.0:7000")
+    secondary_refused(tmp_path / "image", tmp_path / "state", USAGE, "--insecure", extra=extra, at=f"{host}:7000")
     assert not (tmp_path / "image").exists()
 
 
@@ -246,7 +251,13 @@ def test_a_port_in_use_is_refused(tmp_path):
         holder.listen()
         at = f"127.0.0.1:{holder.getsockname()[1]}"
         secondary_refused(
-            tmp_path / "image", tmp_path / "state", BUSY, "port", "in use", extra=("--create", "1M"), at=at
+            tmp_path / "image",
+            tmp_path / "state",
+            BUSY,
+            "port",
+            "in use",
+            extra=("--create", "1M", "--insecure"),
+            at=at,
         )
     assert not (tmp_path / "image").exists()
 
@@ -290,7 +301,7 @@ def test_an_address_where_another_protocol_answers_is_named(tmp_path, source, an
 
 def test_garbage_truncated_and_oversized_frames_hurt_nobody(tmp_path, source, chance):
     hello = wire_hello()
-    with cluster(tmp_path / "c", source) as both:
+    with cluster(tmp_path / "c", source, plain=True) as both:
         both.start()
         both.wait()
         host, port = both.address.split(":")
@@ -328,7 +339,7 @@ def resident_bytes(process: int) -> int:
 
 
 def test_a_stranger_that_stays_connected_does_not_keep_the_primary_out(tmp_path, source):
-    with cluster(tmp_path / "c", source) as both:
+    with cluster(tmp_path / "c", source, plain=True) as both:
         both.start_secondary()
         host, port = both.address.split(":")
         with contextlib.ExitStack() as stack:

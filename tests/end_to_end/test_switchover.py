@@ -10,9 +10,10 @@ import pytest
 
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.identities import socket_address
 from tests.lab.images import assert_identical
 from tests.lab.patience import until
-from tests.lab.programs import Outcome, command, free_port, status_of
+from tests.lab.programs import Outcome, command, status_of
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -23,7 +24,7 @@ class Places:
 
     def __init__(self, both: Cluster, first: Device, second: Device, folder: Path, chance: Random) -> None:
         self.both, self.first, self.second, self.folder, self.chance = both, first, second, folder, chance
-        self.here = f"127.0.0.1:{free_port()}"
+        self.here = socket_address()
 
     def write(self, device: Device, name: str) -> None:
         with mounted(device, self.folder / "mnt") as folder:

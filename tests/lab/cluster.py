@@ -16,9 +16,17 @@ from pydbt.core.errors import PydbtError
 from pydbt.core.units import SECTOR_BYTES
 from tests.lab.cable import Cable, laid_cable
 from tests.lab.disks import Device
+from tests.lab.identities import identity, socket_address
 from tests.lab.images import assert_identical, differing_blocks
 from tests.lab.patience import PATIENCE_S, run, until
 from tests.lab.programs import Controller, Outcome, Status, command, free_port, status_of
+
+
+def proof(name: str, wire: Cable | None, plain: bool, options: Sequence[object]) -> tuple[object, ...]:
+    """The options by which a side proves itself, if it names none itself."""
+    if plain:
+        return ("--insecure",)
+    return ("--identity", identity(name)) if wire is not None and "--identity" not in options else ()
 
 
 class Source:
@@ -81,11 +89,15 @@ class Replica:
         size_bytes: int,
         *,
         wire: Cable | None = None,
+        plain: bool = False,
         options: Sequence[object] = (),
     ) -> None:
         self.target, self.state, self.log, self.size_bytes, self.wire = target, state, log, size_bytes, wire
-        self.options: tuple[object, ...] = (*options, *(("--insecure",) if wire else ()))
-        self.address = f"{wire.far_address if wire else '127.0.0.1'}:{free_port()}"
+        self.options: tuple[object, ...] = (*options, *proof("replica", wire, plain, options))
+        if wire is not None or plain:
+            self.address = f"{wire.far_address if wire else '127.0.0.1'}:{free_port()}"
+        else:
+            self.address = socket_address()
         self._process: Controller | None = None
 
     @property
@@ -128,7 +140,8 @@ class Replica:
 class Cluster(Source):
     """One volume, its replica, and the two controllers.
 
-    ``wire`` puts the secondary behind a cable that can be cut; without, both talk over loopback.
+    ``wire`` puts the secondary behind a cable that can be cut, with identities on both sides; ``plain`` is plain TCP over
+    loopback; without both, the two talk over a socket of this machine.
     """
 
     def __init__(
@@ -137,11 +150,12 @@ class Cluster(Source):
         source: Device,
         *,
         wire: Cable | None = None,
+        plain: bool = False,
         primary_options: Sequence[object] = (),
         secondary_options: Sequence[object] = (),
         target: Path | None = None,
     ) -> None:
-        super().__init__(folder, source, (*primary_options, *(("--insecure",) if wire else ())))
+        super().__init__(folder, source, (*primary_options, *proof("primary", wire, plain, primary_options)))
         self._wire = wire
         self.replica = Replica(
             target or folder / "replica.img",
@@ -149,6 +163,7 @@ class Cluster(Source):
             folder / "secondary.log",
             self.size_bytes,
             wire=wire,
+            plain=plain,
             options=secondary_options,
         )
 

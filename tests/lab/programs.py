@@ -97,14 +97,18 @@ class Controller:
         *,
         cable: Cable | None = None,
         outlive: bool = False,
+        prefix: Sequence[str] = (),
     ) -> None:
-        """Start it, at the far end of a cable if one is given. ``arguments`` are without the state directory."""
+        """Start it, at the far end of a cable if one is given, behind the words of a ``prefix``.
+
+        ``arguments`` are without the state directory.
+        """
         self.role = {"run": "primary"}.get(str(arguments[0]), str(arguments[0]))
         self.log, self._state_dir = log, state_dir
         where = [] if state_dir is None else ["--state", str(state_dir)]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*(cable.enter if cable else ()), *PROGRAM, *map(str, arguments), *where],
+                [*(cable.enter if cable else ()), *prefix, *PROGRAM, *map(str, arguments), *where],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

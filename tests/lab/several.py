@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.lab.cable import Cable, laid_cable
 from tests.lab.cluster import Replica, Source
 from tests.lab.disks import Device
+from tests.lab.identities import identity
 from tests.lab.patience import until
 from tests.lab.programs import Outcome, Status, command
 
@@ -18,7 +19,7 @@ class Several(Source):
     """One volume. The primary begins with the secondaries that ``start_primary`` is given."""
 
     def __init__(self, folder: Path, source: Device, wires: Sequence[Cable], options: Sequence[object]) -> None:
-        super().__init__(folder, source, ("--insecure", *options))
+        super().__init__(folder, source, ("--identity", identity("primary"), *options))
         self.replicas = [self._replica(number, wire) for number, wire in enumerate(wires)]
 
     def _replica(self, number: int, wire: Cable) -> Replica:

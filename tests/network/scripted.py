@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from pydbt.core.blocks.sector_table import SectorTable
-from pydbt.core.protocol.frames import Ack, Begin, Blocks, Commit, Frame, Hello, Stream, Welcome
+from pydbt.core.protocol.digests import UnitDigest
+from pydbt.core.protocol.frames import KEYED_DIGESTS, Ack, Begin, Blocks, Commit, Frame, Hello, Stream, Welcome
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
 
@@ -58,6 +59,7 @@ class SecondaryProcess:
             "state_dir": self.state,
             "listen_host": "127.0.0.1",
             "listen_port": 0,
+            "insecure": True,
             "create_bytes": size,
             **options,
         }
@@ -108,9 +110,12 @@ class SecondaryProcess:
 class ScriptedPrimary:
     """One connection of a primary. Keeps the last ACK and whatever else was heard."""
 
-    def __init__(self, port: int, size: int, *, volume: str = VOLUME, epoch: int = EPOCH, block: int = BLOCK) -> None:
+    def __init__(
+        self, port: int, size: int, *, volume: str = VOLUME, epoch: int = EPOCH, block: int = BLOCK,
+        features: tuple[str, ...] = (KEYED_DIGESTS,),
+    ) -> None:  # fmt: skip
         self.connection = FramedConnection(connect("127.0.0.1", port))
-        self.connection.send_frames([Hello(volume, size, block, epoch)])
+        self.connection.send_frames([Hello(volume, size, block, epoch, features=features)])
         self.ack = Ack(0)
         self.heard: list[Frame] = []
         self.answer = self.connection.recv_frame()
@@ -120,6 +125,12 @@ class ScriptedPrimary:
     def welcome(self) -> Welcome:
         assert isinstance(self.answer, Welcome), self.answer
         return self.answer
+
+    @property
+    def digest(self) -> UnitDigest:
+        """Made with the key that the secondary told."""
+        assert self.welcome.digest_key is not None
+        return UnitDigest(bytes.fromhex(self.welcome.digest_key))
 
     def send(self, *frames: Frame) -> None:
         self.connection.send_frames(frames)

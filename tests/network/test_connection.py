@@ -10,7 +10,7 @@ import pytest
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import BusyError, PeerError, TimedOut, UsageError, WireError
 from pydbt.core.protocol.frames import Blocks, Bye, Ping, Pong
-from pydbt.network.address import check_plain_tcp, is_loopback, parse_address
+from pydbt.network.address import check_plain_tcp, format_address, parse_address, split_address
 from pydbt.network.arena import Arena, ArenaClosed
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
@@ -142,13 +142,29 @@ def test_a_text_that_is_not_an_address_is_refused(text):
         parse_address(text)
 
 
-def test_plain_tcp_beyond_loopback_needs_insecure():
-    assert is_loopback("127.0.0.1") and is_loopback("::1") and is_loopback("localhost") and is_loopback("127.9.9.9")
-    assert not is_loopback("192.0.2.1") and not is_loopback("0.0.0.0") and not is_loopback("no-such.invalid")
-    check_plain_tcp("127.0.0.1", False)
-    check_plain_tcp("192.0.2.1", True)
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "::1", "localhost", "127.9.9.9", "192.0.2.1", "0.0.0.0", "no-such.invalid"]
+)
+def test_plain_tcp_needs_insecure_wherever_it_goes(host):
+    check_plain_tcp(host, True)
     with pytest.raises(UsageError, match="--insecure"):
-        check_plain_tcp("192.0.2.1", False)
+        check_plain_tcp(host, False)
+
+
+def test_a_socket_of_this_machine_needs_no_flag_because_the_kernel_tells_who_is_there():
+    check_plain_tcp("unix:/run/x.sock", False)
+
+
+def test_an_address_on_this_machine_is_a_path_and_is_written_as_it_was():
+    assert parse_address("unix:/run/a//b.sock") == ("unix:/run/a/b.sock", 0)
+    assert format_address("unix:/run/b.sock", 0) == "unix:/run/b.sock"
+    assert split_address("unix:/run/b.sock") == ("unix:/run/b.sock", 0)
+
+
+@pytest.mark.parametrize("text", ["unix:", "unix:x.sock", "unix:./x", "unix:/a\nb", "unix:/" + "x" * 107])
+def test_what_is_no_path_of_a_socket_is_refused(text):
+    with pytest.raises(UsageError, match=r"unix:|longer"):
+        parse_address(text)
 
 
 def test_an_arena_gives_room_back_in_any_order_and_waits_when_there_is_none():

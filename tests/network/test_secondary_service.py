@@ -35,6 +35,7 @@ from pydbt.core.protocol.wire import FRAME_HEADER_BYTES, encode
 from pydbt.core.secondary.journal import RECORD_HEADER_BYTES
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
+from tests.lab.collisions import colliding_blocks
 from tests.lab.images import decaying
 from tests.network.scripted import (
     BLOCK,
@@ -154,7 +155,7 @@ def test_digests_are_answered_with_the_blocks_that_differ(secondary, primary):
     primary.send(stream_frame(2, [(5, block("x"))]), Begin(2, EPOCH, 1 << 20))
     primary.send(blocks_frame(2, {7: block("y")}))
     ours = [block(c) for c in "abXdefgh"]
-    digests = b"".join(xxhash.xxh3_128(data).digest() for data in ours)
+    digests = b"".join(primary.digest.of(data) for data in ours)
     primary.send(Digests(3, Runs(np.array([0]), np.array([8])), digests))
     want = primary.hear(Want)
     # 2 differs, 5 was changed by the stream, and 7 is newer in the stage than on the target.
@@ -162,11 +163,37 @@ def test_digests_are_answered_with_the_blocks_that_differ(secondary, primary):
     primary.until(lambda: primary.ack.batch == 3, "the digests are acknowledged")
 
 
+def test_blocks_that_were_made_to_have_one_digest_are_found_to_differ(secondary, primary):
+    """They have one xxh3_128, by which blocks were compared before: what a user of the volume prepared stayed different."""
+    theirs, ours = zip(*(colliding_blocks(block(c)) for c in "abcd"), strict=True)
+    primary.synchronize([blocks_frame(1, dict(enumerate(theirs)))], 1)
+    primary.send(Begin(2, EPOCH, 1 << 20))
+    primary.send(Digests(2, Runs(np.array([0]), np.array([4])), b"".join(map(primary.digest.of, ours))))
+    assert primary.hear(Want) == Want(2, Runs(np.array([0]), np.array([4])))
+
+
+def test_each_connection_has_a_key_of_its_own(secondary):
+    keys = {ScriptedPrimary(secondary.port, SIZE).welcome.digest_key for _ in range(3)}
+    assert len(keys) == 3 and None not in keys
+
+
+def test_a_primary_of_an_earlier_version_is_asked_for_everything_that_it_would_compare(secondary, primary):
+    """It makes digests without a key, and those prove nothing."""
+    primary.synchronize([blocks_frame(1, {n: block("ab"[n]) for n in range(2)})], 1)
+    primary.close()
+    with ScriptedPrimary(secondary.port, SIZE, features=("progress",)) as older:
+        assert older.welcome.digest_key is None
+        older.send(Begin(2, EPOCH, 1 << 20))
+        digests = b"".join(xxhash.xxh3_128_digest(block(c)) for c in "ab")
+        older.send(Digests(1, Runs(np.array([0]), np.array([2])), digests))
+        assert older.hear(Want) == Want(1, Runs(np.array([0]), np.array([2])))
+
+
 def test_the_short_last_block_of_a_volume_is_compared_as_it_is(tmp_path):
     size = SIZE + 512
     with SecondaryProcess(tmp_path, SIZE * 2) as secondary, ScriptedPrimary(secondary.port, size) as primary:
         primary.send(Begin(1, EPOCH, size), Blocks(1, SectorTable.of([SIZE // 512], [1]), (b"z" * 512,)))
-        primary.send(Digests(2, Runs(np.array([SIZE // BLOCK]), np.array([1])), xxhash.xxh3_128(b"z" * 512).digest()))
+        primary.send(Digests(2, Runs(np.array([SIZE // BLOCK]), np.array([1])), primary.digest.of(b"z" * 512)))
         assert primary.hear(Want) == Want(2, Runs.none())
 
 
@@ -175,16 +202,20 @@ def test_the_short_last_block_of_a_volume_is_compared_as_it_is(tmp_path):
     [({"volume": "b2" * 16}, "other-volume"), ({"size": SIZE * 2}, "too-small"), ({"size": SIZE // 2}, "resized"),
      ({"block": 512}, "block-size")],
 )  # fmt: skip
-def test_another_volume_is_refused_in_one_sentence_and_nothing_is_written(secondary, primary, changes, code):
+def test_another_volume_is_refused_by_its_code_alone_over_plain_tcp_and_nothing_is_written(
+    secondary, primary, changes, code
+):
     primary.synchronize([blocks_frame(1, {0: block("a")})], 1)
     primary.close()
     before = secondary.target.read_bytes()
     size = changes.pop("size", SIZE)
     with ScriptedPrimary(secondary.port, size, **changes) as other:
         assert isinstance(other.answer, Refuse) and other.answer.code == code
-        assert "\n" not in other.answer.message and len(other.answer.message) > 30
+        assert other.answer.message == "", "a stranger learns nothing of what it would need"
         assert other.connection.recv_frame() is None
     assert secondary.target.read_bytes() == before
+    (line,) = [line for line in secondary.words().splitlines() if "refused a primary" in line]
+    assert len(line) > 60, "its operator is told why"
 
 
 def test_a_volume_larger_than_the_target_is_refused_from_the_start(secondary):
@@ -314,8 +345,8 @@ def test_a_target_state_or_port_in_use_is_refused_with_exit_code_4(tmp_path, sec
     assert code == 4 and "port" in words
 
 
-def test_plain_tcp_to_the_world_needs_insecure(tmp_path):
-    code, words = ended(SecondaryProcess(tmp_path, SIZE, listen_host="0.0.0.0"))
+def test_plain_tcp_needs_insecure_on_loopback_too(tmp_path):
+    code, words = ended(SecondaryProcess(tmp_path, SIZE, insecure=False))
     assert code == 2 and "--insecure" in words
     assert not (tmp_path / "target.img").exists()
 

@@ -265,3 +265,90 @@ def test_an_identity_is_replaced_on_demand_only(authority):
         pki.issue(authority, "one")
     assert path.read_bytes() == before
     assert pki.issue(authority, "one", replace=True) == path and path.read_bytes() != before
+
+
+def accepted(server: Secure, client: Secure) -> str:
+    """Why the server turns the client away; empty when it accepts, and remembers it."""
+    _, far = meet(client.client, server.server)
+    if isinstance(far, TlsSocket):
+        server.remember(far)
+        return ""
+    return str(far)
+
+
+def test_the_key_is_pinned_and_not_the_name_alone(tmp_path, authority):
+    server = secure(pki.issue(authority, "secondary"), tmp_path / "s")
+    first = pki.issue(authority, "primary")
+    assert accepted(server, secure(first, tmp_path / "a")) == ""
+    assert (tmp_path / "s" / "peer.key").read_text().startswith("sha256:")
+    first.unlink()
+    anew = pki.issue(authority, "primary")
+    assert "another key" in accepted(server, secure(anew, tmp_path / "a"))
+    again = secure(authority / "secondary.identity", tmp_path / "s")
+    assert "--peer primary" in accepted(again, secure(anew, tmp_path / "a")), "the pin is on the disk"
+    told = secure(authority / "secondary.identity", tmp_path / "s", "primary")
+    assert accepted(told, secure(anew, tmp_path / "a")) == "", "the operator's word"
+    assert accepted(secure(authority / "secondary.identity", tmp_path / "s"), secure(anew, tmp_path / "a")) == ""
+
+
+def test_a_volume_that_knows_the_name_alone_learns_the_key(tmp_path, authority):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "peer").write_text("primary\n")  # as earlier versions wrote it
+    server = secure(pki.issue(authority, "secondary"), tmp_path / "s")
+    assert accepted(server, secure(pki.issue(authority, "primary"), tmp_path / "a")) == ""
+    assert (tmp_path / "s" / "peer.key").exists()
+
+
+def test_an_identity_that_is_issued_again_keeps_its_key_so_that_the_other_side_needs_no_change(tmp_path, authority):
+    server = secure(pki.issue(authority, "secondary"), tmp_path / "s")
+    path = pki.issue(authority, "primary", 1)
+    client = secure(path, tmp_path / "a")
+    assert accepted(server, client) == ""
+    before = client.expires
+    pki.issue(authority, "primary", 400, replace=True)
+    assert client.expires == before
+    client.reload()
+    assert client.expires > before + timedelta(days=300) and accepted(server, client) == ""
+
+
+def test_an_identity_that_cannot_be_read_again_leaves_the_earlier_one_in_use(tmp_path, authority):
+    server = secure(pki.issue(authority, "secondary"), tmp_path / "s")
+    path = pki.issue(authority, "primary")
+    client = secure(path, tmp_path / "a")
+    path.write_text("half a copy")
+    with pytest.raises(UsageError):
+        client.reload()
+    assert accepted(server, client) == ""
+
+
+def test_a_revoked_key_is_accepted_from_nobody_and_the_next_identity_has_another(tmp_path, authority):
+    server = secure(pki.issue(authority, "secondary"), tmp_path / "s", "primary")
+    client = secure(pki.issue(authority, "primary"), tmp_path / "a")
+    _, far = meet(client.client, server.server)
+    assert isinstance(far, TlsSocket) and not server.is_revoked(far)
+    path, key = pki.revoke_key(authority, "primary")
+    pki.revoke_key(authority, "primary")  # twice is once
+    assert path.read_text() == f"{key} primary\n"
+    server.reload()
+    assert server.is_revoked(far), "a connection of before is known to be one of the revoked key"
+    assert "was revoked" in accepted(server, client)
+    assert accepted(server, secure(pki.issue(authority, "primary", replace=True), tmp_path / "a")) == "", (
+        "a new key was made"
+    )
+
+
+@pytest.mark.parametrize("line", ["primary", "sha256:12", "sha256:" + "G" * 64])
+def test_a_list_of_revoked_keys_that_cannot_be_understood_is_named(authority, line):
+    path = pki.issue(authority, "one")
+    (authority / "revoked").write_text(f"# of last year\n\n{line}\n")
+    with pytest.raises(UsageError, match="line 3 of"):
+        load_identity(path)
+    with pytest.raises(UsageError, match="no identity"):
+        pki.revoke_key(authority, "nobody")
+
+
+def test_an_identity_that_another_user_could_exchange_is_refused(authority):
+    path = pki.issue(authority, "one")
+    os.chown(path, 65534, 65534)
+    with pytest.raises(UsageError, match="65534"):
+        load_identity(path)

@@ -148,10 +148,24 @@ def a_stream_with_a_gap_is_refused() -> None:
     assert not play.frame(stream(15, 15), e.Append)
 
 
+def a_taint_is_answered_by_a_copy_where_nothing_can_be_compared() -> None:
+    """The secondary holds something else of a block, and its program knows no keyed digests."""
+    cluster = Cluster(seed=1, faults=Faults())
+    until(cluster, lambda: in_sync(cluster), "in sync")
+    cluster.compares = cluster.brain.state.replica.compares = False
+    cluster.secondary.content[3] = -1
+    cluster.corrupted.add(3)
+    cluster.feed(ev.Tainted("somebody wrote unseen"))
+    cluster.feed(ev.VerifyAsked(Runs(np.array([0]), np.array([cluster.kernel.blocks])), True))
+    until(cluster, lambda: in_sync(cluster) and not cluster.brain.state.taints, "the taint is answered")
+    assert cluster.secondary.content[3] == cluster.kernel.disk[3]
+
+
 DIRECTED: dict[str, Callable[[], None]] = {
     "a block that could not be read counts as in sync": a_block_that_cannot_be_read_is_known_until_it_is_written_anew,
     "a comparison does not wait for the stream before it": blocks_are_compared_behind_the_stream_before_them,
     "a comparison of settled blocks before the queue is sent": a_failed_write_is_compared_behind_its_own_data,
+    "a taint is answered by a copy of nothing": a_taint_is_answered_by_a_copy_where_nothing_can_be_compared,
     "a stream that jumps is taken": a_stream_with_a_gap_is_refused,
     "the stream is cut before the last read was over": the_stream_reaches_to_the_end_of_the_last_read,
 }

@@ -47,6 +47,22 @@ def corrupt(cluster: Cluster, count: int) -> set[int]:
     return blocks
 
 
+@pytest.mark.parametrize("seed", range(4))
+@WORLDS
+def test_to_a_secondary_that_compares_nothing_a_repair_copies_everything_and_answers_the_taint(seed, faults):
+    cluster = in_sync(seed, faults)
+    cluster.brain.state.replica.compares = False
+    damaged = corrupt(cluster, 5)
+    cluster.feed(ev.Tainted("somebody wrote unseen"))
+    verify(cluster, repair=True)
+    assert cluster.brain.mode is Mode.UNSYNCHRONIZED and cluster.brain.out_of_sync_bytes() > 0
+    cluster.compares = False
+    run(cluster, 100, rate=3)
+    settle(cluster)
+    assert not cluster.brain.state.taints and not cluster.verified
+    assert not [block for block in damaged if cluster.secondary.content[block] < 0]
+
+
 @pytest.mark.parametrize("seed", range(12))
 @WORLDS
 def test_a_verification_under_writes_and_outages_never_cries_wolf(seed, faults):

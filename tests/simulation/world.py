@@ -155,6 +155,7 @@ class Cluster:
         self.answered: set[int] = set()
         self.captured: dict[int, tuple[int, int]] = {}
         self.odd: set[int] = set()
+        self.compares = True  # the secondary told a key for digests
         self.corrupted: set[int] = set()  # on the secondary, behind everybody's back: nobody can know
         self.dropped: set[int] = set()
         self.verified: list[ev.VerifyEnded] = []
@@ -301,7 +302,7 @@ class Cluster:
         self.to_secondary_at = self.to_primary_at = self.now
         s = self.secondary
         s.batch = s.committed = 0
-        self.feed(ev.Connected("replica", s.state, s.epoch, s.sequence, False, s.fresh))
+        self.feed(ev.Connected("replica", s.state, s.epoch, s.sequence, False, s.fresh, compares=self.compares))
 
     def cut(self) -> None:
         self.up = False

@@ -39,7 +39,7 @@ SECONDARY_ENTRIES = {
 RECORD_ENTRIES = {
     2: {"replica", "target", "segment_bytes", "volume", "size_bytes", "block_bytes", "consistent", "fresh", "epoch", "sequence",
         "checkpoint", "must_reach", "incarnation", "promoted", "generations", "direct_bytes", "divergence", "handed_to",
-        "version"},
+        "formerly", "version"},
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.vm import box
 from tests.vm.image import PROJECT, cache, image
-from tests.vm.machine import TREE, Machine, MachineFailure
+from tests.vm.machine import IDENTITY, TREE, Machine, MachineFailure
 from tests.vm.pair import DISKS, Pair, make_pair, run_folders
 
 # Each copy of the project has machines of its own.
@@ -87,7 +87,9 @@ def up() -> int:
         _remember(machines)
         for machine in reversed(machines.both):  # the primary's first run wants to find the secondary
             print(f"setting up {machine.name}", flush=True)
-            machine.run(f"bash {TREE}/scripts/guest {machine.name} {machines.secondary.address}", timeout=600)
+            machine.run(
+                f"bash {TREE}/scripts/guest {machine.name} {machines.secondary.address} {IDENTITY}", timeout=600
+            )
     except BaseException:
         machines.close()
         down()

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.vm.machine import Machine
+from tests.vm.machine import IDENTITY, Machine
 from tests.vm.pair import Pair
 
 MIB = 1 << 20
@@ -188,7 +188,7 @@ class _Controller:
         secondary = machines.secondary
         listen = f"{secondary.address}:7790"
         secondary.spawn(
-            f"controller secondary {secondary.device('pydbt')} --listen {listen} --state /var/lib/compared --insecure",
+            f"controller secondary {secondary.device('pydbt')} --listen {listen} --state /var/lib/compared --identity {IDENTITY}",
             "/root/secondary.log",
         )
         await_in_guest(secondary, "grep -q 'listening on' /root/secondary.log", START_TIMEOUT_S)
@@ -201,7 +201,7 @@ class _Controller:
         self.log = f"/root/primary{self._runs}.log"
         process = self.primary.spawn(
             f"controller run {device} --secondary {self._machines.secondary.address}:7790 --state /var/lib/compared"
-            " --insecure --whole-device",
+            f" --identity {IDENTITY} --whole-device",
             self.log,
         )
         await_in_guest(self.primary, f"grep -q -- '-> normal' {self.log} || ! kill -0 {process}", START_TIMEOUT_S)

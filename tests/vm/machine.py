@@ -31,6 +31,7 @@ Disk = PlainDisk | VolatileDisk
 BOOT_TIMEOUT_S = 240.0
 RUN_TIMEOUT_S = 120.0
 MEMORY_MIB = 1024
+IDENTITY = "/root/pydbt.identity"  # of a machine of the tests
 TREE = "/vagrant"  # the project, where Vagrant puts it
 LINK_PREFIX = "10.77.0"
 # The least that numpy's and Debian's programs ask for; every further extension makes the emulation slower.

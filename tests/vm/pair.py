@@ -25,8 +25,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.identities import identity
 from tests.vm.image import Image, cache, image
-from tests.vm.machine import Machine
+from tests.vm.machine import IDENTITY, Machine
 
 MIB = 1 << 20
 DISKS = {"data": 512 * MIB}
@@ -69,6 +70,8 @@ class Pair:
 def _ready(machine: Machine) -> None:
     machine.until_up()
     machine.put_project()
+    machine.put(identity(machine.name), IDENTITY)
+    machine.run(f"chown root:root {IDENTITY}; chmod 600 {IDENTITY}")
     machine.run("sync")  # what is put there survives a power cut
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from tests.lab.images import differing_blocks
 from tests.lab.patience import run
-from tests.vm.machine import TREE, Machine
+from tests.vm.machine import IDENTITY, TREE, Machine
 from tests.vm.pair import Pair
 
 SECTOR_BYTES = 512
@@ -137,7 +137,7 @@ class Site:
     def _start(self, machine: Machine, words: str, ready: str) -> None:
         log = f"/root/{machine.name}.log"
         machine.run(f"cat {log} >>{log}.before 2>/dev/null; rm -f {log}", check=False)
-        self._running[machine.name] = machine.spawn(f"controller {words} --state {STATE} --insecure", log)
+        self._running[machine.name] = machine.spawn(f"controller {words} --state {STATE} --identity {IDENTITY}", log)
 
         def is_ready() -> bool:
             said = machine.run(f"cat {log}; kill -0 {self._running[machine.name]}", check=False)

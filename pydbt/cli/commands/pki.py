@@ -48,3 +48,21 @@ def issue(folder: Path, name: str, days: int, replace: bool) -> int:
     path = make(folder, name, days, replace=replace)
     click.echo(f"made {path}: copy it to {name}, readable by root alone, and give it to --identity there")
     return 0
+
+
+@pki.command()
+@click.argument("folder", type=PATH)
+@click.argument("name")
+def revoke(folder: Path, name: str) -> int:
+    """Revoke the key of the machine NAME.
+
+    Copy the list to the folder of every other machine's identity, and send its controllers SIGHUP.
+    """
+    from pydbt.controller.pki import revoke_key
+
+    path, key = revoke_key(folder, name)
+    click.echo(
+        f"{key} is in {path}: copy that beside the identity of every other machine, and send its controllers SIGHUP"
+    )
+    click.echo(f"next: controller pki issue --replace {folder} {name}, which makes a new key")
+    return 0

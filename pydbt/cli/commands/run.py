@@ -14,7 +14,7 @@ from pydbt.controller.options import PrimaryOptions
 
 _SECTIONS = {
     "The volume": ("secondary", "state", "block-size"),
-    "The connection": ("identity", "peer", "insecure", "compress", "ack-timeout"),
+    "The connection": ("identity", "peer", "insecure", "accept-replica", "compress", "ack-timeout"),
     "The first copy, resynchronization and verification": (
         "whole-device", "assume-in-sync", "no-digests", "rate-limit", "verify-every",
     ),
@@ -32,7 +32,7 @@ _SECTIONS = {
     type=ADDRESS,
     required=True,
     multiple=True,
-    metavar="ADDR:PORT",
+    metavar="ADDR:PORT|unix:PATH",
     help="Address of a secondary; give it once per secondary.",
 )
 @click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; it is made when missing.")
@@ -46,7 +46,8 @@ _SECTIONS = {
     metavar="NAME",
     help="The name that the secondary must prove; by default its first name is kept.",
 )
-@click.option("--insecure", is_flag=True, help="Allow plain TCP with other machines.")
+@click.option("--insecure", is_flag=True, help="Allow plain TCP, which proves nobody.")
+@click.option("--accept-replica", is_flag=True, help="Overwrite another replica than the known one.")
 @click.option("--block-size", type=SIZE, help="Size of a tracked block, 512 to 64K; 4K for a new volume.")
 @click.option("--whole-device", is_flag=True, help="Copy free space too in the initial sync.")
 @click.option("--assume-in-sync", is_flag=True, help="Assume that TARGET equals SOURCE now; it is not checked.")
@@ -109,6 +110,7 @@ def run(
     identity: Path | None,
     peers: tuple[str, ...],
     insecure: bool,
+    accept_replica: bool,
     block_size: int | None,
     whole_device: bool,
     assume_in_sync: bool,
@@ -140,6 +142,7 @@ def run(
         identity=identity,
         peers=tuple(peers),
         insecure=insecure,
+        accept_replica=accept_replica,
         block_bytes=block_size,
         assume_in_sync=assume_in_sync,
         whole_device=whole_device,

@@ -14,7 +14,7 @@ from pydbt.core.errors import UsageError
 
 @click.command()
 @click.argument("target", type=PATH)
-@click.option("--listen", type=ADDRESS, metavar="ADDR:PORT", help="Address at which to wait for the primary.")
+@click.option("--listen", type=ADDRESS, metavar="ADDR:PORT|unix:PATH", help="Address at which to wait for the primary.")
 @click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; it is made when missing.")
 @click.option(
     "--create",
@@ -27,7 +27,7 @@ from pydbt.core.errors import UsageError
     "--identity", type=PATH, metavar="FILE", help="Use TLS, with this certificate of this machine; see `pki`."
 )
 @click.option("--peer", metavar="NAME", help="The name that the primary must prove; by default its first name is kept.")
-@click.option("--insecure", is_flag=True, help="Allow plain TCP with other machines.")
+@click.option("--insecure", is_flag=True, help="Allow plain TCP, which proves nobody.")
 @click.option("--no-stage", is_flag=True, help="Resynchronize in place; TARGET is inconsistent meanwhile.")
 @click.option("--replay-only", is_flag=True, help="Apply the journal to TARGET, and end.")
 @click.option(
@@ -53,7 +53,7 @@ def secondary(
     After `--replay-only` its last consistent state may be used.
     """
     if listen is None and not replay_only:
-        raise UsageError("name the address at which to wait for the primary with --listen ADDR:PORT")
+        raise UsageError("name the address at which to wait for the primary with --listen ADDR:PORT or unix:PATH")
     host, port = listen or ("127.0.0.1", 0)
     chosen = SecondaryOptions(
         target=target,

@@ -123,8 +123,7 @@ class EffectRunner:
 
     # --- effects of one secondary -------------------------------------------------------------------------
     def _send_digests(self, peer: Peer, effect: ev.SendDigests) -> None:
-        data = peer.blocks.reading(effect.reading)
-        peer.connection.send(data.digests(effect.batch, effect.units, effect.unit_bytes))
+        peer.connection.send_digests(peer.blocks.reading(effect.reading), effect)
 
     def _send_blocks(self, peer: Peer, effect: ev.SendBlocks) -> None:
         frame = peer.blocks.reading(effect.reading).blocks(effect.batch, effect.wanted)

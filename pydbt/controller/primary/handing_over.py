@@ -20,7 +20,7 @@ from pydbt.core.primary.handover import HandoverSteps, Step
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import HANDOVER, Handover, Hello, Takeover
 from pydbt.device.checks import require_unused
-from pydbt.network.address import format_address, parse_address
+from pydbt.network.address import check_plain_tcp, format_address, parse_address, unix_path
 from pydbt.store.replica_state import load_record, save_record
 
 DEFAULT_PATIENCE_S = 60.0
@@ -38,6 +38,10 @@ class HandingOver:
         self._volume, self._peer, self.request = volume, peer, request
         _require_ready(volume, peer)
         self._listen = _listen_address(peer, request.arguments.get("listen"))
+        if (
+            volume.options.identity is None
+        ):  # else this side could not be a secondary there, once it is no primary any more
+            check_plain_tcp(self._listen[0], volume.options.insecure)
         patience_s = request.arguments.get("timeout")
         require_unused(volume.device, volume.device.path)
         try:
@@ -154,5 +158,9 @@ def _listen_address(peer: Peer, asked: str | None) -> tuple[str, int]:
     """Where this side waits for its new primary: as asked, or here, at the port that the secondary has."""
     if asked:
         return parse_address(asked)
-    _, port = parse_address(peer.address)
+    host, port = parse_address(peer.address)
+    if unix_path(host) is not None:
+        raise UsageError(
+            "name the address at which this side is then a secondary with --listen: the connection has none here"
+        )
     return peer.connection.local_host, port

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pydbt.core.errors import PeerError, PydbtError, TimedOut, WireError
 from pydbt.core.primary.events import Disconnected, Received
 from pydbt.core.protocol.divergence import Divergence
-from pydbt.core.protocol.frames import HEARTBEAT, PROGRESS, SIDES, Hello, Refuse, Welcome
+from pydbt.core.protocol.frames import FORMERLY, HEARTBEAT, KEYED_DIGESTS, PROGRESS, SIDES, Hello, Refuse, Welcome
 from pydbt.core.protocol.generations import Generations, objection
+from pydbt.core.protocol.refusals import is_expected, refusal_words
+from pydbt.network.address import format_address
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection, StreamSocket
 from pydbt.network.tls import Secure
@@ -51,38 +53,43 @@ def hello_of(state: VolumeState, sector_bytes: int, epoch: int, generations: Gen
         block_bytes=state.block_bytes,
         epoch=epoch,
         sector_bytes=sector_bytes,
-        features=(PROGRESS, HEARTBEAT, SIDES),
+        features=(PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY),
         generations=generations,
     )
 
 
-def shake_hands(host: str, port: int, hello: Hello, secure: Secure | None = None) -> tuple[FramedConnection, Welcome]:
-    """A connection that has been welcomed. Raises PeerError, Refused or WireError with the connection closed."""
+def shake_hands(
+    host: str, port: int, hello: Hello, secure: Secure | None = None, expected: str = ""
+) -> tuple[FramedConnection, Welcome]:
+    """A connection that has been welcomed. Raises PeerError, Refused or WireError with the connection closed.
+
+    ``expected`` is the name of the replica that must be there; empty when any may be.
+    """
+    where = format_address(host, port)
     connection = FramedConnection(_dial(host, port, secure))
     try:
         connection.send_frames([hello])
         answer = connection.recv_frame(HANDSHAKE_SECONDS)
         match answer:
             case Welcome():
-                _check(hello, answer, f"{host}:{port}")
+                _check(hello, answer, where)
+                _check_replica(answer, expected, where)
                 if secure is not None:
                     secure.remember(connection.socket)
                 return connection, answer
             case Refuse(code=code, message=message, side=side):
-                raise Refused(code, f"the secondary at {host}:{port} refused: {message}", side)
+                raise Refused(code, f"the secondary at {where} refused: {message or refusal_words(code)}", side)
             case None:
-                raise PeerError(f"{host}:{port} closed the connection at once: {_CLOSED[secure is not None]}")
+                raise PeerError(f"{where} closed the connection at once: {_CLOSED[secure is not None]}")
             case other:
-                raise PeerError(f"{host}:{port} answered a greeting with {type(other).__name__}")
+                raise PeerError(f"{where} answered a greeting with {type(other).__name__}")
     except WireError as error:
         connection.close()
-        raise PeerError(f"{host}:{port} is no pydbt secondary without TLS, or another version: {error}") from None
+        raise PeerError(f"{where} is no pydbt secondary without TLS, or another version: {error}") from None
     except TimedOut:
         # A frozen secondary: its kernel accepts, and the process does not answer.
         connection.close()
-        raise PeerError(
-            f"{host}:{port} accepted the connection and said nothing for {HANDSHAKE_SECONDS:g} seconds"
-        ) from None
+        raise PeerError(f"{where} accepted the connection and said nothing for {HANDSHAKE_SECONDS:g} seconds") from None
     except BaseException:
         connection.close()
         raise
@@ -95,7 +102,7 @@ def _dial(host: str, port: int, secure: Secure | None) -> StreamSocket:
     try:
         return secure.client(sock)
     except PeerError as error:
-        raise PeerError(f"{host}:{port} is not to be talked to: {error}") from None
+        raise PeerError(f"{format_address(host, port)} is not to be talked to: {error}") from None
 
 
 def _check(hello: Hello, welcome: Welcome, where: str) -> None:
@@ -109,13 +116,24 @@ def _check(hello: Hello, welcome: Welcome, where: str) -> None:
         )
 
 
-def converse(host: str, port: int, hello: Hello, secure: Secure | None, post: Callable[[Happening], None]) -> None:
+def _check_replica(welcome: Welcome, expected: str, where: str) -> None:
+    if not is_expected(expected, welcome.replica, welcome.formerly or ()):
+        raise Refused(
+            "other-replica",
+            f"at {where} is another replica ({welcome.replica}) than the one of this volume ({expected}): bring that one back, "
+            "or replicate to this one with --accept-replica, which overwrites all of it",
+        )
+
+
+def converse(
+    host: str, port: int, hello: Hello, secure: Secure | None, expected: str, post: Callable[[Happening], None]
+) -> None:
     """Shake hands, then receive until the connection ends; ``post`` gets what happens. Raises nothing.
 
     First the PeerError that ended the attempt, or Welcomed; then Received events and one Disconnected.
     """
     try:
-        connection, welcome = shake_hands(host, port, hello, secure)
+        connection, welcome = shake_hands(host, port, hello, secure, expected)
     except PydbtError as error:
         post(error if isinstance(error, PeerError) else PeerError(str(error)))
         return

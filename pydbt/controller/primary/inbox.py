@@ -24,7 +24,12 @@ class Wake:
     """Nothing but an end of the waiting."""
 
 
-Posted = Request | Gone | Heard | Wake
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """SIGHUP: the identity and the revoked keys are to be read again."""
+
+
+Posted = Request | Gone | Heard | Wake | Reload
 
 
 class Inbox:

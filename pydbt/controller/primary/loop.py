@@ -8,12 +8,13 @@ import time
 from typing import Any, assert_never
 
 from pydbt.controller import control
+from pydbt.controller.expiry import tell_expiry
 from pydbt.controller.primary.commands import Commands
 from pydbt.controller.primary.divergences import Divergences
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.handshake import Refused
-from pydbt.controller.primary.inbox import Heard, Posted, Wake
+from pydbt.controller.primary.inbox import Heard, Posted, Reload, Wake
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.controller.primary.report import VolumeReport
@@ -22,7 +23,7 @@ from pydbt.controller.primary.status import volume_report
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.ways import Ways
 from pydbt.controller.requests import Gone, Request
-from pydbt.core.errors import DeviceError, PydbtError, StateError
+from pydbt.core.errors import DeviceError, PydbtError, StateError, UsageError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.handover import Step
 from pydbt.core.primary.modes import Mode
@@ -63,6 +64,10 @@ class PrimaryLoop:
         """End the loop soon; tracking goes on in the kernel."""
         self._stopping = True
         self.volume.inbox.post(Wake())
+
+    def reload(self) -> None:
+        """Read the identity and the revoked keys again soon."""
+        self.volume.inbox.post(Reload())
 
     def answer(self, request: dict[str, Any], gone: control.ClientGone) -> dict[str, Any]:
         """Serve one command, from a thread of the control socket."""
@@ -125,6 +130,8 @@ class PrimaryLoop:
         match item:
             case Wake():
                 pass
+            case Reload():
+                self._reload()
             case Request():
                 self.commands.carry_out(item)
             case Gone(request=request):
@@ -133,6 +140,18 @@ class PrimaryLoop:
                 self._hear(peer, what)
             case _ as never:
                 assert_never(never)
+
+    def _reload(self) -> None:
+        try:
+            reasons = {number: peer.connection.reload_identity() for number, peer in self.volume.peers.items()}
+        except UsageError as error:
+            _log.error("%s; the identity that was read before stays in use", error)
+            return
+        _log.info("the identity was read again")
+        tell_expiry(next(iter(self.volume.peers.values())).connection.secure)
+        for number, reason in reasons.items():
+            if reason:
+                self.volume.events.append((number, self.volume.peers[number].fail(reason)))
 
     def _hear(self, peer: Peer, what: ev.Event | Attempt) -> None:
         try:

@@ -6,11 +6,13 @@ import logging
 import time
 from dataclasses import dataclass, replace
 
+from pydbt.controller.expiry import tell_expiry
 from pydbt.controller.options import DEFAULT_BLOCK_BYTES, PrimaryOptions
 from pydbt.controller.primary.configuring import Joining, begun, joining, load_pending, secure_of, tainted
 from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, was_bounded
 from pydbt.controller.primary.handshake import Refused, hello_of, shake_hands
 from pydbt.controller.primary.peer_connection import FATAL_REFUSALS
+from pydbt.controller.state_dir import check_state_dir
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PeerError, StateError, Unreachable, UsageError
 from pydbt.core.protocol.frames import Hello, Welcome
@@ -32,6 +34,7 @@ _log = logging.getLogger("pydbt")
 
 def open_state(options: PrimaryOptions, device: BlockDevice) -> tuple[VolumeState, bool]:
     """The volume with the secondaries on record and those on the command line; and whether it is new."""
+    check_state_dir(options.state_dir)
     state = load_state(options.state_dir)
     if state is None:
         if options.state_dir.exists() and not options.state_dir.is_dir():
@@ -71,10 +74,12 @@ def with_named(state: VolumeState, options: PrimaryOptions, is_new: bool) -> Vol
 def secures_of(options: PrimaryOptions, state: VolumeState) -> dict[int, Secure | None]:
     """TLS to each secondary, by slot; ``--peer`` names them in the order of the command line."""
     given = dict(zip(options.secondaries, options.peers, strict=False))
-    return {
+    secures = {
         record.slot: secure_of(options, given.get(split_address(record.address)), record.pin_name)
         for record in state.secondaries
     }
+    tell_expiry(next(iter(secures.values())))
+    return secures
 
 
 def prove_secondaries(

@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
-import xxhash
 
 from pydbt.core.blocks.compared import small_blocks, small_blocks_of_units
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import ExtentKind, SectorTable
 from pydbt.core.errors import PeerError
+from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import MAX_EXTENTS, MAX_SEQUENCE_SPAN, Blocks, Digests, Frame, Stream
 from pydbt.core.tracking.capture_record import Operation
 from pydbt.core.tracking.replica_queue import MAX_UPDATE_SECTORS
@@ -131,12 +131,11 @@ class BlockData:
         self._runs = small_blocks(runs, geometry)
         self.data = data
 
-    def digests(self, batch: int, units: Runs, unit_bytes: int) -> Digests:
-        """xxh3_128 of some of the data, in units of ``unit_bytes``, as a frame."""
+    def digests(self, batch: int, units: Runs, unit_bytes: int, digest: UnitDigest) -> Digests:
+        """The digests of some of the data, in units of ``unit_bytes``, as a frame."""
         digests = b"".join(
-            xxhash.xxh3_128_digest(run[offset : offset + unit_bytes])
+            digest.of_each(run, unit_bytes)
             for run in self._slices(small_blocks_of_units(units, unit_bytes, self._volume))
-            for offset in range(0, len(run), unit_bytes)
         )
         return Digests(batch=batch, units=units, digests=digests, unit_bytes=unit_bytes)
 

@@ -11,10 +11,11 @@ from typing import assert_never
 from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.handshake import Happening, Refused, Welcomed, converse
-from pydbt.controller.primary.outbox import Outbox, stream_frames
+from pydbt.controller.primary.outbox import BlockData, Outbox, stream_frames
 from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.interruption import TcpView
+from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import SUPERSEDED, Bye, Frame, Hello, Refuse
 from pydbt.kernel.capture import Capture
 from pydbt.network.connection import FramedConnection
@@ -42,7 +43,8 @@ class Attempt:
 
 
 class PeerConnection:
-    """Called from the loop's thread alone. ``hello`` makes the greeting of the moment; ``post`` hands the loop, from any
+    """Called from the loop's thread alone. ``hello`` makes the greeting of the moment; ``expected`` gives
+    the name of the replica on record; ``post`` hands the loop, from any
     thread, what ``happened`` takes."""
 
     def __init__(
@@ -52,9 +54,12 @@ class PeerConnection:
         secure: Secure | None,
         capture: Capture,
         hello: Callable[[], Hello],
+        expected: Callable[[], str],
         post: Callable[[Attempt], None],
     ) -> None:
         self.hello, self.post, self.address = hello, post, address
+        self._expected = expected
+        self._accepted = ""  # another replica, once the operator has accepted it for this run
         self._options, self.secure, self._capture = options, secure, capture
         self.local_host = ""  # of the last connection
         self._outbox: Outbox | None = None
@@ -64,6 +69,7 @@ class PeerConnection:
         self._sent_before = 0
         self._refusal = ""
         self._lines = LogLimit(_log)
+        self._digest: UnitDigest | None = None  # of the connection that there is, or was
         self._features: tuple[str, ...] = ()
 
     @property
@@ -101,6 +107,11 @@ class PeerConnection:
         frames = stream_frames(effect.records, effect.last_sequences, effect.first_sequence, payload)
         self._put(frames, len(payload))
 
+    def send_digests(self, data: BlockData, effect: ev.SendDigests) -> None:
+        """Queue the digests of blocks that were read."""
+        if self._digest is not None:
+            self.send(data.digests(effect.batch, effect.units, effect.unit_bytes, self._digest))
+
     def _put(self, frames: list[Frame], payload_bytes: int) -> None:
         if self._outbox is not None:
             self._outbox.put(frames, payload_bytes)
@@ -109,10 +120,18 @@ class PeerConnection:
     def connect(self) -> None:
         """Begin to connect and shake hands, in a thread of its own."""
         self._attempt += 1
-        threading.Thread(target=self._connect, args=(self._attempt, self.hello()), name="connect", daemon=True).start()
+        threading.Thread(
+            target=self._connect, args=(self._attempt, self.hello(), self._may_answer()), name="connect", daemon=True
+        ).start()
 
-    def _connect(self, attempt: int, hello: Hello) -> None:
-        converse(*self.address, hello, self.secure, lambda what: self.post(Attempt(attempt, what)))
+    def _may_answer(self) -> str:
+        """The name of the replica that must answer; empty when any may: there is none yet, or ``--accept-replica`` was given."""
+        if self._accepted:
+            return self._accepted
+        return "" if self._options.accept_replica else self._expected()
+
+    def _connect(self, attempt: int, hello: Hello, expected: str) -> None:
+        converse(*self.address, hello, self.secure, expected, lambda what: self.post(Attempt(attempt, what)))
 
     def happened(self, attempt: Attempt) -> ev.Event | None:
         """The event of an attempt to connect, or of its connection; None when the attempt is given up.
@@ -150,10 +169,13 @@ class PeerConnection:
 
     def _welcomed(self, what: Welcomed) -> ev.Connected:
         self._refusal, self._features = "", what.welcome.features
+        if self._options.accept_replica:
+            self._accepted = what.welcome.replica
         attempt, welcome = self._attempt, what.welcome
         self._lines.log(logging.INFO, f"connected to the secondary {what.connection.who}")
         self.local_host = what.connection.local_host
         self._connection = what.connection
+        self._digest = UnitDigest(bytes.fromhex(welcome.digest_key)) if welcome.digest_key is not None else None
         self._outbox = Outbox(
             what.connection,
             COMPRESS_LEVEL if self._options.compress else None,
@@ -168,6 +190,7 @@ class PeerConnection:
             fresh=welcome.fresh,
             held=welcome.volume is not None,
             progress=welcome.progress,
+            compares=self._digest is not None,
         )
 
     def disconnect(self, reason: str, farewell: bool) -> None:
@@ -180,6 +203,15 @@ class PeerConnection:
             self._outbox.close(flush_seconds=FAREWELL_SECONDS if farewell else 0.0)
             self._leaving = self._outbox
         self._outbox = self._connection = None
+
+    def reload_identity(self) -> str:
+        """Read this machine's identity and the revoked keys again. Why the connection must end, if it must. UsageError."""
+        if self.secure is None:
+            return ""
+        self.secure.reload()
+        if self._outbox is None or self._connection is None or not self.secure.is_revoked(self._connection.socket):
+            return ""
+        return "the key of the secondary was revoked"
 
     def close(self, *, wait: bool = True) -> None:
         """Say goodbye; without ``wait`` the farewell ends by itself."""

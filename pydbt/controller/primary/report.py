@@ -168,6 +168,7 @@ class VolumeReport:
     """The volume. ``together``: all secondaries in one; its fields are the volume's own in the JSON.
 
     ``notices``: sentences on how the volume is used, by which blocks can differ unnoticed.
+    ``identity`` is None without TLS.
     """
 
     role: str
@@ -185,6 +186,7 @@ class VolumeReport:
     lost_records: int
     notices: tuple[str, ...]
     secondaries: tuple[SecondaryReport, ...]
+    identity: dict[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object for people's programs."""

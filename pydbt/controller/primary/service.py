@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import sys
 import threading
 from dataclasses import replace
 
@@ -44,6 +45,7 @@ from pydbt.device.snapshot import Room, require_room
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture
 from pydbt.network.address import check_plain_tcp
+from pydbt.posix.privileges import PRIMARY_KEEPS, keep_only
 from pydbt.store.volume_state import VolumeState, save_state
 
 _log = logging.getLogger("pydbt")
@@ -99,6 +101,7 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
         written.begin(state.secondaries)
         save_state(options.state_dir, state)
         undo.pop_all()
+        keep_only(PRIMARY_KEEPS, runs_programs=True)
         _log.info(
             "volume %s: %s, %s in blocks of %s",
             state.volume,
@@ -165,6 +168,8 @@ def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitSta
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             previous[number] = signal.signal(number, lambda *_: loop.stop())
+        if options.identity is not None and not sys.stderr.isatty():  # a terminal that is closed sends it as well
+            previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: loop.reload())
     try:
         code = run_to_the_end(loop)
     finally:

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from pydbt.controller.expiry import identity_report
 from pydbt.controller.primary.combined import combined
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.peer import Peer
@@ -68,6 +69,7 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
         lost_records=counters.lost_records + counters.lost_completions,
         notices=volume.notices,
         secondaries=tuple(secondaries),
+        identity=identity_report(next((peer.connection.secure for peer in volume.peers.values()), None)),
     )
 
 

@@ -18,6 +18,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import FOLLOWING_MODES
 from pydbt.core.primary.schedule import due_in_s
+from pydbt.core.primary.verifier import NO_KEY
 from pydbt.core.units import Geometry
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.secondary_record import SecondaryRecord
@@ -47,6 +48,8 @@ class VolumeVerification:
         """Raises BusyError or UsageError when ``controller verify`` cannot be done."""
         if arguments.get("cancel"):
             return
+        if not self._brain.state.replica.compares:
+            raise UsageError(NO_KEY)
         if self._brain.verifier.current is not None:
             raise BusyError("a verification is under way already: wait for it, or end it with --cancel")
         if self._brain.snapshot_based and not arguments.get("repair"):
@@ -81,6 +84,8 @@ class VolumeVerification:
             self._answered = taints
             _log.warning("the volume is tainted: both sides are compared, and what differs is copied")
             return self._begin(True, options.rate_limit_bytes_per_s, used_only=not record.compared_whole)
+        if not brain.state.replica.compares:
+            return None
         if cut_off:
             _log.info("the verification that was cut off resumes")
             return self._begin(bool(cut_off["repair"]), options.rate_limit_bytes_per_s, int(cut_off["block"]))

@@ -106,8 +106,11 @@ class Volume:
             state, generations = self.metadata.state, self.metadata.record(slot).generations
             return hello_of(state, self.device.logical_block_bytes, brain.config.epoch, generations)
 
+        def expected() -> str:
+            return self.metadata.record(slot).replica
+
         address, position = split_address(record.address), self.capture.producer_position
-        connection = PeerConnection(self.options, address, joining.secure, self.capture, hello, post)
+        connection = PeerConnection(self.options, address, joining.secure, self.capture, hello, expected, post)
         blocks = BlockReader(self.reader, self.geometry, position, post)
         holder = Holder(self.device, self.metadata.state, self._room, blocks, position, post)
         verification = VolumeVerification(slot, brain, self.metadata, self.options, self.device)

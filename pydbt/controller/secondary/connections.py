@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import socket
 import threading
 import time
@@ -17,10 +18,12 @@ from collections.abc import Callable
 
 from pydbt.controller.log_limit import LogLimit
 from pydbt.core.errors import PeerError, StateError, WireError
+from pydbt.core.protocol.digests import DIGEST_KEY_BYTES
 from pydbt.core.protocol.frames import Bye, Frame, Hello, Welcome
 from pydbt.core.secondary import events as e
 from pydbt.network.arena import Arena, ArenaClosed
 from pydbt.network.connection import SILENCE_SECONDS, FramedConnection
+from pydbt.network.local import check_peer, remove_socket
 from pydbt.network.tls import Secure
 
 HELLO_SECONDS = 10.0
@@ -71,6 +74,7 @@ class Connections:
         self._stopping = True
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        remove_socket(self._listener)
         self._listener.close()
         self._arena.close()
         for connection in self._all():
@@ -119,6 +123,13 @@ class Connections:
         connection = self._known.get(identifier)
         return None if connection is None else connection.last_received
 
+    def end_revoked(self) -> None:
+        """Close the connections of peers whose key was revoked since they came."""
+        for connection in self._all():
+            if self._secure is not None and self._secure.is_revoked(connection.socket):
+                _log.warning("%s: its key was revoked; the connection is closed", connection.peer)
+                connection.close()
+
     @property
     def received_bytes(self) -> int:
         return sum(connection.received_bytes for connection in self._all())
@@ -138,7 +149,7 @@ class Connections:
                 continue
             with self._lock:
                 identifier, self._next = self._next, self._next + 1
-                self._strangers[identifier] = str(address[0]), sock
+                self._strangers[identifier] = str(address[0]) if address else "", sock
                 if len(self._strangers) > MAX_STRANGERS:
                     self._evict()
             threading.Thread(
@@ -169,7 +180,8 @@ class Connections:
         """Report a primary, and its frames to the end."""
         with self._lock:
             self._known[identifier] = connection
-        self._report(e.Connected(identifier, hello))
+        proven = self._secure is not None or connection.socket.family == socket.AF_UNIX
+        self._report(e.Connected(identifier, hello, secrets.token_bytes(DIGEST_KEY_BYTES), proven))
         reason = self._receive(connection, identifier)
         with self._lock:
             self._known.pop(identifier, None)
@@ -188,15 +200,21 @@ class Connections:
 
     def _secured(self, sock: socket.socket) -> FramedConnection | None:
         """The connection, after TLS if that was asked for; None for a stranger."""
+        if sock.family == socket.AF_UNIX:
+            try:
+                check_peer(sock)
+            except (OSError, PeerError) as error:
+                self._stranger("a process of this machine", str(error))
+                return None
         if self._secure is None:
             return FramedConnection(sock, allocate=_no_bulk, silence_seconds=self._silence_seconds)
         try:
-            host, port = sock.getpeername()[:2]
+            where = FramedConnection(sock).peer
             secured = self._secure.server(sock)
         except OSError:
             return None  # gone before its handshake
         except PeerError as error:
-            self._stranger(f"{host}:{port}", str(error))
+            self._stranger(where, str(error))
             return None
         return FramedConnection(secured, allocate=_no_bulk, silence_seconds=self._silence_seconds)
 

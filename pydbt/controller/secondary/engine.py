@@ -31,6 +31,7 @@ from pydbt.core.secondary.replica import Recovery, ReplicaRecord
 from pydbt.core.secondary.target_watch import TargetLook
 from pydbt.core.units import KIB, MIB, Geometry
 from pydbt.device.target import NAMELESS, Target, is_same, may_be_copy
+from pydbt.posix.ownership import open_own
 from pydbt.store.journal_files import JournalFiles
 from pydbt.store.reached import Reached
 from pydbt.store.replica_state import load_record, save_record
@@ -183,7 +184,7 @@ class Engine:
                 recovery.tail,
                 lost_bytes,
             )
-            record = replace(record, replica=secrets.token_hex(16))  # no primary has a map for the replica as it is now
+            record = record.renamed(secrets.token_hex(16))  # no primary has a map for the replica as it is now
         if record.consistent and (lost_bytes or not recovery.whole):
             # Lost records may be on the target already, in part.
             _log.error("the journal ends before the image is whole: the replica is inconsistent")
@@ -281,5 +282,9 @@ def _new_record(options: SecondaryOptions, target: Target, fresh: bool) -> Repli
 def _hold_reserve(reserve: Path) -> None:
     if reserve.exists():
         return
-    with contextlib.suppress(OSError), reserve.open("wb") as file:  # no room now: tried again at the next change
-        os.posix_fallocate(file.fileno(), 0, STATE_RESERVE_BYTES)
+    with contextlib.suppress(OSError):  # no room now: tried again at the next change
+        descriptor = open_own(reserve, os.O_WRONLY | os.O_CREAT)
+        try:
+            os.posix_fallocate(descriptor, 0, STATE_RESERVE_BYTES)
+        finally:
+            os.close(descriptor)

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from pydbt.controller.control import ClientGone, ControlServer, read_snapshot, write_snapshot
+from pydbt.controller.expiry import identity_report, tell_expiry
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.public_status import public_status
 from pydbt.controller.roles import JOURNAL_FOLDER
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed
 from pydbt.controller.secondary.journal_room import warn_of_journal_room
-from pydbt.controller.state_dir import make_state_dir
+from pydbt.controller.state_dir import check_state_dir, make_state_dir
 from pydbt.core.errors import BusyError, PydbtError, StateError, UsageError
 from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
 from pydbt.core.secondary import events as e
@@ -39,10 +40,11 @@ from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.units import MIB
 from pydbt.device.checks import check_target
 from pydbt.device.target import Target, create_image
-from pydbt.network.address import check_plain_tcp, parse_address
+from pydbt.network.address import UNIX, check_plain_tcp, format_address, parse_address
 from pydbt.network.arena import Arena
 from pydbt.network.listen import listen
 from pydbt.network.tls import Secure, load_identity
+from pydbt.posix.privileges import PRIMARY_KEEPS, SECONDARY_KEEPS, keep_only
 from pydbt.store.lock import StateLock
 from pydbt.store.peer_pin import PeerPin
 from pydbt.store.replica_state import REPLICA_FILE_NAME
@@ -61,6 +63,10 @@ SWITCH_SECONDS = 0.001
 _log = logging.getLogger(__name__)
 
 
+class _Reload:
+    """Put into the inbox by SIGHUP: the identity and the revoked keys are to be read again."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Stop:
     """Put into the inbox by a signal, ``down`` or ``promote``. ``farewell``: the reason that the primary is told."""
@@ -68,7 +74,7 @@ class _Stop:
     farewell: Refuse | None = None
 
 
-Item = tuple[Engine | None, e.Event | BaseException | _Stop]
+Item = tuple[Engine | None, e.Event | BaseException | _Stop | _Reload]
 
 
 class SecondaryService:
@@ -88,7 +94,9 @@ class SecondaryService:
         self._secure: Secure | None = None
         if options.identity is not None:
             self._secure = Secure(load_identity(options.identity), PeerPin(options.state_dir, options.peer))
+            tell_expiry(self._secure)
         check_target(str(options.target), state_dir=str(options.state_dir), create_bytes=options.create_bytes)
+        check_state_dir(options.state_dir)
         _require_place(options)
         is_new, self._fresh = not options.state_dir.exists(), False
         state_dir = make_state_dir(options.state_dir)
@@ -110,8 +118,11 @@ class SecondaryService:
         if self._options.replay_only:
             return self._replay()
         listener = listen(*self._options.listen)
-        host, port = listener.getsockname()[:2]
-        self._listening = f"{host}:{port}"
+        if self._target.is_block_device:
+            keep_only(PRIMARY_KEEPS, runs_programs=True)  # it may change places with its primary
+        else:
+            keep_only(SECONDARY_KEEPS, runs_programs=False)
+        self._listening = _name_of(listener)
         arena = Arena(ARENA_BYTES)
         self._connections = Connections(
             listener, arena, lambda event: self._inbox.put((None, event)), secure=self._secure
@@ -141,6 +152,23 @@ class SecondaryService:
         self._stop_asked = True
         self._inbox.put((None, _Stop()))
 
+    def reload(self) -> None:
+        """Ask the loop to read the identity and the revoked keys again; may be called from a signal handler."""
+        self._inbox.put((None, _Reload()))
+
+    def _reload(self) -> None:
+        if self._secure is None:
+            return
+        try:
+            self._secure.reload()
+        except UsageError as error:
+            _log.error("%s; the identity that was read before stays in use", error)
+            return
+        _log.info("the identity was read again")
+        tell_expiry(self._secure)
+        if self._connections is not None:
+            self._connections.end_revoked()
+
     def close(self) -> None:
         """Close everything."""
         self._engine.stop()
@@ -158,6 +186,7 @@ class SecondaryService:
             "listen": self._listening,
             "journal": {"used": self._engine.journal.used_bytes, "size": self._options.journal_limit_bytes},
             "received_bytes": connections.received_bytes if connections is not None else 0,
+            "identity": identity_report(self._secure),
             **self._engine.brain.status(time.monotonic()).to_values(),
             "primary": self._watch.report(time.monotonic()).to_values(),
         }
@@ -175,6 +204,8 @@ class SecondaryService:
                 raise item
             case _Stop(farewell):
                 self._begin_stop(farewell)
+            case _Reload():
+                self._reload()
             case _ if engine is not None and engine is not self._engine:
                 pass  # of a worker of an earlier life
             case e.Connected() | e.FrameReceived() if self._finish_at is not None:
@@ -310,6 +341,8 @@ class SecondaryService:
                         raise StateError(f"the journal cannot be replayed: {error}")
                     case _Stop():
                         break
+                    case _Reload():
+                        continue
                 try:
                     self._engine.handle(item, None)
                 except PersistFailed as failure:
@@ -399,6 +432,14 @@ def _require_place(options: SecondaryOptions) -> None:
         raise UsageError(f"the state directory {place} holds no replica: name that of a secondary")
 
 
+def _name_of(listener: socket.socket) -> str:
+    """Where it listens, as people write it."""
+    if listener.family == socket.AF_UNIX:
+        return f"{UNIX}{listener.getsockname()}"
+    host, port = listener.getsockname()[:2]
+    return format_address(host, port)
+
+
 def run_secondary(options: SecondaryOptions) -> int | PrimaryOptions:
     """Serve a replica in the foreground until SIGTERM or SIGINT; the exit code. Raises PydbtError.
 
@@ -411,4 +452,6 @@ def run_secondary(options: SecondaryOptions) -> int | PrimaryOptions:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: service.stop())
+        if options.identity is not None and not sys.stderr.isatty():  # a terminal that is closed sends it as well
+            signal.signal(signal.SIGHUP, lambda *_: service.reload())
     return service.run()

@@ -14,7 +14,6 @@ from typing import Generic, TypeVar, assert_never
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from pydbt.controller.secondary.target_guard import TargetGuard
 from pydbt.core.blocks.apply_plan import plan, sources_of
@@ -22,6 +21,7 @@ from pydbt.core.blocks.runs import BlockNumbers
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import MediumError, PydbtError, StateError
 from pydbt.core.protocol import frames
+from pydbt.core.protocol.digests import DIGEST_BYTES, UnitDigest
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.journal import (
     RECORD_HEADER_BYTES,
@@ -213,9 +213,9 @@ class Applier(Worker[e.ApplierWork]):
                 case e.Sync(ticket):
                     self._sync()
                     self._report(e.Synced(ticket, self._mark))
-                case e.Compare(ticket, frame, units):
+                case e.Compare(ticket, frame, units, digest):
                     self._sync()
-                    self._report(e.Compared(ticket, self._compare(frame, units)))
+                    self._report(e.Compared(ticket, self._compare(frame, units, digest)))
                 case e.SetMark(mark):
                     self._mark, self._in_stage = mark, False
                 case _:
@@ -309,7 +309,7 @@ class Applier(Worker[e.ApplierWork]):
             self._unstarted_bytes = 0
 
     # --- digests ------------------------------------------------------------------------------------------
-    def _compare(self, frame: frames.Digests, geometry: Geometry) -> BlockNumbers:
+    def _compare(self, frame: frames.Digests, geometry: Geometry, digest: UnitDigest) -> BlockNumbers:
         """Numbers of the units whose content on the target has another digest, or cannot be read.
 
         A unit that cannot be read is sent anew: most disks put another sector in the place of a bad one when it is written.
@@ -323,11 +323,10 @@ class Applier(Worker[e.ApplierWork]):
             while offset < end:
                 view = self._buffer[: min(COMPARE_BYTES, end - offset)]
                 bad = self._read_units(offset, view, geometry.block_bytes)
-                unread[[len(ours) // frames.DIGEST_BYTES + index for index in bad]] = True
-                for begin in range(0, len(view), geometry.block_bytes):
-                    ours += xxhash.xxh3_128(view[begin : begin + geometry.block_bytes]).digest()
+                unread[[len(ours) // DIGEST_BYTES + index for index in bad]] = True
+                ours += digest.of_each(view, geometry.block_bytes)
                 offset += len(view)
-        assert len(ours) == len(units) * frames.DIGEST_BYTES
+        assert len(ours) == len(units) * DIGEST_BYTES
         differs = (np.frombuffer(ours, dtype="<u8").reshape(-1, 2) != theirs).any(axis=1)
         return np.unique(units[differs | unread])
 

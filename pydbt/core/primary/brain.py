@@ -111,7 +111,10 @@ class Primary:
                 self.landing.drop_wait(token)
             case ev.VerifyAsked(runs=runs, repair=repair, rate_limit_bytes=rate, free=free):
                 self.state.left_out.add(free)
-                self.verifier.begin(runs, repair, rate, now)
+                if repair and self._taints.answered_by_copy(runs):
+                    self._halt(now, "the secondary cannot compare, and is sent everything")
+                else:
+                    self.verifier.begin(runs, repair, rate, now)
             case ev.VerifyCancelled():
                 self.verifier.cancel()
             case ev.PauseAsked(reason=reason, mode=mode):
@@ -414,8 +417,7 @@ class Primary:
         if self.link.up:
             resyncing = self.resync is not None and self.resync.awaiting
             waiting = self.state.queue.awaiting or resyncing or self.settler.awaiting or self.verifier.awaiting
-            dead = self.link.dead(now, waiting)
-            if dead:
+            if dead := self.link.dead(now, waiting):
                 self.state.effects.add(ev.CloseConnection(dead))
                 self._lose_connection(dead, now)
             elif self.link.ping_due(now):
@@ -440,12 +442,11 @@ class Primary:
     def _advance_normal(self, now: float) -> None:
         self.ancestry.renew()
         send_stream(self.state, self.link)
-        self.settler.advance(now, hurry=self.landing.waited_for)
-        findings = self.verifier.advance(now)
-        if findings is not None:
+        if self.settler.advance(now, hurry=self.landing.waited_for) is Settled.LOG_FULL:
+            return self._log_full("the transaction log has no free space", empty_records(), now)
+        if (findings := self.verifier.advance(now)) is not None:
             self._taints.clear(findings.taints)
-            found = findings.differing_blocks, findings.places, findings.filled_blocks
-            self.state.effects.add(ev.VerifyEnded(True, findings.compared_blocks, *found, findings.unreadable_blocks))
+            self.state.effects.add(findings.ended())
         self.quiet.retire(now)
 
     # --- resynchronizations -------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ class Connected:
 
     ``held``: it has belonged to this volume before, so that it may hold a content of it also where that has free space now.
     ``progress``: bytes that ever became durable there, a number that only grows; None where it is not told.
+    ``compares``: it told a key for digests. Else nothing can be compared with it, and everything is copied.
     """
 
     replica: str
@@ -48,6 +49,7 @@ class Connected:
     fresh: bool
     held: bool = False
     progress: int | None = None
+    compares: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Recognition:
         replica.state = "inconsistent" if replica.initial or event.state == "inconsistent" else "outdated"
         replica.goes_back = event.state != "inconsistent"  # also where ours counts as the first copy still
         replica.fresh, replica.identifier = event.fresh, event.replica
+        replica.compares = event.compares
         return doubt
 
     def replica_says(self, state: str) -> None:

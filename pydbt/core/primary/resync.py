@@ -145,7 +145,10 @@ class Resync:
         return due
 
     def read(self, event: BlocksRead, now: float, *, every_block: bool) -> None:
-        """Blocks were read: offer their digests, or send them. ``every_block``: each of them is to be compared."""
+        """Blocks were read: offer their digests, or send them. ``every_block``: each of them is to be compared.
+
+        A secondary that compares nothing is sent everything.
+        """
         transit = self.sweep.readings.get(event.reading)
         if transit is None:
             return
@@ -165,7 +168,7 @@ class Resync:
                 return
         state.unreadable.remove(transit.runs.blocks())
         nothing_there = state.replica.initial and state.replica.fresh
-        if nothing_there or not (state.config.digests or every_block):
+        if nothing_there or not state.replica.compares or not (state.config.digests or every_block):
             self._send(event.reading, transit, None)
         else:
             self._compare(event.reading, transit, every_block=every_block)

@@ -129,9 +129,12 @@ class Settler:
         for reading in readings:
             self._state.effects.add(DropReading(reading))
 
-    def advance(self, now: float, hurry: bool) -> None:
-        """Compare what was read, then read what is due. One reading at a time keeps the cost low."""
-        state = self._state
+    def advance(self, now: float, hurry: bool) -> Settled:
+        """Compare what was read, then read what is due. One reading at a time keeps the cost low.
+
+        A secondary that compares nothing is sent what was read: the outcome of that, else NOT_ASKED.
+        """
+        state, outcome = self._state, Settled.NOT_ASKED
         again = state.unreadable.take_due(now)
         if len(again):
             self._set.add(again, UNREAD_SINCE_EVER, now - TRY_AGAIN_S)
@@ -141,7 +144,9 @@ class Settler:
             # Every write submitted by the end of the read must be on its way before the secondary compares:
             # else it could call an older content equal that a queued write is about to replace.
             behind = self._behind.setdefault(identifier, state.sequence)
-            if state.queue.all_sent or state.queue.sent_through >= behind:
+            if not state.replica.compares:
+                outcome = self._finish(identifier, reading.blocks, now)
+            elif state.queue.all_sent or state.queue.sent_through >= behind:
                 reading.compared = True
                 batch = state.next_batch()
                 self._offered[batch] = identifier
@@ -153,6 +158,7 @@ class Settler:
                 identifier = state.next_reading()
                 self._set.begin(identifier, blocks)
                 state.effects.add(ReadBlocks(identifier, Runs.of_blocks(blocks)))
+        return outcome
 
     def read(self, event: BlocksRead, now: float) -> bool:
         """A read is over; False when it is not one of these."""

@@ -11,7 +11,7 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Integers, Runs
 from pydbt.core.primary.events import BlocksRead, VerifyEnded
 from pydbt.core.primary.state import State
-from pydbt.core.primary.verifier import SHOWN_RUNS, Findings, Verification, VerifyProgress
+from pydbt.core.primary.verifier import SHOWN_RUNS, Findings, Verification, VerifyProgress, may_verify
 from pydbt.core.protocol.frames import Want
 from pydbt.core.units import format_bytes
 
@@ -38,6 +38,8 @@ class SnapshotComparison:
         A snapshot under way compares for the verification that it began with, and for no later one.
         """
         self.cancel()
+        if not may_verify(self._state):
+            return
         self.current = Verification.of(asked, repair, rate_limit_bytes, tuple(self._state.taints), now)
 
     def cancel(self) -> None:
@@ -75,6 +77,8 @@ class SnapshotComparison:
     # --- with the next snapshot ---------------------------------------------------------------------------
     def join(self) -> tuple[str, ...]:
         """The next resynchronization begins: its map is taken after this. The taints that its landing answers."""
+        if self.current is not None and not may_verify(self._state):
+            self.cancel()  # it was begun with a newer program on the other side
         self.under_way = self.current is not None
         self._touched.clear()
         self._wanted.clear()

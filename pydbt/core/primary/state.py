@@ -39,7 +39,7 @@ class KnownReplica:
     resynchronization whose COMMIT is still to come, and those are on no map. ``initial``: it was never in sync;
     ``scanned``: the blocks in use are on the map. ``fresh``: it holds nothing. ``goes_back``: by its own word it has an
     earlier image, to which a promotion would go back. ``taken_at``: its position when it was found to be elsewhere, until it
-    is in sync.
+    is in sync. ``compares``: blocks can be compared with it by keyed digests.
     """
 
     identifier: str
@@ -53,6 +53,7 @@ class KnownReplica:
     fresh: bool = False
     goes_back: bool = False
     taken_at: tuple[int, int] | None = None
+    compares: bool = True
 
     @classmethod
     def of(cls, config: PrimaryConfig) -> KnownReplica:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.state import State
+from pydbt.core.primary.verifier import NO_KEY
 
 
 class Taints:
@@ -31,6 +33,15 @@ class Taints:
     def answered_by_scan(self) -> None:
         """Every block in use is pending: the next landing completes a comparison of everything."""
         self._answered = tuple(self._state.taints)
+
+    def answered_by_copy(self, runs: Runs) -> bool:
+        """Whether the secondary compares nothing: all that would be compared is pending then, and the next landing copies it."""
+        if self._state.replica.compares:
+            return False
+        self._state.effects.log("warning", f"{NO_KEY}; what would be compared is copied")
+        self._state.tracker.pending.set_extents(*runs)
+        self._answered = tuple(self._state.taints)
+        return True
 
     def answered_by_landing(self, reasons: tuple[str, ...]) -> None:
         """The next landing completes a comparison of everything, as far as these are concerned."""

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pydbt.core.blocks import compared
 from pydbt.core.blocks.runs import Integers, Runs
-from pydbt.core.primary.events import BlocksRead, DropReading, ReadBlocks, SendDigests
+from pydbt.core.primary.events import BlocksRead, DropReading, ReadBlocks, SendDigests, VerifyEnded
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.rate_limit import RateLimit
 from pydbt.core.primary.state import State
@@ -43,6 +43,7 @@ READ_AGAIN_S = 5.0
 FILLING_BLOCKS = 4096
 # Of this many differing runs the places are kept for the report.
 SHOWN_RUNS = 16
+NO_KEY = "the secondary's version compares blocks by digests without a key, which prove nothing: update it"
 
 
 @dataclass(slots=True)
@@ -122,6 +123,11 @@ class Findings:
     taints: tuple[str, ...]
     unreadable_blocks: int = 0
 
+    def ended(self) -> VerifyEnded:
+        """The outcome for the operator: the verification is complete."""
+        found = self.differing_blocks, self.places, self.filled_blocks
+        return VerifyEnded(True, self.compared_blocks, *found, self.unreadable_blocks)
+
 
 class Verifier:
     """At most one verification is under way, in ``current``; it rests while the mode is not normal."""
@@ -134,8 +140,10 @@ class Verifier:
 
     # --- begin and end ------------------------------------------------------------------------------------
     def begin(self, asked: Runs, repair: bool, rate_limit_bytes: int | None, now: float) -> None:
-        """Compare these runs; one that is under way already is dropped for it."""
+        """Compare these runs; one that is under way already is dropped for it. Nothing, if the secondary compares nothing."""
         self.cancel()
+        if not may_verify(self._state):
+            return
         self.current = Verification.of(asked, repair, rate_limit_bytes, tuple(self._state.taints), now)
 
     def cancel(self) -> None:
@@ -246,6 +254,9 @@ class Verifier:
     def advance(self, now: float) -> Findings | None:
         """In normal mode: have blocks read, and offer what was read. The findings, once everything was compared."""
         current = self.current
+        if current is not None and not may_verify(self._state):
+            self.cancel()  # it was begun with a newer program on the other side
+            return None
         if current is None:
             return None
         self._offer()
@@ -340,6 +351,13 @@ class Verifier:
     def progress(self) -> VerifyProgress | None:
         """None when none is under way."""
         return None if self.current is None else self.current.progress(self._state.geometry)
+
+
+def may_verify(state: State) -> bool:
+    """Whether the secondary can compare; a line for the operator where it cannot."""
+    if not state.replica.compares:
+        state.effects.log("error", f"nothing is verified: {NO_KEY}")
+    return state.replica.compares
 
 
 def _take_runs(runs: deque[tuple[int, int]], room: int) -> Integers:

@@ -44,3 +44,9 @@ def check_features(features: tuple[str, ...]) -> None:
         raise ValueError(f"more than {MAX_FEATURES} features")
     for feature in features:
         check_text("feature", feature, 64)
+
+
+def check_key(name: str, value: str, size_bytes: int) -> None:
+    """A secret as hexadecimal digits; the message does not repeat it."""
+    if type(value) is not str or len(value) != 2 * size_bytes or set(value) - set("0123456789abcdef"):
+        raise ValueError(f"{name} is not a key of {2 * size_bytes} hexadecimal digits")

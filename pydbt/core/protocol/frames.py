@@ -7,15 +7,16 @@ JSON bodies carry as 16 hexadecimal digits, because JSON readers lose the low bi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import MAX_SECTOR, SectorTable
+from pydbt.core.protocol.digests import DIGEST_BYTES, DIGEST_KEY_BYTES
 from pydbt.core.protocol.divergence import Divergence
-from pydbt.core.protocol.frame_checks import check_features, check_text, check_u64, check_volume
+from pydbt.core.protocol.frame_checks import check_features, check_key, check_text, check_u64, check_volume
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES, Buffer, Geometry
 
@@ -30,7 +31,6 @@ MAX_SEQUENCE_SPAN = 65_536
 """Sequence numbers in one STREAM frame: an extent's sequence_delta (u16) has this many values."""
 REPLICA_STATE_NAMES = ("inconsistent", "outdated", "consistent", "up-to-date")
 """The states of a replica by their code in an ACK frame; each claims more than the one before it."""
-DIGEST_BYTES = 16
 PROGRESS = "progress"
 """In HELLO's features: the primary understands a WELCOME and an ACK that tell the replica's progress."""
 HEARTBEAT = "heartbeat"
@@ -43,6 +43,12 @@ SIDES = "sides"
 """In HELLO's features: the primary understands a REFUSE that tells what only the secondary has."""
 SUPERSEDED = "superseded"
 """The code of the REFUSE that tells a primary that its replica was promoted."""
+KEYED_DIGESTS = "keyed-digests"
+"""In HELLO's features: the primary understands a WELCOME with a key, and makes the digests of DIGESTS with it."""
+FORMERLY = "formerly"
+"""In HELLO's features: the primary understands a WELCOME that tells the earlier names of the replica."""
+FORMER_NAMES = 8
+"""Earlier names of a replica that are kept: each stands for a journal that was found damaged."""
 COMPARED_UNITS_BYTES = frozenset(
     1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length())
 )
@@ -112,6 +118,8 @@ class Welcome:
     says that batches of an unfinished resync are kept beside it, so that only a new BEGIN may follow.
     ``size_bytes`` is the size of the target, which may be larger than the volume. ``progress`` counts the bytes that ever
     became durable on this replica, and is never less than in any ACK; None from one that was not asked, or is older.
+    ``digest_key`` is the key of the digests of this connection, in hexadecimal digits; None as with ``progress``: nothing
+    can be compared then. ``formerly``: earlier names of this replica, newest first; None as above.
     """
 
     volume: str | None
@@ -126,11 +134,17 @@ class Welcome:
     features: tuple[str, ...] = ()
     generations: Generations = NO_GENERATIONS
     progress: int | None = None
+    digest_key: str | None = field(default=None, repr=False)
+    formerly: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_volume(self.replica)
+        if self.digest_key is not None:
+            check_key("digest_key", self.digest_key, DIGEST_KEY_BYTES)
         if self.progress is not None:
             check_u64("progress", self.progress)
+        for name in self.formerly or ():
+            check_volume(name)
         if self.volume is not None:
             check_volume(self.volume)
         for name in ("epoch", "sequence", "size_bytes"):
@@ -317,7 +331,8 @@ class Stream(_Bulk):
 class Digests:
     """Digests of units of ``unit_bytes``, to find out which differ: 16 bytes per unit, in the order of the runs.
 
-    A digest is xxh3_128 of the unit's bytes (the last unit of a volume may be shorter than the others).
+    A digest is a ``UnitDigest`` of the unit's bytes, with the key of the connection (the last unit of a volume may be shorter
+    than the others).
     """
 
     batch: int

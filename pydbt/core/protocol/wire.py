@@ -18,6 +18,7 @@ import zstandard
 from pydbt.core.blocks.sector_table import EXTENT_BYTES, SectorTable
 from pydbt.core.errors import WireError
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.digests import DIGEST_BYTES
 from pydbt.core.protocol.frames import Frame, FrameKind
 from pydbt.core.protocol.layout import Layout
 from pydbt.core.protocol.unit_rows import UNIT_ROW_BYTES, decode_units, encode_units
@@ -65,7 +66,7 @@ _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.ACK: (_ACK.size, _ACK.size + _PROGRESS.size),
     FrameKind.BLOCKS: (_BLOCKS.size, MAX_BODY_BYTES),
     FrameKind.STREAM: (_STREAM.size, MAX_BODY_BYTES),
-    FrameKind.DIGESTS: (_DIGESTS.size, _DIGESTS.size + f.MAX_DIGESTS * (UNIT_ROW_BYTES + f.DIGEST_BYTES)),
+    FrameKind.DIGESTS: (_DIGESTS.size, _DIGESTS.size + f.MAX_DIGESTS * (UNIT_ROW_BYTES + DIGEST_BYTES)),
     FrameKind.WANT: (_WANT.size, _WANT.size + f.MAX_DIGESTS * UNIT_ROW_BYTES),
 }
 _PACKABLE = frozenset({FrameKind.BLOCKS, FrameKind.STREAM, FrameKind.DIGESTS})
@@ -247,7 +248,7 @@ def _decode_digests(header: FrameHeader, body: memoryview) -> Frame:
     digests: Buffer = rest
     if header.flags & FLAG_ZSTD:
         f.check_units(units)  # it bounds what is decompressed
-        (digests,) = _unpack_payload(header, rest, units.total() * f.DIGEST_BYTES)
+        (digests,) = _unpack_payload(header, rest, units.total() * DIGEST_BYTES)
     return f.Digests(batch, units, digests, unit_bytes)
 
 

@@ -26,7 +26,7 @@ _KEYS: dict[type, dict[str, type | UnionType]] = {
 }  # fmt: skip
 # Left out where they are None: what this says to older programs must have exactly their keys.
 _OPTIONAL: dict[type, dict[str, type | UnionType]] = {
-    f.Welcome: {"progress": int},
+    f.Welcome: {"progress": int, "digest_key": str, "formerly": list},
     f.Refuse: {"side": dict},
 }
 
@@ -62,8 +62,7 @@ def decode_json(kind: type[Frame], body: Buffer) -> Frame:
         values["generations"] = Generations.from_values(values["generations"])
     if "side" in values:
         values["side"] = Divergence.from_values(values["side"])
-    if "features" in values:
-        values["features"] = tuple(values["features"])
+    values |= {key: tuple(values[key]) for key in ("features", "formerly") if key in values}
     return kind(**values)
 
 

@@ -188,7 +188,8 @@ class Secondary:
         """Whether this primary was refused."""
         refuse = refusal(event.hello, self.record, self.config.target_bytes)
         if refuse is not None:
-            self._do(e.Send(event.connection, refuse))
+            # A stranger learns no more than the code: the evidence names what it would need to be welcomed.
+            self._do(e.Send(event.connection, refuse if event.proven else f.Refuse(refuse.code, "")))
             self._do(e.CloseConnection(event.connection, refuse.message))
             self._do(e.Log("warning", f"refused a primary: {refuse.message}"))
         return refuse is not None
@@ -196,7 +197,7 @@ class Secondary:
     def _welcome(self, event: e.Connected, now: float) -> None:
         if self._turned_away(event):
             return
-        session = self._primary = Session(event.connection, event.hello, self.keeper.sequence, now)
+        session = self._primary = Session(event.connection, event.hello, self.keeper.sequence, event.digest_key, now)
         welcome = f.Welcome(
             volume=self.record.volume,
             state="consistent" if self.record.consistent else "inconsistent",
@@ -206,10 +207,12 @@ class Secondary:
             size_bytes=self.config.target_bytes,
             fresh=self.record.fresh,
             replica=self.record.replica,
+            formerly=self.record.formerly if f.FORMERLY in event.hello.features else None,
             software=self.config.software,
             features=(f.STANDING, f.HANDOVER),
             generations=self.record.generations,
             progress=self.keeper.progress if session.asks_progress else None,
+            digest_key=session.digest_key.hex() if session.digest_key is not None else None,
         )
         self._do(e.Send(event.connection, welcome))
 
@@ -297,16 +300,23 @@ class Secondary:
             self.keeper.go_direct(session.hello, session.connection)
 
     def _digests(self, session: Session, frame: f.Digests) -> None:
-        """Compare behind all earlier updates: an older content of a block may look equal, and be replaced then."""
+        """Compare behind all earlier updates: an older content of a block may look equal, and be replaced then.
+
+        A primary without the key of the connection is asked for all of it.
+        """
         if self.keeper.streaming:
             session.defer_first(frame)
             self.keeper.wait_for_stream()
             return
         units = session.accept_digests(frame)
+        if session.digest is None:  # of an older primary: equal digests prove nothing, see pydbt.core.protocol.digests
+            self._do(e.Send(session.connection, f.Want(frame.batch, Runs.of_blocks(np.unique(frame.units.blocks())))))
+            session.batch_ended(frame.batch)
+            return
         staged = self.keeper.staged_units_of(frame.units, frame.unit_bytes)
         comparison = Comparison(self.keeper.ticket(), frame, staged)
         session.compare(comparison)
-        self._do(e.Compare(comparison.ticket, frame, units))
+        self._do(e.Compare(comparison.ticket, frame, units, session.digest))
 
     def _compared(self, ticket: int, differing: BlockNumbers, now: float) -> None:
         session = self.session

@@ -6,10 +6,11 @@ workers, and each works in order: the journal (Append, Resume) and the applier (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydbt.core.blocks.runs import BlockNumbers
+from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import Blocks, Digests, Frame, Hello, Stream
 from pydbt.core.secondary.journal import JournalEntry
 from pydbt.core.secondary.replica import Mark, ReplicaRecord
@@ -18,10 +19,15 @@ from pydbt.core.units import Geometry
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """A peer sent HELLO. It gets WELCOME or REFUSE. A later connection takes the place of an earlier one."""
+    """A peer sent HELLO. It gets WELCOME or REFUSE. A later connection takes the place of an earlier one.
+
+    ``digest_key``: made for this connection, from a source that nobody can guess. ``proven``: the peer has proved who it is.
+    """
 
     connection: int
     hello: Hello
+    digest_key: bytes = field(repr=False)
+    proven: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +187,13 @@ class Sync:
 class Compare:
     """Compare digests with the target's content, after making that durable. Answers Compared.
 
-    ``units`` is the volume in the units of the frame.
+    ``units`` is the volume in the units of the frame; ``digest`` that of the connection.
     """
 
     ticket: int
     frame: Digests
     units: Geometry
+    digest: UnitDigest
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frame_checks import check_text, check_u64, check_version, check_volume
-from pydbt.core.protocol.frames import REPLICA_STATE_NAMES
+from pydbt.core.protocol.frames import FORMER_NAMES, REPLICA_STATE_NAMES
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.secondary.journal import JournalRecordKind, RecordHeader
 
@@ -52,6 +52,7 @@ class ReplicaRecord:
     history of its content. ``direct_bytes``: everything ever written past the journal, counted as if it were in it.
     ``divergence``: what only this side ever had, when it was demoted; None for a content that came from a primary.
     ``handed_to``: the secondary that this side has told to take over, and that has not said that it did; else empty.
+    ``formerly``: earlier names, newest first. It has got another one each time that its journal was found damaged.
     """
 
     replica: str
@@ -72,10 +73,12 @@ class ReplicaRecord:
     direct_bytes: int = 0
     divergence: Divergence | None = None
     handed_to: str = ""
+    formerly: tuple[str, ...] = ()
     version: int = RECORD_VERSION
 
     def __post_init__(self) -> None:
-        check_volume(self.replica)
+        for name in (self.replica, *self.formerly):
+            check_volume(name)
         check_text("target", self.target)
         check_text("promoted", self.promoted, 64)
         check_text("handed_to", self.handed_to, 300)
@@ -94,11 +97,14 @@ class ReplicaRecord:
 
     def distrusted(self, name: str) -> ReplicaRecord:
         """After others changed the target: a replica of another name, for which no primary has a map, and no image at all."""
-        return replace(self, replica=name, consistent=False, fresh=False, must_reach=0)
+        return replace(self.renamed(name), consistent=False, fresh=False, must_reach=0)
 
     def to_values(self) -> dict[str, Any]:
         kept = None if self.divergence is None else self.divergence.to_values()
-        return asdict(self) | {"generations": self.generations.to_values(), "divergence": kept}
+        values = asdict(self) | {"generations": self.generations.to_values(), "divergence": kept}
+        if not self.formerly:
+            del values["formerly"]  # earlier versions can read it then
+        return values
 
     @classmethod
     def from_values(cls, values: object) -> ReplicaRecord:
@@ -112,11 +118,18 @@ class ReplicaRecord:
         kept = Generations.from_values(values["generations"]) if "generations" in values else NO_GENERATIONS
         side = values.get("divergence")
         divergence = None if side is None else Divergence.from_values(side)
-        return cls(**values | {"generations": kept, "divergence": divergence})
+        formerly = values.get("formerly", [])
+        if type(formerly) is not list:
+            raise ValueError("formerly is a list of names")
+        return cls(**values | {"generations": kept, "divergence": divergence, "formerly": tuple(formerly)})
+
+    def renamed(self, name: str) -> ReplicaRecord:
+        """Under another name, so that no primary has a map for it; the primary of this one still knows it."""
+        return replace(self, replica=name, formerly=(self.replica, *self.formerly)[:FORMER_NAMES])
 
 
 # Entries that records of earlier versions lack.
-_LATER = {"promoted", "generations", "direct_bytes", "divergence", "handed_to"}
+_LATER = {"promoted", "generations", "direct_bytes", "divergence", "handed_to", "formerly"}
 _NUMBERS = (
     "segment_bytes", "size_bytes", "block_bytes", "epoch", "sequence", "checkpoint", "must_reach", "incarnation",
     "direct_bytes", "version",

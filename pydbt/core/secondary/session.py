@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pydbt.core.blocks.runs import BlockNumbers
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.heartbeat import FRESH_S, OLD_HEARTBEAT_S, SILENT_S
 from pydbt.core.secondary.acknowledger import AckFilter, BatchOrder
 from pydbt.core.secondary.journal import JournalEntry
@@ -74,13 +75,18 @@ class Comparison:
 class Session:
     """One connected primary. ``committed`` is the last resync whose COMMIT is durable, 0 for none."""
 
-    def __init__(self, connection: int, hello: f.Hello, sequence: int, now: float) -> None:
-        """``sequence``: where the image stands, behind which the stream may continue."""
+    def __init__(self, connection: int, hello: f.Hello, sequence: int, digest_key: bytes, now: float) -> None:
+        """``sequence``: where the image stands, behind which the stream may continue.
+
+        ``digest_key`` is used only with a primary that asks for it.
+        """
         self.connection = connection
         self.heard_at = now
         # (time, position) of heartbeats. Replaced and never changed: a status is made by another thread.
         self._heartbeats: tuple[tuple[float, int], ...] = ()
         self.hello = hello
+        self.digest_key = digest_key if f.KEYED_DIGESTS in hello.features else None
+        self.digest = UnitDigest(digest_key) if self.digest_key is not None else None
         self.generations = hello.generations
         self.committed = 0
         self.small_blocks = Geometry(hello.size_bytes, hello.block_bytes).compared

@@ -121,6 +121,14 @@ def test_where_nothing_can_be_the_same_it_is_sent_as_it_is() -> None:
         assert only(taken_effects(state), SendBlocks) == SendBlocks(asked.reading, 1, None)
 
 
+@pytest.mark.parametrize("every_block", [True, False])
+def test_a_secondary_that_compares_nothing_is_sent_everything(every_block: bool) -> None:
+    state, _, resync = resync_of(1, 2)
+    state.replica.compares = False
+    asked = read(state, resync, every_block=every_block)
+    assert only(taken_effects(state), SendBlocks) == SendBlocks(asked.reading, 1, None)
+
+
 def test_a_reading_without_a_whole_unit_is_sent_as_it_is() -> None:
     state = State(PrimaryConfig(Geometry(64 * 512, 512), epoch=7, initial=False, scan_used=False), 0.0)
     state.tracker.pending.set_range(1, 3)  # blocks of 512 bytes, of which a digest is for eight

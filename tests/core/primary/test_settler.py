@@ -241,3 +241,28 @@ def test_what_is_sent_of_free_space_is_known_to_the_secondary() -> None:
     sent = only(taken_effects(state), SendDigests)
     assert settler.want(Want(batch=sent.batch, units=runs((2, 1))), 2.0) is Settled.TAKEN
     assert not state.left_out.mask(np.array([2])).any()
+
+
+def test_a_secondary_that_compares_nothing_is_sent_what_was_read() -> None:
+    state, settler = unsettled_state(5, 6)
+    state.replica.compares = False
+    settler.advance(1.0, hurry=True)
+    read = only(taken_effects(state), ReadBlocks)
+    settler.read(BlocksRead(read.reading, state.position, 4096), 1.0)
+    assert settler.advance(1.0, hurry=False) is Settled.TAKEN
+    assert not [effect for effect in taken_effects(state) if isinstance(effect, SendDigests)]
+    item = state.queue.take()
+    assert item is not None and item.runs is not None and item.runs.blocks().tolist() == [5, 6]
+    assert sorted(state.unsettled.blocks().tolist()) == [5, 6], "until that is durable"
+
+
+def test_without_a_comparison_a_log_without_room_is_told_too() -> None:
+    state, settler = unsettled_state(5, log_slots=4)
+    state.replica.compares = False
+    settler.advance(1.0, hurry=True)
+    read = only(taken_effects(state), ReadBlocks)
+    settler.read(BlocksRead(read.reading, state.position, 4096), 1.0)
+    state.tracker.insert_batch(np.arange(1, 5, dtype=np.uint64), np.arange(20, 24), np.ones(4, np.int64))
+    state.sequence = 4
+    assert settler.advance(1.0, hurry=False) is Settled.LOG_FULL
+    assert pending_of(state) == [5]

@@ -94,3 +94,13 @@ def test_it_has_nothing_under_way_of_its_own() -> None:
     assert (
         not comparison.read(BlocksRead(1, 0, 0), 0.0) and comparison.want(Want(batch=1, units=Runs.none()), 0.0) is None
     )
+
+
+def test_with_a_secondary_that_compares_nothing_no_snapshot_is_a_verification() -> None:
+    state = state_of()
+    comparison = SnapshotComparison(state)
+    comparison.begin(runs((0, 4)), True, None, 0.0)
+    state.replica.compares = False  # it came back with an older program
+    assert comparison.join() == () and comparison.current is None and not comparison.under_way
+    comparison.begin(runs((0, 4)), True, None, 0.0)
+    assert comparison.current is None and "update it" in lines(state, "error")[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydbt.core.primary.taints import Taints
-from tests.core.primary.parts import lines, state_of
+from tests.core.primary.parts import lines, runs, state_of
 
 
 def test_a_reason_is_told_once() -> None:
@@ -33,3 +33,16 @@ def test_a_scan_of_the_blocks_in_use_answers_everything_so_far() -> None:
     assert not state.taints and lines(state, "info") == ["not tainted any more: everything was compared"]
     taints.clear(("one",))
     assert len(lines(state, "info")) == 1
+
+
+def test_what_a_secondary_cannot_compare_is_pending_and_its_landing_answers_what_was_known_by_then() -> None:
+    state = state_of(taints=("one",))
+    taints = Taints(state)
+    assert not taints.answered_by_copy(runs((5, 1))) and not state.tracker.pending.any(), "this one compares"
+    state.replica.compares = False
+    assert taints.answered_by_copy(runs((3, 2), (9, 1)))
+    assert state.tracker.pending.extents().blocks().tolist() == [3, 4, 9]
+    assert len(lines(state, "warning")) == 1
+    taints.add("two")
+    taints.landed()
+    assert state.taints == ["two"]

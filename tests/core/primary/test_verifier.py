@@ -208,3 +208,16 @@ def test_too_many_blocks_that_wait_come_before_the_rest(monkeypatch: pytest.Monk
     verifier.advance(READ_AGAIN_S)
     found = [effect.runs.blocks().tolist() for effect in taken_effects(state) if isinstance(effect, ReadBlocks)]
     assert found == [[0, 1], [2, 3]]
+
+
+def test_with_a_secondary_that_compares_nothing_no_verification_begins_or_goes_on_and_the_operator_is_told() -> None:
+    state = state_of(mode=Mode.NORMAL)
+    state.replica.compares = False
+    verifier = Verifier(state)
+    verifier.begin(runs((0, 4)), True, None, 0.0)
+    assert verifier.current is None and "update it" in lines(state, "error")[0]
+    state, verifier = verifying((0, 4))
+    read(state, verifier, 0.0)
+    state.replica.compares = False  # it came back with an older program
+    assert verifier.advance(0.1) is None and verifier.current is None
+    assert not [effect for effect in taken_effects(state) if isinstance(effect, SendDigests)]

@@ -55,6 +55,20 @@ EXAMPLES: dict[str, f.Frame] = {
     "welcome_progress": f.Welcome(
         VOLUME, "consistent", 1, 42, True, 1 << 31, False, VOLUME[::-1], "pydbt 0.1", progress=0
     ),
+    "welcome_key": f.Welcome(
+        VOLUME,
+        "consistent",
+        1,
+        42,
+        True,
+        1 << 31,
+        False,
+        VOLUME[::-1],
+        "pydbt 0.1",
+        progress=5,
+        digest_key="0f" * 32,
+        formerly=(VOLUME,),
+    ),
     "ack": f.Ack(110, 10, 7, 90, 1 << 40, 3),
     "ack_progress": f.Ack(110, 10, 7, 90, 1 << 40, 3, (1 << 63) + 1),
     "want": f.Want(10, Runs(np.array([4]), np.array([1]))),
@@ -97,6 +111,8 @@ FRAMES = st.one_of(
         st.booleans(),
         software=TEXT,
         progress=st.none() | U64,
+        formerly=st.none() | st.lists(st.just(VOLUME), max_size=3).map(tuple),
+        digest_key=st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
     ),
     st.builds(f.Commit, U64, U64),
     st.builds(f.Ping, U64, U64),
@@ -237,6 +253,19 @@ def test_who_does_not_tell_its_progress_says_what_older_programs_understand():
     assert wire.decode_frame_header(joined(f.Ack(1))[: wire.FRAME_HEADER_BYTES]).body_length == 48
     assert b"progress" not in joined(f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False))
     assert decoded(joined(f.Ack(1))) == [f.Ack(1, progress=0)]
+
+
+def test_who_tells_no_key_says_what_older_programs_understand():
+    words = joined(f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False))
+    assert b"digest_key" not in words and b"formerly" not in words
+
+
+@pytest.mark.parametrize("key", ["null", '""', '"0f"', "5", '"' + "0F" * 32 + '"', '"' + "0f" * 33 + '"'])
+def test_a_key_that_is_none_is_refused_and_not_repeated(key):
+    body = joined(EXAMPLES["welcome_key"])[wire.FRAME_HEADER_BYTES :].replace(f'"{"0f" * 32}"'.encode(), key.encode())
+    with pytest.raises(WireError, match="illegal WELCOME") as raised:
+        wire.decode_body(*_split(wrap(f.FrameKind.WELCOME, body)))
+    assert "0F0F" not in str(raised.value)
 
 
 @pytest.mark.parametrize("length", [47, 49, 52, 55, 57])

@@ -11,6 +11,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import WORD_SECONDS, Secondary
@@ -19,8 +20,9 @@ from pydbt.core.secondary.journal import entry_bytes
 from pydbt.core.secondary.replica import Mark, Recovery, ReplicaRecord, ReplicaState
 
 VOLUME, SIZE, EPOCH = "ab" * 16, 1 << 20, 7
-HELLO = f.Hello(VOLUME, SIZE, 4096, EPOCH)
-ASKS = replace(HELLO, features=(f.PROGRESS,))
+HELLO = f.Hello(VOLUME, SIZE, 4096, EPOCH, features=(f.KEYED_DIGESTS,))
+ASKS = replace(HELLO, features=(f.PROGRESS, f.KEYED_DIGESTS))
+OLDER = replace(HELLO, features=(f.PROGRESS,))
 ADOPTED = ReplicaRecord(
     replica="cd" * 16, target="t", segment_bytes=1 << 20, volume=VOLUME, size_bytes=SIZE, block_bytes=4096,
     consistent=True, epoch=EPOCH, sequence=10,
@@ -34,7 +36,7 @@ class Play:
         self.brain = Secondary(SecondaryConfig(SIZE * 2), record, Recovery(record), StagedBlocks(), 0.0)
         self.connection = 1
         if connect:
-            self.welcome = self(e.Connected(1, hello), kind=e.Send)[0].frame
+            self.welcome = self(e.Connected(1, hello, bytes(32)), kind=e.Send)[0].frame
 
     def __call__(self, event: e.Event, kind: type | None = None, now: float = 0.0) -> list:
         effects = self.brain.handle(event, now)
@@ -227,7 +229,7 @@ def test_a_batch_number_is_not_acknowledged_past_digests_without_an_answer():
 def test_a_second_connection_is_welcomed_when_what_the_first_sent_is_durable():
     play = Play()
     (append,) = play.frame(stream(11, 12), e.Append)
-    effects = play(e.Connected(2, HELLO))
+    effects = play(e.Connected(2, HELLO, bytes(32)))
     assert [type(x) for x in effects if isinstance(x, (e.Send, e.CloseConnection))] == [e.CloseConnection]
     (send,) = play(e.JournalDurable((append.ticket,), (5000,)), e.Send)
     assert send.connection == 2 and send.frame.sequence == 12
@@ -237,7 +239,7 @@ def test_a_second_connection_is_welcomed_when_what_the_first_sent_is_durable():
 def test_a_primary_that_is_refused_does_not_cut_off_the_one_that_is_there(wrong):
     play = Play()
     play.frame(stream(11, 11))
-    effects = play(e.Connected(2, replace(HELLO, **wrong)))
+    effects = play(e.Connected(2, replace(HELLO, **wrong), bytes(32)))
     assert [x.connection for x in effects if isinstance(x, e.CloseConnection)] == [2]
     assert isinstance(next(x.frame for x in effects if isinstance(x, e.Send) and x.connection == 2), f.Refuse)
     (append,) = play.frame(stream(12, 12), e.Append)
@@ -246,7 +248,7 @@ def test_a_primary_that_is_refused_does_not_cut_off_the_one_that_is_there(wrong)
 
 def test_frames_of_a_connection_that_was_replaced_are_not_looked_at():
     play = Play()
-    play(e.Connected(2, HELLO))
+    play(e.Connected(2, HELLO, bytes(32)))
     assert not play.frame(stream(11, 12))
 
 
@@ -328,3 +330,55 @@ def test_images_that_follow_each_other_for_ever_are_told_once_per_connection():
         effects = play(e.JournalDurable((begin.ticket, commit.ticket), (1000 * number, 1000 * number + 500)))
         levels += [effect.level for effect in effects if isinstance(effect, e.Log)]
     assert levels == ["info", "debug", "debug"]
+
+
+def test_the_key_of_the_digests_is_told_to_a_primary_that_asks_and_is_another_one_for_each_connection():
+    play = Play()
+    assert play.welcome.digest_key == bytes(32).hex()
+    again = play(e.Connected(2, HELLO, bytes(range(32))), e.Send)[0].frame
+    assert again.digest_key == bytes(range(32)).hex()
+    assert Play(hello=OLDER).welcome.digest_key is None
+    assert "digest_key" not in repr(play.welcome), "a secret is not for logs"
+
+
+@pytest.mark.parametrize("resync", [True, False])
+def test_of_a_primary_without_the_key_everything_is_wanted_because_equal_digests_prove_nothing(resync):
+    play = Play(hello=OLDER)
+    if resync:
+        play(e.RoomMeasured(0))
+        play.frame(f.Begin(1, EPOCH, 0))
+    else:
+        (append,) = play.frame(stream(11, 12), e.Append)
+        play(e.JournalDurable((append.ticket,), (5000,)))
+    effects = play.frame(f.Digests(1, Runs(np.array([5, 1]), np.array([2, 1])), bytes(48)))
+    assert not any(isinstance(effect, e.Compare) for effect in effects)
+    told = [effect.frame for effect in effects if isinstance(effect, e.Send)]
+    assert told[0] == f.Want(1, Runs(np.array([1, 5]), np.array([1, 2])))
+    assert told[1].batch == 1, "it is answered"
+
+
+def test_with_the_key_of_the_connection_the_target_is_compared():
+    play = Play()
+    play(e.RoomMeasured(0))
+    play.frame(f.Begin(1, EPOCH, 0))
+    (compare,) = play.frame(f.Digests(1, Runs(np.array([1]), np.array([1])), bytes(16)), e.Compare)
+    assert compare.digest.of(b"x") == UnitDigest(bytes(32)).of(b"x")
+
+
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_primary_that_has_proved_nothing_is_refused_by_a_code_alone(proven):
+    """The evidence would tell a stranger what it needs to be welcomed; the operator finds it in the log here."""
+    play = Play(connect=False)
+    effects = play(e.Connected(1, replace(HELLO, volume="ef" * 16), bytes(32), proven))
+    (refuse,) = [effect.frame for effect in effects if isinstance(effect, e.Send)]
+    assert refuse.code == "other-volume" and bool(refuse.message) is proven
+    assert any(isinstance(effect, e.Log) and VOLUME in effect.message for effect in effects)
+
+
+def test_the_earlier_names_of_a_replica_are_told_to_a_primary_that_asks():
+    record = ADOPTED.renamed("12" * 16)
+    assert Play(record, hello=replace(HELLO, features=(f.FORMERLY,))).welcome.formerly == (ADOPTED.replica,)
+    assert Play(record).welcome.formerly is None
+    for number in range(2 * f.FORMER_NAMES):
+        record = record.renamed(f"{number:032x}")
+    assert len(record.formerly) == f.FORMER_NAMES

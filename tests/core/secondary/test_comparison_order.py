@@ -31,7 +31,7 @@ def streaming_secondary() -> Secondary:
         sequence=10,
     )
     brain = Secondary(SecondaryConfig(SIZE, stage_margin_bytes=0), record, Recovery(record), StagedBlocks(), 0.0)
-    brain.handle(e.Connected(1, f.Hello(VOLUME, SIZE, 4096, 7)), 0.0)
+    brain.handle(e.Connected(1, f.Hello(VOLUME, SIZE, 4096, 7, features=(f.KEYED_DIGESTS,)), bytes(32)), 0.0)
     return brain
 
 

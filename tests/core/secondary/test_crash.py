@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import ExtentKind, SectorTable
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary import journal as j
 from pydbt.core.secondary.brain import Secondary
@@ -223,10 +223,10 @@ class World:
                     return
                 self.target.sync()
                 self.tell(e.Synced(ticket, self.mark))
-            case e.Compare(ticket, frame, _):
+            case e.Compare(ticket, frame, _, digest):
                 self.target.sync()
                 blocks = frame.units.blocks()
-                ours = [xxhash.xxh3_128(self.target.read(b * 512, 512)).digest() for b in blocks.tolist()]
+                ours = [digest.of(self.target.read(b * 512, 512)) for b in blocks.tolist()]
                 theirs = [bytes(frame.digests[i * 16 : i * 16 + 16]) for i in range(len(blocks))]
                 differ = [b for b, x, y in zip(blocks.tolist(), ours, theirs, strict=True) if x != y]
                 self.tell(e.Compared(ticket, np.array(differ, dtype=np.int64)))
@@ -271,7 +271,13 @@ class World:
         self.batch = 0
         self.unacknowledged: deque[tuple[int, int]] = deque()
         self.kept: list[tuple[int, int, int]] = []
-        self.tell(e.Connected(self.connection, f.Hello(VOLUME, SIZE, 512, self.epoch, features=(f.PROGRESS,))))
+        self.tell(
+            e.Connected(
+                self.connection,
+                f.Hello(VOLUME, SIZE, 512, self.epoch, features=(f.PROGRESS, f.KEYED_DIGESTS)),
+                bytes(32),
+            )
+        )
 
     def drop(self) -> None:
         """The connection is gone: what was not acknowledged is out of sync."""
@@ -370,7 +376,7 @@ class World:
             self.batch += 1
             table = SectorTable.of(list(values), [1] * len(values))
             if self.rng.random() < 0.4:
-                digests = b"".join(xxhash.xxh3_128(content(value)).digest() for value in values.values())
+                digests = b"".join(map(UnitDigest(bytes(32)).of, map(content, values.values())))
                 self.digests[self.batch] = values
                 self.send(f.Digests(self.batch, Runs.of_blocks(np.array(list(values))), digests, unit_bytes=512))
             else:

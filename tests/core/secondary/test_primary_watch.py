@@ -29,7 +29,7 @@ TOLD = f.Standing("alpha", "/dev/vda3", "2026-01-02T03:04:05.000Z", 10, True, 0)
 
 def connected(watch: PrimaryWatch, record: ReplicaRecord = RECORD, now: float = 0.0) -> Secondary:
     brain = Secondary(SecondaryConfig(SIZE), record, Recovery(record), StagedBlocks(), now, watch)
-    effects = brain.handle(e.Connected(1, HELLO), now)
+    effects = brain.handle(e.Connected(1, HELLO, bytes(32)), now)
     (welcome,) = [
         effect.frame for effect in effects if isinstance(effect, e.Send) and isinstance(effect.frame, f.Welcome)
     ]
@@ -60,7 +60,7 @@ def test_one_that_ended_on_purpose_does_not_live_until_it_connects_again() -> No
     assert not watch.lives(1.0) and watch.report(1.0).ended
     brain.handle(e.Disconnected(1, "the primary closed the connection"), 1.1)
     assert not watch.lives(1.1)
-    brain.handle(e.Connected(2, HELLO), 2.0)
+    brain.handle(e.Connected(2, HELLO, bytes(32)), 2.0)
     assert watch.lives(2.0) and not watch.report(2.0).ended
 
 

@@ -42,7 +42,7 @@ def digests(batch: int, unit: int = 0, unit_bytes: int = 4096) -> f.Digests:
 
 
 def session(begin: f.Begin | None = None, *, staged: bool = True) -> Session:
-    made = Session(1, HELLO, 10, 0.0)
+    made = Session(1, HELLO, 10, bytes(32), 0.0)
     if begin is not None:
         made.begin(Staging(begin) if staged else Direct(begin))
     return made
@@ -182,11 +182,11 @@ def test_an_ack_is_news_when_more_than_the_target_s_progress_changed() -> None:
 def test_progress_is_for_a_primary_that_asks() -> None:
     assert not session().asks_progress
     asking = f.Hello("ab" * 16, SIZE, 4096, 7, features=(f.PROGRESS,))
-    assert Session(1, asking, 10, 0.0).asks_progress
+    assert Session(1, asking, 10, bytes(32), 0.0).asks_progress
 
 
 def beating(*beats: tuple[float, int], features: tuple[str, ...] = (f.HEARTBEAT,)) -> Session:
-    made = Session(1, replace(HELLO, features=features), 10, 0.0)
+    made = Session(1, replace(HELLO, features=features), 10, bytes(32), 0.0)
     for at, position in beats:
         made.heard_at = at
         made.beat(f.Ping(1, position), at)

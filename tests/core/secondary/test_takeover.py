@@ -65,7 +65,9 @@ def test_one_that_stands_elsewhere_does_not_take_over(handover: f.Handover, reco
 
 def brain_of(unable: str = "") -> Secondary:
     brain = Secondary(SecondaryConfig(SIZE, unable=unable), RECORD, Recovery(RECORD), StagedBlocks(), 0.0)
-    welcome = next(effect.frame for effect in brain.handle(e.Connected(1, HELLO), 0.0) if isinstance(effect, e.Send))
+    welcome = next(
+        effect.frame for effect in brain.handle(e.Connected(1, HELLO, bytes(32)), 0.0) if isinstance(effect, e.Send)
+    )
     assert isinstance(welcome, f.Welcome) and f.HANDOVER in welcome.features
     return brain
 

@@ -17,6 +17,8 @@ PRIMARY, SECONDARY = "primary", "secondary"
 # A secondary first finishes its journal; asked a second time it ends at once.
 _ENDINGS = {PRIMARY: (signal.SIGINT, signal.SIGINT), SECONDARY: (signal.SIGTERM, signal.SIGTERM)}
 _ENDING_S = 8.0
+# The folder of both identities, within that of the demo.
+PKI = "pki"
 
 
 def log_of(folder: Path, role: str) -> Path:
@@ -30,7 +32,11 @@ def state_of(folder: Path, role: str) -> Path:
 def start(role: str, folder: Path, arguments: Sequence[object], cable: Cable | None = None) -> Controller:
     """State directory and log are named by the role; it goes on when the demo has ended."""
     started = Controller(
-        log_of(folder, role), [*arguments, "--insecure"], state_of(folder, role), cable=cable, outlive=True
+        log_of(folder, role),
+        [*arguments, "--identity", folder / PKI / f"{role}.identity"],
+        state_of(folder, role),
+        cable=cable,
+        outlive=True,
     )
     pid = started.process.pid
     (folder / f"{role}.pid").write_text(f"{pid} {_started_at(pid)}\n")

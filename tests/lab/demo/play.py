@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydbt.core.units import MIB, format_bytes
-from tests.lab.demo.controllers import PRIMARY, SECONDARY, await_end, start, state_of
+from tests.lab.demo.controllers import PKI, PRIMARY, SECONDARY, await_end, start, state_of
 from tests.lab.demo.scratch import Scratch
 from tests.lab.demo.summary import Outage, Report
 from tests.lab.demo.work import Work
 from tests.lab.disks import attach, image, mkfs_words
+from tests.lab.identities import make_identities
 from tests.lab.images import GRAIN_BYTES, Numbers, differing_blocks
 from tests.lab.load import Load, load
 from tests.lab.patience import Patience, StepFailed
@@ -66,6 +67,7 @@ class Play:
         scratch, patience = self._scratch, self._patience
         address = f"{scratch.cable.far_address}:{PORT}"
         scratch.cable.lay()
+        make_identities(scratch.folder / PKI, PRIMARY, SECONDARY)
         self._secondary = start(
             SECONDARY,
             scratch.folder,

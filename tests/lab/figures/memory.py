@@ -71,7 +71,7 @@ def _map_bytes(pin_dir: Path) -> int:
 
 def _controller_bytes(folder: Path, disk: Device, writes: int) -> dict[str, int]:
     """The highest PSS and RSS of the primary's process, in bytes."""
-    with cluster(folder, disk, primary_options=("--assume-in-sync", "--ack-timeout", "2")) as both:
+    with cluster(folder, disk, plain=True, primary_options=("--assume-in-sync", "--ack-timeout", "2")) as both:
         both.start()
         source = both.primary
         with _highest(source) as highest:

@@ -28,7 +28,7 @@ def measure(quick: bool) -> list[Figure]:
     with (
         disk_folder(4 * size) as folder,
         loop_over(image(folder / "source.img", size, seed=1)) as disk,
-        cluster(folder, disk, primary_options=("--whole-device",)) as both,
+        cluster(folder, disk, plain=True, primary_options=("--whole-device",)) as both,
     ):
         both.start()
         until(both.primary.is_normal, "the first synchronization is done", 300)

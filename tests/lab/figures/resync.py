@@ -35,7 +35,7 @@ def measure(quick: bool) -> list[Figure]:
         run("cp", "--sparse=never", original, target)
         with (
             loop_over(original) as disk,
-            cluster(folder, disk, primary_options=("--assume-in-sync",), target=target) as both,
+            cluster(folder, disk, plain=True, primary_options=("--assume-in-sync",), target=target) as both,
         ):
             both.start()
             source = both.primary

@@ -63,7 +63,7 @@ def measure(quick: bool) -> list[Figure]:
         loop_over(image(source_folder / "source.img", size, seed=1)) as disk,
         loop_over(image(folder / "replica.img", size, seed=2), direct) as replica,
         loop_over(image(folder / "copy.img", size, seed=2), direct) as copy,
-        cluster(folder, disk, primary_options=("--whole-device",), target=replica.path) as both,
+        cluster(folder, disk, plain=True, primary_options=("--whole-device",), target=replica.path) as both,
     ):
         both.start()
         until(both.primary.is_normal, "the first synchronization is done", 600)

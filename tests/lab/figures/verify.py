@@ -29,7 +29,7 @@ def measure(quick: bool) -> list[Figure]:
         disk_folder(4 * size) as folder,
         loop_over(image(folder / "source.img", size, seed=1), "--direct-io=on") as disk,
         loop_over(image(folder / "target.img", size), "--direct-io=on") as target,
-        cluster(folder, disk, primary_options=("--whole-device",), target=target.path) as both,
+        cluster(folder, disk, plain=True, primary_options=("--whole-device",), target=target.path) as both,
     ):
         both.start()
         source = both.primary

@@ -34,6 +34,7 @@ from pydbt.core.primary.settler import Settler
 from pydbt.core.primary.state import State
 from pydbt.core.primary.stream_landing import StreamLanding
 from pydbt.core.primary.sweep import Sweep
+from pydbt.core.primary.taints import Taints
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary import events as e
@@ -130,6 +131,26 @@ def _zero_early(right: Callable, self: Primary, event: ev.QuietTaken, now: float
 
 around("the quiet bitmap is zeroed before its writes are acknowledged", Primary, "_quiet_taken", _zero_early)
 instead("the map that is written leaves out what is in transit", Resync, "in_transit", lambda self: [])
+
+
+def _called_the_same(right: Callable, self: Resync, event: ev.BlocksRead, now: float, **options: bool) -> None:
+    if self._state.replica.compares or event.reading not in self.sweep.readings or event.error:
+        right(self, event, now, **options)
+        return
+    self.read_position = max(self.read_position, event.position)
+    self.sweep.finish(event.reading)
+    self._state.effects.add(ev.DropReading(event.reading))
+
+
+around("blocks that cannot be compared are called the same", Resync, "read", _called_the_same)
+
+
+def _answered_alone(self: Taints, runs: Runs) -> bool:
+    self._answered = tuple(self._state.taints)
+    return not self._state.replica.compares
+
+
+instead("a taint is answered by a copy of nothing", Taints, "answered_by_copy", _answered_alone)
 
 
 def _no_put_back(right: Callable, self: Sweep) -> list[int]:

@@ -32,6 +32,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.frames import Frame
+from pydbt.core.protocol.refusals import is_expected
 from pydbt.device.filesystem import UsedExtents
 from pydbt.network.address import format_address, split_address
 from pydbt.store.map_file import load_map
@@ -234,6 +235,7 @@ class PrimaryNode:
             source=SourcePath("/dev/sim", self.files),
             secondaries=tuple(split_address(node.address) for node in secondaries[: None if shape.all_at_once else 1]),
             state_dir=self.state_dir,
+            insecure=True,
             block_bytes=shape.block_bytes,
             compress=shape.compress,
             log_bytes=shape.log_slots * configuring.LOG_SLOT_BYTES,
@@ -385,7 +387,7 @@ class PrimaryNode:
             later += 1
         return era, least, most
 
-    def connect(self, peer: PeerConnection, attempt: int, hello: f.Hello) -> None:
+    def connect(self, peer: PeerConnection, attempt: int, hello: f.Hello, expected: str) -> None:
         """What the connecting thread does, as events of the world."""
         loop, node = self.loop, self.node_at(format_address(*peer.address))
         connection = Connection(node.link)
@@ -404,6 +406,8 @@ class PrimaryNode:
         def first(frame: Frame) -> None:
             state["shaken"] = True
             match frame:
+                case f.Welcome() if not is_expected(expected, frame.replica, frame.formerly or ()):
+                    end(Refused("other-replica", "another replica answers"))
                 case f.Welcome():
                     direction.receive = lambda other: post(ev.Received(other))
                     direction.ended = lambda reason: end(ev.Disconnected(reason))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from queue import Empty
 from types import SimpleNamespace
 
@@ -118,6 +119,8 @@ class SecondaryNode:
         self.name = name = f"secondary{number}"
         self.address = f"127.0.0.1:{7000 + number}"
         self.link = Link(clock, rng)
+        self.versions: random.Random | None = None  # where each boot may be of a program that knows no keyed digests
+        self.keyless = False
         self.machine = Machine(name)
         self.files = Files(self.machine)
         self.content = Lossy(size_bytes)
@@ -162,6 +165,7 @@ class SecondaryNode:
         """Build an Engine from what is on disk. StateError when that cannot be."""
         self.machine.live()
         self.engine = None
+        self.keyless = self.versions is not None and self.versions.random() < 0.5
         target = SimTarget(self.content, self.machine, self.rng)
         self.engine = SimEngine(self.options, target, True, self._report, trusted)
         self.shadow, self.image = bytearray(self.content.current), bytearray(self.content.current)
@@ -275,7 +279,7 @@ class SecondaryNode:
             if isinstance(frame, f.Hello):
                 self.connections[identifier] = connection
                 self.heard[identifier] = self.clock.now
-                self.inbox.append((None, e.Connected(identifier, frame)))
+                self.inbox.append((None, e.Connected(identifier, frame, bytes(32))))
             return
         self.heard[identifier] = self.clock.now
         if identifier not in self.farewells:
@@ -296,6 +300,8 @@ class SecondaryNode:
 
     def send(self, identifier: int, frame: f.Frame) -> None:
         self.machine.touch()
+        if self.keyless and isinstance(frame, f.Welcome):
+            frame = replace(frame, digest_key=None)
         if isinstance(frame, (f.Welcome, f.Ack)):
             self._tell(frame)
         if identifier in self.connections:

@@ -24,6 +24,8 @@ from tests.simulation.cluster.switchover import Switchover
 
 HEAL_SECONDS = 400.0
 HEAL_STEPS = 4000
+# In one of this many worlds the secondaries change between programs with and without keyed digests.
+KEYLESS_EVERY = 8
 
 
 class World:
@@ -44,6 +46,8 @@ class World:
         for node in self.secondaries:
             node.link.delay, node.link.bytes_per_second = shape.delay, shape.bytes_per_second
             node.on_boot = self._note_boot
+            if plan.seed % KEYLESS_EVERY == KEYLESS_EVERY - 1:
+                node.versions = random.Random(f"versions of {node.name} in {plan.seed}")
         self.primary = PrimaryNode(self.kernel, self.clock, self.rng, self.secondaries, shape)
         self.switchover = Switchover(self)
         self.log: list[str] = []

@@ -1,0 +1,57 @@
+"""What the program reads in certificates: the key that a machine has, the end of its validity, and which keys are revoked.
+
+The library is loaded only when a certificate is read: most commands never do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydbt.core.errors import UsageError
+
+REVOKED_FILE_NAME = "revoked"
+_KEY = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def key_of(certificate: bytes) -> str:
+    """The fingerprint of the key in a certificate (DER): ``sha256:`` and 64 hexadecimal digits of its SubjectPublicKeyInfo.
+
+    It stays when the certificate is issued again for the same key (RFC 7469, 2.4).
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    return f"sha256:{hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()}"
+
+
+def expiry_of(certificate: str) -> datetime:
+    """The end of the validity of a certificate (PEM). ValueError when it is none."""
+    from cryptography import x509
+
+    loaded = x509.load_pem_x509_certificate(certificate.encode())
+    # From version 42 on with its zone; before it, UTC without one.
+    end: datetime = getattr(loaded, "not_valid_after_utc", None) or loaded.not_valid_after.replace(tzinfo=UTC)
+    return end
+
+
+def revoked_beside(identity: Path) -> frozenset[str]:
+    """The keys in the file ``revoked`` in the folder of an identity; none without it. UsageError names a line that is no key.
+
+    One key per line, with what follows it, and lines that begin with #, for people.
+    """
+    path = identity.with_name(REVOKED_FILE_NAME)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the list of revoked keys {path} cannot be read: {error}") from None
+    words = [(number, line.split()[0]) for number, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
+    for number, word in words:
+        if not _KEY.fullmatch(word):
+            raise UsageError(f"line {number} of {path} names no key: write sha256: and 64 hexadecimal digits")
+    return frozenset(word for _, word in words)

@@ -1,0 +1,83 @@
+"""Sockets of this machine (``unix:PATH``): who is on the other side is known from the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import struct
+
+from pydbt.core.errors import BusyError, PeerError, Unreachable, UsageError
+
+_UCRED = struct.Struct("3i")  # struct ucred of include/linux/socket.h: process, user, group
+
+
+def check_peer(sock: socket.socket) -> None:
+    """PeerError unless the process on the other side is root's, or of the user of this process.
+
+    Of a connecting socket the kernel tells who had called listen (unix(7), SO_PEERCRED).
+    """
+    _, user, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    if user not in (0, os.geteuid()):
+        raise PeerError(f"it is a process of user {user}, and must be one of root or of user {os.geteuid()}")
+
+
+def connect_local(path: str, timeout_seconds: float) -> socket.socket:
+    """A connected socket to the process that listens at a path. Raises Unreachable, or PeerError when it is another user's."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout_seconds)
+        sock.connect(path)
+        check_peer(sock)
+    except TimeoutError:
+        sock.close()
+        raise Unreachable(f"unix:{path} cannot be reached: no answer within {timeout_seconds:g} seconds") from None
+    except OSError as error:
+        sock.close()
+        raise Unreachable(f"unix:{path} cannot be reached: {error.strerror or error}") from None
+    except PeerError as error:
+        sock.close()
+        raise PeerError(f"unix:{path} is not to be talked to: {error}") from None
+    return sock
+
+
+def listen_local(path: str, backlog: int) -> socket.socket:
+    """A listening socket that only root and this user may connect to. Raises BusyError or UsageError.
+
+    A socket that a killed process has left is replaced; nothing else is.
+    """
+    _remove_dead(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        os.chmod(path, 0o600)  # before anybody can connect
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise UsageError(f"cannot listen on unix:{path}: {error.strerror}") from None
+    return sock
+
+
+def remove_socket(sock: socket.socket) -> None:
+    """Take the path of a listening socket of this machine away; harmless for one of the network."""
+    if sock.family == socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            os.unlink(sock.getsockname())
+
+
+def _remove_dead(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return  # bind tells what is wrong
+    if not stat.S_ISSOCK(mode):
+        raise UsageError(f"cannot listen on unix:{path}: it is there, and no socket: name another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            return
+    raise BusyError(f"unix:{path} is in use by another program: stop it or listen on another")

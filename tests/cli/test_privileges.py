@@ -1,0 +1,91 @@
+"""A controller keeps what it needs after its start, and no more; a secondary on a file needs no root at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pydbt.posix.privileges import PRIMARY_KEEPS, SECONDARY_KEEPS, Capability
+from tests.lab.identities import socket_address
+from tests.lab.patience import until
+from tests.lab.programs import Controller, command, status_of
+
+NOBODY, SIZE = 65534, 1 << 20
+
+
+def words_of(process: int) -> dict[str, str]:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return {name: words.strip() for name, _, words in (line.partition(":") for line in lines)}
+
+
+def mask(kept: frozenset[Capability]) -> int:
+    return sum(1 << number for number in kept)
+
+
+@contextlib.contextmanager
+def secondary(folder: Path, address: str, *prefix: str) -> Iterator[Controller]:
+    arguments = ["secondary", folder / "t.img", "--create", SIZE, "--listen", address]
+    made = Controller(folder.parent / "secondary.log", arguments, folder / "state", prefix=prefix)
+    try:
+        until(lambda: status_of(folder / "state") is not None or not made.alive, "it answers")
+        assert made.alive, made.words()
+        yield made
+    finally:
+        made.terminate()
+
+
+def test_a_secondary_has_given_up_what_it_does_not_need(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    folder.mkdir()
+    with secondary(folder, socket_address()) as running:
+        words = words_of(running.process.pid)
+        for name in ("CapEff", "CapPrm", "CapBnd"):
+            assert int(words[name], 16) & ~mask(SECONDARY_KEEPS) == 0, name
+        assert words["NoNewPrivs"] == "1"
+        threads = list(Path(f"/proc/{running.process.pid}/task").iterdir())
+        assert len(threads) > 1, "its threads are there"
+        kept = {int(words_of_thread(thread)["CapEff"], 16) for thread in threads}
+        assert all(one & ~mask(SECONDARY_KEEPS) == 0 for one in kept), kept
+        limits = Path(f"/proc/{running.process.pid}/limits").read_text()
+        (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
+        assert core.split()[4:6] == ["0", "0"]
+
+
+def words_of_thread(thread: Path) -> dict[str, str]:
+    lines = (thread / "status").read_text().splitlines()
+    return {name: words.strip() for name, _, words in (line.partition(":") for line in lines)}
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that other users can reach; pytest's own cannot be."""
+    place = Path(tempfile.mkdtemp(prefix="pydbt-test-", dir="/var/tmp"))
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
+
+
+def test_a_secondary_on_a_file_needs_no_root(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = reachable / "own"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    folder.mkdir(mode=0o700)
+    os.chown(folder, NOBODY, NOBODY)
+    address = f"unix:{folder}/s"
+    nobody = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    with secondary(folder, address, *nobody) as running:
+        assert words_of(running.process.pid)["Uid"].split()[1] == str(NOBODY)
+        assert int(words_of(running.process.pid)["CapEff"], 16) == 0
+        assert (folder / "t.img").stat().st_uid == NOBODY
+    assert command("secondary", folder / "t.img", "--state", folder / "state", "--replay-only", user=NOBODY).code == 0
+
+
+def test_what_the_primary_keeps_is_no_module_loading_no_raw_io_and_no_network_administration() -> None:
+    assert not {16, 17, 12, 13, 22, 25} & set(PRIMARY_KEEPS), (
+        "SYS_MODULE, SYS_RAWIO, NET_ADMIN, NET_RAW, SYS_BOOT, SYS_TIME"
+    )

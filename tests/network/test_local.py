@@ -1,0 +1,102 @@
+"""Sockets of one machine: the kernel tells who is on the other side, and nobody else is talked to."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pydbt.core.errors import BusyError, PeerError, UsageError
+from pydbt.network.connect import connect
+from pydbt.network.connection import FramedConnection
+from pydbt.network.listen import listen
+from pydbt.network.local import check_peer, remove_socket
+
+NOBODY = 65534
+
+
+def as_nobody(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], user=NOBODY, group=NOBODY, stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A path that another user can reach; pytest's own folders cannot be."""
+    folder = Path(tempfile.mkdtemp(prefix="pydbt-test-", dir="/var/tmp"))
+    folder.chmod(0o777)
+    yield folder / "s.sock"
+    shutil.rmtree(folder)
+
+
+def test_root_and_this_user_are_connected_and_named(place: Path) -> None:
+    with listen(f"unix:{place}", 0) as listener:
+        assert stat.S_IMODE(place.stat().st_mode) == 0o600
+        with connect(f"unix:{place}", 0) as ours:
+            theirs, _ = listener.accept()
+            with theirs:
+                check_peer(theirs)
+                assert FramedConnection(ours).peer == f"unix:{place}"
+                assert FramedConnection(theirs).peer == "a process of this machine"
+        remove_socket(listener)
+    assert not place.exists()
+
+
+def test_another_user_that_listens_in_the_place_of_the_secondary_is_sent_nothing(place: Path) -> None:
+    code = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen()"
+    code += "; print('up', flush=True); s.accept()[0].recv(1)"
+    thief = as_nobody(code, place)
+    try:
+        assert thief.stdout is not None and thief.stdout.readline() == "up\n"
+        with pytest.raises(PeerError, match=f"user {NOBODY}"):
+            connect(f"unix:{place}", 0)
+    finally:
+        thief.kill()
+        thief.wait()
+
+
+def test_another_user_that_connects_is_turned_away(place: Path) -> None:
+    with listen(f"unix:{place}", 0) as listener:
+        place.chmod(0o666)  # as if the mode had not kept it away already
+        code = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.recv(1)"
+        stranger = as_nobody(code, place)
+        theirs, _ = listener.accept()
+        with theirs, pytest.raises(PeerError, match=f"user {NOBODY}"):
+            check_peer(theirs)
+        stranger.wait(10)
+
+
+def test_the_mode_keeps_other_users_from_connecting_at_all(place: Path) -> None:
+    code = "import socket, sys\ntry: socket.socket(socket.AF_UNIX).connect(sys.argv[1])\nexcept PermissionError: print('denied')"
+    with listen(f"unix:{place}", 0):
+        output, _ = as_nobody(code, place).communicate(timeout=10)
+    assert output == "denied\n"
+
+
+def test_a_socket_that_a_killed_process_left_is_replaced_and_a_living_one_is_not(place: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(place))
+    with listen(f"unix:{place}", 0) as listener:
+        accepting = threading.Thread(target=lambda: listener.accept()[0].close())
+        accepting.start()
+        with pytest.raises(BusyError, match="in use"):
+            listen(f"unix:{place}", 0)
+        accepting.join(10)
+
+
+def test_what_is_no_socket_is_not_removed(place: Path) -> None:
+    place.write_text("precious")
+    with pytest.raises(UsageError, match="no socket"):
+        listen(f"unix:{place}", 0)
+    assert place.read_text() == "precious"
+    with pytest.raises(PeerError, match="cannot be reached"):
+        connect(f"unix:{place}", 0)
