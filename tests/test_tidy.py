@@ -109,7 +109,8 @@ UNREAD = {
     "remaining": "a slot of the transaction log as people and tests see it",
     "unsent_bytes": "the simulation waits until it is 0",
     **dict.fromkeys(
-        ["unapplied_bytes", "silent_seconds"], "an entry of the secondary's report, which is made of all fields"
+        ["unapplied_bytes", "silent_seconds", "target_problem"],
+        "an entry of the secondary's report, which is made of all fields",
     ),
     "atexit": "weakref.finalize reads it",
     **dict.fromkeys(["unknown_ops", "passthrough"], "a fault that the audit reads by its name"),

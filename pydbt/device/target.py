@@ -7,6 +7,7 @@ import errno
 import mmap
 import os
 import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from pydbt.posix.ownership import file_intruder
 PUNCH_FROM_BYTES = 64 * KIB
 """Shorter runs of zeros are written, because a hole costs the file system more."""
 ZERO_CHUNK_BYTES = MIB
+TRIED_BYTES = 4 * KIB
+"""What is tried alone when a write has failed: the page, and the sector of most disks."""
+CAREFUL_S = 600.0
 NAMELESS = "block-device:"
 """The identity of a block device for which the kernel has no lasting name; the beginning of every device's identity."""
 
@@ -78,6 +82,8 @@ class Target:
         self.is_block_device = stat.S_ISBLK(os.fstat(self._descriptor).st_mode)
         if not self.is_block_device:
             _lock(self._descriptor, path)
+        self._careful_until = 0.0
+        self.failed_at: int | None = None  # the byte of the last write that failed; None when that is not known
         self._keeps_times = not self.is_block_device and _keeps_times(self._descriptor)
         with contextlib.suppress(DeviceError):  # an earlier process may have been killed before or after a failed sync
             self.sync()
@@ -97,6 +103,27 @@ class Target:
     def modified_ns(self) -> int | None:
         """When the content of the image file was changed last; None for a device, and where others may set the time later."""
         return os.fstat(self._descriptor).st_mtime_ns if self._keeps_times else None
+
+    def be_careful(self) -> None:
+        """After a failure: for some time each write waits for the disk, so that one that fails is known by its place."""
+        self._careful_until = time.monotonic() + CAREFUL_S
+
+    def try_again(self) -> None:
+        """Write the block that could not be written, with its own content. DeviceError when that fails.
+
+        A block that cannot be read either is left as it is: what is to be there comes with the next writes.
+        """
+        if self.failed_at is None:
+            return
+        offset = self.failed_at // TRIED_BYTES * TRIED_BYTES
+        block = memoryview(bytearray(min(TRIED_BYTES, self.size_bytes - offset)))
+        try:
+            self.read_into(offset, block)
+        except DeviceError:
+            return
+        self.be_careful()
+        self._write(offset, [block])
+        self.failed_at = None
 
     def write_runs(self, writes: PlannedWrites, buffer: memoryview) -> None:
         """Write planned runs, whose data lies in ``buffer``. Adjacent runs are written in one call."""
@@ -177,14 +204,28 @@ class Target:
     def _write(self, offset: int, pieces: Sequence[Buffer]) -> None:
         def take(views: list[memoryview]) -> int:
             nonlocal offset
+            flags = os.RWF_DSYNC if time.monotonic() < self._careful_until else 0
             try:
-                count = os.pwritev(self._descriptor, views, offset)
+                count = os.pwritev(self._descriptor, views, offset, flags)
             except OSError as error:
-                raise self._failure("written", offset, error) from None
+                self.failed_at = self._place_of(offset, views)
+                raise self._failure("written", self.failed_at, error) from None
             offset += count
             return count
 
         hand_over(pieces, take)
+
+    def _place_of(self, offset: int, views: list[memoryview]) -> int:
+        """The first block of a failed write that cannot be written alone; its begin, where all of them can."""
+        at = offset
+        for view in views:
+            for begin in range(0, len(view), TRIED_BYTES):
+                try:
+                    os.pwritev(self._descriptor, [view[begin : begin + TRIED_BYTES]], at + begin, os.RWF_DSYNC)
+                except OSError:
+                    return at + begin
+            at += len(view)
+        return offset
 
     def _failure(self, what: str, offset: int, error: OSError) -> DeviceError:
         return DeviceError(f"TARGET {self.path} cannot be {what} at byte {offset}: {error.strerror}")

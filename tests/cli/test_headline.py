@@ -92,6 +92,8 @@ def test_a_secondary_tells_how_long_its_primary_is_silent() -> None:
     told = headline(View(silent), NOW)
     assert told == "the replica is consistent; streaming; nothing was heard from the primary for 9.0 s"
     assert headline(View({**silent, "mode": "offline", "silent_seconds": None}), NOW).endswith("no primary")
+    broken = {**there, "target_problem": "TARGET /dev/x cannot be written at byte 4096: Input/output error"}
+    assert headline(View(broken), NOW).endswith(str(broken["target_problem"]))
 
 
 def test_it_is_the_first_row_and_a_time_that_is_none_is_left_out() -> None:

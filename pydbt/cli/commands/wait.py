@@ -14,7 +14,7 @@ from pydbt.cli.headline import headline
 from pydbt.cli.locate import ask, locate, named, secondary_option, volume_arguments
 from pydbt.cli.values import DURATION
 from pydbt.cli.view import View
-from pydbt.core.errors import PydbtError, UsageError
+from pydbt.core.errors import PydbtError, TimedOut, UsageError
 
 # Beyond the controller's own deadline: it answers then, unless it hangs.
 _ANSWER_MARGIN_S = 10.0
@@ -41,11 +41,11 @@ def wait(
     request = {"command": "wait", "timeout": timeout, "any": anyone, **named(secondary)}
     place = locate(source, state_dir)
     asked = _Asked(place, request, None if timeout is None else timeout + _ANSWER_MARGIN_S)
-    pause = _FIRST_WORD_S
+    pause, told = _FIRST_WORD_S, False
     while not asked.is_over(pause):
-        pause = _WORD_S
-        if words := _waits_for(place):
-            print(f"waiting: {words}", file=sys.stderr, flush=True)
+        pause, told = _WORD_S, _tell(place)
+    if asked.timed_out and not told:
+        _tell(place, if_behind=True)
     asked.require()
     return 0
 
@@ -69,15 +69,22 @@ class _Asked:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
+    @property
+    def timed_out(self) -> bool:
+        return isinstance(self._error, PydbtError) and self._error.exit_code == TimedOut.exit_code
+
     def require(self) -> None:
         """Raise the error of the answer, if it was one."""
         if self._error is not None:
             raise self._error
 
 
-def _waits_for(place: Path) -> str:
-    """The state of the volume in a line; empty when the controller does not tell it just now."""
+def _tell(place: Path, *, if_behind: bool = False) -> bool:
+    """Print the state of the volume in a line; False when the controller does not tell it just now."""
     try:
-        return headline(View(ask(place, {"command": "status"})), datetime.now(UTC))
+        report = View(ask(place, {"command": "status"}))
     except PydbtError:
-        return ""
+        return False
+    if not if_behind or report.text("replica_state") != "up-to-date":
+        print(f"waiting: {headline(report, datetime.now(UTC))}", file=sys.stderr, flush=True)
+    return True

@@ -16,7 +16,7 @@ from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.interruption import TcpView
 from pydbt.core.protocol.digests import UnitDigest
-from pydbt.core.protocol.frames import SUPERSEDED, Bye, Frame, Hello, Refuse
+from pydbt.core.protocol.frames import SUPERSEDED, TARGET_ERROR, Bye, Frame, Hello, Refuse
 from pydbt.kernel.capture import Capture
 from pydbt.network.connection import FramedConnection
 from pydbt.network.tcp_view import tcp_view
@@ -152,13 +152,14 @@ class PeerConnection:
                 if str(what) != self._refusal:
                     _log.warning("%s; trying again", what)
                     self._refusal = str(what)
-                return ev.Disconnected(str(what))
+                unusable = isinstance(what, Refused) and what.code == TARGET_ERROR
+                return ev.Disconnected(str(what), unusable=unusable)
             case ev.Received(frame=Refuse(code=code, message=message)) if code == SUPERSEDED:
                 self.disconnect(message, farewell=False)
                 raise Refused(code, message)
-            case ev.Received(frame=Refuse(message=message)):
+            case ev.Received(frame=Refuse(code=code, message=message)):
                 self.disconnect(message, farewell=False)
-                return ev.Disconnected(f"the secondary refused: {message}")
+                return ev.Disconnected(f"the secondary refused: {message}", unusable=code == TARGET_ERROR)
             case ev.Received():
                 return what
             case ev.Disconnected(reason=reason):

@@ -20,7 +20,7 @@ from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.target_guard import TargetGuard
 from pydbt.controller.secondary.workers import Applier, JournalWorker
 from pydbt.core.blocks.staged import StagedBlocks
-from pydbt.core.errors import StateError, UsageError
+from pydbt.core.errors import DeviceError, StateError, UsageError
 from pydbt.core.protocol.frames import Begin
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
@@ -50,10 +50,11 @@ class PersistFailed(Exception):
 
 
 class Engine:
-    """Brain, journal and workers over an open target. Raises StateError when the state is torn or foreign.
+    """Brain, journal and workers over an open target. Raises StateError when the state is torn or foreign, DeviceError when
+    what could not be written cannot be written now.
 
     ``report(engine, event)`` is called from the workers' threads. ``trusted`` bounds how far the journal is read;
-    ``watch`` is what was heard of the primary before.
+    ``watch`` is what was heard of the primary before; ``trouble`` why the target could not be written.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Engine:
         report: Callable[[Engine, e.Event | BaseException], None],
         trusted: int | None = None,
         watch: PrimaryWatch | None = None,
+        trouble: str = "",
     ) -> None:
         self._state_dir = Path(options.state_dir)
         self._options = options
@@ -85,15 +87,27 @@ class Engine:
         record = replace(record, incarnation=record.incarnation + 1)
         self._save(record)
         self._guard.begin(record.incarnation)
+        if trouble:
+            self._try_again(target)
         reached.save(recovery.tail, durable=True)
         self.journal.start(record.checkpoint, recovery.tail, record.incarnation)
-        self.brain = Secondary(_config(options, target), record, recovery, staged, time.monotonic(), watch)
+        self.brain = Secondary(_config(options, target), record, recovery, staged, time.monotonic(), watch, trouble)
         to_service = self._reporter(report)
         self._journal_worker = JournalWorker(self.journal, reached, to_service, to_service)
         must_reach = max(record.must_reach, recovery.committed_at)
         self._applier = Applier(
             self.journal, target, self.brain.keeper.mark, must_reach, self._guard, to_service, to_service
         )
+
+    def _try_again(self, target: Target) -> None:
+        """DeviceError when the block that could not be written still cannot be; then this engine is none."""
+        try:
+            with self._guard.writing():
+                target.try_again()
+        except DeviceError:
+            self._guard.end()
+            self.journal.close()
+            raise
 
     def start(self, connections: Connections | None) -> None:
         """Begin to work: the journal is applied."""

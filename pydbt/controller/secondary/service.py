@@ -30,9 +30,10 @@ from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed
 from pydbt.controller.secondary.journal_room import warn_of_journal_room
 from pydbt.controller.state_dir import check_state_dir, make_state_dir
-from pydbt.core.errors import BusyError, PydbtError, StateError, UsageError
+from pydbt.core.errors import BusyError, DeviceError, PydbtError, StateError, UsageError
 from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
 from pydbt.core.secondary import events as e
+from pydbt.core.secondary.handshake import refusal, trouble_refusal
 from pydbt.core.secondary.primary_watch import PrimaryReport, PrimaryWatch
 from pydbt.core.secondary.promotion import Position, loss, superseded_words, why_not_promote
 from pydbt.core.secondary.replica import ReplicaState
@@ -48,6 +49,7 @@ from pydbt.posix.privileges import PRIMARY_KEEPS, SECONDARY_KEEPS, keep_only
 from pydbt.store.lock import StateLock
 from pydbt.store.peer_pin import PeerPin
 from pydbt.store.replica_state import REPLICA_FILE_NAME
+from pydbt.store.target_problem import load_target_problem, save_target_problem
 from pydbt.store.volume_state import VOLUME_FILE_NAME
 
 ARENA_BYTES = 64 * MIB
@@ -104,7 +106,12 @@ class SecondaryService:
         try:
             self._fresh = self._create(state_dir)
             self._target = Target(str(options.target))
-            self._engine = Engine(options, self._target, self._fresh, self._report, watch=self._watch)
+            self._trouble = load_target_problem(state_dir)
+            if self._trouble:
+                self._target.be_careful()
+            self._engine = Engine(
+                options, self._target, self._fresh, self._report, watch=self._watch, trouble=self._trouble
+            )
         except PydbtError:
             self._lock.close()
             if is_new:
@@ -218,6 +225,7 @@ class SecondaryService:
         if self._engine.takeover is not None and self._finish_at is None:
             self._finish_at = time.monotonic() + FINISH_SECONDS
             _log.info("the primary has become a replica: this side takes its place")
+        self._keep_trouble()
         self._keep_status()
 
     def _handle(self, event: e.Event) -> tuple[str, int | None] | None:
@@ -245,6 +253,14 @@ class SecondaryService:
             self._snapshot_due = now + SNAPSHOT_SECONDS
             with contextlib.suppress(StateError):  # for people; the disk may be full
                 write_snapshot(self._options.state_dir, self.status())
+
+    def _keep_trouble(self) -> None:
+        """What keeps the target from being written must outlive this process, and end with it."""
+        trouble = self._engine.brain.trouble
+        if trouble != self._trouble:
+            self._trouble = trouble
+            with contextlib.suppress(StateError):  # the next run finds it anew when it writes there
+                save_target_problem(self._options.state_dir, trouble)
 
     def _begin_stop(self, farewell: Refuse | None) -> None:
         if self._finish_at is not None:
@@ -301,6 +317,9 @@ class SecondaryService:
         if self._connections is not None:
             self._connections.close_all()
         self._engine.stop()
+        self._keep_trouble()
+        if self._trouble:
+            self._target.be_careful()
         wait = RESTART_SECONDS
         while True:
             _log.warning("starting again in %g s: %s", wait, reason)
@@ -309,10 +328,12 @@ class SecondaryService:
                 raise StateError(reason)
             wait = min(wait * 2, LONGEST_RESTART_SECONDS)
             try:
-                self._engine = Engine(self._options, self._target, self._fresh, self._report, trusted, self._watch)
+                self._engine = Engine(
+                    self._options, self._target, self._fresh, self._report, trusted, self._watch, self._trouble
+                )
                 self._engine.start(self._connections)
                 return
-            except StateError as error:
+            except (StateError, DeviceError) as error:
                 reason = str(error)
             except PersistFailed as error:
                 self._engine.stop()
@@ -322,7 +343,25 @@ class SecondaryService:
         """Wait, unless asked to stop. In slices and without a lock, because a signal handler asks."""
         end = time.monotonic() + seconds
         while not self._stop_asked and time.monotonic() < end:
+            if self._trouble:
+                self._turn_primaries_away()
             time.sleep(0.1)
+
+    def _turn_primaries_away(self) -> None:
+        """While there is no engine: who connects is told why, and is not left without an answer."""
+        kept: list[Item] = []
+        while not self._inbox.empty():
+            engine, item = self._inbox.get_nowait()
+            if not isinstance(item, e.Connected) or self._connections is None:
+                kept.append((engine, item))
+                continue
+            brain, refuse = self._engine.brain, trouble_refusal(self._trouble)
+            if not item.proven and refusal(item.hello, brain.record, brain.config.target_bytes) is not None:
+                refuse = Refuse(refuse.code, "")
+            self._connections.send(item.connection, refuse)
+            self._connections.close(item.connection)
+        for one in kept:
+            self._inbox.put(one)
 
     def _tell(self, code: str, message: str) -> None:
         peer = self._engine.brain.peer
@@ -403,6 +442,8 @@ class SecondaryService:
     def _let_promote(self, *, force: bool) -> dict[str, Any]:
         """Stop for a promotion, unless the primary lives; the status of the last moment. From a thread of the control socket."""
         status, now = self.status(), time.monotonic()
+        if trouble := self._engine.brain.trouble:
+            raise DeviceError(f"it cannot be promoted while its journal cannot be written to it: {trouble}")
         peer, connections = self._engine.brain.peer, self._connections
         received_at = connections.last_received(peer) if peer is not None and connections is not None else None
         lives, host = self._watch.lives(now, received_at), self._watch.report(now).host

@@ -97,7 +97,8 @@ class Primary:
                 self._persisted(event, now)
             case ev.Connected():
                 self._connected(event, now)
-            case ev.Disconnected(reason=reason):
+            case ev.Disconnected(reason=reason, unusable=unusable):
+                self._recognition.left(unusable=unusable)
                 self._lose_connection(reason, now)
             case ev.DiskQuiet(position=position):
                 self._read_unseen_again(self.watch.disk_idle(position, now), now)
@@ -275,8 +276,7 @@ class Primary:
         self.quiet.halt()
         state.switch_payload(False)
         self.state.enter_phase(Phase.IDLE)
-        if state.replica.state != "inconsistent":
-            state.replica.state = "outdated"
+        self._recognition.halted()
         self.state.enter_mode(Mode.UNSYNCHRONIZED, now, reason, by_load=by_load)
         self._next_merge = now + self.link.ask_anew()
 

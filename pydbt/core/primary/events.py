@@ -54,9 +54,10 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection is gone, or could not be made."""
+    """The connection is gone, or could not be made. ``unusable``: the secondary says that its image cannot be used now."""
 
     reason: str
+    unusable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

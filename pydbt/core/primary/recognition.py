@@ -50,6 +50,16 @@ class Recognition:
         elif self._state.mode in SYNCING_MODES:
             self._state.replica.state = "consistent" if self._state.mode is Mode.SNAPSHOTS else "outdated"
 
+    def halted(self) -> None:
+        """Replication halts: from here on the image is of an earlier time."""
+        if self._state.replica.state != "inconsistent":
+            self._state.replica.state = "outdated"
+
+    def left(self, *, unusable: bool) -> None:
+        """The connection is gone. An image that cannot be used now stays so until the secondary says otherwise."""
+        if unusable:
+            self._state.replica.state = "inconsistent"
+
     def remember(self) -> None:
         """Have written down which replica this is, and what is known of it."""
         replica = self._state.replica

@@ -49,6 +49,8 @@ FORMERLY = "formerly"
 """In HELLO's features: the primary understands a WELCOME that tells the earlier names of the replica."""
 FORMER_NAMES = 8
 """Earlier names of a replica that are kept: each stands for a journal that was found damaged."""
+TARGET_ERROR = "target-error"
+"""The code of the REFUSE that tells a primary that the target cannot be written: the replica cannot be used until it can."""
 COMPARED_UNITS_BYTES = frozenset(
     1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length())
 )

@@ -6,6 +6,7 @@ Nothing of the stream is acknowledged before ``keeper`` has it durable. Frames t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 import numpy as np
@@ -16,7 +17,7 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.heartbeat import HEARTBEAT_S
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.config import SecondaryConfig
-from pydbt.core.secondary.handshake import refusal
+from pydbt.core.secondary.handshake import refusal, trouble_refusal
 from pydbt.core.secondary.journal import JournalEntry
 from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.primary_watch import PrimaryWatch
@@ -53,8 +54,14 @@ class Secondary:
         staged: StagedBlocks,
         now: float,
         watch: PrimaryWatch | None = None,
+        trouble: str = "",
     ) -> None:
-        """``watch``: what was heard of the primary before, by an earlier brain."""
+        """``watch``: what was heard of the primary before, by an earlier brain.
+
+        ``trouble``: why the target could not be written. Until it has everything that is in the journal, the replica is not
+        consistent, and no primary is welcome: what it would bring could not reach the target either.
+        """
+        self.trouble = trouble
         self.config = config
         self._effects: list[e.Effect] = []
         self.keeper = Keeper(self, self._effects, config, record, recovery, staged)
@@ -105,7 +112,7 @@ class Secondary:
     def replica_state(self) -> ReplicaState:
         """The state of the replica: never more than is known."""
         session = self.session
-        if not self.record.consistent:
+        if not self.record.consistent or self.trouble:
             return ReplicaState.INCONSISTENT
         staging = session is not None and isinstance(session.state, Staging)
         if staging or self.keeper.stage_from is not None:
@@ -117,7 +124,7 @@ class Secondary:
 
     def status(self, now: float) -> ReplicaStatus:
         """The replica's part of the report of the service. Up to date is what was so a moment ago, by a heartbeat."""
-        return status_of(self.keeper, self.session, self.replica_state, now)
+        return status_of(self.keeper, self.session, self.replica_state, self.trouble, now)
 
     # --- events -------------------------------------------------------------------------------------------
     def _dispatch(self, event: e.Event, now: float) -> None:
@@ -138,7 +145,8 @@ class Secondary:
             case e.Compared(ticket, differing):
                 self._compared(ticket, differing, now)
             case e.TargetFailed(error):
-                self.failed("target-error", f"the secondary's target failed: {error}")
+                self.trouble = error
+                self.failed(f.TARGET_ERROR, f"the secondary's target failed: {error}")
             case e.RoomMeasured(free_bytes):
                 self._room_bytes = free_bytes
             case e.Connected():
@@ -154,6 +162,9 @@ class Secondary:
     def _advance(self, now: float) -> None:
         """Process the frames that had to wait, until one has to wait again."""
         self.keeper.advance(now, self.peer)
+        if self.trouble and self.keeper.drained:
+            self.trouble = ""
+            self._do(e.Log("info", "everything that the target lacked is written: primaries are welcome again"))
         while (session := self.session) is not None and session.has_waiting and self.keeper.barrier is None:
             match session.next_waiting():
                 case Returned(entry):
@@ -172,6 +183,10 @@ class Secondary:
 
     # --- coming and going ---------------------------------------------------------------------------------
     def _connected(self, event: e.Connected) -> None:
+        if self.trouble:
+            if not self._turned_away(event):  # it would be welcomed, so that it may know
+                self._turn_away(replace(event, proven=True), trouble_refusal(self.trouble))
+            return
         if isinstance(self._primary, Session) and self._turned_away(event):
             return  # a primary that may not write to this replica disturbs none that does
         if self._primary is not None:
@@ -188,11 +203,14 @@ class Secondary:
         """Whether this primary was refused."""
         refuse = refusal(event.hello, self.record, self.config.target_bytes)
         if refuse is not None:
-            # A stranger learns no more than the code: the evidence names what it would need to be welcomed.
-            self._do(e.Send(event.connection, refuse if event.proven else f.Refuse(refuse.code, "")))
-            self._do(e.CloseConnection(event.connection, refuse.message))
-            self._do(e.Log("warning", f"refused a primary: {refuse.message}"))
+            self._turn_away(event, refuse)
         return refuse is not None
+
+    def _turn_away(self, event: e.Connected, refuse: f.Refuse) -> None:
+        # A stranger learns no more than the code: the evidence names what it would need to be welcomed.
+        self._do(e.Send(event.connection, refuse if event.proven else f.Refuse(refuse.code, "")))
+        self._do(e.CloseConnection(event.connection, refuse.message))
+        self._do(e.Log("warning", f"refused a primary: {refuse.message}"))
 
     def _welcome(self, event: e.Connected, now: float) -> None:
         if self._turned_away(event):

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from pydbt.core.protocol.frames import PROTOCOL_VERSION, SIDES, Hello, Refuse
+from pydbt.core.protocol.frames import PROTOCOL_VERSION, SIDES, TARGET_ERROR, Hello, Refuse
 from pydbt.core.protocol.generations import objection
 from pydbt.core.secondary.replica import ReplicaRecord
+
+
+def trouble_refusal(trouble: str) -> Refuse:
+    """While the target lacks something that it could not be written; ``trouble`` has the place."""
+    return Refuse(
+        TARGET_ERROR, f"{trouble}; it is tried again now and then, and no write can reach this replica until then"
+    )
 
 
 def refusal(hello: Hello, record: ReplicaRecord, target_bytes: int) -> Refuse | None:

@@ -19,6 +19,7 @@ class ReplicaStatus:
 
     ``sequence`` is durable; ``applied_sequence`` has reached the target itself; ``size`` is that of the volume.
     ``connected``: the primary was heard a moment ago; ``silent_seconds``: how long it has not been heard, None without one.
+    ``target_problem``: why the target cannot be written, and where; empty when it can.
     """
 
     mode: str
@@ -34,6 +35,7 @@ class ReplicaStatus:
     silent_seconds: float | None
     staged_bytes: int
     unapplied_bytes: int
+    target_problem: str
 
     @property
     def position(self) -> str:
@@ -49,7 +51,7 @@ class ReplicaStatus:
         }
 
 
-def status_of(keeper: Keeper, session: Session | None, state: ReplicaState, now: float) -> ReplicaStatus:
+def status_of(keeper: Keeper, session: Session | None, state: ReplicaState, trouble: str, now: float) -> ReplicaStatus:
     """The report of a replica and of its conversation, if there is one."""
     if state is ReplicaState.UP_TO_DATE and session is not None and not session.is_fresh(keeper.sequence, now):
         state = ReplicaState.CONSISTENT
@@ -67,4 +69,5 @@ def status_of(keeper: Keeper, session: Session | None, state: ReplicaState, now:
         silent_seconds=None if session is None else round(session.silence_s(now), 3),
         staged_bytes=keeper.staged_bytes,
         unapplied_bytes=keeper.tail - keeper.mark.position,
+        target_problem=trouble,
     )

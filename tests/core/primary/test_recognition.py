@@ -95,3 +95,14 @@ def test_its_own_word_on_its_image_counts_when_it_is_worse() -> None:
         state.mode = mode
         recognition.replica_says(word)
         assert state.replica.state == state_of_image
+
+
+def test_an_image_that_cannot_be_used_stays_so_until_the_secondary_says_otherwise() -> None:
+    state, recognition = known()
+    recognition.left(unusable=False)
+    assert state.replica.state == "outdated"
+    recognition.left(unusable=True)
+    recognition.left(unusable=False)
+    assert state.replica.state == "inconsistent", "a cut does not mend a disk"
+    recognition.connected(said())
+    assert state.replica.state == "outdated"

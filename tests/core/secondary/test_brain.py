@@ -382,3 +382,34 @@ def test_the_earlier_names_of_a_replica_are_told_to_a_primary_that_asks():
     for number in range(2 * f.FORMER_NAMES):
         record = record.renamed(f"{number:032x}")
     assert len(record.formerly) == f.FORMER_NAMES
+
+
+def test_a_target_that_could_not_be_written_makes_the_replica_unusable_until_it_has_everything():
+    record = replace(ADOPTED, checkpoint=0)
+    recovery = Recovery(record)
+    recovery.tail = recovery.limit = 5000  # of the journal the target lacks this much
+    brain = Secondary(
+        SecondaryConfig(SIZE * 2), record, recovery, StagedBlocks(), 0.0, None, "TARGET t fails at byte 7"
+    )
+    effects = brain.handle(e.Connected(1, HELLO, bytes(32), proven=False), 0.0)
+    assert e.Apply(5000) in effects, "it is tried again"
+    (refuse,) = [effect.frame for effect in effects if isinstance(effect, e.Send)]
+    assert refuse.code == f.TARGET_ERROR and "TARGET t fails at byte 7" in refuse.message
+    assert brain.replica_state is ReplicaState.INCONSISTENT and brain.record.consistent
+    assert brain.status(0.0).target_problem == "TARGET t fails at byte 7"
+    foreign = brain.handle(e.Connected(2, replace(HELLO, volume="ef" * 16), bytes(32)), 0.0)
+    assert [effect.frame.code for effect in foreign if isinstance(effect, e.Send)] == ["other-volume"]
+    effects = brain.handle(e.Applied(Mark(5000, EPOCH, 10)), 0.0)
+    (sync,) = [effect for effect in effects if isinstance(effect, e.Sync)]
+    assert brain.trouble, "it is not known yet whether it is on the disk"
+    brain.handle(e.Synced(sync.ticket, Mark(5000, EPOCH, 10)), 0.0)
+    assert not brain.trouble and brain.replica_state is ReplicaState.CONSISTENT
+    effects = brain.handle(e.Connected(3, HELLO, bytes(32)), 0.0)
+    assert f.Welcome in [type(effect.frame) for effect in effects if isinstance(effect, e.Send)]
+
+
+def test_a_brain_that_gives_up_for_its_target_names_the_trouble():
+    play = Play()
+    play(e.TargetFailed("TARGET t cannot be written at byte 7"))
+    assert play.brain.status(0.0).target_problem == "TARGET t cannot be written at byte 7"
+    assert play.brain.replica_state is ReplicaState.INCONSISTENT
