@@ -27,6 +27,11 @@ def promote(both: Cluster, *options: str) -> Outcome:
     return command("promote", both.target, "--state", both.secondary_state, *options, timeout_s=120)
 
 
+def until_answered_for(both: Cluster) -> None:
+    """Until a heartbeat has answered for what it has, nobody knows as of when a replica is."""
+    until(lambda: (both.secondary_status() or {})["replica_state"] == "up-to-date", "it is answered for")
+
+
 @pytest.mark.parametrize("running", [True, False])
 def test_a_promoted_replica_is_the_volume_and_the_old_primary_cannot_overwrite_it(tmp_path, running, chance):
     with loop_device(tmp_path, 64 * MIB) as device:
@@ -36,8 +41,8 @@ def test_a_promoted_replica_is_the_volume_and_the_old_primary_cannot_overwrite_i
             with mounted(device, tmp_path / "mnt") as folder:
                 work(folder, chance)
             both.wait()
-            if running:  # until a heartbeat has answered for it, nobody knows as of when the replica is
-                until(lambda: (both.secondary_status() or {})["replica_state"] == "up-to-date", "it is answered for")
+            if running:
+                until_answered_for(both)
                 outcome = promote(both)
                 assert outcome.code == 4 and "is alive" in outcome.errors and "--force" in outcome.errors, outcome
                 assert both.status()["mode"] == "normal", "a refused promotion did harm"
@@ -162,6 +167,7 @@ def test_a_promotion_says_what_is_lost_and_the_old_primary_learns_of_it_where_it
             with mounted(first, tmp_path / "mnt") as folder:
                 work(folder, chance)
                 both.wait()
+                until_answered_for(both)
                 both.secondary.freeze()
                 (folder / "lost").write_bytes(chance.randbytes(3 * MIB))
                 run("sync", "-f", folder)
@@ -178,7 +184,7 @@ def test_a_promotion_says_what_is_lost_and_the_old_primary_learns_of_it_where_it
             kept = Cluster(tmp_path / "after", second, target=first.path)
             kept.primary_state = both.secondary_state
             try:
-                kept.run_primary("127.0.0.1:1")
+                kept.run_primary(f"unix:{tmp_path / 'nobody'}")
                 both.primary.thaw()
                 assert both.primary.wait() == 5, both.primary.words()
                 assert "was promoted" in both.primary.words(), both.primary.words()
