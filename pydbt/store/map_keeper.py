@@ -13,6 +13,7 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.units import MIB
 from pydbt.posix.files import write_all
+from pydbt.posix.ownership import OPEN_OWN
 from pydbt.store.atomic import remove_file
 from pydbt.store.map_file import CHANGES_OFFSET, MARK_OFFSET, Change, change_of, mark_of, save_map
 from pydbt.store.map_image import MapHeader
@@ -48,7 +49,7 @@ class MapKeeper:
         kept, self._kept = self._kept, None  # a write that fails leaves nothing to rely on
         if kept is not None and _is_same(kept.header, header):
             try:
-                descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+                descriptor = os.open(self._path, os.O_WRONLY | OPEN_OWN)
             except OSError:
                 return self._write_whole(header, dirty)  # moved away, perhaps
             try:
@@ -98,7 +99,7 @@ class MapKeeper:
     def _found(self, header: MapHeader, dirty: DirtyMap, first: Change, size: int) -> _Kept | None:
         """None when the file cannot be looked at: the next write makes it anew."""
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._path, os.O_RDONLY | OPEN_OWN)
         except OSError:
             return None
         try:

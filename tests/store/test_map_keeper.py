@@ -80,7 +80,7 @@ def test_changes_do_not_grow_beyond_the_map_or_a_mebibyte(tmp_path: Path) -> Non
     assert written < 300 * 3 * CHUNK_BYTES + 5 * SMALLEST_LIMIT_BYTES, "the whole maps cost less than the changes"
 
 
-@pytest.mark.parametrize("meddle", ["moved", "replaced", "longer"])
+@pytest.mark.parametrize("meddle", ["moved", "replaced", "longer", "linked"])
 def test_a_file_that_someone_touched_is_made_anew(tmp_path: Path, meddle: str) -> None:
     path, keeper = tmp_path / "dirty.map", MapKeeper(tmp_path / "dirty.map")
     keeper.keep(header_of(COUNT), map_of(COUNT, [1]))
@@ -94,7 +94,11 @@ def test_a_file_that_someone_touched_is_made_anew(tmp_path: Path, meddle: str) -
             os.replace(tmp_path / "other", path)
         case "longer":
             path.write_bytes(path.read_bytes() + b"x")
+        case "linked":
+            path.rename(tmp_path / "away")
+            path.symlink_to(tmp_path / "away")
     assert keeper.keep(header_of(COUNT), map_of(COUNT, [2])) > 0, "the map did not change, and is not there"
+    assert not path.is_symlink()
     assert loaded_from(path) == contents(map_of(COUNT, [2]))
 
 
