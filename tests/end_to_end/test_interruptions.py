@@ -19,7 +19,8 @@ def test_a_lost_carrier_is_told_by_its_name_and_ends_the_connection_long_before_
         until(lambda: (both.status() or {})["mode"] == "unsynchronized", "the connection is given up")
         status = both.status()
         assert status is not None and not status["connected"] and status["connection_problem"] == words
-        assert status["out_of_sync_bytes"] == BLOCK
+        # Until the map is merged with the kernel's, a block may be counted twice.
+        until(lambda: (both.status() or {})["out_of_sync_bytes"] == BLOCK, "exactly what was written is out of sync")
         first, *_ = command("status", "--state", both.primary_state).output.splitlines()
         assert words in first
         both.wire.plug()
