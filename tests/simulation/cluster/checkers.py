@@ -155,6 +155,8 @@ def up_to_date_is_answered_for(world: World) -> None:
     now = world.clock.now
     for node, peer in world.primary.peers():
         heard = [now - at <= FRESH_S for at in (node.link.delivered_at[1], node.link.delivered_at[0])]
+        if not world.primary.has_heard_of(node, peer):
+            continue  # put back since it last answered: what it had acknowledged is gone, and nobody can know that before
         if all(heard) or not is_quiet(world) or not differing(world, node).any():
             continue
         if not heard[0] and peer.brain.state.in_flight.empty and peer.brain.mode is Mode.NORMAL:
