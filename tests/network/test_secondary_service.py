@@ -214,6 +214,7 @@ def test_another_volume_is_refused_by_its_code_alone_over_plain_tcp_and_nothing_
         assert other.answer.message == "", "a stranger learns nothing of what it would need"
         assert other.connection.recv_frame() is None
     assert secondary.target.read_bytes() == before
+    poll(lambda: "refused a primary" in secondary.words(), "the refusal is told")
     (line,) = [line for line in secondary.words().splitlines() if "refused a primary" in line]
     assert len(line) > 60, "its operator is told why"
 
