@@ -21,6 +21,7 @@ from pydbt.cli.view import View
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.registry import registered_primary, registered_secondary
 from pydbt.controller.secondary.journal_room import require_journal_room
+from pydbt.core.printable import printable
 from pydbt.device.checks import check_source, check_target
 from pydbt.network.address import check_plain_tcp, unix_path
 from pydbt.network.listen import listen as listen_at
@@ -57,7 +58,7 @@ def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | Secondary
             check_plain_tcp(address[0], options.insecure)
         refuse_own_target(device, address, options.state_dir)
     if only_check:
-        click.echo(f"{options.source} could be replicated: options, device and identity are right")
+        click.echo(f"{printable(str(options.source))} could be replicated: options, device and identity are right")
         return 0
     progress = ProgressReporter(sys.stderr)
     chosen = replace(options, report=lambda report: progress.update(View(report.to_json())))
@@ -86,7 +87,7 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
             remove_socket(listener)
             listener.close()
     if only_check:
-        click.echo(f"{target} could be a replica: options, target, port and identity are right")
+        click.echo(f"{printable(str(target))} could be a replica: options, target, port and identity are right")
         return 0
     with registered_secondary(target, state_dir, host, port, keep=not options.replay_only):
         refuse_live_source(target)  # once registered: of two that start at the same time, at least one finds the other
@@ -98,15 +99,19 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
 
 @contextlib.contextmanager
 def _heeding_sigterm() -> Iterator[None]:
-    """Until the service runs and listens to it, SIGTERM undoes what the start has done, as Ctrl-C does."""
+    """Until the service runs and listens to it, SIGTERM undoes what the start has done, as Ctrl-C does.
+
+    SIGHUP ends nothing: it asks to read the identity again, which a start is about to do or has just done.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _stop)
+    before = signal.signal(signal.SIGTERM, _stop), signal.signal(signal.SIGHUP, lambda *_: None)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGHUP, before[1])
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

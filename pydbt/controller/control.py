@@ -117,9 +117,12 @@ class ControlServer:
         if not self.path.exists():
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)  # one that takes nobody in now is alive as well
             try:
                 with _short_name(self.path) as name:
                     probe.connect(name)
+            except BlockingIOError:
+                pass
             except ConnectionRefusedError:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.path)
@@ -186,8 +189,8 @@ class ControlServer:
 def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float | None = 10.0) -> dict[str, Any]:
     """Send one request to the controller whose socket, or state directory, ``path`` names; its result.
 
-    NotRunning when nothing listens, TimedOut when no answer came within ``timeout_s`` (None waits for ever), and the
-    error of the controller's answer, with its own exit code.
+    NotRunning when nothing listens, BusyError when too many wait to be taken in, TimedOut when no answer came within
+    ``timeout_s`` (None waits for ever), and the error of the controller's answer, with its own exit code.
     """
     place = socket_path(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
@@ -198,6 +201,8 @@ def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float
             with contextlib.suppress(BrokenPipeError):  # it has answered without asking
                 client.sendall(json.dumps(request).encode() + b"\n")
             answer = next(_lines(client, _ANSWER_BYTES_MAX), None)
+        except BlockingIOError as error:
+            raise BusyError(f"the controller of {place.parent} takes in no command now: try again") from error
         except TimeoutError as error:
             raise TimedOut(f"the controller of {place.parent} gave no answer within {timeout_s:g} s") from error
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:

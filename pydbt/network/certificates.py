@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydbt.core.errors import UsageError
+from pydbt.posix.ownership import file_intruder, read_safely
 
 REVOKED_FILE_NAME = "revoked"
 _KEY = re.compile(r"sha256:[0-9a-f]{64}")
@@ -45,11 +46,14 @@ def revoked_beside(identity: Path) -> frozenset[str]:
     """
     path = identity.with_name(REVOKED_FILE_NAME)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text, status = read_safely(path)
     except FileNotFoundError:
         return frozenset()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the list of revoked keys {path} cannot be read: {error}") from None
+    if wrong := file_intruder(path, status):
+        raise UsageError(f"the list of revoked keys {path} is not safe from other users: {wrong}")
+    lines = text.splitlines()
     words = [(number, line.split()[0]) for number, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
     for number, word in words:
         if not _KEY.fullmatch(word):

@@ -9,6 +9,7 @@ import stat
 import struct
 
 from pydbt.core.errors import BusyError, PeerError, Unreachable, UsageError
+from pydbt.posix.ownership import folder_intruder
 
 _UCRED = struct.Struct("3i")  # struct ucred of include/linux/socket.h: process, user, group
 
@@ -45,8 +46,12 @@ def connect_local(path: str, timeout_seconds: float) -> socket.socket:
 def listen_local(path: str, backlog: int) -> socket.socket:
     """A listening socket that only root and this user may connect to. Raises BusyError or UsageError.
 
-    A socket that a killed process has left is replaced; nothing else is.
+    A socket that a killed process has left is replaced; nothing else is. The folder must be safe from other users: whoever may
+    write to it could put something else in the place of the socket, which is then removed at the end.
     """
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(folder) and (wrong := folder_intruder(folder)):
+        raise UsageError(f"cannot listen on unix:{path}: its folder {folder} is not safe from other users: {wrong}")
     _remove_dead(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -74,8 +79,11 @@ def _remove_dead(path: str) -> None:
     if not stat.S_ISSOCK(mode):
         raise UsageError(f"cannot listen on unix:{path}: it is there, and no socket: name another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # one whose program takes nobody in is in use as well
         try:
             probe.connect(path)
+        except BlockingIOError:
+            pass
         except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(path)

@@ -7,7 +7,6 @@ under a lock, and the threads move its bytes to and from the socket. No thread h
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
 import ssl
@@ -23,7 +22,7 @@ from typing import Any, Protocol
 from pydbt.core.errors import PeerError, UsageError
 from pydbt.network.certificates import expiry_of, key_of, revoked_beside
 from pydbt.network.connection import StreamSocket
-from pydbt.posix.ownership import file_intruder
+from pydbt.posix.ownership import file_intruder, read_safely
 
 TLS_HANDSHAKE_SECONDS = 10.0
 _RECEIVE_BYTES = 256 * 1024
@@ -82,8 +81,7 @@ class Identity:
 def load_identity(path: Path) -> Identity:
     """Read an identity file. UsageError when it is wrong, or when other users may read it."""
     try:
-        with path.open("rb") as file:
-            status, text = os.fstat(file.fileno()), file.read().decode("ascii")
+        text, status = read_safely(path)
     except OSError as error:
         raise UsageError(f"the identity {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,16 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 def open_own(path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> int:
     """``os.open`` with OPEN_OWN."""
     return os.open(path, flags | OPEN_OWN, mode)
+
+
+def read_safely(path: Path) -> tuple[str, os.stat_result]:
+    """The text of a file, and its status. Something else in its place, a pipe for example, is an OSError and no wait."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(descriptor, encoding="utf-8") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return file.read(), status
 
 
 def folder_intruder(place: str | os.PathLike[str]) -> str:

@@ -164,6 +164,7 @@ def test_a_signal_while_a_run_waits_for_its_first_secondary_undoes_the_start(
     assert process.stderr is not None
     try:
         assert "waiting for this secondary" in process.stderr.readline()
+        process.send_signal(signal.SIGHUP)  # that identities are to be read again ends nothing
         command("status", disk).refused(9, "is starting or ending")
         process.send_signal(number)
         errors = process.communicate(timeout=30)[1]

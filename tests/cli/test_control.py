@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -20,6 +21,7 @@ from pydbt.controller.control import (
     call,
     is_answering,
     read_snapshot,
+    socket_path,
     write_snapshot,
 )
 from pydbt.controller.registry import (
@@ -367,3 +369,18 @@ def test_one_client_too_many_is_told_that_the_controller_is_busy_and_not_that_it
                 return False
 
         wait_until(there_is_room, "a place is free again")
+
+
+def test_one_that_takes_nobody_in_is_busy_and_not_ended_and_its_place_is_not_taken(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as full, contextlib.ExitStack() as stack:
+        full.bind(str(socket_path(tmp_path)))
+        full.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(socket_path(tmp_path)))
+        with pytest.raises(BusyError, match="takes in no command"):
+            call(tmp_path, {"command": "status"})
+        with pytest.raises(BusyError, match="already running"), ControlServer(tmp_path, echo):
+            pass

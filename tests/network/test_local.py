@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import socket
 import stat
@@ -33,7 +35,7 @@ def as_nobody(code: str, *arguments: object) -> subprocess.Popen[str]:
 def place() -> Iterator[Path]:
     """A path that another user can reach; pytest's own folders cannot be."""
     folder = Path(tempfile.mkdtemp(prefix="pydbt-test-", dir="/var/tmp"))
-    folder.chmod(0o777)
+    folder.chmod(0o755)
     yield folder / "s.sock"
     shutil.rmtree(folder)
 
@@ -54,6 +56,7 @@ def test_root_and_this_user_are_connected_and_named(place: Path) -> None:
 def test_another_user_that_listens_in_the_place_of_the_secondary_is_sent_nothing(place: Path) -> None:
     code = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen()"
     code += "; print('up', flush=True); s.accept()[0].recv(1)"
+    place.parent.chmod(0o777)  # only this lets him be there
     thief = as_nobody(code, place)
     try:
         assert thief.stdout is not None and thief.stdout.readline() == "up\n"
@@ -100,3 +103,28 @@ def test_what_is_no_socket_is_not_removed(place: Path) -> None:
     assert place.read_text() == "precious"
     with pytest.raises(PeerError, match="cannot be reached"):
         connect(f"unix:{place}", 0)
+
+
+@pytest.mark.parametrize("owner", [NOBODY, 0], ids=["another user's", "everybody's"])
+def test_in_a_folder_that_others_may_write_to_nothing_is_bound_and_nothing_removed(place: Path, owner: int) -> None:
+    if owner:
+        os.chown(place.parent, owner, owner)
+    else:
+        place.parent.chmod(0o1777)
+    with pytest.raises(UsageError, match="is not safe from other users"):
+        listen(f"unix:{place}", 0)
+    assert not list(place.parent.iterdir())
+
+
+def test_a_socket_whose_program_takes_nobody_in_is_in_use_and_no_wait(place: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as full, contextlib.ExitStack() as stack:
+        full.bind(str(place))
+        full.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(place))
+        with pytest.raises(BusyError):
+            listen(f"unix:{place}", 0)
+        assert place.exists()

@@ -352,3 +352,23 @@ def test_an_identity_that_another_user_could_exchange_is_refused(authority):
     os.chown(path, 65534, 65534)
     with pytest.raises(UsageError, match="65534"):
         load_identity(path)
+
+
+@pytest.mark.parametrize("name", ["one.identity", "revoked"])
+def test_a_pipe_in_the_place_of_an_identity_or_of_the_list_holds_nobody_up(authority, name):
+    path = pki.issue(authority, "one")
+    planted = authority / name
+    planted.unlink(missing_ok=True)
+    os.mkfifo(planted)
+    assert planted in (path, path.with_name("revoked"))
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_identity(path)
+
+
+def test_a_list_of_revoked_keys_that_another_user_wrote_is_refused(authority):
+    path = pki.issue(authority, "one")
+    (authority / "revoked").write_text("")
+    assert not load_identity(path).revoked
+    os.chown(authority / "revoked", 65534, 65534)
+    with pytest.raises(UsageError, match="not safe"):
+        load_identity(path)

@@ -14,6 +14,7 @@ from pydbt.controller.control import call, is_answering, read_snapshot
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.registry import registered_secondary
 from pydbt.core.errors import BusyError, NotRunning, UsageError
+from pydbt.core.printable import printable
 from pydbt.device.checks import check_target
 from pydbt.store.replica_state import load_record
 
@@ -76,7 +77,7 @@ def _tell(state_dir: Path, status: dict[str, Any]) -> None:
     if record is not None:
         primary = PrimaryReport.from_values(status.get("primary"))
         for line in loss_lines(loss(primary, Position(record.epoch, record.sequence))):
-            click.echo(line)
+            click.echo(printable(line))
 
 
 def _stop_secondary(state_dir: Path, force: bool, timeout: float) -> dict[str, Any] | None:
