@@ -21,6 +21,7 @@ from pydbt.cli.view import View
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.registry import registered_primary, registered_secondary
 from pydbt.controller.secondary.journal_room import require_journal_room
+from pydbt.controller.state_dir import check_state_dir
 from pydbt.core.printable import printable
 from pydbt.device.checks import check_source, check_target
 from pydbt.network.address import check_plain_tcp, unix_path
@@ -51,6 +52,7 @@ def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | Secondary
     name_lines(options.source)
     forbid_core_dumps()
     device = check_source(options.source, options.state_dir)
+    check_state_dir(options.state_dir)
     if options.identity is not None:
         load_identity(options.identity)
     for address in options.secondaries:
@@ -75,6 +77,7 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
     forbid_core_dumps()
     target, state_dir, (host, port) = options.target, options.state_dir, options.listen
     check_target(target, state_dir=state_dir, create_bytes=options.create_bytes)
+    check_state_dir(state_dir)
     if not options.replay_only:
         require_journal_room(state_dir, options.journal_limit_bytes)
         if options.identity is None:

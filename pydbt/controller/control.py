@@ -290,7 +290,7 @@ def _result(answer: bytes, place: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StateError(f"{place} is answered by something that is no controller") from error
     failure = PydbtError(message)
-    failure.exit_code = code
+    failure.exit_code = code or StateError.exit_code  # an error is never success, whoever answers
     raise failure
 
 

@@ -94,6 +94,7 @@ class PrimaryOptions:
                 f"--peer is given {len(self.peers)} times for {len(self.secondaries)} secondaries: give one per --secondary, "
                 "in their order, or none"
             )
+        _require_identity(self.identity, self.peers)
         if self.block_bytes is not None and not _power_of_two(self.block_bytes, MIN_BLOCK_BYTES, MAX_BLOCK_BYTES):
             raise UsageError(
                 f"--block-size is {exact_bytes(self.block_bytes)}, which is no power of two from "
@@ -166,6 +167,7 @@ class SecondaryOptions:
                 f"--journal-size is {exact_bytes(self.journal_limit_bytes)}, less than the least journal of "
                 f"{exact_bytes(MIN_JOURNAL_BYTES)}"
             )
+        _require_identity(self.identity, self.peer)
 
     @property
     def listen(self) -> tuple[str, int]:
@@ -176,6 +178,13 @@ def check_port(host: str, port: int, option: str) -> None:
     """UsageError unless ``port`` is a port of TCP, or the host needs none."""
     if unix_path(host) is None and not 1 <= port <= 65535:
         raise UsageError(f"{option} names port {port}, and ports go from 1 to 65535")
+
+
+def _require_identity(identity: Path | None, peer: object) -> None:
+    if peer and identity is None:
+        raise UsageError(
+            "--peer is the name that the other side proves, and without --identity nobody proves any: give both"
+        )
 
 
 def _power_of_two(value: int, least: int, most: int) -> bool:

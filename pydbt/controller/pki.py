@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pydbt.core.errors import StateError, UsageError
 from pydbt.network.certificates import REVOKED_FILE_NAME, key_of, revoked_beside
+from pydbt.posix.ownership import folder_intruder
 from pydbt.store.atomic import replace_file
 
 AUTHORITY_KEY, AUTHORITY_CERTIFICATE = "authority.key", "authority.pem"
@@ -37,6 +38,7 @@ def make_authority(folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StateError(f"the folder {folder} cannot be made: {error.strerror}") from None
+    _require_safe(folder)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"pydbt authority {os.urandom(4).hex()}")])
     builder = _certificate(name, name, key.public_key(), timedelta(days=AUTHORITY_DAYS))
@@ -84,8 +86,15 @@ def issue(
     return path
 
 
+def _require_safe(folder: Path) -> None:
+    """Who can put another authority there can make any identity."""
+    if folder.is_dir() and (wrong := folder_intruder(folder)):
+        raise UsageError(f"the folder {folder} is not safe from other users: {wrong}")
+
+
 def revoke_key(folder: Path, name: str) -> tuple[Path, str]:
     """Enter the key of a machine's identity into the list of revoked keys: the path of the list, and the key."""
+    _require_safe(folder)
     path = folder / f"{name}.identity"
     try:
         certificate = path.read_text(encoding="ascii").split("-----BEGIN CERTIFICATE-----")[1]
@@ -113,6 +122,7 @@ def _kept_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
 
 
 def _authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    _require_safe(folder)
     try:
         key = serialization.load_pem_private_key((folder / AUTHORITY_KEY).read_bytes(), None)
         certificate = x509.load_pem_x509_certificate((folder / AUTHORITY_CERTIFICATE).read_bytes())

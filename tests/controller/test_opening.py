@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.primary import opening
 from pydbt.controller.primary.handshake import Refused
 from pydbt.controller.primary.opening import prove_secondaries, with_named
@@ -128,3 +128,10 @@ def test_a_new_volume_does_not_wait_where_waiting_mends_nothing_or_is_not_wanted
     with pytest.raises(Unreachable):
         prove(state_of("a:1"), wait=False)
     assert not answers.sleeps
+
+
+def test_a_name_that_nobody_proves_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="--identity"):
+        PrimaryOptions(Path("/dev/x"), (A,), tmp_path, peers=("alpha",))
+    with pytest.raises(UsageError, match="--identity"):
+        SecondaryOptions(Path("/dev/x"), "127.0.0.1", 1, tmp_path, peer="alpha")

@@ -372,3 +372,18 @@ def test_a_list_of_revoked_keys_that_another_user_wrote_is_refused(authority):
     os.chown(authority / "revoked", 65534, 65534)
     with pytest.raises(UsageError, match="not safe"):
         load_identity(path)
+
+
+def test_in_a_folder_that_another_user_may_write_to_no_authority_is_made_or_used(tmp_path, authority):
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    loose.chmod(0o777)
+    authority.chmod(0o777)
+    for made in (
+        lambda: pki.make_authority(loose),
+        lambda: pki.issue(authority, "x"),
+        lambda: pki.revoke_key(authority, "x"),
+    ):
+        with pytest.raises(UsageError, match="not safe"):
+            made()
+    assert not list(loose.iterdir()) and not (authority / "x.identity").exists()
