@@ -33,6 +33,8 @@ PINS = Path("/sys/fs/bpf/pydbt")
 # A look at a lock holds it for microseconds.
 _LOOKS = 10
 _LOOK_S = 0.02
+# A path has 4096 bytes at most, and an entry has two.
+_ENTRY_BYTES_MAX = 1 << 16
 _WILDCARDS = {"0.0.0.0", "::"}
 
 
@@ -234,13 +236,23 @@ def _held(path: Path, entry: Entry, what: str, *, keep: bool) -> Iterator[None]:
     descriptor = _take(path, what)
     try:
         _remove_dead(path.parent)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(asdict(entry)).encode(), 0)
-        yield
+        before = os.pread(descriptor, _ENTRY_BYTES_MAX, 0)
+        _write(descriptor, json.dumps(asdict(entry)).encode())
+        try:
+            yield
+        finally:
+            if keep and not os.path.isdir(entry.state_dir):  # it was refused: what was known before is not forgotten
+                _write(descriptor, before)
+                keep = bool(before)
     finally:
         if not keep:
             path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, content, 0)
 
 
 def _take(path: Path, what: str) -> int:

@@ -183,6 +183,8 @@ def test_the_last_status_is_kept_for_later(tmp_path: Path) -> None:
 def test_one_volume_has_one_controller(tmp_path: Path, disk: str) -> None:
     device = BlockDevice.identify(disk)
     assert state_dir_of(device) is None
+    for name in ("state", "other"):
+        (tmp_path / name).mkdir()
     with registered_primary(device, tmp_path / "state"):
         assert state_dir_of(device) == tmp_path / "state"
         with (
@@ -224,6 +226,19 @@ def test_a_device_number_used_again_is_not_taken_for_the_old_volume(tmp_path: Pa
         if again.number == device.number:
             assert state_dir_of(again) is None
         forget(again)
+    forget(device)
+
+
+def test_a_run_that_was_refused_hides_no_earlier_volume(tmp_path: Path, disk: str) -> None:
+    device = BlockDevice.identify(disk)
+    with registered_primary(device, tmp_path / "refused"):
+        pass
+    assert state_dir_of(device) is None, "it has no state directory"
+    with registered_primary(device, tmp_path):
+        pass
+    with registered_primary(device, tmp_path / "refused"):
+        assert state_dir_of(device) == tmp_path / "refused"
+    assert state_dir_of(device) == tmp_path
     forget(device)
 
 
