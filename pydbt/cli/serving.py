@@ -43,7 +43,7 @@ def serve_in_role(options: PrimaryOptions | SecondaryOptions, only_check: bool =
             case PrimaryOptions():
                 outcome = _serve_primary(outcome, only_check)
             case SecondaryOptions():
-                with _heeding_sigterm():
+                with _heeding_signals():
                     outcome = _serve_secondary(outcome, only_check)
     return outcome
 
@@ -64,7 +64,7 @@ def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | Secondary
         return 0
     progress = ProgressReporter(sys.stderr)
     chosen = replace(options, report=lambda report: progress.update(View(report.to_json())))
-    with _heeding_sigterm(), registered_primary(device, options.state_dir), progress:
+    with _heeding_signals(), registered_primary(device, options.state_dir), progress:
         refuse_live_target(device)  # once registered: of two that start at the same time, at least one finds the other
         # Only now: it brings the eBPF side, which no other command needs.
         from pydbt.controller.primary.service import run_primary
@@ -101,7 +101,7 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
 
 
 @contextlib.contextmanager
-def _heeding_sigterm() -> Iterator[None]:
+def _heeding_signals() -> Iterator[None]:
     """Until the service runs and listens to it, SIGTERM undoes what the start has done, as Ctrl-C does.
 
     SIGHUP ends nothing: it asks to read the identity again, which a start is about to do or has just done.

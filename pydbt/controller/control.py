@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut
+from pydbt.network.local import require_listener
 
 SOCKET_NAME = "control.sock"
 SNAPSHOT_NAME = "status.json"
@@ -116,19 +117,15 @@ class ControlServer:
     def _clear_place(self) -> None:
         if not self.path.exists():
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)  # one that takes nobody in now is alive as well
-            try:
-                with _short_name(self.path) as name:
-                    probe.connect(name)
-            except BlockingIOError:
-                pass
-            except ConnectionRefusedError:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.path)
-                return
-            except FileNotFoundError:
-                return
+        try:
+            with _short_name(self.path) as name:
+                require_listener(name)
+        except ConnectionRefusedError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+            return
+        except FileNotFoundError:
+            return
         raise BusyError(f"a controller is already running with the state directory {self.path.parent}")
 
     def _accept(self) -> None:
@@ -234,15 +231,11 @@ def _is_gone(client: socket.socket) -> bool:
 
 def is_answering(path: str | os.PathLike[str]) -> bool:
     """Whether a controller listens on the socket or in the state directory ``path`` names."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
-        client.settimeout(2.0)
-        try:
-            with _short_name(socket_path(path)) as name:
-                client.connect(name)
-        except TimeoutError:
-            return True  # its queue is full, so that it exists
-        except OSError:
-            return False
+    try:
+        with _short_name(socket_path(path)) as name:
+            require_listener(name)
+    except OSError:
+        return False
     return True
 
 

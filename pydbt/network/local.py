@@ -64,6 +64,14 @@ def listen_local(path: str, backlog: int) -> socket.socket:
     return sock
 
 
+def require_listener(path: str) -> None:
+    """OSError unless a program listens at a path, also one that takes nobody in; ConnectionRefusedError when it is dead."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            probe.connect(path)
+
+
 def remove_socket(sock: socket.socket) -> None:
     """Take the path of a listening socket of this machine away; harmless for one of the network."""
     if sock.family == socket.AF_UNIX:
@@ -78,14 +86,10 @@ def _remove_dead(path: str) -> None:
         return  # bind tells what is wrong
     if not stat.S_ISSOCK(mode):
         raise UsageError(f"cannot listen on unix:{path}: it is there, and no socket: name another path")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # one whose program takes nobody in is in use as well
-        try:
-            probe.connect(path)
-        except BlockingIOError:
-            pass
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            return
+    try:
+        require_listener(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        return
     raise BusyError(f"unix:{path} is in use by another program: stop it or listen on another")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import select
 import socket
@@ -25,12 +26,8 @@ _UP, _LOOPBACK, _LOWER_UP = 0x1, 0x8, 0x10000
 _BETWEEN_LOOKS_S = 0.05
 # Without any notification it is looked this often all the same: one may be lost when the socket's buffer is full.
 _LOOK_S = 5.0
-_NO_WAY = {
-    101,
-    113,
-    3,
-    22,
-}  # ENETUNREACH, EHOSTUNREACH; ESRCH and EINVAL: a blackhole, an address that no route leads to
+# The last two: a blackhole, and an address that no route leads to.
+_NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH, errno.EINVAL}
 
 _log = logging.getLogger("pydbt")
 

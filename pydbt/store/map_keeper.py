@@ -7,7 +7,7 @@ run, after a write that failed, when the changes have grown larger than the map,
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
@@ -73,7 +73,7 @@ class MapKeeper:
         """Append what has changed; the bytes written. Negative, and nothing is: a whole map is cheaper. Raises OSError."""
         indexes = dirty.chunks_unlike(kept.dirty)
         if not indexes:
-            self._kept = _Kept(kept.header, dirty, kept.last, kept.file, kept.whole_bytes, kept.appended_bytes)
+            self._kept = replace(kept, dirty=dirty)
             return 0
         number, digest = kept.last
         change = change_of(number + 1, digest, header.sequence, dirty, indexes)
@@ -84,9 +84,9 @@ class MapKeeper:
         os.fdatasync(descriptor)
         mark = mark_of(change)
         write_all(descriptor, [mark], MARK_OFFSET)  # not synced: without it the change counts all the same
-        self._kept = _Kept(
-            header, dirty, (change.number, change.digest), (device, inode, size + change.length_bytes), kept.whole_bytes,
-            kept.appended_bytes + change.length_bytes,
+        self._kept = replace(
+            kept, header=header, dirty=dirty, last=(change.number, change.digest),
+            file=(device, inode, size + change.length_bytes), appended_bytes=kept.appended_bytes + change.length_bytes,
         )  # fmt: skip
         return change.length_bytes + len(mark)
 

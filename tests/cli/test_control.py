@@ -395,6 +395,7 @@ def test_one_that_takes_nobody_in_is_busy_and_not_ended_and_its_place_is_not_tak
                 client = stack.enter_context(socket.socket(socket.AF_UNIX))
                 client.setblocking(False)
                 client.connect(str(socket_path(tmp_path)))
+        assert is_answering(tmp_path)
         with pytest.raises(BusyError, match="takes in no command"):
             call(tmp_path, {"command": "status"})
         with pytest.raises(BusyError, match="already running"), ControlServer(tmp_path, echo):

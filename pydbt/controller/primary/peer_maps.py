@@ -43,9 +43,8 @@ class PeerMaps:
         self._staged_path, self._free_path = place / record.staged_name, place / record.free_name
         self._dirty, self._staged = MapKeeper(place / record.map_name), MapKeeper(self._staged_path)
         self._free = MapKeeper(self._free_path)
-        self._newest: tuple[int, bool] | None = (
-            None  # the newest write that was asked for: its number, and ``unfinished``
-        )
+        # The newest write that was asked for: its number, and ``unfinished``.
+        self._newest: tuple[int, bool] | None = None
         self._free_failed = False
 
     def persist(self, effect: ev.Persist) -> ev.Persisted | None:

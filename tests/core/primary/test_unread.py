@@ -147,12 +147,17 @@ def test_when_replication_halts_bad_blocks_are_pending_like_all_others() -> None
     assert pending_of(state) == [5] and not len(state.unreadable)
 
 
+def verifying(state: State, blocks: int) -> tuple[Verifier, ReadBlocks]:
+    """A verification of the first blocks, and its first reading."""
+    verifier = Verifier(state)
+    verifier.begin(runs((0, blocks)), False, None, 0.0)
+    verifier.advance(0.0)
+    return verifier, only(taken_effects(state), ReadBlocks)
+
+
 def test_a_verification_compares_the_rest_and_tells_what_it_could_not() -> None:
     state = state_of(mode=Mode.NORMAL)
-    verifier = Verifier(state)
-    verifier.begin(runs((0, 4)), False, None, 0.0)
-    verifier.advance(0.0)
-    asked = only(taken_effects(state), ReadBlocks)
+    verifier, asked = verifying(state, 4)
     assert verifier.read(read_but(asked.reading, 2), 0.0)
     verifier.advance(0.0)
     sent = only(taken_effects(state), SendDigests)
@@ -167,10 +172,7 @@ def test_a_verification_compares_the_rest_and_tells_what_it_could_not() -> None:
 
 def test_a_verification_that_can_read_nothing_of_a_reading_ends() -> None:
     state = state_of(mode=Mode.NORMAL)
-    verifier = Verifier(state)
-    verifier.begin(runs((0, 2)), False, None, 0.0)
-    verifier.advance(0.0)
-    asked = only(taken_effects(state), ReadBlocks)
+    verifier, asked = verifying(state, 2)
     verifier.read(read_but(asked.reading, 0, 1), 0.0)
     assert taken_effects(state) == [DropReading(asked.reading)]
     assert verifier.advance(0.0).unreadable_blocks == 2
@@ -178,11 +180,8 @@ def test_a_verification_that_can_read_nothing_of_a_reading_ends() -> None:
 
 def test_blocks_that_a_verification_finds_the_same_are_readable_again() -> None:
     state = state_of(mode=Mode.NORMAL)
-    verifier = Verifier(state)
     state.unreadable.add(np.array([1, 9]), 0.0)
-    verifier.begin(runs((0, 2)), False, None, 0.0)
-    verifier.advance(0.0)
-    asked = only(taken_effects(state), ReadBlocks)
+    verifier, asked = verifying(state, 2)
     verifier.read(BlocksRead(asked.reading, 0, 8192), 0.0)
     verifier.advance(0.0)
     sent = only(taken_effects(state), SendDigests)
