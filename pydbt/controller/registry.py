@@ -80,7 +80,7 @@ def registered_secondary(
     With ``keep`` its file stays behind, so that the state of a stopped replica is found.
     """
     place = os.path.realpath(target)
-    entry = Entry("secondary", place, os.path.abspath(state_dir), os.getpid(), None, host, port)
+    entry = Entry("secondary", place, os.path.abspath(state_dir), os.getpid(), _disk_sequence_of(place), host, port)
     with _held(_target_file(place), entry, f"TARGET {target}", keep=keep):
         yield
 
@@ -144,9 +144,20 @@ def state_dir_of(device: BlockDevice) -> Path | None:
 
 
 def secondary_state_dir_of(target: str | os.PathLike[str]) -> Path | None:
-    """The state directory last used with a TARGET since the boot; None when none is known."""
-    entry = _read(_target_file(os.path.realpath(target)))
-    return Path(entry.state_dir) if entry is not None and Path(entry.state_dir).is_dir() else None
+    """The state directory last used with a TARGET since the boot, or since that device appeared; None when none is known."""
+    place = os.path.realpath(target)
+    entry = _read(_target_file(place))
+    if entry is None or entry.disk_sequence != _disk_sequence_of(place):
+        return None
+    return Path(entry.state_dir) if Path(entry.state_dir).is_dir() else None
+
+
+def _disk_sequence_of(place: str) -> int | None:
+    """That of a device; None for an image file, and where there is nothing."""
+    try:
+        return BlockDevice.identify(place).disk_sequence()
+    except PydbtError:
+        return None
 
 
 def is_secondary_running(target: str | os.PathLike[str]) -> bool:

@@ -174,6 +174,31 @@ def test_a_signal_while_a_run_waits_for_its_first_secondary_undoes_the_start(
     assert errors.strip().count("\n") == 0 and not (tmp_path / "state").exists()
 
 
+def test_a_signal_that_ends_no_wait_stops_a_secondary_too(tmp_path: Path) -> None:
+    """As when it comes just before the wait: here another thread gets it, and nothing else ever happens."""
+    script = (
+        "import signal, sys, threading\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
+        "from pydbt.cli.group import execute\n"
+        "sys.exit(execute(sys.argv[1:]))"
+    )
+    arguments = ["secondary", tmp_path / "t.img", "--create", MIB, "--listen", "127.0.0.1:0", PLAIN]
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments), "--state", tmp_path / "state"],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=end_with_parent,
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        assert any("listening on" in line for line in iter(process.stderr.readline, ""))
+        time.sleep(0.2)  # it waits by now
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+
+
 def test_a_journal_larger_than_its_disk_is_refused_without_a_trace(tmp_path: Path) -> None:
     target = image(tmp_path / "t.img", MIB)
     with loop_over(image(tmp_path / "small.img", 64 * MIB)) as small:

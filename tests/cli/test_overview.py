@@ -23,7 +23,8 @@ from pydbt.core.errors import PydbtError
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
 from tests.cli.conftest import STATUS, FakeController
-from tests.lab.disks import image
+from tests.lab.disks import image, loop_over
+from tests.lab.patience import run
 from tests.lab.programs import Outcome
 
 REPLICA = {"role": "secondary", "mode": "streaming", "replica_state": "consistent", "connected": True}
@@ -74,6 +75,17 @@ def test_a_promotion_leaves_no_entry_of_a_replica(alone: Path) -> None:
     with registered_secondary(target, alone / "state", "127.0.0.1", 0):
         pass
     assert registry.secondary_state_dir_of(target) is None
+
+
+def test_a_later_device_of_the_same_name_is_not_taken_for_an_earlier_target(alone: Path) -> None:
+    (alone / "state").mkdir()
+    with loop_over(image(alone / "one.img", MIB)) as target:
+        with registered_secondary(target, alone / "state", "127.0.0.1", 1, keep=True):
+            pass
+        assert registry.secondary_state_dir_of(target) == alone / "state"
+        run("losetup", "--detach", str(target))
+        run("losetup", str(target), str(image(alone / "two.img", MIB)))
+        assert registry.secondary_state_dir_of(target) is None
 
 
 GOOD = {"running": True, "role": "primary", "mode": "normal", "replica_state": "up-to-date", "connected": True}

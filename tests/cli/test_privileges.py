@@ -19,8 +19,9 @@ from tests.lab.programs import Controller, command, status_of
 NOBODY, SIZE = 65534, 1 << 20
 
 
-def words_of(process: int) -> dict[str, str]:
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+def words_of(place: Path) -> dict[str, str]:
+    """The lines of ``status`` of a process, or of one of its threads."""
+    lines = (place / "status").read_text().splitlines()
     return {name: words.strip() for name, _, words in (line.partition(":") for line in lines)}
 
 
@@ -44,22 +45,22 @@ def test_a_secondary_has_given_up_what_it_does_not_need(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     folder.mkdir()
     with secondary(folder, socket_address()) as running:
-        words = words_of(running.process.pid)
+        words = words_of(Path(f"/proc/{running.process.pid}"))
         for name in ("CapEff", "CapPrm", "CapBnd"):
             assert int(words[name], 16) & ~mask(SECONDARY_KEEPS) == 0, name
         assert words["NoNewPrivs"] == "1"
-        threads = list(Path(f"/proc/{running.process.pid}/task").iterdir())
-        assert len(threads) > 1, "its threads are there"
-        kept = {int(words_of_thread(thread)["CapEff"], 16) for thread in threads}
+        kept = [int(words["CapEff"], 16) for words in words_of_threads(running.process.pid)]
+        assert len(kept) > 1, "its threads are there"
         assert all(one & ~mask(SECONDARY_KEEPS) == 0 for one in kept), kept
         limits = Path(f"/proc/{running.process.pid}/limits").read_text()
         (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
         assert core.split()[4:6] == ["0", "0"]
 
 
-def words_of_thread(thread: Path) -> dict[str, str]:
-    lines = (thread / "status").read_text().splitlines()
-    return {name: words.strip() for name, _, words in (line.partition(":") for line in lines)}
+def words_of_threads(process: int) -> Iterator[dict[str, str]]:
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one that served a client has ended meanwhile
+            yield words_of(thread)
 
 
 @pytest.fixture
@@ -79,8 +80,8 @@ def test_a_secondary_on_a_file_needs_no_root(reachable: Path, monkeypatch: pytes
     address = f"unix:{folder}/s"
     nobody = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
     with secondary(folder, address, *nobody) as running:
-        assert words_of(running.process.pid)["Uid"].split()[1] == str(NOBODY)
-        assert int(words_of(running.process.pid)["CapEff"], 16) == 0
+        assert words_of(Path(f"/proc/{running.process.pid}"))["Uid"].split()[1] == str(NOBODY)
+        assert int(words_of(Path(f"/proc/{running.process.pid}"))["CapEff"], 16) == 0
         assert (folder / "t.img").stat().st_uid == NOBODY
     assert command("secondary", folder / "t.img", "--state", folder / "state", "--replay-only", user=NOBODY).code == 0
 

@@ -59,6 +59,8 @@ SNAPSHOT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
 FINISH_SECONDS = 20.0
 """A clean stop waits this long until the journal is on the target; the rest is replayed at the next start."""
+LONGEST_WAIT_S = 0.5
+"""A signal that comes just before a wait, or to another thread, does not end it: it is heard when the wait is over."""
 SWITCH_SECONDS = 0.001
 """Threads that wait for the interpreter get it five times sooner than by default."""
 
@@ -240,7 +242,7 @@ class SecondaryService:
 
     def _take(self) -> Item:
         due = [at for at in (self._engine.brain.deadline(), self._finish_at) if at is not None]
-        timeout = max(min(due) - time.monotonic(), 0) if due else None
+        timeout = min([LONGEST_WAIT_S, *(max(at - time.monotonic(), 0) for at in due)])
         try:
             return self._inbox.get(timeout=timeout)
         except queue.Empty:
