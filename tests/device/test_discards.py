@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.core.tracking.discards import ANY_ZEROS, DiscardPromise
+from pydbt.core.tracking.discards import ALWAYS_ZEROS, DiscardPromise
 from pydbt.core.units import MIB
 from pydbt.device import discards
 from pydbt.device.commands import CommandFailed
@@ -17,7 +17,7 @@ from tests.lab.disks import image, loop_device, loop_over
 
 def test_a_file_behind_a_loop_device_gets_holes_and_a_device_behind_one_is_not_known(tmp_path: Path) -> None:
     with loop_device(tmp_path, 16 * MIB) as disk:
-        assert discard_promise(BlockDevice.identify(disk)) == ANY_ZEROS
+        assert discard_promise(BlockDevice.identify(disk)) == ALWAYS_ZEROS
         with loop_over(disk.path) as above:
             assert discard_promise(BlockDevice.identify(above)) == DiscardPromise(0)
 

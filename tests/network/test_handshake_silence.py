@@ -1,14 +1,25 @@
-"""A secondary that accepts a connection and sends nothing, because it is frozen, has failed: the primary tries again."""
+"""A secondary that accepts a connection and sends nothing, because it is frozen, has failed: the primary tries again.
+
+Once it was welcomed, ``--ack-timeout`` tells how long it bears silence, however long that is.
+"""
 
 from __future__ import annotations
 
 import socket
+import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pydbt.controller.primary import handshake
+from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.primary import handshake, peer_connection
+from pydbt.controller.primary.handshake import Happening, Welcomed, converse
+from pydbt.controller.primary.peer_connection import PeerConnection
 from pydbt.core.errors import PeerError
-from pydbt.core.protocol.frames import Hello
+from pydbt.core.primary.events import Disconnected
+from pydbt.core.protocol.frames import Hello, Welcome
+from pydbt.network.connection import SILENCE_SECONDS, FramedConnection
 
 _HELLO = Hello(volume="00" * 16, size_bytes=1 << 20, block_bytes=4096, epoch=1, sector_bytes=512)
 
@@ -18,3 +29,38 @@ def test_a_silent_secondary_is_an_unreachable_one(monkeypatch: pytest.MonkeyPatc
     silence = pytest.raises(PeerError, match="said nothing for")
     with socket.create_server(("127.0.0.1", 0)) as listener, silence:
         handshake.shake_hands("127.0.0.1", listener.getsockname()[1], _HELLO)
+
+
+def test_a_connection_bears_as_much_silence_as_it_is_told_to() -> None:
+    def serve() -> None:
+        connection = FramedConnection(listener.accept()[0])
+        connection.recv_frame()
+        connection.send_frames([Welcome(None, "inconsistent", 0, 0, False, 1 << 20, True, replica="a1" * 16)])
+        connection.recv_frame()  # until the other side has enough of it
+        connection.close()
+
+    happened: list[Happening] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        converse("127.0.0.1", listener.getsockname()[1], _HELLO, None, "", 0.2, happened.append)
+        welcomed, ended = happened
+        assert isinstance(welcomed, Welcomed) and isinstance(ended, Disconnected)
+        assert "was silent for 0.2 seconds" in ended.reason
+        welcomed.connection.close()
+        thread.join(10)
+
+
+@pytest.mark.parametrize(("ack_timeout_s", "least_s"), [(4.0, SILENCE_SECONDS), (60.0, 60.5)])
+def test_the_socket_never_gives_up_before_ack_timeout(
+    monkeypatch: pytest.MonkeyPatch, ack_timeout_s: float, least_s: float
+) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(peer_connection, "converse", lambda *words: given.append(words[5]))
+    options = PrimaryOptions(
+        Path("/dev/null"), (("127.0.0.1", 1),), Path("/nowhere"), insecure=True, acknowledge_timeout_s=ack_timeout_s
+    )
+    capture: Any = None
+    connection = PeerConnection(options, ("127.0.0.1", 1), None, capture, lambda: _HELLO, str, lambda _: None)
+    connection._connect(1, _HELLO, "")
+    assert given[0] >= least_s

@@ -103,7 +103,7 @@ def _stop_secondary(state_dir: Path, force: bool, timeout: float) -> dict[str, A
 
 def _require_silence(target: Path, snapshot: dict[str, Any], force: bool) -> None:
     """The secondary has ended: BusyError when its last status, a moment ago, had heard a living primary."""
-    from pydbt.core.secondary.primary_watch import SIGN_OF_LIFE_S, PrimaryReport
+    from pydbt.core.secondary.primary_watch import PrimaryReport
     from pydbt.core.secondary.promotion import why_not_promote
     from pydbt.core.secondary.replica import ReplicaState
 
@@ -112,8 +112,6 @@ def _require_silence(target: Path, snapshot: dict[str, Any], force: bool) -> Non
         age_s = (datetime.now(UTC) - datetime.fromisoformat(str(snapshot.get("saved_at")))).total_seconds()
     except (ValueError, TypeError):
         return
-    lives = (
-        primary.heard_seconds is not None and not primary.ended and 0 <= age_s + primary.heard_seconds <= SIGN_OF_LIFE_S
-    )
-    if (found := why_not_promote(str(target), ReplicaState.CONSISTENT, primary.host, lives=lives)) and not force:
+    found = why_not_promote(str(target), ReplicaState.CONSISTENT, primary.host, lives=primary.lives(age_s))
+    if found and not force:
         raise BusyError(found.why)

@@ -94,7 +94,7 @@ _SECTIONS = {
     default=defaults.DEFAULT_ACKNOWLEDGE_TIMEOUT_S,
     show_default=True,
     metavar="S",
-    help="Close the connection after S seconds without an acknowledgement.",
+    help="Close the connection after S seconds in which nothing was heard.",
 )
 @click.option("--log-size", type=SIZE, default="32M", show_default=True, help="Size of the transaction log.")
 @click.option(

@@ -17,7 +17,7 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.protocol.generations import first_generations, generation_name
-from pydbt.core.tracking.discards import ANY_ZEROS, DiscardPromise
+from pydbt.core.tracking.discards import ALWAYS_ZEROS, DiscardPromise
 from pydbt.network.tls import Secure, load_identity
 from pydbt.posix.boot import boot_id
 from pydbt.store.map_file import load_map
@@ -148,7 +148,7 @@ def joining(
     since: Since | None = None,
     bounded: bool = False,
     completed_first: bool = False,
-    discards: DiscardPromise = ANY_ZEROS,
+    discards: DiscardPromise = ALWAYS_ZEROS,
 ) -> Joining:
     """``record`` as it was written down when this run began; ``tells_all``: its map and the bitmaps name all blocks that
     differ; ``snapshot_based``: only addresses are captured; ``since``: only the blocks that dm-era names are compared;

@@ -13,7 +13,7 @@ from pydbt.core.protocol.generations import Generations, objection
 from pydbt.core.protocol.refusals import is_expected, refusal_words
 from pydbt.network.address import format_address
 from pydbt.network.connect import connect
-from pydbt.network.connection import FramedConnection, StreamSocket
+from pydbt.network.connection import SILENCE_SECONDS, FramedConnection, StreamSocket
 from pydbt.network.tls import Secure
 from pydbt.store.volume_state import VolumeState
 
@@ -59,14 +59,20 @@ def hello_of(state: VolumeState, sector_bytes: int, epoch: int, generations: Gen
 
 
 def shake_hands(
-    host: str, port: int, hello: Hello, secure: Secure | None = None, expected: str = ""
+    host: str,
+    port: int,
+    hello: Hello,
+    secure: Secure | None = None,
+    expected: str = "",
+    silence_seconds: float = SILENCE_SECONDS,
 ) -> tuple[FramedConnection, Welcome]:
     """A connection that has been welcomed. Raises PeerError, Refused or WireError with the connection closed.
 
-    ``expected`` is the name of the replica that must be there; empty when any may be.
+    ``expected`` is the name of the replica that must be there; empty when any may be. ``silence_seconds``: how long the
+    connection bears silence afterwards.
     """
     where = format_address(host, port)
-    connection = FramedConnection(_dial(host, port, secure))
+    connection = FramedConnection(_dial(host, port, secure), silence_seconds=silence_seconds)
     try:
         connection.send_frames([hello])
         answer = connection.recv_frame(HANDSHAKE_SECONDS)
@@ -126,14 +132,20 @@ def _check_replica(welcome: Welcome, expected: str, where: str) -> None:
 
 
 def converse(
-    host: str, port: int, hello: Hello, secure: Secure | None, expected: str, post: Callable[[Happening], None]
+    host: str,
+    port: int,
+    hello: Hello,
+    secure: Secure | None,
+    expected: str,
+    silence_seconds: float,
+    post: Callable[[Happening], None],
 ) -> None:
     """Shake hands, then receive until the connection ends; ``post`` gets what happens. Raises nothing.
 
     First the PeerError that ended the attempt, or Welcomed; then Received events and one Disconnected.
     """
     try:
-        connection, welcome = shake_hands(host, port, hello, secure, expected)
+        connection, welcome = shake_hands(host, port, hello, secure, expected, silence_seconds)
     except PydbtError as error:
         post(error if isinstance(error, PeerError) else PeerError(str(error)))
         return

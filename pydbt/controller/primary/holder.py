@@ -1,4 +1,4 @@
-"""Holds the source still for snapshot-based mirroring, in a thread of its own: a freeze or a snapshot takes its time."""
+"""Holds the source still for snapshot-based replication, in a thread of its own: a freeze or a snapshot takes its time."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PeerError, StateError, Unreachable, UsageError
 from pydbt.core.protocol.frames import Hello, Welcome
 from pydbt.core.protocol.generations import lineage_of
-from pydbt.core.tracking.discards import ANY_ZEROS, DiscardPromise
+from pydbt.core.tracking.discards import ALWAYS_ZEROS, DiscardPromise
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address, split_address
 from pydbt.network.connection import FramedConnection
@@ -134,7 +134,7 @@ class Found:
     reopened: bool
     in_kernel: bool
     snapshot_based: bool
-    discards: DiscardPromise = ANY_ZEROS
+    discards: DiscardPromise = ALWAYS_ZEROS
 
 
 def begin_run(

@@ -18,7 +18,7 @@ from pydbt.core.primary.interruption import TcpView
 from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import SUPERSEDED, TARGET_ERROR, Bye, Frame, Hello, Refuse
 from pydbt.kernel.capture import Capture
-from pydbt.network.connection import FramedConnection
+from pydbt.network.connection import SILENCE_SECONDS, FramedConnection
 from pydbt.network.tcp_view import tcp_view
 from pydbt.network.tls import Secure
 from pydbt.network.way_watch import Ends
@@ -131,7 +131,9 @@ class PeerConnection:
         return "" if self._options.accept_replica else self._expected()
 
     def _connect(self, attempt: int, hello: Hello, expected: str) -> None:
-        converse(*self.address, hello, self.secure, expected, lambda what: self.post(Attempt(attempt, what)))
+        # The brain takes the connection for dead; this is for the case that nobody asks it any more.
+        silence_s = max(SILENCE_SECONDS, 2 * self._options.acknowledge_timeout_s)
+        converse(*self.address, hello, self.secure, expected, silence_s, lambda what: self.post(Attempt(attempt, what)))
 
     def happened(self, attempt: Attempt) -> ev.Event | None:
         """The event of an attempt to connect, or of its connection; None when the attempt is given up.

@@ -29,7 +29,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.landing import SnapshotStatus
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.standing import replica_word
+from pydbt.core.primary.replica_word import replica_word
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
 from pydbt.core.primary.verifier import SHOWN_RUNS
 from pydbt.core.units import Geometry

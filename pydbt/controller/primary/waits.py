@@ -27,8 +27,8 @@ class WaitingRequests:
         return ev.WaitAsked(token, position, numbers, bool(request.arguments.get("any")))
 
     def answer(self, token: int, sequence: int, unreadable: Callable[[tuple[int, ...] | None, bool], str]) -> None:
-        """The condition of a wait holds. It fails all the same if ``unreadable`` has a word on what the secondaries that it
-        names, or one of them, can never have."""
+        """The condition of a wait holds. It fails all the same if ``unreadable`` names blocks that these secondaries, or
+        one of them, cannot get."""
         request, numbers = self._requests.pop(token, None), self._numbers.pop(token, None)
         if request is None:
             return

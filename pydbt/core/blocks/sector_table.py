@@ -30,7 +30,7 @@ MAX_EXTENT_SECTORS = 0xFFFF_FFFF
 
 
 class ExtentKind(IntEnum):
-    """What happened to a run of sectors. ZERO must read as zeros; so does DISCARD here, which frees room too."""
+    """What happened to a run of sectors. ZERO must read as zeros; so must DISCARD, which tells that it was a trim."""
 
     DATA = 1
     ZERO = 2

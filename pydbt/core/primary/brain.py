@@ -25,12 +25,12 @@ from pydbt.core.primary.overview import Overview
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
 from pydbt.core.primary.recognition import Recognition
 from pydbt.core.primary.rename import Ancestry
+from pydbt.core.primary.replica_word import told_position
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.sender import send_stream
 from pydbt.core.primary.settler import Settled, Settler
 from pydbt.core.primary.snapshot_comparison import SnapshotComparison
 from pydbt.core.primary.snapshot_landing import SnapshotLanding
-from pydbt.core.primary.standing import told_position
 from pydbt.core.primary.state import Effects, State
 from pydbt.core.primary.status import PrimaryStatus
 from pydbt.core.primary.stream_landing import StreamLanding
@@ -318,7 +318,7 @@ class Primary:
         settled = self.settler.want(want, now)
         if settled is Settled.LOG_FULL:
             self._log_full("the transaction log has no free space", empty_records(), now)
-        if settled is not Settled.NOT_ASKED:
+        if settled is not Settled.NOTHING:
             return
         differing = self.verifier.want(want, now)
         if differing is not None:

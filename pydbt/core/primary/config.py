@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
-from pydbt.core.tracking.discards import ANY_ZEROS, DiscardPromise
+from pydbt.core.tracking.discards import ALWAYS_ZEROS, DiscardPromise
 from pydbt.core.units import MIB, Geometry
 
 
@@ -50,4 +50,4 @@ class PrimaryConfig:
     snapshot_interval_s: float | None = None
     hold_limit_s: float = 5.0
     completed_first: bool = False
-    discards: DiscardPromise = ANY_ZEROS
+    discards: DiscardPromise = ALWAYS_ZEROS

@@ -166,7 +166,7 @@ class WaitGone:
 
 @dataclass(frozen=True, slots=True)
 class PauseAsked:
-    """Replication halts, until it is resumed (tracking goes on). ``mode``: one of RESTING_MODES, and so who wants it."""
+    """Replication halts, until it is resumed (tracking goes on). ``mode``: one of RESTING_MODES; it names who asked."""
 
     reason: str = "paused by the operator"
     mode: Mode = Mode.PAUSED

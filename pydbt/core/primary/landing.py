@@ -39,7 +39,7 @@ Outcome = Enter | Landed | None
 
 @dataclass(frozen=True, slots=True)
 class SnapshotStatus:
-    """Snapshot-based mirroring in figures. ``instant``: when the last image was made; ``in_sync_at``: up to when the
+    """Snapshot-based replication in figures. ``instant``: when the last image was made; ``in_sync_at``: up to when the
     secondary has everything; ``waits``: how many wait for a snapshot. Times are seconds of the monotonic clock."""
 
     number: int

@@ -1,9 +1,9 @@
 """The primary's modes and the phases of a resynchronization, with every legal move between them.
 
-``Normal`` is Fig. 4 of US 7,039,661, ``Unsynchronized`` steps 610-680 of Fig. 6 and ``Resynchronizing``
-step 682; ``InitialSync`` is ¶95 and ``Paused`` the operator's own halt of replication (never of tracking). ``Refused``
-is the secondary's, ``Removed`` the end of one secondary of several, and ``Stopped`` that of the controller.
-``Snapshots`` takes the place of ``Normal`` where only addresses are captured (see ``snapshot_landing``).
+``NORMAL`` is Fig. 4 of US 7,039,661, ``UNSYNCHRONIZED`` steps 610-680 of Fig. 6 and ``RESYNCHRONIZING``
+step 682; ``INITIAL_SYNC`` is ¶95 and ``PAUSED`` the operator's own halt of replication (never of tracking). ``REFUSED``
+is the secondary's, ``REMOVED`` the end of one secondary of several, and ``STOPPED`` that of the controller.
+``SNAPSHOTS`` takes the place of ``NORMAL`` where only addresses are captured (see ``snapshot_landing``).
 """
 
 from __future__ import annotations

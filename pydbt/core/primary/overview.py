@@ -9,10 +9,10 @@ from pydbt.core.primary.landing import Landing
 from pydbt.core.primary.link import Link
 from pydbt.core.primary.modes import Phase
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
+from pydbt.core.primary.replica_word import behind_since, is_fresh
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.settler import Settler
 from pydbt.core.primary.snapshot_comparison import SnapshotComparison
-from pydbt.core.primary.standing import behind_since, is_fresh
 from pydbt.core.primary.state import State
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
 from pydbt.core.primary.verifier import Verifier

@@ -34,7 +34,7 @@ MAX_DISCARDED_BLOCKS = 16384
 class Settled(Enum):
     """What became of an answer of the secondary."""
 
-    NOT_ASKED = "it answers another part's question"
+    NOTHING = "nothing was answered that this part had asked"
     TAKEN = "what differed is queued"
     LOG_FULL = "what differed is pending, because the transaction log has no room"
 
@@ -90,7 +90,7 @@ class Settler:
         return too_many
 
     def _doubt_discards(self, taken: Segment, now: float) -> None:
-        """Discarded blocks that may not read as zeros are read. So many that this would take long count for nobody."""
+        """Discarded blocks that may not read as zeros are read. If there are too many, the next verification compares them."""
         doubtful = discarded_in_doubt(taken.records, self._state.config.discards, self._state.geometry)
         if not (count := doubtful.total()):
             return
@@ -132,9 +132,9 @@ class Settler:
     def advance(self, now: float, hurry: bool) -> Settled:
         """Compare what was read, then read what is due. One reading at a time keeps the cost low.
 
-        A secondary that compares nothing is sent what was read: the outcome of that, else NOT_ASKED.
+        A secondary that compares nothing is sent what was read: the outcome of that, else NOTHING.
         """
-        state, outcome = self._state, Settled.NOT_ASKED
+        state, outcome = self._state, Settled.NOTHING
         again = state.unreadable.take_due(now)
         if len(again):
             self._set.add(again, UNREAD_SINCE_EVER, now - TRY_AGAIN_S)
@@ -183,7 +183,7 @@ class Settler:
         """The secondary compared; send what differs, at the present end of the stream."""
         reading = self._offered.pop(want.batch, None)
         if reading is None:
-            return Settled.NOT_ASKED
+            return Settled.NOTHING
         return self._finish(reading, compared.blocks_wanted(want.units, self._state.geometry), now)
 
     def _finish(self, reading: int, wanted: Integers, now: float) -> Settled:

@@ -33,7 +33,7 @@ class PrimaryStatus:
     to differ is not on the secondary yet. ``fresh``: nothing is missing on the secondary but what a heartbeat allows
     (``standing``). ``mode_since``: when the mode began. ``connected``: it was heard a moment ago.
     ``unreadable``: blocks of the source that cannot be read.
-    ``snapshots`` is None with journal-based mirroring.
+    ``snapshots`` is None with journal-based replication.
     """
 
     mode: Mode

@@ -1,4 +1,4 @@
-"""The landing on the stream, where data is captured (journal-based mirroring).
+"""The landing on the stream, where data is captured (journal-based replication).
 
 Exactness: the stream is kept from S0 on; the map is flipped after S0, so it names every write submitted
 before S0; each of those has completed before the last sweep reads; the last read is over by S1. Sweep,

@@ -1,6 +1,6 @@
 """Verification in normal mode: both sides are read and compared by digests, while writes go on.
 
-Of free space that the secondary was never given (``left_out``) a difference is none: it is filled in, and counted apart.
+A difference in free space that the secondary was never given (``left_out``) does not count: it is filled in, and counted apart.
 
 As in ``settler``, a comparison counts only for blocks that nothing touched while they were read, and the secondary
 compares behind every update that was captured by the end of the read: then a difference is one. It is looked at a

@@ -50,6 +50,10 @@ class PrimaryReport:
         """For JSON."""
         return asdict(self)
 
+    def lives(self, age_s: float) -> bool:
+        """As ``PrimaryWatch.lives``, of a report that was made ``age_s`` ago by a clock that may have been set back since."""
+        return self.heard_seconds is not None and not self.ended and 0 <= age_s + self.heard_seconds <= SIGN_OF_LIFE_S
+
     @classmethod
     def from_values(cls, values: object) -> PrimaryReport:
         """What ``to_values`` made; a report that tells nothing when these are other values, as of another version."""

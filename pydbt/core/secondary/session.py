@@ -182,7 +182,7 @@ class Session:
 
     @property
     def by_snapshots(self) -> bool:
-        """Whether the primary replicates by snapshots: between two COMMITs the replica stays an image of one moment."""
+        """Whether the resynchronization under way is a snapshot: after its COMMIT no stream follows."""
         match self.state:
             case Staging(begin) | Direct(begin):
                 return bool(begin.flags & f.BeginFlag.NO_STREAM)

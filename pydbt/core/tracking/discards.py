@@ -26,7 +26,7 @@ class DiscardPromise:
     offset_bytes: int = 0
 
 
-ANY_ZEROS = DiscardPromise()
+ALWAYS_ZEROS = DiscardPromise()
 """Every discarded sector reads as zeros."""
 
 

@@ -1,6 +1,6 @@
 """Blocks whose content on the primary's disk may differ from what was captured, until they are read again.
 
-Three things unsettle a block although its write was captured: two writes to it in flight at once (the
+What unsettles a block although its write was captured, above all: two writes to it in flight at once (the
 disk may have done them in either order), a page changed while it was being written, and a write that
 failed. The replica then holds one legal outcome and the disk perhaps another; the block counts as out of
 sync until it was read while nothing touched it, and compared.

@@ -1,7 +1,7 @@
 """Whose data still lies in the kernel's ring: room is given back when every secondary's brain has sent or given up a write.
 
-Each brain is given every submission and passes them in the order in which they were captured, so that one count a brain
-says it all: of the submissions that carry data, how many has it passed? Nothing is counted record by record, and with a
+Each brain is given every submission and passes them in the order in which they were captured, so that one count for
+each brain is enough: of the submissions that carry data, how many has it passed? Nothing is counted record by record, and with a
 single brain nothing is kept at all.
 """
 
@@ -93,8 +93,8 @@ class PayloadRoom:
         """Those among the brains that follow whose held data takes the others' room.
 
         That is more than half of the room, and a quarter of it more than the one that is furthest needs: so what one
-        secondary cannot take ends its own stream before it ends another's, and a burst that is too much for all is
-        everybody's.
+        secondary cannot take ends its own stream before it ends another's, and a burst that is too much for all ends the
+        stream of all.
         """
         if len(peers) < 2:
             return []

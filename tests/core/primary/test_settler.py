@@ -114,7 +114,7 @@ def test_blocks_that_are_the_same_leave_the_set_and_the_memory() -> None:
     offered = read_and_offered(state, settler)
     assert settler.want(Want(batch=offered.batch, units=Runs.none()), 1.2) is Settled.TAKEN
     assert taken_effects(state) == [DropReading(offered.reading)] and not len(state.unsettled)
-    assert settler.want(Want(batch=offered.batch, units=Runs.none()), 1.3) is Settled.NOT_ASKED, "an answer counts once"
+    assert settler.want(Want(batch=offered.batch, units=Runs.none()), 1.3) is Settled.NOTHING, "an answer counts once"
 
 
 def test_where_the_log_has_no_room_the_block_is_pending_and_the_brain_is_told() -> None:
@@ -200,7 +200,7 @@ def test_when_replication_halts_unsettled_blocks_are_pending_and_their_readings_
     settler.abandon(state.tracker.pending)
     assert pending_of(state) == [5] and not len(state.unsettled)
     assert taken_effects(state) == [DropReading(offered.reading)]
-    assert settler.want(Want(batch=offered.batch, units=runs((5, 1))), 1.3) is Settled.NOT_ASKED
+    assert settler.want(Want(batch=offered.batch, units=runs((5, 1))), 1.3) is Settled.NOTHING
     settler.abandon(state.tracker.pending)
     assert not taken_effects(state), "there is nothing left to drop"
 

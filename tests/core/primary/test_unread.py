@@ -10,9 +10,9 @@ from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.events import BlocksRead, DropReading, Persist, ReadBlocks, SendBlocks, SendDigests
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
+from pydbt.core.primary.replica_word import told_position
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.settler import Settler
-from pydbt.core.primary.standing import told_position
 from pydbt.core.primary.state import State
 from pydbt.core.primary.unread import failed_as_a_whole, set_apart
 from pydbt.core.primary.verifier import Verifier

@@ -125,6 +125,17 @@ def test_what_was_heard_outlives_the_brain_and_comes_back_from_json() -> None:
     assert (again.report(0.0).as_of, again.report(0.0).told) == (TOLD.moment, "later")
 
 
+def test_a_report_tells_whether_the_primary_lived_a_moment_ago() -> None:
+    watch = PrimaryWatch()
+    assert not watch.report(0.0).lives(0.0), "never heard"
+    brain = connected(watch)
+    report = watch.report(2.0)
+    assert report.lives(SIGN_OF_LIFE_S - 2) and not report.lives(SIGN_OF_LIFE_S - 1.9)
+    assert not report.lives(-2.1), "the clock was set back since"
+    brain.handle(e.FrameReceived(1, f.Bye("stopped")), 2.0)
+    assert not watch.report(2.0).lives(0.0)
+
+
 @pytest.mark.parametrize("values", [None, {}, {"host": "alpha"}, {**PrimaryWatch().report(0.0).to_values(), "host": 1}])
 def test_a_report_that_is_none_tells_nothing(values: object) -> None:
     assert PrimaryReport.from_values(values) == PrimaryWatch().report(0.0)

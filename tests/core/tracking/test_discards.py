@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydbt.core.tracking.capture_record import RECORD, Operation, Records
-from pydbt.core.tracking.discards import ANY_ZEROS, DiscardPromise, discarded_in_doubt
+from pydbt.core.tracking.discards import ALWAYS_ZEROS, DiscardPromise, discarded_in_doubt
 from pydbt.core.units import Geometry
 
 GEOMETRY = Geometry(64 * 4096, 4096)
@@ -33,7 +33,7 @@ def test_without_a_promise_every_discarded_block_is_in_doubt(operation: Operatio
 
 def test_no_other_write_is_in_doubt_and_none_where_every_sector_reads_as_zeros() -> None:
     assert in_doubt(DiscardPromise(0), (0, 64, Operation.WRITE), (0, 64, Operation.WRITE_ZEROES)) == []
-    assert in_doubt(ANY_ZEROS, (3, 111, Operation.DISCARD)) == []
+    assert in_doubt(ALWAYS_ZEROS, (3, 111, Operation.DISCARD)) == []
     assert in_doubt(DiscardPromise(0)) == []
 
 

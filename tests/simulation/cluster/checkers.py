@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.standing import replica_word
+from pydbt.core.primary.replica_word import replica_word
 from pydbt.core.protocol.generations import Verdict, verdict
 from pydbt.core.protocol.heartbeat import FRESH_S
 from pydbt.core.secondary.replica import ReplicaState

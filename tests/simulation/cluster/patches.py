@@ -40,7 +40,7 @@ from pydbt.controller.secondary import workers as secondary_workers
 from pydbt.core.primary import sender as core_sender
 from pydbt.core.primary import sweep as core_sweep
 from pydbt.core.secondary.config import SecondaryConfig
-from pydbt.core.tracking.discards import ANY_ZEROS
+from pydbt.core.tracking.discards import ALWAYS_ZEROS
 from pydbt.posix import files as posix_files
 from pydbt.store import atomic, intent_file, journal_files, map_file, map_keeper, reached, volume_state
 from tests.simulation.cluster.files import SimOs, SimPath
@@ -130,7 +130,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
             "check_plain_tcp": lambda *_: None, "check_source": lambda *_: primary.device, "is_answering": lambda *_: False,
             "DirectReader": lambda *_: nothing(SimpleNamespace(check=lambda: None)), "make_state_dir": lambda path: path,
             "prove_secondaries": lambda *_, **__: None, "_serve": primary.serve,
-            "discard_promise": lambda _: ANY_ZEROS,
+            "discard_promise": lambda _: ALWAYS_ZEROS,
             "is_untouched": primary.is_untouched, "forget": lambda _: None,
         },
         handing_over: {

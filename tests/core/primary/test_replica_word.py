@@ -10,7 +10,7 @@ import pytest
 from pydbt.core.primary.events import RoomShort
 from pydbt.core.primary.link import Link
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.standing import behind_since, is_fresh, replica_word, told_position
+from pydbt.core.primary.replica_word import behind_since, is_fresh, replica_word, told_position
 from pydbt.core.primary.state import State
 from pydbt.core.primary.status import PrimaryStatus
 from pydbt.core.protocol.heartbeat import FRESH_S, OUT_OF_SYNC, SILENT_S
