@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pydbt.core.errors import StateError, UsageError
 from pydbt.network.certificates import REVOKED_FILE_NAME, key_of, revoked_beside
-from pydbt.posix.ownership import folder_intruder
+from pydbt.posix.ownership import Unsafe, folder_intruder, make_folder
 from pydbt.store.atomic import replace_file
 
 AUTHORITY_KEY, AUTHORITY_CERTIFICATE = "authority.key", "authority.pem"
@@ -35,10 +35,11 @@ def make_authority(folder: Path) -> Path:
     if (folder / AUTHORITY_KEY).exists():
         raise UsageError(f"{folder} holds an authority already: issue identities with it, or name another folder")
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
+    except Unsafe as error:
+        raise UsageError(f"the folder {folder} is not safe from other users: {error}") from None
     except OSError as error:
         raise StateError(f"the folder {folder} cannot be made: {error.strerror}") from None
-    _require_safe(folder)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"pydbt authority {os.urandom(4).hex()}")])
     builder = _certificate(name, name, key.public_key(), timedelta(days=AUTHORITY_DAYS))

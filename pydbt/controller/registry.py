@@ -25,7 +25,7 @@ from pydbt.core.errors import BusyError, MachineError, PydbtError, StateError
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import resolve, unix_path
 from pydbt.posix.files import try_lock
-from pydbt.posix.ownership import folder_intruder, open_own
+from pydbt.posix.ownership import REMOVE_IT, Unsafe, make_folder, open_own
 
 RUN_DIR = Path("/run/pydbt")
 # The programs in the kernel: one directory of bpffs per volume.
@@ -270,10 +270,10 @@ def _take(path: Path, what: str) -> int:
     """The file, open and locked. BusyError when somebody else holds it."""
     while True:
         try:
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if wrong := folder_intruder(path.parent):
-                raise MachineError(f"{path.parent} is not safe from other users: {wrong}; remove it and start again")
+            make_folder(path.parent, 0o755, REMOVE_IT)
             descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
+        except Unsafe as error:
+            raise MachineError(f"{path.parent} is not safe from other users: {error}") from None
         except OSError as error:
             raise StateError(f"{path} cannot be made: {error.strerror}") from error
         if not _lock_patiently(descriptor):

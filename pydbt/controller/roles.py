@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-from pydbt.controller.state_dir import check_state_dir
 from pydbt.core.errors import StateError, UsageError
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations, generation_name, lineage_of
@@ -56,7 +55,6 @@ def promoted(record: ReplicaRecord, target: Path, state_dir: Path, as_of: str = 
 
 def require_replica(state_dir: Path, target: Path) -> ReplicaRecord:
     """The record of the replica on TARGET; to be called before anything is stopped or changed. UsageError, StateError."""
-    check_state_dir(state_dir)
     record = load_record(state_dir)
     if record is None:
         raise UsageError(f"the state directory {state_dir} holds no replica: name that of a secondary")
@@ -69,7 +67,6 @@ def require_replica(state_dir: Path, target: Path) -> ReplicaRecord:
 
 def require_volume(state_dir: Path, source: Path) -> VolumeState:
     """The state of the volume on SOURCE; to be called before anything is stopped or changed. UsageError, StateError."""
-    check_state_dir(state_dir)
     state = load_state(state_dir)
     if state is None:
         raise UsageError(f"the state directory {state_dir} holds no volume: name that of a primary")
@@ -149,7 +146,6 @@ def former_names(record: ReplicaRecord | None) -> tuple[str, ...]:
 
 def invalidate(target: Path, state_dir: Path) -> ReplicaRecord:
     """Give up the content of a replica: any primary of its volume may overwrite it, and compares all of it."""
-    check_state_dir(state_dir)
     lock = StateLock(state_dir)
     try:
         record = require_replica(state_dir, target)

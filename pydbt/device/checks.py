@@ -18,6 +18,7 @@ from pydbt.device.spread import refuse_spread
 from pydbt.device.stacking import kept_in, loops_on_file, places_under, same_place
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import NO_SUCH_DEVICE, in_devices
+from pydbt.posix.ownership import file_intruder, way_intruder
 
 
 def require_root(program: str = "this command", because: str = "it reads block devices and loads eBPF") -> None:
@@ -29,6 +30,7 @@ def require_root(program: str = "this command", because: str = "it reads block d
 def check_source(path: str | os.PathLike[str], state_dir: str | os.PathLike[str]) -> BlockDevice:
     """The device that SOURCE names, when it can be replicated with its state in ``state_dir``, which need not exist yet."""
     require_root("controller run")
+    require_own_way(path, "SOURCE")
     device = BlockDevice.identify(path)
     if device.size_bytes == 0:
         raise UsageError(f"{path} has a size of 0: attach or set up the device before replicating it")
@@ -37,6 +39,12 @@ def check_source(path: str | os.PathLike[str], state_dir: str | os.PathLike[str]
     if unseen := unseen_stores(device, at_start=True):
         raise UsageError(unseen)
     return device
+
+
+def require_own_way(path: str | os.PathLike[str], role: str) -> None:
+    """UsageError when a link or folder on the way to a device or file could be turned to another one by another user."""
+    if wrong := way_intruder(path):
+        raise UsageError(f"{role} {path} is not safe from other users: {wrong}")
 
 
 def check_target(
@@ -53,6 +61,7 @@ def check_target(
     ``create_bytes`` allows the image file to be absent (it is not made here). Only a device needs root.
     """
     target = os.fspath(path)
+    require_own_way(target, "TARGET")
     try:
         status = os.stat(target)
     except FileNotFoundError:
@@ -79,6 +88,8 @@ def check_target(
                 f"TARGET {target} is a regular file among the devices, which lies in memory: remove it, and name a device "
                 "(lsblk lists them) or an image file on a disk"
             )
+        if wrong := file_intruder(target, status):  # it is asked again of the file that is opened
+            raise UsageError(f"TARGET {target} is not safe from other users: {wrong}")
         _check_free_file(target)
         have_bytes = status.st_size
     else:
@@ -139,6 +150,11 @@ def _refuse_state_on(
 def _check_missing(target: str, create_bytes: int | None) -> None:
     if in_devices(target):
         raise UsageError(f"TARGET {target} does not exist: {NO_SUCH_DEVICE}")
+    if os.path.islink(target):
+        raise UsageError(
+            f"TARGET {target} is a symbolic link to {os.readlink(target)}, which does not exist: name that file itself, or "
+            "remove the link"
+        )
     if create_bytes is None:
         raise UsageError(f"TARGET {target} does not exist: to make an image file there, add --create SIZE")
     if not Path(target).parent.is_dir():

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pydbt.core.errors import BusyError, MachineError, UsageError
 from pydbt.core.units import SECTOR_BYTES
 from pydbt.device import mapper
-from pydbt.device.checks import require_unused
+from pydbt.device.checks import require_own_way, require_unused
 from pydbt.device.era_metadata import ERA_START_BYTES, finish_era_metadata, prepare_era_metadata
 from pydbt.device.sysfs import BlockDevice
 
@@ -90,6 +90,9 @@ def create_layer(
         raise UsageError("--era-region is the size of the regions that --era records: give both, or neither")
     if mapper.is_named(name):
         raise BusyError(f"/dev/mapper/{name} exists already: choose another name")
+    for typed in (path, space_path, metadata_path):
+        if typed is not None:
+            require_own_way(typed, "the device")
     device = BlockDevice.identify(path)
     space = None if space_path is None else BlockDevice.identify(space_path)
     metadata = None if metadata_path is None else BlockDevice.identify(metadata_path)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pydbt.core.errors import DeviceError
 from pydbt.device import mapper
+from pydbt.device.checks import require_own_way
 from pydbt.device.commands import CommandFailed
 from pydbt.device.sysfs import BlockDevice, all_disks
 
@@ -38,6 +39,7 @@ class SnapshotSpace:
 
     @classmethod
     def of(cls, path: str) -> SnapshotSpace:
+        require_own_way(path, "the snapshot space")
         device = BlockDevice.identify(path)
         return cls(device, device.disk_sequence())
 

@@ -18,7 +18,7 @@ from pydbt.device.block import MEDIUM_FAULTS
 from pydbt.posix import libc
 from pydbt.posix.disk_identity import lasting_file_name, lasting_name
 from pydbt.posix.files import IOV_MAX, hand_over, sync_folder, try_lock
-from pydbt.posix.ownership import file_intruder
+from pydbt.posix.ownership import file_intruder, way_intruder
 
 PUNCH_FROM_BYTES = 64 * KIB
 """Shorter runs of zeros are written, because a hole costs the file system more."""
@@ -288,7 +288,7 @@ def _open_found(path: str, found: int) -> int:
     status = os.fstat(found)
     if not stat.S_ISBLK(status.st_mode) and not stat.S_ISREG(status.st_mode):
         raise UsageError(f"TARGET {path} is neither a block device nor an image file: name one of the two")
-    if stat.S_ISREG(status.st_mode) and (wrong := file_intruder(path, status)):
+    if wrong := file_intruder(path, status) if stat.S_ISREG(status.st_mode) else way_intruder(path):
         raise UsageError(f"TARGET {path} is not safe from other users: {wrong}")
     # O_EXCL on a block device: the kernel keeps mounts, swap and other exclusive users away while it is open.
     exclusive = os.O_EXCL if stat.S_ISBLK(status.st_mode) else 0

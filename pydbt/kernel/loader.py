@@ -48,7 +48,7 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) 
     btf = Btf.of_running_kernel()
     macros = layout.kernel_macros(btf) | layout.volume_macros(volume, options)
     program, config, data_base, reason = _build(btf, macros, volume, options)
-    pin_dir.mkdir(mode=0o700, parents=True)
+    pins.make_pin_dir(pin_dir)
     try:
         _pin(program, config, pin_dir)
         meta = pins.Meta(pins.PROGRAM_VERSION, volume, options, not reason, reason, data_base, boot_id())

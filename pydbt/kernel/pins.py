@@ -17,7 +17,7 @@ from pydbt.kernel import syscalls
 from pydbt.kernel.record import GROUP_WORDS
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec
 from pydbt.posix import libc
-from pydbt.posix.ownership import folder_intruder
+from pydbt.posix.ownership import REMOVE_IT, Unsafe, folder_intruder, make_folder
 
 BPFFS = Path("/sys/fs/bpf")
 BPFFS_MAGIC = 0xCAFE4A11
@@ -112,15 +112,26 @@ def decode_any(raw: bytes) -> tuple[VolumeSpec, MapLayout]:
 
 def require_bpffs(pin_dir: Path) -> None:
     """MachineError, with the command to run, unless ``pin_dir`` is in bpffs or will be."""
+    # Everybody may make folders and links in bpffs (mode 1777): one that another user has made before is not used.
+    if wrong := folder_intruder(pin_dir, REMOVE_IT):
+        raise _unsafe(pin_dir, wrong)
     existing = next(folder for folder in (pin_dir, *pin_dir.parents) if folder.exists())
     if libc.file_system_magic(existing) != BPFFS_MAGIC:
         raise MachineError(
             f"{pin_dir} is not in a BPF file system, which keeps the capture programs: run `mount -t bpf bpf {BPFFS}`"
         )
-    # Everybody may make folders in bpffs (mode 1777): one that another user has made before is not used.
-    for folder in (pin_dir, pin_dir.parent):
-        if folder != BPFFS and folder.exists() and (wrong := folder_intruder(folder)):
-            raise MachineError(f"{folder}, where the capture programs are kept, is not safe from other users: {wrong}")
+
+
+def make_pin_dir(pin_dir: Path) -> None:
+    """Make the directory for the pins of a volume. MachineError when another user was quicker; OSError."""
+    try:
+        make_folder(pin_dir, remedy=REMOVE_IT)
+    except Unsafe as error:
+        raise _unsafe(pin_dir, str(error)) from None
+
+
+def _unsafe(pin_dir: Path, wrong: str) -> MachineError:
+    return MachineError(f"{pin_dir}, where the capture programs are kept, is not safe from other users: {wrong}")
 
 
 def write_meta(pin_dir: Path, meta: Meta) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import grp
 import os
+import pwd
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,12 @@ from pathlib import Path
 OPEN_OWN = os.O_CLOEXEC | os.O_NOFOLLOW
 """Flags to open a file of this program: a symbolic link in its place is an error, and is not followed."""
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_ELSEWHERE = "use a path elsewhere"
+REMOVE_IT = "remove it and start again"
+"""In the place of that, for a place that nobody can choose."""
+_LINKS_MAX = 40
+"""As many links as the kernel follows on one way (MAXSYMLINKS, include/linux/namei.h)."""
+_ACCESS_LIST = "system.posix_acl_access"
 
 
 def open_own(path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> int:
@@ -28,61 +37,213 @@ def read_safely(path: Path) -> tuple[str, os.stat_result]:
         return file.read(), status
 
 
-def folder_intruder(place: str | os.PathLike[str]) -> str:
-    """The reason why another user could change what is in an existing folder; empty when none can.
+class Unsafe(Exception):
+    """Another user could change what is, or would be, in a folder. Its words are the reason."""
+
+
+def make_folder(place: str | os.PathLike[str], mode: int = 0o700, remedy: str = _ELSEWHERE) -> list[Path]:
+    """Make a folder, by default for this user alone, and those above it; those that it made. One that is there stays.
+
+    Raises Unsafe, and OSError when it cannot be made. Nothing is left then.
+    """
+    if wrong := folder_intruder(place, remedy):
+        raise Unsafe(wrong)
+    missing = [folder for folder in (Path(place), *Path(place).parents) if not folder.is_dir()]
+    made: list[Path] = []
+    try:
+        for folder in reversed(missing):
+            if _make(folder, mode if folder == Path(place) else 0o755):
+                made.append(folder)
+        if wrong := folder_intruder(place, remedy):  # another user may have been quicker
+            raise Unsafe(wrong)
+    except (OSError, Unsafe):
+        remove_folders(made)
+        raise
+    return made
+
+
+def remove_folders(made: list[Path]) -> None:
+    """Take back what ``make_folder`` made, but for folders that are not empty."""
+    for folder in reversed(made):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _make(folder: Path, mode: int) -> bool:
+    """False when another program has made it just now."""
+    try:
+        folder.mkdir(mode)
+    except FileExistsError:
+        if folder.is_dir():
+            return False
+        what = "a symbolic link that leads to nothing" if folder.is_symlink() else "no directory"
+        raise OSError(errno.ENOTDIR, f"{folder} is {what}: remove it, or name another") from None
+    return True
+
+
+def folder_intruder(place: str | os.PathLike[str], remedy: str = _ELSEWHERE) -> str:
+    """The reason why another user could change what is in a folder; empty when none can.
 
     The folder belongs to root or to this user, and nobody else may write to it; nor may anybody else put another folder in its
-    place.
+    place. Where there is no folder yet, the way to it counts. ``remedy``: what to do when it is another user's.
     """
     try:
         descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return way_intruder(place, remedy)
     except OSError as error:
         return f"it cannot be opened: {error.strerror}"
     try:
-        return _of(os.fstat(descriptor)) or _way_intruder(place)
+        return _of_folder(os.fstat(descriptor), remedy) or way_intruder(place, remedy)
     finally:
         os.close(descriptor)
 
 
 def file_intruder(path: str | os.PathLike[str], status: os.stat_result) -> str:
     """The reason why another user could write to a file that is open, or have put another one in its place; else empty."""
-    return _of(status) or _way_intruder(path)
+    return _of_file(status) or way_intruder(path)
 
 
-def _of(status: os.stat_result) -> str:
-    if status.st_uid not in _own_users():
-        return f"it belongs to user {status.st_uid}: chown it to root, or name another"
-    if stat.S_IMODE(status.st_mode) & _WRITABLE_BY_OTHERS:
-        return f"other users may write to it (mode {stat.S_IMODE(status.st_mode):04o}): run chmod go-w on it"
+def _of_folder(status: os.stat_result, remedy: str) -> str:
+    if status.st_uid not in own_users():
+        return f"it belongs to user {user_name(status.st_uid)}, and must be root's or your own: {remedy}"
+    if mode := _loose_mode(status):
+        return f"other users may write to it (mode {mode:04o}): run chmod go-w on it"
     return ""
 
 
-def _way_intruder(path: str | os.PathLike[str]) -> str:
-    """The folder or link on the way to a path that another user could exchange."""
-    for step in _steps(Path(os.path.abspath(path))):
-        status = os.lstat(step)
-        if status.st_uid not in _own_users():
-            return f"{step} belongs to user {status.st_uid}, who could put another in its place"
-        loose = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
-        if loose and step != Path(path):
-            return f"{step} may be written by everybody, who could put another in its place"
+def _of_file(status: os.stat_result) -> str:
+    """Of a file a new mode or owner is not enough: whoever has it open may write to it for as long as that lasts."""
+    if status.st_uid not in own_users():
+        return (
+            f"it belongs to user {user_name(status.st_uid)}, who may have it open for writing: copy it to a file of your own, "
+            "or make a new one"
+        )
+    if mode := _loose_mode(status):
+        return (
+            f"other users may write to it (mode {mode:04o}): run chmod go-w on it, when nobody has it open ('fuser -v' "
+            "shows that)"
+        )
     return ""
 
 
-def _steps(path: Path) -> Iterator[Path]:
-    """The path and the folders above it, as they are named, and those that links lead to."""
-    seen: set[Path] = set()
-    for way in (path, Path(os.path.realpath(path))):
-        for step in (way, *way.parents):
-            if step not in seen:
-                seen.add(step)
-                yield step
+def _loose_mode(status: os.stat_result) -> int:
+    mode = stat.S_IMODE(status.st_mode)
+    return mode if mode & _WRITABLE_BY_OTHERS else 0
 
 
-def _own_users() -> set[int]:
+def way_intruder(path: str | os.PathLike[str], remedy: str = _ELSEWHERE) -> str:
+    """The folder or link on the way to a path that another user could exchange; empty when there is none.
+
+    What is at its end does not count, unless it is a folder; and what is missing on the way does not either.
+    """
+    for step, status in _steps(os.fspath(path)):
+        if not stat.S_ISDIR(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+            continue
+        if status.st_uid not in own_users():
+            return f"{step} belongs to user {user_name(status.st_uid)}, who could put another in its place: {remedy}"
+        if stat.S_ISDIR(status.st_mode) and (words := _who_else_writes(step, status, remedy)):
+            return words
+    return ""
+
+
+def _who_else_writes(folder: str, status: os.stat_result, remedy: str) -> str:
+    """Who else may rename what is in a folder. In a sticky one, as /tmp, everybody only what is his own."""
+    if status.st_mode & stat.S_ISVTX:
+        return ""
+    if status.st_mode & stat.S_IWOTH:
+        return (
+            f"{folder} may be written by everybody, who could put another in its place: run 'chmod o-w {folder}', or "
+            f"{remedy}"
+        )
+    if status.st_mode & stat.S_IWGRP and not _is_private(folder, status):
+        return (
+            f"{folder} may be written by its group {_group_name(status.st_gid)}, whose members could put another in its place: "
+            f"run 'chmod g-w {folder}', or {remedy}"
+        )
+    return ""
+
+
+def _is_private(folder: str, status: os.stat_result) -> bool:
+    """Whether the group has nobody but the owner of the folder in it, or is root's, and no access list names others.
+
+    The groups that Debian makes for each user are such: of the user's name, and without members. The group's bits show what
+    an access list allows at most (acl(5)).
+    """
+    try:
+        os.getxattr(folder, _ACCESS_LIST)
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            return False
+    if status.st_gid == 0:
+        return True
+    try:
+        group, owner = grp.getgrgid(status.st_gid), pwd.getpwuid(status.st_uid)
+    except KeyError:
+        return False
+    others = any(user.pw_gid == status.st_gid and user.pw_uid != status.st_uid for user in pwd.getpwall())
+    return group.gr_name == owner.pw_name and not set(group.gr_mem) - {owner.pw_name} and not others
+
+
+def _steps(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Every folder and link that the kernel passes on its way to a path, and what is at its end, as far as it exists."""
+    at = "/"
+    yield at, os.lstat(at)
+    left = os.path.join(os.getcwd(), path).split("/")[::-1]
+    links = 0
+    while left:
+        name = left.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            at = os.path.dirname(at)
+            continue
+        step = os.path.join(at, name)
+        try:
+            status = os.lstat(step)
+            yield step, status
+            if not stat.S_ISLNK(status.st_mode):
+                at = step
+                continue
+            goal = os.readlink(step)
+        except OSError:
+            return
+        links += 1
+        if links > _LINKS_MAX:
+            return
+        at = "/" if goal.startswith("/") else at
+        left += goal.split("/")[::-1]
+
+
+def own_users() -> set[int]:
     """Root, the user of this process, and who called it by sudo."""
     users = {0, os.geteuid()}
     caller = os.environ.get("SUDO_UID", "")
     if os.geteuid() == 0 and caller.isascii() and caller.isdigit():
         users.add(int(caller))
     return users
+
+
+def other_owner(folder: str | os.PathLike[str]) -> str:
+    """The user to whom a folder belongs, if that is not one of ``own_users``; else empty, also without a folder."""
+    try:
+        user = os.stat(folder).st_uid
+    except OSError:
+        return ""
+    return "" if user in own_users() else user_name(user)
+
+
+def user_name(user: int) -> str:
+    """The number of a user, and the name where there is one."""
+    try:
+        return f"{user} ({pwd.getpwuid(user).pw_name})"
+    except KeyError:
+        return str(user)
+
+
+def _group_name(group: int) -> str:
+    try:
+        return grp.getgrgid(group).gr_name
+    except KeyError:
+        return str(group)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydbt.core.errors import StateError
+from pydbt.posix.ownership import Unsafe, make_folder
 from pydbt.store.atomic import replace_file
 
 PEER_FILE_NAME = "peer"
@@ -47,11 +48,20 @@ class PeerPin:
         """Record that this machine was accepted. StateError when a file cannot be written."""
         if not name or (name, key) == (self._kept, self._key):
             return
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder()
         # The key first: between the two writes the old name is never taken with any key.
         replace_file(self._key_path, f"{key}\n".encode())
         replace_file(self._path, f"{name}\n".encode())
         self._kept, self._key = name, key
+
+    def _make_folder(self) -> None:
+        """The first contact of a new volume comes before its state directory is made."""
+        try:
+            make_folder(self._path.parent)
+        except Unsafe as error:
+            raise StateError(f"{self._path.parent} is not safe from other users: {error}") from None
+        except OSError as error:
+            raise StateError(f"{self._path.parent} cannot be made: {error.strerror}") from None
 
     def _read(self, path: Path) -> str:
         try:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from pathlib import Path
 
 import pytest
 
-from pydbt.posix.ownership import file_intruder, folder_intruder, open_own
+from pydbt.posix.ownership import (
+    Unsafe,
+    file_intruder,
+    folder_intruder,
+    make_folder,
+    open_own,
+    remove_folders,
+    way_intruder,
+)
 
 NOBODY = 65534
 
@@ -67,6 +77,118 @@ def test_nor_is_one_behind_another_user_s_link(tmp_path: Path) -> None:
     assert folder_intruder(link) == ""
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
     assert str(link) in folder_intruder(link)
+
+
+def _shared_by_group(tmp_path: Path, group: int, owner: int = 0) -> Path:
+    """A folder on the way to another one, as /srv or /usr/local are where a group keeps them."""
+    shared = tmp_path / "shared"
+    (shared / "state").mkdir(parents=True, mode=0o700)
+    os.chown(shared, owner, group)
+    shared.chmod(0o2775)
+    return shared
+
+
+def test_nor_is_one_below_a_folder_to_which_a_group_may_write(tmp_path: Path) -> None:
+    shared = _shared_by_group(tmp_path, grp.getgrnam("staff").gr_gid)
+    wrong = folder_intruder(shared / "state")
+    assert "its group staff" in wrong and f"chmod g-w {shared}'" in wrong and "elsewhere" in wrong
+    assert folder_intruder(shared / "not there yet") == wrong
+    shared.chmod(0o3775)  # sticky: its members cannot rename what is another's
+    assert folder_intruder(shared / "state") == ""
+    shared.chmod(0o2755)
+    assert folder_intruder(shared / "state") == ""
+
+
+def test_a_group_of_root_s_or_of_the_owner_alone_is_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = _shared_by_group(tmp_path, 0)
+    assert folder_intruder(shared / "state") == ""
+    monkeypatch.setenv("SUDO_UID", "4711")
+    os.chown(shared, 4711, 4711)
+    users = [pwd.struct_passwd(("alice", "x", 4711, 4711, "", "/", "/bin/sh"))]
+    members: list[str] = []
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: users[0])
+    monkeypatch.setattr(pwd, "getpwall", lambda: users)
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(("alice", "x", gid, members)))
+    assert folder_intruder(shared / "state") == "", "Debian makes such a group for each user"
+    members.append("mallory")
+    assert "its group alice" in folder_intruder(shared / "state")
+    members.clear()
+    users.append(pwd.struct_passwd(("mallory", "x", 4712, 4711, "", "/", "/bin/sh")))
+    assert "its group alice" in folder_intruder(shared / "state"), "it is the first group of another user"
+
+
+def test_an_access_list_is_not_taken_for_root_s_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one, the bits of the group tell what it allows at most, to anybody (acl(5))."""
+    shared = _shared_by_group(tmp_path, 0)
+    monkeypatch.setattr(os, "getxattr", lambda path, name: b"user:mallory:rwx")
+    assert "may be written by its group" in folder_intruder(shared / "state")
+
+
+def test_every_link_of_a_chain_counts_and_each_is_followed_as_the_kernel_does(tmp_path: Path) -> None:
+    shared, place = tmp_path / "shared", tmp_path / "deep" / "state"
+    shared.mkdir(mode=0o777)
+    shared.chmod(0o1777)
+    place.mkdir(parents=True, mode=0o700)
+    middle, first = shared / "middle", tmp_path / "first"
+    middle.symlink_to("../deep")
+    first.symlink_to(middle)
+    assert way_intruder(first / "state") == "" and way_intruder(first / "state" / ".." / "state") == ""
+    os.chown(middle, NOBODY, NOBODY, follow_symlinks=False)
+    assert str(middle) in way_intruder(first / "state")
+    assert way_intruder(place) == ""
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    assert way_intruder(tmp_path / "round" / "x") == "", "opening it tells what is wrong"
+
+
+def test_a_folder_is_made_only_where_it_is_safe_and_else_nothing_is_left(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o777)
+    for mode, owner in ((0o777, 0), (0o755, NOBODY)):
+        shared.chmod(mode)
+        os.chown(shared, owner, owner)
+        with pytest.raises(Unsafe, match=str(shared)):
+            make_folder(shared / "a" / "b" / "c")
+        assert not list(shared.iterdir())
+    place = tmp_path / "a" / "b" / "c"
+    assert make_folder(place) == [tmp_path / "a", tmp_path / "a" / "b", place]
+    assert place.stat().st_mode & 0o777 == 0o700 and place.parent.stat().st_mode & 0o777 == 0o755
+    assert make_folder(place) == []
+    remove_folders([tmp_path / "a", tmp_path / "a" / "b", place])
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_that_another_user_makes_a_moment_before_is_refused_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, mkdir = tmp_path / "shared", Path.mkdir
+    shared.mkdir(mode=0o777)
+    shared.chmod(0o1777)
+
+    def be_quicker(folder: Path, mode: int = 0o777) -> None:
+        mkdir(folder, mode)
+        if folder.name == "a":
+            os.chown(folder, NOBODY, NOBODY)
+            raise FileExistsError
+
+    monkeypatch.setattr(Path, "mkdir", be_quicker)
+    with pytest.raises(Unsafe, match=f"user {NOBODY}"):
+        make_folder(shared / "a" / "b")
+    assert list((shared / "a").iterdir()) == []
+
+
+def test_a_link_to_nothing_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    link = tmp_path / "new" / "link"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "nowhere")
+    for place in (link, link / "state"):
+        with pytest.raises(OSError, match=f"{link} is a symbolic link that leads to nothing"):
+            make_folder(place)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file is no directory"):
+        make_folder(tmp_path / "file" / "state")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_file_that_another_user_could_write_is_not_safe(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pydbt.cli.stopping import stop_running, stop_timeout
 from pydbt.cli.values import PATH
 from pydbt.controller.primary.leftover import detach_leftover
 from pydbt.controller.registry import claimed_state_dir
-from pydbt.core.errors import UsageError
+from pydbt.controller.state_dir import require_state_dir
 from pydbt.core.protocol.divergence import Divergence, short
 from pydbt.device.checks import check_target, require_root
 from pydbt.device.sysfs import BlockDevice
@@ -29,8 +29,7 @@ def demote(source: Path, state_dir: Path, timeout: float) -> int:
     Data that only SOURCE has is not overwritten before `invalidate`.
     """
     require_root("controller demote", "it takes programs out of the kernel and writes state")
-    if not state_dir.is_dir():
-        raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
+    require_state_dir(state_dir)
     check_target(source, state_dir=state_dir)
     from pydbt.controller import roles
 

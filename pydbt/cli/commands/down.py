@@ -10,6 +10,7 @@ from pydbt.cli.locate import locate, volume_arguments
 from pydbt.cli.stopping import stop_running
 from pydbt.cli.values import DURATION
 from pydbt.controller.registry import claimed_state_dir
+from pydbt.controller.state_dir import check_state_dir
 from pydbt.core.errors import NotRunning
 from pydbt.device.checks import require_root
 from pydbt.device.sysfs import BlockDevice
@@ -50,6 +51,7 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, timeou
         if source is None:
             raise
     if place is not None:
+        check_state_dir(place)
         stopped = stop_running(place, timeout)
         # A controller that is just starting holds the directory: it must not lose its programs.
         with claimed_state_dir(place):

@@ -8,7 +8,7 @@ import click
 
 from pydbt.cli.stopping import stop_running, stop_timeout
 from pydbt.cli.values import PATH
-from pydbt.core.errors import UsageError
+from pydbt.controller.state_dir import require_state_dir
 from pydbt.device.checks import check_target
 from pydbt.store.replica_state import load_record
 
@@ -24,8 +24,7 @@ def invalidate(target: Path, state_dir: Path, timeout: float) -> int:
     to lose its changes. A running secondary is stopped. TARGET is inconsistent until its primary has compared all of it
     and copied the blocks that differ.
     """
-    if not state_dir.is_dir():
-        raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
+    require_state_dir(state_dir)
     from pydbt.controller import roles
 
     if load_record(state_dir) is not None:

@@ -13,6 +13,7 @@ from pydbt.cli.values import PATH
 from pydbt.controller.control import call, is_answering, read_snapshot
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.registry import registered_secondary
+from pydbt.controller.state_dir import require_state_dir
 from pydbt.core.errors import BusyError, NotRunning, UsageError
 from pydbt.core.printable import printable
 from pydbt.device.checks import check_target
@@ -33,8 +34,7 @@ def promote(target: Path, state_dir: Path, force: bool, timeout: float) -> int:
     running secondary is stopped, and everything that it acknowledged is applied to TARGET. If a resynchronization was under
     way, TARGET becomes the last consistent image before it. The command prints which of the two it is, and what is lost.
     """
-    if not state_dir.is_dir():
-        raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
+    require_state_dir(state_dir)
     from pydbt.controller import roles
 
     if load_record(state_dir) is not None:

@@ -12,9 +12,8 @@ from pydbt.controller.primary.configuring import Joining, begun, joining, load_p
 from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, was_bounded
 from pydbt.controller.primary.handshake import Refused, hello_of, shake_hands
 from pydbt.controller.primary.peer_connection import FATAL_REFUSALS
-from pydbt.controller.state_dir import check_state_dir
 from pydbt.core.blocks.dirty_map import DirtyMap
-from pydbt.core.errors import PeerError, StateError, Unreachable, UsageError
+from pydbt.core.errors import PeerError, Unreachable, UsageError
 from pydbt.core.protocol.frames import Hello, Welcome
 from pydbt.core.protocol.generations import lineage_of
 from pydbt.core.tracking.discards import ALWAYS_ZEROS, DiscardPromise
@@ -34,11 +33,8 @@ _log = logging.getLogger("pydbt")
 
 def open_state(options: PrimaryOptions, device: BlockDevice) -> tuple[VolumeState, bool]:
     """The volume with the secondaries on record and those on the command line; and whether it is new."""
-    check_state_dir(options.state_dir)
     state = load_state(options.state_dir)
     if state is None:
-        if options.state_dir.exists() and not options.state_dir.is_dir():
-            raise StateError(f"{options.state_dir} is not a directory: name a directory for the state")
         return with_named(create_state(device, options.block_bytes or DEFAULT_BLOCK_BYTES), options, is_new=True), True
     state = require_same_source(state, device, options.state_dir, options.block_bytes)
     return with_named(state, options, is_new=False), False

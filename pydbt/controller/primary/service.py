@@ -45,6 +45,7 @@ from pydbt.device.snapshot import Room, require_room
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture
 from pydbt.network.address import check_plain_tcp
+from pydbt.posix.ownership import remove_folders
 from pydbt.posix.privileges import PRIMARY_KEEPS, keep_only
 from pydbt.store.volume_state import VolumeState, save_state
 
@@ -89,7 +90,7 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
         if snapshot_based and options.capture != "addresses":
             _require_room(device, room, stack)
             _require_one(state, "a kernel on which the data of writes cannot be captured")
-        make_state_dir(options.state_dir)
+        undo.callback(remove_folders, make_state_dir(options.state_dir))
         capture.set_payload(False)
         if untouched and not tracked and not _untouched(device, state, reader):
             untouched = False  # written while the programs were compiled

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import queue
-import shutil
 import signal
 import socket
 import sys
@@ -29,7 +28,7 @@ from pydbt.controller.roles import JOURNAL_FOLDER
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed
 from pydbt.controller.secondary.journal_room import warn_of_journal_room
-from pydbt.controller.state_dir import check_state_dir, make_state_dir
+from pydbt.controller.state_dir import make_state_dir, remove_state_dir
 from pydbt.core.errors import BusyError, DeviceError, PydbtError, StateError, UsageError
 from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
 from pydbt.core.secondary import events as e
@@ -100,10 +99,9 @@ class SecondaryService:
             self._secure = Secure(load_identity(options.identity), PeerPin(options.state_dir, options.peer))
             tell_expiry(self._secure)
         check_target(str(options.target), state_dir=str(options.state_dir), create_bytes=options.create_bytes)
-        check_state_dir(options.state_dir)
         _require_place(options)
-        is_new, self._fresh = not options.state_dir.exists(), False
-        state_dir = make_state_dir(options.state_dir)
+        self._fresh, state_dir = False, options.state_dir
+        made = make_state_dir(state_dir)
         self._lock = StateLock(state_dir)
         try:
             self._fresh = self._create(state_dir)
@@ -116,8 +114,7 @@ class SecondaryService:
             )
         except PydbtError:
             self._lock.close()
-            if is_new:
-                shutil.rmtree(state_dir, ignore_errors=True)
+            remove_state_dir(made)
             if self._fresh and not (state_dir / REPLICA_FILE_NAME).exists():
                 options.target.unlink(missing_ok=True)
             raise

@@ -128,7 +128,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
         used_blocks: {"used_extents": primary.used},
         primary_service: {
             "check_plain_tcp": lambda *_: None, "check_source": lambda *_: primary.device, "is_answering": lambda *_: False,
-            "DirectReader": lambda *_: nothing(SimpleNamespace(check=lambda: None)), "make_state_dir": lambda path: path,
+            "DirectReader": lambda *_: nothing(SimpleNamespace(check=lambda: None)), "make_state_dir": lambda _: [],
             "prove_secondaries": lambda *_, **__: None, "_serve": primary.serve,
             "discard_promise": lambda _: ALWAYS_ZEROS,
             "is_untouched": primary.is_untouched, "forget": lambda _: None,
