@@ -108,4 +108,5 @@ def _of_a_secondary(report: View) -> str:
             "no primary" if silent is None else f"nothing was heard from the primary for {format_seconds(silent)}"
         )
     words.append(report.text("target_problem") or "")
-    return "; ".join(word for word in words if word)
+    user = report.text("user")
+    return (f"user {user} says: " if user else "") + "; ".join(word for word in words if word)

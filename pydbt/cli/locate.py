@@ -18,6 +18,7 @@ from pydbt.core.errors import NotRunning, UsageError
 from pydbt.core.units import format_bytes
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address
+from pydbt.posix.ownership import other_owner
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -122,6 +123,8 @@ def last_status(state_dir: Path) -> View:
 
 def last_known(state_dir: Path) -> str:
     """An addition for a controller that does not answer: whether writes are tracked, and its last status."""
+    if owner := other_owner(state_dir):
+        return f", which belongs to user {owner}: its last state is that user's to tell"
     # Only now: it brings large libraries, and most commands meet a controller that answers.
     from pydbt.controller.primary.leftover import is_tracked
 

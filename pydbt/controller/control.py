@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut
-from pydbt.network.local import require_listener
+from pydbt.network.local import peer_of, require_listener
+from pydbt.posix.ownership import other_owner, own_users, read_safely, user_name
 
 SOCKET_NAME = "control.sock"
 SNAPSHOT_NAME = "status.json"
@@ -186,6 +187,10 @@ class ControlServer:
 def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float | None = 10.0) -> dict[str, Any]:
     """Send one request to the controller whose socket, or state directory, ``path`` names; its result.
 
+    A command is given only to a process of root, of this user, or of the user who called sudo. Root may ask a secondary of
+    another user for its status, in a state directory of that user: the result has ``user`` then. StateError when another
+    process listens there.
+
     NotRunning when nothing listens, BusyError when too many wait to be taken in, TimedOut when no answer came within
     ``timeout_s`` (None waits for ever), and the error of the controller's answer, with its own exit code.
     """
@@ -195,6 +200,7 @@ def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float
         try:
             with _short_name(place) as name:
                 client.connect(name)
+                stranger = _stranger(client, os.path.dirname(name), place, request)
             with contextlib.suppress(BrokenPipeError):  # it has answered without asking
                 client.sendall(json.dumps(request).encode() + b"\n")
             answer = next(_lines(client, _ANSWER_BYTES_MAX), None)
@@ -210,7 +216,42 @@ def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float
             raise NotRunning(f"the controller of {place.parent} ended while it was asked: {error.strerror}") from error
     if answer is None:
         raise NotRunning(f"the controller of {place.parent} ended while it was asked")
-    return _result(answer, place)
+    return _result(answer, place) if not stranger else _result_of(stranger, answer, place)
+
+
+def _stranger(client: socket.socket, folder: str, place: Path, request: dict[str, Any]) -> str:
+    """The user whose process answers, when it is another one whose secondary may be asked; empty when it is our own.
+
+    StateError when it is not to be believed: it may be anybody who can write to the directory.
+    """
+    process, user = peer_of(client)
+    if user in own_users():
+        return ""
+    who = f"a process of user {user_name(user)} (PID {process})"
+    if os.geteuid() != 0 or user != os.stat(folder).st_uid:
+        raise StateError(
+            f"{who} answers at {place}, and must be one of root or your own: end it, and see who may write to {place.parent}"
+        )
+    if request.get("command") != "status":
+        raise StateError(
+            f"{who} answers at {place}, and takes commands from that user alone: root can look at it with 'controller status', "
+            "and end it with SIGTERM"
+        )
+    return user_name(user)
+
+
+def _result_of(stranger: str, answer: bytes, place: Path) -> dict[str, Any]:
+    """The status of another user's secondary, with its ``user``. Nobody but root has a primary."""
+    try:
+        status = _result(answer, place)
+    except PydbtError as error:
+        raise StateError(f"the process of user {stranger} that answers at {place} gave no status: {error}") from None
+    if status.get("role") != "secondary":
+        raise StateError(
+            f"the process of user {stranger} that answers at {place} is no secondary, and only root has others: it is not "
+            "to be believed"
+        )
+    return {**status, "user": stranger}
 
 
 def _turn_away(client: socket.socket) -> None:
@@ -254,15 +295,16 @@ def write_snapshot(state_dir: str | os.PathLike[str], status: dict[str, Any]) ->
 
 
 def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The last status that was kept; None when there is none or it cannot be used.
+    """The last status that was kept; None when there is none, it cannot be used, or it is another user's.
 
     Its replica state is no better than that of a replica that has not been followed since.
     """
     try:
-        snapshot = json.loads((Path(state_dir) / SNAPSHOT_NAME).read_bytes())
+        text, status = read_safely(Path(state_dir) / SNAPSHOT_NAME)
+        snapshot = json.loads(text)
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(snapshot, dict):
+    if not isinstance(snapshot, dict) or status.st_uid not in own_users() or other_owner(state_dir):
         return None
     secondaries = snapshot.get("secondaries", [])
     if not isinstance(secondaries, list) or not all(isinstance(status, dict) for status in secondaries):

@@ -14,12 +14,15 @@ from pydbt.posix.ownership import folder_intruder
 _UCRED = struct.Struct("3i")  # struct ucred of include/linux/socket.h: process, user, group
 
 
-def check_peer(sock: socket.socket) -> None:
-    """PeerError unless the process on the other side is root's, or of the user of this process.
+def peer_of(sock: socket.socket) -> tuple[int, int]:
+    """Process and user on the other side. Of a connecting socket that is who had called listen (unix(7), SO_PEERCRED)."""
+    process, user, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return process, user
 
-    Of a connecting socket the kernel tells who had called listen (unix(7), SO_PEERCRED).
-    """
-    _, user, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+
+def check_peer(sock: socket.socket) -> None:
+    """PeerError unless the process on the other side is root's, or of the user of this process."""
+    _, user = peer_of(sock)
     if user not in (0, os.geteuid()):
         raise PeerError(f"it is a process of user {user}, and must be one of root or of user {os.geteuid()}")
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, Tim
 from pydbt.device.sysfs import BlockDevice
 from tests.lab.disks import loop_over
 from tests.lab.patience import wait_until
-from tests.lab.programs import ROOT
+from tests.lab.programs import ROOT, command
 
 
 def echo(request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
@@ -169,6 +170,97 @@ def test_something_else_behind_the_socket_is_told(tmp_path: Path) -> None:
         with pytest.raises(StateError, match="no controller"):
             call(tmp_path, {"command": "status"})
         thread.join()
+
+
+STRANGER = """
+import contextlib, json, os, socket, sys
+answer = json.loads(sys.argv[2])
+with socket.socket(socket.AF_UNIX) as place:
+    place.bind(sys.argv[1])
+    os.chmod(sys.argv[1], 0o666)
+    os.setuid(65534)
+    place.listen()
+    print("listening", flush=True)
+    while True:
+        client, _ = place.accept()
+        with client, contextlib.suppress(OSError):
+            asked = client.recv(65536)
+            if asked:
+                print(asked.decode().strip(), flush=True)
+            client.sendall(json.dumps(answer).encode() + b"\\n")
+"""
+
+
+@contextlib.contextmanager
+def stranger(state_dir: Path, answer: dict[str, Any]) -> Iterator[Callable[[], list[str]]]:
+    """A process of another user that listens in a state directory; what it was asked, once it has ended."""
+    program = [sys.executable, "-c", STRANGER, str(socket_path(state_dir)), json.dumps(answer)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "listening\n"
+
+        def asked() -> list[str]:
+            process.kill()
+            assert process.stdout is not None
+            return process.stdout.read().splitlines()
+
+        yield asked
+        process.kill()
+
+
+GOOD = {"ok": True, "result": {"role": "primary", "mode": "normal", "replica_state": "up-to-date", "connected": True}}
+
+
+@pytest.mark.parametrize("name", ["status", "wait", "down", "promote", "pause"])
+def test_whoever_could_plant_a_socket_is_asked_nothing(tmp_path: Path, name: str) -> None:
+    """In a directory of root's in which he could make one: it had the wrong mode for a moment."""
+    with stranger(tmp_path, GOOD) as asked:
+        with pytest.raises(StateError, match=r"a process of user 65534 .*: end it, and see who may write to"):
+            call(tmp_path, {"command": name})
+        assert asked() == []
+
+
+def test_another_user_in_a_directory_of_his_own_is_given_no_command_but_may_say_how_his_secondary_stands(
+    tmp_path: Path,
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 65534, 65534)
+    with stranger(theirs, {"ok": True, "result": {"role": "secondary", "user": "root"}}) as asked:
+        assert call(theirs, {"command": "status"}) == {"role": "secondary", "user": "65534 (nobody)"}
+        for name in ("wait", "down", "promote", "pause", "verify"):
+            with pytest.raises(StateError, match="user 65534"):
+                call(theirs, {"command": name})
+        assert asked() == ['{"command": "status"}']
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        GOOD,
+        {"ok": True, "result": {}},
+        {"ok": False, "error": {"exit_code": 9, "message": "no controller is running; writes are tracked"}},
+        [],
+    ],
+)
+def test_his_primary_is_none_and_his_error_is_not_this_program_s(tmp_path: Path, answer: dict[str, Any]) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 65534, 65534)
+    with stranger(theirs, answer), pytest.raises(StateError, match="the process of user 65534") as caught:
+        call(theirs, {"command": "status"})
+    assert caught.value.exit_code == StateError.exit_code
+
+
+def test_the_commands_of_root_in_his_directory_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 65534, 65534)
+    with stranger(theirs, GOOD) as asked:
+        command("status", "--state", theirs).refused(7, "is no secondary", "not to be believed")
+        for words in (["wait", "--timeout", "5"], ["pause"], ["verify"], ["switchover"]):
+            command(*words, "--state", theirs).refused(7, "user 65534", str(theirs))
+        command("down", "--state", theirs).refused(2, "user 65534", str(theirs))
+        assert set(asked()) == {'{"command": "status"}'}
 
 
 def test_the_last_status_is_kept_for_later(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 from pydbt.controller import registry
 from pydbt.controller.registry import claimed_state_dir
-from pydbt.core.errors import MachineError
+from pydbt.core.errors import MachineError, UsageError
+from pydbt.device.mapped import SnapshotSpace
+from pydbt.device.target import Target
 from pydbt.kernel import pins
 from tests.lab.disks import image
 from tests.lab.programs import command
@@ -37,7 +40,80 @@ def test_a_state_directory_of_another_user_is_refused_by_every_command_that_uses
     command("secondary", target, *SOCKET, "--state", theirs).refused(2)
     for verb in ("promote", "invalidate", "demote"):
         command(verb, target, "--state", theirs).refused(2, *words)
+    command("down", "--state", theirs).refused(2, *words)
     assert list(theirs.iterdir()) == [], "not even a lock was made in it"
+
+
+def test_nothing_is_made_on_the_way_to_a_state_directory_that_is_refused(
+    tmp_path: Path, theirs: Path, disk: str
+) -> None:
+    group = tmp_path / "srv"
+    group.mkdir()
+    os.chown(group, 0, grp.getgrnam("staff").gr_gid)
+    group.chmod(0o2775)
+    for folder, word in ((theirs, f"user {NOBODY}"), (group, f"chmod g-w {group}")):
+        place = folder / "pydbt" / "volume"
+        image_there = folder / "made.img"
+        words = (str(place), "not safe from other users", word)
+        command("run", disk, "--secondary", "unix:/nonexistent", "--no-wait", "--state", place).refused(2, *words)
+        target = image(tmp_path / "t.img", MIB)
+        command("secondary", target, "--listen", f"unix:{tmp_path}/s", "--state", place).refused(2, *words)
+        command("secondary", target, *SOCKET, "--check", "--state", place).refused(2, *words)
+        done = command("secondary", image_there, "--create", "1M", *SOCKET, "--state", tmp_path / "state")
+        done.refused(2, f"TARGET {image_there}", word)
+        command("pki", "init", folder / "a" / "pki").refused(2, word)
+        assert list(folder.iterdir()) == []
+    assert not (tmp_path / "state").exists()
+
+
+def test_the_last_state_in_another_user_s_directory_is_not_told_as_this_program_s(tmp_path: Path, theirs: Path) -> None:
+    words = '{"role": "primary", "mode": "normal", "replica_state": "up-to-date", "out_of_sync_bytes": 0}'
+    (theirs / "status.json").write_text(words)
+    done = command("status", "--state", theirs)
+    done.refused(9, str(theirs), f"belongs to user {NOBODY}")
+    assert "normal" not in done.errors and "out of sync" not in done.errors
+    done = command("status", "--json", "--state", theirs)
+    done.refused(9, f"belongs to user {NOBODY}")
+    os.chown(theirs, 0, 0)
+    os.chown(theirs / "status.json", NOBODY, NOBODY)
+    done = command("status", "--state", theirs)
+    done.refused(9)
+    assert "normal" not in done.errors, "the file is his also in a directory of root's"
+
+
+def test_a_device_behind_another_user_s_link_is_refused_by_name(tmp_path: Path, disk: str) -> None:
+    """He could turn the link to another disk before the next run."""
+    shared, target = tmp_path / "shared", image(tmp_path / "t.img", MIB)
+    shared.mkdir()
+    shared.chmod(0o1777)
+    theirs, own = shared / "theirs", tmp_path / "own"
+    theirs.symlink_to(disk)
+    own.symlink_to(theirs)
+    os.chown(theirs, NOBODY, NOBODY, follow_symlinks=False)
+    state = tmp_path / "state"
+    for link in (theirs, own):
+        words = (str(link), f"{theirs} belongs to user {NOBODY}", "use a path elsewhere")
+        command("run", link, "--secondary", "unix:/nonexistent", "--state", state).refused(2, "SOURCE", *words)
+        command("secondary", link, "--listen", f"unix:{tmp_path}/s", "--state", state).refused(2, "TARGET", *words)
+        command("layer", "create", link, "x", "--snapshot-space", disk).refused(2, *words)
+        command("layer", "create", disk, "x", "--snapshot-space", link).refused(2, *words)
+        with pytest.raises(UsageError, match="the snapshot space"):
+            SnapshotSpace.of(str(link))
+        with pytest.raises(UsageError, match=f"user {NOBODY}"):
+            Target(str(link))
+    os.chown(theirs, 0, 0, follow_symlinks=False)
+    done = command("run", own, "--secondary", "unix:/nonexistent", "--state", target)
+    done.refused(2, "is not a directory")
+    assert not state.exists()
+
+
+def test_a_link_to_nothing_is_no_target_and_nothing_is_made_behind_it(tmp_path: Path) -> None:
+    link, behind = tmp_path / "link.img", tmp_path / "behind.img"
+    link.symlink_to(behind)
+    for more in ((), ("--create", "1M")):
+        done = command("secondary", link, *more, *SOCKET, "--state", tmp_path / "state")
+        done.refused(2, f"TARGET {link} is a symbolic link to {behind}, which does not exist", "remove the link")
+    assert not behind.exists() and not (tmp_path / "state").exists()
 
 
 def test_a_target_that_another_user_could_write_or_exchange_is_refused(tmp_path: Path) -> None:
@@ -49,7 +125,9 @@ def test_a_target_that_another_user_could_write_or_exchange_is_refused(tmp_path:
     os.chown(planted, NOBODY, NOBODY, follow_symlinks=False)
     loose = image(tmp_path / "loose.img", MIB)
     loose.chmod(0o666)
-    for target, word in ((planted, str(planted)), (loose, "chmod go-w")):
+    foreign = image(tmp_path / "foreign.img", MIB)
+    os.chown(foreign, NOBODY, NOBODY)
+    for target, word in ((planted, str(planted)), (loose, "chmod go-w"), (foreign, "copy it to a file of your own")):
         done = command(
             "secondary", target, "--listen", f"unix:{tmp_path}/s", "--state", tmp_path / f"state-{target.name}"
         )
@@ -71,7 +149,21 @@ def test_the_folder_of_the_pins_must_be_roots(monkeypatch: pytest.MonkeyPatch) -
     try:
         pins.require_bpffs(squatted / "volume")
         os.chown(squatted, NOBODY, NOBODY)
-        with pytest.raises(MachineError, match=f"user {NOBODY}"):
+        with pytest.raises(MachineError, match=f"user {NOBODY}.*remove it and start again"):
             pins.require_bpffs(squatted / "volume")
+        with pytest.raises(MachineError, match=f"user {NOBODY}"):
+            pins.make_pin_dir(squatted / "volume")
+        assert list(squatted.iterdir()) == []
     finally:
         squatted.rmdir()
+
+
+def test_a_link_that_was_planted_for_the_pins_is_refused_by_name_before_anything_is_compiled() -> None:
+    planted = pins.BPFFS / f"pydbt-test-{os.getpid()}-link"
+    planted.symlink_to("/nonexistent/place")
+    try:
+        os.chown(planted, NOBODY, NOBODY, follow_symlinks=False)
+        with pytest.raises(MachineError, match=f"{planted} belongs to user {NOBODY}.*remove it and start again"):
+            pins.require_bpffs(planted / "volume")
+    finally:
+        planted.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -83,6 +84,16 @@ def test_a_secondary_on_a_file_needs_no_root(reachable: Path, monkeypatch: pytes
         assert words_of(Path(f"/proc/{running.process.pid}"))["Uid"].split()[1] == str(NOBODY)
         assert int(words_of(Path(f"/proc/{running.process.pid}"))["CapEff"], 16) == 0
         assert (folder / "t.img").stat().st_uid == NOBODY
+        told = command("status", "--state", folder / "state")
+        assert told.code == 0 and f"user {NOBODY} (nobody) says: the replica is" in told.output, "root sees whose it is"
+        assert json.loads(command("status", "--json", "--state", folder / "state").output)["user"] == "65534 (nobody)"
+        own = command("status", "--json", "--state", folder / "state", user=NOBODY)
+        assert own.code == 0 and "user" not in json.loads(own.output)
+        command("wait", "--state", folder / "state").refused(7, f"user {NOBODY}")
+        command("promote", folder / "t.img", "--state", folder / "state").refused(2, f"belongs to user {NOBODY}")
+        assert running.alive
+    told = command("status", "--state", folder / "state")
+    told.refused(9, f"which belongs to user {NOBODY}")
     assert command("secondary", folder / "t.img", "--state", folder / "state", "--replay-only", user=NOBODY).code == 0
 
 
