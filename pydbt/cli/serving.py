@@ -26,7 +26,7 @@ from pydbt.core.printable import printable
 from pydbt.device.checks import check_source, check_target
 from pydbt.network.address import check_plain_tcp, unix_path
 from pydbt.network.listen import listen as listen_at
-from pydbt.network.local import remove_socket
+from pydbt.network.local import check_local, remove_socket
 from pydbt.network.tls import load_identity
 from pydbt.posix.privileges import forbid_core_dumps
 
@@ -58,6 +58,7 @@ def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | Secondary
     for address in options.secondaries:
         if options.identity is None:
             check_plain_tcp(address[0], options.insecure)
+        check_local(address[0])
         refuse_own_target(device, address, options.state_dir)
     if only_check:
         click.echo(f"{printable(str(options.source))} could be replicated: options, device and identity are right")

@@ -22,7 +22,13 @@ _ANSWER_S = 5.0
 
 @contextlib.contextmanager
 def public_status(state_dir: str | os.PathLike[str], handler: Handler) -> Iterator[None]:
-    """Answer the question for the status, and no other one, as long as this lasts, if this machine has the group."""
+    """Answer the question for the status, and no other one, as long as this lasts, if this machine has the group.
+
+    Not for a secondary that is not root's: it may make no socket in root's folder.
+    """
+    if os.geteuid() != 0:
+        yield
+        return
     try:
         group = grp.getgrnam(GROUP).gr_gid
     except KeyError:

@@ -9,6 +9,7 @@ import stat
 import struct
 
 from pydbt.core.errors import BusyError, PeerError, Unreachable, UsageError
+from pydbt.network.address import unix_path
 from pydbt.posix.ownership import folder_intruder
 
 _UCRED = struct.Struct("3i")  # struct ucred of include/linux/socket.h: process, user, group
@@ -39,11 +40,27 @@ def connect_local(path: str, timeout_seconds: float) -> socket.socket:
         raise Unreachable(f"unix:{path} cannot be reached: no answer within {timeout_seconds:g} seconds") from None
     except OSError as error:
         sock.close()
-        raise Unreachable(f"unix:{path} cannot be reached: {error.strerror or error}") from None
+        raise Unreachable(f"unix:{path} cannot be reached: {no_socket(path) or error.strerror or error}") from None
     except PeerError as error:
         sock.close()
         raise PeerError(f"unix:{path} is not to be talked to: {error}") from None
     return sock
+
+
+def no_socket(path: str) -> str:
+    """What is wrong with a path at which something else than a socket is; empty when there is nothing, or a socket."""
+    try:
+        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return ""
+    return "" if is_socket else "something is there that is no socket: name the path at which the secondary listens"
+
+
+def check_local(host: str) -> None:
+    """UsageError when a host ``unix:PATH`` names something that is there and no socket, which waiting does not change."""
+    path = unix_path(host)
+    if path is not None and (wrong := no_socket(path)):
+        raise UsageError(f"{host} cannot be the address of a secondary: {wrong}")
 
 
 def listen_local(path: str, backlog: int) -> socket.socket:

@@ -107,6 +107,14 @@ def test_a_device_behind_another_user_s_link_is_refused_by_name(tmp_path: Path, 
     assert not state.exists()
 
 
+def test_an_address_of_a_secondary_that_is_no_socket_is_refused_and_not_waited_for(tmp_path: Path, disk: str) -> None:
+    place, state = tmp_path / "regular", tmp_path / "state"
+    place.touch()
+    words = (f"unix:{place}", "no socket", "name the path at which the secondary listens")
+    command("run", disk, "--secondary", f"unix:{place}", "--state", state).refused(2, *words)
+    assert not state.exists()
+
+
 def test_a_link_to_nothing_is_no_target_and_nothing_is_made_behind_it(tmp_path: Path) -> None:
     link, behind = tmp_path / "link.img", tmp_path / "behind.img"
     link.symlink_to(behind)

@@ -193,6 +193,10 @@ def test_the_group_may_read_the_status_and_nothing_else(members: int, controller
     assert not place.exists()
 
 
+def test_a_secondary_that_is_not_root_s_needs_no_place_in_root_s_folder(members: int) -> None:
+    assert as_member(members, "with public.public_status('/x', lambda *_: {}): say('it runs')") == "it runs\n"
+
+
 def test_without_the_group_there_is_no_socket(monkeypatch: pytest.MonkeyPatch, controller: FakeController) -> None:
     def unknown(name: str) -> grp.struct_group:
         raise KeyError(name)

@@ -11,16 +11,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from pydbt.core.errors import BusyError, PeerError, UsageError
+from pydbt.core.errors import BusyError, PeerError, Unreachable, UsageError
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
 from pydbt.network.listen import listen
-from pydbt.network.local import check_peer, remove_socket
+from pydbt.network.local import check_local, check_peer, remove_socket
 
 NOBODY = 65534
 
@@ -51,6 +51,19 @@ def test_root_and_this_user_are_connected_and_named(place: Path) -> None:
                 assert FramedConnection(theirs).peer == "a process of this machine"
         remove_socket(listener)
     assert not place.exists()
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, os.mkfifo])
+def test_something_that_is_no_socket_is_named_and_not_waited_for(place: Path, make: Callable[[Path], object]) -> None:
+    check_local(f"unix:{place}")  # nothing is there yet: the secondary may come
+    check_local("127.0.0.1")
+    make(place)
+    with pytest.raises(UsageError, match=f"unix:{place} cannot be the address of a secondary: .* no socket"):
+        check_local(f"unix:{place}")
+    with pytest.raises(Unreachable, match="no socket: name the path at which the secondary listens"):
+        connect(f"unix:{place}", 0)
+    with pytest.raises(UsageError, match="no socket"):
+        listen(f"unix:{place}", 0)
 
 
 def test_another_user_that_listens_in_the_place_of_the_secondary_is_sent_nothing(place: Path) -> None:

@@ -14,6 +14,7 @@ from pydbt.cli.view import View
 from pydbt.core.errors import UsageError
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address
+from pydbt.network.local import check_local
 
 _ANSWER_S = 60.0
 
@@ -42,6 +43,7 @@ def secondaries(
     place = locate(source, state_dir)
     report = ask_primary(place, "for its secondaries")
     if add:
+        check_local(add[0])
         refuse_own_target(BlockDevice.identify(Path(report["source"])), add, place)
         request = {"command": "add", "secondary": format_address(*add), "peer": peer}
         report = ask(place, request, _ANSWER_S)
