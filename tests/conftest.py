@@ -1,9 +1,34 @@
-"""Settings of all tests."""
+"""Settings of all tests, and the end of what they have registered."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 # An example has no time of its own: a busy machine would fail it. A test that hangs is ended by pytest's own timeout.
 settings.register_profile("pydbt", deadline=None)
 settings.load_profile("pydbt")
+
+
+@pytest.fixture(autouse=True)
+def no_entry_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Controllers that a test started are registered no longer when it is over."""
+    if "tmp_path" not in request.fixturenames:
+        yield
+        return
+    folder = request.getfixturevalue("tmp_path")
+    yield
+    from tests.lab.entries import forget_below  # only here: tests of decisions do without the product's other rooms
+
+    forget_below(folder)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_entry_is_left_at_the_end(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nor are those with a folder that several tests share."""
+    yield
+    from tests.lab.entries import forget_below
+
+    forget_below(tmp_path_factory.getbasetemp())

@@ -8,10 +8,17 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller import registry
-from pydbt.controller.registry import claimed_space, require_no_space
+from pydbt.controller.registry import (
+    claimed_space,
+    registered_primary,
+    registered_secondary,
+    require_no_space,
+    state_dir_of,
+)
 from pydbt.core.errors import BusyError
 from pydbt.device.sysfs import BlockDevice
 from tests.lab.disks import loop_device, partition_of
+from tests.lab.entries import forget_below
 
 MIB = 1 << 20
 
@@ -40,3 +47,25 @@ def test_two_volumes_cannot_keep_snapshots_in_one_place_and_the_second_is_told(t
         with claimed_space(whole, whole):
             pass
         assert not list(place.glob("space-*"))
+
+
+def test_a_test_takes_away_the_entries_of_its_own_folder_and_none_of_others(tmp_path: Path, place: Path) -> None:
+    mine, others = tmp_path / "mine", tmp_path / "mine-not"
+    for folder in (mine / "a", mine / "b", others):
+        folder.mkdir(parents=True)
+    with loop_device(tmp_path, 8 * MIB) as disk, contextlib.ExitStack() as stack:
+        device = BlockDevice.identify(disk.path)
+        with registered_primary(device, mine / "a"):
+            pass
+        with registered_secondary(tmp_path / "t.img", others, "127.0.0.1", 1, keep=True):
+            pass
+        stack.enter_context(registered_secondary(tmp_path / "alive.img", mine / "b", "127.0.0.1", 2, keep=True))
+        (place / "torn").write_bytes(b'{"state_dir')
+        (place / "0-0").mkdir()
+        assert len(list(place.iterdir())) == 5
+        forget_below(mine)
+        assert state_dir_of(device) is None
+        assert len(list(place.iterdir())) == 4, "another's, a living one's, and what is none"
+        stack.close()
+        forget_below(mine)
+        assert len(list(place.iterdir())) == 3

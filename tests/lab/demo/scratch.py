@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydbt.controller.registry import PINS, RUN_DIR
+from pydbt.controller.registry import PINS
 from pydbt.core.errors import MachineError, PydbtError, UsageError
 from pydbt.core.units import MIB
 from pydbt.kernel import pins
 from tests.lab.cable import Cable
 from tests.lab.demo.controllers import PRIMARY, SECONDARY, end_leftover, log_of
 from tests.lab.disks import Device, detach, loops_in, unmount
+from tests.lab.entries import forget_below
 
 # Not /tmp, which is memory on many machines.
 _ROOT = Path("/var/tmp")
@@ -102,11 +103,11 @@ def remove(scratch: Scratch, *, keep_logs: bool = False) -> list[str]:
         _unpin(loops)
     for loop in loops:
         with _collected(problems):
-            _detach(loop)
+            detach(loop, _PATIENCE_S)
     with _collected(problems):
         scratch.cable.remove()
     with _collected(problems):
-        _forget(scratch.folder)
+        forget_below(scratch.folder)
     if os.path.ismount(scratch.mount_point):
         return problems  # nothing below a mount is ours to delete
     with _collected(problems):
@@ -130,22 +131,6 @@ def _unpin(loops: list[Device]) -> None:
             meta = pins.read_meta(folder)
             if meta is not None and (meta.volume.disk_major, meta.volume.disk_minor) in numbers:
                 pins.remove_pins(folder)
-
-
-def _detach(loop: Device) -> None:
-    number = os.stat(loop).st_rdev
-    try:
-        detach(loop, _PATIENCE_S)
-    finally:
-        (RUN_DIR / f"{os.major(number)}-{os.minor(number)}").unlink(missing_ok=True)
-
-
-def _forget(folder: Path) -> None:
-    """What killed controllers of this folder left in ``/run``."""
-    for path in RUN_DIR.glob("*") if RUN_DIR.is_dir() else ():
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            if Path(json.loads(path.read_bytes())["state_dir"]).parent == folder:
-                path.unlink()
 
 
 def _delete(folder: Path, kept: set[Path]) -> None:
