@@ -13,8 +13,7 @@ import secrets
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-import xxhash
-
+from pydbt.core.checksum import checked, with_checksum
 from pydbt.core.errors import DeviceError, StateError, UsageError
 from pydbt.core.protocol.frame_checks import check_version
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES
@@ -36,7 +35,6 @@ REGION_GRAIN_BYTES = 4 * KIB
 MAX_REGIONS = (1 << 31) - 1
 _FORMAT = "pydbt era metadata"
 _VERSION = 1
-_CHECKSUM = b"xxh3_128 "
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class EraHeader:
 def encode_era_header(header: EraHeader) -> bytes:
     """The header as one block."""
     text = json.dumps({"format": _FORMAT, "version": _VERSION, **asdict(header)}, ensure_ascii=True).encode() + b"\n"
-    data = text + _CHECKSUM + xxhash.xxh3_128_hexdigest(text).encode() + b"\n"
+    data = with_checksum(text)
     if len(data) > ERA_HEADER_BYTES:
         raise ValueError("the header does not fit into its block")
     return data.ljust(ERA_HEADER_BYTES, b"\0")
@@ -61,10 +59,7 @@ def encode_era_header(header: EraHeader) -> bytes:
 
 def decode_era_header(data: bytes) -> EraHeader:
     """The header in a block. ValueError, TypeError or KeyError when it is wrong."""
-    text, mark, digest = data.rstrip(b"\0").rpartition(_CHECKSUM)
-    if not mark or digest.strip() != xxhash.xxh3_128_hexdigest(text).encode():
-        raise ValueError("its checksum is missing or wrong")
-    content: dict[str, Any] = json.loads(text)
+    content: dict[str, Any] = json.loads(checked(data.rstrip(b"\0")))
     if content.pop("format") != _FORMAT:
         raise ValueError("it is of another kind")
     check_version(content.pop("version"), _VERSION)

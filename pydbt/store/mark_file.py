@@ -11,8 +11,7 @@ import json
 import os
 from pathlib import Path
 
-import xxhash
-
+from pydbt.core.checksum import digest_of
 from pydbt.core.secondary.target_watch import TargetMark
 from pydbt.posix.files import write_all
 from pydbt.posix.ownership import OPEN_OWN
@@ -33,7 +32,7 @@ class MarkFile:
         try:
             data = self._path.read_bytes()
             body, digest = data[:_BODY_BYTES], data[_BODY_BYTES:]
-            if digest != xxhash.xxh3_128_hexdigest(body).encode():
+            if digest != digest_of(body):
                 return None
             return TargetMark.from_values(json.loads(body))
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -47,7 +46,7 @@ class MarkFile:
         try:
             if self._descriptor is None:
                 self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | OPEN_OWN, 0o600)
-            write_all(self._descriptor, [body + xxhash.xxh3_128_hexdigest(body).encode()], 0)
+            write_all(self._descriptor, [body + digest_of(body)], 0)
             if mark.durable:
                 os.fsync(self._descriptor)
         except OSError:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import xxhash
-
+from pydbt.core.checksum import checked, with_checksum
 from pydbt.core.errors import StateError
 from pydbt.core.protocol.frame_checks import NewerVersion
 from pydbt.core.secondary.replica import ReplicaRecord
@@ -14,21 +13,23 @@ from pydbt.store.atomic import replace_file
 from pydbt.store.versions import newer
 
 REPLICA_FILE_NAME = "replica.json"
-_CHECKSUM = "xxh3_128 "
 
 
 def load_record(state_dir: Path) -> ReplicaRecord | None:
     """The record in a state directory; None when there is none yet. StateError names the file."""
     path = state_dir / REPLICA_FILE_NAME
     try:
-        text = path.read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StateError(f"{path} cannot be read: {error.strerror}") from None
-    body, _, rest = text.partition(b"\n")
-    if rest != _checksum_line(body):
-        raise StateError(f"{path} is damaged, or not a state file of this program: restore it, or use a new directory")
+    try:
+        body = checked(data, b"\n")
+    except ValueError:
+        raise StateError(
+            f"{path} is damaged, or not a state file of this program: restore it, or use a new directory"
+        ) from None
     try:
         return ReplicaRecord.from_values(json.loads(body))
     except NewerVersion as error:
@@ -42,8 +43,4 @@ def load_record(state_dir: Path) -> ReplicaRecord | None:
 def save_record(state_dir: Path, record: ReplicaRecord) -> None:
     """Durable when it returns. Raises StateError."""
     body = json.dumps(record.to_values(), sort_keys=True).encode()
-    replace_file(state_dir / REPLICA_FILE_NAME, body + b"\n" + _checksum_line(body))
-
-
-def _checksum_line(body: bytes) -> bytes:
-    return (_CHECKSUM + xxhash.xxh3_128(body).hexdigest() + "\n").encode()
+    replace_file(state_dir / REPLICA_FILE_NAME, with_checksum(body, b"\n"))

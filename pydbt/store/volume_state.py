@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-import xxhash
-
+from pydbt.core.checksum import checked, with_checksum
 from pydbt.core.errors import StateError, UsageError
 from pydbt.core.protocol.frame_checks import NewerVersion, check_version
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
@@ -29,7 +28,6 @@ _FORMAT = "pydbt volume"
 _VERSION = 3
 """An entry more is a version more: a test holds the entries of this version."""
 REMOVED_LIMIT = 64
-_CHECKSUM = b"xxh3_128 "
 
 
 class Source(Protocol):
@@ -147,16 +145,12 @@ def encode_state(state: VolumeState) -> bytes:
     """The bytes of ``volume.json``."""
     content = {"format": _FORMAT, "version": _VERSION, **asdict(state), "generations": state.generations.to_values()}
     content["secondaries"] = [record.to_values() for record in state.secondaries]
-    text = json.dumps(content, indent=2, ensure_ascii=True).encode() + b"\n"
-    return text + _CHECKSUM + xxhash.xxh3_128_hexdigest(text).encode() + b"\n"
+    return with_checksum(json.dumps(content, indent=2, ensure_ascii=True).encode() + b"\n")
 
 
 def decode_state(data: bytes) -> VolumeState:
     """The state in the bytes of ``volume.json``. NewerVersion, ValueError, TypeError or KeyError when they are wrong."""
-    text, mark, digest = data.rpartition(_CHECKSUM)
-    if not mark or digest.strip() != xxhash.xxh3_128_hexdigest(text).encode():
-        raise ValueError("its checksum is missing or wrong")
-    content = json.loads(text)
+    content = json.loads(checked(data))
     if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
         raise ValueError("it is a file of another kind")
     if check_version(content.pop("version", None), _VERSION) == 1:
