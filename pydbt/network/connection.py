@@ -82,8 +82,12 @@ class FramedConnection:
     @property
     def who(self) -> str:
         """The other side for people: ``beta (10.0.0.2:7790)``; without TLS nobody has proved a name."""
-        name = getattr(self._socket, "peer_name", "")
-        return f"{name} ({self.peer})" if name else self.peer
+        return f"{self.proved_name} ({self.peer})" if self.proved_name else self.peer
+
+    @property
+    def proved_name(self) -> str:
+        """The name that the other side has proved in TLS; empty without it."""
+        return getattr(self._socket, "peer_name", "")
 
     @property
     def peer(self) -> str:

@@ -20,47 +20,40 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pydbt.core.errors import PeerError, UsageError
+from pydbt.core.protocol.frames import Refuse
+from pydbt.core.protocol.peer_identity import Machine, PeerObjection, objection_to_revoked, objection_to_twin
 from pydbt.network.certificates import expiry_of, key_of, revoked_beside
-from pydbt.network.connection import StreamSocket
+from pydbt.network.connection import FramedConnection, StreamSocket
+from pydbt.network.tls_errors import explain_tls_error
 from pydbt.posix.ownership import file_intruder, read_safely
 
 TLS_HANDSHAKE_SECONDS = 10.0
+TURN_AWAY_SECONDS = 3.0
+"""How long a machine that is turned away may take to read why, before the connection is cut."""
 _RECEIVE_BYTES = 256 * 1024
 # Bytes that are encrypted in one call: many, so that calls cost little, and few enough to be copied within the cache.
 _SEND_BYTES = 256 * 1024
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
-_VERIFY_WORDS = {
-    9: "its certificate is not valid yet: compare both clocks",
-    10: "its certificate has expired: issue a new one with 'controller pki issue'",
-    18: "its certificate was issued by another authority",
-    19: "its certificate was issued by another authority",
-    20: "its certificate was issued by another authority",
-    21: "its certificate was issued by another authority",
-}
-_ALERT_WORDS = {
-    "CERTIFICATE_EXPIRED": "it reports that this machine's certificate has expired: issue a new one with 'controller pki issue'",
-    "UNKNOWN_CA": "it reports that this machine's certificate was issued by another authority",
-    "CERTIFICATE_REQUIRED": "it requires a certificate: give --identity",
-    "BAD_CERTIFICATE": "it refuses this machine's certificate (from another authority, or not valid yet?)",
-    "CERTIFICATE_UNKNOWN": "it refuses this machine's certificate",
-    "HTTP_REQUEST": "it does not speak TLS: was it started without --identity?",
-    "WRONG_VERSION_NUMBER": "it does not speak TLS: was it started without --identity?",
-    "UNEXPECTED_MESSAGE": "it does not speak TLS: was it started without --identity?",
-    "PROTOCOL_VERSION": "it does not speak TLS 1.3",
-    "UNSUPPORTED_PROTOCOL": "it does not speak TLS 1.3",
-}
 
 
 class Pin(Protocol):
     """The machine that is expected on the other side of a volume."""
 
-    def objection(self, name: str, key: str) -> str:
-        """The reason why a machine of this name, with this key, is not the other side; empty when it may be."""
+    def objection(self, proved: Machine) -> PeerObjection | None:
+        """The reason why a machine is not the other side; None when it may be."""
         ...
 
-    def remember(self, name: str, key: str) -> None:
+    def remember(self, accepted: Machine) -> None:
         """Record that this machine was accepted."""
         ...
+
+
+class NotThePeer(PeerError):
+    """The other side has proved who it is, and may not be the other side. It was told so, and the connection is closed."""
+
+    def __init__(self, machine: Machine, objection: PeerObjection) -> None:
+        super().__init__(objection.why)
+        self.machine, self.code = machine, objection.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +131,10 @@ class Secure:
 
     def is_revoked(self, peer: StreamSocket) -> bool:
         """Whether the key that the peer of a connection has proved was revoked since."""
-        return isinstance(peer, TlsSocket) and peer.peer_key in self._identity.revoked
+        return isinstance(peer, TlsSocket) and peer.machine.key in self._identity.revoked
 
     def client(self, sock: socket.socket) -> TlsSocket:
-        """The connecting side. PeerError gives the reason; the socket is closed then."""
+        """The connecting side. PeerError (NotThePeer for a proven machine) gives the reason; the socket is closed then."""
         return self._shake_hands(sock, self._identity.as_client, server_side=False)
 
     def server(self, sock: socket.socket) -> TlsSocket:
@@ -151,48 +144,36 @@ class Secure:
     def remember(self, peer: StreamSocket) -> None:
         """Record that this peer was accepted for the volume; no other machine will be. StateError when it cannot be written."""
         assert isinstance(peer, TlsSocket), "a connection that this object made secure"
-        self._pin.remember(peer.peer_name, peer.peer_key)
+        self._pin.remember(peer.machine)
 
     def _shake_hands(self, sock: socket.socket, context: ssl.SSLContext, server_side: bool) -> TlsSocket:
         secured = TlsSocket(sock, context, server_side)
         try:
             secured.shake_hands(TLS_HANDSHAKE_SECONDS)
-            if secured.peer_certificate == self._identity.certificate:
-                raise PeerError(
-                    f"it has the same identity as this machine, {secured.peer_name}: every machine has its own "
-                    "('controller pki issue')"
-                )
-            wrong = self._objection(secured)
-            if wrong:
-                raise PeerError(wrong)
+            if (found := self._objection(secured)) is not None:
+                _turn_away(secured, found)
+                raise NotThePeer(secured.machine, found)
         except (ssl.SSLError, OSError) as error:
             secured.close()
-            raise PeerError(explain_tls_error(error)) from None
+            raise PeerError(explain_tls_error(error, TLS_HANDSHAKE_SECONDS)) from None
         except BaseException:
             secured.close()
             raise
         return secured
 
-    def _objection(self, peer: TlsSocket) -> str:
-        if peer.peer_key in self._identity.revoked:
-            return f"the key of {peer.peer_name!r} was revoked ({peer.peer_key}): issue it another identity"
-        return self._pin.objection(peer.peer_name, peer.peer_key)
+    def _objection(self, peer: TlsSocket) -> PeerObjection | None:
+        if peer.peer_certificate == self._identity.certificate:
+            return objection_to_twin(peer.machine)
+        if peer.machine.key in self._identity.revoked:
+            return objection_to_revoked(peer.machine)
+        return self._pin.objection(peer.machine)
 
 
-def explain_tls_error(error: OSError) -> str:
-    """The failure of TLS as a sentence for the operator."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return _VERIFY_WORDS.get(error.verify_code, f"its certificate is not accepted: {error.verify_message}")
-    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionResetError | BrokenPipeError):
-        return "it closed the connection instead of speaking TLS: was it started without --identity?"
-    if isinstance(error, TimeoutError):
-        return f"it did not speak TLS within {TLS_HANDSHAKE_SECONDS:g} seconds"
-    if isinstance(error, ssl.SSLError):
-        for word, sentence in _ALERT_WORDS.items():
-            if word in (error.reason or ""):
-                return sentence
-        return f"TLS failed: {(error.reason or str(error)).replace('_', ' ').lower()}"
-    return error.strerror or str(error)
+def _turn_away(peer: TlsSocket, found: PeerObjection) -> None:
+    """Tell a proven machine why, and let it read that: a client of TLS 1.3 takes itself for accepted, and has sent its HELLO."""
+    with contextlib.suppress(PeerError, OSError):  # it is gone
+        FramedConnection(peer, silence_seconds=TURN_AWAY_SECONDS).send_frames([Refuse(found.code, found.told)])
+        peer.finish_and_close(TURN_AWAY_SECONDS)
 
 
 class TlsSocket:
@@ -207,7 +188,7 @@ class TlsSocket:
         self._buffer = bytearray(_RECEIVE_BYTES)
         self._encrypted = memoryview(b"")
         self._owed = 0
-        self.peer_name = self.peer_key = ""
+        self.machine = Machine()
         self.peer_certificate = b""
 
     # --- handshake ----------------------------------------------------------------------------------------
@@ -227,9 +208,8 @@ class TlsSocket:
                 raise
             self._flush(deadline)
             break
-        self.peer_name = _common_name(self._tls.getpeercert())
         self.peer_certificate = self._tls.getpeercert(binary_form=True) or b""
-        self.peer_key = key_of(self.peer_certificate)
+        self.machine = Machine(_common_name(self._tls.getpeercert()), key_of(self.peer_certificate))
 
     def _flush(self, deadline: float) -> None:
         data = self._outgoing.read()
@@ -257,7 +237,7 @@ class TlsSocket:
                 except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                     return 0
                 except ssl.SSLError as error:
-                    raise OSError(0, explain_tls_error(error)) from error
+                    raise OSError(0, explain_tls_error(error, TLS_HANDSHAKE_SECONDS)) from error
             count = self._socket.recv_into(self._buffer)
             with self._lock:
                 if count:
@@ -290,7 +270,7 @@ class TlsSocket:
             try:
                 self._owed = self._tls.write(data)
             except ssl.SSLError as error:
-                raise OSError(0, explain_tls_error(error)) from error
+                raise OSError(0, explain_tls_error(error, TLS_HANDSHAKE_SECONDS)) from error
             self._encrypted = memoryview(self._outgoing.read())
 
     # --- the rest of a socket -----------------------------------------------------------------------------
@@ -319,6 +299,25 @@ class TlsSocket:
 
     def close(self) -> None:
         self._socket.close()
+
+    def finish_and_close(self, seconds: float) -> None:
+        """Send nothing more, and close when the other side has read everything and closed, or when the time is over.
+
+        Closed at once, with something of the other side unread, it could lose what was sent last.
+        """
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            while True:
+                self._socket.settimeout(_left(deadline))
+                if not self._socket.recv(65536):
+                    break
+        self._socket.close()
+
+    @property
+    def peer_name(self) -> str:
+        """The name that the other side has proved."""
+        return self.machine.name
 
 
 def _common_name(certificate: Mapping[str, Any] | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydbt.core.errors import StateError
+from pydbt.core.protocol.peer_identity import Machine, PeerObjection, objection_to
 from pydbt.posix.ownership import Unsafe, make_folder
 from pydbt.store.atomic import replace_file
 
@@ -22,37 +23,26 @@ class PeerPin:
 
     def __init__(self, state_dir: Path, given: str | None, name: str = PEER_FILE_NAME) -> None:
         self._path = state_dir / name
-        self._given = given
-        self._kept, self._key = self._read(self._path), self._read(self._key_path)
+        self._given = given or ""
+        self._kept = Machine(self._read(self._path), self._read(self._key_path))
 
-    def objection(self, name: str, key: str) -> str:
-        """The reason why a machine of this name and key is not the other side, as a sentence; empty when it may be."""
-        expected = self._given or self._kept
-        if expected and name == expected and not self._given and self._key and key != self._key:
-            return (
-                f"it proves to be {name!r} with another key than before: if its identity was issued anew with a new key, add "
-                f"--peer {name} once"
-            )
-        if not expected or name == expected:
-            return ""
-        return (
-            f"it proves to be {name!r}, and this volume belongs with {expected!r}: "
-            f"if the other machine has changed, add --peer {name} once"
-        )
+    def objection(self, proved: Machine) -> PeerObjection | None:
+        """The reason why a machine is not the other side; None when it may be."""
+        return objection_to(proved, self._kept, self._given)
 
     @property
     def _key_path(self) -> Path:
         return self._path.with_name(key_file_name(self._path.name))
 
-    def remember(self, name: str, key: str) -> None:
+    def remember(self, accepted: Machine) -> None:
         """Record that this machine was accepted. StateError when a file cannot be written."""
-        if not name or (name, key) == (self._kept, self._key):
+        if not accepted.name or accepted == self._kept:
             return
         self._make_folder()
         # The key first: between the two writes the old name is never taken with any key.
-        replace_file(self._key_path, f"{key}\n".encode())
-        replace_file(self._path, f"{name}\n".encode())
-        self._kept, self._key = name, key
+        replace_file(self._key_path, f"{accepted.key}\n".encode())
+        replace_file(self._path, f"{accepted.name}\n".encode())
+        self._kept = accepted
 
     def _make_folder(self) -> None:
         """The first contact of a new volume comes before its state directory is made."""
@@ -83,11 +73,11 @@ class Unpinned:
     """For a connection that only asks whether a machine answers: its name is not recorded."""
 
     def __init__(self, given: str | None) -> None:
-        self._given = given
+        self._given = given or ""
 
-    def objection(self, name: str, key: str) -> str:
+    def objection(self, proved: Machine) -> PeerObjection | None:
         """As in ``PeerPin``."""
-        return f"it proves to be {name!r}, and not {self._given!r}" if self._given and name != self._given else ""
+        return objection_to(proved, Machine(), self._given)
 
-    def remember(self, name: str, key: str) -> None:
+    def remember(self, accepted: Machine) -> None:
         pass

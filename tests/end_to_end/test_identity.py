@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import stat
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,8 @@ def test_a_crowd_of_strangers_neither_disturbs_nor_floods(tmp_path, authority, c
             assert both.status()["mode"] == "normal"
             assert memory_of(both.secondary.process.pid) - before < 64 * MIB
             lines = [line for line in both.secondary.words().splitlines() if "turned away" in line]
-            assert len(lines) <= 2, lines
+            reasons = Counter(line.rpartition("no primary: ")[2].partition(" (")[0] for line in lines)
+            assert max(reasons.values()) <= 2, lines  # one per minute for each
             for sock in crowd:
                 sock.close()
             both.compare("with a crowd at the door")

@@ -22,6 +22,12 @@ from pydbt.network.tls import Secure, TlsSocket, load_identity
 from pydbt.store.peer_pin import PeerPin
 
 
+@pytest.fixture(autouse=True)
+def short_farewells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is turned away here keeps its end open."""
+    monkeypatch.setattr(tls, "TURN_AWAY_SECONDS", 0.2)
+
+
 @pytest.fixture
 def authority(tmp_path: Path) -> Path:
     pki.make_authority(tmp_path / "pki")

@@ -73,10 +73,7 @@ def _connections(options: PrimaryOptions) -> Connections | None:
                 Refuse(SUPERSEDED, words) if known else Refuse("other-volume", "this is not a replica of that volume")
             )
             connections.send(event.connection, refuse)
-            connections.close(event.connection)
-            _log.warning(
-                "a primary of %s connected, and was refused: %s", "this volume" if known else "another volume", words
-            )
+            connections.close(event.connection, refuse.message)
 
     connections = Connections(listen(*address), Arena(_ARENA_BYTES), answer, secure=secure)
     connections.start()

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pydbt.core.errors import PeerError, PydbtError, TimedOut, WireError
 from pydbt.core.primary.events import Disconnected, Received
 from pydbt.core.protocol.divergence import Divergence
-from pydbt.core.protocol.frames import FORMERLY, HEARTBEAT, KEYED_DIGESTS, PROGRESS, SIDES, Hello, Refuse, Welcome
+from pydbt.core.protocol.frames import (
+    FORMERLY,
+    HEARTBEAT,
+    KEYED_DIGESTS,
+    PROGRESS,
+    SIDES,
+    Frame,
+    Hello,
+    Refuse,
+    Welcome,
+)
 from pydbt.core.protocol.generations import Generations, objection
 from pydbt.core.protocol.refusals import is_expected, refusal_words
 from pydbt.network.address import format_address
@@ -74,8 +84,7 @@ def shake_hands(
     where = format_address(host, port)
     connection = FramedConnection(_dial(host, port, secure), silence_seconds=silence_seconds)
     try:
-        connection.send_frames([hello])
-        answer = connection.recv_frame(HANDSHAKE_SECONDS)
+        answer = _answer(connection, hello)
         match answer:
             case Welcome():
                 _check(hello, answer, where)
@@ -99,6 +108,19 @@ def shake_hands(
     except BaseException:
         connection.close()
         raise
+
+
+def _answer(connection: FramedConnection, hello: Hello) -> Frame | None:
+    """What the secondary answers. One that has turned this machine away may have closed before the HELLO was sent."""
+    unsent: PeerError | None = None
+    try:
+        connection.send_frames([hello])
+    except PeerError as error:
+        unsent = error
+    answer = connection.recv_frame(HANDSHAKE_SECONDS)
+    if answer is None and unsent is not None:
+        raise unsent
+    return answer
 
 
 def _dial(host: str, port: int, secure: Secure | None) -> StreamSocket:

@@ -16,6 +16,7 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PeerError, Unreachable, UsageError
 from pydbt.core.protocol.frames import Hello, Welcome
 from pydbt.core.protocol.generations import lineage_of
+from pydbt.core.protocol.peer_identity import IDENTITY_REFUSALS
 from pydbt.core.tracking.discards import ALWAYS_ZEROS, DiscardPromise
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address, split_address
@@ -101,7 +102,7 @@ def _first_contact(
             return shake_hands(*split_address(record.address), hello, secure)
         except PeerError as error:
             mended_by_time = isinstance(error, Unreachable) or (
-                isinstance(error, Refused) and error.code not in FATAL_REFUSALS
+                isinstance(error, Refused) and error.code not in FATAL_REFUSALS | IDENTITY_REFUSALS
             )
             if not wait or not mended_by_time:
                 raise

@@ -2,7 +2,7 @@
 
 One thread accepts. One thread per peer reads its HELLO, and then its frames, into the arena. Whoever was not sent a
 WELCOME is a stranger, also after a well-formed HELLO. Strangers have a bounded number of threads, no memory but for a small
-frame, and at most one line of the log per minute. So they can hold nobody else up.
+frame, and for each reason at most one line of the log per minute. So they can hold nobody else up, nor hide anybody.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from collections.abc import Callable
 from pydbt.controller.log_limit import LogLimit
 from pydbt.core.errors import PeerError, StateError, WireError
 from pydbt.core.protocol.digests import DIGEST_KEY_BYTES
-from pydbt.core.protocol.frames import Bye, Frame, Hello, Welcome
+from pydbt.core.protocol.frames import Bye, Frame, Hello, Refuse, Welcome
+from pydbt.core.protocol.peer_identity import objection_to_revoked
 from pydbt.core.secondary import events as e
+from pydbt.core.secondary.turned_away import TurnedAwayLines
 from pydbt.network.arena import Arena, ArenaClosed
 from pydbt.network.connection import SILENCE_SECONDS, FramedConnection
 from pydbt.network.local import check_peer, remove_socket
-from pydbt.network.tls import Secure
+from pydbt.network.tls import NotThePeer, Secure, TlsSocket
 
 HELLO_SECONDS = 10.0
 MAX_STRANGERS = 16
@@ -32,7 +34,6 @@ MAX_STRANGERS = 16
 those of the address with the most: a crowd keeps out only itself."""
 LINGER_SECONDS = 3.0
 """How long a closed peer may take to read the last frames before the connection is cut."""
-STRANGER_LOG_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -62,8 +63,8 @@ class Connections:
         self._welcomed: dict[int, str] = {}  # names for people
         self._goodbyes: dict[int, str] = {}
         self._lines = LogLimit(_log)
-        self._quiet_until = 0.0
-        self._unlogged = 0
+        self._refused: dict[int, str] = {}  # codes, of peers that were sent a REFUSE in the place of a WELCOME
+        self._turned_away_lines = TurnedAwayLines()
         self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
 
     def start(self) -> None:
@@ -83,8 +84,10 @@ class Connections:
     def send(self, identifier: int, frame: Frame) -> None:
         """Send one frame; a peer that cannot take it is reported as disconnected. With a WELCOME it is a stranger no more."""
         connection = self._known.get(identifier)
-        if connection is None:
+        if connection is None or identifier in self._farewells:
             return
+        if isinstance(frame, Refuse) and identifier not in self._welcomed:
+            self._refused[identifier] = frame.code
         try:
             if isinstance(frame, Welcome):
                 if self._secure is not None:
@@ -103,16 +106,18 @@ class Connections:
             _log.error("%s", error)
             connection.close()
 
-    def close(self, identifier: int) -> None:
-        """Send nothing more to a peer, and cut the connection when it has had time to read the last frames."""
+    def close(self, identifier: int, reason: str = "") -> None:
+        """Send nothing more to a peer, and cut the connection when it has had time to read the last frames.
+
+        ``reason`` is logged for one that was refused.
+        """
         connection = self._known.get(identifier)
         if connection is not None:
+            if (code := self._refused.pop(identifier, "")) and reason:
+                self._turned_away(connection.proved_name, connection.peer, code, reason)
             self._farewells.add(identifier)
             connection.finish()
-            # Not by its own thread, which waits for as long as the peer lets it wait.
-            cut = threading.Timer(LINGER_SECONDS, connection.close)
-            cut.daemon = True
-            cut.start()
+            _close_later(connection)
 
     def close_all(self) -> None:
         for identifier in list(self._known):
@@ -124,11 +129,16 @@ class Connections:
         return None if connection is None else connection.last_received
 
     def end_revoked(self) -> None:
-        """Close the connections of peers whose key was revoked since they came."""
-        for connection in self._all():
+        """Close the connections of peers whose key was revoked since they came, and tell them."""
+        with self._lock:
+            known = list(self._known.items())
+        for identifier, connection in known:
             if self._secure is not None and self._secure.is_revoked(connection.socket):
-                _log.warning("%s: its key was revoked; the connection is closed", connection.peer)
-                connection.close()
+                _log.warning("%s: its key was revoked; the connection is closed", connection.who)
+                self._farewells.add(identifier)
+                _close_later(connection)
+                # In a thread of its own: it may take nothing any more.
+                threading.Thread(target=_tell_revoked, args=(connection,), daemon=True).start()
 
     @property
     def received_bytes(self) -> int:
@@ -186,6 +196,7 @@ class Connections:
         with self._lock:
             self._known.pop(identifier, None)
             self._farewells.discard(identifier)
+            self._refused.pop(identifier, None)
         connection.close()
         self._tell_end(identifier, reason)
         self._report(e.Disconnected(identifier, reason))
@@ -204,7 +215,7 @@ class Connections:
             try:
                 check_peer(sock)
             except (OSError, PeerError) as error:
-                self._stranger("a process of this machine", str(error))
+                self._turned_away("", "a process of this machine", "user", str(error))
                 return None
         if self._secure is None:
             return FramedConnection(sock, allocate=_no_bulk, silence_seconds=self._silence_seconds)
@@ -213,30 +224,38 @@ class Connections:
             secured = self._secure.server(sock)
         except OSError:
             return None  # gone before its handshake
+        except NotThePeer as error:
+            self._turned_away(error.machine.name, where, error.code, str(error))
+            return None
         except PeerError as error:
-            self._stranger(where, str(error))
+            self._turned_away("", where, _kind(error, where), str(error))
             return None
         return FramedConnection(secured, allocate=_no_bulk, silence_seconds=self._silence_seconds)
 
     def _hello(self, connection: FramedConnection) -> Hello | None:
-        peer = connection.peer
+        peer, name = connection.peer, connection.proved_name
         threading_timer = threading.Timer(HELLO_SECONDS, connection.close)
         threading_timer.daemon = True
         threading_timer.start()
         try:
             frame = connection.recv_frame()
         except PeerError as error:
-            self._stranger(peer, str(error))
+            self._turned_away(name, peer, _kind(error, peer), str(error))
             return None
         finally:
             threading_timer.cancel()
-        if isinstance(frame, Hello):
-            return frame
-        self._stranger(peer, "it sent no HELLO")
+        match frame:
+            case Hello():
+                return frame
+            case Refuse(code=code, message=message):
+                self._turned_away(name, peer, code, f"it refuses this machine: {message or code}")
+            case _:
+                self._turned_away(name, peer, "no HELLO", "it sent no HELLO")
         return None
 
     def _receive(self, connection: FramedConnection, identifier: int) -> str:
         """Report frames until the end; says why it ended."""
+        where = connection.peer
         try:
             while (frame := connection.recv_frame()) is not None:
                 if isinstance(frame, Bye):
@@ -245,21 +264,42 @@ class Connections:
                     self._report(e.FrameReceived(identifier, frame, time.monotonic()))
                 del frame  # its memory must not wait for the next one
         except (PeerError, ArenaClosed) as error:
-            if identifier in self._strangers:
-                self._stranger(connection.peer, str(error))
+            if identifier in self._strangers and identifier not in self._farewells:
+                self._turned_away(connection.proved_name, where, _kind(error, where), str(error))
             elif isinstance(error, WireError):
                 _log.error("%s: %s", connection.peer, error)
             return str(error) or "stopping"
         return "closed by this side" if identifier in self._farewells else "the primary closed the connection"
 
-    def _stranger(self, peer: str, reason: str) -> None:
-        now = time.monotonic()
-        if now < self._quiet_until:
-            self._unlogged += 1
+    def _turned_away(self, name: str, where: str, kind: str, reason: str) -> None:
+        """Log a peer that gets no further; ``name`` is the one that it has proved, else empty."""
+        with self._lock:
+            unlogged = self._turned_away_lines.line(name, kind, time.monotonic())
+        if unlogged is None:
             return
-        more = f" ({self._unlogged} more like it before)" if self._unlogged else ""
-        self._quiet_until, self._unlogged = now + STRANGER_LOG_SECONDS, 0
-        _log.warning("turned away %s, which is no primary: %s%s", peer, reason, more)
+        who = f"{name} ({where})" if name else f"{where}, which is no primary"
+        more = f" ({unlogged} more like it before)" if unlogged else ""
+        _log.warning("turned away %s: %s%s", who, reason.replace(where, "it"), more)
+
+
+def _close_later(connection: FramedConnection) -> None:
+    """Not by its own thread, which waits for as long as the peer lets it wait."""
+    cut = threading.Timer(LINGER_SECONDS, connection.close)
+    cut.daemon = True
+    cut.start()
+
+
+def _tell_revoked(connection: FramedConnection) -> None:
+    assert isinstance(connection.socket, TlsSocket), "only in TLS a key is proved"
+    found = objection_to_revoked(connection.socket.machine)
+    with contextlib.suppress(PeerError):  # it is gone, or takes nothing
+        connection.send_frames([Refuse(found.code, found.told)])
+    connection.finish()
+
+
+def _kind(error: Exception, where: str) -> str:
+    """What is the same in failures that differ in a figure or an address."""
+    return "no frame" if isinstance(error, WireError) else str(error).replace(where, "it").partition(":")[0]
 
 
 def _no_bulk(size_bytes: int) -> memoryview:

@@ -143,9 +143,9 @@ class Engine:
                 case e.Send(connection, frame):
                     if connections is not None:
                         connections.send(connection, frame)
-                case e.CloseConnection(connection):
+                case e.CloseConnection(connection, reason):
                     if connections is not None:
-                        connections.close(connection)
+                        connections.close(connection, reason)
                 case e.Log(level, message):
                     self._lines.log(_LEVELS[level], message)
                 case e.Restart():

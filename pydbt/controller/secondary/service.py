@@ -355,10 +355,9 @@ class SecondaryService:
                 kept.append((engine, item))
                 continue
             brain, refuse = self._engine.brain, trouble_refusal(self._trouble)
-            if not item.proven and refusal(item.hello, brain.record, brain.config.target_bytes) is not None:
-                refuse = Refuse(refuse.code, "")
-            self._connections.send(item.connection, refuse)
-            self._connections.close(item.connection)
+            unwelcome = not item.proven and refusal(item.hello, brain.record, brain.config.target_bytes) is not None
+            self._connections.send(item.connection, Refuse(refuse.code, "") if unwelcome else refuse)
+            self._connections.close(item.connection, refuse.message)
         for one in kept:
             self._inbox.put(one)
 

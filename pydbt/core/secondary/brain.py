@@ -210,7 +210,6 @@ class Secondary:
         # A stranger learns no more than the code: the evidence names what it would need to be welcomed.
         self._do(e.Send(event.connection, refuse if event.proven else f.Refuse(refuse.code, "")))
         self._do(e.CloseConnection(event.connection, refuse.message))
-        self._do(e.Log("warning", f"refused a primary: {refuse.message}"))
 
     def _welcome(self, event: e.Connected, now: float) -> None:
         if self._turned_away(event):

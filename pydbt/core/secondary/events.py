@@ -129,7 +129,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class CloseConnection:
-    """Drop the connection. Frames that were sent before still go out. Answers nothing."""
+    """Drop the connection. Frames that were sent before still go out. Answers nothing.
+
+    ``reason`` is logged when the peer was refused in the place of a welcome.
+    """
 
     connection: int
     reason: str

@@ -307,7 +307,7 @@ class SecondaryNode:
         if identifier in self.connections:
             self.connections[identifier].to_primary.send([frame])
 
-    def close(self, identifier: int) -> None:
+    def close(self, identifier: int, reason: str = "") -> None:
         if identifier in self.connections and identifier not in self.farewells:
             self.farewells.add(identifier)
             self.connections[identifier].to_primary.finish("the secondary closed the connection")
