@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from pydbt.cli.once import OnceOption
 from pydbt.core.errors import UsageError
 
 DEFAULT_FILE = Path("/etc/pydbt/controller.toml")
@@ -112,6 +113,11 @@ def _values(known: click.Command, settings: Settings, command: str, table: dict[
             raise UsageError(
                 f"{settings.where(command, key)}: [{command}] knows no {key!r}{guess}; it knows "
                 f"{', '.join(sorted(parameters))}"
+            )
+        if isinstance(parameter, OnceOption) and value is not False:
+            raise UsageError(
+                f"{settings.where(command, key)}: {key} of [{command}] is a decision for once, and a file would repeat it each "
+                f"time: take it out, and type --{key} when you mean it"
             )
         assert parameter.name is not None
         values[parameter.name] = _value(settings, command, key, parameter, value)

@@ -48,6 +48,7 @@ class PrimaryOptions:
     or 4096 for a new volume. ``rate_limit_bytes_per_s`` bounds resynchronization and scheduled verification; None is no
     bound. ``verify_every_s`` is the interval between scheduled verifications. ``identity`` is the file of this machine's
     certificate, for TLS; ``peers`` the names that the secondaries must prove, one per secondary in their order, or none;
+    ``new_peer_key`` lets a machine of that name have another key than the one on record, once;
     ``accept_replica`` lets another replica than the one on record answer, once.
     ``capture`` ``addresses`` captures no data: an image is copied every ``epoch_interval_s``, and file systems are frozen
     for ``freeze_limit_s`` at most; ``snapshot_space`` is the size of a snapshot of LVM in bytes (None: a share of the
@@ -79,6 +80,7 @@ class PrimaryOptions:
     era_interval_s: float = DEFAULT_ERA_INTERVAL_S
     identity: Path | None = None
     peers: tuple[str, ...] = ()
+    new_peer_key: bool = False
     wait_for_secondary: bool = True
     report: Callable[[VolumeReport], None] | None = None
 
@@ -137,7 +139,7 @@ class SecondaryOptions:
 
     ``stage`` keeps the last consistent image usable during a resynchronization when there is room.
     ``replay_only`` applies the journal to the target and ends; ``promote`` does so and makes the target a volume of its
-    own; ``listen_port`` 0 takes a free port.
+    own; ``listen_port`` 0 takes a free port. ``peer`` and ``new_peer_key`` are as of a primary.
     """
 
     target: Path
@@ -152,6 +154,7 @@ class SecondaryOptions:
     journal_limit_bytes: int = DEFAULT_JOURNAL_BYTES
     identity: Path | None = None
     peer: str | None = None
+    new_peer_key: bool = False
 
     def __post_init__(self) -> None:
         if self.listen_port:

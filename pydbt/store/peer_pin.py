@@ -18,17 +18,19 @@ PEER_FILE_NAME = "peer"
 class PeerPin:
     """Name and key in the other side's certificate: the name given by the operator, or both of the first that was accepted.
 
-    With a given name the key may be another one, which is kept from then on.
+    With a given name and ``any_key`` the key may be another one, once: the first that is accepted is kept.
     """
 
-    def __init__(self, state_dir: Path, given: str | None, name: str = PEER_FILE_NAME) -> None:
+    def __init__(
+        self, state_dir: Path, given: str | None, name: str = PEER_FILE_NAME, *, any_key: bool = False
+    ) -> None:
         self._path = state_dir / name
-        self._given = given or ""
+        self._given, self._any_key = given or "", any_key
         self._kept = Machine(self._read(self._path), self._read(self._key_path))
 
     def objection(self, proved: Machine) -> PeerObjection | None:
         """The reason why a machine is not the other side; None when it may be."""
-        return objection_to(proved, self._kept, self._given)
+        return objection_to(proved, self._kept, self._given, any_key=self._any_key)
 
     @property
     def _key_path(self) -> Path:
@@ -36,6 +38,7 @@ class PeerPin:
 
     def remember(self, accepted: Machine) -> None:
         """Record that this machine was accepted. StateError when a file cannot be written."""
+        self._any_key = False
         if not accepted.name or accepted == self._kept:
             return
         self._make_folder()

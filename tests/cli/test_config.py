@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.lab.programs import Outcome, command
+from pydbt.cli.group import cli
+from pydbt.cli.once import OnceOption
+from tests.lab.programs import ROOT, Outcome, command
 
 
 def asked(tmp_path: Path, text: str, *arguments: object) -> Outcome:
@@ -54,6 +57,38 @@ def test_the_file_may_be_named_in_the_environment(tmp_path):
 )
 def test_what_no_command_knows_is_named_and_nothing_is_done(tmp_path, text, words):
     asked(tmp_path, text, "wait", "--state", tmp_path).refused(2, "controller.toml", *words)
+
+
+ONCE = {
+    (name, max(option.opts, key=len).removeprefix("--")): option
+    for name, command_ in cli.commands.items()
+    for option in command_.params
+    if isinstance(option, OnceOption)
+}
+
+
+def test_the_decisions_for_once_are_these_and_the_document_names_them() -> None:
+    assert ONCE.keys() == {
+        ("run", "accept-replica"), ("run", "assume-in-sync"), ("run", "check"), ("secondary", "replay-only"),
+        ("secondary", "check"), ("secondaries", "add"), ("secondaries", "remove"), ("secondaries", "peer"),
+        ("promote", "force"), ("verify", "cancel"), ("down", "volume"),
+    }  # fmt: skip
+    (line,) = [
+        words
+        for words in (ROOT / "docs/reference/configuration.md").read_text().split("\n- ")
+        if words.startswith("**Decisions for once")
+    ]
+    assert set(re.findall(r"`--([\w-]+)`", line)) == {option for _, option in ONCE}
+
+
+@pytest.mark.parametrize(("name", "option"), ONCE)
+def test_a_decision_for_once_may_only_be_typed(tmp_path: Path, name: str, option: str) -> None:
+    is_flag = ONCE[name, option].is_flag
+    table = f"[{name}]\nstate = '{tmp_path}'\n{option} = "
+    refused = asked(tmp_path, table + ("true" if is_flag else '"127.0.0.1:1"'), name)
+    refused.refused(2, "controller.toml line 3", f"{option} of [{name}] is a decision for once", f"type --{option}")
+    if is_flag:  # no decision
+        assert "for once" not in asked(tmp_path, table + "false", name).errors
 
 
 def test_a_file_that_is_asked_for_must_be_there(tmp_path):

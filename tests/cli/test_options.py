@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pydbt.cli.group import execute
+from pydbt.controller import pki
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.primary import service as primary_service
 from pydbt.controller.registry import is_claimed, secondaries_at
@@ -67,6 +68,25 @@ def test_run_with_every_option(served: list[Any], disk: str, tmp_path: Path) -> 
     )
     assert execute([*words.replace(" --whole-device", "").split(), "--assume-in-sync"]) == 17
     assert served[2].assume_in_sync
+
+
+def test_a_peer_that_stands_in_a_settings_file_keeps_its_key_and_a_typed_one_may_have_another(
+    served: list[Any], disk: str, tmp_path: Path
+) -> None:
+    pki.make_authority(tmp_path / "pki")
+    identity, target = pki.issue(tmp_path / "pki", "one"), image(tmp_path / "t.img", MIB)
+    settings = tmp_path / "c.toml"
+    common = f'identity = "{identity}"\nstate = "{tmp_path}/s"\npeer = "two"\n'
+    settings.write_text(
+        f'[run]\nsource = "{disk}"\nsecondary = "127.0.0.1:47999"\n{common}'
+        f'[secondary]\ntarget = "{target}"\nlisten = "127.0.0.1:47998"\n{common}'
+    )
+    for command in ("run", "secondary"):
+        for typed in ([], ["--peer", "two"]):
+            assert execute(["--config", str(settings), command, *typed]) == 17
+            options = served[-2]
+            assert (options.peers if command == "run" else (options.peer,)) == ("two",)
+            assert options.new_peer_key is bool(typed)
 
 
 def test_secondary_with_no_option_and_with_every_option(served: list[Any], tmp_path: Path) -> None:

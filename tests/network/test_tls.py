@@ -40,7 +40,7 @@ def test_an_authority_where_no_folder_can_be_is_refused() -> None:
 
 
 def secure(identity: Path, state: Path, peer: str | None = None) -> Secure:
-    return Secure(load_identity(identity), PeerPin(state, peer))
+    return Secure(load_identity(identity), PeerPin(state, peer, any_key=True))
 
 
 def meet(client: Callable[[socket.socket], object], server: Callable[[socket.socket], object]) -> tuple[object, object]:
@@ -295,6 +295,23 @@ def test_the_key_is_pinned_and_not_the_name_alone(tmp_path, authority):
     told = secure(authority / "secondary.identity", tmp_path / "s", "primary")
     assert accepted(told, secure(anew, tmp_path / "a")) == "", "the operator's word"
     assert accepted(secure(authority / "secondary.identity", tmp_path / "s"), secure(anew, tmp_path / "a")) == ""
+
+
+def test_a_name_in_a_settings_file_does_not_let_another_key_in(tmp_path, authority):
+    own, first = pki.issue(authority, "secondary"), pki.issue(authority, "primary")
+    assert accepted(secure(own, tmp_path / "s"), secure(first, tmp_path / "a")) == ""
+    first.unlink()
+    anew = secure(pki.issue(authority, "primary"), tmp_path / "a")
+    standing = Secure(load_identity(own), PeerPin(tmp_path / "s", "primary"))
+    assert "another key" in accepted(standing, anew), "it is there at each start, long after it was meant"
+
+
+def test_a_typed_name_lets_one_other_key_in_and_no_second_one(tmp_path, authority):
+    server = secure(pki.issue(authority, "secondary"), tmp_path / "s", "primary")
+    for turn, expected in enumerate(("", "another key")):
+        (authority / "primary.identity").unlink(missing_ok=True)
+        why = accepted(server, secure(pki.issue(authority, "primary"), tmp_path / "a"))
+        assert expected in why and bool(why) == bool(turn)
 
 
 def test_a_volume_that_knows_the_name_alone_learns_the_key(tmp_path, authority):

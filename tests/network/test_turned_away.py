@@ -46,7 +46,7 @@ def secondary(tmp_path: Path, authority: Path) -> Iterator[SecondaryProcess]:
 
 
 def secure(identity: Path, peer: str | None = None) -> Secure:
-    return Secure(load_identity(identity), PeerPin(identity.parent / f"state-{identity.stem}", peer))
+    return Secure(load_identity(identity), PeerPin(identity.parent / f"state-{identity.stem}", peer, any_key=True))
 
 
 def connected(secondary: SecondaryProcess, identity: Path, peer: str | None = None) -> FramedConnection:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pydbt.cli.locate import locate, volume_arguments
+from pydbt.cli.once import OnceOption
 from pydbt.cli.stopping import stop_running
 from pydbt.cli.values import DURATION
 from pydbt.controller.registry import claimed_state_dir
@@ -19,7 +20,10 @@ from pydbt.device.sysfs import BlockDevice
 @click.command()
 @volume_arguments
 @click.option(
-    "--volume", metavar="NAME", help="Only the programs of a volume that `status` lists without a controller."
+    "--volume",
+    cls=OnceOption,
+    metavar="NAME",
+    help="Only the programs of a volume that `status` lists without a controller.",
 )
 @click.option(
     "--timeout",

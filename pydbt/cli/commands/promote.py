@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pydbt.cli.once import OnceOption
 from pydbt.cli.stopping import stop_running, stop_timeout, until_ended
 from pydbt.cli.values import PATH
 from pydbt.controller.control import call, is_answering, read_snapshot
@@ -25,7 +26,7 @@ _WHY = "only a replica can be promoted"
 @click.command()
 @click.argument("target", type=PATH)
 @click.option("--state", "state_dir", type=PATH, required=True, help="The secondary's state directory.")
-@click.option("--force", is_flag=True, help="Promote although the primary is alive.")
+@click.option("--force", cls=OnceOption, is_flag=True, help="Promote although the primary is alive.")
 @stop_timeout("secondary")
 def promote(target: Path, state_dir: Path, force: bool, timeout: float) -> int:
     """Make a replica a volume of its own.

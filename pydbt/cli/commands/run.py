@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pydbt.cli.once import OnceOption, was_typed
 from pydbt.cli.sections import SectionedCommand
 from pydbt.cli.serving import serve_in_role
 from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SIZE, SPACE
@@ -47,10 +48,12 @@ _SECTIONS = {
     help="The name that the secondary must prove; by default its first name is kept.",
 )
 @click.option("--insecure", is_flag=True, help="Allow plain TCP, which proves nobody.")
-@click.option("--accept-replica", is_flag=True, help="Overwrite another replica than the known one.")
+@click.option("--accept-replica", cls=OnceOption, is_flag=True, help="Overwrite another replica than the known one.")
 @click.option("--block-size", type=SIZE, help="Size of a tracked block, 512 to 64K; 4K for a new volume.")
 @click.option("--whole-device", is_flag=True, help="Copy free space too in the initial sync.")
-@click.option("--assume-in-sync", is_flag=True, help="Assume that TARGET equals SOURCE now; it is not checked.")
+@click.option(
+    "--assume-in-sync", cls=OnceOption, is_flag=True, help="Assume that TARGET equals SOURCE now; it is not checked."
+)
 @click.option("--no-digests", is_flag=True, help="Copy blocks that may differ without comparing them first.")
 @click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Limit resynchronization, for example to 20M/s.")
 @click.option(
@@ -102,7 +105,9 @@ _SECTIONS = {
 )
 @click.option("--record-ring-size", type=SIZE, default="16M", show_default=True, help="Kernel memory for records.")
 @click.option("--no-wait", is_flag=True, help="End when a new volume's secondary cannot be reached (exit code 5).")
-@click.option("--check", is_flag=True, help="Check options, SOURCE and identity, and end; nothing is changed.")
+@click.option(
+    "--check", cls=OnceOption, is_flag=True, help="Check options, SOURCE and identity, and end; nothing is changed."
+)
 def run(
     source: Path,
     secondaries: tuple[tuple[str, int], ...],
@@ -141,6 +146,7 @@ def run(
         state_dir=state_dir,
         identity=identity,
         peers=tuple(peers),
+        new_peer_key=was_typed("peers"),
         insecure=insecure,
         accept_replica=accept_replica,
         block_bytes=block_size,

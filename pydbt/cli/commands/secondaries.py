@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pydbt.cli.locate import ask, ask_primary, locate, volume_arguments
+from pydbt.cli.once import OnceOption
 from pydbt.cli.own_target import refuse_own_target
 from pydbt.cli.render import one_line
 from pydbt.cli.values import ADDRESS
@@ -21,9 +22,13 @@ _ANSWER_S = 60.0
 
 @click.command()
 @volume_arguments
-@click.option("--add", type=ADDRESS, metavar="ADDR:PORT", help="Add this secondary; all data is copied first.")
-@click.option("--peer", metavar="NAME", help="The name that the added secondary must prove.")
-@click.option("--remove", type=ADDRESS, metavar="ADDR:PORT", help="Remove this secondary, and forget its state.")
+@click.option(
+    "--add", cls=OnceOption, type=ADDRESS, metavar="ADDR:PORT", help="Add this secondary; all data is copied first."
+)
+@click.option("--peer", cls=OnceOption, metavar="NAME", help="The name that the added secondary must prove.")
+@click.option(
+    "--remove", cls=OnceOption, type=ADDRESS, metavar="ADDR:PORT", help="Remove this secondary, and forget its state."
+)
 def secondaries(
     source: Path | None,
     state_dir: Path | None,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pydbt.cli.once import OnceOption, was_typed
 from pydbt.cli.serving import serve_in_role
 from pydbt.cli.values import ADDRESS, PATH, SIZE
 from pydbt.controller.options import SecondaryOptions
@@ -29,11 +30,13 @@ from pydbt.core.errors import UsageError
 @click.option("--peer", metavar="NAME", help="The name that the primary must prove; by default its first name is kept.")
 @click.option("--insecure", is_flag=True, help="Allow plain TCP, which proves nobody.")
 @click.option("--no-stage", is_flag=True, help="Resynchronize in place; TARGET is inconsistent meanwhile.")
-@click.option("--replay-only", is_flag=True, help="Apply the journal to TARGET, and end.")
+@click.option("--replay-only", cls=OnceOption, is_flag=True, help="Apply the journal to TARGET, and end.")
 @click.option(
     "--journal-size", type=SIZE, default="1G", show_default=True, help="Space for data that is not applied yet."
 )
-@click.option("--check", is_flag=True, help="Check options, TARGET and identity, and end; nothing is changed.")
+@click.option(
+    "--check", cls=OnceOption, is_flag=True, help="Check options, TARGET and identity, and end; nothing is changed."
+)
 def secondary(
     target: Path,
     listen: tuple[str, int] | None,
@@ -63,6 +66,7 @@ def secondary(
         create_bytes=create_bytes,
         identity=identity,
         peer=peer,
+        new_peer_key=was_typed("peer"),
         insecure=insecure,
         stage=not no_stage,
         replay_only=replay_only,

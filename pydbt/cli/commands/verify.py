@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from pydbt.cli.locate import ask, ask_primary, locate, named, secondary_option, volume_arguments
+from pydbt.cli.once import OnceOption
 from pydbt.cli.render import filled_words, verify_words
 from pydbt.cli.values import DURATION, RATE
 from pydbt.cli.view import View
@@ -27,7 +28,7 @@ _WORD_S = 10.0
 @click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Read at most this much, for example 50M/s.")
 @click.option("--timeout", type=DURATION, metavar="S", help="Stop waiting after S seconds (exit code 8).")
 @click.option("--background", is_flag=True, help="Return at once; `status` shows the progress.")
-@click.option("--cancel", is_flag=True, help="End the verification under way.")
+@click.option("--cancel", cls=OnceOption, is_flag=True, help="End the verification under way.")
 def verify(
     source: Path | None,
     state_dir: Path | None,

@@ -59,7 +59,11 @@ def secure_of(options: PrimaryOptions, given: str | None, pin_name: str | None) 
     """TLS to one secondary, if it is used: ``given`` is the name it must prove, which is kept under ``pin_name``, if given."""
     if options.identity is None:
         return None
-    pin = Unpinned(given) if pin_name is None else PeerPin(options.state_dir, given, pin_name)
+    pin = (
+        Unpinned(given)
+        if pin_name is None
+        else PeerPin(options.state_dir, given, pin_name, any_key=options.new_peer_key)
+    )
     return Secure(load_identity(options.identity), pin)
 
 

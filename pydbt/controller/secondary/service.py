@@ -96,7 +96,8 @@ class SecondaryService:
         self._snapshot_due = 0.0
         self._secure: Secure | None = None
         if options.identity is not None:
-            self._secure = Secure(load_identity(options.identity), PeerPin(options.state_dir, options.peer))
+            pin = PeerPin(options.state_dir, options.peer, any_key=options.new_peer_key)
+            self._secure = Secure(load_identity(options.identity), pin)
             tell_expiry(self._secure)
         check_target(str(options.target), state_dir=str(options.state_dir), create_bytes=options.create_bytes)
         _require_place(options)

@@ -30,7 +30,7 @@ class PeerObjection:
     told: str
 
 
-def objection_to(proved: Machine, pinned: Machine, given: str = "", *, any_key: bool = True) -> PeerObjection | None:
+def objection_to(proved: Machine, pinned: Machine, given: str = "", *, any_key: bool = False) -> PeerObjection | None:
     """The objection to a machine, None when it may be the other side.
 
     ``pinned`` is the machine that was accepted before. ``given`` is a name that the operator gives, which counts more than the
