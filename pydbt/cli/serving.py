@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -18,6 +19,7 @@ from pydbt.cli.program import Stopped
 from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.responsive import write_in_background
 from pydbt.cli.view import View
+from pydbt.controller.expiry import require_usable
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.registry import registered_primary, registered_secondary
 from pydbt.controller.secondary.journal_room import require_journal_room
@@ -54,7 +56,7 @@ def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | Secondary
     device = check_source(options.source, options.state_dir)
     check_state_dir(options.state_dir)
     if options.identity is not None:
-        load_identity(options.identity)
+        _check_identity(options.identity, only_check)
     for address in options.secondaries:
         if options.identity is None:
             check_plain_tcp(address[0], options.insecure)
@@ -84,7 +86,7 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
         if options.identity is None:
             check_plain_tcp(host, options.insecure)
         else:
-            load_identity(options.identity)
+            _check_identity(options.identity, only_check)
         if port or unix_path(host) is not None:
             # An address in use must be found before an image or a state directory is made.
             listener = listen_at(host, port)
@@ -99,6 +101,12 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
         from pydbt.controller.secondary.service import run_secondary
 
         return run_secondary(options)
+
+
+def _check_identity(path: Path, only_check: bool) -> None:
+    identity = load_identity(path)
+    if only_check:
+        require_usable(identity)
 
 
 @contextlib.contextmanager

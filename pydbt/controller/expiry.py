@@ -1,27 +1,47 @@
-"""The end of this machine's identity: in the status, and in the log at the start and when it is read again."""
+"""What is wrong with this machine's identity: in the status, and in the log at the start and when it is read again."""
 
 from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
 
-from pydbt.core.identity_expiry import expiry_problem
-from pydbt.network.tls import Secure
+from pydbt.core.errors import UsageError
+from pydbt.core.identity_expiry import identity_problem, why_unusable
+from pydbt.network.tls import Identity, Secure
 
 _log = logging.getLogger("pydbt")
 
 
 def tell_expiry(secure: Secure | None) -> None:
-    """A warning from thirty days before the end on."""
-    if secure is not None and (problem := expiry_problem(secure.expires, datetime.now(UTC))):
+    """A warning from thirty days before the end on; an error when nobody can accept this machine."""
+    if secure is None:
+        return
+    now = datetime.now(UTC)
+    if problem := why_unusable(secure.state, now):
+        _log.error("%s", problem)
+    elif problem := identity_problem(secure.state, now):
         _log.warning("%s", problem)
 
 
+def require_usable(identity: Identity) -> None:
+    """UsageError with the sentence that a run would meet, when nobody can accept this machine.
+
+    A run begins all the same: writes are to be tracked, and an identity can be replaced while it runs.
+    """
+    if problem := why_unusable(identity.state, datetime.now(UTC)):
+        raise UsageError(f"{identity.path}: {problem}")
+
+
+def unusable(secure: Secure | None) -> str:
+    """As ``why_unusable``, now; empty without TLS."""
+    return "" if secure is None else why_unusable(secure.state, datetime.now(UTC))
+
+
 def identity_report(secure: Secure | None) -> dict[str, str] | None:
-    """For the status: the end (RFC 3339), and a sentence from thirty days before it on. None without TLS."""
+    """For the status: the end (RFC 3339), and what is wrong, from thirty days before it on. None without TLS."""
     if secure is None:
         return None
     return {
-        "expires": secure.expires.isoformat(timespec="seconds"),
-        "problem": expiry_problem(secure.expires, datetime.now(UTC)),
+        "expires": secure.state.ends.isoformat(timespec="seconds"),
+        "problem": identity_problem(secure.state, datetime.now(UTC)),
     }

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pydbt.core.errors import StateError, UsageError
-from pydbt.network.certificates import REVOKED_FILE_NAME, key_of, revoked_beside
+from pydbt.network.certificates import REVOKED_FILE_NAME, key_of, lifetime_of, revoked_beside
 from pydbt.posix.ownership import Unsafe, folder_intruder, make_folder
 from pydbt.store.atomic import replace_file
 
@@ -60,7 +60,8 @@ def issue(
 ) -> Path:
     """Make an identity for a machine; the path of its one file. UsageError when there is one, unless it is to be replaced.
 
-    The key of one that is replaced stays unless it was revoked: other machines know the key.
+    It ends with its authority, if not before. The key of one that is replaced stays unless it was revoked: other machines know
+    the key.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not a valid name for a machine: use letters, digits, dots and dashes")
@@ -73,7 +74,9 @@ def issue(
     path = folder / f"{name}.identity"
     own = _kept_key(path) or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = _certificate(subject, certificate.subject, own.public_key(), timedelta(days=days), begins)
+    builder = _certificate(
+        subject, certificate.subject, own.public_key(), timedelta(days=days), begins, _end_of(folder, certificate)
+    )
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     # Both: after a failover the sides change places.
     purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH])
@@ -85,6 +88,16 @@ def issue(
     signed = builder.sign(key, hashes.SHA256())
     replace_file(path, _private(own) + _public(signed) + _public(certificate))
     return path
+
+
+def _end_of(folder: Path, authority: x509.Certificate) -> datetime:
+    end = lifetime_of(_public(authority).decode()).ends
+    if end <= datetime.now(UTC):
+        raise UsageError(
+            f"the authority in {folder} expired at {end.isoformat(timespec='seconds')}, and nobody accepts what it issues: make "
+            "another one with 'controller pki init' in another folder, and issue the identities of all machines with it"
+        )
+    return end
 
 
 def _require_safe(folder: Path) -> None:
@@ -142,8 +155,10 @@ def _certificate(
     key: ec.EllipticCurvePublicKey,
     lasts: timedelta,
     begins: datetime | None = None,
+    latest: datetime | None = None,
 ) -> x509.CertificateBuilder:
     begins = begins or datetime.now(UTC) - _SKEW
+    ends = begins + _SKEW + lasts
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -151,7 +166,7 @@ def _certificate(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(begins)
-        .not_valid_after(begins + _SKEW + lasts)
+        .not_valid_after(ends if latest is None else min(ends, latest))
     )
 
 

@@ -1,22 +1,78 @@
-"""How long an identity holds: told thirty days ahead, because it fails at the next reconnect, which may be the worst moment."""
+"""Whether this machine's identity can be used, and for how long: told thirty days ahead.
+
+It fails at the next reconnect, which may be the worst moment.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 WARN_BEFORE = timedelta(days=30)
+_AGAIN = "issue it again with 'controller pki issue --replace', copy it here, and send this process SIGHUP"
+_ANEW = (
+    "make another one with 'controller pki init' in another folder, issue the identities of all machines with it, and "
+    "start their controllers with them"
+)
 
 
-def expiry_problem(expires: datetime, now: datetime) -> str:
-    """A sentence for the operator from thirty days before the end on; empty while there is time."""
-    left = expires - now
-    when = expires.isoformat(timespec="seconds")
-    advice = "issue it again with 'controller pki issue --replace', copy it here, and send this process SIGHUP"
-    if left <= timedelta(0):
-        return f"this machine's identity expired at {when}: no connection can be made any more; {advice}"
-    if left <= WARN_BEFORE:
-        return f"this machine's identity expires at {when}, in {_words(left)}: {advice}"
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """The time in which a certificate is valid."""
+
+    begins: datetime
+    ends: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityState:
+    """What decides whether others accept this machine. ``is_revoked``: its key is in the list of revoked keys beside it."""
+
+    own: Lifetime
+    authority: Lifetime
+    is_revoked: bool = False
+
+    @property
+    def ends(self) -> datetime:
+        """An identity outlives its authority for nobody."""
+        return min(self.own.ends, self.authority.ends)
+
+
+def why_unusable(identity: IdentityState, now: datetime) -> str:
+    """The reason why nobody who has the same clock and list accepts this machine, as a sentence; empty when it is accepted."""
+    begins = max(identity.own.begins, identity.authority.begins)
+    if identity.is_revoked:
+        return f"the key of this machine's identity is in the list of revoked keys beside it: {_AGAIN}"
+    if now < begins:
+        return (
+            f"this machine's identity is not valid before {_when(begins)}, and this machine's clock says {_when(now)}: compare "
+            "the clocks of this machine and of the one that issued it"
+        )
+    if identity.ends <= now:
+        subject, advice = _first_to_end(identity)
+        return f"{subject} expired at {_when(identity.ends)}: no connection can be made any more; {advice}"
     return ""
+
+
+def identity_problem(identity: IdentityState, now: datetime) -> str:
+    """``why_unusable``, and before that a sentence from thirty days before the end on; empty while there is time."""
+    if found := why_unusable(identity, now):
+        return found
+    left = identity.ends - now
+    if left <= WARN_BEFORE:
+        subject, advice = _first_to_end(identity)
+        return f"{subject} expires at {_when(identity.ends)}, in {_words(left)}: {advice}"
+    return ""
+
+
+def _first_to_end(identity: IdentityState) -> tuple[str, str]:
+    if identity.authority.ends <= identity.own.ends:
+        return "the authority of this machine's identity", _ANEW
+    return "this machine's identity", _AGAIN
+
+
+def _when(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
 
 
 def _words(left: timedelta) -> str:

@@ -1,4 +1,4 @@
-"""What the program reads in certificates: the key that a machine has, the end of its validity, and which keys are revoked.
+"""What the program reads in certificates: the key that a machine has, when they are valid, and which keys are revoked.
 
 The library is loaded only when a certificate is read: most commands never do.
 """
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydbt.core.errors import UsageError
+from pydbt.core.identity_expiry import Lifetime
 from pydbt.posix.ownership import file_intruder, read_safely
 
 REVOKED_FILE_NAME = "revoked"
@@ -29,14 +30,15 @@ def key_of(certificate: bytes) -> str:
     return f"sha256:{hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()}"
 
 
-def expiry_of(certificate: str) -> datetime:
-    """The end of the validity of a certificate (PEM). ValueError when it is none."""
+def lifetime_of(certificate: str) -> Lifetime:
+    """The time in which a certificate (PEM) is valid. ValueError when it is none."""
     from cryptography import x509
 
     loaded = x509.load_pem_x509_certificate(certificate.encode())
     # From version 42 on with its zone; before it, UTC without one.
+    begin: datetime = getattr(loaded, "not_valid_before_utc", None) or loaded.not_valid_before.replace(tzinfo=UTC)
     end: datetime = getattr(loaded, "not_valid_after_utc", None) or loaded.not_valid_after.replace(tzinfo=UTC)
-    return end
+    return Lifetime(begin, end)
 
 
 def revoked_beside(identity: Path) -> frozenset[str]:

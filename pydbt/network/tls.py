@@ -15,14 +15,14 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydbt.core.errors import PeerError, UsageError
+from pydbt.core.identity_expiry import IdentityState
 from pydbt.core.protocol.frames import Refuse
 from pydbt.core.protocol.peer_identity import Machine, PeerObjection, objection_to_revoked, objection_to_twin
-from pydbt.network.certificates import expiry_of, key_of, revoked_beside
+from pydbt.network.certificates import key_of, lifetime_of, revoked_beside
 from pydbt.network.connection import FramedConnection, StreamSocket
 from pydbt.network.tls_errors import explain_tls_error
 from pydbt.posix.ownership import file_intruder, read_safely
@@ -67,7 +67,7 @@ class Identity:
     certificate: bytes
     as_client: ssl.SSLContext
     as_server: ssl.SSLContext
-    expires: datetime
+    state: IdentityState
     revoked: frozenset[str]
 
 
@@ -94,7 +94,10 @@ def load_identity(path: Path) -> Identity:
         roles = ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER
         own = ssl.PEM_cert_to_DER_cert(certificates[0])
         as_client, as_server = (_context(path, certificates[-1], role) for role in roles)
-        return Identity(path, own, as_client, as_server, expiry_of(certificates[0]), revoked_beside(path))
+        revoked = revoked_beside(path)
+        lifetimes = lifetime_of(certificates[0]), lifetime_of(certificates[-1])
+        state = IdentityState(*lifetimes, is_revoked=key_of(own) in revoked)
+        return Identity(path, own, as_client, as_server, state, revoked)
     except (ssl.SSLError, OSError, ValueError) as error:
         raise UsageError(f"the identity {path} cannot be used: {error}") from error
 
@@ -118,9 +121,9 @@ class Secure:
         self._identity, self._pin = identity, pin
 
     @property
-    def expires(self) -> datetime:
-        """When this machine's identity ends."""
-        return self._identity.expires
+    def state(self) -> IdentityState:
+        """What decides whether others accept this machine's identity."""
+        return self._identity.state
 
     def reload(self) -> None:
         """Take the identity and the list of revoked keys from their files, for connections made from now on.

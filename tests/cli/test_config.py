@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from pydbt.cli.group import cli
 from pydbt.cli.once import OnceOption
+from pydbt.controller import pki
+from tests.lab.disks import image
 from tests.lab.programs import ROOT, Outcome, command
 
 
@@ -129,6 +132,24 @@ def test_commands_for_a_running_volume_take_it_from_the_table_of_run(tmp_path, d
 
 def test_down_takes_a_replica_from_the_table_of_secondary(tmp_path):
     asked(tmp_path, f'[secondary]\ntarget = "/dev/x"\nstate = "{tmp_path}/none"\n', "down").refused(2, "none")
+
+
+@pytest.mark.parametrize("wrong", ["expired", "not valid before", "revoked"])
+def test_a_check_says_of_an_identity_what_the_run_would_meet(tmp_path: Path, disk: str, wrong: str) -> None:
+    pki.make_authority(tmp_path / "pki")
+    shift = {"expired": timedelta(days=-30), "not valid before": timedelta(days=30)}.get(wrong, timedelta())
+    path = pki.issue(tmp_path / "pki", "one", 1, datetime.now(UTC) + shift)
+    if wrong == "revoked":
+        pki.revoke_key(tmp_path / "pki", "one")
+    with_it = ("--identity", path, "--state", tmp_path / "state")
+    target = image(tmp_path / "t.img", 1 << 20)
+    for words in (("run", disk, "--secondary", "127.0.0.1:1"), ("secondary", target, "--listen", "127.0.0.1:47993")):
+        command(*words, *with_it, "--check").refused(2, str(path), wrong)
+    run = command("run", disk, "--secondary", "127.0.0.1:1", "--no-wait", *with_it)
+    assert run.code == 5 and f" error   {Path(disk).name}: " in run.errors and wrong in run.errors, run
+    pki.issue(tmp_path / "pki", "one", replace=True)
+    for words in (("run", disk, "--secondary", "127.0.0.1:1"), ("secondary", target, "--listen", "127.0.0.1:47993")):
+        assert command(*words, *with_it, "--check").code == 0
 
 
 def test_settings_are_checked_without_running(tmp_path, disk):

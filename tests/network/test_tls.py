@@ -256,6 +256,20 @@ def test_an_authority_is_made_once_and_issues_only_names(authority, tmp_path):
         pki.issue(tmp_path / "nothing", "one")
 
 
+def test_an_identity_is_valid_no_longer_than_its_authority(authority):
+    state = load_identity(pki.issue(authority, "one", 36500)).state
+    assert state.own.ends == state.authority.ends == state.ends
+    assert load_identity(pki.issue(authority, "two", 5)).state.own.ends < state.ends
+
+
+def test_an_authority_that_has_expired_issues_nothing(authority, monkeypatch):
+    monkeypatch.setattr(pki, "AUTHORITY_DAYS", -0.02)  # it began an hour ago
+    pki.make_authority(authority.parent / "old")
+    with pytest.raises(UsageError, match=r"expired at .* pki init"):
+        pki.issue(authority.parent / "old", "one")
+    assert not (authority.parent / "old" / "one.identity").exists()
+
+
 def test_one_identity_on_both_machines_is_refused_by_either_side(tmp_path, authority):
     path = pki.issue(authority, "one")
     ours, theirs = (secure(path, tmp_path / name) for name in ("ours", "theirs"))
@@ -327,11 +341,11 @@ def test_an_identity_that_is_issued_again_keeps_its_key_so_that_the_other_side_n
     path = pki.issue(authority, "primary", 1)
     client = secure(path, tmp_path / "a")
     assert accepted(server, client) == ""
-    before = client.expires
+    before = client.state.ends
     pki.issue(authority, "primary", 400, replace=True)
-    assert client.expires == before
+    assert client.state.ends == before
     client.reload()
-    assert client.expires > before + timedelta(days=300) and accepted(server, client) == ""
+    assert client.state.ends > before + timedelta(days=300) and accepted(server, client) == ""
 
 
 def test_an_identity_that_cannot_be_read_again_leaves_the_earlier_one_in_use(tmp_path, authority):

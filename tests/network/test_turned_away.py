@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,9 @@ def test_a_proven_primary_whose_hello_is_refused_has_a_line_with_its_name(
     with pytest.raises(Refused, match="the target has"):
         shake_hands("127.0.0.1", secondary.port, larger, secure(authority / "alpha.identity"))
     poll(lambda: "turned away alpha (127.0.0.1:" in secondary.words(), "the refusal of its HELLO names it")
+
+
+def test_a_machine_that_nobody_can_accept_says_so_of_itself(secondary: SecondaryProcess, authority: Path) -> None:
+    pki.issue(authority, "alpha", 1, datetime.now(UTC) - timedelta(days=30), replace=True)
+    with pytest.raises(PeerError, match=r"this machine's identity expired at .*pki issue --replace"):
+        connected(secondary, authority / "alpha.identity")

@@ -44,9 +44,13 @@ def issue(folder: Path, name: str, days: int, replace: bool) -> int:
     It is made with the authority in FOLDER, as one file, for --identity on that machine. Every machine has its own.
     """
     from pydbt.controller.pki import issue as make
+    from pydbt.network.tls import load_identity
 
     path = make(folder, name, days, replace=replace)
     click.echo(f"made {path}: copy it to {name}, readable by root alone, and give it to --identity there")
+    state = load_identity(path).state
+    ends, with_authority = state.ends.isoformat(timespec="seconds"), state.own.ends == state.authority.ends
+    click.echo(f"it is valid until {ends}{', the end of its authority' if with_authority else ''}")
     return 0
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pydbt.core.errors import PeerError, PydbtError, TimedOut, WireError
+from pydbt.controller.expiry import unusable
+from pydbt.core.errors import PeerError, PydbtError, TimedOut, Unreachable, WireError
 from pydbt.core.primary.events import Disconnected, Received
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frames import (
@@ -79,8 +80,21 @@ def shake_hands(
     """A connection that has been welcomed. Raises PeerError, Refused or WireError with the connection closed.
 
     ``expected`` is the name of the replica that must be there; empty when any may be. ``silence_seconds``: how long the
-    connection bears silence afterwards.
+    connection bears silence afterwards. When nobody can accept this machine's identity, the PeerError of a failure says that too.
     """
+    try:
+        return _shake_hands(host, port, hello, secure, expected, silence_seconds)
+    except (Unreachable, Refused):
+        raise
+    except PeerError as error:
+        if problem := unusable(secure):
+            raise PeerError(f"{error}; {problem}") from None
+        raise
+
+
+def _shake_hands(
+    host: str, port: int, hello: Hello, secure: Secure | None, expected: str, silence_seconds: float
+) -> tuple[FramedConnection, Welcome]:
     where = format_address(host, port)
     connection = FramedConnection(_dial(host, port, secure), silence_seconds=silence_seconds)
     try:
