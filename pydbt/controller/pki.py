@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pydbt.core.errors import StateError, UsageError
+from pydbt.core.machine_name import name_problem
 from pydbt.network.certificates import REVOKED_FILE_NAME, key_of, lifetime_of, revoked_beside
 from pydbt.posix.ownership import Unsafe, folder_intruder, make_folder
 from pydbt.store.atomic import replace_file
@@ -25,9 +25,9 @@ from pydbt.store.atomic import replace_file
 AUTHORITY_KEY, AUTHORITY_CERTIFICATE = "authority.key", "authority.pem"
 AUTHORITY_DAYS = 3650
 IDENTITY_DAYS = 1825
+_NAMES_SHOWN = 10
 # A clock that is a little behind must not find a new certificate not valid yet.
 _SKEW = timedelta(hours=1)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def make_authority(folder: Path) -> Path:
@@ -63,8 +63,8 @@ def issue(
     It ends with its authority, if not before. The key of one that is replaced stays unless it was revoked: other machines know
     the key.
     """
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is not a valid name for a machine: use letters, digits, dots and dashes")
+    if problem := name_problem(name):
+        raise UsageError(problem)
     path = folder / f"{name}.identity"
     if path.exists() and not replace:
         raise UsageError(
@@ -108,19 +108,33 @@ def _require_safe(folder: Path) -> None:
 
 def revoke_key(folder: Path, name: str) -> tuple[Path, str]:
     """Enter the key of a machine's identity into the list of revoked keys: the path of the list, and the key."""
+    if problem := name_problem(name):
+        raise UsageError(problem)
     _require_safe(folder)
     path = folder / f"{name}.identity"
+    if not path.exists():
+        raise UsageError(f"{folder} has no identity of {name!r} whose key could be revoked: {_issued_in(folder)}")
     try:
         certificate = path.read_text(encoding="ascii").split("-----BEGIN CERTIFICATE-----")[1]
         der = x509.load_pem_x509_certificate(f"-----BEGIN CERTIFICATE-----{certificate}".encode())
-    except (OSError, IndexError, ValueError) as error:
-        raise UsageError(f"{path} is no identity that was issued here: {error}") from None
+    except OSError as error:
+        raise UsageError(f"the identity {path} cannot be read: {error.strerror}") from None
+    except (IndexError, ValueError):
+        raise UsageError(
+            f"{path} is no identity: put back the one that was issued for {name}, from that machine for example"
+        ) from None
     key = key_of(der.public_bytes(serialization.Encoding.DER))
     revoked = folder / REVOKED_FILE_NAME
     if key not in revoked_beside(path):
         before = revoked.read_bytes() if revoked.exists() else b""
         replace_file(revoked, before + f"{key} {name}\n".encode())
     return revoked, key
+
+
+def _issued_in(folder: Path) -> str:
+    names = sorted(path.stem for path in folder.glob("*.identity"))
+    shown = ", ".join(names[:_NAMES_SHOWN]) + (f" and {len(names) - _NAMES_SHOWN} more" if names[_NAMES_SHOWN:] else "")
+    return f"name one of {shown}" if names else "name the folder in which it was issued"
 
 
 def _kept_key(path: Path) -> ec.EllipticCurvePrivateKey | None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import tempfile
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pydbt.controller import pki
 from pydbt.core.blocks.sector_table import SectorTable
@@ -250,7 +253,7 @@ def test_a_file_that_is_not_an_identity_is_named(tmp_path, content):
 def test_an_authority_is_made_once_and_issues_only_names(authority, tmp_path):
     with pytest.raises(UsageError, match="already"):
         pki.make_authority(authority)
-    with pytest.raises(UsageError, match="is not a valid name"):
+    with pytest.raises(UsageError, match="is no name for a machine"):
         pki.issue(authority, "../x")
     with pytest.raises(UsageError, match="pki init"):
         pki.issue(tmp_path / "nothing", "one")
@@ -380,8 +383,45 @@ def test_a_list_of_revoked_keys_that_cannot_be_understood_is_named(authority, li
     (authority / "revoked").write_text(f"# of last year\n\n{line}\n")
     with pytest.raises(UsageError, match="line 3 of"):
         load_identity(path)
-    with pytest.raises(UsageError, match="no identity"):
+
+
+def test_a_key_that_cannot_be_revoked_is_said_in_one_sentence_with_what_there_is(authority, tmp_path):
+    with pytest.raises(UsageError, match=r"has no identity of 'nobody' .*: name the folder in which"):
         pki.revoke_key(authority, "nobody")
+    for number in range(12):
+        pki.issue(authority, f"m{number:02}")
+    with pytest.raises(UsageError, match=r"has no identity of 'nobody' .*: name one of m00, .*m09 and 2 more$"):
+        pki.revoke_key(authority, "nobody")
+    with pytest.raises(UsageError, match="is no name for a machine"):
+        pki.revoke_key(authority, "../pki/m00")
+    (authority / "m00.identity").write_text("half a copy")
+    with pytest.raises(UsageError, match=r"m00.identity is no identity: put back"):
+        pki.revoke_key(authority, "m00")
+    assert not (authority / "revoked").exists()
+
+
+NAMES = st.text(max_size=70) | st.text("ab.-_/9", max_size=70) | st.sampled_from(["authority", "revoked", ".", ".."])
+
+
+@settings(max_examples=60, deadline=None)
+@given(NAMES)
+def test_whatever_the_name_one_file_is_made_or_one_sentence_said(name):
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made) / "pki"
+        pki.make_authority(folder)
+        before = sorted(Path(made).rglob("*"))
+        try:
+            path = pki.issue(folder, name)
+        except UsageError as error:
+            assert str(error).isprintable() and "name for a machine" in str(error)
+            assert sorted(Path(made).rglob("*")) == before
+            with pytest.raises(UsageError, match="name for a machine"):
+                pki.revoke_key(folder, name)
+        else:
+            assert sorted(Path(made).rglob("*")) == sorted([*before, path]) and path.parent == folder
+            assert load_identity(path).state.own.ends
+            pki.revoke_key(folder, name)
+            assert sorted(Path(made).rglob("*")) == sorted([*before, path, folder / "revoked"])
 
 
 def test_an_identity_that_another_user_could_exchange_is_refused(authority):
