@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 
 import click
 
-from pydbt.cli.logs import error_prefix
+from pydbt.cli.logs import error_prefix, traceback_text
 from pydbt.cli.program import INTERRUPTED, Stopped, program_name
 from pydbt.core.errors import MachineError, PydbtError, UsageError
 from pydbt.core.printable import printable
@@ -62,7 +61,7 @@ def report(error: BaseException, debug: bool) -> int:
     """Print on stderr why a command ended, and return its exit code."""
     sentence, exit_code = explain(error)
     if debug:
-        traceback.print_exception(error)
+        click.echo(traceback_text(error), err=True)
     click.echo(f"{error_prefix(sys.stderr)}{program_name()}: {sentence}", err=True)
     return exit_code
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
+import traceback
 from typing import TextIO
 
 from pydbt.core.printable import printable
@@ -36,13 +38,19 @@ class LineFormat(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = printable(record.getMessage())
         words = f"{self.volume}: {message}" if self.volume else message
-        if record.exc_info and self._tracebacks:
-            words = f"{words}\n{self.formatException(record.exc_info)}"
+        if record.exc_info and record.exc_info[1] is not None and self._tracebacks:
+            words = f"{words}\n{traceback_text(record.exc_info[1])}"
         if self._journal:
             # Each line is an entry of its own.
             return "\n".join(f"<{_PRIORITIES.get(record.levelno, 6)}>{line}" for line in words.split("\n"))
         when = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
         return f"{when} {record.levelname.lower():<7} {words}"
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback of an error with what caused it. Every line is indented: the words of others forge no line of the log."""
+    lines = "".join(traceback.format_exception(error)).rstrip("\n").split("\n")
+    return "\n".join(f"  {printable(line)}" for line in lines)
 
 
 def missing_line(count: int) -> str:
@@ -60,6 +68,15 @@ def configure_logging(debug: bool) -> None:
     handler = _PresentStderr()
     handler.setFormatter(LineFormat(tracebacks=debug, journal=is_journal(sys.stderr)))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
+
+
+def log_thread_failure(failure: threading.ExceptHookArgs) -> None:
+    """For ``threading.excepthook``, whose default writes to stderr what others have named."""
+    error = failure.exc_value
+    if error is not None and not isinstance(error, SystemExit):
+        name = failure.thread.name if failure.thread is not None else "?"
+        words = "the thread %s failed, which is a bug: %s: %s (--debug shows where)"
+        logging.getLogger("pydbt").error(words, name, type(error).__name__, error, exc_info=error)
 
 
 def name_lines(place: str | os.PathLike[str]) -> None:

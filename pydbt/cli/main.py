@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from types import FrameType
 
 from pydbt.cli.program import INTERRUPTED, SERVICES, TERMINATED, end_early, program_name
@@ -21,9 +22,11 @@ def main() -> None:
     end_early(_end_at_once)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads would keep the capabilities of the start
     from pydbt.cli.group import execute
+    from pydbt.cli.logs import log_thread_failure
     from pydbt.posix.privileges import own_this_process
 
     own_this_process()
+    threading.excepthook = log_thread_failure
 
     try:
         sys.exit(execute(sys.argv[1:]))
