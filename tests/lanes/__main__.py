@@ -26,12 +26,12 @@ def main(words: list[str]) -> int:
 def test(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/test")
     parser.add_argument("--full", action="store_true", help="all variants, all machines, thousands of worlds")
-    parser.add_argument("--lane", metavar="NAME", action="append", default=[], help="this part alone; may be repeated")
+    parser.add_argument("--part", metavar="NAME", action="append", default=[], help="this part alone; may be repeated")
     parser.add_argument("--logs", metavar="FOLDER", type=Path, help="where the output of each part is kept")
     chosen = parser.parse_args(words)
     if chosen.logs is not None:
         chosen.logs.mkdir(parents=True, exist_ok=True)
-    return run_parts(named(gate.parts(chosen.full), chosen.lane), chosen.logs)
+    return run_parts(named(gate.parts(chosen.full), chosen.part), chosen.logs)
 
 
 def named(parts: list[Part], names: list[str]) -> list[Part]:
