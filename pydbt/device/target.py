@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import mmap
 import os
 import stat
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +28,7 @@ ZERO_CHUNK_BYTES = MIB
 TRIED_BYTES = 4 * KIB
 """What is tried alone when a write has failed: the page, and the sector of most disks."""
 CAREFUL_S = 600.0
+BLKSSZGET = 0x1268  # include/uapi/linux/fs.h
 NAMELESS = "block-device:"
 """The identity of a block device for which the kernel has no lasting name; the beginning of every device's identity."""
 
@@ -98,6 +101,16 @@ class Target:
     def size_bytes(self) -> int:
         """Its size now."""
         return os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    @property
+    def sector_bytes(self) -> int:
+        """The logical block of a device; 0 for an image file, which has none before it is attached to something."""
+        if not self.is_block_device:
+            return 0
+        try:
+            return int.from_bytes(fcntl.ioctl(self._descriptor, BLKSSZGET, bytes(4)), sys.byteorder)
+        except OSError as error:
+            raise DeviceError(f"TARGET {self.path} does not tell its logical block: {error.strerror}") from None
 
     @property
     def modified_ns(self) -> int | None:

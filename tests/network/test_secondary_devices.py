@@ -12,15 +12,17 @@ import pytest
 
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.protocol.frames import Blocks, Refuse, Stream
-from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, stream_frame
+from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, poll, stream_frame
 
 SIZE = 64 << 20
 
 
 @contextmanager
-def loop_device(image: Path) -> Iterator[Path]:
+def loop_device(image: Path, *options: str) -> Iterator[Path]:
     """A loop device over an image, of this test alone."""
-    found = subprocess.run(["losetup", "-f", "--show", str(image)], check=True, capture_output=True, text=True)
+    found = subprocess.run(
+        ["losetup", "-f", "--show", *options, str(image)], check=True, capture_output=True, text=True
+    )
     device = Path(found.stdout.strip())
     try:
         yield device
@@ -54,6 +56,24 @@ def test_a_block_device_is_replicated_to_and_kept_from_others_meanwhile(tmp_path
     with device.open("rb") as disk:
         data = disk.read(8 << 20)
     assert data == block("y") + bytes(4 << 20) + b"x" * ((4 << 20) - BLOCK)
+
+
+def test_a_device_with_larger_logical_blocks_is_refused_before_anything_is_written_unless_accepted(tmp_path, device):
+    with loop_device(tmp_path / "disk.img", "--sector-size", "4096") as coarse:
+        choices = {"target": coarse, "create_bytes": None}
+        with SecondaryProcess(tmp_path, SIZE, **choices) as secondary, ScriptedPrimary(secondary.port, SIZE) as fine:
+            assert isinstance(fine.answer, Refuse) and fine.answer.code == "sector-size"
+            poll(lambda: "logical blocks of 4096 bytes and the source of 512" in secondary.words(), "the log says why")
+            assert secondary.stop() == 0
+        with SecondaryProcess(tmp_path, SIZE, accept_sectors=True, **choices) as secondary:
+            with ScriptedPrimary(secondary.port, SIZE) as fine:
+                assert fine.welcome.volume is None
+            assert secondary.stop() == 0
+
+
+def test_an_image_file_has_no_logical_blocks_of_its_own(tmp_path):
+    with SecondaryProcess(tmp_path, SIZE) as secondary, ScriptedPrimary(secondary.port, SIZE) as fine:
+        assert fine.welcome.volume is None
 
 
 def test_a_device_in_use_is_refused(tmp_path, device):

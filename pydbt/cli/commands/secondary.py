@@ -29,6 +29,7 @@ from pydbt.core.errors import UsageError
 )
 @click.option("--peer", metavar="NAME", help="The name that the primary must prove; by default its first name is kept.")
 @click.option("--insecure", is_flag=True, help="Allow plain TCP, which proves nobody.")
+@click.option("--accept-sectors", is_flag=True, help="Accept a TARGET with larger logical blocks than SOURCE.")
 @click.option("--no-stage", is_flag=True, help="Resynchronize in place; TARGET is inconsistent meanwhile.")
 @click.option("--replay-only", cls=OnceOption, is_flag=True, help="Apply the journal to TARGET, and end.")
 @click.option(
@@ -45,6 +46,7 @@ def secondary(
     identity: Path | None,
     peer: str | None,
     insecure: bool,
+    accept_sectors: bool,
     no_stage: bool,
     replay_only: bool,
     journal_size: int,
@@ -68,6 +70,7 @@ def secondary(
         peer=peer,
         new_peer_key=was_typed("peer"),
         insecure=insecure,
+        accept_sectors=accept_sectors,
         stage=not no_stage,
         replay_only=replay_only,
         journal_limit_bytes=journal_size,

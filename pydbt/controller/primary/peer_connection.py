@@ -16,7 +16,7 @@ from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.interruption import TcpView
 from pydbt.core.protocol.digests import UnitDigest
-from pydbt.core.protocol.frames import SUPERSEDED, TARGET_ERROR, Bye, Frame, Hello, Refuse
+from pydbt.core.protocol.frames import SECTOR_SIZE, SUPERSEDED, TARGET_ERROR, Bye, Frame, Hello, Refuse
 from pydbt.kernel.capture import Capture
 from pydbt.network.connection import SILENCE_SECONDS, FramedConnection
 from pydbt.network.tcp_view import tcp_view
@@ -28,7 +28,18 @@ FAREWELL_SECONDS = 2.0
 
 # Refusals that no waiting mends.
 FATAL_REFUSALS = frozenset(
-    {"other-volume", "too-small", "resized", "block-size", "protocol", "newer", "split-brain", "unrelated", SUPERSEDED}
+    {
+        "other-volume",
+        "too-small",
+        SECTOR_SIZE,
+        "resized",
+        "block-size",
+        "protocol",
+        "newer",
+        "split-brain",
+        "unrelated",
+        SUPERSEDED,
+    }
 )
 
 _log = logging.getLogger("pydbt")

@@ -240,6 +240,8 @@ def _config(options: SecondaryOptions, target: Target) -> SecondaryConfig:
         checkpoint_bytes=min(512 * MIB, options.journal_limit_bytes // 4),
         software=f"pydbt {getattr(pydbt, '__version__', '')}".strip(),
         unable=_why_no_primary(target),
+        sector_bytes=target.sector_bytes,
+        accept_sectors=options.accept_sectors,
     )
 
 

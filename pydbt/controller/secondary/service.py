@@ -356,7 +356,7 @@ class SecondaryService:
                 kept.append((engine, item))
                 continue
             brain, refuse = self._engine.brain, trouble_refusal(self._trouble)
-            unwelcome = not item.proven and refusal(item.hello, brain.record, brain.config.target_bytes) is not None
+            unwelcome = not item.proven and refusal(item.hello, brain.record, brain.config) is not None
             self._connections.send(item.connection, Refuse(refuse.code, "") if unwelcome else refuse)
             self._connections.close(item.connection, refuse.message)
         for one in kept:

@@ -51,6 +51,8 @@ FORMER_NAMES = 8
 """Earlier names of a replica that are kept: each stands for a journal that was found damaged."""
 TARGET_ERROR = "target-error"
 """The code of the REFUSE that tells a primary that the target cannot be written: the replica cannot be used until it can."""
+SECTOR_SIZE = "sector-size"
+"""The code of the REFUSE for a source whose logical block is smaller than that of the target."""
 COMPARED_UNITS_BYTES = frozenset(
     1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length())
 )

@@ -201,7 +201,7 @@ class Secondary:
 
     def _turned_away(self, event: e.Connected) -> bool:
         """Whether this primary was refused."""
-        refuse = refusal(event.hello, self.record, self.config.target_bytes)
+        refuse = refusal(event.hello, self.record, self.config)
         if refuse is not None:
             self._turn_away(event, refuse)
         return refuse is not None
@@ -284,7 +284,7 @@ class Secondary:
             return
         refusal = why_not_take_over(
             frame, session.hello, self.record, Position(self.keeper.epoch, self.keeper.sequence),
-            staged=self.keeper.stage_from is not None, target_bytes=self.config.target_bytes, unable=self.config.unable,
+            staged=self.keeper.stage_from is not None, config=self.config,
         )  # fmt: skip
         if frame.final and not refusal:
             self._do(e.TakeOver(session.connection, frame.listen))

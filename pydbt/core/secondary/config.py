@@ -15,7 +15,8 @@ class SecondaryConfig:
     ``sync_bytes`` is the most that is written directly before it is made durable and acknowledged. Less than a quarter of
     it is made durable only ``sync_seconds`` after the last sync, because each sync costs a state file as well.
     ``stage_margin_bytes`` must stay free beside a stage, for the stream that goes into it. ``unable``: why this side could not
-    become the primary; empty when it could.
+    become the primary; empty when it could. ``sector_bytes``: the logical block of a target that is a device; 0 for an image
+    file. ``accept_sectors``: it may be larger than the source's.
     """
 
     target_bytes: int
@@ -27,3 +28,5 @@ class SecondaryConfig:
     stage_margin_bytes: int = 64 * MIB
     software: str = "pydbt"
     unable: str = "this secondary cannot become a primary"
+    sector_bytes: int = 0
+    accept_sectors: bool = False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydbt.core.protocol.frames import PROTOCOL_VERSION, SIDES, TARGET_ERROR, Hello, Refuse
+from pydbt.core.protocol.frames import PROTOCOL_VERSION, SECTOR_SIZE, SIDES, TARGET_ERROR, Hello, Refuse
 from pydbt.core.protocol.generations import objection
+from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.replica import ReplicaRecord
 
 
@@ -14,8 +15,9 @@ def trouble_refusal(trouble: str) -> Refuse:
     )
 
 
-def refusal(hello: Hello, record: ReplicaRecord, target_bytes: int) -> Refuse | None:
+def refusal(hello: Hello, record: ReplicaRecord, config: SecondaryConfig) -> Refuse | None:
     """Why this replica cannot serve that volume, None when it can. Each message is one whole sentence."""
+    target_bytes = config.target_bytes
     if hello.protocol != PROTOCOL_VERSION:
         return Refuse(
             "protocol",
@@ -32,6 +34,14 @@ def refusal(hello: Hello, record: ReplicaRecord, target_bytes: int) -> Refuse | 
         return Refuse(
             "too-small",
             f"the target has {target_bytes} bytes and the volume {hello.size_bytes}: use a target of at least that size",
+        )
+    if config.sector_bytes > hello.sector_bytes and not config.accept_sectors:
+        # A file system with smaller blocks does not mount there, XFS with smaller sectors neither; a GPT is not found.
+        return Refuse(
+            SECTOR_SIZE,
+            f"the target has logical blocks of {config.sector_bytes} bytes and the source of {hello.sector_bytes}: "
+            "most file systems and partition tables could not be used there; use a target whose logical blocks are no "
+            "larger, an image file for example, or start the secondary with --accept-sectors",
         )
     if record.volume is not None and record.size_bytes != hello.size_bytes:
         return Refuse(

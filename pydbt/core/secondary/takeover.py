@@ -7,6 +7,7 @@ after it has heard that. If a message or a machine is lost in between, there is 
 from __future__ import annotations
 
 from pydbt.core.protocol.frames import Handover, Hello
+from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.promotion import Position
 from pydbt.core.secondary.replica import ReplicaRecord
 
@@ -18,16 +19,21 @@ def why_not_take_over(
     image: Position,
     *,
     staged: bool,
-    target_bytes: int,
-    unable: str,
+    config: SecondaryConfig,
 ) -> str:
-    """Why not, as a sentence; empty when it does. ``unable``: the reason why this machine could not be a primary."""
-    if unable:
-        return unable
-    if target_bytes != record.size_bytes:
+    """Why not, as a sentence; empty when it does."""
+    if config.unable:
+        return config.unable
+    if hello.sector_bytes > config.sector_bytes:
         return (
-            f"the target has {target_bytes} bytes and the volume {record.size_bytes}: a SOURCE has exactly the volume's size "
-            "(see 'A target that is larger than the volume' in the documentation on failover)"
+            f"its target has logical blocks of {config.sector_bytes} bytes, and the primary's device of {hello.sector_bytes}: "
+            "as the new target it would be refused ('controller promote' and 'controller demote' can change the places, "
+            "with 'controller secondary --accept-sectors' afterwards)"
+        )
+    if config.target_bytes != record.size_bytes:
+        return (
+            f"the target has {config.target_bytes} bytes and the volume {record.size_bytes}: a SOURCE has exactly the "
+            "volume's size (see 'A target that is larger than the volume' in the documentation on failover)"
         )
     if not record.consistent or staged:
         return "the replica is not in sync"

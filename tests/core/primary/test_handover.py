@@ -11,6 +11,7 @@ import pytest
 from pydbt.core.primary.handover import HandoverSteps, Step
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.promotion import Position
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.core.secondary.takeover import why_not_take_over
@@ -119,7 +120,12 @@ def beta_takes(both: Both, *, final: bool) -> bool:
     """The product's own decision."""
     image = Position(7, 10 if both.reached else 9)
     words = why_not_take_over(
-        f.Handover(final, "10.0.0.1:7790", 7, 10), HELLO, RECORD, image, staged=False, target_bytes=1 << 20, unable=""
+        f.Handover(final, "10.0.0.1:7790", 7, 10),
+        HELLO,
+        RECORD,
+        image,
+        staged=False,
+        config=SecondaryConfig(1 << 20, unable="", sector_bytes=512),
     )
     return not words
 

@@ -26,7 +26,18 @@ def test_only_the_replica_on_record_may_answer_under_its_name_or_a_later_one(
 
 
 @pytest.mark.parametrize(
-    "code", ["protocol", "other-volume", "too-small", "resized", "block-size", "newer", "split-brain", "unrelated"]
+    "code",
+    [
+        "protocol",
+        "other-volume",
+        "too-small",
+        "sector-size",
+        "resized",
+        "block-size",
+        "newer",
+        "split-brain",
+        "unrelated",
+    ],
 )
 def test_a_code_alone_becomes_a_sentence_that_says_what_to_do(code: str) -> None:
     words = refusal_words(code)

@@ -25,13 +25,15 @@ RECORD = ReplicaRecord(
 ASK, FINAL = f.Handover(False, "10.0.0.1:7790"), f.Handover(True, "10.0.0.1:7790", 7, 10)
 
 
-def asked(handover: f.Handover, record: ReplicaRecord = RECORD, **changes: object) -> str:
-    given = {"staged": False, "target_bytes": SIZE, "unable": ""} | changes
-    return why_not_take_over(handover, HELLO, record, Position(7, 10), **given)  # type: ignore[arg-type]
+def asked(handover: f.Handover, record: ReplicaRecord = RECORD, **given: object) -> str:
+    staged = bool(given.pop("staged", False))
+    config = SecondaryConfig(**{"target_bytes": SIZE, "unable": "", "sector_bytes": 512} | given)  # type: ignore[arg-type]
+    return why_not_take_over(handover, HELLO, record, Position(7, 10), staged=staged, config=config)
 
 
 def test_one_that_stands_where_the_primary_ended_takes_over() -> None:
     assert asked(ASK) == "" and asked(FINAL) == ""
+    assert asked(ASK, sector_bytes=4096, accept_sectors=True) == "", "smaller blocks on the replica are right"
 
 
 @pytest.mark.parametrize("handover", [ASK, FINAL])
@@ -41,6 +43,8 @@ def test_one_that_stands_where_the_primary_ended_takes_over() -> None:
         (RECORD, {"unable": "no root"}, "no root"),
         (RECORD, {"target_bytes": SIZE + 512}, f"has {SIZE + 512} bytes"),
         (RECORD, {"staged": True}, "not in sync"),
+        (RECORD, {"sector_bytes": 256}, "logical blocks of 256 bytes"),
+        (RECORD, {"sector_bytes": 256, "accept_sectors": True}, "of 512"),
         (replace(RECORD, consistent=False), {}, "not in sync"),
     ],
 )
@@ -64,7 +68,9 @@ def test_one_that_stands_elsewhere_does_not_take_over(handover: f.Handover, reco
 
 
 def brain_of(unable: str = "") -> Secondary:
-    brain = Secondary(SecondaryConfig(SIZE, unable=unable), RECORD, Recovery(RECORD), StagedBlocks(), 0.0)
+    brain = Secondary(
+        SecondaryConfig(SIZE, unable=unable, sector_bytes=512), RECORD, Recovery(RECORD), StagedBlocks(), 0.0
+    )
     welcome = next(
         effect.frame for effect in brain.handle(e.Connected(1, HELLO, bytes(32)), 0.0) if isinstance(effect, e.Send)
     )

@@ -34,6 +34,7 @@ class SimTarget:
     """As pydbt.device.target.Target."""
 
     is_block_device = True
+    sector_bytes = SECTOR
     identity = "block-device:sim"
 
     def __init__(self, content: Lossy, machine: Machine, rng: random.Random) -> None:
@@ -131,6 +132,7 @@ class SecondaryNode:
             promote=False,
             stage=stage,
             journal_limit_bytes=journal_bytes,
+            accept_sectors=False,
         )
         self.engine: SimEngine | None = None
         self.inbox: deque[tuple[SimEngine | None, object]] = deque()
