@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 WARN_BEFORE = timedelta(days=30)
-_AGAIN = "issue it again with 'controller pki issue --replace', copy it here, and send this process SIGHUP"
+_AGAIN = "issue it again with 'controller pki issue --replace', copy it here, and send its controllers SIGHUP"
 _ANEW = (
     "make another one with 'controller pki init' in another folder, issue the identities of all machines with it, and "
     "start their controllers with them"

@@ -10,7 +10,8 @@ RESERVED = frozenset({"authority", "revoked"})
 """Names of files beside the identities."""
 _STRANGE = re.compile(r"[^A-Za-z0-9._-]")
 _EXPECTED = (
-    f"use 1 to {MAX_LENGTH} letters from a to z, digits, dots, dashes and underscores, and begin with a letter or digit"
+    f"use 1 to {MAX_LENGTH} letters (a to z, A to Z), digits, dots, dashes and underscores, and begin with a letter or "
+    "digit"
 )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import signal
 import socket
 import stat
 from collections import Counter
@@ -98,6 +100,30 @@ def test_who_is_not_the_other_side_gets_one_sentence_and_nothing_else(tmp_path, 
         both.start_secondary()
         refused_start(both, *words)
         assert (both.secondary_status() or {}).get("volume") is None
+
+
+def test_a_primary_whose_key_is_revoked_learns_that_and_goes_on_with_a_new_identity(tmp_path, authority):
+    ours, theirs = (tmp_path / name / f"{name}.identity" for name in ("alpha", "beta"))
+    for path in (ours, theirs):
+        path.parent.mkdir(mode=0o700)
+        shutil.copy2(identity(authority, path.stem), path)  # each on its own machine, with its own list of revoked keys
+    with loop_device(tmp_path, SIZE) as device, secured(tmp_path, device, ours, theirs) as both:
+        both.start()
+        both.until_mode("normal")
+        assert command("pki", "revoke", authority, "alpha").code == 0
+        shutil.copy2(authority / "revoked", theirs.parent)
+        os.kill(both.secondary.process.pid, signal.SIGHUP)
+        until(lambda: "the key of 'alpha' is revoked" in both.status()["connection_problem"], "the primary is told why")
+        until(lambda: "turned away alpha (" in both.secondary.words(), "and so is the operator of the secondary")
+        assert command("pki", "issue", "--replace", authority, "alpha").code == 0
+        shutil.copy2(authority / "alpha.identity", ours)
+        os.kill(both.primary.process.pid, signal.SIGHUP)
+        until(lambda: "with another key" in both.status()["connection_problem"], "the new key is not known yet")
+        both.secondary.terminate()
+        both.secondary_options = (*both.secondary_options, "--peer", "alpha")
+        both.start_secondary()
+        both.until_mode("normal")
+        assert not both.status()["connection_problem"]
 
 
 def test_a_crowd_of_strangers_neither_disturbs_nor_floods(tmp_path, authority, chance):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,9 @@ from pydbt.controller.primary.handshake import Refused, shake_hands
 from pydbt.core.errors import PeerError
 from pydbt.core.protocol.frames import KEYED_DIGESTS, Hello, Refuse
 from pydbt.core.protocol.peer_identity import OTHER_KEY, OTHER_NAME, REVOKED
+from pydbt.network import tls
 from pydbt.network.connection import FramedConnection
+from pydbt.network.listen import listen
 from pydbt.network.tls import Secure, load_identity
 from pydbt.store.peer_pin import PeerPin
 from tests.network.scripted import BLOCK, EPOCH, VOLUME, SecondaryProcess, poll
@@ -135,3 +138,37 @@ def test_a_machine_that_nobody_can_accept_says_so_of_itself(secondary: Secondary
     pki.issue(authority, "alpha", 1, datetime.now(UTC) - timedelta(days=30), replace=True)
     with pytest.raises(PeerError, match=r"this machine's identity expired at .*pki issue --replace"):
         connected(secondary, authority / "alpha.identity")
+
+
+def test_a_secondary_that_nobody_can_accept_says_so_at_its_start_and_of_each_that_goes_away(
+    tmp_path: Path, authority: Path
+) -> None:
+    pki.issue(authority, "beta", 1, datetime.now(UTC) - timedelta(days=30), replace=True)
+    with SecondaryProcess(tmp_path, SIZE, identity=authority / "beta.identity") as process:
+        assert "ERROR this machine's identity expired at" in process.words()
+        with pytest.raises(PeerError, match="its certificate has expired"):
+            connected(process, authority / "alpha.identity")
+        poll(lambda: "turned away" in process.words(), "the primary has gone away")
+        (line,) = [line for line in process.words().splitlines() if "turned away" in line]
+        assert "; this machine's identity expired at" in line
+
+
+def test_a_secondary_of_an_earlier_version_closes_without_a_word_and_that_is_said(
+    tmp_path: Path, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_turn_away", lambda peer, found: None)
+    server = Secure(load_identity(authority / "beta.identity"), PeerPin(tmp_path / "s", "alpha"))
+    with listen("127.0.0.1", 0) as listener:
+
+        def turn_away() -> None:
+            with contextlib.suppress(PeerError):
+                server.server(listener.accept()[0])
+
+        thread = threading.Thread(target=turn_away)
+        thread.start()
+        with pytest.raises(
+            PeerError, match=r"closed the connection at once: its log says why|the connection broke"
+        ) as failed:
+            shake_hands("127.0.0.1", listener.getsockname()[1], HELLO, secure(authority / "gamma.identity"))
+        thread.join(20)
+    assert not isinstance(failed.value, Refused)

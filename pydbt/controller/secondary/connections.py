@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from pydbt.controller.expiry import unusable
 from pydbt.controller.log_limit import LogLimit
 from pydbt.core.errors import PeerError, StateError, WireError
 from pydbt.core.protocol.digests import DIGEST_KEY_BYTES
@@ -228,7 +229,8 @@ class Connections:
             self._turned_away(error.machine.name, where, error.code, str(error))
             return None
         except PeerError as error:
-            self._turned_away("", where, _kind(error, where), str(error))
+            problem = unusable(self._secure)
+            self._turned_away("", where, _kind(error, where), f"{error}; {problem}" if problem else str(error))
             return None
         return FramedConnection(secured, allocate=_no_bulk, silence_seconds=self._silence_seconds)
 
