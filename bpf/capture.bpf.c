@@ -5,7 +5,7 @@
  * Compiled by pydbt/kernel/compiled.py, with -D from layout.py:
  *   VOLUME_*, BLOCK_SHIFT_SECTORS, *_WORDS	the one volume this build serves
  *   ARG_*, OFF_*, SIZE_*, OP_*, BIT_*, PG_*	the running kernel, from its own BTF
- *   HEADER_RECORDS, DATA_PAGES, PYDBT_PAYLOAD, BIO_BASED
+ *   HEADER_RECORDS, DATA_PAGES, PYDBT_PAYLOAD, BIO_BASED, LOOP_HELPER
  *
  * The order inside a program is the promise:
  *   1. the bits, with an atomic OR, before anything that can fail;
@@ -45,7 +45,7 @@ struct walk {
 	u32 skip;	/* bytes before the start of the volume */
 	u32 remaining;	/* bytes not yet taken from vectors */
 	u32 pieces;
-	u32 failed;
+	u32 failed;	/* copying: a piece is missing. Checking: what the last step found */
 };
 
 struct cpu_state {
@@ -70,6 +70,21 @@ struct extent {
  * HEAD keeps it in its place. */
 #define LOOP _Pragma("clang loop unroll(disable)")
 #define HEAD asm volatile("" ::: "memory")
+/* A walk by the kernel's own loop, bpf_loop(): its verifier follows one step, and
+ * not each of hundreds. `step` names a function of this file, whose code and place
+ * pydbt/kernel/linked.py puts in for the number. */
+#define STEPS_COPY		0x7079646274000001
+#define STEPS_CHECK_REQUEST	0x7079646274000002
+#define STEPS_CHECK_BIO		0x7079646274000003
+#define TEXT_OF(number) #number
+#define NUMBER_LOADED(number) "%0 = " TEXT_OF(number) " ll"
+#define RUN_STEPS(step, count) do { \
+	void *callback; \
+	asm volatile(NUMBER_LOADED(step) : "=r"(callback)); \
+	kernel_loop(count, callback, NULL, 0); \
+} while (0)
+static long (*kernel_loop)(u32 count, void *callback, void *context, u64 flags) = (void *)181;
+
 /* Keep what was proved about a number out of reach of the optimizer, which
  * would prove it on a copy in another register. */
 #define PIN(number) asm volatile("" : "+r"(number))

@@ -26,6 +26,11 @@
  * v6.0, ff07a02e9e8e ("treewide: Rename enum req_opf into enum req_op").
  * [layout.py]
  *
+ * v5.17, e6f2dd0f8067 ("bpf: Add bpf_loop helper"): walks over pieces and pages
+ * are the kernel's own loop, of which the verifier follows one step. Before, and
+ * where the code is not compiled by the kernel (bpf_jit_enable=0), the programs
+ * loop by themselves. [LOOP_HELPER; pydbt/kernel/linked.py]
+ *
  * v5.17, f3fa33acca9f ("block: remove the ->rq_disk field in struct request"),
  * after d152c682f03c ("block: add an explicit ->disk backpointer to the
  * request_queue"): the disk is found through the queue. [our_request()]

@@ -100,12 +100,41 @@ static __always_inline bool copy_step(struct walk *walk, const struct pydbt_conf
 	return !walk->failed;
 }
 
+#if LOOP_HELPER
+/* For bpf_loop(): 1 ends the loop. It has the walk of the only program that calls it. */
+int pydbt_steps_copy(u64 index)
+{
+	u32 key = PYDBT_PROGRAM_SUBMIT, zero = 0;
+	struct cpu_state *state = pydbt_state.lookup(&key);
+	struct pydbt_config *config = pydbt_config.lookup(&zero);
+
+	return !state || !config || !copy_step(&state->walk, config);
+}
+
+static __always_inline void copy_steps(struct walk *walk, const struct pydbt_config *config)
+{
+	RUN_STEPS(STEPS_COPY, COPY_STEPS);
+}
+#else
+static __always_inline void copy_steps(struct walk *walk, const struct pydbt_config *config)
+{
+	u64 step = 0;
+
+	LOOP
+	do {
+		HEAD;
+		if (!copy_step(walk, config))
+			break;
+	} while (++step < COPY_STEPS);
+}
+#endif
+
 static __always_inline void copy_payload(struct cpu_state *state, const struct pydbt_config *config,
 					 struct pydbt_record *record, const struct extent *extent,
 					 u64 address, u64 bio_sector)
 {
 	struct walk *walk = &state->walk;
-	u64 bio[BIO_COPY_WORDS], step = 0;
+	u64 bio[BIO_COPY_WORDS];
 
 	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy)) {
 		record->flags |= PYDBT_FLAG_NO_PAYLOAD;
@@ -120,12 +149,7 @@ static __always_inline void copy_payload(struct cpu_state *state, const struct p
 	walk->previous = 0;
 	walk->pieces = 0;
 	walk->failed = 0;
-	LOOP
-	do {
-		HEAD;
-		if (!copy_step(walk, config))
-			break;
-	} while (++step < COPY_STEPS);
+	copy_steps(walk, config);
 	/* Slots that were filled are named even then, to be given back. */
 	record->data = walk->previous;
 	record->pieces = walk->pieces;
@@ -236,20 +260,49 @@ static __always_inline int check_step(struct walk *walk, const struct pydbt_conf
 	return GO_ON;
 }
 
-static __always_inline bool pages_stable(struct walk *walk, const struct pydbt_config *config)
+#if LOOP_HELPER
+static __always_inline int check_once(u32 key)
+{
+	u32 zero = 0;
+	struct cpu_state *state = pydbt_state.lookup(&key);
+	struct pydbt_config *config = pydbt_config.lookup(&zero);
+
+	if (!state || !config)
+		return 1;
+	state->walk.failed = check_step(&state->walk, config);
+	return state->walk.failed != GO_ON;
+}
+
+int pydbt_steps_check_request(u64 index)
+{
+	return check_once(PYDBT_PROGRAM_REQUEST_COMPLETE);
+}
+
+int pydbt_steps_check_bio(u64 index)
+{
+	return check_once(PYDBT_PROGRAM_BIO_COMPLETE);
+}
+
+#define CHECK_BY(steps) RUN_STEPS(steps, CHECK_STEPS)
+#else
+static __always_inline void check_steps(struct walk *walk, const struct pydbt_config *config)
 {
 	u64 step = 0;
-	int found;
 
 	LOOP
 	do {
 		HEAD;
-		found = check_step(walk, config);
-		if (found != GO_ON)
-			return found == STABLE;
+		walk->failed = check_step(walk, config);
+		if (walk->failed != GO_ON)
+			break;
 	} while (++step < CHECK_STEPS);
-	return false;	/* too long to look at all of it */
 }
+
+#define CHECK_BY(steps) check_steps(walk, config)
+#endif
+
+/* Unstable also where it is too long to look at all of it. */
+#define PAGES_STABLE(steps) ({ CHECK_BY(steps); walk->failed == STABLE; })
 
 static __always_inline void flag_unstable(struct cpu_state *state, struct pydbt_record *record)
 {
@@ -260,10 +313,12 @@ static __always_inline void flag_unstable(struct cpu_state *state, struct pydbt_
 static __always_inline void check_request(struct cpu_state *state, const struct pydbt_config *config,
 					  struct pydbt_record *record, u64 first_bio)
 {
-	state->walk.bio = first_bio;
-	state->walk.left = 0;
-	state->walk.remaining = 0;
-	if (!pages_stable(&state->walk, config))
+	struct walk *walk = &state->walk;
+
+	walk->bio = first_bio;
+	walk->left = 0;
+	walk->remaining = 0;
+	if (!PAGES_STABLE(STEPS_CHECK_REQUEST))
 		flag_unstable(state, record);
 }
 
@@ -299,6 +354,6 @@ static __always_inline void check_bio(struct cpu_state *state, const struct pydb
 		walk->pieces = vectors;
 		start_walk(walk, bio, 0, 0, ~0U);
 	}
-	if (!pages_stable(walk, config))
+	if (!PAGES_STABLE(STEPS_CHECK_BIO))
 		flag_unstable(state, record);
 }

@@ -18,16 +18,23 @@ from pydbt.kernel import syscalls
 from pydbt.kernel.btf import Btf
 from pydbt.kernel.headers import Headers
 from pydbt.kernel.layout import Macros
+from pydbt.kernel.linked import link
 
 # In the package, so that an installed program has it; in a copy of the repository that is a link to bpf/.
 SOURCE = Path(__file__).resolve().parents[1] / "bpf" / "capture.bpf.c"
 _OWN_INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
+_STEPS = re.compile(r"^#define STEPS_(\w+)\s+(0x[0-9a-f]+)$", re.MULTILINE)
 _LOG_TAIL_CHARACTERS = 4000
 
 
 def source_text(path: Path = SOURCE) -> str:
     """The program's text with its own includes inserted, because bcc's rewriter reads one file only."""
     return _OWN_INCLUDE.sub(lambda match: source_text(path.parent / match[1]), path.read_text())
+
+
+def numbered_steps(text: str) -> dict[int, str]:
+    """The functions that bpf_loop() calls, by the numbers that stand for them in the programs."""
+    return {int(number, 16): f"pydbt_steps_{name.lower()}" for name, number in _STEPS.findall(text)}
 
 
 class VerifierRefused(MachineError):
@@ -61,6 +68,8 @@ class Compiled:
             raise MachineError(f"bcc cannot compile the capture programs: {error}") from None
         self._raw_tracepoint: int = BPF.RAW_TRACEPOINT
         self._btf = btf
+        uses_loop = macros.get("LOOP_HELPER") and macros.get("PYDBT_PAYLOAD")
+        self._steps = numbered_steps(source_text()) if uses_loop else {}
         self._typed: dict[str, int] = {}
 
     def map_fd(self, name: str) -> int:
@@ -70,13 +79,24 @@ class Compiled:
     def typed(self, name: str, tracepoint: str) -> int:
         """File descriptor of ``pydbt_<name>``, loaded for this tracepoint's arguments; this object owns it."""
         if name not in self._typed:
-            code = self._module.dump_func(f"pydbt_{name}".encode())
             try:
-                self._typed[name] = syscalls.load_typed(code, self._btf.tracepoint_type(tracepoint), f"pydbt_{name}")
+                self._typed[name] = self._load(f"pydbt_{name}", self._btf.tracepoint_type(tracepoint))
             except syscalls.ProgramRefused as refusal:
                 sys.stderr.write(refusal.verifier_log[-_LOG_TAIL_CHARACTERS:])
                 raise VerifierRefused(f"the kernel refuses program {name}: {refusal}") from None
         return self._typed[name]
+
+    def _load(self, name: str, tracepoint_type: int) -> int:
+        code = self._module.dump_func(name.encode())
+        functions = {step: self._module.dump_func(step.encode()) for step in self._steps.values()}
+        linked = link(name, code, self._steps, functions)
+        if len(linked.functions) == 1:
+            return syscalls.load_typed(code, tracepoint_type, name)
+        types_fd = syscalls.load_types(linked.types())
+        try:
+            return syscalls.load_typed(linked.code, tracepoint_type, name, types_fd, linked.function_information())
+        finally:
+            os.close(types_fd)
 
     def untyped(self, name: str) -> int:
         """File descriptor of ``pydbt_<name>`` for syscalls.run_program(); this object owns it."""

@@ -29,6 +29,8 @@ _OPERATIONS = (
 # after a million instructions. The number of steps that it accepts differs between kernels, so these budgets are tried in
 # turn. 640 steps copy 40 MiB of huge folios and more; 288 are enough for 256 pages, the most that a bio has.
 STEP_BUDGETS = ((640, 512), (448, 384), (288, 288), (160, 160))
+# Of the kernel's own loop the verifier follows one step. The same numbers, because a request is copied without a break.
+LOOP_STEPS = STEP_BUDGETS[0]
 
 Macros = dict[str, int]
 
@@ -61,9 +63,20 @@ def kernel_macros(btf: Btf) -> Macros:
         ) from None
 
 
-def step_macros(budget: tuple[int, int]) -> Macros:
-    """The macros of one of STEP_BUDGETS."""
-    return {"COPY_STEPS": budget[0], "CHECK_STEPS": budget[1]}
+def step_macros(btf: Btf) -> list[Macros]:
+    """The macros of each build that a kernel may accept, the best first."""
+    unrolled = [{"COPY_STEPS": copy, "CHECK_STEPS": check, "LOOP_HELPER": 0} for copy, check in STEP_BUDGETS]
+    if not _has_loop(btf):
+        return unrolled
+    return [{"COPY_STEPS": LOOP_STEPS[0], "CHECK_STEPS": LOOP_STEPS[1], "LOOP_HELPER": 1}, *unrolled]
+
+
+def _has_loop(btf: Btf) -> bool:
+    """Whether the kernel has the helper bpf_loop() (v5.17)."""
+    try:
+        return "BPF_FUNC_loop" in btf.enumerators("bpf_func_id")
+    except KeyError:
+        return False
 
 
 def payload_macros(btf: Btf) -> Macros:

@@ -85,7 +85,7 @@ def _build(
             reason = str(unproven)
         except VerifierRefused as refusal:
             reason = str(refusal)
-    return Compiled(btf, macros | {"PYDBT_PAYLOAD": 0, "DATA_PAGES": 0}, headers), config, 0, reason
+    return Compiled(btf, macros | {"PYDBT_PAYLOAD": 0, "DATA_PAGES": 0, "LOOP_HELPER": 0}, headers), config, 0, reason
 
 
 def _direct_map(probe: _Probe, volume: VolumeSpec, page_struct_bytes: int, shown: dict[str, int]) -> DirectMap:
@@ -96,10 +96,10 @@ def _direct_map(probe: _Probe, volume: VolumeSpec, page_struct_bytes: int, shown
 
 
 def _compile_within_budget(btf: Btf, macros: layout.Macros, headers: Headers) -> Compiled:
-    """Programs with as many loop steps as this kernel's verifier accepts."""
+    """Programs whose loops this kernel's verifier accepts, with as many steps as possible."""
     refusals = []
-    for budget in layout.STEP_BUDGETS:
-        program = Compiled(btf, macros | layout.step_macros(budget), headers)
+    for steps in layout.step_macros(btf):
+        program = Compiled(btf, macros | steps, headers)
         try:
             for name, tracepoint in pins.PROGRAMS.items():
                 program.typed(name, tracepoint)

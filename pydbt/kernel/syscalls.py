@@ -21,14 +21,16 @@ from pydbt.posix import libc
 _NUMBERS = {"x86_64": (321, 324)}
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE = 0, 1, 2
-_PROG_LOAD, _OBJ_PIN, _OBJ_GET, _PROG_TEST_RUN, _INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 5, 6, 7, 10, 15, 17
+_PROG_LOAD, _OBJ_PIN, _OBJ_GET, _PROG_TEST_RUN, _INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _BTF_LOAD = 5, 6, 7, 10, 15, 17, 18
 
 MAP_TYPE_ARRAY = 2
 _MAP_TYPE_ARRAY_OF_MAPS = 13
 
 _ATTRIBUTE_BYTES = 144
-# type, instructions: count and address; licence; log: level, size, address; name; attach type; type of the tracepoint
-_PROGRAM = struct.Struct("<IIQQIIQ8x16s4xI4x4x8x4x4x8x4xI")
+# type, instructions: count and address; licence; log: level, size, address; name; attach type; types: file descriptor;
+# functions: size of one, address, count; type of the tracepoint
+_PROGRAM = struct.Struct("<IIQQIIQ8x16s4xIIIQI4x8x4xI")
+_FUNCTION_BYTES = 8
 _PROG_TYPE_TRACING, _TRACE_RAW_TP = 26, 23
 _LICENCE = b"GPL"
 _INSTRUCTION_BYTES = 8
@@ -95,12 +97,20 @@ def map_create(kind: int, key_bytes: int, value_bytes: int, max_entries: int, na
     return _bpf(_MAP_CREATE, attribute + struct.pack("<I16s", 0, name.encode()[: _NAME_BYTES - 1]))
 
 
-def load_typed(instructions: bytes, tracepoint_type: int, name: str) -> int:
+def load_types(types: bytes) -> int:
+    """Give BTF to the kernel: its file descriptor."""
+    buffer = ctypes.create_string_buffer(types, len(types))
+    return _bpf(_BTF_LOAD, struct.pack("<QQI", ctypes.addressof(buffer), 0, len(types)))
+
+
+def load_typed(instructions: bytes, tracepoint_type: int, name: str, types_fd: int = 0, functions: bytes = b"") -> int:
     """Load a raw tracepoint program that reads its arguments' members by their types: its file descriptor.
 
-    ``tracepoint_type`` is the BTF number of the tracepoint's ``btf_trace_*``. ProgramRefused has the verifier's reasons.
+    ``tracepoint_type`` is the BTF number of the tracepoint's ``btf_trace_*``. A program of several functions tells them
+    (``struct bpf_func_info``), by types of ``load_types``. ProgramRefused has the verifier's reasons.
     """
     code = ctypes.create_string_buffer(instructions, len(instructions))
+    told = ctypes.create_string_buffer(functions, len(functions)) if functions else None
     licence = ctypes.create_string_buffer(_LICENCE)
 
     def load(log: ctypes.Array[ctypes.c_char] | None) -> int:
@@ -108,7 +118,9 @@ def load_typed(instructions: bytes, tracepoint_type: int, name: str) -> int:
             *(_PROG_TYPE_TRACING, len(instructions) // _INSTRUCTION_BYTES),
             *(ctypes.addressof(code), ctypes.addressof(licence)),
             *((1, len(log), ctypes.addressof(log)) if log else (0, 0, 0)),
-            *(name.encode()[: _NAME_BYTES - 1], _TRACE_RAW_TP, tracepoint_type),
+            *(name.encode()[: _NAME_BYTES - 1], _TRACE_RAW_TP, types_fd),
+            *((_FUNCTION_BYTES, ctypes.addressof(told), len(functions) // _FUNCTION_BYTES) if told else (0, 0, 0)),
+            tracepoint_type,
         )
         return _bpf(_PROG_LOAD, attribute)
 

@@ -6,6 +6,7 @@ import platform
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,11 +73,11 @@ def test_a_loader_that_was_killed_ends_in_a_sentence_about_memory(
 
 
 def test_a_kernel_whose_verifier_refuses_payload_goes_on_with_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    built: list[int] = []
+    built: list[tuple[int, int]] = []
 
     class Programs:
         def __init__(self, _btf: object, macros: dict[str, int], _headers: object) -> None:
-            built.append(macros["PYDBT_PAYLOAD"])
+            built.append((macros["PYDBT_PAYLOAD"], macros["LOOP_HELPER"]))
 
         def typed(self, name: str, _tracepoint: str) -> int:
             raise VerifierRefused(f"the kernel refuses program {name}: too large")
@@ -85,8 +86,9 @@ def test_a_kernel_whose_verifier_refuses_payload_goes_on_with_addresses(monkeypa
     monkeypatch.setattr(loader, "find_headers", lambda: None)
     monkeypatch.setattr(layout, "payload_macros", lambda _: {})
     macros = {"PYDBT_PAYLOAD": 1, "DATA_PAGES": 1}
-    _, config, _, reason = loader._build(SimpleNamespace(), macros, VOLUME, CaptureOptions())
-    assert built == [1] * len(layout.STEP_BUDGETS) + [0] and not config["payload"]
+    btf: Any = SimpleNamespace(enumerators=lambda _: {"BPF_FUNC_loop": 181})
+    _, config, _, reason = loader._build(btf, macros, VOLUME, CaptureOptions())
+    assert built == [(1, 1), *[(1, 0)] * len(layout.STEP_BUDGETS), (0, 0)] and not config["payload"]
     assert "the kernel refuses program" in reason and isinstance(config, np.ndarray)
 
 
@@ -98,7 +100,7 @@ def test_a_failure_of_the_compiler_is_no_refusal_of_the_verifier(monkeypatch: py
     monkeypatch.setattr(loader, "find_headers", lambda: None)
     monkeypatch.setattr(layout, "payload_macros", lambda _: {})
     with pytest.raises(MachineError, match="cannot compile"):
-        loader._build(SimpleNamespace(), {"PYDBT_PAYLOAD": 1}, VOLUME, CaptureOptions())
+        loader._build(Btf.of_running_kernel(), {"PYDBT_PAYLOAD": 1}, VOLUME, CaptureOptions())
 
 
 # The kernel, and the machine
