@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pydbt.controller.state_dir import AS_THAT_USER, check_state_dir
 from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut
 from pydbt.network.local import peer_of, require_listener
 from pydbt.posix.ownership import other_owner, own_users, read_safely, user_name
@@ -187,14 +188,16 @@ class ControlServer:
 def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float | None = 10.0) -> dict[str, Any]:
     """Send one request to the controller whose socket, or state directory, ``path`` names; its result.
 
-    A command is given only to a process of root, of this user, or of the user who called sudo. Root may ask a secondary of
-    another user for its status, in a state directory of that user: the result has ``user`` then. StateError when another
-    process listens there.
+    A command is given only to a process of root, of this user, or of the user who called sudo (StateError), and in a
+    directory that is safe from others, who could have put a link to another controller's socket there (UsageError). Only its
+    status may be asked of any other: that of another user's secondary, in a directory of that user, has ``user``.
 
     NotRunning when nothing listens, BusyError when too many wait to be taken in, TimedOut when no answer came within
     ``timeout_s`` (None waits for ever), and the error of the controller's answer, with its own exit code.
     """
     place = socket_path(path)
+    if request.get("command") != "status":
+        check_state_dir(place.parent, AS_THAT_USER)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
         client.settimeout(timeout_s)
         try:
@@ -227,17 +230,12 @@ def _stranger(client: socket.socket, folder: str, place: Path, request: dict[str
     process, user = peer_of(client)
     if user in own_users():
         return ""
-    who = f"a process of user {user_name(user)} (PID {process})"
-    if os.geteuid() != 0 or user != os.stat(folder).st_uid:
-        raise StateError(
-            f"{who} answers at {place}, and must be one of root or your own: end it, and see who may write to {place.parent}"
-        )
-    if request.get("command") != "status":
-        raise StateError(
-            f"{who} answers at {place}, and takes commands from that user alone: root can look at it with 'controller status', "
-            "and end it with SIGTERM"
-        )
-    return user_name(user)
+    if os.geteuid() == 0 and user == os.stat(folder).st_uid and request.get("command") == "status":
+        return user_name(user)
+    raise StateError(
+        f"a process of user {user_name(user)} (PID {process}) answers at {place}, and must be one of root or your own: end it, "
+        f"and see who may write to {place.parent}"
+    )
 
 
 def _result_of(stranger: str, answer: bytes, place: Path) -> dict[str, Any]:

@@ -7,10 +7,13 @@ import shutil
 from pathlib import Path
 
 from pydbt.core.errors import StateError, UsageError
-from pydbt.posix.ownership import Unsafe, folder_intruder, make_folder, remove_folders
+from pydbt.posix.ownership import ELSEWHERE, Unsafe, folder_intruder, make_folder, remove_folders
+
+AS_THAT_USER = "run this as that user"
+"""The remedy for a directory that is there, with a volume or replica of another user."""
 
 
-def check_state_dir(state_dir: str | os.PathLike[str]) -> None:
+def check_state_dir(state_dir: str | os.PathLike[str], remedy: str = ELSEWHERE) -> None:
     """UsageError when another user could change what is in a directory, or what would be in one that is missing.
 
     Each command asks this once, before it reads anything there: what is in it would be that user's doing. It need not be
@@ -18,7 +21,7 @@ def check_state_dir(state_dir: str | os.PathLike[str]) -> None:
     """
     if os.path.lexists(state_dir) and not os.path.isdir(state_dir):
         raise UsageError(f"the state directory {state_dir} is not a directory: name a directory with --state DIR")
-    if wrong := folder_intruder(state_dir):
+    if wrong := folder_intruder(state_dir, remedy):
         raise _refusal(state_dir, wrong)
 
 
@@ -26,7 +29,7 @@ def require_state_dir(state_dir: Path) -> None:
     """``check_state_dir`` of a directory that must be there."""
     if not state_dir.is_dir():
         raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
-    check_state_dir(state_dir)
+    check_state_dir(state_dir, AS_THAT_USER)
 
 
 def make_state_dir(state_dir: str | os.PathLike[str]) -> list[Path]:

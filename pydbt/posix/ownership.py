@@ -14,9 +14,9 @@ from pathlib import Path
 OPEN_OWN = os.O_CLOEXEC | os.O_NOFOLLOW
 """Flags to open a file of this program: a symbolic link in its place is an error, and is not followed."""
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-_ELSEWHERE = "use a path elsewhere"
+ELSEWHERE = "use a path elsewhere"
 REMOVE_IT = "remove it and start again"
-"""In the place of that, for a place that nobody can choose."""
+"""Remedies: for a place that is chosen, and for one that nobody can choose."""
 _LINKS_MAX = 40
 """As many links as the kernel follows on one way (MAXSYMLINKS, include/linux/namei.h)."""
 _ACCESS_LIST = "system.posix_acl_access"
@@ -41,7 +41,7 @@ class Unsafe(Exception):
     """Another user could change what is, or would be, in a folder. Its words are the reason."""
 
 
-def make_folder(place: str | os.PathLike[str], mode: int = 0o700, remedy: str = _ELSEWHERE) -> list[Path]:
+def make_folder(place: str | os.PathLike[str], mode: int = 0o700, remedy: str = ELSEWHERE) -> list[Path]:
     """Make a folder, by default for this user alone, and those above it; those that it made. One that is there stays.
 
     Raises Unsafe, and OSError when it cannot be made. Nothing is left then.
@@ -81,7 +81,7 @@ def _make(folder: Path, mode: int) -> bool:
     return True
 
 
-def folder_intruder(place: str | os.PathLike[str], remedy: str = _ELSEWHERE) -> str:
+def folder_intruder(place: str | os.PathLike[str], remedy: str = ELSEWHERE) -> str:
     """The reason why another user could change what is in a folder; empty when none can.
 
     The folder belongs to root or to this user, and nobody else may write to it; nor may anybody else put another folder in its
@@ -132,7 +132,7 @@ def _loose_mode(status: os.stat_result) -> int:
     return mode if mode & _WRITABLE_BY_OTHERS else 0
 
 
-def way_intruder(path: str | os.PathLike[str], remedy: str = _ELSEWHERE) -> str:
+def way_intruder(path: str | os.PathLike[str], remedy: str = ELSEWHERE) -> str:
     """The folder or link on the way to a path that another user could exchange; empty when there is none.
 
     What is at its end does not count, unless it is a folder; and what is missing on the way does not either.

@@ -196,15 +196,17 @@ def stranger(state_dir: Path, answer: dict[str, Any]) -> Iterator[Callable[[], l
     """A process of another user that listens in a state directory; what it was asked, once it has ended."""
     program = [sys.executable, "-c", STRANGER, str(socket_path(state_dir)), json.dumps(answer)]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "listening\n"
 
         def asked() -> list[str]:
             process.kill()
             assert process.stdout is not None
             return process.stdout.read().splitlines()
 
-        yield asked
-        process.kill()
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "listening\n"
+            yield asked
+        finally:
+            process.kill()
 
 
 GOOD = {"ok": True, "result": {"role": "primary", "mode": "normal", "replica_state": "up-to-date", "connected": True}}
@@ -228,7 +230,7 @@ def test_another_user_in_a_directory_of_his_own_is_given_no_command_but_may_say_
     with stranger(theirs, {"ok": True, "result": {"role": "secondary", "user": "root"}}) as asked:
         assert call(theirs, {"command": "status"}) == {"role": "secondary", "user": "65534 (nobody)"}
         for name in ("wait", "down", "promote", "pause", "verify"):
-            with pytest.raises(StateError, match="user 65534"):
+            with pytest.raises(UsageError, match=r"belongs to user 65534 .*: run this as that user"):
                 call(theirs, {"command": name})
         assert asked() == ['{"command": "status"}']
 
@@ -251,15 +253,30 @@ def test_his_primary_is_none_and_his_error_is_not_this_program_s(tmp_path: Path,
     assert caught.value.exit_code == StateError.exit_code
 
 
+def test_a_link_of_his_to_the_socket_of_another_volume_is_not_followed_by_a_command(tmp_path: Path) -> None:
+    """Root's wait would return for a volume that nobody asked about, and root's pause would stop that one."""
+    theirs, asked = tmp_path / "theirs", []
+    theirs.mkdir()
+    with ControlServer(tmp_path, lambda request, gone: asked.append(request) or {}):
+        (theirs / "control.sock").symlink_to(tmp_path / "control.sock")
+        os.chown(theirs, 65534, 65534)
+        for name in ("wait", "pause"):
+            with pytest.raises(UsageError, match="belongs to user 65534"):
+                call(theirs, {"command": name})
+    assert asked == []
+
+
 def test_the_commands_of_root_in_his_directory_are_refused_in_one_sentence(tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     os.chown(theirs, 65534, 65534)
     with stranger(theirs, GOOD) as asked:
         command("status", "--state", theirs).refused(7, "is no secondary", "not to be believed")
-        for words in (["wait", "--timeout", "5"], ["pause"], ["verify"], ["switchover"]):
-            command(*words, "--state", theirs).refused(7, "user 65534", str(theirs))
-        command("down", "--state", theirs).refused(2, "user 65534", str(theirs))
+        for asks_status_first in ("secondaries", "verify"):
+            command(asks_status_first, "--state", theirs).refused(7, "is no secondary", "not to be believed")
+        for words in (["wait", "--timeout", "5"], ["pause"], ["resume"], ["switchover"]):
+            command(*words, "--state", theirs).refused(2, "user 65534", str(theirs), "run this as that user")
+        command("down", "--state", theirs).refused(2, "user 65534", str(theirs), "SIGTERM")
         assert set(asked()) == {'{"command": "status"}'}
 
 

@@ -89,7 +89,7 @@ def test_a_secondary_on_a_file_needs_no_root(reachable: Path, monkeypatch: pytes
         assert json.loads(command("status", "--json", "--state", folder / "state").output)["user"] == "65534 (nobody)"
         own = command("status", "--json", "--state", folder / "state", user=NOBODY)
         assert own.code == 0 and "user" not in json.loads(own.output)
-        command("wait", "--state", folder / "state").refused(7, f"user {NOBODY}")
+        command("wait", "--state", folder / "state").refused(2, f"user {NOBODY}", "run this as that user")
         command("promote", folder / "t.img", "--state", folder / "state").refused(2, f"belongs to user {NOBODY}")
         assert running.alive
     told = command("status", "--state", folder / "state")

@@ -55,7 +55,7 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, timeou
         if source is None:
             raise
     if place is not None:
-        check_state_dir(place)
+        check_state_dir(place, "send SIGTERM to that user's process")
         stopped = stop_running(place, timeout)
         # A controller that is just starting holds the directory: it must not lose its programs.
         with claimed_state_dir(place):
