@@ -67,7 +67,7 @@ class Demo:
         found += [f"process {words}" for words in command_lines() if folder in words]
         found += [f"namespace {path}" for path in [Path(f"/run/netns/pydbt-demo-{number}")] if path.exists()]
         found += [f"link {path.name}" for path in Path("/sys/class/net").glob(f"pd{number}[ps]")]
-        found += [f"registration {path}" for path in Path("/run/pydbt").glob("*") if folder in path.read_text()]
+        found += [f"registration {path}" for path in Path("/run/pydbt").glob("*") if folder in words_of(path)]
         if device := re.search(r"on /dev/(loop[0-9]+)", self.output):
             found += [f"pins {path}" for path in pins_of(device[1])]
         return found
@@ -81,6 +81,14 @@ def backing_files() -> dict[str, str]:
         except OSError:
             continue  # detached by somebody just now
     return found
+
+
+def words_of(path: Path) -> str:
+    """The text of a file; empty when it has gone meanwhile, or is none."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def command_lines() -> Iterator[str]:
@@ -97,8 +105,11 @@ def pins_of(device: str) -> list[Path]:
         return []
     found = []
     for path in PINS.iterdir() if PINS.exists() else ():
-        meta = pins.read_meta(path)
-        if meta is not None and (meta.volume.disk_major, meta.volume.disk_minor) == (7, int(device[4:])):
+        raw = pins.read_raw_meta(path)
+        if raw is None:
+            continue
+        volume, _ = pins.decode_any(raw)  # those of others may have another version
+        if (volume.disk_major, volume.disk_minor) == (7, int(device[4:])):
             found.append(path)
     return found
 
