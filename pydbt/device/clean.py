@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from pydbt.core.errors import DeviceError
+from pydbt.device.below import changed_below, look_below
 from pydbt.device.block import DirectReader
 from pydbt.device.fingerprint import fingerprint
 from pydbt.device.sysfs import BlockDevice
@@ -17,7 +19,7 @@ _LOOKS = 200
 
 
 def clean_marker(device: BlockDevice, reader: DirectReader) -> Marker:
-    """The kernel's own counts, which are valid in this boot, and the file system's fingerprint, for a later boot.
+    """The kernel's counts and what lies below, which hold in this boot; and the file system's fingerprint, for a later one.
 
     A fingerprint is taken only of a file system that nothing uses, here or in another namespace, and that was unmounted
     cleanly: what uses a file system may write to it without a change of the fingerprint.
@@ -27,14 +29,16 @@ def clean_marker(device: BlockDevice, reader: DirectReader) -> Marker:
         "boot_id": boot_id(),
         **(write_counts(device) or {}),
         "filesystem": fingerprint(reader) if at_rest else None,
+        "below": _below(device),
     }
 
 
 def is_untouched(marker: Marker, device: BlockDevice, reader: DirectReader) -> bool:
     """Whether nothing was written since ``marker`` was made, as far as the kernel and the file system show."""
     if marker.get("boot_id") == boot_id():
-        counts = write_counts(device)
-        return counts is not None and {name: marker.get(name) for name in counts} == counts
+        counts, below = write_counts(device), marker.get("below")
+        same = counts is not None and {name: marker.get(name) for name in counts} == counts
+        return same and not (isinstance(below, dict) and changed_below(below, device))
     # To mount a file system writes to it.
     kept = marker.get("filesystem")
     return kept is not None and not is_used(device) and kept == fingerprint(reader)
@@ -54,6 +58,15 @@ def write_counts(device: BlockDevice) -> Marker | None:
         "past_partitions_sectors": past,
         "backing_file": _backing_file(device),
     }
+
+
+def _below(device: BlockDevice) -> Marker | None:
+    """What lies below a device of device-mapper: the counts do not show that a snapshot was merged into it."""
+    try:
+        below = look_below(device, groups=True)
+    except DeviceError:
+        return None
+    return below.to_values() if below.mappings else None
 
 
 def _past_partitions(device: BlockDevice) -> int | None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller.primary.leftover import pin_dir_of
+from pydbt.device.below import look_below
+from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.capture import Capture
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
@@ -86,6 +88,71 @@ def test_a_device_that_was_away_while_its_programs_waited_for_it_is_compared(tmp
             both.compare("after the device was written elsewhere")
     finally:
         run("losetup", "--detach", path, check=False)
+
+
+@pytest.mark.parametrize("ended", ["killed", "stopped", "not ended"])
+def test_a_file_behind_the_loop_device_that_is_written_past_it_taints_and_everything_is_compared(
+    tmp_path, ended, chance
+):
+    with loop_device(tmp_path, SIZE) as device, cluster(tmp_path / "c", device) as both:
+        both.start()
+        with open(device.path, "r+b", buffering=0) as disk:
+            disk.write(chance.randbytes(MIB))
+            os.fsync(disk)
+        both.wait()
+        until(lambda: is_written_down(both), "the file at rest is written down")
+        if ended == "killed":
+            both.primary.kill()
+        elif ended == "stopped":
+            both.primary.terminate()
+        if ended != "not ended":
+            assert known_without_controller(both) == 0
+        with next(tmp_path.glob("disk-*.img")).open("r+b") as file:
+            file.seek(MIB)
+            file.write(chance.randbytes(MIB))
+            file.flush()
+            os.fsync(file.fileno())
+        if ended != "not ended":
+            assert known_without_controller(both) is None
+            both.start_primary()
+            assert "past it" in both.primary.words()
+        else:
+            until(lambda: "past it" in both.primary.words(), "the write is noticed")
+            assert command("verify", "--state", both.primary_state).code in (0, 10)
+        both.wait()
+        assert both.status()["taints"] == []
+        both.compare("after the file behind the loop device was written")
+
+
+def is_written_down(both: Cluster) -> bool:
+    """Whether the look on record is that of now: the device has rested for a while."""
+    kept = load_state(both.primary_state).more.get("below")
+    now = look_below(BlockDevice.identify(both.source.path), groups=True)
+    return now.at_rest and kept == now.to_values()
+
+
+def known_without_controller(both: Cluster) -> int | None:
+    told: int | None = json.loads(command("status", "--state", both.primary_state, "--json").output)[
+        "out_of_sync_bytes"
+    ]
+    return told
+
+
+@pytest.mark.parametrize("ended", ["killed", "stopped"])
+def test_writes_to_the_loop_device_itself_while_no_controller_runs_cause_no_comparison(tmp_path, ended, chance):
+    with loop_device(tmp_path, SIZE) as device, cluster(tmp_path / "c", device) as both:
+        both.start()
+        both.wait()
+        both.primary.kill() if ended == "killed" else both.primary.terminate()
+        with open(device.path, "r+b", buffering=0) as disk:
+            disk.seek(5 * MIB)
+            disk.write(chance.randbytes(MIB))
+            os.fsync(disk)
+        assert known_without_controller(both) == MIB
+        both.start_primary()
+        both.wait()
+        assert "every block is compared" not in both.primary.words()
+        both.compare("after writes that were tracked")
 
 
 @pytest.mark.parametrize("which", ["of the same run, after down", "of an earlier run, after a kill"])

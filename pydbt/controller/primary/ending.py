@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from pydbt.controller.options import SecondaryOptions
+from pydbt.controller.primary.below_watch import without_look
 from pydbt.controller.primary.loop import SHORTEST_POLL_S, PrimaryLoop
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.waits import LAST_SNAPSHOT_TOKEN
@@ -62,6 +63,7 @@ def finish(loop: PrimaryLoop) -> SecondaryOptions | None:
     loop.feed.take(ev.PauseAsked("the controller ends", Mode.STOPPED))
     for peer in volume.peers.values():
         peer.close()
+    loop.look_below(final=True)
     loop.checkpoints.close()
     loop.save_status()
     volume.metadata.unsaved = True  # the moments that were noted
@@ -195,5 +197,5 @@ def _detach(volume: Volume, gone: bool) -> None:
         marker["maps"] = {name: map_digest(volume.metadata.state_dir / name) for name in names}
     volume.capture.detach()
     volume.detached = True
-    volume.metadata.change(clean=marker, boot_id=boot_id())
+    volume.metadata.change(clean=marker, boot_id=boot_id(), more=without_look(volume.metadata.state.more))
     volume.metadata.save()

@@ -9,6 +9,7 @@ from typing import Any, assert_never
 
 from pydbt.controller import control
 from pydbt.controller.expiry import tell_expiry
+from pydbt.controller.primary.below_watch import KEY, BelowWatch
 from pydbt.controller.primary.commands import Commands
 from pydbt.controller.primary.divergences import Divergences
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
@@ -44,11 +45,18 @@ class PrimaryLoop:
     """Runs a volume, turn after turn. ``run`` blocks; ``stop`` and ``answer`` come from outside.
 
     ``layer``: dm-era under the volume, if there is one; ``layer_problem``: why it cannot be relied on. ``ways``: None where the
-    heartbeat alone is to find outages.
+    heartbeat alone is to find outages. ``below``: None where nobody watches what lies below the volume.
     """
 
-    def __init__(self, volume: Volume, layer: EraLayer | None = None, layer_problem: str = "") -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        layer: EraLayer | None = None,
+        layer_problem: str = "",
+        below: BelowWatch | None = None,
+    ) -> None:
         self.volume = volume
+        self._below = below
         self.feed = Feed(volume)
         self.checkpoints = EraCheckpoints(volume, self.feed, layer, layer_problem)
         self.standings = Standings(volume)
@@ -201,12 +209,26 @@ class PrimaryLoop:
         if now >= self._next_snapshot:
             self._next_snapshot = now + SNAPSHOT_INTERVAL_S
             volume.look_for_swap()
+            self.look_below()
             self.save_status()
             self.divergences.note(now)
             volume.keep()
         self.standings.tell(now)
         if volume.options.report is not None:
             volume.options.report(self.report())
+
+    def look_below(self, *, final: bool = False) -> None:
+        """Taint the volume when its content changed below it; and take down what lies there, for the next start."""
+        if self._below is None:
+            return
+        volume = self.volume
+        own = any(brain.snapshot_based for brain in volume.brains)
+        if reason := self._below.look(own_snapshots=own, final=final):
+            self.feed.take(ev.Tainted(reason))  # written down before the look that would not show it any more
+        more = {**volume.metadata.state.more, KEY: self._below.kept and self._below.kept.to_values()}
+        if more != volume.metadata.state.more:
+            volume.metadata.change(more=more)
+            volume.metadata.unsaved = True
 
     def report(self) -> VolumeReport:
         """The one report that every view is made of."""

@@ -124,7 +124,8 @@ def distrust_maps(options: PrimaryOptions, state: VolumeState) -> None:
 class Found:
     """The findings of a start. ``tracked``: every write since a map was made is in it, or in the kernel's bitmaps;
     ``reopened``: the bitmaps are from before, and ``in_kernel``: they name blocks; ``snapshot_based``: only addresses
-    are captured; ``discards``: what the device returns of discarded blocks."""
+    are captured; ``discards``: what the device returns of discarded blocks; ``untracked``: why writes may be missing, where
+    they are not tracked."""
 
     is_new: bool
     tracked: bool
@@ -132,6 +133,7 @@ class Found:
     in_kernel: bool
     snapshot_based: bool
     discards: DiscardPromise = ALWAYS_ZEROS
+    untracked: str = UNTRACKED
 
 
 def begin_run(
@@ -156,10 +158,11 @@ def begin_run(
         slot = record.slot
         bounded[slot] = tells_all[slot] and was_bounded(options.state_dir, record)
         if not assumed and not tells_all[slot] and record.phase is not SyncPhase.INITIAL:
+            record = tainted(record, found.untracked)  # dm-era bounds the answer to ``UNTRACKED`` alone
             since[slot] = written.of(state, record)
             if since[slot] is None:
-                _log.warning("writes may have gone untracked since the last run: every block is compared")
-            state = state.with_record(tainted(record, UNTRACKED))
+                _log.warning("%s: every block is compared", found.untracked)
+            state = state.with_record(record)
     state = begun(state, untold, assumed, device.disk_sequence())
     joiners = {
         record.slot: joining(

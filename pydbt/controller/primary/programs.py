@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.primary.below_watch import changed_since
 from pydbt.controller.primary.leftover import merge_into_maps, pin_dir_of, warn_of_others
 from pydbt.core.errors import StateError
 from pydbt.device.sysfs import BlockDevice
@@ -29,7 +30,7 @@ def _volume_spec(device: BlockDevice, block_bytes: int) -> VolumeSpec:
 
 
 def still_tracked(device: BlockDevice, state: VolumeState) -> bool:
-    """Whether programs, of this version or another, have tracked every write since the last controller ended."""
+    """Whether programs, of this version or another, have tracked every change since the last controller ended."""
     pins = pin_dir_of(state)
     finish_replacement(pins)
     try:
@@ -39,7 +40,7 @@ def still_tracked(device: BlockDevice, state: VolumeState) -> bool:
         return False
     # A device that was away, and perhaps written elsewhere, may come back with its old number.
     same = state.boot_id == boot_id() and state.disk_sequence == device.disk_sequence()
-    return same and volume == _volume_spec(device, state.block_bytes)
+    return same and volume == _volume_spec(device, state.block_bytes) and not changed_since(state, device)
 
 
 def open_capture(

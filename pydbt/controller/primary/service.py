@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from pydbt.controller.control import ControlServer, is_answering
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
+from pydbt.controller.primary.below_watch import BelowWatch
 from pydbt.controller.primary.ending import run_to_the_end
 from pydbt.controller.primary.era_recovery import EraRecovery
 from pydbt.controller.primary.former_address import answering_the_old_primary
@@ -75,6 +76,7 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
         if is_new:
             prove_secondaries(device, state, secures, wait=options.wait_for_secondary)
         load_maps(options, state)  # before anything is attached: a map that cannot be read ends here
+        below = BelowWatch(device, state)
         tracked, untouched = still_tracked(device, state), _untouched(device, state, reader)
         if not tracked and not untouched:
             distrust_maps(options, state)
@@ -96,27 +98,23 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
             untouched = False  # written while the programs were compiled
             distrust_maps(options, state)
         in_kernel = reopened and any(capture.dirty_counts())
-        found = Found(is_new, tracked or untouched, reopened, in_kernel, snapshot_based, discard_promise(device))
+        promise = discard_promise(device)
+        found = Found(is_new, tracked or untouched, reopened, in_kernel, snapshot_based, promise, below.untracked)
         written = EraRecovery(device, options.state_dir)
         state, joiners = begin_run(options, device, state, secures, found, written)
         written.begin(state.secondaries)
         save_state(options.state_dir, state)
         undo.pop_all()
         keep_only(PRIMARY_KEEPS, runs_programs=True)
-        _log.info(
-            "volume %s: %s, %s in blocks of %s",
-            state.volume,
-            device.path,
-            format_bytes(state.size_bytes),
-            exact_bytes(state.block_bytes),
-        )
+        sizes = format_bytes(state.size_bytes), exact_bytes(state.block_bytes)
+        _log.info("volume %s: %s, %s in blocks of %s", state.volume, device.path, *sizes)
         volume = Volume(
             options, device, Metadata(options.state_dir, state), capture, reader,
             inherited=reopened, room=room, completed_first=written.layer is not None,
         )  # fmt: skip
         for slot, secondary in joiners.items():
             volume.join(slot, secondary)
-        loop = PrimaryLoop(volume, written.layer, written.problem)
+        loop = PrimaryLoop(volume, written.layer, written.problem, below)
         try:
             return _serve(loop, options, stack)
         finally:

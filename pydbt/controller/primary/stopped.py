@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydbt.controller.primary.below_watch import changed_since
 from pydbt.controller.primary.configuring import load_staged
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.core.blocks.dirty_map import DirtyMap
@@ -86,9 +87,10 @@ def _since_the_maps(state: VolumeState) -> WrittenSince | None:
 
 
 def _is_same_attachment(state: VolumeState) -> bool:
-    """Whether the device has been there all the time: it may have been written elsewhere otherwise."""
+    """Whether the device has been there all the time, and nothing changed below it: it may have other content otherwise."""
     try:
-        return BlockDevice.identify(state.source_path).disk_sequence() == state.disk_sequence
+        device = BlockDevice.identify(state.source_path)
+        return device.disk_sequence() == state.disk_sequence and not changed_since(state, device)
     except PydbtError:
         return False
 

@@ -35,6 +35,7 @@ from pydbt.controller.primary import (
 from pydbt.controller.primary import (
     status as primary_status,
 )
+from pydbt.controller.primary.era_recovery import UNTRACKED
 from pydbt.controller.secondary import engine as secondary_engine
 from pydbt.controller.secondary import workers as secondary_workers
 from pydbt.core.primary import sender as core_sender
@@ -132,6 +133,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
             "prove_secondaries": lambda *_, **__: None, "_serve": primary.serve,
             "discard_promise": lambda _: ALWAYS_ZEROS,
             "is_untouched": primary.is_untouched, "forget": lambda _: None,
+            "BelowWatch": lambda *_: SimpleNamespace(untracked=UNTRACKED, kept=None, look=lambda **_: ""),
         },
         handing_over: {
             "time": clock, "require_unused": lambda *_: None, "os": held_device(world), "shake_hands": shaking_hands(world),
