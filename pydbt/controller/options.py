@@ -140,7 +140,7 @@ class SecondaryOptions:
     ``stage`` keeps the last consistent image usable during a resynchronization when there is room.
     ``replay_only`` applies the journal to the target and ends; ``promote`` does so and makes the target a volume of its
     own; ``listen_port`` 0 takes a free port. ``peer`` and ``new_peer_key`` are as of a primary. ``accept_sectors``: logical
-    blocks larger than the source's are accepted.
+    blocks larger than the source's are accepted. ``accept_target``: the state directory may have been kept for another target.
     """
 
     target: Path
@@ -157,6 +157,7 @@ class SecondaryOptions:
     peer: str | None = None
     new_peer_key: bool = False
     accept_sectors: bool = False
+    accept_target: bool = False
 
     def __post_init__(self) -> None:
         if self.listen_port:

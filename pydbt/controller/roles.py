@@ -15,15 +15,17 @@ from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations, generation_name, lineage_of
 from pydbt.core.secondary.journal import SEGMENT_BYTES
 from pydbt.core.secondary.replica import ReplicaRecord
+from pydbt.core.secondary.target_identity import Likeness, likeness
 from pydbt.device.block import DirectReader
 from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
-from pydbt.device.target import Target, identity_of, is_same
+from pydbt.device.target import Target, names_of
 from pydbt.store.atomic import remove_file
 from pydbt.store.lock import StateLock
 from pydbt.store.map_file import load_map
 from pydbt.store.reached import REACHED_FILE_NAME
 from pydbt.store.replica_state import load_record, save_record
+from pydbt.store.target_names import load_target_names
 from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, load_state, require_same_source, save_state
 
 JOURNAL_FOLDER = "journal"
@@ -53,15 +55,26 @@ def promoted(record: ReplicaRecord, target: Path, state_dir: Path, as_of: str = 
     return replace(record, promoted=moment, generations=generations)
 
 
-def require_replica(state_dir: Path, target: Path) -> ReplicaRecord:
-    """The record of the replica on TARGET; to be called before anything is stopped or changed. UsageError, StateError."""
+def another_target(state_dir: Path, target: Path) -> str:
+    """The words about a state directory that was kept for another target."""
+    return (
+        f"the state directory {state_dir} belongs to another target than {target}: name the target it belongs to, or add "
+        "--accept-target to 'secondary' or 'promote' if this one is the same disk or a copy of it"
+    )
+
+
+def require_replica(state_dir: Path, target: Path, *, accept_target: bool = False) -> ReplicaRecord:
+    """The record of the replica on TARGET; to be called before anything is stopped or changed. UsageError, StateError.
+
+    ``accept_target``: it may have been kept for another one.
+    """
     record = load_record(state_dir)
     if record is None:
         raise UsageError(f"the state directory {state_dir} holds no replica: name that of a secondary")
-    if not is_same(record.target, identity_of(str(target))):
-        raise UsageError(
-            f"the state directory {state_dir} belongs to another target than {target}: name the target it belongs to"
-        )
+    identity, names = names_of(str(target))
+    kept = load_target_names(state_dir, record.target)
+    if not accept_target and likeness(record.target, kept, identity, names) is Likeness.OTHER:
+        raise UsageError(another_target(state_dir, target))
     return record
 
 

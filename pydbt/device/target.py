@@ -15,10 +15,11 @@ from pathlib import Path
 
 from pydbt.core.blocks.apply_plan import ZEROS, PlannedWrites
 from pydbt.core.errors import BusyError, DeviceError, MediumError, UsageError
+from pydbt.core.secondary.target_identity import NAMELESS
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES, Buffer
 from pydbt.device.block import MEDIUM_FAULTS
 from pydbt.posix import libc
-from pydbt.posix.disk_identity import lasting_file_name, lasting_name
+from pydbt.posix.disk_identity import lasting_file_name, lasting_name, lasting_names
 from pydbt.posix.files import IOV_MAX, hand_over, sync_folder, try_lock
 from pydbt.posix.ownership import file_intruder, way_intruder
 
@@ -29,8 +30,6 @@ TRIED_BYTES = 4 * KIB
 """What is tried alone when a write has failed: the page, and the sector of most disks."""
 CAREFUL_S = 600.0
 BLKSSZGET = 0x1268  # include/uapi/linux/fs.h
-NAMELESS = "block-device:"
-"""The identity of a block device for which the kernel has no lasting name; the beginning of every device's identity."""
 
 # ext2 to ext4, XFS, btrfs, F2FS, tmpfs (include/uapi/linux/magic.h)
 _LOCAL_FILE_SYSTEMS = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x01021994})
@@ -96,6 +95,11 @@ class Target:
     def identity(self) -> str:
         """A text that differs between targets, and stays when a reboot gives devices other numbers and names."""
         return _identity(self._descriptor)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """All such texts, by kind: a device may have several, and get or lose one. ``identity`` is the best of them."""
+        return _names(self._descriptor)
 
     @property
     def size_bytes(self) -> int:
@@ -244,14 +248,14 @@ class Target:
         return DeviceError(f"TARGET {self.path} cannot be {what} at byte {offset}: {error.strerror}")
 
 
-def identity_of(path: str) -> str:
-    """``Target.identity`` of a target that another process may hold. UsageError when it cannot be opened."""
+def names_of(path: str) -> tuple[str, dict[str, str]]:
+    """``Target.identity`` and ``Target.names`` of one that another process may hold. UsageError when it cannot be opened."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise UsageError(f"TARGET {path} cannot be looked at: {error.strerror}") from None
     try:
-        return _identity(descriptor)
+        return _identity(descriptor), _names(descriptor)
     finally:
         os.close(descriptor)
 
@@ -263,9 +267,11 @@ def _identity(descriptor: int) -> str:
     return f"file:{lasting_file_name(descriptor)}"
 
 
-def is_same(recorded: str, identity: str) -> bool:
-    """Whether a recorded identity is that of this target; the identity of a device without a lasting name fits every one."""
-    return recorded in (identity, NAMELESS)
+def _names(descriptor: int) -> dict[str, str]:
+    status = os.fstat(descriptor)
+    if not stat.S_ISBLK(status.st_mode):
+        return {"file": _identity(descriptor)}
+    return {kind: f"{NAMELESS}{name}" for kind, name in lasting_names(_device_folder(status.st_rdev)).items()}
 
 
 def may_be_copy(recorded: str, identity: str) -> bool:

@@ -1,7 +1,7 @@
 """The lasting names of a disk: those that it keeps when a reboot gives it another number and another ``/dev`` name.
 
 ``identifiers`` gives each kind apart, to compare two records kind by kind. ``lasting_name`` gives the best of them as
-one text. Both are written into state files, so their form stays as it is.
+one text, ``lasting_names`` each of them. All are written into state files, so their form stays as it is.
 """
 
 from __future__ import annotations
@@ -39,17 +39,20 @@ def differing_kinds(recorded: Mapping[str, str], now: Mapping[str, str]) -> list
 
 def lasting_name(folder: Path) -> str:
     """One text for the disk or partition with this folder in sysfs; empty where the kernel knows nothing lasting."""
+    found = lasting_names(folder)
+    return next((found[kind] for kind in _BEST_FIRST if kind in found), "")
+
+
+def lasting_names(folder: Path) -> dict[str, str]:
+    """All such texts, by kind. The slot is among them also where the disk has a better name, which it may have got later."""
     part = read_entry(folder / "partition")
-    found = identifiers(folder.resolve().parent if part else folder)
-    kind = next((kind for kind in _BEST_FIRST if kind in found), None)
-    if kind is None:
-        return ""
-    name = found[kind]
-    if kind == "backing_file":
-        name = f"{name}#{lasting_file_name(name)}"
-    if kind == "slot":
-        name = f"slot:{name}"
-    return f"{name}-part{part}" if part else name
+    disk = folder.resolve().parent if part else folder
+    found = identifiers(disk)
+    if slot := slot_of(disk):
+        found["slot"] = f"slot:{slot}"
+    if file := found.get("backing_file"):
+        found["backing_file"] = f"{file}#{lasting_file_name(file)}"
+    return {kind: f"{name}-part{part}" if part else name for kind, name in found.items()}
 
 
 def lasting_file_name(file: int | str) -> str:

@@ -12,7 +12,6 @@ from pydbt.core.units import MIB
 from pydbt.device import usage
 from pydbt.device.mounts import mount_of_path, parse_mount, read_mounts
 from pydbt.device.sysfs import BlockDevice
-from pydbt.device.target import NAMELESS, is_same
 from pydbt.posix.boot import boot_id
 from pydbt.posix.disk_identity import lasting_name, slot_of
 from tests.lab.disks import image, loop_over, mounted, partition_of, swap_on, zram_device
@@ -197,8 +196,3 @@ def test_virtio_disks_without_a_serial_number_that_change_names_are_identified_b
     (disk / "serial").write_text("ours\n")
     assert lasting_name(disk) == "ours", "a serial number goes with the disk"
     assert slot_of(tmp_path / "devices") is None
-
-
-def test_a_state_kept_for_a_device_without_a_name_is_still_served():
-    assert is_same(NAMELESS, NAMELESS + "slot:0000:00:05.0")
-    assert not is_same(NAMELESS + "slot:0000:00:06.0", NAMELESS + "slot:0000:00:05.0")

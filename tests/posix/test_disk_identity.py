@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.posix.disk_identity import differing_kinds, identifiers, lasting_file_name, lasting_name
+from pydbt.posix.disk_identity import differing_kinds, identifiers, lasting_file_name, lasting_name, lasting_names
 
 
 @pytest.fixture
@@ -35,6 +35,19 @@ def test_the_best_identifier_is_the_lasting_name(disk: Path, tmp_path: Path) -> 
     assert lasting_name(disk) == "M"
     (disk / "dm/uuid").write_text("D\n")
     assert lasting_name(disk) == "D" and list(identifiers(disk))[:2] == ["dm_uuid", "md_uuid"]
+
+
+def test_all_names_are_there_and_the_slot_beside_a_serial_number_that_came_later(tmp_path: Path) -> None:
+    device = tmp_path / "0000:00:05.0" / "virtio3"
+    disk = device / "block" / "vda"
+    (disk / "vda1").mkdir(parents=True)
+    (disk / "vda1" / "partition").write_text("1\n")
+    (disk / "device").symlink_to(device)
+    assert lasting_names(disk) == {"slot": "slot:0000:00:05.0"}
+    (disk / "serial").write_text("S\n")
+    assert lasting_names(disk) == {"slot": "slot:0000:00:05.0", "serial": "S"}
+    assert lasting_names(disk / "vda1") == {"slot": "slot:0000:00:05.0-part1", "serial": "S-part1"}
+    assert lasting_name(disk) == "S" and identifiers(disk) == {"serial": "S"}
 
 
 def test_a_loop_device_is_known_by_its_file_and_that_file_by_its_inode_and_birth(disk: Path, tmp_path: Path) -> None:

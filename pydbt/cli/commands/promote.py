@@ -27,8 +27,9 @@ _WHY = "only a replica can be promoted"
 @click.argument("target", type=PATH)
 @click.option("--state", "state_dir", type=PATH, required=True, help="The secondary's state directory.")
 @click.option("--force", cls=OnceOption, is_flag=True, help="Promote although the primary is alive.")
+@click.option("--accept-target", cls=OnceOption, is_flag=True, help="TARGET is a copy of the target, or the same.")
 @stop_timeout("secondary")
-def promote(target: Path, state_dir: Path, force: bool, timeout: float) -> int:
+def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, timeout: float) -> int:
     """Make a replica a volume of its own.
 
     After this, the old primary cannot overwrite TARGET any more. It is refused (exit code 4) while the primary is alive. A
@@ -39,7 +40,9 @@ def promote(target: Path, state_dir: Path, force: bool, timeout: float) -> int:
     from pydbt.controller import roles
 
     if load_record(state_dir) is not None:
-        record = roles.require_replica(state_dir, target)
+        if accept_target and is_answering(state_dir):
+            raise BusyError("its secondary is running, on the target it had: stop that before another one is accepted")
+        record = roles.require_replica(state_dir, target, accept_target=accept_target)
         if record.handed_to and not force:
             raise BusyError(
                 f"this side has told {record.handed_to} to take over, and does not know whether it did: look there with "
@@ -52,8 +55,9 @@ def promote(target: Path, state_dir: Path, force: bool, timeout: float) -> int:
         _require_silence(target, status, force)
     check_target(target, state_dir=state_dir, create_bytes=None)
     chosen = SecondaryOptions(
-        target=target, listen_host="127.0.0.1", listen_port=0, state_dir=state_dir, replay_only=True, promote=True
-    )
+        target=target, listen_host="127.0.0.1", listen_port=0, state_dir=state_dir, replay_only=True, promote=True,
+        accept_target=accept_target,
+    )  # fmt: skip
     with registered_secondary(target, state_dir, "127.0.0.1", 0):
         from pydbt.controller.secondary.service import run_secondary
 

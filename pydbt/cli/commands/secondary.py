@@ -30,6 +30,7 @@ from pydbt.core.errors import UsageError
 @click.option("--peer", metavar="NAME", help="The name that the primary must prove; by default its first name is kept.")
 @click.option("--insecure", is_flag=True, help="Allow plain TCP, which proves nobody.")
 @click.option("--accept-sectors", is_flag=True, help="Accept a TARGET with larger logical blocks than SOURCE.")
+@click.option("--accept-target", cls=OnceOption, is_flag=True, help="Keep this TARGET with the state from now on.")
 @click.option("--no-stage", is_flag=True, help="Resynchronize in place; TARGET is inconsistent meanwhile.")
 @click.option("--replay-only", cls=OnceOption, is_flag=True, help="Apply the journal to TARGET, and end.")
 @click.option(
@@ -47,6 +48,7 @@ def secondary(
     peer: str | None,
     insecure: bool,
     accept_sectors: bool,
+    accept_target: bool,
     no_stage: bool,
     replay_only: bool,
     journal_size: int,
@@ -71,6 +73,7 @@ def secondary(
         new_peer_key=was_typed("peer"),
         insecure=insecure,
         accept_sectors=accept_sectors,
+        accept_target=accept_target,
         stage=not no_stage,
         replay_only=replay_only,
         journal_limit_bytes=journal_size,

@@ -15,7 +15,7 @@ from typing import assert_never
 import pydbt
 from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.options import SecondaryOptions
-from pydbt.controller.roles import JOURNAL_FOLDER, promoted
+from pydbt.controller.roles import JOURNAL_FOLDER, another_target, promoted
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.target_guard import TargetGuard
 from pydbt.controller.secondary.workers import Applier, JournalWorker
@@ -28,13 +28,15 @@ from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.journal import SEGMENT_BYTES, JournalRecordKind, record_epoch, record_extents
 from pydbt.core.secondary.primary_watch import PrimaryWatch
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord
+from pydbt.core.secondary.target_identity import NAMELESS, Likeness, likeness
 from pydbt.core.secondary.target_watch import TargetLook
 from pydbt.core.units import KIB, MIB, Geometry
-from pydbt.device.target import NAMELESS, Target, is_same, may_be_copy
+from pydbt.device.target import Target, may_be_copy
 from pydbt.posix.ownership import open_own
 from pydbt.store.journal_files import JournalFiles
 from pydbt.store.reached import Reached
 from pydbt.store.replica_state import load_record, save_record
+from pydbt.store.target_names import load_target_names, save_target_names
 
 SMALLEST_SEGMENT_BYTES = 16 * MIB
 RESERVE_NAME = "reserve"
@@ -76,9 +78,9 @@ class Engine:
         reached = Reached(self._state_dir)
         # Within one run of the service the journal may be longer than ``trusted``: its end is no loss then.
         must_find = (reached.load() or 0) if kept is not None and trusted is None else 0
-        record = _checked_record(kept, options, target, fresh)
         self._guard = TargetGuard(self._state_dir, target)
-        if kept is not None and kept.target == record.target:
+        record = self._checked_record(kept, target, fresh)
+        if kept is not None and kept.replica == record.replica and kept.target == record.target:
             record = self._untouched_record(record, target)
         _require_size(record, options, target)
         folder = self._state_dir / JOURNAL_FOLDER
@@ -86,6 +88,7 @@ class Engine:
         record, recovery, staged = self._recovered(record, trusted, must_find)
         record = replace(record, incarnation=record.incarnation + 1)
         self._save(record)
+        save_target_names(self._state_dir, record.target, target.names)
         self._guard.begin(record.incarnation)
         if trouble:
             self._try_again(target)
@@ -98,6 +101,48 @@ class Engine:
         self._applier = Applier(
             self.journal, target, self.brain.keeper.mark, must_reach, self._guard, to_service, to_service
         )
+
+    def _checked_record(self, record: ReplicaRecord | None, target: Target, fresh: bool) -> ReplicaRecord:
+        """The record, or a new one where there is none. Raises when it is not that of this target, or of no replica."""
+        options = self._options
+        if record is None:
+            folder = self._state_dir / JOURNAL_FOLDER
+            if folder.is_dir() and any(folder.iterdir()):
+                raise StateError(
+                    f"{folder} holds a journal whose state file is missing: restore it or use a new directory"
+                )
+            return _new_record(options, target, fresh)
+        if record.promoted:
+            raise UsageError(
+                f"{options.target} was promoted at {record.promoted} and is a volume of its own: nothing may overwrite it "
+                "(to make it a replica again, 'controller demote' it)"
+            )
+        if self._is_its_target(record, target):
+            return record
+        if options.accept_target:
+            _log.warning(
+                "the state directory %s goes with %s from now on, as was asked", self._state_dir, options.target
+            )
+            return record.kept_for(target.identity, secrets.token_hex(16), copied=options.replay_only)
+        if options.replay_only and not options.promote and may_be_copy(record.target, target.identity):
+            _log.warning(
+                "%s is not the file that this state was kept for; it is taken for a copy, and the state is kept for it "
+                "from now on",
+                options.target,
+            )
+            # The journal will have been applied to the copy alone: the first file would lack it later.
+            return replace(record, target=target.identity)
+        raise StateError(another_target(self._state_dir, options.target))
+
+    def _is_its_target(self, record: ReplicaRecord, target: Target) -> bool:
+        kept = load_target_names(self._state_dir, record.target)
+        match likeness(record.target, kept, target.identity, target.names):
+            case Likeness.SAME:
+                return True
+            case Likeness.OTHER:
+                return False
+            case Likeness.UNKNOWN:
+                return not self._guard.may_be_another(record.incarnation)
 
     def _try_again(self, target: Target) -> None:
         """DeviceError when the block that could not be written still cannot be; then this engine is none."""
@@ -250,36 +295,6 @@ def _why_no_primary(target: Target) -> str:
     if not target.is_block_device:
         return "its target is an image file, and a SOURCE is a block device (attach the file to a loop device, and name that)"
     return "" if os.geteuid() == 0 else "it does not run as root, and a primary must"
-
-
-def _checked_record(
-    record: ReplicaRecord | None, options: SecondaryOptions, target: Target, fresh: bool
-) -> ReplicaRecord:
-    """The record, or a new one where there is none. Raises when it is not that of this target, or of no replica."""
-    if record is None:
-        folder = Path(options.state_dir) / JOURNAL_FOLDER
-        if folder.is_dir() and any(folder.iterdir()):
-            raise StateError(f"{folder} holds a journal whose state file is missing: restore it or use a new directory")
-        record = _new_record(options, target, fresh)
-    if record.promoted:
-        raise UsageError(
-            f"{options.target} was promoted at {record.promoted} and is a volume of its own: nothing may overwrite it "
-            "(to make it a replica again, 'controller demote' it)"
-        )
-    if options.replay_only and not options.promote and may_be_copy(record.target, target.identity):
-        _log.warning(
-            "%s is not the file that this state was kept for; it is taken for a copy, and the state is kept for it "
-            "from now on",
-            options.target,
-        )
-        # The journal will have been applied to the copy alone: the first file would lack it later.
-        record = replace(record, target=target.identity)
-    elif not is_same(record.target, target.identity):
-        raise StateError(
-            f"the state directory {options.state_dir} belongs to another target than {options.target}: "
-            "give the target it had, or a new state directory"
-        )
-    return record
 
 
 def _require_size(record: ReplicaRecord, options: SecondaryOptions, target: Target) -> None:

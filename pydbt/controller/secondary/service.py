@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,7 @@ class SecondaryService:
             self._engine = Engine(
                 options, self._target, self._fresh, self._report, watch=self._watch, trouble=self._trouble
             )
+            self._options = replace(options, accept_target=False)  # it was meant for this one
         except PydbtError:
             self._lock.close()
             remove_state_dir(made)

@@ -10,7 +10,7 @@ from pathlib import Path
 import xxhash
 
 from pydbt.core.errors import DeviceError, PydbtError, TargetChanged
-from pydbt.core.secondary.target_watch import TargetLook, TargetMark, change_while_away
+from pydbt.core.secondary.target_watch import TargetLook, TargetMark, change_while_away, may_be_another
 from pydbt.core.units import KIB
 from pydbt.device.clean import write_counts
 from pydbt.device.sysfs import BlockDevice
@@ -37,6 +37,10 @@ class TargetGuard:
         """What others did to the target since the last process ended, as the end of a sentence; empty when nothing shows."""
         mark = self._file.load()
         return change_while_away(mark, incarnation, boot_id(), self._at_rest()) if mark is not None else ""
+
+    def may_be_another(self, incarnation: int) -> bool:
+        """Whether a device without a lasting name looks like another one than before the machine was started again."""
+        return may_be_another(self._file.load(), incarnation, boot_id(), self._at_rest())
 
     def begin(self, incarnation: int) -> None:
         """From here on the target is ours alone."""

@@ -99,6 +99,14 @@ class ReplicaRecord:
         """After others changed the target: a replica of another name, for which no primary has a map, and no image at all."""
         return replace(self.renamed(name), consistent=False, fresh=False, must_reach=0)
 
+    def kept_for(self, target: str, name: str, *, copied: bool) -> ReplicaRecord:
+        """By somebody's word it goes with another target from now on, and a primary compares all of it.
+
+        ``copied``: and that target has what the former one had, so that the journal belongs to it.
+        """
+        moved = replace(self, target=target, fresh=False)
+        return moved.renamed(name) if copied else moved.distrusted(name)
+
     def to_values(self) -> dict[str, Any]:
         kept = None if self.divergence is None else self.divergence.to_values()
         values = asdict(self) | {"generations": self.generations.to_values(), "divergence": kept}

@@ -78,6 +78,16 @@ class TargetMark:
         return mark
 
 
+def may_be_another(mark: TargetMark | None, incarnation: int, boot: str, now: TargetLook) -> bool:
+    """Whether a device without a lasting name looks like another one than before the machine was started again.
+
+    Only a mark that was made after everything was on the disk tells that.
+    """
+    if mark is None or mark.incarnation != incarnation or mark.boot == boot or mark.writing or not mark.durable:
+        return False
+    return None not in (mark.look.beginning, now.beginning) and mark.look.beginning != now.beginning
+
+
 def change_while_away(mark: TargetMark | None, incarnation: int, boot: str, now: TargetLook) -> str:
     """What others did to the target since the last process ended, as the end of a sentence; empty when nothing shows.
 

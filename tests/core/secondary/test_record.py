@@ -41,3 +41,14 @@ def test_values_that_are_no_record_s_are_refused(values: object) -> None:
 def test_an_illegal_record_cannot_be_made(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"."):
         ReplicaRecord.from_values(RECORD.to_values() | wrong)
+
+
+def test_a_record_that_goes_with_another_target_is_of_a_replica_that_no_primary_has_a_map_for() -> None:
+    name = "ef" * 16
+    served, copy = (replace(RECORD, must_reach=9).kept_for("u", name, copied=copied) for copied in (False, True))
+    for moved in (served, copy):
+        assert (moved.target, moved.replica, moved.formerly) == ("u", name, (RECORD.replica,))
+    assert (served.consistent, served.must_reach) == (False, 0), "what is there is not known"
+    assert (copy.consistent, copy.must_reach) == (True, 9), "the journal belongs to it"
+    fresh = replace(RECORD, volume=None, consistent=False, fresh=True)
+    assert not any(fresh.kept_for("u", name, copied=copied).fresh for copied in (False, True))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pydbt.core.secondary.replica import ReplicaRecord
-from pydbt.core.secondary.target_watch import TargetLook, TargetMark, change_while_away
+from pydbt.core.secondary.target_watch import TargetLook, TargetMark, change_while_away, may_be_another
 
 LOOK = TargetLook(4096, modified_ns=7, written={"write_sectors": 3}, beginning="aa")
 MARK = TargetMark(5, "this boot", LOOK)
@@ -80,3 +80,14 @@ def test_a_replica_that_is_distrusted_is_another_one_and_no_image_of_any_moment(
     distrusted = record.distrusted("3" * 32)
     assert (distrusted.consistent, distrusted.fresh, distrusted.must_reach) == (False, False, 0)
     assert distrusted.replica == "3" * 32 and distrusted.volume == record.volume
+
+
+def test_a_nameless_device_that_looks_different_after_a_boot_may_be_another() -> None:
+    durable, other = replace(MARK, durable=True), replace(LOOK, beginning="bb")
+    assert may_be_another(durable, 5, "another boot", other)
+    assert not may_be_another(durable, 5, "another boot", LOOK)
+    assert not may_be_another(durable, 5, "this boot", other), "then it was changed by another program"
+    assert not may_be_another(durable, 6, "another boot", other)
+    assert not may_be_another(durable, 5, "another boot", replace(LOOK, beginning=None))
+    for mark in (MARK, replace(durable, writing=True), None):
+        assert not may_be_another(mark, 5, "another boot", other), "nobody can tell"

@@ -64,6 +64,9 @@ class NoGuard:
     def away(self, incarnation: int) -> str:
         return ""
 
+    def may_be_another(self, incarnation: int) -> bool:
+        return False
+
     def begin(self, incarnation: int) -> None: ...
 
     def check(self) -> None: ...

@@ -39,6 +39,7 @@ class SimTarget:
 
     def __init__(self, content: Lossy, machine: Machine, rng: random.Random) -> None:
         self.content, self.machine, self.rng = content, machine, rng
+        self.names: dict[str, str] = {}
         self.size_bytes = len(content.current)
 
     def write_runs(self, runs: PlannedWrites, buffer: memoryview) -> None:
@@ -133,6 +134,7 @@ class SecondaryNode:
             stage=stage,
             journal_limit_bytes=journal_bytes,
             accept_sectors=False,
+            accept_target=False,
         )
         self.engine: SimEngine | None = None
         self.inbox: deque[tuple[SimEngine | None, object]] = deque()
