@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydbt.core.blocks.apply_plan import ZEROS, PlannedWrites
-from pydbt.core.errors import BusyError, DeviceError, MediumError, UsageError
+from pydbt.core.errors import BusyError, DeviceError, MediumError, PydbtError, UsageError
 from pydbt.core.secondary.target_identity import NAMELESS
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES, Buffer
 from pydbt.device.block import MEDIUM_FAULTS
 from pydbt.posix import libc
 from pydbt.posix.disk_identity import lasting_file_name, lasting_name, lasting_names
-from pydbt.posix.files import IOV_MAX, hand_over, sync_folder, try_lock
+from pydbt.posix.files import IOV_MAX, hand_over, read_entry, sync_folder, try_lock
 from pydbt.posix.ownership import file_intruder, way_intruder
 
 PUNCH_FROM_BYTES = 64 * KIB
@@ -81,7 +81,10 @@ class Target:
         """Open and hold the target. Raises UsageError or BusyError."""
         self.path = path
         self._descriptor = _open(path)
-        self.is_block_device = stat.S_ISBLK(os.fstat(self._descriptor).st_mode)
+        status = os.fstat(self._descriptor)
+        self.is_block_device = stat.S_ISBLK(status.st_mode)
+        self._number = status.st_rdev
+        self.attachment_at_open = self.attachment
         if not self.is_block_device:
             _lock(self._descriptor, path)
         self._careful_until = 0.0
@@ -103,8 +106,26 @@ class Target:
 
     @property
     def size_bytes(self) -> int:
-        """Its size now."""
+        """Its size now; 0 when it is closed."""
+        if self._descriptor < 0:
+            return 0
         return os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    @property
+    def attachment(self) -> int | None:
+        """The number of this attachment of the disk, which the kernel never uses again within a boot; None when it has none."""
+        if not self.is_block_device:
+            return None
+        folder = _device_folder(self._number)
+        if (folder / "partition").exists():
+            folder = folder.resolve().parent
+        text = read_entry(folder / "diskseq")
+        return int(text) if text else None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the disk was unplugged or detached since it was opened. Another one may have its number by now."""
+        return self.is_block_device and (not self.size_bytes or self.attachment != self.attachment_at_open)
 
     @property
     def sector_bytes(self) -> int:
@@ -216,7 +237,10 @@ class Target:
             have += count
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        """Idempotent."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _write(self, offset: int, pieces: Sequence[Buffer]) -> None:
         def take(views: list[memoryview]) -> int:
@@ -246,6 +270,35 @@ class Target:
 
     def _failure(self, what: str, offset: int, error: OSError) -> DeviceError:
         return DeviceError(f"TARGET {self.path} cannot be {what} at byte {offset}: {error.strerror}")
+
+
+def gone(path: str) -> str:
+    """The words about a target that is not there any more."""
+    return f"TARGET {path} is gone: it was unplugged or detached, and is opened again when it is back"
+
+
+def reopened(target: Target) -> Target:
+    """The target, or when its disk was gone, the one that has its path now, which may be another. DeviceError: there is none.
+
+    One that is gone is closed at once, so that it can have the same number again.
+    """
+    if not target.is_gone:
+        return target
+    target.close()
+    try:
+        again = Target(target.path)
+    except PydbtError:
+        raise DeviceError(gone(target.path)) from None
+    if not again.size_bytes:
+        again.close()
+        raise DeviceError(gone(target.path))
+    if not again.names:
+        again.close()
+        raise DeviceError(
+            f"TARGET {target.path} was gone, and has no lasting name by which it is known again: if it is the right one, start "
+            "the secondary again"
+        )
+    return again
 
 
 def names_of(path: str) -> tuple[str, dict[str, str]]:

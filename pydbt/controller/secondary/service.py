@@ -39,7 +39,7 @@ from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.units import MIB
 from pydbt.device.checks import check_target
-from pydbt.device.target import Target, create_image
+from pydbt.device.target import Target, create_image, reopened
 from pydbt.network.address import UNIX, check_plain_tcp, format_address, parse_address
 from pydbt.network.arena import Arena
 from pydbt.network.listen import listen
@@ -329,6 +329,7 @@ class SecondaryService:
                 raise StateError(reason)
             wait = min(wait * 2, LONGEST_RESTART_SECONDS)
             try:
+                self._target = reopened(self._target)
                 self._engine = Engine(
                     self._options, self._target, self._fresh, self._report, trusted, self._watch, self._trouble
                 )

@@ -10,11 +10,11 @@ from pathlib import Path
 import xxhash
 
 from pydbt.core.errors import DeviceError, PydbtError, TargetChanged
-from pydbt.core.secondary.target_watch import TargetLook, TargetMark, change_while_away, may_be_another
+from pydbt.core.secondary.target_watch import TargetLook, TargetMark, change_while_away, may_be_another, was_emptied
 from pydbt.core.units import KIB
 from pydbt.device.clean import write_counts
 from pydbt.device.sysfs import BlockDevice
-from pydbt.device.target import Target
+from pydbt.device.target import Target, gone
 from pydbt.posix.boot import boot_id
 from pydbt.store.mark_file import MarkFile
 
@@ -36,7 +36,7 @@ class TargetGuard:
     def away(self, incarnation: int) -> str:
         """What others did to the target since the last process ended, as the end of a sentence; empty when nothing shows."""
         mark = self._file.load()
-        return change_while_away(mark, incarnation, boot_id(), self._at_rest()) if mark is not None else ""
+        return change_while_away(mark, incarnation, boot_id(), self._at_rest(), self._target.attachment) if mark else ""
 
     def may_be_another(self, incarnation: int) -> bool:
         """Whether a device without a lasting name looks like another one than before the machine was started again."""
@@ -51,10 +51,27 @@ class TargetGuard:
         """TargetChanged when another program changed the target since the last write of ours."""
         if self._mark is None:
             return
-        changed = self._mark.changed or self._look().change_since(self._mark.look)
+        self._require_present(self._mark)
+        changed = (
+            self._mark.changed
+            or (self._mark.emptied is not None and was_emptied(self._mark, self._mark.boot, self._target.attachment))
+            or self._look().change_since(self._mark.look)
+        )
         if changed:
             self._remember(replace(self._mark, changed=changed))
             raise TargetChanged(f"TARGET {self._target.path} {changed}, while it was a replica")
+
+    def _require_present(self, mark: TargetMark) -> None:
+        """DeviceError when the disk is gone, which says nothing about its content.
+
+        Its size is 0 then, as that of one that was cut short to nothing: which of the two it was shows when it is back.
+        """
+        attachment = self._target.attachment_at_open
+        if not self._target.is_block_device or self._target.size_bytes or attachment is None:
+            return
+        if mark.emptied != attachment:
+            self._remember(replace(mark, emptied=attachment))
+        raise DeviceError(gone(self._target.path))
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -93,6 +110,8 @@ class TargetGuard:
     def _at_rest(self) -> TargetLook:
         """A look at more, while nothing is on its way."""
         look = self._look()
+        if self._target.is_block_device and not look.size_bytes and self._target.attachment_at_open is not None:
+            raise DeviceError(gone(self._target.path))
         beginning = memoryview(bytearray(min(BEGINNING_BYTES, look.size_bytes)))
         try:
             self._target.read_into(0, beginning)

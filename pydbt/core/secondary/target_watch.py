@@ -54,6 +54,7 @@ class TargetMark:
     ``incarnation``: of the journal's opening in which it was made (``ReplicaRecord``). ``boot``: the boot in which. ``writing``:
     a write of ours was under way, so that nobody can tell. ``durable``: it was made after everything was on the disk, and holds
     after a power loss. ``changed``: what others had done by then.
+    ``emptied``: the number of the disk's attachment in which its size was 0, as that of a disk is that was unplugged.
     """
 
     incarnation: int
@@ -62,6 +63,7 @@ class TargetMark:
     writing: bool = False
     durable: bool = False
     changed: str = ""
+    emptied: int | None = None
 
     def to_values(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,7 +74,8 @@ class TargetMark:
         if not isinstance(values, dict) or not isinstance(values["look"], dict):
             raise ValueError("a mark has a look")
         known = {field.name for field in fields(cls)}
-        mark = cls(**{name: values[name] for name in known - {"look"}}, look=TargetLook(**values["look"]))
+        known -= {"look"} if "emptied" in values else {"look", "emptied"}  # earlier versions have none
+        mark = cls(**{name: values[name] for name in known}, look=TargetLook(**values["look"]))
         check_u64("incarnation", mark.incarnation)
         check_u64("size_bytes", mark.look.size_bytes)
         return mark
@@ -88,15 +91,29 @@ def may_be_another(mark: TargetMark | None, incarnation: int, boot: str, now: Ta
     return None not in (mark.look.beginning, now.beginning) and mark.look.beginning != now.beginning
 
 
-def change_while_away(mark: TargetMark | None, incarnation: int, boot: str, now: TargetLook) -> str:
+def was_emptied(mark: TargetMark, boot: str, attachment: int | None) -> str:
+    """As a change's words: the size was 0, and the disk never left, so that it was cut short and has its size again.
+
+    ``attachment``: the number of the disk's attachment now, which a disk that is plugged in again does not keep.
+    """
+    if mark.emptied is None or mark.boot != boot or mark.emptied != attachment:
+        return ""
+    return f"was cut short, from {mark.look.size_bytes} to 0 bytes"
+
+
+def change_while_away(
+    mark: TargetMark | None, incarnation: int, boot: str, now: TargetLook, attachment: int | None = None
+) -> str:
     """What others did to the target since the last process ended, as the end of a sentence; empty when nothing shows.
 
-    ``incarnation``: the one on record, of the last opening of the journal.
+    ``incarnation``: the one on record, of the last opening of the journal. ``attachment``: of the disk, as of ``was_emptied``.
     """
     if mark is None or mark.incarnation != incarnation:
         return ""
     if mark.changed:
         return mark.changed
+    if emptied := was_emptied(mark, boot, attachment):
+        return emptied
     if mark.writing or not (mark.durable or mark.boot == boot):
         return TargetLook(now.size_bytes).change_since(mark.look)
     if mark.boot != boot:  # counts begin anew with a boot

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pydbt.core.secondary.replica import ReplicaRecord
-from pydbt.core.secondary.target_watch import TargetLook, TargetMark, change_while_away, may_be_another
+from pydbt.core.secondary.target_watch import TargetLook, TargetMark, change_while_away, may_be_another, was_emptied
 
 LOOK = TargetLook(4096, modified_ns=7, written={"write_sectors": 3}, beginning="aa")
 MARK = TargetMark(5, "this boot", LOOK)
@@ -91,3 +91,16 @@ def test_a_nameless_device_that_looks_different_after_a_boot_may_be_another() ->
     assert not may_be_another(durable, 5, "another boot", replace(LOOK, beginning=None))
     for mark in (MARK, replace(durable, writing=True), None):
         assert not may_be_another(mark, 5, "another boot", other), "nobody can tell"
+
+
+def test_a_disk_that_was_unplugged_is_as_it_was_and_one_that_was_cut_to_nothing_is_not() -> None:
+    mark = replace(MARK, writing=True, emptied=7)
+    assert "from 4096 to 0" in was_emptied(mark, "this boot", 7)
+    assert "from 4096 to 0" in change_while_away(mark, 5, "this boot", LOOK, 7)
+    for boot, attachment in (("this boot", 8), ("another boot", 7), ("this boot", None)):
+        assert was_emptied(mark, boot, attachment) == "", "it was plugged in again"
+        assert change_while_away(mark, 5, boot, LOOK, attachment) == ""
+    assert was_emptied(MARK, "this boot", None) == ""
+    earlier = MARK.to_values()
+    del earlier["emptied"]
+    assert TargetMark.from_values(earlier) == MARK
