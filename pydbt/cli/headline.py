@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pydbt.cli.view import View
 from pydbt.core.units import format_bytes, format_seconds
 
+UNKNOWN_AMOUNT = "an unknown amount"
+
 
 def headline(report: View, now: datetime) -> str:
     """One line. ``now`` makes durations of the times in the report; a field that it lacks is left out."""
@@ -51,7 +53,7 @@ def _behind(report: View) -> str:
     if "out_of_sync_bytes" not in report:
         return "behind"
     size, seconds = report.number("out_of_sync_bytes"), report.number("lag_seconds")
-    amount = "an unknown amount" if size is None else format_bytes(size)
+    amount = UNKNOWN_AMOUNT if size is None else format_bytes(size)
     return f"behind by {amount}" if seconds is None else f"behind by {amount}, {format_seconds(seconds)}"
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from pydbt.cli.headline import problem_words
+from pydbt.cli.headline import UNKNOWN_AMOUNT, problem_words
 from pydbt.cli.values import ADDRESS, PATH
 from pydbt.cli.view import View
 from pydbt.controller.control import call, is_answering, read_snapshot
@@ -137,6 +137,6 @@ def last_known(state_dir: Path) -> str:
         words.append(f"replica {state}")
     if "out_of_sync_bytes" in last:
         size = last.number("out_of_sync_bytes")
-        words.append(f"{'an unknown amount' if size is None else format_bytes(size)} out of sync")
+        words.append(f"{UNKNOWN_AMOUNT if size is None else format_bytes(size)} out of sync")
     at = f"{', '.join(words)} at {last.text('saved_at') or 'an unknown time'}"
     return "; ".join([f"{tracked}; last known state: {at}", *problem_words(last)])

@@ -15,7 +15,9 @@ def loss_lines(lost: Loss) -> list[str]:
     lines = [f"as of {short(lost.as_of)} by the clock of {host}: everything that was written there before is here"]
     if lost.nothing:
         return [*lines, f"{host} had ended its replication, and lacked nothing then; later writes there are only there"]
-    if lost.behind_bytes:
+    if lost.behind_bytes is None:
+        lines.append(f"an unknown amount that was written before {short(lost.told)} is only on {host}")
+    elif lost.behind_bytes:
         lines.append(
             f"the last {format_seconds(lost.seconds)} before {short(lost.told)}, about {format_bytes(lost.behind_bytes)}, "
             f"are only on {host}"

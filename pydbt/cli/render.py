@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TextIO
 
-from pydbt.cli.headline import headline, of_several, progress_words
+from pydbt.cli.headline import UNKNOWN_AMOUNT, headline, of_several, progress_words
 from pydbt.cli.view import View
 from pydbt.core.units import format_bytes, format_seconds
 
@@ -63,8 +63,8 @@ def summary(report: View) -> str:
         words.append(f"replica {state}")
     if report.flag("tainted"):
         words.append("TAINTED")
-    if report.number("out_of_sync_bytes"):
-        words.append(f"out of sync {_bytes(report, 'out_of_sync_bytes')}")
+    if report.number("out_of_sync_bytes") or _is_unknown(report, "out_of_sync_bytes"):
+        words.append(f"out of sync {_amount(report, 'out_of_sync_bytes')}")
     if report.number("lag_bytes"):
         words.append(f"lag {_lag(report)}")
     if (sent := _bytes(report, "sent_bytes")) is not None:
@@ -159,9 +159,9 @@ def _primary_rows(report: View) -> list[tuple[str, str | None]]:
         ("audit", _audit_words(report.part("audit"))),
         ("verification", verify_words(report.part("verify"))),
         ("unreadable", _unreadable_words(report.part("unreadable"))),
-        ("out of sync", _bytes(report, "out_of_sync_bytes")),
+        ("out of sync", _amount(report, "out_of_sync_bytes")),
         ("lag", _lag(report)),
-        ("last in sync", report.text("last_in_sync") or ("never" if "last_in_sync" in report else None)),
+        ("last in sync", _last_in_sync(report)),
         ("written", _bytes(report, "written_bytes")),
         ("sent", _bytes(report, "sent_bytes")),
         ("sequence", _counts(report.part("sequence"), ("submitted", "acknowledged"))),
@@ -214,8 +214,14 @@ def _tainted(report: View) -> str | None:
 
 
 def _lag(report: View) -> str | None:
-    words, seconds = _bytes(report, "lag_bytes"), report.number("lag_seconds")
+    words, seconds = _amount(report, "lag_bytes"), report.number("lag_seconds")
     return words if words is None or seconds is None else f"{words}, {format_seconds(seconds)}"
+
+
+def _last_in_sync(report: View) -> str | None:
+    if "last_in_sync" not in report:
+        return None
+    return report.text("last_in_sync") or ("unknown" if _is_unknown(report, "out_of_sync_bytes") else "never")
 
 
 def _log_words(log: View) -> str | None:
@@ -247,6 +253,14 @@ def _number(report: View, name: str) -> str | None:
 def _bytes(report: View, name: str) -> str | None:
     value = report.number(name)
     return None if value is None else format_bytes(value)
+
+
+def _amount(report: View, name: str) -> str | None:
+    return UNKNOWN_AMOUNT if _is_unknown(report, name) else _bytes(report, name)
+
+
+def _is_unknown(report: View, name: str) -> bool:
+    return name in report and report.number(name) is None
 
 
 def _colour(name: str, words: str) -> str:

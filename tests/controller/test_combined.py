@@ -71,6 +71,13 @@ def test_a_volume_is_called_no_better_than_the_worst_of_its_secondaries() -> Non
     assert one.secondary == "a:1, b:2, c:3"
 
 
+def test_what_is_unknown_of_one_secondary_is_unknown_of_the_volume() -> None:
+    one = combined(
+        several(**{"b:2": {"out_of_sync_bytes": None, "lag_bytes": None}, "c:3": {"out_of_sync_bytes": MIB}})
+    )
+    assert one.out_of_sync_bytes is None and one.lag_bytes is None
+
+
 def test_the_bytes_to_compare_after_a_power_loss_are_those_of_the_worst_secondary() -> None:
     def kept(era: int | None, compared: ComparedSince | None = None) -> dict:
         return {"write_intent": WriteIntentReport(era, "2026-01-02T03:04:05+00:00", compared, "")}

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pydbt.cli.render import rows
+from pydbt.cli.headline import headline
+from pydbt.cli.render import rows, summary
 from pydbt.cli.view import View
 from pydbt.controller.primary import status as primary_status
 from pydbt.controller.primary import volume as primary_volume
 from pydbt.controller.primary.configuring import Joining
-from pydbt.controller.primary.era_recovery import Since
+from pydbt.controller.primary.era_recovery import UNTRACKED, Since
 from pydbt.controller.primary.loop import PrimaryLoop
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode
+from pydbt.core.protocol.frames import STANDING, UNKNOWN_STANDING, Standing
 from pydbt.core.protocol.generations import Generations
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from tests.controller.volumes import BLOCKS, GEOMETRY, volume_of
@@ -91,6 +94,39 @@ def test_blocks_that_cannot_be_read_are_named_and_the_replica_is_not_up_to_date(
     peer.close()
 
 
+@pytest.mark.parametrize("why", ["not scanned", "tainted"])
+def test_where_everything_may_differ_the_amount_is_unknown_and_not_0(
+    tmp_path: Path, clock: SimpleNamespace, why: str
+) -> None:
+    volume = volume_of(tmp_path, record(1))
+    config = replace(CONFIG, scan_used=True, scan_whole=True) if why == "not scanned" else CONFIG
+    peer = volume.join(1, Joining(config))
+    if why == "tainted":
+        peer.brain.state.mode = Mode.NORMAL
+        peer.note_in_sync(clock.now)
+        peer.brain.handle(ev.Tainted("an unknown operation wrote"), clock.now)
+        peer.note_in_sync(clock.now)
+    sent: list[Standing] = []
+    peer.connection = SimpleNamespace(
+        features=(STANDING,), send=sent.append, sent_bytes=0, secure=None, close=lambda **_: None
+    )
+    loop = PrimaryLoop(volume)
+    report = loop.report().to_json()
+    for words in (report, report["secondaries"][0]):
+        known = {key: words[key] for key in ("out_of_sync_bytes", "lag_bytes", "lag_seconds", "last_in_sync")}
+        assert set(known.values()) == {None}, known
+    assert "behind by an unknown amount" in headline(View(report), datetime.now(UTC))
+    assert "out of sync an unknown amount" in summary(View(report))
+    shown = dict(rows(View(report)))
+    assert (shown["out of sync"], shown["lag"], shown["last in sync"]) == (*["an unknown amount"] * 2, "unknown")
+    loop.standings.tell(clock.now)
+    assert sent[-1].behind_bytes == volume.geometry.size_bytes, "an earlier version has no other word for it"
+    peer.connection.features = (STANDING, UNKNOWN_STANDING)
+    loop.standings.tell(clock.now)
+    assert sent[-1].behind_bytes is None and not sent[-1].followed
+    peer.close()
+
+
 def test_a_volume_whose_writes_are_replicated_in_epochs(tmp_path: Path, clock: SimpleNamespace) -> None:
     volume = volume_of(tmp_path, record(1))
     volume.join(1, Joining(replace(CONFIG, snapshot_interval_s=10.0, taints=("an unknown operation wrote",))))
@@ -106,7 +142,7 @@ def test_a_volume_with_several_secondaries(tmp_path: Path, clock: SimpleNamespac
     volume.join(1, Joining(CONFIG))
     volume.join(2, Joining(replace(CONFIG, initial=True, assumed_in_sync=True), pending))
     volume.join(
-        3, Joining(replace(CONFIG, taints=("writes may have gone untracked",)), since=Since(17, pending, 20480))
+        3, Joining(replace(CONFIG, taints=(UNTRACKED,), answered=(UNTRACKED,)), since=Since(17, pending, 20480))
     )
     first, second, third = volume.brains
     first.state.mode, first.state.in_flight.certain = Mode.NORMAL, True

@@ -125,6 +125,13 @@ def test_a_figure_that_nobody_knows_is_none(machine: Machine, monkeypatch: pytes
     assert machine.figure() is None
 
 
+def test_beside_a_taint_nobody_knows_how_much_differs(machine: Machine) -> None:
+    machine.save(
+        secondaries=(replace(machine.state.record(1), taints=[{"reason": "an unknown operation", "since": ""}]),)
+    )
+    assert machine.figure() is None
+
+
 @pytest.mark.parametrize("error", [StateError("incomplete"), PermissionError("not root")])
 def test_bitmaps_that_cannot_be_read_make_it_unknown(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, error: Exception

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from typing import Any
 
 from pydbt.controller.primary.report import (
@@ -32,7 +33,7 @@ def combined(secondaries: list[SecondaryReport]) -> SecondaryReport:
     """All of them in one; a single one is itself."""
     if len(secondaries) == 1:
         return secondaries[0]
-    worst = max(secondaries, key=lambda one: (MODES.index(one.mode), one.lag_bytes))
+    worst = max(secondaries, key=lambda one: (MODES.index(one.mode), inf if one.lag_bytes is None else one.lag_bytes))
     behind = max(secondaries, key=lambda one: one.sequence.submitted - one.sequence.acknowledged)
     lags = [one.lag_seconds for one in secondaries if one.lag_seconds is not None]
     times = [one.last_in_sync for one in secondaries if one.last_in_sync is not None]
@@ -52,10 +53,10 @@ def combined(secondaries: list[SecondaryReport]) -> SecondaryReport:
         write_intent=_write_intent([one.write_intent for one in secondaries]),
         assumed_in_sync=any(one.assumed_in_sync for one in secondaries),
         sequence=behind.sequence,
-        out_of_sync_bytes=max(one.out_of_sync_bytes for one in secondaries),
+        out_of_sync_bytes=largest(one.out_of_sync_bytes for one in secondaries),
         unsettled_bytes=max(one.unsettled_bytes for one in secondaries),
         unreadable=max((one.unreadable for one in secondaries), key=lambda unreadable: unreadable.bytes),
-        lag_bytes=max(one.lag_bytes for one in secondaries),
+        lag_bytes=largest(one.lag_bytes for one in secondaries),
         lag_seconds=max(lags) if len(lags) == len(secondaries) else None,
         last_in_sync=min(times) if len(times) == len(secondaries) else None,
         sent_bytes=sum(one.sent_bytes for one in secondaries),
@@ -66,6 +67,12 @@ def combined(secondaries: list[SecondaryReport]) -> SecondaryReport:
         generations=worst.generations,
         statistics=_added(one.statistics for one in secondaries),
     )
+
+
+def largest(sizes: Iterable[int | None]) -> int | None:
+    """None as soon as one of them is unknown."""
+    known = list(sizes)
+    return None if None in known else max(size for size in known if size is not None)
 
 
 def _named(problems: Iterable[tuple[str, str]]) -> str:

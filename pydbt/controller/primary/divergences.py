@@ -39,7 +39,7 @@ class Divergences:
             self._noted = at
             metadata.change(last_written=_moment(at, now))
 
-    def explained(self, peer: Peer, refusal: Refused, out_of_sync_bytes: int, now: float) -> Refused:
+    def explained(self, peer: Peer, refusal: Refused, out_of_sync_bytes: int | None, now: float) -> Refused:
         """The refusal of a split brain with the evidence of both sides."""
         if refusal.code != "split-brain":
             return refusal
@@ -50,7 +50,7 @@ class Divergences:
             last_common=record.last_common,
             first_alone=record.first_alone,
             last_alone=state.last_written if at is None else _moment(at, now),
-            differing_bytes=out_of_sync_bytes if peer.brain.state.replica.scanned else None,
+            differing_bytes=out_of_sync_bytes,
         )
         words = f"{refusal} (this side is {own}; the other side is {refusal.side or Divergence()})"
         return Refused(refusal.code, words, refusal.side)

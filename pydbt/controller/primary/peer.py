@@ -59,7 +59,9 @@ class Peer:
 
     def note_in_sync(self, now: float) -> None:
         """Remember the last moment of which the secondary has everything."""
-        if self.brain.mode is Mode.NORMAL:
+        if self.brain.state.taints:  # what was missed may be older than any such moment
+            self.in_sync_at = None
+        elif self.brain.mode is Mode.NORMAL:
             since = behind_since(self.brain.state)
             self.in_sync_at = now if since is None else since
 

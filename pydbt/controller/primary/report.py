@@ -100,7 +100,10 @@ class UnreadableReport:
 
 @dataclass(frozen=True, slots=True)
 class SecondaryReport:
-    """One secondary, never better than the truth. ``epochs`` None: writes are followed, and the JSON has no such key."""
+    """One secondary, never better than the truth. ``epochs`` None: writes are followed, and the JSON has no such key.
+
+    ``out_of_sync_bytes``, ``lag_bytes``, ``lag_seconds`` and ``last_in_sync`` are None where nobody knows.
+    """
 
     secondary: str
     connected: bool
@@ -117,10 +120,10 @@ class SecondaryReport:
     write_intent: WriteIntentReport | None
     assumed_in_sync: bool
     sequence: SequenceReport
-    out_of_sync_bytes: int
+    out_of_sync_bytes: int | None
     unsettled_bytes: int
     unreadable: UnreadableReport
-    lag_bytes: int
+    lag_bytes: int | None
     lag_seconds: float | None
     last_in_sync: str | None
     sent_bytes: int

@@ -9,7 +9,7 @@ from pydbt.controller.primary.status import in_kernel_bytes
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
 from pydbt.core.primary.status import PrimaryStatus
-from pydbt.core.protocol.frames import STANDING, Standing
+from pydbt.core.protocol.frames import STANDING, UNKNOWN_STANDING, Standing
 
 
 class Standings:
@@ -31,6 +31,9 @@ class Standings:
                 continue
             brain = peer.brain
             moment, position = here if brain.state.position >= here[1] else before
+            lacks = _behind_bytes(brain.status(now), in_kernel)
+            if lacks is None and UNKNOWN_STANDING not in peer.connection.features:
+                lacks = volume.geometry.size_bytes  # an earlier version knows no other word for it
             followed = brain.mode in FOLLOWING_MODES and not brain.state.taints and brain.state.position >= position
             peer.connection.send(
                 Standing(
@@ -39,7 +42,7 @@ class Standings:
                     moment=moment,
                     sequence=brain.state.sequence,
                     followed=followed,
-                    behind_bytes=min(_behind_bytes(brain.status(now), in_kernel), volume.geometry.size_bytes),
+                    behind_bytes=None if lacks is None else min(lacks, volume.geometry.size_bytes),
                 )
             )
 
@@ -49,8 +52,10 @@ class Standings:
         return moment, self._volume.capture.producer_position()
 
 
-def _behind_bytes(status: PrimaryStatus, more_bytes: int) -> int:
-    """The most that the secondary lacks: outside of mode normal the kernel's bitmaps name more blocks."""
+def _behind_bytes(status: PrimaryStatus, more_bytes: int) -> int | None:
+    """The most that the secondary lacks: outside of mode normal the kernel's bitmaps name more blocks. None: nobody knows."""
+    if not status.known:
+        return None
     if status.mode is Mode.NORMAL:
         return max(status.out_of_sync_bytes, status.unacknowledged_bytes)
     return status.out_of_sync_bytes + more_bytes

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from pydbt.controller.expiry import identity_report
-from pydbt.controller.primary.combined import combined
+from pydbt.controller.primary.combined import combined, largest
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import (
@@ -45,6 +45,7 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
     # The brain that counted longest has counted most.
     longest = max(brains, key=lambda brain: brain.state.statistics.written_bytes)
     normal = all(brain.mode is Mode.NORMAL for brain in brains)
+    known = largest(one.out_of_sync_bytes for one in secondaries) is not None
     out_of_sync = volume.fanout.out_of_sync_bytes() + (0 if normal else in_kernel)
     return VolumeReport(
         role="primary",
@@ -55,7 +56,7 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
         together=replace(
             combined(secondaries),
             generations=(state.secondaries[0] if len(secondaries) == 1 else state).generations,
-            out_of_sync_bytes=min(out_of_sync, state.size_bytes),
+            out_of_sync_bytes=min(out_of_sync, state.size_bytes) if known else None,
         ),
         capture=_capture(volume),
         audit=volume.auditor.report(),
@@ -89,6 +90,7 @@ def _secondary_report(
     normal = status.mode is Mode.NORMAL
     # Outside of normal mode the kernel's bitmaps name further blocks; they may overlap with ours (an upper bound).
     out_of_sync = min(status.out_of_sync_bytes + (0 if normal else in_kernel_bytes), size_bytes)
+    lag_bytes = status.unacknowledged_bytes if normal else out_of_sync
     lag_seconds = _lag_seconds(status, peer.in_sync_at, out_of_sync, now)
     return SecondaryReport(
         secondary=record.address,
@@ -106,10 +108,10 @@ def _secondary_report(
         write_intent=write_intent,
         assumed_in_sync=record.phase == "assumed" or config.assumed_in_sync,
         sequence=SequenceReport(submitted=status.sequence, acknowledged=_acknowledged(status, config.epoch)),
-        out_of_sync_bytes=out_of_sync,
+        out_of_sync_bytes=out_of_sync if status.known else None,
         unsettled_bytes=status.unsettled_bytes,
         unreadable=_unreadable(status.unreadable, config.geometry),
-        lag_bytes=status.unacknowledged_bytes if normal else out_of_sync,
+        lag_bytes=lag_bytes if status.known else None,
         lag_seconds=round(lag_seconds, 3) if lag_seconds is not None else None,
         last_in_sync=_moment(lag_seconds) if lag_seconds is not None else None,
         sent_bytes=peer.connection.sent_bytes,
@@ -174,6 +176,8 @@ def _epochs(snapshots: SnapshotStatus | None, config: PrimaryConfig, now: float)
 
 def _lag_seconds(status: PrimaryStatus, since: float | None, out_of_sync_bytes: int, now: float) -> float | None:
     snapshots = status.snapshots
+    if not status.known:
+        return None
     if snapshots is not None:  # the bitmaps may know of writes whose records are still to come
         since = snapshots.instant if out_of_sync_bytes else snapshots.in_sync_at
     return now - since if since is not None else None

@@ -111,6 +111,8 @@ def _out_of_sync(state_dir: Path, state: VolumeState, slot: int, since: WrittenS
     if since is None:
         return None
     record = state.record(slot)
+    if record.taints:  # what they stand for is on no map
+        return None
     try:
         kept = load_map(state_dir / record.map_name)
     except StateError:

@@ -65,11 +65,11 @@ class Primary:
             self.verifier = comparison
             self.landing = SnapshotLanding(self.state, self.quiet, comparison, config.snapshot_interval_s)
         self._recognition = Recognition(self.state)
-        self._overview = Overview(self.state, self.link, self.quiet, self.settler, self.verifier, self.landing)
+        self._taints = taints = Taints(self.state)
+        self._overview = Overview(self.state, self.link, self.quiet, self.settler, self.verifier, self.landing, taints)
         self.resync: Resync | None = None
         self._resyncs = 0
         self._overload = Overload()
-        self._taints = Taints(self.state)
         self._next_merge = now
         self._last_ack: tuple[int, ...] = ()
 

@@ -15,6 +15,7 @@ from pydbt.core.primary.settler import Settler
 from pydbt.core.primary.snapshot_comparison import SnapshotComparison
 from pydbt.core.primary.state import State
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
+from pydbt.core.primary.taints import Taints
 from pydbt.core.primary.verifier import Verifier
 
 
@@ -29,9 +30,10 @@ class Overview:
         settler: Settler,
         verifier: Verifier | SnapshotComparison,
         landing: Landing,
+        taints: Taints,
     ) -> None:
         self._state, self._link, self._quiet = state, link, quiet
-        self._settler, self._verifier, self._landing = settler, verifier, landing
+        self._settler, self._verifier, self._landing, self._taints = settler, verifier, landing, taints
 
     def unsynchronized_map(self, resync: Resync | None) -> DirtyMap:
         """The blocks that must be on disk for a crash to lose nothing that the kernel bitmaps do not hold."""
@@ -65,6 +67,11 @@ class Overview:
         geometry = self._state.geometry
         return min(self.out_of_sync_blocks(resync) * geometry.block_bytes, geometry.size_bytes)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether all blocks that may differ are counted: the blocks in use are on the map, and no taint waits for an answer."""
+        return self._state.replica.scanned and not self._taints.unanswered
+
     def waiting_for(self, resync: Resync | None) -> str:
         """What keeps the resynchronization from going on, in words; empty when nothing does."""
         phase = self._state.phase
@@ -95,6 +102,7 @@ class Overview:
             sequence=state.sequence,
             acknowledged=state.acknowledged,
             replica_position=state.replica.position,
+            known=self.is_known,
             out_of_sync_bytes=self.out_of_sync_bytes(resync),
             unsettled_bytes=len(state.unsettled) * state.geometry.block_bytes,
             unreadable=Runs.of_blocks(state.unreadable.blocks()),

@@ -29,11 +29,11 @@ class PrimaryStatus:
     ``waiting_for`` keeps the resynchronization from going on, in words; empty when nothing does. ``replica_state`` is what
     the image is called, before lag and taints count. ``sequence`` is the number of the last captured update,
     ``acknowledged`` that of the last durable one, and ``replica_position`` the (epoch, sequence) of the image.
-    ``out_of_sync_bytes``: the kernel's bitmaps come on top, outside of normal mode. ``repairing``: a block that was found
-    to differ is not on the secondary yet. ``fresh``: nothing is missing on the secondary but what a heartbeat allows
-    (``standing``). ``mode_since``: when the mode began. ``connected``: it was heard a moment ago.
-    ``unreadable``: blocks of the source that cannot be read.
-    ``snapshots`` is None with journal-based replication.
+    ``known``: all blocks that may differ are counted. ``out_of_sync_bytes``: those that are; the kernel's bitmaps come on top,
+    outside of normal mode. ``repairing``: a block that was found to differ is not on the secondary yet. ``fresh``: nothing is
+    missing on the secondary but what a heartbeat allows (``standing``). ``mode_since``: when the mode began. ``connected``: it
+    was heard a moment ago. ``unreadable``: blocks of the source that cannot be read. ``snapshots`` is None with journal-based
+    replication.
     """
 
     mode: Mode
@@ -47,6 +47,7 @@ class PrimaryStatus:
     sequence: int
     acknowledged: int
     replica_position: tuple[int, int]
+    known: bool
     out_of_sync_bytes: int
     unsettled_bytes: int
     unreadable: Runs

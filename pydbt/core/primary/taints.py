@@ -22,6 +22,11 @@ class Taints:
                 "error", f"tainted: {reason}; the replica is not called up to date before it was compared"
             )
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether a taint stands for blocks that are not on the map: nobody knows how much is out of sync."""
+        return any(reason not in self._answered for reason in self._state.taints)
+
     def clear(self, reasons: tuple[str, ...]) -> None:
         """Everything was compared after these had come up, and what differed is in sync or known to be out of it."""
         state = self._state

@@ -37,6 +37,8 @@ HEARTBEAT = "heartbeat"
 """In HELLO's features: the primary sends a PING each second, with the position that the replica needs to be up to date."""
 STANDING = "standing"
 """In WELCOME's features: the secondary understands STANDING frames."""
+UNKNOWN_STANDING = "unknown-standing"
+"""In WELCOME's features: the secondary understands a STANDING that does not know how much it lacks."""
 HANDOVER = "handover"
 """In WELCOME's features: the secondary understands HANDOVER frames."""
 SIDES = "sides"
@@ -199,7 +201,7 @@ class Standing:
 
     ``host`` and ``source`` name the primary, for people. Every write that was submitted before ``moment`` (RFC 3339, the
     primary's clock) has a sequence number of at most ``sequence``, if the writes are ``followed`` and none is unaccounted
-    for. ``behind_bytes`` is the most that the secondary lacks.
+    for. ``behind_bytes`` is the most that the secondary lacks, None where that is not known.
     """
 
     host: str
@@ -207,14 +209,15 @@ class Standing:
     moment: str
     sequence: int
     followed: bool
-    behind_bytes: int
+    behind_bytes: int | None
 
     def __post_init__(self) -> None:
         check_text("host", self.host, 256)
         check_text("source", self.source)
         check_text("moment", self.moment, 64)
-        for name in ("sequence", "behind_bytes"):
-            check_u64(name, getattr(self, name))
+        check_u64("sequence", self.sequence)
+        if self.behind_bytes is not None:
+            check_u64("behind_bytes", self.behind_bytes)
 
 
 @dataclass(frozen=True, slots=True)

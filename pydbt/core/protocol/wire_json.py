@@ -22,7 +22,8 @@ _KEYS: dict[type, dict[str, type | UnionType]] = {
     f.Generation: {"generations": dict},
     f.Handover: {"final": bool, "listen": str, "epoch": str, "sequence": int},
     f.Takeover: {"final": bool, "refusal": str},
-    f.Standing: {"host": str, "source": str, "moment": str, "sequence": int, "followed": bool, "behind_bytes": int},
+    f.Standing: {"host": str, "source": str, "moment": str, "sequence": int, "followed": bool,
+                 "behind_bytes": int | None},
 }  # fmt: skip
 # Left out where they are None: what this says to older programs must have exactly their keys.
 _OPTIONAL: dict[type, dict[str, type | UnionType]] = {
@@ -54,7 +55,7 @@ def decode_json(kind: type[Frame], body: Buffer) -> Frame:
     if type(values) is not dict or values.keys() - optional.keys() != expected.keys():
         raise ValueError(f"its keys are not {', '.join(expected)}")
     for key, wanted in (expected | {key: optional[key] for key in optional.keys() & values.keys()}).items():
-        if not isinstance(values[key], wanted) or (wanted is int and isinstance(values[key], bool)):
+        if not isinstance(values[key], wanted) or (wanted in (int, int | None) and isinstance(values[key], bool)):
             raise ValueError(f"{key} has the wrong type")
     if "epoch" in values:
         values["epoch"] = _epoch(values["epoch"])

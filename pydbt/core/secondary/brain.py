@@ -226,7 +226,7 @@ class Secondary:
             replica=self.record.replica,
             formerly=self.record.formerly if f.FORMERLY in event.hello.features else None,
             software=self.config.software,
-            features=(f.STANDING, f.HANDOVER),
+            features=(f.STANDING, f.UNKNOWN_STANDING, f.HANDOVER),
             generations=self.record.generations,
             progress=self.keeper.progress if session.asks_progress else None,
             digest_key=session.digest_key.hex() if session.digest_key is not None else None,

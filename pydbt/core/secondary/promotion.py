@@ -53,14 +53,15 @@ class Loss:
     """What a promotion gives up. ``as_of``: the image has every write before this moment, empty when that is not known.
 
     ``seconds``, ``behind_bytes``: from then until the primary last told (``told``), it had at most this beyond the image.
-    ``nothing``: it had ended, and lacked nothing. What it wrote after ``told`` is not known, unless it had ended.
+    ``behind_bytes`` None: it did not know how much, or never told. ``nothing``: it had ended, and lacked nothing. What it wrote
+    after ``told`` is not known, unless it had ended.
     """
 
     host: str
     as_of: str
     told: str
     seconds: float
-    behind_bytes: int
+    behind_bytes: int | None
     nothing: bool
 
 
@@ -68,9 +69,9 @@ def loss(primary: PrimaryReport, image: Position) -> Loss:
     """What is lost when this image is promoted. ``primary``: what was last known of it."""
     known = f"{image.epoch:016x}" == primary.as_of_epoch and image.sequence >= primary.as_of_sequence
     as_of = primary.as_of if known else ""
-    behind = primary.behind_bytes or 0
+    behind = primary.behind_bytes
     seconds = _seconds_between(as_of, primary.told) if as_of else 0.0
-    return Loss(primary.host, as_of, primary.told, seconds, behind, bool(as_of) and primary.ended and not behind)
+    return Loss(primary.host, as_of, primary.told, seconds, behind, bool(as_of) and primary.ended and behind == 0)
 
 
 def superseded_words(host: str, moment: str) -> str:

@@ -16,6 +16,7 @@ from pydbt.core.primary.resync import PassMap, Resync
 from pydbt.core.primary.settler import Settler
 from pydbt.core.primary.state import State
 from pydbt.core.primary.stream_landing import StreamLanding
+from pydbt.core.primary.taints import Taints
 from pydbt.core.primary.verifier import Verifier
 from pydbt.core.protocol.frames import Want
 from pydbt.core.units import Geometry
@@ -25,7 +26,8 @@ from tests.core.primary.parts import only, state_of, taken_effects, write
 def looking(state: State) -> tuple[QuietBitmap, Overview]:
     quiet = QuietBitmap(state, 0.0)
     landing = StreamLanding(state, FlightWatch(state, 0.0))
-    return quiet, Overview(state, Link(15.0, 0.0), quiet, Settler(state), Verifier(state), landing)
+    overview = Overview(state, Link(15.0, 0.0), quiet, Settler(state), Verifier(state), landing, Taints(state))
+    return quiet, overview
 
 
 def test_what_is_pending_on_its_way_or_unsettled_is_in_the_map_and_the_log_only_when_it_has_covered() -> None:
@@ -45,6 +47,31 @@ def test_what_is_pending_on_its_way_or_unsettled_is_in_the_map_and_the_log_only_
     assert overview.unsynchronized_map(resync).extents().blocks().tolist() == [1, 2, 3, 4]
     status = overview.status(resync, 0.0)
     assert status.unsettled_bytes == 4096 and status.sequence == 1 and status.snapshots is None
+
+
+def test_before_the_blocks_in_use_are_on_the_map_nobody_knows_how_much_is_out_of_sync() -> None:
+    state = state_of(scan_used=True)
+    overview = looking(state)[1]
+    assert not overview.is_known and not overview.status(None, 0.0).known
+    state.replica.scanned = True
+    assert overview.is_known and overview.status(None, 0.0).known
+
+
+def test_a_taint_makes_it_unknown_until_all_that_it_stands_for_is_on_the_map() -> None:
+    state = state_of()
+    quiet, landing, taints = QuietBitmap(state, 0.0), StreamLanding(state, FlightWatch(state, 0.0)), Taints(state)
+    overview = Overview(state, Link(15.0, 0.0), quiet, Settler(state), Verifier(state), landing, taints)
+    assert overview.is_known
+    taints.add("an unknown operation wrote")
+    assert not overview.is_known
+    taints.answered_by_scan()
+    assert overview.is_known
+    taints.add("another one")
+    assert not overview.is_known
+    taints.landed()
+    assert not overview.is_known and state.taints == ["another one"]
+    taints.clear(("another one",))
+    assert overview.is_known
 
 
 def test_no_more_is_out_of_sync_than_the_volume_measures() -> None:

@@ -44,6 +44,7 @@ EXAMPLES: dict[str, f.Frame] = {
     "bye": f.Bye("controller down"),
     "generation": f.Generation(Generations(9, (8, 7), (6,), shared=True)),
     "standing": f.Standing("alpha", "/dev/vda3", "2026-01-02T03:04:05.678Z", 42, True, 1 << 20),
+    "standing_unknown": f.Standing("alpha", "/dev/vda3", "2026-01-02T03:04:05.678Z", 42, False, None),
     "handover": f.Handover(True, "10.0.0.1:7790", 0xFEDCBA9876543210, 42),
     "takeover": f.Takeover(False, "the target is an image file"),
     "welcome": f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False, VOLUME[::-1], "pydbt 0.1"),

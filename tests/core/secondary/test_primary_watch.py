@@ -33,7 +33,7 @@ def connected(watch: PrimaryWatch, record: ReplicaRecord = RECORD, now: float = 
     (welcome,) = [
         effect.frame for effect in effects if isinstance(effect, e.Send) and isinstance(effect.frame, f.Welcome)
     ]
-    assert f.STANDING in welcome.features
+    assert {f.STANDING, f.UNKNOWN_STANDING} <= set(welcome.features)
     return brain
 
 
@@ -87,6 +87,16 @@ def test_the_image_is_as_of_the_moment_whose_last_update_is_durable() -> None:
     )
     brain.handle(e.JournalDurable((append.ticket,), (5000,)), 3.0)
     assert (watch.report(3.0).as_of, watch.report(3.0).as_of_sequence) == ("later", 11)
+
+
+def test_a_primary_that_does_not_know_how_much_is_missing_is_not_taken_for_one_that_misses_nothing() -> None:
+    watch = PrimaryWatch()
+    brain = connected(watch)
+    brain.handle(e.FrameReceived(1, TOLD), 1.0)
+    brain.handle(e.FrameReceived(1, replace(TOLD, moment="later", followed=False, behind_bytes=None)), 2.0)
+    report = watch.report(2.0)
+    assert (report.as_of, report.told, report.behind_bytes) == (TOLD.moment, "later", None)
+    assert PrimaryReport.from_values(json.loads(json.dumps(report.to_values()))) == report
 
 
 @pytest.mark.parametrize("change", [{"followed": False}, {"sequence": 11}])

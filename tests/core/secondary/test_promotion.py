@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from pydbt.cli.loss import loss_lines
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.promotion import Loss, Position, loss, superseded_words, why_not_promote
 from pydbt.core.secondary.replica import ReplicaState
@@ -49,6 +50,15 @@ def test_nothing_is_lost_only_when_the_primary_had_ended_and_lacked_nothing() ->
     assert loss(replace(PRIMARY, ended=True, behind_bytes=0), Position(7, 10)).nothing
     assert not loss(replace(PRIMARY, ended=True), Position(7, 10)).nothing
     assert not loss(replace(PRIMARY, behind_bytes=0), Position(7, 10)).nothing
+
+
+def test_where_the_primary_did_not_know_the_loss_is_unknown_and_not_nothing() -> None:
+    for ended in (True, False):
+        lost = loss(replace(PRIMARY, ended=ended, behind_bytes=None), Position(7, 10))
+        assert lost.behind_bytes is None and not lost.nothing
+        assert any("an unknown amount" in line and "only on alpha" in line for line in loss_lines(lost))
+    known = loss_lines(loss(PRIMARY, Position(7, 10)))
+    assert any("about 80.0 MiB" in line for line in known) and not any("unknown" in line for line in known)
 
 
 def test_moments_that_cannot_be_read_are_no_seconds() -> None:

@@ -27,6 +27,7 @@ from pydbt.core.primary import overview, recognition, resync, settler, stream_la
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.landing import Enter
 from pydbt.core.primary.modes import Mode, Phase
+from pydbt.core.primary.overview import Overview
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
 from pydbt.core.primary.rename import Ancestry
 from pydbt.core.primary.resync import Resync
@@ -68,6 +69,7 @@ def around(name: str, owner: object, attribute: str, changed: Callable) -> None:
 
 
 # --- the primary ------------------------------------------------------------------------------------------
+instead("what was never looked at counts as in sync", Overview, "is_known", True)
 instead("a flip without its wait", Capture, "grace", False)
 instead("the last sweep before every earlier write has completed", InFlight, "wait_done", property(lambda self: True))
 around(
