@@ -87,7 +87,7 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
             check_plain_tcp(host, options.insecure)
         else:
             _check_identity(options.identity, only_check)
-        if port or unix_path(host) is not None:
+        if options.listener is None and (port or unix_path(host) is not None):
             # An address in use must be found before an image or a state directory is made.
             listener = listen_at(host, port)
             remove_socket(listener)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,6 +142,7 @@ class SecondaryOptions:
     ``replay_only`` applies the journal to the target and ends; ``promote`` does so and makes the target a volume of its
     own; ``listen_port`` 0 takes a free port. ``peer`` and ``new_peer_key`` are as of a primary. ``accept_sectors``: logical
     blocks larger than the source's are accepted. ``accept_target``: the state directory may have been kept for another target.
+    ``listener`` listens there already: who changes places takes it in advance.
     """
 
     target: Path
@@ -158,6 +160,7 @@ class SecondaryOptions:
     new_peer_key: bool = False
     accept_sectors: bool = False
     accept_target: bool = False
+    listener: socket.socket | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.listen_port:

@@ -64,7 +64,7 @@ def _below(device: BlockDevice) -> Marker | None:
     """What lies below a device of device-mapper: the counts do not show that a snapshot was merged into it."""
     try:
         below = look_below(device, groups=True)
-    except DeviceError:
+    except (DeviceError, OSError):
         return None
     return below.to_values() if below.mappings else None
 

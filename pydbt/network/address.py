@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from ipaddress import ip_address
 
 from pydbt.core.errors import Unreachable, UsageError
 
@@ -66,6 +67,20 @@ def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[socket
         reason = getattr(error, "strerror", None) or error
         raise Unreachable(f"the address of {host} cannot be found: {reason}") from None
     return [(entry[0], entry[4]) for entry in found]
+
+
+def with_scope(text: str, scope: str) -> str:
+    """The address of another machine as this one reaches it: an IPv6 address of one link needs the interface of this side.
+
+    ``scope``: the interface over which that machine is connected, empty where addresses have no scope. Raises UsageError.
+    """
+    host, port = parse_address(text)
+    bare = host.partition("%")[0]
+    try:
+        of_one_link = ip_address(bare).is_link_local and ":" in bare
+    except ValueError:  # a name, or a path
+        return text
+    return format_address(f"{bare}%{scope}", port) if of_one_link and scope else text
 
 
 def unix_path(host: str) -> str | None:

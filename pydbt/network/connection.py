@@ -112,6 +112,15 @@ class FramedConnection:
             return ""
 
     @property
+    def local_scope(self) -> str:
+        """The name of the interface, where the address of this side is one of a single link (RFC 4007); else empty."""
+        try:
+            scope = self._socket.getsockname()[3] if self._socket.family == socket.AF_INET6 else 0
+            return socket.if_indextoname(scope) if scope else ""
+        except OSError:
+            return ""
+
+    @property
     def remote_host(self) -> str:
         """The address of the other side, empty when the connection is gone, or is none of a network."""
         try:

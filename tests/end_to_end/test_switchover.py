@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -86,6 +87,19 @@ def test_a_mounted_volume_does_not_change_places_and_goes_on(places: Places) -> 
         (folder / "more").write_bytes(b"more")
         both.wait()
     assert places.role(both.primary_state) == "primary" and places.role(both.secondary_state) == "secondary"
+
+
+def test_a_place_to_listen_that_is_taken_is_refused_and_nothing_changes(places: Places) -> None:
+    both = places.both
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(places.here.removeprefix("unix:"))
+        other.listen()
+        places.switch(both.primary_state, places.here).refused(4, "in use", "--listen", "nothing was changed")
+    both.wait()
+    assert places.role(both.primary_state) == "primary" and places.role(both.secondary_state) == "secondary"
+    assert places.switch(both.primary_state, places.here).code == 0, both.tails()
+    until(lambda: places.role(both.primary_state) == "secondary", "the primary is the secondary")
+    assert Path(places.here.removeprefix("unix:")).is_socket()
 
 
 def test_a_secondary_that_cannot_be_a_primary_says_why_and_nothing_changes(tmp_path: Path, chance: Random) -> None:

@@ -9,18 +9,22 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from pydbt.controller.options import SecondaryOptions
+from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.primary.handshake import shake_hands
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Request
 from pydbt.controller.roles import demote
+from pydbt.controller.secondary.journal_room import require_journal_room
 from pydbt.core.errors import BusyError, PeerError, PydbtError, UsageError
 from pydbt.core.primary.handover import HandoverSteps, Step
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import HANDOVER, Handover, Hello, Takeover
-from pydbt.device.checks import require_unused
+from pydbt.device.checks import check_target, require_unused
 from pydbt.network.address import check_plain_tcp, format_address, parse_address, unix_path
+from pydbt.network.listen import listen
+from pydbt.network.local import remove_socket
+from pydbt.network.tls import load_identity
 from pydbt.store.replica_state import load_record, save_record
 
 DEFAULT_PATIENCE_S = 60.0
@@ -34,22 +38,25 @@ class HandingOver:
     """One planned change of places. Called from the loop's thread alone. The device is held until this side is a replica."""
 
     def __init__(self, volume: Volume, peer: Peer, request: Request) -> None:
-        """Hold the device, and ask the secondary. UsageError or BusyError, and nothing is changed."""
+        """Hold the device and the place to listen, and ask the secondary. PydbtError, and nothing is changed.
+
+        Whatever the start of a secondary asks for is asked now: afterwards this side is a replica, and nobody may serve it.
+        """
         self._volume, self._peer, self.request = volume, peer, request
+        self._hold: int | None = None
         _require_ready(volume, peer)
-        self._listen = _listen_address(peer, request.arguments.get("listen"))
-        if (
-            volume.options.identity is None
-        ):  # else this side could not be a secondary there, once it is no primary any more
-            check_plain_tcp(self._listen[0], volume.options.insecure)
+        self._secondary = _as_secondary(volume.options, *_listen_address(peer, request.arguments.get("listen")))
         patience_s = request.arguments.get("timeout")
         require_unused(volume.device, volume.device.path)
+        require_start(self._secondary)
+        self._secondary = listening(self._secondary)
         try:
-            self._hold: int | None = os.open(volume.device.path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
+            self._hold = os.open(volume.device.path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
         except OSError as error:
+            self._release()
             raise BusyError(f"{volume.device.path} is in use: {error.strerror}; unmount it first") from None
         self.steps = HandoverSteps(time.monotonic(), DEFAULT_PATIENCE_S if patience_s is None else patience_s)
-        peer.connection.send(Handover(final=False, listen=format_address(*self._listen)))
+        peer.connection.send(Handover(final=False, listen=format_address(*self._secondary.listen)))
         _log.info("changing places with %s: it is asked whether it can take over", peer.address)
 
     def heard(self, peer: Peer, answer: Takeover) -> None:
@@ -92,7 +99,7 @@ class HandingOver:
         volume, address = self._volume, self._peer.address
         image = (self._peer.brain.config.epoch, self._peer.brain.state.acknowledged)
         options = volume.options
-        self._release()
+        self._let_go_of_device()
         demote(options.source, options.state_dir, handed_to=address)
         self.steps.became_replica()
         refusal = self._tell(final, image)
@@ -106,12 +113,8 @@ class HandingOver:
             _log.error(
                 "%s is a replica now, and %s did not say that it is the primary: %s", options.source, address, refusal
             )
-        host, port = self._listen
-        chosen = SecondaryOptions(
-            target=options.source, listen_host=host, listen_port=port, state_dir=options.state_dir,
-            insecure=options.insecure, identity=options.identity,
-        )  # fmt: skip
-        return chosen, {"secondary": address, "listen": format_address(host, port), "unconfirmed": refusal}
+        listen = format_address(*self._secondary.listen)
+        return self._secondary, {"secondary": address, "listen": listen, "unconfirmed": refusal}
 
     def _tell(self, final: Hello, image: tuple[int, int]) -> str:
         """Why it is not known that the other side is the primary; empty when it is."""
@@ -121,7 +124,7 @@ class HandingOver:
         except PydbtError as error:
             return str(error)
         try:
-            connection.send_frames([Handover(True, format_address(*self._listen), *image)])
+            connection.send_frames([Handover(True, format_address(*self._secondary.listen), *image)])
             until = time.monotonic() + TAKEOVER_S
             while (left := until - time.monotonic()) > 0:
                 match connection.recv_frame(left):
@@ -136,6 +139,13 @@ class HandingOver:
             connection.close()
 
     def _release(self) -> None:
+        self._let_go_of_device()
+        if (listener := self._secondary.listener) is not None:
+            self._secondary = replace(self._secondary, listener=None)
+            remove_socket(listener)
+            listener.close()
+
+    def _let_go_of_device(self) -> None:
         if self._hold is not None:
             with contextlib.suppress(OSError):
                 os.close(self._hold)
@@ -152,6 +162,35 @@ def _require_ready(volume: Volume, peer: Peer) -> None:
         raise PeerError(f"{peer.address} is not in sync (mode {peer.brain.mode}): wait for mode normal, without taints")
     if HANDOVER not in peer.connection.features:
         raise PeerError(f"{peer.address} is of an earlier version, which cannot take over: change places by hand")
+
+
+def _as_secondary(options: PrimaryOptions, host: str, port: int) -> SecondaryOptions:
+    """What this process is afterwards. UsageError for a port that is none."""
+    return SecondaryOptions(
+        target=options.source, listen_host=host, listen_port=port, state_dir=options.state_dir,
+        insecure=options.insecure, identity=options.identity, accept_sectors=True,  # the volume was on this device before
+    )  # fmt: skip
+
+
+def require_start(options: SecondaryOptions) -> None:
+    """PydbtError unless a secondary with these options could start, as far as its network address is not concerned."""
+    if options.identity is None:
+        check_plain_tcp(options.listen_host, options.insecure)
+    else:
+        load_identity(options.identity)
+    check_target(options.target, state_dir=options.state_dir)
+    require_journal_room(options.state_dir, options.journal_limit_bytes)
+
+
+def listening(options: SecondaryOptions) -> SecondaryOptions:
+    """The options with a socket that listens. The new primary may connect to it before anybody answers there. PydbtError."""
+    try:
+        listener = listen(*options.listen)
+    except PydbtError as error:
+        raise type(error)(f"this side could not be the secondary: {error} (--listen); nothing was changed") from None
+    if unix_path(options.listen_host) is not None:
+        return replace(options, listener=listener)
+    return replace(options, listener=listener, listen_port=listener.getsockname()[1])
 
 
 def _listen_address(peer: Peer, asked: str | None) -> tuple[str, int]:

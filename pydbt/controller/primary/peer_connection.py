@@ -72,7 +72,7 @@ class PeerConnection:
         self._expected = expected
         self._accepted = ""  # another replica, once the operator has accepted it for this run
         self._options, self.secure, self._capture = options, secure, capture
-        self.local_host = ""  # of the last connection
+        self.local_host = ""  # of the last connection, with its interface where the address needs one
         self._outbox: Outbox | None = None
         self._connection: FramedConnection | None = None
         self._leaving: Outbox | None = None  # the last one, of which the farewell may still be under way
@@ -187,7 +187,8 @@ class PeerConnection:
             self._accepted = what.welcome.replica
         attempt, welcome = self._attempt, what.welcome
         self._lines.log(logging.INFO, f"connected to the secondary {what.connection.who}")
-        self.local_host = what.connection.local_host
+        scope = what.connection.local_scope
+        self.local_host = what.connection.local_host + (f"%{scope}" if scope else "")
         self._connection = what.connection
         self._digest = UnitDigest(bytes.fromhex(welcome.digest_key)) if welcome.digest_key is not None else None
         self._outbox = Outbox(

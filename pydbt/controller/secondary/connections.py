@@ -129,6 +129,11 @@ class Connections:
         connection = self._known.get(identifier)
         return None if connection is None else connection.last_received
 
+    def scope_of(self, identifier: int) -> str:
+        """The interface over which a peer came, where its address is one of that link alone; else empty."""
+        connection = self._known.get(identifier)
+        return "" if connection is None else connection.local_scope
+
     def end_revoked(self) -> None:
         """Close the connections of peers whose key was revoked since they came, and tell them."""
         with self._lock:

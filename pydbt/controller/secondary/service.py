@@ -40,7 +40,7 @@ from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.units import MIB
 from pydbt.device.checks import check_target
 from pydbt.device.target import Target, create_image, reopened
-from pydbt.network.address import UNIX, check_plain_tcp, format_address, parse_address
+from pydbt.network.address import UNIX, check_plain_tcp, format_address, parse_address, with_scope
 from pydbt.network.arena import Arena
 from pydbt.network.listen import listen
 from pydbt.network.tls import Secure, load_identity
@@ -125,7 +125,7 @@ class SecondaryService:
         """Serve until stopped; the exit code. Options: this side has taken its primary's place, and this process is to run it."""
         if self._options.replay_only:
             return self._replay()
-        listener = listen(*self._options.listen)
+        listener = self._options.listener or listen(*self._options.listen)
         if self._target.is_block_device:
             keep_only(PRIMARY_KEEPS, runs_programs=True)  # it may change places with its primary
         else:
@@ -290,6 +290,7 @@ class SecondaryService:
                 refusal = "not everything was on its target in time"
         except StateError as error:
             refusal = str(error)
+        replica = with_scope(takeover.listen, connections.scope_of(takeover.connection))
         connections.send(takeover.connection, Takeover(final=True, refusal=refusal))
         connections.close(takeover.connection)
         if refusal:
@@ -301,10 +302,10 @@ class SecondaryService:
         until = time.monotonic() + ANSWER_SECONDS
         while connections.last_received(takeover.connection) is not None and time.monotonic() < until:
             time.sleep(0.01)  # the answer must arrive before everything is closed
-        _log.info("%s is a volume of its own now, and its replica is at %s", self._options.target, takeover.listen)
+        _log.info("%s is a volume of its own now, and its replica is at %s", self._options.target, replica)
         chosen = self._options
         return PrimaryOptions(
-            source=chosen.target, secondaries=(parse_address(takeover.listen),), state_dir=chosen.state_dir,
+            source=chosen.target, secondaries=(parse_address(replica),), state_dir=chosen.state_dir,
             insecure=chosen.insecure, identity=chosen.identity,
         )  # fmt: skip
 

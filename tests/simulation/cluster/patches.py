@@ -139,7 +139,8 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
             "BelowWatch": lambda *_: SimpleNamespace(untracked=UNTRACKED, kept=None, look=lambda **_: ""),
         },
         handing_over: {
-            "time": clock, "require_unused": lambda *_: None, "os": held_device(world), "shake_hands": shaking_hands(world),
+            "time": clock, "require_unused": lambda *_: None, "require_start": lambda _: None,
+            "listening": lambda options: options, "os": held_device(world), "shake_hands": shaking_hands(world),
         },
         roles: {
             "BlockDevice": SimpleNamespace(identify=lambda _: primary.device), "Target": primary.as_target,

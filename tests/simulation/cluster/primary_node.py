@@ -78,7 +78,7 @@ class PrimaryEnd:
     """The primary's end of a connection, in the place of a FramedConnection."""
 
     who = "of the simulation"
-    local_host = "127.0.0.1"
+    local_host, local_scope = "127.0.0.1", ""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
