@@ -108,6 +108,8 @@ def test_sectors_that_cannot_be_read_hold_nothing_else_up_and_are_named(tmp_path
         both.start()
         both.wait()
         os.truncate(backing_files()[device.path.name], size - 65536)
+        writer.put(0, os.urandom(4096))  # explains the file's new times: a bad sector is no change of what lies below
+        both.wait()
 
         done = command("verify", "--state", both.primary_state, timeout_s=PATIENCE_S)
         assert done.code == 6 and "64.0 KiB" in done.errors, done
