@@ -25,7 +25,7 @@ from pydbt.store.lock import StateLock
 from pydbt.store.map_file import load_map
 from pydbt.store.reached import REACHED_FILE_NAME
 from pydbt.store.replica_state import load_record, save_record
-from pydbt.store.target_names import load_target_names
+from pydbt.store.target_names import forget_target_names, load_target_names
 from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, load_state, require_same_source, save_state
 
 JOURNAL_FOLDER = "journal"
@@ -143,6 +143,7 @@ def demote(source: Path, state_dir: Path, *, mapped: bool = False, handed_to: st
     except OSError as error:
         raise StateError(f"{state_dir / JOURNAL_FOLDER} cannot be removed: {error.strerror}") from None
     remove_file(state_dir / REACHED_FILE_NAME)
+    forget_target_names(state_dir)
     save_record(state_dir, record)  # from here on it is a replica
     remove_file(state_dir / VOLUME_FILE_NAME)
     for secondary in state.secondaries:

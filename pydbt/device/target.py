@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydbt.core.blocks.apply_plan import ZEROS, PlannedWrites
 from pydbt.core.errors import BusyError, DeviceError, MediumError, PydbtError, UsageError
-from pydbt.core.secondary.target_identity import NAMELESS
+from pydbt.core.secondary.target_identity import NAMELESS, Likeness, likeness
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES, Buffer
 from pydbt.device.block import MEDIUM_FAULTS
 from pydbt.posix import libc
@@ -85,6 +85,7 @@ class Target:
         self.is_block_device = stat.S_ISBLK(status.st_mode)
         self._number = status.st_rdev
         self.attachment_at_open = self.attachment
+        self.opened_as = self.identity, self.names
         if not self.is_block_device:
             _lock(self._descriptor, path)
         self._careful_until = 0.0
@@ -278,7 +279,7 @@ def gone(path: str) -> str:
 
 
 def reopened(target: Target) -> Target:
-    """The target, or when its disk was gone, the one that has its path now, which may be another. DeviceError: there is none.
+    """The target, or when its disk was gone, the same disk that is back at its path. DeviceError when there is none.
 
     One that is gone is closed at once, so that it can have the same number again.
     """
@@ -292,13 +293,17 @@ def reopened(target: Target) -> Target:
     if not again.size_bytes:
         again.close()
         raise DeviceError(gone(target.path))
-    if not again.names:
-        again.close()
-        raise DeviceError(
-            f"TARGET {target.path} was gone, and has no lasting name by which it is known again: if it is the right one, start "
-            "the secondary again"
-        )
-    return again
+    match likeness(*target.opened_as, *again.opened_as):
+        case Likeness.SAME:
+            return again
+        case Likeness.OTHER:
+            wrong = "another disk has its path now: bring the right one back, or start the secondary again"
+        case Likeness.UNKNOWN:
+            wrong = (
+                "it has no lasting name by which it is known again: if it is the right one, start the secondary again"
+            )
+    again.close()
+    raise DeviceError(f"TARGET {target.path} was gone, and {wrong}")
 
 
 def names_of(path: str) -> tuple[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydbt.core.checksum import checked, with_checksum
 from pydbt.core.errors import StateError
-from pydbt.store.atomic import replace_file
+from pydbt.store.atomic import remove_file, replace_file
 
 TARGET_NAMES_NAME = "target-names.json"
 
@@ -40,3 +40,10 @@ def save_target_names(state_dir: Path, recorded: str, names: dict[str, str]) -> 
     body = json.dumps({"target": recorded, "names": kept | names}, sort_keys=True).encode()
     with contextlib.suppress(StateError):
         replace_file(state_dir / TARGET_NAMES_NAME, with_checksum(body, b"\n"))
+
+
+def forget_target_names(state_dir: Path) -> None:
+    """Before the record gets another target, which may have the same best name and lack the others. StateError when it fails."""
+    path = state_dir / TARGET_NAMES_NAME
+    if path.exists():
+        remove_file(path)

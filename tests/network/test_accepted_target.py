@@ -13,6 +13,7 @@ from pydbt.store.mark_file import MarkFile
 from pydbt.store.replica_state import load_record, save_record
 from pydbt.store.target_names import TARGET_NAMES_NAME, load_target_names, save_target_names
 from tests.lab.disks import loop_device
+from tests.lab.programs import command
 from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, stream_frame
 
 SIZE = 8 << 20
@@ -101,6 +102,18 @@ def test_the_same_disk_is_known_by_each_of_its_names(stopped, devices) -> None:
     assert load_record(stopped.state).target == earlier
 
 
+def test_one_that_is_accepted_although_it_has_lost_a_name_is_its_target_from_then_on(stopped, devices) -> None:
+    first, _ = devices
+    record = load_record(stopped.state)
+    (stopped.state / TARGET_NAMES_NAME).unlink()
+    save_target_names(stopped.state, record.target, {"serial": "block-device:S"})
+    with pytest.raises(AssertionError, match=REFUSED):
+        stopped.start(target=first)
+    stopped.start(target=first, accept_target=True)
+    assert stopped.stop() == 0
+    stopped.start(target=first)
+
+
 def test_the_state_of_an_earlier_version_has_one_name(stopped, devices) -> None:
     first, copy = devices
     (stopped.state / TARGET_NAMES_NAME).unlink()
@@ -134,3 +147,21 @@ def _as_of_another_boot(state: Path) -> None:
     assert mark is not None and mark.durable
     file.save(replace(mark, boot="another boot"))
     file.close()
+
+
+def test_promote_accepts_a_copy_when_that_was_typed_and_no_secondary_is_running_on_the_target_it_had(
+    stopped, devices
+) -> None:
+    first, copy = devices
+    arguments = ("promote", copy, "--state", stopped.state)
+    done = command(*arguments)
+    assert done.code == 2 and "--accept-target" in done.errors, done
+    stopped.start(target=first)
+    done = command(*arguments, "--accept-target")
+    assert done.code == 4 and "is running" in done.errors, done
+    assert stopped.process.poll() is None
+    stopped.kill()
+    _write(copy, first.read_bytes())
+    done = command(*arguments, "--accept-target", "--force")  # its scripted primary was heard a moment ago
+    assert done.code == 0 and "finished at sequence 11" in done.output, done
+    assert copy.read_bytes()[BLOCK : 2 * BLOCK] == block("b")

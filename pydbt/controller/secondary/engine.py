@@ -36,7 +36,7 @@ from pydbt.posix.ownership import open_own
 from pydbt.store.journal_files import JournalFiles
 from pydbt.store.reached import Reached
 from pydbt.store.replica_state import load_record, save_record
-from pydbt.store.target_names import load_target_names, save_target_names
+from pydbt.store.target_names import forget_target_names, load_target_names, save_target_names
 
 SMALLEST_SEGMENT_BYTES = 16 * MIB
 RESERVE_NAME = "reserve"
@@ -123,6 +123,7 @@ class Engine:
             _log.warning(
                 "the state directory %s goes with %s from now on, as was asked", self._state_dir, options.target
             )
+            forget_target_names(self._state_dir)
             return record.kept_for(target.identity, secrets.token_hex(16), copied=options.replay_only)
         if options.replay_only and not options.promote and may_be_copy(record.target, target.identity):
             _log.warning(
