@@ -119,7 +119,7 @@ UNREAD = {
         ["no_payload", "submitted_discard_sectors", "set_records"],
         "tests of the programs in the kernel compare it with the kernel's own counts",
     ),
-    "frozen_ms_last": "an entry of the primary's report, which is made of all fields",
+    **dict.fromkeys(["frozen_ms_last", "writing_out"], "an entry of the primary's report, which is made of all fields"),
     "frozen_ms_max": "an entry of the primary's report, which is made of all fields",
 }
 

@@ -27,12 +27,16 @@ class CannotFreeze(DeviceError):
     """The file system does not support freezing."""
 
 
+class CannotReach(DeviceError):
+    """The mount point does not lead to the file system."""
+
+
 def sync_file_system(mount: Mount) -> None:
-    """Write out the dirty data of a file system, and wait for it (syncfs(2)). DeviceError gives the reason."""
+    """Write out the dirty data of a file system, and wait for it (syncfs(2)). CannotReach and DeviceError give the reason."""
     try:
         descriptor = open_point(mount.point, mount.mount_id)
     except OSError as error:
-        raise DeviceError(f"the file system at {mount.point} cannot be reached: {error.strerror}") from None
+        raise CannotReach(f"the file system at {mount.point} cannot be reached: {error.strerror}") from None
     try:
         libc.syncfs(descriptor)
     except OSError as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pydbt.core.errors import UsageError
 from pydbt.device.commands import COMMAND_PATH
 from pydbt.device.logical import LogicalVolume
-from pydbt.device.mounts import Mount, devices_of_mount, every_mount, mount_id_of
+from pydbt.device.mounts import Mount, devices_of_mount, mounts_on, one_of_each
 from pydbt.device.snapshot import Room, Snapshotable, snapshotable
 from pydbt.device.stacking import devices_above, places_under, same_place
 from pydbt.device.sysfs import BlockDevice
@@ -55,21 +55,13 @@ def look(device: BlockDevice, room: Room) -> Holdable:
                 f"{part.path} is swap, which is written at any time, so no still image is possible: with --capture addresses "
                 "a volume needs moments without writes; use --capture payload"
             )
-    mounts: dict[tuple[int, int], Mount] = {}
-    never, on_root = "", False
-    reached: set[tuple[int, int]] = set()
-    for mount in every_mount():
-        if not devices_of_mount(mount) & numbers:
-            continue
-        reached |= devices_of_mount(mount)
-        if "ro" in mount.super_options:
-            continue
-        if mount.point == "/":
-            on_root, never = True, f"{device.path} carries the root file system, which is never frozen"
-        known = mounts.setdefault((mount.major, mount.minor), mount)
-        if not _reaches(known) and _reaches(mount):
-            mounts[mount.major, mount.minor] = mount
-    for mount in mounts.values():
+    found = mounts_on(numbers)
+    reached = {number for mount in found for number in devices_of_mount(mount)}
+    writable = [mount for mount in found if "ro" not in mount.super_options]
+    mounts = one_of_each(writable)
+    on_root = any(mount.point == "/" for mount in writable)
+    never = f"{device.path} carries the root file system, which is never frozen" if on_root else ""
+    for mount in mounts:
         if not never and _logs_to(mount):
             never = f"this controller logs to a file on {mount.point}, which must be frozen"
     if not never and (hidden := out_of_reach(stack, reached)):
@@ -81,12 +73,7 @@ def look(device: BlockDevice, room: Room) -> Holdable:
         raise UsageError(
             f"{never}: use --capture payload, send the log elsewhere, or put the volume on LVM, for snapshots"
         )
-    return Holdable(tuple(mounts.values()), volume, never)
-
-
-def _reaches(mount: Mount) -> bool:
-    """Whether the mount point leads to this file system, and not to another one mounted over it."""
-    return mount_id_of(mount.point) == mount.mount_id
+    return Holdable(tuple(mounts), volume, never)
 
 
 def _carries_programs(device: BlockDevice) -> bool:

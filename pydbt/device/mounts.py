@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -134,6 +134,25 @@ def mounts_of(major: int, minor: int, mounts: Iterable[Mount] | None = None) -> 
         or (mount.fs_type == "btrfs" and wanted in devices_of_btrfs(mount))
         or wanted in _side_devices(mount)
     ]
+
+
+def mounts_on(devices: Collection[tuple[int, int]]) -> list[Mount]:
+    """The mounts, in any mount namespace, whose file system lives, even in part, on one of these devices."""
+    return [mount for mount in every_mount() if not devices_of_mount(mount).isdisjoint(devices)]
+
+
+def one_of_each(mounts: Iterable[Mount]) -> list[Mount]:
+    """One mount of each file system: where there is a choice, one whose point leads to it and not to another one above it."""
+    chosen: dict[tuple[int, int], Mount] = {}
+    for mount in mounts:
+        known = chosen.setdefault((mount.major, mount.minor), mount)
+        if not _reaches(known) and _reaches(mount):
+            chosen[mount.major, mount.minor] = mount
+    return list(chosen.values())
+
+
+def _reaches(mount: Mount) -> bool:
+    return mount_id_of(mount.point) == mount.mount_id
 
 
 def devices_of_mount(mount: Mount) -> set[tuple[int, int]]:

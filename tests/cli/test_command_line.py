@@ -316,13 +316,13 @@ def test_status_on_a_terminal_says_the_same(disk: str, controller: FakeControlle
 
 def test_commands_are_passed_on(disk: str, controller: FakeController) -> None:
     assert command("wait", disk, "--timeout", 2.5).code == 0
-    assert command("wait", disk).code == 0
+    assert command("wait", disk, "--no-sync").code == 0
     assert command("pause", disk).output == "replication is paused; writes are still tracked\n"
     assert command("resume", "--state", controller.state_dir).code == 0
     # A wait that takes long, as on a machine with much to do, asks for the status as well.
     assert [request for request in controller.asked if request["command"] != "status"] == [
-        {"command": "wait", "timeout": 2.5, "any": False},
-        {"command": "wait", "timeout": None, "any": False},
+        {"command": "wait", "timeout": 2.5, "any": False, "sync": True},
+        {"command": "wait", "timeout": None, "any": False, "sync": False},
         {"command": "pause"},
         {"command": "resume"},
     ]
@@ -336,9 +336,9 @@ def test_one_of_several_secondaries_is_named_in_every_way_that_addresses_are_wri
     assert command("wait", disk, "--any").code == 0
     # A wait that takes long, as on a machine with much to do, asks for the status as well.
     assert [request for request in controller.asked if request["command"] != "status"] == [
-        {"command": "wait", "timeout": None, "any": False, "secondary": "10.0.0.3:7790"},
+        {"command": "wait", "timeout": None, "any": False, "sync": True, "secondary": "10.0.0.3:7790"},
         {"command": "pause", "secondary": "[::1]:7790"},
-        {"command": "wait", "timeout": None, "any": True},
+        {"command": "wait", "timeout": None, "any": True, "sync": True},
     ]
     command("wait", disk, "--any", "--secondary", "a:1").refused(2, "give one of them")
     command("resume", disk, "--secondary", "nonsense").refused(2, "nonsense")

@@ -107,7 +107,7 @@ def test_a_wait_that_is_not_over_at_once_says_what_it_waits_for(
 
     def wait() -> dict[str, object]:
         asked.set()
-        return {"ended": over.wait(60)}
+        return {"ended": over.wait(60), "left_out": []}
 
     controller.on_command["status"] = status
     controller.on_command["wait"] = wait
@@ -115,3 +115,33 @@ def test_a_wait_that_is_not_over_at_once_says_what_it_waits_for(
     assert done.code == 0 and done.output == "", done
     lines = done.errors.splitlines()
     assert lines and all("resynchronizing" in line and "the maps to be written" in line for line in lines)
+
+
+def test_a_wait_says_what_is_written_out_now_and_what_could_not_be(
+    monkeypatch: pytest.MonkeyPatch, disk: str, controller: FakeController
+) -> None:
+    import threading
+
+    over = threading.Event()
+    controller.status = {**STATUS, "mode": "normal", "replica_state": "up-to-date", "writing_out": "/mnt\x1b[2J"}
+
+    def status() -> dict[str, object]:
+        threading.Timer(0.2, over.set).start()
+        return controller.status
+
+    controller.on_command["status"] = status
+    controller.on_command["wait"] = lambda: {"ended": over.wait(60), "left_out": ["/dev/x is in use"]}
+    done = command("wait", disk)
+    assert done.code == 0 and done.output == "", done
+    *meanwhile, at_the_end = done.errors.splitlines()
+    assert set(meanwhile) == {"waiting: /mnt\\x1b[2J is being written out (sync)"}, "and not: up to date"
+    assert "/dev/x is in use" in at_the_end and "may be missing" in at_the_end
+
+
+@pytest.mark.parametrize(("words", "told"), [((), True), (("--no-sync",), False)])
+def test_a_wait_says_when_the_controller_is_of_a_version_that_writes_nothing_out(
+    disk: str, controller: FakeController, words: tuple[str, ...], told: bool
+) -> None:
+    controller.on_command["wait"] = lambda: {"sequence": 7}
+    done = command("wait", disk, *words)
+    assert done.code == 0 and ("earlier version" in done.errors) is told, done

@@ -11,7 +11,8 @@ from pydbt.controller.primary import commands as commands_module
 from pydbt.controller.primary.commands import WAITS_MAX, Commands
 from pydbt.controller.primary.inbox import Inbox
 from pydbt.controller.requests import Gone, Request
-from pydbt.core.errors import BusyError, TimedOut
+from pydbt.core.errors import BusyError, DeviceError, PydbtError, TimedOut
+from pydbt.device.writeout import Round
 from tests.lab.patience import wait_until
 
 
@@ -36,11 +37,25 @@ class Client:
         return self.answer
 
 
+class Memory:
+    """Stands for what writes out: it is done when the test says so."""
+
+    place = "/mnt"
+
+    def __init__(self) -> None:
+        self.round = Round()
+        self.asked = 0
+
+    def ask(self) -> Round:
+        self.asked += 1
+        return self.round
+
+
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
     """Their loop is the test itself."""
     monkeypatch.setattr(commands_module, "LOOK_S", 0.01)
-    return Commands(SimpleNamespace(inbox=Inbox()), None, None)
+    return Commands(SimpleNamespace(inbox=Inbox(), writeout=Memory()), None, None)
 
 
 def taken(commands: Commands, count: int) -> list[object]:
@@ -89,3 +104,38 @@ def test_waits_leave_room_for_the_commands_that_are_needed_during_an_outage(comm
 def test_a_wait_ends_at_its_own_time(commands: Commands) -> None:
     assert isinstance(Client(commands, command="wait", timeout=0.05).ended(), TimedOut)
     assert isinstance(taken(commands, 2)[1], Gone)
+
+
+def test_a_wait_with_a_sync_begins_when_everything_was_written_out_and_tells_what_was_not(commands: Commands) -> None:
+    client = Client(commands, command="wait", sync=True)
+    memory = commands._volume.writeout
+    wait_until(lambda: memory.asked == 1, "it is asked for")
+    assert commands._volume.inbox.take(0.1) is None, "writes that are in memory are none yet"
+    memory.round.left_out = ["/x is out of reach"]
+    memory.round.done.set()
+    (request,) = taken(commands, 1)
+    request.answer({"sequence": 7})
+    assert client.ended() == {"sequence": 7, "left_out": ["/x is out of reach"]}
+
+
+def test_a_wait_without_a_sync_writes_nothing_out(commands: Commands) -> None:
+    client = Client(commands, command="wait")
+    (request,) = taken(commands, 1)
+    request.answer({"sequence": 7})
+    assert client.ended() == {"sequence": 7} and commands._volume.writeout.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "timeout", "is_gone"), [(DeviceError("broken"), None, False), (None, 0.05, False), (None, None, True)]
+)
+def test_a_wait_fails_when_not_everything_was_written_out_and_names_the_place(
+    commands: Commands, error: PydbtError | None, timeout: float | None, is_gone: bool
+) -> None:
+    client = Client(commands, command="wait", sync=True, timeout=timeout)
+    client.is_gone = is_gone
+    if error is not None:
+        commands._volume.writeout.round.error = error
+        commands._volume.writeout.round.done.set()
+    answer = client.ended()
+    assert answer is error or (isinstance(answer, TimedOut) and "/mnt" in str(answer))
+    assert commands._volume.inbox.take(0.0) is None

@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab import raw
 from tests.lab.cluster import Cluster, cluster
-from tests.lab.disks import loop_device, make_filesystem, mounted
+from tests.lab.disks import loop_device, make_filesystem, mounted, mounted_elsewhere
 from tests.lab.load import FileStress
 from tests.lab.patience import run, until
 from tests.lab.programs import command
@@ -50,6 +50,28 @@ def test_what_is_written_during_a_pause_is_copied_at_resume(tmp_path, chance):
                 assert command("resume", "--state", both.primary_state).code == 0
             both.wait()
             both.compare("after a pause")
+
+
+def replica_holds(both: Cluster, marker: bytes) -> bool:
+    """Whether it is on the secondary's disk: on the target, or in the journal."""
+    return any(marker in path.read_bytes() for path in (both.target, *both.secondary_state.glob("journal/*")))
+
+
+@pytest.mark.parametrize("place", [mounted, mounted_elsewhere])
+def test_what_was_written_before_a_wait_and_not_synced_is_on_the_secondary_after_it(tmp_path, place):
+    marker = os.urandom(4096)
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both, place(device, tmp_path / "mnt") as folder:
+            both.start()
+            both.wait()
+            (folder / "dump").write_bytes(marker)
+            unsynced = command("wait", "--state", both.primary_state, "--no-sync", "--timeout", 60)
+            assert unsynced.code == 0, unsynced
+            assert not replica_holds(both, marker), "it is in memory alone"
+            done = command("wait", "--state", both.primary_state, "--timeout", 60)
+            assert done.code == 0 and "not written out" not in done.errors, done
+            assert replica_holds(both, marker)
 
 
 def test_after_a_clean_stop_nothing_is_copied(tmp_path, chance):

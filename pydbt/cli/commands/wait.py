@@ -15,6 +15,7 @@ from pydbt.cli.locate import ask, locate, named, secondary_option, volume_argume
 from pydbt.cli.values import DURATION
 from pydbt.cli.view import View
 from pydbt.core.errors import PydbtError, TimedOut, UsageError
+from pydbt.core.printable import printable
 
 # Beyond the controller's own deadline: it answers then, unless it hangs.
 _ANSWER_MARGIN_S = 10.0
@@ -27,18 +28,25 @@ _WORD_S = 10.0
 @volume_arguments
 @secondary_option
 @click.option("--any", "anyone", is_flag=True, help="Return when one of several secondaries has all of them.")
+@click.option("--no-sync", is_flag=True, help="Do not write out the volume's file systems first.")
 @click.option("--timeout", type=DURATION, metavar="S", help="Fail after S seconds (exit code 8).")
 def wait(
-    source: Path | None, state_dir: Path | None, secondary: tuple[str, int] | None, anyone: bool, timeout: float | None
+    source: Path | None,
+    state_dir: Path | None,
+    secondary: tuple[str, int] | None,
+    anyone: bool,
+    no_sync: bool,
+    timeout: float | None,
 ) -> int:
     """Wait until all writes so far are durable.
 
-    Returns when every write that completed before this call is durable on the secondary, or on every one of several.
+    Returns when everything that was written before this call is durable on the secondary, or on every one of several. File
+    systems on the volume are written out first, as `sync -f` does.
     After two seconds, and then every ten, it prints on stderr what it waits for.
     """
     if secondary and anyone:
         raise UsageError("--any waits for the first of all secondaries, --secondary for a named one: give one of them")
-    request = {"command": "wait", "timeout": timeout, "any": anyone, **named(secondary)}
+    request = {"command": "wait", "timeout": timeout, "any": anyone, "sync": not no_sync, **named(secondary)}
     place = locate(source, state_dir)
     asked = _Asked(place, request, None if timeout is None else timeout + _ANSWER_MARGIN_S)
     pause, told = _FIRST_WORD_S, False
@@ -46,8 +54,18 @@ def wait(
         pause, told = _WORD_S, _tell(place)
     if asked.timed_out and not told:
         _tell(place, if_behind=True)
-    asked.require()
+    answer = asked.require()
+    if not no_sync:
+        _tell_left_out(answer)
     return 0
+
+
+def _tell_left_out(answer: dict[str, Any]) -> None:
+    """Print on stderr what was not written out first."""
+    earlier = "the running controller is of an earlier version, which writes nothing out"
+    for problem in answer.get("left_out", [earlier]):
+        words = f"not written out first: {printable(problem)}; what programs have not synced there themselves may be missing"
+        print(words, file=sys.stderr, flush=True)
 
 
 class _Asked:
@@ -55,12 +73,13 @@ class _Asked:
 
     def __init__(self, place: Path, request: dict[str, Any], timeout_s: float | None) -> None:
         self._error: Exception | None = None
+        self._answer: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._ask, args=(place, request, timeout_s), daemon=True)
         self._thread.start()
 
     def _ask(self, place: Path, request: dict[str, Any], timeout_s: float | None) -> None:
         try:
-            ask(place, request, timeout_s)
+            self._answer = ask(place, request, timeout_s)
         except Exception as error:  # whatever it is, it is raised where the command ends
             self._error = error
 
@@ -73,10 +92,11 @@ class _Asked:
     def timed_out(self) -> bool:
         return isinstance(self._error, PydbtError) and self._error.exit_code == TimedOut.exit_code
 
-    def require(self) -> None:
-        """Raise the error of the answer, if it was one."""
+    def require(self) -> dict[str, Any]:
+        """The answer. Raises its error, if it was one."""
         if self._error is not None:
             raise self._error
+        return self._answer
 
 
 def _tell(place: Path, *, if_behind: bool = False) -> bool:
@@ -85,6 +105,8 @@ def _tell(place: Path, *, if_behind: bool = False) -> bool:
         report = View(ask(place, {"command": "status"}))
     except PydbtError:
         return False
-    if not if_behind or report.text("replica_state") != "up-to-date":
+    if place_in_memory := report.text("writing_out"):
+        print(f"waiting: {printable(place_in_memory)} is being written out (sync)", file=sys.stderr, flush=True)
+    elif not if_behind or report.text("replica_state") != "up-to-date":
         print(f"waiting: {headline(report, datetime.now(UTC))}", file=sys.stderr, flush=True)
     return True

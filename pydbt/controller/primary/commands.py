@@ -59,14 +59,35 @@ class Commands:
                 f"{WAITS_MAX} commands wait for this volume already: try again when some of them have ended"
             )
         try:
-            return self._answer(request, arguments.get("timeout"), gone)
+            return self._serve_wait(request, gone)
         finally:
             self._waits.release()
 
-    def _answer(self, request: Request, timeout_s: float | None, gone: ClientGone) -> dict[str, Any]:
+    def _serve_wait(self, request: Request, gone: ClientGone) -> dict[str, Any]:
+        """A wait, after what the kernel keeps in memory was written out, if that is asked for."""
+        timeout_s = request.arguments.get("timeout")
+        deadline = inf if timeout_s is None else time.monotonic() + timeout_s
+        told = {"left_out": self._write_out(timeout_s, deadline, gone)} if request.arguments.get("sync") else {}
+        return self._answer(request, timeout_s, gone, deadline) | told
+
+    def _write_out(self, timeout_s: float | None, deadline: float, gone: ClientGone) -> list[str]:
+        """Sentences on what cannot be reached. DeviceError when something could not be written out, TimedOut."""
+        asked = self._volume.writeout.ask()
+        while not asked.done.wait(max(0.0, min(LOOK_S, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline or gone():
+                place = self._volume.writeout.place or "what is in memory"
+                raise TimedOut(f"{place} was not written out within {timeout_s} s, so it is not known what is missing")
+        if asked.error is not None:
+            raise asked.error
+        return asked.left_out
+
+    def _answer(
+        self, request: Request, timeout_s: float | None, gone: ClientGone, deadline: float | None = None
+    ) -> dict[str, Any]:
         """Hand a request to the loop, and wait for its answer for as long as somebody waits for that."""
         self._volume.inbox.post(request)
-        deadline = inf if timeout_s is None else time.monotonic() + timeout_s
+        if deadline is None:
+            deadline = inf if timeout_s is None else time.monotonic() + timeout_s
         while not request.done.wait(max(0.0, min(LOOK_S, deadline - time.monotonic()))):
             if time.monotonic() < deadline and not gone():
                 continue

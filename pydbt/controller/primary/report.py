@@ -171,7 +171,7 @@ class VolumeReport:
     """The volume. ``together``: all secondaries in one; its fields are the volume's own in the JSON.
 
     ``notices``: sentences on how the volume is used, by which blocks can differ unnoticed.
-    ``identity`` is None without TLS.
+    ``writing_out``: the place that is being written out for a wait. ``identity`` is None without TLS.
     """
 
     role: str
@@ -188,6 +188,7 @@ class VolumeReport:
     queue: QueueReport
     lost_records: int
     notices: tuple[str, ...]
+    writing_out: str
     secondaries: tuple[SecondaryReport, ...]
     identity: dict[str, str] | None = None
 

@@ -69,6 +69,7 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
         queue=QueueReport(size=volume.capture.data_size_bytes(), used=volume.capture.data_used_bytes()),
         lost_records=counters.lost_records + counters.lost_completions,
         notices=volume.notices,
+        writing_out=volume.writeout.place,
         secondaries=tuple(secondaries),
         identity=identity_report(next((peer.connection.secure for peer in volume.peers.values()), None)),
     )

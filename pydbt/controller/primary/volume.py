@@ -33,6 +33,7 @@ from pydbt.device.block import DirectReader
 from pydbt.device.snapshot import Room
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.usage import swap_on
+from pydbt.device.writeout import Writeout
 from pydbt.kernel.capture import Capture
 from pydbt.network.address import split_address
 from pydbt.store.secondary_record import SecondaryRecord
@@ -70,6 +71,7 @@ class Volume:
         self.completed_first = completed_first
         self._room = room or Room(metadata.state.uuid.hex)
         self.inbox = Inbox()
+        self.writeout = Writeout(device)
         self.map_writer = MapWriter()
         self.waits = WaitingRequests()
         self.events: deque[AddressedEvent] = deque()
