@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import sys
 import threading
 from dataclasses import replace
 
@@ -167,7 +166,7 @@ def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitSta
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             previous[number] = signal.signal(number, lambda *_: loop.stop())
-        if options.identity is not None and not sys.stderr.isatty():  # a terminal that is closed sends it as well
+        if options.identity is not None:  # on a terminal too (tmux, screen); without one it ends nothing
             previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: loop.reload())
     try:
         code = run_to_the_end(loop)

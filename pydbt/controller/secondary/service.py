@@ -495,6 +495,6 @@ def run_secondary(options: SecondaryOptions) -> int | PrimaryOptions:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: service.stop())
-        if options.identity is not None and not sys.stderr.isatty():  # a terminal that is closed sends it as well
+        if options.identity is not None:  # on a terminal too (tmux, screen); without one it ends nothing
             signal.signal(signal.SIGHUP, lambda *_: service.reload())
     return service.run()
