@@ -23,7 +23,7 @@ from pydbt.controller.expiry import require_usable
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.registry import registered_primary, registered_secondary
 from pydbt.controller.secondary.journal_room import require_journal_room
-from pydbt.controller.state_dir import check_state_dir
+from pydbt.controller.state_dir import check_state_dir, require_lasting
 from pydbt.core.printable import printable
 from pydbt.device.checks import check_source, check_target
 from pydbt.network.address import check_plain_tcp, unix_path
@@ -55,6 +55,7 @@ def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | Secondary
     forbid_core_dumps()
     device = check_source(options.source, options.state_dir)
     check_state_dir(options.state_dir)
+    require_lasting(options.state_dir)
     if options.identity is not None:
         _check_identity(options.identity, only_check)
     for address in options.secondaries:
@@ -67,7 +68,11 @@ def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | Secondary
         return 0
     progress = ProgressReporter(sys.stderr)
     chosen = replace(options, report=lambda report: progress.update(View(report.to_json())))
-    with _heeding_signals(), registered_primary(device, options.state_dir), progress:
+    with (
+        _heeding_signals(),
+        registered_primary(device, options.state_dir),
+        progress,
+    ):
         refuse_live_target(device)  # once registered: of two that start at the same time, at least one finds the other
         # Only now: it brings the eBPF side, which no other command needs.
         from pydbt.controller.primary.service import run_primary
@@ -82,6 +87,7 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
     check_target(target, state_dir=state_dir, create_bytes=options.create_bytes)
     check_state_dir(state_dir)
     if not options.replay_only:
+        require_lasting(state_dir)
         require_journal_room(state_dir, options.journal_limit_bytes)
         if options.identity is None:
             check_plain_tcp(host, options.insecure)
@@ -113,7 +119,7 @@ def _check_identity(path: Path, only_check: bool) -> None:
 def _heeding_signals() -> Iterator[None]:
     """Until the service runs and listens to it, SIGTERM undoes what the start has done, as Ctrl-C does.
 
-    SIGHUP ends nothing: it asks to read the identity again, which a start is about to do or has just done.
+    SIGHUP ends nothing, then and later: it asks to read the identity again, which a start is about to do or has just done.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -12,6 +12,10 @@ from pydbt.posix.ownership import ELSEWHERE, Unsafe, folder_intruder, make_folde
 AS_THAT_USER = "run this as that user"
 """The remedy for a directory that is there, with a volume or replica of another user."""
 
+ALLOW_MEMORY = "PYDBT_STATE_IN_MEMORY"
+# include/uapi/linux/magic.h
+_IN_MEMORY = {0x01021994: "tmpfs", 0x858458F6: "ramfs"}
+
 
 def check_state_dir(state_dir: str | os.PathLike[str], remedy: str = ELSEWHERE) -> None:
     """UsageError when another user could change what is in a directory, or what would be in one that is missing.
@@ -23,6 +27,23 @@ def check_state_dir(state_dir: str | os.PathLike[str], remedy: str = ELSEWHERE) 
         raise UsageError(f"the state directory {state_dir} is not a directory: name a directory with --state DIR")
     if wrong := folder_intruder(state_dir, remedy):
         raise _refusal(state_dir, wrong)
+
+
+def require_lasting(state_dir: Path) -> None:
+    """UsageError when what is written to a directory, which need not exist yet, would be gone after a power loss.
+
+    A secondary has acknowledged what is in its journal, and a primary's map names the blocks that differ. ``ALLOW_MEMORY`` in the
+    environment is for tests, whose files may all lie in memory.
+    """
+    from pydbt.posix import libc  # it loads ctypes, and only a start needs it
+
+    there = next(folder for folder in (state_dir.absolute(), *state_dir.absolute().parents) if folder.exists())
+    name = _IN_MEMORY.get(libc.file_system_magic(there))
+    if name is not None and not os.environ.get(ALLOW_MEMORY):
+        raise UsageError(
+            f"the state directory {state_dir} lies in memory ({name}), and would be gone after a power loss with all that was "
+            "acknowledged: name a directory on a disk, for example below /var/lib/pydbt"
+        )
 
 
 def require_state_dir(state_dir: Path) -> None:

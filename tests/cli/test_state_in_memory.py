@@ -1,0 +1,62 @@
+"""What a controller promises lies in its state directory: one that a power loss empties is refused for both roles."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pydbt.controller.state_dir import ALLOW_MEMORY, require_lasting
+from pydbt.core.errors import UsageError
+from pydbt.posix import libc
+from tests.lab.disks import loop_device
+from tests.lab.identities import socket_address
+from tests.lab.programs import command
+
+USAGE = 2
+MIB = 1 << 20
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)])
+def test_a_secondary_is_refused_before_anything_is_made(memory: Path, tmp_path: Path, check: tuple[str, ...]) -> None:
+    target, state = tmp_path / "replica.img", memory / "of" / "beta"
+    words = ("secondary", target, "--create", "8M", "--listen", socket_address(), "--state", state, *check)
+    command(*words, **{ALLOW_MEMORY: ""}).refused(USAGE, f"{state} lies in memory (tmpfs)", "on a disk")
+    assert not target.exists() and not list(memory.iterdir())
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)])
+def test_a_primary_is_refused_before_anything_is_made(memory: Path, tmp_path: Path, check: tuple[str, ...]) -> None:
+    with loop_device(tmp_path, 8 * MIB) as device:
+        words = ("run", device, "--secondary", socket_address(), "--state", memory / "alpha", *check)
+        command(*words, **{ALLOW_MEMORY: ""}).refused(USAGE, "lies in memory (tmpfs)", "on a disk")
+    assert not list(memory.iterdir())
+
+
+def test_what_is_there_already_can_still_be_applied_and_promoted(memory: Path, tmp_path: Path) -> None:
+    words = ("secondary", tmp_path / "none.img", "--state", memory / "beta", "--replay-only")
+    done = command(*words, **{ALLOW_MEMORY: ""})
+    assert done.code == USAGE and "memory" not in done.errors, done
+
+
+@pytest.mark.parametrize(("magic", "refused"), [(0x01021994, True), (0x858458F6, True), (0xEF53, False)])
+def test_the_file_system_decides_and_not_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, magic: int, refused: bool
+) -> None:
+    monkeypatch.setattr(libc, "file_system_magic", lambda path: magic)
+    monkeypatch.delenv(ALLOW_MEMORY, raising=False)
+    if refused:
+        with pytest.raises(UsageError, match="lies in memory"):
+            require_lasting(tmp_path / "not" / "there" / "yet")
+    else:
+        require_lasting(tmp_path)
+    monkeypatch.setenv(ALLOW_MEMORY, "1")
+    require_lasting(tmp_path)
