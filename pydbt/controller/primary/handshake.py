@@ -10,6 +10,7 @@ from pydbt.core.errors import PeerError, PydbtError, TimedOut, Unreachable, Wire
 from pydbt.core.primary.events import Disconnected, Received
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frames import (
+    BOOT,
     FORMERLY,
     HEARTBEAT,
     KEYED_DIGESTS,
@@ -26,6 +27,7 @@ from pydbt.network.address import format_address
 from pydbt.network.connect import connect
 from pydbt.network.connection import SILENCE_SECONDS, FramedConnection, StreamSocket
 from pydbt.network.tls import Secure
+from pydbt.posix.boot import boot_id
 from pydbt.store.volume_state import VolumeState
 
 HANDSHAKE_SECONDS = 10.0
@@ -64,7 +66,7 @@ def hello_of(state: VolumeState, sector_bytes: int, epoch: int, generations: Gen
         block_bytes=state.block_bytes,
         epoch=epoch,
         sector_bytes=sector_bytes,
-        features=(PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY),
+        features=(PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, f"{BOOT}{boot_id()}"),
         generations=generations,
     )
 

@@ -16,7 +16,7 @@ from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.interruption import TcpView
 from pydbt.core.protocol.digests import UnitDigest
-from pydbt.core.protocol.frames import SECTOR_SIZE, SUPERSEDED, TARGET_ERROR, Bye, Frame, Hello, Refuse
+from pydbt.core.protocol.frames import SECOND_PRIMARY, SECTOR_SIZE, SUPERSEDED, TARGET_ERROR, Bye, Frame, Hello, Refuse
 from pydbt.kernel.capture import Capture
 from pydbt.network.connection import SILENCE_SECONDS, FramedConnection
 from pydbt.network.tcp_view import tcp_view
@@ -163,7 +163,8 @@ class PeerConnection:
                 raise what
             case PeerError():
                 if str(what) != self._refusal:
-                    _log.warning("%s; trying again", what)
+                    second = isinstance(what, Refused) and what.code == SECOND_PRIMARY
+                    _log.log(logging.ERROR if second else logging.WARNING, "%s; trying again", what)
                     self._refusal = str(what)
                 unusable = isinstance(what, Refused) and what.code == TARGET_ERROR
                 return ev.Disconnected(str(what), unusable=unusable)

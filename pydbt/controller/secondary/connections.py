@@ -196,8 +196,11 @@ class Connections:
         """Report a primary, and its frames to the end."""
         with self._lock:
             self._known[identifier] = connection
+            heard = [known.last_received for other, known in self._known.items() if other in self._welcomed]
         proven = self._secure is not None or connection.socket.family == socket.AF_UNIX
-        self._report(e.Connected(identifier, hello, secrets.token_bytes(DIGEST_KEY_BYTES), proven))
+        self._report(
+            e.Connected(identifier, hello, secrets.token_bytes(DIGEST_KEY_BYTES), proven, max(heard, default=None))
+        )
         reason = self._receive(connection, identifier)
         with self._lock:
             self._known.pop(identifier, None)

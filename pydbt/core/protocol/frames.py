@@ -55,6 +55,10 @@ TARGET_ERROR = "target-error"
 """The code of the REFUSE that tells a primary that the target cannot be written: the replica cannot be used until it can."""
 SECTOR_SIZE = "sector-size"
 """The code of the REFUSE for a source whose logical block is smaller than that of the target."""
+BOOT = "boot="
+"""Begins one of HELLO's features: the name of the boot of the primary's machine follows, which no other machine has."""
+SECOND_PRIMARY = "second-primary"
+"""The code of the REFUSE for a primary of another boot than the one that is connected, and lives."""
 COMPARED_UNITS_BYTES = frozenset(
     1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length())
 )

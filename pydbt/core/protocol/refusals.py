@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pydbt.core.protocol.frames import SECTOR_SIZE
+from pydbt.core.protocol.frames import SECOND_PRIMARY, SECTOR_SIZE
 
 # A secondary tells a primary that has proved nothing (plain TCP) no more than the code. The evidence is in its own log.
 _WORDS = {
@@ -13,6 +13,8 @@ _WORDS = {
     "too-small": "its target is smaller than the volume: use a target of at least that size",
     SECTOR_SIZE: "its target has larger logical blocks than the source, so that most file systems could not be used there: use "
     "another target, an image file for example, or start it with --accept-sectors",
+    SECOND_PRIMARY: "another running primary of this volume is connected to it: two machines have the same volume and state, "
+    "as a copy of a virtual machine does; stop one of them",
     "resized": "the volume had another size when it was first replicated: begin again with a new state directory on both sides",
     "block-size": "its replica was begun with blocks of another size: run with that --block-size",
     "newer": "it is newer: it was promoted, or this is an earlier state of the primary; make this side the secondary with "

@@ -23,6 +23,7 @@ from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.primary_watch import PrimaryWatch
 from pydbt.core.secondary.promotion import Position
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord, ReplicaState
+from pydbt.core.secondary.rival import boot_of, rival_refusal
 from pydbt.core.secondary.session import (
     Comparison,
     Deferred,
@@ -150,7 +151,7 @@ class Secondary:
             case e.RoomMeasured(free_bytes):
                 self._room_bytes = free_bytes
             case e.Connected():
-                self._connected(event)
+                self._connected(event, now)
             case e.Disconnected(connection):
                 if self._primary is not None and connection == self._primary.connection:
                     self._leave()
@@ -176,23 +177,37 @@ class Secondary:
             waiting, self._primary = self._primary, None
             self._welcome(waiting, now)
             if self.session is not None:
-                self.watch.heard(now)
+                self.watch.welcomed(boot_of(waiting.hello), now)
         if self.record.consistent:
             self.watch.reached(self.keeper.epoch, self.keeper.sequence)
         self._acknowledge(now)
 
     # --- coming and going ---------------------------------------------------------------------------------
-    def _connected(self, event: e.Connected) -> None:
+    def _connected(self, event: e.Connected, now: float) -> None:
         if self.trouble:
             if not self._turned_away(event):  # it would be welcomed, so that it may know
                 self._turn_away(replace(event, proven=True), trouble_refusal(self.trouble))
             return
         if isinstance(self._primary, Session) and self._turned_away(event):
             return  # a primary that may not write to this replica disturbs none that does
+        if self._is_rival(event, now):
+            return
         if self._primary is not None:
             self._do(e.CloseConnection(self._primary.connection, "the primary connected anew"))
         self._leave()
         self._primary = event
+
+    def _is_rival(self, event: e.Connected, now: float) -> bool:
+        """Whether this primary was told to wait for another one to fall silent."""
+        waiting = self._primary.hello if isinstance(self._primary, e.Connected) else None
+        refuse = rival_refusal(event.hello, self.watch, now, event.other_heard_at, waiting)
+        if refuse is None or refusal(event.hello, self.record, self.config) is not None:
+            return False
+        self._turn_away(event, refuse)
+        if (boot := boot_of(event.hello)) not in self.watch.rivals:
+            self.watch.rivals.add(boot)
+            self._do(e.Log("error", f"refused a second primary: {refuse.message}"))
+        return True
 
     def _leave(self) -> None:
         """No primary any more. Work under way ends by itself; deferred frames were never acknowledged."""

@@ -22,12 +22,14 @@ class Connected:
     """A peer sent HELLO. It gets WELCOME or REFUSE. A later connection takes the place of an earlier one.
 
     ``digest_key``: made for this connection, from a source that nobody can guess. ``proven``: the peer has proved who it is.
+    ``other_heard_at``: when the last byte of a primary that was welcomed arrived, perhaps in the middle of a long frame.
     """
 
     connection: int
     hello: Hello
     digest_key: bytes = field(repr=False)
     proven: bool = True
+    other_heard_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

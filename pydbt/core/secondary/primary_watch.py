@@ -83,6 +83,16 @@ class PrimaryWatch:
         self._last: Standing | None = None
         self._unreached: deque[tuple[int, Standing]] = deque(maxlen=_STANDINGS)
         self._as_of: AsOf | None = None
+        self.boot = ""
+        self.rivals: set[str] = set()
+        """The boots of other primaries that were refused for its sake; each is told once in the log."""
+
+    def welcomed(self, boot: str, now: float) -> None:
+        """A primary was let in. ``boot`` names the boot of its machine; empty when it tells none."""
+        if boot != self.boot:
+            self.rivals.clear()
+        self.boot = boot
+        self.heard(now)
 
     def heard(self, now: float) -> None:
         """The welcomed primary said something."""
@@ -108,13 +118,13 @@ class PrimaryWatch:
             if told_in == epoch:
                 self._as_of = AsOf(standing.moment, epoch, standing.sequence)
 
-    def lives(self, now: float, received_at: float | None = None) -> bool:
-        """Whether the primary was heard within a heartbeat, and did not end on purpose.
+    def lives(self, now: float, received_at: float | None = None, within_s: float = SIGN_OF_LIFE_S) -> bool:
+        """Whether the primary was heard within a heartbeat, or another time, and did not end on purpose.
 
         ``received_at``: when the last byte of its connection arrived, perhaps in the middle of a long frame.
         """
         heard = [at for at in (self._heard_at, received_at) if at is not None]
-        return bool(heard) and not self._ended and now - max(heard) <= SIGN_OF_LIFE_S
+        return bool(heard) and not self._ended and now - max(heard) <= within_s
 
     def report(self, now: float) -> PrimaryReport:
         """Everything that is known."""

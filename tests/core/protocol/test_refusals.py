@@ -32,6 +32,7 @@ def test_only_the_replica_on_record_may_answer_under_its_name_or_a_later_one(
         "other-volume",
         "too-small",
         "sector-size",
+        "second-primary",
         "resized",
         "block-size",
         "newer",

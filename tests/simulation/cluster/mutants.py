@@ -41,6 +41,7 @@ from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary import keeper
 from pydbt.core.secondary.keeper import Keeper
+from pydbt.core.secondary.primary_watch import PrimaryWatch
 from pydbt.core.secondary.replica import Recovery
 from pydbt.core.secondary.session import Session
 from pydbt.core.tracking.in_flight import InFlight
@@ -97,6 +98,10 @@ instead(
 )
 
 
+instead(
+    "a primary that has been silent for long keeps the next boot of its machine out", PrimaryWatch, "lives",
+    lambda self, *_, **__: not self._ended,
+)  # fmt: skip
 instead(
     "the secondary is told to take over by one that is still the primary", handing_over, "demote", lambda *_, **__: None
 )

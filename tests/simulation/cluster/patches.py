@@ -27,6 +27,9 @@ from pydbt.controller.primary import (
     ending as primary_ending,
 )
 from pydbt.controller.primary import (
+    handshake as primary_handshake,
+)
+from pydbt.controller.primary import (
     loop as primary_loop,
 )
 from pydbt.controller.primary import (
@@ -126,6 +129,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
             "time": clock, "BlockReader": SimReader, "swap_on": lambda _: [], "MapWriter": primary.map_writer,
         },
         primary_ending: {"time": clock, "clean_marker": primary.marker, "boot_id": primary.boot_id},
+        primary_handshake: {"boot_id": primary.boot_id},
         configuring: {"boot_id": primary.boot_id, "secrets": SimpleNamespace(randbits=primary.epoch)},
         peer_connection: {"Outbox": SimOutbox, "threading": SimpleNamespace(Thread=primary.thread)},
         primary_status: {"time": clock},
