@@ -20,7 +20,9 @@ def name_problem(name: str) -> str:
     wrong = _wrong(name)
     if not wrong:
         return ""
-    shown = repr(name) if len(name) <= MAX_LENGTH else f"{name[:20]!r}..."
+    shown = repr(name)
+    if len(shown) > MAX_LENGTH + 2:  # escapes count: a character may be ten of them
+        shown = f"{shown[:22]}..."
     return f"{shown} is no name for a machine, because {wrong}"
 
 
