@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import click
 
 from pydbt.cli.once import OnceOption
 from pydbt.core.errors import UsageError
+from pydbt.posix.ownership import file_intruder
 
 DEFAULT_FILE = Path("/etc/pydbt/controller.toml")
 # These take the place of the volume from the table of the command that runs it, when their own table names none.
@@ -48,7 +51,7 @@ def read_settings(named: Path | None) -> Settings | None:
     """The file, parsed. ``named`` is one that a person named: it must exist; without it ``DEFAULT_FILE`` may be missing."""
     path = named or DEFAULT_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _read_own(path)
         import tomllib
 
         return Settings(path, text, tomllib.loads(text))
@@ -62,6 +65,18 @@ def read_settings(named: Path | None) -> Settings | None:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:  # also of a file that is not UTF-8
         raise UsageError(f"{path} is not TOML: {error}") from None
+
+
+def _read_own(path: Path) -> str:
+    """The text. UsageError when another user could have written it: it says what is overwritten. OSError, ValueError.
+
+    A pipe, as of a shell's ``<(...)``, belongs to who runs this.
+    """
+    with path.open(encoding="utf-8") as file:
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode) and (wrong := file_intruder(path, status)):
+            raise UsageError(f"the settings file {path} is not safe from other users: {wrong}")
+        return file.read()
 
 
 def load_defaults(group: click.Group, settings: Settings, only: str | None = None) -> dict[str, dict[str, Any]]:

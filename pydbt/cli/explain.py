@@ -28,6 +28,7 @@ EXIT_CODES = """Exit codes:
   8  a timeout
   9  no controller is running
  10  a verification found blocks that differ
+ 11  the output cannot be written
 130  interrupted
 143  ended by SIGTERM (a service ends with 0)"""
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
-import os
 import sys
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
@@ -15,6 +13,7 @@ import click
 from pydbt.cli.config import DEFAULT_FILE, did_you_mean, load_defaults, read_settings
 from pydbt.cli.explain import EXIT_CODES, debug_wanted, report
 from pydbt.cli.logs import configure_logging
+from pydbt.cli.output import ReaderGone, output_of_commands
 from pydbt.cli.program import Stopped, program_name, signals_as_usual
 from pydbt.cli.responsive import finish_writing
 from pydbt.cli.values import PATH
@@ -128,19 +127,17 @@ def cli(context: click.Context, debug: bool, config: Path | None) -> None:
 
 def execute(arguments: list[str]) -> int:
     """Carry out one command line; its exit code. Raises nothing."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text
-    try:
-        outcome = cli.main(arguments, prog_name=program_name(), standalone_mode=False)
-        sys.stdout.flush()
-        return outcome if isinstance(outcome, int) else 0
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except BrokenPipeError:
-        # The reader of the output went away; the interpreter must not fail on it again at its own exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _PIPE_CLOSED
-    except (Exception, KeyboardInterrupt, Stopped) as error:
-        return report(error, debug_wanted(arguments))
-    finally:
-        finish_writing()
+    with output_of_commands():
+        try:
+            outcome = cli.main(arguments, prog_name=program_name(), standalone_mode=False)
+            if sys.stdout is not None:  # it was closed at the start
+                sys.stdout.flush()
+            return outcome if isinstance(outcome, int) else 0
+        except click.exceptions.Exit as done:
+            return done.exit_code
+        except ReaderGone:
+            return _PIPE_CLOSED
+        except (Exception, KeyboardInterrupt, Stopped) as error:
+            return report(error, debug_wanted(arguments))
+        finally:
+            finish_writing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import sys
 import threading
@@ -26,11 +27,13 @@ from pydbt.controller.secondary.journal_room import require_journal_room
 from pydbt.controller.state_dir import check_state_dir, require_lasting
 from pydbt.core.printable import printable
 from pydbt.device.checks import check_source, check_target
-from pydbt.network.address import check_plain_tcp, unix_path
+from pydbt.network.address import check_plain_tcp, unix_path, unreachable_name
 from pydbt.network.listen import listen as listen_at
 from pydbt.network.local import check_local, remove_socket
 from pydbt.network.tls import load_identity
 from pydbt.posix.privileges import forbid_core_dumps
+
+_log = logging.getLogger("pydbt")
 
 
 def serve_in_role(options: PrimaryOptions | SecondaryOptions, only_check: bool = False) -> int:
@@ -93,6 +96,8 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
             check_plain_tcp(host, options.insecure)
         else:
             _check_identity(options.identity, only_check)
+        if words := unreachable_name(host, port):
+            _log.warning("--listen %s", words)
         if options.listener is None and (port or unix_path(host) is not None):
             # An address in use must be found before an image or a state directory is made.
             listener = listen_at(host, port)

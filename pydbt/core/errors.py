@@ -84,3 +84,9 @@ class Differs(PydbtError):
     """A verification found blocks that differ."""
 
     exit_code = 10
+
+
+class OutputError(PydbtError):
+    """The output of a command cannot be written: the disk of its file is full."""
+
+    exit_code = 11

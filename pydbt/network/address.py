@@ -12,12 +12,18 @@ UNIX = "unix:"
 MAX_UNIX_PATH_BYTES = 107
 """As the kernel's sockaddr_un has room for it, with its zero byte (include/uapi/linux/un.h)."""
 
+_LOOPBACK_NAMES = ("localhost", "ip6-localhost", "ip6-loopback")
+
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 """As ``socket.getaddrinfo`` gives it: IPv4, IPv6 with flow and scope, and a family that this Python does not know."""
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT`` or ``[V6ADDRESS]:PORT``; ``unix:PATH`` itself, and 0. Raises UsageError."""
+    """Host and port of ``HOST:PORT`` or ``[V6ADDRESS]:PORT``; ``unix:PATH`` itself, and 0. Raises UsageError.
+
+    Blanks around it are not part of it.
+    """
+    text = text.strip()
     if text.startswith(UNIX):
         return _unix(text), 0
     host, colon, port_text = text.rpartition(":")
@@ -81,6 +87,30 @@ def with_scope(text: str, scope: str) -> str:
     except ValueError:  # a name, or a path
         return text
     return format_address(f"{bare}%{scope}", port) if of_one_link and scope else text
+
+
+def unreachable_name(host: str, port: int) -> str:
+    """A sentence on a name that leads to this machine's loopback, as Debian's ``/etc/hosts`` has it for the machine's own name.
+
+    Empty for every other name, for an address, and for the names of loopback itself.
+    """
+    if unix_path(host) is not None or host in _LOOPBACK_NAMES or _is_loopback(host) is not None:
+        return ""
+    found = [str(address[0]) for _, address in resolve(host, port, passive=True)[:1]]
+    if not found or not _is_loopback(found[0]):
+        return ""
+    return (
+        f"{host} is {found[0]} on this machine (see /etc/hosts), and no other machine can connect there: name the address of the "
+        "network"
+    )
+
+
+def _is_loopback(text: str) -> bool | None:
+    """None when it is a name and no address."""
+    try:
+        return ip_address(text.partition("%")[0]).is_loopback
+    except ValueError:
+        return None
 
 
 def unix_path(host: str) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from pydbt.cli.group import cli
 from pydbt.cli.once import OnceOption
 from pydbt.controller import pki
 from tests.lab.disks import image
-from tests.lab.programs import ROOT, Outcome, command
+from tests.lab.programs import PROGRAM, ROOT, Outcome, command
 
 
 def asked(tmp_path: Path, text: str, *arguments: object) -> Outcome:
@@ -162,3 +164,32 @@ def test_settings_are_checked_without_running(tmp_path, disk):
     asked(tmp_path, target, "secondary", "--check").refused(2, "line 2", "does not exist")
     assert asked(tmp_path, target + 'create = "1M"\n', "secondary", "--check").code == 0
     assert not (tmp_path / "state").exists() and not (tmp_path / "new.img").exists()
+
+
+def test_a_file_that_another_user_could_have_written_is_not_obeyed(tmp_path):
+    text = '[down]\nstate = "/no/such/state"\n'
+    file = tmp_path / "controller.toml"
+    asked(tmp_path, text, "down").refused(2, "/no/such/state")
+    for mode in (0o620, 0o602, 0o666):
+        file.chmod(mode)
+        command("--config", file, "down").refused(2, "controller.toml is not safe", f"mode {mode:04o}")
+    file.chmod(0o600)
+    os.chown(file, 65534, 65534)
+    command("--config", file, "down").refused(2, "controller.toml is not safe", "belongs to user 65534")
+    os.chown(file, 0, 0)
+    command("--config", file, "down").refused(2, "/no/such/state")
+    place = tmp_path / "place"
+    place.mkdir()
+    file.rename(place / "controller.toml")
+    place.chmod(0o777)
+    command("--config", place / "controller.toml", "down").refused(2, "is not safe")
+
+
+def test_a_file_may_come_through_a_pipe(tmp_path):
+    read, write = os.pipe()
+    os.write(write, b'[down]\nstate = "/no/such/state"\n')
+    os.close(write)
+    words = [*PROGRAM, "--config", f"/dev/fd/{read}", "down"]
+    done = subprocess.run(words, cwd=ROOT, pass_fds=[read], capture_output=True, text=True)
+    os.close(read)
+    assert done.returncode == 2 and "/no/such/state" in done.stderr, done

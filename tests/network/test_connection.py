@@ -10,6 +10,7 @@ import pytest
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import BusyError, PeerError, TimedOut, UsageError, WireError
 from pydbt.core.protocol.frames import Blocks, Bye, Ping, Pong
+from pydbt.network import address
 from pydbt.network.address import check_plain_tcp, format_address, parse_address, split_address
 from pydbt.network.arena import Arena, ArenaClosed
 from pydbt.network.connect import connect
@@ -130,10 +131,36 @@ def test_a_port_in_use_is_named():
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:7790", ("::1", 7790)), ("host.example:0", ("host.example", 0))],
+    [
+        ("127.0.0.1:80", ("127.0.0.1", 80)),
+        (" 10.0.0.2:7790\n", ("10.0.0.2", 7790)),
+        (" unix:/a/b ", ("unix:/a/b", 0)),
+        ("[::1]:7790", ("::1", 7790)),
+        ("host.example:0", ("host.example", 0)),
+    ],
 )
 def test_addresses_are_read_as_people_write_them(text, expected):
     assert parse_address(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "leads_to", "warned"),
+    [
+        ("alpha", "127.0.1.1", True),
+        ("alpha", "::1", True),
+        ("alpha", "10.0.0.2", False),
+        ("localhost", "127.0.0.1", False),
+        ("127.0.0.1", "127.0.0.1", False),
+        ("::1", "::1", False),
+        ("unix:/a/b", "", False),
+    ],
+)
+def test_a_name_that_leads_to_loopback_is_told_and_loopback_by_its_own_name_is_not(
+    monkeypatch: pytest.MonkeyPatch, host: str, leads_to: str, warned: bool
+) -> None:
+    monkeypatch.setattr(address, "resolve", lambda *_, **__: [(socket.AF_INET, (leads_to, 7790))])
+    words = address.unreachable_name(host, 7790)
+    assert bool(words) is warned and (leads_to in words or not warned)
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", ":80", "::1:80", "host:port", "host:70000", "host:-1", "h:٣"])

@@ -1,0 +1,64 @@
+"""A command whose output goes nowhere ends with a documented code and at most one sentence, whatever it was about to say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import FakeController
+from tests.lab.programs import PROGRAM, ROOT
+
+OUTPUT, PIPE_CLOSED = 11, 141
+COMMANDS = [("--version",), ("--help",), ("status", "--help"), ("help", "run")]
+
+
+def run(words: tuple[str, ...], stdout: int | None) -> tuple[int, str]:
+    """``stdout`` None: it is closed at the start."""
+    done = subprocess.run(
+        [*PROGRAM, *words], cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60,
+        preexec_fn=(lambda: os.close(1)) if stdout is None else None,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_reader_that_went_away_is_141_and_no_word(words: tuple[str, ...]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        assert run(words, write) == (PIPE_CLOSED, "")
+    finally:
+        os.close(write)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_full_disk_is_one_sentence_and_a_code_of_its_own(words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        code, errors = run(words, full.fileno())
+    assert code == OUTPUT
+    assert errors == "controller: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_an_output_that_was_closed_at_the_start_is_no_failure(words: tuple[str, ...]) -> None:
+    assert run(words, None) == (0, "")
+
+
+def test_a_status_for_programs_tells_both_as_well(disk: str, controller: FakeController) -> None:
+    words = ("status", disk, "--json")
+    with Path("/dev/full").open("w") as full:
+        code, errors = run(words, full.fileno())
+    assert code == OUTPUT and errors.count("\n") == 1 and "cannot be written" in errors
+    read, write = os.pipe()
+    os.close(read)
+    assert run(words, write) == (PIPE_CLOSED, "")
+    os.close(write)
+
+
+def test_an_error_of_the_command_is_told_beside_a_full_disk() -> None:
+    with Path("/dev/full").open("w") as full:
+        code, errors = run(("status", "/dev/no-such-disk"), full.fileno())
+    assert code == 2 and "/dev/no-such-disk" in errors
