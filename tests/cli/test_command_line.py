@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -26,6 +27,8 @@ from tests.cli.conftest import STATUS, FakeController
 from tests.lab.disks import image, loop_over, mounted
 from tests.lab.patience import run
 from tests.lab.programs import PROGRAM, ROOT, Outcome, command, end_with_parent, free_port
+
+LOOP_CTL_REMOVE = 0x4C81  # include/uapi/linux/loop.h
 
 HERE = "127.0.0.1:47999"
 PLAIN = "--insecure"
@@ -603,9 +606,15 @@ def test_setup_and_test_scripts_need_root_and_say_so() -> None:
 
 
 def test_a_loop_device_detached_while_down_is_asked_for_is_one_sentence(tmp_path: Path) -> None:
-    with loop_over(image(tmp_path / "a", MIB)) as path:
-        pass
-    outcome = command("status", path)
+    number = 4096 + os.getpid() % 4096  # the first free one would be that of another test of the machine a moment later
+    path = Path(f"/dev/loop{number}")
+    run("losetup", path, image(tmp_path / "a", MIB))
+    try:
+        run("losetup", "-d", path)
+        outcome = command("status", path)
+    finally:
+        with Path("/dev/loop-control").open("rb") as control:
+            fcntl.ioctl(control, LOOP_CTL_REMOVE, number)
     assert outcome.code in (2, 6, NotRunning.exit_code) and outcome.errors.count("\n") == 1
 
 
