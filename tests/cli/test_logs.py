@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -92,13 +93,9 @@ def test_a_service_under_the_journal_speaks_its_language(tmp_path, disk: str) ->
     assert all(re.match(r"<[3467]>", text) for text in log.read_text().splitlines()), log.read_text()
 
 
-def test_a_wait_that_is_not_over_at_once_says_what_it_waits_for(
-    monkeypatch: pytest.MonkeyPatch, disk: str, controller: FakeController
-) -> None:
-    import threading
-
+def a_wait_is_over_after_a_look(controller: FakeController, **answer: object) -> None:
+    """It ends once the command, which has asked for it, has asked for the status as well."""
     asked, over = threading.Event(), threading.Event()
-    controller.status = {**STATUS, "mode": "resynchronizing", "waiting_for": "the maps to be written"}
 
     def status() -> dict[str, object]:
         if asked.is_set():
@@ -107,30 +104,24 @@ def test_a_wait_that_is_not_over_at_once_says_what_it_waits_for(
 
     def wait() -> dict[str, object]:
         asked.set()
-        return {"ended": over.wait(60), "left_out": []}
+        return {"ended": over.wait(60), **answer}
 
     controller.on_command["status"] = status
     controller.on_command["wait"] = wait
+
+
+def test_a_wait_that_is_not_over_at_once_says_what_it_waits_for(disk: str, controller: FakeController) -> None:
+    controller.status = {**STATUS, "mode": "resynchronizing", "waiting_for": "the maps to be written"}
+    a_wait_is_over_after_a_look(controller, left_out=[])
     done = command("wait", disk)
     assert done.code == 0 and done.output == "", done
     lines = done.errors.splitlines()
     assert lines and all("resynchronizing" in line and "the maps to be written" in line for line in lines)
 
 
-def test_a_wait_says_what_is_written_out_now_and_what_could_not_be(
-    monkeypatch: pytest.MonkeyPatch, disk: str, controller: FakeController
-) -> None:
-    import threading
-
-    over = threading.Event()
+def test_a_wait_says_what_is_written_out_now_and_what_could_not_be(disk: str, controller: FakeController) -> None:
     controller.status = {**STATUS, "mode": "normal", "replica_state": "up-to-date", "writing_out": "/mnt\x1b[2J"}
-
-    def status() -> dict[str, object]:
-        threading.Timer(0.2, over.set).start()
-        return controller.status
-
-    controller.on_command["status"] = status
-    controller.on_command["wait"] = lambda: {"ended": over.wait(60), "left_out": ["/dev/x is in use"]}
+    a_wait_is_over_after_a_look(controller, left_out=["/dev/x is in use"])
     done = command("wait", disk)
     assert done.code == 0 and done.output == "", done
     *meanwhile, at_the_end = done.errors.splitlines()
