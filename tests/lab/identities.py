@@ -7,11 +7,14 @@ import functools
 import itertools
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 from pydbt.controller import pki
 
 _numbers = itertools.count()
+# Two machines get their identities at the same time, and the first of both makes the authority.
+_making = threading.RLock()
 
 
 @functools.cache
@@ -31,10 +34,12 @@ def make_identities(folder: Path, *names: str) -> list[Path]:
 @functools.cache
 def identity(name: str) -> Path:
     """An identity file of the bench's own authority."""
-    folder = _folder() / "pki"
-    if not folder.exists():
-        pki.make_authority(folder)
-    return pki.issue(folder, name)
+    with _making:
+        folder = _folder() / "pki"
+        if not folder.exists():
+            pki.make_authority(folder)
+        place = folder / f"{name}.identity"
+        return place if place.exists() else pki.issue(folder, name)
 
 
 def socket_address() -> str:
