@@ -37,6 +37,15 @@ def test_proven_machines_hide_no_stranger() -> None:
     assert lines.line("", "no frame", 0.0) == 0
 
 
+def test_reasons_whose_minute_is_over_make_room_for_others() -> None:
+    lines = TurnedAwayLines()
+    for number in range(MAX_STRANGER_REASONS):
+        assert lines.line("", f"reason {number}", 0.0) == 0
+    assert lines.line("", "one more", 1.0) == 0 and lines.line("", "yet another", 2.0) is None, "they share one"
+    assert lines.line("", "a new one", INTERVAL_S) == 0 and len(lines._strangers) == 2
+    assert lines.line("", "reason 1", INTERVAL_S) == 0, "it begins anew"
+
+
 PEERS = st.tuples(st.sampled_from(["", "", "alpha", "beta"]) | st.text(max_size=3), st.text(max_size=2) | st.just("x"))
 
 
