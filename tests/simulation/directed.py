@@ -5,7 +5,9 @@ Each plays one story and checks it as it goes: it passes with the code as it is,
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +16,8 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.modes import Mode, Phase
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
-from tests.core.secondary.test_brain import Play, stream
+from pydbt.store.journal_files import JournalFiles
+from tests.core.secondary.test_brain import ASKS, EPOCH, Play, blocks, stream
 from tests.simulation.world import Cluster, Faults
 
 SECONDS = 60.0
@@ -161,12 +164,40 @@ def a_taint_is_answered_by_a_copy_where_nothing_can_be_compared() -> None:
     assert cluster.secondary.content[3] == cluster.kernel.disk[3]
 
 
+def a_block_in_the_stage_is_asked_for_whatever_the_target_holds() -> None:
+    """The stage has newer content of a block than the target: that the target equals the source now would tell nothing."""
+    play = Play(hello=ASKS)
+    play(e.RoomMeasured(1 << 40))
+    (begin,) = play.frame(f.Begin(1, EPOCH, 0), e.Append)
+    (append,) = play.frame(blocks(1), e.Append)  # block 1
+    play(e.JournalDurable((begin.ticket, append.ticket), (100, 5000)))
+    (compare,) = play.frame(f.Digests(2, Runs(np.array([1]), np.array([1])), bytes(16)), e.Compare)
+    effects = play(e.Compared(compare.ticket, np.array([], np.int64)))
+    (want,) = [x.frame for x in effects if isinstance(x, e.Send) and isinstance(x.frame, f.Want)]
+    assert want.units.blocks().tolist() == [1], "a block of the stage was called equal by what the target holds"
+
+
+def a_record_that_was_refused_is_not_found_again() -> None:
+    """It reached the file and was never acknowledged; later its blocks may go to the target directly, past the journal."""
+    with tempfile.TemporaryDirectory() as folder:
+        journal = JournalFiles(Path(folder))
+        journal.start(0, 0, 1)
+        first, _ = journal.append([stream(11, 11), stream(12, 12)])
+        journal.cut(first)
+        journal.close()
+        again = JournalFiles(Path(folder))
+        assert [header.first for header, _ in again.recover(0, 1)] == [11], "a refused record was found"
+        again.close()
+
+
 DIRECTED: dict[str, Callable[[], None]] = {
     "a block that could not be read counts as in sync": a_block_that_cannot_be_read_is_known_until_it_is_written_anew,
     "a comparison does not wait for the stream before it": blocks_are_compared_behind_the_stream_before_them,
     "a comparison of settled blocks before the queue is sent": a_failed_write_is_compared_behind_its_own_data,
     "a taint is answered by a copy of nothing": a_taint_is_answered_by_a_copy_where_nothing_can_be_compared,
+    "a refused record stays in the journal": a_record_that_was_refused_is_not_found_again,
     "a stream that jumps is taken": a_stream_with_a_gap_is_refused,
+    "staged blocks are compared with the target": a_block_in_the_stage_is_asked_for_whatever_the_target_holds,
     "the stream is cut before the last read was over": the_stream_reaches_to_the_end_of_the_last_read,
 }
 """For each mutant that is caught by a story of its own, the story."""
