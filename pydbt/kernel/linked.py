@@ -35,7 +35,7 @@ class Linked:
     functions: tuple[tuple[int, str], ...]
 
     def function_information(self) -> bytes:
-        """``struct bpf_func_info`` of each, for ``types_of``."""
+        """``struct bpf_func_info`` of each; its types are those of ``types``."""
         pairs = ((first, _FIRST_FUNCTION + at) for at, (first, _) in enumerate(self.functions))
         return b"".join(struct.pack("<II", *pair) for pair in pairs)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydbt.core.errors import MachineError
+from pydbt.kernel.linked import INSTRUCTION_BYTES
 from pydbt.posix import libc
 
 # bpf, membarrier. Only where stores stay in order: see submit_record() in bpf/capture.bpf.c.
@@ -33,7 +34,6 @@ _PROGRAM = struct.Struct("<IIQQIIQ8x16s4xIIIQI4x8x4xI")
 _FUNCTION_BYTES = 8
 _PROG_TYPE_TRACING, _TRACE_RAW_TP = 26, 23
 _LICENCE = b"GPL"
-_INSTRUCTION_BYTES = 8
 _VERIFIER_LOG_BYTES = 1 << 24
 _PROGRAM_INFO_BYTES = 256
 _NAME_BYTES = 16
@@ -115,7 +115,7 @@ def load_typed(instructions: bytes, tracepoint_type: int, name: str, types_fd: i
 
     def load(log: ctypes.Array[ctypes.c_char] | None) -> int:
         attribute = _PROGRAM.pack(
-            *(_PROG_TYPE_TRACING, len(instructions) // _INSTRUCTION_BYTES),
+            *(_PROG_TYPE_TRACING, len(instructions) // INSTRUCTION_BYTES),
             *(ctypes.addressof(code), ctypes.addressof(licence)),
             *((1, len(log), ctypes.addressof(log)) if log else (0, 0, 0)),
             *(name.encode()[: _NAME_BYTES - 1], _TRACE_RAW_TP, types_fd),

@@ -6,12 +6,10 @@ the images as soon as the primary says that nothing is missing.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -22,6 +20,7 @@ import pytest
 from pydbt.core.protocol.heartbeat import FRESH_S
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import loop_device
+from tests.lab.load import load
 from tests.lab.patience import until
 from tests.lab.programs import Status, command
 from tests.lab.raw import DirectWriter
@@ -65,48 +64,21 @@ class Truth:
 Sample = tuple[float, Status | None]
 
 
-@contextlib.contextmanager
-def repeated(step: Callable[[], None], every_s: float) -> Iterator[None]:
-    """In a thread of its own, until the block ends. What it raises is raised here."""
-    over, faults = threading.Event(), list[BaseException]()
-
-    def work() -> None:
-        try:
-            while not over.wait(every_s):
-                step()
-        except BaseException as fault:
-            faults.append(fault)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        if faults:
-            raise faults[0]
-
-
-@contextlib.contextmanager
-def sampled(ask: Callable[[], Status | None], into: list[Sample]) -> Iterator[None]:
+def sampling(ask: Callable[[], Status | None], into: list[Sample]) -> Callable[[], None]:
     def look() -> None:
         asked_at = time.monotonic()
         into.append((asked_at, ask()))
 
-    with repeated(look, EVERY_S):
-        yield
+    return look
 
 
-@contextlib.contextmanager
-def written(writer: DirectWriter, truth: Truth, chance: random.Random) -> Iterator[None]:
+def writing(writer: DirectWriter, truth: Truth, chance: random.Random) -> Callable[[], None]:
     def write() -> None:
         block, submitted = chance.randrange(SIZE // BLOCK), time.monotonic()
         writer.put(block * BLOCK, chance.randbytes(BLOCK))
         truth.writes.append(Write(block, submitted, time.monotonic()))
 
-    with repeated(write, 0.01):
-        yield
+    return write
 
 
 def hurt(both: Cluster, how: str) -> Callable[[], None]:
@@ -167,12 +139,12 @@ def test_no_answer_is_better_than_the_truth(tmp_path: Path, chance: random.Rando
         for _ in range(ROUNDS):
             # A frozen or dead side answers nobody; the others are asked all the time.
             ask_secondary = how not in ("freeze secondary", "kill secondary")
-            with contextlib.ExitStack() as load:
-                load.enter_context(written(writer, truth, chance))
-                with contextlib.ExitStack() as asked:
-                    asked.enter_context(sampled(both.status, primary))
+            with load() as writes:
+                writes.add(writing(writer, truth, chance), 0.01)
+                with load() as asked:
+                    asked.add(sampling(both.status, primary), EVERY_S)
                     if ask_secondary:
-                        asked.enter_context(sampled(both.secondary_status, secondary))
+                        asked.add(sampling(both.secondary_status, secondary), EVERY_S)
                     time.sleep(chance.uniform(0.2, 1))
                     undo = hurt(both, how)
                     truth.apart.append(Apart(time.monotonic()))
