@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
@@ -16,7 +17,9 @@ import pytest
 
 from pydbt.cli.explain import EXIT_CODES
 from pydbt.cli.group import cli
+from pydbt.cli.once import OnceOption
 from pydbt.cli.program import INTERRUPTED, TERMINATED
+from pydbt.cli.volume_files import checked_values, read_volume
 from pydbt.core import errors
 from pydbt.core.secondary.status import ReplicaStatus
 
@@ -207,6 +210,50 @@ def test_a_controller_command_in_a_document_has_these_options(path: Path) -> Non
             continue
         unknown = set(re.findall(r"--[a-z][\w-]+", line)) - options_of(COMMANDS[name]).keys()
         assert not unknown, f"{name_of(path)}: controller {line}"
+
+
+# --- the configuration ------------------------------------------------------------------------------------
+
+
+def keys_of(role: str) -> dict[str, click.Parameter]:
+    """The keys of a file of a volume: the parameters of the role's command, but for those of one start by hand."""
+    named = {(parameter.name or "", parameter): parameter for parameter in COMMANDS[role].params}
+    keys = {}
+    for (name, _), parameter in named.items():
+        is_option = isinstance(parameter, click.Option)
+        keys[max(parameter.opts, key=len).removeprefix("--") if is_option else name] = parameter
+    return {key: one for key, one in keys.items() if key != "no-wait" and not isinstance(one, OnceOption)}
+
+
+@pytest.mark.parametrize("role", ["run", "secondary"])
+def test_the_reference_has_every_key_of_a_volume_s_file_and_no_other(role: str) -> None:
+    text = (REFERENCE / "configuration.md").read_text()
+    section = text.split(f"### Keys of `[{role}]`")[1].split("\n#")[0]
+    rows = dict(rows_of(section, 2))
+    documented = {key.strip("`"): meaning for key, meaning in rows.items() if key != "key"}
+    assert documented.keys() == keys_of(role).keys()
+    for key, parameter in keys_of(role).items():
+        assert ("true or false" in documented[key]) == getattr(parameter, "is_flag", False), key
+        assert ("a list" in documented[key]) == getattr(parameter, "multiple", False), key
+
+
+@pytest.mark.parametrize(("role", "file"), [("run", "volume.toml"), ("secondary", "replica.toml")])
+def test_a_sample_has_every_key_of_a_volume_s_file_with_its_default_and_is_right(
+    role: str, file: str, tmp_path: Path
+) -> None:
+    text = (PROJECT / "docs/samples" / file).read_text()
+    whole = re.sub(r"^#(?=[a-z-]+ = )", "", text, flags=re.MULTILINE)
+    table = tomllib.loads(whole)[role]
+    assert table.keys() == keys_of(role).keys()
+    for key, parameter in keys_of(role).items():
+        if isinstance(parameter, click.Option) and parameter.show_default and not parameter.is_flag:
+            assert str(table[key]) == str(parameter.default).removesuffix(".0"), key
+        if getattr(parameter, "is_flag", False):
+            assert table[key] is False, key
+    for sample in (text, whole):
+        (tmp_path / file).write_text(sample)
+        values, problems = checked_values(read_volume(tmp_path / file), COMMANDS[role])
+        assert not problems and values
 
 
 # --- exit codes and status --------------------------------------------------------------------------------

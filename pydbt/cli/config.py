@@ -7,13 +7,17 @@ import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from pydbt.cli.once import OnceOption
+from pydbt.core.configured.problems import did_you_mean
 from pydbt.core.errors import UsageError
 from pydbt.posix.ownership import file_intruder
+
+if TYPE_CHECKING:
+    from pydbt.core.configured.toml_text import TomlText
 
 DEFAULT_FILE = Path("/etc/pydbt/controller.toml")
 # These take the place of the volume from the table of the command that runs it, when their own table names none.
@@ -21,18 +25,29 @@ _OF_A_VOLUME = ("secondaries", "wait", "verify", "pause", "resume", "down")
 _PLACE = ("source", "state")
 
 
+class Wrong(NamedTuple):
+    """A setting that no command takes. ``sentence`` names key and table, ``words`` stand behind key and value."""
+
+    key: str
+    sentence: str
+    words: str
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The tables of a TOML file, one per command. ``values`` are in the form for click, by command."""
 
     path: Path
-    text: str
-    tables: dict[str, Any]
+    text: TomlText
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        return self.text.tables
 
     def where(self, command: str, key: str = "") -> str:
         """``FILE line 7``: the place of a key of a table, or of the table."""
-        number = _line_of(self.text, command, key)
+        number = self.text.line_of(command, key)
         return f"{self.path} line {number}" if number else f"{self.path}"
 
     def origin_of(self, command: str, message: str, typed: list[str]) -> str:
@@ -50,21 +65,39 @@ class Settings:
 def read_settings(named: Path | None) -> Settings | None:
     """The file, parsed. ``named`` is one that a person named: it must exist; without it ``DEFAULT_FILE`` may be missing."""
     path = named or DEFAULT_FILE
+    if named is None and _is_missing(path):
+        return None
+    settings = Settings(path, read_toml_file(path, "name the one with the settings, or leave --config out"))
+    for broken in settings.text.broken:
+        raise UsageError(f"{path} line {broken.line}: {broken.words}" if broken.line else f"{path} {broken.words}")
+    return settings
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass  # it is told where it is read
+    return False
+
+
+def read_toml_file(path: Path, hint: str) -> TomlText:
+    """A file of TOML, also one with broken lines. UsageError when it cannot be read; ``hint``: what to do if it is missing."""
     try:
         text = _read_own(path)
-        import tomllib
-
-        return Settings(path, text, tomllib.loads(text))
     except FileNotFoundError:
-        if named is None:
-            return None
-        raise UsageError(f"there is no file {named}: name the one with the settings, or leave --config out") from None
+        raise UsageError(f"there is no file {path}: {hint}") from None
     except PermissionError:
         raise UsageError(f"{path} may not be read: run this as root, with sudo") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # also of a file that is not UTF-8
-        raise UsageError(f"{path} is not TOML: {error}") from None
+    except ValueError:
+        raise UsageError(f"{path} is not TOML: it is not text in UTF-8") from None
+    from pydbt.core.configured.toml_text import read_toml  # most machines have no such file
+
+    return read_toml(text)
 
 
 def _read_own(path: Path) -> str:
@@ -85,9 +118,12 @@ def load_defaults(group: click.Group, settings: Settings, only: str | None = Non
     UsageError, which names file and line, for anything that no command takes.
     """
     for command, table in settings.tables.items():
-        _require_command(group, settings, command, table)
-        if only is None or command == only:
-            settings.values[command] = _values(group.commands[command], settings, command, table)
+        known, wrong = command_of(group, command, table)
+        if known is not None and (only is None or command == only):
+            settings.values[command], wrong = checked_table(known, command, table)
+        for first in wrong:
+            place = ("", command) if known is None and not isinstance(table, dict) else (command, first.key)
+            raise UsageError(f"{settings.where(*place)}: {first.sentence}")
     _lend_the_volume(settings)
     return settings.values
 
@@ -103,59 +139,68 @@ def _lend_the_volume(settings: Settings) -> None:
             own |= {name: str(value) for name, value in named.items() if value is not None}
 
 
-def _require_command(group: click.Group, settings: Settings, command: str, table: Any) -> None:
+def command_of(group: click.Group, command: str, table: Any) -> tuple[click.Command | None, list[Wrong]]:
+    """The command that a table is for, or why there is none."""
     if command not in group.commands or command == "help":
         guess = did_you_mean(command, list(group.commands))
-        raise UsageError(
-            f"{settings.where(command)}: there is no command {command!r}{guess}; the tables are named as commands, "
-            "such as [run]"
-        )
+        words = f"expected a table named as a command, such as [run]{guess}"
+        return None, [
+            Wrong("", f"there is no command {command!r}{guess}; the tables are named as commands, such as [run]", words)
+        ]
     if not isinstance(table, dict):
-        raise UsageError(
-            f"{settings.where('', command)}: {command} is no table: put its settings below a line [{command}]"
-        )
-
-
-def _values(known: click.Command, settings: Settings, command: str, table: dict[str, Any]) -> dict[str, Any]:
+        sentence = f"{command} is no table: put its settings below a line [{command}]"
+        return None, [Wrong("", sentence, f"expected a line [{command}] with its settings below")]
+    known = group.commands[command]
     if isinstance(known, click.Group):
-        raise UsageError(f"{settings.where(command)}: there is no command {command!r} that takes settings")
+        return None, [
+            Wrong("", f"there is no command {command!r} that takes settings", "expected no table of this name")
+        ]
+    return known, []
+
+
+def checked_table(known: click.Command, command: str, table: dict[str, Any]) -> tuple[dict[str, Any], list[Wrong]]:
+    """The values for click by the names of parameters, and every setting that the command does not take."""
     parameters = {_name(parameter): parameter for parameter in known.params}
-    values = {}
+    values, wrong = {}, []
     for key, value in table.items():
         parameter = parameters.get(key)
         if parameter is None:
-            guess = did_you_mean(key, list(parameters))
-            raise UsageError(
-                f"{settings.where(command, key)}: [{command}] knows no {key!r}{guess}; it knows "
-                f"{', '.join(sorted(parameters))}"
-            )
+            guess, keys = did_you_mean(key, list(parameters)), ", ".join(sorted(parameters))
+            sentence = f"[{command}] knows no {key!r}{guess}; it knows {keys}"
+            wrong.append(Wrong(key, sentence, f"unknown key{guess or f'; expected one of {keys}'}"))
+            continue
         if isinstance(parameter, OnceOption) and value is not False:
-            raise UsageError(
-                f"{settings.where(command, key)}: {key} of [{command}] is a decision for once, and a file would repeat it each "
-                f"time: take it out, and type --{key} when you mean it"
-            )
+            once = f"is a decision for once, and a file would repeat it each time: take it out, and type --{key} when you mean it"
+            wrong.append(Wrong(key, f"{key} of [{command}] {once}", f"it {once}"))
+            continue
         assert parameter.name is not None
-        values[parameter.name] = _value(settings, command, key, parameter, value)
-    return values
+        try:
+            values[parameter.name] = _value(parameter, value)
+        except click.BadParameter as error:
+            wrong.append(Wrong(key, f"{key} of [{command}]: {error.message}", error.message))
+        except TypeError as error:
+            wrong.append(Wrong(key, f"{key} of [{command}] must be {error}", f"expected {error}"))
+    return values, wrong
 
 
-def _value(settings: Settings, command: str, key: str, parameter: click.Parameter, value: Any) -> Any:
-    """In the form for click: a truth value, a text, or a list of texts for an option that may be given several times."""
+def _value(parameter: click.Parameter, value: Any) -> Any:
+    """In the form for click: a truth value, a text, or a list of texts for an option that may be given several times.
+
+    TypeError with what was expected for another type, click.BadParameter for a text that is no such value.
+    """
     several, is_flag = getattr(parameter, "multiple", False), getattr(parameter, "is_flag", False)
     if several and isinstance(value, list) and all(isinstance(one, str) for one in value):
         texts = value
     elif isinstance(value, bool) != is_flag or not isinstance(value, str | int | float):
-        wanted = "true or false" if is_flag else "a text or a list of texts" if several else "a text or a number"
-        raise UsageError(f"{settings.where(command, key)}: {key} of [{command}] must be {wanted}")
+        raise TypeError(
+            "true or false" if is_flag else "a text or a list of texts" if several else "a text or a number"
+        )
     elif is_flag:
         return value
     else:
         texts = [str(value)]
     for text in texts:
-        try:
-            parameter.type(text, param=parameter)
-        except click.BadParameter as error:
-            raise UsageError(f"{settings.where(command, key)}: {key} of [{command}]: {error.message}") from None
+        parameter.type(text, param=parameter)
     return texts if several else texts[0]
 
 
@@ -164,25 +209,3 @@ def _name(parameter: click.Parameter) -> str:
     if isinstance(parameter, click.Option):
         return max(parameter.opts, key=len).removeprefix("--")
     return parameter.name or ""
-
-
-def did_you_mean(word: str, known: list[str]) -> str:
-    """``, did you mean 'status'?`` for a word that is nearly one that is known; else nothing."""
-    import difflib
-
-    near = difflib.get_close_matches(word, known, n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
-
-
-def _line_of(text: str, command: str, key: str) -> int:
-    """The line of a key in a table, or of the table itself; 0 when it cannot be told from the text."""
-    inside = command == ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[\s*[\"']?([^\]\"']+?)[\"']?\s*\]", line)
-        if header:
-            inside = header[1] == command
-            if inside and not key:
-                return number
-        elif inside and key and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
-            return number
-    return 0

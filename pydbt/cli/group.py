@@ -10,23 +10,26 @@ from typing import Any
 
 import click
 
-from pydbt.cli.config import DEFAULT_FILE, did_you_mean, load_defaults, read_settings
+from pydbt.cli.config import DEFAULT_FILE, load_defaults, read_settings
 from pydbt.cli.explain import EXIT_CODES, debug_wanted, report
 from pydbt.cli.logs import configure_logging
 from pydbt.cli.output import ReaderGone, output_of_commands
 from pydbt.cli.program import Stopped, program_name, signals_as_usual
 from pydbt.cli.responsive import finish_writing
 from pydbt.cli.values import PATH
+from pydbt.core.configured.problems import did_you_mean
 from pydbt.core.errors import UsageError
 
 _PIPE_CLOSED = 141  # 128 + SIGPIPE, as in a shell
 _COMMANDS = (
     "run", "secondary", "secondaries", "status", "wait", "verify", "switchover", "promote", "demote", "invalidate", "pki",
-    "pause", "resume", "down", "layer", "help",
+    "pause", "resume", "down", "layer", "configcheck", "help",
 )  # fmt: skip
 _MODULES = {"resume": "pause"}
 # It reads only, and it is asked by monitoring: it is quick, and works beside a table that another command cannot read.
 _QUICK = "status"
+# It reads the file itself, to tell everything that is wrong.
+_TOLERANT = "configcheck"
 
 
 class _Commands(MutableMapping[str, click.Command]):
@@ -119,6 +122,8 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
 def cli(context: click.Context, debug: bool, config: Path | None) -> None:
     """Replicate a live block device; after a failure, copy only the blocks that differ."""
     configure_logging(debug or debug_wanted([]))
+    if context.invoked_subcommand == _TOLERANT:
+        return
     settings = context.obj = read_settings(config)
     if settings is not None:
         only = _QUICK if context.invoked_subcommand == _QUICK else None

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from pydbt.cli.headline import UNKNOWN_AMOUNT, problem_words
+from pydbt.cli.place import place_argument, typed_name
 from pydbt.cli.values import ADDRESS, PATH
 from pydbt.cli.view import View
 from pydbt.controller.control import call, is_answering, read_snapshot
@@ -26,7 +27,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def volume_arguments(command: _Command) -> _Command:
     """Decorate a command with ``SOURCE|--state DIR``."""
     state = click.option("--state", "state_dir", type=PATH, help="The state directory.")
-    return click.argument("source", required=False, type=PATH)(state(command))
+    return place_argument("source")(state(command))
 
 
 def secondary_option(command: _Command) -> _Command:
@@ -46,7 +47,12 @@ def locate(source: Path | None, state_dir: Path | None) -> Path:
 
     SOURCE may also be the TARGET of a secondary. One that is typed counts more than a state directory of the settings file.
     """
-    if state_dir is not None and not (source is not None and _is_typed("source") and not _is_typed("state_dir")):
+    name = typed_name()
+    if state_dir is not None and (
+        name or not (source is not None and _is_typed("source") and not _is_typed("state_dir"))
+    ):
+        if not state_dir.is_dir() and name and not _is_typed("state_dir"):
+            raise NotRunning(f"{name} has not run yet: its state directory {state_dir} does not exist")
         if not state_dir.is_dir():
             raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
         return state_dir

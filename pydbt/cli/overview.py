@@ -11,14 +11,13 @@ from typing import Any
 from pydbt.cli.headline import headline
 from pydbt.cli.locate import last_known
 from pydbt.cli.view import View
+from pydbt.cli.volume_files import STATE_ROOT
 from pydbt.controller.control import call, read_snapshot
 from pydbt.controller.registry import PINS, known_places
 from pydbt.core.errors import NotRunning, PydbtError
 from pydbt.core.primary.modes import FOLLOWING_MODES
 
 _ANSWER_S = 5.0
-# Where state directories are in the documents; after a boot only the running ones are known otherwise.
-STATE_ROOT = Path("/var/lib/pydbt")
 _FOLLOWING = {*map(str, FOLLOWING_MODES), "streaming", "ready"}
 
 

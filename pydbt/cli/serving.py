@@ -27,6 +27,7 @@ from pydbt.controller.secondary.journal_room import require_journal_room
 from pydbt.controller.state_dir import check_state_dir, require_lasting
 from pydbt.core.printable import printable
 from pydbt.device.checks import check_source, check_target
+from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import check_plain_tcp, unix_path, unreachable_name
 from pydbt.network.listen import listen as listen_at
 from pydbt.network.local import check_local, remove_socket
@@ -53,9 +54,8 @@ def serve_in_role(options: PrimaryOptions | SecondaryOptions, only_check: bool =
     return outcome
 
 
-def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | SecondaryOptions:
-    name_lines(options.source)
-    forbid_core_dumps()
+def check_primary(options: PrimaryOptions, only_check: bool = True) -> BlockDevice:
+    """The SOURCE, when nothing that can be seen before a start is against it; nothing is changed. PydbtError."""
     device = check_source(options.source, options.state_dir)
     check_state_dir(options.state_dir)
     require_lasting(options.state_dir)
@@ -66,6 +66,35 @@ def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | Secondary
             check_plain_tcp(address[0], options.insecure)
         check_local(address[0])
         refuse_own_target(device, address, options.state_dir)
+    return device
+
+
+def check_secondary(options: SecondaryOptions, only_check: bool = True) -> None:
+    """Nothing that can be seen before a start is against this replica; nothing is changed. PydbtError."""
+    check_target(options.target, state_dir=options.state_dir, create_bytes=options.create_bytes)
+    check_state_dir(options.state_dir)
+    if options.replay_only:
+        return
+    require_lasting(options.state_dir)
+    require_journal_room(options.state_dir, options.journal_limit_bytes)
+    host, port = options.listen
+    if options.identity is None:
+        check_plain_tcp(host, options.insecure)
+    else:
+        _check_identity(options.identity, only_check)
+    if words := unreachable_name(host, port):
+        _log.warning("--listen %s", words)
+    if options.listener is None and (port or unix_path(host) is not None):
+        # An address in use must be found before an image or a state directory is made.
+        listener = listen_at(host, port)
+        remove_socket(listener)
+        listener.close()
+
+
+def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | SecondaryOptions:
+    name_lines(options.source)
+    forbid_core_dumps()
+    device = check_primary(options, only_check)
     if only_check:
         click.echo(f"{printable(str(options.source))} could be replicated: options, device and identity are right")
         return 0
@@ -87,22 +116,7 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
     name_lines(options.target)
     forbid_core_dumps()
     target, state_dir, (host, port) = options.target, options.state_dir, options.listen
-    check_target(target, state_dir=state_dir, create_bytes=options.create_bytes)
-    check_state_dir(state_dir)
-    if not options.replay_only:
-        require_lasting(state_dir)
-        require_journal_room(state_dir, options.journal_limit_bytes)
-        if options.identity is None:
-            check_plain_tcp(host, options.insecure)
-        else:
-            _check_identity(options.identity, only_check)
-        if words := unreachable_name(host, port):
-            _log.warning("--listen %s", words)
-        if options.listener is None and (port or unix_path(host) is not None):
-            # An address in use must be found before an image or a state directory is made.
-            listener = listen_at(host, port)
-            remove_socket(listener)
-            listener.close()
+    check_secondary(options, only_check)
     if only_check:
         click.echo(f"{printable(str(target))} could be a replica: options, target, port and identity are right")
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +39,17 @@ MIN_JOURNAL_BYTES = 16 * MIB
 MAX_IMAGE_BYTES = (1 << 63) - 512
 
 CAPTURES = ("payload", "addresses")
+
+Fault = tuple[str, str]
+"""An option, with its dashes, and the sentence about what is wrong with it."""
+
+
+class OptionsRefused(UsageError):
+    """Some options are wrong. The message is about the first of ``faults``."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__(faults[0][1])
+        self.faults = faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,52 +97,67 @@ class PrimaryOptions:
     report: Callable[[VolumeReport], None] | None = None
 
     def __post_init__(self) -> None:
+        _refuse_all([*self._of_the_connection(), *self._of_the_sizes(), *self._of_the_times()])
+
+    def _of_the_connection(self) -> Iterator[Fault]:
         for host, port in self.secondaries:
-            check_port(host, port, "--secondary")
+            yield from _port_faults(host, port, "--secondary")
         if not self.secondaries:
-            raise UsageError("a volume needs a secondary: name its address with --secondary ADDR:PORT")
+            yield "--secondary", "a volume needs a secondary: name its address with --secondary ADDR:PORT"
         if len(set(self.secondaries)) < len(self.secondaries):
-            raise UsageError("--secondary names one address twice: every secondary has its own")
+            yield "--secondary", "--secondary names one address twice: every secondary has its own"
         if self.peers and len(self.peers) != len(self.secondaries):
-            raise UsageError(
+            yield (
+                "--peer",
                 f"--peer is given {len(self.peers)} times for {len(self.secondaries)} secondaries: give one per --secondary, "
-                "in their order, or none"
+                "in their order, or none",
             )
-        _require_identity(self.identity, self.peers)
+        yield from _identity_faults(self.identity, self.peers)
+
+    def _of_the_sizes(self) -> Iterator[Fault]:
         if self.block_bytes is not None and not _power_of_two(self.block_bytes, MIN_BLOCK_BYTES, MAX_BLOCK_BYTES):
-            raise UsageError(
+            yield (
+                "--block-size",
                 f"--block-size is {exact_bytes(self.block_bytes)}, which is no power of two from "
-                f"{exact_bytes(MIN_BLOCK_BYTES)} to {exact_bytes(MAX_BLOCK_BYTES)}"
+                f"{exact_bytes(MIN_BLOCK_BYTES)} to {exact_bytes(MAX_BLOCK_BYTES)}",
             )
         for name, size in (("--ring-size", self.data_ring_bytes), ("--record-ring-size", self.record_ring_bytes)):
             if not _power_of_two(size, MIN_RING_BYTES, MAX_RING_BYTES):
-                raise UsageError(
+                yield (
+                    name,
                     f"{name} is {exact_bytes(size)}, which is no power of two from {exact_bytes(MIN_RING_BYTES)} to "
-                    f"{exact_bytes(MAX_RING_BYTES)}"
+                    f"{exact_bytes(MAX_RING_BYTES)}",
                 )
         if not MIN_LOG_BYTES <= self.log_bytes <= MAX_LOG_BYTES:
-            raise UsageError(
+            yield (
+                "--log-size",
                 f"--log-size is {exact_bytes(self.log_bytes)}, which is not from {exact_bytes(MIN_LOG_BYTES)} to "
-                f"{exact_bytes(MAX_LOG_BYTES)}"
+                f"{exact_bytes(MAX_LOG_BYTES)}",
             )
         if self.rate_limit_bytes_per_s is not None and self.rate_limit_bytes_per_s <= 0:
-            raise UsageError("--rate-limit must be more than 0 bytes per second; leave it out for no limit")
-        if self.acknowledge_timeout_s <= 0:
-            raise UsageError("--ack-timeout must be more than 0 seconds")
-        if self.verify_every_s is not None and self.verify_every_s <= 0:
-            raise UsageError("--verify-every must be more than 0 seconds; leave it out to verify on command only")
-        if self.capture not in CAPTURES:
-            raise UsageError(f"--capture {self.capture} is none of {' and '.join(CAPTURES)}")
+            yield "--rate-limit", "--rate-limit must be more than 0 bytes per second; leave it out for no limit"
         if isinstance(self.snapshot_space, int) and self.snapshot_space < MIB:
-            raise UsageError(
-                f"--snapshot-space is {exact_bytes(self.snapshot_space)}, less than 1 MiB, which one write may fill"
+            yield (
+                "--snapshot-space",
+                f"--snapshot-space is {exact_bytes(self.snapshot_space)}, less than 1 MiB, which one write may fill",
             )
+
+    def _of_the_times(self) -> Iterator[Fault]:
+        if self.acknowledge_timeout_s <= 0:
+            yield "--ack-timeout", "--ack-timeout must be more than 0 seconds"
+        if self.verify_every_s is not None and self.verify_every_s <= 0:
+            yield "--verify-every", "--verify-every must be more than 0 seconds; leave it out to verify on command only"
+        if self.capture not in CAPTURES:
+            yield "--capture", f"--capture {self.capture} is none of {' and '.join(CAPTURES)}"
         for name, seconds in (("--epoch-interval", self.epoch_interval_s), ("--freeze-limit", self.freeze_limit_s),
                               ("--era-interval", self.era_interval_s)):  # fmt: skip
             if seconds <= 0:
-                raise UsageError(f"{name} must be more than 0 seconds")
+                yield name, f"{name} must be more than 0 seconds"
         if self.assume_in_sync and self.whole_device:
-            raise UsageError("--assume-in-sync copies nothing, and --whole-device copies everything: give one of them")
+            yield (
+                "--assume-in-sync",
+                "--assume-in-sync copies nothing, and --whole-device copies everything: give one of them",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,36 +189,46 @@ class SecondaryOptions:
     listener: socket.socket | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        _refuse_all(list(self._faults()))
+
+    def _faults(self) -> Iterator[Fault]:
         if self.listen_port:
-            check_port(self.listen_host, self.listen_port, "--listen")
+            yield from _port_faults(self.listen_host, self.listen_port, "--listen")
         if self.create_bytes is not None and not (
             0 < self.create_bytes <= MAX_IMAGE_BYTES and self.create_bytes % 512 == 0
         ):
-            raise UsageError(
-                f"--create is {exact_bytes(self.create_bytes)}, which is no multiple of 512 bytes below 8 EiB"
+            yield (
+                "--create",
+                f"--create is {exact_bytes(self.create_bytes)}, which is no multiple of 512 bytes below 8 EiB",
             )
         if self.journal_limit_bytes < MIN_JOURNAL_BYTES:
-            raise UsageError(
+            yield (
+                "--journal-size",
                 f"--journal-size is {exact_bytes(self.journal_limit_bytes)}, less than the least journal of "
-                f"{exact_bytes(MIN_JOURNAL_BYTES)}"
+                f"{exact_bytes(MIN_JOURNAL_BYTES)}",
             )
-        _require_identity(self.identity, self.peer)
+        yield from _identity_faults(self.identity, self.peer)
 
     @property
     def listen(self) -> tuple[str, int]:
         return self.listen_host, self.listen_port
 
 
-def check_port(host: str, port: int, option: str) -> None:
-    """UsageError unless ``port`` is a port of TCP, or the host needs none."""
+def _refuse_all(faults: list[Fault]) -> None:
+    if faults:
+        raise OptionsRefused(faults)
+
+
+def _port_faults(host: str, port: int, option: str) -> Iterator[Fault]:
     if unix_path(host) is None and not 1 <= port <= 65535:
-        raise UsageError(f"{option} names port {port}, and ports go from 1 to 65535")
+        yield option, f"{option} names port {port}, and ports go from 1 to 65535"
 
 
-def _require_identity(identity: Path | None, peer: object) -> None:
+def _identity_faults(identity: Path | None, peer: object) -> Iterator[Fault]:
     if peer and identity is None:
-        raise UsageError(
-            "--peer is the name that the other side proves, and without --identity nobody proves any: give both"
+        yield (
+            "--peer",
+            "--peer is the name that the other side proves, and without --identity nobody proves any: give both",
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pydbt.cli.place import place_argument
 from pydbt.cli.stopping import stop_running, stop_timeout
 from pydbt.cli.values import PATH
 from pydbt.controller.primary.leftover import detach_leftover
@@ -18,7 +19,7 @@ from pydbt.store.volume_state import load_state
 
 
 @click.command()
-@click.argument("source", type=PATH)
+@place_argument("source", required=True)
 @click.option("--state", "state_dir", type=PATH, required=True, help="The primary's state directory.")
 @stop_timeout("controller")
 def demote(source: Path, state_dir: Path, timeout: float) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pydbt.cli.place import place_argument
 from pydbt.cli.stopping import stop_running, stop_timeout
 from pydbt.cli.values import PATH
 from pydbt.controller.state_dir import require_state_dir
@@ -14,7 +15,7 @@ from pydbt.store.replica_state import load_record
 
 
 @click.command()
-@click.argument("target", type=PATH)
+@place_argument("target", required=True)
 @click.option("--state", "state_dir", type=PATH, required=True, help="The secondary's state directory.")
 @stop_timeout("secondary")
 def invalidate(target: Path, state_dir: Path, timeout: float) -> int:

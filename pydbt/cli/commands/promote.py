@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pydbt.cli.once import OnceOption
+from pydbt.cli.place import place_argument
 from pydbt.cli.stopping import stop_running, stop_timeout, until_ended
 from pydbt.cli.values import PATH
 from pydbt.controller.control import call, is_answering, read_snapshot
@@ -24,7 +25,7 @@ _WHY = "only a replica can be promoted"
 
 
 @click.command()
-@click.argument("target", type=PATH)
+@place_argument("target", required=True)
 @click.option("--state", "state_dir", type=PATH, required=True, help="The secondary's state directory.")
 @click.option("--force", cls=OnceOption, is_flag=True, help="Promote although the primary is alive.")
 @click.option("--accept-target", cls=OnceOption, is_flag=True, help="TARGET is a copy of the target, or the same.")

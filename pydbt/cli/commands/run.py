@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
 from pydbt.cli.once import OnceOption, was_typed
-from pydbt.cli.sections import SectionedCommand
+from pydbt.cli.place import place_argument
+from pydbt.cli.role_command import RoleCommand, require_given
 from pydbt.cli.serving import serve_in_role
 from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SIZE, SPACE
 from pydbt.controller import options as defaults
@@ -25,18 +26,48 @@ _SECTIONS = {
 }  # fmt: skip
 
 
-@click.command(cls=SectionedCommand, sections=_SECTIONS)
-@click.argument("source", type=PATH)
+def primary_options(given: dict[str, Any]) -> PrimaryOptions:
+    """The options of a primary, of the values of the command's parameters. OptionsRefused."""
+    return PrimaryOptions(
+        source=given["source"],
+        secondaries=tuple(given["secondaries"]),
+        state_dir=given["state_dir"],
+        identity=given["identity"],
+        peers=tuple(given["peers"]),
+        new_peer_key=was_typed("peers"),
+        insecure=given["insecure"],
+        accept_replica=given["accept_replica"],
+        block_bytes=given["block_size"],
+        assume_in_sync=given["assume_in_sync"],
+        whole_device=given["whole_device"],
+        rate_limit_bytes_per_s=given["rate_limit"],
+        verify_every_s=given["verify_every"],
+        capture=given["capture"],
+        epoch_interval_s=given["epoch_interval"],
+        freeze_limit_s=given["freeze_limit"],
+        snapshot_space=given["snapshot_space"],
+        era_interval_s=given["era_interval"],
+        compress=given["compress"],
+        log_bytes=given["log_size"],
+        data_ring_bytes=given["ring_size"],
+        record_ring_bytes=given["record_ring_size"],
+        compare_first=not given["no_digests"],
+        acknowledge_timeout_s=given["ack_timeout"],
+        wait_for_secondary=not given["no_wait"],
+    )
+
+
+@click.command(cls=RoleCommand, sections=_SECTIONS, options=primary_options)
+@place_argument("source")
 @click.option(
     "--secondary",
     "secondaries",
     type=ADDRESS,
-    required=True,
     multiple=True,
     metavar="ADDR:PORT|unix:PATH",
     help="Address of a secondary; give it once per secondary.",
 )
-@click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; it is made when missing.")
+@click.option("--state", "state_dir", type=PATH, help="The state directory; it is made when missing.")
 @click.option(
     "--identity", type=PATH, metavar="FILE", help="Use TLS, with this certificate of this machine; see `pki`."
 )
@@ -108,63 +139,11 @@ _SECTIONS = {
 @click.option(
     "--check", cls=OnceOption, is_flag=True, help="Check options, SOURCE and identity, and end; nothing is changed."
 )
-def run(
-    source: Path,
-    secondaries: tuple[tuple[str, int], ...],
-    state_dir: Path,
-    identity: Path | None,
-    peers: tuple[str, ...],
-    insecure: bool,
-    accept_replica: bool,
-    block_size: int | None,
-    whole_device: bool,
-    assume_in_sync: bool,
-    no_digests: bool,
-    rate_limit: int | None,
-    verify_every: float | None,
-    capture: str,
-    epoch_interval: float,
-    freeze_limit: float,
-    snapshot_space: int | str | None,
-    era_interval: float,
-    compress: bool,
-    ack_timeout: float,
-    log_size: int,
-    ring_size: int,
-    record_ring_size: int,
-    no_wait: bool,
-    check: bool,
-) -> int:
+def run(check: bool, **given: Any) -> int:
     """Replicate a block device to secondaries.
 
     SOURCE may be mounted. Runs in the foreground; Ctrl-C stops replication, but writes stay tracked for the next run
-    (see `down`).
+    (see `down`). SOURCE may be the NAME of a volume in /etc/pydbt/volumes.
     """
-    chosen = PrimaryOptions(
-        source=source,
-        secondaries=tuple(secondaries),
-        state_dir=state_dir,
-        identity=identity,
-        peers=tuple(peers),
-        new_peer_key=was_typed("peers"),
-        insecure=insecure,
-        accept_replica=accept_replica,
-        block_bytes=block_size,
-        assume_in_sync=assume_in_sync,
-        whole_device=whole_device,
-        rate_limit_bytes_per_s=rate_limit,
-        verify_every_s=verify_every,
-        capture=capture,
-        epoch_interval_s=epoch_interval,
-        freeze_limit_s=freeze_limit,
-        snapshot_space=snapshot_space,
-        era_interval_s=era_interval,
-        compress=compress,
-        log_bytes=log_size,
-        data_ring_bytes=ring_size,
-        record_ring_bytes=record_ring_size,
-        compare_first=not no_digests,
-        acknowledge_timeout_s=ack_timeout,
-        wait_for_secondary=not no_wait,
-    )
-    return serve_in_role(chosen, check)
+    require_given(click.get_current_context(), "source", "secondaries", "state_dir")
+    return serve_in_role(primary_options(given), check)

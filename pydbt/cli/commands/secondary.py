@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
 from pydbt.cli.once import OnceOption, was_typed
+from pydbt.cli.place import place_argument
+from pydbt.cli.role_command import RoleCommand, require_given
 from pydbt.cli.serving import serve_in_role
 from pydbt.cli.values import ADDRESS, PATH, SIZE
 from pydbt.controller.options import SecondaryOptions
 from pydbt.core.errors import UsageError
 
 
-@click.command()
-@click.argument("target", type=PATH)
+def secondary_options(given: dict[str, Any]) -> SecondaryOptions:
+    """The options of a secondary, of the values of the command's parameters. UsageError, OptionsRefused."""
+    listen = given["listen"]
+    if listen is None and not given["replay_only"]:
+        raise UsageError("name the address at which to wait for the primary with --listen ADDR:PORT or unix:PATH")
+    host, port = listen or ("127.0.0.1", 0)
+    return SecondaryOptions(
+        target=given["target"],
+        listen_host=host,
+        listen_port=port,
+        state_dir=given["state_dir"],
+        create_bytes=given["create_bytes"],
+        identity=given["identity"],
+        peer=given["peer"],
+        new_peer_key=was_typed("peer"),
+        insecure=given["insecure"],
+        accept_sectors=given["accept_sectors"],
+        accept_target=given["accept_target"],
+        stage=not given["no_stage"],
+        replay_only=given["replay_only"],
+        journal_limit_bytes=given["journal_size"],
+    )
+
+
+@click.command(cls=RoleCommand, sections={}, options=secondary_options)
+@place_argument("target")
 @click.option("--listen", type=ADDRESS, metavar="ADDR:PORT|unix:PATH", help="Address at which to wait for the primary.")
-@click.option("--state", "state_dir", type=PATH, required=True, help="The state directory; it is made when missing.")
+@click.option("--state", "state_dir", type=PATH, help="The state directory; it is made when missing.")
 @click.option(
     "--create",
     "create_bytes",
@@ -39,43 +65,11 @@ from pydbt.core.errors import UsageError
 @click.option(
     "--check", cls=OnceOption, is_flag=True, help="Check options, TARGET and identity, and end; nothing is changed."
 )
-def secondary(
-    target: Path,
-    listen: tuple[str, int] | None,
-    state_dir: Path,
-    create_bytes: int | None,
-    identity: Path | None,
-    peer: str | None,
-    insecure: bool,
-    accept_sectors: bool,
-    accept_target: bool,
-    no_stage: bool,
-    replay_only: bool,
-    journal_size: int,
-    check: bool,
-) -> int:
+def secondary(check: bool, **given: Any) -> int:
     """Keep a replica on a device or image file.
 
     Runs until it is stopped. TARGET, a block device or an image file, is overwritten, and must not be mounted or in use.
-    After `--replay-only` its last consistent state may be used.
+    After `--replay-only` its last consistent state may be used. TARGET may be the NAME of a replica in /etc/pydbt/volumes.
     """
-    if listen is None and not replay_only:
-        raise UsageError("name the address at which to wait for the primary with --listen ADDR:PORT or unix:PATH")
-    host, port = listen or ("127.0.0.1", 0)
-    chosen = SecondaryOptions(
-        target=target,
-        listen_host=host,
-        listen_port=port,
-        state_dir=state_dir,
-        create_bytes=create_bytes,
-        identity=identity,
-        peer=peer,
-        new_peer_key=was_typed("peer"),
-        insecure=insecure,
-        accept_sectors=accept_sectors,
-        accept_target=accept_target,
-        stage=not no_stage,
-        replay_only=replay_only,
-        journal_limit_bytes=journal_size,
-    )
-    return serve_in_role(chosen, check)
+    require_given(click.get_current_context(), "target", "state_dir")
+    return serve_in_role(secondary_options(given), check)

@@ -1,0 +1,88 @@
+"""``controller configcheck``: everything that is wrong in the configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from pydbt.cli.config import DEFAULT_FILE
+from pydbt.cli.config_check import Checked, Checks
+from pydbt.cli.volume_files import VOLUMES, volume_files, volumes_folder
+from pydbt.core.configured.problems import did_you_mean
+from pydbt.core.errors import UsageError
+from pydbt.core.printable import printable
+
+
+@click.command()
+@click.argument("which", nargs=-1, metavar="[FILE|NAME]...")
+@click.option("--devices", is_flag=True, help="Check devices and ports too, as `run --check` does.")
+@click.pass_context
+def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -> int:
+    """Check the configuration of this machine.
+
+    Checks /etc/pydbt/controller.toml and every file in /etc/pydbt/volumes, or those that are named, and prints one line for
+    each error: file, line, key, value, and what was expected. Exit code 2: there are errors. Nothing is changed.
+    """
+    root = context.find_root()
+    assert isinstance(root.command, click.Group)
+    general = root.params.get("config") or DEFAULT_FILE
+    named = [_file_of(word, general) for word in which]
+    checks = Checks(root.command, devices)
+    if root.params.get("config") is not None or general.exists():
+        checks.settings(general)
+    for path in _all_files(named, general):
+        checks.volume(path)
+    checks.all_together()
+    found = checks.found
+    problems = [one for one in found.problems if not named or Path(one.file) in named]
+    for problem in sorted(set(problems)):
+        click.echo(printable(str(problem)))
+    if problems:
+        raise UsageError(_failure(len(set(problems)), len({one.file for one in problems}), len(named) or found.files))
+    click.echo(_success(found, named))
+    return 0
+
+
+def _file_of(word: str, general: Path) -> Path:
+    path = Path(word)
+    if path == general:
+        return path
+    if "/" in word:
+        known = volumes_folder() / path.name
+        return known if os.path.realpath(known) == os.path.realpath(path) else path
+    found = volumes_folder() / f"{word.removesuffix('.toml')}.toml"
+    if not found.exists():
+        guess = did_you_mean(word, [file.stem for file in volume_files()])
+        raise UsageError(
+            f"there is no file {found}{guess}: name a volume of {volumes_folder()}, or a FILE with its folder"
+        )
+    return found
+
+
+def _all_files(named: list[Path], general: Path) -> list[Path]:
+    """Also those that are not named: two files together may be wrong."""
+    files = volume_files()
+    return [*files, *(path for path in named if path not in files and path != general)]
+
+
+def _failure(problems: int, wrong: int, files: int) -> str:
+    return f"{_count(problems, 'error')} in {wrong} of {_count(files, 'file')}"
+
+
+def _success(found: Checked, named: list[Path]) -> str:
+    volumes = [one for one in found.volumes if not named or one.path in named]
+    if not volumes:
+        return f"no volume and no replica is configured: write {VOLUMES}/NAME.toml, with a table [run] or [secondary]"
+    names = {role: [one.name for one in volumes if one.role == role] for role in ("run", "secondary")}
+    parts = [
+        f"{_count(len(of_role), kind)} ({', '.join(of_role)})"
+        for of_role, kind in ((names["run"], "volume"), (names["secondary"], "replica"))
+        if of_role
+    ]
+    return f"right: {' and '.join(parts)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,100 @@
+"""SOURCE and TARGET on the command line: a path, or the NAME of a volume or replica in ``/etc/pydbt/volumes``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from pydbt.cli.volume_files import ROLES, VolumeFile, checked_values, read_volume, volume_files, volumes_folder
+from pydbt.core.configured.problems import did_you_mean, why_no_name
+from pydbt.core.errors import UsageError
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_NAME = "pydbt.cli.place.name"
+_TYPED = "pydbt.cli.place.typed"
+_KINDS = {"run": "a volume", "secondary": "a replica"}
+
+
+class _Place(click.Path):
+    """A path, whose text is kept as well: ``./data`` is a path and no NAME."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if ctx is not None:
+            ctx.meta[_TYPED] = str(value)
+        return super().convert(value, param, ctx)
+
+
+def place_argument(name: str, *, required: bool = False) -> Callable[[_Command], _Command]:
+    """Decorate a command with SOURCE or TARGET. A configured NAME also gives it the state directory, and a role its options."""
+    return click.argument(
+        name, required=required, type=_Place(path_type=Path, readable=False), is_eager=True, callback=_place_of
+    )
+
+
+def typed_name() -> str:
+    """The NAME that was typed in the place of a path; empty when a path was, or nothing."""
+    context = click.get_current_context(silent=True)
+    return str(context.meta.get(_NAME, "")) if context is not None else ""
+
+
+def named_volume(word: str) -> VolumeFile | None:
+    """The volume that a word names; None for a path. A word with a slash is a path. UsageError for one that may be both."""
+    if "/" in word or why_no_name(word):
+        return None
+    path = volumes_folder() / f"{word}.toml"
+    if not path.exists():
+        return None
+    if os.path.lexists(word):
+        raise UsageError(
+            f"{word} is ambiguous: {path} configures it, and there is a file {word} in this folder: write ./{word} for the "
+            "file, or run this in another folder"
+        )
+    return read_volume(path)
+
+
+def _place_of(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    assert parameter.name is not None
+    if value is None or context.get_parameter_source(parameter.name) is not ParameterSource.COMMANDLINE:
+        return value
+    word = context.meta[_TYPED]
+    volume = named_volume(word)
+    if volume is None:
+        _refuse_nearly_a_name(word, context)
+        return value
+    if context.info_name in ROLES:
+        values = _values_of(volume, context)
+    else:
+        for problem in volume.problems:
+            raise UsageError(str(problem))
+        values = {"state_dir": str(volume.state_dir)}
+    if volume.place is None:
+        raise UsageError(f"{volume.where()} names no {ROLES[volume.role]}: see 'controller configcheck {volume.name}'")
+    context.meta[_NAME] = volume.name
+    context.default_map = values if context.info_name in ROLES else {**(context.default_map or {}), **values}
+    return volume.place
+
+
+def _values_of(volume: VolumeFile, context: click.Context) -> dict[str, Any]:
+    """All settings of the file, for the command of its role. They take the place of the table in ``controller.toml``."""
+    if volume.role and volume.role != context.info_name:
+        raise UsageError(
+            f"{volume.name} is {_KINDS[volume.role]}, by {volume.where()}: use 'controller {volume.role} {volume.name}'"
+        )
+    values, problems = checked_values(volume, context.command)
+    for problem in problems:
+        more = f" (and {len(problems) - 1} more: 'controller configcheck {volume.name}')" if len(problems) > 1 else ""
+        raise UsageError(f"{problem}{more}")
+    return values
+
+
+def _refuse_nearly_a_name(word: str, context: click.Context) -> None:
+    """A name with a slip is no path of a file that does not exist. An image file that `secondary` makes need not exist."""
+    if "/" in word or os.path.lexists(word) or context.info_name == "secondary":
+        return
+    if guess := did_you_mean(word, [path.stem for path in volume_files()]):
+        raise UsageError(f"{word} is neither a file nor a volume in {volumes_folder()}{guess}")

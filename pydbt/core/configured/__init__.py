@@ -1,0 +1,1 @@
+"""What a machine is configured to replicate: texts of files in, problems and decisions out."""

@@ -1,0 +1,93 @@
+"""A text of TOML: its tables, every line that is none, and the lines that its keys are in."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_FAULTS = 20
+"""Of one file. A text with more is another kind of file."""
+_PART = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
+_KEY = re.compile(rf"\s*({_PART}(?:\s*\.\s*{_PART})*)\s*=\s*(.*)")
+_HEADER = re.compile(rf"\s*\[\[?\s*({_PART}(?:\s*\.\s*{_PART})*)\s*\]")
+_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_LONG_TEXT = re.compile(r"\"\"\"|'''")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenLine:
+    """A line that is no TOML. ``key`` and ``value`` as far as they can be told from it."""
+
+    line: int
+    table: str
+    key: str
+    value: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class TomlText:
+    """``tables`` lack the broken lines. ``whole``: all else could be read; without it ``tables`` tell nothing."""
+
+    tables: dict[str, Any]
+    broken: tuple[BrokenLine, ...] = ()
+    whole: bool = True
+    lines: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def line_of(self, table: str, key: str = "") -> int:
+        """The line of a key of a table, or of the table itself; 0 when it cannot be told from the text."""
+        return self.lines.get((table, key)) or self.lines.get((table, ""), 0)
+
+
+def read_toml(text: str) -> TomlText:
+    """Every fault and not only the first: a line ``KEY = VALUE`` that is no TOML is left out, and the rest is read again."""
+    lines, places = text.splitlines(), _lines_of_keys(text)
+    broken: list[BrokenLine] = []
+    while True:
+        try:
+            return TomlText(tomllib.loads("\n".join(lines) + "\n"), tuple(broken), True, places)
+        except tomllib.TOMLDecodeError as error:
+            found = _broken_line(str(error), lines, places)
+            broken.append(found)
+            if not found.key or len(broken) >= MAX_FAULTS:
+                return TomlText({}, tuple(broken), False, places)
+            lines[found.line - 1] = ""
+
+
+def _broken_line(message: str, lines: list[str], places: dict[tuple[str, str], int]) -> BrokenLine:
+    place = _PLACE.search(message)
+    words = f"is not TOML: {_PLACE.sub('', message)}"
+    if place is None or place[1] is None:
+        return BrokenLine(0, "", "", "", f"{words}, at its end")
+    number = int(place[1])
+    words = f"{words}, at column {place[2]}: expected KEY = VALUE, with quotes around a text"
+    match = _KEY.match(lines[number - 1]) if number <= len(lines) else None
+    if match is None or not match[2]:
+        return BrokenLine(number, "", "", "", words)
+    table = next((table for (table, key), line in places.items() if line == number and key), "")
+    return BrokenLine(number, table, _bare(match[1])[-1], match[2].strip(), words)
+
+
+def _bare(dotted: str) -> list[str]:
+    """The parts of a key, without quotes."""
+    return [part.strip("\"'") for part in re.findall(_PART, dotted)]
+
+
+def _lines_of_keys(text: str) -> dict[tuple[str, str], int]:
+    """The first line of each key, by table and key; that of a table itself by its name and an empty key."""
+    found: dict[tuple[str, str], int] = {}
+    inside: list[str] = []
+    long_text = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not long_text:
+            if header := _HEADER.match(line):
+                inside = _bare(header[1])
+                found.setdefault((inside[0], ""), number)
+            elif key := _KEY.match(line):
+                first, *rest = [*inside, *_bare(key[1])]
+                found.setdefault((first, rest[0] if rest else ""), number)
+        for mark in _LONG_TEXT.findall(line):
+            long_text = mark if not long_text else "" if mark == long_text else long_text
+    return found

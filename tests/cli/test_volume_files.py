@@ -1,0 +1,189 @@
+"""The files of volumes: every fault of every file is told at once, with its place, and nothing is changed by the check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pydbt.cli.group import execute
+from tests.lab.disks import image
+from tests.lab.programs import Outcome
+
+RIGHT = '[run]\nsource = "/dev/vda3"\nsecondary = "10.0.0.2:7790"\ninsecure = true\n'
+REPLICA = '[secondary]\ntarget = "/x/vdb.img"\nlisten = "10.0.0.2:7790"\ninsecure = true\n'
+
+
+class Machine:
+    """A folder for the files of volumes, in the place of /etc/pydbt, and the program on it."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.volumes, self.general, self._capsys = root / "volumes", root / "controller.toml", capsys
+        self.volumes.mkdir()
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.volumes / f"{name}.toml"
+        path.write_text(text)
+        return path
+
+    def run(self, *arguments: object) -> Outcome:
+        general = ["--config", str(self.general)] if self.general.exists() else []
+        code = execute([*general, *(str(argument) for argument in arguments)])
+        return Outcome(code, *self._capsys.readouterr())
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Machine:
+    made = Machine(tmp_path, capsys)
+    monkeypatch.setenv("PYDBT_VOLUMES", str(made.volumes))
+    monkeypatch.chdir(made.volumes.parent)
+    return made
+
+
+def test_files_without_a_fault_are_counted_and_named(machine: Machine) -> None:
+    machine.write("data", RIGHT)
+    machine.write("rep", REPLICA)
+    (machine.volumes / "notes.txt").write_text("no volume")
+    (machine.volumes / ".hidden.toml").write_text("no volume")
+    found = machine.run("configcheck")
+    assert (found.code, found.output, found.errors) == (0, "right: 1 volume (data) and 1 replica (rep)\n", "")
+    assert machine.run("configcheck", "rep").output == "right: 1 replica (rep)\n"
+    assert sorted(path.name for path in machine.volumes.iterdir()) == [
+        ".hidden.toml",
+        "data.toml",
+        "notes.txt",
+        "rep.toml",
+    ]
+
+
+def test_without_any_file_it_is_said_where_one_belongs(machine: Machine) -> None:
+    found = machine.run("configcheck")
+    assert found.code == 0 and "write /etc/pydbt/volumes/NAME.toml" in found.output
+
+
+def test_every_fault_of_every_file_is_one_line_with_its_place(machine: Machine) -> None:
+    machine.write(
+        "one",
+        '# first\n[run]\nsource = /dev/vdb\nsorce = 1\nsecondary = ["10.0.0.2:7790", "nonsense"]\ninsecure = 1\n',
+    )
+    machine.write(
+        "two", '[run]\nsource = "/dev/q"\nsecondary = "10.0.0.3:1"\nblock-size = 5000\nack-timeout = 0\nstate = "rel"\n'
+    )
+    machine.write("three", '[secondary]\nlisten = "10.0.0.9:7790"\ncheck = true\nreplay-only = true\n')
+    machine.write("Bad", '[secondry]\ntarget = "/x"\n')
+    machine.write("empty", "")
+    machine.write("both", f"{RIGHT}{REPLICA}".replace("vda3", "vda9").replace("7790", "7999"))
+    machine.general.write_text('[wait]\ntimout = 5\n[runs]\nx = 1\n[pause]\nstate = "/x"\n')
+    found = machine.run("configcheck")
+    lines = found.output.splitlines()
+    places = {line.split(": ")[0].removeprefix(f"{machine.volumes}/") + ": " + line.split(": ")[1] for line in lines}
+    assert places == {
+        "one.toml line 3: source = /dev/vdb",
+        "one.toml line 4: sorce = 1",
+        'one.toml line 5: secondary = ["10.0.0.2:7790", "nonsense"]',
+        "one.toml line 6: insecure = 1",
+        'two.toml line 6: state = "rel"',
+        "three.toml line 1: target",
+        "three.toml line 3: check = true",
+        "three.toml line 4: replay-only = true",
+        "Bad.toml: expected a name of lower-case letters, digits, '.', '_' and '-' that begins with a letter or digit, as "
+        "in data.toml",
+        "Bad.toml line 1: [secondry]",
+        "empty.toml: expected a table [run] of a volume or [secondary] of a replica, and there is none",
+        "both.toml line 5: [secondary]",
+        f"{machine.general} line 2: timout = 5",
+        f"{machine.general} line 3: [runs]",
+    }
+    by_words = {line.split(": ", 2)[1]: line for line in lines}
+    assert "did you mean 'source'" in by_words["sorce = 1"] and "did you mean 'timeout'" in by_words["timout = 5"]
+    assert "did you mean 'secondary'" in by_words["[secondry]"] and "did you mean 'run'" in by_words["[runs]"]
+    assert found.code == 2 and found.errors == "controller: 14 errors in 7 of 7 files\n"
+
+
+def test_values_that_do_not_go_together_are_told_once_every_key_is_right(machine: Machine) -> None:
+    machine.write(
+        "two",
+        '[run]\nsource = "/dev/q"\nsecondary = "10.0.0.3:1"\nblock-size = 5000\nack-timeout = 0\npeer = "x"\n'
+        "epoch-interval = 0\n",
+    )
+    keys = [line.split(": ")[1].split(" ")[0] for line in machine.run("configcheck", "two").output.splitlines()]
+    assert keys == ["block-size", "ack-timeout", "peer", "epoch-interval"]
+    machine.write("two", RIGHT.replace("insecure = true", 'identity = "/no/such"'))
+    assert '4: identity = "/no/such": ' in machine.run("configcheck").output
+    machine.write("two", RIGHT.replace("insecure = true", ""))
+    assert "plain TCP proves nobody" in machine.run("configcheck").output
+
+
+def test_two_files_that_name_the_same_thing_are_both_refused(machine: Machine) -> None:
+    disk = image(machine.volumes.parent / "disk.img", 1 << 20)
+    (machine.volumes.parent / "link").symlink_to(disk)
+    machine.write("a", REPLICA.replace("/x/vdb.img", str(disk)))
+    machine.write("b", REPLICA.replace("/x/vdb.img", f"{disk.parent}/link").replace("10.0.0.2", "0.0.0.0"))
+    machine.write("c", RIGHT + 'state = "/var/lib/pydbt/b"\n')
+    machine.general.write_text('[run]\nsource = "/dev/vda3"\n')
+    found = machine.run("configcheck")
+    told = [tuple(line.removeprefix(f"{machine.volumes}/").split(": ")[:2]) for line in found.output.splitlines()]
+    assert [(place, words.split(" ")[0]) for place, words in told] == [
+        (f"{machine.general} line 2", "source"),
+        ("a.toml line 2", "target"),
+        ("a.toml line 3", "listen"),
+        ("b.toml line 1", "state"),
+        ("b.toml line 2", "target"),
+        ("b.toml line 3", "listen"),
+        ("c.toml line 2", "source"),
+        ("c.toml line 5", "state"),
+    ]
+    assert "c.toml line 5" in next(line for line in found.output.splitlines() if "b.toml line 1" in line)
+    alone = machine.run("configcheck", "c")
+    assert alone.code == 2 and len(alone.output.splitlines()) == 2, "the others are looked at too"
+
+
+def test_a_file_beside_the_folder_is_checked_by_its_path(machine: Machine, tmp_path: Path) -> None:
+    path = tmp_path / "next.toml"
+    path.write_text(RIGHT)
+    assert machine.run("configcheck", path).code == 0
+    machine.write("data", RIGHT)
+    assert "also source of" in machine.run("configcheck", path).output
+    assert machine.run("configcheck", machine.volumes / "data.toml").code == 0
+    machine.run("configcheck", "dta").refused(2, "did you mean 'data'")
+
+
+def test_devices_are_looked_at_only_when_that_is_asked_for(machine: Machine) -> None:
+    machine.write("data", RIGHT.replace("/dev/vda3", "/dev/no-such-disk"))
+    assert machine.run("configcheck").code == 0
+    found = machine.run("configcheck", "--devices")
+    assert found.code == 2 and 'line 2: source = "/dev/no-such-disk": ' in found.output
+    assert "does not exist" in found.output
+
+
+# --- names in commands ------------------------------------------------------------------------------------
+
+
+def test_a_name_stands_for_the_device_and_the_state_directory(machine: Machine, tmp_path: Path) -> None:
+    machine.write("data", RIGHT)
+    machine.run("status", "data").refused(9, "data has not run yet", "/var/lib/pydbt/data")
+    machine.write("data", f'{RIGHT}state = "{tmp_path}/none"\n')
+    machine.run("wait", "data").refused(9, f"{tmp_path}/none")
+    machine.run("run", "data").refused(2, "/dev/vda3 does not exist")
+    machine.run("secondary", "data").refused(2, "data is a volume", "'controller run data'")
+    machine.run("promote", "data").refused(2, f"{tmp_path}/none is not a state directory")
+
+
+def test_a_path_beats_a_name_and_an_ambiguous_word_is_refused(machine: Machine, tmp_path: Path) -> None:
+    machine.write("data", RIGHT)
+    machine.run("status", "./data").refused(2, "data does not exist")
+    (tmp_path / "data").write_text("")
+    machine.run("status", "data").refused(2, "ambiguous", "./data")
+    machine.run("status", "./data").refused(2, "regular file")
+    machine.run("status", "dta").refused(2, "neither a file nor a volume", "did you mean 'data'")
+
+
+def test_a_name_takes_all_options_from_its_file_and_the_command_line_overrides_them(machine: Machine) -> None:
+    machine.general.write_text(
+        '[run]\nsource = "/dev/other"\nstate = "/other"\nsecondary = "10.9.9.9:1"\nblock-size = 7\n'
+    )
+    machine.write("data", RIGHT)
+    machine.run("run", "data").refused(2, "/dev/vda3 does not exist")
+    machine.run("run", "data", "--block-size", "5000").refused(2, "--block-size is 5000 bytes")
+    machine.write("data", RIGHT + "sorce = 1\nsauce = 2\n")
+    machine.run("run", "data").refused(2, "data.toml line 5", "and 1 more", "configcheck data")
