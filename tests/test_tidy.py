@@ -98,7 +98,7 @@ UNREAD = {
     "default_map": "click reads it",
     "format": "logging calls it",
     **dict.fromkeys(["format_options", "resolve_command"], "click calls it"),
-    **dict.fromkeys(["show_help", "switchover", "configcheck"], "a command: the program finds it by its name"),
+    **dict.fromkeys(["show_help", "switchover", "configcheck", "up"], "a command: the program finds it by its name"),
     **dict.fromkeys(["init", "create", "revoke"], "a command: click calls it"),
     "FILE_SYSTEM": "the wire reserves it for transactions of the file system",
     "raiseExceptions": "logging reads it",

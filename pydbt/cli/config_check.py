@@ -28,11 +28,12 @@ Options = PrimaryOptions | SecondaryOptions
 
 @dataclass
 class Checked:
-    """What was found. ``volumes`` are the files of the folder, and the role tables of ``controller.toml``."""
+    """What was found. ``volumes`` are the files of the folder, and the role tables of ``controller.toml``; ``options`` are by
+    file and role."""
 
     files: int = 0
     volumes: list[VolumeFile] = field(default_factory=list)
-    options: dict[str, Options] = field(default_factory=dict)
+    options: dict[tuple[str, str], Options] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -105,7 +106,7 @@ class Checks:
         except (UsageError, click.ClickException) as error:
             self._add(_problem_of(volume, "", str(error)))
             return
-        self.found.options[str(volume.path)] = options
+        self.found.options[str(volume.path), volume.role] = options
         faults = list(_faults(options))
         for key, words in faults:
             self._add(_problem_of(volume, key, words))

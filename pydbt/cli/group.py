@@ -23,7 +23,7 @@ from pydbt.core.errors import UsageError
 _PIPE_CLOSED = 141  # 128 + SIGPIPE, as in a shell
 _COMMANDS = (
     "run", "secondary", "secondaries", "status", "wait", "verify", "switchover", "promote", "demote", "invalidate", "pki",
-    "pause", "resume", "down", "layer", "configcheck", "help",
+    "pause", "resume", "up", "down", "layer", "configcheck", "help",
 )  # fmt: skip
 _MODULES = {"resume": "pause"}
 # It reads only, and it is asked by monitoring: it is quick, and works beside a table that another command cannot read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,8 @@ from pydbt.cli.values import ADDRESS, PATH
 from pydbt.cli.view import View
 from pydbt.controller.control import call, is_answering, read_snapshot
 from pydbt.controller.registry import PINS, is_claimed, is_secondary_running, secondary_state_dir_of, state_dir_of
+from pydbt.controller.supervisor_file import supervised_volumes
+from pydbt.core.configured.supervision import Condition
 from pydbt.core.errors import NotRunning, UsageError
 from pydbt.core.units import format_bytes
 from pydbt.device.sysfs import BlockDevice
@@ -52,7 +55,8 @@ def locate(source: Path | None, state_dir: Path | None) -> Path:
         name or not (source is not None and _is_typed("source") and not _is_typed("state_dir"))
     ):
         if not state_dir.is_dir() and name and not _is_typed("state_dir"):
-            raise NotRunning(f"{name} has not run yet: its state directory {state_dir} does not exist")
+            words = supervised_words(state_dir)
+            raise NotRunning(f"{name} has not run yet: its state directory {state_dir} does not exist{words}")
         if not state_dir.is_dir():
             raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
         return state_dir
@@ -127,6 +131,19 @@ def last_status(state_dir: Path) -> View:
     return View(None if snapshot is None else with_present_figures(state_dir, snapshot))
 
 
+def supervised_words(state_dir: Path) -> str:
+    """An addition for a volume that a `run` or `secondary` of all volumes keeps running: why it does not run now."""
+    for volume in supervised_volumes():
+        if os.path.realpath(volume["state_dir"]) != os.path.realpath(state_dir):
+            continue
+        why = f" ({volume['failure']})" if volume["failure"] else ""
+        if volume["phase"] == Condition.RUNNING:
+            return f"; 'controller {volume['role']}' has started it again after it failed{why}" if why else ""
+        again = f", and is started again at {volume['next_start']}" if volume["next_start"] else ""
+        return f"; 'controller {volume['role']}' has it as {volume['phase']}{why}{again}"
+    return ""
+
+
 def last_known(state_dir: Path) -> str:
     """An addition for a controller that does not answer: whether writes are tracked, and its last status."""
     if owner := other_owner(state_dir):
@@ -135,6 +152,7 @@ def last_known(state_dir: Path) -> str:
     from pydbt.controller.primary.leftover import is_tracked
 
     tracked = "; writes are still tracked" if is_tracked(state_dir) else ""
+    tracked += supervised_words(state_dir)
     last = last_status(state_dir)
     if not last:
         return tracked

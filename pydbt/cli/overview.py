@@ -14,6 +14,7 @@ from pydbt.cli.view import View
 from pydbt.cli.volume_files import STATE_ROOT
 from pydbt.controller.control import call, read_snapshot
 from pydbt.controller.registry import PINS, known_places
+from pydbt.controller.supervisor_file import supervised_volumes
 from pydbt.core.errors import NotRunning, PydbtError
 from pydbt.core.primary.modes import FOLLOWING_MODES
 
@@ -62,6 +63,8 @@ def all_reports() -> list[dict[str, Any]]:
     for folder in sorted(STATE_ROOT.glob("*")) if STATE_ROOT.is_dir() else ():
         if (folder / "volume.json").exists() or (folder / "replica.json").exists():
             named.setdefault(str(folder), ("state_dir", str(folder)))
+    for volume in supervised_volumes():
+        named.setdefault(volume["state_dir"], ("source" if volume["role"] == "run" else "target", volume["place"]))
     reports = [_report(Path(state_dir), *place) for state_dir, place in named.items()]
     return in_order([*reports, *_programs({str(report.get("volume")).replace("-", "") for report in reports})])
 

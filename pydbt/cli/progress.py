@@ -34,7 +34,8 @@ class ProgressReporter:
     On a terminal the line stays at the bottom, and what is logged to ``sys.stderr`` appears above it.
     """
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic, *, live: bool = True) -> None:
+        """``live``: show a live line when ``stream`` is a terminal."""
         self._stream = stream
         self._clock = clock
         self._live: Live | None = None
@@ -42,7 +43,7 @@ class ProgressReporter:
         self._shown: tuple[object, ...] = ()
         self._coming: tuple[tuple[object, ...], float] | None = None  # another state, and since when
         self._line = ""
-        self._terminal = stream.isatty()
+        self._terminal = live and stream.isatty()
 
     def update(self, report: View) -> None:
         """Show a report, unless the last one was shown only a moment ago."""

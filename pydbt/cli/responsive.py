@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import select
 import sys
 
 from pydbt.cli.logs import missing_line
@@ -23,6 +27,40 @@ def write_in_background() -> None:
     except (AttributeError, OSError, ValueError):  # closed at the start, or replaced by somebody who is no descriptor
         return
     sys.stderr = BackgroundStream(descriptor, missing_line)
+
+
+class _Unhurried(io.TextIOBase):
+    """In the place of ``sys.stderr`` where no thread may be: a line that nobody takes at once is dropped."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            if select.select([], [self._descriptor], [], 0)[1]:
+                os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+        return len(text)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        return True
+
+
+def write_without_waiting() -> None:
+    """From here on this process, which has no other thread, never waits for its stderr."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        sys.stderr = _Unhurried(sys.stderr.fileno())
+
+
+def write_as_at_the_start() -> None:
+    """In a process that was forked from one with another stderr."""
+    sys.stderr = sys.__stderr__
 
 
 def finish_writing() -> None:

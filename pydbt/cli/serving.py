@@ -37,17 +37,17 @@ from pydbt.posix.privileges import forbid_core_dumps
 _log = logging.getLogger("pydbt")
 
 
-def serve_in_role(options: PrimaryOptions | SecondaryOptions, only_check: bool = False) -> int:
+def serve_in_role(options: PrimaryOptions | SecondaryOptions, only_check: bool = False, *, alone: bool = True) -> int:
     """In either role, until it is stopped; the exit code. PydbtError before anything was done.
 
-    ``only_check``: end after the checks.
+    ``only_check``: end after the checks. ``alone``: no other volume's process writes to this terminal.
     """
     write_in_background()
     outcome: int | PrimaryOptions | SecondaryOptions = options
     while not isinstance(outcome, int):
         match outcome:
             case PrimaryOptions():
-                outcome = _serve_primary(outcome, only_check)
+                outcome = _serve_primary(outcome, only_check, alone)
             case SecondaryOptions():
                 with _heeding_signals():
                     outcome = _serve_secondary(outcome, only_check)
@@ -91,14 +91,14 @@ def check_secondary(options: SecondaryOptions, only_check: bool = True) -> None:
         listener.close()
 
 
-def _serve_primary(options: PrimaryOptions, only_check: bool) -> int | SecondaryOptions:
+def _serve_primary(options: PrimaryOptions, only_check: bool, alone: bool) -> int | SecondaryOptions:
     name_lines(options.source)
     forbid_core_dumps()
     device = check_primary(options, only_check)
     if only_check:
         click.echo(f"{printable(str(options.source))} could be replicated: options, device and identity are right")
         return 0
-    progress = ProgressReporter(sys.stderr)
+    progress = ProgressReporter(sys.stderr, live=alone)
     chosen = replace(options, report=lambda report: progress.update(View(report.to_json())))
     with (
         _heeding_signals(),

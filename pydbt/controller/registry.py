@@ -111,7 +111,7 @@ def require_no_space(device: BlockDevice, own: Path | None = None) -> None:
             )
 
 
-def _own_run_dir() -> Path:
+def own_run_dir() -> Path:
     """Where a secondary registers: one that is not root's may not write to root's folder."""
     if os.geteuid() == 0:
         return RUN_DIR
@@ -235,7 +235,7 @@ def name_of(path: str) -> str:
 
 
 def _target_file(place: str) -> Path:
-    return _own_run_dir() / f"secondary-{name_of(place)}"
+    return own_run_dir() / f"secondary-{name_of(place)}"
 
 
 def _source_file(device: BlockDevice) -> Path:

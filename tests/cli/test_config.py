@@ -77,7 +77,7 @@ def test_the_decisions_for_once_are_these_and_the_document_names_them() -> None:
         ("run", "accept-replica"), ("run", "assume-in-sync"), ("run", "check"), ("secondary", "replay-only"),
         ("secondary", "check"), ("secondary", "accept-target"),
         ("promote", "accept-target"), ("secondaries", "add"), ("secondaries", "remove"), ("secondaries", "peer"),
-        ("promote", "force"), ("verify", "cancel"), ("down", "volume"),
+        ("promote", "force"), ("verify", "cancel"), ("down", "volume"), ("down", "all"),
     }  # fmt: skip
     (line,) = [
         words

@@ -7,12 +7,15 @@ from pathlib import Path
 import click
 
 from pydbt.cli.locate import locate, volume_arguments
-from pydbt.cli.once import OnceOption
+from pydbt.cli.once import OnceOption, was_typed
+from pydbt.cli.program import program_name
 from pydbt.cli.stopping import stop_running
 from pydbt.cli.values import DURATION
+from pydbt.cli.view import View
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.controller.state_dir import check_state_dir
-from pydbt.core.errors import NotRunning
+from pydbt.core.errors import NotRunning, PydbtError, UsageError
+from pydbt.core.printable import printable
 from pydbt.device.checks import require_root
 from pydbt.device.sysfs import BlockDevice
 
@@ -25,6 +28,7 @@ from pydbt.device.sysfs import BlockDevice
     metavar="NAME",
     help="Only the programs of a volume that `status` lists without a controller.",
 )
+@click.option("--all", "everything", cls=OnceOption, is_flag=True, help="Every volume and replica of this machine.")
 @click.option(
     "--timeout",
     type=DURATION,
@@ -33,16 +37,20 @@ from pydbt.device.sysfs import BlockDevice
     metavar="S",
     help="Fail after S seconds (exit code 8).",
 )
-def down(source: Path | None, state_dir: Path | None, volume: str | None, timeout: float) -> int:
+def down(source: Path | None, state_dir: Path | None, volume: str | None, everything: bool, timeout: float) -> int:
     """Stop the controller and detach its programs.
 
     Writes after this are not tracked. When nothing is running, the command succeeds too. With SOURCE, programs of other
-    volumes that track the same device are detached as well.
+    volumes that track the same device are detached as well. With `--all` a volume that cannot be taken down stops no other.
     """
     require_root("controller down", "it takes programs out of the kernel")
     # Only now: it brings the eBPF side.
-    from pydbt.controller.primary.leftover import detach_leftover, detach_pinned
+    from pydbt.controller.primary.leftover import detach_pinned
 
+    if everything:
+        if was_typed("source") or was_typed("state_dir") or volume is not None:
+            raise UsageError("--all takes down everything, and a volume is named too: give one of them")
+        return _down_all(timeout)
     if volume is not None:
         detach_pinned(volume)
         click.echo(f"the programs of volume {volume} are detached")
@@ -55,11 +63,7 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, timeou
         if source is None:
             raise
     if place is not None:
-        check_state_dir(place, "send SIGTERM to that user's process")
-        stopped = stop_running(place, timeout)
-        # A controller that is just starting holds the directory: it must not lose its programs.
-        with claimed_state_dir(place):
-            detached = detach_leftover(place)
+        stopped, detached = _take_down(place, timeout)
     others = _detach_others(source)
     if stopped:
         click.echo("stopped" if place is not None and _is_replica(place) else "stopped and detached")
@@ -70,6 +74,54 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, timeou
     for name in others:
         click.echo(f"detached as well: programs of volume {name}, whose state directory is not known")
     return 0
+
+
+def _take_down(place: Path, timeout: float) -> tuple[bool, bool]:
+    """Whether a controller was stopped, and whether programs were detached that no controller had."""
+    from pydbt.controller.primary.leftover import detach_leftover
+
+    check_state_dir(place, "send SIGTERM to that user's process")
+    stopped = stop_running(place, timeout)
+    # A controller that is just starting holds the directory: it must not lose its programs.
+    with claimed_state_dir(place):
+        return stopped, detach_leftover(place)
+
+
+def _down_all(timeout: float) -> int:
+    """One after the other; the exit code of the first that failed."""
+    from pydbt.cli.overview import all_reports, place_of
+
+    code = done = 0
+    for report in map(View, all_reports()):
+        name = place_of(report)
+        try:
+            words = _down_one_of_all(report, timeout)
+        except PydbtError as error:
+            click.echo(f"{program_name()}: {printable(name)}: {printable(str(error))}", err=True)
+            code = code or error.exit_code
+            continue
+        if words:
+            click.echo(f"{printable(name)}: {words}")
+            done += 1
+    if not done and not code:
+        click.echo("nothing was running")
+    return code
+
+
+def _down_one_of_all(report: View, timeout: float) -> str:
+    """What was done; empty when there was nothing to do."""
+    from pydbt.controller.primary.leftover import detach_pinned
+
+    if report.text("role") == "programs":
+        detach_pinned(report.text("volume") or "")
+        return f"the programs of volume {report.text('volume')} are detached"
+    place = Path(report.text("state_dir") or "")
+    if not place.is_dir():
+        return ""
+    stopped, detached = _take_down(place, timeout)
+    if stopped:
+        return "stopped" if _is_replica(place) else "stopped and detached"
+    return "no controller was running; its programs are detached now" if detached else ""
 
 
 def _is_replica(state_dir: Path) -> bool:

@@ -10,6 +10,7 @@ from pydbt.cli.once import OnceOption, was_typed
 from pydbt.cli.place import place_argument
 from pydbt.cli.role_command import RoleCommand, require_given
 from pydbt.cli.serving import serve_in_role
+from pydbt.cli.supervising import run_all_configured
 from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SIZE, SPACE
 from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
@@ -145,5 +146,7 @@ def run(check: bool, **given: Any) -> int:
     SOURCE may be mounted. Runs in the foreground; Ctrl-C stops replication, but writes stay tracked for the next run
     (see `down`). SOURCE may be the NAME of a volume in /etc/pydbt/volumes.
     """
+    if (code := run_all_configured(click.get_current_context(), given)) is not None:
+        return code
     require_given(click.get_current_context(), "source", "secondaries", "state_dir")
     return serve_in_role(primary_options(given), check)

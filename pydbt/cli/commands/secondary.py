@@ -10,6 +10,7 @@ from pydbt.cli.once import OnceOption, was_typed
 from pydbt.cli.place import place_argument
 from pydbt.cli.role_command import RoleCommand, require_given
 from pydbt.cli.serving import serve_in_role
+from pydbt.cli.supervising import run_all_configured
 from pydbt.cli.values import ADDRESS, PATH, SIZE
 from pydbt.controller.options import SecondaryOptions
 from pydbt.core.errors import UsageError
@@ -71,5 +72,7 @@ def secondary(check: bool, **given: Any) -> int:
     Runs until it is stopped. TARGET, a block device or an image file, is overwritten, and must not be mounted or in use.
     After `--replay-only` its last consistent state may be used. TARGET may be the NAME of a replica in /etc/pydbt/volumes.
     """
+    if (code := run_all_configured(click.get_current_context(), given)) is not None:
+        return code
     require_given(click.get_current_context(), "target", "state_dir")
     return serve_in_role(secondary_options(given), check)

@@ -1,0 +1,72 @@
+"""``controller up --all``: start what is configured and does not run."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import click
+
+from pydbt.cli.values import DURATION
+from pydbt.cli.volume_files import VOLUMES, volume_files
+from pydbt.controller.supervisor import UP_SIGNAL
+from pydbt.controller.supervisor_file import ROLE_NAMES, read_report
+from pydbt.core.configured.supervision import Condition
+from pydbt.core.errors import NotRunning, TimedOut, UsageError
+from pydbt.core.printable import printable
+from pydbt.device.checks import require_root
+
+_POLL_S = 0.1
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Every configured volume and replica.")
+@click.option(
+    "--timeout",
+    type=DURATION,
+    default=10.0,
+    show_default=True,
+    metavar="S",
+    help="Fail when no answer has come after S seconds (exit code 8).",
+)
+def up(everything: bool, timeout: float) -> int:
+    """Start what is configured and does not run.
+
+    A running `controller run` or `controller secondary` of all volumes reads the configuration again, and starts what has ended
+    or failed, at once. Without one the command says how to begin (exit code 9).
+    """
+    if not everything:
+        raise UsageError("say what is to be started: --all; one volume is started by 'controller run NAME'")
+    require_root("controller up", "it asks a process of root")
+    if not volume_files():
+        raise UsageError(f"nothing is configured: write {VOLUMES}/NAME.toml with a table [run] or [secondary]")
+    reports = {role: report for role in ROLE_NAMES if (report := read_report(role)) is not None}
+    if not reports:
+        raise NotRunning(
+            "nothing runs the configured volumes: begin with 'controller run' for volumes, and 'controller secondary' for "
+            "replicas"
+        )
+    for role, report in reports.items():
+        for volume in _started(role, report, timeout):
+            failure = f": {volume['failure']}" if volume["failure"] else ""
+            click.echo(printable(f"{volume['name']}: {volume['phase']}{failure}"))
+    return 0
+
+
+def _started(role: str, before: dict[str, Any], timeout_s: float) -> list[dict[str, Any]]:
+    """The volumes as they are told after the signal. TimedOut when nothing is told."""
+    process, deadline = before.get("process"), time.monotonic() + timeout_s
+    if isinstance(process, int):
+        os.kill(process, UP_SIGNAL)
+    while True:
+        time.sleep(_POLL_S)
+        report = read_report(role)
+        if report is None:
+            raise NotRunning(f"'controller {role}' has ended: start it again")
+        if report.get("asked_up", 0) > before.get("asked_up", 0):
+            volumes: list[dict[str, Any]] = report["volumes"]
+            if all(volume["phase"] != Condition.STOPPING for volume in volumes):
+                return volumes
+        if time.monotonic() > deadline:
+            raise TimedOut(f"'controller {role}' (process {process}) did not answer within {timeout_s:g} s")

@@ -1,0 +1,126 @@
+"""``controller run`` and ``controller secondary`` without a SOURCE or TARGET: everything that is configured for the role."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from pydbt.cli.config import DEFAULT_FILE
+from pydbt.cli.config_check import Checked, Checks, Options
+from pydbt.cli.explain import explain
+from pydbt.cli.program import Stopped
+from pydbt.cli.responsive import finish_writing, write_as_at_the_start, write_without_waiting
+from pydbt.cli.serving import serve_in_role
+from pydbt.cli.volume_files import ROLES, VOLUMES, VolumeFile, volume_files
+from pydbt.controller.supervisor import Child, Supervisor
+from pydbt.controller.units import is_enabled, unit_of
+from pydbt.core.configured.supervision import Wanted
+from pydbt.core.errors import UsageError
+from pydbt.device.checks import require_root
+from pydbt.network.certificates import REVOKED_FILE_NAME
+
+_KIND = {"run": "volume", "secondary": "replica"}
+
+
+def run_all_configured(context: click.Context, given: dict[str, Any]) -> int | None:
+    """Run every configured volume of the command's role; the exit code. UsageError when nothing is configured.
+
+    None: the command line, or ``controller.toml`` alone, is about one volume.
+    """
+    role = str(context.info_name)
+    names = [parameter.name for parameter in context.command.params if parameter.name]
+    if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names):
+        return None
+    group, general = context.find_root().command, context.find_root().params.get("config") or DEFAULT_FILE
+    assert isinstance(group, click.Group)
+    if not any(volume.role == role for volume in _check(group, general).volumes if volume.path != general):
+        if given[ROLES[role]] is not None:
+            return None
+        raise UsageError(
+            f"no {_KIND[role]} is configured: write {VOLUMES}/NAME.toml with a table [{role}], or name one "
+            f"{ROLES[role].upper()} (see 'controller {role} --help')"
+        )
+    require_root(f"controller {role}", "it runs every configured volume")
+    _import_everything(role)
+    write_without_waiting()
+    return Supervisor(role, lambda: configured(role, group, general)).run()
+
+
+def configured(role: str, group: click.Group, general: Path, root: Path = Path("/")) -> dict[str, Child]:
+    """Everything that is configured for a role, by name; that of ``controller.toml`` has the name of the file."""
+    found = _check(group, general)
+    children = {}
+    for volume in found.volumes:
+        if volume.role != role:
+            continue
+        file, place = str(volume.path), str(volume.place or "")
+        problems = [str(problem) for problem in found.problems if problem.file == file]
+        options = found.options.get((file, role))
+        if problems or options is None:
+            words = problems[0] if problems else f"{volume.where()}: not everything that a start needs is there"
+            more = f" (and {len(problems) - 1} more: 'controller configcheck')" if len(problems) > 1 else ""
+            children[volume.name] = Child(Wanted("", problem=words + more), place, str(volume.state_dir))
+            continue
+        unit = unit_of(role, volume.name)
+        wanted = Wanted(_settings(volume), _identity(options), unit if is_enabled(unit, root) else "")
+        children[volume.name] = Child(wanted, place, str(volume.state_dir), _server(options))
+    return children
+
+
+def _check(group: click.Group, general: Path) -> Checked:
+    checks = Checks(group, devices=False)
+    if general.exists():
+        checks.settings(general)
+    for path in volume_files():
+        checks.volume(path)
+    checks.all_together()
+    return checks.found
+
+
+def _settings(volume: VolumeFile) -> str:
+    """The same as long as the table says the same, in whatever order and with whatever comments."""
+    text = json.dumps(volume.table, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def _identity(options: Options) -> str:
+    """Another one when the identity, or the list of revoked keys beside it, is another file or was written again."""
+    if options.identity is None:
+        return ""
+    seen = []
+    for path in (options.identity, options.identity.with_name(REVOKED_FILE_NAME)):
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        seen.append((str(path), status.st_ino, status.st_mtime_ns, status.st_size))
+    return repr(seen)
+
+
+def _server(options: Options) -> Callable[[], tuple[int, str]]:
+    """To be called in the process of the volume."""
+
+    def serve() -> tuple[int, str]:
+        write_as_at_the_start()
+        try:
+            return serve_in_role(options, alone=False), ""
+        except (Exception, KeyboardInterrupt, Stopped) as error:
+            sentence, code = explain(error)
+            return code, sentence
+        finally:
+            finish_writing()
+
+    return serve
+
+
+def _import_everything(role: str) -> None:
+    """What each child would import: its pages are shared then. The other role is one switchover away."""
+    import pydbt.controller.primary.service
+    import pydbt.controller.secondary.service  # noqa: F401

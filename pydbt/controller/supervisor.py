@@ -1,0 +1,223 @@
+"""Runs every configured volume of a role: a child process for each, forked from this one, which has imported everything once.
+
+It has no thread of its own, so that a fork copies no lock that somebody holds. It sleeps until a signal or a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydbt.controller.supervisor_file import supervising, write_report
+from pydbt.core.configured.supervision import Condition, Order, Renew, Start, Stop, Supervision, Tell, Wanted
+from pydbt.core.errors import PydbtError, UsageError
+from pydbt.posix.libc import PR_SET_PDEATHSIG, prctl
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+UP_SIGNAL = signal.SIGUSR1
+"""``controller up --all``."""
+_SI_KERNEL = 0x80
+"""``si_code`` of a signal that no process sent (sigaction(2)): a SIGHUP then tells that the terminal is closed."""
+_LONGEST_SLEEP_S = 3600.0
+_REASON_BYTES = 4096  # one write to a pipe of this size is never torn (pipe(7), PIPE_BUF)
+
+_log = logging.getLogger("pydbt")
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A volume as it is to be started. ``serve`` runs in the new process until it is stopped: its exit code and its error."""
+
+    wanted: Wanted
+    place: str
+    state_dir: str
+    serve: Callable[[], tuple[int, str]] | None = None
+
+
+@dataclass(slots=True)
+class _Process:
+    name: str
+    reasons: int  # the descriptor from which its last words are read
+    reason: str = ""
+
+
+class Supervisor:
+    """``configured`` reads the configuration. ``role`` is the command: ``run`` or ``secondary``."""
+
+    def __init__(self, role: str, configured: Callable[[], dict[str, Child]]) -> None:
+        self._role, self._configured = role, configured
+        self._supervision = Supervision()
+        self._children: dict[str, Child] = {}
+        self._processes: dict[int, _Process] = {}
+        self._worst, self._begun, self._asked_up = 0, False, 0
+        self._lock = -1
+
+    def run(self) -> int:
+        """Until everything has ended, or it is stopped; the exit code. BusyError: another process runs these volumes."""
+        with supervising(self._role) as self._lock:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            try:
+                gc.collect()
+                gc.freeze()  # so that a child's collector writes to no page that all of them share
+                self._take(self._configured())
+                while not self._supervision.over:
+                    self._report()
+                    self._wait()
+            finally:
+                gc.unfreeze()
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        broken = any(member.phase is Condition.BROKEN for member in self._supervision.members.values())
+        return UsageError.exit_code if broken and not self._begun else self._worst
+
+    # --- what happens -------------------------------------------------------------------------------------
+    def _wait(self) -> None:
+        deadline = self._supervision.deadline()
+        left = _LONGEST_SLEEP_S if deadline is None else max(deadline - time.monotonic(), 0.0)
+        heard = signal.sigtimedwait(_SIGNALS, min(left, _LONGEST_SLEEP_S))
+        number = heard.si_signo if heard is not None else None
+        hung_up = heard is not None and number == signal.SIGHUP and heard.si_code == _SI_KERNEL
+        if number in (signal.SIGTERM, signal.SIGINT) or hung_up:
+            self._carry_out(self._supervision.stop())
+        elif number == signal.SIGHUP:
+            _log.info("reading the configuration again")
+            self._reload()
+        elif number == UP_SIGNAL:
+            self._reload()
+            self._carry_out(self._supervision.up(time.monotonic()))
+            self._asked_up += 1
+        self._reap()
+        self._carry_out(self._supervision.due(time.monotonic()))
+
+    def _reload(self) -> None:
+        try:
+            self._take(self._configured())
+        except PydbtError as error:
+            _log.error("%s; everything runs on as before", error)
+
+    def _take(self, found: dict[str, Child]) -> None:
+        running = {name for name, member in self._supervision.members.items() if member.phase is Condition.RUNNING}
+        for name, child in found.items():
+            if child.wanted.problem and name in running:
+                continue  # it runs on with what it was started with
+            self._children[name] = child
+        self._carry_out(
+            self._supervision.reload({name: child.wanted for name, child in found.items()}, time.monotonic())
+        )
+
+    def _reap(self) -> None:
+        for process in list(self._processes):
+            with contextlib.suppress(ChildProcessError):
+                ended, status = os.waitpid(process, os.WNOHANG)
+                if ended:
+                    self._has_ended(self._processes.pop(process), os.waitstatus_to_exitcode(status))
+
+    def _has_ended(self, process: _Process, code: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            process.reason = os.read(process.reasons, _REASON_BYTES).decode(errors="replace")
+        os.close(process.reasons)
+        reason = process.reason if code >= 0 else f"was killed by {_signal_name(-code)}"
+        if code > 0 and self._supervision.stopping:
+            self._worst = self._worst or code
+            _log.error("%s: %s", process.name, reason or f"ended with exit code {code}")
+        self._carry_out(self._supervision.ended(process.name, code, reason, time.monotonic()))
+
+    # --- what is done -------------------------------------------------------------------------------------
+    def _carry_out(self, steps: list[Order]) -> None:
+        for step in steps:
+            match step:
+                case Start(name):
+                    self._start(name)
+                case Stop(name):
+                    self._send(name, signal.SIGTERM)
+                case Renew(name):
+                    self._send(name, signal.SIGHUP)
+                case Tell(name, words, is_error):
+                    _log.log(logging.ERROR if is_error else logging.INFO, "%s: %s", name, words)
+
+    def _send(self, name: str, number: signal.Signals) -> None:
+        for process, known in self._processes.items():
+            if known.name == name:
+                os.kill(process, number)
+
+    def _start(self, name: str) -> None:
+        reasons, last_words = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        parent, self._begun = os.getpid(), True
+        process = os.fork()
+        if process:
+            os.close(last_words)
+            self._processes[process] = _Process(name, reasons)
+            return
+        os.close(reasons)
+        self._be_child(name, last_words, parent)
+
+    def _be_child(self, name: str, last_words: int, parent: int) -> NoReturn:
+        """Serve one volume, and end this process, whatever happens: it never returns into its parent's stack."""
+        code, reason = 1, "its process did not begin"
+        try:
+            os.setpgid(0, 0)  # Ctrl-C goes to the supervisor alone, which stops each of them once
+            prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:
+                os._exit(0)
+            with contextlib.suppress(OSError):
+                _name_process(f"pydbt:{name}")
+            os.close(self._lock)
+            for process in self._processes.values():
+                os.close(process.reasons)
+            for number in _SIGNALS:
+                signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            gc.enable()
+            serve = self._children[name].serve
+            assert serve is not None, "a volume with a problem is not started"
+            code, reason = serve()
+        finally:
+            with contextlib.suppress(OSError):
+                if reason:
+                    os.write(last_words, reason.encode()[:_REASON_BYTES])
+            os._exit(code)
+
+    # --- the report ---------------------------------------------------------------------------------------
+    def _report(self) -> None:
+        now, at = time.monotonic(), datetime.now(UTC).timestamp()
+        processes = {known.name: process for process, known in self._processes.items()}
+        volumes: list[dict[str, Any]] = []
+        for name, member in self._supervision.members.items():
+            child = self._children[name]
+            volumes.append(
+                {
+                    "name": name,
+                    "place": child.place,
+                    "state_dir": child.state_dir,
+                    "phase": str(member.phase),
+                    "process": processes.get(name),
+                    "failure": member.failure,
+                    "failures": member.failures,
+                    "since": _moment(at + member.since - now),
+                    "next_start": None if member.start_at is None else _moment(at + member.start_at - now),
+                }
+            )
+        write_report(self._role, {"process": os.getpid(), "asked_up": self._asked_up, "volumes": volumes})
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _signal_name(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return f"signal {number} ({signal.Signals(number).name})"
+    return f"signal {number}"
+
+
+def _name_process(name: str) -> None:
+    """The name that ps(1) and top(1) show; 15 bytes of it."""
+    Path("/proc/self/comm").write_text(name[:15])

@@ -1,0 +1,109 @@
+"""Bare `controller secondary` runs every configured replica; `up --all` and `down --all` are for all of them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pydbt.cli import overview
+from pydbt.cli.group import execute
+from pydbt.controller import registry
+from tests.cli.conftest import FakeController
+from tests.lab.patience import until
+from tests.lab.programs import Controller, Outcome, command, status_of
+
+
+@pytest.fixture
+def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "volumes"
+    folder.mkdir()
+    monkeypatch.setenv("PYDBT_VOLUMES", str(folder))
+    return folder
+
+
+def configure(folder: Path, name: str, target: Path | None = None) -> Path:
+    """A replica in an image file; its state directory."""
+    place = target or folder.parent / f"{name}.img"
+    text = f'[secondary]\ntarget = "{place}"\nlisten = "unix:{folder.parent}/{name}.sock"\ncreate = "1M"\n'
+    (folder / f"{name}.toml").write_text(f'{text}state = "{folder.parent}/{name}"\njournal-size = "16M"\n')
+    return folder.parent / name
+
+
+@pytest.fixture
+def replicas(volumes: Path, tmp_path: Path) -> Iterator[Controller]:
+    for name in ("one", "two"):
+        configure(volumes, name)
+    configure(volumes, "bad", tmp_path)  # a directory
+    started = Controller(tmp_path / "log", ["secondary"])
+    yield started
+    started.process.kill()
+    started.process.wait()
+
+
+def runs(state_dir: Path) -> bool:
+    status = status_of(state_dir)
+    return status is not None and status["mode"] == "offline"
+
+
+def test_one_that_fails_touches_no_other_and_is_in_the_status(replicas: Controller, tmp_path: Path) -> None:
+    until(lambda: runs(tmp_path / "one") and runs(tmp_path / "two"), "both run")
+    until(lambda: "bad: " in replicas.words(), "the failure is told")
+    command("status", "bad").refused(9, "bad has not run yet", "'controller secondary' has", "neither a block device")
+    listed = json.loads(command("status", "--json").output)["volumes"]
+    failed = next(one for one in listed if one.get("state_dir") == str(tmp_path / "bad"))
+    assert "neither a block device" in failed["problem"] and not failed["running"]
+    assert json.loads(command("status", "one", "--json").output)["running"]
+
+    assert command("down", "one").output == "stopped\n"
+    until(lambda: "one: ended in order" in replicas.words(), "it was seen")
+    asked = command("up", "--all")
+    assert asked.code == 0 and "one: running\n" in asked.output and "two: running\n" in asked.output, asked
+    until(lambda: runs(tmp_path / "one"), "it runs again")
+
+    replicas.process.send_signal(signal.SIGTERM)
+    assert replicas.process.wait(60) == 0
+    assert replicas.words().count("bad: ") == 1 and "Traceback" not in replicas.words()
+    command("up", "--all").refused(9, "'controller run'", "'controller secondary'")
+
+
+def test_with_nothing_configured_it_is_said_what_to_write_where(volumes: Path) -> None:
+    command("run").refused(2, "/etc/pydbt/volumes/NAME.toml", "[run]", "SOURCE")
+    command("secondary").refused(2, "/etc/pydbt/volumes/NAME.toml", "[secondary]", "TARGET")
+    command("up", "--all").refused(2, "/etc/pydbt/volumes/NAME.toml")
+    command("up").refused(2, "--all")
+    configure(volumes, "one")
+    command("run").refused(2, "[run]")
+
+
+def test_files_that_are_all_wrong_are_told_and_are_wrong_usage(volumes: Path) -> None:
+    (volumes / "one.toml").write_text("[secondary]\nlisten = 7\n")
+    ended = command("secondary")
+    assert ended.code == 2 and "one: " in ended.errors and "configcheck" in ended.errors, ended
+
+
+def test_down_all_takes_down_each_and_goes_on_behind_a_failure(
+    controller: FakeController,
+    disk: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reports = [
+        {"source": "/dev/gone", "state_dir": str(tmp_path / "none"), "running": False},
+        {"source": "/dev/broken", "state_dir": str(tmp_path / "broken"), "running": False},
+        {"source": disk, "state_dir": str(controller.state_dir), "running": True},
+    ]
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/volume.json").write_text("nonsense")
+    monkeypatch.setattr(overview, "all_reports", lambda: reports)
+    monkeypatch.setattr(registry, "is_claimed", lambda place: False)
+    code = execute(["down", "--all", "--timeout", "1"])
+    outcome = Outcome(code, *capsys.readouterr())
+    assert [one["command"] for one in controller.asked] == ["down"], outcome
+    assert "/dev/broken: " in outcome.errors and outcome.code == 7
+    execute(["down", "--all", disk])
+    assert "give one of them" in capsys.readouterr().err
