@@ -29,6 +29,7 @@
 BPF_F_TABLE("array", u32, struct pydbt_config, pydbt_config, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, pydbt_bits, 2 * MAP_WORDS, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct pydbt_record, pydbt_headers, HEADER_RECORDS, BPF_F_MMAPABLE);
+BPF_RINGBUF_OUTPUT(pydbt_bell, 1);	/* nothing but its wakeups matters */
 #if DATA_PAGES
 BPF_RINGBUF_OUTPUT(pydbt_data, DATA_PAGES);
 #endif
@@ -281,12 +282,28 @@ static __always_inline struct pydbt_record *reserve_record(struct cpu_state *sta
 	return pydbt_headers.lookup(&index);
 }
 
+/* Wake the controller, which asks for it only when nothing was written for a while:
+ * a volume that is written to never comes here. The flag lies beside `consumer`,
+ * which was read a moment ago. No wakeup is lost: the controller sets the flag,
+ * then looks at `producer`, and this program added to `producer`, with a locked
+ * instruction, before it looks at the flag. */
+static __always_inline void ring_bell(struct pydbt_config *config)
+{
+	u64 one = 1;
+
+	if (!*(volatile u64 *)&config->waiting)
+		return;
+	*(volatile u64 *)&config->waiting = 0;
+	pydbt_bell.ringbuf_output(&one, sizeof(one), BPF_RB_FORCE_WAKEUP);
+}
+
 /* Let a record go. x86 keeps stores in order; a port to a weaker machine needs
  * a release here, and an acquire where the controller reads positions. */
-static __always_inline void submit_record(struct pydbt_record *record, u64 position)
+static __always_inline void submit_record(struct pydbt_config *config, struct pydbt_record *record, u64 position)
 {
 	asm volatile("" ::: "memory");
 	*(volatile u64 *)&record->position = position + 1;
+	ring_bell(config);
 }
 
 /* The clock, read once in a jiffy: it costs as much as everything else here, and
@@ -383,7 +400,7 @@ int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
 	if (config->payload && bytes && op == OP_WRITE)
 		copy_payload(state, config, record, &extent, address, sector);
 #endif
-	submit_record(record, position);
+	submit_record(config, record, position);
 	return 0;
 }
 
@@ -430,7 +447,7 @@ int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 	if (config->payload && op == OP_WRITE)
 		check_request(state, config, record, LOAD64(address, OFF_request_bio));
 #endif
-	submit_record(record, position);
+	submit_record(config, record, position);
 	return 0;
 }
 
@@ -480,6 +497,6 @@ int pydbt_bio_complete(struct bpf_raw_tracepoint_args *ctx)
 	if (config->payload && op == OP_WRITE)
 		check_bio(state, config, record, address);
 #endif
-	submit_record(record, position);
+	submit_record(config, record, position);
 	return 0;
 }

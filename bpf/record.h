@@ -87,6 +87,7 @@ struct pydbt_config {
 	u64 unused_3[15];
 	u64 consumer;	/* places read: written by the controller */
 	u64 skipped;	/* of the overflows, those it has passed */
+	u64 waiting;	/* it sleeps until the bell rings: set by the controller, cleared by the program that rings */
 };
 
 /* One per program and CPU: a program cannot be entered twice on a CPU, so

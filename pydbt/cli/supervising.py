@@ -18,7 +18,7 @@ from pydbt.cli.explain import explain
 from pydbt.cli.program import Stopped
 from pydbt.cli.responsive import finish_writing, write_as_at_the_start, write_without_waiting
 from pydbt.cli.serving import serve_in_role
-from pydbt.cli.volume_files import ROLES, VOLUMES, VolumeFile, volume_files
+from pydbt.cli.volume_files import ROLES, VOLUMES, VolumeFile, volume_files, volumes_folder
 from pydbt.controller.supervisor import Child, Supervisor
 from pydbt.controller.units import is_enabled, unit_of
 from pydbt.core.configured.supervision import Wanted
@@ -50,7 +50,7 @@ def run_all_configured(context: click.Context, given: dict[str, Any]) -> int | N
     require_root(f"controller {role}", "it runs every configured volume")
     _import_everything(role)
     write_without_waiting()
-    return Supervisor(role, lambda: configured(role, group, general)).run()
+    return Supervisor(role, volumes_folder(), lambda: configured(role, group, general)).run()
 
 
 def configured(role: str, group: click.Group, general: Path, root: Path = Path("/")) -> dict[str, Child]:

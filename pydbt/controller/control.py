@@ -289,7 +289,7 @@ def write_snapshot(state_dir: str | os.PathLike[str], status: dict[str, Any]) ->
     from pydbt.store.atomic import replace_file  # only here, because most commands do without it
 
     snapshot = {**status, "saved_at": _now()}
-    replace_file(Path(state_dir) / SNAPSHOT_NAME, json.dumps(snapshot, indent=2).encode() + b"\n", durable=False)
+    replace_file(Path(state_dir) / SNAPSHOT_NAME, json.dumps(snapshot).encode() + b"\n", durable=False)
 
 
 def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:

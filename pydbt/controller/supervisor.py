@@ -51,10 +51,10 @@ class _Process:
 
 
 class Supervisor:
-    """``configured`` reads the configuration. ``role`` is the command: ``run`` or ``secondary``."""
+    """``configured`` reads the configuration, in ``folder``. ``role`` is the command: ``run`` or ``secondary``."""
 
-    def __init__(self, role: str, configured: Callable[[], dict[str, Child]]) -> None:
-        self._role, self._configured = role, configured
+    def __init__(self, role: str, folder: Path, configured: Callable[[], dict[str, Child]]) -> None:
+        self._role, self._folder, self._configured = role, folder, configured
         self._supervision = Supervision()
         self._children: dict[str, Child] = {}
         self._processes: dict[int, _Process] = {}
@@ -63,7 +63,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Until everything has ended, or it is stopped; the exit code. BusyError: another process runs these volumes."""
-        with supervising(self._role) as self._lock:
+        with supervising(self._role, self._folder) as self._lock:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             try:
                 gc.collect()
@@ -205,7 +205,7 @@ class Supervisor:
                     "next_start": None if member.start_at is None else _moment(at + member.start_at - now),
                 }
             )
-        write_report(self._role, {"process": os.getpid(), "asked_up": self._asked_up, "volumes": volumes})
+        write_report(self._role, self._folder, {"process": os.getpid(), "asked_up": self._asked_up, "volumes": volumes})
 
 
 def _moment(seconds: float) -> str:

@@ -1,4 +1,7 @@
-"""What the process that runs every configured volume of a role tells other commands: a lock and a report in ``/run/pydbt``."""
+"""What the process that runs every configured volume of a role tells other commands: a lock and a report in ``/run/pydbt``.
+
+``folder`` is where the files of the volumes are: another folder has a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydbt.controller.registry import own_run_dir
+from pydbt.controller.registry import name_of, own_run_dir
 from pydbt.core.errors import BusyError, MachineError, StateError
 from pydbt.posix.files import try_lock
 from pydbt.posix.ownership import folder_intruder, open_own
@@ -18,48 +21,61 @@ ROLE_NAMES = ("run", "secondary")
 
 
 @contextlib.contextmanager
-def supervising(role: str) -> Iterator[int]:
+def supervising(role: str, folder: Path) -> Iterator[int]:
     """Hold the role of this machine for this process; the descriptor of its lock. BusyError: another process has it."""
-    folder = own_run_dir()
+    place, lock = own_run_dir(), _lock(role, folder)
     try:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if wrong := folder_intruder(folder):
-            raise MachineError(f"{folder} is not safe from other users: {wrong}; remove it and start again")
-        descriptor = open_own(_lock(role), os.O_RDWR | os.O_CREAT)
+        place.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if wrong := folder_intruder(place):
+            raise MachineError(f"{place} is not safe from other users: {wrong}; remove it and start again")
+        descriptor = open_own(lock, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise StateError(f"{_lock(role)} cannot be made: {error.strerror}") from error
+        raise StateError(f"{lock} cannot be made: {error.strerror}") from error
     try:
         if not try_lock(descriptor):
-            process = (read_report(role) or {}).get("process", "unknown")
+            process = (read_report(role, folder) or {}).get("process", "unknown")
             raise BusyError(
                 f"'controller {role}' runs the configured volumes already (process {process}): use 'controller up --all', "
                 "or SIGHUP to have it read the configuration again"
             )
         yield descriptor
         with contextlib.suppress(FileNotFoundError):
-            _report(role).unlink()
+            _report(lock).unlink()
     finally:
         os.close(descriptor)
 
 
-def write_report(role: str, report: dict[str, Any]) -> None:
+def write_report(role: str, folder: Path, report: dict[str, Any]) -> None:
     """Replace the report of this process. It is for people: a disk that is full stops nothing."""
     from pydbt.store.atomic import replace_file  # only here: a command that reads reports does without it
 
     with contextlib.suppress(StateError):
-        replace_file(_report(role), json.dumps(report).encode(), durable=False)
+        replace_file(_report(_lock(role, folder)), json.dumps(report).encode(), durable=False)
 
 
-def read_report(role: str) -> dict[str, Any] | None:
+def read_report(role: str, folder: Path) -> dict[str, Any] | None:
     """The report of the process that runs the volumes of a role; None when there is none."""
+    return _read(_lock(role, folder))
+
+
+def supervised_volumes() -> list[dict[str, Any]]:
+    """Every volume that a process of this machine keeps running, as it reports it, with its ``role``."""
+    found = []
+    for lock in sorted(own_run_dir().glob("supervisor-*.lock")):
+        role = lock.name.split("-")[1]
+        found += [{"role": role, **volume} for volume in (_read(lock) or {}).get("volumes", ())]
+    return found
+
+
+def _read(lock: Path) -> dict[str, Any] | None:
     try:
-        descriptor = open_own(_lock(role), os.O_RDWR)
+        descriptor = open_own(lock, os.O_RDWR)
     except OSError:
         return None
     try:
         if try_lock(descriptor):
             return None
-        report = json.loads(_report(role).read_bytes())
+        report = json.loads(_report(lock).read_bytes())
         return report if isinstance(report, dict) else None
     except (OSError, ValueError):
         return {}
@@ -67,15 +83,9 @@ def read_report(role: str) -> dict[str, Any] | None:
         os.close(descriptor)
 
 
-def supervised_volumes() -> list[dict[str, Any]]:
-    """Every volume that a process of this machine keeps running, as it reports it, with its ``role``."""
-    reports = {role: read_report(role) or {} for role in ROLE_NAMES}
-    return [{"role": role, **volume} for role, report in reports.items() for volume in report.get("volumes", ())]
+def _lock(role: str, folder: Path) -> Path:
+    return own_run_dir() / f"supervisor-{role}-{name_of(os.path.realpath(folder))}.lock"
 
 
-def _lock(role: str) -> Path:
-    return own_run_dir() / f"supervisor-{role}.lock"
-
-
-def _report(role: str) -> Path:
-    return own_run_dir() / f"supervisor-{role}.json"
+def _report(lock: Path) -> Path:
+    return lock.with_suffix(".json")

@@ -26,6 +26,7 @@ import numpy as np
 from pydbt.core import errors
 from pydbt.core.errors import MachineError, StateError
 from pydbt.kernel import pins, syscalls
+from pydbt.kernel.bell import Bell
 from pydbt.kernel.bitmaps import Bitmaps
 from pydbt.kernel.btf import require_btf
 from pydbt.kernel.counters import Counters, possible_cpus, read_counters
@@ -68,6 +69,7 @@ class Capture:
             self._data: DataRing | None = None
             if meta.payload_available:
                 self._data = DataRing(opened(pins.DATA_MAP), meta.options.data_ring_bytes, meta.data_base)
+            self.bell = Bell(opened("bell"), self._config)
             self._state_fd = opened("state")
             self._state_bytes = syscalls.map_info(self._state_fd).value_bytes
             self._program_fds = [opened(name) for name in pins.PROGRAMS]
@@ -117,6 +119,7 @@ class Capture:
         self._closed = True
         self._bitmaps.close()
         self._headers.close()
+        self.bell.close()
         del self._config
         self._config_memory.close()
         if self._data:

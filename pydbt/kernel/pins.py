@@ -23,7 +23,7 @@ BPFFS = Path("/sys/fs/bpf")
 BPFFS_MAGIC = 0xCAFE4A11
 
 #: Changes whenever the programs, the records or the maps do: pins of another version are replaced, not reopened.
-PROGRAM_VERSION = 2
+PROGRAM_VERSION = 3
 #: These entries of meta are the same in every version, so that each can read what another version tracked.
 VOLUME_FIELDS = ("disk_major", "disk_minor", "start_sector", "size_sectors", "block_bytes", "bio_based")
 LAYOUT_FIELDS = ("level1_words", "coarse_words", "map_words", "group_words")
@@ -37,7 +37,7 @@ PROGRAMS = {
     "bio_complete": "block_bio_complete",
     "submit": "block_bio_queue",
 }
-MAPS = ("config", "bits", "headers", "state")
+MAPS = ("config", "bits", "headers", "state", "bell")
 DATA_MAP = "data"
 
 

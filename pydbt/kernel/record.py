@@ -49,10 +49,11 @@ CONFIG = np.dtype(
             "overflows",
             "consumer",
             "skipped",
+            "waiting",
         ],
-        "formats": ["<u4"] * 3 + ["<u8"] * 7,
-        "offsets": [0, 4, 8, 16, 24, 32, 128, 256, 384, 392],
-        "itemsize": 400,
+        "formats": ["<u4"] * 3 + ["<u8"] * 8,
+        "offsets": [0, 4, 8, 16, 24, 32, 128, 256, 384, 392, 400],
+        "itemsize": 408,
     }
 )
 

@@ -25,7 +25,7 @@ _UP, _LOOPBACK, _LOWER_UP = 0x1, 0x8, 0x10000
 # A router's tables may change thousands of times per second: this long is slept between two looks.
 _BETWEEN_LOOKS_S = 0.05
 # Without any notification it is looked this often all the same: one may be lost when the socket's buffer is full.
-_LOOK_S = 5.0
+_LOOK_S = 30.0
 # The last two: a blackhole, and an address that no route leads to.
 _NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH, errno.EINVAL}
 

@@ -52,7 +52,7 @@ def configured():
         found[path.stem] = Child(Wanted(what, identity, problem=problem), "/dev/x", "/s", serve(path.stem, what))
     return found
 
-sys.exit(Supervisor("run", configured).run())
+sys.exit(Supervisor("run", folder, configured).run())
 """
 
 
@@ -84,8 +84,8 @@ class Supervised:
         return [process for _, process, _ in self.begun()]
 
     def volumes(self) -> dict[str, dict[str, object]]:
-        report = self.folder / "run/supervisor-run.json"
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
+            (report,) = (self.folder / "run").glob("supervisor-run-*.json")
             return {volume["name"]: volume for volume in json.loads(report.read_text())["volumes"]}
         return {}
 
@@ -166,7 +166,7 @@ def test_it_ends_when_everything_has_ended(supervised: Supervised) -> None:
     supervised.write("a", "end")
     supervised.start()
     assert supervised.end()[0] == 0
-    assert not (supervised.folder / "run/supervisor-run.json").exists()
+    assert not list((supervised.folder / "run").glob("*.json"))
 
 
 def test_a_last_state_that_was_not_saved_is_its_exit_code(supervised: Supervised) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pydbt.cli.values import DURATION
-from pydbt.cli.volume_files import VOLUMES, volume_files
+from pydbt.cli.volume_files import VOLUMES, volume_files, volumes_folder
 from pydbt.controller.supervisor import UP_SIGNAL
 from pydbt.controller.supervisor_file import ROLE_NAMES, read_report
 from pydbt.core.configured.supervision import Condition
@@ -41,7 +41,7 @@ def up(everything: bool, timeout: float) -> int:
     require_root("controller up", "it asks a process of root")
     if not volume_files():
         raise UsageError(f"nothing is configured: write {VOLUMES}/NAME.toml with a table [run] or [secondary]")
-    reports = {role: report for role in ROLE_NAMES if (report := read_report(role)) is not None}
+    reports = {role: report for role in ROLE_NAMES if (report := read_report(role, volumes_folder())) is not None}
     if not reports:
         raise NotRunning(
             "nothing runs the configured volumes: begin with 'controller run' for volumes, and 'controller secondary' for "
@@ -61,7 +61,7 @@ def _started(role: str, before: dict[str, Any], timeout_s: float) -> list[dict[s
         os.kill(process, UP_SIGNAL)
     while True:
         time.sleep(_POLL_S)
-        report = read_report(role)
+        report = read_report(role, volumes_folder())
         if report is None:
             raise NotRunning(f"'controller {role}' has ended: start it again")
         if report.get("asked_up", 0) > before.get("asked_up", 0):

@@ -82,6 +82,11 @@ class EraCheckpoints:
         self._kept: dict[int, tuple[int, str]] = {}  # the era that is remembered, and since when, by secondary
         self._clean: set[int] = set()  # secondaries for which nothing was out of sync then
 
+    @property
+    def has_layer(self) -> bool:
+        """Whether there is something to advance."""
+        return self._layer is not None
+
     def advance(self, now: float) -> None:
         """Begin a checkpoint that is due, or take the next step of one; quick."""
         if self._layer is None:

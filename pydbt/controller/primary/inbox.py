@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydbt.controller.primary.peer import Peer
@@ -37,9 +38,16 @@ class Inbox:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Posted] = queue.SimpleQueue()
+        self.ring: Callable[[], None] | None = None  # wakes the loop when it sleeps elsewhere than here
 
     def post(self, item: Posted) -> None:
         self._queue.put(item)
+        if self.ring is not None:
+            self.ring()
+
+    @property
+    def empty(self) -> bool:
+        return self._queue.empty()
 
     def take(self, timeout_s: float) -> Posted | None:
         """The next item, waiting for it at most this long; None when there is none."""

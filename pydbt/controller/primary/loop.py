@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from math import inf
 from typing import Any, assert_never
 
 from pydbt.controller import control
@@ -19,6 +20,7 @@ from pydbt.controller.primary.inbox import Heard, Posted, Reload, Wake
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.controller.primary.report import VolumeReport
+from pydbt.controller.primary.rest import Rest
 from pydbt.controller.primary.standing import Standings
 from pydbt.controller.primary.status import volume_report
 from pydbt.controller.primary.volume import Volume
@@ -29,6 +31,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.handover import Step
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import Takeover
+from pydbt.core.volume.resting import wake_at
 from pydbt.device.dax import unseen_stores
 from pydbt.device.era import EraLayer
 
@@ -37,6 +40,11 @@ SHORTEST_POLL_S = 0.001
 LONGEST_POLL_S = 0.02
 CHECK_INTERVAL_S = 1.0
 SNAPSHOT_INTERVAL_S = 5.0
+RESTING_CHECK_S = 10.0
+"""Of a volume at rest: its device may be gone for this long before that is noticed, unless somebody asks for its status."""
+LATE_S = 0.5
+"""A sleeping volume does together what is due within half a second; so heartbeat and check, each once a second, are one wake. A
+secondary takes a heartbeat for missing after three seconds."""
 
 _log = logging.getLogger("pydbt")
 
@@ -46,6 +54,7 @@ class PrimaryLoop:
 
     ``layer``: dm-era under the volume, if there is one; ``layer_problem``: why it cannot be relied on. ``ways``: None where the
     heartbeat alone is to find outages. ``below``: None where nobody watches what lies below the volume.
+    ``rest``: None where the ring is looked at all the time.
     """
 
     def __init__(
@@ -63,9 +72,11 @@ class PrimaryLoop:
         self.divergences = Divergences(volume)
         self.commands = Commands(volume, self.feed, self.report)
         self.ways: Ways | None = None
+        self.rest: Rest | None = None
         self.fatal: PydbtError | None = None
-        self._stopping = False
+        self._stopping = self._records = False
         self._next_check = self._next_snapshot = 0.0
+        self._checked_at = -inf
 
     # --- from other threads -------------------------------------------------------------------------------
     def stop(self) -> None:
@@ -86,8 +97,30 @@ class PrimaryLoop:
         """Turn after turn, until stopped, taken down, or ``fatal`` is there: all secondaries refuse, or the source is gone."""
         poll_s = SHORTEST_POLL_S
         while not self.asked_to_end and not self._is_leaving():
-            busy = self.turn(poll_s)
+            calm_until = self._calm_until()
+            slept = poll_s >= LONGEST_POLL_S and self._sleep(calm_until)
+            busy = self.turn(0.0 if slept else poll_s)
+            if calm_until > time.monotonic():
+                busy = self._records  # whatever else comes wakes the sleeper
             poll_s = SHORTEST_POLL_S if busy else min(poll_s * 2, LONGEST_POLL_S)
+
+    def _calm_until(self) -> float:
+        """The next moment at which something has to be looked at, if nothing comes; minus infinity: all the time."""
+        volume = self.volume
+        if self.rest is None or self.commands.handing_over is not None or volume.is_sending:
+            return -inf
+        deadlines = [volume.fanout.calm_until(), self._next_check]
+        if self.ways is not None:
+            deadlines.append(self.ways.deadline())
+        return wake_at(deadlines, LATE_S)
+
+    def _sleep(self, until: float) -> bool:
+        """Until a record, something in the inbox, or this moment comes. False when that is near."""
+        seconds = until - time.monotonic()
+        if self.rest is None or seconds <= LONGEST_POLL_S:
+            return False
+        self.rest.wait(seconds, lambda: not self.volume.inbox.empty or self.volume.has_records)
+        return True
 
     @property
     def asked_to_end(self) -> bool:
@@ -112,11 +145,11 @@ class PrimaryLoop:
         Without ``deadlines`` nothing new begins: that is for a run that ends.
         """
         volume = self.volume
-        busy = volume.drain()
+        busy = self._records = volume.drain()
         busy |= self.take_inbox(0.0 if busy else timeout_s)
         now = time.monotonic()
         volume.note_outbound()
-        if deadlines and now >= volume.fanout.deadline():
+        if deadlines and now >= self._tick_at():
             volume.events.append((None, ev.Tick()))
         volume.look_for_idle_disk()
         if deadlines and self.ways is not None:
@@ -125,6 +158,11 @@ class PrimaryLoop:
         if deadlines and now >= self._next_check:
             self.check(now)
         return busy
+
+    def _tick_at(self) -> float:
+        """When the brains have to hear of the time. Where nothing wakes the loop every look tells them."""
+        fanout = self.volume.fanout
+        return fanout.deadline() if self.rest is None else max(fanout.deadline(), fanout.calm_until())
 
     def take_inbox(self, timeout_s: float) -> bool:
         """Take everything that was posted, waiting for the first of it; True when there was anything."""
@@ -141,6 +179,8 @@ class PrimaryLoop:
             case Reload():
                 self._reload()
             case Request():
+                if self.rest is not None and (now := time.monotonic()) >= self._checked_at + CHECK_INTERVAL_S:
+                    self.check_all(now)  # a volume at rest is looked at seldom, and when somebody asks
                 self.commands.carry_out(item)
             case Gone(request=request):
                 self.commands.forget_wait(request)
@@ -191,9 +231,23 @@ class PrimaryLoop:
 
     # --- watching -----------------------------------------------------------------------------------------
     def check(self, now: float) -> None:
-        """Once a second: the source, the audit, what is due, and the status for people."""
-        volume = self.volume
+        """Once a second: where the volume is, for the secondaries; and unless it is at rest, everything else before that."""
         self._next_check = now + CHECK_INTERVAL_S
+        if now >= self._checked_at + RESTING_CHECK_S or not self._is_at_rest(now):
+            self.check_all(now)
+        if self.fatal is None:
+            self.standings.tell(now)
+
+    def _is_at_rest(self, now: float) -> bool:
+        """Whether nothing was written since the last look at everything, and nothing goes on: the next look finds the same."""
+        written = self.volume.written_at
+        quiet = written is None or written < self._checked_at
+        return quiet and not self.checkpoints.has_layer and self._calm_until() > now
+
+    def check_all(self, now: float) -> None:
+        """The source, the audit, what is due, and the status for people."""
+        volume = self.volume
+        self._checked_at = now
         try:
             volume.reader.check()
             if unseen := unseen_stores(volume.device, at_start=False):
@@ -213,7 +267,6 @@ class PrimaryLoop:
             self.save_status()
             self.divergences.note(now)
             volume.keep()
-        self.standings.tell(now)
         if volume.options.report is not None:
             volume.options.report(self.report())
 

@@ -93,9 +93,14 @@ class PeerConnection:
         """Over all connections of this run."""
         return self._sent_before + (self._outbox.sent_bytes if self._outbox else 0)
 
+    @property
+    def queued_bytes(self) -> int:
+        """What waits to be sent."""
+        return self._outbox.queued_bytes if self._outbox else 0
+
     def outbound(self) -> ev.Outbound:
         """How far the sender is, for the brain."""
-        return ev.Outbound(self._outbox.queued_bytes if self._outbox else 0, self.sent_bytes)
+        return ev.Outbound(self.queued_bytes, self.sent_bytes)
 
     def tcp_view(self) -> TcpView | None:
         """TCP's account of the connection; None without one, or where the kernel does not tell."""

@@ -28,6 +28,7 @@ from pydbt.controller.primary.opening import (
     secures_of,
 )
 from pydbt.controller.primary.programs import open_capture, still_tracked
+from pydbt.controller.primary.rest import Rest
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.ways import Ways
 from pydbt.controller.public_status import public_status
@@ -162,6 +163,9 @@ def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitSta
     stack.enter_context(answering_the_old_primary(options))
     loop.ways = Ways(loop.volume)
     stack.callback(loop.ways.close)
+    loop.rest = Rest(loop.volume.capture.bell)
+    stack.callback(loop.rest.close)
+    loop.volume.inbox.ring, loop.volume.sleeps = loop.rest.ring, True
     previous = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):

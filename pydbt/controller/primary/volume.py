@@ -42,6 +42,8 @@ _log = logging.getLogger("pydbt")
 
 RECORDS_A_LOOK = 16384
 IDLE_LOOK_S = 0.02
+# A program that the kernel did not run leaves nothing in the ring, and is in the kernel's count alone.
+COUNT_S = 1.0
 
 # The number of a secondary, or None for the volume.
 AddressedEvent = tuple[int | None, ev.Event]
@@ -51,7 +53,8 @@ class Volume:
     """Called from the loop's thread alone, but for ``inbox.post``.
 
     ``inherited``: the programs ran before, and their bitmaps may hold bits; ``room``: where snapshots of the volume are;
-    ``completed_first``: the volume has write-intent. ``events`` wait for the brains, by secondary.
+    ``completed_first``: the volume has write-intent. ``events`` wait for the brains, by secondary. ``sleeps``: the kernel
+    wakes the loop, which then tells the brains only what is new.
     """
 
     def __init__(
@@ -82,12 +85,24 @@ class Volume:
         self.notices: tuple[str, ...] = ()
         self.written_at: float | None = None  # when the last write was captured, by the monotonic clock
         self._told: tuple[int, int] | None = None  # the ring position and the loss that the brains have heard of
-        self._next_idle_look = 0.0
+        self._next_idle_look = self._next_count = 0.0
+        self.sleeps = False
+        self._outbound: dict[int, ev.Outbound] = {}
 
     @property
     def brains(self) -> list[Primary]:
         """Of all secondaries, in the order of their slots."""
         return [peer.brain for peer in self.peers.values()]
+
+    @property
+    def has_records(self) -> bool:
+        """Whether a program has taken a place in the ring that was not drained; its record may be a moment away."""
+        return self.capture.producer_position() != self.capture.consumer_position()
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether anything waits to be sent: how far that is has to be looked at."""
+        return any(peer.connection.queued_bytes for peer in self.peers.values())
 
     # --- secondaries --------------------------------------------------------------------------------------
     def join(self, slot: int, joining: Joining) -> Peer:
@@ -154,6 +169,11 @@ class Volume:
         The ring may also pass over places whose records were lost. The brains hear of its new position then, too: what waits
         for this position would else wait until somebody writes.
         """
+        if self.sleeps and self._told is not None and self._told[0] == self.capture.producer_position():
+            now = time.monotonic()
+            if now < self._next_count:
+                return False
+            self._next_count = now + COUNT_S
         records = self.capture.drain(RECORDS_A_LOOK)
         position, lost = self.capture.consumer_position(), self.capture.counters().lost
         if len(records):
@@ -183,7 +203,9 @@ class Volume:
 
     def note_outbound(self) -> None:
         """How far the senders are, for the brains."""
-        self.events.extend((peer.number, peer.connection.outbound()) for peer in self.peers.values())
+        now = {peer.number: peer.connection.outbound() for peer in self.peers.values()}
+        self.events.extend(item for item in now.items() if not self.sleeps or item[1] != self._outbound.get(item[0]))
+        self._outbound = now
 
     def look_for_idle_disk(self) -> None:
         """While a brain counts writes in flight, or is not certain, tell the brains when the kernel counts none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from math import inf
 
 from pydbt.controller.primary.inbox import Heard
 from pydbt.controller.primary.peer_connection import PeerConnection
@@ -38,6 +39,11 @@ class Ways:
                 ways[number] = ends
         self._last = ways
         self._watch.look_at(ways)
+
+    def deadline(self) -> float:
+        """When to look again. While no answer is owed there is nothing to see, and it is looked when something else is due."""
+        owed = any(peer.brain.link.awaits_answer for peer in self._volume.peers.values())
+        return self._next_look if owed else inf
 
     def _ends(self, number: int, connection: PeerConnection) -> Ends | None:
         """Of the connection; without one of the last, or of the address that was given; None when that is a name."""

@@ -70,7 +70,7 @@ class Primary:
         self.resync: Resync | None = None
         self._resyncs = 0
         self._overload = Overload()
-        self._next_merge = now
+        self.next_merge = now
         self._last_ack: tuple[int, ...] = ()
 
     # --- the interface ------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Primary:
         """When ``handle(ev.Tick(), now)`` is due at the latest."""
         return min(
             self.quiet.next_retire,
-            self._next_merge,
+            self.next_merge,
             self.link.deadline(),
             self.settler.deadline(),
             self.verifier.deadline(),
@@ -278,7 +278,7 @@ class Primary:
         self.state.enter_phase(Phase.IDLE)
         self._recognition.halted()
         self.state.enter_mode(Mode.UNSYNCHRONIZED, now, reason, by_load=by_load)
-        self._next_merge = now + self.link.ask_anew()
+        self.next_merge = now + self.link.ask_anew()
 
     def _rest(self, mode: Mode, now: float, reason: str) -> None:
         if self.mode is mode:
@@ -435,8 +435,8 @@ class Primary:
                 self.quiet.scan(whole=self._recognition.scan_whole)  # answered by ev.UsedBlocks, then ev.Persisted
             elif self.landing.ready(now):
                 self._begin_resync(now)
-        elif now >= self._next_merge and self.state.replica.scanned:
-            self._next_merge = now + MERGE_INTERVAL_S
+        elif now >= self.next_merge and self.state.replica.scanned:
+            self.next_merge = now + MERGE_INTERVAL_S
             self.quiet.take()
 
     def _advance_normal(self, now: float) -> None:

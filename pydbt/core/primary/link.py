@@ -80,6 +80,11 @@ class Link:
         return HEARTBEAT_S if self.up else 0.0
 
     @property
+    def awaits_answer(self) -> bool:
+        """Whether a question of this connection is not answered yet."""
+        return self.up and bool(self._unanswered)
+
+    @property
     def answered_at(self) -> float | None:
         """When the latest question was asked that is answered; None without a connection."""
         return self._answered_at if self.up else None

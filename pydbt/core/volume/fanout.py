@@ -18,6 +18,7 @@ from math import inf
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.calm import calm_until
 from pydbt.core.protocol.frames import Generation
 from pydbt.core.tracking.capture_record import Records
 from pydbt.core.volume.bitmap_share import BitmapShare
@@ -92,6 +93,10 @@ class Fanout:
     def deadline(self) -> float:
         """When ``handle(ev.Tick(), now)`` is due at the latest."""
         return min([self.bitmaps.deadline(), *(brain.deadline() for brain in self.brains.values())], default=inf)
+
+    def calm_until(self) -> float:
+        """As of one brain, for the volume: when something is due although nothing happens; minus infinity: all the time."""
+        return min([self.bitmaps.deadline(), *map(calm_until, self.brains.values())], default=inf)
 
     # --- from one event to what is to be done -------------------------------------------------------------
     def _begin(self) -> None:

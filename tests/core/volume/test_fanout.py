@@ -134,7 +134,7 @@ def test_one_that_acknowledges_nothing_is_covered_by_its_map_and_the_others_flip
 def test_while_one_is_away_its_map_is_not_written_for_the_others_housekeeping_more_often_than_for_its_own_sake():
     fanout = fanout_of(True, True)
     fanout.brains[2].state.mode = Mode.PAUSED
-    fanout.brains[2]._next_merge = 1e9
+    fanout.brains[2].next_merge = 1e9
     fanout.handle(written(3), 0.1)
     fanout.brains[1].quiet.next_retire = 0.2
     assert not kinds(fanout.handle(ev.Tick(), 0.2))

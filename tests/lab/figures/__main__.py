@@ -27,6 +27,7 @@ FIGURES = {
     "verify": "verify",
     "memory": "memory",
     "maps": "maps",
+    "idle": "idle",
 }
 
 
@@ -37,7 +38,7 @@ FIGURES = {
 def main(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
     """Measure every figure, or those named.
 
-    They are program-cost, write-overhead, ring-drain, outage-wire, stream, resync, restart, verify, memory and maps.
+    They are program-cost, write-overhead, ring-drain, outage-wire, stream, resync, restart, verify, memory, maps and idle.
 
     Nothing is asserted: a row says whether its bar is reached. Exit code 1 when a figure could not be measured.
     """

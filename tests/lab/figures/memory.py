@@ -24,7 +24,7 @@ NAME = "memory"
 _TIB = 1024 * GIB
 _MAP_LINE = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+\s*(.*)$")
 # Rings have the size they were asked to have, whatever the volume's.
-_RINGS = frozenset({"headers", pins.DATA_MAP})
+_RINGS = frozenset({"headers", "bell", pins.DATA_MAP})
 _LOOK_INTERVAL_S = 0.1
 
 
