@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -124,3 +125,7 @@ def _import_everything(role: str) -> None:
     """What each child would import: its pages are shared then. The other role is one switchover away."""
     import pydbt.controller.primary.service
     import pydbt.controller.secondary.service  # noqa: F401
+
+    if role == "run":
+        with contextlib.suppress(ImportError):  # the ways to secondaries are watched with it, where it is there
+            import pyroute2.netlink.exceptions  # noqa: F401

@@ -35,6 +35,7 @@ from pydbt.core.secondary.journal import (
 )
 from pydbt.core.secondary.replica import Mark
 from pydbt.core.units import MIB, Geometry
+from pydbt.device.block import aligned_buffer
 from pydbt.device.target import Target
 from pydbt.store.journal_files import JournalFiles, JournalFull
 from pydbt.store.reached import Reached
@@ -194,7 +195,7 @@ class Applier(Worker[e.ApplierWork]):
         self._guard = guard
         self._mark = mark
         self._in_stage = mark.position < must_reach
-        self._buffer = memoryview(bytearray(APPLY_BYTES))
+        self._buffer = aligned_buffer(APPLY_BYTES)  # its pages are made when they are used first
         self._broken = False
         self._unsynced = True  # an earlier process may have left pages that are not on the disk
         self._unstarted_bytes = 0
