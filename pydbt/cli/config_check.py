@@ -19,6 +19,7 @@ from pydbt.controller.options import OptionsRefused, PrimaryOptions, SecondaryOp
 from pydbt.controller.state_dir import check_state_dir
 from pydbt.core.configured.clashes import Claim, clashes
 from pydbt.core.configured.problems import Problem, shown
+from pydbt.core.configured.toml_text import TomlText
 from pydbt.core.errors import PydbtError, UsageError
 from pydbt.network.address import check_plain_tcp, parse_address
 from pydbt.network.tls import load_identity
@@ -28,8 +29,8 @@ Options = PrimaryOptions | SecondaryOptions
 
 @dataclass
 class Checked:
-    """What was found. ``volumes`` are the files of the folder, and the role tables of ``controller.toml``; ``options`` are by
-    file and role."""
+    """What was found. ``volumes`` are the files of the folder, and the role tables of ``controller.toml``, or that file when it
+    cannot be read; ``options`` are by file and role."""
 
     files: int = 0
     volumes: list[VolumeFile] = field(default_factory=list)
@@ -50,7 +51,7 @@ class Checks:
         try:
             volume = read_volume(path)
         except UsageError as error:
-            self._add(Problem(str(path), 0, "", "", str(error)))
+            self._unknown(path, str(error))
             return
         self.found.volumes.append(volume)
         values, problems = checked_values(volume, self._group.commands[volume.role or "run"])
@@ -64,11 +65,13 @@ class Checks:
         try:
             text = read_toml_file(path, "name another file")
         except UsageError as error:
-            self._add(Problem(str(path), 0, "", "", str(error)))
+            self._unknown(path, str(error), path.name)
             return
         for broken in text.broken:
             self._add(Problem(str(path), broken.line, broken.key, broken.value, broken.words))
         settings = Settings(path, text)
+        if not text.whole:
+            self.found.volumes.append(VolumeFile(path.name, "", settings))
         for command, table in text.tables.items():
             self._table(settings, command, table)
 
@@ -115,6 +118,11 @@ class Checks:
                 check_primary(options) if isinstance(options, PrimaryOptions) else check_secondary(options)
             except PydbtError as error:
                 self._add(_problem_of(volume, _key_in(volume, str(error)), str(error)))
+
+    def _unknown(self, path: Path, words: str, name: str = "") -> None:
+        """A file that cannot be read may be that of a volume which runs."""
+        self._add(Problem(str(path), 0, "", "", words))
+        self.found.volumes.append(VolumeFile(name or path.stem, "", Settings(path, TomlText({}, whole=False))))
 
     def _add(self, problem: Problem) -> None:
         self.found.problems.append(problem)

@@ -55,11 +55,14 @@ def run_all_configured(context: click.Context, given: dict[str, Any]) -> int | N
 
 
 def configured(role: str, group: click.Group, general: Path, root: Path = Path("/")) -> dict[str, Child]:
-    """Everything that is configured for a role, by name; that of ``controller.toml`` has the name of the file."""
+    """Everything that is configured for a role, by name; that of ``controller.toml`` has the name of the file.
+
+    A file whose role cannot be told is there too, with its problem: its volume may run, and then runs on.
+    """
     found = _check(group, general)
     children = {}
     for volume in found.volumes:
-        if volume.role != role:
+        if volume.role not in (role, ""):
             continue
         file, place = str(volume.path), str(volume.place or "")
         problems = [str(problem) for problem in found.problems if problem.file == file]

@@ -25,8 +25,6 @@ from pydbt.posix.libc import PR_SET_PDEATHSIG, prctl
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 UP_SIGNAL = signal.SIGUSR1
 """``controller up --all``."""
-_SI_KERNEL = 0x80
-"""``si_code`` of a signal that no process sent (sigaction(2)): a SIGHUP then tells that the terminal is closed."""
 _LONGEST_SLEEP_S = 3600.0
 _REASON_BYTES = 4096  # one write to a pipe of this size is never torn (pipe(7), PIPE_BUF)
 
@@ -84,10 +82,9 @@ class Supervisor:
         left = _LONGEST_SLEEP_S if deadline is None else max(deadline - time.monotonic(), 0.0)
         heard = signal.sigtimedwait(_SIGNALS, min(left, _LONGEST_SLEEP_S))
         number = heard.si_signo if heard is not None else None
-        hung_up = heard is not None and number == signal.SIGHUP and heard.si_code == _SI_KERNEL
-        if number in (signal.SIGTERM, signal.SIGINT) or hung_up:
+        if number in (signal.SIGTERM, signal.SIGINT):
             self._carry_out(self._supervision.stop())
-        elif number == signal.SIGHUP:
+        elif number == signal.SIGHUP:  # also when a terminal is closed, which ends no controller
             _log.info("reading the configuration again")
             self._reload()
         elif number == UP_SIGNAL:
@@ -174,6 +171,7 @@ class Supervisor:
                 os.close(process.reasons)
             for number in _SIGNALS:
                 signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, lambda *_: None)  # before it listens there is nothing to read again
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             gc.enable()
             serve = self._children[name].serve

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from pydbt.cli import overview
-from pydbt.cli.group import execute
+from pydbt.cli.group import cli, execute
+from pydbt.cli.supervising import configured
 from pydbt.controller import registry
 from tests.cli.conftest import FakeController
 from tests.lab.patience import until
@@ -83,6 +85,37 @@ def test_files_that_are_all_wrong_are_told_and_are_wrong_usage(volumes: Path) ->
     (volumes / "one.toml").write_text("[secondary]\nlisten = 7\n")
     ended = command("secondary")
     assert ended.code == 2 and "one: " in ended.errors and "configcheck" in ended.errors, ended
+
+
+@pytest.mark.parametrize(
+    ("change", "mode", "words"),
+    [
+        (lambda text: text.replace("[secondary]", "[secondary"), 0o644, "is not TOML"),
+        (lambda text: text + "x = \n", 0o644, "is not TOML"),
+        (lambda text: text + "[run]\n", 0o644, "one table"),
+        (lambda text: "", 0o644, "a table"),
+        (lambda text: text, 0o666, "not safe from other users"),
+    ],
+)
+def test_a_file_of_which_not_even_the_role_can_be_told_is_no_file_that_was_removed(
+    volumes: Path, change: Callable[[str], str], mode: int, words: str
+) -> None:
+    configure(volumes, "one")
+    file = volumes / "one.toml"
+    file.write_text(change(file.read_text()))
+    file.chmod(mode)
+    with click.Context(cli):
+        found = configured("secondary", cli, volumes.parent / "none.toml")
+    assert words in found["one"].wanted.problem and found["one"].serve is None
+
+
+def test_settings_that_cannot_be_read_any_more_may_be_those_of_a_volume_that_runs(volumes: Path) -> None:
+    general = volumes.parent / "controller.toml"
+    for text, mode in (("[run\n", 0o644), ("[run]\n", 0o666)):
+        general.write_text(text)
+        general.chmod(mode)
+        with click.Context(cli):
+            assert configured("run", cli, general)["controller.toml"].wanted.problem
 
 
 def test_down_all_takes_down_each_and_goes_on_behind_a_failure(

@@ -1,4 +1,4 @@
-"""A controller whose terminal is closed goes on; with an identity it reads that again."""
+"""A controller whose terminal is closed goes on; it reads again what SIGHUP has it read."""
 
 from __future__ import annotations
 
@@ -103,5 +103,28 @@ def test_without_an_identity_a_hang_up_ends_nothing_and_status_and_sigterm_work(
         with pytest.raises(subprocess.TimeoutExpired):
             terminal.process.wait(1)
         assert status_of(state) is not None
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.process.wait(PATIENCE_S) == 0
+
+
+def test_one_that_runs_what_is_configured_goes_on_too_and_reads_the_configuration_again(
+    tmp_path: Path, monkeypatch
+) -> None:
+    volumes = tmp_path / "volumes"
+    volumes.mkdir()
+    monkeypatch.setenv("PYDBT_VOLUMES", str(volumes))
+
+    def configure(name: str) -> Path:
+        place = f'target = "{tmp_path}/{name}.img"\ncreate = "1M"\njournal-size = "16M"\nstate = "{tmp_path}/{name}"\n'
+        (volumes / f"{name}.toml").write_text(f'[secondary]\nlisten = "{socket_address()}"\n{place}')
+        return tmp_path / name
+
+    one = configure("one")
+    with on_a_terminal("secondary") as terminal:
+        until(lambda: status_of(one) is not None, "it answers")
+        two = configure("two")
+        terminal.close()
+        until(lambda: status_of(two) is not None, "the other one is started")
+        assert status_of(one) is not None and terminal.process.poll() is None
         terminal.process.send_signal(signal.SIGTERM)
         assert terminal.process.wait(PATIENCE_S) == 0
