@@ -132,14 +132,14 @@ def test_a_volume_at_rest_is_looked_at_seldom_and_when_somebody_asks(
     looks: list[float] = []
     monkeypatch.setattr(resting, "check_all", looks.append)
     now = time.monotonic()
-    resting._checked_at = now
+    resting._checked_at, resting._snapshots = now, (now - module.SNAPSHOT_INTERVAL_S, now)
     resting.check(now + 0.001)
     assert not looks
     resting.check(now + module.RESTING_CHECK_S)
     assert len(looks) == 1
-    resting.volume.written_at = now + 1
+    resting.volume.written_at = now - 1
     resting.check(now + 2)
-    assert len(looks) == 2, "something was written"
+    assert len(looks) == 2, "something was written since the last but one look at what lies below"
     resting._checked_at = now - module.CHECK_INTERVAL_S
     resting._heed(Request("status", threading.Event()))
     assert len(looks) == 3

@@ -77,6 +77,7 @@ class PrimaryLoop:
         self._stopping = self._records = False
         self._next_check = self._next_snapshot = 0.0
         self._checked_at = -inf
+        self._snapshots = (-inf, -inf)  # the last two
 
     # --- from other threads -------------------------------------------------------------------------------
     def stop(self) -> None:
@@ -239,9 +240,12 @@ class PrimaryLoop:
             self.standings.tell(now)
 
     def _is_at_rest(self, now: float) -> bool:
-        """Whether nothing was written since the last look at everything, and nothing goes on: the next look finds the same."""
+        """Whether nothing goes on, and nothing was written since the last but one snapshot: the next look finds the same.
+
+        Two, because a look at what lies below is kept when the one before it has found the same.
+        """
         written = self.volume.written_at
-        quiet = written is None or written < self._checked_at
+        quiet = self._snapshots[0] > (-inf if written is None else written)
         return quiet and not self.checkpoints.has_layer and self._calm_until() > now
 
     def check_all(self, now: float) -> None:
@@ -262,6 +266,7 @@ class PrimaryLoop:
         self.checkpoints.advance(now)
         if now >= self._next_snapshot:
             self._next_snapshot = now + SNAPSHOT_INTERVAL_S
+            self._snapshots = self._snapshots[1], now
             volume.look_for_swap()
             self.look_below()
             self.save_status()
