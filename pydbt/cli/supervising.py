@@ -41,7 +41,7 @@ def run_all_configured(context: click.Context, given: dict[str, Any]) -> int | N
         return None
     group, general = context.find_root().command, context.find_root().params.get("config") or DEFAULT_FILE
     assert isinstance(group, click.Group)
-    if not any(volume.role == role for volume in _check(group, general).volumes if volume.path != general):
+    if not any(volume.role in (role, "") for volume in _check(group, general).volumes if volume.path != general):
         if given[ROLES[role]] is not None:
             return None
         raise UsageError(

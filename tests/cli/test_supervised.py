@@ -85,6 +85,9 @@ def test_files_that_are_all_wrong_are_told_and_are_wrong_usage(volumes: Path) ->
     (volumes / "one.toml").write_text("[secondary]\nlisten = 7\n")
     ended = command("secondary")
     assert ended.code == 2 and "one: " in ended.errors and "configcheck" in ended.errors, ended
+    (volumes / "one.toml").write_text("[secondary\n")
+    ended = command("secondary")
+    assert ended.code == 2 and "one.toml line 1: is not TOML" in ended.errors, ended
 
 
 @pytest.mark.parametrize(
