@@ -16,7 +16,7 @@ from pydbt.cli.role_command import RoleCommand
 from pydbt.cli.serving import check_primary, check_secondary
 from pydbt.cli.volume_files import ROLES, STATE_ROOT, VolumeFile, checked_values, read_volume
 from pydbt.controller.options import OptionsRefused, PrimaryOptions, SecondaryOptions
-from pydbt.controller.state_dir import check_state_dir
+from pydbt.controller.state_dir import check_state_dir, require_lasting
 from pydbt.core.configured.clashes import Claim, clashes
 from pydbt.core.configured.problems import Problem, shown
 from pydbt.core.configured.toml_text import TomlText
@@ -166,6 +166,7 @@ def _faults(options: Options) -> Iterator[tuple[str, str]]:
     )
     try:
         check_state_dir(options.state_dir)
+        require_lasting(options.state_dir)
     except UsageError as error:
         yield "state", str(error)
     if options.identity is not None:

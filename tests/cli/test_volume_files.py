@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from pydbt.cli.group import execute
+from pydbt.controller.state_dir import ALLOW_MEMORY
+from pydbt.posix import libc
 from tests.lab.disks import image
 from tests.lab.programs import Outcome
 
@@ -112,6 +114,20 @@ def test_values_that_do_not_go_together_are_told_once_every_key_is_right(machine
     assert '4: identity = "/no/such": ' in machine.run("configcheck").output
     machine.write("two", RIGHT.replace("insecure = true", ""))
     assert "plain TCP proves nobody" in machine.run("configcheck").output
+
+
+def test_what_every_start_refuses_is_told_for_a_file_too(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libc, "file_system_magic", lambda path: 0x01021994)
+    monkeypatch.delenv(ALLOW_MEMORY, raising=False)
+    machine.write("data", f'{RIGHT}state = "{tmp_path}/state"\n')
+    machine.write("rep", REPLICA).chmod(0o666)
+    found = machine.run("configcheck")
+    memory, writable = found.output.splitlines()
+    assert found.code == 2 and "data.toml line 5: state = " in memory and "lies in memory (tmpfs)" in memory, found
+    assert "rep.toml: " in writable and "not safe from other users" in writable, found
+    machine.run("run", "rep").refused(2, "not safe from other users")
 
 
 def test_two_files_that_name_the_same_thing_are_both_refused(machine: Machine) -> None:
