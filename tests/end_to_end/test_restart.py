@@ -241,6 +241,7 @@ def test_a_controller_of_another_version_takes_over_from_running_programs_with_n
                 both.primary.kill()
                 until(lambda: running.steps > before + 60, "some work is done while no controller runs")
                 change_meta(both, version=99, unheard_of={"of": ["later", "versions"]})
+                (pins_of(both) / "bell").unlink()  # those of version 2 have none
                 both.start_primary()  # under load
                 until(lambda: running.steps > before + 120, "some work is done after the replacement")
             assert "new programs replace the old ones" in both.primary.words()
