@@ -2,10 +2,10 @@
 /*
  * Capture: every write of one volume, at submission and at completion.
  *
- * Compiled by pydbt/kernel/compiled.py, with -D from layout.py:
- *   VOLUME_*, BLOCK_SHIFT_SECTORS, *_WORDS	the one volume this build serves
+ * Compiled by pydbt/kernel/compiled.py once for a kernel, with -D from layout.py:
  *   ARG_*, OFF_*, SIZE_*, OP_*, BIT_*, PG_*	the running kernel, from its own BTF
- *   HEADER_RECORDS, DATA_PAGES, PYDBT_PAYLOAD, BIO_BASED, LOOP_HELPER
+ *   PYDBT_PAYLOAD, LOOP_HELPER, *_STEPS
+ * What differs between volumes comes in when the code is loaded: VALUE_*.
  *
  * The order inside a program is the promise:
  *   1. the bits, with an atomic OR, before anything that can fail;
@@ -26,13 +26,38 @@
 #include "record.h"
 #include "kernel_fixes.h"
 
-BPF_F_TABLE("array", u32, struct pydbt_config, pydbt_config, 1, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, u64, pydbt_bits, 2 * MAP_WORDS, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, struct pydbt_record, pydbt_headers, HEADER_RECORDS, BPF_F_MMAPABLE);
-BPF_RINGBUF_OUTPUT(pydbt_bell, 1);	/* nothing but its wakeups matters */
-#if DATA_PAGES
-BPF_RINGBUF_OUTPUT(pydbt_data, DATA_PAGES);
+#define TEXT_OF(number) #number
+#define NUMBER_LOADED(number) "%0 = " TEXT_OF(number) " ll"
+
+/* The one volume that the loaded programs serve. Here each of its values is a
+ * number that stands for it; pydbt/kernel/loaded.py puts the value in its place
+ * before the verifier sees it, to whom it is a constant. */
+#define VALUE_DISK_NUMBER		0x7079646276000001	/* as in block_device.bd_dev */
+#define VALUE_DISK_MAJOR		0x7079646276000002
+#define VALUE_DISK_MINOR		0x7079646276000003
+#define VALUE_VOLUME_START		0x7079646276000004	/* sectors of the disk */
+#define VALUE_VOLUME_END		0x7079646276000005
+#define VALUE_BLOCK_SHIFT_SECTORS	0x7079646276000006	/* log2 of a block's sectors */
+#define VALUE_LEVEL1_WORDS		0x7079646276000007	/* of a bitmap */
+#define VALUE_MAP_WORDS			0x7079646276000008
+#define VALUE_HEADER_RECORDS		0x7079646276000009	/* of the ring; a power of two */
+#define VALUE_BIO_BASED			0x707964627600000a	/* 1 when the driver makes no requests */
+#define VOLUME_VALUE(number) ({ \
+	u64 value; \
+	asm(NUMBER_LOADED(number) : "=r"(value)); \
+	value; })
+#define VOLUME_START	VOLUME_VALUE(VALUE_VOLUME_START)
+#define VOLUME_END	VOLUME_VALUE(VALUE_VOLUME_END)
+#define BIO_BASED	VOLUME_VALUE(VALUE_BIO_BASED)
+
+/* The sizes of these three are the volume's too: 1 stands for them. */
+BPF_F_TABLE("array", u32, u64, pydbt_bits, 1, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct pydbt_record, pydbt_headers, 1, BPF_F_MMAPABLE);
+#if PYDBT_PAYLOAD
+BPF_RINGBUF_OUTPUT(pydbt_data, 1);
 #endif
+BPF_F_TABLE("array", u32, struct pydbt_config, pydbt_config, 1, BPF_F_MMAPABLE);
+BPF_RINGBUF_OUTPUT(pydbt_bell, 1);	/* nothing but its wakeups matters */
 
 /* The state of a walk over pages: in a map, not in registers, where the
  * verifier would follow every combination of values through every step. */
@@ -77,8 +102,6 @@ struct extent {
 #define STEPS_COPY		0x7079646274000001
 #define STEPS_CHECK_REQUEST	0x7079646274000002
 #define STEPS_CHECK_BIO		0x7079646274000003
-#define TEXT_OF(number) #number
-#define NUMBER_LOADED(number) "%0 = " TEXT_OF(number) " ll"
 #define RUN_STEPS(step, count) do { \
 	void *callback; \
 	asm volatile(NUMBER_LOADED(step) : "=r"(callback)); \
@@ -151,9 +174,10 @@ static __always_inline void or_range(u32 base, u64 first, u64 last, const int wo
 
 static __always_inline void mark(u32 active, const struct extent *extent)
 {
-	u32 base = active ? MAP_WORDS : 0;
-	u64 first = extent->sector >> BLOCK_SHIFT_SECTORS;
-	u64 last = (extent->sector + extent->sectors - 1) >> BLOCK_SHIFT_SECTORS;
+	u32 base = active ? VOLUME_VALUE(VALUE_MAP_WORDS) : 0;
+	u64 shift = VOLUME_VALUE(VALUE_BLOCK_SHIFT_SECTORS);
+	u64 first = extent->sector >> shift;
+	u64 last = (extent->sector + extent->sectors - 1) >> shift;
 	u64 group, group_end, head_end, tail;
 
 	if (first >> 6 == last >> 6) {	/* nearly every write */
@@ -168,7 +192,7 @@ static __always_inline void mark(u32 active, const struct extent *extent)
 	head_end = group * PYDBT_GROUP_BLOCKS;
 	tail = head_end;
 	if (group < group_end) {
-		or_range(base + LEVEL1_WORDS, group, group_end - 1, 256 / 64 + 1);
+		or_range(base + VOLUME_VALUE(VALUE_LEVEL1_WORDS), group, group_end - 1, 256 / 64 + 1);
 		tail = group_end * PYDBT_GROUP_BLOCKS;
 	} else if (head_end > last + 1) {
 		head_end = last + 1;
@@ -183,12 +207,12 @@ static __always_inline void mark(u32 active, const struct extent *extent)
 
 /* The disk itself is known by its number, without a look at its gendisk, which
  * is rarely in the cache; a partition's disk by its gendisk. */
-#define DISK_NUMBER (DISK_MAJOR << 20 | DISK_MINOR)
+#define DISK_NUMBER VOLUME_VALUE(VALUE_DISK_NUMBER)
 
 static __always_inline bool our_disk(u64 disk)
 {
-	return LOAD32(disk, OFF_gendisk_major) == DISK_MAJOR &&
-		LOAD32(disk, OFF_gendisk_first_minor) == DISK_MINOR;
+	return LOAD32(disk, OFF_gendisk_major) == VOLUME_VALUE(VALUE_DISK_MAJOR) &&
+		LOAD32(disk, OFF_gendisk_first_minor) == VOLUME_VALUE(VALUE_DISK_MINOR);
 }
 
 static __always_inline bool our_bio(u64 block_device)
@@ -269,16 +293,17 @@ static __always_inline u64 fetch_and_add(u64 *counter, u64 value)
 static __always_inline struct pydbt_record *reserve_record(struct cpu_state *state, struct pydbt_config *config,
 							   u64 *position)
 {
+	u64 records = VOLUME_VALUE(VALUE_HEADER_RECORDS);
 	u32 index;
 
 	*position = fetch_and_add(&config->producer, 1);
 	state->counters.ordinal++;
-	if (*position - *(volatile u64 *)&config->consumer >= HEADER_RECORDS) {
+	if (*position - *(volatile u64 *)&config->consumer >= records) {
 		__sync_fetch_and_add(&config->overflows, 1);
 		state->counters.lost++;
 		return NULL;
 	}
-	index = *position & (HEADER_RECORDS - 1);
+	index = *position & (records - 1);
 	return pydbt_headers.lookup(&index);
 }
 

@@ -11,6 +11,7 @@ struct pydbt_probe {
 	u64 page;	/* struct page of the last one's buffer */
 	u64 offset;
 	u64 failed;
+	u64 process;	/* of the loader */
 	u64 bytes[8];
 };
 
@@ -24,10 +25,10 @@ int pydbt_see_read(struct bpf_raw_tracepoint_args *ctx)
 	struct pydbt_probe *probe;
 	u32 zero = 0;
 
-	if (bpf_get_current_pid_tgid() >> 32 != PROBE_PROCESS)
-		return 0;
 	probe = pydbt_probe.lookup(&zero);
-	if (!probe || read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy) ||
+	if (!probe || bpf_get_current_pid_tgid() >> 32 != probe->process)
+		return 0;
+	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy) ||
 	    FIELD32(bio, BIO_AT(bi_opf)) & OP_MASK || !our_bio(LOAD64(address, OFF_bio_bi_bdev)) ||
 	    read_kernel(vector, SIZE_bio_vec, FIELD64(bio, BIO_AT(bi_io_vec)) +
 			(u64)FIELD32(bio, BIO_AT(bi_idx)) * SIZE_bio_vec))

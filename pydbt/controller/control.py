@@ -286,7 +286,7 @@ def socket_path(path: str | os.PathLike[str]) -> Path:
 
 def write_snapshot(state_dir: str | os.PathLike[str], status: dict[str, Any]) -> None:
     """Keep a status for the time when no controller answers. The file is always whole; it is not waited for to be durable."""
-    from pydbt.store.atomic import replace_file  # only here, because most commands do without it
+    from pydbt.posix.atomic import replace_file  # only here, because most commands do without it
 
     snapshot = {**status, "saved_at": _now()}
     replace_file(Path(state_dir) / SNAPSHOT_NAME, json.dumps(snapshot).encode() + b"\n", durable=False)

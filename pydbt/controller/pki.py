@@ -19,8 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydbt.core.errors import StateError, UsageError
 from pydbt.core.machine_name import name_problem
 from pydbt.network.certificates import REVOKED_FILE_NAME, key_of, lifetime_of, revoked_beside
+from pydbt.posix.atomic import replace_file
 from pydbt.posix.ownership import Unsafe, folder_intruder, make_folder
-from pydbt.store.atomic import replace_file
 
 AUTHORITY_KEY, AUTHORITY_CERTIFICATE = "authority.key", "authority.pem"
 AUTHORITY_DAYS = 3650

@@ -20,7 +20,7 @@ from pydbt.device.block import DirectReader
 from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import Target, names_of
-from pydbt.store.atomic import remove_file
+from pydbt.posix.atomic import remove_file
 from pydbt.store.lock import StateLock
 from pydbt.store.map_file import load_map
 from pydbt.store.reached import REACHED_FILE_NAME

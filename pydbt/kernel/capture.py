@@ -25,10 +25,11 @@ import numpy as np
 
 from pydbt.core import errors
 from pydbt.core.errors import MachineError, StateError
-from pydbt.kernel import pins, syscalls
+from pydbt.kernel import kept, pins, syscalls
 from pydbt.kernel.bell import Bell
 from pydbt.kernel.bitmaps import Bitmaps
 from pydbt.kernel.btf import require_btf
+from pydbt.kernel.compiled import source_text
 from pydbt.kernel.counters import Counters, possible_cpus, read_counters
 from pydbt.kernel.headers import find_headers
 from pydbt.kernel.limits import why_loader_ended
@@ -230,15 +231,24 @@ class Capture:
         return read_counters(self._state_fd, self._state_bytes, self._cpus, self._program_fds)
 
 
-def require_ready(pin_dir: Path) -> None:
-    """MachineError at once for what this machine lacks, before the compiler is begun with."""
+def require_ready(pin_dir: Path) -> bool:
+    """MachineError at once for what this machine lacks. False when the programs must be compiled for this kernel first."""
     pins.require_bpffs(pin_dir)
     require_btf()
+    if kept.is_known(source_text(), kept.FOLDER):
+        return True
     find_headers()
+    return False
 
 
 def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
-    request = {"volume": to_json(volume), "options": to_json(options), "pin_dir": str(pin_dir), "parent": os.getpid()}
+    request = {
+        "volume": to_json(volume),
+        "options": to_json(options),
+        "pin_dir": str(pin_dir),
+        "kept": str(kept.FOLDER),
+        "parent": os.getpid(),
+    }
     package_root = str(Path(__file__).resolve().parents[2])
     search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     try:

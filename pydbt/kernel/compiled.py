@@ -1,30 +1,27 @@
-"""The programs that bcc compiles, and their loading into the kernel. The only importer of bcc.
+"""The programs' code, as bcc compiles it. The only importer of bcc.
 
-The three programs of the data path are loaded as *typed* raw tracepoint programs (BPF_TRACE_RAW_TP). The verifier knows the
-types of their arguments from BTF and lets the programs read members with plain instructions. An untyped program must call
-bpf_probe_read_kernel(), four times per write. bcc does not load typed programs, so they are loaded here from bcc's code.
+bcc is asked for code alone: it knows neither typed programs nor calls between functions (pydbt/kernel/loaded.py), and it makes
+maps of its own, of the smallest size, which are gone again with its module.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydbt.core.errors import MachineError
 from pydbt.kernel import syscalls
-from pydbt.kernel.btf import Btf
+from pydbt.kernel.code import Code, MapShape, maps_in, with_maps
 from pydbt.kernel.headers import Headers
 from pydbt.kernel.layout import Macros
-from pydbt.kernel.linked import link
 
 # In the package, so that an installed program has it; in a copy of the repository that is a link to bpf/.
 SOURCE = Path(__file__).resolve().parents[1] / "bpf" / "capture.bpf.c"
 _OWN_INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
-_STEPS = re.compile(r"^#define STEPS_(\w+)\s+(0x[0-9a-f]+)$", re.MULTILINE)
-_LOG_TAIL_CHARACTERS = 4000
+_STEPS = re.compile(r"^#define STEPS_(\w+)\s+(0x[0-9a-f]+)", re.MULTILINE)
+_VALUE = re.compile(r"^#define VALUE_(\w+)\s+(0x[0-9a-f]+)", re.MULTILINE)
 
 
 def source_text(path: Path = SOURCE) -> str:
@@ -37,81 +34,50 @@ def numbered_steps(text: str) -> dict[int, str]:
     return {int(number, 16): f"pydbt_steps_{name.lower()}" for name, number in _STEPS.findall(text)}
 
 
-class VerifierRefused(MachineError):
-    """This kernel's verifier refuses a program. Another build of it, with less in it, may be accepted."""
+def numbered_values(text: str) -> dict[int, str]:
+    """The values of a volume, by the numbers that stand for them in the programs."""
+    return {int(number, 16): name for name, number in _VALUE.findall(text)}
 
 
 class BccModule(Protocol):
     """The part of bcc's BPF object that is used here; bcc itself has no types."""
 
-    def __getitem__(self, name: bytes) -> Any: ...  # a table; its get_fd() is the map's file descriptor
+    module: int  # libbcc's own handle
+
     def dump_func(self, name: bytes) -> bytes: ...
-    def load_func(self, name: bytes, kind: int) -> Any: ...  # a function; its fd is the program's
+    def cleanup(self) -> None: ...
 
 
-class Compiled:
-    """One build of bpf/capture.bpf.c. Each program is loaded once, at its first use. MachineError when the kernel refuses it."""
-
-    def __init__(self, btf: Btf, macros: Macros, headers: Headers) -> None:
-        if headers.source:
-            os.environ["BCC_KERNEL_SOURCE"] = headers.source
-        try:
-            from bcc import BPF
-        except ImportError:
-            raise MachineError("Python cannot import bcc: install python3-bpfcc") from None
-        flags = [f"-D{name}={_literal(value)}" for name, value in macros.items()]
-        try:
-            self._module: BccModule = BPF(
-                text=source_text().encode(), cflags=[*flags, *headers.flags, "-Wno-macro-redefined"]
-            )
-        except Exception as error:
-            raise MachineError(f"bcc cannot compile the capture programs: {error}") from None
-        self._raw_tracepoint: int = BPF.RAW_TRACEPOINT
-        self._btf = btf
-        uses_loop = macros.get("LOOP_HELPER") and macros.get("PYDBT_PAYLOAD")
-        self._steps = numbered_steps(source_text()) if uses_loop else {}
-        self._typed: dict[str, int] = {}
-
-    def map_fd(self, name: str) -> int:
-        """File descriptor of the map ``pydbt_<name>``; this object owns it."""
-        return int(self._module[f"pydbt_{name}".encode()].get_fd())
-
-    def typed(self, name: str, tracepoint: str) -> int:
-        """File descriptor of ``pydbt_<name>``, loaded for this tracepoint's arguments; this object owns it."""
-        if name not in self._typed:
-            try:
-                self._typed[name] = self._load(f"pydbt_{name}", self._btf.tracepoint_type(tracepoint))
-            except syscalls.ProgramRefused as refusal:
-                sys.stderr.write(refusal.verifier_log[-_LOG_TAIL_CHARACTERS:])
-                raise VerifierRefused(f"the kernel refuses program {name}: {refusal}") from None
-        return self._typed[name]
-
-    def _load(self, name: str, tracepoint_type: int) -> int:
-        code = self._module.dump_func(name.encode())
-        functions = {step: self._module.dump_func(step.encode()) for step in self._steps.values()}
-        linked = link(name, code, self._steps, functions)
-        if len(linked.functions) == 1:
-            return syscalls.load_typed(code, tracepoint_type, name)
-        types_fd = syscalls.load_types(linked.types())
-        try:
-            return syscalls.load_typed(linked.code, tracepoint_type, name, types_fd, linked.function_information())
-        finally:
-            os.close(types_fd)
-
-    def untyped(self, name: str) -> int:
-        """File descriptor of ``pydbt_<name>`` for syscalls.run_program(); this object owns it."""
-        try:
-            return int(self._module.load_func(f"pydbt_{name}".encode(), self._raw_tracepoint).fd)
-        except Exception as error:
-            raise VerifierRefused(f"the kernel refuses program {name}: {error}") from None
-
-
-def attach(program_fd: int, tracepoint: str) -> int:
-    """Attach a typed program to the tracepoint that it was loaded for. Returns the link's file descriptor."""
+def compile_programs(macros: Macros, headers: Headers) -> Code:
+    """All functions of bpf/capture.bpf.c that these macros ask for. MachineError when it cannot be compiled."""
+    if headers.source:
+        os.environ["BCC_KERNEL_SOURCE"] = headers.source
     try:
-        return syscalls.open_raw_tracepoint(program_fd)
-    except OSError as error:
-        raise MachineError(f"the kernel refuses tracepoint {tracepoint}: {error}") from None
+        from bcc import BPF, lib
+    except ImportError:
+        raise MachineError("Python cannot import bcc: install python3-bpfcc") from None
+    text = source_text()
+    flags = [f"-D{name}={_literal(value)}" for name, value in macros.items()]
+    try:
+        module: BccModule = BPF(text=text.encode(), cflags=[*flags, *headers.flags, "-Wno-macro-redefined"])
+    except Exception as error:
+        raise MachineError(f"bcc cannot compile the capture programs: {error}") from None
+    try:
+        names = [lib.bpf_function_name(module.module, at) for at in range(lib.bpf_num_functions(module.module))]
+        return _with_numbered_maps({name.decode(): module.dump_func(name) for name in names})
+    finally:
+        module.cleanup()
+
+
+def _with_numbered_maps(functions: dict[str, bytes]) -> Code:
+    """bcc's descriptors of its own maps, in the code, become numbers."""
+    descriptors = sorted({fd for code in functions.values() for fd in maps_in(code)})
+    numbers = {fd: number for number, fd in enumerate(descriptors)}
+    shapes = []
+    for fd in descriptors:
+        info = syscalls.map_info(fd)
+        shapes.append(MapShape(info.name, info.kind, info.key_bytes, info.value_bytes, info.max_entries, info.flags))
+    return Code({name: with_maps(code, numbers) for name, code in functions.items()}, tuple(shapes))
 
 
 def _literal(value: int) -> str:

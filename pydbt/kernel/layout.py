@@ -11,7 +11,7 @@ import resource
 from pydbt.core.errors import MachineError
 from pydbt.kernel.btf import Btf, Field
 from pydbt.kernel.record import RECORD_BYTES
-from pydbt.kernel.spec import PAGE_BYTES, CaptureOptions, VolumeSpec
+from pydbt.kernel.spec import CaptureOptions, VolumeSpec
 
 _ABSENT = 0xFFFF  # no operation has this number: they are eight bits
 _OPERATIONS = (
@@ -32,12 +32,15 @@ STEP_BUDGETS = ((640, 512), (448, 384), (288, 288), (160, 160))
 # Of the kernel's own loop the verifier follows one step. The same numbers, because a request is copied without a break.
 LOOP_STEPS = STEP_BUDGETS[0]
 
+_MINOR_BITS = 20  # include/linux/kdev_t.h
+
 Macros = dict[str, int]
 
 
-def volume_macros(volume: VolumeSpec, options: CaptureOptions) -> Macros:
-    """The volume that a build serves, and its rings."""
+def volume_values(volume: VolumeSpec, options: CaptureOptions) -> dict[str, int]:
+    """What loaded programs know of the volume that they serve, and of its rings; named in bpf/capture.bpf.c."""
     return {
+        "DISK_NUMBER": volume.disk_major << _MINOR_BITS | volume.disk_minor,
         "DISK_MAJOR": volume.disk_major,
         "DISK_MINOR": volume.disk_minor,
         "VOLUME_START": volume.start_sector,
@@ -45,10 +48,17 @@ def volume_macros(volume: VolumeSpec, options: CaptureOptions) -> Macros:
         "BLOCK_SHIFT_SECTORS": volume.block_sectors.bit_length() - 1,
         "LEVEL1_WORDS": volume.level1_words,
         "MAP_WORDS": volume.map_words,
-        "BIO_BASED": int(volume.bio_based),
         "HEADER_RECORDS": options.header_ring_bytes // RECORD_BYTES,
-        "DATA_PAGES": options.data_ring_bytes // PAGE_BYTES if options.with_payload else 0,
-        "PYDBT_PAYLOAD": int(options.with_payload),
+        "BIO_BASED": int(volume.bio_based),
+    }
+
+
+def map_sizes(volume: VolumeSpec, options: CaptureOptions) -> dict[str, int]:
+    """``max_entries`` of the maps whose size is the volume's. Of a ring buffer these are bytes."""
+    return {
+        "bits": 2 * volume.map_words,
+        "headers": options.header_ring_bytes // RECORD_BYTES,
+        "data": options.data_ring_bytes,
     }
 
 

@@ -12,10 +12,8 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-INSTRUCTION_BYTES = 8
-# opcode; destination (4 bits) and source (4 bits) registers; offset; immediate
-_INSTRUCTION = struct.Struct("<BBhi")
-_LOAD_64_BITS = 0x18  # BPF_LD | BPF_IMM | BPF_DW, which takes two instructions
+from pydbt.kernel.code import INSTRUCTION_BYTES, set_wide_load, wide_loads
+
 _PSEUDO_FUNC = 4
 
 _BTF_MAGIC, _BTF_VERSION = 0xEB9F, 1
@@ -59,18 +57,7 @@ class Linked:
 
 def numbers_in(code: bytes, numbers: Mapping[int, str]) -> list[tuple[int, str]]:
     """Where a program loads one of these numbers: the instruction's index and the function's name."""
-    found, at = [], 0
-    while at < len(code) // INSTRUCTION_BYTES:
-        opcode, registers, _, low = _INSTRUCTION.unpack_from(code, at * INSTRUCTION_BYTES)
-        if opcode != _LOAD_64_BITS:
-            at += 1
-            continue
-        high = _INSTRUCTION.unpack_from(code, (at + 1) * INSTRUCTION_BYTES)[3]
-        number = (high & 0xFFFF_FFFF) << 32 | low & 0xFFFF_FFFF
-        if not registers >> 4 and number in numbers:
-            found.append((at, numbers[number]))
-        at += 2
-    return found
+    return [(at, numbers[bits]) for at, source, bits in wide_loads(code) if not source and bits in numbers]
 
 
 def link(name: str, code: bytes, numbers: Mapping[int, str], functions: Mapping[str, bytes]) -> Linked:
@@ -80,10 +67,6 @@ def link(name: str, code: bytes, numbers: Mapping[int, str], functions: Mapping[
         if function not in places:
             places[function] = len(linked) // INSTRUCTION_BYTES
             linked += functions[function]
-        opcode, registers, offset, _ = _INSTRUCTION.unpack_from(code, at * INSTRUCTION_BYTES)
-        distance = places[function] - at - 1
-        _INSTRUCTION.pack_into(
-            linked, at * INSTRUCTION_BYTES, opcode, registers & 0xF | _PSEUDO_FUNC << 4, offset, distance
-        )
-        _INSTRUCTION.pack_into(linked, (at + 1) * INSTRUCTION_BYTES, 0, 0, 0, 0)
+        # the distance alone, in the lower half (32 bits, signed)
+        set_wide_load(linked, at, _PSEUDO_FUNC, (places[function] - at - 1) & 0xFFFF_FFFF)
     return Linked(bytes(linked), tuple((first, function) for function, first in places.items()))

@@ -3,7 +3,8 @@
 bcc contains a compiler of about 150 MiB, whose memory is free again when the child ends. The child reads one JSON request
 from stdin and writes one JSON answer to stdout::
 
-    {"volume": {...}, "options": {...}, "pin_dir": "...", "parent": 123}   ->   {} or {"error": "...", "kind": "MachineError"}
+    {"volume": {...}, "options": {...}, "pin_dir": "...", "kept": "...", "parent": 123}
+      ->   {} or {"error": "...", "kind": "MachineError"}
 
 The compiler and the verifier write their reasons to stderr, and LLVM may end the process at any time; the parent reads both
 streams. Only pinned objects outlive the child. pydbt/kernel/capture.py runs it as ``python -m pydbt.kernel.loader``.
@@ -17,7 +18,7 @@ import json
 import mmap
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,11 @@ from pydbt.core.units import SECTOR_BYTES
 from pydbt.kernel import addresses, layout, pins, syscalls
 from pydbt.kernel.addresses import DirectMap, Unproven
 from pydbt.kernel.btf import Btf
-from pydbt.kernel.compiled import Compiled, VerifierRefused, attach
-from pydbt.kernel.headers import Headers, find_headers
+from pydbt.kernel.compiled import compile_programs, source_text
+from pydbt.kernel.headers import find_headers
+from pydbt.kernel.kept import code_for
 from pydbt.kernel.limits import lockdown_words, short_of_memory
+from pydbt.kernel.loaded import Loaded, VerifierRefused, attach
 from pydbt.kernel.record import CONFIG, PROBE, RING_HEADER_BYTES
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec
 from pydbt.posix.boot import boot_id
@@ -39,15 +42,29 @@ _READ_TRACEPOINT = "block_bio_queue"
 _END_IO_OF_BUFFERS = "end_bio_bh_io_sync"  # fs/buffer.c: submit_bh() gives it to its bios
 
 
-def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> None:
-    """Compile, prove, attach and pin the programs. After a failure nothing stays pinned."""
+Build = Callable[[layout.Macros], Loaded]
+"""The programs of these macros, for the one volume."""
+
+
+def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, kept: Path) -> None:
+    """Compile, prove, attach and pin the programs. After a failure nothing stays pinned.
+
+    ``kept``: the folder where compiled code is kept for the next time.
+    """
     pins.require_bpffs(pin_dir)
     if pins.read_meta(pin_dir):
         raise BusyError(f"capture programs are pinned at {pin_dir} already: reopen them, or detach them first")
     pins.remove_pins(pin_dir)  # the remains of an attach that did not finish
     btf = Btf.of_running_kernel()
-    macros = layout.kernel_macros(btf) | layout.volume_macros(volume, options)
-    program, config, data_base, reason = _build(btf, macros, volume, options)
+    macros = layout.kernel_macros(btf)
+    values, sizes = layout.volume_values(volume, options), layout.map_sizes(volume, options)
+    text = source_text()
+
+    def build(macros: layout.Macros) -> Loaded:
+        code = code_for(text, macros, lambda: compile_programs(macros, find_headers()), kept)
+        return Loaded(btf, code, values, sizes)
+
+    program, config, data_base, reason = _build(btf, macros, build, volume, options)
     pins.make_pin_dir(pin_dir)
     try:
         _pin(program, config, pin_dir)
@@ -59,17 +76,16 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) 
 
 
 def _build(
-    btf: Btf, macros: layout.Macros, volume: VolumeSpec, options: CaptureOptions
-) -> tuple[Compiled, np.ndarray, int, str]:
+    btf: Btf, macros: layout.Macros, build: Build, volume: VolumeSpec, options: CaptureOptions
+) -> tuple[Loaded, np.ndarray, int, str]:
     """The programs, their configuration, the data ring's base, and the reason when there is no payload."""
-    headers = find_headers()
     config = np.zeros((), CONFIG)
     config["records"] = 1
     reason = "it was not asked for"
     if options.with_payload:
         try:
-            more = layout.payload_macros(btf) | {"PROBE_PROCESS": os.getpid()}
-            program = _compile_within_budget(btf, macros | more, headers)
+            more = layout.payload_macros(btf) | {"PYDBT_PAYLOAD": 1}
+            program = _build_within_budget(btf, macros | more, build)
             shown = addresses.symbols(("page_offset_base", _END_IO_OF_BUFFERS))
             with _Probe(program) as probe:
                 data_base = probe.ring_base()
@@ -85,7 +101,7 @@ def _build(
             reason = str(unproven)
         except VerifierRefused as refusal:
             reason = str(refusal)
-    return Compiled(btf, macros | {"PYDBT_PAYLOAD": 0, "DATA_PAGES": 0, "LOOP_HELPER": 0}, headers), config, 0, reason
+    return build(macros | {"PYDBT_PAYLOAD": 0, "LOOP_HELPER": 0}), config, 0, reason
 
 
 def _direct_map(probe: _Probe, volume: VolumeSpec, page_struct_bytes: int, shown: dict[str, int]) -> DirectMap:
@@ -95,22 +111,23 @@ def _direct_map(probe: _Probe, volume: VolumeSpec, page_struct_bytes: int, shown
         return addresses.find_direct_map(probe, disk, offset_bytes, page_struct_bytes, shown)
 
 
-def _compile_within_budget(btf: Btf, macros: layout.Macros, headers: Headers) -> Compiled:
+def _build_within_budget(btf: Btf, macros: layout.Macros, build: Build) -> Loaded:
     """Programs whose loops this kernel's verifier accepts, with as many steps as possible."""
     refusals = []
     for steps in layout.step_macros(btf):
-        program = Compiled(btf, macros | steps, headers)
+        program = build(macros | steps)
         try:
             for name, tracepoint in pins.PROGRAMS.items():
                 program.typed(name, tracepoint)
         except VerifierRefused as refusal:
             refusals.append(refusal)
+            program.close()
             continue
         return program
     raise refusals[0]
 
 
-def _pin(program: Compiled, config: np.ndarray, pin_dir: Path) -> None:
+def _pin(program: Loaded, config: np.ndarray, pin_dir: Path) -> None:
     syscalls.map_update(program.map_fd("config"), 0, config.tobytes())
     names = (*pins.MAPS, pins.DATA_MAP) if config["payload"] else pins.MAPS
     for name in names:
@@ -124,12 +141,13 @@ def _pin(program: Compiled, config: np.ndarray, pin_dir: Path) -> None:
 class _Probe:
     """The loader's own programs (bpf/probe.bpf.h) as addresses.KernelReader."""
 
-    def __init__(self, program: Compiled) -> None:
+    def __init__(self, program: Loaded) -> None:
         self._read_fd = program.untyped("read")
         self._ring_fd = program.untyped("ring_base")
         self._see_fd = program.typed("see_read", _READ_TRACEPOINT)
         self._memory = mmap.mmap(program.map_fd("probe"), mmap.PAGESIZE)
         self._value = np.frombuffer(self._memory, PROBE, 1)
+        self._value["process"] = os.getpid()
 
     def __enter__(self) -> _Probe:
         return self
@@ -168,7 +186,7 @@ def main() -> None:
     syscalls.die_with(request["parent"])  # no controller would know of the programs that this one attaches
     try:
         volume, options = VolumeSpec(**request["volume"]), CaptureOptions(**request["options"])
-        attach_programs(volume, options, Path(request["pin_dir"]))
+        attach_programs(volume, options, Path(request["pin_dir"]), Path(request["kept"]))
         answer: dict[str, str] = {}
     except MachineError as error:
         answer = {"error": f"{error}{lockdown_words()}", "kind": MachineError.__name__}

@@ -72,5 +72,6 @@ COUNTERS = np.dtype([(name, "<u8") for name in COUNTER_NAMES])
 
 #: struct pydbt_probe, for the loader's self-test.
 PROBE = np.dtype(
-    [(name, "<u8") for name in ("answer", "task", "reads", "page", "offset", "failed")] + [("bytes", "u1", (64,))]
+    [(name, "<u8") for name in ("answer", "task", "reads", "page", "offset", "failed", "process")]
+    + [("bytes", "u1", (64,))]
 )

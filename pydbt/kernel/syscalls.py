@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydbt.core.errors import MachineError
-from pydbt.kernel.linked import INSTRUCTION_BYTES
+from pydbt.kernel.code import INSTRUCTION_BYTES
 from pydbt.posix import libc
 
 # bpf, membarrier. Only where stores stay in order: see submit_record() in bpf/capture.bpf.c.
@@ -32,7 +32,7 @@ _ATTRIBUTE_BYTES = 144
 # functions: size of one, address, count; type of the tracepoint
 _PROGRAM = struct.Struct("<IIQQIIQ8x16s4xIIIQI4x8x4xI")
 _FUNCTION_BYTES = 8
-_PROG_TYPE_TRACING, _TRACE_RAW_TP = 26, 23
+_PROG_TYPE_RAW_TRACEPOINT, _PROG_TYPE_TRACING, _TRACE_RAW_TP = 17, 26, 23
 _LICENCE = b"GPL"
 _VERIFIER_LOG_BYTES = 1 << 24
 _PROGRAM_INFO_BYTES = 256
@@ -69,6 +69,7 @@ class MapInfo:
     key_bytes: int
     value_bytes: int
     max_entries: int
+    flags: int
     name: str
 
 
@@ -91,9 +92,11 @@ def obj_get(path: Path) -> int:
     return _bpf(_OBJ_GET, struct.pack("<Q", ctypes.addressof(name)))
 
 
-def map_create(kind: int, key_bytes: int, value_bytes: int, max_entries: int, name: str, inner_fd: int = 0) -> int:
+def map_create(
+    kind: int, key_bytes: int, value_bytes: int, max_entries: int, name: str, inner_fd: int = 0, flags: int = 0
+) -> int:
     """A new map: its file descriptor."""
-    attribute = struct.pack("<IIIIII", kind, key_bytes, value_bytes, max_entries, 0, inner_fd)
+    attribute = struct.pack("<IIIIII", kind, key_bytes, value_bytes, max_entries, flags, inner_fd)
     return _bpf(_MAP_CREATE, attribute + struct.pack("<I16s", 0, name.encode()[: _NAME_BYTES - 1]))
 
 
@@ -103,22 +106,26 @@ def load_types(types: bytes) -> int:
     return _bpf(_BTF_LOAD, struct.pack("<QQI", ctypes.addressof(buffer), 0, len(types)))
 
 
-def load_typed(instructions: bytes, tracepoint_type: int, name: str, types_fd: int = 0, functions: bytes = b"") -> int:
-    """Load a raw tracepoint program that reads its arguments' members by their types: its file descriptor.
+def load_program(
+    instructions: bytes, name: str, tracepoint_type: int, types_fd: int = 0, functions: bytes = b""
+) -> int:
+    """Load a raw tracepoint program: its file descriptor.
 
-    ``tracepoint_type`` is the BTF number of the tracepoint's ``btf_trace_*``. A program of several functions tells them
-    (``struct bpf_func_info``), by types of ``load_types``. ProgramRefused has the verifier's reasons.
+    ``tracepoint_type`` is the BTF number of the tracepoint's ``btf_trace_*``, for a program that reads its arguments' members by
+    their types; 0 for one that is run by hand. A program of several functions tells them (``struct bpf_func_info``), by types
+    of ``load_types``. ProgramRefused has the verifier's reasons.
     """
+    kind, attach = (_PROG_TYPE_TRACING, _TRACE_RAW_TP) if tracepoint_type else (_PROG_TYPE_RAW_TRACEPOINT, 0)
     code = ctypes.create_string_buffer(instructions, len(instructions))
     told = ctypes.create_string_buffer(functions, len(functions)) if functions else None
     licence = ctypes.create_string_buffer(_LICENCE)
 
     def load(log: ctypes.Array[ctypes.c_char] | None) -> int:
         attribute = _PROGRAM.pack(
-            *(_PROG_TYPE_TRACING, len(instructions) // INSTRUCTION_BYTES),
+            *(kind, len(instructions) // INSTRUCTION_BYTES),
             *(ctypes.addressof(code), ctypes.addressof(licence)),
             *((1, len(log), ctypes.addressof(log)) if log else (0, 0, 0)),
-            *(name.encode()[: _NAME_BYTES - 1], _TRACE_RAW_TP, types_fd),
+            *(name.encode()[: _NAME_BYTES - 1], attach, types_fd),
             *((_FUNCTION_BYTES, ctypes.addressof(told), len(functions) // _FUNCTION_BYTES) if told else (0, 0, 0)),
             tracepoint_type,
         )
@@ -174,8 +181,8 @@ def program_info(fd: int) -> ProgramInfo:
 def map_info(fd: int) -> MapInfo:
     """Kind and sizes of a map."""
     raw = _info(fd)
-    kind, identifier, key_bytes, value_bytes, max_entries, _flags = struct.unpack_from("<6I", raw)
-    return MapInfo(kind, identifier, key_bytes, value_bytes, max_entries, _name(raw[24:40]))
+    kind, identifier, key_bytes, value_bytes, max_entries, flags = struct.unpack_from("<6I", raw)
+    return MapInfo(kind, identifier, key_bytes, value_bytes, max_entries, flags, _name(raw[24:40]))
 
 
 def wait_for_programs() -> None:

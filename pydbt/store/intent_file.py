@@ -34,7 +34,7 @@ from pydbt.core.errors import StateError
 from pydbt.core.primary.era_bound import Intent
 from pydbt.core.protocol.frame_checks import NewerVersion, check_version
 from pydbt.core.units import SECTOR_BYTES
-from pydbt.store.atomic import remove_file, replace_file
+from pydbt.posix.atomic import remove_file, replace_file
 from pydbt.store.map_image import MapHeader, decode_map, map_parts
 from pydbt.store.versions import newer
 

@@ -64,7 +64,7 @@ from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, CHUNK_BYTES, DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.protocol.frame_checks import NewerVersion, check_version
 from pydbt.core.units import Buffer, Geometry
-from pydbt.store.atomic import replace_file
+from pydbt.posix.atomic import replace_file
 from pydbt.store.map_image import MapHeader, decode_map
 from pydbt.store.versions import newer
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.units import MIB
+from pydbt.posix.atomic import remove_file
 from pydbt.posix.files import write_all
 from pydbt.posix.ownership import OPEN_OWN
-from pydbt.store.atomic import remove_file
 from pydbt.store.map_file import CHANGES_OFFSET, MARK_OFFSET, Change, change_of, mark_of, save_map
 from pydbt.store.map_image import MapHeader
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydbt.core.errors import StateError
 from pydbt.core.protocol.peer_identity import Machine, PeerObjection, objection_to
+from pydbt.posix.atomic import replace_file
 from pydbt.posix.ownership import Unsafe, make_folder
-from pydbt.store.atomic import replace_file
 
 PEER_FILE_NAME = "peer"
 

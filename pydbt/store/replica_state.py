@@ -9,7 +9,7 @@ from pydbt.core.checksum import checked, with_checksum
 from pydbt.core.errors import StateError
 from pydbt.core.protocol.frame_checks import NewerVersion
 from pydbt.core.secondary.replica import ReplicaRecord
-from pydbt.store.atomic import replace_file
+from pydbt.posix.atomic import replace_file
 from pydbt.store.versions import newer
 
 REPLICA_FILE_NAME = "replica.json"

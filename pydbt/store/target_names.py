@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydbt.core.checksum import checked, with_checksum
 from pydbt.core.errors import StateError
-from pydbt.store.atomic import remove_file, replace_file
+from pydbt.posix.atomic import remove_file, replace_file
 
 TARGET_NAMES_NAME = "target-names.json"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydbt.core.errors import StateError
-from pydbt.store.atomic import remove_file, replace_file
+from pydbt.posix.atomic import remove_file, replace_file
 
 TARGET_PROBLEM_NAME = "target-problem"
 _MOST_BYTES = 4096

@@ -18,8 +18,8 @@ from pydbt.core.errors import StateError, UsageError
 from pydbt.core.protocol.frame_checks import NewerVersion, check_version
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.units import SECTOR_BYTES, Geometry
+from pydbt.posix.atomic import replace_file
 from pydbt.posix.disk_identity import differing_kinds
-from pydbt.store.atomic import replace_file
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.versions import newer
 

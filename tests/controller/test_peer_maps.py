@@ -18,8 +18,9 @@ from pydbt.controller.primary.peer import Peer
 from pydbt.core.errors import StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
+from pydbt.posix import atomic
 from pydbt.posix import files as posix_files
-from pydbt.store import atomic, map_keeper
+from pydbt.store import map_keeper
 from pydbt.store.map_file import load_map
 from pydbt.store.map_keeper import MapKeeper
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase

@@ -15,8 +15,9 @@ from pydbt.core.errors import MachineError
 from pydbt.kernel import capture, layout, loader, syscalls
 from pydbt.kernel.btf import Btf
 from pydbt.kernel.capture import CaptureOptions, VolumeSpec
-from pydbt.kernel.compiled import SOURCE, VerifierRefused
+from pydbt.kernel.compiled import SOURCE
 from pydbt.kernel.limits import lockdown_words, memory_limit_bytes, short_of_memory, why_loader_ended
+from pydbt.kernel.loaded import VerifierRefused
 
 VOLUME = VolumeSpec(8, 0, 0, 2048)
 
@@ -76,31 +77,32 @@ def test_a_kernel_whose_verifier_refuses_payload_goes_on_with_addresses(monkeypa
     built: list[tuple[int, int]] = []
 
     class Programs:
-        def __init__(self, _btf: object, macros: dict[str, int], _headers: object) -> None:
+        def __init__(self, macros: dict[str, int]) -> None:
             built.append((macros["PYDBT_PAYLOAD"], macros["LOOP_HELPER"]))
 
         def typed(self, name: str, _tracepoint: str) -> int:
             raise VerifierRefused(f"the kernel refuses program {name}: too large")
 
-    monkeypatch.setattr(loader, "Compiled", Programs)
-    monkeypatch.setattr(loader, "find_headers", lambda: None)
+        def close(self) -> None:
+            closed.append(self)
+
+    closed: list[Programs] = []
+    build: Any = Programs
     monkeypatch.setattr(layout, "payload_macros", lambda _: {})
-    macros = {"PYDBT_PAYLOAD": 1, "DATA_PAGES": 1}
     btf: Any = SimpleNamespace(enumerators=lambda _: {"BPF_FUNC_loop": 181})
-    _, config, _, reason = loader._build(btf, macros, VOLUME, CaptureOptions())
+    _, config, _, reason = loader._build(btf, {}, build, VOLUME, CaptureOptions())
+    assert len(closed) == 1 + len(layout.STEP_BUDGETS), "what was refused takes no memory"
     assert built == [(1, 1), *[(1, 0)] * len(layout.STEP_BUDGETS), (0, 0)] and not config["payload"]
     assert "the kernel refuses program" in reason and isinstance(config, np.ndarray)
 
 
 def test_a_failure_of_the_compiler_is_no_refusal_of_the_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
+    def fails(_: object) -> Any:
         raise MachineError("bcc cannot compile the capture programs")
 
-    monkeypatch.setattr(loader, "Compiled", fails)
-    monkeypatch.setattr(loader, "find_headers", lambda: None)
     monkeypatch.setattr(layout, "payload_macros", lambda _: {})
     with pytest.raises(MachineError, match="cannot compile"):
-        loader._build(Btf.of_running_kernel(), {"PYDBT_PAYLOAD": 1}, VOLUME, CaptureOptions())
+        loader._build(Btf.of_running_kernel(), {}, fails, VOLUME, CaptureOptions())
 
 
 # The kernel, and the machine

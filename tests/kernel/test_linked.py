@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import struct
 
 import pytest
 
 from pydbt.kernel import layout, pins
 from pydbt.kernel.btf import Btf
-from pydbt.kernel.compiled import Compiled, numbered_steps, source_text
+from pydbt.kernel.compiled import compile_programs, numbered_steps, source_text
 from pydbt.kernel.headers import find_headers
 from pydbt.kernel.linked import link, numbers_in
+from pydbt.kernel.loaded import Loaded
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec
 
 ONE, TWO = 0x7079646274000001, 0x7079646274000002
@@ -68,12 +68,15 @@ def test_each_function_that_the_programs_name_is_there() -> None:
 def test_this_kernel_accepts_each_way_to_loop() -> None:
     """The others are for kernels without bpf_loop(), which this one may not be."""
     btf = Btf.of_running_kernel()
-    volume = VolumeSpec(7, 0, 0, 1 << 20)
-    macros = layout.kernel_macros(btf) | layout.volume_macros(volume, CaptureOptions())
-    macros |= layout.payload_macros(btf) | {"PROBE_PROCESS": os.getpid()}
+    volume, options = VolumeSpec(7, 0, 0, 1 << 20), CaptureOptions()
+    values, sizes = layout.volume_values(volume, options), layout.map_sizes(volume, options)
+    macros = layout.kernel_macros(btf) | layout.payload_macros(btf) | {"PYDBT_PAYLOAD": 1}
     ways = layout.step_macros(btf)
     assert [way["LOOP_HELPER"] for way in ways] == [1] + [0] * len(layout.STEP_BUDGETS)
     for way in ways[:2]:
-        program = Compiled(btf, macros | way, find_headers())
-        for name, tracepoint in pins.PROGRAMS.items():
-            assert program.typed(name, tracepoint) > 0
+        programs = Loaded(btf, compile_programs(macros | way, find_headers()), values, sizes)
+        try:
+            for name, tracepoint in pins.PROGRAMS.items():
+                assert programs.typed(name, tracepoint) > 0
+        finally:
+            programs.close()

@@ -12,5 +12,5 @@ def test_a_program_that_the_verifier_refuses_comes_with_the_verifiers_reason() -
     reads_at_a_number = bytes.fromhex("b70000000000000079000000000000009500000000000000")  # r0 = 0; r0 = *r0; exit
     tracepoint_type = Btf.of_running_kernel().tracepoint_type("block_bio_queue")
     with pytest.raises(syscalls.ProgramRefused) as refusal:
-        syscalls.load_typed(reads_at_a_number, tracepoint_type, "refused")
+        syscalls.load_program(reads_at_a_number, "refused", tracepoint_type)
     assert "R0 invalid mem access" in refusal.value.verifier_log

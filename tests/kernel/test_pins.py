@@ -28,7 +28,10 @@ _PROGRAM_BY_ID, _MAP_BY_ID = 13, 14  # commands of bpf(2)
 _CONTROLLER = """
 import sys, time
 from pathlib import Path
+from pydbt.kernel import kept
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
+if sys.argv[6:]:
+    kept.FOLDER = Path(sys.argv[6])
 capture = Capture.attach(VolumeSpec(*map(int, sys.argv[2:6])), CaptureOptions(data_ring_bytes=1 << 20), Path(sys.argv[1]))
 print("attached", flush=True)
 sys.stdin.readline()
@@ -136,7 +139,7 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     with loop_device(tmp_path, 16 * MIB) as device:
         monkeypatch.setattr(pins, "write_meta", fail)
         with pytest.raises(MachineError, match="for the test"):
-            loader.attach_programs(spec_of(device), ADDRESSES, pin_dir)
+            loader.attach_programs(spec_of(device), ADDRESSES, pin_dir, tmp_path / "kept")
         assert not pin_dir.exists()
 
 
@@ -191,7 +194,8 @@ def test_no_loader_outlives_a_controller_that_was_killed_during_compilation(tmp_
     with loop_device(tmp_path, 8 * MIB) as device:
         volume = spec_of(device)
         numbers = (volume.disk_major, volume.disk_minor, volume.start_sector, volume.size_sectors)
-        command = [sys.executable, "-c", _CONTROLLER, str(pin_dir), *map(str, numbers)]
+        nothing_kept = str(tmp_path / "kept")
+        command = [sys.executable, "-c", _CONTROLLER, str(pin_dir), *map(str, numbers), nothing_kept]
         try:
             with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as controller:
                 wait_until(lambda: children_of(controller.pid), "the loader is there")

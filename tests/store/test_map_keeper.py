@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, CHUNK_BYTES, DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.units import GIB, MIB
+from pydbt.posix import atomic
 from pydbt.posix import files as posix_files
-from pydbt.store import atomic, map_file, map_keeper
+from pydbt.store import map_file, map_keeper
 from pydbt.store.map_file import _decode_change, load_map
 from pydbt.store.map_keeper import SMALLEST_LIMIT_BYTES, MapKeeper
 from tests.simulation.cluster.disk import Killed, Machine

@@ -14,7 +14,7 @@ from pydbt.core.primary.era_bound import region, why_everything
 from pydbt.core.primary.flight_watch import IDLE_AGAIN_S, LONGEST_FLIGHT_S
 from pydbt.device.era import EraLayer, era_layer_of
 from pydbt.device.sysfs import BlockDevice
-from pydbt.store.atomic import remove_file
+from pydbt.posix.atomic import remove_file
 from pydbt.store.intent_file import load_intent, save_intent
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState

@@ -22,7 +22,7 @@ from pydbt.network.address import check_plain_tcp, split_address
 from pydbt.network.arena import Arena
 from pydbt.network.listen import listen
 from pydbt.network.tls import Secure, load_identity
-from pydbt.store.atomic import replace_file
+from pydbt.posix.atomic import replace_file
 from pydbt.store.peer_pin import Unpinned
 from pydbt.store.replica_state import load_record
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydbt.core.errors import StateError
 from pydbt.core.protocol.generations import Generations, lineage_of
-from pydbt.store.atomic import remove_file
+from pydbt.posix.atomic import remove_file
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VolumeState, save_state
 

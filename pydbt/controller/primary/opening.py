@@ -22,7 +22,7 @@ from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address, split_address
 from pydbt.network.connection import FramedConnection
 from pydbt.network.tls import Secure
-from pydbt.store.atomic import remove_file
+from pydbt.posix.atomic import remove_file
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VolumeState, create_state, load_state, require_same_source
 

@@ -52,9 +52,12 @@ def open_capture(
     wanted = CaptureOptions(options.record_ring_bytes, options.data_ring_bytes, payload=options.capture == "payload")
     warn_of_others(pins, device)
     if not tracked:
-        require_ready(pins)
+        known = require_ready(pins)
         Capture.remove_pins(pins)
-        _log.info("the capture programs are being compiled and checked for this kernel, which takes some seconds")
+        if known:
+            _log.info("the capture programs, compiled for this kernel before, are being checked by it")
+        else:
+            _log.info("the capture programs are being compiled and checked for this kernel, which takes some seconds")
         attached = Capture.attach(volume, wanted, pins)
         _log.info("every write to %s is tracked from now on", device.path)
         return attached, False

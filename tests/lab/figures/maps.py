@@ -11,7 +11,7 @@ import numpy as np
 
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.units import GIB, MIB, Geometry
-from pydbt.store.atomic import replace_file
+from pydbt.posix.atomic import replace_file
 from pydbt.store.map_image import MapHeader, map_parts
 from pydbt.store.map_keeper import MapKeeper
 from tests.lab.figures.folders import disk_folder

@@ -45,8 +45,9 @@ from pydbt.core.primary import sender as core_sender
 from pydbt.core.primary import sweep as core_sweep
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.tracking.discards import ALWAYS_ZEROS
+from pydbt.posix import atomic
 from pydbt.posix import files as posix_files
-from pydbt.store import atomic, intent_file, journal_files, map_file, map_keeper, reached, volume_state
+from pydbt.store import intent_file, journal_files, map_file, map_keeper, reached, volume_state
 from tests.simulation.cluster.files import SimOs, SimPath
 from tests.simulation.cluster.primary_node import PrimaryNode, SimInbox, SimOutbox, SimReader
 from tests.simulation.cluster.schedule import Shape
@@ -152,7 +153,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
             "is_untouched": primary.is_untouched, "secrets": numbers, "shutil": SimpleNamespace(rmtree=lambda *_, **__: None),
         },
         programs: {
-            "require_ready": lambda _: None, "warn_of_others": lambda *_: None,
+            "require_ready": lambda _: True, "warn_of_others": lambda *_: None,
             "Capture": primary.capture_class(), "boot_id": primary.boot_id,
             "finish_replacement": lambda _: None, "tracked_volume": primary.tracked_volume,
         },
