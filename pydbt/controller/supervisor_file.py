@@ -47,7 +47,7 @@ def supervising(role: str, folder: Path) -> Iterator[int]:
 
 def write_report(role: str, folder: Path, report: dict[str, Any]) -> None:
     """Replace the report of this process. It is for people: a disk that is full stops nothing."""
-    from pydbt.store.atomic import replace_file  # only here: a command that reads reports does without it
+    from pydbt.posix.atomic import replace_file  # only here: a command that reads reports does without it
 
     with contextlib.suppress(StateError):
         replace_file(_report(_lock(role, folder)), json.dumps(report).encode(), durable=False)
