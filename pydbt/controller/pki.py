@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -19,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydbt.core.errors import StateError, UsageError
 from pydbt.core.machine_name import name_problem
 from pydbt.network.certificates import REVOKED_FILE_NAME, key_of, lifetime_of, revoked_beside
+from pydbt.network.tls import Identity, load_identity
 from pydbt.posix.atomic import replace_file
 from pydbt.posix.ownership import Unsafe, folder_intruder, make_folder
 
@@ -42,6 +45,12 @@ def make_authority(folder: Path) -> Path:
         raise StateError(f"the folder {folder} cannot be made: {error.strerror}") from None
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"pydbt authority {os.urandom(4).hex()}")])
+    replace_file(folder / AUTHORITY_KEY, _private(key))
+    replace_file(folder / AUTHORITY_CERTIFICATE, _public(_of_authority(key, name)))
+    return folder / AUTHORITY_CERTIFICATE
+
+
+def _of_authority(key: ec.EllipticCurvePrivateKey, name: x509.Name) -> x509.Certificate:
     builder = _certificate(name, name, key.public_key(), timedelta(days=AUTHORITY_DAYS))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     usage = x509.KeyUsage(
@@ -50,9 +59,66 @@ def make_authority(folder: Path) -> Path:
     )  # fmt: skip
     builder = builder.add_extension(usage, critical=True)
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    replace_file(folder / AUTHORITY_KEY, _private(key))
-    replace_file(folder / AUTHORITY_CERTIFICATE, _public(builder.sign(key, hashes.SHA256())))
-    return folder / AUTHORITY_CERTIFICATE
+    return builder.sign(key, hashes.SHA256())
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """What ``renew_authority`` made: the authority's certificate with its end and the end of the one before, and the identities.
+
+    ``revoked``: machines whose identity was left as it is, because its key is revoked.
+    """
+
+    certificate: Path
+    ends: datetime
+    ended: datetime
+    identities: list[Path]
+    revoked: list[str]
+
+
+def renew_authority(folder: Path, days: float = IDENTITY_DAYS) -> Renewed:
+    """Make a new certificate for an authority, and with it the identities in its folder; each key stays, and each name.
+
+    So an identity of before and one of now accept each other until the earlier certificate of the authority ends: signatures of
+    one key are valid under both (RFC 5280, 6.1: a trust anchor is a name and a key), and volumes know the machines by keys.
+    UsageError and StateError with nothing changed. When it is interrupted, the next one makes everything again.
+    """
+    key, before = _authority(folder)
+    found = {path: _renewable(path, before) for path in sorted(folder.glob("*.identity"))}
+    certificate = _of_authority(key, before.subject)
+    replace_file(folder / AUTHORITY_CERTIFICATE, _public(certificate))
+    made = [issue(folder, path.stem, days, replace=True) for path, one in found.items() if not one.state.is_revoked]
+    return Renewed(
+        folder / AUTHORITY_CERTIFICATE,
+        lifetime_of(_public(certificate).decode()).ends,
+        lifetime_of(_public(before).decode()).ends,
+        made,
+        [path.stem for path, one in found.items() if one.state.is_revoked],
+    )
+
+
+def _renewable(path: Path, authority: x509.Certificate) -> Identity:
+    """The identity in a file. UsageError when another one would take its place."""
+    identity = load_identity(path)
+    own = x509.load_der_x509_certificate(identity.certificate)
+    public = authority.public_key()
+    assert isinstance(public, ec.EllipticCurvePublicKey), "_authority() has looked at it"
+    try:
+        assert own.signature_hash_algorithm is not None, "ECDSA has one"
+        public.verify(own.signature, own.tbs_certificate_bytes, ec.ECDSA(own.signature_hash_algorithm))
+    except InvalidSignature:
+        raise UsageError(
+            f"{path} was issued by another authority than the one in {path.parent}: move it elsewhere, or issue it by this one "
+            f"with 'controller pki issue --replace {path.parent} {path.stem}'"
+        ) from None
+    names = [str(entry.value) for entry in own.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if names != [path.stem] or name_problem(path.stem):
+        raise UsageError(
+            f"{path} is the identity of {names[0] if names else ''!r}: an identity is called NAME.identity"
+        )
+    if not identity.state.is_revoked and _kept_key(path) is None:
+        raise UsageError(f"{path} has a key of another kind than 'controller pki issue' makes: issue it with --replace")
+    return identity
 
 
 def issue(
@@ -94,8 +160,8 @@ def _end_of(folder: Path, authority: x509.Certificate) -> datetime:
     end = lifetime_of(_public(authority).decode()).ends
     if end <= datetime.now(UTC):
         raise UsageError(
-            f"the authority in {folder} expired at {end.isoformat(timespec='seconds')}, and nobody accepts what it issues: make "
-            "another one with 'controller pki init' in another folder, and issue the identities of all machines with it"
+            f"the authority in {folder} expired at {end.isoformat(timespec='seconds')}, and nobody accepts what it issues: renew "
+            f"it, and the identities of all machines, with 'controller pki renew {folder}'"
         )
     return end
 
@@ -145,8 +211,7 @@ def _kept_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
         return None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         return None
-    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return None if f"sha256:{hashlib.sha256(public).hexdigest()}" in revoked_beside(path) else key
+    return None if f"sha256:{hashlib.sha256(_of_key(key.public_key())).hexdigest()}" in revoked_beside(path) else key
 
 
 def _authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
@@ -155,12 +220,25 @@ def _authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certifica
         key = serialization.load_pem_private_key((folder / AUTHORITY_KEY).read_bytes(), None)
         certificate = x509.load_pem_x509_certificate((folder / AUTHORITY_CERTIFICATE).read_bytes())
     except FileNotFoundError:
+        present = [name for name in (AUTHORITY_KEY, AUTHORITY_CERTIFICATE) if (folder / name).exists()]
+        if len(present) == 1:
+            (missing,) = {AUTHORITY_KEY, AUTHORITY_CERTIFICATE} - {*present}
+            raise StateError(f"the authority in {folder} is not whole: {missing} is missing; put it back") from None
         raise UsageError(f"{folder} holds no authority: make one with 'controller pki init {folder}'") from None
     except (OSError, ValueError) as error:
         raise StateError(f"the authority in {folder} cannot be read: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise StateError(f"the authority in {folder} is not one that 'controller pki init' made")
+    public = certificate.public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey) or _of_key(public) != _of_key(key.public_key()):
+        raise StateError(
+            f"{AUTHORITY_KEY} and {AUTHORITY_CERTIFICATE} in {folder} do not belong together: put back the one that was exchanged"
+        )
     return key, certificate
+
+
+def _of_key(key: ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _certificate(

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 
 WARN_BEFORE = timedelta(days=30)
 _AGAIN = "issue it again with 'controller pki issue --replace', copy it here, and send its controllers SIGHUP"
-_ANEW = (
-    "make another one with 'controller pki init' in another folder, issue the identities of all machines with it, and "
-    "start their controllers with them"
+_RENEW = (
+    "renew it and the identities of all machines with 'controller pki renew', copy each to its machine, and send the controllers "
+    "SIGHUP"
 )
 
 
@@ -67,7 +67,7 @@ def identity_problem(identity: IdentityState, now: datetime) -> str:
 
 def _first_to_end(identity: IdentityState) -> tuple[str, str]:
     if identity.authority.ends <= identity.own.ends:
-        return "the authority of this machine's identity", _ANEW
+        return "the authority of this machine's identity", _RENEW
     return "this machine's identity", _AGAIN
 
 

@@ -6,14 +6,15 @@ import ssl
 
 _VERIFY_WORDS = {
     9: "its certificate is not valid yet: compare both clocks",
-    10: "its certificate has expired: issue a new one with 'controller pki issue'",
+    10: "its certificate has expired: issue it again with 'controller pki issue --replace'",
     18: "its certificate was issued by another authority",
     19: "its certificate was issued by another authority",
     20: "its certificate was issued by another authority",
     21: "its certificate was issued by another authority",
 }
 _ALERT_WORDS = {
-    "CERTIFICATE_EXPIRED": "it reports that this machine's certificate has expired: issue a new one with 'controller pki issue'",
+    "CERTIFICATE_EXPIRED": "it reports that this machine's certificate has expired, or its own copy of the authority's: "
+    "'controller pki renew' makes all of them anew",
     "UNKNOWN_CA": "it reports that this machine's certificate was issued by another authority",
     "CERTIFICATE_REQUIRED": "it requires a certificate: give --identity",
     "BAD_CERTIFICATE": "it refuses this machine's certificate (from another authority, or not valid yet?)",

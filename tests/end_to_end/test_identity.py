@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pydbt.controller import pki
 from tests.end_to_end.test_restart import work
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import loop_device, make_filesystem, mounted
@@ -124,6 +125,34 @@ def test_a_primary_whose_key_is_revoked_learns_that_and_goes_on_with_a_new_ident
         both.start_secondary()
         both.until_mode("normal")
         assert not both.status()["connection_problem"]
+
+
+def test_an_authority_is_renewed_while_both_run_and_the_pair_connects_again_after_each_step(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(pki, "AUTHORITY_DAYS", 10)
+        near_its_end = pki.make_authority(tmp_path / "short").parent
+    ours, theirs = (tmp_path / name / f"{name}.identity" for name in ("alpha", "beta"))
+    for path in (ours, theirs):
+        path.parent.mkdir(mode=0o700)
+        shutil.copy2(identity(near_its_end, path.stem), path)
+    with loop_device(tmp_path, SIZE) as device, secured(tmp_path, device, ours, theirs) as both:
+        both.start()
+        both.until_mode("normal")
+        assert "pki renew" in both.status()["identity"]["problem"]
+        outcome = command("pki", "renew", near_its_end)
+        assert outcome.code == 0 and outcome.output.count(".identity") == 2, outcome
+        for path, process in ((theirs, both.secondary), (ours, both.primary)):
+            shutil.copy2(near_its_end / path.name, path)
+            os.kill(process.process.pid, signal.SIGHUP)
+            until(lambda process=process: "the identity was read again" in process.words(), "it is read again")
+            both.wire.cut()
+            both.until_mode("unsynchronized")
+            both.wire.mend()
+            both.until_mode("normal")
+        for status in (both.status(), both.secondary_status()):
+            assert status is not None and not status["identity"]["problem"]
+        both.wait()
+        both.compare("after its authority was renewed")
 
 
 def test_a_crowd_of_strangers_neither_disturbs_nor_floods(tmp_path, authority, chance):

@@ -268,7 +268,7 @@ def test_an_identity_is_valid_no_longer_than_its_authority(authority):
 def test_an_authority_that_has_expired_issues_nothing(authority, monkeypatch):
     monkeypatch.setattr(pki, "AUTHORITY_DAYS", -0.02)  # it began an hour ago
     pki.make_authority(authority.parent / "old")
-    with pytest.raises(UsageError, match=r"expired at .* pki init"):
+    with pytest.raises(UsageError, match=r"expired at .* pki renew"):
         pki.issue(authority.parent / "old", "one")
     assert not (authority.parent / "old" / "one.identity").exists()
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from pydbt.cli.values import PATH
+
+_DAYS = click.option(
+    "--days",
+    type=click.IntRange(1, 36500),
+    default=1825,
+    show_default=True,
+    help="Days for which an identity is valid.",
+)
 
 
 @click.group()
@@ -34,9 +43,7 @@ def init(folder: Path) -> int:
 @pki.command()
 @click.argument("folder", type=PATH)
 @click.argument("name")
-@click.option(
-    "--days", type=click.IntRange(1, 36500), default=1825, show_default=True, help="Days for which it is valid."
-)
+@_DAYS
 @click.option("--replace", is_flag=True, help="Make another identity in the place of one that is there.")
 def issue(folder: Path, name: str, days: int, replace: bool) -> int:
     """Make an identity for the machine NAME.
@@ -49,8 +56,44 @@ def issue(folder: Path, name: str, days: int, replace: bool) -> int:
     path = make(folder, name, days, replace=replace)
     click.echo(f"made {path}: copy it to {name}, readable by root alone, and give it to --identity there")
     state = load_identity(path).state
-    ends, with_authority = state.ends.isoformat(timespec="seconds"), state.own.ends == state.authority.ends
-    click.echo(f"it is valid until {ends}{', the end of its authority' if with_authority else ''}")
+    more = f", the end of its authority ('controller pki renew {folder}' makes both later)"
+    click.echo(f"it is valid until {_when(state.ends)}{more if state.own.ends == state.authority.ends else ''}")
+    return 0
+
+
+@pki.command()
+@click.argument("folder", type=PATH)
+@_DAYS
+def renew(folder: Path, days: int) -> int:
+    """Renew an authority and its identities.
+
+    The authority in FOLDER is valid for ten more years, and so is each identity in FOLDER for its days. All keys stay: identities
+    of before and of now accept each other until the authority's earlier end.
+    """
+    from pydbt.controller.pki import renew_authority
+    from pydbt.network.tls import load_identity
+
+    done = renew_authority(folder, days)
+    click.echo(f"made {done.certificate}: the same authority, valid until {_when(done.ends)}")
+    for path in done.identities:
+        click.echo(f"made {path}, valid until {_when(load_identity(path).state.ends)}")
+    for name in done.revoked:
+        click.echo(
+            f"left {name} as it is, whose key is revoked: 'controller pki issue --replace {folder} {name}' makes a new key"
+        )
+    if not done.identities:
+        click.echo(
+            f"next: copy the identity of each machine to {folder} and do this again; one made anew has another key"
+        )
+        return 0
+    click.echo(
+        "next: copy each identity to its machine, in the place of the earlier one, and send its controllers SIGHUP"
+    )
+    click.echo(
+        f"identities of before and of now accept each other until {_when(done.ended)}"
+        if done.ended > datetime.now(UTC)
+        else f"the authority had expired at {_when(done.ended)}: no connection is made before both sides have theirs"
+    )
     return 0
 
 
@@ -70,3 +113,7 @@ def revoke(folder: Path, name: str) -> int:
     )
     click.echo(f"next: controller pki issue --replace {folder} {name}, which makes a new key")
     return 0
+
+
+def _when(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
