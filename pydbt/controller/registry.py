@@ -6,7 +6,7 @@ The owner holds an exclusive lock on its file for as long as it lives. So a seco
 and a dead owner is known from a living one. The files of a SOURCE and a TARGET stay behind: with them ``controller status``
 finds the state directory. The other files stay behind only when their owner is killed; the next controller that registers
 anything removes them, and those of targets whose state directory is gone. ``/run`` is empty after a boot. A secondary that is
-not root's uses a folder of its user instead.
+not root's uses the folder that its user has there, or goes without: its target and state directory have locks of their own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,7 +27,7 @@ from pydbt.core.errors import BusyError, MachineError, PydbtError, StateError
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import resolve, unix_path
 from pydbt.posix.files import try_lock
-from pydbt.posix.ownership import REMOVE_IT, Unsafe, make_folder, open_own
+from pydbt.posix.ownership import REMOVE_IT, Unsafe, folder_intruder, make_folder, open_own
 
 RUN_DIR = Path("/run/pydbt")
 # The programs in the kernel: one directory of bpffs per volume.
@@ -36,6 +38,9 @@ _LOOK_S = 0.02
 # A path has 4096 bytes at most, and an entry has two.
 _ENTRY_BYTES_MAX = 1 << 16
 _WILDCARDS = {"0.0.0.0", "::"}
+_USERS_DIR = Path("/run/user")
+
+_log = logging.getLogger("pydbt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +82,18 @@ def registered_secondary(
 ) -> Iterator[None]:
     """Announce a replica on this machine, so that a primary here can check that it is not its own SOURCE.
 
-    With ``keep`` its file stays behind, so that the state of a stopped replica is found.
+    With ``keep`` its file stays behind, so that the state of a stopped replica is found. A user who has no folder for it goes
+    without, with a warning.
     """
     place = os.path.realpath(target)
+    try:
+        path = _target_file(place)
+    except MachineError as error:
+        _log.warning("'controller status %s' will need --state %s: %s", target, state_dir, error)
+        yield
+        return
     entry = Entry("secondary", place, os.path.abspath(state_dir), os.getpid(), _disk_sequence_of(place), host, port)
-    with _held(_target_file(place), entry, f"TARGET {target}", keep=keep):
+    with _held(path, entry, f"TARGET {target}", keep=keep):
         yield
 
 
@@ -112,10 +124,30 @@ def require_no_space(device: BlockDevice, own: Path | None = None) -> None:
 
 
 def own_run_dir() -> Path:
-    """Where a secondary registers: one that is not root's may not write to root's folder."""
+    """Where a secondary registers: one that is not root's may not write to root's folder.
+
+    Nor may anybody else write to the folder of a user, or make it first. MachineError: this user has none.
+    """
     if os.geteuid() == 0:
         return RUN_DIR
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/pydbt-{os.geteuid()}") / "pydbt"
+    named = os.environ.get("XDG_RUNTIME_DIR", "")
+    for folder in filter(None, (named, f"{_USERS_DIR}/{os.geteuid()}")):
+        if os.path.isabs(folder) and _is_private(folder):
+            return Path(folder) / "pydbt"
+    why = f"XDG_RUNTIME_DIR is {named}, which is not this user's alone" if named else "XDG_RUNTIME_DIR is not set"
+    raise MachineError(
+        f"{why}, and there is no {_USERS_DIR}/{os.geteuid()}: set XDG_RUNTIME_DIR to a folder of this user with mode 0700"
+    )
+
+
+def _is_private(folder: str) -> bool:
+    """Whether it is as the XDG Base Directory Specification asks: of this user, with access for nobody else; and stays so."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return False
+    private = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
+    return private and stat.S_ISDIR(status.st_mode) and not folder_intruder(folder)
 
 
 def _space_file(space: BlockDevice) -> Path:
@@ -146,7 +178,8 @@ def state_dir_of(device: BlockDevice) -> Path | None:
 def secondary_state_dir_of(target: str | os.PathLike[str]) -> Path | None:
     """The state directory last used with a TARGET since the boot, or since that device appeared; None when none is known."""
     place = os.path.realpath(target)
-    entry = _read(_target_file(place))
+    path = _known_target_file(place)
+    entry = None if path is None else _read(path)
     if entry is None or entry.disk_sequence != _disk_sequence_of(place):
         return None
     return Path(entry.state_dir) if Path(entry.state_dir).is_dir() else None
@@ -162,7 +195,8 @@ def _disk_sequence_of(place: str) -> int | None:
 
 def is_secondary_running(target: str | os.PathLike[str]) -> bool:
     """Whether a living process keeps a replica on TARGET."""
-    return _is_held(_target_file(os.path.realpath(target)))
+    path = _known_target_file(os.path.realpath(target))
+    return path is not None and _is_held(path)
 
 
 def known_places() -> list[Entry]:
@@ -236,6 +270,14 @@ def name_of(path: str) -> str:
 
 def _target_file(place: str) -> Path:
     return own_run_dir() / f"secondary-{name_of(place)}"
+
+
+def _known_target_file(place: str) -> Path | None:
+    """None for a user who has no folder for it."""
+    try:
+        return _target_file(place)
+    except MachineError:
+        return None
 
 
 def _source_file(device: BlockDevice) -> Path:
