@@ -16,7 +16,6 @@ from pydbt.core.protocol.generations import NO_GENERATIONS, Generations, generat
 from pydbt.core.secondary.journal import SEGMENT_BYTES
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.core.secondary.target_identity import Likeness, likeness
-from pydbt.device.block import DirectReader
 from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import Target, names_of
@@ -112,7 +111,8 @@ def demote(source: Path, state_dir: Path, *, mapped: bool = False, handed_to: st
     generations = replace(lineage_of(views), shared=any(view.shared for view in views))
     lacking: dict[int, int | None] = {record.slot: None for record in state.secondaries}
     maps = lacking
-    if _is_mapped(device, state):
+    # Nothing was written since the clean stop after which the maps were kept, so that they have everything.
+    if device is not None and is_untouched(state.clean, device):
         lacking = maps = _lacking(state, state_dir)
     elif mapped:
         maps = _lacking(state, state_dir)
@@ -175,14 +175,6 @@ def invalidate(target: Path, state_dir: Path) -> ReplicaRecord:
         return record
     finally:
         lock.close()
-
-
-def _is_mapped(device: BlockDevice | None, state: VolumeState) -> bool:
-    """Whether the maps have everything that was written: nothing was, since the clean stop after which they were kept."""
-    if device is None or not state.clean:
-        return False
-    with DirectReader(device) as reader:
-        return is_untouched(state.clean, device, reader)
 
 
 def _lacking(state: VolumeState, state_dir: Path) -> dict[int, int | None]:

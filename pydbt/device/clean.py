@@ -33,8 +33,16 @@ def clean_marker(device: BlockDevice, reader: DirectReader) -> Marker:
     }
 
 
-def is_untouched(marker: Marker, device: BlockDevice, reader: DirectReader) -> bool:
-    """Whether nothing was written since ``marker`` was made, as far as the kernel and the file system show."""
+def is_untouched(marker: Marker | None, device: BlockDevice, reader: DirectReader | None = None) -> bool:
+    """Whether nothing was written since ``marker`` was made, as far as the kernel and the file system show.
+
+    Without a marker the stop was not clean, and nobody knows. Without a reader the device is opened for the time of the look.
+    """
+    if not marker:
+        return False
+    if reader is None:
+        with DirectReader(device) as opened:
+            return is_untouched(marker, device, opened)
     if marker.get("boot_id") == boot_id():
         counts, below = write_counts(device), marker.get("below")
         same = counts is not None and {name: marker.get(name) for name in counts} == counts

@@ -60,8 +60,7 @@ class Machine:
         monkeypatch.setattr(kernel_replace, "tracked_words", lambda pins: self.tracked)
         monkeypatch.setattr(stopped, "boot_id", lambda: "now")
         monkeypatch.setattr(stopped, "BlockDevice", SimpleNamespace(identify=lambda path: device))
-        monkeypatch.setattr(stopped, "DirectReader", lambda device: _Opened())
-        monkeypatch.setattr(stopped, "is_untouched", lambda *_: self.untouched)
+        monkeypatch.setattr(stopped, "is_untouched", lambda marker, *_: bool(marker) and self.untouched)
 
     def save(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)
@@ -77,12 +76,6 @@ class Machine:
         assert status["lag_seconds"] is None
         figure: int | None = status["out_of_sync_bytes"]
         return figure
-
-
-class _Opened:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 @pytest.fixture

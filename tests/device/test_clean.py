@@ -135,3 +135,16 @@ def test_a_mounted_file_system_has_no_fingerprint_for_a_later_boot(tmp_path, mon
 def test_a_device_without_a_known_file_system_has_no_fingerprint(tmp_path):
     with loop_device(tmp_path, 16 * MIB) as disk, DirectReader(BlockDevice.identify(disk.path)) as reader:
         assert fingerprint(reader) is None
+
+
+@pytest.mark.parametrize("marker", [None, {}])
+def test_without_the_marker_of_a_clean_stop_nothing_is_known(marker: dict[str, object] | None) -> None:
+    assert not is_untouched(marker, BlockDevice.from_number(7, 0))
+
+
+def test_without_a_reader_the_device_is_opened_for_the_look(tmp_path: Path) -> None:
+    with loop_device(tmp_path, MIB) as disk:
+        marker = marker_of(disk.path)
+        assert is_untouched(marker, BlockDevice.identify(disk.path))
+        run("dd", "if=/dev/zero", f"of={disk.path}", "bs=4k", "count=1", "oflag=direct", "status=none")
+        assert not is_untouched(marker, BlockDevice.identify(disk.path))

@@ -77,7 +77,7 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
             prove_secondaries(device, state, secures, wait=options.wait_for_secondary)
         load_maps(options, state)  # before anything is attached: a map that cannot be read ends here
         below = BelowWatch(device, state)
-        tracked, untouched = still_tracked(device, state), _untouched(device, state, reader)
+        tracked, untouched = still_tracked(device, state), is_untouched(state.clean, device, reader)
         if not tracked and not untouched:
             distrust_maps(options, state)
         if not tracked and state.boot_id:
@@ -94,7 +94,7 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
             _require_one(state, "a kernel on which the data of writes cannot be captured")
         undo.callback(remove_folders, make_state_dir(options.state_dir))
         capture.set_payload(False)
-        if untouched and not tracked and not _untouched(device, state, reader):
+        if untouched and not tracked and not is_untouched(state.clean, device, reader):
             untouched = False  # written while the programs were compiled
             distrust_maps(options, state)
         in_kernel = reopened and any(capture.dirty_counts())
@@ -184,9 +184,3 @@ def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitSta
             "stopped; writes are still tracked, and the next run continues from here ('controller down' ends that)"
         )
     return code
-
-
-def _untouched(device: BlockDevice, state: VolumeState, reader: DirectReader) -> bool:
-    if not state.clean:
-        return False
-    return is_untouched(state.clean, device, reader)

@@ -16,7 +16,6 @@ from pydbt.controller.primary.configuring import load_staged
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PydbtError, StateError
-from pydbt.device.block import DirectReader
 from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
 from pydbt.posix.boot import boot_id
@@ -96,12 +95,9 @@ def _is_same_attachment(state: VolumeState) -> bool:
 
 
 def _untouched_since(state: VolumeState) -> WrittenSince | None:
-    if not state.clean:
-        return None
     try:
         device = BlockDevice.identify(state.source_path)
-        with DirectReader(device) as reader:
-            return WrittenSince(tracked=False) if is_untouched(state.clean, device, reader) else None
+        return WrittenSince(tracked=False) if is_untouched(state.clean, device) else None
     except (PydbtError, OSError):
         return None
 

@@ -141,7 +141,9 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
             "prove_secondaries": lambda *_, **__: None, "_serve": primary.serve,
             "discard_promise": lambda _: ALWAYS_ZEROS,
             "is_untouched": primary.is_untouched, "forget": lambda _: None,
-            "BelowWatch": lambda *_: SimpleNamespace(untracked=UNTRACKED, kept=None, look=lambda **_: ""),
+            "BelowWatch": lambda *_: SimpleNamespace(
+                untracked=UNTRACKED, kept=None, problem="", begin=lambda *_: None, look=lambda **_: "",
+            ),
         },
         handing_over: {
             "time": clock, "require_unused": lambda *_: None, "require_start": lambda _: None,
@@ -149,7 +151,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
         },
         roles: {
             "BlockDevice": SimpleNamespace(identify=lambda _: primary.device), "Target": primary.as_target,
-            "require_same_source": lambda state, *_, **__: state, "DirectReader": lambda *_: nothing(None),
+            "require_same_source": lambda state, *_, **__: state,
             "is_untouched": primary.is_untouched, "secrets": numbers, "shutil": SimpleNamespace(rmtree=lambda *_, **__: None),
         },
         programs: {

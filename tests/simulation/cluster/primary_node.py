@@ -473,8 +473,10 @@ class PrimaryNode:
     def tracked_volume(self, pins: object) -> object:
         return self._attached[0] if self.kernel.attached else None
 
-    def is_untouched(self, marker: dict[str, object], device: Device, reader: object) -> bool:
-        return {name: value for name, value in marker.items() if name != "maps"} == self.marker(device)
+    def is_untouched(self, marker: dict[str, object] | None, device: Device, reader: object = None) -> bool:
+        return bool(marker) and {
+            name: value for name, value in (marker or {}).items() if name != "maps"
+        } == self.marker(device)
 
     def marker(self, device: Device, reader: object = None) -> dict[str, object]:
         return {
