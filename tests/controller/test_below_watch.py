@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -33,11 +35,16 @@ class Machine:
         self.now = OVER_FILE
         self.asked = 0
         self.fails = False
+        self.looks = 0
+        self.answers = threading.Event()  # dmsetup does
+        self.answers.set()
         for module in (below_watch, device_below):
             monkeypatch.setattr(module, "look_below", self._look)
         monkeypatch.setattr(device_below, "boot_id", lambda: "boot")
 
     def _look(self, device: object, *, groups: bool = False, patient: bool = False) -> Below:
+        self.looks += 1
+        self.answers.wait()
         if self.fails:
             raise CommandFailed("dmsetup is not installed on this machine")
         self.asked += groups
@@ -49,8 +56,10 @@ class Machine:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return Machine(monkeypatch)
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    found = Machine(monkeypatch)
+    yield found
+    found.answers.set()
 
 
 def kept(watch: BelowWatch) -> VolumeState:
@@ -171,3 +180,48 @@ def test_lvms_report_names_groups_with_hyphens() -> None:
     for text in ("", "{}", '{"report": []}', '{"report": [{"vg": [{"vg_seqno": "1"}]}]}', '{"report": [{"vg": [7]}]}'):
         with pytest.raises(DeviceError, match="no report"):
             changes_in(text, {group})
+
+
+def test_a_look_that_hangs_holds_nobody_up_and_is_unknown_until_it_answers(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    watch, told = BelowWatch(DEVICE, STATE), threading.Event()
+    before = watch.kept
+    machine.answers.clear()
+    watch.begin(False, told.set)
+    assert not watch.problem and not watch.take()
+    monkeypatch.setattr(below_watch, "ANSWER_S", 0.0)
+    looks = machine.looks
+    for _ in range(3):
+        watch.begin(False, told.set)
+        assert "it is unknown whether the content of /dev/x changes" in watch.problem and not watch.take()
+    assert machine.looks == looks and not told.is_set(), "one look at a time"
+    assert caplog.text.count("have not answered") == 1
+    assert not watch.look(own_snapshots=False, final=True) and watch.kept == before, "an end does not wait for it"
+    machine.now = Below("boot", MERGE, groups={})
+    machine.answers.set()
+    assert told.wait(60)
+    monkeypatch.setattr(below_watch, "ANSWER_S", 60.0)
+    watch.take()
+    assert not watch.problem and watch.kept is not None and watch.kept.mappings == MERGE
+
+
+def test_a_start_does_not_take_a_device_for_unchanged_that_nobody_can_look_at(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = kept(BelowWatch(DEVICE, STATE))
+    monkeypatch.setattr(below_watch, "ANSWER_S", 0.0)
+    machine.answers.clear()
+    assert "have not answered" in BelowWatch(DEVICE, state).changed
+    new = BelowWatch(DEVICE, STATE)
+    assert not new.changed and new.problem and new.kept is None, "nothing was recorded that it could be compared with"
+
+
+def test_a_failure_is_in_the_problem_until_a_look_succeeds(machine: Machine) -> None:
+    watch = BelowWatch(DEVICE, STATE)
+    machine.fails = True
+    watch.look(own_snapshots=False)
+    assert "dmsetup is not installed" in watch.problem
+    machine.fails = False
+    watch.look(own_snapshots=False)
+    assert not watch.problem

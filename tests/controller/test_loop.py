@@ -9,15 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pydbt.controller.primary import below_watch
 from pydbt.controller.primary import ending as primary_ending
 from pydbt.controller.primary import loop as primary_loop
 from pydbt.controller.primary import metadata as primary_metadata
 from pydbt.controller.primary import peer as primary_peer
 from pydbt.controller.primary import volume as primary_volume
+from pydbt.controller.primary.below_watch import BelowWatch
 from pydbt.controller.primary.block_reader import THREADS
 from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.ending import finish, run_to_the_end
 from pydbt.controller.primary.handshake import Welcomed
+from pydbt.controller.primary.loop import PrimaryLoop
 from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.controller.requests import Request
 from pydbt.core.blocks.runs import Runs
@@ -27,6 +30,7 @@ from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.quiet_bitmap import MapRequest
 from pydbt.core.protocol.frames import Welcome
 from pydbt.core.protocol.generations import NO_GENERATIONS
+from pydbt.core.tracking.below import Below, mapping
 from pydbt.network.connection import FramedConnection
 from pydbt.store import map_keeper
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
@@ -77,6 +81,28 @@ def test_swap_on_the_volume_is_told_once_in_the_log_and_in_every_report(loop, mo
     monkeypatch.setattr(primary_volume, "swap_on", lambda _: [])
     loop.volume.look_for_swap()
     assert loop.volume.notices == ()
+
+
+def below_x(kind: str) -> Below:
+    return Below("boot", {"253:0": mapping("vg-x", [["0", "8", kind, "253:1", "253:2", "P", "8"]])}, groups={})
+
+
+def test_what_lies_below_is_looked_at_in_a_thread_and_the_loop_heeds_it_when_it_is_there(loop, monkeypatch):
+    answers, (brain,) = threading.Event(), loop.volume.brains
+    monkeypatch.setattr(below_watch, "look_below", lambda *_, **__: below_x("linear"))
+    watched = PrimaryLoop(loop.volume, below=BelowWatch(loop.volume.device, loop.volume.metadata.state))
+    monkeypatch.setattr(below_watch, "look_below", lambda *_, **__: answers.wait() and below_x("snapshot-merge"))
+    monkeypatch.setattr(below_watch, "ANSWER_S", 0.0)
+    watched.look_below()
+    for _ in range(3):
+        watched.look_below()
+        watched.turn(0.0)
+    assert "it is unknown whether the content" in watched.report().notices[0] and not brain.state.taints
+    answers.set()
+    assert watched.take_inbox(60.0)
+    watched.feed.process()
+    assert brain.state.taints and watched.report().notices == ()
+    assert "snapshot-merge" in str(watched.volume.metadata.state.more["below"])
 
 
 def test_a_map_that_could_not_be_written_is_not_trusted_at_the_next_start(loop, monkeypatch):

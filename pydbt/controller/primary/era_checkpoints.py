@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ from typing import Any
 
 from pydbt.controller.primary.era_recovery import UNTRACKED
 from pydbt.controller.primary.feed import Feed
+from pydbt.controller.primary.job import Job
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import ComparedSince, WriteIntentReport
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.blocks.dirty_map import DirtyMap
-from pydbt.core.errors import PydbtError, StateError
+from pydbt.core.errors import StateError
 from pydbt.core.primary.era_bound import Checkpoint, Intent, can_be_remembered
 from pydbt.device.era import EraLayer
 from pydbt.store.map_image import MapHeader
@@ -33,21 +33,12 @@ _CLOSE_S = 5.0
 _log = logging.getLogger("pydbt")
 
 
-class _Job(threading.Thread):
-    """A slow step. When it has ended, ``result`` is there, for ``then``, or ``error`` is the reason why not."""
+class _Step(Job):
+    """``take`` is given its result, in the loop's thread."""
 
-    def __init__(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        super().__init__(name="write-intent", daemon=True)
-        self._work, self.then = work, then
-        self.result: Any = None
-        self.error = ""
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.result = self._work()
-        except (PydbtError, OSError) as error:
-            self.error = str(error)
+    def __init__(self, work: Callable[[], Any], take: Callable[[Any], None]) -> None:
+        self.take = take
+        super().__init__("write-intent", work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +65,7 @@ class EraCheckpoints:
     def __init__(self, volume: Volume, feed: Feed, layer: EraLayer | None, problem: str) -> None:
         self._volume, self._feed = volume, feed
         self._layer, self._problem = layer, problem
-        self._job: _Job | None = None
+        self._job: _Step | None = None
         self._attempt: Checkpoint | None = None
         self._looks = 0
         self._next = 0.0
@@ -94,19 +85,19 @@ class EraCheckpoints:
         for peer in self._volume.peers.values():
             if any(reason != UNTRACKED for reason in peer.brain.state.taints):
                 self._forget(peer)
-        if self._job is not None and self._job.is_alive():
+        if self._job is not None and not self._job.ended.is_set():
             return
         job, self._job = self._job, None
         if job is not None and job.error:
             self._give_up(job.error)
         elif job is not None:
-            job.then(job.result)
+            job.take(job.result)
         elif self._attempt is not None:
             self._look(self._layer, self._attempt)
         elif now >= self._next and self._is_worth_it():
             self._next = now + self._volume.options.era_interval_s
             self._seen_next = self._volume.capture.counters().submitted_sectors
-            self._job = _Job(self._layer.checkpoint, self._began)
+            self._job = _Step(self._layer.checkpoint, self._began)
 
     def _is_worth_it(self) -> bool:
         """Whether an era that begins now would bound less than the last one does."""
@@ -121,7 +112,7 @@ class EraCheckpoints:
         self._looks += 1
         if attempt.taken_in(self._volume.fanout.brains):
             path = self._volume.device.path
-            self._job = _Job(lambda: flush(path), lambda _: self._remember(layer, attempt))
+            self._job = _Step(lambda: flush(path), lambda _: self._remember(layer, attempt))
         elif self._looks > LOOKS:
             self._give_up("which writes are in flight is not known for sure")
 
@@ -150,7 +141,7 @@ class EraCheckpoints:
         except StateError as error:
             self._give_up(str(error))
             return
-        self._job = _Job(lambda: [image for image in images if image.save()], self._remembered)
+        self._job = _Step(lambda: [image for image in images if image.save()], self._remembered)
 
     def _remembered(self, images: list[_Image]) -> None:
         """They are on disk. What was forgotten meanwhile is not among them, or is forgotten again."""

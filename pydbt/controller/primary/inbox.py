@@ -30,7 +30,12 @@ class Reload:
     """SIGHUP: the identity and the revoked keys are to be read again."""
 
 
-Posted = Request | Gone | Heard | Wake | Reload
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A look at what lies below the volume has ended."""
+
+
+Posted = Request | Gone | Heard | Wake | Reload | Looked
 
 
 class Inbox:

@@ -16,7 +16,7 @@ from pydbt.controller.primary.divergences import Divergences
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.handshake import Refused
-from pydbt.controller.primary.inbox import Heard, Posted, Reload, Wake
+from pydbt.controller.primary.inbox import Heard, Looked, Posted, Reload, Wake
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.controller.primary.report import VolumeReport
@@ -185,6 +185,8 @@ class PrimaryLoop:
                 self.commands.carry_out(item)
             case Gone(request=request):
                 self.commands.forget_wait(request)
+            case Looked():
+                self._take_look()
             case Heard(peer=peer, what=what):
                 self._hear(peer, what)
             case _ as never:
@@ -276,14 +278,27 @@ class PrimaryLoop:
             volume.options.report(self.report())
 
     def look_below(self, *, final: bool = False) -> None:
-        """Taint the volume when its content changed below it; and take down what lies there, for the next start."""
+        """Begin to look at what lies below the volume; the end of a run waits a while for the last look."""
         if self._below is None:
             return
+        own = any(brain.snapshot_based for brain in self.volume.brains)
+        if final:
+            self._heed_look(self._below, self._below.look(own_snapshots=own, final=True))
+        else:
+            self._below.begin(own, lambda: self.volume.inbox.post(Looked()))
+        self.volume.below_notice = self._below.problem
+
+    def _take_look(self) -> None:
+        if self._below is not None:
+            self._heed_look(self._below, self._below.take())
+            self.volume.below_notice = self._below.problem
+
+    def _heed_look(self, below: BelowWatch, reason: str) -> None:
+        """Taint the volume when its content changed below it; and take down what lies there, for the next start."""
         volume = self.volume
-        own = any(brain.snapshot_based for brain in volume.brains)
-        if reason := self._below.look(own_snapshots=own, final=final):
+        if reason:
             self.feed.take(ev.Tainted(reason))  # written down before the look that would not show it any more
-        more = {**volume.metadata.state.more, KEY: self._below.kept and self._below.kept.to_values()}
+        more = {**volume.metadata.state.more, KEY: below.kept and below.kept.to_values()}
         if more != volume.metadata.state.more:
             volume.metadata.change(more=more)
             volume.metadata.unsaved = True

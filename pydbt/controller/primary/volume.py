@@ -82,7 +82,7 @@ class Volume:
         self.peers: dict[int, Peer] = {}
         self.auditor = Auditor(device, capture, metadata.state.audit, inherited)
         self.detached = False
-        self.notices: tuple[str, ...] = ()
+        self.swap_notice = self.below_notice = ""
         self.written_at: float | None = None  # when the last write was captured, by the monotonic clock
         self._told: tuple[int, int] | None = None  # the ring position and the loss that the brains have heard of
         self._next_idle_look = self._next_count = 0.0
@@ -103,6 +103,11 @@ class Volume:
     def is_sending(self) -> bool:
         """Whether anything waits to be sent: how far that is has to be looked at."""
         return any(peer.connection.queued_bytes for peer in self.peers.values())
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences for the operator: by what blocks can differ unnoticed."""
+        return tuple(notice for notice in (self.swap_notice, self.below_notice) if notice)
 
     # --- secondaries --------------------------------------------------------------------------------------
     def join(self, slot: int, joining: Joining) -> Peer:
@@ -227,15 +232,14 @@ class Volume:
         """Tell the operator of swap on the volume: it changes memory while that is written, as no other user may."""
         with contextlib.suppress(PydbtError, OSError):  # gone: the next check of the loop finds it
             places = swap_on(self.device)
-            before, self.notices = self.notices, ()
+            before, self.swap_notice = self.swap_notice, ""
             if places:
-                notice = (
+                self.swap_notice = (
                     f"{' and '.join(places)} is swap on this volume: it changes memory while that is written, so that blocks can "
                     "differ until the next verification; move it to another disk"
                 )
-                self.notices = (notice,)
-                if self.notices != before:
-                    _log.warning("%s", notice)
+                if self.swap_notice != before:
+                    _log.warning("%s", self.swap_notice)
 
     # --- what lasts ---------------------------------------------------------------------------------------
     def keep(self) -> None:
