@@ -24,7 +24,7 @@ from pydbt.controller.expiry import require_usable
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.registry import registered_primary, registered_secondary
 from pydbt.controller.secondary.journal_room import require_journal_room
-from pydbt.controller.state_dir import check_state_dir, require_lasting
+from pydbt.controller.state_dir import check_state_dir, require_lasting, require_lasting_target
 from pydbt.core.printable import printable
 from pydbt.device.checks import check_source, check_target
 from pydbt.device.sysfs import BlockDevice
@@ -76,6 +76,8 @@ def check_secondary(options: SecondaryOptions, only_check: bool = True) -> None:
     if options.replay_only:
         return
     require_lasting(options.state_dir)
+    if options.listener is None:  # else it was a primary until now, and must not end here
+        require_lasting_target(options.target)
     require_journal_room(options.state_dir, options.journal_limit_bytes)
     host, port = options.listen
     if options.identity is None:

@@ -13,8 +13,6 @@ AS_THAT_USER = "run this as that user"
 """The remedy for a directory that is there, with a volume or replica of another user."""
 
 ALLOW_MEMORY = "PYDBT_STATE_IN_MEMORY"
-# include/uapi/linux/magic.h
-_IN_MEMORY = {0x01021994: "tmpfs", 0x858458F6: "ramfs"}
 
 
 def check_state_dir(state_dir: str | os.PathLike[str], remedy: str = ELSEWHERE) -> None:
@@ -35,15 +33,31 @@ def require_lasting(state_dir: Path) -> None:
     A secondary has acknowledged what is in its journal, and a primary's map names the blocks that differ. ``ALLOW_MEMORY`` in the
     environment is for tests, whose files may all lie in memory.
     """
-    from pydbt.posix import libc  # it loads ctypes, and only a start needs it
+    from pydbt.posix.memory import memory_file_system  # it loads ctypes, and only a start needs it
 
-    there = next(folder for folder in (state_dir.absolute(), *state_dir.absolute().parents) if folder.exists())
-    name = _IN_MEMORY.get(libc.file_system_magic(there))
-    if name is not None and not os.environ.get(ALLOW_MEMORY):
+    name = memory_file_system(_existing(state_dir))
+    if name and not os.environ.get(ALLOW_MEMORY):
         raise UsageError(
             f"the state directory {state_dir} lies in memory ({name}), and would be gone after a power loss with all that was "
             "acknowledged: name a directory on a disk, for example below /var/lib/pydbt"
         )
+
+
+def require_lasting_target(target: Path) -> None:
+    """UsageError when what is written to a TARGET, which need not exist yet, would be gone after a power loss. As above."""
+    from pydbt.device.stacking import memory_below
+
+    name = memory_below(_existing(target))
+    if name and not os.environ.get(ALLOW_MEMORY):
+        raise UsageError(
+            f"TARGET {target} lies in memory ({name}), and the replica would be gone after a power loss: name a device, or an "
+            "image file on a disk"
+        )
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the first of the folders above it that is there."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
 
 
 def require_state_dir(state_dir: Path) -> None:

@@ -7,8 +7,10 @@ endless writes. ``pydbt.device.checks`` refuses both.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from pydbt.device.sysfs import BlockDevice, all_disks
 
 _LOOP_GET_STATUS64 = 0x4C05  # linux/loop.h
 _LOOP_INFO64_BYTES = 232
+_RAM_DISK = re.compile(r"z?ram\d+")  # brd and zram, drivers/block
 _DEPTH_MAX = 32  # levels of stacking followed; the kernel's own limits end far below
 
 
@@ -62,6 +65,24 @@ def places_under(path: str | os.PathLike[str]) -> list[Place]:
         if place not in found:
             found.append(place)
     return found
+
+
+def memory_below(path: str | os.PathLike[str]) -> str:
+    """What of a path lies in memory, and is gone after a power loss: a file system, or a RAM disk; empty when it is on a disk."""
+    from pydbt.posix.memory import memory_file_system  # it loads ctypes, and few commands need it
+
+    places = places_under(path)
+    if (not places or isinstance(places[0], FileRange)) and (name := memory_file_system(path)):
+        return name
+    for place in places:
+        if isinstance(place, BlockDevice):
+            if _RAM_DISK.fullmatch(place.disk().name):
+                return f"{place.path} is a RAM disk"
+            continue
+        with contextlib.suppress(OSError):  # the file behind a loop device may have lost its name
+            if name := memory_file_system(place.path):
+                return f"{place.path} is on {name}"
+    return ""
 
 
 def devices_above(device: BlockDevice) -> list[BlockDevice]:
