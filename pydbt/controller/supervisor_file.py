@@ -60,8 +60,12 @@ def read_report(role: str, folder: Path) -> dict[str, Any] | None:
 
 def supervised_volumes() -> list[dict[str, Any]]:
     """Every volume that a process of this machine keeps running, as it reports it, with its ``role``."""
-    found = []
-    for lock in sorted(own_run_dir().glob("supervisor-*.lock")):
+    found: list[dict[str, Any]] = []
+    try:
+        place = own_run_dir()
+    except MachineError:  # a user without a folder, who could have started none
+        return found
+    for lock in sorted(place.glob("supervisor-*.lock")):
         role = lock.name.split("-")[1]
         found += [{"role": role, **volume} for volume in (_read(lock) or {}).get("volumes", ())]
     return found

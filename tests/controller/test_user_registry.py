@@ -9,7 +9,8 @@ import pytest
 
 from pydbt.controller import registry
 from pydbt.controller.registry import is_secondary_running, registered_secondary, secondary_state_dir_of
-from pydbt.core.errors import BusyError
+from pydbt.controller.supervisor_file import supervised_volumes, supervising
+from pydbt.core.errors import BusyError, MachineError
 
 USER = 54321
 
@@ -72,6 +73,9 @@ def test_without_a_folder_it_runs_unregistered_and_nothing_in_tmp_can_keep_it_fr
     monkeypatch.setenv("XDG_RUNTIME_DIR", named)
     assert registered_in(tmp_path) is None
     assert len(caplog.records) == 1 and not Path(f"/tmp/pydbt-{USER}").exists()
+    assert supervised_volumes() == []
+    with pytest.raises(MachineError, match="set XDG_RUNTIME_DIR to a folder"), supervising("run", tmp_path):
+        pass
 
 
 def test_two_secondaries_of_a_user_do_not_share_a_target(users, tmp_path):
