@@ -111,7 +111,7 @@ def test_the_kinds_of_frames_are_the_documented_ones() -> None:
 BODIES = {
     FrameKind.BEGIN: wire._BEGIN, FrameKind.BLOCKS: wire._BLOCKS, FrameKind.DIGESTS: wire._DIGESTS,
     FrameKind.STREAM: wire._STREAM, FrameKind.COMMIT: wire._COMMIT, FrameKind.PING: wire._PING,
-    FrameKind.WANT: wire._WANT, FrameKind.PONG: wire._PONG,
+    FrameKind.WANT: wire._WANT, FrameKind.PONG: wire._PONG, FrameKind.UNWRITABLE: wire._UNWRITABLE,
 }  # fmt: skip
 JSON_KINDS = {FrameKind[kind.__name__.upper()]: kind for kind in wire_json._KEYS}
 
@@ -158,7 +158,7 @@ def test_the_limits_of_bodies_are_the_documented_ones() -> None:
     )
     assert row_of(FrameKind.STREAM)["limits"] == f"as BLOCKS; {frames.MAX_SEQUENCE_SPAN:,} sequences"
     units = f"{frames.MAX_DIGESTS:,} units"
-    assert row_of(FrameKind.WANT)["limits"] == units
+    assert row_of(FrameKind.WANT)["limits"] == row_of(FrameKind.UNWRITABLE)["limits"] == units
     assert row_of(FrameKind.DIGESTS)["limits"].startswith(
         f"{units} of {MIN_BLOCK_BYTES} to {MAX_COMPARED_BYTES:,} bytes, a power of two"
     )

@@ -76,6 +76,8 @@ def problem_words(report: View) -> list[str]:
     wanted = report.text("mode") in ("paused", "removed", "stopped") and not report.text("refused")
     if (problem := report.text("connection_problem")) and not wanted:
         words.append(problem if report.text("refused") else f"not connected: {problem}")
+    if problem := unwritable_words(report.part("unwritable")):
+        words.append(problem)
     if problem := report.text("persist_problem"):
         words.append(f"the map cannot be saved: {problem}")
     if problem := report.part("epochs").text("problem"):
@@ -85,6 +87,15 @@ def problem_words(report: View) -> list[str]:
     if (report.part("audit").text("verdict") or "").startswith("unavailable"):
         words.append("not audited: the kernel keeps no count of this device's writes")
     return [*words, *report.texts("notices")]
+
+
+def unwritable_words(unwritable: View) -> str:
+    """Where the secondary's target cannot be written; nothing when it can be everywhere."""
+    if not unwritable.number("bytes"):
+        return ""
+    places = [f"at byte {place.whole('offset_bytes')}" for place in unwritable.parts("places")]
+    size = format_bytes(unwritable.number("bytes") or 0)
+    return f"its TARGET cannot be written {', '.join(places)} ({size}), and the replica cannot be used until it can"
 
 
 def of_several(report: View) -> str:

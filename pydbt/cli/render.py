@@ -134,14 +134,14 @@ def filled_words(last: View) -> str:
     return f", and {_bytes(last, 'filled_bytes')} of free space filled in" if last.number("filled_bytes") else ""
 
 
-def _unreadable_words(unreadable: View) -> str:
-    """``4.0 KiB of the source: 4096 bytes at 31457280``; nothing when all of it can be read."""
-    if not unreadable.number("bytes"):
+def _places_words(blocks: View, disk: str) -> str:
+    """``4.0 KiB of the source: 4096 bytes at 31457280``; nothing when all of it can be read, or written."""
+    if not blocks.number("bytes"):
         return ""
     places = [
-        f"{place.whole('length_bytes')} bytes at {place.whole('offset_bytes')}" for place in unreadable.parts("places")
+        f"{place.whole('length_bytes')} bytes at {place.whole('offset_bytes')}" for place in blocks.parts("places")
     ]
-    return f"{_bytes(unreadable, 'bytes')} of the source: {', '.join(places)}"
+    return f"{_bytes(blocks, 'bytes')} of {disk}: {', '.join(places)}"
 
 
 def _primary_rows(report: View) -> list[tuple[str, str | None]]:
@@ -158,7 +158,8 @@ def _primary_rows(report: View) -> list[tuple[str, str | None]]:
         ("capture", _capture_words(report.part("capture"))),
         ("audit", _audit_words(report.part("audit"))),
         ("verification", verify_words(report.part("verify"))),
-        ("unreadable", _unreadable_words(report.part("unreadable"))),
+        ("unreadable", _places_words(report.part("unreadable"), "the source")),
+        ("unwritable", _places_words(report.part("unwritable"), "the target")),
         ("out of sync", _amount(report, "out_of_sync_bytes")),
         ("lag", _lag(report)),
         ("last in sync", _last_in_sync(report)),
@@ -194,6 +195,7 @@ def _secondary_rows(report: View) -> list[tuple[str, str | None]]:
         ("primary", None if connected is None else "connected" if connected else "not connected"),
         ("sequence", _counts(sequence, sequence.names) if sequence else _number(report, "sequence")),
         ("size", _bytes(report, "size_bytes") or _bytes(report, "target_bytes")),
+        ("unwritable", _places_words(report.part("unwritable"), "the target")),
         ("staged", _bytes(report, "staged_bytes")),
         ("journal", _used(report.part("journal"))),
     ]

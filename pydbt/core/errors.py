@@ -52,7 +52,7 @@ class TargetChanged(DeviceError):
 
 
 class MediumError(DeviceError):
-    """Some sectors of a disk cannot be read; others may be."""
+    """Some sectors of a disk cannot be read, or written; others may be."""
 
 
 class StateError(PydbtError):

@@ -89,7 +89,7 @@ class Target:
         if not self.is_block_device:
             _lock(self._descriptor, path)
         self._careful_until = 0.0
-        self.failed_at: int | None = None  # the byte of the last write that failed; None when that is not known
+        self.failed_at: int | None = None  # a byte that is tried alone before anything else is written again
         self._keeps_times = not self.is_block_device and _keeps_times(self._descriptor)
         with contextlib.suppress(DeviceError):  # an earlier process may have been killed before or after a failed sync
             self.sync()
@@ -144,7 +144,22 @@ class Target:
         return os.fstat(self._descriptor).st_mtime_ns if self._keeps_times else None
 
     def be_careful(self) -> None:
-        """After a failure: for some time each write waits for the disk, so that one that fails is known by its place."""
+        """After a failure: for some time each write waits for the disk, so that one that fails is known by its place.
+
+        Everything that is not known to be on the disk is to be written again: what the cache still had is tried once.
+        """
+        with contextlib.suppress(DeviceError):
+            self.sync()
+        self._drop_cache()
+        self.stay_careful()
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether each write waits for the disk now, and has since ``be_careful``."""
+        return time.monotonic() < self._careful_until
+
+    def stay_careful(self) -> None:
+        """For another while. Only while it is careful."""
         self._careful_until = time.monotonic() + CAREFUL_S
 
     def try_again(self) -> None:
@@ -160,8 +175,7 @@ class Target:
             self.read_into(offset, block)
         except DeviceError:
             return
-        self.be_careful()
-        self._write(offset, [block])
+        self.write_through(offset, block)
         self.failed_at = None
 
     def write_runs(self, writes: PlannedWrites, buffer: memoryview) -> None:
@@ -190,11 +204,20 @@ class Target:
             return
         except OSError as error:
             if error.errno not in _CANNOT_PUNCH:
-                raise self._failure("written", offset, error) from None
+                raise self._write_failure(offset, error) from None
         while length:
             size = min(length, ZERO_CHUNK_BYTES)
             self._write(offset, [memoryview(_zeros)[:size]])
             offset, length = offset + size, length - size
+
+    def write_through(self, offset: int, block: memoryview) -> None:
+        """Write a block, and wait for the disk. MediumError when others may be written."""
+        done = 0
+        try:
+            while done < len(block):
+                done += os.pwritev(self._descriptor, [block[done:]], offset + done, os.RWF_DSYNC)
+        except OSError as error:
+            raise self._write_failure(offset, error) from None
 
     def start_writeback(self) -> None:
         """Let the kernel begin to write dirty pages, so that the next ``sync`` has less to do."""
@@ -221,8 +244,12 @@ class Target:
             raise DeviceError(f"TARGET {self.path} cannot be synced: {error.strerror}") from None
 
     def _drop_cache(self) -> None:
+        self.forget(0, 0)
+
+    def forget(self, offset: int, length: int) -> None:
+        """Drop a range from the cache, to the end for a ``length`` of 0: what is read then is what is on the disk."""
         with contextlib.suppress(OSError):
-            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fill ``view`` with the content from ``offset`` on. MediumError when others of its sectors may be read."""
@@ -246,12 +273,14 @@ class Target:
     def _write(self, offset: int, pieces: Sequence[Buffer]) -> None:
         def take(views: list[memoryview]) -> int:
             nonlocal offset
-            flags = os.RWF_DSYNC if time.monotonic() < self._careful_until else 0
+            careful = self.is_careful
             try:
-                count = os.pwritev(self._descriptor, views, offset, flags)
+                count = os.pwritev(self._descriptor, views, offset, os.RWF_DSYNC if careful else 0)
             except OSError as error:
-                self.failed_at = self._place_of(offset, views)
-                raise self._failure("written", self.failed_at, error) from None
+                single = error.errno in MEDIUM_FAULTS  # those are tried one by one, and not before all else
+                place = offset if single and careful else self._place_of(offset, views)
+                self.failed_at = None if single else place
+                raise self._write_failure(place, error) from None
             offset += count
             return count
 
@@ -268,6 +297,10 @@ class Target:
                     return at + begin
             at += len(view)
         return offset
+
+    def _write_failure(self, offset: int, error: OSError) -> DeviceError:
+        failure = self._failure("written", offset, error)
+        return MediumError(str(failure)) if error.errno in MEDIUM_FAULTS else failure
 
     def _failure(self, what: str, offset: int, error: OSError) -> DeviceError:
         return DeviceError(f"TARGET {self.path} cannot be {what} at byte {offset}: {error.strerror}")

@@ -8,10 +8,10 @@ from pydbt.controller.primary.combined import combined
 from pydbt.controller.primary.report import (
     ComparedSince,
     LogReport,
+    PlacesReport,
     ProgressReport,
     SecondaryReport,
     SequenceReport,
-    UnreadableReport,
     VerifyReport,
     WriteIntentReport,
 )
@@ -37,7 +37,8 @@ WELL = SecondaryReport(
     sequence=SequenceReport(12345, 12340),
     out_of_sync_bytes=0,
     unsettled_bytes=0,
-    unreadable=UnreadableReport(0, ()),
+    unreadable=PlacesReport(0, ()),
+    unwritable=PlacesReport(0, ()),
     lag_bytes=20480,
     lag_seconds=0.25,
     last_in_sync="2026-01-02T03:04:05Z",

@@ -21,6 +21,7 @@ from pydbt.store.map_file import save_map
 from pydbt.store.map_image import MapHeader
 from pydbt.store.replica_state import save_record
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
+from pydbt.store.target_problem import save_target_problem
 from pydbt.store.volume_state import VolumeState, save_state
 from tests.controller.volumes import BLOCKS, GEOMETRY
 from tests.core.secondary.test_brain import ADOPTED
@@ -163,5 +164,22 @@ def test_the_commands_tell_the_figure_of_now_and_why_the_run_ended(machine: Mach
 
 
 def test_the_status_of_a_secondary_is_as_it_was_saved(tmp_path: Path) -> None:
-    saved = {"role": "secondary", "mode": "offline"}
+    saved = {"role": "secondary", "mode": "offline", "secondaries": [], "replica_state": "consistent"}
     assert with_present_figures(tmp_path, saved) == saved
+    save_record(tmp_path, ADOPTED)
+    assert with_present_figures(tmp_path, saved) == saved
+
+
+@pytest.mark.parametrize("change", [{"kept_aside": True}, {"consistent": False}])
+def test_but_never_better_than_its_state_file(tmp_path: Path, change: dict[str, bool]) -> None:
+    """It may have been killed before a status told that its target lacks something."""
+    save_record(tmp_path, replace(ADOPTED, **change))
+    saved = {"role": "secondary", "mode": "offline", "replica_state": "consistent"}
+    assert with_present_figures(tmp_path, saved)["replica_state"] == "inconsistent"
+
+
+def test_nor_than_what_is_known_of_its_target(tmp_path: Path) -> None:
+    save_record(tmp_path, ADOPTED)
+    save_target_problem(tmp_path, "TARGET cannot be written at byte 4096")
+    saved = {"role": "secondary", "mode": "offline", "replica_state": "consistent"}
+    assert with_present_figures(tmp_path, saved)["replica_state"] == "inconsistent"

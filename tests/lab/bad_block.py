@@ -1,4 +1,8 @@
-"""A block device with one block that cannot be written until it is mended: that of a bad sector, or of a full thin pool."""
+"""A block device with blocks that cannot be written until it is mended: those of bad sectors, or of a full thin pool.
+
+The first block of a write must be one of these, if any is: the kernel's loop driver calls a write done when it has written the
+beginning of it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ _SPARE_BYTES = 8 << 20
 
 
 class BadBlock:
-    """A loop device over a file in memory, which has room for every block but ``number``."""
+    """A loop device over a file in memory, which has room for every block but some. ``number``: the first of these."""
 
     def __init__(self, path: Path, filler: Path, number: int) -> None:
         self.path, self.number, self._filler = path, number, filler
@@ -50,7 +54,7 @@ class BadBlock:
 
 
 @contextlib.contextmanager
-def bad_block(folder: Path, size_bytes: int, number: int) -> Iterator[BadBlock]:
+def bad_block(folder: Path, size_bytes: int, number: int, count: int = 1) -> Iterator[BadBlock]:
     """A device of zeros; nothing of it is damaged yet. It is gone afterwards, with all that is in it."""
     folder.mkdir()
     run("mount", "-t", "tmpfs", "-o", f"size={size_bytes + _SPARE_BYTES}", "tmpfs", folder)
@@ -58,7 +62,7 @@ def bad_block(folder: Path, size_bytes: int, number: int) -> Iterator[BadBlock]:
         image = folder / "disk.img"
         with image.open("wb") as file:
             os.truncate(file.fileno(), size_bytes)
-            for block in set(range(size_bytes // BLOCK_BYTES)) - {number}:
+            for block in set(range(size_bytes // BLOCK_BYTES)) - set(range(number, number + count)):
                 os.pwrite(file.fileno(), bytes(BLOCK_BYTES), block * BLOCK_BYTES)
         with loop_over(image) as device:
             yield BadBlock(Path(device), folder / "filler", number)

@@ -5,19 +5,25 @@ Each plays one story and checks it as it goes: it passes with the code as it is,
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from pydbt.controller.secondary.kept_target import KeptTarget
+from pydbt.core.blocks.apply_plan import PlannedWrites
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.modes import Mode, Phase
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
+from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES, BAD_BLOCK_SECTORS, BadBlocks
 from pydbt.store.journal_files import JournalFiles
 from tests.core.secondary.test_brain import ASKS, EPOCH, Play, blocks, stream
+from tests.simulation.cluster.disk import Lossy, Machine
+from tests.simulation.cluster.secondary_node import Flaws, SimTarget
 from tests.simulation.world import Cluster, Faults
 
 SECONDS = 60.0
@@ -190,14 +196,61 @@ def a_record_that_was_refused_is_not_found_again() -> None:
         again.close()
 
 
+class BadDisk:
+    """A target with one block that cannot be written. ``has``: what is saved beside it."""
+
+    def __init__(self) -> None:
+        machine, size = Machine("one"), 8 * BAD_BLOCK_BYTES
+        self.content, self.flaws, self.blocks = Lossy(size), Flaws(bad={3}), BadBlocks(size)
+        self.has: dict[int, bytes] = {}
+        disk = SimTarget(self.content, machine, random.Random(1), self.flaws, careful=True)
+        self.target = KeptTarget(disk, self.blocks, self._save)
+        columns = (np.array([value], np.int64) for value in (2 * BAD_BLOCK_SECTORS, 3 * BAD_BLOCK_SECTORS, 0))
+        self.target.write_runs(PlannedWrites(*columns), memoryview(b"n" * (3 * BAD_BLOCK_BYTES)))
+
+    def _save(self, blocks: BadBlocks) -> None:
+        self.has = {number: bytes(block.content) for number, block in blocks.kept.items()}
+
+
+def what_is_kept_aside_is_saved_by_a_sync() -> None:
+    """After it the journal is freed, and the primary is told that all of it is durable."""
+    disk = BadDisk()
+    disk.target.sync()
+    assert disk.has == {3: b"n" * BAD_BLOCK_BYTES}, "what is kept aside is lost by a kill"
+
+
+def what_is_kept_aside_stays_until_the_target_takes_it() -> None:
+    """It is tried again while the block is still bad, and then when it is not."""
+    disk = BadDisk()
+    for bad, kept in ({3}, [3]), (set(), []):
+        disk.flaws.bad = bad
+        disk.target.try_again()
+        assert disk.blocks.runs().blocks().tolist() == kept
+    assert disk.content.durable[3 * BAD_BLOCK_BYTES : 4 * BAD_BLOCK_BYTES] == b"n" * BAD_BLOCK_BYTES
+    assert not disk.has
+
+
+def what_a_bad_block_lacks_is_sent_again() -> None:
+    """The secondary's disk does not take a block any more, and has lost what was in it."""
+    cluster = Cluster(seed=1, faults=Faults())
+    until(cluster, lambda: in_sync(cluster), "in sync")
+    cluster.secondary.content[3] = -1
+    cluster.corrupted.add(3)
+    cluster.feed(ev.Received(f.Unwritable(Runs(np.array([3]), np.array([1])), 4096)))
+    until(cluster, lambda: cluster.secondary.content[3] == cluster.kernel.disk[3], "the block is sent again")
+
+
 DIRECTED: dict[str, Callable[[], None]] = {
     "a block that could not be read counts as in sync": a_block_that_cannot_be_read_is_known_until_it_is_written_anew,
+    "a block that is kept aside is given up before it is on the target": what_is_kept_aside_stays_until_the_target_takes_it,
     "a comparison does not wait for the stream before it": blocks_are_compared_behind_the_stream_before_them,
     "a comparison of settled blocks before the queue is sent": a_failed_write_is_compared_behind_its_own_data,
     "a taint is answered by a copy of nothing": a_taint_is_answered_by_a_copy_where_nothing_can_be_compared,
     "a refused record stays in the journal": a_record_that_was_refused_is_not_found_again,
     "a stream that jumps is taken": a_stream_with_a_gap_is_refused,
     "staged blocks are compared with the target": a_block_in_the_stage_is_asked_for_whatever_the_target_holds,
+    "what is kept aside is not saved before the journal is freed": what_is_kept_aside_is_saved_by_a_sync,
+    "what a bad block may have lost is not sent again": what_a_bad_block_lacks_is_sent_again,
     "the stream is cut before the last read was over": the_stream_reaches_to_the_end_of_the_last_read,
 }
 """For each mutant that is caught by a story of its own, the story."""

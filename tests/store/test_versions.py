@@ -41,6 +41,7 @@ RECORD_ENTRIES = {
         "checkpoint", "must_reach", "incarnation", "promoted", "generations", "direct_bytes", "divergence", "handed_to",
         "formerly", "version"},
 }  # fmt: skip
+RECORD_ENTRIES[3] = RECORD_ENTRIES[2] | {"kept_aside"}
 
 
 def names_of(kind: type) -> set[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from pydbt.cli.headline import unwritable_words
 from pydbt.cli.locate import ask, ask_primary, locate, named, secondary_option, volume_arguments
 from pydbt.cli.once import OnceOption
 from pydbt.cli.render import filled_words, verify_words
@@ -109,7 +110,9 @@ def _await(place: Path, words: dict[str, str], before: dict[str, View], deadline
         if not running:
             if any(not _last(entry) or _last(entry) == before.get(_name(entry)) for entry in entries):
                 raise TimedOut("the verification was ended before it had looked at everything")
-            return _tell_all({_name(entry): _last(entry) for entry in entries}, repair)
+            code = _tell_all({_name(entry): _last(entry) for entry in entries}, repair)
+            _require_writable(entries)
+            return code
         if deadline is not None and now > deadline:
             raise TimedOut(
                 "the verification did not end in time; it continues (see status, or end it with verify --cancel)"
@@ -136,6 +139,13 @@ def _tell_all(ended: dict[str, View], repair: bool) -> int:
             "the replica differed from the volume; what differed is copied, and a later verification shows if it stays so"
         )
     return 0
+
+
+def _require_writable(entries: list[View]) -> None:
+    """What a secondary keeps aside was compared, and is the same; but its target lacks it. Raises DeviceError."""
+    words = [words for entry in entries if (words := unwritable_words(entry.part("unwritable")))]
+    if words:
+        raise DeviceError(f"the secondary has everything, but {words[0]}")
 
 
 def _tell(last: View) -> bool:

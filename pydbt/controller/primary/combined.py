@@ -56,6 +56,7 @@ def combined(secondaries: list[SecondaryReport]) -> SecondaryReport:
         out_of_sync_bytes=largest(one.out_of_sync_bytes for one in secondaries),
         unsettled_bytes=max(one.unsettled_bytes for one in secondaries),
         unreadable=max((one.unreadable for one in secondaries), key=lambda unreadable: unreadable.bytes),
+        unwritable=max((one.unwritable for one in secondaries), key=lambda unwritable: unwritable.bytes),
         lag_bytes=largest(one.lag_bytes for one in secondaries),
         lag_seconds=max(lags) if len(lags) == len(secondaries) else None,
         last_in_sync=min(times) if len(times) == len(secondaries) else None,

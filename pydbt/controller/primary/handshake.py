@@ -16,6 +16,7 @@ from pydbt.core.protocol.frames import (
     KEYED_DIGESTS,
     PROGRESS,
     SIDES,
+    UNWRITABLE,
     Frame,
     Hello,
     Refuse,
@@ -66,7 +67,7 @@ def hello_of(state: VolumeState, sector_bytes: int, epoch: int, generations: Gen
         block_bytes=state.block_bytes,
         epoch=epoch,
         sector_bytes=sector_bytes,
-        features=(PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, f"{BOOT}{boot_id()}"),
+        features=(PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, UNWRITABLE, f"{BOOT}{boot_id()}"),
         generations=generations,
     )
 

@@ -91,8 +91,8 @@ class PlaceReport:
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadableReport:
-    """Blocks of the source that cannot be read, and the first places of them."""
+class PlacesReport:
+    """Blocks that cannot be read, or written, and the first places of them."""
 
     bytes: int
     places: tuple[PlaceReport, ...]
@@ -122,7 +122,8 @@ class SecondaryReport:
     sequence: SequenceReport
     out_of_sync_bytes: int | None
     unsettled_bytes: int
-    unreadable: UnreadableReport
+    unreadable: PlacesReport
+    unwritable: PlacesReport
     lag_bytes: int | None
     lag_seconds: float | None
     last_in_sync: str | None

@@ -16,11 +16,11 @@ from pydbt.controller.primary.report import (
     FlightReport,
     LogReport,
     PlaceReport,
+    PlacesReport,
     ProgressReport,
     QueueReport,
     SecondaryReport,
     SequenceReport,
-    UnreadableReport,
     VolumeReport,
     WriteIntentReport,
 )
@@ -111,7 +111,8 @@ def _secondary_report(
         sequence=SequenceReport(submitted=status.sequence, acknowledged=_acknowledged(status, config.epoch)),
         out_of_sync_bytes=out_of_sync if status.known else None,
         unsettled_bytes=status.unsettled_bytes,
-        unreadable=_unreadable(status.unreadable, config.geometry),
+        unreadable=_places(status.unreadable, config.geometry),
+        unwritable=_places(status.unwritable, config.geometry),
         lag_bytes=lag_bytes if status.known else None,
         lag_seconds=round(lag_seconds, 3) if lag_seconds is not None else None,
         last_in_sync=_moment(lag_seconds) if lag_seconds is not None else None,
@@ -136,10 +137,10 @@ def _progress(status: PrimaryStatus) -> ProgressReport:
     )
 
 
-def _unreadable(runs: Runs, geometry: Geometry) -> UnreadableReport:
+def _places(runs: Runs, geometry: Geometry) -> PlacesReport:
     places = [geometry.bytes_of_blocks(*run) for run in zip(*(column.tolist() for column in runs), strict=True)]
     shown = tuple(PlaceReport(*place) for place in places[:SHOWN_RUNS])
-    return UnreadableReport(sum(length for _, length in places), shown)
+    return PlacesReport(sum(length for _, length in places), shown)
 
 
 def _log(log: LogStatus) -> LogReport:

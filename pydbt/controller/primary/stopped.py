@@ -21,6 +21,7 @@ from pydbt.device.sysfs import BlockDevice
 from pydbt.posix.boot import boot_id
 from pydbt.store.map_file import load_map
 from pydbt.store.replica_state import load_record
+from pydbt.store.target_problem import load_target_problem
 from pydbt.store.volume_state import VolumeState, load_state
 
 _FIGURES = ("out_of_sync_bytes", "lag_bytes")
@@ -38,7 +39,7 @@ def with_present_figures(state_dir: Path, snapshot: dict[str, Any]) -> dict[str,
     """The status that was saved, with what is out of sync now, and what has become of the volume."""
     status = {**snapshot, "secondaries": [dict(one) for one in snapshot.get("secondaries", [])]}
     if snapshot.get("role") != "primary":
-        return snapshot
+        return _of_a_replica(status, state_dir) if snapshot.get("role") == "secondary" else snapshot
     state = _state_of(state_dir)
     if state is None:
         return _became(status, state_dir)
@@ -68,6 +69,15 @@ def _became(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
     with contextlib.suppress(StateError):
         if (record := load_record(state_dir)) is not None:
             status["mode"] = "promoted" if record.promoted else "demoted"
+    return status
+
+
+def _of_a_replica(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
+    """It may have been killed before a status told that its target lacks something."""
+    with contextlib.suppress(StateError):
+        record = load_record(state_dir)
+        if (record is not None and (record.kept_aside or not record.consistent)) or load_target_problem(state_dir):
+            status["replica_state"] = "inconsistent"
     return status
 
 

@@ -17,12 +17,14 @@ from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.roles import JOURNAL_FOLDER, another_target, promoted
 from pydbt.controller.secondary.connections import Connections
+from pydbt.controller.secondary.kept_target import KeptTarget
 from pydbt.controller.secondary.target_guard import TargetGuard
 from pydbt.controller.secondary.workers import Applier, JournalWorker
 from pydbt.core.blocks.staged import StagedBlocks
-from pydbt.core.errors import DeviceError, StateError, UsageError
+from pydbt.core.errors import PydbtError, StateError, UsageError
 from pydbt.core.protocol.frames import Begin
 from pydbt.core.secondary import events as e
+from pydbt.core.secondary.bad_blocks import BadBlocks
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.journal import SEGMENT_BYTES, JournalRecordKind, record_epoch, record_extents
@@ -33,6 +35,7 @@ from pydbt.core.secondary.target_watch import TargetLook
 from pydbt.core.units import KIB, MIB, Geometry
 from pydbt.device.target import Target, may_be_copy
 from pydbt.posix.ownership import open_own
+from pydbt.store.bad_blocks_file import forget_bad_blocks, load_bad_blocks, save_bad_blocks
 from pydbt.store.journal_files import JournalFiles
 from pydbt.store.reached import Reached
 from pydbt.store.replica_state import load_record, save_record
@@ -73,33 +76,39 @@ class Engine:
         self._options = options
         self.restart: e.Restart | None = None
         self._lines = LogLimit(_log)
+        self._incarnation = 0  # of the record on disk
         self.takeover: e.TakeOver | None = None
-        kept = load_record(self._state_dir)
+        known = load_record(self._state_dir)
         reached = Reached(self._state_dir)
         # Within one run of the service the journal may be longer than ``trusted``: its end is no loss then.
-        must_find = (reached.load() or 0) if kept is not None and trusted is None else 0
+        must_find = (reached.load() or 0) if known is not None and trusted is None else 0
         self._guard = TargetGuard(self._state_dir, target)
-        record = self._checked_record(kept, target, fresh)
-        if kept is not None and kept.replica == record.replica and kept.target == record.target:
+        record = self._checked_record(known, target, fresh)
+        if known is not None and known.replica == record.replica and known.target == record.target:
             record = self._untouched_record(record, target)
         _require_size(record, options, target)
+        kept = load_bad_blocks(self._state_dir, target.size_bytes, known)
         folder = self._state_dir / JOURNAL_FOLDER
         self.journal = JournalFiles(folder, segment_bytes=record.segment_bytes, limit_bytes=options.journal_limit_bytes)
         record, recovery, staged = self._recovered(record, trusted, must_find)
-        record = replace(record, incarnation=record.incarnation + 1)
+        if not len(kept) and not record.kept_aside:
+            forget_bad_blocks(self._state_dir)
+        record = replace(record, incarnation=record.incarnation + 1, kept_aside=len(kept) > 0)
         self._save(record)
         save_target_names(self._state_dir, record.target, target.names)
         self._guard.begin(record.incarnation)
-        if trouble:
-            self._try_again(target)
+        kept_target = KeptTarget(target, kept, self._save_kept)
+        record = self._tried_again(record, target, kept_target, trouble)
         reached.save(recovery.tail, durable=True)
         self.journal.start(record.checkpoint, recovery.tail, record.incarnation)
-        self.brain = Secondary(_config(options, target), record, recovery, staged, time.monotonic(), watch, trouble)
+        self.brain = Secondary(
+            _config(options, target), record, recovery, staged, time.monotonic(), watch, trouble, kept.runs()
+        )
         to_service = self._reporter(report)
         self._journal_worker = JournalWorker(self.journal, reached, to_service, to_service)
         must_reach = max(record.must_reach, recovery.committed_at)
         self._applier = Applier(
-            self.journal, target, self.brain.keeper.mark, must_reach, self._guard, to_service, to_service
+            self.journal, kept_target, self.brain.keeper.mark, must_reach, self._guard, to_service, to_service
         )
 
     def _checked_record(self, record: ReplicaRecord | None, target: Target, fresh: bool) -> ReplicaRecord:
@@ -145,12 +154,26 @@ class Engine:
             case Likeness.UNKNOWN:
                 return not self._guard.may_be_another(record.incarnation)
 
-    def _try_again(self, target: Target) -> None:
-        """DeviceError when the block that could not be written still cannot be; then this engine is none."""
+    def _tried_again(
+        self, record: ReplicaRecord, target: Target, kept_target: KeptTarget, trouble: str
+    ) -> ReplicaRecord:
+        """The record, after what could not be written was tried once more, if all depends on that.
+
+        DeviceError when the block that could not be written still cannot be; then this engine is none.
+        """
         try:
+            if trouble:
+                with self._guard.writing():
+                    target.try_again()
+            if not record.kept_aside or not self._options.replay_only:
+                return record  # the applier tries them beside its other work
             with self._guard.writing():
-                target.try_again()
-        except DeviceError:
+                kept_target.try_again()
+            if (kept := kept_target.news()) is not None and not kept.total():
+                record = replace(record, kept_aside=False)
+                self._save(record)
+            return record
+        except PydbtError:
             self._guard.end()
             self.journal.close()
             raise
@@ -216,7 +239,12 @@ class Engine:
             self.journal.give_back_spares()
             reserve.unlink(missing_ok=True)
             save_record(self._state_dir, record)
+        self._incarnation = record.incarnation
         _hold_reserve(reserve)
+
+    def _save_kept(self, blocks: BadBlocks) -> None:
+        """From the applier's thread: what is kept goes with the record that is on disk."""
+        save_bad_blocks(self._state_dir, blocks, self._incarnation)
 
     def _untouched_record(self, record: ReplicaRecord, target: Target) -> ReplicaRecord:
         """The record; distrusted, and written down so, when others changed the target since it was written."""

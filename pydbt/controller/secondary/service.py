@@ -34,7 +34,7 @@ from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.handshake import refusal, trouble_refusal
 from pydbt.core.secondary.primary_watch import PrimaryReport, PrimaryWatch
-from pydbt.core.secondary.promotion import Position, loss, superseded_words, why_not_promote
+from pydbt.core.secondary.promotion import Position, loss, require_whole, superseded_words, why_not_promote
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.units import MIB
@@ -401,6 +401,7 @@ class SecondaryService:
         """Everything of the last consistent image is on the target: let go of it for good."""
         if not self._engine.brain.drained:
             raise StateError("interrupted before the journal was on the target: promote it again")
+        require_whole(self._options.target, status.target_problem)
         if found := why_not_promote(str(self._options.target), status.replica_state, "", lives=False):
             raise UsageError(found.why)
         image = Position(status.epoch, status.sequence)
@@ -444,8 +445,7 @@ class SecondaryService:
     def _let_promote(self, *, force: bool) -> dict[str, Any]:
         """Stop for a promotion, unless the primary lives; the status of the last moment. From a thread of the control socket."""
         status, now = self.status(), time.monotonic()
-        if trouble := self._engine.brain.trouble:
-            raise DeviceError(f"it cannot be promoted while its journal cannot be written to it: {trouble}")
+        require_whole(self._options.target, status["target_problem"])
         peer, connections = self._engine.brain.peer, self._connections
         received_at = connections.last_received(peer) if peer is not None and connections is not None else None
         lives, host = self._watch.lives(now, received_at), self._watch.report(now).host

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar, assert_never
 import numpy as np
 import numpy.typing as npt
 
+from pydbt.controller.secondary.kept_target import KeptTarget
 from pydbt.controller.secondary.target_guard import TargetGuard
 from pydbt.core.blocks.apply_plan import plan, sources_of
 from pydbt.core.blocks.runs import BlockNumbers
@@ -36,7 +37,6 @@ from pydbt.core.secondary.journal import (
 from pydbt.core.secondary.replica import Mark
 from pydbt.core.units import MIB, Geometry
 from pydbt.device.block import aligned_buffer
-from pydbt.device.target import Target
 from pydbt.store.journal_files import JournalFiles, JournalFull
 from pydbt.store.reached import Reached
 
@@ -182,7 +182,7 @@ class Applier(Worker[e.ApplierWork]):
     def __init__(
         self,
         journal: JournalFiles,
-        target: Target,
+        target: KeptTarget,
         mark: Mark,
         must_reach: int,
         guard: TargetGuard,
@@ -205,6 +205,7 @@ class Applier(Worker[e.ApplierWork]):
             return
         try:
             self._guard.check()
+            self._try_kept_again()
             match item:
                 case e.Apply(limit):
                     self._apply(limit)
@@ -230,9 +231,22 @@ class Applier(Worker[e.ApplierWork]):
             return
         try:
             self._guard.check()
+            self._try_kept_again()
         except PydbtError as error:
             self._broken = True
             self._report(e.TargetFailed(str(error)))
+
+    def _try_kept_again(self) -> None:
+        if self._target.is_due:
+            self._sync()
+            with self._guard.writing():
+                self._target.try_again()
+            self._tell_kept()
+
+    def _tell_kept(self) -> None:
+        """Ahead of the report on the work that changed it."""
+        if (kept := self._target.news()) is not None:
+            self._report(e.KeptAside(kept))
 
     def _sync(self) -> None:
         if self._unsynced:
@@ -304,6 +318,7 @@ class Applier(Worker[e.ApplierWork]):
         with self._guard.writing():
             for writes in plan(extents, sources):
                 self._target.write_runs(writes, buffer)
+        self._tell_kept()
         self._unstarted_bytes += extents.payload_bytes
         if self._unstarted_bytes >= WRITEBACK_BYTES:
             self._target.start_writeback()

@@ -36,7 +36,7 @@ from pydbt.core.primary.status import PrimaryStatus
 from pydbt.core.primary.stream_landing import StreamLanding
 from pydbt.core.primary.taints import Taints
 from pydbt.core.primary.verifier import Verifier
-from pydbt.core.protocol.frames import REPLICA_STATE_NAMES, Ack, Commit, Ping, Pong, Want
+from pydbt.core.protocol.frames import Ack, Commit, Ping, Pong, Unwritable, Want
 from pydbt.core.tracking.capture_record import Records, empty_records
 
 # In unsynchronized mode the maps are merged and written this often (Fig. 6: back to step 620).
@@ -312,6 +312,8 @@ class Primary:
                 self._wanted(want, now)
             case Pong(token=token):
                 self.link.answered(token)
+            case Unwritable() as told:
+                self._recognition.cannot_write(told)
 
     def _wanted(self, want: Want, now: float) -> None:
         """The secondary compared: the answer belongs to the part that had asked."""
@@ -331,13 +333,11 @@ class Primary:
 
     def _acknowledged(self, ack: Ack, now: float) -> None:
         """Fig. 4, 430-444: cumulative and durable."""
-        replica = self.state.replica
-        replica.progress = max(replica.progress, ack.progress)
         news = (ack.sequence, ack.batch, ack.resync_committed, ack.applied_sequence, ack.staged_bytes)
         if news != self._last_ack:
             self._last_ack = news
             self.link.progress(now)
-        self._recognition.replica_says(REPLICA_STATE_NAMES[ack.replica_state])
+        self._recognition.replica_says(ack)
         if self.resync is not None:
             self.resync.acknowledged(ack.batch)
             if self.phase is Phase.COMMITTING and ack.resync_committed == self.resync.identifier:
@@ -409,7 +409,7 @@ class Primary:
         else:
             self._advance_unsynchronized(now)
         self.landing.note_sequence()
-        if self.mode in FOLLOWING_MODES and not self.state.taints:
+        if self.mode in FOLLOWING_MODES and not self.state.taints and not self.state.replica.unwritable.total():
             for token in self.landing.take_answered():
                 self.state.effects.add(ev.AnswerWait(token))
 

@@ -44,6 +44,7 @@ class Overview:
         if len(unsettled):
             combined.set_blocks(unsettled.blocks())
         combined.set_blocks(self._state.unreadable.blocks())
+        combined.set_blocks(self._state.replica.lacking().blocks())
         self._landing.add_unproved(combined)
         if self._quiet.maps_unacknowledged:
             combined.merge(tracker.dirty)
@@ -61,6 +62,10 @@ class Overview:
         state, staged = self._state, self._state.rolled_back
         before_commit = 0 if staged is None else staged.count()
         known = state.tracker.out_of_sync_blocks() + len(state.unsettled) + len(state.unreadable)
+        if (lacking := state.replica.lacking()).total():
+            blocks, tracker = lacking.blocks(), state.tracker
+            counted = tracker.dirty.test_blocks(blocks) | tracker.pending.test_blocks(blocks)
+            known += int((~counted).sum())
         return known + transit + before_commit + self._landing.kept_blocks
 
     def out_of_sync_bytes(self, resync: Resync | None) -> int:
@@ -106,6 +111,7 @@ class Overview:
             out_of_sync_bytes=self.out_of_sync_bytes(resync),
             unsettled_bytes=len(state.unsettled) * state.geometry.block_bytes,
             unreadable=Runs.of_blocks(state.unreadable.blocks()),
+            unwritable=state.replica.unwritable,
             repairing=self._settler.repairing,
             unacknowledged_bytes=state.queue.unacknowledged_bytes,
             fresh=is_fresh(behind_since(state), None if silence else self._link.answered_at, now),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import Connected, RememberReplica
 from pydbt.core.primary.modes import SYNCING_MODES, Mode
 from pydbt.core.primary.position_check import doubt_about
 from pydbt.core.primary.state import State
+from pydbt.core.protocol.frames import REPLICA_STATE_NAMES, Ack, Unwritable
+from pydbt.core.units import format_bytes
 
 
 class Recognition:
@@ -40,15 +45,38 @@ class Recognition:
         replica.goes_back = event.state != "inconsistent"  # also where ours counts as the first copy still
         replica.fresh, replica.identifier = event.fresh, event.replica
         replica.compares = event.compares
+        # What its target does not take it says in a moment. A crash may have left less of such a block than there was.
+        replica.doubtful, replica.unwritable = replica.unwritable, Runs.none()
         return doubt
 
-    def replica_says(self, state: str) -> None:
+    def replica_says(self, ack: Ack) -> None:
         """The secondary's own word on its image counts when it is worse than ours."""
-        self._state.replica.goes_back = state != "inconsistent"
+        state, replica, mode = REPLICA_STATE_NAMES[ack.replica_state], self._state.replica, self._state.mode
+        replica.progress = max(replica.progress, ack.progress)
+        # With blocks that its target does not take it may have an image all the same, and go back to that once it has.
+        replica.goes_back = state != "inconsistent" or replica.unwritable.total() > 0
         if state == "inconsistent":
-            self._state.replica.state = "inconsistent"
-        elif self._state.mode in SYNCING_MODES:
-            self._state.replica.state = "consistent" if self._state.mode is Mode.SNAPSHOTS else "outdated"
+            replica.state = "inconsistent"
+        elif mode in SYNCING_MODES:
+            replica.state = "consistent" if mode is Mode.SNAPSHOTS else "outdated"
+        elif mode is Mode.NORMAL and replica.state == "inconsistent":
+            replica.state = "up-to-date"  # its target has taken everything by now
+
+    def cannot_write(self, told: Unwritable) -> None:
+        """Blocks that the secondary's target does not take: out of sync, also for the next run, until it says otherwise."""
+        state, replica = self._state, self._state.replica
+        geometry = state.geometry
+        firsts = told.units.firsts * told.unit_bytes // geometry.block_bytes
+        ends = -(-told.units.ends() * told.unit_bytes // geometry.block_bytes)
+        blocks = Runs.of_ranges(firsts, np.minimum(ends, geometry.block_count))
+        new = blocks.minus(replica.unwritable)
+        replica.doubtful = Runs.of_blocks(np.concatenate((replica.doubtful.blocks(), new.blocks())))
+        replica.unwritable = blocks
+        replica.goes_back |= blocks.total() > 0
+        if new.total():
+            state.unreadable.unsaved = True
+            size = format_bytes(blocks.total() * geometry.block_bytes)
+            state.effects.log("error", f"{size} of the secondary's target cannot be written; all else goes on")
 
     def halted(self) -> None:
         """Replication halts: from here on the image is of an earlier time."""

@@ -39,6 +39,8 @@ def replica_word(status: PrimaryStatus, lag_seconds: float | None, out_of_sync_b
     normal = status.mode is Mode.NORMAL
     if (status.taints and status.mode in FOLLOWING_MODES) or (normal and status.repairing):
         return "inconsistent"
+    if status.unwritable.total():
+        return "inconsistent"
     if status.mode is Mode.SNAPSHOTS and status.replica_state == "consistent":
         return "up-to-date" if not out_of_sync_bytes and not lag_seconds else "consistent"
     if not normal or status.replica_state == "inconsistent":

@@ -44,7 +44,8 @@ class Resync:
     def __init__(self, state: State, quiet: QuietBitmap, identifier: int, now: float) -> None:
         self._state, self._quiet = state, quiet
         self.identifier = identifier
-        state.tracker.pending.set_blocks(state.unreadable.take_due(now))
+        for again in (state.unreadable.take_due(now), state.replica.take_doubtful()):
+            state.tracker.pending.set_blocks(again)
         self.sweep = Sweep(
             state.geometry,
             state.tracker.pending,

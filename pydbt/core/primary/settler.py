@@ -135,9 +135,9 @@ class Settler:
         A secondary that compares nothing is sent what was read: the outcome of that, else NOTHING.
         """
         state, outcome = self._state, Settled.NOTHING
-        again = state.unreadable.take_due(now)
-        if len(again):
-            self._set.add(again, UNREAD_SINCE_EVER, now - TRY_AGAIN_S)
+        for again in (state.unreadable.take_due(now), state.replica.take_doubtful()):
+            if len(again):
+                self._set.add(again, UNREAD_SINCE_EVER, now - TRY_AGAIN_S)
         for identifier, reading in self._set.readings():
             if reading.position is None or reading.compared or not state.position_reached(reading.position):
                 continue

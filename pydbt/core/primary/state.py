@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.events import Effect, Log, SetPayload
 from pydbt.core.primary.excursions import Excursions
@@ -39,7 +42,8 @@ class KnownReplica:
     resynchronization whose COMMIT is still to come, and those are on no map. ``initial``: it was never in sync;
     ``scanned``: the blocks in use are on the map. ``fresh``: it holds nothing. ``goes_back``: by its own word it has an
     earlier image, to which a promotion would go back. ``taken_at``: its position when it was found to be elsewhere, until it
-    is in sync. ``compares``: blocks can be compared with it by keyed digests.
+    is in sync. ``compares``: blocks can be compared with it by keyed digests. ``unwritable``: blocks that its target does not
+    take, by its last word; it keeps what is to be there. ``doubtful``: those of them that were not compared since it said so.
     """
 
     identifier: str
@@ -54,6 +58,8 @@ class KnownReplica:
     goes_back: bool = False
     taken_at: tuple[int, int] | None = None
     compares: bool = True
+    unwritable: Runs = field(default_factory=Runs.none)
+    doubtful: Runs = field(default_factory=Runs.none)
 
     @classmethod
     def of(cls, config: PrimaryConfig) -> KnownReplica:
@@ -69,6 +75,15 @@ class KnownReplica:
             state="inconsistent" if config.initial else "outdated",
             goes_back=not config.initial,
         )
+
+    def lacking(self) -> Runs:
+        """Blocks that its target may lack, by its last word or by one before that which nobody has looked into."""
+        return Runs.of_blocks(np.concatenate((self.unwritable.blocks(), self.doubtful.blocks())))
+
+    def take_doubtful(self) -> BlockNumbers:
+        """Blocks of which the secondary may lack a part: the caller has them compared."""
+        blocks, self.doubtful = self.doubtful.blocks(), Runs.none()
+        return blocks
 
 
 @dataclass(slots=True)

@@ -32,8 +32,8 @@ class PrimaryStatus:
     ``known``: all blocks that may differ are counted. ``out_of_sync_bytes``: those that are; the kernel's bitmaps come on top,
     outside of normal mode. ``repairing``: a block that was found to differ is not on the secondary yet. ``fresh``: nothing is
     missing on the secondary but what a heartbeat allows (``standing``). ``mode_since``: when the mode began. ``connected``: it
-    was heard a moment ago. ``unreadable``: blocks of the source that cannot be read. ``snapshots`` is None with journal-based
-    replication.
+    was heard a moment ago. ``unreadable``: blocks of the source that cannot be read. ``unwritable``: blocks that the
+    secondary's target does not take. ``snapshots`` is None with journal-based replication.
     """
 
     mode: Mode
@@ -51,6 +51,7 @@ class PrimaryStatus:
     out_of_sync_bytes: int
     unsettled_bytes: int
     unreadable: Runs
+    unwritable: Runs
     repairing: bool
     unacknowledged_bytes: int
     fresh: bool

@@ -49,6 +49,8 @@ KEYED_DIGESTS = "keyed-digests"
 """In HELLO's features: the primary understands a WELCOME with a key, and makes the digests of DIGESTS with it."""
 FORMERLY = "formerly"
 """In HELLO's features: the primary understands a WELCOME that tells the earlier names of the replica."""
+UNWRITABLE = "unwritable"
+"""In HELLO's features: the primary understands UNWRITABLE frames. In WELCOME's: the secondary sends them."""
 FORMER_NAMES = 8
 """Earlier names of a replica that are kept: each stands for a journal that was found damaged."""
 TARGET_ERROR = "target-error"
@@ -85,6 +87,7 @@ class FrameKind(IntEnum):
     WANT = 68
     PONG = 69
     TAKEOVER = 70
+    UNWRITABLE = 71
 
 
 class BeginFlag(IntEnum):
@@ -383,8 +386,28 @@ class Want:
         return isinstance(other, Want) and self.batch == other.batch and _same_runs(self.units, other.units)
 
 
+@dataclass(frozen=True, slots=True)
+class Unwritable:
+    """These are all the units of the target that cannot be written. What is to be there is kept by the secondary, durably."""
+
+    units: Runs
+    unit_bytes: int
+
+    def __post_init__(self) -> None:
+        if self.unit_bytes not in COMPARED_UNITS_BYTES:
+            raise ValueError(f"units of {self.unit_bytes} bytes cannot be written")
+        check_units(self.units)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Unwritable)
+            and self.unit_bytes == other.unit_bytes
+            and _same_runs(self.units, other.units)
+        )
+
+
 def check_units(units: Runs) -> None:
-    """The units that a DIGESTS or WANT frame names. Raises ValueError."""
+    """The units that a DIGESTS, WANT or UNWRITABLE frame names. Raises ValueError."""
     if len(units.firsts) > MAX_DIGESTS:
         raise ValueError(f"{len(units.firsts)} runs in a frame that takes {MAX_DIGESTS}")
     if not len(units.firsts):
@@ -461,5 +484,5 @@ class Ack:
 
 Frame = (
     Hello | Begin | Blocks | Digests | Stream | Commit | Ping | Bye | Generation | Standing | Handover
-    | Welcome | Refuse | Ack | Want | Pong | Takeover
+    | Welcome | Refuse | Ack | Want | Pong | Takeover | Unwritable
 )  # fmt: skip

@@ -40,6 +40,7 @@ _DIGESTED_BYTES = _HEADER.size
 _BLOCKS = Layout(batch="Q", extent_count="I", payload_bytes="I")
 _DIGESTS = Layout(batch="Q", extent_count="I", unit_bytes="I")
 _WANT = Layout(batch="Q", extent_count="I", reserved="I")
+_UNWRITABLE = Layout(extent_count="I", unit_bytes="I")
 _STREAM = Layout(first="Q", last="Q", extent_count="I", payload_bytes="I")
 _BEGIN = Layout(resync="Q", epoch="Q", total_bytes="Q", flags="I", reserved="I")
 _COMMIT = Layout(resync="Q", sequence="Q")
@@ -68,6 +69,7 @@ _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.STREAM: (_STREAM.size, MAX_BODY_BYTES),
     FrameKind.DIGESTS: (_DIGESTS.size, _DIGESTS.size + f.MAX_DIGESTS * (UNIT_ROW_BYTES + DIGEST_BYTES)),
     FrameKind.WANT: (_WANT.size, _WANT.size + f.MAX_DIGESTS * UNIT_ROW_BYTES),
+    FrameKind.UNWRITABLE: (_UNWRITABLE.size, _UNWRITABLE.size + f.MAX_DIGESTS * UNIT_ROW_BYTES),
 }
 _PACKABLE = frozenset({FrameKind.BLOCKS, FrameKind.STREAM, FrameKind.DIGESTS})
 _DIGESTS_LEVEL = 1
@@ -169,6 +171,9 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
                 0,
                 [_WANT.pack(frame.batch, len(frame.units.firsts), 0) + encode_units(frame.units)],
             )
+        case f.Unwritable():
+            table = _UNWRITABLE.pack(len(frame.units.firsts), frame.unit_bytes)
+            return FrameKind.UNWRITABLE, 0, [table + encode_units(frame.units)]
         case f.Ack():
             numbers = (frame.sequence, frame.batch, frame.resync_committed, frame.applied_sequence)
             told = _PROGRESS.pack(frame.progress) if frame.progress else b""
@@ -259,6 +264,13 @@ def _decode_want(header: FrameHeader, body: memoryview) -> Frame:
     return f.Want(batch, decode_units(rows))
 
 
+def _decode_unwritable(header: FrameHeader, body: memoryview) -> Frame:
+    count, unit_bytes = _UNWRITABLE.unpack_from(body)
+    rows, rest = _rows(body, _UNWRITABLE.size, count, f.MAX_DIGESTS)
+    _zero(len(rest))
+    return f.Unwritable(decode_units(rows), unit_bytes)
+
+
 def _decode_begin(header: FrameHeader, body: memoryview) -> Frame:
     resync, epoch, total, flags, reserved = _BEGIN.unpack(body)
     _zero(reserved)
@@ -282,6 +294,7 @@ _DECODERS: dict[FrameKind, Callable[[FrameHeader, memoryview], Frame]] = {
     FrameKind.BLOCKS: _decode_blocks,
     FrameKind.DIGESTS: _decode_digests,
     FrameKind.WANT: _decode_want,
+    FrameKind.UNWRITABLE: _decode_unwritable,
     FrameKind.ACK: _decode_ack,
     FrameKind.BEGIN: _decode_begin,
     FrameKind.COMMIT: lambda header, body: f.Commit(*_COMMIT.unpack(body)),

@@ -16,6 +16,7 @@ from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.heartbeat import HEARTBEAT_S
 from pydbt.core.secondary import events as e
+from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES, bad_words
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.handshake import refusal, trouble_refusal
 from pydbt.core.secondary.journal import JournalEntry
@@ -56,13 +57,16 @@ class Secondary:
         now: float,
         watch: PrimaryWatch | None = None,
         trouble: str = "",
+        kept: Runs | None = None,
     ) -> None:
         """``watch``: what was heard of the primary before, by an earlier brain.
 
         ``trouble``: why the target could not be written. Until it has everything that is in the journal, the replica is not
         consistent, and no primary is welcome: what it would bring could not reach the target either.
+        ``kept``: blocks that the target does not take, and that are kept aside. Everything else goes on.
         """
         self.trouble = trouble
+        self.kept = kept or Runs.none()
         self.config = config
         self._effects: list[e.Effect] = []
         self.keeper = Keeper(self, self._effects, config, record, recovery, staged)
@@ -110,10 +114,15 @@ class Secondary:
         return self.keeper.drained
 
     @property
+    def problem(self) -> str:
+        """Why the target lacks something that it could not be written, in words; empty when it does not."""
+        return self.trouble or bad_words(self.kept)
+
+    @property
     def replica_state(self) -> ReplicaState:
         """The state of the replica: never more than is known."""
         session = self.session
-        if not self.record.consistent or self.trouble:
+        if not self.record.consistent or self.problem:
             return ReplicaState.INCONSISTENT
         staging = session is not None and isinstance(session.state, Staging)
         if staging or self.keeper.stage_from is not None:
@@ -125,7 +134,7 @@ class Secondary:
 
     def status(self, now: float) -> ReplicaStatus:
         """The replica's part of the report of the service. Up to date is what was so a moment ago, by a heartbeat."""
-        return status_of(self.keeper, self.session, self.replica_state, self.trouble, now)
+        return status_of(self.keeper, self.session, self.replica_state, self.problem, self.kept, now)
 
     # --- events -------------------------------------------------------------------------------------------
     def _dispatch(self, event: e.Event, now: float) -> None:
@@ -148,6 +157,8 @@ class Secondary:
             case e.TargetFailed(error):
                 self.trouble = error
                 self.failed(f.TARGET_ERROR, f"the secondary's target failed: {error}")
+            case e.KeptAside(blocks):
+                self._kept_aside(blocks)
             case e.RoomMeasured(free_bytes):
                 self._room_bytes = free_bytes
             case e.Connected():
@@ -165,7 +176,8 @@ class Secondary:
         self.keeper.advance(now, self.peer)
         if self.trouble and self.keeper.drained:
             self.trouble = ""
-            self._do(e.Log("info", "everything that the target lacked is written: primaries are welcome again"))
+            lacks = f", but for {self.kept.total() * BAD_BLOCK_BYTES} bytes" if self.problem else ""
+            self._do(e.Log("info", f"everything that the target lacked is written{lacks}: primaries are welcome again"))
         while (session := self.session) is not None and session.has_waiting and self.keeper.barrier is None:
             match session.next_waiting():
                 case Returned(entry):
@@ -182,11 +194,28 @@ class Secondary:
             self.watch.reached(self.keeper.epoch, self.keeper.sequence)
         self._acknowledge(now)
 
+    def _kept_aside(self, blocks: Runs) -> None:
+        """The target does not take these blocks, or takes some again."""
+        more, self.kept = blocks.total() > self.kept.total(), blocks
+        self.keeper.keep_aside(blocks.total() > 0)
+        if blocks.total():
+            self._do(e.Log("error" if more else "info", self.problem))
+        else:
+            self._do(e.Log("info", "TARGET has taken everything that it could not be written before"))
+        session = self.session
+        if session is not None and session.asks_unwritable:
+            self._tell_kept(session)
+        elif session is not None and blocks.total():
+            self._refuse(session, f.TARGET_ERROR, trouble_refusal(self.problem).message)
+
+    def _tell_kept(self, session: Session) -> None:
+        self._do(e.Send(session.connection, f.Unwritable(self.kept, BAD_BLOCK_BYTES)))
+
     # --- coming and going ---------------------------------------------------------------------------------
     def _connected(self, event: e.Connected, now: float) -> None:
-        if self.trouble:
+        if self._unusable_for(event.hello):
             if not self._turned_away(event):  # it would be welcomed, so that it may know
-                self._turn_away(replace(event, proven=True), trouble_refusal(self.trouble))
+                self._turn_away(replace(event, proven=True), trouble_refusal(self.problem))
             return
         if isinstance(self._primary, Session) and self._turned_away(event):
             return  # a primary that may not write to this replica disturbs none that does
@@ -214,6 +243,10 @@ class Secondary:
         self._primary = None
         self.keeper.leave()
 
+    def _unusable_for(self, hello: f.Hello) -> bool:
+        """Whether no write of that primary may come now. One that cannot be told of single blocks is told that none can be."""
+        return bool(self.trouble) or (self.kept.total() > 0 and f.UNWRITABLE not in hello.features)
+
     def _turned_away(self, event: e.Connected) -> bool:
         """Whether this primary was refused."""
         refuse = refusal(event.hello, self.record, self.config)
@@ -227,12 +260,15 @@ class Secondary:
         self._do(e.CloseConnection(event.connection, refuse.message))
 
     def _welcome(self, event: e.Connected, now: float) -> None:
+        if self._unusable_for(event.hello):
+            self._connected(event, now)  # since it came
+            return
         if self._turned_away(event):
             return
         session = self._primary = Session(event.connection, event.hello, self.keeper.sequence, event.digest_key, now)
         welcome = f.Welcome(
             volume=self.record.volume,
-            state="consistent" if self.record.consistent else "inconsistent",
+            state="consistent" if self.record.consistent and not self.problem else "inconsistent",
             epoch=self.keeper.epoch,
             sequence=self.keeper.sequence,
             staged=self.keeper.stage_from is not None,
@@ -241,12 +277,14 @@ class Secondary:
             replica=self.record.replica,
             formerly=self.record.formerly if f.FORMERLY in event.hello.features else None,
             software=self.config.software,
-            features=(f.STANDING, f.UNKNOWN_STANDING, f.HANDOVER),
+            features=(f.STANDING, f.UNKNOWN_STANDING, f.HANDOVER, f.UNWRITABLE),
             generations=self.record.generations,
             progress=self.keeper.progress if session.asks_progress else None,
             digest_key=session.digest_key.hex() if session.digest_key is not None else None,
         )
         self._do(e.Send(event.connection, welcome))
+        if session.asks_unwritable and self.kept.total():
+            self._tell_kept(session)
 
     # --- frames -------------------------------------------------------------------------------------------
     def _received(self, session: Session, frame: f.Frame, at: float) -> None:
@@ -299,7 +337,7 @@ class Secondary:
             return
         refusal = why_not_take_over(
             frame, session.hello, self.record, Position(self.keeper.epoch, self.keeper.sequence),
-            staged=self.keeper.stage_from is not None, config=self.config,
+            staged=self.keeper.stage_from is not None, config=replace(self.config, unable=self.config.unable or self.problem),
         )  # fmt: skip
         if frame.final and not refusal:
             self._do(e.TakeOver(session.connection, frame.listen))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydbt.core.blocks.runs import BlockNumbers
+from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import Blocks, Digests, Frame, Hello, Stream
 from pydbt.core.secondary.journal import JournalEntry
@@ -98,6 +98,17 @@ class TargetFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptAside:
+    """These are all the blocks of the target (of ``BAD_BLOCK_BYTES``) that it does not take; what is to be there is kept aside.
+
+    Reported ahead of the work in which that was found. What is kept is durable at the next Synced or Compared; a block that is
+    not named any more is durably on the target.
+    """
+
+    blocks: Runs
+
+
+@dataclass(frozen=True, slots=True)
 class Compared:
     """Answer to Compare: the numbers of the units that differ; the others are durably equal."""
 
@@ -119,7 +130,7 @@ class Tick:
 
 Event = (
     Connected | FrameReceived | Disconnected | JournalDurable | JournalRefused | Applied | Written | Synced
-    | TargetFailed | Compared | RoomMeasured | Tick
+    | TargetFailed | KeptAside | Compared | RoomMeasured | Tick
 )  # fmt: skip
 
 

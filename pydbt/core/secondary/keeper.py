@@ -8,6 +8,7 @@ Invariants:
 * The state file says ``consistent: false`` before the first byte is written directly; the journal is applied, synced
   and passed by the checkpoint before that, so that no replay can put old data over new.
 * The checkpoint moves only after a sync of the target.
+* What the target does not take is kept aside, durably, before a sync is reported; and the state file says that it is.
 * ``progress`` includes everything that was acknowledged: the state file counts direct writes before their acknowledgement.
 """
 
@@ -127,6 +128,7 @@ class Keeper:
         self._sync_ticket: int | None = None
         self._checkpoint_due: float | None = None
         self._journal_halted = False
+        self._kept_aside = record.kept_aside
         if self.limit > self.mark.position:
             self.effects.append(e.Apply(self.limit))
 
@@ -229,6 +231,12 @@ class Keeper:
         """The image is of these generations, and the primary knows that it is."""
         self.persist(replace(self.record, generations=generations.in_sync(), divergence=None, handed_to=""))
 
+    def keep_aside(self, kept: bool) -> None:
+        """Whether there are blocks that the target does not take. The state file says so from when they are saved on."""
+        self._kept_aside = kept
+        if not kept:
+            self.persist(replace(self.record, kept_aside=False))
+
     def persist(self, record: ReplicaRecord) -> None:
         """Change the state file, before any effect that comes later."""
         if record != self.record:
@@ -311,7 +319,8 @@ class Keeper:
         """Direct writes before this ticket are on the disk: count them, then let them be acknowledged."""
         ended = self._writes.made_durable(ticket)
         count = sum(entry_bytes(write.frame) for write in ended)
-        self.persist(replace(self.record, direct_bytes=self.record.direct_bytes + count))
+        direct_bytes = self.record.direct_bytes + count
+        self.persist(replace(self.record, direct_bytes=direct_bytes, kept_aside=self._kept_aside))
         for write in ended:
             if isinstance(write.frame, f.Blocks):
                 self._owner.batch_ended(write.connection, write.frame.batch)

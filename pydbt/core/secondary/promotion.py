@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pydbt.core.errors import DeviceError
 from pydbt.core.protocol.divergence import short
 from pydbt.core.secondary.primary_watch import SIGN_OF_LIFE_S, PrimaryReport
 from pydbt.core.secondary.replica import ReplicaState
@@ -28,6 +29,12 @@ class Objection:
 
     why: str
     may_be_forced: bool
+
+
+def require_whole(target: object, problem: str) -> None:
+    """DeviceError while the target lacks something that it could not be written, which nothing forces onto it."""
+    if problem:
+        raise DeviceError(f"{target} cannot be promoted while not all of it can be written there: {problem}")
 
 
 def why_not_promote(target: str, state: ReplicaState, host: str, *, lives: bool) -> Objection | None:

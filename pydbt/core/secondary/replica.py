@@ -17,7 +17,7 @@ from pydbt.core.protocol.frames import FORMER_NAMES, REPLICA_STATE_NAMES
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.secondary.journal import JournalRecordKind, RecordHeader
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 """An entry more is a version more: a test holds the entries of this version."""
 
 
@@ -53,6 +53,7 @@ class ReplicaRecord:
     ``divergence``: what only this side ever had, when it was demoted; None for a content that came from a primary.
     ``handed_to``: the secondary that this side has told to take over, and that has not said that it did; else empty.
     ``formerly``: earlier names, newest first. It has got another one each time that its journal was found damaged.
+    ``kept_aside``: there are blocks that the target does not take, and a file with what is to be in them.
     """
 
     replica: str
@@ -74,6 +75,7 @@ class ReplicaRecord:
     divergence: Divergence | None = None
     handed_to: str = ""
     formerly: tuple[str, ...] = ()
+    kept_aside: bool = False
     version: int = RECORD_VERSION
 
     def __post_init__(self) -> None:
@@ -84,8 +86,8 @@ class ReplicaRecord:
         check_text("handed_to", self.handed_to, 300)
         if self.volume is not None:
             check_volume(self.volume)
-        if type(self.consistent) is not bool or type(self.fresh) is not bool:
-            raise ValueError("consistent and fresh are truth values")
+        if not all(type(value) is bool for value in (self.consistent, self.fresh, self.kept_aside)):
+            raise ValueError("consistent, fresh and kept_aside are truth values")
         for name in _NUMBERS:
             check_u64(name, getattr(self, name))
         if self.segment_bytes < 4096 or self.segment_bytes % 4096:
@@ -112,6 +114,9 @@ class ReplicaRecord:
         values = asdict(self) | {"generations": self.generations.to_values(), "divergence": kept}
         if not self.formerly:
             del values["formerly"]  # earlier versions can read it then
+        if not self.kept_aside:  # the same; with blocks kept aside they would call the target whole
+            del values["kept_aside"]
+            values["version"] = _WITHOUT_KEPT
         return values
 
     @classmethod
@@ -137,7 +142,8 @@ class ReplicaRecord:
 
 
 # Entries that records of earlier versions lack.
-_LATER = {"promoted", "generations", "direct_bytes", "divergence", "handed_to", "formerly"}
+_LATER = {"promoted", "generations", "direct_bytes", "divergence", "handed_to", "formerly", "kept_aside"}
+_WITHOUT_KEPT = 2
 _NUMBERS = (
     "segment_bytes", "size_bytes", "block_bytes", "epoch", "sequence", "checkpoint", "must_reach", "incarnation",
     "direct_bytes", "version",

@@ -240,6 +240,10 @@ class Session:
     def asks_progress(self) -> bool:
         return f.PROGRESS in self.hello.features
 
+    @property
+    def asks_unwritable(self) -> bool:
+        return f.UNWRITABLE in self.hello.features
+
     def is_news(self, ack: f.Ack) -> bool:
         """Whether the primary waits for something in it. Before a BEGIN or STREAM it waits for nothing."""
         return (not isinstance(self.state, Ready) or bool(self.committed)) and self._acks.news(ack)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES
 from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.session import Direct, Ready, Session, Staging, Streaming
 
 OFFLINE = "offline"
+_SHOWN_PLACES = 16
 _MODES = {Ready: "ready", Streaming: "streaming", Staging: "staging", Direct: "direct"}
 
 
@@ -19,7 +22,8 @@ class ReplicaStatus:
 
     ``sequence`` is durable; ``applied_sequence`` has reached the target itself; ``size`` is that of the volume.
     ``connected``: the primary was heard a moment ago; ``silent_seconds``: how long it has not been heard, None without one.
-    ``target_problem``: why the target cannot be written, and where; empty when it can.
+    ``target_problem``: why the target cannot be written, and where; empty when it can. ``unwritable``: ``bytes`` of it that
+    cannot be written, and the first ``places``; what is to be there is kept aside.
     """
 
     mode: str
@@ -36,6 +40,7 @@ class ReplicaStatus:
     staged_bytes: int
     unapplied_bytes: int
     target_problem: str
+    unwritable: dict[str, object]
 
     @property
     def position(self) -> str:
@@ -51,8 +56,10 @@ class ReplicaStatus:
         }
 
 
-def status_of(keeper: Keeper, session: Session | None, state: ReplicaState, trouble: str, now: float) -> ReplicaStatus:
-    """The report of a replica and of its conversation, if there is one."""
+def status_of(
+    keeper: Keeper, session: Session | None, state: ReplicaState, problem: str, kept: Runs, now: float
+) -> ReplicaStatus:
+    """The report of a replica and of its conversation, if there is one. ``kept``: blocks that are kept aside."""
     if state is ReplicaState.UP_TO_DATE and session is not None and not session.is_fresh(keeper.sequence, now):
         state = ReplicaState.CONSISTENT
     return ReplicaStatus(
@@ -69,5 +76,14 @@ def status_of(keeper: Keeper, session: Session | None, state: ReplicaState, trou
         silent_seconds=None if session is None else round(session.silence_s(now), 3),
         staged_bytes=keeper.staged_bytes,
         unapplied_bytes=keeper.tail - keeper.mark.position,
-        target_problem=trouble,
+        target_problem=problem,
+        unwritable=_unwritable(kept),
     )
+
+
+def _unwritable(kept: Runs) -> dict[str, object]:
+    runs = zip(kept.firsts[:_SHOWN_PLACES].tolist(), kept.counts[:_SHOWN_PLACES].tolist(), strict=True)
+    places = [
+        {"offset_bytes": first * BAD_BLOCK_BYTES, "length_bytes": count * BAD_BLOCK_BYTES} for first, count in runs
+    ]
+    return {"bytes": kept.total() * BAD_BLOCK_BYTES, "places": places}

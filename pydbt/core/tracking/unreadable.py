@@ -17,7 +17,7 @@ MAX_UNREADABLE_BLOCKS = 65536
 
 
 class Unreadable:
-    """The set. ``unsaved``: no map on disk has the newest of them yet."""
+    """The set. ``unsaved``: no map on disk has the newest of them yet, or of those that the secondary cannot write."""
 
     def __init__(self) -> None:
         self._again_at: dict[int, float] = {}

@@ -6,6 +6,7 @@ from pydbt.core.primary.events import Connected, RememberReplica
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.recognition import Recognition
 from pydbt.core.primary.state import State
+from pydbt.core.protocol.frames import REPLICA_STATE_NAMES, Ack
 from tests.core.primary.parts import lines, state_of, taken_effects
 
 KNOWN = {"replica": "mine", "replica_epoch": 7, "replica_sequence": 5, "replica_progress": 100}
@@ -14,6 +15,10 @@ KNOWN = {"replica": "mine", "replica_epoch": 7, "replica_sequence": 5, "replica_
 def known(**settings: object) -> tuple[State, Recognition]:
     state = state_of(**{**KNOWN, **settings})
     return state, Recognition(state)
+
+
+def word_of(state: str) -> Ack:
+    return Ack(0, replica_state=REPLICA_STATE_NAMES.index(state))
 
 
 def said(replica: str = "mine", progress: int | None = 100, **words: object) -> Connected:
@@ -68,9 +73,9 @@ def test_one_that_goes_back_to_an_image_says_so_even_where_ours_is_a_first_copy_
     state, recognition = known(initial=True)
     recognition.connected(said())
     assert state.replica.state == "inconsistent" and state.replica.goes_back
-    recognition.replica_says("inconsistent")
+    recognition.replica_says(word_of("inconsistent"))
     assert not state.replica.goes_back
-    recognition.replica_says("outdated")
+    recognition.replica_says(word_of("outdated"))
     assert state.replica.goes_back
     recognition.connected(Connected("mine", "inconsistent", 7, 5, False, False, progress=100))
     assert not state.replica.goes_back
@@ -93,7 +98,7 @@ def test_its_own_word_on_its_image_counts_when_it_is_worse() -> None:
     ):
         state, recognition = known()
         state.mode = mode
-        recognition.replica_says(word)
+        recognition.replica_says(word_of(word))
         assert state.replica.state == state_of_image
 
 

@@ -74,6 +74,7 @@ EXAMPLES: dict[str, f.Frame] = {
     "ack_progress": f.Ack(110, 10, 7, 90, 1 << 40, 3, (1 << 63) + 1),
     "want": f.Want(10, Runs(np.array([4]), np.array([1]))),
     "pong": f.Pong(77),
+    "unwritable": f.Unwritable(Runs(np.array([4, 1 << 40]), np.array([1, 3])), 4096),
 }
 
 

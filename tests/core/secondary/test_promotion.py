@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from pydbt.cli.loss import loss_lines
+from pydbt.core.errors import DeviceError
 from pydbt.core.secondary.primary_watch import PrimaryReport
-from pydbt.core.secondary.promotion import Loss, Position, loss, superseded_words, why_not_promote
+from pydbt.core.secondary.promotion import Loss, Position, loss, require_whole, superseded_words, why_not_promote
 from pydbt.core.secondary.replica import ReplicaState
 
 PRIMARY = PrimaryReport(
@@ -28,6 +29,12 @@ def test_a_replica_of_a_living_primary_is_promoted_only_by_force() -> None:
 def test_an_inconsistent_replica_is_never_promoted(lives: bool) -> None:
     found = why_not_promote("/dev/vdb", ReplicaState.INCONSISTENT, "alpha", lives=lives)
     assert found is not None and not found.may_be_forced and "/dev/vdb is inconsistent" in found.why
+
+
+def test_nothing_forces_onto_a_target_what_it_does_not_take() -> None:
+    require_whole("/dev/vdb", "")
+    with pytest.raises(DeviceError, match=r"/dev/vdb cannot be promoted .*: TARGET cannot be written at byte 4096"):
+        require_whole("/dev/vdb", "TARGET cannot be written at byte 4096")
 
 
 @pytest.mark.parametrize("state", [ReplicaState.OUTDATED, ReplicaState.CONSISTENT, ReplicaState.UP_TO_DATE])

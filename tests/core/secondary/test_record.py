@@ -27,6 +27,13 @@ def test_a_record_of_an_earlier_version_lacks_later_keys() -> None:
     assert ReplicaRecord.from_values(values) == replace(RECORD, generations=Generations())
 
 
+def test_only_a_record_of_blocks_that_are_kept_aside_has_a_version_that_earlier_programs_refuse() -> None:
+    assert RECORD.to_values()["version"] == 2 and "kept_aside" not in RECORD.to_values()
+    kept = replace(RECORD, kept_aside=True)
+    assert kept.to_values()["version"] == 3
+    assert ReplicaRecord.from_values(json.loads(json.dumps(kept.to_values()))) == kept
+
+
 @pytest.mark.parametrize("values", [None, [], {}, RECORD.to_values() | {"more": 1}])
 def test_values_that_are_no_record_s_are_refused(values: object) -> None:
     with pytest.raises(ValueError, match="keys"):
@@ -35,7 +42,7 @@ def test_values_that_are_no_record_s_are_refused(values: object) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"consistent": 1}, {"fresh": None}, {"segment_bytes": 4095}, {"segment_bytes": 0}, {"version": 3},
+    [{"consistent": 1}, {"fresh": None}, {"segment_bytes": 4095}, {"segment_bytes": 0}, {"version": 4}, {"kept_aside": 1},
      {"volume": None}, {"volume": "x"}, {"replica": ""}, {"sequence": -1}, {"epoch": 1 << 64}, {"promoted": "x" * 65}],
 )  # fmt: skip
 def test_an_illegal_record_cannot_be_made(wrong: dict[str, object]) -> None:

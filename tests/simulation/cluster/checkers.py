@@ -10,6 +10,7 @@ from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.replica_word import replica_word
 from pydbt.core.protocol.generations import Verdict, verdict
 from pydbt.core.protocol.heartbeat import FRESH_S
+from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.store.secondary_record import SecondaryRecord
 from tests.simulation.cluster.disk import SECTOR
@@ -46,6 +47,9 @@ def differing(world: World, node: SecondaryNode, image: bytearray | None = None)
     sectors = (ours != theirs).reshape(-1, SECTOR).any(axis=1)
     padded = np.zeros(world.geometry.block_count * unit // SECTOR, bool)
     padded[: len(sectors)] = sectors
+    for number in node.flaws.torn:  # what a disk has lost, and the secondary may still have to tell of
+        begin = number * BAD_BLOCK_BYTES // SECTOR
+        padded[begin : begin + BAD_BLOCK_BYTES // SECTOR] = False
     return padded.reshape(-1, unit // SECTOR).any(axis=1)
 
 

@@ -18,6 +18,7 @@ from pydbt.controller.primary.effects import EffectRunner
 from pydbt.controller.primary.peer_maps import PeerMaps
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.secondary.engine import Engine
+from pydbt.controller.secondary.kept_target import KeptTarget
 from pydbt.controller.secondary.workers import Applier
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
@@ -32,7 +33,7 @@ from pydbt.core.primary.quiet_bitmap import QuietBitmap
 from pydbt.core.primary.rename import Ancestry
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.settler import Settler
-from pydbt.core.primary.state import State
+from pydbt.core.primary.state import KnownReplica, State
 from pydbt.core.primary.stream_landing import StreamLanding
 from pydbt.core.primary.sweep import Sweep
 from pydbt.core.primary.taints import Taints
@@ -40,6 +41,7 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary import keeper
+from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.primary_watch import PrimaryWatch
 from pydbt.core.secondary.replica import Recovery
@@ -409,6 +411,19 @@ around(
 )  # fmt: skip
 instead("a secondary is up to date as long as it is connected", Session, "is_fresh", lambda self, sequence, now: True)
 instead("a refused record stays in the journal", JournalFiles, "cut", lambda self, position: None)
+instead(
+    "what is kept aside is not saved before the journal is freed", KeptTarget, "sync", lambda self: self._target.sync()
+)
+instead(
+    "a block that is kept aside is given up before it is on the target", KeptTarget, "_takes", lambda self, number: True
+)
+instead("a target that lacks a block is called usable", Secondary, "problem", property(lambda self: self.trouble))
+instead(
+    "what a bad block may have lost is not sent again",
+    KnownReplica,
+    "take_doubtful",
+    lambda self: np.zeros(0, np.int64),
+)
 around(
     "a stream that jumps is taken", Session, "accept_stream",
     lambda right, self, frame, **named: (setattr(self, "_received", None), right(self, frame, **named))[1],

@@ -40,6 +40,7 @@ from pydbt.controller.primary import (
 )
 from pydbt.controller.primary.era_recovery import UNTRACKED
 from pydbt.controller.secondary import engine as secondary_engine
+from pydbt.controller.secondary import kept_target
 from pydbt.controller.secondary import workers as secondary_workers
 from pydbt.core.primary import sender as core_sender
 from pydbt.core.primary import sweep as core_sweep
@@ -166,6 +167,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
             "SecondaryConfig": lambda **given: SecondaryConfig(**given | shape.secondary),
         },
         secondary_workers: {"APPLY_BYTES": SEGMENT_BYTES},
+        kept_target: {"time": clock},
         posix_files: {"os": simulated_os},
         journal_files: {"os": simulated_os},
         reached: {"os": simulated_os},

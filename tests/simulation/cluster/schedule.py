@@ -92,6 +92,8 @@ PUT_BACK = 0.15
 PUT_BACK_STEPS = 40
 # In so many of the worlds with one secondary both sides are to change places, in the second half.
 SWITCHOVER = 0.2
+# In one of this many worlds blocks of a target cannot be written for a while; all others are what they would be without.
+BAD_TARGET_EVERY, BAD_TARGET_AT = 16, 13
 STEPS = (60, 220)
 MAX_BYTES = 40 << 10
 
@@ -159,4 +161,7 @@ def draw(seed: int) -> Plan:
     if several == 1 and rng.random() < SWITCHOVER:
         for _ in range(rng.randint(1, 2)):
             ops.insert(rng.randrange(len(ops) // 2, len(ops) + 1), Op("switchover", rng.getrandbits(32), 0.0))
+    if seed % BAD_TARGET_EVERY == BAD_TARGET_AT and not {"put_back", "switchover"} & {op.kind for op in ops}:
+        for _ in range(rng.choice((1, 1, 3))):  # the second heals them
+            ops.insert(rng.randrange(len(ops)), Op("bad_target", rng.getrandbits(32), 0.0))
     return Plan(seed, shape, tuple(ops))

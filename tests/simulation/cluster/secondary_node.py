@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from queue import Empty
 from types import SimpleNamespace
 
@@ -17,9 +17,10 @@ from pydbt.controller.secondary import engine as secondary_engine
 from pydbt.controller.secondary.engine import Engine, PersistFailed
 from pydbt.core.blocks.apply_plan import ZEROS, PlannedWrites, plan, sources_of
 from pydbt.core.blocks.sector_table import SectorTable
-from pydbt.core.errors import DeviceError, StateError
+from pydbt.core.errors import DeviceError, MediumError, StateError
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
+from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES, BadBlocks
 from pydbt.core.secondary.journal import JournalRecordKind, record_extents
 from tests.simulation.cluster.clock import Clock
 from tests.simulation.cluster.disk import SECTOR, Killed, Lossy, Machine
@@ -37,32 +38,108 @@ class SimTarget:
     sector_bytes = SECTOR
     identity = "block-device:sim"
 
-    def __init__(self, content: Lossy, machine: Machine, rng: random.Random) -> None:
+    def __init__(
+        self, content: Lossy, machine: Machine, rng: random.Random, flaws: Flaws | None = None, careful: bool = False
+    ) -> None:
         self.content, self.machine, self.rng = content, machine, rng
         self.names: dict[str, str] = {}
+        self.flaws, self.is_careful = flaws or Flaws(), careful
         self.size_bytes = len(content.current)
+        self.failed_at: int | None = None
+        self.is_gone = False
 
     def write_runs(self, runs: PlannedWrites, buffer: memoryview) -> None:
         for sector, count, source in zip(
             runs.sectors.tolist(), runs.lengths_sectors.tolist(), runs.sources.tolist(), strict=True
         ):
-            self.machine.touch()
             data = bytes(count * SECTOR) if source == ZEROS else buffer[source : source + count * SECTOR]
-            self.content.write(sector * SECTOR, data)
+            if self.is_careful:
+                self.write_through(sector * SECTOR, data)
+            else:
+                self.machine.touch()
+                self.content.write(sector * SECTOR, data)
+
+    def write_through(self, offset: int, data: bytes | memoryview) -> None:
+        self.machine.touch()
+        if self.flaws.refuse(offset, len(data), self.content):
+            raise MediumError(f"TARGET cannot be written at byte {offset}: input/output error")
+        self.content.write(offset, data)
+        self.content.sync()
+        self.flaws.written(offset, len(data), self.content)
 
     def sync(self) -> None:
         self.machine.touch()
-        if self.machine.trouble:
-            self.content.crash(self.rng)  # what did not reach the disk is not read any more: Target drops it
+        refused = [self.flaws.refuse(offset, len(data), self.content) for offset, data in self.content.unsynced]
+        if self.machine.trouble or any(refused):
+            # What did not reach the disk is not read any more: Target drops it.
+            self.content.unsynced = [
+                piece for piece, bad in zip(self.content.unsynced, refused, strict=True) if not bad
+            ]
+            self.content.crash(self.rng)
             raise DeviceError("TARGET cannot be synced: input/output error")
+        for offset, data in self.content.unsynced:
+            self.flaws.written(offset, len(data), self.content)
         self.content.sync()
         self.machine.touch()
 
     def read_into(self, offset: int, view: memoryview) -> None:
+        if self.flaws.torn & blocks_of(offset, len(view)):
+            raise MediumError(f"TARGET cannot be read at byte {offset}: input/output error")
         view[:] = self.content.read(offset, len(view))
 
     def start_writeback(self) -> None:
         pass
+
+    def forget(self, offset: int, length: int) -> None:
+        pass
+
+    def stay_careful(self) -> None:
+        assert self.is_careful
+
+    def try_again(self) -> None:
+        pass
+
+
+def blocks_of(offset: int, length: int) -> set[int]:
+    """The numbers of the blocks of a disk that a range touches."""
+    return set(range(offset // BAD_BLOCK_BYTES, -(-(offset + length) // BAD_BLOCK_BYTES)))
+
+
+def covers(number: int, offset: int, length: int, content: Lossy) -> bool:
+    """Whether a range has all of a block."""
+    begin = number * BAD_BLOCK_BYTES
+    return offset <= begin and offset + length >= min(begin + BAD_BLOCK_BYTES, len(content.current))
+
+
+@dataclass
+class Flaws:
+    """Blocks of a disk that cannot be written. With ``tears`` a write that fails leaves a block that cannot be read either."""
+
+    bad: set[int] = field(default_factory=set)
+    torn: set[int] = field(default_factory=set)
+    tears: bool = False
+
+    def refuse(self, offset: int, length: int, content: Lossy) -> bool:
+        """Whether a write cannot be done; it may have been done in part."""
+        hit = self.bad & blocks_of(offset, length)
+        # To write a part of a block that cannot be read, a disk would have to read the rest of it.
+        parts = {
+            number for number in self.torn & blocks_of(offset, length) if not covers(number, offset, length, content)
+        }
+        if self.tears:
+            for number in hit - self.torn:
+                self.torn.add(number)
+                begin = number * BAD_BLOCK_BYTES
+                garbage = b"\xee" * (min(begin + BAD_BLOCK_BYTES, len(content.current)) - begin)
+                content.current[begin : begin + len(garbage)] = content.durable[begin : begin + len(garbage)] = garbage
+        return bool(hit | parts)
+
+    def written(self, offset: int, length: int, content: Lossy) -> None:
+        """A block that is written as a whole can be read again."""
+        self.torn = {number for number in self.torn if not covers(number, offset, length, content)}
+
+    def copy(self) -> Flaws:
+        return Flaws(set(self.bad), set(self.torn), self.tears)
 
 
 class TeeQueue:
@@ -126,6 +203,8 @@ class SecondaryNode:
         self.machine = Machine(name)
         self.files = Files(self.machine)
         self.content = Lossy(size_bytes)
+        self.flaws = Flaws()
+        self.trouble = ""  # why the target could not be written, while it lacks something
         self.options = SimpleNamespace(
             state_dir=SimPath(f"/{name}", self.files),
             target=SimpleNamespace(is_block_device=lambda: False),
@@ -165,14 +244,21 @@ class SecondaryNode:
     def up(self) -> bool:
         return self.engine is not None
 
-    def boot(self, trusted: int | None = None) -> None:
+    @property
+    def kept(self) -> BadBlocks:
+        """What the engine keeps aside."""
+        return self.engine._applier._target._blocks
+
+    def boot(self, trusted: int | None = None, careful: bool = False) -> None:
         """Build an Engine from what is on disk. StateError when that cannot be."""
         self.machine.live()
         self.engine = None
         self.keyless = self.versions is not None and self.versions.random() < 0.5
-        target = SimTarget(self.content, self.machine, self.rng)
-        self.engine = SimEngine(self.options, target, True, self._report, trusted)
-        self.shadow, self.image = bytearray(self.content.current), bytearray(self.content.current)
+        target = SimTarget(self.content, self.machine, self.rng, self.flaws, careful=careful or bool(self.trouble))
+        self.engine = SimEngine(self.options, target, True, self._report, trusted, None, self.trouble)
+        self.shadow = bytearray(self.content.current)
+        self.kept.overlay(0, memoryview(self.shadow))
+        self.image = bytearray(self.shadow)
         self._stage = None
         for header, body in self.engine.journal.recovered:
             if header.kind in (JournalRecordKind.STREAM, JournalRecordKind.BLOCKS):
@@ -352,6 +438,8 @@ class SecondaryNode:
             if due is not None and self.clock.now >= due:
                 self._handle(e.Tick())
                 continue
+            if engine._applier._target.is_due:
+                engine._applier._look_around()
             choices = engine.workers()
             if self.inbox:
                 choices.append(self.inbox)
@@ -374,6 +462,8 @@ class SecondaryNode:
                 self.send(engine.brain.peer, f.Refuse("disk-full", str(error)))
             self._rebuild(None)
             return
+        if self.flaws.bad or self.flaws.torn or self.trouble:  # in other worlds it is as if nobody had remembered why
+            self.trouble = engine.brain.trouble
         if engine.restart is not None:
             self._rebuild(engine.restart.trusted)
         elif engine.takeover is not None:
@@ -411,12 +501,13 @@ class SecondaryNode:
         other = SecondaryNode(self.number, len(self.content.current), self.clock, self.rng, self.options.stage, 0)
         other.options.journal_limit_bytes = self.options.journal_limit_bytes
         other.machine, other.content = machine, self.content.copy()
+        other.flaws = self.flaws.copy()
         other.files = self.files.copy(machine)
         other.options.state_dir = SimPath(self.options.state_dir.text, other.files)
         if power:
             other.content.crash(self.rng)
             other.files.crash(self.rng)
-        other.boot(self._trusted if not power else None)
+        other.boot(self._trusted if not power else None, careful=True)
         for _ in range(200):
             if other.engine.brain.drained:
                 return other

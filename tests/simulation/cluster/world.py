@@ -11,6 +11,7 @@ from pydbt.controller.primary.peer import Peer
 from pydbt.core.errors import PydbtError
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import Mode
+from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES
 from pydbt.core.units import Geometry
 from tests.simulation.cluster import checkers
 from tests.simulation.cluster.checkers import Violation
@@ -200,6 +201,7 @@ class World:
         for node in self.secondaries:
             node.link.held_until, node.link.damage = [0.0, 0.0], [0, 0]
             node.frozen_until = 0.0
+            node.flaws.bad.clear()
         for machine in (self.primary.machine, *(node.machine for node in self.secondaries)):
             machine.no_room = machine.trouble = False
             machine.fuse = None
@@ -214,7 +216,8 @@ class World:
     def _follows(self, node: SecondaryNode, brain: Primary) -> bool:
         done = brain.mode is Mode.NORMAL and not len(brain.state.unsettled) and brain.state.in_flight.empty
         done = done and not len(brain.state.unreadable)
-        there = node.engine.brain.peer is not None and node.engine.brain.drained
+        done = done and not brain.state.replica.unwritable.total() and brain.state.replica.state != "inconsistent"
+        there = node.engine.brain.peer is not None and node.engine.brain.drained and not node.engine.brain.problem
         # A connection that is dead at one end alone takes a name along that the primary has sent; the next one brings it.
         named = node.engine.brain.record.generations.current == brain.state.generations.current
         return done and there and named and brain.state.acknowledged == brain.state.sequence
@@ -385,6 +388,16 @@ class World:
 
     def do_bad_secondary(self) -> None:
         self._for_a_while(self.one.machine, "trouble")
+
+    def do_bad_target(self) -> None:
+        """Blocks of a target cannot be written, until the next time."""
+        flaws = self.one.flaws
+        if flaws.bad:
+            flaws.bad.clear()
+            return
+        count = -(-self.geometry.size_bytes // BAD_BLOCK_BYTES)
+        flaws.bad.update(self.rng.sample(range(count), self.rng.randint(1, min(2, count))))
+        flaws.tears = self.rng.random() < 0.5
 
     def do_full_primary(self) -> None:
         self._for_a_while(self.primary.machine, "no_room")
