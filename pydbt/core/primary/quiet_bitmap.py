@@ -141,7 +141,7 @@ class QuietBitmap:
         if error != self.error:
             self._state.effects.log("error", f"the maps could not be written: {error}")
         self.error = error
-        self._state.unreadable.unsaved = len(self._state.unreadable) > 0
+        self._state.unreadable.unsaved = len(self._state.unreadable) > 0 or self._state.replica.lacking().total() > 0
         self._retry_at = now + PERSIST_RETRY_S
         if self.in_normal_mode and self.bits is not None and self.bits.retire_at is None:
             self.bits.retire_at = self._state.sequence

@@ -78,6 +78,8 @@ class KnownReplica:
 
     def lacking(self) -> Runs:
         """Blocks that its target may lack, by its last word or by one before that which nobody has looked into."""
+        if not len(self.doubtful.firsts):
+            return self.unwritable
         return Runs.of_blocks(np.concatenate((self.unwritable.blocks(), self.doubtful.blocks())))
 
     def take_doubtful(self) -> BlockNumbers:

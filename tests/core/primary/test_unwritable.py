@@ -9,7 +9,7 @@ import numpy as np
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.quiet_bitmap import QuietBitmap
+from pydbt.core.primary.quiet_bitmap import PERSIST_RETRY_S, QuietBitmap
 from pydbt.core.primary.recognition import Recognition
 from pydbt.core.primary.replica_word import replica_word
 from pydbt.core.primary.resync import Resync
@@ -61,6 +61,15 @@ def test_they_are_in_every_map_that_is_written_and_one_is_written_for_them() -> 
     effects = says(shell, 5) + shell.feed(ev.Tick())
     assert any(isinstance(effect, ev.Persist) for effect in effects)
     assert shell.brain.unsynchronized_map().extents().blocks().tolist() == [5]
+
+
+def test_a_map_that_could_not_be_written_is_written_again_for_them() -> None:
+    shell = in_sync()
+    shell.now += 10.0
+    (failed,) = [effect for effect in says(shell, 5) + shell.feed(ev.Tick()) if isinstance(effect, ev.Persist)]
+    shell.feed(ev.Persisted(zeroed=False, error="no space left", number=failed.number))
+    shell.now += PERSIST_RETRY_S + 1.0
+    assert any(isinstance(effect, ev.Persist) for effect in shell.feed(ev.Tick()))
 
 
 def test_a_block_that_is_pending_as_well_counts_once() -> None:
