@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import signal
 import socket
@@ -17,14 +16,13 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pydbt.controller.control import ClientGone, ControlServer, read_snapshot, write_snapshot
 from pydbt.controller.expiry import identity_report, tell_expiry
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.public_status import public_status
-from pydbt.controller.roles import JOURNAL_FOLDER
+from pydbt.controller.secondary.beginning import make_image, require_place
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed
 from pydbt.controller.secondary.journal_room import warn_of_journal_room
@@ -39,7 +37,7 @@ from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.units import MIB
 from pydbt.device.checks import check_target
-from pydbt.device.target import Target, create_image, reopened
+from pydbt.device.target import Target, reopened
 from pydbt.network.address import UNIX, check_plain_tcp, format_address, parse_address, with_scope
 from pydbt.network.arena import Arena
 from pydbt.network.listen import listen
@@ -49,7 +47,6 @@ from pydbt.store.lock import StateLock
 from pydbt.store.peer_pin import PeerPin
 from pydbt.store.replica_state import REPLICA_FILE_NAME
 from pydbt.store.target_problem import load_target_problem, save_target_problem
-from pydbt.store.volume_state import VOLUME_FILE_NAME
 
 ARENA_BYTES = 64 * MIB
 RESTART_SECONDS = 1.0
@@ -100,12 +97,12 @@ class SecondaryService:
             self._secure = Secure(load_identity(options.identity), pin)
             tell_expiry(self._secure)
         check_target(str(options.target), state_dir=str(options.state_dir), create_bytes=options.create_bytes)
-        _require_place(options)
+        require_place(options)
         self._fresh, state_dir = False, options.state_dir
         made = make_state_dir(state_dir)
         self._lock = StateLock(state_dir)
         try:
-            self._fresh = self._create(state_dir)
+            self._fresh = make_image(options)
             self._target = Target(str(options.target))
             self._trouble = load_target_problem(state_dir)
             if self._trouble:
@@ -415,18 +412,6 @@ class SecondaryService:
             print(f"finished at {status.position}: everything the secondary had acknowledged is there")
         print(f"{self._options.target} is a volume of its own now, and no primary may overwrite it")
 
-    # --- beginnings ---------------------------------------------------------------------------------------
-    def _create(self, state_dir: Path) -> bool:
-        """Make the image that was asked for, unless there is one. True: it reads as zeros."""
-        if self._options.create_bytes is None or os.path.exists(self._options.target):
-            return False
-        if (state_dir / REPLICA_FILE_NAME).exists():
-            raise StateError(
-                f"TARGET {self._options.target} is gone, but the state directory {state_dir} describes it: "
-                "bring it back, or begin with a new state directory"
-            )
-        return create_image(str(self._options.target), self._options.create_bytes)
-
     def _report(self, engine: Engine, event: e.Event | BaseException) -> None:
         self._inbox.put((engine, event))
 
@@ -459,20 +444,6 @@ class SecondaryService:
         self._stop_asked = True
         self._inbox.put((None, _Stop(Refuse(SUPERSEDED, superseded_words(socket.gethostname(), moment)))))
         return status
-
-
-def _require_place(options: SecondaryOptions) -> None:
-    """UsageError when the state directory is none that could be this replica's."""
-    place = options.state_dir
-    if (place / REPLICA_FILE_NAME).exists() or (place / JOURNAL_FOLDER).exists():
-        return
-    if (place / VOLUME_FILE_NAME).exists():
-        raise UsageError(
-            f"the state directory {place} is that of a primary: name another one, or make its volume a replica with "
-            "'controller demote'"
-        )
-    if options.replay_only:
-        raise UsageError(f"the state directory {place} holds no replica: name that of a secondary")
 
 
 def _name_of(listener: socket.socket) -> str:

@@ -484,13 +484,10 @@ class Primary:
         """Fig. 6, 684: the COMMIT is durable. Return to normal operation mode, or wait for the next snapshot."""
         state = self.state
         self.durable_through(sequence)
-        state.replica.unfinished = False
         state.staged.clear()
         self.resync = None
         self.landing.committed(now)
-        state.replica.initial, state.replica.taken_at = False, None
-        state.replica.later_epochs = (self.config.epoch,)
-        state.replica.state = self.landing.image
+        self._recognition.landed(self.landing.image)
         self.state.enter_phase(Phase.IDLE)
         self.state.enter_mode(self.landing.following, now, f"in sync at sequence {state.acknowledged}")
         state.statistics.resyncs += 1

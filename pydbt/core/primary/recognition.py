@@ -78,6 +78,13 @@ class Recognition:
             size = format_bytes(blocks.total() * geometry.block_bytes)
             state.effects.log("error", f"{size} of the secondary's target cannot be written; all else goes on")
 
+    def landed(self, image: str) -> None:
+        """A COMMIT is durable: the secondary has an image of the volume, and nothing of before is in doubt any more."""
+        replica = self._state.replica
+        replica.unfinished = replica.initial = False
+        replica.taken_at, replica.later_epochs = None, (self._state.config.epoch,)
+        replica.state = image
+
     def halted(self) -> None:
         """Replication halts: from here on the image is of an earlier time."""
         if self._state.replica.state != "inconsistent":
