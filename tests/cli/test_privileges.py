@@ -91,7 +91,15 @@ def test_a_secondary_on_a_file_needs_no_root(reachable: Path, monkeypatch: pytes
         assert own.code == 0 and "user" not in json.loads(own.output)
         command("wait", "--state", folder / "state").refused(2, f"user {NOBODY}", "run this as that user")
         command("promote", folder / "t.img", "--state", folder / "state").refused(2, f"belongs to user {NOBODY}")
+        command("down", "--state", folder / "state").refused(2, f"belongs to user {NOBODY}", "run this as that user")
         assert running.alive
+        command("down", "--state", folder, user=NOBODY).refused(3, "must run as root")
+        command("down", "--all", user=NOBODY).refused(3, "must run as root")
+        stopped = command("down", "--state", folder / "state", user=NOBODY)
+        assert stopped.code == 0 and stopped.output == "stopped\n", stopped
+        assert running.process.wait(60) == 0
+        again = command("down", "--state", folder / "state", user=NOBODY)
+        assert again.code == 0 and again.output == "nothing was running\n", again
     told = command("status", "--state", folder / "state")
     told.refused(9, f"which belongs to user {NOBODY}")
     assert command("secondary", folder / "t.img", "--state", folder / "state", "--replay-only", user=NOBODY).code == 0

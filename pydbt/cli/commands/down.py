@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -13,11 +14,13 @@ from pydbt.cli.stopping import stop_running
 from pydbt.cli.values import DURATION
 from pydbt.cli.view import View
 from pydbt.controller.registry import claimed_state_dir
-from pydbt.controller.state_dir import check_state_dir
+from pydbt.controller.state_dir import AS_THAT_USER, check_state_dir
 from pydbt.core.errors import NotRunning, PydbtError, UsageError
 from pydbt.core.printable import printable
 from pydbt.device.checks import require_root
 from pydbt.device.sysfs import BlockDevice
+
+_DETACHED = "no controller was running; its programs are detached now, and the next run compares the whole volume"
 
 
 @click.command()
@@ -42,7 +45,10 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, everyt
 
     Writes after this are not tracked. When nothing is running, the command succeeds too. With SOURCE, programs of other
     volumes that track the same device are detached as well. With `--all` a volume that cannot be taken down stops no other.
+    The secondary of a user can be stopped by that user.
     """
+    if os.geteuid() != 0 and not everything and volume is None and _stop_own_secondary(source, state_dir, timeout):
+        return 0
     require_root("controller down", "it takes programs out of the kernel")
     # Only now: it brings the eBPF side.
     from pydbt.controller.primary.leftover import detach_pinned
@@ -68,7 +74,7 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, everyt
     if stopped:
         click.echo("stopped" if place is not None and _is_replica(place) else "stopped and detached")
     elif detached or others:
-        click.echo("no controller was running; its programs are detached now")
+        click.echo(_DETACHED)
     else:
         click.echo(f"nothing is running for {source}" if place is None else "nothing was running")
     for name in others:
@@ -76,11 +82,24 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, everyt
     return 0
 
 
+def _stop_own_secondary(source: Path | None, state_dir: Path | None, timeout: float) -> bool:
+    """Stop a secondary of this user, who is not root; False when it is none, or nothing is known of it."""
+    try:
+        place = locate(source, state_dir)
+    except NotRunning:
+        return False
+    if not _is_replica(place):
+        return False
+    check_state_dir(place, AS_THAT_USER)
+    click.echo("stopped" if stop_running(place, timeout) else "nothing was running")
+    return True
+
+
 def _take_down(place: Path, timeout: float) -> tuple[bool, bool]:
     """Whether a controller was stopped, and whether programs were detached that no controller had."""
     from pydbt.controller.primary.leftover import detach_leftover
 
-    check_state_dir(place, "send SIGTERM to that user's process")
+    check_state_dir(place, f"{AS_THAT_USER}, or send SIGTERM to that user's process")
     stopped = stop_running(place, timeout)
     # A controller that is just starting holds the directory: it must not lose its programs.
     with claimed_state_dir(place):
@@ -121,7 +140,7 @@ def _down_one_of_all(report: View, timeout: float) -> str:
     stopped, detached = _take_down(place, timeout)
     if stopped:
         return "stopped" if _is_replica(place) else "stopped and detached"
-    return "no controller was running; its programs are detached now" if detached else ""
+    return _DETACHED if detached else ""
 
 
 def _is_replica(state_dir: Path) -> bool:
