@@ -8,23 +8,23 @@ from pydbt.core.errors import Unreachable
 from pydbt.network.address import format_address, resolve, unix_path
 from pydbt.network.local import connect_local
 
-CONNECT_TIMEOUT_SECONDS = 5.0
+CONNECT_TIMEOUT_S = 5.0
 
 
-def connect(host: str, port: int, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS) -> socket.socket:
+def connect(host: str, port: int, timeout_s: float = CONNECT_TIMEOUT_S) -> socket.socket:
     """A connected socket to the first of the host's addresses that answers. Raises Unreachable, or another PeerError."""
     path = unix_path(host)
     if path is not None:
-        return connect_local(path, timeout_seconds)
+        return connect_local(path, timeout_s)
     reason = "no address"
     for family, address in resolve(host, port):
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.settimeout(timeout_seconds)
+            sock.settimeout(timeout_s)
             sock.connect(address)
             _check_not_self(sock)
         except TimeoutError:
-            reason = f"no answer within {timeout_seconds:g} seconds"
+            reason = f"no answer within {timeout_s:g} seconds"
         except OSError as error:
             reason = error.strerror or str(error)
         else:

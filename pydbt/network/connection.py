@@ -27,11 +27,11 @@ from pydbt.core.protocol.wire import (
 from pydbt.core.units import Buffer
 from pydbt.posix.files import hand_over
 
-SILENCE_SECONDS = 15.0
+SILENCE_S = 15.0
 """A peer that sends or takes nothing for this long counts as gone. Peers send a ping three times in this period."""
 
-KEEPALIVE_IDLE_SECONDS = 5
-KEEPALIVE_INTERVAL_SECONDS = 3
+KEEPALIVE_IDLE_S = 5
+KEEPALIVE_INTERVAL_S = 3
 KEEPALIVE_PROBES = 3
 
 Allocate = Callable[[int], memoryview]
@@ -62,21 +62,19 @@ class FramedConnection:
     connection cannot be used again.
     """
 
-    def __init__(
-        self, sock: StreamSocket, *, allocate: Allocate | None = None, silence_seconds: float = SILENCE_SECONDS
-    ) -> None:
+    def __init__(self, sock: StreamSocket, *, allocate: Allocate | None = None, silence_s: float = SILENCE_S) -> None:
         self._socket = sock
         self._allocate: Allocate = allocate or _allocate_small
         self._send_lock = threading.Lock()
         self._send_number = 0
         self._receive_number = 0
         self._header = bytearray(FRAME_HEADER_BYTES)
-        self.silence_seconds = silence_seconds
+        self.silence_s = silence_s
         self.sent_bytes = 0
         self.received_bytes = 0
         self.last_received = time.monotonic()
         self.closed = False
-        sock.settimeout(silence_seconds)
+        sock.settimeout(silence_s)
         _tune(sock)
 
     @property
@@ -146,13 +144,13 @@ class FramedConnection:
                 self._send_number += 1
             return self._send(buffers)
 
-    def recv_frame(self, timeout_seconds: float | None = None) -> Frame | None:
+    def recv_frame(self, timeout_s: float | None = None) -> Frame | None:
         """The next frame; None when the peer has closed the connection between two frames.
 
-        Waits ``silence_seconds`` for each piece. With ``timeout_seconds``, the first byte may take that long instead;
+        Waits ``silence_s`` for each piece. With ``timeout_s``, the first byte may take that long instead;
         TimedOut leaves the connection usable. Raises PeerError, WireError or TimedOut.
         """
-        if not self._receive_header(timeout_seconds):
+        if not self._receive_header(timeout_s):
             return None
         header = decode_frame_header(self._header)
         check_number(header, self._receive_number)
@@ -179,7 +177,7 @@ class FramedConnection:
         try:
             return hand_over(buffers, self._send_some)
         except TimeoutError:
-            raise PeerError(f"{self.peer} took no data and sent none for {self.silence_seconds:g} seconds") from None
+            raise PeerError(f"{self.peer} took no data and sent none for {self.silence_s:g} seconds") from None
         except OSError as error:
             raise PeerError(f"the connection broke while sending: {error.strerror or error}") from None
 
@@ -189,26 +187,26 @@ class FramedConnection:
             try:
                 sent = self._socket.sendmsg(views)
             except TimeoutError:
-                if time.monotonic() - self.last_received >= self.silence_seconds:
+                if time.monotonic() - self.last_received >= self.silence_s:
                     raise
             else:
                 self.sent_bytes += sent
                 return sent
 
-    def _receive_header(self, timeout_seconds: float | None) -> bool:
+    def _receive_header(self, timeout_s: float | None) -> bool:
         view = memoryview(self._header)
-        if timeout_seconds is None:
+        if timeout_s is None:
             return self._receive_into(view, 0, at_start=True)
         try:
-            self._socket.settimeout(timeout_seconds)
+            self._socket.settimeout(timeout_s)
             first = self._socket.recv_into(view[:1])
         except TimeoutError:
-            raise TimedOut(f"{self.peer} sent nothing for {timeout_seconds:g} seconds") from None
+            raise TimedOut(f"{self.peer} sent nothing for {timeout_s:g} seconds") from None
         except OSError as error:
             raise PeerError(f"the connection broke: {error.strerror or error}") from None
         finally:
             if not self.closed:
-                self._socket.settimeout(self.silence_seconds)
+                self._socket.settimeout(self.silence_s)
         if not first:
             return False
         self.received_bytes += 1
@@ -227,7 +225,7 @@ class FramedConnection:
                 self.received_bytes += count
                 self.last_received = time.monotonic()
         except TimeoutError:
-            raise PeerError(f"{self.peer} was silent for {self.silence_seconds:g} seconds") from None
+            raise PeerError(f"{self.peer} was silent for {self.silence_s:g} seconds") from None
         except OSError as error:
             raise PeerError(f"the connection broke: {error.strerror or error}") from None
         return True
@@ -243,6 +241,6 @@ def _tune(sock: StreamSocket) -> None:
         return  # a socket pair in a test
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)

@@ -28,16 +28,16 @@ def check_peer(sock: socket.socket) -> None:
         raise PeerError(f"it is a process of user {user}, and must be one of root or of user {os.geteuid()}")
 
 
-def connect_local(path: str, timeout_seconds: float) -> socket.socket:
+def connect_local(path: str, timeout_s: float) -> socket.socket:
     """A connected socket to the process that listens at a path. Raises Unreachable, or PeerError when it is another user's."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.settimeout(timeout_seconds)
+        sock.settimeout(timeout_s)
         sock.connect(path)
         check_peer(sock)
     except TimeoutError:
         sock.close()
-        raise Unreachable(f"unix:{path} cannot be reached: no answer within {timeout_seconds:g} seconds") from None
+        raise Unreachable(f"unix:{path} cannot be reached: no answer within {timeout_s:g} seconds") from None
     except OSError as error:
         sock.close()
         raise Unreachable(f"unix:{path} cannot be reached: {no_socket(path) or error.strerror or error}") from None

@@ -27,8 +27,8 @@ from pydbt.network.connection import FramedConnection, StreamSocket
 from pydbt.network.tls_errors import explain_tls_error
 from pydbt.posix.ownership import file_intruder, read_safely
 
-TLS_HANDSHAKE_SECONDS = 10.0
-TURN_AWAY_SECONDS = 3.0
+TLS_HANDSHAKE_S = 10.0
+TURN_AWAY_S = 3.0
 """How long a machine that is turned away may take to read why, before the connection is cut."""
 _RECEIVE_BYTES = 256 * 1024
 # Bytes that are encrypted in one call: many, so that calls cost little, and few enough to be copied within the cache.
@@ -152,13 +152,13 @@ class Secure:
     def _shake_hands(self, sock: socket.socket, context: ssl.SSLContext, server_side: bool) -> TlsSocket:
         secured = TlsSocket(sock, context, server_side)
         try:
-            secured.shake_hands(TLS_HANDSHAKE_SECONDS)
+            secured.shake_hands(TLS_HANDSHAKE_S)
             if (found := self._objection(secured)) is not None:
                 _turn_away(secured, found)
                 raise NotThePeer(secured.machine, found)
         except (ssl.SSLError, OSError) as error:
             secured.close()
-            raise PeerError(explain_tls_error(error, TLS_HANDSHAKE_SECONDS)) from None
+            raise PeerError(explain_tls_error(error, TLS_HANDSHAKE_S)) from None
         except BaseException:
             secured.close()
             raise
@@ -175,8 +175,8 @@ class Secure:
 def _turn_away(peer: TlsSocket, found: PeerObjection) -> None:
     """Tell a proven machine why, and let it read that: a client of TLS 1.3 takes itself for accepted, and has sent its HELLO."""
     with contextlib.suppress(PeerError, OSError):  # it is gone
-        FramedConnection(peer, silence_seconds=TURN_AWAY_SECONDS).send_frames([Refuse(found.code, found.told)])
-        peer.finish_and_close(TURN_AWAY_SECONDS)
+        FramedConnection(peer, silence_s=TURN_AWAY_S).send_frames([Refuse(found.code, found.told)])
+        peer.finish_and_close(TURN_AWAY_S)
 
 
 class TlsSocket:
@@ -240,7 +240,7 @@ class TlsSocket:
                 except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                     return 0
                 except ssl.SSLError as error:
-                    raise OSError(0, explain_tls_error(error, TLS_HANDSHAKE_SECONDS)) from error
+                    raise OSError(0, explain_tls_error(error, TLS_HANDSHAKE_S)) from error
             count = self._socket.recv_into(self._buffer)
             with self._lock:
                 if count:
@@ -273,7 +273,7 @@ class TlsSocket:
             try:
                 self._owed = self._tls.write(data)
             except ssl.SSLError as error:
-                raise OSError(0, explain_tls_error(error, TLS_HANDSHAKE_SECONDS)) from error
+                raise OSError(0, explain_tls_error(error, TLS_HANDSHAKE_S)) from error
             self._encrypted = memoryview(self._outgoing.read())
 
     # --- the rest of a socket -----------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_a_farewell_to_one_that_takes_nothing_holds_nobody_up():
         outbox = Outbox(FramedConnection(near), None, lambda reason: None)
         outbox.put([Blocks(batch=1, extents=SectorTable.of([0], [2048]), payload=(bytes(MIB),))] * 64, MIB)
         began = time.monotonic()
-        outbox.close(flush_seconds=60.0)
+        outbox.close(flush_s=60.0)
         assert time.monotonic() - began < 30.0
         far.close()  # only now does it end
         outbox.wait_for_farewell()

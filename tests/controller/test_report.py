@@ -51,7 +51,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     made.monotonic = lambda: made.now
     monkeypatch.setattr(primary_volume, "time", made)
     monkeypatch.setattr(primary_status, "time", made)
-    monkeypatch.setattr(primary_status, "_moment", lambda ago_seconds: f"{ago_seconds:.3f} s ago")
+    monkeypatch.setattr(primary_status, "_moment", lambda ago_s: f"{ago_s:.3f} s ago")
     return made
 
 

@@ -76,7 +76,7 @@ def test_a_timeout_between_frames_leaves_the_connection_usable(pair):
 
 def test_a_silent_peer_and_one_that_takes_nothing_are_given_up():
     listener = listen("127.0.0.1", 0)
-    near = FramedConnection(connect(*listener.getsockname()), silence_seconds=0.2)
+    near = FramedConnection(connect(*listener.getsockname()), silence_s=0.2)
     far, _ = listener.accept()
     with pytest.raises(PeerError, match="silent"):
         near.recv_frame()

@@ -19,13 +19,13 @@ from pydbt.controller.primary.peer_connection import PeerConnection
 from pydbt.core.errors import PeerError
 from pydbt.core.primary.events import Disconnected
 from pydbt.core.protocol.frames import Hello, Welcome
-from pydbt.network.connection import SILENCE_SECONDS, FramedConnection
+from pydbt.network.connection import SILENCE_S, FramedConnection
 
 _HELLO = Hello(volume="00" * 16, size_bytes=1 << 20, block_bytes=4096, epoch=1, sector_bytes=512)
 
 
 def test_a_silent_secondary_is_an_unreachable_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr(handshake, "HANDSHAKE_S", 0.2)
     silence = pytest.raises(PeerError, match="said nothing for")
     with socket.create_server(("127.0.0.1", 0)) as listener, silence:
         handshake.shake_hands("127.0.0.1", listener.getsockname()[1], _HELLO)
@@ -51,7 +51,7 @@ def test_a_connection_bears_as_much_silence_as_it_is_told_to() -> None:
         thread.join(10)
 
 
-@pytest.mark.parametrize(("ack_timeout_s", "least_s"), [(4.0, SILENCE_SECONDS), (60.0, 60.5)])
+@pytest.mark.parametrize(("ack_timeout_s", "least_s"), [(4.0, SILENCE_S), (60.0, 60.5)])
 def test_the_socket_never_gives_up_before_ack_timeout(
     monkeypatch: pytest.MonkeyPatch, ack_timeout_s: float, least_s: float
 ) -> None:

@@ -28,7 +28,7 @@ from pydbt.store.peer_pin import PeerPin
 @pytest.fixture(autouse=True)
 def short_farewells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is turned away here keeps its end open."""
-    monkeypatch.setattr(tls, "TURN_AWAY_SECONDS", 0.2)
+    monkeypatch.setattr(tls, "TURN_AWAY_S", 0.2)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_both_sides_know_each_other_by_name_and_speak_tls_1_3(tmp_path, authorit
 
 def test_frames_cross_both_ways_at_once_whole_and_in_order(tmp_path, authority):
     one, two = (secure(pki.issue(authority, name), tmp_path / name) for name in ("one", "two"))
-    near, far = (FramedConnection(sock, silence_seconds=20) for sock in meet(one.client, two.server))
+    near, far = (FramedConnection(sock, silence_s=20) for sock in meet(one.client, two.server))
     data = os.urandom(3 << 20)
     frame = Blocks(1, SectorTable.of([0], [len(data) // 512]), (data[: 1 << 20], data[1 << 20 :]))
     received: dict[str, int] = {}
@@ -201,7 +201,7 @@ def test_plain_and_tls_tell_each_other_apart_in_one_sentence(tmp_path, authority
 
 
 def test_a_silent_peer_is_given_up(tmp_path, authority, monkeypatch):
-    monkeypatch.setattr(tls, "TLS_HANDSHAKE_SECONDS", 0.3)
+    monkeypatch.setattr(tls, "TLS_HANDSHAKE_S", 0.3)
     one = secure(pki.issue(authority, "one"), tmp_path / "one")
     near, far = socket.socketpair()
     with pytest.raises(PeerError, match="did not speak TLS within"):

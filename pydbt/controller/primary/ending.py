@@ -22,8 +22,8 @@ from pydbt.store.map_file import map_digest
 
 # When it goes down it waits this long for the secondaries that follow, and then for a moment in which everything that
 # was written is on them.
-DRAIN_SECONDS = 10.0
-RETIRE_SECONDS = 1.0
+DRAIN_S = 10.0
+RETIRE_S = 1.0
 
 _log = logging.getLogger("pydbt")
 
@@ -126,7 +126,7 @@ def _unsaved(error: StateError) -> StateError:
     )
 
 
-def drain_streams(loop: PrimaryLoop, seconds: float = DRAIN_SECONDS) -> bool:
+def drain_streams(loop: PrimaryLoop, seconds: float = DRAIN_S) -> bool:
     """Before going down, let captured writes reach the secondaries that follow. True when they reached all there are.
 
     Then the bits of these writes are cleared, if the writers leave a moment for that. So the maps that stay name nothing,
@@ -144,7 +144,7 @@ def drain_streams(loop: PrimaryLoop, seconds: float = DRAIN_SECONDS) -> bool:
         if all(there):
             now = time.monotonic()
             reached = len(following) == len(volume.brains)
-            retire_until = retire_until or now + RETIRE_SECONDS
+            retire_until = retire_until or now + RETIRE_S
             if now > retire_until or not any(volume.capture.dirty_counts()):
                 break
             following[0].quiet.retire_every_bit(now)

@@ -26,12 +26,12 @@ from pydbt.core.protocol.generations import Generations, objection
 from pydbt.core.protocol.refusals import is_expected, refusal_words
 from pydbt.network.address import format_address
 from pydbt.network.connect import connect
-from pydbt.network.connection import SILENCE_SECONDS, FramedConnection, StreamSocket
+from pydbt.network.connection import SILENCE_S, FramedConnection, StreamSocket
 from pydbt.network.tls import Secure
 from pydbt.posix.boot import boot_id
 from pydbt.store.volume_state import VolumeState
 
-HANDSHAKE_SECONDS = 10.0
+HANDSHAKE_S = 10.0
 _CLOSED = {
     False: "is it a pydbt secondary, and does it ask for --identity?",
     True: "its log says why; perhaps it belongs with a machine of another name (see --peer there)",
@@ -78,15 +78,15 @@ def shake_hands(
     hello: Hello,
     secure: Secure | None = None,
     expected: str = "",
-    silence_seconds: float = SILENCE_SECONDS,
+    silence_s: float = SILENCE_S,
 ) -> tuple[FramedConnection, Welcome]:
     """A connection that has been welcomed. Raises PeerError, Refused or WireError with the connection closed.
 
-    ``expected`` is the name of the replica that must be there; empty when any may be. ``silence_seconds``: how long the
+    ``expected`` is the name of the replica that must be there; empty when any may be. ``silence_s``: how long the
     connection bears silence afterwards. When nobody can accept this machine's identity, the PeerError of a failure says that too.
     """
     try:
-        return _shake_hands(host, port, hello, secure, expected, silence_seconds)
+        return _shake_hands(host, port, hello, secure, expected, silence_s)
     except (Unreachable, Refused):
         raise
     except PeerError as error:
@@ -96,10 +96,10 @@ def shake_hands(
 
 
 def _shake_hands(
-    host: str, port: int, hello: Hello, secure: Secure | None, expected: str, silence_seconds: float
+    host: str, port: int, hello: Hello, secure: Secure | None, expected: str, silence_s: float
 ) -> tuple[FramedConnection, Welcome]:
     where = format_address(host, port)
-    connection = FramedConnection(_dial(host, port, secure), silence_seconds=silence_seconds)
+    connection = FramedConnection(_dial(host, port, secure), silence_s=silence_s)
     try:
         answer = _answer(connection, hello)
         match answer:
@@ -121,7 +121,7 @@ def _shake_hands(
     except TimedOut:
         # A frozen secondary: its kernel accepts, and the process does not answer.
         connection.close()
-        raise PeerError(f"{where} accepted the connection and said nothing for {HANDSHAKE_SECONDS:g} seconds") from None
+        raise PeerError(f"{where} accepted the connection and said nothing for {HANDSHAKE_S:g} seconds") from None
     except BaseException:
         connection.close()
         raise
@@ -134,7 +134,7 @@ def _answer(connection: FramedConnection, hello: Hello) -> Frame | None:
         connection.send_frames([hello])
     except PeerError as error:
         unsent = error
-    answer = connection.recv_frame(HANDSHAKE_SECONDS)
+    answer = connection.recv_frame(HANDSHAKE_S)
     if answer is None and unsent is not None:
         raise unsent
     return answer
@@ -176,7 +176,7 @@ def converse(
     hello: Hello,
     secure: Secure | None,
     expected: str,
-    silence_seconds: float,
+    silence_s: float,
     post: Callable[[Happening], None],
 ) -> None:
     """Shake hands, then receive until the connection ends; ``post`` gets what happens. Raises nothing.
@@ -184,7 +184,7 @@ def converse(
     First the PeerError that ended the attempt, or Welcomed; then Received events and one Disconnected.
     """
     try:
-        connection, welcome = shake_hands(host, port, hello, secure, expected, silence_seconds)
+        connection, welcome = shake_hands(host, port, hello, secure, expected, silence_s)
     except PydbtError as error:
         post(error if isinstance(error, PeerError) else PeerError(str(error)))
         return

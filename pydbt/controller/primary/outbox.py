@@ -60,11 +60,11 @@ class Outbox:
         self._handed_bytes += payload_bytes
         self._queue.put((frames, payload_bytes))
 
-    def close(self, *, flush_seconds: float = 0.0) -> None:
-        """Stop the thread. With ``flush_seconds`` queued frames may still go out for this time; it is not waited for here."""
+    def close(self, *, flush_s: float = 0.0) -> None:
+        """Stop the thread. With ``flush_s`` queued frames may still go out for this time; it is not waited for here."""
         self._queue.put(None)
-        if flush_seconds:
-            self._farewell = threading.Thread(target=self._end, args=(flush_seconds,), name="farewell", daemon=True)
+        if flush_s:
+            self._farewell = threading.Thread(target=self._end, args=(flush_s,), name="farewell", daemon=True)
             self._farewell.start()
         else:
             self._end(0.0)
@@ -74,8 +74,8 @@ class Outbox:
         if self._farewell is not None:
             self._farewell.join()
 
-    def _end(self, flush_seconds: float) -> None:
-        self._thread.join(flush_seconds)
+    def _end(self, flush_s: float) -> None:
+        self._thread.join(flush_s)
         self._connection.close()
         self._thread.join(5.0)
 

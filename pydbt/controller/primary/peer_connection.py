@@ -18,13 +18,13 @@ from pydbt.core.primary.interruption import TcpView
 from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import SECOND_PRIMARY, SECTOR_SIZE, SUPERSEDED, TARGET_ERROR, Bye, Frame, Hello, Refuse
 from pydbt.kernel.capture import Capture
-from pydbt.network.connection import SILENCE_SECONDS, FramedConnection
+from pydbt.network.connection import SILENCE_S, FramedConnection
 from pydbt.network.tcp_view import tcp_view
 from pydbt.network.tls import Secure
 from pydbt.network.way_watch import Ends
 
 COMPRESS_LEVEL = 3
-FAREWELL_SECONDS = 2.0
+FAREWELL_S = 2.0
 
 # Refusals that no waiting mends.
 FATAL_REFUSALS = frozenset(
@@ -148,7 +148,7 @@ class PeerConnection:
 
     def _connect(self, attempt: int, hello: Hello, expected: str) -> None:
         # The brain takes the connection for dead; this is for the case that nobody asks it any more.
-        silence_s = max(SILENCE_SECONDS, 2 * self._options.acknowledge_timeout_s)
+        silence_s = max(SILENCE_S, 2 * self._options.acknowledge_timeout_s)
         converse(*self.address, hello, self.secure, expected, silence_s, lambda what: self.post(Attempt(attempt, what)))
 
     def happened(self, attempt: Attempt) -> ev.Event | None:
@@ -221,7 +221,7 @@ class PeerConnection:
             if farewell:
                 self._outbox.put([Bye(reason)])
             self._sent_before += self._outbox.sent_bytes
-            self._outbox.close(flush_seconds=FAREWELL_SECONDS if farewell else 0.0)
+            self._outbox.close(flush_s=FAREWELL_S if farewell else 0.0)
             self._leaving = self._outbox
         self._outbox = self._connection = None
 

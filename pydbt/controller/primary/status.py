@@ -185,6 +185,6 @@ def _lag_seconds(status: PrimaryStatus, since: float | None, out_of_sync_bytes: 
     return now - since if since is not None else None
 
 
-def _moment(ago_seconds: float) -> str:
-    then = datetime.now(UTC) - timedelta(seconds=ago_seconds)
+def _moment(ago_s: float) -> str:
+    then = datetime.now(UTC) - timedelta(seconds=ago_s)
     return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -25,15 +25,15 @@ from pydbt.core.protocol.peer_identity import objection_to_revoked
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.turned_away import TurnedAwayLines
 from pydbt.network.arena import Arena, ArenaClosed
-from pydbt.network.connection import SILENCE_SECONDS, FramedConnection
+from pydbt.network.connection import SILENCE_S, FramedConnection
 from pydbt.network.local import check_peer, remove_socket
 from pydbt.network.tls import NotThePeer, Secure, TlsSocket
 
-HELLO_SECONDS = 10.0
+HELLO_S = 10.0
 MAX_STRANGERS = 16
 """Peers at the same time that were not sent a WELCOME yet. One more takes the place of one that has waited longest, among
 those of the address with the most: a crowd keeps out only itself."""
-LINGER_SECONDS = 3.0
+LINGER_S = 3.0
 """How long a closed peer may take to read the last frames before the connection is cut."""
 
 _log = logging.getLogger(__name__)
@@ -47,14 +47,14 @@ class Connections:
         listener: socket.socket,
         arena: Arena,
         report: Callable[[e.Event], None],
-        silence_seconds: float = SILENCE_SECONDS,
+        silence_s: float = SILENCE_S,
         secure: Secure | None = None,
     ) -> None:
         self._secure = secure
         self._listener = listener
         self._arena = arena
         self._report = report
-        self._silence_seconds = silence_seconds
+        self._silence_s = silence_s
         self._lock = threading.Lock()
         self._known: dict[int, FramedConnection] = {}
         self._farewells: set[int] = set()
@@ -227,7 +227,7 @@ class Connections:
                 self._turned_away("", "a process of this machine", "user", str(error))
                 return None
         if self._secure is None:
-            return FramedConnection(sock, allocate=_no_bulk, silence_seconds=self._silence_seconds)
+            return FramedConnection(sock, allocate=_no_bulk, silence_s=self._silence_s)
         try:
             where = FramedConnection(sock).peer
             secured = self._secure.server(sock)
@@ -240,11 +240,11 @@ class Connections:
             problem = unusable(self._secure)
             self._turned_away("", where, _kind(error, where), f"{error}; {problem}" if problem else str(error))
             return None
-        return FramedConnection(secured, allocate=_no_bulk, silence_seconds=self._silence_seconds)
+        return FramedConnection(secured, allocate=_no_bulk, silence_s=self._silence_s)
 
     def _hello(self, connection: FramedConnection) -> Hello | None:
         peer, name = connection.peer, connection.proved_name
-        threading_timer = threading.Timer(HELLO_SECONDS, connection.close)
+        threading_timer = threading.Timer(HELLO_S, connection.close)
         threading_timer.daemon = True
         threading_timer.start()
         try:
@@ -294,7 +294,7 @@ class Connections:
 
 def _close_later(connection: FramedConnection) -> None:
     """Not by its own thread, which waits for as long as the peer lets it wait."""
-    cut = threading.Timer(LINGER_SECONDS, connection.close)
+    cut = threading.Timer(LINGER_S, connection.close)
     cut.daemon = True
     cut.start()
 

@@ -109,7 +109,7 @@ class SimOutbox:
         self.machine.touch()
         self._end.connection.to_secondary.send(frames, self._level)
 
-    def close(self, *, flush_seconds: float = 0.0) -> None:
+    def close(self, *, flush_s: float = 0.0) -> None:
         self._end.close()
 
     def wait_for_farewell(self) -> None:
