@@ -55,7 +55,7 @@ SNAPSHOT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
 FINISH_SECONDS = 20.0
 """A clean stop waits this long until the journal is on the target; the rest is replayed at the next start."""
-LONGEST_WAIT_S = 0.5
+LONGEST_WAIT_S = 1.25  # longer than from heartbeat to heartbeat, so that a replica at rest does not wake for this alone
 """A signal that comes just before a wait, or to another thread, does not end it: it is heard when the wait is over."""
 SWITCH_SECONDS = 0.001
 """Threads that wait for the interpreter get it five times sooner than by default."""

@@ -38,8 +38,9 @@ from pydbt.core.secondary.session import (
 from pydbt.core.secondary.status import ReplicaStatus, status_of
 from pydbt.core.secondary.takeover import why_not_take_over
 
-WORD_SECONDS = HEARTBEAT_S
-"""A secondary that is busy with its disk still sends an ACK this often, so that it is not taken for dead."""
+WORD_SECONDS = 1.5 * HEARTBEAT_S
+"""A secondary that is busy with its disk still sends an ACK this often, so that it is not taken for dead. With a primary that
+asks once a second, each goes out with the answer: one wakeup for both, on either side."""
 
 
 class Secondary:
@@ -296,6 +297,8 @@ class Secondary:
         if isinstance(frame, f.Ping):
             session.beat(frame, at)
             self._do(e.Send(session.connection, f.Pong(frame.token)))
+            if at >= self._word_due - HEARTBEAT_S:
+                self._word_due = at
         elif isinstance(frame, f.Standing):
             self.watch.told(frame, session.hello.epoch)
         elif self.keeper.barrier is not None or session.has_waiting:

@@ -259,6 +259,19 @@ def test_a_busy_secondary_says_something_so_that_it_is_not_taken_for_dead():
     assert [type(send.frame) for send in play(e.Tick(), e.Send, now=WORD_SECONDS + 1)] == [f.Ack]
 
 
+def test_the_word_that_is_due_goes_out_with_the_answer_to_a_question():
+    play = Play()
+    play.frame(stream(11, 12))
+    play(e.Tick(), now=10.0)
+    asked = [f.Ping(1, 12), f.Ping(2, 12)]
+    first, soon = (
+        [type(send.frame) for send in play(e.FrameReceived(1, ping, at), e.Send, now=at)]
+        for ping, at in zip(asked, (11.0, 11.2), strict=True)
+    )
+    assert first == [f.Pong, f.Ack] and soon == [f.Pong]
+    assert play.brain.deadline() == 11.0 + WORD_SECONDS, "it would be sent without a question too"
+
+
 @pytest.mark.parametrize("event", [e.TargetFailed("input/output error"), e.JournalRefused(1, 0, False, "i/o error")])
 def test_a_failing_disk_is_told_to_the_primary_and_everything_begins_again_from_what_is_on_disk(event):
     play = Play()
