@@ -33,18 +33,27 @@ from pydbt.network.listen import listen as listen_at
 from pydbt.network.local import check_local, remove_socket
 from pydbt.network.tls import load_identity
 from pydbt.posix.privileges import forbid_core_dumps
+from pydbt.posix.service_manager import NO_MANAGER, ServiceManager
 
 _log = logging.getLogger("pydbt")
 
 
-def serve_in_role(options: PrimaryOptions | SecondaryOptions, only_check: bool = False, *, alone: bool = True) -> int:
+def serve_in_role(
+    options: PrimaryOptions | SecondaryOptions,
+    only_check: bool = False,
+    *,
+    alone: bool = True,
+    manager: ServiceManager = NO_MANAGER,
+) -> int:
     """In either role, until it is stopped; the exit code. PydbtError before anything was done.
 
-    ``only_check``: end after the checks. ``alone``: no other volume's process writes to this terminal.
+    ``only_check``: end after the checks. ``alone``: no other volume's process writes to this terminal. ``manager``: what
+    started this process, and is told how it goes.
     """
     write_in_background()
     outcome: int | PrimaryOptions | SecondaryOptions = options
     while not isinstance(outcome, int):
+        outcome = replace(outcome, manager=manager)
         match outcome:
             case PrimaryOptions():
                 outcome = _serve_primary(outcome, only_check, alone)

@@ -26,6 +26,7 @@ from pydbt.core.configured.supervision import Wanted
 from pydbt.core.errors import UsageError
 from pydbt.device.checks import require_root
 from pydbt.network.certificates import REVOKED_FILE_NAME
+from pydbt.posix.service_manager import ServiceManager
 
 _KIND = {"run": "volume", "secondary": "replica"}
 
@@ -51,7 +52,8 @@ def run_all_configured(context: click.Context, given: dict[str, Any]) -> int | N
     require_root(f"controller {role}", "it runs every configured volume")
     _import_everything(role)
     write_without_waiting()
-    return Supervisor(role, volumes_folder(), lambda: configured(role, group, general)).run()
+    manager = ServiceManager.that_started_us()
+    return Supervisor(role, volumes_folder(), lambda: configured(role, group, general), manager).run()
 
 
 def configured(role: str, group: click.Group, general: Path, root: Path = Path("/")) -> dict[str, Child]:

@@ -12,6 +12,7 @@ from pydbt.core.errors import UsageError
 from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES, exact_bytes
 from pydbt.kernel.spec import MAX_RING_BYTES
 from pydbt.network.address import unix_path
+from pydbt.posix.service_manager import NO_MANAGER, ServiceManager
 
 if TYPE_CHECKING:
     from pydbt.controller.primary.report import VolumeReport
@@ -67,6 +68,7 @@ class PrimaryOptions:
     volume), or the device that stores a snapshot of another device-mapper volume. On a layer with dm-era a new era is
     begun every ``era_interval_s``. ``wait_for_secondary``: a new volume waits for its
     secondaries, as later runs do. ``report`` is called with each new report while the service runs.
+    ``manager`` is told that it runs.
     """
 
     source: Path
@@ -95,6 +97,7 @@ class PrimaryOptions:
     new_peer_key: bool = False
     wait_for_secondary: bool = True
     report: Callable[[VolumeReport], None] | None = None
+    manager: ServiceManager = field(default=NO_MANAGER, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _refuse_all([*self._of_the_connection(), *self._of_the_sizes(), *self._of_the_times()])
@@ -168,7 +171,7 @@ class SecondaryOptions:
     ``replay_only`` applies the journal to the target and ends; ``promote`` does so and makes the target a volume of its
     own; ``listen_port`` 0 takes a free port. ``peer`` and ``new_peer_key`` are as of a primary. ``accept_sectors``: logical
     blocks larger than the source's are accepted. ``accept_target``: the state directory may have been kept for another target.
-    ``listener`` listens there already: who changes places takes it in advance.
+    ``listener`` listens there already: who changes places takes it in advance. ``manager`` is told that it runs.
     """
 
     target: Path
@@ -187,6 +190,7 @@ class SecondaryOptions:
     accept_sectors: bool = False
     accept_target: bool = False
     listener: socket.socket | None = field(default=None, compare=False, repr=False)
+    manager: ServiceManager = field(default=NO_MANAGER, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _refuse_all(list(self._faults()))

@@ -21,6 +21,7 @@ from pydbt.controller.supervisor_file import supervising, write_report
 from pydbt.core.configured.supervision import Condition, Order, Renew, Start, Stop, Supervision, Tell, Wanted
 from pydbt.core.errors import PydbtError, UsageError
 from pydbt.posix.libc import PR_SET_PDEATHSIG, prctl
+from pydbt.posix.service_manager import NO_MANAGER, ServiceManager
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 UP_SIGNAL = signal.SIGUSR1
@@ -49,10 +50,19 @@ class _Process:
 
 
 class Supervisor:
-    """``configured`` reads the configuration, in ``folder``. ``role`` is the command: ``run`` or ``secondary``."""
+    """``configured`` reads the configuration, in ``folder``. ``role`` is the command: ``run`` or ``secondary``.
 
-    def __init__(self, role: str, folder: Path, configured: Callable[[], dict[str, Child]]) -> None:
-        self._role, self._folder, self._configured = role, folder, configured
+    ``manager`` started this process.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        folder: Path,
+        configured: Callable[[], dict[str, Child]],
+        manager: ServiceManager = NO_MANAGER,
+    ) -> None:
+        self._role, self._folder, self._configured, self._manager = role, folder, configured, manager
         self._supervision = Supervision()
         self._children: dict[str, Child] = {}
         self._processes: dict[int, _Process] = {}
@@ -67,6 +77,7 @@ class Supervisor:
                 gc.collect()
                 gc.freeze()  # so that a child's collector writes to no page that all of them share
                 self._take(self._configured())
+                self._manager.ready("each volume runs in a process of its own; 'controller status' says how")
                 while not self._supervision.over:
                     self._report()
                     self._wait()
@@ -78,11 +89,13 @@ class Supervisor:
 
     # --- what happens -------------------------------------------------------------------------------------
     def _wait(self) -> None:
+        self._manager.sign_of_life()
         deadline = self._supervision.deadline()
         left = _LONGEST_SLEEP_S if deadline is None else max(deadline - time.monotonic(), 0.0)
-        heard = signal.sigtimedwait(_SIGNALS, min(left, _LONGEST_SLEEP_S))
+        heard = signal.sigtimedwait(_SIGNALS, min(left, _LONGEST_SLEEP_S, self._manager.sign_interval_s))
         number = heard.si_signo if heard is not None else None
         if number in (signal.SIGTERM, signal.SIGINT):
+            self._manager.stopping()
             self._carry_out(self._supervision.stop())
         elif number == signal.SIGHUP:  # also when a terminal is closed, which ends no controller
             _log.info("reading the configuration again")

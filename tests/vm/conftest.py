@@ -13,8 +13,8 @@ from tests.vm.pair import MIB, Pair, pair
 from tests.vm.site import STATE_DISK, mount_state
 
 FULL = bool(os.environ.get("PYDBT_VM_FULL"))
-# Vagrant and libvirt are many packages, and a boot of systemd: for the long run only.
-collect_ignore = [] if FULL else ["test_vagrant.py"]
+# Vagrant and libvirt are many packages; and a boot of systemd takes a while: for the long run only.
+collect_ignore = [] if FULL else ["test_vagrant.py", "test_services.py"]
 
 
 def long(*values: object) -> tuple[object, ...]:

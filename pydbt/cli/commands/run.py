@@ -14,6 +14,7 @@ from pydbt.cli.supervising import run_all_configured
 from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SIZE, SPACE
 from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
+from pydbt.posix.service_manager import ServiceManager
 
 _SECTIONS = {
     "The volume": ("secondary", "state", "block-size"),
@@ -149,4 +150,4 @@ def run(check: bool, **given: Any) -> int:
     if (code := run_all_configured(click.get_current_context(), given)) is not None:
         return code
     require_given(click.get_current_context(), "source", "secondaries", "state_dir")
-    return serve_in_role(primary_options(given), check)
+    return serve_in_role(primary_options(given), check, manager=ServiceManager.that_started_us())

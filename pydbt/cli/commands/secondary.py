@@ -14,6 +14,7 @@ from pydbt.cli.supervising import run_all_configured
 from pydbt.cli.values import ADDRESS, PATH, SIZE
 from pydbt.controller.options import SecondaryOptions
 from pydbt.core.errors import UsageError
+from pydbt.posix.service_manager import ServiceManager
 
 
 def secondary_options(given: dict[str, Any]) -> SecondaryOptions:
@@ -75,4 +76,4 @@ def secondary(check: bool, **given: Any) -> int:
     if (code := run_all_configured(click.get_current_context(), given)) is not None:
         return code
     require_given(click.get_current_context(), "target", "state_dir")
-    return serve_in_role(secondary_options(given), check)
+    return serve_in_role(secondary_options(given), check, manager=ServiceManager.that_started_us())

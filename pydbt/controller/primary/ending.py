@@ -53,6 +53,8 @@ def run_to_the_end(loop: PrimaryLoop) -> int | SecondaryOptions:
 def finish(loop: PrimaryLoop) -> SecondaryOptions | None:
     """Stop cleanly: say goodbye, write the maps, and detach if taken down. And change places, if that was asked for."""
     options: SecondaryOptions | None = None
+    if loop.commands.handing_over is None:
+        loop.volume.options.manager.stopping()
     answer: dict[str, Any] = {}
     volume, down = loop.volume, loop.commands.down
     volume.waits.fail(PydbtError("the controller was stopped before every write was durable on the secondary"))

@@ -146,6 +146,7 @@ class PrimaryLoop:
         Without ``deadlines`` nothing new begins: that is for a run that ends.
         """
         volume = self.volume
+        volume.options.manager.sign_of_life()
         busy = self._records = volume.drain()
         busy |= self.take_inbox(0.0 if busy else timeout_s)
         now = time.monotonic()

@@ -142,6 +142,7 @@ class SecondaryService:
                 self._connections.start()
                 warn_of_journal_room(self._options.state_dir, self._options.journal_limit_bytes)
                 _log.info("listening on %s for the primary of %s", self._listening, self._options.target)
+                self._options.manager.ready(f"listening on {self._listening}; 'controller status' says the rest")
                 while options is None:
                     self._loop()
                     if self._engine.takeover is None or self._stop_asked:
@@ -203,6 +204,7 @@ class SecondaryService:
 
     def _turn(self) -> None:
         """Wait for one item, and carry out everything that follows from it. Raises the exception that a worker died of."""
+        self._options.manager.sign_of_life()
         engine, item = self._take()
         match item:
             case BaseException():
@@ -266,6 +268,7 @@ class SecondaryService:
             return
         self._finish_at = time.monotonic() + FINISH_SECONDS
         _log.info("stopping")
+        self._options.manager.stopping()
         if self._connections is not None:
             if farewell is not None:
                 self._tell(farewell.code, farewell.message)
@@ -343,6 +346,7 @@ class SecondaryService:
         """Wait, unless asked to stop. In slices and without a lock, because a signal handler asks."""
         end = time.monotonic() + seconds
         while not self._stop_asked and time.monotonic() < end:
+            self._options.manager.sign_of_life()
             if self._trouble:
                 self._turn_primaries_away()
             time.sleep(0.1)

@@ -1,0 +1,84 @@
+"""The units of systemd: accepted by it, true to the program, and no sandbox hides the machine's mounts from the service."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pydbt.controller.units import unit_of
+from pydbt.core.errors import MachineError, UsageError
+from pydbt.kernel.kept import FOLDER
+from pydbt.posix.privileges import PRIMARY_KEEPS
+from pydbt.posix.service_manager import ServiceManager
+
+UNITS = Path(__file__).resolve().parents[2] / "packaging/systemd"
+ROLES = ("run", "secondary")
+# Each of them makes the service a mount namespace (exec_needs_mount_namespace(), src/core/execute.c), or a list of devices.
+HIDING = {
+    "BindPaths", "BindReadOnlyPaths", "DeviceAllow", "DevicePolicy", "ExecPaths", "ExtensionImages",
+    "InaccessiblePaths", "MountAPIVFS", "NoExecPaths", "PrivateDevices", "PrivateIPC", "PrivateMounts",
+    "PrivateTmp", "ProcSubset", "ProtectClock", "ProtectControlGroups", "ProtectHome", "ProtectKernelLogs",
+    "ProtectKernelModules", "ProtectKernelTunables", "ProtectProc", "ProtectSystem", "ReadOnlyPaths",
+    "ReadWritePaths", "RootDirectory", "RootImage", "TemporaryFileSystem",
+}  # fmt: skip
+NEEDED_AT_A_START = {"CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_NICE"}
+
+
+def path_of(role: str) -> Path:
+    return UNITS / unit_of(role, "")
+
+
+def settings(role: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in path_of(role).read_text().splitlines():
+        if line and line[0] not in "#[":
+            name, _, value = line.partition("=")
+            found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_systemd_takes_it_without_a_word(role: str, tmp_path: Path) -> None:
+    unit = tmp_path / path_of(role).name
+    unit.write_text(path_of(role).read_text().replace("ExecStart=controller", "ExecStart=true"))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60)
+    about_it = [line for line in (done.stdout + done.stderr).splitlines() if "pydbt" in line]
+    assert done.returncode == 0 and not about_it, done.stderr
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_it_runs_the_command_of_its_role_by_the_volumes_name(role: str) -> None:
+    found = settings(role)
+    assert found["ExecStart"] == [f"controller {role} %i"] and found["Type"] == ["notify"]
+    assert found["AssertPathExists"] == ["/etc/pydbt/volumes/%i.toml"]
+    assert found["CacheDirectory"] == [FOLDER.name] and FOLDER.parent == Path("/var/cache")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_service_sees_the_machines_own_mounts_and_devices(role: str) -> None:
+    assert not HIDING & set(settings(role))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_it_has_the_capabilities_that_the_program_keeps_and_no_more(role: str) -> None:
+    bounds = {name for line in settings(role)["CapabilityBoundingSet"] for name in line.split()}
+    assert bounds == {f"CAP_{capability.name}" for capability in PRIMARY_KEEPS} | NEEDED_AT_A_START
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_restarts_are_apart_and_end_where_they_change_nothing(role: str) -> None:
+    found = settings(role)
+    assert found["Restart"] == ["on-failure"] and int(found["RestartSec"][0]) >= 5
+    assert found["StartLimitIntervalSec"] == ["0"], "a limit would give a volume up while a disk or the peer is away"
+    assert set(found["RestartPreventExitStatus"][0].split()) == {
+        str(UsageError.exit_code), str(MachineError.exit_code)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_watchdog_waits_longer_than_signs_of_life_are_apart(role: str) -> None:
+    microseconds = str(int(settings(role)["WatchdogSec"][0]) * 10**6)
+    manager = ServiceManager.that_started_us({"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": microseconds})
+    assert 10 <= manager.sign_interval_s <= 30, "a volume at rest wakes at least each ten seconds"

@@ -1,0 +1,156 @@
+"""The units under systemd: ready when every write is tracked, restarted by the watchdog without a gap, apart when they fail."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.images import differing_blocks
+from tests.lab.patience import wait_until
+from tests.vm.machine import IDENTITY, TREE, Machine
+from tests.vm.pair import MIB, Pair, pair
+
+pytestmark = pytest.mark.timeout(1800)
+
+SIZE_BYTES = 64 * MIB
+PORT = 7790
+PRIMARY, SECONDARY = "pydbt@data.service", "pydbt-secondary@data.service"
+# Of an emulated machine: each start of the program takes seconds.
+PATIENCE_S = 300.0
+WATCHDOG_S = 30
+
+
+@pytest.fixture(scope="module")
+def booted() -> Iterator[Pair]:
+    """Two machines that systemd has booted, with the units and a file each."""
+    with pair({"data": SIZE_BYTES}, systemd=True) as machines:
+        address = f"{machines.secondary.address}:{PORT}"
+        for machine, table, place, peer in (
+            (machines.primary, "run", "source", "secondary"),
+            (machines.secondary, "secondary", "target", "listen"),
+        ):
+            lines = (
+                f"[{table}]",
+                f'{place} = "{machine.device("data")}"',
+                f'{peer} = "{address}"',
+                f'identity = "{IDENTITY}"',
+            )
+            configure(machine, "data", *lines)
+            machine.run(f"cp {TREE}/packaging/systemd/*.service /etc/systemd/system/ && systemctl daemon-reload")
+        yield machines
+
+
+def configure(machine: Machine, name: str, *lines: str) -> None:
+    text = "\\n".join(lines)
+    machine.run(f"mkdir -p /etc/pydbt/volumes && printf '{text}\\n' >/etc/pydbt/volumes/{name}.toml")
+
+
+def start(machine: Machine, unit: str) -> None:
+    done = machine.run(f"systemctl start {unit}", PATIENCE_S, check=False)
+    assert done.code == 0, f"{done}\n{journal(machine, unit)}"
+
+
+def journal(machine: Machine, unit: str) -> str:
+    return machine.run(f"journalctl -o cat --no-pager -u {unit} | tail -n 60").output
+
+
+def shown(machine: Machine, unit: str, name: str) -> str:
+    return machine.run(f"systemctl show --value -p {name} {unit}").output.strip()
+
+
+def status(machine: Machine) -> dict[str, Any]:
+    done = machine.run("controller status data --json", PATIENCE_S, check=False)
+    return json.loads(done.output) if done.code == 0 else {}
+
+
+def until_in_sync(machines: Pair) -> None:
+    done = machines.primary.run(f"controller wait data --timeout {PATIENCE_S}", PATIENCE_S + 60, check=False)
+    assert done.code == 0, f"{done} {journal(machines.primary, PRIMARY)}"
+
+
+def differing(machines: Pair) -> list[int]:
+    source, replica = (machine.disks["data"].path for machine in machines.both)
+    return list(differing_blocks(source, replica, SIZE_BYTES, direct=False))
+
+
+def write(machine: Machine, block: int) -> None:
+    machine.run(f"dd if=/dev/urandom of={machine.device('data')} bs=4096 count=1 seek={block} oflag=direct status=none")
+
+
+def test_a_start_returns_when_every_write_is_tracked_and_the_journal_knows_the_volume(booted: Pair) -> None:
+    start(booted.secondary, SECONDARY)
+    start(booted.primary, PRIMARY)
+    assert re.search(
+        r"^/sys/fs/bpf/pydbt/\S+/meta$", booted.primary.run("ls /sys/fs/bpf/pydbt/*/meta").output, re.MULTILINE
+    )
+    until_in_sync(booted)
+    for machine, unit in ((booted.primary, PRIMARY), (booted.secondary, SECONDARY)):
+        number = shown(machine, unit, "MainPID")
+        mounts = machine.run(f"readlink /proc/{number}/ns/mnt /proc/1/ns/mnt").output.split()
+        assert mounts[0] == mounts[1], "it sees at once what is mounted on the machine"
+        assert "controller status" in shown(machine, unit, "StatusText")
+        entries = machine.run("journalctl -o json --no-pager PYDBT_VOLUME=data").output.splitlines()
+        found = [json.loads(entry) for entry in entries]
+        assert {entry["SYSLOG_IDENTIFIER"] for entry in found} == {unit.removesuffix(".service")}
+        assert any(entry["PRIORITY"] == "6" for entry in found)
+    assert differing(booted) == []
+
+
+def test_a_controller_that_hangs_is_ended_by_the_watchdog_and_the_next_copies_only_what_was_written(
+    booted: Pair,
+) -> None:
+    primary = booted.primary
+    primary.run(
+        f"mkdir -p /run/systemd/system/{PRIMARY}.d && printf '[Service]\\nWatchdogSec={WATCHDOG_S}\\n' "
+        f">/run/systemd/system/{PRIMARY}.d/soon.conf && systemctl daemon-reload && systemctl restart {PRIMARY}",
+        PATIENCE_S,
+    )
+    until_in_sync(booted)
+    before = shown(primary, PRIMARY, "MainPID")
+    primary.run(f"kill -STOP {before}")
+    write(primary, 77)
+    wait_until(lambda: shown(primary, PRIMARY, "NRestarts") == "1", "systemd has started another one", PATIENCE_S)
+    wait_until(lambda: shown(primary, PRIMARY, "ActiveState") == "active", "it is ready", PATIENCE_S)
+    assert shown(primary, PRIMARY, "MainPID") != before
+    until_in_sync(booted)
+    words = journal(primary, PRIMARY)
+    assert "their programs are taken over" in words and "compared" not in words.split("taken over")[-1], words
+    assert differing(booted) == []
+
+
+def test_a_stop_leaves_the_programs_and_the_next_start_copies_what_was_written_meanwhile(booted: Pair) -> None:
+    primary = booted.primary
+    primary.run(f"systemctl stop {PRIMARY}", PATIENCE_S)
+    assert shown(primary, PRIMARY, "Result") == "success" and shown(primary, PRIMARY, "ActiveState") == "inactive"
+    write(primary, 123)
+    start(primary, PRIMARY)
+    until_in_sync(booted)
+    assert differing(booted) == [] and status(primary)["tainted"] == []
+
+
+def test_what_a_start_cannot_mend_is_not_tried_again_and_the_reason_is_in_the_journal(booted: Pair) -> None:
+    primary = booted.primary
+    configure(
+        primary, "wrong", "[run]", 'source = "/dev/nowhere"', 'secondary = "192.0.2.1:7790"', f'identity = "{IDENTITY}"'
+    )
+    unit = "pydbt@wrong.service"
+    assert primary.run(f"systemctl start {unit}", PATIENCE_S, check=False).code
+    assert shown(primary, unit, "ActiveState") == "failed" and shown(primary, unit, "NRestarts") == "0"
+    assert "/dev/nowhere" in journal(primary, unit) and "Traceback" not in journal(primary, unit)
+    assert shown(primary, PRIMARY, "ActiveState") == "active", "another volume's unit is untouched"
+
+
+def test_a_volume_whose_unit_is_enabled_is_left_to_it(booted: Pair) -> None:
+    primary = booted.primary
+    primary.run(f"rm -f /etc/pydbt/volumes/wrong.toml; systemctl enable {PRIMARY}")
+    said = primary.run("timeout -s INT 60 controller run", PATIENCE_S, check=False)
+    assert PRIMARY in said.output + said.errors, said
+    assert shown(primary, PRIMARY, "ActiveState") == "active"
+    score = primary.run(f"systemd-analyze security {PRIMARY} | tail -1", check=False).output
+    print(score)
+    primary.run(f"systemctl disable {PRIMARY} && controller down data", PATIENCE_S)
+    booted.secondary.run(f"systemctl stop {SECONDARY}", PATIENCE_S)
