@@ -30,7 +30,16 @@ DECISIONS = PROJECT / "docs/internals/decisions.md"
 # Folders at the top whose files a document may name.
 PLACES = ("pydbt", "tests", "docs", "bpf", "scripts", ".ci")
 # Options of other programs that documents mention.
-FOREIGN_OPTIONS = {"--direct-io", "--inplace", "--no-whole-file", "--ignore-times", "--setra", "--net"}
+FOREIGN_OPTIONS = {
+    "--no-block",
+    "--now",
+    "--direct-io",
+    "--inplace",
+    "--no-whole-file",
+    "--ignore-times",
+    "--setra",
+    "--net",
+}
 
 
 def name_of(path: Path) -> str:
