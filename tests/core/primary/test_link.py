@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from math import inf
 
-from pydbt.core.primary.link import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Link
+from pydbt.core.primary.interruption import GONE_PATIENCE_S, TcpView, Way
+from pydbt.core.primary.link import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, PROGRESS_PATIENCE, Link
+from pydbt.core.protocol.heartbeat import HEARTBEAT_S, SILENT_S
 
 
 def test_a_silent_or_idle_secondary_is_taken_for_dead_and_a_busy_one_is_not():
@@ -61,3 +63,112 @@ def test_the_operator_may_have_it_tried_at_once() -> None:
     assert link.may_connect(2.0)
     link.lost("cut", 3.0)
     assert link.may_connect(3.0), "what was not connected is not lost"
+
+
+NO_CARRIER = Way("10.0.0.2", "10.0.0.1", "eth0", is_up=True, has_carrier=False, has_local=True)
+WHOLE = Way("10.0.0.2", "10.0.0.1", "eth0", is_up=True, has_carrier=True, has_local=True)
+UNANSWERED = TcpView(3, HEARTBEAT_S + 1, 2, 1 << 20)
+
+
+def connected_link(now: float = 0.0) -> Link:
+    link = Link(10.0, now)
+    link.connected(now)
+    return link
+
+
+def test_an_answer_tells_that_both_directions_worked_when_its_question_was_asked() -> None:
+    link = connected_link()
+    assert link.answered_at == 0.0 and not link.awaits_answer
+    first, second, third = (link.next_token(now) for now in (1.0, 2.0, 3.0))
+    link.answered(second)
+    assert link.answered_at == 2.0 and link.awaits_answer
+    link.answered(first)
+    assert link.answered_at == 2.0, "an older answer that comes late tells nothing"
+    link.answered(third)
+    assert link.answered_at == 3.0 and not link.awaits_answer
+    link.answered(99)
+    assert link.answered_at == 3.0, "this was never asked"
+    link.lost("cut", 4.0)
+    assert link.answered_at is None and not link.awaits_answer
+
+
+def test_a_new_connection_owes_no_answer_to_the_questions_of_the_one_before() -> None:
+    link = connected_link()
+    link.next_token(1.0)
+    link.lost("cut", 2.0)
+    link.connected(3.0)
+    assert not link.awaits_answer and link.answered_at == 3.0
+
+
+def test_after_a_halt_only_the_answer_to_a_new_question_makes_the_secondary_available() -> None:
+    link = connected_link()
+    before = link.next_token(1.0)
+    assert link.available(1.0)
+    assert link.ask_anew() == HEARTBEAT_S and link.ping_due(1.0), "the question is due at once"
+    link.answered(before)
+    assert not link.available(1.1)
+    link.answered(link.next_token(1.2))
+    assert link.available(1.3)
+
+
+def test_without_a_connection_there_is_nothing_to_wait_for_and_nobody_available() -> None:
+    link = Link(10.0, 0.0)
+    assert link.ask_anew() == 0.0 and not link.available(0.0)
+    assert link.answered_at is None and not link.silence(60.0)
+    assert link.problem(60.0) == "not connected yet"
+
+
+def test_a_silent_secondary_is_not_available_long_before_its_connection_is_given_up() -> None:
+    link = connected_link()
+    assert link.available(SILENT_S) and not link.problem(SILENT_S)
+    words = f"nothing was heard from the secondary for {SILENT_S + 0.5:.1f} s"
+    assert link.silence(SILENT_S + 0.5) == link.problem(SILENT_S + 0.5) == words
+    assert not link.available(SILENT_S + 0.5) and not link.dead(SILENT_S + 0.5, waiting=True)
+    link.heard(SILENT_S + 1)
+    assert link.available(SILENT_S + 1)
+
+
+def test_the_kernel_tells_of_an_interruption_before_the_heartbeat_does() -> None:
+    link = connected_link()
+    for now in (10.0, 12.0):
+        link.heard(now)
+        link.seen(UNANSWERED, now)
+    assert link.silence(12.0).startswith("unanswered for") and not link.available(12.0)
+    link.seen(NO_CARRIER, 12.0)
+    assert link.silence(12.0) == "the interface eth0 has no carrier"
+    assert link.dead(12.0 + GONE_PATIENCE_S, waiting=False) == "the interface eth0 has no carrier"
+
+
+def test_what_tcp_tells_of_a_connection_that_is_over_counts_for_nothing() -> None:
+    link = connected_link()
+    link.lost("cut", 1.0)
+    for now in (2.0, 20.0):
+        link.seen(UNANSWERED, now)
+    link.connected(21.0)
+    link.seen(TcpView(3, 0.1, 0, None), 21.1)
+    assert not link.problem(21.2)
+
+
+def test_a_way_that_is_there_again_ends_an_attempt_without_one_but_no_connection() -> None:
+    link = Link(10.0, 0.0)
+    link.connecting = True
+    link.seen(NO_CARRIER, 1.0)
+    assert not link.may_connect(2.0)
+    link.seen(WHOLE, 2.0)
+    assert link.may_connect(2.0)
+    link.connected(3.0)
+    link.seen(NO_CARRIER, 4.0)
+    link.seen(WHOLE, 5.0)
+    assert link.up and not link.may_connect(5.0)
+
+
+def test_the_time_that_a_secondary_gets_begins_when_an_answer_is_owed() -> None:
+    link = connected_link()
+    for now in range(101):
+        link.heard(float(now))
+        assert not link.dead(float(now), waiting=False), "nothing is owed"
+    patience_s = PROGRESS_PATIENCE * link.acknowledge_timeout_s
+    link.heard(100.0 + patience_s)
+    assert not link.dead(100.0, waiting=True) and not link.dead(100.0 + patience_s, waiting=True)
+    link.heard(101.0 + patience_s)
+    assert "acknowledged nothing" in link.dead(101.0 + patience_s, waiting=True)

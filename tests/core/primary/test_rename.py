@@ -62,3 +62,38 @@ def test_a_name_that_is_a_day_old_gets_a_successor_and_one_of_an_earlier_run_at_
     state.now = NAME_LASTS_S
     ancestry.renew()
     assert state.generations.current not in (9, 11)
+
+
+def test_a_commit_of_the_same_day_goes_out_under_the_same_name_and_writes_nothing_that_is_written_already() -> None:
+    state, ancestry = shared(Mode.RESYNCHRONIZING)
+    ancestry.offer()
+    ancestry.in_sync()
+    name = state.generations.current
+    taken_effects(state)
+    state.now = NAME_LASTS_S / 2
+    ancestry.offer()
+    ancestry.in_sync()
+    assert taken_effects(state) == [SendFrame(Generation(state.generations))] and state.generations.current == name
+    state.now = NAME_LASTS_S
+    ancestry.offer()
+    assert state.generations.current != name and name in state.generations.bitmap
+
+
+def test_a_write_of_a_volume_that_no_secondary_shares_changes_no_name() -> None:
+    state = state_of(generations=Generations(9), generation_seed=4)
+    ancestry = Ancestry(state)
+    ancestry.written()
+    ancestry.written_alone()
+    assert not taken_effects(state) and state.generations == Generations(9)
+
+
+def test_each_name_of_a_run_is_another_one() -> None:
+    state, ancestry = shared()
+    names = {state.generations.current}
+    for _ in range(5):
+        ancestry.offer()
+        names.add(state.generations.current)
+        ancestry.in_sync()
+        ancestry.written()
+        names.add(state.generations.current)
+    assert len(names) == 7, "the first one, that of the first COMMIT of this run, and one for each write alone after it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -86,6 +87,11 @@ def decoded(data: bytes) -> list[f.Frame]:
     decoder = Decoder()
     decoder.feed(data)
     return list(decoder)
+
+
+def checked(header: bytes) -> bytes:
+    """The header with the checksum that belongs to it."""
+    return header[:12] + zlib.crc32(header[:12]).to_bytes(4, "little") + header[16:]
 
 
 @st.composite
@@ -206,6 +212,71 @@ def wrap(kind: int, body: bytes, flags: int = 0, number: int = 0) -> bytes:
     start = b"PDBT" + bytes([1, kind]) + flags.to_bytes(2, "little") + len(body).to_bytes(4, "little")
     start += zlib.crc32(start).to_bytes(4, "little") + number.to_bytes(8, "little") + bytes(8)
     return start + xxhash.xxh3_128(start + body).digest() + body
+
+
+PONG = joined(f.Pong(1))
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (PONG[:47], "has 48 bytes, not 47"),
+        (b"HTTP" + PONG[4:48], "does not speak this protocol: its frame begins with b'HTTP'"),
+        (checked(b"PDBT\x02" + PONG[5:48]), "the peer speaks version 2 of the protocol, this program version 1"),
+        (checked(PONG[:5] + b"\xfe" + PONG[6:48]), "a frame of unknown kind 254"),
+        (checked(PONG[:6] + b"\x01\0" + PONG[8:48]), "unknown flags 0x1 on a PONG frame"),
+        (checked(PONG[:6] + b"\x02\0" + PONG[8:48]), "unknown flags 0x2 on a PONG frame"),
+        (PONG[:24] + b"\x01" + PONG[25:48], "a reserved field of a frame header is not zero"),
+    ],
+)
+def test_each_header_that_is_refused_is_refused_in_its_words(header: bytes, reason: str) -> None:
+    with pytest.raises(WireError, match=re.escape(reason)):
+        wire.decode_frame_header(header)
+
+
+def test_a_body_of_another_length_than_its_header_announces_is_refused() -> None:
+    header, body = _split(PONG)
+    for wrong in (body[:-1], body + b"\0"):
+        with pytest.raises(WireError, match=f"a body of {len(wrong)} bytes after a header that announces {len(body)}"):
+            wire.decode_body(header, wrong)
+
+
+TABLE = SectorTable.of([0], [2])
+LARGE = SectorTable.of([0], [2 * f.MAX_PAYLOAD_BYTES // 512])
+ENCODER = zstandard.ZstdCompressor()
+ANNOUNCES_ITS_SIZE = ENCODER.compress(bytes(1024))
+
+
+@pytest.mark.parametrize(
+    ("table", "size", "payload", "flags", "reason"),
+    [
+        (TABLE, 512, bytes(1024), 0, "a payload size of 512 where the extents announce 1024"),
+        (TABLE, 1024, bytes(1023), 0, "1023 bytes of payload where the extents announce 1024"),
+        (LARGE, LARGE.payload_bytes, b"", 0, f"in a frame that takes {f.MAX_PAYLOAD_BYTES}"),
+        (TABLE, 1024, ENCODER.compress(bytes(1023)), wire.FLAG_ZSTD, "does not announce the 1024 bytes"),
+        (TABLE, 1024, ANNOUNCES_ITS_SIZE[:-2], wire.FLAG_ZSTD, "illegal BLOCKS"),
+        (TABLE, 1024, ANNOUNCES_ITS_SIZE + b"more", wire.FLAG_ZSTD, "illegal BLOCKS"),
+    ],
+)
+def test_a_payload_that_is_not_that_of_its_extents_is_refused(
+    table: SectorTable, size: int, payload: bytes, flags: int, reason: str
+) -> None:
+    body = wire._BLOCKS.pack(1, 1, size) + table.to_bytes() + payload
+    with pytest.raises(WireError, match=reason):
+        wire.decode_body(*_split(wrap(f.FrameKind.BLOCKS, body, flags)))
+
+
+@pytest.mark.parametrize("name", ["want", "begin", "ack", "unwritable"])
+def test_what_has_no_meaning_yet_is_zero_or_the_frame_is_refused(name: str) -> None:
+    """So that a later version may give it one, and this one does not take it for something else."""
+    body = bytearray(joined(EXAMPLES[name])[wire.FRAME_HEADER_BYTES :])
+    kind = f.FrameKind[type(EXAMPLES[name]).__name__.upper()]
+    if name == "unwritable":
+        body += b"\0\1"
+    else:
+        body[{"want": 12, "begin": 28, "ack": 47}[name]] = 1
+    with pytest.raises(WireError, match=f"illegal {kind.name} frame"):
+        wire.decode_body(*_split(wrap(kind, bytes(body))))
 
 
 def test_an_oversized_frame_is_refused_before_any_memory_is_taken():
