@@ -170,7 +170,7 @@ def checked_table(known: click.Command, command: str, table: dict[str, Any]) -> 
             wrong.append(Wrong(key, sentence, f"unknown key{guess or f'; expected one of {keys}'}"))
             continue
         if isinstance(parameter, OnceOption) and value is not False:
-            once = f"is a decision for once, and a file would repeat it each time: take it out, and type --{key} when you mean it"
+            once = f"is a decision for once, and a file would repeat it each time: take it out, and type --{key} when needed"
             wrong.append(Wrong(key, f"{key} of [{command}] {once}", f"it {once}"))
             continue
         assert parameter.name is not None

@@ -48,7 +48,7 @@ def named(secondary: tuple[str, int] | None) -> dict[str, str]:
 def locate(source: Path | None, state_dir: Path | None) -> Path:
     """The state directory that is meant. NotRunning when none is known for SOURCE, UsageError for wrong arguments.
 
-    SOURCE may also be the TARGET of a secondary. One that is typed counts more than a state directory of the settings file.
+    SOURCE may also be the TARGET of a secondary. The command line overrides the state directory of the settings file.
     """
     name = typed_name()
     if state_dir is not None and (

@@ -89,7 +89,7 @@ def name_lines(place: str | os.PathLike[str]) -> None:
 
 
 def is_journal(stream: TextIO) -> bool:
-    """Whether a stream goes to systemd's journal, which says so by its device and inode (systemd.exec(5))."""
+    """Whether a stream goes to systemd's journal, which is known by its device and inode (systemd.exec(5))."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):

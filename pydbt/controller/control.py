@@ -225,7 +225,7 @@ def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float
 def _stranger(client: socket.socket, folder: str, place: Path, request: dict[str, Any]) -> str:
     """The user whose process answers, when it is another one whose secondary may be asked; empty when it is our own.
 
-    StateError when it is not to be believed: it may be anybody who can write to the directory.
+    StateError when its answer must not be used: it may be anybody who can write to the directory.
     """
     process, user = peer_of(client)
     if user in own_users():
@@ -246,8 +246,8 @@ def _result_of(stranger: str, answer: bytes, place: Path) -> dict[str, Any]:
         raise StateError(f"the process of user {stranger} that answers at {place} gave no status: {error}") from None
     if status.get("role") != "secondary":
         raise StateError(
-            f"the process of user {stranger} that answers at {place} is no secondary, and only root has others: it is not "
-            "to be believed"
+            f"the process of user {stranger} that answers at {place} is no secondary, and only root has others: its answer "
+            "is not used"
         )
     return {**status, "user": stranger}
 

@@ -416,7 +416,7 @@ def waits_told(done: Outcome) -> list[str]:
         ({"mode": "paused"}, "10.0.0.2:7000, to which replication is paused: 'controller resume' resumes it"),
     ],
 )
-def test_a_verification_that_waits_for_the_secondary_says_so_once_and_goes_on_when_that_is_there(
+def test_a_verification_that_waits_for_the_secondary_logs_that_once_and_resumes_when_it_is_there(
     changes: dict[str, object], words: str, disk: str, controller: FakeController
 ) -> None:
     looks = iter([GONE | changes] * 4)
@@ -598,7 +598,7 @@ def test_a_reader_that_goes_away_is_no_fault(disk: str, controller: FakeControll
     assert errors == b"" and process.returncode in (0, 1, 141)
 
 
-def test_setup_and_test_scripts_need_root_and_say_so() -> None:
+def test_setup_and_test_scripts_without_root_are_refused_in_words() -> None:
     for script in ("scripts/setup", "scripts/test"):
         done = subprocess.run([ROOT / script], capture_output=True, text=True, user=65534, group=65534)
         assert done.returncode == 3 and done.stdout == ""

@@ -1,4 +1,4 @@
-"""A file with the words for the command line: what it says counts, what a person types counts more, nothing is guessed."""
+"""A file with the words for the command line: what it says counts, the command line overrides it, nothing is guessed."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_commands_for_a_running_volume_take_it_from_the_table_of_run(tmp_path, d
     asked_for = [request["command"] for request in controller.asked if request["command"] != "status"]
     assert asked_for == ["wait", "pause", "resume"]
     assert controller.asked[0]["timeout"] == 5
-    # The command line counts more, in either way of naming a volume.
+    # The command line overrides the file, in either way of naming a volume.
     asked(tmp_path, text, "pause", "/dev/null").refused(2, "/dev/null")
     asked(tmp_path, text, "pause", "--state", tmp_path / "none").refused(2, "none")
     asked(tmp_path, text.replace(str(controller.state_dir), "/nowhere"), "pause").refused(2, "/nowhere")

@@ -271,9 +271,9 @@ def test_the_commands_of_root_in_his_directory_are_refused_in_one_sentence(tmp_p
     theirs.mkdir()
     os.chown(theirs, 65534, 65534)
     with stranger(theirs, GOOD) as asked:
-        command("status", "--state", theirs).refused(7, "is no secondary", "not to be believed")
+        command("status", "--state", theirs).refused(7, "is no secondary", "its answer is not used")
         for asks_status_first in ("secondaries", "verify"):
-            command(asks_status_first, "--state", theirs).refused(7, "is no secondary", "not to be believed")
+            command(asks_status_first, "--state", theirs).refused(7, "is no secondary", "its answer is not used")
         for words in (["wait", "--timeout", "5"], ["pause"], ["resume"], ["switchover"]):
             command(*words, "--state", theirs).refused(2, "user 65534", str(theirs), "run this as that user")
         command("down", "--state", theirs).refused(2, "user 65534", str(theirs), "SIGTERM")

@@ -1,4 +1,4 @@
-"""A secondary that listens where only its own machine can connect, because of a line in /etc/hosts, says so at its start."""
+"""A secondary that listens where only its own machine can connect, because of a line in /etc/hosts, warns at its start."""
 
 from __future__ import annotations
 

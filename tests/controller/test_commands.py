@@ -38,7 +38,7 @@ class Client:
 
 
 class Memory:
-    """Stands for what writes out: it is done when the test says so."""
+    """Stands for what writes out: it is done when the test ends it."""
 
     place = "/mnt"
 

@@ -40,7 +40,7 @@ def test_each_write_is_followed_where_that_is_possible_and_wanted(monkeypatch):
     assert not captures_payload(monkeypatch, options(capture="addresses"), Programs(True))
 
 
-def test_a_kernel_that_shows_no_data_gets_epochs_and_one_line_says_so(monkeypatch, caplog):
+def test_a_kernel_that_shows_no_data_gets_epochs_and_one_log_line_names_the_reason(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING, "pydbt"):
         assert not captures_payload(monkeypatch, options(epoch_interval_s=7), Programs(False))
     assert len(caplog.records) == 1

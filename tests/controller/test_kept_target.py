@@ -93,7 +93,7 @@ def target(disk: Disk, blocks: BadBlocks, clock: SimpleNamespace) -> KeptTarget:
 
 
 def write(target: KeptTarget, sector: int, data: bytes | int) -> bytes:
-    """Data, or so many sectors of zeros."""
+    """Data, or this many sectors of zeros."""
     count, source = (data, ZEROS) if isinstance(data, int) else (len(data) // 512, 0)
     columns = (np.array([value], np.int64) for value in (sector, count, source))
     target.write_runs(PlannedWrites(*columns), memoryview(b"" if isinstance(data, int) else data))

@@ -108,7 +108,7 @@ def prove(state, wait):
     prove_secondaries(SimpleNamespace(logical_block_bytes=512), state, dict.fromkeys(range(1, 9)), wait=wait)
 
 
-def test_a_new_volume_waits_for_a_secondary_that_is_started_later_and_says_so_once(answers, caplog):
+def test_a_new_volume_waits_for_a_secondary_that_is_started_later_and_logs_that_once(answers, caplog):
     gone = Unreachable("a:1 cannot be reached: Connection refused")
     answers.outcomes[:] = [gone, gone, Refused("busy", "starting"), gone, "replica a"]
     with caplog.at_level(logging.WARNING):

@@ -128,7 +128,7 @@ def test_the_primary_does_not_call_it_usable_before_it_is_and_copies_only_what_i
         both.compare("after the failure")
 
 
-def test_a_target_with_one_bad_block_follows_but_for_that_and_both_sides_say_so(tmp_path: Path) -> None:
+def test_a_target_with_one_bad_block_follows_but_for_that_and_both_sides_report_it(tmp_path: Path) -> None:
     with flawed(tmp_path) as (device, disk, both):
         at = ("--state", both.primary_state)
         for number in range(20):

@@ -138,7 +138,7 @@ def test_a_disk_of_the_secondary_that_fails_for_a_while_loses_nothing(tmp_path, 
         both.wait()
         fill(folder)
         work(device, chance, 400)
-        until(lambda: "fail" in both.secondary.words() or "full" in both.secondary.words(), "it says so")
+        until(lambda: "fail" in both.secondary.words() or "full" in both.secondary.words(), "it names the fault")
         assert both.secondary.alive and both.primary.alive
         assert (both.status() or {})["replica_state"] != "up-to-date" or both.try_wait(0.5).code == 8
         if killed:

@@ -366,7 +366,10 @@ def test_a_secondary_restored_to_a_moment_of_the_very_copy_that_is_under_way_is_
             until(lambda: both.status()["progress"]["done_bytes"] > 16 * MIB, "much more has arrived")
             assert both.status()["mode"] == "resynchronizing"
             put_back_secondary(both, tmp_path)
-            until(lambda: "went back behind what it had acknowledged" in both.primary.words(), "the primary says so")
+            until(
+                lambda: "went back behind what it had acknowledged" in both.primary.words(),
+                "the primary names the cause",
+            )
             both.wait()
             assert both.primary.words().count("every block in use is compared") == 1
             both.compare("after a moment of the copy under way was put back")

@@ -12,7 +12,7 @@ from tests.lab.disks import loop_device
 from tests.lab.tracking import tracked
 
 _BLOCK_BYTES = 4096
-# A slot of 4 KiB moves the ring's position by 515 * 8 bytes: after at most so many, every place of this ring was one's.
+# A slot of 4 KiB moves the ring's position by 515 * 8 bytes: after at most this many, every place of this ring was one's.
 _WRITES = 8192 + 1
 
 

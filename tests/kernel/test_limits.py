@@ -54,7 +54,7 @@ def test_the_least_limit_of_all_control_groups_is_found(tmp_path: Path) -> None:
     ("code", "messages"),
     [(-9, ""), (1, "terminate called ... std::bad_alloc"), (1, "LLVM ERROR: out of memory"), (1, "MemoryError")],
 )
-def test_a_loader_that_ended_for_want_of_memory_says_so(code: int, messages: str) -> None:
+def test_a_loader_that_ended_for_want_of_memory_names_that_reason(code: int, messages: str) -> None:
     assert "not enough memory" in (why_loader_ended(code, messages) or "")
 
 

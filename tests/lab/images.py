@@ -51,7 +51,7 @@ def differing_blocks(
     backing: Path | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Numbers:
-    """Numbers of the blocks of 4 KiB in which so many bytes of a device and an image differ, from their offsets on.
+    """Numbers of the blocks of 4 KiB in which a device and an image differ, within a number of bytes from their offsets on.
 
     ``direct`` reads the source past the page cache, which a mounted file system does not keep coherent. ``backing``
     is the file behind it, and tells where it is sparse. ``check`` is called often, and may raise.

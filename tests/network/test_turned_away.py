@@ -134,13 +134,15 @@ def test_a_proven_primary_whose_hello_is_refused_has_a_line_with_its_name(
     poll(lambda: "turned away alpha (127.0.0.1:" in secondary.words(), "the refusal of its HELLO names it")
 
 
-def test_a_machine_that_nobody_can_accept_says_so_of_itself(secondary: SecondaryProcess, authority: Path) -> None:
+def test_a_machine_whose_identity_expired_is_told_that_and_what_to_do(
+    secondary: SecondaryProcess, authority: Path
+) -> None:
     pki.issue(authority, "alpha", 1, datetime.now(UTC) - timedelta(days=30), replace=True)
     with pytest.raises(PeerError, match=r"this machine's identity expired at .*pki issue --replace"):
         connected(secondary, authority / "alpha.identity")
 
 
-def test_a_secondary_that_nobody_can_accept_says_so_at_its_start_and_of_each_that_goes_away(
+def test_a_secondary_that_nobody_can_accept_warns_at_its_start_and_of_each_that_goes_away(
     tmp_path: Path, authority: Path
 ) -> None:
     pki.issue(authority, "beta", 1, datetime.now(UTC) - timedelta(days=30), replace=True)

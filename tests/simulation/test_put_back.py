@@ -17,7 +17,7 @@ from tests.simulation.cluster.schedule import Op, Plan, Shape
 from tests.simulation.cluster.world import World
 
 SEEDS = range(12)
-BLIND = "a secondary that went back behind what it had acknowledged is believed"
+BLIND = "a secondary that went back behind what it had acknowledged is trusted"
 
 
 class Midway(World):

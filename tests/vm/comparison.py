@@ -24,7 +24,7 @@ SECONDS, QUICK_SECONDS = 10, 4
 ROUNDS, QUICK_ROUNDS = 5, 2
 DEPTH = 8
 REGION_MIB = 128
-# So many 4 KiB blocks, none of them twice, are written while the link is down.
+# This many 4 KiB blocks, none of them twice, are written while the link is down.
 OUTAGE_BLOCKS, QUICK_OUTAGE_BLOCKS = 8192, 2048
 BLOCK_BYTES = 4096
 

@@ -122,7 +122,7 @@ class VolatileDisk:
         return sum(write.length for write in list(self._pending) if not write.sure)
 
     def fail_at(self, unflushed_bytes: int, timeout_s: float) -> bool:
-        """Take nothing more, not even a flush, from the moment when a power cut could take so much; whether that came."""
+        """Take nothing more, not even a flush, from the moment when a power cut could take this much; whether that came."""
         with self._lock:
             self._fails_at = unflushed_bytes
         return self._failed.wait(timeout_s)

@@ -64,7 +64,7 @@ class Careful:
 
 
 def work(folder: Path, seed: int, steps: int) -> None:
-    """Everything at once, until so many steps are done; then nothing holds the file system any more."""
+    """Everything at once, until this many steps are done; then nothing holds the file system any more."""
     chance = random.Random(seed)
     with contextlib.ExitStack() as stack, load() as running:
         for number in range(2):

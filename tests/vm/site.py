@@ -224,7 +224,7 @@ class Site:
         return json.loads(done.output) if done.code == 0 else {"steps": 0, "rows": 0}
 
     def until_steps(self, steps: int) -> None:
-        """The load has done so many more."""
+        """The load has done this many more."""
         before = self.progress()["steps"]
         poll(lambda: self.progress()["steps"] >= before + steps, f"the load does {steps} steps", PATIENCE_S)
 

@@ -59,7 +59,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Eras:
-    """What the device says now: which record of eras it keeps, in regions of so many bytes, and the present era."""
+    """What the device says now: which record of eras it keeps, in regions of ``region_bytes``, and the present era."""
 
     metadata: str
     region_bytes: int

@@ -26,7 +26,7 @@ class Mode(StrEnum):
 
     @property
     def rests(self) -> bool:
-        """Whether nothing is sent before a person says so."""
+        """Whether nothing is sent until a person ends the mode."""
         return self in RESTING_MODES
 
 

@@ -50,7 +50,7 @@ class Recognition:
         return doubt
 
     def replica_says(self, ack: Ack) -> None:
-        """The secondary's own word on its image counts when it is worse than ours."""
+        """The state of the image that the secondary reports counts when it is worse than ours."""
         state, replica, mode = REPLICA_STATE_NAMES[ack.replica_state], self._state.replica, self._state.mode
         replica.progress = max(replica.progress, ack.progress)
         # With blocks that its target does not take it may have an image all the same, and go back to that once it has.

@@ -40,10 +40,10 @@ class KnownReplica:
     ``position`` is the (epoch, sequence) that it acknowledged last; ``progress`` the most bytes that it ever told to be
     durable; ``later_epochs`` the runs since ``position``; ``unfinished``: it has acknowledged blocks of a
     resynchronization whose COMMIT is still to come, and those are on no map. ``initial``: it was never in sync;
-    ``scanned``: the blocks in use are on the map. ``fresh``: it holds nothing. ``goes_back``: by its own word it has an
+    ``scanned``: the blocks in use are on the map. ``fresh``: it holds nothing. ``goes_back``: it reports an
     earlier image, to which a promotion would go back. ``taken_at``: its position when it was found to be elsewhere, until it
     is in sync. ``compares``: blocks can be compared with it by keyed digests. ``unwritable``: blocks that its target does not
-    take, by its last word; it keeps what is to be there. ``doubtful``: those of them that were not compared since it said so.
+    take, by its last report; it keeps what is to be there. ``doubtful``: those of them that were not compared since that report.
     """
 
     identifier: str

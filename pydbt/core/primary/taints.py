@@ -8,7 +8,7 @@ from pydbt.core.primary.verifier import NO_KEY
 
 
 class Taints:
-    """Changes ``state.taints``, when the brain says so."""
+    """Changes ``state.taints`` when the brain tells it to."""
 
     def __init__(self, state: State) -> None:
         self._state = state

@@ -33,7 +33,7 @@ class PeerObjection:
 def objection_to(proved: Machine, pinned: Machine, given: str = "", *, any_key: bool = False) -> PeerObjection | None:
     """The objection to a machine, None when it may be the other side.
 
-    ``pinned`` is the machine that was accepted before. ``given`` is a name that the operator gives, which counts more than the
+    ``pinned`` is the machine that was accepted before. ``given`` is a name that the operator gives, which overrides the
     pinned one; with ``any_key`` a machine of that name may have another key than the pinned one.
     """
     name = proved.name

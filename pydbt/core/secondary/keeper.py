@@ -197,7 +197,7 @@ class Keeper:
         """Bring everything to the target, so that entries may be written past the journal from then on."""
         self.barrier = GoingDirect(hello, connection)
         if self.stage_from is not None or any(append.staged for append in self._appends):
-            # The stage goes onto the target without its COMMIT: the state file has to say so first.
+            # The stage goes onto the target without its COMMIT: the state file has to call the image inconsistent first.
             self._give_up_image()
 
     def settle(self) -> None:
@@ -232,7 +232,7 @@ class Keeper:
         self.persist(replace(self.record, generations=generations.in_sync(), divergence=None, handed_to=""))
 
     def keep_aside(self, kept: bool) -> None:
-        """Whether there are blocks that the target does not take. The state file says so from when they are saved on."""
+        """Whether there are blocks that the target does not take. The state file tells of them from when they are saved on."""
         self._kept_aside = kept
         if not kept:
             self.persist(replace(self.record, kept_aside=False))

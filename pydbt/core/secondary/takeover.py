@@ -1,7 +1,7 @@
 """Whether this secondary takes the place of its primary, which asks for it (HANDOVER).
 
-The order that never makes two primaries: the old primary is durably a replica before it says so, and this side is promoted only
-after it has heard that. If a message or a machine is lost in between, there is no primary, and a person promotes one.
+The order that never makes two primaries: the old primary is durably a replica before it tells of that, and this side is promoted
+only after it has heard that. If a message or a machine is lost in between, there is no primary, and a person promotes one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Waits for several secondaries: over when each of them has said so, or the first, as was asked."""
+"""Waits for several secondaries: over when each of them has answered, or the first, as was asked."""
 
 from __future__ import annotations
 

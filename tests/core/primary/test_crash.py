@@ -65,7 +65,7 @@ def acknowledged(brain: Primary, progress: int) -> None:
 
 
 @pytest.mark.parametrize("progress", [100, 160, None])
-def test_a_secondary_that_has_all_it_ever_told_of_is_believed_and_remembered(progress):
+def test_a_secondary_that_has_all_it_ever_told_of_is_trusted_and_remembered(progress):
     brain = Primary(KNOWN, 0.0)
     assert remembered(brain.handle(told(progress), 0.0)) == [max(progress or 0, 100)] and brain.state.replica.scanned
 
@@ -91,10 +91,10 @@ def test_a_secondary_that_was_put_back_is_compared_once_however_often_its_connec
     effects = brain.handle(ev.Persisted(zeroed=False, number=brain.quiet.writes), 0.0)
     assert remembered(effects) == [90], "what it says now is all that counts, once the map has everything"
     acknowledged(brain, 95)
-    for when, progress, believed in ((1.0, 95, True), (3.0, 94, False)):
+    for when, progress, trusted in ((1.0, 95, True), (3.0, 94, False)):
         brain.handle(ev.Disconnected("cut"), when)
         brain.handle(told(progress), when + 1)
-        assert brain.state.replica.scanned == believed
+        assert brain.state.replica.scanned == trusted
 
 
 def test_one_that_was_put_back_to_one_backup_and_then_to_another_is_noticed_both_times():

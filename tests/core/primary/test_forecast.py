@@ -9,7 +9,7 @@ from pydbt.core.units import MIB
 def run(
     forecast: Forecast, start: float, seconds: int, done: int, left: int, *, done_s: int, left_s: int
 ) -> tuple[int, int]:
-    """Per second so many bytes become done, and so many fewer are left."""
+    """Per second ``done_s`` bytes more are done, and ``left_s`` fewer are left."""
     for second in range(seconds):
         forecast.observe(start + second, done, left)
         done, left = done + done_s, left - left_s

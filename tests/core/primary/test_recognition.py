@@ -1,4 +1,4 @@
-"""The secondary that answers: its own word counts, and is written down when the map has everything it lacks."""
+"""The secondary that answers: its report counts, and is written down when the map has everything it lacks."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_one_that_comes_back_before_the_map_with_all_it_lacks_is_on_disk_is_not_
     assert [e.replica for e in taken_effects(state) if isinstance(e, RememberReplica)] == ["other"]
 
 
-def test_one_that_goes_back_to_an_image_says_so_even_where_ours_is_a_first_copy_still() -> None:
+def test_that_there_is_an_image_to_go_back_to_is_known_even_where_ours_is_a_first_copy_still() -> None:
     state, recognition = known(initial=True)
     recognition.connected(said())
     assert state.replica.state == "inconsistent" and state.replica.goes_back
@@ -89,7 +89,7 @@ def test_of_another_replica_nothing_is_remembered_before_its_map() -> None:
     assert recognition.scan_whole, "it may hold a content of this volume where that has free space now"
 
 
-def test_its_own_word_on_its_image_counts_when_it_is_worse() -> None:
+def test_its_report_of_its_image_counts_when_it_is_worse() -> None:
     for mode, word, state_of_image in (
         (Mode.NORMAL, "inconsistent", "inconsistent"),
         (Mode.NORMAL, "consistent", "outdated"),

@@ -34,7 +34,7 @@ def code(found: PeerObjection | None) -> str:
         (ALPHA, ALPHA, "", True, ""),
         (ALPHA_ANEW, ALPHA, "", True, OTHER_KEY),
         (BETA, ALPHA, "", True, OTHER_NAME),
-        (BETA, ALPHA, "beta", True, ""),  # the operator's word counts more than the pin
+        (BETA, ALPHA, "beta", True, ""),  # the operator's name overrides the pin
         (ALPHA, ALPHA, "beta", True, OTHER_NAME),
         (ALPHA_ANEW, ALPHA, "alpha", True, ""),  # named once: with whatever key
         (ALPHA_ANEW, ALPHA, "alpha", False, OTHER_KEY),  # named for good: the key stays pinned

@@ -60,7 +60,7 @@ def test_the_state_file_says_that_blocks_are_kept_before_the_journal_is_freed() 
     assert not persist.record.kept_aside
 
 
-def test_direct_writes_are_acknowledged_only_after_the_state_file_says_so() -> None:
+def test_direct_writes_are_acknowledged_only_after_the_state_file_tells_of_kept_blocks() -> None:
     play = Play(hello=KNOWS)
     play(e.RoomMeasured(0))
     play.frame(f.Begin(1, EPOCH, 0))

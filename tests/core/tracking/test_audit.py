@@ -150,7 +150,7 @@ def test_a_write_that_failed_before_it_reached_the_disk_does_not_hide_a_later_on
     assert len(rested(disk, audit)) == 1
 
 
-def test_a_kernel_without_a_count_is_said_so():
+def test_a_kernel_without_a_count_makes_the_verdict_unavailable():
     disk, audit = Disk(1), Audit(AuditRecord())
     assert audit.look(disk.look(counted_sectors=None), True, 0.0) == []
     assert "unavailable" in audit.report()["verdict"]

@@ -127,7 +127,7 @@ def test_a_wait_ends_when_everything_in_flight_at_its_beginning_has_completed() 
     assert not writing.empty
 
 
-def test_after_a_loss_nothing_is_certain_until_the_caller_says_so() -> None:
+def test_after_a_loss_nothing_is_certain_until_the_caller_trusts_it() -> None:
     writing = writes()
     assert not writing.certain
     writing.trust()

@@ -293,7 +293,7 @@ def nobody_is_held_back(world: World) -> None:
 
 
 def all_is_one(world: World) -> None:
-    """At the end, with no fault left: all sides are the same, say so, and would follow whichever of them is promoted."""
+    """At the end, with no fault left: all sides are the same, report that, and would follow whichever of them is promoted."""
     peers = world.primary.peers()
     status = world.primary.loop.report().to_json()
     for node, peer in peers:

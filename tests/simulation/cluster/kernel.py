@@ -53,7 +53,7 @@ class Era:
     def legal(self, sector: int, least: int, most: int, ended: int | None = None) -> set[bytes]:
         """Tags that this sector may have once ``least`` writes are in it, and none after ``most``.
 
-        ``ended``: only those among the first so many that ended have to be in it. Two writes in flight at once may
+        ``ended``: only those among the first ``ended`` that completed have to be in it. Two writes in flight at once may
         end either way; one that failed may have been written or not.
         """
         writes = self.by_sector[sector]

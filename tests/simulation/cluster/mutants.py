@@ -256,7 +256,7 @@ def _unheard(right: Callable, replica: str, position: tuple, said: ev.Connected,
     return right(replica, position, replace(said, progress=None), *others)
 
 
-MUTANTS["a secondary that went back behind what it had acknowledged is believed"] = lambda: patch.object(
+MUTANTS["a secondary that went back behind what it had acknowledged is trusted"] = lambda: patch.object(
     recognition, "doubt_about", partial(_unheard, recognition.doubt_about)
 )
 instead("what is written directly is no progress", keeper, "entry_bytes", lambda entry: 0)

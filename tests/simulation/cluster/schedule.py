@@ -87,10 +87,10 @@ TROUBLES = {
 # And with several secondaries: they come and go while the others are replicated to.
 MORE_TROUBLES = {"add": 8, "remove": 5}
 HOW_MANY = (1, 1, 2, 2, 3)  # fmt: skip
-# In so many of the worlds a secondary is put back, with its state, to what it once was.
+# In this share of the worlds a secondary is put back, with its state, to what it once was.
 PUT_BACK = 0.15
 PUT_BACK_STEPS = 40
-# In so many of the worlds with one secondary both sides are to change places, in the second half.
+# In this share of the worlds with one secondary both sides are to change places, in the second half.
 SWITCHOVER = 0.2
 # In one of this many worlds blocks of a target cannot be written for a while; all others are what they would be without.
 BAD_TARGET_EVERY, BAD_TARGET_AT = 16, 13

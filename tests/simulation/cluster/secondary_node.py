@@ -237,7 +237,7 @@ class SecondaryNode:
         self.backup: tuple[Lossy, Files] | None = None
         self.put_backs = 0
         self.covered = True  # whether a controller that starts now would lose nothing for that
-        self.noticed = 0  # so many of them the primary has been told of, in a WELCOME
+        self.noticed = 0  # the number of them that the primary has been told of, in a WELCOME
 
     # --- life ---------------------------------------------------------------------------------------------
     @property
@@ -404,7 +404,7 @@ class SecondaryNode:
 
     # --- work ---------------------------------------------------------------------------------------------
     def pump(self, steps: int) -> None:
-        """Do so many pieces of what there is to do, in an order that chance decides."""
+        """Do this many pieces of what there is to do, in an order that chance decides."""
         if self.restart_at is not None and self.clock.now >= self.restart_at:
             self.restart_at = None
             self.machine.live()
@@ -470,7 +470,7 @@ class SecondaryNode:
             self._take_over(engine, engine.takeover)
 
     def _take_over(self, engine: SimEngine, takeover: e.TakeOver) -> None:
-        """As SecondaryService does it: once everything is on the target, be promoted, and say so; nothing else is begun."""
+        """As SecondaryService does it: once everything is on the target, be promoted, and tell of that; nothing else is begun."""
         self.inbox = deque(
             (of, item) for of, item in self.inbox if not isinstance(item, (e.Connected, e.FrameReceived))
         )

@@ -1,0 +1,78 @@
+"""Plain English: words that a reader whose first language is another misreads are nowhere, not even in the name of a test."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+FOLDERS = ("pydbt", "bpf", "docs", "scripts", "tests")
+SUFFIXES = {"", ".md", ".py", ".c", ".h", ".sh", ".toml", ".html", ".service", ".yml", ".yaml"}
+# Between two words: a name's underscore, the mark of a comment, the end of a line or of one piece of a string.
+BETWEEN = r"[\s_#*\"]+"
+# The words of CONTRIBUTING's section "Plain English" -> what stands in their place.
+AVOIDED = {
+    r"so (many|much)": "this many, this much; or the number itself",
+    r"(say|says|said|saying) so": "name the thing that is said, and where: 'one warning names the reason'",
+    r"(mean|means|meant) it": "name the act: 'requires --insecure'",
+    r"believ(e|es|ed|ing)": "accept, take, trust, use",
+    r"own word": "report, claim, statement",
+    r"is your word": "you confirm",
+    r"counts more": "the active verb: 'the command line overrides the file'",
+}
+# The two tables of words to avoid.
+EXEMPT = {"CONTRIBUTING.md", "tests/test_plain_english.py"}
+
+
+def pattern_of(words: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![A-Za-z]){words.replace(' ', BETWEEN)}(?![A-Za-z])", re.IGNORECASE)
+
+
+PATTERNS = {pattern_of(words): instead for words, instead in AVOIDED.items()}
+
+
+def avoided_in(text: str) -> list[tuple[int, str, str]]:
+    """The line, the words and what is better, for each place with words to avoid."""
+    return [
+        (text.count("\n", 0, match.start()) + 1, " ".join(re.split(BETWEEN, match[0])), instead)
+        for pattern, instead in PATTERNS.items()
+        for match in pattern.finditer(text)
+    ]
+
+
+def texts() -> list[Path]:
+    found = [*PROJECT.glob("*.md"), *(path for folder in FOLDERS for path in (PROJECT / folder).rglob("*"))]
+    return [path for path in found if path.suffix in SUFFIXES and str(path.relative_to(PROJECT)) not in EXEMPT]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("It rests, and says so.", "says so"),
+        ("def test_one_that_cannot_says_so_once():", "says so"),
+        ('f"it is not "\n    "believed at all"', "believed"),
+        ("# Regions of so\n    # many bytes.", "so many"),
+        ("By its own word.", "own word"),
+    ],
+)
+def test_each_kind_of_text_is_looked_through(text: str, words: str) -> None:
+    assert [found for _, found, _ in avoided_in(text)] == [words]
+
+
+@pytest.mark.parametrize(
+    "text", ["It said something.", "in its own words", "lockdown_words", "It says some of it.", "unbelievable"]
+)
+def test_other_words_are_left_alone(text: str) -> None:
+    assert not avoided_in(text)
+
+
+def test_words_to_avoid_are_nowhere() -> None:
+    found = [
+        f"{path.relative_to(PROJECT)}:{line} {words!r}: {instead}"
+        for path in texts()
+        if path.is_file()
+        for line, words, instead in avoided_in(path.read_text(errors="replace"))
+    ]
+    assert not found, "\n".join(["write plain English (CONTRIBUTING.md):", *found])
