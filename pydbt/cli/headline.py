@@ -81,7 +81,7 @@ def problem_words(report: View) -> list[str]:
     if problem := report.text("persist_problem"):
         words.append(f"the map cannot be saved: {problem}")
     if problem := report.part("epochs").text("problem"):
-        words.append(f"no newer epoch: {problem}")
+        words.append(f"no newer image: {problem}")
     if report.flag("tainted"):
         words.append(", ".join(["TAINTED", *report.texts("taints")]))
     if (report.part("audit").text("verdict") or "").startswith("unavailable"):

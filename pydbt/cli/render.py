@@ -84,17 +84,17 @@ def _audit_words(audit: View) -> str:
     return "" if verdict == "agrees" else verdict
 
 
-def _epoch_words(epochs: View) -> str:
+def _snapshot_words(snapshots: View) -> str:
     """``12 in this run, every 10 s ...; the last of ...``; nothing where every write is followed."""
-    if not epochs:
+    if not snapshots:
         return ""
-    number, interval = epochs.whole("number") or 0, epochs.number("interval_s") or 0
+    number, interval = snapshots.whole("number") or 0, snapshots.number("interval_s") or 0
     words = f"{number:,} in this run, every {interval:g} s when anything is written"
-    if last := epochs.text("last"):
-        words += f"; the last of {last} ({epochs.text('kind')})"
-    if longest := epochs.number("frozen_ms_max"):
-        words += f", writers held up {epochs.number('frozen_ms_last') or 0:g} ms ({longest:g} ms at the most)"
-    problem = epochs.text("problem")
+    if last := snapshots.text("last"):
+        words += f"; the last of {last} ({snapshots.text('kind')})"
+    if longest := snapshots.number("frozen_ms_max"):
+        words += f", writers held up {snapshots.number('frozen_ms_last') or 0:g} ms ({longest:g} ms at the most)"
+    problem = snapshots.text("problem")
     return f"{words}; {problem}" if problem else words
 
 
@@ -152,7 +152,7 @@ def _primary_rows(report: View) -> list[tuple[str, str | None]]:
         ("replica", report.text("replica_state")),
         *_each(report),
         ("tainted", _tainted(report)),
-        ("epochs", _epoch_words(report.part("epochs"))),
+        ("epochs", _snapshot_words(report.part("epochs"))),
         ("write intent", _intent_words(report.part("write_intent"), report.number("size_bytes") or 0)),
         ("notice", "; ".join(report.texts("notices"))),
         ("capture", _capture_words(report.part("capture"))),

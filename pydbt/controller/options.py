@@ -29,7 +29,7 @@ DEFAULT_RECORD_RING_BYTES = 16 * MIB
 # The kernel takes ring sizes that are powers of two and multiples of the page.
 MIN_RING_BYTES = 4 * KIB
 DEFAULT_ACKNOWLEDGE_TIMEOUT_S = 15.0
-DEFAULT_EPOCH_INTERVAL_S = 10.0
+DEFAULT_SNAPSHOT_INTERVAL_S = 10.0
 # Writers wait while a file system is frozen; most programs tolerate more than this.
 DEFAULT_FREEZE_LIMIT_S = 5.0
 # After a power loss the writes of about this time are compared. Each era costs a commit at the first write to a region.
@@ -63,7 +63,7 @@ class PrimaryOptions:
     certificate, for TLS; ``peers`` the names that the secondaries must prove, one per secondary in their order, or none;
     ``new_peer_key`` lets a machine of that name have another key than the one on record, once;
     ``accept_replica`` lets another replica than the one on record answer, once.
-    ``capture`` ``addresses`` captures no data: an image is copied every ``epoch_interval_s``, and file systems are frozen
+    ``capture`` ``addresses`` captures no data: an image is copied every ``snapshot_interval_s``, and file systems are frozen
     for ``freeze_limit_s`` at most; ``snapshot_space`` is the size of a snapshot of LVM in bytes (None: a share of the
     volume), or the device that stores a snapshot of another device-mapper volume. On a layer with dm-era a new era is
     begun every ``era_interval_s``. ``wait_for_secondary``: a new volume waits for its
@@ -88,7 +88,7 @@ class PrimaryOptions:
     acknowledge_timeout_s: float = DEFAULT_ACKNOWLEDGE_TIMEOUT_S
     verify_every_s: float | None = None
     capture: str = "payload"
-    epoch_interval_s: float = DEFAULT_EPOCH_INTERVAL_S
+    snapshot_interval_s: float = DEFAULT_SNAPSHOT_INTERVAL_S
     freeze_limit_s: float = DEFAULT_FREEZE_LIMIT_S
     snapshot_space: int | str | None = None
     era_interval_s: float = DEFAULT_ERA_INTERVAL_S
@@ -152,7 +152,7 @@ class PrimaryOptions:
             yield "--verify-every", "--verify-every must be more than 0 seconds; leave it out to verify on command only"
         if self.capture not in CAPTURES:
             yield "--capture", f"--capture {self.capture} is none of {' and '.join(CAPTURES)}"
-        for name, seconds in (("--epoch-interval", self.epoch_interval_s), ("--freeze-limit", self.freeze_limit_s),
+        for name, seconds in (("--epoch-interval", self.snapshot_interval_s), ("--freeze-limit", self.freeze_limit_s),
                               ("--era-interval", self.era_interval_s)):  # fmt: skip
             if seconds <= 0:
                 yield name, f"{name} must be more than 0 seconds"

@@ -84,7 +84,7 @@ class Supervisor:
             finally:
                 gc.unfreeze()
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        broken = any(member.phase is Condition.BROKEN for member in self._supervision.members.values())
+        broken = any(member.condition is Condition.BROKEN for member in self._supervision.members.values())
         return UsageError.exit_code if broken and not self._begun else self._worst
 
     # --- what happens -------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class Supervisor:
             _log.error("%s; everything runs on as before", error)
 
     def _take(self, found: dict[str, Child]) -> None:
-        running = {name for name, member in self._supervision.members.items() if member.phase is Condition.RUNNING}
+        running = {name for name, member in self._supervision.members.items() if member.condition is Condition.RUNNING}
         for name, child in found.items():
             if child.wanted.problem and name in running:
                 continue  # it runs on with what it was started with
@@ -208,7 +208,7 @@ class Supervisor:
                     "name": name,
                     "place": child.place,
                     "state_dir": child.state_dir,
-                    "phase": str(member.phase),
+                    "phase": str(member.condition),
                     "process": processes.get(name),
                     "failure": member.failure,
                     "failures": member.failures,

@@ -15,7 +15,7 @@ from pydbt.core.units import MIB
 from pydbt.device.commands import COMMAND_PATH, CommandFailed, run_command
 from pydbt.device.sysfs import BlockDevice
 
-# A snapshot of an epoch exists for seconds, so a twentieth of the volume is enough. For small volumes there is a least size.
+# A snapshot for an image exists for seconds, so a twentieth of the volume is enough. For small volumes there is a least size.
 DEFAULT_SPACE_FRACTION = 20
 LEAST_SPACE_BYTES = 64 * MIB
 # A new device may be open for a moment (udev reads every new device).

@@ -35,7 +35,7 @@ def test_up_to_date_is_said_only_of_a_replica_that_is() -> None:
         ({"persist_problem": "no space left on device"}, "the map cannot be saved: no space left on device"),
         ({"waiting_for": "the maps to be written"}, "waiting for the maps to be written"),
         ({"tainted": True, "taints": ["an unknown operation wrote"]}, "TAINTED, an unknown operation wrote"),
-        ({"epochs": {"problem": "it was written to"}}, "no newer epoch: it was written to"),
+        ({"epochs": {"problem": "it was written to"}}, "no newer image: it was written to"),
         ({"write_rate_bytes": 2 * MIB}, "2.0 MiB per second are written"),
         ({"replica_state": "inconsistent"}, "the replica is INCONSISTENT"),
         ({"audit": {"verdict": "unavailable: the kernel keeps no count"}}, "not audited: the kernel keeps no count"),

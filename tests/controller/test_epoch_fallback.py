@@ -1,4 +1,4 @@
-"""Where the data of writes cannot be captured, the replica follows in epochs, or one sentence says why it cannot."""
+"""Where the data of writes cannot be captured, the replica follows by images, or one sentence says why it cannot."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def test_each_write_is_followed_where_that_is_possible_and_wanted(monkeypatch):
     assert not captures_payload(monkeypatch, options(capture="addresses"), Programs(True))
 
 
-def test_a_kernel_that_shows_no_data_gets_epochs_and_one_log_line_names_the_reason(monkeypatch, caplog):
+def test_a_kernel_that_shows_no_data_gets_images_and_one_log_line_names_the_reason(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING, "pydbt"):
-        assert not captures_payload(monkeypatch, options(epoch_interval_s=7), Programs(False))
+        assert not captures_payload(monkeypatch, options(snapshot_interval_s=7), Programs(False))
     assert len(caplog.records) == 1
-    assert "follows in epochs instead, every 7 s" in caplog.text
+    assert "follows by images instead, one every 7 s" in caplog.text
     assert "the direct map was not found" in caplog.text
 
 

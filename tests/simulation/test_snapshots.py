@@ -87,7 +87,7 @@ def test_a_device_that_never_rests_and_cannot_be_held_gets_no_image_and_the_oper
         cluster.write_soon()
     run(cluster, 3000, rate=12)
     assert cluster.brain.mode is not Mode.NORMAL
-    assert any("no epoch yet after" in line and " warning " in line for line in cluster.log)
+    assert any("no image yet after" in line and " warning " in line for line in cluster.log)
     assert cluster.brain.status(cluster.now).snapshots.problem
     settle(cluster)
     assert cluster.kernel.disk == cluster.secondary.content

@@ -45,7 +45,7 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
         rate_limit_bytes_per_s=given["rate_limit"],
         verify_every_s=given["verify_every"],
         capture=given["capture"],
-        epoch_interval_s=given["epoch_interval"],
+        snapshot_interval_s=given["epoch_interval"],
         freeze_limit_s=given["freeze_limit"],
         snapshot_space=given["snapshot_space"],
         era_interval_s=given["era_interval"],

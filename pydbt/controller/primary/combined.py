@@ -63,7 +63,7 @@ def combined(secondaries: list[SecondaryReport]) -> SecondaryReport:
         sent_bytes=sum(one.sent_bytes for one in secondaries),
         log=max((one.log for one in secondaries), key=lambda log: log.used),
         progress=_progress([one.progress for one in secondaries]),
-        epochs=None,  # a volume with epochs has one secondary
+        epochs=None,  # a volume that is replicated by images has one secondary
         persist_problem=_named((one.secondary, one.persist_problem) for one in secondaries),
         generations=worst.generations,
         statistics=_added(one.statistics for one in secondaries),

@@ -180,7 +180,7 @@ def joining(
         later_epochs=tuple(record.later_epochs),
         unfinished=record.unfinished,
         quiet_held=quiet_held,
-        snapshot_interval_s=options.epoch_interval_s if snapshot_based else None,
+        snapshot_interval_s=options.snapshot_interval_s if snapshot_based else None,
         hold_limit_s=options.freeze_limit_s,
         taints=tuple(entry["reason"] for entry in record.taints),
         answered=(UNTRACKED,) if since is not None or bounded else (),

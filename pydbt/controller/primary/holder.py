@@ -68,7 +68,7 @@ class Holder:
     def ask(self, effect: HolderRequest) -> None:
         """Begin; the answer is posted."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="epochs", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
             self._thread.start()
         self._requests.put(effect)
 
@@ -128,7 +128,7 @@ class Holder:
                 self._freezer.freeze(mounts, effect.limit_s)
             except CannotFreeze as error:
                 self._unfreezable |= {mount.fs_type for mount in mounts}
-                _log.warning("%s: an epoch waits for a moment without writes", error)
+                _log.warning("%s: an image waits for a moment without writes", error)
                 mounts = []
         self._held = "freeze" if mounts else "quiescent"
         return ev.Held(effect.hold, self._held, self._position())

@@ -70,7 +70,7 @@ class ProgressReport:
 
 
 @dataclass(frozen=True, slots=True)
-class EpochsReport:
+class SnapshotsReport:
     """Where only addresses are captured: the images that were taken."""
 
     interval_s: float
@@ -130,7 +130,7 @@ class SecondaryReport:
     sent_bytes: int
     log: LogReport
     progress: ProgressReport
-    epochs: EpochsReport | None
+    epochs: SnapshotsReport | None
     persist_problem: str
     generations: Generations
     statistics: dict[str, Any]

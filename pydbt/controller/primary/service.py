@@ -130,25 +130,25 @@ def _require_room(device: BlockDevice, room: Room, stack: contextlib.ExitStack) 
 
 
 def _captures_payload(options: PrimaryOptions, device: BlockDevice, capture: Capture, room: Room) -> bool:
-    """Whether each write is followed; otherwise epochs are made. MachineError when neither is possible."""
+    """Whether each write is followed; otherwise images are made. MachineError when neither is possible."""
     if options.capture == "addresses" or capture.payload_available:
         return options.capture == "payload"
     try:
         look(device, room)
     except UsageError as error:
         raise MachineError(
-            f"the data of writes cannot be captured on this kernel ({capture.payload_reason}), nor can epochs be made: {error}"
+            f"the data of writes cannot be captured on this kernel ({capture.payload_reason}), nor can images be made: {error}"
         ) from None
     _log.warning(
-        "the data of writes cannot be captured on this kernel (%s): the replica follows in epochs instead, every %g s",
+        "the data of writes cannot be captured on this kernel (%s): the replica follows by images instead, one every %g s",
         capture.payload_reason,
-        options.epoch_interval_s,
+        options.snapshot_interval_s,
     )
     return False
 
 
 def _require_one(state: VolumeState, why: str) -> None:
-    """An epoch holds the volume still for one secondary; two secondaries would need it held at the same time."""
+    """An image holds the volume still for one secondary; two secondaries would need it held at the same time."""
     if len(state.secondaries) > 1:
         known = ", ".join(record.address for record in state.secondaries)
         raise UsageError(

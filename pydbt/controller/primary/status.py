@@ -12,7 +12,6 @@ from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import (
     CaptureReport,
-    EpochsReport,
     FlightReport,
     LogReport,
     PlaceReport,
@@ -21,6 +20,7 @@ from pydbt.controller.primary.report import (
     QueueReport,
     SecondaryReport,
     SequenceReport,
+    SnapshotsReport,
     VolumeReport,
     WriteIntentReport,
 )
@@ -119,7 +119,7 @@ def _secondary_report(
         sent_bytes=peer.connection.sent_bytes,
         log=_log(status.log),
         progress=_progress(status),
-        epochs=_epochs(status.snapshots, config, now),
+        epochs=_snapshots(status.snapshots, config, now),
         persist_problem=status.persist_problem,
         generations=record.generations,
         statistics=status.statistics,
@@ -161,11 +161,11 @@ def _acknowledged(status: PrimaryStatus, this_epoch: int) -> int:
     return sequence if epoch == this_epoch else 0
 
 
-def _epochs(snapshots: SnapshotStatus | None, config: PrimaryConfig, now: float) -> EpochsReport | None:
+def _snapshots(snapshots: SnapshotStatus | None, config: PrimaryConfig, now: float) -> SnapshotsReport | None:
     interval_s = config.snapshot_interval_s
     if snapshots is None or interval_s is None:
         return None
-    return EpochsReport(
+    return SnapshotsReport(
         interval_s=interval_s,
         kind=snapshots.kind,
         number=snapshots.number,

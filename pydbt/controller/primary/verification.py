@@ -54,7 +54,7 @@ class VolumeVerification:
             raise BusyError("a verification is under way already: wait for it, or end it with --cancel")
         if self._brain.snapshot_based and not arguments.get("repair"):
             raise UsageError(
-                "with addresses only, a comparison is a part of an epoch, and an epoch copies what differs: run 'controller "
+                "with addresses only, a comparison is a part of an image, and an image copies what differs: run 'controller "
                 "verify --repair', which reports what that was"
             )
         if not arguments.get("repair") and self._free_space() is None:

@@ -80,7 +80,7 @@ class Member:
     """One volume. Times are of the monotonic clock. ``wanted`` None: it was removed, and is forgotten when it has ended."""
 
     wanted: Wanted | None
-    phase: Condition
+    condition: Condition
     since: float
     pause_s: float = 0.0
     start_at: float | None = None
@@ -90,7 +90,7 @@ class Member:
 
     @property
     def alive(self) -> bool:
-        return self.phase in (Condition.RUNNING, Condition.STOPPING)
+        return self.condition in (Condition.RUNNING, Condition.STOPPING)
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ class Supervision:
     @property
     def over(self) -> bool:
         """Whether nothing runs, and nothing will without another word."""
-        waits = any(member.phase is Condition.RESTING for member in self.members.values()) and not self.stopping
+        waits = any(member.condition is Condition.RESTING for member in self.members.values()) and not self.stopping
         return not waits and not any(member.alive for member in self.members.values())
 
     def deadline(self) -> float | None:
@@ -126,7 +126,9 @@ class Supervision:
         """Start everything that is configured and does not run, at once."""
         if self.stopping:
             return []
-        idle = [name for name, member in self.members.items() if member.phase in (Condition.RESTING, Condition.ENDED)]
+        idle = [
+            name for name, member in self.members.items() if member.condition in (Condition.RESTING, Condition.ENDED)
+        ]
         return [step for name in idle for step in self._start(name, now)]
 
     def stop(self) -> list[Order]:
@@ -135,21 +137,21 @@ class Supervision:
         return [
             step
             for name, member in self.members.items()
-            if member.phase is Condition.RUNNING
+            if member.condition is Condition.RUNNING
             for step in self._stop(name, member)
         ]
 
     def ended(self, name: str, exit_code: int, reason: str, now: float) -> list[Order]:
         """The process of a volume has ended; ``reason`` is its sentence about a failure."""
         member = self.members[name]
-        was, member.since = member.phase, now
+        was, member.since = member.condition, now
         if self.stopping:
-            member.phase = Condition.ENDED
+            member.condition = Condition.ENDED
             return []
         if was is Condition.STOPPING:
             return self._after_stop(name, member, now)
         if exit_code == 0:
-            member.phase, member.failure, member.failures, member.pause_s = Condition.ENDED, "", 0, 0.0
+            member.condition, member.failure, member.failures, member.pause_s = Condition.ENDED, "", 0, 0.0
             return [Tell(name, "ended in order, and is not started again before 'controller up --all'")]
         return self._fail(name, member, reason or f"ended with exit code {exit_code}", now)
 
@@ -160,7 +162,7 @@ class Supervision:
             at = _deadline(member)
             if at is None or now < at or self.stopping:
                 continue
-            if member.phase is Condition.RESTING:
+            if member.condition is Condition.RESTING:
                 steps += self._start(name, now)
             else:
                 steps.append(Tell(name, f"runs again, after {_count(member.failures, 'failure')}"))
@@ -170,21 +172,21 @@ class Supervision:
     # --- parts --------------------------------------------------------------------------------------------
     def _start(self, name: str, now: float) -> Iterator[Order]:
         member = self.members[name]
-        member.phase, member.since, member.start_at = Condition.RUNNING, now, None
+        member.condition, member.since, member.start_at = Condition.RUNNING, now, None
         member.started_with = member.wanted
         yield Start(name)
 
     def _stop(self, name: str, member: Member) -> Iterator[Order]:
-        member.phase = Condition.STOPPING
+        member.condition = Condition.STOPPING
         yield Stop(name)
 
     def _remove(self, name: str, now: float) -> Iterator[Order]:
         member = self.members[name]
         member.wanted = None
-        if member.phase is Condition.RUNNING:
+        if member.condition is Condition.RUNNING:
             yield Tell(name, "is not configured any more: it is stopped, and its writes stay tracked")
             yield from self._stop(name, member)
-        elif member.phase is not Condition.STOPPING:
+        elif member.condition is not Condition.STOPPING:
             del self.members[name]
 
     def _want(self, name: str, wanted: Wanted, now: float) -> Iterator[Order]:
@@ -194,9 +196,9 @@ class Supervision:
             yield from self._begin(name, member, now)
             return
         before, member.wanted = member.wanted, wanted
-        if member.phase is Condition.STOPPING or wanted == before:
+        if member.condition is Condition.STOPPING or wanted == before:
             return
-        if member.phase is Condition.RUNNING:
+        if member.condition is Condition.RUNNING:
             yield from self._change(name, member, wanted)
         else:
             yield from self._begin(name, member, now)
@@ -224,10 +226,10 @@ class Supervision:
         member.failure, member.failures, member.pause_s, member.since = wanted.problem, 0, 0.0, now
         member.start_at = None
         if wanted.problem:
-            member.phase = Condition.BROKEN
+            member.condition = Condition.BROKEN
             yield Tell(name, wanted.problem, is_error=True)
         elif wanted.unit:
-            member.phase = Condition.LEFT_TO_UNIT
+            member.condition = Condition.LEFT_TO_UNIT
             yield Tell(name, f"is left to {wanted.unit}, which is enabled")
         else:
             yield from self._start(name, now)
@@ -241,7 +243,7 @@ class Supervision:
     def _fail(self, name: str, member: Member, reason: str, now: float) -> list[Order]:
         new = reason != member.failure
         member.failures += 1
-        member.failure, member.phase = reason, Condition.RESTING
+        member.failure, member.condition = reason, Condition.RESTING
         member.pause_s = min(member.pause_s * 2, LONGEST_RESTART_S) if member.pause_s else FIRST_RESTART_S
         member.start_at = now + member.pause_s
         again = f"it is started again after {member.pause_s:g} s, and after longer pauses from then on"
@@ -249,9 +251,9 @@ class Supervision:
 
 
 def _deadline(member: Member) -> float | None:
-    if member.phase is Condition.RESTING:
+    if member.condition is Condition.RESTING:
         return member.start_at
-    if member.phase is Condition.RUNNING and member.failures:
+    if member.condition is Condition.RUNNING and member.failures:
         return member.since + GOOD_RUN_S
     return None
 

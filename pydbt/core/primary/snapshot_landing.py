@@ -307,7 +307,7 @@ class SnapshotLanding:
         self._retry_at = now + pause
         level = "warning" if self._misses % TELL_AFTER == 0 else "debug"
         state.effects.log(
-            level, f"no epoch yet after {self._misses} attempts: {reason}; the replica stays at the last one"
+            level, f"no image yet after {self._misses} attempts: {reason}; the replica stays at the last one"
         )
         if state.phase is Phase.IDLE:
             return None

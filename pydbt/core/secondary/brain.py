@@ -335,7 +335,7 @@ class Secondary:
     def _handed_over(self, session: Session, frame: f.Handover) -> None:
         """The primary asks whether this side could take its place; or it has given it up, and this side takes it."""
         if not self.keeper.settled:
-            self.keeper.settle()
+            self.keeper.wait_for_appends()
             session.defer_first(frame)
             return
         refusal = why_not_take_over(
@@ -361,7 +361,7 @@ class Secondary:
 
     def _begin(self, session: Session, frame: f.Begin) -> None:
         if not self.keeper.settled:
-            self.keeper.settle()
+            self.keeper.wait_for_appends()
             session.defer_first(frame)
             return
         needed = frame.total_bytes + frame.total_bytes // 10 + self.config.stage_margin_bytes

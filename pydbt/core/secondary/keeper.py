@@ -31,7 +31,7 @@ from pydbt.core.units import Geometry
 
 
 @dataclass(frozen=True, slots=True)
-class Settling:
+class AwaitingAppends:
     """The stream before a BEGIN has to be durable, so that later comparisons see it."""
 
 
@@ -71,7 +71,7 @@ class CommittingDirect:
     connection: int
 
 
-Barrier = Settling | Journalling | Freeing | GoingDirect | CommittingStaged | CommittingDirect
+Barrier = AwaitingAppends | Journalling | Freeing | GoingDirect | CommittingStaged | CommittingDirect
 """What has to end before the next frame may be looked at."""
 
 
@@ -200,9 +200,9 @@ class Keeper:
             # The stage goes onto the target without its COMMIT: the state file has to call the image inconsistent first.
             self._give_up_image()
 
-    def settle(self) -> None:
+    def wait_for_appends(self) -> None:
         """Nothing more until every Append is durable."""
-        self.barrier = Settling()
+        self.barrier = AwaitingAppends()
 
     def wait_for_room(self) -> None:
         """The journal was full: nothing more until a checkpoint has freed some of it."""
@@ -219,7 +219,7 @@ class Keeper:
 
     def leave(self) -> None:
         """The connection is gone: waits for room and for comparisons end. All other work ends by itself."""
-        if isinstance(self.barrier, (Freeing, Settling, Journalling)):
+        if isinstance(self.barrier, (Freeing, AwaitingAppends, Journalling)):
             self.barrier = None
 
     @property
@@ -342,7 +342,7 @@ class Keeper:
     def advance(self, now: float, peer: int | None) -> None:
         """Do the work that has become possible. ``peer``: the connection of the primary, if there is one."""
         match self.barrier:
-            case Settling() if not self._appends:
+            case AwaitingAppends() if not self._appends:
                 self.barrier = None
             case GoingDirect() as going if not self._appends:
                 self._advance_to_direct(going, peer)

@@ -77,7 +77,7 @@ def test_a_failure_is_told_once_and_its_pauses_grow_to_a_bound() -> None:
     now, pauses, told = 10.0, [], []
     for _ in range(12):
         told += words(supervision.ended("a", 6, "the disk is gone", now))
-        assert supervision.members["a"].phase is Condition.RESTING
+        assert supervision.members["a"].condition is Condition.RESTING
         at = supervision.deadline()
         assert at is not None and supervision.due(at - 0.001) == []
         pauses.append(at - now)
@@ -85,7 +85,7 @@ def test_a_failure_is_told_once_and_its_pauses_grow_to_a_bound() -> None:
         now = at + 1
     assert told == ["a the disk is gone; it is started again after 1 s, and after longer pauses from then on"]
     assert pauses[:4] == [FIRST_RESTART_S, 2.0, 4.0, 8.0] and pauses[-1] == LONGEST_RESTART_S
-    assert supervision.members["b"].phase is Condition.RUNNING and supervision.members["b"].since == 0.0
+    assert supervision.members["b"].condition is Condition.RUNNING and supervision.members["b"].since == 0.0
 
 
 def test_another_failure_is_told_again() -> None:
@@ -135,7 +135,7 @@ def test_a_volume_with_an_enabled_unit_is_left_to_it() -> None:
     assert supervision.reload({"a": A}, 2.0) == [Start("a")]
     assert without_words(supervision.reload({"a": left}, 3.0)) == [Stop("a")]
     assert without_words(supervision.ended("a", 0, "", 4.0)) == []
-    assert supervision.members["a"].phase is Condition.LEFT_TO_UNIT
+    assert supervision.members["a"].condition is Condition.LEFT_TO_UNIT
 
 
 def test_a_wrong_file_stops_nothing_and_is_not_started() -> None:
@@ -143,8 +143,8 @@ def test_a_wrong_file_stops_nothing_and_is_not_started() -> None:
     wrong = Wanted("", problem="line 3 is wrong")
     steps = supervision.reload({"a": wrong, "b": wrong}, 1.0)
     assert without_words(steps) == [] and len(words(steps)) == 2
-    assert supervision.members["a"].phase is Condition.RUNNING
-    assert supervision.members["b"].phase is Condition.BROKEN and supervision.up(1.5) == []
+    assert supervision.members["a"].condition is Condition.RUNNING
+    assert supervision.members["b"].condition is Condition.BROKEN and supervision.up(1.5) == []
     assert supervision.reload({"a": A, "b": B}, 2.0) == [Start("b")], "the same settings as it was started with"
 
 
@@ -176,7 +176,7 @@ def test_a_volume_never_has_two_processes_and_never_starts_fast(happenings: list
     for what in happenings:
         now += 0.25
         if what in ("fail", "end") and alive:
-            stopping = supervision.members["a"].phase is Condition.STOPPING
+            stopping = supervision.members["a"].condition is Condition.STOPPING
             alive, failed_at = False, now if what == "fail" and not stopping else None
             carry_out(supervision.ended("a", 1 if what == "fail" else 0, "", now), False)
         elif what == "up":

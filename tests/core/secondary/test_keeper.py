@@ -207,7 +207,7 @@ def test_a_journal_that_cannot_be_written_is_told_in_words() -> None:
 def test_a_begin_waits_until_every_append_before_it_is_durable() -> None:
     desk = Desk()
     append = desk.append(stream(11))
-    desk.keeper.settle()
+    desk.keeper.wait_for_appends()
     desk.advanced()
     assert desk.keeper.barrier is not None
     desk.journalled(append, 5000)
@@ -227,7 +227,7 @@ def test_a_comparison_waits_for_the_stream_and_not_for_the_stage() -> None:
 
 def test_a_connection_that_is_gone_waits_for_nothing_but_what_it_began_ends() -> None:
     desk = Desk()
-    for wait in (desk.keeper.settle, desk.keeper.wait_for_room, desk.keeper.wait_for_stream):
+    for wait in (desk.keeper.wait_for_appends, desk.keeper.wait_for_room, desk.keeper.wait_for_stream):
         wait()
         desk.keeper.leave()
         assert desk.keeper.barrier is None
