@@ -381,9 +381,9 @@ with registered_secondary(sys.argv[1], sys.argv[2], "127.0.0.1", 47003), claimed
 
 
 def text_of(path: Path) -> str:
-    """Nothing of a file that another controller of this machine has removed meanwhile."""
+    """Nothing of a socket, nor of a file that another controller of this machine has removed meanwhile."""
     try:
-        return path.read_text()
+        return "" if path.is_socket() else path.read_text()
     except FileNotFoundError:
         return ""
 
