@@ -318,7 +318,7 @@ def _take(path: Path, what: str) -> int:
             raise MachineError(f"{path.parent} is not safe from other users: {error}") from None
         except OSError as error:
             raise StateError(f"{path} cannot be made: {error.strerror}") from error
-        if not _lock_patiently(descriptor):
+        if not lock_patiently(descriptor):
             os.close(descriptor)
             other = _read(path)
             whose = f" (process {other.process}, state directory {other.state_dir})" if other else ""
@@ -345,7 +345,7 @@ def _remove_dead(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _lock_patiently(descriptor: int) -> bool:
+def lock_patiently(descriptor: int) -> bool:
     """As ``try_lock``, but a process that only checks the lock for a moment does not count."""
     for _ in range(_LOOKS):
         if try_lock(descriptor):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydbt.controller.registry import name_of, own_run_dir
+from pydbt.controller.registry import lock_patiently, name_of, own_run_dir
 from pydbt.core.errors import BusyError, MachineError, StateError
 from pydbt.posix.files import try_lock
 from pydbt.posix.ownership import folder_intruder, open_own
@@ -23,26 +23,58 @@ ROLE_NAMES = ("run", "secondary")
 @contextlib.contextmanager
 def supervising(role: str, folder: Path) -> Iterator[int]:
     """Hold the role of this machine for this process; the descriptor of its lock. BusyError: another process has it."""
-    place, lock = own_run_dir(), _lock(role, folder)
+    lock = _lock(role, folder)
+    descriptor = _take(role, folder, lock)
     try:
-        place.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if wrong := folder_intruder(place):
-            raise MachineError(f"{place} is not safe from other users: {wrong}; remove it and start again")
-        descriptor = open_own(lock, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise StateError(f"{lock} cannot be made: {error.strerror}") from error
-    try:
-        if not try_lock(descriptor):
+        _report(lock).unlink(missing_ok=True)  # of one that was killed, whose number another process may have by now
+        _remove_dead(lock.parent)
+        yield descriptor
+    finally:
+        _report(lock).unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _take(role: str, folder: Path, lock: Path) -> int:
+    """The lock, open and held."""
+    while True:
+        try:
+            lock.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if wrong := folder_intruder(lock.parent):
+                raise MachineError(f"{lock.parent} is not safe from other users: {wrong}; remove it and start again")
+            descriptor = open_own(lock, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise StateError(f"{lock} cannot be made: {error.strerror}") from error
+        if not lock_patiently(descriptor):
+            os.close(descriptor)
             process = (read_report(role, folder) or {}).get("process", "unknown")
             raise BusyError(
                 f"'controller {role}' runs the configured volumes already (process {process}): use 'controller up --all', "
                 "or SIGHUP to have it read the configuration again"
             )
-        yield descriptor
-        with contextlib.suppress(FileNotFoundError):
-            _report(lock).unlink()
-    finally:
-        os.close(descriptor)
+        if _is_at(lock, descriptor):
+            return descriptor
+        os.close(descriptor)  # its last owner removed it after it was opened here
+
+
+def _remove_dead(place: Path) -> None:
+    """Remove what processes that were killed left, also those of folders that are gone."""
+    for lock in place.glob("supervisor-*.lock"):
+        with contextlib.suppress(OSError):
+            descriptor = open_own(lock, os.O_RDWR)
+            try:
+                if try_lock(descriptor) and _is_at(lock, descriptor):
+                    _report(lock).unlink(missing_ok=True)
+                    lock.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _is_at(lock: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(lock, follow_symlinks=False), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def write_report(role: str, folder: Path, report: dict[str, Any]) -> None:

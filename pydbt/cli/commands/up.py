@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
 from typing import Any
 
@@ -58,15 +60,30 @@ def _started(role: str, before: dict[str, Any], timeout_s: float) -> list[dict[s
     """The volumes as they are told after the signal. TimedOut when nothing is told."""
     process, deadline = before.get("process"), time.monotonic() + timeout_s
     if isinstance(process, int):
-        os.kill(process, UP_SIGNAL)
+        _signal(role, process)
     while True:
         time.sleep(_POLL_S)
         report = read_report(role, volumes_folder())
         if report is None:
             raise NotRunning(f"'controller {role}' has ended: start it again")
+        if process is None and isinstance(process := report.get("process"), int):  # it had only just begun
+            before = report
+            _signal(role, process)
         if report.get("asked_up", 0) > before.get("asked_up", 0):
             volumes: list[dict[str, Any]] = report["volumes"]
             if all(volume["phase"] != Condition.STOPPING for volume in volumes):
                 return volumes
         if time.monotonic() > deadline:
             raise TimedOut(f"'controller {role}' (process {process}) did not answer within {timeout_s:g} s")
+
+
+def _signal(role: str, process: int) -> None:
+    """Ask it to start what does not run. Nothing is sent when the number has become that of another process meanwhile."""
+    with contextlib.suppress(ProcessLookupError):  # it has just ended, which the next report tells
+        descriptor = os.pidfd_open(process)
+        try:
+            # Only what it reports now, with the lock held, is about the process that is open here.
+            if (read_report(role, volumes_folder()) or {}).get("process") == process:
+                signal.pidfd_send_signal(descriptor, UP_SIGNAL)
+        finally:
+            os.close(descriptor)
