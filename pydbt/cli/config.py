@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -83,10 +84,13 @@ def _is_missing(path: Path) -> bool:
     return False
 
 
-def read_toml_file(path: Path, hint: str) -> TomlText:
-    """A file of TOML, also one with broken lines. UsageError when it cannot be read; ``hint``: what to do if it is missing."""
+def read_toml_file(path: Path, hint: str, *, only_regular: bool = False) -> TomlText:
+    """A file of TOML, also one with broken lines. UsageError when it cannot be read; ``hint``: what to do if it is missing.
+
+    ``only_regular``: a pipe is refused as well, which a shell may name in the place of a file, ``<(...)``.
+    """
     try:
-        text = _read_own(path)
+        text = _read_own(path, only_regular)
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}: {hint}") from None
     except PermissionError:
@@ -100,16 +104,25 @@ def read_toml_file(path: Path, hint: str) -> TomlText:
     return read_toml(text)
 
 
-def _read_own(path: Path) -> str:
+def _read_own(path: Path, only_regular: bool) -> str:
     """The text. UsageError when another user could have written it: it says what is overwritten. OSError, ValueError.
 
-    A pipe, as of a shell's ``<(...)``, belongs to who runs this.
+    A pipe is opened without a wait for its writer, and is waited for only when it is this user's or root's.
     """
-    with path.open(encoding="utf-8") as file:
-        status = os.fstat(file.fileno())
-        if stat.S_ISREG(status.st_mode) and (wrong := file_intruder(path, status)):
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if wrong := file_intruder(path, status):
             raise UsageError(f"the settings file {path} is not safe from other users: {wrong}")
-        return file.read()
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if only_regular and not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        # Anew, so that the writer of a pipe is waited for. This name leads to what is open, whatever lies at the path by now.
+        with open(f"/proc/self/fd/{descriptor}", encoding="utf-8") as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def load_defaults(group: click.Group, settings: Settings, only: str | None = None) -> dict[str, dict[str, Any]]:

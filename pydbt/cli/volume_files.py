@@ -86,7 +86,9 @@ def volume_files(folder: Path | None = None) -> list[Path]:
 
 def read_volume(path: Path) -> VolumeFile:
     """A file, its role, and what is wrong but for the settings of its table. UsageError when it cannot be read."""
-    settings = Settings(path, read_toml_file(path, f"the files of volumes are in {volumes_folder()}"))
+    folder = volumes_folder()
+    hint, in_folder = f"the files of volumes are in {folder}", path.parent == folder
+    settings = Settings(path, read_toml_file(path, hint, only_regular=in_folder))
     text, problems = settings.text, []
     if words := why_no_name(path.stem):
         problems.append(Problem(str(path), 0, "", "", words))

@@ -119,7 +119,8 @@ def _of_file(status: os.stat_result) -> str:
             f"it belongs to user {user_name(status.st_uid)}, who may have it open for writing: copy it to a file of your own, "
             "or make a new one"
         )
-    if mode := _loose_mode(status):
+    # What is written to a character device, as /dev/null or a terminal, is not what is read there.
+    if not stat.S_ISCHR(status.st_mode) and (mode := _loose_mode(status)):
         return (
             f"other users may write to it (mode {mode:04o}): run chmod go-w on it, when nobody has it open ('fuser -v' "
             "shows that)"
@@ -223,6 +224,18 @@ def own_users() -> set[int]:
     if os.geteuid() == 0 and caller.isascii() and caller.isdigit():
         users.add(int(caller))
     return users
+
+
+def is_planted(place: str | os.PathLike[str]) -> bool:
+    """Whether another user made what is in a place of this program's, and nothing of this program's can have been there before.
+
+    Nobody else could have taken it away: as in a sticky folder of root's.
+    """
+    try:
+        status = os.lstat(place)
+    except OSError:
+        return False
+    return status.st_uid not in own_users() and not way_intruder(Path(place).parent)
 
 
 def other_owner(folder: str | os.PathLike[str]) -> str:
