@@ -15,10 +15,11 @@ from pydbt.cli.place import place_argument, typed_name
 from pydbt.cli.values import ADDRESS, PATH
 from pydbt.cli.view import View
 from pydbt.controller.control import call, is_answering, read_snapshot
-from pydbt.controller.registry import PINS, is_claimed, is_secondary_running, secondary_state_dir_of, state_dir_of
+from pydbt.controller.pinned import pinned_names
+from pydbt.controller.registry import is_claimed, is_secondary_running, secondary_state_dir_of, state_dir_of
 from pydbt.controller.supervisor_file import supervised_volumes
 from pydbt.core.configured.supervision import Condition
-from pydbt.core.errors import NotRunning, UsageError
+from pydbt.core.errors import MachineError, NotRunning, UsageError
 from pydbt.core.units import format_bytes
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address
@@ -92,8 +93,11 @@ def _known_place(path: Path) -> Path | None:
 
 def unknown_programs(source: Path) -> str:
     """An addition for a SOURCE without a controller: programs of a volume that track it all the same."""
-    if not PINS.is_dir() or not any(PINS.iterdir()) or source.is_file():
-        return ""
+    try:
+        if source.is_file() or not pinned_names():
+            return ""
+    except MachineError as error:
+        return f"; {error}"
     from pydbt.controller.primary.leftover import pinned_programs
 
     device = BlockDevice.identify(source)

@@ -13,9 +13,10 @@ from pydbt.cli.locate import last_known
 from pydbt.cli.view import View
 from pydbt.cli.volume_files import STATE_ROOT
 from pydbt.controller.control import call, read_snapshot
+from pydbt.controller.pinned import pinned_names, volume_of
 from pydbt.controller.registry import PINS, known_places
 from pydbt.controller.supervisor_file import supervised_volumes
-from pydbt.core.errors import NotRunning, PydbtError
+from pydbt.core.errors import MachineError, NotRunning, PydbtError
 from pydbt.core.primary.modes import FOLLOWING_MODES
 
 _ANSWER_S = 5.0
@@ -82,7 +83,11 @@ def _report(state_dir: Path, key: str, place: str) -> dict[str, Any]:
 
 def _programs(volumes: set[str]) -> list[dict[str, Any]]:
     """Programs in the kernel of volumes that are not among these."""
-    if not PINS.is_dir() or not any(folder.name.split("-")[0] not in volumes for folder in PINS.iterdir()):
+    try:
+        names = pinned_names()
+    except MachineError as error:
+        return [{"role": "programs", "device": str(PINS), "running": False, "problem": str(error)}]
+    if all(volume_of(name) in volumes for name in names):
         return []
     from pydbt.controller.primary.leftover import pinned_programs
 
@@ -95,7 +100,7 @@ def _programs(volumes: set[str]) -> list[dict[str, Any]]:
             "problem": f"only its programs are in the kernel: 'controller down --volume {one.name}' takes them away",
         }
         for one in pinned_programs()
-        if one.name.split("-")[0] not in volumes
+        if volume_of(one.name) not in volumes
     ]
 
 

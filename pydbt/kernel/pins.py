@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from pydbt.kernel import syscalls
 from pydbt.kernel.record import GROUP_WORDS
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec
 from pydbt.posix import libc
-from pydbt.posix.ownership import REMOVE_IT, Unsafe, folder_intruder, make_folder
+from pydbt.posix.ownership import OPEN_OWN, REMOVE_IT, Unsafe, folder_intruder, is_planted, make_folder
 
 BPFFS = Path("/sys/fs/bpf")
 BPFFS_MAGIC = 0xCAFE4A11
+MOUNT_IT = f"mount -t bpf -o mode=0700 bpf {BPFFS}"
+"""Without the mode everybody could make folders there (kernel/bpf/inode.c: bpf_fill_super)."""
 
 #: Changes whenever the programs, the records or the maps do: pins of another version are replaced, not reopened.
 PROGRAM_VERSION = 3
@@ -112,22 +115,34 @@ def decode_any(raw: bytes) -> tuple[VolumeSpec, MapLayout]:
 
 def require_bpffs(pin_dir: Path) -> None:
     """MachineError, with the command to run, unless ``pin_dir`` is in bpffs or will be."""
-    # Everybody may make folders and links in bpffs (mode 1777): one that another user has made before is not used.
-    if wrong := folder_intruder(pin_dir, REMOVE_IT):
+    # Where everybody may make folders and links in bpffs (mode 1777), one that another user has made before is not used.
+    wrong = folder_intruder(pin_dir, REMOVE_IT)
+    if wrong and not _is_empty_and_planted(pin_dir.parent):
         raise _unsafe(pin_dir, wrong)
     existing = next(folder for folder in (pin_dir, *pin_dir.parents) if folder.exists())
     if libc.file_system_magic(existing) != BPFFS_MAGIC:
-        raise MachineError(
-            f"{pin_dir} is not in a BPF file system, which keeps the capture programs: run `mount -t bpf bpf {BPFFS}`"
-        )
+        raise MachineError(f"{pin_dir} is not in a BPF file system, which keeps the capture programs: run `{MOUNT_IT}`")
 
 
 def make_pin_dir(pin_dir: Path) -> None:
-    """Make the directory for the pins of a volume. MachineError when another user was quicker; OSError."""
+    """Make the directory for the pins of a volume. MachineError when another user was quicker; OSError.
+
+    An empty folder of another user in the place of the one for all volumes is taken away.
+    """
+    if is_planted(pin_dir.parent):
+        with contextlib.suppress(OSError):
+            os.rmdir(pin_dir.parent)
     try:
         make_folder(pin_dir, remedy=REMOVE_IT)
     except Unsafe as error:
         raise _unsafe(pin_dir, str(error)) from None
+
+
+def _is_empty_and_planted(folder: Path) -> bool:
+    try:
+        return is_planted(folder) and not folder.is_symlink() and not os.listdir(folder)
+    except OSError:
+        return False
 
 
 def _unsafe(pin_dir: Path, wrong: str) -> MachineError:
@@ -152,7 +167,8 @@ def read_meta(pin_dir: Path) -> Meta | None:
 def read_raw_meta(pin_dir: Path) -> bytes | None:
     """The bytes of ``meta`` of any version; None when no complete set is pinned there."""
     try:
-        fd = syscalls.obj_get(pin_dir / "meta")
+        with _opened(pin_dir):
+            fd = syscalls.obj_get(pin_dir / "meta")
     except FileNotFoundError:
         return None
     try:
@@ -162,14 +178,32 @@ def read_raw_meta(pin_dir: Path) -> bytes | None:
 
 
 def remove_pins(pin_dir: Path) -> None:
-    """Detach the programs and remove every pin. An absent directory is no error.
+    """Detach the programs and remove every pin. An absent directory is no error; MachineError when it is not safe.
 
     The meta is removed first: if this process dies here, no other one takes the directory for running programs. Then come
     the links, then the rest.
     """
     with contextlib.suppress(FileNotFoundError):
-        for entry in sorted(
-            pin_dir.iterdir(), key=lambda entry: (entry.name != "meta", not entry.name.startswith("link_"))
-        ):
-            entry.unlink(missing_ok=True)
-        pin_dir.rmdir()
+        with _opened(pin_dir) as folder:
+            for name in sorted(os.listdir(folder), key=lambda name: (name != "meta", not name.startswith("link_"))):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
+        os.rmdir(pin_dir)
+
+
+@contextlib.contextmanager
+def _opened(pin_dir: Path) -> Iterator[int]:
+    """The directory, open: no link, and not one that another user made or could exchange (MachineError). FileNotFoundError."""
+    try:
+        folder = os.open(pin_dir, os.O_RDONLY | os.O_DIRECTORY | OPEN_OWN)
+    except NotADirectoryError:  # the kernel's answer for a link as well
+        raise _unsafe(pin_dir, f"it is a link, or no directory: {REMOVE_IT}") from None
+    try:
+        if wrong := folder_intruder(pin_dir, REMOVE_IT):
+            raise _unsafe(pin_dir, wrong)
+        # Only a look at the way that came after the opening tells something about what is open.
+        if not os.path.samestat(os.stat(pin_dir, follow_symlinks=False), os.fstat(folder)):
+            raise _unsafe(pin_dir, "it was exchanged just now: start again")
+        yield folder
+    finally:
+        os.close(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -156,14 +157,20 @@ def test_the_folder_of_the_pins_must_be_roots(monkeypatch: pytest.MonkeyPatch) -
     squatted.mkdir()
     try:
         pins.require_bpffs(squatted / "volume")
+        (squatted / "his").mkdir()
         os.chown(squatted, NOBODY, NOBODY)
         with pytest.raises(MachineError, match=f"user {NOBODY}.*remove it and start again"):
             pins.require_bpffs(squatted / "volume")
         with pytest.raises(MachineError, match=f"user {NOBODY}"):
             pins.make_pin_dir(squatted / "volume")
-        assert list(squatted.iterdir()) == []
+        assert list(squatted.iterdir()) == [squatted / "his"]
+        (squatted / "his").rmdir()
+        pins.require_bpffs(squatted / "volume")
+        assert squatted.stat().st_uid == NOBODY, "a check changes nothing"
+        pins.make_pin_dir(squatted / "volume")
+        assert squatted.stat().st_uid == 0, "an empty one is taken away at a start"
     finally:
-        squatted.rmdir()
+        shutil.rmtree(squatted)
 
 
 def test_a_link_that_was_planted_for_the_pins_is_refused_by_name_before_anything_is_compiled() -> None:

@@ -29,7 +29,7 @@ BLOCK = 4096
 def _track(disk: str, state_dir: Path) -> tuple[VolumeState, Capture]:
     """A volume being tracked, as a controller begins it."""
     if not os.path.ismount("/sys/fs/bpf"):
-        run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")
+        run("mount", "-t", "bpf", "-o", "mode=0700", "bpf", "/sys/fs/bpf")
     device = BlockDevice.identify(disk)
     state = create_state(device, BLOCK).with_record(SecondaryRecord(1, "127.0.0.1:1"))
     state_dir.mkdir()

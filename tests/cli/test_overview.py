@@ -15,8 +15,8 @@ from pydbt.cli import overview
 from pydbt.cli.group import execute
 from pydbt.cli.overview import Urgency, in_order, urgency
 from pydbt.cli.view import View
+from pydbt.controller import pinned, registry
 from pydbt.controller import public_status as public
-from pydbt.controller import registry
 from pydbt.controller.control import ControlServer, write_snapshot
 from pydbt.controller.registry import registered_primary, registered_secondary
 from pydbt.core.errors import PydbtError
@@ -35,7 +35,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without other controllers."""
     monkeypatch.setattr(registry, "RUN_DIR", tmp_path / "run")
     monkeypatch.setattr(overview, "STATE_ROOT", tmp_path / "lib")
-    monkeypatch.setattr(overview, "PINS", tmp_path / "pins")
+    monkeypatch.setattr(pinned, "PINS", tmp_path / "pins")
     return tmp_path
 
 

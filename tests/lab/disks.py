@@ -28,7 +28,7 @@ _CHUNK_BYTES = 8 * MIB
 def ensure_bpffs() -> None:
     """Mount bpffs where distributions do; it is left mounted, as there."""
     if not os.path.ismount(BPFFS):
-        run("mount", "-t", "bpf", "bpf", BPFFS)
+        run("mount", "-t", "bpf", "-o", "mode=0700", "bpf", BPFFS)
 
 
 @dataclass(frozen=True, slots=True)

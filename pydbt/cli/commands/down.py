@@ -15,7 +15,7 @@ from pydbt.cli.values import DURATION
 from pydbt.cli.view import View
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.controller.state_dir import AS_THAT_USER, check_state_dir
-from pydbt.core.errors import NotRunning, PydbtError, UsageError
+from pydbt.core.errors import MachineError, NotRunning, PydbtError, UsageError
 from pydbt.core.printable import printable
 from pydbt.device.checks import require_root
 from pydbt.device.sysfs import BlockDevice
@@ -70,15 +70,21 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, everyt
             raise
     if place is not None:
         stopped, detached = _take_down(place, timeout)
-    others = _detach_others(source)
+    problem, others = None, []
+    try:
+        others = _detach_others(source)
+    except MachineError as error:  # whatever is done by now is told before
+        problem = error
     if stopped:
         click.echo("stopped" if place is not None and _is_replica(place) else "stopped and detached")
     elif detached or others:
         click.echo(_DETACHED)
-    else:
+    elif problem is None:
         click.echo(f"nothing is running for {source}" if place is None else "nothing was running")
     for name in others:
         click.echo(f"detached as well: programs of volume {name}, whose state directory is not known")
+    if problem is not None:
+        raise problem
     return 0
 
 
@@ -131,6 +137,8 @@ def _down_one_of_all(report: View, timeout: float) -> str:
     """What was done; empty when there was nothing to do."""
     from pydbt.controller.primary.leftover import detach_pinned
 
+    if report.text("role") == "programs" and not report.text("volume"):
+        raise MachineError(report.text("problem") or "it is unknown which programs are in the kernel")
     if report.text("role") == "programs":
         detach_pinned(report.text("volume") or "")
         return f"the programs of volume {report.text('volume')} are detached"

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from pydbt.controller.control import call
+from pydbt.controller.pinned import pinned_names, volume_of
 from pydbt.controller.registry import PINS, RUN_DIR, claimed_source, state_dir_of
-from pydbt.core.errors import BusyError, DeviceError, PydbtError, StateError, UsageError
+from pydbt.core.errors import BusyError, DeviceError, MachineError, PydbtError, StateError, UsageError
 from pydbt.device.freeze import thaw_leftover
 from pydbt.device.snapshot import Room, remove_left
 from pydbt.device.sysfs import BlockDevice
@@ -36,8 +37,8 @@ def is_tracked(state_dir: str | os.PathLike[str]) -> bool:
     """Whether the programs of the volume of a state directory are in the kernel; False when that is unknown."""
     try:
         state = load_state(state_dir)
-        return state is not None and pin_dir_of(state).exists()
-    except (StateError, OSError):
+        return state is not None and pin_dir_of(state).name in pinned_names()
+    except (PydbtError, OSError):
         return False
 
 
@@ -77,6 +78,8 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
     from pydbt.kernel.replace import finish_replacement, tracked_words
 
     pin_dir = pin_dir_of(state)
+    if not any(volume_of(name) == pin_dir.name for name in pinned_names()):
+        return False
     finish_replacement(pin_dir)  # of which only the new programs may be there
     if not pin_dir.exists():
         return False
@@ -101,18 +104,21 @@ class Pinned:
 
 
 def pinned_programs() -> list[Pinned]:
-    """All volumes whose programs are in the kernel, also of state directories that nobody knows any more."""
+    """All volumes whose programs are in the kernel, also of state directories that nobody knows any more.
+
+    MachineError when that is unknown.
+    """
     from pydbt.kernel.replace import tracked_volume
 
     found = []
-    for folder in sorted(PINS.glob("*")) if PINS.is_dir() else ():
+    for name in pinned_names():
         try:
-            volume = tracked_volume(folder)
-        except StateError:
+            volume = tracked_volume(PINS / name)
+        except (PydbtError, OSError):
             volume = None
         number = "" if volume is None else f"{volume.disk_major}:{volume.disk_minor}"
         device = None if volume is None else _device_at(volume.disk_major, volume.disk_minor, volume.start_sector)
-        found.append(Pinned(folder.name, device, number))
+        found.append(Pinned(name, device, number))
     return found
 
 
@@ -138,8 +144,12 @@ def detach_pinned(name: str) -> None:
 
 def warn_of_others(own: Path, device: BlockDevice) -> None:
     """Log programs of other volumes that track the device too: a state directory was lost, or there are two."""
-    for one in pinned_programs():
-        if one.device is not None and one.device.number == device.number and one.name.split("-")[0] != own.name:
+    try:
+        found = pinned_programs()
+    except MachineError:
+        return  # programs that are attached there are refused with the reason
+    for one in found:
+        if one.device is not None and one.device.number == device.number and volume_of(one.name) != own.name:
             _log.warning(
                 "programs of another volume, %s, track %s too, which costs every write: take them away with "
                 "'controller down --volume %s', unless its state directory is still in use",
@@ -154,7 +164,7 @@ def _serves_another(device: BlockDevice, name: str) -> bool:
         volume = call(place, {"command": "status"}, _ANSWER_S).get("volume") if place is not None else None
     except PydbtError:
         return False  # it starts or ends, and may be about to use them
-    return isinstance(volume, str) and volume.replace("-", "") != name.split("-")[0]
+    return isinstance(volume, str) and volume.replace("-", "") != volume_of(name)
 
 
 def _device_at(disk_major: int, disk_minor: int, start_sector: int) -> BlockDevice | None:
