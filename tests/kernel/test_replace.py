@@ -106,7 +106,7 @@ def test_a_replacement_that_is_killed_leaves_programs_that_know_every_write(tmp_
                 real = pins.remove_pins
                 patch.setattr(pins, "remove_pins", lambda folder: dying() if folder == pin_dir else real(folder))
             elif at == "middle of remove":
-                patch.setattr(Path, "rmdir", dying)
+                patch.setattr(os, "rmdir", dying)
             else:
                 patch.setattr(os, "rename", dying)
             replace(spec_of(device), OTHER, pin_dir, keep)
@@ -131,9 +131,9 @@ def test_programs_without_their_links_are_not_taken_for_ones_that_track(tmp_path
 def test_a_detach_that_is_killed_leaves_nothing_that_looks_alive(tmp_path, pin_dir, monkeypatch):
     with loop_device(tmp_path, 16 * MIB) as device:
         capture = Capture.attach(spec_of(device), ADDRESSES, pin_dir)
-        real, count = Path.unlink, iter(range(100))
+        real, count = os.unlink, iter(range(100))
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(Path, "unlink", lambda path, **more: real(path, **more) if next(count) < 2 else dying())
+            patch.setattr(os, "unlink", lambda path, **more: real(path, **more) if next(count) < 2 else dying())
             capture.detach()
         assert Capture.reopen(pin_dir) is None
         assert tracked_volume(pin_dir) is None
