@@ -135,7 +135,7 @@ class Supervisor:
             process.reason = os.read(process.reasons, _REASON_BYTES).decode(errors="replace")
         os.close(process.reasons)
         reason = process.reason if code >= 0 else f"was killed by {_signal_name(-code)}"
-        if code > 0 and self._supervision.stopping:
+        if self._supervision.spoils_the_stop(process.name, code):
             self._worst = self._worst or code
             _log.error("%s: %s", process.name, reason or f"ended with exit code {code}")
         self._carry_out(self._supervision.ended(process.name, code, reason, time.monotonic()))

@@ -16,7 +16,8 @@ import pytest
 from pydbt.controller.units import is_enabled, unit_of
 from tests.lab.patience import until
 
-# The folder has a file for each volume, with what its process does: "wait", "fail", "end" or "ignored".
+# The folder has a file for each volume, with what its process does: "wait", "fail", "end" or "ignored". "failing" fails at once,
+# and when it is started again not before it is stopped.
 PROGRAM = """
 import logging, os, signal, sys, time
 from pathlib import Path
@@ -36,12 +37,14 @@ def serve(name, what):
             return 6, f"{name} has no disk"
         if what == "end":
             return 0, ""
+        if what == "failing" and (folder / "log").read_text().count(f"{name} ") == 1:
+            return 6, f"{name} has no disk"
         signal.signal(signal.SIGHUP, lambda *_: (folder / f"{name}.renewed").touch())
         stopped = []
         signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
         while not stopped:
             time.sleep(0.02)
-        return int(what.removeprefix("wait") or 0), ""
+        return (6, f"{name} has no disk") if what == "failing" else (int(what.removeprefix("wait") or 0), "")
     return serving
 
 def configured():
@@ -124,6 +127,16 @@ def test_a_failure_touches_no_other_volume_and_is_told_once(supervised: Supervis
     supervised.await_phase("bad", "failed")
     assert supervised.volumes()["bad"]["failure"] == "bad has no disk"
     assert [name for name, _, _ in supervised.begun()].count("good") == 1
+    supervised.send(signal.SIGTERM)
+    code, words = supervised.end()
+    assert code == 0 and words.count("bad has no disk") == 1, words
+
+
+def test_a_stop_that_meets_a_failing_volume_in_its_next_start_is_a_stop_in_order(supervised: Supervised) -> None:
+    supervised.write("good", "wait")
+    supervised.write("bad", "failing")
+    supervised.start()
+    supervised.await_begun("good", "bad", "bad")
     supervised.send(signal.SIGTERM)
     code, words = supervised.end()
     assert code == 0 and words.count("bad has no disk") == 1, words

@@ -141,6 +141,10 @@ class Supervision:
             for step in self._stop(name, member)
         ]
 
+    def spoils_the_stop(self, name: str, exit_code: int) -> bool:
+        """Whether a volume's exit code is about the stop itself. Of one that was failing anyway it is not: that was told."""
+        return self.stopping and exit_code > 0 and not self.members[name].failures
+
     def ended(self, name: str, exit_code: int, reason: str, now: float) -> list[Order]:
         """The process of a volume has ended; ``reason`` is its sentence about a failure."""
         member = self.members[name]

@@ -158,6 +158,17 @@ def test_stop_ends_everything_and_starts_nothing_more() -> None:
     assert supervision.ended("b", 7, "not saved", 3.0) == [] and supervision.over
 
 
+def test_the_exit_code_of_a_stop_is_of_what_goes_wrong_at_it_alone() -> None:
+    supervision = running(good=A, bad=B)
+    assert not supervision.spoils_the_stop("good", 7), "nothing is stopped yet"
+    supervision.ended("bad", 6, "no disk", 1.0)
+    supervision.due(1.0 + FIRST_RESTART_S)
+    supervision.stop()
+    assert supervision.spoils_the_stop("good", 7) and not supervision.spoils_the_stop("good", 0)
+    assert not supervision.spoils_the_stop("bad", 6), "it was failing anyway"
+    assert not supervision.spoils_the_stop("good", -9), "what was killed has its own words"
+
+
 @given(st.lists(st.sampled_from(["fail", "end", "up", "same", "other", "none", "time"]), max_size=40))
 def test_a_volume_never_has_two_processes_and_never_starts_fast(happenings: list[str]) -> None:
     supervision, now, alive, wanted, failed_at = Supervision(), 0.0, False, {"a": A}, None
