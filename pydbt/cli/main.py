@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from types import FrameType
+from typing import NoReturn
 
 from pydbt.cli.program import INTERRUPTED, SERVICES, TERMINATED, end_early, program_name
 
@@ -29,12 +30,17 @@ def main() -> None:
     threading.excepthook = log_thread_failure
 
     try:
-        sys.exit(execute(sys.argv[1:]))
+        code = execute(sys.argv[1:])
     except KeyboardInterrupt:
         _end_at_once(signal.SIGINT, None)
+    if code == INTERRUPTED:
+        # Python remembers an interrupt that came out of exec(), by which dataclasses make their methods, as unhandled, and
+        # `python -m` then ends by the signal (pymain_run_python() and Py_RunMain() in Modules/main.c).
+        os._exit(code)
+    sys.exit(code)
 
 
-def _end_at_once(number: int, frame: FrameType | None) -> None:
+def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
     end_of_line = "\n" * (number == signal.SIGINT)  # a terminal has shown ^C
     words, code = ("interrupted", INTERRUPTED) if number == signal.SIGINT else ("stopped", TERMINATED)
     if number == signal.SIGTERM and any(word in SERVICES for word in sys.argv[1:]):

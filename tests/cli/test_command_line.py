@@ -10,6 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -538,6 +540,31 @@ def test_an_interrupt_is_no_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr("pydbt.cli.commands.status.locate", interrupted)
     assert execute(["status", "--state", "/"]) == 130
     assert capsys.readouterr().err.strip() == f"{program_name()}: interrupted"
+
+
+def test_an_interrupt_that_came_while_a_class_was_made_is_one_as_any_other() -> None:
+    """Dataclasses make their methods by exec(), and Python takes an interrupt out of it for one that nobody handled."""
+    module = textwrap.dedent("""
+        import pydbt.cli.group as group
+        from pydbt.cli.explain import report
+
+        def execute(_):
+            try:
+                exec("raise KeyboardInterrupt")
+            except KeyboardInterrupt as error:
+                return report(error, False)
+
+        group.execute = execute
+        from pydbt.cli.main import main
+        main()
+    """)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "interrupted.py").write_text(module)
+        done = subprocess.run(
+            [sys.executable, "-m", "interrupted"], capture_output=True, text=True,
+            env=os.environ | {"PYTHONPATH": f"{folder}:{ROOT}"},
+        )  # fmt: skip
+    assert (done.returncode, done.stderr.strip()) == (130, f"{program_name()}: interrupted")
 
 
 def _listens(pid: int, number: signal.Signals) -> bool:
