@@ -26,6 +26,7 @@ from pydbt.core.configured.supervision import Wanted
 from pydbt.core.errors import UsageError
 from pydbt.device.checks import require_root
 from pydbt.network.certificates import REVOKED_FILE_NAME
+from pydbt.posix.privileges import forbid_core_dumps
 from pydbt.posix.service_manager import ServiceManager
 
 _KIND = {"run": "volume", "secondary": "replica"}
@@ -40,6 +41,7 @@ def run_all_configured(context: click.Context, given: dict[str, Any]) -> int | N
     names = [parameter.name for parameter in context.command.params if parameter.name]
     if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names):
         return None
+    forbid_core_dumps()  # it reads every identity
     group, general = context.find_root().command, context.find_root().params.get("config") or DEFAULT_FILE
     assert isinstance(group, click.Group)
     if not any(volume.role in (role, "") for volume in _check(group, general).volumes if volume.path != general):

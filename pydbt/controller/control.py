@@ -65,8 +65,11 @@ class ControlServer:
         self._stopping = False
         self._inode = 0
 
-    def start(self) -> None:
-        """Listen. BusyError when another controller answers at the same place; a dead one's socket is replaced."""
+    def make(self) -> None:
+        """Make the socket; nobody can connect before ``start``. BusyError when another controller answers at the same place.
+
+        A dead one's socket is replaced. It takes CAP_CHOWN to give it to a group.
+        """
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._clear_place()
@@ -77,7 +80,6 @@ class ControlServer:
             # Before listen: nobody can have connected until here.
             os.chmod(self.path, 0o600 if self._group is None else 0o660)
             self._inode = os.stat(self.path).st_ino
-            listener.listen(16)
         except OSError as error:
             listener.close()
             raise StateError(f"the control socket {self.path} cannot be made: {error.strerror}") from error
@@ -85,6 +87,13 @@ class ControlServer:
             listener.close()
             raise
         self._listener = listener
+
+    def start(self) -> None:
+        """Listen; with ``make`` before it, if that was not called."""
+        if self._listener is None:
+            self.make()
+        assert self._listener is not None
+        self._listener.listen(16)
         self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
         self._thread.start()
 

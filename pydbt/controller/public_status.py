@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +19,31 @@ GROUP = "pydbt"
 _ANSWER_S = 5.0
 
 
-@contextlib.contextmanager
-def public_status(state_dir: str | os.PathLike[str], handler: Handler) -> Iterator[None]:
-    """Answer the question for the status, and no other one, as long as this lasts, if this machine has the group.
+def public_server(state_dir: str | os.PathLike[str], handler: Handler) -> ControlServer | None:
+    """Made, and not started yet: it answers the question for the status, and no other one. None without such a group.
 
-    Not for a secondary that is not root's: it may make no socket in root's folder.
+    None for a secondary that is not root's, too: it may make no socket in root's folder.
     """
     if os.geteuid() != 0:
-        yield
-        return
+        return None
     try:
         group = grp.getgrnam(GROUP).gr_gid
     except KeyError:
-        yield
-        return
+        return None
 
     def status_only(request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
         if request.get("command") != "status":
             raise UsageError(f"members of the group {GROUP} may ask for the status only: run this as root, with sudo")
         return handler({"command": "status"}, gone)
 
-    with ControlServer(_socket_of(state_dir), status_only, group):
-        yield
+    server = ControlServer(_socket_of(state_dir), status_only, group)
+    server.make()
+    return server
+
+
+def public_status(state_dir: str | os.PathLike[str], handler: Handler) -> contextlib.AbstractContextManager[object]:
+    """Answer the members of the group as long as this lasts, if there is one."""
+    return public_server(state_dir, handler) or contextlib.nullcontext()
 
 
 def public_reports(state_dir: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:

@@ -253,7 +253,9 @@ def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> N
     search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pydbt.kernel.loader"],
+            # -P: else the current folder comes first, where anybody may have put a module (PYTHONSAFEPATH in python(1))
+            [sys.executable, "-P", "-m", "pydbt.kernel.loader"],
+            cwd="/",
             input=json.dumps(request),
             env=os.environ | {"PYTHONPATH": search_path},
             capture_output=True,

@@ -21,7 +21,7 @@ from typing import Any
 from pydbt.controller.control import ClientGone, ControlServer, read_snapshot, write_snapshot
 from pydbt.controller.expiry import identity_report, tell_expiry
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
-from pydbt.controller.public_status import public_status
+from pydbt.controller.public_status import public_server
 from pydbt.controller.secondary.beginning import make_image, require_place
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed
@@ -123,10 +123,12 @@ class SecondaryService:
         if self._options.replay_only:
             return self._replay()
         listener = self._options.listener or listen(*self._options.listen)
+        public = public_server(self._options.state_dir, self._command)  # before it gives up what a group's socket takes
         if self._target.is_block_device:
             keep_only(PRIMARY_KEEPS, runs_programs=True)  # it may change places with its primary
         else:
             keep_only(SECONDARY_KEEPS, runs_programs=False)
+        # Threads, also those of the sockets, begin only now: each has the capabilities of its start.
         self._listening = _name_of(listener)
         arena = Arena(ARENA_BYTES)
         self._connections = Connections(
@@ -134,10 +136,7 @@ class SecondaryService:
         )
         try:
             options: PrimaryOptions | None = None
-            with (
-                ControlServer(self._options.state_dir, self._command),
-                public_status(self._options.state_dir, self._command),
-            ):
+            with ControlServer(self._options.state_dir, self._command), public or contextlib.nullcontext():
                 self._engine.start(self._connections)
                 self._connections.start()
                 warn_of_journal_room(self._options.state_dir, self._options.journal_limit_bytes)

@@ -77,7 +77,8 @@ class Worker(Generic[Work]):
     def stop(self) -> None:
         self._stopping = True
         self._items.put(None)
-        self._thread.join()
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
 
     def _run(self) -> None:
         try:
