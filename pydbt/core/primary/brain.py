@@ -86,7 +86,8 @@ class Primary:
             case ev.Received():
                 self._received(event, now)
             case ev.Outbound(queued_bytes=queued, sent_bytes=sent):
-                self.link.queued_bytes, self.state.statistics.sent_bytes = queued, sent
+                self.link.outbound(queued)
+                self.state.statistics.sent_bytes = sent
             case ev.LinkSeen(seen=seen):
                 self.link.seen(seen, now)
             case ev.BlocksRead():
@@ -285,7 +286,7 @@ class Primary:
             return
         if self.mode is not Mode.UNSYNCHRONIZED and not self.mode.rests:
             self._halt(now, reason)
-        if self.link.up or self.link.connecting:
+        if not self.link.away:
             self.state.effects.add(ev.CloseConnection(reason, farewell=True))
             self.link.lost(reason, now)
         self.state.enter_mode(mode, now, f"{reason}; writes are still tracked")
@@ -424,7 +425,7 @@ class Primary:
                 position = told_position(self.state, repairing=self.settler.repairing, now=now)
                 self.state.effects.add(ev.SendFrame(Ping(self.link.next_token(now), position)))
         elif self.mode is Mode.UNSYNCHRONIZED and self.link.may_connect(now):
-            self.link.connecting = True
+            self.link.attempt()
             self.state.effects.add(ev.Connect())
 
     def _advance_unsynchronized(self, now: float) -> None:

@@ -19,5 +19,5 @@ def send_stream(state: State, link: Link) -> None:
             state.effects.add(SendSettled(item.reading, item.first_sequence, item.runs))
             continue
         state.effects.add(SendStream(item.records, item.last_sequences, item.first_sequence))
-        link.queued_bytes += item.length_bytes
+        link.handed_over(item.length_bytes)
         state.statistics.sent(item.records)

@@ -95,20 +95,20 @@ def test_a_way_that_comes_back_ends_the_waiting_between_attempts() -> None:
     link.seen(CARRIER_LOST, 10.0)
     link.lost(link.dead(14.0, waiting=False), 14.0)
     for now in (15.0, 20.0, 25.0, 30.0, 35.0, 40.0):
-        link.connecting = True
+        link.attempt()
         link.lost("no answer", now)
         assert link.problem(now) == "the interface eth0 has no carrier", "the cause, not its consequence"
     assert not link.may_connect(40.0 + LONGEST_BACKOFF_S / 2)
     link.seen(WHOLE, 40.1)
     assert link.may_connect(40.1) and link.problem(40.1) == "no answer"
-    link.connecting = True
+    link.attempt()
     link.seen(CARRIER_LOST, 41.0)
     assert not link.may_connect(42.0)
     link.seen(WHOLE, 42.0)
     assert link.may_connect(42.0), "an attempt that was begun without a way is not waited for"
-    link.connecting = True
+    link.attempt()
     link.seen(WHOLE, 43.0)
-    assert link.connecting, "the way was there all the time"
+    assert not link.may_connect(43.0), "the way was there all the time"
 
 
 def test_data_that_is_not_answered_for_a_heartbeat_is_told() -> None:

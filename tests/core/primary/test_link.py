@@ -25,7 +25,7 @@ def test_a_silent_or_idle_secondary_is_taken_for_dead_and_a_busy_one_is_not():
 def test_reconnection_backs_off_to_a_bound_and_starts_short_again_after_a_good_connection():
     link, now, gaps = Link(10.0, 0.0), 0.0, []
     for _ in range(8):
-        link.connecting = True
+        link.attempt()
         link.lost("refused", now)
         gaps.append(link.deadline() - now)
         now = link.deadline()
@@ -38,7 +38,7 @@ def test_reconnection_backs_off_to_a_bound_and_starts_short_again_after_a_good_c
 def test_while_nothing_else_is_said_a_question_is_asked_at_intervals() -> None:
     link = Link(15.0, 0.0)
     assert link.may_connect(0.0) and link.deadline() == 0.0
-    link.connecting = True
+    link.attempt()
     assert not link.may_connect(1.0) and link.deadline() == inf
     link.connected(1.0)
     assert not link.ping_due(1.0 + link.ping_interval_s / 2) and link.ping_due(1.0 + link.ping_interval_s)
@@ -56,7 +56,7 @@ def test_this_process_own_pause_is_no_silence_of_the_secondary() -> None:
 def test_the_operator_may_have_it_tried_at_once() -> None:
     link = Link(10.0, 0.0)
     for now in (0.0, 1.0, 2.0):
-        link.connecting = True
+        link.attempt()
         link.lost("refused", now)
     assert not link.may_connect(2.0)
     link.retry_now(2.0)
@@ -151,7 +151,7 @@ def test_what_tcp_tells_of_a_connection_that_is_over_counts_for_nothing() -> Non
 
 def test_a_way_that_is_there_again_ends_an_attempt_without_one_but_no_connection() -> None:
     link = Link(10.0, 0.0)
-    link.connecting = True
+    link.attempt()
     link.seen(NO_CARRIER, 1.0)
     assert not link.may_connect(2.0)
     link.seen(WHOLE, 2.0)
@@ -172,3 +172,47 @@ def test_the_time_that_a_secondary_gets_begins_when_an_answer_is_owed() -> None:
     assert not link.dead(100.0, waiting=True) and not link.dead(100.0 + patience_s, waiting=True)
     link.heard(101.0 + patience_s)
     assert "acknowledged nothing" in link.dead(101.0 + patience_s, waiting=True)
+
+
+def test_room_of_the_sender_is_counted_per_connection() -> None:
+    link = connected_link()
+    link.handed_over(4096)
+    link.handed_over(4096)
+    assert link.queued_bytes == 8192
+    link.outbound(512)
+    assert link.queued_bytes == 512
+    link.lost("cut", 1.0)
+    assert link.queued_bytes == 0
+    link.outbound(1 << 30)
+    link.handed_over(4096)
+    link.connected(2.0)
+    assert link.queued_bytes == 0, "the sender of the connection before told this late"
+
+
+def test_without_a_connection_no_deadline_of_one_runs() -> None:
+    link = Link(10.0, 0.0)
+    for began in (False, True):
+        if began:
+            link.attempt()
+        assert link.away is not began and not link.up
+        link.heard(1.0)
+        link.progress(1.0)
+        link.forgive(1.0)
+        link.answered(link.next_token(1.0))
+        assert not link.dead(100.0, waiting=True) and not link.ping_due(100.0) and not link.awaits_answer
+        assert link.problem(100.0) == "not connected yet"
+    link.connected(100.0)
+    assert link.up and not link.away and not link.problem(100.0)
+    link.lost("cut", 101.0)
+    assert link.away and link.problem(101.0) == "cut"
+
+
+def test_questions_of_all_connections_have_different_tokens() -> None:
+    link = connected_link()
+    first = link.next_token(1.0)
+    link.lost("cut", 2.0)
+    link.connected(3.0)
+    second = link.next_token(4.0)
+    assert second > first
+    link.answered(first)
+    assert link.awaits_answer, "an answer to a question of the connection before"

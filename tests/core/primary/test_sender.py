@@ -14,8 +14,14 @@ from pydbt.core.tracking.replica_queue import Segment
 from tests.core.primary.parts import only, records, runs, state_of, taken_effects, write
 
 
+def connected_link() -> Link:
+    link = Link(15.0, 0.0)
+    link.connected(0.0)
+    return link
+
+
 def test_writes_and_settled_blocks_leave_in_the_order_of_their_numbers() -> None:
-    state, link = state_of(), Link(15.0, 0.0)
+    state, link = state_of(), connected_link()
     state.queue.append(write(state, 3).segment)
     state.sequence = 2
     settled = Segment(empty_records(), np.array([2]), 2, 0.0, reading=8, runs=runs((5, 1)), settled_bytes=4096)
@@ -29,7 +35,7 @@ def test_writes_and_settled_blocks_leave_in_the_order_of_their_numbers() -> None
 
 def test_a_sender_without_room_gets_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "OUTBOUND_LIMIT_BYTES", 4096)
-    state, link = state_of(), Link(15.0, 0.0)
+    state, link = state_of(), connected_link()
     for block in (3, 4):
         state.queue.append(write(state, block).segment)
     sender.send_stream(state, link)
@@ -39,7 +45,7 @@ def test_a_sender_without_room_gets_nothing_more(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_write_that_has_to_complete_first_holds_back_what_comes_after_it() -> None:
-    state, link = state_of(completed_first=True), Link(15.0, 0.0)
+    state, link = state_of(completed_first=True), connected_link()
     made = records((RecordKind.SUBMIT, 3))
     made["cookie"] = 1
     state.queue.append(take_in(state, Captured(made, 1, 0), 0.0).segment)

@@ -72,7 +72,7 @@ def released(effects: list[Addressed]) -> list[int]:
 
 def test_data_is_given_back_after_the_last_that_sends_it():
     fanout = fanout_of(True, True)
-    fanout.brains[2].link.queued_bytes = 1 << 30  # its sender is stuck
+    fanout.brains[2].link.outbound(1 << 30)  # its sender is stuck
     effects = fanout.handle(written(1, 2), 0.1)
     assert (1, "SendStream") in kinds(effects) and not released(effects)
     effects = fanout.handle(ev.Outbound(0, 0), 0.2, 2)
@@ -83,7 +83,7 @@ def test_data_is_given_back_after_the_last_that_sends_it():
 
 def test_one_that_takes_the_others_room_falls_out_of_step_alone():
     fanout = fanout_of(True, True)
-    fanout.brains[2].link.queued_bytes = 1 << 30
+    fanout.brains[2].link.outbound(1 << 30)
     for turn in range(12):
         fanout.handle(written(turn, first_data=turn + 1), 0.1)
     assert fanout.brains[1].mode is Mode.NORMAL
