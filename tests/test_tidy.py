@@ -112,6 +112,10 @@ UNREAD = {
         ["unapplied_bytes", "silent_seconds", "target_problem"],
         "an entry of the secondary's report, which is made of all fields",
     ),
+    **dict.fromkeys(
+        ["expires", "verified", "discarded", "margin_sectors", "unseen_completions_sectors"],
+        "an entry of a report, which is made of all fields",
+    ),
     "atexit": "weakref.finalize reads it",
     **dict.fromkeys(["unknown_ops", "passthrough"], "a fault that the audit reads by its name"),
     **dict.fromkeys(["FUA", "PREFLUSH", "NO_DATA_OP", "META", "CLIPPED"], "a flag in bpf/record.h"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pydbt.core.errors import UsageError
@@ -37,11 +38,19 @@ def unusable(secure: Secure | None) -> str:
     return "" if secure is None else why_unusable(secure.state, datetime.now(UTC))
 
 
-def identity_report(secure: Secure | None) -> dict[str, str] | None:
-    """For the status: the end (RFC 3339), and what is wrong, from thirty days before it on. None without TLS."""
+@dataclass(frozen=True, slots=True)
+class IdentityReport:
+    """For the status: the end of an identity (RFC 3339), and what is wrong, from thirty days before it on."""
+
+    expires: str
+    problem: str
+
+
+def identity_report(secure: Secure | None) -> IdentityReport | None:
+    """Of the identity that is in use; None without TLS."""
     if secure is None:
         return None
-    return {
-        "expires": secure.state.ends.isoformat(timespec="seconds"),
-        "problem": identity_problem(secure.state, datetime.now(UTC)),
-    }
+    return IdentityReport(
+        expires=secure.state.ends.isoformat(timespec="seconds"),
+        problem=identity_problem(secure.state, datetime.now(UTC)),
+    )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from pydbt.controller.primary.combined import combined
 from pydbt.controller.primary.report import (
     ComparedSince,
+    LastVerification,
     LogReport,
     PlacesReport,
     ProgressReport,
@@ -15,6 +18,7 @@ from pydbt.controller.primary.report import (
     VerifyReport,
     WriteIntentReport,
 )
+from pydbt.core.primary.statistics import Figures, UnsettledFigures
 from pydbt.core.primary.verifier import VerifyProgress
 from pydbt.core.protocol.generations import NO_GENERATIONS
 from pydbt.core.units import MIB
@@ -48,7 +52,7 @@ WELL = SecondaryReport(
     epochs=None,
     persist_problem="",
     generations=NO_GENERATIONS,
-    statistics={"resyncs": 1, "unsettled_blocks": {"failed": 2}, "out_of_sync_max_bytes": 7},
+    statistics=Figures(resyncs=1, unsettled_blocks=UnsettledFigures(failed=2), out_of_sync_max_bytes=7),
 )
 
 
@@ -67,7 +71,7 @@ def test_a_volume_is_called_no_better_than_the_worst_of_its_secondaries() -> Non
     assert one.taints == ("an unknown operation wrote",)
     assert one.connected is False and one.connection_problem == "b:2: no route"
     assert one.out_of_sync_bytes == 3 * MIB and one.last_in_sync is None and one.lag_seconds is None
-    assert one.statistics == {"resyncs": 3, "unsettled_blocks": {"failed": 6}, "out_of_sync_max_bytes": 7}
+    assert one.statistics == Figures(resyncs=3, unsettled_blocks=UnsettledFigures(failed=6), out_of_sync_max_bytes=7)
     assert one.sent_bytes == 3 * WELL.sent_bytes
     assert one.secondary == "a:1, b:2, c:3"
 
@@ -99,13 +103,16 @@ def test_all_that_are_well_are_well_together() -> None:
 
 
 def test_verifications_under_way_are_one_and_of_those_that_ended_the_worst_is_told() -> None:
+    def ended(differing_bytes: int) -> LastVerification:
+        return LastVerification("2026", False, 100, differing_bytes, None, None, ())
+
     def verified(done_bytes: int, differing_bytes: int) -> dict:
         running = VerifyProgress(False, 100, done_bytes, differing_bytes, done_bytes)
-        return {"verify": VerifyReport(running, {"ended": "2026", "differing_bytes": differing_bytes})}
+        return {"verify": VerifyReport(running, ended(differing_bytes))}
 
     one = combined(several(**{"a:1": verified(10, 0), "b:2": verified(20, 5)}))
     assert one.verify.running == VerifyProgress(False, 200, 30, 5, 30)
-    assert one.verify.last == {"ended": "2026", "differing_bytes": 5}
+    assert one.verify.last == ended(5)
 
 
 def test_a_resynchronization_of_several_ends_with_the_last_of_them() -> None:
@@ -124,3 +131,17 @@ def test_a_secondary_that_refused_makes_the_volume_refused() -> None:
         several(**{"b:2": {"mode": "refused", "refused": "split-brain", "connection_problem": "both were written"}})
     )
     assert (one.mode, one.refused, one.connection_problem) == ("refused", "split-brain", "b:2: both were written")
+
+
+@pytest.mark.parametrize("more", [{}, {"filled_bytes": 0, "unreadable_bytes": 4096}])
+def test_a_verification_that_was_written_down_by_any_version_is_told_as_it_is(more: dict[str, int]) -> None:
+    kept = {
+        "ended": "2026-01-02T03:04:05+00:00",
+        "repaired": True,
+        "compared_bytes": MIB,
+        "differing_bytes": 4096,
+        **more,
+        "places": [{"offset_bytes": 8192, "length_bytes": 4096}],
+    }
+    told = LastVerification.of(kept).to_json()
+    assert told == kept and list(told) == list(kept)

@@ -228,8 +228,8 @@ def test_a_comparison_of_what_may_differ_answers_the_power_loss_and_looks_at_not
     for _ in range(200):
         cluster.step(0.05)
     assert brain.mode is Mode.NORMAL and cluster.kernel.disk == cluster.secondary.content
-    figures = brain.state.statistics.as_dict(cluster.now)
-    assert (figures["compared_bytes"], figures["copied_bytes"]) == (3 * 4096, 2 * 4096)
+    figures = brain.state.statistics.figures(cluster.now)
+    assert (figures.compared_bytes, figures.copied_bytes) == (3 * 4096, 2 * 4096)
     assert bool(brain.state.taints) is not answered, (
         "a taint is answered by a comparison that was made for it, and by no other"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
-from pydbt.core.tracking.audit import FAULTS, Audit, AuditRecord, Look, completed_by_bio
+from pydbt.core.tracking.audit import FAULTS, Audit, AuditRecord, AuditReport, Look, completed_by_bio
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture
 from pydbt.kernel.counters import Counters
@@ -40,7 +40,7 @@ class Auditor:
         settled = drained and all(brain.state.in_flight.certain and brain.state.in_flight.empty for brain in brains)
         return [ev.Tainted(reason) for reason in self._audit.look(look, settled, now)]
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> AuditReport:
         """For the status."""
         return self._audit.report()
 

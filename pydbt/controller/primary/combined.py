@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict, fields
 from math import inf
-from typing import Any
 
 from pydbt.controller.primary.report import (
     ProgressReport,
@@ -12,6 +12,7 @@ from pydbt.controller.primary.report import (
     VerifyReport,
     WriteIntentReport,
 )
+from pydbt.core.primary.statistics import Figures, UnsettledFigures
 from pydbt.core.primary.verifier import VerifyProgress
 
 # From the best to the worst.
@@ -26,6 +27,8 @@ MODES = (
     "removed",
     "stopped",
 )
+_LARGEST = ("written_requests", "discarded_bytes", "out_of_sync_max_bytes", "unsynchronized_seconds")
+_ADDED = {field.name for field in fields(Figures)} - {*_LARGEST, "unsettled_blocks"}
 REPLICA_STATES = ("up-to-date", "consistent", "outdated", "inconsistent")
 
 
@@ -66,7 +69,7 @@ def combined(secondaries: list[SecondaryReport]) -> SecondaryReport:
         epochs=None,  # a volume that is replicated by images has one secondary
         persist_problem=_named((one.secondary, one.persist_problem) for one in secondaries),
         generations=worst.generations,
-        statistics=_added(one.statistics for one in secondaries),
+        statistics=_added([one.statistics for one in secondaries]),
     )
 
 
@@ -97,7 +100,7 @@ def _progress(parts: list[ProgressReport]) -> ProgressReport:
 def _verify(reports: list[VerifyReport]) -> VerifyReport:
     """All that run as one; of those that ended the one that found most, then the latest."""
     running = [report.running for report in reports if report.running is not None]
-    last = [report.last for report in reports if report.last]
+    last = [report.last for report in reports if report.last is not None]
     return VerifyReport(
         VerifyProgress(
             any(one.repair for one in running),
@@ -108,7 +111,7 @@ def _verify(reports: list[VerifyReport]) -> VerifyReport:
         )
         if running
         else None,
-        max(last, key=lambda one: (one.get("differing_bytes", 0), one.get("ended", "")), default=None),
+        max(last, key=lambda one: (one.differing_bytes, one.ended), default=None),
     )
 
 
@@ -123,14 +126,11 @@ def _write_intent(reports: list[WriteIntentReport | None]) -> WriteIntentReport 
     return WriteIntentReport(least.era, least.since, largest, least.problem)
 
 
-def _added(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _added(parts: list[Figures]) -> Figures:
     """Counters of all secondaries: sums; but the largest of writes to the volume, of times and of worst cases."""
-    most = {"written_requests", "discarded_bytes", "out_of_sync_max_bytes", "unsynchronized_seconds"}
-    total: dict[str, Any] = {}
-    for part in parts:
-        for key, value in part.items():
-            if isinstance(value, dict):
-                total[key] = _added([total.get(key, {}), value])
-            else:
-                total[key] = max(total.get(key, 0), value) if key in most else total.get(key, 0) + value
-    return total
+    causes = [asdict(part.unsettled_blocks) for part in parts]
+    return Figures(
+        **{key: sum(getattr(part, key) for part in parts) for key in _ADDED},
+        **{key: max(getattr(part, key) for part in parts) for key in _LARGEST},
+        unsettled_blocks=UnsettledFigures(**{cause: sum(one[cause] for one in causes) for cause in causes[0]}),
+    )

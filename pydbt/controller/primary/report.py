@@ -9,16 +9,57 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from pydbt.controller.expiry import IdentityReport
+from pydbt.core.primary.statistics import Figures
 from pydbt.core.primary.verifier import VerifyProgress
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.tracking.audit import AuditReport
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceReport:
+    """Some bytes of the volume."""
+
+    offset_bytes: int
+    length_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastVerification:
+    """A verification that has ended, as it was written down; None where the version that wrote it did not count that."""
+
+    ended: str
+    repaired: bool
+    compared_bytes: int
+    differing_bytes: int
+    filled_bytes: int | None
+    unreadable_bytes: int | None
+    places: tuple[PlaceReport, ...]
+
+    @classmethod
+    def of(cls, kept: dict[str, Any]) -> LastVerification:
+        """Of the entry ``verify`` of a state file."""
+        return cls(
+            kept["ended"],
+            kept["repaired"],
+            kept["compared_bytes"],
+            kept["differing_bytes"],
+            kept.get("filled_bytes"),
+            kept.get("unreadable_bytes"),
+            tuple(PlaceReport(**place) for place in kept["places"]),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what was not counted."""
+        return {key: value for key, value in _object_of(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """The verification under way, and the last one that ended, as it was written down."""
+    """The verification under way, and the last one that ended."""
 
     running: VerifyProgress | None
-    last: dict[str, Any] | None
+    last: LastVerification | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +124,6 @@ class SnapshotsReport:
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceReport:
-    """Some bytes of the volume."""
-
-    offset_bytes: int
-    length_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class PlacesReport:
     """Blocks that cannot be read, or written, and the first places of them."""
 
@@ -133,7 +166,7 @@ class SecondaryReport:
     epochs: SnapshotsReport | None
     persist_problem: str
     generations: Generations
-    statistics: dict[str, Any]
+    statistics: Figures
 
     def to_json(self) -> dict[str, Any]:
         """The object for people's programs."""
@@ -182,7 +215,7 @@ class VolumeReport:
     block_bytes: int
     together: SecondaryReport
     capture: CaptureReport
-    audit: dict[str, Any]
+    audit: AuditReport
     in_flight: FlightReport
     written_bytes: int
     write_rate_bytes: int
@@ -191,7 +224,7 @@ class VolumeReport:
     notices: tuple[str, ...]
     writing_out: str
     secondaries: tuple[SecondaryReport, ...]
-    identity: dict[str, str] | None = None
+    identity: IdentityReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object for people's programs."""
@@ -210,7 +243,7 @@ def _object_of(report: Any) -> dict[str, Any]:
 
 def _json_of(value: Any) -> Any:
     match value:
-        case SecondaryReport():
+        case SecondaryReport() | LastVerification():
             return value.to_json()
         case Generations():
             return value.to_values()

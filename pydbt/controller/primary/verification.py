@@ -10,7 +10,7 @@ import numpy as np
 
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.metadata import Metadata
-from pydbt.controller.primary.report import VerifyReport
+from pydbt.controller.primary.report import LastVerification, VerifyReport
 from pydbt.controller.primary.used_blocks import scan
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import BusyError, UsageError
@@ -155,7 +155,8 @@ class VolumeVerification:
 
     def report(self) -> VerifyReport:
         """For the status: the verification under way, and the last one."""
-        return VerifyReport(self._brain.verifier.progress(), self._last())
+        last = self._last()
+        return VerifyReport(self._brain.verifier.progress(), None if last is None else LastVerification.of(last))
 
 
 def _everything(geometry: Geometry) -> Runs:

@@ -26,6 +26,7 @@ from pydbt.controller.secondary.beginning import make_image, require_place
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed
 from pydbt.controller.secondary.journal_room import warn_of_journal_room
+from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport
 from pydbt.controller.state_dir import make_state_dir, remove_state_dir
 from pydbt.core.errors import BusyError, DeviceError, PydbtError, StateError, UsageError
 from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
@@ -177,24 +178,24 @@ class SecondaryService:
     def close(self) -> None:
         """Close everything."""
         self._engine.stop()
-        write_snapshot(self._options.state_dir, self.status())
+        write_snapshot(self._options.state_dir, self.report().to_json())
         self._target.close()
         self._lock.close()
 
-    def status(self) -> dict[str, Any]:
+    def report(self) -> SecondaryServiceReport:
         """The report of ``controller status``."""
-        connections = self._connections
-        return {
-            "role": "secondary",
-            "target": str(self._options.target),
-            "target_bytes": self._target.size_bytes,
-            "listen": self._listening,
-            "journal": {"used": self._engine.journal.used_bytes, "size": self._options.journal_limit_bytes},
-            "received_bytes": connections.received_bytes if connections is not None else 0,
-            "identity": identity_report(self._secure),
-            **self._engine.brain.status(time.monotonic()).to_values(),
-            "primary": self._watch.report(time.monotonic()).to_values(),
-        }
+        connections, now = self._connections, time.monotonic()
+        return SecondaryServiceReport(
+            role="secondary",
+            target=str(self._options.target),
+            target_bytes=self._target.size_bytes,
+            listen=self._listening,
+            journal=JournalReport(self._engine.journal.used_bytes, self._options.journal_limit_bytes),
+            received_bytes=connections.received_bytes if connections is not None else 0,
+            identity=identity_report(self._secure),
+            replica=self._engine.brain.status(now),
+            primary=self._watch.report(now),
+        )
 
     # --- the loop -----------------------------------------------------------------------------------------
     def _loop(self) -> None:
@@ -251,7 +252,7 @@ class SecondaryService:
         if now >= self._snapshot_due and self._engine.brain.session is not None:
             self._snapshot_due = now + SNAPSHOT_SECONDS
             with contextlib.suppress(StateError):  # for people; the disk may be full
-                write_snapshot(self._options.state_dir, self.status())
+                write_snapshot(self._options.state_dir, self.report().to_json())
 
     def _keep_trouble(self) -> None:
         """What keeps the target from being written must outlive this process, and end with it."""
@@ -421,7 +422,7 @@ class SecondaryService:
     def _command(self, request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
         match request.get("command"):
             case "status":
-                return self.status()
+                return self.report().to_json()
             case "down" | "stop":
                 self.stop()
                 return {}
@@ -432,11 +433,11 @@ class SecondaryService:
 
     def _let_promote(self, *, force: bool) -> dict[str, Any]:
         """Stop for a promotion, unless the primary lives; the status of the last moment. From a thread of the control socket."""
-        status, now = self.status(), time.monotonic()
-        require_whole(self._options.target, status["target_problem"])
+        report, now = self.report(), time.monotonic()
+        require_whole(self._options.target, report.replica.target_problem)
         peer, connections = self._engine.brain.peer, self._connections
         received_at = connections.last_received(peer) if peer is not None and connections is not None else None
-        lives, host = self._watch.lives(now, received_at), self._watch.report(now).host
+        lives, host = self._watch.lives(now, received_at), report.primary.host
         if found := why_not_promote(str(self._options.target), self._engine.brain.replica_state, host, lives=lives):
             if found.may_be_forced and not force:
                 raise BusyError(found.why)
@@ -446,7 +447,7 @@ class SecondaryService:
         moment = datetime.now(UTC).isoformat(timespec="seconds")
         self._stop_asked = True
         self._inbox.put((None, _Stop(Refuse(SUPERSEDED, superseded_words(socket.gethostname(), moment)))))
-        return status
+        return report.to_json()
 
 
 def _name_of(listener: socket.socket) -> str:

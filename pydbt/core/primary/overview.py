@@ -122,5 +122,5 @@ class Overview:
             persist_problem=self._quiet.error,
             verify=self._verifier.progress(),
             snapshots=self._landing.status(now, clean=not self.out_of_sync_blocks(resync)),
-            statistics=state.statistics.as_dict(now) | {"times_out_of_normal": state.excursions.count},
+            statistics=state.statistics.figures(now, times_out_of_normal=state.excursions.count),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -10,6 +11,37 @@ from pydbt.core.tracking.capture_record import Operation, Records
 from pydbt.core.units import SECTOR_BYTES
 
 RATE_WINDOW_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnsettledFigures:
+    """Blocks that had to be read and compared again, by cause."""
+
+    overlapped: int = 0
+    failed: int = 0
+    unstable: int = 0
+    unseen: int = 0
+    verified: int = 0
+    discarded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The counters at a moment. The names of the fields are the keys of the status."""
+
+    written_requests: int = 0
+    discarded_bytes: int = 0
+    stream_requests: int = 0
+    stream_bytes: int = 0
+    compared_bytes: int = 0
+    copied_bytes: int = 0
+    settled_blocks: int = 0
+    unsettled_blocks: UnsettledFigures = UnsettledFigures()
+    log_full: int = 0
+    resyncs: int = 0
+    out_of_sync_max_bytes: int = 0
+    unsynchronized_seconds: float = 0.0
+    times_out_of_normal: int = 0
 
 
 class Statistics:
@@ -26,8 +58,7 @@ class Statistics:
         self.copied_bytes = 0
         self.sent_bytes = 0
         self.settled_blocks = 0
-        causes = ("overlapped", "failed", "unstable", "unseen", "verified", "discarded")
-        self.unsettled_blocks = dict.fromkeys(causes, 0)
+        self.unsettled_blocks = dict.fromkeys((cause.name for cause in fields(UnsettledFigures)), 0)
         self.log_full = 0
         self.resyncs = 0
         self.out_of_sync_max_bytes = 0
@@ -84,19 +115,21 @@ class Statistics:
         self._retired_at_bytes = self.written_bytes
         return changed
 
-    def as_dict(self, now: float) -> dict[str, object]:
+    def figures(self, now: float, *, times_out_of_normal: int = 0) -> Figures:
+        """All of them now, for the status."""
         since = now - self._out_since if self._out_since is not None else 0.0
-        return {
-            "written_requests": self.written_requests,
-            "discarded_bytes": self.discarded_bytes,
-            "stream_requests": self.stream_requests,
-            "stream_bytes": self.stream_bytes,
-            "compared_bytes": self.compared_bytes,
-            "copied_bytes": self.copied_bytes,
-            "settled_blocks": self.settled_blocks,
-            "unsettled_blocks": dict(self.unsettled_blocks),
-            "log_full": self.log_full,
-            "resyncs": self.resyncs,
-            "out_of_sync_max_bytes": self.out_of_sync_max_bytes,
-            "unsynchronized_seconds": round(self.unsynchronized_seconds + since, 3),
-        }
+        return Figures(
+            written_requests=self.written_requests,
+            discarded_bytes=self.discarded_bytes,
+            stream_requests=self.stream_requests,
+            stream_bytes=self.stream_bytes,
+            compared_bytes=self.compared_bytes,
+            copied_bytes=self.copied_bytes,
+            settled_blocks=self.settled_blocks,
+            unsettled_blocks=UnsettledFigures(**self.unsettled_blocks),
+            log_full=self.log_full,
+            resyncs=self.resyncs,
+            out_of_sync_max_bytes=self.out_of_sync_max_bytes,
+            unsynchronized_seconds=round(self.unsynchronized_seconds + since, 3),
+            times_out_of_normal=times_out_of_normal,
+        )

@@ -8,6 +8,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.forecast import Pace
 from pydbt.core.primary.landing import SnapshotStatus
 from pydbt.core.primary.modes import Mode, Phase
+from pydbt.core.primary.statistics import Figures
 from pydbt.core.primary.verifier import VerifyProgress
 
 
@@ -62,4 +63,4 @@ class PrimaryStatus:
     persist_problem: str
     verify: VerifyProgress | None
     snapshots: SnapshotStatus | None
-    statistics: dict[str, object]
+    statistics: Figures

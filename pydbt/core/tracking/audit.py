@@ -73,6 +73,16 @@ class AuditRecord:
         return cls(**kept) if kept else cls()
 
 
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """Whether both counts agree, in words, and how far they may part unnoticed. The fields are keys of the status."""
+
+    verdict: str
+    margin_sectors: int | None
+    unseen_completions_sectors: int | None
+    looks: int
+
+
 class Audit:
     """Feed it looks; it says what taints the volume. ``record`` is to be written down when it has changed.
 
@@ -140,7 +150,7 @@ class Audit:
             return [f"{unseen - before} sectors of writes completed unseen while no controller could notice"]
         return []
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> AuditReport:
         """For the status: whether both counts agree, and by how many sectors they may still part unnoticed."""
         offset, difference = self.record.offset_sectors, self._difference
         if not self._available:
@@ -149,9 +159,5 @@ class Audit:
             verdict = "waiting for an idle instant of the disk"
         else:
             verdict = "agrees"
-        return {
-            "verdict": verdict,
-            "margin_sectors": None if offset is None or difference is None else offset - difference,
-            "unseen_completions_sectors": self.record.unseen_sectors,
-            "looks": self.looks,
-        }
+        margin = None if offset is None or difference is None else offset - difference
+        return AuditReport(verdict, margin, self.record.unseen_sectors, self.looks)

@@ -263,7 +263,7 @@ def test_a_burst_that_fills_the_log_is_told_in_one_line_and_counted() -> None:
         (line,) = infos(shell)[before:]
         assert line.startswith("normal again after 0.") and "log full: a write's data found no room" in line
     assert "3 times out of normal in this run" in line
-    assert shell.brain.status(shell.now).statistics["times_out_of_normal"] == 3
+    assert shell.brain.status(shell.now).statistics.times_out_of_normal == 3
 
 
 def test_one_that_is_removed_has_not_heard_of_the_name_of_what_is_written_next() -> None:

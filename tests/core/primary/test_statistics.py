@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pydbt.core.primary.statistics import Statistics
+from pydbt.core.primary.statistics import Statistics, UnsettledFigures
 from pydbt.core.tracking.capture_record import RECORD, Operation
 
 
@@ -30,19 +30,19 @@ def test_what_was_written_sent_compared_and_settled_is_counted() -> None:
     statistics.compared(4096, 512)
     statistics.settled(2)
     statistics.unsettled("unseen", 3)
-    figures = statistics.as_dict(2.0)
-    assert (figures["stream_bytes"], figures["stream_requests"]) == (24 * 512, 2)
-    assert (figures["compared_bytes"], figures["copied_bytes"], figures["settled_blocks"]) == (4096, 512, 2)
-    assert figures["unsettled_blocks"]["unseen"] == 3
+    figures = statistics.figures(2.0)
+    assert (figures.stream_bytes, figures.stream_requests) == (24 * 512, 2)
+    assert (figures.compared_bytes, figures.copied_bytes, figures.settled_blocks) == (4096, 512, 2)
+    assert figures.unsettled_blocks == UnsettledFigures(unseen=3)
 
 
 def test_only_the_time_out_of_sync_counts_as_unsynchronized() -> None:
     statistics = Statistics(0.0)
     for in_sync, now in ((True, 2.0), (True, 3.0), (False, 10.0), (False, 11.0)):
         statistics.mode_changed(in_sync, now)
-    assert statistics.as_dict(14.0)["unsynchronized_seconds"] == 6.0
+    assert statistics.figures(14.0).unsynchronized_seconds == 6.0
     statistics.mode_changed(True, 15.0)
-    assert statistics.as_dict(99.0)["unsynchronized_seconds"] == 7.0
+    assert statistics.figures(99.0).unsynchronized_seconds == 7.0
 
 
 def test_the_worst_is_kept_and_the_rate_is_that_of_the_last_seconds() -> None:

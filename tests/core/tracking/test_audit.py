@@ -70,7 +70,7 @@ def test_a_healthy_volume_is_never_tainted(seed):
     disk, audit = Disk(seed), Audit(AuditRecord())
     disk.completed = 0
     assert work(disk, audit, 300) + rested(disk, audit) == []
-    assert audit.report()["verdict"] == "agrees" and audit.report()["margin_sectors"] == 0
+    assert audit.report().verdict == "agrees" and audit.report().margin_sectors == 0
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -135,7 +135,7 @@ def test_programs_attached_anew_count_from_nothing():
     for _ in range(3):
         disk.now += 1.0
         assert audit.look(disk.look(attach="b"), True, disk.now) == []
-    assert audit.report()["verdict"] == "agrees"
+    assert audit.report().verdict == "agrees"
 
 
 def test_a_write_that_failed_before_it_reached_the_disk_does_not_hide_a_later_one_for_ever():
@@ -143,9 +143,9 @@ def test_a_write_that_failed_before_it_reached_the_disk_does_not_hide_a_later_on
     rested(disk, audit)
     disk.seen += 8
     disk.completed += 8
-    assert rested(disk, audit) == [] and audit.report()["margin_sectors"] == 8
+    assert rested(disk, audit) == [] and audit.report().margin_sectors == 8
     disk.now += LOWER_AFTER_S
-    assert rested(disk, audit) == [] and audit.report()["margin_sectors"] == 0
+    assert rested(disk, audit) == [] and audit.report().margin_sectors == 0
     disk.counted += 1
     assert len(rested(disk, audit)) == 1
 
@@ -153,7 +153,7 @@ def test_a_write_that_failed_before_it_reached_the_disk_does_not_hide_a_later_on
 def test_a_kernel_without_a_count_makes_the_verdict_unavailable():
     disk, audit = Disk(1), Audit(AuditRecord())
     assert audit.look(disk.look(counted_sectors=None), True, 0.0) == []
-    assert "unavailable" in audit.report()["verdict"]
+    assert "unavailable" in audit.report().verdict
 
 
 class Bios(Disk):

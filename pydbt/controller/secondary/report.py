@@ -1,0 +1,49 @@
+"""The report of a running secondary, as frozen data: ``controller status --json`` prints it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from pydbt.controller.expiry import IdentityReport
+from pydbt.core.secondary.primary_watch import PrimaryReport
+from pydbt.core.secondary.status import ReplicaStatus
+
+
+@dataclass(frozen=True, slots=True)
+class JournalReport:
+    """Room of the journal in bytes. ``size``: the operator's limit."""
+
+    used: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecondaryServiceReport:
+    """The secondary. ``replica``: where its image stands; the fields of that are the secondary's own in the JSON.
+
+    ``received_bytes`` in this run. ``identity`` is None without TLS. ``primary``: what is known of it.
+    """
+
+    role: str
+    target: str
+    target_bytes: int
+    listen: str
+    journal: JournalReport
+    received_bytes: int
+    identity: IdentityReport | None
+    replica: ReplicaStatus
+    primary: PrimaryReport
+
+    def to_json(self) -> dict[str, Any]:
+        """The object for people's programs."""
+        made: dict[str, Any] = {}
+        for field in fields(self):
+            match getattr(self, field.name):
+                case ReplicaStatus() as replica:
+                    made |= replica.to_values()
+                case JournalReport() | IdentityReport() | PrimaryReport() as part:
+                    made[field.name] = asdict(part)
+                case value:
+                    made[field.name] = value
+        return made

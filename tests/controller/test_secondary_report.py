@@ -1,0 +1,90 @@
+"""The report of a secondary: the image's fields are its own, in the order that programs know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydbt.controller.expiry import IdentityReport
+from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport
+from pydbt.core.protocol.generations import Generations
+from pydbt.core.secondary.primary_watch import PrimaryReport
+from pydbt.core.secondary.replica import ReplicaState
+from pydbt.core.secondary.status import ReplicaStatus
+
+REPLICA = ReplicaStatus(
+    mode="streaming",
+    replica_state=ReplicaState.UP_TO_DATE,
+    replica="cd" * 16,
+    volume="ab" * 16,
+    size=1 << 20,
+    epoch=7,
+    sequence=42,
+    generations=Generations(5, (4,), (3,), shared=True),
+    applied_sequence=40,
+    connected=True,
+    silent_seconds=0.5,
+    staged_bytes=0,
+    unapplied_bytes=4096,
+    target_problem="",
+    unwritable={"bytes": 0, "places": []},
+)
+REPORT = SecondaryServiceReport(
+    role="secondary",
+    target="/dev/x",
+    target_bytes=1 << 21,
+    listen="0.0.0.0:7790",
+    journal=JournalReport(4096, 1 << 30),
+    received_bytes=8192,
+    identity=None,
+    replica=REPLICA,
+    primary=PrimaryReport("alpha", "/dev/vda3", 0.5, False, "2026-01-02T03:04:05Z", 0, "", "", 0),
+)
+JSON = {
+    "role": "secondary",
+    "target": "/dev/x",
+    "target_bytes": 1 << 21,
+    "listen": "0.0.0.0:7790",
+    "journal": {"used": 4096, "size": 1 << 30},
+    "received_bytes": 8192,
+    "identity": None,
+    "mode": "streaming",
+    "replica_state": "up-to-date",
+    "replica": "cd" * 16,
+    "volume": "ab" * 16,
+    "size": 1 << 20,
+    "epoch": "0000000000000007",
+    "sequence": 42,
+    "generations": {
+        "current": "0000000000000005",
+        "bitmap": ["0000000000000004"],
+        "history": ["0000000000000003"],
+        "shared": True,
+    },
+    "applied_sequence": 40,
+    "connected": True,
+    "silent_seconds": 0.5,
+    "staged_bytes": 0,
+    "unapplied_bytes": 4096,
+    "target_problem": "",
+    "unwritable": {"bytes": 0, "places": []},
+    "primary": {
+        "host": "alpha",
+        "source": "/dev/vda3",
+        "heard_seconds": 0.5,
+        "ended": False,
+        "told": "2026-01-02T03:04:05Z",
+        "behind_bytes": 0,
+        "as_of": "",
+        "as_of_epoch": "",
+        "as_of_sequence": 0,
+    },
+}
+
+
+def test_the_json_of_a_secondary_has_the_keys_that_programs_know_in_their_order() -> None:
+    assert REPORT.to_json() == JSON and list(REPORT.to_json()) == list(JSON)
+
+
+def test_an_identity_is_told_with_its_end_and_its_problem() -> None:
+    told = replace(REPORT, identity=IdentityReport("2027-01-02T03:04:05+00:00", "it expires")).to_json()
+    assert told == {**JSON, "identity": {"expires": "2027-01-02T03:04:05+00:00", "problem": "it expires"}}
