@@ -124,6 +124,8 @@ def test_a_failure_touches_no_other_volume_and_is_told_once(supervised: Supervis
     supervised.write("bad", "fail")
     supervised.start()
     until(lambda: len(supervised.begun()) >= 4, "it was started again")
+    # The report of before the last start says "failed" too, and the end of a volume that fails while it is stopped is an error.
+    until(lambda: supervised.volumes()["bad"]["failures"] == len(supervised.begun()) - 1, "the last start has failed")
     supervised.await_phase("bad", "failed")
     assert supervised.volumes()["bad"]["failure"] == "bad has no disk"
     assert [name for name, _, _ in supervised.begun()].count("good") == 1
