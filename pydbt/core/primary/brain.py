@@ -9,6 +9,8 @@ The parts share ``state``, and return outcomes. Mode, phase, taints and the halt
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import numpy as np
 
 from pydbt.core.blocks.dirty_map import DirtyMap
@@ -127,13 +129,16 @@ class Primary:
             case ev.ResumeAsked():
                 self._resume(now)
             case ev.RoomShort(reason=reason):
-                self._room_short(reason, now)
+                if self.logging:
+                    self._log_full(reason, empty_records(), now)
             case ev.Renamed(name=name):
                 self.ancestry.renamed(name)
             case ev.Tainted(reason=reason):
                 self._taints.add(reason)
             case ev.Tick():
                 pass
+            case _ as never:
+                assert_never(never)
         self._advance(now)
         return effects.items
 
@@ -243,10 +248,6 @@ class Primary:
         if len(writes):
             state.tracker.mark_pending(*Runs.of_sectors(writes["sector"], writes["sectors"], state.geometry))
         self._release(writes)
-
-    def _room_short(self, reason: str, now: float) -> None:
-        if self.logging:
-            self._log_full(reason, empty_records(), now)
 
     def _lose_connection(self, reason: str, now: float) -> None:
         """The network or the secondary failed (Fig. 4, 452)."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 from math import inf
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -161,7 +162,10 @@ class SnapshotLanding:
                 return self._was_held(event, now)
             case Released():
                 return self._was_released(event, now)
-        return None
+            case PayloadArmed():
+                return None
+            case _ as never:
+                assert_never(never)
 
     def _was_flushed(self, event: Flushed, now: float) -> Outcome:
         self._flushing = Flushing.NEEDED
