@@ -106,12 +106,38 @@ def _defined(tree: ast.AST, prefix: str) -> Iterator[str]:
                 yield prefix + name
 
 
+def cells_of(line: str) -> list[str]:
+    """A ``|`` that belongs to the text of a cell is written ``\\|``."""
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().removeprefix("|").removesuffix("|"))]
+
+
 def rows_of(text: str, columns: int) -> Iterator[list[str]]:
     """The cells of table rows with this many columns, without heads."""
     for line in text.splitlines():
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        cells = cells_of(line)
         if line.startswith("|") and len(cells) == columns and not set(cells[0]) <= set("- :"):
             yield cells
+
+
+def ragged_rows(text: str) -> Iterator[str]:
+    """Rows of tables that have more or fewer cells than the head of their table."""
+    for block in re.findall(r"(?:^\|.*\n?)+", text, flags=re.MULTILINE):
+        lines = block.splitlines()
+        columns = len(cells_of(lines[0]))
+        yield from (line for line in lines if len(cells_of(line)) != columns)
+
+
+def test_a_row_with_a_cell_too_few_or_too_many_is_found() -> None:
+    assert list(ragged_rows("| a | b |\n|---|---|\n| 1 | `x \\| y` |\n| 2 |\n| 3 | 4 | 5 |\n")) == [
+        "| 2 |",
+        "| 3 | 4 | 5 |",
+    ]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_each_row_of_a_table_has_as_many_cells_as_its_head(path: Path) -> None:
+    ragged = list(ragged_rows(path.read_text()))
+    assert not ragged, f"{name_of(path)}: these rows do not fit their table: {ragged}"
 
 
 def test_each_decision_is_made_where_the_table_of_decisions_says() -> None:
