@@ -26,7 +26,7 @@ from pathlib import Path
 from pydbt.core.errors import BusyError, MachineError, PydbtError, StateError
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import resolve, unix_path
-from pydbt.posix.files import try_lock
+from pydbt.posix.files import try_lock, write_all
 from pydbt.posix.ownership import REMOVE_IT, Unsafe, folder_intruder, make_folder, open_own
 
 RUN_DIR = Path("/run/pydbt")
@@ -305,7 +305,7 @@ def _held(path: Path, entry: Entry, what: str, *, keep: bool) -> Iterator[None]:
 
 def _write(descriptor: int, content: bytes) -> None:
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, content, 0)
+    write_all(descriptor, [content], 0)
 
 
 def _take(path: Path, what: str) -> int:

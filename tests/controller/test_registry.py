@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 from pathlib import Path
 
 import pytest
 
 from pydbt.controller import registry
 from pydbt.controller.registry import (
+    Entry,
     claimed_space,
     registered_primary,
     registered_secondary,
@@ -69,3 +72,14 @@ def test_a_test_takes_away_the_entries_of_its_own_folder_and_none_of_others(tmp_
         stack.close()
         forget_below(mine)
         assert len(list(place.iterdir())) == 3
+
+
+def test_an_entry_of_which_the_disk_takes_a_part_at_a_time_is_whole(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, whole_of_many = os.pwrite, os.pwritev
+    monkeypatch.setattr(os, "pwrite", lambda to, data, at: whole(to, data[:7], at))
+    monkeypatch.setattr(os, "pwritev", lambda to, views, at: whole_of_many(to, [views[0][:7]], at))
+    with registry.claimed_state_dir("/var/lib/pydbt/some-volume"):
+        (path,) = place.glob("state-*")
+        assert Entry(**json.loads(path.read_bytes())).place == "/var/lib/pydbt/some-volume"
