@@ -18,7 +18,7 @@ import pytest
 from pydbt.cli.explain import EXIT_CODES
 from pydbt.cli.group import cli
 from pydbt.cli.once import OnceOption
-from pydbt.cli.program import INTERRUPTED, TERMINATED
+from pydbt.cli.program import INTERRUPTED, PIPE_CLOSED, TERMINATED
 from pydbt.cli.volume_files import checked_values, read_volume
 from pydbt.controller.secondary.report import SecondaryServiceReport
 from pydbt.core import errors
@@ -302,7 +302,7 @@ def exit_codes() -> dict[int, str]:
 
 def test_the_table_of_exit_codes_is_that_of_the_errors() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PydbtError)]
-    assert exit_codes().keys() == {0, INTERRUPTED, TERMINATED, *(kind.exit_code for kind in kinds)}
+    assert exit_codes().keys() == {0, INTERRUPTED, PIPE_CLOSED, TERMINATED, *(kind.exit_code for kind in kinds)}
 
 
 def test_the_table_of_exit_codes_has_the_words_of_the_help() -> None:

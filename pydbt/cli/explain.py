@@ -30,6 +30,7 @@ EXIT_CODES = """Exit codes:
  10  a verification found blocks that differ
  11  the output cannot be written
 130  interrupted
+141  the reader of the output went away
 143  ended by SIGTERM (a service ends with 0)"""
 
 

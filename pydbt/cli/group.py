@@ -14,13 +14,12 @@ from pydbt.cli.config import DEFAULT_FILE, load_defaults, read_settings
 from pydbt.cli.explain import EXIT_CODES, debug_wanted, report
 from pydbt.cli.logs import configure_logging
 from pydbt.cli.output import ReaderGone, output_of_commands
-from pydbt.cli.program import Stopped, program_name, signals_as_usual
+from pydbt.cli.program import PIPE_CLOSED, Stopped, program_name, signals_as_usual
 from pydbt.cli.responsive import finish_writing
 from pydbt.cli.values import PATH
 from pydbt.core.configured.problems import did_you_mean
 from pydbt.core.errors import UsageError
 
-_PIPE_CLOSED = 141  # 128 + SIGPIPE, as in a shell
 _COMMANDS = (
     "run", "secondary", "secondaries", "status", "wait", "verify", "switchover", "promote", "demote", "invalidate", "pki",
     "pause", "resume", "up", "down", "layer", "configcheck", "help",
@@ -141,7 +140,7 @@ def execute(arguments: list[str]) -> int:
         except click.exceptions.Exit as done:
             return done.exit_code
         except ReaderGone:
-            return _PIPE_CLOSED
+            return PIPE_CLOSED
         except (Exception, KeyboardInterrupt, Stopped) as error:
             return report(error, debug_wanted(arguments))
         finally:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pydbt.cli.program import PIPE_CLOSED
+from pydbt.core.errors import OutputError
 from tests.cli.conftest import FakeController
 from tests.lab.programs import PROGRAM, ROOT
 
-OUTPUT, PIPE_CLOSED = 11, 141
+OUTPUT = OutputError.exit_code
 COMMANDS = [("--version",), ("--help",), ("status", "--help"), ("help", "run")]
 
 
