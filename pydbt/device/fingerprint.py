@@ -20,12 +20,10 @@ import xxhash
 from pydbt.core.errors import DeviceError
 from pydbt.core.units import KIB, MIB
 from pydbt.device.block import DirectReader, aligned_buffer
+from pydbt.device.magic import EXT4_SUPERBLOCK_BYTES, EXT4_SUPERBLOCK_OFFSET, is_ext4, is_xfs
 
-_EXT4_OFFSET, _EXT4_BYTES = 1024, 1024
-_EXT4_MAGIC = struct.pack("<H", 0xEF53), _EXT4_OFFSET + 56
 _EXT4_VALID = 0x1  # EXT4_VALID_FS in s_state; a mount without a journal clears it
 _EXT4_RECOVER = 0x4  # EXT4_FEATURE_INCOMPAT_RECOVER: a mount with a journal sets it
-_XFS_MAGIC = b"XFSB"
 _LOG_MAGIC = 0xFEEDBABE  # XLOG_HEADER_MAGIC_NUM
 _LOG_SECTOR_BYTES = 512
 _LOG_VERSION, _LOG_LSN, _LOG_OPERATIONS, _LOG_SIZE = 8, 16, 40, 320  # offsets in struct xlog_rec_header
@@ -45,10 +43,9 @@ def fingerprint(reader: DirectReader) -> str | None:
     head = aligned_buffer(_HEAD_BYTES)
     try:
         reader.read_extent(0, min(_HEAD_BYTES, reader.size_bytes), head)
-        magic, at = _EXT4_MAGIC
-        if head[at : at + 2] == magic:
-            return _ext4(bytes(head[_EXT4_OFFSET : _EXT4_OFFSET + _EXT4_BYTES]))
-        if head[:4] == _XFS_MAGIC:
+        if is_ext4(head):
+            return _ext4(bytes(head[EXT4_SUPERBLOCK_OFFSET : EXT4_SUPERBLOCK_OFFSET + EXT4_SUPERBLOCK_BYTES]))
+        if is_xfs(head):
             return _xfs(reader, bytes(head[:512]))
     except DeviceError:
         pass

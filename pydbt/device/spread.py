@@ -18,16 +18,15 @@ from uuid import UUID
 from pydbt.core.errors import DeviceError, UsageError
 from pydbt.core.units import KIB
 from pydbt.device.block import DirectReader, aligned_buffer
+from pydbt.device.magic import EXT4_SUPERBLOCK_BYTES, EXT4_SUPERBLOCK_OFFSET, is_ext4, is_xfs
 from pydbt.device.mounts import device_numbers, devices_of_btrfs
 from pydbt.device.stacking import devices_above, places_under, same_place
 from pydbt.device.sysfs import BlockDevice
 from pydbt.posix.files import read_entry
 
 _HEAD_BYTES = 68 * KIB  # up to the end of the superblock of a btrfs
-_EXT4_AT, _EXT4_MAGIC = 1 * KIB, b"\x53\xef"
 _EXT4_HAS_JOURNAL = 0x4  # EXT4_FEATURE_COMPAT_HAS_JOURNAL
 _EXT4_JOURNAL_DEVICE = 0x8  # EXT4_FEATURE_INCOMPAT_JOURNAL_DEV
-_XFS_MAGIC = b"XFSB"
 _XFS_ZONED = 1 << 9  # XFS_SB_FEAT_INCOMPAT_ZONED: the realtime section may lie on the device itself
 _BTRFS_AT, _BTRFS_MAGIC = 64 * KIB, b"_BHRfS_M"
 _JOURNAL_OF_ANOTHER = "the journal of an ext4 that is"
@@ -75,9 +74,9 @@ def parts_elsewhere(device: BlockDevice) -> Elsewhere | None:
     except (DeviceError, ValueError):
         return None
     content = bytes(head)
-    if content[_EXT4_AT + 56 : _EXT4_AT + 58] == _EXT4_MAGIC:
-        return _of_ext4(content[_EXT4_AT : _EXT4_AT + 1 * KIB])
-    if content[:4] == _XFS_MAGIC:
+    if is_ext4(content):
+        return _of_ext4(content[EXT4_SUPERBLOCK_OFFSET : EXT4_SUPERBLOCK_OFFSET + EXT4_SUPERBLOCK_BYTES])
+    if is_xfs(content):
         return _of_xfs(device, content[:512])
     if content[_BTRFS_AT + 64 : _BTRFS_AT + 72] == _BTRFS_MAGIC:
         return _of_btrfs(device, content[_BTRFS_AT:])
@@ -108,7 +107,7 @@ def _journal_with(uuid: bytes, number: int) -> str | None:
                 reader.read_extent(0, min(4 * KIB, reader.size_bytes), head)
         except (DeviceError, UsageError, ValueError):
             continue
-        if head[_EXT4_AT + 104 : _EXT4_AT + 120] == uuid:
+        if head[EXT4_SUPERBLOCK_OFFSET + 104 : EXT4_SUPERBLOCK_OFFSET + 120] == uuid:
             return journal.path
     return None
 
