@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import KEYED_DIGESTS, Ack, Begin, Blocks, Commit, Frame, Hello, Stream, Welcome
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
+from tests.lab.patience import until
 
 VOLUME = "a1" * 16
 EPOCH = 0x1234_5678_9ABC_DEF0
@@ -35,16 +35,6 @@ except PydbtError as error:
     print(f"controller: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 """
-
-
-def poll(condition: Callable[[], object], description: str, seconds: float = 20.0) -> object:
-    """Wait for a condition; says which one never came true."""
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"never came true within {seconds} s: {description}")
-        time.sleep(0.005)
-    return result
 
 
 class SecondaryProcess:
@@ -70,7 +60,8 @@ class SecondaryProcess:
         argument = repr({**self._options, **changes}).replace("PosixPath", "Path")
         with self.log.open("wb") as log:
             self.process = subprocess.Popen([sys.executable, "-c", _PROGRAM, argument], stderr=log, stdout=log)
-        self.port = int(poll(self._listening, "the secondary listens"))
+        until(self._listening, "the secondary listens")
+        self.port = int(self._listening() or 0)
         return self
 
     def replay(self, **changes: object) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydbt.core.protocol.frames import BOOT, KEYED_DIGESTS, Ping, Pong, Refuse
 from pydbt.core.protocol.refusals import refusal_words
-from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, poll, stream_frame
+from tests.lab.patience import until
+from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, stream_frame
 
 SIZE = 1 << 20
 
@@ -27,7 +28,7 @@ def test_a_copy_of_the_machine_is_refused_and_told_loudly_once_and_the_original_
                 assert "another running primary" in refusal_words(second.answer.code)
         first.send(stream_frame(2, [(0, b"b" * BLOCK)]))
         first.until(lambda: first.ack.sequence == 2, "it is still served")
-        poll(lambda: "refused a second primary" in secondary.words(), "the log tells it")
+        until(lambda: "refused a second primary" in secondary.words(), "the log tells it")
         assert secondary.words().count("refused a second primary") == 1
         # One that is of the same machine, as after a kill, is let in at once.
         with ScriptedPrimary(secondary.port, SIZE, features=original) as again:

@@ -12,22 +12,11 @@ import pytest
 
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.protocol.frames import Blocks, Refuse, Stream
-from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, poll, stream_frame
+from tests.lab.disks import Device, loop_over, make_filesystem, mounted
+from tests.lab.patience import until
+from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, stream_frame
 
 SIZE = 64 << 20
-
-
-@contextmanager
-def loop_device(image: Path, *options: str) -> Iterator[Path]:
-    """A loop device over an image, of this test alone."""
-    found = subprocess.run(
-        ["losetup", "-f", "--show", *options, str(image)], check=True, capture_output=True, text=True
-    )
-    device = Path(found.stdout.strip())
-    try:
-        yield device
-    finally:
-        subprocess.run(["losetup", "-d", str(device)], check=True)
 
 
 @pytest.fixture
@@ -35,7 +24,7 @@ def device(tmp_path):
     image = tmp_path / "disk.img"
     with image.open("wb") as file:
         file.truncate(SIZE)
-    with loop_device(image) as found:
+    with loop_over(image) as found:
         yield found
 
 
@@ -53,17 +42,17 @@ def test_a_block_device_is_replicated_to_and_kept_from_others_meanwhile(tmp_path
             with pytest.raises(OSError, match="busy"):
                 os.close(os.open(device, os.O_RDWR | os.O_EXCL))
         assert secondary.stop() == 0
-    with device.open("rb") as disk:
+    with device.path.open("rb") as disk:
         data = disk.read(8 << 20)
     assert data == block("y") + bytes(4 << 20) + b"x" * ((4 << 20) - BLOCK)
 
 
 def test_a_device_with_larger_logical_blocks_is_refused_before_anything_is_written_unless_accepted(tmp_path, device):
-    with loop_device(tmp_path / "disk.img", "--sector-size", "4096") as coarse:
+    with loop_over(tmp_path / "disk.img", "--sector-size", "4096") as coarse:
         choices = {"target": coarse, "create_bytes": None}
         with SecondaryProcess(tmp_path, SIZE, **choices) as secondary, ScriptedPrimary(secondary.port, SIZE) as fine:
             assert isinstance(fine.answer, Refuse) and fine.answer.code == "sector-size"
-            poll(lambda: "logical blocks of 4096 bytes and the source of 512" in secondary.words(), "the log says why")
+            until(lambda: "logical blocks of 4096 bytes and the source of 512" in secondary.words(), "the log says why")
             assert secondary.stop() == 0
         with SecondaryProcess(tmp_path, SIZE, accept_sectors=True, **choices) as secondary:
             with ScriptedPrimary(secondary.port, SIZE) as fine:
@@ -89,11 +78,8 @@ def test_a_device_in_use_is_refused(tmp_path, device):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted("tmpfs", tmp_path / "small", "-t", "tmpfs", "-o", "size=32m") as folder:
+        yield folder
 
 
 def test_a_failing_target_is_reported_to_the_primary_loses_nothing_and_recovers(tmp_path, small_disk):
@@ -102,7 +88,7 @@ def test_a_failing_target_is_reported_to_the_primary_loses_nothing_and_recovers(
     with image.open("wb") as file:
         file.truncate(SIZE)
     with (
-        loop_device(image) as device,
+        loop_over(image) as device,
         SecondaryProcess(tmp_path, SIZE, target=device, create_bytes=None) as secondary,
     ):
         primary = ScriptedPrimary(secondary.port, SIZE)
@@ -129,7 +115,7 @@ def test_a_failing_target_is_reported_to_the_primary_loses_nothing_and_recovers(
                 again.until(lambda again=again: again.ack.sequence == 502, "the stream goes on")
                 reached = again.ack.sequence
         assert secondary.stop() == 0
-        with device.open("rb") as disk:
+        with device.path.open("rb") as disk:
             data = disk.read(SIZE)
         assert data[:BLOCK] == block("c")
         assert data[1000 * BLOCK : 1500 * BLOCK] == block("b") * 500
@@ -140,7 +126,7 @@ def test_a_secondary_whose_disk_stays_broken_can_still_be_stopped(tmp_path, smal
     with image.open("wb") as file:
         file.truncate(SIZE)
     with (
-        loop_device(image) as device,
+        loop_over(image) as device,
         SecondaryProcess(tmp_path, SIZE, target=device, create_bytes=None) as secondary,
     ):
         primary = ScriptedPrimary(secondary.port, SIZE)
@@ -169,14 +155,12 @@ def test_a_device_that_became_smaller_than_its_volume_is_refused_by_name(tmp_pat
 @pytest.fixture
 def new_filesystem(tmp_path):
     """An ext4 so new that a file made again gets the inode of the one that was removed."""
-    image, folder = tmp_path / "ext4.img", tmp_path / "ext4"
+    image = tmp_path / "ext4.img"
     with image.open("wb") as file:
         file.truncate(256 << 20)
-    folder.mkdir()
-    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    make_filesystem("ext4", image)
+    with mounted(image, tmp_path / "ext4", "-o", "loop") as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("kind", ["an image file", "a loop device"])
@@ -184,13 +168,13 @@ def test_a_target_that_was_made_again_under_its_old_name_is_not_the_replica(tmp_
     image = new_filesystem / "target.img"
 
     @contextmanager
-    def made() -> Iterator[Path]:
+    def made() -> Iterator[Path | Device]:
         with image.open("wb") as file:
             file.truncate(SIZE)
         if kind == "an image file":
             yield image
         else:
-            with loop_device(image) as device:
+            with loop_over(image) as device:
                 yield device
         image.unlink()
 

@@ -37,13 +37,13 @@ from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
 from tests.lab.collisions import colliding_blocks
 from tests.lab.images import decaying
+from tests.lab.patience import until
 from tests.network.scripted import (
     BLOCK,
     EPOCH,
     ScriptedPrimary,
     SecondaryProcess,
     blocks_frame,
-    poll,
     stream_frame,
 )
 
@@ -214,7 +214,7 @@ def test_another_volume_is_refused_by_its_code_alone_over_plain_tcp_and_nothing_
         assert other.answer.message == "", "a stranger learns nothing of what it would need"
         assert other.connection.recv_frame() is None
     assert secondary.target.read_bytes() == before
-    poll(lambda: "turned away" in secondary.words(), "the refusal is told")
+    until(lambda: "turned away" in secondary.words(), "the refusal is told")
     (line,) = [line for line in secondary.words().splitlines() if "turned away" in line]
     assert len(line) > 60, "its operator is told why"
 
@@ -295,7 +295,7 @@ def test_a_refused_connection_is_cut_although_it_goes_on_sending(secondary, prim
         except OSError:
             return True
 
-    poll(is_cut, "it is cut")
+    until(is_cut, "it is cut")
 
 
 def test_refused_strangers_hold_no_memory_few_threads_and_no_primary_up(secondary, primary):
@@ -307,7 +307,7 @@ def test_refused_strangers_hold_no_memory_few_threads_and_no_primary_up(secondar
         crowd.append(refused(secondary))
         begin_a_large_frame(crowd[-1])
     # A thread and a timer for each that is not cut yet.
-    poll(lambda: len(os.listdir(tasks)) <= before + 2 * MAX_STRANGERS, "the crowd is bounded")
+    until(lambda: len(os.listdir(tasks)) <= before + 2 * MAX_STRANGERS, "the crowd is bounded")
     for first in range(2, 22):
         primary.send(stream_frame(first, [(0, bytes(256 * BLOCK))]))
     primary.until(lambda: primary.ack.sequence == 21, "the primary is served meanwhile")
@@ -328,7 +328,7 @@ def test_the_status_is_served_over_the_control_socket_and_down_stops_it(secondar
     assert status["connected"] is True and status["size"] == SIZE and status["target"] == str(secondary.target)
     assert {"mode", "staged_bytes", "journal"} <= status.keys()
     primary.close()
-    poll(lambda: call(secondary.state, {"command": "status"})["connected"] is False, "the loss is noticed")
+    until(lambda: call(secondary.state, {"command": "status"})["connected"] is False, "the loss is noticed")
     assert call(secondary.state, {"command": "status"})["replica_state"] == "consistent"
     call(secondary.state, {"command": "down"})
     assert secondary.process.wait(20) == 0
@@ -531,11 +531,11 @@ def test_a_journal_that_was_replayed_to_a_copy_is_not_taken_for_one_that_is_on_t
 def test_the_log_has_the_primary_s_coming_and_going_and_a_loss_is_a_warning(secondary):
     with ScriptedPrimary(secondary.port, SIZE) as primary:
         primary.send(Bye("stopped"))
-        poll(lambda: "said goodbye: stopped" in secondary.words(), "the goodbye is told")
+        until(lambda: "said goodbye: stopped" in secondary.words(), "the goodbye is told")
     with ScriptedPrimary(secondary.port, SIZE) as primary:
-        poll(lambda: secondary.words().count("is connected") == 2, "it is taken in")
+        until(lambda: secondary.words().count("is connected") == 2, "it is taken in")
         primary.close()
-        poll(lambda: "is gone" in secondary.words(), "the loss is told")
+        until(lambda: "is gone" in secondary.words(), "the loss is told")
     lines = [line for line in secondary.words().splitlines() if "the primary 127.0.0.1:" in line]
     assert [line.split()[0] for line in lines] == ["INFO", "INFO", "INFO", "WARNING"], lines
     assert "is connected; a new replica" in lines[0]

@@ -13,8 +13,8 @@ import pytest
 from pydbt.core.protocol.frames import Refuse
 from tests.lab.disks import loop_over, mounted
 from tests.lab.images import decaying
-from tests.lab.patience import run
-from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, poll, stream_frame
+from tests.lab.patience import run, until
+from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, stream_frame
 
 SIZE = 8 << 20
 
@@ -93,10 +93,10 @@ def test_one_that_is_cut_short_is_refused_and_not_trusted_when_it_has_its_size_a
 def test_one_that_is_cut_short_while_it_is_served_is_noticed_without_a_write(secondary) -> None:
     before = name_and_state(secondary)
     os.truncate(secondary.target, 4096)
-    poll(lambda: "was cut short" in secondary.words(), "it is noticed")
-    poll(lambda: "give it its size again" in secondary.words(), "it says what to do")
+    until(lambda: "was cut short" in secondary.words(), "it is noticed")
+    until(lambda: "give it its size again" in secondary.words(), "it says what to do")
     os.truncate(secondary.target, SIZE)
-    poll(lambda: name_of(secondary) not in ("", before[0]), "it serves again, as another replica", 40)
+    until(lambda: name_of(secondary) not in ("", before[0]), "it serves again, as another replica", 40)
     assert name_and_state(secondary)[1] == "inconsistent"
 
 
@@ -117,7 +117,7 @@ def test_a_write_behind_a_change_does_not_hide_it(secondary, change) -> None:
         assert primary.hear(Refuse).code == "target-error"
     if secondary.target.stat().st_size < SIZE:
         os.truncate(secondary.target, SIZE)
-    poll(lambda: name_of(secondary) not in ("", before[0]), "it serves again, as another replica", 40)
+    until(lambda: name_of(secondary) not in ("", before[0]), "it serves again, as another replica", 40)
 
 
 def test_after_a_whole_copy_it_is_consistent_again_and_stays_so(secondary) -> None:

@@ -13,7 +13,8 @@ from pydbt.core.protocol.frames import Refuse
 from pydbt.store.mark_file import MarkFile
 from pydbt.store.replica_state import load_record
 from tests.lab.disks import Device, loop_over
-from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, poll
+from tests.lab.patience import until
+from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame
 
 SIZE = 8 << 20
 
@@ -65,26 +66,26 @@ def test_a_disk_that_is_plugged_in_again_is_the_replica_that_it_was(secondary, i
     before = name_and_state(secondary)
     record = load_record(secondary.state)
     content = emptied(image, device)
-    poll(lambda: "it was unplugged" in secondary.words(), "it is noticed")
+    until(lambda: "it was unplugged" in secondary.words(), "it is noticed")
     assert "is gone" in refused(secondary)
     mark = MarkFile(secondary.state).load()
     assert mark is not None and not mark.changed
     assert load_record(secondary.state) == record, "nothing is known about its content"
-    poll(lambda: subprocess.run(["losetup", "-d", str(device.path)], check=False).returncode == 0, "it is detached")
-    poll(lambda: not Path(f"/sys/block/{device.path.name}/loop").exists(), "nobody holds it")
+    until(lambda: subprocess.run(["losetup", "-d", str(device.path)], check=False).returncode == 0, "it is detached")
+    until(lambda: not Path(f"/sys/block/{device.path.name}/loop").exists(), "nobody holds it")
     image.write_bytes(content)
     subprocess.run(["losetup", str(device.path), str(image)], check=True)
-    poll(lambda: name_and_state(secondary) == before, "it is opened again")
+    until(lambda: name_and_state(secondary) == before, "it is opened again")
     assert "not taken for a replica" not in secondary.words()
 
 
 def test_a_device_that_was_cut_to_nothing_and_has_its_size_again_is_not_trusted(secondary, image, device) -> None:
     before = name_and_state(secondary)
     emptied(image, device)
-    poll(lambda: "it was unplugged" in secondary.words(), "it is noticed")
+    until(lambda: "it was unplugged" in secondary.words(), "it is noticed")
     os.truncate(image, SIZE)
     subprocess.run(["losetup", "-c", str(device.path)], check=True)
-    poll(lambda: name_and_state(secondary) is not None, "it goes on")
+    until(lambda: name_and_state(secondary) is not None, "it goes on")
     replica, state = name_and_state(secondary)
     assert replica != before[0] and state == "inconsistent"
     assert "was cut short" in secondary.words()

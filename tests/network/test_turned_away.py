@@ -23,7 +23,8 @@ from pydbt.network.connection import FramedConnection
 from pydbt.network.listen import listen
 from pydbt.network.tls import Secure, load_identity
 from pydbt.store.peer_pin import PeerPin
-from tests.network.scripted import BLOCK, EPOCH, VOLUME, SecondaryProcess, poll
+from tests.lab.patience import until
+from tests.network.scripted import BLOCK, EPOCH, VOLUME, SecondaryProcess
 
 SIZE = 8 << 20
 HELLO = Hello(VOLUME, SIZE, BLOCK, EPOCH, features=(KEYED_DIGESTS,))
@@ -82,12 +83,12 @@ def test_a_proven_machine_that_is_turned_away_hears_why_beside_any_number_of_str
 
     for number in range(10):
         stranger((b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + bytes(100))[number % 2])
-    poll(lambda: "turned away 127" in secondary.words(), "a stranger has a line")
+    until(lambda: "turned away 127" in secondary.words(), "a stranger has a line")
     with pytest.raises(Refused, match=words) as refused:
         connected(secondary, comer(authority))
     assert refused.value.code == code
     name = "gamma" if comer is another_machine else "alpha"
-    poll(lambda: f"turned away {name} (127.0.0.1:" in secondary.words(), "its operator is told by name")
+    until(lambda: f"turned away {name} (127.0.0.1:" in secondary.words(), "its operator is told by name")
     strangers = [line for line in secondary.words().splitlines() if "which is no primary" in line]
     assert 1 <= len(strangers) <= 2, "one line for each reason"
 
@@ -113,14 +114,14 @@ def test_a_revoked_machine_hears_it_on_the_connection_that_it_has_and_on_the_nex
     with pytest.raises(Refused, match=r"'alpha' is revoked there.*pki issue --replace") as refused:
         connected(secondary, authority / "alpha.identity")
     assert refused.value.code == REVOKED
-    poll(lambda: "the key of 'alpha' was revoked" in secondary.words(), "and so is the operator of this side")
+    until(lambda: "the key of 'alpha' was revoked" in secondary.words(), "and so is the operator of this side")
 
 
 def test_a_secondary_hears_why_a_primary_turns_it_away(secondary: SecondaryProcess, authority: Path) -> None:
     with pytest.raises(PeerError, match="it proves to be 'beta', and this volume belongs with 'gamma'"):
         connected(secondary, authority / "alpha.identity", peer="gamma")
     words = "turned away alpha (127.0.0.1:"
-    poll(lambda: words in secondary.words(), "the line of the secondary names the primary")
+    until(lambda: words in secondary.words(), "the line of the secondary names the primary")
     (line,) = [line for line in secondary.words().splitlines() if words in line]
     assert "it refuses this machine: it belongs with another machine than 'beta'" in line and "gamma" not in line
 
@@ -131,7 +132,7 @@ def test_a_proven_primary_whose_hello_is_refused_has_a_line_with_its_name(
     larger = Hello(VOLUME, 2 * SIZE, BLOCK, EPOCH)
     with pytest.raises(Refused, match="the target has"):
         shake_hands("127.0.0.1", secondary.port, larger, secure(authority / "alpha.identity"))
-    poll(lambda: "turned away alpha (127.0.0.1:" in secondary.words(), "the refusal of its HELLO names it")
+    until(lambda: "turned away alpha (127.0.0.1:" in secondary.words(), "the refusal of its HELLO names it")
 
 
 def test_a_machine_whose_identity_expired_is_told_that_and_what_to_do(
@@ -150,7 +151,7 @@ def test_a_secondary_that_nobody_can_accept_warns_at_its_start_and_of_each_that_
         assert "ERROR this machine's identity expired at" in process.words()
         with pytest.raises(PeerError, match="its certificate has expired"):
             connected(process, authority / "alpha.identity")
-        poll(lambda: "turned away" in process.words(), "the primary has gone away")
+        until(lambda: "turned away" in process.words(), "the primary has gone away")
         (line,) = [line for line in process.words().splitlines() if "turned away" in line]
         assert "; this machine's identity expired at" in line
 
