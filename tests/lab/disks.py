@@ -144,12 +144,18 @@ def detach(device: Device, timeout_s: float = 10) -> None:
 
 @contextlib.contextmanager
 def loop_over(file: Path, *options: object) -> Iterator[Device]:
-    """A loop device over a file that is there; ``options`` are losetup's."""
+    """A loop device over a file that is there; ``options`` are losetup's.
+
+    When it was detached meanwhile, another process may have its number: that one is left alone.
+    """
     device = attach(file, *options)
+    folder = backing_files()[device.path.name].parent
     try:
         yield device
     finally:
-        detach(device)
+        behind = backing_files().get(device.path.name)
+        if behind is not None and behind.parent == folder:
+            detach(device)
 
 
 @contextlib.contextmanager
