@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from pydbt.core.blocks.sector_table import EXTENT_DTYPE, ExtentKind
-from pydbt.core.protocol import frames, unit_rows, wire, wire_json
+from pydbt.core.protocol import frames, peer_identity, unit_rows, wire, wire_json
 from pydbt.core.protocol.frames import FrameKind
 from pydbt.core.protocol.generations import BITMAP_LIMIT, HISTORY_LIMIT
 from pydbt.core.protocol.layout import Layout
 from pydbt.core.secondary import journal, replica
 from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES
-from pydbt.store import intent_file, map_file, reached, volume_state
+from pydbt.kernel import pins
+from pydbt.store import intent_file, map_file, map_image, reached, volume_state
 from pydbt.store.secondary_record import SecondaryRecord
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -176,6 +179,57 @@ def test_a_record_of_the_journal_is_laid_out_as_documented() -> None:
     assert f"{journal.RECORD_ALIGN} bytes are zeroed" in section("The secondary's journal")
 
 
+def test_the_flags_of_a_begin_are_the_documented_ones() -> None:
+    (told,) = re.findall(r"flags u32 \((.*?)\)", row_of(FrameKind.BEGIN)["body"])
+    documented = {int(value): words for value, words in re.findall(r"(\d+) ([^,]+)", told)}
+    assert documented.keys() == {flag.value for flag in frames.BeginFlag}
+    for flag in frames.BeginFlag:
+        assert documented[flag.value].lower().startswith(flag.name.lower().replace("_", " "))
+
+
+def constants(module: ModuleType) -> dict[str, str]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, str) and name.isupper()}
+
+
+def test_the_features_of_hello_and_welcome_are_the_documented_ones() -> None:
+    (table,) = tables(section("Features"))
+    for frame, features in (("HELLO", (*frames.HELLO_FEATURES, frames.BOOT)), ("WELCOME", frames.WELCOME_FEATURES)):
+        assert sorted(row["feature"].strip("`") for row in table if frame in row["of"].split(", ")) == sorted(features)
+
+
+CODES_BY_NAME = constants(frames) | constants(peer_identity)
+
+
+def refusals_of_the_code() -> Iterator[str]:
+    """The code of every REFUSE that is made: where one is packed, where a failure is told, and of two histories."""
+    for path in (PROJECT / "pydbt").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called), args=arguments):
+                    place = {"Refuse": 0, "failed": 0, "_refuse": 1, "PeerObjection": 0}.get(called)
+                    told = [] if place is None else arguments[place : place + 1]
+                case ast.FunctionDef(name="objection"):
+                    told = [pair.elts[0] for pair in ast.walk(node) if isinstance(pair, ast.Tuple)]
+                case _:
+                    continue
+            for one in told:
+                match one:
+                    case ast.Constant(value=str(code)):
+                        yield code
+                    case ast.Name(id=name) | ast.Attribute(attr=name) if name in CODES_BY_NAME:
+                        yield CODES_BY_NAME[name]
+
+
+def test_the_codes_of_refusals_are_the_documented_ones() -> None:
+    text = section("The conversation")
+    (told,) = re.findall(r"^REFUSE codes: (.*?\.)", text, re.MULTILINE)
+    (of_identities,) = re.findall(r"side of this volume: (.*?\.)", text)
+    of_content = re.findall(r"`([a-z-]+)`", told)
+    assert sorted(re.findall(r"`([a-z-]+)`", of_identities)) == sorted(peer_identity.IDENTITY_REFUSALS)
+    assert {*of_content, *peer_identity.IDENTITY_REFUSALS} == set(refusals_of_the_code())
+    assert not set(of_content) & peer_identity.IDENTITY_REFUSALS and len(of_content) == len(set(of_content))
+
+
 def documented_keys(table: list[Row]) -> Iterator[str]:
     for row in table:
         yield from row["key"].split(", ")
@@ -199,17 +253,57 @@ def test_the_keys_of_a_volume_s_state_file_are_the_documented_ones() -> None:
     assert sorted(documented_keys(secondary)) == sorted(field.name for field in fields(SecondaryRecord))
 
 
-@pytest.mark.parametrize("module", [map_file, intent_file])
+@pytest.mark.parametrize("module", [map_file, map_image, intent_file])
 def test_a_map_s_header_is_laid_out_as_its_module_tells(module: object) -> None:
     """The table at the head of the module; fields of the header come one after the other."""
     head = str(module.__doc__).split("======  =======")[2]
     rows = [(int(at), int(size), text) for at, size, text in re.findall(r"^(\d+) +(\d+) {2,}(.+)$", head, re.MULTILINE)]
-    sizes = [struct.calcsize("<" + code) for code in re.findall(r"\d*[a-zA-Z]", _expanded(module._HEADER.format))]
+    sizes = _sizes(module._HEADER.format)
     assert [size for _, size, _ in rows] == sizes
     assert [at for at, _, _ in rows] == [sum(sizes[:place]) for place in range(len(sizes))]
     assert rows[0][2] == f"magic ``{module._MAGIC[:-1].decode()}`` and a zero byte"
     assert rows[1][2] == f"version, {module._VERSION}"
     assert rows[2][2] == f"bytes of this header, {module._HEADER.size}"
+
+
+def test_the_mark_of_a_map_is_laid_out_as_its_module_tells() -> None:
+    told = " ".join(str(map_file.__doc__).split("Then the mark,")[1].split("\n\n")[0].split())
+    magic = f"magic ``{map_file._MARK_MAGIC[:-1].decode()}`` and a zero byte"
+    assert f"{magic}, u64 number of a change, its digest, and the digest of these 32 bytes." in told
+    assert _sizes(map_file._MARK.format) == [8, 8, 16, 16] and sum([8, 8, 16]) == 32
+    assert f"padded with zeroes to {map_file.CHANGES_OFFSET - map_file.MARK_OFFSET} bytes" in told
+    assert f"the header, padded with zeroes to {map_file.MARK_OFFSET} bytes" in str(map_file.__doc__)
+
+
+def test_a_change_of_a_map_is_laid_out_as_its_module_tells() -> None:
+    table = str(map_file.__doc__).split("======  =======")[5]
+    rows = [
+        (int(at), int(size), text) for at, size, text in re.findall(r"^(\d+) +(\d+) {2,}(.+)$", table, re.MULTILINE)
+    ]
+    sizes = _sizes(map_file._CHANGE.format)
+    assert [size for _, size, _ in rows] == sizes
+    assert [at for at, _, _ in rows] == [sum(sizes[:place]) for place in range(len(sizes))]
+    assert rows[0][2] == f"magic ``{map_file._CHANGE_MAGIC[:-1].decode()}`` and a zero byte"
+    assert rows[-1][2] == f"digest of the {map_file._CHANGE.size - 16} bytes before it, and of the n rows behind it"
+    ((at, size, words),) = re.findall(r"^(\d+) +(\d+) n +rows: (.+)$", table, re.MULTILINE)
+    assert (int(at), int(size)) == (map_file._CHANGE.size, map_file._ROW.itemsize)
+    assert [name for name in ("index", "kind", "digest") if name in words] == list(map_file._ROW.names or ())
+    ((size,),) = [re.findall(r"^\.\.\. +(\d+) k ", table, re.MULTILINE)]
+    assert int(size) == map_file.CHUNK_BYTES
+
+
+def test_the_rows_behind_the_header_of_a_map_in_one_piece_are_those_that_its_module_tells() -> None:
+    table = str(map_image.__doc__).split("======  =======")[2]
+    assert re.findall(r"^(\d+) +4 n +index of each small map, ascending$", table, re.MULTILINE) == [
+        str(map_image._HEADER.size)
+    ]
+    assert re.findall(r"^\.\.\. +(\d+) n ", table, re.MULTILINE) == [str(map_image.CHUNK_BYTES)]
+    assert re.findall(r"^end-(\d+) +(\d+) ", table, re.MULTILINE) == [(str(map_image._DIGEST_BYTES),) * 2]
+
+
+def _sizes(code: str) -> list[int]:
+    """The size of each number and text of a struct."""
+    return [struct.calcsize("<" + one) for one in re.findall(r"\d*[a-zA-Z]", _expanded(code))]
 
 
 def _expanded(code: str) -> str:
@@ -224,3 +318,12 @@ def test_the_file_that_tells_how_far_the_journal_reached_is_laid_out_as_document
     assert f"``{reached.REACHED_FILE_NAME}``, {reached._BYTES} bytes: magic ``{name}`` and a zero byte" in str(
         reached.__doc__
     )
+
+
+def test_what_is_pinned_is_documented() -> None:
+    text = " ".join(section("What is pinned").split())
+    (maps, optional) = re.findall(r"the maps (.*?), and `(\w+)` if", text)[0]
+    assert re.findall(r"`(\w+)`", maps) == list(pins.MAPS) and optional == pins.DATA_MAP
+    for entry, fields_of_all_versions in (("volume", pins.VOLUME_FIELDS), ("layout", pins.LAYOUT_FIELDS)):
+        (keys,) = re.findall(rf"`{entry}` \((.*?)[:)]", text)
+        assert tuple(re.findall(r"`(\w+)`", keys)) == fields_of_all_versions

@@ -11,12 +11,7 @@ from pydbt.core.primary.events import Disconnected, Received
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frames import (
     BOOT,
-    FORMERLY,
-    HEARTBEAT,
-    KEYED_DIGESTS,
-    PROGRESS,
-    SIDES,
-    UNWRITABLE,
+    HELLO_FEATURES,
     Frame,
     Hello,
     Refuse,
@@ -67,7 +62,7 @@ def hello_of(state: VolumeState, sector_bytes: int, epoch: int, generations: Gen
         block_bytes=state.block_bytes,
         epoch=epoch,
         sector_bytes=sector_bytes,
-        features=(PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, UNWRITABLE, f"{BOOT}{boot_id()}"),
+        features=(*HELLO_FEATURES, f"{BOOT}{boot_id()}"),
         generations=generations,
     )
 

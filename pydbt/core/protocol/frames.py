@@ -61,6 +61,10 @@ BOOT = "boot="
 """Begins one of HELLO's features: the name of the boot of the primary's machine follows, which no other machine has."""
 SECOND_PRIMARY = "second-primary"
 """The code of the REFUSE for a primary of another boot than the one that is connected, and lives."""
+HELLO_FEATURES = (PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, UNWRITABLE)
+"""Those that this version's HELLO has, beside that of the boot."""
+WELCOME_FEATURES = (STANDING, UNKNOWN_STANDING, HANDOVER, UNWRITABLE)
+"""Those that this version's WELCOME has."""
 COMPARED_UNITS_BYTES = frozenset(
     1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length())
 )

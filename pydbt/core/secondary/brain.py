@@ -278,7 +278,7 @@ class Secondary:
             replica=self.record.replica,
             formerly=self.record.formerly if f.FORMERLY in event.hello.features else None,
             software=self.config.software,
-            features=(f.STANDING, f.UNKNOWN_STANDING, f.HANDOVER, f.UNWRITABLE),
+            features=f.WELCOME_FEATURES,
             generations=self.record.generations,
             progress=self.keeper.progress if session.asks_progress else None,
             digest_key=session.digest_key.hex() if session.digest_key is not None else None,
