@@ -18,6 +18,7 @@ from pydbt.controller.registry import PINS, known_places
 from pydbt.controller.supervisor_file import supervised_volumes
 from pydbt.core.errors import MachineError, NotRunning, PydbtError
 from pydbt.core.primary.modes import FOLLOWING_MODES
+from pydbt.core.printable import printable
 
 _ANSWER_S = 5.0
 _FOLLOWING = {*map(str, FOLLOWING_MODES), "streaming", "ready"}
@@ -67,18 +68,28 @@ def all_reports() -> list[dict[str, Any]]:
     for volume in supervised_volumes():
         named.setdefault(volume["state_dir"], ("source" if volume["role"] == "run" else "target", volume["place"]))
     reports = [_report(Path(state_dir), *place) for state_dir, place in named.items()]
-    return in_order([*reports, *_programs({str(report.get("volume")).replace("-", "") for report in reports})])
+    own = [report for report in reports if "user" not in report]  # another user's word hides no program
+    return in_order([*reports, *_programs({str(report.get("volume")).replace("-", "") for report in own})])
 
 
 def _report(state_dir: Path, key: str, place: str) -> dict[str, Any]:
+    """A directory that cannot be asked, for whatever reason, hides no other one: another user may have made it so."""
     try:
-        return {**call(state_dir, {"command": "status"}, _ANSWER_S), "running": True, "state_dir": str(state_dir)}
-    except NotRunning:
-        kept = read_snapshot(state_dir) or {}
-        problem = f"no controller is running{last_known(state_dir)}"
+        try:
+            return {**call(state_dir, {"command": "status"}, _ANSWER_S), "running": True, "state_dir": str(state_dir)}
+        except NotRunning:
+            kept = read_snapshot(state_dir) or {}
+            problem = f"no controller is running{last_known(state_dir)}"
     except PydbtError as error:
         kept, problem = {}, str(error)
+    except Exception as error:
+        kept, problem = {}, _unreadable(error)
     return {key: place, **kept, "running": False, "state_dir": str(state_dir), "problem": problem}
+
+
+def _unreadable(error: Exception) -> str:
+    why = (error.strerror if isinstance(error, OSError) else None) or repr(error)
+    return f"its state cannot be read: {printable(why)}"
 
 
 def _programs(volumes: set[str]) -> list[dict[str, Any]]:
@@ -112,6 +123,9 @@ def lines(reports: list[dict[str, Any]]) -> list[str]:
 
 
 def _words(report: View) -> str:
-    if report.flag("running"):
-        return headline(report, datetime.now(UTC))
+    try:
+        if report.flag("running"):
+            return headline(report, datetime.now(UTC))
+    except Exception as error:
+        return _unreadable(error)
     return report.text("problem") or "no controller is running"

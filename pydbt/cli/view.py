@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pydbt.core.printable import printable
+from pydbt.core.units import is_figure
 
 
 class View:
@@ -46,13 +47,14 @@ class View:
         return value if isinstance(value, bool) else None
 
     def whole(self, name: str) -> int | None:
-        """A whole number."""
+        """A whole number of at most 64 bits."""
         value = self._values.get(name)
-        return value if isinstance(value, int) else None
+        return value if isinstance(value, int) and is_figure(value) else None
 
     def number(self, name: str) -> float | None:
+        """A finite number of at most 64 bits."""
         value = self._values.get(name)
-        return value if isinstance(value, int | float) else None
+        return value if isinstance(value, int | float) and is_figure(value) else None
 
     def texts(self, name: str) -> list[str]:
         """A list, each entry as text; empty when there is none."""

@@ -11,9 +11,11 @@ import contextlib
 import datetime
 import json
 import logging
+import math
 import os
 import select
 import socket
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from typing import Any
 from pydbt.controller.state_dir import AS_THAT_USER, check_state_dir
 from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut
 from pydbt.network.local import peer_of, require_listener
-from pydbt.posix.ownership import other_owner, own_users, read_safely, user_name
+from pydbt.posix.ownership import Unsafe, other_owner, own_users, read_safely, user_name
 
 SOCKET_NAME = "control.sock"
 SNAPSHOT_NAME = "status.json"
@@ -164,12 +166,10 @@ class ControlServer:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            client.settimeout(_IDLE_S)
-            for line in _lines(client, _REQUEST_BYTES_MAX):
+            for line in _lines(client, _REQUEST_BYTES_MAX, _IDLE_S):
                 answer = self._answer(line, lambda: _is_gone(client))
                 client.settimeout(_SEND_TIMEOUT_S)
                 client.sendall(json.dumps(answer).encode() + b"\n")
-                client.settimeout(_IDLE_S)
         except (OSError, ValueError):
             pass  # the client went away, or does not speak this protocol
         finally:
@@ -201,21 +201,22 @@ def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float
     directory that is safe from others, who could have put a link to another controller's socket there (UsageError). Only its
     status may be asked of any other: that of another user's secondary, in a directory of that user, has ``user``.
 
-    NotRunning when nothing listens, BusyError when too many wait to be taken in, TimedOut when no answer came within
+    NotRunning when nothing listens, BusyError when too many wait to be taken in, TimedOut when no whole answer came within
     ``timeout_s`` (None waits for ever), and the error of the controller's answer, with its own exit code.
     """
     place = socket_path(path)
+    until = None if timeout_s is None else time.monotonic() + timeout_s
     if request.get("command") != "status":
         check_state_dir(place.parent, AS_THAT_USER)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
         client.settimeout(timeout_s)
         try:
-            with _short_name(place) as name:
+            with _socket_itself(place) as (name, owner):
                 client.connect(name)
-                stranger = _stranger(client, os.path.dirname(name), place, request)
+            stranger = _stranger(client, owner, place, request)
             with contextlib.suppress(BrokenPipeError):  # it has answered without asking
                 client.sendall(json.dumps(request).encode() + b"\n")
-            answer = next(_lines(client, _ANSWER_BYTES_MAX), None)
+            answer = next(_lines(client, _ANSWER_BYTES_MAX, until and until - time.monotonic()), None)
         except BlockingIOError as error:
             raise BusyError(f"the controller of {place.parent} takes in no command now: try again") from error
         except TimeoutError as error:
@@ -226,20 +227,23 @@ def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float
             raise StateError(f"the control socket {place} may not be used: run this as root, with sudo") from error
         except OSError as error:
             raise NotRunning(f"the controller of {place.parent} ended while it was asked: {error.strerror}") from error
+        except ValueError as error:
+            raise StateError(f"{place} is answered by something that is no controller: {error}") from error
     if answer is None:
         raise NotRunning(f"the controller of {place.parent} ended while it was asked")
     return _result(answer, place) if not stranger else _result_of(stranger, answer, place)
 
 
-def _stranger(client: socket.socket, folder: str, place: Path, request: dict[str, Any]) -> str:
+def _stranger(client: socket.socket, owner: int, place: Path, request: dict[str, Any]) -> str:
     """The user whose process answers, when it is another one whose secondary may be asked; empty when it is our own.
 
-    StateError when its answer must not be used: it may be anybody who can write to the directory.
+    ``owner`` is that of the state directory. StateError when its answer must not be used: it may be anybody who can write to
+    the directory.
     """
     process, user = peer_of(client)
     if user in own_users():
         return ""
-    if os.geteuid() == 0 and user == os.stat(folder).st_uid and request.get("command") == "status":
+    if os.geteuid() == 0 and user == owner and request.get("command") == "status":
         return user_name(user)
     raise StateError(
         f"a process of user {user_name(user)} (PID {process}) answers at {place}, and must be one of root or your own: end it, "
@@ -280,9 +284,9 @@ def _is_gone(client: socket.socket) -> bool:
 def is_answering(path: str | os.PathLike[str]) -> bool:
     """Whether a controller listens on the socket or in the state directory ``path`` names."""
     try:
-        with _short_name(socket_path(path)) as name:
+        with _socket_itself(socket_path(path)) as (name, _):
             require_listener(name)
-    except OSError:
+    except (OSError, StateError):
         return False
     return True
 
@@ -306,12 +310,13 @@ def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
 
     Its replica state is no better than that of a replica that has not been followed since.
     """
-    try:
-        text, status = read_safely(Path(state_dir) / SNAPSHOT_NAME)
-        snapshot = json.loads(text)
-    except (OSError, ValueError, RecursionError):
+    if other_owner(state_dir):
         return None
-    if not isinstance(snapshot, dict) or status.st_uid not in own_users() or other_owner(state_dir):
+    try:
+        snapshot = _parsed(read_safely(Path(state_dir) / SNAPSHOT_NAME)[0])
+    except (OSError, Unsafe, ValueError, RecursionError):
+        return None
+    if not isinstance(snapshot, dict):
         return None
     secondaries = snapshot.get("secondaries", [])
     if not isinstance(secondaries, list) or not all(isinstance(status, dict) for status in secondaries):
@@ -325,31 +330,50 @@ def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 def _result(answer: bytes, place: Path) -> dict[str, Any]:
     try:
-        content = json.loads(answer)
+        content = _parsed(answer)
         if content["ok"]:
             return dict(content["result"])
         code, message = int(content["error"]["exit_code"]), str(content["error"]["message"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, OverflowError, KeyError, TypeError, RecursionError) as error:
         raise StateError(f"{place} is answered by something that is no controller") from error
     failure = PydbtError(message)
-    failure.exit_code = code or StateError.exit_code  # an error is never success, whoever answers
+    failure.exit_code = code if 0 < code < 256 else StateError.exit_code  # an error is never success, whoever answers
     raise failure
+
+
+def _parsed(text: str | bytes) -> Any:
+    """JSON, with None in the place of what is no number for JSON (NaN, infinity): others read what is printed of it."""
+    return json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def _failure(exit_code: int, message: str) -> dict[str, Any]:
     return {"ok": False, "error": {"exit_code": exit_code, "message": message}}
 
 
-def _lines(connection: socket.socket, bytes_max: int) -> Iterator[bytes]:
-    """Whole lines from a connection until it ends; ValueError when one is longer than ``bytes_max``."""
+def _lines(connection: socket.socket, bytes_max: int, limit_s: float | None) -> Iterator[bytes]:
+    """Whole lines from a connection until it ends; ValueError when one is longer than ``bytes_max``.
+
+    TimeoutError when one was not whole within ``limit_s`` after it was asked for: one that comes byte by byte is late too.
+    """
     pending = bytearray()
+    until = None if limit_s is None else time.monotonic() + limit_s
     while True:
         while (end := pending.find(b"\n")) >= 0:
             line = bytes(pending[:end])
             del pending[: end + 1]
             yield line
+            until = None if limit_s is None else time.monotonic() + limit_s
         if len(pending) > bytes_max:
             raise ValueError("a line is too long")
+        if until is not None and (left_s := until - time.monotonic()) > 0:
+            connection.settimeout(left_s)
+        elif until is not None:
+            raise TimeoutError
         received = connection.recv(65536)
         if not received:
             return
@@ -364,6 +388,23 @@ def _short_name(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{folder}/{path.name}"
     finally:
         os.close(folder)
+
+
+@contextlib.contextmanager
+def _socket_itself(path: Path) -> Iterator[tuple[str, int]]:
+    """A short name of the socket at a path, for as long as this lasts, and the owner of its folder.
+
+    StateError when a link is there: whoever may write to the folder could lead a question to another controller with it.
+    """
+    with _short_name(path) as name:
+        owner = os.stat(os.path.dirname(name)).st_uid
+        found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if stat.S_ISLNK(os.fstat(found).st_mode):
+            raise StateError(f"{path} is a symbolic link and no control socket: remove it")
+        yield f"/proc/self/fd/{found}", owner
+    finally:
+        os.close(found)
 
 
 def _now() -> str:

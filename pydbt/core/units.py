@@ -14,6 +14,9 @@ GIB = 1024 * MIB
 
 Buffer = bytes | bytearray | memoryview
 
+NUMBER_MAX = 1 << 64
+"""No size, count or duration reaches it: they are 64 bits wide, on disks and in the kernel."""
+
 # What a file system writes at least; a digest for every 4 KiB is 0.4 %.
 MAX_COMPARED_BYTES = 4096
 
@@ -63,8 +66,15 @@ class Geometry:
         return offset, min(block_count * self.block_bytes, self.size_bytes - offset)
 
 
+def is_figure(number: float) -> bool:
+    """Whether a number can be a size, count or duration: finite, and of at most 64 bits."""
+    return -NUMBER_MAX < number < NUMBER_MAX  # false for NaN too; and math.isfinite fails for a large int
+
+
 def format_bytes(size_bytes: float) -> str:
-    """A size for people: ``512 B``, ``1.5 KiB``, ``20 GiB``."""
+    """A size for people: ``512 B``, ``1.5 KiB``, ``20 GiB``; ``unknown`` for what is none. Never raises."""
+    if not is_figure(size_bytes):
+        return "unknown"
     if size_bytes < KIB:
         return f"{size_bytes:.0f} B"
     scale = ((KIB, "KiB"), (MIB, "MiB"), (GIB, "GiB"), (1024 * GIB, "TiB"))
@@ -74,7 +84,9 @@ def format_bytes(size_bytes: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration for people: ``0.3 s``, ``45 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    """A duration for people: ``0.3 s``, ``45 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``; ``unknown`` for what is none."""
+    if not is_figure(seconds):
+        return "unknown"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

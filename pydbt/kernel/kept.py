@@ -88,7 +88,7 @@ def _take(path: Path) -> Code | None:
         if not all(_unchanged(*file) for file in fields["compiler"]):
             return None
         return Code.from_json(fields["code"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, Unsafe, ValueError, TypeError, KeyError):
         return None
 
 

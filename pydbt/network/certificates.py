@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydbt.core.errors import UsageError
 from pydbt.core.identity_expiry import Lifetime
-from pydbt.posix.ownership import file_intruder, read_safely
+from pydbt.posix.ownership import Unsafe, file_intruder, read_safely
 
 REVOKED_FILE_NAME = "revoked"
 _KEY = re.compile(r"sha256:[0-9a-f]{64}")
@@ -53,6 +53,8 @@ def revoked_beside(identity: Path) -> frozenset[str]:
         return frozenset()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the list of revoked keys {path} cannot be read: {error}") from None
+    except Unsafe as error:
+        raise UsageError(f"the list of revoked keys {path} is not safe from other users: {error}") from None
     if wrong := file_intruder(path, status):
         raise UsageError(f"the list of revoked keys {path} is not safe from other users: {wrong}")
     lines = text.splitlines()

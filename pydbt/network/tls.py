@@ -25,7 +25,7 @@ from pydbt.core.protocol.peer_identity import Machine, PeerObjection, objection_
 from pydbt.network.certificates import key_of, lifetime_of, revoked_beside
 from pydbt.network.connection import FramedConnection, StreamSocket
 from pydbt.network.tls_errors import explain_tls_error
-from pydbt.posix.ownership import file_intruder, read_safely
+from pydbt.posix.ownership import Unsafe, file_intruder, read_safely
 
 TLS_HANDSHAKE_S = 10.0
 TURN_AWAY_S = 3.0
@@ -77,6 +77,8 @@ def load_identity(path: Path) -> Identity:
         text, status = read_safely(path)
     except OSError as error:
         raise UsageError(f"the identity {path} cannot be read: {error.strerror}") from error
+    except Unsafe as error:
+        raise UsageError(f"the identity {path} is not safe from other users: {error}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not an identity: make one with 'controller pki issue'") from None
     if stat.S_IMODE(status.st_mode) & 0o077:

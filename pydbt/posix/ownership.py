@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import grp
+import io
 import os
 import pwd
 import stat
@@ -20,6 +21,8 @@ REMOVE_IT = "remove it and start again"
 _LINKS_MAX = 40
 """As many links as the kernel follows on one way (MAXSYMLINKS, include/linux/namei.h)."""
 _ACCESS_LIST = "system.posix_acl_access"
+_READ_BYTES_MAX = 16 << 20
+"""As much as ``read_safely`` reads: the files of this program have a few MiB at most."""
 
 
 def open_own(path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> int:
@@ -28,17 +31,25 @@ def open_own(path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> int
 
 
 def read_safely(path: Path) -> tuple[str, os.stat_result]:
-    """The text of a file, and its status. Something else in its place, a pipe for example, is an OSError and no wait."""
+    """The text of a file, and its status. Something else in its place, a pipe for example, is an OSError and no wait.
+
+    A file of another user is not read (Unsafe). One that is too large is an OSError, whatever its size is.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(descriptor, encoding="utf-8") as file:
+    with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        return file.read(), status
+        if status.st_uid not in own_users():
+            raise Unsafe(_of_file(status))
+        content = file.read(_READ_BYTES_MAX + 1)
+    if len(content) > _READ_BYTES_MAX:
+        raise OSError(errno.EFBIG, f"it is larger than {_READ_BYTES_MAX >> 20} MiB", str(path))
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8").read(), status
 
 
 class Unsafe(Exception):
-    """Another user could change what is, or would be, in a folder. Its words are the reason."""
+    """Another user could change a file, or what is, or would be, in a folder. Its words are the reason."""
 
 
 def make_folder(place: str | os.PathLike[str], mode: int = 0o700, remedy: str = ELSEWHERE) -> list[Path]:

@@ -66,3 +66,10 @@ def test_a_duration_for_people_has_two_units_at_most(seconds: float, words: str)
 )  # fmt: skip
 def test_an_exact_size_is_not_rounded(size_bytes: int, words: str) -> None:
     assert exact_bytes(size_bytes) == words
+
+
+@pytest.mark.parametrize(
+    "number", [float("nan"), float("inf"), -float("inf"), pytest.param(10**400, id="huge"), -(1 << 64), 1 << 64]
+)
+def test_what_is_no_figure_is_unknown_for_people(number: float) -> None:
+    assert format_bytes(number) == format_seconds(number) == "unknown"

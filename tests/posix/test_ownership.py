@@ -15,6 +15,7 @@ from pydbt.posix.ownership import (
     folder_intruder,
     make_folder,
     open_own,
+    read_safely,
     remove_folders,
     way_intruder,
 )
@@ -214,3 +215,18 @@ def test_no_link_in_the_place_of_a_file_is_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         open_own(tmp_path / "reserve", os.O_WRONLY | os.O_CREAT)
     assert victim.read_text() == "precious" and not made.exists()
+
+
+def test_only_an_own_regular_file_of_a_bounded_size_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes("ä\r\n".encode())
+    assert read_safely(file)[0] == "ä\n"
+    os.truncate(file, 8 << 40)  # sparse
+    with pytest.raises(OSError, match="larger than 16 MiB"):
+        read_safely(file)
+    os.chown(file, NOBODY, NOBODY)
+    with pytest.raises(Unsafe, match=f"user {NOBODY}"):
+        read_safely(file)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"):
+        read_safely(tmp_path / "pipe")

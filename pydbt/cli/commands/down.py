@@ -121,9 +121,10 @@ def _down_all(timeout: float) -> int:
         name = place_of(report)
         try:
             words = _down_one_of_all(report, timeout)
-        except PydbtError as error:
-            click.echo(f"{program_name()}: {printable(name)}: {printable(str(error))}", err=True)
-            code = code or error.exit_code
+        except Exception as error:  # also a fault of ours, which leaves the others running otherwise
+            known = error if isinstance(error, PydbtError) else PydbtError(f"it could not be taken down: {error!r}")
+            click.echo(f"{program_name()}: {printable(name)}: {printable(str(known))}", err=True)
+            code = code or known.exit_code
             continue
         if words:
             click.echo(f"{printable(name)}: {words}")
