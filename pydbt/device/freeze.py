@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -17,7 +18,9 @@ from pydbt.device.freezer import FITHAW, open_point
 from pydbt.device.mounts import Mount, every_mount
 from pydbt.posix import libc
 
-# The helper ends within this time, unless the kernel holds it in a freeze that does not end.
+# The helper answers within this time behind the limit of a freeze, or the kernel holds it.
+_ANSWER_S = 60.0
+# It ends within this time, unless the kernel holds it in a freeze that does not end.
 _END_S = 5.0
 # A killed helper has ended within this time; a living one thaws by itself.
 _DIE_S = 60.0
@@ -85,7 +88,7 @@ class FileSystemFreezer:
             self._marker.write_text(json.dumps({"helper": self.helper_pid, "points": self._points}))
         except OSError as error:
             raise DeviceError(f"{self._marker} cannot be written: {error.strerror}") from None
-        answer = self._ask({"freeze": self._points, "limit_s": limit_s})
+        answer = self._ask({"freeze": self._points, "limit_s": limit_s}, limit_s + _ANSWER_S)
         if answer.get("frozen"):
             return
         self._forget()
@@ -100,7 +103,7 @@ class FileSystemFreezer:
 
     def thaw(self) -> tuple[float, bool]:
         """Returns (time frozen in ms, whether the limit had ended it). DeviceError: the helper had died; all is thawed."""
-        answer = self._ask({"thaw": True})
+        answer = self._ask({"thaw": True}, _ANSWER_S)
         self._forget()
         return float(answer["held_ms"]), bool(answer["early"])
 
@@ -117,13 +120,25 @@ class FileSystemFreezer:
             self._forget()
         process.stdout.close()
 
-    def _ask(self, command: dict[str, object]) -> dict[str, Any]:
-        """The helper's answer. When it has died, thaws its file systems and raises DeviceError."""
+    def _ask(self, command: dict[str, object], patience_s: float) -> dict[str, Any]:
+        """The helper's answer. When it has died, thaws its file systems and raises DeviceError.
+
+        DeviceError also when it does not answer. Its input ends then, so that it thaws by itself as soon as it can; to kill it
+        would leave frozen what the kernel is freezing just now. What was to be thawed is thawed here.
+        """
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
         try:
             process.stdin.write(json.dumps(command) + "\n")
             process.stdin.flush()
+            poll = select.poll()
+            poll.register(process.stdout, select.POLLIN)
+            if not poll.poll(patience_s * 1000):
+                points = self._points
+                self.close()
+                if "thaw" in command:
+                    thaw_points(points)
+                raise DeviceError(f"the process that freezes file systems gave no answer within {patience_s:g} s")
             line = process.stdout.readline()
         except OSError:
             line = ""
@@ -144,7 +159,8 @@ def thaw_points(points: list[tuple[str, int]]) -> bool:
     """Thaw these mount points. Returns whether any was frozen."""
     any_was = False
     # The process through which a point in another namespace was reached may have ended: another one leads there too.
-    now = {mount.mount_id: mount.point for mount in every_mount()}
+    ids = {str(mount_id).encode() for _, mount_id in points}
+    now = {mount.mount_id: mount.point for mount in every_mount(lambda line: line.split(b" ", 1)[0] in ids)}
     for point, mount_id in points:
         with contextlib.suppress(OSError):
             descriptor = open_point(now.get(mount_id, point), mount_id)

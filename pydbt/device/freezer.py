@@ -17,6 +17,7 @@ import os
 import re
 import select
 import signal
+import stat
 import time
 
 FIFREEZE = 0xC0045877
@@ -87,14 +88,28 @@ class Freezer:
 
 
 def open_point(point: str, mount_id: int) -> int:
-    """A mount point, opened. OSError when another mount covers it (device numbers do not show that on btrfs)."""
-    descriptor = os.open(point, os.O_RDONLY | os.O_CLOEXEC)
-    with open(f"/proc/self/fdinfo/{descriptor}") as file:
-        found = re.search(r"^mnt_id:\s*(\d+)", file.read(), re.MULTILINE)
-    if found is None or int(found[1]) != mount_id:
-        os.close(descriptor)
-        raise OSError(errno.ENODEV, f"{point} is covered by another mount")
-    return descriptor
+    """A mount point, opened. OSError when another mount covers it (device numbers do not show that on btrfs).
+
+    Another user has there, in a mount namespace of his own, what he likes: a pipe, a device, or a link to anything. So what is
+    there is looked at before it is opened, and nothing is waited for.
+    """
+    found = os.open(point, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if mount_id_of_descriptor(found) != mount_id:
+            raise OSError(errno.ENODEV, f"{point} is covered by another mount")
+        mode = os.fstat(found).st_mode
+        if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+            raise OSError(errno.ENODEV, f"{point} is neither a folder nor a regular file")
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(found)
+
+
+def mount_id_of_descriptor(descriptor: int) -> int | None:
+    """The kernel's number of the mount that an open file is on (proc_pid_fdinfo(5))."""
+    with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
+        found = re.search(rb"^mnt_id:\s*(\d+)", file.read(), re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def serve(freezer: Freezer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from pydbt.core.errors import UsageError
 from pydbt.device.commands import COMMAND_PATH
+from pydbt.device.freezer import mount_id_of_descriptor
 from pydbt.device.logical import LogicalVolume
 from pydbt.device.mounts import Mount, devices_of_mount, mounts_on, one_of_each
 from pydbt.device.snapshot import Room, Snapshotable, snapshotable
@@ -61,8 +63,9 @@ def look(device: BlockDevice, room: Room) -> Holdable:
     mounts = one_of_each(writable)
     on_root = any(mount.point == "/" for mount in writable)
     never = f"{device.path} carries the root file system, which is never frozen" if on_root else ""
+    logged = _logged_to(found)
     for mount in mounts:
-        if not never and _logs_to(mount):
+        if not never and (mount.major, mount.minor) in logged:
             never = f"this controller logs to a file on {mount.point}, which must be frozen"
     if not never and (hidden := out_of_reach(stack, reached)):
         never = f"{hidden.path} is in use, perhaps mounted in a namespace without a process, and cannot be frozen"
@@ -82,16 +85,18 @@ def _carries_programs(device: BlockDevice) -> bool:
     return any(same_place(device, layer) for program in programs if program for layer in places_under(program))
 
 
-def _logs_to(mount: Mount) -> bool:
-    try:
-        device = os.stat(mount.point).st_dev
-    except OSError:
-        return False
+def _logged_to(mounts: list[Mount]) -> set[tuple[int, int]]:
+    """The numbers of the file systems to which this process logs, those of ``mounts`` by their mount.
+
+    Their points are not asked: in his own mount namespace another user has there what he likes, a link to the log for example.
+    """
+    numbers = {mount.mount_id: (mount.major, mount.minor) for mount in mounts}
+    found = set()
     for descriptor in (1, 2):
-        try:
+        with contextlib.suppress(OSError):
             status = os.fstat(descriptor)
-        except OSError:
-            continue
-        if stat.S_ISREG(status.st_mode) and status.st_dev == device:
-            return True
-    return False
+            if stat.S_ISREG(status.st_mode):
+                # btrfs has another number in the status of its files.
+                found.add((os.major(status.st_dev), os.minor(status.st_dev)))
+                found.add(numbers.get(mount_id_of_descriptor(descriptor) or 0, (0, 0)))
+    return found - {(0, 0)}

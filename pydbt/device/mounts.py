@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from pydbt.device.freezer import mount_id_of_descriptor
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 # Mount id, parent's id, device number, root, mount point, options, and optional fields or the hyphen behind a space.
@@ -27,6 +29,9 @@ _BTRFS = Path("/sys/fs/btrfs")
 _PROC = Path("/proc")
 # File systems on devices that show an anonymous device number.
 _ON_DEVICES = ("btrfs", "bcachefs")
+
+LineFilter = Callable[[bytes], bool]
+"""Whether a line of mountinfo is to be read as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +63,15 @@ class Mount:
 
 def read_mounts() -> list[Mount]:
     """Every mount of this mount namespace, in mount order."""
-    return _mounts_in(_PROC / "self")
+    return _parsed(_mount_lines(_PROC / "self"))
 
 
-def every_mount() -> list[Mount]:
-    """Every mount of every mount namespace in which a process lives: this one first, each in mount order."""
+def every_mount(is_wanted: LineFilter | None = None) -> list[Mount]:
+    """Every mount of every mount namespace in which a process lives: this one first, each in mount order.
+
+    ``is_wanted``: of the other namespaces, only mounts whose line it wants. Any user can make a hundred thousand of them
+    (fs.mount-max) in a namespace of his own, and to read a line as a whole takes much longer than to look into it.
+    """
     found = read_mounts()
     seen = {_namespace_of(_PROC / "self")}
     for process in _PROC.glob("[0-9]*"):
@@ -70,13 +79,30 @@ def every_mount() -> list[Mount]:
         if namespace is None or namespace in seen:
             continue
         try:
-            there = _mounts_in(process)
+            lines = _mount_lines(process)
         except OSError:
             continue  # it has ended: another process of its namespace may follow
-        if there:
+        if lines:
             seen.add(namespace)
-            found += [_reached_through(process, mount) for mount in there]
+            wanted = lines if is_wanted is None else filter(is_wanted, lines)
+            found += [_reached_through(process, mount) for mount in _parsed(wanted)]
     return found
+
+
+def _may_be_on(devices: Collection[tuple[int, int]]) -> LineFilter:
+    """Whether a line, of another namespace, may be that of a mount whose file system lives on one of these devices.
+
+    In names a space is escaped, so that no name has what is looked for.
+    """
+    numbers = [f" {major}:{minor} ".encode() for major, minor in devices]
+    anonymous = [f" - {fs_type} ".encode() for fs_type in _ON_DEVICES]
+
+    def may_be(line: bytes) -> bool:
+        if any(part in line for part in numbers) or any(part in line for part in anonymous):
+            return True
+        return b" - xfs " in line and any(option in line for option in (b"logdev=", b"rtdev="))
+
+    return may_be
 
 
 def _reached_through(process: Path, mount: Mount) -> Mount:
@@ -94,9 +120,12 @@ def _namespace_of(process: Path) -> str | None:
         return None  # it has ended, or belongs to another user
 
 
-def _mounts_in(process: Path) -> list[Mount]:
-    lines = os.fsdecode((process / "mountinfo").read_bytes()).split("\n")
-    return [mount for line in lines if (mount := parse_mount(line)) is not None]
+def _mount_lines(process: Path) -> list[bytes]:
+    return [line for line in (process / "mountinfo").read_bytes().split(b"\n") if line]
+
+
+def _parsed(lines: Iterable[bytes]) -> list[Mount]:
+    return [mount for line in lines if (mount := parse_mount(os.fsdecode(line))) is not None]
 
 
 def parse_mount(line: str) -> Mount | None:
@@ -129,7 +158,7 @@ def mounts_of(major: int, minor: int, mounts: Iterable[Mount] | None = None) -> 
     wanted = (major, minor)
     return [
         mount
-        for mount in (every_mount() if mounts is None else mounts)
+        for mount in (every_mount(_may_be_on([wanted])) if mounts is None else mounts)
         if (mount.major, mount.minor) == wanted
         or (mount.fs_type == "btrfs" and wanted in devices_of_btrfs(mount))
         or wanted in _side_devices(mount)
@@ -138,16 +167,27 @@ def mounts_of(major: int, minor: int, mounts: Iterable[Mount] | None = None) -> 
 
 def mounts_on(devices: Collection[tuple[int, int]]) -> list[Mount]:
     """The mounts, in any mount namespace, whose file system lives, even in part, on one of these devices."""
-    return [mount for mount in every_mount() if not devices_of_mount(mount).isdisjoint(devices)]
+    known: dict[Mount, set[tuple[int, int]]] = {}  # of each file system, which may have any number of mounts
+    found = []
+    for mount in every_mount(_may_be_on(devices)):
+        alike = replace(mount, mount_id=0, point="", options=())
+        if alike not in known:
+            known[alike] = devices_of_mount(mount)
+        if not known[alike].isdisjoint(devices):
+            found.append(mount)
+    return found
 
 
 def one_of_each(mounts: Iterable[Mount]) -> list[Mount]:
     """One mount of each file system: where there is a choice, one whose point leads to it and not to another one above it."""
     chosen: dict[tuple[int, int], Mount] = {}
+    reached: set[tuple[int, int]] = set()
     for mount in mounts:
-        known = chosen.setdefault((mount.major, mount.minor), mount)
-        if not _reaches(known) and _reaches(mount):
-            chosen[mount.major, mount.minor] = mount
+        number = (mount.major, mount.minor)
+        chosen.setdefault(number, mount)
+        if number not in reached and _reaches(mount):
+            chosen[number] = mount
+            reached.add(number)
     return list(chosen.values())
 
 
@@ -195,11 +235,9 @@ def mount_id_of(path: str | os.PathLike[str]) -> int | None:
     except OSError:
         return None
     try:
-        information = os.fsdecode(Path(f"/proc/self/fdinfo/{descriptor}").read_bytes())
+        return mount_id_of_descriptor(descriptor)
     finally:
         os.close(descriptor)
-    match = re.search(r"^mnt_id:\s*(\d+)", information, re.MULTILINE)
-    return int(match[1]) if match else None
 
 
 def swap_paths() -> list[str]:

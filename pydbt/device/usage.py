@@ -11,7 +11,8 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pydbt.core.errors import DeviceError
@@ -20,6 +21,8 @@ from pydbt.device.stacking import places_under, same_place
 from pydbt.device.sysfs import BlockDevice, all_disks
 
 _PROC = Path("/proc")
+# Any user can have as many files open as he has processes times descriptors. It takes some 10 us to look at one.
+_LOOK_S = 5.0
 
 
 def is_held(path: str) -> bool:
@@ -68,15 +71,26 @@ def _is_under_loop(device: BlockDevice) -> bool:
 
 
 def _is_written_by_program(device: BlockDevice) -> bool:
-    """Whether a process has it, its disk or a partition of it open for writing."""
-    for entry in _PROC.glob("[0-9]*/fd/*"):
+    """Whether a process has it, its disk or a partition of it open for writing; True when it takes too long to find out."""
+    until = time.monotonic() + _LOOK_S
+    for entry in _descriptors():
+        if time.monotonic() > until:
+            return True
         try:
             # The name first: to ask for the status of a file on a dead network file system would take for ever.
-            if os.readlink(entry).startswith("/dev/") and _overlaps(str(entry), device) and _is_for_writing(entry):
+            if os.readlink(entry).startswith("/dev/") and _overlaps(entry, device) and _is_for_writing(Path(entry)):
                 return True
         except OSError:
             continue  # closed, or its process has ended
     return False
+
+
+def _descriptors() -> Iterator[str]:
+    """The open files of all processes, one by one: a process can have a million."""
+    for name in os.listdir(_PROC):
+        if name.isdigit():
+            with contextlib.suppress(OSError), os.scandir(_PROC / name / "fd") as entries:
+                yield from (entry.path for entry in entries)
 
 
 def _overlaps(path: str, device: BlockDevice) -> bool:

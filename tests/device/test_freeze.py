@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pydbt.core.errors import DeviceError, UsageError
+from pydbt.device import freeze
 from pydbt.device.freeze import CannotFreeze, FileSystemFreezer, thaw_leftover
 from pydbt.device.holdable import look
 from pydbt.device.mounts import mount_of_path
@@ -66,6 +67,21 @@ def test_the_helper_killed_leaves_nothing_frozen(freezer, root, tmp_path):
     freezer.freeze([mount_of_path(root)], 30)
     freezer.thaw()
     assert not (tmp_path / "marker").exists()
+
+
+def test_a_helper_that_is_stopped_leaves_nothing_frozen(freezer, root, monkeypatch):
+    for name in ("_ANSWER_S", "_END_S"):
+        monkeypatch.setattr(freeze, name, 0.2)
+    freezer.freeze([mount_of_path(root)], 30)
+    pid = freezer.helper_pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(DeviceError, match="no answer within"):
+            freezer.thaw()
+        assert writer(root).wait(10) == 0
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not freeze._is_helper(pid), "it ends with its input")
 
 
 def test_its_owner_killed_leaves_nothing_frozen(root, tmp_path):

@@ -13,7 +13,6 @@ import secrets
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from pydbt.controller.expiry import unusable
@@ -23,6 +22,7 @@ from pydbt.core.protocol.digests import DIGEST_KEY_BYTES
 from pydbt.core.protocol.frames import Bye, Frame, Hello, Refuse, Welcome
 from pydbt.core.protocol.peer_identity import objection_to_revoked
 from pydbt.core.secondary import events as e
+from pydbt.core.secondary.crowd import displaced
 from pydbt.core.secondary.turned_away import TurnedAwayLines
 from pydbt.network.arena import Arena, ArenaClosed
 from pydbt.network.connection import SILENCE_S, FramedConnection
@@ -32,7 +32,7 @@ from pydbt.network.tls import NotThePeer, Secure, TlsSocket
 HELLO_S = 10.0
 MAX_STRANGERS = 16
 """Peers at the same time that were not sent a WELCOME yet. One more takes the place of one that has waited longest, among
-those of the address with the most: a crowd keeps out only itself."""
+those of the network with the most (``core.secondary.crowd``): a crowd keeps out only itself."""
 LINGER_S = 3.0
 """How long a closed peer may take to read the last frames before the connection is cut."""
 
@@ -59,6 +59,7 @@ class Connections:
         self._known: dict[int, FramedConnection] = {}
         self._farewells: set[int] = set()
         self._strangers: dict[int, tuple[str, socket.socket]] = {}  # by identifier, in the order of their coming
+        self._welcomed_host = ""  # the address of the last one that was sent a WELCOME
         self._next = 1
         self._stopping = False
         self._welcomed: dict[int, str] = {}  # names for people
@@ -95,7 +96,8 @@ class Connections:
                     self._secure.remember(connection.socket)
                 connection.set_allocate(self._arena.allocate)
                 with self._lock:
-                    self._strangers.pop(identifier, None)
+                    stranger = self._strangers.pop(identifier, None)
+                    self._welcomed_host = stranger[0] if stranger is not None else self._welcomed_host
             connection.send_frames([frame])
             if isinstance(frame, Welcome):
                 who = self._welcomed[identifier] = f"the primary {connection.who}"
@@ -174,10 +176,8 @@ class Connections:
 
     def _evict(self) -> None:
         """Make room for one more; its thread ends by itself."""
-        crowds = Counter(host for host, _ in self._strangers.values())
-        largest, _ = crowds.most_common(1)[0]
-        oldest = next(identifier for identifier, (host, _) in self._strangers.items() if host == largest)
-        _, sock = self._strangers.pop(oldest)
+        hosts = {identifier: host for identifier, (host, _) in self._strangers.items()}
+        _, sock = self._strangers.pop(displaced(hosts, self._welcomed_host))
         with contextlib.suppress(OSError):  # gone by itself
             sock.shutdown(socket.SHUT_RDWR)
 
