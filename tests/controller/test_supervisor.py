@@ -31,6 +31,10 @@ logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
 
 def serve(name, what):
     def serving():
+        signal.signal(signal.SIGHUP, lambda *_: (folder / f"{name}.renewed").touch())
+        stopped = []
+        signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+        # It has begun when it hears signals.
         with (folder / "log").open("a") as log:
             log.write(f"{name} {os.getpid()} {what}\\n")
         if what == "fail":
@@ -39,9 +43,6 @@ def serve(name, what):
             return 0, ""
         if what == "failing" and (folder / "log").read_text().count(f"{name} ") == 1:
             return 6, f"{name} has no disk"
-        signal.signal(signal.SIGHUP, lambda *_: (folder / f"{name}.renewed").touch())
-        stopped = []
-        signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
         while not stopped:
             time.sleep(0.02)
         return (6, f"{name} has no disk") if what == "failing" else (int(what.removeprefix("wait") or 0), "")
