@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections import deque
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import DeviceError, StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.quiet_bitmap import MapRequest
 from pydbt.core.protocol.frames import Welcome
 from pydbt.core.protocol.generations import NO_GENERATIONS
@@ -48,6 +51,30 @@ def test_writes_reach_the_stream_in_the_order_in_which_they_were_made_whoever_wa
     loop.volume.capture.graces = [3]
     loop.feed.process()
     assert loop.volume.capture.order == [1, 2, 3]
+
+
+def test_the_bits_of_what_is_on_the_secondary_go_before_the_end_also_when_nothing_more_is_heard_of_it(monkeypatch):
+    """Between two heartbeats there may be a second in which the brain hears nothing, but of the time."""
+    now, dirty, events = [100.0], [1], deque()
+    monkeypatch.setattr(primary_ending.time, "monotonic", lambda: now[0])
+    state = SimpleNamespace(position=8, acknowledged=3, sequence=3, unsettled=())
+    quiet = SimpleNamespace(asked=False, retire_every_bit=lambda _: setattr(quiet, "asked", True))
+    brain = SimpleNamespace(snapshot_based=False, mode=Mode.NORMAL, state=state, quiet=quiet)
+    other = SimpleNamespace(snapshot_based=False, mode=Mode.UNSYNCHRONIZED)
+    capture = SimpleNamespace(producer_position=lambda: 8, dirty_counts=lambda: (dirty[0], 0))
+    peers = {0: SimpleNamespace(brain=other), 1: SimpleNamespace(brain=brain)}
+    volume = SimpleNamespace(brains=[other, brain], peers=peers, capture=capture, events=events)
+
+    def turn(timeout_s: float, *, deadlines: bool) -> bool:
+        assert not deadlines and all(number == 1 for number, _ in events), "those that do not follow begin nothing new"
+        if quiet.asked and (1, ev.Tick()) in events:
+            dirty[0] = 0
+        events.clear()
+        now[0] += timeout_s
+        return False
+
+    assert not primary_ending.drain_streams(SimpleNamespace(volume=volume, turn=turn)), "one does not follow"
+    assert not dirty[0] and now[0] < 100.0 + primary_ending.RETIRE_S
 
 
 def test_a_write_while_the_controller_goes_down_is_in_the_map_it_leaves(loop, monkeypatch):

@@ -72,7 +72,10 @@ def test_without_root_both_commands_are_refused(tmp_path, source):
 
 MACHINE_LACKS = {
     "no BTF": ("mount -t tmpfs none /sys/kernel/btf", "BTF"),
-    "no headers": ("mount -t tmpfs none /usr/src && mount -t tmpfs none /lib/modules", "linux-headers"),
+    "no headers": (
+        "mount -t tmpfs none /usr/src && mount -t tmpfs none /lib/modules && mount -t tmpfs none /var/cache",
+        "linux-headers",
+    ),
     "no bpffs": ("umount /sys/fs/bpf", "/sys/fs/bpf"),
 }
 

@@ -150,6 +150,9 @@ def drain_streams(loop: PrimaryLoop, seconds: float = DRAIN_S) -> bool:
             if now > retire_until or not any(volume.capture.dirty_counts()):
                 break
             following[0].quiet.retire_every_bit(now)
+            # Nothing else may come that a brain hears: its secondary has said everything that there is to say.
+            ticks = [(number, ev.Tick()) for number, peer in volume.peers.items() if peer.brain in following]
+            volume.events.extend(ticks)
     return reached
 
 
