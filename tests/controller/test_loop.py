@@ -29,6 +29,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import DeviceError, StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.handover import Step
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.quiet_bitmap import MapRequest
 from pydbt.core.protocol.frames import Welcome
@@ -75,6 +76,29 @@ def test_the_bits_of_what_is_on_the_secondary_go_before_the_end_also_when_nothin
 
     assert not primary_ending.drain_streams(SimpleNamespace(volume=volume, turn=turn)), "one does not follow"
     assert not dirty[0] and now[0] < 100.0 + primary_ending.RETIRE_S
+
+
+def test_a_change_of_places_in_which_nobody_follows_any_more_does_not_spin_until_it_is_given_up(monkeypatch):
+    now, turns = [100.0], []
+    steps = SimpleNamespace(step=Step.DRAINING)
+    change = SimpleNamespace(ready=True, steps=steps, request=None)
+    commands = SimpleNamespace(handing_over=change, down=None)
+
+    def turn(timeout_s: float) -> None:
+        turns.append(timeout_s)
+        assert len(turns) < 10_000, "no time passes"
+        now[0] += timeout_s
+
+    def drained(reached: bool, at: float) -> None:
+        assert not reached
+        change.ready = at < 101.0
+
+    change.drained = drained
+    monkeypatch.setattr(primary_ending.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(primary_ending, "drain_streams", lambda _: False)
+    monkeypatch.setattr(primary_ending, "finish", lambda _: None)
+    loop = SimpleNamespace(commands=commands, asked_to_end=False, fatal=None, turn=turn, run=lambda: None)
+    assert run_to_the_end(loop) == 0 and now[0] >= 101.0
 
 
 def test_a_write_while_the_controller_goes_down_is_in_the_map_it_leaves(loop, monkeypatch):

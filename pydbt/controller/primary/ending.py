@@ -37,7 +37,7 @@ def run_to_the_end(loop: PrimaryLoop) -> int | SecondaryOptions:
     try:
         loop.run()
         while (change := loop.commands.handing_over) is not None and change.ready and not loop.asked_to_end:
-            loop.turn(0.0)
+            loop.turn(SHORTEST_POLL_S)  # where nobody follows the drain ends at once, and time must pass here
             change.drained(drain_streams(loop), time.monotonic())
             if change.steps.step is Step.ENDING:
                 loop.commands.down = change.request
