@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pydbt.controller import registry
+from pydbt.cli import overview
+from pydbt.controller import pinned, registry
 from pydbt.controller.control import ClientGone, ControlServer
 from pydbt.core.errors import UsageError
 from pydbt.core.units import MIB
@@ -54,6 +55,18 @@ class FakeController:
                 return {}
             case other:
                 raise UsageError(f"no such command: {other}")
+
+
+REPLICA = {"role": "secondary", "mode": "streaming", "replica_state": "consistent", "connected": True}
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without other controllers."""
+    monkeypatch.setattr(registry, "RUN_DIR", tmp_path / "run")
+    monkeypatch.setattr(overview, "STATE_ROOT", tmp_path / "lib")
+    monkeypatch.setattr(pinned, "PINS", tmp_path / "pins")
+    return tmp_path
 
 
 @pytest.fixture

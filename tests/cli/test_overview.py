@@ -11,32 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.cli import overview
 from pydbt.cli.group import execute
 from pydbt.cli.overview import Urgency, in_order, urgency
 from pydbt.cli.view import View
-from pydbt.controller import pinned, registry
 from pydbt.controller import public_status as public
+from pydbt.controller import registry
 from pydbt.controller.control import ControlServer, write_snapshot
 from pydbt.controller.registry import registered_primary, registered_secondary
 from pydbt.core.errors import PydbtError
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
-from tests.cli.conftest import STATUS, FakeController
+from tests.cli.conftest import REPLICA, STATUS, FakeController
 from tests.lab.disks import image, loop_over
 from tests.lab.patience import run
 from tests.lab.programs import Outcome
-
-REPLICA = {"role": "secondary", "mode": "streaming", "replica_state": "consistent", "connected": True}
-
-
-@pytest.fixture
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without other controllers."""
-    monkeypatch.setattr(registry, "RUN_DIR", tmp_path / "run")
-    monkeypatch.setattr(overview, "STATE_ROOT", tmp_path / "lib")
-    monkeypatch.setattr(pinned, "PINS", tmp_path / "pins")
-    return tmp_path
 
 
 def test_a_secondary_is_found_by_its_target_while_it_runs_and_afterwards(

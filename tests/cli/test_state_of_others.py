@@ -18,25 +18,16 @@ from pydbt.cli.commands import down
 from pydbt.cli.group import execute
 from pydbt.cli.overview import in_order, lines
 from pydbt.cli.view import View
-from pydbt.controller import control, pinned, registry
+from pydbt.controller import control
 from pydbt.controller.control import SNAPSHOT_NAME, SOCKET_NAME, ControlServer, call, is_answering, read_snapshot
 from pydbt.controller.registry import registered_secondary
 from pydbt.core.errors import StateError, TimedOut
 from pydbt.core.units import MIB
+from tests.cli.conftest import REPLICA
 from tests.lab.disks import image
 
 NOBODY = 65534
 STATUS = {"command": "status"}
-REPLICA = {"role": "secondary", "mode": "streaming", "replica_state": "consistent", "connected": True}
-
-
-@pytest.fixture
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without other controllers."""
-    monkeypatch.setattr(registry, "RUN_DIR", tmp_path / "run")
-    monkeypatch.setattr(overview, "STATE_ROOT", tmp_path / "lib")
-    monkeypatch.setattr(pinned, "PINS", tmp_path / "pins")
-    return tmp_path
 
 
 @pytest.fixture
