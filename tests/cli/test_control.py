@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pydbt.controller import registry
 from pydbt.controller.control import (
     CLIENTS_MAX,
     ClientGone,
@@ -26,7 +27,6 @@ from pydbt.controller.control import (
     write_snapshot,
 )
 from pydbt.controller.registry import (
-    RUN_DIR,
     claimed_state_dir,
     forget,
     is_claimed,
@@ -372,27 +372,26 @@ def test_a_secondary_of_this_machine_is_found_by_its_address_while_it_lives(tmp_
 
 
 HOLDER = """
-import sys, time
+import pathlib, sys, time
+from pydbt.controller import registry
 from pydbt.controller.registry import claimed_state_dir, registered_secondary
+registry.RUN_DIR = pathlib.Path(sys.argv[3])
 with registered_secondary(sys.argv[1], sys.argv[2], "127.0.0.1", 47003), claimed_state_dir(sys.argv[2]):
     print("held", flush=True)
     time.sleep(600)
 """
 
 
-def text_of(path: Path) -> str:
-    """Nothing of a socket, nor of a file that another controller of this machine has removed meanwhile."""
-    try:
-        return "" if path.is_socket() else path.read_text()
-    except FileNotFoundError:
-        return ""
-
-
-def test_what_a_killed_owner_leaves_is_not_taken_for_a_living_one_and_goes_with_the_next_start(tmp_path: Path) -> None:
+def test_what_a_killed_owner_leaves_is_not_taken_for_a_living_one_and_goes_with_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A registry of its own: whatever else starts on this machine takes away what a killed one left.
+    run = tmp_path / "run"
+    monkeypatch.setattr(registry, "RUN_DIR", run)
     target, state = tmp_path / "replica.img", tmp_path / "state"
     with registered_secondary(tmp_path / "alive.img", tmp_path / "alive", "127.0.0.1", 47004):
         holder = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, target, state], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", HOLDER, target, state, run], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         try:
             assert holder.stdout.readline() == "held\n"
@@ -400,11 +399,11 @@ def test_what_a_killed_owner_leaves_is_not_taken_for_a_living_one_and_goes_with_
         finally:
             holder.kill()
             holder.wait()
-        left = {path for path in RUN_DIR.iterdir() if f'"process": {holder.pid},' in text_of(path)}
+        left = {path for path in run.iterdir() if f'"process": {holder.pid},' in path.read_text()}
         assert len(left) == 2, "a killed process cannot take them away"
         assert not is_claimed(state) and secondaries_at("127.0.0.1", 47003) == []
         with claimed_state_dir(tmp_path / "another"):
-            assert not left & set(RUN_DIR.iterdir())
+            assert not left & set(run.iterdir())
         assert len(secondaries_at("127.0.0.1", 47004)) == 1, "a living one lost its file"
         with registered_secondary(target, state, "127.0.0.1", 47003):
             assert len(secondaries_at("127.0.0.1", 47003)) == 1

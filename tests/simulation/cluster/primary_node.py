@@ -287,6 +287,13 @@ class PrimaryNode:
             node.noticed = node.put_backs
         return node.noticed == node.put_backs
 
+    def _forget_what_was_noticed(self) -> None:
+        """What the last controller had noticed, and did not live to write into a map, the next one notices itself."""
+        for record in self.records():
+            node = self.node_at(record.address)
+            if node.put_backs and node.progress is not None and node.progress < record.progress:
+                node.noticed = min(node.noticed, node.put_backs - 1)
+
     # --- who is replicated to -----------------------------------------------------------------------------
     def node_at(self, address: str) -> SecondaryNode:
         return next(node for node in self.secondaries if node.address == address)
@@ -326,6 +333,7 @@ class PrimaryNode:
     # --- what the service finds in the place of the world -------------------------------------------------
     def serve(self, loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int:
         self.loop = loop
+        self._forget_what_was_noticed()
         for brain in loop.volume.brains:
             self._trace(brain)
         join = loop.volume.join

@@ -237,7 +237,9 @@ class SecondaryNode:
         self.backup: tuple[Lossy, Files] | None = None
         self.put_backs = 0
         self.covered = True  # whether a controller that starts now would lose nothing for that
-        self.noticed = 0  # the number of them that the primary has been told of, in a WELCOME
+        self.noticed = (
+            0  # the number of them that this life of the primary was told of, in a WELCOME, or the map tells of
+        )
 
     # --- life ---------------------------------------------------------------------------------------------
     @property
