@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from pydbt.device import layer as device_layer
+from pydbt.device import mapper
 from pydbt.device.era import era_layer_of
+from pydbt.device.sysfs import BlockDevice
 from tests.end_to_end.test_database import check_image
 from tests.end_to_end.test_epochs import epochs
 from tests.end_to_end.test_epochs_lvm import PACE_S, by_epochs, pytestmark  # noqa: F401
@@ -107,7 +109,7 @@ def test_a_layer_with_eras_goes_on_with_what_was_recorded_and_lets_no_discard_th
             for number, era_region in enumerate((("--era-region", "4K"), (), ("--era-region", "4K"))):
                 made = command(*create, *era_region)
                 assert made.code == 0, made
-                layer = device_layer.Device.identify(made.output.strip())
+                layer = BlockDevice.identify(made.output.strip())
                 eras = era_layer_of(layer)
                 identity = identity or eras.metadata
                 assert (eras.metadata, eras.region_bytes) == (identity, 4096)
@@ -140,9 +142,7 @@ def test_a_layer_with_eras_goes_on_with_what_was_recorded_and_lets_no_discard_th
 def test_a_suspended_layer_goes_on_with_the_next_command(tmp_path):
     """As a machine's service manager leaves it that kills everything in the middle of taking a snapshot."""
     with layered(tmp_path) as (name, _, layer):
-        device_layer.mapper.create_hidden(
-            f"{name}-pydbt-snapshot", f"PYDBT-SNAPSHOT-{name}", [["0", str(SIZE // 512), "zero"]]
-        )
+        mapper.create_hidden(f"{name}-pydbt-snapshot", f"PYDBT-SNAPSHOT-{name}", [["0", str(SIZE // 512), "zero"]])
         run("dmsetup", "suspend", name)
         try:
             state = tmp_path / "state"

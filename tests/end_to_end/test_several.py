@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.cluster import Replica
 from tests.lab.disks import loop_device, make_filesystem, mounted
 from tests.lab.load import Database, FileStress, load
 from tests.lab.patience import run, until
 from tests.lab.programs import command
-from tests.lab.several import Replica, Several, Witness, several
+from tests.lab.several import Several, Witness, several
 
 MIB = 1 << 20
 SIZE = 128 * MIB

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median_high
+from typing import cast
 
 from tests.lab.figures.report import Figure, figure, table
 from tests.vm.contenders import DISKS, MIB, Contender, Replicator, everybody
@@ -74,8 +75,9 @@ def _one_turn(machines: Pair, contender: Contender, result: Measured, turn: int,
     result.latency_ms.append(write["clat_ns"]["mean"] / 1e6)
     result.latency_p99_ms.append(write["clat_ns"]["percentile"]["99.000000"] / 1e6)
     if contender.replicates:
-        result.behind_s.append(contender.seconds_behind())
-        _outage(machines, contender, device, result, turn, blocks)
+        replicator = cast(Replicator, contender)
+        result.behind_s.append(replicator.seconds_behind())
+        _outage(machines, replicator, device, result, turn, blocks)
     contender.switch_off()
 
 

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ FULL = bool(os.environ.get("PYDBT_VM_FULL"))
 collect_ignore = [] if FULL else ["test_vagrant.py", "test_services.py"]
 
 
-def long(*values: object) -> tuple[object, ...]:
+def long(*values: Any) -> tuple[Any, ...]:
     """Variants for the full run only (scripts/vm test --full)."""
     return values if FULL else ()
 

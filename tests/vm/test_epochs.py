@@ -12,7 +12,7 @@ from tests.vm.pair import Pair
 
 # Compiling the programs alone takes a minute, and everything else ten times what it takes on a host.
 TIMEOUT_S = 900
-CHOSEN = {
+CHOSEN: dict[str, tuple[str, ...]] = {
     "test_epochs_lvm": (
         "one_instant[thin]",
         *long(
@@ -26,8 +26,8 @@ CHOSEN = {
     ),
     "test_epochs_mapped": (
         "killed_while_a_snapshot_stands",
-        "bit_for_bit",
         *long(
+            "bit_for_bit",
             "whatever_step[remove_leftover]",
             "one_instant[linear]",
             "one_instant[striped]",
