@@ -19,6 +19,7 @@ from pydbt.cli.responsive import finish_writing
 from pydbt.cli.values import PATH
 from pydbt.core.configured.problems import did_you_mean
 from pydbt.core.errors import UsageError
+from pydbt.version import VERSION
 
 _COMMANDS = (
     "run", "secondary", "secondaries", "status", "wait", "verify", "switchover", "promote", "demote", "invalidate", "pki",
@@ -89,13 +90,7 @@ class _Program(click.Group):
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        number = version("pydbt")
-    except PackageNotFoundError:  # run from a source tree that was not installed
-        number = "unknown"
-    click.echo(f"{program_name()} {number}")
+    click.echo(f"{program_name()} {VERSION}")
     context.exit()
 
 
