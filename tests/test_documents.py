@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
@@ -19,7 +21,7 @@ from pydbt.cli.explain import EXIT_CODES
 from pydbt.cli.group import cli
 from pydbt.cli.once import OnceOption
 from pydbt.cli.program import INTERRUPTED, PIPE_CLOSED, TERMINATED
-from pydbt.cli.volume_files import checked_values, read_volume
+from pydbt.cli.volume_files import NEEDED, checked_values, read_volume
 from pydbt.controller.secondary.report import SecondaryServiceReport
 from pydbt.core import errors
 from pydbt.core.secondary.status import ReplicaStatus
@@ -265,12 +267,24 @@ def keys_of(role: str) -> dict[str, click.Parameter]:
 def test_the_reference_has_every_key_of_a_volume_s_file_and_no_other(role: str) -> None:
     text = (REFERENCE / "configuration.md").read_text()
     section = text.split(f"### Keys of `[{role}]`")[1].split("\n#")[0]
-    rows = dict(rows_of(section, 2))
-    documented = {key.strip("`"): meaning for key, meaning in rows.items() if key != "key"}
+    documented = {cells[0].strip("`"): cells for cells in rows_of(section, 4) if cells[0] != "key"}
     assert documented.keys() == keys_of(role).keys()
     for key, parameter in keys_of(role).items():
-        assert ("true or false" in documented[key]) == getattr(parameter, "is_flag", False), key
-        assert ("a list" in documented[key]) == getattr(parameter, "multiple", False), key
+        _, kind, default, meaning = documented[key]
+        assert ("true or false" in kind) == getattr(parameter, "is_flag", False), key
+        assert ("a list" in kind) == getattr(parameter, "multiple", False), key
+        assert (default == "required") == (key in NEEDED[role]), key
+        assert meaning.endswith("."), key
+
+
+def test_the_tables_of_the_configuration_are_those_that_are_made_of_the_code() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import generated as g; print(g.with_tables(g.CONFIGURATION.read_text()), end='')"],
+        cwd=PROJECT / "packaging", capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout == (REFERENCE / "configuration.md").read_text(), (
+        "packaging/generated.py --documents writes it anew"
+    )
 
 
 @pytest.mark.parametrize(("role", "file"), [("run", "volume.toml"), ("secondary", "replica.toml")])

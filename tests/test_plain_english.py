@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
-FOLDERS = ("pydbt", "bpf", "docs", "scripts", "tests")
+FOLDERS = ("pydbt", "bpf", "docs", "scripts", "tests", "packaging")
 SUFFIXES = {"", ".md", ".py", ".c", ".h", ".sh", ".toml", ".html", ".service", ".yml", ".yaml"}
 # Between two words: a name's underscore, the mark of a comment, the end of a line or of one piece of a string.
 BETWEEN = r"[\s_#*\"]+"

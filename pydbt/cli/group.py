@@ -114,7 +114,11 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
 )
 @click.pass_context
 def cli(context: click.Context, debug: bool, config: Path | None) -> None:
-    """Replicate a live block device; after a failure, copy only the blocks that differ."""
+    """Replicate a live block device; after a failure, copy only the blocks that differ.
+
+    SOURCE is the replicated device of a primary, and TARGET the device or image file of a replica. In the place of either, and of
+    `--state`, stands the NAME of a volume or replica in /etc/pydbt/volumes.
+    """
     configure_logging(debug or debug_wanted([]))
     if context.invoked_subcommand == _TOLERANT:
         return

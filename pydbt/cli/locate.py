@@ -30,7 +30,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def volume_arguments(command: _Command) -> _Command:
     """Decorate a command with ``SOURCE|--state DIR``."""
-    state = click.option("--state", "state_dir", type=PATH, help="The state directory.")
+    state = click.option("--state", "state_dir", type=PATH, metavar="DIR", help="The state directory.")
     return place_argument("source")(state(command))
 
 

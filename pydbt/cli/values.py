@@ -37,7 +37,9 @@ class _Value(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no p
 
 
 class Size(_Value):
-    """An option's size in bytes."""
+    """A size: a number of bytes, or a number with `K`, `M`, `G`, `T` or `P` (`KiB` and so on; 1024), `KB` and so on (1000), or
+    `s` (sectors of 512 bytes), as in `64M`.
+    """
 
     name = "size"
 
@@ -51,7 +53,7 @@ class Size(_Value):
 
 
 class Space(_Value):
-    """An option's size in bytes, or the path of a device."""
+    """A size, or the path of a device."""
 
     name = "size or device"
 
@@ -60,7 +62,9 @@ class Space(_Value):
 
 
 class Rate(Size):
-    """An option's rate in bytes per second; ``/s`` may be written. A number alone is refused: it was meant as mebibytes."""
+    """A rate: a size per second with a unit, as in `20M`; `/s` may follow."""
+
+    # A number alone is refused: it was meant as mebibytes.
 
     name = "bytes/s"
 
@@ -74,7 +78,7 @@ class Rate(Size):
 
 
 class Duration(_Value):
-    """An option's time in seconds: ``90``, ``1.5``, ``30m``, ``12h``, ``7d``; neither negative nor infinite."""
+    """A time: a number of seconds, or a number with `s`, `m`, `h` or `d`, as in `12h`."""
 
     name = "time"
 
@@ -91,7 +95,7 @@ class Duration(_Value):
 
 
 class Address(_Value):
-    """An option's ``HOST:PORT``, as (host, port)."""
+    """An address: `HOST:PORT`, `[V6ADDRESS]:PORT`, or `unix:PATH` for a socket on this machine."""
 
     name = "addr:port"
 

@@ -21,9 +21,9 @@ VOLUMES = Path("/etc/pydbt/volumes")
 STATE_ROOT = Path("/var/lib/pydbt")
 # The table of a file, with the key of its device.
 ROLES = {"run": "source", "secondary": "target"}
-_NEEDED = {"run": ("source", "secondary"), "secondary": ("target", "listen")}
+NEEDED = {"run": ("source", "secondary"), "secondary": ("target", "listen")}
 # It is for one start by hand: a service would end with it.
-_FOR_ONE_START = "no-wait"
+FOR_ONE_START = ("no-wait",)
 _PATHS = ("source", "target", "state", "identity")
 _EXAMPLES = {
     "source": 'source = "/dev/vda3", the block device to replicate',
@@ -131,11 +131,12 @@ def _checked(known: click.Command, role: str, text: TomlText) -> tuple[dict[str,
     table = text.tables[role]
     values, wrong = checked_table(known, role, table)
     there = {*table, *(broken.key for broken in text.broken)}
-    for key in _NEEDED[role]:
+    for key in NEEDED[role]:
         if key not in there or table.get(key) == []:
             wrong.append(Wrong(key, "", f"missing: expected {_EXAMPLES[key]}"))
-    if table.get(_FOR_ONE_START) is True:
-        wrong.append(Wrong(_FOR_ONE_START, "", "expected on the command line alone: it is for one start by hand"))
+    for key in FOR_ONE_START:
+        if table.get(key) is True:
+            wrong.append(Wrong(key, "", "expected on the command line alone: it is for one start by hand"))
     named = {key for key, _, _ in wrong}
     wrong += [Wrong(key, "", words) for key, words in _paths(table) if key not in named]
     return values, wrong

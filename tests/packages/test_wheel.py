@@ -16,6 +16,7 @@ from tests.lab.identities import socket_address
 from tests.lab.images import assert_identical
 from tests.lab.patience import until
 from tests.lab.programs import ROOT, status_of
+from tests.packages.conftest import GENERATED, contents
 
 pytestmark = [pytest.mark.packages, pytest.mark.smoke]
 SIZE = 8 << 20
@@ -89,10 +90,12 @@ def test_the_installed_program_replicates(installed: Path, tmp_path: Path) -> No
     replicates([sys.executable], {"PYTHONPATH": str(installed)}, tmp_path)
 
 
-def test_it_replicates_with_debian_s_own_python_packages(installed: Path, debians_own: Path, tmp_path: Path) -> None:
+def of_debian(debians_own: Path, *paths: Path) -> dict[str, str]:
+    """The environment for the distribution's Python with Debian's packages, and these folders before them."""
     libraries = debians_own / "usr/lib/x86_64-linux-gnu"
+    places = [*map(str, paths), f"{debians_own}/usr/lib/python3/dist-packages"]
     environment = {
-        "PYTHONPATH": f"{installed}:{debians_own}/usr/lib/python3/dist-packages",
+        "PYTHONPATH": ":".join(places),
         "LD_LIBRARY_PATH": f"{libraries}:{libraries}/blas:{libraries}/lapack",
     }
     where = subprocess.run(
@@ -100,7 +103,19 @@ def test_it_replicates_with_debian_s_own_python_packages(installed: Path, debian
         env={**os.environ, **environment}, cwd="/", capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert all(word.startswith(str(debians_own)) for word in where.split()), where
-    replicates(["/usr/bin/python3"], environment, tmp_path)
+    return environment
+
+
+def test_it_replicates_with_debian_s_own_python_packages(installed: Path, debians_own: Path, tmp_path: Path) -> None:
+    replicates(["/usr/bin/python3"], of_debian(debians_own, installed), tmp_path)
+
+
+def test_pages_and_completions_are_the_same_by_debian_s_own_python_packages(
+    debians_own: Path, generated: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, **of_debian(debians_own)}
+    subprocess.run(["/usr/bin/python3", GENERATED, tmp_path], env=environment, cwd="/", check=True, timeout=240)
+    assert contents(tmp_path) == contents(generated)
 
 
 def replicates(python: list[str], environment: dict[str, str], folder: Path) -> None:

@@ -20,7 +20,7 @@ from pydbt.store.volume_state import load_state
 
 @click.command()
 @place_argument("source", required=True)
-@click.option("--state", "state_dir", type=PATH, required=True, help="The primary's state directory.")
+@click.option("--state", "state_dir", type=PATH, metavar="DIR", required=True, help="The primary's state directory.")
 @stop_timeout("controller")
 def demote(source: Path, state_dir: Path, timeout: float) -> int:
     """Make a primary's volume a replica.

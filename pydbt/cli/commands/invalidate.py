@@ -16,7 +16,7 @@ from pydbt.store.replica_state import load_record
 
 @click.command()
 @place_argument("target", required=True)
-@click.option("--state", "state_dir", type=PATH, required=True, help="The secondary's state directory.")
+@click.option("--state", "state_dir", type=PATH, metavar="DIR", required=True, help="The secondary's state directory.")
 @stop_timeout("secondary")
 def invalidate(target: Path, state_dir: Path, timeout: float) -> int:
     """Give up the content of a replica.

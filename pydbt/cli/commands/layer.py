@@ -30,7 +30,7 @@ def layer() -> None:
 @click.option(
     "--era",
     metavar="DEVICE",
-    help="Have dm-era record there which regions are written; a power loss then costs comparing these.",
+    help="Record there, by dm-era, which regions are written; after a power loss only these are compared.",
 )
 @click.option("--era-region", type=SIZE, help="Size of a recorded region; 64K for new metadata.")
 def create(device: str, name: str, snapshot_space: str | None, era: str | None, era_region: int | None) -> int:

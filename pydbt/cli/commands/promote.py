@@ -26,9 +26,9 @@ _WHY = "only a replica can be promoted"
 
 @click.command()
 @place_argument("target", required=True)
-@click.option("--state", "state_dir", type=PATH, required=True, help="The secondary's state directory.")
+@click.option("--state", "state_dir", type=PATH, metavar="DIR", required=True, help="The secondary's state directory.")
 @click.option("--force", cls=OnceOption, is_flag=True, help="Promote although the primary is alive.")
-@click.option("--accept-target", cls=OnceOption, is_flag=True, help="TARGET is a copy of the target, or the same.")
+@click.option("--accept-target", cls=OnceOption, is_flag=True, help="Accept this TARGET in the place of the known one.")
 @stop_timeout("secondary")
 def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, timeout: float) -> int:
     """Make a replica a volume of its own.

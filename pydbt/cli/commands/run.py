@@ -69,18 +69,16 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
     metavar="ADDR:PORT|unix:PATH",
     help="Address of a secondary; give it once per secondary.",
 )
-@click.option("--state", "state_dir", type=PATH, help="The state directory; it is made when missing.")
-@click.option(
-    "--identity", type=PATH, metavar="FILE", help="Use TLS, with this certificate of this machine; see `pki`."
-)
+@click.option("--state", "state_dir", type=PATH, metavar="DIR", help="The state directory; it is made when missing.")
+@click.option("--identity", type=PATH, metavar="FILE", help="This machine's identity, for TLS; see `pki`.")
 @click.option(
     "--peer",
     "peers",
     multiple=True,
     metavar="NAME",
-    help="The name that the secondary must prove; by default its first name is kept.",
+    help="The name in the secondary's identity; by default the first one is kept. Give it once per secondary.",
 )
-@click.option("--insecure", is_flag=True, help="Allow plain TCP, which proves nobody.")
+@click.option("--insecure", is_flag=True, help="Allow plain TCP: everybody who can reach the port is trusted.")
 @click.option("--accept-replica", cls=OnceOption, is_flag=True, help="Overwrite another replica than the known one.")
 @click.option("--block-size", type=SIZE, help="Size of a tracked block, 512 to 64K; 4K for a new volume.")
 @click.option("--whole-device", is_flag=True, help="Copy free space too in the initial sync.")
@@ -88,7 +86,12 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
     "--assume-in-sync", cls=OnceOption, is_flag=True, help="Assume that TARGET equals SOURCE now; it is not checked."
 )
 @click.option("--no-digests", is_flag=True, help="Copy blocks that may differ without comparing them first.")
-@click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Limit resynchronization, for example to 20M/s.")
+@click.option(
+    "--rate-limit",
+    type=RATE,
+    metavar="BYTES/s",
+    help="Limit resynchronization and scheduled verification, for example to 20M/s.",
+)
 @click.option(
     "--verify-every",
     type=DURATION,
@@ -102,7 +105,13 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
     show_default=True,
     help="payload: replicate every write; addresses: capture no data, and copy an image at intervals.",
 )
-@click.option("--epoch-interval", type=DURATION, default="10s", show_default=True, help="With addresses: the interval.")
+@click.option(
+    "--epoch-interval",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    help="With addresses: the interval between images.",
+)
 @click.option(
     "--freeze-limit",
     type=DURATION,

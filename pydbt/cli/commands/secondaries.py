@@ -25,7 +25,7 @@ _ANSWER_S = 60.0
 @click.option(
     "--add", cls=OnceOption, type=ADDRESS, metavar="ADDR:PORT", help="Add this secondary; all data is copied first."
 )
-@click.option("--peer", cls=OnceOption, metavar="NAME", help="The name that the added secondary must prove.")
+@click.option("--peer", cls=OnceOption, metavar="NAME", help="The name in the identity of the added secondary.")
 @click.option(
     "--remove", cls=OnceOption, type=ADDRESS, metavar="ADDR:PORT", help="Remove this secondary, and forget its state."
 )

@@ -44,7 +44,7 @@ def secondary_options(given: dict[str, Any]) -> SecondaryOptions:
 @click.command(cls=RoleCommand, sections={}, options=secondary_options)
 @place_argument("target")
 @click.option("--listen", type=ADDRESS, metavar="ADDR:PORT|unix:PATH", help="Address at which to wait for the primary.")
-@click.option("--state", "state_dir", type=PATH, help="The state directory; it is made when missing.")
+@click.option("--state", "state_dir", type=PATH, metavar="DIR", help="The state directory; it is made when missing.")
 @click.option(
     "--create",
     "create_bytes",
@@ -52,13 +52,11 @@ def secondary_options(given: dict[str, Any]) -> SecondaryOptions:
     metavar="SIZE",
     help="Make TARGET, an image file, when missing.",
 )
-@click.option(
-    "--identity", type=PATH, metavar="FILE", help="Use TLS, with this certificate of this machine; see `pki`."
-)
-@click.option("--peer", metavar="NAME", help="The name that the primary must prove; by default its first name is kept.")
-@click.option("--insecure", is_flag=True, help="Allow plain TCP, which proves nobody.")
+@click.option("--identity", type=PATH, metavar="FILE", help="This machine's identity, for TLS; see `pki`.")
+@click.option("--peer", metavar="NAME", help="The name in the primary's identity; by default the first one is kept.")
+@click.option("--insecure", is_flag=True, help="Allow plain TCP: everybody who can reach the port is trusted.")
 @click.option("--accept-sectors", is_flag=True, help="Accept a TARGET with larger logical blocks than SOURCE.")
-@click.option("--accept-target", cls=OnceOption, is_flag=True, help="Keep this TARGET with the state from now on.")
+@click.option("--accept-target", cls=OnceOption, is_flag=True, help="Accept this TARGET in the place of the known one.")
 @click.option("--no-stage", is_flag=True, help="Resynchronize in place; TARGET is inconsistent meanwhile.")
 @click.option("--replay-only", cls=OnceOption, is_flag=True, help="Apply the journal to TARGET, and end.")
 @click.option(

@@ -1,0 +1,68 @@
+"""Examples for the man pages: lines to type, each with what it does. A test holds their options to the program."""
+
+from __future__ import annotations
+
+Example = tuple[str, str]
+
+OF_THE_PROGRAM: tuple[Example, ...] = (
+    ("Check the configuration of this machine:", "sudo controller configcheck"),
+    ("Replicate every volume in /etc/pydbt/volumes:", "sudo controller run"),
+    ("A line for every volume and replica, the worst first:", "sudo controller status"),
+)
+
+EXAMPLES: dict[str, tuple[Example, ...]] = {
+    "run": (
+        ("Replicate every volume in /etc/pydbt/volumes:", "sudo controller run"),
+        ("Replicate the volume that /etc/pydbt/volumes/data.toml configures:", "sudo controller run data"),
+        (
+            "Replicate /dev/vda3 without a file:",
+            "sudo controller run /dev/vda3 --secondary 10.0.0.2:7790 --state /var/lib/pydbt/vda3 "
+            "--identity /etc/pydbt/alpha.identity",
+        ),
+    ),
+    "secondary": (
+        ("Keep every replica in /etc/pydbt/volumes:", "sudo controller secondary"),
+        (
+            "Keep a replica on /dev/vdb without a file:",
+            "sudo controller secondary /dev/vdb --listen 10.0.0.2:7790 --state /var/lib/pydbt/vdb "
+            "--identity /etc/pydbt/beta.identity",
+        ),
+    ),
+    "secondaries": (("Add a second replica of a volume:", "sudo controller secondaries data --add 10.0.0.3:7790"),),
+    "status": (
+        ("A line for every volume and replica, the worst first:", "sudo controller status"),
+        ("The state of one volume for a program:", "sudo controller status data --json"),
+    ),
+    "wait": (
+        ("Return when every write so far is durable on the secondary:", "sudo controller wait data --timeout 60"),
+    ),
+    "verify": (
+        ("Compare both sides, and read at most 50 MiB per second:", "sudo controller verify data --rate-limit 50M/s"),
+    ),
+    "switchover": (("Make the secondary of a volume its primary:", "sudo controller switchover data"),),
+    "promote": (("Use the replica after the primary was lost:", "sudo controller promote data"),),
+    "demote": (("Make the volume of an old primary a replica:", "sudo controller demote data"),),
+    "invalidate": (("Give up the changes of the side that is to lose them:", "sudo controller invalidate data"),),
+    "pki": (
+        ("Make an authority, and an identity for the machine alpha:", "controller pki init pki"),
+        ("", "controller pki issue pki alpha"),
+    ),
+    "pause": (("Halt replication; writes stay tracked:", "sudo controller pause data"),),
+    "resume": (("Continue replication:", "sudo controller resume data"),),
+    "up": (("Start every configured volume and replica that has ended:", "sudo controller up --all"),),
+    "down": (
+        ("Stop the controller of one volume, and tracking:", "sudo controller down data"),
+        ("Stop everything on this machine:", "sudo controller down --all"),
+    ),
+    "layer": (
+        (
+            "A layer that records which regions are written:",
+            "sudo controller layer create /dev/vdb data --era /dev/vdc1",
+        ),
+    ),
+    "configcheck": (
+        ("Check every file:", "sudo controller configcheck"),
+        ("Check one volume, with its device and its port:", "sudo controller configcheck data --devices"),
+    ),
+    "help": (("What `controller run --help` prints:", "controller help run"),),
+}
