@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-# The shell has a minute for each answer: how long it takes is no part of what is tested.
-PATIENCE_S = 60.0
+# How long an answer takes is no part of what is tested; this is for one that never comes.
+PATIENCE_S = 200.0
 _MARKS = re.compile(r"\x1b\[[0-9;?>=]*[a-zA-Z]|\x1b[=>]|\x1b\][^\x07]*\x07|\r|\x07")
 
 

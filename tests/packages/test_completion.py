@@ -147,6 +147,19 @@ def test_a_tab_completes_in_a_real_bash(generated: Path, volumes: Path, tmp_path
         bash.until("--force ")
 
 
+def test_zsh_has_every_command_and_every_option_with_its_text(generated: Path) -> None:
+    text = (generated / "zsh/_controller").read_text().replace("'\\''", "'").replace("\\[", "[").replace("\\]", "]")
+    for path, command in every_command():
+        summary = (command.help or "").partition("\n")[0].rstrip(".")
+        assert not path or f"{path.split()[-1]}:{summary}" in text, path
+        for one in command.params:
+            if isinstance(one, click.Option):
+                for name in one.opts:
+                    assert f"{name}{'' if one.is_flag else '='}[{(one.help or '').rstrip('.')}]" in text, (
+                        f"{path}{name}"
+                    )
+
+
 @pytest.mark.packages
 def test_a_tab_completes_in_a_real_zsh(generated: Path, volumes: Path, tmp_path: Path) -> None:
     with Terminal(["zsh", "-f", "-i"], tmp_path, PYDBT_VOLUMES=str(volumes), PS1="ready> ") as zsh:
