@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 import socket
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-from pydbt.core.errors import StateError, UsageError
+from pydbt.core.errors import BusyError, StateError, UsageError
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations, generation_name, lineage_of
 from pydbt.core.secondary.journal import SEGMENT_BYTES
@@ -24,10 +25,13 @@ from pydbt.store.lock import StateLock
 from pydbt.store.map_file import load_map
 from pydbt.store.reached import REACHED_FILE_NAME
 from pydbt.store.replica_state import load_record, save_record
+from pydbt.store.successor import forget_successor, load_successor
 from pydbt.store.target_names import forget_target_names, load_target_names
 from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, load_state, require_same_source, save_state
 
 JOURNAL_FOLDER = "journal"
+
+_log = logging.getLogger("pydbt")
 
 
 def promoted(record: ReplicaRecord, target: Path, state_dir: Path, as_of: str = "") -> ReplicaRecord:
@@ -93,9 +97,26 @@ def require_volume(state_dir: Path, source: Path) -> VolumeState:
 def require_no_replica(state_dir: Path) -> None:
     """UsageError when the directory is that of a replica, which is no SOURCE before it is promoted."""
     record = load_record(state_dir)
-    if record is not None and not record.promoted:
+    if record is None or record.promoted:
+        return
+    place = f"the state directory {state_dir} is that of a replica"
+    if (successor := load_successor(state_dir)) is not None:
         raise UsageError(
-            f"the state directory {state_dir} is that of a replica: 'controller promote' it first, or name another directory"
+            f"{place} since {successor.since}, when {successor.address} became the primary: run 'controller secondary' on it; "
+            f"only if {successor.address} is lost, 'controller promote --force' it"
+        )
+    raise UsageError(
+        f"{place}: run 'controller secondary' on it, or name another directory; only if its primary is lost, 'controller "
+        "promote' it first"
+    )
+
+
+def require_no_successor(state_dir: Path) -> None:
+    """BusyError when this replica gave its place to another side, of which nobody here has heard since."""
+    if (successor := load_successor(state_dir)) is not None:
+        raise BusyError(
+            f"{successor.address} became the primary of this volume at {successor.since}, and no secondary runs here that "
+            "could have heard of it: run 'controller secondary' on this replica, or add --force if that primary is lost"
         )
 
 
@@ -144,12 +165,14 @@ def demote(source: Path, state_dir: Path, *, mapped: bool = False, handed_to: st
         raise StateError(f"{state_dir / JOURNAL_FOLDER} cannot be removed: {error.strerror}") from None
     remove_file(state_dir / REACHED_FILE_NAME)
     forget_target_names(state_dir)
-    save_record(state_dir, record)  # from here on it is a replica
-    remove_file(state_dir / VOLUME_FILE_NAME)
-    for secondary in state.secondaries:
-        remove_file(state_dir / secondary.map_name)
-        remove_file(state_dir / secondary.intent_name)
-        remove_file(state_dir / secondary.free_name)
+    forget_successor(state_dir)
+    save_record(state_dir, record)  # from here on it is a replica, and nothing that fails may say that it is not
+    names = [(one.map_name, one.intent_name, one.free_name) for one in state.secondaries]
+    for name in (VOLUME_FILE_NAME, *(name for of_one in names for name in of_one)):
+        try:
+            remove_file(state_dir / name)
+        except StateError as error:
+            _log.warning("%s is a replica now, and a file of the primary stays: %s", source, error)
     return record
 
 

@@ -6,20 +6,29 @@ import errno
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pydbt.cli.commands.promote import promote
+from pydbt.controller import roles
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary import handing_over
 from pydbt.controller.primary.handing_over import HandingOver
 from pydbt.controller.requests import Request
-from pydbt.core.errors import BusyError, PeerError, PydbtError, UsageError
+from pydbt.controller.roles import require_no_replica, require_no_successor
+from pydbt.core.errors import BusyError, PeerError, PydbtError, StateError, UsageError
 from pydbt.core.primary.modes import Mode
-from pydbt.core.protocol.frames import HANDOVER
+from pydbt.core.protocol.frames import HANDOVER, Hello
 from pydbt.network.connection import FramedConnection
+from pydbt.posix import atomic
+from pydbt.store.replica_state import load_record
+from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
+from pydbt.store.successor import load_successor, save_successor
+from pydbt.store.volume_state import VolumeState, load_state, save_state
 from tests.lab.programs import free_port
 
 
@@ -152,3 +161,133 @@ def test_an_address_of_one_link_keeps_its_interface(family: int, name: Any, scop
     nothing = dict.fromkeys(("settimeout", "setsockopt"), lambda *_: None)
     sock: Any = SimpleNamespace(family=family, getsockname=lambda: name, **nothing)
     assert FramedConnection(sock).local_scope == scope
+
+
+class Ending:
+    """A change of places whose primary has ended, on an image. ``told``: how often the other side was told to take over."""
+
+    def __init__(self, side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str = "") -> None:
+        self.place, self.told, image = tmp_path, 0, tmp_path / "image"
+        image.write_bytes(bytes(1 << 20))
+        record = SecondaryRecord(1, "127.0.0.1:7790", SyncPhase.REPLICATING)
+        save_state(tmp_path, VolumeState("ab" * 16, 1 << 20, 4096, str(image), {}, (record,)))
+        side.volume.options = PrimaryOptions(image, (("127.0.0.1", 7790),), tmp_path, insecure=True)
+        side.peer.brain.config = SimpleNamespace(epoch=7)
+        side.peer.brain.state.acknowledged = 10
+        self.change = side.switch("127.0.0.1:0")
+        self.change.steps.answered("")
+        self.change.steps.drained(True, 0.0)
+
+        def tell(*_: Any) -> str:
+            self.told += 1
+            return answer
+
+        monkeypatch.setattr(self.change, "_tell", tell)
+
+    def complete(self) -> str:
+        """Why the change of places failed; empty when it did not."""
+        try:
+            self.change.complete(Hello("ab" * 16, 1 << 20, 4096, 7))
+        except PydbtError as error:
+            return str(error)
+        finally:
+            self.change._release()
+        return ""
+
+    def is_replica(self) -> bool:
+        record = load_record(self.place)
+        return record is not None and not record.promoted
+
+
+class FailingOnce:
+    """The disk of the state: the write or the removal of this number fails, ``after`` it was done or before."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> None:
+        self._left, self._after = number, after
+        self._sync = atomic.sync_folder
+        monkeypatch.setattr(atomic, "replace_file", self._of(atomic.replace_file))
+        monkeypatch.setattr(atomic, "sync_folder", self._synced)
+        monkeypatch.setattr(roles, "remove_file", self._of(atomic.remove_file))
+        for module in ("pydbt.store.replica_state", "pydbt.store.successor"):
+            monkeypatch.setattr(f"{module}.replace_file", self._of(atomic.replace_file))
+        monkeypatch.setattr("pydbt.store.successor.remove_file", self._of(atomic.remove_file))
+
+    @property
+    def has_failed(self) -> bool:
+        return self._left < 0
+
+    def _of(self, action: Any) -> Any:
+        def acts(path: Path, *rest: Any) -> None:
+            if not self._after:
+                self._count(path)
+            action(path, *rest)
+
+        return acts
+
+    def _synced(self, folder: Path) -> None:
+        self._sync(folder)
+        if self._after:
+            try:
+                self._count(folder)
+            except StateError as error:
+                raise OSError(errno.EIO, str(error)) from None
+
+    def _count(self, path: Path) -> None:
+        self._left -= 1
+        if self._left == -1:
+            raise StateError(f"{path} cannot be written")
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("number", range(10))
+def test_whatever_write_fails_the_words_tell_which_side_is_what(
+    side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, after: bool
+) -> None:
+    ending = Ending(side, tmp_path, monkeypatch)
+    FailingOnce(monkeypatch, number, after=after)
+    words = ending.complete()
+    assert ending.told == (1 if not words else 0)
+    if not words:
+        assert ending.is_replica()
+        record = load_record(tmp_path)
+        assert record is not None and (record.handed_to or load_successor(tmp_path)), "a promotion would ask nothing"
+    elif ending.is_replica():
+        assert "became a replica" in words and "was not told to take over" in words
+        assert not ending.change.steps.may_be_given_up
+    else:
+        assert "became a replica" not in words and load_state(tmp_path) is not None
+        assert ending.change.steps.may_be_given_up
+
+
+def test_a_side_that_gave_its_place_away_is_not_advised_to_be_promoted(
+    side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = Ending(side, tmp_path, monkeypatch)
+    assert not ending.complete()
+    with pytest.raises(UsageError, match=r"127\.0\.0\.1:7790 became the primary: run 'controller secondary' on it"):
+        require_no_replica(tmp_path)
+    with pytest.raises(BusyError, match=r"127\.0\.0\.1:7790 became the primary.*--force"):
+        require_no_successor(tmp_path)
+
+
+def test_a_replica_is_served_and_promoted_only_when_its_primary_is_lost(
+    side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = Ending(side, tmp_path, monkeypatch)
+    save_successor(tmp_path, "of an earlier time")
+    roles.demote(side.volume.options.source, tmp_path)
+    with pytest.raises(UsageError, match=r"'controller secondary' on it.*only if its primary is lost"):
+        require_no_replica(tmp_path)
+    require_no_successor(tmp_path)
+    ending.change._release()
+
+
+def test_promote_asks_for_force_where_this_side_gave_its_place_away(
+    side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = Ending(side, tmp_path, monkeypatch)
+    assert not ending.complete()
+    asked = partial(promote.callback, side.volume.options.source, tmp_path, accept_target=False, timeout=1.0)
+    with pytest.raises(BusyError, match="became the primary"):
+        asked(force=False)
+    assert asked(force=True) == 0 and not ending.is_replica()

@@ -16,7 +16,7 @@ from pydbt.controller.control import call, is_answering, read_snapshot
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.registry import registered_secondary
 from pydbt.controller.state_dir import require_state_dir
-from pydbt.core.errors import BusyError, NotRunning, UsageError
+from pydbt.core.errors import BusyError, NotRunning, StateError, UsageError
 from pydbt.core.printable import printable
 from pydbt.device.checks import check_target
 from pydbt.store.replica_state import load_record
@@ -52,6 +52,8 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
     status = _stop_secondary(state_dir, force, timeout)
     was_running = status is not None
     if status is None:
+        if not force:
+            roles.require_no_successor(state_dir)
         status = read_snapshot(state_dir) or {}
         _require_silence(target, status, force)
     check_target(target, state_dir=state_dir, create_bytes=None)
@@ -77,13 +79,16 @@ def _tell(state_dir: Path, status: dict[str, Any]) -> None:
     from pydbt.core.secondary.primary_watch import PrimaryReport
     from pydbt.core.secondary.promotion import Position, loss
 
-    if isinstance(address := status.get("listen"), str) and address:
-        keep_former_address(state_dir, address)
     record = load_record(state_dir)
     if record is not None:
         primary = PrimaryReport.from_values(status.get("primary"))
         for line in loss_lines(loss(primary, Position(record.epoch, record.sequence))):
             click.echo(printable(line))
+    if isinstance(address := status.get("listen"), str) and address:
+        try:
+            keep_former_address(state_dir, address)
+        except StateError as error:  # it is promoted all the same
+            click.echo(f"an old primary that comes back is not told that it was superseded: {error}")
 
 
 def _stop_secondary(state_dir: Path, force: bool, timeout: float) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Request
 from pydbt.controller.roles import demote
 from pydbt.controller.secondary.journal_room import require_journal_room
-from pydbt.core.errors import BusyError, PeerError, PydbtError, UsageError
+from pydbt.core.errors import BusyError, PeerError, PydbtError, StateError, UsageError
 from pydbt.core.primary.handover import HandoverSteps, Step
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import HANDOVER, Handover, Hello, Takeover
@@ -26,6 +26,7 @@ from pydbt.network.listen import listen
 from pydbt.network.local import remove_socket
 from pydbt.network.tls import load_identity
 from pydbt.store.replica_state import load_record, save_record
+from pydbt.store.successor import save_successor
 
 DEFAULT_PATIENCE_S = 60.0
 # The secondary brings its journal to its disk, and becomes a volume of its own, durably.
@@ -100,14 +101,16 @@ class HandingOver:
         image = (self._peer.brain.config.epoch, self._peer.brain.state.acknowledged)
         options = volume.options
         self._let_go_of_device()
-        demote(options.source, options.state_dir, handed_to=address)
+        try:
+            demote(options.source, options.state_dir, handed_to=address)
+        except StateError as error:
+            self._require_primary(error)
+            raise
         self.steps.became_replica()
         refusal = self._tell(final, image)
         self.steps.told()
         if not refusal:
-            record = load_record(options.state_dir)
-            if record is not None:
-                save_record(options.state_dir, replace(record, handed_to=""))
+            self._note_successor(address)
             _log.info("%s is the primary now, and %s its replica", address, options.source)
         else:
             _log.error(
@@ -115,6 +118,33 @@ class HandingOver:
             )
         listen = format_address(*self._secondary.listen)
         return self._secondary, {"secondary": address, "listen": listen, "unconfirmed": refusal}
+
+    def _require_primary(self, error: StateError) -> None:
+        """Becoming a replica failed. PeerError unless this side is still a primary, as far as can be read."""
+        options = self._volume.options
+        try:
+            record = load_record(options.state_dir)
+        except StateError:
+            return
+        if record is None or record.promoted:
+            return
+        self.steps.became_replica()
+        self.steps.told()
+        self._release()
+        raise PeerError(
+            f"{options.source} became a replica, and it is not known whether it stays one after a power loss: {error}; "
+            f"{self._peer.address} was not told to take over and is a replica too: 'controller promote' it there"
+        )
+
+    def _note_successor(self, address: str) -> None:
+        """The other side is the primary. While that cannot be written, this side goes on not to know it, which is safe."""
+        state_dir = self._volume.options.state_dir
+        try:
+            save_successor(state_dir, address)
+            if (record := load_record(state_dir)) is not None:
+                save_record(state_dir, replace(record, handed_to=""))
+        except StateError as error:
+            _log.warning("that %s is the primary now could not be written down: %s", address, error)
 
     def _tell(self, final: Hello, image: tuple[int, int]) -> str:
         """Why it is not known that the other side is the primary; empty when it is."""

@@ -178,7 +178,8 @@ class SecondaryService:
     def close(self) -> None:
         """Close everything."""
         self._engine.stop()
-        write_snapshot(self._options.state_dir, self.report().to_json())
+        with contextlib.suppress(StateError):  # for people; whatever was promised before is on disk already
+            write_snapshot(self._options.state_dir, self.report().to_json())
         self._target.close()
         self._lock.close()
 
@@ -282,15 +283,15 @@ class SecondaryService:
         connections, brain = self._connections, self._engine.brain
         assert connections is not None, "a HANDOVER came over the network"
         status = brain.status(time.monotonic())
-        refusal = ""
-        try:
+        replica, refusal = ("", 0), ""
+        try:  # the address first: an end after the promotion would leave the old primary without an answer
+            replica = parse_address(with_scope(takeover.listen, connections.scope_of(takeover.connection)))
             if brain.drained and status.replica_state is not ReplicaState.INCONSISTENT:
                 self._engine.promote(datetime.now(UTC).isoformat(timespec="seconds"))
             else:
                 refusal = "not everything was on its target in time"
-        except StateError as error:
+        except (StateError, UsageError, ValueError) as error:
             refusal = str(error)
-        replica = with_scope(takeover.listen, connections.scope_of(takeover.connection))
         connections.send(takeover.connection, Takeover(final=True, refusal=refusal))
         connections.close(takeover.connection)
         if refusal:
@@ -302,10 +303,11 @@ class SecondaryService:
         until = time.monotonic() + ANSWER_SECONDS
         while connections.last_received(takeover.connection) is not None and time.monotonic() < until:
             time.sleep(0.01)  # the answer must arrive before everything is closed
-        _log.info("%s is a volume of its own now, and its replica is at %s", self._options.target, replica)
+        place = format_address(*replica)
+        _log.info("%s is a volume of its own now, and its replica is at %s", self._options.target, place)
         chosen = self._options
         return PrimaryOptions(
-            source=chosen.target, secondaries=(parse_address(replica),), state_dir=chosen.state_dir,
+            source=chosen.target, secondaries=(replica,), state_dir=chosen.state_dir,
             insecure=chosen.insecure, identity=chosen.identity,
         )  # fmt: skip
 

@@ -1,0 +1,116 @@
+"""A secondary that becomes the volume: the last words and the next role do not depend on a disk that is full."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pydbt.cli.commands import promote as promotion
+from pydbt.controller.options import PrimaryOptions, SecondaryOptions
+from pydbt.controller.primary import former_address
+from pydbt.controller.secondary import service as secondary_service
+from pydbt.controller.secondary.service import SecondaryService, run_secondary
+from pydbt.core.errors import StateError
+from pydbt.core.protocol.frames import Takeover
+from pydbt.core.secondary import events as e
+from pydbt.core.secondary.journal import SEGMENT_BYTES
+from pydbt.core.secondary.replica import ReplicaRecord
+from pydbt.device.target import Target
+from pydbt.store.replica_state import load_record, save_record
+from tests.lab.patience import until
+
+SIZE = 1 << 20
+
+
+class Network:
+    """The connections of a secondary that has one, of a primary which hangs up as soon as it has its answer."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.received_bytes = 0
+
+    def scope_of(self, connection: int) -> str:
+        return ""
+
+    def send(self, connection: int, frame: Any) -> None:
+        self.sent.append(frame)
+
+    def close(self, connection: int, reason: str = "") -> None: ...
+
+    def close_all(self) -> None: ...
+
+    def last_received(self, connection: int) -> float | None:
+        return None
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> SecondaryOptions:
+    """Of a whole replica."""
+    image, state_dir = tmp_path / "image", tmp_path / "state"
+    image.write_bytes(bytes(SIZE))
+    state_dir.mkdir(mode=0o700)
+    target = Target(str(image))
+    record = ReplicaRecord(
+        replica="cd" * 16, target=target.identity, segment_bytes=SEGMENT_BYTES, volume="ab" * 16, size_bytes=SIZE,
+        block_bytes=4096, consistent=True, epoch=7, sequence=10,
+    )  # fmt: skip
+    target.close()
+    save_record(state_dir, record)
+    return SecondaryOptions(target=image, listen_host="127.0.0.1", listen_port=0, state_dir=state_dir, insecure=True)
+
+
+def full(*_: Any) -> None:
+    raise StateError("status.json cannot be written: No space left on device")
+
+
+def taken_over(options: SecondaryOptions, listen: str) -> tuple[PrimaryOptions | None, list[Any]]:
+    """What the process is next, and what the old primary was told, when that named a place to listen in its last message."""
+    service, network = SecondaryService(options), Network()
+    service._connections = network  # type: ignore[assignment]
+    service._engine.start(None)
+    try:
+        until(lambda: service._engine.brain.drained, "the journal is on the target")
+        return service._take_over(e.TakeOver(1, listen)), network.sent
+    finally:
+        service.close()
+
+
+def test_a_promotion_that_happened_is_no_error_on_a_full_disk(
+    options: SecondaryOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secondary_service, "write_snapshot", full)
+    assert run_secondary(replace(options, replay_only=True, promote=True)) == 0
+    record = load_record(options.state_dir)
+    assert record is not None and record.promoted
+
+
+def test_what_a_promotion_loses_is_told_although_the_old_address_cannot_be_kept(
+    options: SecondaryOptions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(former_address, "keep_former_address", full)
+    told = {"host": "alpha", "source": "/dev/x", "heard_seconds": 25.0, "ended": False, "told": "2026-01-02T03:04:05Z"}
+    promotion._tell(options.state_dir, {"listen": "10.0.0.2:7790", "primary": told})
+    *loss, last = capsys.readouterr().out.splitlines()
+    assert loss and "No space left on device" in last
+
+
+def test_a_change_of_places_goes_on_although_the_disk_is_full(
+    options: SecondaryOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secondary_service, "write_snapshot", full)
+    chosen, sent = taken_over(options, "10.0.0.1:7790")
+    assert chosen is not None and chosen.secondaries == (("10.0.0.1", 7790),)
+    assert sent == [Takeover(final=True)]
+
+
+@pytest.mark.parametrize("listen", ["10.0.0.1", "fe80::1:7790", "unix:relative", ""])
+def test_a_place_that_is_no_address_is_refused_before_anything_is_promoted(
+    options: SecondaryOptions, listen: str
+) -> None:
+    chosen, (answer,) = taken_over(options, listen)
+    record = load_record(options.state_dir)
+    assert chosen is None and answer.final and answer.refusal
+    assert record is not None and not record.promoted
