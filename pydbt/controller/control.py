@@ -38,6 +38,10 @@ _SEND_TIMEOUT_S = 10.0
 # One that asks for nothing gives its place to others.
 _IDLE_S = 60.0
 
+_HELD = {"primary": ("outdated", "stopped"), "secondary": ("consistent", "offline")}
+"""The best replica state without a controller, and its mode."""
+_LASTING_MODES = ("stopped", "offline", "refused", "removed", "demoted", "promoted")
+
 _log = logging.getLogger(__name__)
 
 ClientGone = Callable[[], bool]
@@ -308,7 +312,7 @@ def write_snapshot(state_dir: str | os.PathLike[str], status: dict[str, Any]) ->
 def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The last status that was kept; None when there is none, it cannot be used, or it is another user's.
 
-    Its replica state is no better than that of a replica that has not been followed since.
+    It tells of a controller that has ended, as if that had ended cleanly: nothing is connected, and nothing followed since.
     """
     if other_owner(state_dir):
         return None
@@ -321,11 +325,19 @@ def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
     secondaries = snapshot.get("secondaries", [])
     if not isinstance(secondaries, list) or not all(isinstance(status, dict) for status in secondaries):
         return None
-    held = {"primary": "outdated", "secondary": "consistent"}.get(str(snapshot.get("role")))
-    for status in [snapshot, *secondaries]:
-        if held and status.get("replica_state") in ("up-to-date", "consistent"):
-            status["replica_state"] = held
+    if held := _HELD.get(str(snapshot.get("role"))):
+        for status in [snapshot, *secondaries]:
+            _end(status, *held)
     return snapshot
+
+
+def _end(status: dict[str, Any], state: str, mode: str) -> None:
+    """Take the words of a run out of a status that was saved: its controller may have been killed."""
+    if status.get("replica_state") in ("up-to-date", "consistent"):
+        status["replica_state"] = state
+    if status.get("mode") is not None and status["mode"] not in _LASTING_MODES:
+        status |= {"mode": mode} | ({"mode_since": None} if "mode_since" in status else {})
+    status |= {name: none for name, none in (("connected", False), ("silent_seconds", None)) if name in status}
 
 
 def _result(answer: bytes, place: Path) -> dict[str, Any]:

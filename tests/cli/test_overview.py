@@ -41,7 +41,7 @@ def test_a_secondary_is_found_by_its_target_while_it_runs_and_afterwards(
             assert "streaming" in capsys.readouterr().out
         write_snapshot(state, REPLICA)
         code = execute(["status", target])
-        Outcome(code, *capsys.readouterr()).refused(9, "last known state: streaming, replica consistent")
+        Outcome(code, *capsys.readouterr()).refused(9, "last known state: offline, replica consistent")
     code = execute(["status", str(image(alone / "other.img", MIB))])
     Outcome(code, *capsys.readouterr()).refused(2, "regular file")
 

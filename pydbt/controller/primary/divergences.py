@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-from datetime import UTC, datetime, timedelta
 
 from pydbt.controller.primary.handshake import Refused
+from pydbt.controller.primary.moments import look_at_clocks, wall_moment
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.primary.modes import Mode
@@ -25,6 +25,7 @@ class Divergences:
 
     def note(self, now: float, *, final: bool = False) -> None:
         """Take down when both were the same last, and when this side was written last. Not written to disk yet."""
+        look_at_clocks()
         volume, metadata = self._volume, self._volume.metadata
         at = volume.written_at
         if at is None:
@@ -34,10 +35,10 @@ class Divergences:
             common = _last_common(peer, at)
             if common is not None and common != self._common.get(peer.number):
                 self._common[peer.number] = common
-                metadata.change_record(peer.number, last_common=_moment(common, now))
+                metadata.change_record(peer.number, last_common=wall_moment(common, now))
         if at != self._noted and (final or self._noted is None or at - self._noted >= _NOTE_S):
             self._noted = at
-            metadata.change(last_written=_moment(at, now))
+            metadata.change(last_written=wall_moment(at, now))
 
     def explained(self, peer: Peer, refusal: Refused, out_of_sync_bytes: int | None, now: float) -> Refused:
         """The refusal of a split brain with the evidence of both sides."""
@@ -49,7 +50,7 @@ class Divergences:
             device=self._volume.device.path,
             last_common=record.last_common,
             first_alone=record.first_alone,
-            last_alone=state.last_written if at is None else _moment(at, now),
+            last_alone=state.last_written if at is None else wall_moment(at, now),
             differing_bytes=out_of_sync_bytes,
         )
         words = f"{refusal} (this side is {own}; the other side is {refusal.side or Divergence()})"
@@ -62,7 +63,3 @@ def _last_common(peer: Peer, written_at: float) -> float | None:
         return None
     oldest = peer.brain.state.queue.oldest_arrival()
     return written_at if oldest is None else min(oldest, written_at)
-
-
-def _moment(at: float, now: float) -> str:
-    return (datetime.now(UTC) - timedelta(seconds=now - at)).isoformat(timespec="seconds")

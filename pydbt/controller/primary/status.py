@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pydbt.controller.expiry import identity_report
 from pydbt.controller.primary.combined import combined, largest
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
+from pydbt.controller.primary.moments import passed_s
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import (
     CaptureReport,
@@ -99,7 +100,7 @@ def _secondary_report(
         connection_problem=str(peer.refusal or status.connection_problem),
         refused=peer.refusal.code if peer.refusal is not None else "",
         mode=str(status.mode),
-        mode_since=_moment(now - status.mode_since),
+        mode_since=_moment(passed_s(status.mode_since, now)),
         phase=str(status.phase),
         waiting_for=status.waiting_for,
         replica_state=replica_word(status, lag_seconds, out_of_sync),
@@ -169,7 +170,7 @@ def _snapshots(snapshots: SnapshotStatus | None, config: PrimaryConfig, now: flo
         interval_s=interval_s,
         kind=snapshots.kind,
         number=snapshots.number,
-        last=None if snapshots.instant is None else _moment(now - snapshots.instant),
+        last=None if snapshots.instant is None else _moment(passed_s(snapshots.instant, now)),
         frozen_ms_last=round(snapshots.held_ms_last, 1),
         frozen_ms_max=round(snapshots.held_ms_max, 1),
         problem=snapshots.problem,
@@ -182,7 +183,7 @@ def _lag_seconds(status: PrimaryStatus, since: float | None, out_of_sync_bytes: 
         return None
     if snapshots is not None:  # the bitmaps may know of writes whose records are still to come
         since = snapshots.instant if out_of_sync_bytes else snapshots.in_sync_at
-    return now - since if since is not None else None
+    return passed_s(since, now) if since is not None else None
 
 
 def _moment(ago_s: float) -> str:

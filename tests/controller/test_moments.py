@@ -1,0 +1,55 @@
+"""The moments in a status of a machine that was suspended: none is told as later than it was."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pydbt.controller.primary import moments
+from pydbt.controller.primary.configuring import Joining
+from pydbt.controller.primary.loop import PrimaryLoop
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.modes import Mode
+from pydbt.core.suspensions import Suspensions
+from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
+from tests.controller.volumes import GEOMETRY, volume_of
+
+SUSPENDED_S = 8 * 3600.0
+
+
+def test_after_a_suspension_the_last_moment_in_sync_is_from_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asleep = [0.0]
+    clocks = {
+        time.CLOCK_MONOTONIC: time.monotonic,
+        time.CLOCK_BOOTTIME: lambda: time.monotonic() + asleep[0],
+    }
+    fake = SimpleNamespace(clock_gettime=lambda which: clocks[which](), CLOCK_MONOTONIC=1, CLOCK_BOOTTIME=7)
+    monkeypatch.setattr(moments, "time", fake)
+    monkeypatch.setattr(moments, "_suspensions", Suspensions())
+    volume = volume_of(tmp_path, SecondaryRecord(1, "h:1", phase=SyncPhase.REPLICATING))
+    volume.join(1, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
+    loop = PrimaryLoop(volume)
+    (brain,) = volume.brains
+    brain.state.mode, brain.state.in_flight.certain = Mode.NORMAL, True
+    brain.link.connected(time.monotonic())
+    volume.peers[1].in_sync_at = volume.written_at = time.monotonic()
+    loop.divergences.note(time.monotonic())
+    assert (loop.report().together.lag_seconds or 0) < SUSPENDED_S
+
+    asleep[0] = SUSPENDED_S
+    report = loop.report().together
+    assert report.lag_seconds is not None and report.lag_seconds >= SUSPENDED_S
+    assert report.last_in_sync is not None and report.mode_since is not None
+    for told in (report.last_in_sync, report.mode_since):
+        assert (datetime.now(UTC) - datetime.fromisoformat(told)).total_seconds() >= SUSPENDED_S - 1
+    volume.written_at += 1e-6
+    loop.divergences.note(time.monotonic(), final=True)
+    last = datetime.fromisoformat(volume.metadata.state.last_written)
+    assert (datetime.now(UTC) - last).total_seconds() >= SUSPENDED_S - 1
+    volume.peers[1].close()
