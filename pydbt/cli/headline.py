@@ -120,6 +120,6 @@ def _of_a_secondary(report: View) -> str:
         words.append(
             "no primary" if silent is None else f"nothing was heard from the primary for {format_seconds(silent)}"
         )
-    words.append(report.text("target_problem") or "")
+    words += [report.text("problem") or "", report.text("target_problem") or ""]
     user = report.text("user")
     return (f"user {user} says: " if user else "") + "; ".join(word for word in words if word)

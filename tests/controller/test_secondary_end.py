@@ -14,7 +14,7 @@ from pydbt.controller.primary import former_address
 from pydbt.controller.secondary import service as secondary_service
 from pydbt.controller.secondary.service import SecondaryService, run_secondary
 from pydbt.core.errors import StateError
-from pydbt.core.protocol.frames import Takeover
+from pydbt.core.protocol.frames import Hello, Takeover
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.journal import SEGMENT_BYTES
 from pydbt.core.secondary.replica import ReplicaRecord
@@ -114,3 +114,37 @@ def test_a_place_that_is_no_address_is_refused_before_anything_is_promoted(
     record = load_record(options.state_dir)
     assert chosen is None and answer.final and answer.refusal
     assert record is not None and not record.promoted
+
+
+def test_while_it_cannot_begin_again_its_status_and_its_refusals_say_why(
+    options: SecondaryOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, network = SecondaryService(options), Network()
+    service._connections = network  # type: ignore[assignment]
+    began = secondary_service.Engine
+    failures = [StateError("replica.json cannot be written: No space left on device")] * 2
+    told: list[Any] = []
+
+    def begin(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return began(*arguments)
+
+    def pause(seconds: float, *, turn_away: bool) -> None:
+        told.append(service.report().to_json())
+        if turn_away:
+            service._inbox.put((None, e.Connected(7, Hello("ab" * 16, SIZE, 4096, 7), bytes(32))))
+            service._turn_primaries_away()
+
+    monkeypatch.setattr(secondary_service, "Engine", begin)
+    monkeypatch.setattr(service, "_pause", pause)
+    service._rebuild("the journal cannot be written", None)
+    try:
+        assert [one["mode"] for one in told] == ["restarting"] * 3 and not any(one["connected"] for one in told)
+        assert [one["problem"].split(" cannot")[0] for one in told] == ["the journal", "replica.json", "replica.json"]
+        assert [refuse.code for refuse in network.sent] == ["restarting"] * 2
+        assert all("No space left on device" in refuse.message for refuse in network.sent)
+        after = service.report().to_json()
+        assert (after["mode"], after["problem"]) == ("offline", "")
+    finally:
+        service.close()

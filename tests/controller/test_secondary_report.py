@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
+from pydbt.cli.headline import headline
+from pydbt.cli.overview import Urgency, urgency
+from pydbt.cli.view import View
 from pydbt.controller.expiry import IdentityReport
 from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport
 from pydbt.core.protocol.generations import Generations
@@ -33,6 +37,7 @@ REPORT = SecondaryServiceReport(
     target="/dev/x",
     target_bytes=1 << 21,
     listen="0.0.0.0:7790",
+    problem="",
     journal=JournalReport(4096, 1 << 30),
     received_bytes=8192,
     identity=None,
@@ -44,6 +49,7 @@ JSON = {
     "target": "/dev/x",
     "target_bytes": 1 << 21,
     "listen": "0.0.0.0:7790",
+    "problem": "",
     "journal": {"used": 4096, "size": 1 << 30},
     "received_bytes": 8192,
     "identity": None,
@@ -88,3 +94,14 @@ def test_the_json_of_a_secondary_has_the_keys_that_programs_know_in_their_order(
 def test_an_identity_is_told_with_its_end_and_its_problem() -> None:
     told = replace(REPORT, identity=IdentityReport("2027-01-02T03:04:05+00:00", "it expires")).to_json()
     assert told == {**JSON, "identity": {"expires": "2027-01-02T03:04:05+00:00", "problem": "it expires"}}
+
+
+def test_while_it_starts_again_nothing_is_followed_and_the_first_line_says_why() -> None:
+    restarting = replace(REPORT, replica=REPLICA.without_engine(), problem="replica.json cannot be written").to_json()
+    assert (restarting["mode"], restarting["connected"], restarting["silent_seconds"]) == ("restarting", False, None)
+    assert restarting["replica_state"] == "consistent"
+    line = headline(View({**restarting, "running": True}), datetime.now(UTC))
+    assert "restarting" in line and "replica.json cannot be written" in line
+    assert urgency(View({**restarting, "running": True})) is Urgency.NOT_FOLLOWING
+    inconsistent = replace(REPLICA, replica_state=ReplicaState.INCONSISTENT).without_engine()
+    assert inconsistent.replica_state is ReplicaState.INCONSISTENT

@@ -22,13 +22,15 @@ class JournalReport:
 class SecondaryServiceReport:
     """The secondary. ``replica``: where its image stands; the fields of that are the secondary's own in the JSON.
 
-    ``received_bytes`` in this run. ``identity`` is None without TLS. ``primary``: what is known of it.
+    ``problem``: why it cannot go on and starts again, else empty. ``received_bytes`` in this run. ``identity`` is None without
+    TLS. ``primary``: what is known of it.
     """
 
     role: str
     target: str
     target_bytes: int
     listen: str
+    problem: str
     journal: JournalReport
     received_bytes: int
     identity: IdentityReport | None

@@ -31,7 +31,7 @@ from pydbt.controller.state_dir import make_state_dir, remove_state_dir
 from pydbt.core.errors import BusyError, DeviceError, PydbtError, StateError, UsageError
 from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
 from pydbt.core.secondary import events as e
-from pydbt.core.secondary.handshake import refusal, trouble_refusal
+from pydbt.core.secondary.handshake import refusal, restart_refusal, trouble_refusal
 from pydbt.core.secondary.primary_watch import PrimaryReport, PrimaryWatch
 from pydbt.core.secondary.promotion import Position, loss, require_whole, superseded_words, why_not_promote
 from pydbt.core.secondary.replica import ReplicaState
@@ -89,6 +89,7 @@ class SecondaryService:
         self._finish_at: float | None = None  # once a stop was asked for: when the loop ends at the latest
         self._listening = ""
         self._stop_asked = False
+        self._problem = ""  # while there is no engine that goes on: why
         known = (read_snapshot(options.state_dir) or {}).get("primary")
         self._watch = PrimaryWatch(PrimaryReport.from_values(known))
         self._snapshot_due = 0.0
@@ -186,15 +187,17 @@ class SecondaryService:
     def report(self) -> SecondaryServiceReport:
         """The report of ``controller status``."""
         connections, now = self._connections, time.monotonic()
+        replica, problem = self._engine.brain.status(now), self._problem
         return SecondaryServiceReport(
             role="secondary",
             target=str(self._options.target),
             target_bytes=self._target.size_bytes,
             listen=self._listening,
+            problem=problem,
             journal=JournalReport(self._engine.journal.used_bytes, self._options.journal_limit_bytes),
             received_bytes=connections.received_bytes if connections is not None else 0,
             identity=identity_report(self._secure),
-            replica=self._engine.brain.status(now),
+            replica=replica.without_engine() if problem else replica,
             primary=self._watch.report(now),
         )
 
@@ -326,8 +329,9 @@ class SecondaryService:
             self._target.be_careful()
         wait = RESTART_SECONDS
         while True:
+            self._problem = reason
             _log.warning("starting again in %g s: %s", wait, reason)
-            self._pause(wait)
+            self._pause(wait, turn_away=wait > RESTART_SECONDS or bool(self._trouble))
             if self._stop_asked:
                 raise StateError(reason)
             wait = min(wait * 2, LONGEST_RESTART_SECONDS)
@@ -337,6 +341,7 @@ class SecondaryService:
                     self._options, self._target, self._fresh, self._report, trusted, self._watch, self._trouble
                 )
                 self._engine.start(self._connections)
+                self._problem = ""
                 return
             except (StateError, DeviceError) as error:
                 reason = str(error)
@@ -344,12 +349,12 @@ class SecondaryService:
                 self._engine.stop()
                 reason = str(error)
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, seconds: float, *, turn_away: bool) -> None:
         """Wait, unless asked to stop. In slices and without a lock, because a signal handler asks."""
         end = time.monotonic() + seconds
         while not self._stop_asked and time.monotonic() < end:
             self._options.manager.sign_of_life()
-            if self._trouble:
+            if turn_away:
                 self._turn_primaries_away()
             time.sleep(0.1)
 
@@ -361,7 +366,8 @@ class SecondaryService:
             if not isinstance(item, e.Connected) or self._connections is None:
                 kept.append((engine, item))
                 continue
-            brain, refuse = self._engine.brain, trouble_refusal(self._trouble)
+            brain = self._engine.brain
+            refuse = trouble_refusal(self._trouble) if self._trouble else restart_refusal(self._problem)
             unwelcome = not item.proven and refusal(item.hello, brain.record, brain.config) is not None
             self._connections.send(item.connection, Refuse(refuse.code, "") if unwelcome else refuse)
             self._connections.close(item.connection, refuse.message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydbt.core.protocol.frame_checks import MAX_TEXT
 from pydbt.core.protocol.frames import PROTOCOL_VERSION, SECTOR_SIZE, SIDES, TARGET_ERROR, Hello, Refuse
 from pydbt.core.protocol.generations import objection
 from pydbt.core.secondary.config import SecondaryConfig
@@ -13,6 +14,11 @@ def trouble_refusal(trouble: str) -> Refuse:
     return Refuse(
         TARGET_ERROR, f"{trouble}; it is tried again now and then, and no write can reach this replica until then"
     )
+
+
+def restart_refusal(reason: str) -> Refuse:
+    """While the secondary cannot begin again; waiting mends it once ``reason`` is mended."""
+    return Refuse("restarting", f"the secondary cannot go on, and tries again: {reason}"[:MAX_TEXT])
 
 
 def refusal(hello: Hello, record: ReplicaRecord, config: SecondaryConfig) -> Refuse | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.protocol.generations import Generations
@@ -12,6 +12,7 @@ from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.session import Direct, Ready, Session, Staging, Streaming
 
 OFFLINE = "offline"
+RESTARTING = "restarting"
 _SHOWN_PLACES = 16
 _MODES = {Ready: "ready", Streaming: "streaming", Staging: "staging", Direct: "direct"}
 
@@ -46,6 +47,12 @@ class ReplicaStatus:
     def position(self) -> str:
         """The position of the image, for people."""
         return f"sequence {self.sequence} of epoch {self.epoch:016x}"
+
+    def without_engine(self) -> ReplicaStatus:
+        """The same while nothing takes what a primary sends, because the brain that told this is to be built again."""
+        followed = self.replica_state is ReplicaState.UP_TO_DATE
+        state = ReplicaState.CONSISTENT if followed else self.replica_state
+        return replace(self, mode=RESTARTING, replica_state=state, connected=False, silent_seconds=None)
 
     def to_values(self) -> dict[str, object]:
         """For JSON: numbers of 64 bits as 16 hexadecimal digits."""
