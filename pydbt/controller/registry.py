@@ -255,11 +255,11 @@ def _addresses(host: str) -> set[str]:
 
 def _is_own(address: str) -> bool:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:  # also where this machine has no sockets of that family
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
 
 
@@ -290,22 +290,29 @@ def _held(path: Path, entry: Entry, what: str, *, keep: bool) -> Iterator[None]:
     try:
         _remove_dead(path.parent)
         before = os.pread(descriptor, _ENTRY_BYTES_MAX, 0)
-        _write(descriptor, json.dumps(asdict(entry)).encode())
+        try:
+            _write(descriptor, json.dumps(asdict(entry)).encode())
+        except OSError as error:
+            keep = keep and bool(before)
+            raise StateError(f"{path} cannot be written: {error.strerror}; make room there") from error
         try:
             yield
         finally:
             if keep and not os.path.isdir(entry.state_dir):  # it was refused: what was known before is not forgotten
-                _write(descriptor, before)
                 keep = bool(before)
+                with contextlib.suppress(OSError):
+                    _write(descriptor, before)
     finally:
         if not keep:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # without its lock it counts as left by one that was killed
+                path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def _write(descriptor: int, content: bytes) -> None:
-    os.ftruncate(descriptor, 0)
+    """On a disk that is full the content before stays, or that which has its room."""
     write_all(descriptor, [content], 0)
+    os.ftruncate(descriptor, len(content))
 
 
 def _take(path: Path, what: str) -> int:

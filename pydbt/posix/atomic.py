@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from pydbt.core.errors import StateError
 from pydbt.core.units import Buffer
 from pydbt.posix.files import sync_folder, write_all
+
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.new")
 
 
 def replace_file(path: str | os.PathLike[str], data: Buffer | Iterable[Buffer], *, durable: bool = True) -> None:
@@ -33,6 +36,14 @@ def replace_file(path: str | os.PathLike[str], data: Buffer | Iterable[Buffer], 
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise StateError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def remove_unfinished(folder: str | os.PathLike[str]) -> None:
+    """Remove what ``replace_file`` left in a folder when it was killed. Nobody else may write there: its caller has the lock."""
+    with contextlib.suppress(OSError):  # they do no harm but for their room
+        for entry in list(os.scandir(folder)):
+            if _UNFINISHED.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:

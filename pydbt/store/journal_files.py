@@ -292,7 +292,10 @@ class JournalFiles:
             self._path(index).unlink(missing_ok=True)
 
     def _list(self) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StateError(f"the journal {self._folder} cannot be made: {error.strerror}") from error
         for path in self._folder.glob(f"*{SUFFIX}"):
             try:
                 index, rest = divmod(int(path.name.removesuffix(SUFFIX), 16), self._segment_bytes)

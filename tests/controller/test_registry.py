@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydbt.controller.registry import (
     require_no_space,
     state_dir_of,
 )
-from pydbt.core.errors import BusyError
+from pydbt.core.errors import BusyError, StateError
 from pydbt.device.sysfs import BlockDevice
 from tests.lab.disks import loop_device, partition_of
 from tests.lab.entries import forget_below
@@ -83,3 +84,52 @@ def test_an_entry_of_which_the_disk_takes_a_part_at_a_time_is_whole(
     with registry.claimed_state_dir("/var/lib/pydbt/some-volume"):
         (path,) = place.glob("state-*")
         assert Entry(**json.loads(path.read_bytes())).place == "/var/lib/pydbt/some-volume"
+
+
+def without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(registry, "write_all", full)
+
+
+def test_a_full_run_folder_is_one_sentence_and_what_was_known_stays(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, state = tmp_path / "replica.img", tmp_path / "state"
+    target.touch()
+    state.mkdir()
+    with registered_secondary(target, state, "127.0.0.1", 1, keep=True):
+        pass
+    (kept,) = place.glob("secondary-*")
+    before = kept.read_bytes()
+    with monkeypatch.context() as patched:
+        without_room(patched)
+        with (
+            pytest.raises(StateError, match=f"{kept} cannot be written: No space left on device"),
+            registered_secondary(target, state, "127.0.0.1", 2, keep=True),
+        ):
+            pass
+    assert kept.read_bytes() == before
+    with registered_secondary(target, state, "127.0.0.1", 2, keep=True):
+        assert kept.read_bytes() != before
+
+
+def test_a_full_run_folder_leaves_no_empty_entry(tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "replica.img").touch()
+    with monkeypatch.context() as patched:
+        without_room(patched)
+        with (
+            pytest.raises(StateError),
+            registered_secondary(tmp_path / "replica.img", tmp_path, "127.0.0.1", 1, keep=True),
+        ):
+            pass
+    assert not list(place.iterdir())
+
+
+def test_a_family_of_addresses_that_the_machine_does_not_have_is_not_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    monkeypatch.setattr(registry.socket, "socket", refuses)
+    assert not registry._is_own("::1")

@@ -46,6 +46,7 @@ from pydbt.device.snapshot import Room, require_room
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture
 from pydbt.network.address import check_plain_tcp
+from pydbt.posix.atomic import remove_unfinished
 from pydbt.posix.ownership import remove_folders
 from pydbt.posix.privileges import PRIMARY_KEEPS, keep_only
 from pydbt.store.volume_state import VolumeState, save_state
@@ -64,6 +65,7 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
         raise BusyError(f"the state directory {options.state_dir} is in use by another controller: name another one")
     require_no_replica(options.state_dir)
     with contextlib.ExitStack() as stack:
+        remove_unfinished(options.state_dir)
         state, is_new = open_state(options, device)
         let_go(state, device)
         room = room_of(options, state)

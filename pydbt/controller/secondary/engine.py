@@ -237,7 +237,8 @@ class Engine:
             save_record(self._state_dir, record)
         except StateError:
             self.journal.give_back_spares()
-            reserve.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that became read-only: the next line names the error
+                reserve.unlink(missing_ok=True)
             save_record(self._state_dir, record)
         self._incarnation = record.incarnation
         _hold_reserve(reserve)
@@ -340,11 +341,14 @@ def _new_record(options: SecondaryOptions, target: Target, fresh: bool) -> Repli
 
 
 def _hold_reserve(reserve: Path) -> None:
-    if reserve.exists():
-        return
+    with contextlib.suppress(FileNotFoundError):
+        if reserve.stat().st_size >= STATE_RESERVE_BYTES:
+            return
     with contextlib.suppress(OSError):  # no room now: tried again at the next change
         descriptor = open_own(reserve, os.O_WRONLY | os.O_CREAT)
         try:
             os.posix_fallocate(descriptor, 0, STATE_RESERVE_BYTES)
+        except OSError:
+            reserve.unlink(missing_ok=True)  # an empty or short one holds no room
         finally:
             os.close(descriptor)

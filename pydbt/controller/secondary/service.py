@@ -28,7 +28,7 @@ from pydbt.controller.secondary.engine import Engine, PersistFailed
 from pydbt.controller.secondary.journal_room import warn_of_journal_room
 from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport
 from pydbt.controller.state_dir import make_state_dir, remove_state_dir
-from pydbt.core.errors import BusyError, DeviceError, PydbtError, StateError, UsageError
+from pydbt.core.errors import BusyError, DeviceError, StateError, UsageError
 from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.handshake import refusal, restart_refusal, trouble_refusal
@@ -43,6 +43,7 @@ from pydbt.network.address import UNIX, check_plain_tcp, format_address, parse_a
 from pydbt.network.arena import Arena
 from pydbt.network.listen import listen
 from pydbt.network.tls import Secure, load_identity
+from pydbt.posix.atomic import remove_unfinished
 from pydbt.posix.privileges import PRIMARY_KEEPS, SECONDARY_KEEPS, keep_only
 from pydbt.store.lock import StateLock
 from pydbt.store.peer_pin import PeerPin
@@ -103,6 +104,7 @@ class SecondaryService:
         self._fresh, state_dir = False, options.state_dir
         made = make_state_dir(state_dir)
         self._lock = StateLock(state_dir)
+        remove_unfinished(state_dir)
         try:
             self._fresh = make_image(options)
             self._target = Target(str(options.target))
@@ -113,7 +115,7 @@ class SecondaryService:
                 options, self._target, self._fresh, self._report, watch=self._watch, trouble=self._trouble
             )
             self._options = replace(options, accept_target=False)  # it was meant for this one
-        except PydbtError:
+        except Exception:
             self._lock.close()
             remove_state_dir(made)
             if self._fresh and not (state_dir / REPLICA_FILE_NAME).exists():
