@@ -161,12 +161,20 @@ class ControlServer:
                 if not full:
                     self._clients.add(client)
             if full:
-                _turn_away(client)
+                _turn_away(
+                    client, f"the controller answers {CLIENTS_MAX} commands already: try again when some have ended"
+                )
                 continue
             thread = threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True)
             with self._lock:
                 self._threads.add(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # no memory for a thread, or too many of them: its place is free again
+                with self._lock:
+                    self._clients.discard(client)
+                    self._threads.discard(thread)
+                _turn_away(client, f"the controller cannot answer now: {error}")
 
     def _serve(self, client: socket.socket) -> None:
         try:
@@ -269,11 +277,10 @@ def _result_of(stranger: str, answer: bytes, place: Path) -> dict[str, Any]:
     return {**status, "user": stranger}
 
 
-def _turn_away(client: socket.socket) -> None:
+def _turn_away(client: socket.socket, words: str) -> None:
     """Tell one too many that it is. Whoever accepts must not wait for it: an answer of this size fits into its socket."""
     with contextlib.suppress(OSError):
         client.setblocking(False)
-        words = f"the controller answers {CLIENTS_MAX} commands already: try again when some of them have ended"
         client.sendall(json.dumps(_failure(BusyError.exit_code, words)).encode() + b"\n")
     client.close()
 

@@ -112,6 +112,8 @@ class Supervisor:
             self._take(self._configured())
         except PydbtError as error:
             _log.error("%s; everything runs on as before", error)
+        except Exception as error:  # whatever the machine lacks at the moment ends no volume
+            _log.error("the configuration cannot be read: %r; everything runs on as before", error)
 
     def _take(self, found: dict[str, Child]) -> None:
         running = {name for name, member in self._supervision.members.items() if member.condition is Condition.RUNNING}
@@ -159,9 +161,17 @@ class Supervisor:
                 os.kill(process, number)
 
     def _start(self, name: str) -> None:
-        reasons, last_words = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        parent, self._begun = os.getpid(), True
-        process = os.fork()
+        parent = os.getpid()
+        pipe: tuple[int, ...] = ()
+        try:
+            reasons, last_words = pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            process = os.fork()
+        except OSError as error:  # descriptors, processes or memory: a failure of this volume, and no other's
+            for descriptor in pipe:
+                os.close(descriptor)
+            reason = f"its process cannot be started: {error.strerror}"
+            return self._carry_out(self._supervision.ended(name, 1, reason, time.monotonic()))
+        self._begun = True
         if process:
             os.close(last_words)
             self._processes[process] = _Process(name, reasons)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from pydbt.controller.supervisor import Child, Supervisor
 from pydbt.controller.units import is_enabled, unit_of
+from pydbt.core.configured.supervision import Condition, Wanted
 from tests.lab.patience import until
 
 # The folder has a file for each volume, with what its process does: "wait", "fail", "end" or "ignored". "failing" fails at once,
@@ -250,3 +253,32 @@ def test_a_masked_unit_runs_nothing(tmp_path: Path, linked: Callable[[str], None
     linked("etc/systemd/system/multi-user.target.wants/pydbt@data.service")
     (tmp_path / "etc/systemd/system/pydbt@data.service").symlink_to("/dev/null")
     assert not is_enabled("pydbt@data.service", tmp_path)
+
+
+def test_a_process_that_cannot_be_started_is_a_failure_of_its_volume_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {name: Child(Wanted("x", name), "/dev/x", "/s", lambda: (0, "")) for name in ("one", "two")}
+    supervisor = Supervisor("run", tmp_path, lambda: found)
+    before, processes = len(os.listdir("/proc/self/fd")), [OSError(errno.EAGAIN, "Resource temporarily unavailable")]
+
+    def fork() -> int:
+        if processes:
+            raise processes.pop()
+        return 1 << 22
+
+    monkeypatch.setattr(os, "fork", fork)
+    supervisor._take(found)
+    one, two = (supervisor._supervision.members[name] for name in ("one", "two"))
+    assert (one.condition, two.condition) == (Condition.RESTING, Condition.RUNNING)
+    assert "cannot be started: Resource temporarily unavailable" in one.failure and one.start_at is not None
+    assert len(os.listdir("/proc/self/fd")) == before + 1, "descriptors of the one that failed are left"
+    os.close(supervisor._processes.pop(1 << 22).reasons)
+
+
+def test_no_error_of_a_reload_ends_the_volumes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fails() -> dict[str, Child]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    Supervisor("run", tmp_path, fails)._reload()
+    assert "Too many open files" in caplog.text and "everything runs on as before" in caplog.text

@@ -136,9 +136,11 @@ class PeerConnection:
     def connect(self) -> None:
         """Begin to connect and shake hands, in a thread of its own."""
         self._attempt += 1
-        threading.Thread(
-            target=self._connect, args=(self._attempt, self.hello(), self._may_answer()), name="connect", daemon=True
-        ).start()
+        arguments = self._attempt, self.hello(), self._may_answer()
+        try:
+            threading.Thread(target=self._connect, args=arguments, name="connect", daemon=True).start()
+        except RuntimeError as error:  # no memory for a thread, or too many of them: it is tried again
+            self.post(Attempt(self._attempt, PeerError(f"this side cannot connect now: {error}")))
 
     def _may_answer(self) -> str:
         """The name of the replica that must answer; empty when any may: there is none yet, or ``--accept-replica`` was given."""

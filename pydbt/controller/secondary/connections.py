@@ -146,7 +146,8 @@ class Connections:
                 self._farewells.add(identifier)
                 _close_later(connection)
                 # In a thread of its own: it may take nothing any more.
-                threading.Thread(target=_tell_revoked, args=(connection,), daemon=True).start()
+                with contextlib.suppress(RuntimeError):  # no thread can be started: it is cut untold
+                    threading.Thread(target=_tell_revoked, args=(connection,), daemon=True).start()
 
     @property
     def received_bytes(self) -> int:
@@ -170,9 +171,16 @@ class Connections:
                 self._strangers[identifier] = str(address[0]) if address else "", sock
                 if len(self._strangers) > MAX_STRANGERS:
                     self._evict()
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._serve, args=(sock, identifier), name=f"peer-{identifier}", daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:  # no memory for a thread, or too many of them: the primary tries again
+                with self._lock:
+                    self._strangers.pop(identifier, None)
+                sock.close()
+                self._lines.log(logging.WARNING, f"a connection cannot be served now: {error}")
 
     def _evict(self) -> None:
         """Make room for one more; its thread ends by itself."""
@@ -187,6 +195,8 @@ class Connections:
             connection = self._secured(sock)
             if connection is not None and (hello := self._hello(connection)) is not None:
                 self._converse(connection, identifier, hello)
+        except RuntimeError as error:  # no thread can be started for its timers
+            self._lines.log(logging.WARNING, f"a connection cannot be served now: {error}")
         finally:
             with self._lock:
                 self._strangers.pop(identifier, None)
@@ -296,7 +306,10 @@ def _close_later(connection: FramedConnection) -> None:
     """Not by its own thread, which waits for as long as the peer lets it wait."""
     cut = threading.Timer(LINGER_S, connection.close)
     cut.daemon = True
-    cut.start()
+    try:
+        cut.start()
+    except RuntimeError:  # no thread can be started
+        connection.close()
 
 
 def _tell_revoked(connection: FramedConnection) -> None:
