@@ -34,8 +34,13 @@ _SKEW = timedelta(hours=1)
 
 
 def make_authority(folder: Path) -> Path:
-    """Make an authority in a folder; the path of its certificate. UsageError when there is one already."""
-    if (folder / AUTHORITY_KEY).exists():
+    """Make an authority in a folder; the path of its certificate. UsageError when there is one already.
+
+    A key alone, with which nothing was issued, is of one that was killed here: it is completed.
+    """
+    torn = (folder / AUTHORITY_KEY).exists() and not (folder / AUTHORITY_CERTIFICATE).exists()
+    torn = torn and not any(folder.glob("*.identity"))
+    if (folder / AUTHORITY_KEY).exists() and not torn:
         raise UsageError(f"{folder} holds an authority already: issue identities with it, or name another folder")
     try:
         make_folder(folder)
@@ -43,9 +48,10 @@ def make_authority(folder: Path) -> Path:
         raise UsageError(f"the folder {folder} is not safe from other users: {error}") from None
     except OSError as error:
         raise StateError(f"the folder {folder} cannot be made: {error.strerror}") from None
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = _authority_key(folder) if torn else ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"pydbt authority {os.urandom(4).hex()}")])
-    replace_file(folder / AUTHORITY_KEY, _private(key))
+    if not torn:
+        replace_file(folder / AUTHORITY_KEY, _private(key))
     replace_file(folder / AUTHORITY_CERTIFICATE, _public(_of_authority(key, name)))
     return folder / AUTHORITY_CERTIFICATE
 
@@ -207,17 +213,30 @@ def _kept_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
     """The key of the identity that is there, if there is one and its key was not revoked."""
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         return None
     return None if f"sha256:{hashlib.sha256(_of_key(key.public_key())).hexdigest()}" in revoked_beside(path) else key
 
 
+def _authority_key(folder: Path) -> ec.EllipticCurvePrivateKey:
+    """FileNotFoundError, StateError."""
+    try:
+        key = serialization.load_pem_private_key((folder / AUTHORITY_KEY).read_bytes(), None)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError) as error:  # TypeError: it has a passphrase
+        raise StateError(f"the authority in {folder} cannot be read: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise StateError(f"the authority in {folder} is not one that 'controller pki init' made")
+    return key
+
+
 def _authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     _require_safe(folder)
     try:
-        key = serialization.load_pem_private_key((folder / AUTHORITY_KEY).read_bytes(), None)
+        key = _authority_key(folder)
         certificate = x509.load_pem_x509_certificate((folder / AUTHORITY_CERTIFICATE).read_bytes())
     except FileNotFoundError:
         present = [name for name in (AUTHORITY_KEY, AUTHORITY_CERTIFICATE) if (folder / name).exists()]
@@ -227,8 +246,6 @@ def _authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certifica
         raise UsageError(f"{folder} holds no authority: make one with 'controller pki init {folder}'") from None
     except (OSError, ValueError) as error:
         raise StateError(f"the authority in {folder} cannot be read: {error}") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise StateError(f"the authority in {folder} is not one that 'controller pki init' made")
     public = certificate.public_key()
     if not isinstance(public, ec.EllipticCurvePublicKey) or _of_key(public) != _of_key(key.public_key()):
         raise StateError(

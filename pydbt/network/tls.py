@@ -87,6 +87,11 @@ def load_identity(path: Path) -> Identity:
         )
     if wrong := file_intruder(path, status):
         raise UsageError(f"the identity {path} is not safe from other users: {wrong}")
+    if "ENCRYPTED" in text:
+        raise UsageError(
+            f"the key in the identity {path} is encrypted, and nobody is asked for a passphrase: keep it without one, in a file "
+            "that only its user may read, as 'controller pki issue' makes it"
+        )
     certificates = _CERTIFICATE.findall(text)
     if len(certificates) < 2 or "PRIVATE KEY" not in text:
         raise UsageError(
@@ -109,7 +114,7 @@ def _context(path: Path, authority: str, role: ssl._SSLMethod) -> ssl.SSLContext
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # a machine is known by its name and not by its address: see Secure
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(path)
+    context.load_cert_chain(path, password=lambda: b"")  # else a key that asks for one asks on the terminal
     context.load_verify_locations(cadata=authority)
     if role is ssl.PROTOCOL_TLS_SERVER:
         context.num_tickets = 0

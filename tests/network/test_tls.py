@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -248,6 +249,40 @@ def test_a_file_that_is_not_an_identity_is_named(tmp_path, content):
         load_identity(path)
     with pytest.raises(UsageError, match="cannot be read"):
         load_identity(tmp_path / "missing")
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(authority):
+    path = pki.issue(authority, "one")
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    certificates = path.read_text().partition("-----END PRIVATE KEY-----\n")[2]
+    for kind in (serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL):
+        hidden = key.private_bytes(serialization.Encoding.PEM, kind, serialization.BestAvailableEncryption(b"secret"))
+        path.write_bytes(hidden + certificates.encode())
+        with pytest.raises(UsageError, match=r"is encrypted, and nobody is asked for a passphrase"):
+            load_identity(path)
+        with pytest.raises((ssl.SSLError, OSError, ValueError)):  # nor where OpenSSL finds one that this misses
+            tls._context(path, certificates, ssl.PROTOCOL_TLS_CLIENT)
+
+
+def test_an_authority_whose_key_has_a_passphrase_is_refused_in_one_sentence(authority):
+    path = authority / pki.AUTHORITY_KEY
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    hidden = serialization.BestAvailableEncryption(b"secret")
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden))
+    with pytest.raises(StateError, match="cannot be read"):
+        pki.issue(authority, "one")
+
+
+def test_an_authority_that_was_killed_between_its_two_files_is_completed(authority):
+    certificate, key = authority / pki.AUTHORITY_CERTIFICATE, (authority / pki.AUTHORITY_KEY).read_bytes()
+    certificate.unlink()
+    assert pki.make_authority(authority) == certificate
+    assert (authority / pki.AUTHORITY_KEY).read_bytes() == key
+    pki.issue(authority, "one")
+    certificate.unlink()
+    with pytest.raises(UsageError, match="already"):
+        pki.make_authority(authority)  # what was issued knows the certificate that is gone
+    assert not certificate.exists()
 
 
 def test_an_authority_is_made_once_and_issues_only_names(authority, tmp_path):
