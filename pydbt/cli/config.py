@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pydbt.core.configured.toml_text import TomlText
 
 DEFAULT_FILE = Path("/etc/pydbt/controller.toml")
+MAX_CHARACTERS = 1 << 20
+"""A settings file of every option is a hundredth of it; more is another kind of file, or one without an end."""
 # These take the place of the volume from the table of the command that runs it, when their own table names none.
 _OF_A_VOLUME = ("secondaries", "wait", "verify", "pause", "resume", "down")
 _PLACE = ("source", "state")
@@ -119,8 +121,14 @@ def _read_own(path: Path, only_regular: bool) -> str:
         if only_regular and not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         # Anew, so that the writer of a pipe is waited for. This name leads to what is open, whatever lies at the path by now.
-        with open(f"/proc/self/fd/{descriptor}", encoding="utf-8") as file:
-            return file.read()
+        # An end of a line stays what it is: what TOML takes for one is TOML's to say. Some editors begin with a byte order mark.
+        with open(f"/proc/self/fd/{descriptor}", encoding="utf-8-sig", newline="") as file:
+            text = file.read(MAX_CHARACTERS + 1)
+        if len(text) > MAX_CHARACTERS:
+            raise UsageError(
+                f"{path} is longer than {MAX_CHARACTERS} characters: name a settings file, which is far shorter"
+            )
+        return text
     finally:
         os.close(descriptor)
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from pydbt.cli.config import read_toml_file
 from pydbt.cli.group import cli
 from pydbt.cli.once import OnceOption
 from pydbt.controller import pki
+from pydbt.core.errors import UsageError
 from tests.lab.disks import image
 from tests.lab.programs import PROGRAM, ROOT, Outcome, command
 
@@ -193,3 +195,19 @@ def test_a_file_may_come_through_a_pipe(tmp_path):
     done = subprocess.run(words, cwd=ROOT, pass_fds=[read], capture_output=True, text=True)
     os.close(read)
     assert done.returncode == 2 and "/no/such/state" in done.stderr, done
+
+
+def test_a_byte_order_mark_and_the_ends_of_lines_of_other_systems_are_read(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_bytes(b'\xef\xbb\xbf[run]\r\nsource = "/dev/a"\r\n')
+    assert read_toml_file(path, "").tables == {"run": {"source": "/dev/a"}}
+    path.write_bytes(b'[run]\n# note\rinsecure = true\nsource = "/dev/a"\n')
+    assert "insecure" not in read_toml_file(path, "").tables.get("run", {})
+
+
+def test_a_file_that_is_too_long_for_settings_is_not_read(tmp_path):
+    path = tmp_path / "settings.toml"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(UsageError, match=r"settings\.toml is longer than"):
+        read_toml_file(path, "")

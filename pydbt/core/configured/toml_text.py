@@ -13,6 +13,7 @@ _PART = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
 _KEY = re.compile(rf"\s*({_PART}(?:\s*\.\s*{_PART})*)\s*=\s*(.*)")
 _HEADER = re.compile(rf"\s*\[\[?\s*({_PART}(?:\s*\.\s*{_PART})*)\s*\]")
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_LONG_NUMBER = re.compile(r"[0-9][0-9_]{999}")
 _LONG_TEXT = re.compile(r"\"\"\"|'''")
 
 
@@ -43,7 +44,7 @@ class TomlText:
 
 def read_toml(text: str) -> TomlText:
     """Every fault and not only the first: a line ``KEY = VALUE`` that is no TOML is left out, and the rest is read again."""
-    lines, places = text.splitlines(), _lines_of_keys(text)
+    lines, places = text.split("\n"), _lines_of_keys(text)  # TOML knows no other end of a line, as U+2028
     broken: list[BrokenLine] = []
     while True:
         try:
@@ -54,6 +55,16 @@ def read_toml(text: str) -> TomlText:
             if not found.key or len(broken) >= MAX_FAULTS:
                 return TomlText({}, tuple(broken), False, places)
             lines[found.line - 1] = ""
+        except (ValueError, RecursionError) as error:
+            return TomlText({}, (*broken, _beyond_python(error, lines)), False, places)
+
+
+def _beyond_python(error: Exception, lines: list[str]) -> BrokenLine:
+    """TOML perhaps, and nothing that a setting could be: a number of thousands of digits, or brackets in brackets without end."""
+    if isinstance(error, RecursionError):
+        return BrokenLine(0, "", "", "", "is nested too deep: no setting has brackets within brackets within brackets")
+    number = next((number for number, line in enumerate(lines, start=1) if _LONG_NUMBER.search(line)), 0)
+    return BrokenLine(number, "", "", "", "has a number that no setting can have: it has thousands of digits")
 
 
 def _broken_line(message: str, lines: list[str], places: dict[tuple[str, str], int]) -> BrokenLine:
@@ -80,7 +91,7 @@ def _lines_of_keys(text: str) -> dict[tuple[str, str], int]:
     found: dict[tuple[str, str], int] = {}
     inside: list[str] = []
     long_text = ""
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not long_text:
             if header := _HEADER.match(line):
                 inside = _bare(header[1])

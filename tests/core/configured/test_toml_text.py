@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pydbt.core.configured.toml_text import MAX_FAULTS, read_toml
 
 
@@ -51,3 +53,23 @@ def test_a_line_that_is_no_setting_ends_the_reading() -> None:
 def test_the_faults_of_a_text_that_is_something_else_are_bounded() -> None:
     read = read_toml("".join(f"key{number} = /x\n" for number in range(100)))
     assert len(read.broken) == MAX_FAULTS and not read.whole
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x1c", "\x0b", "\x0c", "\r"])
+def test_a_comment_goes_to_the_end_of_its_line_whatever_other_programs_take_for_one(end: str) -> None:
+    read = read_toml(f'[run]\n# note{end}insecure = true\nsource = "/dev/a"\n')
+    assert "insecure" not in read.tables.get("run", {}) and read.line_of("run", "source") == 3
+
+
+def test_lines_of_other_systems_end_as_well() -> None:
+    read = read_toml('[run]\r\nsource = "/dev/a"\r\nstate = /x\r\n')
+    assert read.tables == {"run": {"source": "/dev/a"}} and [one.line for one in read.broken] == [3]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [(f"[run]\nlog-size = {'9' * 5000}\n", 2), (f"[run]\nsource = {'[' * 100_000}\n", 0)]
+)
+def test_a_value_that_no_program_can_read_is_told_in_words(text: str, line: int) -> None:
+    read = read_toml(text)
+    (found,) = read.broken
+    assert not read.whole and found.line == line and found.words
