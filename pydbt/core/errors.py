@@ -41,6 +41,10 @@ class Unreachable(PeerError):
     """Nobody answers at the address of the other side: it may be started later."""
 
 
+class NoAnswer(PeerError):
+    """Something accepted the connection, and no answer came: a secondary that starts or stands still, or a proxy before none."""
+
+
 class DeviceError(PydbtError):
     """A disk failed, vanished or changed its size."""
 

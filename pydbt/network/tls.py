@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydbt.core.errors import PeerError, UsageError
+from pydbt.core.errors import NoAnswer, PeerError, UsageError
 from pydbt.core.identity_expiry import IdentityState
 from pydbt.core.protocol.frames import Refuse
 from pydbt.core.protocol.peer_identity import Machine, PeerObjection, objection_to_revoked, objection_to_twin
@@ -165,7 +165,8 @@ class Secure:
                 raise NotThePeer(secured.machine, found)
         except (ssl.SSLError, OSError) as error:
             secured.close()
-            raise PeerError(explain_tls_error(error, TLS_HANDSHAKE_S)) from None
+            ended = isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or not isinstance(error, ssl.SSLError)
+            raise (NoAnswer if ended else PeerError)(explain_tls_error(error, TLS_HANDSHAKE_S)) from None
         except BaseException:
             secured.close()
             raise

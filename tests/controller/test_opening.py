@@ -12,7 +12,7 @@ from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.primary import opening
 from pydbt.controller.primary.handshake import Refused
 from pydbt.controller.primary.opening import prove_secondaries, with_named
-from pydbt.core.errors import PeerError, Unreachable, UsageError
+from pydbt.core.errors import NoAnswer, PeerError, Unreachable, UsageError
 from pydbt.core.protocol.generations import Generations
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VolumeState
@@ -110,11 +110,14 @@ def prove(state, wait):
 
 def test_a_new_volume_waits_for_a_secondary_that_is_started_later_and_logs_that_once(answers, caplog):
     gone = Unreachable("a:1 cannot be reached: Connection refused")
-    answers.outcomes[:] = [gone, gone, Refused("busy", "starting"), gone, "replica a"]
+    silent = NoAnswer("a:1 closed the connection at once")
+    answers.outcomes[:] = [gone, gone, Refused("busy", "starting"), silent, gone, "replica a"]
     with caplog.at_level(logging.WARNING):
         prove(state_of("a:1"), wait=True)
-    assert len(answers.sleeps) == 4 and not answers.outcomes
-    assert [record.message.split(";")[0] for record in caplog.records] == [str(gone), "starting", str(gone)]
+    assert len(answers.sleeps) == 5 and not answers.outcomes
+    assert [record.message.split(";")[0] for record in caplog.records] == [
+        str(gone), "starting", str(silent), str(gone)
+    ]  # fmt: skip
 
 
 def test_a_new_volume_does_not_wait_where_waiting_mends_nothing_or_is_not_wanted(answers):

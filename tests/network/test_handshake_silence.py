@@ -6,29 +6,73 @@ Once it was welcomed, ``--ack-timeout`` tells how long it bears silence, however
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pydbt.controller import pki
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary import handshake, peer_connection
 from pydbt.controller.primary.handshake import Happening, Welcomed, converse
 from pydbt.controller.primary.peer_connection import PeerConnection
-from pydbt.core.errors import PeerError
+from pydbt.core.errors import NoAnswer, PeerError
 from pydbt.core.primary.events import Disconnected
 from pydbt.core.protocol.frames import Hello, Welcome
 from pydbt.network.connection import SILENCE_S, FramedConnection
+from pydbt.network.tls import Secure, load_identity
+from pydbt.store.peer_pin import PeerPin
 
 _HELLO = Hello(volume="00" * 16, size_bytes=1 << 20, block_bytes=4096, epoch=1, sector_bytes=512)
 
 
 def test_a_silent_secondary_is_an_unreachable_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handshake, "HANDSHAKE_S", 0.2)
-    silence = pytest.raises(PeerError, match="said nothing for")
+    silence = pytest.raises(NoAnswer, match="said nothing for")
     with socket.create_server(("127.0.0.1", 0)) as listener, silence:
         handshake.shake_hands("127.0.0.1", listener.getsockname()[1], _HELLO)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("tls", [False, True])
+def test_what_accepts_and_closes_at_once_may_be_a_proxy_before_a_secondary_that_starts(
+    tmp_path: Path, tls: bool, reset: bool
+) -> None:
+    secure = None
+    if tls:
+        pki.make_authority(tmp_path / "pki")
+        secure = Secure(load_identity(pki.issue(tmp_path / "pki", "alpha")), PeerPin(tmp_path, None))
+
+    def serve() -> None:
+        accepted = listener.accept()[0]
+        if reset:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(NoAnswer):
+            handshake.shake_hands("127.0.0.1", listener.getsockname()[1], _HELLO, secure)
+        thread.join(10)
+
+
+def test_what_speaks_something_else_is_no_secondary_however_long_it_is_waited_for() -> None:
+    def serve() -> None:
+        accepted = listener.accept()[0]
+        accepted.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 8)
+        accepted.recv(1 << 16)
+        accepted.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(PeerError, match="is no pydbt secondary") as caught:
+            handshake.shake_hands("127.0.0.1", listener.getsockname()[1], _HELLO)
+        assert not isinstance(caught.value, NoAnswer)
+        thread.join(10)
 
 
 def test_a_connection_bears_as_much_silence_as_it_is_told_to() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydbt.controller.expiry import unusable
-from pydbt.core.errors import PeerError, PydbtError, TimedOut, Unreachable, WireError
+from pydbt.core.errors import NoAnswer, PeerError, PydbtError, TimedOut, Unreachable, WireError
 from pydbt.core.primary.events import Disconnected, Received
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frames import (
@@ -107,7 +107,7 @@ def _shake_hands(
             case Refuse(code=code, message=message, side=side):
                 raise Refused(code, f"the secondary at {where} refused: {message or refusal_words(code)}", side)
             case None:
-                raise PeerError(f"{where} closed the connection at once: {_CLOSED[secure is not None]}")
+                raise NoAnswer(f"{where} closed the connection at once: {_CLOSED[secure is not None]}")
             case other:
                 raise PeerError(f"{where} answered a greeting with {type(other).__name__}")
     except WireError as error:
@@ -116,7 +116,7 @@ def _shake_hands(
     except TimedOut:
         # A frozen secondary: its kernel accepts, and the process does not answer.
         connection.close()
-        raise PeerError(f"{where} accepted the connection and said nothing for {HANDSHAKE_S:g} seconds") from None
+        raise NoAnswer(f"{where} accepted the connection and said nothing for {HANDSHAKE_S:g} seconds") from None
     except BaseException:
         connection.close()
         raise
@@ -129,9 +129,14 @@ def _answer(connection: FramedConnection, hello: Hello) -> Frame | None:
         connection.send_frames([hello])
     except PeerError as error:
         unsent = error
-    answer = connection.recv_frame(HANDSHAKE_S)
+    try:
+        answer = connection.recv_frame(HANDSHAKE_S)
+    except (WireError, TimedOut):
+        raise
+    except PeerError as error:
+        raise NoAnswer(str(error)) from None
     if answer is None and unsent is not None:
-        raise unsent
+        raise NoAnswer(str(unsent))
     return answer
 
 
@@ -141,6 +146,8 @@ def _dial(host: str, port: int, secure: Secure | None) -> StreamSocket:
         return sock
     try:
         return secure.client(sock)
+    except NoAnswer as error:
+        raise NoAnswer(f"{format_address(host, port)} cannot be talked to: {error}") from None
     except PeerError as error:
         raise PeerError(f"{format_address(host, port)} is not to be talked to: {error}") from None
 

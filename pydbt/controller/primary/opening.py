@@ -13,7 +13,7 @@ from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, was_bo
 from pydbt.controller.primary.handshake import Refused, hello_of, shake_hands
 from pydbt.controller.primary.peer_connection import FATAL_REFUSALS
 from pydbt.core.blocks.dirty_map import DirtyMap
-from pydbt.core.errors import PeerError, Unreachable, UsageError
+from pydbt.core.errors import NoAnswer, PeerError, Unreachable, UsageError
 from pydbt.core.protocol.frames import Hello, Welcome
 from pydbt.core.protocol.generations import lineage_of
 from pydbt.core.protocol.peer_identity import IDENTITY_REFUSALS
@@ -101,7 +101,7 @@ def _first_contact(
         try:
             return shake_hands(*split_address(record.address), hello, secure)
         except PeerError as error:
-            mended_by_time = isinstance(error, Unreachable) or (
+            mended_by_time = isinstance(error, Unreachable | NoAnswer) or (
                 isinstance(error, Refused) and error.code not in FATAL_REFUSALS | IDENTITY_REFUSALS
             )
             if not wait or not mended_by_time:
