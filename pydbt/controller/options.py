@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydbt.posix.service_manager import NO_MANAGER, ServiceManager
 
 if TYPE_CHECKING:
     from pydbt.controller.primary.report import VolumeReport
+    from pydbt.network.listen import Listener
 
 DEFAULT_BLOCK_BYTES = 4096
 # One slot of 64 bytes per write request and one for its end: a quarter of a million requests under way.
@@ -189,7 +189,7 @@ class SecondaryOptions:
     new_peer_key: bool = False
     accept_sectors: bool = False
     accept_target: bool = False
-    listener: socket.socket | None = field(default=None, compare=False, repr=False)
+    listener: Listener | None = field(default=None, compare=False, repr=False)
     manager: ServiceManager = field(default=NO_MANAGER, compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -90,14 +90,16 @@ def with_scope(text: str, scope: str) -> str:
 
 
 def unreachable_name(host: str, port: int) -> str:
-    """A sentence on a name that leads to this machine's loopback, as Debian's ``/etc/hosts`` has it for the machine's own name.
+    """A sentence on a name that leads to this machine's loopback alone.
+
+    Debian's ``/etc/hosts`` has such a line for the machine's own name.
 
     Empty for every other name, for an address, and for the names of loopback itself.
     """
     if unix_path(host) is not None or host in _LOOPBACK_NAMES or _is_loopback(host) is not None:
         return ""
-    found = [str(address[0]) for _, address in resolve(host, port, passive=True)[:1]]
-    if not found or not _is_loopback(found[0]):
+    found = [str(address[0]) for _, address in resolve(host, port, passive=True)]
+    if not found or not all(map(_is_loopback, found)):
         return ""
     return (
         f"{host} is {found[0]} on this machine (see /etc/hosts), and no other machine can connect there: name the address of the "

@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import struct
+from typing import Any, Protocol
 
 from pydbt.core.errors import BusyError, PeerError, Unreachable, UsageError
 from pydbt.network.address import unix_path
@@ -92,7 +93,16 @@ def require_listener(path: str) -> None:
             probe.connect(path)
 
 
-def remove_socket(sock: socket.socket) -> None:
+class Listening(Protocol):
+    """A socket that listens, or several as one."""
+
+    @property
+    def family(self) -> int: ...
+
+    def getsockname(self) -> Any: ...
+
+
+def remove_socket(sock: Listening) -> None:
     """Take the path of a listening socket of this machine away; harmless for one of the network."""
     if sock.family == socket.AF_UNIX:
         with contextlib.suppress(OSError):

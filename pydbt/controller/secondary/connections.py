@@ -26,6 +26,7 @@ from pydbt.core.secondary.crowd import displaced
 from pydbt.core.secondary.turned_away import TurnedAwayLines
 from pydbt.network.arena import Arena, ArenaClosed
 from pydbt.network.connection import SILENCE_S, FramedConnection
+from pydbt.network.listen import Listener
 from pydbt.network.local import check_peer, remove_socket
 from pydbt.network.tls import NotThePeer, Secure, TlsSocket
 
@@ -44,7 +45,7 @@ class Connections:
 
     def __init__(
         self,
-        listener: socket.socket,
+        listener: Listener,
         arena: Arena,
         report: Callable[[e.Event], None],
         silence_s: float = SILENCE_S,

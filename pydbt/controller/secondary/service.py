@@ -41,7 +41,7 @@ from pydbt.device.checks import check_target
 from pydbt.device.target import Target, reopened
 from pydbt.network.address import UNIX, check_plain_tcp, format_address, parse_address, with_scope
 from pydbt.network.arena import Arena
-from pydbt.network.listen import listen
+from pydbt.network.listen import Listener, listen
 from pydbt.network.tls import Secure, load_identity
 from pydbt.posix.atomic import remove_unfinished
 from pydbt.posix.privileges import PRIMARY_KEEPS, SECONDARY_KEEPS, keep_only
@@ -460,7 +460,7 @@ class SecondaryService:
         return report.to_json()
 
 
-def _name_of(listener: socket.socket) -> str:
+def _name_of(listener: Listener) -> str:
     """Where it listens, as people write it."""
     if listener.family == socket.AF_UNIX:
         return f"{UNIX}{listener.getsockname()}"
