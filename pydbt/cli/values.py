@@ -15,7 +15,7 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 LONGEST_S = 1e9
-"""Longer than any use of a time; every operating system accepts it as a timeout."""
+"""Longer than any use of a time. Who waits at a socket waits in parts of it (``LONGEST_SOCKET_WAIT_S``)."""
 _UNITS = {"": 1, "B": 1, "S": 512}
 for _power, _letter in enumerate("KMGTP", start=1):
     _UNITS |= {_letter: 1024**_power, f"{_letter}I": 1024**_power, f"{_letter}IB": 1024**_power}

@@ -25,6 +25,7 @@ from typing import Any
 from pydbt.controller.state_dir import AS_THAT_USER, check_state_dir
 from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut
 from pydbt.network.local import peer_of, require_listener
+from pydbt.posix.files import LONGEST_SOCKET_WAIT_S
 from pydbt.posix.ownership import Unsafe, other_owner, own_users, read_safely, user_name
 
 SOCKET_NAME = "control.sock"
@@ -221,7 +222,7 @@ def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float
     if request.get("command") != "status":
         check_state_dir(place.parent, AS_THAT_USER)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
-        client.settimeout(timeout_s)
+        client.settimeout(None if timeout_s is None else min(timeout_s, LONGEST_SOCKET_WAIT_S))
         try:
             with _socket_itself(place) as (name, owner):
                 client.connect(name)
@@ -390,10 +391,13 @@ def _lines(connection: socket.socket, bytes_max: int, limit_s: float | None) -> 
         if len(pending) > bytes_max:
             raise ValueError("a line is too long")
         if until is not None and (left_s := until - time.monotonic()) > 0:
-            connection.settimeout(left_s)
+            connection.settimeout(min(left_s, LONGEST_SOCKET_WAIT_S))
         elif until is not None:
             raise TimeoutError
-        received = connection.recv(65536)
+        try:
+            received = connection.recv(65536)
+        except TimeoutError:
+            continue  # it is over, or only a part of it that the kernel can count
         if not received:
             return
         pending += received

@@ -25,7 +25,7 @@ from pydbt.core.protocol.wire import (
     encode,
 )
 from pydbt.core.units import Buffer
-from pydbt.posix.files import hand_over
+from pydbt.posix.files import LONGEST_SOCKET_WAIT_S, hand_over
 
 SILENCE_S = 15.0
 """A peer that sends or takes nothing for this long counts as gone. Peers send a ping three times in this period."""
@@ -69,7 +69,7 @@ class FramedConnection:
         self._send_number = 0
         self._receive_number = 0
         self._header = bytearray(FRAME_HEADER_BYTES)
-        self.silence_s = silence_s
+        self.silence_s = silence_s = min(silence_s, LONGEST_SOCKET_WAIT_S)
         self.sent_bytes = 0
         self.received_bytes = 0
         self.last_received = time.monotonic()

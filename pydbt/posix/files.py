@@ -12,6 +12,9 @@ from pydbt.core.units import Buffer
 IOV_MAX = 1024
 """The most buffers that one call takes (UIO_MAXIOV, include/uapi/linux/uio.h)."""
 
+LONGEST_SOCKET_WAIT_S = 86_400.0
+"""The longest single wait for a socket: poll(2) counts milliseconds in an int, and 25 days already come out as a moment."""
+
 
 def write_all(descriptor: int, buffers: Iterable[Buffer], offset_bytes: int | None = None) -> None:
     """Write buffers one behind the other, also when a call takes only a part of them.
