@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydbt.core.errors import UsageError
+from pydbt.core.protocol.heartbeat import HEARTBEAT_S
 from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES, exact_bytes
 from pydbt.kernel.spec import MAX_RING_BYTES
 from pydbt.network.address import unix_path
@@ -34,6 +36,13 @@ DEFAULT_SNAPSHOT_INTERVAL_S = 10.0
 DEFAULT_FREEZE_LIMIT_S = 5.0
 # After a power loss the writes of about this time are compared. Each era costs a commit at the first write to a region.
 DEFAULT_ERA_INTERVAL_S = 60.0
+# A comparison of everything that begins again as soon as it ends is no schedule.
+MIN_VERIFY_EVERY_S = 60.0
+MIN_INTERVAL_S = 1.0
+# Less than a file system needs to become quiet, so that no image would ever be made.
+MIN_FREEZE_LIMIT_S = 0.1
+ALLOW_SHORT_TIMES = "PYDBT_SHORT_TIMES"
+"""In the environment of tests, which do not wait for a minute: any time of more than 0 is accepted."""
 DEFAULT_JOURNAL_BYTES = 1024 * MIB
 MIN_JOURNAL_BYTES = 16 * MIB
 # The largest size of a file.
@@ -146,16 +155,17 @@ class PrimaryOptions:
             )
 
     def _of_the_times(self) -> Iterator[Fault]:
-        if self.acknowledge_timeout_s <= 0:
-            yield "--ack-timeout", "--ack-timeout must be more than 0 seconds"
-        if self.verify_every_s is not None and self.verify_every_s <= 0:
-            yield "--verify-every", "--verify-every must be more than 0 seconds; leave it out to verify on command only"
+        for name, seconds, least_s in (
+            ("--ack-timeout", self.acknowledge_timeout_s, HEARTBEAT_S),
+            ("--verify-every", self.verify_every_s, MIN_VERIFY_EVERY_S),
+            ("--epoch-interval", self.snapshot_interval_s, MIN_INTERVAL_S),
+            ("--freeze-limit", self.freeze_limit_s, MIN_FREEZE_LIMIT_S),
+            ("--era-interval", self.era_interval_s, MIN_INTERVAL_S),
+        ):
+            if seconds is not None and (seconds <= 0 or (seconds < least_s and not os.environ.get(ALLOW_SHORT_TIMES))):
+                yield name, f"{name} is {seconds:g} seconds, and must be at least {least_s:g} s"
         if self.capture not in CAPTURES:
             yield "--capture", f"--capture {self.capture} is none of {' and '.join(CAPTURES)}"
-        for name, seconds in (("--epoch-interval", self.snapshot_interval_s), ("--freeze-limit", self.freeze_limit_s),
-                              ("--era-interval", self.era_interval_s)):  # fmt: skip
-            if seconds <= 0:
-                yield name, f"{name} must be more than 0 seconds"
         if self.assume_in_sync and self.whole_device:
             yield (
                 "--assume-in-sync",

@@ -21,6 +21,7 @@ import pytest
 from pydbt.cli.group import execute
 from pydbt.cli.program import program_name
 from pydbt.controller.control import write_snapshot
+from pydbt.controller.options import ALLOW_SHORT_TIMES
 from pydbt.controller.registry import forget, registered_primary, registered_secondary
 from pydbt.core.errors import NotRunning, TimedOut
 from pydbt.core.units import MIB
@@ -88,6 +89,30 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(
 ) -> None:
     code = execute(arguments)
     Outcome(code, *capsys.readouterr()).refused(2, *words)
+
+
+@pytest.mark.parametrize(
+    ("option", "short", "least", "allowed"),
+    [
+        ("--ack-timeout", "0.001", "1 s", "1"),
+        ("--verify-every", "59s", "60 s", "1m"),
+        ("--epoch-interval", "0.001", "1 s", "1s"),
+        ("--freeze-limit", "0.01", "0.1 s", "0.1"),
+        ("--era-interval", "0.5", "1 s", "1"),
+    ],
+)
+def test_a_time_that_is_too_short_to_work_with_is_refused(
+    option: str,
+    short: str,
+    least: str,
+    allowed: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(ALLOW_SHORT_TIMES)
+    words = ["run", "/dev/null", "--secondary", HERE, "--insecure", "--state", "/x", option]
+    Outcome(execute([*words, short]), *capsys.readouterr()).refused(2, option, f"at least {least}")
+    assert option not in str((execute([*words, allowed]), *capsys.readouterr()))
 
 
 def test_help_names_every_command_and_exit_code() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pydbt.controller import control
+from pydbt.controller.options import ALLOW_SHORT_TIMES
 from pydbt.controller.state_dir import ALLOW_MEMORY
 from pydbt.core.errors import PydbtError
 from tests.lab.cable import Cable
@@ -29,6 +30,7 @@ _OF_THE_LOG = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z info ")
 
 # The folders of tests and measurements may lie in memory: no power is lost there.
 os.environ.setdefault(ALLOW_MEMORY, "1")
+os.environ.setdefault(ALLOW_SHORT_TIMES, "1")
 
 Status = dict[str, Any]
 
