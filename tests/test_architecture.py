@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -83,10 +84,61 @@ def test_a_module_is_short_enough_to_read_and_says_what_it_is_for(path: Path) ->
     assert ast.get_docstring(ast.parse(text)), f"{name_of(path)} has no module docstring"
 
 
+# The calls of a brain's parts that change nothing: all that the shell may call past ``handle``, with what the fan-out offers.
+READING = {
+    "any", "copy", "deadline", "extents", "oldest_arrival", "out_of_sync_bytes", "out_of_sync_map", "progress", "resume_block",
+    "status", "total", "unsynchronized_map",
+}  # fmt: skip
+# Gives up its own mark that there is more to write down: the one move that the shell asks of a part.
+HANDED_OVER = {"take_grown"}
+
+
+def writes_into_a_brain(source: str) -> list[str]:
+    """The places that change a brain past ``handle``: as text, in the order of the source."""
+    tree, found = ast.parse(source), []
+    lent = {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and re.search(r"\bbrain\.|\b_brain\.|\bbrain$|_brain$", ast.unparse(node.value))
+        for target in node.targets
+        if isinstance(target, ast.Name) and not isinstance(node.value, ast.Call)
+    }
+    for node in sorted(
+        (one for one in ast.walk(tree) if isinstance(one, ast.stmt | ast.expr)), key=lambda one: one.lineno
+    ):
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
+        )
+        called = [node.func] if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else []
+        for place in [*filter(lambda one: isinstance(one, ast.Attribute), targets), *called]:
+            chain = ast.unparse(place).split(".")
+            reached = {"brain", "_brain", *lent} & set(chain[:-1])
+            if reached and not (place in called and chain[-1] in {"handle", *READING, *HANDED_OVER}):
+                found.append(ast.unparse(place))
+    return found
+
+
+def test_what_changes_a_brain_past_its_events_is_found() -> None:
+    source = (
+        "def f(self, peer):\n"
+        "    kept = self._brain.state.left_out\n"
+        "    kept.grew = False\n"
+        "    peer.brain.quiet.retire(1.0)\n"
+        "    self._brain.state.staged.copy()\n"
+        "    peer.brain.state.sequence += 1\n"
+    )
+    assert writes_into_a_brain(source) == ["kept.grew", "peer.brain.quiet.retire", "peer.brain.state.sequence"]
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "controller/primary").glob("*.py")), ids=name_of)
+def test_the_shell_changes_a_brain_by_events_alone(path: Path) -> None:
+    assert not writes_into_a_brain(path.read_text()), f"{name_of(path)}: make it an event, or a method of the fan-out"
+
+
 def test_only_posix_loads_the_c_library() -> None:
     isolated = {PACKAGE / "device" / "suspender.py"}  # runs with `python -I -S`, and can import nothing of the package
     for path in MODULES:
-        if room_of(path) in (GROUND, "bench", "harness") or path in isolated:
+        if room_of(path) == GROUND or path in isolated:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
@@ -106,7 +158,6 @@ def test_the_wheel_holds_the_program_alone() -> None:
     found = set(find_namespace_packages(str(PROJECT), include=setuptools["packages"]["find"]["include"]))
     assert {"pydbt", "pydbt.core", "pydbt.cli"} <= found
     assert not [name for name in found if name.split(".")[0] != "pydbt"]
-    assert not {"pydbt.harness", "pydbt.bench"} & found
     assert set(setuptools) == {"packages", "package-data", "dynamic"}, "nothing else is named for the wheel"
     assert set(setuptools["package-data"]) == {"pydbt.bpf"}, "the programs for the kernel, and nothing else"
 

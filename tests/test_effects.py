@@ -91,6 +91,9 @@ def once_each(names: set[str]) -> Counter[str]:
     return Counter(dict.fromkeys(names, 1))
 
 
+TAKEN_BY_THE_FANOUT = {primary_events: names_in(primary_events.BrainEffect) - names_in(primary_events.Effect)}
+
+
 @BOTH
 def test_the_unions_name_every_class_of_the_module(events: ModuleType) -> None:
     made = {
@@ -98,8 +101,16 @@ def test_the_unions_name_every_class_of_the_module(events: ModuleType) -> None:
         for name, kind in inspect.getmembers(events, is_dataclass)
         if kind.__module__ == events.__name__ and name != "Effects"
     }
-    assert names_in(events.Event) | names_in(events.Effect) == made
+    assert names_in(events.Event) | names_in(events.Effect) | TAKEN_BY_THE_FANOUT.get(events, set()) == made
     assert not names_in(events.Event) & names_in(events.Effect)
+
+
+def test_an_effect_that_the_fanout_keeps_reaches_no_shell() -> None:
+    """One secondary's generations never reach the disk without the others'."""
+    kept = TAKEN_BY_THE_FANOUT[primary_events]
+    assert kept == {"KeepGenerations"} and not kept & names_in(primary_events.Effect)
+    handled = handled_by(PRIMARY, frozenset(kept))
+    assert handled == {"pydbt/core/volume/fanout.py: Fanout._take": once_each(kept)}
 
 
 @SIDES

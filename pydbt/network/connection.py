@@ -28,8 +28,8 @@ from pydbt.core.units import Buffer
 from pydbt.posix.files import LONGEST_SOCKET_WAIT_S, hand_over
 
 SILENCE_S = 15.0
-"""A peer that sends or takes nothing for this long counts as gone. A primary sends a ping every ``HEARTBEAT_S``, one of an earlier
-version every ``OLD_HEARTBEAT_S``: at least five in this time."""
+"""A peer that sends or takes nothing for this long counts as gone. A primary sends a ping every
+``HEARTBEAT_S``, one of an earlier version every ``OLD_HEARTBEAT_S``: at least five in this time."""
 
 KEEPALIVE_IDLE_S = 5
 KEEPALIVE_INTERVAL_S = 3

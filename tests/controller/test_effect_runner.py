@@ -72,11 +72,6 @@ def test_a_line_for_the_operator_names_its_secondary_where_there_are_several(
     ]
 
 
-def test_one_secondarys_generations_never_reach_the_disk_without_the_others(volume: Volume) -> None:
-    with pytest.raises(AssertionError, match="KeepAllGenerations"):
-        EffectRunner(volume).carry_out([(1, ev.KeepGenerations(GENERATIONS))])
-
-
 def test_an_effect_of_one_secondary_that_names_none_is_a_fault(volume: Volume) -> None:
     with pytest.raises(AssertionError, match="names none"):
         EffectRunner(volume).carry_out([(None, ev.Connect())])

@@ -59,8 +59,7 @@ def test_the_bits_of_what_is_on_the_secondary_go_before_the_end_also_when_nothin
     now, dirty, events = [100.0], [1], deque()
     monkeypatch.setattr(primary_ending.time, "monotonic", lambda: now[0])
     state = SimpleNamespace(position=8, acknowledged=3, sequence=3, unsettled=())
-    quiet = SimpleNamespace(asked=False, retire_every_bit=lambda _: setattr(quiet, "asked", True))
-    brain = SimpleNamespace(snapshot_based=False, mode=Mode.NORMAL, state=state, quiet=quiet)
+    brain = SimpleNamespace(snapshot_based=False, mode=Mode.NORMAL, state=state)
     other = SimpleNamespace(snapshot_based=False, mode=Mode.UNSYNCHRONIZED)
     capture = SimpleNamespace(producer_position=lambda: 8, dirty_counts=lambda: (dirty[0], 0))
     peers = {0: SimpleNamespace(brain=other), 1: SimpleNamespace(brain=brain)}
@@ -68,7 +67,7 @@ def test_the_bits_of_what_is_on_the_secondary_go_before_the_end_also_when_nothin
 
     def turn(timeout_s: float, *, deadlines: bool) -> bool:
         assert not deadlines and all(number == 1 for number, _ in events), "those that do not follow begin nothing new"
-        if quiet.asked and (1, ev.Tick()) in events:
+        if (1, ev.EveryBitAsked()) in events:
             dirty[0] = 0
         events.clear()
         now[0] += timeout_s

@@ -47,8 +47,6 @@ class EffectRunner:
                 return self._take_quiet(flip)
             case ev.ZeroQuiet():
                 volume.capture.zero_quiet()
-            case ev.KeepGenerations():
-                raise AssertionError("the fan-out keeps the generations of all secondaries at once: KeepAllGenerations")
             case ev.KeepAllGenerations():
                 self._keep_generations(effect)
             case ev.AnswerWait(token=token):

@@ -142,17 +142,16 @@ def drain_streams(loop: PrimaryLoop, seconds: float = DRAIN_S) -> bool:
     reached = False
     while time.monotonic() < until and (following := [b for b in volume.brains if b.mode is Mode.NORMAL]):
         loop.turn(SHORTEST_POLL_S, deadlines=False)
-        there = [_has_all(brain, target) for brain in following]
-        if all(there):
+        if all(_has_all(brain, target) for brain in following):
             now = time.monotonic()
             reached = len(following) == len(volume.brains)
             retire_until = retire_until or now + RETIRE_S
             if now > retire_until or not any(volume.capture.dirty_counts()):
                 break
-            following[0].quiet.retire_every_bit(now)
             # Nothing else may come that a brain hears: its secondary has said everything that there is to say.
-            ticks = [(number, ev.Tick()) for number, peer in volume.peers.items() if peer.brain in following]
-            volume.events.extend(ticks)
+            there = [number for number, peer in volume.peers.items() if peer.brain in following]
+            volume.events.append((there[0], ev.EveryBitAsked()))
+            volume.events.extend((number, ev.Tick()) for number in there[1:])
     return reached
 
 
@@ -185,17 +184,12 @@ def _detach(volume: Volume, gone: bool) -> None:
     The device's own counters are read first: a write after that moment changes them, and one before it is
     in the bitmaps. So the next start knows whether the maps still tell everything.
     """
-    # A secondary without a map is compared as a whole in any case; the others' maps are complete without it.
-    trusted = not gone and all(
-        (brain.state.replica.scanned or not brain.quiet.mapped) and not brain.state.taints for brain in volume.brains
-    )
-    marker = clean_marker(volume.device, volume.reader) if trusted else None
+    marker = clean_marker(volume.device, volume.reader) if not gone and volume.fanout.tells_everything else None
     # Nothing is zeroed: if a map cannot be written the programs stay, and the next controller reads these bits.
     for flip in (False, True):
         if flip:
             volume.capture.flip()
-        for brain in volume.brains:
-            brain.state.tracker.pending.merge_words(volume.capture.quiet_words())
+        volume.fanout.cover(volume.capture.quiet_words())
     volume.write_maps()
     if marker is not None:
         names = [peer.record.map_name for peer in volume.peers.values()]

@@ -88,8 +88,8 @@ class PeerMaps:
         """Have it written, if there is more of it, what counts for nobody and was not given to it. When it cannot be: the next
         time."""
         left_out = self._brain.state.left_out
-        if left_out.grew or self._free_failed:
-            left_out.grew = self._free_failed = False
+        if left_out.take_grown() or self._free_failed:
+            self._free_failed = False
             header, blocks = self._header(), left_out.blocks.copy()
             self._writer.submit(lambda: self._try_left_out(header, blocks))
 

@@ -27,6 +27,7 @@ from pydbt.controller.primary.waits import WaitingRequests
 from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.config import SavedMaps
 from pydbt.core.protocol.frames import Hello
 from pydbt.core.volume.fanout import Fanout
 from pydbt.device.block import DirectReader
@@ -112,13 +113,8 @@ class Volume:
     # --- secondaries --------------------------------------------------------------------------------------
     def join(self, slot: int, joining: Joining) -> Peer:
         """Replicate to this secondary as well, from here on."""
-        brain = Primary(joining.config, time.monotonic())
-        if joining.pending is not None:
-            brain.state.tracker.pending.merge(joining.pending)
-        if joining.staged is not None:
-            brain.state.staged.merge(joining.staged)
-        if joining.left_out is not None:
-            brain.state.left_out.blocks.merge(joining.left_out)
+        maps = SavedMaps(joining.pending, joining.staged, joining.left_out)
+        brain = Primary(joining.config, time.monotonic(), maps)
         record = self.metadata.record(slot)
 
         def post(what: ev.Event | Attempt) -> None:
@@ -136,8 +132,8 @@ class Volume:
         blocks = BlockReader(self.reader, self.geometry, position, post)
         holder = Holder(self.device, self.metadata.state, self._room, blocks, position, post)
         verification = VolumeVerification(slot, brain, self.metadata, self.options, self.device)
-        maps = PeerMaps(slot, brain, self.metadata, self.map_writer, post)
-        peer = Peer(slot, brain, self.metadata, maps, connection, blocks, holder, verification, joining.since)
+        on_disk = PeerMaps(slot, brain, self.metadata, self.map_writer, post)
+        peer = Peer(slot, brain, self.metadata, on_disk, connection, blocks, holder, verification, joining.since)
         self.peers[slot] = peer
         self.fanout.add(slot, brain)
         self._told = None  # so that it hears where the ring is, also when nothing is written

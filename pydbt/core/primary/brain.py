@@ -16,7 +16,7 @@ import numpy as np
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
-from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.config import PrimaryConfig, SavedMaps
 from pydbt.core.primary.flight_watch import FlightWatch
 from pydbt.core.primary.intake import take_in, unloggable
 from pydbt.core.primary.landing import Enter, Landed, Landing, Outcome
@@ -50,9 +50,9 @@ STALL_S = 2.0
 class Primary:
     """One volume, one secondary. See ``events`` for what goes in and out."""
 
-    def __init__(self, config: PrimaryConfig, now: float) -> None:
+    def __init__(self, config: PrimaryConfig, now: float, maps: SavedMaps | None = None) -> None:
         self.config = config
-        self.state = State(config, now)
+        self.state = State(config, now, maps)
         self.link = Link(config.acknowledge_timeout_s, now)
         self.quiet = QuietBitmap(self.state, now)
         self.ancestry = Ancestry(self.state)
@@ -76,7 +76,7 @@ class Primary:
         self._last_ack: tuple[int, ...] = ()
 
     # --- the interface ------------------------------------------------------------------------------------
-    def handle(self, event: ev.Event, now: float) -> list[ev.Effect]:
+    def handle(self, event: ev.Event, now: float) -> list[ev.BrainEffect]:
         """Take one event in; return what is to be done, in order."""
         effects = self.state.effects = Effects()
         if now - self.state.now > STALL_S:
@@ -135,6 +135,8 @@ class Primary:
                 self.ancestry.renamed(name)
             case ev.Tainted(reason=reason):
                 self._taints.add(reason)
+            case ev.EveryBitAsked():
+                self.quiet.retire_every_bit(now)
             case ev.Tick():
                 pass
             case _ as never:
@@ -200,7 +202,7 @@ class Primary:
         if taken.newly_lost:
             self.watch.lose_sight(now)
         if not self.logging:
-            self._release(writes)
+            state.release(writes)
             return
         written = taken.written(state)
         too_many = self.settler.mark(taken.report, taken.segment, written, now)
@@ -213,11 +215,6 @@ class Primary:
                 self._log_full("the transaction log has no free space", writes, now)
             else:
                 state.queue.append(taken.segment)
-
-    def _release(self, writes: Records) -> None:
-        with_data = writes[writes["data"] != 0]
-        if len(with_data):
-            self.state.effects.add(ev.ReleasePayload(with_data))
 
     def _read_unseen_again(self, unseen: Runs, now: float) -> None:
         """Writes to these blocks have ended, and their completions were never shown."""
@@ -247,7 +244,7 @@ class Primary:
         self.ancestry.written_alone()
         if len(writes):
             state.tracker.mark_pending(*Runs.of_sectors(writes["sector"], writes["sectors"], state.geometry))
-        self._release(writes)
+        state.release(writes)
 
     def _lose_connection(self, reason: str, now: float) -> None:
         """The network or the secondary failed (Fig. 4, 452)."""
@@ -263,7 +260,7 @@ class Primary:
         state = self.state
         unsent, readings = state.queue.clear()
         state.uncompleted.clear()
-        self._release(unsent)
+        state.release(unsent)
         for reading in readings:
             state.effects.add(ev.DropReading(reading))
         state.tracker.halt()

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.tracking.discards import ALWAYS_ZEROS, DiscardPromise
 from pydbt.core.units import MIB, Geometry
+
+
+@dataclass(frozen=True, slots=True)
+class SavedMaps:
+    """Blocks that the last run left behind; None: no such map.
+
+    ``pending`` may differ; ``staged`` are of an unfinished resynchronization, neither pending nor in an image; ``left_out`` count
+    for nobody, and the secondary was not given them.
+    """
+
+    pending: DirtyMap | None = None
+    staged: DirtyMap | None = None
+    left_out: DirtyMap | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,6 +256,11 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class EveryBitAsked:
+    """The controller goes down: have the bitmaps flipped soon, also when only completions have set bits since the last flip."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
@@ -263,7 +268,7 @@ class Tick:
 Event = (
     Captured | Connected | Disconnected | Received | PayloadArmed | QuietTaken | Persisted | BlocksRead | UsedBlocks |
     DiskQuiet | Outbound | LinkSeen | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted | VerifyAsked | VerifyCancelled |
-    Flushed | Held | Released | RemoveAsked | RoomShort | Renamed | Tick
+    Flushed | Held | Released | RemoveAsked | RoomShort | Renamed | EveryBitAsked | Tick
 )  # fmt: skip
 
 
@@ -485,6 +490,8 @@ class Log:
 
 Effect = (
     Connect | CloseConnection | SendFrame | SendStream | ReleasePayload | SetPayload | TakeQuiet | Persist | ZeroQuiet
-    | ScanUsed | ReadBlocks | SendDigests | SendBlocks | SendSettled | DropReading | RememberReplica | KeepGenerations
+    | ScanUsed | ReadBlocks | SendDigests | SendBlocks | SendSettled | DropReading | RememberReplica
     | KeepAllGenerations | Flush | Hold | Release | AnswerWait | VerifyEnded | Log
 )  # fmt: skip
+# What one brain asks for. The fan-out makes ``KeepAllGenerations`` of ``KeepGenerations``, and the shell sees that alone.
+BrainEffect = Effect | KeepGenerations

@@ -23,6 +23,11 @@ class LeftOut:
         self.blocks = DirtyMap(geometry.block_count)
         self.grew = False
 
+    def take_grown(self) -> bool:
+        """Whether blocks have come since the last time: the caller has all of it written down."""
+        grew, self.grew = self.grew, False
+        return grew
+
     def add(self, runs: Runs) -> None:
         """These count for nobody."""
         if runs.total():

@@ -12,13 +12,14 @@ import numpy as np
 
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import BlockNumbers, Runs
-from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.primary.events import Effect, Log, SetPayload
+from pydbt.core.primary.config import PrimaryConfig, SavedMaps
+from pydbt.core.primary.events import BrainEffect, Log, ReleasePayload, SetPayload
 from pydbt.core.primary.excursions import Excursions
 from pydbt.core.primary.left_out import LeftOut
 from pydbt.core.primary.modes import FOLLOWING_MODES, MODE_MOVES, PHASE_MOVES, Mode, Phase
 from pydbt.core.primary.statistics import Statistics
 from pydbt.core.protocol.generations import Generations, first_generations
+from pydbt.core.tracking.capture_record import Records
 from pydbt.core.tracking.in_flight import InFlight
 from pydbt.core.tracking.replica_queue import StreamQueue
 from pydbt.core.tracking.tracker import Tracker
@@ -92,9 +93,9 @@ class KnownReplica:
 class Effects:
     """A list of effects under construction."""
 
-    items: list[Effect] = field(default_factory=list)
+    items: list[BrainEffect] = field(default_factory=list)
 
-    def add(self, effect: Effect) -> None:
+    def add(self, effect: BrainEffect) -> None:
         self.items.append(effect)
 
     def log(self, level: str, message: str) -> None:
@@ -110,7 +111,7 @@ class State:
     Until ``reads_rest_until`` no block is read for a resynchronization, because a read has failed.
     """
 
-    def __init__(self, config: PrimaryConfig, now: float) -> None:
+    def __init__(self, config: PrimaryConfig, now: float, maps: SavedMaps | None = None) -> None:
         self.config = config
         self.geometry: Geometry = config.geometry
         self.now = now
@@ -125,6 +126,8 @@ class State:
         self.uncompleted = Uncompleted()
         self.unsettled = Unsettled(max(1, min(MAX_BATCH_BLOCKS, MAX_SETTLED_BYTES // config.geometry.block_bytes)))
         self.left_out = LeftOut(config.geometry)
+        if maps is not None:
+            self._take_over(maps)
         self.unreadable = Unreadable()
         self.statistics = Statistics(now)
         self.replica = KnownReplica.of(config)
@@ -137,6 +140,12 @@ class State:
         self.reads_rest_until = 0.0
         self.effects = Effects()
         self._batch = self._reading = 0
+
+    def _take_over(self, maps: SavedMaps) -> None:
+        own = (self.tracker.pending, self.staged, self.left_out.blocks)
+        for mine, saved in zip(own, (maps.pending, maps.staged, maps.left_out), strict=True):
+            if saved is not None:
+                mine.merge(saved)
 
     def enter_mode(self, mode: Mode, now: float, reason: str, *, by_load: bool = False) -> None:
         """For the brain alone. ``by_load``: only the rate of writes is to blame."""
@@ -178,6 +187,12 @@ class State:
     def mark_in_flight_pending(self) -> None:
         """A sweep reads again the blocks that a write is in flight to."""
         self.tracker.mark_pending(*self.in_flight.extents())
+
+    def release(self, writes: Records) -> None:
+        """The captured data of these writes is of no use any more."""
+        with_data = writes[writes["data"] != 0]
+        if len(with_data):
+            self.effects.add(ReleasePayload(with_data))
 
     def switch_payload(self, on: bool) -> None:
         """Have data captured with the addresses, or addresses only."""

@@ -15,6 +15,9 @@ from __future__ import annotations
 
 from math import inf
 
+import numpy as np
+import numpy.typing as npt
+
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
@@ -154,7 +157,7 @@ class Fanout:
                     before.append(addressed)
         self._effects = before
 
-    def _take(self, number: int, effect: ev.Effect, now: float) -> None:
+    def _take(self, number: int, effect: ev.BrainEffect, now: float) -> None:
         match effect:
             case ev.ReleasePayload(records=records):
                 self._passed(number, records)
@@ -195,6 +198,22 @@ class Fanout:
             self._tell(
                 number, ev.RoomShort("the secondary is slower than others, and takes the room for captured data"), now
             )
+
+    def cover(self, words: npt.NDArray[np.uint64]) -> None:
+        """At the end, after the last event: every map takes in what a bitmap of the kernel names."""
+        for brain in self.brains.values():
+            brain.state.tracker.pending.merge_words(words)
+
+    @property
+    def tells_everything(self) -> bool:
+        """Whether the maps that are written now, with the kernel's bits in them, name every block that may differ.
+
+        A secondary without a map is compared as a whole in any case; the others' maps are complete without it.
+        """
+        return all(
+            (brain.state.replica.scanned or not brain.quiet.mapped) and not brain.state.taints
+            for brain in self.brains.values()
+        )
 
     def out_of_sync_bytes(self) -> int:
         """Blocks that some secondary has not got, each counted once (the kernel's active bitmap comes on top)."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.primary.events import Captured, Effect, Persisted
+from pydbt.core.primary.events import BrainEffect, Captured, Persisted
 from pydbt.core.primary.intake import Taken, take_in
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
@@ -19,7 +19,7 @@ from pydbt.core.units import Geometry
 
 BLOCK_BYTES = 4096
 SECTORS = BLOCK_BYTES // 512
-Kind = TypeVar("Kind", bound=Effect)
+Kind = TypeVar("Kind", bound=BrainEffect)
 
 
 def state_of(blocks: int = 64, mode: Mode = Mode.UNSYNCHRONIZED, **settings: object) -> State:
@@ -53,7 +53,7 @@ def write(state: State, *blocks: int, completed: bool = True) -> Taken:
     return take_in(state, Captured(records(*rows), state.position + len(rows), state.lost), state.now)
 
 
-def taken_effects(state: State) -> list[Effect]:
+def taken_effects(state: State) -> list[BrainEffect]:
     """The effects since the last time, without lines for the operator."""
     made, state.effects = state.effects.items, Effects()
     return [effect for effect in made if type(effect).__name__ != "Log"]
@@ -64,7 +64,7 @@ def lines(state: State, level: str) -> list[str]:
     return [effect.message for effect in state.effects.items if getattr(effect, "level", None) == level]
 
 
-def only(effects: list[Effect], kind: type[Kind]) -> Kind:
+def only(effects: list[BrainEffect], kind: type[Kind]) -> Kind:
     """The one effect of a kind."""
     (one,) = [effect for effect in effects if isinstance(effect, kind)]
     return one

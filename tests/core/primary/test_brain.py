@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
 from pydbt.core.primary import settler
 from pydbt.core.primary.brain import STALL_S, Primary
-from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.config import PrimaryConfig, SavedMaps
 from pydbt.core.primary.modes import Mode, Phase
 from pydbt.core.protocol.frames import Ack, Commit, Ping, Pong, Want
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
@@ -372,3 +373,27 @@ def test_the_sender_tells_how_far_it_is() -> None:
     shell.feed(ev.Outbound(queued_bytes=1 << 30, sent_bytes=77))
     assert shell.brain.state.statistics.sent_bytes == 77
     assert "SendStream" not in kinds(shell.write(3)), "it takes nothing more"
+
+
+def test_it_begins_with_the_blocks_that_the_last_run_left_behind() -> None:
+    def saved(*blocks: int) -> DirtyMap:
+        made = DirtyMap(64)
+        made.set_extents(*Runs.of_blocks(np.array(blocks)))
+        return made
+
+    def of(maps: SavedMaps) -> list[list[int]]:
+        state = Primary(CONFIG, 0.0, maps).state
+        return [one.extents().blocks().tolist() for one in (state.tracker.pending, state.staged, state.left_out.blocks)]
+
+    assert of(SavedMaps(saved(1), saved(2, 3), saved(4))) == [[1], [2, 3], [4]]
+    assert of(SavedMaps(staged=saved(5))) == [[], [5], []]
+    assert not Primary(CONFIG, 0.0, SavedMaps(left_out=saved(1))).state.left_out.take_grown(), "it is on disk already"
+
+
+def test_before_the_end_the_bitmaps_flip_although_nothing_was_written() -> None:
+    shell = in_sync()
+    shell.now = shell.brain.quiet.next_retire + 0.1
+    assert not [effect for effect in shell.feed(ev.Tick()) if isinstance(effect, ev.TakeQuiet)]
+    assert [effect for effect in shell.feed(ev.EveryBitAsked()) if isinstance(effect, ev.TakeQuiet)] == [
+        ev.TakeQuiet(flip=True)
+    ]

@@ -48,9 +48,9 @@ def test_what_is_given_is_out_of_it() -> None:
     left_out.add(runs((0, 8)))
     left_out.given(runs((2, 2)))
     assert left_out.mask(np.array([1, 2, 3, 4])).tolist() == [True, False, False, True]
-    left_out.grew = False
+    assert left_out.take_grown() and not left_out.take_grown(), "it is written down once"
     left_out.add(runs())
-    assert not left_out.grew
+    assert not left_out.take_grown()
 
 
 def test_a_captured_write_is_out_of_it_whatever_the_mode_is() -> None:

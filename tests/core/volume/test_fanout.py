@@ -255,3 +255,21 @@ def test_blocks_that_several_lack_count_once():
     for number, blocks in ((1, [1, 2]), (2, [2, 3])):
         fanout.brains[number].state.tracker.pending.set_blocks(np.array(blocks))
     assert fanout.out_of_sync_bytes() == 3 * 4096
+
+
+def test_at_the_end_every_map_takes_in_the_bits_of_the_kernel() -> None:
+    fanout = fanout_of(True, False)
+    fanout.cover(np.array([0b101], np.uint64))
+    assert [brain.state.tracker.pending.extents().blocks().tolist() for brain in fanout.brains.values()] == [[0, 2], [0, 2]]
+
+
+def test_the_maps_tell_everything_when_none_is_tainted_and_each_that_is_there_has_the_blocks_in_use() -> None:
+    fanout = fanout_of(True, True)
+    assert fanout.tells_everything
+    second = fanout.brains[2]
+    second.state.replica.scanned = False
+    assert not fanout.tells_everything
+    second.quiet.mapped = False
+    assert fanout.tells_everything, "without a map it is compared as a whole in any case"
+    second.state.taints.append("an unknown operation wrote")
+    assert not fanout.tells_everything
