@@ -20,7 +20,7 @@ from pydbt.core.units import KIB, MIB, SECTOR_BYTES, Buffer
 from pydbt.device.block import MEDIUM_FAULTS
 from pydbt.posix import libc
 from pydbt.posix.disk_identity import lasting_file_name, lasting_name, lasting_names
-from pydbt.posix.files import IOV_MAX, hand_over, read_entry, sync_folder, try_lock
+from pydbt.posix.files import IOV_MAX, hand_over, read_entry, sync_folder, try_lock, write_all
 from pydbt.posix.ownership import file_intruder, way_intruder
 
 PUNCH_FROM_BYTES = 64 * KIB
@@ -212,10 +212,8 @@ class Target:
 
     def write_through(self, offset: int, block: memoryview) -> None:
         """Write a block, and wait for the disk. MediumError when others may be written."""
-        done = 0
         try:
-            while done < len(block):
-                done += os.pwritev(self._descriptor, [block[done:]], offset + done, os.RWF_DSYNC)
+            write_all(self._descriptor, [block], offset, os.RWF_DSYNC)
         except OSError as error:
             raise self._write_failure(offset, error) from None
 

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydbt.core.errors import PeerError, TimedOut
 from pydbt.core.protocol.frames import Frame
@@ -55,6 +55,14 @@ class StreamSocket(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class ProvenSocket(Protocol):
+    """A socket whose other end has proved who it is: a ``TlsSocket``."""
+
+    @property
+    def peer_name(self) -> str: ...
+
+
 class FramedConnection:
     """Frames over a connected socket.
 
@@ -86,7 +94,7 @@ class FramedConnection:
     @property
     def proved_name(self) -> str:
         """The name that the other side has proved in TLS; empty without it."""
-        return getattr(self._socket, "peer_name", "")
+        return self._socket.peer_name if isinstance(self._socket, ProvenSocket) else ""
 
     @property
     def peer(self) -> str:

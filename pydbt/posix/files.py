@@ -16,17 +16,19 @@ LONGEST_SOCKET_WAIT_S = 86_400.0
 """The longest single wait for a socket: poll(2) counts milliseconds in an int, and 25 days already come out as a moment."""
 
 
-def write_all(descriptor: int, buffers: Iterable[Buffer], offset_bytes: int | None = None) -> None:
+def write_all(descriptor: int, buffers: Iterable[Buffer], offset_bytes: int | None = None, flags: int = 0) -> None:
     """Write buffers one behind the other, also when a call takes only a part of them.
 
-    They begin at ``offset_bytes``, or without it at the descriptor's own position. OSError when the disk fails.
+    They begin at ``offset_bytes``, or without it at the descriptor's own position. ``flags`` of pwritev2(2), which needs an
+    offset: RWF_DSYNC waits for the disk. OSError when the disk fails.
     """
+    assert offset_bytes is not None or not flags, "writev takes no flags"
 
     def take(views: list[memoryview]) -> int:
         nonlocal offset_bytes
         if offset_bytes is None:
             return os.writev(descriptor, views)
-        count = os.pwritev(descriptor, views, offset_bytes)
+        count = os.pwritev(descriptor, views, offset_bytes, flags)
         offset_bytes += count
         return count
 

@@ -80,7 +80,7 @@ def test_an_entry_of_which_the_disk_takes_a_part_at_a_time_is_whole(
 ) -> None:
     whole, whole_of_many = os.pwrite, os.pwritev
     monkeypatch.setattr(os, "pwrite", lambda to, data, at: whole(to, data[:7], at))
-    monkeypatch.setattr(os, "pwritev", lambda to, views, at: whole_of_many(to, [views[0][:7]], at))
+    monkeypatch.setattr(os, "pwritev", lambda to, views, *at: whole_of_many(to, [views[0][:7]], *at))
     with registry.claimed_state_dir("/var/lib/pydbt/some-volume"):
         (path,) = place.glob("state-*")
         assert Entry(**json.loads(path.read_bytes())).place == "/var/lib/pydbt/some-volume"

@@ -36,6 +36,22 @@ def test_a_write_is_whole_however_little_a_call_takes(tmp_path: Path, monkeypatc
     assert path.read_bytes() == bytes(offset or 0) + b"".join(PIECES)
 
 
+def test_the_flags_of_a_write_reach_each_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    right = os.pwritev
+
+    def in_parts(descriptor: int, views: list[memoryview], offset: int, flags: int) -> int:
+        given.append(flags)
+        return right(descriptor, [views[0][:2]], offset, flags)
+
+    monkeypatch.setattr(os, "pwritev", in_parts)
+    with (tmp_path / "file").open("wb") as file:
+        write_all(file.fileno(), [b"abc"], 0, os.RWF_DSYNC)
+        with pytest.raises(AssertionError, match="takes no flags"):
+            write_all(file.fileno(), [b"abc"], flags=os.RWF_DSYNC)
+    assert given == [os.RWF_DSYNC] * 2 and (tmp_path / "file").read_bytes() == b"abc"
+
+
 def test_an_error_in_the_middle_of_a_write_is_raised() -> None:
     taken: list[int] = []
 

@@ -182,7 +182,7 @@ class SimOs:
         content.write(offset, data)
         return len(data)
 
-    def pwritev(self, descriptor: int, views: list[memoryview], offset: int) -> int:
+    def pwritev(self, descriptor: int, views: list[memoryview], offset: int, flags: int = 0) -> int:
         return self.pwrite(descriptor, b"".join(views), offset)
 
     def preadv(self, descriptor: int, views: list[memoryview], offset: int) -> int:
