@@ -124,7 +124,7 @@ def check_plain_tcp(host: str, insecure: bool) -> None:
     """UsageError for plain TCP, unless the operator gave ``--insecure``. Loopback is open to every user of the machine."""
     if not insecure and unix_path(host) is None:
         raise UsageError(
-            f"{host} is named without --identity, and plain TCP proves nobody, on loopback neither: give --identity (see "
+            f"{host} is named without --identity, and plain TCP authenticates nobody, on loopback neither: give --identity (see "
             "controller pki), or unix:PATH for both sides on one machine, or add --insecure if everybody who can reach "
             "the port is trusted"
         )

@@ -48,8 +48,8 @@ def test_files_without_a_fault_are_counted_and_named(machine: Machine) -> None:
     (machine.volumes / "notes.txt").write_text("no volume")
     (machine.volumes / ".hidden.toml").write_text("no volume")
     found = machine.run("configcheck")
-    assert (found.code, found.output, found.errors) == (0, "right: 1 volume (data) and 1 replica (rep)\n", "")
-    assert machine.run("configcheck", "rep").output == "right: 1 replica (rep)\n"
+    assert (found.code, found.output, found.errors) == (0, "no errors: 1 volume (data) and 1 replica (rep)\n", "")
+    assert machine.run("configcheck", "rep").output == "no errors: 1 replica (rep)\n"
     assert sorted(path.name for path in machine.volumes.iterdir()) == [
         ".hidden.toml",
         "data.toml",
@@ -113,7 +113,7 @@ def test_values_that_do_not_go_together_are_told_once_every_key_is_right(machine
     machine.write("two", RIGHT.replace("insecure = true", 'identity = "/no/such"'))
     assert '4: identity = "/no/such": ' in machine.run("configcheck").output
     machine.write("two", RIGHT.replace("insecure = true", ""))
-    assert "plain TCP proves nobody" in machine.run("configcheck").output
+    assert "plain TCP authenticates nobody" in machine.run("configcheck").output
 
 
 def test_what_every_start_refuses_is_told_for_a_file_too(

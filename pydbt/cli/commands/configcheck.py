@@ -81,7 +81,7 @@ def _success(found: Checked, named: list[Path]) -> str:
         for of_role, kind in ((names["run"], "volume"), (names["secondary"], "replica"))
         if of_role
     ]
-    return f"right: {' and '.join(parts)}"
+    return f"no errors: {' and '.join(parts)}"
 
 
 def _count(number: int, noun: str) -> str:

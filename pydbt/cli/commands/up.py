@@ -23,7 +23,7 @@ _POLL_S = 0.1
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Every configured volume and replica.")
+@click.option("--all", "everything", is_flag=True, help="Every configured volume and replica (required).")
 @click.option(
     "--timeout",
     type=DURATION,

@@ -25,7 +25,7 @@ _WORD_S = 10.0
 @click.command()
 @volume_arguments
 @secondary_option
-@click.option("--repair", is_flag=True, help="Succeed when all that differed is copied.")
+@click.option("--repair", is_flag=True, help="Exit with 0, not 10, when blocks differed and are copied.")
 @click.option("--rate-limit", type=RATE, metavar="BYTES/s", help="Read at most this much, for example 50M/s.")
 @click.option("--timeout", type=DURATION, metavar="S", help="Stop waiting after S seconds (exit code 8).")
 @click.option("--background", is_flag=True, help="Return at once; `status` shows the progress.")
@@ -43,14 +43,14 @@ def verify(
     """Compare a volume with its replica.
 
     Digests are compared while writes go on. Every difference is checked a second time before it is reported, and what
-    differs is copied. Exit code 10: blocks differed; with `--repair` 0.
+    differs is copied. Exit code 10: blocks differed; with `--repair` it is 0.
     """
     place = locate(source, state_dir)
     words = named(secondary)
     before = {_name(entry): _last(entry) for entry in meant_of(View(ask_primary(place, "to compare it")), words)}
     ask(place, {"command": "verify", "repair": repair, "rate_limit": rate_limit, "cancel": cancel, **words})
     if cancel or background:
-        click.echo("ended" if cancel else "begun")
+        click.echo("the verification was ended" if cancel else "the verification has begun")
         return 0
     try:
         return _await(place, words, before, None if timeout is None else time.monotonic() + timeout, repair)
