@@ -39,16 +39,15 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
     """
     require_state_dir(state_dir)
     from pydbt.controller import roles
+    from pydbt.core.secondary.promotion import why_not_take_back
 
     if load_record(state_dir) is not None:
         if accept_target and is_answering(state_dir):
             raise BusyError("its secondary is running, on the target it had: stop that before another one is accepted")
         record = roles.require_replica(state_dir, target, accept_target=accept_target)
-        if record.handed_to and not force:
-            raise BusyError(
-                f"this side has told {record.handed_to} to take over, and does not know whether it did: look there with "
-                "'controller status'; if that is still a replica, 'controller promote' it, or add --force here"
-            )
+        handed = why_not_take_back(record.handed_to)
+        if handed is not None and not force:
+            raise BusyError(handed.why)
     status = _stop_secondary(state_dir, force, timeout)
     was_running = status is not None
     if status is None:

@@ -12,7 +12,7 @@ from typing import Any
 from pydbt.controller.primary.era_recovery import UNTRACKED
 from pydbt.controller.primary.job import Job
 from pydbt.core.errors import DeviceError
-from pydbt.core.tracking.below import Below, change_while_held
+from pydbt.core.tracking.below import Below, change_while_held, look_to_keep
 from pydbt.device.below import changed_below, look_below
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.volume_state import VolumeState
@@ -100,7 +100,7 @@ class BelowWatch:
         if now.groups is None and before is not None and not self._own_snapshots:
             now = replace(now, groups=before.groups)
         self._last = now
-        self._keep(before, now, self._own_snapshots, self._final)
+        self.kept = look_to_keep(self.kept, before, now, own_snapshots=self._own_snapshots, final=self._final)
         reason = "" if before is None else change_while_held(before, now)
         return f"what lies below the volume has changed: {reason}" if reason else ""
 
@@ -137,16 +137,6 @@ class BelowWatch:
                 return str(compared.result)
         self._tell(_SILENT)
         return f"it cannot be looked at ({_SILENT})" if _kept_of(state) else ""
-
-    def _keep(self, before: Below | None, now: Below, own_snapshots: bool, final: bool) -> None:
-        """Decide what the next start compares with. A look at a loop device under load would be out of date at once."""
-        kept = self.kept or now
-        if own_snapshots:  # a killed run's own snapshot is removed before the next start looks
-            now = replace(now, mappings=kept.mappings, groups=None)
-        elif now.mappings != kept.mappings or now.groups != kept.groups:
-            kept = replace(now, files=kept.files)
-        files_rest = before is not None and now.at_rest and now.files == before.files
-        self.kept = replace(kept, groups=now.groups, files=now.files if files_rest or final else kept.files)
 
 
 def _look(device: BlockDevice, before: Below | None, own_snapshots: bool, final: bool) -> Below:

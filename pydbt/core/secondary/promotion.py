@@ -55,6 +55,17 @@ def why_not_promote(target: str, state: ReplicaState, host: str, *, lives: bool)
     return None
 
 
+def why_not_take_back(handed_to: str) -> Objection | None:
+    """Of a side that was the primary, and is a replica since it told ``handed_to`` to take over; empty: nobody was told."""
+    if not handed_to:
+        return None
+    return Objection(
+        f"this side has told {handed_to} to take over, and does not know whether it did: look there with "
+        "'controller status'; if that is still a replica, 'controller promote' it, or add --force here",
+        may_be_forced=True,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
     """What a promotion gives up. ``as_of``: the image has every write before this moment, empty when that is not known.

@@ -9,7 +9,7 @@ Sources: drivers/md/dm-snap.c (snapshot-merge), Documentation/admin-guide/device
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 # While a device has this target, the content of its snapshot takes the place of its own.
@@ -122,6 +122,21 @@ def change_while_held(before: Below, now: Below) -> str:
         if was is not None and _MERGING in one.kinds and _MERGING not in was.kinds:
             return f"a snapshot is being merged into {one.name}"
     return _change_of_files(before, now)
+
+
+def look_to_keep(kept: Below | None, before: Below | None, now: Below, *, own_snapshots: bool, final: bool) -> Below:
+    """The look that the next start compares with. One at a loop device under load would be out of date at once.
+
+    ``kept``: what was to be compared with until now; ``before``, ``now``: the last two looks. ``own_snapshots``: the run makes
+    snapshots itself. ``final``: nothing writes any more.
+    """
+    kept = kept or now
+    if own_snapshots:  # a killed run's own snapshot is removed before the next start looks
+        now = replace(now, mappings=kept.mappings, groups=None)
+    elif now.mappings != kept.mappings or now.groups != kept.groups:
+        kept = replace(now, files=kept.files)
+    files_rest = before is not None and now.at_rest and now.files == before.files
+    return replace(kept, groups=now.groups, files=now.files if files_rest or final else kept.files)
 
 
 def _change_of_files(before: Below, now: Below) -> str:

@@ -9,7 +9,15 @@ import pytest
 from pydbt.cli.loss import loss_lines
 from pydbt.core.errors import DeviceError
 from pydbt.core.secondary.primary_watch import PrimaryReport
-from pydbt.core.secondary.promotion import Loss, Position, loss, require_whole, superseded_words, why_not_promote
+from pydbt.core.secondary.promotion import (
+    Loss,
+    Position,
+    loss,
+    require_whole,
+    superseded_words,
+    why_not_promote,
+    why_not_take_back,
+)
 from pydbt.core.secondary.replica import ReplicaState
 
 PRIMARY = PrimaryReport(
@@ -29,6 +37,14 @@ def test_a_replica_of_a_living_primary_is_promoted_only_by_force() -> None:
 def test_an_inconsistent_replica_is_never_promoted(lives: bool) -> None:
     found = why_not_promote("/dev/vdb", ReplicaState.INCONSISTENT, "alpha", lives=lives)
     assert found is not None and not found.may_be_forced and "/dev/vdb is inconsistent" in found.why
+
+
+def test_a_side_that_told_another_to_take_over_is_promoted_only_by_force() -> None:
+    assert why_not_take_back("") is None
+    found = why_not_take_back("beta")
+    assert (
+        found is not None and found.may_be_forced and "told beta to take over" in found.why and "--force" in found.why
+    )
 
 
 def test_nothing_forces_onto_a_target_what_it_does_not_take() -> None:

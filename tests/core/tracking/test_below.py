@@ -14,6 +14,7 @@ from pydbt.core.tracking.below import (
     change_at_rest,
     change_while_held,
     group_of,
+    look_to_keep,
     mapping,
 )
 
@@ -118,6 +119,26 @@ def test_the_loop_devices_own_writes_explain_the_times_of_its_file(judge) -> Non
     unsure = over_file(written_sectors=None)
     assert not judge(unsure, over_file(**later)) and not judge(unsure, over_file(written_sectors=None, **later))
     assert over_file().at_rest and not unsure.at_rest and Below("boot").at_rest
+
+
+def test_the_next_start_compares_with_files_of_a_look_at_rest_or_of_the_end() -> None:
+    first, busy = over_file(), over_file(written_ns=2_000, written_sectors=None)
+    assert look_to_keep(None, None, first, own_snapshots=False, final=False) == first
+    assert look_to_keep(first, first, busy, own_snapshots=False, final=False) == first, "out of date at once"
+    rested = over_file(written_ns=3_000, written_sectors=700)
+    assert look_to_keep(first, busy, rested, own_snapshots=False, final=False) == first, "it may still be written"
+    assert look_to_keep(first, rested, rested, own_snapshots=False, final=False) == rested
+    assert look_to_keep(first, busy, rested, own_snapshots=False, final=True) == rested
+
+
+def test_the_next_start_compares_with_tables_of_now_unless_the_run_makes_snapshots_itself() -> None:
+    plain, with_snapshot = (
+        replace(mapped(n0=LINEAR), groups={"g": 1}),
+        replace(mapped(n0=ORIGIN, n3=REAL), groups={"g": 2}),
+    )
+    assert look_to_keep(plain, plain, with_snapshot, own_snapshots=False, final=False) == with_snapshot
+    kept = look_to_keep(plain, plain, with_snapshot, own_snapshots=True, final=False)
+    assert kept == replace(plain, groups=None), "the changes of the group are its own"
 
 
 def test_it_survives_the_state_file() -> None:

@@ -1,0 +1,37 @@
+"""The moment that a secondary is told is never later than what is known, and what it lacks never less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.standing import RingMoment, behind_bytes, is_followed, vouched_for
+from pydbt.core.units import Geometry
+
+BEFORE, HERE = RingMoment("16:19:22", 100), RingMoment("16:19:23", 200)
+
+
+@pytest.mark.parametrize(("taken_in", "moment"), [(50, BEFORE), (199, BEFORE), (200, HERE), (300, HERE)])
+def test_a_moment_counts_when_all_that_was_captured_before_it_is_taken_in(taken_in: int, moment: RingMoment) -> None:
+    assert vouched_for(taken_in, HERE, BEFORE) == moment
+
+
+def test_a_secondary_follows_a_moment_in_a_following_mode_without_a_taint_when_its_writes_are_numbered() -> None:
+    assert is_followed(Mode.NORMAL, False, 100, BEFORE)
+    assert is_followed(Mode.SNAPSHOTS, False, 100, BEFORE)
+    assert not is_followed(Mode.NORMAL, False, 99, BEFORE)
+    assert not is_followed(Mode.NORMAL, True, 100, BEFORE)
+    assert not is_followed(Mode.RESYNCHRONIZING, False, 100, BEFORE)
+
+
+def test_it_lacks_the_most_that_can_be_and_nobody_knows_how_much_before_the_blocks_in_use_are_known() -> None:
+    brain = Primary(PrimaryConfig(Geometry(64 * 4096, 4096), epoch=7, initial=False, scan_used=False), 0.0)
+    status = replace(brain.status(0.0), known=True, out_of_sync_bytes=10, unacknowledged_bytes=30)
+    assert behind_bytes(replace(status, known=False), 5) is None
+    assert behind_bytes(replace(status, mode=Mode.NORMAL), 5) == 30
+    assert behind_bytes(replace(status, mode=Mode.NORMAL, unacknowledged_bytes=3), 5) == 10
+    assert behind_bytes(replace(status, mode=Mode.UNSYNCHRONIZED), 5) == 15, "the kernel's bitmaps name more"
