@@ -54,7 +54,7 @@ struct pydbt_slot {
 #define PYDBT_SLOT_LARGE_BYTES 65536	/* for vectors of many pages: large folios */
 #define PYDBT_SLOT_HUGE_BYTES 262144	/* only where it is filled: XFS makes bios of 64 MiB and more */
 
-/* The two bitmaps: one bit a block, and one bit for a whole aligned group. */
+/* The two bitmaps: one bit per block, and one bit for a whole aligned group. */
 #define PYDBT_GROUP_BLOCKS 32768
 #define PYDBT_GROUP_WORDS 512
 

@@ -12,13 +12,16 @@ FOLDERS = ("pydbt", "bpf", "docs", "scripts", "tests", "packaging")
 SUFFIXES = {"", ".md", ".py", ".c", ".h", ".sh", ".toml", ".html", ".service", ".yml", ".yaml"}
 # Between two words: a name's underscore, the mark of a comment, the end of a line or of one piece of a string.
 BETWEEN = r"[\s_#*\"]+"
+COUNTED = r"(bits?|blocks|bytes|once|one|records?|samples?|times?|twice|words|[kKMGT]i?B)"
 # The words of CONTRIBUTING's section "Plain English" -> what stands in their place.
 AVOIDED = {
     r"so (many|much)": "this many, this much; or the number itself",
     r"(say|says|said|saying) so": "name the thing that is said, and where: 'one warning names the reason'",
     r"(mean|means|meant) it": "name the act: 'requires --insecure'",
     r"believ(e|es|ed|ing)": "accept, take, trust, use",
-    r"own word": "report, claim, statement",
+    r"(own|its last|their last) words?": "report, claim, statement, answer, output",
+    rf"{COUNTED} (?-i:a) (block|record|second|seed|word)(?! time)": ("per: 'one bit per block', 'once per second'"),
+    r"so long(?! as)": "this long, for longer than; or name the time",
     r"is your word": "you confirm",
     r"counts more": "the active verb: 'the command line overrides the file'",
 }
@@ -55,6 +58,11 @@ def texts() -> list[Path]:
         ('f"it is not "\n    "believed at all"', "believed"),
         ("# Regions of so\n    # many bytes.", "so many"),
         ("By its own word.", "own word"),
+        ("By its last word.", "its last word"),
+        ("One bit a block", "bit a block"),
+        ("checks of once a\n    second", "once a second"),
+        ("4 MiB a second", "MiB a second"),
+        ("waits so long", "so long"),
     ],
 )
 def test_each_kind_of_text_is_looked_through(text: str, words: str) -> None:
@@ -62,7 +70,16 @@ def test_each_kind_of_text_is_looked_through(text: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["It said something.", "in its own words", "lockdown_words", "It says some of it.", "unbelievable"]
+    "text",
+    [
+        "It said something.",
+        "lockdown_words",
+        "It says some of it.",
+        "unbelievable",
+        "so long as",
+        "looks at it once a second time",
+        "a bit a blocked",
+    ],
 )
 def test_other_words_are_left_alone(text: str) -> None:
     assert not avoided_in(text)

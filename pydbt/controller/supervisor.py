@@ -45,7 +45,7 @@ class Child:
 @dataclass(slots=True)
 class _Process:
     name: str
-    reasons: int  # the descriptor from which its last words are read
+    reasons: int  # the descriptor from which the end of its output is read
     reason: str = ""
 
 

@@ -18,7 +18,7 @@ from pydbt.core.primary.modes import Mode
 
 @pytest.fixture
 def turning(loop: PrimaryLoop, monkeypatch: pytest.MonkeyPatch) -> PrimaryLoop:
-    """A loop whose checks of once a second are not due, so that a turn is about the turn alone."""
+    """A loop whose checks of once per second are not due, so that a turn is about the turn alone."""
     monkeypatch.setattr(loop, "_next_check", float("inf"))
     return loop
 

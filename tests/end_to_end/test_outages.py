@@ -272,7 +272,7 @@ def test_a_resynchronization_ends_while_programs_write_steadily_below_the_speed_
         both.wire.cut()
         writer = raw.Scattered(device.path, EXT4.size_bytes, chance.randrange(1 << 30))
         with writer, load() as running:
-            running.add(writer, 0.001)  # less than 4 MiB a second
+            running.add(writer, 0.001)  # less than 4 MiB per second
             both.until_mode("unsynchronized")
             until(lambda: both.status()["out_of_sync_bytes"] > 12 * MIB, "much differs")
             both.wire.mend()

@@ -171,7 +171,7 @@ def test_a_promotion_says_what_is_lost_and_the_old_primary_learns_of_it_where_it
                 both.secondary.freeze()
                 (folder / "lost").write_bytes(chance.randbytes(3 * MIB))
                 run("sync", "-f", folder)
-                time.sleep(2)  # the primary tells once a second; the kernel takes its words for the frozen secondary
+                time.sleep(2)  # the primary tells once per second; the kernel takes its words for the frozen secondary
                 both.primary.freeze()
                 both.secondary.thaw()
             outcome = promote(both)

@@ -1,4 +1,4 @@
-"""Status, asked twenty times a second while the link is cut and processes are killed, is never better than the truth.
+"""Status, asked twenty times per second while the link is cut and processes are killed, is never better than the truth.
 
 The truth is the test's own: it knows which blocks were written since nothing can reach the secondary any more, and it compares
 the images as soon as the primary says that nothing is missing.

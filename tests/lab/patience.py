@@ -60,7 +60,7 @@ def run(
     timeout_s: float | None = None,
     ended: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Run a program and return its output. StepFailed with the program's own words when it fails, or is late.
+    """Run a program and return its output. StepFailed with the program's output when it fails, or is late.
 
     It does not see the terminal's Ctrl-C. ``ended`` is asked again and again, and stops the program when it is true.
     """
@@ -143,7 +143,7 @@ class Patience:
         wait_until(condition, description, timeout_s, _LOOK_S, self.check)
 
     def run(self, *command: object, timeout_s: float = PATIENCE_S) -> str:
-        """A program's output. StepFailed with the program's own words when it fails."""
+        """A program's output. StepFailed with the program's output when it fails."""
         try:
             return run(*command, timeout_s=timeout_s, ended=self._is_over)
         except StepFailed:

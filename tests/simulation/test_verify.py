@@ -241,11 +241,11 @@ def test_what_the_link_has_not_taken_yet_is_not_called_different(seed):
     assert until_verified(cluster).differing_blocks == 0
 
 
-@pytest.mark.parametrize("mib_a_second", [1, 4, 32])
-def test_with_a_rate_limit_no_more_is_read_in_any_second_than_was_asked_for_and_one_batch(mib_a_second):
+@pytest.mark.parametrize("mib_per_second", [1, 4, 32])
+def test_with_a_rate_limit_no_more_is_read_in_any_second_than_was_asked_for_and_one_batch(mib_per_second):
     cluster = Cluster(1, CALM, blocks=4096)
     settle(cluster)
-    rate, reads = mib_a_second << 20, []
+    rate, reads = mib_per_second << 20, []
     right = cluster.carry_out
 
     def watched(effect, answers):

@@ -41,7 +41,7 @@ def test_saving_replaces_the_older_map_and_leaves_nothing_else(tmp_path: Path) -
     assert os.listdir(tmp_path) == ["dirty.map"] and path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_map_of_zeroes_takes_no_room_and_a_dense_one_a_bit_a_block(tmp_path: Path) -> None:
+def test_a_map_of_zeroes_takes_no_room_and_a_dense_one_a_bit_per_block(tmp_path: Path) -> None:
     path, tebibyte = tmp_path / "dirty.map", 1024 * GIB // 4096
     save_map(path, header_of(tebibyte), DirtyMap(tebibyte))
     assert path.stat().st_size == 3 * 4096, "header, mark, and a change that names no small map"

@@ -44,7 +44,7 @@ def test_every_map_comes_back_as_it_was(data: st.DataObject, block_count: int, b
     assert found.block_count == block_count and contents(found) == contents(dirty)
 
 
-def test_a_map_of_zeroes_takes_no_room_and_a_dense_one_a_bit_a_block() -> None:
+def test_a_map_of_zeroes_takes_no_room_and_a_dense_one_a_bit_per_block() -> None:
     tebibyte = 1024 * GIB // 4096
     assert len(encode_map(header_of(tebibyte), DirtyMap(tebibyte))) < 200
     sparse = map_of(tebibyte, [0, tebibyte - 1])

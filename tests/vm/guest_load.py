@@ -1,6 +1,6 @@
 """A load inside a machine: files, a database and large writes on a mounted folder, until SIGTERM.
 
-usage: ``python -m tests.vm.guest_load FOLDER SEED PROGRESS``. PROGRESS is a file that is replaced five times a
+usage: ``python -m tests.vm.guest_load FOLDER SEED PROGRESS``. PROGRESS is a file that is replaced five times per
 second: JSON with ``steps`` done and ``rows``, the last row that the database called committed.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.lab.load import Database, FileStress, Sequential, load
 
-# As much as an emulated machine replicates with ease, also when others have its processor: half a MiB a second.
+# As much as an emulated machine replicates with ease, also when others have its processor: half a MiB per second.
 KIB = 1 << 10
 
 

@@ -1,4 +1,4 @@
-"""Takes the counts for the audit, once a second: what was captured against what the kernel has counted."""
+"""Takes the counts for the audit, once per second: what was captured against what the kernel has counted."""
 
 from __future__ import annotations
 

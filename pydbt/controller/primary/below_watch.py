@@ -20,7 +20,7 @@ from pydbt.store.volume_state import VolumeState
 KEY = "below"
 """In ``VolumeState.more``: the last look of a run. In the marker of a clean stop: the look of that moment."""
 ANSWER_S = 20.0
-"""So long the start and the end of a run wait for dmsetup and LVM (which is given up after ten seconds); then it is unknown."""
+"""The start and the end of a run wait this long for dmsetup and LVM (which is given up after ten seconds); then it is unknown."""
 _SILENT = f"the programs that were asked (dmsetup, vgs) have not answered for more than {ANSWER_S:g} s"
 _ROLLED_BACK = "the content may have changed below the device while no controller ran"
 

@@ -185,7 +185,7 @@ def _source_of(state: VolumeState) -> BlockDevice | None:
 
 
 def merge_into_maps(state_dir: str | os.PathLike[str], state: VolumeState, words: np.ndarray) -> None:
-    """Add blocks (one bit a block) to every secondary's map file, durably. StateError when one cannot be read or written.
+    """Add blocks (one bit per block) to every secondary's map file, durably. StateError when one cannot be read or written.
 
     Where there is no map, none is made: it would look as if it named all blocks that differ.
     """

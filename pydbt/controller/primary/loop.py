@@ -43,7 +43,7 @@ SNAPSHOT_INTERVAL_S = 5.0
 RESTING_CHECK_S = 10.0
 """Of a volume at rest: its device may be gone for this long before that is noticed, unless somebody asks for its status."""
 LATE_S = 0.5
-"""A sleeping volume does together what is due within half a second; so heartbeat and check, each once a second, are one wake. A
+"""A sleeping volume does together what is due within half a second; so heartbeat and check, each once per second, are one wake. A
 secondary takes a heartbeat for missing after three seconds."""
 
 _log = logging.getLogger("pydbt")
@@ -235,7 +235,7 @@ class PrimaryLoop:
 
     # --- watching -----------------------------------------------------------------------------------------
     def check(self, now: float) -> None:
-        """Once a second: where the volume is, for the secondaries; and unless it is at rest, everything else before that."""
+        """Once per second: where the volume is, for the secondaries; and unless it is at rest, everything else before that."""
         self._next_check = now + CHECK_INTERVAL_S
         if now >= self._checked_at + RESTING_CHECK_S or not self._is_at_rest(now):
             self.check_all(now)

@@ -101,7 +101,7 @@ class LogReport:
 
 @dataclass(frozen=True, slots=True)
 class ProgressReport:
-    """How far a resynchronization is, its rate per second, and its end; ``still_seconds``: nothing has moved for so long."""
+    """How far a resynchronization is, its rate per second, and its end; ``still_seconds``: nothing has moved for this time."""
 
     done_bytes: int
     total_bytes: int

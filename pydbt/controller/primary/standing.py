@@ -1,4 +1,4 @@
-"""Tells each secondary once a second how far the volume is, so that a promotion there can say what is lost."""
+"""Tells each secondary once per second how far the volume is, so that a promotion there can say what is lost."""
 
 from __future__ import annotations
 

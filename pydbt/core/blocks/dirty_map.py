@@ -1,6 +1,6 @@
 """Which blocks differ: the dirty block map of Fig. 3 (US 7,039,661 ¶57-58), as many small maps.
 
-One bit a block, kept in chunks of 32,768 blocks (4 KiB of bits). A chunk of zeroes takes no memory and is
+One bit per block, kept in chunks of 32,768 blocks (4 KiB of bits). A chunk of zeroes takes no memory and is
 not written to disk (¶98, technique 5), so that the size of a map follows the dirty blocks, not the volume.
 
 Invariants: a chunk that is present has at least one bit set; no bit at or beyond ``block_count`` is ever set; a chunk that two
@@ -121,7 +121,7 @@ class DirtyMap:
         self._order = []
 
     def merge_words(self, words: npt.NDArray[np.uint64]) -> None:
-        """OR a bitmap of the whole volume in: 64 blocks a word, the lowest bit first, as the kernel keeps it.
+        """OR a bitmap of the whole volume in: 64 blocks per word, the lowest bit first, as the kernel keeps it.
 
         Zeroes beyond ``block_count`` are padding; a one there raises ValueError and merges nothing.
         """

@@ -34,7 +34,7 @@ class Captured:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The handshake is done: both ends mean the same volume. The fields are the secondary's own words.
+    """The handshake is done: both ends mean the same volume. The fields are what the secondary reports.
 
     ``held``: it has belonged to this volume before, so that it may hold a content of it also where that has free space now.
     ``progress``: bytes that ever became durable there, a number that only grows; None where it is not told.
@@ -76,7 +76,7 @@ class PayloadArmed:
 
 @dataclass(frozen=True, slots=True)
 class QuietTaken:
-    """The quiet bitmap after a flip at ``position``; ``words`` is 1 bit a block, little-endian u64, borrowed.
+    """The quiet bitmap after a flip at ``position``; ``words`` is 1 bit per block, little-endian u64, borrowed.
 
     ``asked``: this brain had asked for it, and not another secondary's.
     """

@@ -12,7 +12,7 @@ from pydbt.core.protocol.heartbeat import HEARTBEAT_S, SILENT_S
 
 # A way that is gone for longer than this ends the connection; a flap of the carrier does not.
 GONE_PATIENCE_S = SILENT_S
-# What still arrives so long after the way was gone shows that it is not: the packets take a way that was not looked at.
+# What still arrives this long after the way was gone shows that it is not: the packets take a way that was not looked at.
 CONTRADICTED_AFTER_S = 0.5
 
 

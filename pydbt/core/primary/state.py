@@ -78,7 +78,7 @@ class KnownReplica:
         )
 
     def lacking(self) -> Runs:
-        """Blocks that its target may lack, by its last word or by one before that which nobody has looked into."""
+        """Blocks that its target may lack, by its last report or by an earlier one that nobody has looked into."""
         if not len(self.doubtful.firsts):
             return self.unwritable
         return Runs.of_blocks(np.concatenate((self.unwritable.blocks(), self.doubtful.blocks())))

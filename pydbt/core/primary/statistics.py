@@ -97,7 +97,7 @@ class Statistics:
             self._out_since = now
 
     def observe(self, now: float, out_of_sync_bytes: int) -> None:
-        """Keep the worst, and a sample a second for the write rate."""
+        """Keep the worst, and a sample per second for the write rate."""
         self.out_of_sync_max_bytes = max(self.out_of_sync_max_bytes, out_of_sync_bytes)
         if now - self._samples[-1][0] >= 0.5:
             self._samples.append((now, self._data_bytes))
@@ -105,7 +105,7 @@ class Statistics:
                 self._samples.popleft()
 
     def write_rate_bytes(self, now: float) -> float:
-        """Bytes of data a second written over the last few seconds."""
+        """Bytes of data per second written over the last few seconds."""
         then, written = self._samples[0]
         return (self._data_bytes - written) / max(now - then, 0.5)
 

@@ -189,7 +189,7 @@ class Sweep:
 
     # --- rate ---------------------------------------------------------------------------------------------
     def rate_bytes(self, now: float) -> float:
-        """Bytes a second brought in sync, over the whole resynchronization; an optimistic guess at first."""
+        """Bytes per second brought in sync, over the whole resynchronization; an optimistic guess at first."""
         elapsed = now - self._started
         if elapsed < 0.5 or self.done_bytes < MIB:
             return float(self._limit.bytes_per_s or 64 * MIB)

@@ -208,7 +208,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far the volume is, once a second: what would be lost if the secondary were promoted now.
+    """How far the volume is, once per second: what would be lost if the secondary were promoted now.
 
     ``host`` and ``source`` name the primary, for people. Every write that was submitted before ``moment`` (RFC 3339, the
     primary's clock) has a sequence number of at most ``sequence``, if the writes are ``followed`` and none is unaccounted

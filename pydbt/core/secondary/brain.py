@@ -40,7 +40,7 @@ from pydbt.core.secondary.takeover import why_not_take_over
 
 WORD_SECONDS = 1.5 * HEARTBEAT_S
 """A secondary that is busy with its disk still sends an ACK this often, so that it is not taken for dead. With a primary that
-asks once a second, each goes out with the answer: one wakeup for both, on either side."""
+asks once per second, each goes out with the answer: one wakeup for both, on either side."""
 
 
 class Secondary:

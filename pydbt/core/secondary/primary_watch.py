@@ -1,6 +1,6 @@
 """What the secondary knows of its primary: whether it lives, and what is lost when the replica is promoted now.
 
-The primary tells once a second how far the volume is (STANDING). A replica that has all updates up to the sequence number of
+The primary tells once per second how far the volume is (STANDING). A replica that has all updates up to the sequence number of
 such a frame is the volume as of its moment, at least.
 """
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pydbt.core.blocks.runs import BlockNumbers, Runs
 
-# Wider updates are kept as a range: half a MiB at 4 KiB a block, where a range begins to cost less than its blocks.
+# Wider updates are kept as a range: half a MiB at 4 KiB per block, where a range begins to cost less than its blocks.
 WIDE_BLOCKS = 128
 
 Sequences = npt.NDArray[np.uint64]

@@ -166,7 +166,7 @@ def test_the_exit_code_of_a_stop_is_of_what_goes_wrong_at_it_alone() -> None:
     supervision.stop()
     assert supervision.spoils_the_stop("good", 7) and not supervision.spoils_the_stop("good", 0)
     assert not supervision.spoils_the_stop("bad", 6), "it was failing anyway"
-    assert not supervision.spoils_the_stop("good", -9), "what was killed has its own words"
+    assert not supervision.spoils_the_stop("good", -9), "what was killed has a sentence of its own"
 
 
 @given(st.lists(st.sampled_from(["fail", "end", "up", "same", "other", "none", "time"]), max_size=40))

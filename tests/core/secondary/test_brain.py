@@ -165,7 +165,7 @@ def test_a_stream_that_is_written_directly_is_told_as_progress_though_no_batch_e
     assert (ack.sequence, ack.batch, ack.progress) == (10, 0, entry_bytes(stream(20, 21)))
 
 
-def test_little_that_is_written_directly_is_made_durable_at_once_and_then_ten_times_a_second():
+def test_little_that_is_written_directly_is_made_durable_at_once_and_then_ten_times_per_second():
     play = Play(hello=ASKS)
     play(e.RoomMeasured(0))
     play.frame(f.Begin(1, EPOCH, 0))

@@ -106,7 +106,7 @@ class _Tracer:
 
 
 def _drain(capture: Capture, each: Callable[[np.ndarray], object]) -> float:
-    """Records a second that can be taken off the ring until it is empty, each batch treated and dropped."""
+    """Records per second that can be taken off the ring until it is empty, each batch treated and dropped."""
     count = 0
     began = time.perf_counter()
     while len(records := capture.drain(RECORDS_A_LOOK)):
@@ -147,7 +147,7 @@ def _records_of_writes(capture: Capture, disk: Device) -> np.ndarray:
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Records a second, both on the records of 65,536 real writes, in turn."""
+    """Records per second, both on the records of 65,536 real writes, in turn."""
     rounds = 3 if quick else 7
     plain: list[float] = []
     followed: list[float] = []

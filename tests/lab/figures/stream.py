@@ -27,7 +27,7 @@ _CHUNK_BYTES = MIB
 # The writer pauses while more than this is on its way: it is to keep the stream busy, not to outrun it.
 _LAG_LIMIT_BYTES = 24 * MIB
 _CHUNKS_A_LOOK = 8
-# Each look costs the controller something; at a GB a second this is half of what may be on its way.
+# Each look costs the controller something; at a GB per second this is half of what may be on its way.
 _LOOK_INTERVAL_S = 0.015
 # The kernel's ring overflows when the controller gets no CPU for a moment.
 _ATTEMPTS = 5
@@ -52,7 +52,7 @@ else:
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Bytes a second from the first write until the last one is durable, source in memory, replica on a disk."""
+    """Bytes per second from the first write until the last one is durable, source in memory, replica on a disk."""
     rounds, size = (2, 256 * MIB) if quick else (5, 1024 * MIB)
     ours: list[float] = []
     theirs: list[float] = []

@@ -17,7 +17,7 @@ from tests.simulation.directed import DIRECTED
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="scripts/simulate", description="Play clusters in a simulated world, one a seed."
+        prog="scripts/simulate", description="Play clusters in a simulated world, one per seed."
     )
     parser.add_argument("--seeds", type=int, default=2000, help="how many (default 2000)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default 0)")
