@@ -22,7 +22,7 @@ EXIT_CODES = """Exit codes:
   2  wrong usage: an option, a device, or their combination
   3  missing on this machine: root, BTF, kernel headers, or bpffs
   4  already in use: a volume, a target, a port, or a state directory
-  5  the other side is unreachable, refused, or uses another protocol
+  5  the other machine is unreachable, refused, or uses another protocol
   6  a disk failed, disappeared, or changed its size
   7  a state file or journal is damaged, foreign, or not writable
   8  a timeout

@@ -242,7 +242,7 @@ def _identity_faults(identity: Path | None, peer: object) -> Iterator[Fault]:
     if peer and identity is None:
         yield (
             "--peer",
-            "--peer is the name that the other side proves, and without --identity nobody proves any: give both",
+            "--peer is the name that the other machine proves, and without --identity nobody proves any: give both",
         )
 
 

@@ -32,13 +32,13 @@ class BusyError(PydbtError):
 
 
 class PeerError(PydbtError):
-    """The other side is unreachable, speaks something else, or refused."""
+    """The peer is unreachable, speaks something else, or refused."""
 
     exit_code = 5
 
 
 class Unreachable(PeerError):
-    """Nobody answers at the address of the other side: it may be started later."""
+    """Nobody answers at the address of the peer: it may be started later."""
 
 
 class NoAnswer(PeerError):

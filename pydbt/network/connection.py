@@ -88,17 +88,17 @@ class FramedConnection:
 
     @property
     def who(self) -> str:
-        """The other side for people: ``beta (10.0.0.2:7790)``; without TLS nobody has proved a name."""
+        """The peer for people: ``beta (10.0.0.2:7790)``; without TLS nobody has proved a name."""
         return f"{self.proved_name} ({self.peer})" if self.proved_name else self.peer
 
     @property
     def proved_name(self) -> str:
-        """The name that the other side has proved in TLS; empty without it."""
+        """The name that the peer has proved in TLS; empty without it."""
         return self._socket.peer_name if isinstance(self._socket, ProvenSocket) else ""
 
     @property
     def peer(self) -> str:
-        """HOST:PORT of the other side, or where it is on this machine, for messages."""
+        """HOST:PORT of the peer, or where it is on this machine, for messages."""
         try:
             name = self._socket.getpeername()
         except OSError:
@@ -129,7 +129,7 @@ class FramedConnection:
 
     @property
     def remote_host(self) -> str:
-        """The address of the other side, empty when the connection is gone, or is none of a network."""
+        """The address of the peer, empty when the connection is gone, or is none of a network."""
         try:
             return str(self._socket.getpeername()[0]) if self._socket.family in _NETWORKS else ""
         except OSError:

@@ -1,4 +1,4 @@
-"""Sockets of this machine (``unix:PATH``): who is on the other side is known from the kernel."""
+"""Sockets of this machine (``unix:PATH``): who the peer is is known from the kernel."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _UCRED = struct.Struct("3i")  # struct ucred of include/linux/socket.h: process,
 
 
 def peer_of(sock: socket.socket) -> tuple[int, int]:
-    """Process and user on the other side. Of a connecting socket that is who had called listen (unix(7), SO_PEERCRED)."""
+    """Process and user of the peer. Of a connecting socket that is who had called listen (unix(7), SO_PEERCRED)."""
     process, user, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return process, user
 
 
 def check_peer(sock: socket.socket) -> None:
-    """PeerError unless the process on the other side is root's, or of the user of this process."""
+    """PeerError unless the process of the peer is root's, or of the user of this process."""
     _, user = peer_of(sock)
     if user not in (0, os.geteuid()):
         raise PeerError(f"it is a process of user {user}, and must be one of root or of user {os.geteuid()}")

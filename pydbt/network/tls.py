@@ -37,10 +37,10 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE--
 
 
 class Pin(Protocol):
-    """The machine that is expected on the other side of a volume."""
+    """The machine that is expected at the other end of a volume."""
 
     def objection(self, proved: Machine) -> PeerObjection | None:
-        """The reason why a machine is not the other side; None when it may be."""
+        """The reason why a machine is not the peer; None when it may be."""
         ...
 
     def remember(self, accepted: Machine) -> None:
@@ -49,7 +49,7 @@ class Pin(Protocol):
 
 
 class NotThePeer(PeerError):
-    """The other side has proved who it is, and may not be the other side. It was told so, and the connection is closed."""
+    """The peer has proved who it is, and may not be the peer. It was told so, and the connection is closed."""
 
     def __init__(self, machine: Machine, objection: PeerObjection) -> None:
         super().__init__(objection.why)
@@ -312,9 +312,9 @@ class TlsSocket:
         self._socket.close()
 
     def finish_and_close(self, seconds: float) -> None:
-        """Send nothing more, and close when the other side has read everything and closed, or when the time is over.
+        """Send nothing more, and close when the peer has read everything and closed, or when the time is over.
 
-        Closed at once, with something of the other side unread, it could lose what was sent last.
+        Closed at once, with something of the peer unread, it could lose what was sent last.
         """
         deadline = time.monotonic() + seconds
         with contextlib.suppress(OSError):
@@ -327,7 +327,7 @@ class TlsSocket:
 
     @property
     def peer_name(self) -> str:
-        """The name that the other side has proved."""
+        """The name that the peer has proved."""
         return self.machine.name
 
 

@@ -1,4 +1,4 @@
-"""Failures of TLS in words: what the library says of a certificate, and the alerts of the other side."""
+"""Failures of TLS in words: what the library says of a certificate, and the alerts of the peer."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class WayWatch:
         self._ways: dict[int, Ends] = {}
         self._known: dict[int, tuple[Ends, Way]] = {}
         self._closed = False
-        self._bell, self._ear = socket.socketpair()
+        self._waker, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name="ways", daemon=True)
         self._thread.start()
 
@@ -54,16 +54,16 @@ class WayWatch:
         """Watch these ways from now on, and no others."""
         if ways != self._ways:
             self._ways = dict(ways)
-            self._ring()
+            self._wake()
 
     def close(self) -> None:
         """End the thread; it is not waited for."""
         self._closed = True
-        self._ring()
+        self._wake()
 
-    def _ring(self) -> None:
-        with contextlib.suppress(OSError):  # rung already, or the thread has ended
-            self._bell.send(b"x", socket.MSG_DONTWAIT)
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # woken already, or the thread has ended
+            self._waker.send(b"x", socket.MSG_DONTWAIT)
 
     def _run(self) -> None:
         try:
@@ -77,10 +77,10 @@ class WayWatch:
         except Exception as error:  # a way is not worth more than the replication
             _log.debug("the kernel does not tell of links and routes (%s): the heartbeat alone finds outages", error)
         finally:
-            self._ear.close()
+            self._woken.close()
 
     def _wait(self, news: socket.socket) -> None:
-        ready, _, _ = select.select([news, self._ear], [], [], _LOOK_S)
+        ready, _, _ = select.select([news, self._woken], [], [], _LOOK_S)
         if news in ready and not self._closed:
             time.sleep(_BETWEEN_LOOKS_S)
         for one in ready:
@@ -107,18 +107,18 @@ def _notifications() -> socket.socket:
 def _way(kernel: IPRoute, remote: str, local: str) -> Way | None:
     """As the kernel would send a packet now; None when it does not tell.
 
-    When the route leads elsewhere because the card of the connection's own address is down, that card is told: answers to this
-    address come in nowhere else.
+    When the route leads elsewhere because the interface of the connection's own address is down, that interface is reported:
+    answers to this address come in nowhere else.
     """
     from pyroute2.netlink.exceptions import NetlinkError
 
     try:
-        card = next((route.get_attr("RTA_OIF") for route in kernel.route("get", dst=remote)), None)
-        if card is None:
+        interface = next((route.get_attr("RTA_OIF") for route in kernel.route("get", dst=remote)), None)
+        if interface is None:
             return None
-        name, flags = _link(kernel, card)
-        owner = _owner(kernel, local) if local else card
-        if owner not in (None, card) and not flags & _LOOPBACK:
+        name, flags = _link(kernel, interface)
+        owner = _owner(kernel, local) if local else interface
+        if owner not in (None, interface) and not flags & _LOOPBACK:
             own_name, own_flags = _link(kernel, owner)
             if not (own_flags & _UP and own_flags & _LOWER_UP):
                 name, flags = own_name, own_flags
@@ -129,13 +129,13 @@ def _way(kernel: IPRoute, remote: str, local: str) -> Way | None:
     return Way(remote, local, name, bool(flags & _UP), bool(flags & _LOWER_UP), owner is not None)
 
 
-def _link(kernel: IPRoute, card: int) -> tuple[str, int]:
-    (link,) = kernel.get_links(card)
+def _link(kernel: IPRoute, interface: int) -> tuple[str, int]:
+    (link,) = kernel.get_links(interface)
     return str(link.get_attr("IFLA_IFNAME")), int(link["flags"])
 
 
 def _owner(kernel: IPRoute, local: str) -> int | None:
-    """The card that has an address; None when none has it."""
+    """The interface that has an address; None when none has it."""
     for address in kernel.get_addr(family=socket.AF_INET6 if ":" in local else socket.AF_INET):
         if local in (address.get_attr("IFA_LOCAL"), address.get_attr("IFA_ADDRESS")):
             return int(address["index"])

@@ -1,4 +1,4 @@
-"""The machine on the other side of a volume: the file ``peer`` in a state directory, ``peer-2`` for a second secondary.
+"""The machine at the other end of a volume: the file ``peer`` in a state directory, ``peer-2`` for a second secondary.
 
 The fingerprint of its key is in ``peer.key`` beside it. Earlier versions know the name alone.
 """
@@ -16,7 +16,7 @@ PEER_FILE_NAME = "peer"
 
 
 class PeerPin:
-    """Name and key in the other side's certificate: the name given by the operator, or both of the first that was accepted.
+    """Name and key in the peer's certificate: the name given by the operator, or both of the first that was accepted.
 
     With a given name and ``any_key`` the key may be another one, once: the first that is accepted is kept.
     """
@@ -29,7 +29,7 @@ class PeerPin:
         self._kept = Machine(self._read(self._path), self._read(self._key_path))
 
     def objection(self, proved: Machine) -> PeerObjection | None:
-        """The reason why a machine is not the other side; None when it may be."""
+        """The reason why a machine is not the peer; None when it may be."""
         return objection_to(proved, self._kept, self._given, any_key=self._any_key)
 
     @property

@@ -13,7 +13,7 @@ def test_a_lost_carrier_is_told_by_its_name_and_ends_the_connection_long_before_
     with in_sync(tmp_path, "--ack-timeout", 300, wired=True) as (device, both):
         words = f"the interface {both.wire.near} has no carrier"
         both.wire.unplug()
-        until(lambda: (both.status() or {})["connection_problem"] == words, "the primary names the card")
+        until(lambda: (both.status() or {})["connection_problem"] == words, "the primary names the interface")
         write(device, 7)
         assert not is_up_to_date(both.status()), "at once, and not after a heartbeat"
         until(lambda: (both.status() or {})["mode"] == "unsynchronized", "the connection is given up")
@@ -33,7 +33,7 @@ def test_a_lost_carrier_is_told_by_its_name_and_ends_the_connection_long_before_
 def test_a_carrier_that_is_back_soon_keeps_the_connection(tmp_path: Path) -> None:
     with in_sync(tmp_path, "--ack-timeout", 300, wired=True) as (device, both):
         both.wire.unplug()
-        until(lambda: "no carrier" in (both.status() or {})["connection_problem"], "the primary names the card")
+        until(lambda: "no carrier" in (both.status() or {})["connection_problem"], "the primary names the interface")
         both.wire.plug()
         write(device, 7)
         both.wait()

@@ -156,7 +156,7 @@ def test_failing_back_compares_and_copies_only_what_differs(tmp_path, chance):
                 back.close()
 
 
-def test_a_promotion_says_what_is_lost_and_the_old_primary_learns_of_it_where_it_knocks(tmp_path, chance):
+def test_a_promotion_says_what_is_lost_and_the_old_primary_learns_of_it_where_it_connects(tmp_path, chance):
     """The cable is cut under load; the replica is promoted and replicated from; the old primary comes back."""
     size = 64 * MIB
     (tmp_path / "b").mkdir()

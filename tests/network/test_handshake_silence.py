@@ -80,7 +80,7 @@ def test_a_connection_bears_as_much_silence_as_it_is_told_to() -> None:
         connection = FramedConnection(listener.accept()[0])
         connection.recv_frame()
         connection.send_frames([Welcome(None, "inconsistent", 0, 0, False, 1 << 20, True, replica="a1" * 16)])
-        connection.recv_frame()  # until the other side has enough of it
+        connection.recv_frame()  # until the peer has enough of it
         connection.close()
 
     happened: list[Happening] = []

@@ -1,4 +1,4 @@
-"""Sockets of one machine: the kernel tells who is on the other side, and nobody else is talked to."""
+"""Sockets of one machine: the kernel tells who the peer is, and nobody else is talked to."""
 
 from __future__ import annotations
 

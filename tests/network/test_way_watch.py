@@ -1,4 +1,4 @@
-"""The kernel tells of a card, an address or a route that is gone, and of TCP's retransmissions; real ones, over a veth."""
+"""The kernel tells of a interface, an address or a route that is gone, and of TCP's retransmissions; real ones, over a veth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documented way to try it on two machines: ``vagrant up``, ``controller run``, and a file is on the other side"""
+"""The documented way to try it on two machines: ``vagrant up``, ``controller run``, and a file is on the other machine"""
 
 from __future__ import annotations
 

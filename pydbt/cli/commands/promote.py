@@ -72,7 +72,7 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
 
 
 def _tell(state_dir: Path, status: dict[str, Any]) -> None:
-    """Of a replica that was promoted: what is lost. And its address is kept, where the old primary may still knock."""
+    """Of a replica that was promoted: what is lost. And its address is kept, to which the old primary may still connect."""
     from pydbt.cli.loss import loss_lines
     from pydbt.controller.primary.former_address import keep_former_address
     from pydbt.core.secondary.primary_watch import PrimaryReport

@@ -1,4 +1,4 @@
-"""At the address where this volume was a replica, its old primary still knocks: it is told that it was superseded.
+"""The old primary still connects to the address where this volume was a replica: it is told that it was superseded.
 
 The file ``former-address`` in the state directory of a promoted replica has that address, one line.
 """

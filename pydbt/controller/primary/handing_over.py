@@ -92,7 +92,7 @@ class HandingOver:
         _log.warning("not changing places: %s", error or self.steps.refusal)
 
     def complete(self, final: Hello) -> tuple[SecondaryOptions, dict[str, Any]]:
-        """The volume is detached: become a replica, and tell the other side. Raises PydbtError while this is still a primary.
+        """The volume is detached: become a replica, and tell the peer. Raises PydbtError while this is still a primary.
 
         ``final``: the greeting of this primary at its end. Returns the options of the secondary that this process is next, and
         the answer.
@@ -147,7 +147,7 @@ class HandingOver:
             _log.warning("that %s is the primary now could not be written down: %s", address, error)
 
     def _tell(self, final: Hello, image: tuple[int, int]) -> str:
-        """Why it is not known that the other side is the primary; empty when it is."""
+        """Why it is not known that the peer is the primary; empty when it is."""
         host, port = parse_address(self._peer.address)
         try:
             connection, _ = shake_hands(host, port, final, self._peer.connection.secure)

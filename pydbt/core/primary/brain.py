@@ -80,7 +80,7 @@ class Primary:
         """Take one event in; return what is to be done, in order."""
         effects = self.state.effects = Effects()
         if now - self.state.now > STALL_S:
-            self.link.forgive(now)  # it was us who did not listen
+            self.link.forgive(now)  # it is this process that has not listened
         self.state.now = now
         match event:
             case ev.Captured():

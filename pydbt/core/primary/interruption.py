@@ -1,7 +1,7 @@
 """The kernel's own view of a connection, which tells of an interruption sooner than the heartbeat does.
 
-Two sources: the way to the peer (route, network card, own address), and TCP's account of data that was sent (``struct tcp_info``
-in include/uapi/linux/tcp.h). Either can be missing; then the heartbeat alone decides.
+Two sources: the way to the peer (route, network interface, own address), and TCP's account of data that was sent
+(``struct tcp_info`` in include/uapi/linux/tcp.h). Either can be missing; then the heartbeat alone decides.
 """
 
 from __future__ import annotations

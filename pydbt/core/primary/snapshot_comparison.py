@@ -78,7 +78,7 @@ class SnapshotComparison:
     def join(self) -> tuple[str, ...]:
         """The next resynchronization begins: its map is taken after this. The taints that its landing answers."""
         if self.current is not None and not may_verify(self._state):
-            self.cancel()  # it was begun with a newer program on the other side
+            self.cancel()  # it was begun while the secondary had a newer program
         self.under_way = self.current is not None
         self._touched.clear()
         self._wanted.clear()

@@ -255,7 +255,7 @@ class Verifier:
         """In normal mode: have blocks read, and offer what was read. The findings, once everything was compared."""
         current = self.current
         if current is not None and not may_verify(self._state):
-            self.cancel()  # it was begun with a newer program on the other side
+            self.cancel()  # it was begun while the secondary had a newer program
             return None
         if current is None:
             return None

@@ -1,4 +1,4 @@
-"""Which machine, of those that have proved name and key, may be the other side of a volume; and what another one is told."""
+"""Which machine, of those that have proved name and key, may be the peer of a volume; and what another one is told."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PeerObjection:
     """The reason why a machine is turned away: ``why`` for the operator of this side, ``told`` for the machine itself.
 
     ``told`` names nobody else: whoever holds an identity of the same authority, a stolen one perhaps, learns no more from it
-    than that it is not the other side.
+    than that it is not the peer.
     """
 
     code: str
@@ -31,7 +31,7 @@ class PeerObjection:
 
 
 def objection_to(proved: Machine, pinned: Machine, given: str = "", *, any_key: bool = False) -> PeerObjection | None:
-    """The objection to a machine, None when it may be the other side.
+    """The objection to a machine, None when it may be the peer.
 
     ``pinned`` is the machine that was accepted before. ``given`` is a name that the operator gives, which overrides the
     pinned one; with ``any_key`` a machine of that name may have another key than the pinned one.

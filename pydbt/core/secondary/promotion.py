@@ -1,6 +1,6 @@
 """Whether a replica may be promoted now, and what is lost then.
 
-Never two primaries: a replica whose primary is alive is not promoted, unless a person knows better. And never a figure that is
+Never two primaries: a replica whose primary is alive is not promoted without `--force`. And never a figure that is
 better than the truth: what is not known is called unknown.
 """
 

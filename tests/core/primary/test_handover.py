@@ -131,7 +131,7 @@ def beta_takes(both: Both, *, final: bool) -> bool:
 
 
 def successors(both: Both, *, hasty: bool = False) -> Iterator[Both]:
-    """``hasty``: a program that tells the other side before it is a replica itself."""
+    """``hasty``: a program that tells the peer before it is a replica itself."""
     for message in both.flying:
         yield replace(both, flying=both.flying - {message})  # lost
     if both.step is not None:

@@ -76,7 +76,7 @@ def test_of_snapshots_the_last_one_is_up_to_date_while_nothing_was_written_after
 
 
 def cut(shell: Shell) -> None:
-    """The cable is out, and no card or switch tells of that."""
+    """The cable is out, and no interface or switch tells of that."""
     shell.answers = False
 
 
