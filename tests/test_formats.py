@@ -222,8 +222,8 @@ def refusals_of_the_code() -> Iterator[str]:
 
 def test_the_codes_of_refusals_are_the_documented_ones() -> None:
     text = section("The conversation")
-    (told,) = re.findall(r"^REFUSE codes: (.*?\.)", text, re.MULTILINE)
-    (of_identities,) = re.findall(r"side of this volume: (.*?\.)", text)
+    (told,) = re.findall(r"^REFUSE codes: (.*?\.)", text, re.MULTILINE | re.DOTALL)
+    (of_identities,) = re.findall(r"the\s+peer of this volume: (.*?\.)", text, re.DOTALL)
     of_content = re.findall(r"`([a-z-]+)`", told)
     assert sorted(re.findall(r"`([a-z-]+)`", of_identities)) == sorted(peer_identity.IDENTITY_REFUSALS)
     assert {*of_content, *peer_identity.IDENTITY_REFUSALS} == set(refusals_of_the_code())
