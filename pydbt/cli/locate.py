@@ -14,7 +14,7 @@ from pydbt.cli.headline import UNKNOWN_AMOUNT, problem_words
 from pydbt.cli.place import place_argument, typed_name
 from pydbt.cli.values import ADDRESS, PATH
 from pydbt.cli.view import View
-from pydbt.controller.control import call, is_answering, read_snapshot
+from pydbt.controller.control import call, is_answering, read_saved_status
 from pydbt.controller.pinned import pinned_names
 from pydbt.controller.registry import is_claimed, is_secondary_running, secondary_state_dir_of, state_dir_of
 from pydbt.controller.supervisor_file import supervised_volumes
@@ -131,8 +131,8 @@ def last_status(state_dir: Path) -> View:
     """The last status that was saved, with the figures of now; empty when there is none."""
     from pydbt.controller.primary.stopped import with_present_figures  # not needed while a controller answers
 
-    snapshot = read_snapshot(state_dir)
-    return View(None if snapshot is None else with_present_figures(state_dir, snapshot))
+    saved = read_saved_status(state_dir)
+    return View(None if saved is None else with_present_figures(state_dir, saved))
 
 
 def supervised_words(state_dir: Path) -> str:

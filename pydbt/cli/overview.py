@@ -12,7 +12,7 @@ from pydbt.cli.headline import headline
 from pydbt.cli.locate import last_known
 from pydbt.cli.view import View
 from pydbt.cli.volume_files import STATE_ROOT
-from pydbt.controller.control import call, read_snapshot
+from pydbt.controller.control import call, read_saved_status
 from pydbt.controller.pinned import pinned_names, volume_of
 from pydbt.controller.registry import PINS, known_places
 from pydbt.controller.supervisor_file import supervised_volumes
@@ -78,7 +78,7 @@ def _report(state_dir: Path, key: str, place: str) -> dict[str, Any]:
         try:
             return {**call(state_dir, {"command": "status"}, _ANSWER_S), "running": True, "state_dir": str(state_dir)}
         except NotRunning:
-            kept = read_snapshot(state_dir) or {}
+            kept = read_saved_status(state_dir) or {}
             problem = f"no controller is running{last_known(state_dir)}"
     except PydbtError as error:
         kept, problem = {}, str(error)

@@ -29,7 +29,9 @@ from pydbt.posix.files import LONGEST_SOCKET_WAIT_S
 from pydbt.posix.ownership import Unsafe, other_owner, own_users, read_safely, user_name
 
 SOCKET_NAME = "control.sock"
-SNAPSHOT_NAME = "status.json"
+SAVED_STATUS_NAME = "status.json"
+SAVE_STATUS_INTERVAL_S = 5.0
+"""How often a controller saves its status while something goes on: a killed one left no older one than that."""
 # A request of the command line is far below this; a longer one comes from another program.
 _REQUEST_BYTES_MAX = 64 * 1024
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024
@@ -309,15 +311,15 @@ def socket_path(path: str | os.PathLike[str]) -> Path:
     return place if place.suffix == ".sock" else place / SOCKET_NAME
 
 
-def write_snapshot(state_dir: str | os.PathLike[str], status: dict[str, Any]) -> None:
+def write_saved_status(state_dir: str | os.PathLike[str], status: dict[str, Any]) -> None:
     """Keep a status for the time when no controller answers. The file is always whole; it is not waited for to be durable."""
     from pydbt.posix.atomic import replace_file  # only here, because most commands do without it
 
-    snapshot = {**status, "saved_at": _now()}
-    replace_file(Path(state_dir) / SNAPSHOT_NAME, json.dumps(snapshot).encode() + b"\n", durable=False)
+    saved = {**status, "saved_at": _now()}
+    replace_file(Path(state_dir) / SAVED_STATUS_NAME, json.dumps(saved).encode() + b"\n", durable=False)
 
 
-def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
+def read_saved_status(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The last status that was kept; None when there is none, it cannot be used, or it is another user's.
 
     It tells of a controller that has ended, as if that had ended cleanly: nothing is connected, and nothing followed since.
@@ -325,18 +327,18 @@ def read_snapshot(state_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
     if other_owner(state_dir):
         return None
     try:
-        snapshot = _parsed(read_safely(Path(state_dir) / SNAPSHOT_NAME)[0])
+        saved = _parsed(read_safely(Path(state_dir) / SAVED_STATUS_NAME)[0])
     except (OSError, Unsafe, ValueError, RecursionError):
         return None
-    if not isinstance(snapshot, dict):
+    if not isinstance(saved, dict):
         return None
-    secondaries = snapshot.get("secondaries", [])
+    secondaries = saved.get("secondaries", [])
     if not isinstance(secondaries, list) or not all(isinstance(status, dict) for status in secondaries):
         return None
-    if held := _HELD.get(str(snapshot.get("role"))):
-        for status in [snapshot, *secondaries]:
+    if held := _HELD.get(str(saved.get("role"))):
+        for status in [saved, *secondaries]:
             _end(status, *held)
-    return snapshot
+    return saved
 
 
 def _end(status: dict[str, Any], state: str, mode: str) -> None:

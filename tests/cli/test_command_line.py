@@ -20,7 +20,7 @@ import pytest
 
 from pydbt.cli.group import execute
 from pydbt.cli.program import program_name
-from pydbt.controller.control import write_snapshot
+from pydbt.controller.control import write_saved_status
 from pydbt.controller.options import ALLOW_SHORT_TIMES
 from pydbt.controller.registry import forget, registered_primary, registered_secondary
 from pydbt.core.errors import NotRunning, TimedOut
@@ -496,7 +496,7 @@ def test_without_a_controller_the_last_known_state_is_told_with_exit_code_9(tmp_
     with registered_primary(device, state):
         pass
     command("status", disk).refused(9, "no controller is running", str(state))
-    write_snapshot(state, {"mode": "unsynchronized", "replica_state": "outdated", "out_of_sync_bytes": 3 * MIB})
+    write_saved_status(state, {"mode": "unsynchronized", "replica_state": "outdated", "out_of_sync_bytes": 3 * MIB})
     for name in ("status", "wait", "pause", "resume"):
         command(name, disk).refused(9, "last known state: unsynchronized, replica outdated, 3.0 MiB out of sync")
     outcome = command("status", disk, "--json")
@@ -504,7 +504,7 @@ def test_without_a_controller_the_last_known_state_is_told_with_exit_code_9(tmp_
     assert json.loads(outcome.output)["running"] is False
     # As a controller leaves it that is killed while all is well.
     well = {"role": "primary", "mode": "normal", "replica_state": "up-to-date", "out_of_sync_bytes": 0}
-    write_snapshot(state, {**well, "secondaries": [{**well, "secondary": "a:1"}]})
+    write_saved_status(state, {**well, "secondaries": [{**well, "secondary": "a:1"}]})
     for arguments in (("status", disk), ("status", disk, "--json")):
         outcome = command(*arguments)
         assert "up-to-date" not in outcome.output + outcome.errors, "nobody has followed what was written since"

@@ -22,9 +22,9 @@ from pydbt.controller.control import (
     ControlServer,
     call,
     is_answering,
-    read_snapshot,
+    read_saved_status,
     socket_path,
-    write_snapshot,
+    write_saved_status,
 )
 from pydbt.controller.registry import (
     claimed_state_dir,
@@ -281,12 +281,12 @@ def test_the_commands_of_root_in_his_directory_are_refused_in_one_sentence(tmp_p
 
 
 def test_the_last_status_is_kept_for_later(tmp_path: Path) -> None:
-    assert read_snapshot(tmp_path) is None
-    write_snapshot(tmp_path, {"mode": "normal"})
-    snapshot = read_snapshot(tmp_path)
+    assert read_saved_status(tmp_path) is None
+    write_saved_status(tmp_path, {"mode": "normal"})
+    snapshot = read_saved_status(tmp_path)
     assert snapshot is not None and snapshot["mode"] == "normal" and snapshot["saved_at"].endswith("Z")
     (tmp_path / "status.json").write_text('{"mode": "nor')
-    assert read_snapshot(tmp_path) is None
+    assert read_saved_status(tmp_path) is None
 
 
 @pytest.mark.parametrize(("role", "mode"), [("primary", "stopped"), ("secondary", "offline")])
@@ -436,13 +436,13 @@ def test_nesting_without_end_is_no_request_and_no_status(tmp_path: Path) -> None
         client.sendall(deep + b"\n")
         assert json.loads(client.recv(65536))["error"]["exit_code"] == 2
     (tmp_path / "status.json").write_bytes(deep)
-    assert read_snapshot(tmp_path) is None
+    assert read_saved_status(tmp_path) is None
 
 
 @pytest.mark.parametrize("secondaries", ['["one"]', "5", "null", '{"one": 1}'])
 def test_a_status_of_another_shape_is_none(tmp_path: Path, secondaries: str) -> None:
     (tmp_path / "status.json").write_text(f'{{"role": "primary", "secondaries": {secondaries}}}')
-    assert read_snapshot(tmp_path) is None
+    assert read_saved_status(tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pydbt.cli.overview import Urgency, in_order, urgency
 from pydbt.cli.view import View
 from pydbt.controller import public_status as public
 from pydbt.controller import registry
-from pydbt.controller.control import ControlServer, write_snapshot
+from pydbt.controller.control import ControlServer, write_saved_status
 from pydbt.controller.registry import registered_primary, registered_secondary
 from pydbt.core.errors import PydbtError
 from pydbt.core.units import MIB
@@ -39,7 +39,7 @@ def test_a_secondary_is_found_by_its_target_while_it_runs_and_afterwards(
         ):
             assert execute(["status", target]) == 0
             assert "streaming" in capsys.readouterr().out
-        write_snapshot(state, REPLICA)
+        write_saved_status(state, REPLICA)
         code = execute(["status", target])
         Outcome(code, *capsys.readouterr()).refused(9, "last known state: offline, replica consistent")
     code = execute(["status", str(image(alone / "other.img", MIB))])
@@ -113,7 +113,7 @@ def test_status_lists_every_volume_and_replica_of_the_machine(
     for folder in (state, stopped, alone / "two"):
         folder.mkdir(parents=True)
     (stopped / "replica.json").touch()
-    write_snapshot(stopped, {**REPLICA, "target": "/dev/vdb"})
+    write_saved_status(stopped, {**REPLICA, "target": "/dev/vdb"})
     target = image(alone / "t.img", MIB)
     with (
         registered_primary(BlockDevice.identify(disk), state),

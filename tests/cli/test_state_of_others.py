@@ -19,7 +19,14 @@ from pydbt.cli.group import execute
 from pydbt.cli.overview import in_order, lines
 from pydbt.cli.view import View
 from pydbt.controller import control
-from pydbt.controller.control import SNAPSHOT_NAME, SOCKET_NAME, ControlServer, call, is_answering, read_snapshot
+from pydbt.controller.control import (
+    SAVED_STATUS_NAME,
+    SOCKET_NAME,
+    ControlServer,
+    call,
+    is_answering,
+    read_saved_status,
+)
 from pydbt.controller.registry import registered_secondary
 from pydbt.core.errors import StateError, TimedOut
 from pydbt.core.units import MIB
@@ -116,12 +123,12 @@ def test_what_is_no_number_for_json_is_none_in_an_answer(tmp_path: Path) -> None
 
 def test_a_last_state_of_another_user_or_of_any_size_is_not_read(tmp_path: Path, theirs: Path) -> None:
     for folder in (theirs, tmp_path):
-        place = folder / SNAPSHOT_NAME
+        place = folder / SAVED_STATUS_NAME
         place.touch()
         os.truncate(place, 8 << 40)  # sparse
-    os.chown(theirs / SNAPSHOT_NAME, NOBODY, NOBODY)
+    os.chown(theirs / SAVED_STATUS_NAME, NOBODY, NOBODY)
     for folder in (theirs, tmp_path):
-        assert read_snapshot(folder) is None
+        assert read_saved_status(folder) is None
 
 
 @pytest.mark.parametrize(

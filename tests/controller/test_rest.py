@@ -132,7 +132,7 @@ def test_a_volume_at_rest_is_looked_at_seldom_and_when_somebody_asks(
     looks: list[float] = []
     monkeypatch.setattr(resting, "check_all", looks.append)
     now = time.monotonic()
-    resting._checked_at, resting._snapshots = now, (now - module.SNAPSHOT_INTERVAL_S, now)
+    resting._checked_at, resting._saves = now, (now - module.SAVE_STATUS_INTERVAL_S, now)
     resting.check(now + 0.001)
     assert not looks
     resting.check(now + module.RESTING_CHECK_S)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pydbt.cli.locate import last_known
-from pydbt.controller.control import write_snapshot
+from pydbt.controller.control import write_saved_status
 from pydbt.controller.primary import stopped
 from pydbt.controller.primary.stopped import with_present_figures
 from pydbt.core.blocks.dirty_map import DirtyMap
@@ -155,7 +155,7 @@ def test_a_volume_that_is_no_primary_any_more_has_a_word_of_its_own(tmp_path: Pa
 
 def test_the_commands_tell_the_figure_of_now_and_why_the_run_ended(machine: Machine) -> None:
     refused = {"refused": "split-brain", "connection_problem": "split brain: both sides were written"}
-    write_snapshot(machine.place, {**SAVED, **refused})
+    write_saved_status(machine.place, {**SAVED, **refused})
     told = last_known(machine.place)
     assert "last known state: stopped, replica outdated, 12.0 KiB out of sync at " in told
     assert told.endswith("; split brain: both sides were written")

@@ -12,7 +12,7 @@ from pydbt.cli.once import OnceOption
 from pydbt.cli.place import place_argument
 from pydbt.cli.stopping import stop_running, stop_timeout, until_ended
 from pydbt.cli.values import PATH
-from pydbt.controller.control import call, is_answering, read_snapshot
+from pydbt.controller.control import call, is_answering, read_saved_status
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.registry import registered_secondary
 from pydbt.controller.state_dir import require_state_dir
@@ -53,7 +53,7 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
     if status is None:
         if not force:
             roles.require_no_successor(state_dir)
-        status = read_snapshot(state_dir) or {}
+        status = read_saved_status(state_dir) or {}
         _require_silence(target, status, force)
     check_target(target, state_dir=state_dir, create_bytes=None)
     chosen = SecondaryOptions(
@@ -111,15 +111,15 @@ def _stop_secondary(state_dir: Path, force: bool, timeout: float) -> dict[str, A
     return status
 
 
-def _require_silence(target: Path, snapshot: dict[str, Any], force: bool) -> None:
+def _require_silence(target: Path, saved: dict[str, Any], force: bool) -> None:
     """The secondary has ended: BusyError when its last status, a moment ago, had heard a living primary."""
     from pydbt.core.secondary.primary_watch import PrimaryReport
     from pydbt.core.secondary.promotion import why_not_promote
     from pydbt.core.secondary.replica import ReplicaState
 
-    primary = PrimaryReport.from_values(snapshot.get("primary"))
+    primary = PrimaryReport.from_values(saved.get("primary"))
     try:
-        age_s = (datetime.now(UTC) - datetime.fromisoformat(str(snapshot.get("saved_at")))).total_seconds()
+        age_s = (datetime.now(UTC) - datetime.fromisoformat(str(saved.get("saved_at")))).total_seconds()
     except (ValueError, TypeError):
         return
     found = why_not_promote(str(target), ReplicaState.CONSISTENT, primary.host, lives=primary.lives(age_s))

@@ -9,6 +9,7 @@ from math import inf
 from typing import Any, assert_never
 
 from pydbt.controller import control
+from pydbt.controller.control import SAVE_STATUS_INTERVAL_S
 from pydbt.controller.expiry import tell_expiry
 from pydbt.controller.primary.below_watch import KEY, BelowWatch
 from pydbt.controller.primary.commands import Commands
@@ -39,7 +40,6 @@ from pydbt.device.era import EraLayer
 SHORTEST_POLL_S = 0.001
 LONGEST_POLL_S = 0.02
 CHECK_INTERVAL_S = 1.0
-SNAPSHOT_INTERVAL_S = 5.0
 RESTING_CHECK_S = 10.0
 """Of a volume at rest: its device may be gone for this long before that is noticed, unless somebody asks for its status."""
 LATE_S = 0.5
@@ -75,9 +75,9 @@ class PrimaryLoop:
         self.rest: Rest | None = None
         self.fatal: PydbtError | None = None
         self._stopping = self._records = False
-        self._next_check = self._next_snapshot = 0.0
+        self._next_check = self._next_save = 0.0
         self._checked_at = -inf
-        self._snapshots = (-inf, -inf)  # the last two
+        self._saves = (-inf, -inf)  # the last two
 
     # --- from other threads -------------------------------------------------------------------------------
     def stop(self) -> None:
@@ -243,12 +243,12 @@ class PrimaryLoop:
             self.standings.tell(now)
 
     def _is_at_rest(self, now: float) -> bool:
-        """Whether nothing goes on, and nothing was written since the last but one snapshot: the next look finds the same.
+        """Whether nothing goes on, and nothing was written since the last status but one was saved: the next look finds the same.
 
         Two, because a look at what lies below is kept when the one before it has found the same.
         """
         written = self.volume.written_at
-        quiet = self._snapshots[0] > (-inf if written is None else written)
+        quiet = self._saves[0] > (-inf if written is None else written)
         return quiet and not self.checkpoints.has_layer and self._calm_until() > now
 
     def check_all(self, now: float) -> None:
@@ -267,9 +267,9 @@ class PrimaryLoop:
             if (asked := peer.verification.advance(now)) is not None:
                 self.feed.take(asked, peer.number)
         self.checkpoints.advance(now)
-        if now >= self._next_snapshot:
-            self._next_snapshot = now + SNAPSHOT_INTERVAL_S
-            self._snapshots = self._snapshots[1], now
+        if now >= self._next_save:
+            self._next_save = now + SAVE_STATUS_INTERVAL_S
+            self._saves = self._saves[1], now
             volume.look_for_swap()
             self.look_below()
             self.save_status()
@@ -311,4 +311,4 @@ class PrimaryLoop:
     def save_status(self) -> None:
         """Keep the status for people who ask when no controller answers."""
         with contextlib.suppress(StateError):  # a failure to write the map is logged; this file is for people only
-            control.write_snapshot(self.volume.options.state_dir, self.report().to_json())
+            control.write_saved_status(self.volume.options.state_dir, self.report().to_json())

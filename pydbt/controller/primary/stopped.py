@@ -35,11 +35,11 @@ class WrittenSince:
     words: Any = None
 
 
-def with_present_figures(state_dir: Path, snapshot: dict[str, Any]) -> dict[str, Any]:
+def with_present_figures(state_dir: Path, saved: dict[str, Any]) -> dict[str, Any]:
     """The status that was saved, with what is out of sync now, and what has become of the volume."""
-    status = {**snapshot, "secondaries": [dict(one) for one in snapshot.get("secondaries", [])]}
-    if snapshot.get("role") != "primary":
-        return _of_a_replica(status, state_dir) if snapshot.get("role") == "secondary" else snapshot
+    status = {**saved, "secondaries": [dict(one) for one in saved.get("secondaries", [])]}
+    if saved.get("role") != "primary":
+        return _of_a_replica(status, state_dir) if saved.get("role") == "secondary" else saved
     state = _state_of(state_dir)
     if state is None:
         return _became(status, state_dir)

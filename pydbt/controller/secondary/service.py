@@ -18,7 +18,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pydbt.controller.control import ClientGone, ControlServer, read_snapshot, write_snapshot
+from pydbt.controller.control import (
+    SAVE_STATUS_INTERVAL_S,
+    ClientGone,
+    ControlServer,
+    read_saved_status,
+    write_saved_status,
+)
 from pydbt.controller.expiry import identity_report, tell_expiry
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.public_status import public_server
@@ -53,7 +59,6 @@ from pydbt.store.target_problem import load_target_problem, save_target_problem
 ARENA_BYTES = 64 * MIB
 RESTART_SECONDS = 1.0
 LONGEST_RESTART_SECONDS = 16.0
-SNAPSHOT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
 FINISH_SECONDS = 20.0
 """A clean stop waits this long until the journal is on the target; the rest is replayed at the next start."""
@@ -91,9 +96,9 @@ class SecondaryService:
         self._listening = ""
         self._stop_asked = False
         self._problem = ""  # while there is no engine that goes on: why
-        known = (read_snapshot(options.state_dir) or {}).get("primary")
+        known = (read_saved_status(options.state_dir) or {}).get("primary")
         self._watch = PrimaryWatch(PrimaryReport.from_values(known))
-        self._snapshot_due = 0.0
+        self._save_due = 0.0
         self._secure: Secure | None = None
         if options.identity is not None:
             pin = PeerPin(options.state_dir, options.peer, any_key=options.new_peer_key)
@@ -182,7 +187,7 @@ class SecondaryService:
         """Close everything."""
         self._engine.stop()
         with contextlib.suppress(StateError):  # for people; whatever was promised before is on disk already
-            write_snapshot(self._options.state_dir, self.report().to_json())
+            write_saved_status(self._options.state_dir, self.report().to_json())
         self._target.close()
         self._lock.close()
 
@@ -255,10 +260,10 @@ class SecondaryService:
     def _keep_status(self) -> None:
         """What is known of the primary must outlive this process: a promotion asks for it."""
         now = time.monotonic()
-        if now >= self._snapshot_due and self._engine.brain.session is not None:
-            self._snapshot_due = now + SNAPSHOT_SECONDS
+        if now >= self._save_due and self._engine.brain.session is not None:
+            self._save_due = now + SAVE_STATUS_INTERVAL_S
             with contextlib.suppress(StateError):  # for people; the disk may be full
-                write_snapshot(self._options.state_dir, self.report().to_json())
+                write_saved_status(self._options.state_dir, self.report().to_json())
 
     def _keep_trouble(self) -> None:
         """What keeps the target from being written must outlive this process, and end with it."""

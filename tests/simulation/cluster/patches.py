@@ -122,7 +122,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
     swaps = {
         **limits,
         primary_loop: {
-            "time": clock, "control": SimpleNamespace(write_snapshot=lambda *_: None),
+            "time": clock, "control": SimpleNamespace(write_saved_status=lambda *_: None),
             "unseen_stores": lambda *_, **__: "",
         },
         inbox: {"queue": SimpleNamespace(SimpleQueue=SimInbox, Empty=queue.Empty)},
