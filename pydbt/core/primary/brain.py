@@ -130,7 +130,7 @@ class Primary:
                 self._resume(now)
             case ev.RoomShort(reason=reason):
                 if self.logging:
-                    self._log_full(reason, empty_records(), now)
+                    self._overflow(reason, empty_records(), now)
             case ev.Renamed(name=name):
                 self.ancestry.renamed(name)
             case ev.Tainted(reason=reason):
@@ -208,11 +208,11 @@ class Primary:
         too_many = self.settler.mark(taken.report, taken.segment, written, now)
         self.verifier.touch(written)
         if reason := unloggable(state, taken, too_many):
-            self._log_full(reason, writes, now)
+            self._overflow(reason, writes, now)
         elif len(writes):
             last_sequences = taken.segment.last_sequences.astype(np.uint64)
             if state.tracker.insert_batch(last_sequences, *written) < len(writes):
-                self._log_full("the transaction log has no free space", writes, now)
+                self._overflow("the transaction log has no free space", writes, now)
             else:
                 state.queue.append(taken.segment)
 
@@ -234,8 +234,8 @@ class Primary:
         self.resync.read(event, now, every_block=self.landing.compares_every_block)
 
     # --- leaving and losing -------------------------------------------------------------------------------
-    def _log_full(self, reason: str, writes: Records, now: float) -> None:
-        """¶80: log full. The queue is merged into the pending map, then discarded; the writers never notice."""
+    def _overflow(self, reason: str, writes: Records, now: float) -> None:
+        """No room (¶80: log full). The queue is merged into the pending map, then discarded; the writers never notice."""
         state = self.state
         state.statistics.log_full += 1
         if warning := self._overload.note(now, state.statistics.write_rate_bytes(now)):
@@ -318,13 +318,13 @@ class Primary:
         """The secondary compared: the answer belongs to the part that had asked."""
         settled = self.settler.want(want, now)
         if settled is Settled.LOG_FULL:
-            self._log_full("the transaction log has no free space", empty_records(), now)
+            self._overflow("the transaction log has no free space", empty_records(), now)
         if settled is not Settled.NOTHING:
             return
         differing = self.verifier.want(want, now)
         if differing is not None:
             if len(differing) and self.settler.repair(differing, now):
-                self._log_full("more blocks differ than are worth copying singly", empty_records(), now)
+                self._overflow("more blocks differ than are worth copying singly", empty_records(), now)
         elif self.resync is not None:
             differing = self.resync.want(want)
             if differing is not None and len(differing):
@@ -442,7 +442,7 @@ class Primary:
         self.ancestry.renew()
         send_stream(self.state, self.link)
         if self.settler.advance(now, hurry=self.landing.waited_for) is Settled.LOG_FULL:
-            return self._log_full("the transaction log has no free space", empty_records(), now)
+            return self._overflow("the transaction log has no free space", empty_records(), now)
         if (findings := self.verifier.advance(now)) is not None:
             self._taints.clear(findings.taints)
             self.state.effects.add(findings.ended())
