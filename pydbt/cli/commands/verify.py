@@ -19,7 +19,7 @@ from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
 from pydbt.core.units import format_bytes
 
 _POLL_S = 0.5
-_WORD_S = 10.0
+_NEXT_LINE_S = 10.0
 
 
 @click.command()
@@ -46,22 +46,22 @@ def verify(
     differs is copied. Exit code 10: blocks differed; with `--repair` it is 0.
     """
     place = locate(source, state_dir)
-    words = named(secondary)
-    before = {_name(entry): _last(entry) for entry in meant_of(View(ask_primary(place, "to compare it")), words)}
-    ask(place, {"command": "verify", "repair": repair, "rate_limit": rate_limit, "cancel": cancel, **words})
+    which = named(secondary)
+    before = {_name(entry): _last(entry) for entry in meant_of(View(ask_primary(place, "to compare it")), which)}
+    ask(place, {"command": "verify", "repair": repair, "rate_limit": rate_limit, "cancel": cancel, **which})
     if cancel or background:
         click.echo("the verification was ended" if cancel else "the verification has begun")
         return 0
     try:
-        return _await(place, words, before, None if timeout is None else time.monotonic() + timeout, repair)
+        return _await(place, which, before, None if timeout is None else time.monotonic() + timeout, repair)
     except KeyboardInterrupt:
         print("the verification goes on (status shows it; verify --cancel ends it)", file=sys.stderr)
         raise
 
 
-def meant_of(report: View, words: dict[str, str]) -> list[View]:
+def meant_of(report: View, which: dict[str, str]) -> list[View]:
     """The reports of the secondaries that are meant: of the one that is named, or of all."""
-    named_one = words.get("secondary")
+    named_one = which.get("secondary")
     return [entry for entry in report.parts("secondaries") if named_one in (None, entry.text("secondary"))]
 
 
@@ -92,13 +92,13 @@ def rests_for(entry: View) -> str:
     return f"{who}, not in sync{since} and not connected{why}"
 
 
-def _await(place: Path, words: dict[str, str], before: dict[str, View], deadline: float | None, repair: bool) -> int:
+def _await(place: Path, which: dict[str, str], before: dict[str, View], deadline: float | None, repair: bool) -> int:
     """Show the progress until it has ended everywhere; the exit code."""
-    next_word = time.monotonic() + _WORD_S
+    next_line = time.monotonic() + _NEXT_LINE_S
     shown: set[tuple[object, ...]] = set()
     while True:
         time.sleep(_POLL_S)
-        entries, now = meant_of(View(ask(place, {"command": "status"})), words), time.monotonic()
+        entries, now = meant_of(View(ask(place, {"command": "status"})), which), time.monotonic()
         for entry in entries:
             # Each reason once: one that comes and goes, such as a target that fails again and again, is told once too.
             problem = entry.text("waiting_for" if entry.flag("connected") else "connection_problem")
@@ -117,8 +117,8 @@ def _await(place: Path, words: dict[str, str], before: dict[str, View], deadline
             raise TimedOut(
                 "the verification did not end in time; it continues (see status, or end it with verify --cancel)"
             )
-        if now >= next_word or sys.stderr.isatty():
-            next_word = now + _WORD_S
+        if now >= next_line or sys.stderr.isatty():
+            next_line = now + _NEXT_LINE_S
             end = "\r" if sys.stderr.isatty() else "\n"
             print(f"{verify_words(running[0]):<70}", file=sys.stderr, end=end, flush=True)
 

@@ -20,8 +20,8 @@ from pydbt.core.printable import printable
 # Beyond the controller's own deadline: it answers then, unless it hangs.
 _ANSWER_MARGIN_S = 10.0
 # A wait is over at once most times; one that is not says what it waits for.
-_FIRST_WORD_S = 2.0
-_WORD_S = 10.0
+_FIRST_LINE_S = 2.0
+_NEXT_LINE_S = 10.0
 
 
 @click.command()
@@ -49,9 +49,9 @@ def wait(
     request = {"command": "wait", "timeout": timeout, "any": anyone, "sync": not no_sync, **named(secondary)}
     place = locate(source, state_dir)
     asked = _Asked(place, request, None if timeout is None else timeout + _ANSWER_MARGIN_S)
-    pause, told = _FIRST_WORD_S, False
+    pause, told = _FIRST_LINE_S, False
     while not asked.is_over(pause):
-        pause, told = _WORD_S, _tell(place)
+        pause, told = _NEXT_LINE_S, _tell(place)
     if asked.timed_out and not told:
         _tell(place, if_behind=True)
     answer = asked.require()

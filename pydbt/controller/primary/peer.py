@@ -16,7 +16,7 @@ from pydbt.controller.primary.verification import VolumeVerification
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
-from pydbt.core.primary.replica_word import behind_since
+from pydbt.core.primary.reported_state import behind_since
 from pydbt.store.intent_file import IntentKeeper
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 

@@ -30,7 +30,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.landing import SnapshotStatus
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.replica_word import replica_word
+from pydbt.core.primary.reported_state import reported_state
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
 from pydbt.core.primary.verifier import SHOWN_RUNS
 from pydbt.core.units import Geometry
@@ -103,7 +103,7 @@ def _secondary_report(
         mode_since=_moment(passed_s(status.mode_since, now)),
         phase=str(status.phase),
         waiting_for=status.waiting_for,
-        replica_state=replica_word(status, lag_seconds, out_of_sync),
+        replica_state=reported_state(status, lag_seconds, out_of_sync),
         tainted=bool(status.taints),
         taints=status.taints,
         verify=peer.verification.report(),

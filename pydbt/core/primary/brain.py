@@ -27,7 +27,7 @@ from pydbt.core.primary.overview import Overview
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
 from pydbt.core.primary.recognition import Recognition
 from pydbt.core.primary.rename import Ancestry
-from pydbt.core.primary.replica_word import told_position
+from pydbt.core.primary.reported_state import told_position
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.sender import send_stream
 from pydbt.core.primary.settler import Settled, Settler

@@ -9,7 +9,7 @@ from pydbt.core.primary.landing import Landing
 from pydbt.core.primary.link import Link
 from pydbt.core.primary.modes import Phase
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
-from pydbt.core.primary.replica_word import behind_since, is_fresh
+from pydbt.core.primary.reported_state import behind_since, is_fresh
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.settler import Settler
 from pydbt.core.primary.snapshot_comparison import SnapshotComparison

@@ -38,7 +38,7 @@ from pydbt.core.secondary.session import (
 from pydbt.core.secondary.status import ReplicaStatus, status_of
 from pydbt.core.secondary.takeover import why_not_take_over
 
-WORD_SECONDS = 1.5 * HEARTBEAT_S
+ACK_INTERVAL_S = 1.5 * HEARTBEAT_S
 """A secondary that is busy with its disk still sends an ACK this often, so that it is not taken for dead. With a primary that
 asks once per second, each goes out with the answer: one wakeup for both, on either side."""
 
@@ -75,7 +75,7 @@ class Secondary:
         self._primary: e.Connected | Session | None = None
         self.watch = watch or PrimaryWatch()
         self._room_bytes = 0
-        self._word_due = now
+        self._ack_due = now
         self._ended = False
 
     # --- the brain's interface ----------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class Secondary:
 
     def deadline(self) -> float | None:
         """When ``handle(Tick(), now)`` is due."""
-        due = [self.keeper.deadline(), self._word_due if self.session is not None else None]
+        due = [self.keeper.deadline(), self._ack_due if self.session is not None else None]
         return min((time for time in due if time is not None), default=None)
 
     @property
@@ -297,8 +297,8 @@ class Secondary:
         if isinstance(frame, f.Ping):
             session.beat(frame, at)
             self._do(e.Send(session.connection, f.Pong(frame.token)))
-            if at >= self._word_due - HEARTBEAT_S:
-                self._word_due = at
+            if at >= self._ack_due - HEARTBEAT_S:
+                self._ack_due = at
         elif isinstance(frame, f.Standing):
             self.watch.told(frame, session.hello.epoch)
         elif self.keeper.barrier is not None or session.has_waiting:
@@ -473,8 +473,8 @@ class Secondary:
             replica_state=self.replica_state.code,
             progress=self.keeper.progress if session.asks_progress else 0,
         )
-        if now >= self._word_due or session.is_news(ack):
-            self._word_due = now + WORD_SECONDS
+        if now >= self._ack_due or session.is_news(ack):
+            self._ack_due = now + ACK_INTERVAL_S
             self._do(e.Send(session.connection, ack))
 
     def _refuse(self, session: Session, code: str, message: str) -> None:

@@ -10,7 +10,7 @@ from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.events import BlocksRead, DropReading, Persist, ReadBlocks, SendBlocks, SendDigests
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
-from pydbt.core.primary.replica_word import told_position
+from pydbt.core.primary.reported_state import told_position
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.settler import Settler
 from pydbt.core.primary.state import State

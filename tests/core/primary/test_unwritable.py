@@ -11,7 +11,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.quiet_bitmap import PERSIST_RETRY_S, QuietBitmap
 from pydbt.core.primary.recognition import Recognition
-from pydbt.core.primary.replica_word import replica_word
+from pydbt.core.primary.reported_state import reported_state
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.settler import Settler
 from pydbt.core.protocol.frames import Ack, Unwritable
@@ -24,7 +24,7 @@ INCONSISTENT, UP_TO_DATE = 0, 3
 
 
 def word_of(shell: Shell) -> str:
-    return replica_word(shell.brain.status(shell.now), 0.0, 0)
+    return reported_state(shell.brain.status(shell.now), 0.0, 0)
 
 
 def says(shell: Shell, *blocks: int) -> list[ev.Effect]:

@@ -14,7 +14,7 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary import events as e
-from pydbt.core.secondary.brain import WORD_SECONDS, Secondary
+from pydbt.core.secondary.brain import ACK_INTERVAL_S, Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.journal import entry_bytes
 from pydbt.core.secondary.replica import Mark, Recovery, ReplicaRecord, ReplicaState
@@ -255,8 +255,8 @@ def test_frames_of_a_connection_that_was_replaced_are_not_looked_at():
 def test_a_busy_secondary_says_something_so_that_it_is_not_taken_for_dead():
     play = Play()
     play.frame(stream(11, 12))
-    assert play.brain.deadline() <= WORD_SECONDS
-    assert [type(send.frame) for send in play(e.Tick(), e.Send, now=WORD_SECONDS + 1)] == [f.Ack]
+    assert play.brain.deadline() <= ACK_INTERVAL_S
+    assert [type(send.frame) for send in play(e.Tick(), e.Send, now=ACK_INTERVAL_S + 1)] == [f.Ack]
 
 
 def test_the_word_that_is_due_goes_out_with_the_answer_to_a_question():
@@ -269,7 +269,7 @@ def test_the_word_that_is_due_goes_out_with_the_answer_to_a_question():
         for ping, at in zip(asked, (11.0, 11.2), strict=True)
     )
     assert first == [f.Pong, f.Ack] and soon == [f.Pong]
-    assert play.brain.deadline() == 11.0 + WORD_SECONDS, "it would be sent without a question too"
+    assert play.brain.deadline() == 11.0 + ACK_INTERVAL_S, "it would be sent without a question too"
 
 
 @pytest.mark.parametrize("event", [e.TargetFailed("input/output error"), e.JournalRefused(1, 0, False, "i/o error")])

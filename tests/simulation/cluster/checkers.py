@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.replica_word import replica_word
+from pydbt.core.primary.reported_state import reported_state
 from pydbt.core.protocol.generations import Verdict, verdict
 from pydbt.core.protocol.heartbeat import FRESH_S
 from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES
@@ -162,7 +162,7 @@ def up_to_date_is_answered_for(world: World) -> None:
             continue
         if not heard[0] and peer.brain.state.in_flight.empty and peer.brain.mode is Mode.NORMAL:
             status = peer.brain.status(now)
-            if replica_word(status, 0.0, status.out_of_sync_bytes) == "up-to-date":
+            if reported_state(status, 0.0, status.out_of_sync_bytes) == "up-to-date":
                 raise Violation(
                     "up to date is answered for", f"{node.name} is cut off, and the primary calls it up to date"
                 )

@@ -10,7 +10,7 @@ import pytest
 from pydbt.core.primary.events import RoomShort
 from pydbt.core.primary.link import Link
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.replica_word import behind_since, is_fresh, replica_word, told_position
+from pydbt.core.primary.reported_state import behind_since, is_fresh, reported_state, told_position
 from pydbt.core.primary.state import State
 from pydbt.core.primary.status import PrimaryStatus
 from pydbt.core.protocol.heartbeat import FRESH_S, OUT_OF_SYNC, SILENT_S
@@ -66,13 +66,13 @@ def test_a_heartbeat_tells_the_last_captured_write_or_that_no_position_is_enough
     ],
 )
 def test_the_word_is_never_better_than_what_is_known(changes: dict[str, object], word: str) -> None:
-    assert replica_word(status_of(**changes), 0.0, 0) == word
+    assert reported_state(status_of(**changes), 0.0, 0) == word
 
 
 def test_of_snapshots_the_last_one_is_up_to_date_while_nothing_was_written_after_it() -> None:
     status = status_of(mode=Mode.SNAPSHOTS, replica_state="consistent")
-    assert replica_word(status, 0.0, 0) == "up-to-date"
-    assert replica_word(status, 1.0, 0) == replica_word(status, 0.0, 4096) == "consistent"
+    assert reported_state(status, 0.0, 0) == "up-to-date"
+    assert reported_state(status, 1.0, 0) == reported_state(status, 0.0, 4096) == "consistent"
 
 
 def cut(shell: Shell) -> None:

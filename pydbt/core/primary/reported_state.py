@@ -34,7 +34,7 @@ def told_position(state: State, *, repairing: bool, now: float) -> int:
     return state.sequence if state.mode is Mode.NORMAL and not doubtful else OUT_OF_SYNC
 
 
-def replica_word(status: PrimaryStatus, lag_seconds: float | None, out_of_sync_bytes: int) -> str:
+def reported_state(status: PrimaryStatus, lag_seconds: float | None, out_of_sync_bytes: int) -> str:
     """``inconsistent``, ``outdated``, ``consistent`` or ``up-to-date``. ``out_of_sync_bytes``: with the kernel's bitmaps."""
     normal = status.mode is Mode.NORMAL
     if (status.taints and status.mode in FOLLOWING_MODES) or (normal and status.repairing):
