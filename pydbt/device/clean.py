@@ -12,13 +12,13 @@ from pydbt.device.sysfs import BlockDevice
 from pydbt.device.usage import is_used
 from pydbt.posix.boot import boot_id
 
-Marker = dict[str, object]
+CleanStop = dict[str, object]
 
 # Other programs write to their partitions of the disk at any time: this many tries to read between two such writes.
 _LOOKS = 200
 
 
-def clean_marker(device: BlockDevice, reader: DirectReader) -> Marker:
+def clean_marker(device: BlockDevice, reader: DirectReader) -> CleanStop:
     """The kernel's counts and what lies below, which hold in this boot; and the file system's fingerprint, for a later one.
 
     A fingerprint is taken only of a file system that nothing uses, here or in another namespace, and that was unmounted
@@ -33,7 +33,7 @@ def clean_marker(device: BlockDevice, reader: DirectReader) -> Marker:
     }
 
 
-def is_untouched(marker: Marker | None, device: BlockDevice, reader: DirectReader | None = None) -> bool:
+def is_untouched(marker: CleanStop | None, device: BlockDevice, reader: DirectReader | None = None) -> bool:
     """Whether nothing was written since ``marker`` was made, as far as the kernel and the file system show.
 
     Without a marker the stop was not clean, and nobody knows. Without a reader the device is opened for the time of the look.
@@ -52,7 +52,7 @@ def is_untouched(marker: Marker | None, device: BlockDevice, reader: DirectReade
     return kept is not None and not is_used(device) and kept == fingerprint(reader)
 
 
-def write_counts(device: BlockDevice) -> Marker | None:
+def write_counts(device: BlockDevice) -> CleanStop | None:
     """Values that change within a boot with every write to the device; None when they are unknown."""
     if not device.counts_io():
         return None
@@ -68,7 +68,7 @@ def write_counts(device: BlockDevice) -> Marker | None:
     }
 
 
-def _below(device: BlockDevice) -> Marker | None:
+def _below(device: BlockDevice) -> CleanStop | None:
     """What lies below a device of device-mapper: the counts do not show that a snapshot was merged into it."""
     try:
         below = look_below(device, groups=True)

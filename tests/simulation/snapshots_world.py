@@ -77,7 +77,7 @@ class SnapshotCluster(Cluster):
             case ev.Release(hold=hold):
                 assert hold == self.hold, "a hold was released that does not stand"
                 self.at(self.rng.random() * 0.01, lambda: self.let_go(hold))
-            case ev.ReadBlocks(reading=reading, runs=runs, held=True):
+            case ev.ReadBlocks(reading=reading, runs=runs, from_snapshot=True):
                 self.at(self.rng.random() * 0.02, lambda: self.read_snapshot(reading, runs))
             case _:
                 super().carry_out(effect, answers)

@@ -123,7 +123,7 @@ class BlockReader:
 
     @contextlib.contextmanager
     def _source_of(self, request: ReadBlocks) -> Iterator[DirectReader]:
-        if not request.held:
+        if not request.from_snapshot:
             yield self._reader
             return
         with self._lock:

@@ -211,7 +211,7 @@ class PeerConnection:
             sequence=welcome.sequence,
             staged=welcome.staged,
             fresh=welcome.fresh,
-            held=welcome.volume is not None,
+            of_this_volume=welcome.volume is not None,
             progress=welcome.progress,
             compares=self._digest is not None,
         )

@@ -204,9 +204,9 @@ class Volume:
 
     def note_outbound(self) -> None:
         """How far the senders are, for the brains."""
-        now = {peer.number: peer.connection.outbound() for peer in self.peers.values()}
-        self.events.extend(item for item in now.items() if not self.sleeps or item[1] != self._outbound.get(item[0]))
-        self._outbound = now
+        sent = {peer.number: peer.connection.outbound() for peer in self.peers.values()}
+        self.events.extend(item for item in sent.items() if not self.sleeps or item[1] != self._outbound.get(item[0]))
+        self._outbound = sent
 
     def look_for_idle_disk(self) -> None:
         """While a brain counts writes in flight, or is not certain, tell the brains when the kernel counts none."""

@@ -265,7 +265,7 @@ class Primary:
             state.effects.add(ev.DropReading(reading))
         state.tracker.halt()
         self.settler.abandon(state.tracker.pending)
-        self.verifier.rest(now)
+        self.verifier.pause(now)
         if self.resync is not None:
             self.resync.abandon()
             self.resync = None

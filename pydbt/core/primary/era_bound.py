@@ -66,7 +66,7 @@ class Eras:
     era: int
 
 
-def why_everything(kept: Intent | None, now: Eras, replica: str, other_taints: Collection[str]) -> str:
+def why_everything(kept: Intent | None, present: Eras, replica: str, other_taints: Collection[str]) -> str:
     """Why the remembered era does not bound what differs from ``replica``, as part of a sentence; empty when it does.
 
     ``other_taints`` are what the volume is tainted with besides writes that no program saw.
@@ -77,12 +77,12 @@ def why_everything(kept: Intent | None, now: Eras, replica: str, other_taints: C
         return "no era was remembered since the replica was last in sync"
     if kept.replica != replica:
         return "the era that was remembered was that of another replica"
-    if kept.metadata != now.metadata:
+    if kept.metadata != present.metadata:
         return "the era metadata are others than those of the remembered era"
-    if kept.region_bytes != now.region_bytes:
-        return f"the era metadata are kept in regions of {now.region_bytes} bytes, and were in {kept.region_bytes}"
-    if now.era < kept.era:
-        return f"the device is at era {now.era} and had come to era {kept.era}: its metadata were set back"
+    if kept.region_bytes != present.region_bytes:
+        return f"the era metadata are kept in regions of {present.region_bytes} bytes, and were in {kept.region_bytes}"
+    if present.era < kept.era:
+        return f"the device is at era {present.era} and had come to era {kept.era}: its metadata were set back"
     return ""
 
 

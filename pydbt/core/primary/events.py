@@ -36,7 +36,8 @@ class Captured:
 class Connected:
     """The handshake is done: both ends mean the same volume. The fields are what the secondary reports.
 
-    ``held``: it has belonged to this volume before, so that it may hold a content of it also where that has free space now.
+    ``of_this_volume``: it has belonged to this volume before, so that it may hold a content of it also where that has free
+    space now.
     ``progress``: bytes that ever became durable there, a number that only grows; None where it is not told.
     ``compares``: it told a key for digests. Else nothing can be compared with it, and everything is copied.
     """
@@ -47,7 +48,7 @@ class Connected:
     sequence: int
     staged: bool
     fresh: bool
-    held: bool = False
+    of_this_volume: bool = False
     progress: int | None = None
     compares: bool = True
 
@@ -383,12 +384,12 @@ class Release:
 class ReadBlocks:
     """Read runs of blocks past every cache and keep them as ``reading``; answers ``BlocksRead``.
 
-    ``held``: from the snapshot, and not from the source.
+    ``from_snapshot``: from the snapshot, and not from the source.
     """
 
     reading: int
     runs: Runs
-    held: bool = False
+    from_snapshot: bool = False
 
 
 @dataclass(frozen=True, slots=True)

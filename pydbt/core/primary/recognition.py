@@ -40,7 +40,7 @@ class Recognition:
         if not replica.scanned:  # it is taken as it is: the map will have all that it lacks
             replica.taken_at, replica.progress = at, 0
         replica.progress = max(replica.progress, event.progress or 0)
-        self.scan_whole = config.scan_whole or event.held
+        self.scan_whole = config.scan_whole or event.of_this_volume
         replica.state = "inconsistent" if replica.initial or event.state == "inconsistent" else "outdated"
         replica.goes_back = event.state != "inconsistent"  # also where ours counts as the first copy still
         replica.fresh, replica.identifier = event.fresh, event.replica

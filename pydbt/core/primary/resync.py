@@ -110,22 +110,22 @@ class Resync:
         )
 
     # --- sweeping -----------------------------------------------------------------------------------------
-    def begin_pass(self, now: float, *, urgent: bool = False, held: bool = False) -> None:
+    def begin_pass(self, now: float, *, urgent: bool = False, from_snapshot: bool = False) -> None:
         """Read everything that is pending; see ``feed``."""
         self.sweep.begin_pass()
-        self.feed(now, urgent=urgent, held=held)
+        self.feed(now, urgent=urgent, from_snapshot=from_snapshot)
 
-    def feed(self, now: float, *, urgent: bool = False, held: bool = False) -> None:
+    def feed(self, now: float, *, urgent: bool = False, from_snapshot: bool = False) -> None:
         """Have as much read as the window and the rate limit allow.
 
-        ``urgent``: all of it, since writers are held up meanwhile. ``held``: from the snapshot.
+        ``urgent``: all of it, since writers are held up meanwhile. ``from_snapshot``: and not from the source.
         """
         if now < self._state.reads_rest_until:
             return
         while (taken := self.sweep.next_reading(now, urgent=urgent)) is not None:
             reading, transit = taken
             self._state.left_out.given(transit.runs)
-            self._state.effects.add(ReadBlocks(reading, transit.runs, held))
+            self._state.effects.add(ReadBlocks(reading, transit.runs, from_snapshot))
 
     def sweep_on(self, now: float, *, explained: bool) -> None:
         """In a pass whose map is on disk: read on, write down how far it is, and end it. ``explained``: the operator

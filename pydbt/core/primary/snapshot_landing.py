@@ -223,7 +223,7 @@ class SnapshotLanding:
             self._swept = pending.copy()
         elif pending.count() * self._state.geometry.block_bytes > 2 * HELD_BYTES:
             return self._missed(now, "more was written at the last moment than can be read in one")
-        resync.begin_pass(now, urgent=not self._apart, held=self._apart)
+        resync.begin_pass(now, urgent=not self._apart, from_snapshot=self._apart)
         return Enter(Phase.LAST_SWEEP)
 
     def advance(self, resync: Resync, now: float) -> Outcome:
@@ -277,7 +277,7 @@ class SnapshotLanding:
 
         Of a live device, blocks that became pending meanwhile belong to it.
         """
-        resync.feed(now, urgent=not self._apart, held=self._apart)
+        resync.feed(now, urgent=not self._apart, from_snapshot=self._apart)
         if not resync.sweep.pass_read or not resync.all_taken_in:
             return False
         if not self._apart and self._state.tracker.pending.any():

@@ -152,7 +152,7 @@ class Verifier:
         self._again.clear()
         self.current = None
 
-    def rest(self, now: float) -> None:
+    def pause(self, now: float) -> None:
         """Replication halts: what was being compared is looked at again later."""
         self._again.extend((now, comparison.blocks, comparison.suspected) for comparison in self._readings.values())
         self._drop_all()

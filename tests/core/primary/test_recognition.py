@@ -83,7 +83,7 @@ def test_that_there_is_an_image_to_go_back_to_is_known_even_where_ours_is_a_firs
 
 def test_of_another_replica_nothing_is_remembered_before_its_map() -> None:
     state, recognition = known()
-    assert "another replica" in recognition.connected(said("other", progress=3, held=True))
+    assert "another replica" in recognition.connected(said("other", progress=3, of_this_volume=True))
     recognition.remember_when_mapped()
     assert not taken_effects(state) and state.replica.identifier == "other" and state.replica.progress == 3
     assert recognition.scan_whole, "it may hold a content of this volume where that has free space now"

@@ -88,7 +88,7 @@ def test_a_snapshot_under_way_ends_no_verification_that_was_asked_for_after_it_b
 
 def test_it_has_nothing_under_way_of_its_own() -> None:
     _, comparison = comparing()
-    comparison.rest(0.0)
+    comparison.pause(0.0)
     comparison.touch(runs((0, 1)))
     assert not comparison.awaiting and comparison.deadline() == inf and comparison.advance(0.0) is None
     assert (

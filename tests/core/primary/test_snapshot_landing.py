@@ -145,7 +145,7 @@ def test_of_a_snapshot_both_maps_are_read_and_what_the_second_names_stays_out_of
     story = Story(1, apart=True)
     story.to_last_sweep(7)
     asked = story.all_read()
-    assert asked.held and asked.runs.blocks().tolist() == [1, 7]
+    assert asked.from_snapshot and asked.runs.blocks().tolist() == [1, 7]
     write(story.state, 9)  # the source is written to meanwhile, which a snapshot does not mind
     assert story.landing.kept_blocks == 1
     combined = DirtyMap(64)
@@ -227,7 +227,7 @@ def test_with_much_left_another_pass_is_swept_but_a_snapshot_is_no_burden(monkey
     for apart in (False, True):
         story = Story(1, 2, 3, apart=apart)
         assert story.landing.try_landing(story.resync, 0.0) is None, "the bulk first"
-        assert only(taken_effects(story.state), ReadBlocks).held is False
+        assert only(taken_effects(story.state), ReadBlocks).from_snapshot is False
         assert story.advance() is None
         story.resync.abandon()
         outcome = story.landing.try_landing(story.resync, 0.0)

@@ -161,7 +161,7 @@ def test_blocks_that_could_not_be_read_are_compared_later() -> None:
 def test_when_replication_halts_the_readings_wait_and_what_is_kept_of_them_is_dropped() -> None:
     state, verifier = verifying((0, 4))
     asked = read(state, verifier, 0.0)
-    verifier.rest(2.0)
+    verifier.pause(2.0)
     assert taken_effects(state) == [DropReading(asked.reading)]
     state.mode = Mode.UNSYNCHRONIZED
     assert verifier.deadline() == inf
