@@ -142,7 +142,7 @@ def begin_run(
     state: VolumeState,
     secures: dict[int, Secure | None],
     found: Found,
-    written: EraRecovery,
+    recovery: EraRecovery,
 ) -> tuple[VolumeState, dict[int, Joining]]:
     """The metadata to write down, and the configuration of each brain."""
     maps = load_maps(options, state)
@@ -159,7 +159,7 @@ def begin_run(
         bounded[slot] = tells_all[slot] and was_bounded(options.state_dir, record)
         if not assumed and not tells_all[slot] and record.phase is not SyncPhase.INITIAL:
             record = tainted(record, found.untracked)  # dm-era bounds the answer to ``UNTRACKED`` alone
-            since[slot] = written.of(state, record)
+            since[slot] = recovery.of(state, record)
             if since[slot] is None:
                 _log.warning("%s: every block is compared", found.untracked)
             state = state.with_record(record)
@@ -168,7 +168,7 @@ def begin_run(
         record.slot: joining(
             options, state, record, secures[record.slot], pending=maps[record.slot], tells_all=tells_all[record.slot],
             assumed=assumed, quiet_held=found.reopened, snapshot_based=found.snapshot_based, since=since.get(record.slot),
-            bounded=bounded[record.slot], completed_first=written.layer is not None,
+            bounded=bounded[record.slot], completed_first=recovery.layer is not None,
             discards=found.discards,
         )
         for record in state.secondaries

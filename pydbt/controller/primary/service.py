@@ -102,9 +102,9 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
         in_kernel = reopened and any(capture.dirty_counts())
         promise = discard_promise(device)
         found = Found(is_new, tracked or untouched, reopened, in_kernel, snapshot_based, promise, below.untracked)
-        written = EraRecovery(device, options.state_dir)
-        state, joiners = begin_run(options, device, state, secures, found, written)
-        written.begin(state.secondaries)
+        recovery = EraRecovery(device, options.state_dir)
+        state, joiners = begin_run(options, device, state, secures, found, recovery)
+        recovery.begin(state.secondaries)
         save_state(options.state_dir, state)
         undo.pop_all()
         keep_only(PRIMARY_KEEPS, runs_programs=True)
@@ -112,11 +112,11 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
         _log.info("volume %s: %s, %s in blocks of %s", state.volume, device.path, *sizes)
         volume = Volume(
             options, device, Metadata(options.state_dir, state), capture, reader,
-            inherited=reopened, room=room, completed_first=written.layer is not None,
+            inherited=reopened, room=room, completed_first=recovery.layer is not None,
         )  # fmt: skip
         for slot, secondary in joiners.items():
             volume.join(slot, secondary)
-        loop = PrimaryLoop(volume, written.layer, written.problem, below)
+        loop = PrimaryLoop(volume, recovery.layer, recovery.problem, below)
         try:
             return _serve(loop, options, stack)
         finally:
