@@ -12,7 +12,7 @@ from typing import assert_never
 
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.block_reader import BlockReader
-from pydbt.controller.primary.leftover import marker_of
+from pydbt.controller.primary.leftover import hold_file_of
 from pydbt.core.errors import DeviceError, PydbtError
 from pydbt.core.primary import events as ev
 from pydbt.device.block import DirectReader
@@ -58,7 +58,7 @@ class Holder:
         self._device, self._room, self._blocks, self._position, self._post = device, room, blocks, position, post
         self._volume: Snapshotable | None = None  # whose snapshot stands
         self._no_snapshot = ""  # why there was none the last time
-        self._freezer = FileSystemFreezer(marker_of(state))
+        self._freezer = FileSystemFreezer(hold_file_of(state))
         self._held = ""  # the kind of the hold that stands
         self._taken_ms = 0.0  # how long the snapshot that stands took
         self._unfreezable: set[str] = set()

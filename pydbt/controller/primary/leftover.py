@@ -42,7 +42,7 @@ def is_tracked(state_dir: str | os.PathLike[str]) -> bool:
         return False
 
 
-def marker_of(state: VolumeState) -> Path:
+def hold_file_of(state: VolumeState) -> Path:
     """The file that is there while file systems of this volume are frozen."""
     return RUN_DIR / f"held-{state.uuid.hex}"
 
@@ -52,7 +52,7 @@ def let_go(state: VolumeState, device: BlockDevice | None) -> None:
 
     ``device`` None: the volume itself is gone.
     """
-    if thaw_leftover(marker_of(state)):
+    if thaw_leftover(hold_file_of(state)):
         _log.warning("a run that was killed had left file systems frozen; they are thawed")
     try:
         if remove_left(Room(state.uuid.hex), device):
