@@ -25,7 +25,7 @@ import numpy as np
 
 from pydbt.core import errors
 from pydbt.core.errors import MachineError, StateError
-from pydbt.kernel import kept, pins, syscalls
+from pydbt.kernel import code_cache, pins, syscalls
 from pydbt.kernel.bell import Bell
 from pydbt.kernel.bitmaps import Bitmaps
 from pydbt.kernel.btf import require_btf
@@ -235,7 +235,7 @@ def require_ready(pin_dir: Path) -> bool:
     """MachineError at once for what this machine lacks. False when the programs must be compiled for this kernel first."""
     pins.require_bpffs(pin_dir)
     require_btf()
-    if kept.is_known(source_text(), kept.FOLDER):
+    if code_cache.is_known(source_text(), code_cache.FOLDER):
         return True
     find_headers()
     return False
@@ -246,7 +246,7 @@ def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> N
         "volume": to_json(volume),
         "options": to_json(options),
         "pin_dir": str(pin_dir),
-        "kept": str(kept.FOLDER),
+        "kept": str(code_cache.FOLDER),
         "parent": os.getpid(),
     }
     package_root = str(Path(__file__).resolve().parents[2])

@@ -29,9 +29,9 @@ from pydbt.core.units import SECTOR_BYTES
 from pydbt.kernel import addresses, layout, pins, syscalls
 from pydbt.kernel.addresses import DirectMap, Unproven
 from pydbt.kernel.btf import Btf
+from pydbt.kernel.code_cache import code_for
 from pydbt.kernel.compiled import compile_programs, source_text
 from pydbt.kernel.headers import find_headers
-from pydbt.kernel.kept import code_for
 from pydbt.kernel.limits import lockdown_words, short_of_memory
 from pydbt.kernel.loaded import Loaded, VerifierRefused, attach
 from pydbt.kernel.record import CONFIG, PROBE, RING_HEADER_BYTES

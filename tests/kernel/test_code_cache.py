@@ -11,7 +11,7 @@ import pytest
 
 from pydbt.core.errors import MachineError
 from pydbt.core.units import MIB
-from pydbt.kernel import kept
+from pydbt.kernel import code_cache
 from pydbt.kernel.code import Code, MapShape
 from tests.kernel.test_loss import write_blocks
 from tests.lab.disks import loop_device
@@ -48,7 +48,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     library = tmp_path / "libbcc.so.0"
     library.write_bytes(b"one")
     status = library.stat()
-    monkeypatch.setattr(kept, "compiler_files", lambda: [(str(library), status.st_size, status.st_mtime_ns)])
+    monkeypatch.setattr(code_cache, "compiler_files", lambda: [(str(library), status.st_size, status.st_mtime_ns)])
     return library
 
 
@@ -58,53 +58,53 @@ def only_file(folder: Path) -> Path:
 
 
 def test_the_second_time_nothing_is_compiled(folder: Path, library: Path, compiler: Compiler) -> None:
-    assert not kept.is_known(TEXT, folder)
+    assert not code_cache.is_known(TEXT, folder)
     for _ in range(3):
-        assert kept.code_for(TEXT, MACROS, compiler, folder) == CODE
-    assert compiler.times == 1 and kept.is_known(TEXT, folder)
+        assert code_cache.code_for(TEXT, MACROS, compiler, folder) == CODE
+    assert compiler.times == 1 and code_cache.is_known(TEXT, folder)
     assert folder.stat().st_mode & 0o777 == 0o700 and only_file(folder).stat().st_mode & 0o777 == 0o600
 
 
 def test_another_text_other_macros_and_another_kernel_are_compiled(
     folder: Path, library: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept.code_for(TEXT, MACROS, compiler, folder)
-    kept.code_for(TEXT + " ", MACROS, compiler, folder)
-    kept.code_for(TEXT, MACROS | {"PYDBT_PAYLOAD": 0}, compiler, folder)
+    code_cache.code_for(TEXT, MACROS, compiler, folder)
+    code_cache.code_for(TEXT + " ", MACROS, compiler, folder)
+    code_cache.code_for(TEXT, MACROS | {"PYDBT_PAYLOAD": 0}, compiler, folder)
     assert compiler.times == 3
     other = SimpleNamespace(release="6.1.0-99", version="#1 SMP", machine="x86_64")
-    monkeypatch.setattr(kept.os, "uname", lambda: other)
-    assert not kept.is_known(TEXT, folder)
-    kept.code_for(TEXT, MACROS, compiler, folder)
+    monkeypatch.setattr(code_cache.os, "uname", lambda: other)
+    assert not code_cache.is_known(TEXT, folder)
+    code_cache.code_for(TEXT, MACROS, compiler, folder)
     assert compiler.times == 4 and len(list(folder.iterdir())) == 4
 
 
 def test_another_compiler_compiles(folder: Path, library: Path, compiler: Compiler) -> None:
-    kept.code_for(TEXT, MACROS, compiler, folder)
+    code_cache.code_for(TEXT, MACROS, compiler, folder)
     library.write_bytes(b"another")
-    kept.code_for(TEXT, MACROS, compiler, folder)
-    assert compiler.times == 2 and not kept.is_known(TEXT, folder), "the file tells of the first compiler still"
+    code_cache.code_for(TEXT, MACROS, compiler, folder)
+    assert compiler.times == 2 and not code_cache.is_known(TEXT, folder), "the file tells of the first compiler still"
 
 
 def test_without_a_compiler_what_is_kept_is_used_and_with_one_elsewhere_it_is_not(
     folder: Path, library: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept.code_for(TEXT, MACROS, compiler, folder)
+    code_cache.code_for(TEXT, MACROS, compiler, folder)
     library.unlink()
-    kept.code_for(TEXT, MACROS, compiler, folder)
+    code_cache.code_for(TEXT, MACROS, compiler, folder)
     assert compiler.times == 2, "bcc can be imported: its library lies elsewhere"
-    monkeypatch.setattr(kept.importlib.util, "find_spec", lambda _: None)
-    kept.code_for(TEXT, MACROS, compiler, folder)
+    monkeypatch.setattr(code_cache.importlib.util, "find_spec", lambda _: None)
+    code_cache.code_for(TEXT, MACROS, compiler, folder)
     assert compiler.times == 2
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-1], lambda raw: raw[:70] + b"x" + raw[71:], lambda _: b""])
 def test_a_damaged_file_is_made_anew(folder: Path, library: Path, compiler: Compiler, damage: object) -> None:
-    kept.code_for(TEXT, MACROS, compiler, folder)
+    code_cache.code_for(TEXT, MACROS, compiler, folder)
     file = only_file(folder)
     file.write_bytes(damage(file.read_bytes()))  # type: ignore[operator]
     for _ in range(2):
-        assert kept.code_for(TEXT, MACROS, compiler, folder) == CODE
+        assert code_cache.code_for(TEXT, MACROS, compiler, folder) == CODE
     assert compiler.times == 2
 
 
@@ -112,46 +112,46 @@ def test_a_damaged_file_is_made_anew(folder: Path, library: Path, compiler: Comp
 def test_a_file_that_others_can_write_is_not_given_to_the_kernel(
     folder: Path, library: Path, compiler: Compiler, mode: int
 ) -> None:
-    kept.code_for(TEXT, MACROS, compiler, folder)
+    code_cache.code_for(TEXT, MACROS, compiler, folder)
     only_file(folder).chmod(mode)
-    kept.code_for(TEXT, MACROS, compiler, folder)
+    code_cache.code_for(TEXT, MACROS, compiler, folder)
     assert compiler.times == 2 and only_file(folder).stat().st_mode & 0o777 == 0o600
 
 
 def test_neither_a_folder_nor_a_file_of_another_user_is_used(folder: Path, library: Path, compiler: Compiler) -> None:
-    kept.code_for(TEXT, MACROS, compiler, folder)
+    code_cache.code_for(TEXT, MACROS, compiler, folder)
     os.chown(only_file(folder), 65534, -1)
-    kept.code_for(TEXT, MACROS, compiler, folder)
+    code_cache.code_for(TEXT, MACROS, compiler, folder)
     os.chown(folder, 65534, -1)
     for _ in range(2):
-        kept.code_for(TEXT, MACROS, compiler, folder)
+        code_cache.code_for(TEXT, MACROS, compiler, folder)
     assert compiler.times == 4
-    assert not kept.is_known(TEXT, folder)
+    assert not code_cache.is_known(TEXT, folder)
 
 
 def test_a_pipe_in_its_place_holds_nobody_up(folder: Path, library: Path, compiler: Compiler) -> None:
-    kept.code_for(TEXT, MACROS, compiler, folder)
+    code_cache.code_for(TEXT, MACROS, compiler, folder)
     file = only_file(folder)
     file.unlink()
     os.mkfifo(file)
-    assert kept.code_for(TEXT, MACROS, compiler, folder) == CODE and compiler.times == 2
+    assert code_cache.code_for(TEXT, MACROS, compiler, folder) == CODE and compiler.times == 2
 
 
 def test_where_nothing_can_be_kept_it_is_compiled_each_time(tmp_path: Path, library: Path, compiler: Compiler) -> None:
     (tmp_path / "file").touch()
     for _ in range(2):
-        assert kept.code_for(TEXT, MACROS, compiler, tmp_path / "file" / "kept") == CODE
+        assert code_cache.code_for(TEXT, MACROS, compiler, tmp_path / "file" / "kept") == CODE
     assert compiler.times == 2
 
 
 def test_the_oldest_make_room(folder: Path, library: Path, compiler: Compiler) -> None:
-    for number in range(kept.KEPT_FILES + 3):
-        kept.code_for(TEXT, {"number": number}, compiler, folder)
+    for number in range(code_cache.KEPT_FILES + 3):
+        code_cache.code_for(TEXT, {"number": number}, compiler, folder)
         newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         os.utime(newest, (number, number))
-    assert len(list(folder.iterdir())) == kept.KEPT_FILES
-    kept.code_for(TEXT, {"number": kept.KEPT_FILES + 2}, compiler, folder)
-    assert compiler.times == kept.KEPT_FILES + 3, "the last one is there"
+    assert len(list(folder.iterdir())) == code_cache.KEPT_FILES
+    code_cache.code_for(TEXT, {"number": code_cache.KEPT_FILES + 2}, compiler, folder)
+    assert compiler.times == code_cache.KEPT_FILES + 3, "the last one is there"
 
 
 def test_the_compilers_files_are_those_that_this_process_uses(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_the_compilers_files_are_those_that_this_process_uses(tmp_path: Path) ->
     lines = [f"7f00-7f01 r-xp 0 08:01 1   {tmp_path / name}" for name in os.listdir(tmp_path)]
     maps = tmp_path / "maps"
     maps.write_text("\n".join([*lines, "7f02-7f03 rw-p 0 00:00 0 ", "7ffc-7ffd r-xp 0 00:00 0      [vdso]"]))
-    found = kept.compiler_files(maps)
+    found = code_cache.compiler_files(maps)
     assert [Path(path).name for path, _, _ in found] == ["libLLVM-14.so.1", "libbcc.so.0.26", "libclang-cpp.so.14"]
     assert all(size == len(Path(path).name) for path, size, _ in found)
 
@@ -171,7 +171,7 @@ def test_the_compilers_files_are_those_that_this_process_uses(tmp_path: Path) ->
 def test_a_second_start_and_another_volume_need_no_compiler(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "FOLDER", folder)
+    monkeypatch.setattr(code_cache, "FOLDER", folder)
     size_bytes = 8 * MIB
     with loop_device(tmp_path / "first", size_bytes) as first, tracked(first, PAYLOAD) as capture:
         wait_quiet(capture)
@@ -195,7 +195,7 @@ def test_a_second_start_and_another_volume_need_no_compiler(
 def test_without_a_compiler_and_without_kept_code_the_compiler_is_asked_for(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "FOLDER", folder)
+    monkeypatch.setattr(code_cache, "FOLDER", folder)
     (tmp_path / "bcc.py").write_text("raise ImportError")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with (

@@ -28,10 +28,10 @@ _PROGRAM_BY_ID, _MAP_BY_ID = 13, 14  # commands of bpf(2)
 _CONTROLLER = """
 import sys, time
 from pathlib import Path
-from pydbt.kernel import kept
+from pydbt.kernel import code_cache
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 if sys.argv[6:]:
-    kept.FOLDER = Path(sys.argv[6])
+    code_cache.FOLDER = Path(sys.argv[6])
 capture = Capture.attach(VolumeSpec(*map(int, sys.argv[2:6])), CaptureOptions(data_ring_bytes=1 << 20), Path(sys.argv[1]))
 print("attached", flush=True)
 sys.stdin.readline()

@@ -9,7 +9,7 @@ import pytest
 
 from pydbt.controller.units import unit_of
 from pydbt.core.errors import MachineError, UsageError
-from pydbt.kernel.kept import FOLDER
+from pydbt.kernel.code_cache import FOLDER
 from pydbt.posix.privileges import PRIMARY_KEEPS
 from pydbt.posix.service_manager import ServiceManager
 
