@@ -13,7 +13,7 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.primary.era_bound import MAX_ERA, Intent
 from pydbt.store.intent_file import IntentKeeper, decode_intent, intent_parts, load_intent, save_intent
-from tests.store.test_map_image import header_of, map_of
+from tests.store.map_images import header_of, map_of
 
 INTENT = Intent("ab" * 16, "cd" * 16, 65536, 17)
 

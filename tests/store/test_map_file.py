@@ -18,7 +18,7 @@ from pydbt.core.units import GIB, MIB, Geometry
 from pydbt.store.map_file import CHANGES_OFFSET, decode, load_map, map_digest, save_map
 from pydbt.store.map_image import MapHeader
 from pydbt.store.map_keeper import MapKeeper
-from tests.store.test_map_image import VOLUME, contents, encode_map, header_of, map_of
+from tests.store.map_images import VOLUME, contents, encode_map, header_of, map_of
 
 
 def loaded_from(path: Path) -> list[tuple[int, bytes]]:

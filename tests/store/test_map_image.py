@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, CHUNK_BYTES, DirtyMap
 from pydbt.core.units import GIB, MIB, Geometry
-from pydbt.store.map_image import MapHeader, decode_map, map_parts
-
-VOLUME = UUID("00112233445566778899aabbccddeeff")
-
-
-def header_of(blocks: int, block_bytes: int = 4096) -> MapHeader:
-    return MapHeader(VOLUME, Geometry(blocks * block_bytes, block_bytes), epoch=(1 << 64) - 1, sequence=1 << 63)
-
-
-def map_of(block_count: int, blocks: list[int]) -> DirtyMap:
-    dirty = DirtyMap(block_count)
-    dirty.set_blocks(np.array(blocks, dtype=np.int64))
-    return dirty
-
-
-def encode_map(header: MapHeader, dirty: DirtyMap) -> bytes:
-    return b"".join(map_parts(header, dirty))
-
-
-def contents(dirty: DirtyMap) -> list[tuple[int, bytes]]:
-    return list(dirty.chunks())
+from pydbt.store.map_image import MapHeader, decode_map
+from tests.store.map_images import VOLUME, contents, encode_map, header_of, map_of
 
 
 @settings(max_examples=60, deadline=None)

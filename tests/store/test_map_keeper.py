@@ -24,7 +24,7 @@ from pydbt.store.map_file import _decode_change, load_map
 from pydbt.store.map_keeper import SMALLEST_LIMIT_BYTES, MapKeeper
 from tests.simulation.cluster.disk import Killed, Machine
 from tests.simulation.cluster.files import Files, SimOs, SimPath
-from tests.store.test_map_image import contents, header_of, map_of
+from tests.store.map_images import contents, header_of, map_of
 
 COUNT = 4 * CHUNK_BLOCKS
 TEBIBYTE = 1024 * GIB // 4096
