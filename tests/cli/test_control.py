@@ -294,8 +294,8 @@ def test_the_status_of_a_controller_that_was_killed_is_that_of_one_that_has_ende
     tmp_path: Path, role: str, mode: str
 ) -> None:
     running = {"mode": "normal" if role == "primary" else "streaming", "connected": True, "replica_state": "up-to-date"}
-    write_snapshot(tmp_path, {"role": role, "silent_seconds": 0.5, **running, "secondaries": [running]})
-    kept = read_snapshot(tmp_path)
+    write_saved_status(tmp_path, {"role": role, "silent_seconds": 0.5, **running, "secondaries": [running]})
+    kept = read_saved_status(tmp_path)
     assert kept is not None and kept["silent_seconds"] is None
     for status in (kept, *kept["secondaries"]):
         assert (status["mode"], status["connected"]) == (mode, False)
@@ -304,8 +304,8 @@ def test_the_status_of_a_controller_that_was_killed_is_that_of_one_that_has_ende
 
 @pytest.mark.parametrize("mode", ["refused", "removed", "stopped"])
 def test_a_mode_in_which_a_run_ends_stays_in_the_last_status(tmp_path: Path, mode: str) -> None:
-    write_snapshot(tmp_path, {"role": "primary", "mode": mode, "connected": False})
-    kept = read_snapshot(tmp_path)
+    write_saved_status(tmp_path, {"role": "primary", "mode": mode, "connected": False})
+    kept = read_saved_status(tmp_path)
     assert kept is not None and kept["mode"] == mode
 
 

@@ -81,7 +81,7 @@ def taken_over(options: SecondaryOptions, listen: str) -> tuple[PrimaryOptions |
 def test_a_promotion_that_happened_is_no_error_on_a_full_disk(
     options: SecondaryOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secondary_service, "write_snapshot", full)
+    monkeypatch.setattr(secondary_service, "write_saved_status", full)
     assert run_secondary(replace(options, replay_only=True, promote=True)) == 0
     record = load_record(options.state_dir)
     assert record is not None and record.promoted
@@ -100,7 +100,7 @@ def test_what_a_promotion_loses_is_told_although_the_old_address_cannot_be_kept(
 def test_a_change_of_places_goes_on_although_the_disk_is_full(
     options: SecondaryOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secondary_service, "write_snapshot", full)
+    monkeypatch.setattr(secondary_service, "write_saved_status", full)
     chosen, sent = taken_over(options, "10.0.0.1:7790")
     assert chosen is not None and chosen.secondaries == (("10.0.0.1", 7790),)
     assert sent == [Takeover(final=True)]
