@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 
 from pydbt.controller.primary.configuring import Joining, load_staged
+from pydbt.controller.primary.effects import EffectRunner
+from pydbt.controller.primary.handshake import Refused
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Request
 from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import DeviceError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.modes import Mode
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import load_state
 from tests.controller.volumes import BLOCKS, GEOMETRY, volume_of
@@ -128,19 +132,47 @@ def test_a_secondary_is_found_by_its_address_in_whatever_way_that_is_written(vol
     assert volume.record_of(("h", 3)) is None
 
 
+def a_wait(volume: Volume, **words: object) -> Request:
+    """Somebody waits; the volume is in mode normal with all of its secondaries, and has nothing else to do."""
+    for brain in volume.brains:
+        brain.state.mode = Mode.NORMAL
+    request = Request("wait", threading.Event(), arguments=words)
+    runner = EffectRunner(volume)
+    asked = volume.waits.add(request, 0, None)
+    runner.carry_out([one for one in volume.fanout.handle(asked, 0.0) if isinstance(one[1], ev.AnswerWait)])
+    return request
+
+
 def test_a_wait_fails_when_the_source_cannot_give_a_block_to_those_whom_it_is_for(volume: Volume) -> None:
-    first, _ = volume.join(1, Joining(CONFIG)), volume.join(2, Joining(CONFIG))
-    first.brain.state.unreadable.add(np.array([3]), 0.0)
-    for words, numbers, code in (({}, None, 6), ({"any": True}, None, None), ({}, (1,), 6), ({}, (2,), None)):
-        request = Request("wait", threading.Event(), arguments=words)
-        asked = volume.waits.add(request, 0, numbers)
-        volume.waits.answer(asked.token, 5, volume.unreadable)
-        assert request.done.is_set()
-        assert (request.error and request.error.exit_code) == code
-        if request.error is not None:
-            assert "/dev/x" in str(request.error) and "byte 12288" in str(request.error)
-        else:
-            assert request.result == {"sequence": 5}
+    for number in (1, 2):
+        peer = volume.join(number, Joining(CONFIG))
+        peer.brain.state.unreadable.add(np.array([3]), 0.0)
+    failed = a_wait(volume, timeout=5.0).error
+    assert failed is not None and failed.exit_code == 6 and "/dev/x" in str(failed) and "byte 12288" in str(failed)
+    volume.peers[2].brain.state.unreadable.remove(np.array([3]))
+    assert a_wait(volume).error is not None
+    assert a_wait(volume, any=True).result == {"sequence": 0}
+
+
+def test_a_wait_without_a_limit_fails_when_the_target_of_one_does_not_take_a_block(volume: Volume) -> None:
+    peer = volume.join(1, Joining(CONFIG))
+    peer.brain.state.replica.unwritable = Runs.of_blocks(np.array([3, 4]))
+    failed = a_wait(volume).error
+    assert failed is not None and failed.exit_code == 6 and failed.args[0].startswith("8192 bytes of the target of ")
+    assert peer.address in str(failed) and "byte 12288" in str(failed) and "--timeout" in str(failed)
+    assert not a_wait(volume, timeout=5.0).done.is_set(), "it uses its time"
+
+
+def test_a_wait_for_a_secondary_that_refuses_the_volume_ends_with_its_refusal(volume: Volume) -> None:
+    refusing, _ = volume.join(1, Joining(CONFIG)), volume.join(2, Joining(CONFIG))
+    request = a_wait(volume)
+    assert request.result is not None
+    refusing.refusal = Refused("split-brain", "both sides were written")
+    volume.fanout.handle(ev.PauseAsked("refused", Mode.REFUSED), 0.0, 1)
+    request = Request("wait", threading.Event(), arguments={"timeout": 5.0})
+    asked = volume.waits.add(request, 0, (1,))
+    EffectRunner(volume).carry_out([one for one in volume.fanout.handle(asked, 0.0) if one[0] == 1])
+    assert request.error is refusing.refusal
 
 
 def test_changes_are_written_down_and_nothing_is_written_without_one(volume: Volume) -> None:

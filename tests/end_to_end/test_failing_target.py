@@ -142,6 +142,8 @@ def test_a_target_with_one_bad_block_follows_but_for_that_and_both_sides_report_
             assert told.code == 0 and disk.words in told.output.splitlines()[0], told
         waited, verified = command("wait", *at, "--timeout", 3), command("verify", *at)
         assert waited.code == 8 and disk.words in waited.errors, waited
+        at_once = command("wait", *at)
+        assert at_once.code == 6 and f"byte {BAD * BLOCK}:" in at_once.errors.splitlines()[-1], at_once
         assert verified.code == 6 and disk.words in verified.errors, verified
         assert disk.words in command("promote", "--state", both.secondary_state, both.target).errors
         assert both.secondary_status() is not None, "it goes on"

@@ -240,6 +240,27 @@ def what_a_bad_block_lacks_is_sent_again() -> None:
     until(cluster, lambda: cluster.secondary.content[3] == cluster.kernel.disk[3], "the block is sent again")
 
 
+def a_wait_does_not_end_well_without_a_block() -> None:
+    """The source cannot give a block, and then the target does not take one: nobody is told that all is there."""
+    cluster = SomeBlocksAreBad(seed=1, faults=Faults())
+    until(cluster, lambda: in_sync(cluster), "in sync")
+    cluster.lose()
+    cluster.bad, cluster.odd = frozenset({3}), {3}
+    for block in range(8):
+        write(cluster, block)
+    until(cluster, lambda: in_sync(cluster), "in sync but for one block")
+    cluster.feed(ev.WaitAsked(1, cluster.kernel.produced))
+    until(cluster, lambda: {1} == cluster.in_vain, "the wait ends")
+    cluster.bad = frozenset()
+    write(cluster, 3)
+    until(cluster, lambda: {1} == cluster.answered, "the block is there after all")
+    cluster.feed(ev.Received(f.Unwritable(Runs(np.array([3]), np.array([1])), 4096)))
+    for token, patient in ((2, True), (3, False)):
+        cluster.feed(ev.WaitAsked(token, cluster.kernel.produced, patient=patient))
+    until(cluster, lambda: {1, 3} == cluster.in_vain, "the wait ends that has no time limit")
+    assert cluster.answered == {1}
+
+
 DIRECTED: dict[str, Callable[[], None]] = {
     "a block that could not be read counts as in sync": a_block_that_cannot_be_read_is_known_until_it_is_written_anew,
     "a block that is kept aside is given up before it is on the target": what_is_kept_aside_stays_until_the_target_takes_it,
@@ -248,6 +269,7 @@ DIRECTED: dict[str, Callable[[], None]] = {
     "a taint is answered by a copy of nothing": a_taint_is_answered_by_a_copy_where_nothing_can_be_compared,
     "a refused record stays in the journal": a_record_that_was_refused_is_not_found_again,
     "a stream that jumps is taken": a_stream_with_a_gap_is_refused,
+    "a wait for a block that cannot get there ends well": a_wait_does_not_end_well_without_a_block,
     "staged blocks are compared with the target": a_block_in_the_stage_is_asked_for_whatever_the_target_holds,
     "what is kept aside is not saved before the journal is freed": what_is_kept_aside_is_saved_by_a_sync,
     "what a bad block may have lost is not sent again": what_a_bad_block_lacks_is_sent_again,

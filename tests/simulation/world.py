@@ -153,6 +153,7 @@ class Cluster:
         self.frozen_until = 0.0
         self.persisted: set[int] = set()
         self.answered: set[int] = set()
+        self.in_vain: set[int] = set()  # waits that cannot be answered well
         self.captured: dict[int, tuple[int, int]] = {}
         self.odd: set[int] = set()
         self.compares = True  # the secondary told a key for digests
@@ -249,8 +250,8 @@ class Cluster:
                 self.at(self.rng.random() * self.faults.delay, lambda: self.connected(number))
             case ev.CloseConnection():
                 self.cut()
-            case ev.AnswerWait(token=token):
-                self.answered.add(token)
+            case ev.AnswerWait(token=token, lacks=lacks):
+                (self.in_vain if lacks else self.answered).add(token)
             case ev.VerifyEnded():
                 self.verified.append(effect)
             case ev.SendStream() | ev.SendFrame() | ev.SendDigests() | ev.SendBlocks() | ev.SendSettled():

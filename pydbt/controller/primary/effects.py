@@ -49,9 +49,11 @@ class EffectRunner:
                 volume.capture.zero_quiet()
             case ev.KeepAllGenerations():
                 self._keep_generations(effect)
-            case ev.AnswerWait(token=token):
-                sequence = min(brain.state.acknowledged for brain in volume.brains)
-                volume.waits.answer(token, sequence, volume.unreadable)
+            case ev.AnswerWait(token=token, lacks=lacks):
+                if lacks:
+                    volume.waits.give_up(token, self._volume.lack_of(self._peer(number).number))
+                else:
+                    volume.waits.answer(token, min(brain.state.acknowledged for brain in volume.brains))
             case ev.Log():
                 self._log_line(number, effect)
             case ev.Connect():

@@ -144,23 +144,23 @@ class Volume:
         secondaries = self.metadata.state.secondaries
         return next((record for record in secondaries if split_address(record.address) == address), None)
 
-    def unreadable(self, numbers: tuple[int, ...] | None = None, anyone: bool = False) -> str:
-        """What the source cannot give to these secondaries, or with ``anyone`` to none of them, in one sentence.
-
-        Empty when it can give everything; ``numbers`` None: to all of them.
-        """
-        meant = [
-            peer.brain.state.unreadable for peer in self.peers.values() if numbers is None or peer.number in numbers
-        ]
-        counts = [len(unreadable) for unreadable in meant]
-        count = (min if anyone else max)(counts, default=0)
-        if not count:
-            return ""
-        first = min(int(unreadable.blocks()[0]) for unreadable in meant if len(unreadable))
-        block_bytes = self.geometry.block_bytes
-        return (
-            f"{count * block_bytes} bytes of {self.device.path} cannot be read, the first of them at byte {first * block_bytes}: "
-            "the replica has all else; write these blocks anew, or bring the disk back"
+    def lack_of(self, number: int) -> PydbtError:
+        """Why a secondary cannot get everything by itself, in one sentence that ends a wait for it."""
+        peer, block_bytes = self.peers[number], self.geometry.block_bytes
+        if peer.refusal is not None:
+            return peer.refusal
+        unreadable = peer.brain.state.unreadable.blocks()
+        if len(unreadable):
+            return DeviceError(
+                f"{len(unreadable) * block_bytes} bytes of {self.device.path} cannot be read, the first of them at byte "
+                f"{unreadable[0] * block_bytes}: the replica has all else; write these blocks anew, or bring the disk back"
+            )
+        unwritable = peer.brain.state.replica.unwritable
+        first_byte = min(unwritable.firsts.tolist(), default=0) * block_bytes
+        return DeviceError(
+            f"{unwritable.total() * block_bytes} bytes of the target of {peer.address} cannot be written, the first of them at "
+            f"byte {first_byte}: the secondary has all else, and keeps what is to be there until its disk takes it "
+            "(tried every 16 s); mend that disk, or wait for it with --timeout"
         )
 
     # --- events in ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pydbt.controller.requests import Request
-from pydbt.core.errors import DeviceError, PydbtError
+from pydbt.core.errors import PydbtError
 from pydbt.core.primary import events as ev
 
 # The wait of the loop itself, when it ends; the waits of commands are numbered from 1.
@@ -17,31 +17,31 @@ class WaitingRequests:
 
     def __init__(self) -> None:
         self._requests: dict[int, Request] = {}
-        self._numbers: dict[int, tuple[int, ...] | None] = {}
         self._next_token = 1
 
     def add(self, request: Request, position: int, numbers: tuple[int, ...] | None) -> ev.WaitAsked:
-        """The event that begins the wait of a request; ``numbers`` of the secondaries, None for all."""
+        """The event that begins the wait of a request; ``numbers`` of the secondaries, None for all. One with a time limit uses
+        all of it before it gives up blocks that the target may take after all."""
         token, self._next_token = self._next_token, self._next_token + 1
-        self._requests[token], self._numbers[token] = request, numbers
-        return ev.WaitAsked(token, position, numbers, bool(request.arguments.get("any")))
+        self._requests[token] = request
+        has_limit = request.arguments.get("timeout") is not None
+        return ev.WaitAsked(token, position, numbers, bool(request.arguments.get("any")), patient=has_limit)
 
-    def answer(self, token: int, sequence: int, unreadable: Callable[[tuple[int, ...] | None, bool], str]) -> None:
-        """The condition of a wait holds. It fails all the same if ``unreadable`` names blocks that these secondaries, or
-        one of them, cannot get."""
-        request, numbers = self._requests.pop(token, None), self._numbers.pop(token, None)
-        if request is None:
-            return
-        if problem := unreadable(numbers, bool(request.arguments.get("any"))):
-            request.fail(DeviceError(problem))
-        else:
+    def answer(self, token: int, sequence: int) -> None:
+        """The condition of a wait holds."""
+        if (request := self._requests.pop(token, None)) is not None:
             request.answer({"sequence": sequence})
+
+    def give_up(self, token: int, problem: PydbtError) -> None:
+        """The condition of a wait cannot come to hold."""
+        if (request := self._requests.pop(token, None)) is not None:
+            request.fail(problem)
 
     def forget(self, request: Request) -> list[ev.WaitGone]:
         """Its client does not wait any more; the events that end its wait."""
         tokens = [token for token, waiting in self._requests.items() if waiting is request]
         for token in tokens:
-            del self._requests[token], self._numbers[token]
+            del self._requests[token]
         return [ev.WaitGone(token) for token in tokens]
 
     def fail(self, error: PydbtError, meant: Callable[[Request], bool] = lambda request: True) -> list[Request]:

@@ -21,7 +21,7 @@ from pydbt.core.primary.flight_watch import FlightWatch
 from pydbt.core.primary.intake import take_in, unloggable
 from pydbt.core.primary.landing import Enter, Landed, Landing, Outcome
 from pydbt.core.primary.link import Link
-from pydbt.core.primary.modes import FOLLOWING_MODES, LOGGING_PHASES, STREAMING_PHASES, SYNCING_MODES, Mode, Phase
+from pydbt.core.primary.modes import LOGGING_PHASES, STREAMING_PHASES, SYNCING_MODES, Mode, Phase
 from pydbt.core.primary.overload import Overload
 from pydbt.core.primary.overview import Overview
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
@@ -38,6 +38,7 @@ from pydbt.core.primary.status import PrimaryStatus
 from pydbt.core.primary.stream_landing import StreamLanding
 from pydbt.core.primary.taints import Taints
 from pydbt.core.primary.verifier import Verifier
+from pydbt.core.primary.wait_answers import WaitAnswers
 from pydbt.core.protocol.frames import Ack, Commit, Ping, Pong, Unwritable, Want
 from pydbt.core.tracking.capture_record import Records, empty_records
 
@@ -66,6 +67,7 @@ class Primary:
             comparison = SnapshotComparison(self.state)
             self.verifier = comparison
             self.landing = SnapshotLanding(self.state, self.quiet, comparison, config.snapshot_interval_s)
+        self._waits = WaitAnswers(self.state, self.landing)
         self._recognition = Recognition(self.state)
         self._taints = taints = Taints(self.state)
         self._overview = Overview(self.state, self.link, self.quiet, self.settler, self.verifier, self.landing, taints)
@@ -109,10 +111,10 @@ class Primary:
                 self._used_blocks(event)
             case ev.PayloadArmed() | ev.Flushed() | ev.Held() | ev.Released():
                 self._follow(self.landing.told(event, self.resync, now), now)
-            case ev.WaitAsked(token=token, position=position):
-                self.landing.add_wait(token, position)
+            case ev.WaitAsked():
+                self._waits.asked(event)
             case ev.WaitGone(token=token):
-                self.landing.drop_wait(token)
+                self._waits.gone(token)
             case ev.VerifyAsked(runs=runs, repair=repair, rate_limit_bytes=rate, free=free):
                 self.state.left_out.add(free)
                 if repair and self._taints.answered_by_copy(runs):
@@ -408,9 +410,7 @@ class Primary:
         else:
             self._advance_unsynchronized(now)
         self.landing.note_sequence()
-        if self.mode in FOLLOWING_MODES and not self.state.taints and not self.state.replica.unwritable.total():
-            for token in self.landing.take_answered():
-                self.state.effects.add(ev.AnswerWait(token))
+        self._waits.answer()
 
     def _check_link(self, now: float) -> None:
         if self.link.up:

@@ -149,13 +149,15 @@ class LinkSeen:
 class WaitAsked:
     """Somebody waits until every write completed by now is durable on the secondary.
 
-    For several: on those in ``peers`` (None: on all of them), or with ``first`` on any one.
+    For several: on those in ``peers`` (None: on all of them), or with ``first`` on any one. ``patient``: it goes on waiting
+    for blocks that the secondary's target does not take now.
     """
 
     token: int
     position: int
     peers: tuple[int, ...] | None = None
     first: bool = False
+    patient: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,9 +462,10 @@ class KeepAllGenerations:
 
 @dataclass(frozen=True, slots=True)
 class AnswerWait:
-    """A wait's condition holds."""
+    """A wait's condition holds; or with ``lacks`` it cannot come to hold without somebody's help."""
 
     token: int
+    lacks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

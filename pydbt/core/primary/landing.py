@@ -134,8 +134,9 @@ class Landing(Protocol):
     def note_sequence(self) -> None:
         """Records were taken in."""
 
-    def take_answered(self) -> list[int]:
-        """The waits that are over. Call it in the mode that follows a landing only, while nothing is tainted."""
+    def waits_over(self) -> list[int]:
+        """The waits whose condition holds, but for blocks that the secondary cannot get; ``drop_wait`` takes them away. Call it
+        in the mode that follows a landing only, while nothing is tainted."""
 
     # Words.
     def waiting_for(self) -> str:

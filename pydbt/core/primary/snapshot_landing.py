@@ -138,7 +138,7 @@ class SnapshotLanding:
         return now >= self._next()
 
     def _next(self) -> float:
-        if self._waits or self._comparison.current is not None:
+        if any(hold > self._holds for hold in self._waits.values()) or self._comparison.current is not None:
             return -inf
         if not self._behind and not self._state.tracker.pending.any():
             return inf
@@ -375,13 +375,10 @@ class SnapshotLanding:
     def note_sequence(self) -> None:
         """Snapshots answer waits, whatever the sequence number."""
 
-    def take_answered(self) -> list[int]:
+    def waits_over(self) -> list[int]:
         if self._state.phase is not Phase.IDLE:
             return []
-        over = [token for token, hold in self._waits.items() if hold <= self._holds]
-        for token in over:
-            del self._waits[token]
-        return over
+        return [token for token, hold in self._waits.items() if hold <= self._holds]
 
     # --- words --------------------------------------------------------------------------------------------
     def waiting_for(self) -> str:

@@ -149,8 +149,8 @@ class StreamLanding:
     def note_sequence(self) -> None:
         self._waits.reached(self._state.position, self._state.sequence)
 
-    def take_answered(self) -> list[int]:
-        return self._waits.take_done(self._state.acknowledged, self._state.unsettled.oldest_sequence())
+    def waits_over(self) -> list[int]:
+        return self._waits.done(self._state.acknowledged, self._state.unsettled.oldest_sequence())
 
     # --- words --------------------------------------------------------------------------------------------
     def waiting_for(self) -> str:

@@ -33,10 +33,7 @@ class Waits:
             if wait.sequence is None and position >= wait.position:
                 wait.sequence = sequence
 
-    def take_done(self, acknowledged: int, oldest_unsettled: int | None) -> list[int]:
+    def done(self, acknowledged: int, oldest_unsettled: int | None) -> list[int]:
         """Waits whose writes are durable and whose blocks are settled; call it in normal mode only."""
         through = acknowledged if oldest_unsettled is None else min(acknowledged, oldest_unsettled - 1)
-        done = [token for token, wait in self._waits.items() if wait.sequence is not None and wait.sequence <= through]
-        for token in done:
-            del self._waits[token]
-        return done
+        return [token for token, wait in self._waits.items() if wait.sequence is not None and wait.sequence <= through]

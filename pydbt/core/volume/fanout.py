@@ -65,8 +65,9 @@ class Fanout:
         self._room.leave(peer)
         del self.brains[peer]
         self.bitmaps.forget(peer)
-        for token in self._waits.forget(peer):
-            self._do(None, ev.AnswerWait(token))
+        for token, lacking in self._waits.forget(peer):
+            self._do(lacking, ev.AnswerWait(token, lacks=lacking is not None))
+            self._tell_all(ev.WaitGone(token), now)
         return self._end(now)
 
     def handle(self, event: ev.Event, now: float, peer: int | None = None) -> list[Addressed]:
@@ -177,10 +178,10 @@ class Fanout:
                 pass  # it needs the quiet bitmap no longer: what is done about that is the others' business too
             case ev.KeepGenerations():
                 self._renamed = True
-            case ev.AnswerWait(token=token):
-                others = self._waits.answered(token, number)
+            case ev.AnswerWait(token=token, lacks=lacks):
+                others = self._waits.lacks(token, number) if lacks else self._waits.answered(token, number)
                 if others is not None:
-                    self._do(None, effect)
+                    self._do(number if lacks else None, effect)
                     for other in others:
                         self._tell(other, ev.WaitGone(token), now)
             case _:

@@ -299,15 +299,16 @@ def test_the_next_snapshot_is_due_after_the_interval_when_something_was_written_
     landing.add_wait(1, 0)
     landing.add_wait(2, 0)
     landing.drop_wait(2)
-    assert landing.due(0.0) and landing.waited_for and not landing.take_answered()
+    assert landing.due(0.0) and landing.waited_for and not landing.waits_over()
     story.begin(1.0)
-    assert landing.deadline() == inf and not landing.take_answered(), "a resynchronization is under way"
+    assert landing.deadline() == inf and not landing.waits_over(), "a resynchronization is under way"
     story.to_last_sweep(3)
     story.all_read()
     story.release()
     story.commit(2.0)
     landing.note_sequence()
-    assert landing.take_answered() == [1]
+    assert landing.waits_over() == [1]
+    assert not landing.due(2.0), "one that is over asks for no other image"
 
 
 def test_it_is_in_sync_now_only_while_nothing_was_written_since_the_last_image() -> None:

@@ -161,9 +161,11 @@ def test_waits_are_over_with_the_acknowledgement_of_what_was_written_before_them
     story.landing.add_wait(2, story.state.position)
     story.landing.drop_wait(2)
     story.landing.note_sequence()
-    assert story.landing.waited_for and not story.landing.take_answered()
+    assert story.landing.waited_for and not story.landing.waits_over()
     story.state.acknowledged = 1
-    assert story.landing.take_answered() == [1] and not story.landing.waited_for
+    assert story.landing.waits_over() == [1]
+    story.landing.drop_wait(1)
+    assert not story.landing.waited_for
 
 
 def test_with_a_stream_there_is_nothing_to_hold_and_nothing_kept() -> None:

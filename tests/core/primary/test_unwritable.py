@@ -55,6 +55,17 @@ def test_a_wait_ends_when_the_target_has_taken_them() -> None:
     assert ev.AnswerWait(9) in says(shell)
 
 
+def test_one_that_has_no_time_limit_ends_when_all_else_is_there() -> None:
+    shell = in_sync()
+    asked = ev.WaitAsked(9, shell.position, patient=False)
+    assert ev.AnswerWait(9) in shell.feed(asked)
+    says(shell, 5)
+    shell.feed(ev.WaitGone(9))
+    assert ev.AnswerWait(9, lacks=True) in shell.feed(asked)
+    assert not [effect for effect in shell.feed(ev.Tick()) if isinstance(effect, ev.AnswerWait)], "once"
+    assert ev.AnswerWait(9) in says(shell), "somebody may wait for the first of several"
+
+
 def test_they_are_in_every_map_that_is_written_and_one_is_written_for_them() -> None:
     shell = in_sync()
     shell.now += 10.0

@@ -250,6 +250,28 @@ def test_a_wait_does_not_wait_for_one_that_was_removed():
     assert kinds(fanout.drop(2, 0.3)) == [(None, "AnswerWait")]
 
 
+def test_a_wait_for_the_first_does_not_end_well_by_one_that_lacks_a_block():
+    fanout = fanout_of(True, True)
+    fanout.handle(written(1), 0.1)
+    fanout.brains[1].state.unreadable.add(np.array([9]), 0.1)
+    for token, first in ((1, True), (2, False)):
+        fanout.handle(ev.WaitAsked(token, 0, first=first), 0.1)
+    effects = [one for one in fanout.handle(ack(1), 0.2, 1) if isinstance(one[1], ev.AnswerWait)]
+    assert effects == [(1, ev.AnswerWait(2, lacks=True))], "it is known whose blocks they are"
+    effects = [one for one in fanout.handle(ack(1), 0.3, 2) if isinstance(one[1], ev.AnswerWait)]
+    assert effects == [(None, ev.AnswerWait(1))]
+
+
+def test_a_wait_for_the_first_fails_when_the_only_other_is_removed():
+    fanout = fanout_of(True, True)
+    fanout.handle(written(1), 0.1)
+    fanout.brains[1].state.unreadable.add(np.array([9]), 0.1)
+    fanout.handle(ev.WaitAsked(1, 0, first=True), 0.1)
+    assert not kinds(fanout.handle(ack(1), 0.2, 1))
+    fanout.handle(ev.RemoveAsked(), 0.3, 2)
+    assert fanout.drop(2, 0.3) == [(1, ev.AnswerWait(1, lacks=True))]
+
+
 def test_blocks_that_several_lack_count_once():
     fanout = fanout_of(True, True)
     for number, blocks in ((1, [1, 2]), (2, [2, 3])):

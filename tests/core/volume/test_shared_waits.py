@@ -29,6 +29,28 @@ def test_the_first_answer_is_enough_where_that_was_asked_and_the_others_need_not
     assert waits(first=True).answered(7, 2) == [1, 3]
 
 
+def test_one_that_lacks_what_it_cannot_get_ends_a_wait_for_all() -> None:
+    shared = waits()
+    assert shared.answered(7, 1) is None
+    assert shared.lacks(7, 2) == [2, 3]
+    assert shared.lacks(7, 3) is None and shared.answered(7, 3) is None, "it is answered once"
+
+
+def test_and_a_wait_for_the_first_when_there_is_no_other() -> None:
+    shared = waits(first=True)
+    assert shared.lacks(7, 1) is None and shared.lacks(7, 1) is None and shared.lacks(7, 2) is None
+    assert shared.lacks(7, 3) == [1, 2, 3]
+    shared = waits(first=True)
+    assert shared.lacks(7, 1) is None
+    assert shared.answered(7, 1) == [2, 3], "it got them after all"
+
+
+def test_a_wait_for_the_first_ends_when_all_others_are_removed() -> None:
+    shared = waits(first=True)
+    assert shared.lacks(7, 1) is None
+    assert shared.forget(2) == [] and shared.forget(3) == [(7, 1)]
+
+
 def test_nobody_hears_of_a_wait_that_was_given_up() -> None:
     shared = waits()
     shared.drop(7)
@@ -39,5 +61,5 @@ def test_nobody_hears_of_a_wait_that_was_given_up() -> None:
 def test_a_removed_secondary_ends_the_waits_that_waited_for_it_alone() -> None:
     shared = waits(peers=(1, 2))
     assert shared.forget(1) == [] and shared.forget(3) == []
-    assert shared.forget(2) == [7]
+    assert shared.forget(2) == [(7, None)]
     assert shared.forget(2) == []

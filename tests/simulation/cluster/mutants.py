@@ -37,6 +37,7 @@ from pydbt.core.primary.state import KnownReplica, State
 from pydbt.core.primary.stream_landing import StreamLanding
 from pydbt.core.primary.sweep import Sweep
 from pydbt.core.primary.taints import Taints
+from pydbt.core.primary.wait_answers import Lack, WaitAnswers
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary import events as e
@@ -424,6 +425,7 @@ instead(
     "take_doubtful",
     lambda self: np.zeros(0, np.int64),
 )
+instead("a wait for a block that cannot get there ends well", WaitAnswers, "_lack", lambda self: Lack.NOTHING)
 around(
     "a stream that jumps is taken", Session, "accept_stream",
     lambda right, self, frame, **named: (setattr(self, "_received", None), right(self, frame, **named))[1],

@@ -1,0 +1,102 @@
+"""A wait is answered when everything is on the secondary, and fails when that cannot come to be by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.primary.events import AnswerWait, WaitAsked
+from pydbt.core.primary.flight_watch import FlightWatch
+from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.stream_landing import StreamLanding
+from pydbt.core.primary.wait_answers import WaitAnswers
+from tests.core.primary.parts import state_of, taken_effects
+
+
+class Story:
+    """A stream that has everything up to 3, for which nobody and nothing waits."""
+
+    def __init__(self, mode: Mode = Mode.NORMAL) -> None:
+        self.state = state_of(mode=mode)
+        self.landing = StreamLanding(self.state, FlightWatch(self.state, 0.0))
+        self.answers = WaitAnswers(self.state, self.landing)
+        self.state.acknowledged = self.state.sequence = 3
+
+    def ask(self, *, patient: bool) -> None:
+        self.answers.asked(WaitAsked(1, 0, patient=patient))
+        self.landing.note_sequence()
+
+    def answered(self) -> list[AnswerWait]:
+        self.answers.answer()
+        return [effect for effect in taken_effects(self.state) if isinstance(effect, AnswerWait)]
+
+
+GOOD, LACKS = [AnswerWait(1)], [AnswerWait(1, lacks=True)]
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_it_is_answered_once_and_then_nobody_waits(patient: bool) -> None:
+    story = Story()
+    story.ask(patient=patient)
+    assert story.landing.waited_for
+    assert story.answered() == GOOD and story.answered() == []
+    assert not story.landing.waited_for
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_blocks_that_the_source_cannot_give_end_it_also_when_it_has_time(patient: bool) -> None:
+    story = Story()
+    story.state.unreadable.add(np.array([4]), 0.0)
+    story.ask(patient=patient)
+    assert story.answered() == LACKS and story.answered() == []
+
+
+def test_blocks_that_the_target_does_not_take_end_it_unless_it_has_time() -> None:
+    for patient, expected in ((True, []), (False, LACKS)):
+        story = Story()
+        story.state.replica.unwritable = Runs.of_blocks(np.array([4]))
+        story.ask(patient=patient)
+        assert story.answered() == expected and story.answered() == []
+        story.state.replica.unwritable = Runs.none()
+        assert story.answered() == GOOD, "the target took them"
+
+
+def test_what_is_still_on_its_way_comes_first() -> None:
+    story = Story()
+    story.state.unreadable.add(np.array([4]), 0.0)
+    story.state.acknowledged = 2
+    story.ask(patient=False)
+    assert story.answered() == []
+    story.state.acknowledged = 3
+    assert story.answered() == LACKS
+
+
+def test_outside_of_the_mode_that_follows_and_while_tainted_nothing_is_known() -> None:
+    story = Story(Mode.UNSYNCHRONIZED)
+    story.state.unreadable.add(np.array([4]), 0.0)
+    story.ask(patient=False)
+    assert story.answered() == []
+    story.state.mode = Mode.NORMAL
+    story.state.taints.append("something was missed")
+    assert story.answered() == []
+
+
+def test_a_secondary_that_refuses_the_volume_is_not_waited_for_and_one_that_rests_is() -> None:
+    for mode, expected in ((Mode.REFUSED, LACKS), (Mode.PAUSED, [])):
+        story = Story(mode)
+        story.state.acknowledged = 0
+        story.ask(patient=True)
+        assert story.answered() == expected and story.answered() == []
+
+
+def test_nobody_hears_of_one_that_is_gone_and_one_that_is_asked_again_is_new() -> None:
+    story = Story()
+    story.state.unreadable.add(np.array([4]), 0.0)
+    story.ask(patient=True)
+    story.answers.gone(1)
+    story.answers.gone(1)
+    assert story.answered() == []
+    for _ in range(2):
+        story.ask(patient=True)
+        assert story.answered() == LACKS
