@@ -68,7 +68,7 @@ class Settings:
 def read_settings(named: Path | None) -> Settings | None:
     """The file, parsed. ``named`` is one that a person named: it must exist; without it ``DEFAULT_FILE`` may be missing."""
     path = named or DEFAULT_FILE
-    if named is None and _is_missing(path):
+    if named is None and is_missing(path):
         return None
     settings = Settings(path, read_toml_file(path, "name the one with the settings, or leave --config out"))
     for broken in settings.text.broken:
@@ -76,13 +76,14 @@ def read_settings(named: Path | None) -> Settings | None:
     return settings
 
 
-def _is_missing(path: Path) -> bool:
+def is_missing(path: Path) -> bool:
+    """Whether there is no such file; False when that cannot be told, so that it is told where the file is read."""
     try:
         path.stat()
     except FileNotFoundError:
         return True
     except OSError:
-        pass  # it is told where it is read
+        pass
     return False
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pydbt.cli.config import DEFAULT_FILE
+from pydbt.cli.config import DEFAULT_FILE, is_missing
 from pydbt.cli.config_check import Checked, Checks, Options
 from pydbt.cli.explain import explain
 from pydbt.cli.program import Stopped
@@ -44,7 +44,8 @@ def run_all_configured(context: click.Context, given: dict[str, Any]) -> int | N
     forbid_core_dumps()  # it reads every identity
     group, general = context.find_root().command, context.find_root().params.get("config") or DEFAULT_FILE
     assert isinstance(group, click.Group)
-    if not any(volume.role in (role, "") for volume in _check(group, general).volumes if volume.path != general):
+    found = _check(group, general).volumes
+    if not any(volume.role in (role, "") for volume in found if volume.path != general):
         if given[ROLES[role]] is not None:
             return None
         raise UsageError(
@@ -61,9 +62,10 @@ def run_all_configured(context: click.Context, given: dict[str, Any]) -> int | N
 def configured(role: str, group: click.Group, general: Path, root: Path = Path("/")) -> dict[str, Child]:
     """Everything that is configured for a role, by name; that of ``controller.toml`` has the name of the file.
 
-    A file whose role cannot be told is there too, with its problem: its volume may run, and then runs on.
+    A file whose role cannot be told is there too, with its problem: its volume may run, and then runs on. UsageError when the
+    folder is gone or cannot be read: nothing is known of its volumes then.
     """
-    found = _check(group, general)
+    found = _check(group, general, known=True)
     children = {}
     for volume in found.volumes:
         if volume.role not in (role, ""):
@@ -82,11 +84,11 @@ def configured(role: str, group: click.Group, general: Path, root: Path = Path("
     return children
 
 
-def _check(group: click.Group, general: Path) -> Checked:
+def _check(group: click.Group, general: Path, *, known: bool = False) -> Checked:
     checks = Checks(group, devices=False)
-    if general.exists():
+    if not is_missing(general):
         checks.settings(general)
-    for path in volume_files():
+    for path in volume_files(known=known):
         checks.volume(path)
     checks.all_together()
     return checks.found

@@ -72,12 +72,19 @@ def volumes_folder() -> Path:
     return Path(os.environ.get("PYDBT_VOLUMES") or VOLUMES)
 
 
-def volume_files(folder: Path | None = None) -> list[Path]:
-    """Every file of a volume, by name; other files than ``*.toml`` are none. UsageError when the folder may not be read."""
-    place = folder or volumes_folder()
+def volume_files(*, known: bool = False) -> list[Path]:
+    """Every file of a volume, by name; other files than ``*.toml`` are none. UsageError when the folder may not be read.
+
+    ``known``: files were found before, so that a folder which is not there says nothing of them (UsageError).
+    """
+    place = volumes_folder()
     try:
         names = sorted(os.listdir(place))
     except FileNotFoundError:
+        if known:
+            raise UsageError(
+                f"{place} is gone: put it back; or to have its volumes stopped, remove their files and leave the folder"
+            ) from None
         return []
     except OSError as error:
         raise UsageError(f"{place} cannot be read: {error.strerror}") from None

@@ -14,6 +14,7 @@ from pydbt.cli import overview
 from pydbt.cli.group import cli, execute
 from pydbt.cli.supervising import configured
 from pydbt.controller import registry
+from pydbt.core.errors import UsageError
 from tests.cli.conftest import FakeController
 from tests.lab.patience import until
 from tests.lab.programs import Controller, Outcome, command, status_of
@@ -110,6 +111,29 @@ def test_a_file_of_which_not_even_the_role_can_be_told_is_no_file_that_was_remov
     with click.Context(cli):
         found = configured("secondary", cli, volumes.parent / "none.toml")
     assert words in found["one"].wanted.problem and found["one"].serve is None
+
+
+def test_a_folder_that_is_gone_is_no_word_that_all_volumes_were_removed(volumes: Path) -> None:
+    configure(volumes, "one")
+    none, away = volumes.parent / "none.toml", volumes.parent / "away"
+    with click.Context(cli):
+        assert list(configured("secondary", cli, none)) == ["one"]
+        volumes.rename(away)
+        with pytest.raises(UsageError, match=f"{volumes} is gone: put it back"):
+            configured("secondary", cli, none)
+        volumes.write_text("")
+        with pytest.raises(UsageError, match=f"{volumes} cannot be read"):
+            configured("secondary", cli, none)
+        volumes.unlink()
+        volumes.mkdir()
+        assert configured("secondary", cli, none) == {}, "an empty folder is such a word"
+
+
+def test_settings_whose_place_cannot_be_looked_at_are_not_missing(volumes: Path) -> None:
+    configure(volumes, "one")
+    with click.Context(cli):
+        found = configured("secondary", cli, volumes / "one.toml" / "controller.toml")
+    assert found["controller.toml"].wanted.problem
 
 
 def test_settings_that_cannot_be_read_any_more_may_be_those_of_a_volume_that_runs(volumes: Path) -> None:

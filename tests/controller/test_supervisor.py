@@ -29,6 +29,7 @@ folder = Path(sys.argv[1])
 registry.RUN_DIR = folder / "run"
 from pydbt.controller.supervisor import Child, Supervisor
 from pydbt.core.configured.supervision import Wanted
+from pydbt.core.errors import UsageError
 
 logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
 
@@ -52,6 +53,9 @@ def serve(name, what):
     return serving
 
 def configured():
+    if (folder / "broken").exists():
+        (folder / "reads").touch()
+        raise UsageError("the folder is gone") if (folder / "broken").read_text() else OSError(5, "Input/output error")
     found = {}
     for path in sorted(folder.glob("*.volume")):
         what, _, identity = path.read_text().partition(" ")
@@ -168,6 +172,26 @@ def test_a_reload_starts_stops_and_changes_and_touches_nothing_else(supervised: 
     supervised.send(signal.SIGHUP)
     until(lambda: "gone" not in supervised.volumes(), "it is forgotten")
     assert is_alive(before["same"]), "a wrong file stops nothing"
+
+
+def test_a_configuration_that_cannot_be_read_stops_nothing(supervised: Supervised) -> None:
+    supervised.write("one", "wait")
+    supervised.start()
+    (one,) = supervised.await_begun("one")
+    for number, words in ((signal.SIGHUP, "the folder is gone"), (signal.SIGUSR1, "")):
+        (supervised.folder / "broken").write_text(words)
+        supervised.send(number)
+        until((supervised.folder / "reads").exists, "it was read")
+        (supervised.folder / "reads").unlink()
+    (supervised.folder / "broken").unlink()
+    supervised.write("two", "wait")
+    supervised.send(signal.SIGHUP)
+    supervised.await_begun("one", "two")
+    assert is_alive(one)
+    supervised.send(signal.SIGTERM)
+    code, told = supervised.end()
+    assert code == 0 and "the folder is gone; everything runs on as before" in told, told
+    assert "cannot be read: [Errno 5] Input/output error; everything runs on" in told, told
 
 
 def test_what_ended_in_order_is_started_by_up_alone(supervised: Supervised) -> None:
