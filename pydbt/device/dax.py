@@ -21,7 +21,7 @@ def unseen_stores(device: BlockDevice, *, at_start: bool) -> str:
 
     ``at_start``: a user of the device that cannot be asked counts as well.
     """
-    if not _maps_memory(device):
+    if not maps_memory(device):
         return ""
     stack = devices_above(device)
     numbers = {part.number for part in stack}
@@ -43,5 +43,6 @@ def unseen_stores(device: BlockDevice, *, at_start: bool) -> str:
     return ""
 
 
-def _maps_memory(device: BlockDevice) -> bool:
+def maps_memory(device: BlockDevice) -> bool:
+    """Whether the memory of the device can be mapped."""
     return read_entry(Path(f"/sys/dev/block/{device.disk_major}:{device.disk_minor}/queue/dax")) == "1"

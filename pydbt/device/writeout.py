@@ -81,6 +81,7 @@ def write_out_all(device: BlockDevice, at: Callable[[str], None]) -> list[str]:
     ``at`` is told each place first. DeviceError: not everything could be written out.
     """
     stack = devices_above(device)
+    at(device.path)  # to find its mounts takes long where a user has made very many of them
     found = mounts_on({part.number for part in stack})
     left_out = []
     for mount in one_of_each(mount for mount in found if "ro" not in mount.super_options):

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller.primary import ending as primary_ending
-from pydbt.controller.primary import loop as primary_loop
-from pydbt.controller.primary import volume as primary_volume
+from pydbt.controller.primary import use_watch
 from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.loop import PrimaryLoop
 from pydbt.core.primary.config import PrimaryConfig
@@ -23,8 +22,8 @@ from tests.controller.volumes import GEOMETRY, volume_of
 def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrimaryLoop]:
     """A loop in mode normal, everything acknowledged, on a link that acknowledges nothing by itself."""
     monkeypatch.setattr(primary_ending, "clean_marker", lambda *_: {"boot_id": "now"})
-    monkeypatch.setattr(primary_loop, "unseen_stores", lambda *_, **__: "")
-    monkeypatch.setattr(primary_volume, "swap_on", lambda _: [])
+    monkeypatch.setattr(use_watch, "maps_memory", lambda _: False)
+    monkeypatch.setattr(use_watch, "swap_paths", lambda: [])
     volume = volume_of(tmp_path, SecondaryRecord(1, "h:1", phase=SyncPhase.REPLICATING))
     volume.join(1, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
     made = PrimaryLoop(volume)

@@ -11,12 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pydbt.controller.primary import below_watch
+from pydbt.controller.primary import below_watch, use_watch
 from pydbt.controller.primary import ending as primary_ending
-from pydbt.controller.primary import loop as primary_loop
 from pydbt.controller.primary import metadata as primary_metadata
 from pydbt.controller.primary import peer as primary_peer
-from pydbt.controller.primary import volume as primary_volume
 from pydbt.controller.primary.below_watch import BelowWatch
 from pydbt.controller.primary.block_reader import THREADS
 from pydbt.controller.primary.configuring import Joining
@@ -41,6 +39,7 @@ from pydbt.store.map_file import MAP_FILE_NAME, load_map
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import load_state
 from tests.controller.volumes import GEOMETRY
+from tests.lab.patience import until
 
 
 def test_writes_reach_the_stream_in_the_order_in_which_they_were_made_whoever_waits(loop):
@@ -115,22 +114,54 @@ def test_a_file_system_that_is_mounted_with_dax_meanwhile_ends_the_run_and_nothi
 ):
     loop.check(0.0)
     assert loop.fatal is None
-    monkeypatch.setattr(primary_loop, "unseen_stores", lambda *_, **__: "it can be mapped with DAX")
+    monkeypatch.setattr(use_watch, "maps_memory", lambda _: True)
+    monkeypatch.setattr(use_watch, "swap_on", lambda _: [])
+    monkeypatch.setattr(use_watch, "unseen_stores", lambda *_, **__: "it can be mapped with DAX")
     loop.check(2.0)
+    until(lambda: loop.turn(0.01, deadlines=False) and loop.fatal is not None, "it is seen")
     assert isinstance(loop.fatal, DeviceError) and "DAX" in str(loop.fatal)
     finish(loop)
     assert loop.volume.detached and load_state(loop.volume.options.state_dir).clean is None
 
 
 def test_swap_on_the_volume_is_told_once_in_the_log_and_in_every_report(loop, monkeypatch, caplog):
-    monkeypatch.setattr(primary_volume, "swap_on", lambda _: ["/dev/x"])
-    for _ in range(2):
-        loop.volume.look_for_swap()
+    monkeypatch.setattr(use_watch, "swap_paths", lambda: ["/dev/x"])
+    monkeypatch.setattr(use_watch, "unseen_stores", lambda *_, **__: "")
+    monkeypatch.setattr(use_watch, "swap_on", lambda _: ["/dev/x"])
+    for now in (10.0, 11.0, 20.0):
+        loop.check_all(now)
+        until(lambda: loop.turn(0.01, deadlines=False) or loop.volume.notices, "it is seen")
     assert [record.levelname for record in caplog.records if "is swap" in record.message] == ["WARNING"]
     assert "/dev/x is swap" in loop.volume.notices[0]
-    monkeypatch.setattr(primary_volume, "swap_on", lambda _: [])
-    loop.volume.look_for_swap()
-    assert loop.volume.notices == ()
+    monkeypatch.setattr(use_watch, "swap_paths", lambda: [])
+    until(lambda: loop.check_all(30.0) or not loop.volume.notices, "there is none any more")
+
+
+def test_the_loop_does_not_wait_for_a_table_of_mounts_and_says_when_it_does_not_know(loop, monkeypatch):
+    read = threading.Event()
+    monkeypatch.setattr(use_watch, "maps_memory", lambda _: True)
+    monkeypatch.setattr(use_watch, "unseen_stores", lambda *_, **__: read.wait() and "")
+    monkeypatch.setattr(use_watch, "swap_on", lambda _: [])
+    loop.check_all(10.0)
+    loop.check_all(11.0)
+    assert loop.fatal is None and loop.volume.notices == ()
+    loop.check_all(31.0)
+    assert "it is unknown whether /dev/x is used as swap or mapped with DAX" in loop.volume.notices[0]
+    read.set()
+    until(lambda: loop.check_all(32.0) or not loop.volume.notices, "it is known")
+
+
+def test_a_look_that_fails_is_told_until_one_does_not(loop, monkeypatch):
+    def fails(*_: object) -> list[str]:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(use_watch, "swap_paths", lambda: ["/dev/y"])
+    monkeypatch.setattr(use_watch, "unseen_stores", lambda *_, **__: "")
+    monkeypatch.setattr(use_watch, "swap_on", fails)
+    until(lambda: loop.check_all(10.0) or loop.volume.notices, "it is told")
+    assert "Input/output error" in loop.volume.notices[0]
+    monkeypatch.setattr(use_watch, "swap_on", lambda _: [])
+    until(lambda: loop.check_all(20.0) or not loop.volume.notices, "it is known")
 
 
 def below_x(kind: str) -> Below:

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pydbt.controller.primary import loop as primary_loop
-from pydbt.controller.primary import peer_maps
+from pydbt.controller.primary import peer_maps, use_watch
 from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.loop import PrimaryLoop
 from pydbt.controller.primary.peer import Peer
@@ -30,7 +29,8 @@ from tests.controller.volumes import GEOMETRY, FakeCapture, volume_of
 @pytest.fixture
 def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrimaryLoop]:
     """Its one secondary is away."""
-    monkeypatch.setattr(primary_loop, "unseen_stores", lambda *_, **__: "")
+    monkeypatch.setattr(use_watch, "maps_memory", lambda _: False)
+    monkeypatch.setattr(use_watch, "swap_paths", lambda: [])
     volume = volume_of(tmp_path, SecondaryRecord(1, "h:1", phase=SyncPhase.REPLICATING))
     peer = volume.join(1, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
     peer.brain.link._retry_at = float("inf")

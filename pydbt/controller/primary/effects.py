@@ -6,8 +6,9 @@ import logging
 from typing import assert_never
 
 from pydbt.controller.log_limit import LogLimit
+from pydbt.controller.primary.inbox import Heard
 from pydbt.controller.primary.peer import Peer
-from pydbt.controller.primary.used_blocks import scan
+from pydbt.controller.primary.used_blocks import UsedBlocksSearch
 from pydbt.controller.primary.volume import AddressedEvent, Volume
 from pydbt.core.errors import PeerError, StateError
 from pydbt.core.primary import events as ev
@@ -80,7 +81,7 @@ class EffectRunner:
                 answer = self._peer(number).maps.persist(effect)
                 return [] if answer is None else [(number, answer)]
             case ev.ScanUsed(whole=whole):
-                return [(number, self._scan(self._peer(number), whole))]
+                return self._scan(self._peer(number), whole)
             case ev.RememberReplica():
                 self._peer(number).remember(effect)
             case ev.VerifyEnded():
@@ -135,12 +136,20 @@ class EffectRunner:
         peer.connection.send(frame, frame.payload_bytes)
         peer.blocks.drop(effect.reading)
 
-    def _scan(self, peer: Peer, whole: bool) -> ev.UsedBlocks:
+    def _scan(self, peer: Peer, whole: bool) -> list[AddressedEvent]:
         """Everything is compared: no power loss from here on may make less of it. PeerError when that cannot be written down."""
         peer.since = None
         try:
             peer.forget_era()
         except StateError as error:
             raise PeerError(str(error)) from None
-        used, peer.scanned_whole = scan(self._volume.device, self._volume.geometry, whole)
-        return used
+        volume = self._volume
+
+        def later(found: ev.UsedBlocks) -> None:
+            volume.inbox.post(Heard(peer, found))
+
+        used = UsedBlocksSearch(volume.device, volume.geometry, whole, later).at_once()
+        if used is None:
+            return []
+        peer.scanned_whole = used.whole
+        return [(peer.number, used)]

@@ -24,6 +24,7 @@ from pydbt.controller.primary.report import VolumeReport
 from pydbt.controller.primary.rest import Rest
 from pydbt.controller.primary.standing import Standings
 from pydbt.controller.primary.status import volume_report
+from pydbt.controller.primary.use_watch import UseWatch
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.ways import Ways
 from pydbt.controller.requests import Gone, Request
@@ -33,7 +34,6 @@ from pydbt.core.primary.handover import Step
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import Takeover
 from pydbt.core.volume.resting import wake_at
-from pydbt.device.dax import unseen_stores
 from pydbt.device.era import EraLayer
 
 # How long to sleep between looks at the ring: short while writes come, longer when the disk is idle.
@@ -65,7 +65,7 @@ class PrimaryLoop:
         below: BelowWatch | None = None,
     ) -> None:
         self.volume = volume
-        self._below = below
+        self._below, self._use = below, UseWatch(volume.device)
         self.feed = Feed(volume)
         self.checkpoints = EraCheckpoints(volume, self.feed, layer, layer_problem)
         self.standings = Standings(volume)
@@ -221,6 +221,8 @@ class PrimaryLoop:
         if event is not None and self.volume.peers.get(peer.number) is peer:
             if isinstance(event, ev.Persisted):
                 peer.maps.written(event)
+            elif isinstance(event, ev.UsedBlocks):
+                peer.scanned_whole = event.whole
             self.volume.events.append((peer.number, event))
 
     def _refused(self, peer: Peer, refusal: Refused) -> None:
@@ -257,10 +259,12 @@ class PrimaryLoop:
         self._checked_at = now
         try:
             volume.reader.check()
-            if unseen := unseen_stores(volume.device, at_start=False):
-                raise DeviceError(unseen)  # the replica stays what it is, an image of a moment before
         except DeviceError as error:
             self.fatal = error
+            return
+        self._use.begin(now, lambda: volume.inbox.post(Looked()))
+        self._take_use(now)
+        if self.fatal is not None:
             return
         volume.audit(now)
         for peer in list(volume.peers.values()):
@@ -270,13 +274,19 @@ class PrimaryLoop:
         if now >= self._next_save:
             self._next_save = now + SAVE_STATUS_INTERVAL_S
             self._saves = self._saves[1], now
-            volume.look_for_swap()
             self.look_below()
             self.save_status()
             self.divergences.note(now)
             volume.keep()
         if volume.options.report is not None:
             volume.options.report(self.report())
+
+    def _take_use(self, now: float) -> None:
+        use = self._use.take()
+        self.volume.note_swap(use.swap)
+        self.volume.use_notice = self._use.problem(now)
+        if use.unseen:
+            self.fatal = DeviceError(use.unseen)  # the replica stays what it is, an image of a moment before
 
     def look_below(self, *, final: bool = False) -> None:
         """Begin to look at what lies below the volume; the end of a run waits a while for the last look."""
@@ -290,6 +300,7 @@ class PrimaryLoop:
         self.volume.below_notice = self._below.problem
 
     def _take_look(self) -> None:
+        self._take_use(time.monotonic())
         if self._below is not None:
             self._heed_look(self._below, self._below.take())
             self.volume.below_notice = self._below.problem

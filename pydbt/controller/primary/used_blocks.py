@@ -2,23 +2,72 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import numpy as np
 
+from pydbt.controller.primary.job import Job
 from pydbt.core.blocks.runs import Runs
+from pydbt.core.errors import PydbtError
 from pydbt.core.primary import events as ev
 from pydbt.core.units import Geometry
 from pydbt.device.filesystem import used_extents
 from pydbt.device.sysfs import BlockDevice
 
+AT_ONCE_S = 0.2
+"""So long the loop waits for the blocks in use. Most times they are there by then."""
 
-def scan(device: BlockDevice, geometry: Geometry, whole: bool) -> tuple[ev.UsedBlocks, bool]:
-    """The blocks in use, or with ``whole`` all of them; and whether they are all."""
+
+class UsedBlocksSearch:
+    """Finds them in a thread: it asks for all mounts, whose number any user chooses, and has a file system written out."""
+
+    def __init__(
+        self, device: BlockDevice, geometry: Geometry, whole: bool, later: Callable[[ev.UsedBlocks], None]
+    ) -> None:
+        self._device, self._geometry, self._whole, self._later = device, geometry, whole, later
+        self._lock = threading.Lock()
+        self._there = threading.Event()
+        self._is_late = False
+        self._found = everything(
+            geometry, "the blocks in use could not be found, so the whole device is compared or copied"
+        )
+        Job("used blocks", self._search, self._tell)
+
+    def at_once(self) -> ev.UsedBlocks | None:
+        """The blocks, when that is quick. Else None, and ``later`` is called with them in the thread."""
+        self._there.wait(AT_ONCE_S)
+        with self._lock:
+            self._is_late = not self._there.is_set()
+            return None if self._is_late else self._found
+
+    def _search(self) -> None:
+        self._found = scan(self._device, self._geometry, self._whole)
+
+    def _tell(self) -> None:
+        with self._lock:
+            if not self._is_late:
+                self._there.set()
+                return
+        self._later(self._found)
+
+
+def scan(device: BlockDevice, geometry: Geometry, whole: bool) -> ev.UsedBlocks:
+    """The blocks in use, or with ``whole`` all of them. It may take as long as a file system takes to write everything out."""
     if whole:
-        everything = Runs(np.zeros(1, dtype=np.int64), np.array([geometry.block_count], dtype=np.int64))
-        return ev.UsedBlocks(everything, "the whole device is compared or copied"), True
-    used = used_extents(device)
+        return everything(geometry, "the whole device is compared or copied")
+    try:
+        used = used_extents(device)
+    except (PydbtError, OSError) as error:
+        return everything(geometry, f"the whole device is copied: {error}")
     runs = blocks_of_bytes(used.firsts_bytes, used.lengths_bytes, geometry)
-    return ev.UsedBlocks(runs, f"{used.total_bytes} bytes in use; {used.reason}"), used.whole
+    return ev.UsedBlocks(runs, f"{used.total_bytes} bytes in use; {used.reason}", used.whole)
+
+
+def everything(geometry: Geometry, explanation: str) -> ev.UsedBlocks:
+    """All blocks, because it is not known which of them are in use, or because all are asked for."""
+    runs = Runs(np.zeros(1, dtype=np.int64), np.array([geometry.block_count], dtype=np.int64))
+    return ev.UsedBlocks(runs, explanation, whole=True)
 
 
 def blocks_of_bytes(firsts: np.ndarray, lengths: np.ndarray, geometry: Geometry) -> Runs:

@@ -119,8 +119,8 @@ class VolumeVerification:
         """The free space that the first copy left out, if that was not written down (by an earlier version); None: not known."""
         if self._record.compared_whole or self._brain.state.left_out.blocks.any():
             return Runs.none()
-        used, whole = scan(self._device, self._metadata.state.geometry, whole=False)
-        return None if whole else _everything(self._metadata.state.geometry).minus(used.runs)
+        used = scan(self._device, self._metadata.state.geometry, whole=False)
+        return None if used.whole else _everything(self._metadata.state.geometry).minus(used.runs)
 
     def ended(self, result: ev.VerifyEnded) -> None:
         """Write down the result of a verification that has looked at everything."""

@@ -33,7 +33,6 @@ from pydbt.core.volume.fanout import Fanout
 from pydbt.device.block import DirectReader
 from pydbt.device.snapshot import Room
 from pydbt.device.sysfs import BlockDevice
-from pydbt.device.usage import swap_on
 from pydbt.device.writeout import Writeout
 from pydbt.kernel.capture import Capture
 from pydbt.network.address import split_address
@@ -83,7 +82,7 @@ class Volume:
         self.peers: dict[int, Peer] = {}
         self.auditor = Auditor(device, capture, metadata.state.audit, inherited)
         self.detached = False
-        self.swap_notice = self.below_notice = ""
+        self.swap_notice = self.below_notice = self.use_notice = ""
         self.written_at: float | None = None  # when the last write was captured, by the monotonic clock
         self._told: tuple[int, int] | None = None  # the ring position and the loss that the brains have heard of
         self._next_idle_look = self._next_count = 0.0
@@ -108,7 +107,7 @@ class Volume:
     @property
     def notices(self) -> tuple[str, ...]:
         """Sentences for the operator: by what blocks can differ unnoticed."""
-        return tuple(notice for notice in (self.swap_notice, self.below_notice) if notice)
+        return tuple(notice for notice in (self.swap_notice, self.use_notice, self.below_notice) if notice)
 
     # --- secondaries --------------------------------------------------------------------------------------
     def join(self, slot: int, joining: Joining) -> Peer:
@@ -224,18 +223,16 @@ class Volume:
         with contextlib.suppress(DeviceError):  # gone: the next check of the loop finds it
             self.events.extend((None, event) for event in self.auditor.look(self.brains, now))
 
-    def look_for_swap(self) -> None:
+    def note_swap(self, places: tuple[str, ...]) -> None:
         """Tell the operator of swap on the volume: it changes memory while that is written, as no other user may."""
-        with contextlib.suppress(PydbtError, OSError):  # gone: the next check of the loop finds it
-            places = swap_on(self.device)
-            before, self.swap_notice = self.swap_notice, ""
-            if places:
-                self.swap_notice = (
-                    f"{' and '.join(places)} is swap on this volume: it changes memory while that is written, so that blocks can "
-                    "differ until the next verification; move it to another disk"
-                )
-                if self.swap_notice != before:
-                    _log.warning("%s", self.swap_notice)
+        before, self.swap_notice = self.swap_notice, ""
+        if places:
+            self.swap_notice = (
+                f"{' and '.join(places)} is swap on this volume: it changes memory while that is written, so that blocks can "
+                "differ until the next verification; move it to another disk"
+            )
+            if self.swap_notice != before:
+                _log.warning("%s", self.swap_notice)
 
     # --- what lasts ---------------------------------------------------------------------------------------
     def keep(self) -> None:

@@ -359,6 +359,8 @@ class Primary:
 
     # --- maps ---------------------------------------------------------------------------------------------
     def _used_blocks(self, event: ev.UsedBlocks) -> None:
+        if self._recognition.scan_whole and not event.whole:  # it was not known yet when they were asked for
+            return self.quiet.set_aside()
         self._taints.answered_by_scan()
         self.state.tracker.pending.set_extents(*event.runs)
         self.state.left_out.all_but(event.runs)

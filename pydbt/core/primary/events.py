@@ -117,10 +117,11 @@ class BlocksRead:
 
 @dataclass(frozen=True, slots=True)
 class UsedBlocks:
-    """The blocks in use on the source; ``explanation`` tells how that is known."""
+    """The blocks in use on the source; ``explanation`` tells how that is known. ``whole``: they are all that there are."""
 
     runs: Runs
     explanation: str
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +354,8 @@ class ZeroQuiet:
 
 @dataclass(frozen=True, slots=True)
 class ScanUsed:
-    """Find the blocks in use (¶95), or take the ``whole`` volume; tracking is armed already. Answers ``UsedBlocks``."""
+    """Find the blocks in use (¶95), or take the ``whole`` volume; tracking is armed already. Answers ``UsedBlocks``, perhaps
+    some time later."""
 
     whole: bool = False
 

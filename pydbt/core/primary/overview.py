@@ -8,7 +8,7 @@ from pydbt.core.primary.forecast import NO_PACE
 from pydbt.core.primary.landing import Landing
 from pydbt.core.primary.link import Link
 from pydbt.core.primary.modes import Phase
-from pydbt.core.primary.quiet_bitmap import QuietBitmap
+from pydbt.core.primary.quiet_bitmap import MapRequest, QuietBitmap
 from pydbt.core.primary.reported_state import behind_since, is_fresh
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.settler import Settler
@@ -81,7 +81,8 @@ class Overview:
         """What keeps the resynchronization from going on, in words; empty when nothing does."""
         phase = self._state.phase
         if resync is None:
-            return ""
+            searched = self._quiet.request is MapRequest.BLOCKS_IN_USE
+            return "the blocks in use to be found, and written out by their file system" if searched else ""
         if phase in (Phase.SWEEPING, Phase.SETTLING) and not resync.map_on_disk:
             return "the maps to be written"
         if phase is Phase.COMMITTING:

@@ -187,6 +187,22 @@ def test_a_target_that_was_a_replica_of_this_volume_before_is_compared_where_it_
     assert [effect.whole for effect in effects if isinstance(effect, ev.ScanUsed)] == [held]
 
 
+def test_blocks_in_use_that_were_found_before_it_was_known_that_all_are_needed_are_not_enough():
+    """They are found beside the loop: meanwhile the connection may have broken, and another secondary may have answered."""
+    brain = Primary(PrimaryConfig(GEOMETRY, epoch=7), 0.0)
+    brain.handle(ev.Tick(), 0.0)
+    brain.handle(ev.Connected("one", "consistent", 3, 5, False, False, False), 0.0)
+    brain.handle(ev.Disconnected("cut"), 0.1)
+    effects = brain.handle(ev.Connected("two", "consistent", 3, 5, False, False, True), 5.0)
+    assert not any(isinstance(effect, ev.ScanUsed) for effect in effects), "one search at a time"
+    some = Runs(np.array([0]), np.array([4]))
+    effects = brain.handle(ev.UsedBlocks(some, "a few"), 5.1)
+    assert [effect.whole for effect in effects if isinstance(effect, ev.ScanUsed)] == [True]
+    assert not brain.state.replica.scanned
+    brain.handle(ev.UsedBlocks(some, "all", whole=True), 5.2)
+    assert brain.state.replica.scanned
+
+
 def test_an_initial_copy_that_another_replica_takes_over_begins_anew():
     """What the first replica had acknowledged has left the map; the second has none of it."""
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=True, scan_used=False, replica="one"), 0.0)

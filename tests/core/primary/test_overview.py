@@ -57,6 +57,15 @@ def test_before_the_blocks_in_use_are_on_the_map_nobody_knows_how_much_is_out_of
     assert overview.is_known and overview.status(None, 0.0).known
 
 
+def test_a_search_for_the_blocks_in_use_is_named() -> None:
+    state = state_of(scan_used=True)
+    quiet, landing, taints = QuietBitmap(state, 0.0), StreamLanding(state, FlightWatch(state, 0.0)), Taints(state)
+    overview = Overview(state, Link(15.0, 0.0), quiet, Settler(state), Verifier(state), landing, taints)
+    assert overview.waiting_for(None) == ""
+    quiet.scan(whole=False)
+    assert "blocks in use" in overview.waiting_for(None)
+
+
 def test_a_taint_makes_it_unknown_until_all_that_it_stands_for_is_on_the_map() -> None:
     state = state_of()
     quiet, landing, taints = QuietBitmap(state, 0.0), StreamLanding(state, FlightWatch(state, 0.0)), Taints(state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -39,6 +39,7 @@ from pydbt.controller.primary import (
     status as primary_status,
 )
 from pydbt.controller.primary.era_recovery import UNTRACKED
+from pydbt.controller.primary.use_watch import Use
 from pydbt.controller.secondary import engine as secondary_engine
 from pydbt.controller.secondary import kept_target
 from pydbt.controller.secondary import workers as secondary_workers
@@ -82,6 +83,14 @@ class NoGuard:
         return contextlib.nullcontext()
 
 
+class AtOnce:
+    """In the place of Job: a thread that is done before its starter goes on."""
+
+    def __init__(self, name: str, work: Callable[[], None], then: Callable[[], None]) -> None:
+        work()
+        then()
+
+
 class _Numbers:
     """In the place of the module secrets: different every time, and the same every run."""
 
@@ -123,19 +132,19 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
         **limits,
         primary_loop: {
             "time": clock, "control": SimpleNamespace(write_saved_status=lambda *_: None),
-            "unseen_stores": lambda *_, **__: "",
+            "UseWatch": lambda _: SimpleNamespace(begin=lambda *_: None, take=Use, problem=lambda _: ""),
         },
         inbox: {"queue": SimpleNamespace(SimpleQueue=SimInbox, Empty=queue.Empty)},
         feed: {"time": clock},
         volume: {
-            "time": clock, "BlockReader": SimReader, "swap_on": lambda _: [], "MapWriter": primary.map_writer,
+            "time": clock, "BlockReader": SimReader, "MapWriter": primary.map_writer,
         },
         primary_ending: {"time": clock, "clean_marker": primary.marker, "boot_id": primary.boot_id},
         primary_handshake: {"boot_id": primary.boot_id},
         configuring: {"boot_id": primary.boot_id, "secrets": SimpleNamespace(randbits=primary.epoch)},
         peer_connection: {"Outbox": SimOutbox, "threading": SimpleNamespace(Thread=primary.thread)},
         primary_status: {"time": clock},
-        used_blocks: {"used_extents": primary.used},
+        used_blocks: {"used_extents": primary.used, "Job": AtOnce},
         primary_service: {
             "check_plain_tcp": lambda *_: None, "check_source": lambda *_: primary.device, "is_answering": lambda *_: False,
             "DirectReader": lambda *_: nothing(SimpleNamespace(check=lambda: None)), "make_state_dir": lambda _: [],
