@@ -407,11 +407,11 @@ class Primary:
         elif self.mode is Mode.NORMAL:
             self._advance_normal(now)
         elif self.mode is Mode.SNAPSHOTS:
+            self.quiet.keep_unsaved(now)
             if self.quiet.idle and self.landing.due(now) and self.link.available(now) and self.landing.ready(now):
                 self._begin_resync(now)
         else:
             self._advance_unsynchronized(now)
-        self.landing.note_sequence()
         self._waits.answer()
 
     def _check_link(self, now: float) -> None:

@@ -163,13 +163,18 @@ class QuietBitmap:
             else:
                 state.effects.add(ZeroQuiet())
                 self.bits = None
-        elif state.unreadable.unsaved and self.at_rest(now):
-            self.persist(zero_quiet=False)
+        else:
+            self.keep_unsaved(now)
         if now >= self.next_retire and self.bits is None and self.at_rest(now):
             self.next_retire = now + RETIRE_INTERVAL_S
             if state.statistics.written_since_retire() or self._every_bit:
                 self._every_bit = False
                 self.take()
+
+    def keep_unsaved(self, now: float) -> None:
+        """Have a map written for blocks that are on none yet: the source cannot read them, or the target does not take them."""
+        if self._state.unreadable.unsaved and self.at_rest(now):
+            self.persist(zero_quiet=False)
 
     def retire_every_bit(self, now: float) -> None:
         """Flip soon, also when only completions have set bits since the last flip: nothing is to be left in the bitmaps."""

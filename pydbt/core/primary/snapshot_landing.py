@@ -140,9 +140,16 @@ class SnapshotLanding:
     def _next(self) -> float:
         if any(hold > self._holds for hold in self._waits.values()) or self._comparison.current is not None:
             return -inf
-        if not self._behind and not self._state.tracker.pending.any():
-            return inf
-        return self._last.began_at + self._interval_s if self._last is not None else -inf
+        something_at = self._something_at()
+        return max(something_at, self._last.began_at + self._interval_s if self._last is not None else -inf)
+
+    def _something_at(self) -> float:
+        """When there is something that the last image lacks, or that is to be read or compared once more."""
+        state = self._state
+        if self._behind or state.tracker.pending.any() or state.replica.doubtful.total():
+            return -inf
+        due = state.unreadable.next_due()
+        return inf if due is None else due
 
     def deadline(self) -> float:
         hold = self._hold

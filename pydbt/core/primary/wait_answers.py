@@ -42,6 +42,7 @@ class WaitAnswers:
 
     def answer(self) -> None:
         """Answer the waits that are over; called after every event."""
+        self._landing.note_sequence()
         for token in self._over():
             match self._lack():
                 case Lack.NOTHING:

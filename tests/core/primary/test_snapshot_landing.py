@@ -327,6 +327,16 @@ def test_it_is_in_sync_now_only_while_nothing_was_written_since_the_last_image()
     assert status is not None and status.in_sync_at == 0.0 and status.number == 1 and status.held_ms_last == 3.0
 
 
+def test_blocks_that_cannot_be_read_are_read_again_by_an_image_although_nothing_was_written() -> None:
+    story = Story(1)
+    story.state.mode = Mode.SNAPSHOTS
+    assert not story.landing.due(10.0) or story.state.tracker.pending.any()
+    story.state.tracker.pending.clear()
+    story.state.unreadable.add(np.array([4]), 10.0)
+    assert not story.landing.due(10.0) and not story.landing.due(69.0)
+    assert story.landing.due(70.0)
+
+
 def test_a_verification_joins_the_next_snapshot_at_once() -> None:
     story = Story(1)
     story.comparison.begin(runs((0, 4)), True, None, 0.0)

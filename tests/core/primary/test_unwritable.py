@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
@@ -66,21 +67,35 @@ def test_one_that_has_no_time_limit_ends_when_all_else_is_there() -> None:
     assert ev.AnswerWait(9) in says(shell), "somebody may wait for the first of several"
 
 
-def test_they_are_in_every_map_that_is_written_and_one_is_written_for_them() -> None:
-    shell = in_sync()
+@pytest.mark.parametrize("settings", [{}, {"snapshot_interval_s": 60.0}], ids=["stream", "snapshots"])
+def test_they_are_in_every_map_that_is_written_and_one_is_written_for_them(settings: dict[str, float]) -> None:
+    shell = in_sync(**settings)
     shell.now += 10.0
     effects = says(shell, 5) + shell.feed(ev.Tick())
     assert any(isinstance(effect, ev.Persist) for effect in effects)
     assert shell.brain.unsynchronized_map().extents().blocks().tolist() == [5]
 
 
-def test_a_map_that_could_not_be_written_is_written_again_for_them() -> None:
-    shell = in_sync()
+@pytest.mark.parametrize("settings", [{}, {"snapshot_interval_s": 60.0}], ids=["stream", "snapshots"])
+def test_a_map_that_could_not_be_written_is_written_again_for_them(settings: dict[str, float]) -> None:
+    shell = in_sync(**settings)
     shell.now += 10.0
     (failed,) = [effect for effect in says(shell, 5) + shell.feed(ev.Tick()) if isinstance(effect, ev.Persist)]
     shell.feed(ev.Persisted(zeroed=False, error="no space left", number=failed.number))
     shell.now += PERSIST_RETRY_S + 1.0
     assert any(isinstance(effect, ev.Persist) for effect in shell.feed(ev.Tick()))
+
+
+def test_without_a_stream_they_are_compared_by_the_next_image_although_nothing_was_written() -> None:
+    shell = in_sync(snapshot_interval_s=60.0)
+    says(shell, 5)
+    before = len(shell.done)
+    shell.tick(61.0)
+    read = [effect for effect in shell.done[before:] if isinstance(effect, ev.ReadBlocks)]
+    assert [effect.runs.blocks().tolist() for effect in read] == [[5]]
+    before = len(shell.done)
+    shell.tick(61.0)
+    assert not [effect for effect in shell.done[before:] if isinstance(effect, ev.ReadBlocks)], "once"
 
 
 def test_a_block_that_is_pending_as_well_counts_once() -> None:
