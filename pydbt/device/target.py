@@ -90,6 +90,7 @@ class Target:
             _lock(self._descriptor, path)
         self._careful_until = 0.0
         self.failed_at: int | None = None  # a byte that is tried alone before anything else is written again
+        self.kept_tried = -1  # of the blocks that are kept aside, the one that was tried last
         self._keeps_times = not self.is_block_device and _keeps_times(self._descriptor)
         with contextlib.suppress(DeviceError):  # an earlier process may have been killed before or after a failed sync
             self.sync()

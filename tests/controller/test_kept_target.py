@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +31,7 @@ class Disk:
         self.content = bytearray(SIZE)
         self.bad: set[int] = set()
         self.unreadable: set[int] = set()
-        self.is_careful, self.is_gone, self.failed_at = True, False, None
+        self.is_careful, self.is_gone, self.failed_at, self.kept_tried = True, False, None, -1
         self.fails: DeviceError | None = None
         self.done: list[str] = []
         self.tries = 0
@@ -62,6 +63,11 @@ class Disk:
 
     def forget(self, offset: int, length: int) -> None:
         self.done.append("forget")
+
+    def try_again(self) -> None:
+        if self.failed_at is not None:
+            self.write_through(self.failed_at, self.content[self.failed_at : self.failed_at + BLOCK])
+            self.failed_at = None
 
     def stay_careful(self) -> None: ...
 
@@ -272,6 +278,52 @@ def test_one_time_tries_a_few_and_the_next_one_goes_on_behind_them(target: KeptT
     for _ in range(3):
         target.try_again()
     assert tried == [number % 20 for number in range(3 * MOST_FAILURES)]
+
+
+def test_an_engine_that_begins_anew_goes_on_behind_the_one_that_was_tried_last(disk: Disk, blocks: BadBlocks) -> None:
+    disk.bad = set(range(20))
+    for number in disk.bad:
+        blocks.add(number, b"a" * BLOCK)
+    tried: list[int] = []
+    right = disk.write_through
+    disk.write_through = lambda offset, data: (tried.append(offset // BLOCK), right(offset, data))
+    for _ in range(3):
+        loaded = BadBlocks(blocks.size_bytes, dict(blocks.kept))
+        KeptTarget(disk, loaded, lambda kept: None).try_again()
+    assert tried == [number % 20 for number in range(3 * MOST_FAILURES)]
+
+
+def test_one_of_the_kept_that_the_disk_takes_makes_room_for_the_one_that_was_too_many(
+    target: KeptTarget, disk: Disk, blocks: BadBlocks
+) -> None:
+    disk.bad = set(range(100, 300))
+    with pytest.raises(DeviceError, match="more than 64"):
+        write(target, 0, b"a" * (1024 * BLOCK))
+    for _ in range(3):
+        with pytest.raises(MediumError):
+            target.try_what_failed()
+    disk.bad = {*range(100, 130), *range(131, 165)}
+    for _ in range(6):  # one of the 64 is found in its turn
+        with contextlib.suppress(MediumError):
+            target.try_what_failed()
+            break
+    assert len(blocks) == 63 and disk.failed_at is None
+    write(target, 164 * 8, b"b" * BLOCK)
+    assert blocks.runs().blocks().tolist() == sorted(disk.bad), "and it is kept"
+
+
+def test_without_more_bad_blocks_than_are_kept_the_one_that_failed_is_tried_alone(
+    target: KeptTarget, disk: Disk
+) -> None:
+    disk.bad, disk.failed_at = {3, 5}, 5 * BLOCK
+    write(target, 24, b"a" * BLOCK)
+    disk.bad = {5}
+    with pytest.raises(MediumError):
+        target.try_what_failed()
+    assert seen(target, 3, 1) == b"a" * BLOCK and target.news() is not None
+    disk.bad = set()
+    target.try_what_failed()
+    assert disk.failed_at is None
 
 
 def test_and_no_longer_than_half_of_the_time(target: KeptTarget, disk: Disk, clock: SimpleNamespace) -> None:

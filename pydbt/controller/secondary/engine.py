@@ -98,7 +98,7 @@ class Engine:
         save_target_names(self._state_dir, record.target, target.names)
         self._guard.begin(record.incarnation)
         kept_target = KeptTarget(target, kept, self._save_kept)
-        record = self._tried_again(record, target, kept_target, trouble)
+        record = self._tried_again(record, kept_target, trouble)
         reached.save(recovery.tail, durable=True)
         self.journal.start(record.checkpoint, recovery.tail, record.incarnation)
         self.brain = Secondary(
@@ -154,9 +154,7 @@ class Engine:
             case Likeness.UNKNOWN:
                 return not self._guard.may_be_another(record.incarnation)
 
-    def _tried_again(
-        self, record: ReplicaRecord, target: Target, kept_target: KeptTarget, trouble: str
-    ) -> ReplicaRecord:
+    def _tried_again(self, record: ReplicaRecord, kept_target: KeptTarget, trouble: str) -> ReplicaRecord:
         """The record, after what could not be written was tried once more, if all depends on that.
 
         DeviceError when the block that could not be written still cannot be; then this engine is none.
@@ -164,7 +162,7 @@ class Engine:
         try:
             if trouble:
                 with self._guard.writing():
-                    target.try_again()
+                    kept_target.try_what_failed()
             if not record.kept_aside or not self._options.replay_only:
                 return record  # the applier tries them beside its other work
             with self._guard.writing():

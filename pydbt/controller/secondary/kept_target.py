@@ -42,6 +42,7 @@ class KeptTarget:
         self._target, self._blocks, self._save = target, blocks, save
         self._told = blocks.runs()
         self._try_at = time.monotonic()  # of an earlier engine: at once
+        blocks.tried(target.kept_tried)  # and behind the one that it tried last
 
     def news(self) -> Runs | None:
         """The numbers of the blocks that are kept aside; None when they are the same as the last time."""
@@ -144,6 +145,7 @@ class KeptTarget:
                 written.append(number)
                 continue
             self._blocks.tried(number)
+            self._target.kept_tried = number
             failures += 1
             if failures == MOST_FAILURES or time.monotonic() > until:
                 break
@@ -152,6 +154,21 @@ class KeptTarget:
             self._blocks.remove(written)
         if self._blocks.unsaved:
             self.sync()
+
+    def try_what_failed(self) -> None:
+        """Before all else is written again after a failure of the whole: the block that could not be written. DeviceError.
+
+        If that was one too many to keep, those that are kept are tried in turn: one that the target takes makes room for it.
+        """
+        try:
+            self._target.try_again()
+        except MediumError:
+            if not self._blocks.is_full:
+                raise
+            self.try_again()
+            if self._blocks.is_full:
+                raise
+            self._target.failed_at = None  # it is kept aside when it is written to
 
     def _takes(self, number: int) -> bool:
         """Whether the target takes a block now. One of which a part is known to nobody is left until the primary sends it."""

@@ -46,6 +46,7 @@ class SimTarget:
         self.flaws, self.is_careful = flaws or Flaws(), careful
         self.size_bytes = len(content.current)
         self.failed_at: int | None = None
+        self.kept_tried = -1
         self.is_gone = False
 
     def write_runs(self, runs: PlannedWrites, buffer: memoryview) -> None:
