@@ -10,12 +10,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from pydbt.cli.commands import wait as wait_command
 from pydbt.cli.logs import LineFormat, configure_logging, error_prefix, name_lines
+from pydbt.core.errors import TimedOut
 from tests.cli.conftest import STATUS, FakeController
-from tests.lab.programs import PROGRAM, ROOT, command
+from tests.lab.patience import PATIENCE_S
+from tests.lab.programs import PROGRAM, ROOT, Outcome, command
 
 
 @pytest.fixture(autouse=True)
@@ -93,27 +97,30 @@ def test_a_service_under_the_journal_speaks_its_language(tmp_path, disk: str) ->
     assert all(re.match(r"<[3467]>", text) for text in log.read_text().splitlines()), log.read_text()
 
 
-def a_wait_is_over_after_a_look(controller: FakeController, **answer: object) -> None:
-    """It ends once the command, which has asked for it, has asked for the status as well."""
-    asked, over = threading.Event(), threading.Event()
-
-    def status() -> dict[str, object]:
-        if asked.is_set():
-            threading.Timer(0.2, over.set).start()
-        return controller.status
-
-    def wait() -> dict[str, object]:
-        asked.set()
-        return {"ended": over.wait(60), **answer}
-
-    controller.on_command["status"] = status
-    controller.on_command["wait"] = wait
+def wait_that_is_over_when_it_has_told(words: str, disk: str, controller: FakeController, **answer: object) -> Outcome:
+    """It ends when the command has printed a line with these words. Before that come lines on a status that was not told in time."""
+    over, lines = threading.Event(), []
+    controller.on_command["wait"] = lambda: {"ended": over.wait(PATIENCE_S), **answer}
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([*PROGRAM, "wait", disk], cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+    try:
+        assert process.stderr is not None
+        for told in process.stderr:
+            if "gave no answer within 10 s, so it is unknown what for" not in told:
+                lines.append(told)
+            if words in told:
+                break
+        over.set()
+        output, rest = process.communicate(timeout=PATIENCE_S)
+    finally:
+        over.set()
+        process.kill()
+    return Outcome(process.returncode, output, "".join(lines) + rest)
 
 
 def test_a_wait_that_is_not_over_at_once_says_what_it_waits_for(disk: str, controller: FakeController) -> None:
     controller.status = {**STATUS, "mode": "resynchronizing", "waiting_for": "the maps to be written"}
-    a_wait_is_over_after_a_look(controller, left_out=[])
-    done = command("wait", disk)
+    done = wait_that_is_over_when_it_has_told("resynchronizing", disk, controller, left_out=[])
     assert done.code == 0 and done.output == "", done
     lines = done.errors.splitlines()
     assert lines and all("resynchronizing" in line and "the maps to be written" in line for line in lines)
@@ -121,12 +128,24 @@ def test_a_wait_that_is_not_over_at_once_says_what_it_waits_for(disk: str, contr
 
 def test_a_wait_says_what_is_written_out_now_and_what_could_not_be(disk: str, controller: FakeController) -> None:
     controller.status = {**STATUS, "mode": "normal", "replica_state": "up-to-date", "writing_out": "/mnt\x1b[2J"}
-    a_wait_is_over_after_a_look(controller, left_out=["/dev/x is in use"])
-    done = command("wait", disk)
+    done = wait_that_is_over_when_it_has_told("/mnt", disk, controller, left_out=["/dev/x is in use"])
     assert done.code == 0 and done.output == "", done
     *meanwhile, at_the_end = done.errors.splitlines()
     assert set(meanwhile) == {"waiting: /mnt\\x1b[2J is being written out (sync)"}, "and not: up to date"
     assert "/dev/x is in use" in at_the_end and "may be missing" in at_the_end
+
+
+def test_a_wait_whose_controller_does_not_tell_in_time_says_that(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_late(*_: object) -> None:
+        raise TimedOut("the controller of /s gave no answer within 10 s")
+
+    monkeypatch.setattr(wait_command, "ask", too_late)
+    assert not wait_command._tell(Path("/s"))
+    assert capsys.readouterr().err == (
+        "waiting: the controller of /s gave no answer within 10 s, so it is unknown what for\n"
+    )
 
 
 @pytest.mark.parametrize(("words", "told"), [((), True), (("--no-sync",), False)])

@@ -103,7 +103,10 @@ def _tell(place: Path, *, if_behind: bool = False) -> bool:
     """Print the state of the volume in a line; False when the controller does not tell it just now."""
     try:
         report = View(ask(place, {"command": "status"}))
-    except PydbtError:
+    except TimedOut as error:
+        print(f"waiting: {error}, so it is unknown what for", file=sys.stderr, flush=True)
+        return False
+    except PydbtError:  # the wait itself ends with its reason
         return False
     if place_in_memory := report.text("writing_out"):
         print(f"waiting: {printable(place_in_memory)} is being written out (sync)", file=sys.stderr, flush=True)
