@@ -30,7 +30,7 @@ from pydbt.kernel.bell import Bell
 from pydbt.kernel.bitmaps import Bitmaps
 from pydbt.kernel.btf import require_btf
 from pydbt.kernel.compiled import source_text
-from pydbt.kernel.counters import Counters, possible_cpus, read_counters
+from pydbt.kernel.counters import Counters, possible_cpus, read_counters, read_lost
 from pydbt.kernel.headers import find_headers
 from pydbt.kernel.limits import why_loader_ended
 from pydbt.kernel.record import CONFIG, RECORD_BYTES
@@ -229,6 +229,10 @@ class Capture:
 
     def counters(self) -> Counters:
         return read_counters(self._state_fd, self._state_bytes, self._cpus, self._program_fds)
+
+    def lost_count(self) -> int:
+        """``counters().lost``."""
+        return read_lost(self._state_fd, self._state_bytes, self._cpus, self._program_fds)
 
 
 def require_ready(pin_dir: Path) -> bool:

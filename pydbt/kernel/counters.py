@@ -14,6 +14,7 @@ from pydbt.kernel import syscalls
 from pydbt.kernel.record import COUNTER_NAMES, COUNTERS, Program
 
 _POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
+_LOST = COUNTER_NAMES.index("lost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,18 @@ def read_counters(state_fd: int, value_bytes: int, cpus: int, program_fds: list[
     )
 
 
+def read_lost(state_fd: int, value_bytes: int, cpus: int, program_fds: list[int]) -> int:
+    """``Counters.lost`` alone, at a third of the cost: the controller reads it each time that it reads the ring."""
+    lost, stride = _LOST, (value_bytes + 7 & ~7) // 8
+    total = sum(syscalls.program_info(fd).recursion_misses for fd in program_fds)
+    for program in Program:
+        words = memoryview(syscalls.map_lookup(state_fd, program, stride * 8 * cpus)).cast("Q")
+        total += sum(words[lost::stride])
+    return total
+
+
 def _program_totals(fd: int, program: Program, value_bytes: int, cpus: int) -> dict[str, int]:
     stride = value_bytes + 7 & ~7
     raw = syscalls.map_lookup(fd, program, stride * cpus)
-    # One sum for all counts, because the controller reads them each time that it reads the ring.
     words = np.ndarray((cpus, COUNTERS.itemsize // 8), "<u8", raw, strides=(stride, 8))
     return dict(zip(COUNTER_NAMES, words.sum(axis=0).tolist(), strict=True))

@@ -27,7 +27,7 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrimaryLoo
     volume = volume_of(tmp_path, SecondaryRecord(1, "h:1", phase=SyncPhase.REPLICATING))
     volume.join(1, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
     made = PrimaryLoop(volume)
-    monkeypatch.setattr(made, "save_status", lambda: None)
+    monkeypatch.setattr(made, "save_status", lambda _: None)
     monkeypatch.setattr(volume.auditor, "look", lambda brains, now: [])
     (brain,) = volume.brains
     brain.state.mode, brain.state.in_flight.certain = Mode.NORMAL, True

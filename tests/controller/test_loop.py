@@ -164,6 +164,16 @@ def test_a_look_that_fails_is_told_until_one_does_not(loop, monkeypatch):
     until(lambda: loop.check_all(20.0) or not loop.volume.notices, "it is known")
 
 
+def test_one_look_makes_one_report_for_the_file_and_for_whoever_follows_it(loop, monkeypatch):
+    shown, saved = [], []
+    monkeypatch.setattr(loop, "save_status", saved.append)
+    loop.volume.options = replace(loop.volume.options, report=shown.append)
+    loop.check_all(10.0)
+    assert len(shown) == len(saved) == 1 and shown[0] is saved[0]
+    loop.check_all(11.0)
+    assert len(shown) == 2 and len(saved) == 1
+
+
 def below_x(kind: str) -> Below:
     return Below("boot", {"253:0": mapping("vg-x", [["0", "8", kind, "253:1", "253:2", "P", "8"]])}, groups={})
 

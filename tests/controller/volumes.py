@@ -65,6 +65,9 @@ class FakeCapture:
     def consumer_position(self) -> int:
         return self.consumed
 
+    def lost_count(self) -> int:
+        return self.lost
+
     def counters(self):
         return SimpleNamespace(
             lost=self.lost, lost_records=self.lost, lost_completions=0, unknown_ops=0, passthrough=0, recursion_misses=0

@@ -100,6 +100,7 @@ def test_a_write_larger_than_the_data_ring_is_flagged_and_gives_its_room_back(tm
 
 def check_all_is_well_again(device: Device, capture: Capture) -> None:
     lost = capture.counters().lost
+    assert capture.lost_count() == lost
     write_blocks(device, 5)
     wait_quiet(capture)
     records = capture.drain()

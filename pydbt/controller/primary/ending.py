@@ -67,7 +67,7 @@ def finish(loop: PrimaryLoop) -> SecondaryOptions | None:
         peer.close()
     loop.look_below(final=True)
     loop.checkpoints.close()
-    loop.save_status()
+    loop.save_status(loop.report())
     volume.metadata.unsaved = True  # the moments that were noted
     try:
         if down is not None or gone:

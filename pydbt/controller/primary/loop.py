@@ -271,15 +271,17 @@ class PrimaryLoop:
             if (asked := peer.verification.advance(now)) is not None:
                 self.feed.take(asked, peer.number)
         self.checkpoints.advance(now)
+        report: VolumeReport | None = None
         if now >= self._next_save:
             self._next_save = now + SAVE_STATUS_INTERVAL_S
             self._saves = self._saves[1], now
             self.look_below()
-            self.save_status()
+            report = self.report()
+            self.save_status(report)
             self.divergences.note(now)
             volume.keep()
         if volume.options.report is not None:
-            volume.options.report(self.report())
+            volume.options.report(report or self.report())
 
     def _take_use(self, now: float) -> None:
         use = self._use.take()
@@ -319,7 +321,7 @@ class PrimaryLoop:
         """The one report that every view is made of."""
         return volume_report(self.volume, self.checkpoints)
 
-    def save_status(self) -> None:
+    def save_status(self, report: VolumeReport) -> None:
         """Keep the status for people who ask when no controller answers."""
         with contextlib.suppress(StateError):  # a failure to write the map is logged; this file is for people only
-            control.write_saved_status(self.volume.options.state_dir, self.report().to_json())
+            control.write_saved_status(self.volume.options.state_dir, report.to_json())

@@ -175,7 +175,7 @@ class Volume:
                 return False
             self._next_count = now + COUNT_S
         records = self.capture.drain(RECORDS_A_LOOK)
-        position, lost = self.capture.consumer_position(), self.capture.counters().lost
+        position, lost = self.capture.consumer_position(), self.capture.lost_count()
         if len(records):
             self.written_at = time.monotonic()
         if len(records) or (position, lost) != self._told:

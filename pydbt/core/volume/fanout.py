@@ -46,6 +46,8 @@ class Fanout:
         self._with_payload: set[int] = set()
         self._name = 0
         self._renamed = False
+        self._deadline: float | None = None  # both until the next event; None: not reckoned since the last one
+        self._calm_until: float | None = None
         self._first: list[Addressed] = []  # effects that go before all others of an event
         self._effects: list[Addressed] = []
 
@@ -55,6 +57,7 @@ class Fanout:
         current = brain.state.generations.current
         assert not self.brains or current == self._name, "the secondaries of a volume share its current generation"
         self._name = current
+        self._begin()
         self.brains[peer] = brain
         self.bitmaps.join(peer, brain.quiet)
         self._room.join(peer)
@@ -96,15 +99,21 @@ class Fanout:
 
     def deadline(self) -> float:
         """When ``handle(ev.Tick(), now)`` is due at the latest."""
-        return min([self.bitmaps.deadline(), *(brain.deadline() for brain in self.brains.values())], default=inf)
+        if self._deadline is None:
+            due = [self.bitmaps.deadline(), *(brain.deadline() for brain in self.brains.values())]
+            self._deadline = min(due, default=inf)
+        return self._deadline
 
     def calm_until(self) -> float:
         """As of one brain, for the volume: when something is due although nothing happens; minus infinity: all the time."""
-        return min([self.bitmaps.deadline(), *map(calm_until, self.brains.values())], default=inf)
+        if self._calm_until is None:
+            self._calm_until = min([self.bitmaps.deadline(), *map(calm_until, self.brains.values())], default=inf)
+        return self._calm_until
 
     # --- from one event to what is to be done -------------------------------------------------------------
     def _begin(self) -> None:
         self._first, self._effects, self._renamed = [], [], False
+        self._deadline = self._calm_until = None
 
     def _end(self, now: float) -> list[Addressed]:
         self.bitmaps.advance(now)

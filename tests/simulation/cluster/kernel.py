@@ -302,6 +302,9 @@ class Capture:
     def consumer_position(self) -> int:
         return self._kernel.consumed
 
+    def lost_count(self) -> int:
+        return self._kernel.lost
+
     def counters(self) -> SimpleNamespace:
         lost = self._kernel.lost
         return SimpleNamespace(

@@ -1,0 +1,33 @@
+"""Counts are summed over programs and CPUs, whichever of them is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pydbt.kernel import counters as module
+from pydbt.kernel.counters import read_counters, read_lost
+from pydbt.kernel.record import COUNTERS
+from pydbt.kernel.syscalls import ProgramInfo
+
+
+@pytest.mark.parametrize("cpus", [1, 3])
+@pytest.mark.parametrize("value_bytes", [COUNTERS.itemsize, COUNTERS.itemsize + 4])
+def test_what_was_lost_is_the_same_by_itself_as_among_all_counts(
+    cpus: int, value_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value of a map is rounded up to 8 bytes for each CPU."""
+    stride = value_bytes + 7 & ~7
+    random = np.random.default_rng(cpus + value_bytes)
+    values = {key: random.integers(0, 1 << 40, stride * cpus // 8, "<u8").tobytes() for key in range(3)}
+
+    def lookup(fd: int, key: int, size_bytes: int) -> bytes:
+        assert fd == 7 and size_bytes == len(values[key])
+        return values[key]
+
+    monkeypatch.setattr(module.syscalls, "map_lookup", lookup)
+    monkeypatch.setattr(module.syscalls, "program_info", lambda fd: ProgramInfo(fd, "p", 0, 0, 10 * fd))
+    everything = read_counters(7, value_bytes, cpus, [1, 2])
+    assert everything.recursion_misses == 30
+    assert read_lost(7, value_bytes, cpus, [1, 2]) == everything.lost
+    assert everything.lost == everything.lost_records + everything.lost_completions + 30
