@@ -13,7 +13,7 @@ from pydbt.network.address import parse_address
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)")
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SECONDS_OF = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 LONGEST_S = 1e9
 """Longer than any use of a time. Who waits at a socket waits in parts of it (``LONGEST_SOCKET_WAIT_S``)."""
 _UNITS = {"": 1, "B": 1, "S": 512}
@@ -88,7 +88,7 @@ class Duration(_Value):
         match = _DURATION.fullmatch(value.strip())
         if match is None or not value.isascii():
             self.fail(f"{value!r} is no time: write seconds, or a number with s, m, h or d, as in 12h", param, ctx)
-        seconds = float(match[1]) * _SECONDS[match[2]]
+        seconds = float(match[1]) * _SECONDS_OF[match[2]]
         if seconds > LONGEST_S:
             self.fail(f"{value!r} is too long: no time may be longer than {LONGEST_S / 86_400:.0f} days", param, ctx)
         return seconds

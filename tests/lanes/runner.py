@@ -15,10 +15,10 @@ from pathlib import Path
 
 from tests.lanes.part import ROOT, Counts, Outcome, Part
 
-POLL_SECONDS = 0.05
-HEARTBEAT_SECONDS = 60
+POLL_S = 0.05
+SIGN_OF_LIFE_S = 60
 # What a program gets to take down what it has set up, after it was asked to end; then it is killed.
-GRACE_SECONDS = 60
+GRACE_S = 60
 SHOWN_LINES = 400
 LAST_LINES = 40
 
@@ -111,7 +111,7 @@ class _Run:
         self._waiting, self._folder, self._cores = parts, folder, cores
         self._environment = {**os.environ, **_caches(folder), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         self._running: list[Running] = []
-        self._heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+        self._heartbeat = time.monotonic() + SIGN_OF_LIFE_S
 
     def all(self) -> Iterator[Result]:
         try:
@@ -119,7 +119,7 @@ class _Run:
                 self._start()
                 yield from self._ended()
                 self._tell()
-                time.sleep(POLL_SECONDS)
+                time.sleep(POLL_S)
         except BaseException:
             self._end_all()
             for one in self._running:
@@ -172,13 +172,13 @@ class _Run:
     def _end(self, one: Running) -> tuple[int, int, object]:
         """Asked to end as by Ctrl-C, so that pytest takes down what its tests have set up."""
         one.signal(signal.SIGINT)
-        deadline = time.monotonic() + GRACE_SECONDS
+        deadline = time.monotonic() + GRACE_S
         while time.monotonic() < deadline:
             ended = os.wait4(one.process.pid, os.WNOHANG)
             if ended[0]:
                 one.signal(signal.SIGKILL)
                 return ended
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL_S)
         one.signal(signal.SIGKILL)
         return os.wait4(one.process.pid, 0)
 
@@ -190,7 +190,7 @@ class _Run:
 
     def _tell(self) -> None:
         if time.monotonic() >= self._heartbeat:
-            self._heartbeat += HEARTBEAT_SECONDS
+            self._heartbeat += SIGN_OF_LIFE_S
             running = ", ".join(f"{one.part.name} ({one.seconds:.0f} s)" for one in self._running)
             print(f"       running: {running}", flush=True)
 

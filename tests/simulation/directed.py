@@ -26,15 +26,15 @@ from tests.simulation.cluster.disk import Lossy, Machine
 from tests.simulation.cluster.secondary_node import Flaws, SimTarget
 from tests.simulation.world import Cluster, Faults
 
-SECONDS = 60.0
-STEP_SECONDS = 0.01
+LIMIT_S = 60.0
+STEP_S = 0.01
 
 
-def until(cluster: Cluster, condition: Callable[[], bool], what: str, step_seconds: float = STEP_SECONDS) -> None:
+def until(cluster: Cluster, condition: Callable[[], bool], what: str, step_seconds: float = STEP_S) -> None:
     """Let the world go on until something is true; after each step the ring is drained."""
-    end = cluster.now + SECONDS
+    end = cluster.now + LIMIT_S
     while not condition():
-        assert cluster.now < end, f"not within {SECONDS} s: {what}"
+        assert cluster.now < end, f"not within {LIMIT_S} s: {what}"
         cluster.step(step_seconds)
 
 
@@ -67,7 +67,7 @@ def a_failed_write_is_compared_behind_its_own_data() -> None:
     assert any(kernel.disk[block] == before[block] for block in range(12)), "some of the writes left the old content"
     until(cluster, lambda: bool(cluster.readings), "the blocks are read")
     for _ in range(100):
-        cluster.step(STEP_SECONDS)
+        cluster.step(STEP_S)
     cluster.feed(ev.Outbound(queued_bytes=0, sent_bytes=0))
     until(cluster, lambda: in_sync(cluster), "in sync again")
     assert kernel.disk == cluster.secondary.content

@@ -57,14 +57,14 @@ from pydbt.store.replica_state import REPLICA_FILE_NAME
 from pydbt.store.target_problem import load_target_problem, save_target_problem
 
 ARENA_BYTES = 64 * MIB
-RESTART_SECONDS = 1.0
-LONGEST_RESTART_SECONDS = 16.0
-ANSWER_SECONDS = 2.0
-FINISH_SECONDS = 20.0
+REBUILD_S = 1.0
+LONGEST_REBUILD_S = 16.0
+ENGINE_ANSWER_S = 2.0
+FINISH_S = 20.0
 """A clean stop waits this long until the journal is on the target; the rest is replayed at the next start."""
 LONGEST_WAIT_S = 1.25  # longer than from heartbeat to heartbeat, so that a replica at rest does not wake for this alone
 """A signal that comes just before a wait, or to another thread, does not end it: it is heard when the wait is over."""
-SWITCH_SECONDS = 0.001
+SWITCH_S = 0.001
 """Threads that wait for the interpreter get it five times sooner than by default."""
 
 _log = logging.getLogger(__name__)
@@ -234,7 +234,7 @@ class SecondaryService:
                 if failure is not None:
                     self._rebuild(*failure)
         if self._engine.takeover is not None and self._finish_at is None:
-            self._finish_at = time.monotonic() + FINISH_SECONDS
+            self._finish_at = time.monotonic() + FINISH_S
             _log.info("the primary has become a replica: this side takes its place")
         self._keep_trouble()
         self._keep_status()
@@ -277,7 +277,7 @@ class SecondaryService:
         if self._finish_at is not None:
             self._finish_at = time.monotonic()  # asked twice: at once
             return
-        self._finish_at = time.monotonic() + FINISH_SECONDS
+        self._finish_at = time.monotonic() + FINISH_S
         _log.info("stopping")
         self._options.manager.stopping()
         if self._connections is not None:
@@ -310,7 +310,7 @@ class SecondaryService:
             )
             self._engine.takeover, self._finish_at = None, None
             return None
-        until = time.monotonic() + ANSWER_SECONDS
+        until = time.monotonic() + ENGINE_ANSWER_S
         while connections.last_received(takeover.connection) is not None and time.monotonic() < until:
             time.sleep(0.01)  # the answer must arrive before everything is closed
         place = format_address(*replica)
@@ -334,14 +334,14 @@ class SecondaryService:
         self._keep_trouble()
         if self._trouble:
             self._target.be_careful()
-        wait = RESTART_SECONDS
+        wait = REBUILD_S
         while True:
             self._problem = reason
             _log.warning("starting again in %g s: %s", wait, reason)
-            self._pause(wait, turn_away=wait > RESTART_SECONDS or bool(self._trouble))
+            self._pause(wait, turn_away=wait > REBUILD_S or bool(self._trouble))
             if self._stop_asked:
                 raise StateError(reason)
-            wait = min(wait * 2, LONGEST_RESTART_SECONDS)
+            wait = min(wait * 2, LONGEST_REBUILD_S)
             try:
                 self._target = reopened(self._target)
                 self._engine = Engine(
@@ -480,7 +480,7 @@ def run_secondary(options: SecondaryOptions) -> int | PrimaryOptions:
     """
     if not options.replay_only and options.identity is None:
         check_plain_tcp(options.listen_host, options.insecure)
-    sys.setswitchinterval(SWITCH_SECONDS)
+    sys.setswitchinterval(SWITCH_S)
     service = SecondaryService(options)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):

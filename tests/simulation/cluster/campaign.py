@@ -10,7 +10,7 @@ from tests.simulation.cluster.schedule import draw
 from tests.simulation.cluster.shrink import failure_of, kind_of
 
 # A world takes tens of milliseconds. One that takes this long goes round in circles without its clock moving.
-WORLD_SECONDS = 60
+WORLD_S = 60
 PIECE = 25
 
 
@@ -22,12 +22,12 @@ def failures(first: int, count: int) -> Iterator[tuple[int, Exception]]:
     """The seeds that fail, each with its error, as they are found."""
 
     def too_long(*_: object) -> None:
-        raise Hangs(f"no end after {WORLD_SECONDS} s")
+        raise Hangs(f"no end after {WORLD_S} s")
 
     before = signal.signal(signal.SIGALRM, too_long)
     try:
         for seed in range(first, first + count):
-            signal.alarm(WORLD_SECONDS)
+            signal.alarm(WORLD_S)
             error = failure_of(draw(seed))
             signal.alarm(0)
             if error is not None:

@@ -23,7 +23,7 @@ from tests.simulation.cluster.schedule import Op, Plan
 from tests.simulation.cluster.secondary_node import SecondaryNode
 from tests.simulation.cluster.switchover import Switchover
 
-HEAL_SECONDS = 400.0
+HEAL_S = 400.0
 HEAL_STEPS = 4000
 # In one of this many worlds the secondaries change between programs with and without keyed digests.
 KEYLESS_EVERY = 8
@@ -176,7 +176,7 @@ class World:
             self.rng.seed(self.plan.seed)
             self.kernel.odds = Odds(zeroes=0, slow=0, breath=0)
             self.calm()
-            self._heal_until = self.clock.now + HEAL_SECONDS
+            self._heal_until = self.clock.now + HEAL_S
         loop = self.primary.loop
         if loop is not None and any(brain.mode.rests for brain in loop.volume.brains):
             self.primary.ask("resume")
@@ -193,7 +193,7 @@ class World:
         if self.clock.now > self._heal_until or self._heal_steps > HEAL_STEPS:
             waits = [brain.status(self.clock.now).waiting_for for brain in loop.volume.brains] if loop else ""
             where = f"{checkers.words_of(self)}: {waits}"
-            raise Violation("everything converges", f"not at rest after {HEAL_SECONDS} s without a fault, in {where}")
+            raise Violation("everything converges", f"not at rest after {HEAL_S} s without a fault, in {where}")
 
     def calm(self) -> None:
         """No fault any more."""
