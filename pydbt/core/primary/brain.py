@@ -16,6 +16,7 @@ import numpy as np
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
+from pydbt.core.primary.calm import Calm
 from pydbt.core.primary.config import PrimaryConfig, SavedMaps
 from pydbt.core.primary.flight_watch import FlightWatch
 from pydbt.core.primary.intake import take_in, unloggable
@@ -71,6 +72,7 @@ class Primary:
         self._recognition = Recognition(self.state)
         self._taints = taints = Taints(self.state)
         self._overview = Overview(self.state, self.link, self.quiet, self.settler, self.verifier, self.landing, taints)
+        self._calm = Calm(self.state, self.link, self.quiet, self.settler, self.verifier, self.landing)
         self.resync: Resync | None = None
         self._resyncs = 0
         self._overload = Overload()
@@ -148,15 +150,11 @@ class Primary:
 
     def deadline(self) -> float:
         """When ``handle(ev.Tick(), now)`` is due at the latest."""
-        return min(
-            self.quiet.next_retire,
-            self.next_merge,
-            self.link.deadline(),
-            self.settler.deadline(),
-            self.verifier.deadline(),
-            self.landing.deadline(),
-            *([] if self.resync is None else [self.resync.deadline()]),
-        )
+        return self._calm.deadline(self.resync, self.next_merge)
+
+    def calm_until(self) -> float:
+        """When something is due although nothing happens; minus infinity: it has to be looked at all the time."""
+        return self._calm.until(self.resync, self.next_merge)
 
     # --- what others may look at --------------------------------------------------------------------------
     @property

@@ -186,6 +186,16 @@ class QuietBitmap:
         # Of bits that were taken for another secondary since S0, only the acknowledgement tells.
         self.persist(zero_quiet=self.bits is not None and self.bits.retire_at is None)
 
+    # --- among several secondaries ------------------------------------------------------------------------
+    @property
+    def is_needed(self) -> bool:
+        """Whether this brain relies on it. One that has never looked at the volume has nothing to lose."""
+        return self.bits is not None and self.mapped
+
+    def zeroed(self) -> None:
+        """It is empty now, for everybody."""
+        self.bits = None
+
     def halt(self) -> None:
         """Nothing is acknowledged any more."""
         if self.bits is not None:

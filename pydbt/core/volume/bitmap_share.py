@@ -63,8 +63,8 @@ class BitmapShare:
         self._covering.discard(peer)
 
     def needing(self) -> list[int]:
-        """Brains that rely on the quiet bitmap. One that has never looked at the volume has nothing to lose."""
-        return [peer for peer, quiet in self._quiets.items() if quiet.bits is not None and quiet.mapped]
+        """Brains that rely on the quiet bitmap."""
+        return [peer for peer, quiet in self._quiets.items() if quiet.is_needed]
 
     def advance(self, now: float) -> None:
         """Zero it if nobody needs it; then flip, take it again, or have the slow ones covered, if somebody asks."""
@@ -75,7 +75,7 @@ class BitmapShare:
             self._do(None, ev.ZeroQuiet())
             self.held = False
             for quiet in self._quiets.values():
-                quiet.bits = None
+                quiet.zeroed()
         if self._again:
             self._take(tuple(self._again), flip=False)
         elif not self._asking or now < self._due():

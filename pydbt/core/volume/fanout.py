@@ -13,15 +13,12 @@ Effects and events come with the number of the secondary they concern, or None w
 
 from __future__ import annotations
 
-from math import inf
-
 import numpy as np
 import numpy.typing as npt
 
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
-from pydbt.core.primary.calm import calm_until
 from pydbt.core.protocol.frames import Generation
 from pydbt.core.tracking.capture_record import Records
 from pydbt.core.volume.bitmap_share import BitmapShare
@@ -100,14 +97,14 @@ class Fanout:
     def deadline(self) -> float:
         """When ``handle(ev.Tick(), now)`` is due at the latest."""
         if self._deadline is None:
-            due = [self.bitmaps.deadline(), *(brain.deadline() for brain in self.brains.values())]
-            self._deadline = min(due, default=inf)
+            self._deadline = min([self.bitmaps.deadline(), *(brain.deadline() for brain in self.brains.values())])
         return self._deadline
 
     def calm_until(self) -> float:
         """As of one brain, for the volume: when something is due although nothing happens; minus infinity: all the time."""
         if self._calm_until is None:
-            self._calm_until = min([self.bitmaps.deadline(), *map(calm_until, self.brains.values())], default=inf)
+            until = [self.bitmaps.deadline(), *(brain.calm_until() for brain in self.brains.values())]
+            self._calm_until = min(until)
         return self._calm_until
 
     # --- from one event to what is to be done -------------------------------------------------------------

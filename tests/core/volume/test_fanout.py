@@ -13,7 +13,6 @@ from pydbt.core.protocol.frames import Ack, Generation, Ping, Pong
 from pydbt.core.protocol.generations import Generations, verdict
 from pydbt.core.tracking.capture_record import RECORD, RecordKind
 from pydbt.core.units import Geometry
-from pydbt.core.volume import fanout as module
 from pydbt.core.volume.fanout import Addressed, Fanout
 
 GEOMETRY = Geometry(64 * 4096, 4096)
@@ -275,16 +274,15 @@ def test_a_wait_for_the_first_fails_when_the_only_other_is_removed():
 
 def test_deadlines_are_reckoned_once_between_two_events(monkeypatch):
     fanout, reckoned = fanout_of(True, True), []
-    for name, right in (("deadline", Primary.deadline), ("calm_until", module.calm_until)):
+    for name, right in (("deadline", Primary.deadline), ("calm_until", Primary.calm_until)):
         monkeypatch.setattr(
-            Primary if name == "deadline" else module, name,
-            lambda brain, name=name, right=right: (reckoned.append(name), right(brain))[1],
-        )  # fmt: skip
+            Primary, name, lambda brain, name=name, right=right: (reckoned.append(name), right(brain))[1]
+        )
     for _ in range(3):
         assert (fanout.deadline(), fanout.calm_until()) == (fanout.deadline(), fanout.calm_until())
     assert sorted(reckoned) == ["calm_until"] * 2 + ["deadline"] * 2
     fanout.handle(written(1), 0.1)
-    assert fanout.calm_until() == min(module.calm_until(brain) for brain in fanout.brains.values())
+    assert fanout.calm_until() == min(brain.calm_until() for brain in fanout.brains.values())
     fanout.drop(2, 0.2)
     assert fanout.deadline() <= fanout.brains[1].deadline()
 
