@@ -13,7 +13,7 @@ from pydbt.controller.secondary.report import JournalReport, SecondaryServiceRep
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.replica import ReplicaState
-from pydbt.core.secondary.status import ReplicaStatus
+from pydbt.core.secondary.status import KeptPlace, KeptPlaces, ReplicaStatus
 
 REPLICA = ReplicaStatus(
     mode="streaming",
@@ -30,7 +30,7 @@ REPLICA = ReplicaStatus(
     staged_bytes=0,
     unapplied_bytes=4096,
     target_problem="",
-    unwritable={"bytes": 0, "places": []},
+    unwritable=KeptPlaces(4096, (KeptPlace(8192, 4096),)),
 )
 REPORT = SecondaryServiceReport(
     role="secondary",
@@ -72,7 +72,7 @@ JSON = {
     "staged_bytes": 0,
     "unapplied_bytes": 4096,
     "target_problem": "",
-    "unwritable": {"bytes": 0, "places": []},
+    "unwritable": {"bytes": 4096, "places": [{"offset_bytes": 8192, "length_bytes": 4096}]},
     "primary": {
         "host": "alpha",
         "source": "/dev/vda3",

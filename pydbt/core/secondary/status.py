@@ -18,13 +18,32 @@ _MODES = {Ready: "ready", Streaming: "streaming", Staging: "staging", Direct: "d
 
 
 @dataclass(frozen=True, slots=True)
+class KeptPlace:
+    """A run of the target that cannot be written."""
+
+    offset_bytes: int
+    length_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPlaces:
+    """``bytes`` of the target that cannot be written, and the first ``places``; what is to be there is kept aside."""
+
+    bytes: int
+    places: tuple[KeptPlace, ...]
+
+    def to_values(self) -> dict[str, object]:
+        """For JSON."""
+        return {"bytes": self.bytes, "places": [asdict(place) for place in self.places]}
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaStatus:
     """The fields have the names of the report. Sizes in bytes.
 
     ``sequence`` is durable; ``applied_sequence`` has reached the target itself; ``size`` is that of the volume.
     ``connected``: the primary was heard a moment ago; ``silent_seconds``: how long it has not been heard, None without one.
-    ``target_problem``: why the target cannot be written, and where; empty when it can. ``unwritable``: ``bytes`` of it that
-    cannot be written, and the first ``places``; what is to be there is kept aside.
+    ``target_problem``: why the target cannot be written, and where; empty when it can.
     """
 
     mode: str
@@ -41,7 +60,7 @@ class ReplicaStatus:
     staged_bytes: int
     unapplied_bytes: int
     target_problem: str
-    unwritable: dict[str, object]
+    unwritable: KeptPlaces
 
     @property
     def position(self) -> str:
@@ -60,6 +79,7 @@ class ReplicaStatus:
             "replica_state": self.replica_state.value,
             "epoch": f"{self.epoch:016x}",
             "generations": self.generations.to_values(),
+            "unwritable": self.unwritable.to_values(),
         }
 
 
@@ -88,9 +108,7 @@ def status_of(
     )
 
 
-def _unwritable(kept: Runs) -> dict[str, object]:
+def _unwritable(kept: Runs) -> KeptPlaces:
     runs = zip(kept.firsts[:_SHOWN_PLACES].tolist(), kept.counts[:_SHOWN_PLACES].tolist(), strict=True)
-    places = [
-        {"offset_bytes": first * BAD_BLOCK_BYTES, "length_bytes": count * BAD_BLOCK_BYTES} for first, count in runs
-    ]
-    return {"bytes": kept.total() * BAD_BLOCK_BYTES, "places": places}
+    places = tuple(KeptPlace(first * BAD_BLOCK_BYTES, count * BAD_BLOCK_BYTES) for first, count in runs)
+    return KeptPlaces(kept.total() * BAD_BLOCK_BYTES, places)

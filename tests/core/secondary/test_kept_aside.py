@@ -13,6 +13,7 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.replica import Mark, Recovery, ReplicaRecord, ReplicaState
+from pydbt.core.secondary.status import KeptPlace, KeptPlaces
 from tests.core.secondary.test_brain import ADOPTED, EPOCH, HELLO, SIZE, Play, blocks, stream
 
 KNOWS = replace(HELLO, features=(*HELLO.features, f.UNWRITABLE))
@@ -40,7 +41,7 @@ def test_the_primary_is_told_and_the_stream_goes_on() -> None:
     assert [frame.sequence for frame in sent(applied(play, 12))] == [12]
     status = play.brain.status(0.0)
     assert "cannot be written at byte 12288" in status.target_problem
-    assert status.unwritable == {"bytes": 4096, "places": [{"offset_bytes": 12288, "length_bytes": 4096}]}
+    assert status.unwritable == KeptPlaces(4096, (KeptPlace(12288, 4096),))
     told, ack = sent(play(e.KeptAside(Runs.none())))
     assert told == f.Unwritable(Runs.none(), 4096) and ack.replica_state == ReplicaState.UP_TO_DATE.code
     assert play.brain.status(0.0).target_problem == ""
