@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import select
 import sys
 
 from pydbt.cli.logs import missing_line
 from pydbt.posix.background_stream import BackgroundStream
+from pydbt.posix.descriptor_stream import DescriptorStream
 
 # At its end a command waits for its last lines to go out, and no longer than this.
 LAST_LINES_S = 2.0
@@ -29,27 +29,14 @@ def write_in_background() -> None:
     sys.stderr = BackgroundStream(descriptor, missing_line)
 
 
-class _Unhurried(io.TextIOBase):
+class _Unhurried(DescriptorStream):
     """In the place of ``sys.stderr`` where no thread may be: a line that nobody takes at once is dropped."""
-
-    def __init__(self, descriptor: int) -> None:
-        super().__init__()
-        self._descriptor = descriptor
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
             if select.select([], [self._descriptor], [], 0)[1]:
-                os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+                os.write(self._descriptor, text.encode(self.encoding, self.errors))
         return len(text)
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
-
-    def writable(self) -> bool:
-        return True
 
 
 def write_without_waiting() -> None:

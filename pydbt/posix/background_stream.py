@@ -8,7 +8,6 @@ and counted. When text can be written again, a line says how much is missing.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import select
 import threading
@@ -16,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from pydbt.posix.descriptor_stream import DescriptorStream
 from pydbt.posix.privileges import keep_only
 
 # Some thousand log lines: more than any burst of them.
@@ -25,17 +25,15 @@ Missing = Callable[[int], str]
 """The line that says that this many lines are missing."""
 
 
-class BackgroundStream(io.TextIOBase):
+class BackgroundStream(DescriptorStream):
     """In the place of ``sys.stderr``. ``write`` neither waits nor fails, and may be called from every thread.
 
     The descriptor stays open, and is not the stream's to close.
     """
 
-    encoding, errors = "utf-8", "backslashreplace"
-
     def __init__(self, descriptor: int, missing: Missing, queue_bytes: int = QUEUE_BYTES) -> None:
-        super().__init__()
-        self._descriptor, self._missing, self._queue_bytes = descriptor, missing, queue_bytes
+        super().__init__(descriptor)
+        self._missing, self._queue_bytes = missing, queue_bytes
         # Reentrant: a signal handler may write while this thread is in write().
         self._changed = threading.Condition(threading.RLock())
         self._pieces: deque[tuple[bytes, int]] = deque()  # with how many lines are missing before each
@@ -70,15 +68,6 @@ class BackgroundStream(io.TextIOBase):
                 if left <= 0:
                     return False
                 self._changed.wait(left)
-        return True
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
-
-    def writable(self) -> bool:
         return True
 
     # --- the thread ---------------------------------------------------------------------------------------
