@@ -79,7 +79,7 @@ class JournalFiles:
         A record of an incarnation above ``incarnation`` counts as damaged. Nothing from ``trusted`` on is read. Every record
         that is returned is on the disk itself, because its position is reported to the primary. Raises StateError.
         """
-        self._settle(checkpoint)
+        self._read_from_disk(checkpoint)
         position, lowest = checkpoint, 0
         while trusted is None or position < trusted:
             found = self._record_at(position, (lowest, incarnation))
@@ -89,7 +89,7 @@ class JournalFiles:
             yield header, body
             position, lowest = header.end, header.incarnation
 
-    def _settle(self, checkpoint: int) -> None:
+    def _read_from_disk(self, checkpoint: int) -> None:
         """Sync the pages that a killed process left in the page cache, then drop the cache.
 
         After a failed sync the kernel marks the pages clean and keeps showing them, and a later sync reports no error. The

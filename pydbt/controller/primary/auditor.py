@@ -37,8 +37,10 @@ class Auditor:
             faults={name: getattr(counters, name) for name in FAULTS},
         )
         drained = capture.consumer_position() == capture.producer_position()
-        settled = drained and all(brain.state.in_flight.certain and brain.state.in_flight.empty for brain in brains)
-        return [ev.Tainted(reason) for reason in self._audit.look(look, settled, now)]
+        all_completed = drained and all(
+            brain.state.in_flight.certain and brain.state.in_flight.empty for brain in brains
+        )
+        return [ev.Tainted(reason) for reason in self._audit.look(look, all_completed, now)]
 
     def report(self) -> AuditReport:
         """For the status."""

@@ -211,7 +211,7 @@ class Primary:
             self._overflow(reason, writes, now)
         elif len(writes):
             last_sequences = taken.segment.last_sequences.astype(np.uint64)
-            if state.tracker.insert_batch(last_sequences, *written) < len(writes):
+            if state.tracker.insert_all(last_sequences, *written) < len(writes):
                 self._overflow("the transaction log has no free space", writes, now)
             else:
                 state.queue.append(taken.segment)

@@ -198,7 +198,7 @@ class Settler:
         state.statistics.settled(len(differing))
         state.sequence += 1
         sequences = np.full(len(runs.firsts), state.sequence, dtype=np.uint64)
-        if state.tracker.insert_batch(sequences, *runs) < len(runs.firsts):
+        if state.tracker.insert_all(sequences, *runs) < len(runs.firsts):
             state.tracker.pending.set_blocks(differing)
             state.effects.add(DropReading(reading))
             return Settled.LOG_FULL

@@ -25,7 +25,7 @@ from pydbt.core.tracking.replica_queue import StreamQueue
 from pydbt.core.tracking.tracker import Tracker
 from pydbt.core.tracking.uncompleted import Uncompleted
 from pydbt.core.tracking.unreadable import Unreadable
-from pydbt.core.tracking.unsettled import MAX_BATCH_BLOCKS, Unsettled
+from pydbt.core.tracking.unsettled import MAX_UPDATE_BLOCKS, Unsettled
 from pydbt.core.units import MIB, SECTOR_BYTES, Geometry
 
 # Settled blocks go out as one update, which must fit into one frame.
@@ -124,7 +124,7 @@ class State:
         self.in_flight = InFlight(config.geometry)
         self.queue = StreamQueue()
         self.uncompleted = Uncompleted()
-        self.unsettled = Unsettled(max(1, min(MAX_BATCH_BLOCKS, MAX_SETTLED_BYTES // config.geometry.block_bytes)))
+        self.unsettled = Unsettled(max(1, min(MAX_UPDATE_BLOCKS, MAX_SETTLED_BYTES // config.geometry.block_bytes)))
         self.left_out = LeftOut(config.geometry)
         if maps is not None:
             self._take_over(maps)

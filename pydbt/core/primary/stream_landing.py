@@ -97,7 +97,7 @@ class StreamLanding:
             case Phase.SWEEPING, _ if resync.map_on_disk:
                 resync.sweep_on(now, explained=False)
             case Phase.SETTLING, _Armed(since=since) if resync.map_on_disk and state.in_flight.certain:
-                if self._has_settled(now - since):
+                if self._earlier_writes_ended(now - since):
                     assert not resync.in_transit(), "older content on its way would overtake that of the last sweep"
                     resync.begin_pass(now)
                     return Enter(Phase.LAST_SWEEP)
@@ -108,7 +108,7 @@ class StreamLanding:
                 return Landed(max(state.queue.sent_through, base))
         return None
 
-    def _has_settled(self, waited_s: float) -> bool:
+    def _earlier_writes_ended(self, waited_s: float) -> bool:
         """Whether every write submitted before S0 has completed; blocks that are kept busy are not waited for for ever.
 
         Such a block is unsettled and stays out of sync until it was read; only, until then, the replica may hold a

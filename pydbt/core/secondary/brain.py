@@ -71,7 +71,7 @@ class Secondary:
         self.config = config
         self._effects: list[e.Effect] = []
         self.keeper = Keeper(self, self._effects, config, record, recovery, staged)
-        # Nobody; a primary that has to wait until the keeper is settled; or one that was welcomed.
+        # Nobody; a primary that has to wait until it is known where the image stands; or one that was welcomed.
         self._primary: e.Connected | Session | None = None
         self.watch = watch or PrimaryWatch()
         self._room_bytes = 0
@@ -186,7 +186,7 @@ class Secondary:
                 case Deferred(frame):
                     self._frame(session, frame)
             self.keeper.advance(now, self.peer)
-        if isinstance(self._primary, e.Connected) and self.keeper.settled:
+        if isinstance(self._primary, e.Connected) and self.keeper.position_known:
             waiting, self._primary = self._primary, None
             self._welcome(waiting, now)
             if self.session is not None:
@@ -334,7 +334,7 @@ class Secondary:
 
     def _handed_over(self, session: Session, frame: f.Handover) -> None:
         """The primary asks whether this side could take its place; or it has given it up, and this side takes it."""
-        if not self.keeper.settled:
+        if not self.keeper.position_known:
             self.keeper.wait_for_appends()
             session.defer_first(frame)
             return
@@ -360,7 +360,7 @@ class Secondary:
             self.keeper.take_generations(frame.generations)
 
     def _begin(self, session: Session, frame: f.Begin) -> None:
-        if not self.keeper.settled:
+        if not self.keeper.position_known:
             self.keeper.wait_for_appends()
             session.defer_first(frame)
             return

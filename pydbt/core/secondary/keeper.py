@@ -133,7 +133,7 @@ class Keeper:
             self.effects.append(e.Apply(self.limit))
 
     @property
-    def settled(self) -> bool:
+    def position_known(self) -> bool:
         """Is it known where the image stands, with no Append or COMMIT under way?"""
         return not self._appends and not isinstance(self.barrier, (CommittingStaged, CommittingDirect))
 
@@ -141,7 +141,7 @@ class Keeper:
     def drained(self) -> bool:
         """Is everything that may be applied applied, and durable on the target?"""
         idle = self._writes.none_left and self.barrier is None and self._sync_ticket is None
-        return self.record.checkpoint >= self.limit and self.settled and idle
+        return self.record.checkpoint >= self.limit and self.position_known and idle
 
     @property
     def staged_bytes(self) -> int:

@@ -97,12 +97,12 @@ class Audit:
         self._unasked = inherited  # what completed unseen before this controller began is still to be looked at
         self.looks = 0
 
-    def look(self, look: Look, settled: bool, now: float) -> list[str]:
-        """What this look shows that taints, one sentence each. ``settled``: the primary waits for no completion."""
+    def look(self, look: Look, all_completed: bool, now: float) -> list[str]:
+        """What this look shows that taints, one sentence each. ``all_completed``: the primary waits for no completion."""
         if look.attach != self.record.attach:
             self.record = AuditRecord(attach=look.attach)
         self.looks += 1
-        return [*self._faults(look), *self._unseen_writes(look, now), *self._unseen_completions(look, settled)]
+        return [*self._faults(look), *self._unseen_writes(look, now), *self._unseen_completions(look, all_completed)]
 
     def _faults(self, look: Look) -> list[str]:
         told = self.record.faults or {}
@@ -137,9 +137,9 @@ class Audit:
         ):
             self.record = replace(self.record, offset_sectors=difference)
 
-    def _unseen_completions(self, look: Look, settled: bool) -> list[str]:
+    def _unseen_completions(self, look: Look, all_completed: bool) -> list[str]:
         """A completion that was never shown is noticed by the primary, unless it is killed before: that shows here."""
-        if not (look.idle and settled):
+        if not (look.idle and all_completed):
             return []
         unseen = look.seen_sectors - look.completed_sectors
         # A counter without an entry was never reported.

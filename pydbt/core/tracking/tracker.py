@@ -1,7 +1,7 @@
 """The tracker: log, update lists and dirty map of one volume, moved together as Figs. 4, 5 and 6 say.
 
 INSERT, DELETE and RESET are the interface between tracker and replicator (US 7,039,661 ¶66-75): the tracker knows
-which blocks a write touches, the replicator when they are at the secondary. ``insert_batch`` and ``acknowledge`` are
+which blocks a write touches, the replicator when they are at the secondary. ``insert_all`` and ``acknowledge`` are
 the same three for whole batches.
 
 Two maps: ``dirty`` has the blocks whose updates are on the way (a bit is set exactly as long as the block's update
@@ -56,7 +56,7 @@ class Tracker:
         False, and nothing is changed, when the log is full: the moment for unsynchronized mode (¶80).
         """
         row = np.array([sequence], np.uint64), np.array([first_block], np.int64), np.array([block_count], np.int64)
-        return self.insert_batch(*row) == 1
+        return self.insert_all(*row) == 1
 
     def delete(self, block: int, sequence: int) -> bool:
         """DELETE (¶74; Fig. 4, 432-440): the secondary has this update of this block.
@@ -80,7 +80,7 @@ class Tracker:
 
     # The same for batches.
 
-    def insert_batch(
+    def insert_all(
         self,
         sequences: Sequences,
         first_blocks: BlockNumbers,

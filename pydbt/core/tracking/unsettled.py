@@ -22,7 +22,7 @@ from pydbt.core.blocks.runs import BlockNumbers, Integers, Mask
 
 # A page changed in flight is dirty and will be written again soon; reading at once would often be for nothing.
 SETTLE_DELAY_S = 1.0
-MAX_BATCH_BLOCKS = 256
+MAX_UPDATE_BLOCKS = 256
 # In the place of a sequence number: the write is unknown, so every wait is for this block too.
 DIFFERS_SINCE_EVER = 0
 # The same for free space that is filled in: no wait is for it.
@@ -35,7 +35,7 @@ RETRY_DELAY_S = 0.5
 
 @dataclass(slots=True)
 class Reading:
-    """A batch of unsettled blocks being read or compared; ``touched`` were written meanwhile."""
+    """Unsettled blocks that are read and compared together; ``touched`` were written meanwhile."""
 
     blocks: BlockNumbers
     touched: set[int]
@@ -46,8 +46,8 @@ class Reading:
 class Unsettled:
     """The set, and the readings under way. The brain asks for them, the shell reads."""
 
-    def __init__(self, batch_blocks: int = MAX_BATCH_BLOCKS) -> None:
-        self._batch_blocks = batch_blocks
+    def __init__(self, update_blocks: int = MAX_UPDATE_BLOCKS) -> None:
+        self._update_blocks = update_blocks
         self._due: dict[int, float] = {}
         self._since: dict[int, int] = {}
         self._readings: dict[int, Reading] = {}
@@ -105,7 +105,7 @@ class Unsettled:
         for batch in self._readings.values():
             reading.update(batch.blocks.tolist())
         due = [block for block, when in self._due.items() if block not in reading and (hurry or when <= now)]
-        blocks = np.array(sorted(due)[: self._batch_blocks], dtype=np.int64)
+        blocks = np.array(sorted(due)[: self._update_blocks], dtype=np.int64)
         return blocks[~in_flight(blocks)] if len(blocks) else blocks
 
     def begin(self, batch: int, blocks: BlockNumbers) -> None:

@@ -40,7 +40,7 @@ def test_what_is_pending_on_its_way_or_unsettled_is_in_the_map_and_the_log_only_
     state.tracker.pending.set_range(2, 1)
     state.unsettled.add(np.array([3]), 1, 0.0)
     taken = write(state, 4)
-    state.tracker.insert_batch(taken.segment.last_sequences.astype(np.uint64), *taken.written(state))
+    state.tracker.insert_all(taken.segment.last_sequences.astype(np.uint64), *taken.written(state))
     assert overview.unsynchronized_map(resync).extents().blocks().tolist() == [1, 2, 3]
     assert overview.out_of_sync_bytes(resync) == 4 * 4096
     quiet.cover()

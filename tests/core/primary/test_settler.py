@@ -121,7 +121,7 @@ def test_where_the_log_has_no_room_the_block_is_pending_and_the_brain_is_told() 
     state, settler = unsettled_state(5, log_slots=4)
     offered = read_and_offered(state, settler)
     sequences = np.arange(1, 5, dtype=np.uint64)
-    state.tracker.insert_batch(sequences, np.arange(20, 24), np.ones(4, np.int64))
+    state.tracker.insert_all(sequences, np.arange(20, 24), np.ones(4, np.int64))
     state.sequence = 4
     assert settler.want(Want(batch=offered.batch, units=runs((5, 1))), 1.2) is Settled.LOG_FULL
     assert pending_of(state) == [5] and taken_effects(state) == [DropReading(offered.reading)]
@@ -262,7 +262,7 @@ def test_without_a_comparison_a_log_without_room_is_told_too() -> None:
     settler.advance(1.0, hurry=True)
     read = only(taken_effects(state), ReadBlocks)
     settler.read(BlocksRead(read.reading, state.position, 4096), 1.0)
-    state.tracker.insert_batch(np.arange(1, 5, dtype=np.uint64), np.arange(20, 24), np.ones(4, np.int64))
+    state.tracker.insert_all(np.arange(1, 5, dtype=np.uint64), np.arange(20, 24), np.ones(4, np.int64))
     state.sequence = 4
     assert settler.advance(1.0, hurry=False) is Settled.LOG_FULL
     assert pending_of(state) == [5]

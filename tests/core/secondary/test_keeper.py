@@ -134,9 +134,13 @@ def test_a_stage_that_was_never_committed_is_found_again_and_not_applied() -> No
 def test_an_update_moves_the_image_and_may_be_applied_when_it_is_durable_and_no_sooner() -> None:
     desk = Desk()
     append = desk.append(stream(11))
-    assert desk.advanced() == [] and desk.keeper.sequence == 10 and not desk.keeper.settled
+    assert desk.advanced() == [] and desk.keeper.sequence == 10 and not desk.keeper.position_known
     assert desk.journalled(append, 5000) == [e.Apply(5000)]
-    assert (desk.keeper.sequence, desk.keeper.tail, desk.keeper.limit) == (11, 5000, 5000) and desk.keeper.settled
+    assert (desk.keeper.sequence, desk.keeper.tail, desk.keeper.limit) == (
+        11,
+        5000,
+        5000,
+    ) and desk.keeper.position_known
 
 
 def test_a_stage_is_acknowledged_batch_by_batch_and_applied_only_with_its_durable_commit() -> None:
@@ -149,9 +153,9 @@ def test_a_stage_is_acknowledged_batch_by_batch_and_applied_only_with_its_durabl
     assert desk.keeper.staged_bytes == 5000 and desk.keeper.sequence == 10
     assert desk.keeper.staged_units_of(Runs(np.array([0]), np.array([4])), 4096).tolist() == [1]
     commit = desk.append((f.Commit(1, 50), NEXT_EPOCH))
-    assert not desk.keeper.settled, "with a COMMIT under way nobody knows where the image stands"
+    assert not desk.keeper.position_known, "with a COMMIT under way nobody knows where the image stands"
     assert desk.journalled(commit, 5100) == [e.Apply(5100)]
-    assert desk.told[1:] == [("committed", PEER, 50)] and desk.keeper.settled
+    assert desk.told[1:] == [("committed", PEER, 50)] and desk.keeper.position_known
     assert (desk.keeper.epoch, desk.keeper.sequence, desk.keeper.staged_bytes) == (NEXT_EPOCH, 50, 0)
     assert not len(desk.keeper.staged_units_of(Runs(np.array([0]), np.array([4])), 4096))
 
@@ -182,7 +186,7 @@ def test_a_full_journal_gives_its_entries_back_and_takes_the_next_one_as_a_new_i
     desk.keeper.wait_for_stream()
     desk.keeper.journal_refused(e.JournalRefused(first.ticket, 300, True, "no space left"))
     assert desk.told == [("full", [first.entry, second.entry], "no space left")]
-    assert desk.keeper.tail == 300 and desk.keeper.settled and desk.keeper.barrier is None
+    assert desk.keeper.tail == 300 and desk.keeper.position_known and desk.keeper.barrier is None
     desk.keeper.append(stream(11), PEER)
     assert kinds(desk.taken()) == [e.Persist, e.Resume, e.Append] and desk.keeper.record.incarnation == 1
     desk.keeper.append(stream(12), PEER)
@@ -193,7 +197,7 @@ def test_a_commit_that_the_journal_refuses_is_over_and_comes_back_too() -> None:
     desk = Desk()
     commit = desk.append((f.Commit(1, 50), NEXT_EPOCH))
     desk.keeper.journal_refused(e.JournalRefused(commit.ticket, 0, True, "no space left"))
-    assert desk.keeper.settled and desk.told == [("full", [commit.entry], "no space left")]
+    assert desk.keeper.position_known and desk.told == [("full", [commit.entry], "no space left")]
 
 
 def test_a_journal_that_cannot_be_written_is_told_in_words() -> None:
@@ -383,7 +387,7 @@ def test_a_direct_resync_is_consistent_when_all_of_it_is_durable_and_says_that_b
     desk.write(blocks(1))
     write = only(desk.taken(), e.Write)
     desk.write((f.Commit(1, 50), NEXT_EPOCH))
-    assert desk.advanced() == [] and not desk.keeper.settled, "a block is on its way"
+    assert desk.advanced() == [] and not desk.keeper.position_known, "a block is on its way"
     desk.keeper.written(write.ticket)
     (sync,) = desk.advanced()
     effects = desk.synced(sync, Mark(0, EPOCH, 10))

@@ -24,7 +24,7 @@ def tracker_of(blocks: int = 100, log_slots: int = 64) -> Tracker:
 def insert(tracker: Tracker, *rows: tuple[int, int, int], kind: LogRecordKind = LogRecordKind.WRITE) -> int:
     """Rows of sequence, first block, count."""
     table = np.array(rows, np.int64).reshape(-1, 3)
-    return tracker.insert_batch(table[:, 0].astype(np.uint64), table[:, 1], table[:, 2], kind)
+    return tracker.insert_all(table[:, 0].astype(np.uint64), table[:, 1], table[:, 2], kind)
 
 
 def active(tracker: Tracker) -> list[int]:

@@ -132,7 +132,7 @@ class _Tracking:
         writes = records[records["kind"] == RecordKind.SUBMIT]
         firsts, counts = Runs.of_sectors(writes["sector"], writes["sectors"], self._geometry)
         sequences = self._sequence + 1 + np.arange(len(writes), dtype=np.uint64)
-        if self._tracker.insert_batch(sequences, firsts, counts) < len(writes):
+        if self._tracker.insert_all(sequences, firsts, counts) < len(writes):
             raise MachineError("the transaction log is too small for this measurement")
         self._sequence += len(writes)
         self._tracker.acknowledge(self._sequence)
