@@ -25,7 +25,7 @@ from pydbt.cli.config import DEFAULT_FILE
 from pydbt.cli.explain import EXIT_CODES
 from pydbt.cli.volume_files import STATE_ROOT, VOLUMES
 from pydbt.controller.registry import PINS, RUN_DIR
-from pydbt.kernel.kept import FOLDER
+from pydbt.kernel.code_cache import FOLDER
 from pydbt.version import VERSION
 
 VOLUME_PAGE, SETTINGS_PAGE = "pydbt-volume", "controller.toml"

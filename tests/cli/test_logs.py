@@ -98,7 +98,7 @@ def test_a_service_under_the_journal_speaks_its_language(tmp_path, disk: str) ->
 
 
 def wait_that_is_over_when_it_has_told(words: str, disk: str, controller: FakeController, **answer: object) -> Outcome:
-    """It ends when the command has printed a line with these words. Before that come lines on a status that was not told in time."""
+    """It ends when the command has printed a line with these words. Before that it may say that no status came in time."""
     over, lines = threading.Event(), []
     controller.on_command["wait"] = lambda: {"ended": over.wait(PATIENCE_S), **answer}
     pipe = subprocess.PIPE
