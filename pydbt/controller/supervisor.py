@@ -113,7 +113,7 @@ class Supervisor:
         except PydbtError as error:
             _log.error("%s; everything runs on as before", error)
         except Exception as error:  # whatever the machine lacks at the moment ends no volume
-            _log.error("the configuration cannot be read: %r; everything runs on as before", error)
+            _log.error("the configuration cannot be read: %s; everything runs on as before", str(error) or repr(error))
 
     def _take(self, found: dict[str, Child]) -> None:
         running = {name for name, member in self._supervision.members.items() if member.condition is Condition.RUNNING}

@@ -12,8 +12,8 @@ import pytest
 from pydbt.controller.primary import used_blocks
 from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.effects import EffectRunner
-from pydbt.controller.primary.inbox import Heard
 from pydbt.controller.primary.loop import PrimaryLoop
+from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.core.errors import DeviceError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
@@ -54,8 +54,8 @@ def test_when_it_is_not_the_loop_goes_on_and_hears_of_them_later(loop, monkeypat
     loop.turn(0.0)
     assert loop.volume.peers[1].scanned_whole is None
     written_out.set()
-    heard = loop.volume.inbox.take(60.0)
-    assert isinstance(heard, Heard) and isinstance(heard.what, ev.UsedBlocks)
+    while not isinstance((heard := loop.volume.inbox.take(60.0)).what, ev.UsedBlocks):
+        assert isinstance(heard.what, Attempt), "the secondary's address is looked up meanwhile"
     loop.volume.inbox.post(heard)
     until(lambda: loop.turn(0.01) and loop.volume.brains[0].state.replica.scanned, "they are on the map")
     assert loop.volume.peers[1].scanned_whole is False
