@@ -129,9 +129,10 @@ def ask_primary(state_dir: Path, what: str) -> dict[str, Any]:
 
 def last_status(state_dir: Path) -> View:
     """The last status that was saved, with the figures of now; empty when there is none."""
-    from pydbt.controller.primary.stopped import with_present_figures  # not needed while a controller answers
+    # Only now: not needed while a controller answers.
+    from pydbt.controller.primary.stopped import status_of_armed, with_present_figures
 
-    saved = read_saved_status(state_dir)
+    saved = read_saved_status(state_dir) or status_of_armed(state_dir)
     return View(None if saved is None else with_present_figures(state_dir, saved))
 
 
@@ -148,6 +149,17 @@ def supervised_words(state_dir: Path) -> str:
     return ""
 
 
+def armed_words(last: View) -> str:
+    """An addition for a volume that was armed, and that no run has taken over; empty for any other."""
+    armed = last.part("armed")
+    if not armed:
+        return ""
+    since = armed.text("since") or "an unknown time"
+    if last.text("mode") == "armed":
+        return f"; armed since {since}: every write is tracked"
+    return f"; armed at {since}, and the next run compares everything ({armed.text('broken')})"
+
+
 def last_known(state_dir: Path) -> str:
     """An addition for a controller that does not answer: whether writes are tracked, and its last status."""
     if owner := other_owner(state_dir):
@@ -155,9 +167,9 @@ def last_known(state_dir: Path) -> str:
     # Only now: it brings large libraries, and most commands meet a controller that answers.
     from pydbt.controller.primary.leftover import is_tracked
 
-    tracked = "; writes are still tracked" if is_tracked(state_dir) else ""
-    tracked += supervised_words(state_dir)
     last = last_status(state_dir)
+    tracked = armed_words(last) or ("; writes are still tracked" if is_tracked(state_dir) else "")
+    tracked += supervised_words(state_dir)
     if not last:
         return tracked
     words = [last.text("mode") or "unknown"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydbt.cli.headline import headline
-from pydbt.cli.locate import last_known
+from pydbt.cli.locate import last_known, last_status
 from pydbt.cli.view import View
 from pydbt.cli.volume_files import STATE_ROOT
 from pydbt.controller.control import call, read_saved_status
@@ -78,7 +78,8 @@ def _report(state_dir: Path, key: str, place: str) -> dict[str, Any]:
         try:
             return {**call(state_dir, {"command": "status"}, _ANSWER_S), "running": True, "state_dir": str(state_dir)}
         except NotRunning:
-            kept = read_saved_status(state_dir) or {}
+            last = last_status(state_dir)
+            kept = last.values if last.part("armed") else read_saved_status(state_dir) or {}
             problem = f"no controller is running{last_known(state_dir)}"
     except PydbtError as error:
         kept, problem = {}, str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from pydbt.core.errors import DeviceError
+from pydbt.core.tracking.chain import MarkFacts, mark_gap
 from pydbt.device.below import changed_below, look_below
 from pydbt.device.block import DirectReader
 from pydbt.device.fingerprint import fingerprint
@@ -30,26 +31,46 @@ def clean_marker(device: BlockDevice, reader: DirectReader) -> CleanStop:
         **(write_counts(device) or {}),
         "filesystem": fingerprint(reader) if at_rest else None,
         "below": _below(device),
+        "kernel": os.uname().release,
     }
 
 
 def is_untouched(marker: CleanStop | None, device: BlockDevice, reader: DirectReader | None = None) -> bool:
-    """Whether nothing was written since ``marker`` was made, as far as the kernel and the file system show.
+    """Whether nothing was written since ``marker`` was made, as far as the kernel and the file system show."""
+    return not gap_since(marker, device, reader)
+
+
+def gap_since(marker: CleanStop | None, device: BlockDevice, reader: DirectReader | None = None) -> str:
+    """Why something may have been written since ``marker`` was made; empty when nothing shows that.
 
     Without a marker the stop was not clean, and nobody knows. Without a reader the device is opened for the time of the look.
     """
     if not marker:
-        return False
-    if reader is None:
-        with DirectReader(device) as opened:
-            return is_untouched(marker, device, opened)
+        return mark_gap(None)
+    if reader is not None:
+        return mark_gap(_facts(marker, device, reader))
+    with DirectReader(device) as opened:
+        return mark_gap(_facts(marker, device, opened))
+
+
+def _facts(marker: CleanStop, device: BlockDevice, reader: DirectReader) -> MarkFacts:
     if marker.get("boot_id") == boot_id():
         counts, below = write_counts(device), marker.get("below")
         same = counts is not None and {name: marker.get(name) for name in counts} == counts
-        return same and not (isinstance(below, dict) and changed_below(below, device))
-    # To mount a file system writes to it.
+        changed = changed_below(below, device) if same and isinstance(below, dict) else ""
+        return MarkFacts(same_boot=True, counts_agree=same, below=changed)
     kept = marker.get("filesystem")
-    return kept is not None and not is_used(device) and kept == fingerprint(reader)
+    if kept is None:
+        return MarkFacts(same_boot=False)
+    in_use = is_used(device)  # to mount a file system writes to it
+    return MarkFacts(
+        same_boot=False,
+        fingerprint_kept=True,
+        in_use=in_use,
+        fingerprint_agrees=not in_use and kept == fingerprint(reader),
+        kernel=str(marker.get("kernel", "")),
+        kernel_now=os.uname().release,
+    )
 
 
 def write_counts(device: BlockDevice) -> CleanStop | None:

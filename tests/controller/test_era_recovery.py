@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from pydbt.controller.primary import era_recovery
-from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, let_land, was_bounded
+from pydbt.controller.primary.era_recovery import (
+    UNTRACKED,
+    EraRecovery,
+    is_untracked,
+    let_land,
+    untracked_by,
+    was_bounded,
+)
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary.era_bound import Eras, Intent
 from pydbt.core.units import KIB, MIB
@@ -65,6 +72,16 @@ def asked(folder: Path, monkeypatch, layer: Layer | Exception | None, record: Se
     monkeypatch.setattr(era_recovery, "era_layer_of", find)
     monkeypatch.setattr(era_recovery, "let_land", lambda *_: None)
     return EraRecovery(Device(), folder).of(STATE, record)
+
+
+@pytest.mark.parametrize("link", ["no last mark was made after the last write", "the device was away"])
+def test_a_missing_link_that_is_named_is_bounded_too_and_another_taint_is_not(tmp_path, monkeypatch, link) -> None:
+    keep(tmp_path)
+    named = replace(RECORD, taints=[{"reason": untracked_by(link), "since": ""}])
+    assert asked(tmp_path, monkeypatch, Layer(), named) is not None
+    assert is_untracked(UNTRACKED) and not is_untracked(link) and not is_untracked(f"{UNTRACKED}?")
+    other = replace(RECORD, taints=[*named.taints, {"reason": link, "since": ""}])
+    assert asked(tmp_path, monkeypatch, Layer(), other) is None
 
 
 def test_regions_that_were_written_and_blocks_known_before_are_compared(tmp_path, monkeypatch, caplog) -> None:

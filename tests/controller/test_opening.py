@@ -10,8 +10,9 @@ import pytest
 
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.primary import opening
+from pydbt.controller.primary.era_recovery import UNTRACKED, untracked_by
 from pydbt.controller.primary.handshake import Refused
-from pydbt.controller.primary.opening import prove_secondaries, with_named
+from pydbt.controller.primary.opening import distrusted, prove_secondaries, with_named
 from pydbt.core.errors import NoAnswer, PeerError, Unreachable, UsageError
 from pydbt.core.protocol.generations import Generations
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
@@ -85,6 +86,15 @@ def test_names_to_be_proved_are_for_each_secondary_or_for_none(tmp_path):
 
 
 # The first run of a volume
+
+
+def test_the_first_link_that_was_missing_is_told_and_other_taints_beside_it():
+    record = distrusted(SecondaryRecord(1, "h:1"), untracked_by("the device was away"))
+    assert distrusted(record, UNTRACKED) == distrusted(record, untracked_by("no last mark")) == record
+    assert [entry["reason"] for entry in distrusted(record, "an unknown operation").taints] == [
+        f"{UNTRACKED}: the device was away",
+        "an unknown operation",
+    ]
 
 
 @pytest.fixture

@@ -95,6 +95,53 @@ def test_what_lies_in_the_stage_of_the_secondary_is_counted_as_well(machine: Mac
     assert machine.figure() == 4 * 4096
 
 
+def arm(machine: Machine, broken: str = "") -> None:
+    machine.save(more={"armed": {"since": "2026-01-02T03:04:05+00:00", "attachment": "now 7", "broken": broken}})
+
+
+def test_an_armed_volume_has_a_word_of_its_own_while_its_programs_are_there(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert with_present_figures(machine.place, SAVED)["armed"] is None
+    arm(machine)
+    gap = ""
+    monkeypatch.setattr(stopped, "gap_of", lambda state: gap)
+    status = with_present_figures(machine.place, SAVED)
+    assert (status["mode"], status["armed"]["broken"], status["tainted"]) == ("armed", "", False)
+    assert machine.figure() == 3 * 4096
+    write_saved_status(machine.place, SAVED)
+    assert last_known(machine.place).startswith(
+        "; armed since 2026-01-02T03:04:05+00:00: every write is tracked; last known"
+    )
+    gap = "the device was away"
+    status = with_present_figures(machine.place, SAVED)
+    assert (status["mode"], status["armed"]["broken"]) == ("stopped", gap) and machine.figure() is None
+    assert "the next run compares everything (the device was away)" in last_known(machine.place)
+
+
+def test_an_armed_volume_names_the_link_that_was_missing_and_nobody_knows_how_much_differs(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = "no last mark was made after the last write"
+    arm(machine, link)
+    taints = [{"reason": f"writes may have gone untracked: {link}", "since": ""}]
+    machine.save(secondaries=(replace(machine.state.record(1), taints=taints),))
+    monkeypatch.setattr(stopped, "gap_of", lambda state: "")
+    write_saved_status(machine.place, SAVED)
+    status = with_present_figures(machine.place, SAVED)
+    assert (status["mode"], status["armed"]["broken"], status["out_of_sync_bytes"]) == ("armed", link, None)
+    assert link in last_known(machine.place) and "TAINTED" in last_known(machine.place)
+
+
+def test_an_armed_volume_of_which_no_status_was_saved_is_shown_all_the_same(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert last_known(machine.place) == "", "a volume that is not armed"
+    arm(machine)
+    monkeypatch.setattr(stopped, "gap_of", lambda state: "")
+    assert "last known state: armed, 12.0 KiB out of sync" in last_known(machine.place)
+
+
 def test_without_programs_the_map_is_the_truth_only_of_a_device_that_nobody_wrote(machine: Machine) -> None:
     machine.tracked = None
     assert machine.figure() is None

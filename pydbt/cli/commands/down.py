@@ -20,7 +20,8 @@ from pydbt.core.printable import printable
 from pydbt.device.checks import require_root
 from pydbt.device.sysfs import BlockDevice
 
-_DETACHED = "no controller was running; its programs are detached now, and the next run compares the whole volume"
+_ALONE = "no controller was running; its programs are detached now"
+_DETACHED = f"{_ALONE}, and the next run compares the whole volume"
 
 
 @click.command()
@@ -61,7 +62,7 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, everyt
         detach_pinned(volume)
         click.echo(f"the programs of volume {volume} are detached")
         return 0
-    stopped = detached = False
+    stopped, detached = False, ""
     place: Path | None = None
     try:
         place = locate(source, state_dir)
@@ -78,7 +79,7 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, everyt
     if stopped:
         click.echo("stopped" if place is not None and _is_replica(place) else "stopped and detached")
     elif detached or others:
-        click.echo(_DETACHED)
+        click.echo(detached or _DETACHED)
     elif problem is None:
         click.echo(f"nothing is running for {source}" if place is None else "nothing was running")
     for name in others:
@@ -101,15 +102,17 @@ def _stop_own_secondary(source: Path | None, state_dir: Path | None, timeout: fl
     return True
 
 
-def _take_down(place: Path, timeout: float) -> tuple[bool, bool]:
-    """Whether a controller was stopped, and whether programs were detached that no controller had."""
-    from pydbt.controller.primary.leftover import detach_leftover
+def _take_down(place: Path, timeout: float) -> tuple[bool, str]:
+    """Whether a controller was stopped; and what was done about programs that no controller had, empty when there were none."""
+    from pydbt.controller.primary.last_mark import end_tracking
 
     check_state_dir(place, f"{AS_THAT_USER}, or send SIGTERM to that user's process")
     stopped = stop_running(place, timeout)
     # A controller that is just starting holds the directory: it must not lose its programs.
     with claimed_state_dir(place):
-        return stopped, detach_leftover(place)
+        ended = end_tracking(place)
+    before = "it was armed, and " if ended.armed else ""
+    return stopped, f"{before}{_ALONE}: {ended.words}" if ended.detached else ""
 
 
 def _down_all(timeout: float) -> int:
@@ -149,7 +152,7 @@ def _down_one_of_all(report: View, timeout: float) -> str:
     stopped, detached = _take_down(place, timeout)
     if stopped:
         return "stopped" if _is_replica(place) else "stopped and detached"
-    return _DETACHED if detached else ""
+    return detached
 
 
 def _is_replica(state_dir: Path) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from pydbt.controller.primary.era_recovery import UNTRACKED
+from pydbt.controller.primary.era_recovery import untracked_by
 from pydbt.controller.primary.job import Job
 from pydbt.core.errors import DeviceError
 from pydbt.core.tracking.below import Below, change_while_held, look_to_keep
@@ -62,10 +62,12 @@ class BelowWatch:
             self.kept = self._last = self._result()
         self.changed = self._changed_since(state)
 
-    @property
-    def untracked(self) -> str:
-        """Why writes may be missing from the maps, if they may; dm-era bounds only what are writes to the device."""
-        return f"{_ROLLED_BACK}: {self.changed}" if self.changed else UNTRACKED
+    def untracked(self, link: str) -> str:
+        """Why writes may be missing from the maps, if they may; dm-era bounds only what are writes to the device.
+
+        ``link``: the link of the chain that is missing.
+        """
+        return f"{_ROLLED_BACK}: {self.changed}" if self.changed else untracked_by(link)
 
     @property
     def problem(self) -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydbt.controller.options import PrimaryOptions
-from pydbt.controller.primary.era_recovery import UNTRACKED, Since
+from pydbt.controller.primary.era_recovery import Since, is_untracked
 from pydbt.controller.primary.leftover import require_map_of
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
@@ -160,7 +160,7 @@ def joining(
     the source returns of discarded blocks."""
     if since is not None:
         pending, tells_all = since.blocks, True
-    initial = record.phase is SyncPhase.INITIAL
+    initial, taints = record.phase is SyncPhase.INITIAL, tuple(entry["reason"] for entry in record.taints)
     config = PrimaryConfig(
         geometry=state.geometry,
         epoch=record.later_epochs[-1],
@@ -182,8 +182,8 @@ def joining(
         quiet_held=quiet_held,
         snapshot_interval_s=options.snapshot_interval_s if snapshot_based else None,
         hold_limit_s=options.freeze_limit_s,
-        taints=tuple(entry["reason"] for entry in record.taints),
-        answered=(UNTRACKED,) if since is not None or bounded else (),
+        taints=taints,
+        answered=tuple(filter(is_untracked, taints)) if since is not None or bounded else (),
         generations=record.generations,
         generation_seed=secrets.randbits(64),
         completed_first=completed_first,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pydbt.controller.primary.era_recovery import UNTRACKED
+from pydbt.controller.primary.era_recovery import is_untracked
 from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.job import Job
 from pydbt.controller.primary.peer import Peer
@@ -83,7 +83,7 @@ class EraCheckpoints:
         if self._layer is None:
             return
         for peer in self._volume.peers.values():
-            if any(reason != UNTRACKED for reason in peer.brain.state.taints):
+            if any(not is_untracked(reason) for reason in peer.brain.state.taints):
                 self._forget(peer)
         if self._job is not None and not self._job.ended.is_set():
             return

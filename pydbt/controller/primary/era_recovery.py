@@ -22,8 +22,19 @@ from pydbt.store.volume_state import VolumeState
 # After a power loss, after another system has had the disk, and after a controller that could not detach.
 UNTRACKED = "writes may have gone untracked while no program was there to see them"
 _LOOK_S = 0.01
+_LINK = ": "
 
 _log = logging.getLogger("pydbt")
+
+
+def untracked_by(link: str) -> str:
+    """The taint of a volume whose writes may be missing, with the link of the chain that is missing, where that is known."""
+    return UNTRACKED + _LINK + link if link else UNTRACKED
+
+
+def is_untracked(reason: str) -> bool:
+    """Whether a taint is ``UNTRACKED``, whichever link was missing: dm-era bounds what it stands for."""
+    return reason == UNTRACKED or reason.startswith(UNTRACKED + _LINK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +111,7 @@ class EraRecovery:
             return None, self.problem
         try:
             kept = load_intent(self._state_dir / record.intent_name)
-            others = [entry["reason"] for entry in record.taints if entry["reason"] != UNTRACKED]
+            others = [entry["reason"] for entry in record.taints if not is_untracked(entry["reason"])]
             now = self.layer.now()
             reason = why_everything(kept and kept[0], now, record.replica, others)
             if kept is None or reason:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from pydbt.posix.disk_identity import differing_kinds
 from pydbt.store.map_file import load_map, map_digest, save_map
 from pydbt.store.map_image import MapHeader
 from pydbt.store.secondary_record import SecondaryRecord
-from pydbt.store.volume_state import VolumeState, load_state
+from pydbt.store.volume_state import VolumeState, load_state, save_state
 
 _ANSWER_S = 5.0
 
@@ -72,7 +72,7 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
     if state is None:
         return False
     with contextlib.suppress(PydbtError):
-        let_go(state, _source_of(state))
+        let_go(state, source_of(state))
     # Only now: no other command needs the eBPF side.
     from pydbt.kernel.capture import Capture
     from pydbt.kernel.replace import finish_replacement, tracked_words
@@ -89,6 +89,9 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
         _log.warning("the tracked blocks cannot be read (%s); the next run compares the whole volume", error)
         tracked = None
     if tracked is not None:
+        if state.clean is not None:  # its maps are not those of that mark any more
+            state = replace(state, clean=None)
+            save_state(state_dir, state)
         merge_into_maps(state_dir, state, tracked)
     Capture.remove_pins(pin_dir)
     return True
@@ -175,8 +178,8 @@ def _device_at(disk_major: int, disk_minor: int, start_sector: int) -> BlockDevi
         return None
 
 
-def _source_of(state: VolumeState) -> BlockDevice | None:
-    """None when it is gone, and something else may have its path."""
+def source_of(state: VolumeState) -> BlockDevice | None:
+    """The device of a volume; None when it is gone, and something else may have its path."""
     try:
         source = BlockDevice.identify(state.source_path)
     except PydbtError:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pydbt.controller.expiry import tell_expiry
 from pydbt.controller.options import DEFAULT_BLOCK_BYTES, PrimaryOptions
 from pydbt.controller.primary.configuring import Joining, begun, joining, load_pending, secure_of, tainted
-from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, was_bounded
+from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, is_untracked, was_bounded
 from pydbt.controller.primary.handshake import Refused, hello_of, shake_hands
 from pydbt.controller.primary.peer_connection import FATAL_REFUSALS
 from pydbt.core.blocks.dirty_map import DirtyMap
@@ -112,12 +113,22 @@ def _first_contact(
         time.sleep(RETRY_S)
 
 
-def distrust_maps(options: PrimaryOptions, state: VolumeState) -> None:
+def distrust_maps(state_dir: Path, state: VolumeState) -> None:
     """Writes may have gone untracked: the maps may lack blocks, and no later run may use them."""
     for record in state.secondaries:
-        path = options.state_dir / record.map_name
+        path = state_dir / record.map_name
         if path.exists():
             remove_file(path)
+
+
+def distrusted(record: SecondaryRecord, reason: str) -> SecondaryRecord:
+    """The record of a secondary whose map may lack writes. The first link that was missing is the one that is told.
+
+    dm-era bounds the answer to ``UNTRACKED`` alone, whichever link it names.
+    """
+    if is_untracked(reason) and any(is_untracked(entry["reason"]) for entry in record.taints):
+        return record
+    return tainted(record, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +156,7 @@ def begin_run(
     recovery: EraRecovery,
 ) -> tuple[VolumeState, dict[int, Joining]]:
     """The metadata to write down, and the configuration of each brain."""
-    maps = load_maps(options, state)
+    maps = load_maps(options.state_dir, state)
     assumed = found.is_new and options.assume_in_sync
     tells_all = {slot: pending is not None and found.tracked for slot, pending in maps.items()}
     untold = [
@@ -158,10 +169,10 @@ def begin_run(
         slot = record.slot
         bounded[slot] = tells_all[slot] and was_bounded(options.state_dir, record)
         if not assumed and not tells_all[slot] and record.phase is not SyncPhase.INITIAL:
-            record = tainted(record, found.untracked)  # dm-era bounds the answer to ``UNTRACKED`` alone
+            record = distrusted(record, found.untracked)
             since[slot] = recovery.of(state, record)
             if since[slot] is None:
-                _log.warning("%s: every block is compared", found.untracked)
+                _log.warning("%s: every block is compared", record.taints[-1]["reason"])
             state = state.with_record(record)
     state = begun(state, untold, assumed, device.disk_sequence())
     joiners = {
@@ -176,6 +187,6 @@ def begin_run(
     return state, joiners
 
 
-def load_maps(options: PrimaryOptions, state: VolumeState) -> dict[int, DirtyMap | None]:
+def load_maps(state_dir: Path, state: VolumeState) -> dict[int, DirtyMap | None]:
     """The blocks in each secondary's map file, by slot. StateError when one cannot be read."""
-    return {record.slot: load_pending(options.state_dir, state, record) for record in state.secondaries}
+    return {record.slot: load_pending(state_dir, state, record) for record in state.secondaries}

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from pydbt.controller.control import ControlServer, is_answering
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
+from pydbt.controller.primary.armed import as_tracked, without_arming
 from pydbt.controller.primary.below_watch import BelowWatch
 from pydbt.controller.primary.ending import run_to_the_end
 from pydbt.controller.primary.era_recovery import EraRecovery
@@ -27,7 +28,7 @@ from pydbt.controller.primary.opening import (
     prove_secondaries,
     secures_of,
 )
-from pydbt.controller.primary.programs import open_capture, still_tracked
+from pydbt.controller.primary.programs import missing_link_of, open_capture, still_tracked
 from pydbt.controller.primary.rest import Rest
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.ways import Ways
@@ -77,16 +78,18 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
         reader = stack.enter_context(DirectReader(device))
         if is_new:
             prove_secondaries(device, state, secures, wait=options.wait_for_secondary)
-        load_maps(options, state)  # before anything is attached: a map that cannot be read ends here
+        load_maps(options.state_dir, state)  # before anything is attached: a map that cannot be read ends here
         below = BelowWatch(device, state)
         tracked, untouched = still_tracked(device, state), is_untouched(state.clean, device, reader)
+        link = "" if tracked or untouched else missing_link_of(device, state, reader)
         if not tracked and not untouched:
-            distrust_maps(options, state)
+            distrust_maps(options.state_dir, state)
         if not tracked and state.boot_id:
             # A run that is killed before it has begun to track must not look as if it had tracked.
-            state = replace(state, boot_id="")
+            state = without_arming(replace(state, boot_id=""))
             save_state(options.state_dir, state)
         capture, reopened = open_capture(options, device, state, tracked)
+        state = as_tracked(state) if tracked else without_arming(state)
         # Until the state says that this volume is tracked, a failure takes the programs away again.
         undo = stack.enter_context(contextlib.ExitStack())
         undo.callback(capture.close if tracked else capture.detach)
@@ -97,11 +100,11 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
         undo.callback(remove_folders, make_state_dir(options.state_dir))
         capture.set_payload(False)
         if untouched and not tracked and not is_untouched(state.clean, device, reader):
-            untouched = False  # written while the programs were compiled
-            distrust_maps(options, state)
+            untouched, link = False, "the device was written while the programs were compiled"
+            distrust_maps(options.state_dir, state)
         in_kernel = reopened and any(capture.dirty_counts())
         promise = discard_promise(device)
-        found = Found(is_new, tracked or untouched, reopened, in_kernel, snapshot_based, promise, below.untracked)
+        found = Found(is_new, tracked or untouched, reopened, in_kernel, snapshot_based, promise, below.untracked(link))
         recovery = EraRecovery(device, options.state_dir)
         state, joiners = begin_run(options, device, state, secures, found, recovery)
         recovery.begin(state.secondaries)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydbt.controller.primary.armed import arming_of
 from pydbt.controller.primary.below_watch import changed_since
 from pydbt.controller.primary.configuring import load_staged
 from pydbt.controller.primary.leftover import pin_dir_of
@@ -49,7 +50,28 @@ def with_present_figures(state_dir: Path, saved: dict[str, Any]) -> dict[str, An
         _set(one, sizes.get(str(one.get("secondary"))))
     known = [size for size in sizes.values() if size is not None]
     _set(status, max(known) if known and len(known) == len(sizes) else None)
-    return {**status, "tracked": since is not None and since.tracked}
+    return {**status, "tracked": since is not None and since.tracked, **_armed(state, since)}
+
+
+def _armed(state: VolumeState, since: WrittenSince | None) -> dict[str, Any]:
+    """The keys of a volume that is armed: its programs are there, and no run has taken over from them."""
+    arming = arming_of(state)
+    if arming is None:
+        return {"armed": None}
+    taints = list(dict.fromkeys(entry["reason"] for record in state.secondaries for entry in record.taints))
+    is_armed = since is not None and since.tracked
+    broken = arming.broken if is_armed else gap_of(state) or "the programs cannot be read"
+    keys = {"armed": {"since": arming.since, "broken": broken}, "tainted": bool(taints), "taints": taints}
+    return {**keys, "mode": "armed"} if is_armed else keys
+
+
+def status_of_armed(state_dir: Path) -> dict[str, Any] | None:
+    """The least that a status has, for a volume that is armed and of which no status was saved; None for any other."""
+    state = _state_of(state_dir)
+    if state is None or arming_of(state) is None:
+        return None
+    secondaries = [{"secondary": record.address} for record in state.secondaries]
+    return {"role": "primary", "mode": "stopped", "source": state.source_path, "secondaries": secondaries}
 
 
 def _set(status: dict[str, Any], size_bytes: int | None) -> None:
@@ -85,6 +107,8 @@ def _since_the_maps(state: VolumeState) -> WrittenSince | None:
     """None: nobody knows."""
     if state.boot_id != boot_id() or not _is_same_attachment(state):
         return _untouched_since(state)
+    if arming_of(state) is not None and gap_of(state):
+        return None
     # Only now: no other command needs the eBPF side.
     from pydbt.kernel.replace import tracked_words
 
@@ -93,6 +117,16 @@ def _since_the_maps(state: VolumeState) -> WrittenSince | None:
     except (PydbtError, OSError):
         return None
     return WrittenSince(tracked=True, words=words) if words is not None else _untouched_since(state)
+
+
+def gap_of(state: VolumeState) -> str:
+    """Why the programs may not have seen every write; empty when they have."""
+    from pydbt.controller.primary.programs import gap_in_tracking
+
+    try:
+        return gap_in_tracking(BlockDevice.identify(state.source_path), state)
+    except (PydbtError, OSError) as error:
+        return str(error)
 
 
 def _is_same_attachment(state: VolumeState) -> bool:

@@ -73,6 +73,12 @@ class AuditRecord:
         return cls(**kept) if kept else cls()
 
 
+def grown_faults(kept: AuditRecord, attach: str, faults: dict[str, int]) -> list[str]:
+    """What programs that nobody audits have missed since they were audited last, in the words of ``FAULTS``."""
+    told = (kept.faults or {}) if kept.attach == attach else {}
+    return [FAULTS[name] for name, count in faults.items() if count > told.get(name, 0)]
+
+
 @dataclass(frozen=True, slots=True)
 class AuditReport:
     """Whether both counts agree, in words, and how far they may part unnoticed. The fields are keys of the status."""
@@ -105,11 +111,10 @@ class Audit:
         return [*self._faults(look), *self._unseen_writes(look, now), *self._unseen_completions(look, all_completed)]
 
     def _faults(self, look: Look) -> list[str]:
-        told = self.record.faults or {}
-        grown = [name for name, count in look.faults.items() if count > told.get(name, 0)]
+        grown = grown_faults(self.record, look.attach, look.faults)
         if grown or self.record.faults is None:
             self.record = replace(self.record, faults=dict(look.faults))
-        return [FAULTS[name] for name in grown]
+        return grown
 
     def _unseen_writes(self, look: Look, now: float) -> list[str]:
         self._available = look.counted_sectors is not None

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pydbt.core.tracking.audit import LOWER_AFTER_S, Audit, AuditRecord, Look, completed_by_bio
+from pydbt.core.tracking.audit import FAULTS, LOWER_AFTER_S, Audit, AuditRecord, Look, completed_by_bio, grown_faults
 
 
 class Disk:
@@ -126,6 +126,14 @@ def test_a_fault_is_told_once_and_not_again_by_the_next_controller():
     assert rested(disk, Audit(audit.record)) == []
     disk.faults["recursion_misses"] = 4
     assert len(rested(disk, Audit(audit.record))) == 1
+
+
+def test_what_programs_missed_while_nobody_audited_them_is_told_by_their_counts_alone():
+    kept = AuditRecord(attach="boot 7", faults={"passthrough": 2, "unknown_ops": 0})
+    assert grown_faults(kept, "boot 7", {"passthrough": 2, "unknown_ops": 0}) == []
+    assert grown_faults(kept, "boot 7", {"passthrough": 3, "unknown_ops": 0}) == [FAULTS["passthrough"]]
+    assert grown_faults(kept, "boot 8", {"passthrough": 1}) == [FAULTS["passthrough"]], "others count from nothing"
+    assert grown_faults(AuditRecord(attach="boot 7"), "boot 7", {"unknown_ops": 1}) == [FAULTS["unknown_ops"]]
 
 
 def test_programs_attached_anew_count_from_nothing():

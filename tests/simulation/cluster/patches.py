@@ -150,9 +150,9 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
             "DirectReader": lambda *_: nothing(SimpleNamespace(check=lambda: None)), "make_state_dir": lambda _: [],
             "prove_secondaries": lambda *_, **__: None, "_serve": primary.serve,
             "discard_promise": lambda _: ALWAYS_ZEROS,
-            "is_untouched": primary.is_untouched, "forget": lambda _: None,
+            "is_untouched": primary.is_untouched, "missing_link_of": lambda *_: "", "forget": lambda _: None,
             "BelowWatch": lambda *_: SimpleNamespace(
-                untracked=UNTRACKED, kept=None, problem="", begin=lambda *_: None, look=lambda **_: "",
+                untracked=lambda _: UNTRACKED, kept=None, problem="", begin=lambda *_: None, look=lambda **_: "",
             ),
         },
         handing_over: {

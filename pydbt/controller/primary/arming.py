@@ -1,0 +1,103 @@
+"""``controller arm``: programs that set bits, and nothing else, with no controller and no secondary (patent, paragraph 100).
+
+The volume is judged here, before it is mounted: once it is armed and mounted, its file system is not that of the last mark any
+more. The verdict is kept with the name of the programs' attachment (``armed.Arming``), and the next run trusts it as long as
+these programs have stayed. Killed at any moment this leaves the last mark with the volume not armed (programs that are left are
+taken away by the next start), or the volume armed.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydbt.controller.control import is_answering
+from pydbt.controller.primary.armed import Arming, with_arming, without_arming
+from pydbt.controller.primary.below_watch import KEY as BELOW_KEY
+from pydbt.controller.primary.below_watch import BelowWatch
+from pydbt.controller.primary.leftover import let_go, pin_dir_of, warn_of_others
+from pydbt.controller.primary.opening import distrust_maps, distrusted, load_maps
+from pydbt.controller.primary.programs import missing_link_of, still_tracked, volume_spec
+from pydbt.controller.registry import registered_primary
+from pydbt.controller.roles import require_no_replica
+from pydbt.device.block import DirectReader
+from pydbt.device.checks import check_source
+from pydbt.device.clean import gap_since
+from pydbt.device.sysfs import BlockDevice
+from pydbt.kernel.capture import Capture, CaptureOptions, require_ready
+from pydbt.kernel.spec import PAGE_BYTES
+from pydbt.posix.boot import boot_id
+from pydbt.store.secondary_record import SyncPhase
+from pydbt.store.volume_state import VolumeState, load_state, require_same_source, save_state
+
+# Nobody reads records of an armed volume: only its bits are set.
+OPTIONS = CaptureOptions(header_ring_bytes=PAGE_BYTES, data_ring_bytes=0, payload=False)
+
+_log = logging.getLogger("pydbt")
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """``nothing_to_do``: why the volume was left as it is; else it is armed. ``broken``: the link that was missing."""
+
+    nothing_to_do: str = ""
+    broken: str = ""
+
+
+def arm_volume(source: Path, state_dir: Path) -> Armed:
+    """Attach address-only programs to a volume that has been replicated before. PydbtError with everything undone."""
+    device = check_source(source, state_dir)
+    require_no_replica(state_dir)
+    state = load_state(state_dir)
+    if state is None or not state.secondaries:
+        return Armed("it was never replicated: the first run copies the blocks in use")
+    state = require_same_source(state, device, state_dir)
+    if is_answering(state_dir):
+        return Armed("a controller replicates it, and tracks every write")
+    with registered_primary(device, state_dir), DirectReader(device) as reader:
+        if state.boot_id == boot_id():
+            let_go(state, device)
+        load_maps(state_dir, state)  # before anything is attached: a map that cannot be read ends here
+        if still_tracked(device, state):
+            return Armed("its programs are in the kernel, and track every write")
+        return Armed(broken=_attach(device, state, state_dir, reader))
+
+
+def _attach(device: BlockDevice, state: VolumeState, state_dir: Path, reader: DirectReader) -> str:
+    """The link that was missing, or nothing."""
+    below = BelowWatch(device, state)
+    link = missing_link_of(device, state, reader)
+    if state.boot_id:
+        state = without_arming(replace(state, boot_id=""))
+        save_state(state_dir, state)
+    pins = pin_dir_of(state)
+    require_ready(pins)
+    warn_of_others(pins, device)
+    Capture.remove_pins(pins)
+    capture = Capture.attach(volume_spec(device, state.block_bytes), OPTIONS, pins)
+    try:
+        capture.set_records(False)
+        # What was written while the programs were compiled is seen by the second look alone.
+        link = link or gap_since(state.clean, device, reader)
+        if link:
+            distrust_maps(state_dir, state)
+            state = _distrusted(state, below.untracked(link))
+        more = {**state.more, BELOW_KEY: below.kept and below.kept.to_values()}
+        state = replace(state, clean=None, boot_id=boot_id(), disk_sequence=device.disk_sequence(), more=more)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        save_state(state_dir, with_arming(state, Arming(since, capture.attach_name(), link)))
+    except BaseException:
+        capture.detach()
+        raise
+    capture.close()
+    return link
+
+
+def _distrusted(state: VolumeState, reason: str) -> VolumeState:
+    """The state with this taint for each secondary that has ever been in sync; the others are copied anyway."""
+    for record in state.secondaries:
+        if record.phase is not SyncPhase.INITIAL:
+            state = state.with_record(distrusted(record, reason))
+    return state
