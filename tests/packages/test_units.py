@@ -82,3 +82,53 @@ def test_the_watchdog_waits_longer_than_signs_of_life_are_apart(role: str) -> No
     microseconds = str(int(settings(role)["WatchdogSec"][0]) * 10**6)
     manager = ServiceManager.that_started_us({"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": microseconds})
     assert 10 <= manager.sign_interval_s <= 30, "a volume at rest wakes at least each ten seconds"
+
+
+ARM = UNITS / "pydbt-arm@.service"
+
+
+def arm_settings() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in ARM.read_text().splitlines():
+        if line and line[0] not in "#[":
+            name, _, value = line.partition("=")
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def test_the_arming_before_a_mount_is_taken_by_systemd_with_the_orders_that_its_head_shows(tmp_path: Path) -> None:
+    """Together with the mount and the replication there is no cycle: systemd would drop one of the jobs."""
+    text = ARM.read_text().replace("=controller ", "=true ")
+    (tmp_path / "pydbt-arm@data.service").write_text(text)
+    folder = tmp_path / "pydbt-arm@data.service.d"
+    folder.mkdir()
+    example = [line[1:].strip() for line in text.splitlines() if line.startswith("#   ")]
+    assert example[0] == "[Unit]" and len(example) == 4
+    (folder / "order.conf").write_text("\n".join(example) + "\n")
+    mount = "[Unit]\nBefore=local-fs.target\n[Mount]\nWhat=/dev/vda3\nWhere=/srv/data\n[Install]\nWantedBy=local-fs.target\n"
+    (tmp_path / "srv-data.mount").write_text(mount)
+    (tmp_path / "pydbt@data.service").write_text(path_of("run").read_text().replace("=controller ", "=true "))
+    units = [tmp_path / name for name in ("pydbt-arm@data.service", "srv-data.mount", "pydbt@data.service")]
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
+    lines = (done.stdout + done.stderr).splitlines()
+    about_it = [line for line in lines if "pydbt" in line or "srv-data" in line or "cycle" in line]
+    assert done.returncode == 0 and not about_it, done.stderr
+
+
+def test_the_arming_and_the_last_mark_are_the_start_and_the_stop_of_one_unit() -> None:
+    found = arm_settings()
+    assert (found["ExecStart"], found["ExecStop"]) == (["controller arm %i"], ["controller disarm %i"])
+    assert found["Type"] == ["oneshot"] and found["RemainAfterExit"] == ["yes"]
+    assert found["DefaultDependencies"] == ["no"], "else it comes after all local mounts"
+    assert found["Conflicts"] == ["shutdown.target"] and found["Before"] == ["shutdown.target"]
+    assert "/var/lib/pydbt" in found["RequiresMountsFor"][0], (
+        "at the shutdown the mark is written before that is unmounted"
+    )
+    assert not HIDING & set(found)
+
+
+def test_the_replication_begins_behind_the_arming_and_ends_before_the_last_mark() -> None:
+    assert "pydbt-arm@%i.service" in settings("run")["After"]
+    assert "local-fs.target" in " ".join(settings("run")["After"]), (
+        "it ends before the unmount, whose writes are tracked"
+    )
