@@ -118,6 +118,57 @@ def test_pages_and_completions_are_the_same_by_debian_s_own_python_packages(
     assert contents(tmp_path) == contents(generated)
 
 
+def test_controllers_whose_files_an_upgrade_takes_away_end_as_usual(installed: Path, tmp_path: Path) -> None:
+    """Between the moment of other files on the disk and the end of a process there is always some time."""
+    before = tmp_path / "before"
+    shutil.copytree(installed, before)
+    program = [sys.executable, "-m", "pydbt.cli.main"]
+    address, target = socket_address(), tmp_path / "replica.img"
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(*words: object) -> None:
+        with (tmp_path / "log").open("ab") as log:
+            running.append(
+                subprocess.Popen(
+                    [*program, *map(str, words)],
+                    cwd="/",
+                    env={**os.environ, "PYTHONPATH": str(before)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+            )
+
+    with loop_device(tmp_path, SIZE) as device:
+        try:
+            start("secondary", target, "--create", SIZE, "--listen", address, "--state", tmp_path / "s")
+            until(lambda: status_of(tmp_path / "s") is not None, "the secondary answers")
+            start("run", device.path, "--secondary", address, "--state", tmp_path / "p")
+            until(lambda: (status_of(tmp_path / "p") or {}).get("mode") == "normal", "it follows")
+            shutil.rmtree(before)
+            with device.path.open("r+b") as disk:
+                disk.write(os.urandom(1 << 20))
+            for process in reversed(running):
+                process.terminate()
+                assert process.wait(60) == 0, (tmp_path / "log").read_text()
+            assert "Error" not in (tmp_path / "log").read_text()
+            before.symlink_to(installed)
+            start("secondary", target, "--listen", address, "--state", tmp_path / "s")
+            start("run", device.path, "--secondary", address, "--state", tmp_path / "p")
+            until(lambda: (status_of(tmp_path / "p") or {}).get("mode") == "normal", "it follows again")
+            assert (status_of(tmp_path / "p") or {})["tainted"] is False, "nothing was missed"
+        finally:
+            if not before.exists():
+                before.symlink_to(installed)
+            subprocess.run(
+                [*program, "down", "--state", tmp_path / "p"], cwd="/", env={**os.environ, "PYTHONPATH": str(before)},
+                timeout=120, check=False,
+            )  # fmt: skip
+            for process in running:
+                process.kill()
+                process.wait()
+
+
 def replicates(python: list[str], environment: dict[str, str], folder: Path) -> None:
     """A first copy, by the program as it is installed there and nothing of this tree."""
     program = [*python, "-m", "pydbt.cli.main"]

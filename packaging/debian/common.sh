@@ -1,0 +1,88 @@
+RUN=/run/pydbt
+PINS=/sys/fs/bpf/pydbt
+STATE=/var/lib/pydbt
+
+say() {
+    echo "pydbt: $*"
+}
+
+# The value of one key of the first line of JSON: entry FILE KEY. A user may have written it: nothing but what can be printed.
+entry() {
+    sed -n "s/.*\"$2\": *\"\{0,1\}\([^\",}]*\).*/\1/p;q" "$1" | LC_ALL=C tr -cd '[:print:]'
+}
+
+# One line for each controller, replica and supervisor that lives: it holds a lock on its file. Those of users are told as well.
+living() {
+    for file in "$RUN"/[0-9]*-[0-9]* "$RUN"/state-* "$RUN"/secondary-* "$RUN"/supervisor-*.lock /run/user/*/pydbt/secondary-*; do
+        if [ ! -f "$file" ] || [ -L "$file" ]; then
+            continue
+        fi
+        held=0
+        flock -n -E 77 "$file" true || held=$?
+        [ "$held" -eq 77 ] || continue
+        case ${file##*/} in
+        supervisor-*) echo "a controller that runs what is configured" ;;
+        *) echo "process $(entry "$file" process): $(entry "$file" role) of $(entry "$file" place)" ;;
+        esac
+    done | sort -u
+}
+
+# In a chroot that has the machine's own /run and /sys, what goes on there belongs to the machine.
+is_this_machine() {
+    ! ischroot
+}
+
+# Folders of programs in the kernel: one per volume.
+pinned() {
+    for folder in "$PINS"/*; do
+        if [ -d "$folder" ] && [ ! -L "$folder" ]; then
+            echo "$folder"
+        fi
+    done
+}
+
+# /dev/mapper/NAME of each layer.
+layers() {
+    for file in /sys/block/dm-*/dm/uuid; do
+        [ -f "$file" ] || continue
+        uuid=$(cat "$file")
+        case $uuid in PYDBT-LAYER-*) echo "/dev/mapper/${uuid#PYDBT-LAYER-}" ;; esac
+    done
+}
+
+# State directories of replicas below /var/lib/pydbt.
+replicas() {
+    for folder in "$STATE"/*; do
+        if [ -f "$folder/replica.json" ] && [ ! -L "$folder" ]; then
+            echo "$folder"
+        fi
+    done
+}
+
+# Whether a replica's state directory may hold data that its target does not have: blocks that were kept aside, a record at
+# the journal's checkpoint (formats: docs/reference/format.md), or what cannot be read.
+holds_data() {
+    if grep -q '"promoted": *"[^"]' "$1/replica.json"; then
+        return 1 # all of it went to the target before
+    fi
+    if [ -e "$1/bad-blocks" ]; then
+        return 0
+    fi
+    checkpoint=$(entry "$1/replica.json" checkpoint)
+    segment=$(entry "$1/replica.json" segment_bytes)
+    case $checkpoint:$segment in
+    *[!0-9:]* | :* | *: | *:0) return 0 ;;
+    esac
+    at=$((checkpoint % segment))
+    file=$1/journal/$(printf '%016x' $((checkpoint - at))).journal
+    [ -e "$file" ] || return 1
+    magic=$(od -An -v -t x1 -j "$at" -N 4 "$file" | tr -d ' \n')
+    position=$(od -An -v -t u8 --endian=little -j $((at + 16)) -N 8 "$file" | tr -d ' \n')
+    [ "$magic" = 50444a52 ] && [ "$position" = "$checkpoint" ]
+}
+
+# How to bring it onto the target.
+finish() {
+    target=$(entry "$1/status.json" target 2>/dev/null) || target=
+    echo "controller secondary ${target:-TARGET} --state $1 --replay-only"
+}

@@ -1,0 +1,180 @@
+"""The Debian package of this tree: whole, true to the program, and without a word of lintian."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tarfile
+import tomllib
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from tests.lab.programs import ROOT
+from tests.packages.package import build, built, field
+
+pytestmark = pytest.mark.packages
+DEBIAN = ROOT / "packaging/debian"
+GENERATOR = ROOT / "packaging/generated.py"
+PLACE = "usr/share/pydbt/pydbt"
+# Debian counts numpy's versions with an epoch (Debian Policy, 5.6.12).
+EPOCHS = {"numpy": "1:"}
+WORD = re.compile(r"([a-z0-9-]+)(?::any)?(?: \(>= ([^)]+)\))?")
+
+
+@cache
+def members(package: Path) -> dict[str, tarfile.TarInfo]:
+    raw = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], capture_output=True, timeout=60, check=True).stdout
+    with tarfile.open(fileobj=BytesIO(raw)) as content:
+        return {member.name.removeprefix("./"): member for member in content}
+
+
+def text_of(package: Path, name: str) -> str:
+    raw = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], capture_output=True, timeout=60, check=True).stdout
+    with tarfile.open(fileobj=BytesIO(raw)) as content:
+        found = content.extractfile(f"./{name}")
+        assert found is not None, name
+        return found.read().decode()
+
+
+def needs(text: str) -> dict[str, str]:
+    """The packages of a list of dependencies, each with its oldest version or nothing."""
+    return dict(match.groups(default="") for entry in text.split(",") if (match := WORD.match(entry.strip())))
+
+
+def of_control(name: str) -> dict[str, str]:
+    text = (DEBIAN / "control").read_text()
+    match = re.search(rf"^{name}:\n((?: .*\n)+)", text, re.MULTILINE)
+    assert match is not None
+    return needs(match[1].replace("\n", ""))
+
+
+@pytest.mark.smoke
+def test_the_package_is_whole() -> None:
+    content = members(built())
+    modules = {str(path.relative_to(ROOT / "pydbt")) for path in (ROOT / "pydbt").rglob("*.py")}
+    missing = {name for name in modules if f"{PLACE}/{name}" not in content}
+    assert not missing
+    for path in (ROOT / "bpf").glob("*.[ch]"):
+        assert text_of(built(), f"{PLACE}/bpf/{path.name}") == path.read_text()
+    for name in ("etc/pydbt/volumes", "usr/lib/sysusers.d/pydbt.conf", "usr/lib/tmpfiles.d/pydbt.conf",
+                 "usr/share/doc/pydbt/changelog.gz", "usr/share/doc/pydbt/copyright",
+                 "usr/share/doc/pydbt/examples/volume.toml", "usr/share/doc/pydbt/docs/operating/installation.md"):  # fmt: skip
+        assert name in content, name
+    assert content["usr/bin/pydbt"].linkname == "controller" and content["usr/bin/controller"].mode & stat.S_IXUSR
+    assert not [name for name in content if "__pycache__" in name or "/tests" in name or name.endswith(".sh")]
+    assert {(member.uname, member.gname) for member in content.values()} == {("root", "root")}
+    assert not [name for name, member in content.items() if member.mode & 0o022 and not member.issym()]
+
+
+@pytest.mark.smoke
+def test_its_units_are_the_project_s_and_run_the_package_s_own_program() -> None:
+    for path in (ROOT / "packaging/systemd").iterdir():
+        lines = text_of(built(), f"usr/lib/systemd/system/{path.name}").splitlines()
+        own = [line.replace("ExecStart=/usr/bin/controller ", "ExecStart=controller ") for line in lines]
+        added = set(own) - set(path.read_text().splitlines())
+        assert [line for line in own if line not in added] == path.read_text().splitlines()
+        assert all(line.startswith("Documentation=") for line in added)
+        assert "ExecStart=/usr/bin/controller" in "\n".join(lines), "another one in /usr/local/bin is not taken"
+
+
+@pytest.mark.smoke
+def test_lintian_has_nothing_to_say() -> None:
+    done = subprocess.run(
+        ["lintian", "--allow-root", "--tag-display-limit", "0", "--info", "--fail-on", "error,warning,info", built()],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    said = [line for line in done.stdout.splitlines() if re.match(r"[EWI]: ", line)]
+    if not GENERATOR.exists():  # man pages are made by it
+        said = [line for line in said if ": no-manual-page " not in line]
+    assert not said, done.stdout
+    assert done.returncode in (0, 2), done.stderr
+
+
+@pytest.mark.smoke
+def test_it_needs_the_libraries_that_the_program_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {"python3-bpfcc": of_control("Depends")["python3-bpfcc"], "python3": project["requires-python"][2:]}
+    for entry in project["dependencies"]:
+        name, _, version = entry.partition(">=")
+        wanted[f"python3-{name}"] = EPOCHS.get(name, "") + version
+    assert of_control("Depends") == wanted
+    package = needs(field(built(), "Depends"))
+    assert wanted.items() <= package.items() and field(built(), "Architecture") == "all"
+
+
+@pytest.mark.smoke
+def test_what_it_is_built_with_is_installed_for_the_tests() -> None:
+    done = subprocess.run([ROOT / "scripts/setup", "--build-packages"], capture_output=True, text=True, check=True)
+    provided = {"debhelper-compat": "debhelper", "dh-sequence-installsysusers": "debhelper"}
+    provided["dh-sequence-python3"] = "dh-python"
+    wanted = {provided.get(name, name) for name in of_control("Build-Depends")} - {"python3"}
+    assert set(done.stdout.split()) == wanted | {"dpkg-dev"}
+
+
+def copy_of_the_tree(folder: Path) -> Path:
+    """What the package is made of, in a folder that is no repository."""
+    for name in ("pydbt", "bpf", "docs", "packaging", "scripts"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in ROOT.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            shutil.copy2(path, folder)
+    return folder
+
+
+def test_the_same_tree_makes_the_same_package(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        again = build(ROOT, tmp_path / "again")
+    finally:
+        os.umask(before)
+    assert again.name == built().name and again.read_bytes() == built().read_bytes()
+
+
+def test_pages_and_completions_that_are_generated_are_where_the_system_looks(tmp_path: Path) -> None:
+    tree = copy_of_the_tree(tmp_path / "tree")
+    (tree / "packaging/generated.py").write_text(
+        "import pathlib, sys\n"
+        "import pydbt.cli.group\n"
+        "for name in ('man/controller.8', 'man/pydbt.volume.5', 'bash/controller', 'zsh/_controller', 'fish/controller.fish'):\n"
+        "    path = pathlib.Path(sys.argv[1], name)\n"
+        "    path.parent.mkdir(parents=True, exist_ok=True)\n"
+        "    section = name.rpartition('.')[2]\n"
+        "    path.write_text(f'.TH X {section}\\n.SH NAME\\nx \\\\- y\\n')\n"
+        "pathlib.Path(sys.argv[1], 'bash/pydbt').symlink_to('controller')\n"
+    )
+    package = build(tree, tmp_path / "out")
+    assert re.fullmatch(r"pydbt_[0-9.]+-1_all\.deb", package.name), "a release: there is no commit to name"
+    for name in ("man/man8/controller.8.gz", "man/man5/pydbt.volume.5.gz", "bash-completion/completions/controller",
+                 "zsh/vendor-completions/_controller", "fish/vendor_completions.d/controller.fish"):  # fmt: skip
+        assert f"usr/share/{name}" in members(package), name
+    assert members(package)["usr/share/bash-completion/completions/pydbt"].linkname == "controller"
+
+
+def test_a_commit_behind_a_release_is_an_upgrade_of_it(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(
+            ["git", "-c", "user.name=x", "-c", "user.email=x@localhost", "-C", tree, *words], check=True, timeout=60
+        )  # fmt: skip
+
+    tree = copy_of_the_tree(tmp_path / "tree")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "now")
+    versions = [field(build(tree, tmp_path / "commit"), "Version")]
+    git("tag", "v" + versions[0].partition("+")[0])
+    versions.append(field(build(tree, tmp_path / "release"), "Version"))
+    assert re.fullmatch(r"[0-9.]+-1", versions[1]) and "+git" in versions[0]
+    done = subprocess.run(["dpkg", "--compare-versions", versions[0], "gt", versions[1]], check=False)
+    assert done.returncode == 0, "what was installed from a commit is newer than the release before it"
+
+
+@pytest.mark.parametrize("words", [(), ("--fast",), ("one", "two"), ("/dev/null/x",)])
+def test_a_wrong_call_is_refused_in_one_sentence(words: tuple[str, ...]) -> None:
+    done = subprocess.run([ROOT / "scripts/package", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "scripts/package: " in done.stderr.splitlines()[-1]

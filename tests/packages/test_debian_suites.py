@@ -1,0 +1,93 @@
+"""The Debian package in whole suites: it installs with the suite's own libraries, runs, and leaves nothing when it is purged."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pydbt.controller.state_dir import ALLOW_MEMORY
+from tests.lab.patience import until
+from tests.packages.package import built, field
+from tests.packages.roots import Root, root_over, suite_with
+
+pytestmark = [pytest.mark.packages, pytest.mark.timeout(2400)]
+SUITES = ("bookworm", "trixie")
+STATE = "/var/lib/pydbt/data"
+SECONDARY = f"controller secondary /srv/data.img --create 8M --listen unix:/srv/data.sock --state {STATE}"
+# Every module, with the libraries that are installed there.
+IMPORTS = """
+import importlib, pkgutil, sys
+sys.path.insert(0, "/usr/share/pydbt")
+import bcc, pydbt
+for module in pkgutil.walk_packages(pydbt.__path__, "pydbt."):
+    importlib.import_module(module.name)
+print("imported", len(sys.modules))
+"""
+# What dpkg, apt and the system's own tools leave of any package.
+OF_THE_SYSTEM = (
+    "/etc/.pwd.lock", "/etc/group-", "/etc/gshadow-", "/var/cache/apt/", "/var/cache/debconf/", "/var/cache/ldconfig/",
+    "/var/lib/apt/", "/var/lib/dpkg/", "/var/log/", "/tmp/",
+)  # fmt: skip
+
+
+@pytest.fixture(params=SUITES)
+def root(request: pytest.FixtureRequest) -> Iterator[Root]:
+    with root_over(suite_with(request.param, field(built(), "Depends"))) as made:
+        shutil.copy(built(), made.path("tmp/pydbt.deb"))
+        made.path("srv").mkdir(exist_ok=True)
+        yield made
+
+
+def install(root: Root) -> str:
+    return root.run("apt-get", "-q", "-y", "install", "--no-install-recommends", "/tmp/pydbt.deb").output
+
+
+@contextmanager
+def running_secondary(root: Root) -> Iterator[str]:
+    """The number of its process, in the root."""
+    root.shell(f"{ALLOW_MEMORY}=1 {SECONDARY} >/srv/log 2>&1 & echo $! >/srv/number")
+    until(lambda: "listening" in root.path("srv/log").read_text(), "it listens")
+    try:
+        yield root.path("srv/number").read_text().strip()
+    finally:
+        root.run("controller", "down", "--state", STATE, check=False)
+
+
+def test_it_runs_and_a_purge_leaves_nothing(root: Root) -> None:
+    before = root.files()
+    install(root)
+    version = field(built(), "Version").partition("+")[0].partition("-")[0]
+    for name in ("controller", "pydbt"):
+        assert root.run(name, "--version").output.split() == [name, version]
+    root.run("controller", "configcheck")
+    root.run("controller", "run", "--help")
+    assert "imported" in root.run("python3", "-I", "-c", IMPORTS).output
+    assert root.run("getent", "group", "pydbt").output.startswith("pydbt:")
+    assert root.run("stat", "-c", "%a %U", "/var/lib/pydbt").output.split() == ["700", "root"]
+    for unit in ("pydbt@data.service", "pydbt-secondary@data.service"):
+        said = root.run("systemd-analyze", "verify", unit, check=False)
+        assert "pydbt" not in said.output, said.output
+    root.write("etc/pydbt/volumes/data.toml", "[run]\nsorce = 1\n")
+    assert root.run("controller", "configcheck", check=False).code == 2
+    root.run("apt-get", "-q", "-y", "remove", "pydbt")
+    assert root.path("etc/pydbt/volumes/data.toml").exists() and not root.path("usr/bin/controller").exists()
+    root.run("apt-get", "-q", "-y", "purge", "pydbt")
+    left = {name for name in root.files() - before if not name.startswith(OF_THE_SYSTEM)}
+    assert not left and not before - root.files(), left
+
+
+def test_a_replica_that_runs_refuses_the_removal_and_outlives_an_upgrade(root: Root) -> None:
+    install(root)
+    with running_secondary(root) as process:
+        refused = root.run("apt-get", "-q", "-y", "purge", "pydbt", check=False)
+        assert refused.code and "secondary of /srv/data.img" in refused.output, refused.output
+        root.run("controller", "status", "--state", STATE)
+        said = root.run("dpkg", "-i", "/tmp/pydbt.deb").output
+        assert f"process {process} was not started by a unit" in said, said
+        root.run("controller", "status", "--state", STATE)
+    said = root.run("apt-get", "-q", "-y", "purge", "pydbt").output
+    assert f"removed {STATE}" in said and not root.path("var/lib/pydbt").exists()
+    assert root.path("srv/data.img").stat().st_size == 8 << 20, "the replica's data are no part of the package"
