@@ -11,9 +11,11 @@ entry() {
     sed -n "s/.*\"$2\": *\"\{0,1\}\([^\",}]*\).*/\1/p;q" "$1" | LC_ALL=C tr -cd '[:print:]'
 }
 
-# One line for each controller, replica and supervisor that lives: it holds a lock on its file. Those of users are told as well.
+# One line for each controller, replica, supervisor and state directory in use: it holds a lock on its file. Those of users are
+# told as well.
 living() {
-    for file in "$RUN"/[0-9]*-[0-9]* "$RUN"/state-* "$RUN"/secondary-* "$RUN"/supervisor-*.lock /run/user/*/pydbt/secondary-*; do
+    for file in "$RUN"/[0-9]*-[0-9]* "$RUN"/state-* "$RUN"/secondary-* "$RUN"/supervisor-*.lock \
+        /run/user/*/pydbt/secondary-* "$STATE"/*/lock; do
         if [ ! -f "$file" ] || [ -L "$file" ]; then
             continue
         fi
@@ -22,6 +24,7 @@ living() {
         [ "$held" -eq 77 ] || continue
         case ${file##*/} in
         supervisor-*) echo "a controller that runs what is configured" ;;
+        lock) echo "a process that uses ${file%/lock}" ;;
         *) echo "process $(entry "$file" process): $(entry "$file" role) of $(entry "$file" place)" ;;
         esac
     done | sort -u

@@ -61,9 +61,10 @@ class Root:
 
     def run(self, *words: str, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S) -> Done:
         """Run a command in it, to its end."""
-        into = ["nsenter", "-t", str(self.process), "--mount", "--pid", f"--root=/proc/{self.process}/root", "--wd=/"]
+        root = f"/proc/{self.process}/root"
         done = subprocess.run(
-            [*into, *words], env=_ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            ["nsenter", "-t", str(self.process), "--mount", "--pid", f"--root={root}", f"--wd={root}", *words],
+            env=_ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             timeout=timeout_s, check=False,
         )  # fmt: skip
         end = Done(done.returncode, done.stdout.decode(errors="replace"))

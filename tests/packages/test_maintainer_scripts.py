@@ -107,6 +107,7 @@ def test_removal_goes_through_where_nothing_goes_on_and_says_what_stays(root: Ro
         ("secondary-0123456789abcdef", {**PRIMARY, "role": "secondary", "place": "/dev/vdb"}, "secondary of /dev/vdb"),
         ("state-0123456789abcdef", {**PRIMARY, "role": "state"}, "process 4711"),
         ("supervisor-run-0123456789abcdef.lock", {}, "runs what is configured"),
+        ("../../var/lib/pydbt/data/lock", {}, "uses /var/lib/pydbt/data"),  # of a replay, for example
     ],
 )
 def test_removal_is_refused_while_a_controller_lives(

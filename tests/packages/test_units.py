@@ -78,6 +78,12 @@ def test_restarts_are_apart_and_end_where_they_change_nothing(role: str) -> None
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_it_starts_programs_of_the_smallest_system_alone(role: str) -> None:
+    """/bin/kill is of procps, which a small system does not have."""
+    assert settings(role)["ExecReload"] == ['/bin/sh -c "kill -HUP $MAINPID"']
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_the_watchdog_waits_longer_than_signs_of_life_are_apart(role: str) -> None:
     microseconds = str(int(settings(role)["WatchdogSec"][0]) * 10**6)
     manager = ServiceManager.that_started_us({"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": microseconds})
