@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what a package installs beside the program, from the program's own words.
+"""Writes what a package installs beside the program, from the program's texts.
 
     packaging/generated.py FOLDER
     packaging/generated.py --documents    # the tables of docs/reference/configuration.md, in place

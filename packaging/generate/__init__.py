@@ -1,1 +1,1 @@
-"""Makes man pages, completions, the reference of the configuration and Debian's changelog from the program's own words."""
+"""Makes man pages, completions, the reference of the configuration and Debian's changelog from the program's texts."""

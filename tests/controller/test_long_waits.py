@@ -1,4 +1,4 @@
-"""Times that are longer than poll(2) counts: nothing that waits so long ends after a moment."""
+"""Times that are longer than poll(2) counts: no wait of that kind ends after a moment."""
 
 from __future__ import annotations
 

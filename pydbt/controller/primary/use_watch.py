@@ -1,6 +1,6 @@
 """Watches how the volume is used while it runs: by a file system that is mapped with DAX, and by swap.
 
-Both are found in tables of mounts. Any user can make these so long that the kernel takes seconds to write one down, and has no
+Both are found in tables of mounts. Any user can make these long, and then the kernel takes seconds to write one down, and has no
 limit of time for it. So a thread reads them, and the loop takes what it has found.
 """
 

@@ -16,7 +16,7 @@ from pydbt.device.filesystem import used_extents
 from pydbt.device.sysfs import BlockDevice
 
 AT_ONCE_S = 0.2
-"""So long the loop waits for the blocks in use. Most times they are there by then."""
+"""The loop waits for the blocks in use no longer than this. Most times they are there by then."""
 
 
 class UsedBlocksSearch:

@@ -23,8 +23,7 @@ from pydbt.core.tracking.capture_record import Records
 class Captured:
     """A batch of capture records in kernel order.
 
-    ``position`` is the ring position (bytes, monotonic) behind the batch; ``lost`` the kernel's running
-    count of records it could not deliver.
+    ``position`` is that in the ring behind the batch, in bytes; ``lost`` the kernel's running count of records it lost.
     """
 
     records: Records
@@ -36,8 +35,7 @@ class Captured:
 class Connected:
     """The handshake is done: both ends mean the same volume. The fields are what the secondary reports.
 
-    ``of_this_volume``: it has belonged to this volume before, so that it may hold a content of it also where that has free
-    space now.
+    ``of_this_volume``: it has belonged to this volume before; it may hold a content of it also where that has free space now.
     ``progress``: bytes that ever became durable there, a number that only grows; None where it is not told.
     ``compares``: it told a key for digests. Else nothing can be compared with it, and everything is copied.
     """
@@ -474,8 +472,7 @@ class AnswerWait:
 class VerifyEnded:
     """A verification looked at everything it was asked for. ``places`` are the first (first block, blocks) that differed.
 
-    ``filled_blocks``: free space that was never on the secondary, and is now.
-    ``unreadable_blocks`` could not be read on the source, and were not compared.
+    ``filled_blocks``: free space that was never on the secondary, and is now; ``unreadable_blocks`` could not be compared.
     """
 
     repaired: bool
