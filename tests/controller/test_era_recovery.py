@@ -55,6 +55,9 @@ class Device:
     def in_flight_writes(self) -> int:
         return 0
 
+    def counts_io(self) -> bool:
+        return True
+
 
 def keep(folder: Path, state: VolumeState = STATE, era: int = 17) -> None:
     dirty = DirtyMap(256)
@@ -171,5 +174,17 @@ def test_a_run_without_an_era_to_rely_on_remembers_none_for_a_later_one(tmp_path
 )
 def test_writes_submitted_before_the_programs_were_attached_are_let_land(flying, least, most) -> None:
     now = [0.0]
-    let_land(lambda: int(flying(now[0])), lambda: now[0], lambda seconds: now.__setitem__(0, now[0] + seconds))
+    let_land(lambda: flying(now[0]), lambda: now[0], lambda seconds: now.__setitem__(0, now[0] + seconds))
     assert least <= now[0] <= most
+
+
+def test_a_kernel_that_keeps_no_counts_of_the_device_is_not_believed_that_writes_have_landed(tmp_path, monkeypatch) -> None:
+    asked_in_flight = []
+    monkeypatch.setattr(era_recovery, "era_layer_of", lambda _: Layer())
+    monkeypatch.setattr(era_recovery, "let_land", lambda in_flight, *_: asked_in_flight.append(in_flight()))
+    for counts, flying in ((True, 0), (True, 1), (False, 0)):
+        monkeypatch.setattr(Device, "counts_io", lambda _, counts=counts: counts)
+        monkeypatch.setattr(Device, "in_flight_writes", lambda _, flying=flying: flying)
+        keep(tmp_path)
+        EraRecovery(Device(), tmp_path).of(STATE, RECORD)
+    assert asked_in_flight == [False, True, True]

@@ -20,6 +20,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import DeviceError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.flight_watch import LONGEST_FLIGHT_S
 from pydbt.core.primary.modes import Mode
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import load_state
@@ -112,6 +113,21 @@ def test_an_idle_disk_is_told_of_only_while_a_brain_is_not_certain(
     monkeypatch.setattr(peer.brain.state.in_flight, "certain", True)
     volume.look_for_idle_disk()
     assert not volume.events
+
+
+def test_a_kernel_that_keeps_no_counts_of_the_device_is_not_believed_that_none_is_in_flight(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``queue/iostats`` is 0: it says 0 whatever is in flight, and does not count later what was submitted then."""
+    volume.join(1, Joining(CONFIG)).brain.state.in_flight.certain = False
+    monkeypatch.setattr(volume.device, "counts_io", lambda: False)
+    volume.look_for_idle_disk()
+    monkeypatch.setattr(volume.device, "counts_io", lambda: True)
+    volume.look_for_idle_disk()
+    assert not volume.events
+    monkeypatch.setattr(volume, "_next_idle_look", volume._next_idle_look - LONGEST_FLIGHT_S)
+    volume.look_for_idle_disk()
+    assert list(volume.events) == [(None, ev.DiskQuiet(0))], "older writes have ended by now"
 
 
 def test_a_device_that_is_gone_is_no_error_of_a_look_at_it(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from pydbt.kernel.kept import FOLDER
+from pydbt.kernel.code_cache import FOLDER
 
 import pydbt.controller
 import pydbt.store

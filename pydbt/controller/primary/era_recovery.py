@@ -137,10 +137,14 @@ class EraRecovery:
         if self._waited:
             return
         self._waited = True
-        let_land(self._device.in_flight_writes, time.monotonic, time.sleep)
+        let_land(self._may_have_writes_in_flight, time.monotonic, time.sleep)
+
+    def _may_have_writes_in_flight(self) -> bool:
+        # A kernel that keeps no counts of the device says none.
+        return not self._device.counts_io() or self._device.in_flight_writes() > 0
 
 
-def let_land(in_flight: Callable[[], int], clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+def let_land(in_flight: Callable[[], bool], clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
     """Wait for two idle instants that lie apart, or for as long as a write may be in flight at all."""
     until = clock() + LONGEST_FLIGHT_S
     idle_since: float | None = None

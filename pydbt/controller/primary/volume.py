@@ -28,6 +28,7 @@ from pydbt.core.errors import DeviceError, PydbtError, StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import SavedMaps
+from pydbt.core.primary.flight_watch import LONGEST_FLIGHT_S
 from pydbt.core.protocol.frames import Hello
 from pydbt.core.volume.fanout import Fanout
 from pydbt.device.block import DirectReader
@@ -208,14 +209,20 @@ class Volume:
         self._outbound = sent
 
     def look_for_idle_disk(self) -> None:
-        """While a brain counts writes in flight, or is not certain, tell the brains when the kernel counts none."""
+        """While a brain counts writes in flight, or is not certain, tell the brains when the kernel counts none.
+
+        A kernel that keeps no counts of the device (``queue/iostats`` is 0) always says none (blk_mq_check_inflight, RQF_IO_STAT),
+        and does not count later what was submitted then.
+        """
         now = time.monotonic()
         sure = all(brain.state.in_flight.certain and brain.state.in_flight.empty for brain in self.brains)
         if sure or now < self._next_idle_look:
             return
         self._next_idle_look = now + IDLE_LOOK_S
         with contextlib.suppress(DeviceError):  # gone: the next check of the loop finds it
-            if self.device.in_flight_writes() == 0:
+            if not self.device.counts_io():
+                self._next_idle_look = now + LONGEST_FLIGHT_S
+            elif self.device.in_flight_writes() == 0:
                 self.events.append((None, ev.DiskQuiet(self.capture.producer_position())))
 
     def audit(self, now: float) -> None:

@@ -124,7 +124,7 @@ class UsedBlocks:
 
 @dataclass(frozen=True, slots=True)
 class DiskQuiet:
-    """The kernel reported no write in flight on the device just now, at ring ``position``."""
+    """The kernel, which counts the device's writes, reported none in flight just now, at ring ``position``."""
 
     position: int
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.state import State
 
-# Requests of the block layer time out after 30 s: nothing older is in flight. One that does complete later is
-# noticed all the same, because its completion matches no submission.
+# Requests of the block layer time out after 30 s: nothing older is in flight. A request that does complete later is
+# noticed all the same, because its completion matches no submission. A bio is not: unknown bios also complete as parts of others.
 LONGEST_FLIGHT_S = 35.0
 # Records that were on their way to the ring when the count was lost have arrived after this long.
 UNCERTAIN_AT_LEAST_S = 0.05
