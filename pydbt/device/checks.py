@@ -18,6 +18,7 @@ from pydbt.device.spread import refuse_spread
 from pydbt.device.stacking import kept_in, loops_on_file, places_under, same_place
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import NO_SUCH_DEVICE, in_devices
+from pydbt.device.usage import other_user
 from pydbt.posix.ownership import file_intruder, way_intruder
 
 
@@ -124,12 +125,13 @@ def check_pair(source: BlockDevice | str | os.PathLike[str], target: str | os.Pa
 
 
 def require_unused(device: BlockDevice, path: str) -> None:
-    """BusyError when a device or a part of it is in use, UsageError when it cannot be written."""
+    """BusyError when a device or a part of it is in use, also by a program that does not hold it; UsageError when it cannot be written."""
     for part in (device, *device.partitions()):
         if mounts := part.mounts():
             raise BusyError(f"{path} is in use: {part.path} is mounted at {mounts[0].point}; unmount it first")
     if not _opens_alone(device.path, path):
         raise BusyError(f"{path} is in use: a mount, swap, LVM, RAID or another program holds it; release it first")
+    _refuse_other_user(device, path)
 
 
 def state_on_source(device: BlockDevice, state_dir: str | os.PathLike[str]) -> bool:
@@ -182,6 +184,17 @@ def _check_free_device(device: BlockDevice, target: str) -> None:
             f"TARGET {target} is in use: a mount, swap, RAID or another secondary holds it exclusively; "
             "release it first"
         )
+    _refuse_other_user(device, f"TARGET {target}")
+
+
+def _refuse_other_user(device: BlockDevice, name: str) -> None:
+    """BusyError when a loop device or a program may write to a device, although nothing holds it exclusively."""
+    try:
+        user = other_user(device)
+    except OSError as error:
+        raise BusyError(f"{name} may be in use: its users cannot be looked for: {error.strerror}") from error
+    if user:
+        raise BusyError(f"{name} is in use: {user}")
 
 
 def _opens_alone(path: str, name: str) -> bool:

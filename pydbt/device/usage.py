@@ -16,9 +16,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pydbt.core.errors import DeviceError
+from pydbt.core.printable import printable
+from pydbt.device.mount_kinds import MountKinds
 from pydbt.device.mounts import swap_paths
 from pydbt.device.stacking import places_under, same_place
 from pydbt.device.sysfs import BlockDevice, all_disks
+from pydbt.posix.files import read_entry
 
 _PROC = Path("/proc")
 # Any user can have as many files open as he has processes times descriptors. It takes some 10 us to look at one.
@@ -39,9 +42,18 @@ def is_held(path: str) -> bool:
 def is_used(device: BlockDevice) -> bool:
     """Whether anything may write to a device, as far as the kernel shows; True when it does not show it."""
     try:
-        return is_held(device.path) or _is_under_loop(device) or _is_written_by_program(device)
+        return is_held(device.path) or bool(other_user(device))
     except (OSError, DeviceError):
         return True
+
+
+def other_user(device: BlockDevice) -> str:
+    """Who may write to a device without holding it exclusively, and the remedy; empty when nobody. OSError, DeviceError.
+
+    A loop device over it, or a program that has it, its disk or a partition of it open for writing. Who only reads, as a
+    monitoring program does, is none.
+    """
+    return _loop_over(device) or _writing_program(device)
 
 
 def swap_on(device: BlockDevice) -> list[str]:
@@ -64,25 +76,39 @@ def out_of_reach(stack: list[BlockDevice], reached: Collection[tuple[int, int]])
     return None
 
 
-def _is_under_loop(device: BlockDevice) -> bool:
-    # Of other files, which may lie on a dead network file system, nothing is asked.
-    files = [file for disk in all_disks() if (file := disk.backing_file()) and file.startswith("/dev/")]
-    return any(_overlaps(file, device) for file in files)
+def _loop_over(device: BlockDevice) -> str:
+    for disk in all_disks():
+        # Of other files, which may lie on a dead network file system, nothing is asked.
+        file = disk.backing_file()
+        if file and file.startswith("/dev/") and _overlaps(file, device):
+            return f"it is attached to {disk.path}; detach it with losetup -d first"
+    return ""
 
 
-def _is_written_by_program(device: BlockDevice) -> bool:
-    """Whether a process has it, its disk or a partition of it open for writing; True when it takes too long to find out."""
+def _writing_program(device: BlockDevice) -> str:
     until = time.monotonic() + _LOOK_S
+    kinds = MountKinds()
     for entry in _descriptors():
         if time.monotonic() > until:
-            return True
-        try:
-            # The name first: to ask for the status of a file on a dead network file system would take for ever.
-            if os.readlink(entry).startswith("/dev/") and _overlaps(entry, device) and _is_for_writing(Path(entry)):
-                return True
-        except OSError:
-            continue  # closed, or its process has ended
-    return False
+            return f"the open files of this machine could not be looked at within {_LOOK_S:g} s; try again"
+        with contextlib.suppress(OSError):  # closed, or its process has ended
+            if _may_be_device(entry, kinds) and _overlaps(entry, device) and _is_for_writing(Path(entry)):
+                process = entry.split("/")[2]
+                name = read_entry(_PROC / process / "comm") or "unknown"
+                return f"process {process} ({printable(name)}) has it open for writing; end it first"
+    return ""
+
+
+def _may_be_device(descriptor: str, kinds: MountKinds) -> bool:
+    """Whether an open file is to be asked for its status. OSError.
+
+    One on a dead network file system would not answer for ever. So the name comes first, and elsewhere than in ``/dev`` the kind
+    of the file system: a node of the device may lie in a chroot, a container, or anywhere else.
+    """
+    name = os.readlink(descriptor)
+    if name.startswith("/dev/"):
+        return True
+    return name.startswith("/") and _is_for_writing(Path(descriptor)) and kinds.may_hold_devices(descriptor)
 
 
 def _descriptors() -> Iterator[str]:

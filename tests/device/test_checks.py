@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ import pytest
 
 from pydbt.core.errors import BusyError, PydbtError, UsageError
 from pydbt.core.units import MIB
-from pydbt.device.checks import check_pair, check_source, check_target, state_on_source
+from pydbt.device.checks import check_pair, check_source, check_target, require_unused, state_on_source
 from pydbt.device.stacking import FileRange, places_under
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import create_image
+from pydbt.device.usage import is_used
 from tests.lab.disks import image, loop_over, mounted, partition_of, swap_on
 from tests.lab.patience import run
 
@@ -193,6 +195,41 @@ def test_a_device_that_another_program_claims_is_refused(disk: str) -> None:
     finally:
         os.close(claim)
     check_target(disk)
+
+
+def test_a_device_that_a_program_or_a_loop_device_uses_without_a_claim_is_refused_with_its_name(
+    tmp_path: Path, disk: str
+) -> None:
+    """A virtual machine's emulator and a loop device do not hold their device exclusively."""
+    device, node = BlockDevice.identify(disk), tmp_path / "node of a container"
+    os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(*device.number))
+    with loop_over(Path(disk)) as above:
+        refused_as_used(device, above, "losetup -d")
+    for name in (disk, str(node)):
+        for flags in (os.O_RDWR, os.O_WRONLY | os.O_DIRECT):
+            with opened(name, flags):
+                refused_as_used(device, f"process {os.getpid()} (", "open for writing")
+    with opened(disk, os.O_RDONLY), opened(str(node), os.O_RDONLY):
+        check_target(disk)
+        require_unused(device, disk)
+
+
+@contextmanager
+def opened(path: str, flags: int) -> Iterator[None]:
+    descriptor = os.open(path, flags)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def refused_as_used(device: BlockDevice, *words: object) -> None:
+    """As ``secondary``, ``demote`` and ``promote`` ask, and as ``switchover`` does. Exit code 4."""
+    assert BusyError.exit_code == 4 and is_used(device)
+    with refused(BusyError, device.path, "in use", *words):
+        check_target(device.path)
+    with refused(BusyError, device.path, "in use", *words):
+        require_unused(device, device.path)
 
 
 def test_an_image_file_that_is_attached_is_refused_under_any_of_its_names(tmp_path: Path, disk: str) -> None:
