@@ -18,8 +18,10 @@ def connect(host: str, port: int, timeout_s: float = CONNECT_TIMEOUT_S) -> socke
         return connect_local(path, timeout_s)
     reason = "no address"
     for family, address in resolve(host, port):
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock: socket.socket | None = None
         try:
+            # A machine without IPv6 has no such socket (EAFNOSUPPORT), although names have such addresses.
+            sock = socket.socket(family, socket.SOCK_STREAM)
             sock.settimeout(timeout_s)
             sock.connect(address)
             _check_not_self(sock)
@@ -29,7 +31,8 @@ def connect(host: str, port: int, timeout_s: float = CONNECT_TIMEOUT_S) -> socke
             reason = error.strerror or str(error)
         else:
             return sock
-        sock.close()
+        if sock is not None:
+            sock.close()
     raise Unreachable(f"{format_address(host, port)} cannot be reached: {reason}")
 
 

@@ -151,7 +151,7 @@ class HandingOver:
         host, port = parse_address(self._peer.address)
         try:
             connection, _ = shake_hands(host, port, final, self._peer.connection.secure)
-        except PydbtError as error:
+        except (PydbtError, OSError) as error:
             return str(error)
         try:
             connection.send_frames([Handover(True, format_address(*self._secondary.listen), *image)])

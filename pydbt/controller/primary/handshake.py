@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from pydbt.network.connection import SILENCE_S, FramedConnection, StreamSocket
 from pydbt.network.tls import Secure
 from pydbt.posix.boot import boot_id
 from pydbt.store.volume_state import VolumeState
+
+_log = logging.getLogger("pydbt")
 
 HANDSHAKE_S = 10.0
 _CLOSED = {
@@ -187,13 +190,18 @@ def converse(
     """
     try:
         connection, welcome = shake_hands(host, port, hello, secure, expected, silence_s)
-    except PydbtError as error:
-        post(error if isinstance(error, PeerError) else PeerError(str(error)))
+    except PeerError as error:
+        post(error)
+        return
+    except Exception as error:  # whatever it is: without a word of its end, nobody tries again
+        _log.debug("an attempt to connect failed", exc_info=True)
+        post(PeerError(str(error) if isinstance(error, PydbtError) else f"cannot connect to {host}: {error!r}"))
         return
     post(Welcomed(connection, welcome))
     try:
         while (frame := connection.recv_frame()) is not None:
             post(Received(frame))
         post(Disconnected("the secondary closed the connection"))
-    except PeerError as error:
-        post(Disconnected(str(error)))
+    except Exception as error:
+        _log.debug("a connection ended", exc_info=True)
+        post(Disconnected(str(error) if isinstance(error, PydbtError) else f"the connection broke: {error!r}"))
