@@ -199,7 +199,11 @@ def revoke_key(folder: Path, name: str) -> tuple[Path, str]:
     revoked = folder / REVOKED_FILE_NAME
     if key not in revoked_beside(path):
         before = revoked.read_bytes() if revoked.exists() else b""
-        replace_file(revoked, before + f"{key} {name}\n".encode())
+        # An editor or echo -n may have left the last line without an end.
+        end = b"" if not before or before.endswith(b"\n") else b"\n"
+        replace_file(revoked, before + end + f"{key} {name}\n".encode())
+        if key not in revoked_beside(path):
+            raise StateError(f"{revoked} does not list the key of {name}, although it was written: look at that file")
     return revoked, key
 
 

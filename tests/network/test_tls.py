@@ -21,6 +21,7 @@ from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import PeerError, StateError, UsageError
 from pydbt.core.protocol.frames import Blocks, Ping
 from pydbt.network import tls
+from pydbt.network.certificates import revoked_beside
 from pydbt.network.connection import FramedConnection
 from pydbt.network.tls import Secure, TlsSocket, load_identity
 from pydbt.store.peer_pin import PeerPin
@@ -410,6 +411,17 @@ def test_a_revoked_key_is_accepted_from_nobody_and_the_next_identity_has_another
     assert accepted(server, secure(pki.issue(authority, "primary", replace=True), tmp_path / "a")) == "", (
         "a new key was made"
     )
+
+
+@pytest.mark.parametrize("before", ["# of last year", f"sha256:{'0' * 64} old", "# of last year\n", ""])
+def test_a_key_is_revoked_also_behind_a_last_line_without_an_end(authority: Path, before: str) -> None:
+    path = pki.issue(authority, "stolen")
+    (authority / "revoked").write_text(before)
+    listed, key = pki.revoke_key(authority, "stolen")
+    assert key in revoked_beside(path)
+    assert [line for line in listed.read_text().splitlines() if line] == [
+        line for line in (before.rstrip("\n"), f"{key} stolen") if line
+    ]
 
 
 @pytest.mark.parametrize("line", ["primary", "sha256:12", "sha256:" + "G" * 64])
