@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -110,8 +111,13 @@ def _await(place: Path, which: dict[str, str], before: dict[str, View], deadline
         if not running:
             if any(not _last(entry) or _last(entry) == before.get(_name(entry)) for entry in entries):
                 raise TimedOut("the verification was ended before it had looked at everything")
+            gone = before.keys() - {_name(entry) for entry in entries}
+            if gone and not entries:
+                raise TimedOut(_removed(gone))
             code = _tell_all({_name(entry): _last(entry) for entry in entries}, repair)
             _require_writable(entries)
+            if gone:
+                raise TimedOut(_removed(gone))
             return code
         if deadline is not None and now > deadline:
             raise TimedOut(
@@ -121,6 +127,10 @@ def _await(place: Path, which: dict[str, str], before: dict[str, View], deadline
             next_line = now + _NEXT_LINE_S
             end = "\r" if sys.stderr.isatty() else "\n"
             print(f"{verify_words(running[0]):<70}", file=sys.stderr, end=end, flush=True)
+
+
+def _removed(gone: Iterable[str]) -> str:
+    return f"{', '.join(sorted(gone))}: removed from the volume before it was compared"
 
 
 def _tell_all(ended: dict[str, View], repair: bool) -> int:

@@ -1,0 +1,31 @@
+"""What ``controller verify`` says of secondaries that were removed while it waited: success is for what was compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pydbt.cli.commands import verify
+from pydbt.cli.view import View
+from pydbt.core.errors import TimedOut
+
+LAST = {"ended": "2026-01-01T00:00:00Z", "compared_bytes": 4096, "differing_bytes": 0}
+
+
+def entry(name: str, last: dict[str, object] | None) -> dict[str, object]:
+    return {"secondary": name, "mode": "normal", "connected": True, "verify": {"running": None, "last": last}}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_secondary_that_was_removed_meanwhile_was_not_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: bool
+) -> None:
+    words = {"secondary": "beta:7790"} if named else {}
+    left = [entry("gamma:7790", LAST)]
+    monkeypatch.setattr(verify, "ask", lambda *_: {"secondaries": left})
+    monkeypatch.setattr(verify, "_POLL_S", 0.0)
+    before = {name: View({}) for name in (("beta:7790",) if named else ("beta:7790", "gamma:7790"))}
+    with pytest.raises(TimedOut, match="^beta:7790: removed from the volume before it was compared$"):
+        verify._await(Path("/state"), words, before, None, False)
+    assert ("the same on both sides" in capsys.readouterr().out) is not named
