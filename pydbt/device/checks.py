@@ -125,7 +125,7 @@ def check_pair(source: BlockDevice | str | os.PathLike[str], target: str | os.Pa
 
 
 def require_unused(device: BlockDevice, path: str) -> None:
-    """BusyError when a device or a part of it is in use, also by a program that does not hold it; UsageError when it cannot be written."""
+    """BusyError when a device or a part of it is in use, also by who does not hold it; UsageError when it is read-only."""
     for part in (device, *device.partitions()):
         if mounts := part.mounts():
             raise BusyError(f"{path} is in use: {part.path} is mounted at {mounts[0].point}; unmount it first")

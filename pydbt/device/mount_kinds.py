@@ -9,7 +9,20 @@ import os
 from pathlib import Path
 
 # Their servers may be gone, and every question to them then waits for ever.
-_REMOTE = (b"nfs", b"cifs", b"smb", b"ceph", b"afs", b"9p", b"fuse", b"gluster", b"lustre", b"coda", b"orangefs", b"virtiofs")
+_REMOTE = (
+    b"nfs",
+    b"cifs",
+    b"smb",
+    b"ceph",
+    b"afs",
+    b"9p",
+    b"fuse",
+    b"gluster",
+    b"lustre",
+    b"coda",
+    b"orangefs",
+    b"virtiofs",
+)
 
 
 class MountKinds:
@@ -21,7 +34,7 @@ class MountKinds:
     def may_hold_devices(self, descriptor: str) -> bool:
         """Whether an open file (``/proc/PID/fd/N``) may be a device node whose status can be asked for. OSError.
 
-        False on a file system of a network, where no device node can be opened (``nodev``), and for a mount that is known no more.
+        False on a file system of a network, where no device node can be opened (``nodev``), and for an unknown mount.
         """
         process = descriptor.rsplit("/", 2)[0]
         namespace = os.readlink(f"{process}/ns/mnt")

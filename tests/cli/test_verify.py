@@ -26,6 +26,6 @@ def test_a_secondary_that_was_removed_meanwhile_was_not_compared(
     monkeypatch.setattr(verify, "ask", lambda *_: {"secondaries": left})
     monkeypatch.setattr(verify, "_POLL_S", 0.0)
     before = {name: View({}) for name in (("beta:7790",) if named else ("beta:7790", "gamma:7790"))}
-    with pytest.raises(TimedOut, match="^beta:7790: removed from the volume before it was compared$"):
+    with pytest.raises(TimedOut, match=r"^beta:7790: removed from the volume before it was compared$"):
         verify._await(Path("/state"), words, before, None, False)
     assert ("the same on both sides" in capsys.readouterr().out) is not named

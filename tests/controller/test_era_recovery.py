@@ -178,7 +178,9 @@ def test_writes_submitted_before_the_programs_were_attached_are_let_land(flying,
     assert least <= now[0] <= most
 
 
-def test_a_kernel_that_keeps_no_counts_of_the_device_is_not_believed_that_writes_have_landed(tmp_path, monkeypatch) -> None:
+def test_a_kernel_that_keeps_no_counts_of_the_device_is_not_trusted_that_writes_have_landed(
+    tmp_path, monkeypatch
+) -> None:
     asked_in_flight = []
     monkeypatch.setattr(era_recovery, "era_layer_of", lambda _: Layer())
     monkeypatch.setattr(era_recovery, "let_land", lambda in_flight, *_: asked_in_flight.append(in_flight()))
