@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydbt.core.blocks.apply_plan import ZEROS, PlannedWrites
@@ -98,20 +98,23 @@ class Target:
 
     @property
     def identity(self) -> str:
-        """A text that differs between targets, and stays when a reboot gives devices other numbers and names."""
-        return _identity(self._descriptor)
+        """A text that differs between targets, and stays when devices get other numbers and names. DeviceError."""
+        with self._looked_at():
+            return _identity(self._descriptor)
 
     @property
     def names(self) -> dict[str, str]:
-        """All such texts, by kind: a device may have several, and get or lose one. ``identity`` is the best of them."""
-        return _names(self._descriptor)
+        """All such texts, by kind; ``identity`` is the best of them. A device may get or lose one. DeviceError."""
+        with self._looked_at():
+            return _names(self._descriptor)
 
     @property
     def size_bytes(self) -> int:
-        """Its size now; 0 when it is closed."""
+        """Its size now; 0 when it is closed. DeviceError where its file system has failed (NFS: ESTALE)."""
         if self._descriptor < 0:
             return 0
-        return os.lseek(self._descriptor, 0, os.SEEK_END)
+        with self._looked_at():
+            return os.lseek(self._descriptor, 0, os.SEEK_END)
 
     @property
     def attachment(self) -> int | None:
@@ -141,8 +144,21 @@ class Target:
 
     @property
     def modified_ns(self) -> int | None:
-        """When the content of the image file was changed last; None for a device, and where others may set the time later."""
-        return os.fstat(self._descriptor).st_mtime_ns if self._keeps_times else None
+        """When the content of the image file was changed last; None for a device, and where others may set the time later.
+
+        DeviceError where its file system has failed (XFS after a shutdown).
+        """
+        if not self._keeps_times:
+            return None
+        with self._looked_at():
+            return os.fstat(self._descriptor).st_mtime_ns
+
+    @contextlib.contextmanager
+    def _looked_at(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DeviceError(f"TARGET {self.path} cannot be looked at: {error.strerror}") from None
 
     def be_careful(self) -> None:
         """After a failure: for some time each write waits for the disk, so that one that fails is known by its place.

@@ -1,8 +1,9 @@
 """The secondary's side of the network: connections, the primary among them, and its frames.
 
-One thread accepts. One thread per peer reads its HELLO, and then its frames, into the arena. Whoever was not sent a
-WELCOME is a stranger, also after a well-formed HELLO. Strangers have a bounded number of threads, no memory but for a small
-frame, and for each reason at most one line of the log per minute. So they can hold nobody else up, nor hide anybody.
+One thread accepts. One thread per peer reads its HELLO, and then its frames, into the arena; another one sends.
+Whoever was not sent a WELCOME is a stranger, also after a well-formed HELLO. Strangers have a bounded number of threads, no
+memory but for a small frame, and for each reason at most one line of the log per minute. So they can hold nobody else up, nor
+hide anybody.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable
 
 from pydbt.controller.expiry import unusable
 from pydbt.controller.log_limit import LogLimit
+from pydbt.controller.secondary.answers import Answers
 from pydbt.core.errors import PeerError, StateError, WireError
 from pydbt.core.protocol.digests import DIGEST_KEY_BYTES
 from pydbt.core.protocol.frames import Bye, Frame, Hello, Refuse, Welcome
@@ -36,12 +38,19 @@ MAX_STRANGERS = 16
 those of the network with the most (``core.secondary.crowd``): a crowd keeps out only itself."""
 LINGER_S = 3.0
 """How long a closed peer may take to read the last frames before the connection is cut."""
+LAST_WORDS_S = 1.0
+"""How long the end waits until the last frames went."""
+UNHEARD_MAX = 1024
+"""Events that the loop has not heard yet, while the frames of peers are still read. Their data has its own bound, the arena."""
 
 _log = logging.getLogger(__name__)
 
 
 class Connections:
-    """All connections of one listening socket. ``report`` gets Connected, FrameReceived and Disconnected."""
+    """All connections of one listening socket. ``report`` gets Connected, FrameReceived and Disconnected.
+
+    ``unheard`` tells how many events wait to be heard. While there are too many, nothing more is read of the peers.
+    """
 
     def __init__(
         self,
@@ -50,8 +59,11 @@ class Connections:
         report: Callable[[e.Event], None],
         silence_s: float = SILENCE_S,
         secure: Secure | None = None,
+        unheard: Callable[[], int] = lambda: 0,
     ) -> None:
         self._secure = secure
+        self._unheard = unheard
+        self._answers: dict[int, Answers] = {}
         self._listener = listener
         self._arena = arena
         self._report = report
@@ -81,34 +93,59 @@ class Connections:
         remove_socket(self._listener)
         self._listener.close()
         self._arena.close()
+        with self._lock:
+            last = [self._answers[identifier] for identifier in self._known if identifier in self._answers]
+        until = time.monotonic() + LAST_WORDS_S
+        for answers in last:
+            answers.finish()
+            answers.wait_sent(max(until - time.monotonic(), 0.0))
         for connection in self._all():
             connection.close()
 
     def send(self, identifier: int, frame: Frame) -> None:
-        """Send one frame; a peer that cannot take it is reported as disconnected. With a WELCOME it is a stranger no more."""
+        """Queue one frame; a peer that cannot take it is reported as disconnected. With a WELCOME it is a stranger no more."""
         connection = self._known.get(identifier)
         if connection is None or identifier in self._farewells:
             return
+        answers = self._answers_to(identifier, connection)
+        if answers is None:
+            return
         if isinstance(frame, Refuse) and identifier not in self._welcomed:
             self._refused[identifier] = frame.code
+        if not isinstance(frame, Welcome):
+            answers.put(frame)
+            return
         try:
-            if isinstance(frame, Welcome):
-                if self._secure is not None:
-                    self._secure.remember(connection.socket)
-                connection.set_allocate(self._arena.allocate)
-                with self._lock:
-                    stranger = self._strangers.pop(identifier, None)
-                    self._welcomed_host = stranger[0] if stranger is not None else self._welcomed_host
-            connection.send_frames([frame])
-            if isinstance(frame, Welcome):
-                who = self._welcomed[identifier] = f"the primary {connection.who}"
-                held = f"the replica is {frame.state} at sequence {frame.sequence}" if frame.volume else "a new replica"
-                self._lines.log(logging.INFO, f"{who} is connected; {held}")
+            if self._secure is not None:
+                self._secure.remember(connection.socket)
         except PeerError:
             connection.close()  # its receiver reports
         except StateError as error:
             _log.error("%s", error)
             connection.close()
+        else:
+            self._welcome(identifier, connection, answers, frame)
+
+    def _answers_to(self, identifier: int, connection: FramedConnection) -> Answers | None:
+        """Where its frames are queued; None for a peer that is gone, or that no thread can answer."""
+        with self._lock:
+            if identifier not in self._known:
+                return None
+            try:
+                return self._answers.get(identifier) or self._answers.setdefault(identifier, Answers(connection))
+            except RuntimeError as error:
+                _log.error("%s cannot be answered: %s", connection.who, error)
+        connection.close()  # its receiver reports
+        return None
+
+    def _welcome(self, identifier: int, connection: FramedConnection, answers: Answers, frame: Welcome) -> None:
+        connection.set_allocate(self._arena.allocate)
+        with self._lock:
+            stranger = self._strangers.pop(identifier, None)
+            self._welcomed_host = stranger[0] if stranger is not None else self._welcomed_host
+        who = self._welcomed[identifier] = f"the primary {connection.who}"
+        held = f"the replica is {frame.state} at sequence {frame.sequence}" if frame.volume else "a new replica"
+        answers.put(frame, lambda: self._lines.log(logging.INFO, f"{who} is connected; {held}"))
 
     def close(self, identifier: int, reason: str = "") -> None:
         """Send nothing more to a peer, and cut the connection when it has had time to read the last frames.
@@ -120,7 +157,10 @@ class Connections:
             if (code := self._refused.pop(identifier, "")) and reason:
                 self._turned_away(connection.proved_name, connection.peer, code, reason)
             self._farewells.add(identifier)
-            connection.finish()
+            if (answers := self._answers.get(identifier)) is not None:
+                answers.finish()
+            else:
+                connection.finish()
             _close_later(connection)
 
     def close_all(self) -> None:
@@ -215,9 +255,12 @@ class Connections:
         reason = self._receive(connection, identifier)
         with self._lock:
             self._known.pop(identifier, None)
+            answers = self._answers.pop(identifier, None)
             self._farewells.discard(identifier)
             self._refused.pop(identifier, None)
         connection.close()
+        if answers is not None:
+            answers.finish()
         self._tell_end(identifier, reason)
         self._report(e.Disconnected(identifier, reason))
 
@@ -281,6 +324,8 @@ class Connections:
             while (frame := connection.recv_frame()) is not None:
                 if isinstance(frame, Bye):
                     self._goodbyes[identifier] = frame.reason
+                while self._unheard() >= UNHEARD_MAX and not connection.closed and identifier not in self._farewells:
+                    time.sleep(0.005)
                 if identifier not in self._farewells:
                     self._report(e.FrameReceived(identifier, frame, time.monotonic()))
                 del frame  # its memory must not wait for the next one

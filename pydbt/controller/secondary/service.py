@@ -90,6 +90,7 @@ class SecondaryService:
     def __init__(self, options: SecondaryOptions) -> None:
         """Open target and state directory. Raises UsageError, StateError or another PydbtError before anything is changed."""
         self._options = options
+        self._told_bytes = 0  # the size of the target, when it was told last
         self._inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._connections: Connections | None = None
         self._finish_at: float | None = None  # once a stop was asked for: when the loop ends at the latest
@@ -141,7 +142,11 @@ class SecondaryService:
         self._listening = _name_of(listener)
         arena = Arena(ARENA_BYTES)
         self._connections = Connections(
-            listener, arena, lambda event: self._inbox.put((None, event)), secure=self._secure
+            listener,
+            arena,
+            lambda event: self._inbox.put((None, event)),
+            secure=self._secure,
+            unheard=self._inbox.qsize,
         )
         try:
             options: PrimaryOptions | None = None
@@ -198,7 +203,7 @@ class SecondaryService:
         return SecondaryServiceReport(
             role="secondary",
             target=str(self._options.target),
-            target_bytes=self._target.size_bytes,
+            target_bytes=self._target_bytes(),
             listen=self._listening,
             problem=problem,
             journal=JournalReport(self._engine.journal.used_bytes, self._options.journal_limit_bytes),
@@ -207,6 +212,11 @@ class SecondaryService:
             replica=replica.without_engine() if problem else replica,
             primary=self._watch.report(now),
         )
+
+    def _target_bytes(self) -> int:
+        with contextlib.suppress(DeviceError):  # the applier finds it too, and the report tells what it found
+            self._told_bytes = self._target.size_bytes
+        return self._told_bytes
 
     # --- the loop -----------------------------------------------------------------------------------------
     def _loop(self) -> None:
@@ -328,6 +338,7 @@ class SecondaryService:
 
     def _rebuild(self, reason: str, trusted: int | None) -> None:
         """Replace the engine by one built from disk; retried until it succeeds. Raises StateError when stopped."""
+        self._problem = reason
         if self._connections is not None:
             self._connections.close_all()
         self._engine.stop()

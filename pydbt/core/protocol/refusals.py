@@ -21,6 +21,7 @@ _WORDS = {
     "'controller demote', or give up what is there with 'controller invalidate' there",
     "split-brain": "split brain, both sides were written since they were last the same: choose one whose changes are lost, "
     "'controller demote' it if it is a primary, and 'controller invalidate' it",
+    "restarting": "its state or journal cannot be written or read, and it starts again now and then",
     "unrelated": "both name the same volume and have no generation in common: if the secondary's content may be lost, "
     "'controller invalidate' it",
 }
