@@ -14,6 +14,7 @@ from pathlib import Path
 from pydbt.core.errors import BusyError, MachineError, UsageError
 from pydbt.device.dax import unseen_stores
 from pydbt.device.mounts import swap_paths
+from pydbt.device.retargeted import unseen_completions
 from pydbt.device.spread import refuse_spread
 from pydbt.device.stacking import kept_in, loops_on_file, places_under, same_place
 from pydbt.device.sysfs import BlockDevice
@@ -35,6 +36,8 @@ def check_source(path: str | os.PathLike[str], state_dir: str | os.PathLike[str]
     device = BlockDevice.identify(path)
     if device.size_bytes == 0:
         raise UsageError(f"{path} has a size of 0: attach or set up the device before replicating it")
+    if unseen := unseen_completions(device):
+        raise UsageError(unseen)
     _refuse_state_on(device, path, state_dir, "SOURCE")
     refuse_spread(device)
     if unseen := unseen_stores(device, at_start=True):
