@@ -115,7 +115,7 @@ def test_an_idle_disk_is_told_of_only_while_a_brain_is_not_certain(
     assert not volume.events
 
 
-def test_a_kernel_that_keeps_no_counts_of_the_device_is_not_believed_that_none_is_in_flight(
+def test_a_kernel_that_keeps_no_counts_of_the_device_is_not_trusted_that_none_is_in_flight(
     volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``queue/iostats`` is 0: it says 0 whatever is in flight, and does not count later what was submitted then."""

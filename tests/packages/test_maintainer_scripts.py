@@ -13,13 +13,13 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from pydbt.kernel.code_cache import FOLDER
 
 import pydbt.controller
 import pydbt.store
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.protocol.frames import Stream
 from pydbt.core.secondary.replica import ReplicaRecord
+from pydbt.kernel.code_cache import FOLDER
 from pydbt.store.journal_files import JournalFiles
 from pydbt.store.peer_pin import PEER_FILE_NAME
 from pydbt.store.replica_state import save_record

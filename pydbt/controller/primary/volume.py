@@ -211,7 +211,7 @@ class Volume:
     def look_for_idle_disk(self) -> None:
         """While a brain counts writes in flight, or is not certain, tell the brains when the kernel counts none.
 
-        A kernel that keeps no counts of the device (``queue/iostats`` is 0) always says none (blk_mq_check_inflight, RQF_IO_STAT),
+        A kernel that keeps no counts of the device (``queue/iostats`` is 0) always says none (blk_mq_check_inflight),
         and does not count later what was submitted then.
         """
         now = time.monotonic()

@@ -141,12 +141,9 @@ class SecondaryService:
         # Threads, also those of the sockets, begin only now: each has the capabilities of its start.
         self._listening = _name_of(listener)
         arena = Arena(ARENA_BYTES)
+        inbox = self._inbox
         self._connections = Connections(
-            listener,
-            arena,
-            lambda event: self._inbox.put((None, event)),
-            secure=self._secure,
-            unheard=self._inbox.qsize,
+            listener, arena, lambda event: inbox.put((None, event)), secure=self._secure, unheard=inbox.qsize
         )
         try:
             options: PrimaryOptions | None = None
