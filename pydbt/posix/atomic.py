@@ -41,9 +41,10 @@ def replace_file(path: str | os.PathLike[str], data: Buffer | Iterable[Buffer], 
 def remove_unfinished(folder: str | os.PathLike[str]) -> None:
     """Remove what ``replace_file`` left in a folder when it was killed. Nobody else may write there: its caller has the lock."""
     with contextlib.suppress(OSError):  # they do no harm but for their room
-        for entry in list(os.scandir(folder)):
-            if _UNFINISHED.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                os.unlink(entry.path)
+        for path in list(Path(folder).iterdir()):
+            if _UNFINISHED.fullmatch(path.name) and not path.is_symlink():
+                with contextlib.suppress(OSError):  # nothing of ours: a folder
+                    path.unlink(missing_ok=True)
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:

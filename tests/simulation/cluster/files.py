@@ -104,6 +104,9 @@ class SimPath:
     def is_dir(self) -> bool:
         return any(name.startswith(f"{self.text}/") for name in self.files.names)
 
+    def is_symlink(self) -> bool:
+        return False
+
     def iterdir(self) -> Iterator[SimPath]:
         names = [name for name in self.files.names if name.startswith(f"{self.text}/")]
         return iter([SimPath(name, self.files) for name in sorted(names)])
