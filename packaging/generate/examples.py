@@ -54,6 +54,8 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("Stop the controller of one volume, and tracking:", "sudo controller down data"),
         ("Stop everything on this machine:", "sudo controller down --all"),
     ),
+    "arm": (("Track the writes to a volume after a boot, before it is mounted:", "sudo controller arm data"),),
+    "disarm": (("Write the last mark of a volume that was unmounted:", "sudo controller disarm data"),),
     "layer": (
         (
             "A layer that records which regions are written:",

@@ -110,6 +110,8 @@ def volume_of(state_dir: Path, *records: SecondaryRecord) -> Volume:
     """A volume that has these secondaries on record; none of them has joined yet."""
     state = VolumeState("ab" * 16, GEOMETRY.size_bytes, 4096, "/dev/x", {}, records)
     options = PrimaryOptions(Path("/dev/x"), (("h", 1),), state_dir)
-    device = SimpleNamespace(path="/dev/x", in_flight_writes=lambda: 0, counts_io=lambda: True, logical_block_bytes=512)
+    device = SimpleNamespace(
+        path="/dev/x", in_flight_writes=lambda: 0, counts_io=lambda: True, logical_block_bytes=512, mounts=list
+    )
     reader = SimpleNamespace(check=lambda: None)
     return Volume(options, device, Metadata(state_dir, state), FakeCapture(), reader)

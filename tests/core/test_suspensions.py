@@ -37,3 +37,11 @@ def test_nothing_is_ever_told_as_younger_than_it_is(steps: list[tuple[float, flo
         clocks.read(monotonic, boottime)
     for at, real in asked:
         assert clocks.passed_s(at, monotonic) >= (boottime - real) * (1 - 1e-9) - 0.01 * len(steps)
+
+
+def test_of_more_suspensions_than_are_remembered_none_is_forgotten() -> None:
+    clocks = Suspensions()
+    for number in range(201):  # the first reading finds none
+        clocks.read(number * 10.0, number * 10.0 + number * 100.0)
+    assert clocks.passed_s(0.0, 2000.0) == 2000.0 + 200 * 100.0
+    assert clocks.passed_s(1995.0, 2000.0) == 5.0 + 100.0, "the last one"

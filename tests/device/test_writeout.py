@@ -56,7 +56,7 @@ def test_a_file_that_was_not_synced_is_on_the_device_afterwards(
         assert not is_on(disk, marker)
         places: list[str] = []
         assert write_out_all(BlockDevice.identify(disk.path), places.append) == []
-        assert is_on(disk, marker) and places == [disk.path, str(folder)]
+        assert is_on(disk, marker) and places == [str(disk.path), str(folder)]
 
 
 def test_what_a_program_wrote_to_the_device_itself_is_on_it_afterwards(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from pydbt.cli.explain import EXIT_CODES
 from pydbt.cli.group import cli
 from pydbt.cli.once import OnceOption
+from pydbt.controller.options import ALLOW_SHORT_TIMES
 from pydbt.controller.state_dir import ALLOW_MEMORY
 from tests.lab.programs import ROOT
 
@@ -25,8 +26,8 @@ PAGES = ["controller.8", *(f"controller-{name}.8" for name in cli.commands), "py
 EVERY = pytest.mark.parametrize("name", PAGES)
 # Requests and macros that the pages use; any other at the begin of a line is a text that was not escaped.
 MACROS = {".TH", ".SH", ".SS", ".PP", ".TP", ".IP", ".nf", ".fi", ".RS", ".RE", ".br"}
-# A macro of the programs for the kernel, and a variable for tests alone.
-NOT_FOR_USERS = {"PYDBT_PAYLOAD", ALLOW_MEMORY}
+# A macro of the programs for the kernel, and variables for tests alone.
+NOT_FOR_USERS = {"PYDBT_PAYLOAD", ALLOW_MEMORY, ALLOW_SHORT_TIMES}
 
 
 def words_of(path: Path) -> str:
