@@ -47,7 +47,7 @@ class Machines:
             "/dev/vda3": str(alpha.path), "/dev/vdb": str(beta.path), "/data": str(self.data), "/mnt": str(self.mnt),
             "/var/lib/pydbt/vda3": str(self.states["alpha"]), "/var/lib/pydbt/vdb": str(self.states["beta"]),
             "10.0.0.1:7790": f"127.0.0.1:{free_port()}", "10.0.0.2:7790": f"127.0.0.1:{free_port()}",
-            "alpha.identity": str(folder / "pki/alpha.identity"), "beta.identity": str(folder / "pki/beta.identity"),
+            "pki/alpha.identity": str(folder / "pki/alpha.identity"), "beta.identity": str(folder / "pki/beta.identity"),
         }  # fmt: skip
         for words in (("init",), ("issue", "alpha"), ("issue", "beta")):
             done = command("pki", words[0], folder / "pki", *words[1:])
@@ -87,7 +87,7 @@ class Machines:
             "controller secondary /dev/vdb --listen 10.0.0.2:7790 --state /var/lib/pydbt/vdb --identity beta.identity"
         )
         self.carry_out(
-            "controller run /dev/vda3 --secondary 10.0.0.2:7790 --state /var/lib/pydbt/vda3 --identity alpha.identity"
+            "controller run /dev/vda3 --secondary 10.0.0.2:7790 --state /var/lib/pydbt/vda3 --identity pki/alpha.identity"
         )
         self.carry_out("mount /dev/vda3 /data")
         (self.data / "before").write_bytes(b"before" * 100_000)

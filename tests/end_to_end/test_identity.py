@@ -70,9 +70,9 @@ def test_a_volume_is_replicated_through_an_outage_in_tls(tmp_path, authority, ch
 
 
 def refused_start(both: Cluster, *words: str) -> None:
-    outcome = command(
-        "run", both.source.path, "--secondary", both.address, "--state", both.primary_state, *both.primary_options
-    )
+    """With ``--no-wait``: what closes the connection at once may be a proxy before a secondary that is to come."""
+    start = ("run", both.source.path, "--secondary", both.address, "--state", both.primary_state, "--no-wait")
+    outcome = command(*start, *both.primary_options)
     assert outcome.code == 5, outcome
     for word in words:
         assert word in outcome.errors, outcome

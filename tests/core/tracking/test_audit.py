@@ -108,6 +108,18 @@ def test_a_completion_unseen_before_a_kill_taints_and_one_that_was_noticed_does_
     assert "completed unseen" in found
 
 
+def test_a_request_that_the_kernel_counts_as_ended_before_it_shows_that_taints_nothing():
+    """Without records, nothing but the two counts tells of it."""
+    disk, audit = Disk(1), Audit(AuditRecord(), inherited=True)
+    disk.rest()
+    for number in range(20):
+        disk.submit()
+        between = disk.look(idle=True)
+        disk.rest()
+        assert audit.look(between, True, float(number)) == []
+    assert rested(disk, audit) == []
+
+
 def test_a_completion_unseen_by_a_controller_that_was_killed_before_it_wrote_anything_down_taints():
     disk = Disk(1)
     disk.rest()
