@@ -66,8 +66,12 @@ def scan(device: BlockDevice, geometry: Geometry, whole: bool) -> ev.UsedBlocks:
 
 def everything(geometry: Geometry, explanation: str) -> ev.UsedBlocks:
     """All blocks, because it is not known which of them are in use, or because all are asked for."""
-    runs = Runs(np.zeros(1, dtype=np.int64), np.array([geometry.block_count], dtype=np.int64))
-    return ev.UsedBlocks(runs, explanation, whole=True)
+    return ev.UsedBlocks(every_block(geometry), explanation, whole=True)
+
+
+def every_block(geometry: Geometry) -> Runs:
+    """One run of all blocks of a volume."""
+    return Runs(np.zeros(1, dtype=np.int64), np.array([geometry.block_count], dtype=np.int64))
 
 
 def blocks_of_bytes(firsts: np.ndarray, lengths: np.ndarray, geometry: Geometry) -> Runs:

@@ -11,7 +11,7 @@ import numpy as np
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.metadata import Metadata
 from pydbt.controller.primary.report import LastVerification, VerifyReport
-from pydbt.controller.primary.used_blocks import scan
+from pydbt.controller.primary.used_blocks import every_block, scan
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import BusyError, UsageError
 from pydbt.core.primary import events as ev
@@ -19,7 +19,6 @@ from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import FOLLOWING_MODES
 from pydbt.core.primary.schedule import due_in_s
 from pydbt.core.primary.verifier import NO_KEY
-from pydbt.core.units import Geometry
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.secondary_record import SecondaryRecord
 
@@ -107,7 +106,7 @@ class VolumeVerification:
     ) -> ev.VerifyAsked:
         geometry = self._metadata.state.geometry
         free = self._free_space() or Runs.none()
-        runs = _everything(geometry)
+        runs = every_block(geometry)
         if used_only:
             runs = runs.minus(free).minus(self._brain.state.left_out.blocks.extents())
         ends = runs.ends()
@@ -120,7 +119,7 @@ class VolumeVerification:
         if self._record.compared_whole or self._brain.state.left_out.blocks.any():
             return Runs.none()
         used = scan(self._device, self._metadata.state.geometry, whole=False)
-        return None if used.whole else _everything(self._metadata.state.geometry).minus(used.runs)
+        return None if used.whole else every_block(self._metadata.state.geometry).minus(used.runs)
 
     def ended(self, result: ev.VerifyEnded) -> None:
         """Write down the result of a verification that has looked at everything."""
@@ -157,7 +156,3 @@ class VolumeVerification:
         """For the status: the verification under way, and the last one."""
         last = self._last()
         return VerifyReport(self._brain.verifier.progress(), None if last is None else LastVerification.of(last))
-
-
-def _everything(geometry: Geometry) -> Runs:
-    return Runs(np.zeros(1, np.int64), np.array([geometry.block_count], np.int64))

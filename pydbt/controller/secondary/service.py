@@ -344,11 +344,10 @@ class SecondaryService:
             self._target.be_careful()
         wait = REBUILD_S
         while True:
-            self._problem = reason
-            _log.warning("starting again in %g s: %s", wait, reason)
+            _log.warning("starting again in %g s: %s", wait, self._problem)
             self._pause(wait, turn_away=wait > REBUILD_S or bool(self._trouble))
             if self._stop_asked:
-                raise StateError(reason)
+                raise StateError(self._problem)
             wait = min(wait * 2, LONGEST_REBUILD_S)
             try:
                 self._target = reopened(self._target)
@@ -359,10 +358,10 @@ class SecondaryService:
                 self._problem = ""
                 return
             except (StateError, DeviceError) as error:
-                reason = str(error)
+                self._problem = str(error)
             except PersistFailed as error:
                 self._engine.stop()
-                reason = str(error)
+                self._problem = str(error)
 
     def _pause(self, seconds: float, *, turn_away: bool) -> None:
         """Wait, unless asked to stop. In slices and without a lock, because a signal handler asks."""
