@@ -59,7 +59,8 @@ def is_known(text: str, folder: Path) -> bool:
 
 def compiler_files(maps: Path = _MAPS_OF_SELF) -> list[CompilerFile]:
     """The compiler's libraries that this process has loaded."""
-    paths = {fields[5] for line in maps.read_text().splitlines() if len(fields := line.split(None, 5)) == 6}
+    lines = os.fsdecode(maps.read_bytes()).splitlines()
+    paths = {fields[5] for line in lines if len(fields := line.split(None, 5)) == 6}
     files = []
     for path in sorted(path for path in paths if _COMPILER.search(path)):
         with contextlib.suppress(OSError):

@@ -45,7 +45,7 @@ def nothing_is_left(tmp_path: Path) -> Iterator[None]:
     yield
     mine = str(tmp_path)
     wait_until(lambda: mine not in _output("losetup", "--list", "--noheadings", "--output", "BACK-FILE"), "loops gone")
-    assert mine not in Path("/proc/self/mounts").read_text()
+    assert mine not in Path("/proc/self/mounts").read_text(errors="replace")
     wait_until(lambda: not _processes(mine), "no process of this test is left")
     left = _pins() - before
     assert not any(_is_mine(name, mine) for name in left), f"pins are left: {left}"
@@ -64,7 +64,8 @@ def _is_mine(name: str, folder: str) -> bool:
 
 
 def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True).stdout
+    """What a program prints of the whole machine, where others may use names that are no text."""
+    return subprocess.run(command, capture_output=True, text=True, errors="replace").stdout
 
 
 def _processes(text: str) -> list[str]:

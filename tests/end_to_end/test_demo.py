@@ -62,7 +62,7 @@ class Demo:
         """What is still there of it. The script becomes the program, so its number names the network."""
         number, folder = self.process.pid, str(self.folder)
         found = [f"folder {folder}"] if self.folder.exists() else []
-        found += [line for line in Path("/proc/self/mounts").read_text().splitlines() if folder in line]
+        found += [line for line in Path("/proc/self/mounts").read_text(errors="replace").splitlines() if folder in line]
         found += [f"loop device over {file}" for file in backing_files().values() if file.startswith(folder)]
         found += [f"process {words}" for words in command_lines() if folder in words]
         found += [f"namespace {path}" for path in [Path(f"/run/netns/pydbt-demo-{number}")] if path.exists()]

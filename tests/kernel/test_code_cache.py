@@ -159,7 +159,10 @@ def test_the_compilers_files_are_those_that_this_process_uses(tmp_path: Path) ->
         (tmp_path / name).write_text(name)
     lines = [f"7f00-7f01 r-xp 0 08:01 1   {tmp_path / name}" for name in os.listdir(tmp_path)]
     maps = tmp_path / "maps"
-    maps.write_text("\n".join([*lines, "7f02-7f03 rw-p 0 00:00 0 ", "7ffc-7ffd r-xp 0 00:00 0      [vdso]"]))
+    others = (
+        "7f02-7f03 rw-p 0 00:00 0 \n7ffc-7ffd r-xp 0 00:00 0      [vdso]\n7f04-7f05 r--p 0 08:01 2   /tmp/no\udcfftext"
+    )
+    maps.write_bytes(os.fsencode("\n".join([*lines, others])))
     found = code_cache.compiler_files(maps)
     assert [Path(path).name for path, _, _ in found] == ["libLLVM-14.so.1", "libbcc.so.0.26", "libclang-cpp.so.14"]
     assert all(size == len(Path(path).name) for path, size, _ in found)
