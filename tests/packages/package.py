@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -36,6 +37,16 @@ def build(tree: Path, folder: Path) -> Path:
     (made,) = folder.glob("*.deb")
     assert done.stdout.split() == [str(made)]
     return made
+
+
+def copy_of_the_tree(folder: Path) -> Path:
+    """What the package is made of, in a folder that is no repository."""
+    for name in ("pydbt", "bpf", "docs", "packaging", "scripts"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in ROOT.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            shutil.copy2(path, folder)
+    return folder
 
 
 def field(package: Path, name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 import subprocess
 import tarfile
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.programs import ROOT
-from tests.packages.package import build, built, field
+from tests.packages.package import build, built, copy_of_the_tree, field
 
 pytestmark = pytest.mark.packages
 DEBIAN = ROOT / "packaging/debian"
@@ -107,22 +106,21 @@ def test_it_needs_the_libraries_that_the_program_needs() -> None:
 
 
 @pytest.mark.smoke
+def test_the_machines_of_the_tests_have_the_libraries_of_the_package() -> None:
+    """They have no network from which apt could bring them."""
+    done = subprocess.run([ROOT / "scripts/setup", "--packages"], capture_output=True, text=True, check=True)
+    listed = (ROOT / "tests/vm/recipe/packages").read_text()
+    there = set(done.stdout.split()) | {line for line in listed.splitlines() if not line.startswith("#")}
+    assert not {name for name in of_control("Depends") if name.startswith("python3")} - there
+
+
+@pytest.mark.smoke
 def test_what_it_is_built_with_is_installed_for_the_tests() -> None:
     done = subprocess.run([ROOT / "scripts/setup", "--build-packages"], capture_output=True, text=True, check=True)
     provided = {"debhelper-compat": "debhelper", "dh-sequence-installsysusers": "debhelper"}
     provided["dh-sequence-python3"] = "dh-python"
     wanted = {provided.get(name, name) for name in of_control("Build-Depends")} - {"python3"}
     assert set(done.stdout.split()) == wanted | {"dpkg-dev"}
-
-
-def copy_of_the_tree(folder: Path) -> Path:
-    """What the package is made of, in a folder that is no repository."""
-    for name in ("pydbt", "bpf", "docs", "packaging", "scripts"):
-        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in ROOT.iterdir():
-        if path.is_file() and not path.name.startswith("."):
-            shutil.copy2(path, folder)
-    return folder
 
 
 def test_the_same_tree_makes_the_same_package(tmp_path: Path) -> None:

@@ -228,15 +228,19 @@ def test_purge_removes_what_the_program_made_and_names_it(root: Root) -> None:
     root.write("etc/pydbt/volumes/data.toml", '[run]\nsource = "/dev/vda3"\n')
     root.write("etc/pydbt/controller.toml")
     root.write("etc/pydbt/alpha.identity", "key", 0o600)
-    link = root.path("etc/systemd/system/multi-user.target.wants/pydbt@data.service")
-    link.symlink_to("/usr/lib/systemd/system/pydbt@.service")
+    links = [
+        root.path(f"etc/systemd/system/multi-user.target.wants/pydbt{kind}@data.service")
+        for kind in ("", "-secondary", "-arm")
+    ]
+    for link in links:
+        link.symlink_to(f"/usr/lib/systemd/system/{link.name.replace('data', '')}")
     said = script(root, "postrm", "purge").output
     for name in (f"/{PROGRAMS}", "/var/lib/pydbt/data", "/var/lib/pydbt/even", "/etc/pydbt/volumes/data.toml",
                  "/etc/pydbt/controller.toml", "/etc/pydbt/alpha.identity"):  # fmt: skip
         assert f"removed {name}" in said, said
     for gone in ("sys/fs/bpf/pydbt", "run/pydbt", str(FOLDER), "var/lib/pydbt", "etc/pydbt"):
         assert not root.path(gone).exists(), gone
-    assert not link.is_symlink() and calls(root)[-1] == "--system daemon-reload"
+    assert not any(link.is_symlink() for link in links) and calls(root)[-1] == "--system daemon-reload"
     assert "left" not in said
 
 
