@@ -20,6 +20,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # For whatever takes seconds. It bounds a hang, on slow and busy machines too, and measures nothing.
 PATIENCE_S = float(os.environ.get("TORTURE_PATIENCE_S") or 120.0)
 _LOOK_S = 0.05
+# Between two looks at a condition: soon after the beginning, and later no more often than this.
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.005, 0.05
+# A look may cost what is waited for, and costs an emulated machine much more: it gets twice its time to itself.
+_LONGEST_PAUSE_S = 0.25
 
 
 class Interrupted(PydbtError):
@@ -36,17 +40,27 @@ def wait_until(
     condition: Callable[[], Any],
     description: str,
     timeout_s: float = 10,
-    interval_s: float = 0.005,
+    interval_s: float | None = None,
     check: Callable[[], None] | None = None,
 ) -> None:
-    """Poll until it holds. StepFailed with the description when it does not in time. ``check`` may raise in between."""
-    deadline = time.monotonic() + timeout_s
+    """Poll until it holds. StepFailed with the description when it does not in time. ``check`` may raise in between.
+
+    ``interval_s``: the pause between two looks, for what measures; else see ``pause_s``.
+    """
+    began = looks_at = time.monotonic()
     while not condition():
         if check is not None:
             check()
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > began + timeout_s:
             raise StepFailed(f"not within {timeout_s:g} s: {description}")
-        time.sleep(interval_s)
+        time.sleep(pause_s(now - began, now - looks_at) if interval_s is None else interval_s)
+        looks_at = time.monotonic()
+
+
+def pause_s(waited_s: float, look_s: float) -> float:
+    """Until the next look: the longer it was waited and the longer a look takes, the longer this is."""
+    return max(_FIRST_PAUSE_S, min(waited_s / 20, _LAST_PAUSE_S), min(2 * look_s, _LONGEST_PAUSE_S))
 
 
 def until(condition: Callable[[], Any], description: str, timeout_s: float = PATIENCE_S) -> None:

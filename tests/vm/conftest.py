@@ -29,8 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.machines)
 
 
-# After a power cut all of it is compared. XFS is not made smaller than 300 MiB.
-FRAGILE_BYTES = (320 if FULL else 128) * MIB
+# After a power cut all of it is compared. XFS is not made smaller than 300 MiB; and of ext4 less than half may be what dm-era
+# names (test_write_intent.py), with the load's 30 MiB.
+FRAGILE_BYTES = (320 if FULL else 96) * MIB
 
 
 # Each test leaves the disks of its machines empty and no controller running, so that one boot is enough for all of them.

@@ -11,7 +11,7 @@ import xxhash
 from tests.vm.conftest import FULL, long
 from tests.vm.guest_capture import MIB
 from tests.vm.machine import TREE
-from tests.vm.site import MOUNT, Site, Volume, copy_image, poll
+from tests.vm.site import MOUNT, Site, Volume, copy_image
 from tests.vm.write_log import END, Kind, WriteLog
 
 SIZE = 320 * MIB
@@ -92,7 +92,7 @@ def test_at_every_mark_the_replica_is_what_the_log_says_up_to_there(machines, de
             primary.run(f"fsfreeze -f {MOUNT} && python3 -c 'import os; os.fsync(os.open(\"{DEVICE}\", os.O_RDONLY))'")
             site.wait()
             primary.run(f"dmsetup message logged 0 mark {mark}")
-            poll(lambda: site.status(secondary).get("unapplied_bytes") == 0, "the secondary has applied everything")
+            site.until_applied()
             secondary.run("sync")
             images[mark] = copy_image(secondary, tmp_path / mark)
             primary.run(f"fsfreeze -u {MOUNT}")

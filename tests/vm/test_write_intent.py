@@ -59,7 +59,7 @@ def era_is_remembered(site, after=0):
 
 def applied(site):
     """What the secondary has acknowledged is in its journal; its image is looked at when it is there, too."""
-    poll(lambda: site.status(site.secondary).get("unapplied_bytes") == 0, "the secondary has applied what it has")
+    site.until_applied()
     site.secondary.run("sync")
 
 
