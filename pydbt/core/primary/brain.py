@@ -25,6 +25,7 @@ from pydbt.core.primary.link import Link
 from pydbt.core.primary.modes import LOGGING_PHASES, STREAMING_PHASES, SYNCING_MODES, Mode, Phase
 from pydbt.core.primary.overload import Overload
 from pydbt.core.primary.overview import Overview
+from pydbt.core.primary.parts import Parts
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
 from pydbt.core.primary.recognition import Recognition
 from pydbt.core.primary.rename import Ancestry
@@ -70,9 +71,9 @@ class Primary:
             self.landing = SnapshotLanding(self.state, self.quiet, comparison, config.snapshot_interval_s)
         self._waits = WaitAnswers(self.state, self.landing)
         self._recognition = Recognition(self.state)
-        self._taints = taints = Taints(self.state)
-        self._overview = Overview(self.state, self.link, self.quiet, self.settler, self.verifier, self.landing, taints)
-        self._calm = Calm(self.state, self.link, self.quiet, self.settler, self.verifier, self.landing)
+        self._taints = Taints(self.state)
+        parts = Parts(self.state, self.link, self.quiet, self.settler, self.verifier, self.landing, self._taints)
+        self._overview, self._calm = Overview(parts), Calm(parts)
         self.resync: Resync | None = None
         self._resyncs = 0
         self._overload = Overload()

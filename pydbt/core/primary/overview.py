@@ -5,35 +5,19 @@ from __future__ import annotations
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.forecast import NO_PACE
-from pydbt.core.primary.landing import Landing
-from pydbt.core.primary.link import Link
 from pydbt.core.primary.modes import Phase
-from pydbt.core.primary.quiet_bitmap import MapRequest, QuietBitmap
+from pydbt.core.primary.parts import Parts
+from pydbt.core.primary.quiet_bitmap import MapRequest
 from pydbt.core.primary.reported_state import behind_since, is_fresh
 from pydbt.core.primary.resync import Resync
-from pydbt.core.primary.settler import Settler
-from pydbt.core.primary.snapshot_comparison import SnapshotComparison
-from pydbt.core.primary.state import State
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
-from pydbt.core.primary.taints import Taints
-from pydbt.core.primary.verifier import Verifier
 
 
 class Overview:
     """Looks, and changes nothing. ``resync``: the resynchronization under way."""
 
-    def __init__(
-        self,
-        state: State,
-        link: Link,
-        quiet: QuietBitmap,
-        settler: Settler,
-        verifier: Verifier | SnapshotComparison,
-        landing: Landing,
-        taints: Taints,
-    ) -> None:
-        self._state, self._link, self._quiet = state, link, quiet
-        self._settler, self._verifier, self._landing, self._taints = settler, verifier, landing, taints
+    def __init__(self, parts: Parts) -> None:
+        self._state, self._parts = parts.state, parts
 
     def unsynchronized_map(self, resync: Resync | None) -> DirtyMap:
         """The blocks that must be on disk for a crash to lose nothing that the kernel bitmaps do not hold."""
@@ -45,8 +29,8 @@ class Overview:
             combined.set_blocks(unsettled.blocks())
         combined.set_blocks(self._state.unreadable.blocks())
         combined.set_blocks(self._state.replica.lacking().blocks())
-        self._landing.add_unproved(combined)
-        if self._quiet.maps_unacknowledged:
+        self._parts.landing.add_unproved(combined)
+        if self._parts.quiet.maps_unacknowledged:
             combined.merge(tracker.dirty)
         return combined
 
@@ -66,7 +50,7 @@ class Overview:
             blocks, tracker = lacking.blocks(), state.tracker
             counted = tracker.dirty.test_blocks(blocks) | tracker.pending.test_blocks(blocks)
             known += int((~counted).sum())
-        return known + transit + before_commit + self._landing.kept_blocks
+        return known + transit + before_commit + self._parts.landing.kept_blocks
 
     def out_of_sync_bytes(self, resync: Resync | None) -> int:
         geometry = self._state.geometry
@@ -75,33 +59,33 @@ class Overview:
     @property
     def is_known(self) -> bool:
         """Whether all blocks that may differ are counted: the blocks in use are on the map, and no taint waits for an answer."""
-        return self._state.replica.scanned and not self._taints.unanswered
+        return self._state.replica.scanned and not self._parts.taints.unanswered
 
     def waiting_for(self, resync: Resync | None) -> str:
         """What keeps the resynchronization from going on, in words; empty when nothing does."""
         phase = self._state.phase
         if resync is None:
-            searched = self._quiet.request is MapRequest.BLOCKS_IN_USE
+            searched = self._parts.quiet.request is MapRequest.BLOCKS_IN_USE
             return "the blocks in use to be found, and written out by their file system" if searched else ""
         if phase in (Phase.SWEEPING, Phase.SETTLING) and not resync.map_on_disk:
             return "the maps to be written"
         if phase is Phase.COMMITTING:
             return "the secondary to make the new image durable"
-        return self._landing.waiting_for()
+        return self._parts.landing.waiting_for()
 
     def status(self, resync: Resync | None, now: float) -> PrimaryStatus:
         """Everything that a report on this secondary tells."""
-        state, log = self._state, self._state.tracker.log
+        parts, state, log = self._parts, self._state, self._state.tracker.log
         done, total, pace = (
-            (0, 0, NO_PACE) if resync is None else resync.progress(now, self._link.interruption.delivery_rate_bytes)
+            (0, 0, NO_PACE) if resync is None else resync.progress(now, parts.link.interruption.delivery_rate_bytes)
         )
-        silence = self._link.silence(now)
+        silence = parts.link.silence(now)
         return PrimaryStatus(
             mode=state.mode,
             mode_since=state.mode_since,
             phase=state.phase,
-            connected=self._link.up and not silence,
-            connection_problem=self._link.problem(now),
+            connected=parts.link.up and not silence,
+            connection_problem=parts.link.problem(now),
             waiting_for=self.waiting_for(resync),
             replica_state=state.replica.state,
             taints=tuple(state.taints),
@@ -113,15 +97,15 @@ class Overview:
             unsettled_bytes=len(state.unsettled) * state.geometry.block_bytes,
             unreadable=Runs.of_blocks(state.unreadable.blocks()),
             unwritable=state.replica.unwritable,
-            repairing=self._settler.repairing,
+            repairing=parts.settler.repairing,
             unacknowledged_bytes=state.queue.unacknowledged_bytes,
-            fresh=is_fresh(behind_since(state), None if silence else self._link.answered_at, now),
+            fresh=is_fresh(behind_since(state), None if silence else parts.link.answered_at, now),
             log=LogStatus(log.capacity_bytes, log.used_bytes, log.start, log.end, log.active_transactions),
             done_bytes=done,
             total_bytes=total,
             pace=pace,
-            persist_problem=self._quiet.error,
-            verify=self._verifier.progress(),
-            snapshots=self._landing.status(now, clean=not self.out_of_sync_blocks(resync)),
+            persist_problem=parts.quiet.error,
+            verify=parts.verifier.progress(),
+            snapshots=parts.landing.status(now, clean=not self.out_of_sync_blocks(resync)),
             statistics=state.statistics.figures(now, times_out_of_normal=state.excursions.count),
         )

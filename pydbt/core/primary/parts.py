@@ -1,0 +1,27 @@
+"""The parts of a secondary's brain, for those that look at all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydbt.core.primary.landing import Landing
+from pydbt.core.primary.link import Link
+from pydbt.core.primary.quiet_bitmap import QuietBitmap
+from pydbt.core.primary.settler import Settler
+from pydbt.core.primary.snapshot_comparison import SnapshotComparison
+from pydbt.core.primary.state import State
+from pydbt.core.primary.taints import Taints
+from pydbt.core.primary.verifier import Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Chosen once, when the brain is made. Who gets them all looks, and changes nothing."""
+
+    state: State
+    link: Link
+    quiet: QuietBitmap
+    settler: Settler
+    verifier: Verifier | SnapshotComparison
+    landing: Landing
+    taints: Taints
