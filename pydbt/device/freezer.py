@@ -108,7 +108,12 @@ def open_point(point: str, mount_id: int) -> int:
 def mount_id_of_descriptor(descriptor: int) -> int | None:
     """The kernel's number of the mount that an open file is on (proc_pid_fdinfo(5))."""
     with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
-        found = re.search(rb"^mnt_id:\s*(\d+)", file.read(), re.MULTILINE)
+        return mount_id_in(file.read())
+
+
+def mount_id_in(fdinfo: bytes) -> int | None:
+    """The number of the mount in the text of a file of ``/proc/PID/fdinfo``."""
+    found = re.search(rb"^mnt_id:\s*(\d+)", fdinfo, re.MULTILINE)
     return int(found[1]) if found else None
 
 

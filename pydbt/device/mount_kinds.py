@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pydbt.device.freezer import mount_id_in
+
 # Their servers may be gone, and every question to them then waits for ever.
 _REMOTE = (
     b"nfs",
@@ -29,7 +31,7 @@ class MountKinds:
     """Remembers the mounts of each mount namespace that was asked for."""
 
     def __init__(self) -> None:
-        self._local: dict[str, set[bytes]] = {}
+        self._local: dict[str, set[int]] = {}
 
     def may_hold_devices(self, descriptor: str) -> bool:
         """Whether an open file (``/proc/PID/fd/N``) may be a device node whose status can be asked for. OSError.
@@ -40,16 +42,11 @@ class MountKinds:
         namespace = os.readlink(f"{process}/ns/mnt")
         if namespace not in self._local:
             lines = Path(process, "mountinfo").read_bytes().split(b"\n")
-            self._local[namespace] = {line.split(b" ", 1)[0] for line in lines if line and _is_local(line)}
-        return _mount_of(descriptor) in self._local[namespace]
+            self._local[namespace] = {int(line.split(b" ", 1)[0]) for line in lines if line and _is_local(line)}
+        return mount_id_in(Path(descriptor.replace("/fd/", "/fdinfo/")).read_bytes()) in self._local[namespace]
 
 
 def _is_local(line: bytes) -> bool:
     head, _, tail = line.partition(b" - ")
     options = head.split(b" ", 6)[5:6]
     return not tail.startswith(_REMOTE) and b"nodev" not in b"".join(options).split(b",")
-
-
-def _mount_of(descriptor: str) -> bytes:
-    info = Path(descriptor.replace("/fd/", "/fdinfo/")).read_bytes()
-    return next((line.split()[1] for line in info.split(b"\n") if line.startswith(b"mnt_id:")), b"")
