@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydbt.core.primary.interruption import Way
@@ -45,10 +46,14 @@ class WayWatch:
         self._changed = changed
         self._ways: dict[int, Ends] = {}
         self._known: dict[int, tuple[Ends, Way]] = {}
+        self._told: dict[int, Way] = {}  # the last of each number, also of other ends
         self._closed = False
         self._waker, self._woken = socket.socketpair()
-        self._thread = threading.Thread(target=self._run, name="ways", daemon=True)
-        self._thread.start()
+        try:
+            threading.Thread(target=self._run, name="ways", daemon=True).start()
+        except RuntimeError as error:  # no memory for a thread, or too many of them
+            self._woken.close()
+            _log.debug("no thread can watch links and routes (%s): the heartbeat alone finds outages", error)
 
     def look_at(self, ways: dict[int, Ends]) -> None:
         """Watch these ways from now on, and no others."""
@@ -76,8 +81,15 @@ class WayWatch:
                     self._wait(news)
         except Exception as error:  # a way is not worth more than the replication
             _log.debug("the kernel does not tell of links and routes (%s): the heartbeat alone finds outages", error)
+            self._take_back()
         finally:
             self._woken.close()
+
+    def _take_back(self) -> None:
+        """What was told last is not known any more, and nothing would ever tell that a way is there again."""
+        for number, way in self._told.items():
+            interface = way.interface or "that is not known"
+            self._changed(number, replace(way, interface=interface, is_up=True, has_carrier=True, has_local=True))
 
     def _wait(self, news: socket.socket) -> None:
         ready, _, _ = select.select([news, self._woken], [], [], _LOOK_S)
@@ -95,6 +107,7 @@ class WayWatch:
             way = _way(kernel, *ends)
             if way is not None and self._known.get(number) != (ends, way):
                 self._known[number] = ends, way
+                self._told[number] = way
                 self._changed(number, way)
 
 

@@ -143,3 +143,21 @@ def test_a_socket_that_is_none_of_tcp_or_closed_tells_nothing() -> None:
     with one, other:
         assert tcp_view(one) is None
     assert tcp_view(one) is None
+
+
+def test_a_watch_that_fails_takes_back_that_a_way_is_gone(
+    seen: queue.SimpleQueue[tuple[int, Way]], watch: WayWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = Way("10.0.0.2", "", "", is_up=False, has_carrier=False, has_local=False)
+    looks = iter([gone] * 9)
+
+    def look(kernel: object, remote: str, local: str) -> Way:
+        if local:
+            raise OSError("no memory")
+        return next(looks)
+
+    monkeypatch.setattr(way_watch, "_way", look)
+    watch.look_at({1: ("10.0.0.2", "")})
+    until_told(seen, "no route to 10.0.0.2")
+    watch.look_at({1: ("10.0.0.2", "10.0.0.1")})
+    until_told(seen, "")

@@ -13,6 +13,7 @@ from pydbt.core.protocol.heartbeat import HEARTBEAT_S, SILENT_S
 # A way that is gone for longer than this ends the connection; a flap of the carrier does not.
 GONE_PATIENCE_S = SILENT_S
 # What still arrives this long after the way was gone shows that it is not: the packets take a way that was not looked at.
+# Or they were under way, or waited in a queue of this machine for longer: only what goes on arriving shows it for good.
 CONTRADICTED_AFTER_S = 0.5
 
 
@@ -60,14 +61,15 @@ class Interruption:
     def __init__(self) -> None:
         self.delivery_rate_bytes: int | None = None
         self._gone, self._gone_at = "", 0.0
+        self._contradicted_at: float | None = None  # the last time that something arrived although the way is gone
         self._unanswered_since: float | None = None
         self._unanswered = ""
 
     def way_seen(self, problem: str, now: float) -> bool:
         """The way changed, or was looked at for the first time. True when one that was gone is there again."""
         back = bool(self._gone) and not problem
-        if problem and not self._gone:
-            self._gone_at = now
+        if problem and (not self._gone or self._contradicted_at is not None):
+            self._gone_at, self._contradicted_at = now, None
         self._gone = problem
         return back
 
@@ -88,26 +90,28 @@ class Interruption:
     def heard(self, now: float) -> None:
         """Something arrived."""
         if self._gone and now - self._gone_at > CONTRADICTED_AFTER_S:
-            self._gone = ""
+            self._contradicted_at = now
 
     def begin_anew(self) -> None:
         """Another connection, or this process did not look for a while: what TCP told is of the past."""
         self._unanswered_since, self._unanswered, self.delivery_rate_bytes = None, "", None
 
-    @property
-    def problem(self) -> str:
+    def problem(self, now: float) -> str:
         """What interrupts the connection, in words; empty when nothing is known to."""
-        return self._gone or self._unanswered
+        return self.gone(now) or self._unanswered
 
-    @property
-    def gone(self) -> str:
+    def gone(self, now: float) -> str:
         """Why there is no way to the peer, in words; empty when there is one, or it is not known."""
-        return self._gone
+        at = self._contradicted_at
+        return self._gone if at is None or now - at > SILENT_S else ""
 
     def ended(self, now: float) -> str:
         """Why the connection is not worth keeping, in words; empty while it is."""
-        return self._gone if self._gone and now >= self._gone_at + GONE_PATIENCE_S else ""
+        return self._gone if self._gone and now >= self.deadline() else ""
 
     def deadline(self) -> float:
-        """When a way that is gone ends the connection; infinity when it is there."""
-        return self._gone_at + GONE_PATIENCE_S if self._gone else float("inf")
+        """When a way that is gone ends the connection, if nothing arrives until then; infinity when it is there."""
+        if not self._gone:
+            return float("inf")
+        at = self._contradicted_at
+        return self._gone_at + GONE_PATIENCE_S if at is None else at + SILENT_S + GONE_PATIENCE_S

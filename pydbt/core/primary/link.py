@@ -153,14 +153,14 @@ class Link:
         """What shows that a connection that is not given up yet does not work, in words; empty when nothing does."""
         if not isinstance(self._state, Up):
             return ""
-        if self.interruption.problem:
-            return self.interruption.problem
+        if problem := self.interruption.problem(now):
+            return problem
         silent_s = now - self._state.heard_at
         return f"nothing was heard from the secondary for {silent_s:.1f} s" if silent_s > SILENT_S else ""
 
     def problem(self, now: float) -> str:
         """Why the secondary cannot be reached, in words; empty when it can, as far as is known."""
-        return self.silence(now) or self.interruption.gone or self._reason
+        return self.silence(now) or self.interruption.gone(now) or self._reason
 
     def forgive(self, now: float) -> None:
         """Begin every deadline anew."""

@@ -16,7 +16,7 @@ from pydbt.core.primary.interruption import (
     way_problem,
 )
 from pydbt.core.primary.link import LONGEST_BACKOFF_S, Link
-from pydbt.core.protocol.heartbeat import FRESH_S, HEARTBEAT_S
+from pydbt.core.protocol.heartbeat import FRESH_S, HEARTBEAT_S, SILENT_S
 
 WHOLE = Way("10.0.0.2", "10.0.0.1", "eth0", is_up=True, has_carrier=True, has_local=True)
 CARRIER_LOST = replace(WHOLE, has_carrier=False)
@@ -88,6 +88,28 @@ def test_what_arrives_all_the_same_shows_that_there_is_a_way() -> None:
     assert not link.problem(10.7) and not link.dead(10.1 + GONE_PATIENCE_S, waiting=False)
     link.seen(CARRIER_LOST, 30.0)
     assert link.problem(30.0), "the next notification counts again"
+
+
+def test_what_was_still_under_way_hides_a_way_that_is_gone_for_no_longer_than_a_silence_counts() -> None:
+    link = connected_link()
+    link.seen(CARRIER_LOST, 10.0)
+    link.heard(12.0)  # read late, by a machine that was busy
+    assert link.available(12.1) and not link.problem(12.0 + SILENT_S)
+    assert link.problem(12.1 + SILENT_S) == "the interface eth0 has no carrier" and not link.available(12.1 + SILENT_S)
+    assert link.deadline() <= 12.0 + SILENT_S + GONE_PATIENCE_S
+    assert not link.dead(11.9 + SILENT_S + GONE_PATIENCE_S, waiting=False)
+    assert link.dead(12.0 + SILENT_S + GONE_PATIENCE_S, waiting=False) == "the interface eth0 has no carrier"
+    link.lost("cut", 18.0)
+    assert link.problem(18.0) == "the interface eth0 has no carrier", "the cause, not its consequence"
+
+
+def test_a_way_that_was_not_looked_at_ends_nothing_as_long_as_it_is_used() -> None:
+    link = connected_link()
+    link.seen(CARRIER_LOST, 10.0)
+    for now in range(11, 60):
+        assert not link.dead(float(now), waiting=False)
+        link.heard(float(now))
+        assert not link.problem(float(now))
 
 
 def test_a_way_that_comes_back_ends_the_waiting_between_attempts() -> None:
