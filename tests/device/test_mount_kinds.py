@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from pydbt.device import usage
 from pydbt.device.mount_kinds import MountKinds
+from pydbt.device.sysfs import BlockDevice
 
 MOUNTINFO = """\
 20 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -36,3 +40,18 @@ def test_an_open_file_of_this_process_is_found_with_its_mount(tmp_path: Path) ->
     with (tmp_path / "file").open("w") as file:
         here = "nodev" not in os.popen(f"findmnt -no OPTIONS -T {tmp_path}").read()
         assert MountKinds().may_hold_devices(f"/proc/{os.getpid()}/fd/{file.fileno()}") is here
+
+
+def test_an_open_file_with_a_name_that_is_no_text_ends_no_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any user names a dma-buf as he likes."""
+    for folder in ("fd", "fdinfo", "ns"):
+        (tmp_path / "17" / folder).mkdir(parents=True)
+    (tmp_path / "17/mountinfo").write_text(MOUNTINFO)
+    os.symlink("mnt:[4026531841]", tmp_path / "17/ns/mnt")
+    os.symlink(b"/dmabuf:\xff\xfe", tmp_path / "17/fd/3")
+    (tmp_path / "17/fdinfo/3").write_bytes(b"pos:\t0\nflags:\t0100002\nmnt_id:\t20\nname:\t\xff\xfe\n")
+    monkeypatch.setattr(usage, "_PROC", tmp_path)
+    monkeypatch.setattr(usage, "all_disks", list)
+    assert usage.other_user(cast("BlockDevice", SimpleNamespace())) == ""
