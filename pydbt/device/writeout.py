@@ -55,7 +55,14 @@ class Writeout:
                 self._next = self._next or Round()
                 return self._next
             self._running = asked = Round()
-        threading.Thread(target=self._run, name="writeout", daemon=True).start()
+            try:
+                threading.Thread(target=self._run, name="writeout", daemon=True).start()
+            except (
+                RuntimeError
+            ) as error:  # no memory for a thread, or too many of them: the next one that asks may have it
+                self._running = None
+                asked.error = DeviceError(f"the volume's file systems cannot be written out now: {error}")
+                asked.done.set()
         return asked
 
     def _run(self) -> None:

@@ -5,19 +5,32 @@ from __future__ import annotations
 import socket
 import threading
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from pydbt.controller.control import CLIENTS_MAX, ControlServer, call
+from pydbt.controller.primary.block_reader import BlockReader
+from pydbt.controller.primary.holder import Holder
+from pydbt.controller.primary.job import Job
+from pydbt.controller.primary.map_writer import MapWriter
+from pydbt.controller.primary.outbox import Outbox
 from pydbt.controller.secondary.connections import Connections
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import BusyError, PydbtError
+from pydbt.core.primary import events as ev
 from pydbt.core.protocol.frames import Hello
 from pydbt.core.secondary import events as e
+from pydbt.device.writeout import Writeout
 from pydbt.network.arena import Arena
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
 from pydbt.network.listen import listen
+from pydbt.network.way_watch import WayWatch
+from pydbt.store.volume_state import VolumeState
+from tests.controller.volumes import GEOMETRY
 from tests.lab.patience import until
 
 
@@ -72,3 +85,73 @@ def test_connections_are_closed_for_that_time_and_the_next_one_is_served(threads
         connection.close()
     finally:
         connections.stop()
+
+
+def test_a_wait_is_told_that_nothing_was_written_out_and_the_next_one_is_served(threads: Threads) -> None:
+    writeout = Writeout(cast("Any", None), lambda device, at: ["left out"])
+    threads.full = True
+    for _ in range(2):
+        refused = writeout.ask()
+        assert refused.done.is_set() and refused.error and "can't start new thread" in str(refused.error)
+    threads.full = False
+    served = writeout.ask()
+    assert served.done.wait(30.0) and served.left_out == ["left out"] and served.error is None
+
+
+def test_maps_are_written_all_the_same_and_in_their_order(threads: Threads) -> None:
+    done: list[int] = []
+    writer = MapWriter()
+    threads.full = True
+    writer.submit(lambda: done.append(1))
+    writer.wait()
+    threads.full = False
+    writer.submit(lambda: done.append(2))
+    writer.wait()
+    writer.close()
+    assert done == [1, 2]
+
+
+def test_a_slow_step_ends_with_the_reason(threads: Threads) -> None:
+    woken: list[str] = []
+    threads.full = True
+    job = Job("use", lambda: 1, lambda: woken.append("loop"))
+    assert job.ended.is_set() and "can't start new thread" in job.error and job.result is None and woken == ["loop"]
+
+
+def test_a_connection_that_cannot_send_is_lost_and_one_without_a_farewell_is_closed(threads: Threads) -> None:
+    failed: list[str] = []
+    connection = SimpleNamespace(close=lambda: failed.append("closed"), send_frames=lambda *_, **__: None)
+    alive = Outbox(cast("Any", connection), None, failed.append)
+    threads.full = True
+    lost = Outbox(cast("Any", connection), None, failed.append)
+    assert len(failed) == 1 and "can't start new thread" in failed[0]
+    lost.close(flush_s=5.0)
+    alive.close(flush_s=5.0)
+    assert failed[1:] == ["closed", "closed"]
+    alive.wait_for_farewell()
+
+
+def test_reads_and_holds_are_answered_with_the_reason_and_begun_anew(threads: Threads) -> None:
+    answers: list[Any] = []
+    threads.full = True
+    reader = SimpleNamespace(read_extent=lambda offset, length, into: None)
+    blocks = BlockReader(cast("Any", reader), GEOMETRY, lambda: 7, answers.append)
+    request = ev.ReadBlocks(1, Runs.of_blocks(np.array([3])))
+    blocks.submit(request)
+    state = VolumeState("ab" * 16, GEOMETRY.size_bytes, 4096, "/dev/x", {})
+    holder = Holder(cast("Any", None), state, cast("Any", None), blocks, lambda: 7, answers.append)
+    holder.ask(ev.Release(1))
+    holder.close()
+    assert len(answers) == 2 and all("can't start new thread" in answer.error for answer in answers)
+    threads.full = False
+    blocks.submit(request)
+    until(lambda: len(answers) == 3, "the blocks are read")
+    assert not answers[2].error
+    blocks.close()
+
+
+def test_without_its_thread_the_kernel_tells_of_no_way(threads: Threads) -> None:
+    threads.full = True
+    watch = WayWatch(lambda number, way: None)
+    watch.look_at({1: ("10.0.0.2", "")})
+    watch.close()

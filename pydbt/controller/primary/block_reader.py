@@ -59,13 +59,24 @@ class BlockReader:
         self._held: DirectReader | None = None
         self._held_reads = 0
         self._idle = threading.Condition(self._lock)
-        self._threads = [
-            threading.Thread(target=self._run, name=f"reader-{index}", daemon=True) for index in range(THREADS)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        self._begin()
+
+    def _begin(self) -> str:
+        """Start the threads that do not run. Why there is not a single one; empty when there is."""
+        while len(self._threads) < THREADS:
+            thread = threading.Thread(target=self._run, name=f"reader-{len(self._threads)}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no memory for a thread, or too many of them
+                return "" if self._threads else str(error)
+            self._threads.append(thread)
+        return ""
 
     def submit(self, request: ReadBlocks) -> None:
+        if problem := self._begin():
+            self._done(BlocksRead(request.reading, self._position(), 0, error=f"blocks cannot be read now: {problem}"))
+            return
         with self._lock:
             self._reading.add(request.reading)
         self._requests.put(request)

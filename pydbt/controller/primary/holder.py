@@ -68,8 +68,13 @@ class Holder:
     def ask(self, effect: HolderRequest) -> None:
         """Begin; the answer is posted."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no memory for a thread, or too many of them
+                self._post(_failure(effect, str(error)))
+                return
+            self._thread = thread
         self._requests.put(effect)
 
     def close(self) -> None:

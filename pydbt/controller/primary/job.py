@@ -12,7 +12,8 @@ from pydbt.core.errors import PydbtError
 class Job(threading.Thread):
     """It begins at once. When ``ended`` is set, ``result`` is there, or ``error`` is the reason why not.
 
-    ``then`` is called in the thread, after that. A thread that never ends keeps nobody from anything.
+    ``then`` is called in the thread, after that. A thread that never ends keeps nobody from anything. Where no thread can be
+    started, because there are too many, that is the error.
     """
 
     def __init__(self, name: str, work: Callable[[], Any], then: Callable[[], None] | None = None) -> None:
@@ -21,7 +22,11 @@ class Job(threading.Thread):
         self.ended = threading.Event()
         self.result: Any = None
         self.error = ""
-        self.start()
+        try:
+            self.start()
+        except RuntimeError as error:
+            self.error = str(error)
+            self._end()
 
     def run(self) -> None:
         try:
@@ -30,6 +35,9 @@ class Job(threading.Thread):
             self.error = str(error)
         except Exception as error:  # a fault of ours: who waits must hear of it all the same
             self.error = repr(error)
+        self._end()
+
+    def _end(self) -> None:
         self.ended.set()
         if self._then is not None:
             self._then()

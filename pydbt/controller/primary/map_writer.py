@@ -20,8 +20,13 @@ class MapWriter:
     def submit(self, job: Callable[[], None]) -> None:
         """Do this after everything that was submitted before."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="maps", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="maps", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no memory for a thread, or too many of them: better late than never
+                _do(job)
+                return
+            self._thread = thread
         self._jobs.put(job)
 
     def wait(self) -> None:
@@ -39,7 +44,11 @@ class MapWriter:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            try:
-                job()
-            except Exception:  # a fault of ours; later maps are still to be written
-                _log.exception("writing a map failed")
+            _do(job)
+
+
+def _do(job: Callable[[], None]) -> None:
+    try:
+        job()
+    except Exception:  # a fault of ours; later maps are still to be written
+        _log.exception("writing a map failed")

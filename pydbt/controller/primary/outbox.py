@@ -44,8 +44,12 @@ class Outbox:
         self._handed_bytes = 0
         self._taken_bytes = 0
         self._farewell: threading.Thread | None = None
-        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = threading.Thread(target=self._run, name="sender", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no memory for a thread, or too many of them
+            self._thread = None
+            failed(f"this side cannot send now: {error}")
 
     @property
     def queued_bytes(self) -> int:
@@ -64,8 +68,13 @@ class Outbox:
         """Stop the thread. With ``flush_s`` queued frames may still go out for this time; it is not waited for here."""
         self._queue.put(None)
         if flush_s:
-            self._farewell = threading.Thread(target=self._end, args=(flush_s,), name="farewell", daemon=True)
-            self._farewell.start()
+            farewell = threading.Thread(target=self._end, args=(flush_s,), name="farewell", daemon=True)
+            try:
+                farewell.start()
+            except RuntimeError:
+                self._end(0.0)
+            else:
+                self._farewell = farewell
         else:
             self._end(0.0)
 
@@ -75,6 +84,9 @@ class Outbox:
             self._farewell.join()
 
     def _end(self, flush_s: float) -> None:
+        if self._thread is None:
+            self._connection.close()
+            return
         self._thread.join(flush_s)
         self._connection.close()
         self._thread.join(5.0)

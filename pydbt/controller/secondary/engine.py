@@ -177,9 +177,13 @@ class Engine:
             raise
 
     def start(self, connections: Connections | None) -> None:
-        """Begin to work: the journal is applied."""
-        self._journal_worker.start()
-        self._applier.start()
+        """Begin to work: the journal is applied. StateError, with everything ended, when no thread can be started."""
+        try:
+            self._journal_worker.start()
+            self._applier.start()
+        except RuntimeError as error:  # no memory for a thread, or too many of them: it is tried again
+            self.stop()
+            raise StateError(f"the replica cannot work now: {error}") from None
         self.handle(e.Tick(), connections)
 
     def stop(self) -> None:
