@@ -402,6 +402,19 @@ def test_a_run_that_could_not_save_its_last_state_ends_with_that_error(loop, mon
     assert not loop.volume.detached
 
 
+def test_the_programs_are_not_taken_away_before_the_last_state_is_saved(loop, monkeypatch):
+    def fails(*_):
+        raise StateError("no space left on device")
+
+    loop.commands.down = Request("down", threading.Event())
+    monkeypatch.setattr(primary_ending, "drain_streams", lambda *_: False)
+    monkeypatch.setattr(type(loop.volume.metadata), "save", fails)
+    loop.stop()
+    with pytest.raises(StateError, match="the last state is not saved, and writes are still tracked"):
+        run_to_the_end(loop)
+    assert not loop.volume.detached and not loop.volume.capture.detached
+
+
 def test_a_state_file_that_could_not_be_written_before_is_tried_once_more_at_the_end(loop, monkeypatch):
     def fails(*_):
         raise StateError("no space left on device")

@@ -194,7 +194,7 @@ def _detach(volume: Volume, gone: bool) -> None:
     if marker is not None:
         names = [peer.record.map_name for peer in volume.peers.values()]
         marker["maps"] = {name: map_digest(volume.metadata.state_dir / name) for name in names}
+    volume.metadata.change(clean=marker, boot_id=boot_id(), more=without_look(volume.metadata.state.more))
+    volume.metadata.save()  # first: while it is not on the disk the programs go on
     volume.capture.detach()
     volume.detached = True
-    volume.metadata.change(clean=marker, boot_id=boot_id(), more=without_look(volume.metadata.state.more))
-    volume.metadata.save()
