@@ -79,7 +79,13 @@ def test_with_an_identity_both_sides_read_it_again_and_go_on_when_their_terminal
             on_a_terminal(*secondary, "--state", states["beta"], "--identity", files["beta"]) as at_beta,
             on_a_terminal(*primary, "--state", states["alpha"], "--identity", files["alpha"]) as at_alpha,
         ):
-            until(lambda: (status_of(states["alpha"]) or {}).get("mode") == "normal", "in sync")
+
+            def in_sync() -> bool:
+                ended = {terminal.process.poll() for terminal in (at_alpha, at_beta)} - {None}
+                assert not ended, f"one has ended with exit code {ended}"
+                return (status_of(states["alpha"]) or {}).get("mode") == "normal"
+
+            until(in_sync, "in sync")
             before = {name: expiry_of(state) for name, state in states.items()}
             assert all(before.values())
             for name, terminal in (("alpha", at_alpha), ("beta", at_beta)):
