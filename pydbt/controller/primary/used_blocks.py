@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
 
 from pydbt.controller.primary.job import Job
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.errors import PydbtError
+from pydbt.core.errors import BusyError, PydbtError
 from pydbt.core.primary import events as ev
 from pydbt.core.units import Geometry
 from pydbt.device.filesystem import used_extents
 from pydbt.device.sysfs import BlockDevice
 
+KEPT_S = 30.0
+"""What was found to be free is asked for again within this time, or looked for anew."""
 AT_ONCE_S = 0.2
 """The loop waits for the blocks in use no longer than this. Most times they are there by then."""
 
@@ -50,6 +53,37 @@ class UsedBlocksSearch:
                 self._there.set()
                 return
         self._later(self._found)
+
+
+class FreeSpace:
+    """Where free space is, looked for in a thread as the blocks in use are. Called from the loop's thread alone."""
+
+    def __init__(self, device: BlockDevice, geometry: Geometry) -> None:
+        self._device, self._geometry = device, geometry
+        self._there: threading.Event | None = None  # of the search that goes on, or whose result is kept
+        self._ended_at = 0.0
+        self._free: Runs | None = None
+
+    def found(self) -> Runs | None:
+        """None where it is not known. BusyError while it is looked for, for longer than the loop waits."""
+        is_old = time.monotonic() > self._ended_at + KEPT_S
+        if self._there is None or (self._there.is_set() and is_old):
+            self._there, self._free = threading.Event(), None
+            Job("free space", self._search, self._tell)
+            self._there.wait(AT_ONCE_S)
+        if not self._there.is_set():
+            raise BusyError("where free space is takes long to find out on this machine: try again in a moment")
+        return self._free
+
+    def _search(self) -> None:
+        used = scan(self._device, self._geometry, whole=False)
+        if not used.whole:
+            self._free = every_block(self._geometry).minus(used.runs)
+
+    def _tell(self) -> None:
+        self._ended_at = time.monotonic()
+        assert self._there is not None, "there is one search at a time"
+        self._there.set()
 
 
 def scan(device: BlockDevice, geometry: Geometry, whole: bool) -> ev.UsedBlocks:

@@ -11,7 +11,7 @@ import numpy as np
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.metadata import Metadata
 from pydbt.controller.primary.report import LastVerification, VerifyReport
-from pydbt.controller.primary.used_blocks import every_block, scan
+from pydbt.controller.primary.used_blocks import FreeSpace, every_block
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import BusyError, UsageError
 from pydbt.core.primary import events as ev
@@ -35,7 +35,7 @@ class VolumeVerification:
         self, number: int, brain: Primary, metadata: Metadata, options: PrimaryOptions, device: BlockDevice
     ) -> None:
         self._number, self._brain, self._metadata = number, brain, metadata
-        self._options, self._device = options, device
+        self._options, self._space = options, FreeSpace(device, metadata.state.geometry)
         self._answered: tuple[str, ...] = ()  # the taints for which a comparison was begun
         self._next_verify: float | None = None
 
@@ -74,23 +74,32 @@ class VolumeVerification:
 
     def advance(self, now: float) -> ev.VerifyAsked | None:
         """Begin what is due: a comparison that answers a taint, one that was cut off, or the scheduled one."""
+        try:
+            return self._due_comparison(now)
+        except BusyError:
+            return None  # it is looked for where free space is: at a later turn
+
+    def _due_comparison(self, now: float) -> ev.VerifyAsked | None:
         brain, record, options = self._brain, self._record, self._options
         if brain.mode not in FOLLOWING_MODES or brain.verifier.current is not None:
             return None
         taints = tuple(brain.state.taints)
         cut_off = (record.verify or {}).get("cut_off")
         if taints and taints != self._answered:
+            asked = self._begin(True, options.rate_limit_bytes_per_s, used_only=not record.compared_whole)
             self._answered = taints
             _log.warning("the volume is tainted: both sides are compared, and what differs is copied")
-            return self._begin(True, options.rate_limit_bytes_per_s, used_only=not record.compared_whole)
+            return asked
         if not brain.state.replica.compares:
             return None
         if cut_off:
+            asked = self._begin(bool(cut_off["repair"]), options.rate_limit_bytes_per_s, int(cut_off["block"]))
             _log.info("the verification that was cut off resumes")
-            return self._begin(bool(cut_off["repair"]), options.rate_limit_bytes_per_s, int(cut_off["block"]))
+            return asked
         if options.verify_every_s and now >= self._due(now, options.verify_every_s):
+            asked = self._begin(brain.snapshot_based, options.rate_limit_bytes_per_s)
             self._next_verify = now + options.verify_every_s
-            return self._begin(brain.snapshot_based, options.rate_limit_bytes_per_s)
+            return asked
         return None
 
     def _due(self, now: float, every_s: float) -> float:
@@ -115,11 +124,13 @@ class VolumeVerification:
         return ev.VerifyAsked(Runs(firsts[left], (ends - firsts)[left]), repair, rate_limit_bytes, free)
 
     def _free_space(self) -> Runs | None:
-        """The free space that the first copy left out, if that was not written down (by an earlier version); None: not known."""
+        """The free space that the first copy left out, if that was not written down (by an earlier version); None: not known.
+
+        BusyError while it is looked for.
+        """
         if self._record.compared_whole or self._brain.state.left_out.blocks.any():
             return Runs.none()
-        used = scan(self._device, self._metadata.state.geometry, whole=False)
-        return None if used.whole else every_block(self._metadata.state.geometry).minus(used.runs)
+        return self._space.found()
 
     def ended(self, result: ev.VerifyEnded) -> None:
         """Write down the result of a verification that has looked at everything."""
