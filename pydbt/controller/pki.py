@@ -6,8 +6,11 @@ a machine needs. Keys are of the curve P-256; times are UTC.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -197,14 +200,28 @@ def revoke_key(folder: Path, name: str) -> tuple[Path, str]:
         ) from None
     key = key_of(der.public_bytes(serialization.Encoding.DER))
     revoked = folder / REVOKED_FILE_NAME
-    if key not in revoked_beside(path):
-        before = revoked.read_bytes() if revoked.exists() else b""
-        # An editor or echo -n may have left the last line without an end.
-        end = b"" if not before or before.endswith(b"\n") else b"\n"
-        replace_file(revoked, before + end + f"{key} {name}\n".encode())
+    with _alone_in(folder):
         if key not in revoked_beside(path):
-            raise StateError(f"{revoked} does not list the key of {name}, although it was written: look at that file")
+            before = revoked.read_bytes() if revoked.exists() else b""
+            # An editor or echo -n may have left the last line without an end.
+            end = b"" if not before or before.endswith(b"\n") else b"\n"
+            replace_file(revoked, before + end + f"{key} {name}\n".encode())
+            if key not in revoked_beside(path):
+                raise StateError(
+                    f"{revoked} does not list the key of {name}, although it was written: look at that file"
+                )
     return revoked, key
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One command at a time: each writes the list anew, with what was in it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _issued_in(folder: Path) -> str:

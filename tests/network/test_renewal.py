@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -223,3 +225,20 @@ def test_the_command_says_what_was_made_and_what_to_do_next(short: Path, tmp_pat
         path.unlink()
     assert "copy the identity of each machine to" in run("renew", short)
     assert "'controller pki renew" in run("issue", short, "alpha", "--days", 36500)
+
+
+def test_two_that_revoke_at_the_same_time_are_both_in_the_list(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, begun = pki.replace_file, threading.Event()
+
+    def slowly(path: Path, data: bytes) -> None:
+        begun.set()
+        time.sleep(0.2)
+        write(path, data)
+
+    monkeypatch.setattr(pki, "replace_file", slowly)
+    first = threading.Thread(target=pki.revoke_key, args=(short, "alpha"))
+    first.start()
+    assert begun.wait(30.0)
+    pki.revoke_key(short, "beta")
+    first.join()
+    assert [line.split()[1] for line in (short / "revoked").read_text().splitlines()] == ["alpha", "beta"]
