@@ -19,6 +19,10 @@ class UsageError(PydbtError):
     exit_code = 2
 
 
+class NotThere(UsageError):
+    """There is no such device, or nothing in it."""
+
+
 class MachineError(PydbtError):
     """This machine lacks something: privilege, BTF, kernel headers, bpffs."""
 

@@ -6,12 +6,14 @@ a swap area on it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
-from pydbt.core.errors import BusyError, MachineError, UsageError
+from pydbt.core.errors import BusyError, DeviceError, MachineError, NotThere, UsageError
 from pydbt.device.dax import unseen_stores
 from pydbt.device.mounts import swap_paths
 from pydbt.device.retargeted import unseen_completions
@@ -35,7 +37,7 @@ def check_source(path: str | os.PathLike[str], state_dir: str | os.PathLike[str]
     require_own_way(path, "SOURCE")
     device = BlockDevice.identify(path)
     if device.size_bytes == 0:
-        raise UsageError(f"{path} has a size of 0: attach or set up the device before replicating it")
+        raise NotThere(f"{path} has a size of 0: attach or set up the device before replicating it")
     if unseen := unseen_completions(device):
         raise UsageError(unseen)
     _refuse_state_on(device, path, state_dir, "SOURCE")
@@ -43,6 +45,20 @@ def check_source(path: str | os.PathLike[str], state_dir: str | os.PathLike[str]
     if unseen := unseen_stores(device, at_start=True):
         raise UsageError(unseen)
     return device
+
+
+@contextlib.contextmanager
+def had_before(record: Path) -> Iterator[None]:
+    """A device that is not there has disappeared, and is no wrong word, where this file tells that it was replicated before.
+
+    A service tries again then: the device may come back.
+    """
+    try:
+        yield
+    except NotThere as error:
+        if record.exists():
+            raise DeviceError(f"{error}; it was there before, and is waited for if a service runs this") from None
+        raise
 
 
 def require_own_way(path: str | os.PathLike[str], role: str) -> None:
@@ -154,14 +170,14 @@ def _refuse_state_on(
 
 def _check_missing(target: str, create_bytes: int | None) -> None:
     if in_devices(target):
-        raise UsageError(f"TARGET {target} does not exist: {NO_SUCH_DEVICE}")
+        raise NotThere(f"TARGET {target} does not exist: {NO_SUCH_DEVICE}")
     if os.path.islink(target):
         raise UsageError(
             f"TARGET {target} is a symbolic link to {os.readlink(target)}, which does not exist: name that file itself, or "
             "remove the link"
         )
     if create_bytes is None:
-        raise UsageError(f"TARGET {target} does not exist: to make an image file there, add --create SIZE")
+        raise NotThere(f"TARGET {target} does not exist: to make an image file there, add --create SIZE")
     if not Path(target).parent.is_dir():
         raise UsageError(f"TARGET {target} cannot be created, because {Path(target).parent} is not a directory")
 

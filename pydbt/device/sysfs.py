@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pydbt.core.errors import DeviceError, UsageError
+from pydbt.core.errors import DeviceError, NotThere, UsageError
 from pydbt.core.units import SECTOR_BYTES
 from pydbt.device.mounts import Mount, mounts_of, swap_paths
 from pydbt.posix.disk_identity import identifiers
@@ -65,7 +65,7 @@ class BlockDevice:
         try:
             status = os.stat(path)
         except FileNotFoundError:
-            raise UsageError(f"{path} does not exist: name a block device, such as /dev/vdb or /dev/vg/data") from None
+            raise NotThere(f"{path} does not exist: name a block device, such as /dev/vdb or /dev/vg/data") from None
         except OSError as error:
             raise UsageError(f"{path} cannot be looked at: {error.strerror}") from error
         if not stat.S_ISBLK(status.st_mode):

@@ -39,7 +39,7 @@ from pydbt.controller.state_dir import make_state_dir
 from pydbt.core.errors import BusyError, MachineError, UsageError
 from pydbt.core.units import exact_bytes, format_bytes
 from pydbt.device.block import DirectReader
-from pydbt.device.checks import check_source
+from pydbt.device.checks import check_source, had_before
 from pydbt.device.clean import is_untouched
 from pydbt.device.discards import discard_promise
 from pydbt.device.holdable import look
@@ -50,7 +50,7 @@ from pydbt.network.address import check_plain_tcp
 from pydbt.posix.atomic import remove_unfinished
 from pydbt.posix.ownership import remove_folders
 from pydbt.posix.privileges import PRIMARY_KEEPS, keep_only
-from pydbt.store.volume_state import VolumeState, save_state
+from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, save_state
 
 _log = logging.getLogger("pydbt")
 
@@ -61,7 +61,8 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
     if options.identity is None:
         for host, _ in options.secondaries:
             check_plain_tcp(host, options.insecure)
-    device = check_source(options.source, options.state_dir)
+    with had_before(options.state_dir / VOLUME_FILE_NAME):
+        device = check_source(options.source, options.state_dir)
     if is_answering(options.state_dir):
         raise BusyError(f"the state directory {options.state_dir} is in use by another controller: name another one")
     require_no_replica(options.state_dir)

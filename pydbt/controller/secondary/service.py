@@ -43,7 +43,7 @@ from pydbt.core.secondary.promotion import Position, loss, require_whole, supers
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.units import MIB
-from pydbt.device.checks import check_target
+from pydbt.device.checks import check_target, had_before
 from pydbt.device.target import Target, reopened
 from pydbt.network.address import UNIX, check_plain_tcp, format_address, parse_address, with_scope
 from pydbt.network.arena import Arena
@@ -105,7 +105,8 @@ class SecondaryService:
             pin = PeerPin(options.state_dir, options.peer, any_key=options.new_peer_key)
             self._secure = Secure(load_identity(options.identity), pin)
             tell_expiry(self._secure)
-        check_target(str(options.target), state_dir=str(options.state_dir), create_bytes=options.create_bytes)
+        with had_before(options.state_dir / REPLICA_FILE_NAME):
+            check_target(str(options.target), state_dir=str(options.state_dir), create_bytes=options.create_bytes)
         require_place(options)
         self._fresh, state_dir = False, options.state_dir
         made = make_state_dir(state_dir)
