@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from pydbt.controller.primary import moments
+from pydbt.controller import clocks
+from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.loop import PrimaryLoop
+from pydbt.controller.secondary.service import SecondaryService
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode
 from pydbt.core.suspensions import Suspensions
@@ -21,17 +23,33 @@ from tests.controller.volumes import GEOMETRY, volume_of
 SUSPENDED_S = 8 * 3600.0
 
 
-def test_after_a_suspension_the_last_moment_in_sync_is_from_before_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long this machine has been suspended since its boot."""
+    slept = [0.0]
+    read = {1: time.monotonic, 7: lambda: time.monotonic() + slept[0]}
+    fake = SimpleNamespace(clock_gettime=lambda which: read[which](), CLOCK_MONOTONIC=1, CLOCK_BOOTTIME=7)
+    monkeypatch.setattr(clocks, "time", fake)
+    monkeypatch.setattr(clocks, "_suspensions", Suspensions())
+    return slept
+
+
+def test_a_replica_that_was_suspended_does_not_tell_of_its_primary_as_if_it_had_not_slept(
+    tmp_path: Path, asleep: list[float]
 ) -> None:
-    asleep = [0.0]
-    clocks = {
-        time.CLOCK_MONOTONIC: time.monotonic,
-        time.CLOCK_BOOTTIME: lambda: time.monotonic() + asleep[0],
-    }
-    fake = SimpleNamespace(clock_gettime=lambda which: clocks[which](), CLOCK_MONOTONIC=1, CLOCK_BOOTTIME=7)
-    monkeypatch.setattr(moments, "time", fake)
-    monkeypatch.setattr(moments, "_suspensions", Suspensions())
+    options = SecondaryOptions(tmp_path / "image", "127.0.0.1", 0, tmp_path / "state", create_bytes=1 << 20)
+    service = SecondaryService(options)
+    assert service.report().primary.heard_seconds is None
+    service._watch.heard(time.monotonic())
+    assert (service.report().primary.heard_seconds or 0) < SUSPENDED_S
+    asleep[0] = SUSPENDED_S
+    assert (service.report().primary.heard_seconds or 0) >= SUSPENDED_S
+    service._watch.heard(time.monotonic())
+    assert (service.report().primary.heard_seconds or 0) < SUSPENDED_S
+    service._lock.close()
+
+
+def test_after_a_suspension_the_last_moment_in_sync_is_from_before_it(tmp_path: Path, asleep: list[float]) -> None:
     volume = volume_of(tmp_path, SecondaryRecord(1, "h:1", phase=SyncPhase.REPLICATING))
     volume.join(1, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
     loop = PrimaryLoop(volume)

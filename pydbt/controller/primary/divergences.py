@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 
+from pydbt.controller.clocks import look_at_clocks
 from pydbt.controller.primary.handshake import Refused
-from pydbt.controller.primary.moments import look_at_clocks, wall_moment
+from pydbt.controller.primary.moments import wall_moment
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.primary.modes import Mode

@@ -6,10 +6,10 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from pydbt.controller.clocks import passed_s
 from pydbt.controller.expiry import identity_report
 from pydbt.controller.primary.combined import combined, largest
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
-from pydbt.controller.primary.moments import passed_s
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import (
     CaptureReport,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from pydbt.controller.clocks import look_at_clocks, now_after
 from pydbt.controller.control import (
     SAVE_STATUS_INTERVAL_S,
     ClientGone,
@@ -196,7 +197,7 @@ class SecondaryService:
 
     def report(self) -> SecondaryServiceReport:
         """The report of ``controller status``."""
-        connections, now = self._connections, time.monotonic()
+        connections, now = self._connections, now_after(self._watch.heard_at)
         replica, problem = self._engine.brain.status(now), self._problem
         return SecondaryServiceReport(
             role="secondary",
@@ -267,6 +268,7 @@ class SecondaryService:
 
     def _keep_status(self) -> None:
         """What is known of the primary must outlive this process: a promotion asks for it."""
+        look_at_clocks()
         now = time.monotonic()
         if now >= self._save_due and self._engine.brain.session is not None:
             self._save_due = now + SAVE_STATUS_INTERVAL_S

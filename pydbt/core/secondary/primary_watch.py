@@ -87,6 +87,11 @@ class PrimaryWatch:
         self.rivals: set[str] = set()
         """The boots of other primaries that were refused for its sake; each is told once in the log."""
 
+    @property
+    def heard_at(self) -> float | None:
+        """When it said something last; None: never, in this process."""
+        return self._heard_at
+
     def welcomed(self, boot: str, now: float) -> None:
         """A primary was let in. ``boot`` names the boot of its machine; empty when it tells none."""
         if boot != self.boot:

@@ -1,0 +1,29 @@
+"""Ages on a machine that may have been suspended: both clocks of it are read now and then."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from pydbt.core.suspensions import Suspensions
+
+_suspensions = Suspensions()  # of this machine
+_lock = threading.Lock()
+
+
+def look_at_clocks() -> None:
+    """Find a suspension soon after it: what comes later is not told as from before it. From any thread."""
+    with _lock:
+        _suspensions.read(time.clock_gettime(time.CLOCK_MONOTONIC), time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def passed_s(at: float, now: float) -> float:
+    """Seconds since a moment of the monotonic clock, with those of suspensions; ``now`` is that clock's, too."""
+    look_at_clocks()
+    return _suspensions.passed_s(at, now)
+
+
+def now_after(at: float | None) -> float:
+    """Now, as a moment that is as much later than ``at`` as has passed, suspensions included; None: there was nothing before."""
+    now = time.clock_gettime(time.CLOCK_MONOTONIC)
+    return now if at is None else at + passed_s(at, now)
