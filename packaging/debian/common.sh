@@ -6,9 +6,25 @@ say() {
     echo "pydbt: $*"
 }
 
-# The value of one key of the first line of JSON: entry FILE KEY. A user may have written it: nothing but what can be printed.
+# open_as_owner FILE COMMAND...: what a user has in its runtime folder is opened with no more rights than that user's, and not for
+# long: it may be a pipe, a link to a device, or no file any more.
+open_as_owner() {
+    opened=$1
+    shift
+    case $opened in
+    /run/user/*)
+        owner=${opened#/run/user/}
+        timeout 5 setpriv --reuid="${owner%%/*}" --regid=65534 --clear-groups "$@" 2>/dev/null
+        ;;
+    *) timeout 5 "$@" ;;
+    esac
+}
+
+# The value of one key of the first line of JSON: entry FILE KEY. A user may have written it: no more than a line has, and nothing
+# but what can be printed.
 entry() {
-    sed -n "s/.*\"$2\": *\"\{0,1\}\([^\",}]*\).*/\1/p;q" "$1" | LC_ALL=C tr -cd '[:print:]'
+    open_as_owner "$1" head -c 65536 "$1" |
+        sed -n "s/.*\"$2\": *\"\{0,1\}\([^\",}]*\).*/\1/p;q" | LC_ALL=C tr -cd '[:print:]'
 }
 
 # One line for each controller, replica, supervisor and state directory in use: it holds a lock on its file. Those of users are
@@ -20,7 +36,7 @@ living() {
             continue
         fi
         held=0
-        flock -n -E 77 "$file" true || held=$?
+        open_as_owner "$file" flock -n -E 77 "$file" true || held=$?
         [ "$held" -eq 77 ] || continue
         case ${file##*/} in
         supervisor-*) echo "a controller that runs what is configured" ;;
@@ -35,10 +51,16 @@ is_this_machine() {
     ! ischroot
 }
 
+# A folder, and nobody but root can change what is in it. Users can make theirs beside it where bpffs is open to all.
+is_of_root() {
+    [ -n "$(find "$1" -maxdepth 0 -type d -uid 0 ! -perm /022 2>/dev/null)" ]
+}
+
 # Folders of programs in the kernel: one per volume.
 pinned() {
+    is_of_root "$PINS" || return 0
     for folder in "$PINS"/*; do
-        if [ -d "$folder" ] && [ ! -L "$folder" ]; then
+        if is_of_root "$folder"; then
             echo "$folder"
         fi
     done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import pkgutil
@@ -127,6 +128,7 @@ def test_removal_is_refused_while_a_unit_waits_for_its_next_start(root: Root) ->
     root.write("units", "pydbt@data.service loaded activating auto-restart Replication of volume data\n")
     done = script(root, "prerm", "remove", check=False)
     assert done.code and "unit pydbt@data.service" in done.output
+    assert "pydbt-arm@*.service" in calls(root)[-1], "the third kind of unit is asked for as well"
 
 
 def test_removal_is_refused_while_programs_track_writes(root: Root) -> None:
@@ -153,6 +155,29 @@ def test_a_file_of_another_user_prints_nothing_that_a_terminal_obeys(root: Root)
     with living(root, "8-1", {**PRIMARY, "place": "x"}):
         root.path("run/pydbt/8-1").write_text('{"process": 1, "role": "primary", "place": "\x1b[2J/dev/vda"}')
         assert "\x1b" not in script(root, "prerm", "remove", check=False).output
+
+
+def test_nothing_of_a_user_is_opened_with_root_s_rights(root: Root) -> None:
+    folder = root.path("run/user/65534/pydbt")
+    folder.mkdir(parents=True)
+    (folder / "secondary-a").write_text(json.dumps({**PRIMARY, "role": "secondary", "place": "/home/image"}))
+    (folder / "secondary-b").write_text("x" * 200_000)
+    secret = root.write("etc/secret", json.dumps({**PRIMARY, "place": "a secret"}), 0o600)
+    folder.chmod(0o777)
+    with contextlib.ExitStack() as held:
+        for name in ("secondary-a", "secondary-b"):
+            fcntl.flock(held.enter_context((folder / name).open()), fcntl.LOCK_EX)
+        fcntl.flock(held.enter_context(secret.open()), fcntl.LOCK_EX)
+        # What a user puts in the place of the file between the look at it and the opening.
+        place = "/run/user/65534/pydbt/secondary-c"
+        for evil in ("ln -sfn /etc/secret", "ln -sfn /etc/nologin", f"rm -f {place}; mkfifo"):
+            swap = f'case "$*" in *-c*) {evil} {place} ;; esac'
+            stand_in(root, "timeout", f'{swap}\nexec /usr/bin/timeout "$@"')
+            root.run("rm", "-f", "/run/user/65534/pydbt/secondary-c")
+            (folder / "secondary-c").write_text("{}")
+            done = script(root, "prerm", "remove", check=False)
+            assert done.code and "secondary of /home/image" in done.output and "secret" not in done.output
+    assert not root.path("etc/nologin").exists()
 
 
 def test_removal_names_each_replica_whose_target_lacks_what_was_acknowledged(root: Root) -> None:
@@ -283,6 +308,37 @@ def test_purge_keeps_the_files_of_others(root: Root) -> None:
     assert image.exists() and other.exists() and key.exists() and far.is_dir()
     for words in ("left /var/lib/pydbt/data", "left /var/lib/pydbt:", "left /etc/pydbt:", "left /srv/state"):
         assert words in said, said
+
+
+@pytest.mark.parametrize("how", ["a link of a user", "a folder of a user", "a link to another folder"])
+def test_purge_removes_no_programs_where_a_user_can_choose_what_that_is(root: Root, how: str) -> None:
+    kept = root.write("etc/ours/meta")
+    other = root.write("etc/ours/folder/meta")
+    pins = root.path("sys/fs/bpf/pydbt")
+    pins.parent.mkdir(parents=True)
+    if how == "a link of a user":
+        pins.symlink_to("/etc/ours")
+    else:
+        pins.mkdir()
+        (pins / "volume").symlink_to("/etc/ours")
+    if how == "a folder of a user":
+        root.run("chown", "65534", "/sys/fs/bpf/pydbt")
+        root.write("sys/fs/bpf/pydbt/mine/meta")
+    said = script(root, "postrm", "purge").output
+    assert kept.exists() and other.exists() and "programs are detached" not in said
+    assert ("left /sys/fs/bpf/pydbt" in said) == (how != "a link to another folder")
+
+
+def test_purge_disables_the_units_of_every_kind(root: Root) -> None:
+    links = [f"local-fs.target.wants/pydbt-arm@{name}.service" for name in ("a", "b")]
+    links += ["multi-user.target.wants/pydbt@a.service", "srv.mount.requires/pydbt-secondary@a.service"]
+    for name in links:
+        place = root.path(f"etc/systemd/system/{name}")
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to("/usr/lib/systemd/system/x.service")
+    said = script(root, "postrm", "purge").output
+    assert all(f"removed /etc/systemd/system/{name}" in said for name in links), said
+    assert not [name for name in links if root.path(f"etc/systemd/system/{name}").is_symlink()]
 
 
 def test_purge_touches_nothing_while_another_installation_uses_it(root: Root) -> None:
