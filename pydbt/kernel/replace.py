@@ -18,7 +18,6 @@ from pydbt.core.errors import StateError
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.bitmaps import Bitmaps
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
-from pydbt.kernel.counters import Counters
 
 _TEMPORARY_SUFFIX = "-next"
 
@@ -49,23 +48,6 @@ def tracked_words(pin_dir: Path) -> np.ndarray | None:
     finally:
         bitmaps.close()
         os.close(fd)
-
-
-def tracked_counts(pin_dir: Path) -> tuple[str, Counters] | None:
-    """The name of the attachment of the pinned programs, and their counts; None for none, and for those of another version.
-
-    StateError when they cannot be read.
-    """
-    try:
-        capture = Capture.reopen(pin_dir)
-    except pins.OtherVersion:
-        return None
-    if capture is None:
-        return None
-    try:
-        return capture.attach_name(), capture.counters()
-    finally:
-        capture.close()
 
 
 def replace(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, keep: Callable[[np.ndarray], None]) -> Capture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pydbt.cli.group import execute
-from pydbt.controller.control import ControlServer
+from pydbt.controller.control import ControlServer, write_saved_status
 from pydbt.controller.primary import arming, last_mark
+from pydbt.controller.primary.armed import without_arming
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
@@ -234,3 +236,28 @@ def test_a_tainted_volume_gets_no_mark(machine: Machine) -> None:
     assert "no last mark was made" in machine.done("arm", "data")
     assert "compares the whole volume (writes may have gone untracked" in machine.done("disarm", "data")
     assert machine.state.clean is None
+
+
+@pytest.mark.parametrize("was_armed", [True, False])
+def test_programs_past_which_the_kernel_has_counted_a_write_give_no_mark_and_no_figure(
+    machine: Machine, was_armed: bool
+) -> None:
+    """Armed, or left by a run that was killed. A record of fewer sectors stands for a write that capture did not see."""
+    machine.done("arm", "data")
+    state = machine.state if was_armed else without_arming(machine.state)
+    assert state.audit is not None and state.audit["offset_sectors"] is not None, "the arming has kept the counts"
+    save_state(machine.state_dir, state)
+    write_saved_status(machine.state_dir, {"role": "primary", "secondaries": [{"secondary": "10.0.0.2:7790"}]})
+
+    def figure() -> object:
+        return json.loads(machine.run("status", "data", "--json").output)["out_of_sync_bytes"]
+
+    machine.write(2003)
+    assert figure() == BLOCK
+    save_state(
+        machine.state_dir, replace(state, audit={**state.audit, "offset_sectors": state.audit["offset_sectors"] - 8})
+    )
+    assert figure() is None
+    said = machine.done("disarm", "data") if was_armed else machine.done("down", machine.disk)
+    assert "compares the whole volume (the programs missed 8 sectors of writes" in said
+    assert machine.state.clean is None and not machine.pins.exists()

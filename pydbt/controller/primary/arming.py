@@ -9,19 +9,22 @@ taken away by the next start), or the volume armed.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydbt.controller.control import is_answering
 from pydbt.controller.primary.armed import Arming, with_arming, without_arming
+from pydbt.controller.primary.auditor import look_at
 from pydbt.controller.primary.below_watch import KEY as BELOW_KEY
 from pydbt.controller.primary.below_watch import BelowWatch
 from pydbt.controller.primary.leftover import let_go, pin_dir_of, warn_of_others
 from pydbt.controller.primary.opening import distrust_maps, distrusted, load_maps
-from pydbt.controller.primary.programs import missing_link_of, still_tracked, volume_spec
+from pydbt.controller.primary.programs import chain_of, still_tracked, volume_spec
 from pydbt.controller.registry import registered_primary
 from pydbt.controller.roles import require_no_replica
+from pydbt.core.tracking.audit import Look, first_record
 from pydbt.device.block import DirectReader
 from pydbt.device.checks import check_source
 from pydbt.device.clean import gap_since
@@ -34,6 +37,10 @@ from pydbt.store.volume_state import VolumeState, load_state, require_same_sourc
 
 # Nobody reads records of an armed volume: only its bits are set.
 OPTIONS = CaptureOptions(header_ring_bytes=PAGE_BYTES, data_ring_bytes=0, payload=False)
+_IDLE_LOOKS = (
+    50  # at a device that nothing is mounted on: writes of an earlier use end within the half second that they take
+)
+_BETWEEN_LOOKS_S = 0.01
 
 _log = logging.getLogger("pydbt")
 
@@ -68,7 +75,7 @@ def arm_volume(source: Path, state_dir: Path) -> Armed:
 def _attach(device: BlockDevice, state: VolumeState, state_dir: Path, reader: DirectReader) -> str:
     """The link that was missing, or nothing."""
     below = BelowWatch(device, state)
-    link = missing_link_of(device, state, reader)
+    link = chain_of(device, state, reader).link
     if state.boot_id:
         state = without_arming(replace(state, boot_id=""))
         save_state(state_dir, state)
@@ -79,13 +86,17 @@ def _attach(device: BlockDevice, state: VolumeState, state_dir: Path, reader: Di
     capture = Capture.attach(volume_spec(device, state.block_bytes), OPTIONS, pins)
     try:
         capture.set_records(False)
+        look = _idle_look(device, capture)
         # What was written while the programs were compiled is seen by the second look alone.
         link = link or gap_since(state.clean, device, reader)
         if link:
             distrust_maps(state_dir, state)
             state = _distrusted(state, below.untracked(link))
         more = {**state.more, BELOW_KEY: below.kept and below.kept.to_values()}
-        state = replace(state, clean=None, boot_id=boot_id(), disk_sequence=device.disk_sequence(), more=more)
+        audit = first_record(look).as_dict()  # a write that is counted unseen from here on is told, whoever looks
+        state = replace(
+            state, clean=None, boot_id=boot_id(), disk_sequence=device.disk_sequence(), audit=audit, more=more
+        )
         since = datetime.now(UTC).isoformat(timespec="seconds")
         save_state(state_dir, with_arming(state, Arming(since, capture.attach_name(), link)))
     except BaseException:
@@ -93,6 +104,17 @@ def _attach(device: BlockDevice, state: VolumeState, state_dir: Path, reader: Di
         raise
     capture.close()
     return link
+
+
+def _idle_look(device: BlockDevice, capture: Capture) -> Look:
+    """Of the counts while nothing is in flight, if the device comes to rest at all; it does before its mount."""
+    look = look_at(device, capture)
+    for _ in range(_IDLE_LOOKS):
+        if look.idle:
+            break
+        time.sleep(_BETWEEN_LOOKS_S)
+        look = look_at(device, capture)
+    return look
 
 
 def _distrusted(state: VolumeState, reason: str) -> VolumeState:

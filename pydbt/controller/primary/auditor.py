@@ -22,20 +22,8 @@ class Auditor:
 
     def look(self, brains: Sequence[Primary], now: float) -> list[ev.Event]:
         """Compare the counts once; the taints that this finds. Raises DeviceError."""
-        device, capture = self._device, self._capture
-        before, flying = device.counters(), device.in_flight_writes()
-        counters = capture.counters()
-        after = device.counters()
-        counted = before.write_sectors + before.discard_sectors
-        still = counted == after.write_sectors + after.discard_sectors
-        look = Look(
-            attach=capture.attach_name(),
-            seen_sectors=counters.submitted_sectors,
-            completed_sectors=_completed_sectors(device, counters),
-            counted_sectors=counted if device.counts_io() else None,
-            idle=still and not flying and not device.in_flight_writes(),
-            faults={name: getattr(counters, name) for name in FAULTS},
-        )
+        capture = self._capture
+        look = look_at(self._device, capture)
         drained = capture.consumer_position() == capture.producer_position()
         all_completed = drained and all(
             brain.state.in_flight.certain and brain.state.in_flight.empty for brain in brains
@@ -50,6 +38,23 @@ class Auditor:
     def record(self) -> dict[str, Any]:
         """To be written down."""
         return self._audit.record.as_dict()
+
+
+def look_at(device: BlockDevice, capture: Capture) -> Look:
+    """Both counts of now. Raises DeviceError."""
+    before, flying = device.counters(), device.in_flight_writes()
+    counters = capture.counters()
+    after = device.counters()
+    counted = before.write_sectors + before.discard_sectors
+    still = counted == after.write_sectors + after.discard_sectors
+    return Look(
+        attach=capture.attach_name(),
+        seen_sectors=counters.submitted_sectors,
+        completed_sectors=_completed_sectors(device, counters),
+        counted_sectors=counted if device.counts_io() else None,
+        idle=still and not flying and not device.in_flight_writes(),
+        faults={name: getattr(counters, name) for name in FAULTS},
+    )
 
 
 def _completed_sectors(device: BlockDevice, counters: Counters) -> int:

@@ -15,8 +15,8 @@ from pydbt.controller.pinned import pinned_names, volume_of
 from pydbt.controller.primary.armed import arming_of, as_tracked
 from pydbt.controller.primary.below_watch import without_look
 from pydbt.controller.primary.leftover import detach_leftover, let_go, merge_into_maps, pin_dir_of, source_of
-from pydbt.controller.primary.programs import faults_of, gap_in_tracking
-from pydbt.core.errors import BusyError, PydbtError, StateError
+from pydbt.controller.primary.programs import gap_in_tracking
+from pydbt.core.errors import BusyError, PydbtError
 from pydbt.device.block import DirectReader
 from pydbt.device.clean import CleanStop, clean_marker
 from pydbt.device.sysfs import BlockDevice
@@ -88,13 +88,8 @@ def _why_no_mark(state: VolumeState, device: BlockDevice | None) -> str:
         return "its device is not there"
     if gap := gap_in_tracking(device, state):
         return gap
-    if tainted := next((record for record in state.secondaries if record.taints), None):
-        return tainted.taints[0]["reason"]
-    try:
-        faults = faults_of(pin_dir_of(state), state)
-    except (StateError, OSError) as error:
-        return str(error)
-    return f"the programs missed {faults[0]}" if faults else ""
+    tainted = next((record for record in state.secondaries if record.taints), None)
+    return tainted.taints[0]["reason"] if tainted else ""
 
 
 def _mark(state_dir: Path, state: VolumeState, device: BlockDevice) -> CleanStop:

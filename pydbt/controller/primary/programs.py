@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pydbt.controller.options import PrimaryOptions
-from pydbt.controller.primary.armed import Arming, arming_of, as_tracked
+from pydbt.controller.primary.armed import arming_of, as_tracked
+from pydbt.controller.primary.auditor import look_at
 from pydbt.controller.primary.below_watch import changed_since
 from pydbt.controller.primary.leftover import merge_into_maps, pin_dir_of, warn_of_others
-from pydbt.core.errors import StateError
-from pydbt.core.tracking.audit import FAULTS, AuditRecord, grown_faults
+from pydbt.core.errors import DeviceError, StateError
+from pydbt.core.tracking.audit import AuditRecord, Look, missed_unaudited
 from pydbt.core.tracking.chain import ProgramsFound, TrackingFacts, missing_link, tracking_gap
 from pydbt.device.block import DirectReader
 from pydbt.device.clean import gap_since
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec, require_ready
 from pydbt.kernel.pins import OtherVersion
-from pydbt.kernel.replace import finish_replacement, replace, tracked_counts, tracked_volume
+from pydbt.kernel.replace import finish_replacement, replace, tracked_volume
 from pydbt.posix.boot import boot_id
 from pydbt.store.volume_state import VolumeState, save_state
 
@@ -69,36 +69,67 @@ def gap_in_tracking(device: BlockDevice, state: VolumeState) -> str:
     facts = TrackingFacts(state.boot_id, boot_id(), state.disk_sequence, device.disk_sequence(), pinned)
     if gap := tracking_gap(facts):
         return gap
-    if arming := arming_of(state):
-        facts = dataclasses.replace(facts, kept_attachment=arming.attachment, **_found_of(pins, state, arming))
+    facts = dataclasses.replace(facts, **_found_of(device, state))
     return tracking_gap(dataclasses.replace(facts, below=changed_since(state, device)))
 
 
-def missing_link_of(device: BlockDevice, state: VolumeState, reader: DirectReader) -> str:
-    """The link by which writes may be missing from the maps; empty when none may be."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chain:
+    """``tracked``: programs have seen every write; ``untouched``: there was none since the last mark. ``link``: what is missing
+    when neither holds, else empty."""
+
+    tracked: bool
+    untouched: bool
+    link: str
+
+
+def chain_of(device: BlockDevice, state: VolumeState, reader: DirectReader) -> Chain:
+    """By which way the maps are known to lack no write. Each fact is read once, so that the three answers fit together."""
+    finish_replacement(pin_dir_of(state))
     in_tracking, since_mark = gap_in_tracking(device, state), gap_since(state.clean, device, reader)
-    return missing_link(in_tracking, since_mark, marked=bool(state.clean))
+    return Chain(not in_tracking, not since_mark, missing_link(in_tracking, since_mark, marked=bool(state.clean)))
 
 
-def faults_of(pins: Path, state: VolumeState) -> tuple[str, ...]:
-    """What the pinned programs have missed since they were audited last. StateError when they cannot be read."""
-    found = tracked_counts(pins)
-    if found is None:
-        return ()
-    attachment, counters = found
-    kept = AuditRecord.of(state.audit)
-    return tuple(grown_faults(kept, attachment, {name: getattr(counters, name) for name in FAULTS}))
+def missed_by_programs(device: BlockDevice, state: VolumeState) -> tuple[str, ...]:
+    """What the pinned programs have missed since they were audited last. StateError or DeviceError when nobody can tell."""
+    look = _look_at_pinned(device, state)
+    return () if look is None else tuple(missed_unaudited(_audited(state), look))
 
 
-def _found_of(pins: Path, state: VolumeState, arming: Arming) -> dict[str, Any]:
-    """The attachment of the programs, and what they have missed. Those of another version are taken for those that were armed."""
+def _look_at_pinned(device: BlockDevice, state: VolumeState) -> Look | None:
+    """None where there are no programs, and for those of another version."""
     try:
-        found = tracked_counts(pins)
-        faults = faults_of(pins, state)
-    except (StateError, OSError) as error:
+        capture = Capture.reopen(pin_dir_of(state))
+    except OtherVersion:
+        return None
+    if capture is None:
+        return None
+    try:
+        return look_at(device, capture)
+    finally:
+        capture.close()
+
+
+def _audited(state: VolumeState) -> AuditRecord:
+    try:
+        return AuditRecord.of(state.audit)
+    except (ValueError, TypeError):
+        return AuditRecord()  # of which nothing was told
+
+
+def _found_of(device: BlockDevice, state: VolumeState) -> dict[str, Any]:
+    """The attachment of the programs, and what they have missed. Those of another version are taken for those that were armed."""
+    arming = arming_of(state)
+    try:
+        look = _look_at_pinned(device, state)
+    except (StateError, DeviceError, OSError) as error:
         _log.warning("%s", error)
         return {"pinned": ProgramsFound.UNREADABLE}
-    return {"attachment": arming.attachment if found is None else found[0], "faults": faults}
+    kept = arming.attachment if arming else ""
+    if look is None:
+        return {"kept_attachment": kept, "attachment": kept}
+    faults = tuple(missed_unaudited(_audited(state), look))
+    return {"kept_attachment": kept, "attachment": look.attach, "faults": faults}
 
 
 def open_capture(
@@ -133,15 +164,10 @@ def open_capture(
     _log.info("writes were tracked while no controller ran; new programs replace the old ones without a gap")
 
     def keep(words: np.ndarray) -> None:
-        if state != as_tracked(state):
-            _pass_trust_on(options.state_dir, state, pins)
+        if missed := missed_by_programs(device, state):
+            raise StateError(f"the programs of before missed {missed[0]}: start again, and everything is compared")
+        if state != as_tracked(state):  # of a volume that was armed, it is that of a run from here on
+            save_state(options.state_dir, as_tracked(state))
         merge_into_maps(options.state_dir, as_tracked(state), words)
 
     return replace(volume, wanted, pins, keep), False
-
-
-def _pass_trust_on(state_dir: Path, state: VolumeState, pins: Path) -> None:
-    """The new programs of a volume that was armed are attached: its state is that of a run from here on."""
-    if faults := faults_of(pins, state):
-        raise StateError(f"the armed programs missed {faults[0]}: start again, and everything is compared")
-    save_state(state_dir, as_tracked(state))

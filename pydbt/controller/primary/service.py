@@ -28,7 +28,7 @@ from pydbt.controller.primary.opening import (
     prove_secondaries,
     secures_of,
 )
-from pydbt.controller.primary.programs import missing_link_of, open_capture, still_tracked
+from pydbt.controller.primary.programs import chain_of, open_capture
 from pydbt.controller.primary.rest import Rest
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.ways import Ways
@@ -81,8 +81,8 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
             prove_secondaries(device, state, secures, wait=options.wait_for_secondary)
         load_maps(options.state_dir, state)  # before anything is attached: a map that cannot be read ends here
         below = BelowWatch(device, state)
-        tracked, untouched = still_tracked(device, state), is_untouched(state.clean, device, reader)
-        link = "" if tracked or untouched else missing_link_of(device, state, reader)
+        chain = chain_of(device, state, reader)
+        tracked, untouched, link = chain.tracked, chain.untouched, chain.link
         if not tracked and not untouched:
             distrust_maps(options.state_dir, state)
         if not tracked and state.boot_id:

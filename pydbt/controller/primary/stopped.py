@@ -107,7 +107,7 @@ def _since_the_maps(state: VolumeState) -> WrittenSince | None:
     """None: nobody knows."""
     if state.boot_id != boot_id() or not _is_same_attachment(state):
         return _untouched_since(state)
-    if arming_of(state) is not None and gap_of(state):
+    if _missed(state):
         return None
     # Only now: no other command needs the eBPF side.
     from pydbt.kernel.replace import tracked_words
@@ -117,6 +117,18 @@ def _since_the_maps(state: VolumeState) -> WrittenSince | None:
     except (PydbtError, OSError):
         return None
     return WrittenSince(tracked=True, words=words) if words is not None else _untouched_since(state)
+
+
+def _missed(state: VolumeState) -> str:
+    """What the programs have not seen, as far as that can be told; for a volume that is armed also the rest of its chain."""
+    if arming_of(state) is not None:
+        return gap_of(state)
+    from pydbt.controller.primary.programs import missed_by_programs
+
+    try:
+        return ", ".join(missed_by_programs(BlockDevice.identify(state.source_path), state))
+    except (PydbtError, OSError) as error:
+        return str(error)
 
 
 def gap_of(state: VolumeState) -> str:

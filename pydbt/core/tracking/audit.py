@@ -79,6 +79,25 @@ def grown_faults(kept: AuditRecord, attach: str, faults: dict[str, int]) -> list
     return [FAULTS[name] for name, count in faults.items() if count > told.get(name, 0)]
 
 
+def missed_unaudited(kept: AuditRecord, look: Look) -> list[str]:
+    """What programs have missed since they were audited last, by one look at any moment, in words that follow "missed"."""
+    found = grown_faults(kept, look.attach, look.faults)
+    if kept.attach == look.attach and kept.offset_sectors is not None and look.counted_sectors is not None:
+        unseen = look.counted_sectors - look.seen_sectors - kept.offset_sectors
+        if unseen > 0:
+            found.append(f"{unseen} sectors of writes that the kernel has counted")
+    return found
+
+
+def first_record(look: Look) -> AuditRecord:
+    """Of programs that were just attached, and that nobody audits yet: from here on no write may be counted unseen.
+
+    Only an idle disk tells the offset: a write in flight was seen and not counted, or it was submitted before the attach.
+    """
+    offset = look.counted_sectors - look.seen_sectors if look.idle and look.counted_sectors is not None else None
+    return AuditRecord(look.attach, offset, faults=dict(look.faults))
+
+
 @dataclass(frozen=True, slots=True)
 class AuditReport:
     """Whether both counts agree, in words, and how far they may part unnoticed. The fields are keys of the status."""

@@ -27,7 +27,7 @@ class TrackingFacts:
     """What was written down of the programs, and what is found now.
 
     ``kept_boot`` is empty when they may not be attached. ``kept_attachment`` is the name of the attachment that was armed, and
-    empty for the programs of a run, whose audit goes on. ``faults`` are the writes that the programs could not report.
+    empty for the programs of a run. ``faults`` are the writes that the programs have missed since they were audited last.
     ``below``: why the content may have changed below the device.
     """
 

@@ -6,7 +6,17 @@ import random
 
 import pytest
 
-from pydbt.core.tracking.audit import FAULTS, LOWER_AFTER_S, Audit, AuditRecord, Look, completed_by_bio, grown_faults
+from pydbt.core.tracking.audit import (
+    FAULTS,
+    LOWER_AFTER_S,
+    Audit,
+    AuditRecord,
+    Look,
+    completed_by_bio,
+    first_record,
+    grown_faults,
+    missed_unaudited,
+)
 
 
 class Disk:
@@ -146,6 +156,33 @@ def test_what_programs_missed_while_nobody_audited_them_is_told_by_their_counts_
     assert grown_faults(kept, "boot 7", {"passthrough": 3, "unknown_ops": 0}) == [FAULTS["passthrough"]]
     assert grown_faults(kept, "boot 8", {"passthrough": 1}) == [FAULTS["passthrough"]], "others count from nothing"
     assert grown_faults(AuditRecord(attach="boot 7"), "boot 7", {"unknown_ops": 1}) == [FAULTS["unknown_ops"]]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_programs_missed_shows_by_one_look_whoever_takes_it_and_whatever_is_in_flight(seed):
+    disk, audit = Disk(seed), Audit(AuditRecord())
+    assert rested(disk, audit) == []
+    run, armed = AuditRecord.of(audit.record.as_dict()), first_record(disk.look())
+    for kept in (run, armed):
+        work(disk, Audit(AuditRecord()), 20)
+        assert missed_unaudited(kept, disk.look()) == [], "a write in flight is seen before it is counted"
+        assert missed_unaudited(kept, disk.look("b")) == [], "other programs began later"
+        assert missed_unaudited(kept, disk.look(counted_sectors=None)) == []
+    disk.submit(seen=False)
+    disk.rest()
+    for kept in (run, armed):
+        (found,) = missed_unaudited(kept, disk.look())
+        assert "sectors of writes that the kernel has counted" in found
+    disk.faults["passthrough"] += 1
+    assert missed_unaudited(armed, disk.look())[0] == FAULTS["passthrough"]
+
+
+def test_the_first_record_of_a_disk_that_never_rests_claims_no_offset():
+    disk = Disk(1)
+    disk.submit()
+    record = first_record(disk.look())
+    assert record.offset_sectors is None and record.attach == "a" and record.faults == disk.faults
+    assert first_record(disk.look(idle=True, counted_sectors=None)).offset_sectors is None
 
 
 def test_programs_attached_anew_count_from_nothing():

@@ -44,6 +44,7 @@ def test_each_broken_link_of_tracking_is_named(change: dict[str, object], words:
 def test_programs_of_a_run_need_no_name() -> None:
     """A later run takes over from them with their audit."""
     assert tracking_gap(replace(OF_A_RUN, attachment="boot-1 43")) == ""
+    assert "missed a command" in tracking_gap(replace(OF_A_RUN, attachment="boot-1 43", faults=("a command",)))
 
 
 @pytest.mark.parametrize("facts", [SAME_BOOT, LATER, replace(LATER, kernel="")])

@@ -144,13 +144,13 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
         configuring: {"boot_id": primary.boot_id, "secrets": SimpleNamespace(randbits=primary.epoch)},
         peer_connection: {"Outbox": SimOutbox, "threading": SimpleNamespace(Thread=primary.thread)},
         primary_status: {"time": clock},
-        used_blocks: {"used_extents": primary.used, "Job": AtOnce},
+        used_blocks: {"used_extents": primary.used, "Job": AtOnce, "time": clock},
         primary_service: {
             "check_plain_tcp": lambda *_: None, "check_source": lambda *_: primary.device, "is_answering": lambda *_: False,
             "DirectReader": lambda *_: nothing(SimpleNamespace(check=lambda: None)), "make_state_dir": lambda _: [],
             "prove_secondaries": lambda *_, **__: None, "_serve": primary.serve,
             "discard_promise": lambda _: ALWAYS_ZEROS,
-            "is_untouched": primary.is_untouched, "missing_link_of": lambda *_: "", "forget": lambda _: None,
+            "is_untouched": primary.is_untouched, "forget": lambda _: None,
             "BelowWatch": lambda *_: SimpleNamespace(
                 untracked=lambda _: UNTRACKED, kept=None, problem="", begin=lambda *_: None, look=lambda **_: "",
             ),
@@ -168,6 +168,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
             "require_ready": lambda _: True, "warn_of_others": lambda *_: None,
             "Capture": primary.capture_class(), "boot_id": primary.boot_id,
             "finish_replacement": lambda _: None, "tracked_volume": primary.tracked_volume,
+            "gap_since": lambda *given: "" if primary.is_untouched(*given) else "it was written since",
         },
         secondary_engine: {
             "time": clock, "Path": SimPath, "JournalFiles": TeeJournal, "secrets": numbers, "_hold_reserve": lambda _: None,
