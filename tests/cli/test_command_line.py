@@ -347,7 +347,9 @@ def test_status_on_a_terminal_says_the_same(disk: str, controller: FakeControlle
 def test_commands_are_passed_on(disk: str, controller: FakeController) -> None:
     assert command("wait", disk, "--timeout", 2.5).code == 0
     assert command("wait", disk, "--no-sync").code == 0
-    assert command("pause", disk).output == "replication is paused; writes are still tracked\n"
+    assert command("pause", disk).output == (
+        "replication is paused until 'controller resume' or the next start; writes are still tracked\n"
+    )
     assert command("resume", "--state", controller.state_dir).code == 0
     # A wait that takes long, as on a machine with much to do, asks for the status as well.
     assert [request for request in controller.asked if request["command"] != "status"] == [

@@ -18,7 +18,7 @@ def pause(source: Path | None, state_dir: Path | None, secondary: tuple[str, int
     `resume` copies the blocks that were written meanwhile.
     """
     ask(locate(source, state_dir), {"command": "pause", **named(secondary)})
-    click.echo("replication is paused; writes are still tracked")
+    click.echo("replication is paused until 'controller resume' or the next start; writes are still tracked")
     return 0
 
 
