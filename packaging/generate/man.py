@@ -25,12 +25,17 @@ from pydbt.cli.config import DEFAULT_FILE
 from pydbt.cli.explain import EXIT_CODES
 from pydbt.cli.volume_files import STATE_ROOT, VOLUMES
 from pydbt.controller.registry import PINS, RUN_DIR
+from pydbt.core.configured.boot_order import NAMES_SUFFIX
 from pydbt.kernel.code_cache import FOLDER
 from pydbt.version import VERSION
 
 VOLUME_PAGE, SETTINGS_PAGE = "pydbt-volume", "controller.toml"
 FILES = (
     (f"{VOLUMES}/NAME.toml", f"One volume or replica of this machine; see `{VOLUME_PAGE}`(5)."),
+    (
+        f"{VOLUMES}/NAME{NAMES_SUFFIX}",
+        "Names of the volume's device, for the order of the next boot; the program writes it.",
+    ),
     (f"{DEFAULT_FILE}", f"Defaults for every command; see `{SETTINGS_PAGE}`(5)."),
     (f"{STATE_ROOT}/NAME", "The state directory of the volume or replica NAME, unless its file names another."),
     (f"{RUN_DIR}", "What runs on this machine since the last boot."),

@@ -42,6 +42,12 @@ def typed_name() -> str:
     return str(context.meta.get(_NAME, "")) if context is not None else ""
 
 
+def typed_file() -> Path | None:
+    """The file of the volume whose NAME was typed; None when a path was typed, or nothing."""
+    name = typed_name()
+    return volumes_folder() / f"{name}.toml" if name else None
+
+
 def named_volume(word: str) -> VolumeFile | None:
     """The volume that a word names; None for a path. A word with a slash is a path. UsageError for one that may be both."""
     if "/" in word or why_no_name(word):

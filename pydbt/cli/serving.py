@@ -20,6 +20,7 @@ from pydbt.cli.program import Stopped
 from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.responsive import write_in_background
 from pydbt.cli.view import View
+from pydbt.controller.boot_chain import keep_names
 from pydbt.controller.expiry import require_usable
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.registry import registered_primary, registered_secondary
@@ -106,6 +107,8 @@ def _serve_primary(options: PrimaryOptions, only_check: bool, alone: bool) -> in
     name_lines(options.source)
     forbid_core_dumps()
     device = check_primary(options, only_check)
+    if not only_check:
+        keep_names(options.volume_file, options.source, device)
     if only_check:
         click.echo(f"{printable(str(options.source))} could be replicated: options, device and identity are right")
         return 0

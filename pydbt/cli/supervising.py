@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pydbt.cli.program import Stopped
 from pydbt.cli.responsive import finish_writing, write_as_at_the_start, write_without_waiting
 from pydbt.cli.serving import serve_in_role
 from pydbt.cli.volume_files import ROLES, VOLUMES, VolumeFile, volume_files, volumes_folder
+from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.supervisor import Child, Supervisor
 from pydbt.controller.units import is_enabled, unit_of
 from pydbt.core.configured.supervision import Wanted
@@ -80,6 +82,8 @@ def configured(role: str, group: click.Group, general: Path, root: Path = Path("
             continue
         unit = unit_of(role, volume.name)
         wanted = Wanted(_settings(volume), _identity(options), unit if is_enabled(unit, root) else "")
+        if isinstance(options, PrimaryOptions) and volume.path.parent == volumes_folder():
+            options = replace(options, volume_file=volume.path)
         children[volume.name] = Child(wanted, place, str(volume.state_dir), _server(options))
     return children
 

@@ -77,7 +77,7 @@ class PrimaryOptions:
     volume), or the device that stores a snapshot of another device-mapper volume. On a layer with dm-era a new era is
     begun every ``era_interval_s``. ``wait_for_secondary``: a new volume waits for its
     secondaries, as later runs do. ``report`` is called with each new report while the service runs.
-    ``manager`` is told that it runs.
+    ``manager`` is told that it runs. ``volume_file`` is the file of ``/etc/pydbt/volumes`` that configures it, if one does.
     """
 
     source: Path
@@ -105,6 +105,7 @@ class PrimaryOptions:
     peers: tuple[str, ...] = ()
     new_peer_key: bool = False
     wait_for_secondary: bool = True
+    volume_file: Path | None = None
     report: Callable[[VolumeReport], None] | None = None
     manager: ServiceManager = field(default=NO_MANAGER, compare=False, repr=False)
 

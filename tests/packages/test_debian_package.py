@@ -72,13 +72,20 @@ def test_the_package_is_whole() -> None:
 
 @pytest.mark.smoke
 def test_its_units_are_the_project_s_and_run_the_package_s_own_program() -> None:
-    for path in (ROOT / "packaging/systemd").iterdir():
+    for path in (ROOT / "packaging/systemd").glob("*.service"):
         lines = text_of(built(), f"usr/lib/systemd/system/{path.name}").splitlines()
         own = [line.replace("ExecStart=/usr/bin/controller ", "ExecStart=controller ") for line in lines]
         added = set(own) - set(path.read_text().splitlines())
         assert [line for line in own if line not in added] == path.read_text().splitlines()
         assert all(line.startswith("Documentation=") for line in added)
         assert "ExecStart=/usr/bin/controller" in "\n".join(lines), "another one in /usr/local/bin is not taken"
+
+
+@pytest.mark.smoke
+def test_the_generator_is_where_systemd_looks_for_it_and_can_be_run() -> None:
+    name = "usr/lib/systemd/system-generators/pydbt-generator"
+    assert text_of(built(), name) == (ROOT / "packaging/systemd/pydbt-generator").read_text()
+    assert members(built())[name].mode & 0o777 == 0o755
 
 
 @pytest.mark.smoke

@@ -15,7 +15,7 @@ from tests.vm.site import STATE_DISK, mount_state
 
 FULL = bool(os.environ.get("PYDBT_VM_FULL"))
 # Vagrant and libvirt are many packages; and a boot of systemd takes a while: for the long run only.
-collect_ignore = [] if FULL else ["test_vagrant.py", "test_services.py", "test_package.py"]
+collect_ignore = [] if FULL else ["test_vagrant.py", "test_services.py", "test_package.py", "test_boot.py"]
 
 
 def long(*values: Any) -> tuple[Any, ...]:

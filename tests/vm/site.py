@@ -90,6 +90,17 @@ def _dm_segments(machine: Machine, name: str) -> Iterator[tuple[int, int]]:
         yield int(offset) * SECTOR_BYTES, int(length) * SECTOR_BYTES
 
 
+def blocks_that_differ(machines: Pair, volume: Volume) -> np.ndarray:
+    """Numbers of the blocks of 4 KiB in which the images differ now, as their disks are."""
+    found, at = [], 0
+    source, replica = (machine.disks["data"].path for machine in machines.both)
+    for offset, length in volume.segments:
+        blocks = differing_blocks(source, replica, length, source_offset=offset, image_offset=at, direct=False)
+        found.append(blocks + at // BLOCK_BYTES)
+        at += length
+    return np.concatenate(found)
+
+
 def mount_state(machine: Machine) -> None:
     """After each boot of a machine whose state directories lie on a disk of their own."""
     machine.run(f"mount {machine.device('state')} {STATE_DISK}")
@@ -249,13 +260,7 @@ class Site:
     # --- comparing ----------------------------------------------------------------------------------------
     def differing(self) -> np.ndarray:
         """Numbers of the blocks of 4 KiB in which the images differ now, as their disks are."""
-        found, at = [], 0
-        source, replica = (machine.disks["data"].path for machine in (self.primary, self.secondary))
-        for offset, length in self.volume.segments:
-            blocks = differing_blocks(source, replica, length, source_offset=offset, image_offset=at, direct=False)
-            found.append(blocks + at // BLOCK_BYTES)
-            at += length
-        return np.concatenate(found)
+        return blocks_that_differ(self.machines, self.volume)
 
     def compare(self, when: str) -> None:
         """The secondary ends, and both images are the same, byte by byte. Nothing may be mounted."""

@@ -11,16 +11,15 @@ import pytest
 
 from tests.lab.images import differing_blocks
 from tests.lab.patience import wait_until
-from tests.vm.machine import IDENTITY, TREE, Machine
+from tests.vm.machine import IDENTITY, Machine
 from tests.vm.pair import MIB, Pair, pair
+from tests.vm.units import PATIENCE_S, configure, install_units, journal, shown, start
 
 pytestmark = pytest.mark.timeout(1800)
 
 SIZE_BYTES = 64 * MIB
 PORT = 7790
 PRIMARY, SECONDARY = "pydbt@data.service", "pydbt-secondary@data.service"
-# Of an emulated machine: each start of the program takes seconds.
-PATIENCE_S = 300.0
 WATCHDOG_S = 30
 
 
@@ -40,26 +39,8 @@ def booted() -> Iterator[Pair]:
                 f'identity = "{IDENTITY}"',
             )
             configure(machine, "data", *lines)
-            machine.run(f"cp {TREE}/packaging/systemd/*.service /etc/systemd/system/ && systemctl daemon-reload")
+            install_units(machine)
         yield machines
-
-
-def configure(machine: Machine, name: str, *lines: str) -> None:
-    text = "\\n".join(lines)
-    machine.run(f"mkdir -p /etc/pydbt/volumes && printf '{text}\\n' >/etc/pydbt/volumes/{name}.toml")
-
-
-def start(machine: Machine, unit: str) -> None:
-    done = machine.run(f"systemctl start {unit}", PATIENCE_S, check=False)
-    assert done.code == 0, f"{done}\n{journal(machine, unit)}"
-
-
-def journal(machine: Machine, unit: str) -> str:
-    return machine.run(f"journalctl -o cat --no-pager -u {unit} | tail -n 60").output
-
-
-def shown(machine: Machine, unit: str, name: str) -> str:
-    return machine.run(f"systemctl show --value -p {name} {unit}").output.strip()
 
 
 def status(machine: Machine) -> dict[str, Any]:

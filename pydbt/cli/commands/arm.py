@@ -9,7 +9,8 @@ import click
 
 from pydbt.cli.locate import locate, volume_arguments
 from pydbt.cli.place import named_volume, typed_name
-from pydbt.cli.volume_files import read_volume, volume_files, volumes_folder
+from pydbt.cli.volume_files import VolumeFile, read_volume, volume_files, volumes_folder
+from pydbt.controller.boot_chain import keep_names
 from pydbt.controller.control import is_answering
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.controller.state_dir import AS_THAT_USER, check_state_dir
@@ -25,16 +26,17 @@ def arm(source: Path | None, state_dir: Path | None) -> int:
     """Track the writes to a volume without a run.
 
     Attaches programs that only mark the blocks that are written, and returns. The next `run` takes over from them. Run it
-    after a boot, before the file system is checked and mounted: then nothing but what was written is compared. `disarm`
-    ends it. When there is nothing to do, the command succeeds too.
+    after a boot, before the file system is checked and mounted: then nothing but what was written is compared. The unit
+    pydbt-arm@NAME does that, ordered by what is in /etc/fstab. `disarm` ends it. When there is nothing to do, the command
+    succeeds too.
     """
     require_root("controller arm", "it reads block devices and loads eBPF")
-    device, place = _volume(source, state_dir)
+    device, place, file = _volume(source, state_dir)
     check_state_dir(place, AS_THAT_USER)
     # Only now: it brings the eBPF side.
     from pydbt.controller.primary.arming import arm_volume
 
-    armed = arm_volume(device, place)
+    armed = arm_volume(device, place, file)
     name = printable(str(source))
     if armed.nothing_to_do:
         click.echo(f"nothing to do for {name}: {armed.nothing_to_do}")
@@ -55,7 +57,7 @@ def disarm(source: Path | None, state_dir: Path | None) -> int:
     anything uses the device, nothing is changed (exit code 4). When there is nothing to do, the command succeeds too.
     """
     require_root("controller disarm", "it takes programs out of the kernel")
-    _, place = _volume(source, state_dir)
+    device, place, file = _volume(source, state_dir)
     check_state_dir(place, AS_THAT_USER)
     if is_answering(place):
         raise BusyError(
@@ -64,6 +66,7 @@ def disarm(source: Path | None, state_dir: Path | None) -> int:
     # Only now: it brings the eBPF side.
     from pydbt.controller.primary.last_mark import end_tracking
 
+    keep_names(file, device)  # as they are at the shutdown: the file system may have got another label meanwhile
     with claimed_state_dir(place):
         ended = end_tracking(place, only_unused=True)
     name = printable(str(source or place))
@@ -71,36 +74,39 @@ def disarm(source: Path | None, state_dir: Path | None) -> int:
     return 0
 
 
-def _volume(source: Path | None, state_dir: Path | None) -> tuple[Path, Path]:
-    """SOURCE and its state directory: as configured, as given, or as last used with the device in this boot."""
+def _volume(source: Path | None, state_dir: Path | None) -> tuple[Path, Path, Path | None]:
+    """SOURCE, its state directory and the file that configures it, if one does.
+
+    The state directory is as configured, as given, or as last used with the device in this boot.
+    """
     if source is None:
         raise UsageError("name the volume: its NAME in the configuration, or its SOURCE")
     name = typed_name()
     if name and (volume := named_volume(name)) is not None:
         if volume.role != "run":
             raise UsageError(f"{name} is a replica, by {volume.where()}: only a volume is armed, on its primary")
-        return source, state_dir or volume.state_dir
+        return source, state_dir or volume.state_dir, volume.path
     if "/" not in str(source) and not os.path.lexists(source):
         raise UsageError(f"{source} is neither a volume in {volumes_folder()} nor a device: name one of them")
     if state_dir is not None:
-        return source, state_dir
+        return source, state_dir, None
     if (configured := _configured(BlockDevice.identify(source))) is not None:
-        return source, configured
+        return configured.place or source, configured.state_dir, configured.path
     try:
-        return source, locate(source, None)
+        return source, locate(source, None), None
     except NotRunning:
         raise UsageError(
             f"{source} is not the SOURCE of a volume in {volumes_folder()}: name its state directory with --state DIR"
         ) from None
 
 
-def _configured(device: BlockDevice) -> Path | None:
-    """The state directory of the configured volume on a device; None when none is."""
+def _configured(device: BlockDevice) -> VolumeFile | None:
+    """The configured volume on a device; None when none is."""
     for path in volume_files():
         try:
             volume = read_volume(path)
             if volume.role == "run" and volume.place and BlockDevice.identify(volume.place).number == device.number:
-                return volume.state_dir
+                return volume
         except PydbtError:
             continue  # 'controller configcheck' tells it
     return None

@@ -10,6 +10,7 @@ import click
 from pydbt.cli.config import DEFAULT_FILE
 from pydbt.cli.config_check import Checked, Checks
 from pydbt.cli.volume_files import VOLUMES, volume_files, volumes_folder
+from pydbt.controller.boot_chain import keep_names
 from pydbt.core.configured.problems import did_you_mean
 from pydbt.core.errors import UsageError
 from pydbt.core.printable import printable
@@ -23,7 +24,8 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
     """Check the configuration of this machine.
 
     Checks /etc/pydbt/controller.toml and every file in /etc/pydbt/volumes, or those that are named, and prints one line for
-    each error: file, line, key, value, and what was expected. Exit code 2: there are errors. Nothing is changed.
+    each error: file, line, key, value, and what was expected. Exit code 2: there are errors. Nothing is changed, but that
+    root keeps the names of each volume's device for the order of the next boot.
     """
     root = context.find_root()
     assert isinstance(root.command, click.Group)
@@ -36,6 +38,15 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
         checks.volume(path)
     checks.all_together()
     found = checks.found
+    wrong = {one.file for one in found.problems}
+    for volume in found.volumes:
+        if (
+            volume.role == "run"
+            and volume.place
+            and volume.path.parent == volumes_folder()
+            and str(volume.path) not in wrong
+        ):
+            keep_names(volume.path, volume.place)
     problems = [one for one in found.problems if not named or Path(one.file) in named]
     for problem in sorted(set(problems)):
         click.echo(printable(str(problem)))

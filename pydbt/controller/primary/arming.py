@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydbt.controller.boot_chain import keep_names
 from pydbt.controller.control import is_answering
 from pydbt.controller.primary.armed import Arming, with_arming, without_arming
 from pydbt.controller.primary.auditor import look_at
@@ -21,13 +22,12 @@ from pydbt.controller.primary.below_watch import KEY as BELOW_KEY
 from pydbt.controller.primary.below_watch import BelowWatch
 from pydbt.controller.primary.leftover import let_go, pin_dir_of, warn_of_others
 from pydbt.controller.primary.opening import distrust_maps, distrusted, load_maps
-from pydbt.controller.primary.programs import chain_of, still_tracked, volume_spec
+from pydbt.controller.primary.programs import chain_of, still_tracked, unarmed_of, volume_spec
 from pydbt.controller.registry import registered_primary
 from pydbt.controller.roles import require_no_replica
 from pydbt.core.tracking.audit import Look, first_record
 from pydbt.device.block import DirectReader
 from pydbt.device.checks import check_source
-from pydbt.device.clean import gap_since
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture, CaptureOptions, require_ready
 from pydbt.kernel.spec import PAGE_BYTES
@@ -53,9 +53,13 @@ class Armed:
     broken: str = ""
 
 
-def arm_volume(source: Path, state_dir: Path) -> Armed:
-    """Attach address-only programs to a volume that has been replicated before. PydbtError with everything undone."""
+def arm_volume(source: Path, state_dir: Path, volume_file: Path | None = None) -> Armed:
+    """Attach address-only programs to a volume that has been replicated before. PydbtError with everything undone.
+
+    ``volume_file``: the file that configures it, None when none does.
+    """
     device = check_source(source, state_dir)
+    keep_names(volume_file, source, device)
     require_no_replica(state_dir)
     state = load_state(state_dir)
     if state is None or not state.secondaries:
@@ -69,13 +73,14 @@ def arm_volume(source: Path, state_dir: Path) -> Armed:
         load_maps(state_dir, state)  # before anything is attached: a map that cannot be read ends here
         if still_tracked(device, state):
             return Armed("its programs are in the kernel, and track every write")
-        return Armed(broken=_attach(device, state, state_dir, reader))
+        unarmed = unarmed_of(device, state, source, state_dir, volume_file)
+        return Armed(broken=_attach(device, state, state_dir, reader, unarmed))
 
 
-def _attach(device: BlockDevice, state: VolumeState, state_dir: Path, reader: DirectReader) -> str:
-    """The link that was missing, or nothing."""
+def _attach(device: BlockDevice, state: VolumeState, state_dir: Path, reader: DirectReader, unarmed: str) -> str:
+    """The link that was missing, or nothing. ``unarmed``: why a mount of this boot may have come before."""
     below = BelowWatch(device, state)
-    link = chain_of(device, state, reader).link
+    link = chain_of(device, state, reader, unarmed).link
     if state.boot_id:
         state = without_arming(replace(state, boot_id=""))
         save_state(state_dir, state)
@@ -88,7 +93,7 @@ def _attach(device: BlockDevice, state: VolumeState, state_dir: Path, reader: Di
         capture.set_records(False)
         look = _idle_look(device, capture)
         # What was written while the programs were compiled is seen by the second look alone.
-        link = link or gap_since(state.clean, device, reader)
+        link = link or chain_of(device, state, reader, unarmed).link
         if link:
             distrust_maps(state_dir, state)
             state = _distrusted(state, below.untracked(link))

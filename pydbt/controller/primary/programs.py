@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pydbt.controller.boot_chain import why_unarmed
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.armed import arming_of, as_tracked
 from pydbt.controller.primary.auditor import look_at
@@ -83,11 +85,20 @@ class Chain:
     link: str
 
 
-def chain_of(device: BlockDevice, state: VolumeState, reader: DirectReader) -> Chain:
-    """By which way the maps are known to lack no write. Each fact is read once, so that the three answers fit together."""
+def chain_of(device: BlockDevice, state: VolumeState, reader: DirectReader, unarmed: str = "") -> Chain:
+    """By which way the maps are known to lack no write. Each fact is read once, so that the three answers fit together.
+
+    ``unarmed``: as for ``missing_link``.
+    """
     finish_replacement(pin_dir_of(state))
     in_tracking, since_mark = gap_in_tracking(device, state), gap_since(state.clean, device, reader)
-    return Chain(not in_tracking, not since_mark, missing_link(in_tracking, since_mark, marked=bool(state.clean)))
+    link = missing_link(in_tracking, since_mark, marked=bool(state.clean), unarmed=unarmed)
+    return Chain(not in_tracking, not since_mark, link)
+
+
+def unarmed_of(device: BlockDevice, state: VolumeState, source: Path, state_dir: Path, volume_file: Path | None) -> str:
+    """Why this boot did not arm the volume before its mount, if the state is of an earlier boot and that is known; else empty."""
+    return "" if state.boot_id == boot_id() else why_unarmed(volume_file, source, device, state_dir)
 
 
 def missed_by_programs(device: BlockDevice, state: VolumeState) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from pydbt.controller.primary.opening import (
     prove_secondaries,
     secures_of,
 )
-from pydbt.controller.primary.programs import chain_of, open_capture
+from pydbt.controller.primary.programs import chain_of, open_capture, unarmed_of
 from pydbt.controller.primary.rest import Rest
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.ways import Ways
@@ -81,7 +81,8 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
             prove_secondaries(device, state, secures, wait=options.wait_for_secondary)
         load_maps(options.state_dir, state)  # before anything is attached: a map that cannot be read ends here
         below = BelowWatch(device, state)
-        chain = chain_of(device, state, reader)
+        unarmed = unarmed_of(device, state, options.source, options.state_dir, options.volume_file)
+        chain = chain_of(device, state, reader, unarmed)
         tracked, untouched, link = chain.tracked, chain.untouched, chain.link
         if not tracked and not untouched:
             distrust_maps(options.state_dir, state)

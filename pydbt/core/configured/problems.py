@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_NAME_CHARACTERS = 64
 """With ``pydbt-secondary@`` and ``.service`` around it, a unit's name stays far below the 255 bytes of a file's name."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Problem(NamedTuple):
     """``line`` 0: the fault is not in one line. ``value`` is written as in the file; empty when there is none."""
 
     file: str
@@ -30,6 +27,8 @@ class Problem:
 
 def shown(value: Any) -> str:
     """A value of TOML in one line, nearly as it was written."""
+    import json  # only here, because a generator of systemd does without it
+
     if isinstance(value, str | bool | int | float | list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)  # a date or a time

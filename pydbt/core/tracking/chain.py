@@ -104,11 +104,16 @@ def mark_gap(facts: MarkFacts | None) -> str:
     )
 
 
-def missing_link(tracking: str, mark: str, *, marked: bool) -> str:
-    """One clause of both answers; empty when either of them is."""
+def missing_link(tracking: str, mark: str, *, marked: bool, unarmed: str = "") -> str:
+    """One clause of both answers; empty when either of them is.
+
+    ``unarmed``: why the boot since then did not arm the volume before its mount; empty where that is not known, or there was no
+    boot. Alone it breaks nothing: the mount may have come later, or not at all.
+    """
     if not tracking or not mark:
         return ""
-    return mark if marked else f"{tracking}, and {mark}"
+    link = mark if marked else f"{tracking}, and {mark}"
+    return f"{link} (it was not armed before its mount: {unarmed})" if unarmed else link
 
 
 def _other_kernel(facts: MarkFacts) -> bool:

@@ -1,0 +1,105 @@
+"""Orders the boot for the configured volumes: a generator of systemd (systemd.generator(7)).
+
+It runs before udev and before any mount but that of the root, and again at each ``systemctl daemon-reload``. It must be quick
+and must not fail: a volume or a line that cannot be read is told in the kernel's log, and every other one is ordered all the
+same. Drop-ins go into the folder that systemd hands it, and nothing is written anywhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydbt.controller.boot_files import mounts_at_boot, read_short, volume_of
+from pydbt.controller.units import is_enabled
+from pydbt.core.configured.boot_order import ArmedVolume, DropIn, arm_unit, arming_order
+from pydbt.core.configured.fstab import Mount
+from pydbt.core.configured.problems import why_no_name
+
+VOLUMES = "etc/pydbt/volumes"
+STATE_ROOT = "/var/lib/pydbt"
+_WARNING, _INFO = 4, 6  # of the kernel's log (syslog(2))
+
+
+def main(arguments: Sequence[str], root: Path = Path("/"), log: str = "/dev/kmsg") -> int:
+    """The exit code: 0 also when something could not be ordered. ``arguments``: systemd's folder for drop-ins, and two more."""
+    if not arguments or not os.path.isdir(arguments[0]):
+        _tell(log, _WARNING, "expected a folder for drop-ins as the first argument: systemd starts this")
+        return 2
+    try:
+        _generate(Path(arguments[0]), root, log)
+    except Exception as error:  # whatever it is, the machine boots: the volume is compared then
+        _tell(log, _WARNING, f"not every volume was ordered before its mount: {error!r}")
+    return 0
+
+
+def _generate(folder: Path, root: Path, log: str) -> None:
+    paths = _enabled(root)
+    if not paths:
+        return
+    faults: list[str] = []
+    mounts = mounts_at_boot(root, faults)
+    for fault in faults:
+        _tell(log, _WARNING, fault)
+    for path in paths:
+        try:
+            if (volume := _volume(path)) is not None:
+                for drop_in in _drop_ins(volume, mounts):
+                    _write(folder, drop_in)
+                    _tell(log, _INFO, drop_in.words)
+        except Exception as error:  # of one volume, and no other's
+            _tell(log, _WARNING, f"{path}: its volume is not ordered before its mount: {error}")
+
+
+def _enabled(root: Path) -> list[Path]:
+    """The files of the volumes whose arming is enabled."""
+    try:
+        names = sorted(os.listdir(root / VOLUMES))
+    except OSError:
+        return []
+    found = []
+    for file in names:
+        name = file.removesuffix(".toml")
+        if file != name and not why_no_name(name) and is_enabled(arm_unit(name), root):
+            found.append(root / VOLUMES / file)
+    return found
+
+
+def _volume(path: Path) -> ArmedVolume | None:
+    """None for a replica. OSError and ValueError for a file that cannot be read."""
+    text = (read_short(path) or "").encode("utf-8", "surrogateescape").decode()  # TOML has no other bytes
+    table: Any = tomllib.loads(text).get("run")
+    if not isinstance(table, dict):
+        return None
+    source, state = table.get("source"), table.get("state") or f"{STATE_ROOT}/{path.stem}"
+    if not isinstance(source, str) or not isinstance(state, str):
+        raise ValueError("expected a text for source and state")
+    return volume_of(path, source, state)
+
+
+def _drop_ins(volume: ArmedVolume, mounts: Sequence[Mount]) -> Iterator[DropIn]:
+    """Everything that a volume's units need of this machine's mounts."""
+    yield arming_order(volume, mounts)
+
+
+def _write(folder: Path, drop_in: DropIn) -> None:
+    place = folder / f"{drop_in.unit}.d"
+    place.mkdir(mode=0o755, exist_ok=True)
+    # The folder is in memory, and systemd reads it when this has ended.
+    (place / drop_in.file).write_bytes(drop_in.text.encode("utf-8", "surrogateescape"))
+
+
+def _tell(log: str, priority: int, words: str) -> None:
+    """One line of the kernel's log, which is there before any other; of the standard error where that may not be written."""
+    line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in words)[:800]
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            os.write(descriptor, f"<{priority}>pydbt-generator: {line}\n".encode())
+        finally:
+            os.close(descriptor)
+    except OSError:
+        os.write(2, f"pydbt-generator: {line}\n".encode())
