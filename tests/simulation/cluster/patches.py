@@ -168,6 +168,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
             "require_ready": lambda _: True, "warn_of_others": lambda *_: None,
             "Capture": primary.capture_class(), "boot_id": primary.boot_id,
             "finish_replacement": lambda _: None, "tracked_volume": primary.tracked_volume,
+            "_look_at_pinned": primary.look_at_pinned,
             "gap_since": lambda *given: "" if primary.is_untouched(*given) else "it was written since",
         },
         secondary_engine: {

@@ -13,12 +13,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary import configuring
 from pydbt.controller.primary import service as primary_service
+from pydbt.controller.primary.auditor import look_at
 from pydbt.controller.primary.ending import run_to_the_end
 from pydbt.controller.primary.handshake import Happening, Refused, Welcomed
 from pydbt.controller.primary.loop import PrimaryLoop
@@ -33,6 +35,7 @@ from pydbt.core.primary.brain import Primary
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.refusals import is_expected
+from pydbt.core.tracking.audit import Look
 from pydbt.device.filesystem import UsedExtents
 from pydbt.network.address import format_address, split_address
 from pydbt.store.map_file import load_map
@@ -480,6 +483,11 @@ class PrimaryNode:
 
     def tracked_volume(self, pins: object) -> object:
         return self._attached[0] if self.kernel.attached else None
+
+    def look_at_pinned(self, device: Device, state: object) -> Look | None:
+        """It only reads: nobody can tell where a controller died in it."""
+        capture = Capture(self.kernel, self.machine, *self._attached) if self.kernel.attached else None
+        return None if capture is None else look_at(cast("Any", device), cast("Any", capture))
 
     def is_untouched(self, marker: dict[str, object] | None, device: Device, reader: object = None) -> bool:
         return bool(marker) and {
