@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,8 +75,7 @@ def gap_in_tracking(device: BlockDevice, state: VolumeState) -> str:
     return tracking_gap(dataclasses.replace(facts, below=changed_since(state, device)))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(NamedTuple):
     """``tracked``: programs have seen every write; ``untouched``: there was none since the last mark. ``link``: what is missing
     when neither holds, else empty."""
 
