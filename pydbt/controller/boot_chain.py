@@ -6,11 +6,11 @@ import logging
 import os
 from pathlib import Path
 
-from pydbt.controller.boot_files import mounts_at_boot, names_file, read_short, units_behind, volume_of
+from pydbt.controller.boot_files import armed_volume, mounts_at_boot, names_file, read_short, units_behind
 from pydbt.controller.units import is_enabled, is_masked
 from pydbt.core.configured.boot_order import arm_unit, names_text, unordered
 from pydbt.core.errors import PydbtError
-from pydbt.device.names import names_of
+from pydbt.device.names import device_names
 from pydbt.device.sysfs import BlockDevice
 from pydbt.posix.atomic import replace_file
 
@@ -28,7 +28,7 @@ def keep_names(volume_file: Path | None, source: Path, device: BlockDevice | Non
         return
     file = names_file(volume_file)
     try:
-        text = names_text(str(source), names_of(device or BlockDevice.identify(source)))
+        text = names_text(str(source), device_names(device or BlockDevice.identify(source)))
         if text and read_short(file) != text:
             replace_file(file, text.encode("utf-8", "surrogateescape"))
     except (PydbtError, OSError) as error:
@@ -53,8 +53,8 @@ def why_unarmed(
     if behind is None:
         return f"no generator has ordered {unit} before a mount: pydbt-generator is missing, or says why in the kernel's log"
     try:
-        volume = volume_of(volume_file, str(source), str(state_dir))
+        volume = armed_volume(volume_file, str(source), str(state_dir))
     except OSError:
         return ""
-    known_now = volume._replace(names=volume.names | names_of(device))
+    known_now = volume._replace(names=volume.names | device_names(device))
     return unordered(known_now, mounts_at_boot(root), behind)

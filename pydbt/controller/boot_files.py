@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pydbt.core.configured.boot_order import NAMES_SUFFIX, ArmedVolume, known_names, units_ordered_by
-from pydbt.core.configured.fstab import FSTAB, Mount, mount_of_unit, mounts_in_fstab, moved
+from pydbt.core.configured.fstab import FSTAB, PlannedMount, at_goal, mount_of_unit, mounts_in_fstab
 
 # By the directories of systemd.unit(5); what is in the first of them counts.
 UNIT_FOLDERS = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")
@@ -38,13 +38,13 @@ def read_short(path: Path) -> str | None:
     return data.decode("utf-8", "surrogateescape")
 
 
-def mounts_at_boot(root: Path = Path("/"), faults: list[str] | None = None) -> list[Mount]:
+def mounts_at_boot(root: Path = Path("/"), faults: list[str] | None = None) -> list[PlannedMount]:
     """Every mount that ``fstab`` and the units of systemd name. ``faults`` gets a sentence for what cannot be read."""
     found, told = [], faults if faults is not None else []
     try:
         for mount in mounts_in_fstab(read_short(root / FSTAB.lstrip("/")) or ""):
             # Links of the running system, or of a root that is looked at from outside: there they would lead elsewhere.
-            found.append(moved(mount, os.path.realpath(mount.point)) if root == Path("/") else mount)
+            found.append(at_goal(mount, os.path.realpath(mount.point)) if root == Path("/") else mount)
     except OSError as error:
         told.append(f"{FSTAB} cannot be read: {error}")
     for path in _mount_units(root):
@@ -62,7 +62,7 @@ def names_file(volume_file: Path) -> Path:
     return volume_file.with_name(volume_file.name.removesuffix(".toml") + NAMES_SUFFIX)
 
 
-def volume_of(volume_file: Path, source: str, state_dir: str) -> ArmedVolume:
+def armed_volume(volume_file: Path, source: str, state_dir: str) -> ArmedVolume:
     """A configured volume, with the names that were kept of its device. OSError."""
     names = known_names(read_short(names_file(volume_file)) or "", source)
     needs = dict.fromkeys((state_dir, os.path.realpath(state_dir)))

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydbt.controller.boot_files import mounts_at_boot, read_short, volume_of
+from pydbt.controller.boot_files import armed_volume, mounts_at_boot, read_short
 from pydbt.controller.units import is_enabled
 from pydbt.core.configured.boot_order import ArmedVolume, DropIn, arm_unit, arming_order
-from pydbt.core.configured.fstab import Mount
+from pydbt.core.configured.fstab import PlannedMount
 from pydbt.core.configured.problems import why_no_name
 
-VOLUMES = "etc/pydbt/volumes"
-STATE_ROOT = "/var/lib/pydbt"
+VOLUME_FILES = "etc/pydbt/volumes"
+STATES_FOLDER = "/var/lib/pydbt"
 _WARNING, _INFO = 4, 6  # of the kernel's log (syslog(2))
 
 
@@ -57,14 +57,14 @@ def _generate(folder: Path, root: Path, log: str) -> None:
 def _enabled(root: Path) -> list[Path]:
     """The files of the volumes whose arming is enabled."""
     try:
-        names = sorted(os.listdir(root / VOLUMES))
+        names = sorted(os.listdir(root / VOLUME_FILES))
     except OSError:
         return []
     found = []
     for file in names:
         name = file.removesuffix(".toml")
         if file != name and not why_no_name(name) and is_enabled(arm_unit(name), root):
-            found.append(root / VOLUMES / file)
+            found.append(root / VOLUME_FILES / file)
     return found
 
 
@@ -74,13 +74,13 @@ def _volume(path: Path) -> ArmedVolume | None:
     table: Any = tomllib.loads(text).get("run")
     if not isinstance(table, dict):
         return None
-    source, state = table.get("source"), table.get("state") or f"{STATE_ROOT}/{path.stem}"
+    source, state = table.get("source"), table.get("state") or f"{STATES_FOLDER}/{path.stem}"
     if not isinstance(source, str) or not isinstance(state, str):
         raise ValueError("expected a text for source and state")
-    return volume_of(path, source, state)
+    return armed_volume(path, source, state)
 
 
-def _drop_ins(volume: ArmedVolume, mounts: Sequence[Mount]) -> Iterator[DropIn]:
+def _drop_ins(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> Iterator[DropIn]:
     """Everything that a volume's units need of this machine's mounts."""
     yield arming_order(volume, mounts)
 

@@ -12,7 +12,7 @@ UDEV_DATABASE = Path("/run/udev/data")
 _LINK = "S:"
 
 
-def names_of(device: BlockDevice, database: Path = UDEV_DATABASE, folder: Path = Path("/dev")) -> frozenset[str]:
+def device_names(device: BlockDevice, database: Path = UDEV_DATABASE, folder: Path = Path("/dev")) -> frozenset[str]:
     """Absolute paths. udev's own records count, also of a link that another device has by now: a mount may get either.
 
     Without such a record, the links in the folders where udev makes them are read.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pydbt.cli.group import execute
+from pydbt.controller.boot_chain import why_unarmed
 from pydbt.controller.control import ControlServer, write_saved_status
 from pydbt.controller.primary import arming, last_mark
 from pydbt.controller.primary.armed import without_arming
@@ -124,6 +125,33 @@ def test_a_volume_is_armed_by_its_name_or_source_once_and_disarmed_with_all_that
     )
     assert "every write is tracked" in machine.done("arm", "data"), "the mark that was made is a whole one"
     assert not machine.state.record(1).taints and machine.mapped() == [2003]
+
+
+def test_the_link_names_why_the_boot_did_not_arm_it_which_alone_breaks_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = machine.volumes.parent / "root"
+    (root / "run/systemd/system").mkdir(parents=True)
+    monkeypatch.setattr(arming, "why_unarmed", lambda *known: why_unarmed(*known, root))
+    mark = machine.state
+    assert "every write is tracked" in machine.done("arm", "data"), "in time all the same"
+    save_state(machine.state_dir, mark)
+    run("tune2fs", "-L", "changed", machine.disk)
+    words = "(it was not armed before its mount: pydbt-arm@data.service is not enabled)"
+    assert words in machine.done("arm", "data") and words in machine.state.record(1).taints[0]["reason"]
+
+
+def test_the_names_of_the_device_are_kept_for_the_next_boot_and_a_folder_that_takes_none_stops_nothing(
+    machine: Machine,
+) -> None:
+    kept = machine.volumes / "data.names"
+    for word in ("arm", "disarm"):
+        machine.done(word, machine.disk)
+        assert f"name {machine.disk}\n" in kept.read_text(), word
+        kept.unlink()
+    kept.mkdir()
+    for word in ("arm", "disarm"):
+        machine.done(word, "data")
 
 
 def test_each_wrong_word_is_one_sentence(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
-from pydbt.cli.group import execute
+from pydbt.cli import serving
+from pydbt.cli.group import cli, execute
+from pydbt.cli.supervising import configured
 from pydbt.controller.state_dir import ALLOW_MEMORY
+from pydbt.core.errors import UsageError
 from pydbt.posix import libc
 from tests.lab.disks import image
 from tests.lab.programs import Outcome
@@ -50,12 +54,50 @@ def test_files_without_a_fault_are_counted_and_named(machine: Machine) -> None:
     found = machine.run("configcheck")
     assert (found.code, found.output, found.errors) == (0, "no errors: 1 volume (data) and 1 replica (rep)\n", "")
     assert machine.run("configcheck", "rep").output == "no errors: 1 replica (rep)\n"
-    assert sorted(path.name for path in machine.volumes.iterdir()) == [
+    assert sorted(path.name for path in machine.volumes.iterdir() if path.suffix != ".names") == [
         ".hidden.toml",
         "data.toml",
         "notes.txt",
         "rep.toml",
     ]
+
+
+def test_the_check_keeps_the_names_of_the_devices_of_right_volumes(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[tuple[object, ...]] = []
+    monkeypatch.setattr("pydbt.cli.commands.configcheck.keep_names", lambda *known: kept.append(known))
+    data = machine.write("data", RIGHT)
+    machine.write("rep", REPLICA)
+    machine.write("wrong", RIGHT.replace("vda3", "vda4").replace(".2:", ".9:").replace("insecure", "unsure"))
+    elsewhere = machine.volumes.parent / "elsewhere.toml"
+    elsewhere.write_text(RIGHT.replace("vda3", "vda5").replace(".2:", ".3:"))
+    assert machine.run("configcheck", "data").code == 0 and machine.run("configcheck").code == 2
+    machine.run("configcheck", elsewhere)
+    assert kept == [(data, Path("/dev/vda3"))] * 3
+
+
+def test_a_run_keeps_the_names_of_a_configured_volume_s_device_and_its_check_keeps_none(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[tuple[object, ...]] = []
+
+    def keep(*known: object) -> None:
+        kept.append(known)
+        raise UsageError("as far as this test goes")
+
+    monkeypatch.setattr(serving, "check_primary", lambda *_: "the device")
+    monkeypatch.setattr(serving, "keep_names", keep)
+    data = machine.write("data", RIGHT)
+    assert machine.run("run", "data", "--check").code == 0 and not kept
+    machine.run("run", "data").refused(2, "as far as this test goes")
+    words = ("--secondary", "10.0.0.2:7790", "--insecure", "--state", machine.volumes.parent / "state")
+    machine.run("run", "/dev/vda3", *words).refused(2, "as far as this test goes")
+    with click.Context(cli):
+        (child,) = configured("run", cli, machine.general).values()
+    assert child.serve is not None and child.serve() == (2, "as far as this test goes")
+    of_file = (data, Path("/dev/vda3"), "the device")
+    assert kept == [of_file, (None, *of_file[1:]), of_file]
 
 
 def test_without_any_file_it_is_said_where_one_belongs(machine: Machine) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from pydbt.controller.boot_chain import keep_names, why_unarmed
 from pydbt.controller.boot_files import GENERATED, mounts_at_boot, names_file, units_behind
-from pydbt.controller.boot_generator import STATE_ROOT, VOLUMES, main
+from pydbt.controller.boot_generator import STATES_FOLDER, VOLUME_FILES, main
 from pydbt.core.configured.boot_order import names_text
 from pydbt.device import names
-from pydbt.device.names import names_of
+from pydbt.device.names import device_names
 from pydbt.device.sysfs import BlockDevice
 from tests.lab.programs import ROOT
 
@@ -26,7 +26,7 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self.root, self.normal, self.log = root, root / GENERATED, root / "kmsg"
-        for folder in (VOLUMES, GENERATED, "run/systemd/system", "etc/systemd/system/local-fs.target.wants"):
+        for folder in (VOLUME_FILES, GENERATED, "run/systemd/system", "etc/systemd/system/local-fs.target.wants"):
             (root / folder).mkdir(parents=True)
         self.log.touch()
         self.fstab(LINE)
@@ -35,7 +35,7 @@ class Machine:
         (self.root / "etc/fstab").write_bytes(text if isinstance(text, bytes) else text.encode())
 
     def volume(self, name: str, text: str = '[run]\nsource = "/dev/vda3"\n', *known: str, enabled: bool = True) -> Path:
-        file = self.root / VOLUMES / f"{name}.toml"
+        file = self.root / VOLUME_FILES / f"{name}.toml"
         file.write_text(text)
         if known:
             names_file(file).write_text(names_text("/dev/vda3", known))
@@ -59,7 +59,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_an_armed_volume_is_ordered_and_the_kernel_s_log_says_so(machine: Machine) -> None:
+def test_an_armed_volume_is_ordered_and_the_kernel_s_log_names_its_mount(machine: Machine) -> None:
     machine.volume("data", '[run]\nsource = "/dev/vda3"\nstate = "/state"\n', UUID, "/dev/vda3")
     assert machine.generate() == 0
     assert "Before=srv-data.mount\n" in machine.order("data") and "RequiresMountsFor=/state\n" in machine.order("data")
@@ -95,9 +95,9 @@ def test_one_volume_that_cannot_be_read_changes_no_other(machine: Machine) -> No
     fifo = machine.volume("pipe")
     fifo.unlink()
     os.mkfifo(fifo)
-    (machine.root / VOLUMES / "folder.toml").mkdir()
+    (machine.root / VOLUME_FILES / "folder.toml").mkdir()
     machine.volume("replica", '[secondary]\ntarget = "/dev/vdb"\n')
-    (machine.root / VOLUMES / "Bad Name.toml").write_text('[run]\nsource = "/dev/vda3"\n')
+    (machine.root / VOLUME_FILES / "Bad Name.toml").write_text('[run]\nsource = "/dev/vda3"\n')
     machine.volume("good", '[run]\nsource = "/dev/vda3"\n', UUID)
     assert machine.generate() == 0
     assert "Before=srv-data.mount" in machine.order("good")
@@ -172,7 +172,7 @@ def test_the_entry_needs_no_package_and_writes_nothing_but_drop_ins(tmp_path: Pa
 def test_the_state_directory_is_where_the_program_looks_for_it() -> None:
     from pydbt.cli import volume_files
 
-    assert str(volume_files.STATE_ROOT) == STATE_ROOT and str(volume_files.VOLUMES) == f"/{VOLUMES}"
+    assert str(volume_files.STATE_ROOT) == STATES_FOLDER and str(volume_files.VOLUMES) == f"/{VOLUME_FILES}"
 
 
 DEVICE = BlockDevice("/dev/vda3", "vda3", 254, 3, 254, 0, 3, 2048, 4096, 512, False, False)
@@ -184,7 +184,7 @@ def why(machine: Machine, file: Path | None) -> str:
 
 @pytest.fixture
 def known_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pydbt.controller.boot_chain.names_of", lambda _: frozenset({UUID, "/dev/vda3"}))
+    monkeypatch.setattr("pydbt.controller.boot_chain.device_names", lambda _: frozenset({UUID, "/dev/vda3"}))
 
 
 @pytest.mark.usefixtures("known_now")
@@ -221,10 +221,10 @@ def test_an_order_that_a_person_wrote_counts(machine: Machine) -> None:
 def test_names_are_those_of_udev_s_record_and_of_device_mapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BlockDevice, "mapper_name", lambda _: "vg-data")
     (tmp_path / "b254:3").write_text(f"S:{UUID[5:]}\nI:123\nE:S:no=1\nS:vg/data\n")
-    assert names_of(DEVICE, tmp_path) == {"/dev/vda3", "/dev/mapper/vg-data", UUID, "/dev/vg/data"}
+    assert device_names(DEVICE, tmp_path) == {"/dev/vda3", "/dev/mapper/vg-data", UUID, "/dev/vg/data"}
     (tmp_path / "dev/disk/by-label").mkdir(parents=True)
     (tmp_path / "dev/disk/by-label/x").symlink_to("/nowhere")
-    assert names_of(DEVICE, tmp_path / "none", tmp_path / "dev") == {"/dev/vda3", "/dev/mapper/vg-data"}
+    assert device_names(DEVICE, tmp_path / "none", tmp_path / "dev") == {"/dev/vda3", "/dev/mapper/vg-data"}
 
 
 def test_names_are_written_once_and_by_root_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

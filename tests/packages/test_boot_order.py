@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.controller.boot_generator import VOLUMES, main
+from pydbt.controller.boot_generator import VOLUME_FILES, main
 from pydbt.core.configured.boot_order import names_text
-from pydbt.core.configured.fstab import Mount, mounts_in_fstab, moved
+from pydbt.core.configured.fstab import PlannedMount, at_goal, mounts_in_fstab
 from pydbt.core.configured.unit_names import fsck_unit, simplified, unit_of_path
 from tests.lab.programs import ROOT
 
@@ -114,8 +114,8 @@ def test_fstab_mounts_what_systemd_s_generator_mounts(chance: random.Random, tmp
                 assert fsck[1] == fsck_unit(mount.device), text
 
 
-def followed(mount: Mount) -> Mount:
-    return moved(mount, os.path.realpath(mount.point))
+def followed(mount: PlannedMount) -> PlannedMount:
+    return at_goal(mount, os.path.realpath(mount.point))
 
 
 def unquoted(value: str) -> str:
@@ -127,9 +127,9 @@ def unquoted(value: str) -> str:
 def boot(tmp_path: Path) -> Path:
     """A root with a volume `data` whose arming is enabled, and the units of this tree."""
     root = tmp_path / "root"
-    (root / VOLUMES).mkdir(parents=True)
-    (root / VOLUMES / "data.toml").write_text('[run]\nsource = "/dev/vda3"\n')
-    (root / VOLUMES / "data.names").write_text(
+    (root / VOLUME_FILES).mkdir(parents=True)
+    (root / VOLUME_FILES / "data.toml").write_text('[run]\nsource = "/dev/vda3"\n')
+    (root / VOLUME_FILES / "data.names").write_text(
         names_text("/dev/vda3", ["/dev/vda3", "/dev/disk/by-uuid/1-2", "/dev/vg/a-b"])
     )
     wants = root / "etc/systemd/system/local-fs.target.wants"

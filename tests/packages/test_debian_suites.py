@@ -67,7 +67,7 @@ def test_it_runs_and_a_purge_leaves_nothing(root: Root) -> None:
     assert "imported" in root.run("python3", "-I", "-c", IMPORTS).output
     assert root.run("getent", "group", "pydbt").output.startswith("pydbt:")
     assert root.run("stat", "-c", "%a %U", "/var/lib/pydbt").output.split() == ["700", "root"]
-    for unit in ("pydbt@.service", "pydbt-secondary@.service"):
+    for unit in ("pydbt@.service", "pydbt-secondary@.service", "pydbt-arm@.service"):
         said = root.run("systemd-analyze", "verify", f"/usr/lib/systemd/system/{unit}", check=False)
         assert "pydbt" not in said.output, said.output
     root.write("etc/pydbt/volumes/data.toml", "[run]\nsorce = 1\n")
@@ -91,3 +91,14 @@ def test_a_replica_that_runs_refuses_the_removal_and_outlives_an_upgrade(root: R
     said = root.run("apt-get", "-q", "-y", "purge", "pydbt").output
     assert f"removed {STATE}" in said and not root.path("var/lib/pydbt").exists()
     assert root.path("srv/data.img").stat().st_size == 8 << 20, "the replica's data are no part of the package"
+
+
+def test_the_generator_orders_a_boot_with_the_suite_s_own_python(root: Root) -> None:
+    install(root)
+    root.write("etc/pydbt/volumes/data.toml", '[run]\nsource = "/dev/vda3"\n')
+    root.write("etc/fstab", "/dev/vda3 /srv/data ext4 defaults 0 2\n")
+    wants = "/etc/systemd/system/local-fs.target.wants"
+    root.shell(f"mkdir -p {wants} && ln -s /usr/lib/systemd/system/pydbt-arm@.service {wants}/pydbt-arm@data.service")
+    said = root.shell("mkdir /tmp/n && /usr/lib/systemd/system-generators/pydbt-generator /tmp/n /tmp/n /tmp/n").output
+    order = root.path("tmp/n/pydbt-arm@data.service.d/pydbt-order.conf").read_text()
+    assert "Before=srv-data.mount\n" in order and "Traceback" not in said

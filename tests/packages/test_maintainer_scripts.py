@@ -251,6 +251,7 @@ def test_purge_removes_what_the_program_made_and_names_it(root: Root) -> None:
     ends = with_records(replica(root, "even"), 3)
     save_record(root.path("var/lib/pydbt/even"), replace(RECORD, checkpoint=ends[-1]))
     root.write("etc/pydbt/volumes/data.toml", '[run]\nsource = "/dev/vda3"\n')
+    root.write("etc/pydbt/volumes/data.names")
     root.write("etc/pydbt/controller.toml")
     root.write("etc/pydbt/alpha.identity", "key", 0o600)
     links = [

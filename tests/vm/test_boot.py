@@ -248,7 +248,7 @@ def by_an_unknown_name(chain: Chain) -> None:
     chain.primary.reboot()
 
 
-LINKS = {
+LINKS: dict[Callable[[Chain], None], str] = {
     masked: f"{ARM} is masked",
     mounted_by_hand: "the device was in use already",
     booted_between: "the file system was written after the last mark",

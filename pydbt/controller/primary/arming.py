@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydbt.controller.boot_chain import keep_names
+from pydbt.controller.boot_chain import keep_names, why_unarmed
 from pydbt.controller.control import is_answering
 from pydbt.controller.primary.armed import Arming, with_arming, without_arming
 from pydbt.controller.primary.auditor import look_at
@@ -22,7 +22,7 @@ from pydbt.controller.primary.below_watch import KEY as BELOW_KEY
 from pydbt.controller.primary.below_watch import BelowWatch
 from pydbt.controller.primary.leftover import let_go, pin_dir_of, warn_of_others
 from pydbt.controller.primary.opening import distrust_maps, distrusted, load_maps
-from pydbt.controller.primary.programs import chain_of, still_tracked, unarmed_of, volume_spec
+from pydbt.controller.primary.programs import chain_of, still_tracked, volume_spec
 from pydbt.controller.registry import registered_primary
 from pydbt.controller.roles import require_no_replica
 from pydbt.core.tracking.audit import Look, first_record
@@ -73,7 +73,7 @@ def arm_volume(source: Path, state_dir: Path, volume_file: Path | None = None) -
         load_maps(state_dir, state)  # before anything is attached: a map that cannot be read ends here
         if still_tracked(device, state):
             return Armed("its programs are in the kernel, and track every write")
-        unarmed = unarmed_of(device, state, source, state_dir, volume_file)
+        unarmed = "" if state.boot_id == boot_id() else why_unarmed(volume_file, source, device, state_dir)
         return Armed(broken=_attach(device, state, state_dir, reader, unarmed))
 
 

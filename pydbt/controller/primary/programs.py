@@ -95,9 +95,11 @@ def chain_of(device: BlockDevice, state: VolumeState, reader: DirectReader, unar
     return Chain(not in_tracking, not since_mark, link)
 
 
-def unarmed_of(device: BlockDevice, state: VolumeState, source: Path, state_dir: Path, volume_file: Path | None) -> str:
+def unarmed_of(options: PrimaryOptions, state: VolumeState, device: BlockDevice) -> str:
     """Why this boot did not arm the volume before its mount, if the state is of an earlier boot and that is known; else empty."""
-    return "" if state.boot_id == boot_id() else why_unarmed(volume_file, source, device, state_dir)
+    if state.boot_id == boot_id():
+        return ""
+    return why_unarmed(options.volume_file, options.source, device, options.state_dir)
 
 
 def missed_by_programs(device: BlockDevice, state: VolumeState) -> tuple[str, ...]:

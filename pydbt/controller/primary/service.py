@@ -81,8 +81,7 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
             prove_secondaries(device, state, secures, wait=options.wait_for_secondary)
         load_maps(options.state_dir, state)  # before anything is attached: a map that cannot be read ends here
         below = BelowWatch(device, state)
-        unarmed = unarmed_of(device, state, options.source, options.state_dir, options.volume_file)
-        tracked, untouched, link = chain_of(device, state, reader, unarmed)
+        tracked, untouched, link = chain_of(device, state, reader, unarmed_of(options, state, device))
         if not tracked and not untouched:
             distrust_maps(options.state_dir, state)
         if not tracked and state.boot_id:

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from pydbt.core.configured.fstab import Mount
+from pydbt.core.configured.fstab import PlannedMount
 from pydbt.core.configured.unit_names import device_unit, fsck_unit
 
-NEEDED = ("/etc", "/usr", "/var/cache/pydbt", "/var/lib/pydbt")
+NEEDED_PATHS = ("/etc", "/usr", "/var/cache/pydbt", "/var/lib/pydbt")
 """Arming reads and writes there, and so comes after their mounts (``RequiresMountsFor=`` of the unit, and what runs at all)."""
 NAMES_SUFFIX = ".names"
 _NAMES_HEAD = "# Names of the volume's device, for the order of the next boot. The program writes this file."
@@ -25,7 +25,7 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9/._@:+-]*")
 class ArmedVolume(NamedTuple):
     """A configured volume whose unit is enabled. ``names`` are the paths below ``/dev`` by which its device was known.
 
-    ``needs`` are paths, other than ``NEEDED``, without which it cannot be armed.
+    ``needs`` are paths, other than ``NEEDED_PATHS``, without which it cannot be armed.
     """
 
     name: str
@@ -52,7 +52,7 @@ def arm_unit(name: str) -> str:
     return f"pydbt-arm@{name}.service"
 
 
-def arming_order(volume: ArmedVolume, mounts: Sequence[Mount]) -> DropIn:
+def arming_order(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> DropIn:
     """The order of one volume: behind its device, and before each check and mount of it that can wait for that."""
     mine = [mount for mount in mounts if mount.device and mount.device in volume.names | {volume.source}]
     needed = _needed_by(volume, mounts)
@@ -76,7 +76,7 @@ def arming_order(volume: ArmedVolume, mounts: Sequence[Mount]) -> DropIn:
     return DropIn(volume.unit, "pydbt-order.conf", "\n".join(lines) + "\n", words)
 
 
-def unordered(volume: ArmedVolume, mounts: Sequence[Mount], ordered: frozenset[str]) -> str:
+def unordered(volume: ArmedVolume, mounts: Sequence[PlannedMount], ordered: frozenset[str]) -> str:
     """Why a mount at boot did not wait until the volume was armed; empty when each did. ``ordered``: the units that waited.
 
     One clause for a person, about the first of them.
@@ -114,13 +114,13 @@ def known_names(text: str, source: str) -> frozenset[str]:
     return frozenset(line.removeprefix(_NAME) for line in lines if line.startswith(_NAME + "/dev/"))
 
 
-def _needed_by(volume: ArmedVolume, mounts: Sequence[Mount]) -> list[Mount]:
+def _needed_by(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> list[PlannedMount]:
     """The mounts that the arming needs, directly or by way of others. A mount of these cannot wait for it: that is a circle,
 
     from which systemd would drop any job.
     """
-    found: list[Mount] = []
-    waiting = [*NEEDED, *volume.needs]
+    found: list[PlannedMount] = []
+    waiting = [*NEEDED_PATHS, *volume.needs]
     while waiting:
         path = waiting.pop()
         for mount in mounts:

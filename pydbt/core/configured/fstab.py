@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pydbt.core.configured.unit_names import device_of, simplified, unit_of_path
+from pydbt.core.configured.unit_names import named_device, simplified, unit_of_path
 
 FSTAB = "/etc/fstab"
 _ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\", "\\\\": "\\"}
@@ -20,7 +20,7 @@ _NEEDS = "x-systemd.requires-mounts-for="
 _SECTION = re.compile(r"\[(\w+)\]\s*")
 
 
-class Mount(NamedTuple):
+class PlannedMount(NamedTuple):
     """One place at which something is to be mounted.
 
     ``where`` says for a person where this is written; ``spec`` is what is written there for the device, and ``device`` the
@@ -37,19 +37,19 @@ class Mount(NamedTuple):
     needs: tuple[str, ...] = ()
 
 
-def mounts_in_fstab(text: str, file: str = FSTAB) -> list[Mount]:
+def mounts_in_fstab(text: str, file: str = FSTAB) -> list[PlannedMount]:
     """Every line that mounts something. Comments, swap, and lines without an absolute mount point mount nothing."""
     return [mount for line in text.split("\n") if (mount := _mount_of_line(line, file)) is not None]
 
 
-def moved(mount: Mount, point: str) -> Mount:
+def at_goal(mount: PlannedMount, point: str) -> PlannedMount:
     """The same mount at the path that its mount point leads to: systemd follows the links in it."""
     if point == mount.point:
         return mount
     return mount._replace(point=point, unit=unit_of_path(point, "mount"))
 
 
-def mount_of_unit(file: str, name: str, text: str) -> Mount | None:
+def mount_of_unit(file: str, name: str, text: str) -> PlannedMount | None:
     """A unit ``NAME.mount`` in a file; None for one that names nothing to mount."""
     what, point, needs = "", "", []
     for section, key, value in _settings(text):
@@ -63,11 +63,11 @@ def mount_of_unit(file: str, name: str, text: str) -> Mount | None:
     if not what or not point.startswith("/"):
         return None
     spec = what.replace("%%", "%")
-    device = "" if "%" in what.replace("%%", "") else device_of(spec)
-    return Mount(f"{_shown(point)} in {file}", _shown(spec), device, point, name, needs=_needed(spec, needs))
+    device = "" if "%" in what.replace("%%", "") else named_device(spec)
+    return PlannedMount(f"{_shown(point)} in {file}", _shown(spec), device, point, name, needs=_needed(spec, needs))
 
 
-def _mount_of_line(line: str, file: str) -> Mount | None:
+def _mount_of_line(line: str, file: str) -> PlannedMount | None:
     line = line.partition("\0")[0].lstrip(" \t")
     if not line or line.startswith("#"):
         return None
@@ -77,10 +77,10 @@ def _mount_of_line(line: str, file: str) -> Mount | None:
         return None
     words = options.split(",")
     needs = [word.removeprefix(_NEEDS).strip("\"'") for word in words if word.startswith(_NEEDS)]
-    return Mount(
+    return PlannedMount(
         f"{_shown(point)} in {file}",
         _shown(spec),
-        device_of(spec),
+        named_device(spec),
         point,
         unit_of_path(point, "mount"),
         at_boot="noauto" not in words,

@@ -41,7 +41,7 @@ def fsck_unit(path: str) -> str:
     return "" if name.endswith("@") or len(name) > MAX_UNIT_NAME_BYTES else name
 
 
-def device_of(spec: str) -> str:
+def named_device(spec: str) -> str:
     """The path below ``/dev`` that the first field of a line of ``fstab``, or ``What=``, names; empty when it names no device."""
     tag, found, value = spec.partition("=")
     if found and tag in _FOLDERS:

@@ -14,13 +14,13 @@ from pydbt.core.configured.boot_order import (
     units_ordered_by,
     unordered,
 )
-from pydbt.core.configured.fstab import Mount, mounts_in_fstab
+from pydbt.core.configured.fstab import PlannedMount, mounts_in_fstab
 
 NAMES = frozenset({"/dev/vda3", "/dev/disk/by-uuid/1-2", "/dev/disk/by-label/x", "/dev/mapper/vg-data", "/dev/vg/data"})
 VOLUME = ArmedVolume("data", "/dev/vda3", NAMES, ("/var/lib/pydbt/data",))
 
 
-def mounts(*lines: str) -> list[Mount]:
+def mounts(*lines: str) -> list[PlannedMount]:
     return mounts_in_fstab("\n".join(lines))
 
 

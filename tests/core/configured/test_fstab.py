@@ -1,4 +1,4 @@
-"""What mounts a device is found in every line that says so, and no other line changes that."""
+"""What mounts a device is found in every line that names a mount, and no other line changes that."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydbt.core.configured.fstab import Mount, mount_of_unit, mounts_in_fstab, moved
+from pydbt.core.configured.fstab import PlannedMount, at_goal, mount_of_unit, mounts_in_fstab
 
 
-def one(line: str) -> Mount:
+def one(line: str) -> PlannedMount:
     (mount,) = mounts_in_fstab(line)
     return mount
 
 
 def test_a_line_names_device_point_and_unit() -> None:
     mount = one("UUID=1-2\t/srv/data  ext4 defaults,nofail 0 2")
-    assert mount == Mount(
+    assert mount == PlannedMount(
         "/srv/data in /etc/fstab", "UUID=1-2", "/dev/disk/by-uuid/1-2", "/srv/data", "srv-data.mount", True, ()
     )
 
@@ -79,8 +79,8 @@ def test_what_must_be_mounted_before_is_known() -> None:
 
 def test_a_mount_point_that_is_a_link_has_the_unit_of_its_goal() -> None:
     mount = one("/dev/vda3 /srv/data ext4")
-    assert moved(mount, "/data").unit == "data.mount" and moved(mount, "/data").where == mount.where
-    assert moved(mount, mount.point) == mount
+    assert at_goal(mount, "/data").unit == "data.mount" and at_goal(mount, "/data").where == mount.where
+    assert at_goal(mount, mount.point) == mount
 
 
 UNIT = """# a comment
@@ -101,7 +101,7 @@ def test_a_unit_of_a_mount_is_read() -> None:
     mount = mount_of_unit("/etc/systemd/system/srv-data.mount", "srv-data.mount", UNIT)
     where = "/srv/data in /etc/systemd/system/srv-data.mount"
     device = "/dev/disk/by-label/x"
-    assert mount == Mount(where, device, device, "/srv/data", "srv-data.mount", True, ("/a", "/b"))
+    assert mount == PlannedMount(where, device, device, "/srv/data", "srv-data.mount", True, ("/a", "/b"))
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from pydbt.core.configured.unit_names import (
     MAX_UNIT_NAME_BYTES,
-    device_of,
     device_unit,
     fsck_unit,
+    named_device,
     simplified,
     unit_of_path,
 )
@@ -80,12 +80,12 @@ def test_the_units_of_a_device() -> None:
     ],
 )
 def test_the_device_of_a_first_field(spec: str, device: str) -> None:
-    assert device_of(spec) == device
+    assert named_device(spec) == device
 
 
 @given(TEXTS)
 def test_any_text_has_a_valid_unit_or_none(text: str) -> None:
-    for unit in (unit_of_path("/" + text, "mount"), fsck_unit("/dev/" + text), device_unit(device_of(text) or "/x")):
+    for unit in (unit_of_path("/" + text, "mount"), fsck_unit("/dev/" + text), device_unit(named_device(text) or "/x")):
         assert len(unit) <= MAX_UNIT_NAME_BYTES and set(unit) <= ALLOWED
 
 

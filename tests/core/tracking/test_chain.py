@@ -88,3 +88,12 @@ def test_one_whole_way_is_enough_and_else_the_nearer_link_is_told(
     tracking: str, mark: str, marked: bool, expected: str
 ) -> None:
     assert missing_link(tracking, mark, marked=marked) == expected
+
+
+def test_why_the_boot_did_not_arm_it_is_told_with_a_missing_link_and_breaks_nothing_alone() -> None:
+    unarmed = "its unit is masked"
+    told = " (it was not armed before its mount: its unit is masked)"
+    assert missing_link("booted", "written", marked=True, unarmed=unarmed) == f"written{told}"
+    assert missing_link("booted", "no mark", marked=False, unarmed=unarmed) == f"booted, and no mark{told}"
+    assert missing_link("booted", "", marked=True, unarmed=unarmed) == ""
+    assert missing_link("", "no mark", marked=False, unarmed=unarmed) == ""
