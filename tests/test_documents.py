@@ -151,6 +151,9 @@ def test_each_decision_is_made_where_the_table_of_decisions_says() -> None:
             for name in re.findall(r"`([\w.]+)`", names):
                 assert name in names_in(PROJECT / module), f"{decision!r}: {module} has no {name}"
                 made += 1
+        own = frozenset().union(*(names_in(PROJECT / module) for module, _ in found))
+        for name in re.findall(r"`([A-Za-z_.]+)`", places):  # also one that stands behind the words of another
+            assert name in own, f"{decision!r} names {name}, which is in none of its modules"
     assert made >= 10
 
 

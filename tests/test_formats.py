@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 
 from pydbt.core.blocks.sector_table import EXTENT_DTYPE, ExtentKind
-from pydbt.core.protocol import frames, peer_identity, unit_rows, wire, wire_json
+from pydbt.core.protocol import frames, peer_identity, refusals, unit_rows, wire, wire_json
 from pydbt.core.protocol.frames import FrameKind
 from pydbt.core.protocol.generations import BITMAP_LIMIT, HISTORY_LIMIT
 from pydbt.core.protocol.layout import Layout
 from pydbt.core.secondary import journal, replica
+from pydbt.core.secondary.brain import ACK_INTERVAL_S
 from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES
 from pydbt.kernel import pins
+from pydbt.network.connection import SILENCE_S
 from pydbt.store import intent_file, map_file, map_image, reached, volume_state
 from pydbt.store.secondary_record import SecondaryRecord
 
@@ -228,6 +230,13 @@ def test_the_codes_of_refusals_are_the_documented_ones() -> None:
     assert sorted(re.findall(r"`([a-z-]+)`", of_identities)) == sorted(peer_identity.IDENTITY_REFUSALS)
     assert {*of_content, *peer_identity.IDENTITY_REFUSALS} == set(refusals_of_the_code())
     assert not set(of_content) & peer_identity.IDENTITY_REFUSALS and len(of_content) == len(set(of_content))
+    assert set(of_content) >= refusals.FATAL_REFUSALS
+
+
+def test_how_often_the_secondary_is_heard_is_told_as_it_is() -> None:
+    text = " ".join(section("The conversation").split())
+    assert f"The secondary sends something at least every {ACK_INTERVAL_S:g} seconds." in text
+    assert f"A side that hears nothing for {SILENCE_S:g} seconds closes the connection." in text
 
 
 def documented_keys(table: list[Row]) -> Iterator[str]:

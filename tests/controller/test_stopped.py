@@ -95,6 +95,16 @@ def test_what_lies_in_the_stage_of_the_secondary_is_counted_as_well(machine: Mac
     assert machine.figure() == 4 * 4096
 
 
+def test_of_several_secondaries_each_block_counts_once_that_some_of_them_lacks(machine: Machine) -> None:
+    second = replace(machine.state.record(1), slot=2, address="h:2")
+    machine.save(secondaries=(machine.state.record(1), second))
+    machine.save_map(second.map_name, dirty(7, 8, 9))  # and 1 and 2 in the other; 2 and 5 in the kernel
+    both = [{"secondary": "h:1"}, {"secondary": "h:2"}]
+    status = with_present_figures(machine.place, {**SAVED, "secondaries": both})
+    assert [one["out_of_sync_bytes"] for one in status["secondaries"]] == [3 * 4096, 5 * 4096]
+    assert (status["out_of_sync_bytes"], status["lag_bytes"]) == (6 * 4096, 5 * 4096)
+
+
 def arm(machine: Machine, broken: str = "") -> None:
     machine.save(more={"armed": {"since": "2026-01-02T03:04:05+00:00", "attachment": "now 7", "broken": broken}})
 

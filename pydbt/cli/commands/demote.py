@@ -25,9 +25,9 @@ from pydbt.store.volume_state import load_state
 def demote(source: Path, state_dir: Path, timeout: float) -> int:
     """Make a primary's volume a replica.
 
-    After this, another primary of the same volume may overwrite SOURCE. A running controller is stopped as by `down`.
+    After this, another primary of the same volume may bring SOURCE up to date. A running controller is stopped as by `down`.
     SOURCE must not be mounted, and nothing on it is changed. Then run `secondary` on it, with the same state directory.
-    Data that only SOURCE has is not overwritten before `invalidate`.
+    If SOURCE has data that the other never had, that primary is refused until you `invalidate` it.
     """
     require_root("controller demote", "it takes programs out of the kernel and writes state")
     require_state_dir(state_dir)

@@ -45,7 +45,8 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, everyt
     """Stop the controller and detach its programs.
 
     Writes after this are not tracked. When nothing is running, the command succeeds too. With SOURCE, programs of other
-    volumes that track the same device are detached as well. With `--all` a volume that cannot be taken down stops no other.
+    volumes on the same device are detached too, unless a controller serves them; the next run of such a volume compares
+    everything. With `--all` a volume that cannot be taken down stops no other.
     The secondary of a user can be stopped by that user.
     """
     if os.geteuid() != 0 and not everything and volume is None and _stop_own_secondary(source, state_dir, timeout):
@@ -83,7 +84,7 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, everyt
     elif problem is None:
         click.echo(f"nothing is running for {source}" if place is None else "nothing was running")
     for name in others:
-        click.echo(f"detached as well: programs of volume {name}, whose state directory is not known")
+        click.echo(f"detached as well: programs of volume {name}, whose next run compares everything")
     if problem is not None:
         raise problem
     return 0

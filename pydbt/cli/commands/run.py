@@ -77,10 +77,15 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
     "peers",
     multiple=True,
     metavar="NAME",
-    help="The name in the secondary's identity; by default the first one is kept. Give it once per secondary.",
+    help="The name in the secondary's identity; by default the one that is proved first. Give it once per secondary.",
 )
 @click.option("--insecure", is_flag=True, help="Allow plain TCP: everybody who can reach the port is trusted.")
-@click.option("--accept-replica", cls=OnceOption, is_flag=True, help="Overwrite another replica than the known one.")
+@click.option(
+    "--accept-replica",
+    cls=OnceOption,
+    is_flag=True,
+    help="Take another replica than the one on record; all of it is overwritten.",
+)
 @click.option("--block-size", type=SIZE, help="Size of a tracked block, 512 to 64K; 4K for a new volume.")
 @click.option("--whole-device", is_flag=True, help="Copy free space too in the initial sync.")
 @click.option(
@@ -155,7 +160,7 @@ def run(check: bool, **given: Any) -> int:
     """Replicate a block device to secondaries.
 
     SOURCE may be mounted. Runs in the foreground; Ctrl-C stops replication, but writes stay tracked for the next run
-    (see `down`). SOURCE may be the NAME of a volume in /etc/pydbt/volumes.
+    (see `down`). SOURCE may be the NAME of a volume in /etc/pydbt/volumes; without SOURCE every configured volume runs.
     """
     if (code := run_all_configured(click.get_current_context(), given)) is not None:
         return code

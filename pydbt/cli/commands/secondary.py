@@ -53,7 +53,9 @@ def secondary_options(given: dict[str, Any]) -> SecondaryOptions:
     help="Make TARGET, an image file, when missing.",
 )
 @click.option("--identity", type=PATH, metavar="FILE", help="This machine's identity, for TLS; see `pki`.")
-@click.option("--peer", metavar="NAME", help="The name in the primary's identity; by default the first one is kept.")
+@click.option(
+    "--peer", metavar="NAME", help="The name in the primary's identity; by default the one that is proved first."
+)
 @click.option("--insecure", is_flag=True, help="Allow plain TCP: everybody who can reach the port is trusted.")
 @click.option("--accept-sectors", is_flag=True, help="Accept a TARGET with larger logical blocks than SOURCE.")
 @click.option("--accept-target", cls=OnceOption, is_flag=True, help="Accept this TARGET in the place of the known one.")
@@ -69,7 +71,10 @@ def secondary(check: bool, **given: Any) -> int:
     """Keep a replica on a device or image file.
 
     Runs until it is stopped. TARGET, a block device or an image file, is overwritten, and must not be mounted or in use.
-    After `--replay-only` its last consistent state may be used. TARGET may be the NAME of a replica in /etc/pydbt/volumes.
+    TARGET may be the NAME of a replica in /etc/pydbt/volumes. Without TARGET every configured replica runs.
+
+    `--replay-only` brings TARGET to its last consistent image, for reading. A mount writes: then the replica is inconsistent
+    until its primary has compared all of it. To use it as a volume: `promote`.
     """
     if (code := run_all_configured(click.get_current_context(), given)) is not None:
         return code

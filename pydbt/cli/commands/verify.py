@@ -43,8 +43,8 @@ def verify(
 ) -> int:
     """Compare a volume with its replica.
 
-    Digests are compared while writes go on. Every difference is checked a second time before it is reported, and what
-    differs is copied. Exit code 10: blocks differed; with `--repair` it is 0.
+    Compares digests while writes go on, and copies what differs. In mode normal each difference is checked a second time
+    before it is reported. Exit code 10: blocks differed; with `--repair` it is 0.
     """
     place = locate(source, state_dir)
     which = named(secondary)

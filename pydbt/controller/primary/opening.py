@@ -12,12 +12,12 @@ from pydbt.controller.options import DEFAULT_BLOCK_BYTES, PrimaryOptions
 from pydbt.controller.primary.configuring import Joining, begun, joining, load_pending, secure_of, tainted
 from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, is_untracked, was_bounded
 from pydbt.controller.primary.handshake import Refused, hello_of, shake_hands
-from pydbt.controller.primary.peer_connection import FATAL_REFUSALS
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import NoAnswer, PeerError, Unreachable, UsageError
 from pydbt.core.protocol.frames import Hello, Welcome
 from pydbt.core.protocol.generations import lineage_of
 from pydbt.core.protocol.peer_identity import IDENTITY_REFUSALS
+from pydbt.core.protocol.refusals import FATAL_REFUSALS
 from pydbt.core.tracking.discards import ALWAYS_ZEROS, DiscardPromise
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address, split_address

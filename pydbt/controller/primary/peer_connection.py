@@ -16,7 +16,8 @@ from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.interruption import TcpView
 from pydbt.core.protocol.digests import UnitDigest
-from pydbt.core.protocol.frames import SECOND_PRIMARY, SECTOR_SIZE, SUPERSEDED, TARGET_ERROR, Bye, Frame, Hello, Refuse
+from pydbt.core.protocol.frames import SECOND_PRIMARY, SUPERSEDED, TARGET_ERROR, Bye, Frame, Hello, Refuse
+from pydbt.core.protocol.refusals import FATAL_REFUSALS
 from pydbt.kernel.capture import Capture
 from pydbt.network.connection import SILENCE_S, FramedConnection
 from pydbt.network.tcp_view import tcp_view
@@ -25,22 +26,6 @@ from pydbt.network.way_watch import Ends
 
 COMPRESS_LEVEL = 3
 FAREWELL_S = 2.0
-
-# Refusals that no waiting mends.
-FATAL_REFUSALS = frozenset(
-    {
-        "other-volume",
-        "too-small",
-        SECTOR_SIZE,
-        "resized",
-        "block-size",
-        "protocol",
-        "newer",
-        "split-brain",
-        "unrelated",
-        SUPERSEDED,
-    }
-)
 
 _log = logging.getLogger("pydbt")
 

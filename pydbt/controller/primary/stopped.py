@@ -45,11 +45,15 @@ def with_present_figures(state_dir: Path, saved: dict[str, Any]) -> dict[str, An
     if state is None:
         return _became(status, state_dir)
     since = _since_the_maps(state)
-    sizes = {record.address: _out_of_sync(state_dir, state, record.slot, since) for record in state.secondaries}
+    maps = {record.address: _out_of_sync(state_dir, state, record.slot, since) for record in state.secondaries}
     for one in status["secondaries"]:
-        _set(one, sizes.get(str(one.get("secondary"))))
-    known = [size for size in sizes.values() if size is not None]
-    _set(status, max(known) if known and len(known) == len(sizes) else None)
+        _set(one, _size(maps.get(str(one.get("secondary"))), state))
+    known = [blocks for blocks in maps.values() if blocks is not None]
+    if known and len(known) == len(maps):
+        _set(status, max(_size(blocks, state) or 0 for blocks in known))
+        status["out_of_sync_bytes"] = _size(_union(known, state), state)
+    else:
+        _set(status, None)
     return {**status, "tracked": since is not None and since.tracked, **_armed(state, since)}
 
 
@@ -76,6 +80,18 @@ def status_of_armed(state_dir: Path) -> dict[str, Any] | None:
 
 def _set(status: dict[str, Any], size_bytes: int | None) -> None:
     status.update(dict.fromkeys(_FIGURES, size_bytes), lag_seconds=None)
+
+
+def _size(blocks: DirtyMap | None, state: VolumeState) -> int | None:
+    return None if blocks is None else min(blocks.count() * state.block_bytes, state.size_bytes)
+
+
+def _union(maps: list[DirtyMap], state: VolumeState) -> DirtyMap:
+    """Blocks that some secondary lacks, as a controller counts them while it runs."""
+    union = DirtyMap(state.geometry.block_count)
+    for blocks in maps:
+        union.merge(blocks)
+    return union
 
 
 def _state_of(state_dir: Path) -> VolumeState | None:
@@ -158,8 +174,8 @@ def _untouched_since(state: VolumeState) -> WrittenSince | None:
         return None
 
 
-def _out_of_sync(state_dir: Path, state: VolumeState, slot: int, since: WrittenSince | None) -> int | None:
-    """Bytes that may differ from one secondary; None when that is unknown."""
+def _out_of_sync(state_dir: Path, state: VolumeState, slot: int, since: WrittenSince | None) -> DirtyMap | None:
+    """Blocks that may differ from one secondary; None when that is unknown."""
     if since is None:
         return None
     record = state.record(slot)
@@ -176,4 +192,4 @@ def _out_of_sync(state_dir: Path, state: VolumeState, slot: int, since: WrittenS
         dirty.merge_words(since.words)
     if (staged := load_staged(state_dir, state, record)) is not None:
         dirty.merge(staged)
-    return min(dirty.count() * state.block_bytes, state.size_bytes)
+    return dirty

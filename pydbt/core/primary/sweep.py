@@ -171,13 +171,13 @@ class Sweep:
     def remainder_bytes(self) -> int:
         return self.pending.count() * self.geometry.block_bytes
 
-    def may_end(self, now: float, write_rate_bytes: float, log_room_bytes: int) -> bool:
-        """Whether the last sweep would fit: the writes during it must fit into a quarter of the log's room."""
+    def may_end(self, now: float, write_rate_bytes: float, data_room_bytes: int) -> bool:
+        """Whether the last sweep would fit: the writes during it must fit into a quarter of the kernel's room for data."""
         remainder = self.remainder_bytes()
         if remainder <= SMALL_REMAINDER_BYTES and self._stuck < 2 * STUCK_PASSES:
             return True
         seconds = remainder / max(self.rate_bytes(now), 1.0)
-        return seconds * write_rate_bytes < log_room_bytes / 4
+        return seconds * write_rate_bytes < data_room_bytes / 4
 
     def note_pass(self) -> bool:
         """Call at the end of a pass; True when the remainder has not shrunk for STUCK_PASSES passes (told once)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pydbt.core.protocol.frames import SECOND_PRIMARY, SECTOR_SIZE
+from pydbt.core.protocol.frames import SECOND_PRIMARY, SECTOR_SIZE, SUPERSEDED
 
 # A secondary tells a primary that has proved nothing (plain TCP) no more than the code. The evidence is in its own log.
 _WORDS = {
@@ -25,6 +25,22 @@ _WORDS = {
     "unrelated": "both name the same volume and have no generation in common: if the secondary's content may be lost, "
     "'controller invalidate' it",
 }
+
+FATAL_REFUSALS = frozenset(
+    {
+        "other-volume",
+        "too-small",
+        SECTOR_SIZE,
+        "resized",
+        "block-size",
+        "protocol",
+        "newer",
+        "split-brain",
+        "unrelated",
+        SUPERSEDED,
+    }
+)
+"""Refusals that no waiting mends: nothing is sent there until a person has done something."""
 
 
 def refusal_words(code: str) -> str:

@@ -72,10 +72,10 @@ def test_sweeping_tells_once_that_it_does_not_come_to_an_end():
 
 def test_the_last_sweep_may_begin_when_the_writes_meanwhile_fit_into_a_quarter_of_the_room() -> None:
     sweep, _ = sweep_of(list(range(1000)))
-    assert sweep.may_end(0.0, write_rate_bytes=0.0, log_room_bytes=1 << 20)
-    assert not sweep.may_end(0.0, write_rate_bytes=1e9, log_room_bytes=1 << 20)
+    assert sweep.may_end(0.0, write_rate_bytes=0.0, data_room_bytes=1 << 20)
+    assert not sweep.may_end(0.0, write_rate_bytes=1e9, data_room_bytes=1 << 20)
     small, _ = sweep_of([1])
-    assert small.may_end(0.0, write_rate_bytes=1e9, log_room_bytes=1)
+    assert small.may_end(0.0, write_rate_bytes=1e9, data_room_bytes=1)
 
 
 def test_urgent_reads_know_no_limit_and_all_of_a_pass_is_in_memory_then() -> None:
