@@ -86,23 +86,38 @@ def test_a_module_is_short_enough_to_read_and_says_what_it_is_for(path: Path) ->
 
 # The calls of a brain's parts that change nothing: all that the shell may call past ``handle``, with what the fan-out offers.
 READING = {
-    "any", "blocks", "copy", "deadline", "extents", "oldest_arrival", "out_of_sync_bytes", "out_of_sync_map", "progress",
-    "resume_block", "status", "tolist", "total", "unsynchronized_map",
+    "any", "blocks", "copy", "extents", "oldest_arrival", "out_of_sync_map", "progress", "resume_block", "status", "tolist",
+    "total", "unsynchronized_map",
 }  # fmt: skip
 # Gives up its own mark that there is more to write down: the one move that the shell asks of a part.
 HANDED_OVER = {"take_grown"}
 
 
-def writes_into_a_brain(source: str) -> list[str]:
-    """The places that change a brain past ``handle``: as text, in the order of the source."""
+_OF_A_BRAIN = re.compile(r"\bbrain\.|\b_brain\.|\bbrain$|_brain$|\bbrains$|\bbrains\.values\(\)$")
+
+
+def _bindings(tree: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Each name that is bound, and to what: also one of a tuple, and the variable of a loop."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.For | ast.comprehension):
+            yield node.target, node.iter
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                    yield from zip(target.elts, node.value.elts, strict=False)
+                else:
+                    yield target, node.value
+
+
+def _is_lent(value: ast.expr) -> bool:
+    text = ast.unparse(value)
+    return bool(_OF_A_BRAIN.search(text)) and (not isinstance(value, ast.Call) or text.endswith("brains.values()"))
+
+
+def writes_into_a_brain(source: str, used: set[str] | None = None) -> list[str]:
+    """The places that change a brain past ``handle``: as text, in the order of the source. ``used`` gets the calls that read."""
     tree, found = ast.parse(source), []
-    lent = {
-        target.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and re.search(r"\bbrain\.|\b_brain\.|\bbrain$|_brain$", ast.unparse(node.value))
-        for target in node.targets
-        if isinstance(target, ast.Name) and not isinstance(node.value, ast.Call)
-    }
+    lent = {target.id for target, value in _bindings(tree) if isinstance(target, ast.Name) and _is_lent(value)}
     for node in sorted(
         (one for one in ast.walk(tree) if isinstance(one, ast.stmt | ast.expr)), key=lambda one: one.lineno
     ):
@@ -113,8 +128,12 @@ def writes_into_a_brain(source: str) -> list[str]:
         for place in [*filter(lambda one: isinstance(one, ast.Attribute), targets), *called]:
             chain = ast.unparse(place).split(".")
             reached = {"brain", "_brain", *lent} & set(chain[:-1])
-            if reached and not (place in called and chain[-1] in {"handle", *READING, *HANDED_OVER}):
+            if not reached:
+                continue
+            if place not in called or chain[-1] not in {"handle", *READING, *HANDED_OVER}:
                 found.append(ast.unparse(place))
+            elif used is not None:
+                used.add(chain[-1])
     return found
 
 
@@ -126,13 +145,28 @@ def test_what_changes_a_brain_past_its_events_is_found() -> None:
         "    peer.brain.quiet.retire(1.0)\n"
         "    self._brain.state.staged.copy()\n"
         "    peer.brain.state.sequence += 1\n"
+        "    last, verifier = 1, self._brain.verifier\n"
+        "    verifier.cancel()\n"
+        "    for one in self.volume.brains:\n"
+        "        one.state.lost = 0\n"
     )
-    assert writes_into_a_brain(source) == ["kept.grew", "peer.brain.quiet.retire", "peer.brain.state.sequence"]
+    assert writes_into_a_brain(source) == [
+        "kept.grew", "peer.brain.quiet.retire", "peer.brain.state.sequence", "verifier.cancel", "one.state.lost",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "controller/primary").glob("*.py")), ids=name_of)
 def test_the_shell_changes_a_brain_by_events_alone(path: Path) -> None:
     assert not writes_into_a_brain(path.read_text()), f"{name_of(path)}: make it an event, or a method of the fan-out"
+
+
+def test_each_call_that_only_reads_a_brain_is_made_somewhere() -> None:
+    used: set[str] = set()
+    for path in (PACKAGE / "controller/primary").glob("*.py"):
+        writes_into_a_brain(path.read_text(), used)
+    assert used >= READING | HANDED_OVER, (
+        f"no part of the shell calls {sorted((READING | HANDED_OVER) - used)} any more"
+    )
 
 
 def test_only_posix_loads_the_c_library() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shlex
 import subprocess
@@ -106,10 +105,7 @@ class Machines:
 
     def the_same(self, primary: str, replica: str) -> None:
         """Both disks are, once everything is on the replica."""
-        with contextlib.suppress(AssertionError):
-            unmount(self.data)
-        with contextlib.suppress(AssertionError):
-            unmount(self.mnt)
+        self.unmount_all()
         self.in_sync(primary)
         assert command("down", "--state", self.states[primary]).code == 0
         assert self.running[replica].terminate() == 0
@@ -121,6 +117,9 @@ class Machines:
             process.end()
         for state in self.states.values():
             command("down", "--state", state)
+        self.unmount_all()
+
+    def unmount_all(self) -> None:
         for place in (self.data, self.mnt):
             if place.is_mount():
                 unmount(place)

@@ -85,7 +85,8 @@ def test_killed_in_mid_resync_it_goes_on_and_ends_identical(tmp_path, chance, vi
         if victim != "secondary":
             both.start_primary()
         until(lambda: is_resynchronizing(both) or (both.status() or {}).get("mode") == "normal", "it goes on")
-        assert both.status()["replica_state"] != "up-to-date" or both.status()["mode"] == "normal"
+        status = both.status()
+        assert status["replica_state"] != "up-to-date" or status["mode"] == "normal", status
         assert before > 0
 
 
