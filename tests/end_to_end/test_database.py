@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.lab.cluster import cluster
-from tests.lab.disks import loop_device, loop_over, make_filesystem, mounted
-from tests.lab.load import Database, check_database, load
+from tests.lab.disks import loop_device, make_filesystem, mounted
+from tests.lab.images import check_image
+from tests.lab.load import Database, load
 from tests.lab.patience import run
 
 MIB = 1 << 20
 KILLS = 3
-
-
-def check_image(filesystem: str, image: Path, folder: Path, name: str, least_rows: int) -> int:
-    """Mount as after a crash: the log is replayed, nothing is left to repair, and every promised row is there."""
-    with loop_over(image) as device:
-        with mounted(device, folder, "-o", "nouuid" if filesystem == "xfs" else "rw") as root:
-            rows = check_database(root / name, least_rows)
-        checker = ["xfs_repair", "-n"] if filesystem == "xfs" else ["e2fsck", "-fn"]
-        done = subprocess.run([*checker, str(device.path)], capture_output=True, text=True)
-        assert done.returncode == 0, f"{checker}: {done.stdout[-2000:]} {done.stderr[-500:]}"
-    return rows
 
 
 @pytest.mark.parametrize(("filesystem", "journal_mode"), [("ext4", "wal"), ("xfs", "delete")])

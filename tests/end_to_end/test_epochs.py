@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.test_database import check_image
-from tests.end_to_end.test_history import acknowledged, kill_and_check
+from tests.end_to_end.histories import acknowledged, kill_and_check
+from tests.end_to_end.images import ADDRESSES, epochs
 from tests.lab import raw
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import loop_device, make_filesystem, mounted
-from tests.lab.images import decaying
+from tests.lab.images import check_image, decaying
 from tests.lab.load import Database, FileStress, load
 from tests.lab.patience import until, wait_until
 from tests.lab.programs import Controller, command
@@ -26,17 +26,12 @@ from tests.lab.rounds import short
 from tests.lab.sectors import check, writers
 
 MIB = 1 << 20
-ADDRESSES = ("--capture", "addresses")
 
 
 def by_epochs(
     folder: Path, device: object, interval: str = "0.3s", *more: object
 ) -> contextlib.AbstractContextManager[Cluster]:
     return cluster(folder, device, primary_options=(*ADDRESSES, "--epoch-interval", interval, *more))
-
-
-def epochs(both: Cluster) -> dict:
-    return (both.status() or {}).get("epochs") or {"number": 0}
 
 
 def test_at_every_kill_the_replica_of_a_raw_device_is_the_volume_at_one_instant(tmp_path, chance, rounds):

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.test_database import check_image
-from tests.end_to_end.test_epochs import ADDRESSES, epochs
-from tests.end_to_end.test_history import acknowledged
+from tests.end_to_end.histories import acknowledged
+from tests.end_to_end.images import ADDRESSES, epochs
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.images import check_image
 from tests.lab.load import Database, load
 from tests.lab.patience import run, until, wait_until
 from tests.lab.sectors import Writer, check, writers

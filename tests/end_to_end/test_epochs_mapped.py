@@ -22,8 +22,7 @@ from pydbt.device.commands import CommandFailed
 from pydbt.device.mapped import SnapshotSpace, mapped_volume
 from pydbt.device.snapshot import problem_of
 from pydbt.device.sysfs import BlockDevice
-from tests.end_to_end.test_database import check_image
-from tests.end_to_end.test_epochs import epochs
+from tests.end_to_end.images import epochs
 from tests.end_to_end.test_epochs_lvm import (  # noqa: F401
     LEISURELY,
     MIB,
@@ -38,6 +37,7 @@ from tests.end_to_end.test_epochs_lvm import (  # noqa: F401
 )
 from tests.lab.cluster import Cluster
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.images import check_image
 from tests.lab.load import Database, load
 from tests.lab.patience import run, until
 from tests.lab.programs import command

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.end_to_end.test_status import BLOCK, is_up_to_date, write
+from tests.end_to_end.in_sync import BLOCK, is_up_to_date, write
 from tests.lab.bad_block import BadBlock, bad_block
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import Device, loop_device

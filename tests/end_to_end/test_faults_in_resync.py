@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,57 +14,16 @@ import pytest
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.kernel.capture import Capture
 from pydbt.store.volume_state import load_state, save_state
-from tests.end_to_end.test_full_and_failing_disks import Hammer
+from tests.end_to_end.mid_resync import BEFORE, SIZE, in_mid_resync, is_resynchronizing
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted
 from tests.lab.images import assert_identical
 from tests.lab.load import Database, FileStress, load
 from tests.lab.patience import run, until
+from tests.lab.raw import Hammer
 from tests.lab.rounds import short
 
 MIB = 1 << 20
-SIZE = 96 * MIB
-BEFORE = "before-the-outage"
-
-
-@contextlib.contextmanager
-def in_mid_resync(
-    tmp_path: Path, chance: random.Random, *secondary_options: object, to_its_end: bool = True
-) -> Iterator[Cluster]:
-    """A volume under load whose resynchronization has just passed its first tenth, and is slow.
-
-    ``to_its_end``: afterwards both must become identical.
-    """
-    options = ("--ack-timeout", 4, "--rate-limit", "8M/s")
-    with loop_device(tmp_path, SIZE) as device, contextlib.ExitStack() as stack:
-        both = stack.enter_context(
-            cluster(tmp_path / "c", device, wired=True, primary_options=options, secondary_options=secondary_options)
-        )
-        both.start()
-        both.until_mode("normal")
-        hammer = stack.enter_context(Hammer(device.path, device.size_sectors, chance.randrange(1 << 30)))
-        for _ in range(20):
-            hammer()
-        both.wait()
-        run("dd", f"if={device.path}", f"of={tmp_path / BEFORE}", "bs=1M", "iflag=direct", "status=none")
-        both.wire.cut()
-        both.until_mode("unsynchronized")
-        for _ in range(300):
-            hammer()
-        both.wire.mend()
-        with load() as running:
-            running.add(hammer, 0.05)
-            until(lambda: is_resynchronizing(both), "the resynchronization is under way")
-            yield both
-            running.stop()
-        if to_its_end:
-            both.wait()
-            both.compare("at the end")
-
-
-def is_resynchronizing(both: Cluster) -> bool:
-    status = both.status() or {}
-    return status.get("mode") == "resynchronizing" and status["progress"]["done_bytes"] > 2 * MIB
 
 
 @pytest.mark.parametrize(

@@ -9,23 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import raw
 from tests.lab.cluster import cluster
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted
 from tests.lab.load import load
 from tests.lab.patience import until
 from tests.lab.programs import command
+from tests.lab.raw import Hammer
 
 MIB = 1 << 20
 SIZE = 64 * MIB
-
-
-class Hammer(raw.Overlapping):
-    """Writes all over the device."""
-
-    def __call__(self) -> None:
-        length = self.random.randrange(1, 600)
-        self.write(self.random.randrange(self._sectors - length), length)
 
 
 @contextlib.contextmanager

@@ -8,33 +8,19 @@ import time
 
 import pytest
 
-from tests.end_to_end.test_outages import hurt
+from tests.end_to_end.harm import hurt
+from tests.end_to_end.histories import acknowledged, kill_and_check
 from tests.lab import raw
-from tests.lab.cluster import Cluster, cluster
+from tests.lab.cluster import cluster
 from tests.lab.disks import loop_device
 from tests.lab.load import load
 from tests.lab.patience import until
 from tests.lab.rounds import short
-from tests.lab.sectors import Writer, check, writers
+from tests.lab.sectors import check, writers
 
 MIB = 1 << 20
 SIZE = 48 * MIB
 TINY = ("--ring-size", "64K", "--record-ring-size", "4K", "--log-size", "4K")
-
-
-def acknowledged(both: Cluster, everybody: list[Writer], timeout_s: float) -> list[int] | None:
-    """What each writer had completed before a wait that came true."""
-    completed = [writer.completed for writer in everybody]
-    return completed if both.try_wait(timeout_s).code == 0 else None
-
-
-def kill_and_check(both: Cluster, everybody: list[Writer], known: list[int], number: int) -> None:
-    """Kill the secondary under load: what it then holds is a prefix of every history, not before what was acknowledged."""
-    both.secondary.kill()
-    image = both.snapshot("snapshot")
-    print(f"kill {number}: {both.replayed.strip()}; acknowledged {known} of {[w.completed for w in everybody]}")
-    check(image, everybody, known)
-    both.start_secondary()
 
 
 @pytest.mark.parametrize(

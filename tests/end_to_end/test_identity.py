@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller import pki
-from tests.end_to_end.test_restart import work
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import loop_device, make_filesystem, mounted
-from tests.lab.load import FileStress, load
+from tests.lab.load import FileStress, load, write_files
 from tests.lab.patience import until
 from tests.lab.programs import command
 
@@ -166,7 +165,7 @@ def test_a_crowd_of_strangers_neither_disturbs_nor_floods(tmp_path, authority, c
             host, _, port = both.address.rpartition(":")
             crowd = [crowd_member(host, int(port), number) for number in range(300)]
             with mounted(device, tmp_path / "mnt") as folder:
-                work(folder, chance)
+                write_files(folder, chance)
             both.wait()
             assert both.status()["mode"] == "normal"
             assert memory_of(both.secondary.process.pid) - before < 64 * MIB

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.end_to_end.test_status import BLOCK, in_sync, is_up_to_date, write
+from tests.end_to_end.in_sync import BLOCK, in_sync, is_up_to_date, write
 from tests.lab.patience import run, until
 from tests.lab.programs import command
 

@@ -18,10 +18,10 @@ from pydbt.device import layer as device_layer
 from pydbt.device import mapper
 from pydbt.device.era import era_layer_of
 from pydbt.device.sysfs import BlockDevice
-from tests.end_to_end.test_database import check_image
-from tests.end_to_end.test_epochs import epochs
+from tests.end_to_end.images import epochs
 from tests.end_to_end.test_epochs_lvm import PACE_S, by_epochs, pytestmark  # noqa: F401
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.images import check_image
 from tests.lab.load import Database, load
 from tests.lab.patience import run, until
 from tests.lab.programs import command

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.harm import hurt
 from tests.lab import raw
-from tests.lab.cluster import Cluster, cluster
+from tests.lab.cluster import cluster
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted, partition_of
 from tests.lab.load import Database, FileStress, Load, Sequential, load, trim
 from tests.lab.patience import StepFailed, until
-from tests.lab.programs import command
 from tests.lab.rounds import short
 
 MIB = 1 << 20
@@ -83,37 +83,6 @@ def make_mountable(volume: Volume, device: Device, folder: Path) -> None:
     except StepFailed:
         assert "size=65536" in volume.options
         make_filesystem(volume.filesystem, device.path)
-
-
-def hurt(both: Cluster, how: str, chance: random.Random) -> None:
-    """Something bad for a moment, then good again."""
-    moment = chance.uniform(0.1, 1.5)
-    match how:
-        case "cut":
-            both.wire.cut()
-            time.sleep(moment * 4)
-            both.wire.mend()
-        case "kill secondary":
-            both.secondary.kill()
-            time.sleep(moment)
-            both.start_secondary()
-        case "freeze secondary":
-            both.secondary.freeze()
-            time.sleep(moment * 4)
-            both.secondary.thaw()
-        case "kill primary":
-            both.primary.kill()
-            time.sleep(moment)
-            both.start_primary()
-        case "kill both":
-            both.primary.kill()
-            both.secondary.kill()
-            time.sleep(moment)
-            both.start()
-        case "pause":
-            assert command("pause", "--state", both.primary_state).code == 0
-            time.sleep(moment)
-            assert command("resume", "--state", both.primary_state).code == 0
 
 
 def file_loads(running: Load, folder: Path, chance: random.Random) -> Database:

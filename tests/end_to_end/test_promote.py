@@ -12,11 +12,11 @@ import time
 import pytest
 
 from pydbt.core.errors import BusyError
-from tests.end_to_end.test_faults_in_resync import BEFORE, SIZE, in_mid_resync
-from tests.end_to_end.test_restart import work
+from tests.end_to_end.mid_resync import BEFORE, SIZE, in_mid_resync
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import loop_device, make_filesystem, mounted
 from tests.lab.images import assert_identical
+from tests.lab.load import write_files
 from tests.lab.patience import run, until
 from tests.lab.programs import Controller, Outcome, command
 
@@ -39,7 +39,7 @@ def test_a_promoted_replica_is_the_volume_and_the_old_primary_cannot_overwrite_i
         with cluster(tmp_path / "c", device) as both:
             both.start()
             with mounted(device, tmp_path / "mnt") as folder:
-                work(folder, chance)
+                write_files(folder, chance)
             both.wait()
             if running:
                 until_answered_for(both)
@@ -61,7 +61,7 @@ def test_a_promoted_replica_is_the_volume_and_the_old_primary_cannot_overwrite_i
             assert_identical(device.path, both.target, 64 * MIB, "after the promotion")
             image = both.target.read_bytes()
             with mounted(device, tmp_path / "mnt") as folder:  # the old primary goes on, as in a split brain
-                work(folder, chance)
+                write_files(folder, chance)
             arguments = ["secondary", both.target, "--listen", both.address, "--state", both.secondary_state]
             again = Controller(tmp_path / "again.log", arguments)
             assert again.wait() == 2 and "was promoted at" in again.words(), again.words()
@@ -104,7 +104,7 @@ def test_killed_at_any_moment_of_a_promotion_it_is_either_a_replica_or_promoted(
         with cluster(tmp_path / "c", device) as both:
             both.start()
             with mounted(device, tmp_path / "mnt") as folder:
-                work(folder, chance)
+                write_files(folder, chance)
             both.wait()
             both.secondary.kill()
             state, target = tmp_path / "kept-state", tmp_path / "kept-image"
@@ -136,7 +136,7 @@ def test_failing_back_compares_and_copies_only_what_differs(tmp_path, chance):
         with cluster(tmp_path / "c", first, target=second.path) as both:
             both.start()
             with mounted(first, tmp_path / "mnt") as folder:
-                work(folder, chance)
+                write_files(folder, chance)
             both.wait()
             both.secondary.kill()
             with mounted(first, tmp_path / "mnt") as folder:  # never replicated
@@ -165,7 +165,7 @@ def test_a_promotion_says_what_is_lost_and_the_old_primary_learns_of_it_where_it
         with cluster(tmp_path / "c", first, target=second.path) as both:
             both.start()
             with mounted(first, tmp_path / "mnt") as folder:
-                work(folder, chance)
+                write_files(folder, chance)
                 both.wait()
                 until_answered_for(both)
                 both.secondary.freeze()

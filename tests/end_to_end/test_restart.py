@@ -6,42 +6,24 @@ import contextlib
 import json
 import os
 import time
-from pathlib import Path
 
 import pytest
 
-from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.device.below import look_below
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel import pins, syscalls
-from pydbt.kernel.capture import Capture
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
 from pydbt.store.volume_state import load_state
+from tests.end_to_end.harm import lose_tracking, pins_of
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import Device, attach, loop_device, make_filesystem, mounted
-from tests.lab.load import FileStress, load
+from tests.lab.load import FileStress, load, write_files
 from tests.lab.patience import run, until
 from tests.lab.programs import command
 from tests.lab.rounds import short
 
 MIB = 1 << 20
 SIZE = 128 * MIB
-
-
-def pins_of(both: Cluster) -> Path:
-    return pin_dir_of(load_state(both.primary_state))
-
-
-def lose_tracking(both: Cluster) -> None:
-    """What a reboot does: the programs are gone, and nobody has written down that it was a clean stop."""
-    both.primary.kill()
-    Capture.remove_pins(pins_of(both))
-
-
-def work(folder: Path, chance) -> None:
-    for number in range(20):
-        (folder / f"file{number}").write_bytes(chance.randbytes(chance.randrange(1, 400_000)))
-    os.sync()
 
 
 @pytest.mark.parametrize("ended", ["killed", "taken down"])
@@ -53,7 +35,7 @@ def test_untracked_writes_are_compared_also_when_the_first_run_after_them_came_t
             both.wait()
             lose_tracking(both)
             with mounted(device, tmp_path / "mnt") as folder:
-                work(folder, chance)
+                write_files(folder, chance)
             both.secondary.kill()
             both.start_primary()  # it cannot reach anybody, so it compares nothing
             both.until_mode("unsynchronized")
@@ -201,7 +183,7 @@ def test_an_initial_sync_that_never_began_is_not_taken_for_one_that_is_nearly_do
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with mounted(device, tmp_path / "mnt") as folder:
-            work(folder, chance)
+            write_files(folder, chance)
         with cluster(tmp_path / "c", device) as both:
             for _ in range(2):
                 both.start_secondary()
@@ -260,7 +242,7 @@ def test_a_larger_ring_asked_for_after_a_kill_is_had_and_nothing_is_lost(tmp_pat
                 both.start()
                 both.wait()
                 both.primary.kill()
-                work(folder, chance)
+                write_files(folder, chance)
                 both.primary_options = ("--ring-size", "8M")
                 both.start_primary()
                 both.wait()
@@ -300,7 +282,7 @@ def test_a_secondary_restored_from_a_backup_is_noticed_and_compared(tmp_path, me
                 both.primary.terminate()
                 both.start_primary()
             both.until_mode("normal")
-            work(folder, chance)
+            write_files(folder, chance)
             both.wait()
             time.sleep(6)  # the kernel's bitmaps forget what was acknowledged
             if meanwhile == "a killed primary":

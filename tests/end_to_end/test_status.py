@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-from tests.lab.cluster import Cluster, cluster
-from tests.lab.disks import Device, loop_device
+from tests.end_to_end.in_sync import BLOCK, SIZE, in_sync, is_up_to_date, write
+from tests.lab.cluster import Cluster
 from tests.lab.images import differing_blocks
-from tests.lab.patience import run, until
+from tests.lab.patience import until
 from tests.lab.programs import Outcome, command
 
 MIB = 1 << 20
-SIZE = 64 * MIB
-BLOCK = 4096
-
-
-def write(device: Device, block: int, blocks: int = 1) -> None:
-    words = ("oflag=direct", "conv=notrunc", "status=none", f"bs={BLOCK}", f"seek={block}", f"count={blocks}")
-    run("dd", "if=/dev/urandom", f"of={device.path}", *words)
-
-
-@contextlib.contextmanager
-def in_sync(tmp_path: Path, *options: object, wired: bool = False) -> Iterator[tuple[Device, Cluster]]:
-    with (
-        loop_device(tmp_path, SIZE) as device,
-        cluster(tmp_path / "c", device, wired=wired, primary_options=options) as both,
-    ):
-        both.start()
-        both.wait()
-        yield device, both
-
-
-def is_up_to_date(status: dict | None) -> bool:
-    return (status or {}).get("replica_state") == "up-to-date"
 
 
 def test_in_a_silent_cut_both_sides_stop_calling_the_replica_up_to_date_and_say_why(tmp_path: Path) -> None:

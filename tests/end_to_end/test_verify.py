@@ -12,11 +12,11 @@ import pytest
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.kernel import pins, syscalls
 from pydbt.store.volume_state import load_state
-from tests.end_to_end.test_restart import lose_tracking, work
+from tests.end_to_end.harm import lose_tracking
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted
 from tests.lab.images import decaying
-from tests.lab.load import Database, FileStress, load, trim
+from tests.lab.load import Database, FileStress, load, trim, write_files
 from tests.lab.patience import until
 from tests.lab.programs import Outcome, command
 
@@ -99,7 +99,7 @@ def test_a_taint_outlives_the_controller_and_is_answered_by_a_comparison(tmp_pat
             both.wait()
             lose_tracking(both)
             with mounted(device, tmp_path / "mnt") as folder:
-                work(folder, chance)
+                write_files(folder, chance)
             both.secondary.kill()
             both.start_primary()
             for _ in range(2):
@@ -175,7 +175,7 @@ def test_free_space_that_was_never_copied_is_not_called_different(tmp_path, chan
         device.path.write_bytes(np.random.default_rng(1).bytes(SIZE))
         make_filesystem("ext4", device.path, "-E", "nodiscard")
         with mounted(device, tmp_path / "mnt") as folder, cluster(tmp_path / "c", device) as both:
-            work(folder, chance)
+            write_files(folder, chance)
             both.start()
             both.wait()
             both.primary.kill()  # what was left out is known to the next run as well
@@ -200,7 +200,7 @@ def test_free_space_is_known_from_the_file_system_where_an_earlier_version_did_n
         make_filesystem("ext4", device.path, "-E", "nodiscard")
         with cluster(tmp_path / "c", device) as both:
             with mounted(device, tmp_path / "mnt") as folder:
-                work(folder, chance)
+                write_files(folder, chance)
                 both.start()
                 both.wait()
                 both.primary.terminate()
@@ -250,7 +250,7 @@ def blind(pinned: Path, device: Device, folder: Path, chance) -> None:
     for name in pins.PROGRAMS:
         (pinned / f"link_{name}").unlink()
     with mounted(device, folder):
-        work(folder, chance)
+        write_files(folder, chance)
     for name in pins.PROGRAMS:
         program = syscalls.obj_get(pinned / name)
         link = syscalls.open_raw_tracepoint(program)
@@ -268,7 +268,7 @@ def test_a_replica_that_was_seeded_before_is_taken_on_trust_and_can_be_verified(
             both.until_mode("normal")
             assert both.status()["assumed_in_sync"] and both.status()["sent_bytes"] < MIB
             with mounted(device, tmp_path / "mnt") as folder:
-                work(folder, chance)
+                write_files(folder, chance)
             both.wait()
             assert verify(both).code == 0
             both.compare("after a trusted beginning")

@@ -13,8 +13,8 @@ from pydbt.core.errors import MachineError
 from pydbt.core.units import MIB
 from pydbt.kernel import code_cache
 from pydbt.kernel.code import Code, MapShape
-from tests.kernel.test_loss import write_blocks
 from tests.lab.disks import loop_device
+from tests.lab.raw import write_blocks
 from tests.lab.tracking import PAYLOAD, Rebuilt, tracked, wait_quiet
 
 TEXT, MACROS = "int pydbt_submit()", {"OFF_bio_bi_opf": 16, "PYDBT_PAYLOAD": 1}

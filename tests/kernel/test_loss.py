@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +10,10 @@ from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from pydbt.core.units import MIB
 from pydbt.kernel.capture import Capture, CaptureOptions
 from tests.lab.disks import Device, loop_device
+from tests.lab.raw import write_blocks
 from tests.lab.tracking import blocks_set, check_completions, tracked, wait_quiet
 
 TINY_RECORDS = 64  # a ring of one page
-
-
-def write_blocks(device: Device, count: int, length: int = 4096, first: int = 0) -> None:
-    fd = os.open(device.path, os.O_WRONLY | os.O_DIRECT)
-    buffer = mmap.mmap(-1, length)
-    buffer[:] = os.urandom(length)
-    for number in range(first, first + count):
-        os.pwrite(fd, buffer, number * length)
-    os.close(fd)
 
 
 def test_a_full_header_ring_counts_every_record_it_lost(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from pydbt.core.tracking.capture_record import RecordKind
 from pydbt.core.units import MIB
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.capture import Capture, CaptureOptions
-from tests.kernel.test_loss import write_blocks
 from tests.lab.disks import loop_device
 from tests.lab.patience import wait_until
+from tests.lab.raw import write_blocks
 from tests.lab.tracking import ADDRESSES, PAYLOAD, blocks_set, new_pin_dir, spec_of, tracked, wait_quiet
 
 _PROGRAM_BY_ID, _MAP_BY_ID = 13, 14  # commands of bpf(2)

@@ -16,9 +16,9 @@ from pydbt.core.units import MIB
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.capture import Capture, CaptureOptions
 from pydbt.kernel.replace import finish_replacement, replace, tracked_volume, tracked_words
-from tests.kernel.test_loss import write_blocks
 from tests.lab.disks import loop_device
 from tests.lab.patience import wait_until
+from tests.lab.raw import write_blocks
 from tests.lab.tracking import ADDRESSES, blocks_set, new_pin_dir, spec_of, wait_quiet
 
 OTHER = CaptureOptions(header_ring_bytes=1 << 20, data_ring_bytes=0)

@@ -7,6 +7,7 @@ import errno
 import mmap
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydbt.core.units import MIB
+from tests.lab.disks import loop_over, mounted
+from tests.lab.load import check_database
 from tests.lab.patience import StepFailed
 
 GRAIN_BYTES = 4096
@@ -122,3 +125,14 @@ def _pieces_held(path: Path, first_byte: int, size_bytes: int) -> set[int]:
     finally:
         os.close(descriptor)
     return pieces
+
+
+def check_image(filesystem: str, image: Path, folder: Path, name: str, least_rows: int) -> int:
+    """Mount as after a crash: the log is replayed, nothing is left to repair, and every promised row is there."""
+    with loop_over(image) as device:
+        with mounted(device, folder, "-o", "nouuid" if filesystem == "xfs" else "rw") as root:
+            rows = check_database(root / name, least_rows)
+        checker = ["xfs_repair", "-n"] if filesystem == "xfs" else ["e2fsck", "-fn"]
+        done = subprocess.run([*checker, str(device.path)], capture_output=True, text=True)
+        assert done.returncode == 0, f"{checker}: {done.stdout[-2000:]} {done.stderr[-500:]}"
+    return rows

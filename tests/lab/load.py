@@ -263,3 +263,10 @@ def check_database(path: Path, least_rows: int) -> int:
         return int(last)
     finally:
         connection.close()
+
+
+def write_files(folder: Path, chance: random.Random) -> None:
+    """Twenty files of up to 400 kB, on the disk."""
+    for number in range(20):
+        (folder / f"file{number}").write_bytes(chance.randbytes(chance.randrange(1, 400_000)))
+    os.sync()

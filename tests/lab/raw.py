@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 
 from pydbt.core.units import MIB, SECTOR_BYTES
+from tests.lab.disks import Device
 
 _BLKDISCARD, _BLKZEROOUT = 0x1277, 0x127F  # include/uapi/linux/fs.h
 
@@ -112,3 +113,20 @@ class Erasing(_Direct):
         length = int(2 ** self.random.uniform(0, self._sectors.bit_length() - 1.1))
         at = self.random.randrange(self._sectors - length)
         self.erase(self.random.choice((_BLKDISCARD, _BLKZEROOUT)), at, length)
+
+
+class Hammer(Overlapping):
+    """Writes all over the device."""
+
+    def __call__(self) -> None:
+        length = self.random.randrange(1, 600)
+        self.write(self.random.randrange(self._sectors - length), length)
+
+
+def write_blocks(device: Device, count: int, length: int = 4096, first: int = 0) -> None:
+    fd = os.open(device.path, os.O_WRONLY | os.O_DIRECT)
+    buffer = mmap.mmap(-1, length)
+    buffer[:] = os.urandom(length)
+    for number in range(first, first + count):
+        os.pwrite(fd, buffer, number * length)
+    os.close(fd)

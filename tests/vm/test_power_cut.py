@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from tests.end_to_end.test_database import check_image
+from tests.lab.images import check_image
 from tests.vm.conftest import FULL, long
-from tests.vm.site import BLOCK_BYTES, MOUNT, STATE, Site, copy_image, make_volume, mount_state
+from tests.vm.power import cut_and_boot, start
+from tests.vm.site import BLOCK_BYTES, MOUNT, STATE, Site, copy_image, make_volume
 
 CUTS = 4 if FULL else 1
-
-
-def cut_and_boot(site, machine, chance):
-    """The plug is pulled at some instant, and the machine comes up again."""
-    # The compiled programs are on the machine's own disk, which loses nothing: the next start needs no compiler again.
-    machine.run("sync -f /var/cache/pydbt", check=False)
-    time.sleep(chance.uniform(0.0, 3.0))  # any instant will do: this waits for nothing
-    # And then the next one at which the disk, or the one with the state directory, holds something that it may lose.
-    disk = machine.disks[chance.choice(("data", "data", "state"))]
-    disk.fail_at(chance.choice((1, 1 << 13, 1 << 16)), 10)
-    machine.power_cut(chance)
-    site.forget(machine)
-    lost = {name: disk.lost_bytes for name, disk in machine.disks.items()}
-    print(f"power cut of {machine.name}; its disks lost, so far, in bytes: {lost}")
-    machine.boot()
-    mount_state(machine)
 
 
 @pytest.fixture
@@ -41,14 +24,6 @@ def site(fragile, request):
         new.close()
         for machine in fragile.both:
             machine.run(f"blkdiscard -f {machine.device('data')}")
-
-
-def start(site, chance):
-    site.start_secondary()
-    site.start_primary()
-    site.until("the first copy is complete", mode="normal")
-    # Not before: what was freed by then would not be copied, and these tests compare free space as well.
-    site.start_load(chance)
 
 
 @pytest.mark.timeout(1800)

@@ -6,8 +6,8 @@ import pytest
 
 from tests.vm.conftest import FRAGILE_BYTES, FULL, long
 from tests.vm.pair import MIB
+from tests.vm.power import cut_and_boot, start
 from tests.vm.site import BLOCK_BYTES, MOUNT, STATE, Site, Volume, poll
-from tests.vm.test_power_cut import cut_and_boot, start
 
 CUTS = 4 if FULL else 1
 LAYER = "volume"
