@@ -189,7 +189,7 @@ def _detach(volume: Volume, gone: bool) -> None:
     for flip in (False, True):
         if flip:
             volume.capture.flip()
-        volume.fanout.cover(volume.capture.quiet_words())
+        volume.fanout.take_last_bits(volume.capture.quiet_words())
     volume.write_maps()
     if marker is not None:
         names = [peer.record.map_name for peer in volume.peers.values()]

@@ -17,8 +17,10 @@ from pydbt.core.primary.state import State
 LONGEST_FLIGHT_S = 35.0
 # Records that were on their way to the ring when the count was lost have arrived after this long.
 UNCERTAIN_AT_LEAST_S = 0.05
-# Two looks at an idle device this far apart: a request that waits for room in its queue is not counted yet, nor is one whose
-# task lost the processor between the trace and the queue, which on one busy processor takes longer than a tenth of a second.
+# What was in flight, and is gone by the kernel's count this long after, has ended unseen. Not sooner: a request that waits for
+# room in its queue is not counted yet, nor is one whose task lost the processor between the trace and the queue, which on one
+# busy processor takes longer than a tenth of a second. (To trust the count again after lost records one look is enough: a
+# completion of a request that was not counted then matches no submission, and is noticed.)
 IDLE_AGAIN_S = 1.0
 
 

@@ -8,7 +8,7 @@ sync until it was read while nothing touched it, and compared.
 Or until it is written anew, as a whole: a block that is rewritten faster than it can be read would else never be settled.
 A write that is submitted to it while nothing is in flight comes after everything that had unsettled it, on the disk as in
 the stream. Once it is durable on the secondary, nothing older than it is in doubt; the block is as any other that is written.
-What befalls that write, or comes after it, unsettles the block anew, and since then only.
+A race or a failure of that write, or of a later one, makes the block unsettled again, from then on.
 """
 
 from __future__ import annotations

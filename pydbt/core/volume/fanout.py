@@ -206,7 +206,7 @@ class Fanout:
                 number, ev.RoomShort("the secondary is slower than others, and takes the room for captured data"), now
             )
 
-    def cover(self, words: npt.NDArray[np.uint64]) -> None:
+    def take_last_bits(self, words: npt.NDArray[np.uint64]) -> None:
         """At the end, after the last event: every map takes in what a bitmap of the kernel names."""
         for brain in self.brains.values():
             brain.state.tracker.pending.merge_words(words)

@@ -296,7 +296,7 @@ def test_blocks_that_several_lack_count_once():
 
 def test_at_the_end_every_map_takes_in_the_bits_of_the_kernel() -> None:
     fanout = fanout_of(True, False)
-    fanout.cover(np.array([0b101], np.uint64))
+    fanout.take_last_bits(np.array([0b101], np.uint64))
     assert [brain.state.tracker.pending.extents().blocks().tolist() for brain in fanout.brains.values()] == [
         [0, 2],
         [0, 2],
