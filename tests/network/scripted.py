@@ -98,6 +98,10 @@ class SecondaryProcess:
         return found and found.group(1)
 
 
+class Closed(AssertionError):
+    """The secondary closed the connection before what a test waits for was there."""
+
+
 class ScriptedPrimary:
     """One connection of a primary. Keeps the last ACK and whatever else was heard."""
 
@@ -130,7 +134,8 @@ class ScriptedPrimary:
         """Receive until a condition holds."""
         while not condition():
             frame = self.connection.recv_frame()
-            assert frame is not None, f"closed while waiting until {description}; heard {self.heard}"
+            if frame is None:
+                raise Closed(f"closed while waiting until {description}; heard {self.heard}")
             if isinstance(frame, Ack):
                 self.ack = frame
             else:

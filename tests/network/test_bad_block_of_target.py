@@ -20,7 +20,7 @@ from pydbt.store.replica_state import load_record
 from pydbt.store.target_problem import load_target_problem
 from tests.lab.bad_block import BadBlock, bad_block
 from tests.lab.patience import until
-from tests.network.scripted import BLOCK, ScriptedPrimary, SecondaryProcess, blocks_frame, stream_frame
+from tests.network.scripted import BLOCK, Closed, ScriptedPrimary, SecondaryProcess, blocks_frame, stream_frame
 from tests.network.test_secondary_devices import block
 
 SIZE = 16 << 20
@@ -109,7 +109,7 @@ def test_a_block_of_the_first_copy_that_cannot_be_written_is_named_and_the_other
                     return False
                 try:
                     primary.synchronize([blocks_frame(1, {5: block("e"), BAD: block("f")})], 3)
-                except (AssertionError, PeerError):  # refused, and closed
+                except (Closed, PeerError):  # refused, and closed
                     return False
             return True
 
@@ -221,10 +221,12 @@ def test_a_run_of_blocks_is_narrowed_and_a_first_copy_ends_without_the_bad_one(t
 
         def try_to_copy() -> bool:
             primary = KnowingPrimary(secondary.port)
-            if isinstance(primary.answer, Welcome):  # else it is refused: the place is to be found first
-                with contextlib.suppress(PeerError):
-                    primary.synchronize([blocks_frame(1, run)], 1)
-                    copied.append(primary)
+            if not isinstance(primary.answer, Welcome):  # refused: the place is to be found first
+                primary.close()
+                return False
+            with contextlib.suppress(Closed, PeerError):
+                primary.synchronize([blocks_frame(1, run)], 1)
+                copied.append(primary)
             return bool(copied)
 
         until(try_to_copy, "it is copied")
