@@ -111,7 +111,7 @@ UNREAD = {
         "an entry of the secondary's report, which is made of all fields",
     ),
     **dict.fromkeys(
-        ["expires", "verified", "discarded", "margin_sectors", "unseen_completions_sectors"],
+        ["expires", "verified", "discarded", "repaired", "margin_sectors", "unseen_completions_sectors"],
         "an entry of a report, which is made of all fields",
     ),
     "atexit": "weakref.finalize reads it",

@@ -456,6 +456,16 @@ def test_a_verification_that_waits_for_the_secondary_logs_that_once_and_resumes_
     assert waits_told(done) == [f"waiting for the secondary {words}"]
 
 
+@pytest.mark.parametrize("tainted", [False, True])
+def test_whoever_ends_a_verification_is_told_that_a_taint_is_still_to_be_answered(
+    tainted: bool, disk: str, controller: FakeController
+) -> None:
+    controller.on_command["verify"] = dict
+    controller.on_command["status"] = lambda: {"secondaries": [GONE | {"tainted": tainted}]}
+    done = command("verify", disk, "--cancel")
+    assert done.code == 0 and "was ended" in done.output and ("stays tainted" in done.output) is tainted, done
+
+
 def test_a_verification_tells_each_new_reason_for_which_it_waits(disk: str, controller: FakeController) -> None:
     back = GONE | {"connected": True, "mode": "resynchronizing", "connection_problem": ""}
     refused = GONE | {"connection_problem": "the secondary refused: TARGET /dev/x cannot be written"}

@@ -354,7 +354,7 @@ def test_a_taint_that_could_not_be_written_down_is_as_soon_as_there_is_room(loop
     full_disk()
     loop.check(0.0)
     kept = load_state(loop.volume.options.state_dir).record(1)
-    assert [entry["reason"] for entry in kept.taints] == loop.volume.brains[0].state.taints
+    assert [entry["reason"] for entry in kept.taints] == list(loop.volume.brains[0].state.taints)
 
 
 def test_no_map_is_written_before_the_progress_that_would_show_that_its_secondary_went_back(loop, full_disk):

@@ -198,7 +198,7 @@ def test_changes_are_written_down_and_nothing_is_written_without_one(volume: Vol
     before = path.stat().st_mtime_ns, path.stat().st_ino
     volume.keep()
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
-    peer.brain.state.taints.append("an unknown operation wrote")
+    peer.brain.state.taints["an unknown operation wrote"] = 1
     assert peer.taints_changed()
     volume.keep()
     state = load_state(volume.metadata.state_dir)

@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 
 from pydbt.controller.primary.leftover import pin_dir_of
+from pydbt.core.blocks.runs import Runs
+from pydbt.device.filesystem import used_extents
+from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel import pins, syscalls
+from pydbt.store.map_file import load_map
 from pydbt.store.volume_state import load_state
 from tests.end_to_end.harm import lose_tracking
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted
 from tests.lab.images import decaying
 from tests.lab.load import Database, FileStress, load, trim, write_files
-from tests.lab.patience import until
+from tests.lab.patience import run, until
 from tests.lab.programs import Outcome, command
 
 MIB = 1 << 20
@@ -243,6 +247,61 @@ def test_writes_that_capture_did_not_see_taint_the_volume_and_are_copied(tmp_pat
             both.wait()
             assert not both.status()["tainted"]
             both.compare("after writes that nobody saw")
+
+
+def test_a_file_that_is_written_past_its_loop_device_for_long_is_copied_also_where_space_was_free_at_the_first_copy(
+    tmp_path, chance
+):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path, "-E", "lazy_itable_init=0,lazy_journal_init=0")
+        with mounted(device, tmp_path / "mnt") as folder, cluster(tmp_path / "c", device) as both:
+            both.start()
+            both.wait()
+            # Space that a file has got and that nobody has written yet is in use, and was left out.
+            run("fallocate", "-l", str(4 * MIB), folder / "later")
+            os.sync()
+            both.wait()
+            until((both.primary_state / "free.map").exists, "what was left out is written down")
+            places = left_out_and_in_use(both, device)
+            assert len(places) > 500
+            image = next(tmp_path.glob("disk-*.img"))
+            until(lambda: write_past(image, places, chance) or "past it" in both.primary.words(), "a write is noticed")
+            for _ in range(20):  # more than two looks
+                write_past(image, places, chance)
+                time.sleep(0.5)
+            until(lambda: same_at(image, both.target, places), "what was written last is on the replica as well")
+            until(lambda: not both.status()["tainted"], "all of it is answered")
+            both.wait()
+            assert same_at(image, both.target, places)
+            both.compare("after writes past the loop device")
+
+
+def left_out_and_in_use(both: Cluster, device: Device) -> list[int]:
+    """Blocks that the first copy left out, and that the file system uses now."""
+    kept = load_map(both.primary_state / "free.map")
+    assert kept is not None
+    used = used_extents(BlockDevice.identify(device.path))
+    assert not used.whole and not (used.firsts_bytes % 4096).any()
+    in_use = Runs(used.firsts_bytes // 4096, used.lengths_bytes // 4096).blocks()
+    blocks: list[int] = in_use[kept[1].test_blocks(in_use)].tolist()
+    return blocks
+
+
+def write_past(image: Path, places: list[int], chance) -> None:
+    """Write the file by its name: no write to the loop device, which is at rest meanwhile."""
+    with image.open("r+b") as file:
+        for block in chance.sample(places, 50):
+            file.seek(block * 4096)
+            file.write(chance.randbytes(4096))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def same_at(image: Path, target: Path, places: list[int]) -> bool:
+    with image.open("rb") as one, target.open("rb") as other:
+        return all(
+            os.pread(one.fileno(), 4096, at * 4096) == os.pread(other.fileno(), 4096, at * 4096) for at in places
+        )
 
 
 def blind(pinned: Path, device: Device, folder: Path, chance) -> None:

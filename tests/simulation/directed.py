@@ -15,6 +15,7 @@ import numpy as np
 from pydbt.controller.secondary.kept_target import KeptTarget
 from pydbt.core.blocks.apply_plan import PlannedWrites
 from pydbt.core.blocks.runs import Runs
+from pydbt.core.primary import comparison_blocks
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.modes import Mode, Phase
 from pydbt.core.protocol import frames as f
@@ -42,6 +43,10 @@ def in_sync(cluster: Cluster) -> bool:
     brain = cluster.brain
     at_rest = brain.mode is Mode.NORMAL and not len(brain.state.unsettled) and brain.state.in_flight.empty
     return at_rest and brain.state.acknowledged == brain.state.sequence and not cluster.kernel.flying
+
+
+def everything(cluster: Cluster) -> Runs:
+    return Runs(np.array([0]), np.array([cluster.kernel.blocks]))
 
 
 def write(cluster: Cluster, block: int) -> None:
@@ -165,9 +170,71 @@ def a_taint_is_answered_by_a_copy_where_nothing_can_be_compared() -> None:
     cluster.secondary.content[3] = -1
     cluster.corrupted.add(3)
     cluster.feed(ev.Tainted("somebody wrote unseen"))
-    cluster.feed(ev.VerifyAsked(Runs(np.array([0]), np.array([cluster.kernel.blocks])), True))
+    cluster.feed(ev.VerifyAsked(everything(cluster), True, answers=cluster.brain.state.taint_numbers))
     until(cluster, lambda: in_sync(cluster) and not cluster.brain.state.taints, "the taint is answered")
     assert cluster.secondary.content[3] == cluster.kernel.disk[3]
+
+
+def write_unseen(cluster: Cluster, block: int, reason: str) -> None:
+    """As a write to the file behind a loop device, which is noticed some seconds later: no program saw it."""
+    cluster.kernel.disk[block] = -7_000_000 - block
+    cluster.corrupted.add(block)
+    cluster.feed(ev.Tainted(reason))
+
+
+def answer(cluster: Cluster, used: Runs) -> None:
+    """Begin the comparison for what taints the volume, as the controller does when it has found the blocks in use."""
+    left_out, answers = cluster.brain.state.left_out.blocks.extents(), cluster.brain.state.taint_numbers
+    chosen = comparison_blocks.blocks_to_compare(
+        everything(cluster),
+        left_out,
+        ev.UsedBlocks(used, "by its file system"),
+        untold=False,
+        tainted=True,
+        free_too=False,
+    )
+    cluster.feed(ev.VerifyAsked(chosen.runs, True, None, chosen.free, chosen.in_use, answers))
+
+
+def an_unseen_write_to_what_was_free_is_copied() -> None:
+    """The first copy takes half of the blocks. Then a file comes to lie in the other half, by a write that no program saw."""
+    cluster = Cluster(seed=1, faults=Faults())
+    until(cluster, lambda: in_sync(cluster), "in sync")
+    file = cluster.kernel.blocks - 3
+    assert cluster.brain.state.left_out.blocks.test_blocks(np.array([file])).all(), "the first copy left it out"
+    write_unseen(cluster, file, "the file behind loop0 was changed past it")
+    cluster.check_prefix = lambda: None  # no image before the comparison has it
+    half = np.array([0, file]), np.array([cluster.kernel.blocks // 2, 1])
+    answer(cluster, Runs(*half))
+    until(cluster, lambda: bool(cluster.verified) and not cluster.brain.state.taints, "the taint is answered")
+    assert cluster.secondary.content[file] == cluster.kernel.disk[file], "up to date without a block"
+    assert cluster.verified[-1].differing_blocks == 1 and not cluster.verified[-1].filled_blocks
+
+
+def the_same_taint_once_more_is_answered_once_more() -> None:
+    """A file is written past its loop device until it is noticed twice, in the same words, the second time during the
+    comparison, which has compared the block already. Then a third time, when nothing taints the volume any more.
+    """
+    cluster = Cluster(seed=1, faults=Faults())
+    until(cluster, lambda: in_sync(cluster), "in sync")
+    used, reason = (
+        Runs(np.array([0]), np.array([cluster.kernel.blocks // 2])),
+        "the file behind loop0 was changed past it",
+    )
+    cluster.check_prefix = lambda: None  # no image before the comparison has it
+    write_unseen(cluster, 3, reason)
+    answer(cluster, used)
+    until(cluster, lambda: cluster.secondary.content[3] == cluster.kernel.disk[3], "it is copied")
+    cluster.kernel.disk[3] -= 1
+    cluster.feed(ev.Tainted(reason))
+    until(cluster, lambda: bool(cluster.verified), "the comparison ends that had begun before")
+    assert cluster.brain.state.taints, "not tainted any more, and a block differs"
+    for _ in range(2):
+        answer(cluster, used)
+        until(cluster, lambda: not cluster.brain.state.taints, "it is answered by a comparison of its own")
+        assert cluster.secondary.content[3] == cluster.kernel.disk[3], "not tainted any more, and a block differs"
+        cluster.kernel.disk[3] -= 1
+        cluster.feed(ev.Tainted(reason))
 
 
 def a_block_in_the_stage_is_asked_for_whatever_the_target_holds() -> None:
@@ -267,6 +334,8 @@ DIRECTED: dict[str, Callable[[], None]] = {
     "a comparison does not wait for the stream before it": blocks_are_compared_behind_the_stream_before_them,
     "a comparison of settled blocks before the queue is sent": a_failed_write_is_compared_behind_its_own_data,
     "a taint is answered by a copy of nothing": a_taint_is_answered_by_a_copy_where_nothing_can_be_compared,
+    "a taint's comparison leaves out what was free at the first copy": an_unseen_write_to_what_was_free_is_copied,
+    "a second taint of the same words is answered by the comparison of the first": the_same_taint_once_more_is_answered_once_more,
     "a refused record stays in the journal": a_record_that_was_refused_is_not_found_again,
     "a stream that jumps is taken": a_stream_with_a_gap_is_refused,
     "a wait for a block that cannot get there ends well": a_wait_does_not_end_well_without_a_block,

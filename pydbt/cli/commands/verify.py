@@ -41,17 +41,20 @@ def verify(
     background: bool,
     cancel: bool,
 ) -> int:
-    """Compare a volume with its replica.
+    """Compare a volume with its replica, and copy what differs.
 
-    Compares digests while writes go on, and copies what differs. In mode normal each difference is checked a second time
-    before it is reported. Exit code 10: blocks differed; with `--repair` it is 0.
+    Digests are compared while writes go on. In mode normal each difference is checked a second time before it is reported;
+    with addresses only, an image is compared once. Exit code 10: blocks differed; with `--repair` it is 0.
     """
     place = locate(source, state_dir)
     which = named(secondary)
-    before = {_name(entry): _last(entry) for entry in meant_of(View(ask_primary(place, "to compare it")), which)}
+    entries = meant_of(View(ask_primary(place, "to compare it")), which)
+    before = {_name(entry): _last(entry) for entry in entries}
     ask(place, {"command": "verify", "repair": repair, "rate_limit": rate_limit, "cancel": cancel, **which})
     if cancel or background:
         click.echo("the verification was ended" if cancel else "the verification has begun")
+        if cancel and any(entry.flag("tainted") for entry in entries):
+            click.echo("the volume stays tainted: the comparison begins again in an hour, or with 'controller verify'")
         return 0
     try:
         return _await(place, which, before, None if timeout is None else time.monotonic() + timeout, repair)

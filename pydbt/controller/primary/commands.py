@@ -162,7 +162,8 @@ class Commands:
             peer.verification.require(arguments)
         for peer in meant:
             event = peer.verification.command(arguments)
-            self._feed.take(event, peer.number)
+            if event is not None:
+                self._feed.take(event, peer.number)
             if isinstance(event, ev.VerifyCancelled):
                 peer.verification.cancelled()
                 self._volume.keep()

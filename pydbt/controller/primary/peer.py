@@ -113,7 +113,7 @@ class Peer:
 
     def taints_changed(self) -> bool:
         """Whether there is a taint that is not written down yet, or one written down that is answered."""
-        return [entry["reason"] for entry in self.record.taints] != self.brain.state.taints
+        return [entry["reason"] for entry in self.record.taints] != list(self.brain.state.taints)
 
 
 def _now() -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -11,32 +14,55 @@ import numpy as np
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.metadata import Metadata
 from pydbt.controller.primary.report import LastVerification, VerifyReport
-from pydbt.controller.primary.used_blocks import FreeSpace, every_block
+from pydbt.controller.primary.used_blocks import FreeSpace, UsedBlocksSearch, everything
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import BusyError, UsageError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.comparison_blocks import blocks_to_compare
 from pydbt.core.primary.modes import FOLLOWING_MODES
-from pydbt.core.primary.schedule import due_in_s
-from pydbt.core.primary.verifier import NO_KEY
+from pydbt.core.primary.schedule import CANCELLED_REST_S, due_in_s
+from pydbt.core.primary.verifier import NO_KEY, VerifyProgress
+from pydbt.core.units import Geometry
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.secondary_record import SecondaryRecord
 
 _log = logging.getLogger("pydbt")
 
 
+@dataclass(slots=True)
+class _Search:
+    """The blocks in use are looked for, and then a comparison begins. ``used`` is set by the thread that has found them.
+
+    ``answers``: numbers of the taints that there were when it began; ``free_too``: free space is compared as well.
+    """
+
+    repair: bool
+    rate_limit_bytes: int | None
+    from_block: int
+    answers: tuple[int, ...]
+    free_too: bool
+    used: ev.UsedBlocks | None = None
+
+    def found(self, used: ev.UsedBlocks) -> None:
+        self.used = used
+
+
 class VolumeVerification:
     """Decides when a comparison with one secondary begins, and keeps its results. It returns events for the brain.
 
-    Called from the loop's thread alone. ``number``: the slot of the secondary's record.
+    Called from the loop's thread alone. ``number``: the slot of the secondary's record. A comparison that answers a taint needs
+    the blocks in use, and begins when they are found.
     """
 
     def __init__(
         self, number: int, brain: Primary, metadata: Metadata, options: PrimaryOptions, device: BlockDevice
     ) -> None:
         self._number, self._brain, self._metadata = number, brain, metadata
-        self._options, self._space = options, FreeSpace(device, metadata.state.geometry)
-        self._answered: tuple[str, ...] = ()  # the taints for which a comparison was begun
+        self._options, self._device = options, device
+        self._space = FreeSpace(device, metadata.state.geometry)
+        self._search: _Search | None = None
+        self._rests_until = -inf  # no taint is answered before, because such a comparison was cancelled
         self._next_verify: float | None = None
 
     @property
@@ -49,57 +75,61 @@ class VolumeVerification:
             return
         if not self._brain.state.replica.compares:
             raise UsageError(NO_KEY)
-        if self._brain.verifier.current is not None:
+        if self._brain.verifier.current is not None or self._search is not None:
             raise BusyError("a verification is under way already: wait for it, or end it with --cancel")
         if self._brain.snapshot_based and not arguments.get("repair"):
             raise UsageError(
                 "with addresses only, a comparison is a part of an image, and an image copies what differs: run 'controller "
                 "verify --repair', which reports what that was"
             )
-        if not arguments.get("repair") and self._free_space() is None:
+        if not arguments.get("repair") and self._untold and self._space.found() is None:
             raise UsageError(
                 "free space was left out of the first copy, and where that was is not known while no file system is mounted: "
                 "mount it, or run 'controller verify --repair' once, which makes both sides the same everywhere"
             )
 
-    def command(self, arguments: dict[str, Any]) -> ev.VerifyAsked | ev.VerifyCancelled:
-        """The event of ``controller verify``, after ``require``."""
+    def command(self, arguments: dict[str, Any]) -> ev.VerifyAsked | ev.VerifyCancelled | None:
+        """The event of ``controller verify``, after ``require``; None: it comes from ``advance``, with the blocks in use."""
         if arguments.get("cancel"):
+            self._search = None
             return ev.VerifyCancelled()
-        return self._begin(bool(arguments.get("repair")), arguments.get("rate_limit"))
+        return self._begin(bool(arguments.get("repair")), arguments.get("rate_limit"), free_too=True)
 
     def cancelled(self) -> None:
-        """After the brain has heard that the one under way is cancelled: a later run does not resume it."""
+        """After the brain has heard that the one under way is cancelled: a later run does not resume it.
+
+        A taint is still to be answered: no end of a comparison but its own makes the replica up to date.
+        """
         self._metadata.change_record(self._number, verify=self._last())
+        if self._brain.state.taints:
+            self._rests_until = time.monotonic() + CANCELLED_REST_S
+            _log.warning(
+                "the volume stays tainted, and its replica inconsistent, until all was compared: that begins again in %d "
+                "minutes, or with 'controller verify'",
+                CANCELLED_REST_S // 60,
+            )
 
     def advance(self, now: float) -> ev.VerifyAsked | None:
         """Begin what is due: a comparison that answers a taint, one that was cut off, or the scheduled one."""
-        try:
-            return self._due_comparison(now)
-        except BusyError:
-            return None  # it is looked for where free space is: at a later turn
-
-    def _due_comparison(self, now: float) -> ev.VerifyAsked | None:
         brain, record, options = self._brain, self._record, self._options
+        if self._search is not None:
+            return self._searched()
         if brain.mode not in FOLLOWING_MODES or brain.verifier.current is not None:
             return None
-        taints = tuple(brain.state.taints)
         cut_off = (record.verify or {}).get("cut_off")
-        if taints and taints != self._answered:
-            asked = self._begin(True, options.rate_limit_bytes_per_s, used_only=not record.compared_whole)
-            self._answered = taints
+        if brain.state.taints and now >= self._rests_until:
             _log.warning("the volume is tainted: both sides are compared, and what differs is copied")
-            return asked
+            return self._begin(True, options.rate_limit_bytes_per_s, free_too=record.compared_whole)
         if not brain.state.replica.compares:
             return None
         if cut_off:
-            asked = self._begin(bool(cut_off["repair"]), options.rate_limit_bytes_per_s, int(cut_off["block"]))
             _log.info("the verification that was cut off resumes")
-            return asked
+            return self._begin(
+                bool(cut_off["repair"]), options.rate_limit_bytes_per_s, free_too=True, from_block=int(cut_off["block"])
+            )
         if options.verify_every_s and now >= self._due(now, options.verify_every_s):
-            asked = self._begin(brain.snapshot_based, options.rate_limit_bytes_per_s)
             self._next_verify = now + options.verify_every_s
-            return asked
+            return self._begin(brain.snapshot_based, options.rate_limit_bytes_per_s, free_too=True)
         return None
 
     def _due(self, now: float, every_s: float) -> float:
@@ -110,27 +140,53 @@ class VolumeVerification:
             self._next_verify = now + due_in_s(every_s, since)
         return self._next_verify
 
+    @property
+    def _geometry(self) -> Geometry:
+        return self._metadata.state.geometry
+
+    @property
+    def _untold(self) -> bool:
+        """Whether an earlier version has left free space out of the first copy, and did not write down where."""
+        return not self._record.compared_whole and not self._brain.state.left_out.blocks.any()
+
     def _begin(
-        self, repair: bool, rate_limit_bytes: int | None, from_block: int = 0, used_only: bool = False
-    ) -> ev.VerifyAsked:
-        geometry = self._metadata.state.geometry
-        free = self._free_space() or Runs.none()
-        runs = every_block(geometry)
-        if used_only:
-            runs = runs.minus(free).minus(self._brain.state.left_out.blocks.extents())
-        ends = runs.ends()
-        firsts = np.maximum(runs.firsts, from_block)
-        left = ends > firsts
-        return ev.VerifyAsked(Runs(firsts[left], (ends - firsts)[left]), repair, rate_limit_bytes, free)
+        self, repair: bool, rate_limit_bytes: int | None, *, free_too: bool, from_block: int = 0
+    ) -> ev.VerifyAsked | None:
+        """At once where the blocks in use do not matter. One that does not look at every block answers nothing."""
+        answers = self._brain.state.taint_numbers if not from_block else ()
+        search = _Search(repair, rate_limit_bytes, from_block, answers, free_too)
+        if not self._untold and not (answers and self._brain.state.left_out.blocks.any()):
+            search.used = everything(self._geometry, "which of them are in use does not matter")
+            return self._asked(search, search.used)
+        self._search = search
+        found = UsedBlocksSearch(self._device, self._geometry, False, search.found).at_once()
+        if found is not None:
+            search.found(found)
+        return self._searched()
 
-    def _free_space(self) -> Runs | None:
-        """The free space that the first copy left out, if that was not written down (by an earlier version); None: not known.
+    def _searched(self) -> ev.VerifyAsked | None:
+        """What begins now that the blocks in use are found. None: they are not, or nobody can compare at the moment."""
+        search, brain = self._search, self._brain
+        if search is None or search.used is None:
+            return None
+        if brain.mode not in FOLLOWING_MODES and not brain.state.replica.compares:
+            return None
+        self._search = None
+        return self._asked(search, search.used)
 
-        BusyError while it is looked for.
-        """
-        if self._record.compared_whole or self._brain.state.left_out.blocks.any():
-            return Runs.none()
-        return self._space.found()
+    def _asked(self, search: _Search, used: ev.UsedBlocks) -> ev.VerifyAsked:
+        first, end = search.from_block, max(search.from_block, self._geometry.block_count)
+        chosen = blocks_to_compare(
+            Runs.of_ranges(np.array([first], np.int64), np.array([end], np.int64)),
+            self._brain.state.left_out.blocks.extents(),
+            used,
+            untold=self._untold,
+            tainted=bool(search.answers),
+            free_too=search.free_too,
+        )
+        return ev.VerifyAsked(
+            chosen.runs, search.repair, search.rate_limit_bytes, chosen.free, chosen.in_use, search.answers
+        )
 
     def ended(self, result: ev.VerifyEnded) -> None:
         """Write down the result of a verification that has looked at everything."""
@@ -138,7 +194,7 @@ class VolumeVerification:
         block = geometry.block_bytes
         last = {
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-            "repaired": result.repaired,
+            "repaired": True,  # since 0.2 always: earlier versions left what differed, when they were not told to copy it
             "compared_bytes": result.compared_blocks * block,
             "differing_bytes": result.differing_blocks * block,
             "filled_bytes": result.filled_blocks * block,
@@ -166,4 +222,7 @@ class VolumeVerification:
     def report(self) -> VerifyReport:
         """For the status: the verification under way, and the last one."""
         last = self._last()
-        return VerifyReport(self._brain.verifier.progress(), None if last is None else LastVerification.of(last))
+        running = self._brain.verifier.progress()
+        if running is None and self._search is not None:
+            running = VerifyProgress(self._search.repair, self._geometry.size_bytes, 0, 0, 0)
+        return VerifyReport(running, None if last is None else LastVerification.of(last))

@@ -118,12 +118,12 @@ class Primary:
                 self._waits.asked(event)
             case ev.WaitGone(token=token):
                 self._waits.gone(token)
-            case ev.VerifyAsked(runs=runs, repair=repair, rate_limit_bytes=rate, free=free):
-                self.state.left_out.add(free)
-                if repair and self._taints.answered_by_copy(runs):
+            case ev.VerifyAsked():
+                self.state.left_out.found(event.free, event.in_use)
+                if self._taints.answered_by_copy(event.runs, event.answers):
                     self._halt(now, "the secondary cannot compare, and is sent everything")
                 else:
-                    self.verifier.begin(runs, repair, rate, now)
+                    self.verifier.begin(event.runs, event.repair, event.rate_limit_bytes, now, event.answers)
             case ev.VerifyCancelled():
                 self.verifier.cancel()
             case ev.PauseAsked(reason=reason, mode=mode):
@@ -432,6 +432,7 @@ class Primary:
             return
         if self.mode is Mode.UNSYNCHRONIZED and self.link.available(now):
             if not self.state.replica.scanned:
+                self._taints.search_begins()
                 self.quiet.scan(whole=self._recognition.scan_whole)  # answered by ev.UsedBlocks, then ev.Persisted
             elif self.landing.ready(now):
                 self._begin_resync(now)
@@ -445,7 +446,7 @@ class Primary:
         if self.settler.advance(now, hurry=self.landing.waited_for) is Settled.LOG_FULL:
             return self._overflow("the transaction log has no free space", empty_records(), now)
         if (findings := self.verifier.advance(now)) is not None:
-            self._taints.clear(findings.taints)
+            self._taints.clear(findings.answers)
             self.state.effects.add(findings.ended())
         self.quiet.retire(now)
 

@@ -21,10 +21,7 @@ from pydbt.core.tracking.capture_record import Records
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A batch of capture records in kernel order.
-
-    ``position`` is that in the ring behind the batch, in bytes; ``lost`` the kernel's running count of records it lost.
-    """
+    """Capture records in kernel order. ``position``: behind them in the ring, in bytes; ``lost``: records lost so far."""
 
     records: Records
     position: int
@@ -207,15 +204,18 @@ class Tainted:
 
 @dataclass(frozen=True, slots=True)
 class VerifyAsked:
-    """Compare these runs of blocks in normal mode, and copy what differs. ``repair``: that was asked for.
+    """Compare these runs of blocks in normal mode, and copy what differs. ``repair``: for the report alone.
 
-    ``free``: free space that the secondary was not given, where that was not written down.
+    ``free``: free space that the secondary was not given, where that was not written down. ``in_use``: a difference in these
+    is one, also in what it was not given. ``answers``: numbers of the taints for which ``runs`` has every block that counts.
     """
 
     runs: Runs
     repair: bool
     rate_limit_bytes: int | None = None
     free: Runs = field(default_factory=Runs.none)
+    in_use: Runs = field(default_factory=Runs.none)
+    answers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,8 +352,7 @@ class ZeroQuiet:
 
 @dataclass(frozen=True, slots=True)
 class ScanUsed:
-    """Find the blocks in use (¶95), or take the ``whole`` volume; tracking is armed already. Answers ``UsedBlocks``, perhaps
-    some time later."""
+    """Find the blocks in use (¶95), or take the ``whole`` volume; tracking is armed. Answers ``UsedBlocks``, perhaps later."""
 
     whole: bool = False
 
@@ -475,7 +474,6 @@ class VerifyEnded:
     ``filled_blocks``: free space that was never on the secondary, and is now; ``unreadable_blocks`` could not be compared.
     """
 
-    repaired: bool
     compared_blocks: int
     differing_blocks: int
     places: tuple[tuple[int, int], ...]

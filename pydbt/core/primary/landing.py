@@ -76,8 +76,8 @@ class Landing(Protocol):
     def unmapped(self) -> bool:
         """Whether something was written that neither the log nor a map has yet: the kernel's bitmaps alone."""
 
-    def begin(self) -> tuple[str, ...]:
-        """A resynchronization begins: its map is taken after this. The taints that its landing answers."""
+    def begin(self) -> tuple[int, ...]:
+        """A resynchronization begins: its map is taken after this. The numbers of the taints that its landing answers."""
 
     # Of a resynchronization.
     def try_landing(self, resync: Resync, now: float) -> Outcome:

@@ -34,6 +34,11 @@ class LeftOut:
             self.blocks.set_extents(*runs)
             self.grew = True
 
+    def found(self, free: Runs, in_use: Runs) -> None:
+        """Of free space that is left out nothing was written down until now; of the blocks in use the content counts."""
+        self.add(free)
+        self.given(in_use)
+
     def all_but(self, used: Runs) -> None:
         """A copy of these blocks begins, and of no others."""
         self.blocks.clear()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+CANCELLED_REST_S = 3600.0
+"""A comparison that answers a taint begins again this long after somebody has cancelled one: nothing else ends a taint."""
+
 
 def due_in_s(every_s: float, since_last_s: float | None) -> float:
     """How long to wait before the next time; the caller counts it on the monotonic clock.

@@ -32,7 +32,9 @@ class SnapshotComparison:
         self._free = DirtyMap(state.geometry.block_count)  # what the secondary was never given
 
     # --- the face of a Verifier ---------------------------------------------------------------------------
-    def begin(self, asked: Runs, repair: bool, rate_limit_bytes: int | None, now: float) -> None:
+    def begin(
+        self, asked: Runs, repair: bool, rate_limit_bytes: int | None, now: float, answers: tuple[int, ...] = ()
+    ) -> None:
         """Compare these runs with the next snapshot; a verification that waits for it already is dropped for this one.
 
         A snapshot under way compares for the verification that it began with, and for no later one.
@@ -40,7 +42,7 @@ class SnapshotComparison:
         self.cancel()
         if not may_verify(self._state):
             return
-        self.current = Verification.of(asked, repair, rate_limit_bytes, tuple(self._state.taints), now)
+        self.current = Verification.of(asked, repair, rate_limit_bytes, answers, now)
 
     def cancel(self) -> None:
         """Forget the verification under way, if any."""
@@ -75,8 +77,8 @@ class SnapshotComparison:
         return inf
 
     # --- with the next snapshot ---------------------------------------------------------------------------
-    def join(self) -> tuple[str, ...]:
-        """The next resynchronization begins: its map is taken after this. The taints that its landing answers."""
+    def join(self) -> tuple[int, ...]:
+        """The next resynchronization begins: its map is taken after this. The numbers of the taints that its landing answers."""
         if self.current is not None and not may_verify(self._state):
             self.cancel()  # it was begun while the secondary had a newer program
         self.under_way = self.current is not None
@@ -89,7 +91,7 @@ class SnapshotComparison:
         self._touched.merge(pending)
         runs = np.array(self.current.runs, dtype=np.int64).reshape(-1, 2)
         pending.set_extents(runs[:, 0], runs[:, 1])
-        return self.current.taints
+        return self.current.answers
 
     def touched(self, words: npt.NDArray[np.uint64]) -> None:
         """A bitmap of blocks that were written."""
@@ -119,4 +121,4 @@ class SnapshotComparison:
             compared_bytes = current.total_blocks * block_bytes
             log("info", f"verified: {format_bytes(compared_bytes)} were compared and are the same on both sides")
         places = tuple(zip(found.firsts[:SHOWN_RUNS].tolist(), found.counts[:SHOWN_RUNS].tolist(), strict=True))
-        self._state.effects.add(VerifyEnded(True, current.total_blocks, found.total(), places, filled))
+        self._state.effects.add(VerifyEnded(current.total_blocks, found.total(), places, filled))

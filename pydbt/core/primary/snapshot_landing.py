@@ -158,7 +158,7 @@ class SnapshotLanding:
         idle = self._state.mode is Mode.SNAPSHOTS and self._state.phase is Phase.IDLE
         return max(self._next(), self._retry_at) if idle and self._flushing is not Flushing.ASKED else inf
 
-    def begin(self) -> tuple[str, ...]:
+    def begin(self) -> tuple[int, ...]:
         return self._comparison.join()
 
     def told(self, event: PayloadArmed | Flushed | Held | Released, resync: Resync | None, now: float) -> Outcome:

@@ -108,7 +108,8 @@ class State:
     ``mode_since`` is when the mode began.
     ``sequence`` is the number of the last captured update, ``acknowledged`` that of the last one that is durable on the
     secondary, ``position`` the ring position behind the last record, ``lost`` the kernel's count of records it lost.
-    Until ``reads_rest_until`` no block is read for a resynchronization, because a read has failed.
+    Until ``reads_rest_until`` no block is read for a resynchronization, because a read has failed. ``taints``: each reason with
+    the number of the last time that it came up, of which ``last_taint`` is the highest so far.
     """
 
     def __init__(self, config: PrimaryConfig, now: float, maps: SavedMaps | None = None) -> None:
@@ -134,7 +135,8 @@ class State:
         self.generations: Generations = (
             config.generations if config.generations.current else first_generations(config.generation_seed)
         )
-        self.taints: list[str] = list(config.taints)
+        self.taints: dict[str, int] = {reason: number for number, reason in enumerate(config.taints, 1)}
+        self.last_taint = len(config.taints)
         self.sequence = self.acknowledged = self.position = self.lost = 0
         self.payload_on = False
         self.reads_rest_until = 0.0
@@ -164,6 +166,11 @@ class State:
         assert phase in PHASE_MOVES[self.phase] or phase is Phase.IDLE, f"{self.phase} -> {phase}"
         self.effects.log("debug", f"phase {self.phase} -> {phase}")
         self.phase = phase
+
+    @property
+    def taint_numbers(self) -> tuple[int, ...]:
+        """Of what taints the volume now: a comparison that begins now answers these."""
+        return tuple(self.taints.values())
 
     @property
     def rolled_back(self) -> DirtyMap | None:

@@ -176,7 +176,7 @@ class StreamLanding:
     def deadline(self) -> float:
         return inf
 
-    def begin(self) -> tuple[str, ...]:
+    def begin(self) -> tuple[int, ...]:
         self._stage = None
         return ()
 

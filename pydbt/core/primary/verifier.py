@@ -65,14 +65,17 @@ class _Comparison:
 
 @dataclass(slots=True)
 class Verification:
-    """One verification: what was asked, how far it is, what it found. ``runs`` are (first block, blocks) left to look at."""
+    """One verification: what was asked, how far it is, what it found. ``runs`` are (first block, blocks) left to look at.
+
+    ``answers``: numbers of the taints that its end answers.
+    """
 
     repair: bool
     total_blocks: int
     runs: deque[tuple[int, int]]
     limit: RateLimit
     reading_bytes: int
-    taints: tuple[str, ...]
+    answers: tuple[int, ...]
     done_blocks: int = 0
     differing_blocks: int = 0
     filled_blocks: int = 0
@@ -81,7 +84,7 @@ class Verification:
 
     @classmethod
     def of(
-        cls, asked: Runs, repair: bool, rate_limit_bytes: int | None, taints: tuple[str, ...], now: float
+        cls, asked: Runs, repair: bool, rate_limit_bytes: int | None, answers: tuple[int, ...], now: float
     ) -> Verification:
         reading_bytes = COMPARISON_BYTES
         if rate_limit_bytes:
@@ -92,7 +95,7 @@ class Verification:
             runs=deque(zip(asked.firsts.tolist(), asked.counts.tolist(), strict=True)),
             limit=RateLimit(rate_limit_bytes, reading_bytes, now),
             reading_bytes=reading_bytes,
-            taints=taints,
+            answers=answers,
         )
 
     def progress(self, geometry: Geometry) -> VerifyProgress:
@@ -114,19 +117,19 @@ class VerifyProgress:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """A verification has looked at everything, and what differed is copied. ``taints`` are those that it was begun under."""
+    """A verification has looked at everything, and what differed is copied. ``answers``: numbers of taints."""
 
     compared_blocks: int
     differing_blocks: int
     filled_blocks: int
     places: tuple[tuple[int, int], ...]
-    taints: tuple[str, ...]
+    answers: tuple[int, ...]
     unreadable_blocks: int = 0
 
     def ended(self) -> VerifyEnded:
         """The outcome for the operator: the verification is complete."""
         found = self.differing_blocks, self.places, self.filled_blocks
-        return VerifyEnded(True, self.compared_blocks, *found, self.unreadable_blocks)
+        return VerifyEnded(self.compared_blocks, *found, self.unreadable_blocks)
 
 
 class Verifier:
@@ -139,12 +142,14 @@ class Verifier:
         self.current: Verification | None = None
 
     # --- begin and end ------------------------------------------------------------------------------------
-    def begin(self, asked: Runs, repair: bool, rate_limit_bytes: int | None, now: float) -> None:
+    def begin(
+        self, asked: Runs, repair: bool, rate_limit_bytes: int | None, now: float, answers: tuple[int, ...] = ()
+    ) -> None:
         """Compare these runs; one that is under way already is dropped for it. Nothing, if the secondary compares nothing."""
         self.cancel()
         if not may_verify(self._state):
             return
-        self.current = Verification.of(asked, repair, rate_limit_bytes, tuple(self._state.taints), now)
+        self.current = Verification.of(asked, repair, rate_limit_bytes, answers, now)
 
     def cancel(self) -> None:
         """Forget the verification under way, if any."""
@@ -337,7 +342,7 @@ class Verifier:
             filled = format_bytes(current.filled_blocks * block_bytes)
             log("info", f"{filled} of free space, never copied before, are filled in")
         found = current.differing_blocks, current.filled_blocks, tuple(current.places)
-        return Findings(compared_blocks, *found, current.taints, current.unreadable_blocks)
+        return Findings(compared_blocks, *found, current.answers, current.unreadable_blocks)
 
     # --- how far it is ------------------------------------------------------------------------------------
     def resume_block(self) -> int:

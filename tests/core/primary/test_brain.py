@@ -296,7 +296,7 @@ def test_what_a_verification_finds_is_copied_whoever_asked_and_counts_as_out_of_
             known = True
             assert shell.brain.status(shell.now).out_of_sync_bytes and shell.brain.status(shell.now).repairing
     ended = [effect for effect in shell.done if isinstance(effect, ev.VerifyEnded)]
-    assert known and ended == [ev.VerifyEnded(True, 64, 1, ((9, 1),))]
+    assert known and ended == [ev.VerifyEnded(64, 1, ((9, 1),))]
     assert not shell.brain.state.taints and shell.brain.status(shell.now).verify is None
     shell.feed(ev.WaitAsked(1, shell.position))
     assert "AnswerWait" in kinds(shell.done), "a wait hangs although nothing differs any more"
@@ -315,7 +315,7 @@ def test_free_space_that_was_never_copied_is_filled_in_by_a_verification_and_is_
         if "SendSettled" in kinds(shell.done):
             shell.differs = set()
     ended = [effect for effect in shell.done if isinstance(effect, ev.VerifyEnded)]
-    assert ended == [ev.VerifyEnded(True, 64, 0, (), 2)]
+    assert ended == [ev.VerifyEnded(64, 0, (), 2)]
     assert not shell.brain.state.left_out.blocks.any() and not shell.brain.state.taints
 
 

@@ -88,7 +88,7 @@ def brain_of(**changes) -> Primary:
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda brain: brain.state.taints.append("an unknown operation wrote"),
+        lambda brain: brain.state.taints.update({"an unknown operation wrote": 1}),
         lambda brain: setattr(brain.state.replica, "initial", True),
         lambda brain: setattr(brain.state.replica, "scanned", False),
         lambda brain: setattr(brain.state.replica, "identifier", ""),

@@ -18,8 +18,8 @@ def comparing() -> tuple[State, SnapshotComparison]:
     state = state_of(taints=("something was not seen",))
     state.tracker.pending.set_range(1, 1)
     comparison = SnapshotComparison(state)
-    comparison.begin(runs((0, 8)), True, None, 0.0)
-    assert comparison.join() == ("something was not seen",) and comparison.under_way
+    comparison.begin(runs((0, 8)), True, None, 0.0, state.taint_numbers)
+    assert comparison.join() == state.taint_numbers == (1,) and comparison.under_way
     return state, comparison
 
 
@@ -33,7 +33,7 @@ def test_only_blocks_that_nobody_wrote_count_as_different() -> None:
     comparison.touched(np.array([1 << 2], np.uint64))
     comparison.wanted(np.array([1, 2, 5]))
     comparison.committed()
-    assert taken_effects(state) == [VerifyEnded(True, 8, 1, ((5, 1),))]
+    assert taken_effects(state) == [VerifyEnded(8, 1, ((5, 1),))]
     assert comparison.current is None and not comparison.under_way
 
 
@@ -41,7 +41,7 @@ def test_without_a_difference_it_says_what_was_compared() -> None:
     state, comparison = comparing()
     comparison.committed()
     assert "32.0 KiB were compared" in lines(state, "info")[0]
-    assert taken_effects(state) == [VerifyEnded(True, 8, 0, ())]
+    assert taken_effects(state) == [VerifyEnded(8, 0, ())]
 
 
 def test_free_space_that_was_never_copied_is_no_difference() -> None:
@@ -53,7 +53,7 @@ def test_free_space_that_was_never_copied_is_no_difference() -> None:
     state.left_out.given(runs((0, 8)))  # it is read
     comparison.wanted(np.array([3, 5, 6]))
     comparison.committed()
-    assert taken_effects(state) == [VerifyEnded(True, 8, 1, ((3, 1),), 2)]
+    assert taken_effects(state) == [VerifyEnded(8, 1, ((3, 1),), 2)]
 
 
 def test_progress_is_what_has_left_the_map() -> None:
@@ -83,7 +83,7 @@ def test_a_snapshot_under_way_ends_no_verification_that_was_asked_for_after_it_b
     assert progress is not None and progress.done_bytes == 0
     comparison.join()
     comparison.committed()
-    assert taken_effects(state) == [VerifyEnded(True, 8, 0, ())]
+    assert taken_effects(state) == [VerifyEnded(8, 0, ())]
 
 
 def test_it_has_nothing_under_way_of_its_own() -> None:

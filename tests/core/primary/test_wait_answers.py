@@ -78,7 +78,7 @@ def test_outside_of_the_mode_that_follows_and_while_tainted_nothing_is_known() -
     story.ask(patient=False)
     assert story.answered() == []
     story.state.mode = Mode.NORMAL
-    story.state.taints.append("something was missed")
+    story.state.taints["something was missed"] = 1
     assert story.answered() == []
 
 

@@ -311,5 +311,5 @@ def test_the_maps_tell_everything_when_none_is_tainted_and_each_that_is_there_ha
     assert not fanout.tells_everything
     second.quiet.mapped = False
     assert fanout.tells_everything, "without a map it is compared as a whole in any case"
-    second.state.taints.append("an unknown operation wrote")
+    second.state.taints["an unknown operation wrote"] = 1
     assert not fanout.tells_everything

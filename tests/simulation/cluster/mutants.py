@@ -23,8 +23,8 @@ from pydbt.controller.secondary.workers import Applier
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.staged import StagedBlocks
+from pydbt.core.primary import comparison_blocks, overview, recognition, resync, settler, stream_landing
 from pydbt.core.primary import events as ev
-from pydbt.core.primary import overview, recognition, resync, settler, stream_landing
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.landing import Enter
 from pydbt.core.primary.modes import Mode, Phase
@@ -155,12 +155,32 @@ def _called_the_same(right: Callable, self: Resync, event: ev.BlocksRead, now: f
 around("blocks that cannot be compared are called the same", Resync, "read", _called_the_same)
 
 
-def _answered_alone(self: Taints, runs: Runs) -> bool:
-    self._answered = tuple(self._state.taints)
+def _answered_alone(self: Taints, runs: Runs, numbers: tuple[int, ...]) -> bool:
+    self._answered = frozenset(numbers)
     return not self._state.replica.compares
 
 
 instead("a taint is answered by a copy of nothing", Taints, "answered_by_copy", _answered_alone)
+
+
+def _known_free(
+    right: Callable, within: Runs, left_out: Runs, used: ev.UsedBlocks, **known: bool
+) -> comparison_blocks.ComparisonBlocks:
+    return replace(right(within, left_out, used, **known), runs=within.minus(left_out))
+
+
+instead(
+    "a taint's comparison leaves out what was free at the first copy",
+    comparison_blocks, "blocks_to_compare", partial(_known_free, comparison_blocks.blocks_to_compare),
+)  # fmt: skip
+
+
+def _known_by_words(right: Callable, self: Taints, reason: str) -> None:
+    if reason not in self._state.taints:
+        right(self, reason)
+
+
+around("a second taint of the same words is answered by the comparison of the first", Taints, "add", _known_by_words)
 
 
 def _no_put_back(right: Callable, self: Sweep) -> list[int]:
