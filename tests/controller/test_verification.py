@@ -176,9 +176,13 @@ def test_one_that_is_cancelled_begins_again_later_or_on_command(
     )
     begin(peer, 100.0 + CANCELLED_REST_S)
     peer.brain.verifier.cancel()
+    take(peer, peer.verification.command({"cancel": True}))
+    peer.verification.cancelled()
     take(peer, peer.verification.command({}))
     end(peer)
     assert not peer.brain.state.taints
+    taint(peer)
+    begin(peer, 200.0)  # nobody has cancelled this one
 
 
 def test_a_search_that_is_cancelled_begins_nothing(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,7 @@ class VolumeVerification:
         self, repair: bool, rate_limit_bytes: int | None, *, free_too: bool, from_block: int = 0
     ) -> ev.VerifyAsked | None:
         """At once where the blocks in use do not matter. One that does not look at every block answers nothing."""
+        self._rests_until = -inf
         answers = self._brain.state.taint_numbers if not from_block else ()
         search = _Search(repair, rate_limit_bytes, from_block, answers, free_too)
         if not self._untold and not (answers and self._brain.state.left_out.blocks.any()):
