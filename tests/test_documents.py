@@ -42,6 +42,8 @@ FOREIGN_OPTIONS = {
     "--ignore-times",
     "--setra",
     "--net",
+    "--path",
+    "--suffix",
 }
 
 

@@ -18,6 +18,7 @@ from pydbt.core.protocol import frames, peer_identity, refusals, unit_rows, wire
 from pydbt.core.protocol.frames import FrameKind
 from pydbt.core.protocol.generations import BITMAP_LIMIT, HISTORY_LIMIT
 from pydbt.core.protocol.layout import Layout
+from pydbt.core.protocol.role import ASKS_ROLE
 from pydbt.core.secondary import journal, replica
 from pydbt.core.secondary.brain import ACK_INTERVAL_S
 from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES
@@ -195,7 +196,10 @@ def constants(module: ModuleType) -> dict[str, str]:
 
 def test_the_features_of_hello_and_welcome_are_the_documented_ones() -> None:
     (table,) = tables(section("Features"))
-    for frame, features in (("HELLO", (*frames.HELLO_FEATURES, frames.BOOT)), ("WELCOME", frames.WELCOME_FEATURES)):
+    for frame, features in (
+        ("HELLO", (*frames.HELLO_FEATURES, frames.BOOT, ASKS_ROLE)),
+        ("WELCOME", frames.WELCOME_FEATURES),
+    ):
         assert sorted(row["feature"].strip("`") for row in table if frame in row["of"].split(", ")) == sorted(features)
 
 

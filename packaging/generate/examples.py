@@ -56,6 +56,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "arm": (("Track the writes to a volume after a boot, before it is mounted:", "sudo controller arm data"),),
     "disarm": (("Write the last mark of a volume that was unmounted:", "sudo controller disarm data"),),
+    "gate": (("Ask whether a volume may be mounted after a failover:", "sudo controller gate data"),),
     "layer": (
         (
             "A layer that records which regions are written:",

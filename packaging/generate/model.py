@@ -13,7 +13,7 @@ import click
 from pydbt.cli.group import cli
 from pydbt.cli.once import OnceOption
 from pydbt.cli.sections import SectionedCommand
-from pydbt.cli.values import ADDRESS, DURATION, RATE, SIZE, SPACE
+from pydbt.cli.values import ADDRESS, DURATION, ON_SILENCE, RATE, SIZE, SPACE
 from pydbt.cli.volume_files import FOR_ONE_START, NEEDED, ROLES, STATE_ROOT
 
 PROGRAM, OTHER_NAME = "controller", "pydbt"
@@ -140,7 +140,8 @@ def _kind(parameter: click.Parameter) -> str:
         return " or ".join(f"`{choice}`" for choice in kind.choices)
     if isinstance(kind, click.IntRange):
         return f"a number from {kind.min} to {kind.max}"
-    named = {SIZE: "a size", SPACE: "a size, or a path", RATE: "a rate", DURATION: "a time", ADDRESS: "an address"}
+    named = {SIZE: "a size", SPACE: "a size, or a path", RATE: "a rate", DURATION: "a time", ADDRESS: "an address",
+             ON_SILENCE: "`wait TIME`, `mount` or `refuse`"}  # fmt: skip
     word = named.get(kind, "a path" if isinstance(kind, click.Path) else "a name")
     return f"{word}, or a list of them" if getattr(parameter, "multiple", False) else word
 
@@ -211,4 +212,5 @@ MEANINGS = {
 OTHERS = {
     "source": "The SOURCE of the volume, or the TARGET of the replica.",
     "target": "The TARGET of the replica.",
+    "volume": "The NAME of the volume.",
 }

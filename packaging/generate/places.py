@@ -31,6 +31,7 @@ _BY_METAVAR = {
     "[FILE|NAME]...": (Source.NAMES, Source.FILES),
     # The volume or replica of a command that asks or stops it.
     "SOURCE": (Source.NAMES, Source.RUNNING, Source.DEVICES),
+    "VOLUME": (Source.NAMES_RUN,),
     "TARGET": (Source.NAMES_SECONDARY, Source.DEVICES, Source.FILES),
 }
 _OF_A_VOLUME = ("run", "demote")

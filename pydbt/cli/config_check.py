@@ -137,7 +137,7 @@ def claims_of(volume: VolumeFile) -> Iterator[Claim]:
 
     if volume.place is not None:
         key = ROLES[volume.role]
-        yield claim(key, "a device", str(volume.place), identity=_identity(volume.place))
+        yield claim(key, "a device", str(volume.place), identity=identity_of_place(volume.place))
     if volume.role:
         state = volume.state_dir
         yield claim("state", "a state directory", str(state), identity=os.path.realpath(state))
@@ -150,7 +150,7 @@ def claims_of(volume: VolumeFile) -> Iterator[Claim]:
                 continue  # it is told as a problem of its own
 
 
-def _identity(place: Path) -> object:
+def identity_of_place(place: Path) -> object:
     """The same for two names of one device or file; by name for what is not there."""
     try:
         status = os.stat(place)

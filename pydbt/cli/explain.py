@@ -29,6 +29,7 @@ EXIT_CODES = """Exit codes:
   9  no controller is running
  10  a verification found blocks that differ
  11  the output cannot be written
+ 12  the volume must not be mounted here: another side is the volume now
 130  interrupted
 141  the reader of the output went away
 143  ended by SIGTERM (a service ends with 0)"""

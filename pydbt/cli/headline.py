@@ -72,7 +72,7 @@ def _circumstances(report: View, now: datetime) -> list[str]:
 
 def problem_words(report: View) -> list[str]:
     """What keeps the replica from following, or from being used, in words."""
-    words = []
+    words = [found] if (found := gate_words(report)) else []
     wanted = report.text("mode") in ("paused", "removed", "stopped") and not report.text("refused")
     if (problem := report.text("connection_problem")) and not wanted:
         words.append(problem if report.text("refused") else f"not connected: {problem}")
@@ -87,6 +87,19 @@ def problem_words(report: View) -> list[str]:
     if (report.part("audit").text("verdict") or "").startswith("unavailable"):
         words.append("not audited: the kernel keeps no count of this device's writes")
     return [*words, *report.texts("notices")]
+
+
+def gate_words(report: View) -> str:
+    """What the gate has found and a person should know; nothing while a secondary is connected that did not answer then."""
+    gate = report.part("gate")
+    outcome, words = gate.text("outcome"), gate.text("words") or ""
+    if outcome == "shut":
+        return f"MUST NOT BE MOUNTED HERE: {words}; make this side the replica with 'controller demote'"
+    if outcome == "silent":
+        return f"not mounted, because a secondary did not answer: {words}"
+    if outcome == "unheard" and not report.flag("connected"):
+        return f"mounted although a secondary did not answer ({words}): if that one was promoted, unmount at once"
+    return ""
 
 
 def unwritable_words(unwritable: View) -> str:

@@ -36,7 +36,8 @@ class Urgency(IntEnum):
 
 def urgency(report: View) -> Urgency:
     """Of one report of ``status --json``; what it does not tell is taken for the worse."""
-    if report.text("replica_state") == "inconsistent" or report.flag("tainted"):
+    shut = report.part("gate").text("outcome") == "shut"
+    if report.text("replica_state") == "inconsistent" or report.flag("tainted") or shut:
         return Urgency.UNUSABLE
     if not report.flag("running"):
         return Urgency.NOT_RUNNING
@@ -79,7 +80,7 @@ def _report(state_dir: Path, key: str, place: str) -> dict[str, Any]:
             return {**call(state_dir, {"command": "status"}, _ANSWER_S), "running": True, "state_dir": str(state_dir)}
         except NotRunning:
             last = last_status(state_dir)
-            kept = last.values if last.part("armed") else read_saved_status(state_dir) or {}
+            kept = last.values if last.part("armed") or last.part("gate") else read_saved_status(state_dir) or {}
             problem = f"no controller is running{last_known(state_dir)}"
     except PydbtError as error:
         kept, problem = {}, str(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TextIO
 
-from pydbt.cli.headline import UNKNOWN_AMOUNT, headline, of_several, progress_words
+from pydbt.cli.headline import UNKNOWN_AMOUNT, gate_words, headline, of_several, progress_words
 from pydbt.cli.view import View
 from pydbt.core.units import format_bytes, format_seconds
 
@@ -149,6 +149,7 @@ def _primary_rows(report: View) -> list[tuple[str, str | None]]:
         ("source", report.text("source")),
         ("secondary", _with_connection(report, "secondary")),
         ("mode", report.text("mode")),
+        ("gate", gate_words(report)),
         ("replica", report.text("replica_state")),
         *_each(report),
         ("tainted", _tainted(report)),

@@ -35,6 +35,7 @@ from pydbt.network.local import check_local, remove_socket
 from pydbt.network.tls import load_identity
 from pydbt.posix.privileges import forbid_core_dumps
 from pydbt.posix.service_manager import NO_MANAGER, ServiceManager
+from pydbt.store.replica_state import load_record
 
 _log = logging.getLogger("pydbt")
 
@@ -126,9 +127,17 @@ def _serve_primary(options: PrimaryOptions, only_check: bool, alone: bool) -> in
         return run_primary(chosen)
 
 
-def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | PrimaryOptions:
+def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | PrimaryOptions | SecondaryOptions:
     name_lines(options.target)
     forbid_core_dumps()
+    if not options.replay_only and (since := _promoted_since(options.state_dir)):
+        if only_check:
+            click.echo(f"{printable(str(options.target))} was promoted at {since}: its old primary would be told so")
+            return 0
+        # Only now: no other command needs it.
+        from pydbt.controller.secondary.promoted import serve_promoted
+
+        return serve_promoted(options)
     target, state_dir, (host, port) = options.target, options.state_dir, options.listen
     check_secondary(options, only_check)
     if only_check:
@@ -140,6 +149,13 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
         from pydbt.controller.secondary.service import run_secondary
 
         return run_secondary(options)
+
+
+def _promoted_since(state_dir: Path) -> str:
+    """When the replica of a state directory was promoted; empty when it was not, or there is none. UsageError, StateError."""
+    check_state_dir(state_dir)
+    record = load_record(state_dir)
+    return record.promoted if record is not None else ""
 
 
 def _check_identity(path: Path, only_check: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pydbt.core.errors import UsageError
+from pydbt.core.primary.gate import OnUnreachable
 from pydbt.network.address import parse_address
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")
@@ -108,6 +109,21 @@ class Address(_Value):
             self.fail(str(error), param, ctx)
 
 
+class OnSilence(_Value):
+    """What is done when nobody answers: `wait TIME`, `mount` or `refuse`."""
+
+    name = "wait time|mount|refuse"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> OnUnreachable:
+        if isinstance(value, OnUnreachable):
+            return value
+        try:
+            return OnUnreachable.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 SIZE, SPACE, RATE, DURATION, ADDRESS = Size(), Space(), Rate(), Duration(), Address()
+ON_SILENCE = OnSilence()
 # The checks of each command find out whether a path can be read: they know what it is for.
 PATH = click.Path(path_type=Path, readable=False)

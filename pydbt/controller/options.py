@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydbt.core.errors import UsageError
+from pydbt.core.primary.gate import WAIT_THEN_MOUNT, OnUnreachable
 from pydbt.core.protocol.heartbeat import HEARTBEAT_S
 from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES, exact_bytes
 from pydbt.kernel.spec import MAX_RING_BYTES
@@ -78,6 +79,8 @@ class PrimaryOptions:
     begun every ``era_interval_s``. ``wait_for_secondary``: a new volume waits for its
     secondaries, as later runs do. ``report`` is called with each new report while the service runs.
     ``manager`` is told that it runs. ``volume_file`` is the file of ``/etc/pydbt/volumes`` that configures it, if one does.
+    ``on_unreachable``: what is done before the volume is mounted, where a secondary does not answer; a run itself asks for
+    nothing.
     """
 
     source: Path
@@ -106,6 +109,7 @@ class PrimaryOptions:
     new_peer_key: bool = False
     wait_for_secondary: bool = True
     volume_file: Path | None = None
+    on_unreachable: OnUnreachable = WAIT_THEN_MOUNT
     report: Callable[[VolumeReport], None] | None = None
     manager: ServiceManager = field(default=NO_MANAGER, compare=False, repr=False)
 

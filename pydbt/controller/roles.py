@@ -21,6 +21,7 @@ from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import Target, names_of
 from pydbt.posix.atomic import remove_file
+from pydbt.store.gate_file import GATE_FILE_NAME
 from pydbt.store.lock import StateLock
 from pydbt.store.map_file import load_map
 from pydbt.store.reached import REACHED_FILE_NAME
@@ -168,7 +169,7 @@ def demote(source: Path, state_dir: Path, *, mapped: bool = False, handed_to: st
     forget_successor(state_dir)
     save_record(state_dir, record)  # from here on it is a replica, and nothing that fails may say that it is not
     names = [(one.map_name, one.intent_name, one.free_name) for one in state.secondaries]
-    for name in (VOLUME_FILE_NAME, *(name for of_one in names for name in of_one)):
+    for name in (VOLUME_FILE_NAME, GATE_FILE_NAME, *(name for of_one in names for name in of_one)):
         try:
             remove_file(state_dir / name)
         except StateError as error:

@@ -94,6 +94,12 @@ class Differs(PydbtError):
     exit_code = 10
 
 
+class Superseded(PydbtError):
+    """A volume must not be mounted here: another side has become the volume, or this side is a replica."""
+
+    exit_code = 12
+
+
 class OutputError(PydbtError):
     """The output of a command cannot be written: the disk of its file is full."""
 

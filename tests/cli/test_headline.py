@@ -40,12 +40,24 @@ def test_up_to_date_is_said_only_of_a_replica_that_is() -> None:
         ({"replica_state": "inconsistent"}, "the replica is INCONSISTENT"),
         ({"audit": {"verdict": "unavailable: the kernel keeps no count"}}, "not audited: the kernel keeps no count"),
         ({"notices": ["/dev/x is swap on this volume"]}, "/dev/x is swap on this volume"),
+        (
+            {"gate": {"outcome": "shut", "words": "h:1: it was promoted"}},
+            "MUST NOT BE MOUNTED HERE: h:1: it was promoted",
+        ),
+        ({"gate": {"outcome": "silent", "words": "h:1"}}, "not mounted, because a secondary did not answer: h:1"),
     ],
 )
 def test_what_keeps_the_replica_from_following_is_on_the_line(changes: dict[str, object], words: str) -> None:
     behind = {"mode": "unsynchronized", "replica_state": "outdated", "out_of_sync_bytes": MIB, "lag_seconds": None}
     told = line(**{**behind, **changes})
     assert words in told and "behind by 1.0 MiB" in told
+
+
+def test_a_secondary_that_did_not_answer_the_gate_is_not_told_of_when_it_is_connected_and_an_open_gate_never() -> None:
+    unheard = {"outcome": "unheard", "words": "h:1"}
+    assert "mounted" not in line(mode="normal", connected=True, gate=unheard)
+    assert "mounted" in line(mode="normal", connected=False, gate=unheard)
+    assert "h:1" not in line(mode="normal", connected=False, gate={"outcome": "open", "words": "h:1"})
 
 
 def test_a_split_brain_is_named_as_one() -> None:

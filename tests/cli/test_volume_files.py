@@ -245,3 +245,47 @@ def test_a_name_takes_all_options_from_its_file_and_the_command_line_overrides_t
     machine.run("run", "data", "--block-size", "5000").refused(2, "--block-size is 5000 bytes")
     machine.write("data", RIGHT + "sorce = 1\nsauce = 2\n")
     machine.run("run", "data").refused(2, "data.toml line 5", "and 1 more", "configcheck data")
+
+
+def test_a_line_of_fstab_that_mounts_a_volume_before_its_gate_is_one_line_with_its_place(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whatever name of the device; a volume without a gate, a replica and any other device may be mounted at any time."""
+    disk = image(machine.volumes.parent / "disk", 1 << 20)
+    link = machine.volumes.parent / "by-name"
+    link.symlink_to(disk)
+    other = image(machine.volumes.parent / "other", 1 << 20)
+    fstab = machine.volumes.parent / "fstab"
+    monkeypatch.setenv("SYSTEMD_FSTAB", str(fstab))
+    machine.write("data", RIGHT.replace("/dev/vda3", str(disk)))
+    machine.write("rep", REPLICA.replace("/x/vdb.img", str(other)))
+    assert machine.run("configcheck").code == 0, "there is no fstab"
+    fstab.write_text(f"# boot\n{other} /mnt ext4 defaults 0 2\n{link} /srv\\040data ext4 defaults 0 2\n")
+    found = machine.run("configcheck")
+    assert found.code == 2 and found.output.startswith(f"{fstab} line 3: /srv data (volume data): expected _netdev")
+    assert found.output.count("\n") == 1
+    assert machine.run("configcheck", "data").code == 2 and machine.run("configcheck", "rep").code == 0
+    fstab.write_text(f"{link} /srv ext4 defaults,_netdev 0 2\n{link} /again ext4 noauto 0 0\n")
+    assert machine.run("configcheck").code == 0
+    fstab.write_text(f"{disk} /srv ext4 defaults 0 2\n")
+    machine.write("data", f"{RIGHT.replace('/dev/vda3', str(disk))}no-gate = true\n")
+    assert machine.run("configcheck").code == 0
+
+
+def test_what_the_gate_is_to_do_is_checked_with_the_file(machine: Machine) -> None:
+    machine.write("data", f'{RIGHT}on-unreachable = "wait 10m"\n')
+    assert machine.run("configcheck").code == 0
+    machine.write("data", f'{RIGHT}on-unreachable = "wait for it"\n')
+    found = machine.run("configcheck")
+    assert found.code == 2 and "'wait TIME', 'mount' and 'refuse'" in found.output
+
+
+def test_the_gate_of_a_volume_that_is_not_configured_or_wrong_stays_shut(machine: Machine) -> None:
+    machine.write("data", RIGHT)
+    machine.run("gate", "dato").refused(2, "there is no volume dato", "did you mean 'data'?")
+    machine.write("data", RIGHT.replace("7790", "port"))
+    machine.run("gate", "data").refused(2, "data.toml line 3", "configcheck data")
+    state = machine.volumes.parent / "state"
+    machine.write("data", f'{RIGHT}state = "{state}"\n')
+    found = machine.run("gate", "data")
+    assert (found.code, found.output) == (0, "data may be mounted: it was never replicated\n")

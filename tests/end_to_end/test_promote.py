@@ -64,13 +64,16 @@ def test_a_promoted_replica_is_the_volume_and_the_old_primary_cannot_overwrite_i
                 write_files(folder, chance)
             arguments = ["secondary", both.target, "--listen", both.address, "--state", both.secondary_state]
             again = Controller(tmp_path / "again.log", arguments)
-            assert again.wait() == 2 and "was promoted at" in again.words(), again.words()
-            time.sleep(1.5)  # the old primary tries to connect
-            assert both.status()["mode"] == "unsynchronized"
-            assert both.target.read_bytes() == image
-            for options in ((), ("--replay-only",)):
-                outcome = command(*arguments, *options)
+            try:
+                assert both.primary.wait() == 5, "the old primary was not told"
+                assert again.alive and "was promoted at" in both.primary.words(), again.words()
+                assert both.target.read_bytes() == image
+                outcome = command(*arguments, "--check")
+                assert outcome.code == 0 and "was promoted at" in outcome.output, outcome
+                outcome = command(*arguments, "--replay-only")
                 assert outcome.code == 2 and "nothing may overwrite it" in outcome.errors, outcome
+            finally:
+                assert again.terminate() == 0, again.words()
             outcome = promote(both)
             assert outcome.code == 2 and "was promoted at" in outcome.errors, "twice"
 

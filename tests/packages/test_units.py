@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller.units import unit_of
+from pydbt.core.configured.gate_units import gate_lines
 from pydbt.core.errors import MachineError, UsageError
 from pydbt.kernel.code_cache import FOLDER
 from pydbt.posix.privileges import PRIMARY_KEEPS
@@ -31,8 +32,12 @@ def path_of(role: str) -> Path:
 
 
 def settings(role: str) -> dict[str, list[str]]:
+    return settings_of(path_of(role))
+
+
+def settings_of(unit: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for line in path_of(role).read_text().splitlines():
+    for line in unit.read_text().splitlines():
         if line and line[0] not in "#[":
             name, _, value = line.partition("=")
             found.setdefault(name, []).append(value)
@@ -94,12 +99,7 @@ ARM = UNITS / "pydbt-arm@.service"
 
 
 def arm_settings() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for line in ARM.read_text().splitlines():
-        if line and line[0] not in "#[":
-            name, _, value = line.partition("=")
-            found.setdefault(name, []).append(value)
-    return found
+    return settings_of(ARM)
 
 
 def test_the_arming_before_a_mount_is_taken_by_systemd_with_the_orders_that_its_head_shows(tmp_path: Path) -> None:
@@ -138,3 +138,42 @@ def test_the_replication_begins_behind_the_arming_and_ends_before_the_last_mark(
     assert "local-fs.target" in " ".join(settings("run")["After"]), (
         "it ends before the unmount, whose writes are tracked"
     )
+
+
+GATE = UNITS / "pydbt-gate@.service"
+
+
+def test_the_gate_is_taken_by_systemd_before_check_and_mount_and_behind_the_network_without_a_cycle(
+    tmp_path: Path,
+) -> None:
+    text = GATE.read_text().replace("=controller ", "=true ")
+    (tmp_path / "pydbt-gate@data.service").write_text(text)
+    example = [line[1:].strip() for line in text.splitlines() if line.startswith("#   ")]
+    fsck, mount = "systemd-fsck@dev-vda3.service", "srv-data.mount"
+    lines = gate_lines("data", fsck, mount, ("_netdev",))
+    assert lines == {fsck: tuple(example), mount: tuple(example)}
+    for unit in lines:
+        (tmp_path / f"{unit}.d").mkdir()
+        (tmp_path / f"{unit}.d/gate.conf").write_text("\n".join(lines[unit]) + "\n")
+    # As systemd-fstab-generator(8) writes it for a line with _netdev.
+    (tmp_path / mount).write_text(
+        "[Unit]\nBefore=remote-fs.target\nAfter=network-online.target\nRequires=systemd-fsck@dev-vda3.service\n"
+        "After=systemd-fsck@dev-vda3.service\n[Mount]\nWhat=/dev/vda3\nWhere=/srv/data\nOptions=_netdev\n"
+    )
+    (tmp_path / "pydbt@data.service").write_text(path_of("run").read_text().replace("=controller ", "=true "))
+    units = [tmp_path / name for name in ("pydbt-gate@data.service", mount, "pydbt@data.service")]
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
+    said = (done.stdout + done.stderr).splitlines()
+    about_it = [line for line in said if "pydbt" in line or "srv-data" in line or "cycle" in line]
+    assert done.returncode == 0 and not about_it, done.stderr
+
+
+def test_the_gate_is_asked_at_each_mount_and_before_everything_that_writes() -> None:
+    found = settings_of(GATE)
+    assert found["ExecStart"] == ["controller gate %i"] and found["Type"] == ["oneshot"]
+    assert "RemainAfterExit" not in found, "a second mount would not be asked about"
+    assert found["DefaultDependencies"] == ["no"] and "network-online.target" in " ".join(found["After"])
+    assert found["TimeoutStartSec"] == ["infinity"], "on-unreachable says how long it waits"
+    assert found["AssertPathExists"] == ["/etc/pydbt/volumes/%i.toml"]
+    bounds = {name for line in found["CapabilityBoundingSet"] for name in line.split()}
+    assert bounds == {"CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"}, "it reads files and opens no device"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,16 @@ import numpy as np
 from pydbt.controller.secondary.kept_target import KeptTarget
 from pydbt.core.blocks.apply_plan import PlannedWrites
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.primary import comparison_blocks
+from pydbt.core.primary import comparison_blocks, gate
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.modes import Mode, Phase
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.generations import Generations
+from pydbt.core.protocol.role import ASKS_ROLE, Role
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES, BAD_BLOCK_SECTORS, BadBlocks
 from pydbt.store.journal_files import JournalFiles
-from tests.core.secondary.test_brain import ASKS, EPOCH, Play, blocks, stream
+from tests.core.secondary.test_brain import ASKS, EPOCH, HELLO, Play, blocks, stream
 from tests.simulation.cluster.disk import Lossy, Machine
 from tests.simulation.cluster.secondary_node import Flaws, SimTarget
 from tests.simulation.world import Cluster, Faults
@@ -328,6 +331,40 @@ def a_wait_does_not_end_well_without_a_block() -> None:
     assert cluster.answered == {1}
 
 
+def a_question_for_the_role_disturbs_no_primary() -> None:
+    """An old primary asks while another one, which is served, has an update on its way."""
+    play = Play()
+    (append,) = play.frame(stream(11, 11), e.Append)
+    question = replace(HELLO, features=(*HELLO.features, ASKS_ROLE))
+    effects = play(e.Connected(9, question, bytes(32)))
+    assert [type(x.frame) for x in effects if isinstance(x, e.Send)] == [Role]
+    assert [ack.sequence for ack in play.acks(e.JournalDurable((append.ticket,), (5000,)))] == [11]
+    assert play.frame(stream(12, 12), e.Append), "the primary is not served any more"
+
+
+_QUESTION = replace(HELLO, features=(ASKS_ROLE,))
+
+
+def heard_at_the_gate(role: str, replica: str, expected: str) -> gate.RoleAnswer:
+    frame = Role(role, "", replica, (), Generations(), 1, 1)
+    return gate.answer_of("h:1", frame, _QUESTION, expected)
+
+
+def one_that_was_promoted_decides_at_the_gate() -> None:
+    """Of two secondaries one is a replica, and the other was promoted: the old primary must not be mounted."""
+    answers = [heard_at_the_gate(role, "cd" * 16, "cd" * 16) for role in ("replica", "promoted")]
+    for policy in (gate.OnUnreachable.parse("mount"), gate.OnUnreachable.parse("refuse")):
+        verdict = gate.verdict_of(answers, policy, 0.0)
+        assert verdict is not None and verdict.outcome is gate.GateOutcome.SHUT
+
+
+def a_stranger_has_no_say_at_the_gate() -> None:
+    """At the address is another replica: by its word the gate would open, where silence is to refuse."""
+    answers = [heard_at_the_gate("replica", "77" * 16, "cd" * 16)]
+    verdict = gate.verdict_of(answers, gate.OnUnreachable.parse("refuse"), 0.0)
+    assert verdict is not None and verdict.outcome is gate.GateOutcome.SILENT
+
+
 DIRECTED: dict[str, Callable[[], None]] = {
     "a block that could not be read counts as in sync": a_block_that_cannot_be_read_is_known_until_it_is_written_anew,
     "a block that is kept aside is given up before it is on the target": what_is_kept_aside_stays_until_the_target_takes_it,
@@ -336,9 +373,12 @@ DIRECTED: dict[str, Callable[[], None]] = {
     "a taint is answered by a copy of nothing": a_taint_is_answered_by_a_copy_where_nothing_can_be_compared,
     "a taint's comparison leaves out what was free at the first copy": an_unseen_write_to_what_was_free_is_copied,
     "a second taint of the same words is answered by the comparison of the first": the_same_taint_once_more_is_answered_once_more,
+    "a question for the role takes the place of the primary": a_question_for_the_role_disturbs_no_primary,
     "a refused record stays in the journal": a_record_that_was_refused_is_not_found_again,
+    "a replica of another name has a say at the gate": a_stranger_has_no_say_at_the_gate,
     "a stream that jumps is taken": a_stream_with_a_gap_is_refused,
     "a wait for a block that cannot get there ends well": a_wait_does_not_end_well_without_a_block,
+    "one replica opens the gate although another one was promoted": one_that_was_promoted_decides_at_the_gate,
     "staged blocks are compared with the target": a_block_in_the_stage_is_asked_for_whatever_the_target_holds,
     "what is kept aside is not saved before the journal is freed": what_is_kept_aside_is_saved_by_a_sync,
     "what a bad block may have lost is not sent again": what_a_bad_block_lacks_is_sent_again,

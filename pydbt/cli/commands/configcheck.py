@@ -9,6 +9,7 @@ import click
 
 from pydbt.cli.config import DEFAULT_FILE
 from pydbt.cli.config_check import Checked, Checks
+from pydbt.cli.gated_mounts import ungated_mounts
 from pydbt.cli.volume_files import VOLUMES, volume_files, volumes_folder
 from pydbt.controller.boot_chain import keep_names
 from pydbt.core.configured.problems import did_you_mean
@@ -24,8 +25,9 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
     """Check the configuration of this machine.
 
     Checks /etc/pydbt/controller.toml and every file in /etc/pydbt/volumes, or those that are named, and prints one line for
-    each error: file, line, key, value, and what was expected. Exit code 2: there are errors. Nothing is changed, but that
-    root keeps the names of each volume's device for the order of the next boot.
+    each error: file, line, key, value, and what was expected. So are lines of /etc/fstab that mount a volume without its gate.
+    Exit code 2: there are errors. Nothing is changed, but that root keeps the names of each volume's device for the order
+    of the next boot.
     """
     root = context.find_root()
     assert isinstance(root.command, click.Group)
@@ -48,6 +50,7 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
         ):
             keep_names(volume.path, volume.place)
     problems = [one for one in found.problems if not named or Path(one.file) in named]
+    problems += ungated_mounts(one for one in found.volumes if not named or one.path in named)
     for problem in sorted(set(problems)):
         click.echo(printable(str(problem)))
     if problems:

@@ -12,7 +12,7 @@ from pydbt.cli.place import place_argument, typed_file
 from pydbt.cli.role_command import RoleCommand, require_given
 from pydbt.cli.serving import serve_in_role
 from pydbt.cli.supervising import run_all_configured
-from pydbt.cli.values import ADDRESS, DURATION, PATH, RATE, SIZE, SPACE
+from pydbt.cli.values import ADDRESS, DURATION, ON_SILENCE, PATH, RATE, SIZE, SPACE
 from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
 from pydbt.posix.service_manager import ServiceManager
@@ -25,7 +25,7 @@ _SECTIONS = {
     ),
     "How writes are followed": ("capture", "epoch-interval", "freeze-limit", "snapshot-space", "era-interval"),
     "Memory": ("log-size", "ring-size", "record-ring-size"),
-    "The start": ("no-wait", "check", "help"),
+    "The start": ("no-wait", "no-gate", "on-unreachable", "check", "help"),
 }  # fmt: skip
 
 
@@ -57,6 +57,7 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
         compare_first=not given["no_digests"],
         acknowledge_timeout_s=given["ack_timeout"],
         wait_for_secondary=not given["no_wait"],
+        on_unreachable=given["on_unreachable"],
     )
 
 
@@ -153,6 +154,15 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
 )
 @click.option("--record-ring-size", type=SIZE, default="16M", show_default=True, help="Kernel memory for records.")
 @click.option("--no-wait", is_flag=True, help="End when a new volume's secondary cannot be reached (exit code 5).")
+@click.option("--no-gate", is_flag=True, help="Of `configcheck`: SOURCE is mounted without `gate`.")
+@click.option(
+    "--on-unreachable",
+    type=ON_SILENCE,
+    default="wait 60s",
+    show_default=True,
+    metavar="WORDS",
+    help="Of `gate`, when a secondary does not answer: `wait TIME` and mount, `mount`, or `refuse`.",
+)
 @click.option(
     "--check", cls=OnceOption, is_flag=True, help="Check options, SOURCE and identity, and end; nothing is changed."
 )

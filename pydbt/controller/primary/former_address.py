@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.secondary.connections import Connections
-from pydbt.core.errors import PydbtError, StateError
-from pydbt.core.protocol.frames import SUPERSEDED, Refuse
-from pydbt.core.secondary import events as e
-from pydbt.core.secondary.promotion import superseded_words
-from pydbt.core.units import MIB
+from pydbt.controller.secondary.promoted import answering
+from pydbt.core.errors import BusyError, PydbtError, StateError
 from pydbt.network.address import check_plain_tcp, split_address
-from pydbt.network.arena import Arena
 from pydbt.network.listen import listen
 from pydbt.network.tls import Secure, load_identity
 from pydbt.posix.atomic import replace_file
@@ -27,7 +22,6 @@ from pydbt.store.peer_pin import Unpinned
 from pydbt.store.replica_state import load_record
 
 FORMER_ADDRESS_NAME = "former-address"
-_ARENA_BYTES = 1 * MIB
 
 _log = logging.getLogger("pydbt")
 
@@ -43,6 +37,11 @@ def answering_the_old_primary(options: PrimaryOptions) -> Iterator[None]:
     connections: Connections | None = None
     try:
         connections = _connections(options)
+    except BusyError as error:
+        _log.info(
+            "%s; if that is 'controller secondary' of this volume, it tells the old primary that it was superseded",
+            error,
+        )
     except PydbtError as error:
         _log.warning("an old primary that comes back is not told that it was superseded: %s", error)
     try:
@@ -60,24 +59,9 @@ def _connections(options: PrimaryOptions) -> Connections | None:
     secure = None
     if options.identity is None:
         check_plain_tcp(address[0], options.insecure)
-        words = "the replica was promoted, and is the volume now"
     else:
         secure = Secure(load_identity(options.identity), Unpinned(None))
-        words = superseded_words(socket.gethostname(), record.promoted)
-
-    def answer(event: e.Event) -> None:
-        """In the thread of the connection."""
-        if isinstance(event, e.Connected):
-            known = event.hello.volume == record.volume
-            refuse = (
-                Refuse(SUPERSEDED, words) if known else Refuse("other-volume", "this is not a replica of that volume")
-            )
-            connections.send(event.connection, refuse)
-            connections.close(event.connection, refuse.message)
-
-    connections = Connections(listen(*address), Arena(_ARENA_BYTES), answer, secure=secure)
-    connections.start()
-    return connections
+    return answering(listen(*address), lambda: record, secure)
 
 
 def _read(path: Path) -> tuple[str, int] | None:

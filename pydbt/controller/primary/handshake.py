@@ -97,9 +97,8 @@ def _shake_hands(
     host: str, port: int, hello: Hello, secure: Secure | None, expected: str, silence_s: float
 ) -> tuple[FramedConnection, Welcome]:
     where = format_address(host, port)
-    connection = FramedConnection(_dial(host, port, secure), silence_s=silence_s)
+    connection, answer = greeted(host, port, hello, secure, silence_s)
     try:
-        answer = _answer(connection, hello)
         match answer:
             case Welcome():
                 _check(hello, answer, where)
@@ -109,10 +108,24 @@ def _shake_hands(
                 return connection, answer
             case Refuse(code=code, message=message, side=side):
                 raise Refused(code, f"the secondary at {where} refused: {message or refusal_words(code)}", side)
-            case None:
-                raise NoAnswer(f"{where} closed the connection at once: {_CLOSED[secure is not None]}")
             case other:
                 raise PeerError(f"{where} answered a greeting with {type(other).__name__}")
+    except BaseException:
+        connection.close()
+        raise
+
+
+def greeted(
+    host: str, port: int, hello: Hello, secure: Secure | None = None, silence_s: float = SILENCE_S
+) -> tuple[FramedConnection, Frame]:
+    """A connection, and the first frame of the other side. Raises PeerError with the connection closed."""
+    where = format_address(host, port)
+    connection = FramedConnection(_dial(host, port, secure), silence_s=silence_s)
+    try:
+        answer = _answer(connection, hello)
+        if answer is None:
+            raise NoAnswer(f"{where} closed the connection at once: {_CLOSED[secure is not None]}")
+        return connection, answer
     except WireError as error:
         connection.close()
         raise PeerError(f"{where} is no pydbt secondary without TLS, or another version: {error}") from None

@@ -201,11 +201,21 @@ class CaptureReport:
 
 
 @dataclass(frozen=True, slots=True)
+class GateReport:
+    """What the gate found last, in this boot: ``outcome``, the moment ``asked``, and the reason in ``words``."""
+
+    outcome: str
+    asked: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeReport:
     """The volume. ``together``: all secondaries in one; its fields are the volume's own in the JSON.
 
     ``notices``: sentences on how the volume is used, by which blocks can differ unnoticed.
-    ``writing_out``: the place that is being written out for a wait. ``identity`` is None without TLS.
+    ``writing_out``: the place that is being written out for a wait. ``identity`` is None without TLS, ``gate``
+    where it was not asked in this boot.
     """
 
     role: str
@@ -225,6 +235,7 @@ class VolumeReport:
     writing_out: str
     secondaries: tuple[SecondaryReport, ...]
     identity: IdentityReport | None = None
+    gate: GateReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object for people's programs."""

@@ -10,6 +10,7 @@ from pydbt.controller.clocks import passed_s
 from pydbt.controller.expiry import identity_report
 from pydbt.controller.primary.combined import combined, largest
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
+from pydbt.controller.primary.gate import gate_report
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import (
     CaptureReport,
@@ -73,6 +74,7 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
         writing_out=volume.writeout.place,
         secondaries=tuple(secondaries),
         identity=identity_report(next((peer.connection.secure for peer in volume.peers.values()), None)),
+        gate=gate_report(volume.options.state_dir),
     )
 
 

@@ -7,13 +7,14 @@ the figures are None: unknown, and never better than that.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pydbt.controller.primary.armed import arming_of
 from pydbt.controller.primary.below_watch import changed_since
 from pydbt.controller.primary.configuring import load_staged
+from pydbt.controller.primary.gate import gate_report
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PydbtError, StateError
@@ -43,7 +44,7 @@ def with_present_figures(state_dir: Path, saved: dict[str, Any]) -> dict[str, An
         return _of_a_replica(status, state_dir) if saved.get("role") == "secondary" else saved
     state = _state_of(state_dir)
     if state is None:
-        return _became(status, state_dir)
+        return {**_became(status, state_dir), "gate": None}
     since = _since_the_maps(state)
     maps = {record.address: _out_of_sync(state_dir, state, record.slot, since) for record in state.secondaries}
     for one in status["secondaries"]:
@@ -54,7 +55,13 @@ def with_present_figures(state_dir: Path, saved: dict[str, Any]) -> dict[str, An
         status["out_of_sync_bytes"] = _size(_union(known, state), state)
     else:
         _set(status, None)
-    return {**status, "tracked": since is not None and since.tracked, **_armed(state, since)}
+    return {**status, "tracked": since is not None and since.tracked, **_armed(state, since), **_gate(state_dir)}
+
+
+def _gate(state_dir: Path) -> dict[str, Any]:
+    """What the gate found in this boot; that of a boot before may be in the status that was saved."""
+    report = gate_report(state_dir)
+    return {"gate": None if report is None else asdict(report)}
 
 
 def _armed(state: VolumeState, since: WrittenSince | None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class PlannedMount(NamedTuple):
     ``where`` says for a person where this is written; ``spec`` is what is written there for the device, and ``device`` the
     path below ``/dev`` that it means, or empty. ``unit`` is that of the mount, or empty when its path cannot have one.
     ``at_boot``: it is mounted without a person or program that asks for it. ``needs`` are paths that must be mounted before.
+    ``line`` and ``options`` are those of ``fstab``: lines are counted from 1.
     """
 
     where: str
@@ -35,11 +36,14 @@ class PlannedMount(NamedTuple):
     unit: str
     at_boot: bool = True
     needs: tuple[str, ...] = ()
+    line: int = 0
+    options: tuple[str, ...] = ()
 
 
 def mounts_in_fstab(text: str, file: str = FSTAB) -> list[PlannedMount]:
     """Every line that mounts something. Comments, swap, and lines without an absolute mount point mount nothing."""
-    return [mount for line in text.split("\n") if (mount := _mount_of_line(line, file)) is not None]
+    lines = enumerate(text.split("\n"), start=1)
+    return [mount for number, line in lines if (mount := _mount_of_line(number, line, file)) is not None]
 
 
 def at_goal(mount: PlannedMount, point: str) -> PlannedMount:
@@ -67,7 +71,7 @@ def mount_of_unit(file: str, name: str, text: str) -> PlannedMount | None:
     return PlannedMount(f"{_shown(point)} in {file}", _shown(spec), device, point, name, needs=_needed(spec, needs))
 
 
-def _mount_of_line(line: str, file: str) -> PlannedMount | None:
+def _mount_of_line(number: int, line: str, file: str) -> PlannedMount | None:
     line = line.partition("\0")[0].lstrip(" \t")
     if not line or line.startswith("#"):
         return None
@@ -85,6 +89,8 @@ def _mount_of_line(line: str, file: str) -> PlannedMount | None:
         unit_of_path(point, "mount"),
         at_boot="noauto" not in words,
         needs=_needed(spec, needs),
+        line=number,
+        options=tuple(words),
     )
 
 

@@ -18,6 +18,7 @@ from pydbt.core.protocol.digests import DIGEST_BYTES, DIGEST_KEY_BYTES
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frame_checks import check_features, check_key, check_text, check_u64, check_volume
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
+from pydbt.core.protocol.role import Role
 from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES, Buffer, Geometry
 
 PROTOCOL_VERSION = 3
@@ -92,6 +93,7 @@ class FrameKind(IntEnum):
     PONG = 69
     TAKEOVER = 70
     UNWRITABLE = 71
+    ROLE = 72
 
 
 class BeginFlag(IntEnum):
@@ -488,5 +490,5 @@ class Ack:
 
 Frame = (
     Hello | Begin | Blocks | Digests | Stream | Commit | Ping | Bye | Generation | Standing | Handover
-    | Welcome | Refuse | Ack | Want | Pong | Takeover | Unwritable
+    | Welcome | Refuse | Ack | Want | Pong | Takeover | Unwritable | Role
 )  # fmt: skip

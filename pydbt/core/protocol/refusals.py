@@ -8,6 +8,8 @@ from pydbt.core.protocol.frames import SECOND_PRIMARY, SECTOR_SIZE, SUPERSEDED
 
 # A secondary tells a primary that has proved nothing (plain TCP) no more than the code. The evidence is in its own log.
 _WORDS = {
+    SUPERSEDED: "its replica was promoted, and is the volume now: stop the programs that write here, and make this side the "
+    "replica with 'controller demote'",
     "protocol": "it speaks another version of the protocol: install the same version on both",
     "other-volume": "it holds another volume: use its own primary, or give it another target and state directory",
     "too-small": "its target is smaller than the volume: use a target of at least that size",

@@ -21,6 +21,7 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.digests import DIGEST_BYTES
 from pydbt.core.protocol.frames import Frame, FrameKind
 from pydbt.core.protocol.layout import Layout
+from pydbt.core.protocol.role import Role
 from pydbt.core.protocol.unit_rows import UNIT_ROW_BYTES, decode_units, encode_units
 from pydbt.core.protocol.wire_json import decode_json, json_body
 from pydbt.core.units import KIB, MIB, Buffer
@@ -60,6 +61,7 @@ _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.STANDING: (2, MAX_JSON_BYTES),
     FrameKind.HANDOVER: (2, MAX_JSON_BYTES),
     FrameKind.TAKEOVER: (2, MAX_JSON_BYTES),
+    FrameKind.ROLE: (2, MAX_JSON_BYTES),
     FrameKind.BEGIN: (_BEGIN.size, _BEGIN.size),
     FrameKind.COMMIT: (_COMMIT.size, _COMMIT.size),
     FrameKind.PING: (_PING.size, _PING.size),
@@ -187,8 +189,9 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
         case f.Pong():
             return FrameKind.PONG, 0, [_PONG.pack(frame.token)]
         case (
-            f.Hello() | f.Welcome() | f.Refuse() | f.Bye() | f.Generation() | f.Standing() | f.Handover() | f.Takeover()
-        ):
+            f.Hello() | f.Welcome() | f.Refuse() | f.Bye() | f.Generation() | f.Standing() | f.Handover()
+            | f.Takeover() | Role()
+        ):  # fmt: skip
             return FrameKind[type(frame).__name__.upper()], 0, [json_body(frame)]
 
 
@@ -308,4 +311,5 @@ _DECODERS: dict[FrameKind, Callable[[FrameHeader, memoryview], Frame]] = {
     FrameKind.STANDING: lambda header, body: decode_json(f.Standing, body),
     FrameKind.HANDOVER: lambda header, body: decode_json(f.Handover, body),
     FrameKind.TAKEOVER: lambda header, body: decode_json(f.Takeover, body),
+    FrameKind.ROLE: lambda header, body: decode_json(Role, body),
 }

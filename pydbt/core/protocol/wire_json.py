@@ -9,6 +9,7 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.protocol.role import Role
 from pydbt.core.units import Buffer
 
 _KEYS: dict[type, dict[str, type | UnionType]] = {
@@ -24,6 +25,8 @@ _KEYS: dict[type, dict[str, type | UnionType]] = {
     f.Takeover: {"final": bool, "refusal": str},
     f.Standing: {"host": str, "source": str, "moment": str, "sequence": int, "followed": bool,
                  "behind_bytes": int | None},
+    Role: {"role": str, "since": str, "replica": str, "formerly": list, "generations": dict, "epoch": str,
+           "sequence": int},
 }  # fmt: skip
 # Left out where they are None: what this says to older programs must have exactly their keys.
 _OPTIONAL: dict[type, dict[str, type | UnionType]] = {
@@ -32,7 +35,7 @@ _OPTIONAL: dict[type, dict[str, type | UnionType]] = {
 }
 
 
-JsonFrame = f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation | f.Standing | f.Handover | f.Takeover
+JsonFrame = f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation | f.Standing | f.Handover | f.Takeover | Role
 
 
 def json_body(frame: JsonFrame) -> bytes:

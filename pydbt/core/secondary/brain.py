@@ -15,6 +15,7 @@ from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.heartbeat import HEARTBEAT_S
+from pydbt.core.protocol.role import ASKS_ROLE
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES, bad_words
 from pydbt.core.secondary.config import SecondaryConfig
@@ -25,6 +26,7 @@ from pydbt.core.secondary.primary_watch import PrimaryWatch
 from pydbt.core.secondary.promotion import Position
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord, ReplicaState
 from pydbt.core.secondary.rival import boot_of, rival_refusal
+from pydbt.core.secondary.role_answer import role_of
 from pydbt.core.secondary.session import (
     Comparison,
     Deferred,
@@ -214,6 +216,9 @@ class Secondary:
 
     # --- coming and going ---------------------------------------------------------------------------------
     def _connected(self, event: e.Connected, now: float) -> None:
+        if ASKS_ROLE in event.hello.features:
+            self._tell_role(event, now)
+            return
         if self._unusable_for(event.hello):
             if not self._turned_away(event):  # it would be welcomed, so that it may know
                 self._turn_away(replace(event, proven=True), trouble_refusal(self.problem))
@@ -226,6 +231,12 @@ class Secondary:
             self._do(e.CloseConnection(self._primary.connection, "the primary connected anew"))
         self._leave()
         self._primary = event
+
+    def _tell_role(self, event: e.Connected, now: float) -> None:
+        """To a primary that asks before it mounts. It disturbs nobody, and is told what any primary would be against."""
+        if not self._turned_away(event) and not self._is_rival(event, now):
+            self._do(e.Send(event.connection, role_of(self.record, self.keeper.epoch, self.keeper.sequence)))
+            self._do(e.CloseConnection(event.connection, "its question is answered"))
 
     def _is_rival(self, event: e.Connected, now: float) -> bool:
         """Whether this primary was told to wait for another one to fall silent."""

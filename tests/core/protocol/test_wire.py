@@ -21,6 +21,7 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.protocol import wire
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.protocol.role import Role
 from tests.lab.decoder import Decoder
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "frames"
@@ -76,6 +77,16 @@ EXAMPLES: dict[str, f.Frame] = {
     "want": f.Want(10, Runs(np.array([4]), np.array([1]))),
     "pong": f.Pong(77),
     "unwritable": f.Unwritable(Runs(np.array([4, 1 << 40]), np.array([1, 3])), 4096),
+    "role": Role(
+        "promoted",
+        "2026-01-02T03:04:05+00:00",
+        VOLUME,
+        (VOLUME[::-1],),
+        Generations(9, (8, 7), (6,), shared=True),
+        0xFEDCBA9876543210,
+        42,
+    ),
+    "role_replica": Role("replica", "", VOLUME, (), Generations(9), 1, 42),
 }
 
 

@@ -23,7 +23,7 @@ from pydbt.controller.secondary.workers import Applier
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.staged import StagedBlocks
-from pydbt.core.primary import comparison_blocks, overview, recognition, resync, settler, stream_landing
+from pydbt.core.primary import comparison_blocks, gate, overview, recognition, resync, settler, stream_landing
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.landing import Enter
@@ -40,6 +40,7 @@ from pydbt.core.primary.taints import Taints
 from pydbt.core.primary.wait_answers import Lack, WaitAnswers
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.protocol.role import ASKS_ROLE
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary import keeper
 from pydbt.core.secondary.brain import Secondary
@@ -344,6 +345,29 @@ around(
     lambda right, self, event, now, peer=None:
         right(self, ev.PauseAsked() if isinstance(event, ev.RemoveAsked) else event, now, peer),
 )  # fmt: skip
+
+# --- the gate ---------------------------------------------------------------------------------------------
+
+
+def _one_is_enough(right: Callable, answers: list, policy: object, waited_s: float) -> object:
+    heard = list(answers)
+    replicas = [one for one in heard if one.heard is gate.HeardRole.REPLICA]
+    return right(replicas or heard, policy, waited_s)
+
+
+around("one replica opens the gate although another one was promoted", gate, "verdict_of", _one_is_enough)
+around(
+    "a replica of another name has a say at the gate", gate, "answer_of",
+    lambda right, address, frame, hello, expected: right(address, frame, hello, ""),
+)  # fmt: skip
+
+
+def _as_a_primary(right: Callable, self: Secondary, event: e.Connected, now: float) -> None:
+    features = tuple(feature for feature in event.hello.features if feature != ASKS_ROLE)
+    self._connected(replace(event, hello=replace(event.hello, features=features)), now)
+
+
+around("a question for the role takes the place of the primary", Secondary, "_tell_role", _as_a_primary)
 
 # --- the secondary ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,88 @@
+"""``controller gate``: ask the secondaries of a volume before its file system is checked and mounted."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from pydbt.cli.once import OnceOption
+from pydbt.cli.place import named_volume
+from pydbt.cli.role_command import RoleCommand
+from pydbt.cli.values import ON_SILENCE
+from pydbt.cli.volume_files import VolumeFile, checked_values, volume_files, volumes_folder
+from pydbt.controller.options import PrimaryOptions, SecondaryOptions
+from pydbt.controller.state_dir import check_state_dir
+from pydbt.core.configured.problems import did_you_mean
+from pydbt.core.errors import PeerError, Superseded, UsageError
+from pydbt.core.primary.gate import WAIT_THEN_MOUNT, GateOutcome, OnUnreachable
+from pydbt.device.checks import require_root
+
+_log = logging.getLogger("pydbt")
+
+
+@click.command()
+@click.argument("volume")
+@click.option(
+    "--on-unreachable",
+    cls=OnceOption,
+    type=ON_SILENCE,
+    metavar="WORDS",
+    help="This once, in the place of what the volume's file says.",
+)
+def gate(volume: str, on_unreachable: OnUnreachable | None) -> int:
+    """Ask whether a volume may be mounted.
+
+    VOLUME is the NAME of a volume in /etc/pydbt/volumes. Run it before the file system is checked and mounted: both write. Each
+    secondary is asked whether it was promoted. If one was, the exit code is 12: the data is there, and this side is to become a
+    replica. Nothing on the device is read or changed. If a secondary does not answer, `on-unreachable` in the volume's file
+    decides: by default it is waited for, one minute, and then the volume may be mounted.
+    """
+    require_root("controller gate", "it reads the state and the identity of a volume")
+    options = _options_of(_file_of(volume))
+    check_state_dir(options.state_dir)
+    configured = options.on_unreachable if isinstance(options, PrimaryOptions) else WAIT_THEN_MOUNT
+    from pydbt.controller.primary.gate import GateOptions, ask_gate
+
+    verdict = ask_gate(GateOptions.of(options), on_unreachable or configured)
+    match verdict.outcome:
+        case GateOutcome.OPEN:
+            click.echo(f"{volume} may be mounted: {verdict.words}")
+        case GateOutcome.UNHEARD:
+            _log.error(
+                "%s MAY BE MOUNTED, AND NOBODY KNOWS WHETHER ANOTHER SIDE IS THE VOLUME BY NOW: %s; if a secondary was promoted, "
+                "unmount at once ('controller status' has this too)", volume, verdict.words,
+            )  # fmt: skip
+        case GateOutcome.SILENT:
+            raise PeerError(
+                f"{volume} is not mounted, because a secondary does not answer: {verdict.words}; bring it back, or if it was not "
+                f"promoted, 'controller gate {volume} --on-unreachable mount', and mount by hand"
+            )
+        case GateOutcome.SHUT:
+            raise Superseded(
+                f"{volume} must not be mounted here: {verdict.words}; to make this side the replica, 'controller demote "
+                f"{volume}', and go on as for an old primary that comes back"
+            )
+    return 0
+
+
+def _file_of(name: str) -> VolumeFile:
+    volume = named_volume(name)
+    if volume is None:
+        guess = did_you_mean(name, [path.stem for path in volume_files()])
+        raise UsageError(
+            f"there is no volume {name} in {volumes_folder()}{guess}: name a volume that is configured there"
+        )
+    return volume
+
+
+def _options_of(volume: VolumeFile) -> PrimaryOptions | SecondaryOptions:
+    """What the file says. UsageError for a file with a fault: then it is not known whom to ask."""
+    group = click.get_current_context().find_root().command
+    assert isinstance(group, click.Group)
+    command = group.commands[volume.role or "run"]
+    assert isinstance(command, RoleCommand)
+    values, problems = checked_values(volume, command)
+    for problem in problems:
+        raise UsageError(f"{problem} ('controller configcheck {volume.name}' has all of it)")
+    return command.options_of(values)

@@ -1,0 +1,117 @@
+"""``controller secondary`` on the state directory of a replica that was promoted: it tells its role, and takes no write.
+
+The old primary connects to the address of its replica when it comes back, and asks before it mounts. Nothing of the target is
+opened here, which is a mounted volume by then, and the state directory is only read.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from pydbt.controller.options import SecondaryOptions
+from pydbt.controller.registry import is_claimed
+from pydbt.controller.secondary.connections import Connections
+from pydbt.core.errors import BusyError, StateError
+from pydbt.core.protocol.frames import Refuse
+from pydbt.core.secondary import events as e
+from pydbt.core.secondary.replica import ReplicaRecord
+from pydbt.core.secondary.role_answer import answer_of_promoted
+from pydbt.core.units import MIB
+from pydbt.network.address import check_plain_tcp, format_address
+from pydbt.network.arena import Arena
+from pydbt.network.listen import Listener, listen
+from pydbt.network.tls import Secure, load_identity
+from pydbt.posix.privileges import PRIMARY_KEEPS, SECONDARY_KEEPS, keep_only
+from pydbt.store.peer_pin import Unpinned
+from pydbt.store.replica_state import load_record
+
+_ARENA_BYTES = 1 * MIB
+# A demotion is noticed this soon, and so is that the address is free again.
+_LOOK_S = 1.0
+
+_log = logging.getLogger("pydbt")
+
+
+def answering(listener: Listener, record: Callable[[], ReplicaRecord | None], secure: Secure | None) -> Connections:
+    """Started: whoever connects gets one frame, by the record of that moment."""
+
+    def answer(event: e.Event) -> None:
+        """In the thread of the connection."""
+        if not isinstance(event, e.Connected):
+            return
+        try:
+            found = record()
+        except StateError as error:
+            _log.error("%s", error)
+            found = None
+        if found is None or not found.promoted:
+            connections.close(event.connection)  # a moment before the end
+            return
+        frame = answer_of_promoted(event.hello, found, socket.gethostname(), proven=event.proven)
+        connections.send(event.connection, frame)
+        connections.close(event.connection, frame.message if isinstance(frame, Refuse) else "")
+
+    connections = Connections(listener, Arena(_ARENA_BYTES), answer, secure=secure)
+    connections.start()
+    return connections
+
+
+def serve_promoted(options: SecondaryOptions) -> int | SecondaryOptions:
+    """Answer until stopped, then 0; the options when this side was demoted, and is a replica again. Raises PydbtError."""
+    secure = None
+    if options.identity is None:
+        check_plain_tcp(options.listen_host, options.insecure)
+    else:
+        secure = Secure(load_identity(options.identity), Unpinned(options.peer))
+    stop = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        if secure is not None:
+            signal.signal(signal.SIGHUP, lambda *_: secure.reload())
+    listener = _listener(options, stop)
+    if listener is None:
+        return 0
+    is_device = options.target.is_block_device()  # it may be a replica again, and then change places
+    keep_only(PRIMARY_KEEPS if is_device else SECONDARY_KEEPS, runs_programs=is_device)
+    connections = answering(listener, lambda: load_record(options.state_dir), secure)
+    try:
+        where = format_address(*options.listen)
+        _log.warning(
+            "%s was promoted and is a volume of its own: at %s its old primary is told so, and nothing may overwrite it (to "
+            "make it a replica again, 'controller demote' it)", options.target, where,
+        )  # fmt: skip
+        options.manager.ready(f"{options.target} was promoted: its old primary is told so at {where}")
+        while not stop.wait(_LOOK_S):
+            options.manager.sign_of_life()
+            record = load_record(options.state_dir)
+            if record is None or not record.promoted:
+                _log.info("%s is a replica again", options.target)
+                return replace(options, accept_target=False)
+    finally:
+        connections.stop()
+    options.manager.stopping()
+    return 0
+
+
+def _listener(options: SecondaryOptions, stop: threading.Event) -> Listener | None:
+    """Where the replica listened. None when stopped while a run of this volume has the address: it gives the same answers."""
+    told = False
+    while True:
+        try:
+            return listen(*options.listen)
+        except BusyError:
+            if not is_claimed(options.state_dir):
+                raise
+            if not told:
+                _log.info("'controller run' of this volume answers its old primary itself")
+                options.manager.ready("'controller run' of this volume answers its old primary itself")
+                told = True
+        options.manager.sign_of_life()
+        if stop.wait(_LOOK_S):
+            return None

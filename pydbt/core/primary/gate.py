@@ -1,0 +1,153 @@
+"""Whether a volume may be checked and mounted: first its secondaries are asked whether one of them has become the volume.
+
+``e2fsck`` and every mount write. An old primary that comes back after a failover would change its disk before anybody looks.
+Nobody who does not prove to be the secondary has a say: such an answer counts as none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from pydbt.core.errors import WireError
+from pydbt.core.protocol.divergence import short
+from pydbt.core.protocol.frames import (
+    SECOND_PRIMARY,
+    SECTOR_SIZE,
+    SUPERSEDED,
+    TARGET_ERROR,
+    Frame,
+    Hello,
+    Refuse,
+    Welcome,
+)
+from pydbt.core.protocol.generations import objection
+from pydbt.core.protocol.refusals import is_expected, refusal_words
+from pydbt.core.protocol.role import PROMOTED, REPLICA, Role
+
+DEFAULT_WAIT_S = 60.0
+LONGEST_GATE_WAIT_S = 86_400.0
+"""A boot that waits for more than a day is no boot."""
+_WAIT = re.compile(r"wait ([0-9]+(?:\.[0-9]+)?)([smh]?)", re.ASCII)
+_SECONDS_OF = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+SUPERSEDES = frozenset({SUPERSEDED, SECOND_PRIMARY, "newer", "split-brain", "unrelated"})
+"""Refusals of a side that is, or follows, another primary of this volume. Earlier versions say no more than that."""
+FOLLOWS = frozenset({TARGET_ERROR, SECTOR_SIZE, "restarting", "disk-full", "journal-failed", "too-small"})
+"""Refusals of a side that is a replica all the same: one that was promoted runs no secondary."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnUnreachable:
+    """What is done when a secondary does not answer: wait for it for ``wait_s``; after that mount, or ``refuses``."""
+
+    wait_s: float = DEFAULT_WAIT_S
+    refuses: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> OnUnreachable:
+        """Of ``wait 60s``, ``mount`` or ``refuse``. ValueError."""
+        words = " ".join(text.split())
+        if words in ("mount", "refuse"):
+            return cls(0.0, refuses=words == "refuse")
+        found = _WAIT.fullmatch(words)
+        wait_s = float(found[1]) * _SECONDS_OF[found[2]] if found else -1.0
+        if not 0 <= wait_s <= LONGEST_GATE_WAIT_S:
+            raise ValueError(
+                f"{text!r} is none of 'wait TIME', 'mount' and 'refuse', with a TIME of at most 24h, as in 'wait 60s'"
+            )
+        return cls(wait_s)
+
+
+WAIT_THEN_MOUNT = OnUnreachable()
+"""Without a word in the volume's file."""
+
+
+class HeardRole(Enum):
+    """What a secondary has said of itself; NOTHING also where a stranger answered."""
+
+    REPLICA = "replica"
+    PROMOTED = "promoted"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class RoleAnswer:
+    """Of the secondary at ``address``, with the reason in ``words``."""
+
+    address: str
+    heard: HeardRole
+    words: str = ""
+
+
+class GateOutcome(StrEnum):
+    """``OPEN``: every secondary is a replica; ``UNHEARD``: it is mounted although one did not answer; ``SHUT``: one is the volume
+    now; ``SILENT``: one did not answer, and the volume is not mounted for that reason."""
+
+    OPEN = "open"
+    UNHEARD = "unheard"
+    SHUT = "shut"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """``words``: the reason, for people."""
+
+    outcome: GateOutcome
+    words: str
+
+
+def silent(address: str, error: Exception) -> RoleAnswer:
+    """Of a secondary that could not be asked, or whose answer is not to be read."""
+    what = "what answers is no secondary" if isinstance(error, WireError) else "no answer"
+    return RoleAnswer(address, HeardRole.NOTHING, f"{what}: {error}")
+
+
+def answer_of(address: str, frame: Frame, hello: Hello, expected: str) -> RoleAnswer:
+    """What the first frame of a secondary says. ``expected`` is the name of the replica on record, empty before there is one."""
+    match frame:
+        case Role() | Welcome() if not is_expected(expected, frame.replica, frame.formerly or ()):
+            return RoleAnswer(
+                address, HeardRole.NOTHING, f"another replica is there ({frame.replica}), not the one of this volume"
+            )
+        case Role(role=role, since=since) if role == PROMOTED:
+            return RoleAnswer(address, HeardRole.PROMOTED, f"it was promoted at {short(since)}, and is the volume now")
+        case Role(role=role) if role == REPLICA:
+            return RoleAnswer(address, HeardRole.REPLICA, "it is a replica")
+        case Welcome(volume=volume) if volume not in (None, hello.volume):
+            return RoleAnswer(address, HeardRole.NOTHING, f"it holds another volume ({volume})")
+        case Welcome(volume=volume, generations=theirs):
+            found = objection(hello.generations, theirs) if volume is not None else None
+            if found is not None:
+                return RoleAnswer(address, HeardRole.PROMOTED, found[1])
+            return RoleAnswer(address, HeardRole.REPLICA, "it is a replica")
+        case Refuse(code=code, message=message):
+            heard = (
+                HeardRole.PROMOTED
+                if code in SUPERSEDES
+                else HeardRole.REPLICA
+                if code in FOLLOWS
+                else HeardRole.NOTHING
+            )
+            return RoleAnswer(address, heard, f"it refuses: {message or refusal_words(code)}")
+    return RoleAnswer(address, HeardRole.NOTHING, f"it answered with {type(frame).__name__}")
+
+
+def verdict_of(answers: Iterable[RoleAnswer], policy: OnUnreachable, waited_s: float) -> GateVerdict | None:
+    """None: those that have not answered are to be asked again. One that was promoted decides."""
+    found = list(answers)
+    if promoted := [one for one in found if one.heard is HeardRole.PROMOTED]:
+        return GateVerdict(GateOutcome.SHUT, _words(promoted))
+    unheard = [one for one in found if one.heard is HeardRole.NOTHING]
+    if not unheard:
+        return GateVerdict(GateOutcome.OPEN, _words(found))
+    if policy.refuses:
+        return GateVerdict(GateOutcome.SILENT, _words(unheard))
+    return None if waited_s < policy.wait_s else GateVerdict(GateOutcome.UNHEARD, _words(unheard))
+
+
+def _words(answers: list[RoleAnswer]) -> str:
+    return "; ".join(f"{one.address}: {one.words}" for one in answers)
