@@ -1,0 +1,167 @@
+"""Which node of a cluster may be promoted without a person: only one that lacks no more than was allowed, after fencing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydbt.core.cluster.candidate import (
+    COMPLETE_SCORE,
+    FOLLOWER_SCORE,
+    OWNER_SCORE,
+    Fencing,
+    NodeContent,
+    NodeFacts,
+    ReplicaFacts,
+    candidate,
+)
+from pydbt.core.cluster.owner import ContentOwner, OwnerClaim
+from pydbt.core.secondary.primary_watch import PrimaryReport
+from pydbt.core.secondary.promotion import Position
+from pydbt.core.secondary.replica import ReplicaState
+
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+EPOCH = 0xA1
+
+
+def at(seconds: float) -> datetime:
+    """By the clocks of both machines, which agree unless a test says otherwise."""
+    return NOON + timedelta(seconds=seconds)
+
+
+def text(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def report(heard_ago: float | None, told: float, as_of: float, *, ended: bool = False) -> PrimaryReport:
+    return PrimaryReport(
+        "alpha", "/dev/vda", heard_ago, ended, text(at(told)), 0, text(at(as_of)), f"{EPOCH:016x}", 100
+    )
+
+
+REPLICA = ReplicaFacts(ReplicaState.CONSISTENT, Position(EPOCH, 100), report(10.0, 0, 0), told_at=at(10))
+"""At second 0 the primary was last heard, and the replica was complete; then alpha failed, and was fenced at second 5."""
+FACTS = NodeFacts(
+    "beta", NodeContent.REPLICA, ContentOwner("alpha", OwnerClaim.PROMOTED, at(-3600)), REPLICA, (Fencing("alpha", at(5)),),
+    now=at(10), max_loss_s=30,
+)  # fmt: skip
+
+
+def told(primary: PrimaryReport, **changes: object) -> NodeFacts:
+    return replace(FACTS, replica=replace(REPLICA, primary=primary), **changes)  # type: ignore[arg-type]
+
+
+def test_a_replica_that_was_complete_shortly_before_the_fencing_may_be_promoted() -> None:
+    found = candidate(FACTS)
+    assert (found.why_not, found.score, found.fenced, found.lost_s) == ("", FOLLOWER_SCORE, True, 5)
+
+
+def test_ten_minutes_of_writes_behind_a_cut_link_are_never_given_up_without_a_person() -> None:
+    found = candidate(told(report(610.0, -600, -600)))
+    assert found.score is None and "605 s" in found.why_not and "max_loss, 30 s" in found.why_not
+
+
+def test_a_primary_that_was_not_fenced_may_still_write() -> None:
+    for fencings in ((), (Fencing("gamma", at(5)),), (Fencing("alpha", at(-4000)),)):
+        found = candidate(replace(FACTS, fencings=fencings))
+        assert "not fenced since" in found.why_not and found.score == FOLLOWER_SCORE, (
+            "the cluster may choose it to fence"
+        )
+
+
+def test_while_nothing_was_fenced_a_replica_that_fell_behind_is_not_chosen_either() -> None:
+    assert candidate(told(report(31.0, -21, -21), fencings=())).score is None
+    assert candidate(told(report(1.0, 9, -25), fencings=())).score is None, "it is heard, and the replica is behind"
+
+
+def test_a_primary_that_is_heard_after_its_fencing_is_one_again() -> None:
+    found = candidate(told(report(1.0, 9, 9)))
+    assert "heard after" in found.why_not
+    assert candidate(told(report(4.5, 5, 5))).why_not == "", "a moment in whole seconds is rounded down"
+
+
+def test_what_is_not_known_is_never_good_enough() -> None:
+    unknown = [
+        told(replace(REPLICA.primary, heard_seconds=None)),
+        told(replace(REPLICA.primary, told="")),
+        told(replace(REPLICA.primary, as_of="")),
+        told(replace(REPLICA.primary, as_of="2026-01-02 12:00:00")),
+        told(replace(REPLICA.primary, as_of_epoch=f"{EPOCH + 1:016x}")),
+        told(PrimaryReport.from_values(None)),
+        replace(FACTS, fencings=None),
+        replace(FACTS, replica=None),
+        replace(FACTS, owner=None),
+        replace(FACTS, content=NodeContent.NOTHING),
+        replace(FACTS, replica=replace(REPLICA, image=Position(EPOCH, 99))),
+    ]
+    for facts in unknown:
+        found = candidate(facts)
+        assert found.why_not and found.score is None, facts
+
+
+@pytest.mark.parametrize("ahead_s", [-40, 40])
+def test_a_clock_that_is_wrong_makes_no_replica_newer_than_it_is(ahead_s: float) -> None:
+    """Last heard 40 s before the fencing; the primary's clock goes before, or behind."""
+    found = candidate(told(report(45.0, -35 + ahead_s, -35 + ahead_s)))
+    assert found.score is None and "max_loss" in found.why_not
+
+
+def test_what_was_heard_last_need_not_be_what_was_told_last() -> None:
+    found = candidate(told(report(10.0, -600, -600)))
+    assert "605 s" in found.why_not
+
+
+def test_how_far_the_replica_was_behind_counts_as_lost() -> None:
+    assert candidate(told(report(10.0, 0, -20))).lost_s == 25
+    assert "may be only there" in candidate(told(report(10.0, 0, -26))).why_not
+
+
+def test_an_inconsistent_replica_is_never_promoted() -> None:
+    for replica in (replace(REPLICA, state=ReplicaState.INCONSISTENT), replace(REPLICA, problem="bad block at byte 0")):
+        for owner in (FACTS.owner, ContentOwner("beta", OwnerClaim.CHOSEN, at(0))):
+            found = candidate(replace(FACTS, replica=replica, owner=owner))
+            assert "inconsistent" in found.why_not and found.score is None
+    assert "bad block" in candidate(replace(FACTS, replica=replace(REPLICA, problem="bad block"))).why_not
+
+
+@pytest.mark.parametrize("claim", OwnerClaim)
+@pytest.mark.parametrize("content", [NodeContent.VOLUME, NodeContent.REPLICA])
+def test_the_owner_has_everything_and_is_preferred(claim: OwnerClaim, content: NodeContent) -> None:
+    found = candidate(replace(FACTS, content=content, owner=ContentOwner("beta", claim, at(0)), fencings=None))
+    assert (found.why_not, found.score, found.lost_s) == ("", OWNER_SCORE, None)
+
+
+def test_an_old_primary_that_comes_back_is_no_candidate() -> None:
+    found = candidate(replace(FACTS, content=NodeContent.VOLUME))
+    assert found.score is None and "alpha was promoted since" in found.why_not and "rejoin" in found.why_not
+
+
+def test_after_a_planned_demotion_only_a_replica_that_has_everything_is_one() -> None:
+    released = ContentOwner("alpha", OwnerClaim.RELEASED, at(0))
+    found = candidate(told(report(10.0, 0, 0, ended=True), owner=released, fencings=()))
+    assert (found.why_not, found.score) == ("", COMPLETE_SCORE)
+    behind = replace(report(10.0, 0, 0, ended=True), behind_bytes=4096)
+    for primary in (report(10.0, 0, 0), behind, replace(behind, behind_bytes=None)):
+        assert candidate(told(primary, owner=released)).score is None
+
+
+def test_a_person_s_choice_counts_for_that_node_alone() -> None:
+    assert "was chosen" in candidate(replace(FACTS, owner=ContentOwner("alpha", OwnerClaim.CHOSEN, at(0)))).why_not
+
+
+@given(
+    heard=st.floats(-700, 20), told_at=st.floats(-700, 20), as_of=st.floats(-700, 20), fenced=st.floats(-10, 20),
+    max_loss=st.floats(0, 120),
+)  # fmt: skip
+def test_nothing_older_than_max_loss_is_ever_promoted(
+    heard: float, told_at: float, as_of: float, fenced: float, max_loss: float
+) -> None:
+    facts = told(report(20 - heard, told_at, as_of), fencings=(Fencing("alpha", at(fenced)),), max_loss_s=max_loss)
+    facts = replace(facts, replica=replace(facts.replica, told_at=at(20)), now=at(20))  # type: ignore[type-var]
+    found = candidate(facts)
+    if not found.why_not:
+        assert fenced - as_of <= max_loss + 0.01 and fenced - heard <= max_loss + 0.01 and heard <= fenced + 1.01
