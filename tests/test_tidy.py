@@ -98,7 +98,7 @@ UNREAD = {
     **dict.fromkeys(
         ["show_help", "switchover", "configcheck", "arm", "disarm"], "a command: the program finds it by its name"
     ),
-    **dict.fromkeys(["init", "create", "revoke"], "a command: click calls it"),
+    **dict.fromkeys(["init", "create", "revoke", "choose", "rejoin", "agent"], "a command: click calls it"),
     "FILE_SYSTEM": "the wire reserves it for transactions of the file system",
     "gate_lines": "the drop-ins of a gate: a test holds the documented lines to them",
     "raiseExceptions": "logging reads it",

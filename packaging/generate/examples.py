@@ -63,6 +63,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "sudo controller layer create /dev/vdb data --era /dev/vdc1",
         ),
     ),
+    "cluster": (
+        ("Let the data of this node count, before the volume becomes a resource:", "sudo controller cluster choose data"),
+        ("Make a node that was fenced a replica:", "sudo controller cluster rejoin data"),
+    ),
     "configcheck": (
         ("Check every file:", "sudo controller configcheck"),
         ("Check one volume, with its device and its port:", "sudo controller configcheck data --devices"),

@@ -1,0 +1,329 @@
+"""What the agent does and answers for each action, over a cluster and a controller that a test makes up."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from pydbt.cli.cluster import agent, node
+from pydbt.cli.cluster.agent import OcfCode, act
+from pydbt.cli.cluster.process import ProgramFailed
+from pydbt.core.cluster.candidate import COMPLETE_SCORE, FOLLOWER_SCORE, OWNER_SCORE, Fencing
+from pydbt.core.cluster.database import ClusterView
+from pydbt.core.cluster.owner import ContentOwner, OwnerClaim
+from pydbt.core.errors import MachineError, NotRunning
+from pydbt.core.secondary.primary_watch import PrimaryReport
+from pydbt.core.secondary.replica import ReplicaRecord
+from pydbt.store.replica_state import load_record, save_record
+from pydbt.store.volume_state import VolumeState, save_state
+
+EPOCH = 0xA1
+VOLUME = "6f0d2a34-7c9f-4a5e-9a54-1f4b8f4f2f10"
+
+
+@dataclass
+class Machines:
+    """The cluster as beta sees it, and what runs on beta. ``done`` is what the agent did, in its order."""
+
+    state_dir: Path
+    view: ClusterView = field(default_factory=lambda: ClusterView(True, ("power",), None))
+    fenced: tuple[Fencing, ...] = ()
+    status: dict[str, Any] | None = None
+    complete: bool = True
+    answers: bool = True
+    score: int | None = None
+    words: str = ""
+    done: list[str] = field(default_factory=list)
+
+    def owned_by(self, name: str, claim: OwnerClaim = OwnerClaim.PROMOTED) -> None:
+        self.view = replace(self.view, owner=ContentOwner(name, claim, datetime.now(UTC) - timedelta(hours=1)))
+
+    @property
+    def owner(self) -> str:
+        owner = self.view.owner
+        return "nobody" if owner is None else f"{owner.claim} {owner.node}"
+
+    def replica(self) -> None:
+        """Beta's state directory is that of a replica."""
+        record = ReplicaRecord(
+            replica=secrets.token_hex(16), target="t", segment_bytes=1 << 20, volume=VOLUME.replace("-", ""), consistent=True
+        )  # fmt: skip
+        save_record(self.state_dir, record)
+        (self.state_dir / "volume.json").unlink(missing_ok=True)
+
+    def primary_state(self) -> None:
+        """It is that of a volume."""
+        record = load_record(self.state_dir)
+        if record is not None:
+            save_record(self.state_dir, replace(record, promoted="2026-01-02T12:00:00+00:00"))
+        save_state(self.state_dir, VolumeState(VOLUME, 1 << 20, 4096, "/dev/x", {}))
+
+    def follow(self, *, silent_s: float = 1, behind_s: float = 0, ended: bool = False) -> None:
+        """The secondary runs, and heard its primary this long ago."""
+        told = datetime.now(UTC) - timedelta(seconds=silent_s)
+        as_of = told - timedelta(seconds=behind_s)
+        primary = PrimaryReport(
+            "alpha", "/dev/x", silent_s, ended, told.isoformat(), 0, as_of.isoformat(), f"{EPOCH:016x}", 7
+        )
+        self.status = {
+            "role": "secondary", "replica_state": "consistent", "epoch": f"{EPOCH:016x}", "sequence": 7,
+            "primary": primary.to_values(), "target_problem": "", "problem": "",
+        }  # fmt: skip
+
+
+class Tools:
+    def __init__(self, machines: Machines) -> None:
+        self._machines = machines
+
+    def this_node(self) -> str:
+        return "beta"
+
+    def view(self) -> ClusterView:
+        if not self._machines.answers:
+            raise MachineError("cibadmin failed with exit code 102: it said nothing")
+        return self._machines.view
+
+    def fencings(self, name: str) -> tuple[Fencing, ...]:
+        return tuple(one for one in self._machines.fenced if one.node == name)
+
+    def set_owner(self, owner: ContentOwner) -> None:
+        self._machines.view = replace(self._machines.view, owner=owner)
+        self._machines.done.append(f"owner {owner.claim} {owner.node}")
+
+    def set_score(self, resource: str, score: int | None) -> None:
+        assert resource == "data"
+        self._machines.score = score
+
+    def tell(self, words: str) -> None:
+        self._machines.words = words
+
+
+class Process:
+    """The commands of the program, as far as what runs and what the state directory says depends on them."""
+
+    def __init__(self, machines: Machines) -> None:
+        self._machines = machines
+
+    def command(self, role: str, *words: str) -> str:
+        machines = self._machines
+        machines.done.append(" ".join((words[0], *words[2:])))
+        match words[0]:
+            case "wait" if not machines.complete:
+                raise ProgramFailed("controller wait data: not everything arrived", 8)
+            case "promote":
+                machines.status = None
+                machines.primary_state()
+            case "demote":
+                machines.status = None
+                machines.replica()
+        return ""
+
+    def start(self, role: str) -> None:
+        self._machines.done.append(f"start {role}")
+        if role == "run":
+            self._machines.status = {"role": "primary", "mode": "normal"}
+        else:
+            self._machines.follow()
+
+    def stop(self) -> None:
+        self._machines.done.append("stop")
+        self._machines.status = None
+
+
+@pytest.fixture
+def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
+    state_dir, folder = tmp_path / "state", tmp_path / "cluster"
+    state_dir.mkdir()
+    for role, key, more in (("run", "source", 'secondary = "h:1"'), ("secondary", "target", 'listen = "h:1"')):
+        (folder / role).mkdir(parents=True)
+        (folder / role / "data.toml").write_text(f'[{role}]\n{key} = "/dev/x"\n{more}\nstate = "{state_dir}"\n')
+    made = Machines(state_dir)
+    made.replica()
+
+    def call(place: Path, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        assert place == state_dir and request == {"command": "status"}
+        if made.status is None:
+            raise NotRunning("no controller is running")
+        return made.status
+
+    monkeypatch.setattr(agent, "call", call)
+    monkeypatch.setattr(agent, "ClusterTools", lambda volume: Tools(made))
+    monkeypatch.setattr(agent, "VolumeProcess", lambda volume: Process(made))
+    monkeypatch.setattr(node, "CLUSTER_FOLDER", folder)
+    monkeypatch.setattr(agent, "CLUSTER_FOLDER", folder)
+    yield made
+
+
+def ask(action: str, **parameters: str) -> OcfCode:
+    given = {"volume": "data", "CRM_meta_interval": "10000"} | parameters
+    return act(
+        action, {"OCF_RESOURCE_INSTANCE": "data:0"} | {f"OCF_RESKEY_{name}": value for name, value in given.items()}
+    )
+
+
+def reason(capsys: pytest.CaptureFixture[str]) -> str:
+    """What Pacemaker keeps with the result: one line."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ocf-exit-reason:")]
+    assert len(lines) == 1, lines
+    return lines[0].removeprefix("ocf-exit-reason:")
+
+
+def test_a_replica_is_started_and_stopped_and_each_twice(machines: Machines) -> None:
+    assert ask("monitor", CRM_meta_interval="0") is OcfCode.NOT_RUNNING
+    assert [ask("start"), ask("start"), ask("monitor")] == [OcfCode.SUCCESS] * 3
+    assert [ask("stop"), ask("stop")] == [OcfCode.SUCCESS] * 2
+    assert ask("monitor") is OcfCode.NOT_RUNNING
+    assert machines.done == ["start secondary", "stop", "stop"] and machines.score is None
+
+
+def test_a_follower_is_promoted_after_its_primary_was_fenced_although_it_was_heard_a_moment_ago(
+    machines: Machines,
+) -> None:
+    machines.owned_by("alpha")
+    assert ask("start") is OcfCode.SUCCESS
+    assert machines.score == FOLLOWER_SCORE, "so that the cluster may choose it when alpha fails"
+    machines.fenced = (Fencing("alpha", datetime.now(UTC)),)
+    machines.done.clear()
+    assert ask("promote") is OcfCode.SUCCESS
+    assert machines.done == ["promote --force", "owner promoted beta", "start run"]
+    assert machines.score == OWNER_SCORE and ask("monitor") is OcfCode.RUNNING_PROMOTED
+    assert ask("promote") is OcfCode.SUCCESS and len(machines.done) == 3, "once more"
+
+
+def test_ten_minutes_behind_nothing_is_promoted_and_the_loss_is_named(
+    machines: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machines.owned_by("alpha")
+    machines.follow(silent_s=605)
+    machines.fenced = (Fencing("alpha", datetime.now(UTC) - timedelta(seconds=5)),)
+    assert ask("monitor") is OcfCode.SUCCESS and machines.score is None
+    assert "600 s before may be only there" in machines.words
+    assert ask("promote") is OcfCode.FAILED and machines.done == []
+    assert "600 s before may be only there" in reason(capsys) and machines.owner == "promoted alpha"
+    assert ask("promote", max_loss="20m") is OcfCode.SUCCESS, "the administrator allows it"
+
+
+def test_nothing_is_promoted_without_fencing(machines: Machines, capsys: pytest.CaptureFixture[str]) -> None:
+    machines.owned_by("beta")
+    machines.follow()
+    for view, words in (
+        (replace(machines.view, fencing_enabled=False), "stonith-enabled is false"),
+        (replace(machines.view, fencing_devices=()), "no fencing device"),
+    ):
+        machines.view = view
+        assert ask("promote") is OcfCode.FAILED and machines.done == [] and machines.score is None
+        assert words in reason(capsys)
+
+
+def test_a_planned_move_releases_the_volume_only_when_the_replica_has_everything(machines: Machines) -> None:
+    for complete, owner in ((False, "promoted beta"), (True, "released beta")):
+        machines.owned_by("beta")
+        machines.complete = complete
+        machines.follow()
+        assert ask("promote") is OcfCode.SUCCESS
+        machines.done.clear()
+        assert ask("demote", CRM_meta_timeout="240000") is OcfCode.SUCCESS
+        assert machines.done[:2] == ["wait --timeout 120", "demote"] and machines.done[-1] == "start secondary"
+        assert machines.owner == owner
+        assert ask("demote") is OcfCode.SUCCESS, "once more"
+        assert machines.score == OWNER_SCORE
+
+
+def test_a_replica_that_has_everything_of_a_demoted_primary_takes_over_without_fencing(machines: Machines) -> None:
+    machines.owned_by("alpha", OwnerClaim.RELEASED)
+    machines.follow(ended=True)
+    assert ask("monitor") is OcfCode.SUCCESS and machines.score == COMPLETE_SCORE
+    assert ask("promote") is OcfCode.SUCCESS
+    assert machines.done == ["promote", "owner promoted beta", "start run"], "and nothing is forced"
+
+
+def test_an_old_primary_that_comes_back_touches_nothing(machines: Machines, capsys: pytest.CaptureFixture[str]) -> None:
+    machines.primary_state()
+    for owner, words in ((None, "whose content counts"), ("alpha", "cluster rejoin")):
+        if owner:
+            machines.owned_by(owner)
+        assert ask("start") is OcfCode.FAILED and words in reason(capsys)
+        assert ask("promote") is OcfCode.FAILED and words in reason(capsys)
+    assert machines.done == []
+
+
+def test_a_primary_that_comes_back_and_nobody_was_promoted_starts_as_a_replica_and_may_be_promoted(
+    machines: Machines,
+) -> None:
+    machines.primary_state()
+    machines.owned_by("beta")
+    assert ask("start") is OcfCode.SUCCESS and machines.done == ["demote", "start secondary"]
+    assert machines.score == OWNER_SCORE and ask("promote") is OcfCode.SUCCESS
+
+
+def test_a_primary_that_ends_by_itself_is_a_failed_promoted_one_and_is_recovered(
+    machines: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machines.owned_by("beta")
+    machines.follow()
+    assert ask("promote") is OcfCode.SUCCESS
+    machines.status = None
+    assert ask("monitor") is OcfCode.FAILED_PROMOTED and "has ended" in reason(capsys)
+    assert ask("demote") is OcfCode.SUCCESS and machines.owner == "promoted beta"
+    assert ask("monitor") is OcfCode.SUCCESS
+
+
+def test_a_cluster_that_does_not_answer_changes_no_score_and_promotes_nothing(
+    machines: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machines.owned_by("alpha")
+    assert ask("start") is OcfCode.SUCCESS
+    machines.answers = False
+    assert ask("monitor") is OcfCode.SUCCESS and machines.score == FOLLOWER_SCORE
+    assert ask("promote") is OcfCode.NOT_INSTALLED and "cibadmin" in reason(capsys)
+    assert machines.done == ["start secondary"]
+
+
+def test_without_a_first_copy_nothing_is_started(machines: Machines, capsys: pytest.CaptureFixture[str]) -> None:
+    (machines.state_dir / "replica.json").unlink()
+    assert ask("start") is OcfCode.FAILED and "first copy by hand" in reason(capsys)
+    assert ask("demote") is OcfCode.NOT_RUNNING
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"volume": ""}, "volume is missing"),
+        ({"volume": "Data"}, "lower-case"),
+        ({"volume": "other"}, "other.toml"),
+        ({"max_loss": "soon"}, "max_loss"),
+    ],
+)
+def test_a_wrong_parameter_is_one_sentence(
+    machines: Machines, capsys: pytest.CaptureFixture[str], parameters: dict[str, str], words: str
+) -> None:
+    assert ask("validate-all", **parameters) is OcfCode.WRONG_PARAMETERS and words in reason(capsys)
+
+
+def test_two_files_that_speak_of_different_devices_are_refused(
+    machines: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = node.CLUSTER_FOLDER / "run/data.toml"
+    path.write_text(path.read_text().replace("/dev/x", "/dev/y"))
+    assert ask("start") is OcfCode.WRONG_PARAMETERS and "must name the same for the device" in reason(capsys)
+
+
+def test_an_action_that_is_not_known_is_not_implemented() -> None:
+    assert ask("migrate_to") is OcfCode.UNIMPLEMENTED and ask("reload") is OcfCode.UNIMPLEMENTED
+
+
+def test_it_describes_itself_as_ocf_1_1_wants_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask("meta-data") is OcfCode.SUCCESS
+    root = ElementTree.fromstring(capsys.readouterr().out)
+    assert root.tag == "resource-agent" and root.findtext("version") == "1.1"
+    parameters = {one.get("name"): one for one in root.iterfind("parameters/parameter")}
+    assert parameters["volume"].get("required") == "1" and parameters["max_loss"].get("reloadable") == "1"
+    actions = {(one.get("name"), one.get("role")) for one in root.iterfind("actions/action")}
+    assert {("monitor", "Promoted"), ("monitor", "Unpromoted"), ("reload-agent", None), ("notify", None)} <= actions
