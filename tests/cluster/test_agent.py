@@ -11,14 +11,18 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from click.testing import CliRunner, Result
 
-from pydbt.cli.cluster import agent, node
+from pydbt.cli.cluster import agent, node, process
 from pydbt.cli.cluster.agent import OcfCode, act
 from pydbt.cli.cluster.process import ProgramFailed
+from pydbt.cli.cluster.tools import ClusterSilent
+from pydbt.cli.commands import cluster
 from pydbt.core.cluster.candidate import COMPLETE_SCORE, FOLLOWER_SCORE, OWNER_SCORE, Fencing
 from pydbt.core.cluster.database import ClusterView
 from pydbt.core.cluster.owner import ContentOwner, OwnerClaim
-from pydbt.core.errors import MachineError, NotRunning
+from pydbt.core.errors import BusyError, NotRunning, UsageError
+from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.store.replica_state import load_record, save_record
@@ -38,6 +42,7 @@ class Machines:
     status: dict[str, Any] | None = None
     complete: bool = True
     answers: bool = True
+    own_bytes: int = 0
     score: int | None = None
     words: str = ""
     done: list[str] = field(default_factory=list)
@@ -53,7 +58,8 @@ class Machines:
     def replica(self) -> None:
         """Beta's state directory is that of a replica."""
         record = ReplicaRecord(
-            replica=secrets.token_hex(16), target="t", segment_bytes=1 << 20, volume=VOLUME.replace("-", ""), consistent=True
+            replica=secrets.token_hex(16), target="t", segment_bytes=1 << 20, volume=VOLUME.replace("-", ""), consistent=True,
+            divergence=Divergence("beta", "/dev/x", "", "", "", self.own_bytes),
         )  # fmt: skip
         save_record(self.state_dir, record)
         (self.state_dir / "volume.json").unlink(missing_ok=True)
@@ -87,7 +93,7 @@ class Tools:
 
     def view(self) -> ClusterView:
         if not self._machines.answers:
-            raise MachineError("cibadmin failed with exit code 102: it said nothing")
+            raise ClusterSilent("cibadmin failed with exit code 102: it said nothing")
         return self._machines.view
 
     def fencings(self, name: str) -> tuple[Fencing, ...]:
@@ -103,6 +109,9 @@ class Tools:
 
     def tell(self, words: str) -> None:
         self._machines.words = words
+
+    def clean_up(self, resource: str, name: str) -> None:
+        self._machines.done.append(f"clean up {resource} on {name}")
 
 
 class Process:
@@ -282,7 +291,7 @@ def test_a_cluster_that_does_not_answer_changes_no_score_and_promotes_nothing(
     assert ask("start") is OcfCode.SUCCESS
     machines.answers = False
     assert ask("monitor") is OcfCode.SUCCESS and machines.score == FOLLOWER_SCORE
-    assert ask("promote") is OcfCode.NOT_INSTALLED and "cibadmin" in reason(capsys)
+    assert ask("promote") is OcfCode.FAILED and "cibadmin" in reason(capsys)
     assert machines.done == ["start secondary"]
 
 
@@ -327,3 +336,51 @@ def test_it_describes_itself_as_ocf_1_1_wants_it(capsys: pytest.CaptureFixture[s
     assert parameters["volume"].get("required") == "1" and parameters["max_loss"].get("reloadable") == "1"
     actions = {(one.get("name"), one.get("role")) for one in root.iterfind("actions/action")}
     assert {("monitor", "Promoted"), ("monitor", "Unpromoted"), ("reload-agent", None), ("notify", None)} <= actions
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, machines: Machines, *words: str) -> Result:
+    """`controller cluster WORDS`, on beta."""
+    monkeypatch.setattr(cluster, "ClusterTools", lambda volume: Tools(machines))
+    monkeypatch.setattr(process, "VolumeProcess", lambda volume: Process(machines))
+    return CliRunner().invoke(cluster.cluster, [*words, "--folder", str(node.CLUSTER_FOLDER)])
+
+
+def test_an_old_primary_rejoins_by_one_command_which_gives_up_what_only_it_has(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines.primary_state()
+    machines.owned_by("alpha")
+    machines.view = replace(machines.view, resources=("data",))
+    machines.own_bytes = 4096
+    assert typed(monkeypatch, machines, "rejoin", "data").exception is None
+    assert machines.done == ["demote", "invalidate", "clean up data on beta"]
+    assert ask("start") is OcfCode.SUCCESS and machines.owner == "promoted alpha"
+
+
+@pytest.mark.parametrize("owner", ["", "beta"])
+def test_nothing_is_given_up_on_a_node_whose_content_counts(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
+    machines.primary_state()
+    if owner:
+        machines.owned_by(owner)
+    assert isinstance(typed(monkeypatch, machines, "rejoin", "data").exception, UsageError) and machines.done == []
+
+
+def test_a_follower_keeps_what_it_has_when_it_is_told_to_rejoin(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines.owned_by("alpha")
+    assert typed(monkeypatch, machines, "rejoin", "data").exception is None and machines.done == []
+
+
+def test_a_person_s_choice_needs_fencing_or_force(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    machines.owned_by("alpha")
+    machines.follow(silent_s=605)
+    assert isinstance(typed(monkeypatch, machines, "choose", "data").exception, BusyError)
+    machines.fenced = (Fencing("alpha", datetime.now(UTC)),)
+    assert typed(monkeypatch, machines, "choose", "data").exception is None and machines.owner == "chosen beta"
+    assert ask("promote") is OcfCode.SUCCESS
+    machines.owned_by("alpha")
+    assert isinstance(typed(monkeypatch, machines, "choose", "data").exception, BusyError), "it was the primary itself"
+    assert typed(monkeypatch, machines, "choose", "data", "--force").exception is None

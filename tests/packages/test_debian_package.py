@@ -60,7 +60,9 @@ def test_the_package_is_whole() -> None:
     assert not missing
     for path in (ROOT / "bpf").glob("*.[ch]"):
         assert text_of(built(), f"{PLACE}/bpf/{path.name}") == path.read_text()
-    for name in ("etc/pydbt/volumes", "usr/lib/sysusers.d/pydbt.conf", "usr/lib/tmpfiles.d/pydbt.conf",
+    assert content["usr/lib/ocf/resource.d/pydbt/volume"].mode & 0o777 == 0o755
+    for name in ("etc/pydbt/volumes", "etc/pydbt/cluster/run", "etc/pydbt/cluster/secondary",
+                 "usr/lib/sysusers.d/pydbt.conf", "usr/lib/tmpfiles.d/pydbt.conf",
                  "usr/share/doc/pydbt/changelog.gz", "usr/share/doc/pydbt/copyright",
                  "usr/share/doc/pydbt/examples/volume.toml", "usr/share/doc/pydbt/docs/operating/installation.md"):  # fmt: skip
         assert name in content, name

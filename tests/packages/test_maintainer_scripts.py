@@ -252,6 +252,8 @@ def test_purge_removes_what_the_program_made_and_names_it(root: Root) -> None:
     save_record(root.path("var/lib/pydbt/even"), replace(RECORD, checkpoint=ends[-1]))
     root.write("etc/pydbt/volumes/data.toml", '[run]\nsource = "/dev/vda3"\n')
     root.write("etc/pydbt/volumes/data.names")
+    root.write("etc/pydbt/cluster/run/other.toml", '[run]\nsource = "/dev/vdb3"\n')
+    root.write("etc/pydbt/cluster/secondary/other.toml", '[secondary]\ntarget = "/dev/vdb3"\n')
     root.write("etc/pydbt/controller.toml")
     root.write("etc/pydbt/alpha.identity", "key", 0o600)
     links = [
@@ -262,6 +264,7 @@ def test_purge_removes_what_the_program_made_and_names_it(root: Root) -> None:
         link.symlink_to(f"/usr/lib/systemd/system/{link.name.replace('data', '')}")
     said = script(root, "postrm", "purge").output
     for name in (f"/{PROGRAMS}", "/var/lib/pydbt/data", "/var/lib/pydbt/even", "/etc/pydbt/volumes/data.toml",
+                 "/etc/pydbt/cluster/run/other.toml", "/etc/pydbt/cluster/secondary/other.toml",
                  "/etc/pydbt/controller.toml", "/etc/pydbt/alpha.identity"):  # fmt: skip
         assert f"removed {name}" in said, said
     for gone in ("sys/fs/bpf/pydbt", "run/pydbt", str(FOLDER), "var/lib/pydbt", "etc/pydbt"):

@@ -19,7 +19,7 @@ import click
 from pydbt.cli.cluster.metadata import metadata
 from pydbt.cli.cluster.node import CLUSTER_FOLDER, DEFAULT_MAX_LOSS, NodeVolume, facts_of, node_volume
 from pydbt.cli.cluster.process import ProgramFailed, VolumeProcess
-from pydbt.cli.cluster.tools import ClusterTools
+from pydbt.cli.cluster.tools import ClusterSilent, ClusterTools
 from pydbt.cli.values import DURATION
 from pydbt.controller.control import call
 from pydbt.core.cluster.candidate import OWNER_SCORE, Candidate, NodeContent, candidate
@@ -268,7 +268,7 @@ def _code_of(error: PydbtError) -> OcfCode:
     match error:
         case UsageError():
             return OcfCode.WRONG_PARAMETERS
-        case MachineError():
+        case MachineError() if not isinstance(error, ClusterSilent):
             return OcfCode.NOT_INSTALLED
         case _:
             return OcfCode.FAILED

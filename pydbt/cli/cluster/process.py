@@ -10,13 +10,16 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from pydbt.cli.cluster.node import NodeVolume
+from pydbt.cli.program import Stopped
 from pydbt.core.errors import NotRunning, PydbtError, StateError
 
 _JOURNAL = Path("/run/systemd/journal/stdout")
@@ -52,9 +55,8 @@ class VolumeProcess:
 
     def start(self, role: str) -> None:
         """Start the controller in a role, and return when it is in it: it tracks every write, or it listens."""
-        self.command(
-            role, role, self._volume.name, "--check"
-        )  # a fault that is seen before a start has a sentence of its own
+        # What can be seen before a start is told in a sentence of its own.
+        self.command(role, role, self._volume.name, "--check")
         name = f"pydbt-agent-{secrets.token_hex(8)}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notes, self._log() as log:
             notes.bind(f"\0{name}")
@@ -64,15 +66,18 @@ class VolumeProcess:
                 env=self._environment(role) | {"NOTIFY_SOCKET": f"@{name}"}, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True,
             )  # fmt: skip
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    if notes.recv(4096).startswith(b"READY=1"):
-                        return
-                if (code := child.poll()) is not None:
-                    where = "the journal" if _logged(self._volume.name) else self._volume.state_dir / _LOG_NAME
-                    raise ProgramFailed(
-                        f"controller {role} {self._volume.name} ended with exit code {code}: {where} says why", code
-                    )
+            with _ended_with_us(child):
+                self._until_ready(role, child, notes)
+
+    def _until_ready(self, role: str, child: subprocess.Popen[bytes], notes: socket.socket) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                if notes.recv(4096).startswith(b"READY=1"):
+                    return
+            if (code := child.poll()) is not None:
+                where = "the journal" if _logged(self._volume.name) else self._volume.state_dir / _LOG_NAME
+                words = f"controller {role} {self._volume.name} ended with exit code {code}: {where} says why"
+                raise ProgramFailed(words, code)
 
     def stop(self) -> None:
         """Stop whatever runs, in either role; nothing that runs is no failure."""
@@ -104,6 +109,23 @@ class VolumeProcess:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _ended_with_us(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A controller that is not in its role when Pacemaker gives the action up must not come into it afterwards."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except BaseException:
+        child.terminate()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _logged(name: str) -> list[str]:

@@ -15,6 +15,10 @@ _LIMIT_S = 15.0
 """They ask daemons of this machine; one that does not answer must not use up the time that an action has."""
 
 
+class ClusterSilent(MachineError):
+    """The cluster does not answer, or not as it should: it may be asked again."""
+
+
 class ClusterTools:
     """For one volume, by its name. Every method raises MachineError when a command is missing, fails or says something else."""
 
@@ -32,7 +36,7 @@ class ClusterTools:
         try:
             return cluster_view(text, self._volume)
         except ValueError as error:
-            raise MachineError(f"the answer of 'cibadmin --query' is not the database of a cluster: {error}") from None
+            raise ClusterSilent(f"the answer of 'cibadmin --query' is not the database of a cluster: {error}") from None
 
     def fencings(self, node: str) -> tuple[Fencing, ...]:
         """When a node was fenced, as far as the cluster remembers it."""
@@ -40,7 +44,7 @@ class ClusterTools:
         try:
             return fencing_history(text)
         except ValueError as error:
-            raise MachineError(f"the answer of 'stonith_admin --history' is no history of fencing: {error}") from None
+            raise ClusterSilent(f"the answer of 'stonith_admin --history' is no history of fencing: {error}") from None
 
     def set_owner(self, owner: ContentOwner) -> None:
         """Every node knows it when this returns, also after all of them were off."""
@@ -72,8 +76,8 @@ def _output(*words: str) -> str:
     except OSError as error:
         raise MachineError(f"{words[0]} cannot be run ({error.strerror}): install Pacemaker on this machine") from None
     except subprocess.TimeoutExpired:
-        raise MachineError(f"{words[0]} gave no answer within {_LIMIT_S:g} s: is the cluster running here?") from None
+        raise ClusterSilent(f"{words[0]} gave no answer within {_LIMIT_S:g} s: is the cluster running here?") from None
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())[:200]
-        raise MachineError(f"{words[0]} failed with exit code {done.returncode}: {said or 'it said nothing'}")
+        raise ClusterSilent(f"{words[0]} failed with exit code {done.returncode}: {said or 'it said nothing'}")
     return done.stdout
