@@ -64,9 +64,14 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ),
     ),
     "cluster": (
-        ("Let the data of this node count, before the volume becomes a resource:", "sudo controller cluster choose data"),
+        (
+            "Let the data of this node count, before the volume becomes a resource:",
+            "sudo controller cluster choose data",
+        ),
         ("Make a node that was fenced a replica:", "sudo controller cluster rejoin data"),
     ),
+    "protect": (("Keep LVM, md and others off the targets of all replicas:", "sudo controller protect"),),
+    "hold": (("Hold the target of one replica, as its unit does:", "sudo controller hold data"),),
     "configcheck": (
         ("Check every file:", "sudo controller configcheck"),
         ("Check one volume, with its device and its port:", "sudo controller configcheck data --devices"),

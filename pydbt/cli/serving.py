@@ -18,6 +18,7 @@ from pydbt.cli.logs import name_lines
 from pydbt.cli.own_target import refuse_live_source, refuse_live_target, refuse_own_target
 from pydbt.cli.program import Stopped
 from pydbt.cli.progress import ProgressReporter
+from pydbt.cli.protecting import role_changed
 from pydbt.cli.responsive import write_in_background
 from pydbt.cli.view import View
 from pydbt.controller.boot_chain import keep_names
@@ -55,6 +56,8 @@ def serve_in_role(
     write_in_background()
     outcome: int | PrimaryOptions | SecondaryOptions = options
     while not isinstance(outcome, int):
+        if outcome is not options:  # it has changed places with its peer
+            _new_role(outcome)
         outcome = replace(outcome, manager=manager)
         match outcome:
             case PrimaryOptions():
@@ -63,6 +66,14 @@ def serve_in_role(
                 with _heeding_signals():
                     outcome = _serve_secondary(outcome, only_check)
     return outcome
+
+
+def _new_role(options: PrimaryOptions | SecondaryOptions) -> None:
+    """Other programs are kept off what is a replica now, and let to what is a volume."""
+    if isinstance(options, PrimaryOptions):
+        role_changed(Path(options.source), promoted=True)
+    else:
+        role_changed(options.target, promoted=False)
 
 
 def check_primary(options: PrimaryOptions, only_check: bool = True) -> BlockDevice:

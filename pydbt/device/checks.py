@@ -22,6 +22,7 @@ from pydbt.device.stacking import kept_in, loops_on_file, places_under, same_pla
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import NO_SUCH_DEVICE, in_devices
 from pydbt.device.usage import other_user
+from pydbt.posix.held_device import take_held
 from pydbt.posix.ownership import file_intruder, way_intruder
 
 
@@ -198,7 +199,7 @@ def _check_free_device(device: BlockDevice, target: str) -> None:
         raise UsageError(f"TARGET {target} is read-only: make it writable, or choose another device")
     if device.size_bytes == 0:
         raise UsageError(f"TARGET {target} has a size of 0: attach or set up the device first")
-    if not _opens_alone(target, f"TARGET {target}"):
+    if not _opens_alone(target, f"TARGET {target}") and not _is_handed_on(device):
         raise BusyError(
             f"TARGET {target} is in use: a mount, swap, RAID or another secondary holds it exclusively; "
             "release it first"
@@ -225,6 +226,14 @@ def _opens_alone(path: str, name: str) -> bool:
             return False
         raise UsageError(f"{name} cannot be opened for writing: {error.strerror}") from error
     return True
+
+
+def _is_handed_on(device: BlockDevice) -> bool:
+    """Whether what holds a device is `controller hold`, from which a secondary takes it over."""
+    claim = take_held(os.makedev(device.major, device.minor))
+    if claim is not None:
+        os.close(claim)
+    return claim is not None
 
 
 def _check_free_file(target: str) -> None:

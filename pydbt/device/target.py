@@ -18,9 +18,11 @@ from pydbt.core.errors import BusyError, DeviceError, MediumError, PydbtError, U
 from pydbt.core.secondary.target_identity import NAMELESS, Likeness, likeness
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES, Buffer
 from pydbt.device.block import MEDIUM_FAULTS
+from pydbt.device.partitions import remove_partitions
 from pydbt.posix import libc
 from pydbt.posix.disk_identity import lasting_file_name, lasting_name, lasting_names
 from pydbt.posix.files import IOV_MAX, hand_over, read_entry, sync_folder, try_lock, write_all
+from pydbt.posix.held_device import take_held
 from pydbt.posix.ownership import file_intruder, way_intruder
 
 PUNCH_FROM_BYTES = 64 * KIB
@@ -80,9 +82,11 @@ class Target:
     def __init__(self, path: str) -> None:
         """Open and hold the target. Raises UsageError or BusyError."""
         self.path = path
-        self._descriptor = _open(path)
+        # The claim: taken over from `controller hold`, which holds the device as well; None when the descriptor has it.
+        self._descriptor, self._claim = _open(path)
         status = os.fstat(self._descriptor)
         self.is_block_device = stat.S_ISBLK(status.st_mode)
+        remove_partitions(self._descriptor)  # they lead to the same sectors, and are not held
         self._number = status.st_rdev
         self.attachment_at_open = self.attachment
         self.opened_as = self.identity, self.names
@@ -282,8 +286,11 @@ class Target:
     def close(self) -> None:
         """Idempotent."""
         descriptor, self._descriptor = self._descriptor, -1
+        claim, self._claim = self._claim, None
         if descriptor >= 0:
             os.close(descriptor)
+        if claim is not None:
+            os.close(claim)
 
     def _write(self, offset: int, pieces: Sequence[Buffer]) -> None:
         def take(views: list[memoryview]) -> int:
@@ -393,7 +400,7 @@ def _keeps_times(descriptor: int) -> bool:
         return False
 
 
-def _open(path: str) -> int:
+def _open(path: str) -> tuple[int, int | None]:
     try:
         # Looked at by its descriptor, and then opened through that: nobody can exchange it in between.
         found = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -409,15 +416,27 @@ def _open(path: str) -> int:
         raise UsageError(f"TARGET {path} cannot be opened for writing: {error.strerror}") from None
 
 
-def _open_found(path: str, found: int) -> int:
+def _open_found(path: str, found: int) -> tuple[int, int | None]:
     status = os.fstat(found)
     if not stat.S_ISBLK(status.st_mode) and not stat.S_ISREG(status.st_mode):
         raise UsageError(f"TARGET {path} is neither a block device nor an image file: name one of the two")
     if wrong := file_intruder(path, status) if stat.S_ISREG(status.st_mode) else way_intruder(path):
         raise UsageError(f"TARGET {path} is not safe from other users: {wrong}")
-    # O_EXCL on a block device: the kernel keeps mounts, swap and other exclusive users away while it is open.
-    exclusive = os.O_EXCL if stat.S_ISBLK(status.st_mode) else 0
-    return os.open(f"/proc/self/fd/{found}", os.O_RDWR | os.O_CLOEXEC | exclusive)
+    place, flags = f"/proc/self/fd/{found}", os.O_RDWR | os.O_CLOEXEC
+    if not stat.S_ISBLK(status.st_mode):
+        return os.open(place, flags), None
+    try:
+        # O_EXCL on a block device: the kernel keeps mounts, swap and other exclusive users away while it is open.
+        return os.open(place, flags | os.O_EXCL), None
+    except OSError as error:
+        claim = take_held(status.st_rdev) if error.errno == errno.EBUSY else None
+        if claim is None:
+            raise
+    try:
+        return os.open(place, flags), claim
+    except OSError:
+        os.close(claim)
+        raise
 
 
 def _lock(descriptor: int, path: str) -> None:

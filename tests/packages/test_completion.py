@@ -68,8 +68,8 @@ def test_bash_offers_every_command_and_every_option(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("controller pr", ["promote"]),
-        ("controller --debug --config /x pr", ["promote"]),
+        ("controller pr", ["promote", "protect"]),
+        ("controller --debug --config /x pr", ["promote", "protect"]),
         ("controller run --capture ", ["payload", "addresses"]),
         ("controller run --capture=p", ["payload"]),
         ("controller run --timeout", []),

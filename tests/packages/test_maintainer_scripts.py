@@ -18,6 +18,15 @@ import pytest
 import pydbt.controller
 import pydbt.store
 from pydbt.core.blocks.sector_table import SectorTable
+from pydbt.core.configured.target_rules import (
+    LVM_FILE,
+    RULES_FILE,
+    Match,
+    TargetRule,
+    lvm_patterns,
+    udev_rules,
+    with_lvm_block,
+)
 from pydbt.core.protocol.frames import Stream
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.kernel.code_cache import FOLDER
@@ -271,6 +280,33 @@ def test_purge_removes_what_the_program_made_and_names_it(root: Root) -> None:
         assert not root.path(gone).exists(), gone
     assert not any(link.is_symlink() for link in links) and calls(root)[-1] == "--system daemon-reload"
     assert "left" not in said
+
+
+def test_purge_removes_the_rules_of_targets_and_leaves_lvm_what_others_wrote(root: Root) -> None:
+    rule = TargetRule("data", "/dev/vdb", Match("ATTRS{wwid}", "naa.5"), ("/dev/disk/by-id/wwn-0x5",))
+    rules = root.write(RULES_FILE, udev_rules([rule]))
+    lvm = root.write(LVM_FILE, with_lvm_block("local {\n}\n", lvm_patterns([rule])) + "# mine\n")
+    stand_in(root, "update-initramfs", 'echo "update-initramfs $*" >>/calls')
+    kept = script(root, "prerm", "remove").output
+    assert "stay too" in kept and rules.exists() and "global_filter" in lvm.read_text(), (
+        "the disks carry the marks still"
+    )
+    said = script(root, "postrm", "purge").output
+    assert not rules.exists() and f"removed /{RULES_FILE}" in said
+    text = lvm.read_text()
+    assert "local {" in text and "# mine" in text and "pydbt" not in text and "global_filter" not in text
+    assert "update-initramfs -u" in calls(root)
+
+
+def test_the_initial_ram_disk_gets_the_rules_of_targets_and_the_filter_of_lvm(root: Root) -> None:
+    root.write("tmp/hook", (DEBIAN.parent / "initramfs/pydbt").read_text(), 0o755)
+    assert root.run("/tmp/hook", "prereqs").output.split() == ["udev", "lvm2"], "behind those that make the folders"
+    root.run("sh", "-c", "mkdir -p /tmp/ram && DESTDIR=/tmp/ram /tmp/hook")  # nothing is configured
+    root.write(RULES_FILE, "rules")
+    root.write(LVM_FILE, "filter")
+    root.run("sh", "-c", "mkdir -p /tmp/ram/usr/lib/udev/rules.d /tmp/ram/etc/lvm && DESTDIR=/tmp/ram /tmp/hook")
+    assert root.path("tmp/ram/usr/lib/udev/rules.d/62-pydbt-targets.rules").read_text() == "rules"
+    assert root.path("tmp/ram/etc/lvm/lvmlocal.conf").read_text() == "filter"
 
 
 def test_purge_keeps_a_journal_with_data_that_is_on_no_target(root: Root) -> None:

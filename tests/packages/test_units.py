@@ -133,6 +133,40 @@ def test_the_arming_and_the_last_mark_are_the_start_and_the_stop_of_one_unit() -
     assert not HIDING & set(found)
 
 
+HOLD = UNITS / "pydbt-hold@.service"
+
+
+def hold_settings() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in HOLD.read_text().splitlines():
+        if line and line[0] not in "#[":
+            name, _, value = line.partition("=")
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def test_the_hold_begins_before_local_mounts_and_systemd_takes_it_with_the_secondary(tmp_path: Path) -> None:
+    for path in (HOLD, path_of("secondary")):
+        name = path.name.replace("@", "@data")
+        (tmp_path / name).write_text(path.read_text().replace("=controller ", "=true "))
+    units = [tmp_path / name for name in ("pydbt-hold@data.service", "pydbt-secondary@data.service")]
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
+    about_it = [line for line in (done.stdout + done.stderr).splitlines() if "pydbt" in line or "cycle" in line]
+    assert done.returncode == 0 and not about_it, done.stderr
+    found = hold_settings()
+    assert found["ExecStart"] == ["controller hold %i"] and found["Type"] == ["notify"]
+    assert found["DefaultDependencies"] == ["no"], "else it comes after all local mounts"
+    assert "local-fs" not in " ".join(found["After"]) and not HIDING & set(found)
+
+
+def test_the_secondary_begins_behind_the_hold_and_nobody_waits_for_the_device(tmp_path: Path) -> None:
+    """The rules keep the unit of the target's device inactive: who waited for it would wait for ever."""
+    found = settings("secondary")
+    assert "pydbt-hold@%i.service" in found["Wants"] and "pydbt-hold@%i.service" in found["After"]
+    for unit in (found, hold_settings()):
+        assert not any(".device" in value or "/dev" in value for values in unit.values() for value in values)
+
+
 def test_the_replication_begins_behind_the_arming_and_ends_before_the_last_mark() -> None:
     assert "pydbt-arm@%i.service" in settings("run")["After"]
     assert "local-fs.target" in " ".join(settings("run")["After"]), (

@@ -15,7 +15,8 @@ from tests.vm.site import STATE_DISK, mount_state
 
 FULL = bool(os.environ.get("PYDBT_VM_FULL"))
 # Vagrant and libvirt are many packages; and a boot of systemd takes a while: for the long run only.
-collect_ignore = [] if FULL else ["test_vagrant.py", "test_services.py", "test_package.py", "test_boot.py"]
+SLOW = ("test_vagrant.py", "test_services.py", "test_package.py", "test_boot.py", "test_targets.py")
+collect_ignore = [] if FULL else list(SLOW)
 
 
 def long(*values: Any) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ import click
 from pydbt.cli.config import DEFAULT_FILE
 from pydbt.cli.config_check import Checked, Checks
 from pydbt.cli.gated_mounts import ungated_mounts
+from pydbt.cli.taken_targets import warnings_about
 from pydbt.cli.volume_files import VOLUMES, volume_files, volumes_folder
 from pydbt.controller.boot_chain import keep_names
 from pydbt.core.configured.problems import did_you_mean
@@ -26,8 +27,8 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
 
     Checks /etc/pydbt/controller.toml and every file in /etc/pydbt/volumes, or those that are named, and prints one line for
     each error: file, line, key, value, and what was expected. So are lines of /etc/fstab that mount a volume without its gate.
-    Exit code 2: there are errors. Nothing is changed, but that root keeps the names of each volume's device for the order
-    of the next boot.
+    Exit code 2: there are errors. Without errors it warns of what on this machine may take the target of a replica. Nothing
+    is changed, but that root keeps the names of each volume's device for the order of the next boot.
     """
     root = context.find_root()
     assert isinstance(root.command, click.Group)
@@ -56,6 +57,9 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
     if problems:
         raise UsageError(_failure(len(set(problems)), len({one.file for one in problems}), len(named) or found.files))
     click.echo(_success(found, named))
+    for volume, words in warnings_about(found.volumes):
+        if not named or volume.path in named:
+            click.echo(printable(f"warning: {words}"))
     return 0
 
 

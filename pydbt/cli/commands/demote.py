@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pydbt.cli.place import place_argument
+from pydbt.cli.protecting import role_changed
 from pydbt.cli.stopping import stop_running, stop_timeout
 from pydbt.cli.values import PATH
 from pydbt.controller.primary.leftover import detach_leftover
@@ -41,6 +42,7 @@ def demote(source: Path, state_dir: Path, timeout: float) -> int:
         mapped = _is_tracked(source, state_dir)
         detach_leftover(state_dir)
         record = roles.demote(source, state_dir, mapped=mapped)
+    role_changed(source, promoted=False)
     click.echo(f"{source} is a replica now")
     click.echo(_of_its_own(record.divergence))
     return 0

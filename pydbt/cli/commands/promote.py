@@ -10,6 +10,7 @@ import click
 
 from pydbt.cli.once import OnceOption
 from pydbt.cli.place import place_argument
+from pydbt.cli.protecting import role_changed
 from pydbt.cli.stopping import stop_running, stop_timeout, until_ended
 from pydbt.cli.values import PATH
 from pydbt.controller.control import call, is_answering, read_saved_status
@@ -65,6 +66,7 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
 
         code = 0 if run_secondary(chosen) == 0 else 1
     if code == 0:
+        role_changed(target, promoted=True)
         _tell(state_dir, status)
         if not was_running:
             click.echo("the secondary was not running: nobody here knows whether its primary still writes")
