@@ -29,6 +29,7 @@ from pydbt.controller.secondary.journal_room import require_journal_room
 from pydbt.controller.state_dir import check_state_dir, require_lasting, require_lasting_target
 from pydbt.core.printable import printable
 from pydbt.device.checks import check_source, check_target
+from pydbt.device.partitions import read_partitions_again
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import check_plain_tcp, unix_path, unreachable_name
 from pydbt.network.listen import listen as listen_at
@@ -159,7 +160,10 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
         # Only now: no other command needs it.
         from pydbt.controller.secondary.service import run_secondary
 
-        return run_secondary(options)
+        code = run_secondary(options)
+    if options.replay_only:
+        read_partitions_again(target)  # it may be used now
+    return code
 
 
 def _promoted_since(state_dir: Path) -> str:

@@ -145,7 +145,7 @@ def hold_settings() -> dict[str, list[str]]:
     return found
 
 
-def test_the_hold_begins_before_local_mounts_and_systemd_takes_it_with_the_secondary(tmp_path: Path) -> None:
+def test_the_hold_waits_for_no_local_mounts_and_systemd_takes_it_with_the_secondary(tmp_path: Path) -> None:
     for path in (HOLD, path_of("secondary")):
         name = path.name.replace("@", "@data")
         (tmp_path / name).write_text(path.read_text().replace("=controller ", "=true "))
