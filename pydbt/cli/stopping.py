@@ -13,21 +13,19 @@ from pydbt.cli.values import DURATION
 from pydbt.controller.control import call, is_answering
 from pydbt.controller.registry import is_claimed
 from pydbt.core.errors import NotRunning, TimedOut, UsageError
-from pydbt.store.lock import is_locked
+from pydbt.store.lock import is_in_use
 
 _POLL_S = 0.1
 
 
+def timeout_option(meaning: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--timeout`` of a command that ends something that runs."""
+    return click.option("--timeout", type=DURATION, default=60.0, show_default=True, metavar="S", help=meaning)
+
+
 def stop_timeout(who: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option of a role command that stops a running controller or secondary first."""
-    return click.option(
-        "--timeout",
-        type=DURATION,
-        default=60.0,
-        show_default=True,
-        metavar="S",
-        help=f"Fail when the running {who} has not ended after S seconds (exit code 8).",
-    )
+    return timeout_option(f"Fail when the running {who} has not ended after S seconds (exit code 8).")
 
 
 def stop_running(state_dir: Path, timeout_s: float, role: str | None = None, why: str = "") -> bool:
@@ -50,7 +48,7 @@ def until_ended(state_dir: Path, timeout_s: float) -> None:
     """Wait until a controller that was asked to end has released everything. TimedOut when it does not."""
     deadline = time.monotonic() + timeout_s
     # The socket disappears before the process ends: the locks count.
-    while is_answering(state_dir) or is_claimed(state_dir) or is_locked(state_dir):
+    while is_answering(state_dir) or is_claimed(state_dir) or is_in_use(state_dir):
         if time.monotonic() > deadline:
             raise TimedOut(f"the controller of {state_dir} did not end within {timeout_s:g} s: stop its process")
         time.sleep(_POLL_S)

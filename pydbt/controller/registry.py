@@ -26,7 +26,7 @@ from pathlib import Path
 from pydbt.core.errors import BusyError, MachineError, PydbtError, StateError
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import resolve, unix_path
-from pydbt.posix.files import try_lock, write_all
+from pydbt.posix.files import is_locked, try_lock, write_all
 from pydbt.posix.ownership import REMOVE_IT, Unsafe, folder_intruder, make_folder, open_own
 
 RUN_DIR = Path("/run/pydbt")
@@ -117,7 +117,7 @@ def claimed_space(space: BlockDevice, volume: BlockDevice) -> Iterator[None]:
 def require_no_space(device: BlockDevice, own: Path | None = None) -> None:
     """BusyError when snapshots are stored on a part of a device, by any other claim than ``own``."""
     for path in RUN_DIR.glob("space-*"):
-        if path != own and _is_held(path) and _is_part(path, device):
+        if path != own and is_locked(path) and _is_part(path, device):
             raise BusyError(
                 f"{device.path}, or a part of it, is in use by another controller for snapshots: name another"
             )
@@ -164,7 +164,7 @@ def _is_part(claim: Path, device: BlockDevice) -> bool:
 
 def is_claimed(state_dir: str | os.PathLike[str]) -> bool:
     """Whether a living process holds a primary's state directory."""
-    return _is_held(RUN_DIR / f"state-{name_of(os.path.realpath(state_dir))}")
+    return is_locked(RUN_DIR / f"state-{name_of(os.path.realpath(state_dir))}")
 
 
 def state_dir_of(device: BlockDevice) -> Path | None:
@@ -196,7 +196,7 @@ def _disk_sequence_of(place: str) -> int | None:
 def is_secondary_running(target: str | os.PathLike[str]) -> bool:
     """Whether a living process keeps a replica on TARGET."""
     path = _known_target_file(os.path.realpath(target))
-    return path is not None and _is_held(path)
+    return path is not None and is_locked(path)
 
 
 def known_places() -> list[Entry]:
@@ -217,7 +217,7 @@ def living_primaries() -> list[Entry]:
 
 
 def _living(pattern: str) -> list[Entry]:
-    return [entry for path in sorted(RUN_DIR.glob(pattern)) if (entry := _read(path)) and _is_held(path)]
+    return [entry for path in sorted(RUN_DIR.glob(pattern)) if (entry := _read(path)) and is_locked(path)]
 
 
 def secondaries_at(host: str, port: int) -> list[Entry]:
@@ -232,7 +232,7 @@ def secondaries_at(host: str, port: int) -> list[Entry]:
 def forget(device: BlockDevice) -> None:
     """Remove the entry of a device that no controller holds; harmless when there is none."""
     path = _source_file(device)
-    if path.exists() and not _is_held(path):
+    if path.exists() and not is_locked(path):
         path.unlink(missing_ok=True)
 
 
@@ -359,17 +359,6 @@ def lock_patiently(descriptor: int) -> bool:
             return True
         time.sleep(_LOOK_S)
     return False
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        descriptor = open_own(path, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        return not try_lock(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> Entry | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydbt.controller.registry import lock_patiently, name_of, own_run_dir
 from pydbt.core.errors import BusyError, MachineError, StateError
-from pydbt.posix.files import try_lock
+from pydbt.posix.files import is_locked, try_lock
 from pydbt.posix.ownership import folder_intruder, open_own
 
 ROLE_NAMES = ("run", "secondary")
@@ -104,19 +104,13 @@ def supervised_volumes() -> list[dict[str, Any]]:
 
 
 def _read(lock: Path) -> dict[str, Any] | None:
-    try:
-        descriptor = open_own(lock, os.O_RDWR)
-    except OSError:
+    if not is_locked(lock):
         return None
     try:
-        if try_lock(descriptor):
-            return None
         report = json.loads(_report(lock).read_bytes())
-        return report if isinstance(report, dict) else None
     except (OSError, ValueError):
         return {}
-    finally:
-        os.close(descriptor)
+    return report if isinstance(report, dict) else None
 
 
 def _lock(role: str, folder: Path) -> Path:

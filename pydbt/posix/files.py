@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pydbt.core.units import Buffer
+from pydbt.posix.ownership import open_own
 
 IOV_MAX = 1024
 """The most buffers that one call takes (UIO_MAXIOV, include/uapi/linux/uio.h)."""
@@ -69,6 +70,18 @@ def try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds the lock of a file. When none does, this takes the lock for a moment."""
+    try:
+        descriptor = open_own(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_entry(path: Path) -> str | None:

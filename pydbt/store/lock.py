@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from pydbt.core.errors import BusyError, StateError
-from pydbt.posix.files import try_lock
+from pydbt.posix.files import is_locked, try_lock
 from pydbt.posix.ownership import open_own
 
 LOCK_NAME = "lock"
@@ -31,13 +31,6 @@ class StateLock:
         os.close(self._descriptor)
 
 
-def is_locked(state_dir: Path) -> bool:
-    """Whether another process holds the lock. When none does, this takes the lock for a moment."""
-    try:
-        descriptor = open_own(state_dir / LOCK_NAME, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        return not try_lock(descriptor)
-    finally:
-        os.close(descriptor)
+def is_in_use(state_dir: Path) -> bool:
+    """Whether a controller has the state directory."""
+    return is_locked(state_dir / LOCK_NAME)

@@ -10,8 +10,7 @@ import click
 from pydbt.cli.locate import locate, volume_arguments
 from pydbt.cli.once import OnceOption, was_typed
 from pydbt.cli.program import program_name
-from pydbt.cli.stopping import stop_running
-from pydbt.cli.values import DURATION
+from pydbt.cli.stopping import stop_running, timeout_option
 from pydbt.cli.view import View
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.controller.state_dir import AS_THAT_USER, check_state_dir
@@ -33,14 +32,7 @@ _DETACHED = f"{_ALONE}, and the next run compares the whole volume"
     help="Only the programs of a volume that `status` lists without a controller.",
 )
 @click.option("--all", "everything", cls=OnceOption, is_flag=True, help="Every volume and replica of this machine.")
-@click.option(
-    "--timeout",
-    type=DURATION,
-    default=60.0,
-    show_default=True,
-    metavar="S",
-    help="Fail after S seconds (exit code 8).",
-)
+@timeout_option("Fail after S seconds (exit code 8).")
 def down(source: Path | None, state_dir: Path | None, volume: str | None, everything: bool, timeout: float) -> int:
     """Stop the controller and detach its programs.
 

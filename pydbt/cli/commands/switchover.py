@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from pydbt.cli.locate import ask, locate, volume_arguments
-from pydbt.cli.values import ADDRESS, DURATION
+from pydbt.cli.stopping import timeout_option
+from pydbt.cli.values import ADDRESS
 from pydbt.core.errors import PeerError
 from pydbt.device.checks import require_root
 from pydbt.network.address import format_address
@@ -19,14 +20,7 @@ _ANSWER_MARGIN_S = 130.0
 @click.command()
 @volume_arguments
 @click.option("--listen", type=ADDRESS, metavar="ADDR:PORT", help="Address at which this side is then a secondary.")
-@click.option(
-    "--timeout",
-    type=DURATION,
-    default=60.0,
-    show_default=True,
-    metavar="S",
-    help="Give up after S seconds; nothing is changed.",
-)
+@timeout_option("Give up after S seconds; nothing is changed.")
 def switchover(source: Path | None, state_dir: Path | None, listen: tuple[str, int] | None, timeout: float) -> int:
     """Change places with the secondary.
 
