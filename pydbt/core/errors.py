@@ -35,6 +35,10 @@ class BusyError(PydbtError):
     exit_code = 4
 
 
+class ShortNow(BusyError):
+    """This machine has too little memory or time for it now: later it may have more."""
+
+
 class PeerError(PydbtError):
     """The peer is unreachable, speaks something else, or refused."""
 

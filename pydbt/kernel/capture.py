@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from pydbt.core import errors
-from pydbt.core.errors import MachineError, StateError
+from pydbt.core.errors import MachineError, ShortNow, StateError
 from pydbt.kernel import code_cache, pins, syscalls
 from pydbt.kernel.bell import Bell
 from pydbt.kernel.bitmaps import Bitmaps
@@ -32,7 +32,7 @@ from pydbt.kernel.btf import require_btf
 from pydbt.kernel.compiled import source_text
 from pydbt.kernel.counters import Counters, possible_cpus, read_counters, read_lost
 from pydbt.kernel.headers import find_headers
-from pydbt.kernel.limits import why_loader_ended
+from pydbt.kernel.limits import shortage, why_loader_ended
 from pydbt.kernel.record import CONFIG, RECORD_BYTES
 from pydbt.kernel.ring import DataRing, HeaderRing
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec, to_json
@@ -269,7 +269,7 @@ def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> N
         )
     except subprocess.TimeoutExpired:
         _remove_incomplete(pin_dir)
-        raise MachineError(f"compiling the capture programs took longer than {_LOADER_TIMEOUT_S} s") from None
+        raise ShortNow(f"compiling the capture programs took longer than {_LOADER_TIMEOUT_S} s") from None
     except BaseException:  # Ctrl-C: no controller knows of the pins yet
         pins.remove_pins(pin_dir)
         raise
@@ -277,8 +277,10 @@ def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> N
         answer = json.loads(done.stdout)
     except ValueError:
         _remove_incomplete(pin_dir)
-        reason = why_loader_ended(done.returncode, done.stderr) or _reason(done.stderr)
-        raise MachineError(f"the capture loader failed: {reason or f'exit code {done.returncode}'}") from None
+        if short := why_loader_ended(done.returncode, done.stderr):
+            raise shortage(f"the capture loader failed: {short}") from None
+        reason = _reason(done.stderr) or f"exit code {done.returncode}"
+        raise MachineError(f"the capture loader failed: {reason}") from None
     if answer:
         reason = _reason(done.stderr)
         raise getattr(errors, answer["kind"])(answer["error"] + (f" ({reason})" if reason else ""))

@@ -6,6 +6,7 @@ import re
 import signal
 from pathlib import Path
 
+from pydbt.core.errors import MachineError, PydbtError, ShortNow
 from pydbt.core.units import format_bytes
 from pydbt.posix.files import read_entry
 
@@ -28,6 +29,16 @@ def short_of_memory(groups: Path = _GROUPS, own: Path = Path("/proc/self/cgroup"
         f"there is not enough memory for the capture programs: {who}, and compiling them takes {format_bytes(COMPILER_BYTES)} "
         "beside their rings; raise that limit (MemoryMax= of a service), or give a smaller --ring-size"
     )
+
+
+def shortage(words: str = "", groups: Path = _GROUPS, own: Path = Path("/proc/self/cgroup")) -> PydbtError:
+    """The error of memory that was refused: MachineError where a limit refuses it every time, or else ShortNow.
+
+    A service tries again after the latter. ``words``: what was seen of it, ``short_of_memory`` by default.
+    """
+    limit = memory_limit_bytes(groups, own)
+    kind = MachineError if limit is not None and limit < 2 * COMPILER_BYTES else ShortNow
+    return kind(words or short_of_memory(groups, own))
 
 
 def memory_limit_bytes(groups: Path, own: Path) -> int | None:

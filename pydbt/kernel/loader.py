@@ -32,7 +32,7 @@ from pydbt.kernel.btf import Btf
 from pydbt.kernel.code_cache import code_for
 from pydbt.kernel.compiled import compile_programs, source_text
 from pydbt.kernel.headers import find_headers
-from pydbt.kernel.limits import lockdown_words, short_of_memory
+from pydbt.kernel.limits import lockdown_words, shortage
 from pydbt.kernel.loaded import Loaded, VerifierRefused, attach
 from pydbt.kernel.record import CONFIG, PROBE, RING_HEADER_BYTES
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec
@@ -191,17 +191,18 @@ def main() -> None:
     except MachineError as error:
         answer = {"error": f"{error}{lockdown_words()}", "kind": MachineError.__name__}
     except PydbtError as error:
-        answer = {"error": str(error), "kind": type(error).__name__}
+        answer = _told(error)
     except MemoryError:
-        answer = {"error": short_of_memory(), "kind": MachineError.__name__}
+        answer = _told(shortage())
     except OSError as error:
-        words = f"attaching the capture programs failed: {error}"
-        answer = {
-            "error": short_of_memory() if error.errno == errno.ENOMEM else words + lockdown_words(),
-            "kind": MachineError.__name__,
-        }
+        words = f"attaching the capture programs failed: {error}{lockdown_words()}"
+        answer = _told(shortage() if error.errno == errno.ENOMEM else MachineError(words))
     assert not answer or hasattr(errors, answer["kind"])
     json.dump(answer, sys.stdout)
+
+
+def _told(error: PydbtError) -> dict[str, str]:
+    return {"error": str(error), "kind": type(error).__name__}
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pydbt.core.errors import MachineError
-from pydbt.kernel import capture, layout, loader, syscalls
+from pydbt.core.errors import MachineError, ShortNow
+from pydbt.kernel import capture, layout, limits, loader, syscalls
 from pydbt.kernel.btf import Btf
 from pydbt.kernel.capture import CaptureOptions, VolumeSpec
 from pydbt.kernel.compiled import SOURCE
-from pydbt.kernel.limits import lockdown_words, memory_limit_bytes, short_of_memory, why_loader_ended
+from pydbt.kernel.limits import lockdown_words, memory_limit_bytes, short_of_memory, shortage, why_loader_ended
 from pydbt.kernel.loaded import VerifierRefused
 
 VOLUME = VolumeSpec(8, 0, 0, 2048)
@@ -50,6 +50,19 @@ def test_the_least_limit_of_all_control_groups_is_found(tmp_path: Path) -> None:
     assert memory_limit_bytes(tmp_path, own) == 32 << 20
 
 
+@pytest.mark.parametrize(("limit", "kind"), [("max", ShortNow), ("8589934592", ShortNow), ("134217728", MachineError)])
+def test_only_a_limit_that_is_too_small_every_time_keeps_a_service_from_trying_again(
+    tmp_path: Path, limit: str, kind: type[Exception]
+) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text("0::/pydbt.service\n")
+    (tmp_path / "pydbt.service").mkdir()
+    (tmp_path / "pydbt.service/memory.max").write_text(f"{limit}\n")
+    error = shortage("the compiler was killed", tmp_path, own)
+    assert type(error) is kind and str(error) == "the compiler was killed"
+    assert "not enough memory" in str(shortage("", tmp_path, own))
+
+
 @pytest.mark.parametrize(
     ("code", "messages"),
     [(-9, ""), (1, "terminate called ... std::bad_alloc"), (1, "LLVM ERROR: out of memory"), (1, "MemoryError")],
@@ -61,11 +74,12 @@ def test_a_loader_that_ended_for_want_of_memory_names_that_reason(code: int, mes
 def test_a_loader_that_was_killed_ends_in_a_sentence_about_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(limits, "memory_limit_bytes", lambda *_: None)
     killed = SimpleNamespace(returncode=-9, stdout="", stderr="")
     monkeypatch.setattr(capture.subprocess, "run", lambda *_, **__: killed)
     monkeypatch.setattr(capture, "_remove_incomplete", lambda _: None)
     monkeypatch.setattr(capture.os, "geteuid", lambda: 0)
-    with pytest.raises(MachineError, match=r"compiler was killed.*memory is short.*not enough memory"):
+    with pytest.raises(ShortNow, match=r"compiler was killed.*memory is short.*not enough memory"):
         capture.Capture.attach(VOLUME, CaptureOptions(), tmp_path / "pins")
     assert why_loader_ended(1, "error: unknown type name") is None
 
