@@ -253,7 +253,7 @@ def test_a_file_that_is_written_past_its_loop_device_for_long_is_copied_also_whe
     tmp_path, chance
 ):
     with loop_device(tmp_path, SIZE) as device:
-        make_filesystem("ext4", device.path, "-E", "lazy_itable_init=0,lazy_journal_init=0")
+        make_filesystem("ext4", device.path, "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0")
         with mounted(device, tmp_path / "mnt") as folder, cluster(tmp_path / "c", device) as both:
             both.start()
             both.wait()

@@ -10,6 +10,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import BlocksRead, VerifyEnded
 from pydbt.core.primary.snapshot_comparison import SnapshotComparison
 from pydbt.core.primary.state import State
+from pydbt.core.primary.taints import Taints
 from pydbt.core.protocol.frames import Want
 from tests.core.primary.parts import lines, pending_of, runs, state_of, taken_effects
 
@@ -84,6 +85,16 @@ def test_a_snapshot_under_way_ends_no_verification_that_was_asked_for_after_it_b
     comparison.join()
     comparison.committed()
     assert taken_effects(state) == [VerifyEnded(8, 0, ())]
+
+
+def test_a_taint_of_the_same_words_that_comes_up_before_the_snapshot_is_not_answered_by_it() -> None:
+    state = state_of(taints=("something was not seen",))
+    comparison, taints = SnapshotComparison(state), Taints(state)
+    comparison.begin(runs((0, 8)), True, None, 0.0, state.taint_numbers)
+    taints.add("something was not seen")
+    taints.answered_by_landing(comparison.join())
+    taints.landed()
+    assert list(state.taints) == ["something was not seen"], "the blocks in use were looked for before it"
 
 
 def test_it_has_nothing_under_way_of_its_own() -> None:
