@@ -10,7 +10,6 @@ from pydbt.posix.atomic import replace_file
 
 GATE_FILE_NAME = "gate.json"
 GATE_FILE_VERSION = 1
-_MOST_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +31,7 @@ def save_gate(state_dir: Path, record: GateRecord) -> None:
 def load_gate(state_dir: Path, boot: str) -> GateRecord | None:
     """None where the gate was not asked in this boot, or where the file tells nothing: it is for people, and decides nothing."""
     try:
-        with (state_dir / GATE_FILE_NAME).open("rb") as file:
-            values = json.loads(file.read(_MOST_BYTES))
+        values = json.loads((state_dir / GATE_FILE_NAME).read_bytes())
         names = ("outcome", "words", "asked", "boot")
         record = GateRecord(*(str(values[name]) for name in names))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -17,7 +17,15 @@ def one(line: str) -> PlannedMount:
 def test_a_line_names_device_point_and_unit() -> None:
     mount = one("UUID=1-2\t/srv/data  ext4 defaults,nofail 0 2")
     assert mount == PlannedMount(
-        "/srv/data in /etc/fstab", "UUID=1-2", "/dev/disk/by-uuid/1-2", "/srv/data", "srv-data.mount", True, ()
+        "/srv/data in /etc/fstab",
+        "UUID=1-2",
+        "/dev/disk/by-uuid/1-2",
+        "/srv/data",
+        "srv-data.mount",
+        True,
+        (),
+        1,
+        ("defaults", "nofail"),
     )
 
 
@@ -127,7 +135,9 @@ LINES = st.text(st.characters(codec="utf-8", exclude_characters="\n") | st.sampl
 def test_no_line_changes_what_another_one_says(before: list[str], after: list[str]) -> None:
     good = "UUID=1-2 /srv/data ext4 defaults 0 2"
     expected = [*mounts_in_fstab("\n".join(before)), one(good), *mounts_in_fstab("\n".join(after))]
-    assert mounts_in_fstab("\n".join([*before, good, *after])) == expected
+    found = mounts_in_fstab("\n".join([*before, good, *after]))
+    assert [mount._replace(line=0) for mount in found] == [mount._replace(line=0) for mount in expected]
+    assert found[len(mounts_in_fstab("\n".join(before)))].line == len(before) + 1
 
 
 @given(LINES, st.lists(LINES))
