@@ -70,6 +70,7 @@ class NodeFacts:
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """``score`` None: the cluster is not to choose this node. ``why_not``: why it may not be promoted now; empty when it may.
+    Pacemaker shows the first 127 characters of it, so that what matters stands there.
 
     ``fenced``: the primary was fenced, so that having heard of it a moment ago is no objection. ``lost_s``: what the primary
     wrote in at most this many seconds is given up; None where nothing is.
@@ -113,8 +114,8 @@ def candidate(facts: NodeFacts) -> Candidate:
 def returned_words(owner: ContentOwner) -> str:
     """Why a node that was the primary stays out."""
     return (
-        f"this node was the primary, and {owner.node} was promoted since: what only this node has is lost by "
-        "'controller cluster rejoin', after which it is a replica"
+        f"{owner.node} was promoted since this node was the primary: 'controller cluster rejoin' makes it a replica, and gives "
+        "up what only it has"
     )
 
 
