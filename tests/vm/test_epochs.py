@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.vm.conftest import long
+from tests.vm.conftest import FULL, long
 from tests.vm.machine import TREE
 from tests.vm.pair import Pair
 
@@ -46,17 +46,26 @@ CHOSEN: dict[str, tuple[str, ...]] = {
 }
 
 
+FILES = tuple(file for file, names in CHOSEN.items() if names)
+# Starting pytest costs an emulated machine a quarter of a minute: one run of it for all files, or in the full lane for each file.
+RUNS = tuple((file,) for file in FILES) if FULL else (FILES,)
+
+
+def names_in(files: tuple[str, ...]) -> list[str]:
+    return [name for file in files for name in CHOSEN[file]]
+
+
 @pytest.mark.parametrize(
-    "file",
-    [pytest.param(file, marks=pytest.mark.timeout(TIMEOUT_S * len(names))) for file, names in CHOSEN.items() if names],
+    "files",
+    [pytest.param(files, marks=pytest.mark.timeout(TIMEOUT_S * len(names_in(files)))) for files in RUNS],
+    ids="-".join,
 )
-def test_in_a_machine(machines: Pair, file: str):
-    """One run of pytest for all of a file: starting it costs an emulated machine a quarter of a minute."""
-    names = CHOSEN[file]
+def test_in_a_machine(machines: Pair, files: tuple[str, ...]):
+    names = names_in(files)
     plain = " or ".join(f"({name.replace('[', ' and ').replace(']', '')})" for name in names)
     options = f"-p no:cacheprovider --basetemp=/var/tmp/tests -o timeout={TIMEOUT_S} -q --tb=short --durations=0"
     there = f"modprobe loop && cd {TREE} && TORTURE_PATIENCE_S=400 .venv/bin/python -m pytest {options}"
-    there += f" tests/end_to_end/{file}.py -k '{plain}'"
+    there += f" {' '.join(f'tests/end_to_end/{file}.py' for file in files)} -k '{plain}'"
     done = machines.primary.run(there, timeout=TIMEOUT_S * len(names) - 60, check=False)
     print(done.output[-3000:])
     assert done.code == 0, done.output[-6000:] + done.errors[-1000:]
