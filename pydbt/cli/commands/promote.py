@@ -34,9 +34,10 @@ _WHY = "only a replica can be promoted"
 def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, timeout: float) -> int:
     """Make a replica a volume of its own.
 
-    After this, the old primary cannot overwrite TARGET any more. It is refused (exit code 4) while the primary is alive. A
-    running secondary is stopped, and everything that it acknowledged is applied to TARGET. If a resynchronization was under
-    way, TARGET becomes the last consistent image before it. The command prints which of the two it is, and what is lost.
+    After this, the old primary cannot overwrite TARGET any more. While the primary is alive the command is refused (exit
+    code 4). A running secondary is stopped, and everything that it acknowledged is applied to TARGET. If a
+    resynchronization was under way, TARGET becomes the last consistent image before it. The command prints which of the
+    two it is, and what is lost.
     """
     require_state_dir(state_dir)
     from pydbt.controller import roles
