@@ -72,6 +72,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "protect": (("Keep LVM, md and others off the targets of all replicas:", "sudo controller protect"),),
     "hold": (("Hold the target of one replica, as its unit does:", "sudo controller hold data"),),
+    "transactions": (
+        ("The last transactions of the file system on a device:", "sudo controller transactions /dev/vdb"),
+        ("Those on the image of a replica, for a program:", "controller transactions /srv/replica.img --json"),
+    ),
     "configcheck": (
         ("Check every file:", "sudo controller configcheck"),
         ("Check one volume, with its device and its port:", "sudo controller configcheck data --devices"),

@@ -208,6 +208,7 @@ def _in_a_file(meaning: str) -> str:
 MEANINGS = {
     ("run", "source"): "The block device to replicate; it may be mounted.",
     ("secondary", "target"): "The block device or image file of the replica; it is overwritten.",
+    ("transactions", "volume"): "The block device or image file whose log is read.",
 }
 OTHERS = {
     "source": "The SOURCE of the volume, or the TARGET of the replica.",

@@ -23,7 +23,8 @@ from pydbt.version import VERSION
 
 _COMMANDS = (
     "run", "secondary", "secondaries", "status", "wait", "verify", "switchover", "promote", "demote", "invalidate", "pki",
-    "pause", "resume", "up", "down", "arm", "disarm", "gate", "layer", "protect", "hold", "cluster", "configcheck", "help",
+    "pause", "resume", "up", "down", "arm", "disarm", "gate", "layer", "protect", "hold", "cluster", "transactions",
+    "configcheck", "help",
 )  # fmt: skip
 _MODULES = {"resume": "pause", "disarm": "arm"}
 # It reads only, and it is asked by monitoring: it is quick, and works beside a table that another command cannot read.

@@ -1,0 +1,115 @@
+"""``controller transactions``: the transactions in the log of a volume's file system, read from the volume itself."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pydbt.cli.values import PATH
+from pydbt.core.errors import UsageError
+from pydbt.core.printable import printable
+from pydbt.core.transactions.jbd2_blocks import NotUnderstood
+from pydbt.core.transactions.on_disk import LogOnDisk, OnDisk, read_log
+from pydbt.core.transactions.transaction import NamedRuns
+from pydbt.core.units import format_bytes
+from pydbt.device.volume_reader import VolumeReader
+
+_ROW = "{:<14} {:<23} {:>10} {:>10} {:>10}  {}"
+
+
+@click.command()
+@click.argument("volume", type=PATH, metavar="DEVICE|IMAGE")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def transactions(volume: Path, as_json: bool) -> int:
+    """List a file system's last transactions.
+
+    Reads the log of the ext4 or XFS on DEVICE or IMAGE, which may be a volume or a replica, and needs no controller. Prints one
+    line for each transaction in the log, the oldest first: number, time, size, how much of the volume it changes, and state.
+    The last whole one is what a mount, or the promotion of a replica, begins with. Nothing is changed or replayed.
+    """
+    with VolumeReader(volume) as reader:
+        try:
+            log = read_log(reader.read, reader.size_bytes)
+        except NotUnderstood as why:
+            raise UsageError(f"{volume} shows no transactions: {why}") from None
+        mounted = reader.mounted
+    if as_json:
+        click.echo(json.dumps(_report(volume, log, mounted), indent=2))
+    else:
+        _print(volume, log, mounted)
+    return 0
+
+
+def _report(volume: Path, log: LogOnDisk, mounted: bool) -> dict[str, Any]:
+    newest = log.newest_whole
+    return {
+        "volume": str(volume),
+        "file_system": log.file_system,
+        "mounted": mounted,
+        "log_bytes": log.log_bytes,
+        "last_whole": newest.transaction.name if newest is not None else None,
+        "transactions": [_entry(one, log) for one in log.transactions],
+    }
+
+
+def _entry(one: OnDisk, log: LogOnDisk) -> dict[str, Any]:
+    transaction = one.transaction
+    return {
+        "transaction": transaction.name,
+        "state": transaction.state.value,
+        "committed": _time(transaction.committed_ns),
+        "replayed": one.replayed,
+        "log_offset_bytes": transaction.first_block * log.block_bytes,
+        "log_bytes": transaction.block_count * log.block_bytes,
+        "changed": _runs(transaction.named),
+        "revoked": _runs(transaction.revoked),
+        "changed_whole": transaction.named_whole,
+        "reason": transaction.reason or None,
+    }
+
+
+def _runs(named: NamedRuns) -> list[dict[str, int]]:
+    return [{"offset_bytes": offset, "length_bytes": length} for offset, length in named.tolist()]
+
+
+def _print(volume: Path, log: LogOnDisk, mounted: bool) -> None:
+    click.echo(_ROW.format("transaction", "committed (UTC)", "in the log", "changes", "revokes", "state").rstrip())
+    for one in log.transactions:
+        transaction = one.transaction
+        changed, revoked = (int(runs[:, 1].sum()) for runs in (transaction.named, transaction.revoked))
+        more = "" if transaction.named_whole else "+"
+        state = f"{transaction.state.value}{', replayed by the next mount' if one.replayed else ''}"
+        reason = f": {transaction.reason}" if transaction.reason else ""
+        click.echo(
+            _ROW.format(
+                transaction.name,
+                (_time(transaction.committed_ns) or "-").replace("T", " ")[:23],
+                format_bytes(transaction.block_count * log.block_bytes),
+                format_bytes(changed) + more,
+                format_bytes(revoked),
+                state + reason,
+            )
+        )
+    newest = log.newest_whole
+    about = f"{log.file_system} on {printable(str(volume))}, a log of {format_bytes(log.log_bytes)}"
+    if newest is None:
+        click.echo(f"{about}: no transaction in it is whole, so the last one is unknown")
+    else:
+        click.echo(f"{about}: transaction {newest.transaction.name} is the last that is whole")
+    if mounted:
+        click.echo("it is mounted: its log changes while it is read, and newer transactions may follow")
+
+
+def _time(nanoseconds: int | None) -> str | None:
+    """The time as the file system's machine had it; None when it recorded none that a calendar has."""
+    if nanoseconds is None:
+        return None
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    try:
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000).isoformat(timespec="microseconds")
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,198 @@
+"""The blocks of a jbd2 journal: superblock, descriptor, commit and revoke blocks. Integers in them are big-endian.
+
+Sources: include/linux/jbd2.h, fs/jbd2/recovery.c and journal.c (sizes of tags, checksums, the area of fast commits).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydbt.core.transactions.crc import crc32c
+from pydbt.core.units import Buffer
+
+JBD2_MAGIC = 0xC03B3998
+DESCRIPTOR, COMMIT, _SUPERBLOCK_V1, _SUPERBLOCK_V2, REVOKE = 1, 2, 3, 4, 5
+HEADER = struct.Struct(">III")  # magic, type of the block, number of the transaction
+HEADER_BYTES = HEADER.size
+JOURNAL_SUPERBLOCK_BYTES = 1024
+
+_SUPERBLOCK = struct.Struct(">12x6I2I4x16s")
+_CHECKSUM_TYPE_OFFSET, _NUM_FC_OFFSET, _SUPERBLOCK_SUM_OFFSET = 80, 84, 252
+_CRC32C_TYPE = 4
+_COMPAT_CHECKSUM = 0x1
+_REVOKES, _WIDE, _ASYNC_COMMIT, _CSUM_V2, _CSUM_V3, _FAST_COMMIT = 0x1, 0x2, 0x4, 0x8, 0x10, 0x20
+_KNOWN_INCOMPAT = _REVOKES | _WIDE | _ASYNC_COMMIT | _CSUM_V2 | _CSUM_V3 | _FAST_COMMIT
+_DEFAULT_FAST_COMMIT_BLOCKS = 256
+_MIN_JOURNAL_BLOCKS = 1024
+_TAIL_BYTES = 4  # struct jbd2_journal_block_tail
+_SAME_UUID, _LAST_TAG = 0x2, 0x8
+_UUID_BYTES = 16
+_REVOKE_HEADER_BYTES = 16
+_COMMIT_SUM_OFFSET, _COMMIT_SUM_BYTES = 16, 4
+_COMMIT_TIME = struct.Struct(">QI")
+_COMMIT_TIME_OFFSET = 48
+_ALL_ONES = 0xFFFFFFFF
+
+
+class NotUnderstood(Exception):
+    """A log that this program cannot follow; the message tells why, as the end of a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSuperblock:
+    """What a journal's first block tells. ``start_block`` is 0 when nothing needs to be replayed (s_start).
+
+    Transactions lie in the blocks from ``first_block`` to ``last_block``, without the latter; fast commits from
+    ``fast_first_block`` to the end, or there are none.
+    """
+
+    block_bytes: int
+    block_count: int
+    first_block: int
+    sequence: int
+    start_block: int
+    error: int
+    incompat: int
+    summed_as_a_whole: bool
+    uuid: bytes
+    last_block: int
+    fast_first_block: int
+
+    @property
+    def block_sums(self) -> bool:
+        """Checksums of version 2 or 3: each block of the log has its own."""
+        return bool(self.incompat & (_CSUM_V2 | _CSUM_V3))
+
+    @property
+    def full_tag_sums(self) -> bool:
+        """Version 3: a tag has all 32 bits of its block's checksum; in version 2 it has 16."""
+        return bool(self.incompat & _CSUM_V3)
+
+    @property
+    def seed(self) -> int:
+        return crc32c(_ALL_ONES, self.uuid)
+
+    @property
+    def layout(self) -> tuple[int, int, int, int, bytes]:
+        """What must be the same for a transaction to go on behind this superblock."""
+        return self.block_bytes, self.block_count, self.first_block, self.incompat, self.uuid
+
+    def behind(self, block: int, count: int) -> int:
+        """The block that follows ``count`` blocks from ``block`` on; the log is circular."""
+        size = self.last_block - self.first_block
+        return self.first_block + (block - self.first_block + count) % size
+
+    def tags(self, block: memoryview) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The home blocks that a descriptor block names, and the checksums of their content in the log."""
+        size, kind = self._tag()
+        end = self.block_bytes - (_TAIL_BYTES if self.block_sums else 0)
+        position, parts = HEADER_BYTES, []
+        while position + size <= end:
+            # Only the first tag carries the identity of the file system; so all behind it are one array.
+            count = (end - position) // size
+            tags = np.frombuffer(block, kind, count, position)
+            flags = tags["flags"]
+            ends = np.flatnonzero((flags & _SAME_UUID == 0) | (flags & _LAST_TAG != 0))
+            used = int(ends[0]) + 1 if ends.size else count
+            parts.append(tags[:used])
+            position += used * size
+            if not ends.size or flags[used - 1] & _LAST_TAG:
+                break
+            position += _UUID_BYTES
+        if not parts:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        every = np.concatenate(parts)
+        numbers = every["low"].astype(np.int64)
+        if self.incompat & _WIDE:
+            numbers |= every["high"].astype(np.int64) << 32
+        return numbers, every["sum"].astype(np.int64)
+
+    def _tag(self) -> tuple[int, np.dtype[np.void]]:
+        if self.full_tag_sums:
+            return 16, np.dtype([("low", ">u4"), ("flags", ">u4"), ("high", ">u4"), ("sum", ">u4")])
+        wide, more = bool(self.incompat & _WIDE), bool(self.incompat & _CSUM_V2)
+        fields = [("low", ">u4"), ("sum", ">u2"), ("flags", ">u2")]
+        if wide:
+            fields.append(("high", ">u4"))
+        if more:  # two bytes more than are used, in every version of the kernel
+            fields.append(("unused", ">u2"))
+        kind = np.dtype(fields)
+        return kind.itemsize, kind
+
+    def revoked(self, block: memoryview) -> NDArray[np.int64]:
+        """The home blocks that a revoke block names."""
+        (used,) = struct.unpack_from(">I", block, HEADER_BYTES)
+        kind = np.dtype(">i8" if self.incompat & _WIDE else ">u4")
+        end = min(used, self.block_bytes - (_TAIL_BYTES if self.block_sums else 0))
+        count = max(0, end - _REVOKE_HEADER_BYTES) // kind.itemsize
+        return np.frombuffer(block, kind, count, _REVOKE_HEADER_BYTES).astype(np.int64)
+
+    def sum_is_right(self, kind: int, block: memoryview) -> bool:
+        """Whether a descriptor, commit or revoke block has its own checksum; true where the journal has none."""
+        if not self.block_sums:
+            return True
+        place = _COMMIT_SUM_OFFSET if kind == COMMIT else self.block_bytes - _TAIL_BYTES
+        return _sum_at(place, block, self.seed)
+
+    def sum_of_block(self, sequence: int, block: memoryview) -> int:
+        """The checksum of a copied block, as its tag has it."""
+        total = crc32c(crc32c(self.seed, sequence.to_bytes(4, "big")), block)
+        return total if self.full_tag_sums else total & 0xFFFF
+
+
+def commit_time_ns(block: memoryview) -> int:
+    """When a commit block was written, by the clock of its machine."""
+    seconds, nanoseconds = _COMMIT_TIME.unpack_from(block, _COMMIT_TIME_OFFSET)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def whole_sum(block: memoryview) -> int | None:
+    """The checksum of a whole transaction in its commit block (checksums of version 1); None when it has none."""
+    kind, size, total = struct.unpack_from(">BB2xI", block, HEADER_BYTES)
+    return int(total) if (kind, size) == (1, 4) else None  # JBD2_CRC32_CHKSUM, JBD2_CRC32_CHKSUM_SIZE
+
+
+def read_journal_superblock(block: Buffer) -> JournalSuperblock:
+    """NotUnderstood when these bytes, 1 KiB or more, are no superblock of a journal that can be followed."""
+    view = memoryview(block)
+    if len(view) < JOURNAL_SUPERBLOCK_BYTES:
+        raise NotUnderstood("its first block is cut off")
+    magic, kind, _ = HEADER.unpack_from(view)
+    if magic != JBD2_MAGIC or kind not in (_SUPERBLOCK_V1, _SUPERBLOCK_V2):
+        raise NotUnderstood("it does not begin with a superblock of jbd2")
+    block_bytes, blocks, first, sequence, start, error, compat, incompat, uuid = _SUPERBLOCK.unpack_from(view)
+    if kind == _SUPERBLOCK_V1:
+        compat = incompat = 0
+    unknown = incompat & ~_KNOWN_INCOMPAT
+    if unknown:
+        raise NotUnderstood(f"it has features that this program does not know (0x{unknown:x})")
+    if block_bytes & (block_bytes - 1) or not 1024 <= block_bytes <= 65536 or not 0 < first < blocks or start >= blocks:
+        raise NotUnderstood("its superblock has impossible numbers")
+    if incompat & (_CSUM_V2 | _CSUM_V3):
+        if view[_CHECKSUM_TYPE_OFFSET] != _CRC32C_TYPE:
+            raise NotUnderstood(f"its checksums are of an unknown kind ({view[_CHECKSUM_TYPE_OFFSET]})")
+        if not _sum_at(_SUPERBLOCK_SUM_OFFSET, view[:JOURNAL_SUPERBLOCK_BYTES], _ALL_ONES):
+            raise NotUnderstood("the checksum of its superblock is wrong")
+    last, fast = blocks, blocks
+    if incompat & _FAST_COMMIT:
+        (wanted,) = struct.unpack_from(">I", view, _NUM_FC_OFFSET)
+        wanted = wanted or _DEFAULT_FAST_COMMIT_BLOCKS
+        if blocks - wanted >= _MIN_JOURNAL_BLOCKS:
+            last = blocks - wanted
+        fast = last + 1
+    return JournalSuperblock(
+        block_bytes, blocks, first, sequence, start, error, incompat,
+        bool(compat & _COMPAT_CHECKSUM) and not incompat & (_CSUM_V2 | _CSUM_V3), uuid, last, fast,
+    )  # fmt: skip
+
+
+def _sum_at(place: int, block: memoryview, seed: int) -> bool:
+    """Whether the 32 bits at a place are the checksum of the block, in which they count as 0."""
+    content = bytearray(block)
+    wanted = content[place : place + _COMMIT_SUM_BYTES]
+    content[place : place + _COMMIT_SUM_BYTES] = bytes(_COMMIT_SUM_BYTES)
+    return crc32c(seed, content).to_bytes(4, "big") == wanted

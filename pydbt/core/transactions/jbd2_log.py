@@ -1,0 +1,220 @@
+"""The transactions of a jbd2 journal (ext4), from the writes to it in the order in which the kernel submitted them.
+
+A transaction is complete when its commit block stands behind everything that its descriptor blocks announced, and each
+checksum is right. Its place is known from the one before: it begins behind that one's commit block, with the next number. A
+log that is joined in the middle finds its footing behind the next commit block, or where a superblock says that it starts.
+
+Nothing is read here but what was written: the caller feeds the bytes. Any bytes may come; nothing raises, and what is kept
+has a bound. Sources: fs/jbd2/commit.c (order of the blocks), fs/jbd2/recovery.c (what counts as complete).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydbt.core.transactions.crc import crc32_be
+from pydbt.core.transactions.fast_commits import FastCommits
+from pydbt.core.transactions.jbd2_blocks import (
+    COMMIT,
+    DESCRIPTOR,
+    HEADER,
+    JBD2_MAGIC,
+    REVOKE,
+    JournalSuperblock,
+    NotUnderstood,
+    commit_time_ns,
+    read_journal_superblock,
+    whole_sum,
+)
+from pydbt.core.transactions.transaction import (
+    JournalTransaction,
+    RunsOfTransaction,
+    TransactionState,
+    runs_of_blocks,
+)
+from pydbt.core.transactions.whole_blocks import WholeBlocks
+from pydbt.core.units import Buffer
+
+_NUMBERS = 1 << 32
+_MAX_AWAITED = (
+    8_192  # blocks that were announced and have not come; a descriptor block of 64 KiB announces 8,188 at most
+)
+_NO_TIME_BEFORE = 1 << 62  # a commit time beyond it is none
+
+
+@dataclass(slots=True)
+class _Open:
+    """The transaction that is being written: where its next descriptor, revoke or commit block stands."""
+
+    number: int
+    first_block: int
+    next_block: int
+    block_count: int = 0
+    named: RunsOfTransaction = field(default_factory=RunsOfTransaction)
+    revoked: RunsOfTransaction = field(default_factory=RunsOfTransaction)
+    awaited: dict[int, int] = field(default_factory=dict)  # block of the log -> the checksum in its tag
+    whole_sum: int = _NUMBERS - 1
+    damage: str = ""
+
+
+class Jbd2Log:
+    """Feed it ``written`` with every write to the journal; it returns the transactions that ended with it.
+
+    ``superblock`` is the journal's first block as it is on the disk. With ``from_start`` the next transaction is expected where
+    it tells that the log starts, as after a mount; without, the log is joined in the middle. ``problem`` tells, as the end of a
+    sentence, why the log is not understood; then nothing is returned until a superblock comes that is.
+    """
+
+    def __init__(self, superblock: Buffer, from_start: bool = True) -> None:
+        self.problem = ""
+        self._super: JournalSuperblock | None = None
+        self._blocks: WholeBlocks | None = None
+        self._fast: FastCommits | None = None
+        self._next: tuple[int, int] | None = None  # number and block of the next transaction
+        self._open: _Open | None = None
+        self._take_superblock(superblock)
+        if not from_start:
+            self._next = None
+
+    @property
+    def open(self) -> JournalTransaction | None:
+        """The transaction whose commit block has not come."""
+        return None if self._open is None else self._ended(self._open, TransactionState.OPEN)
+
+    def written(self, offset_bytes: int, data: Buffer) -> list[JournalTransaction]:
+        """A write of ``data`` at ``offset_bytes`` of the journal: the transactions that are complete or abandoned by it."""
+        ended: list[JournalTransaction] = []
+        blocks = self._blocks
+        if blocks is None:  # its block size is not known: only a superblock helps
+            if offset_bytes == 0:
+                ended += self._take_superblock(data)
+            return ended
+        for index, block in blocks.written(offset_bytes, data):
+            ended += self._take(index, block)
+        return ended
+
+    def _take(self, index: int, block: memoryview) -> list[JournalTransaction]:
+        if index == 0:
+            return self._take_superblock(block)
+        layout, current = self._super, self._open
+        if layout is None:
+            return []
+        if self._fast is not None and index >= layout.fast_first_block:
+            return self._fast.take(index - layout.fast_first_block, block)
+        if current is not None and index in current.awaited:
+            self._take_content(current, index, block)
+            return []
+        magic, kind, number = HEADER.unpack_from(block)
+        if magic != JBD2_MAGIC or kind not in (DESCRIPTOR, COMMIT, REVOKE) or not self._in_log(index):
+            return []
+        if not layout.sum_is_right(kind, block):
+            return self._take_damaged(index, number)
+        return self._take_control(index, kind, number, block)
+
+    def _in_log(self, index: int) -> bool:
+        return self._super is not None and self._super.first_block <= index < self._super.last_block
+
+    # --- the superblock ---------------------------------------------------------------------------------------
+    def _take_superblock(self, block: Buffer) -> list[JournalTransaction]:
+        before = self._super
+        try:
+            layout = read_journal_superblock(block)
+        except NotUnderstood as why:
+            self.problem, self._super, self._next = str(why), None, None
+            return self._abandon(f"the journal is not understood any more: {why}")
+        ended = []
+        if before is None or before.layout != layout.layout:
+            ended = self._abandon("the journal was made anew or changed")
+            self._next = None
+            self._blocks = WholeBlocks(layout.block_bytes, layout.block_count)
+            has_fast = layout.fast_first_block < layout.block_count
+            self._fast = FastCommits(layout.fast_first_block) if has_fast else None
+        self.problem, self._super = "", layout
+        if self._next is None and self._open is None and self._in_log(layout.start_block):
+            self._next = layout.sequence, layout.start_block
+        return ended
+
+    # --- the log ----------------------------------------------------------------------------------------------
+    def _take_content(self, current: _Open, index: int, block: memoryview) -> None:
+        assert self._super is not None
+        wanted = current.awaited.pop(index)
+        if self._super.block_sums and self._super.sum_of_block(current.number, block) != wanted:
+            current.damage = current.damage or f"the checksum of its block {index} of the journal is wrong"
+        if self._super.summed_as_a_whole:
+            current.whole_sum = crc32_be(current.whole_sum, block)
+
+    def _take_damaged(self, index: int, number: int) -> list[JournalTransaction]:
+        """A block of the expected transaction at its place, with a wrong checksum. Elsewhere it is left over from before."""
+        current = self._open
+        if current is not None and (index, number) == (current.next_block, current.number):
+            return self._abandon(f"the checksum of its block {index} of the journal is wrong")
+        return []
+
+    def _take_control(self, index: int, kind: int, number: int, block: memoryview) -> list[JournalTransaction]:
+        ended: list[JournalTransaction] = []
+        current = self._open
+        if current is None and self._next == (number, index):
+            current = self._open = _Open(number, index, index)
+        if current is None or (number, index) != (current.number, current.next_block):
+            expected = current.number if current is not None else self._next[0] if self._next is not None else None
+            if expected is not None and (number - expected) % _NUMBERS >= _NUMBERS // 2:
+                return []  # of an earlier transaction: it is read again, or left over
+            if kind != COMMIT:
+                return []
+            ended = self._abandon("writes between it and a later transaction did not come")
+            return [*ended, *self._found_footing(index, number)]
+        assert self._super is not None
+        current.block_count += 1
+        current.next_block = self._super.behind(index, 1)
+        if kind == COMMIT:
+            return [self._commit(current, block)]
+        if kind == REVOKE:
+            current.revoked.add(runs_of_blocks(self._super.revoked(block), self._super.block_bytes))
+            return []
+        return self._announce(current, index, block)
+
+    def _announce(self, current: _Open, index: int, block: memoryview) -> list[JournalTransaction]:
+        assert self._super is not None
+        numbers, sums = self._super.tags(block)
+        if self._super.summed_as_a_whole:
+            current.whole_sum = crc32_be(current.whole_sum, block)
+        if len(current.awaited) + len(numbers) > _MAX_AWAITED or current.block_count > self._super.block_count:
+            return self._abandon("it announces more blocks than a journal can hold")
+        current.named.add(runs_of_blocks(numbers, self._super.block_bytes))
+        for place, total in enumerate(sums.tolist(), start=1):
+            current.awaited[self._super.behind(index, place)] = total
+        current.block_count += len(numbers)
+        current.next_block = self._super.behind(index, 1 + len(numbers))
+        return []
+
+    def _commit(self, current: _Open, block: memoryview) -> JournalTransaction:
+        assert self._super is not None
+        if current.awaited:
+            current.damage = f"{len(current.awaited)} of its blocks did not come before its commit block"
+        elif self._super.summed_as_a_whole and whole_sum(block) not in (None, current.whole_sum):
+            current.damage = current.damage or "its checksum is wrong"
+        self._next = (current.number + 1) % _NUMBERS, current.next_block
+        self._open = None
+        state = TransactionState.ABANDONED if current.damage else TransactionState.COMMITTED
+        time_ns = commit_time_ns(block)
+        return self._ended(current, state, time_ns if 0 < time_ns < _NO_TIME_BEFORE else None)
+
+    def _found_footing(self, index: int, number: int) -> list[JournalTransaction]:
+        assert self._super is not None
+        self._next = (number + 1) % _NUMBERS, self._super.behind(index, 1)
+        return []
+
+    def _abandon(self, reason: str) -> list[JournalTransaction]:
+        current, self._open = self._open, None
+        self._next = None
+        if current is None:
+            return []
+        current.damage = current.damage or reason
+        return [self._ended(current, TransactionState.ABANDONED)]
+
+    def _ended(self, current: _Open, state: TransactionState, committed_ns: int | None = None) -> JournalTransaction:
+        return JournalTransaction(
+            str(current.number), current.number, state, committed_ns, current.first_block, current.block_count,
+            current.number, current.named.together(), current.revoked.together(),
+            current.named.whole and current.revoked.whole, current.damage,
+        )  # fmt: skip

@@ -1,0 +1,212 @@
+"""The log of a volume as it lies on the disk now: its transactions, the oldest first, and which of them recovery would replay.
+
+The whole log is read once or twice, in pieces, in the order in which it was written; the parsers for a stream do the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydbt.core.transactions.ext4_volume import (
+    SUPERBLOCK_BYTES,
+    SUPERBLOCK_OFFSET,
+    LogExtents,
+    Read,
+    find_ext4_journal,
+    is_ext4_superblock,
+)
+from pydbt.core.transactions.jbd2_blocks import (
+    COMMIT,
+    JBD2_MAGIC,
+    JOURNAL_SUPERBLOCK_BYTES,
+    NotUnderstood,
+    read_journal_superblock,
+)
+from pydbt.core.transactions.jbd2_log import Jbd2Log
+from pydbt.core.transactions.transaction import JournalTransaction, TransactionState
+from pydbt.core.transactions.xfs_log import XfsLog
+from pydbt.core.transactions.xfs_records import RECORD_MAGIC
+from pydbt.core.transactions.xfs_volume import XFS_SUPERBLOCK_BYTES, is_xfs_superblock, read_xfs_superblock
+from pydbt.core.units import MIB, SECTOR_BYTES
+
+_PIECE_BYTES = 1 * MIB
+_NUMBERS = 1 << 32
+_Words = NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    """A transaction in the log, and whether recovery, at the next mount, replays it. Else it is in its place already, or void."""
+
+    transaction: JournalTransaction
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogOnDisk:
+    """``block_bytes``: the unit of the transactions' places in the log."""
+
+    file_system: str
+    block_bytes: int
+    log_bytes: int
+    transactions: list[OnDisk]
+
+    @property
+    def newest_whole(self) -> OnDisk | None:
+        """The last transaction that the volume holds whole, in its place or by recovery; None when the log names none."""
+        for one in reversed(self.transactions):
+            if one.transaction.state is TransactionState.COMMITTED:
+                return one
+        return None
+
+
+def read_log(read: Read, size_bytes: int) -> LogOnDisk:
+    """The log of the file system on a volume of this size. NotUnderstood when there is none that this program can follow.
+
+    ``read`` is never asked for anything outside of the volume.
+    """
+
+    def inside(offset_bytes: int, length_bytes: int) -> bytes:
+        if offset_bytes + length_bytes > size_bytes:
+            raise NotUnderstood("its file system, or the log, reaches beyond the end of the volume")
+        return read(offset_bytes, length_bytes)
+
+    head = inside(0, SUPERBLOCK_OFFSET + SUPERBLOCK_BYTES)
+    if is_ext4_superblock(head[SUPERBLOCK_OFFSET:]):
+        return _Ext4OnDisk(inside).read()
+    if is_xfs_superblock(head):
+        return _read_xfs(inside)
+    raise NotUnderstood("it has no file system that this program knows (ext4 and XFS)")
+
+
+class _Extents:
+    """The bytes of a log, by their offset in it."""
+
+    def __init__(self, read: Read, extents: LogExtents) -> None:
+        self._read, self._extents = read, extents
+        self.size_bytes = sum(length for _, length in extents)
+
+    def pieces(self, first_bytes: int, end_bytes: int) -> Iterator[tuple[int, bytes]]:
+        """Offset and content of each piece from one place to another."""
+        start = 0
+        for offset, length in self._extents:
+            begin, end = max(first_bytes, start), min(end_bytes, start + length)
+            for place in range(begin, end, _PIECE_BYTES):
+                yield place, self._read(offset + place - start, min(_PIECE_BYTES, end - place))
+            start += length
+
+
+class _Ext4OnDisk:
+    def __init__(self, read: Read) -> None:
+        self._log = _Extents(read, find_ext4_journal(read))
+        self._head = b"".join(data for _, data in self._log.pieces(0, JOURNAL_SUPERBLOCK_BYTES))
+        self._layout = read_journal_superblock(self._head)
+        if self._layout.block_count * self._layout.block_bytes > self._log.size_bytes:
+            raise NotUnderstood("its journal is longer than the file that it is in")
+
+    def read(self) -> LogOnDisk:
+        layout = self._layout
+        live = self._live() if layout.start_block else []
+        if layout.start_block:
+            last = live[-1] if live else None
+            first = layout.behind(last.first_block, last.block_count) if last else layout.start_block
+            older = self._older(first, layout.start_block)
+            live += self._fast(last)
+        else:
+            first = self._behind_newest()
+            older = self._older(first, first)
+        found = [OnDisk(one, False) for one in older]
+        found += [OnDisk(one, one.state is TransactionState.COMMITTED) for one in live]
+        return LogOnDisk("ext4", layout.block_bytes, layout.block_count * layout.block_bytes, found)
+
+    def _round(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
+        """The log from a block on, around its end, up to another one; the whole of it when they are the same."""
+        layout = self._layout
+        around = [(first, layout.last_block), (layout.first_block, last)]
+        parts = [(first, last)] if first < last else around
+        for begin, end in parts:
+            yield from self._log.pieces(begin * layout.block_bytes, end * layout.block_bytes)
+
+    def _live(self) -> list[JournalTransaction]:
+        """From where the superblock tells: each has the next number. The first that is not complete ends the log."""
+        start, found = self._layout.start_block, []
+        log = Jbd2Log(self._head)
+        ended = (one for place, data in self._round(start, start) for one in log.written(place, data))
+        expected = self._layout.sequence
+        for one in ended:
+            if one.number != expected:
+                break
+            found.append(one)
+            if one.state is not TransactionState.COMMITTED:
+                return found
+            expected = (expected + 1) % _NUMBERS
+        if log.open is not None and log.open.number == expected:
+            found.append(log.open)
+        return found
+
+    def _fast(self, last: JournalTransaction | None) -> list[JournalTransaction]:
+        """The fast commits behind the last full one, which have the number of the transaction that was running."""
+        layout = self._layout
+        if last is not None and last.state is not TransactionState.COMMITTED:
+            running = last.number
+        else:
+            running = layout.sequence if last is None else (last.number + 1) % _NUMBERS
+        log = Jbd2Log(self._head)
+        area = self._log.pieces(layout.fast_first_block * layout.block_bytes, layout.block_count * layout.block_bytes)
+        return [one for place, data in area for one in log.written(place, data) if one.number == running]
+
+    def _older(self, first: int, last: int) -> list[JournalTransaction]:
+        """What is left of transactions that are in their place already, since the log has not come round to them again."""
+        log = Jbd2Log(self._head, from_start=False)
+        ended = [one for place, data in self._round(first, last) for one in log.written(place, data)]
+        return [one for one in ended if 0 < self._age(one.number) < _NUMBERS // 2]
+
+    def _age(self, number: int) -> int:
+        return (self._layout.sequence - number) % _NUMBERS
+
+    def _behind_newest(self) -> int:
+        """Where the log would go on, after an unmount: behind the commit block with the highest number below the next one."""
+        layout = self._layout
+        newest, block = _NUMBERS // 2, layout.first_block
+        words = layout.block_bytes // 4
+        for place, data in self._round(layout.first_block, layout.first_block):
+            whole = len(data) // layout.block_bytes * words
+            headers = np.frombuffer(data, ">u4", whole).reshape(-1, words)[:, :3]
+            commits = np.flatnonzero((headers[:, 0] == JBD2_MAGIC) & (headers[:, 1] == COMMIT))
+            for index in commits.tolist():
+                age = self._age(int(headers[index, 2]))
+                if 0 < age < newest:
+                    newest, block = age, layout.behind(place // layout.block_bytes + index, 1)
+        return block
+
+
+def _read_xfs(read: Read) -> LogOnDisk:
+    volume = read_xfs_superblock(read(0, XFS_SUPERBLOCK_BYTES))
+    where = _Extents(read, [(volume.log_offset_bytes, volume.log_bytes)])
+    cycles = _cycles(where)
+    # The newest cycle begins at the log's start. What stands behind its last sector is of the cycle before.
+    oldest = (int(np.flatnonzero(cycles == cycles[0])[-1]) + 1) * SECTOR_BYTES
+    log = XfsLog(volume)
+    ended = []
+    for first, end in ((oldest, volume.log_bytes), (0, oldest)):
+        for place, data in where.pieces(first, end):
+            ended += log.written(place, data)
+    ended += log.open
+    found = [
+        OnDisk(one, one.state is TransactionState.COMMITTED and not log.unmounted and one.starts_at >= log.tail_lsn)
+        for one in ended
+    ]
+    return LogOnDisk("xfs", SECTOR_BYTES, volume.log_bytes, found)
+
+
+def _cycles(where: _Extents) -> _Words:
+    """The cycle of each sector of an XFS log: its first word; the second in the header of a record."""
+    parts = []
+    for _, data in where.pieces(0, where.size_bytes):
+        words = np.frombuffer(data, ">u4").reshape(-1, SECTOR_BYTES // 4)
+        parts.append(np.where(words[:, 0] == RECORD_MAGIC, words[:, 1], words[:, 0]).astype(np.uint32))
+    return np.concatenate(parts)

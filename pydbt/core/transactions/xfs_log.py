@@ -1,0 +1,228 @@
+"""The transactions of an XFS log (checkpoints), from the writes to it in the order in which the kernel submitted them.
+
+A record counts when all before it are there: records may be submitted out of order, and recovery stops at the first hole. A
+checkpoint lies in one record or in several and may share them with others; it is complete when its commit operation is in a
+record that counts, and its start operation was seen. XFS logs no time. A log that is joined in the middle begins with the
+first whole record; what began before is left out.
+
+Any bytes may come; nothing raises, and what is kept has a bound. Sources: fs/xfs/libxfs/xfs_log_format.h,
+fs/xfs/xfs_log_recover.c (xlog_recover_process_data and what it calls), fs/xfs/xfs_log_cil.c.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pydbt.core.transactions.transaction import (
+    JournalTransaction,
+    NamedRuns,
+    RunsOfTransaction,
+    TransactionState,
+)
+from pydbt.core.transactions.xfs_records import XfsRecord, XfsRecords
+from pydbt.core.transactions.xfs_volume import XfsVolume
+from pydbt.core.units import SECTOR_BYTES, Buffer
+
+_OPERATION = struct.Struct(">IIBB2x")
+_START, _COMMIT, _CONTINUED, _UNMOUNT = 0x01, 0x02, 0x08, 0x20
+_TRANSACTION_MAGIC = 0x5452414E
+_HEADER_BYTES = 16  # struct xfs_trans_header
+_INODE, _BUFFER, _DQUOT, _NEW_INODES = 0x123B, 0x123C, 0x123D, 0x123F
+_CANCELLED = 0x2  # XFS_BLF_CANCEL
+_FORMAT_BYTES = 56  # struct xfs_inode_log_format, the longest of those that name blocks by what is read here
+_INODE_32_BYTES = 52
+_MAX_OPEN = 64  # the kernel has a few checkpoints at once
+_MAX_WAITING = 16  # the kernel has 8 buffers
+_MAX_WAITING_BYTES = 5 << 18
+_MAX_SECTOR = 1 << 53
+
+
+@dataclass(slots=True)
+class _Checkpoint:
+    """One that was started: the part of the item that is being read, and what was named."""
+
+    lsn: int
+    last_lsn: int
+    sectors: int
+    header: bytearray = field(default_factory=bytearray)
+    format: bytearray = field(default_factory=bytearray)  # the first bytes of the first region of the item
+    regions_left: int = 0
+    in_format: bool = False
+    named: RunsOfTransaction = field(default_factory=RunsOfTransaction)
+    revoked: RunsOfTransaction = field(default_factory=RunsOfTransaction)
+    damage: str = ""
+
+
+class XfsLog:
+    """Feed it ``written`` with every write to the log; it returns the checkpoints that ended with it.
+
+    ``tail_lsn`` is that of the newest record that counts: recovery begins there. ``unmounted`` tells whether the newest record
+    is that of an unmount, behind which nothing needs to be replayed.
+    """
+
+    def __init__(self, volume: XfsVolume) -> None:
+        self.tail_lsn = 0
+        self.unmounted = False
+        self._volume = volume
+        self._sectors = volume.log_bytes // SECTOR_BYTES
+        self._records = XfsRecords(volume.log_bytes, volume.uuid)
+        self._next: int | None = None  # the log sequence number of the next record
+        self._waiting: dict[int, XfsRecord] = {}
+        self._open: dict[int, _Checkpoint] = {}
+
+    @property
+    def open(self) -> list[JournalTransaction]:
+        """The checkpoints whose commit has not come."""
+        return [self._ended(one, one.last_lsn, TransactionState.OPEN) for one in self._open.values()]
+
+    def written(self, offset_bytes: int, data: Buffer) -> list[JournalTransaction]:
+        """A write of ``data`` at ``offset_bytes`` of the log: the checkpoints that are complete or abandoned by it."""
+        ended: list[JournalTransaction] = []
+        for record in self._records.written(offset_bytes, data):
+            if self._next is None:
+                self._next = record.lsn
+            if record.lsn < self._next:
+                continue  # it is read again, or left over
+            self._waiting[record.lsn] = record
+            ended += self._take_in_order()
+            if len(self._waiting) > _MAX_WAITING or self._waiting_bytes() > _MAX_WAITING_BYTES:
+                ended += self._abandon("writes of the log before later ones did not come")
+                self._next = min(self._waiting)
+                ended += self._take_in_order()
+        return ended
+
+    def _waiting_bytes(self) -> int:
+        return sum(len(record.data) for record in self._waiting.values())
+
+    def _take_in_order(self) -> list[JournalTransaction]:
+        ended: list[JournalTransaction] = []
+        while self._next is not None and self._next in self._waiting:
+            record = self._waiting.pop(self._next)
+            if record.problem:
+                ended += self._abandon(record.problem)
+            else:
+                self.tail_lsn, self.unmounted = record.tail_lsn, False
+                ended += self._take(record)
+            self._next = self._behind(record)
+        return ended
+
+    def _behind(self, record: XfsRecord) -> int:
+        cycle, sector = record.lsn >> 32, (record.lsn & 0xFFFFFFFF) + record.sector_count
+        wraps, sector = divmod(sector, self._sectors)
+        return (cycle + wraps) << 32 | sector
+
+    # --- the operations of a record ---------------------------------------------------------------------------
+    def _take(self, record: XfsRecord) -> list[JournalTransaction]:
+        ended: list[JournalTransaction] = []
+        data, position = memoryview(record.data), 0
+        for _ in range(min(record.operations, len(data) // _OPERATION.size)):
+            if position + _OPERATION.size > len(data):
+                return [*ended, *self._abandon(f"record {name_of_lsn(record.lsn)} of the log is cut off")]
+            number, length, _, flags = _OPERATION.unpack_from(data, position)
+            position += _OPERATION.size
+            region = data[position : position + length]
+            if len(region) < length:
+                return [*ended, *self._abandon(f"record {name_of_lsn(record.lsn)} of the log is cut off")]
+            position += length
+            if flags & _UNMOUNT:
+                self.unmounted = True
+            elif flags & _START:
+                ended += self._start(number, record)
+            elif number in self._open:
+                one = self._open[number]
+                if one.last_lsn != record.lsn:
+                    one.last_lsn = record.lsn
+                    one.sectors += record.sector_count
+                if flags & _COMMIT:
+                    self._end_region(one, record.order)
+                    del self._open[number]
+                    state = TransactionState.ABANDONED if one.damage else TransactionState.COMMITTED
+                    ended.append(self._ended(one, record.lsn, state))
+                else:
+                    self._region(one, region, flags, record.order)
+        return ended
+
+    def _start(self, number: int, record: XfsRecord) -> list[JournalTransaction]:
+        ended: list[JournalTransaction] = []
+        before = self._open.pop(number, None)
+        if before is None and len(self._open) >= _MAX_OPEN:
+            before = self._open.pop(next(iter(self._open)))
+        if before is not None:
+            before.damage = "another one was started in its place"
+            ended = [self._ended(before, before.last_lsn, TransactionState.ABANDONED)]
+        self._open[number] = _Checkpoint(record.lsn, record.lsn, record.sector_count)
+        return ended
+
+    def _region(self, one: _Checkpoint, region: memoryview, flags: int, order: str) -> None:
+        """A region, or a part of one: ``_CONTINUED`` marks all parts but the first."""
+        if not flags & _CONTINUED:
+            self._end_region(one, order)
+            if len(one.header) == _HEADER_BYTES:
+                one.in_format = one.regions_left == 0
+                one.regions_left = max(0, one.regions_left - 1)
+        if len(one.header) < _HEADER_BYTES:
+            one.header += region[: _HEADER_BYTES - len(one.header)]
+            if len(one.header) == _HEADER_BYTES and one.header[:4] != struct.pack(f"{order}I", _TRANSACTION_MAGIC):
+                one.damage = "it does not begin with the header of a transaction"
+        elif one.in_format:
+            one.format += region[: _FORMAT_BYTES - len(one.format)]
+
+    def _end_region(self, one: _Checkpoint, order: str) -> None:
+        """The first region of an item is complete: it tells how many follow, and which blocks the item changes."""
+        if not one.in_format:
+            return
+        content, one.format, one.in_format = bytes(one.format), bytearray(), False
+        if len(content) < 4:
+            one.damage = "an item of it is cut off"
+            return
+        kind, regions = struct.unpack_from(f"{order}HH", content)
+        if regions == 0:
+            one.damage = "an item of it has no regions"
+            return
+        one.regions_left = regions - 1
+        run, cancelled = self._run_of(kind, content, order)
+        if run is not None:
+            (one.revoked if cancelled else one.named).add(run)
+
+    def _run_of(self, kind: int, content: bytes, order: str) -> tuple[NamedRuns | None, bool]:
+        """The run that an item changes, and whether it is cancelled by it; None for items that name no blocks."""
+        sector = length = -1
+        cancelled = False
+        if kind == _BUFFER and len(content) >= 16:
+            flags, length, sector = struct.unpack_from(f"{order}HHq", content, 4)
+            cancelled = bool(flags & _CANCELLED)
+        elif kind == _INODE and len(content) >= _INODE_32_BYTES:
+            place = 40 if len(content) == _FORMAT_BYTES else 36
+            sector, length = struct.unpack_from(f"{order}qi", content, place)
+        elif kind == _DQUOT and len(content) >= 20:
+            sector, length = struct.unpack_from(f"{order}qi", content, 8)
+        elif kind == _NEW_INODES and len(content) >= 24:
+            group, block, _, _, blocks = struct.unpack_from(">5I", content, 4)  # big-endian on every machine
+            per_block = self._volume.block_bytes // SECTOR_BYTES
+            sector, length = (group * self._volume.group_blocks + block) * per_block, blocks * per_block
+        if not 0 <= sector < _MAX_SECTOR or not 0 < length < _MAX_SECTOR:
+            return None, False
+        return np.array([(sector * SECTOR_BYTES, length * SECTOR_BYTES)], np.int64), cancelled
+
+    def _abandon(self, reason: str) -> list[JournalTransaction]:
+        ended = []
+        for one in self._open.values():
+            one.damage = one.damage or reason
+            ended.append(self._ended(one, one.last_lsn, TransactionState.ABANDONED))
+        self._open.clear()
+        return ended
+
+    @staticmethod
+    def _ended(one: _Checkpoint, lsn: int, state: TransactionState) -> JournalTransaction:
+        return JournalTransaction(
+            name_of_lsn(lsn), lsn, state, None, one.lsn & 0xFFFFFFFF, one.sectors, one.lsn,
+            one.named.together(), one.revoked.together(), one.named.whole and one.revoked.whole, one.damage,
+        )  # fmt: skip
+
+
+def name_of_lsn(lsn: int) -> str:
+    """A log sequence number as people and ``xfs_logprint`` write it: cycle and sector of the log."""
+    return f"{lsn >> 32}:{lsn & 0xFFFFFFFF}"

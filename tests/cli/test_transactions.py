@@ -1,0 +1,72 @@
+"""``controller transactions`` lists what is in a file system's log, without a controller, and changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pydbt.cli.group import cli
+from pydbt.core.errors import UsageError
+from tests.core.transactions.recorded import Recorded
+
+
+def transactions(*words: object) -> Result:
+    return CliRunner().invoke(cli, ["transactions", *map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("volume") / "disk.img"
+    Recorded("ext4-ordered-1k").write_image(path)
+    return path
+
+
+def test_one_line_per_transaction_and_the_last_whole_one(image: Path) -> None:
+    before = hashlib.sha256(image.read_bytes()).digest()
+    found = transactions(image)
+    assert found.exit_code == 0, found.output
+    lines = found.output.splitlines()
+    assert lines[0].split()[:2] == ["transaction", "committed"]
+    assert [line.split()[0] for line in lines[1:-1]] == [str(number) for number in range(2, 14)]
+    assert "2026-11-29 16:07:53.234" in lines[-2] and "committed, replayed by the next mount" in lines[-2]
+    assert lines[-1] == f"ext4 on {image}, a log of 4.0 MiB: transaction 13 is the last that is whole"
+    assert hashlib.sha256(image.read_bytes()).digest() == before
+
+
+def test_a_program_reads_every_part_that_a_transaction_names(image: Path) -> None:
+    report = json.loads(transactions(image, "--json").output)
+    assert (report["file_system"], report["mounted"], report["last_whole"]) == ("ext4", False, "13")
+    last = report["transactions"][-1]
+    assert (last["transaction"], last["state"], last["replayed"], last["reason"]) == ("13", "committed", True, None)
+    assert last["committed"].startswith("2026-11-29T16:07:53.234") and last["changed_whole"]
+    assert last["changed"][0] == {"offset_bytes": 262 * 1024, "length_bytes": 1024} and last["revoked"] == []
+    assert last["log_bytes"] == 8 * 1024
+
+
+def test_a_log_without_a_whole_transaction_is_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    Recorded("ext4-ordered-1k").write_image(path)
+    content = bytearray(path.read_bytes())
+    at = -1
+    while (at := content.find(b"\xc0\x3b\x39\x98\0\0\0\2", at + 1)) >= 0:
+        content[at + 50] ^= 1  # the time in a commit block
+    path.write_bytes(content)
+    found = transactions(path)
+    assert found.output.splitlines()[-1].endswith("no transaction in it is whole, so the last one is unknown")
+    assert "abandoned: the checksum of its block" in found.output
+    assert json.loads(transactions(path, "--json").output)["last_whole"] is None
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "zeroes", "short"])
+def test_what_has_no_log_is_refused_with_the_reason(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "it"
+    if kind == "folder":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_bytes(bytes(4096 if kind == "zeroes" else 100))
+    found = transactions(path)
+    assert isinstance(found.exception, UsageError) and str(path) in str(found.exception), found
