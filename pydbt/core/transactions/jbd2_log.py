@@ -130,7 +130,22 @@ class Jbd2Log:
             has_fast = layout.fast_first_block < layout.block_count
             self._fast = FastCommits(layout.fast_first_block) if has_fast else None
         self.problem, self._super = "", layout
-        if self._next is None and self._open is None and self._in_log(layout.start_block):
+        return [*ended, *self._started_at(layout)]
+
+    def _started_at(self, layout: JournalSuperblock) -> list[JournalTransaction]:
+        """Where the superblock tells that the log starts, unless that is behind what is followed: then it is the log's tail.
+
+        A mount goes on with the next number or one more, at a place of its own; what was open before it will never be complete.
+        """
+        if not self._in_log(layout.start_block):
+            return []
+        ended: list[JournalTransaction] = []
+        current = self._open
+        if current is not None:
+            if not 0 < (layout.sequence - current.number) % _NUMBERS < _NUMBERS // 2:
+                return []
+            ended = self._abandon("the file system was mounted anew")
+        if self._next is None or (layout.sequence - self._next[0]) % _NUMBERS < _NUMBERS // 2:
             self._next = layout.sequence, layout.start_block
         return ended
 

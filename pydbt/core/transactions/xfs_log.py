@@ -129,6 +129,7 @@ class XfsLog:
             position += length
             if flags & _UNMOUNT:
                 self.unmounted = True
+                ended += self._abandon("the file system was unmounted")
             elif flags & _START:
                 ended += self._start(number, record)
             elif number in self._open:

@@ -126,6 +126,33 @@ def test_a_superblock_tells_where_the_log_starts() -> None:
     assert states(feed(log, [(0, built.superblock(sequence=7)), *built.writes])) == [("7", "committed")]
 
 
+@pytest.mark.parametrize(("opened", "number"), [(False, 8), (False, 9), (True, 9)])
+def test_a_mount_goes_on_at_another_place(opened: bool, number: int) -> None:
+    """After an unmount with the next number; after a crash, which recovery ends, with one more."""
+    built = Jbd2Builder()
+    built.transaction(5)
+    if opened:
+        built.descriptor({6: bytes(1024)})
+    again = Jbd2Builder(start=30, sequence=number)
+    again.transaction(7)
+    found = feed(Jbd2Log(built.superblock()), [*built.writes, (0, again.superblock()), *again.writes])
+    assert states(found)[-1] == (str(number), "committed")
+    assert [one.reason for one in found[1:-1]] == ["the file system was mounted anew"] * opened
+
+
+def test_a_superblock_of_the_log_s_tail_changes_nothing() -> None:
+    built = Jbd2Builder()
+    built.transaction(5)
+    built.transaction(5)
+    built.descriptor({6: bytes(1024)})
+    built.writes.append((0, built.superblock(start=4, sequence=8)))
+    built.commit()
+    built.writes.append((0, built.superblock(start=7, sequence=9)))
+    built.transaction(7)
+    found = feed(Jbd2Log(built.superblock()), built.writes)
+    assert states(found) == [(str(number), "committed") for number in (7, 8, 9, 10)]
+
+
 def test_an_open_transaction_is_told() -> None:
     built = Jbd2Builder()
     log = Jbd2Log(built.superblock())

@@ -114,12 +114,13 @@ def test_cancelled_buffers_new_inodes_and_quota_are_named() -> None:
 
 def test_an_unmount_is_told_until_the_log_goes_on() -> None:
     built = XfsBuilder()
-    built.write(built.record(built.checkpoint(1, built.buffer(8, 8))))
+    built.write(built.record([*built.checkpoint(1, built.buffer(8, 8)), (2, 1, b"")]))
     log = log_of(built)
     assert len(feed(log, built.writes)) == 1 and not log.unmounted
     built.writes.clear()
     built.write(built.record([(9, 0x20, struct.pack("<HHI", 0x556E, 0, 0))]))
-    assert not feed(log, built.writes) and log.unmounted and log.tail_lsn == 3 << 32
+    assert [one.reason for one in feed(log, built.writes)] == ["the file system was unmounted"]
+    assert log.unmounted and log.tail_lsn == 3 << 32 and not log.open
     built.writes.clear()
     built.write(built.record(built.checkpoint(2, built.buffer(8, 8))))
     assert len(feed(log, built.writes)) == 1 and not log.unmounted
