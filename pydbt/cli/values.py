@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from pydbt.core.configured.on_unreachable import OnUnreachable
 from pydbt.core.errors import UsageError
-from pydbt.core.primary.gate import OnUnreachable
 from pydbt.network.address import parse_address
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydbt.core.configured.on_unreachable import WAIT_THEN_MOUNT, OnUnreachable
 from pydbt.core.errors import UsageError
-from pydbt.core.primary.gate import WAIT_THEN_MOUNT, OnUnreachable
 from pydbt.core.protocol.heartbeat import HEARTBEAT_S
 from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES, exact_bytes
 from pydbt.kernel.spec import MAX_RING_BYTES

@@ -79,7 +79,7 @@ def test_the_decisions_for_once_are_these_and_the_document_names_them() -> None:
         ("run", "accept-replica"), ("run", "assume-in-sync"), ("run", "check"), ("secondary", "replay-only"),
         ("secondary", "check"), ("secondary", "accept-target"),
         ("promote", "accept-target"), ("secondaries", "add"), ("secondaries", "remove"), ("secondaries", "peer"),
-        ("promote", "force"), ("verify", "cancel"), ("down", "volume"), ("down", "all"),
+        ("promote", "force"), ("verify", "cancel"), ("down", "volume"), ("down", "all"), ("gate", "on-unreachable"),
     }  # fmt: skip
     (line,) = [
         words
@@ -92,7 +92,8 @@ def test_the_decisions_for_once_are_these_and_the_document_names_them() -> None:
 @pytest.mark.parametrize(("name", "option"), ONCE)
 def test_a_decision_for_once_may_only_be_typed(tmp_path: Path, name: str, option: str) -> None:
     is_flag = ONCE[name, option].is_flag
-    table = f"[{name}]\nstate = '{tmp_path}'\n{option} = "
+    first = "volume" if name == "gate" else "state"
+    table = f"[{name}]\n{first} = '{tmp_path}'\n{option} = "
     refused = asked(tmp_path, table + ("true" if is_flag else '"127.0.0.1:1"'), name)
     refused.refused(2, "controller.toml line 3", f"{option} of [{name}] is a decision for once", f"type --{option}")
     if is_flag:  # no decision

@@ -16,8 +16,9 @@ from pydbt.controller.primary.gate import GateOptions, ask_gate, gate_report
 from pydbt.controller.primary.handshake import Refused, shake_hands
 from pydbt.controller.roles import demote
 from pydbt.controller.secondary.promoted import answering, serve_promoted
+from pydbt.core.configured.on_unreachable import OnUnreachable
 from pydbt.core.errors import UsageError
-from pydbt.core.primary.gate import GateOutcome, GateVerdict, OnUnreachable
+from pydbt.core.primary.gate import GateOutcome, GateVerdict
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.protocol.peer_identity import Machine

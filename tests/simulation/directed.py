@@ -16,6 +16,7 @@ import numpy as np
 from pydbt.controller.secondary.kept_target import KeptTarget
 from pydbt.core.blocks.apply_plan import PlannedWrites
 from pydbt.core.blocks.runs import Runs
+from pydbt.core.configured.on_unreachable import OnUnreachable
 from pydbt.core.primary import comparison_blocks, gate
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.modes import Mode, Phase
@@ -353,7 +354,7 @@ def heard_at_the_gate(role: str, replica: str, expected: str) -> gate.RoleAnswer
 def one_that_was_promoted_decides_at_the_gate() -> None:
     """Of two secondaries one is a replica, and the other was promoted: the old primary must not be mounted."""
     answers = [heard_at_the_gate(role, "cd" * 16, "cd" * 16) for role in ("replica", "promoted")]
-    for policy in (gate.OnUnreachable.parse("mount"), gate.OnUnreachable.parse("refuse")):
+    for policy in (OnUnreachable.parse("mount"), OnUnreachable.parse("refuse")):
         verdict = gate.verdict_of(answers, policy, 0.0)
         assert verdict is not None and verdict.outcome is gate.GateOutcome.SHUT
 
@@ -361,7 +362,7 @@ def one_that_was_promoted_decides_at_the_gate() -> None:
 def a_stranger_has_no_say_at_the_gate() -> None:
     """At the address is another replica: by its word the gate would open, where silence is to refuse."""
     answers = [heard_at_the_gate("replica", "77" * 16, "cd" * 16)]
-    verdict = gate.verdict_of(answers, gate.OnUnreachable.parse("refuse"), 0.0)
+    verdict = gate.verdict_of(answers, OnUnreachable.parse("refuse"), 0.0)
     assert verdict is not None and verdict.outcome is gate.GateOutcome.SILENT
 
 

@@ -13,9 +13,10 @@ from pydbt.cli.values import ON_SILENCE
 from pydbt.cli.volume_files import VolumeFile, checked_values, volume_files, volumes_folder
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.state_dir import check_state_dir
+from pydbt.core.configured.on_unreachable import WAIT_THEN_MOUNT, OnUnreachable
 from pydbt.core.configured.problems import did_you_mean
 from pydbt.core.errors import PeerError, Superseded, UsageError
-from pydbt.core.primary.gate import WAIT_THEN_MOUNT, GateOutcome, OnUnreachable
+from pydbt.core.primary.gate import GateOutcome
 from pydbt.device.checks import require_root
 
 _log = logging.getLogger("pydbt")

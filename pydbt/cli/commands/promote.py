@@ -69,6 +69,9 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
     if code == 0:
         role_changed(target, promoted=True)
         _tell(state_dir, status)
+        click.echo(
+            "start 'controller secondary', or its unit, again as before: it writes nothing now, and tells the old primary of this"
+        )
         if not was_running:
             click.echo("the secondary was not running: nobody here knows whether its primary still writes")
     return code

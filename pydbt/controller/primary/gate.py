@@ -12,12 +12,12 @@ from pathlib import Path
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.primary.handshake import greeted, hello_of
 from pydbt.controller.primary.report import GateReport
+from pydbt.core.configured.on_unreachable import OnUnreachable
 from pydbt.core.errors import PeerError, StateError
 from pydbt.core.primary.gate import (
     GateOutcome,
     GateVerdict,
     HeardRole,
-    OnUnreachable,
     RoleAnswer,
     answer_of,
     silent,

@@ -6,11 +6,11 @@ Nobody who does not prove to be the secondary has a say: such an answer counts a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
+from pydbt.core.configured.on_unreachable import OnUnreachable
 from pydbt.core.errors import WireError
 from pydbt.core.protocol.divergence import short
 from pydbt.core.protocol.frames import (
@@ -27,42 +27,10 @@ from pydbt.core.protocol.generations import objection
 from pydbt.core.protocol.refusals import is_expected, refusal_words
 from pydbt.core.protocol.role import PROMOTED, REPLICA, Role
 
-DEFAULT_WAIT_S = 60.0
-LONGEST_GATE_WAIT_S = 86_400.0
-"""A boot that waits for more than a day is no boot."""
-_WAIT = re.compile(r"wait ([0-9]+(?:\.[0-9]+)?)([smh]?)", re.ASCII)
-_SECONDS_OF = {"": 1, "s": 1, "m": 60, "h": 3600}
-
 SUPERSEDES = frozenset({SUPERSEDED, SECOND_PRIMARY, "newer", "split-brain", "unrelated"})
 """Refusals of a side that is, or follows, another primary of this volume. Earlier versions say no more than that."""
 FOLLOWS = frozenset({TARGET_ERROR, SECTOR_SIZE, "restarting", "disk-full", "journal-failed", "too-small"})
 """Refusals of a side that is a replica all the same: one that was promoted runs no secondary."""
-
-
-@dataclass(frozen=True, slots=True)
-class OnUnreachable:
-    """What is done when a secondary does not answer: wait for it for ``wait_s``; after that mount, or ``refuses``."""
-
-    wait_s: float = DEFAULT_WAIT_S
-    refuses: bool = False
-
-    @classmethod
-    def parse(cls, text: str) -> OnUnreachable:
-        """Of ``wait 60s``, ``mount`` or ``refuse``. ValueError."""
-        words = " ".join(text.split())
-        if words in ("mount", "refuse"):
-            return cls(0.0, refuses=words == "refuse")
-        found = _WAIT.fullmatch(words)
-        wait_s = float(found[1]) * _SECONDS_OF[found[2]] if found else -1.0
-        if not 0 <= wait_s <= LONGEST_GATE_WAIT_S:
-            raise ValueError(
-                f"{text!r} is none of 'wait TIME', 'mount' and 'refuse', with a TIME of at most 24h, as in 'wait 60s'"
-            )
-        return cls(wait_s)
-
-
-WAIT_THEN_MOUNT = OnUnreachable()
-"""Without a word in the volume's file."""
 
 
 class HeardRole(Enum):

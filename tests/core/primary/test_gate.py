@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from pydbt.core.configured.on_unreachable import LONGEST_GATE_WAIT_S, OnUnreachable
 from pydbt.core.errors import PeerError, WireError
 from pydbt.core.primary.gate import (
     FOLLOWS,
-    LONGEST_GATE_WAIT_S,
     SUPERSEDES,
     GateOutcome,
     HeardRole,
-    OnUnreachable,
     RoleAnswer,
     answer_of,
     silent,
