@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import pydbt.cli.cluster
 import pydbt.controller
 import pydbt.store
 from pydbt.core.blocks.sector_table import SectorTable
@@ -393,7 +394,7 @@ def test_purge_touches_nothing_while_another_installation_uses_it(root: Root) ->
 def names_of_files() -> set[str]:
     """Of the files in a state directory: the constants of the rooms that write there."""
     found = set()
-    for room in (pydbt.store, pydbt.controller):
+    for room in (pydbt.store, pydbt.controller, pydbt.cli.cluster):
         for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
             for name, value in vars(import_module(module.name)).items():
                 if re.fullmatch(r"[A-Z_]+_NAME", name) and name not in ELSEWHERE and isinstance(value, str):
@@ -403,7 +404,7 @@ def names_of_files() -> set[str]:
 
 def test_purge_knows_every_file_of_a_state_directory(root: Root) -> None:
     names = names_of_files()
-    assert {"replica.json", "dirty.map", "peer", "lock", "status.json"} <= names
+    assert {"replica.json", "dirty.map", "peer", "lock", "status.json", "cluster-role", "cluster.log"} <= names
     names |= {f"{PEER_FILE_NAME}.key", "peer-2", "peer-2.key", "dirty-2.map", "staged.map", "free-2.map", "era.map"}
     for name in names - {"bad-blocks"}:
         root.write(f"var/lib/pydbt/data/{name}")
