@@ -6,7 +6,7 @@ The whole log is read once or twice, in pieces, in the order in which it was wri
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from pydbt.core.transactions.jbd2_blocks import (
 )
 from pydbt.core.transactions.jbd2_log import Jbd2Log
 from pydbt.core.transactions.transaction import JournalTransaction, TransactionState
-from pydbt.core.transactions.xfs_log import XfsLog
+from pydbt.core.transactions.xfs_log import XfsLog, name_of_lsn
 from pydbt.core.transactions.xfs_records import RECORD_MAGIC
 from pydbt.core.transactions.xfs_volume import XFS_SUPERBLOCK_BYTES, is_xfs_superblock, read_xfs_superblock
 from pydbt.core.units import MIB, SECTOR_BYTES
@@ -196,10 +196,15 @@ def _read_xfs(read: Read) -> LogOnDisk:
         for place, data in where.pieces(first, end):
             ended += log.written(place, data)
     ended += log.open
-    found = [
-        OnDisk(one, one.state is TransactionState.COMMITTED and not log.unmounted and one.starts_at >= log.tail_lsn)
-        for one in ended
-    ]
+    # Recovery begins at the tail, and goes no further than a damaged or missing record behind it.
+    stop = next((gap for gap in log.gaps if gap >= log.tail_lsn), None)
+    found = []
+    for one in ended:
+        if stop is not None and one.number >= stop and one.state is TransactionState.COMMITTED:
+            reason = f"recovery stops before it, at the damaged or missing record {name_of_lsn(stop)}"
+            one = replace(one, state=TransactionState.ABANDONED, reason=reason)
+        whole = one.state is TransactionState.COMMITTED
+        found.append(OnDisk(one, whole and not log.unmounted and one.starts_at >= log.tail_lsn))
     return LogOnDisk("xfs", SECTOR_BYTES, volume.log_bytes, found)
 
 

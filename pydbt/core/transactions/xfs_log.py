@@ -37,6 +37,7 @@ _INODE_32_BYTES = 52
 _MAX_OPEN = 64  # the kernel has a few checkpoints at once
 _MAX_WAITING = 16  # the kernel has 8 buffers
 _MAX_WAITING_BYTES = 5 << 18
+_MAX_GAPS = 64
 _MAX_SECTOR = 1 << 53
 
 
@@ -60,12 +61,14 @@ class XfsLog:
     """Feed it ``written`` with every write to the log; it returns the checkpoints that ended with it.
 
     ``tail_lsn`` is that of the newest record that counts: recovery begins there. ``unmounted`` tells whether the newest record
-    is that of an unmount, behind which nothing needs to be replayed.
+    is that of an unmount, behind which nothing needs to be replayed. ``gaps``: the log sequence numbers of the first damaged
+    or missing records, in their order.
     """
 
     def __init__(self, volume: XfsVolume) -> None:
         self.tail_lsn = 0
         self.unmounted = False
+        self.gaps: list[int] = []
         self._volume = volume
         self._sectors = volume.log_bytes // SECTOR_BYTES
         self._records = XfsRecords(volume.log_bytes, volume.uuid)
@@ -89,10 +92,15 @@ class XfsLog:
             self._waiting[record.lsn] = record
             ended += self._take_in_order()
             if len(self._waiting) > _MAX_WAITING or self._waiting_bytes() > _MAX_WAITING_BYTES:
+                self._add_gap(self._next)
                 ended += self._abandon("writes of the log before later ones did not come")
                 self._next = min(self._waiting)
                 ended += self._take_in_order()
         return ended
+
+    def _add_gap(self, lsn: int) -> None:
+        if len(self.gaps) < _MAX_GAPS:
+            self.gaps.append(lsn)
 
     def _waiting_bytes(self) -> int:
         return sum(len(record.data) for record in self._waiting.values())
@@ -102,6 +110,7 @@ class XfsLog:
         while self._next is not None and self._next in self._waiting:
             record = self._waiting.pop(self._next)
             if record.problem:
+                self._add_gap(record.lsn)
                 ended += self._abandon(record.problem)
             else:
                 self.tail_lsn, self.unmounted = record.tail_lsn, False

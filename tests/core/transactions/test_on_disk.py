@@ -246,6 +246,37 @@ def test_a_hole_in_an_xfs_log_ends_it() -> None:
     assert log.transactions[-1].transaction.named.tolist()[0][0] // 4096 == 47
 
 
+@pytest.mark.parametrize("missing", [False, True])
+def test_what_stands_behind_a_damaged_record_of_an_xfs_log_is_not_called_whole(missing: bool) -> None:
+    built = XfsBuilder(log_sectors=2048)
+    for tid in range(50):
+        built.tail = built.cycle << 32 | built.sector if tid == 10 else built.tail
+        built.write(built.record(built.checkpoint(tid, built.buffer(8 * tid, 8)), spoil="sum" if tid == 20 else ""))
+    if missing:
+        del built.writes[20]
+    read, size = xfs_image(built)
+    log = read_log(read, size)
+    whole = [one.transaction for one in log.transactions if one.transaction.state.value == "committed"]
+    assert [one.named.tolist()[0][0] // 4096 for one in whole] == list(range(20))
+    assert (
+        all("recovery stops" in one.transaction.reason for one in log.transactions[20:]) and len(log.transactions) > 40
+    )
+    assert [one.replayed for one in log.transactions] == [False] * 10 + [True] * 10 + [False] * (
+        len(log.transactions) - 20
+    )
+    assert log.newest_whole is log.transactions[19]
+
+
+def test_damage_before_the_tail_of_an_xfs_log_changes_nothing() -> None:
+    built = XfsBuilder(log_sectors=2048)
+    for tid in range(30):
+        built.tail = built.cycle << 32 | built.sector if tid == 20 else built.tail
+        built.write(built.record(built.checkpoint(tid, built.buffer(8 * tid, 8)), spoil="sum" if tid == 5 else ""))
+    read, size = xfs_image(built)
+    log = read_log(read, size)
+    assert len(log.transactions) == 29 and sum(one.replayed for one in log.transactions) == 10
+
+
 def test_a_volume_without_a_file_system_is_refused() -> None:
     with pytest.raises(NotUnderstood, match="no file system that this program knows"):
         read_log(lambda offset, length: bytes(length), 4096)
