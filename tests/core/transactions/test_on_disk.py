@@ -36,12 +36,16 @@ def fast_commits_of_logdump(text: str) -> list[str]:
 
 
 def shown_by_logprint(text: str) -> list[str]:
-    """The log sequence numbers of records with a commit, one for each, in the output of ``xfs_logprint``."""
-    shown, lsn = [], ""
+    """The log sequence numbers of records with a commit, one for each whose start is shown too, in ``xfs_logprint``'s output."""
+    shown: list[str] = []
+    started: set[str] = set()
+    lsn = ""
     for line in text.splitlines():
         if match := re.search(r"\blsn: (\d+),(\d+)", line):
             lsn = f"{match[1]}:{match[2]}"
-        elif "flags: COMMIT" in line:
+        elif match := re.search(r"tid: (\w+) .*flags: START", line):
+            started.add(match[1])
+        elif (match := re.search(r"tid: (\w+) .*flags: COMMIT", line)) and match[1] in started:
             shown.append(lsn)
     return shown
 
