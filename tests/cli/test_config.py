@@ -129,7 +129,8 @@ def test_commands_for_a_running_volume_take_it_from_the_table_of_run(tmp_path, d
     # A wait that takes long, as on a machine with much to do, asks for the status as well.
     asked_for = [request["command"] for request in controller.asked if request["command"] != "status"]
     assert asked_for == ["wait", "pause", "resume"]
-    assert controller.asked[0]["timeout"] == 5
+    (waited,) = [request for request in controller.asked if request["command"] == "wait"]
+    assert waited["timeout"] == 5
     # The command line overrides the file, in either way of naming a volume.
     asked(tmp_path, text, "pause", "/dev/null").refused(2, "/dev/null")
     asked(tmp_path, text, "pause", "--state", tmp_path / "none").refused(2, "none")
