@@ -127,8 +127,11 @@ def _rule_of(replica: Replica, known: TargetRule | None, problems: list[str]) ->
             return known
         rule = target_rule(replica.name, replica.target)
         if used := _user_of(replica.target):
-            problems.append(f"{replica.name}: no rule is made for {replica.target}: {used}")
-            return None
+            # One that was taken at this boot keeps the rule that it has, for the next.
+            kept = known is not None and known.path == rule.path
+            words = "it is in use despite its rule" if kept else f"no rule is made for {replica.target}"
+            problems.append(f"{replica.name}: {words}: {used}")
+            return known if kept else None
     except PydbtError as error:
         if known is not None and known.path == os.path.abspath(replica.target):
             return known  # its disk is away

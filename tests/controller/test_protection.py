@@ -92,6 +92,16 @@ def test_what_is_mounted_gets_no_rule_since_systemd_would_unmount_it(root: Path,
     assert not done.rules and "mounted" in done.problems[0] and not (root / RULES_FILE).exists()
 
 
+def test_what_was_taken_in_spite_of_its_rule_keeps_it_for_the_next_boot(
+    root: Path, disk: Device, tmp_path: Path
+) -> None:
+    made = write_rules([replica(disk, tmp_path)], root)
+    make_filesystem("ext4", disk)
+    with mounted(disk, tmp_path / "mount"):
+        done = write_rules([replica(disk, tmp_path)], root)
+    assert done.rules == made.rules and not done.changed and "despite its rule" in done.problems[0]
+
+
 def test_image_files_need_no_rule(root: Path, tmp_path: Path) -> None:
     done = write_rules(
         [replica(image(tmp_path / "a", MIB), tmp_path), replica(tmp_path / "to-be-made", tmp_path, "b")], root
