@@ -15,6 +15,7 @@ from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.primary.gate import GateOptions, ask_gate, gate_report
 from pydbt.controller.primary.handshake import Refused, shake_hands
 from pydbt.controller.roles import demote
+from pydbt.controller.secondary import promoted
 from pydbt.controller.secondary.promoted import answering, serve_promoted
 from pydbt.core.configured.on_unreachable import OnUnreachable
 from pydbt.core.errors import UsageError
@@ -284,3 +285,13 @@ def test_the_secondary_of_a_promoted_state_answers_until_it_is_demoted(sides: Si
     thread.join(30)
     assert ended == [options], "it is to be a secondary again"
     assert sides.ask(REFUSE).outcome is GateOutcome.SILENT
+
+
+def test_an_identity_that_cannot_be_read_again_ends_no_listener(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (beta,) = make_identities(tmp_path / "pki", "beta")
+    secure = Secure(load_identity(beta), Unpinned(None))
+    beta.unlink()
+    promoted._reload(secure)
+    assert "stays in use" in caplog.text

@@ -10,13 +10,14 @@ import logging
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.registry import is_claimed
 from pydbt.controller.secondary.connections import Connections
-from pydbt.core.errors import BusyError, StateError
+from pydbt.core.errors import BusyError, StateError, UsageError
 from pydbt.core.protocol.frames import Refuse
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.replica import ReplicaRecord
@@ -33,6 +34,7 @@ from pydbt.store.replica_state import load_record
 _ARENA_BYTES = 1 * MIB
 # A demotion is noticed this soon, and so is that the address is free again.
 _LOOK_S = 1.0
+_SLICE_S = 0.1
 
 _log = logging.getLogger("pydbt")
 
@@ -68,12 +70,12 @@ def serve_promoted(options: SecondaryOptions) -> int | SecondaryOptions:
         check_plain_tcp(options.listen_host, options.insecure)
     else:
         secure = Secure(load_identity(options.identity), Unpinned(options.peer))
-    stop = threading.Event()
+    stop = _Stop()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+            signal.signal(number, lambda *_: stop.ask())
         if secure is not None:
-            signal.signal(signal.SIGHUP, lambda *_: secure.reload())
+            signal.signal(signal.SIGHUP, lambda *_: _reload(secure))
     listener = _listener(options, stop)
     if listener is None:
         return 0
@@ -87,7 +89,7 @@ def serve_promoted(options: SecondaryOptions) -> int | SecondaryOptions:
             "make it a replica again, 'controller demote' it)", options.target, where,
         )  # fmt: skip
         options.manager.ready(f"{options.target} was promoted: its old primary is told so at {where}")
-        while not stop.wait(_LOOK_S):
+        while not stop.asked_within(_LOOK_S):
             options.manager.sign_of_life()
             record = load_record(options.state_dir)
             if record is None or not record.promoted:
@@ -99,7 +101,31 @@ def serve_promoted(options: SecondaryOptions) -> int | SecondaryOptions:
     return 0
 
 
-def _listener(options: SecondaryOptions, stop: threading.Event) -> Listener | None:
+class _Stop:
+    """Asked for by a signal handler, which may take no lock: it interrupts the thread that waits here."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def ask(self) -> None:
+        self._asked = True
+
+    def asked_within(self, seconds: float) -> bool:
+        """Wait for this long, unless it is asked for; whether it is."""
+        end = time.monotonic() + seconds
+        while not self._asked and time.monotonic() < end:
+            time.sleep(_SLICE_S)
+        return self._asked
+
+
+def _reload(secure: Secure) -> None:
+    try:
+        secure.reload()
+    except UsageError as error:
+        _log.error("%s; the identity that was read before stays in use", error)
+
+
+def _listener(options: SecondaryOptions, stop: _Stop) -> Listener | None:
     """Where the replica listened. None when stopped while a run of this volume has the address: it gives the same answers."""
     told = False
     while True:
@@ -113,5 +139,5 @@ def _listener(options: SecondaryOptions, stop: threading.Event) -> Listener | No
                 options.manager.ready("'controller run' of this volume answers its old primary itself")
                 told = True
         options.manager.sign_of_life()
-        if stop.wait(_LOOK_S):
+        if stop.asked_within(_LOOK_S):
             return None
