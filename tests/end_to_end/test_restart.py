@@ -107,7 +107,8 @@ def test_a_file_behind_the_loop_device_that_is_written_past_it_taints_and_everyt
             assert "past it" in both.primary.words()
         else:
             until(lambda: "past it" in both.primary.words(), "the write is noticed")
-            assert command("verify", "--state", both.primary_state).code in (0, 10)
+            # 4: the comparison that answers the taint is under way already.
+            assert command("verify", "--state", both.primary_state).code in (0, 4, 10)
         both.wait()
         assert both.status()["taints"] == []
         both.compare("after the file behind the loop device was written")
