@@ -30,6 +30,7 @@ def ungated_mounts(volumes: Iterable[VolumeFile]) -> Iterator[Problem]:
     except OSError:
         return
     for mount in mounts_in_fstab(text):
-        name = names.get(identity_of_place(Path(mount.device))) if mount.device else None
+        place = mount.device or (mount.spec if mount.spec.startswith("/") else "")
+        name = names.get(identity_of_place(Path(place))) if place else None
         if name is not None and (words := why_not_gated(mount.options)):
             yield Problem(str(fstab_file()), mount.line, f"{mount.point} (volume {name})", "", words)

@@ -27,6 +27,7 @@ from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.registry import registered_primary, registered_secondary
 from pydbt.controller.secondary.journal_room import require_journal_room
 from pydbt.controller.state_dir import check_state_dir, require_lasting, require_lasting_target
+from pydbt.core.errors import UsageError
 from pydbt.core.printable import printable
 from pydbt.device.checks import check_source, check_target
 from pydbt.device.partitions import read_partitions_again
@@ -167,8 +168,11 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
 
 
 def _promoted_since(state_dir: Path) -> str:
-    """When the replica of a state directory was promoted; empty when it was not, or there is none. UsageError, StateError."""
-    check_state_dir(state_dir)
+    """When the replica of a state directory was promoted; empty when it was not, or there is none. StateError."""
+    try:
+        check_state_dir(state_dir)
+    except UsageError:
+        return ""  # refused later, behind what is more wrong
     record = load_record(state_dir)
     return record.promoted if record is not None else ""
 

@@ -41,7 +41,7 @@ def verify(
     background: bool,
     cancel: bool,
 ) -> int:
-    """Compare a volume with its replica, and copy what differs.
+    """Compare a replica, and copy what differs.
 
     Digests are compared while writes go on. In mode normal each difference is checked a second time before it is reported;
     with addresses only, an image is compared once. Exit code 10: blocks differed; with `--repair` it is 0.
