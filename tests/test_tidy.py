@@ -101,7 +101,6 @@ UNREAD = {
     ),
     **dict.fromkeys(["init", "create", "revoke", "choose", "rejoin", "agent"], "a command: click calls it"),
     "FILE_SYSTEM": "the wire reserves it for transactions of the file system",
-    "gate_lines": "the drop-ins of a gate: a test holds the documented lines to them",
     "raiseExceptions": "logging reads it",
     "dropped_lines": "tests of the stream compare it with what came through",
     "num_tickets": "ssl reads it",

@@ -15,8 +15,9 @@ from typing import Any
 
 from pydbt.controller.boot_files import armed_volume, mounts_at_boot, read_short
 from pydbt.controller.units import is_enabled
-from pydbt.core.configured.boot_order import ArmedVolume, DropIn, arm_unit, arming_order
+from pydbt.core.configured.boot_order import DropIn, arm_unit, arming_order
 from pydbt.core.configured.fstab import PlannedMount
+from pydbt.core.configured.gate_units import gate_order
 from pydbt.core.configured.problems import why_no_name
 
 VOLUME_FILES = "etc/pydbt/volumes"
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str], root: Path = Path("/"), log: str = "/dev/kmsg
 
 
 def _generate(folder: Path, root: Path, log: str) -> None:
-    paths = _enabled(root)
+    paths = _configured(root)
     if not paths:
         return
     faults: list[str] = []
@@ -46,16 +47,15 @@ def _generate(folder: Path, root: Path, log: str) -> None:
         _tell(log, _WARNING, fault)
     for path in paths:
         try:
-            if (volume := _volume(path)) is not None:
-                for drop_in in _drop_ins(volume, mounts):
-                    _write(folder, drop_in)
-                    _tell(log, _INFO, drop_in.words)
+            for drop_in in _drop_ins(path, mounts, root):
+                _write(folder, drop_in)
+                _tell(log, _INFO, drop_in.words)
         except Exception as error:  # of one volume, and no other's
             _tell(log, _WARNING, f"{path}: its volume is not ordered before its mount: {error}")
 
 
-def _enabled(root: Path) -> list[Path]:
-    """The files of the volumes whose arming is enabled."""
+def _configured(root: Path) -> list[Path]:
+    """The files of the configured volumes and replicas."""
     try:
         names = sorted(os.listdir(root / VOLUME_FILES))
     except OSError:
@@ -63,26 +63,25 @@ def _enabled(root: Path) -> list[Path]:
     found = []
     for file in names:
         name = file.removesuffix(".toml")
-        if file != name and not why_no_name(name) and is_enabled(arm_unit(name), root):
+        if file != name and not why_no_name(name):
             found.append(root / VOLUME_FILES / file)
     return found
 
 
-def _volume(path: Path) -> ArmedVolume | None:
-    """None for a replica. OSError and ValueError for a file that cannot be read."""
+def _drop_ins(path: Path, mounts: Sequence[PlannedMount], root: Path) -> Iterator[DropIn]:
+    """Everything that the file of a volume asks of this machine's mounts. OSError and ValueError for one that cannot be read."""
     text = (read_short(path) or "").encode("utf-8", "surrogateescape").decode()  # TOML has no other bytes
     table: Any = tomllib.loads(text).get("run")
     if not isinstance(table, dict):
-        return None
+        return  # a replica
     source, state = table.get("source"), table.get("state") or f"{STATES_FOLDER}/{path.stem}"
     if not isinstance(source, str) or not isinstance(state, str):
         raise ValueError("expected a text for source and state")
-    return armed_volume(path, source, state)
-
-
-def _drop_ins(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> Iterator[DropIn]:
-    """Everything that a volume's units need of this machine's mounts."""
-    yield arming_order(volume, mounts)
+    volume = armed_volume(path, source, state)
+    if is_enabled(arm_unit(volume.name), root):
+        yield arming_order(volume, mounts)
+    if table.get("no-gate") is not True:
+        yield from gate_order(volume, mounts)
 
 
 def _write(folder: Path, drop_in: DropIn) -> None:

@@ -243,3 +243,22 @@ def test_names_are_written_once_and_by_root_alone(machine: Machine, monkeypatch:
     keep_names(file, Path("/dev/nowhere"))
     keep_names(machine.root / "nowhere/x.toml", Path("/dev/vda3"), DEVICE)
     assert names_file(file).stat().st_ino == before.st_ino, "what cannot be told changes nothing"
+
+
+def test_a_line_that_waits_for_the_network_gets_the_gate_of_its_volume_armed_or_not(machine: Machine) -> None:
+    machine.fstab("UUID=1-2 /srv/data ext4 defaults,_netdev 0 2\nUUID=1-2 /mnt ext4 defaults 0 2\n")
+    machine.volume("data", '[run]\nsource = "/dev/vda3"\n', UUID, enabled=False)
+    assert machine.generate() == 0
+    gate = "Requires=pydbt-gate@data.service\nAfter=pydbt-gate@data.service\n"
+    units = sorted(path.name for path in machine.normal.iterdir())
+    assert units == ["srv-data.mount.d", "systemd-fsck@dev-disk-by\\x2duuid-1\\x2d2.service.d"]
+    for unit in units:
+        assert gate in (machine.normal / unit / "pydbt-gate.conf").read_text()
+    assert "srv-data.mount waits for pydbt-gate@data.service" in machine.said() and not machine.order("data")
+
+
+def test_a_volume_without_a_gate_has_none(machine: Machine) -> None:
+    machine.fstab("UUID=1-2 /srv/data ext4 defaults,_netdev 0 2\n")
+    machine.volume("data", '[run]\nsource = "/dev/vda3"\nno-gate = true\n', UUID)
+    assert machine.generate() == 0
+    assert [path.name for path in machine.normal.iterdir()] == ["pydbt-arm@data.service.d"]

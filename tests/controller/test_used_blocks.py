@@ -17,7 +17,6 @@ from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.core.errors import BusyError, DeviceError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.primary.modes import Mode
 from pydbt.device.filesystem import UsedExtents
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from tests.controller.volumes import BLOCKS, GEOMETRY, volume_of
@@ -84,18 +83,15 @@ def test_free_space_is_looked_for_beside_the_loop_as_well(loop, monkeypatch) -> 
         return FOUND
 
     monkeypatch.setattr(used_blocks, "used_extents", find)
-    peer = loop.volume.peers[1]
-    peer.brain.state.mode = Mode.NORMAL
-    peer.brain.handle(ev.Tainted("a command that went past the block layer"), 0.0)
+    verification = loop.volume.peers[1].verification
     for _ in range(3):
-        assert peer.verification.advance(0.0) is None
         with pytest.raises(BusyError, match="try again in a moment"):
-            peer.verification._begin(False, None)
+            verification.require({})
     written_out.set()
-    until(lambda: peer.verification._space._there.is_set(), "the search has ended")
-    asked = peer.verification.advance(0.0)
-    assert asked is not None and asked.repair and asked.runs.blocks().tolist() == [1, 2]
-    assert asked.free.total() == BLOCKS - 2 and len(searches) == 1
+    until(lambda: verification._space._there.is_set(), "the search has ended")
+    verification.require({})
+    assert len(searches) == 1
     monkeypatch.setattr(used_blocks, "KEPT_S", -1.0)
     monkeypatch.setattr(used_blocks, "AT_ONCE_S", 60.0)
-    assert peer.verification._free_space() is not None and len(searches) == 2, "what was found long ago is not trusted"
+    verification.require({})
+    assert len(searches) == 2, "what was found long ago is not trusted"

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+from pydbt.core.configured.boot_order import ArmedVolume, DropIn
+from pydbt.core.configured.fstab import PlannedMount
+from pydbt.core.configured.unit_names import fsck_unit
+
 NETWORK_OPTION = "_netdev"
 
 
@@ -21,6 +27,18 @@ def gate_lines(name: str, fsck_unit: str, mount_unit: str, options: tuple[str, .
         return {}
     lines = ("[Unit]", f"Requires={gate_unit(name)}", f"After={gate_unit(name)}")
     return {unit: lines for unit in (fsck_unit, mount_unit) if unit}
+
+
+def gate_order(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> Iterator[DropIn]:
+    """What makes each check and mount of a volume, by a line of ``fstab`` that waits for the network, wait for its gate."""
+    for mount in mounts:
+        if not mount.device or mount.device not in volume.names | {volume.source}:
+            continue
+        for unit, lines in gate_lines(volume.name, fsck_unit(mount.device), mount.unit, mount.options).items():
+            words = f"{unit} waits for {gate_unit(volume.name)}"
+            yield DropIn(
+                unit, "pydbt-gate.conf", "\n".join(("# Made at each boot by pydbt-generator.", *lines)) + "\n", words
+            )
 
 
 def why_not_gated(options: tuple[str, ...]) -> str:
