@@ -34,18 +34,23 @@ BLOCK_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A volume and how `fstab` names it; "UUID" and "PARTUUID" stand for its own."""
+    """A volume and how `fstab` names it; "UUID" and "PARTUUID" stand for its own. ``gated``: its secondary is asked first."""
 
     kind: str
     filesystem: str
     spec: str
+    gated: bool = False
+
+    @property
+    def options(self) -> str:
+        return "defaults,_netdev" if self.gated else "defaults"
 
 
 LINES = [
     Line("partition", "ext4", "UUID"),
     Line("lvm", "xfs", "/dev/group/volume"),
     Line("partition", "xfs", "PARTUUID"),
-    Line("lvm", "ext4", f"LABEL={LABEL}"),
+    Line("lvm", "ext4", f"LABEL={LABEL}", gated=True),
 ]
 
 
@@ -146,7 +151,8 @@ def replicated(machines: Pair, line: Line) -> Iterator[Chain]:
             f"mkfs.{line.filesystem} {quick} -L {LABEL} {volume.path} && udevadm settle && mkdir -p {POINT}", PATIENCE_S
         )
         identity = f'identity = "{IDENTITY}"'
-        configure(primary, "data", "[run]", f'source = "{volume.path}"', f'secondary = "{address}"', identity)
+        gate = () if line.gated else ("no-gate = true",)
+        configure(primary, "data", "[run]", f'source = "{volume.path}"', f'secondary = "{address}"', identity, *gate)
         configure(
             secondary,
             "data",
@@ -157,7 +163,7 @@ def replicated(machines: Pair, line: Line) -> Iterator[Chain]:
         )
         start(secondary, SECONDARY)
         secondary.run(f"systemctl enable {SECONDARY}")
-        chain.in_fstab(line.spec)
+        chain.in_fstab(line.spec, line.options)
         primary.run(f"systemctl start {MOUNT}")
         chain.replicate()
         primary.run(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.lab.images import differing_blocks
-from tests.lab.patience import wait_until
+from tests.lab.patience import StepFailed, wait_until
 from tests.packages.package import build, built, copy_of_the_tree, field
 from tests.vm.machine import IDENTITY, Machine
 from tests.vm.pair import MIB, Pair, pair
@@ -69,8 +69,16 @@ def installed(older: Path) -> Iterator[Pair]:
 
 
 def enable(machine: Machine, unit: str) -> None:
-    done = machine.run(f"systemctl enable --now {unit}", PATIENCE_S, check=False)
-    assert done.code == 0, f"{done}\n{journal(machine, unit)}"
+    """Without a wait for the start, which would hide why it does not come."""
+    machine.run(f"systemctl enable {unit} && systemctl start --no-block {unit}")
+    try:
+        wait_until(lambda: is_active(machine, unit), f"{unit} is ready", PATIENCE_S)
+    except StepFailed as error:
+        raise AssertionError(f"{error}\n{journal(machine, unit)}") from None
+
+
+def is_active(machine: Machine, unit: str) -> bool:
+    return machine.run(f"systemctl is-active {unit}", check=False).output.strip() == "active"
 
 
 def journal(machine: Machine, unit: str) -> str:
@@ -97,8 +105,7 @@ def upgrade(machine: Machine, unit: str) -> None:
     said = machine.run("dpkg -i /root/newer.deb", PATIENCE_S).output
     assert f"{unit} is started anew" in said, said
     wait_until(lambda: process_of(machine, unit) not in ("0", before), "its controller is another one", PATIENCE_S)
-    active = f"systemctl is-active {unit}"
-    wait_until(lambda: machine.run(active, check=False).output.strip() == "active", "it is ready", PATIENCE_S)
+    wait_until(lambda: is_active(machine, unit), "it is ready", PATIENCE_S)
 
 
 def test_an_upgrade_of_both_sides_under_load_leaves_no_gap_and_compares_nothing_that_was_not_written(
@@ -136,14 +143,14 @@ def test_what_goes_on_is_not_removed_and_a_purge_leaves_nothing_but_the_data(ins
     for machine, unit in ((installed.primary, PRIMARY), (installed.secondary, SECONDARY)):
         refused = machine.run("dpkg --purge pydbt", PATIENCE_S, check=False)
         assert refused.code and f"unit {unit}" in refused.errors, refused
-        assert machine.run(f"systemctl is-active {unit}").output.strip() == "active"
+        assert is_active(machine, unit)
     primary = installed.primary
     until_in_sync(installed)
     primary.run(f"systemctl disable --now {PRIMARY}", PATIENCE_S)
     tracked = primary.run("dpkg --purge pydbt", PATIENCE_S, check=False)
     assert tracked.code and "programs in the kernel that track writes" in tracked.errors, tracked
     primary.run("controller down --all", PATIENCE_S)
-    installed.secondary.run(f"systemctl disable --now {SECONDARY}", PATIENCE_S)
+    installed.secondary.run(f"systemctl disable --now {SECONDARY} && systemctl stop pydbt-hold@data", PATIENCE_S)
     installed.secondary.run(
         "controller secondary data --replay-only && sync", PATIENCE_S
     )  # what it has acknowledged is on its target
