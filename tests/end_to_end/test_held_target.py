@@ -7,10 +7,10 @@ import random
 from pathlib import Path
 
 from pydbt.core.units import MIB
-from tests.end_to_end.test_restart import work
 from tests.lab.cluster import cluster
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted
 from tests.lab.images import assert_identical
+from tests.lab.load import write_files
 from tests.lab.patience import until
 from tests.lab.programs import Controller, command
 
@@ -33,7 +33,7 @@ def test_a_held_target_is_taken_over_given_back_and_free_when_it_is_promoted(
             until(lambda: "is held" in hold.words(), "it is held")
             both.start()
             with mounted(device, tmp_path / "mnt") as folder:
-                work(folder, chance)
+                write_files(folder, chance)
             both.wait()
             both.secondary.kill()
             assert not is_free(target), "nobody could have taken it meanwhile"
