@@ -95,3 +95,14 @@ def test_free_space_is_looked_for_beside_the_loop_as_well(loop, monkeypatch) -> 
     monkeypatch.setattr(used_blocks, "AT_ONCE_S", 60.0)
     verification.require({})
     assert len(searches) == 2, "what was found long ago is not trusted"
+
+
+def test_what_is_not_known_while_nothing_is_mounted_is_asked_again_at_once(loop, monkeypatch) -> None:
+    monkeypatch.setattr(used_blocks, "AT_ONCE_S", 60.0)
+    nothing = UsedExtents(np.array([0]), np.array([4096 * BLOCKS]), "no file system is mounted", True)
+    found = [nothing, FOUND]
+    monkeypatch.setattr(used_blocks, "used_extents", lambda _: found.pop(0))
+    space = loop.volume.peers[1].verification._space
+    assert space.found() is None
+    free = space.found()
+    assert free is not None and free.total() == BLOCKS - 2 and space.found() is free, "and this is kept"

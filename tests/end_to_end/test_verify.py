@@ -243,7 +243,8 @@ def test_writes_that_capture_did_not_see_taint_the_volume_and_are_copied(tmp_pat
             # The programs lose their tracepoints for a moment, which nobody could tell afterwards but by counting.
             blind(pin_dir_of(load_state(both.primary_state)), device, tmp_path / "mnt", chance)
             both.start_primary()
-            until(lambda: "capture did not see" in both.primary.words(), "the audit tells")
+            missed = "sectors of writes that the kernel has counted"
+            until(lambda: missed in both.primary.words(), "the start tells, before it takes the programs over")
             both.wait()
             assert not both.status()["tainted"]
             both.compare("after writes that nobody saw")

@@ -63,14 +63,17 @@ class FreeSpace:
         self._there: threading.Event | None = None  # of the search that goes on, or whose result is kept
         self._ended_at = 0.0
         self._free: Runs | None = None
+        self._found_nothing_at_once = False
 
     def found(self) -> Runs | None:
         """None where it is not known. BusyError while it is looked for, for longer than the loop waits."""
-        is_old = time.monotonic() > self._ended_at + KEPT_S
+        is_old = time.monotonic() > self._ended_at + KEPT_S or self._found_nothing_at_once
         if self._there is None or (self._there.is_set() and is_old):
             self._there, self._free = threading.Event(), None
             Job("free space", self._search, self._tell)
-            self._there.wait(AT_ONCE_S)
+            at_once = self._there.wait(AT_ONCE_S)
+            # Nothing was waited for, and a file system may be mounted before the next question.
+            self._found_nothing_at_once = at_once and self._free is None
         if not self._there.is_set():
             raise BusyError("where free space is takes long to find out on this machine: try again in a moment")
         return self._free
