@@ -158,7 +158,7 @@ def test_what_goes_on_is_not_removed_and_a_purge_leaves_nothing_but_the_data(ins
         machine.run("dpkg --purge pydbt", PATIENCE_S)
         places = "/sys/fs/bpf/pydbt /run/pydbt /var/lib/pydbt /var/cache/pydbt /etc/pydbt /usr/share/pydbt /usr/bin/controller"
         assert not machine.run(f"ls -d {places} 2>/dev/null", check=False).output
-        assert not machine.run("ls /etc/systemd/system/*.wants/pydbt* 2>/dev/null", check=False).output
+        assert not machine.run("ls /etc/systemd/system/*.wants/pydbt*@* 2>/dev/null", check=False).output
         assert not machine.run("pgrep -f /usr/bin/controller", check=False).output
     source, replica = (machine.disks["data"].path for machine in installed.both)
     assert not list(differing_blocks(source, replica, SIZE_BYTES, direct=False))
