@@ -49,18 +49,32 @@ def typed_file() -> Path | None:
 
 
 def named_volume(word: str) -> VolumeFile | None:
-    """The volume that a word names; None for a path. A word with a slash is a path. UsageError for one that may be both."""
-    if "/" in word or why_no_name(word):
+    """The volume that a word names; None for a path. A word with a slash is a path. UsageError for one that may be both.
+
+    A folder is neither SOURCE nor TARGET: ``data`` is a NAME also in ``/``, where ``/data`` is a mount point.
+    """
+    path = _file_of_name(word)
+    if path is None:
         return None
-    path = volumes_folder() / f"{word}.toml"
-    if not path.exists():
-        return None
-    if os.path.lexists(word):
+    if os.path.lexists(word) and not os.path.isdir(word):
         raise UsageError(
             f"{word} is ambiguous: {path} configures it, and there is a file {word} in this folder: write ./{word} for the "
             "file, or run this in another folder"
         )
     return read_volume(path)
+
+
+def configured_volume(name: str) -> VolumeFile | None:
+    """The volume with this NAME, where a path cannot be meant: nothing but the folder of volumes is looked at."""
+    path = _file_of_name(name)
+    return None if path is None else read_volume(path)
+
+
+def _file_of_name(word: str) -> Path | None:
+    if "/" in word or why_no_name(word):
+        return None
+    path = volumes_folder() / f"{word}.toml"
+    return path if path.exists() else None
 
 
 def _place_of(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:

@@ -238,6 +238,23 @@ def test_a_path_beats_a_name_and_an_ambiguous_word_is_refused(machine: Machine, 
     machine.run("status", "dta").refused(2, "neither a file nor a volume", "did you mean 'data'")
 
 
+@pytest.mark.parametrize("command", ["status", "gate", "hold", "arm", "run"])
+def test_a_folder_with_the_volumes_name_makes_no_word_ambiguous(machine: Machine, tmp_path: Path, command: str) -> None:
+    """In ``/``, where a service begins, the mount point of the volume ``data`` is such a folder: ``/data``."""
+    machine.write("data", f'{RIGHT}state = "{tmp_path}/state"\n')
+    (tmp_path / "data").mkdir()
+    found = machine.run(command, "data")
+    assert "ambiguous" not in found.output and "data is not a block device" not in found.output
+    if command == "run":
+        found.refused(2, "/dev/vda3 does not exist")
+
+
+def test_the_gate_never_looks_for_a_file_with_the_volumes_name(machine: Machine, tmp_path: Path) -> None:
+    machine.write("data", f'{RIGHT}state = "{tmp_path}/state"\non-unreachable = "mount"\n')
+    (tmp_path / "data").write_text("")
+    assert machine.run("gate", "data").code == 0
+
+
 def test_a_name_takes_all_options_from_its_file_and_the_command_line_overrides_them(machine: Machine) -> None:
     machine.general.write_text(
         '[run]\nsource = "/dev/other"\nstate = "/other"\nsecondary = "10.9.9.9:1"\nblock-size = 7\n'

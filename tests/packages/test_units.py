@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pydbt.cli.volume_files import VOLUMES
 from pydbt.controller.units import unit_of
 from pydbt.core.configured.gate_units import gate_lines
 from pydbt.core.errors import MachineError, UsageError
@@ -93,6 +94,12 @@ def test_the_watchdog_waits_longer_than_signs_of_life_are_apart(role: str) -> No
     microseconds = str(int(settings(role)["WatchdogSec"][0]) * 10**6)
     manager = ServiceManager.that_started_us({"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": microseconds})
     assert 10 <= manager.sign_interval_s <= 30, "a volume at rest wakes at least each ten seconds"
+
+
+@pytest.mark.parametrize("unit", sorted(UNITS.glob("*.service")), ids=lambda unit: unit.name)
+def test_no_unit_begins_in_a_folder_where_a_file_may_have_the_name_of_the_volume(unit: Path) -> None:
+    """Without WorkingDirectory= that is ``/``, where ``/data`` may be: then ``data`` would be ambiguous."""
+    assert settings_of(unit)["WorkingDirectory"] == [str(VOLUMES)]
 
 
 ARM = UNITS / "pydbt-arm@.service"

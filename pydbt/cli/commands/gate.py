@@ -7,7 +7,7 @@ import logging
 import click
 
 from pydbt.cli.once import OnceOption
-from pydbt.cli.place import named_volume
+from pydbt.cli.place import configured_volume
 from pydbt.cli.role_command import RoleCommand
 from pydbt.cli.values import ON_SILENCE
 from pydbt.cli.volume_files import VolumeFile, checked_values, volume_files, volumes_folder
@@ -68,7 +68,7 @@ def gate(volume: str, on_unreachable: OnUnreachable | None) -> int:
 
 
 def _file_of(name: str) -> VolumeFile:
-    volume = named_volume(name)
+    volume = configured_volume(name)
     if volume is None:
         guess = did_you_mean(name, [path.stem for path in volume_files()])
         raise UsageError(
