@@ -306,5 +306,7 @@ def test_the_gate_of_a_volume_that_is_not_configured_or_wrong_stays_shut(machine
     machine.run("gate", "data").refused(2, "data.toml line 3", "configcheck data")
     state = machine.volumes.parent / "state"
     machine.write("data", f'{RIGHT}state = "{state}"\n')
-    found = machine.run("gate", "data")
-    assert (found.code, found.output) == (0, "data may be mounted: it was never replicated\n")
+    machine.run("gate", "data", "--on-unreachable", "refuse").refused(
+        5, "data is not mounted", str(state), "no-gate = true"
+    )
+    assert machine.run("gate", "data", "--on-unreachable", "mount").code == 0 and not state.exists()

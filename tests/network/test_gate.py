@@ -238,8 +238,37 @@ def _machine_of(identity: Path) -> Machine:
 
 
 def test_a_volume_that_was_never_replicated_needs_nobody(sides: Sides) -> None:
+    save_state(sides.state, VolumeState(VOLUME, SIZE, 4096, "/dev/x", {}, (), generations=Generations(5, (), (4,))))
     assert sides.ask(REFUSE).outcome is GateOutcome.OPEN
     assert gate_report(sides.state) is None
+
+
+def test_a_side_that_was_promoted_and_has_no_secondary_yet_needs_nobody(sides: Sides) -> None:
+    save_record(sides.state, PROMOTED)
+    assert sides.ask(REFUSE).outcome is GateOutcome.OPEN
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_volume_without_its_state_is_silence_because_the_state_may_not_be_mounted(
+    sides: Sides, missing: bool
+) -> None:
+    """Whether it is new, or its state lies on a file system that is not there yet, nobody can tell."""
+    sides.options = replace(sides.options, state_dir=sides.folder / "none") if missing else sides.options
+    assert sides.ask(REFUSE).outcome is GateOutcome.SILENT
+    assert sides.ask(AT_ONCE).outcome is GateOutcome.UNHEARD
+    pauses: list[float] = []
+    verdict = sides.ask(OnUnreachable(2), pauses.append)
+    assert verdict.outcome is GateOutcome.UNHEARD and pauses == [1, 2]
+    assert str(sides.options.state_dir) in verdict.words and "no-gate = true" in verdict.words
+    report = gate_report(sides.options.state_dir)
+    assert (report is None) is missing and (missing or (report and report.outcome == "unheard"))
+
+
+def test_a_state_that_is_mounted_while_the_gate_waits_tells_whom_to_ask(sides: Sides) -> None:
+    sides.promoted(sides.secondary())
+    there, sides.options = sides.state, replace(sides.options, state_dir=sides.folder / "mounted")
+    verdict = sides.ask(OnUnreachable(60), lambda at: there.rename(sides.options.state_dir) if at == 3 else None)
+    assert verdict.outcome is GateOutcome.SHUT and not there.exists()
 
 
 def test_a_side_that_was_demoted_is_not_mounted_and_nobody_is_asked(sides: Sides) -> None:

@@ -56,7 +56,7 @@ def gate(volume: str, on_unreachable: OnUnreachable | None) -> int:
             )  # fmt: skip
         case GateOutcome.SILENT:
             raise PeerError(
-                f"{volume} is not mounted, because a secondary does not answer: {verdict.words}; bring it back, or if it was not "
+                f"{volume} is not mounted, because not every secondary answers: {verdict.words}; bring it back, or if none was "
                 f"promoted, 'controller gate {volume} --on-unreachable mount', and mount by hand"
             )
         case GateOutcome.SHUT:

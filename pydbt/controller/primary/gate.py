@@ -20,11 +20,13 @@ from pydbt.core.primary.gate import (
     HeardRole,
     RoleAnswer,
     answer_of,
+    no_state,
     silent,
     verdict_of,
 )
 from pydbt.core.protocol.frames import HELLO_FEATURES, Hello
 from pydbt.core.protocol.role import ASKS_ROLE
+from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.core.units import MAX_COMPARED_BYTES
 from pydbt.network.address import check_plain_tcp, format_address, split_address
 from pydbt.network.tls import Secure, load_identity
@@ -90,22 +92,24 @@ def ask_gate(
 
     Raises UsageError and StateError when it cannot be asked: then it must not be mounted.
     """
-    state = load_state(options.state_dir)
-    if (verdict := _without_asking(options, state)) is not None:
-        return verdict
-    assert state is not None, "a volume without a state needs no question"
-    asked = _secondaries(options, state)
-    answers = {one: one.ask() for one in asked}
     began, told = now(), ""
-    while (verdict := verdict_of(answers.values(), policy, now() - began)) is None:
+    answers: dict[_Asked | None, RoleAnswer] = {}
+    while True:
+        if not answers or None in answers:  # the state's file system may be mounted meanwhile
+            state, record = load_state(options.state_dir), load_record(options.state_dir)
+            if (verdict := _without_asking(options, state, record)) is not None:
+                return verdict
+            unknown = no_state(str(options.state_dir))
+            answers = {None: unknown} if state is None else dict.fromkeys(_secondaries(options, state), unknown)
+        answers |= {one: one.ask() for one, last in answers.items() if one and last.heard is HeardRole.NOTHING}
+        if (verdict := verdict_of(answers.values(), policy, now() - began)) is not None:
+            _keep(options, verdict)
+            return verdict
         waits = "; ".join(f"{one.address}: {one.words}" for one in answers.values() if one.heard is HeardRole.NOTHING)
         if waits != told:
             _log.warning("%s; it is asked again for %g s before the volume is mounted", waits, policy.wait_s)
             told = waits
         sleep(ASK_AGAIN_S)
-        answers |= {one: one.ask() for one in asked if answers[one].heard is HeardRole.NOTHING}
-    _keep(options, verdict)
-    return verdict
 
 
 def gate_report(state_dir: Path) -> GateReport | None:
@@ -114,14 +118,17 @@ def gate_report(state_dir: Path) -> GateReport | None:
     return None if record is None else GateReport(record.outcome, record.asked, record.words)
 
 
-def _without_asking(options: GateOptions, state: VolumeState | None) -> GateVerdict | None:
-    """Of a side that is no primary any more, or never was one."""
-    record = load_record(options.state_dir)
+def _without_asking(
+    options: GateOptions, state: VolumeState | None, record: ReplicaRecord | None
+) -> GateVerdict | None:
+    """Of a side that is no primary any more, or has no secondary. None without a state: then nothing is known."""
     if record is not None and not record.promoted:
         successor = load_successor(options.state_dir)
         since = f" since {successor.since}, when {successor.address} became the primary" if successor else ""
         return GateVerdict(GateOutcome.SHUT, f"this side is a replica{since}")
-    if state is None or not state.secondaries:
+    if state is None and record is not None:
+        return GateVerdict(GateOutcome.OPEN, "it was promoted here, and has not been replicated since")
+    if state is not None and not state.secondaries:
         return GateVerdict(GateOutcome.OPEN, "it was never replicated")
     return None
 
@@ -149,6 +156,8 @@ def _secondaries(options: GateOptions, state: VolumeState) -> list[_Asked]:
 
 
 def _keep(options: GateOptions, verdict: GateVerdict) -> None:
+    if not options.state_dir.is_dir():
+        return  # none is made: it may be a folder of a file system that is not mounted
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         save_gate(options.state_dir, GateRecord(str(verdict.outcome), verdict.words, moment, boot_id()))

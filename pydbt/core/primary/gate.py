@@ -74,6 +74,19 @@ def silent(address: str, error: Exception) -> RoleAnswer:
     return RoleAnswer(address, HeardRole.NOTHING, f"{what}: {error}")
 
 
+def no_state(state_dir: str) -> RoleAnswer:
+    """Of a configured volume without a state: it is new, or its state lies on a file system that is not mounted.
+
+    Nobody can tell these apart, so it counts as a secondary that does not answer.
+    """
+    return RoleAnswer(
+        state_dir,
+        HeardRole.NOTHING,
+        "it has no state of the volume, so that nobody knows whom to ask; mount the file system of that folder, or if the volume "
+        "is new, start its replication ('controller run'), or have no-gate = true in its file until then",
+    )
+
+
 def answer_of(address: str, frame: Frame, hello: Hello, expected: str) -> RoleAnswer:
     """What the first frame of a secondary says. ``expected`` is the name of the replica on record, empty before there is one."""
     match frame:

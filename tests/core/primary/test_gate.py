@@ -13,6 +13,7 @@ from pydbt.core.primary.gate import (
     HeardRole,
     RoleAnswer,
     answer_of,
+    no_state,
     silent,
     verdict_of,
 )
@@ -153,3 +154,9 @@ def test_the_choice_is_read(text: str, wait_s: float) -> None:
 def test_another_choice_is_refused_with_the_three_that_there_are(text: str) -> None:
     with pytest.raises(ValueError, match="'wait TIME', 'mount' and 'refuse'"):
         OnUnreachable.parse(text)
+
+
+def test_a_volume_without_a_state_is_one_that_nobody_answers_for_and_is_told_what_to_do() -> None:
+    answer = no_state("/srv/state/data")
+    assert answer.heard is HeardRole.NOTHING and answer.address == "/srv/state/data"
+    assert "mount" in answer.words and "no-gate = true" in answer.words
