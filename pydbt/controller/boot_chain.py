@@ -6,7 +6,14 @@ import logging
 import os
 from pathlib import Path
 
-from pydbt.controller.boot_files import armed_volume, mounts_at_boot, names_file, read_short, units_behind
+from pydbt.controller.boot_files import (
+    armed_volume,
+    at_their_goals,
+    mounts_at_boot,
+    names_file,
+    read_short,
+    units_behind,
+)
 from pydbt.controller.units import is_enabled, is_masked
 from pydbt.core.configured.boot_order import arm_unit, names_text, unordered
 from pydbt.core.errors import PydbtError
@@ -57,4 +64,4 @@ def why_unarmed(
     except OSError:
         return ""
     known_now = volume._replace(names=volume.names | device_names(device))
-    return unordered(known_now, mounts_at_boot(root), behind)
+    return unordered(known_now, at_their_goals(mounts_at_boot(root), known_now, root), behind)

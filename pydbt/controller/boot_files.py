@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pydbt.core.configured.boot_order import NAMES_SUFFIX, ArmedVolume, known_names, units_ordered_by
@@ -40,11 +40,10 @@ def read_short(path: Path) -> str | None:
 
 def mounts_at_boot(root: Path = Path("/"), faults: list[str] | None = None) -> list[PlannedMount]:
     """Every mount that ``fstab`` and the units of systemd name. ``faults`` gets a sentence for what cannot be read."""
-    found, told = [], faults if faults is not None else []
+    found: list[PlannedMount] = []
+    told = faults if faults is not None else []
     try:
-        for mount in mounts_in_fstab(read_short(root / FSTAB.lstrip("/")) or ""):
-            # Links of the running system, or of a root that is looked at from outside: there they would lead elsewhere.
-            found.append(at_goal(mount, os.path.realpath(mount.point)) if root == Path("/") else mount)
+        found += mounts_in_fstab(read_short(root / FSTAB.lstrip("/")) or "")
     except OSError as error:
         told.append(f"{FSTAB} cannot be read: {error}")
     for path in _mount_units(root):
@@ -55,6 +54,25 @@ def mounts_at_boot(root: Path = Path("/"), faults: list[str] | None = None) -> l
         except OSError as error:
             told.append(f"{path} cannot be read: {error}")
     return found
+
+
+def at_their_goals(
+    mounts: Iterable[PlannedMount],
+    volume: ArmedVolume,
+    root: Path = Path("/"),
+    follow: Callable[[str], str] = os.path.realpath,
+) -> list[PlannedMount]:
+    """The mounts, those of the volume by ``fstab`` at the path that their mount point leads to.
+
+    No other link is followed: the look at a path waits for a server of NFS that is away, or for an automount, and at a
+    ``daemon-reload`` systemd, which would mount it, waits for its generators. Of a root that is looked at from outside none is:
+    there links would lead elsewhere.
+    """
+    names = volume.names | {volume.source}
+    return [
+        at_goal(mount, follow(mount.point)) if mount.line and mount.device in names and root == Path("/") else mount
+        for mount in mounts
+    ]
 
 
 def names_file(volume_file: Path) -> Path:

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydbt.controller.boot_files import armed_volume, mounts_at_boot, read_short
+from pydbt.controller.boot_files import armed_volume, at_their_goals, mounts_at_boot, read_short
 from pydbt.controller.units import is_enabled
-from pydbt.core.configured.boot_order import DropIn, arm_unit, arming_order
+from pydbt.core.configured.boot_order import DropIn, arm_unit, arming_order, state_mounts
 from pydbt.core.configured.fstab import PlannedMount
-from pydbt.core.configured.gate_units import gate_order
+from pydbt.core.configured.gate_units import gate_order, gate_unit, hold_unit, needed_by_gate
 from pydbt.core.configured.problems import why_no_name
 
 VOLUME_FILES = "etc/pydbt/volumes"
@@ -47,9 +47,10 @@ def _generate(folder: Path, root: Path, log: str) -> None:
         _tell(log, _WARNING, fault)
     for path in paths:
         try:
-            for drop_in in _drop_ins(path, mounts, root):
+            for drop_in in _drop_ins(path, mounts, root, log):
                 _write(folder, drop_in)
-                _tell(log, _INFO, drop_in.words)
+                if drop_in.words:
+                    _tell(log, _INFO, drop_in.words)
         except Exception as error:  # of one volume, and no other's
             _tell(log, _WARNING, f"{path}: its volume is not ordered before its mount: {error}")
 
@@ -68,19 +69,34 @@ def _configured(root: Path) -> list[Path]:
     return found
 
 
-def _drop_ins(path: Path, mounts: Sequence[PlannedMount], root: Path) -> Iterator[DropIn]:
+def _drop_ins(path: Path, mounts: Sequence[PlannedMount], root: Path, log: str) -> Iterator[DropIn]:
     """Everything that the file of a volume asks of this machine's mounts. OSError and ValueError for one that cannot be read."""
     text = (read_short(path) or "").encode("utf-8", "surrogateescape").decode()  # TOML has no other bytes
-    table: Any = tomllib.loads(text).get("run")
-    if not isinstance(table, dict):
-        return  # a replica
-    source, state = table.get("source"), table.get("state") or f"{STATES_FOLDER}/{path.stem}"
-    if not isinstance(source, str) or not isinstance(state, str):
-        raise ValueError("expected a text for source and state")
-    volume = armed_volume(path, source, state)
+    tables: Any = tomllib.loads(text)
+    table = next((tables[role] for role in ("run", "secondary") if isinstance(tables.get(role), dict)), None)
+    if table is None:
+        return
+    role, place = ("run", "source") if table is tables.get("run") else ("secondary", "target")
+    device, state = table.get(place), table.get("state") or f"{STATES_FOLDER}/{path.stem}"
+    if not isinstance(device, str) or not isinstance(state, str):
+        raise ValueError(f"expected a text for {place} and state")
+    volume = armed_volume(path, device, state)
+    # Both read the state, also early in the boot. The roles of both sides may change, and the file stays.
+    for unit in (gate_unit(volume.name), hold_unit(volume.name)):
+        if drop_in := state_mounts(unit, volume):
+            yield drop_in
+    if role != "run":
+        return
+    mounts = at_their_goals(mounts, volume, root)
     if is_enabled(arm_unit(volume.name), root):
         yield arming_order(volume, mounts)
     if table.get("no-gate") is not True:
+        for mount in needed_by_gate(volume, mounts):
+            _tell(
+                log,
+                _WARNING,
+                f"{mount.where} does not wait for the gate of {volume.name}, which needs what is mounted there",
+            )
         yield from gate_order(volume, mounts)
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller.boot_chain import keep_names, why_unarmed
-from pydbt.controller.boot_files import GENERATED, mounts_at_boot, names_file, units_behind
+from pydbt.controller.boot_files import GENERATED, at_their_goals, mounts_at_boot, names_file, units_behind
 from pydbt.controller.boot_generator import STATES_FOLDER, VOLUME_FILES, main
-from pydbt.core.configured.boot_order import names_text
+from pydbt.core.configured.boot_order import ArmedVolume, names_text
+from pydbt.core.configured.fstab import mounts_in_fstab
 from pydbt.device import names
 from pydbt.device.names import device_names
 from pydbt.device.sysfs import BlockDevice
@@ -50,6 +51,10 @@ class Machine:
         path = self.normal / f"pydbt-arm@{name}.service.d/pydbt-order.conf"
         return path.read_text() if path.exists() else ""
 
+    def ordered(self) -> list[str]:
+        """The units that wait for something of a volume but its state."""
+        return sorted({path.parent.name for path in self.normal.glob("*/*") if path.name != "pydbt-state.conf"})
+
     def said(self) -> str:
         return self.log.read_text()
 
@@ -64,12 +69,61 @@ def test_an_armed_volume_is_ordered_and_the_kernel_s_log_names_its_mount(machine
     assert machine.generate() == 0
     assert "Before=srv-data.mount\n" in machine.order("data") and "RequiresMountsFor=/state\n" in machine.order("data")
     assert machine.said() == "<6>pydbt-generator: data is armed before the mount of /srv/data\n"
-    assert sorted(path.name for path in machine.normal.iterdir()) == ["pydbt-arm@data.service.d"]
+    assert machine.ordered() == ["pydbt-arm@data.service.d"]
 
 
-def test_without_an_armed_volume_nothing_is_written_or_said(machine: Machine) -> None:
+def test_without_an_armed_volume_no_order_is_written_or_said(machine: Machine) -> None:
     machine.volume("data", enabled=False)
-    assert machine.generate() == 0 and not machine.said() and not list(machine.normal.iterdir())
+    assert machine.generate() == 0 and not machine.said() and not machine.ordered()
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ('[run]\nsource = "/dev/vda3"\nstate = "/srv/state/data"\n', "/srv/state/data"),
+        ('[run]\nsource = "/dev/vda3"\n', "/var/lib/pydbt/data"),
+        ('[secondary]\ntarget = "/dev/vdb"\nstate = "/srv/state/data"\n', "/srv/state/data"),
+        ('[secondary]\ntarget = "/dev/vdb"\n', "/var/lib/pydbt/data"),
+    ],
+)
+def test_gate_and_hold_of_each_configured_file_wait_for_the_file_system_of_its_state(
+    machine: Machine, text: str, state: str
+) -> None:
+    """Without the state the gate knows nobody whom to ask, and the hold does not know what is a target."""
+    machine.volume("data", text, enabled=False)
+    assert machine.generate() == 0
+    for unit in ("pydbt-gate@data.service", "pydbt-hold@data.service"):
+        assert f"[Unit]\nRequiresMountsFor={state}\n" in (machine.normal / f"{unit}.d/pydbt-state.conf").read_text()
+
+
+def test_a_mount_that_the_gate_itself_needs_does_not_wait_for_it_and_that_is_told(machine: Machine) -> None:
+    """It would be a circle, from which systemd drops any job of the boot."""
+    machine.fstab("UUID=1-2 /srv ext4 defaults,_netdev 0 2\n/dev/vda3 /mnt ext4 defaults,_netdev 0 2\n")
+    machine.volume("data", '[run]\nsource = "/dev/vda3"\nstate = "/srv/state"\n', UUID, "/dev/vda3", enabled=False)
+    assert machine.generate() == 0
+    assert machine.ordered() == ["mnt.mount.d", "systemd-fsck@dev-vda3.service.d"]
+    assert "<4>pydbt-generator: /srv in /etc/fstab does not wait for the gate of data" in machine.said()
+
+
+def test_no_link_is_followed_but_that_of_the_volumes_own_mount_point() -> None:
+    """A server of NFS that is away, or an automount, would keep the look waiting, and with it systemd."""
+    lines = (
+        "nas:/x /net/dead/x nfs defaults 0 0\nUUID=1-2 /link ext4 defaults 0 2\n/dev/vdz /auto/x ext4 defaults 0 2\n"
+    )
+    looked: list[str] = []
+
+    def follow(point: str) -> str:
+        looked.append(point)
+        return "/goal"
+
+    found = at_their_goals(mounts_in_fstab(lines), ArmedVolume("data", "/dev/vda3", frozenset({UUID})), follow=follow)
+    assert looked == ["/link"] and [mount.unit for mount in found] == ["net-dead-x.mount", "goal.mount", "auto-x.mount"]
+
+
+def test_links_of_a_root_that_is_looked_at_from_outside_are_not_followed(tmp_path: Path) -> None:
+    mounts = mounts_in_fstab("UUID=1-2 /link ext4 defaults 0 2\n")
+    volume = ArmedVolume("data", "/dev/vda3", frozenset({UUID}))
+    assert at_their_goals(mounts, volume, tmp_path, lambda _: "/goal") == mounts
 
 
 def test_a_masked_unit_is_not_ordered(machine: Machine) -> None:
@@ -101,7 +155,7 @@ def test_one_volume_that_cannot_be_read_changes_no_other(machine: Machine) -> No
     machine.volume("good", '[run]\nsource = "/dev/vda3"\n', UUID)
     assert machine.generate() == 0
     assert "Before=srv-data.mount" in machine.order("good")
-    assert [path.name for path in machine.normal.iterdir()] == ["pydbt-arm@good.service.d"]
+    assert machine.ordered() == ["pydbt-arm@good.service.d"]
     for name in ("toml", "type", "state", "empty-run", "long", "latin", "pipe"):
         assert f"{name}.toml: its volume is not ordered" in machine.said(), name
 
@@ -246,11 +300,11 @@ def test_names_are_written_once_and_by_root_alone(machine: Machine, monkeypatch:
 
 
 def test_a_line_that_waits_for_the_network_gets_the_gate_of_its_volume_armed_or_not(machine: Machine) -> None:
-    machine.fstab("UUID=1-2 /srv/data ext4 defaults,_netdev 0 2\nUUID=1-2 /mnt ext4 defaults 0 2\n")
+    machine.fstab("UUID=1-2 /srv/data ext4 defaults,_netdev 0 2\n/dev/vda3 /mnt ext4 defaults 0 2\n")
     machine.volume("data", '[run]\nsource = "/dev/vda3"\n', UUID, enabled=False)
     assert machine.generate() == 0
     gate = "Requires=pydbt-gate@data.service\nAfter=pydbt-gate@data.service\n"
-    units = sorted(path.name for path in machine.normal.iterdir())
+    units = machine.ordered()
     assert units == ["srv-data.mount.d", "systemd-fsck@dev-disk-by\\x2duuid-1\\x2d2.service.d"]
     for unit in units:
         assert gate in (machine.normal / unit / "pydbt-gate.conf").read_text()
@@ -261,4 +315,4 @@ def test_a_volume_without_a_gate_has_none(machine: Machine) -> None:
     machine.fstab("UUID=1-2 /srv/data ext4 defaults,_netdev 0 2\n")
     machine.volume("data", '[run]\nsource = "/dev/vda3"\nno-gate = true\n', UUID)
     assert machine.generate() == 0
-    assert [path.name for path in machine.normal.iterdir()] == ["pydbt-arm@data.service.d"]
+    assert machine.ordered() == ["pydbt-arm@data.service.d"]

@@ -164,7 +164,7 @@ def generated(root: Path, folder: Path, *lines: str) -> dict[str, str]:
     (root / "etc/fstab").write_text(fstab)
     units = units_of_systemd(folder, fstab)
     assert main([str(folder / "normal")], root, str(root / "log-that-is-not-there")) == 0
-    for name in ("pydbt-arm@", "pydbt@"):
+    for name in ("pydbt-arm@", "pydbt-gate@", "pydbt@"):
         text = (ROOT / f"packaging/systemd/{name}.service").read_text()
         (folder / f"normal/{name}data.service").write_text(text.replace("=controller ", "=true "))
     return units
@@ -181,6 +181,27 @@ def test_the_order_names_the_units_of_systemd_s_generator_and_systemd_takes_it(b
         before
     )
     assert not verify(tmp_path / "normal", "pydbt-arm@data.service", "pydbt@data.service", *sorted(units))
+
+
+@pytest.mark.parametrize(
+    ("lines", "gated"),
+    [
+        (["UUID=1-2 /srv/data ext4 _netdev 0 2"], 2),
+        (["UUID=1-2 /srv/data ext4 _netdev 0 2", "UUID=1-2 /mnt/early ext4 defaults 0 2"], 1),
+        (["UUID=1-2 /srv/data ext4 _netdev 0 2", "UUID=1-2 /mnt/hand ext4 noauto 0 2"], 2),
+        (["UUID=1-2 /var ext4 _netdev 0 2"], 0),
+    ],
+)
+def test_the_gate_makes_no_circle_with_any_network_that_comes_behind_the_local_mounts(
+    boot: Path, tmp_path: Path, lines: list[str], gated: int
+) -> None:
+    """As networking.service of Debian does."""
+    units = generated(boot, tmp_path, *lines)
+    (tmp_path / "normal/pydbt-gate@data.service.d/network.conf").write_text("[Unit]\nAfter=local-fs.target\n")
+    assert len(list((tmp_path / "normal").glob("*/pydbt-gate.conf"))) == gated
+    # One that is mounted by hand is mounted after the boot, when no job of local-fs.target is left.
+    of_boot = sorted(unit for unit in units if unit != "mnt-hand.mount")
+    assert not verify(tmp_path / "normal", "pydbt-gate@data.service", "pydbt@data.service", *of_boot)
 
 
 @pytest.mark.parametrize(

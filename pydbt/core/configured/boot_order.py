@@ -39,7 +39,7 @@ class ArmedVolume(NamedTuple):
 
 
 class DropIn(NamedTuple):
-    """A file ``FILE`` in the folder ``UNIT.d``. ``words`` say for a log what it orders."""
+    """A file ``FILE`` in the folder ``UNIT.d``. ``words`` say for a log what it orders; empty: nothing that is worth a line."""
 
     unit: str
     file: str
@@ -55,17 +55,16 @@ def arm_unit(name: str) -> str:
 def arming_order(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> DropIn:
     """The order of one volume: behind its device, and before each check and mount of it that can wait for that."""
     mine = [mount for mount in mounts if mount.device and mount.device in volume.names | {volume.source}]
-    needed = _needed_by(volume, mounts)
+    needed = needed_by(volume, mounts)
     ordered = [mount for mount in mine if mount.unit and mount not in needed]
     devices = [volume.source] if not volume.names or volume.source in volume.names else []
     devices += [mount.device for mount in ordered if mount.at_boot]
     behind = _each_once(device_unit(device) for device in devices if device.startswith("/dev/"))
     before = _each_once(unit for mount in ordered for unit in (fsck_unit(mount.device), mount.unit))
-    paths = [path for path in volume.needs if _PLAIN_PATH.fullmatch(path)]
     lines = [
         "# Made at each boot of /etc/fstab and the units of mounts, by pydbt-generator.",
         "[Unit]",
-        *(f"RequiresMountsFor={path}" for path in paths),
+        *_mount_lines(volume),
         *(f"{key}={unit}" for unit in behind for key in ("Wants", "After")),
         *(f"Before={unit}" for unit in before),
     ]
@@ -76,12 +75,25 @@ def arming_order(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> DropIn:
     return DropIn(volume.unit, "pydbt-order.conf", "\n".join(lines) + "\n", words)
 
 
+def state_mounts(unit: str, volume: ArmedVolume) -> DropIn | None:
+    """Has a unit wait for the file system of the volume's state, wherever that is; None where systemd cannot be told its path."""
+    lines = _mount_lines(volume)
+    if not lines:
+        return None
+    text = "\n".join(("# Made at each boot by pydbt-generator.", "[Unit]", *lines)) + "\n"
+    return DropIn(unit, "pydbt-state.conf", text, "")
+
+
+def _mount_lines(volume: ArmedVolume) -> list[str]:
+    return [f"RequiresMountsFor={path}" for path in volume.needs if _PLAIN_PATH.fullmatch(path)]
+
+
 def unordered(volume: ArmedVolume, mounts: Sequence[PlannedMount], ordered: frozenset[str]) -> str:
     """Why a mount at boot did not wait until the volume was armed; empty when each did. ``ordered``: the units that waited.
 
     One clause for a person, about the first of them.
     """
-    needed = _needed_by(volume, mounts)
+    needed = needed_by(volume, mounts)
     for mount in mounts:
         if not mount.at_boot or not mount.device or mount.device not in volume.names | {volume.source}:
             continue
@@ -100,21 +112,7 @@ def units_ordered_by(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(unit for line in lines if line.startswith("Before=") for unit in line[7:].split())
 
 
-def names_text(source: str, names: Iterable[str]) -> str:
-    """The content of the file in which a volume's names are kept; empty when a name has more than one line."""
-    lines = [_SOURCE + source, *(_NAME + name for name in sorted(set(names)))]
-    return "" if any("\n" in line for line in lines) else "\n".join([_NAMES_HEAD, *lines]) + "\n"
-
-
-def known_names(text: str, source: str) -> frozenset[str]:
-    """The names in such a file; none when it was written for another SOURCE, or is none."""
-    lines = text.split("\n")
-    if _SOURCE + source not in lines:
-        return frozenset()
-    return frozenset(line.removeprefix(_NAME) for line in lines if line.startswith(_NAME + "/dev/"))
-
-
-def _needed_by(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> list[PlannedMount]:
+def needed_by(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> list[PlannedMount]:
     """The mounts that the arming needs, directly or by way of others. A mount of these cannot wait for it: that is a circle,
 
     from which systemd would drop any job.
@@ -128,6 +126,20 @@ def _needed_by(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> list[Plan
                 found.append(mount)
                 waiting += [mount.point.rpartition("/")[0], *mount.needs]
     return found
+
+
+def names_text(source: str, names: Iterable[str]) -> str:
+    """The content of the file in which a volume's names are kept; empty when a name has more than one line."""
+    lines = [_SOURCE + source, *(_NAME + name for name in sorted(set(names)))]
+    return "" if any("\n" in line for line in lines) else "\n".join([_NAMES_HEAD, *lines]) + "\n"
+
+
+def known_names(text: str, source: str) -> frozenset[str]:
+    """The names in such a file; none when it was written for another SOURCE, or is none."""
+    lines = text.split("\n")
+    if _SOURCE + source not in lines:
+        return frozenset()
+    return frozenset(line.removeprefix(_NAME) for line in lines if line.startswith(_NAME + "/dev/"))
 
 
 def _covers(point: str, path: str) -> bool:

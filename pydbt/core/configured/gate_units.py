@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pydbt.core.configured.boot_order import ArmedVolume, DropIn
+from pydbt.core.configured.boot_order import ArmedVolume, DropIn, needed_by
 from pydbt.core.configured.fstab import PlannedMount
 from pydbt.core.configured.unit_names import fsck_unit
 
@@ -29,12 +29,34 @@ def gate_lines(name: str, fsck_unit: str, mount_unit: str, options: tuple[str, .
     return {unit: lines for unit in (fsck_unit, mount_unit) if unit}
 
 
+def hold_unit(name: str) -> str:
+    """The unit that holds the target of a configured replica."""
+    return f"pydbt-hold@{name}.service"
+
+
+def needed_by_gate(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> list[PlannedMount]:
+    """Mounts of the volume that would wait for its gate, which needs what is mounted there: they cannot have one."""
+    needed = needed_by(volume, mounts)
+    return [mount for mount in _gated(volume, mounts) if mount in needed]
+
+
+def _gated(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> list[PlannedMount]:
+    known = volume.names | {volume.source}
+    return [mount for mount in mounts if mount.device and mount.device in known and NETWORK_OPTION in mount.options]
+
+
 def gate_order(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> Iterator[DropIn]:
-    """What makes each check and mount of a volume, by a line of ``fstab`` that waits for the network, wait for its gate."""
-    for mount in mounts:
-        if not mount.device or mount.device not in volume.names | {volume.source}:
+    """What makes each check and mount of a volume, by a line of ``fstab`` that waits for the network, wait for its gate.
+
+    A check that another mount before the network requires as well cannot wait: that would be a circle.
+    """
+    circles, gated = needed_by_gate(volume, mounts), _gated(volume, mounts)
+    early = {fsck_unit(mount.device) for mount in mounts if mount.device and mount.at_boot and mount not in gated}
+    for mount in gated:
+        if mount in circles:
             continue
-        for unit, lines in gate_lines(volume.name, fsck_unit(mount.device), mount.unit, mount.options).items():
+        check = fsck_unit(mount.device)
+        for unit, lines in gate_lines(volume.name, "" if check in early else check, mount.unit, mount.options).items():
             words = f"{unit} waits for {gate_unit(volume.name)}"
             yield DropIn(
                 unit, "pydbt-gate.conf", "\n".join(("# Made at each boot by pydbt-generator.", *lines)) + "\n", words

@@ -11,6 +11,7 @@ from pydbt.core.configured.boot_order import (
     arming_order,
     known_names,
     names_text,
+    state_mounts,
     units_ordered_by,
     unordered,
 )
@@ -47,6 +48,13 @@ def test_it_waits_for_the_device_and_the_check_and_the_mount_wait_for_it() -> No
 @pytest.mark.parametrize("spec", ["/dev/vda3", "LABEL=x", "/dev/mapper/vg-data", "/dev/vg/data", "/dev//vg/./data"])
 def test_every_kept_name_is_the_volume(spec: str) -> None:
     assert "Before=srv.mount" in lines_of(VOLUME, f"{spec} /srv ext4")
+
+
+def test_a_unit_waits_for_the_mounts_of_the_state_by_every_path_that_systemd_can_be_told() -> None:
+    drop_in = state_mounts("pydbt-gate@data.service", VOLUME._replace(needs=("/srv/state", "/mnt/50%", "/goal")))
+    assert drop_in is not None and drop_in.unit == "pydbt-gate@data.service"
+    assert drop_in.text.splitlines()[1:] == ["[Unit]", "RequiresMountsFor=/srv/state", "RequiresMountsFor=/goal"]
+    assert state_mounts("pydbt-gate@data.service", VOLUME._replace(needs=("/mnt/50%",))) is None
 
 
 def test_without_kept_names_the_source_alone_is_known() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pydbt.core.configured.gate_units import gate_lines, why_not_gated
+from pydbt.core.configured.boot_order import ArmedVolume
+from pydbt.core.configured.fstab import mounts_in_fstab
+from pydbt.core.configured.gate_units import gate_lines, gate_order, why_not_gated
 
 FSCK, MOUNT = "systemd-fsck@dev-vda3.service", "srv-data.mount"
 LINES = ("[Unit]", "Requires=pydbt-gate@data.service", "After=pydbt-gate@data.service")
@@ -26,3 +28,10 @@ def test_a_mount_before_the_network_gets_no_lines_because_they_would_be_a_cycle(
 def test_a_line_of_the_boot_without_netdev_is_refused_in_one_sentence() -> None:
     assert "_netdev" in why_not_gated(("defaults", "nofail"))
     assert why_not_gated(("nofail", "_netdev")) == "" and why_not_gated(("noauto",)) == ""
+
+
+def test_a_check_that_a_mount_before_the_network_requires_as_well_does_not_wait() -> None:
+    volume = ArmedVolume("data", "/dev/vda3")
+    both = mounts_in_fstab("/dev/vda3 /srv/data ext4 _netdev 0 2\n/dev/vda3 /mnt ext4 defaults 0 2\n")
+    assert [drop_in.unit for drop_in in gate_order(volume, both)] == [MOUNT]
+    assert [drop_in.unit for drop_in in gate_order(volume, both[:1])] == [FSCK, MOUNT]
