@@ -15,6 +15,7 @@ from pydbt.controller.secondary import service as secondary_service
 from pydbt.controller.secondary.service import SecondaryService, run_secondary
 from pydbt.core.errors import StateError
 from pydbt.core.protocol.frames import Hello, Takeover
+from pydbt.core.protocol.role import ASKS_ROLE, Role
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.journal import SEGMENT_BYTES
 from pydbt.core.secondary.replica import ReplicaRecord
@@ -148,3 +149,19 @@ def test_while_it_cannot_begin_again_its_status_and_its_refusals_say_why(
         assert (after["mode"], after["problem"]) == ("offline", "")
     finally:
         service.close()
+
+
+@pytest.mark.parametrize(("volume", "told"), [("ab" * 16, "replica"), ("77" * 16, "other-volume")])
+def test_a_secondary_that_cannot_go_on_answers_the_question_for_its_role_as_ever(
+    options: SecondaryOptions, volume: str, told: str
+) -> None:
+    service, network = SecondaryService(options), Network()
+    service._connections, service._trouble = network, "TARGET lacks something"  # type: ignore[assignment]
+    hello = Hello(volume, SIZE, 4096, 7, features=(ASKS_ROLE,))
+    service._inbox.put((None, e.Connected(7, hello, bytes(32))))
+    try:
+        service._turn_primaries_away()
+    finally:
+        service.close()
+    (answer,) = network.sent
+    assert (answer.role if isinstance(answer, Role) else answer.code) == told

@@ -169,7 +169,8 @@ def test_a_secondary_of_an_earlier_version_is_asked_by_a_greeting_that_it_knows(
     [
         ("superseded", GateOutcome.SHUT),
         ("newer", GateOutcome.SHUT),
-        ("target-error", GateOutcome.OPEN),
+        ("target-error", GateOutcome.SILENT),
+        ("restarting", GateOutcome.SILENT),
         ("other-volume", GateOutcome.SILENT),
     ],
 )
@@ -210,7 +211,7 @@ def test_what_is_no_secondary_counts_as_silence(sides: Sides) -> None:
     with web:
         threading.Thread(target=serve, daemon=True).start()
         verdict = sides.ask(REFUSE)
-    assert verdict.outcome is GateOutcome.SILENT
+    assert verdict.outcome is GateOutcome.SILENT and "is no pydbt secondary without TLS" in verdict.words
 
 
 def test_a_machine_that_does_not_prove_to_be_the_secondary_counts_as_silence(sides: Sides, tmp_path: Path) -> None:

@@ -24,7 +24,10 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.protocol.role import ASKS_ROLE, Role
 from pydbt.core.secondary import events as e
+from pydbt.core.secondary import handshake, role_answer
 from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES, BAD_BLOCK_SECTORS, BadBlocks
+from pydbt.core.secondary.config import SecondaryConfig
+from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.store.journal_files import JournalFiles
 from tests.core.secondary.test_brain import ASKS, EPOCH, HELLO, Play, blocks, stream
 from tests.simulation.cluster.disk import Lossy, Machine
@@ -366,6 +369,19 @@ def a_stranger_has_no_say_at_the_gate() -> None:
     assert verdict is not None and verdict.outcome is gate.GateOutcome.SILENT
 
 
+def a_side_in_trouble_tells_that_it_is_newer() -> None:
+    """It was promoted, and follows a third machine by now; its disk is full, and the first primary asks before it mounts."""
+    older, newer = Generations(5, (), (4,)), Generations(7, (), (6, 5, 4))
+    record = ReplicaRecord(
+        "cd" * 16, "t", 1 << 20, HELLO.volume, HELLO.size_bytes, HELLO.block_bytes, generations=newer
+    )
+    question = replace(_QUESTION, generations=older)
+    trouble, config = handshake.restart_refusal("its disk is full"), SecondaryConfig(HELLO.size_bytes)
+    frame = role_answer.answer_in_trouble(question, record, config, trouble, proven=False)
+    verdict = gate.verdict_of([gate.answer_of("h:1", frame, question, "cd" * 16)], OnUnreachable.parse("mount"), 0.0)
+    assert verdict is not None and verdict.outcome is gate.GateOutcome.SHUT
+
+
 DIRECTED: dict[str, Callable[[], None]] = {
     "a block that could not be read counts as in sync": a_block_that_cannot_be_read_is_known_until_it_is_written_anew,
     "a block that is kept aside is given up before it is on the target": what_is_kept_aside_stays_until_the_target_takes_it,
@@ -377,6 +393,7 @@ DIRECTED: dict[str, Callable[[], None]] = {
     "a question for the role takes the place of the primary": a_question_for_the_role_disturbs_no_primary,
     "a refused record stays in the journal": a_record_that_was_refused_is_not_found_again,
     "a replica of another name has a say at the gate": a_stranger_has_no_say_at_the_gate,
+    "a side in trouble tells an old primary of that alone": a_side_in_trouble_tells_that_it_is_newer,
     "a stream that jumps is taken": a_stream_with_a_gap_is_refused,
     "a wait for a block that cannot get there ends well": a_wait_does_not_end_well_without_a_block,
     "one replica opens the gate although another one was promoted": one_that_was_promoted_decides_at_the_gate,

@@ -38,10 +38,11 @@ from pydbt.controller.state_dir import make_state_dir, remove_state_dir
 from pydbt.core.errors import BusyError, DeviceError, StateError, UsageError
 from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
 from pydbt.core.secondary import events as e
-from pydbt.core.secondary.handshake import refusal, restart_refusal, trouble_refusal
+from pydbt.core.secondary.handshake import restart_refusal, trouble_refusal
 from pydbt.core.secondary.primary_watch import PrimaryReport, PrimaryWatch
 from pydbt.core.secondary.promotion import Position, loss, require_whole, superseded_words, why_not_promote
 from pydbt.core.secondary.replica import ReplicaState
+from pydbt.core.secondary.role_answer import answer_in_trouble
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.units import MIB
 from pydbt.device.checks import check_target, had_before
@@ -385,8 +386,8 @@ class SecondaryService:
                 continue
             brain = self._engine.brain
             refuse = trouble_refusal(self._trouble) if self._trouble else restart_refusal(self._problem)
-            unwelcome = not item.proven and refusal(item.hello, brain.record, brain.config) is not None
-            self._connections.send(item.connection, Refuse(refuse.code, "") if unwelcome else refuse)
+            answer = answer_in_trouble(item.hello, brain.record, brain.config, refuse, proven=item.proven)
+            self._connections.send(item.connection, answer)
             self._connections.close(item.connection, refuse.message)
         for one in kept:
             self._inbox.put(one)

@@ -1,7 +1,8 @@
 """Whether a volume may be checked and mounted: first its secondaries are asked whether one of them has become the volume.
 
 ``e2fsck`` and every mount write. An old primary that comes back after a failover would change its disk before anybody looks.
-Nobody who does not prove to be the secondary has a say: such an answer counts as none.
+Nobody who does not prove to be the secondary opens it: such an answer counts as none. So does a refusal that tells of no other
+primary: it names no replica, and a side in trouble may follow another primary by now.
 """
 
 from __future__ import annotations
@@ -11,13 +12,10 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from pydbt.core.configured.on_unreachable import OnUnreachable
-from pydbt.core.errors import WireError
 from pydbt.core.protocol.divergence import short
 from pydbt.core.protocol.frames import (
     SECOND_PRIMARY,
-    SECTOR_SIZE,
     SUPERSEDED,
-    TARGET_ERROR,
     Frame,
     Hello,
     Refuse,
@@ -29,8 +27,6 @@ from pydbt.core.protocol.role import PROMOTED, REPLICA, Role
 
 SUPERSEDES = frozenset({SUPERSEDED, SECOND_PRIMARY, "newer", "split-brain", "unrelated"})
 """Refusals of a side that is, or follows, another primary of this volume. Earlier versions say no more than that."""
-FOLLOWS = frozenset({TARGET_ERROR, SECTOR_SIZE, "restarting", "disk-full", "journal-failed", "too-small"})
-"""Refusals of a side that is a replica all the same: one that was promoted runs no secondary."""
 
 
 class HeardRole(Enum):
@@ -69,9 +65,8 @@ class GateVerdict:
 
 
 def silent(address: str, error: Exception) -> RoleAnswer:
-    """Of a secondary that could not be asked, or whose answer is not to be read."""
-    what = "what answers is no secondary" if isinstance(error, WireError) else "no answer"
-    return RoleAnswer(address, HeardRole.NOTHING, f"{what}: {error}")
+    """Of a secondary that could not be asked, or whose answer is not to be read: the error says which it was."""
+    return RoleAnswer(address, HeardRole.NOTHING, f"it cannot be asked: {error}")
 
 
 def no_state(state_dir: str) -> RoleAnswer:
@@ -106,13 +101,7 @@ def answer_of(address: str, frame: Frame, hello: Hello, expected: str) -> RoleAn
                 return RoleAnswer(address, HeardRole.PROMOTED, found[1])
             return RoleAnswer(address, HeardRole.REPLICA, "it is a replica")
         case Refuse(code=code, message=message):
-            heard = (
-                HeardRole.PROMOTED
-                if code in SUPERSEDES
-                else HeardRole.REPLICA
-                if code in FOLLOWS
-                else HeardRole.NOTHING
-            )
+            heard = HeardRole.PROMOTED if code in SUPERSEDES else HeardRole.NOTHING
             return RoleAnswer(address, heard, f"it refuses: {message or refusal_words(code)}")
     return RoleAnswer(address, HeardRole.NOTHING, f"it answered with {type(frame).__name__}")
 

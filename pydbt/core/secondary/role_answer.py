@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pydbt.core.protocol.frames import SUPERSEDED, Hello, Refuse
 from pydbt.core.protocol.role import ASKS_ROLE, PROMOTED, REPLICA, Role
+from pydbt.core.secondary.config import SecondaryConfig
+from pydbt.core.secondary.handshake import refusal
 from pydbt.core.secondary.promotion import superseded_words
 from pydbt.core.secondary.replica import ReplicaRecord
 
@@ -36,3 +38,19 @@ def answer_of_promoted(hello: Hello, record: ReplicaRecord, host: str, *, proven
     else:
         refuse = Refuse(SUPERSEDED, superseded_words(host, record.promoted))
     return refuse if proven else Refuse(refuse.code, "")
+
+
+def answer_in_trouble(
+    hello: Hello, record: ReplicaRecord, config: SecondaryConfig, trouble: Refuse, *, proven: bool
+) -> Role | Refuse:
+    """The one frame that a primary gets while no write can be taken, for the reason ``trouble``.
+
+    Whoever asks for the role is told it, or refused, by the same rules as without trouble: what is wrong with a disk says
+    nothing of the role. ``proven`` as above.
+    """
+    refuse = refusal(hello, record, config)
+    if ASKS_ROLE in hello.features:
+        if refuse is None:
+            return role_of(record, record.epoch, record.sequence)
+        return refuse if proven else Refuse(refuse.code, "")
+    return Refuse(trouble.code, "") if refuse is not None and not proven else trouble

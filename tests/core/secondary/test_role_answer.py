@@ -10,9 +10,11 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.protocol.role import ASKS_ROLE, Role
 from pydbt.core.secondary import events as e
-from pydbt.core.secondary.role_answer import answer_of_promoted
+from pydbt.core.secondary.config import SecondaryConfig
+from pydbt.core.secondary.handshake import restart_refusal
+from pydbt.core.secondary.role_answer import answer_in_trouble, answer_of_promoted
 from tests.core.secondary.test_brain import HELLO, Play
-from tests.core.secondary.test_rival import COPY, ORIGINAL, RECORD, brain_of
+from tests.core.secondary.test_rival import COPY, ORIGINAL, RECORD, SIZE, brain_of
 
 ASKS = replace(HELLO, features=(*HELLO.features, ASKS_ROLE))
 PROMOTED = replace(RECORD, promoted="2026-01-02T16:18:58+00:00", generations=Generations(6, (), (4,)))
@@ -82,3 +84,33 @@ def test_a_primary_that_does_not_ask_is_refused_by_a_promoted_side_as_by_earlier
 def test_a_promoted_side_tells_nothing_of_itself_to_a_primary_of_another_volume(features: tuple[str, ...]) -> None:
     answer = answer_of_promoted(replace(ORIGINAL, volume="77" * 16, features=features), PROMOTED, "beta", proven=True)
     assert isinstance(answer, f.Refuse) and answer.code == "other-volume" and "beta" not in answer.message
+
+
+TROUBLE = restart_refusal("its disk is full")
+
+
+def in_trouble(
+    hello: f.Hello, generations: Generations = ORIGINAL.generations, *, proven: bool = True, size_bytes: int = SIZE
+) -> f.Frame:
+    record = replace(RECORD, generations=generations)
+    return answer_in_trouble(hello, record, SecondaryConfig(size_bytes), TROUBLE, proven=proven)
+
+
+def test_a_replica_in_trouble_tells_its_role_to_one_that_asks() -> None:
+    answer = in_trouble(replace(ORIGINAL, features=(ASKS_ROLE,)))
+    assert isinstance(answer, Role) and (answer.role, answer.epoch, answer.sequence) == ("replica", 7, 10)
+
+
+def test_a_side_in_trouble_that_is_newer_or_of_another_volume_refuses_one_that_asks_as_without_trouble() -> None:
+    asks = replace(ORIGINAL, features=(ASKS_ROLE,))
+    for proven in (True, False):
+        newer = in_trouble(asks, Generations(9, (), (4,)), proven=proven)
+        other = in_trouble(replace(asks, volume="77" * 16), proven=proven)
+        assert isinstance(newer, f.Refuse) and newer.code in ("newer", "split-brain") and bool(newer.message) is proven
+        assert isinstance(other, f.Refuse) and other.code == "other-volume" and bool(other.message) is proven
+
+
+def test_any_other_primary_is_told_of_the_trouble_and_a_stranger_of_its_code_alone() -> None:
+    assert in_trouble(ORIGINAL) == TROUBLE
+    assert in_trouble(ORIGINAL, proven=False) == TROUBLE
+    assert in_trouble(replace(ORIGINAL, volume="77" * 16), proven=False) == f.Refuse(TROUBLE.code, "")

@@ -42,7 +42,7 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.protocol.role import ASKS_ROLE
 from pydbt.core.secondary import events as e
-from pydbt.core.secondary import keeper
+from pydbt.core.secondary import keeper, role_answer
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.primary_watch import PrimaryWatch
@@ -359,6 +359,12 @@ around("one replica opens the gate although another one was promoted", gate, "ve
 around(
     "a replica of another name has a say at the gate", gate, "answer_of",
     lambda right, address, frame, hello, expected: right(address, frame, hello, ""),
+)  # fmt: skip
+
+
+instead(
+    "a side in trouble tells an old primary of that alone", role_answer, "answer_in_trouble",
+    lambda hello, record, config, trouble, *, proven: trouble,
 )  # fmt: skip
 
 
