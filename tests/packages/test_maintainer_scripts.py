@@ -153,6 +153,29 @@ def test_removal_is_refused_while_there_is_a_layer(root: Root) -> None:
     assert done.code and "layer /dev/mapper/data" in done.output and "layer remove" in done.output
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("etc/systemd/system/data.mount.d/gate.conf", "[Unit]\nRequires=pydbt-gate@data.service\n"),
+        (
+            "etc/systemd/system/systemd-fsck@dev-vda3.service.d/x.conf",
+            "[Unit]\nRequires=a.service pydbt-gate@data.service\n",
+        ),
+        ("etc/systemd/system/data.mount", "[Unit]\nBindsTo=pydbt-gate@data.service\n[Mount]\nWhere=/data\n"),
+        ("etc/fstab", "/dev/vda3 /data ext4 _netdev,x-systemd.requires=pydbt-gate@data.service 0 2\n"),
+    ],
+)
+def test_removal_is_refused_while_a_mount_requires_its_gate(root: Root, file: str, text: str) -> None:
+    """The next boot would fail: the unit would not be found."""
+    root.write("etc/systemd/system/pydbt@data.service.d/own.conf", "[Unit]\nRequires=pydbt-arm@data.service\n")
+    root.write("etc/systemd/system/srv.mount.d/old.conf", "[Unit]\n# Requires=pydbt-gate@data.service\n")
+    script(root, "prerm", "remove")
+    root.write(file, text)
+    done = script(root, "prerm", "remove", check=False)
+    assert done.code and f"/{file}, which requires" in done.output and "daemon-reload" in done.output
+    assert "own.conf" not in done.output and "old.conf" not in done.output and root.path(file).exists()
+
+
 def test_in_a_chroot_what_goes_on_is_the_machine_s(root: Root) -> None:
     root.write(f"{PROGRAMS}/meta")
     stand_in(root, "ischroot", "exit 0")
@@ -246,9 +269,13 @@ def test_an_upgrade_names_the_controllers_that_no_unit_runs(root: Root) -> None:
 
 def test_an_installation_names_what_comes_before_it(root: Root) -> None:
     root.write("usr/local/bin/controller", "", 0o755)
-    root.write("etc/systemd/system/pydbt@.service")
+    units = [path.name for path in sorted(DEBIAN.parent.glob("systemd/*.service"))]
+    for unit in units:
+        root.write(f"etc/systemd/system/{unit}")
     said = script(root, "postinst", "configure", "").output
-    assert "/usr/local/bin/controller comes before" in said and "/etc/systemd/system/pydbt@.service comes" in said
+    assert "/usr/local/bin/controller comes before" in said and len(units) == 5
+    for unit in units:
+        assert f"/etc/systemd/system/{unit} comes" in said
 
 
 # --- purge ------------------------------------------------------------------------------------------------
