@@ -12,12 +12,17 @@ from pydbt.controller.protection import Protection, Replica, release_target, tak
 from pydbt.controller.secondary.holding import is_replica
 from pydbt.core.errors import PydbtError, StateError
 from pydbt.core.printable import printable
+from pydbt.store.replica_state import REPLICA_FILE_NAME
+from pydbt.store.volume_state import VOLUME_FILE_NAME
 
 _log = logging.getLogger("pydbt")
 
 
 def replica_of(volume: VolumeFile) -> Replica | None:
-    """The replica that a file configures now; None for a volume. One whose state cannot be read is what its file says."""
+    """The replica that a file configures now; None for a volume. One whose state cannot be read is what its file says.
+
+    For words only: what is done to a disk goes by its record (``belonging_of``).
+    """
     if not volume.role or volume.place is None:
         return None
     try:
@@ -27,20 +32,30 @@ def replica_of(volume: VolumeFile) -> Replica | None:
     return Replica(volume.name, volume.place, volume.state_dir) if found else None
 
 
-def configured_replicas() -> Iterator[Replica]:
-    """All of them, as far as files can be read. UsageError when the folder cannot."""
+def may_be_replicas() -> Iterator[Replica]:
+    """What may be one by its file or by its state, as far as files can be read. UsageError when the folder cannot.
+
+    Of a file with a SOURCE that has no record: a rule that a demotion made stays, until the state of a volume is seen.
+    """
     for path in volume_files():
         try:
-            replica = replica_of(read_volume(path))
+            volume = read_volume(path)
         except PydbtError:
             continue  # 'controller configcheck' tells it
-        if replica is not None:
-            yield replica
+        if not volume.role or volume.place is None:
+            continue
+        if volume.role == "run" and _is_volume(volume.state_dir):
+            continue
+        yield Replica(volume.name, volume.place, volume.state_dir, by_file=volume.role == "secondary")
+
+
+def _is_volume(state_dir: Path) -> bool:
+    return (state_dir / VOLUME_FILE_NAME).exists() and not (state_dir / REPLICA_FILE_NAME).exists()
 
 
 def protect_configured() -> Protection:
     """Write the rules of all configured replicas, and have them take effect. PydbtError."""
-    done = write_rules(list(configured_replicas()))
+    done = write_rules(list(may_be_replicas()))
     take_effect(done)
     return done
 

@@ -39,7 +39,8 @@ def warnings_about(volumes: Iterable[VolumeFile], root: Path = Path("/")) -> Ite
         known = known_targets(_text(root / RULES_FILE))
         for volume, target in devices:
             if volume.name not in known:
-                yield volume, f"{volume.where()}: no rule keeps other programs off {target}: run 'controller protect'"
+                words = f"no rule keeps other programs off {target}: run 'controller protect' when its secondary has started"
+                yield volume, f"{volume.where()}: {words}"
 
 
 def _claims_on(target: Path, root: Path) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Writes the rules that keep other programs off targets, and has them take effect.
 
-Only what differs is written, each file whole or not at all. A target that cannot be looked at keeps the rule that it has.
+Only what differs is written, each file whole or not at all. A rule is made only for the disk that a replica's record names; a
+target that nothing can be told of is left alone, and keeps the rule that it has.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydbt.controller.secondary.holding import other_disk
+from pydbt.controller.secondary.holding import belonging_of
 from pydbt.core.configured.target_rules import (
     LVM_FILE,
     LVM_MAIN_FILE,
@@ -26,6 +27,7 @@ from pydbt.core.configured.target_rules import (
     with_lvm_block,
 )
 from pydbt.core.errors import PydbtError, StateError
+from pydbt.core.secondary.belonging import Belonging
 from pydbt.device.commands import COMMAND_PATH, CommandFailed, run_command
 from pydbt.device.partitions import read_partitions_again
 from pydbt.device.sysfs import BlockDevice
@@ -40,11 +42,12 @@ _INITRAMFS_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A configured replica, as far as rules need it."""
+    """A configured replica, as far as rules need it. ``by_file``: its file has a target; else its state may make it one."""
 
     name: str
     target: Path
     state_dir: Path
+    by_file: bool = True
 
 
 @dataclass
@@ -121,20 +124,31 @@ def release_target(target: Path) -> None:
 def _rule_of(replica: Replica, known: TargetRule | None, problems: list[str]) -> TargetRule | None:
     if replica.target.is_file() or not (replica.target.exists() or in_devices(str(replica.target))):
         return None  # an image file, which nothing takes
+    kept = known if known is not None and known.path == os.path.abspath(replica.target) else None
     try:
-        if problem := other_disk(replica.target, replica.state_dir):
-            problems.append(f"{replica.name}: {problem}: no rule is made for it")
-            return known
+        found = belonging_of(replica.target, replica.state_dir)
+        if found is Belonging.VOLUME:
+            return None
+        if found is not Belonging.REPLICA:
+            kept = known if found is Belonging.OTHER_DISK else kept
+            if replica.by_file or kept is not None:
+                words = "the rule that is there stays" if kept is not None else "no rule is made for it"
+                why = found.words(str(replica.target), str(replica.state_dir))
+                problems.append(f"{replica.name}: {why}: {words}")
+            return kept
         rule = target_rule(replica.name, replica.target)
         if used := _user_of(replica.target):
-            # One that was taken at this boot keeps the rule that it has, for the next.
-            kept = known is not None and known.path == rule.path
-            words = "it is in use despite its rule" if kept else f"no rule is made for {replica.target}"
+            # One that was taken at this boot, or is looked at for a while, keeps the rule that it has, for the next.
+            words = "it is in use despite its rule" if known is not None else f"no rule is made for {replica.target}"
             problems.append(f"{replica.name}: {words}: {used}")
-            return known if kept else None
+            return known
+    except StateError as error:
+        words = "the rule that is there stays" if kept is not None else "no rule is made"
+        problems.append(f"{replica.name}: {words}: {error}")
+        return kept
     except PydbtError as error:
-        if known is not None and known.path == os.path.abspath(replica.target):
-            return known  # its disk is away
+        if kept is not None:
+            return kept  # its disk is away
         problems.append(f"{replica.name}: no rule can be made: {error}")
         return None
     if not rule.match.lasting:

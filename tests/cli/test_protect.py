@@ -10,7 +10,7 @@ import pytest
 
 from pydbt.cli import protecting
 from pydbt.cli.group import execute
-from pydbt.cli.volume_files import VOLUMES
+from pydbt.cli.volume_files import VOLUMES, read_volume, volume_files
 from pydbt.controller.protection import Protection
 from pydbt.core.configured.target_rules import Match, TargetRule
 from pydbt.store.replica_state import save_record
@@ -46,7 +46,7 @@ def write(folder: Path, name: str, text: str) -> None:
     (folder / f"{name}.toml").write_text(f'{text}\nstate = "{state}"\n')
 
 
-def test_rules_are_for_the_replicas_of_the_folder_by_their_state(volumes: Path) -> None:
+def test_what_may_be_a_replica_by_its_file_or_its_state_is_asked_for_its_record(volumes: Path) -> None:
     write(volumes, "new", '[secondary]\ntarget = "/dev/a"\nlisten = "unix:/a"')
     write(volumes, "source", '[run]\nsource = "/dev/b"\nsecondary = "unix:/b"')
     for name, table, promoted in (("demoted", "[run]\nsource", ""), ("promoted", "[secondary]\ntarget", "2026-01-01")):
@@ -57,7 +57,13 @@ def test_rules_are_for_the_replicas_of_the_folder_by_their_state(volumes: Path) 
     write(volumes, "unread", '[secondary]\ntarget = "/dev/d"\nlisten = "unix:/d"')
     (volumes.parent / "unread.state").mkdir()
     (volumes.parent / "unread.state/replica.json").write_text("{")
-    assert [one.name for one in protecting.configured_replicas()] == ["demoted", "new", "unread"]
+    write(volumes, "volume", '[run]\nsource = "/dev/e"\nsecondary = "unix:/e"')
+    (volumes.parent / "volume.state").mkdir()
+    (volumes.parent / "volume.state/volume.json").touch()
+    found = {one.name: one.by_file for one in protecting.may_be_replicas()}
+    assert found == {"demoted": False, "new": True, "promoted": True, "source": False, "unread": True}
+    configured = [protecting.replica_of(read_volume(path)) for path in volume_files() if path.stem != "broken"]
+    assert [one.name for one in configured if one is not None] == ["demoted", "new", "unread"]
 
 
 def test_another_folder_of_volumes_has_no_say_about_this_machine(volumes: Path, call: Call) -> None:
@@ -97,7 +103,14 @@ def test_a_target_that_others_may_take_fails_the_command(call: Call, monkeypatch
 def test_there_is_nothing_to_hold_of_a_volume_or_an_image_file(call: Call, volumes: Path, tmp_path: Path) -> None:
     write(volumes, "source", '[run]\nsource = "/dev/null"\nsecondary = "unix:/b"')
     done = call("hold", "source")
-    assert done.code == 0 and "source is no replica" in done.output
+    assert done.code == 0 and "no record of a replica" in done.output
+    write(volumes, "new", '[secondary]\ntarget = "/dev/null"\nlisten = "unix:/n"')
+    done = call("hold", "new")
+    assert done.code == 0 and "first start of its secondary" in done.output
+    (volumes.parent / "new.state").mkdir()
+    save_record(volumes.parent / "new.state", replace(RECORD, promoted="2026-01-01"))
+    done = call("hold", "new")
+    assert done.code == 0 and "was promoted" in done.output
     write(volumes, "file", f'[secondary]\ntarget = "{tmp_path}/image"\nlisten = "unix:/a"')
     done = call("hold", "file")
     assert done.code == 0 and "image file" in done.output

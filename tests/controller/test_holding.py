@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller.protection import release_target
-from pydbt.controller.secondary.holding import TargetHold, is_replica, other_disk
-from pydbt.core.errors import BusyError, PydbtError
+from pydbt.controller.secondary.holding import TargetHold, belonging_of, is_replica, nothing_to_hold
+from pydbt.core.errors import BusyError, PydbtError, StateError
+from pydbt.core.secondary.belonging import Belonging
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.core.units import MIB
 from pydbt.device.checks import check_target
 from pydbt.device.partitions import read_partitions_again
 from pydbt.device.sysfs import BlockDevice
-from pydbt.device.target import Target
+from pydbt.device.target import Target, names_of
 from pydbt.posix import held_device
 from pydbt.posix.held_device import end_hold
 from pydbt.posix.service_manager import NO_MANAGER, ServiceManager
@@ -30,6 +31,12 @@ RECORD = ReplicaRecord(
     replica="12" * 16, target="device:elsewhere", segment_bytes=65536, volume="ab" * 16, size_bytes=512,
     block_bytes=512, consistent=True, incarnation=1,
 )  # fmt: skip
+
+
+def keep_record(target: object, state_dir: Path, promoted: str = "") -> None:
+    """The record of a replica on this disk, as the first start of its secondary makes it."""
+    state_dir.mkdir(exist_ok=True)
+    save_record(state_dir, replace(RECORD, target=names_of(str(target))[0], promoted=promoted))
 
 
 class Told(ServiceManager):
@@ -46,6 +53,8 @@ class Holding:
 
     def __init__(self, target: object, tmp_path: Path) -> None:
         self.told, self.code = Told(), -1
+        if not (tmp_path / "state").exists():
+            keep_record(target, tmp_path / "state")
         self.hold = TargetHold("data", Path(str(target)), tmp_path / "state", self.told, held_device.HOLDS)
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
@@ -156,10 +165,35 @@ def test_another_disk_at_the_path_is_not_held(disk: Device, tmp_path: Path, monk
     monkeypatch.setattr("pydbt.controller.secondary.holding.READY_S", 0.0)
     (tmp_path / "state").mkdir()
     save_record(tmp_path / "state", RECORD)
-    assert "another disk" in other_disk(Path(str(disk)), tmp_path / "state")
+    assert belonging_of(Path(str(disk)), tmp_path / "state") is Belonging.OTHER_DISK
+    assert not nothing_to_hold(Path(str(disk)), tmp_path / "state"), "the right one may come"
     holding = Holding(disk, tmp_path)
     try:
         assert "another disk" in holding.told.words[0] and is_free(disk)
+    finally:
+        holding.stop()
+
+
+@pytest.mark.parametrize("content", [None, b"{", "promoted"])
+def test_a_disk_of_which_no_record_says_that_it_is_the_target_is_never_held(
+    disk: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | str | None
+) -> None:
+    """It may be a volume that is about to be mounted: the state was never there, is not mounted yet, or is damaged."""
+    monkeypatch.setattr("pydbt.controller.secondary.holding.READY_S", 0.0)
+    monkeypatch.setattr("pydbt.controller.secondary.holding.LOOK_S", 0.05)
+    keep_record(disk, tmp_path / "state", "2026-01-01T00:00:00+00:00" if content == "promoted" else "")
+    if content is None:
+        (tmp_path / "state/replica.json").unlink()
+    if isinstance(content, bytes):
+        (tmp_path / "state/replica.json").write_bytes(content)
+        with pytest.raises(StateError):
+            belonging_of(Path(str(disk)), tmp_path / "state")
+    assert bool(nothing_to_hold(Path(str(disk)), tmp_path / "state")) is not isinstance(content, bytes)
+    holding = Holding(disk, tmp_path)
+    try:
+        assert "is held" not in holding.told.words[0] and is_free(disk)
+        keep_record(disk, tmp_path / "state")
+        wait_until(lambda: not is_free(disk), "it is held when a record names it")
     finally:
         holding.stop()
 
@@ -173,6 +207,7 @@ def test_the_state_tells_a_replica_and_not_the_file_alone(tmp_path: Path) -> Non
 
 
 def test_without_a_service_manager_it_holds_too(disk: Device, tmp_path: Path) -> None:
+    keep_record(disk, tmp_path / "state")
     hold = TargetHold("data", Path(str(disk)), tmp_path / "state", NO_MANAGER, held_device.HOLDS)
     hold.stop()
     assert hold.run() == 0

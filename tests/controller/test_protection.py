@@ -13,6 +13,7 @@ from pydbt.core.configured.target_rules import LVM_FILE, LVM_MAIN_FILE, RULES_FI
 from pydbt.core.errors import StateError
 from pydbt.core.units import MIB
 from pydbt.device.target_names import target_rule
+from tests.controller.test_holding import keep_record
 from tests.lab.disks import Device, image, loop_device, make_filesystem, mounted, partition_of
 
 
@@ -44,6 +45,8 @@ def disk(tmp_path: Path) -> Iterator[Device]:
 
 
 def replica(disk: object, tmp_path: Path, name: str = "data") -> Replica:
+    """One whose secondary has started once."""
+    keep_record(disk, tmp_path / f"{name}.state")
     return Replica(name, Path(str(disk)), tmp_path / f"{name}.state")
 
 
@@ -76,7 +79,7 @@ def test_a_target_whose_disk_is_away_keeps_its_rule(root: Path, tmp_path: Path) 
     assert [one.match for one in done.rules] == [one.match for one in made] and RULES_FILE not in map(str, done.changed)
     assert rules(root) == text
     other = write_rules([Replica("data", Path("/dev/pydbt-test-other"), tmp_path / "data.state")], root)
-    assert not other.rules and "does not exist" in other.problems[0]
+    assert not other.rules and "No such file" in other.problems[0]
 
 
 def test_a_partition_is_named_and_its_neighbours_are_not(root: Path, disk: Device, tmp_path: Path) -> None:
@@ -102,10 +105,61 @@ def test_what_was_taken_in_spite_of_its_rule_keeps_it_for_the_next_boot(
     assert done.rules == made.rules and not done.changed and "despite its rule" in done.problems[0]
 
 
+def test_what_is_mounted_for_a_while_keeps_its_rule_by_whichever_name_it_is_configured_now(
+    root: Path, disk: Device, tmp_path: Path
+) -> None:
+    made = write_rules([replica(disk, tmp_path)], root)
+    (tmp_path / "link").symlink_to(str(disk))
+    make_filesystem("ext4", disk)
+    with mounted(disk, tmp_path / "mount"):
+        done = write_rules([replica(tmp_path / "link", tmp_path)], root)
+    assert done.rules == made.rules and not done.changed
+
+
+@pytest.mark.parametrize("damage", ["never there", "torn"])
+def test_without_a_record_that_can_be_read_no_rule_is_made_and_one_that_is_there_stays(
+    root: Path, disk: Device, tmp_path: Path, damage: str
+) -> None:
+    """The disk may be a volume of this machine: a wrong target, or one that was promoted and whose state is not mounted yet."""
+    one = replica(disk, tmp_path)
+    made = write_rules([one], root)
+    if damage == "torn":
+        (one.state_dir / "replica.json").write_bytes(b"{")
+    else:
+        (one.state_dir / "replica.json").unlink()
+    done = write_rules([one], root)
+    assert done.rules == made.rules and not done.changed and "stays" in done.problems[0]
+    other = write_rules([Replica("data", Path("/dev/loop-control"), one.state_dir)], root)
+    assert not other.rules, "a rule for a disk that the file names no more is none of this target"
+    (root / RULES_FILE).unlink(missing_ok=True)
+    done = write_rules([one], root)
+    assert not done.rules and not (root / RULES_FILE).exists() and LINK not in (root / LVM_FILE).read_text()
+    assert "no rule is made" in done.problems[0]
+
+
+def test_a_rule_goes_with_a_promotion_also_when_the_disk_is_away(root: Path, disk: Device, tmp_path: Path) -> None:
+    one = replica(disk, tmp_path)
+    write_rules([one], root)
+    keep_record(disk, one.state_dir, "2026-01-01T00:00:00+00:00")
+    done = write_rules([Replica("data", Path("/dev/pydbt-test-none"), one.state_dir)], root)
+    assert not done.rules and not done.problems and not (root / RULES_FILE).exists()
+
+
+def test_another_disk_at_the_path_gets_no_rule(root: Path, disk: Device, tmp_path: Path) -> None:
+    one = replica(disk, tmp_path)
+    with loop_device(tmp_path, 32 * MIB) as wrong:
+        done = write_rules([Replica("data", Path(str(wrong)), one.state_dir)], root)
+    assert not done.rules and "another disk" in done.problems[0]
+
+
+def test_a_source_that_has_no_record_is_silent_where_it_has_no_rule(root: Path, disk: Device, tmp_path: Path) -> None:
+    source = Replica("data", Path(str(disk)), tmp_path / "none", by_file=False)
+    assert write_rules([source], root) == Protection()
+
+
 def test_image_files_need_no_rule(root: Path, tmp_path: Path) -> None:
-    done = write_rules(
-        [replica(image(tmp_path / "a", MIB), tmp_path), replica(tmp_path / "to-be-made", tmp_path, "b")], root
-    )
+    to_be_made = Replica("b", tmp_path / "to-be-made", tmp_path / "b.state")
+    done = write_rules([replica(image(tmp_path / "a", MIB), tmp_path), to_be_made], root)
     assert done == Protection()
 
 

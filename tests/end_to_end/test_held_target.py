@@ -29,6 +29,8 @@ def test_a_held_target_is_taken_over_given_back_and_free_when_it_is_promoted(
     with loop_device(tmp_path / "a", 64 * MIB) as device, loop_device(tmp_path / "b", 64 * MIB) as target:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device, target=target.path) as both:
+            both.start_secondary()
+            both.secondary.kill()  # its first start has made the record: before, there is nothing to hold
             hold = Controller(tmp_path / "hold.log", ["hold", target.path], both.secondary_state)
             until(lambda: "is held" in hold.words(), "it is held")
             both.start()

@@ -66,9 +66,11 @@ def test_a_target_is_not_written_and_not_taken_by_ten_boots(machine: Machine) ->
     )
     text = "\\n".join(lines)
     machine.run(f"mkdir -p /etc/pydbt/volumes && printf '{text}\\n' >/etc/pydbt/volumes/data.toml")
-    said = machine.run("controller protect --no-initramfs", PATIENCE_S).output
+    assert "first start" in machine.run("controller protect --no-initramfs", PATIENCE_S, check=False).output
+    machine.run(f"systemctl enable --now {SECONDARY}", PATIENCE_S)
+    assert not is_active(machine, HOLD), "before the first start of the secondary there is nothing to hold"
+    said = machine.run("controller protect --no-initramfs", PATIENCE_S, check=False).output
     assert "is left alone" in said
-    machine.run(f"systemctl enable {SECONDARY}")
     digests = set()
     for _ in range(BOOTS):
         digests.add(again(machine))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from pydbt.cli.place import named_volume, place_argument, typed_name
-from pydbt.cli.protecting import protect_configured, replica_of
+from pydbt.cli.place import place_argument, typed_name
+from pydbt.cli.protecting import protect_configured
 from pydbt.cli.values import PATH
 from pydbt.cli.volume_files import VOLUMES, volumes_folder
 from pydbt.core.errors import PydbtError, UsageError
@@ -28,26 +28,24 @@ def hold(target: Path, state_dir: Path | None) -> int:
 
     Opens TARGET exclusively, so that nothing mounts or assembles it, takes its partitions out of the kernel, and hands it on to
     the `secondary` of this machine. Runs until it is stopped, or until TARGET is promoted. There is nothing to hold, and it ends
-    with exit code 0, when TARGET is an image file or no replica. The unit pydbt-hold@NAME runs it from boot on.
+    with exit code 0, when TARGET is an image file, was promoted, or has never been the target of a secondary. The unit
+    pydbt-hold@NAME runs it from boot on.
     """
     require_root("controller hold", "it opens a device exclusively")
     manager = ServiceManager.that_started_us()
     name = typed_name()
     if name:
-        volume = named_volume(name)
-        assert volume is not None, "the argument found it"
-        if replica_of(volume) is None:
-            return _nothing(manager, f"{name} is no replica")
         _write_rules()
     elif state_dir is None:
         raise UsageError("name the replica: its NAME in the configuration, or its TARGET with --state DIR")
     if target.is_file() or not (target.exists() or in_devices(str(target))):
         return _nothing(manager, f"{target} is an image file")
-    # Only now: most that runs this has nothing to hold.
     from pydbt.controller.registry import name_of
-    from pydbt.controller.secondary.holding import TargetHold, hold_until_stopped
+    from pydbt.controller.secondary.holding import TargetHold, hold_until_stopped, nothing_to_hold
 
     assert state_dir is not None, "a NAME brings it"
+    if why := nothing_to_hold(target, state_dir):
+        return _nothing(manager, why)
     return hold_until_stopped(TargetHold(name or name_of(str(target)), target, state_dir, manager))
 
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from pydbt.core.errors import MachineError, PydbtError
-from pydbt.core.secondary.target_identity import Likeness, likeness
+from pydbt.core.secondary.belonging import Belonging, belonging
 from pydbt.device.hold import HeldDevice
 from pydbt.device.target import names_of
 from pydbt.posix.held_device import HOLDS, HoldServer
@@ -36,15 +36,21 @@ def is_replica(role: str, state_dir: Path) -> bool:
     return role == "secondary" if record is None else not record.promoted
 
 
-def other_disk(target: Path, state_dir: Path) -> str:
-    """Why the device at this path is not the target that the state was kept for; empty when it may be. UsageError, StateError."""
+def belonging_of(target: Path, state_dir: Path) -> Belonging:
+    """What the state tells of the device at this path. StateError when it cannot be read, UsageError when no device is there."""
     record = load_record(state_dir)
-    if record is None:
-        return ""
-    identity, names = names_of(str(target))
-    if likeness(record.target, load_target_names(state_dir, record.target), identity, names) is not Likeness.OTHER:
-        return ""
-    return f"{target} leads to another disk than the one that {state_dir} was kept for"
+    if record is None or record.promoted:
+        return belonging(record, {}, "", {})
+    return belonging(record, load_target_names(state_dir, record.target), *names_of(str(target)))
+
+
+def nothing_to_hold(target: Path, state_dir: Path) -> str:
+    """Why there is nothing to hold, whichever disk is at the path: no replica has been there, or it was promoted; else empty."""
+    try:
+        found = belonging_of(target, state_dir)
+    except PydbtError:
+        return ""  # it is looked at again and again
+    return found.words(str(target), str(state_dir)) if found in (Belonging.NO_RECORD, Belonging.VOLUME) else ""
 
 
 class TargetHold:
@@ -99,7 +105,7 @@ class TargetHold:
         if self._device is not None:
             return
         try:
-            if problem := other_disk(self._target, self._state_dir):
+            if problem := belonging_of(self._target, self._state_dir).words(str(self._target), str(self._state_dir)):
                 raise MachineError(f"{problem}: it is not held")
             self._device = HeldDevice(str(self._target))
         except PydbtError as error:
