@@ -32,7 +32,7 @@ from pydbt.device.commands import COMMAND_PATH, CommandFailed, run_command
 from pydbt.device.partitions import read_partitions_again
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import in_devices
-from pydbt.device.target_names import all_names, target_rule
+from pydbt.device.target_names import all_names, others_hit, seen_devices, target_rule
 from pydbt.posix.atomic import remove_file, replace_file
 from pydbt.posix.held_device import end_hold
 
@@ -65,10 +65,18 @@ def write_rules(replicas: Sequence[Replica], root: Path = Path("/")) -> Protecti
     """Write the rules for these targets, and no others, into the files below ``root``. StateError when one cannot be written."""
     done = Protection()
     known = known_targets(_text(root / RULES_FILE))
+    devices = seen_devices() if replicas else []
     for replica in replicas:
-        rule = _rule_of(replica, known.get(replica.name), done.problems)
-        if rule is not None:
-            done.rules.append(rule)
+        rule, is_its_disk = _rule_of(replica, known.get(replica.name), done.problems)
+        if rule is None:
+            continue
+        if hit := others_hit(rule, replica.target if is_its_disk else None, devices):
+            done.problems.append(
+                f"{replica.name}: {rule.match.key} {rule.match.value} and its other names are also those of {', '.join(hit)}, "
+                "which must not be hidden: there is no rule"
+            )
+            continue
+        done.rules.append(rule)
     now = {rule.name: rule for rule in done.rules}
     done.devices = sorted(
         {
@@ -121,42 +129,43 @@ def release_target(target: Path) -> None:
             read_partitions_again(target)
 
 
-def _rule_of(replica: Replica, known: TargetRule | None, problems: list[str]) -> TargetRule | None:
+def _rule_of(replica: Replica, known: TargetRule | None, problems: list[str]) -> tuple[TargetRule | None, bool]:
+    """The rule of one target, if it has one, and whether the disk at its path may be the target."""
     if replica.target.is_file() or not (replica.target.exists() or in_devices(str(replica.target))):
-        return None  # an image file, which nothing takes
+        return None, False  # an image file, which nothing takes
     kept = known if known is not None and known.path == os.path.abspath(replica.target) else None
     try:
         found = belonging_of(replica.target, replica.state_dir)
         if found is Belonging.VOLUME:
-            return None
+            return None, True
         if found is not Belonging.REPLICA:
             kept = known if found is Belonging.OTHER_DISK else kept
             if replica.by_file or kept is not None:
                 words = "the rule that is there stays" if kept is not None else "no rule is made for it"
                 why = found.words(str(replica.target), str(replica.state_dir))
                 problems.append(f"{replica.name}: {why}: {words}")
-            return kept
+            return kept, found is not Belonging.OTHER_DISK
         rule = target_rule(replica.name, replica.target)
         if used := _user_of(replica.target):
             # One that was taken at this boot, or is looked at for a while, keeps the rule that it has, for the next.
             words = "it is in use despite its rule" if known is not None else f"no rule is made for {replica.target}"
             problems.append(f"{replica.name}: {words}: {used}")
-            return known
+            return known, True
     except StateError as error:
         words = "the rule that is there stays" if kept is not None else "no rule is made"
         problems.append(f"{replica.name}: {words}: {error}")
-        return kept
+        return kept, True
     except PydbtError as error:
         if kept is not None:
-            return kept  # its disk is away
+            return kept, True  # its disk is away
         problems.append(f"{replica.name}: no rule can be made: {error}")
-        return None
+        return None, True
     if not rule.match.lasting:
         problems.append(
             f"{replica.name}: {replica.target} has no lasting name: its rule goes by the kernel's name, which another disk may "
             "have after a boot"
         )
-    return rule
+    return rule, True
 
 
 def _user_of(target: Path) -> str:

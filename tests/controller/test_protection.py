@@ -12,9 +12,10 @@ from pydbt.controller.protection import Protection, Replica, release_target, ren
 from pydbt.core.configured.target_rules import LVM_FILE, LVM_MAIN_FILE, RULES_FILE
 from pydbt.core.errors import StateError
 from pydbt.core.units import MIB
+from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target_names import target_rule
 from tests.controller.test_holding import keep_record
-from tests.lab.disks import Device, image, loop_device, make_filesystem, mounted, partition_of
+from tests.lab.disks import Device, image, loop_device, loop_over, make_filesystem, mounted, partition_of
 
 
 @pytest.fixture
@@ -150,6 +151,42 @@ def test_another_disk_at_the_path_gets_no_rule(root: Path, disk: Device, tmp_pat
     with loop_device(tmp_path, 32 * MIB) as wrong:
         done = write_rules([Replica("data", Path(str(wrong)), one.state_dir)], root)
     assert not done.rules and "another disk" in done.problems[0]
+
+
+def test_a_rule_that_hits_another_disk_as_well_is_refused_and_one_that_is_there_goes(
+    root: Path, disk: Device, tmp_path: Path
+) -> None:
+    """As two disks of one serial number: here two devices of one file."""
+    one = replica(disk, tmp_path)
+    write_rules([one], root)
+    file = Path(f"/sys/block/{Path(str(disk)).name}/loop/backing_file").read_text().strip()
+    with loop_over(Path(file)) as twin:
+        assert str(twin) != str(disk)
+        done = write_rules([one], root)
+    assert not done.rules and not (root / RULES_FILE).exists() and str(twin) in done.problems[0]
+
+
+def test_a_rule_whose_disk_is_away_and_that_hits_another_one_goes(root: Path, tmp_path: Path) -> None:
+    """A port, or a slot, in which another disk is now."""
+    with loop_device(tmp_path, 32 * MIB) as old, loop_device(tmp_path, 32 * MIB) as new:
+        one = replica(old, tmp_path)
+        write_rules([one], root)
+        file = [f"/sys/block/{Path(str(disk)).name}/loop/backing_file" for disk in (old, new)]
+        texts = [Path(path).read_text().strip() for path in file]
+        (root / RULES_FILE).write_text(rules(root).replace(*texts).replace(str(old), str(new)))
+        done = write_rules([Replica("data", Path(str(new)), one.state_dir)], root)
+    assert not done.rules and str(new) in done.problems[-1]
+
+
+def test_what_the_root_file_system_lies_on_is_never_hidden(
+    root: Path, disk: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = replica(disk, tmp_path)
+    write_rules([one], root)
+    number = BlockDevice.identify(str(disk)).number
+    monkeypatch.setattr("pydbt.device.target_names.root_numbers", lambda: {number})
+    done = write_rules([one], root)
+    assert not done.rules and str(disk) in done.problems[0] and not (root / RULES_FILE).exists()
 
 
 def test_a_source_that_has_no_record_is_silent_where_it_has_no_rule(root: Path, disk: Device, tmp_path: Path) -> None:

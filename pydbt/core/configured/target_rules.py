@@ -123,12 +123,12 @@ def udev_rules(targets: Sequence[TargetRule]) -> str:
     ]
     for target in targets:
         lines.append(_TOLD + json.dumps(asdict(target), sort_keys=True))
-        lines.append(f'{_condition(target.match)}, ENV{{PYDBT_TARGET}}="{_pattern(target.name)}"')
+        lines.append(f'{_condition(target.match)}, ENV{{PYDBT_TARGET}}="{pattern_of(target.name)}"')
         if (
             target.match.key == "ATTR{dm/uuid}"
         ):  # partitions of a multipath device, which kpartx maps: devices of their own
-            parts = f'ATTR{{dm/uuid}}=="part[0-9]*-{_pattern(target.match.value)}"'
-            lines.append(f'{parts}, ENV{{PYDBT_TARGET}}="{_pattern(target.name)}"')
+            parts = f'ATTR{{dm/uuid}}=="part[0-9]*-{pattern_of(target.match.value)}"'
+            lines.append(f'{parts}, ENV{{PYDBT_TARGET}}="{pattern_of(target.name)}"')
     return "\n".join(lines) + "\n" + _FOR_EACH
 
 
@@ -152,11 +152,15 @@ def known_targets(text: str) -> dict[str, TargetRule]:
 def lvm_patterns(targets: Iterable[TargetRule]) -> list[str]:
     """What LVM must not open, as elements of ``global_filter``.
 
-    Each names a device with its partitions; another name of the same device needs none, unless a filter accepts it.
+    Each names a device with its partitions; another name of the same device needs none, unless a filter accepts it. A name by
+    the port (``by-path``) is another disk's when the disks are put in otherwise: it counts only for one that is known by no more.
     """
     found = []
     for target in targets:
-        names = target.links or (() if target.match.lasting else (f"/dev/{target.match.value}",))
+        by_port = target.match.key == "KERNELS" or target.match.value.startswith("disk/by-path/")
+        names = [name for name in target.links if by_port or not name.startswith("/dev/disk/by-path/")]
+        if not target.match.lasting:
+            names = names or [f"/dev/{target.match.value}"]
         for name in names:
             part = "" if target.match.partition is not None else f"({_part_of(name)}[0-9]+)?"
             found.append(f"r|^{_SAFE_IN_REGEX.sub('.', name)}{part}$|")
@@ -213,10 +217,13 @@ def _first_verdict(elements: Sequence[str], name: str) -> str:
 def _condition(match: Match) -> str:
     if match.partition is not None:
         key = match.key if match.key == "KERNELS" else match.key.replace("ATTR{", "ATTRS{")
-        return f'ENV{{DEVTYPE}}=="partition", ATTR{{partition}}=="{match.partition}", {key}=="{_pattern(match.value)}"'
+        return (
+            f'ENV{{DEVTYPE}}=="partition", ATTR{{partition}}=="{match.partition}", {key}=="{pattern_of(match.value)}"'
+        )
     whole = "" if match.key in ("SYMLINK", "KERNEL") else 'ENV{DEVTYPE}=="disk", '
-    return f'{whole}{match.key}=="{_pattern(match.value)}"'
+    return f'{whole}{match.key}=="{pattern_of(match.value)}"'
 
 
-def _pattern(value: str) -> str:
+def pattern_of(value: str) -> str:
+    """A text as udev matches it: a character that has a meaning there becomes ``?``, which is any one character."""
     return _UNSAFE.sub("?", value)

@@ -142,6 +142,14 @@ def test_lvm_is_kept_off_each_lasting_name_and_its_partitions() -> None:
         assert not lvm_rejects(patterns, [name]), name
 
 
+def test_lvm_is_not_kept_off_a_port_to_which_another_disk_may_be_connected() -> None:
+    """At the next boot the disk that has the root file system may be there."""
+    port, own = "/dev/disk/by-path/pci-0000:00:1f.2-ata-2", "/dev/disk/by-id/wwn-0x5"
+    assert not lvm_rejects(lvm_patterns([TargetRule("a", own, Match("ATTRS{wwid}", "naa.5"), (own, port))]), [port])
+    slot = lvm_patterns([TargetRule("a", port, Match("KERNELS", "0000:00:05.0"), (port,))])
+    assert lvm_rejects(slot, [port, "/dev/vdb"]), "it is known by nothing else"
+
+
 def test_the_lines_in_lvms_file_are_replaced_and_removed_and_the_rest_stays() -> None:
     text = "# mine\nlocal {\n}"
     once = with_lvm_block(text, ["r|^/dev/a$|"])
