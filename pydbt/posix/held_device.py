@@ -14,8 +14,11 @@ import socket
 import time
 from pathlib import Path
 
+from pydbt.core.errors import BusyError
+from pydbt.posix.files import try_lock
+
 HOLDS = Path("/run/pydbt")
-_PREFIX, _SUFFIX = "hold-", ".sock"
+_PREFIX, _SUFFIX, _LOCK_SUFFIX = "hold-", ".sock", ".lock"
 _ANSWER_S = 2.0
 _MESSAGE_BYTES = 64
 _HERE, _OTHER = b"here", b"other"
@@ -58,16 +61,26 @@ class HoldServer:
     """Hands on what is held. For one thread."""
 
     def __init__(self, name: str, folder: Path = HOLDS) -> None:
-        """OSError when the socket cannot be made; one that a killed process left is replaced."""
+        """OSError when the socket cannot be made; one that a killed process left is replaced.
+
+        BusyError when another process has this name: its socket, by which the target is taken over from it, is not touched.
+        """
         self._path = folder / f"{_PREFIX}{name}{_SUFFIX}"
-        self._path.unlink(missing_ok=True)
+        self._lock_path = self._path.with_suffix(_LOCK_SUFFIX)
+        self._lock = _locked(self._lock_path, name)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         before = os.umask(0o177)
         try:
+            self._path.unlink(missing_ok=True)
             self._socket.bind(os.fspath(self._path))
+            self._own = os.stat(self._path).st_ino
+            self._socket.listen(8)
+        except OSError:
+            self._socket.close()
+            self._unlock()
+            raise
         finally:
             os.umask(before)
-        self._socket.listen(8)
         self._askers: list[socket.socket] = []
 
     def serve(self, held: int | None, seconds: float, wake: int) -> bool:
@@ -86,13 +99,24 @@ class HoldServer:
 
     def close(self) -> None:
         """Idempotent."""
-        self._path.unlink(missing_ok=True)
+        if self._lock >= 0:
+            with contextlib.suppress(OSError):
+                if os.stat(self._path).st_ino == self._own:
+                    self._path.unlink()
+            self._unlock()
         self._socket.close()
         for asker in self._askers:
             with contextlib.suppress(OSError):
                 asker.send(_HERE)
             asker.close()
         self._askers.clear()
+
+    def _unlock(self) -> None:
+        """The file goes first: who has opened it before finds that it is no more the one of this name."""
+        with contextlib.suppress(OSError):
+            self._lock_path.unlink()
+        os.close(self._lock)
+        self._lock = -1
 
     def _answer(self, held: int | None) -> bool:
         with contextlib.suppress(OSError):
@@ -108,3 +132,16 @@ class HoldServer:
                 return True
             asker.close()
         return False
+
+
+def _locked(path: Path, name: str) -> int:
+    """An open file that no other process has locked. BusyError when one has, OSError."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        if not try_lock(descriptor):
+            os.close(descriptor)
+            raise BusyError(f"another 'controller hold' runs for {name}: the target is held, or will be, by that one")
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                return descriptor
+        os.close(descriptor)  # its owner has just ended

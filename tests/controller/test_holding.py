@@ -103,6 +103,17 @@ def test_the_secondary_takes_the_target_over_and_it_stays_held_when_it_ends(disk
     assert is_free(disk) and disk.contents()[0] == ord("x")
 
 
+def test_a_second_hold_of_the_same_replica_is_refused_and_nothing_is_lost(disk: Device, tmp_path: Path) -> None:
+    holding = Holding(disk, tmp_path)
+    try:
+        with pytest.raises(BusyError):
+            TargetHold("data", Path(str(disk)), tmp_path / "state", NO_MANAGER, held_device.HOLDS)
+        check_target(str(disk))
+        assert end_hold(os.stat(disk).st_rdev)
+    finally:
+        holding.stop()
+
+
 def test_the_secondary_keeps_the_target_when_the_hold_ends_first(disk: Device, tmp_path: Path) -> None:
     holding = Holding(disk, tmp_path)
     target = Target(str(disk))

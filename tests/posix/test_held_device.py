@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pydbt.core.errors import BusyError
 from pydbt.posix.held_device import HoldServer, end_hold, take_held
 
 
@@ -92,3 +93,39 @@ def test_nobody_but_root_can_ask(tmp_path: Path, wake: tuple[int, int]) -> None:
     serving = Serving(tmp_path, wake)
     assert (tmp_path / "hold-data.sock").stat().st_mode & 0o077 == 0
     serving.ended()
+
+
+def test_a_second_server_of_one_name_is_refused_and_the_first_one_goes_on(
+    tmp_path: Path, wake: tuple[int, int]
+) -> None:
+    """A hold that is typed beside that of the unit: without the first one's socket nothing could take over or end the hold."""
+    serving = Serving(tmp_path, wake)
+    with pytest.raises(BusyError, match="another 'controller hold'"):
+        HoldServer("data", tmp_path)
+    HoldServer("other", tmp_path).close()
+    taken = take_held(NUMBER, tmp_path)
+    assert taken is not None
+    os.close(taken)
+    assert end_hold(NUMBER, tmp_path) and serving.ended()
+    again = HoldServer("data", tmp_path)
+    again.close()
+    again.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_the_own_socket_is_removed(tmp_path: Path) -> None:
+    server = HoldServer("data", tmp_path)
+    path = tmp_path / "hold-data.sock"
+    path.rename(tmp_path / "moved")
+    path.write_text("of another")
+    server.close()
+    assert path.read_text() == "of another"
+
+
+def test_a_server_that_cannot_be_made_leaves_its_name_free(tmp_path: Path) -> None:
+    (tmp_path / "hold-data.sock").mkdir()
+    with pytest.raises(OSError, match="hold-data"):
+        HoldServer("data", tmp_path)
+    (tmp_path / "hold-data.sock").rmdir()
+    HoldServer("data", tmp_path).close()
+    assert not list(tmp_path.iterdir())

@@ -57,17 +57,17 @@ class TargetHold:
     """The target of one replica, held until asked to end."""
 
     def __init__(self, name: str, target: Path, state_dir: Path, manager: ServiceManager, folder: Path = HOLDS) -> None:
-        """MachineError when its socket cannot be made."""
+        """BusyError when another process holds under this name, MachineError when its socket cannot be made."""
         self._target, self._state_dir, self._manager = target, state_dir, manager
         self._device: HeldDevice | None = None
         self._problem = ""
         self._stop_asked = False
-        self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             folder.mkdir(mode=0o755, exist_ok=True)
             self._server = HoldServer(name, folder)
         except OSError as error:
             raise MachineError(f"a socket cannot be made in {folder}: {error.strerror}") from None
+        self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def run(self) -> int:
         """Until ``stop``, or until somebody asks for an end; the exit code."""
