@@ -32,6 +32,10 @@ EPOCH = 0xA1
 VOLUME = "6f0d2a34-7c9f-4a5e-9a54-1f4b8f4f2f10"
 
 
+class KilledError(BaseException):
+    """Nothing that the agent has to say comes after it."""
+
+
 @dataclass
 class Machines:
     """The cluster as beta sees it, and what runs on beta. ``done`` is what the agent did, in its order."""
@@ -41,6 +45,8 @@ class Machines:
     fenced: tuple[Fencing, ...] = ()
     status: dict[str, Any] | None = None
     complete: bool = True
+    cut_at: str = ""
+    """What ends the agent: before the promotion, after it, or in the middle of telling the cluster, as too slow or killed."""
     answers: bool = True
     own_bytes: int = 0
     score: int | None = None
@@ -54,6 +60,11 @@ class Machines:
     def owner(self) -> str:
         owner = self.view.owner
         return "nobody" if owner is None else f"{owner.claim} {owner.node}"
+
+    def cut(self, moment: str) -> None:
+        """The agent is killed at this moment, if the test wants that."""
+        if self.cut_at == moment:
+            raise KilledError
 
     def replica(self) -> None:
         """Beta's state directory is that of a replica."""
@@ -100,8 +111,12 @@ class Tools:
         return tuple(one for one in self._machines.fenced if one.node == name)
 
     def set_owner(self, owner: ContentOwner) -> None:
+        if self._machines.cut_at == "too slow":
+            raise ClusterSilent("crm_attribute gave no answer within 15 s: is the cluster running here?")
+        self._machines.cut("before the cluster is told")
         self._machines.view = replace(self._machines.view, owner=owner)
         self._machines.done.append(f"owner {owner.claim} {owner.node}")
+        self._machines.cut("after the cluster is told")
 
     def set_score(self, resource: str, score: int | None) -> None:
         assert resource == "data"
@@ -127,6 +142,7 @@ class Process:
             case "wait" if not machines.complete:
                 raise ProgramFailed("controller wait data: not everything arrived", 8)
             case "promote":
+                machines.cut("before the promotion")
                 machines.status = None
                 machines.primary_state()
             case "demote":
@@ -204,6 +220,73 @@ def test_a_follower_is_promoted_after_its_primary_was_fenced_although_it_was_hea
     assert machines.done == ["promote --force", "owner promoted beta", "start run"]
     assert machines.score == OWNER_SCORE and ask("monitor") is OcfCode.RUNNING_PROMOTED
     assert ask("promote") is OcfCode.SUCCESS and len(machines.done) == 3, "once more"
+
+
+MOMENTS = ["before the promotion", "too slow", "before the cluster is told", "after the cluster is told"]
+
+
+def cut_off(machines: Machines, moment: str, claim: OwnerClaim = OwnerClaim.PROMOTED) -> None:
+    """A promotion of beta that ended at this moment, with what is so after it."""
+    machines.owned_by("alpha", claim)
+    machines.fenced = (Fencing("alpha", datetime.now(UTC)),) if claim is OwnerClaim.PROMOTED else ()
+    machines.follow(ended=claim is OwnerClaim.RELEASED)
+    machines.cut_at = moment
+    if moment == "too slow":
+        assert ask("promote") is OcfCode.FAILED
+    else:
+        with pytest.raises(KilledError):
+            ask("promote")
+    assert (machines.owner == "promoted beta") == (moment == "after the cluster is told")
+    machines.cut_at = ""
+    machines.done.clear()
+
+
+@pytest.mark.parametrize("claim", [OwnerClaim.PROMOTED, OwnerClaim.RELEASED])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_promotion_that_is_cut_off_is_finished_by_the_next_one(
+    machines: Machines, moment: str, claim: OwnerClaim
+) -> None:
+    cut_off(machines, moment, claim)
+    machines.fenced = () if moment != MOMENTS[0] else machines.fenced  # a history that was cleaned up meanwhile
+    assert ask("promote") is OcfCode.SUCCESS
+    assert machines.done[-2:] == ["owner promoted beta", "start run"] and ask("monitor") is OcfCode.RUNNING_PROMOTED
+    assert list(machines.state_dir.glob("cluster-promotion")) == [], "the cluster knows everything"
+
+
+@pytest.mark.parametrize("moment", MOMENTS[1:])
+@pytest.mark.parametrize("action", ["start", "demote"])
+def test_after_a_promotion_that_was_cut_off_the_node_starts_and_is_promoted(
+    machines: Machines, moment: str, action: str
+) -> None:
+    cut_off(machines, moment)
+    assert ask("monitor") is OcfCode.NOT_RUNNING
+    assert ask(action) in (OcfCode.SUCCESS, OcfCode.NOT_RUNNING)
+    assert machines.done == ["demote", "start secondary"]
+    machines.status = (machines.status or {}) | {"primary": PrimaryReport.from_values(None).to_values()}
+    assert (
+        ask("monitor") is OcfCode.SUCCESS and machines.score in (FOLLOWER_SCORE, OWNER_SCORE) and machines.words == ""
+    )
+    assert ask("promote") is OcfCode.SUCCESS and machines.owner == "promoted beta"
+
+
+def test_a_promotion_that_was_cut_off_is_over_when_another_node_was_promoted_or_chosen_since(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for claim in (OwnerClaim.PROMOTED, OwnerClaim.RELEASED, OwnerClaim.CHOSEN):
+        machines.replica()
+        cut_off(machines, "too slow")
+        capsys.readouterr()
+        machines.view = replace(machines.view, owner=ContentOwner("alpha", claim, datetime.now(UTC)))
+        assert ask("start") is OcfCode.FAILED and "alpha was promoted since" in reason(capsys)
+        assert ask("promote") is OcfCode.FAILED and machines.done == []
+        assert isinstance(typed(monkeypatch, machines, "choose", "data").exception, BusyError)
+
+
+def test_a_person_may_let_a_promotion_that_was_cut_off_count(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(machines, "too slow")
+    assert typed(monkeypatch, machines, "choose", "data").exception is None and machines.owner == "chosen beta"
 
 
 def test_ten_minutes_behind_nothing_is_promoted_and_the_loss_is_named(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -91,6 +92,22 @@ def test_what_was_written_before_a_power_cut_is_on_the_promoted_replica(alpha: C
     with open(target, "rb") as device:
         device.seek(4096)
         assert device.read(len(written)) == written
+
+
+def test_a_promotion_whose_agent_is_killed_before_the_cluster_knows_of_it_is_finished(
+    alpha: Controller, node: Node
+) -> None:
+    alpha.kill()
+    node.pacemaker.fence("alpha")
+    node.pacemaker.kill_who_owns(True)
+    assert node.act("promote", max_loss="1h").code == -signal.SIGKILL
+    assert node.pacemaker.kept("owner").startswith("promoted alpha ")
+    node.pacemaker.kill_who_owns(False)
+    assert (answer := node.act("start")).code == SUCCESS, answer
+    assert node.pacemaker.kept("score") == "100"
+    assert (answer := node.act("promote")).code == SUCCESS, answer
+    assert node.act("monitor").code == RUNNING_PROMOTED
+    assert node.pacemaker.kept("owner").startswith("promoted beta ")
 
 
 def test_a_planned_move_needs_no_fencing_and_loses_nothing(alpha: Controller, node: Node) -> None:

@@ -23,7 +23,8 @@ stonith_admin) cat "$here/history.xml" ;;
 crm_attribute) case "$*" in
     *--promotion=*--delete*) rm -f "$here/score" ;;
     *--promotion=*) for word; do :; done; echo "$word" >"$here/score" ;;
-    *) for word; do :; done; echo "$word" >"$here/owner" ;;
+    *) [ ! -e "$here/kills" ] || {{ kill -9 $PPID; exit 1; }}
+        for word; do :; done; echo "$word" >"$here/owner" ;;
     esac ;;
 attrd_updater) case "$*" in *--delete*) rm -f "$here/words" ;; *) for word; do :; done; echo "$word" >"$here/words" ;; esac ;;
 esac
@@ -65,6 +66,10 @@ class PacemakerFiles:
     def own(self, text: str) -> None:
         """Set the owner of the volume."""
         (self.folder / "owner").write_text(f"{text}\n")
+
+    def kill_who_owns(self, kills: bool) -> None:
+        """Whoever sets the owner is killed before the cluster knows it."""
+        (self.folder / "kills").touch() if kills else (self.folder / "kills").unlink()
 
     def end(self) -> None:
         """The cluster runs no more on this node."""

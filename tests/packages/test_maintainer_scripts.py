@@ -431,7 +431,8 @@ def names_of_files() -> set[str]:
 
 def test_purge_knows_every_file_of_a_state_directory(root: Root) -> None:
     names = names_of_files()
-    assert {"replica.json", "dirty.map", "peer", "lock", "status.json", "cluster-role", "cluster.log"} <= names
+    assert {"replica.json", "dirty.map", "peer", "lock", "status.json"} <= names
+    assert {"cluster-role", "cluster.log", "cluster-promotion", "gate.json"} <= names
     names |= {f"{PEER_FILE_NAME}.key", "peer-2", "peer-2.key", "dirty-2.map", "staged.map", "free-2.map", "era.map"}
     for name in names - {"bad-blocks"}:
         root.write(f"var/lib/pydbt/data/{name}")

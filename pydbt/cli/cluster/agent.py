@@ -23,7 +23,7 @@ from pydbt.cli.cluster.tools import ClusterSilent, ClusterTools
 from pydbt.cli.values import DURATION
 from pydbt.controller.control import call
 from pydbt.core.cluster.candidate import OWNER_SCORE, Candidate, NodeContent, candidate
-from pydbt.core.cluster.owner import ContentOwner, OwnerClaim
+from pydbt.core.cluster.owner import BegunPromotion, ContentOwner, OwnerClaim
 from pydbt.core.errors import BusyError, MachineError, NotRunning, PydbtError, UsageError
 from pydbt.core.printable import printable
 from pydbt.posix.atomic import remove_file, replace_file
@@ -124,13 +124,15 @@ class VolumeAgent:
             self._tell_cluster(None, found.why_not)
             raise ActionRefused(found.why_not)
         if facts.content is NodeContent.REPLICA:
+            # First, so that whatever cuts this off, the next action knows whose promotion it finds.
+            if facts.owner is not None and facts.owner.node != facts.node:
+                self._volume.begin_promotion(BegunPromotion(facts.owner, datetime.now(UTC)))
+            if found.lost_s is not None:
+                _log.warning("what the primary wrote in the last %.1f s before it was fenced may be lost", found.lost_s)
             forced = ("--force",) if found.fenced else ()
             self._process.command("secondary", "promote", self._volume.name, *forced)
         self._tools.set_owner(ContentOwner(facts.node, OwnerClaim.PROMOTED, datetime.now(UTC)))
-        if found.lost_s is not None:
-            _log.warning(
-                "promoted; what the primary wrote in the last %.1f s before it was fenced may be lost", found.lost_s
-            )
+        self._volume.end_promotion()
         self._become("run")
         self._tell_cluster(OWNER_SCORE, "")
         return OcfCode.SUCCESS

@@ -11,17 +11,19 @@ from pydbt.cli.cluster.tools import ClusterTools
 from pydbt.cli.volume_files import ROLES, VolumeFile, read_volume
 from pydbt.controller.control import read_saved_status
 from pydbt.core.cluster.candidate import NodeContent, NodeFacts, ReplicaFacts
-from pydbt.core.cluster.owner import ContentOwner
+from pydbt.core.cluster.owner import BegunPromotion, ContentOwner
 from pydbt.core.configured.problems import why_no_name
 from pydbt.core.errors import MachineError, UsageError
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.promotion import Position
 from pydbt.core.secondary.replica import ReplicaState
+from pydbt.posix.atomic import remove_file, replace_file
 from pydbt.store.replica_state import load_record
 from pydbt.store.volume_state import load_state
 
 CLUSTER_FOLDER = Path("/etc/pydbt/cluster")
 DEFAULT_MAX_LOSS = "30s"
+_PROMOTION_NAME = "cluster-promotion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,23 @@ class NodeVolume:
         if record is not None and not record.promoted:
             return NodeContent.REPLICA
         return NodeContent.NOTHING if load_state(self.state_dir) is None else NodeContent.VOLUME
+
+    @property
+    def begun(self) -> BegunPromotion | None:
+        """A promotion that may not be finished: the last one that was begun, as long as the cluster was not told its end."""
+        try:
+            text = (self.state_dir / _PROMOTION_NAME).read_text()
+        except (OSError, ValueError):
+            return None
+        return BegunPromotion.from_text(text)
+
+    def begin_promotion(self, begun: BegunPromotion) -> None:
+        """Write it down, durably. StateError."""
+        replace_file(self.state_dir / _PROMOTION_NAME, f"{begun.to_text()}\n".encode())
+
+    def end_promotion(self) -> None:
+        """The cluster knows of it. StateError."""
+        remove_file(self.state_dir / _PROMOTION_NAME)
 
 
 def node_volume(name: str, folder: Path = CLUSTER_FOLDER) -> NodeVolume:
@@ -84,7 +103,8 @@ def facts_of(
             fencings = tools.fencings(owner.node)
         except MachineError:
             fencings = None
-    return NodeFacts(node, volume.content, owner, _replica_facts(volume, status, now), fencings, now, max_loss_s)
+    replica = _replica_facts(volume, status, now)
+    return NodeFacts(node, volume.content, owner, replica, fencings, now, max_loss_s, volume.begun)
 
 
 def _replica_facts(volume: NodeVolume, status: dict[str, Any] | None, now: datetime) -> ReplicaFacts | None:

@@ -48,7 +48,9 @@ def choose(name: str, force: bool, folder: Path) -> int:
         raise UsageError(f"{volume.state_dir} has neither the volume nor a replica of it: make the first copy by hand")
     owner, node = tools.view().owner, tools.this_node()
     if owner is not None and owner.node != node:
-        if volume.content is NodeContent.VOLUME and not force:
+        begun = volume.begun
+        unfinished = begun is not None and begun.is_under(owner)
+        if volume.content is NodeContent.VOLUME and not unfinished and not force:
             raise BusyError(
                 f"this node was the primary, and {owner.node} was promoted since: 'controller cluster rejoin {name}' makes "
                 "this node its replica"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from pydbt.core.cluster.owner import ContentOwner, OwnerClaim
+from pydbt.core.cluster.owner import BegunPromotion, ContentOwner, OwnerClaim
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.promotion import Position, loss
 from pydbt.core.secondary.replica import ReplicaState
@@ -56,7 +56,10 @@ class ReplicaFacts:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What one node knows. ``fencings`` is None when the history could not be read; ``replica`` when nothing told of it."""
+    """What one node knows. ``fencings`` is None when the history could not be read; ``replica`` when nothing told of it.
+
+    ``begun``: a promotion of this node that may not be finished.
+    """
 
     node: str
     content: NodeContent
@@ -65,6 +68,12 @@ class NodeFacts:
     fencings: tuple[Fencing, ...] | None
     now: datetime
     max_loss_s: float
+    begun: BegunPromotion | None = None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether this node began to be promoted, and nobody was promoted since."""
+        return self.begun is not None and self.owner is not None and self.begun.is_under(self.owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,7 @@ def candidate(facts: NodeFacts) -> Candidate:
             None, "the cluster does not know whose content counts: run 'controller cluster choose' on that node, once"
         )
     if facts.content is NodeContent.VOLUME and owner.node != facts.node:
-        return Candidate(None, returned_words(owner))
+        return _go_on(owner) if facts.is_unfinished else Candidate(None, returned_words(owner))
     replica = facts.replica
     if facts.content is NodeContent.REPLICA:
         if replica is None:
@@ -102,6 +111,14 @@ def candidate(facts: NodeFacts) -> Candidate:
     if owner.node == facts.node:
         return Candidate(OWNER_SCORE, "")
     assert replica is not None
+    found = _of_replica(facts, owner, replica)
+    if found.why_not and facts.begun is not None and facts.is_unfinished and not _heard_since(replica, facts.begun.at):
+        return _go_on(owner)
+    return found
+
+
+def _of_replica(facts: NodeFacts, owner: ContentOwner, replica: ReplicaFacts) -> Candidate:
+    """Of a replica whose owner is another node."""
     match owner.claim:
         case OwnerClaim.CHOSEN:
             return Candidate(None, f"the content of {owner.node} was chosen, and that node was not promoted since")
@@ -109,6 +126,20 @@ def candidate(facts: NodeFacts) -> Candidate:
             return _after_release(owner, replica)
         case OwnerClaim.PROMOTED:
             return _after_promotion(facts, owner, replica)
+
+
+def _go_on(owner: ContentOwner) -> Candidate:
+    """A promotion that was cut off: what it gives up was decided when it began. An owner that is back has more, and goes first.
+
+    A start has perhaps made it a replica again, which has no memory of its primary: it is what was promoted all the same.
+    """
+    fenced = owner.claim is OwnerClaim.PROMOTED
+    return Candidate(FOLLOWER_SCORE if fenced else COMPLETE_SCORE, "", fenced=fenced)
+
+
+def _heard_since(replica: ReplicaFacts, moment: datetime) -> bool:
+    heard_at = _heard_at(replica)
+    return heard_at is not None and heard_at > moment + _WHOLE_SECOND
 
 
 def returned_words(owner: ContentOwner) -> str:

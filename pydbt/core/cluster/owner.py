@@ -45,3 +45,34 @@ class ContentOwner:
         except ValueError:
             return None
         return cls(words[1], OwnerClaim(words[0]), since) if since.tzinfo is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class BegunPromotion:
+    """A node was allowed to be promoted while ``under`` was the owner, and began that at this moment of its own clock.
+
+    It is written down on that node before its content is promoted, and the cluster's database learns of it after that. As long
+    as the database still names the same owner, nobody was promoted since, so that the promotion may be finished.
+    """
+
+    under: ContentOwner
+    at: datetime
+
+    def to_text(self) -> str:
+        """For a file of the node: one line."""
+        return f"{self.at.isoformat(timespec='milliseconds')} {self.under.to_text()}"
+
+    @classmethod
+    def from_text(cls, text: str) -> BegunPromotion | None:
+        """What ``to_text`` made; None for any other text, which tells nothing."""
+        moment, _, rest = text.strip().partition(" ")
+        under = ContentOwner.from_text(rest)
+        try:
+            at = datetime.fromisoformat(moment)
+        except ValueError:
+            return None
+        return cls(under, at) if under is not None and at.tzinfo is not None else None
+
+    def is_under(self, owner: ContentOwner) -> bool:
+        """Whether the database still says what it said when the promotion began."""
+        return self.under.to_text() == owner.to_text()

@@ -19,7 +19,7 @@ from pydbt.core.cluster.candidate import (
     ReplicaFacts,
     candidate,
 )
-from pydbt.core.cluster.owner import ContentOwner, OwnerClaim
+from pydbt.core.cluster.owner import BegunPromotion, ContentOwner, OwnerClaim
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.promotion import Position
 from pydbt.core.secondary.replica import ReplicaState
@@ -141,6 +141,48 @@ def test_an_old_primary_that_comes_back_is_no_candidate() -> None:
     found = candidate(replace(FACTS, content=NodeContent.VOLUME))
     assert found.score is None and "alpha was promoted since" in found.why_not
     assert "'controller cluster rejoin'" in found.why_not[:SHOWN_CHARACTERS]
+
+
+def test_a_promotion_that_was_cut_off_may_be_finished_while_nobody_was_promoted_since() -> None:
+    released = ContentOwner("alpha", OwnerClaim.RELEASED, at(-10))
+    assert FACTS.owner is not None
+    for owner, score in ((FACTS.owner, FOLLOWER_SCORE), (released, COMPLETE_SCORE)):
+        begun = BegunPromotion(owner, at(6))
+        # What a start made a replica again has no memory of its primary. And a history of fencing may be forgotten.
+        unheard = replace(REPLICA, primary=PrimaryReport.from_values(None))
+        for facts in (
+            replace(FACTS, content=NodeContent.VOLUME, replica=None), replace(FACTS, replica=unheard, fencings=()),
+        ):  # fmt: skip
+            found = candidate(replace(facts, owner=owner, begun=begun))
+            assert (found.why_not, found.score) == ("", score)
+            assert found.fenced == (owner is FACTS.owner)
+            later = replace(owner, since=at(7))
+            for other in (later, replace(owner, node="gamma")):
+                found = candidate(replace(facts, owner=other, begun=begun))
+                assert found.score is None and found.why_not, "another one was promoted since"
+
+
+def test_what_a_cut_off_promotion_gives_up_was_decided_when_it_began_and_nothing_else_is_forgiven() -> None:
+    assert FACTS.owner is not None
+    begun = BegunPromotion(FACTS.owner, at(6))
+    for state in (ReplicaState.INCONSISTENT, ReplicaState.CONSISTENT):
+        heard = told(report(1.0, 0, 0), begun=begun)
+        assert heard.replica is not None
+        heard = replace(heard, replica=replace(heard.replica, state=state), now=at(10))
+        words = "inconsistent" if state is ReplicaState.INCONSISTENT else "was heard after it was fenced"
+        assert words in candidate(heard).why_not
+    assert candidate(replace(FACTS, begun=begun)) == candidate(FACTS), "what may be promoted anyway is judged as ever"
+
+
+def test_what_a_node_wrote_down_of_its_promotion_is_read_again_and_another_text_is_nothing() -> None:
+    begun = BegunPromotion(ContentOwner("alpha", OwnerClaim.PROMOTED, at(0.1234567)), at(5.5))
+    again = BegunPromotion.from_text(f"{begun.to_text()}\n")
+    assert again is not None and again.at == begun.at and again.is_under(begun.under)
+    owner = "promoted alpha 2026-01-02T12:00:00+00:00"
+    lasting = begun.to_text()
+    without_zone = f"2026-01-02T12:00:00 {owner}"
+    for text in ("", "x", f"noon {owner}", without_zone, lasting.replace("promoted", "demoted"), lasting[:-6]):
+        assert BegunPromotion.from_text(text) is None
 
 
 def test_after_a_planned_demotion_only_a_replica_that_has_everything_is_one() -> None:
