@@ -19,6 +19,7 @@ import pydbt.cli.cluster
 import pydbt.controller
 import pydbt.store
 from pydbt.core.blocks.sector_table import SectorTable
+from pydbt.core.configured.boot_order import NAMES_SUFFIX
 from pydbt.core.configured.target_rules import (
     LVM_FILE,
     RULES_FILE,
@@ -288,9 +289,12 @@ def test_purge_removes_what_the_program_made_and_names_it(root: Root) -> None:
     ends = with_records(replica(root, "even"), 3)
     save_record(root.path("var/lib/pydbt/even"), replace(RECORD, checkpoint=ends[-1]))
     root.write("etc/pydbt/volumes/data.toml", '[run]\nsource = "/dev/vda3"\n')
-    root.write("etc/pydbt/volumes/data.names")
     root.write("etc/pydbt/cluster/run/other.toml", '[run]\nsource = "/dev/vdb3"\n')
     root.write("etc/pydbt/cluster/secondary/other.toml", '[secondary]\ntarget = "/dev/vdb3"\n')
+    for place in ("volumes/data", "cluster/run/other", "cluster/secondary/other"):
+        root.write(f"etc/pydbt/{place}{NAMES_SUFFIX}")
+        unfinished = root.path(f"etc/pydbt/{place}{NAMES_SUFFIX}")
+        root.write(f"etc/pydbt/{Path(place).parent}/.{unfinished.name}.0011aabb.new")
     root.write("etc/pydbt/controller.toml")
     root.write("etc/pydbt/alpha.identity", "key", 0o600)
     links = [
