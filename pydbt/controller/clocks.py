@@ -23,6 +23,12 @@ def passed_s(at: float, now: float) -> float:
     return _suspensions.passed_s(at, now)
 
 
+def woke_at() -> float | None:
+    """When the last suspension was found to be over, by the monotonic clock; None: there was none since this process began."""
+    look_at_clocks()
+    return _suspensions.woke_at
+
+
 def now_after(at: float | None) -> float:
     """Now, as a moment that is as much later than ``at`` as has passed, suspensions included; None: there was nothing before."""
     now = time.clock_gettime(time.CLOCK_MONOTONIC)

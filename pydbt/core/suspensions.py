@@ -31,6 +31,11 @@ class Suspensions:
                 (_, first_s), (at, second_s), *rest = self._found
                 self._found = [(at, first_s + second_s), *rest]
 
+    @property
+    def woke_at(self) -> float | None:
+        """The reading that found the last suspension: this machine has been awake at least since then; None: there was none."""
+        return self._found[-1][0] if self._found else None
+
     def passed_s(self, at: float, now: float) -> float:
         """Seconds from one monotonic moment to another; with every suspension that was found after the first."""
         return now - at + sum(long_s for found_at, long_s in self._found if found_at >= at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +15,10 @@ from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.loop import PrimaryLoop
 from pydbt.controller.secondary.service import SecondaryService
+from pydbt.core.errors import BusyError
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode
+from pydbt.core.secondary.primary_watch import SIGN_OF_LIFE_S
 from pydbt.core.suspensions import Suspensions
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from tests.controller.volumes import GEOMETRY, volume_of
@@ -46,6 +49,23 @@ def test_a_replica_that_was_suspended_does_not_tell_of_its_primary_as_if_it_had_
     assert (service.report().primary.heard_seconds or 0) >= SUSPENDED_S
     service._watch.heard(time.monotonic())
     assert (service.report().primary.heard_seconds or 0) < SUSPENDED_S
+    service._lock.close()
+
+
+def test_a_replica_that_was_suspended_is_not_promoted_before_its_primary_could_be_heard_again(
+    tmp_path: Path, asleep: list[float]
+) -> None:
+    options = SecondaryOptions(tmp_path / "image", "127.0.0.1", 0, tmp_path / "state", create_bytes=1 << 20)
+    service = SecondaryService(options)
+    brain = service._engine.brain
+    brain.keeper.record = replace(brain.record, volume="ab" * 16, consistent=True)
+    service._watch.heard(time.monotonic() - SIGN_OF_LIFE_S + 0.5)
+    service.report()
+    asleep[0] = SUSPENDED_S
+    with pytest.raises(BusyError, match="was suspended"):
+        service._command({"command": "promote"}, lambda: False)
+    service._watch.heard(time.monotonic() - SIGN_OF_LIFE_S - 0.5)
+    assert service._command({"command": "promote"}, lambda: False)["role"] == "secondary", "it was silent before"
     service._lock.close()
 
 

@@ -18,6 +18,16 @@ def test_a_suspension_counts_for_what_was_before_it_and_not_for_what_is_after() 
     assert clocks.passed_s(105.5, 106.0) == 0.5
 
 
+def test_the_last_end_of_a_suspension_is_the_reading_that_found_it() -> None:
+    clocks = Suspensions()
+    clocks.read(100.0, 100.0)
+    clocks.read(101.0, 101.0)
+    assert clocks.woke_at is None
+    for at, slept_s in ((105.0, HOURS_8), (110.0, HOURS_8), (120.0, 2 * HOURS_8)):
+        clocks.read(at, at + slept_s)
+    assert clocks.woke_at == 120.0
+
+
 def test_two_readings_one_after_the_other_are_no_suspension() -> None:
     clocks = Suspensions()
     for at in range(1000):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pydbt.controller.clocks import look_at_clocks, now_after
+from pydbt.controller.clocks import now_after, woke_at
 from pydbt.controller.control import (
     SAVE_STATUS_INTERVAL_S,
     ClientGone,
@@ -35,7 +35,7 @@ from pydbt.controller.secondary.engine import Engine, PersistFailed
 from pydbt.controller.secondary.journal_room import warn_of_journal_room
 from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport
 from pydbt.controller.state_dir import make_state_dir, remove_state_dir
-from pydbt.core.errors import BusyError, DeviceError, StateError, UsageError
+from pydbt.core.errors import DeviceError, StateError, UsageError
 from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.handshake import restart_refusal, trouble_refusal
@@ -227,6 +227,7 @@ class SecondaryService:
         """Wait for one item, and carry out everything that follows from it. Raises the exception that a worker died of."""
         self._options.manager.sign_of_life()
         engine, item = self._take()
+        self._watch.woke_at = woke_at()
         match item:
             case BaseException():
                 raise item
@@ -269,7 +270,6 @@ class SecondaryService:
 
     def _keep_status(self) -> None:
         """What is known of the primary must outlive this process: a promotion asks for it."""
-        look_at_clocks()
         now = time.monotonic()
         if now >= self._save_due and self._engine.brain.session is not None:
             self._save_due = now + SAVE_STATUS_INTERVAL_S
@@ -463,12 +463,11 @@ class SecondaryService:
         require_whole(self._options.target, report.replica.target_problem)
         peer, connections = self._engine.brain.peer, self._connections
         received_at = connections.last_received(peer) if peer is not None and connections is not None else None
-        lives, host = self._watch.lives(now, received_at), report.primary.host
-        if found := why_not_promote(str(self._options.target), self._engine.brain.replica_state, host, lives=lives):
-            if found.may_be_forced and not force:
-                raise BusyError(found.why)
-            if not found.may_be_forced:
-                raise UsageError(found.why)
+        self._watch.woke_at = woke_at()
+        lives, has_slept = self._watch.lives(now, received_at), self._watch.has_slept_since(received_at)
+        target, state = str(self._options.target), self._engine.brain.replica_state
+        if found := why_not_promote(target, state, report.primary.host, lives=lives, has_slept=has_slept):
+            found.heed(force=force)
             _log.warning("promoted although %s", found.why)
         moment = datetime.now(UTC).isoformat(timespec="seconds")
         self._stop_asked = True

@@ -86,6 +86,8 @@ class PrimaryWatch:
         self.boot = ""
         self.rivals: set[str] = set()
         """The boots of other primaries that were refused for its sake; each is told once in the log."""
+        self.woke_at: float | None = None
+        """When this machine's last suspension was found to be over; None: there was none."""
 
     @property
     def heard_at(self) -> float | None:
@@ -126,10 +128,23 @@ class PrimaryWatch:
     def lives(self, now: float, received_at: float | None = None, within_s: float = SIGN_OF_LIFE_S) -> bool:
         """Whether the primary was heard within a heartbeat, or another time, and did not end on purpose.
 
-        ``received_at``: when the last byte of its connection arrived, perhaps in the middle of a long frame.
+        ``received_at``: when the last byte of its connection arrived, perhaps in the middle of a long frame. A machine that is
+        suspended hears nothing, which is no silence of the primary: one that lived then is listened for anew.
         """
-        heard = [at for at in (self._heard_at, received_at) if at is not None]
-        return bool(heard) and not self._ended and now - max(heard) <= within_s
+        heard_at = self._last_heard(received_at)
+        if heard_at is None or self._ended:
+            return False
+        if self.has_slept_since(received_at) and self.woke_at is not None and self.woke_at - heard_at <= within_s:
+            heard_at = self.woke_at
+        return now - heard_at <= within_s
+
+    def has_slept_since(self, received_at: float | None = None) -> bool:
+        """Whether this machine was suspended after the primary was last heard. ``received_at`` as of ``lives``."""
+        heard_at = self._last_heard(received_at)
+        return heard_at is not None and self.woke_at is not None and heard_at < self.woke_at
+
+    def _last_heard(self, received_at: float | None) -> float | None:
+        return max((at for at in (self._heard_at, received_at) if at is not None), default=None)
 
     def report(self, now: float) -> PrimaryReport:
         """Everything that is known."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pydbt.core.errors import DeviceError
+from pydbt.core.errors import BusyError, DeviceError, UsageError
 from pydbt.core.protocol.divergence import short
 from pydbt.core.secondary.primary_watch import SIGN_OF_LIFE_S, PrimaryReport
 from pydbt.core.secondary.replica import ReplicaState
@@ -30,6 +30,13 @@ class Objection:
     why: str
     may_be_forced: bool
 
+    def heed(self, *, force: bool) -> None:
+        """UsageError when nothing can force it, BusyError when something could and does not."""
+        if not self.may_be_forced:
+            raise UsageError(self.why)
+        if not force:
+            raise BusyError(self.why)
+
 
 def require_whole(target: object, problem: str) -> None:
     """DeviceError while the target lacks something that it could not be written, which nothing forces onto it."""
@@ -37,14 +44,25 @@ def require_whole(target: object, problem: str) -> None:
         raise DeviceError(f"{target} cannot be promoted while not all of it can be written there: {problem}")
 
 
-def why_not_promote(target: str, state: ReplicaState, host: str, *, lives: bool) -> Objection | None:
-    """None when it may be. ``lives``: its primary ``host`` was heard within a heartbeat, and did not end on purpose."""
+def why_not_promote(
+    target: str, state: ReplicaState, host: str, *, lives: bool, has_slept: bool = False
+) -> Objection | None:
+    """None when it may be. ``lives``: its primary ``host`` was heard within a heartbeat, and did not end on purpose.
+
+    ``has_slept``: it was heard that long before a suspension of this machine, and not after it.
+    """
     if state is ReplicaState.INCONSISTENT:
         return Objection(
             f"{target} is inconsistent, a mixture of different moments, because its first copy, or a "
             "resynchronization in place, was not completed, another program changed it, or its journal is damaged: it "
             "cannot be promoted",
             may_be_forced=False,
+        )
+    if lives and has_slept:
+        return Objection(
+            f"the primary {host or 'of this replica'} was alive when this machine was suspended, and there was no time yet to "
+            f"hear it again: ask again in {SIGN_OF_LIFE_S:g} s, or add --force if it is to lose its place",
+            may_be_forced=True,
         )
     if lives:
         return Objection(

@@ -29,6 +29,9 @@ PRIMARY = PrimaryReport(
 def test_a_replica_of_a_living_primary_is_promoted_only_by_force() -> None:
     found = why_not_promote("/dev/vdb", ReplicaState.UP_TO_DATE, "alpha", lives=True)
     assert found is not None and found.may_be_forced and "alpha" in found.why and "--force" in found.why
+    woken = why_not_promote("/dev/vdb", ReplicaState.UP_TO_DATE, "alpha", lives=True, has_slept=True)
+    assert woken is not None and woken.may_be_forced and "heard within" not in woken.why
+    assert "alpha was alive when this machine was suspended" in woken.why
     nameless = why_not_promote("/dev/vdb", ReplicaState.UP_TO_DATE, "", lives=True)
     assert nameless is not None and "the primary of this replica is alive" in nameless.why
 

@@ -91,6 +91,18 @@ def test_one_that_was_started_again_waits_no_longer_than_the_silence_of_its_form
     assert come(brain, ORIGINAL, 4, SILENT_S + 0.2) == "second-primary", "and now the other one is the connected one"
 
 
+def test_after_this_machine_was_suspended_the_first_one_has_time_to_be_heard_before_a_second_one_is_let_in() -> None:
+    watch = PrimaryWatch()
+    brain = brain_of(watch)
+    assert come(brain, ORIGINAL, 1, 0.0) == "Welcome"
+    brain.handle(e.Disconnected(1, "no answer for 8 hours"), 2.5)
+    watch.woke_at = 2.5
+    assert come(brain, COPY, 2, 2.5 + SILENT_S) == "second-primary"
+    assert come(brain, ORIGINAL, 3, 2.5 + SILENT_S) == "Welcome"
+    brain.handle(e.Disconnected(3, "killed"), 6.0)
+    assert come(brain, COPY, 4, 2.6 + 2 * SILENT_S) == "Welcome"
+
+
 def test_one_that_said_goodbye_holds_nobody_up() -> None:
     brain = brain_of()
     assert come(brain, ORIGINAL, 1, 0.0) == "Welcome"
