@@ -393,8 +393,7 @@ class SecondaryService:
             self._inbox.put(one)
 
     def _tell(self, code: str, message: str) -> None:
-        peer = self._engine.brain.peer
-        if peer is not None and self._connections is not None:
+        if (peer := self._engine.brain.peer) is not None and self._connections is not None:
             self._connections.send(peer, Refuse(code, message))
 
     def _replay(self) -> int:
