@@ -8,6 +8,7 @@ import click
 import pytest
 
 from pydbt.cli import serving
+from pydbt.cli.gated_mounts import gates_of_nobody
 from pydbt.cli.group import cli, execute
 from pydbt.cli.supervising import configured
 from pydbt.controller.state_dir import ALLOW_MEMORY
@@ -289,6 +290,33 @@ def test_a_line_of_fstab_that_mounts_a_volume_before_its_gate_is_one_line_with_i
     fstab.write_text(f"{disk} /srv ext4 defaults 0 2\n")
     machine.write("data", f"{RIGHT.replace('/dev/vda3', str(disk))}no-gate = true\n")
     assert machine.run("configcheck").code == 0
+
+
+def test_a_mount_that_holds_the_state_its_gate_needs_is_an_error(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The generator leaves it without a gate: it would be a circle."""
+    fstab = machine.volumes.parent / "fstab"
+    monkeypatch.setenv("SYSTEMD_FSTAB", str(fstab))
+    machine.write("data", f'{RIGHT}state = "/srv/data/state"\n')
+    fstab.write_text("/dev/vda3 /srv/data ext4 defaults,_netdev 0 2\n")
+    found = machine.run("configcheck")
+    assert found.code == 2 and "line 1: /srv/data (volume data): expected the state directory" in found.output
+    machine.write("data", f'{RIGHT}state = "/srv/state"\n')
+    assert machine.run("configcheck").code == 0
+
+
+def test_a_drop_in_for_the_gate_of_a_volume_that_has_another_name_now_is_named(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.write("new", RIGHT)
+    for name in ("new", "old"):
+        folder = tmp_path / f"srv-{name}.mount.d"
+        folder.mkdir()
+        (folder / "gate.conf").write_text(f"[Unit]\n# pydbt-gate@x.service\nRequires=pydbt-gate@{name}.service\n")
+    (problem,) = gates_of_nobody(tmp_path)
+    assert str(problem).startswith(f"{tmp_path}/srv-old.mount.d/gate.conf line 3: ")
+    assert "pydbt-gate@old.service" in str(problem) and str(machine.volumes) in str(problem)
 
 
 def test_what_the_gate_is_to_do_is_checked_with_the_file(machine: Machine) -> None:

@@ -9,7 +9,7 @@ import click
 
 from pydbt.cli.config import DEFAULT_FILE
 from pydbt.cli.config_check import Checked, Checks
-from pydbt.cli.gated_mounts import ungated_mounts
+from pydbt.cli.gated_mounts import gates_of_nobody, ungated_mounts
 from pydbt.cli.taken_targets import warnings_about
 from pydbt.cli.volume_files import VOLUMES, volume_files, volumes_folder
 from pydbt.controller.boot_chain import keep_names
@@ -26,9 +26,10 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
     """Check the configuration of this machine.
 
     Checks /etc/pydbt/controller.toml and every file in /etc/pydbt/volumes, or those that are named, and prints one line for
-    each error: file, line, key, value, and what was expected. So are lines of /etc/fstab that mount a volume without its gate.
-    Exit code 2: there are errors. Without errors it warns of what on this machine may take the target of a replica. Nothing
-    is changed, but that root keeps the names of each volume's device for the order of the next boot.
+    each error: file, line, key, value, and what was expected. So are lines of /etc/fstab that mount a volume without its gate,
+    and drop-ins that require the gate of no volume. Exit code 2: there are errors. Without errors it warns of what on this
+    machine may take the target of a replica. Nothing is changed, but that root keeps the names of each volume's device for the
+    order of the next boot.
     """
     root = context.find_root()
     assert isinstance(root.command, click.Group)
@@ -52,6 +53,8 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
             keep_names(volume.path, volume.place)
     problems = [one for one in found.problems if not named or Path(one.file) in named]
     problems += ungated_mounts(one for one in found.volumes if not named or one.path in named)
+    if not named and volumes_folder() == VOLUMES:
+        problems += gates_of_nobody()
     for problem in sorted(set(problems)):
         click.echo(printable(str(problem)))
     if problems:
