@@ -166,6 +166,52 @@ def test_the_hold_waits_for_no_local_mounts_and_systemd_takes_it_with_the_second
     assert "local-fs" not in " ".join(found["After"]) and not HIDING & set(found)
 
 
+# The orders of these units in Debian 12 and 13 (lvm2, multipath-tools, mdadm, systemd, open-iscsi, ceph-common).
+OF_DEVICES = {
+    "multipathd.service": (
+        "no",
+        "Before=local-fs-pre.target blk-availability.service\nAfter=systemd-remount-fs.service",
+    ),
+    "blk-availability.service": ("no", "After=iscsid.service rbdmap.service"),
+    "iscsid.service": ("no", "Wants=remote-fs-pre.target\nBefore=remote-fs-pre.target\nAfter=network.target"),
+    "rbdmap.service": ("yes", "After=network-online.target\nBefore=remote-fs-pre.target"),
+    "mdmonitor.service": ("no", "Before=local-fs-pre.target"),
+    "systemd-cryptsetup@data.service": (
+        "no",
+        "After=cryptsetup-pre.target multipathd.service\nBefore=cryptsetup.target",
+    ),
+    "var.mount": ("no", "After=local-fs-pre.target blockdev@dev-vda4.target\nBefore=local-fs.target"),
+}
+
+
+def test_the_hold_comes_behind_what_makes_devices_in_no_circle_also_where_they_come_late(tmp_path: Path) -> None:
+    """Else a link of a multipath disk leads to one path of it."""
+    made = "multipathd.service", "cryptsetup.target", "blk-availability.service", "mdmonitor.service"
+    assert set(made) <= set(" ".join(hold_settings()["After"]).split()) & set(
+        " ".join(settings("secondary")["After"]).split()
+    )
+    for name, (default, order) in OF_DEVICES.items():
+        body = "[Mount]\nWhat=/dev/vda4\nWhere=/var" if name.endswith(".mount") else "[Service]\nExecStart=true"
+        (tmp_path / name).write_text(f"[Unit]\nDefaultDependencies={default}\n{order}\n{body}\n")
+    wants = " ".join([*OF_DEVICES, "pydbt-secondary@data.service", "pydbt-hold@data.service"])
+    (tmp_path / "all.target").write_text(
+        f"[Unit]\nWants=sysinit.target local-fs.target local-fs-pre.target cryptsetup.target {wants}\n"
+    )
+    for path in (HOLD, path_of("secondary")):
+        (tmp_path / path.name.replace("@", "@data")).write_text(path.read_text().replace("=controller ", "=true "))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", tmp_path / "all.target"], capture_output=True, text=True, timeout=60
+    )
+    assert "cycle" not in done.stdout + done.stderr
+
+
+def test_the_hold_ends_with_its_secondary_and_not_by_itself() -> None:
+    """systemd stops what no active unit wants; one that is started again after a failure counts as active (systemd.unit(5))."""
+    assert hold_settings()["StopWhenUnneeded"] == ["yes"]
+    secondary = settings("secondary")
+    assert "pydbt-hold@%i.service" in secondary["Wants"] and secondary["Restart"] == ["on-failure"]
+
+
 def test_the_secondary_begins_behind_the_hold_and_nobody_waits_for_the_device(tmp_path: Path) -> None:
     """The rules keep the unit of the target's device inactive: who waited for it would wait for ever."""
     found = settings("secondary")
