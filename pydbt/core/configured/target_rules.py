@@ -59,7 +59,10 @@ LVM_MAIN_FILE = "etc/lvm/lvm.conf"
 _LVM_BEGIN = "# Begin of the targets of pydbt: 'controller protect' writes these lines anew, and removes them."
 _LVM_END = "# End of the targets of pydbt."
 _LVM_BLOCK = re.compile(rf"\n?{re.escape(_LVM_BEGIN)}\n.*?{re.escape(_LVM_END)}\n", re.DOTALL)
-_FILTER = re.compile(r"(?:devices/)?global_filter\s*=\s*(\[[^\]]*\]|\"(?:[^\"\\]|\\.)*\")")
+# One text, or a list of texts, each of which may have a ']' in it.
+_FILTER = re.compile(
+    r"(?:devices/)?global_filter\s*=\s*(\[(?:[^\]\"]|\"(?:[^\"\\]|\\.)*\")*\]|\"(?:[^\"\\]|\\.)*\")"
+)
 _QUOTED = re.compile(r"\"((?:[^\"\\]|\\.)*)\"")
 
 

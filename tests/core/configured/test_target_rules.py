@@ -166,6 +166,9 @@ def test_a_filter_of_the_administrator_is_found_and_the_later_file_counts() -> N
     assert lvm_filter_of_others(main) == ("r|/dev/x|", "a|.*|")
     assert lvm_filter_of_others(main, 'devices/global_filter="r|/dev/y|"') == ("r|/dev/y|",)
     assert lvm_filter_of_others("# global_filter = [ 1 ]\n", "") is None
+    classes = 'global_filter = [ "r|/dev/[sv]db|", "a|[^]]|" ]\nfilter = [ "a|x|" ]\n'
+    assert lvm_filter_of_others(classes) == ("r|/dev/[sv]db|", "a|[^]]|")
+    assert lvm_rejects(lvm_filter_of_others(classes) or (), ["/dev/vdb"])
 
 
 @pytest.mark.parametrize(
