@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# The words before '=' in the first column of fstab and the second of crypttab, and udev's folder of links for each.
-_FOLDERS = {
-    "UUID": "/dev/disk/by-uuid/",
-    "LABEL": "/dev/disk/by-label/",
-    "PARTUUID": "/dev/disk/by-partuuid/",
-    "PARTLABEL": "/dev/disk/by-partlabel/",
-    "ID": "/dev/disk/by-id/",
-}
+from pydbt.core.configured.fstab import decoded
+from pydbt.core.configured.unit_names import named_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +27,8 @@ def claims_in(file: str, text: str) -> Iterator[ForeignClaim]:
         if not words or words[0].startswith("#"):
             continue
         for written in _devices(base, words):
-            if path := path_of_spec(written):
+            if path := named_device(decoded(written) if base == "fstab" else written):
                 yield ForeignClaim(file, number, written, path)
-
-
-def path_of_spec(written: str) -> str:
-    """The path that ``UUID=...`` and the like, or a path, leads to; empty for what names no device."""
-    word = written.strip('"').replace('"', "")
-    kind, equals, value = word.partition("=")
-    if equals and kind.upper() in _FOLDERS and value:
-        name = value.lower() if kind.upper() in ("UUID", "PARTUUID") else value
-        return _FOLDERS[kind.upper()] + name.replace("/", r"\x2f").replace(" ", r"\x20")
-    return word.replace(r"\040", " ") if word.startswith("/dev/") else ""
 
 
 def _devices(base: str, words: list[str]) -> list[str]:

@@ -75,7 +75,7 @@ def _mount_of_line(number: int, line: str, file: str) -> PlannedMount | None:
     line = line.partition("\0")[0].lstrip(" \t")
     if not line or line.startswith("#"):
         return None
-    spec, point, kind, options, *_ = [*(_decoded(field) for field in _BLANKS.split(line)), "", "", "", ""]
+    spec, point, kind, options, *_ = [*(decoded(field) for field in _BLANKS.split(line)), "", "", "", ""]
     point = simplified(point)
     if kind == "swap" or not point.startswith("/"):
         return None
@@ -100,7 +100,8 @@ def _needed(spec: str, named: list[str]) -> tuple[str, ...]:
     return tuple(simplified(path) for path in paths if path.startswith("/") and not path.startswith("/dev/"))
 
 
-def _decoded(field: str) -> str:
+def decoded(field: str) -> str:
+    """A field of ``fstab`` as it is meant: a blank or a backslash in it is written as an escape."""
     return _ESCAPE.sub(lambda match: _ESCAPES[match[0]], field)
 
 

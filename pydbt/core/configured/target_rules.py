@@ -60,9 +60,7 @@ _LVM_BEGIN = "# Begin of the targets of pydbt: 'controller protect' writes these
 _LVM_END = "# End of the targets of pydbt."
 _LVM_BLOCK = re.compile(rf"\n?{re.escape(_LVM_BEGIN)}\n.*?{re.escape(_LVM_END)}\n", re.DOTALL)
 # One text, or a list of texts, each of which may have a ']' in it.
-_FILTER = re.compile(
-    r"(?:devices/)?global_filter\s*=\s*(\[(?:[^\]\"]|\"(?:[^\"\\]|\\.)*\")*\]|\"(?:[^\"\\]|\\.)*\")"
-)
+_FILTER = re.compile(r"(?:devices/)?global_filter\s*=\s*(\[(?:[^\]\"]|\"(?:[^\"\\]|\\.)*\")*\]|\"(?:[^\"\\]|\\.)*\")")
 _QUOTED = re.compile(r"\"((?:[^\"\\]|\\.)*)\"")
 
 

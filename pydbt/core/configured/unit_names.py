@@ -12,7 +12,8 @@ MAX_UNIT_NAME_BYTES = 255
 _ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PLAIN_IN_UNIT = frozenset(f"{_ALPHANUMERIC}:_.".encode())
 _PLAIN_IN_LINK = frozenset(f"{_ALPHANUMERIC}#+-.:=@_")
-_FOLDERS = {"LABEL": "label", "UUID": "uuid", "PARTUUID": "partuuid", "PARTLABEL": "partlabel"}
+# Those of systemd, and ``ID`` of mount(8), which mounts such a line for it.
+_FOLDERS = {"LABEL": "label", "UUID": "uuid", "PARTUUID": "partuuid", "PARTLABEL": "partlabel", "ID": "id"}
 
 
 def simplified(path: str) -> str:

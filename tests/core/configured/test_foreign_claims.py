@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from pydbt.core.configured.foreign_claims import claims_in, path_of_spec
+from pydbt.core.configured.foreign_claims import claims_in
+from pydbt.core.configured.fstab import mounts_in_fstab
 
 
 @pytest.mark.parametrize(
     ("written", "path"),
     [
         ("/dev/vdb", "/dev/vdb"),
-        ("UUID=ABCD-ef01", "/dev/disk/by-uuid/abcd-ef01"),
+        ("/dev//my\\040disk", "/dev/my disk"),
+        ("UUID=ABCD-EF01", "/dev/disk/by-uuid/ABCD-EF01"),
         ('UUID="abcd"', "/dev/disk/by-uuid/abcd"),
-        ("LABEL=My Data", r"/dev/disk/by-label/My\x20Data"),
-        ("PARTUUID=1-2", "/dev/disk/by-partuuid/1-2"),
-        ("PARTLABEL=x", "/dev/disk/by-partlabel/x"),
+        ("LABEL=My\\040Data", r"/dev/disk/by-label/My\x20Data"),
         ("ID=wwn-0x5", "/dev/disk/by-id/wwn-0x5"),
-        ("UUID=", ""),
-        ("tmpfs", ""),
-        ("server:/export", ""),
-        ("none", ""),
+        ("UUID=", None),
+        ("tmpfs", None),
+        ("server:/export", None),
+        ("none", None),
     ],
 )
-def test_what_is_written_leads_to_a_device_or_to_none(written: str, path: str) -> None:
-    assert path_of_spec(written) == path
+def test_a_line_names_the_device_that_its_mount_names(written: str, path: str | None) -> None:
+    """By the one reader of this field, which the order of the boot goes by too."""
+    line = f"{written} /srv ext4 defaults 0 2\n"
+    claims = list(claims_in("/etc/fstab", line))
+    assert [(one.written, one.path) for one in claims] == ([] if path is None else [(written, path)])
+    (mount,) = mounts_in_fstab(line)
+    assert mount.device == (path or "")
 
 
 def test_each_file_has_its_own_column() -> None:

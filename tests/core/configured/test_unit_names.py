@@ -71,7 +71,7 @@ def test_the_units_of_a_device() -> None:
         ("LABEL=", ""),
         ('LABEL=""', ""),
         ("uuid=1", ""),
-        ("ID=x", ""),
+        ("ID=wwn-0x5", "/dev/disk/by-id/wwn-0x5"),
         ("/srv/image", ""),
         ("/dev", ""),
         ("server:/path", ""),
