@@ -81,10 +81,14 @@ def test_a_target_is_not_written_and_not_taken_by_ten_boots(machine: Machine) ->
 
 
 def test_a_killed_secondary_leaves_the_target_held(machine: Machine) -> None:
-    before = machine.run(f"systemctl show -P MainPID {HOLD}").output
+    hold, secondary = process_of(machine, HOLD), process_of(machine, SECONDARY)
     machine.run(f"systemctl kill -s KILL {SECONDARY}")
-    wait_until(lambda: is_active(machine, SECONDARY), "systemd has started it again", PATIENCE_S)
-    assert machine.run(f"systemctl show -P MainPID {HOLD}").output == before, "it was the same hold all the time"
+    wait_until(
+        lambda: is_active(machine, SECONDARY) and process_of(machine, SECONDARY) != secondary,
+        "systemd has started it again",
+        PATIENCE_S,
+    )
+    assert is_active(machine, HOLD) and process_of(machine, HOLD) == hold, "it was the same hold all the time"
 
 
 def test_what_is_a_target_no_more_is_seen_again(machine: Machine) -> None:
@@ -94,6 +98,10 @@ def test_what_is_a_target_no_more_is_seen_again(machine: Machine) -> None:
     assert "foreign" in machine.run("vgs --noheadings -o vg_name").output
     known = machine.run(f"udevadm info {machine.device('data')}").output
     assert "DEVNAME" in known and "PYDBT_TARGET" not in known
+
+
+def process_of(machine: Machine, unit: str) -> str:
+    return machine.run(f"systemctl show -P MainPID {unit}").output.strip()
 
 
 def is_active(machine: Machine, unit: str) -> bool:
