@@ -117,6 +117,8 @@ def verify_words(verify: View) -> str:
         found = f", {_bytes(running, 'differing_bytes')} differ" if running.number("differing_bytes") else ""
         return f"running, {progress_words(running)}{found}"
     last = verify.part("last")
+    if rest := verify.part("rest"):
+        return f"begins again at {rest.text('until')}: {rest.text('reason')}"
     if "ended" not in last:
         return ""
     compared, ended = _bytes(last, "compared_bytes"), last.text("ended")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pydbt.cli.commands import verify
+from pydbt.cli.render import verify_words
 from pydbt.cli.view import View
 from pydbt.core.errors import TimedOut
 
@@ -29,3 +30,11 @@ def test_a_secondary_that_was_removed_meanwhile_was_not_compared(
     with pytest.raises(TimedOut, match=r"^beta:7790: removed from the volume before it was compared$"):
         verify._await(Path("/state"), words, before, None, False)
     assert ("the same on both sides" in capsys.readouterr().out) is not named
+
+
+def test_people_are_told_when_a_comparison_begins_that_rests_and_why() -> None:
+    last = {"ended": "2026", "compared_bytes": 4096, "differing_bytes": 0}
+    rest = {"until": "2026-01-02T03:04:05+00:00", "reason": "a write of an unknown kind"}
+    words = verify_words(View({"running": None, "last": last, "rest": rest}))
+    assert words == "begins again at 2026-01-02T03:04:05+00:00: a write of an unknown kind"
+    assert "the same on both sides" in verify_words(View({"running": None, "last": last, "rest": None}))

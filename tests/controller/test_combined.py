@@ -13,6 +13,7 @@ from pydbt.controller.primary.report import (
     LogReport,
     PlacesReport,
     ProgressReport,
+    RestReport,
     SecondaryReport,
     SequenceReport,
     VerifyReport,
@@ -108,11 +109,15 @@ def test_verifications_under_way_are_one_and_of_those_that_ended_the_worst_is_to
 
     def verified(done_bytes: int, differing_bytes: int) -> dict:
         running = VerifyProgress(False, 100, done_bytes, differing_bytes, done_bytes)
-        return {"verify": VerifyReport(running, ended(differing_bytes))}
+        rest = RestReport(f"2026-01-02T03:04:{done_bytes}+00:00", "a reason")
+        return {"verify": VerifyReport(running, ended(differing_bytes), rest)}
 
     one = combined(several(**{"a:1": verified(10, 0), "b:2": verified(20, 5)}))
     assert one.verify.running == VerifyProgress(False, 200, 30, 5, 30)
     assert one.verify.last == ended(5)
+    assert one.verify.rest is not None and one.verify.rest.until == "2026-01-02T03:04:10+00:00", (
+        "the one that ends first"
+    )
 
 
 def test_a_resynchronization_of_several_ends_with_the_last_of_them() -> None:

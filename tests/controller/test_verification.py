@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,8 @@ def test_one_that_is_cancelled_begins_again_later_or_on_command(
     assert peer.verification.advance(99.0 + CANCELLED_REST_S) is None, (
         "who has cancelled it wants the disks for other work"
     )
+    rest = peer.verification.report().rest
+    assert rest is not None and "cancelled" in rest.reason
     begin(peer, 100.0 + CANCELLED_REST_S)
     peer.brain.verifier.cancel()
     take(peer, peer.verification.command({"cancel": True}))
@@ -187,13 +190,66 @@ def test_one_that_is_cancelled_begins_again_later_or_on_command(
 
 def test_a_search_that_is_cancelled_begins_nothing(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(used_blocks, "AT_ONCE_S", 0.0)
-    monkeypatch.setattr(used_blocks, "used_extents", lambda _: threading.Event().wait(0.01) or used(0))
+    goes_on = threading.Event()
+    monkeypatch.setattr(used_blocks, "used_extents", lambda _: goes_on.wait() and used(0))
     taint(peer)
     assert peer.verification.advance(0.0) is None
     take(peer, peer.verification.command({"cancel": True}))
     peer.verification.cancelled()
     assert peer.verification.report().running is None
+    goes_on.set()
     assert peer.verification.advance(1.0) is None and peer.verification.advance(2.0) is None
+
+
+def test_a_cause_that_taints_again_and_again_has_comparisons_with_rests_and_the_status_says_when_the_next_one_begins(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(verification.time, "monotonic", lambda: now)
+    waited = []
+    for _ in range(6):
+        taint(peer)
+        asked = peer.verification.advance(now)
+        since = now
+        while asked is None:
+            rest = peer.verification.report().rest
+            assert rest is not None and rest.reason == REASON
+            left_s = (datetime.fromisoformat(rest.until) - datetime.now(UTC)).total_seconds()
+            assert peer.brain.state.taints, "so that the replica is inconsistent meanwhile"
+            now += max(left_s, 1.0)
+            asked = peer.verification.advance(now)
+        waited.append(now - since)
+        assert peer.verification.report().rest is None
+        take(peer, asked)
+        now += 60.0
+        taint(peer)
+        peer.verification.ended(ev.VerifyEnded(BLOCKS, 0, (), 0, 0))
+        end(peer)
+    assert waited[:2] == [0.0, 0.0] and [round(wait / 60) for wait in waited[2:]] == [1, 2, 4, 8]
+    assert caplog.text.count("tainted again and again") == 1
+    taint(peer)
+    assert peer.verification.advance(now) is None and peer.verification.report().rest is not None
+    take(peer, peer.verification.command({"repair": True}))
+    assert peer.verification.report().rest is None, "a person need not wait"
+
+
+def test_one_that_is_cut_off_begins_again_at_once(peer: Peer) -> None:
+    for now in range(5):
+        taint(peer)
+        begin(peer, float(now))
+        peer.brain.verifier.cancel()  # the connection broke
+    assert peer.verification.report().rest is None
+
+
+def test_a_copy_of_everything_in_the_place_of_a_comparison_answers_too(peer: Peer) -> None:
+    peer.brain.state.replica.compares = False
+    for now in (0.0, 100.0):
+        taint(peer)
+        assert peer.verification.advance(now) is not None
+        peer.brain.state.taints = {}
+        assert peer.verification.advance(now + 60.0) is None, "it has landed"
+    taint(peer)
+    assert peer.verification.advance(161.0) is None and peer.verification.advance(220.0) is not None
 
 
 def test_what_a_run_that_was_killed_in_the_middle_leaves_behind_begins_again(peer: Peer) -> None:

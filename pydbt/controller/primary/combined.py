@@ -98,9 +98,10 @@ def _progress(parts: list[ProgressReport]) -> ProgressReport:
 
 
 def _verify(reports: list[VerifyReport]) -> VerifyReport:
-    """All that run as one; of those that ended the one that found most, then the latest."""
+    """All that run as one; of those that ended the one that found most, then the latest; the rest that ends first."""
     running = [report.running for report in reports if report.running is not None]
     last = [report.last for report in reports if report.last is not None]
+    rests = [report.rest for report in reports if report.rest is not None]
     return VerifyReport(
         VerifyProgress(
             any(one.repair for one in running),
@@ -112,6 +113,7 @@ def _verify(reports: list[VerifyReport]) -> VerifyReport:
         if running
         else None,
         max(last, key=lambda one: (one.differing_bytes, one.ended), default=None),
+        min(rests, key=lambda one: one.until, default=None),
     )
 
 

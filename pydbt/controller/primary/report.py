@@ -55,11 +55,20 @@ class LastVerification:
 
 
 @dataclass(frozen=True, slots=True)
+class RestReport:
+    """Why taints are not answered yet, and the moment at which the comparison that answers them begins."""
+
+    until: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """The verification under way, and the last one that ended."""
+    """The verification under way, and the last one that ended. ``rest``: None where no taint waits for one to begin."""
 
     running: VerifyProgress | None
     last: LastVerification | None
+    rest: RestReport | None = None
 
 
 @dataclass(frozen=True, slots=True)

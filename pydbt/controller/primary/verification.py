@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.metadata import Metadata
-from pydbt.controller.primary.report import LastVerification, VerifyReport
+from pydbt.controller.primary.report import LastVerification, RestReport, VerifyReport
 from pydbt.controller.primary.used_blocks import FreeSpace, UsedBlocksSearch, everything
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import BusyError, UsageError
@@ -21,7 +21,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.comparison_blocks import blocks_to_compare
 from pydbt.core.primary.modes import FOLLOWING_MODES
-from pydbt.core.primary.schedule import CANCELLED_REST_S, due_in_s
+from pydbt.core.primary.schedule import CANCELLED_REST_S, TaintRest, TaintRests, due_in_s
 from pydbt.core.primary.verifier import NO_KEY, VerifyProgress
 from pydbt.core.units import Geometry
 from pydbt.device.sysfs import BlockDevice
@@ -48,6 +48,15 @@ class _Search:
         self.used = used
 
 
+@dataclass(slots=True)
+class _Answer:
+    """A comparison that answers these taints, and began at a moment of the monotonic clock."""
+
+    reasons: tuple[str, ...]
+    began_at: float
+    ended: bool = False
+
+
 class VolumeVerification:
     """Decides when a comparison with one secondary begins, and keeps its results. It returns events for the brain.
 
@@ -62,7 +71,10 @@ class VolumeVerification:
         self._options, self._device = options, device
         self._space = FreeSpace(device, metadata.state.geometry)
         self._search: _Search | None = None
-        self._rests_until = -inf  # no taint is answered before, because such a comparison was cancelled
+        self._cancelled_until = -inf  # no taint is answered before
+        self._rests = TaintRests()
+        self._answer = _Answer((), 0.0)  # of the comparison that began last
+        self._rest: TaintRest | None = None
         self._next_verify: float | None = None
 
     @property
@@ -93,7 +105,7 @@ class VolumeVerification:
         if arguments.get("cancel"):
             self._search = None
             return ev.VerifyCancelled()
-        return self._begin(bool(arguments.get("repair")), arguments.get("rate_limit"), free_too=True)
+        return self._begin(time.monotonic(), bool(arguments.get("repair")), arguments.get("rate_limit"), free_too=True)
 
     def cancelled(self) -> None:
         """After the brain has heard that the one under way is cancelled: a later run does not resume it.
@@ -101,8 +113,9 @@ class VolumeVerification:
         A taint is still to be answered: no end of a comparison but its own makes the replica up to date.
         """
         self._metadata.change_record(self._number, verify=self._last())
+        self._answer = _Answer((), 0.0)
         if self._brain.state.taints:
-            self._rests_until = time.monotonic() + CANCELLED_REST_S
+            self._cancelled_until = time.monotonic() + CANCELLED_REST_S
             _log.warning(
                 "the volume stays tainted, and its replica inconsistent, until all was compared: that begins again in %d "
                 "minutes, or with 'controller verify'",
@@ -112,25 +125,46 @@ class VolumeVerification:
     def advance(self, now: float) -> ev.VerifyAsked | None:
         """Begin what is due: a comparison that answers a taint, one that was cut off, or the scheduled one."""
         brain, record, options = self._brain, self._record, self._options
+        self._rest = None
         if self._search is not None:
             return self._searched()
         if brain.mode not in FOLLOWING_MODES or brain.verifier.current is not None:
             return None
+        self._note_answer(now)
         cut_off = (record.verify or {}).get("cut_off")
-        if brain.state.taints and now >= self._rests_until:
+        if brain.state.taints and not self._must_rest(now):
             _log.warning("the volume is tainted: both sides are compared, and what differs is copied")
-            return self._begin(True, options.rate_limit_bytes_per_s, free_too=record.compared_whole)
+            return self._begin(now, True, options.rate_limit_bytes_per_s, free_too=record.compared_whole)
         if not brain.state.replica.compares:
             return None
         if cut_off:
             _log.info("the verification that was cut off resumes")
-            return self._begin(
-                bool(cut_off["repair"]), options.rate_limit_bytes_per_s, free_too=True, from_block=int(cut_off["block"])
-            )
+            limit, block = options.rate_limit_bytes_per_s, int(cut_off["block"])
+            return self._begin(now, bool(cut_off["repair"]), limit, free_too=True, from_block=block)
         if options.verify_every_s and now >= self._due(now, options.verify_every_s):
             self._next_verify = now + options.verify_every_s
-            return self._begin(brain.snapshot_based, options.rate_limit_bytes_per_s, free_too=True)
+            return self._begin(now, brain.snapshot_based, options.rate_limit_bytes_per_s, free_too=True)
         return None
+
+    def _note_answer(self, now: float) -> None:
+        """After a comparison: whether it has answered taints. One that was cut off has not, unless a copy took its place."""
+        if self._answer.ended or not self._brain.state.replica.compares:
+            self._rests.answered(self._answer.reasons, self._answer.began_at, now)
+        self._answer = _Answer((), now)
+
+    def _must_rest(self, now: float) -> bool:
+        """Whether taints are answered later: their cause does not end, or somebody has cancelled the last comparison."""
+        if now < self._cancelled_until:
+            self._rest = TaintRest(self._cancelled_until, "the last comparison was cancelled")
+        elif (rest := self._rests.look(self._brain.state.taints, now)) is not None:
+            self._rest = rest
+            if not rest.told:
+                _log.warning(
+                    "tainted again and again by the same: %s; each comparison now begins after a rest, which grows up to an "
+                    "hour, and the replica stays inconsistent meanwhile: mend the cause, then run 'controller verify'",
+                    rest.reason,
+                )
+        return self._rest is not None
 
     def _due(self, now: float, every_s: float) -> float:
         """When the next scheduled verification begins: counted from the last one, also one of an earlier run."""
@@ -150,11 +184,12 @@ class VolumeVerification:
         return not self._record.compared_whole and not self._brain.state.left_out.blocks.any()
 
     def _begin(
-        self, repair: bool, rate_limit_bytes: int | None, *, free_too: bool, from_block: int = 0
+        self, now: float, repair: bool, rate_limit_bytes: int | None, *, free_too: bool, from_block: int = 0
     ) -> ev.VerifyAsked | None:
         """At once where the blocks in use do not matter. One that does not look at every block answers nothing."""
-        self._rests_until = -inf
+        self._cancelled_until = -inf
         answers = self._brain.state.taint_numbers if not from_block else ()
+        self._answer = _Answer(tuple(self._brain.state.taints) if answers else (), now)
         search = _Search(repair, rate_limit_bytes, from_block, answers, free_too)
         if not self._untold and not (answers and self._brain.state.left_out.blocks.any()):
             search.used = everything(self._geometry, "which of them are in use does not matter")
@@ -191,6 +226,7 @@ class VolumeVerification:
 
     def ended(self, result: ev.VerifyEnded) -> None:
         """Write down the result of a verification that has looked at everything."""
+        self._answer.ended = True
         geometry = self._metadata.state.geometry
         block = geometry.block_bytes
         last = {
@@ -221,9 +257,13 @@ class VolumeVerification:
         return {name: value for name, value in (self._record.verify or {}).items() if name != "cut_off"} or None
 
     def report(self) -> VerifyReport:
-        """For the status: the verification under way, and the last one."""
+        """For the status: the verification under way, the last one, and when taints are answered that have to wait."""
         last = self._last()
         running = self._brain.verifier.progress()
         if running is None and self._search is not None:
             running = VerifyProgress(self._search.repair, self._geometry.size_bytes, 0, 0, 0)
-        return VerifyReport(running, None if last is None else LastVerification.of(last))
+        rest = None
+        if self._rest is not None and running is None:
+            until = datetime.now(UTC) + timedelta(seconds=self._rest.until - time.monotonic())
+            rest = RestReport(until.isoformat(timespec="seconds"), self._rest.reason)
+        return VerifyReport(running, None if last is None else LastVerification.of(last), rest)
