@@ -22,6 +22,7 @@ from pydbt.core.configured.problems import why_no_name
 
 VOLUME_FILES = "etc/pydbt/volumes"
 STATES_FOLDER = "/var/lib/pydbt"
+NETWORK_DISKS = ("fcoe.service", "iscsi.service", "iscsid.service", "open-iscsi.service", "rbdmap.service")
 _WARNING, _INFO = 4, 6  # of the kernel's log (syslog(2))
 
 
@@ -89,7 +90,7 @@ def _drop_ins(path: Path, mounts: Sequence[PlannedMount], root: Path, log: str) 
         return
     mounts = at_their_goals(mounts, volume, root)
     if is_enabled(arm_unit(volume.name), root):
-        yield arming_order(volume, mounts)
+        yield arming_order(volume, mounts, _device_keepers(root))
     if table.get("no-gate") is not True:
         for mount in needed_by_gate(volume, mounts):
             _tell(
@@ -98,6 +99,14 @@ def _drop_ins(path: Path, mounts: Sequence[PlannedMount], root: Path, log: str) 
                 f"{mount.where} does not wait for the gate of {volume.name}, which needs what is mounted there",
             )
         yield from gate_order(volume, mounts)
+
+
+def _device_keepers(root: Path) -> tuple[str, ...]:
+    """What deactivates LVM and device-mapper at the shutdown (lvm2's ``blk-availability.service``).
+
+    Where it comes after disks of the network, an arming behind it and before local mounts would be a circle.
+    """
+    return () if any(is_enabled(unit, root) for unit in NETWORK_DISKS) else ("blk-availability.service",)
 
 
 def _write(folder: Path, drop_in: DropIn) -> None:

@@ -316,3 +316,12 @@ def test_a_volume_without_a_gate_has_none(machine: Machine) -> None:
     machine.volume("data", '[run]\nsource = "/dev/vda3"\nno-gate = true\n', UUID)
     assert machine.generate() == 0
     assert machine.ordered() == ["pydbt-arm@data.service.d"]
+
+
+def test_the_last_mark_is_made_before_device_mapper_ends_unless_that_waits_for_disks_of_the_network(
+    machine: Machine,
+) -> None:
+    machine.volume("data", '[run]\nsource = "/dev/vda3"\n', UUID)
+    assert machine.generate() == 0 and "After=blk-availability.service\n" in machine.order("data")
+    (machine.root / "etc/systemd/system/local-fs.target.wants/iscsid.service").symlink_to("/nowhere")
+    assert machine.generate() == 0 and "blk-availability" not in machine.order("data")

@@ -52,8 +52,11 @@ def arm_unit(name: str) -> str:
     return f"pydbt-arm@{name}.service"
 
 
-def arming_order(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> DropIn:
-    """The order of one volume: behind its device, and before each check and mount of it that can wait for that."""
+def arming_order(volume: ArmedVolume, mounts: Sequence[PlannedMount], device_keepers: Sequence[str] = ()) -> DropIn:
+    """The order of one volume: behind its device, and before each check and mount of it that can wait for that.
+
+    ``device_keepers``: units that take devices away at the shutdown, which is to come after the last mark.
+    """
     mine = [mount for mount in mounts if mount.device and mount.device in volume.names | {volume.source}]
     needed = needed_by(volume, mounts)
     ordered = [mount for mount in mine if mount.unit and mount not in needed]
@@ -66,6 +69,7 @@ def arming_order(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> DropIn:
         "[Unit]",
         *_mount_lines(volume),
         *(f"{key}={unit}" for unit in behind for key in ("Wants", "After")),
+        *(f"After={unit}" for unit in device_keepers),
         *(f"Before={unit}" for unit in before),
     ]
     points = _each_once(mount.point for mount in ordered)
