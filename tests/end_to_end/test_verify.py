@@ -166,7 +166,7 @@ def test_a_verification_that_is_cancelled_ends_for_good_and_replication_goes_on(
                     assert verification(both)["running"] is None
                 running.stop()
             time.sleep(2.5)  # two looks at what is due
-            assert verification(both) == {"running": None, "last": None}
+            assert verification(both) == {"running": None, "last": None, "rest": None}
             both.wait()
             assert both.status()["statistics"]["resyncs"] == 1, both.tails()
             os.sync()
