@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from pydbt.cli.loss import loss_lines
-from pydbt.core.errors import DeviceError
+from pydbt.core.errors import BusyError, DeviceError, UsageError
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.promotion import (
     Loss,
+    Objection,
     Position,
     loss,
     require_whole,
@@ -40,6 +41,14 @@ def test_a_replica_of_a_living_primary_is_promoted_only_by_force() -> None:
 def test_an_inconsistent_replica_is_never_promoted(lives: bool) -> None:
     found = why_not_promote("/dev/vdb", ReplicaState.INCONSISTENT, "alpha", lives=lives)
     assert found is not None and not found.may_be_forced and "/dev/vdb is inconsistent" in found.why
+
+
+def test_an_objection_is_heeded_unless_it_may_be_forced_and_is() -> None:
+    with pytest.raises(UsageError, match="never"):
+        Objection("never", may_be_forced=False).heed(force=True)
+    with pytest.raises(BusyError, match="not yet"):
+        Objection("not yet", may_be_forced=True).heed(force=False)
+    Objection("not yet", may_be_forced=True).heed(force=True)
 
 
 def test_a_side_that_told_another_to_take_over_is_promoted_only_by_force() -> None:
