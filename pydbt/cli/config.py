@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,9 +122,14 @@ def _read_own(path: Path, only_regular: bool) -> str:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if only_regular and not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        # Anew, so that the writer of a pipe is waited for. This name leads to what is open, whatever lies at the path by now.
+        os.set_blocking(descriptor, True)
+        if stat.S_ISFIFO(status.st_mode):
+            # Until there is data, or there was a writer: to open it anew would wait for ever where the writer has ended by then.
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            poll.poll()
         # An end of a line stays what it is: what TOML takes for one is TOML's to say. Some editors begin with a byte order mark.
-        with open(f"/proc/self/fd/{descriptor}", encoding="utf-8-sig", newline="") as file:
+        with open(descriptor, encoding="utf-8-sig", newline="", closefd=False) as file:
             text = file.read(MAX_CHARACTERS + 1)
         if len(text) > MAX_CHARACTERS:
             raise UsageError(

@@ -49,14 +49,32 @@ def test_a_pipe_that_another_user_may_write_or_exchange_is_none_either(tmp_path:
 
 def test_an_own_pipe_is_waited_for(tmp_path: Path) -> None:
     pipe = pipe_of(0, tmp_path / "settings.toml")
-    writer = threading.Thread(target=lambda: pipe.write_text(TEXT))
+    writer = threading.Thread(target=lambda: pipe.write_text(TEXT), daemon=True)
     found: list[str] = []
-    reader = threading.Thread(target=lambda: found.append(read_toml_file(pipe, "").tables["run"]["source"]))
+    reader = threading.Thread(
+        target=lambda: found.append(read_toml_file(pipe, "").tables["run"]["source"]), daemon=True
+    )
     reader.start()
     writer.start()
     for thread in (reader, writer):
         thread.join(30)
     assert found == ["/dev/vda3"]
+
+
+def test_an_own_pipe_whose_writer_has_ended_before_it_is_read_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = pipe_of(0, tmp_path / "settings.toml")
+    looked_at = os.fstat
+
+    def after_the_writer(descriptor: int) -> os.stat_result:
+        """The reader has the pipe open, so that the writer need not wait for it."""
+        monkeypatch.setattr(os, "fstat", looked_at)
+        pipe.write_text(TEXT)
+        return looked_at(descriptor)
+
+    monkeypatch.setattr(os, "fstat", after_the_writer)
+    assert read_toml_file(pipe, "").tables["run"]["source"] == "/dev/vda3"
 
 
 def test_what_a_shell_hands_over_is_read(tmp_path: Path) -> None:
