@@ -43,12 +43,12 @@ def _generate(folder: Path, root: Path, log: str) -> None:
     if not paths:
         return
     faults: list[str] = []
-    mounts = mounts_at_boot(root, faults)
+    mounts, keepers = mounts_at_boot(root, faults), _device_keepers(root)
     for fault in faults:
         _tell(log, _WARNING, fault)
     for path in paths:
         try:
-            for drop_in in _drop_ins(path, mounts, root, log):
+            for drop_in in _drop_ins(path, mounts, keepers, root, log):
                 _write(folder, drop_in)
                 if drop_in.words:
                     _tell(log, _INFO, drop_in.words)
@@ -70,14 +70,16 @@ def _configured(root: Path) -> list[Path]:
     return found
 
 
-def _drop_ins(path: Path, mounts: Sequence[PlannedMount], root: Path, log: str) -> Iterator[DropIn]:
+def _drop_ins(
+    path: Path, mounts: Sequence[PlannedMount], keepers: Sequence[str], root: Path, log: str
+) -> Iterator[DropIn]:
     """Everything that the file of a volume asks of this machine's mounts. OSError and ValueError for one that cannot be read."""
     text = (read_short(path) or "").encode("utf-8", "surrogateescape").decode()  # TOML has no other bytes
     tables: Any = tomllib.loads(text)
-    table = next((tables[role] for role in ("run", "secondary") if isinstance(tables.get(role), dict)), None)
-    if table is None:
+    role, place = ("run", "source") if isinstance(tables.get("run"), dict) else ("secondary", "target")
+    table = tables.get(role)
+    if not isinstance(table, dict):
         return
-    role, place = ("run", "source") if table is tables.get("run") else ("secondary", "target")
     device, state = table.get(place), table.get("state") or f"{STATES_FOLDER}/{path.stem}"
     if not isinstance(device, str) or not isinstance(state, str):
         raise ValueError(f"expected a text for {place} and state")
@@ -90,7 +92,7 @@ def _drop_ins(path: Path, mounts: Sequence[PlannedMount], root: Path, log: str) 
         return
     mounts = at_their_goals(mounts, volume, root)
     if is_enabled(arm_unit(volume.name), root):
-        yield arming_order(volume, mounts, _device_keepers(root))
+        yield arming_order(volume, mounts, keepers)
     if table.get("no-gate") is not True:
         for mount in needed_by_gate(volume, mounts):
             _tell(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,11 +74,16 @@ def arm_volume(source: Path, state_dir: Path, volume_file: Path | None = None) -
         load_maps(state_dir, state)  # before anything is attached: a map that cannot be read ends here
         if still_tracked(device, state):
             return Armed("its programs are in the kernel, and track every write")
-        unarmed = "" if state.boot_id == boot_id() else why_unarmed(volume_file, source, device, state_dir)
-        return Armed(broken=_attach(device, state, state_dir, reader, unarmed))
+        this_boot = state.boot_id == boot_id()
+        return Armed(broken=_attach(
+            device, state, state_dir, reader,
+            lambda: "" if this_boot else why_unarmed(volume_file, source, device, state_dir),
+        ))  # fmt: skip
 
 
-def _attach(device: BlockDevice, state: VolumeState, state_dir: Path, reader: DirectReader, unarmed: str) -> str:
+def _attach(
+    device: BlockDevice, state: VolumeState, state_dir: Path, reader: DirectReader, unarmed: Callable[[], str]
+) -> str:
     """The link that was missing, or nothing. ``unarmed``: why a mount of this boot may have come before."""
     below = BelowWatch(device, state)
     link = chain_of(device, state, reader, unarmed).link

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,14 +84,15 @@ class Chain(NamedTuple):
     link: str
 
 
-def chain_of(device: BlockDevice, state: VolumeState, reader: DirectReader, unarmed: str = "") -> Chain:
+def chain_of(device: BlockDevice, state: VolumeState, reader: DirectReader, unarmed: Callable[[], str] = str) -> Chain:
     """By which way the maps are known to lack no write. Each fact is read once, so that the three answers fit together.
 
-    ``unarmed``: as for ``missing_link``.
+    ``unarmed`` gives the words for ``missing_link``, and is asked only where a link is missing.
     """
     finish_replacement(pin_dir_of(state))
     in_tracking, since_mark = gap_in_tracking(device, state), gap_since(state.clean, device, reader)
-    link = missing_link(in_tracking, since_mark, marked=bool(state.clean), unarmed=unarmed)
+    why = unarmed() if in_tracking and since_mark else ""
+    link = missing_link(in_tracking, since_mark, marked=bool(state.clean), unarmed=why)
     return Chain(not in_tracking, not since_mark, link)
 
 

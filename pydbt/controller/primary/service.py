@@ -81,7 +81,7 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
             prove_secondaries(device, state, secures, wait=options.wait_for_secondary)
         load_maps(options.state_dir, state)  # before anything is attached: a map that cannot be read ends here
         below = BelowWatch(device, state)
-        tracked, untouched, link = chain_of(device, state, reader, unarmed_of(options, state, device))
+        tracked, untouched, link = chain_of(device, state, reader, lambda: unarmed_of(options, state, device))
         if not tracked and not untouched:
             distrust_maps(options.state_dir, state)
         if not tracked and state.boot_id:
