@@ -99,6 +99,7 @@ def test_a_place_to_listen_that_is_taken_is_refused_and_nothing_changes(places: 
     assert places.role(both.primary_state) == "primary" and places.role(both.secondary_state) == "secondary"
     assert places.switch(both.primary_state, places.here).code == 0, both.tails()
     until(lambda: places.role(both.primary_state) == "secondary", "the primary is the secondary")
+    until(lambda: places.role(both.secondary_state) == "primary", "the secondary is the primary")
     assert Path(places.here.removeprefix("unix:")).is_socket()
 
 

@@ -29,6 +29,15 @@ def proof(name: str, wire: Cable | None, plain: bool, options: Sequence[object])
     return ("--identity", identity(name)) if wire is not None and "--identity" not in options else ()
 
 
+def untrack(state_dir: Path) -> None:
+    """No program of the volume of a state directory is left in the kernel; nothing where there is no volume."""
+    if state_dir.exists():
+        with contextlib.suppress(PydbtError):
+            stop_running(state_dir, PATIENCE_S)
+            with claimed_state_dir(state_dir):
+                detach_leftover(state_dir)
+
+
 class Source:
     """A volume, and the primary that replicates it."""
 
@@ -71,11 +80,7 @@ class Source:
         """Nothing of it is left, whatever state it is in."""
         if self._primary is not None:
             self._primary.end()
-        if self.primary_state.exists():
-            with contextlib.suppress(PydbtError):
-                stop_running(self.primary_state, PATIENCE_S)
-                with claimed_state_dir(self.primary_state):
-                    detach_leftover(self.primary_state)
+        untrack(self.primary_state)
 
 
 class Replica:
@@ -217,6 +222,7 @@ class Cluster(Source):
             self.end_primary()
         finally:
             self.replica.end()
+            untrack(self.secondary_state)  # the two may have changed places
 
     # --- asking -------------------------------------------------------------------------------------------
     def secondary_status(self) -> Status | None:
