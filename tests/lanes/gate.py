@@ -45,8 +45,8 @@ def parts(full: bool = False) -> list[Part]:
             end_to_end(chosen, full),
             machines("machines", *(f"--ignore={name}" for name in FRAGILE), "tests/vm", *chosen),
             machines("power-cuts", *FRAGILE, *chosen),
-            check.worlds_part(worlds, jobs=1),
             tests("rooms", *shared(), *chosen, timeout=600, environment=PATIENT),
+            check.worlds_part(worlds, jobs=1),
             tests("kernel", "tests/kernel", *chosen, timeout=600, environment=PATIENT),
             tests(
                 "simulation",

@@ -25,8 +25,8 @@ CHOSEN: dict[str, tuple[str, ...]] = {
         ),
     ),
     "test_epochs_mapped": (
-        "killed_while_a_snapshot_stands",
         *long(
+            "killed_while_a_snapshot_stands",
             "bit_for_bit",
             "whatever_step[remove_leftover]",
             "one_instant[linear]",
