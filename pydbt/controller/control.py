@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from pydbt.controller.state_dir import AS_THAT_USER, check_state_dir
-from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut
+from pydbt.core.errors import BusyError, MachineError, NotRunning, PydbtError, StateError, TimedOut
 from pydbt.network.local import peer_of, require_listener
 from pydbt.posix.files import LONGEST_SOCKET_WAIT_S
 from pydbt.posix.ownership import Unsafe, other_owner, own_users, read_safely, user_name
+from pydbt.posix.threads import begin
 
 SOCKET_NAME = "control.sock"
 SAVED_STATUS_NAME = "status.json"
@@ -98,13 +99,18 @@ class ControlServer:
         self._listener = listener
 
     def start(self) -> None:
-        """Listen; with ``make`` before it, if that was not called."""
+        """Listen; with ``make`` before it, if that was not called. MachineError when it cannot have a thread."""
         if self._listener is None:
             self.make()
         assert self._listener is not None
         self._listener.listen(16)
-        self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._accept, name="control", daemon=True)
+        try:
+            begin(thread)
+        except MachineError:
+            self.stop()
+            raise
+        self._thread = thread
 
     def stop(self) -> None:
         """Close the socket and every client's connection; harmless when stopped already."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 
 from pydbt.controller.primary import era_checkpoints
 from pydbt.controller.primary.configuring import Joining
-from pydbt.controller.primary.era_checkpoints import EraCheckpoints
+from pydbt.controller.primary.era_checkpoints import STANDS_S, EraCheckpoints
 from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.blocks.dirty_map import DirtyMap
@@ -85,6 +86,31 @@ def test_what_is_forgotten_while_its_map_is_written_is_not_remembered(volume: Vo
     volume.peers[1].forget_era()
     checkpoints.advance(0.0)
     assert remembered(checkpoints, volume) is None and not path.exists()
+
+
+def test_a_step_that_does_not_end_is_a_problem_of_the_report_until_it_has_ended(volume: Volume) -> None:
+    answers = threading.Event()
+
+    def checkpoint() -> int:
+        assert answers.wait(60)
+        return 5
+
+    layer = SimpleNamespace(**{**vars(LAYER), "checkpoint": checkpoint})
+    checkpoints = EraCheckpoints(volume, Feed(volume), layer, "")  # type: ignore[arg-type]
+
+    def problem() -> str:
+        report = checkpoints.report(volume.peers[1])
+        assert report is not None
+        return report.problem
+
+    for now in (0.0, STANDS_S / 2):
+        checkpoints.advance(now)
+        assert not problem()
+    checkpoints.advance(STANDS_S + 1)
+    assert "has not ended" in problem()
+    answers.set()
+    advanced(checkpoints, lambda: remembered(checkpoints, volume) == 5)
+    assert not problem()
 
 
 def test_a_map_that_cannot_be_written_is_a_problem_of_the_report(

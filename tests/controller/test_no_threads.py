@@ -19,7 +19,7 @@ from pydbt.controller.primary.map_writer import MapWriter
 from pydbt.controller.primary.outbox import Outbox
 from pydbt.controller.secondary.connections import Connections
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.errors import BusyError, PydbtError
+from pydbt.core.errors import BusyError, MachineError, PydbtError
 from pydbt.core.primary import events as ev
 from pydbt.core.protocol.frames import Hello
 from pydbt.core.secondary import events as e
@@ -61,6 +61,17 @@ def test_commands_are_refused_for_that_time_and_no_place_is_lost(tmp_path: Path,
             assert caught.value.exit_code == BusyError.exit_code
         threads.full = False
         assert call(tmp_path, {"command": "status"}, 10.0) == {"answer": 1}
+
+
+def test_a_controller_that_cannot_answer_does_not_begin_and_leaves_no_socket(tmp_path: Path, threads: Threads) -> None:
+    threads.full = True
+    with pytest.raises(MachineError, match="no thread can be started"), ControlServer(tmp_path, lambda request, gone: {}):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    connections = Connections(listen("127.0.0.1", 0), Arena(1 << 20), lambda event: None)
+    with pytest.raises(MachineError, match="no thread can be started"):
+        connections.start()
+    connections.stop()
 
 
 def test_connections_are_closed_for_that_time_and_the_next_one_is_served(threads: Threads) -> None:

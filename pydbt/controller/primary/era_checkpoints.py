@@ -28,6 +28,8 @@ from pydbt.store.map_image import MapHeader
 
 # Writes in flight that are not certain, or a ring that is far behind: a checkpoint is given up after this many looks.
 LOOKS = 60
+STANDS_S = 60.0
+"""A step that takes longer, on a disk that does not answer, is told of."""
 _CLOSE_S = 5.0
 
 _log = logging.getLogger("pydbt")
@@ -66,6 +68,7 @@ class EraCheckpoints:
         self._volume, self._feed = volume, feed
         self._layer, self._problem = layer, problem
         self._job: _Step | None = None
+        self._stands_at = float("inf")  # the step under way is told of then
         self._attempt: Checkpoint | None = None
         self._looks = 0
         self._next = 0.0
@@ -86,8 +89,10 @@ class EraCheckpoints:
             if any(not is_untracked(reason) for reason in peer.brain.state.taints):
                 self._forget(peer)
         if self._job is not None and not self._job.ended.is_set():
+            if now >= self._stands_at:
+                self._tell(f"a step of it has not ended for {STANDS_S:g} s")
             return
-        job, self._job = self._job, None
+        job, self._job, self._stands_at = self._job, None, now + STANDS_S
         if job is not None and job.error:
             self._give_up(job.error)
         elif job is not None:
@@ -155,6 +160,9 @@ class EraCheckpoints:
     def _give_up(self, problem: str) -> None:
         """Until the next one is due. The era that was remembered before stays true; more is compared after a power loss."""
         self._attempt = None
+        self._tell(problem)
+
+    def _tell(self, problem: str) -> None:
         if problem != self._problem:
             _log.warning("no newer era can be remembered, so that more is compared after a power loss: %s", problem)
         self._problem = problem

@@ -31,6 +31,7 @@ from pydbt.network.connection import SILENCE_S, FramedConnection
 from pydbt.network.listen import Listener
 from pydbt.network.local import check_peer, remove_socket
 from pydbt.network.tls import NotThePeer, Secure, TlsSocket
+from pydbt.posix.threads import begin
 
 HELLO_S = 10.0
 MAX_STRANGERS = 16
@@ -83,7 +84,8 @@ class Connections:
         self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        """MachineError when it cannot have a thread."""
+        begin(self._thread)
 
     def stop(self) -> None:
         """Close everything; threads end by themselves."""
