@@ -65,7 +65,10 @@ def test_commands_are_refused_for_that_time_and_no_place_is_lost(tmp_path: Path,
 
 def test_a_controller_that_cannot_answer_does_not_begin_and_leaves_no_socket(tmp_path: Path, threads: Threads) -> None:
     threads.full = True
-    with pytest.raises(MachineError, match="no thread can be started"), ControlServer(tmp_path, lambda request, gone: {}):
+    with (
+        pytest.raises(MachineError, match="no thread can be started"),
+        ControlServer(tmp_path, lambda request, gone: {}),
+    ):
         pass
     assert list(tmp_path.iterdir()) == []
     connections = Connections(listen("127.0.0.1", 0), Arena(1 << 20), lambda event: None)
