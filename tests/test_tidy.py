@@ -115,6 +115,11 @@ UNREAD = {
         ["expires", "verified", "discarded", "repaired", "margin_sectors", "unseen_completions_sectors"],
         "an entry of a report, which is made of all fields",
     ),
+    **dict.fromkeys(
+        ["id", "last_verified", "forecast", "converges"],
+        "an entry of what the dashboard tells of a volume, made of all fields",
+    ),
+    "sight_of": "the dashboard's decision, for what shows volumes",
     "atexit": "weakref.finalize reads it",
     **dict.fromkeys(["unknown_ops", "passthrough"], "a fault that the audit reads by its name"),
     **dict.fromkeys(["FUA", "PREFLUSH", "NO_DATA_OP", "META", "CLIPPED"], "a flag in bpf/record.h"),

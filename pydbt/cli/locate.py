@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from pydbt.cli.headline import UNKNOWN_AMOUNT, problem_words
 from pydbt.cli.place import place_argument, typed_name
 from pydbt.cli.values import ADDRESS, PATH
-from pydbt.cli.view import View
 from pydbt.controller.control import call, is_answering, read_saved_status
 from pydbt.controller.pinned import pinned_names
 from pydbt.controller.registry import is_claimed, is_secondary_running, secondary_state_dir_of, state_dir_of
 from pydbt.controller.supervisor_file import supervised_volumes
 from pydbt.core.configured.supervision import Condition
 from pydbt.core.errors import MachineError, NotRunning, UsageError
+from pydbt.core.seen.headline import UNKNOWN_AMOUNT, problem_words
+from pydbt.core.seen.view import View
 from pydbt.core.units import format_bytes
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address

@@ -8,9 +8,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from pydbt.cli.headline import headline
 from pydbt.cli.locate import last_known, last_status
-from pydbt.cli.view import View
 from pydbt.cli.volume_files import STATE_ROOT
 from pydbt.controller.control import call, read_saved_status
 from pydbt.controller.pinned import pinned_names, volume_of
@@ -19,6 +17,8 @@ from pydbt.controller.supervisor_file import supervised_volumes
 from pydbt.core.errors import MachineError, NotRunning, PydbtError
 from pydbt.core.primary.modes import FOLLOWING_MODES
 from pydbt.core.printable import printable
+from pydbt.core.seen.headline import headline
+from pydbt.core.seen.view import View
 
 _ANSWER_S = 5.0
 _FOLLOWING = {*map(str, FOLLOWING_MODES), "streaming", "ready"}

@@ -13,9 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pydbt.cli.headline import progress_words
 from pydbt.cli.render import summary
-from pydbt.cli.view import View
+from pydbt.core.seen.headline import progress_words
+from pydbt.core.seen.view import View
 
 _log = logging.getLogger("pydbt")
 

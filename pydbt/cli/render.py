@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TextIO
 
-from pydbt.cli.headline import UNKNOWN_AMOUNT, gate_words, headline, of_several, progress_words
-from pydbt.cli.view import View
+from pydbt.core.seen.headline import UNKNOWN_AMOUNT, gate_words, headline, of_several, progress_words
+from pydbt.core.seen.view import View
 from pydbt.core.units import format_bytes, format_seconds
 
 StatusRow = tuple[str, str]

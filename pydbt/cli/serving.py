@@ -20,7 +20,6 @@ from pydbt.cli.program import Stopped
 from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.protecting import role_changed
 from pydbt.cli.responsive import write_in_background
-from pydbt.cli.view import View
 from pydbt.controller.boot_chain import keep_names
 from pydbt.controller.expiry import require_usable
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
@@ -29,6 +28,7 @@ from pydbt.controller.secondary.journal_room import require_journal_room
 from pydbt.controller.state_dir import check_state_dir, require_lasting, require_lasting_target
 from pydbt.core.errors import UsageError
 from pydbt.core.printable import printable
+from pydbt.core.seen.view import View
 from pydbt.device.checks import check_source, check_target
 from pydbt.device.partitions import read_partitions_again
 from pydbt.device.sysfs import BlockDevice

@@ -13,12 +13,12 @@ import pytest
 
 from pydbt.cli.group import execute
 from pydbt.cli.overview import Urgency, in_order, urgency
-from pydbt.cli.view import View
 from pydbt.controller import public_status as public
 from pydbt.controller import registry
 from pydbt.controller.control import ControlServer, write_saved_status
 from pydbt.controller.registry import registered_primary, registered_secondary
 from pydbt.core.errors import PydbtError
+from pydbt.core.seen.view import View
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
 from tests.cli.conftest import REPLICA, STATUS, FakeController

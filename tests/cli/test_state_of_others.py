@@ -17,7 +17,6 @@ from pydbt.cli import overview
 from pydbt.cli.commands import down
 from pydbt.cli.group import execute
 from pydbt.cli.overview import in_order, lines
-from pydbt.cli.view import View
 from pydbt.controller import control
 from pydbt.controller.control import (
     SAVED_STATUS_NAME,
@@ -29,6 +28,7 @@ from pydbt.controller.control import (
 )
 from pydbt.controller.registry import registered_secondary
 from pydbt.core.errors import StateError, TimedOut
+from pydbt.core.seen.view import View
 from pydbt.core.units import MIB
 from tests.cli.conftest import REPLICA
 from tests.lab.disks import image

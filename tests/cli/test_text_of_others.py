@@ -12,8 +12,8 @@ import pytest
 from pydbt.cli.explain import explain, report
 from pydbt.cli.logs import LineFormat, configure_logging, log_thread_failure
 from pydbt.cli.render import print_status
-from pydbt.cli.view import View
 from pydbt.core.errors import PeerError
+from pydbt.core.seen.view import View
 
 EVIL = "x\n2026-11-28T16:00:00.000Z info    normal: in sync at sequence 9\n\x1b[2J\x1b]0;pwned\x07 \ud800"
 

@@ -8,8 +8,8 @@ import pytest
 
 from pydbt.cli.commands import verify
 from pydbt.cli.render import verify_words
-from pydbt.cli.view import View
 from pydbt.core.errors import TimedOut
+from pydbt.core.seen.view import View
 
 LAST = {"ended": "2026-01-01T00:00:00Z", "compared_bytes": 4096, "differing_bytes": 0}
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pydbt.cli.headline import progress_words
 from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.render import print_status, rows, summary
 from pydbt.cli.values import parse_size
-from pydbt.cli.view import View
 from pydbt.core.errors import UsageError
+from pydbt.core.seen.headline import progress_words
+from pydbt.core.seen.view import View
 from pydbt.core.units import GIB, KIB, MIB, format_bytes, format_seconds
 from tests.cli.conftest import STATUS
 

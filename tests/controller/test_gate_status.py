@@ -8,9 +8,9 @@ import pytest
 
 from pydbt.cli.locate import last_known
 from pydbt.cli.overview import Urgency, urgency
-from pydbt.cli.view import View
 from pydbt.controller.control import write_saved_status
 from pydbt.controller.primary.stopped import with_present_figures
+from pydbt.core.seen.view import View
 from pydbt.posix.boot import boot_id
 from pydbt.store.gate_file import GateRecord, save_gate
 from tests.controller.test_stopped import SAVED, Machine

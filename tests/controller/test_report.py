@@ -11,9 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pydbt.cli.headline import headline
 from pydbt.cli.render import rows, summary
-from pydbt.cli.view import View
 from pydbt.controller.primary import status as primary_status
 from pydbt.controller.primary import volume as primary_volume
 from pydbt.controller.primary.configuring import Joining
@@ -25,6 +23,8 @@ from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import STANDING, UNKNOWN_STANDING, Standing
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.seen.headline import headline
+from pydbt.core.seen.view import View
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from tests.controller.volumes import BLOCKS, GEOMETRY, volume_of
 

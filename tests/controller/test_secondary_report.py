@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from pydbt.cli.headline import headline
 from pydbt.cli.overview import Urgency, urgency
-from pydbt.cli.view import View
 from pydbt.controller.expiry import IdentityReport
 from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.status import KeptPlace, KeptPlaces, ReplicaStatus
+from pydbt.core.seen.headline import headline
+from pydbt.core.seen.view import View
 
 REPLICA = ReplicaStatus(
     mode="streaming",

@@ -9,15 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from pydbt.cli.headline import headline
 from pydbt.cli.overview import Urgency, urgency
-from pydbt.cli.view import View
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.secondary import service as module
 from pydbt.controller.secondary.service import SecondaryService
 from pydbt.core.errors import StateError
 from pydbt.core.protocol.frames import Frame, Hello, Refuse
 from pydbt.core.secondary import events as e
+from pydbt.core.seen.headline import headline
+from pydbt.core.seen.view import View
 
 FULL = "the state file cannot be written: No space left on device"
 

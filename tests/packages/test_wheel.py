@@ -82,7 +82,19 @@ def test_the_wheel_has_the_programs_and_names_what_it_imports(wheel: Path) -> No
         needs = content.read(metadata).decode()
     assert {f"pydbt/bpf/{path.name}" for path in (ROOT / "bpf").iterdir()} <= names
     assert not [name for name in names if name.startswith("tests/")]
-    for library in ("numpy", "bitarray", "xxhash", "zstandard", "click", "rich", "pyroute2", "cryptography"):
+    libraries = (
+        "numpy",
+        "bitarray",
+        "xxhash",
+        "zstandard",
+        "click",
+        "rich",
+        "pyroute2",
+        "cryptography",
+        "starlette",
+        "uvicorn",
+    )
+    for library in libraries:
         assert f"Requires-Dist: {library}>=" in needs, library
 
 

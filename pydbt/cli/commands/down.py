@@ -11,11 +11,11 @@ from pydbt.cli.locate import locate, volume_arguments
 from pydbt.cli.once import OnceOption, was_typed
 from pydbt.cli.program import program_name
 from pydbt.cli.stopping import stop_running, timeout_option
-from pydbt.cli.view import View
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.controller.state_dir import AS_THAT_USER, check_state_dir
 from pydbt.core.errors import MachineError, NotRunning, PydbtError, UsageError
 from pydbt.core.printable import printable
+from pydbt.core.seen.view import View
 from pydbt.device.checks import require_root
 from pydbt.device.sysfs import BlockDevice
 

@@ -11,8 +11,8 @@ from pydbt.cli.once import OnceOption
 from pydbt.cli.own_target import refuse_own_target
 from pydbt.cli.render import one_line
 from pydbt.cli.values import ADDRESS
-from pydbt.cli.view import View
 from pydbt.core.errors import UsageError
+from pydbt.core.seen.view import View
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address
 from pydbt.network.local import check_local

@@ -12,8 +12,8 @@ import click
 
 from pydbt.cli.locate import ask, last_status, locate, unknown_programs, volume_arguments
 from pydbt.cli.render import print_status
-from pydbt.cli.view import View
 from pydbt.core.errors import MachineError, NotRunning
+from pydbt.core.seen.view import View
 
 
 @click.command()

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import click
 
-from pydbt.cli.headline import unwritable_words
 from pydbt.cli.locate import ask, ask_primary, locate, named, secondary_option, volume_arguments
 from pydbt.cli.once import OnceOption
 from pydbt.cli.render import filled_words, verify_words
 from pydbt.cli.values import DURATION, RATE
-from pydbt.cli.view import View
 from pydbt.core.errors import DeviceError, Differs, TimedOut
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
+from pydbt.core.seen.headline import unwritable_words
+from pydbt.core.seen.view import View
 from pydbt.core.units import format_bytes
 
 _POLL_S = 0.5

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from pydbt.cli.headline import headline
 from pydbt.cli.locate import ask, locate, named, secondary_option, volume_arguments
 from pydbt.cli.values import DURATION
-from pydbt.cli.view import View
 from pydbt.core.errors import PydbtError, TimedOut, UsageError
 from pydbt.core.printable import printable
+from pydbt.core.seen.headline import headline
+from pydbt.core.seen.view import View
 
 # Beyond the controller's own deadline: it answers then, unless it hangs.
 _ANSWER_MARGIN_S = 10.0

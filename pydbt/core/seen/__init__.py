@@ -1,1 +1,1 @@
-"""What people and their programs see of a volume: reports in, words, figures and events out."""
+"""What a person, a page or a metric sees of a volume: one reading of its status, and one decision how it stands."""

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pydbt.cli.headline import headline, progress_words
 from pydbt.cli.render import rows
-from pydbt.cli.view import View
+from pydbt.core.seen.headline import headline, progress_words
+from pydbt.core.seen.view import View
 from pydbt.core.units import MIB
 from tests.cli.conftest import STATUS
 

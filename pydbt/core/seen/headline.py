@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pydbt.cli.view import View
+from pydbt.core.seen.view import View
 from pydbt.core.units import format_bytes, format_seconds
 
 UNKNOWN_AMOUNT = "an unknown amount"
