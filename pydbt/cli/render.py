@@ -163,7 +163,7 @@ def _primary_rows(report: View) -> list[tuple[str, str | None]]:
         ("verification", verify_words(report.part("verify"))),
         ("unreadable", _places_words(report.part("unreadable"), "the source")),
         ("unwritable", _places_words(report.part("unwritable"), "the target")),
-        ("out of sync", _amount(report, "out_of_sync_bytes")),
+        ("out of sync", _out_of_sync(report)),
         ("lag", _lag(report)),
         ("last in sync", _last_in_sync(report)),
         ("written", _bytes(report, "written_bytes")),
@@ -216,6 +216,12 @@ def _tainted(report: View) -> str | None:
     if tainted is None:
         return None
     return ("yes: " + "; ".join(reasons) if reasons else "yes") if tainted else "no"
+
+
+def _out_of_sync(report: View) -> str | None:
+    words, unacknowledged = _amount(report, "out_of_sync_bytes"), _bytes(report, "unacknowledged_bytes")
+    is_some = words is not None and report.number("unacknowledged_bytes")
+    return f"{words}, of which {unacknowledged} only wait for their acknowledgement" if is_some else words
 
 
 def _lag(report: View) -> str | None:

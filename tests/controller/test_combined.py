@@ -41,6 +41,7 @@ WELL = SecondaryReport(
     assumed_in_sync=False,
     sequence=SequenceReport(12345, 12340),
     out_of_sync_bytes=0,
+    unacknowledged_bytes=0,
     unsettled_bytes=0,
     unreadable=PlacesReport(0, ()),
     unwritable=PlacesReport(0, ()),

@@ -75,6 +75,8 @@ class Machine:
         (own,) = status["secondaries"]
         assert own["out_of_sync_bytes"] == status["out_of_sync_bytes"] == status["lag_bytes"] == own["lag_bytes"]
         assert status["lag_seconds"] is None
+        on_its_way = None if own["out_of_sync_bytes"] is None else 0
+        assert status["unacknowledged_bytes"] == own["unacknowledged_bytes"] == on_its_way
         figure: int | None = status["out_of_sync_bytes"]
         return figure
 

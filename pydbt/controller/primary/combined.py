@@ -57,6 +57,7 @@ def combined(secondaries: list[SecondaryReport]) -> SecondaryReport:
         assumed_in_sync=any(one.assumed_in_sync for one in secondaries),
         sequence=behind.sequence,
         out_of_sync_bytes=largest(one.out_of_sync_bytes for one in secondaries),
+        unacknowledged_bytes=largest(one.unacknowledged_bytes for one in secondaries),
         unsettled_bytes=max(one.unsettled_bytes for one in secondaries),
         unreadable=max((one.unreadable for one in secondaries), key=lambda unreadable: unreadable.bytes),
         unwritable=max((one.unwritable for one in secondaries), key=lambda unwritable: unwritable.bytes),

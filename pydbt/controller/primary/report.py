@@ -144,7 +144,8 @@ class PlacesReport:
 class SecondaryReport:
     """One secondary, never better than the truth. ``epochs`` None: writes are followed, and the JSON has no such key.
 
-    ``out_of_sync_bytes``, ``lag_bytes``, ``lag_seconds`` and ``last_in_sync`` are None where nobody knows.
+    ``unacknowledged_bytes``: of ``out_of_sync_bytes`` the blocks that are merely on their way. These two, ``lag_bytes``,
+    ``lag_seconds`` and ``last_in_sync`` are None where nobody knows.
     """
 
     secondary: str
@@ -163,6 +164,7 @@ class SecondaryReport:
     assumed_in_sync: bool
     sequence: SequenceReport
     out_of_sync_bytes: int | None
+    unacknowledged_bytes: int | None
     unsettled_bytes: int
     unreadable: PlacesReport
     unwritable: PlacesReport

@@ -48,7 +48,9 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
     longest = max(brains, key=lambda brain: brain.state.statistics.written_bytes)
     normal = all(brain.mode is Mode.NORMAL for brain in brains)
     known = largest(one.out_of_sync_bytes for one in secondaries) is not None
-    out_of_sync = volume.fanout.out_of_sync_bytes() + (0 if normal else in_kernel)
+    out_of_sync = volume.fanout.out_of_sync_bytes()
+    on_the_way = secondaries[0].unacknowledged_bytes if len(brains) == 1 else volume.fanout.unacknowledged_bytes()
+    unmerged = 0 if normal else in_kernel
     return VolumeReport(
         role="primary",
         source=volume.device.path,
@@ -58,7 +60,10 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
         together=replace(
             combined(secondaries),
             generations=(state.secondaries[0] if len(secondaries) == 1 else state).generations,
-            out_of_sync_bytes=min(out_of_sync, state.size_bytes) if known else None,
+            out_of_sync_bytes=min(out_of_sync + unmerged, state.size_bytes) if known else None,
+            unacknowledged_bytes=_unacknowledged(out_of_sync, on_the_way, unmerged, state.size_bytes)
+            if known
+            else None,
         ),
         capture=_capture(volume),
         audit=volume.auditor.report(),
@@ -93,7 +98,9 @@ def _secondary_report(
     status = peer.brain.status(now)
     normal = status.mode is Mode.NORMAL
     # Outside of normal mode the kernel's bitmaps name further blocks; they may overlap with ours (an upper bound).
-    out_of_sync = min(status.out_of_sync_bytes + (0 if normal else in_kernel_bytes), size_bytes)
+    unmerged = 0 if normal else in_kernel_bytes
+    out_of_sync = min(status.out_of_sync_bytes + unmerged, size_bytes)
+    unacknowledged = _unacknowledged(status.out_of_sync_bytes, status.on_the_way_bytes, unmerged, size_bytes)
     lag_bytes = status.unacknowledged_bytes if normal else out_of_sync
     lag_seconds = _lag_seconds(status, peer.in_sync_at, out_of_sync, now)
     return SecondaryReport(
@@ -113,6 +120,7 @@ def _secondary_report(
         assumed_in_sync=record.phase == "assumed" or config.assumed_in_sync,
         sequence=SequenceReport(submitted=status.sequence, acknowledged=_acknowledged(status, config.epoch)),
         out_of_sync_bytes=out_of_sync if status.known else None,
+        unacknowledged_bytes=unacknowledged if status.known else None,
         unsettled_bytes=status.unsettled_bytes,
         unreadable=_places(status.unreadable, config.geometry),
         unwritable=_places(status.unwritable, config.geometry),
@@ -127,6 +135,12 @@ def _secondary_report(
         generations=record.generations,
         statistics=status.statistics,
     )
+
+
+def _unacknowledged(out_of_sync_bytes: int, on_the_way_bytes: int | None, unmerged_bytes: int, size_bytes: int) -> int:
+    """Of what is reported as out of sync, which never exceeds the volume, the part that only waits for an acknowledgement."""
+    others = out_of_sync_bytes - (on_the_way_bytes or 0) + unmerged_bytes
+    return min(out_of_sync_bytes + unmerged_bytes, size_bytes) - min(others, size_bytes)
 
 
 def _progress(status: PrimaryStatus) -> ProgressReport:

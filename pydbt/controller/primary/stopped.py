@@ -86,7 +86,10 @@ def status_of_armed(state_dir: Path) -> dict[str, Any] | None:
 
 
 def _set(status: dict[str, Any], size_bytes: int | None) -> None:
-    status.update(dict.fromkeys(_FIGURES, size_bytes), lag_seconds=None)
+    nothing_sent = (
+        None if size_bytes is None else 0
+    )  # nothing is on its way: all of it is copied when a controller runs again
+    status.update(dict.fromkeys(_FIGURES, size_bytes), lag_seconds=None, unacknowledged_bytes=nothing_sent)
 
 
 def _size(blocks: DirtyMap | None, state: VolumeState) -> int | None:

@@ -184,9 +184,9 @@ class Primary:
         """The blocks that must be on disk for a crash to lose nothing that the kernel bitmaps do not hold."""
         return self._overview.unsynchronized_map(self.resync)
 
-    def out_of_sync_map(self) -> DirtyMap:
-        """Every block known here to differ or not yet known to be equal."""
-        return self._overview.out_of_sync_map(self.resync)
+    def out_of_sync_map(self, *, on_the_way: bool = True) -> DirtyMap:
+        """Every block known here to differ or not yet known to be equal; on request without those that are merely on the way."""
+        return self._overview.out_of_sync_map(self.resync, on_the_way=on_the_way)
 
     def out_of_sync_bytes(self) -> int:
         """As in the status (the kernel's active bitmap comes on top)."""

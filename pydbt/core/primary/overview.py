@@ -21,6 +21,11 @@ class Overview:
 
     def unsynchronized_map(self, resync: Resync | None) -> DirtyMap:
         """The blocks that must be on disk for a crash to lose nothing that the kernel bitmaps do not hold."""
+        return self.out_of_sync_map(resync, on_the_way=self._parts.quiet.maps_unacknowledged)
+
+    def out_of_sync_map(self, resync: Resync | None, *, on_the_way: bool = True) -> DirtyMap:
+        """Every block known here to differ or not yet known to be equal; on request without those whose updates are merely on
+        the way."""
         tracker, unsettled = self._state.tracker, self._state.unsettled
         combined = tracker.pending.copy()
         for transit in [] if resync is None else resync.in_transit():
@@ -30,14 +35,8 @@ class Overview:
         combined.set_blocks(self._state.unreadable.blocks())
         combined.set_blocks(self._state.replica.lacking().blocks())
         self._parts.landing.add_unproved(combined)
-        if self._parts.quiet.maps_unacknowledged:
+        if on_the_way:
             combined.merge(tracker.dirty)
-        return combined
-
-    def out_of_sync_map(self, resync: Resync | None) -> DirtyMap:
-        """Every block known here to differ or not yet known to be equal."""
-        combined = self.unsynchronized_map(resync)
-        combined.merge(self._state.tracker.dirty)
         return combined
 
     def out_of_sync_blocks(self, resync: Resync | None) -> int:
@@ -53,8 +52,21 @@ class Overview:
         return known + transit + before_commit + self._parts.landing.kept_blocks
 
     def out_of_sync_bytes(self, resync: Resync | None) -> int:
+        return self._size(self.out_of_sync_blocks(resync))
+
+    def on_the_way_bytes(self, resync: Resync | None) -> int:
+        """Of ``out_of_sync_bytes`` the blocks that only wait for an acknowledgement of their updates: a healthy stream has some.
+
+        Those that are out of sync for another reason as well do not count, so that the rest is never too small.
+        """
+        tracker = self._state.tracker
+        on_the_way = tracker.out_of_sync_blocks() - tracker.pending.count()
+        return self._size(self.out_of_sync_blocks(resync)) - self._size(self.out_of_sync_blocks(resync) - on_the_way)
+
+    def _size(self, blocks: int) -> int:
+        """In bytes; blocks may have been counted twice, and no more is out of sync than there is."""
         geometry = self._state.geometry
-        return min(self.out_of_sync_blocks(resync) * geometry.block_bytes, geometry.size_bytes)
+        return min(blocks * geometry.block_bytes, geometry.size_bytes)
 
     @property
     def is_known(self) -> bool:
@@ -99,6 +111,7 @@ class Overview:
             unwritable=state.replica.unwritable,
             repairing=parts.settler.repairing,
             unacknowledged_bytes=state.queue.unacknowledged_bytes,
+            on_the_way_bytes=self.on_the_way_bytes(resync),
             fresh=is_fresh(behind_since(state), None if silence else parts.link.answered_at, now),
             log=LogStatus(log.capacity_bytes, log.used_bytes, log.start, log.end, log.active_transactions),
             done_bytes=done,

@@ -31,7 +31,9 @@ class PrimaryStatus:
     the image is called, before lag and taints count. ``sequence`` is the number of the last captured update,
     ``acknowledged`` that of the last durable one, and ``replica_position`` the (epoch, sequence) of the image.
     ``known``: all blocks that may differ are counted. ``out_of_sync_bytes``: those that are; the kernel's bitmaps come on top,
-    outside of normal mode. ``repairing``: a block that was found to differ is not on the secondary yet. ``fresh``: the secondary
+    outside of normal mode. ``on_the_way_bytes``: of these the blocks that only wait for an acknowledgement.
+    ``unacknowledged_bytes``: the stream's own bytes, each write by itself. ``repairing``: a block that was found to differ is not
+    on the secondary yet. ``fresh``: the secondary
     lacks no more than what may come between two heartbeats (``reported_state.is_fresh``). ``mode_since``: when the mode began.
     ``connected``: it was heard a moment ago. ``unreadable``: blocks of the source that cannot be read. ``unwritable``: blocks
     that the secondary's target does not take. ``snapshots`` is None with journal-based replication.
@@ -55,6 +57,7 @@ class PrimaryStatus:
     unwritable: Runs
     repairing: bool
     unacknowledged_bytes: int
+    on_the_way_bytes: int
     fresh: bool
     log: LogStatus
     done_bytes: int

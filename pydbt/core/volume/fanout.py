@@ -227,9 +227,17 @@ class Fanout:
         brains = list(self.brains.values())
         if len(brains) == 1:
             return brains[0].out_of_sync_bytes()
+        return self._lacking_bytes(on_the_way=True)
+
+    def unacknowledged_bytes(self) -> int:
+        """Of ``out_of_sync_bytes`` the blocks that only wait for an acknowledgement, of whatever secondary."""
+        return self._lacking_bytes(on_the_way=True) - self._lacking_bytes(on_the_way=False)
+
+    def _lacking_bytes(self, *, on_the_way: bool) -> int:
+        brains = list(self.brains.values())
         union = DirtyMap(brains[0].state.geometry.block_count)
         for brain in brains:
-            union.merge(brain.out_of_sync_map())
+            union.merge(brain.out_of_sync_map(on_the_way=on_the_way))
             if (staged := brain.state.rolled_back) is not None:
                 union.merge(staged)
         geometry = brains[0].state.geometry

@@ -140,3 +140,29 @@ def test_in_place_there_is_no_earlier_image_and_what_was_copied_is_in_sync() -> 
     state.replica.goes_back = False
     copied(state, Resync(state, quiet, 1, 0.0), 1, 8)
     assert overview.out_of_sync_bytes(None) == 0 and state.staged.count() == 8
+
+
+def test_a_block_that_only_waits_for_its_acknowledgement_is_told_apart_from_one_that_is_out_of_sync_otherwise() -> None:
+    state = state_of(mode=Mode.NORMAL)
+    overview = looking(state)[1]
+    for block in (4, 5, 6):
+        taken = write(state, block)
+        state.tracker.insert_all(taken.segment.last_sequences.astype(np.uint64), *taken.written(state))
+    status = overview.status(None, 0.0)
+    assert (status.out_of_sync_bytes, status.on_the_way_bytes) == (3 * 4096, 3 * 4096)
+    state.tracker.pending.set_range(6, 2)
+    status = overview.status(None, 0.0)
+    assert status.out_of_sync_bytes == 4 * 4096
+    assert status.on_the_way_bytes == 2 * 4096, "block 6 has to be copied as well: it is not merely on the way"
+
+
+def test_what_is_out_of_sync_otherwise_is_never_hidden_where_both_together_exceed_the_volume() -> None:
+    state = state_of(mode=Mode.NORMAL)
+    overview = looking(state)[1]
+    blocks = state.geometry.block_count
+    state.staged.set_range(0, blocks)
+    state.replica.goes_back = True
+    taken = write(state, 4)
+    state.tracker.insert_all(taken.segment.last_sequences.astype(np.uint64), *taken.written(state))
+    status = overview.status(None, 0.0)
+    assert status.out_of_sync_bytes == state.geometry.size_bytes and status.on_the_way_bytes == 0

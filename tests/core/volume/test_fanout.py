@@ -294,6 +294,15 @@ def test_blocks_that_several_lack_count_once():
     assert fanout.out_of_sync_bytes() == 3 * 4096
 
 
+def test_a_block_that_one_secondary_lacks_for_good_is_not_merely_on_its_way_because_another_one_gets_it() -> None:
+    fanout = fanout_of(True, True)
+    fanout.brains[1].state.tracker.dirty.set_blocks(np.array([1, 2]))
+    fanout.brains[2].state.tracker.dirty.set_blocks(np.array([2, 3]))
+    assert fanout.unacknowledged_bytes() == 3 * 4096
+    fanout.brains[2].state.tracker.pending.set_blocks(np.array([2]))
+    assert fanout.out_of_sync_bytes() == 3 * 4096 and fanout.unacknowledged_bytes() == 2 * 4096
+
+
 def test_at_the_end_every_map_takes_in_the_bits_of_the_kernel() -> None:
     fanout = fanout_of(True, False)
     fanout.take_last_bits(np.array([0b101], np.uint64))
