@@ -1,4 +1,4 @@
-"""The status for members of the group ``pydbt``: a socket of its own in ``/run/pydbt``, on which nothing else can be asked.
+"""The status for members of the group ``pydbt``: a socket of its own in ``/run/pydbt``, on which nothing can be changed.
 
 Monitoring needs no root that way. The group is made by the operator; without it there is no such socket.
 """
@@ -16,11 +16,13 @@ from pydbt.controller.control import ClientGone, ControlServer, Handler, call
 from pydbt.core.errors import PydbtError, UsageError
 
 GROUP = "pydbt"
+READING_COMMANDS = frozenset({"status", "map", "block"})
+"""What a member of the group may ask: all of it changes nothing."""
 _ANSWER_S = 5.0
 
 
 def public_server(state_dir: str | os.PathLike[str], handler: Handler) -> ControlServer | None:
-    """Made, and not started yet: it answers the question for the status, and no other one. None without such a group.
+    """Made, and not started yet: it answers questions, and carries out nothing. None without such a group.
 
     None for a secondary that is not root's, too: it may make no socket in root's folder.
     """
@@ -31,12 +33,15 @@ def public_server(state_dir: str | os.PathLike[str], handler: Handler) -> Contro
     except KeyError:
         return None
 
-    def status_only(request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
-        if request.get("command") != "status":
-            raise UsageError(f"members of the group {GROUP} may ask for the status only: run this as root, with sudo")
-        return handler({"command": "status"}, gone)
+    def reading_only(request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
+        if request["command"] not in READING_COMMANDS:
+            raise UsageError(
+                f"members of the group {GROUP} may look, and change nothing ({', '.join(sorted(READING_COMMANDS))}): run this as "
+                "root, with sudo"
+            )
+        return handler(request, gone)
 
-    server = ControlServer(_socket_of(state_dir), status_only, group)
+    server = ControlServer(_socket_of(state_dir), reading_only, group)
     server.make()
     return server
 

@@ -8,13 +8,19 @@ a grace period has passed since the flip.
 from __future__ import annotations
 
 import mmap
+import threading
+from bisect import bisect_right
+from itertools import pairwise
 
 import numpy as np
+from bitarray import bitarray
 
+from pydbt.core.errors import StateError
 from pydbt.kernel.pins import MapLayout
 from pydbt.kernel.record import GROUP_BLOCKS, GROUP_WORDS, WORD_BITS
 
 _ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_COUNT_STEP_BITS = 1 << 23  # some tens of microseconds
 _COUNT_STEP_WORDS = 1 << 16  # the bits are counted in parts, so that no large temporary array is made
 
 
@@ -28,10 +34,14 @@ class Bitmaps:
         self._memory = mmap.mmap(fd, 2 * layout.map_words * 8)
         words = np.frombuffer(self._memory, "<u8", 2 * layout.map_words)
         self._maps = words.reshape(2, layout.map_words)
+        self._lock = threading.Lock()  # nobody counts in memory that is given back
+        self._closed = False
 
     def close(self) -> None:
-        del self._maps
-        self._memory.close()
+        with self._lock:
+            self._closed = True
+            del self._maps
+            self._memory.close()
 
     def words(self, index: int) -> np.ndarray:
         """One bit per block, least significant first: a view, or a copy when whole groups had to be filled in."""
@@ -53,6 +63,22 @@ class Bitmaps:
             total += self._group_words * WORD_BITS - _count_bits(own)
         return total
 
+    def counts(self, index: int, edges: np.ndarray) -> np.ndarray:
+        """For each range of blocks from one edge to the next: how many bits are set in it. May be called from any thread.
+
+        The edges rise. StateError once the bitmaps are closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise StateError("the programs' bitmaps were closed: the controller is ending")
+            level1 = self._maps[index, : self._level1_words]
+            bits = bitarray(buffer=level1.view(np.uint8), endian="little")  # a view
+            counts = [_count_range(bits, low, high) for low, high in pairwise(edges.tolist())]
+            for group in self._groups(index).tolist():
+                _fill_group(bits, group * self._group_words * WORD_BITS, self._group_words * WORD_BITS, edges, counts)
+            del bits, level1
+        return np.array(counts, np.int64)
+
     def zero(self, index: int) -> None:
         """Clear the bitmap. Parts that are all zero are not written."""
         words = self._maps[index]
@@ -71,6 +97,22 @@ class Bitmaps:
 def _count_bits(words: np.ndarray) -> int:
     occupied = words[words != 0]
     return int(np.unpackbits(occupied.view(np.uint8)).sum())
+
+
+def _count_range(bits: bitarray, low: int, high: int) -> int:
+    """In pieces: the interpreter's lock is held while one is counted."""
+    return sum(bits.count(1, at, min(at + _COUNT_STEP_BITS, high)) for at in range(low, high, _COUNT_STEP_BITS))
+
+
+def _fill_group(bits: bitarray, first: int, size: int, edges: np.ndarray, counts: list[int]) -> None:
+    """A group whose blocks all count as set: those of its bits that are not set are added to their ranges."""
+    end = min(first + size, int(edges[-1]))
+    block = max(first, int(edges[0]))
+    while block < end:
+        cell = bisect_right(edges, block) - 1
+        stop = min(end, int(edges[cell + 1]))
+        counts[cell] += stop - block - bits.count(1, block, stop)
+        block = stop
 
 
 assert GROUP_WORDS * WORD_BITS == GROUP_BLOCKS

@@ -35,6 +35,13 @@ def syncfs(descriptor: int) -> None:
     _checked(_libc.syncfs(descriptor))
 
 
+def open_by_handle(mount: int, kind: int, handle: bytes) -> int:
+    """A descriptor (O_PATH) of the file that a handle names, on the mount that an open file is on (open_by_handle_at(2))."""
+    return _checked(
+        _libc.open_by_handle_at(mount, struct.pack("=Ii", len(handle), kind) + handle, os.O_PATH | os.O_CLOEXEC)
+    )
+
+
 def fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
     """Change the room of a part of a file or block device, in bytes."""
     _checked(_libc.fallocate(descriptor, mode, offset, length))

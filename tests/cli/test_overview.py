@@ -164,7 +164,7 @@ def as_member(gid: int, script: str) -> str:
     return text
 
 
-def test_the_group_may_read_the_status_and_nothing_else(members: int, controller: FakeController) -> None:
+def test_the_group_may_look_and_change_nothing(members: int, controller: FakeController) -> None:
     with public.public_status(controller.state_dir, controller.answer):
         controller.state_dir.chmod(0o700)
         place = next(registry.RUN_DIR.glob(f"status-{registry.name_of(os.path.realpath(controller.state_dir))}*"))
@@ -175,7 +175,7 @@ def test_the_group_may_read_the_status_and_nothing_else(members: int, controller
         )
         for asked in ("down", "wait", "pause", "resume", "verify", "add", "remove"):
             told = as_member(members, f"public.call({str(place)!r}, {{'command': {asked!r}}}, 5)")
-            assert "may ask for the status only" in told, asked
+            assert "may look, and change nothing" in told, asked
         assert as_member(65532, f"say(public.public_reports({str(controller.state_dir)!r}))") == "[]\n", "not a member"
     assert {request["command"] for request in controller.asked} == {"status"}
     assert not place.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,6 +96,13 @@ class FakeCapture:
 
     def dirty_counts(self) -> tuple[int, int]:
         return 0, 0
+
+    def written_counts(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        active, quiet = (
+            np.array([bits[low:high].sum() for low, high in pairwise(edges.tolist())], np.int64)
+            for bits in (self.maps[self.active], self.maps[1 - self.active])
+        )
+        return active, quiet
 
     def detach(self) -> None:
         self.detached = True

@@ -15,6 +15,7 @@ from pydbt.controller.primary.handing_over import DEFAULT_PATIENCE_S, HandingOve
 from pydbt.controller.primary.handshake import hello_of, shake_hands
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import VolumeReport
+from pydbt.controller.primary.seen import SEEN_COMMANDS, SeenAnswers
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Gone, Request, check_arguments
 from pydbt.core.errors import BusyError, PydbtError, TimedOut, UsageError
@@ -42,6 +43,7 @@ class Commands:
         self._volume, self._feed, self._report = volume, feed, report
         self.down: Request | None = None
         self.handing_over: HandingOver | None = None
+        self._seen = SeenAnswers(volume)
         self._waits = threading.BoundedSemaphore(WAITS_MAX)
 
     def serve(self, arguments: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
@@ -52,6 +54,8 @@ class Commands:
             self._prove(arguments)
         if request.command == "switchover":
             return self._answer(request, _SWITCHOVER_S + (arguments.get("timeout") or DEFAULT_PATIENCE_S), gone)
+        if request.command in SEEN_COMMANDS:
+            return self._seen.answer(arguments, lambda: self._answer(request, _ANSWER_S, gone))
         if request.command != "wait":
             return self._answer(request, _ANSWER_S, gone)
         if not self._waits.acquire(blocking=False):
@@ -114,6 +118,8 @@ class Commands:
         match request.command:
             case "status":
                 pass
+            case "map":
+                return self._seen.look(self._meant(arguments))
             case "wait":
                 self._wait(request)
                 return None

@@ -106,7 +106,7 @@ class EffectRunner:
     def _take_quiet(self, flip: bool) -> list[AddressedEvent]:
         capture = self._volume.capture
         if flip:
-            capture.flip()
+            self._volume.flip()
         ahead = self._volume.catch_up()
         return [*ahead, (None, ev.QuietTaken(capture.quiet_words(), capture.consumer_position(), flip))]
 

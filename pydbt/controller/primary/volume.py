@@ -85,6 +85,7 @@ class Volume:
         self.detached = False
         self.swap_notice = self.below_notice = self.use_notice = ""
         self.written_at: float | None = None  # when the last write was captured, by the monotonic clock
+        self._flips: deque[float] = deque(maxlen=2)  # the times of the last two flips of the kernel's bitmaps
         self._told: tuple[int, int] | None = None  # the ring position and the loss that the brains have heard of
         self._next_idle_look = self._next_count = 0.0
         self.sleeps = False
@@ -201,6 +202,15 @@ class Volume:
         ahead.extend(self.events)
         self.events = waiting
         return ahead
+
+    def flip(self) -> None:
+        """Swap the kernel's bitmaps."""
+        self._flips.append(time.monotonic())
+        self.capture.flip()
+
+    def written_within_s(self, now: float) -> float | None:
+        """Everything that the kernel's bitmaps name was written in these last seconds; None where that is not known."""
+        return round(now - self._flips[0], 1) if len(self._flips) == 2 else None
 
     def note_outbound(self) -> None:
         """How far the senders are, for the brains."""

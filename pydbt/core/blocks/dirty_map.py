@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
@@ -244,9 +245,15 @@ class DirtyMap:
         chunk = self._chunks.get(index)
         return None if chunk is None else memoryview(chunk.bits)
 
-    def chunk_indices(self) -> list[int]:
-        """The numbers of the small maps that hold anything, in order."""
-        return list(self._indices_from(0))
+    def chunk(self, index: int) -> bitarray | None:
+        """The bits of one small map, lowest first; None when it holds nothing. For reading, and only until the map is changed."""
+        chunk = self._chunks.get(index)
+        return None if chunk is None else chunk.bits
+
+    def chunk_indices(self, first: int = 0, end: int | None = None) -> list[int]:
+        """The numbers of the small maps that hold anything, in order; of those that have a block from ``first`` to ``end``."""
+        stop = self.block_count if end is None else end
+        return list(takewhile(lambda index: index * CHUNK_BLOCKS < stop, self._indices_from(first // CHUNK_BLOCKS)))
 
     def chunk_extents(self, index: int) -> Runs:
         """The runs inside one small map, by volume block number."""

@@ -94,6 +94,15 @@ class Runs(NamedTuple):
         keep = self.mask(cuts[:-1]) & ~other.mask(cuts[:-1])
         return Runs.of_ranges(cuts[:-1][keep], cuts[1:][keep])
 
+    def blocks_before(self, blocks: BlockNumbers) -> Integers:
+        """For each of ``blocks``: how many blocks of these runs lie before it. The runs must be disjoint and in block order."""
+        if not self.firsts.size:
+            return np.zeros(blocks.shape, np.int64)
+        total = np.append(0, np.cumsum(self.counts))
+        run = np.searchsorted(self.firsts, blocks, side="right") - 1
+        inside = np.where(run >= 0, np.minimum(blocks - self.firsts[run], self.counts[run]), 0)
+        return total[np.maximum(run, 0)] + inside
+
     def mask(self, blocks: BlockNumbers) -> Mask:
         """Which of ``blocks`` lie in one of these runs. The runs must be disjoint and in block order."""
         if not self.firsts.size:

@@ -107,8 +107,9 @@ class Landing(Protocol):
     def kept_blocks(self) -> int:
         """How many blocks are out of sync although they are neither pending nor on their way."""
 
-    def add_unproved(self, combined: DirtyMap) -> None:
-        """Add the blocks that are out of sync, or may be, and are not pending."""
+    @property
+    def unproved(self) -> tuple[DirtyMap, ...]:
+        """The blocks that are out of sync, or may be, and are not pending."""
 
     @property
     def compares_every_block(self) -> bool:

@@ -34,7 +34,8 @@ class Overview:
             combined.set_blocks(unsettled.blocks())
         combined.set_blocks(self._state.unreadable.blocks())
         combined.set_blocks(self._state.replica.lacking().blocks())
-        self._parts.landing.add_unproved(combined)
+        for unproved in self._parts.landing.unproved:
+            combined.merge(unproved)
         if on_the_way:
             combined.merge(tracker.dirty)
         return combined

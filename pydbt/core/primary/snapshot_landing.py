@@ -352,10 +352,9 @@ class SnapshotLanding:
     def kept_blocks(self) -> int:
         return self.kept.count()
 
-    def add_unproved(self, combined: DirtyMap) -> None:
-        combined.merge(self.kept)
-        if self._swept is not None:
-            combined.merge(self._swept)
+    @property
+    def unproved(self) -> tuple[DirtyMap, ...]:
+        return (self.kept,) if self._swept is None else (self.kept, self._swept)
 
     @property
     def compares_every_block(self) -> bool:

@@ -166,6 +166,7 @@ class StreamLanding:
     # --- what the stream makes needless -------------------------------------------------------------------
     unmapped = flipping = compares_every_block = False
     kept_blocks = 0
+    unproved: tuple[DirtyMap, ...] = ()
 
     def ready(self, now: float) -> bool:
         return True
@@ -182,8 +183,6 @@ class StreamLanding:
 
     def flipped(self, words: npt.NDArray[np.uint64], resync: Resync, now: float) -> Outcome:
         return None
-
-    def add_unproved(self, combined: DirtyMap) -> None: ...
 
     def written(self, words: npt.NDArray[np.uint64]) -> None: ...
 

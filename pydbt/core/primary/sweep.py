@@ -151,6 +151,11 @@ class Sweep:
     def in_transit(self) -> list[Transit]:
         return list(self.readings.values())
 
+    @property
+    def position(self) -> int:
+        """The block at which this pass goes on; those before it were read, or need not be."""
+        return self._cursor
+
     # --- passes -------------------------------------------------------------------------------------------
     @property
     def pass_read(self) -> bool:

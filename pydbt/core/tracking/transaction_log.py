@@ -225,7 +225,7 @@ class TransactionLog:
         if not slots.size:
             return 0
         firsts, counts = self._first[slots], self._count[slots]
-        covered = _covered_before(extents, firsts + counts) - _covered_before(extents, firsts)
+        covered = extents.blocks_before(firsts + counts) - extents.blocks_before(firsts)
         whole = slots[covered == counts]
         self._remaining[whole] = 0
         if self._removed:
@@ -311,13 +311,3 @@ class TransactionLog:
 
     def _window(self) -> BlockNumbers:
         return np.arange(self.start_position, self.end_position) % self.capacity_slots
-
-
-def _covered_before(extents: Runs, blocks: BlockNumbers) -> BlockNumbers:
-    """For each of ``blocks``: how many blocks of the extents lie before it."""
-    if not extents.firsts.size:
-        return np.zeros(blocks.shape, np.int64)
-    total = np.append(0, np.cumsum(extents.counts))
-    run = np.searchsorted(extents.firsts, blocks, side="right") - 1
-    inside = np.where(run >= 0, np.minimum(blocks - extents.firsts[run], extents.counts[run]), 0)
-    return total[np.maximum(run, 0)] + inside

@@ -149,7 +149,8 @@ def test_of_a_snapshot_both_maps_are_read_and_what_the_second_names_stays_out_of
     write(story.state, 9)  # the source is written to meanwhile, which a snapshot does not mind
     assert story.landing.kept_blocks == 1
     combined = DirtyMap(64)
-    story.landing.add_unproved(combined)
+    for unproved in story.landing.unproved:
+        combined.merge(unproved)
     assert combined.extents().blocks().tolist() == [1, 7]
     story.release()
     assert story.commit() == 0

@@ -7,7 +7,6 @@ from math import inf
 import numpy as np
 import pytest
 
-from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary.events import BlocksRead, Flushed, PayloadArmed, ReadBlocks, SetPayload, TakeQuiet
 from pydbt.core.primary.flight_watch import FlightWatch
 from pydbt.core.primary.landing import Enter, Landed
@@ -170,13 +169,12 @@ def test_waits_are_over_with_the_acknowledgement_of_what_was_written_before_them
 
 def test_with_a_stream_there_is_nothing_to_hold_and_nothing_kept() -> None:
     story, words = Story(), np.ones(1, np.uint64)
-    landing, combined = story.landing, DirtyMap(64)
+    landing = story.landing
     assert not landing.due(0.0) and landing.deadline() == inf and landing.status(0.0, clean=True) is None
     assert landing.flipped(words, story.resync, 0.0) is None and not landing.flipping and not landing.unmapped
     landing.written(words)
     landing.differed(np.array([1]))
-    landing.add_unproved(combined)
-    assert not combined.any() and landing.kept_blocks == 0 and not landing.compares_every_block
+    assert not landing.unproved and landing.kept_blocks == 0 and not landing.compares_every_block
 
 
 @pytest.mark.parametrize("event", [Flushed("freeze")])

@@ -27,6 +27,7 @@ FIGURES = {
     "verify": "verify",
     "memory": "memory",
     "maps": "maps",
+    "heat": "heat",
     "idle": "idle",
 }
 
@@ -38,7 +39,7 @@ FIGURES = {
 def main(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
     """Measure every figure, or those named.
 
-    They are program-cost, write-overhead, ring-drain, outage-wire, stream, resync, restart, verify, memory, maps and idle.
+    They are program-cost, write-overhead, ring-drain, outage-wire, stream, resync, restart, verify, memory, maps, heat and idle.
 
     Nothing is asserted: a row says whether its bar is reached. Exit code 1 when a figure could not be measured.
     """
