@@ -55,7 +55,7 @@ class Memory:
 def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
     """Their loop is the test itself."""
     monkeypatch.setattr(commands_module, "LOOK_S", 0.01)
-    return Commands(SimpleNamespace(inbox=Inbox(), writeout=Memory()), None, None)
+    return Commands(SimpleNamespace(inbox=Inbox(), writeout=Memory()), None, None, None)
 
 
 def taken(commands: Commands, count: int) -> list[object]:

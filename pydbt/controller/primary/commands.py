@@ -35,15 +35,14 @@ LOOK_S = 1.0
 class Commands:
     """All but ``serve`` is called from the loop's thread alone.
 
-    ``report`` makes the answer of most of them; ``down``: the request that is to end it all; ``handing_over``: a change of
-    places that is under way.
+    ``report`` makes the answer of most of them, ``seen`` that of those that only look. ``down``: the request that is to end it
+    all; ``handing_over``: a change of places that is under way.
     """
 
-    def __init__(self, volume: Volume, feed: Feed, report: Callable[[], VolumeReport]) -> None:
-        self._volume, self._feed, self._report = volume, feed, report
+    def __init__(self, volume: Volume, feed: Feed, report: Callable[[], VolumeReport], seen: SeenAnswers) -> None:
+        self._volume, self._feed, self._report, self._seen = volume, feed, report, seen
         self.down: Request | None = None
         self.handing_over: HandingOver | None = None
-        self._seen = SeenAnswers(volume)
         self._waits = threading.BoundedSemaphore(WAITS_MAX)
 
     def serve(self, arguments: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
@@ -120,6 +119,9 @@ class Commands:
                 pass
             case "map":
                 return self._seen.look(self._meant(arguments))
+            case "method":
+                self._feed.catch_up()
+                return self._seen.method(self._meant(arguments), self._report())
             case "wait":
                 self._wait(request)
                 return None

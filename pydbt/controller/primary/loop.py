@@ -22,6 +22,7 @@ from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.controller.primary.report import VolumeReport
 from pydbt.controller.primary.rest import Rest
+from pydbt.controller.primary.seen import SeenAnswers
 from pydbt.controller.primary.standing import Standings
 from pydbt.controller.primary.status import volume_report
 from pydbt.controller.primary.use_watch import UseWatch
@@ -70,7 +71,8 @@ class PrimaryLoop:
         self.checkpoints = EraCheckpoints(volume, self.feed, layer, layer_problem)
         self.standings = Standings(volume)
         self.divergences = Divergences(volume)
-        self.commands = Commands(volume, self.feed, self.report)
+        self.seen = SeenAnswers(volume)
+        self.commands = Commands(volume, self.feed, self.report, self.seen)
         self.ways: Ways | None = None
         self.rest: Rest | None = None
         self.fatal: PydbtError | None = None

@@ -1,4 +1,4 @@
-"""What a running primary shows of its volume: the heat map, whose a block is. It changes nothing.
+"""What a running primary shows of its volume: the heat map, whose a block is, and where the method stands. It changes nothing.
 
 The loop gives copies of the maps, which takes it some milliseconds; everything else is done in the asker's thread, one map at a
 time, so that many who look do not take the interpreter away from the loop.
@@ -12,20 +12,24 @@ from collections.abc import Callable
 from typing import Any
 
 from pydbt.controller.primary.file_system_questions import FileSystemQuestions
+from pydbt.controller.primary.moments import wall_moment
 from pydbt.controller.primary.peer import Peer
+from pydbt.controller.primary.report import VolumeReport
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.errors import BusyError, UsageError
 from pydbt.core.seen.heat import CELLS_MAX, Cells, heat_of
 from pydbt.core.seen.layers import Layers, layers_of
+from pydbt.core.seen.method import legal_moves, method_of
 
 SEEN_COMMANDS = ("map", "block")
+"""Those that are answered in the asker's thread."""
 DEFAULT_CELLS = 1024
 TURN_S = 5.0
 """Who asks for a map waits this long for those who asked before."""
 
 
 class SeenAnswers:
-    """``look`` is called from the loop's thread, ``answer`` from any other."""
+    """``look`` and ``method`` are called from the loop's thread, ``answer`` from any other."""
 
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
@@ -42,6 +46,28 @@ class SeenAnswers:
             return self._map(arguments, look)
         finally:
             self._turn.release()
+
+    def method(self, peers: list[Peer], report: VolumeReport) -> dict[str, Any]:
+        """The answer to ``method``: where each of these secondaries stands and why, and its log, maps and lists."""
+        now = time.monotonic()
+        told = {one.secondary: one for one in report.secondaries}
+        secondaries = []
+        for peer in peers:
+            state, standing = peer.brain.state, told[peer.address]
+            secondaries.append(
+                {
+                    "secondary": peer.address,
+                    "mode": standing.mode,
+                    "mode_since": standing.mode_since,
+                    "why": str(peer.refusal or state.mode_reason),
+                    "phase": standing.phase,
+                    "phase_since": wall_moment(state.phase_since, now, "milliseconds"),
+                    "waiting_for": standing.waiting_for,
+                    "connection_problem": standing.connection_problem,
+                    **method_of(peer.brain),
+                }
+            )
+        return {"block_bytes": self._volume.geometry.block_bytes, "moves": legal_moves(), "secondaries": secondaries}
 
     def look(self, peers: list[Peer]) -> dict[str, Any]:
         """The maps of these secondaries as they are now."""

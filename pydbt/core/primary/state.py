@@ -105,7 +105,7 @@ class Effects:
 class State:
     """One volume and one secondary. ``now`` is when the event came that is being handled, or the last one that was.
 
-    ``mode_since`` is when the mode began.
+    ``mode_since`` and ``phase_since`` are when mode and phase began, and ``mode_reason`` is why the mode did.
     ``sequence`` is the number of the last captured update, ``acknowledged`` that of the last one that is durable on the
     secondary, ``position`` the ring position behind the last record, ``lost`` the kernel's count of records it lost.
     Until ``reads_rest_until`` no block is read for a resynchronization, because a read has failed. ``taints``: each reason with
@@ -117,7 +117,8 @@ class State:
         self.geometry: Geometry = config.geometry
         self.now = now
         self.mode, self.phase = Mode.UNSYNCHRONIZED, Phase.IDLE
-        self.mode_since = now
+        self.mode_since, self.mode_reason = now, "a controller has started"
+        self.phase_since = now
         self.excursions = Excursions()
         self.tracker = Tracker(config.geometry, config.log_slots)
         # Blocks of a resynchronization that are durable on the secondary, and part of no image before the COMMIT.
@@ -156,7 +157,7 @@ class State:
         assert mode in MODE_MOVES[self.mode], f"{self.mode} -> {mode}"
         for level, line in self.excursions.moved(self.mode, mode, reason, now, by_load=by_load):
             self.effects.log(level, line)
-        self.mode, self.mode_since = mode, now
+        self.mode, self.mode_since, self.mode_reason = mode, now, reason
         self.statistics.mode_changed(mode in FOLLOWING_MODES, now)
 
     def enter_phase(self, phase: Phase) -> None:
@@ -165,7 +166,7 @@ class State:
             return
         assert phase in PHASE_MOVES[self.phase] or phase is Phase.IDLE, f"{self.phase} -> {phase}"
         self.effects.log("debug", f"phase {self.phase} -> {phase}")
-        self.phase = phase
+        self.phase, self.phase_since = phase, self.now
 
     @property
     def taint_numbers(self) -> tuple[int, ...]:

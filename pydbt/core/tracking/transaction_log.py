@@ -112,9 +112,10 @@ class TransactionLog:
     def used_bytes(self) -> int:
         return self.used_slots * SLOT_BYTES
 
-    def records(self) -> Iterator[LogRecord]:
-        """Every record from start to end."""
-        for position in range(self.start_position, self.end_position):
+    def records(self, newest: int | None = None) -> Iterator[LogRecord]:
+        """Every record from start to end, or this many of the newest."""
+        first = self.start_position if newest is None else max(self.start_position, self.end_position - newest)
+        for position in range(first, self.end_position):
             slot = position % self.capacity_slots
             yield LogRecord(
                 position,

@@ -107,6 +107,18 @@ class UpdateLists:
             found += batch.sequences[batch.head :][batch.blocks[batch.head :] == block].tolist()
         return sorted(set(found))
 
+    def newest(self, limit: int) -> list[tuple[int, int, int]]:
+        """At most this many updates that wait, the newest first: (first block, count of blocks, sequence number)."""
+        found: list[tuple[int, int, int]] = []
+        for batch in reversed(self._batches):
+            tail = slice(max(batch.head, batch.blocks.size - (limit - len(found))), None)
+            pairs = zip(batch.blocks[tail].tolist(), batch.sequences[tail].tolist(), strict=True)
+            found += [(block, 1, sequence) for block, sequence in pairs if block != _REMOVED][::-1]
+            if len(found) >= limit:
+                break
+        found += [(first, end - first, sequence) for sequence, first, end in self._wide[-limit:].tolist()]
+        return sorted(found, key=lambda update: -update[2])[:limit]
+
     def blocks(self) -> Runs:
         """Every block whose list is not empty."""
         narrow = np.fromiter(self._latest, np.int64, len(self._latest))

@@ -1,0 +1,112 @@
+"""The method of US 7,039,661 as it stands for one secondary, in a bounded answer.
+
+States, transaction log (Fig. 2), dirty map and update lists (Fig. 3).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, DirtyMap
+from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.modes import MODE_MOVES, PHASE_MOVES
+from pydbt.core.tracking.tracker import Tracker
+from pydbt.core.tracking.transaction_log import SLOT_BYTES
+from pydbt.core.units import Geometry
+
+NEWEST_RECORDS = 200
+SHOWN_LISTS = 64
+SHOWN_SEQUENCES = 16
+LOOKED_UPDATES = 4096
+"""The lists are put together from the newest updates: to look for all of a block's takes as long as there are updates."""
+SHOWN_MAP_RUNS = 200
+LOOKED_SMALL_MAPS = 64
+
+
+def legal_moves() -> dict[str, dict[str, list[str]]]:
+    """Every legal move between the modes, and between the phases of a resynchronization."""
+    return {
+        "modes": {str(mode): sorted(map(str, after)) for mode, after in MODE_MOVES.items()},
+        "phases": {str(phase): sorted(map(str, after)) for phase, after in PHASE_MOVES.items()},
+    }
+
+
+def method_of(brain: Primary) -> dict[str, Any]:
+    """Log, maps and lists of this brain now. Sizes and places are bytes of the volume."""
+    tracker = brain.state.tracker
+    return {
+        "log": _log(tracker),
+        "dirty_map": _map(tracker.dirty, tracker.geometry),
+        "pending_map": _map(tracker.pending, tracker.geometry),
+        "update_lists": _lists(tracker),
+    }
+
+
+def _log(tracker: Tracker) -> dict[str, Any]:
+    log, geometry = tracker.log, tracker.geometry
+    records = [
+        {
+            "slot": record.position % log.capacity_slots,
+            "kind": record.kind.name,
+            "transaction": record.transaction,
+            "sequence": record.sequence,
+            **_place(geometry, record.first_block, 0 if record.kind.name == "DONE" else record.count),
+            "transactions": record.count if record.kind.name == "DONE" else 1,
+            "remaining": geometry.block_bytes * record.remaining,
+            "active": record.active,
+        }
+        for record in log.records(NEWEST_RECORDS)
+    ]
+    return {
+        "slots": log.capacity_slots,
+        "slot_bytes": SLOT_BYTES,
+        "used_slots": log.used_slots,
+        "start": log.start,
+        "end": log.end,
+        "active_transactions": log.active_transactions,
+        "records": records,
+        "more": log.used_slots - len(records),
+    }
+
+
+def _map(blocks: DirtyMap, geometry: Geometry) -> dict[str, Any]:
+    """The beginning of a map, run by run; a run ends at the border of a small map."""
+    indices = blocks.chunk_indices()
+    runs = [run for index in indices[:LOOKED_SMALL_MAPS] for run in zip(*blocks.chunk_extents(index), strict=True)]
+    count = blocks.count()
+    shown = runs[:SHOWN_MAP_RUNS]
+    return {
+        "bytes": min(count * geometry.block_bytes, geometry.size_bytes),
+        "small_maps": len(indices),
+        "small_map_bytes": CHUNK_BLOCKS * geometry.block_bytes,
+        "runs": [_place(geometry, int(first), int(length)) for first, length in shown],
+        "complete": count == sum(int(length) for _, length in shown),
+    }
+
+
+def _lists(tracker: Tracker) -> dict[str, Any]:
+    """The update lists of the blocks that were updated last."""
+    lists, geometry = tracker.lists, tracker.geometry
+    newest = lists.newest(LOOKED_UPDATES)
+    found: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for first, count, sequence in newest:
+        found[first, count].append(sequence)
+    shown = list(found.items())[:SHOWN_LISTS]
+    return {
+        "updates": len(lists),
+        "lists": [
+            {
+                **_place(geometry, first, count),
+                "sequences": sorted(sequences[:SHOWN_SEQUENCES]),
+                "more": max(0, len(sequences) - SHOWN_SEQUENCES),
+            }
+            for (first, count), sequences in shown
+        ],
+        "complete": len(shown) == len(found) and sum(count for _, count, _ in newest) == len(lists),
+    }
+
+
+def _place(geometry: Geometry, first_block: int, blocks: int) -> dict[str, int]:
+    offset, length = geometry.bytes_of_blocks(first_block, blocks)
+    return {"offset": offset, "length": length}
