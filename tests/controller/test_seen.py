@@ -30,7 +30,7 @@ WHOLE_VOLUME = Cells.over(GEOMETRY, 0, SIZE, BLOCKS)
 @pytest.fixture
 def asked(loop: PrimaryLoop, monkeypatch: pytest.MonkeyPatch):
     """Ask as a client does; the loop carries out what it is asked for meanwhile. No file system answers."""
-    monkeypatch.setattr(loop.seen, "_questions", SimpleNamespace(free=lambda cells: None))
+    monkeypatch.setattr(loop.shown, "_questions", SimpleNamespace(free=lambda cells: None))
 
     def ask(**arguments: object) -> dict:
         found: list[object] = []
@@ -115,7 +115,7 @@ def test_one_map_is_made_at_a_time_and_who_waits_too_long_is_told_so(
     loop: PrimaryLoop, asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seen_module, "TURN_S", 0.0)
-    with loop.seen._turn, pytest.raises(BusyError):
+    with loop.shown._turn, pytest.raises(BusyError):
         asked(command="map")
     assert asked(command="map")["unknown"] == ["free"]
 
@@ -124,7 +124,7 @@ def test_a_loop_that_does_not_answer_holds_a_map_no_longer_than_any_command(
     loop: PrimaryLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands_module, "_ANSWER_S", 0.05)
-    monkeypatch.setattr(loop.seen, "_questions", SimpleNamespace(free=lambda cells: None))
+    monkeypatch.setattr(loop.shown, "_questions", SimpleNamespace(free=lambda cells: None))
     with pytest.raises(Exception, match="did not carry out map"):
         loop.answer({"command": "map"}, lambda: False)
 
@@ -246,9 +246,9 @@ def test_the_method_says_where_it_stands_and_why(loop: PrimaryLoop, asked) -> No
     (brain,) = loop.volume.brains
     brain.handle(ev.PauseAsked("a person wants it"), brain.state.now + 1)
     answer = asked(command="method")
-    (one,) = answer["secondaries"]
-    assert (one["secondary"], one["mode"], one["phase"]) == ("h:1", "paused", "idle")
-    assert one["why"] == "a person wants it; writes are still tracked"
-    assert one["mode"] in answer["moves"]["modes"] and answer["block_bytes"] == 4096
+    assert (answer["secondary"], answer["secondaries"]) == ("h:1", ["h:1"])
+    assert (answer["mode"], answer["phase"], answer["block_bytes"]) == ("paused", "idle", 4096)
+    assert answer["why"] == "a person wants it; writes are still tracked"
+    assert answer["mode"] in answer["moves"]["modes"] and answer["log"]["records"] == []
     with pytest.raises(UsageError, match="no secondary"):
         asked(command="method", secondary="h:9")

@@ -71,8 +71,8 @@ class PrimaryLoop:
         self.checkpoints = EraCheckpoints(volume, self.feed, layer, layer_problem)
         self.standings = Standings(volume)
         self.divergences = Divergences(volume)
-        self.seen = SeenAnswers(volume)
-        self.commands = Commands(volume, self.feed, self.report, self.seen)
+        self.shown = SeenAnswers(volume)
+        self.commands = Commands(volume, self.feed, self.report, self.shown)
         self.ways: Ways | None = None
         self.rest: Rest | None = None
         self.fatal: PydbtError | None = None

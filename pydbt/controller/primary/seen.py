@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pydbt.controller.primary.combined import MODES
 from pydbt.controller.primary.file_system_questions import FileSystemQuestions
 from pydbt.controller.primary.moments import wall_moment
 from pydbt.controller.primary.peer import Peer
@@ -48,26 +49,24 @@ class SeenAnswers:
             self._turn.release()
 
     def method(self, peers: list[Peer], report: VolumeReport) -> dict[str, Any]:
-        """The answer to ``method``: where each of these secondaries stands and why, and its log, maps and lists."""
-        now = time.monotonic()
+        """The answer to ``method``: where the worst of these secondaries stands and why, with its log, maps and lists."""
         told = {one.secondary: one for one in report.secondaries}
-        secondaries = []
-        for peer in peers:
-            state, standing = peer.brain.state, told[peer.address]
-            secondaries.append(
-                {
-                    "secondary": peer.address,
-                    "mode": standing.mode,
-                    "mode_since": standing.mode_since,
-                    "why": str(peer.refusal or state.mode_reason),
-                    "phase": standing.phase,
-                    "phase_since": wall_moment(state.phase_since, now, "milliseconds"),
-                    "waiting_for": standing.waiting_for,
-                    "connection_problem": standing.connection_problem,
-                    **method_of(peer.brain),
-                }
-            )
-        return {"block_bytes": self._volume.geometry.block_bytes, "moves": legal_moves(), "secondaries": secondaries}
+        peer = max(peers, key=lambda one: MODES.index(told[one.address].mode))
+        state, standing = peer.brain.state, told[peer.address]
+        return {
+            "secondary": peer.address,
+            "secondaries": list(told),
+            "mode": standing.mode,
+            "mode_since": standing.mode_since,
+            "why": str(peer.refusal or state.mode_reason),
+            "phase": standing.phase,
+            "phase_since": wall_moment(state.phase_since, time.monotonic(), "milliseconds"),
+            "waiting_for": standing.waiting_for,
+            "connection_problem": standing.connection_problem,
+            "block_bytes": self._volume.geometry.block_bytes,
+            **method_of(peer.brain),
+            "moves": legal_moves(),
+        }
 
     def look(self, peers: list[Peer]) -> dict[str, Any]:
         """The maps of these secondaries as they are now."""

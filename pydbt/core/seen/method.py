@@ -13,7 +13,6 @@ from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import MODE_MOVES, PHASE_MOVES
 from pydbt.core.tracking.tracker import Tracker
 from pydbt.core.tracking.transaction_log import SLOT_BYTES
-from pydbt.core.units import Geometry
 
 NEWEST_RECORDS = 200
 SHOWN_LISTS = 64
@@ -33,33 +32,37 @@ def legal_moves() -> dict[str, dict[str, list[str]]]:
 
 
 def method_of(brain: Primary) -> dict[str, Any]:
-    """Log, maps and lists of this brain now. Sizes and places are bytes of the volume."""
+    """Log, maps and lists of this brain now, in blocks of the volume's own size."""
     tracker = brain.state.tracker
+    updates, lists, is_complete = _lists(tracker)
     return {
         "log": _log(tracker),
-        "dirty_map": _map(tracker.dirty, tracker.geometry),
-        "pending_map": _map(tracker.pending, tracker.geometry),
-        "update_lists": _lists(tracker),
+        "dirty_map": _map(tracker.dirty),
+        "pending_map": _map(tracker.pending),
+        "updates": updates,
+        "update_lists": lists,
+        "update_lists_complete": is_complete,
     }
 
 
 def _log(tracker: Tracker) -> dict[str, Any]:
-    log, geometry = tracker.log, tracker.geometry
+    log = tracker.log
     records = [
         {
+            "position": record.position,
             "slot": record.position % log.capacity_slots,
             "kind": record.kind.name,
             "transaction": record.transaction,
             "sequence": record.sequence,
-            **_place(geometry, record.first_block, 0 if record.kind.name == "DONE" else record.count),
-            "transactions": record.count if record.kind.name == "DONE" else 1,
-            "remaining": geometry.block_bytes * record.remaining,
+            "first_block": record.first_block,
+            "count": record.count,
+            "remaining": record.remaining,
             "active": record.active,
         }
         for record in log.records(NEWEST_RECORDS)
     ]
     return {
-        "slots": log.capacity_slots,
+        "capacity_slots": log.capacity_slots,
         "slot_bytes": SLOT_BYTES,
         "used_slots": log.used_slots,
         "start": log.start,
@@ -70,43 +73,35 @@ def _log(tracker: Tracker) -> dict[str, Any]:
     }
 
 
-def _map(blocks: DirtyMap, geometry: Geometry) -> dict[str, Any]:
+def _map(blocks: DirtyMap) -> dict[str, Any]:
     """The beginning of a map, run by run; a run ends at the border of a small map."""
     indices = blocks.chunk_indices()
     runs = [run for index in indices[:LOOKED_SMALL_MAPS] for run in zip(*blocks.chunk_extents(index), strict=True)]
-    count = blocks.count()
-    shown = runs[:SHOWN_MAP_RUNS]
+    count, shown = blocks.count(), runs[:SHOWN_MAP_RUNS]
     return {
-        "bytes": min(count * geometry.block_bytes, geometry.size_bytes),
+        "blocks": count,
         "small_maps": len(indices),
-        "small_map_bytes": CHUNK_BLOCKS * geometry.block_bytes,
-        "runs": [_place(geometry, int(first), int(length)) for first, length in shown],
+        "small_map_blocks": CHUNK_BLOCKS,
+        "runs": [{"first_block": int(first), "count": int(length)} for first, length in shown],
         "complete": count == sum(int(length) for _, length in shown),
     }
 
 
-def _lists(tracker: Tracker) -> dict[str, Any]:
-    """The update lists of the blocks that were updated last."""
-    lists, geometry = tracker.lists, tracker.geometry
-    newest = lists.newest(LOOKED_UPDATES)
+def _lists(tracker: Tracker) -> tuple[int, list[dict[str, Any]], bool]:
+    """How many updates wait, the lists of the blocks that were updated last, and whether these are all."""
+    newest = tracker.lists.newest(LOOKED_UPDATES)
     found: dict[tuple[int, int], list[int]] = defaultdict(list)
     for first, count, sequence in newest:
         found[first, count].append(sequence)
     shown = list(found.items())[:SHOWN_LISTS]
-    return {
-        "updates": len(lists),
-        "lists": [
-            {
-                **_place(geometry, first, count),
-                "sequences": sorted(sequences[:SHOWN_SEQUENCES]),
-                "more": max(0, len(sequences) - SHOWN_SEQUENCES),
-            }
-            for (first, count), sequences in shown
-        ],
-        "complete": len(shown) == len(found) and sum(count for _, count, _ in newest) == len(lists),
-    }
-
-
-def _place(geometry: Geometry, first_block: int, blocks: int) -> dict[str, int]:
-    offset, length = geometry.bytes_of_blocks(first_block, blocks)
-    return {"offset": offset, "length": length}
+    lists = [
+        {
+            "block": first,
+            "count": count,
+            "sequences": sorted(sequences[:SHOWN_SEQUENCES]),
+            "more": max(0, len(sequences) - SHOWN_SEQUENCES),
+        }
+        for (first, count), sequences in shown
+    ]
+    every = sum(count for _, count, _ in newest) == len(tracker.lists) and len(shown) == len(found)
+    return len(tracker.lists), lists, every

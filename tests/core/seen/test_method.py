@@ -20,7 +20,8 @@ from pydbt.core.seen.method import (
 )
 from pydbt.core.units import Geometry
 
-GEOMETRY = Geometry((1 << 20) * 4096 - 512, 4096)
+BLOCKS = 1 << 20
+GEOMETRY = Geometry(BLOCKS * 4096 - 512, 4096)
 
 
 def brain_of(log_slots: int = 100_000) -> Primary:
@@ -38,58 +39,51 @@ def test_the_figures_of_the_patent_are_shown_as_they_stand() -> None:
     brain = brain_of()
     insert(brain, (1, 1, 1), (1, 4, 1), (3, 1, 1))
     shown = method_of(brain)
-    assert shown["update_lists"] == {
-        "updates": 3, "complete": True,
-        "lists": [
-            {"offset": 4096, "length": 4096, "sequences": [1, 3], "more": 0},
-            {"offset": 16384, "length": 4096, "sequences": [1], "more": 0},
-        ],
-    }  # fmt: skip
-    assert shown["dirty_map"]["runs"] == [{"offset": 4096, "length": 4096}, {"offset": 16384, "length": 4096}]
-    assert (
-        shown["dirty_map"]["complete"]
-        and shown["dirty_map"]["bytes"] == 2 * 4096
-        and shown["pending_map"]["bytes"] == 0
-    )
+    assert (shown["updates"], shown["update_lists_complete"]) == (3, True)
+    assert shown["update_lists"] == [
+        {"block": 1, "count": 1, "sequences": [1, 3], "more": 0}, {"block": 4, "count": 1, "sequences": [1], "more": 0},
+    ]  # fmt: skip
+    assert shown["dirty_map"]["runs"] == [{"first_block": 1, "count": 1}, {"first_block": 4, "count": 1}]
+    assert shown["dirty_map"]["complete"] and shown["dirty_map"]["blocks"] == 2 and shown["pending_map"]["blocks"] == 0
     assert [record["transaction"] for record in shown["log"]["records"]] == [1, 1, 2]
     brain.state.tracker.acknowledge(1)
     log = method_of(brain)["log"]
     assert (log["start"], log["end"], log["active_transactions"], log["more"]) == (2, 4, 1, 0)
     kept, done = log["records"]
     assert kept == {
-        "slot": 2, "kind": "WRITE", "transaction": 2, "sequence": 3, "offset": 4096, "length": 4096, "transactions": 1,
-        "remaining": 4096, "active": True,
+        "position": 2, "slot": 2, "kind": "WRITE", "transaction": 2, "sequence": 3, "first_block": 1, "count": 1, "remaining": 1,
+        "active": True,
     }  # fmt: skip
-    assert (done["kind"], done["transaction"], done["transactions"], done["length"]) == ("DONE", 1, 1, 0)
+    assert (done["kind"], done["transaction"], done["count"], done["active"]) == ("DONE", 1, 1, False)
 
 
 def test_the_answer_is_bounded_and_says_what_it_leaves_out() -> None:
     brain = brain_of()
     insert(brain, *((number, number % 3, 1) for number in range(1, 3000)))
     insert(brain, *((number, 10 + 2 * number, 1) for number in range(3000, 12_000)))
-    insert(brain, (12_000, 0, 1 << 20))
-    brain.state.tracker.pending.set_range(0, 1 << 20)
+    insert(brain, (12_000, 0, BLOCKS))
+    brain.state.tracker.pending.set_range(0, BLOCKS)
     shown = method_of(brain)
-    log, lists, dirty = shown["log"], shown["update_lists"], shown["dirty_map"]
+    log, lists = shown["log"], shown["update_lists"]
     assert len(log["records"]) == NEWEST_RECORDS and log["more"] == 12_000 - NEWEST_RECORDS
-    assert log["records"][-1]["sequence"] == 12_000 and log["records"][-1]["length"] == GEOMETRY.size_bytes
-    assert len(lists["lists"]) == SHOWN_LISTS and not lists["complete"] and lists["updates"] == 11_999 + (1 << 20)
-    assert lists["lists"][0] == {"offset": 0, "length": GEOMETRY.size_bytes, "sequences": [12_000], "more": 0}
-    assert lists["lists"][1]["sequences"] == [11_999]
+    assert log["records"][-1]["sequence"] == 12_000 and log["records"][-1]["count"] == BLOCKS
+    assert len(lists) == SHOWN_LISTS and not shown["update_lists_complete"] and shown["updates"] == 11_999 + BLOCKS
+    assert lists[0] == {"block": 0, "count": BLOCKS, "sequences": [12_000], "more": 0}
+    assert lists[1]["sequences"] == [11_999]
     assert (
         shown["pending_map"]["complete"]
         and len(shown["pending_map"]["runs"]) == shown["pending_map"]["small_maps"] == 32
     )
+    assert shown["dirty_map"]["blocks"] == BLOCKS and len(json.dumps(shown)) < 100_000
     brain.state.tracker.pending.clear_blocks(np.arange(0, 4 * SHOWN_MAP_RUNS, 2))
     pending = method_of(brain)["pending_map"]
     assert len(pending["runs"]) == SHOWN_MAP_RUNS and not pending["complete"]
-    assert dirty["bytes"] == GEOMETRY.size_bytes and len(json.dumps(shown)) < 100_000
 
 
 def test_of_a_block_that_is_updated_all_the_time_the_newest_updates_are_shown() -> None:
     brain = brain_of()
     insert(brain, *((number, 7, 1) for number in range(1, 101)))
-    (one,) = method_of(brain)["update_lists"]["lists"]
+    (one,) = method_of(brain)["update_lists"]
     assert one["sequences"] == list(range(101 - SHOWN_SEQUENCES, 101)) and one["more"] == 100 - SHOWN_SEQUENCES
 
 
