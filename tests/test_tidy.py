@@ -111,7 +111,15 @@ UNREAD = {
         "an entry of the secondary's report, which is made of all fields",
     ),
     **dict.fromkeys(
-        ["expires", "verified", "discarded", "repaired", "margin_sectors", "unseen_completions_sectors"],
+        [
+            "bounds_seconds",
+            "expires",
+            "verified",
+            "discarded",
+            "repaired",
+            "margin_sectors",
+            "unseen_completions_sectors",
+        ],
         "an entry of a report, which is made of all fields",
     ),
     **dict.fromkeys(

@@ -12,6 +12,7 @@ from pydbt.controller.primary.report import (
     VerifyReport,
     WriteIntentReport,
 )
+from pydbt.core.primary.acknowledgement_latency import latencies_together
 from pydbt.core.primary.statistics import Figures, UnsettledFigures
 from pydbt.core.primary.verifier import VerifyProgress
 
@@ -28,7 +29,7 @@ MODES = (
     "stopped",
 )
 _LARGEST = ("written_requests", "discarded_bytes", "out_of_sync_max_bytes", "unsynchronized_seconds")
-_ADDED = {field.name for field in fields(Figures)} - {*_LARGEST, "unsettled_blocks"}
+_ADDED = {field.name for field in fields(Figures)} - {*_LARGEST, "unsettled_blocks", "acknowledgement_latency"}
 REPLICA_STATES = ("up-to-date", "consistent", "outdated", "inconsistent")
 
 
@@ -136,4 +137,5 @@ def _added(parts: list[Figures]) -> Figures:
         **{key: sum(getattr(part, key) for part in parts) for key in _ADDED},
         **{key: max(getattr(part, key) for part in parts) for key in _LARGEST},
         unsettled_blocks=UnsettledFigures(**{cause: sum(one[cause] for one in causes) for cause in causes[0]}),
+        acknowledgement_latency=latencies_together(part.acknowledgement_latency for part in parts),
     )

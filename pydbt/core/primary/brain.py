@@ -352,7 +352,7 @@ class Primary:
         if sequence > state.acknowledged:
             state.acknowledged = sequence
             state.tracker.acknowledge(sequence)
-            state.queue.acknowledge(sequence)
+            state.statistics.acknowledged(state.queue.acknowledge(sequence), state.now)
             state.unsettled.durable_through(sequence)
         state.replica.position = (self.config.epoch, state.acknowledged)
 

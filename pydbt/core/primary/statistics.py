@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import numpy as np
 
+from pydbt.core.primary.acknowledgement_latency import NO_LATENCIES, AcknowledgementLatency, LatencyFigures
 from pydbt.core.tracking.capture_record import Operation, Records
 from pydbt.core.units import SECTOR_BYTES
 
@@ -42,6 +44,7 @@ class Figures:
     out_of_sync_max_bytes: int = 0
     unsynchronized_seconds: float = 0.0
     times_out_of_normal: int = 0
+    acknowledgement_latency: LatencyFigures = NO_LATENCIES
 
 
 class Statistics:
@@ -63,6 +66,7 @@ class Statistics:
         self.resyncs = 0
         self.out_of_sync_max_bytes = 0
         self.unsynchronized_seconds = 0.0
+        self._latency = AcknowledgementLatency()
         self._out_since: float | None = now
         self._retired_at_bytes = 0
         self._samples: deque[tuple[float, int]] = deque([(now, 0)])
@@ -78,6 +82,11 @@ class Statistics:
     def sent(self, writes: Records) -> None:
         self.stream_bytes += int(writes["sectors"].sum(dtype=np.int64)) * SECTOR_BYTES
         self.stream_requests += len(writes)
+
+    def acknowledged(self, writes: Iterable[tuple[float, int]], now: float) -> None:
+        """When writes were captured that are durable on the secondary now, and how many at each time."""
+        for captured_at, count in writes:
+            self._latency.add(now - captured_at, count)
 
     def compared(self, length_bytes: int, wanted_bytes: int) -> None:
         self.compared_bytes += length_bytes
@@ -132,4 +141,5 @@ class Statistics:
             out_of_sync_max_bytes=self.out_of_sync_max_bytes,
             unsynchronized_seconds=round(self.unsynchronized_seconds + since, 3),
             times_out_of_normal=times_out_of_normal,
+            acknowledgement_latency=self._latency.figures(),
         )

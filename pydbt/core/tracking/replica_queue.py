@@ -65,7 +65,7 @@ class StreamQueue:
 
     def __init__(self) -> None:
         self._unsent: deque[Segment] = deque()
-        self._sent: deque[tuple[int, int, float]] = deque()  # last sequence, bytes, arrival
+        self._sent: deque[tuple[int, int, float, int]] = deque()  # last sequence, bytes, arrival, writes
         self.unsent_bytes = 0
         self.unacknowledged_bytes = 0
         self.sent_through = 0
@@ -98,14 +98,20 @@ class StreamQueue:
     def _note_taken(self, segment: Segment) -> Segment:
         size = segment.length_bytes
         self.unsent_bytes -= size
-        self._sent.append((segment.last_sequence, size, segment.arrived))
+        writes = len(segment.records) if segment.reading is None else 0
+        self._sent.append((segment.last_sequence, size, segment.arrived, writes))
         self.sent_through = segment.last_sequence
         return segment
 
-    def acknowledge(self, sequence: int) -> None:
-        """Everything up to ``sequence`` is durable on the secondary."""
+    def acknowledge(self, sequence: int) -> list[tuple[float, int]]:
+        """Everything up to ``sequence`` is durable on the secondary. When its writes arrived, and how many at each time."""
+        arrivals = []
         while self._sent and self._sent[0][0] <= sequence:
-            self.unacknowledged_bytes -= self._sent.popleft()[1]
+            _, size_bytes, arrived, writes = self._sent.popleft()
+            self.unacknowledged_bytes -= size_bytes
+            if writes:
+                arrivals.append((arrived, writes))
+        return arrivals
 
     @property
     def all_sent(self) -> bool:

@@ -155,6 +155,19 @@ def test_a_wait_is_answered_with_the_acknowledgement_unless_somebody_gave_it_up(
     assert ev.AnswerWait(1) in shell.feed(shell.ack()) and ev.AnswerWait(2) not in shell.done
 
 
+def test_an_acknowledgement_counts_the_time_that_each_write_had_waited_for_it() -> None:
+    shell = in_sync()
+    shell.answers = False
+    shell.write(3, 4)
+    shell.tick(2.0)
+    before = shell.brain.status(shell.now).statistics.acknowledgement_latency
+    assert sum(before.counts) == 0, "nothing is acknowledged yet"
+    shell.sequence = shell.brain.state.sequence
+    shell.feed(shell.ack())
+    after = shell.brain.status(shell.now).statistics.acknowledgement_latency
+    assert dict(zip(after.bounds_seconds, after.counts, strict=False))[2.5] == 2 and sum(after.counts) == 2
+
+
 @pytest.mark.parametrize("reason", ["lost", "no room", "stranger", "full"])
 def test_what_the_log_cannot_have_halts_replication_and_is_resynchronized(reason: str) -> None:
     shell = in_sync(log_slots=4)

@@ -57,3 +57,11 @@ def test_the_worst_is_kept_and_the_rate_is_that_of_the_last_seconds() -> None:
     assert statistics.out_of_sync_max_bytes == 99
     assert statistics.write_rate_bytes(19.0) == 1000 * 512
     assert statistics.written_since_retire() and not statistics.written_since_retire()
+
+
+def test_an_acknowledged_write_counts_with_the_time_since_its_capture() -> None:
+    statistics = Statistics(0.0)
+    statistics.acknowledged([(9.0, 2), (9.9, 1)], now=10.0)
+    latency = statistics.figures(10.0).acknowledgement_latency
+    by_bound = dict(zip(latency.bounds_seconds, latency.counts, strict=False))
+    assert (by_bound[1.0], by_bound[0.1], sum(latency.counts)) == (2, 1, 3)

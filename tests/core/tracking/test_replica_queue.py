@@ -69,3 +69,23 @@ def test_discarding_the_queue_returns_exactly_what_was_never_sent():
     queue.append(segment(2, 16, 24))
     assert queue.clear()[0]["sectors"].tolist() == [16, 24]
     assert queue.unsent_bytes == queue.unacknowledged_bytes == 0
+
+
+def test_an_acknowledgement_tells_when_the_writes_were_captured_that_it_is_for() -> None:
+    queue = StreamQueue()
+    queue.append(segment(1, 8, 8))
+    queue.append(segment(3, 8))
+    queue.append(segment(4, 8))
+    assert queue.acknowledge(3) == [], "nothing was sent"
+    while queue.take() is not None:
+        pass
+    assert queue.acknowledge(3) == [(1.0, 2), (3.0, 1)]
+    assert queue.acknowledge(3) == []
+    assert queue.acknowledge(4) == [(4.0, 1)]
+
+
+def test_a_settled_block_is_no_write_that_anybody_waited_for() -> None:
+    queue = StreamQueue()
+    queue.append(Segment(writes(8), np.array([1]), 1, arrived=1.0, reading=7, settled_bytes=4096))
+    queue.take()
+    assert queue.acknowledge(1) == [] and not queue.awaiting
