@@ -128,12 +128,12 @@ UNREAD = {
     ),
     "sight_of": "the dashboard's decision, for what shows volumes",
     "atexit": "weakref.finalize reads it",
-    **dict.fromkeys(["unknown_ops", "passthrough"], "a fault that the audit reads by its name"),
     **dict.fromkeys(["FUA", "PREFLUSH", "NO_DATA_OP", "META", "CLIPPED"], "a flag in bpf/record.h"),
     **dict.fromkeys(
-        ["no_payload", "submitted_discard_sectors"],
-        "tests of the programs in the kernel compare it with the kernel's own counts",
+        ["losses", "submissions", "unknown_kinds"],
+        "an entry of the primary's report, which is made of all fields",
     ),
+    "submitted_discard_sectors": "tests of the programs in the kernel compare it with the kernel's own counts",
     **dict.fromkeys(["frozen_ms_last", "writing_out"], "an entry of the primary's report, which is made of all fields"),
     "frozen_ms_max": "an entry of the primary's report, which is made of all fields",
 }

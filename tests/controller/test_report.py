@@ -169,3 +169,20 @@ def test_a_kernel_on_which_data_cannot_be_captured_is_told_in_the_status(tmp_pat
     words = dict(rows(View(report)))["capture"]
     assert words.startswith("addresses only") and "compound_info" in words
     volume.peers[1].close()
+
+
+def test_what_was_lost_is_told_by_reason(
+    tmp_path: Path, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = volume_of(tmp_path, record(1))
+    peer = volume.join(1, Joining(CONFIG))
+    counters = SimpleNamespace(
+        lost=3, lost_records=1, lost_completions=2, no_payload=3, unknown_ops=4, passthrough=5, recursion_misses=6
+    )
+    monkeypatch.setattr(volume.capture, "counters", lambda: counters)
+    report = PrimaryLoop(volume).report().to_json()
+    assert report["losses"] == {
+        "submissions": 1, "completions": 2, "data": 3, "unknown_kinds": 4, "passthrough": 5, "missed": 6,
+    }  # fmt: skip
+    assert report["lost_records"] == report["losses"]["submissions"] + report["losses"]["completions"]
+    peer.close()

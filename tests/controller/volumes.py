@@ -71,8 +71,9 @@ class FakeCapture:
 
     def counters(self):
         return SimpleNamespace(
-            lost=self.lost, lost_records=self.lost, lost_completions=0, unknown_ops=0, passthrough=0, recursion_misses=0
-        )
+            lost=self.lost, lost_records=self.lost, lost_completions=0, no_payload=0, unknown_ops=0, passthrough=0,
+            recursion_misses=0,
+        )  # fmt: skip
 
     def set_payload(self, on: bool) -> None:
         self._grace()

@@ -204,6 +204,22 @@ class QueueReport:
 
 
 @dataclass(frozen=True, slots=True)
+class LossesReport:
+    """What the programs could not take or did not see, by reason, since they were attached. Each is a number of events.
+
+    ``submissions`` and ``completions`` found no room in the ring, and ``data`` of a write none in the ring of data. Writes of
+    ``unknown_kinds``, ``passthrough`` commands and ``missed`` events, which the kernel did not deliver, taint the volume.
+    """
+
+    submissions: int
+    completions: int
+    data: int
+    unknown_kinds: int
+    passthrough: int
+    missed: int
+
+
+@dataclass(frozen=True, slots=True)
 class CaptureReport:
     """What is captured of a write: ``payload`` or ``addresses``; ``reason``: why not its data, when that was asked for."""
 
@@ -242,6 +258,7 @@ class VolumeReport:
     write_rate_bytes: int
     queue: QueueReport
     lost_records: int
+    losses: LossesReport
     notices: tuple[str, ...]
     writing_out: str
     secondaries: tuple[SecondaryReport, ...]

@@ -16,6 +16,7 @@ from pydbt.controller.primary.report import (
     CaptureReport,
     FlightReport,
     LogReport,
+    LossesReport,
     PlaceReport,
     PlacesReport,
     ProgressReport,
@@ -35,6 +36,7 @@ from pydbt.core.primary.reported_state import reported_state
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
 from pydbt.core.primary.verifier import SHOWN_RUNS
 from pydbt.core.units import Geometry
+from pydbt.kernel.counters import Counters
 
 
 def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
@@ -75,11 +77,23 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
         write_rate_bytes=round(longest.state.statistics.write_rate_bytes(time.monotonic())),
         queue=QueueReport(size=volume.capture.data_size_bytes(), used=volume.capture.data_used_bytes()),
         lost_records=counters.lost_records + counters.lost_completions,
+        losses=_losses(counters),
         notices=volume.notices,
         writing_out=volume.writeout.place,
         secondaries=tuple(secondaries),
         identity=identity_report(next((peer.connection.secure for peer in volume.peers.values()), None)),
         gate=gate_report(volume.options.state_dir),
+    )
+
+
+def _losses(counters: Counters) -> LossesReport:
+    return LossesReport(
+        submissions=counters.lost_records,
+        completions=counters.lost_completions,
+        data=counters.no_payload,
+        unknown_kinds=counters.unknown_ops,
+        passthrough=counters.passthrough,
+        missed=counters.recursion_misses,
     )
 
 

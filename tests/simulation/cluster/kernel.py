@@ -308,7 +308,8 @@ class Capture:
     def counters(self) -> SimpleNamespace:
         lost = self._kernel.lost
         return SimpleNamespace(
-            lost=lost, lost_records=lost, lost_completions=0, unknown_ops=0, passthrough=0, recursion_misses=0,
+            lost=lost, lost_records=lost, lost_completions=0, no_payload=0, unknown_ops=0, passthrough=0,
+            recursion_misses=0,
             submitted_sectors=self._kernel.seen_sectors, completed_sectors=self._kernel.ended_sectors,
         )  # fmt: skip
 
