@@ -126,6 +126,7 @@ UNREAD = {
         ["id", "last_verified", "forecast", "converges"],
         "an entry of what the dashboard tells of a volume, made of all fields",
     ),
+    **dict.fromkeys(["text_of", "CONTENT_TYPE"], "the dashboard's server answers with it"),
     "sight_of": "the dashboard's decision, for what shows volumes",
     "atexit": "weakref.finalize reads it",
     **dict.fromkeys(["FUA", "PREFLUSH", "NO_DATA_OP", "META", "CLIPPED"], "a flag in bpf/record.h"),

@@ -93,6 +93,8 @@ def test_the_wheel_has_the_programs_and_names_what_it_imports(wheel: Path) -> No
         "cryptography",
         "starlette",
         "uvicorn",
+        "prometheus-client",
+        "urwid",
     )
     for library in libraries:
         assert f"Requires-Dist: {library}>=" in needs, library

@@ -29,17 +29,16 @@ FIGURES = {
     "maps": "maps",
     "heat": "heat",
     "idle": "idle",
+    "metrics": "metrics",
 }
 
 
-@click.command()
+@click.command(epilog=f"The names: {', '.join(FIGURES)}.")
 @click.argument("names", nargs=-1, type=click.Choice(list(FIGURES)), metavar="[NAME]...")
 @click.option("--quick", is_flag=True, help="Smaller sizes and fewer repetitions: a rough look.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array to stdout.")
 def main(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
     """Measure every figure, or those named.
-
-    They are program-cost, write-overhead, ring-drain, outage-wire, stream, resync, restart, verify, memory, maps, heat and idle.
 
     Nothing is asserted: a row says whether its bar is reached. Exit code 1 when a figure could not be measured.
     """
