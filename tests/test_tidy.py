@@ -136,6 +136,7 @@ UNREAD = {
     ),
     "submitted_discard_sectors": "tests of the programs in the kernel compare it with the kernel's own counts",
     **dict.fromkeys(["frozen_ms_last", "writing_out"], "an entry of the primary's report, which is made of all fields"),
+    "counts_of": "controller trace is to read it",
     "frozen_ms_max": "an entry of the primary's report, which is made of all fields",
 }
 

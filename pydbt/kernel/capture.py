@@ -32,7 +32,7 @@ from pydbt.kernel.btf import require_btf
 from pydbt.kernel.compiled import source_text
 from pydbt.kernel.counters import Counters, possible_cpus, read_counters, read_lost
 from pydbt.kernel.headers import find_headers
-from pydbt.kernel.limits import shortage, why_loader_ended
+from pydbt.kernel.limits import reason_in, shortage, why_loader_ended
 from pydbt.kernel.record import CONFIG, RECORD_BYTES
 from pydbt.kernel.ring import DataRing, HeaderRing
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec, to_json
@@ -287,19 +287,11 @@ def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> N
         _remove_incomplete(pin_dir)
         if short := why_loader_ended(done.returncode, done.stderr):
             raise shortage(f"the capture loader failed: {short}") from None
-        reason = _reason(done.stderr) or f"exit code {done.returncode}"
+        reason = reason_in(done.stderr) or f"exit code {done.returncode}"
         raise MachineError(f"the capture loader failed: {reason}") from None
     if answer:
-        reason = _reason(done.stderr)
+        reason = reason_in(done.stderr)
         raise getattr(errors, answer["kind"])(answer["error"] + (f" ({reason})" if reason else ""))
-
-
-def _reason(messages: str) -> str:
-    """The line with the reason: the compiler's first error, or the verifier's last line."""
-    noise = ("processed", "verification time", "stack depth", "HINT")
-    lines = [line.strip() for line in messages.splitlines() if line.strip() and not line.startswith(noise)]
-    compiler = (line for line in lines if "error:" in line)
-    return next(compiler, lines[-1] if lines else "")
 
 
 def _remove_incomplete(pin_dir: Path) -> None:

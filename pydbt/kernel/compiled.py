@@ -48,20 +48,20 @@ class BccModule(Protocol):
     def cleanup(self) -> None: ...
 
 
-def compile_programs(macros: Macros, headers: Headers) -> Code:
-    """All functions of bpf/capture.bpf.c that these macros ask for. MachineError when it cannot be compiled."""
+def compile_programs(macros: Macros, headers: Headers, text: str = "") -> Code:
+    """All functions of ``text``, or else of bpf/capture.bpf.c, that these macros ask for. MachineError when it cannot be done."""
     if headers.source:
         os.environ["BCC_KERNEL_SOURCE"] = headers.source
     try:
         from bcc import BPF, lib
     except ImportError:
         raise MachineError("Python cannot import bcc: install python3-bpfcc") from None
-    text = source_text()
+    text = text or source_text()
     flags = [f"-D{name}={_literal(value)}" for name, value in macros.items()]
     try:
         module: BccModule = BPF(text=text.encode(), cflags=[*flags, *headers.flags, "-Wno-macro-redefined"])
     except Exception as error:
-        raise MachineError(f"bcc cannot compile the capture programs: {error}") from None
+        raise MachineError(f"bcc cannot compile the programs: {error}") from None
     try:
         names = [lib.bpf_function_name(module.module, at) for at in range(lib.bpf_num_functions(module.module))]
         return _with_numbered_maps({name.decode(): module.dump_func(name) for name in names})

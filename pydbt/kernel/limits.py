@@ -76,3 +76,11 @@ def why_loader_ended(code: int, messages: str) -> str | None:
         killed = "its compiler was killed, as the kernel does when memory is short: " if code == -signal.SIGKILL else ""
         return f"{killed}{short_of_memory()}"
     return None
+
+
+def reason_in(messages: str) -> str:
+    """The line with the reason in what a loader has written: the compiler's first error, or the verifier's last line."""
+    noise = ("processed", "verification time", "stack depth", "HINT")
+    lines = [line.strip() for line in messages.splitlines() if line.strip() and not line.startswith(noise)]
+    compiler = (line for line in lines if "error:" in line)
+    return next(compiler, lines[-1] if lines else "")

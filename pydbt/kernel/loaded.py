@@ -29,11 +29,14 @@ class VerifierRefused(MachineError):
 class Loaded:
     """Each program is loaded once, at its first use, and each map is made at the first use of the code.
 
-    ``values`` and ``sizes``: ``layout.volume_values`` and ``layout.map_sizes``. MachineError when the kernel refuses a program.
+    ``values`` and ``sizes``: ``layout.volume_values`` and ``layout.map_sizes``. ``text``: what the code was compiled from, if
+    not bpf/capture.bpf.c. MachineError when the kernel refuses a program.
     """
 
-    def __init__(self, btf: Btf, code: Code, values: Mapping[str, int], sizes: Mapping[str, int]) -> None:
-        text = source_text()
+    def __init__(
+        self, btf: Btf, code: Code, values: Mapping[str, int], sizes: Mapping[str, int], text: str = ""
+    ) -> None:
+        text = text or source_text()
         self._btf, self._code = btf, code
         self._values = {number: values[name] for number, name in numbered_values(text).items()}
         self._steps = {number: name for number, name in numbered_steps(text).items() if name in code.functions}

@@ -23,6 +23,7 @@ _NUMBERS = {"x86_64": (321, 324)}
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE = 0, 1, 2
 _PROG_LOAD, _OBJ_PIN, _OBJ_GET, _PROG_TEST_RUN, _INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _BTF_LOAD = 5, 6, 7, 10, 15, 17, 18
+_ENABLE_STATS, _STATS_RUN_TIME = 32, 0
 
 MAP_TYPE_ARRAY = 2
 _MAP_TYPE_ARRAY_OF_MAPS = 13
@@ -176,6 +177,11 @@ def program_info(fd: int) -> ProgramInfo:
     run_time_ns, run_count, misses = struct.unpack_from("<QQQ", raw, 192)
     (identifier,) = struct.unpack_from("<I", raw, 4)
     return ProgramInfo(identifier, _name(raw[64:80]), run_time_ns, run_count, misses)
+
+
+def enable_run_time() -> int:
+    """The kernel counts the run time of programs until this file descriptor is closed (BPF_ENABLE_STATS, v5.8)."""
+    return _bpf(_ENABLE_STATS, struct.pack("<I", _STATS_RUN_TIME))
 
 
 def map_info(fd: int) -> MapInfo:

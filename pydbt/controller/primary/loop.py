@@ -18,6 +18,7 @@ from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.handshake import Refused
 from pydbt.controller.primary.inbox import Heard, Looked, Posted, Reload, Wake
+from pydbt.controller.primary.io_watch import io_watch
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.controller.primary.report import VolumeReport
@@ -73,6 +74,7 @@ class PrimaryLoop:
         self.divergences = Divergences(volume)
         self.shown = SeenAnswers(volume)
         self.commands = Commands(volume, self.feed, self.report, self.shown)
+        self.io = io_watch(volume)
         self.ways: Ways | None = None
         self.rest: Rest | None = None
         self.fatal: PydbtError | None = None
@@ -93,6 +95,8 @@ class PrimaryLoop:
 
     def answer(self, request: dict[str, Any], gone: control.ClientGone) -> dict[str, Any]:
         """Serve one command, from a thread of the control socket."""
+        if request.get("command") == "io":
+            return self.io.answer()
         return self.commands.serve(request, gone)
 
     # --- the loop -----------------------------------------------------------------------------------------

@@ -163,6 +163,7 @@ def _require_one(state: VolumeState, why: str) -> None:
 
 
 def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int | SecondaryOptions:
+    stack.callback(loop.io.close)
     stack.enter_context(ControlServer(options.state_dir, loop.answer))
     stack.enter_context(public_status(options.state_dir, loop.answer))
     stack.enter_context(answering_the_old_primary(options))

@@ -1,0 +1,103 @@
+"""Something that is collected only while somebody looks: it begins with the first question, and ends some time after the last.
+
+It has a thread of its own, so that neither its start nor its failure touches the loop that replicates.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pydbt.core.errors import PydbtError
+
+WATCHED_S = 15.0
+"""After the last question."""
+_INTERVAL_S = 1.0
+# A start that failed would fail again: whoever asks every second must not begin one every second.
+_RETRY_S = 30.0
+
+_log = logging.getLogger("pydbt")
+
+
+class Collector(Protocol):
+    """Used by one thread. ``turn`` comes about once per second; PydbtError ends it, and its sentence is the problem."""
+
+    def turn(self) -> None: ...
+    def report(self) -> dict[str, Any]: ...
+    def close(self) -> None: ...
+
+
+class WhileWatched:
+    """``answer`` may be called from several threads. ``begin`` makes the collector, in its thread; it may raise PydbtError."""
+
+    def __init__(self, name: str, begin: Callable[[], Collector], clock: Callable[[], float] = time.monotonic) -> None:
+        self._name, self._begin, self._clock = name, begin, clock
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._report: dict[str, Any] = {}
+        self._problem = ""
+        self._asked_at = self._failed_at = float("-inf")
+        self._closed = False
+
+    def answer(self) -> dict[str, Any]:
+        """The last report, with ``problem`` (empty when there is none) and ``starting``, while there is none yet."""
+        with self._lock:
+            self._asked_at = self._clock()
+            if self._thread is None and not self._closed and self._clock() >= self._failed_at + _RETRY_S:
+                self._start()
+            return {**self._report, "problem": self._problem, "starting": not self._report and not self._problem}
+
+    def close(self) -> None:
+        """End it, and wait for that. Idempotent."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        self._wake.set()
+        if thread is not None:
+            thread.join()
+
+    def _start(self) -> None:
+        self._problem = ""
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no memory for a thread, or too many of them
+            self._fail(f"no thread can be started: {error}")
+        else:
+            self._thread = thread
+
+    def _fail(self, problem: str) -> None:
+        self._problem, self._failed_at, self._report = problem, self._clock(), {}
+
+    def _run(self) -> None:
+        try:
+            collector = self._begin()
+            try:
+                self._collect(collector)
+            finally:
+                collector.close()
+        except (PydbtError, OSError, MemoryError) as error:
+            with self._lock:
+                self._fail(str(error) or "there is too little memory")
+        except Exception as error:
+            _log.exception("%s failed", self._name)
+            with self._lock:
+                self._fail(f"it failed inside the controller: {type(error).__name__}; see its log")
+        finally:
+            with self._lock:
+                self._thread = None
+
+    def _collect(self, collector: Collector) -> None:
+        while True:
+            self._wake.wait(_INTERVAL_S)
+            collector.turn()
+            report = collector.report()
+            with self._lock:
+                if self._closed or self._clock() >= self._asked_at + WATCHED_S:
+                    self._report = {}
+                    return
+                self._report = report

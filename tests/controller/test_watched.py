@@ -1,0 +1,121 @@
+"""What is collected only while somebody looks begins with the first question, and ends by itself; its failure is a sentence."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from pydbt.controller.primary import watched
+from pydbt.controller.primary.watched import WATCHED_S, WhileWatched
+from pydbt.core.errors import MachineError
+from tests.lab.patience import wait_until
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Numbers:
+    """A collector: its report is how many turns it had."""
+
+    def __init__(self) -> None:
+        self.turns, self.closed = 0, threading.Event()
+
+    def turn(self) -> None:
+        self.turns += 1
+
+    def report(self) -> dict[str, Any]:
+        return {"turns": self.turns}
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "_INTERVAL_S", 0.001)
+
+
+def test_nothing_begins_before_the_first_question() -> None:
+    begun: list[Numbers] = []
+    watching = WhileWatched("numbers", lambda: begun.append(Numbers()) or begun[-1])  # type: ignore[func-returns-value]
+    assert not begun
+    assert watching.answer() == {"problem": "", "starting": True}
+    wait_until(lambda: "turns" in watching.answer(), "a report")
+    assert len(begun) == 1 and not begun[0].closed.is_set()
+    watching.close()
+    assert begun[0].closed.is_set()
+
+
+def test_it_ends_some_time_after_the_last_question_and_begins_again() -> None:
+    begun: list[Numbers] = []
+    clock = Clock()
+
+    def begin() -> Numbers:
+        begun.append(Numbers())
+        return begun[-1]
+
+    watching = WhileWatched("numbers", begin, clock)
+    watching.answer()
+    wait_until(lambda: begun and begun[0].turns > 2, "it runs")
+    clock.now += WATCHED_S - 1
+    assert not begun[0].closed.is_set()
+    watching.answer()
+    clock.now += WATCHED_S - 1
+    assert not begun[0].closed.is_set(), "the second question has kept it"
+    clock.now += 1
+    assert begun[0].closed.wait(30)
+    wait_until(lambda: watching.answer()["starting"], "the next question begins anew, without old figures")
+    wait_until(lambda: len(begun) == 2, "a second one")
+    watching.close()
+
+
+def test_a_start_that_fails_is_a_problem_and_is_not_tried_every_second() -> None:
+    tried: list[int] = []
+    clock = Clock()
+
+    def begin() -> Numbers:
+        tried.append(1)
+        raise MachineError("no headers are installed")
+
+    watching = WhileWatched("numbers", begin, clock)
+    watching.answer()
+    wait_until(lambda: watching.answer()["problem"] == "no headers are installed", "the problem")
+    assert watching.answer() == {"problem": "no headers are installed", "starting": False}
+    clock.now += 29
+    watching.answer()
+    assert len(tried) == 1
+    clock.now += 1
+    watching.answer()
+    wait_until(lambda: len(tried) == 2, "another try")
+    watching.close()
+
+
+def test_a_failure_on_the_way_takes_the_old_figures_away() -> None:
+    class Fails(Numbers):
+        def turn(self) -> None:
+            super().turn()
+            if self.turns == 3:
+                raise ValueError("a mistake")
+
+    one = Fails()
+    watching = WhileWatched("numbers", lambda: one)
+    watching.answer()
+    assert one.closed.wait(30)
+    wait_until(lambda: watching.answer()["problem"], "the problem")
+    assert "turns" not in watching.answer() and "ValueError" in watching.answer()["problem"]
+    watching.close()
+
+
+def test_after_the_end_of_its_volume_nothing_begins() -> None:
+    begun: list[Numbers] = []
+    watching = WhileWatched("numbers", lambda: begun.append(Numbers()) or begun[-1])  # type: ignore[func-returns-value]
+    watching.close()
+    assert watching.answer() == {"problem": "", "starting": True}
+    assert not begun
