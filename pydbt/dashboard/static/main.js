@@ -1,0 +1,134 @@
+/* The page: its frame, the live link, and which view is open. Views are in views/, one module each. */
+
+import { cut, el, keyed, setAttribute, setText } from "./lib/dom.js";
+import { Announcer } from "./lib/announcer.js";
+import { LEVEL_WORDS, shapeOf } from "./lib/levels.js";
+import { Link } from "./lib/stream.js";
+import { ageOfPage, shownLevel, Store } from "./lib/store.js";
+import { Overview } from "./views/overview.js";
+import { Volume } from "./views/volume.js";
+
+const byId = (id) => document.getElementById(id);
+const store = new Store();
+const announcer = new Announcer(byId("announce"), store);
+let view = null;
+let address = null;
+
+/** `#/` is the overview, `#/volume/ID/VIEW` a view of a volume. */
+function parsed() {
+  const words = location.hash.replace(/^#\/?/, "").split("/");
+  return words[0] === "volume" && words[1] ? { id: words[1], name: words[2] || "summary" } : { id: null, name: "overview" };
+}
+
+function open() {
+  const next = parsed();
+  const main = byId("main");
+  if (view && address.id === next.id && next.id) view.open(next.name);
+  else {
+    view?.close();
+    main.replaceChildren();
+    view = next.id ? new Volume(main, store, next.id, next.name) : new Overview(main, store);
+  }
+  const moved = address !== null;
+  address = next;
+  document.body.dataset.view = next.id ? "volume" : "overview";
+  refresh();
+  if (moved) {
+    const heading = main.querySelector(next.id ? "[data-view-heading]" : "h1") ?? main.querySelector("h1");
+    heading?.focus({ preventScroll: true });
+    window.scrollTo(0, 0);
+  }
+}
+
+function refresh() {
+  view?.update();
+  const here = store.volume(address?.id);
+  document.title = here ? `${cut(here.view.name ?? "volume", 40)} · pydbt` : "pydbt";
+  rail();
+}
+
+function rail() {
+  const volumes = store.volumes();
+  const links = byId("rail").querySelector("ul") ?? byId("rail").appendChild(el("ul"));
+  const every = [{ id: "", name: "All volumes" }, ...volumes];
+  keyed(
+    links,
+    every,
+    (one) => one.id ?? one.view.id,
+    (one) => el("li", {}, el("a", { href: one.view ? `#/volume/${one.view.id}` : "#/" })),
+    (item, one) => {
+      const link = item.firstElementChild;
+      const level = one.view ? shownLevel(one, store) : "";
+      const name = one.view ? cut(one.view.name ?? one.view.device, 40) : one.name;
+      const key = `${level}|${name}`;
+      if (link.dataset.shown !== key) {
+        link.dataset.shown = key;
+        link.replaceChildren(
+          ...(one.view ? [shapeOf(level), el("bdi", {}, name), el("span", { class: "unseen" }, `, ${LEVEL_WORDS[level]}`)] : [name]),
+        );
+      }
+      const isHere = (address?.id ?? "") === (one.view?.id ?? "");
+      setAttribute(link, "aria-current", isHere ? "page" : null);
+    },
+  );
+  pick(every);
+}
+
+/* The same choice for narrow screens. */
+function pick(every) {
+  const select = byId("pick");
+  keyed(
+    select,
+    every,
+    (one) => one.view?.id ?? "",
+    (one) => el("option", { value: one.view?.id ?? "" }),
+    (option, one) => {
+      const words = one.view ? `${LEVEL_WORDS[shownLevel(one, store)]}: ${cut(one.view.name ?? one.view.device, 40)}` : one.name;
+      setText(option, words);
+    },
+  );
+  const here = address?.id ?? "";
+  if (document.activeElement !== select && select.value !== here) select.value = here;
+}
+
+let shown = "";
+
+function standing(link) {
+  const state = link.isStale ? (link.heardAt === null && link.silence < 4000 ? "connecting" : "stale") : "live";
+  const words =
+    state === "live" ? "Live" : state === "connecting" ? "Connecting" : `Stale: nothing was heard for ${ageOfPage(store)}`;
+  setText(byId("link-words"), words);
+  setAttribute(byId("link"), "data-state", state);
+  setAttribute(document.body, "data-link", state);
+  const alarm = byId("stale");
+  if (state === "stale") {
+    const why = link.problem ? ` (${link.problem})` : "";
+    const text = `Stale: this page hears nothing${why}. Figures are those of the last moment it did; nothing here is called good.`;
+    alarm.hidden = false;
+    setText(alarm, text);
+  } else if (!alarm.hidden) {
+    alarm.hidden = true;
+    setText(alarm, "");
+  }
+  if (state !== shown || state === "stale") refresh();
+  if (shown && state !== shown) announcer.link(state);
+  shown = state;
+}
+
+const link = new Link((overview) => {
+  store.take(overview);
+  setText(byId("version"), cut(overview.version ?? "", 24));
+  announcer.look();
+  refresh();
+}, standing);
+store.link = link;
+byId("pick").addEventListener("change", (event) => {
+  location.hash = event.target.value ? `#/volume/${event.target.value}/${address?.name === "overview" ? "" : (address?.name ?? "")}` : "#/";
+});
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId("main").focus();
+});
+addEventListener("hashchange", open);
+open();
+link.start();

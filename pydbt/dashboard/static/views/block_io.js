@@ -1,0 +1,5 @@
+export class BlockIo {
+  constructor(body, store, id) {}
+  close() {}
+  update() {}
+}

@@ -1,0 +1,5 @@
+export class BlockMap {
+  constructor(body, store, id) {}
+  close() {}
+  update() {}
+}

@@ -1,0 +1,5 @@
+export class History {
+  constructor(body, store, id) {}
+  close() {}
+  update() {}
+}

@@ -1,0 +1,5 @@
+export class Method {
+  constructor(body, store, id) {}
+  close() {}
+  update() {}
+}

@@ -1,0 +1,5 @@
+export class Writers {
+  constructor(body, store, id) {}
+  close() {}
+  update() {}
+}
