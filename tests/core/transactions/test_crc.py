@@ -22,8 +22,8 @@ def test_short_data(data: bytes, value: int) -> None:
     assert crc32_be(value, data) == slow_crc32_be(value, data)
 
 
-def test_data_around_the_sizes_of_rows_and_pieces() -> None:
-    for size in (63, 64, 65, 4095, 4096, 4097, 4099, 4100, 9000):
+def test_whole_blocks() -> None:
+    for size in (511, 512, 4095, 4096, 9000):
         data = bytes(index * 7 & 255 for index in range(size))
         assert crc32c(0x1234, data) == slow_crc32c(0x1234, data), size
 
