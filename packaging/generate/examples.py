@@ -33,6 +33,11 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("A line for every volume and replica, the worst first:", "sudo controller status"),
         ("The state of one volume for a program:", "sudo controller status data --json"),
     ),
+    "events": (
+        ("Every change on this machine, until Ctrl-C:", "sudo controller events"),
+        ("What there is now, for a program:", "sudo controller events --now --json"),
+    ),
+    "check": (("One line and an exit code for monitoring:", "sudo controller check data -w 60s -c 10m"),),
     "wait": (
         ("Return when every write so far is durable on the secondary:", "sudo controller wait data --timeout 60"),
     ),

@@ -13,6 +13,7 @@ from generate.model import (
     Command,
     Key,
     Parameter,
+    hook_keys,
     program,
     table_keys,
     value_definitions,
@@ -221,6 +222,9 @@ def _volume_page() -> Page:
         page.heading(f"keys of [{role}]")
         page.paragraph(f"The table `[{role}]` is that of a {what}.")
         _keys(page, volume_keys(role))
+    page.heading("keys of [hooks]")
+    page.paragraph("The table `[hooks]` may stand beside either: programs that are run when something changes.")
+    _keys(page, hook_keys())
     _values(page, text)
     page.heading("run everything that is configured")
     markdown.write(page, markdown.section(text, "Run everything that is configured"))

@@ -15,6 +15,9 @@ from pydbt.cli.once import OnceOption
 from pydbt.cli.sections import SectionedCommand
 from pydbt.cli.values import ADDRESS, DURATION, ON_SILENCE, RATE, SIZE, SPACE
 from pydbt.cli.volume_files import FOR_ONE_START, NEEDED, ROLES, STATE_ROOT
+from pydbt.core.seen.event_names import ANY, NAMES
+from pydbt.core.seen.hooks import DEFAULT_HOOK_TIMEOUT_S, HOOK_TIMEOUT, HOOK_TIMES, OUT_OF_SYNC_AFTER
+from pydbt.core.seen.lateness import DEFAULT_LATE_AFTER_S
 
 PROGRAM, OTHER_NAME = "controller", "pydbt"
 VALUES = (SIZE, RATE, DURATION, ADDRESS)
@@ -175,6 +178,15 @@ def volume_keys(role: str) -> list[Key]:
         default = f"{STATE_ROOT}/NAME" if key.name == "state" else key.default
         keys.append(Key(key.name, key.kind, "" if required else default, key.meaning, required))
     return keys
+
+
+def hook_keys() -> list[Key]:
+    """The keys of the table ``[hooks]``: the names of events, and the times."""
+    defaults = {HOOK_TIMEOUT: f"{DEFAULT_HOOK_TIMEOUT_S:g}s", OUT_OF_SYNC_AFTER: f"{DEFAULT_LATE_AFTER_S:g}s"}
+    program = "a program, or a list of it and its arguments"
+    keys = [Key(name, program, "", named.meaning, required=False) for name, named in NAMES.items()]
+    keys.append(Key(ANY, program, "", "Every event, beside the hook of its own name.", required=False))
+    return [*keys, *(Key(name, "a time", defaults[name], words, required=False) for name, words in HOOK_TIMES.items())]
 
 
 def table_keys() -> Iterator[tuple[str, list[Key]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from generate.model import Key, table_keys, volume_keys
+from generate.model import Key, hook_keys, table_keys, volume_keys
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "docs/reference/configuration.md"
 _MADE_BY = "made by packaging/generated.py --documents"
@@ -15,6 +15,7 @@ _END = "<!-- end -->"
 def with_tables(text: str) -> str:
     """The document with its tables made anew. ValueError when a mark is missing."""
     tables = {f"keys of [{role}]": _keys(volume_keys(role)) for role in ("run", "secondary")}
+    tables["keys of [hooks]"] = _keys(hook_keys())
     tables["other tables"] = _other_tables()
     for name, rows in tables.items():
         mark = f"<!-- {name}: {_MADE_BY} -->"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pydbt.core.configured.toml_text import TomlText
 
 DEFAULT_FILE = Path("/etc/pydbt/controller.toml")
+HOOKS_TABLE = "hooks"
+"""The one table that is no command's: programs that are run when something changes."""
 MAX_CHARACTERS = 1 << 20
 """A settings file of every option is a hundredth of it; more is another kind of file, or one without an end."""
 # These take the place of the volume from the table of the command that runs it, when their own table names none.
@@ -146,6 +148,8 @@ def load_defaults(group: click.Group, settings: Settings, only: str | None = Non
     UsageError, which names file and line, for anything that no command takes.
     """
     for command, table in settings.tables.items():
+        if command == HOOKS_TABLE:
+            continue  # it is read by the commands that run hooks
         known, wrong = command_of(group, command, table)
         if known is not None and (only is None or command == only):
             settings.values[command], wrong = checked_table(known, command, table)

@@ -11,10 +11,12 @@ from typing import Any
 
 import click
 
-from pydbt.cli.config import Settings, checked_table, command_of, read_toml_file
+from pydbt.cli.config import HOOKS_TABLE, Settings, checked_table, command_of, read_toml_file
+from pydbt.cli.hook_settings import read_hooks
 from pydbt.cli.role_command import RoleCommand
 from pydbt.cli.serving import check_primary, check_secondary
 from pydbt.cli.volume_files import ROLES, STATE_ROOT, VolumeFile, checked_values, read_volume
+from pydbt.controller.hook_runner import why_unsafe
 from pydbt.controller.options import OptionsRefused, PrimaryOptions, SecondaryOptions
 from pydbt.controller.state_dir import check_state_dir, require_lasting
 from pydbt.core.configured.clashes import Claim, clashes
@@ -39,10 +41,13 @@ class Checked:
 
 
 class Checks:
-    """``group``: the program's commands, whose parameters are the keys. ``devices``: check what a start would, too."""
+    """``group``: the program's commands, whose parameters are the keys. ``devices``: check what a start would, too.
 
-    def __init__(self, group: click.Group, devices: bool) -> None:
-        self._group, self._devices = group, devices
+    ``programs``: check the programs of hooks; a start runs without those that are not there or not safe.
+    """
+
+    def __init__(self, group: click.Group, devices: bool, programs: bool = False) -> None:
+        self._group, self._devices, self._programs = group, devices, programs
         self.found = Checked()
 
     def volume(self, path: Path) -> None:
@@ -58,6 +63,7 @@ class Checks:
         self.found.problems += problems
         if not problems:
             self._role(volume, values)
+        self._hook_programs(volume.settings)
 
     def settings(self, path: Path) -> None:
         """``controller.toml``: a table for each command, each with defaults."""
@@ -73,11 +79,29 @@ class Checks:
         if not text.whole:
             self.found.volumes.append(VolumeFile(path.name, "", settings))
         for command, table in text.tables.items():
-            self._table(settings, command, table)
+            if command == HOOKS_TABLE:
+                self._hooks(settings, table)
+            else:
+                self._table(settings, command, table)
 
     def all_together(self) -> None:
         """What two files cannot both have."""
         self.found.problems += clashes([claim for volume in self.found.volumes for claim in claims_of(volume)])
+
+    def _hooks(self, settings: Settings, table: Any) -> None:
+        for one in read_hooks(table)[1]:
+            value = table[one.key] if isinstance(table, dict) else table
+            line = settings.text.line_of(HOOKS_TABLE, one.key)
+            self._add(Problem(str(settings.path), line, one.key, shown(value), one.words))
+        self._hook_programs(settings)
+
+    def _hook_programs(self, settings: Settings) -> None:
+        if not self._programs:
+            return
+        for key, command in read_hooks(settings.tables.get(HOOKS_TABLE, {}))[0].commands:
+            if words := why_unsafe(Path(command[0])):
+                line = settings.text.line_of(HOOKS_TABLE, key)
+                self._add(Problem(str(settings.path), line, key, shown(list(command)), words))
 
     def _table(self, settings: Settings, command: str, table: Any) -> None:
         known, wrong = command_of(self._group, command, table)

@@ -69,6 +69,14 @@ def report(error: BaseException, debug: bool) -> int:
     return exit_code
 
 
+def unknown_to_plugins(error: Exception) -> int:
+    """Print an error as the state UNKNOWN of a monitoring plug-in, and return its exit code."""
+    from pydbt.core.seen.plugin import PluginState, unknown_line
+
+    click.echo(unknown_line(explain(error)[0]))
+    return int(PluginState.UNKNOWN)
+
+
 def debug_wanted(arguments: list[str]) -> bool:
     """Whether tracebacks are wanted, also when the arguments themselves are wrong."""
     return "--debug" in arguments or os.environ.get("PYDBT_DEBUG", "") not in ("", "0")

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from pydbt.cli.config import DEFAULT_FILE, load_defaults, read_settings
-from pydbt.cli.explain import EXIT_CODES, debug_wanted, report
+from pydbt.cli.explain import EXIT_CODES, debug_wanted, report, unknown_to_plugins
 from pydbt.cli.logs import configure_logging
 from pydbt.cli.output import ReaderGone, output_of_commands
 from pydbt.cli.program import PIPE_CLOSED, Stopped, program_name, signals_as_usual
@@ -22,13 +22,15 @@ from pydbt.core.errors import UsageError
 from pydbt.version import VERSION
 
 _COMMANDS = (
-    "run", "secondary", "secondaries", "status", "wait", "verify", "switchover", "promote", "demote", "invalidate", "pki",
-    "pause", "resume", "up", "down", "arm", "disarm", "gate", "layer", "protect", "hold", "cluster", "transactions",
-    "configcheck", "help",
+    "run", "secondary", "secondaries", "status", "events", "check", "wait", "verify", "switchover", "promote", "demote",
+    "invalidate", "pki", "pause", "resume", "up", "down", "arm", "disarm", "gate", "layer", "protect", "hold", "cluster",
+    "transactions", "configcheck", "help",
 )  # fmt: skip
 _MODULES = {"resume": "pause", "disarm": "arm"}
-# It reads only, and it is asked by monitoring: it is quick, and works beside a table that another command cannot read.
-_QUICK = "status"
+# They read only, and are asked by monitoring: they are quick, and work beside a table that another command cannot read.
+_QUICK = ("status", "events", "check")
+# It ends as the plug-ins of monitoring do, whatever the error is.
+_PLUGIN = "check"
 # It reads the file itself, to tell everything that is wrong.
 _TOLERANT = "configcheck"
 
@@ -64,7 +66,12 @@ class _Commands(MutableMapping[str, click.Command]):
 
 
 class _Program(click.Group):
-    """The program itself: it guesses a mistyped command, and names the file that a wrong setting stands in."""
+    """The program itself: it guesses a mistyped command, and names the file that a wrong setting stands in.
+
+    ``asked``: the command of the last command line, as far as it was understood.
+    """
+
+    asked: str | None = None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -72,6 +79,7 @@ class _Program(click.Group):
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             ctx.fail(f"No such command {args[0]!r}{did_you_mean(args[0], list(self.commands))}")
         found = super().resolve_command(ctx, args)
+        self.asked = found[0]
         signals_as_usual()
         return found
 
@@ -125,13 +133,15 @@ def cli(context: click.Context, debug: bool, config: Path | None) -> None:
         return
     settings = context.obj = read_settings(config)
     if settings is not None:
-        only = _QUICK if context.invoked_subcommand == _QUICK else None
+        asked = context.invoked_subcommand
+        only = asked if asked in _QUICK else None
         context.default_map = load_defaults(cli, settings, only)
 
 
 def execute(arguments: list[str]) -> int:
     """Carry out one command line; its exit code. Raises nothing."""
     with output_of_commands():
+        cli.asked = None
         try:
             outcome = cli.main(arguments, prog_name=program_name(), standalone_mode=False)
             if sys.stdout is not None:  # it was closed at the start
@@ -142,6 +152,8 @@ def execute(arguments: list[str]) -> int:
         except ReaderGone:
             return PIPE_CLOSED
         except (Exception, KeyboardInterrupt, Stopped) as error:
+            if cli.asked == _PLUGIN and isinstance(error, Exception):
+                return unknown_to_plugins(error)
             return report(error, debug_wanted(arguments))
         finally:
             finish_writing()

@@ -60,6 +60,13 @@ def place_of(report: View) -> str:
 
 def all_reports() -> list[dict[str, Any]]:
     """What is known of every volume and replica of this machine, as of ``status --json``, with its ``state_dir``."""
+    reports = [_report(Path(state_dir), *place) for state_dir, place in known_state_dirs().items()]
+    own = [report for report in reports if "user" not in report]  # another user's word hides no program
+    return in_order([*reports, *_programs({str(report.get("volume")).replace("-", "") for report in own})])
+
+
+def known_state_dirs() -> dict[str, tuple[str, str]]:
+    """The state directory of each, with the key of its place in a status, and that place."""
     named = {
         entry.state_dir: ("source" if entry.role == "primary" else "target", entry.place) for entry in known_places()
     }
@@ -68,9 +75,7 @@ def all_reports() -> list[dict[str, Any]]:
             named.setdefault(str(folder), ("state_dir", str(folder)))
     for volume in supervised_volumes():
         named.setdefault(volume["state_dir"], ("source" if volume["role"] == "run" else "target", volume["place"]))
-    reports = [_report(Path(state_dir), *place) for state_dir, place in named.items()]
-    own = [report for report in reports if "user" not in report]  # another user's word hides no program
-    return in_order([*reports, *_programs({str(report.get("volume")).replace("-", "") for report in own})])
+    return named
 
 
 def _report(state_dir: Path, key: str, place: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -13,6 +13,9 @@ from click.core import ParameterSource
 from pydbt.cli.volume_files import ROLES, VolumeFile, checked_values, read_volume, volume_files, volumes_folder
 from pydbt.core.configured.problems import did_you_mean, why_no_name
 from pydbt.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydbt.core.seen.hooks import Hooks
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _NAME = "pydbt.cli.place.name"
@@ -46,6 +49,15 @@ def typed_file() -> Path | None:
     """The file of the volume whose NAME was typed; None when a path was typed, or nothing."""
     name = typed_name()
     return volumes_folder() / f"{name}.toml" if name else None
+
+
+def hooks_here() -> Hooks:
+    """The hooks of the volume whose NAME was typed, or else those of ``controller.toml``. UsageError."""
+    from pydbt.cli.hook_settings import hooks_of  # only what runs for long needs it
+
+    file = typed_file()
+    own = read_volume(file).settings if file is not None else None
+    return hooks_of(own, click.get_current_context().find_root().obj)
 
 
 def named_volume(word: str) -> VolumeFile | None:

@@ -60,7 +60,7 @@ def serve_in_role(
     while not isinstance(outcome, int):
         if outcome is not options:  # it has changed places with its peer
             _new_role(outcome)
-        outcome = replace(outcome, manager=manager)
+        outcome = replace(outcome, manager=manager, hooks=options.hooks)
         match outcome:
             case PrimaryOptions():
                 outcome = _serve_primary(outcome, only_check, alone)

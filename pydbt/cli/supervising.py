@@ -14,14 +14,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pydbt.cli.config import DEFAULT_FILE, is_missing
+from pydbt.cli.config import DEFAULT_FILE, Settings, is_missing, read_settings
 from pydbt.cli.config_check import Checked, Checks, Options
 from pydbt.cli.explain import explain
+from pydbt.cli.hook_settings import hooks_of
 from pydbt.cli.program import Stopped
 from pydbt.cli.responsive import finish_writing, write_as_at_the_start, write_without_waiting
 from pydbt.cli.serving import serve_in_role
 from pydbt.cli.volume_files import ROLES, VOLUMES, VolumeFile, volume_files, volumes_folder
-from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.supervisor import Child, Supervisor
 from pydbt.controller.units import is_enabled, unit_of
 from pydbt.core.configured.supervision import Wanted
@@ -69,6 +69,7 @@ def configured(role: str, group: click.Group, general: Path, root: Path = Path("
     """
     found = _check(group, general, known=True)
     children = {}
+    defaults = _defaults(general)
     for volume in found.volumes:
         if volume.role not in (role, ""):
             continue
@@ -81,8 +82,9 @@ def configured(role: str, group: click.Group, general: Path, root: Path = Path("
             children[volume.name] = Child(Wanted("", problem=words + more), place, str(volume.state_dir))
             continue
         unit = unit_of(role, volume.name)
-        wanted = Wanted(_settings(volume), _identity(options), unit if is_enabled(unit, root) else "")
-        if isinstance(options, PrimaryOptions) and volume.path.parent == volumes_folder():
+        options = replace(options, hooks=hooks_of(volume.settings, defaults))
+        wanted = Wanted(_settings(volume, options), _identity(options), unit if is_enabled(unit, root) else "")
+        if volume.path.parent == volumes_folder():
             options = replace(options, volume_file=volume.path)
         children[volume.name] = Child(wanted, place, str(volume.state_dir), _server(options))
     return children
@@ -98,9 +100,17 @@ def _check(group: click.Group, general: Path, *, known: bool = False) -> Checked
     return checks.found
 
 
-def _settings(volume: VolumeFile) -> str:
-    """The same as long as the table says the same, in whatever order and with whatever comments."""
-    text = json.dumps(volume.table, sort_keys=True, default=str)
+def _defaults(general: Path) -> Settings | None:
+    """The file of defaults, for what of it counts for every volume; None without one, or when it cannot be used."""
+    try:
+        return None if is_missing(general) else read_settings(general)
+    except UsageError:
+        return None  # it is told as a problem of its own
+
+
+def _settings(volume: VolumeFile, options: Options) -> str:
+    """The same as long as table and hooks say the same, in whatever order and with whatever comments."""
+    text = json.dumps([volume.table, repr(options.hooks)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 

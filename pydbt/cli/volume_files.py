@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pydbt.cli.config import Settings, Wrong, checked_table, read_toml_file
+from pydbt.cli.config import HOOKS_TABLE, Settings, Wrong, checked_table, read_toml_file
 from pydbt.core.configured.problems import Problem, did_you_mean, shown, why_no_name
 from pydbt.core.errors import UsageError
 
@@ -103,6 +103,9 @@ def read_volume(path: Path) -> VolumeFile:
         problems.append(Problem(str(path), broken.line, broken.key, broken.value, broken.words))
     role, found = _role_of(text) if text.whole else ("", [])
     problems += [_problem(settings, "", wrong) for wrong in found]
+    problems += [
+        _problem(settings, "" if wrong.key == HOOKS_TABLE else HOOKS_TABLE, wrong) for wrong in _wrong_hooks(text)
+    ]
     return VolumeFile(path.stem, role, settings, tuple(problems))
 
 
@@ -115,10 +118,20 @@ def checked_values(volume: VolumeFile, known: click.Command) -> tuple[dict[str, 
     return values, [*volume.problems, *(_problem(volume.settings, volume.role, one) for one in wrong)]
 
 
+def _wrong_hooks(text: TomlText) -> list[Wrong]:
+    if HOOKS_TABLE not in text.tables:
+        return []
+    from pydbt.cli.hook_settings import read_hooks  # most files have none
+
+    return read_hooks(text.tables[HOOKS_TABLE])[1]
+
+
 def _role_of(text: TomlText) -> tuple[str, list[Wrong]]:
     """The table of the file's role, and what is wrong with the tables; no role when it cannot be told."""
     wrong = []
     for name, table in text.tables.items():
+        if name == HOOKS_TABLE:
+            continue
         guess = did_you_mean(name, list(ROLES))
         if name not in ROLES:
             kind = "table" if isinstance(table, dict) else "key"

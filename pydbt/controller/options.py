@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydbt.core.configured.on_unreachable import WAIT_THEN_MOUNT, OnUnreachable
 from pydbt.core.errors import UsageError
 from pydbt.core.protocol.heartbeat import HEARTBEAT_S
+from pydbt.core.seen.hooks import NO_HOOKS, Hooks
 from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES, exact_bytes
 from pydbt.kernel.spec import MAX_RING_BYTES
 from pydbt.network.address import unix_path
@@ -80,7 +81,7 @@ class PrimaryOptions:
     secondaries, as later runs do. ``report`` is called with each new report while the service runs.
     ``manager`` is told that it runs. ``volume_file`` is the file of ``/etc/pydbt/volumes`` that configures it, if one does.
     ``on_unreachable``: what is done before the volume is mounted, where a secondary does not answer; a run itself asks for
-    nothing.
+    nothing. ``hooks``: the programs that are run when something changes.
     """
 
     source: Path
@@ -110,6 +111,7 @@ class PrimaryOptions:
     wait_for_secondary: bool = True
     volume_file: Path | None = None
     on_unreachable: OnUnreachable = WAIT_THEN_MOUNT
+    hooks: Hooks = NO_HOOKS
     report: Callable[[VolumeReport], None] | None = None
     manager: ServiceManager = field(default=NO_MANAGER, compare=False, repr=False)
 
@@ -187,6 +189,7 @@ class SecondaryOptions:
     own; ``listen_port`` 0 takes a free port. ``peer`` and ``new_peer_key`` are as of a primary. ``accept_sectors``: logical
     blocks larger than the source's are accepted. ``accept_target``: the state directory may have been kept for another target.
     ``listener`` listens there already: who changes places takes it in advance. ``manager`` is told that it runs.
+    ``hooks`` and ``volume_file`` are as of a primary.
     """
 
     target: Path
@@ -204,6 +207,8 @@ class SecondaryOptions:
     new_peer_key: bool = False
     accept_sectors: bool = False
     accept_target: bool = False
+    hooks: Hooks = NO_HOOKS
+    volume_file: Path | None = None
     listener: Listener | None = field(default=None, compare=False, repr=False)
     manager: ServiceManager = field(default=NO_MANAGER, compare=False, repr=False)
 

@@ -1,4 +1,4 @@
-"""The status for members of the group ``pydbt``: a socket of its own in ``/run/pydbt``, on which nothing can be changed.
+"""What members of the group ``pydbt`` may ask: a socket of its own in ``/run/pydbt``, which only tells, and changes nothing.
 
 Monitoring needs no root that way. The group is made by the operator; without it there is no such socket.
 """
@@ -16,7 +16,7 @@ from pydbt.controller.control import ClientGone, ControlServer, Handler, call
 from pydbt.core.errors import PydbtError, UsageError
 
 GROUP = "pydbt"
-READING_COMMANDS = frozenset({"status", "map", "block", "method"})
+READING_COMMANDS = frozenset({"status", "events", "map", "block", "method"})
 """What a member of the group may ask: all of it changes nothing."""
 _ANSWER_S = 5.0
 
@@ -41,7 +41,7 @@ def public_server(state_dir: str | os.PathLike[str], handler: Handler) -> Contro
             )
         return handler(request, gone)
 
-    server = ControlServer(_socket_of(state_dir), reading_only, group)
+    server = ControlServer(public_socket(state_dir), reading_only, group)
     server.make()
     return server
 
@@ -53,7 +53,7 @@ def public_status(state_dir: str | os.PathLike[str], handler: Handler) -> contex
 
 def public_reports(state_dir: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
     """What the running controllers of this machine, or that of one state directory, tell to this user."""
-    sockets = [_socket_of(state_dir)] if state_dir else sorted(registry.RUN_DIR.glob("status-*.sock"))
+    sockets = [public_socket(state_dir)] if state_dir else public_sockets()
     reports = []
     for socket in sockets:
         with contextlib.suppress(PydbtError):  # dead, or not for this user
@@ -61,5 +61,11 @@ def public_reports(state_dir: str | os.PathLike[str] | None = None) -> list[dict
     return reports
 
 
-def _socket_of(state_dir: str | os.PathLike[str]) -> Path:
+def public_sockets() -> list[Path]:
+    """Of every controller of this machine; some of them may be dead."""
+    return sorted(registry.RUN_DIR.glob("status-*.sock"))
+
+
+def public_socket(state_dir: str | os.PathLike[str]) -> Path:
+    """That of the controller of one state directory."""
     return registry.RUN_DIR / f"status-{registry.name_of(os.path.realpath(state_dir))}.sock"

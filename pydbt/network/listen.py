@@ -10,7 +10,7 @@ import socket
 from typing import Any
 
 from pydbt.core.errors import BusyError, UsageError
-from pydbt.network.address import SocketAddress, format_address, resolve, unix_path
+from pydbt.network.address import UNIX, SocketAddress, format_address, resolve, unix_path
 from pydbt.network.local import listen_local
 
 BACKLOG = 16
@@ -55,6 +55,14 @@ class ManyAddresses:
 
 
 Listener = socket.socket | ManyAddresses
+
+
+def name_of_listener(listener: Listener) -> str:
+    """Where it listens, as people write it."""
+    if listener.family == socket.AF_UNIX:
+        return f"{UNIX}{listener.getsockname()}"
+    host, port = listener.getsockname()[:2]
+    return format_address(host, port)
 
 
 def listen(host: str, port: int) -> Listener:

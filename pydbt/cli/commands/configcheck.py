@@ -35,7 +35,7 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
     assert isinstance(root.command, click.Group)
     general = root.params.get("config") or DEFAULT_FILE
     named = [_file_of(word, general) for word in which]
-    checks = Checks(root.command, devices)
+    checks = Checks(root.command, devices, programs=True)
     if root.params.get("config") is not None or general.exists():
         checks.settings(general)
     for path in _all_files(named, general):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pydbt.cli.once import OnceOption, was_typed
-from pydbt.cli.place import place_argument, typed_file
+from pydbt.cli.place import hooks_here, place_argument, typed_file
 from pydbt.cli.role_command import RoleCommand, require_given
 from pydbt.cli.serving import serve_in_role
 from pydbt.cli.supervising import run_all_configured
@@ -175,5 +175,5 @@ def run(check: bool, **given: Any) -> int:
     if (code := run_all_configured(click.get_current_context(), given)) is not None:
         return code
     require_given(click.get_current_context(), "source", "secondaries", "state_dir")
-    options = replace(primary_options(given), volume_file=typed_file())
+    options = replace(primary_options(given), volume_file=typed_file(), hooks=hooks_here())
     return serve_in_role(options, check, manager=ServiceManager.that_started_us())

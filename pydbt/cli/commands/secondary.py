@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from pydbt.cli.once import OnceOption, was_typed
-from pydbt.cli.place import place_argument
+from pydbt.cli.place import hooks_here, place_argument, typed_file
 from pydbt.cli.role_command import RoleCommand, require_given
 from pydbt.cli.serving import serve_in_role
 from pydbt.cli.supervising import run_all_configured
@@ -79,4 +80,5 @@ def secondary(check: bool, **given: Any) -> int:
     if (code := run_all_configured(click.get_current_context(), given)) is not None:
         return code
     require_given(click.get_current_context(), "target", "state_dir")
-    return serve_in_role(secondary_options(given), check, manager=ServiceManager.that_started_us())
+    options = replace(secondary_options(given), volume_file=typed_file(), hooks=hooks_here())
+    return serve_in_role(options, check, manager=ServiceManager.that_started_us())

@@ -16,6 +16,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.handover import Step
 from pydbt.core.primary.modes import Mode
+from pydbt.core.seen.event_names import DEMOTED
 from pydbt.device.clean import clean_marker
 from pydbt.posix.boot import boot_id
 from pydbt.store.map_file import map_digest
@@ -93,7 +94,16 @@ def finish(loop: PrimaryLoop) -> SecondaryOptions | None:
     change = loop.commands.handing_over
     if change is not None and change.steps.may_be_given_up:
         change.give_up(PydbtError("the controller was stopped before it changed places, and is still the primary"))
+    _tell_the_end(loop, options)
     return options
+
+
+def _tell_the_end(loop: PrimaryLoop, options: SecondaryOptions | None) -> None:
+    """The last events. Hooks are waited for a moment; whoever asked for the end has been answered."""
+    if options is not None:
+        loop.seen.say(DEMOTED, f"{loop.volume.device.path} is a replica from here on")
+    tracked = "writes are not tracked any more" if loop.volume.detached else "writes are still tracked"
+    loop.seen.end(f"stopped; {tracked}" if loop.fatal is None else f"stopped; {tracked}: {loop.fatal}")
 
 
 def _change_places(loop: PrimaryLoop) -> tuple[SecondaryOptions | None, dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 
 from pydbt.controller import control
 from pydbt.controller.control import SAVE_STATUS_INTERVAL_S
+from pydbt.controller.event_log import events_of_primary
 from pydbt.controller.expiry import tell_expiry
 from pydbt.controller.primary.below_watch import KEY, BelowWatch
 from pydbt.controller.primary.commands import Commands
@@ -75,12 +76,14 @@ class PrimaryLoop:
         self.shown = SeenAnswers(volume)
         self.commands = Commands(volume, self.feed, self.report, self.shown)
         self.io = io_watch(volume)
+        self.seen = events_of_primary(volume.options)
         self.ways: Ways | None = None
         self.rest: Rest | None = None
         self.fatal: PydbtError | None = None
         self._stopping = self._records = False
         self._next_check = self._next_save = 0.0
         self._checked_at = -inf
+        self._standing: list[tuple[Mode, bool]] = []
         self._saves = (-inf, -inf)  # the last two
 
     # --- from other threads -------------------------------------------------------------------------------
@@ -97,6 +100,8 @@ class PrimaryLoop:
         """Serve one command, from a thread of the control socket."""
         if request.get("command") == "io":
             return self.io.answer()
+        if request["command"] == "events":
+            return self.seen.answer(request, gone)
         return self.commands.serve(request, gone)
 
     # --- the loop -----------------------------------------------------------------------------------------
@@ -245,10 +250,16 @@ class PrimaryLoop:
     def check(self, now: float) -> None:
         """Once per second: where the volume is, for the secondaries; and unless it is at rest, everything else before that."""
         self._next_check = now + CHECK_INTERVAL_S
-        if now >= self._checked_at + RESTING_CHECK_S or not self._is_at_rest(now):
+        if self._has_moved() or now >= self._checked_at + RESTING_CHECK_S or not self._is_at_rest(now):
             self.check_all(now)
         if self.fatal is None:
             self.standings.tell(now)
+
+    def _has_moved(self) -> bool:
+        """Whether a secondary came or went, or has another mode, since this was asked last: events tell of it soon."""
+        standing = [(brain.mode, brain.link.up) for brain in self.volume.brains]
+        moved, self._standing = standing != self._standing, standing
+        return moved
 
     def _is_at_rest(self, now: float) -> bool:
         """Whether nothing goes on, and nothing was written since the last status but one was saved: the next look finds the same.
@@ -286,8 +297,10 @@ class PrimaryLoop:
             self.save_status(report)
             self.divergences.note(now)
             volume.keep()
+        told = report or self.report()
+        self.seen.look(lambda: told, now)
         if volume.options.report is not None:
-            volume.options.report(report or self.report())
+            volume.options.report(told)
 
     def _take_use(self, now: float) -> None:
         use = self._use.take()

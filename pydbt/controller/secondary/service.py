@@ -26,6 +26,7 @@ from pydbt.controller.control import (
     read_saved_status,
     write_saved_status,
 )
+from pydbt.controller.event_log import events_of_secondary
 from pydbt.controller.expiry import identity_report, tell_expiry
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.public_status import public_server
@@ -44,12 +45,13 @@ from pydbt.core.secondary.promotion import Position, loss, require_whole, supers
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.role_answer import answer_in_trouble
 from pydbt.core.secondary.status import ReplicaStatus
+from pydbt.core.seen.event_names import PROMOTED
 from pydbt.core.units import MIB
 from pydbt.device.checks import check_target, had_before
 from pydbt.device.target import Target, reopened
-from pydbt.network.address import UNIX, check_plain_tcp, format_address, parse_address, with_scope
+from pydbt.network.address import check_plain_tcp, format_address, parse_address, with_scope
 from pydbt.network.arena import Arena
-from pydbt.network.listen import Listener, listen
+from pydbt.network.listen import listen, name_of_listener
 from pydbt.network.tls import Secure, load_identity
 from pydbt.posix.atomic import remove_unfinished
 from pydbt.posix.privileges import PRIMARY_KEEPS, SECONDARY_KEEPS, keep_only
@@ -92,6 +94,7 @@ class SecondaryService:
     def __init__(self, options: SecondaryOptions) -> None:
         """Open target and state directory. Raises UsageError, StateError or another PydbtError before anything is changed."""
         self._options = options
+        self._seen = events_of_secondary(options)
         self._told_bytes = 0  # the size of the target, when it was told last
         self._inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._connections: Connections | None = None
@@ -142,7 +145,7 @@ class SecondaryService:
         else:
             keep_only(SECONDARY_KEEPS, runs_programs=False)
         # Threads, also those of the sockets, begin only now: each has the capabilities of its start.
-        self._listening = _name_of(listener)
+        self._listening = name_of_listener(listener)
         arena = Arena(ARENA_BYTES)
         inbox = self._inbox
         self._connections = Connections(
@@ -150,7 +153,7 @@ class SecondaryService:
         )
         try:
             options: PrimaryOptions | None = None
-            with ControlServer(self._options.state_dir, self._command), public or contextlib.nullcontext():
+            with ControlServer(self._options.state_dir, self._command), public or contextlib.nullcontext(), self._seen:
                 self._engine.start(self._connections)
                 self._connections.start()
                 warn_of_journal_room(self._options.state_dir, self._options.journal_limit_bytes)
@@ -249,6 +252,7 @@ class SecondaryService:
             _log.info("the primary has become a replica: this side takes its place")
         self._keep_trouble()
         self._keep_status()
+        self._seen.look(self.report, time.monotonic())
 
     def _handle(self, event: e.Event) -> tuple[str, int | None] | None:
         """The reason for another engine, and how far it may trust the journal; None when the engine goes on."""
@@ -326,6 +330,7 @@ class SecondaryService:
             time.sleep(0.01)  # the answer must arrive before everything is closed
         place = format_address(*replica)
         _log.info("%s is a volume of its own now, and its replica is at %s", self._options.target, place)
+        self._seen.say(PROMOTED, f"it took its primary's place, and its replica is at {place}")
         chosen = self._options
         return PrimaryOptions(
             source=chosen.target, secondaries=(replica,), state_dir=chosen.state_dir,
@@ -372,6 +377,7 @@ class SecondaryService:
         end = time.monotonic() + seconds
         while not self._stop_asked and time.monotonic() < end:
             self._options.manager.sign_of_life()
+            self._seen.look(self.report, time.monotonic())
             if turn_away:
                 self._turn_primaries_away()
             time.sleep(0.1)
@@ -448,6 +454,8 @@ class SecondaryService:
         match request.get("command"):
             case "status":
                 return self.report().to_json()
+            case "events":
+                return self._seen.answer(request, gone)
             case "down" | "stop":
                 self.stop()
                 return {}
@@ -469,17 +477,10 @@ class SecondaryService:
             found.heed(force=force)
             _log.warning("promoted although %s", found.why)
         moment = datetime.now(UTC).isoformat(timespec="seconds")
+        self._seen.say(PROMOTED, "promoted by the operator: it ends, to be a volume of its own")
         self._stop_asked = True
         self._inbox.put((None, _Stop(Refuse(SUPERSEDED, superseded_words(socket.gethostname(), moment)))))
         return report.to_json()
-
-
-def _name_of(listener: Listener) -> str:
-    """Where it listens, as people write it."""
-    if listener.family == socket.AF_UNIX:
-        return f"{UNIX}{listener.getsockname()}"
-    host, port = listener.getsockname()[:2]
-    return format_address(host, port)
 
 
 def run_secondary(options: SecondaryOptions) -> int | PrimaryOptions:

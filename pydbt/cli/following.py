@@ -1,0 +1,166 @@
+"""Follows the events of controllers: one thread per controller asks again and again, and all lines come out of one queue.
+
+The queue has a bound. A reader that is slow makes the threads wait, and not this process grow: the controllers keep the newest
+events, and a line says where some are missing.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydbt.controller.control import call, read_saved_status
+from pydbt.core.errors import NotRunning, PydbtError, TimedOut
+from pydbt.core.seen import event_names as names
+from pydbt.core.seen.events import Event, Figure
+from pydbt.core.seen.headline import headline
+from pydbt.core.seen.view import View
+
+WAITING_LINES_MAX = 1000
+_ANSWER_S = 5.0
+_POLL_S = 25.0
+_POLL_MARGIN_S = 10.0
+_AGAIN_S = 1.0
+"""Between two looks for a controller that does not answer, and after an answer that came sooner than was asked for."""
+_ENDED_OTHERWISE = {"promoted": names.PROMOTED, "demoted": names.DEMOTED}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One event of one controller. ``role`` and ``place`` as far as they are known."""
+
+    event: Event
+    role: str
+    place: str
+    state_dir: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The object for people's programs."""
+        whose = {"role": self.role, "place": self.place, "state_dir": self.state_dir}
+        return {**self.event.to_json(), **whose}
+
+    def text(self) -> str:
+        """``MOMENT PLACE NAME: WORDS``; of several secondaries the one that it is about."""
+        about = self.event.figures.get("secondary")
+        words = f"{self.event.words} ({about})" if about else self.event.words
+        return f"{self.event.moment} {self.place} {self.event.name}: {words}"
+
+
+def own_event(name: str, words: str, **figures: Figure) -> Event:
+    """An event that the command tells by itself: it has no number."""
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Event(0, moment, name, words, figures)
+
+
+@dataclass(slots=True)
+class Followed:
+    """One controller: its socket or state directory in ``where``, and what is known of it."""
+
+    where: Path
+    state_dir: str
+    place: str = ""
+    role: str = ""
+    running: bool = False
+    next: int = 0
+    _last_name: str = field(default="", repr=False)
+
+    def exists(self) -> list[Line]:
+        """As it is now, in one line; a controller that does not answer is told as such. PydbtError when it cannot be asked."""
+        try:
+            status = View(call(self.where, {"command": "status"}, _ANSWER_S))
+            self.next = self._ask(0, 0.0)[1] if not self.running else self.next
+        except NotRunning as error:
+            self.running = False
+            self._name(View(read_saved_status(self.state_dir) if self.state_dir else None))
+            return [self.line_of(own_event(names.NOT_RUNNING, str(error)))]
+        self.running = True
+        self._name(status)
+        figures: dict[str, Figure] = {
+            "role": self.role,
+            "mode": status.text("mode"),
+            "replica_state": status.text("replica_state"),
+            "connected": status.flag("connected"),
+            "out_of_sync_bytes": status.whole("out_of_sync_bytes"),
+            "lag_s": status.number("lag_seconds"),
+        }
+        return [self.line_of(own_event(names.EXISTS, headline(status, datetime.now(UTC)), **figures))]
+
+    def more(self) -> list[Line]:
+        """What happened next; empty when nothing did for a while. PydbtError when it cannot be asked."""
+        if not self.running:
+            return self._look_for_it()
+        try:
+            events, self.next, lost = self._ask(self.next, _POLL_S)
+        except NotRunning as error:
+            self.running = False
+            if self._last_name == names.STOPPED:
+                return self._ended_otherwise()
+            return [self.line_of(own_event(names.NOT_RUNNING, str(error)))]
+        except TimedOut as error:
+            return [self.line_of(own_event(names.GAP, str(error)))]
+        return self._lines(events, lost)
+
+    def _look_for_it(self) -> list[Line]:
+        """A controller that was started again: what there is now, and everything that it has told since its start."""
+        before, last = self.next, self._last_name
+        found = self.exists()
+        if not self.running:
+            return []
+        events, self.next, lost = self._ask(before, 0.0)
+        return [*found, *self._lines(events, lost and bool(before) and last != names.STOPPED)]
+
+    def _ask(self, since: int, timeout_s: float) -> tuple[list[Event], int, bool]:
+        request = {"command": "events", "since": since, "timeout": timeout_s}
+        answer = call(self.where, request, timeout_s + _POLL_MARGIN_S)
+        events = [event for values in answer.get("events") or () if (event := Event.from_values(values)) is not None]
+        return events, View(answer).whole("next") or 0, bool(answer.get("lost"))
+
+    def _lines(self, events: Iterable[Event], lost: bool) -> list[Line]:
+        made = [self.line_of(event) for event in events]
+        if made:
+            self._last_name = made[-1].event.name
+        if lost:
+            made.insert(0, self.line_of(own_event(names.GAP, "events are missing here; the next ones are the newest")))
+        return made
+
+    def _ended_otherwise(self) -> list[Line]:
+        """A command may have changed the role of what its controller has left."""
+        mode = str((read_saved_status(self.state_dir) or {}).get("mode")) if self.state_dir else ""
+        name = _ENDED_OTHERWISE.get(mode)
+        return [self.line_of(own_event(name, f"the last status says: {mode}"))] if name else []
+
+    def _name(self, status: View) -> None:
+        self.role = status.text("role") or self.role
+        self.place = status.text("source") or status.text("target") or self.place or self.state_dir
+
+    def line_of(self, event: Event) -> Line:
+        return Line(event, self.role, self.place, self.state_dir)
+
+
+class Following:
+    """Threads that put lines into ``lines``. They end with the process: none of them holds anything."""
+
+    def __init__(self) -> None:
+        self.lines: queue.Queue[Line] = queue.Queue(WAITING_LINES_MAX)
+        self._pause = threading.Event()
+
+    def follow(self, one: Followed) -> None:
+        """Begin to follow a controller; RuntimeError when this machine has no room for a thread."""
+        threading.Thread(target=self._run, args=(one,), name="follow", daemon=True).start()
+
+    def _run(self, one: Followed) -> None:
+        while True:
+            try:
+                found = one.more()
+            except PydbtError as error:
+                found = [one.line_of(own_event(names.NOT_RUNNING, str(error)))] if one.running else []
+                one.running = False
+            for line in found:
+                self.lines.put(line)
+            if not found:
+                self._pause.wait(_AGAIN_S)

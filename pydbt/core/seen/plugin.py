@@ -1,0 +1,147 @@
+"""The answer of ``controller check``: a state of monitoring plug-ins, one line of words, and performance data.
+
+The format is that of the Monitoring Plugins' Development Guidelines: https://www.monitoring-plugins.org/doc/guidelines.html.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+
+from pydbt.core.seen.facts import IN_SYNC_STATE
+from pydbt.core.seen.headline import headline
+from pydbt.core.seen.view import View
+from pydbt.core.units import format_seconds
+
+_LINE_CHARACTERS_MAX = 4000
+"""Nagios reads 4 KiB of a line, older ones less; what is cut off is at the end, behind the state."""
+_QUOTED = re.compile(r"[\s=']")
+
+
+class PluginState(IntEnum):
+    """The exit codes of monitoring plug-ins."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+_WORST_FIRST = (PluginState.CRITICAL, PluginState.WARNING, PluginState.UNKNOWN, PluginState.OK)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The age, in seconds, above which a replica that was last in sync then is a warning, or critical."""
+
+    warning_s: float
+    critical_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One volume or replica. ``age_s``: the time since it was last in sync; None: unknown."""
+
+    name: str
+    state: PluginState
+    words: str
+    age_s: float | None
+    out_of_sync_bytes: int | None
+    size_bytes: int | None
+
+
+def judged(name: str, status: View, now: datetime, limits: Limits) -> Judged:
+    """How a status is to be told to monitoring. ``running`` false in it: no controller answers, and this was its last."""
+    age_s = age_of(status, now)
+    state, why = _state_of(status, age_s, limits)
+    words = headline(status, now) if status.flag("running") else status.text("problem") or "no controller is running"
+    last = "at an unknown time" if age_s is None else f"{format_seconds(age_s)} ago"
+    words = f"{words}; last in sync {last}"
+    return Judged(
+        name,
+        state,
+        f"{why}: {words}" if why else words,
+        age_s,
+        status.whole("out_of_sync_bytes"),
+        status.whole("size_bytes") or status.whole("size"),
+    )
+
+
+def age_of(status: View, now: datetime) -> float | None:
+    """Seconds since the replica was last in sync; None where that is unknown."""
+    running = status.flag("running") is True
+    if status.text("role") == "secondary":
+        if running and status.flag("connected") and status.text("replica_state") == IN_SYNC_STATE:
+            return 0.0
+        return _since(status.part("primary").text("as_of"), now)
+    lag_s = status.number("lag_seconds")
+    if running:
+        return None if lag_s is None else max(lag_s, 0.0)
+    return _since(status.text("last_in_sync"), now)
+
+
+def _since(moment: str | None, now: datetime) -> float | None:
+    try:
+        return max((now - datetime.fromisoformat(moment or "").astimezone(UTC)).total_seconds(), 0.0)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _state_of(status: View, age_s: float | None, limits: Limits) -> tuple[PluginState, str]:
+    """The state, and what makes it worse than the age does."""
+    if status.text("refused"):
+        return PluginState.CRITICAL, "a person has to choose"
+    if age_s is None:
+        return PluginState.UNKNOWN, ""
+    if age_s > limits.critical_s:
+        return PluginState.CRITICAL, ""
+    if status.flag("running") is not True:
+        return PluginState.WARNING, ""
+    if status.text("replica_state") not in ("consistent", IN_SYNC_STATE, "outdated"):
+        return PluginState.WARNING, "the replica cannot be used"
+    return (PluginState.WARNING, "") if age_s > limits.warning_s else (PluginState.OK, "")
+
+
+def worst(states: Sequence[PluginState]) -> PluginState:
+    """Critical before warning before unknown; unknown when there is none."""
+    return next((state for state in _WORST_FIRST if state in states), PluginState.UNKNOWN)
+
+
+def plugin_line(volumes: Sequence[Judged], limits: Limits) -> str:
+    """The one line. Text of others cannot end its first part: a ``|`` in it is shown as ``!``."""
+    state = worst([one.state for one in volumes])
+    bad = sorted((one for one in volumes if one.state), key=lambda one: _WORST_FIRST.index(one.state))
+    if len(volumes) == 1:
+        words = f"{volumes[0].name}: {volumes[0].words}"
+    elif bad:
+        told = "; ".join(f"{one.name}: {one.state.name.lower()}: {one.words}" for one in bad)
+        words = f"{len(bad)} of {len(volumes)} are not as they should be: {told}"
+    else:
+        words = f"{len(volumes)} volumes and replicas are in sync"
+    figures = " ".join(_performance(one, limits, several=len(volumes) > 1) for one in volumes)
+    text = f"PYDBT {state.name} - {words}".replace("|", "!")
+    return f"{text[:_LINE_CHARACTERS_MAX]} | {figures}"
+
+
+def _performance(one: Judged, limits: Limits, *, several: bool) -> str:
+    """``'label'=value;warn;crit;min;max`` for each figure; U where it is unknown."""
+    prefix = f"{one.name} " if several else ""
+    age = "U" if one.age_s is None else f"{one.age_s:.1f}s"
+    lacking = "U" if one.out_of_sync_bytes is None else f"{one.out_of_sync_bytes}B"
+    size = "" if one.size_bytes is None else str(one.size_bytes)
+    bounds = f"{limits.warning_s:g};{limits.critical_s:g}"
+    return f"{_label(f'{prefix}age')}={age};{bounds};0; {_label(f'{prefix}out_of_sync')}={lacking};;;0;{size}"
+
+
+def _label(text: str) -> str:
+    """A label may have neither ``=`` nor an unpaired quote in it."""
+    plain = text.replace("|", "!").replace("=", "-")
+    return "'" + plain.replace("'", "''") + "'" if _QUOTED.search(plain) else plain
+
+
+def unknown_line(words: str) -> str:
+    """The line of a check that could not be made."""
+    return f"PYDBT UNKNOWN - {words.replace('|', '!')}"

@@ -1,0 +1,162 @@
+"""Hooks hold nothing up: one that hangs delays later ones alone, what does not fit is counted, and an unsafe one is not run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from pydbt.controller import hook_runner
+from pydbt.controller.hook_runner import WAITING_HOOKS_MAX, HookRunner, why_unsafe
+from pydbt.core.seen.event_names import ANY
+from pydbt.core.seen.events import Event
+from pydbt.core.seen.hooks import Hooks, Whose
+from tests.lab.patience import until
+
+WHOSE = Whose("primary", "/dev/vda3", "data", "/var/lib/pydbt/data")
+MOMENT = "2026-01-01T00:00:00.000Z"
+
+
+def event(name: str, number: int = 1, words: str = "", **figures: object) -> Event:
+    return Event(number, MOMENT, name, words, figures)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Its programs are safe: the folder of all temporary files above it is sticky."""
+    return tmp_path
+
+
+def program(folder: Path, text: str, name: str = "hook") -> str:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_hook_is_told_everything_in_its_environment_and_its_arguments_are_read_by_no_shell(folder: Path) -> None:
+    out = folder / "out"
+    hook = program(folder, f'printf "%s\\n" "$@" > {out}.tmp; env | sort >> {out}.tmp; mv {out}.tmp {out}')
+    runner = HookRunner(Hooks((("tainted", (hook, "$HOME", "a b; rm -rf x")),)), WHOSE)
+    runner.put(event("connected"), "")
+    runner.put(event("tainted", 7, "x\n$(reboot)", secondary="10.0.0.2:7790", bytes=None, ok=True, lag_s=1.5), "ab-cd")
+    until(out.exists, "it was run")
+    runner.close()
+    first, second, *variables = out.read_text().splitlines()
+    assert (first, second) == ("$HOME", "a b; rm -rf x")
+    told = dict(line.split("=", 1) for line in variables)
+    assert {name: value for name, value in told.items() if name.startswith("PYDBT_") and name != "PYDBT_HOOK"} == {
+        "PYDBT_EVENT": "tainted", "PYDBT_NUMBER": "7", "PYDBT_MOMENT": MOMENT, "PYDBT_WORDS": "x\\x0a$(reboot)",
+        "PYDBT_ROLE": "primary", "PYDBT_NAME": "data", "PYDBT_PLACE": "/dev/vda3", "PYDBT_STATE_DIR": "/var/lib/pydbt/data",
+        "PYDBT_VOLUME": "abcd", "PYDBT_SECONDARY": "10.0.0.2:7790", "PYDBT_DROPPED": "0",
+        "PYDBT_FIGURE_BYTES": "", "PYDBT_FIGURE_OK": "true", "PYDBT_FIGURE_LAG_S": "1.5",
+    }  # fmt: skip
+    assert told.keys() - {name for name in told if name.startswith("PYDBT_")} <= {"PATH", "LANG", "PWD", "SHLVL", "_"}
+
+
+def test_the_hook_of_the_name_and_the_one_of_all_are_both_run_in_order(folder: Path) -> None:
+    out = folder / "out"
+    hook = program(folder, f'echo "$1 $PYDBT_EVENT" >> {out}')
+    runner = HookRunner(Hooks(((ANY, (hook, "any")), ("in-sync", (hook, "own")))), WHOSE)
+    for name in ("started", "in-sync"):
+        runner.put(event(name), "")
+    runner.close()
+    assert out.read_text().splitlines() == ["any started", "own in-sync", "any in-sync"]
+
+
+def test_what_does_not_fit_is_dropped_and_counted_and_the_next_hook_is_told(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    go, out = folder / "go", folder / "out"
+    hook = program(folder, f"while [ ! -e {go} ]; do sleep 0.05; done; echo $PYDBT_DROPPED >> {out}")
+    runner = HookRunner(Hooks(((ANY, (hook,)),)), WHOSE)
+    runner.put(event("started"), "")
+    until(lambda: runner._queue.empty(), "the first runs")
+    with caplog.at_level(logging.WARNING):
+        for number in range(WAITING_HOOKS_MAX + 5):
+            runner.put(event("connected", number), "")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"hooks are left out from the event connected on: {WAITING_HOOKS_MAX} others wait"
+    ]
+    go.touch()
+    until(lambda: out.exists() and len(out.read_text().splitlines()) > 1, "the next one ran")
+    runner.close()
+    assert out.read_text().splitlines()[:3] == ["0", "5", "0"]
+
+
+def test_a_hook_that_hangs_holds_neither_the_caller_nor_the_end_up(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hook_runner, "LAST_HOOKS_S", 0.2)
+    runner = HookRunner(Hooks(((ANY, (program(folder, "exec sleep 1000"),)),), timeout_s=3600.0), WHOSE)
+    for name in ("started", "tainted", "stopped"):
+        runner.put(event(name), "")
+    runner.close()
+    assert "the end did not wait for hooks: one was killed, and 2 were not run" in caplog.text
+    assert not any(thread.name == "hooks" for thread in threading.enumerate())
+
+
+def test_a_failure_is_a_warning_and_output_goes_to_the_log(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        runner = HookRunner(Hooks(((ANY, (program(folder, "echo hello; exit 9"),)),)), WHOSE)
+        runner.put(event("started"), "")
+        runner.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "hook started: hello",
+        f"the hook {folder}/hook for the event started failed: it ended with exit code 9",
+    ]
+
+
+def test_an_unsafe_program_is_not_run(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = folder / "out"
+    hook = Path(program(folder, f"touch {out}"))
+    hook.chmod(0o777)
+    runner = HookRunner(Hooks(((ANY, (str(hook),)),)), WHOSE)
+    runner.put(event("started"), "")
+    runner.close()
+    assert "is not run: expected a program that nobody else may write" in caplog.text and not out.exists()
+
+
+def test_without_a_hook_there_is_no_thread() -> None:
+    runner = HookRunner(Hooks(), WHOSE)
+    runner.put(event("started"), "")
+    assert not any(thread.name == "hooks" for thread in threading.enumerate())
+    runner.close()
+
+
+def test_a_machine_without_room_for_a_thread_loses_nothing_but_hooks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", full)
+        runner = HookRunner(Hooks(((ANY, (program(folder, "exit 0"),)),)), WHOSE)
+        runner.put(event("started"), "")
+    assert "can't start new thread" in caplog.text
+    runner.put(event("connected"), "")
+    runner.close()
+
+
+def test_which_programs_are_safe(folder: Path) -> None:
+    good = Path(program(folder, "exit 0"))
+    assert why_unsafe(good) == ""
+    assert why_unsafe(Path("hook")).startswith("expected the absolute path")
+    assert "No such file" in why_unsafe(folder / "missing")
+    assert "regular file" in why_unsafe(folder)
+    link = folder / "link"
+    link.symlink_to(good)
+    assert why_unsafe(link) == ""
+    good.chmod(0o644)
+    assert "may be executed" in why_unsafe(good)
+    good.chmod(0o755)
+    folder.chmod(0o777)
+    assert f"others may write {folder}" in why_unsafe(good)
+    folder.chmod(0o700)
+    if os.geteuid() == 0:
+        os.chown(good, 65533, 65533)
+        assert "belongs to user 65533" in why_unsafe(good)

@@ -1,0 +1,114 @@
+"""What monitoring is told: never better than the truth, in a format that no text of others breaks."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pydbt.core.seen.plugin import Limits, PluginState, judged, plugin_line, unknown_line, worst
+from pydbt.core.seen.view import View
+from tests.core.seen.statuses import primary, secondary, secondary_keys
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+LIMITS = Limits(60.0, 600.0)
+AGO_100_S = "2026-01-01T11:58:20Z"
+
+
+def state_of(status: dict[str, Any], running: bool = True) -> PluginState:
+    return judged("vda3", View({**status, "running": running}), NOW, LIMITS).state
+
+
+@pytest.mark.parametrize(
+    ("changed", "running", "state"),
+    [
+        ({}, True, PluginState.OK),
+        ({"lag_seconds": 60.0, "replica_state": "consistent"}, True, PluginState.OK),
+        ({"lag_seconds": 60.1, "replica_state": "consistent"}, True, PluginState.WARNING),
+        ({"lag_seconds": 601.0, "replica_state": "outdated"}, True, PluginState.CRITICAL),
+        ({"lag_seconds": None, "replica_state": "inconsistent"}, True, PluginState.UNKNOWN),
+        ({"lag_seconds": 1.0, "replica_state": "inconsistent"}, True, PluginState.WARNING),
+        ({"refused": "split-brain", "lag_seconds": None}, True, PluginState.CRITICAL),
+        ({"last_in_sync": "2026-01-01T11:59:59Z"}, False, PluginState.WARNING),
+        ({"last_in_sync": "2026-01-01T11:00:00Z"}, False, PluginState.CRITICAL),
+        ({"last_in_sync": None}, False, PluginState.UNKNOWN),
+        ({"last_in_sync": "yesterday"}, False, PluginState.UNKNOWN),
+        ({"last_in_sync": "0001-01-01T00:00:00+14:00"}, False, PluginState.UNKNOWN),
+    ],
+)
+def test_the_age_decides_for_a_primary_and_no_controller_is_never_ok(
+    changed: dict[str, Any], running: bool, state: PluginState
+) -> None:
+    assert state_of(primary(secondary_keys(**changed)), running) is state
+
+
+@pytest.mark.parametrize(
+    ("changed", "running", "state"),
+    [
+        ({}, True, PluginState.OK),
+        ({"connected": False}, True, PluginState.UNKNOWN),
+        ({"connected": False, "primary": {"as_of": AGO_100_S}}, True, PluginState.WARNING),
+        ({"primary": {"as_of": AGO_100_S}}, False, PluginState.WARNING),
+        ({"replica_state": "outdated", "primary": {"as_of": "2026-01-01T11:00:00Z"}}, True, PluginState.CRITICAL),
+    ],
+)
+def test_a_replica_is_as_old_as_the_moment_of_its_image(
+    changed: dict[str, Any], running: bool, state: PluginState
+) -> None:
+    assert state_of(secondary(**changed), running) is state
+
+
+def test_an_unknown_state_of_a_replica_is_not_ok() -> None:
+    assert state_of(primary(secondary_keys(replica_state="excellent"))) is PluginState.WARNING
+    assert state_of({}) is PluginState.UNKNOWN
+    assert state_of({}, running=False) is PluginState.UNKNOWN
+
+
+def test_the_line_has_words_and_performance_data() -> None:
+    one = judged("/dev/vda3", View({**primary(), "running": True, "size_bytes": 4096}), NOW, LIMITS)
+    line = plugin_line([one], LIMITS)
+    assert line.startswith("PYDBT OK - /dev/vda3: up to date; normal; last in sync 0.0 s ago | ")
+    assert line.endswith("| age=0.0s;60;600;0; out_of_sync=0B;;;0;4096")
+    unknown = judged("b", View({"running": True}), NOW, LIMITS)
+    several = plugin_line([one, unknown], LIMITS)
+    assert several.startswith("PYDBT UNKNOWN - 1 of 2 are not as they should be: b: unknown: ")
+    assert "'/dev/vda3 age'=0.0s;60;600;0; " in several and several.endswith(
+        "'b age'=U;60;600;0; 'b out_of_sync'=U;;;0;"
+    )
+    assert plugin_line([one, one], LIMITS).startswith("PYDBT OK - 2 volumes and replicas are in sync | ")
+
+
+def test_critical_comes_before_warning_and_warning_before_unknown() -> None:
+    assert worst(list(PluginState)) is PluginState.CRITICAL
+    assert worst([PluginState.UNKNOWN, PluginState.WARNING, PluginState.OK]) is PluginState.WARNING
+    assert worst([PluginState.OK, PluginState.UNKNOWN]) is PluginState.UNKNOWN
+    assert worst([]) is PluginState.UNKNOWN
+
+
+# One item of performance data: label, value with its unit, and four numbers or nothing.
+ITEM = re.compile(r"(?:'(?:[^'=|\n]|'')+'|[^'=|\s]+)=(?:U|-?[0-9.]+(?:s|B)?);[0-9.]*;[0-9.]*;[0-9.]*;[0-9]*(?: |$)")
+
+
+@given(st.text(), st.text(), st.booleans())
+def test_no_name_and_no_reason_breaks_the_format(name: str, reason: str, several: bool) -> None:
+    status = View(
+        {**primary(secondary_keys(connection_problem=reason, mode="paused")), "running": False, "problem": reason}
+    )
+    shown = View({"name": name}).text("name") or ""  # as it reaches the command: one line
+    line = plugin_line([judged(shown, status, NOW, LIMITS)] * (2 if several else 1), LIMITS)
+    words, bar, figures = line.partition("|")
+    assert bar and "|" not in figures and "\n" not in line and len(words) < 4096
+    position = 0
+    for _ in range(4 if several else 2):
+        item = ITEM.match(figures.lstrip(), position)
+        assert item is not None, figures
+        position = item.end()
+    assert position == len(figures.lstrip())
+
+
+def test_a_check_that_could_not_be_made_is_unknown() -> None:
+    assert unknown_line("no | such") == "PYDBT UNKNOWN - no ! such"
