@@ -67,13 +67,15 @@ class Followed:
     role: str = ""
     running: bool = False
     next: int = 0
+    _run: str = field(default="", repr=False)
     _last_name: str = field(default="", repr=False)
 
     def exists(self) -> list[Line]:
         """As it is now, in one line; a controller that does not answer is told as such. PydbtError when it cannot be asked."""
         try:
             status = View(call(self.where, {"command": "status"}, _ANSWER_S))
-            self.next = self._ask(0, 0.0)[1] if not self.running else self.next
+            if not self.running and not self._run:
+                self._ask(0, 0.0)
         except NotRunning as error:
             self.running = False
             self._name(View(read_saved_status(self.state_dir) if self.state_dir else None))
@@ -95,7 +97,7 @@ class Followed:
         if not self.running:
             return self._look_for_it()
         try:
-            events, self.next, lost = self._ask(self.next, _POLL_S)
+            events, lost = self._ask(self.next, _POLL_S)
         except NotRunning as error:
             self.running = False
             if self._last_name == names.STOPPED:
@@ -107,18 +109,26 @@ class Followed:
 
     def _look_for_it(self) -> list[Line]:
         """A controller that was started again: what there is now, and everything that it has told since its start."""
-        before, last = self.next, self._last_name
+        first = not self._run
         found = self.exists()
-        if not self.running:
-            return []
-        events, self.next, lost = self._ask(before, 0.0)
-        return [*found, *self._lines(events, lost and bool(before) and last != names.STOPPED)]
+        if not self.running or first:
+            return found if self.running else []
+        return [*found, *self._lines(*self._ask(self.next, 0.0))]
 
-    def _ask(self, since: int, timeout_s: float) -> tuple[list[Event], int, bool]:
+    def _ask(self, since: int, timeout_s: float) -> tuple[list[Event], bool]:
+        """The events behind a number, and whether others are missing before them. After a new start: all that there are."""
+        answer = self._call(since, timeout_s)
+        run = answer.text("run") or ""
+        if again := bool(self._run) and run != self._run:
+            answer = self._call(0, 0.0)
+        self._run, self.next = run, answer.whole("next") or 0
+        events = [event for one in answer.parts("events") if (event := Event.from_values(one.values)) is not None]
+        lost = self._last_name != names.STOPPED if again else answer.flag("lost") is True
+        return events, lost
+
+    def _call(self, since: int, timeout_s: float) -> View:
         request = {"command": "events", "since": since, "timeout": timeout_s}
-        answer = call(self.where, request, timeout_s + _POLL_MARGIN_S)
-        events = [event for values in answer.get("events") or () if (event := Event.from_values(values)) is not None]
-        return events, View(answer).whole("next") or 0, bool(answer.get("lost"))
+        return View(call(self.where, request, timeout_s + _POLL_MARGIN_S))
 
     def _lines(self, events: Iterable[Event], lost: bool) -> list[Line]:
         made = [self.line_of(event) for event in events]

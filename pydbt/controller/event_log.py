@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -45,7 +46,10 @@ class EventLog:
         self._whose, self._journal = whose, journal
         self._changes = Changes(hooks.late_after_s)
         self._runner = HookRunner(hooks, whose)
-        self._ring = EventRing(int(time.time() * 1000))  # later than each number of an earlier run
+        self._ring = EventRing(
+            int(time.time() * 1000)
+        )  # later than each number of an earlier run, if the clock is right
+        self._run = secrets.token_hex(8)
         self._changed = threading.Condition()
         self._polls = threading.BoundedSemaphore(POLLS_MAX)
         self._volume, self._ended = "", False
@@ -93,7 +97,10 @@ class EventLog:
                     self._journal.send(journal_fields(event, self._whose, self._volume))
 
     def answer(self, arguments: Mapping[str, Any], gone: ClientGone) -> dict[str, Any]:
-        """The events behind number ``since``; without any the answer comes after ``timeout`` seconds, or sooner. UsageError."""
+        """The events behind number ``since``; without any the answer comes after ``timeout`` seconds, or sooner. UsageError.
+
+        ``run`` is another one after a new start: then the number of the last question says nothing.
+        """
         check_arguments(dict(arguments))
         since, timeout_s = arguments.get("since") or 0, min(arguments.get("timeout") or 0.0, LONGEST_QUESTION_S)
         with self._changed:
@@ -103,7 +110,8 @@ class EventLog:
                 finally:
                     self._polls.release()
             found = self._ring.since(since)
-        return {"events": [event.to_json() for event in found.events], "next": found.next, "lost": found.lost}
+        events = [event.to_json() for event in found.events]
+        return {"events": events, "next": found.next, "lost": found.lost, "run": self._run}
 
     def _wait(self, since: int, deadline: float, gone: ClientGone) -> None:
         while (left_s := deadline - time.monotonic()) > 0 and not self._ended:
