@@ -81,6 +81,17 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("The last transactions of the file system on a device:", "sudo controller transactions /dev/vdb"),
         ("Those on the image of a replica, for a program:", "controller transactions /srv/replica.img --json"),
     ),
+    "dashboard": (
+        ("Open the printed link in a browser of this machine:", "sudo controller dashboard"),
+        (
+            "Serve other machines too, by TLS:",
+            "sudo controller dashboard --listen 0.0.0.0:7780 --identity /etc/pydbt/alpha.identity",
+        ),
+        (
+            "Serve a proxy that runs as www-data:",
+            "sudo controller dashboard --listen unix:/run/pydbt/dashboard.sock --allow www-data",
+        ),
+    ),
     "configcheck": (
         ("Check every file:", "sudo controller configcheck"),
         ("Check one volume, with its device and its port:", "sudo controller configcheck data --devices"),

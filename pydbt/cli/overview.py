@@ -62,7 +62,7 @@ def all_reports() -> list[dict[str, Any]]:
     """What is known of every volume and replica of this machine, as of ``status --json``, with its ``state_dir``."""
     reports = [_report(Path(state_dir), *place) for state_dir, place in known_state_dirs().items()]
     own = [report for report in reports if "user" not in report]  # another user's word hides no program
-    return in_order([*reports, *_programs({str(report.get("volume")).replace("-", "") for report in own})])
+    return in_order([*reports, *programs_alone({str(report.get("volume")).replace("-", "") for report in own})])
 
 
 def known_state_dirs() -> dict[str, tuple[str, str]]:
@@ -80,13 +80,25 @@ def known_state_dirs() -> dict[str, tuple[str, str]]:
 
 def _report(state_dir: Path, key: str, place: str) -> dict[str, Any]:
     """A directory that cannot be asked, for whatever reason, hides no other one: another user may have made it so."""
+    kept: dict[str, Any]
     try:
-        try:
-            return {**call(state_dir, {"command": "status"}, _ANSWER_S), "running": True, "state_dir": str(state_dir)}
-        except NotRunning:
-            last = last_status(state_dir)
-            kept = last.values if last.part("armed") or last.part("gate") else read_saved_status(state_dir) or {}
-            problem = f"no controller is running{last_known(state_dir)}"
+        return {**call(state_dir, {"command": "status"}, _ANSWER_S), "running": True, "state_dir": str(state_dir)}
+    except NotRunning:
+        return report_of_stopped(state_dir, key, place)
+    except PydbtError as error:
+        kept, problem = {}, str(error)
+    except Exception as error:
+        kept, problem = {}, _unreadable(error)
+    return {key: place, **kept, "running": False, "state_dir": str(state_dir), "problem": problem}
+
+
+def report_of_stopped(state_dir: Path, key: str, place: str) -> dict[str, Any]:
+    """What is known of one that no controller serves; it may take a while. ``key``: ``source`` or ``target``, with its place."""
+    kept: dict[str, Any]
+    try:
+        last = last_status(state_dir)
+        kept = last.values if last.part("armed") or last.part("gate") else read_saved_status(state_dir) or {}
+        problem = f"no controller is running{last_known(state_dir)}"
     except PydbtError as error:
         kept, problem = {}, str(error)
     except Exception as error:
@@ -99,7 +111,7 @@ def _unreadable(error: Exception) -> str:
     return f"its state cannot be read: {printable(why)}"
 
 
-def _programs(volumes: set[str]) -> list[dict[str, Any]]:
+def programs_alone(volumes: set[str]) -> list[dict[str, Any]]:
     """Programs in the kernel of volumes that are not among these."""
     try:
         names = pinned_names()

@@ -13,7 +13,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as in a shell
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 TERMINATED = 143  # 128 + SIGTERM
 # They run until they are stopped: SIGTERM is their ordinary end, also during their start.
-SERVICES = ("run", "secondary")
+SERVICES = ("run", "secondary", "dashboard")
 
 
 class Stopped(BaseException):

@@ -35,7 +35,7 @@ SAVE_STATUS_INTERVAL_S = 5.0
 """How often a controller saves its status while something goes on: a killed one left no older one than that."""
 # A request of the command line is far below this; a longer one comes from another program.
 _REQUEST_BYTES_MAX = 64 * 1024
-_ANSWER_BYTES_MAX = 4 * 1024 * 1024
+ANSWER_BYTES_MAX = 4 * 1024 * 1024
 # Clients are people and monitoring. More of them at once are refused, so that the number of threads is bounded.
 CLIENTS_MAX = 64
 _SEND_TIMEOUT_S = 10.0
@@ -232,12 +232,12 @@ def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
         client.settimeout(None if timeout_s is None else min(timeout_s, LONGEST_SOCKET_WAIT_S))
         try:
-            with _socket_itself(place) as (name, owner):
+            with socket_itself(place) as (name, owner):
                 client.connect(name)
-            stranger = _stranger(client, owner, place, request)
+            stranger = stranger_of(client, owner, place, request)
             with contextlib.suppress(BrokenPipeError):  # it has answered without asking
                 client.sendall(json.dumps(request).encode() + b"\n")
-            answer = next(_lines(client, _ANSWER_BYTES_MAX, until and until - time.monotonic()), None)
+            answer = next(_lines(client, ANSWER_BYTES_MAX, until and until - time.monotonic()), None)
         except BlockingIOError as error:
             raise BusyError(f"the controller of {place.parent} takes in no command now: try again") from error
         except TimeoutError as error:
@@ -252,10 +252,15 @@ def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float
             raise StateError(f"{place} is answered by something that is no controller: {error}") from error
     if answer is None:
         raise NotRunning(f"the controller of {place.parent} ended while it was asked")
+    return read_answer(answer, place, stranger)
+
+
+def read_answer(answer: bytes, place: Path, stranger: str = "") -> dict[str, Any]:
+    """The result in the line of an answer; the error in it is raised. ``stranger``: as of ``stranger_of``."""
     return _result(answer, place) if not stranger else _result_of(stranger, answer, place)
 
 
-def _stranger(client: socket.socket, owner: int, place: Path, request: dict[str, Any]) -> str:
+def stranger_of(client: socket.socket, owner: int, place: Path, request: dict[str, Any]) -> str:
     """The user whose process answers, when it is another one whose secondary may be asked; empty when it is our own.
 
     ``owner`` is that of the state directory. StateError when its answer must not be used: it may be anybody who can write to
@@ -304,7 +309,7 @@ def _is_gone(client: socket.socket) -> bool:
 def is_answering(path: str | os.PathLike[str]) -> bool:
     """Whether a controller listens on the socket or in the state directory ``path`` names."""
     try:
-        with _socket_itself(socket_path(path)) as (name, _):
+        with socket_itself(socket_path(path)) as (name, _):
             require_listener(name)
     except (OSError, StateError):
         return False
@@ -422,7 +427,7 @@ def _short_name(path: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _socket_itself(path: Path) -> Iterator[tuple[str, int]]:
+def socket_itself(path: Path) -> Iterator[tuple[str, int]]:
     """A short name of the socket at a path, for as long as this lasts, and the owner of its folder.
 
     StateError when a link is there: whoever may write to the folder could lead a question to another controller with it.

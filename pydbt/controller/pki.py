@@ -23,7 +23,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pydbt.core.errors import StateError, UsageError
 from pydbt.core.machine_name import name_problem
-from pydbt.network.certificates import REVOKED_FILE_NAME, key_of, lifetime_of, revoked_beside
+from pydbt.network.certificates import (
+    READ_ONLY_OID,
+    REVOKED_FILE_NAME,
+    is_read_only,
+    key_of,
+    lifetime_of,
+    revoked_beside,
+)
 from pydbt.network.tls import Identity, load_identity
 from pydbt.posix.atomic import replace_file
 from pydbt.posix.ownership import Unsafe, folder_intruder, make_folder
@@ -34,6 +41,7 @@ IDENTITY_DAYS = 1825
 _NAMES_SHOWN = 10
 # A clock that is a little behind must not find a new certificate not valid yet.
 _SKEW = timedelta(hours=1)
+_NULL = b"\x05\x00"  # NULL in DER: the mark says everything by being there
 
 
 def make_authority(folder: Path) -> Path:
@@ -96,7 +104,11 @@ def renew_authority(folder: Path, days: float = IDENTITY_DAYS) -> Renewed:
     found = {path: _renewable(path, before) for path in sorted(folder.glob("*.identity"))}
     certificate = _of_authority(key, before.subject)
     replace_file(folder / AUTHORITY_CERTIFICATE, _public(certificate))
-    made = [issue(folder, path.stem, days, replace=True) for path, one in found.items() if not one.state.is_revoked]
+    made = [
+        issue(folder, path.stem, days, replace=True, read_only=is_read_only(one.certificate))
+        for path, one in found.items()
+        if not one.state.is_revoked
+    ]
     return Renewed(
         folder / AUTHORITY_CERTIFICATE,
         lifetime_of(_public(certificate).decode()).ends,
@@ -108,7 +120,7 @@ def renew_authority(folder: Path, days: float = IDENTITY_DAYS) -> Renewed:
 
 def _renewable(path: Path, authority: x509.Certificate) -> Identity:
     """The identity in a file. UsageError when another one would take its place."""
-    identity = load_identity(path)
+    identity = load_identity(path, reading=True)
     own = x509.load_der_x509_certificate(identity.certificate)
     public = authority.public_key()
     assert isinstance(public, ec.EllipticCurvePublicKey), "_authority() has looked at it"
@@ -125,18 +137,25 @@ def _renewable(path: Path, authority: x509.Certificate) -> Identity:
         raise UsageError(
             f"{path} is the identity of {names[0] if names else ''!r}: an identity is called NAME.identity"
         )
-    if not identity.state.is_revoked and _kept_key(path) is None:
+    read_only = is_read_only(identity.certificate)
+    if not identity.state.is_revoked and _kept_key(path, read_only) is None:
         raise UsageError(f"{path} has a key of another kind than 'controller pki issue' makes: issue it with --replace")
     return identity
 
 
 def issue(
-    folder: Path, name: str, days: float = IDENTITY_DAYS, begins: datetime | None = None, *, replace: bool = False
+    folder: Path,
+    name: str,
+    days: float = IDENTITY_DAYS,
+    begins: datetime | None = None,
+    *,
+    replace: bool = False,
+    read_only: bool = False,
 ) -> Path:
     """Make an identity for a machine; the path of its one file. UsageError when there is one, unless it is to be replaced.
 
-    It ends with its authority, if not before. The key of one that is replaced stays unless it was revoked: other machines know
-    the key.
+    It ends with its authority, if not before. The key of one that is replaced stays unless it was revoked, or may do something
+    else from now on: other machines know the key. With ``read_only`` it may look at dashboards, and do nothing else.
     """
     if problem := name_problem(name):
         raise UsageError(problem)
@@ -147,15 +166,18 @@ def issue(
         )
     key, certificate = _authority(folder)
     path = folder / f"{name}.identity"
-    own = _kept_key(path) or ec.generate_private_key(ec.SECP256R1())
+    own = _kept_key(path, read_only) or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = _certificate(
         subject, certificate.subject, own.public_key(), timedelta(days=days), begins, _end_of(folder, certificate)
     )
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    # Both: after a failover the sides change places.
-    purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH])
-    builder = builder.add_extension(purposes, critical=False)
+    # Both: after a failover the sides change places. Who may only read is no server.
+    purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, *([] if read_only else [ExtendedKeyUsageOID.SERVER_AUTH])]
+    builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+    if read_only:
+        mark = x509.UnrecognizedExtension(x509.ObjectIdentifier(READ_ONLY_OID), _NULL)
+        builder = builder.add_extension(mark, critical=True)
     builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
     builder = builder.add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
@@ -230,13 +252,15 @@ def _issued_in(folder: Path) -> str:
     return f"name one of {shown}" if names else "name the folder in which it was issued"
 
 
-def _kept_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
-    """The key of the identity that is there, if there is one and its key was not revoked."""
+def _kept_key(path: Path, read_only: bool) -> ec.EllipticCurvePrivateKey | None:
+    """The key of the identity that is there, if there is one, its key was not revoked, and it may do the same."""
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
+        content = path.read_bytes()
+        key = serialization.load_pem_private_key(content, None)
+        own = x509.load_pem_x509_certificate(content).public_bytes(serialization.Encoding.DER)
     except (OSError, ValueError, TypeError):
         return None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or is_read_only(own) != read_only:
         return None
     return None if f"sha256:{hashlib.sha256(_of_key(key.public_key())).hexdigest()}" in revoked_beside(path) else key
 

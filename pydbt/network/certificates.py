@@ -15,6 +15,12 @@ from pydbt.core.identity_expiry import Lifetime
 from pydbt.posix.ownership import Unsafe, file_intruder, read_safely
 
 REVOKED_FILE_NAME = "revoked"
+READ_ONLY_OID = "1.3.6.1.3.7039661.1"
+"""The extension of an identity that may only read, in IANA's arc for experiments: no other program has to know it.
+
+It is critical, so that every version of this program that does not look for it refuses the certificate as a whole (RFC 5280,
+4.2), in the place of a primary and in that of a secondary.
+"""
 _KEY = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -28,6 +34,14 @@ def key_of(certificate: bytes) -> str:
 
     key = x509.load_der_x509_certificate(certificate).public_key()
     return f"sha256:{hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()}"
+
+
+def is_read_only(certificate: bytes) -> bool:
+    """Whether an identity may only read, by its certificate (DER)."""
+    from cryptography import x509
+
+    extensions = x509.load_der_x509_certificate(certificate).extensions
+    return any(extension.oid.dotted_string == READ_ONLY_OID for extension in extensions)
 
 
 def lifetime_of(certificate: str) -> Lifetime:

@@ -28,6 +28,11 @@ class ManyAddresses:
         for sock in sockets:
             sock.setblocking(False)
 
+    @property
+    def each(self) -> list[socket.socket]:
+        """The socket of each address."""
+        return list(self._sockets)
+
     def accept(self) -> tuple[socket.socket, Any]:
         """The next connection at any of them. OSError, also when they are shut down."""
         poll = select.poll()

@@ -22,7 +22,7 @@ from pydbt.core.errors import NoAnswer, PeerError, UsageError
 from pydbt.core.identity_expiry import IdentityState
 from pydbt.core.protocol.frames import Refuse
 from pydbt.core.protocol.peer_identity import Machine, PeerObjection, objection_to_revoked, objection_to_twin
-from pydbt.network.certificates import key_of, lifetime_of, revoked_beside
+from pydbt.network.certificates import is_read_only, key_of, lifetime_of, revoked_beside
 from pydbt.network.connection import FramedConnection, StreamSocket
 from pydbt.network.tls_errors import explain_tls_error
 from pydbt.posix.ownership import Unsafe, file_intruder, read_safely
@@ -71,8 +71,11 @@ class Identity:
     revoked: frozenset[str]
 
 
-def load_identity(path: Path) -> Identity:
-    """Read an identity file. UsageError when it is wrong, or when other users may read it."""
+def load_identity(path: Path, *, reading: bool = False) -> Identity:
+    """Read an identity file. UsageError when it is wrong, or when other users may read it.
+
+    One that may only read is refused, too, but for ``reading``: it is never that of a primary or secondary.
+    """
     try:
         text, status = read_safely(path)
     except OSError as error:
@@ -100,6 +103,11 @@ def load_identity(path: Path) -> Identity:
     try:
         roles = ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER
         own = ssl.PEM_cert_to_DER_cert(certificates[0])
+        if not reading and is_read_only(own):
+            raise UsageError(
+                f"the identity {path} may only read (it was issued with --read-only), and is neither a primary's nor a "
+                "secondary's: give it to 'controller dashboard', and issue another one for this machine"
+            )
         as_client, as_server = (_context(path, certificates[-1], role) for role in roles)
         revoked = revoked_beside(path)
         lifetimes = lifetime_of(certificates[0]), lifetime_of(certificates[-1])
@@ -220,7 +228,7 @@ class TlsSocket:
             self._flush(deadline)
             break
         self.peer_certificate = self._tls.getpeercert(binary_form=True) or b""
-        self.machine = Machine(_common_name(self._tls.getpeercert()), key_of(self.peer_certificate))
+        self.machine = Machine(common_name(self._tls.getpeercert()), key_of(self.peer_certificate))
 
     def _flush(self, deadline: float) -> None:
         data = self._outgoing.read()
@@ -331,7 +339,8 @@ class TlsSocket:
         return self.machine.name
 
 
-def _common_name(certificate: Mapping[str, Any] | None) -> str:
+def common_name(certificate: Mapping[str, Any] | None) -> str:
+    """The name in a certificate, as ``getpeercert`` of ``ssl`` gives it; empty without one."""
     subject: Iterable[Iterable[tuple[str, str]]] = (certificate or {}).get("subject", ())
     return next((value for row in subject for key, value in row if key == "commonName"), "")
 

@@ -11,6 +11,8 @@ _VERIFY_WORDS = {
     19: "its certificate was issued by another authority",
     20: "its certificate was issued by another authority",
     21: "its certificate was issued by another authority",
+    # X509_V_ERR_UNHANDLED_CRITICAL_EXTENSION: no other identity has an extension that OpenSSL does not know.
+    34: "its identity may only read (it was issued with --read-only): give it one that was issued without",
 }
 _ALERT_WORDS = {
     "CERTIFICATE_EXPIRED": "it reports that this machine's certificate has expired, or its own copy of the authority's: "

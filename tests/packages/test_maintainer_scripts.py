@@ -274,7 +274,7 @@ def test_an_installation_names_what_comes_before_it(root: Root) -> None:
     for unit in units:
         root.write(f"etc/systemd/system/{unit}")
     said = script(root, "postinst", "configure", "").output
-    assert "/usr/local/bin/controller comes before" in said and len(units) == 5
+    assert "/usr/local/bin/controller comes before" in said and len(units) == 6
     for unit in units:
         assert f"/etc/systemd/system/{unit} comes" in said
 

@@ -45,17 +45,19 @@ def init(folder: Path) -> int:
 @click.argument("name")
 @_DAYS
 @click.option("--replace", is_flag=True, help="Make another identity in the place of one that is there.")
-def issue(folder: Path, name: str, days: int, replace: bool) -> int:
+@click.option("--read-only", is_flag=True, help="It may look at dashboards, and do nothing else.")
+def issue(folder: Path, name: str, days: int, replace: bool, read_only: bool) -> int:
     """Make an identity for the machine NAME.
 
-    It is made with the authority in FOLDER, as one file, for --identity on that machine. Every machine has its own.
+    It is made with the authority in FOLDER, as one file, for --identity on that machine. Every machine has its own. One that is
+    made with --read-only is for `controller dashboard --of` alone: no primary and no secondary accepts it.
     """
     from pydbt.controller.pki import issue as make
     from pydbt.network.tls import load_identity
 
-    path = make(folder, name, days, replace=replace)
+    path = make(folder, name, days, replace=replace, read_only=read_only)
     click.echo(f"made {path}: copy it to {name}, readable by root alone, and give it to --identity there")
-    state = load_identity(path).state
+    state = load_identity(path, reading=True).state
     more = f", the end of its authority ('controller pki renew {folder}' makes both later)"
     click.echo(f"it is valid until {_when(state.ends)}{more if state.own.ends == state.authority.ends else ''}")
     return 0
@@ -76,7 +78,7 @@ def renew(folder: Path, days: int) -> int:
     done = renew_authority(folder, days)
     click.echo(f"made {done.certificate}: the same authority, valid until {_when(done.ends)}")
     for path in done.identities:
-        click.echo(f"made {path}, valid until {_when(load_identity(path).state.ends)}")
+        click.echo(f"made {path}, valid until {_when(load_identity(path, reading=True).state.ends)}")
     for name in done.revoked:
         click.echo(
             f"left {name} as it is, whose key is revoked: 'controller pki issue --replace {folder} {name}' makes a new key"

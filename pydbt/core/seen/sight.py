@@ -26,6 +26,7 @@ _OF_A_SECONDARY = (
     "secondary", "mode", "mode_since", "replica_state", "connected", "connection_problem", "lag_seconds", "lag_bytes",
     "out_of_sync_bytes", "last_in_sync", "progress",
 )  # fmt: skip
+_NEWS_OF_A_SECONDARY = ("secondary", "mode", "replica_state", "connected", "connection_problem", "out_of_sync_bytes")
 
 
 class Level(StrEnum):
@@ -42,8 +43,8 @@ class Level(StrEnum):
 class Asked:
     """A status, and what is known of how it was come by.
 
-    ``status``: as of ``status --json``; empty when none ever came. ``age_seconds``: since it was true. ``silence``: why no newer
-    one came, in words; empty while the controller answers. ``wire_rate_bytes``: put on the wire per second, None if unknown.
+    ``status``: as of ``status --json``; without ``running`` when none ever came. ``age_seconds``: since it was true. ``silence``:
+    why no newer one came, in words; empty while the controller answers. ``wire_rate_bytes``: put on the wire per second.
     """
 
     status: Mapping[str, object]
@@ -125,6 +126,23 @@ def sight_of(asked: Asked, identity: str, machine: str, name: str, now: datetime
     )
 
 
+def aged(sight: Sight, more_seconds: float, silence: str, now: datetime) -> Sight:
+    """The same, this much later, when nothing newer has come. ``silence``: why."""
+    asked = Asked(sight.status, sight.age_seconds + more_seconds, silence, sight.wire_rate_bytes)
+    return sight_of(asked, sight.id, sight.machine, sight.name, now)
+
+
+def gist(sight: Sight) -> tuple[object, ...]:
+    """What of it is news: all but what only time changes. Two that have the same gist need not be told one after the other."""
+    secondaries = [[one[name] for name in _NEWS_OF_A_SECONDARY] for one in sight.secondaries]
+    return (
+        sight.id, sight.name, sight.device, sight.level, sight.problem, sight.stale, sight.mode, sight.mode_since,
+        sight.replica_state, sight.connected, sight.out_of_sync_bytes, sight.unacknowledged_bytes, sight.last_verified,
+        sight.write_rate_bytes, sight.wire_rate_bytes, sight.queue, sight.log, sight.progress, sight.forecast.converges,
+        sight.status.get("phase"), sight.status.get("waiting_for"), sight.status.get("notices"), secondaries,
+    )  # fmt: skip
+
+
 def _of_a_secondary(report: View) -> dict[str, Any]:
     return {name: report.values.get(name) for name in _OF_A_SECONDARY}
 
@@ -167,7 +185,7 @@ def words_of(asked: Asked, now: datetime) -> str:
     report = View(asked.status)
     if report.flag("running") is False:
         return report.text("problem") or "no controller is running"
-    if not report:
+    if report.flag("running") is None:
         return asked.silence or "nothing is known of it yet"
     line = headline(report, now)
     if not is_stale(asked):

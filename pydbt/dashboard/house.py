@@ -1,0 +1,40 @@
+"""What one dashboard is: who may read it, under which names it is reached, and where its answers come from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydbt.dashboard.pages import Page
+from pydbt.dashboard.panorama import Panorama
+from pydbt.dashboard.tokens import Token
+
+TRUSTED = "pydbt.trusted"
+"""Set in the scope of a request whose sender has proved that he may read."""
+PEER = "pydbt.peer"
+"""In the scope of a request: who its connection has proved to be, by the kernel or by TLS; empty for nobody."""
+
+Asker = Callable[[str, dict[str, Any], float], dict[str, Any]]
+"""Asks the controller of a volume, by its id: the request, and how long to wait. KeyError: no such volume; and PydbtError."""
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """``own_names``: of this server, None behind a proxy; ``cookie_name``: another one for each port of the machine.
+
+    ``pages`` is empty with ``--metrics-only``. ``workers`` wait for controllers.
+    """
+
+    token: Token
+    panorama: Panorama
+    ask: Asker
+    workers: ThreadPoolExecutor
+    own_names: frozenset[str] | None
+    cookie_name: str
+    pages: Mapping[str, Page] = field(default_factory=dict)
+    metrics_only: bool = False
+    is_secure: bool = False
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,0 +1,107 @@
+"""Pictures as they come: one answer with those of now, or a stream of server-sent events (HTML Standard, 9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from pydbt.core.seen.sight import gist
+from pydbt.dashboard.house import House
+from pydbt.dashboard.panorama import MachinePicture
+from pydbt.version import VERSION
+
+_FRESH_S = 1.5
+"""An answer waits no longer for pictures of now."""
+BEAT_S = 1.0
+"""Between two signs of life on a stream."""
+_REPEAT_S = 5.0
+"""A picture in which only the time went on is sent this often."""
+KIND = "text/event-stream"
+
+
+def overview_json(machines: list[MachinePicture]) -> bytes:
+    """The answer of ``/api/overview``, and the data of each event."""
+    told = {"now": time.time(), "version": VERSION, "machines": [machine.to_json() for machine in machines]}
+    return json.dumps(told).encode()
+
+
+async def fresh_machines(house: House) -> list[MachinePicture]:
+    """The pictures of now, or the newest of those that do not come in time."""
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    until = loop.time() + _FRESH_S
+    with house.panorama.waiting(lambda: _tell(loop, came)) as all_there:
+        while not all_there() and (left := until - loop.time()) > 0 and not house.stopping.is_set():
+            try:
+                await asyncio.wait_for(came.wait(), left)
+            except TimeoutError:
+                break
+            came.clear()
+    return house.panorama.machines()
+
+
+def stream_of(house: House) -> Callable[[Request], Any]:
+    """The route of the stream."""
+
+    async def stream(request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(headers={"content-type": KIND})
+        # A proxy must pass each event on at once (X-Accel-Buffering is nginx's).
+        return StreamingResponse(_events(house), media_type=KIND, headers={"x-accel-buffering": "no"})
+
+    return stream
+
+
+async def _events(house: House) -> AsyncIterator[bytes]:
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    told: object = None
+    told_at = 0.0
+    yield b"retry: 1000\n\n"
+    with house.panorama.watched(lambda: _tell(loop, came)):
+        await _next(house, came, _FRESH_S)
+        while not house.stopping.is_set():
+            machines = house.panorama.machines()
+            present = [
+                (machine.name, machine.problem, [gist(sight) for sight in machine.sights]) for machine in machines
+            ]
+            if present != told or loop.time() - told_at >= _REPEAT_S:
+                told, told_at = present, loop.time()
+                yield b"event: overview\ndata: " + _text_of(machines) + b"\n\n"
+            else:
+                yield b": beat\n\n"
+            await _next(house, came, BEAT_S)
+
+
+_encoded: tuple[list[MachinePicture], bytes] = ([], b"")
+
+
+def _text_of(machines: list[MachinePicture]) -> bytes:
+    """As JSON, encoded once for all that watch."""
+    global _encoded
+    known, text = _encoded
+    if len(known) != len(machines) or any(one is not other for one, other in zip(known, machines, strict=False)):
+        text = overview_json(machines)
+        _encoded = (machines, text)
+    return text
+
+
+async def _next(house: House, came: asyncio.Event, timeout_s: float) -> None:
+    """Wait for a picture, the end, or the time."""
+    waits = [asyncio.ensure_future(came.wait()), asyncio.ensure_future(house.stopping.wait())]
+    try:
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    came.clear()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, came: asyncio.Event) -> None:
+    """Called by the thread of a picture; the loop may have ended by then."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(came.set)
