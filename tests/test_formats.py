@@ -21,6 +21,7 @@ from pydbt.core.protocol.layout import Layout
 from pydbt.core.protocol.role import ASKS_ROLE
 from pydbt.core.secondary import journal, replica
 from pydbt.core.secondary.brain import ACK_INTERVAL_S
+from pydbt.core.seen import history
 from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES
 from pydbt.kernel import pins
 from pydbt.network.connection import SILENCE_S
@@ -340,3 +341,22 @@ def test_what_is_pinned_is_documented() -> None:
     for entry, fields_of_all_versions in (("volume", pins.VOLUME_FIELDS), ("layout", pins.LAYOUT_FIELDS)):
         (keys,) = re.findall(rf"`{entry}` \((.*?)[:)]", text)
         assert tuple(re.findall(r"`(\w+)`", keys)) == fields_of_all_versions
+
+
+def test_the_history_is_laid_out_as_documented() -> None:
+    text = section("The history")
+    header, row, event = tables(text)
+    assert places(header) == laid_out(history.HISTORY_HEADER)
+    assert places(row) == columns(history.HISTORY_ROW)
+    *fixed, last = places(event)
+    assert fixed == laid_out(history.HISTORY_EVENT)
+    assert last == (history.HISTORY_EVENT.size, history.TEXT_BYTES_MAX, "text")
+    assert history.HISTORY_EVENT.size + history.TEXT_BYTES_MAX == history.EVENT_BYTES
+    magic, *numbers = history.HISTORY_HEADER.unpack(history.history_header())
+    assert magic == b"PDBHIST\0" and [int(one["meaning"]) for one in header[1:-1]] == numbers[:-1]
+    assert named_numbers(meaning(event, "kind")) == {kind.value: kind.name for kind in history.EntryKind}
+    assert re.findall(r"(\d+) rows of (\d+) s", text) == [(str(tier.rows), str(tier.step_s)) for tier in history.TIERS]
+    assert f"at most {history.FILE_BYTES:,} bytes" in text and f"modulo {history.EVENT_SLOTS}" in text
+    assert f"0 up to byte {history.ROWS_OFFSET}" in text
+    (named,) = re.findall(r"The columns are (.*?)\.\n", text, re.DOTALL)
+    assert re.findall(r"`(\w+)`", named) == list(history.COLUMNS)

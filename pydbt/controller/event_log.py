@@ -1,4 +1,4 @@
-"""The events of one controller: kept for those who ask, given to hooks, and written to systemd's journal."""
+"""The events of one controller: kept for those who ask, given to hooks, to systemd's journal, and to the history."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any, Protocol
 from uuid import UUID, uuid5
 
 from pydbt.controller.control import ClientGone
+from pydbt.controller.history import HistoryKeeper
 from pydbt.controller.hook_runner import HookRunner
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.requests import check_arguments
+from pydbt.core.errors import BusyError
 from pydbt.core.seen import event_names as names
 from pydbt.core.seen.change_words import NamedChange
 from pydbt.core.seen.changes import Changes
@@ -55,6 +57,7 @@ class EventLog:
         self._volume, self._ended = "", False
         self._telling = threading.Lock()
         self._next_look = 0.0
+        self._history: HistoryKeeper | None = None
 
     def look(self, report: Callable[[], Telling], now: float) -> None:
         """Tell what is different from the status before. Not more often than once in ``LOOK_INTERVAL_S``."""
@@ -63,6 +66,17 @@ class EventLog:
             status = View(report().to_json())
             self._volume = status.text("volume") or self._volume
             self._tell(self._changes.look(status, now))
+            if self._history is not None:
+                self._history.look(status.values)
+
+    def keep_history(self) -> None:
+        """From here on figures and events are written to the history in the state directory."""
+        self._history = HistoryKeeper(Path(self._whose.state_dir), self._whose.role, self._since)
+
+    @property
+    def history_problem(self) -> str:
+        """Why the history cannot be written; empty when it can, or when none is kept."""
+        return "" if self._history is None else self._history.problem
 
     def say(self, name: str, words: str) -> None:
         """Tell what no status shows."""
@@ -74,11 +88,14 @@ class EventLog:
             return
         begun = self._ring.last > self._ring.first
         self._tell([NamedChange(names.STOPPED, words)] if begun else [], ended=True)
+        if self._history is not None:
+            self._history.close()
         self._runner.close()
         if self._journal is not None:
             self._journal.close()
 
     def __enter__(self) -> EventLog:
+        self.keep_history()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
@@ -97,11 +114,14 @@ class EventLog:
                     self._journal.send(journal_fields(event, self._whose, self._volume))
 
     def answer(self, arguments: Mapping[str, Any], gone: ClientGone) -> dict[str, Any]:
-        """The events behind number ``since``; without any the answer comes after ``timeout`` seconds, or sooner. UsageError.
+        """The answer to ``history``; or the events behind number ``since``, and without any of them the answer comes after
+        ``timeout`` seconds, or sooner. UsageError.
 
         ``run`` is another one after a new start: then the number of the last question says nothing.
         """
         check_arguments(dict(arguments))
+        if arguments["command"] == "history":
+            return self._told_history(arguments)
         since, timeout_s = arguments.get("since") or 0, min(arguments.get("timeout") or 0.0, LONGEST_QUESTION_S)
         with self._changed:
             if timeout_s and self._polls.acquire(blocking=False):
@@ -112,6 +132,16 @@ class EventLog:
             found = self._ring.since(since)
         events = [event.to_json() for event in found.events]
         return {"events": events, "next": found.next, "lost": found.lost, "run": self._run}
+
+    def _told_history(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        if self._history is None:
+            raise BusyError("the controller has only begun, and keeps no history yet: try again in a moment")
+        return self._history.answer(arguments)
+
+    def _since(self, number: int) -> tuple[tuple[Event, ...], int]:
+        with self._changed:
+            found = self._ring.since(number)
+        return found.events, found.next
 
     def _wait(self, since: int, deadline: float, gone: ClientGone) -> None:
         while (left_s := deadline - time.monotonic()) > 0 and not self._ended:

@@ -13,7 +13,8 @@ _TEXT, _NUMBER, _WHOLE, _TRUTH = (str,), (int, float), (int,), (bool,)
 _WORDS = {_TEXT: "a text", _NUMBER: "a number", _WHOLE: "a whole number", _TRUTH: "true or false"}
 _KINDS = {
     "secondary": _TEXT, "listen": _TEXT, "peer": _TEXT, "timeout": _NUMBER, "rate_limit": _WHOLE, "since": _WHOLE,
-    "start": _WHOLE, "end": _WHOLE, "cells": _WHOLE, "offset": _WHOLE,
+    "start": _WHOLE, "end": _WHOLE, "cells": _WHOLE, "offset": _WHOLE, "from": _NUMBER, "until": _NUMBER,
+    "points": _WHOLE,
     "any": _TRUTH, "repair": _TRUTH, "cancel": _TRUTH, "sync": _TRUTH,
 }  # fmt: skip
 

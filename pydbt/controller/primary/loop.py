@@ -100,7 +100,7 @@ class PrimaryLoop:
         """Serve one command, from a thread of the control socket."""
         if request.get("command") == "io":
             return self.io.answer()
-        if request["command"] == "events":
+        if request["command"] in ("events", "history"):
             return self.seen.answer(request, gone)
         return self.commands.serve(request, gone)
 
@@ -284,6 +284,7 @@ class PrimaryLoop:
         if self.fatal is not None:
             return
         volume.audit(now)
+        volume.history_notice = self.seen.history_problem
         for peer in list(volume.peers.values()):
             if (asked := peer.verification.advance(now)) is not None:
                 self.feed.take(asked, peer.number)

@@ -83,7 +83,7 @@ class Volume:
         self.peers: dict[int, Peer] = {}
         self.auditor = Auditor(device, capture, metadata.state.audit, inherited)
         self.detached = False
-        self.swap_notice = self.below_notice = self.use_notice = ""
+        self.swap_notice = self.below_notice = self.use_notice = self.history_notice = ""
         self.written_at: float | None = None  # when the last write was captured, by the monotonic clock
         self._flips: deque[float] = deque(maxlen=2)  # the times of the last two flips of the kernel's bitmaps
         self._told: tuple[int, int] | None = None  # the ring position and the loss that the brains have heard of
@@ -108,8 +108,9 @@ class Volume:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Sentences for the operator: by what blocks can differ unnoticed."""
-        return tuple(notice for notice in (self.swap_notice, self.use_notice, self.below_notice) if notice)
+        """Sentences for the operator: by what blocks can differ unnoticed, and that no history can be kept."""
+        found = (self.swap_notice, self.use_notice, self.below_notice, self.history_notice)
+        return tuple(notice for notice in found if notice)
 
     # --- secondaries --------------------------------------------------------------------------------------
     def join(self, slot: int, joining: Joining) -> Peer:

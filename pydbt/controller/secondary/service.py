@@ -454,7 +454,7 @@ class SecondaryService:
         match request.get("command"):
             case "status":
                 return self.report().to_json()
-            case "events":
+            case "events" | "history":
                 return self._seen.answer(request, gone)
             case "down" | "stop":
                 self.stop()
