@@ -26,7 +26,7 @@ OWN_PARTS_OF_THE_SIMULATION = tuple(
 )
 # Tests with two machines of their own, whose disks forget: beside those of the machines that are not cut.
 FRAGILE = ("tests/vm/test_power_cut.py", "tests/vm/test_write_intent.py")
-HEAVY = ("browser", "cluster", "kernels", "packages")
+HEAVY = ("browser", "cluster", "kernels", "packages", "prometheus")
 GATE_TESTS = ("-m", f"not ({' or '.join(HEAVY)}) or smoke")
 # Where several parts share the cores, a time limit bounds a hang and nothing else.
 PATIENT = {"TORTURE_PATIENCE_S": "300"}

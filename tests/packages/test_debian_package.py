@@ -64,6 +64,7 @@ def test_the_package_is_whole() -> None:
     for name in ("etc/pydbt/volumes", "etc/pydbt/cluster/run", "etc/pydbt/cluster/secondary",
                  "usr/lib/sysusers.d/pydbt.conf", "usr/lib/tmpfiles.d/pydbt.conf",
                  "usr/lib/systemd/system/pydbt-hold@.service", "usr/share/initramfs-tools/hooks/pydbt",
+                 "usr/share/pydbt/monitoring/alerts.yml", "usr/share/pydbt/monitoring/grafana.json",
                  "usr/share/doc/pydbt/changelog.gz", "usr/share/doc/pydbt/copyright",
                  "usr/share/doc/pydbt/examples/volume.toml", "usr/share/doc/pydbt/docs/operating/installation.md"):  # fmt: skip
         assert name in content, name
