@@ -60,11 +60,12 @@ function rail() {
       const link = item.firstElementChild;
       const level = one.view ? shownLevel(one, store) : "";
       const name = one.view ? cut(one.view.name ?? one.view.device, 40) : one.name;
-      const key = `${level}|${name}`;
+      const whose = one.view && (store.overview.machines ?? []).length > 1 ? cut(one.view.machine, 20) : "";
+      const key = `${level}|${name}|${whose}`;
       if (link.dataset.shown !== key) {
         link.dataset.shown = key;
         link.replaceChildren(
-          ...(one.view ? [shapeOf(level), el("bdi", {}, name), el("span", { class: "unseen" }, `, ${LEVEL_WORDS[level]}`)] : [name]),
+          ...(one.view ? [shapeOf(level), el("bdi", {}, name), el("bdi", { class: "muted" }, whose), el("span", { class: "unseen" }, `, ${LEVEL_WORDS[level]}`)] : [name]),
         );
       }
       const isHere = (address?.id ?? "") === (one.view?.id ?? "");

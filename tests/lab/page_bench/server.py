@@ -36,8 +36,11 @@ class PageBench:
         self.answers = Answers(self)
         self.silent = False  # links stay open, and nothing comes any more
         self.allowed = True
+        self.file: str | None = None  # the name of every file; None: made-up ones
+        self.names: tuple[str, ...] = ()  # of further processes, groups, files and events
         self.asked: list[str] = []
         self.ended = threading.Event()
+        self.generation = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"bench": self}))
         self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_port}"
@@ -56,6 +59,10 @@ class PageBench:
         self.ended.set()
         self._server.shutdown()
         self._server.server_close()
+
+    def drop_links(self) -> None:
+        """Ends the links that are open now; a page makes them anew."""
+        self.generation += 1
 
     def overview(self) -> dict[str, Any]:
         return overview(self.made, self.clock(), self.began)
@@ -116,8 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self) -> None:
         self._head(200, "text/event-stream", None)
         self.close_connection = True
-        turn = 0
-        while not self.bench.ended.wait(_PACE_S):
+        turn, generation = 0, self.bench.generation
+        while not self.bench.ended.wait(_PACE_S) and generation == self.bench.generation:
             if self.bench.silent:
                 continue
             turn += 1

@@ -14,7 +14,7 @@ export function bytes(value) {
     unit += 1;
   }
   const digits = unit === 0 || value >= 100 ? 0 : 1;
-  return `${value.toFixed(digits)} ${UNITS[unit]}`;
+  return `${value.toFixed(digits)}\u00a0${UNITS[unit]}`;
 }
 
 /** An exact place on a volume: in the largest unit that divides it, else in bytes. */
@@ -25,7 +25,7 @@ export function place(value) {
     value /= KIB;
     unit += 1;
   }
-  return `${count(value)} ${UNITS[unit]}`;
+  return `${count(value)}\u00a0${UNITS[unit]}`;
 }
 
 export function rate(value) {

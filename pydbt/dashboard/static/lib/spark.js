@@ -5,6 +5,7 @@ import { setAttribute, svg } from "./dom.js";
 const WIDTH = 96;
 const HEIGHT = 22;
 const SPAN_S = 180;
+const LEAST_S = 8;
 
 export class Spark {
   constructor() {
@@ -16,7 +17,7 @@ export class Spark {
   draw(trace) {
     const last = trace.at(-1)?.[0] ?? 0;
     const shown = trace.filter(([moment]) => last - moment <= SPAN_S);
-    this.node.toggleAttribute("hidden", shown.length < 3);
+    this.node.toggleAttribute("hidden", !shown.length || last - shown[0][0] < LEAST_S);
     const most = Math.max(1, ...shown.map(([, disk, wire]) => Math.max(disk ?? 0, wire ?? 0)));
     setAttribute(this.disk, "d", path(shown, 1, last, most));
     setAttribute(this.wire, "d", path(shown, 2, last, most));

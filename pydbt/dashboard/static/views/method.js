@@ -1,5 +1,134 @@
+/* The method: where the machine of states stands and why, the log and the lists as the patent draws them, and a time line. */
+
+import { el, setAttribute, setText, told } from "../lib/dom.js";
+import { Repeated } from "../lib/asking.js";
+import { EventList } from "../lib/event_list.js";
+import { drawLists, drawLog, drawMachine } from "../lib/figures.js";
+import * as format from "../lib/format.js";
+import { methodOf } from "../lib/shapes.js";
+
+const PACE_S = 1;
+const EVENTS_KEPT = 200;
+
 export class Method {
-  constructor(body, store, id) {}
-  close() {}
-  update() {}
+  constructor(body, store, id) {
+    Object.assign(this, { store, id });
+    this.problem = el("p", { class: "notice", role: "status", hidden: true });
+    this.why = el("p", { class: "why" });
+    this.parts = Object.fromEntries(["machine", "log", "lists"].map((name) => [name, el("div", { class: "drawing", tabindex: "0", role: "region" })]));
+    setAttribute(this.parts.machine, "aria-label", "Machine of states, drawn");
+    setAttribute(this.parts.log, "aria-label", "Transaction log, drawn");
+    setAttribute(this.parts.lists, "aria-label", "Dirty block map and update lists, drawn");
+    this.logWords = el("p", { class: "muted" });
+    this.listWords = el("p", { class: "muted" });
+    this.rows = el("tbody");
+    this.records = el(
+      "details",
+      { class: "as-table", ontoggle: () => this.#records() },
+      el("summary", {}, "The newest records as a table"),
+      el(
+        "div",
+        { class: "scrolled", tabindex: "0", role: "region", "aria-label": "Records of the transaction log, table" },
+        el("table", { class: "plain" }, el("thead", {}, el("tr", {}, ["Position", "Kind", "Transaction", "Sequence", "Blocks", ""].map((words) => (words ? el("th", { scope: "col" }, words) : el("td"))))), this.rows),
+      ),
+    );
+    this.events = new EventList();
+    body.append(
+      this.problem,
+      el("div", { class: "panel" }, el("h3", {}, "Where it is, and why"), this.why, this.parts.machine),
+      el(
+        "div",
+        { class: "pair" },
+        el("div", { class: "panel" }, el("h3", {}, "Transaction log"), this.logWords, this.parts.log, this.records),
+        el("div", { class: "panel" }, el("h3", {}, "Dirty block map and update lists"), this.listWords, this.parts.lists),
+      ),
+      el("div", { class: "panel" }, el("h3", {}, "Events"), this.events.node),
+    );
+    this.kept = [];
+    this.asking = new Repeated(() => `api/volumes/${id}/method`, PACE_S, (answer) => this.#draw(answer), (words) => this.#problem(words));
+    this.since = 0;
+    this.eventsAsking = new Repeated(
+      () => `api/volumes/${id}/events?since=${this.since}`,
+      PACE_S,
+      (answer) => this.#heard(answer),
+      () => {},
+    );
+  }
+
+  close() {
+    this.asking.stop();
+    this.eventsAsking.stop();
+  }
+
+  update(one) {
+    for (const part of Object.values(this.parts)) setAttribute(part, "data-stale", one.isStale ? "" : null);
+  }
+
+  #problem(words) {
+    this.problem.hidden = !words;
+    setText(this.problem, words);
+    for (const part of Object.values(this.parts)) setAttribute(part, "data-stale", words ? "" : null);
+  }
+
+  #draw(answer) {
+    this.#problem("");
+    const method = methodOf(answer);
+    this.method = method;
+    const key = JSON.stringify([method.mode, method.phase, method.why]);
+    if (this.shown !== key) {
+      this.shown = key;
+      const since = method.since ? `, since ${format.clock(method.since)}` : "";
+      this.why.replaceChildren(
+        el("strong", {}, told(method.mode ?? format.UNKNOWN, 60)),
+        ...(method.phase && method.phase !== "idle" ? [", phase ", el("strong", {}, told(method.phase, 60))] : []),
+        since,
+        ...(method.why ? [": ", told(method.why, 300)] : []),
+      );
+      this.parts.machine.replaceChildren(drawMachine(method));
+    }
+    setText(this.logWords, logWords(method.log));
+    setText(this.listWords, listWords(method));
+    this.parts.log.replaceChildren(drawLog(method.log));
+    this.parts.lists.replaceChildren(drawLists(method));
+    this.#records();
+  }
+
+  #records() {
+    if (!this.records.open || !this.method) return;
+    const cells = (record) => [
+      format.count(record.position),
+      record.kind,
+      record.transaction === null ? "" : format.count(record.transaction),
+      record.isDone || record.sequence === null ? "" : format.count(record.sequence),
+      record.isDone ? "" : blocksWords(record),
+      record.isDone ? "" : record.active ? "active" : "completed",
+    ];
+    const rows = [...this.method.log.records].reverse();
+    this.rows.replaceChildren(...rows.map((record) => el("tr", {}, cells(record).map((words, index) => (index ? el("td", {}, words) : el("th", { scope: "row" }, words))))));
+  }
+
+  #heard(answer) {
+    if (typeof answer.next === "number") {
+      if (answer.next < this.since) this.kept = [];
+      this.since = answer.next;
+    }
+    this.kept = [...this.kept, ...(answer.events ?? [])].slice(-EVENTS_KEPT);
+    this.events.draw(this.kept);
+  }
+}
+
+export function blocksWords(record) {
+  const last = record.first + record.count - 1;
+  return record.count > 1 ? `${format.count(record.first)}–${format.count(last)}` : format.count(record.first);
+}
+
+function logWords(log) {
+  if (log.active === null) return "Not known.";
+  const fill = log.capacity ? `, ${format.percent(log.used / log.capacity)} full` : "";
+  return `${format.count(log.active)} active transactions${fill}. A record stands here from the write until the secondary has acknowledged it; then DONE is written.`;
+}
+
+function listWords(method) {
+  if (method.dirtyBlocks === null) return "Not known.";
+  return `${format.count(method.dirtyBlocks)} blocks are dirty; ${format.count(method.updates)} updates wait for their acknowledgement. A bit is cleared when the list of its block is empty.`;
 }

@@ -184,12 +184,12 @@ function rowOf({ view }, store) {
 }
 
 const LABELS = {
-  lag: "time",
-  lagBytes: "data",
-  out: "all",
+  lag: "lag",
+  lagBytes: "data behind",
+  out: "out of sync",
   sent: "unacknowledged",
   inSync: "in sync",
-  verified: "verification",
+  verified: "verified",
   disk: "disk",
   wire: "wire",
 };

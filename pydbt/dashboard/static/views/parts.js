@@ -20,8 +20,7 @@ export function setProgress(node, progress) {
   const part = Math.min((progress.done_bytes ?? 0) / total, 1);
   setAttribute(node.firstElementChild, "value", part.toFixed(4));
   const still = typeof progress.still_seconds === "number" ? `, standing still for ${format.seconds(progress.still_seconds)}` : "";
-  const eta = typeof progress.eta_seconds === "number" ? `, ${format.seconds(progress.eta_seconds)} left` : "";
-  const text = `${Math.floor(part * 100)} %, ${format.bytes(progress.done_bytes)} of ${format.bytes(total)}${still || eta}`;
+  const text = `${Math.floor(part * 100)} %, ${format.bytes(progress.done_bytes)} of ${format.bytes(total)}${still}`;
   setText(node.lastElementChild, text);
 }
 

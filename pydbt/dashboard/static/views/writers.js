@@ -1,5 +1,119 @@
+/* Who writes: bytes by process, by control group and by file; what each dirtied and what was written apart. */
+
+import { el, keyed, setAttribute, setText, told } from "../lib/dom.js";
+import { Repeated } from "../lib/asking.js";
+import * as format from "../lib/format.js";
+import { writersOf } from "../lib/shapes.js";
+
+const PACE_S = 1;
+const TABLES = [
+  ["processes", "By process", "Process"],
+  ["groups", "By unit, container or control group", "Group"],
+  ["files", "By file", "File"],
+];
+const COLUMNS = [
+  ["writtenRate", "Written per second", format.rate],
+  ["dirtiedRate", "Dirtied per second", format.rate],
+  ["written", "Written", format.bytes],
+  ["dirtied", "Dirtied", format.bytes],
+  ["outOfNormal", "While not in sync", format.bytes],
+];
+/* Rows that are no process, group or file of their own. */
+const SPECIAL = new Set(["journal", "metadata", "before", "unknown", "others", "no_file", "device"]);
+
 export class Writers {
-  constructor(body, store, id) {}
-  close() {}
+  constructor(body, store, id) {
+    Object.assign(this, { store, id });
+    this.problem = el("p", { class: "notice", role: "status", hidden: true });
+    this.outrun = el("p", { class: "problem", role: "status", hidden: true });
+    this.facts = el("dl", { class: "facts" });
+    this.tables = TABLES.map(([key, title, head]) => {
+      const rows = el("tbody");
+      const sum = el("p", { class: "muted" });
+      const table = el(
+        "table",
+        { class: "plain figures-table writers" },
+        el("thead", {}, el("tr", {}, el("th", { scope: "col" }, head), el("th", { scope: "col" }, "Part of what is written"), COLUMNS.map(([, words]) => el("th", { scope: "col", class: "number" }, words)))),
+        rows,
+      );
+      return { key, rows, sum, node: el("div", { class: "panel" }, el("h3", {}, title), el("div", { class: "scrolled tall", tabindex: "0", role: "region", "aria-label": title }, table), sum) };
+    });
+    body.append(
+      this.problem,
+      this.outrun,
+      el(
+        "div",
+        { class: "panel" },
+        this.facts,
+        el("p", { class: "muted" }, "Dirtied: changed in memory, to be written later, perhaps many times over. Written: what the disk was given. The last column tells where the out-of-sync bytes come from."),
+      ),
+      ...this.tables.map(({ node }) => node),
+    );
+    this.asking = new Repeated(() => `api/volumes/${id}/writers`, PACE_S, (answer) => this.#draw(answer), (words) => this.#problem(words));
+  }
+
+  close() {
+    this.asking.stop();
+  }
+
   update() {}
+
+  #problem(words) {
+    this.problem.hidden = !words;
+    setText(this.problem, words);
+  }
+
+  #draw(answer) {
+    const writers = writersOf(answer);
+    this.#problem(writers.problem || (writers.starting ? "The observing programs are being attached: figures come within seconds." : ""));
+    this.outrun.hidden = !writers.outrun;
+    if (this.outrun.dataset.told !== writers.outrun) {
+      this.outrun.dataset.told = writers.outrun;
+      this.outrun.replaceChildren(told(writers.outrun, 300));
+    }
+    this.#facts(writers);
+    for (const table of this.tables) this.#table(table, writers[table.key], writers.captured);
+  }
+
+  #facts(writers) {
+    const rows = [
+      ["Captured in all", format.bytes(writers.captured)],
+      ["Watched", writers.since ? `since ${format.clock(writers.since)}` : format.UNKNOWN],
+      ["Not seen by these programs", writers.lost === null ? format.UNKNOWN : `${format.count(writers.lost)} records`],
+      ["Cost, per I/O", format.nanoseconds(writers.cost)],
+      ...(writers.sampled ? [["Sampled", writers.sampled]] : []),
+    ];
+    keyed(
+      this.facts,
+      rows,
+      ([name]) => name,
+      ([name]) => el("div", {}, el("dt", {}, name), el("dd")),
+      (item, [, words]) => setText(item.lastElementChild, words),
+    );
+  }
+
+  #table({ rows, sum }, entries, captured) {
+    const all = entries.reduce((total, one) => total + (one.written ?? 0), 0);
+    keyed(
+      rows,
+      entries,
+      (one) => one.key,
+      (one) => el("tr", { class: SPECIAL.has(one.kind) ? "special" : null }, el("th", { scope: "row" }), el("td", {}, el("span", { class: "bar", "aria-hidden": "true" }, el("i")), el("b")), COLUMNS.map(() => el("td", { class: "number" }))),
+      (row, one) => {
+        const [name, part, ...figures] = row.children;
+        const key = `${one.name}\n${one.more}`;
+        if (name.dataset.told !== key) {
+          name.dataset.told = key;
+          name.replaceChildren(told(one.name, 90), ...(one.more ? [el("div", { class: "muted" }, told(one.more, 120))] : []));
+        }
+        const share = all ? (one.written ?? 0) / all : 0;
+        part.firstElementChild.firstElementChild.style.width = `${share * 100}%`;
+        setText(part.lastElementChild, format.percent(share));
+        COLUMNS.forEach(([column, , words], index) => setText(figures[index], words(one[column])));
+      },
+    );
+    const missing = typeof captured === "number" && Math.abs(captured - all) > 0 ? ` The volume's capture counted ${format.bytes(captured)}.` : "";
+    setText(sum, entries.length ? `The rows add up to ${format.bytes(all)} written.${missing}` : "Nothing was seen yet.");
+    setAttribute(sum, "data-sum", String(all));
+  }
 }

@@ -1,0 +1,90 @@
+/* Answers of a controller, made into what the views draw. What an answer lacks is null, and shown as unknown. */
+
+const number = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
+const text = (value) => (typeof value === "string" && value ? value : null);
+const list = (value) => (Array.isArray(value) ? value : []);
+
+/** The answer to `method`. */
+export function methodOf(answer) {
+  const state = answer.state ?? answer;
+  const log = answer.log ?? {};
+  const dirty = answer.dirty_map ?? {};
+  return {
+    mode: text(state.mode),
+    phase: text(state.phase),
+    why: text(state.why),
+    since: state.since ?? state.mode_since ?? null,
+    log: {
+      capacity: number(log.capacity_slots ?? log.capacity),
+      used: number(log.used_slots ?? log.used),
+      start: number(log.start),
+      end: number(log.end),
+      active: number(log.active_transactions),
+      records: list(log.records).map(recordOf),
+    },
+    dirtyBlocks: number(dirty.blocks),
+    updates: number(answer.updates ?? dirty.updates),
+    lists: list(answer.update_lists).map((one) => ({
+      block: number(one.block),
+      sequences: list(one.updates ?? one.sequences).map((update) => number(update?.sequence ?? update)),
+      more: number(one.more) ?? 0,
+    })),
+  };
+}
+
+function recordOf(record) {
+  const kind = text(record.kind) ?? "write";
+  return {
+    kind,
+    isDone: kind.toLowerCase() === "done",
+    position: number(record.position),
+    transaction: number(record.transaction),
+    sequence: number(record.sequence),
+    first: number(record.first_block),
+    count: number(record.count) ?? 1,
+    active: record.active === true,
+  };
+}
+
+/** The answer to `writers`. */
+export function writersOf(answer) {
+  const rows = (key) => list(answer[key]).map((one, index) => writerOf(one, key, index));
+  const lost = answer.lost ?? {};
+  const lostRows = typeof lost === "number" ? lost : number(lost.rows) === null ? null : lost.rows + (number(lost.writers) ?? 0);
+  const every = number(answer.sampled_every ?? answer.timed_every);
+  return {
+    problem: text(answer.problem) ?? "",
+    starting: answer.starting === true,
+    captured: number(answer.captured_bytes),
+    since: answer.since ?? answer.attached_since ?? null,
+    lost: lostRows,
+    cost: number(answer.cost?.observing_ns_per_io ?? answer.cost?.ns_per_io ?? answer.cost_ns_per_io),
+    sampled: every > 1 ? `one in ${every}, since there is much to see` : "",
+    outrun: text(answer.outrun?.words ?? answer.outrun) ?? "",
+    processes: rows("processes"),
+    groups: rows("groups"),
+    files: rows("files"),
+  };
+}
+
+function writerOf(one, table, index) {
+  const more = [
+    number(one.process) === null ? null : `process ${one.process}`,
+    one.user === undefined || one.user === null ? null : `user ${one.user}`,
+    table === "processes" ? text(one.group) : null,
+    table === "groups" && one.path !== one.name ? text(one.path) : null,
+    table === "files" && one.inode && one.path ? `inode ${one.inode} on ${one.device}` : null,
+  ];
+  const identity = [one.kind, one.process, one.started_ns, one.cgroup, one.device, one.inode, one.generation];
+  return {
+    key: identity.every((part) => part === undefined || part === one.kind) ? `${one.kind}:${one.name}` : `${identity.join(":")}${one.kind === "file" ? one.name : ""}` || String(index),
+    kind: text(one.kind) ?? "unknown",
+    name: text(one.name) ?? "unknown",
+    more: more.filter(Boolean).join(" · "),
+    dirtied: number(one.dirtied_bytes),
+    written: number(one.written_bytes),
+    dirtiedRate: number(one.dirtied_rate_bytes),
+    writtenRate: number(one.written_rate_bytes),
+    outOfNormal: number(one.out_of_normal_bytes ?? one.out_of_sync_bytes),
+  };
+}

@@ -1,0 +1,122 @@
+"""The views of one volume in a real browser: what a person finds in each, with mouse and keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab.browser import SIZES, Tab
+from tests.lab.page_bench.server import PageBench
+
+pytestmark = pytest.mark.browser
+
+VIEWS = ("summary", "map", "writers", "io", "method", "history")
+# What is there once a view has its first answer.
+DRAWN = {
+    "summary": ".plot canvas",
+    "map": "[data-kind=insync] .number:not(:empty)",
+    "writers": ".writers tbody tr",
+    "io": ".figures-table tbody tr",
+    "method": ".figure-drawing",
+    "history": ".plot canvas",
+}
+
+
+def path_of(bench: PageBench, name: str, view: str) -> str:
+    return f"volume/{next(one.id for one in bench.made if one.name == name)}/{view}"
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("size", SIZES)
+def test_each_view_is_drawn_and_fits_the_screen(
+    bench: PageBench, tab: Callable[..., Tab], view: str, size: str
+) -> None:
+    page = tab(path_of(bench, "postgres", view), size).page
+    page.wait_for_selector(DRAWN[view])
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_map_of_16_tib_is_zoomed_by_keys_down_to_single_blocks_and_names_a_file(
+    bench: PageBench, tab: Callable[..., Tab]
+) -> None:
+    page = tab(path_of(bench, "archive", "map")).page
+    page.wait_for_selector(DRAWN["map"])
+    assert "16.0\u00a0TiB of 16.0\u00a0TiB" in page.inner_text(".where")
+    page.focus(".map")
+    for _ in range(40):
+        page.keyboard.press("+")
+    page.wait_for_selector("text=one block")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".named :text('/srv/archive/')")
+    assert "GETFSMAP" in page.inner_text(".named")
+    assert "file: /srv/archive/" in page.inner_text(".cell-words")  # what a screen reader hears
+    page.keyboard.press("0")
+    page.wait_for_selector(".where:has-text('0\u00a0B to 16.0')")
+
+
+def test_the_map_is_zoomed_by_the_wheel_and_a_click_names_what_is_free(
+    bench: PageBench, tab: Callable[..., Tab]
+) -> None:
+    page = tab(path_of(bench, "postgres", "map")).page
+    page.wait_for_selector(DRAWN["map"])
+    box = page.locator(".map canvas").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.8)
+    before = page.inner_text(".where")
+    page.mouse.wheel(0, -240)
+    page.wait_for_function("before => document.querySelector('.where').innerText !== before", arg=before)
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.8)
+    page.wait_for_selector(".named :text('unknown'), .named :text('/srv/')")
+
+
+def test_a_part_of_the_map_that_is_not_known_is_not_called_in_sync(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    page = tab(path_of(bench, "ledger", "map")).page
+    page.wait_for_selector(DRAWN["map"])
+    assert page.inner_text("[data-kind=free] .number") == "unknown"
+    assert page.inner_text("[data-kind=unknown] .ranges") == "Free"
+
+
+def test_a_volume_without_a_controller_has_a_sentence_in_the_place_of_each_view(
+    bench: PageBench, tab: Callable[..., Tab]
+) -> None:
+    opened = tab(path_of(bench, "old-web", "history"))
+    opened.expected = ("status of 503",)
+    for view in ("map", "writers", "io", "method", "history"):
+        opened.page.goto(f"{bench.address}/#/{path_of(bench, 'old-web', view)}")
+        opened.page.wait_for_selector(".notice:has-text('No controller answers for this volume.')")
+
+
+def test_the_history_is_zoomed_and_marks_restarts(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    page = tab(path_of(bench, "postgres", "history")).page
+    page.wait_for_selector(DRAWN["history"])
+    page.click("text=7 days")
+    page.wait_for_selector(".events strong:text('restart')")
+    assert page.locator(".events strong:text('restart')").count() == 3
+    page.click("[aria-label='Zoom in']")
+    page.wait_for_selector(".where:has-text('3 d 12 h')")
+    plot = page.locator(".u-over").first.bounding_box()
+    assert plot
+    page.mouse.move(plot["x"] + plot["width"] * 0.2, plot["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(plot["x"] + plot["width"] * 0.5, plot["y"] + 40, steps=4)
+    page.mouse.up()
+    page.wait_for_selector(".where:has-text('1 d 1 h')")
+
+
+def test_the_method_tells_where_it_is_and_why(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    page = tab(path_of(bench, "archive", "method")).page
+    page.wait_for_selector(DRAWN["method"])
+    assert "what differs is compared and copied" in page.inner_text(".why")
+    assert "mode resynchronizing, phase sweeping" in (
+        page.locator(".figure-drawing").first.get_attribute("aria-label") or ""
+    )
+
+
+def test_the_rows_of_the_writers_add_up_to_what_was_captured(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    page = tab(path_of(bench, "postgres", "writers")).page
+    page.wait_for_selector(DRAWN["writers"])
+    sums = page.eval_on_selector_all("[data-sum]", "all => all.map(one => one.innerText)")
+    assert len(sums) == 3
+    assert all(words.startswith("The rows add up to") and "capture counted" not in words for words in sums)
