@@ -24,7 +24,7 @@ _COPYING = {str(Mode.INITIAL_SYNC), str(Mode.RESYNCHRONIZING), "staging", "direc
 # Of one of several secondaries: what its own entry in the status tells.
 _OF_A_SECONDARY = (
     "secondary", "mode", "mode_since", "replica_state", "connected", "connection_problem", "lag_seconds", "lag_bytes",
-    "out_of_sync_bytes", "last_in_sync", "progress",
+    "out_of_sync_bytes", "unacknowledged_bytes", "last_in_sync", "progress",
 )  # fmt: skip
 _NEWS_OF_A_SECONDARY = ("secondary", "mode", "replica_state", "connected", "connection_problem", "out_of_sync_bytes")
 
@@ -121,7 +121,7 @@ def sight_of(asked: Asked, identity: str, machine: str, name: str, now: datetime
         log=(report.part("log") or report.part("journal")).values,
         progress=report.part("progress").values,
         forecast=Outlook("", None, None) if stale else outlook_of(report, asked.wire_rate_bytes),
-        secondaries=[_of_a_secondary(one) for one in report.parts("secondaries")],
+        secondaries=[_of_a_secondary(one, report, stale) for one in report.parts("secondaries")],
         status=report.values,
     )
 
@@ -143,8 +143,10 @@ def gist(sight: Sight) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _of_a_secondary(report: View) -> dict[str, Any]:
-    return {name: report.values.get(name) for name in _OF_A_SECONDARY}
+def _of_a_secondary(one: View, report: View, stale: bool) -> dict[str, Any]:
+    """Its own level as well: by its own part of the status, and by whether the controller runs at all."""
+    level = level_of(View({**one.values, "running": report.flag("running"), "role": "primary"}), stale)
+    return {"level": level, **{name: one.values.get(name) for name in _OF_A_SECONDARY}}
 
 
 def is_stale(asked: Asked) -> bool:

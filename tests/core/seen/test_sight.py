@@ -101,3 +101,14 @@ def test_it_is_one_object_of_json_with_every_key() -> None:
     assert (
         told["wire_rate_bytes"] == 5.0 and told["status"]["mode"] == "normal" and told["unacknowledged_bytes"] is None
     )
+
+
+def test_each_secondary_has_a_level_of_its_own() -> None:
+    follows = {"secondary": "a:1", "mode": "normal", "replica_state": "up-to-date", "connected": True}
+    copies = {"secondary": "b:1", "mode": "resynchronizing", "replica_state": "outdated", "connected": True}
+    cut_off = {"secondary": "c:1", "mode": "unsynchronized", "replica_state": "outdated", "connected": False}
+    every = [follows, copies, cut_off]
+    assert [one["level"] for one in seen(secondaries=every).secondaries] == ["good", "behind", "bad"]
+    assert [one["level"] for one in seen(running=False, secondaries=[follows]).secondaries] == ["stopped"]
+    assert [one["level"] for one in seen(STALE_S + 1, secondaries=[follows]).secondaries] == ["unknown"]
+    assert [one["level"] for one in seen(secondaries=[{"secondary": "d:1"}]).secondaries] == ["unknown"]

@@ -9,7 +9,7 @@ from tests.lab.page_bench.world import GIB, MIB, Made, moment, sight, wave
 
 COLUMNS = (
     "lag_seconds", "out_of_sync_bytes", "unacknowledged_bytes", "write_rate_bytes", "wire_rate_bytes", "log_used_bytes",
-    "queue_used_bytes",
+    "queue_used_bytes", "replica_state", "disconnected",
 )  # fmt: skip
 DAY = 86400.0
 # Before the bench began, in seconds: outages, and starts of the controller.
@@ -30,7 +30,7 @@ def _row(made: Made, at: float, began: float) -> list[float | None]:
     flow = 0.0 if out and any(0 <= at - (began - before) < seconds for before, seconds in OUTAGES) else rate * 1.03
     lag = 0.03 if not out else max(0.1, out / max(made.load, 1))
     return [lag, out + rate * 0.03, rate * 0.03 if flow else 0.0, rate, flow + (out and 60 * MIB if flow else 0),
-            min(rate * 0.03, 15 * MIB), min(rate * 0.2, 60 * MIB)]  # fmt: skip
+            min(rate * 0.03, 15 * MIB), min(rate * 0.2, 60 * MIB), 2.0 if out else 0.0, float(out > 0 and not flow)]  # fmt: skip
 
 
 def history(
@@ -46,7 +46,7 @@ def history(
             rows.append([at, *_row(made, at, began)])
         at += step
     return {
-        "columns": list(COLUMNS), "rows": rows,
+        "columns": ["unix", *COLUMNS], "problem": "", "rows": rows,
         "events": [one for one in events(made, now, began, words) if start <= one["unix"] <= until],
         "restarts": [began - before for before in RESTARTS if start <= began - before <= until],
     }  # fmt: skip
@@ -106,16 +106,18 @@ def method(made: Made, now: float, began: float) -> dict[str, Any]:
         for step in range(32):
             transaction = position // 4 + step // 2
             if step % 4 == 3:
-                records.append({"position": position + step, "kind": "done", "transaction": transaction - 3, "sequence": 0,
+                records.append({"position": position + step, "kind": "DONE", "transaction": transaction - 3, "sequence": 0,
                                 "first_block": 0, "count": 2, "remaining": 0, "active": False})  # fmt: skip
                 continue
             block = (transaction * 7919) % (made.size_bytes // 4096)
-            records.append({"position": position + step, "kind": "write", "transaction": transaction, "sequence": transaction * 3,
+            records.append({"position": position + step, "kind": "WRITE", "transaction": transaction, "sequence": transaction * 3,
                             "first_block": block, "count": 1 + step % 3 * 7, "remaining": 1, "active": step > 11})  # fmt: skip
         lists = [
             {
                 "block": one["first_block"],
-                "updates": [{"sequence": one["sequence"] + 3 * again} for again in range(1 + index % 3)],
+                "count": 1,
+                "more": 0,
+                "sequences": [one["sequence"] + 3 * again for again in range(1 + index % 3)],
             }
             for index, one in enumerate(record for record in records if record["active"])
         ][:8]
@@ -125,9 +127,13 @@ def method(made: Made, now: float, began: float) -> dict[str, Any]:
         "unsynchronized": "the secondary does not answer: no route to 10.0.0.7",
     }.get(mode, "a person stopped it")
     return {
-        "state": {"mode": mode, "phase": "sweeping" if is_copying else "idle", "why": why, "since": seen["mode_since"]},
-        "log": {"capacity_slots": CAPACITY, "used_slots": len(records) * 40, "start": position, "end": position + len(records),
+        "secondary": "10.0.0.2:7790", "secondaries": ["10.0.0.2:7790"], "mode": mode, "mode_since": seen["mode_since"], 
+        "why": why,
+        "phase": "sweeping" if is_copying else "idle", "phase_since": seen["mode_since"], "waiting_for": "",
+        "connection_problem": "", "block_bytes": 4096,
+        "log": {"capacity_slots": CAPACITY, "used_slots": len(records) * 40, "slot_bytes": 64,
+                "start": position % CAPACITY, "end": (position + len(records)) % CAPACITY, "more": 0,
                 "active_transactions": sum(one["active"] for one in records), "records": records},
-        "dirty_map": {"blocks": int(seen["out_of_sync_bytes"] or 0) // 4096},
-        "updates": sum(len(one["updates"]) for one in lists), "update_lists": lists,
+        "dirty_map": {"blocks": int(seen["out_of_sync_bytes"] or 0) // 4096}, "pending_map": {"blocks": 0},
+        "updates": sum(len(one["sequences"]) for one in lists), "update_lists": lists,
     }  # fmt: skip

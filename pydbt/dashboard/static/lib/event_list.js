@@ -14,7 +14,8 @@ export class EventList {
     this.list = el("ol", { class: "events" });
     this.none = el("p", { class: "muted" }, "None.");
     this.more = el("p", { class: "muted", hidden: true });
-    this.node = el("div", {}, this.none, this.list, this.more);
+    const region = { class: "scrolled tall", tabindex: "0", role: "region", "aria-label": "Events, the newest first" };
+    this.node = el("div", region, this.none, this.list, this.more);
     this.key = "";
   }
 
@@ -61,7 +62,7 @@ export class EventList {
 
 function figureWords(name, value) {
   if (value === null || value === undefined) return format.UNKNOWN;
-  if (typeof value === "number" && name.endsWith("_bytes")) return format.bytes(value);
+  if (typeof value === "number" && name.endsWith("_bytes")) return format.bytes(value).replace("\u00a0", " ");
   if (typeof value === "number" && /_(s|seconds)$/.test(name)) return format.seconds(value);
   return String(value);
 }

@@ -79,15 +79,17 @@ const ROW = 26;
 export function drawLog(log) {
   const records = log.records;
   const head = Math.min(records.length, ROWS);
-  const shown = records.length > ROWS ? [...records.slice(0, ROWS / 2), null, ...records.slice(-ROWS / 2)] : records;
+  const older = log.more > 0 ? [{ gap: `… ${format.count(log.more)} older records …` }] : [];
+  const between = { gap: `… ${format.count(records.length - ROWS)} more …` };
+  const shown = [...older, ...(records.length > ROWS ? [...records.slice(0, ROWS / 2), between, ...records.slice(-ROWS / 2)] : records)];
   const left = 150;
   const width = 390;
   const top = 40;
   const content = [text(left, 18, "file system transaction log", { class: "title" }), numeral(left + width + 40, 14, 210, left + width - 4, 36)];
   let y = top;
   shown.forEach((record) => {
-    if (record === null) {
-      content.push(box(left, y, width, ROW, { class: "box gap" }), text(left + width / 2, y + 17, `… ${records.length - ROWS} more of the newest records …`, { class: "note", "text-anchor": "middle" }));
+    if (record.gap) {
+      content.push(box(left, y, width, ROW, { class: "box gap" }), text(left + width / 2, y + 17, record.gap, { class: "note", "text-anchor": "middle" }));
     } else {
       content.push(box(left, y, width, ROW, { class: record.active ? "box active" : "box" }), text(left + 12, y + 17, recordWords(record), { class: record.active ? "words" : "note" }));
       if (!record.isDone) content.push(text(left + width + 12, y + 17, record.active ? "active" : "completed", { class: "note" }));
@@ -135,7 +137,7 @@ export function drawLists(method) {
     const list = shown[column];
     const x = left + column * width;
     content.push(box(x, 40, width, 30, { class: list ? "box active" : "box" }), text(x + width / 2, 60, list ? "1" : "0", { class: list ? "words" : "note", "text-anchor": "middle" }));
-    content.push(text(x + width / 2, 34, list ? `block ${format.count(list.block)}` : "…", { class: "note", "text-anchor": "middle" }));
+    content.push(text(x + width / 2, 34, list ? `${list.count > 1 ? `${format.count(list.count)} from` : "block"} ${format.count(list.block)}` : "…", { class: "note", "text-anchor": "middle" }));
     if (list) content.push(...entries(list, x, width, column + 1));
   }
   const lowest = 96 + Math.max(1, ...shown.map((list) => Math.min(list.sequences.length + (list.more ? 1 : 0), ENTRIES + 1))) * 36;

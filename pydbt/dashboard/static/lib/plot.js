@@ -112,7 +112,7 @@ export class Plot {
       },
       axes: [
         { ...axis, values: (self, splits, axisIndex, space, step) => splits.map((value) => timeWords(value, step)), space: 90, size: 28 },
-        { ...axis, values: (self, splits) => splits.map((value) => (value ? this.unit(value) : "0")), size: 76, space: 34, ...(this.splits ? { splits: this.splits } : {}) },
+        { ...axis, values: (self, splits) => splits.map((value) => (value || this.splits !== byteSplits ? this.unit(value) : "0")), size: 84, space: 34, ...(this.splits ? { splits: this.splits } : {}) },
       ],
       series: [
         {},

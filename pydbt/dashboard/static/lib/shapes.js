@@ -4,29 +4,34 @@ const number = (value) => (typeof value === "number" && Number.isFinite(value) ?
 const text = (value) => (typeof value === "string" && value ? value : null);
 const list = (value) => (Array.isArray(value) ? value : []);
 
-/** The answer to `method`. */
+/** The answer to `method`: docs/reference/questions.md of the controller. */
 export function methodOf(answer) {
-  const state = answer.state ?? answer;
   const log = answer.log ?? {};
   const dirty = answer.dirty_map ?? {};
   return {
-    mode: text(state.mode),
-    phase: text(state.phase),
-    why: text(state.why),
-    since: state.since ?? state.mode_since ?? null,
+    secondary: text(answer.secondary),
+    secondaries: list(answer.secondaries),
+    mode: text(answer.mode),
+    phase: text(answer.phase),
+    why: text(answer.why),
+    waitingFor: text(answer.waiting_for),
+    since: answer.mode_since ?? null,
     log: {
-      capacity: number(log.capacity_slots ?? log.capacity),
-      used: number(log.used_slots ?? log.used),
+      capacity: number(log.capacity_slots),
+      used: number(log.used_slots),
       start: number(log.start),
       end: number(log.end),
       active: number(log.active_transactions),
+      more: number(log.more) ?? 0,
       records: list(log.records).map(recordOf),
     },
     dirtyBlocks: number(dirty.blocks),
-    updates: number(answer.updates ?? dirty.updates),
+    sweepBlocks: number(answer.pending_map?.blocks),
+    updates: number(answer.updates),
     lists: list(answer.update_lists).map((one) => ({
       block: number(one.block),
-      sequences: list(one.updates ?? one.sequences).map((update) => number(update?.sequence ?? update)),
+      count: number(one.count) ?? 1,
+      sequences: list(one.sequences).map(number),
       more: number(one.more) ?? 0,
     })),
   };

@@ -134,7 +134,7 @@ export class BlockMap {
     const unknown = new Set(answer.unknown ?? []);
     const rows = [
       ["insync", BASES.insync, ...inSync(answer)],
-      ...Object.entries(KINDS).map(([kind, words]) => [kind, words, ...amountOf(answer, kind, unknown)]),
+      ...Object.entries(KINDS).map(([kind, words]) => [kind, wordsOf(kind, words, answer), ...amountOf(answer, kind, unknown)]),
       ["unknown", BASES.unknown, unknown.size ? "" : "nothing", [...unknown].map((kind) => KINDS[kind] ?? kind).join(", ")],
     ];
     keyed(
@@ -191,6 +191,12 @@ export class BlockMap {
     const file = this.named.querySelectorAll("dd")[3].textContent;
     setText(this.said, `${this.#cellWords(cell)}; file: ${file.slice(0, 200)}`);
   }
+}
+
+function wordsOf(kind, words, answer) {
+  if (kind === "written" && typeof answer.written_seconds === "number") return `Written, last ${format.seconds(Math.ceil(answer.written_seconds))}`;
+  if (kind === "swept" && typeof answer.sweep === "number") return `${words}, at ${format.bytes(answer.sweep)}`;
+  return words;
 }
 
 function amountOf(answer, kind, unknown) {

@@ -21,8 +21,11 @@ const PACE_S = 5;
 const GROUPS = [
   { title: "Lag", unit: format.seconds, splits: null, columns: { lag_seconds: "Lag" } },
   { title: "Behind", unit: format.bytes, columns: { out_of_sync_bytes: "Out of sync", unacknowledged_bytes: "of it unacknowledged", lag_bytes: "Data behind" } },
-  { title: "Rates", unit: format.rate, columns: { write_rate_bytes: "Written to the disk", wire_rate_bytes: "Sent on the wire", sent_rate_bytes: "Sent on the wire" } },
-  { title: "Fill", unit: format.bytes, columns: { log_used_bytes: "Transaction log", queue_used_bytes: "Ring of data", log_used: "Transaction log", queue_used: "Ring of data" } },
+  { title: "Rates", unit: format.rate, columns: { write_rate_bytes: "Written to the disk", wire_rate_bytes: "Sent on the wire" } },
+  { title: "Replica", unit: stateWords, splits: () => [0, 1, 2, 3], columns: { replica_state: "State" } },
+  { title: "Connection", unit: (value) => (value ? "away" : "connected"), splits: () => [0, 1], columns: { disconnected: "Secondary" } },
+  { title: "Journal", unit: format.bytes, columns: { journal_used_bytes: "Used", unapplied_bytes: "Not applied yet", staged_bytes: "Staged" } },
+  { title: "Fill", unit: format.bytes, columns: { log_used_bytes: "Transaction log", queue_used_bytes: "Ring of data" } },
 ];
 
 export class History {
@@ -55,7 +58,8 @@ export class History {
       el("div", { class: "map-bar" }, this.tools, this.where),
       this.problem,
       this.holder,
-      el("div", { class: "panel" }, el("h3", {}, "Events and restarts in this span"), this.events.node),
+      el("div", { class: "panel" }, el("h3", {}, "Events and restarts in this span"),
+        el("p", { class: "muted" }, "A point of a plot is the worst of its interval. Where a line is missing, nothing was known."), this.events.node),
     );
     this.asking = new Repeated(() => this.#path(), PACE_S, (answer) => this.#draw(answer), (words) => this.#problem(words));
   }
@@ -103,10 +107,9 @@ export class History {
     this.restarts = answer.restarts ?? [];
     this.shownEvents = answer.events ?? [];
     const columns = answer.columns ?? [];
-    const names = columns[0] === "unix" || columns[0] === "moment" || columns.length === (answer.rows?.[0]?.length ?? 0) ? columns : ["unix", ...columns];
     const rows = withGaps(answer.rows ?? [], this.span / POINTS);
     const moments = rows.map((row) => row[0]);
-    const wanted = groupsOf(names.slice(1));
+    const wanted = groupsOf(columns.slice(1));
     for (const [title, held] of this.plots) {
       if (wanted.some((group) => group.title === title)) continue;
       held.plot.close();
@@ -117,7 +120,8 @@ export class History {
       const { plot } = this.plots.get(group.title) ?? this.#plot(group);
       plot.draw([moments, ...group.indexes.map((index) => rows.map((row) => row[index + 1] ?? null))], this.range);
     }
-    if (!rows.length) this.#problem("Nothing was kept of this span.");
+    if (answer.problem) this.#problem(answer.problem);
+    else if (!rows.length) this.#problem("Nothing was kept of this span.");
     this.#where();
     this.#events();
   }
@@ -178,6 +182,12 @@ export class History {
     const restarts = this.restarts.map((moment) => ({ moment, name: "restart", words: "The controller was started again.", figures: {} }));
     this.events.draw([...this.shownEvents, ...restarts]);
   }
+}
+
+const STATES = ["up-to-date", "consistent", "outdated", "inconsistent"];
+
+function stateWords(value) {
+  return STATES[Math.round(value)] ?? format.UNKNOWN;
 }
 
 /* Where nothing was kept for longer than some points, the line has a gap. */

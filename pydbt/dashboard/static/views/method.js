@@ -74,7 +74,7 @@ export class Method {
     this.#problem("");
     const method = methodOf(answer);
     this.method = method;
-    const key = JSON.stringify([method.mode, method.phase, method.why]);
+    const key = JSON.stringify([method.mode, method.phase, method.why, method.waitingFor, method.secondary]);
     if (this.shown !== key) {
       this.shown = key;
       const since = method.since ? `, since ${format.clock(method.since)}` : "";
@@ -83,6 +83,8 @@ export class Method {
         ...(method.phase && method.phase !== "idle" ? [", phase ", el("strong", {}, told(method.phase, 60))] : []),
         since,
         ...(method.why ? [": ", told(method.why, 300)] : []),
+        ...(method.waitingFor ? ["; waiting for ", told(method.waitingFor, 200)] : []),
+        ...(method.secondaries.length > 1 ? [". This is the secondary in the worst mode: ", told(method.secondary, 100)] : []),
       );
       this.parts.machine.replaceChildren(drawMachine(method));
     }
@@ -130,5 +132,9 @@ function logWords(log) {
 
 function listWords(method) {
   if (method.dirtyBlocks === null) return "Not known.";
-  return `${format.count(method.dirtyBlocks)} blocks are dirty; ${format.count(method.updates)} updates wait for their acknowledgement. A bit is cleared when the list of its block is empty.`;
+  const sweep = method.sweepBlocks ? ` ${format.count(method.sweepBlocks)} blocks are to be swept.` : "";
+  return (
+    `${format.count(method.dirtyBlocks)} blocks are dirty; ${format.count(method.updates)} updates wait for their acknowledgement. ` +
+    `A bit is cleared when the list of its block is empty.${sweep}`
+  );
 }

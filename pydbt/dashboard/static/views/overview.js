@@ -168,14 +168,14 @@ function rowOf({ view }, store) {
     setText(forecast, forecastWords(shown));
     setProgress(progress, shown.progress);
     secondariesOf(secondaries, shown, one.isStale);
-    setText(parts.lag.value, format.seconds(shown.lag_seconds));
-    setText(parts.lagBytes.value, format.bytes(shown.lag_bytes));
-    setText(parts.out.value, format.bytes(shown.out_of_sync_bytes));
-    setText(parts.sent.value, format.bytes(shown.unacknowledged_bytes));
-    setText(parts.inSync.value, format.since(shown.last_in_sync, now));
-    setText(parts.verified.value, shown.last_verified ? format.since(shown.last_verified, now) : "none known");
-    setText(parts.disk.value, format.rate(shown.write_rate_bytes));
-    setText(parts.wire.value, format.rate(shown.wire_rate_bytes));
+    setFigure(parts.lag.value, format.seconds(shown.lag_seconds));
+    setFigure(parts.lagBytes.value, format.bytes(shown.lag_bytes));
+    setFigure(parts.out.value, format.bytes(shown.out_of_sync_bytes));
+    setFigure(parts.sent.value, format.bytes(shown.unacknowledged_bytes));
+    setFigure(parts.inSync.value, format.since(shown.last_in_sync, now));
+    setFigure(parts.verified.value, shown.last_verified ? format.since(shown.last_verified, now) : "none known");
+    setFigure(parts.disk.value, format.rate(shown.write_rate_bytes));
+    setFigure(parts.wire.value, format.rate(shown.wire_rate_bytes));
     spark.draw(store.traces.get(shown.id) ?? []);
     setMeter(log, shown.log);
     setMeter(ring, shown.queue);
@@ -193,6 +193,11 @@ const LABELS = {
   disk: "disk",
   wire: "wire",
 };
+
+function setFigure(node, words) {
+  setText(node, words);
+  setAttribute(node, "data-unknown", words === format.UNKNOWN || words === "none known" ? "" : null);
+}
 
 function setTold(holder, text, limit) {
   if (holder.dataset.told === text) return;

@@ -8,8 +8,8 @@ import { Plot } from "../lib/plot.js";
 import { nameOfSecondary, wordsOfSecondary } from "./parts.js";
 
 const FACTS = [
-  ["Mode", (view, now) => `${view.mode ?? format.UNKNOWN}${view.mode_since ? `, since ${format.clock(view.mode_since)} (${format.age(view.mode_since, now)})` : ""}`],
-  ["Replica", (view) => view.replica_state ?? format.UNKNOWN],
+  ["Mode", (view, now) => `${printable(view.mode ?? format.UNKNOWN)}${view.mode_since ? `, since ${format.clock(view.mode_since)} (${format.age(view.mode_since, now)})` : ""}`],
+  ["Replica", (view) => printable(view.replica_state ?? format.UNKNOWN)],
   ["Connected", (view) => ({ true: "yes", false: "no" })[view.connected] ?? format.UNKNOWN],
   ["Last in sync", (view) => (view.last_in_sync ? format.clock(view.last_in_sync) : format.UNKNOWN)],
   ["Last verified", (view) => (view.last_verified ? format.clock(view.last_verified) : "none known")],
@@ -59,7 +59,7 @@ export class Summary {
       FACTS,
       ([name]) => name,
       ([name]) => el("div", {}, el("dt", {}, name), el("dd")),
-      (item, [, words]) => setText(item.lastElementChild, printable(words(view, this.store.now))),
+      (item, [, words]) => setText(item.lastElementChild, words(view, this.store.now)),
     );
     setMeter(this.log, view.log);
     setMeter(this.ring, view.queue);
