@@ -127,7 +127,7 @@ def method(made: Made, now: float, began: float) -> dict[str, Any]:
         "unsynchronized": "the secondary does not answer: no route to 10.0.0.7",
     }.get(mode, "a person stopped it")
     return {
-        "secondary": "10.0.0.2:7790", "secondaries": ["10.0.0.2:7790"], "mode": mode, "mode_since": seen["mode_since"], 
+        "secondary": "10.0.0.2:7790", "secondaries": ["10.0.0.2:7790"], "mode": mode, "mode_since": seen["mode_since"],
         "why": why,
         "phase": "sweeping" if is_copying else "idle", "phase_since": seen["mode_since"], "waiting_for": "",
         "connection_problem": "", "block_bytes": 4096,
