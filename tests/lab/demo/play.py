@@ -84,14 +84,14 @@ class Play:
         )
         patience.until(self._primary.answers, "the primary has loaded its programs and answers")
         self._say(f"started `controller run {self.device}`: every write is tracked from here on")
-        self._until_normal()
+        self.until_normal()
         sent = self._status()["sent_bytes"]
         self._say(f"in sync for the first time: {format_bytes(sent)} sent, because only used blocks were copied")
 
     def work_normally(self, seconds: float) -> None:
         """Everything at once for a while, a trim in the middle of it; then wait until all of it is safe."""
         with contextlib.ExitStack() as stack:
-            running = self._loaded(stack)
+            running = self.loaded(stack)
             self._work_for(seconds / 3)
             self._work.trim()
             self._work_for(seconds * 2 / 3)
@@ -107,9 +107,9 @@ class Play:
         """Cut the link under load, work on, mend it, and wait until the replica is in sync."""
         cable, patience = self._scratch.cable, self._patience
         with contextlib.ExitStack() as stack:
-            running = self._loaded(stack)
+            running = self.loaded(stack)
             patience.sleep(1.0)
-            self._until_normal()
+            self.until_normal()
             before, cut_at, worst = self._status(), time.monotonic(), 0
             cable.cut()
             self._say("pulled the cable under load; programs go on writing")
@@ -133,7 +133,7 @@ class Play:
         self._say(f"put the load to rest and compared both images: {format_bytes(differing * GRAIN_BYTES)} differ")
         mended_at = time.monotonic()
         cable.mend()
-        self._until_normal()
+        self.until_normal()
         resync = time.monotonic() - mended_at
         self._wait()
         after = self._status()
@@ -189,7 +189,9 @@ class Play:
     def _status(self) -> Status:
         return self._primary.status()
 
-    def _until_normal(self) -> None:
+    def until_normal(self) -> None:
+        """Until the replica is in sync."""
+
         def is_normal() -> bool:
             self._secondary.status()
             return self._primary.is_normal()
