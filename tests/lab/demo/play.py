@@ -169,7 +169,7 @@ class Play:
         return Report(self._choice.size_bytes, outage, self._status(), differing)
 
     # --- parts of steps -----------------------------------------------------------------------------------
-    def _loaded(self, stack: contextlib.ExitStack) -> Load:
+    def loaded(self, stack: contextlib.ExitStack) -> Load:
         transfer = stack.enter_context(self._work.database())
         write = stack.enter_context(self._work.direct_writer())
         running = stack.enter_context(load())
