@@ -100,7 +100,6 @@ UNREAD = {
         "a command: the program finds it by its name",
     ),
     **dict.fromkeys(["init", "create", "revoke", "choose", "rejoin", "agent"], "a command: click calls it"),
-    "FILE_SYSTEM": "the wire reserves it for transactions of the file system",
     "raiseExceptions": "logging reads it",
     "dropped_lines": "tests of the stream compare it with what came through",
     "num_tickets": "ssl reads it",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TextIO
 
+from pydbt.cli.transaction_words import transaction_words
 from pydbt.core.seen.headline import UNKNOWN_AMOUNT, gate_words, headline, of_several, progress_words
 from pydbt.core.seen.view import View
 from pydbt.core.units import format_bytes, format_seconds
@@ -169,6 +170,7 @@ def _primary_rows(report: View) -> list[tuple[str, str | None]]:
         ("written", _bytes(report, "written_bytes")),
         ("sent", _bytes(report, "sent_bytes")),
         ("sequence", _counts(report.part("sequence"), ("submitted", "acknowledged"))),
+        ("transactions", transaction_words(report)),
         ("log", _log_words(report.part("log"))),
         ("lost records", _number(report, "lost_records")),
         ("progress", progress_words(report.part("progress"))),

@@ -14,7 +14,7 @@ _WORDS = {_TEXT: "a text", _NUMBER: "a number", _WHOLE: "a whole number", _TRUTH
 _KINDS = {
     "secondary": _TEXT, "listen": _TEXT, "peer": _TEXT, "timeout": _NUMBER, "rate_limit": _WHOLE, "since": _WHOLE,
     "start": _WHOLE, "end": _WHOLE, "cells": _WHOLE, "offset": _WHOLE, "from": _NUMBER, "until": _NUMBER,
-    "points": _WHOLE,
+    "points": _WHOLE, "after": _WHOLE, "transaction": _TEXT,
     "any": _TRUTH, "repair": _TRUTH, "cancel": _TRUTH, "sync": _TRUTH,
 }  # fmt: skip
 
@@ -42,10 +42,12 @@ class Request:
     result: dict[str, Any] | None = None
     error: PydbtError | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)
+    """What was known when it was asked: a part of a good answer."""
 
     def answer(self, result: dict[str, Any]) -> None:
         if not self.done.is_set():
-            self.result = result
+            self.result = result | self.told
             self.done.set()
 
     def fail(self, error: PydbtError) -> None:

@@ -16,6 +16,7 @@ from pydbt.controller.primary.report import (
     RestReport,
     SecondaryReport,
     SequenceReport,
+    TransactionReport,
     VerifyReport,
     WriteIntentReport,
 )
@@ -40,6 +41,7 @@ WELL = SecondaryReport(
     write_intent=None,
     assumed_in_sync=False,
     sequence=SequenceReport(12345, 12340),
+    transaction=TransactionReport("48211", "2026-01-02T03:04:05.000Z", 0.8, 12000),
     out_of_sync_bytes=0,
     unacknowledged_bytes=0,
     unsettled_bytes=0,
@@ -61,6 +63,13 @@ WELL = SecondaryReport(
 def several(**changes: dict) -> list[SecondaryReport]:
     """Three secondaries, of which some are changed, by name."""
     return [replace(WELL, secondary=name, **changes.get(name, {})) for name in ("a:1", "b:2", "c:3")]
+
+
+def test_every_secondary_is_complete_to_the_oldest_transaction_that_one_of_them_holds() -> None:
+    older = TransactionReport("48209", "2026-01-02T03:04:04.000Z", 1.8, 400)
+    assert combined(several()).transaction == WELL.transaction
+    assert combined(several(**{"b:2": {"transaction": older}})).transaction == older
+    assert combined(several(**{"b:2": {"transaction": older}, "c:3": {"transaction": None}})).transaction is None
 
 
 def test_a_volume_is_called_no_better_than_the_worst_of_its_secondaries() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from pydbt.cli.running_transactions import follow_transactions, list_transactions, running_place
 from pydbt.cli.values import PATH
-from pydbt.core.errors import UsageError
+from pydbt.core.errors import NotRunning, UsageError
 from pydbt.core.printable import printable
 from pydbt.core.transactions.jbd2_blocks import NotUnderstood
 from pydbt.core.transactions.on_disk import LogOnDisk, OnDisk, read_log
@@ -23,14 +24,28 @@ _ROW = "{:<14} {:<23} {:>10} {:>10} {:>10}  {}"
 
 @click.command()
 @click.argument("volume", type=PATH, metavar="DEVICE|IMAGE")
+@click.option("--follow", is_flag=True, help="Print each as it completes, until Ctrl-C.")
+@click.option("--on-disk", is_flag=True, help="Read the log, also if a controller runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def transactions(volume: Path, as_json: bool) -> int:
+def transactions(volume: Path, follow: bool, on_disk: bool, as_json: bool) -> int:
     """List a file system's last transactions.
 
-    Reads the log of the ext4 or XFS on DEVICE or IMAGE, which may be a volume or a replica, and needs no controller. Prints one
-    line for each transaction in the log, the oldest first: number, time, size, how much of the volume it changes, and state.
-    The last whole one is what a mount, or the promotion of a replica, begins with. Nothing is changed or replayed.
+    Where a controller replicates DEVICE, it tells the transactions that ended since it began, at most 512: number, time, size,
+    how much of the volume each changes, and state. Submitted: its commit is on the way to the disk. Committed: it has completed
+    there. Done: every secondary holds it as well. With --follow one line is printed for each as it is done or abandoned, or
+    with --json one object per line.
+
+    Else, and with --on-disk, it reads the log of the ext4 or XFS on DEVICE or IMAGE, which may be a volume or a replica, and
+    needs no controller. Prints one line for each transaction in the log, the oldest first. The last whole one is what a mount,
+    or the promotion of a replica, begins with. Nothing is changed or replayed.
     """
+    if follow and on_disk:
+        raise UsageError("--follow asks the running controller, --on-disk reads the device: give one of them")
+    place = None if on_disk else running_place(volume)
+    if follow and place is None:
+        raise NotRunning(f"no controller replicates {volume}: without --follow its log is read from the device")
+    if place is not None:
+        return follow_transactions(place, as_json) if follow else list_transactions(place, volume, as_json)
     with VolumeReader(volume) as reader:
         try:
             log = read_log(reader.read, reader.size_bytes)

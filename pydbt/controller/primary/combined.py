@@ -9,6 +9,7 @@ from math import inf
 from pydbt.controller.primary.report import (
     ProgressReport,
     SecondaryReport,
+    TransactionReport,
     VerifyReport,
     WriteIntentReport,
 )
@@ -57,6 +58,7 @@ def combined(secondaries: list[SecondaryReport]) -> SecondaryReport:
         write_intent=_write_intent([one.write_intent for one in secondaries]),
         assumed_in_sync=any(one.assumed_in_sync for one in secondaries),
         sequence=behind.sequence,
+        transaction=_oldest([one.transaction for one in secondaries]),
         out_of_sync_bytes=largest(one.out_of_sync_bytes for one in secondaries),
         unacknowledged_bytes=largest(one.unacknowledged_bytes for one in secondaries),
         unsettled_bytes=max(one.unsettled_bytes for one in secondaries),
@@ -79,6 +81,12 @@ def largest(sizes: Iterable[int | None]) -> int | None:
     """None as soon as one of them is unknown."""
     known = list(sizes)
     return None if None in known else max(size for size in known if size is not None)
+
+
+def _oldest(held: list[TransactionReport | None]) -> TransactionReport | None:
+    """Every secondary is complete to this one; None as soon as that of one is unknown."""
+    known = [one for one in held if one is not None]
+    return max(known, key=lambda one: one.age_seconds) if len(known) == len(held) else None
 
 
 def _named(problems: Iterable[tuple[str, str]]) -> str:

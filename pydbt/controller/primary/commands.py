@@ -16,6 +16,7 @@ from pydbt.controller.primary.handshake import hello_of, shake_hands
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import VolumeReport
 from pydbt.controller.primary.seen import SEEN_COMMANDS, SeenAnswers
+from pydbt.controller.primary.transaction_commands import asked_transaction, ended_transactions
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Gone, Request, check_arguments
 from pydbt.core.errors import BusyError, PydbtError, TimedOut, UsageError
@@ -125,6 +126,9 @@ class Commands:
             case "wait":
                 self._wait(request)
                 return None
+            case "transactions":
+                self._feed.catch_up()
+                return ended_transactions(self._volume, arguments.get("after") or 0)
             case "pause":
                 for peer in self._meant(arguments):
                     self._feed.take(ev.PauseAsked(), peer.number)
@@ -180,7 +184,11 @@ class Commands:
     def _wait(self, request: Request) -> None:
         named = request.arguments.get("secondary")
         numbers = tuple(peer.number for peer in self._meant(request.arguments)) if named else None
-        asked = self._volume.waits.add(request, self._volume.capture.producer_position(), numbers)
+        transaction = None
+        if (name := request.arguments.get("transaction")) is not None:
+            self._feed.catch_up()  # a commit that has completed by now counts
+            transaction, request.told = asked_transaction(self._volume, name)
+        asked = self._volume.waits.add(request, self._volume.capture.producer_position(), numbers, transaction)
         self._volume.events.append((None, asked))
 
     def forget_wait(self, request: Request) -> None:

@@ -285,6 +285,8 @@ class PrimaryLoop:
             return
         volume.audit(now)
         volume.history_notice = self.seen.history_problem
+        if volume.transactions is not None:
+            volume.transactions.advance(now)
         for peer in list(volume.peers.values()):
             if (asked := peer.verification.advance(now)) is not None:
                 self.feed.take(asked, peer.number)

@@ -120,6 +120,28 @@ class ProgressReport:
 
 
 @dataclass(frozen=True, slots=True)
+class TransactionReport:
+    """A transaction of the file system. ``committed``: by the file system's clock, or where it has none, when its commit was
+    submitted; that was ``age_seconds`` ago. ``sequence``: of the write that ended it."""
+
+    name: str
+    committed: str | None
+    age_seconds: float
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionsReport:
+    """What a transaction is on this volume, and the newest. ``unit``: ``file-system``, or ``write-request`` for a ``reason``."""
+
+    unit: str
+    reason: str
+    file_system: str | None
+    newest: TransactionReport | None
+    per_second: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotsReport:
     """Where only addresses are captured: the images that were taken."""
 
@@ -145,7 +167,7 @@ class SecondaryReport:
     """One secondary, never better than the truth. ``epochs`` None: writes are followed, and the JSON has no such key.
 
     ``unacknowledged_bytes``: of ``out_of_sync_bytes`` the blocks that are merely on their way. These two, ``lag_bytes``,
-    ``lag_seconds`` and ``last_in_sync`` are None where nobody knows.
+    ``lag_seconds`` and ``last_in_sync`` are None where nobody knows; so is ``transaction``: the secondary is complete to it.
     """
 
     secondary: str
@@ -163,6 +185,7 @@ class SecondaryReport:
     write_intent: WriteIntentReport | None
     assumed_in_sync: bool
     sequence: SequenceReport
+    transaction: TransactionReport | None
     out_of_sync_bytes: int | None
     unacknowledged_bytes: int | None
     unsettled_bytes: int
@@ -257,6 +280,7 @@ class VolumeReport:
     written_bytes: int
     write_rate_bytes: int
     queue: QueueReport
+    transactions: TransactionsReport
     lost_records: int
     losses: LossesReport
     notices: tuple[str, ...]

@@ -30,6 +30,7 @@ from pydbt.controller.primary.opening import (
 )
 from pydbt.controller.primary.programs import chain_of, open_capture, unarmed_of
 from pydbt.controller.primary.rest import Rest
+from pydbt.controller.primary.transaction_watch import followed_transactions
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.ways import Ways
 from pydbt.controller.public_status import public_status
@@ -111,12 +112,12 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
         save_state(options.state_dir, state)
         undo.pop_all()
         keep_only(PRIMARY_KEEPS, runs_programs=True)
-        sizes = format_bytes(state.size_bytes), exact_bytes(state.block_bytes)
-        _log.info("volume %s: %s, %s in blocks of %s", state.volume, device.path, *sizes)
+        _introduce(state, device)
         volume = Volume(
             options, device, Metadata(options.state_dir, state), capture, reader,
             inherited=reopened, room=room, completed_first=recovery.layer is not None,
         )  # fmt: skip
+        volume.transactions = followed_transactions(reader, state.size_bytes, with_data=not snapshot_based)
         for slot, secondary in joiners.items():
             volume.join(slot, secondary)
         loop = PrimaryLoop(volume, recovery.layer, recovery.problem, below)
@@ -125,6 +126,11 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
         finally:
             if not volume.detached:
                 capture.close()
+
+
+def _introduce(state: VolumeState, device: BlockDevice) -> None:
+    sizes = format_bytes(state.size_bytes), exact_bytes(state.block_bytes)
+    _log.info("volume %s: %s, %s in blocks of %s", state.volume, device.path, *sizes)
 
 
 def _require_room(device: BlockDevice, room: Room, stack: contextlib.ExitStack) -> None:

@@ -24,12 +24,15 @@ from pydbt.controller.primary.report import (
     SecondaryReport,
     SequenceReport,
     SnapshotsReport,
+    TransactionReport,
+    TransactionsReport,
     VolumeReport,
     WriteIntentReport,
 )
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.file_system_transactions import NamedTransaction
 from pydbt.core.primary.landing import SnapshotStatus
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.reported_state import reported_state
@@ -76,6 +79,7 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
         written_bytes=longest.state.statistics.written_bytes,
         write_rate_bytes=round(longest.state.statistics.write_rate_bytes(time.monotonic())),
         queue=QueueReport(size=volume.capture.data_size_bytes(), used=volume.capture.data_used_bytes()),
+        transactions=transactions_report(volume),
         lost_records=counters.lost_records + counters.lost_completions,
         losses=_losses(counters),
         notices=volume.notices,
@@ -133,6 +137,7 @@ def _secondary_report(
         write_intent=write_intent,
         assumed_in_sync=record.phase == "assumed" or config.assumed_in_sync,
         sequence=SequenceReport(submitted=status.sequence, acknowledged=_acknowledged(status, config.epoch)),
+        transaction=_transaction(status.transactions.held, now),
         out_of_sync_bytes=out_of_sync if status.known else None,
         unacknowledged_bytes=unacknowledged if status.known else None,
         unsettled_bytes=status.unsettled_bytes,
@@ -155,6 +160,43 @@ def _unacknowledged(out_of_sync_bytes: int, on_the_way_bytes: int | None, unmerg
     """Of what is reported as out of sync, which never exceeds the volume, the part that only waits for an acknowledgement."""
     others = out_of_sync_bytes - (on_the_way_bytes or 0) + unmerged_bytes
     return min(out_of_sync_bytes + unmerged_bytes, size_bytes) - min(others, size_bytes)
+
+
+def transactions_report(volume: Volume) -> TransactionsReport:
+    """What a transaction is on this volume, and the newest that is committed. Nothing is named while the log is not seen."""
+    watch, now = volume.transactions, time.monotonic()
+    if watch is None or watch.problem:
+        reason = "the log of the file system is not followed" if watch is None else watch.problem
+        return TransactionsReport("write-request", reason, None if watch is None else watch.file_system, None, None)
+    if not any(brain.state.payload_on for brain in volume.brains):
+        return TransactionsReport("write-request", "no writes are streamed now", watch.file_system, None, None)
+    known = [newest for brain in volume.brains if (newest := brain.transactions.newest) is not None]
+    newest = max(known, key=lambda one: one.ordinal, default=None)
+    rate = round(watch.per_second(now), 1)
+    return TransactionsReport("file-system", "", watch.file_system, _transaction(newest, now), rate)
+
+
+def _transaction(named: NamedTransaction | None, now: float) -> TransactionReport | None:
+    if named is None:
+        return None
+    age_s = max(0.0, passed_s(named.submitted_at, now))
+    committed = _moment(age_s) if named.committed_ns is None else time_of_ns(named.committed_ns)
+    return TransactionReport(named.name, committed, round(age_s, 3), named.sequence)
+
+
+def time_of_ns(nanoseconds: int) -> str | None:
+    """RFC 3339 of a time that a file system recorded; None when no calendar has it."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    try:
+        then = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment_of_age(at: float, now: float) -> str:
+    """The time of a moment of the monotonic clock, by the clock of now."""
+    return _moment(max(0.0, passed_s(at, now)))
 
 
 def _progress(status: PrimaryStatus) -> ProgressReport:

@@ -22,6 +22,7 @@ from pydbt.controller.primary.metadata import Metadata
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt, PeerConnection
 from pydbt.controller.primary.peer_maps import PeerMaps
+from pydbt.controller.primary.transaction_watch import TransactionWatch
 from pydbt.controller.primary.verification import VolumeVerification
 from pydbt.controller.primary.waits import WaitingRequests
 from pydbt.core.errors import DeviceError, PydbtError, StateError
@@ -82,6 +83,7 @@ class Volume:
         self.fanout = Fanout(options.data_ring_bytes, inherited)
         self.peers: dict[int, Peer] = {}
         self.auditor = Auditor(device, capture, metadata.state.audit, inherited)
+        self.transactions: TransactionWatch | None = None  # None: nobody follows the file system's log
         self.detached = False
         self.swap_notice = self.below_notice = self.use_notice = self.history_notice = ""
         self.written_at: float | None = None  # when the last write was captured, by the monotonic clock
@@ -182,8 +184,9 @@ class Volume:
         if len(records):
             self.written_at = time.monotonic()
         if len(records) or (position, lost) != self._told:
-            self._told = position, lost
-            self.events.append((None, ev.Captured(records, position, lost)))
+            newly_lost, self._told = lost - (self._told or (0, lost))[1], (position, lost)
+            ended = self.transactions.captured(records, self.capture.payload, newly_lost) if self.transactions else ()
+            self.events.append((None, ev.Captured(records, position, lost, ended)))
         return len(records) > 0
 
     def catch_up(self) -> list[AddressedEvent]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pydbt.controller.requests import Request
 from pydbt.core.errors import PydbtError
 from pydbt.core.primary import events as ev
+from pydbt.core.transactions.asked_transaction import AskedTransaction
 
 # The wait of the loop itself, when it ends; the waits of commands are numbered from 1.
 LAST_SNAPSHOT_TOKEN = 0
@@ -19,13 +20,19 @@ class WaitingRequests:
         self._requests: dict[int, Request] = {}
         self._next_token = 1
 
-    def add(self, request: Request, position: int, numbers: tuple[int, ...] | None) -> ev.WaitAsked:
+    def add(
+        self,
+        request: Request,
+        position: int,
+        numbers: tuple[int, ...] | None,
+        transaction: AskedTransaction | None = None,
+    ) -> ev.WaitAsked:
         """The event that begins the wait of a request; ``numbers`` of the secondaries, None for all. One with a time limit uses
         all of it before it gives up blocks that the target may take after all."""
         token, self._next_token = self._next_token, self._next_token + 1
         self._requests[token] = request
         has_limit = request.arguments.get("timeout") is not None
-        return ev.WaitAsked(token, position, numbers, bool(request.arguments.get("any")), patient=has_limit)
+        return ev.WaitAsked(token, position, numbers, bool(request.arguments.get("any")), has_limit, transaction)
 
     def answer(self, token: int, sequence: int) -> None:
         """The condition of a wait holds."""

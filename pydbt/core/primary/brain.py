@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from typing import assert_never
 
-import numpy as np
-
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.calm import Calm
 from pydbt.core.primary.config import PrimaryConfig, SavedMaps
+from pydbt.core.primary.file_system_transactions import FileSystemTransactions
 from pydbt.core.primary.flight_watch import FlightWatch
 from pydbt.core.primary.intake import take_in, unloggable
 from pydbt.core.primary.landing import Enter, Landed, Landing, Outcome
@@ -69,10 +68,12 @@ class Primary:
             comparison = SnapshotComparison(self.state)
             self.verifier = comparison
             self.landing = SnapshotLanding(self.state, self.quiet, comparison, config.snapshot_interval_s)
-        self._waits = WaitAnswers(self.state, self.landing)
+        self.transactions = FileSystemTransactions(self.state)
+        self._waits = WaitAnswers(self.state, self.landing, self.transactions)
         self._recognition = Recognition(self.state)
         self._taints = Taints(self.state)
-        parts = Parts(self.state, self.link, self.quiet, self.settler, self.verifier, self.landing, self._taints)
+        judging = self.verifier, self.landing, self._taints, self.transactions
+        parts = Parts(self.state, self.link, self.quiet, self.settler, *judging)
         self._overview, self._calm = Overview(parts), Calm(parts)
         self.resync: Resync | None = None
         self._resyncs = 0
@@ -210,12 +211,10 @@ class Primary:
         self.verifier.touch(written)
         if reason := unloggable(state, taken, too_many):
             self._overflow(reason, writes, now)
+        elif not self.transactions.insert(event, taken, written):
+            self._overflow("the transaction log has no free space", writes, now)
         elif len(writes):
-            last_sequences = taken.segment.last_sequences.astype(np.uint64)
-            if state.tracker.insert_all(last_sequences, *written) < len(writes):
-                self._overflow("the transaction log has no free space", writes, now)
-            else:
-                state.queue.append(taken.segment)
+            state.queue.append(taken.segment)
 
     def _read_unseen_again(self, unseen: Runs, now: float) -> None:
         """Writes to these blocks have ended, and their completions were never shown."""
@@ -397,6 +396,7 @@ class Primary:
     def _advance(self, now: float) -> None:
         """Everything that can be done without another event."""
         self._read_unseen_again(self.watch.advance(now), now)
+        self.transactions.advance()
         self.state.statistics.observe(now, self.out_of_sync_bytes())
         for level, line in self.state.excursions.overdue(now):
             self.state.effects.log(level, line)

@@ -17,15 +17,19 @@ from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.tracking.capture_record import Records
+from pydbt.core.transactions.asked_transaction import AskedTransaction
+from pydbt.core.transactions.followed_log import EndedTransaction
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """Capture records in kernel order. ``position``: behind them in the ring, in bytes; ``lost``: records lost so far."""
+    """Capture records in kernel order. ``position``: behind them in the ring, in bytes; ``lost``: records lost so far;
+    ``ended``: the transactions of the file system that ended in them."""
 
     records: Records
     position: int
     lost: int
+    ended: tuple[EndedTransaction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,7 @@ class WaitAsked:
     """Somebody waits until every write completed by now is durable on the secondary.
 
     For several: on those in ``peers`` (None: on all of them), or with ``first`` on any one. ``patient``: it goes on waiting
-    for blocks that the secondary's target does not take now.
+    for blocks that the secondary's target does not take now. ``transaction``: and until they hold it.
     """
 
     token: int
@@ -154,6 +158,7 @@ class WaitAsked:
     peers: tuple[int, ...] | None = None
     first: bool = False
     patient: bool = True
+    transaction: AskedTransaction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,10 +400,7 @@ class ReadBlocks:
 
 @dataclass(frozen=True, slots=True)
 class SendDigests:
-    """Queue a DIGESTS frame with the number ``batch`` for a reading, and keep the reading's data.
-
-    ``units``: the units of ``unit_bytes`` in the reading.
-    """
+    """Queue a DIGESTS frame with the number ``batch`` for ``units`` of a reading, and keep the reading's data."""
 
     reading: int
     batch: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import Captured
@@ -19,11 +20,13 @@ NANOSECONDS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """One batch of records. ``segment``: its write requests, with their numbers; ``newly_lost``: records that found no room."""
+    """One batch of records. ``segment``: its write requests, with their numbers; ``is_write``: which records these are;
+    ``newly_lost``: records that found no room."""
 
     segment: Segment
     report: InFlightReport
     newly_lost: int
+    is_write: npt.NDArray[np.bool_]
 
     def written(self, state: State) -> Runs:
         """The blocks of each write request, as a run."""
@@ -49,7 +52,9 @@ def take_in(state: State, event: Captured, now: float) -> Taken:
     if len(writes):
         state.sequence = int(last_sequences[-1])
         state.statistics.captured(writes)
-    return Taken(Segment(writes, last_sequences, first_sequence, _written_at(writes, now)), report, newly_lost)
+    return Taken(
+        Segment(writes, last_sequences, first_sequence, _written_at(writes, now)), report, newly_lost, is_write
+    )
 
 
 def _written_at(writes: Records, now: float) -> float:

@@ -121,5 +121,6 @@ class Overview:
             persist_problem=parts.quiet.error,
             verify=parts.verifier.progress(),
             snapshots=parts.landing.status(now, clean=not self.out_of_sync_blocks(resync)),
+            transactions=parts.transactions.status(),
             statistics=state.statistics.figures(now, times_out_of_normal=state.excursions.count),
         )

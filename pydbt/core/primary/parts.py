@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydbt.core.primary.file_system_transactions import FileSystemTransactions
 from pydbt.core.primary.landing import Landing
 from pydbt.core.primary.link import Link
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
@@ -25,3 +26,4 @@ class Parts:
     verifier: Verifier | SnapshotComparison
     landing: Landing
     taints: Taints
+    transactions: FileSystemTransactions

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydbt.core.blocks.runs import Runs
+from pydbt.core.primary.file_system_transactions import TransactionsStatus
 from pydbt.core.primary.forecast import Pace
 from pydbt.core.primary.landing import SnapshotStatus
 from pydbt.core.primary.modes import Mode, Phase
@@ -66,4 +67,5 @@ class PrimaryStatus:
     persist_problem: str
     verify: VerifyProgress | None
     snapshots: SnapshotStatus | None
+    transactions: TransactionsStatus
     statistics: Figures

@@ -6,9 +6,11 @@ from collections.abc import Collection
 from enum import Enum
 
 from pydbt.core.primary.events import AnswerWait, WaitAsked
+from pydbt.core.primary.file_system_transactions import FileSystemTransactions
 from pydbt.core.primary.landing import Landing
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
 from pydbt.core.primary.state import State
+from pydbt.core.transactions.asked_transaction import AskedTransaction
 
 
 class Lack(Enum):
@@ -23,20 +25,24 @@ class WaitAnswers:
     """Each wait is told once that it lacks something. It stays, because somebody may wait for the first of several
     secondaries, until it is answered well or gone."""
 
-    def __init__(self, state: State, landing: Landing) -> None:
-        self._state, self._landing = state, landing
+    def __init__(self, state: State, landing: Landing, transactions: FileSystemTransactions) -> None:
+        self._state, self._landing, self._transactions = state, landing, transactions
         self._patient: dict[int, bool] = {}
+        self._asked: dict[int, AskedTransaction] = {}
         self._told: set[int] = set()
 
     def asked(self, event: WaitAsked) -> None:
         """Somebody waits."""
         self._patient[event.token] = event.patient
         self._told.discard(event.token)
+        if event.transaction is not None:
+            self._asked[event.token] = event.transaction
         self._landing.add_wait(event.token, event.position)
 
     def gone(self, token: int) -> None:
         """Nobody waits under this token any more."""
         self._patient.pop(token, None)
+        self._asked.pop(token, None)
         self._told.discard(token)
         self._landing.drop_wait(token)
 
@@ -60,8 +66,13 @@ class WaitAnswers:
         if self._state.mode is Mode.REFUSED:
             return list(self._patient)
         if self._state.mode in FOLLOWING_MODES and not self._state.taints:
-            return self._landing.waits_over()
+            over = self._landing.waits_over()
+            return [token for token in over if self._holds(self._asked.get(token))] if self._asked else over
         return ()
+
+    def _holds(self, asked: AskedTransaction | None) -> bool:
+        held = self._transactions.held
+        return asked is None or (held is not None and asked.reached_by(held.name))
 
     def _lack(self) -> Lack:
         if self._state.mode is Mode.REFUSED or len(self._state.unreadable):

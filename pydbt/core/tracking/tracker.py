@@ -20,7 +20,7 @@ import numpy as np
 
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import BlockNumbers, Runs
-from pydbt.core.tracking.transaction_log import LogRecordKind, TransactionLog
+from pydbt.core.tracking.transaction_log import LogRecordKind, LogRecordKinds, TransactionLog
 from pydbt.core.tracking.update_list import Sequences, UpdateLists
 from pydbt.core.units import Geometry
 
@@ -85,18 +85,20 @@ class Tracker:
         sequences: Sequences,
         first_blocks: BlockNumbers,
         block_counts: BlockNumbers,
-        kind: LogRecordKind = LogRecordKind.WRITE,
+        kind: LogRecordKind | LogRecordKinds = LogRecordKind.WRITE,
+        *,
+        uncommitted: bool = False,
     ) -> int:
         """INSERT of many writes, in order. How many rows were taken; fewer than given: the log is full (¶80).
 
-        Neighbouring rows with one sequence number are one write of several extents, taken whole or not at all.
+        Neighbouring rows of a kind with one sequence number are one write of several extents, taken whole or not at all.
         A row of no blocks (a pure flush) is logged and changes no map. ValueError, before anything is changed,
-        for blocks outside the volume and for numbers that fall.
+        for blocks outside the volume and for numbers that fall. ``kind`` and ``uncommitted`` as of ``TransactionLog.append``.
         """
         ends = first_blocks + block_counts
         if sequences.size and (first_blocks.min() < 0 or block_counts.min() < 0 or ends.max() > self.dirty.block_count):
             raise ValueError(f"a write lies outside the volume of {self.dirty.block_count} blocks")
-        taken = self.log.append(sequences, first_blocks, block_counts, kind)
+        taken = self.log.append(sequences, first_blocks, block_counts, kind, uncommitted=uncommitted)
         sequences, first_blocks, block_counts = sequences[:taken], first_blocks[:taken], block_counts[:taken]
         if not self._halting:
             self.lists.insert_extents(first_blocks, block_counts, sequences)
@@ -139,6 +141,7 @@ class Tracker:
         """
         self.pending.merge(self.dirty)
         self.lists.clear()
+        self.log.abandon_uncommitted()
         self._halting = True
         self._deleted_through = 0
         yield HaltStep.DISCARDED

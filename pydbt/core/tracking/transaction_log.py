@@ -38,6 +38,10 @@ MIN_CAPACITY_SLOTS = 2
 _SEARCH_SLOTS = 64
 
 
+LogRecordKinds = npt.NDArray[np.uint8]
+"""A ``LogRecordKind`` for each row."""
+
+
 class LogRecordKind(IntEnum):
     """The content of a slot. Kinds other than DONE are updates: a new kind of transaction is a new number here."""
 
@@ -80,6 +84,8 @@ class TransactionLog:
         self._first = np.zeros(capacity_slots, np.int64)
         self._count = np.zeros(capacity_slots, np.int64)
         self._remaining = np.zeros(capacity_slots, np.int64)
+        self._uncommitted = np.zeros(capacity_slots, np.bool_)
+        self._has_uncommitted = False
         # Position of a record of which some blocks are gone -> those blocks, counted from its first.
         self._removed: dict[int, DirtyMap] = {}
 
@@ -154,26 +160,32 @@ class TransactionLog:
         sequences: Sequences,
         first_blocks: BlockNumbers,
         block_counts: BlockNumbers,
-        kind: LogRecordKind = LogRecordKind.WRITE,
+        kind: LogRecordKind | LogRecordKinds = LogRecordKind.WRITE,
+        *,
+        uncommitted: bool = False,
     ) -> int:
         """Log a batch of transactions (¶65); how many of its rows were taken, from the front, whole transactions.
 
-        Neighbouring rows with one sequence number are the extents of one transaction; a transaction is not
-        spread over two calls. Sequence numbers never fall while the log holds records.
+        Neighbouring rows of one kind with one sequence number are the extents of one transaction; a transaction is not
+        spread over two calls. Sequence numbers never fall while the log holds records. ``kind``: of all rows, or of each.
+        ``uncommitted``: those of the file system are active until ``committed_through``, whatever is acknowledged.
         """
         rows = sequences.size
         if not rows:
             return 0
-        if kind is LogRecordKind.DONE:
+        kinds = np.broadcast_to(np.asarray(kind, np.uint8), rows)
+        if (kinds == LogRecordKind.DONE).any():
             raise ValueError("DONE records are written by the log itself")
         self._check_order(sequences)
-        opens = np.append(True, sequences[1:] != sequences[:-1])
+        opens = np.append(True, (sequences[1:] != sequences[:-1]) | (kinds[1:] != kinds[:-1]))
         numbers = np.cumsum(opens)
         taken = self._room_for(opens, numbers)
         if not taken:
             return 0
         slots = np.arange(self.end_position, self.end_position + taken) % self.capacity_slots
-        self._kind[slots] = kind
+        self._kind[slots] = kinds[:taken]
+        self._uncommitted[slots] = (kinds[:taken] == LogRecordKind.FILE_SYSTEM) & uncommitted
+        self._has_uncommitted |= uncommitted
         self._active[slots] = True
         self._transaction[slots] = numbers[:taken] + (self._next_transaction - 1)
         self._sequence[slots] = sequences[:taken]
@@ -210,7 +222,29 @@ class TransactionLog:
         reach = self._first_after(sequence)
         slots = np.arange(self.start_position, reach) % self.capacity_slots
         slots = slots[self._active[slots]]
+        if self._has_uncommitted:
+            self._remaining[slots] = 0  # all of it has arrived, whether it is committed or not
+            slots = slots[~self._uncommitted[slots]]
         return self._finish(slots)
+
+    def committed_through(self, sequence: int, acknowledged: int, *, first: int = 0) -> int:
+        """The commits of the file system's transactions from ``first`` to ``sequence`` have completed on the primary.
+
+        Or they never will. How many transactions were completed by it: those that the secondary has ``acknowledged`` as well.
+        """
+        if not self._has_uncommitted:
+            return 0
+        slots = self._window()
+        waiting = slots[self._uncommitted[slots]]
+        numbers = self._sequence[waiting]
+        self._uncommitted[waiting[(numbers >= np.uint64(first)) & (numbers <= np.uint64(sequence))]] = False
+        self._has_uncommitted = bool(self._uncommitted[waiting].any())
+        return self.complete_through(acknowledged)
+
+    def abandon_uncommitted(self) -> None:
+        """Nobody waits for their commits any more: they are done with their blocks."""
+        self._uncommitted[:] = False
+        self._has_uncommitted = False
 
     def remove_block(self, block: int) -> int:
         """Fig. 5 for one block (¶77): how many transactions were completed by it. Looks through the whole log."""
@@ -237,7 +271,8 @@ class TransactionLog:
         heads = np.flatnonzero(np.append(True, self._transaction[slots][1:] != self._transaction[slots][:-1]))
         left = np.add.reduceat(self._remaining[slots], heads)
         sizes = np.append(heads[1:], slots.size) - heads
-        return self._finish(slots[np.repeat(left == 0, sizes)])
+        finished = slots[np.repeat(left == 0, sizes)]
+        return self._finish(finished[~self._uncommitted[finished]] if self._has_uncommitted else finished)
 
     def _remove_part(self, slot: int, extents: Runs) -> None:
         first, count = int(self._first[slot]), int(self._count[slot])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from pydbt.core.transactions.jbd2_blocks import NotUnderstood
 from pydbt.core.units import KIB
@@ -27,6 +28,22 @@ _DIRECT_BLOCKS = 12
 
 LogExtents = list[tuple[int, int]]
 """Runs (offset, length) in bytes of the volume, in the order of the log."""
+WatchedPiece = tuple[int, bytes]
+"""Offset in bytes of the volume, and what stands there: the log may be elsewhere when that changes."""
+# Of the superblock: size and shape, magic, revision and size of inodes, features, identity, the journal's inode.
+_SUPERBLOCK_PIECES = (
+    (0x4, 4), (0x18, 4), (0x28, 4), (0x38, 2), (0x4C, 4), (0x58, 2), (0x5C, 8), (0x68, 16), (0xE0, 8), (0xFE, 2)
+)  # fmt: skip
+# Of the inode: size, flags, block map. Its times change with every mount.
+_INODE_PIECES = ((0x4, 4), (0x20, 4), (0x28, 60), (0x6C, 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Ext4Journal:
+    """Where the journal is, and what of the superblock and of its inode tells that."""
+
+    extents: LogExtents
+    watched: tuple[WatchedPiece, ...]
 
 
 def is_ext4_superblock(block: bytes) -> bool:
@@ -34,8 +51,8 @@ def is_ext4_superblock(block: bytes) -> bool:
     return len(block) >= SUPERBLOCK_BYTES and struct.unpack_from("<H", block, _MAGIC_OFFSET)[0] == _MAGIC
 
 
-def find_ext4_journal(read: Read) -> LogExtents:
-    """The extents of the journal on the volume. NotUnderstood when it has none, or none that is on it."""
+def find_ext4_journal(read: Read) -> Ext4Journal:
+    """The journal on the volume. NotUnderstood when it has none, or none that is on it."""
     block = read(SUPERBLOCK_OFFSET, SUPERBLOCK_BYTES)
     compat, incompat = struct.unpack_from("<II", block, 0x5C)
     (journal_inode,) = struct.unpack_from("<I", block, 0xE0)
@@ -46,7 +63,13 @@ def find_ext4_journal(read: Read) -> LogExtents:
         raise NotUnderstood("it has no journal")
     if journal_inode == 0:
         raise NotUnderstood(f"its journal is on another device ({journal_device >> 8}:{journal_device & 0xFF})")
-    return _Volume(read, block, bool(incompat & _INCOMPAT_WIDE)).extents_of(journal_inode)
+    volume = _Volume(read, block, bool(incompat & _INCOMPAT_WIDE))
+    extents = volume.extents_of(journal_inode)
+    return Ext4Journal(extents, _pieces(SUPERBLOCK_OFFSET, block, _SUPERBLOCK_PIECES) + volume.inode_pieces)
+
+
+def _pieces(offset_bytes: int, content: bytes, places: tuple[tuple[int, int], ...]) -> tuple[WatchedPiece, ...]:
+    return tuple((offset_bytes + first, content[first : first + length]) for first, length in places)
 
 
 class _Volume:
@@ -63,7 +86,14 @@ class _Volume:
         low, high = struct.unpack_from("<I", block, 0x4)[0], struct.unpack_from("<I", block, 0x150)[0] if wide else 0
         self._size_blocks = low | high << 32
         self._reads = 0
-        if not self._inodes_per_group or not 128 <= self._inode_bytes <= self._block_bytes or not self._size_blocks:
+        self.inode_pieces: tuple[WatchedPiece, ...] = ()
+        whole = self._inode_bytes & (self._inode_bytes - 1) == 0  # none lies in two blocks
+        if (
+            not self._inodes_per_group
+            or not 128 <= self._inode_bytes <= self._block_bytes
+            or not whole
+            or not self._size_blocks
+        ):
             raise NotUnderstood("its superblock has impossible numbers")
 
     def extents_of(self, inode: int) -> LogExtents:
@@ -112,7 +142,10 @@ class _Volume:
         (low,) = struct.unpack_from("<I", descriptor, 0x8)
         high = struct.unpack_from("<I", descriptor, 0x28)[0] if self._long_descriptors else 0
         block, offset = divmod((number - 1) * self._inode_bytes, self._block_bytes)
-        return self._block((low | high << 32) + block)[offset : offset + self._inode_bytes]
+        place = (low | high << 32) + block
+        found = self._block(place)[offset : offset + self._inode_bytes]
+        self.inode_pieces = _pieces(place * self._block_bytes + offset, found, _INODE_PIECES)
+        return found
 
     def _of_tree(self, node: bytes, depth_max: int) -> Iterator[tuple[int, int, int]]:
         magic, entries, _, depth = struct.unpack_from("<4H", node)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 
 from pydbt.core.transactions.crc import crc32c
-from pydbt.core.transactions.transaction import NO_RUNS, JournalTransaction, TransactionState
+from pydbt.core.transactions.transaction import JournalTransaction, RunsOfTransaction, TransactionState
 
 _TAG = struct.Struct("<HH")  # kind of the tag, length of its value
 _PAIR = struct.Struct("<II")
@@ -30,6 +30,10 @@ class FastCommits:
         self._sum = 0
         self._number: int | None = None
         self._count = 0
+
+    def lost(self) -> None:
+        """Writes are missing: the next row begins with a head."""
+        self._expected = None
 
     def take(self, index: int, block: memoryview) -> list[JournalTransaction]:
         """The block ``index`` of the area was written."""
@@ -80,4 +84,6 @@ class FastCommits:
     ) -> JournalTransaction:
         name = f"{number}.{self._count}"
         where, blocks = self._area_first_block + first, last - first + 1
-        return JournalTransaction(name, number, state, None, where, blocks, number, NO_RUNS, NO_RUNS, reason=reason)
+        return JournalTransaction(
+            name, number, state, None, where, blocks, number, RunsOfTransaction(), RunsOfTransaction(), reason
+        )

@@ -9,7 +9,6 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pydbt.core.transactions.crc import crc32c
 from pydbt.core.units import Buffer
@@ -31,6 +30,8 @@ _MIN_JOURNAL_BLOCKS = 1024
 _TAIL_BYTES = 4  # struct jbd2_journal_block_tail
 _SAME_UUID, _LAST_TAG = 0x2, 0x8
 _UUID_BYTES = 16
+_TAG_V3, _TAG, _TAG_WIDE = struct.Struct(">4I"), struct.Struct(">IHH"), struct.Struct(">IHHI")
+_TAG_V2, _TAG_WIDE_V2 = struct.Struct(">IHH2x"), struct.Struct(">IHHI2x")
 _REVOKE_HEADER_BYTES = 16
 _COMMIT_SUM_OFFSET, _COMMIT_SUM_BYTES = 16, 4
 _COMMIT_TIME = struct.Struct(">QI")
@@ -61,6 +62,7 @@ class JournalSuperblock:
     uuid: bytes
     last_block: int
     fast_first_block: int
+    seed: int
 
     @property
     def block_sums(self) -> bool:
@@ -73,10 +75,6 @@ class JournalSuperblock:
         return bool(self.incompat & _CSUM_V3)
 
     @property
-    def seed(self) -> int:
-        return crc32c(_ALL_ONES, self.uuid)
-
-    @property
     def layout(self) -> tuple[int, int, int, int, bytes]:
         """What must be the same for a transaction to go on behind this superblock."""
         return self.block_bytes, self.block_count, self.first_block, self.incompat, self.uuid
@@ -86,50 +84,65 @@ class JournalSuperblock:
         size = self.last_block - self.first_block
         return self.first_block + (block - self.first_block + count) % size
 
-    def tags(self, block: memoryview) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def tags(self, block: memoryview) -> tuple[list[int], list[int]]:
         """The home blocks that a descriptor block names, and the checksums of their content in the log."""
-        size, kind = self._tag()
-        end = self.block_bytes - (_TAIL_BYTES if self.block_sums else 0)
-        position, parts = HEADER_BYTES, []
-        while position + size <= end:
-            # Only the first tag carries the identity of the file system; so all behind it are one array.
-            count = (end - position) // size
-            tags = np.frombuffer(block, kind, count, position)
-            flags = tags["flags"]
-            ends = np.flatnonzero((flags & _SAME_UUID == 0) | (flags & _LAST_TAG != 0))
-            used = int(ends[0]) + 1 if ends.size else count
-            parts.append(tags[:used])
-            position += used * size
-            if not ends.size or flags[used - 1] & _LAST_TAG:
+        if self.full_tag_sums and (found := self._usual_tags(block)) is not None:
+            return found
+        layout = self._tag_layout()
+        end = self.block_bytes - (_TAIL_BYTES if self.block_sums else 0) - layout.size
+        position, numbers, sums = HEADER_BYTES, [], []
+        while position <= end:
+            low, flags, high, total = self._tag_at(layout, block, position)
+            numbers.append(low | high << 32)
+            sums.append(total)
+            position += layout.size
+            if flags & _LAST_TAG:
                 break
-            position += _UUID_BYTES
-        if not parts:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        every = np.concatenate(parts)
-        numbers = every["low"].astype(np.int64)
-        if self.incompat & _WIDE:
-            numbers |= every["high"].astype(np.int64) << 32
-        return numbers, every["sum"].astype(np.int64)
+            if not flags & _SAME_UUID:  # only the first tag carries the identity of the file system
+                position += _UUID_BYTES
+        return numbers, sums
 
-    def _tag(self) -> tuple[int, np.dtype[np.void]]:
+    def _usual_tags(self, block: memoryview) -> tuple[list[int], list[int]] | None:
+        """The quick way for tags of version 3 as the kernel writes them: the identity stands behind the first. Else None."""
+        low, flags, high, total = _TAG_V3.unpack_from(block, HEADER_BYTES)
+        if flags & _SAME_UUID:
+            return None
+        wide = self.incompat & _WIDE  # else the high half is not used
+        numbers, sums = [low | high << 32 if wide else low], [total]
+        begin = HEADER_BYTES + _TAG_V3.size + _UUID_BYTES
+        count = 0 if flags & _LAST_TAG else (self.block_bytes - _TAIL_BYTES - begin) // _TAG_V3.size
+        for low, flags, high, total in _TAG_V3.iter_unpack(block[begin : begin + count * _TAG_V3.size]):
+            if not flags & _SAME_UUID:
+                return None
+            numbers.append(low | high << 32 if wide else low)
+            sums.append(total)
+            if flags & _LAST_TAG:
+                break
+        return numbers, sums
+
+    def _tag_at(self, layout: struct.Struct, block: memoryview, position: int) -> tuple[int, int, int, int]:
         if self.full_tag_sums:
-            return 16, np.dtype([("low", ">u4"), ("flags", ">u4"), ("high", ">u4"), ("sum", ">u4")])
-        wide, more = bool(self.incompat & _WIDE), bool(self.incompat & _CSUM_V2)
-        fields = [("low", ">u4"), ("sum", ">u2"), ("flags", ">u2")]
-        if wide:
-            fields.append(("high", ">u4"))
-        if more:  # two bytes more than are used, in every version of the kernel
-            fields.append(("unused", ">u2"))
-        kind = np.dtype(fields)
-        return kind.itemsize, kind
+            low, flags, high, total = layout.unpack_from(block, position)
+            return low, flags, high if self.incompat & _WIDE else 0, total
+        low, total, flags, *more = layout.unpack_from(block, position)
+        return low, flags, more[0] if more else 0, total
 
-    def revoked(self, block: memoryview) -> NDArray[np.int64]:
+    def _tag_layout(self) -> struct.Struct:
+        """Low half of the block, flags, high half and checksum; before version 3 low half, checksum, flags and high half."""
+        if self.full_tag_sums:
+            return _TAG_V3
+        if self.incompat & _CSUM_V2:  # two bytes more than are used, in every version of the kernel
+            return _TAG_WIDE_V2 if self.incompat & _WIDE else _TAG_V2
+        return _TAG_WIDE if self.incompat & _WIDE else _TAG
+
+    def revoked(self, block: memoryview) -> list[int]:
         """The home blocks that a revoke block names."""
         (used,) = struct.unpack_from(">I", block, HEADER_BYTES)
         kind = np.dtype(">i8" if self.incompat & _WIDE else ">u4")
         end = min(used, self.block_bytes - (_TAIL_BYTES if self.block_sums else 0))
         count = max(0, end - _REVOKE_HEADER_BYTES) // kind.itemsize
-        return np.frombuffer(block, kind, count, _REVOKE_HEADER_BYTES).astype(np.int64)
+        found: list[int] = np.frombuffer(block, kind, count, _REVOKE_HEADER_BYTES).astype(np.int64).tolist()
+        return found
 
     def sum_is_right(self, kind: int, block: memoryview) -> bool:
         """Whether a descriptor, commit or revoke block has its own checksum; true where the journal has none."""
@@ -187,6 +200,7 @@ def read_journal_superblock(block: Buffer) -> JournalSuperblock:
     return JournalSuperblock(
         block_bytes, blocks, first, sequence, start, error, incompat,
         bool(compat & _COMPAT_CHECKSUM) and not incompat & (_CSUM_V2 | _CSUM_V3), uuid, last, fast,
+        crc32c(_ALL_ONES, uuid),
     )  # fmt: skip
 
 

@@ -30,12 +30,12 @@ from pydbt.core.transactions.transaction import (
     JournalTransaction,
     RunsOfTransaction,
     TransactionState,
-    runs_of_blocks,
 )
 from pydbt.core.transactions.whole_blocks import WholeBlocks
 from pydbt.core.units import Buffer
 
 _NUMBERS = 1 << 32
+_MAGIC = JBD2_MAGIC.to_bytes(4, "big")
 _MAX_AWAITED = (
     8_192  # blocks that were announced and have not come; a descriptor block of 64 KiB announces 8,188 at most
 )
@@ -62,11 +62,14 @@ class Jbd2Log:
 
     ``superblock`` is the journal's first block as it is on the disk. With ``from_start`` the next transaction is expected where
     it tells that the log starts, as after a mount; without, the log is joined in the middle. ``problem`` tells, as the end of a
-    sentence, why the log is not understood; then nothing is returned until a superblock comes that is.
+    sentence, why the log is not understood; then nothing is returned until a superblock comes that is. Without
+    ``check_content`` the copies of blocks are not compared with the checksums in their tags: that is for a stream whose bytes
+    are those that the kernel has just summed up.
     """
 
-    def __init__(self, superblock: Buffer, from_start: bool = True) -> None:
+    def __init__(self, superblock: Buffer, from_start: bool = True, *, check_content: bool = True) -> None:
         self.problem = ""
+        self._check_content = check_content
         self._super: JournalSuperblock | None = None
         self._blocks: WholeBlocks | None = None
         self._fast: FastCommits | None = None
@@ -89,9 +92,75 @@ class Jbd2Log:
             if offset_bytes == 0:
                 ended += self._take_superblock(data)
             return ended
+        index, within = divmod(offset_bytes, blocks.block_bytes)
+        if len(data) == blocks.block_bytes and not within and 0 < index < blocks.block_count:
+            blocks.replaced(index)
+            return self._take(index, memoryview(data))
         for index, block in blocks.written(offset_bytes, data):
             ended += self._take(index, block)
         return ended
+
+    @property
+    def plain_blocks(self) -> tuple[int, int]:
+        """Blocks whose content matters in control blocks alone: bytes of a block, and how many such blocks there are.
+
+        Those from 1 to that number may be given to ``blocks_written``; none where every block has to be looked at.
+        """
+        layout = self._super
+        if (
+            layout is None
+            or self._blocks is None
+            or self._blocks.in_part
+            or self._check_content
+            or layout.summed_as_a_whole
+        ):
+            return 0, 0
+        return layout.block_bytes, layout.last_block
+
+    def blocks_written(self, indices: list[int], blocks: list[memoryview]) -> list[tuple[int, JournalTransaction]]:
+        """Whole ``plain_blocks`` in their order: the transactions that ended, each with the place of the block that ended it."""
+        ended: list[tuple[int, JournalTransaction]] = []
+        begin = 0
+        controls = [place for place, block in enumerate(blocks) if block[:4] == _MAGIC]
+        for place in controls:
+            if self._open is not None:
+                self._take_copies(self._open, indices[begin:place])
+            begin = place + 1
+            ended += [(place, one) for one in self._take(indices[place], blocks[place])]
+        if self._open is not None:
+            self._take_copies(self._open, indices[begin:])
+        return ended
+
+    @staticmethod
+    def _take_copies(current: _Open, indices: list[int]) -> None:
+        awaited = current.awaited
+        for index in indices:
+            awaited.pop(index, None)
+
+    def lost(self, reason: str) -> list[JournalTransaction]:
+        """Writes to the log did not come: what is open will not be complete, and footing has to be found again."""
+        if self._blocks is not None:
+            self._blocks.clear()
+        if self._fast is not None:
+            self._fast.lost()
+        return self._abandon(reason)
+
+    @property
+    def has_footing(self) -> bool:
+        """Whether it is known where the next transaction is to begin, or one is open."""
+        return self._next is not None or self._open is not None
+
+    def run_of(self, ended: JournalTransaction) -> list[tuple[int, int]]:
+        """The runs (offset, length) of the log that a transaction consists of, in bytes."""
+        layout = self._super
+        if layout is None or not ended.block_count:
+            return []
+        size, first, count = layout.block_bytes, ended.first_block, ended.block_count
+        inside = layout.last_block - first if first < layout.last_block else layout.block_count - first
+        if count <= inside:
+            return [(first * size, count * size)]
+        rest = min(count - inside, layout.last_block - layout.first_block)
+        return [(first * size, inside * size), (layout.first_block * size, rest * size)]
 
     def _take(self, index: int, block: memoryview) -> list[JournalTransaction]:
         if index == 0:
@@ -102,10 +171,12 @@ class Jbd2Log:
         if self._fast is not None and index >= layout.fast_first_block:
             return self._fast.take(index - layout.fast_first_block, block)
         if current is not None and index in current.awaited:
-            self._take_content(current, index, block)
+            self._take_content(layout, current, index, block)
             return []
-        magic, kind, number = HEADER.unpack_from(block)
-        if magic != JBD2_MAGIC or kind not in (DESCRIPTOR, COMMIT, REVOKE) or not self._in_log(index):
+        if block[:4] != _MAGIC:
+            return []
+        _, kind, number = HEADER.unpack_from(block)
+        if kind not in (DESCRIPTOR, COMMIT, REVOKE) or not self._in_log(index):
             return []
         if not layout.sum_is_right(kind, block):
             return self._take_damaged(index, number)
@@ -150,12 +221,11 @@ class Jbd2Log:
         return ended
 
     # --- the log ----------------------------------------------------------------------------------------------
-    def _take_content(self, current: _Open, index: int, block: memoryview) -> None:
-        assert self._super is not None
+    def _take_content(self, layout: JournalSuperblock, current: _Open, index: int, block: memoryview) -> None:
         wanted = current.awaited.pop(index)
-        if self._super.block_sums and self._super.sum_of_block(current.number, block) != wanted:
+        if self._check_content and layout.block_sums and layout.sum_of_block(current.number, block) != wanted:
             current.damage = current.damage or f"the checksum of its block {index} of the journal is wrong"
-        if self._super.summed_as_a_whole:
+        if layout.summed_as_a_whole:
             current.whole_sum = crc32_be(current.whole_sum, block)
 
     def _take_damaged(self, index: int, number: int) -> list[JournalTransaction]:
@@ -184,7 +254,7 @@ class Jbd2Log:
         if kind == COMMIT:
             return [self._commit(current, block)]
         if kind == REVOKE:
-            current.revoked.add(runs_of_blocks(self._super.revoked(block), self._super.block_bytes))
+            current.revoked.add_blocks(self._super.revoked(block), self._super.block_bytes)
             return []
         return self._announce(current, index, block)
 
@@ -195,8 +265,8 @@ class Jbd2Log:
             current.whole_sum = crc32_be(current.whole_sum, block)
         if len(current.awaited) + len(numbers) > _MAX_AWAITED or current.block_count > self._super.block_count:
             return self._abandon("it announces more blocks than a journal can hold")
-        current.named.add(runs_of_blocks(numbers, self._super.block_bytes))
-        for place, total in enumerate(sums.tolist(), start=1):
+        current.named.add_blocks(numbers, self._super.block_bytes)
+        for place, total in enumerate(sums, start=1):
             current.awaited[self._super.behind(index, place)] = total
         current.block_count += len(numbers)
         current.next_block = self._super.behind(index, 1 + len(numbers))
@@ -230,6 +300,5 @@ class Jbd2Log:
     def _ended(self, current: _Open, state: TransactionState, committed_ns: int | None = None) -> JournalTransaction:
         return JournalTransaction(
             str(current.number), current.number, state, committed_ns, current.first_block, current.block_count,
-            current.number, current.named.together(), current.revoked.together(),
-            current.named.whole and current.revoked.whole, current.damage,
+            current.number, current.named, current.revoked, current.damage,
         )  # fmt: skip

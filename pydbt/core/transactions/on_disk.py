@@ -102,7 +102,7 @@ class _Extents:
 
 class _Ext4OnDisk:
     def __init__(self, read: Read) -> None:
-        self._log = _Extents(read, find_ext4_journal(read))
+        self._log = _Extents(read, find_ext4_journal(read).extents)
         self._head = b"".join(data for _, data in self._log.pieces(0, JOURNAL_SUPERBLOCK_BYTES))
         self._layout = read_journal_superblock(self._head)
         if self._layout.block_count * self._layout.block_bytes > self._log.size_bytes:

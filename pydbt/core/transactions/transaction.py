@@ -12,6 +12,8 @@ NamedRuns = NDArray[np.int64]
 """Runs of the volume that a transaction names: one row (offset, length) in bytes per run."""
 
 _MAX_NAMED_RUNS = 32_768  # 512 KiB; a quarter of a journal of 512 MiB, and few transactions are above 1,000 blocks
+_PARTS_AT_ONCE = 256
+_MAX_LISTED = 2_048  # runs in lists of numbers, 80 KiB
 NO_RUNS: NamedRuns = np.empty((0, 2), np.int64)
 
 
@@ -42,36 +44,83 @@ class JournalTransaction:
     first_block: int
     block_count: int
     starts_at: int
-    named: NamedRuns
-    revoked: NamedRuns
-    named_whole: bool = True
+    named_parts: RunsOfTransaction
+    revoked_parts: RunsOfTransaction
     reason: str = ""
+
+    @property
+    def named(self) -> NamedRuns:
+        """Joined anew at each call: most are never asked for."""
+        return self.named_parts.together()
+
+    @property
+    def revoked(self) -> NamedRuns:
+        """As ``named``."""
+        return self.revoked_parts.together()
+
+    @property
+    def named_whole(self) -> bool:
+        return self.named_parts.whole and self.revoked_parts.whole
 
 
 class RunsOfTransaction:
-    """The runs that one open transaction names, in bounded memory."""
+    """The runs that one transaction names, in bounded memory."""
+
+    __slots__ = ("_blocks", "_joined", "_parts", "_rows", "_runs", "whole")
 
     def __init__(self) -> None:
         self.whole = True
         self._parts: list[NamedRuns] = []
-        self._rows = 0
+        self._blocks: list[tuple[list[int], int]] = []  # numbers of blocks, and bytes per block
+        self._runs: list[tuple[int, int]] = []
+        self._rows = self._joined = 0
 
-    def add(self, runs: NamedRuns) -> None:
+    @property
+    def count(self) -> int:
+        """How many runs are kept."""
+        return self._rows
+
+    def add_blocks(self, numbers: list[int], block_bytes: int) -> None:
+        """One run per block number. A number that no volume can have is left out."""
         room = _MAX_NAMED_RUNS - self._rows
-        if len(runs) > room:
+        if len(numbers) > room:
             self.whole = False
-            runs = runs[:room]
-        if len(runs):
-            self._parts.append(runs)
-            self._rows += len(runs)
-            if len(self._parts) >= 256:  # many small arrays take more room than one
-                self._parts = [np.concatenate(self._parts)]
+            numbers = numbers[:room]
+        if numbers:
+            self._blocks.append((numbers, block_bytes))
+            self._rows += len(numbers)
+            if len(self._blocks) >= _PARTS_AT_ONCE or self._rows - self._joined > _MAX_LISTED:
+                self._join_blocks()
+
+    def add_run(self, offset_bytes: int, length_bytes: int) -> None:
+        """One run of the volume."""
+        if self._rows >= _MAX_NAMED_RUNS:
+            self.whole = False
+            return
+        self._runs.append((offset_bytes, length_bytes))
+        self._rows += 1
+        if len(self._runs) >= _MAX_LISTED:
+            self._join_blocks()
+
+    def _join_blocks(self) -> None:
+        """Lists are quick to make and take four times the room of an array."""
+        blocks, self._blocks, self._joined = self._blocks, [], self._rows
+        runs, self._runs = self._runs, []
+        if blocks:
+            self._parts.append(np.concatenate([runs_of_blocks(*one) for one in blocks]))
+        if runs:
+            self._parts.append(np.array(runs, np.int64))
+        if len(self._parts) >= _PARTS_AT_ONCE:
+            self._parts = [np.concatenate(self._parts)]
 
     def together(self) -> NamedRuns:
+        """All of them in one."""
+        self._join_blocks()
         return np.concatenate(self._parts) if self._parts else NO_RUNS
 
 
-def runs_of_blocks(numbers: NDArray[np.int64], block_bytes: int) -> NamedRuns:
+def runs_of_blocks(numbers: list[int], block_bytes: int) -> NamedRuns:
     """One run per block number. A number that no volume can have is left out."""
-    inside = numbers[(numbers >= 0) & (numbers < (1 << 62) // block_bytes)]
+    limit = (1 << 62) // block_bytes
+    inside = np.array([number for number in numbers if 0 <= number < limit], np.int64)
     return np.stack((inside * block_bytes, np.full(inside.size, block_bytes, np.int64)), axis=1)

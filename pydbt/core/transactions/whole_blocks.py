@@ -18,10 +18,25 @@ class WholeBlocks:
 
     def __init__(self, block_bytes: int, block_count: int) -> None:
         self.block_bytes = block_bytes
+        self.block_count = block_count
         self._end_bytes = block_bytes * block_count
         self._all = (1 << block_bytes // SECTOR_BYTES) - 1
         self._max_partial = max(4, _MAX_PARTIAL_BYTES // block_bytes)
         self._partial: OrderedDict[int, tuple[bytearray, int]] = OrderedDict()
+
+    @property
+    def in_part(self) -> bool:
+        """Whether of some block a part has come, and not all of it."""
+        return bool(self._partial)
+
+    def replaced(self, index: int) -> None:
+        """This block was written as a whole, which somebody else takes."""
+        if self._partial:
+            self._partial.pop(index, None)
+
+    def clear(self) -> None:
+        """Writes are missing: what has come in part will not be whole."""
+        self._partial.clear()
 
     def written(self, offset_bytes: int, data: Buffer) -> Iterator[tuple[int, memoryview]]:
         """The number and content of each block that this write completes, in the order of the write.

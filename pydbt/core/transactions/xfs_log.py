@@ -14,11 +14,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from pydbt.core.transactions.transaction import (
     JournalTransaction,
-    NamedRuns,
     RunsOfTransaction,
     TransactionState,
 )
@@ -98,6 +95,29 @@ class XfsLog:
                 ended += self._take_in_order()
         return ended
 
+    def lost(self, reason: str) -> list[JournalTransaction]:
+        """Writes to the log did not come: what is open will not be complete, and the next whole record is the first."""
+        self._records.clear()
+        self._waiting.clear()
+        self._next = None
+        return self._abandon(reason)
+
+    @property
+    def has_footing(self) -> bool:
+        """Whether it is known where the next record is to begin."""
+        return self._next is not None
+
+    def run_of(self, ended: JournalTransaction) -> list[tuple[int, int]]:
+        """The runs (offset, length) of the log, in bytes, from a checkpoint's start to its end, with what lies between."""
+        if not ended.block_count:
+            return []
+        first, count = ended.first_block % self._sectors, min(ended.block_count, self._sectors)
+        inside = min(count, self._sectors - first)
+        runs = [(first * SECTOR_BYTES, inside * SECTOR_BYTES)]
+        if count > inside:
+            runs.append((0, (count - inside) * SECTOR_BYTES))
+        return runs
+
     def _add_gap(self, lsn: int) -> None:
         if len(self.gaps) < _MAX_GAPS:
             self.gaps.append(lsn)
@@ -117,6 +137,11 @@ class XfsLog:
                 ended += self._take(record)
             self._next = self._behind(record)
         return ended
+
+    def _distance(self, lsn: int, later: int) -> int:
+        """Sectors of the log from one record to another."""
+        cycles = (later >> 32) - (lsn >> 32)
+        return min(cycles * self._sectors + (later & 0xFFFFFFFF) - (lsn & 0xFFFFFFFF), self._sectors)
 
     def _behind(self, record: XfsRecord) -> int:
         cycle, sector = record.lsn >> 32, (record.lsn & 0xFFFFFFFF) + record.sector_count
@@ -145,7 +170,7 @@ class XfsLog:
                 one = self._open[number]
                 if one.last_lsn != record.lsn:
                     one.last_lsn = record.lsn
-                    one.sectors += record.sector_count
+                    one.sectors = self._distance(one.lsn, record.lsn) + record.sector_count
                 if flags & _COMMIT:
                     self._end_region(one, record.order)
                     del self._open[number]
@@ -195,9 +220,9 @@ class XfsLog:
         one.regions_left = regions - 1
         run, cancelled = self._run_of(kind, content, order)
         if run is not None:
-            (one.revoked if cancelled else one.named).add(run)
+            (one.revoked if cancelled else one.named).add_run(*run)
 
-    def _run_of(self, kind: int, content: bytes, order: str) -> tuple[NamedRuns | None, bool]:
+    def _run_of(self, kind: int, content: bytes, order: str) -> tuple[tuple[int, int] | None, bool]:
         """The run that an item changes, and whether it is cancelled by it; None for items that name no blocks."""
         sector = length = -1
         cancelled = False
@@ -215,7 +240,7 @@ class XfsLog:
             sector, length = (group * self._volume.group_blocks + block) * per_block, blocks * per_block
         if not 0 <= sector < _MAX_SECTOR or not 0 < length < _MAX_SECTOR:
             return None, False
-        return np.array([(sector * SECTOR_BYTES, length * SECTOR_BYTES)], np.int64), cancelled
+        return (sector * SECTOR_BYTES, length * SECTOR_BYTES), cancelled
 
     def _abandon(self, reason: str) -> list[JournalTransaction]:
         ended = []
@@ -229,7 +254,7 @@ class XfsLog:
     def _ended(one: _Checkpoint, lsn: int, state: TransactionState) -> JournalTransaction:
         return JournalTransaction(
             name_of_lsn(lsn), lsn, state, None, one.lsn & 0xFFFFFFFF, one.sectors, one.lsn,
-            one.named.together(), one.revoked.together(), one.named.whole and one.revoked.whole, one.damage,
+            one.named, one.revoked, one.damage,
         )  # fmt: skip
 
 

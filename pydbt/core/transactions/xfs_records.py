@@ -89,6 +89,10 @@ class XfsRecords:
             if header < count:
                 self._begin(sector + header, content[header * SECTOR_BYTES : (header + 1) * SECTOR_BYTES])
 
+    def clear(self) -> None:
+        """Writes are missing: what has come in part will not be whole."""
+        self._partial.clear()
+
     def _begin(self, sector: int, header: memoryview) -> None:
         """A header was written: what it overwrites will not be complete. The sector itself is filled in with those behind it."""
         self._partial = [

@@ -7,6 +7,7 @@ import numpy as np
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.events import BlocksRead, ReadBlocks, SendBlocks, SendDigests
+from pydbt.core.primary.file_system_transactions import FileSystemTransactions
 from pydbt.core.primary.flight_watch import FlightWatch
 from pydbt.core.primary.link import Link
 from pydbt.core.primary.modes import Mode, Phase
@@ -27,7 +28,18 @@ from tests.core.primary.parts import only, state_of, taken_effects, write
 def looking(state: State) -> tuple[QuietBitmap, Overview]:
     quiet = QuietBitmap(state, 0.0)
     landing = StreamLanding(state, FlightWatch(state, 0.0))
-    overview = Overview(Parts(state, Link(15.0, 0.0), quiet, Settler(state), Verifier(state), landing, Taints(state)))
+    overview = Overview(
+        Parts(
+            state,
+            Link(15.0, 0.0),
+            quiet,
+            Settler(state),
+            Verifier(state),
+            landing,
+            Taints(state),
+            FileSystemTransactions(state),
+        )
+    )
     return quiet, overview
 
 
@@ -61,7 +73,18 @@ def test_before_the_blocks_in_use_are_on_the_map_nobody_knows_how_much_is_out_of
 def test_a_search_for_the_blocks_in_use_is_named() -> None:
     state = state_of(scan_used=True)
     quiet, landing, taints = QuietBitmap(state, 0.0), StreamLanding(state, FlightWatch(state, 0.0)), Taints(state)
-    overview = Overview(Parts(state, Link(15.0, 0.0), quiet, Settler(state), Verifier(state), landing, taints))
+    overview = Overview(
+        Parts(
+            state,
+            Link(15.0, 0.0),
+            quiet,
+            Settler(state),
+            Verifier(state),
+            landing,
+            taints,
+            FileSystemTransactions(state),
+        )
+    )
     assert overview.waiting_for(None) == ""
     quiet.scan(whole=False)
     assert "blocks in use" in overview.waiting_for(None)
@@ -70,7 +93,18 @@ def test_a_search_for_the_blocks_in_use_is_named() -> None:
 def test_a_taint_makes_it_unknown_until_all_that_it_stands_for_is_on_the_map() -> None:
     state = state_of()
     quiet, landing, taints = QuietBitmap(state, 0.0), StreamLanding(state, FlightWatch(state, 0.0)), Taints(state)
-    overview = Overview(Parts(state, Link(15.0, 0.0), quiet, Settler(state), Verifier(state), landing, taints))
+    overview = Overview(
+        Parts(
+            state,
+            Link(15.0, 0.0),
+            quiet,
+            Settler(state),
+            Verifier(state),
+            landing,
+            taints,
+            FileSystemTransactions(state),
+        )
+    )
     assert overview.is_known
     taints.add("an unknown operation wrote")
     assert not overview.is_known

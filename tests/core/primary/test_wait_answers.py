@@ -7,6 +7,7 @@ import pytest
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import AnswerWait, WaitAsked
+from pydbt.core.primary.file_system_transactions import FileSystemTransactions
 from pydbt.core.primary.flight_watch import FlightWatch
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.stream_landing import StreamLanding
@@ -20,7 +21,8 @@ class Story:
     def __init__(self, mode: Mode = Mode.NORMAL) -> None:
         self.state = state_of(mode=mode)
         self.landing = StreamLanding(self.state, FlightWatch(self.state, 0.0))
-        self.answers = WaitAnswers(self.state, self.landing)
+        self.transactions = FileSystemTransactions(self.state)
+        self.answers = WaitAnswers(self.state, self.landing, self.transactions)
         self.state.acknowledged = self.state.sequence = 3
 
     def ask(self, *, patient: bool) -> None:

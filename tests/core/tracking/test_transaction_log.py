@@ -137,6 +137,33 @@ def test_a_transaction_of_the_file_system_fits_with_all_its_extents() -> None:
     assert [record.transaction for record in log.records() if record.active] == [3]
 
 
+def test_a_transaction_of_the_file_system_is_active_until_its_commit_has_completed() -> None:
+    log = TransactionLog(32)
+    kinds = np.array(
+        [LogRecordKind.WRITE, LogRecordKind.FILE_SYSTEM, LogRecordKind.WRITE, LogRecordKind.FILE_SYSTEM], np.uint8
+    )
+    table = np.array([(1, 5, 1), (1, 5, 1), (2, 6, 1), (2, 6, 1)], np.int64)
+    log.append(table[:, 0].astype(np.uint64), table[:, 1], table[:, 2], kinds, uncommitted=True)
+    assert log.active_transactions == 4, "one sequence number of two kinds is two transactions"
+    assert log.complete_through(2) == 2
+    assert [(r.transaction, r.remaining) for r in log.records() if r.active] == [(2, 0), (4, 0)]
+    assert log.remove_block(5) == 0
+    assert log.committed_through(2, 2, first=2) == 1
+    assert [record.transaction for record in log.records() if record.active] == [2]
+    assert log.committed_through(1, 0) == 0, "committed, and not acknowledged"
+    assert log.complete_through(1) == 1
+    assert log.used_slots == 0 and log.committed_through(9, 9) == 0
+
+
+def test_a_commit_that_nobody_waits_for_any_more_holds_nothing() -> None:
+    log = TransactionLog(32)
+    row = np.array([1], np.uint64), np.array([5]), np.array([2])
+    log.append(*row, LogRecordKind.FILE_SYSTEM, uncommitted=True)
+    log.abandon_uncommitted()
+    assert log.remove_extents(Runs(np.array([5]), np.array([2]))) == 1
+    assert log.used_slots == 0
+
+
 def test_one_done_record_stands_for_a_whole_run_of_acknowledged_transactions() -> None:
     log = TransactionLog(64)
     append(log, *((number, number, 1) for number in range(1, 21)))

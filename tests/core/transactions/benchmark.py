@@ -7,7 +7,7 @@ import time
 from pydbt.core.transactions.jbd2_log import Jbd2Log
 from pydbt.core.transactions.xfs_log import XfsLog
 from pydbt.core.transactions.xfs_volume import read_xfs_superblock
-from tests.core.transactions.logs import REVOKES, V3, WIDE, Jbd2Builder, XfsBuilder
+from tests.lab.file_system_logs import REVOKES, V3, WIDE, Jbd2Builder, XfsBuilder
 
 _TRANSACTIONS = 300
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydbt.core.transactions.crc import crc32_be, crc32c
-from tests.core.transactions.logs import slow_crc32_be, slow_crc32c
+from tests.lab.file_system_logs import slow_crc32_be, slow_crc32c
 
 CHECK = b"123456789"
 

@@ -15,7 +15,7 @@ from pydbt.core.transactions.jbd2_blocks import NotUnderstood, read_journal_supe
 from pydbt.core.transactions.jbd2_log import Jbd2Log
 from pydbt.core.transactions.transaction import JournalTransaction, TransactionState
 from pydbt.core.units import MIB
-from tests.core.transactions.logs import (
+from tests.lab.file_system_logs import (
     ASYNC,
     FAST,
     REVOKES,

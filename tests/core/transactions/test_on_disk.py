@@ -10,8 +10,8 @@ import pytest
 
 from pydbt.core.transactions.jbd2_blocks import NotUnderstood
 from pydbt.core.transactions.on_disk import read_log
-from tests.core.transactions.logs import FAST, REVOKES, V3, WIDE, Jbd2Builder, XfsBuilder, fast_commit
 from tests.core.transactions.recorded import SAMPLES, Recorded
+from tests.lab.file_system_logs import FAST, REVOKES, V3, WIDE, Jbd2Builder, XfsBuilder, fast_commit
 
 EXT4 = sorted(path.stem for path in SAMPLES.glob("*.logdump"))
 XFS = sorted(path.stem for path in SAMPLES.glob("*.logprint"))

@@ -15,7 +15,7 @@ from pydbt.core.transactions.transaction import JournalTransaction, TransactionS
 from pydbt.core.transactions.xfs_log import XfsLog
 from pydbt.core.transactions.xfs_volume import read_xfs_superblock
 from pydbt.core.units import MIB
-from tests.core.transactions.logs import XfsBuilder
+from tests.lab.file_system_logs import XfsBuilder
 
 
 def feed(log: XfsLog, writes: list[tuple[int, bytes]]) -> list[JournalTransaction]:

@@ -30,6 +30,7 @@ FIGURES = {
     "heat": "heat",
     "idle": "idle",
     "metrics": "metrics",
+    "transactions": "transactions",
 }
 
 

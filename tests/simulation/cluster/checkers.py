@@ -151,6 +151,35 @@ def status_is_true(world: World) -> None:
                 raise Violation("status is true", f"0 bytes out of sync, and blocks {where} of {node.name} differ")
 
 
+def transactions_are_true(world: World) -> None:
+    """One that is told to be committed has completed on the disk; one that is told to be held is on the secondary."""
+    loop, kernel = world.primary.loop, world.kernel
+    watch = None if loop is None else loop.volume.transactions
+    if watch is None:
+        return
+    for node, peer in world.primary.peers():
+        told, epoch = peer.brain.transactions.status(), peer.brain.config.epoch
+        for one in (told.newest, told.held):
+            if one is None or world.primary.orders[(epoch, one.sequence)][0] is not kernel.era:
+                continue
+            if one.number in kernel.flying:
+                raise Violation("a transaction that is told is committed", f"write {one.number} is in flight")
+        held = told.held
+        if held is None or node.noticed != node.put_backs or node.engine is None:
+            continue
+        era, _ = world.primary.orders[(epoch, held.sequence)]
+        first, count = watch.places[held.number]
+        for sector in range(first, first + count) if era is kernel.era else ():
+            tag = tags(node.shadow, sector)
+            if tag not in era.legal(sector, held.number, kernel.submitted):
+                evidence = told_words(node.name, era, sector, tag, held.number, kernel.submitted)
+                raise Violation("a transaction that is told is held", evidence)
+
+
+def told_words(name: str, era: Era, sector: int, tag: bytes, least: int, most: int) -> str:
+    return told(f"{name}, transaction {least}", era, sector, tag, least, most, 0)
+
+
 def up_to_date_is_answered_for(world: World) -> None:
     """While nothing arrives, no side calls a replica up to date that lacks a write which is older than a heartbeat."""
     now = world.clock.now

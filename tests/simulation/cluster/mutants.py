@@ -23,9 +23,19 @@ from pydbt.controller.secondary.workers import Applier
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.staged import StagedBlocks
-from pydbt.core.primary import comparison_blocks, gate, overview, recognition, resync, settler, stream_landing
+from pydbt.core.primary import (
+    comparison_blocks,
+    file_system_transactions,
+    gate,
+    overview,
+    recognition,
+    resync,
+    settler,
+    stream_landing,
+)
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.file_system_transactions import FileSystemTransactions
 from pydbt.core.primary.landing import Enter
 from pydbt.core.primary.modes import Mode, Phase
 from pydbt.core.primary.overview import Overview
@@ -91,6 +101,19 @@ around(
 )  # fmt: skip
 
 
+instead(
+    "a transaction is told before its commit has completed", file_system_transactions, "_touched",
+    lambda extents, waiting: np.zeros(len(waiting), bool),
+)  # fmt: skip
+
+
+def _held_when_sent(right: Callable, self: FileSystemTransactions) -> None:
+    acknowledged, self._state.acknowledged = self._state.acknowledged, self._state.queue.sent_through
+    right(self)
+    self._state.acknowledged = acknowledged
+
+
+around("a transaction is held when it is sent", FileSystemTransactions, "advance", _held_when_sent)
 instead("what is missing needs no heartbeat that was answered", overview, "is_fresh", lambda *given: True)
 instead("what is staged counts as in sync", State, "rolled_back", None)
 instead("what is written alone gets no new generation", Ancestry, "written_alone", lambda self: None)

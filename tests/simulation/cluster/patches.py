@@ -55,6 +55,7 @@ from tests.simulation.cluster.primary_node import PrimaryNode, SimInbox, SimOutb
 from tests.simulation.cluster.schedule import Shape
 from tests.simulation.cluster.secondary_node import TeeJournal
 from tests.simulation.cluster.switchover import held_device, shaking_hands
+from tests.simulation.cluster.transactions import SimTransactions
 
 if TYPE_CHECKING:
     from tests.simulation.cluster.world import World
@@ -149,7 +150,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
             "check_plain_tcp": lambda *_: None, "check_source": lambda *_: primary.device, "is_answering": lambda *_: False,
             "DirectReader": lambda *_: nothing(SimpleNamespace(check=lambda: None)), "make_state_dir": lambda _: [],
             "prove_secondaries": lambda *_, **__: None, "_serve": primary.serve,
-            "discard_promise": lambda _: ALWAYS_ZEROS,
+            "discard_promise": lambda _: ALWAYS_ZEROS, "followed_transactions": lambda *_, **__: SimTransactions(),
             "is_untouched": primary.is_untouched, "forget": lambda _: None,
             "BelowWatch": lambda *_: SimpleNamespace(
                 untracked=lambda _: UNTRACKED, kept=None, problem="", begin=lambda *_: None, look=lambda **_: "",

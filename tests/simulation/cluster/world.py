@@ -147,6 +147,7 @@ class World:
         checkers.note_floor(self)
         checkers.differs_is_out_of_sync(self)
         checkers.status_is_true(self)
+        checkers.transactions_are_true(self)
         checkers.up_to_date_is_answered_for(self)
         checkers.staged_is_out_of_sync(self)
         checkers.generations_tell_of_writes(self)

@@ -181,8 +181,8 @@ class XfsBuilder:
         kept = [payload[at : at + 4] for at in range(0, length, 512)]
         lsn = self.cycle << 32 | self.sector
         for index in range(len(kept)):
-            wraps = self.sector + heads + index >= self.log_sectors
-            payload[index * 512 : index * 512 + 4] = struct.pack(">I", self.cycle + wraps - (mixed and index == 1))
+            beyond = self.sector + heads + index >= self.log_sectors
+            payload[index * 512 : index * 512 + 4] = struct.pack(">I", self.cycle + beyond - (mixed and index == 1))
         header = bytearray(512)
         struct.pack_into(
             ">IIIIQQ4sII", header, 0, 0xFEEDBABE, self.cycle, 2, length, lsn, self.tail, bytes(4), 0, len(operations)

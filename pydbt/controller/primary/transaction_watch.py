@@ -1,0 +1,185 @@
+"""Follows the log of the volume's file system in what is captured, so that transactions have names.
+
+It never keeps replication from anything: a log that is not understood, and a fault of the parser, are words in the status.
+Where the log is, is read from the device in a thread: at the start, and when what tells it was written.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from pydbt.controller.primary.job import Job
+from pydbt.core.tracking.capture_record import Records
+from pydbt.core.transactions.ext4_volume import Read
+from pydbt.core.transactions.followed_log import EndedTransaction, FollowedLog, Payload
+from pydbt.core.transactions.jbd2_blocks import NotUnderstood
+from pydbt.core.transactions.log_place import LogPlace, find_log
+from pydbt.core.transactions.transaction import JournalTransaction, TransactionState
+from pydbt.device.block import DirectReader, aligned_buffer
+
+_log = logging.getLogger("pydbt")
+
+LOOK_AGAIN_S = (0.0, 2.0, 10.0)
+"""A write that was captured may not be on the disk yet when the device is read."""
+KEPT = 512
+"""The last transactions, for people."""
+KEPT_RUNS = 64
+_RATE_WINDOW_S = 5.0
+_NOT_READ = "the device has not been read yet"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTransaction:
+    """One that ended. ``blocks`` and ``length_bytes`` of the log are what it is, ``changed`` the first runs that it names."""
+
+    ordinal: int
+    name: str
+    state: TransactionState
+    committed_ns: int | None
+    submitted_at: float
+    length_bytes: int
+    changed_count: int
+    changed: tuple[tuple[int, int], ...]
+    reason: str
+
+
+class TransactionWatch:
+    """Called from the loop's thread alone. ``problem``: why transactions are not told, as the end of a sentence."""
+
+    def __init__(self, read: Read, size_bytes: int, *, unfollowed: str = "") -> None:
+        """``unfollowed``: why there is nothing to follow in this run, or empty."""
+        self._read, self._size_bytes = read, size_bytes
+        self._followed: FollowedLog | None = None
+        self._unfollowed = unfollowed
+        self._problem = _NOT_READ
+        self._job: Job | None = None
+        self._looks: deque[float] = deque([time.monotonic()] if not unfollowed else [])
+        self._next_ordinal = 1
+        self._recent: deque[KnownTransaction] = deque(maxlen=KEPT)
+        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._committed = 0
+
+    @property
+    def file_system(self) -> str | None:
+        """``ext4`` or ``xfs``; None where neither was found."""
+        return self._followed.place.file_system if self._followed is not None else None
+
+    @property
+    def problem(self) -> str:
+        if self._unfollowed:
+            return self._unfollowed
+        return self._followed.problem if self._followed is not None else self._problem
+
+    # --- events -------------------------------------------------------------------------------------------
+    def captured(self, records: Records, payload: Payload, newly_lost: int) -> tuple[EndedTransaction, ...]:
+        """A batch from the ring, in its order, before its data is released: the transactions that ended in it."""
+        self.advance(time.monotonic())
+        followed = self._followed
+        if followed is None:
+            return ()
+        try:
+            if newly_lost:
+                self._note((), followed.lost("records of writes were lost"))
+            ended = followed.captured(records, payload)
+        except Exception as error:  # a fault of ours must not keep replication from anything
+            _log.exception("the file system's log is not followed any more")
+            self._followed, self._problem = None, f"a fault of this program: {error!r}"
+            self._looks.clear()
+            return ()
+        self._next_ordinal = followed.next_ordinal
+        if followed.moved and not self._looks:
+            now = time.monotonic()
+            self._looks.extend(now + later for later in LOOK_AGAIN_S)
+        self._note(tuple(ended), [])
+        return tuple(ended)
+
+    def advance(self, now: float) -> None:
+        """Take what the last look has found, and begin one that is due."""
+        if self._job is not None:
+            if not self._job.ended.is_set():
+                return
+            job, self._job = self._job, None
+            self._take(job)
+        if self._looks and now >= self._looks[0]:
+            self._looks.popleft()
+            self._job = Job("log place", self._look)
+
+    def _look(self) -> LogPlace | str:
+        try:
+            return find_log(self._read, self._size_bytes)
+        except NotUnderstood as why:
+            return str(why)
+
+    def _take(self, job: Job) -> None:
+        found = job.result
+        if not isinstance(found, LogPlace):
+            self._followed, self._problem = None, found or f"the device cannot be read: {job.error}"
+            return
+        followed = self._followed
+        if followed is not None and followed.place == found:
+            followed.moved = False
+            return
+        try:
+            self._followed = FollowedLog(found, self._next_ordinal, followed)
+        except NotUnderstood as why:
+            self._followed, self._problem = None, str(why)
+
+    # --- for people ---------------------------------------------------------------------------------------
+    def _note(self, ended: tuple[EndedTransaction, ...], lost: list[JournalTransaction]) -> None:
+        if not ended and not lost:
+            return
+        now = time.monotonic()
+        for one in ended:
+            self._recent.append(_known(one.transaction, one.ordinal, now, sum(length for _, length in one.runs)))
+            self._committed += one.transaction.state is TransactionState.COMMITTED
+        for transaction in lost:
+            self._recent.append(_known(transaction, self._next_ordinal, now, 0))
+            self._next_ordinal += 1
+            if self._followed is not None:
+                self._followed.next_ordinal = self._next_ordinal
+
+    def recent(self, after: int = 0) -> list[KnownTransaction]:
+        """Those with a higher ordinal, as far as they are kept, in their order."""
+        return [one for one in self._recent if one.ordinal > after]
+
+    def per_second(self, now: float) -> float:
+        """Commits per second over the last seconds."""
+        if now - self._samples[-1][0] >= 0.5:
+            self._samples.append((now, self._committed))
+            while now - self._samples[0][0] > _RATE_WINDOW_S and len(self._samples) > 2:
+                self._samples.popleft()
+        then, count = self._samples[0]
+        return (self._committed - count) / max(now - then, 0.5)
+
+
+def followed_transactions(reader: DirectReader, size_bytes: int, *, with_data: bool) -> TransactionWatch:
+    """Of a volume that is replicated. ``with_data``: the data of writes is captured."""
+
+    def read(offset_bytes: int, length_bytes: int) -> bytes:
+        into = aligned_buffer(length_bytes)
+        reader.read_extent(offset_bytes, length_bytes, into)
+        return bytes(into)
+
+    return TransactionWatch(
+        read, size_bytes, unfollowed="" if with_data else "only the addresses of writes are captured"
+    )
+
+
+def _known(transaction: JournalTransaction, ordinal: int, now: float, length_bytes: int) -> KnownTransaction:
+    count = transaction.named_parts.count
+    # A transaction may name thousands of blocks: the first ones are enough for people.
+    runs = transaction.named[:KEPT_RUNS].tolist() if count else []
+    return KnownTransaction(
+        ordinal,
+        transaction.name,
+        transaction.state,
+        transaction.committed_ns,
+        now,
+        length_bytes,
+        count,
+        tuple((offset, length) for offset, length in runs),
+        transaction.reason,
+    )

@@ -1,0 +1,193 @@
+"""The file system's transactions of one secondary: which are committed on the primary, and which the secondary holds (¶62, ¶77).
+
+A transaction is *held* when its commit has completed on the primary, the secondary has acknowledged the stream through the
+write that ended it, and no block that was written by then is unsettled. Both are told in order alone: the newest one that is
+told stands for all before it. The numbers are for people; what is promised is the position in the stream.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pydbt.core.blocks.runs import BlockNumbers, Runs
+from pydbt.core.primary.events import Captured
+from pydbt.core.primary.intake import NANOSECONDS, Taken
+from pydbt.core.primary.modes import SYNCING_MODES, Mode
+from pydbt.core.primary.state import State
+from pydbt.core.tracking.transaction_log import LogRecordKind, LogRecordKinds
+from pydbt.core.tracking.update_list import Sequences
+from pydbt.core.transactions.transaction import TransactionState
+
+MAX_WAITING = 4_096
+"""Transactions that are not held, about 2 MiB. Above it the oldest is forgotten, and the next one stands for it."""
+
+Rows = tuple[Sequences, BlockNumbers, BlockNumbers, LogRecordKinds]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTransaction:
+    """One transaction in the stream. ``number``: what ``controller wait --transaction`` compares. ``sequence``: of the write that
+    ended it; ``submitted_at``: when that was submitted, by the monotonic clock. ``ordinal``: counts all that ended."""
+
+    name: str
+    number: int
+    committed_ns: int | None
+    submitted_at: float
+    sequence: int
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionsStatus:
+    """``newest``: committed on the primary; ``held``: the secondary holds it and all before it. None: unknown."""
+
+    newest: NamedTransaction | None
+    held: NamedTransaction | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedTransaction:
+    """A committed one of a batch: the place of the write that ended it, and the blocks that it consists of."""
+
+    place: int
+    named: NamedTransaction
+    blocks: Runs
+
+
+class FileSystemTransactions:
+    """Told of each batch that enters the log, and looked at after every event."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._submitted: deque[CommittedTransaction] = deque()
+        self._committed: deque[NamedTransaction] = deque()
+        self.newest: NamedTransaction | None = None
+        self.held: NamedTransaction | None = None
+
+    # --- what ended ---------------------------------------------------------------------------------------
+    def insert(self, event: Captured, taken: Taken, written: Runs) -> bool:
+        """INSERT of a batch of writes, with the transactions that ended in it (Fig. 2). False: the log is full."""
+        if not len(written.firsts):
+            self._abandon(taken.report.failed)
+            return True
+        last_sequences = taken.segment.last_sequences.astype(np.uint64)
+        found = self._found(event, taken) if event.ended else []
+        writes: Rows = (last_sequences, *written, np.full(len(last_sequences), LogRecordKind.WRITE, np.uint8))
+        rows = self._with_transactions(writes, found)
+        if self._state.tracker.insert_all(*rows, uncommitted=True) < len(rows[0]):
+            return False
+        self._submitted.extend(found)
+        while len(self._submitted) > MAX_WAITING:
+            self._submitted.popleft()
+        self._abandon(taken.report.failed)
+        return True
+
+    def _found(self, event: Captured, taken: Taken) -> list[CommittedTransaction]:
+        found = []
+        numbers = np.cumsum(taken.is_write) - 1
+        block_bytes = self._state.geometry.block_bytes
+        for one in event.ended:
+            transaction, place = one.transaction, int(numbers[one.index])
+            if transaction.state is not TransactionState.COMMITTED:
+                continue
+            firsts = np.array([offset // block_bytes for offset, _ in one.runs], np.int64)
+            ends = np.array([-(-(offset + length) // block_bytes) for offset, length in one.runs], np.int64)
+            submitted_at = int(event.records["time_ns"][one.index]) / NANOSECONDS or self._state.now
+            sequence = int(taken.segment.last_sequences[place])
+            named = NamedTransaction(
+                transaction.name, transaction.number, transaction.committed_ns, submitted_at, sequence, one.ordinal
+            )
+            found.append(CommittedTransaction(place, named, Runs(firsts, ends - firsts)))
+        return found
+
+    def _with_transactions(self, writes: Rows, found: list[CommittedTransaction]) -> Rows:
+        """The rows of a batch with those of its transactions, each behind the write that ended it.
+
+        The writes alone where more than half of the log would be used: it is there for them.
+        """
+        log = self._state.tracker.log
+        counts = [len(one.blocks.firsts) for one in found]
+        extra = sum(counts)
+        if not extra or log.free_slots - 2 * (len(writes[0]) + extra) < log.capacity_slots // 2:
+            return writes
+        places = np.repeat([one.place + 1 for one in found], counts)
+        sequences = np.repeat(np.array([one.named.sequence for one in found], np.uint64), counts)
+        firsts = np.concatenate([one.blocks.firsts for one in found])
+        lengths = np.concatenate([one.blocks.counts for one in found])
+        return (
+            np.insert(writes[0], places, sequences),
+            np.insert(writes[1], places, firsts),
+            np.insert(writes[2], places, lengths),
+            np.insert(writes[3], places, np.uint8(LogRecordKind.FILE_SYSTEM)),
+        )
+
+    def _abandon(self, failed: Runs) -> None:
+        """Writes to these blocks have failed: no transaction with such a block is complete on the primary."""
+        if not len(failed.firsts) or not self._submitted:
+            return
+        state, kept = self._state, deque[CommittedTransaction]()
+        for one, hit in zip(self._submitted, _touched(failed, self._submitted).tolist(), strict=True):
+            if hit:
+                sequence = one.named.sequence
+                state.tracker.log.committed_through(sequence, state.acknowledged, first=sequence)
+            else:
+                kept.append(one)
+        self._submitted = kept
+
+    # --- what becomes of them -----------------------------------------------------------------------------
+    def advance(self) -> None:
+        """After every event: which commits have completed, and which transactions are acknowledged."""
+        state = self._state
+        if state.mode in SYNCING_MODES:
+            self.held = None  # nobody knows which transaction the image of this resynchronization will hold
+        if not state.payload_on:  # the stream was discarded, and the log is not seen
+            self._submitted.clear()
+            self._committed.clear()
+            self.newest = None
+            return
+        if self._submitted:
+            self._commit()
+        if not self._committed or state.mode is not Mode.NORMAL:
+            return
+        oldest = state.unsettled.oldest_sequence()
+        through = state.acknowledged if oldest is None else min(state.acknowledged, oldest - 1)
+        while self._committed and self._committed[0].sequence <= through:
+            self.held = self._committed.popleft()
+
+    def _commit(self) -> None:
+        state, waiting = self._state, self._submitted
+        if not state.in_flight.certain:
+            return
+        completed = len(waiting)
+        if not state.in_flight.empty:
+            busy = _touched(state.in_flight.extents(), waiting)
+            completed = int(busy.argmax()) if busy.any() else completed
+        if completed:
+            self._committed.extend(waiting.popleft().named for _ in range(completed))
+            while len(self._committed) > MAX_WAITING:
+                self._committed.popleft()
+            self.newest = self._committed[-1]
+            state.tracker.log.committed_through(self.newest.sequence, state.acknowledged)
+
+    def status(self) -> TransactionsStatus:
+        """What may be told. Nothing is held for certain while writes may have been missed."""
+        sure = not self._state.taints and self._state.replica.state != "inconsistent"
+        return TransactionsStatus(self.newest, self.held if sure else None)
+
+
+def _touched(extents: Runs, waiting: Sequence[CommittedTransaction]) -> npt.NDArray[np.bool_]:
+    """Of each transaction, whether one of its blocks is in the extents."""
+    firsts = np.concatenate([one.blocks.firsts for one in waiting])
+    ends = firsts + np.concatenate([one.blocks.counts for one in waiting])
+    place = np.searchsorted(extents.ends(), firsts, side="right")
+    meets = (place < len(extents.firsts)) & (extents.firsts[np.minimum(place, len(extents.firsts) - 1)] < ends)
+    sizes = np.array([len(one.blocks.firsts) for one in waiting])
+    before = np.append(0, np.cumsum(meets))
+    last = np.cumsum(sizes)
+    touched: npt.NDArray[np.bool_] = before[last] > before[last - sizes]
+    return touched

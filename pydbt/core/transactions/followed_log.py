@@ -1,0 +1,184 @@
+"""The log of a file system, followed in the captured writes to its volume, in the order in which the kernel submitted them.
+
+Only writes to the log, and to what tells where the log is, are looked at; all others cost one search per batch. Nothing
+raises, whatever is written: a log that cannot be followed has a ``problem``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pydbt.core.blocks.runs import Integers
+from pydbt.core.tracking.capture_record import Operation, RecordFlag, RecordKind, Records
+from pydbt.core.transactions.jbd2_log import Jbd2Log
+from pydbt.core.transactions.log_place import LogPlace
+from pydbt.core.transactions.transaction import JournalTransaction
+from pydbt.core.transactions.xfs_log import XfsLog
+from pydbt.core.units import SECTOR_BYTES, Buffer
+
+Payload = Callable[[Records], list[memoryview]]
+"""The data of records that carry some, piece by piece, in their order (``Capture.payload``)."""
+
+NO_FOOTING = "the log was joined in its middle: it is understood behind its next commit"
+_NO_DATA = "writes to the log came without their data"
+
+
+@dataclass(frozen=True, slots=True)
+class EndedTransaction:
+    """A transaction that ended with the record at ``index`` of its batch, which is a write.
+
+    ``runs``: what it consists of, (offset, length) in bytes of the volume. ``ordinal``: counts all that ended in a run.
+    """
+
+    index: int
+    transaction: JournalTransaction
+    runs: tuple[tuple[int, int], ...]
+    ordinal: int = 0
+
+
+class FollowedLog:
+    """One log at its place. ``moved``: what tells the place was changed; it has to be found again."""
+
+    def __init__(self, place: LogPlace, next_ordinal: int = 1, before: FollowedLog | None = None) -> None:
+        """``before``: what was followed until now, perhaps the same log. NotUnderstood when it cannot be read from its place."""
+        self.place, self.next_ordinal = place, next_ordinal
+        self.moved = False
+        goes_on = before is not None and before.place.is_same_log(place)
+        self._parser: Jbd2Log | XfsLog = before._parser if before is not None and goes_on else place.parser()
+        # The log's extents and what is watched, in sectors and by their place on the volume; -1: watched, else offset in the log.
+        regions, start = [], 0
+        for offset, length in place.extents:
+            regions.append((offset // SECTOR_BYTES, (offset + length) // SECTOR_BYTES, start))
+            start += length
+        sectors = {
+            sector
+            for offset, content in place.watched
+            for sector in range(offset // SECTOR_BYTES, (offset + len(content) - 1) // SECTOR_BYTES + 1)
+        }
+        regions += [(sector, sector + 1, -1) for sector in sectors]
+        regions.sort()
+        self._regions = regions
+        self._firsts = np.array([first for first, _, _ in regions], np.int64)
+        self._ends = np.array([end for _, end, _ in regions], np.int64)
+
+    @property
+    def problem(self) -> str:
+        """Why no transaction can be told now, as the end of a sentence; empty when they can."""
+        if isinstance(self._parser, Jbd2Log) and self._parser.problem:
+            return self._parser.problem
+        return "" if self._parser.has_footing else NO_FOOTING
+
+    def lost(self, reason: str) -> list[JournalTransaction]:
+        """Writes that may have gone to the log were not captured: the transactions that are abandoned by it."""
+        return self._parser.lost(reason)
+
+    def captured(self, records: Records, payload: Payload) -> list[EndedTransaction]:
+        """A batch of capture records: the transactions that ended in it."""
+        places, regions = self._touching(records)
+        if not len(places):
+            return []
+        touching = records[places]
+        carries = (touching["data"] != 0) & (touching["flags"] & RecordFlag.NO_PAYLOAD == 0)
+        carries &= touching["op"] == Operation.WRITE
+        data = payload(touching[carries])
+        if (found := self._plain(touching, regions, data)) is not None:
+            return [self._ended(int(places[place]), transaction) for place, transaction in found]
+        pieces = iter(data)
+        ended: list[EndedTransaction] = []
+        columns = (touching["sector"], touching["sectors"], carries, places, regions)
+        for sector, sectors, has_data, index, region in zip(*(one.tolist() for one in columns), strict=True):
+            whole = _whole(pieces, sectors * SECTOR_BYTES) if has_data else None
+            ended += [self._ended(index, one) for one in self._take(sector, sector + sectors, whole, region)]
+        return ended
+
+    def _ended(self, index: int, transaction: JournalTransaction) -> EndedTransaction:
+        made = EndedTransaction(index, transaction, self._runs(transaction), self.next_ordinal)
+        self.next_ordinal += 1
+        return made
+
+    def _plain(
+        self, touching: Records, regions: Integers, data: list[memoryview]
+    ) -> list[tuple[int, JournalTransaction]] | None:
+        """The quick way for what a journal of ext4 mostly is: whole blocks in one extent. None when it is anything else."""
+        region = int(regions[0])
+        first, stop, log_offset = self._regions[region]
+        if not isinstance(self._parser, Jbd2Log) or log_offset < 0 or len(data) != len(touching):
+            return None
+        block_bytes, count = self._parser.plain_blocks
+        if not block_bytes or (regions != region).any() or (touching["sectors"] != block_bytes // SECTOR_BYTES).any():
+            return None
+        sectors = touching["sector"].astype(np.int64)
+        places, rest = np.divmod((sectors - first) * SECTOR_BYTES + log_offset, block_bytes)
+        if (
+            rest.any()
+            or places.min() < 1
+            or places.max() >= count
+            or sectors.max() + block_bytes // SECTOR_BYTES > stop
+        ):
+            return None
+        return self._parser.blocks_written(places.tolist(), data)
+
+    def _touching(self, records: Records) -> tuple[Integers, Integers]:
+        """Which records write to a region, and the first region that each writes to."""
+        sectors = records["sector"].astype(np.int64)
+        ends = sectors + records["sectors"]
+        region = np.searchsorted(self._ends, sectors, side="right")
+        first = self._firsts[np.minimum(region, len(self._firsts) - 1)]
+        touches = (region < len(self._firsts)) & (first < ends) & (records["kind"] == RecordKind.SUBMIT)
+        places = np.flatnonzero(touches & (records["sectors"] > 0))
+        return places, region[places]
+
+    def _take(self, sector: int, end: int, data: Buffer | None, region: int) -> list[JournalTransaction]:
+        """One write, in every region that it touches."""
+        ended: list[JournalTransaction] = []
+        while region < len(self._regions):
+            first, stop, log_offset = self._regions[region]
+            if first >= end:
+                break
+            low, high = max(first, sector), min(stop, end)
+            if log_offset < 0:
+                self._look(sector, end, data)
+            elif data is None:
+                ended += self._parser.lost(_NO_DATA)
+            else:
+                part = data if (low, high) == (sector, end) else _part(data, low - sector, high - sector)
+                ended += self._parser.written(log_offset + (low - first) * SECTOR_BYTES, part)
+            region += 1
+        return ended
+
+    def _look(self, sector: int, end: int, data: Buffer | None) -> None:
+        """Whether a write changes what tells where the log is."""
+        low, high = sector * SECTOR_BYTES, end * SECTOR_BYTES
+        for offset, content in self.place.watched:
+            first, last = max(low, offset), min(high, offset + len(content))
+            if first < last and (
+                data is None
+                or bytes(memoryview(data)[first - low : last - low]) != content[first - offset : last - offset]
+            ):
+                self.moved = True
+                return
+
+    def _runs(self, transaction: JournalTransaction) -> tuple[tuple[int, int], ...]:
+        runs = (self.place.on_volume(*run) for run in self._parser.run_of(transaction))
+        return tuple(one for part in runs for one in part)
+
+
+def _part(data: Buffer, first: int, end: int) -> memoryview:
+    return memoryview(data)[first * SECTOR_BYTES : end * SECTOR_BYTES]
+
+
+def _whole(pieces: Iterator[memoryview], length_bytes: int) -> Buffer | None:
+    """The data of one write, of as many pieces as it has; None when they do not make it up."""
+    found: list[memoryview] = []
+    left = length_bytes
+    for piece in pieces:
+        found.append(piece)
+        left -= len(piece)
+        if left <= 0:
+            break
+    if left:
+        return None
+    return found[0] if len(found) == 1 else b"".join(found)

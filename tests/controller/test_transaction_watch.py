@@ -1,0 +1,176 @@
+"""The watch of the file system's log finds the log, follows it, and never keeps replication from anything."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from pydbt.controller.primary import transaction_watch
+from pydbt.controller.primary.transaction_watch import KEPT, TransactionWatch
+from pydbt.core.errors import DeviceError
+from pydbt.core.transactions.followed_log import NO_FOOTING, EndedTransaction
+from tests.core.transactions.captured import Written
+from tests.core.transactions.test_on_disk import Ext4Image
+from tests.lab.file_system_logs import Jbd2Builder
+from tests.lab.patience import until
+
+FIRST = 24 * 1024
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    made = SimpleNamespace(now=1000.0)
+    made.monotonic = lambda: made.now
+    monkeypatch.setattr(transaction_watch, "time", made)
+    return made
+
+
+class Story:
+    """A volume with an ext4 that is written to."""
+
+    def __init__(self, clock: SimpleNamespace) -> None:
+        self.clock = clock
+        self.built = Jbd2Builder(1024, 400)
+        self.image = Ext4Image(self.built)
+        self.image.put((0, self.built.superblock()))
+        self.reads = 0
+        self.watch = TransactionWatch(self.read, len(self.image.content))
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.reads += 1
+        return self.image.read(offset, length)
+
+    def look(self) -> None:
+        """Begin what is due, and wait until it is over."""
+        self.watch.advance(self.clock.now)
+        until(lambda: self.watch._job is None or self.watch._job.ended.is_set(), "the device to be read")
+        self.watch.advance(self.clock.now)
+
+    def take(self, written: Written, lost: int = 0) -> tuple[EndedTransaction, ...]:
+        return self.watch.captured(written.records(), written.payload, lost)
+
+    def commit(self, count: int = 1) -> tuple[EndedTransaction, ...]:
+        written = Written()
+        for _ in range(count):
+            self.built.transaction(5)
+        for offset, data in self.built.writes:
+            written.write(FIRST + offset, data)
+        self.built.writes.clear()
+        return self.take(written)
+
+
+def test_the_log_is_found_in_a_thread_and_followed_from_its_next_commit_on(clock: SimpleNamespace) -> None:
+    story = Story(clock)
+    assert story.watch.problem == "the device has not been read yet" and story.watch.file_system is None
+    story.look()
+    assert (story.watch.problem, story.watch.file_system) == (NO_FOOTING, "ext4")
+    assert story.commit() == () and story.watch.problem == ""
+    assert [one.transaction.name for one in story.commit(2)] == ["8", "9"]
+    (eight, nine) = story.watch.recent()
+    assert (eight.name, eight.length_bytes, eight.changed) == ("8", 3 * 1024, ((5 * 1024, 1024),))
+    assert story.watch.recent(after=eight.ordinal) == [nine]
+
+
+def test_the_last_ones_are_kept_and_their_rate_is_that_of_the_last_seconds(clock: SimpleNamespace) -> None:
+    story = Story(clock)
+    story.look()
+    for _ in range(60):
+        clock.now += 0.5
+        story.commit(10)
+        rate = story.watch.per_second(clock.now)
+    assert len(story.watch.recent()) == KEPT
+    assert 19 < rate < 21
+    for _ in range(40):
+        clock.now += 0.5
+        rate = story.watch.per_second(clock.now)
+    assert rate == 0
+
+
+def test_a_changed_superblock_has_the_device_read_again_also_a_while_after(clock: SimpleNamespace) -> None:
+    story = Story(clock)
+    story.look()
+    story.commit()
+    reads = story.reads
+    block = bytearray(story.image.read(1024, 1024))
+    block[0x68] ^= 1
+    written = Written()
+    written.write(1024, bytes(block))
+    story.take(written)
+    story.look()
+    assert story.reads > reads, "it is read at once"
+    assert story.watch.problem == "", "what was written is not on the disk yet"
+    story.image.content[1024:2048] = block
+    story.image.content[FIRST : FIRST + 4] = bytes(4)
+    clock.now += 3
+    story.look()
+    assert story.watch.problem == "it does not begin with a superblock of jbd2"
+    clock.now += 60
+    story.look()
+    reads = story.reads
+    story.look()
+    assert story.reads == reads, "it is not read for ever"
+
+
+def test_lost_records_end_what_is_open_in_the_list_for_people_too(clock: SimpleNamespace) -> None:
+    story = Story(clock)
+    story.look()
+    story.commit()
+    story.built.descriptor({5: bytes(1024)})
+    written = Written()
+    for offset, data in story.built.writes:
+        written.write(FIRST + offset, data)
+    story.built.writes.clear()
+    story.take(written)
+    assert story.take(Written(), lost=3) == ()
+    (eight,) = story.watch.recent()
+    assert (eight.name, eight.state, eight.reason) == ("8", "abandoned", "records of writes were lost")
+    story.built.commit()
+    (nine,) = story.commit()
+    assert nine.ordinal == eight.ordinal + 1
+
+
+def test_a_device_that_cannot_be_read_is_told(clock: SimpleNamespace) -> None:
+    def read(offset: int, length: int) -> bytes:
+        raise DeviceError("/dev/x has vanished")
+
+    story = Story(clock)
+    story.watch = TransactionWatch(read, 1 << 20)
+    story.look()
+    assert story.watch.problem == "the device cannot be read: /dev/x has vanished"
+    assert story.commit() == ()
+
+
+def test_a_volume_without_a_known_file_system_is_told(clock: SimpleNamespace) -> None:
+    story = Story(clock)
+    story.watch = TransactionWatch(lambda offset, length: bytes(length), 1 << 20)
+    story.look()
+    assert "no file system that this program knows" in story.watch.problem
+
+
+def test_where_only_addresses_are_captured_nothing_is_read(clock: SimpleNamespace) -> None:
+    story = Story(clock)
+    story.watch = TransactionWatch(story.read, 1 << 20, unfollowed="only the addresses of writes are captured")
+    clock.now += 100
+    story.look()
+    assert story.reads == 0 and story.commit() == ()
+    assert story.watch.problem == "only the addresses of writes are captured"
+
+
+def test_a_fault_of_the_parser_is_told_once_and_keeps_nothing_from_going_on(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = Story(clock)
+    story.look()
+    monkeypatch.setattr(story.watch._followed, "captured", lambda *_: 1 // 0)
+    assert story.commit() == ()
+    assert "a fault of this program" in story.watch.problem
+    clock.now += 100
+    story.look()
+    assert story.commit() == () and "a fault of this program" in story.watch.problem
+
+
+def test_the_clock_of_the_process_is_used(tmp_path: object) -> None:
+    watch = TransactionWatch(lambda offset, length: bytes(length), 1 << 20)
+    assert watch.per_second(time.monotonic()) == 0

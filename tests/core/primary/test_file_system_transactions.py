@@ -1,0 +1,226 @@
+"""A transaction is held when its commit has completed on the primary and the secondary has everything of it; never before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pydbt.core.primary.events import Captured
+from pydbt.core.primary.file_system_transactions import MAX_WAITING, FileSystemTransactions
+from pydbt.core.primary.intake import take_in
+from pydbt.core.primary.modes import Mode
+from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
+from pydbt.core.tracking.transaction_log import LogRecordKind
+from pydbt.core.transactions.followed_log import EndedTransaction
+from pydbt.core.transactions.transaction import JournalTransaction, RunsOfTransaction, TransactionState
+from tests.core.primary.parts import records, state_of
+
+SUBMIT, COMPLETE = RecordKind.SUBMIT, RecordKind.COMPLETE
+
+
+def ended(
+    index: int, number: int, *blocks: int, state: TransactionState = TransactionState.COMMITTED
+) -> EndedTransaction:
+    """A transaction that consists of these blocks, and ended with a record of the batch."""
+    none = RunsOfTransaction()
+    transaction = JournalTransaction(str(number), number, state, 5_000, 0, 1, number, none, none)
+    return EndedTransaction(index, transaction, tuple((block * 4096, 4096) for block in blocks), ordinal=number)
+
+
+class Story:
+    """A stream in normal mode."""
+
+    def __init__(self, **settings: object) -> None:
+        self.state = state_of(mode=Mode.NORMAL, **settings)
+        self.state.payload_on = True
+        self.transactions = FileSystemTransactions(self.state)
+
+    def batch(
+        self,
+        *rows: tuple[RecordKind, int],
+        done: tuple[EndedTransaction, ...] = (),
+        flags: dict[int, int] | None = None,
+    ) -> bool:
+        made = records(*rows)
+        for place, flag in (flags or {}).items():
+            made["flags"][place] = flag
+        made["time_ns"] = 3_000_000_000
+        event = Captured(made, self.state.position + len(rows), 0, done)
+        taken = take_in(self.state, event, 4.0)
+        good = self.transactions.insert(event, taken, taken.written(self.state))
+        self.transactions.advance()
+        self.state.tracker.check()
+        return good
+
+    def acknowledge(self, sequence: int) -> None:
+        self.state.acknowledged = sequence
+        self.state.tracker.acknowledge(sequence)
+        self.state.unsettled.durable_through(sequence)
+        self.transactions.advance()
+        self.state.tracker.check()
+
+    def kinds(self) -> list[tuple[str, int]]:
+        """The active records of the log: kind and sequence."""
+        return [(one.kind.name, one.sequence) for one in self.state.tracker.log.records() if one.active]
+
+    def told(self) -> tuple[str | None, str | None]:
+        status = self.transactions.status()
+        return status.newest and status.newest.name, status.held and status.held.name
+
+
+def test_it_is_committed_when_its_writes_have_completed_and_held_when_they_are_acknowledged_as_well() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (SUBMIT, 2), (SUBMIT, 9), done=(ended(1, 7, 1, 2),))
+    assert story.told() == (None, None)
+    story.acknowledge(3)
+    assert story.told() == (None, None), "the secondary has it, and the primary perhaps not"
+    story.batch((COMPLETE, 2))
+    assert story.told() == (None, None), "a block of it is in flight"
+    story.batch((COMPLETE, 1))
+    assert story.told() == ("7", "7"), "what else is in flight does not matter"
+    held = story.transactions.held
+    assert held is not None and (held.sequence, held.submitted_at, held.committed_ns) == (2, 3.0, 5_000)
+
+
+def test_a_committed_one_waits_for_the_acknowledgement_of_the_write_that_ended_it() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (SUBMIT, 2), (COMPLETE, 1), (COMPLETE, 2), done=(ended(1, 7, 1, 2),))
+    assert story.told() == ("7", None)
+    story.acknowledge(1)
+    assert story.told() == ("7", None)
+    story.acknowledge(2)
+    assert story.told() == ("7", "7")
+
+
+def test_figure_2_its_blocks_stand_in_the_log_behind_the_write_that_ended_it_until_it_is_committed_and_acknowledged() -> (
+    None
+):
+    story = Story()
+    story.batch((SUBMIT, 1), (SUBMIT, 2), (SUBMIT, 9), done=(ended(1, 7, 1, 2),))
+    assert story.kinds() == [("WRITE", 1), ("WRITE", 2), *[("FILE_SYSTEM", 2)] * 2, ("WRITE", 3)]
+    story.acknowledge(3)
+    assert story.kinds() == [("FILE_SYSTEM", 2)] * 2, "its commit holds the start of the log"
+    story.batch((COMPLETE, 1), (COMPLETE, 2))
+    assert story.kinds() == [] and story.state.tracker.log.used_slots == 0
+
+
+def test_the_blocks_that_it_names_hold_nothing() -> None:
+    story = Story()
+    named = RunsOfTransaction()
+    named.add_blocks([40, 41], 4096)
+    transaction = JournalTransaction("7", 7, TransactionState.COMMITTED, None, 0, 1, 7, named, RunsOfTransaction())
+    story.batch((SUBMIT, 1), (COMPLETE, 1), done=(EndedTransaction(0, transaction, ((4096, 4096),), 1),))
+    assert story.state.tracker.dirty.extents().blocks().tolist() == [1]
+    story.acknowledge(1)
+    assert story.told() == ("7", "7") and story.kinds() == []
+
+
+def test_a_later_one_is_not_told_before_an_earlier_one() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (SUBMIT, 2), done=(ended(0, 7, 1), ended(1, 8, 2)))
+    story.batch((COMPLETE, 2))
+    story.acknowledge(2)
+    assert story.told() == (None, None)
+    story.batch((COMPLETE, 1))
+    assert story.told() == ("8", "8")
+
+
+def test_several_that_one_write_ended_are_one_transaction_of_the_log() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (COMPLETE, 1), done=(ended(0, 7, 1), ended(0, 8, 1)))
+    assert story.state.tracker.log.active_transactions == 2
+    story.acknowledge(1)
+    assert story.told() == ("8", "8")
+
+
+def test_one_whose_commit_fails_is_abandoned_and_holds_nothing() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (SUBMIT, 2), done=(ended(0, 7, 1), ended(1, 8, 2)))
+    story.batch((COMPLETE, 1), (COMPLETE, 2), flags={1: RecordFlag.ERROR})
+    story.acknowledge(2)
+    assert story.told() == ("7", "7") and story.kinds() == []
+
+
+def test_one_that_was_abandoned_by_the_file_system_is_none() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (COMPLETE, 1), done=(ended(0, 7, 1, state=TransactionState.ABANDONED),))
+    story.acknowledge(1)
+    assert story.told() == (None, None)
+
+
+def test_nothing_is_held_through_a_write_that_is_unsettled() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (COMPLETE, 1), (SUBMIT, 2), (COMPLETE, 2), done=(ended(2, 7, 2),))
+    story.state.unsettled.add(np.array([1]), 1, 0.0)
+    story.acknowledge(2)
+    assert story.told() == ("7", None)
+
+
+def test_while_it_is_not_certain_what_is_in_flight_no_commit_has_completed() -> None:
+    story = Story()
+    story.state.in_flight.reset()
+    story.batch((SUBMIT, 1), (COMPLETE, 1), done=(ended(0, 7, 1),))
+    story.acknowledge(1)
+    assert story.told() == (None, None)
+    story.state.in_flight.trust()
+    story.transactions.advance()
+    assert story.told() == ("7", "7")
+
+
+def test_what_is_held_stays_known_when_the_stream_ends_and_is_unknown_from_the_next_resynchronization_on() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (COMPLETE, 1), done=(ended(0, 7, 1),))
+    story.acknowledge(1)
+    story.batch((SUBMIT, 2), (COMPLETE, 2), done=(ended(0, 8, 2),))
+    story.state.payload_on, story.state.mode = False, Mode.UNSYNCHRONIZED
+    story.state.tracker.halt()
+    story.transactions.advance()
+    assert story.told() == (None, "7") and story.state.tracker.log.used_slots == 0
+    story.state.mode = Mode.RESYNCHRONIZING
+    story.transactions.advance()
+    assert story.told() == (None, None)
+
+
+@pytest.mark.parametrize("spoil", ["taint", "state"])
+def test_nothing_is_held_for_certain_while_writes_may_have_been_missed(spoil: str) -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (COMPLETE, 1), done=(ended(0, 7, 1),))
+    story.acknowledge(1)
+    if spoil == "taint":
+        story.state.taints["a write that no program saw"] = 1
+    else:
+        story.state.replica.state = "inconsistent"
+    assert story.told() == ("7", None)
+
+
+def test_half_of_the_log_is_for_writes_alone() -> None:
+    story = Story(log_slots=64)
+    for block in range(9):
+        assert story.batch((SUBMIT, block), (COMPLETE, block), done=(ended(0, block, block),))
+    kinds = [kind for kind, _ in story.kinds()]
+    assert kinds.count("WRITE") == 9 and 0 < kinds.count("FILE_SYSTEM") < 9
+    story.acknowledge(9)
+    assert story.told() == ("8", "8"), "one without a record has its name all the same"
+
+
+def test_a_log_that_is_full_is_told() -> None:
+    story = Story(log_slots=8)
+    assert story.batch(*((SUBMIT, block) for block in range(4)))
+    assert not story.batch((SUBMIT, 9), done=(ended(0, 7, 9),))
+
+
+def test_of_too_many_that_wait_the_oldest_are_forgotten() -> None:
+    story = Story(blocks=MAX_WAITING + 64, log_slots=64 * MAX_WAITING)
+    blocks = range(MAX_WAITING + 10)
+    story.batch(*((SUBMIT, block) for block in blocks), done=tuple(ended(block, block + 1, block) for block in blocks))
+    story.batch(*((COMPLETE, block) for block in blocks))
+    story.acknowledge(len(blocks))
+    assert story.told() == (str(len(blocks)),) * 2 and story.kinds() == []
+
+
+def test_the_log_tells_rows_of_each_kind_apart() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), done=(ended(0, 7, 1),))
+    kinds = [one.kind for one in story.state.tracker.log.records()]
+    assert kinds == [LogRecordKind.WRITE, LogRecordKind.FILE_SYSTEM]
+    assert story.state.tracker.log.active_transactions == 2

@@ -1,0 +1,115 @@
+"""The file system's own transactions: each commit is told once and in order, and the one that is named is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.programs import command
+
+MIB = 1 << 20
+# Name, kind, options of mkfs, options of the mount.
+KINDS = [
+    pytest.param("ext4", (), (), id="ext4"),
+    pytest.param("ext4", ("-b", "1024", "-J", "size=1"), (), id="ext4-1k-that-wraps"),
+    pytest.param("ext4", (), ("-o", "data=journal"), id="ext4-journalled-data"),
+    pytest.param("ext4", ("-O", "fast_commit"), (), id="ext4-fast-commit"),
+    pytest.param("xfs", (), (), id="xfs"),
+    pytest.param("xfs", ("-m", "reflink=1", "-l", "su=64k"), ("-o", "logbsize=256k"), id="xfs-stripe"),
+]
+
+
+def fsyncs(folder: Path, first: int, count: int) -> None:
+    """Files that are synced one by one: each sync commits a transaction."""
+    for number in range(first, first + count):
+        descriptor = os.open(folder / f"file{number}", os.O_CREAT | os.O_WRONLY)
+        os.write(descriptor, b"x" * (number % 7 * 1000))
+        os.fsync(descriptor)
+        os.close(descriptor)
+        if number % 5 == 4:
+            (folder / f"file{number - 3}").unlink()
+
+
+def told(device: Device) -> list[dict[str, Any]]:
+    """What the running controller tells of its transactions."""
+    done = command("transactions", device.path, "--json")
+    assert done.code == 0, done
+    return json.loads(done.output)["transactions"]
+
+
+def on_disk(device: Device) -> dict[str, Any]:
+    done = command("transactions", device.path, "--on-disk", "--json")
+    assert done.code == 0, done
+    return json.loads(done.output)
+
+
+def shown_by_debugfs(device: Device) -> list[str]:
+    """The commits in the live part of the log, as the file system's own tool prints them."""
+    words = ["debugfs", "-R", "logdump", device.path]
+    text = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    return re.findall(r"sequence (\d+), type 2", text)
+
+
+def start(both: Cluster) -> None:
+    both.start()
+    both.wait()
+
+
+@pytest.mark.parametrize(("kind", "made", "mount"), KINDS)
+def test_every_commit_is_told_once_and_in_order_with_what_the_tools_show(
+    tmp_path: Path, kind: str, made: tuple[str, ...], mount: tuple[str, ...]
+) -> None:
+    with loop_device(tmp_path, (320 if kind == "xfs" else 64) * MIB) as device:
+        make_filesystem(kind, device.path, *made)
+        with cluster(tmp_path / "c", device) as both:
+            start(both)
+            with mounted(device, tmp_path / "mnt", *mount) as folder:
+                fsyncs(folder, 0, 60)
+                before = command("wait", device.path, "--transaction", "current")
+                assert before.code == 0 and "is held" in before.output, before
+                fsyncs(folder, 60, 60)
+                done = command("wait", device.path, "--transaction", "current")
+                newest = re.fullmatch(
+                    r"transaction (\S+) is held, with every write up to sequence [\d,]+\n", done.output
+                )
+                assert done.code == 0 and newest is not None, done
+                found = told(device)
+                names = [one["transaction"] for one in found]
+                assert (len(names) >= 60 and len(set(names)) == len(names)) or kind == "xfs"
+                states = {one["transaction"]: one["state"] for one in found}
+                assert states[newest[1]] == "done", found
+                check_order(kind, names)
+                status = both.status() or {}
+                assert status["transactions"]["unit"] == "file-system" and status["transactions"]["reason"] == ""
+                assert status["transactions"]["file_system"] == kind
+                assert status["transaction"]["name"] == status["secondaries"][0]["transaction"]["name"]
+                again = command("wait", device.path, "--transaction", newest[1], "--timeout", "60")
+                assert again.code == 0, again
+                if kind == "ext4":
+                    full = [name for name in names if "." not in name]
+                    shown = shown_by_debugfs(device)
+                    assert shown[-1] == full[-1] and shown == full[-len(shown) :]
+            both.wait()
+            last = told(device)
+            there = on_disk(device)
+            whole = [one["transaction"] for one in there["transactions"] if one["state"] == "committed"]
+            assert there["last_whole"] == last[-1]["transaction"]
+            of_log = [name for name in whole if name in {one["transaction"] for one in last}]
+            assert of_log and of_log == whole[-len(of_log) :], "what the log holds, the stream has told"
+
+
+def check_order(kind: str, names: list[str]) -> None:
+    if kind == "ext4":
+        numbers = [int(name) for name in names if "." not in name]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        return
+    places = [tuple(map(int, name.split(":"))) for name in names]
+    assert places == sorted(places)
