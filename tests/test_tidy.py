@@ -105,7 +105,6 @@ UNREAD = {
     "num_tickets": "ssl reads it",
     "WHOLE_DEVICE": "a flag of BEGIN that the wire defines",
     "TOLD_BY_THE_COMMAND": "the reference of events is made of it",
-    "remaining": "a slot of the transaction log as people and tests see it",
     "unsent_bytes": "the simulation waits until it is 0",
     **dict.fromkeys(
         ["unapplied_bytes", "silent_seconds"],
