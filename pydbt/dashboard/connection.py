@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
 import ssl
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from pydbt.dashboard.house import PEER, TRUSTED
+from pydbt.dashboard.house import DENIED, PEER, TRUSTED
 
 REQUEST_S = 10.0
 """A whole request has come by then, at the beginning and after each answer (slowloris); browsers open a new connection."""
@@ -21,28 +23,40 @@ STALLED_S = 30.0
 HEADERS_BYTES_MAX = 16 * 1024
 """Of a request line with its headers. h11's own limit in Debian 12's version."""
 
+_AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: socket(7)
+
 NameOf = Callable[[ssl.SSLObject], str]
 """Who has proved a certificate, and may read; empty for nobody."""
 
 
 class Connection(H11Protocol):
-    """``host``: the address of the other end; ``peer``: who it has proved to be, empty for nobody yet."""
+    """``host``: the address of the other end, empty for a process of this machine, which is ``allowed`` or not.
+
+    ``peer``: who it has proved to be, empty for nobody yet.
+    """
 
     def __init__(
-        self, config: Config, state: ServerState, loop: asyncio.AbstractEventLoop, name_of: NameOf, host: str, peer: str
+        self,
+        config: Config,
+        state: ServerState,
+        loop: asyncio.AbstractEventLoop,
+        name_of: NameOf,
+        host: str,
+        allowed: bool,
     ) -> None:
         # Since uvicorn 0.21 there is a state that the application shares with its lifespan; it has none.
         more: dict[str, Any] = (
             {"app_state": {}} if "app_state" in inspect.signature(H11Protocol.__init__).parameters else {}
         )
         super().__init__(config=config, server_state=state, _loop=loop, **more)
-        self.host, self.peer, self._name_of = host, peer, name_of
+        self.host, self._name_of = host, name_of
+        self.peer = "" if host or not allowed else "an allowed user of this machine"
         self._quiet_since = self._moved_at = loop.time()
         self._waiting_bytes = 0
         app = self.app
 
         async def with_peer(scope: Any, receive: Any, send: Any) -> None:
-            scope[PEER] = self.peer
+            scope[PEER], scope[DENIED] = self.peer, not allowed
             await app(scope, receive, send)
 
         self.app = with_peer
@@ -77,4 +91,6 @@ class Connection(H11Protocol):
             self._moved_at = now
         self._waiting_bytes = waiting_bytes
         if now - self._moved_at > STALLED_S:
+            # At once: the kernel would keep what was not taken, and wait for it to be.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             self.transport.abort()

@@ -19,18 +19,14 @@ FROM_ONE_ADDRESS = 128
 HANDSHAKES_MAX = 64
 """TLS handshakes at the same time: each costs a signature."""
 _LOOK_S = 1.0
-_REFUSED = (
-    b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
-    b"this user may not use the socket of the dashboard: allow it with --allow\n"
-)
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nretry-after: 5\r\nconnection: close\r\n\r\nbusy\n"
 )
 
 _log = logging.getLogger(__name__)
 
-MakeConnection = Callable[[str, str], Connection]
-"""Of the address of the other end, and of who the kernel has proved it to be."""
+MakeConnection = Callable[[str, bool], Connection]
+"""Of the address of the other end, and of whether its user may come in."""
 
 
 class Doorkeeper:
@@ -57,13 +53,13 @@ class Doorkeeper:
                 _log.debug("no connection could be taken in: %s", error)
                 await asyncio.sleep(0.1)
                 continue
-            host = str(address[0]) if listener.family != socket.AF_UNIX else ""
-            if listener.family == socket.AF_UNIX and peer_of(sock)[1] not in self._users:
-                _turn_away(sock, _REFUSED)
-            elif self._is_full(host):
+            local = listener.family == socket.AF_UNIX
+            host = "" if local else str(address[0])
+            if self._is_full(host):
                 _turn_away(sock, b"" if self._tls else _FULL)
             else:
-                task = loop.create_task(self._enter(sock, host))
+                allowed = not local or peer_of(sock)[1] in self._users
+                task = loop.create_task(self._enter(sock, host, allowed))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
@@ -84,9 +80,9 @@ class Doorkeeper:
         self._forget(quietest)
         return True
 
-    async def _enter(self, sock: socket.socket, host: str) -> None:
+    async def _enter(self, sock: socket.socket, host: str, allowed: bool) -> None:
         loop = asyncio.get_running_loop()
-        connection = self._make(host, "a user of this machine" if sock.family == socket.AF_UNIX else "")
+        connection = self._make(host, allowed)
         self._addresses[host] += 1
         self._entering += 1
         try:

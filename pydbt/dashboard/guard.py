@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pydbt.core.seen.visitor import READING, Visit, VisitObjection, bearer_token, cookie_value, objection_to_visit
-from pydbt.dashboard.house import PEER, TRUSTED, House
+from pydbt.dashboard.house import DENIED, PEER, TRUSTED, House
 
 # No script, style, or connection but of this server; nothing of it in a frame of another page.
 POLICY = (
@@ -30,6 +30,9 @@ HEADERS = {
 _NO_TOKEN = VisitObjection(
     401,
     "this needs the token of the dashboard: open the link that 'controller dashboard' has printed, or send the token as bearer",
+)
+_NOT_ALLOWED = VisitObjection(
+    403, "this user may not use the socket of the dashboard: name it with --allow at its start"
 )
 _SINGLE = ("host", "origin", "authorization", "cookie", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
 
@@ -70,6 +73,8 @@ class Guard:
 
     def _answer_to(self, scope: Scope) -> Response | None:
         """The answer to a request that the application does not see; None for one that it does."""
+        if scope.get(DENIED):
+            return refusal_to(scope, _NOT_ALLOWED)
         headers = _headers_of(scope)
         if headers is None:
             return refusal_to(scope, VisitObjection(400, "a header that tells who asks comes once"))

@@ -14,6 +14,8 @@ from pydbt.dashboard.tokens import Token
 
 TRUSTED = "pydbt.trusted"
 """Set in the scope of a request whose sender has proved that he may read."""
+DENIED = "pydbt.denied"
+"""Set in the scope of a request over a socket of this machine whose process belongs to a user who may not use it."""
 PEER = "pydbt.peer"
 """In the scope of a request: who its connection has proved to be, by the kernel or by TLS; empty for nobody."""
 

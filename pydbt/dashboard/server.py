@@ -73,8 +73,8 @@ async def _serve(house: House, front: Front) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
 
-    def made(host: str, peer: str) -> Connection:
-        return Connection(config, server.server_state, loop, front.name_of, host, peer)
+    def made(host: str, allowed: bool) -> Connection:
+        return Connection(config, server.server_state, loop, front.name_of, host, allowed)
 
     keeper = Doorkeeper(made, front.users, front.tls)
     tasks = [loop.create_task(keeper.serve(front.sockets)), *(loop.create_task(run()) for run in front.beside)]

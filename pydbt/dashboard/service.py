@@ -95,9 +95,7 @@ def run_dashboard(options: DashboardOptions, ready: Callable[[str], None], manag
         _open_to(options, sockets)
         keep_only(KEEPS, runs_programs=False)
         house = _house(options, panorama, collector, remotes, _port_of(options, sockets), is_secure)
-        address = (
-            host if options.is_local else f"http{'s' * is_secure}://{format_address(host, _port_of(options, sockets))}/"
-        )
+        address = _address_of(options, sockets, is_secure)
 
         def told() -> None:
             ready(address)
@@ -176,6 +174,15 @@ def _open_to(options: DashboardOptions, sockets: list[socket.socket]) -> None:
 
 def _port_of(options: DashboardOptions, sockets: list[socket.socket]) -> int:
     return 0 if options.is_local else int(sockets[0].getsockname()[1])
+
+
+def _address_of(options: DashboardOptions, sockets: list[socket.socket], is_secure: bool) -> str:
+    """As a browser needs it: at every address of this machine, by its name."""
+    host = options.listen[0]
+    if options.is_local:
+        return host
+    shown = options.machine if host in ("0.0.0.0", "::") else host
+    return f"http{'s' * is_secure}://{format_address(shown, _port_of(options, sockets))}/"
 
 
 def is_loopback(host: str) -> bool:

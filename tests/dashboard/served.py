@@ -138,8 +138,8 @@ class Dashboard:
 
     @property
     def address(self) -> tuple[str, int]:
-        host, _, port = self.link.partition("//")[2].partition("/")[0].rpartition(":")
-        return host, int(port)
+        port = self.link.partition("//")[2].partition("/")[0].rpartition(":")[2]
+        return "127.0.0.1", int(port)
 
     def wire(self) -> socket.socket:
         sock = socket.create_connection(self.address, 20)
@@ -211,13 +211,3 @@ def started(
             stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
         )  # fmt: skip
     return process, log
-
-
-def refused(machine: Machine, *words: object) -> tuple[int, str]:
-    """Exit code and sentence of a start that fails."""
-    process, log = started(machine, [str(word) for word in words])
-    try:
-        return process.wait(30), log.read_text()
-    finally:
-        process.kill()
-        process.wait()

@@ -64,10 +64,10 @@ def dashboard(**given: Any) -> int:
     from pydbt.dashboard.service import run_dashboard
 
     options = _options(given)
-    write_in_background()
     shows_token = given["token_file"] is None
 
     def ready(address: str) -> None:
+        write_in_background()
         if unix_path(address) is not None or (given["metrics_only"] and not shows_token):
             words = f"serving {address}"
         elif shows_token:
@@ -77,8 +77,11 @@ def dashboard(**given: Any) -> int:
         click.echo(words)
         sys.stdout.flush()
 
-    signal.signal(signal.SIGTERM, _stop)  # until the server listens to it
-    return run_dashboard(options, ready, ServiceManager.that_started_us())
+    before = signal.signal(signal.SIGTERM, _stop)  # until the server listens to it
+    try:
+        return run_dashboard(options, ready, ServiceManager.that_started_us())
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,169 @@
+"""Clients that leave everything undone: none of them keeps the dashboard from those that may read."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pydbt.controller import pki
+from tests.dashboard.served import Dashboard, Machine, serving
+from tests.lab.patience import until
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path / "m")
+    made.add("data")
+    yield made
+    made.end()
+
+
+def is_ended(sock: socket.socket) -> bool:
+    """Whether the dashboard has closed it; what it still said is read."""
+    sock.settimeout(0.05)
+    try:
+        while sock.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: b\r\n", b"\r\n"])
+def test_a_request_that_never_becomes_whole_is_given_up(machine: Machine, begun: bytes) -> None:
+    with serving(machine, settings={"connection.REQUEST_S": 0.3}) as dashboard, dashboard.wire() as slow:
+        slow.sendall(begun)
+        until(lambda: is_ended(slow), "it is closed")
+        assert dashboard.get("/api/overview").status == 200
+
+
+def test_one_that_sends_a_header_now_and_then_is_given_up_all_the_same(machine: Machine) -> None:
+    """Slowloris: each byte would begin a time anew that counts from the last one."""
+    with serving(machine, settings={"connection.REQUEST_S": 0.5}) as dashboard, dashboard.wire() as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+
+        def drips() -> bool:
+            with contextlib.suppress(OSError):
+                slow.sendall(b"X-A: b\r\n")
+            return is_ended(slow)
+
+        until(drips, "it is closed")
+
+
+def test_a_second_request_has_no_more_time_than_the_first(machine: Machine) -> None:
+    with serving(machine, settings={"connection.REQUEST_S": 0.3}) as dashboard, dashboard.wire() as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET / HT")
+        assert slow.recv(65536).startswith(b"HTTP/1.1 401")
+        until(lambda: is_ended(slow), "it is closed")
+
+
+def test_one_that_takes_nothing_of_a_stream_is_cut_off_and_a_watcher_is_not(machine: Machine) -> None:
+    machine.controllers["data"].status["notices"] = ["x" * 200_000]
+    with serving(machine, settings={"connection.STALLED_S": 0.5, "stream._REPEAT_S": 0.0}) as dashboard:
+        request = (
+            f"GET /api/stream HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {dashboard.token}\r\n\r\n".encode()
+        )
+        with socket.socket() as stalled, dashboard.wire() as watcher:
+            stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stalled.connect(dashboard.address)
+            stalled.sendall(request)
+            watcher.sendall(request)
+            watched = []
+
+            def is_cut_off() -> bool:
+                watched.append(len(watcher.recv(1 << 20)))
+                return stalled.fileno() < 0 or not _is_connected(stalled)
+
+            until(is_cut_off, "it is cut off")
+            assert all(watched), "the other one was served all the time"
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    """By the state of TCP: what waits to be read says nothing."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x01"  # TCP_ESTABLISHED
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: " + b"b" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X-A: b\r\n" * 20_000 + b"\r\n",
+        b"\x00" * 100_000,
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nzzz\r\n",
+    ],
+    ids=["path", "header", "headers", "zeros", "no-host", "smuggled"],
+)
+def test_what_is_too_long_or_no_request_is_refused(machine: Machine, request_text: bytes) -> None:
+    with serving(machine) as dashboard:
+        with dashboard.wire() as sock:
+            received = b""
+            with contextlib.suppress(OSError):
+                sock.sendall(request_text)
+                sock.shutdown(socket.SHUT_WR)
+                while piece := sock.recv(65536):
+                    received += piece
+        assert not received or received.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), received[:80]
+        assert dashboard.get("/api/overview").status == 200
+
+
+def test_a_body_is_not_read(machine: Machine) -> None:
+    with serving(machine) as dashboard, dashboard.wire() as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000000000\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 405")
+
+
+def test_a_flood_without_the_token_keeps_out_nobody_who_has_it(machine: Machine) -> None:
+    few = {"doorkeeper.CONNECTIONS_MAX": 8, "doorkeeper.FROM_ONE_ADDRESS": 8}
+    with serving(machine, settings=few) as dashboard, contextlib.ExitStack() as stack:
+        watcher = stack.enter_context(dashboard.wire())
+        request = f"GET /api/stream HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {dashboard.token}\r\n\r\n"
+        watcher.sendall(request.encode())
+        assert watcher.recv(65536).startswith(b"HTTP/1.1 200")
+        for _ in range(40):
+            stack.enter_context(dashboard.wire())
+        assert dashboard.get("/api/overview").status == 200
+        assert watcher.recv(1 << 20), "who watches stays"
+
+
+def test_watchers_beyond_the_limit_are_told_that_it_is_busy(machine: Machine) -> None:
+    few = {"doorkeeper.CONNECTIONS_MAX": 4, "doorkeeper.FROM_ONE_ADDRESS": 4}
+    with serving(machine, settings=few) as dashboard, contextlib.ExitStack() as stack:
+        request = f"GET /api/stream HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {dashboard.token}\r\n\r\n"
+        for _ in range(4):
+            watcher = stack.enter_context(dashboard.wire())
+            watcher.sendall(request.encode())
+            assert watcher.recv(65536).startswith(b"HTTP/1.1 200")
+        with dashboard.wire() as more:
+            assert more.recv(65536).startswith(b"HTTP/1.1 503")
+        stack.close()
+        until(lambda: _answers(dashboard), "there is room again")
+
+
+def _answers(dashboard: Dashboard) -> bool:
+    try:
+        return dashboard.get("/api/overview").status == 200
+    except (OSError, ValueError):
+        return False
+
+
+def test_handshakes_that_never_end_keep_out_nobody(machine: Machine, tmp_path: Path) -> None:
+    pki.make_authority(tmp_path / "pki")
+    identity = pki.issue(tmp_path / "pki", "alpha")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    few = {"doorkeeper.HANDSHAKES_MAX": 8, "doorkeeper.REQUEST_S": 0.3}
+    words = "--listen", "0.0.0.0:0", "--identity", identity
+    with serving(machine, *words, tls=context, settings=few) as dashboard, contextlib.ExitStack() as stack:
+        for _ in range(20):
+            silent = stack.enter_context(socket.create_connection(dashboard.address))
+            silent.sendall(b"\x16\x03\x01")
+        until(lambda: _answers(dashboard), "it serves")
