@@ -120,3 +120,26 @@ def test_the_rows_of_the_writers_add_up_to_what_was_captured(bench: PageBench, t
     sums = page.eval_on_selector_all("[data-sum]", "all => all.map(one => one.innerText)")
     assert len(sums) == 3
     assert all(words.startswith("The rows add up to") and "capture counted" not in words for words in sums)
+
+
+def test_the_map_is_zoomed_by_two_fingers_and_a_tap_names_a_block(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    page = tab(path_of(bench, "postgres", "map"), "phone", has_touch=True).page
+    page.wait_for_selector(DRAWN["map"])
+    page.locator(".map").scroll_into_view_if_needed()
+    box = page.locator(".map canvas").bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    before = page.inner_text(".where")
+    hand = page.context.new_cdp_session(page)
+
+    def touch(kind: str, apart: float) -> None:
+        points = [{"x": x - apart, "y": y, "id": 1}, {"x": x + apart, "y": y, "id": 2}] if kind != "touchEnd" else []
+        hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 20)
+    for apart in (30, 45, 60, 90):
+        touch("touchMove", apart)
+    touch("touchEnd", 0)
+    page.wait_for_function("before => document.querySelector('.where').innerText !== before", arg=before)
+    page.touchscreen.tap(x, y)
+    page.wait_for_selector(".named dd:nth-child(2)")

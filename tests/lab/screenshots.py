@@ -41,6 +41,7 @@ class Camera:
     def take(self, name: str, path: str = "", size: str = "laptop", scheme: str = "light") -> None:
         """``path``: what follows ``#/``; ``first/VIEW`` is a view of the first volume of role primary."""
         tab = Tab(self._chromium, self._link.split("?")[0].rstrip("/"), size, scheme, reduced_motion="reduce")
+        tab.expected = ("Failed to load resource",)  # a view that this machine cannot answer tells why
         try:
             tab.page.goto(self._link)
             tab.page.wait_for_selector(".row")

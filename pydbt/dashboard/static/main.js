@@ -17,7 +17,7 @@ let address = null;
 /** `#/` is the overview, `#/volume/ID/VIEW` a view of a volume. */
 function parsed() {
   const words = location.hash.replace(/^#\/?/, "").split("/");
-  return words[0] === "volume" && words[1] ? { id: words[1], name: words[2] || "summary" } : { id: null, name: "overview" };
+  return words[0] === "volume" && /^[0-9a-f]+$/.test(words[1] ?? "") ? { id: words[1], name: words[2] || "summary" } : { id: null, name: "overview" };
 }
 
 function open() {
@@ -41,6 +41,7 @@ function open() {
 }
 
 function refresh() {
+  refreshedAt = performance.now();
   view?.update();
   const here = store.volume(address?.id);
   document.title = here ? `${cut(here.view.name ?? "volume", 40)} · pydbt` : "pydbt";
@@ -93,6 +94,8 @@ function pick(every) {
 }
 
 let shown = "";
+let refreshedAt = 0;
+const AGES_MS = 1000; /* ages grow between one overview and the next */
 
 function standing(link) {
   const state = link.isStale ? (link.heardAt === null && link.silence < 4000 ? "connecting" : "stale") : "live";
@@ -111,7 +114,7 @@ function standing(link) {
     alarm.hidden = true;
     setText(alarm, "");
   }
-  if (state !== shown || state === "stale") refresh();
+  if (state !== shown || performance.now() - refreshedAt >= AGES_MS) refresh();
   if (shown && state !== shown) announcer.link(state);
   shown = state;
 }

@@ -2,13 +2,22 @@
 
 import { cut, el, keyed, setAttribute, setText, told } from "../lib/dom.js";
 import * as format from "../lib/format.js";
-import { LEVEL_WORDS, setBadge, shapeOf, WORST_FIRST } from "../lib/levels.js";
+import { badge, LEVEL_WORDS, setBadge, shapeOf, WORST_FIRST } from "../lib/levels.js";
 import { meter, setMeter } from "../lib/meter.js";
 import { Spark } from "../lib/spark.js";
 import { shownLevel, shownLevelWords, shownWords } from "../lib/store.js";
 import { forecastWords, progressBar, secondariesOf, setProgress } from "./parts.js";
 
 const COLUMNS = ["State", "Volume", "Standing", "Lag", "Out of sync", "Age of last", "Disk and wire", "Log and ring"];
+
+const MEANINGS = {
+  good: "The replica has everything but what is on its way.",
+  behind: "The replica lacks something, and gets it without a person.",
+  bad: "A person is needed, or the replica cannot be used. The words beside it name the reason.",
+  stopped: "No controller runs. The figures are the last ones known.",
+  unknown: "Nobody knows.",
+  stale: "What is shown is old: no controller, machine or server has answered since.",
+};
 
 export class Overview {
   constructor(main, store) {
@@ -37,6 +46,12 @@ export class Overview {
       this.machines,
       this.table,
       this.empty,
+      el(
+        "details",
+        { class: "help legend" },
+        el("summary", {}, "What the states mean"),
+        el("dl", {}, Object.entries(MEANINGS).map(([level, words]) => el("div", {}, el("dt", {}, badge(level)), el("dd", {}, words)))),
+      ),
     );
   }
 
