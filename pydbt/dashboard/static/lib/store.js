@@ -36,13 +36,15 @@ export class Store {
     return !this.overview || this.link.isStale;
   }
 
-  /** Every volume with its machine, in the server's order. */
+  /** Every volume with its machine: first those that need a person, then by machine and name. */
   volumes() {
     const found = [];
     for (const machine of this.overview?.machines ?? []) {
       for (const view of machine.volumes ?? []) found.push({ view, machine, isStale: this.#isOld(view, machine) });
     }
-    return found;
+    const text = ({ view, machine }) => `${machine.name}\0${view.name}\0${view.device}\0${view.id}`;
+    const rank = (one) => RANKS[one.view.stale && one.view.level === "good" ? "unknown" : one.view.level] ?? RANKS.unknown;
+    return found.sort((a, b) => rank(a) - rank(b) || (text(a) < text(b) ? -1 : 1));
   }
 
   volume(id) {
@@ -54,6 +56,8 @@ export class Store {
   }
 }
 
+/* Behind and good are one: a volume that is written to goes from one to the other all the time, and would not stand still. */
+const RANKS = { bad: 0, unknown: 1, stopped: 2, behind: 3, good: 3 };
 /* Ten minutes at one overview per second. */
 const TRACE_POINTS = 600;
 

@@ -6,7 +6,8 @@ import { setBadge } from "../lib/levels.js";
 
 /** The server's sentence on when the replica is in sync again. */
 export function forecastWords(view) {
-  return view.forecast?.words ? cut(view.forecast.words, 300) : "";
+  const { words, seconds } = view.forecast ?? {};
+  return words && seconds !== 0 ? cut(words, 300) : ""; /* of what is in sync the first line tells it already */
 }
 
 export function progressBar() {
