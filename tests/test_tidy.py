@@ -106,10 +106,7 @@ UNREAD = {
     "WHOLE_DEVICE": "a flag of BEGIN that the wire defines",
     "TOLD_BY_THE_COMMAND": "the reference of events is made of it",
     "unsent_bytes": "the simulation waits until it is 0",
-    **dict.fromkeys(
-        ["unapplied_bytes", "silent_seconds"],
-        "an entry of the secondary's report, which is made of all fields",
-    ),
+    "silent_seconds": "an entry of the secondary's report, which is made of all fields",
     **dict.fromkeys(
         [
             "bounds_seconds",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import itertools
 import sys
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
@@ -31,6 +33,11 @@ _MODULES = {"resume": "pause", "disarm": "arm"}
 _QUICK = ("status", "events", "check")
 # It ends as the plug-ins of monitoring do, whatever the error is.
 _PLUGIN = "check"
+# The others run until they are stopped, are quick, or tell by themselves what they wait for.
+_MAY_TAKE_LONG = (
+    "secondaries", "switchover", "promote", "demote", "invalidate", "pki", "pause", "resume", "up", "down", "arm", "disarm",
+    "gate", "layer", "protect", "transactions", "configcheck",
+)  # fmt: skip
 # It reads the file itself, to tell everything that is wrong.
 _TOLERANT = "configcheck"
 
@@ -87,13 +94,24 @@ class _Program(click.Group):
         kept = ctx.__dict__  # click 8.2 renamed the first of them
         typed = [*kept.get("_protected_args", kept.get("protected_args", ())), *ctx.args]
         try:
-            return super().invoke(ctx)
+            with _telling(typed):
+                return super().invoke(ctx)
         except UsageError as error:
             settings = ctx.find_root().obj
             origin = settings.origin_of(typed[0], str(error), typed) if settings is not None and typed else ""
             if not origin or str(error).startswith(origin):
                 raise
             raise UsageError(f"{origin}: {error}") from None
+
+
+def _telling(typed: list[str]) -> contextlib.AbstractContextManager[None]:
+    """A command that may take long says that it is still at work; where it knows more, it says that."""
+    if not typed or typed[0] not in _MAY_TAKE_LONG:
+        return contextlib.nullcontext()
+    from pydbt.controller.at_work import doing
+
+    words = " ".join([program_name(), *itertools.takewhile(lambda word: word.isalpha(), typed[:2])])
+    return doing(f"still at work: {words}")
 
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pydbt.cli.render import summary
+from pydbt.core.seen.advance import Advance
 from pydbt.core.seen.headline import progress_words
 from pydbt.core.seen.view import View
 
@@ -26,6 +27,7 @@ _QUIET_INTERVAL_S = 300.0
 # A burst of writes ends mode normal for a moment, again and again: what is over sooner is not worth a line.
 _LASTS_S = 3.0
 _BAR_WIDTH = 30  # characters
+_BACK_S = 5.0  # long enough to be read
 
 
 class ProgressReporter:
@@ -43,6 +45,8 @@ class ProgressReporter:
         self._shown: tuple[object, ...] = ()
         self._coming: tuple[tuple[object, ...], float] | None = None  # another state, and since when
         self._line = ""
+        self._advance = Advance()
+        self._back, self._back_until = "", float("-inf")
         self._terminal = live and stream.isatty()
 
     def update(self, report: View) -> None:
@@ -58,7 +62,8 @@ class ProgressReporter:
             self._show_live(report)
             return
         self._next = now + (_SYNC_INTERVAL_S if progress_words(report.part("progress")) else _QUIET_INTERVAL_S)
-        line = _line(report)
+        back = self._advance.look(report.part("progress"), report.text("mode") or "")
+        line = f"{_line(report)}; {back}" if back else _line(report)
         if changed or line != self._line:
             self._line = line
             _log.info("%s", line)
@@ -90,7 +95,10 @@ class ProgressReporter:
             console = Console(file=self._stream)
             self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=True)
             self._live.start()
-        self._live.update(_picture(report), refresh=True)
+        back = self._advance.look(report.part("progress"), report.text("mode") or "")
+        if back:
+            self._back, self._back_until = back, self._clock() + _BACK_S
+        self._live.update(_picture(report, self._back if self._clock() < self._back_until else ""), refresh=True)
 
 
 def _line(report: View) -> str:
@@ -98,7 +106,8 @@ def _line(report: View) -> str:
     return f"{summary(report)}, {words}" if words else summary(report)
 
 
-def _picture(report: View) -> Table | Text | Group:
+def _picture(report: View, back: str) -> Table | Text | Group:
+    """``back``: why less is done than a moment ago."""
     text = Text(summary(report), no_wrap=True, overflow="ellipsis")
     progress = report.part("progress")
     words = progress_words(progress)
@@ -106,5 +115,6 @@ def _picture(report: View) -> Table | Text | Group:
         return text
     total, done = progress.whole("total_bytes") or 0, progress.whole("done_bytes") or 0
     row = Table.grid(padding=(0, 1))
-    row.add_row(ProgressBar(total=total, completed=min(done, total), width=_BAR_WIDTH), words)
+    shown = f"{words}; {back}" if back else words
+    row.add_row(ProgressBar(total=total, completed=min(done, total), width=_BAR_WIDTH), shown)
     return Group(text, row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -9,12 +10,17 @@ import click
 from pydbt.cli.locate import ask, locate, volume_arguments
 from pydbt.cli.stopping import timeout_option
 from pydbt.cli.values import ADDRESS
-from pydbt.core.errors import PeerError
+from pydbt.controller.at_work import doing
+from pydbt.controller.control import call
+from pydbt.core.errors import PeerError, PydbtError
+from pydbt.core.seen.headline import headline
+from pydbt.core.seen.view import View
 from pydbt.device.checks import require_root
 from pydbt.network.address import format_address
 
 # Beyond the time in which everything has to reach the secondary: to end, and to hear of the new primary.
 _ANSWER_MARGIN_S = 130.0
+_GLANCE_S = 2.0
 
 
 @click.command()
@@ -31,7 +37,9 @@ def switchover(source: Path | None, state_dir: Path | None, listen: tuple[str, i
     require_root("controller switchover")
     place = locate(source, state_dir)
     address = None if listen is None else format_address(*listen)
-    answer = ask(place, {"command": "switchover", "listen": address, "timeout": timeout}, timeout + _ANSWER_MARGIN_S)
+    with doing(lambda: _where_it_stands(place)):
+        request = {"command": "switchover", "listen": address, "timeout": timeout}
+        answer = ask(place, request, timeout + _ANSWER_MARGIN_S)
     other, here = answer.get("secondary"), answer.get("listen")
     if unconfirmed := answer.get("unconfirmed"):
         raise PeerError(
@@ -40,3 +48,12 @@ def switchover(source: Path | None, state_dir: Path | None, listen: tuple[str, i
         )
     click.echo(f"{other} is the primary now, and this side its replica, at {here}")
     return 0
+
+
+def _where_it_stands(place: Path) -> str:
+    """The state of the volume while everything is brought to the secondary."""
+    try:
+        report = View(call(place, {"command": "status"}, _GLANCE_S))
+    except PydbtError:
+        return "waiting until the places are changed"
+    return f"waiting until the places are changed: {headline(report, datetime.now(UTC))}"

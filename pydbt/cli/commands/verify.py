@@ -15,11 +15,13 @@ from pydbt.cli.render import filled_words, verify_words
 from pydbt.cli.values import DURATION, RATE
 from pydbt.core.errors import DeviceError, Differs, TimedOut
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
+from pydbt.core.seen.advance import Advance
 from pydbt.core.seen.headline import unwritable_words
 from pydbt.core.seen.view import View
 from pydbt.core.units import format_bytes
 
 _POLL_S = 0.5
+_FIRST_LINE_S = 2.0
 _NEXT_LINE_S = 10.0
 
 
@@ -98,7 +100,7 @@ def rests_for(entry: View) -> str:
 
 def _await(place: Path, which: dict[str, str], before: dict[str, View], deadline: float | None, repair: bool) -> int:
     """Show the progress until it has ended everywhere; the exit code."""
-    next_line = time.monotonic() + _NEXT_LINE_S
+    next_line, advance = time.monotonic() + _FIRST_LINE_S, Advance()
     shown: set[tuple[object, ...]] = set()
     while True:
         time.sleep(_POLL_S)
@@ -129,7 +131,9 @@ def _await(place: Path, which: dict[str, str], before: dict[str, View], deadline
         if now >= next_line or sys.stderr.isatty():
             next_line = now + _NEXT_LINE_S
             end = "\r" if sys.stderr.isatty() else "\n"
-            print(f"{verify_words(running[0]):<70}", file=sys.stderr, end=end, flush=True)
+            back = advance.look(running[0].part("running"), "another verification")
+            words = f"{verify_words(running[0])}; {back}" if back else verify_words(running[0])
+            print(f"{words:<70}", file=sys.stderr, end=end, flush=True)
 
 
 def _removed(gone: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from pydbt.cli.locate import ask, locate, named, secondary_option, volume_argume
 from pydbt.cli.values import DURATION
 from pydbt.core.errors import PydbtError, TimedOut, UsageError
 from pydbt.core.printable import printable
+from pydbt.core.seen.advance import Advance
 from pydbt.core.seen.headline import headline
 from pydbt.core.seen.view import View
 from pydbt.core.transactions.asked_transaction import CURRENT, AskedTransaction
@@ -62,11 +63,11 @@ def wait(
         request["transaction"] = transaction
     place = locate(source, state_dir)
     asked = _Asked(place, request, None if timeout is None else timeout + _ANSWER_MARGIN_S)
-    pause, told = _FIRST_LINE_S, False
+    pause, told, advance = _FIRST_LINE_S, False, Advance()
     while not asked.is_over(pause):
-        pause, told = _NEXT_LINE_S, _tell(place)
+        pause, told = _NEXT_LINE_S, _tell(place, advance)
     if asked.timed_out and not told:
-        _tell(place, if_behind=True)
+        _tell(place, advance, if_behind=True)
     answer = asked.require()
     if sync:
         _tell_left_out(answer)
@@ -134,7 +135,7 @@ class _Asked:
         return self._answer
 
 
-def _tell(place: Path, *, if_behind: bool = False) -> bool:
+def _tell(place: Path, advance: Advance, *, if_behind: bool = False) -> bool:
     """Print the state of the volume in a line; False when the controller does not tell it just now."""
     try:
         report = View(ask(place, {"command": "status"}))
@@ -146,5 +147,7 @@ def _tell(place: Path, *, if_behind: bool = False) -> bool:
     if place_in_memory := report.text("writing_out"):
         print(f"waiting: {printable(place_in_memory)} is being written out (sync)", file=sys.stderr, flush=True)
     elif not if_behind or report.text("replica_state") != "up-to-date":
-        print(f"waiting: {headline(report, datetime.now(UTC))}", file=sys.stderr, flush=True)
+        back = advance.look(report.part("progress"), report.text("mode") or "")
+        words = headline(report, datetime.now(UTC))
+        print(f"waiting: {words}; {back}" if back else f"waiting: {words}", file=sys.stderr, flush=True)
     return True

@@ -8,6 +8,7 @@ from typing import Any
 from pydbt.controller.expiry import IdentityReport
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.status import ReplicaStatus
+from pydbt.core.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,8 @@ class SecondaryServiceReport:
                 case value:
                     made[field.name] = value
         return made
+
+
+def replay_words(report: SecondaryServiceReport) -> str:
+    """What a replay of the journal is at."""
+    return f"writing the journal to {report.target}: {format_bytes(report.replica.unapplied_bytes)} left"

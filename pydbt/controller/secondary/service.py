@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from pydbt.controller.at_work import doing
 from pydbt.controller.clocks import now_after, woke_at
 from pydbt.controller.control import (
     SAVE_STATUS_INTERVAL_S,
@@ -34,7 +35,7 @@ from pydbt.controller.secondary.beginning import make_image, require_place
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed
 from pydbt.controller.secondary.journal_room import warn_of_journal_room
-from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport
+from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport, replay_words
 from pydbt.controller.state_dir import make_state_dir, remove_state_dir
 from pydbt.core.errors import DeviceError, StateError, UsageError
 from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
@@ -338,9 +339,8 @@ class SecondaryService:
         )  # fmt: skip
 
     def _finished(self) -> bool:
-        if self._finish_at is None:
-            return False
-        return self._engine.brain.drained or time.monotonic() >= self._finish_at
+        ends = self._finish_at
+        return ends is not None and (self._engine.brain.drained or time.monotonic() >= ends)
 
     def _rebuild(self, reason: str, trusted: int | None) -> None:
         """Replace the engine by one built from disk; retried until it succeeds. Raises StateError when stopped."""
@@ -404,7 +404,7 @@ class SecondaryService:
 
     def _replay(self) -> int:
         self._engine.start(None)
-        try:
+        with contextlib.closing(self), doing(lambda: replay_words(self.report())):
             while not self._engine.brain.drained:
                 _, item = self._take()
                 match item:
@@ -425,8 +425,6 @@ class SecondaryService:
                 self._promote(status)
                 return 0
             print(f"{status.replica_state} at {status.position}")
-        finally:
-            self.close()
         return 0
 
     def _promote(self, status: ReplicaStatus) -> None:
