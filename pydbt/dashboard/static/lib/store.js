@@ -43,7 +43,6 @@ export class Store {
       for (const view of machine.volumes ?? []) found.push({ view, machine, isStale: this.#isOld(view, machine) });
     }
     const text = ({ view, machine }) => `${machine.name}\0${view.name}\0${view.device}\0${view.id}`;
-    const rank = (one) => RANKS[one.view.stale && one.view.level === "good" ? "unknown" : one.view.level] ?? RANKS.unknown;
     return found.sort((a, b) => rank(a) - rank(b) || (text(a) < text(b) ? -1 : 1));
   }
 
@@ -56,8 +55,15 @@ export class Store {
   }
 }
 
-/* Behind and good are one: a volume that is written to goes from one to the other all the time, and would not stand still. */
-const RANKS = { bad: 0, unknown: 1, stopped: 2, behind: 3, good: 3 };
+const RANKS = { bad: 0, unknown: 1, stopped: 2, behind: 3, good: 4 };
+const FOLLOWING = new Set(["normal", "epochs", "streaming", "ready"]);
+
+/* One that follows is good and behind by turns while it is written to, and would not stand still. */
+function rank({ view }) {
+  if (view.level === "behind" && FOLLOWING.has(view.mode)) return RANKS.good;
+  return RANKS[view.stale && view.level === "good" ? "unknown" : view.level] ?? RANKS.unknown;
+}
+
 /* Ten minutes at one overview per second. */
 const TRACE_POINTS = 600;
 
