@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 from playwright.sync_api import Browser
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from pydbt.cli.explain import explain
 from pydbt.cli.values import PATH
@@ -28,7 +29,7 @@ FOLDER = ROOT / "docs/images"
 VIEWS = ("summary", "map", "writers", "io", "method", "history")
 # So that plots have something to show: the load runs this long before the pictures, and the link is down this long.
 _LOAD_S, _OUTAGE_S = 40.0, 15.0
-_SETTLE_S = 3.0
+_SETTLE_S, _OBSERVED_S = 3.0, 15.0
 
 
 class Camera:
@@ -49,6 +50,10 @@ class Camera:
                 link = tab.page.locator(".row:has(.whose:text('primary')) a").first.get_attribute("href") or ""
                 path = f"{link.removeprefix('#/')}/{path.removeprefix('first/')}"
             tab.go(path)
+            if path.endswith(("/io", "/writers")):  # programs are compiled, attached, and see something
+                with contextlib.suppress(PlaywrightTimeout):
+                    tab.page.wait_for_selector(".figures-table tbody tr")
+                time.sleep(_OBSERVED_S)
             time.sleep(_SETTLE_S)
             tab.page.screenshot(path=self._folder / f"{name}.png")
         finally:

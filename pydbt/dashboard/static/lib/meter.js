@@ -13,6 +13,12 @@ export function meter(label) {
   );
 }
 
+/** What is meant by it may differ from one volume to the next. */
+export function setMeterLabel(node, label) {
+  setText(node.children[0], label);
+  setAttribute(node.children[1], "aria-label", `${label}, part used`);
+}
+
 /** `fill`: `size` and `used` in bytes; unknown where either is missing. */
 export function setMeter(node, fill) {
   const known = typeof fill?.size === "number" && fill.size > 0 && typeof fill.used === "number";

@@ -61,6 +61,7 @@ export class History {
       el("div", { class: "panel" }, el("h3", {}, "Events and restarts in this span"),
         el("p", { class: "muted" }, "A point of a plot is the worst of its interval. Where a line is missing, nothing was known."), this.events.node),
     );
+    this.#where();
     this.asking = new Repeated(() => this.#path(), PACE_S, (answer) => this.#draw(answer), (words) => this.#problem(words));
   }
 

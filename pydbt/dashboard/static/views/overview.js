@@ -3,7 +3,7 @@
 import { cut, el, keyed, setAttribute, setText, told } from "../lib/dom.js";
 import * as format from "../lib/format.js";
 import { badge, LEVEL_WORDS, setBadge, shapeOf, WORST_FIRST } from "../lib/levels.js";
-import { meter, setMeter } from "../lib/meter.js";
+import { meter, setMeter, setMeterLabel } from "../lib/meter.js";
 import { Spark } from "../lib/spark.js";
 import { shownLevel, shownLevelWords, shownWords } from "../lib/store.js";
 import { forecastWords, progressBar, secondariesOf, setProgress } from "./parts.js";
@@ -183,21 +183,26 @@ function rowOf({ view }, store) {
     setText(forecast, forecastWords(shown));
     setProgress(progress, shown.progress);
     secondariesOf(secondaries, shown, one.isStale);
-    setFigure(parts.lag.value, format.seconds(shown.lag_seconds));
-    setFigure(parts.lagBytes.value, format.bytes(shown.lag_bytes));
-    setFigure(parts.out.value, format.bytes(shown.out_of_sync_bytes));
-    setFigure(parts.sent.value, format.bytes(shown.unacknowledged_bytes));
-    setFigure(parts.inSync.value, format.since(shown.last_in_sync, now));
-    setFigure(parts.verified.value, shown.last_verified ? format.since(shown.last_verified, now) : "none known");
-    setFigure(parts.disk.value, format.rate(shown.write_rate_bytes));
-    setFigure(parts.wire.value, format.rate(shown.wire_rate_bytes));
+    const isReplica = shown.role === "secondary";
+    setFigure(parts.lag.value, format.seconds(shown.lag_seconds), isReplica);
+    setFigure(parts.lagBytes.value, format.bytes(shown.lag_bytes), isReplica);
+    setFigure(parts.out.value, format.bytes(shown.out_of_sync_bytes), isReplica);
+    setFigure(parts.sent.value, format.bytes(shown.unacknowledged_bytes), isReplica);
+    setFigure(parts.inSync.value, format.since(shown.last_in_sync, now), isReplica);
+    setFigure(parts.verified.value, shown.last_verified ? format.since(shown.last_verified, now) : "none known", isReplica);
+    setFigure(parts.disk.value, format.rate(shown.write_rate_bytes), isReplica);
+    setFigure(parts.wire.value, format.rate(shown.wire_rate_bytes), isReplica);
     spark.draw(store.traces.get(shown.id) ?? []);
+    setMeterLabel(log, shown.role === "secondary" ? "Journal" : "Log");
+    ring.hidden = shown.role === "secondary";
     setMeter(log, shown.log);
     setMeter(ring, shown.queue);
   };
   return row;
 }
 
+/* Of a replica: its primary knows, and shows it in its own row. */
+const ELSEWHERE = "–";
 const LABELS = {
   lag: "lag",
   lagBytes: "data behind",
@@ -209,9 +214,10 @@ const LABELS = {
   wire: "wire",
 };
 
-function setFigure(node, words) {
-  setText(node, words);
-  setAttribute(node, "data-unknown", words === format.UNKNOWN || words === "none known" ? "" : null);
+function setFigure(node, words, isElsewhere = false) {
+  const told = isElsewhere && words === format.UNKNOWN ? ELSEWHERE : words;
+  setText(node, told);
+  setAttribute(node, "data-unknown", [format.UNKNOWN, ELSEWHERE, "none known"].includes(told) ? "" : null);
 }
 
 function setTold(holder, text, limit) {

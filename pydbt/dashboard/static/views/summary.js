@@ -3,7 +3,7 @@
 import { cut, el, keyed, printable, setText, told } from "../lib/dom.js";
 import * as format from "../lib/format.js";
 import { setBadge } from "../lib/levels.js";
-import { meter, setMeter } from "../lib/meter.js";
+import { meter, setMeter, setMeterLabel } from "../lib/meter.js";
 import { Plot } from "../lib/plot.js";
 import { nameOfSecondary, wordsOfSecondary } from "./parts.js";
 
@@ -61,6 +61,8 @@ export class Summary {
       ([name]) => el("div", {}, el("dt", {}, name), el("dd")),
       (item, [, words]) => setText(item.lastElementChild, words(view, this.store.now)),
     );
+    setMeterLabel(this.log, view.role === "secondary" ? "Journal" : "Transaction log");
+    this.ring.hidden = view.role === "secondary";
     setMeter(this.log, view.log);
     setMeter(this.ring, view.queue);
     this.#secondaries(one);
