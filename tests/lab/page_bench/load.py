@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any
 
-from tests.lab.page_bench.world import MIB, Made, wave
+from tests.lab.page_bench.world import MIB, Made, moment, wave
 
 OPERATIONS = ("read", "write", "flush", "discard")
 EDGES_NS = [0, *(1 << power for power in range(8, 39))]
@@ -59,14 +59,14 @@ def io(made: Made, now: float) -> dict[str, Any]:
     moments = [math.floor(now) - INTERVALS + 1 + index for index in range(INTERVALS)]
     latency: dict[str, list[list[int]]] = {name: [] for name in OPERATIONS}
     offsets: dict[str, list[list[int]]] = {name: [] for name in OPERATIONS}
-    for moment in moments:
-        chance = random.Random(f"{made.id}{moment}")
-        part = 0.3 + wave(made, moment) / max(made.load, 1) if made.load else 0.0
+    for second in moments:
+        chance = random.Random(f"{made.id}{second}")
+        part = 0.3 + wave(made, second) / max(made.load, 1) if made.load else 0.0
         for name, (usual, power) in _USUAL.items():
             count = int(usual * part / 8)
-            latency[name].append(_spread(chance, count, power + 1.2 * (moment % 37 < 4)))
+            latency[name].append(_spread(chance, count, power + 1.2 * (second % 37 < 4)))
             cells = [0] * CELLS
-            for cell in (3, 4, 19, 20, 21, 22, 40, moment % CELLS, (moment + 1) % CELLS):
+            for cell in (3, 4, 19, 20, 21, 22, 40, second % CELLS, (second + 1) % CELLS):
                 cells[cell] += int(count * 2048 * chance.random() * (3 if cell in (20, 21) else 1))
             offsets[name].append(cells if name != "flush" else [0] * CELLS)
     sums = {name: [sum(column) for column in zip(*latency[name], strict=True)] for name in OPERATIONS}
@@ -123,11 +123,18 @@ def writers(made: Made, now: float, began: float, names: tuple[str, ...] = ()) -
     for rows in tables.values():
         rows += [{"kind": kind, "name": name, **figures(part, 0.0)} for kind, name, part in special]
     captured = sum(row["written_bytes"] for row in tables["processes"])
-    outrun = (
-        "one process outruns the link: java (process 1054) writes 140 MiB/s, the link carries 95.0 MiB/s, for 41 min"
-    )
+    is_outrun = made.standing == "will not converge"
+    since = moment(began - 2460)
+    outrun = {"name": "java", "process": 1054, "group": "Docker 4f1c9d20ab31", "rate_bytes": 140 * MIB,
+              "link_rate_bytes": 95 * MIB, "since": since}  # fmt: skip
+    out_of_sync = {
+        "since": since,
+        "bytes": 88 << 30,
+        "watched_since": moment(began - 300),
+        "written_bytes": captured // 3,
+    }
     return {
         "captured_bytes": captured, **tables, "lost": {"rows": 0, "writers": 0}, "problem": "", "starting": False,
-        "since": began - 300, "outrun": {"words": outrun} if made.standing == "will not converge" else None,
-        "cost": {"observing_ns_per_io": 180.0},
+        "since": moment(began - 300), "outrun": outrun if is_outrun else None, "limits": "", "sampled": False,
+        "out_of_sync": out_of_sync if is_outrun else None,
     }  # fmt: skip

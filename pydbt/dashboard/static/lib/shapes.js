@@ -51,21 +51,20 @@ function recordOf(record) {
   };
 }
 
-/** The answer to `writers`. */
+/** The answer to `writers`: docs/operating/who-writes.md of the controller. */
 export function writersOf(answer) {
   const rows = (key) => list(answer[key]).map((one, index) => writerOf(one, key, index));
   const lost = answer.lost ?? {};
-  const lostRows = typeof lost === "number" ? lost : number(lost.rows) === null ? null : lost.rows + (number(lost.writers) ?? 0);
-  const every = number(answer.sampled_every ?? answer.timed_every);
   return {
     problem: text(answer.problem) ?? "",
+    limits: text(answer.limits) ?? "",
     starting: answer.starting === true,
+    sampled: answer.sampled === true,
     captured: number(answer.captured_bytes),
-    since: answer.since ?? answer.attached_since ?? null,
-    lost: lostRows,
-    cost: number(answer.cost?.observing_ns_per_io ?? answer.cost?.ns_per_io ?? answer.cost_ns_per_io),
-    sampled: every > 1 ? `one in ${every}, since there is much to see` : "",
-    outrun: text(answer.outrun?.words ?? answer.outrun) ?? "",
+    since: answer.since ?? null,
+    lost: number(lost.rows) === null ? null : lost.rows + (number(lost.writers) ?? 0),
+    outOfSync: answer.out_of_sync ?? null,
+    outrun: answer.outrun ?? null,
     processes: rows("processes"),
     groups: rows("groups"),
     files: rows("files"),
@@ -90,6 +89,6 @@ function writerOf(one, table, index) {
     written: number(one.written_bytes),
     dirtiedRate: number(one.dirtied_rate_bytes),
     writtenRate: number(one.written_rate_bytes),
-    outOfNormal: number(one.out_of_normal_bytes ?? one.out_of_sync_bytes),
+    outOfNormal: number(one.out_of_normal_bytes),
   };
 }

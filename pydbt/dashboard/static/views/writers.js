@@ -16,7 +16,7 @@ const COLUMNS = [
   ["dirtiedRate", "Dirtied per second", format.rate],
   ["written", "Written", format.bytes],
   ["dirtied", "Dirtied", format.bytes],
-  ["outOfNormal", "While not in sync", format.bytes],
+  ["outOfNormal", "Outside of normal", format.bytes],
 ];
 /* Rows that are no process, group or file of their own. */
 const SPECIAL = new Set(["journal", "metadata", "before", "unknown", "others", "no_file", "device"]);
@@ -26,6 +26,8 @@ export class Writers {
     Object.assign(this, { store, id });
     this.problem = el("p", { class: "notice", role: "status", hidden: true });
     this.outrun = el("p", { class: "problem", role: "status", hidden: true });
+    this.behind = el("p", { hidden: true });
+    this.limits = el("p", { class: "muted", hidden: true });
     this.facts = el("dl", { class: "facts" });
     this.tables = TABLES.map(([key, title, head]) => {
       const rows = el("tbody");
@@ -45,7 +47,10 @@ export class Writers {
         "div",
         { class: "panel" },
         this.facts,
-        el("p", { class: "muted" }, "Dirtied: changed in memory, to be written later, perhaps many times over. Written: what the disk was given. The last column tells where the out-of-sync bytes come from."),
+        this.behind,
+        this.limits,
+        el("p", { class: "muted" }, "Dirtied: changed in memory, to be written later, perhaps many times over. Written: what the disk was given. The last column has what was written since the volume left mode normal: where its out-of-sync bytes come from."),
+        el("p", { class: "muted" }, "It is an upper bound: a block that is written twice counts twice."),
       ),
       ...this.tables.map(({ node }) => node),
     );
@@ -66,22 +71,26 @@ export class Writers {
   #draw(answer) {
     const writers = writersOf(answer);
     this.#problem(writers.problem || (writers.starting ? "The observing programs are being attached: figures come within seconds." : ""));
-    this.outrun.hidden = !writers.outrun;
-    if (this.outrun.dataset.told !== writers.outrun) {
-      this.outrun.dataset.told = writers.outrun;
-      this.outrun.replaceChildren(told(writers.outrun, 300));
-    }
+    this.#say(this.outrun, outrunWords(writers.outrun));
+    this.#say(this.behind, behindWords(writers.outOfSync));
+    this.#say(this.limits, writers.limits);
     this.#facts(writers);
     for (const table of this.tables) this.#table(table, writers[table.key], writers.captured);
+  }
+
+  #say(node, words) {
+    node.hidden = !words;
+    if (node.dataset.told === words) return;
+    node.dataset.told = words;
+    node.replaceChildren(told(words, 300));
   }
 
   #facts(writers) {
     const rows = [
       ["Captured in all", format.bytes(writers.captured)],
       ["Watched", writers.since ? `since ${format.clock(writers.since)}` : format.UNKNOWN],
-      ["Not seen by these programs", writers.lost === null ? format.UNKNOWN : `${format.count(writers.lost)} records`],
-      ["Cost, per I/O", format.nanoseconds(writers.cost)],
-      ...(writers.sampled ? [["Sampled", writers.sampled]] : []),
+      ["No room for", writers.lost === null ? format.UNKNOWN : `${format.count(writers.lost)} rows or processes`],
+      ["Counted", writers.sampled ? "in samples" : "every event"],
     ];
     keyed(
       this.facts,
@@ -116,4 +125,26 @@ export class Writers {
     setText(sum, entries.length ? `The rows add up to ${format.bytes(all)} written.${missing}` : "Nothing was seen yet.");
     setAttribute(sum, "data-sum", String(all));
   }
+}
+
+function outrunWords(outrun) {
+  if (!outrun) return "";
+  const group = outrun.group ? ` of ${outrun.group}` : "";
+  return (
+    `One process outruns the link: ${outrun.name} (process ${outrun.process}${group}) writes ${plain(format.rate(outrun.rate_bytes))}, ` +
+    `the link carries ${plain(format.rate(outrun.link_rate_bytes))}, since ${format.clock(outrun.since)}.`
+  );
+}
+
+function behindWords(outOfSync) {
+  if (!outOfSync) return "";
+  return (
+    `Outside of mode normal since ${format.clock(outOfSync.since)}: ${plain(format.bytes(outOfSync.bytes))} are out of sync. ` +
+    `${plain(format.bytes(outOfSync.written_bytes))} were written since ${format.clock(outOfSync.watched_since)}, when this was watched.`
+  );
+}
+
+/* The sentence is shown as one of others is: a blank that does not break would be shown as an escape. */
+function plain(words) {
+  return words.replaceAll("\u00a0", " ");
 }
