@@ -124,8 +124,9 @@ class HistoryKeeper:
                 moment, status = look
                 with self._changing:
                     writes = self._gathering.add(moment, figures_of(status, moment, self._wire))
+                writes = [*writes, *self._new_events()]
                 if writes or self._unwritten:
-                    self._write([*writes, *self._new_events()])
+                    self._write(writes)
             self._write([*self._gathering.writes(), *self._new_events()])
         except Exception:  # a fault of ours costs history, and nothing else
             _log.exception("the history of this controller ended")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ from pydbt.core.seen.history import (
     EVENT_BYTES,
     EVENT_SLOTS,
     FILE_BYTES,
+    HISTORY_EVENT,
     HISTORY_ROW,
+    TEXT_BYTES_MAX,
     TIERS,
     EntryKind,
     HistoryEntry,
@@ -194,6 +198,28 @@ def test_an_event_that_is_too_long_loses_its_figures_and_then_the_end_of_its_wor
     first, second, third = (one.values for one in entries_of(bytes(disk.data)))
     assert first == {"name": "x", "words": "short", "figures": {}} and third == {}
     assert second["words"].startswith("\u00e9" * 20) and second["words"].endswith("...")
+
+
+@pytest.mark.parametrize("harm", ["torn", "elsewhere", "kind", "no object", "no text", "no moment"])
+def test_a_slot_that_is_no_event_is_left_out(harm: str) -> None:
+    disk = Disk()
+    place, body = event_write(entry(7, words="w"))
+    disk.put([(place, body), event_write(entry(8, words="kept"))])
+    if harm == "torn":
+        disk.data[place + 40] ^= 1
+    elif harm == "elsewhere":
+        disk.put([(place, body[:8] + b"\x01" + body[9:])])
+        disk.put([(place + 4 * EVENT_BYTES, body)])
+    else:
+        head, text = body[: HISTORY_EVENT.size], body[HISTORY_EVENT.size :]
+        head = head[:4] + b"\x09" + head[5:] if harm == "kind" else head
+        head = head[:16] + struct.pack("<d", math.nan) if harm == "no moment" else head
+        text = {"no object": b"[" + b" " * 11 + b"1]", "no text": b"\xff" * 14}.get(harm, text[:14]).ljust(
+            TEXT_BYTES_MAX, b" "
+        )
+        rest = (head + text)[4:]
+        disk.put([(place, struct.pack("<I", zlib.crc32(rest)) + rest)])
+    assert [one.values for one in entries_of(bytes(disk.data))] == [{"words": "kept"}]
 
 
 # --- any bytes ----------------------------------------------------------------------------------------------------
