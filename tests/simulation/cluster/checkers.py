@@ -16,6 +16,7 @@ from pydbt.store.secondary_record import SecondaryRecord
 from tests.simulation.cluster.disk import SECTOR
 
 if TYPE_CHECKING:
+    from pydbt.controller.primary.peer import Peer
     from tests.simulation.cluster.kernel import Era
     from tests.simulation.cluster.secondary_node import SecondaryNode
     from tests.simulation.cluster.world import World
@@ -84,11 +85,28 @@ def differs_is_out_of_sync(world: World) -> None:
                     "differs is out of sync",
                     f"blocks {forgotten.tolist()} of {node.name} differ and nobody knows, in {brain.mode}/{brain.phase}",
                 )
+            what_is_only_on_its_way_is_no_more_than_that(world, node, peer, differs)
     # Of one that was put back, and of which no primary could know yet, only what is written down would tell.
     known = [node for node in world.secondaries if node.noticed == node.put_backs]
     differ = {node.address: differs for node in known if (differs := unknown_to_the_kernel(world, node)).any()}
     if differ:
         a_crash_forgets_nothing(world, differ)
+
+
+def what_is_only_on_its_way_is_no_more_than_that(
+    world: World, node: SecondaryNode, peer: Peer, differs: np.ndarray
+) -> None:
+    """*Blocks that differ, and for another reason than that their updates are on the way* ≤ out of sync − unacknowledged."""
+    brain = peer.brain
+    tracker, status = brain.state.tracker, brain.status(brain.state.now)
+    sent = mask_of(world, tracker.dirty.extents()) & ~mask_of(world, tracker.pending.extents())
+    otherwise = int((differs & ~sent & ~mask_of(world, brain.state.in_flight.extents())).sum())
+    told = -(-(status.out_of_sync_bytes - status.on_the_way_bytes) // world.kernel.geometry.block_bytes)
+    if otherwise > told:
+        raise Violation(
+            "what is only on its way is no more than that",
+            f"{otherwise} blocks of {node.name} differ for another reason, and {told} are told, in {brain.mode}/{brain.phase}",
+        )
 
 
 def a_crash_forgets_nothing(world: World, differ: dict[str, np.ndarray]) -> None:

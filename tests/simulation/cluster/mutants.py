@@ -455,6 +455,10 @@ def _stage_applied(right: Callable, self: Recovery, header: object, epoch: int) 
 
 
 around("an unfinished stage is applied at a start", Recovery, "add", _stage_applied)
+instead(
+    "all that is out of sync counts as only on its way", Overview, "on_the_way_bytes",
+    lambda self, resync: self.out_of_sync_bytes(resync),
+)  # fmt: skip
 instead("staged blocks are compared with the target", StagedBlocks, "of", lambda self, *given: np.zeros(0, np.int64))
 instead("an image in pieces is not called inconsistent", Keeper, "_give_up_image", lambda self: None)
 
