@@ -123,6 +123,7 @@ UNREAD = {
         ["install_signal_handlers", "capture_signals"], "uvicorn calls it, the one or the other by its version"
     ),
     **dict.fromkeys(["should_exit", "force_exit", "h11_max_incomplete_event_size"], "uvicorn reads it"),
+    **dict.fromkeys(["selectable", "keypress", "original_widget"], "urwid calls or reads it"),
     "atexit": "weakref.finalize reads it",
     **dict.fromkeys(["FUA", "PREFLUSH", "NO_DATA_OP", "META", "CLIPPED"], "a flag in bpf/record.h"),
     **dict.fromkeys(

@@ -92,6 +92,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "sudo controller dashboard --listen unix:/run/pydbt/dashboard.sock --allow www-data",
         ),
     ),
+    "top": (
+        ("All volumes of this machine, live:", "sudo controller top"),
+        ("Over a slow line:", "sudo controller top --interval 10s"),
+    ),
     "configcheck": (
         ("Check every file:", "sudo controller configcheck"),
         ("Check one volume, with its device and its port:", "sudo controller configcheck data --devices"),

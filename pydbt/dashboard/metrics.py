@@ -14,9 +14,6 @@ from pydbt.core.seen.metric import Buckets, Metric, MetricKind
 from pydbt.core.seen.metric_samples import BUILD_INFO, Samples, samples_of
 from pydbt.version import VERSION
 
-# The classic text format, which every version of Prometheus reads; prometheus-client's own constant changes with its version.
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
 
 def text_of(machines: Iterable[object]) -> bytes:
     """The text for the machines of ``/api/overview``. Never fails on what they tell: what is damaged has no value."""

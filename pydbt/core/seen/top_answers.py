@@ -1,0 +1,91 @@
+"""What a volume's controller answers to *events*, *writers* and *io*, as a few lines of a terminal.
+
+It may be of another version, or not know the question: what is not there is left out, and never made up.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydbt.core.seen.terminal import UNKNOWN_WORDS, Styled, size_words
+from pydbt.core.seen.view import View
+
+EVENTS_SHOWN = 8
+WRITERS_SHOWN = 6
+_OPERATIONS = ("read", "write", "flush", "discard")
+
+
+class Section(StrEnum):
+    """A part of the details that has to be asked for. The value is the command."""
+
+    EVENTS = "events"
+    WRITERS = "writers"
+    IO = "io"
+
+
+_HEADINGS = {
+    Section.EVENTS: "newest events",
+    Section.WRITERS: "who writes",
+    Section.IO: "block I/O of the last second",
+}
+
+
+def section_lines(section: Section, answer: object, problem: str) -> list[Styled]:
+    """With its heading. ``answer`` is None as long as there is none; ``problem``: why there is none."""
+    heading = Styled("heading", _HEADINGS[section])
+    if problem or answer is None:
+        return [heading, Styled("", f"  {problem or 'asking ...'}")]
+    lines = _LINES[section](View(answer))
+    return [heading, *(Styled("", f"  {line}") for line in lines or ["none"])]
+
+
+def _event_lines(answer: View) -> list[str]:
+    events = answer.parts("events")[-EVENTS_SHOWN:]
+    return [
+        f"{one.text('moment') or UNKNOWN_WORDS}  {one.text('name') or ''}: {one.text('words') or ''}"
+        for one in reversed(events)
+    ]
+
+
+def _writer_lines(answer: View) -> list[str]:
+    """Those that write most now. *Dirtied* is in memory, *written* reached the device."""
+    rows = sorted(answer.parts("processes"), key=lambda row: -(row.number("written_rate_bytes") or 0))
+    shown = [_writer(row) for row in rows[:WRITERS_SHOWN]]
+    files = sorted(answer.parts("files"), key=lambda row: -(row.number("written_rate_bytes") or 0))
+    return [*shown, *(f"file {_writer(row)}" for row in files[: WRITERS_SHOWN // 2])]
+
+
+def _writer(row: View) -> str:
+    process = row.whole("process")
+    name = row.text("name") or UNKNOWN_WORDS
+    who = f"{name} ({process})" if process else name
+    written, dirtied = row.number("written_rate_bytes"), row.number("dirtied_rate_bytes")
+    group = row.text("group")
+    return f"{who}: written {size_words(written)}/s, dirtied {size_words(dirtied)}/s{f', {group}' if group else ''}"
+
+
+def _io_lines(answer: View) -> list[str]:
+    now = answer.part("now")
+    lines = []
+    for name in _OPERATIONS:
+        one = now.part(name)
+        if not one.number("per_second"):
+            continue
+        latency = one.part("latency_ns").part("total")
+        times = [f"{label} {_latency(latency.number(key))}" for key, label in (("p50", "half"), ("p99", "99 %"))]
+        rate = f"{one.number('per_second') or 0:,.0f} per second, {size_words(one.number('bytes_per_second'))}/s"
+        lines.append(f"{name:<8}{rate}, {', '.join(times)}, at most {_latency(latency.number('max'))}")
+    return lines
+
+
+def _latency(nanoseconds: float | None) -> str:
+    if nanoseconds is None:
+        return UNKNOWN_WORDS
+    if nanoseconds < 1_000_000:
+        return f"{nanoseconds / 1000:.0f} µs"
+    return (
+        f"{nanoseconds / 1_000_000:.1f} ms" if nanoseconds < 1_000_000_000 else f"{nanoseconds / 1_000_000_000:.1f} s"
+    )
+
+
+_LINES = {Section.EVENTS: _event_lines, Section.WRITERS: _writer_lines, Section.IO: _io_lines}

@@ -1,0 +1,45 @@
+"""Answers of a controller as lines; of another version, or damaged, they are left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pydbt.core.seen.top_answers import EVENTS_SHOWN, Section, section_lines
+
+
+def lines(section: Section, answer: Any, problem: str = "") -> list[str]:
+    return [line.words for line in section_lines(section, answer, problem)]
+
+
+def test_the_newest_event_is_first_and_their_number_is_bounded() -> None:
+    events = [{"moment": f"t{number}", "name": "in_sync", "words": "x"} for number in range(30)]
+    shown = lines(Section.EVENTS, {"events": events})
+    assert shown[:2] == ["newest events", "  t29  in_sync: x"] and len(shown) == 1 + EVENTS_SHOWN
+
+
+def test_the_busiest_writer_is_first_and_what_is_unknown_is_called_so() -> None:
+    slow = {"name": "cron", "process": 3, "written_rate_bytes": 1024, "dirtied_rate_bytes": 0, "group": "cron.service"}
+    fast = {"name": "dd", "written_rate_bytes": 1 << 20}
+    shown = lines(Section.WRITERS, {"processes": [slow, fast], "files": [{"name": "/a", "written_rate_bytes": 5}]})
+    assert shown[1:] == [
+        "  dd: written 1.0 MiB/s, dirtied unknown/s",
+        "  cron (3): written 1.0 KiB/s, dirtied 0 B/s, cron.service",
+        "  file /a: written 5 B/s, dirtied unknown/s",
+    ]
+
+
+def test_operations_that_there_were_have_rates_and_latencies() -> None:
+    latency = {"p50": 90_000, "p99": 2_500_000, "max": 3_000_000_000}
+    now = {"write": {"per_second": 1500.0, "bytes_per_second": 6 << 20, "latency_ns": {"total": latency}}, "read": {}}
+    (_, line) = lines(Section.IO, {"now": now})
+    assert line == "  write   1,500 per second, 6.0 MiB/s, half 90 µs, 99 % 2.5 ms, at most 3.0 s"
+    assert "half unknown" in lines(Section.IO, {"now": {"write": {"per_second": 1}}})[1]
+
+
+@pytest.mark.parametrize("section", list(Section))
+def test_before_an_answer_and_without_one_it_is_said_why(section: Section) -> None:
+    assert lines(section, None)[1] == "  asking ..." and lines(section, None, "no route")[1] == "  no route"
+    for answer in ({}, {"events": 7, "processes": "x", "now": []}, {"events": ["x"], "processes": [None]}):
+        assert all(line.isprintable() for line in lines(section, answer))
