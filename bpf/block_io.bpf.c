@@ -49,6 +49,7 @@ enum { QUEUE, DEVICE, TOTAL, PARTS };
 #define FLAG_KERNEL 64		/* submitted by a thread of the kernel */
 #define FLAG_DEVICE_CACHE 128	/* from the page cache of a block device: metadata of a file system, mostly */
 #define FLAG_NO_SUBMITTER 256	/* the submission was not seen */
+#define FLAG_DIRECT 512		/* from or to the memory of a program */
 
 struct pydbt_io_figures {
 	u64 count;
@@ -348,7 +349,7 @@ static __always_inline void emit(struct pydbt_io_figures *figures, const struct 
 		record->process = place->process;
 		record->thread = place->thread;
 		__builtin_memcpy(record->name, place->name, sizeof(record->name));
-		record->flags |= place->flags & (FLAG_KERNEL | FLAG_DEVICE_CACHE);
+		record->flags |= place->flags & (FLAG_KERNEL | FLAG_DEVICE_CACHE | FLAG_DIRECT);
 	} else {
 		record->inode = 0;
 		record->generation = 0;
@@ -374,6 +375,8 @@ static __always_inline void find_file(struct bio_place *place, u64 bio)
 	if ((head & 1) && read_kernel(page, sizeof(page), head - 1))
 		return;
 	mapping = COPIED64(page, OFF_page_mapping);
+	if (mapping & 1)	/* anonymous */
+		place->flags |= FLAG_DIRECT;
 	if (!mapping || (mapping & 3))	/* of no file, anonymous, or movable */
 		return;
 	/* Memory of other kinds has other things in that place: a file's mapping lies in its inode. */

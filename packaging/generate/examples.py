@@ -96,6 +96,15 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("All volumes of this machine, live:", "sudo controller top"),
         ("Over a slow line:", "sudo controller top --interval 10s"),
     ),
+    "trace": (
+        ("Who writes to a disk, live:", "sudo controller trace /dev/vdb --only writes"),
+        ("What takes longer than 10 ms, as JSON:", "sudo controller trace /dev/vdb --min-latency 10ms --json"),
+        ("Record a minute, and look at it later:", "sudo controller trace /dev/vdb --duration 60 --record /tmp/vdb.io"),
+        (
+            "Play it again with fio on a scratch disk:",
+            "controller trace --replay /tmp/vdb.io --summary --fio /tmp/vdb.log",
+        ),
+    ),
     "configcheck": (
         ("Check every file:", "sudo controller configcheck"),
         ("Check one volume, with its device and its port:", "sudo controller configcheck data --devices"),

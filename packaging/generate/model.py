@@ -13,14 +13,14 @@ import click
 from pydbt.cli.group import cli
 from pydbt.cli.once import OnceOption
 from pydbt.cli.sections import SectionedCommand
-from pydbt.cli.values import ADDRESS, DURATION, ON_SILENCE, RATE, SIZE, SPACE
+from pydbt.cli.values import ADDRESS, DURATION, LATENCY, ON_SILENCE, RATE, SIZE, SPACE
 from pydbt.cli.volume_files import FOR_ONE_START, NEEDED, ROLES, STATE_ROOT
 from pydbt.core.seen.event_names import ANY, NAMES
 from pydbt.core.seen.hooks import DEFAULT_HOOK_TIMEOUT_S, HOOK_TIMEOUT, HOOK_TIMES, OUT_OF_SYNC_AFTER
 from pydbt.core.seen.lateness import DEFAULT_LATE_AFTER_S
 
 PROGRAM, OTHER_NAME = "controller", "pydbt"
-VALUES = (SIZE, RATE, DURATION, ADDRESS)
+VALUES = (SIZE, RATE, DURATION, LATENCY, ADDRESS)
 """The kinds of values that need to be explained."""
 
 
@@ -144,7 +144,7 @@ def _kind(parameter: click.Parameter) -> str:
     if isinstance(kind, click.IntRange):
         return f"a number from {kind.min} to {kind.max}"
     named = {SIZE: "a size", SPACE: "a size, or a path", RATE: "a rate", DURATION: "a time", ADDRESS: "an address",
-             ON_SILENCE: "`wait TIME`, `mount` or `refuse`"}  # fmt: skip
+             LATENCY: "a latency", ON_SILENCE: "`wait TIME`, `mount` or `refuse`"}  # fmt: skip
     word = named.get(kind, "a path" if isinstance(kind, click.Path) else "a name")
     return f"{word}, or a list of them" if getattr(parameter, "multiple", False) else word
 
@@ -221,6 +221,7 @@ MEANINGS = {
     ("run", "source"): "The block device to replicate; it may be mounted.",
     ("secondary", "target"): "The block device or image file of the replica; it is overwritten.",
     ("transactions", "volume"): "The block device or image file whose log is read.",
+    ("trace", "device"): "The block device to look at.",
 }
 OTHERS = {
     "source": "The SOURCE of the volume, or the TARGET of the replica.",

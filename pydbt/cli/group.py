@@ -26,7 +26,7 @@ from pydbt.version import VERSION
 _COMMANDS = (
     "run", "secondary", "secondaries", "status", "events", "check", "wait", "verify", "switchover", "promote", "demote",
     "invalidate", "pki", "pause", "resume", "up", "down", "arm", "disarm", "gate", "layer", "protect", "hold", "cluster",
-    "transactions", "configcheck", "dashboard", "top", "help",
+    "transactions", "trace", "configcheck", "dashboard", "top", "help",
 )  # fmt: skip
 _MODULES = {"resume": "pause", "disarm": "arm"}
 # They read only, and are asked by monitoring: they are quick, and work beside a table that another command cannot read.

@@ -14,6 +14,8 @@ from pydbt.network.address import parse_address
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)")
+_LATENCY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(us|ms|s)")
+_NANOSECONDS_OF = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 _SECONDS_OF = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 LONGEST_S = 1e9
 """Longer than any use of a time. Who waits at a socket waits in parts of it (``LONGEST_SOCKET_WAIT_S``)."""
@@ -95,6 +97,20 @@ class Duration(_Value):
         return seconds
 
 
+class Latency(_Value):
+    """A short time with its unit: `250us`, `5ms` or `1s`."""
+
+    name = "latency"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = _LATENCY.fullmatch(str(value).strip())
+        if match is None or not str(value).isascii():
+            self.fail(f"{value!r} is no latency: write a number with us, ms or s, as in 5ms", param, ctx)
+        return int(float(match[1]) * _NANOSECONDS_OF[match[2]])
+
+
 class Address(_Value):
     """An address: `HOST:PORT`, `[V6ADDRESS]:PORT`, or `unix:PATH` for a socket on this machine."""
 
@@ -123,7 +139,7 @@ class OnSilence(_Value):
             self.fail(str(error), param, ctx)
 
 
-SIZE, SPACE, RATE, DURATION, ADDRESS = Size(), Space(), Rate(), Duration(), Address()
+SIZE, SPACE, RATE, DURATION, LATENCY, ADDRESS = Size(), Space(), Rate(), Duration(), Latency(), Address()
 ON_SILENCE = OnSilence()
 # The checks of each command find out whether a path can be read: they know what it is for.
 PATH = click.Path(path_type=Path, readable=False)

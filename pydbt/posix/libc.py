@@ -52,6 +52,12 @@ def sync_file_range(descriptor: int, offset: int, length: int, flags: int) -> No
     _checked(_libc.sync_file_range(descriptor, offset, length, flags))
 
 
+def open_by_handle(folder: int, kind: int, handle: bytes, flags: int) -> int:
+    """Open the file of a handle in the file system that ``folder`` is open in (open_by_handle_at(2)): its descriptor."""
+    buffer = ctypes.create_string_buffer(struct.pack("=Ii", len(handle), kind) + handle)
+    return _checked(_libc.open_by_handle_at(folder, buffer, flags))
+
+
 def prctl(option: int, argument: int) -> None:
     """Change an attribute of this process."""
     _checked(_libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0))

@@ -18,6 +18,7 @@ from tests.lab.figures.report import Figure, table
 # In the order of the table of docs/internals/benchmarks.md. Imported when their turn comes: some bring bcc.
 FIGURES = {
     "program-cost": "program_cost",
+    "tracing-cost": "tracing_cost",
     "write-overhead": "write_overhead",
     "ring-drain": "ring_drain",
     "outage-wire": "outage_wire",

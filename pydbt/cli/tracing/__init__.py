@@ -1,0 +1,1 @@
+"""``controller trace``: where its records come from, and where they go."""
