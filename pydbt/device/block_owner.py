@@ -119,9 +119,8 @@ def _file_of(
 def _name_of(descriptor: int, mount: Mount, inode: int) -> tuple[str | None, str]:
     """The path of an inode as its mount's namespace sees it, or None and why not."""
     try:
-        file = libc.open_by_handle(
-            descriptor, _HANDLE_INODE_64, struct.pack("=QI", inode, _generation(descriptor, inode))
-        )
+        handle = struct.pack("=QI", inode, _generation(descriptor, inode))
+        file = libc.open_by_handle(descriptor, _HANDLE_INODE_64, handle, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ESTALE, errno.ENOENT, errno.EINVAL):
             return None, "it has no inode any more, or one of another file"

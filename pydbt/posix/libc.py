@@ -35,11 +35,9 @@ def syncfs(descriptor: int) -> None:
     _checked(_libc.syncfs(descriptor))
 
 
-def open_by_handle(mount: int, kind: int, handle: bytes) -> int:
-    """A descriptor (O_PATH) of the file that a handle names, on the mount that an open file is on (open_by_handle_at(2))."""
-    return _checked(
-        _libc.open_by_handle_at(mount, struct.pack("=Ii", len(handle), kind) + handle, os.O_PATH | os.O_CLOEXEC)
-    )
+def open_by_handle(mount: int, kind: int, handle: bytes, flags: int) -> int:
+    """A descriptor of the file that a handle names, on the mount that an open file is on (open_by_handle_at(2))."""
+    return _checked(_libc.open_by_handle_at(mount, struct.pack("=Ii", len(handle), kind) + handle, flags))
 
 
 def fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
@@ -50,12 +48,6 @@ def fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
 def sync_file_range(descriptor: int, offset: int, length: int, flags: int) -> None:
     """Begin to write, or wait for, the dirty pages of a part of a file; length 0 reaches to its end."""
     _checked(_libc.sync_file_range(descriptor, offset, length, flags))
-
-
-def open_by_handle(folder: int, kind: int, handle: bytes, flags: int) -> int:
-    """Open the file of a handle in the file system that ``folder`` is open in (open_by_handle_at(2)): its descriptor."""
-    buffer = ctypes.create_string_buffer(struct.pack("=Ii", len(handle), kind) + handle)
-    return _checked(_libc.open_by_handle_at(folder, buffer, flags))
 
 
 def prctl(option: int, argument: int) -> None:

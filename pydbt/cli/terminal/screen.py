@@ -8,7 +8,7 @@ from typing import Any
 import urwid
 
 from pydbt.core.seen.terminal import (
-    COLUMNS,
+    TABLE_COLUMNS,
     Styled,
     by_name,
     cells_of,
@@ -147,7 +147,9 @@ class TopScreen:
             self._selected = ids[self._list.focus_position]
         if self._heads_width != width:
             self._heads_width = width
-            self._heads.original_widget = _columns([Styled("heading", column.heading) for column in COLUMNS], width)
+            self._heads.original_widget = _columns(
+                [Styled("heading", column.heading) for column in TABLE_COLUMNS], width
+            )
 
     def _show_details(self) -> None:
         sight = self.selected
@@ -183,7 +185,7 @@ def _columns(cells: Sequence[Styled], width: int) -> Any:
     """A row of the table; what is too long for its column is cut."""
     made = []
     for place in columns_for(width):
-        column, cell = COLUMNS[place], cells[place]
+        column, cell = TABLE_COLUMNS[place], cells[place]
         text = urwid.Text((cell.style or None, cell.words), align="right" if column.right else "left", wrap="ellipsis")
         made.append((column.width, text) if column.width else ("weight", 1, text))
     return urwid.Columns(made, dividechars=1)

@@ -22,7 +22,7 @@ _RETRY_S = 30.0
 _log = logging.getLogger("pydbt")
 
 
-class Collector(Protocol):
+class WatchedPrograms(Protocol):
     """Used by one thread. ``turn`` comes about once per second; PydbtError ends it, and its sentence is the problem."""
 
     def turn(self) -> None: ...
@@ -33,7 +33,9 @@ class Collector(Protocol):
 class WhileWatched:
     """``answer`` may be called from several threads. ``begin`` makes the collector, in its thread; it may raise PydbtError."""
 
-    def __init__(self, name: str, begin: Callable[[], Collector], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, name: str, begin: Callable[[], WatchedPrograms], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._name, self._begin, self._clock = name, begin, clock
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -91,7 +93,7 @@ class WhileWatched:
             with self._lock:
                 self._thread = None
 
-    def _collect(self, collector: Collector) -> None:
+    def _collect(self, collector: WatchedPrograms) -> None:
         while True:
             self._wake.wait(_INTERVAL_S)
             collector.turn()

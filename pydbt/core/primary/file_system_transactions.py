@@ -26,7 +26,7 @@ from pydbt.core.transactions.transaction import TransactionState
 MAX_WAITING = 4_096
 """Transactions that are not held, about 2 MiB. Above it the oldest is forgotten, and the next one stands for it."""
 
-Rows = tuple[Sequences, BlockNumbers, BlockNumbers, LogRecordKinds]
+LogRows = tuple[Sequences, BlockNumbers, BlockNumbers, LogRecordKinds]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class FileSystemTransactions:
             return True
         last_sequences = taken.segment.last_sequences.astype(np.uint64)
         found = self._found(event, taken) if event.ended else []
-        writes: Rows = (last_sequences, *written, np.full(len(last_sequences), LogRecordKind.WRITE, np.uint8))
+        writes: LogRows = (last_sequences, *written, np.full(len(last_sequences), LogRecordKind.WRITE, np.uint8))
         rows = self._with_transactions(writes, found)
         if self._state.tracker.insert_all(*rows, uncommitted=True) < len(rows[0]):
             return False
@@ -105,7 +105,7 @@ class FileSystemTransactions:
             found.append(CommittedTransaction(place, named, Runs(firsts, ends - firsts)))
         return found
 
-    def _with_transactions(self, writes: Rows, found: list[CommittedTransaction]) -> Rows:
+    def _with_transactions(self, writes: LogRows, found: list[CommittedTransaction]) -> LogRows:
         """The rows of a batch with those of its transactions, each behind the write that ended it.
 
         The writes alone where more than half of the log would be used: it is there for them.

@@ -112,7 +112,7 @@ def has_words(name: str) -> Callable[[Scraped], Values]:
     return read
 
 
-def moment(*path: str) -> Callable[[Scraped], Values]:
+def timestamp(*path: str) -> Callable[[Scraped], Values]:
     """A time of RFC 3339, in seconds since 1970. No value where it is not known: 0 would be a time."""
 
     def read(source: Scraped) -> Values:

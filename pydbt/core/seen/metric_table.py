@@ -16,9 +16,9 @@ from pydbt.core.seen.metric import (
     has_words,
     histogram,
     label_of,
-    moment,
     named_by,
     one_hot,
+    timestamp,
     truth,
 )
 from pydbt.core.seen.sight import Level
@@ -124,7 +124,7 @@ _BEHIND = (
     _gauge("lag_bytes", "bytes that the secondary is behind", figure("lag_bytes")),
     _gauge("lag_seconds", "time that the secondary is behind", figure("lag_seconds")),
     _gauge(
-        "last_in_sync_timestamp_seconds", "up to when the secondary has everything", moment("last_in_sync"), lasting=True
+        "last_in_sync_timestamp_seconds", "up to when the secondary has everything", timestamp("last_in_sync"), lasting=True
     ),
     _gauge("unsettled_bytes", "bytes whose content on the disk is uncertain", figure("unsettled_bytes")),
     _gauge("unreadable_bytes", "bytes of the source that cannot be read", figure("unreadable", "bytes")),
@@ -136,13 +136,13 @@ _BEHIND = (
     _gauge("verify_done_bytes", "of a verification, bytes that are done", _during("verify", "done_bytes")),
     _gauge("verify_size_bytes", "of a verification, all bytes", _during("verify", "total_bytes")),
     _gauge(
-        "last_verified_timestamp_seconds", "end of the last verification", moment("verify", "last", "ended"), lasting=True
+        "last_verified_timestamp_seconds", "end of the last verification", timestamp("verify", "last", "ended"), lasting=True
     ),
     _gauge(
         "last_verified_differing_bytes", "bytes that differed in it", figure("verify", "last", "differing_bytes"),
         lasting=True,
     ),
-    _gauge("identity_expires_timestamp_seconds", "end of this machine's identity", moment("identity", "expires"), lasting=True),
+    _gauge("identity_expires_timestamp_seconds", "end of this machine's identity", timestamp("identity", "expires"), lasting=True),
 )  # fmt: skip
 _ROOM = (
     _gauge("ring_size_bytes", "kernel memory for data that is not sent yet", figure("queue", "size")),
@@ -191,7 +191,7 @@ _SECONDARIES = (
     _of_secondary(
         "last_in_sync_timestamp_seconds",
         "up to when this secondary has everything",
-        moment("last_in_sync"),
+        timestamp("last_in_sync"),
         lasting=True,
     ),
 )

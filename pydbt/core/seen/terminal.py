@@ -42,7 +42,7 @@ class Styled:
     words: str
 
 
-COLUMNS = (
+TABLE_COLUMNS = (
     TableColumn("", 9),
     TableColumn("VOLUME", 0, least=10),
     TableColumn("MACHINE", 12, from_width=120),
@@ -56,12 +56,12 @@ COLUMNS = (
 
 
 def columns_for(width: int) -> list[int]:
-    """The places in ``COLUMNS`` of those that fit a screen of this many cells."""
-    return [place for place, column in enumerate(COLUMNS) if width >= column.from_width]
+    """The places in ``TABLE_COLUMNS`` of those that fit a screen of this many cells."""
+    return [place for place, column in enumerate(TABLE_COLUMNS) if width >= column.from_width]
 
 
 def cells_of(sight: View, *, plain: bool) -> tuple[Styled, ...]:
-    """One volume, a cell for each of ``COLUMNS``. ``plain``: the terminal has ASCII alone."""
+    """One volume, a cell for each of ``TABLE_COLUMNS``. ``plain``: the terminal has ASCII alone."""
     level = level_in(sight)
     style = "stale" if sight.flag("stale") else level
     known = not sight.flag("stale")
@@ -70,11 +70,11 @@ def cells_of(sight: View, *, plain: bool) -> tuple[Styled, ...]:
         Styled("", sight.text("name") or sight.text("device") or UNKNOWN_WORDS),
         Styled("", sight.text("machine") or ""),
         Styled(style, _mode_words(sight)),
-        Styled("", size_words(differing_bytes(sight)) if known else UNKNOWN_WORDS),
-        Styled("", size_words(sight.number("unacknowledged_bytes")) if known else UNKNOWN_WORDS),
+        Styled("", shown_size(differing_bytes(sight)) if known else UNKNOWN_WORDS),
+        Styled("", shown_size(sight.number("unacknowledged_bytes")) if known else UNKNOWN_WORDS),
         Styled("", time_words(sight.number("lag_seconds")) if known else UNKNOWN_WORDS),
-        Styled("", size_words(sight.number("write_rate_bytes"))),
-        Styled("", size_words(sight.number("wire_rate_bytes"))),
+        Styled("", shown_size(sight.number("write_rate_bytes"))),
+        Styled("", shown_size(sight.number("wire_rate_bytes"))),
     )
 
 
@@ -178,13 +178,13 @@ def _figures(sight: View) -> list[str]:
         return [f"  last known {time_words(sight.number('age_seconds'))} ago", "  " + ", ".join(moments)]
     rooms = [_room("ring", sight.part("queue")), _room(_log_name(sight), sight.part("log"))]
     behind = [
-        f"out of sync {size_words(differing_bytes(sight))}",
-        f"unacknowledged {size_words(sight.number('unacknowledged_bytes'))}",
+        f"out of sync {shown_size(differing_bytes(sight))}",
+        f"unacknowledged {shown_size(sight.number('unacknowledged_bytes'))}",
         f"lag {time_words(sight.number('lag_seconds'))}",
     ]
     rates = [
-        f"written {size_words(sight.number('write_rate_bytes'))}/s",
-        f"wire {size_words(sight.number('wire_rate_bytes'))}/s",
+        f"written {shown_size(sight.number('write_rate_bytes'))}/s",
+        f"wire {shown_size(sight.number('wire_rate_bytes'))}/s",
         *(room for room in rooms if room),
     ]
     if sight.text("role") == "secondary":
@@ -212,7 +212,7 @@ def _secondary_lines(sight: View) -> list[Styled]:
             link,
             one.text("mode") or UNKNOWN_WORDS,
             one.text("replica_state") or UNKNOWN_WORDS,
-            f"out of sync {size_words(one.number('out_of_sync_bytes'))}",
+            f"out of sync {shown_size(one.number('out_of_sync_bytes'))}",
             f"lag {time_words(one.number('lag_seconds'))}",
         ]
         style = "" if connected else str(Level.BAD)
@@ -230,7 +230,7 @@ def _moment(sight: View, name: str) -> str:
     return sight.text(name) or UNKNOWN_WORDS
 
 
-def size_words(size_bytes: float | None) -> str:
+def shown_size(size_bytes: float | None) -> str:
     return UNKNOWN_WORDS if size_bytes is None else format_bytes(size_bytes)
 
 

@@ -12,7 +12,7 @@ from pydbt.kernel import code_cache, syscalls
 from pydbt.kernel.btf import Btf
 from pydbt.kernel.counters import possible_cpus
 from pydbt.kernel.layout import Macros, kernel_macros
-from pydbt.kernel.tracing.event_ring import EventRing
+from pydbt.kernel.tracing.event_ring import IoRing
 from pydbt.kernel.tracing.observed import Observed, RunTime
 from pydbt.kernel.tracing.plan import Plan
 
@@ -54,7 +54,7 @@ class EventOptions:
 class BlockIo:
     """The attached programs of one device. For one thread at a time; ``close`` detaches them."""
 
-    def __init__(self, observed: Observed, events: EventRing | None) -> None:
+    def __init__(self, observed: Observed, events: IoRing | None) -> None:
         self.observed = observed
         self.events = events
         self._cpus = possible_cpus()
@@ -71,7 +71,7 @@ class BlockIo:
             maps=("figures", "control", "events") if events else ("figures", "control"),
             macros={"EVENTS": int(events is not None)},
         )
-        ring = EventRing(observed.map_fd("events"), events.ring_bytes, IO_RECORD) if events else None
+        ring = IoRing(observed.map_fd("events"), events.ring_bytes, IO_RECORD) if events else None
         return cls(observed, ring)
 
     @staticmethod

@@ -14,7 +14,7 @@ import numpy as np
 from pydbt.kernel.record import BUSY, RING_HEADER_BYTES
 
 
-class EventRing:
+class IoRing:
     """``dtype``: of a record, whose size is a multiple of 8. For one thread at a time."""
 
     def __init__(self, fd: int, size_bytes: int, dtype: np.dtype) -> None:

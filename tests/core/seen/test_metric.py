@@ -20,9 +20,9 @@ from pydbt.core.seen.metric import (
     has_words,
     histogram,
     label_of,
-    moment,
     named_by,
     one_hot,
+    timestamp,
     truth,
 )
 from pydbt.core.seen.metric_table import UNSETTLED_CAUSES, VOLUME_METRICS
@@ -56,12 +56,12 @@ def test_a_figure_flag_and_words_are_read_at_their_place() -> None:
 
 @pytest.mark.parametrize("text", ["1970-01-01T00:01:40Z", "1970-01-01T01:01:40+01:00", "1970-01-01T00:01:40"])
 def test_a_moment_is_in_seconds_since_1970(text: str) -> None:
-    assert read(moment("last_in_sync"), {"last_in_sync": text}) == [((), 100.0)]
+    assert read(timestamp("last_in_sync"), {"last_in_sync": text}) == [((), 100.0)]
 
 
 @pytest.mark.parametrize("text", [None, "", "never", 0, "9999999-01-01T00:00:00Z", "0.500 s ago"])
 def test_a_moment_that_is_not_known_is_absent_and_not_the_year_1970(text: Any) -> None:
-    assert read(moment("last_in_sync"), {"last_in_sync": text}) == []
+    assert read(timestamp("last_in_sync"), {"last_in_sync": text}) == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pydbt.core.seen.sight import Level
 from pydbt.core.seen.terminal import (
-    COLUMNS,
+    TABLE_COLUMNS,
     bar_of,
     by_name,
     cells_of,
@@ -48,12 +48,12 @@ def test_each_level_has_a_shape_of_its_own_with_and_without_unicode() -> None:
 
 def test_a_line_has_a_cell_for_each_column_and_fewer_columns_on_a_narrow_screen() -> None:
     cells = cells_of(seen(), plain=False)
-    assert len(cells) == len(COLUMNS) and [cell.words for cell in cells][:2] == ["● good", "data"]
+    assert len(cells) == len(TABLE_COLUMNS) and [cell.words for cell in cells][:2] == ["● good", "data"]
     assert [cell.words for cell in cells][4:] == ["0 B", "8.0 KiB", "0.2 s", "1.0 KiB", "2.0 KiB"]
     for width in (80, 92, 103, 120):
-        shown = [COLUMNS[place] for place in columns_for(width)]
+        shown = [TABLE_COLUMNS[place] for place in columns_for(width)]
         assert sum(max(column.width, column.least) for column in shown) + len(shown) - 1 <= width
-    assert len(columns_for(200)) == len(COLUMNS)
+    assert len(columns_for(200)) == len(TABLE_COLUMNS)
 
 
 def test_what_nobody_knows_is_unknown_and_not_0() -> None:
