@@ -142,7 +142,7 @@ _BEHIND = (
         "last_verified_differing_bytes", "bytes that differed in it", figure("verify", "last", "differing_bytes"),
         lasting=True,
     ),
-    _gauge("identity_expires_timestamp_seconds", "end of this machine's identity", timestamp("identity", "expires"), lasting=True),
+    _gauge("identity_expires_timestamp_seconds", "end of the identity", timestamp("identity", "expires"), lasting=True),
 )  # fmt: skip
 _ROOM = (
     _gauge("ring_size_bytes", "kernel memory for data that is not sent yet", figure("queue", "size")),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydbt.core.seen.terminal import UNKNOWN_WORDS, Styled, size_words
+from pydbt.core.seen.terminal import UNKNOWN_WORDS, Styled, shown_size
 from pydbt.core.seen.view import View
 
 EVENTS_SHOWN = 8
@@ -61,7 +61,7 @@ def _writer(row: View) -> str:
     who = f"{name} ({process})" if process else name
     written, dirtied = row.number("written_rate_bytes"), row.number("dirtied_rate_bytes")
     group = row.text("group")
-    return f"{who}: written {size_words(written)}/s, dirtied {size_words(dirtied)}/s{f', {group}' if group else ''}"
+    return f"{who}: written {shown_size(written)}/s, dirtied {shown_size(dirtied)}/s{f', {group}' if group else ''}"
 
 
 def _io_lines(answer: View) -> list[str]:
@@ -73,7 +73,7 @@ def _io_lines(answer: View) -> list[str]:
             continue
         latency = one.part("latency_ns").part("total")
         times = [f"{label} {_latency(latency.number(key))}" for key, label in (("p50", "half"), ("p99", "99 %"))]
-        rate = f"{one.number('per_second') or 0:,.0f} per second, {size_words(one.number('bytes_per_second'))}/s"
+        rate = f"{one.number('per_second') or 0:,.0f} per second, {shown_size(one.number('bytes_per_second'))}/s"
         lines.append(f"{name:<8}{rate}, {', '.join(times)}, at most {_latency(latency.number('max'))}")
     return lines
 
