@@ -59,7 +59,7 @@ def own_event(name: str, words: str, **figures: Figure) -> Event:
 
 @dataclass(slots=True)
 class Followed:
-    """One controller: its socket or state directory in ``where``, and what is known of it."""
+    """One controller: its socket or state directory in ``where``, and what is known of it. ``deaf``: why it tells no events."""
 
     where: Path
     state_dir: str
@@ -67,6 +67,7 @@ class Followed:
     role: str = ""
     running: bool = False
     next: int = 0
+    deaf: str = ""
     _run: str = field(default="", repr=False)
     _last_name: str = field(default="", repr=False)
 
@@ -75,7 +76,7 @@ class Followed:
         try:
             status = View(call(self.where, {"command": "status"}, _ANSWER_S))
             if not self.running and not self._run:
-                self._ask(0, 0.0)
+                self._listen()
         except NotRunning as error:
             self.running = False
             self._name(View(read_saved_status(self.state_dir) if self.state_dir else None))
@@ -90,10 +91,22 @@ class Followed:
             "out_of_sync_bytes": status.whole("out_of_sync_bytes"),
             "lag_s": status.number("lag_seconds"),
         }
-        return [self.line_of(own_event(names.EXISTS, headline(status, datetime.now(UTC)), **figures))]
+        exists = self.line_of(own_event(names.EXISTS, headline(status, datetime.now(UTC)), **figures))
+        return [exists, self.line_of(own_event(names.GAP, self.deaf))] if self.deaf else [exists]
+
+    def _listen(self) -> None:
+        """From now on. A controller of an earlier version, or of another user, tells no events."""
+        try:
+            self._ask(0, 0.0)
+        except NotRunning:
+            raise
+        except PydbtError as error:
+            self.deaf = f"its events cannot be followed: {error}"
 
     def more(self) -> list[Line]:
         """What happened next; empty when nothing did for a while. PydbtError when it cannot be asked."""
+        if self.deaf:
+            return []
         if not self.running:
             return self._look_for_it()
         try:
@@ -111,7 +124,7 @@ class Followed:
         """A controller that was started again: what there is now, and everything that it has told since its start."""
         first = not self._run
         found = self.exists()
-        if not self.running or first:
+        if not self.running or first or self.deaf:
             return found if self.running else []
         return [*found, *self._lines(*self._ask(self.next, 0.0))]
 

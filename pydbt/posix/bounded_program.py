@@ -22,11 +22,15 @@ from pydbt.core.printable import printable
 OUTPUT_BYTES_MAX = 4096
 LINES_MAX = 20
 """What is printed beyond that is read and thrown away, so that a program which only talks much comes to its end."""
-LIMIT_DESCRIPTORS = 1024
+LIMITS = ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 1024), (resource.RLIMIT_MEMLOCK, 8 << 20))
+"""It keeps those of this process where they are lower."""
+PROCESSES_MAX = 64
+"""One that forks without end would leave its controller, which shares the bound of a unit of systemd, no thread."""
 GRACE_S = 1.0
 """Between SIGTERM and SIGKILL."""
 _MARK = "PYDBT_HOOK"
 _SLICE_S = 0.2
+_COUNT_S = 1.0
 _DISCARD_PAUSE_S = 0.05
 _READ_BYTES = 65_536
 _ROUNDS = 20
@@ -55,14 +59,14 @@ def run_bounded(
         return f"it cannot be started: {error.strerror}"
     except ValueError as error:  # a zero byte in an argument
         return f"it cannot be started: {error}"
-    for kind, limit in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, LIMIT_DESCRIPTORS)):
-        with contextlib.suppress(OSError, ValueError):  # it has ended already, or may have less
-            resource.prlimit(process.pid, kind, (limit, limit))
-    output = _Output(process, tell)
-    deadline = time.monotonic() + timeout_s
+    _bound(process.pid)
+    output, whole = _Output(process, tell), f"{_MARK}={mark}".encode()
+    deadline, next_count, too_many = time.monotonic() + timeout_s, time.monotonic() + _COUNT_S, False
     try:
-        while process.poll() is None and time.monotonic() < deadline and not stop.is_set():
+        while process.poll() is None and time.monotonic() < deadline and not stop.is_set() and not too_many:
             output.take(min(_SLICE_S, max(deadline - time.monotonic(), 0.0)))
+            if time.monotonic() >= next_count:
+                next_count, too_many = time.monotonic() + _COUNT_S, len(_marked(whole)) > PROCESSES_MAX
         ended = process.poll() is not None
         if not ended:
             _signal_group(process.pid, signal.SIGTERM)
@@ -70,8 +74,10 @@ def run_bounded(
                 process.wait(GRACE_S)
         output.take(0.0)
     finally:
-        _kill_all(process, mark)
+        _kill_all(process, whole)
         output.close()
+    if too_many:
+        return f"it was killed, because it had more than {PROCESSES_MAX} processes"
     if not ended:
         return "it was killed, because the controller ends" if stop.is_set() else f"it was killed after {timeout_s:g} s"
     code = process.returncode
@@ -132,11 +138,20 @@ def _signal_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def _kill_all(process: subprocess.Popen[bytes], mark: str) -> None:
+def _bound(process: int) -> None:
+    """Limits, and no better place than others when memory is short, which a service may have."""
+    for kind, limit in LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # it has ended already, or may have less
+            resource.prlimit(process, kind, (limit, limit))
+    with contextlib.suppress(OSError), open(f"/proc/{process}/oom_score_adj", "w") as score:
+        score.write("0")
+
+
+def _kill_all(process: subprocess.Popen[bytes], mark: bytes) -> None:
     """Everything that a program left behind: its process group, and whatever took its environment over."""
     for _ in range(_ROUNDS):
         _signal_group(process.pid, signal.SIGKILL)
-        found = _marked(f"{_MARK}={mark}".encode())
+        found = _marked(mark)
         for other in found:
             with contextlib.suppress(OSError):
                 os.kill(other, signal.SIGKILL)

@@ -153,7 +153,9 @@ def test_a_controller_of_an_earlier_version_is_told_as_one_sentence(
     tmp_path: Path, controller: FakeController, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert execute(["events", "--state", str(controller.state_dir), "--now"]) == 2
-    assert capsys.readouterr().err == "controller: no such command: events\n"
+    assert capsys.readouterr().err == "controller: its events cannot be followed: no such command: events\n"
+    one = Followed(controller.state_dir, str(controller.state_dir))
+    assert names(one.exists()) == ["exists", "gap"] and one.more() == [], "beside others it is told once"
 
 
 def test_ctrl_c_ends_it_without_a_word(

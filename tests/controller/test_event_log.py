@@ -133,7 +133,7 @@ def test_an_event_is_an_entry_of_the_journal_with_fields_that_hostile_text_does_
     fields = [dict(line.split("=", 1) for line in entry.splitlines()) for entry in entries]
     assert [entry["PYDBT_EVENT"] for entry in fields] == ["started", "problem", "in-sync"]
     assert fields[1]["PYDBT_WORDS"] == "x\\x0aPRIORITY=0\\x0aEVIL=1" and fields[1]["PRIORITY"] == "4"
-    assert fields[1]["MESSAGE"].startswith("data: problem: ") and fields[1]["PYDBT_VOLUME"] == "ab" * 16
+    assert fields[1]["MESSAGE"].startswith("data: problem: ") and fields[1]["PYDBT_VOLUME_ID"] == "ab" * 16
     assert "EVIL" not in fields[1] and len(fields[1]["MESSAGE_ID"]) == 32
 
 

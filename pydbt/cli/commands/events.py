@@ -16,7 +16,7 @@ from pydbt.cli.following import Followed, Following, Line, own_event
 from pydbt.cli.locate import locate, volume_arguments
 from pydbt.cli.output import ReaderGone
 from pydbt.cli.program import INTERRUPTED
-from pydbt.core.errors import MachineError, NotRunning, PydbtError
+from pydbt.core.errors import MachineError, NotRunning, PydbtError, UsageError
 from pydbt.core.seen.event_names import NOT_RUNNING, NOW
 
 _LOOK_S = 1.0
@@ -71,7 +71,10 @@ def _print_all(source: Path | None, state_dir: Path | None, as_json: bool, now: 
 
 def _first_lines(one: Followed, alone: bool) -> list[Line]:
     try:
-        return one.exists()
+        lines = one.exists()
+        if one.deaf and alone:
+            raise UsageError(one.deaf)
+        return lines
     except PydbtError as error:
         if alone:
             raise

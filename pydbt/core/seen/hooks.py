@@ -66,10 +66,10 @@ def variables(event: Event, whose: Whose, volume: str) -> dict[str, str]:
         "NUMBER": str(event.number),
         "WORDS": event.words,
         "ROLE": whose.role,
-        "NAME": whose.name,
+        "VOLUME": whose.name,
         "PLACE": whose.path,
         "STATE_DIR": whose.state_dir,
-        "VOLUME": volume.replace("-", ""),
+        "VOLUME_ID": volume.replace("-", ""),
         "SECONDARY": str(event.figures.get("secondary", "")),
         **{
             f"FIGURE_{name.upper()}": figure_text(value) for name, value in event.figures.items() if name != "secondary"
