@@ -10,7 +10,7 @@ from typing import Any
 
 from pydbt.cli.locate import last_known, last_status
 from pydbt.cli.volume_files import STATE_ROOT
-from pydbt.controller.control import call, read_saved_status
+from pydbt.controller.control import call
 from pydbt.controller.pinned import pinned_names, volume_of
 from pydbt.controller.registry import PINS, known_places
 from pydbt.controller.supervisor_file import supervised_volumes
@@ -96,8 +96,7 @@ def report_of_stopped(state_dir: Path, key: str, place: str) -> dict[str, Any]:
     """What is known of one that no controller serves; it may take a while. ``key``: ``source`` or ``target``, with its place."""
     kept: dict[str, Any]
     try:
-        last = last_status(state_dir)
-        kept = last.values if last.part("armed") or last.part("gate") else read_saved_status(state_dir) or {}
+        kept = last_status(state_dir).values
         problem = f"no controller is running{last_known(state_dir)}"
     except PydbtError as error:
         kept, problem = {}, str(error)

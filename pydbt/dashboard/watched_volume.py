@@ -132,7 +132,8 @@ class WatchedVolume:
         if self.last_known is not None:
             return {**self.last_known, "running": False}
         kept = {name: self._status[name] for name in _LASTING if name in self._status}
-        return {self.place.key: self.place.device, **kept, "running": False, "problem": "no controller is running"}
+        known = {self.place.key: self.place.device, **kept, "state_dir": str(self.place.where)}
+        return {**known, "running": False, "problem": "no controller is running"}
 
     def _age_of_stopped(self, now: float) -> float:
         """Since the status was saved; of one that was not, since it was heard."""
@@ -151,7 +152,10 @@ def seen(
     status: Mapping[str, object], age_s: float, silence: str, rate: float | None, place: VolumePlace, machine: str
 ) -> Sight:
     """As of now; the parameters are those of ``Asked`` and ``sight_of``."""
-    return sight_of(Asked(status, age_s, silence, rate), place.id, machine, place.name, datetime.now(UTC))
+    view = View(status)
+    device = view.text("source") or view.text("target") or ""
+    name = place.name or os.path.basename(device) or device or place.id
+    return sight_of(Asked(status, age_s, silence, rate), place.id, machine, name, datetime.now(UTC))
 
 
 def name_for(where: Path, device: str, root: Path) -> str:

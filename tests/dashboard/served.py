@@ -182,7 +182,11 @@ class Dashboard:
 
 @contextlib.contextmanager
 def serving(
-    machine: Machine, *words: object, tls: ssl.SSLContext | None = None, settings: Mapping[str, float] | None = None
+    machine: Machine,
+    *words: object,
+    tls: ssl.SSLContext | None = None,
+    settings: Mapping[str, float] | None = None,
+    user: int | None = None,
 ) -> Iterator[Dashboard]:
     """The real program. By default on loopback, at a port of its own. ``settings``: constants of its modules."""
     given = [str(word) for word in words]
@@ -190,7 +194,7 @@ def serving(
         given += ["--listen", "127.0.0.1:0"]
     if "--peers" not in given:
         given += ["--peers", str(machine.folder / "peers")]
-    process, log = started(machine, given, settings)
+    process, log = started(machine, given, settings, user)
     try:
         until(lambda: b"\n" in (log.with_suffix(".out")).read_bytes() or process.poll() is not None, "it serves")
         assert process.poll() is None, log.read_text()
@@ -201,13 +205,14 @@ def serving(
 
 
 def started(
-    machine: Machine, words: list[str], settings: Mapping[str, float] | None = None
+    machine: Machine, words: list[str], settings: Mapping[str, float] | None = None, user: int | None = None
 ) -> tuple[subprocess.Popen[bytes], Path]:
     log = machine.folder / f"log-{time.monotonic_ns()}"
     with log.open("wb") as errors, log.with_suffix(".out").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, str(machine.folder), *words],
             cwd=ROOT, env={**os.environ, "TEST_SETTINGS": json.dumps(settings or {})},
-            stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=errors, user=user, group=user,
+            extra_groups=None if user is None else [],
         )  # fmt: skip
     return process, log

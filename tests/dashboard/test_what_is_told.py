@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pydbt.controller.control import write_saved_status
+from pydbt.controller.control import ControlServer, write_saved_status
 from tests.dashboard.served import STATUS, Dashboard, Machine, serving
 from tests.lab.patience import until
 
@@ -247,3 +249,29 @@ def test_a_question_about_a_volume_goes_to_its_controller(machine: Machine) -> N
         answer = dashboard.get(f"{place}/map?end=4096")
         assert answer.status == 503 and "no controller is running" in answer.json["problem"]
     assert {request["command"] for request in controller.asked} == {"status", "map", "history", "method", "io"}
+
+
+def test_a_member_of_the_group_sees_the_controllers_that_run_and_remembers_those_that_ran() -> None:
+    """By their public sockets, and without root."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="pydbt-member-"))
+    try:
+        machine = Machine(folder)
+        folder.chmod(0o755)
+        with (
+            socket_for_all(folder / "run/status-00112233aabbccdd.sock") as server,
+            serving(machine, user=65534) as dashboard,
+        ):
+            (volume,) = dashboard.machines()[0]["volumes"]
+            assert volume["level"] == "good" and volume["id"] == "00112233aabbccdd" and volume["device"] == "/dev/vdz"
+            assert volume["name"] == "vdz", "it is called by its device"
+            server.stop()
+            until(lambda: dashboard.machines()[0]["volumes"][0]["level"] == "stopped", "it is remembered")
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def socket_for_all(path: Path) -> Iterator[ControlServer]:
+    """That of one controller, for a group that everybody is in here."""
+    with ControlServer(path, lambda request, gone: STATUS, 65534) as server:
+        yield server
