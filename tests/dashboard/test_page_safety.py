@@ -87,6 +87,20 @@ def test_everything_is_stale_within_seconds_when_the_server_is_silent_and_live_a
     page.wait_for_selector(".row[data-level=good]")
 
 
+def test_a_page_that_was_cut_off_for_long_connects_again_to_a_slow_server(
+    bench: PageBench, tab: Callable[..., Tab]
+) -> None:
+    """An attempt has its time from its own beginning, not from the last sign of life."""
+    page = tab().page
+    page.wait_for_selector(".row[data-level=good]")
+    bench.slow_s = 3.0
+    bench.silent = True
+    page.wait_for_selector("#stale:has-text('the server is silent')")  # it has given the link up
+    bench.silent = False
+    page.wait_for_selector("#stale[hidden]", state="attached")
+    page.wait_for_selector(".row[data-level=good]")
+
+
 def test_the_limit_of_staleness_is_below_three_seconds(tab: Callable[..., Tab]) -> None:
     page = tab().page
     limit = page.evaluate("import(new URL('static/lib/stream.js', document.baseURI)).then(all => all.STALE_AFTER_MS)")

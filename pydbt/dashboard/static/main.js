@@ -6,6 +6,7 @@ import { LEVEL_WORDS, shapeOf } from "./lib/levels.js";
 import { Link } from "./lib/stream.js";
 import { ageOfPage, shownLevel, Store } from "./lib/store.js";
 import { Overview } from "./views/overview.js";
+import { Replay } from "./views/replay.js";
 import { Volume } from "./views/volume.js";
 
 const byId = (id) => document.getElementById(id);
@@ -14,9 +15,10 @@ const announcer = new Announcer(byId("announce"), store);
 let view = null;
 let address = null;
 
-/** `#/` is the overview, `#/volume/ID/VIEW` a view of a volume. */
+/** `#/` is the overview, `#/volume/ID/VIEW` a view of a volume, `#/recording` plays one again. */
 function parsed() {
   const words = location.hash.replace(/^#\/?/, "").split("/");
+  if (words[0] === "recording") return { id: null, name: "recording" };
   return words[0] === "volume" && /^[0-9a-f]+$/.test(words[1] ?? "") ? { id: words[1], name: words[2] || "summary" } : { id: null, name: "overview" };
 }
 
@@ -27,11 +29,12 @@ function open() {
   else {
     view?.close();
     main.replaceChildren();
-    view = next.id ? new Volume(main, store, next.id, next.name) : new Overview(main, store);
+    view = next.id ? new Volume(main, store, next.id, next.name) : next.name === "recording" ? new Replay(main) : new Overview(main, store);
   }
   const moved = address !== null;
   address = next;
-  document.body.dataset.view = next.id ? "volume" : "overview";
+  document.body.dataset.view = next.id ? "volume" : next.name;
+  setAttribute(byId("recording"), "aria-current", next.name === "recording" ? "page" : null);
   refresh();
   if (moved) {
     const heading = main.querySelector(next.id ? "[data-view-heading]" : "h1") ?? main.querySelector("h1");
@@ -69,7 +72,7 @@ function rail() {
           ...(one.view ? [shapeOf(level), el("bdi", {}, name), el("bdi", { class: "muted" }, whose), el("span", { class: "unseen" }, `, ${LEVEL_WORDS[level]}`)] : [name]),
         );
       }
-      const isHere = (address?.id ?? "") === (one.view?.id ?? "");
+      const isHere = address?.name !== "recording" && (address?.id ?? "") === (one.view?.id ?? "");
       setAttribute(link, "aria-current", isHere ? "page" : null);
     },
   );

@@ -34,6 +34,7 @@ class PageBench:
         self.clock = clock
         self.began = clock()
         self.answers = Answers(self)
+        self.slow_s = 0.0  # until a link is answered at all
         self.silent = False  # links stay open, and nothing comes any more
         self.allowed = True
         self.file: str | None = None  # the name of every file; None: made-up ones
@@ -41,8 +42,7 @@ class PageBench:
         self.asked: list[str] = []
         self.ended = threading.Event()
         self.generation = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"bench": self}))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"bench": self}))
         self.address = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> PageBench:
@@ -66,6 +66,11 @@ class PageBench:
 
     def overview(self) -> dict[str, Any]:
         return overview(self.made, self.clock(), self.began)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # a browser asks for all files of the page at once
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -121,6 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _stream(self) -> None:
+        self.bench.ended.wait(self.bench.slow_s)
         self._head(200, "text/event-stream", None)
         self.close_connection = True
         turn, generation = 0, self.bench.generation

@@ -29,7 +29,7 @@ export class EventCutter {
 export const STALE_AFTER_MS = 2500;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 5000;
-/* A link on which nothing comes for this long is given up, and made anew. */
+/* An attempt, or a link, on which nothing comes for this long is given up, and made anew. */
 const SILENT_MS = 8000;
 
 /** Keeps a link open. `onoverview(data)` for each overview, `onchange(link)` whenever its standing changes. */
@@ -60,7 +60,8 @@ export class Link {
   }
 
   #look() {
-    if (this.silence > SILENT_MS && this.abort) this.abort.abort();
+    const now = performance.now();
+    if (this.abort && now - Math.max(this.triedAt, this.heardAt ?? 0) > SILENT_MS) this.abort.abort();
     this.onchange(this);
   }
 
@@ -87,7 +88,7 @@ export class Link {
 
   async #once() {
     this.abort = new AbortController();
-    const given = setTimeout(() => this.abort.abort(), SILENT_MS);
+    this.triedAt = performance.now();
     try {
       const answer = await fetch("api/stream", { signal: this.abort.signal, cache: "no-store" });
       this.refused = answer.status === 401 || answer.status === 403;
@@ -96,7 +97,6 @@ export class Link {
         throw new Error("refused");
       }
       if (!answer.ok) throw new Error(String(answer.status));
-      clearTimeout(given);
       this.isOpen = true;
       this.#hear();
       const cutter = new EventCutter();
@@ -110,7 +110,7 @@ export class Link {
         }
       }
     } finally {
-      clearTimeout(given);
+      this.abort = null;
     }
   }
 }

@@ -11,9 +11,9 @@ const PERCENTILES = ["p50", "p95", "p99", "p99.9", "max"];
 const PERCENTILE_WORDS = { max: "longest" };
 const PACE_S = 1;
 
-export class BlockIo {
-  constructor(body, store, id) {
-    Object.assign(this, { store, id });
+/** Draws an answer to `io`: of a controller, or of a recording at a moment. */
+export class IoFigures {
+  constructor(body) {
     this.operation = "write";
     this.problem = el("p", { class: "notice", role: "status", hidden: true });
     this.note = el("p", { class: "muted" });
@@ -26,6 +26,7 @@ export class BlockIo {
     this.sizes = el("ul", { class: "bars" });
     this.pattern = el("ul", { class: "bars" });
     this.cost = el("dl", { class: "facts" });
+    this.costPanel = el("div", { class: "panel" }, el("h3", {}, "What pydbt itself costs"), this.cost);
     this.edges = [];
     this.heat = new HeatPlot({
       title: "Latency over time",
@@ -59,34 +60,30 @@ export class BlockIo {
         el("div", { class: "panel" }, this.latencyHead, table("Latencies of the last minute", ["Part", "timed", ...percentiles], this.latencies)),
         el("div", { class: "panel" }, el("h3", {}, "Sizes, last minute"), this.sizes, el("h3", { class: "second" }, "Random against sequential, last minute"), this.pattern),
       ),
-      el("div", { class: "panel" }, el("h3", {}, "What pydbt itself costs"), this.cost),
+      this.costPanel,
     );
     this.#choose(this.operation);
-    this.asking = new Repeated(() => `api/volumes/${id}/io`, PACE_S, (answer) => this.#draw(answer), (words) => this.#problem(words));
   }
 
   close() {
-    this.asking.stop();
     this.heat.close();
     this.offsets.close();
   }
 
-  update() {}
-
   #choose(operation) {
     this.operation = operation;
     for (const button of this.choices) setAttribute(button, "aria-pressed", String(button.dataset.key === operation));
-    if (this.answer) this.#draw(this.answer);
+    if (this.answer) this.draw(this.answer);
   }
 
-  #problem(words) {
+  problemIs(words) {
     this.problem.hidden = !words;
     setText(this.problem, words);
   }
 
-  #draw(answer) {
+  draw(answer) {
     this.answer = answer;
-    this.#problem(answer.problem || (answer.starting ? "The observing programs are being attached: figures come within seconds." : ""));
+    this.problemIs(answer.problem || (answer.starting ? "The observing programs are being attached: figures come within seconds." : ""));
     if (!answer.now) return;
     this.#now(answer);
     this.#heats(answer);
@@ -160,7 +157,9 @@ export class BlockIo {
     bars(this.pattern, one.sequential || one.random ? [["sequential", one.sequential, format.count(one.sequential)], ["random", one.random, format.count(one.random)]] : []);
   }
 
-  #cost({ cost = {} }) {
+  #cost({ cost }) {
+    this.costPanel.hidden = !cost;
+    if (!cost) return;
     const rows = [
       ["Capture, per I/O", format.nanoseconds(cost.capture_ns_per_io)],
       ["Observing programs, per I/O", format.nanoseconds(cost.observing_ns_per_io)],
@@ -175,6 +174,25 @@ export class BlockIo {
       (item, [, words]) => setText(item.lastElementChild, words),
     );
   }
+}
+
+export class BlockIo {
+  constructor(body, store, id) {
+    this.figures = new IoFigures(body);
+    this.asking = new Repeated(
+      () => `api/volumes/${id}/io`,
+      PACE_S,
+      (answer) => this.figures.draw(answer),
+      (words) => this.figures.problemIs(words),
+    );
+  }
+
+  close() {
+    this.asking.stop();
+    this.figures.close();
+  }
+
+  update() {}
 }
 
 /* Without any I/O there is no latency to be known. */
