@@ -25,7 +25,10 @@ _LATE_S = 0.5
 LAST_KNOWN_S = 10.0
 """How often it is looked what a volume without a controller has come to: its map is read for it."""
 # What a status that was heard tells of a volume whose controller is gone by now.
-_LASTING = ("role", "source", "target", "volume", "size_bytes", "size", "block_bytes", "tainted", "gate", "refused")
+_LASTING = (
+    "role", "source", "target", "volume", "size_bytes", "size", "block_bytes", "tainted", "gate", "refused", "last_in_sync",
+    "identity",
+)  # fmt: skip
 
 
 class WatchedVolume:
