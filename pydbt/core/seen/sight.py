@@ -6,7 +6,7 @@ A status is never better than the truth. What nobody knows is None; a status tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -87,7 +87,8 @@ class Sight:
     status: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Its parts are not copied, which would take longer than all else of an answer: nobody may change them."""
+        return {**{one.name: getattr(self, one.name) for one in fields(self)}, "forecast": asdict(self.forecast)}
 
 
 def sight_of(asked: Asked, identity: str, machine: str, name: str, now: datetime) -> Sight:
