@@ -5,6 +5,7 @@
  * Compiled once for a kernel (pydbt/kernel/tracing/block_io.py), with -D:
  *   ARG_*, OFF_*, SIZE_*, OP_*, BIT_*	the running kernel, from its own BTF
  *   EVENTS				1: records with process and file
+ *   FILES				0: this kernel's pages are not understood, and no file is named
  * What differs between devices comes in when the code is loaded: VALUE_*.
  *
  * An I/O of a device with requests is one request, as the disk gets it: it is made, handed to the driver (issued), and
@@ -362,6 +363,7 @@ static __always_inline void emit(struct pydbt_io_figures *figures, const struct 
 	pydbt_events.ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 
+#if FILES
 /* The file whose page comes first: where memory of a program is written or read directly there is none. */
 static __always_inline void find_file(struct bio_place *place, u64 bio)
 {
@@ -395,6 +397,8 @@ static __always_inline void find_file(struct bio_place *place, u64 bio)
 	place->file_system = number;
 }
 
+#endif
+
 static __always_inline void find_submitter(struct bio_place *place, u64 bio, u32 op)
 {
 	u64 numbers = bpf_get_current_pid_tgid();
@@ -409,8 +413,10 @@ static __always_inline void find_submitter(struct bio_place *place, u64 bio, u32
 	read_kernel(&task_flags, 4, bpf_get_current_task() + OFF_task_struct_flags);
 	if (task_flags & TASK_IS_KERNEL)
 		place->flags |= FLAG_KERNEL;
+#if FILES
 	if (place->bytes && (op == OP_READ || op == OP_WRITE))
 		find_file(place, bio);
+#endif
 }
 #endif
 

@@ -21,6 +21,7 @@ from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.tracing.block_io import BlockIo, IoDevice
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted, zram_device
+from tests.lab.kernel_programs import program_names
 from tests.lab.patience import run, until, wait_until
 from tests.lab.programs import PROGRAM, ROOT, command
 
@@ -51,40 +52,45 @@ class Trace:
 @contextlib.contextmanager
 def traced(device: Device, *options: object) -> Iterator[Trace]:
     """Attached, when the block begins."""
-    before = identifiers()
+    before, mine = named_as_ours(), set[int]()
     trace = Trace(device, *options)
     try:
         until(lambda: trace.process.poll() is not None or of_process(trace.process.pid), "it is attached")
         assert trace.process.poll() is None, trace.process.communicate()
+        mine = programs_of(trace.process.pid)
+        assert mine and not mine & before
         yield trace
     finally:
         trace.process.kill()
         trace.process.wait()
-    wait_until(lambda: not (identifiers() - before) & named_as_ours(), "its programs are gone")
-
-
-def programs() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(run("bpftool", "-j", "prog", "show"))
-    return found
-
-
-def identifiers() -> set[int]:
-    return {entry["id"] for entry in programs()}
+    wait_until(lambda: not mine & named_as_ours(), "its programs are gone")
 
 
 def of_process(pid: int) -> bool:
-    """Whether a process holds links: the programs run from then on."""
+    """Whether a process holds links: its programs run from then on."""
+    return any("bpf_link" in name for name, _ in descriptors_of(pid))
+
+
+def programs_of(pid: int) -> set[int]:
+    """Numbers of the programs that a process holds (fdinfo, proc_pid_fdinfo(5))."""
+    texts = (
+        Path(f"/proc/{pid}/fdinfo/{number}").read_text() for name, number in descriptors_of(pid) if "bpf-prog" in name
+    )
+    return {int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("prog_id:")}
+
+
+def descriptors_of(pid: int) -> list[tuple[str, str]]:
+    found = []
     with contextlib.suppress(OSError):
         for entry in os.scandir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
-                if "bpf_link" in os.readlink(entry.path):
-                    return True
-    return False
+                found.append((os.readlink(entry.path), entry.name))
+    return found
 
 
 def named_as_ours() -> set[int]:
     names = ("pydbt_request_i", "pydbt_request_c", "pydbt_bio_queue", "pydbt_bio_split", "pydbt_whole_bio")
-    return {entry["id"] for entry in programs() if entry.get("name", "").startswith(names)}
+    return {number for number, name in program_names().items() if name.startswith(names)}
 
 
 def objects(output: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -249,7 +255,7 @@ def test_fio_plays_the_log_again(disk: Device, tmp_path: Path) -> None:
     with traced(disk, "--summary", "--only", "writes", "--only", "flushes", "--fio", log) as trace:
         run(
             "fio", "--name=x", f"--filename={disk}", "--rw=randwrite", "--bssplit=4k/50:16k/50", "--direct=1", "--fsync=50",
-            "--number_ios=500", "--randseed=7", "--verify=crc32c", "--do_verify=0",
+            "--number_ios=500", "--randseed=7", "--verify=crc32c", "--do_verify=0", "--verify_state_save=0",
         )  # fmt: skip
         trace.end()
     with loop_device(tmp_path, 128 * MIB) as other:

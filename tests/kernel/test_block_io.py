@@ -17,9 +17,10 @@ from pydbt.core.errors import MachineError
 from pydbt.core.seen.io_figures import operations_report
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
-from pydbt.kernel.tracing.block_io import BlockIo, IoDevice
+from pydbt.kernel.tracing.block_io import BlockIo, EventOptions, IoDevice
 from pydbt.kernel.tracing.observed import Observed, counting_run_time
 from tests.lab.disks import Device, loop_device, partition_of, zram_device
+from tests.lab.kernel_programs import program_names
 from tests.lab.patience import run, wait_until
 
 READ, WRITE, FLUSH, DISCARD = range(4)
@@ -137,7 +138,7 @@ def test_two_at_once_see_the_same(disk: Device) -> None:
 
 LOADS_AND_WAITS = """
 import sys, time
-from pydbt.kernel.tracing.block_io import BlockIo, IoDevice
+from pydbt.kernel.tracing.block_io import BlockIo, EventOptions, IoDevice
 programs = BlockIo.attach(IoDevice({device.disk_major}, {device.disk_minor}, 0, {device.size_sectors}, False))
 print("attached", *programs.observed.identifiers(), flush=True)
 time.sleep(600)
@@ -151,15 +152,11 @@ def test_nothing_is_left_when_its_process_is_killed(disk: Device) -> None:
         word, *identifiers = process.stdout.readline().split()
         try:
             assert word == "attached" and len(identifiers) == 2
-            assert {int(one) for one in identifiers} <= identifiers_of_the_kernel()
+            assert {int(one) for one in identifiers} <= program_names().keys()
         finally:
             process.send_signal(signal.SIGKILL)
     gone = {int(one) for one in identifiers}
-    wait_until(lambda: not gone & identifiers_of_the_kernel(), "the programs are gone")
-
-
-def identifiers_of_the_kernel() -> set[int]:
-    return {entry["id"] for entry in json.loads(run("bpftool", "-j", "prog", "show"))}
+    wait_until(lambda: not gone & program_names().keys(), "the programs are gone")
 
 
 def test_what_this_machine_lacks_is_said_and_nothing_is_attached(disk: Device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,3 +178,21 @@ def test_a_program_that_the_kernel_refuses_is_a_sentence(disk: Device) -> None:
             maps=("figures",),
             macros={"EVENTS": 0},
         )
+
+
+def test_a_kernel_whose_pages_are_not_understood_names_no_file_and_traces_all_the_same(
+    disk: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a kernel is simulated by the macro that its types would give."""
+    attach = Observed.attach
+
+    def without_files(plan: str, **arguments: Any) -> Observed:
+        return attach(plan, **{**arguments, "macros": {**arguments["macros"], "FILES": 0}})
+
+    monkeypatch.setattr(Observed, "attach", without_files)
+    with BlockIo.attach(io_device(disk), EventOptions()) as programs:
+        fio(disk, "write", "--bs=4k", "--size=64k", "--direct=0", "--end_fsync=1")
+        assert programs.events is not None
+        records = programs.events.drain()
+    writes = records[records["operation"] == WRITE]
+    assert int(writes["bytes"].sum()) == 65536 and not writes["inode"].any()

@@ -127,10 +127,11 @@ def _macros(btf: Btf) -> Macros:
     operations = btf.enumerators("req_op", "req_opf")
     bits = btf.enumerators("req_flag_bits")
     inode = {name: btf.field("inode", name) for name in ("i_mode", "i_sb", "i_ino", "i_generation")}
-    page = {name: btf.field("page", name) for name in ("compound_head", "mapping")}
+    files = btf.has("page", "compound_head") and btf.has("page", "mapping")
+    page = {name: btf.field("page", name) for name in ("compound_head", "mapping")} if files else {}
     first = min(field.offset for field in inode.values()) & ~7
     end = max(field.offset + field.size for field in inode.values())
-    end_of_page = max(field.offset + field.size for field in page.values())
+    end_of_page = max((field.offset + field.size for field in page.values()), default=0)
     return (
         kernel_macros(btf)
         | {
@@ -147,6 +148,7 @@ def _macros(btf: Btf) -> Macros:
             "OFF_super_block_s_dev": btf.offset("super_block", "s_dev"),
             "OFF_task_struct_flags": btf.offset("task_struct", "flags"),
             "TASK_IS_KERNEL": _TASK_IS_KERNEL,
+            "FILES": int(files),  # v7.1, d6746190bbf3: what compound_head became may be a mask (bpf/kernel_fixes.h)
             "OFF_inode_copy": first,
             "SIZE_inode_copy": end - first,
             "INODE_WORDS": (end - first + 7) // 8,
