@@ -171,6 +171,7 @@ TWINS = {
         "the primary's and the secondary's events and effects",
     ),
     **dict.fromkeys(["demote", "invalidate", "issue"], "a command and what it does"),
+    "PLAN": "of each set of observing programs: the loader finds it by its name",
 }
 
 

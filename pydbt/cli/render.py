@@ -8,6 +8,7 @@ from typing import TextIO
 from pydbt.cli.transaction_words import transaction_words
 from pydbt.core.seen.headline import UNKNOWN_AMOUNT, gate_words, headline, of_several, progress_words
 from pydbt.core.seen.view import View
+from pydbt.core.seen.writers.words import writers_words
 from pydbt.core.units import format_bytes, format_seconds
 
 StatusRow = tuple[str, str]
@@ -158,6 +159,7 @@ def _primary_rows(report: View) -> list[tuple[str, str | None]]:
         ("tainted", _tainted(report)),
         ("epochs", _snapshot_words(report.part("epochs"))),
         ("write intent", _intent_words(report.part("write_intent"), report.number("size_bytes") or 0)),
+        ("writers", writers_words(report.part("attribution"))),
         ("notice", "; ".join(report.texts("notices"))),
         ("capture", _capture_words(report.part("capture"))),
         ("audit", _audit_words(report.part("audit"))),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pydbt.core.units import SECTOR_BYTES
 from pydbt.kernel import syscalls
 from pydbt.kernel.record import COUNTER_NAMES, COUNTERS, Program
 
@@ -83,6 +84,12 @@ def read_lost(state_fd: int, value_bytes: int, cpus: int, program_fds: list[int]
         words = memoryview(syscalls.map_lookup(state_fd, program, stride * 8 * cpus)).cast("Q")
         total += sum(words[lost::stride])
     return total
+
+
+def submitted_bytes(state_fd: int) -> int:
+    """Bytes of the volume that were submitted since the programs were attached, whether a record was made or not."""
+    totals = _program_totals(state_fd, Program.SUBMIT, syscalls.map_info(state_fd).value_bytes, possible_cpus())
+    return totals["sectors"] * SECTOR_BYTES
 
 
 def _program_totals(fd: int, program: Program, value_bytes: int, cpus: int) -> dict[str, int]:

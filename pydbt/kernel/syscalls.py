@@ -5,6 +5,7 @@ Layouts: include/uapi/linux/bpf.h and include/uapi/linux/membarrier.h.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -21,7 +22,8 @@ from pydbt.posix import libc
 # bpf, membarrier. Only where stores stay in order: see submit_record() in bpf/capture.bpf.c.
 _NUMBERS = {"x86_64": (321, 324)}
 
-_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE = 0, 1, 2
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_LOOKUP_BATCH = 0, 1, 2, 3, 24
+_BATCH_COUNT_OFFSET = 32  # in union bpf_attr: of the entries that there is room for, and then of those that came
 _PROG_LOAD, _OBJ_PIN, _OBJ_GET, _PROG_TEST_RUN, _INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _BTF_LOAD = 5, 6, 7, 10, 15, 17, 18
 _ENABLE_STATS, _STATS_RUN_TIME = 32, 0
 
@@ -160,6 +162,43 @@ def map_update(fd: int, key: int, value: bytes) -> None:
     number = ctypes.c_uint32(key)
     buffer = ctypes.create_string_buffer(value, len(value))
     _bpf(_MAP_UPDATE, struct.pack("<IIQQQ", fd, 0, ctypes.addressof(number), ctypes.addressof(buffer), 0))
+
+
+def hash_update(fd: int, key: bytes, value: bytes) -> None:
+    """Set the value at a key of any size."""
+    keys, values = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
+    _bpf(_MAP_UPDATE, struct.pack("<IIQQQ", fd, 0, ctypes.addressof(keys), ctypes.addressof(values), 0))
+
+
+def hash_delete(fd: int, key: bytes) -> None:
+    """Take an entry out of a hash. FileNotFoundError when there is none."""
+    keys = ctypes.create_string_buffer(key, len(key))
+    _bpf(_MAP_DELETE, struct.pack("<IIQ", fd, 0, ctypes.addressof(keys)))
+
+
+def hash_entries(fd: int, key_bytes: int, value_bytes: int, most: int) -> list[tuple[bytes, bytes]]:
+    """Every entry of a hash of at most this many, in one call (BPF_MAP_LOOKUP_BATCH, v5.6)."""
+    keys, values = ctypes.create_string_buffer(key_bytes * most), ctypes.create_string_buffer(value_bytes * most)
+    batch = ctypes.create_string_buffer(8)
+    attribute = ctypes.create_string_buffer(
+        struct.pack(
+            *("<QQQQIIQQ", 0, ctypes.addressof(batch), ctypes.addressof(keys), ctypes.addressof(values)),
+            *(most, fd, 0, 0),
+        ),
+        _ATTRIBUTE_BYTES,
+    )
+    number, _ = _numbers()
+    with contextlib.suppress(FileNotFoundError):  # that was all of it
+        libc.syscall(number, _MAP_LOOKUP_BATCH, attribute, _ATTRIBUTE_BYTES)
+    (count,) = struct.unpack_from("<I", attribute, _BATCH_COUNT_OFFSET)
+    all_keys, all_values = (
+        bytes(memoryview(keys)[: count * key_bytes]),
+        bytes(memoryview(values)[: count * value_bytes]),
+    )
+    return [
+        (all_keys[at * key_bytes : (at + 1) * key_bytes], all_values[at * value_bytes : (at + 1) * value_bytes])
+        for at in range(count)
+    ]
 
 
 def run_program(fd: int, *arguments: int) -> None:

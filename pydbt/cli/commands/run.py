@@ -15,6 +15,7 @@ from pydbt.cli.supervising import run_all_configured
 from pydbt.cli.values import ADDRESS, DURATION, ON_SILENCE, PATH, RATE, SIZE, SPACE
 from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
+from pydbt.core.seen.writers.attachment import ATTRIBUTIONS
 from pydbt.posix.service_manager import ServiceManager
 
 _SECTIONS = {
@@ -24,6 +25,7 @@ _SECTIONS = {
         "whole-device", "assume-in-sync", "no-digests", "rate-limit", "verify-every",
     ),
     "How writes are followed": ("capture", "epoch-interval", "freeze-limit", "snapshot-space", "era-interval"),
+    "Who writes": ("attribution",),
     "Memory": ("log-size", "ring-size", "record-ring-size"),
     "The start": ("no-wait", "no-gate", "on-unreachable", "check", "help"),
 }  # fmt: skip
@@ -50,6 +52,7 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
         freeze_limit_s=given["freeze_limit"],
         snapshot_space=given["snapshot_space"],
         era_interval_s=given["era_interval"],
+        attribution=given["attribution"],
         compress=given["compress"],
         log_bytes=given["log_size"],
         data_ring_bytes=given["ring_size"],
@@ -138,6 +141,13 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
     default="60s",
     show_default=True,
     help="On a layer with dm-era: the interval between eras.",
+)
+@click.option(
+    "--attribution",
+    type=click.Choice(ATTRIBUTIONS),
+    default="auto",
+    show_default=True,
+    help="Watch who writes: always, never (off), or while somebody looks and outside of mode normal (auto).",
 )
 @click.option("--compress", is_flag=True, help="Compress data on the network with zstd.")
 @click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from dataclasses import replace
 from math import inf
 from typing import Any, assert_never
 
@@ -30,6 +31,7 @@ from pydbt.controller.primary.status import volume_report
 from pydbt.controller.primary.use_watch import UseWatch
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.ways import Ways
+from pydbt.controller.primary.writer_watch import WriterWatch
 from pydbt.controller.requests import Gone, Request
 from pydbt.core.errors import DeviceError, PydbtError, StateError, UsageError
 from pydbt.core.primary import events as ev
@@ -77,6 +79,7 @@ class PrimaryLoop:
         self.commands = Commands(volume, self.feed, self.report, self.shown)
         self.io = io_watch(volume)
         self.seen = events_of_primary(volume.options)
+        self.writers: WriterWatch | None = None
         self.ways: Ways | None = None
         self.rest: Rest | None = None
         self.fatal: PydbtError | None = None
@@ -102,6 +105,8 @@ class PrimaryLoop:
             return self.io.answer()
         if request["command"] in ("events", "history"):
             return self.seen.answer(request, gone)
+        if request.get("command") == "writers" and self.writers is not None:
+            return self.writers.answer()
         return self.commands.serve(request, gone)
 
     # --- the loop -----------------------------------------------------------------------------------------
@@ -287,6 +292,8 @@ class PrimaryLoop:
         volume.history_notice = self.seen.history_problem
         if volume.transactions is not None:
             volume.transactions.advance(now)
+        if self.writers is not None:
+            self.writers.note(now)
         for peer in list(volume.peers.values()):
             if (asked := peer.verification.advance(now)) is not None:
                 self.feed.take(asked, peer.number)
@@ -341,9 +348,18 @@ class PrimaryLoop:
 
     def report(self) -> VolumeReport:
         """The one report that every view is made of."""
-        return volume_report(self.volume, self.checkpoints)
+        report = volume_report(self.volume, self.checkpoints)
+        if self.writers is None:
+            return report
+        self.writers.stands(report, time.monotonic())
+        attribution = self.writers.told()
+        outrun = () if attribution.outrun is None else (attribution.outrun.words,)
+        return replace(report, attribution=attribution, notices=(*report.notices, *outrun))
 
     def save_status(self, report: VolumeReport) -> None:
         """Keep the status for people who ask when no controller answers."""
+        lasting = replace(
+            report, attribution=None, notices=self.volume.notices
+        )  # who writes is known while it runs alone
         with contextlib.suppress(StateError):  # a failure to write the map is logged; this file is for people only
-            control.write_saved_status(self.volume.options.state_dir, report.to_json())
+            control.write_saved_status(self.volume.options.state_dir, lasting.to_json())

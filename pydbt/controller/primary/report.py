@@ -14,6 +14,7 @@ from pydbt.core.primary.statistics import Figures
 from pydbt.core.primary.verifier import VerifyProgress
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.tracking.audit import AuditReport
+from pydbt.core.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,12 +261,57 @@ class GateReport:
 
 
 @dataclass(frozen=True, slots=True)
+class OutrunReport:
+    """A process that writes more than the link carries, per second and in bytes, and since when."""
+
+    name: str
+    process: int
+    group: str
+    rate_bytes: int
+    link_rate_bytes: int
+    since: str
+
+    @property
+    def words(self) -> str:
+        """One sentence."""
+        return (
+            f"{self.name} (process {self.process}, {self.group}) outruns the link since {self.since}: it writes "
+            f"{format_bytes(self.rate_bytes)} per second, and the link carries {format_bytes(self.link_rate_bytes)}; "
+            "the replica does not catch up before it writes less"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WriterReport:
+    """Who writes: a process, or ``journal``, ``metadata``, ``before``, ``unknown``, ``others``; bytes, and per second."""
+
+    kind: str
+    name: str
+    process: int | None
+    group: str
+    written_bytes: int
+    written_rate_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttributionReport:
+    """``state``: ``off``; ``idle``: nothing is attached; ``starting``; ``attached``, ``since`` that moment. ``problem``: what it
+    cannot tell, and why, else empty. ``top``: those that write most. ``outrun``: None where nobody outruns the link."""
+
+    state: str
+    since: str | None = None
+    problem: str = ""
+    outrun: OutrunReport | None = None
+    top: tuple[WriterReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeReport:
     """The volume. ``together``: all secondaries in one; its fields are the volume's own in the JSON.
 
     ``notices``: sentences on how the volume is used, by which blocks can differ unnoticed.
     ``writing_out``: the place that is being written out for a wait. ``identity`` is None without TLS, ``gate``
-    where it was not asked in this boot.
+    where it was not asked in this boot, ``attribution`` where nobody could ask who writes.
     """
 
     role: str
@@ -288,6 +334,7 @@ class VolumeReport:
     secondaries: tuple[SecondaryReport, ...]
     identity: IdentityReport | None = None
     gate: GateReport | None = None
+    attribution: AttributionReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object for people's programs."""

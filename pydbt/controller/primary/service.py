@@ -33,6 +33,7 @@ from pydbt.controller.primary.rest import Rest
 from pydbt.controller.primary.transaction_watch import followed_transactions
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.ways import Ways
+from pydbt.controller.primary.writer_watch import WriterWatch
 from pydbt.controller.public_status import public_status
 from pydbt.controller.registry import claimed_space, forget
 from pydbt.controller.roles import require_no_replica
@@ -170,6 +171,8 @@ def _require_one(state: VolumeState, why: str) -> None:
 
 def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int | SecondaryOptions:
     stack.callback(loop.io.close)
+    loop.writers = WriterWatch(loop.volume)
+    stack.callback(loop.writers.close)
     stack.enter_context(ControlServer(options.state_dir, loop.answer))
     stack.enter_context(public_status(options.state_dir, loop.answer))
     stack.enter_context(answering_the_old_primary(options))

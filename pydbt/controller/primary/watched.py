@@ -16,6 +16,7 @@ from pydbt.core.errors import PydbtError
 WATCHED_S = 15.0
 """After the last question."""
 _INTERVAL_S = 1.0
+_END_S = 5.0
 # A start that failed would fail again: whoever asks every second must not begin one every second.
 _RETRY_S = 30.0
 
@@ -48,19 +49,32 @@ class WhileWatched:
     def answer(self) -> dict[str, Any]:
         """The last report, with ``problem`` (empty when there is none) and ``starting``, while there is none yet."""
         with self._lock:
-            self._asked_at = self._clock()
-            if self._thread is None and not self._closed and self._clock() >= self._failed_at + _RETRY_S:
-                self._start()
+            self._ask()
             return {**self._report, "problem": self._problem, "starting": not self._report and not self._problem}
 
+    def keep(self) -> None:
+        """Go on, or begin, as if somebody had asked."""
+        with self._lock:
+            self._ask()
+
+    def last(self) -> dict[str, Any]:
+        """The last report with ``problem``, and ``running``, without asking for more of them."""
+        with self._lock:
+            return {**self._report, "problem": self._problem, "running": self._thread is not None}
+
     def close(self) -> None:
-        """End it, and wait for that. Idempotent."""
+        """End it, and wait for that: not for long, because a start may take its time. Idempotent."""
         with self._lock:
             self._closed = True
             thread = self._thread
         self._wake.set()
         if thread is not None:
-            thread.join()
+            thread.join(_END_S)
+
+    def _ask(self) -> None:
+        self._asked_at = self._clock()
+        if self._thread is None and not self._closed and self._clock() >= self._failed_at + _RETRY_S:
+            self._start()
 
     def _start(self) -> None:
         self._problem = ""

@@ -1,0 +1,99 @@
+"""The answer to ``writers``, and what of it the status tells: the programs that see who writes, read once per second.
+
+A thread of its own does all of it (``WhileWatched``). The loop tells it how the volume stands, takes what it has found, and never
+waits for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydbt.controller.primary.report import AttributionReport, OutrunReport, VolumeReport, WriterReport
+from pydbt.controller.primary.volume import Volume
+from pydbt.controller.primary.watched import WhileWatched
+from pydbt.controller.primary.writer_collector import VolumeStanding, WriterCollector
+from pydbt.core.primary.modes import FOLLOWING_MODES
+from pydbt.core.seen.writers.attachment import Attachment
+
+_TOP = 3
+
+
+class WriterWatch:
+    """``answer`` is called by threads of the control socket; ``note``, ``told`` and ``close`` by the loop's thread."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._attachment = Attachment(volume.options.attribution)
+        self._standing: VolumeStanding | None = None
+        self._watched = WhileWatched("writers", self._begin)
+
+    def _begin(self) -> WriterCollector:
+        return WriterCollector(self._volume.device, self._volume.capture, lambda: self._standing)
+
+    @property
+    def is_off(self) -> bool:
+        return self._attachment.attribution == "off"
+
+    def answer(self) -> dict[str, Any]:
+        """The last report (docs/operating/who-writes.md has its entries); nothing is attached where the option is ``off``."""
+        if self.is_off:
+            return {
+                "problem": 'who writes is not watched: this volume runs with attribution = "off"',
+                "starting": False,
+            }
+        return self._watched.answer()
+
+    def note(self, now: float) -> None:
+        """Once per second: attach, and keep attached, what is wanted without anybody's look."""
+        follows = all(brain.mode in FOLLOWING_MODES for brain in self._volume.brains)
+        self._attachment.moved(now, follows=follows)
+        if self._attachment.is_wanted(now):
+            self._watched.keep()
+
+    def stands(self, report: VolumeReport, now: float) -> None:
+        """How the volume stands, for those who look for a process that outruns the link."""
+        together = report.together
+        self._standing = VolumeStanding(
+            now,
+            connected=together.connected and together.epochs is None,
+            backlog_bytes=together.lag_bytes,
+            out_of_sync_bytes=together.out_of_sync_bytes,
+            out_of_normal_for_s=None if (left := self._attachment.left_normal_at) is None else now - left,
+        )
+
+    def told(self) -> AttributionReport:
+        """For the status."""
+        if self.is_off:
+            return AttributionReport("off")
+        report = self._watched.last()
+        if not report.get("processes"):
+            problem = report.get("problem", "")
+            return AttributionReport("starting" if report.get("running") and not problem else "idle", None, problem)
+        outrun = report["outrun"]
+        return AttributionReport(
+            "attached",
+            report["since"],
+            report["problem"],
+            None if outrun is None else OutrunReport(**outrun),
+            _those_that_write(report["processes"]),
+        )
+
+    def close(self) -> None:
+        """Detach. Where the thread does not end, its programs end with this process."""
+        self._watched.close()
+
+
+def _those_that_write(rows: list[dict[str, Any]]) -> tuple[WriterReport, ...]:
+    writers = (_writer(row) for row in rows)
+    return tuple(one for one in writers if one.written_rate_bytes or one.written_bytes)[:_TOP]
+
+
+def _writer(row: dict[str, Any]) -> WriterReport:
+    return WriterReport(
+        row["kind"],
+        row["name"],
+        row.get("process"),
+        row.get("group", ""),
+        row["written_bytes"],
+        row["written_rate_bytes"],
+    )

@@ -1,0 +1,82 @@
+"""Files and control groups by the numbers that the kernel has for them: open_by_handle_at(2).
+
+A file is not opened, only found (O_PATH): nothing is read of it, and its file system hears nothing. For that moment it is in use,
+so that an unmount in the same moment fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Iterator
+
+from pydbt.posix import libc
+
+# include/linux/exportfs.h; fs/xfs/xfs_export.h has the flag of 64 bits.
+_INODE_32, _INODE_64, _KERNFS = 0x01, 0x81, 0xFE
+_GROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+_CGROUP2_MAGIC = 0x63677270  # include/uapi/linux/magic.h
+
+
+def path_of_file(mount_point: str, inode: int, generation: int) -> bytes | None:
+    """A path of a file under this mount, as this process would reach it; None when it cannot be told.
+
+    It is one of its names, and the one by which it was found last. `` (deleted)`` follows that of a file without a name.
+    """
+    handles = [(_INODE_64, struct.pack("<QI", inode, generation))]
+    if inode < 1 << 32:
+        handles.insert(0, (_INODE_32, struct.pack("<II", inode, generation)))
+    with _opened(mount_point) as mount:
+        for kind, handle in handles:
+            if mount is not None and (path := _path_of(mount, kind, handle, inode)):
+                below = os.fsencode(mount_point).rstrip(b"/") + b"/"
+                return path if path.startswith(below) and path != below else None
+    return None
+
+
+def group_mount() -> str | None:
+    """Where the control groups of version 2 are mounted; None where they are not."""
+    for place in _GROUPS:
+        with contextlib.suppress(OSError):
+            if libc.file_system_magic(place) == _CGROUP2_MAGIC:
+                return place
+    return None
+
+
+def path_of_group(mount_point: str, number: int) -> bytes | None:
+    """The path of a control group from their root; None when it is gone, or in another hierarchy."""
+    with _opened(mount_point) as mount:
+        path = _path_of(mount, _KERNFS, struct.pack("<Q", number), number) if mount is not None else None
+    root = os.fsencode(mount_point)
+    if path is None or not path.startswith(root):
+        return None
+    return path.removeprefix(root) or b"/"
+
+
+@contextlib.contextmanager
+def _opened(place: str) -> Iterator[int | None]:
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _path_of(mount: int, kind: int, handle: bytes, inode: int) -> bytes | None:
+    try:
+        found = libc.open_by_handle(mount, kind, handle, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if os.fstat(found).st_ino != inode:
+            return None
+        return os.readlink(b"/proc/self/fd/%d" % found)
+    except OSError:
+        return None
+    finally:
+        os.close(found)

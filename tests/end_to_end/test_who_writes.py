@@ -1,0 +1,104 @@
+"""A running primary tells who writes, also by itself when its replica falls behind, and names who outruns the link."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydbt.controller import control
+from pydbt.core.units import MIB
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import loop_device, make_filesystem, mounted
+from tests.lab.patience import until
+from tests.lab.programs import command
+
+SIZE = 192 * MIB
+
+
+@contextmanager
+def replicated(tmp_path: Path, *options: object, wired: bool = False) -> Iterator[tuple[Cluster, Path]]:
+    """A file system that is replicated."""
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device)
+        with (
+            mounted(device, tmp_path / "mounted") as place,
+            cluster(tmp_path / "c", device, wired=wired, primary_options=options) as both,
+        ):
+            both.start()
+            both.wait()
+            yield both, place
+
+
+def writers(both: Cluster) -> dict[str, Any]:
+    return control.call(both.primary_state, {"command": "writers"}, 20)
+
+
+def attribution(both: Cluster) -> dict[str, Any]:
+    return (both.status() or {"attribution": {}})["attribution"]
+
+
+def test_who_asks_is_told_who_writes_and_the_programs_go_when_nobody_asks(tmp_path: Path) -> None:
+    with replicated(tmp_path) as (both, place):
+        until(lambda: both.status() is not None, "it answers")
+        until(lambda: "captured_bytes" in writers(both), "the programs are attached")
+        with subprocess.Popen(["dd", "if=/dev/zero", f"of={place}/some-file", "bs=1M", "count=9", "conv=fsync"]) as dd:
+            pass
+
+        def of_dd() -> list[dict[str, Any]]:
+            return [row for row in writers(both)["processes"] if row.get("process") == dd.pid]
+
+        until(lambda: sum(row["written_bytes"] for row in of_dd()) >= 8 * MIB, "dd is told")
+        answer = writers(both)
+        for view in ("processes", "groups", "files"):
+            assert sum(row["written_bytes"] for row in answer[view]) == answer["captured_bytes"]
+        until(
+            lambda: str(place / "some-file") in [row.get("path") for row in writers(both)["files"]], "the file is named"
+        )
+        assert answer["out_of_sync"] is None and answer["outrun"] is None and not answer["problem"]
+        told = command("status", "--state", both.primary_state)
+        assert told.code == 0 and attribution(both)["state"] == "attached"
+        assert not (both.status() or {})["tainted"]
+        both.wait()
+
+
+def test_a_process_that_outruns_the_link_is_named_in_the_status(tmp_path: Path) -> None:
+    with replicated(tmp_path, "--ring-size", "4M", wired=True) as (both, place):
+        both.wire.throttle(1 * MIB)
+        words = [
+            "--rw=randwrite",
+            "--bs=64k",
+            "--size=100m",
+            "--direct=1",
+            "--rate=8m",
+            "--time_based",
+            "--runtime=120",
+        ]
+        with subprocess.Popen(["fio", "--name=w", f"--filename={place}/f", *words], stdout=subprocess.DEVNULL) as fio:
+            try:
+                until(lambda: attribution(both).get("outrun") is not None, "it is named", 100)
+                status = both.status()
+                assert status is not None
+                outrun = status["attribution"]["outrun"]
+                assert outrun["name"] == "fio" and outrun["rate_bytes"] > outrun["link_rate_bytes"]
+                assert any("outruns the link" in notice for notice in status["notices"])
+                first, *_ = command("status", "--state", both.primary_state).output.splitlines()
+                assert "outruns the link" in first
+                answer = writers(both)
+                assert answer["out_of_sync"]["bytes"] > 0
+                assert max(row["out_of_normal_bytes"] for row in answer["processes"]) > 0
+            finally:
+                fio.terminate()
+        assert not status["tainted"]
+        both.primary.terminate()
+        saved = json.loads(command("status", "--state", both.primary_state, "--json").output)
+        assert saved["attribution"] is None and not any("outruns" in notice for notice in saved["notices"])
+
+
+def test_where_it_is_off_nothing_is_attached_and_who_asks_is_told(tmp_path: Path) -> None:
+    with replicated(tmp_path, "--attribution", "off") as (both, _):
+        assert "attribution" in writers(both)["problem"]
+        assert attribution(both)["state"] == "off"

@@ -1,0 +1,333 @@
+"""Who writes is told by what really was written: by the kernel's programs, on file systems of a loop device."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pydbt.core.seen.writers.answer import views
+from pydbt.core.seen.writers.reading import File, Kind, Names
+from pydbt.core.seen.writers.sums import WriterSums
+from pydbt.core.units import MIB
+from pydbt.device.file_handles import group_mount, path_of_group
+from pydbt.device.sysfs import BlockDevice
+from pydbt.device.written_places import written_places
+from pydbt.kernel import syscalls
+from pydbt.kernel.capture import Capture
+from pydbt.kernel.tracing import writers as module
+from pydbt.kernel.tracing.writers import MOUNTED, WriterPrograms
+from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.patience import run, wait_until
+from tests.lab.tracking import spec_of, tracked, wait_quiet
+
+SIZE = 512 * MIB
+_PROGRAM_BY_ID = 13  # a command of bpf(2)
+QUIET = {"ext4": ("-E", "lazy_itable_init=0,lazy_journal_init=0"), "xfs": ()}
+
+
+@dataclass
+class Watched:
+    """A mounted volume whose writers are watched."""
+
+    device: Device
+    folder: Path
+    capture: Capture
+    programs: WriterPrograms
+    sums: WriterSums = field(default_factory=WriterSums)
+
+    def written(self, *processes: int) -> tuple[int, int]:
+        """Bytes dirtied and written by these processes."""
+        tallies = [tally for one, tally in self.sums.by_process.entries() if getattr(one, "process", 0) in processes]
+        return sum(one.dirtied for one in tallies), sum(one.written for one in tallies)
+
+    def of(self, kind: Kind) -> int:
+        return sum(tally.written for one, tally in self.sums.by_process.entries() if one is kind)
+
+    def of_file(self, path: Path) -> int:
+        inode = path.stat().st_ino
+        return sum(
+            tally.written for one, tally in self.sums.by_file.entries() if isinstance(one, File) and one.inode == inode
+        )
+
+    def look(self) -> None:
+        """After everything was written out, and completed: three readings, of which the last finds nothing new."""
+        os.sync()
+        wait_quiet(self.capture)
+        for _ in range(3):
+            self.sums.take(self.programs.read(), 1.0, out_of_normal=False)
+
+    def check_sums(self) -> dict[str, Any]:
+        answer = views(self.sums, Names())
+        for view in ("processes", "groups", "files"):
+            assert sum(row["written_bytes"] for row in answer[view]) == answer["captured_bytes"], view
+        return answer
+
+
+@contextlib.contextmanager
+def watched(folder: Path, kind: str) -> Iterator[Watched]:
+    with loop_device(folder, SIZE) as device:
+        make_filesystem(kind, device, *QUIET[kind])
+        with tracked(device) as capture, mounted(device, folder / "mounted") as place:
+            os.sync()
+            wait_quiet(capture)
+            with WriterPrograms.attach(spec_of(device), capture.pin_dir) as programs:
+                programs.set_places(flags_of(device))
+                yield Watched(device, place, capture, programs)
+
+
+def flags_of(device: Device) -> dict[int, int]:
+    places = written_places(BlockDevice.identify(device.path))
+    return {number: MOUNTED if mounted else 0 for number, mounted in places.mounted.items()}
+
+
+def started(*words: object, **settings: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [str(word) for word in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **settings
+    )
+
+
+def done(*words: object, **settings: Any) -> int:
+    """The number of a process that did this, and has ended well."""
+    process = started(*words, **settings)
+    assert process.wait(120) == 0, words
+    return process.pid
+
+
+def within(found: int, truth: int, part: float) -> bool:
+    return abs(found - truth) <= part * truth
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_direct_writes_are_told_within_2_percent_and_buffered_ones_within_10(tmp_path: Path, kind: str) -> None:
+    with watched(tmp_path, kind) as volume:
+        direct, buffered = volume.folder / "direct", volume.folder / "buffered"
+        by_direct = done("dd", "if=/dev/zero", f"of={direct}", "bs=64k", "count=480", "oflag=direct")
+        by_buffered = done("dd", "if=/dev/zero", f"of={buffered}", "bs=1M", "count=37", "conv=fsync")
+        volume.look()
+        answer = volume.check_sums()
+        assert within(volume.written(by_direct)[1], 30 * MIB, 0.02), answer
+        assert within(volume.written(by_buffered)[1], 37 * MIB, 0.10), answer
+        assert within(volume.written(by_buffered)[0], 37 * MIB, 0.10), "dirtied"
+        assert volume.written(by_direct)[0] == 0, "what goes past the page cache dirties nothing"
+        assert volume.of_file(direct) == 30 * MIB and within(volume.of_file(buffered), 37 * MIB, 0.10)
+        assert volume.of(Kind.UNKNOWN) <= answer["captured_bytes"] // 10
+        assert volume.of(Kind.JOURNAL) > 0
+
+
+@pytest.mark.parametrize("engine", ["libaio", "psync", "mmap"])
+def test_random_writes_of_fio_are_its_own_on_ext4(tmp_path: Path, engine: str) -> None:
+    with watched(tmp_path, "ext4") as volume:
+        words = ["--direct=1", "--iodepth=16"] if engine == "libaio" else ["--end_fsync=1"]
+        file = volume.folder / "random"
+        fio = ["fio", "--name=w", f"--filename={file}", "--rw=randwrite", "--bs=4k", "--size=24m", "--thread"]
+        process = done(*fio, f"--ioengine={engine}", *words)
+        volume.look()
+        answer = volume.check_sums()
+        truth = (48 if engine == "mmap" else 24) * MIB  # a file that is to be mapped is written once before
+        assert within(volume.written(process)[1], truth, 0.02 if engine == "libaio" else 0.1), answer
+        assert within(volume.of_file(file), truth, 0.1), answer
+        assert volume.of(Kind.UNKNOWN) <= answer["captured_bytes"] // 10, answer
+
+
+def test_tar_is_told_with_its_files_on_xfs(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(300):
+        (source / f"file-{number}").write_bytes(os.urandom(40_000 + number))
+    run("tar", "-C", source, "-cf", tmp_path / "all.tar", ".")
+    with watched(tmp_path / "volume", "xfs") as volume:
+        process = done("tar", "-C", volume.folder, "-xf", tmp_path / "all.tar")
+        volume.look()
+        answer = volume.check_sums()
+        pages = 300 * (40_000 // 4096 + 1) * 4096
+        assert within(volume.written(process)[1], pages, 0.1), answer
+        assert len(answer["files"]) == 51 and answer["files"][-1]["kind"] == "others"
+
+
+@contextlib.contextmanager
+def control_group(name: str) -> Iterator[Path]:
+    mount = group_mount()
+    assert mount is not None, "control groups of version 2 are mounted nowhere"
+    group = Path(mount) / f"pydbt-test-{os.getpid()}-{name}"
+    group.mkdir()
+    try:
+        yield group
+    finally:
+        wait_until(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")
+        group.rmdir()
+
+
+def test_two_users_in_two_control_groups_are_told_apart(tmp_path: Path) -> None:
+    with watched(tmp_path, "ext4") as volume, control_group("a") as first, control_group("b") as second:
+        sizes = {first: (6, 1001), second: (11, 1002)}
+        pids = {}
+        for group, (megabytes, user) in sizes.items():
+            dd = f"dd if=/dev/zero bs=1M count={megabytes} conv=fsync > {volume.folder}/{user}"
+            enter = f"echo $$ > {group}/cgroup.procs"
+            pids[group] = done("sh", "-c", f"{enter}; exec setpriv --reuid {user} --clear-groups {dd}")
+        volume.look()
+        volume.check_sums()
+        mount = group_mount()
+        assert mount is not None
+        found = {
+            path_of_group(mount, number): tally.written
+            for number, tally in volume.sums.by_group.entries()
+            if type(number) is int
+        }
+        users = {writer.process: writer.user for writer in volume.sums.writers.values()}
+        for group, (megabytes, user) in sizes.items():
+            assert within(found[b"/" + group.name.encode()], megabytes * MIB, 0.1), found
+            assert within(volume.written(pids[group])[1], megabytes * MIB, 0.1)
+            assert users[pids[group]] == user
+
+
+def test_pages_that_were_dirtied_before_attaching_are_a_row_of_their_own(tmp_path: Path) -> None:
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device, *QUIET["ext4"])
+        with tracked(device) as capture, mounted(device, tmp_path / "mounted") as place:
+            os.sync()
+            file = place / "early"
+            with file.open("wb") as early:
+                early.write(bytes(8 * MIB))
+                early.flush()
+                time.sleep(0.02)  # the kernel counts in jiffies
+                with WriterPrograms.attach(spec_of(device), capture.pin_dir) as programs:
+                    programs.set_places(flags_of(device))
+                    volume = Watched(device, place, capture, programs)
+                    os.fsync(early.fileno())
+                    volume.look()
+                    answer = volume.check_sums()
+            assert within(volume.of(Kind.BEFORE), 8 * MIB, 0.1), answer
+            assert within(volume.of_file(file), 8 * MIB, 0.1)
+            assert volume.written(os.getpid())[1] == 0
+
+
+def test_a_second_mapping_of_a_file_is_written_by_who_dirtied_the_page(tmp_path: Path) -> None:
+    with watched(tmp_path, "xfs") as volume:
+        file = volume.folder / "mapped"
+        file.write_bytes(bytes(4 * MIB))
+        os.sync()
+        volume.look()
+        before = volume.written(os.getpid())[1]
+        with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 4 * MIB) as memory:
+            for offset in range(0, 4 * MIB, 4096):
+                memory[offset] = 1
+            memory.flush()
+        volume.look()
+        volume.check_sums()
+        assert within(volume.written(os.getpid())[1] - before, 4 * MIB, 0.1)
+
+
+def test_discards_and_writes_of_the_device_itself_are_of_their_process_and_of_no_file(tmp_path: Path) -> None:
+    with (
+        loop_device(tmp_path, SIZE) as device,
+        tracked(device) as capture,
+        WriterPrograms.attach(spec_of(device), capture.pin_dir) as programs,
+    ):
+        programs.set_places(flags_of(device))
+        volume = Watched(device, tmp_path, capture, programs)
+        discarded = done("blkdiscard", "--offset", MIB, "--length", 3 * MIB, device)
+        direct = done("dd", "if=/dev/zero", f"of={device}", "bs=1M", "count=5", "oflag=direct")
+        buffered = done("dd", "if=/dev/zero", f"of={device}", "bs=1M", "count=7", "conv=fsync,notrunc")
+        volume.look()
+        answer = volume.check_sums()
+        assert volume.written(discarded)[1] == 3 * MIB
+        assert volume.written(direct)[1] == 5 * MIB
+        assert volume.written(buffered) == (7 * MIB, 7 * MIB)
+        rows = {row["kind"]: row["written_bytes"] for row in answer["files"]}
+        assert rows == {"no_file": 8 * MIB, "device": 7 * MIB}
+
+
+def test_writes_to_another_device_are_nobodys(tmp_path: Path) -> None:
+    with watched(tmp_path, "ext4") as volume, loop_device(tmp_path / "other", 64 * MIB) as other:
+        done("dd", "if=/dev/zero", f"of={other}", "bs=1M", "count=20", "conv=fsync")
+        volume.look()
+        assert not [
+            one for one, tally in volume.sums.by_process.entries() if tally.written > MIB or tally.dirtied > MIB
+        ]
+
+
+def test_hostile_names_of_processes_and_files_reach_nobody(tmp_path: Path) -> None:
+    with watched(tmp_path, "ext4") as volume:
+        name = b"\x1b[2J<b>\n\xff" + b"x" * 200
+        file = os.fsencode(volume.folder) + b"/" + name
+        script = (
+            "import os,sys;open('/proc/self/comm','wb').write(b'\\x1b[31m<i>\\xff');"
+            "f=os.open(os.fsencode(sys.argv[1]),os.O_CREAT|os.O_WRONLY);os.write(f,bytes(1<<20));os.fsync(f)"
+        )
+        process = done(sys.executable, "-c", script, os.fsdecode(file))
+        volume.look()
+        names = {writer.process: writer.name for writer in volume.sums.writers.values()}
+        assert names[process] == b"\x1b[31m<i>\xff"
+        for row in volume.check_sums()["processes"]:
+            assert row["name"].isprintable()
+
+
+def test_programs_are_detached_with_their_process_and_capture_goes_on(tmp_path: Path) -> None:
+    with loop_device(tmp_path, 64 * MIB) as device, tracked(device) as capture:
+        script = (
+            "import sys;from pathlib import Path;from pydbt.kernel.tracing.writers import WriterPrograms;"
+            "from pydbt.kernel.capture import VolumeSpec;"
+            f"p=WriterPrograms.attach(VolumeSpec(*{spec_of(device).disk_major, spec_of(device).disk_minor, 0, 131072}),"
+            "Path(sys.argv[1]));print(*p.identifiers(),flush=True);sys.stdin.read()"
+        )
+        words = [sys.executable, "-c", script, str(capture.pin_dir)]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+        assert process.stdout is not None
+        numbers = [int(word) for word in process.stdout.readline().split()]
+        assert len(numbers) == 2 and all(is_loaded(number) for number in numbers)
+        process.kill()
+        process.communicate()
+        wait_until(lambda: not any(is_loaded(number) for number in numbers), "the programs are gone")
+        done("dd", "if=/dev/zero", f"of={device}", "bs=4k", "count=10", "oflag=direct")
+        wait_quiet(capture)
+        counters = capture.counters()
+        assert counters.submitted_sectors >= 80 and counters.lost == counters.unknown_ops == 0
+
+
+def is_loaded(number: int) -> bool:
+    try:
+        os.close(syscalls._bpf(_PROGRAM_BY_ID, struct.pack("<I", number)))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def test_rows_that_nobody_writes_to_make_room_for_others_and_their_bytes_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CROWDED", 4)
+    with watched(tmp_path, "ext4") as volume:
+        for number in range(12):
+            (volume.folder / f"file-{number}").write_bytes(bytes(64 * 1024))
+            volume.look()
+        (volume.folder / "file-0").write_bytes(bytes(128 * 1024))
+        volume.look()
+        volume.check_sums()
+        assert within(volume.written(os.getpid())[1], 13 * 64 * 1024 + 64 * 1024, 0.1)
+        assert len(volume.programs.read().rows) < 12
+
+
+def test_a_kernel_without_the_tracepoint_of_dirty_pages_tells_so_and_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "dirtying_tracepoint", lambda: "")
+    with watched(tmp_path, "ext4") as volume:
+        assert "no tracepoint" in volume.programs.problem
+        direct = done("dd", "if=/dev/zero", f"of={volume.folder}/direct", "bs=1M", "count=5", "oflag=direct")
+        done("dd", "if=/dev/zero", f"of={volume.folder}/buffered", "bs=1M", "count=6", "conv=fsync")
+        volume.look()
+        volume.check_sums()
+        assert volume.written(direct)[1] == 5 * MIB
+        assert volume.of(Kind.UNKNOWN) + volume.of(Kind.BEFORE) >= 6 * MIB
