@@ -25,6 +25,7 @@ from pydbt.cli.volume_files import NEEDED, checked_values, read_volume
 from pydbt.controller.secondary.report import SecondaryServiceReport
 from pydbt.core import errors
 from pydbt.core.secondary.status import ReplicaStatus
+from pydbt.core.secondary.told_transactions import ReplicaTransactions
 
 PROJECT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
@@ -366,8 +367,8 @@ def test_the_parts_of_a_key_of_the_status_are_documented() -> None:
 
 
 def test_the_keys_of_a_secondary_s_status_are_documented_and_no_others() -> None:
-    made = {field.name for field in fields(SecondaryServiceReport)} - {"replica"}
-    made |= {field.name for field in fields(ReplicaStatus)}
+    made = {field.name for field in fields(SecondaryServiceReport)} - {"replica", "transactions"}
+    made |= {field.name for part in (ReplicaStatus, ReplicaTransactions) for field in fields(part)}
     assert keys_in(sections_of(REFERENCE / "status.md")["Of a secondary"]) == made | {"running", "user"}
 
 

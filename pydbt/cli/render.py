@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TextIO
 
-from pydbt.cli.transaction_words import transaction_words
+from pydbt.cli.transaction_words import replica_transaction_words, transaction_words
 from pydbt.core.seen.headline import UNKNOWN_AMOUNT, gate_words, headline, of_several, progress_words
 from pydbt.core.seen.view import View
 from pydbt.core.seen.writers.words import writers_words
@@ -201,6 +201,7 @@ def _secondary_rows(report: View) -> list[tuple[str, str | None]]:
         ("replica", report.text("replica_state")),
         ("primary", None if connected is None else "connected" if connected else "not connected"),
         ("sequence", _counts(sequence, sequence.names) if sequence else _number(report, "sequence")),
+        ("transactions", replica_transaction_words(report)),
         ("size", _bytes(report, "size_bytes") or _bytes(report, "target_bytes")),
         ("unwritable", _places_words(report.part("unwritable"), "the target")),
         ("staged", _bytes(report, "staged_bytes")),

@@ -37,3 +37,25 @@ def name_words(transaction: View) -> str:
     name = printable(transaction.text("name") or "")
     number, point, count = name.partition(".")
     return f"{int(number):,}{point}{count}" if number.isascii() and number.isdigit() else name
+
+
+def replica_transaction_words(report: View) -> str:
+    """Of a secondary: as ``transaction_words``, by what its primary has told; nothing where that tells none."""
+    held, newest = report.part("transaction"), report.part("newest_transaction")
+    if not newest and not held:
+        return ""
+    if not held:
+        words = ["unknown to which one the replica is complete"]
+    else:
+        kind = printable(held.text("file_system") or "")
+        age = held.number("age_seconds")
+        stale = age is None or report.flag("running") is False
+        when = (
+            f"at {printable(held.text('committed') or 'an unknown time')}"
+            if stale
+            else f"{format_seconds(age or 0)} ago"
+        )
+        words = [f"complete to {kind} transaction {name_words(held)}, committed {when}"]
+    if newest and newest.text("name") != held.text("name"):
+        words.append(f"the primary's newest is {name_words(newest)}")
+    return "; ".join(words)

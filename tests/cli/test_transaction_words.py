@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pydbt.cli.transaction_words import transaction_words
+from pydbt.cli.transaction_words import replica_transaction_words, transaction_words
 from pydbt.core.seen.view import View
 
 HELD = {"name": "48211", "committed": "2026-01-02T03:04:05.000Z", "age_seconds": 0.8, "sequence": 900}
@@ -55,3 +55,25 @@ def test_the_words(report: dict[str, Any], words: str) -> None:
 def test_texts_of_another_program_are_no_commands_for_a_terminal() -> None:
     told = {"unit": "write-request", "reason": "\x1b[2J", "file_system": "\x1b[2J"}
     assert "\x1b" not in transaction_words(View({"transactions": told, "transaction": {"name": "\x1b[1m"}}))
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        ({"transaction": None, "newest_transaction": None}, ""),
+        (
+            {"transaction": None, "newest_transaction": {**NEWEST, "file_system": "ext4"}},
+            "unknown to which one the replica is complete; the primary's newest is 48,213.2",
+        ),
+        (
+            {"transaction": {**HELD, "file_system": "ext4"}, "newest_transaction": {**NEWEST, "file_system": "ext4"}},
+            "complete to ext4 transaction 48,211, committed 0.8 s ago; the primary's newest is 48,213.2",
+        ),
+        (
+            {"running": False, "transaction": {**HELD, "file_system": "ext4"}, "newest_transaction": {**HELD}},
+            "complete to ext4 transaction 48,211, committed at 2026-01-02T03:04:05.000Z",
+        ),
+    ],
+)
+def test_the_words_of_a_secondary(report: dict[str, Any], words: str) -> None:
+    assert replica_transaction_words(View(report)) == words

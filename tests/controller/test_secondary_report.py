@@ -12,6 +12,7 @@ from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.status import KeptPlace, KeptPlaces, ReplicaStatus
+from pydbt.core.secondary.told_transactions import ReplicaTransactions, ToldTransaction
 from pydbt.core.seen.headline import headline
 from pydbt.core.seen.view import View
 
@@ -43,6 +44,9 @@ REPORT = SecondaryServiceReport(
     identity=None,
     replica=REPLICA,
     primary=PrimaryReport("alpha", "/dev/vda3", 0.5, False, "2026-01-02T03:04:05Z", 0, "", "", 0),
+    transactions=ReplicaTransactions(
+        ToldTransaction("ext4", "48211", "2026-01-02T03:04:04.000Z", 0.8, "0000000000000007", 41), None
+    ),
 )
 JSON = {
     "role": "secondary",
@@ -84,6 +88,15 @@ JSON = {
         "as_of_epoch": "",
         "as_of_sequence": 0,
     },
+    "transaction": {
+        "file_system": "ext4",
+        "name": "48211",
+        "committed": "2026-01-02T03:04:04.000Z",
+        "age_seconds": 0.8,
+        "epoch": "0000000000000007",
+        "sequence": 41,
+    },
+    "newest_transaction": None,
 }
 
 

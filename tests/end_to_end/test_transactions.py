@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from pydbt.core.transactions.asked_transaction import AskedTransaction
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.patience import run, until
 from tests.lab.programs import command
 
 MIB = 1 << 20
@@ -35,7 +38,7 @@ def fsyncs(folder: Path, first: int, count: int) -> None:
         os.fsync(descriptor)
         os.close(descriptor)
         if number % 5 == 4:
-            (folder / f"file{number - 3}").unlink()
+            (folder / f"file{number - 3}").unlink(missing_ok=True)
 
 
 def told(device: Device) -> list[dict[str, Any]]:
@@ -91,6 +94,9 @@ def test_every_commit_is_told_once_and_in_order_with_what_the_tools_show(
                 assert status["transactions"]["unit"] == "file-system" and status["transactions"]["reason"] == ""
                 assert status["transactions"]["file_system"] == kind
                 assert status["transaction"]["name"] == status["secondaries"][0]["transaction"]["name"]
+                until(lambda: (both.secondary_status() or {})["transaction"] is not None, "the secondary tells one")
+                theirs = (both.secondary_status() or {})["transaction"]
+                assert theirs["file_system"] == kind and theirs["name"] in names
                 again = command("wait", device.path, "--transaction", newest[1], "--timeout", "60")
                 assert again.code == 0, again
                 if kind == "ext4":
@@ -113,3 +119,45 @@ def check_order(kind: str, names: list[str]) -> None:
         return
     places = [tuple(map(int, name.split(":"))) for name in names]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_after_a_kill_of_everything_the_promoted_replica_holds_what_it_names_and_what_was_held(
+    tmp_path: Path, kind: str, chance: random.Random
+) -> None:
+    with loop_device(tmp_path, (320 if kind == "xfs" else 64) * MIB) as device:
+        make_filesystem(kind, device.path)
+        with cluster(tmp_path / "c", device) as both:
+            start(both)
+            with mounted(device, tmp_path / "mnt") as folder:
+                held, count = "", 0
+                for _ in range(3):
+                    fsyncs(folder, count, chance.randrange(5, 40))
+                    count = len(list(folder.glob("file*"))) + 100 * (count // 100 + 1)
+                    done = command("wait", device.path, "--transaction", "current")
+                    found = re.match(r"transaction (\S+) is held", done.output)
+                    assert done.code == 0 and found is not None, done
+                    held = found[1]
+                promised = {path.name: path.read_bytes() for path in folder.glob("file*")}
+                fsyncs(folder, 1000, chance.randrange(40))
+                both.secondary.kill()
+                both.primary.kill()
+                outcome = command("promote", both.target, "--state", both.secondary_state, "--force", timeout_s=120)
+                assert outcome.code == 0, outcome
+                line = re.search(rf"last transaction that it holds whole is {kind} ([\d,.:]+)", outcome.output)
+                assert line is not None, outcome.output
+                name = line[1].rstrip(",").replace(",", "")
+                assert AskedTransaction.parse(held).reached_by(name), (held, name)
+            copy = tmp_path / "copy.img"
+            run("cp", "--sparse=always", both.target, copy)
+            before = json.loads(command("transactions", copy, "--json").output)
+            assert before["last_whole"] == name
+            if kind == "ext4":  # recovery ends behind the transaction that was named
+                assert subprocess.run(["e2fsck", "-fy", copy], capture_output=True, timeout=120).returncode in (0, 1)
+                text = subprocess.run(["dumpe2fs", "-h", copy], capture_output=True, text=True, timeout=60).stdout
+                sequence = re.search(r"Journal sequence:\s+(0x[0-9a-f]+)", text)
+                assert sequence is not None and int(sequence[1], 16) in (int(name) + 1, int(name) + 2), (text, name)
+                assert subprocess.run(["e2fsck", "-fn", copy], capture_output=True, timeout=120).returncode == 0
+            with mounted(copy, tmp_path / "look") as folder:
+                there = {path.name: path.read_bytes() for path in folder.glob("file*")}
+                assert promised.items() <= there.items()

@@ -173,6 +173,7 @@ class PrimaryLoop:
         if deadlines and self.ways is not None:
             self.ways.advance(now)
         self.feed.process()
+        self.standings.tell_transactions(now)
         if deadlines and now >= self._next_check:
             self.check(now)
         return busy

@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 from datetime import UTC, datetime
 
-from pydbt.controller.primary.status import in_kernel_bytes
+from pydbt.controller.clocks import passed_s
+from pydbt.controller.primary.status import in_kernel_bytes, moment_of_age
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.primary.standing import RingMoment, behind_bytes, is_followed, vouched_for
 from pydbt.core.protocol.frames import STANDING, UNKNOWN_STANDING, Standing
+from pydbt.core.protocol.transaction import TRANSACTIONS, Transaction
+from pydbt.core.transactions.calendar import time_of_ns
 
 
 class Standings:
@@ -18,9 +21,12 @@ class Standings:
         self._volume = volume
         self._host = socket.gethostname()[:256]
         self._before: RingMoment | None = None
+        self._told: dict[int, int] = {}  # ordinals of transactions, by secondary
 
     def tell(self, now: float) -> None:
         """Tell them the latest moment of which it is known that every earlier write has its number."""
+        self._told.clear()  # a secondary that has come back has not heard of the last one
+        self.tell_transactions(now)
         volume, here = self._volume, self._here()
         in_kernel = in_kernel_bytes(volume)
         before = self._before or here
@@ -44,6 +50,25 @@ class Standings:
                     behind_bytes=None if lacks is None else min(lacks, volume.geometry.size_bytes),
                 )
             )
+
+    def tell_transactions(self, now: float) -> None:
+        """Tell them the newest transaction of the file system, if it is another one than before."""
+        watch = self._volume.transactions
+        if watch is None or watch.file_system is None:
+            return
+        for peer in self._volume.peers.values():
+            one = peer.brain.transactions.tellable
+            if (
+                one is None
+                or self._told.get(peer.number) == one.ordinal
+                or TRANSACTIONS not in peer.connection.features
+            ):
+                continue
+            self._told[peer.number] = one.ordinal
+            age_ms = round(1000 * max(0.0, passed_s(one.submitted_at, now)))
+            committed = None if one.committed_ns is None else time_of_ns(one.committed_ns)
+            words = committed or moment_of_age(one.submitted_at, now)
+            peer.connection.send(Transaction(watch.file_system, one.name, words, age_ms, one.sequence))
 
     def _here(self) -> RingMoment:
         """The moment first: a write between the two lies before the position, and is not promised by the moment."""

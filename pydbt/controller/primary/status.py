@@ -38,6 +38,7 @@ from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.reported_state import reported_state
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
 from pydbt.core.primary.verifier import SHOWN_RUNS
+from pydbt.core.transactions.calendar import time_of_ns
 from pydbt.core.units import Geometry
 from pydbt.kernel.counters import Counters
 
@@ -182,16 +183,6 @@ def _transaction(named: NamedTransaction | None, now: float) -> TransactionRepor
     age_s = max(0.0, passed_s(named.submitted_at, now))
     committed = _moment(age_s) if named.committed_ns is None else time_of_ns(named.committed_ns)
     return TransactionReport(named.name, committed, round(age_s, 3), named.sequence)
-
-
-def time_of_ns(nanoseconds: int) -> str | None:
-    """RFC 3339 of a time that a file system recorded; None when no calendar has it."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    try:
-        then = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def moment_of_age(at: float, now: float) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from pydbt.controller.primary.status import moment_of_age, time_of_ns, transactions_report
+from pydbt.controller.primary.status import moment_of_age, transactions_report
 from pydbt.controller.primary.transaction_watch import KnownTransaction
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.errors import UsageError
 from pydbt.core.transactions.asked_transaction import CURRENT, AskedTransaction
+from pydbt.core.transactions.calendar import time_of_ns
 from pydbt.core.transactions.transaction import TransactionState
 
 

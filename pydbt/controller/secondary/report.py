@@ -8,6 +8,7 @@ from typing import Any
 from pydbt.controller.expiry import IdentityReport
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.status import ReplicaStatus
+from pydbt.core.secondary.told_transactions import ReplicaTransactions
 from pydbt.core.units import format_bytes
 
 
@@ -24,7 +25,7 @@ class SecondaryServiceReport:
     """The secondary. ``replica``: where its image stands; the fields of that are the secondary's own in the JSON.
 
     ``problem``: why it cannot go on and starts again, else empty. ``received_bytes`` in this run. ``identity`` is None without
-    TLS. ``primary``: what is known of it.
+    TLS. ``primary``: what is known of it. The fields of ``transactions`` are the secondary's own in the JSON.
     """
 
     role: str
@@ -37,6 +38,7 @@ class SecondaryServiceReport:
     identity: IdentityReport | None
     replica: ReplicaStatus
     primary: PrimaryReport
+    transactions: ReplicaTransactions
 
     def to_json(self) -> dict[str, Any]:
         """The object for people's programs."""
@@ -45,6 +47,8 @@ class SecondaryServiceReport:
             match getattr(self, field.name):
                 case ReplicaStatus() as replica:
                     made |= replica.to_values()
+                case ReplicaTransactions() as told:
+                    made |= asdict(told)
                 case JournalReport() | IdentityReport() | PrimaryReport() as part:
                     made[field.name] = asdict(part)
                 case value:

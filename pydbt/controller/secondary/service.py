@@ -215,6 +215,7 @@ class SecondaryService:
             identity=identity_report(self._secure),
             replica=replica.without_engine() if problem else replica,
             primary=self._watch.report(now),
+            transactions=self._watch.transactions.report(now, consistent=replica.is_consistent),
         )
 
     def _target_bytes(self) -> int:

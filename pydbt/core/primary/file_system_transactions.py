@@ -174,10 +174,23 @@ class FileSystemTransactions:
             self.newest = self._committed[-1]
             state.tracker.log.committed_through(self.newest.sequence, state.acknowledged)
 
+    @property
+    def tellable(self) -> NamedTransaction | None:
+        """The newest that a secondary holds as soon as it has everything up to its sequence number; None: none for certain."""
+        state = self._state
+        if state.mode is not Mode.NORMAL or not self._is_sure:
+            return None
+        oldest = state.unsettled.oldest_sequence()
+        settled = (one for one in reversed(self._committed) if oldest is None or one.sequence < oldest)
+        return next(settled, self.held)
+
+    @property
+    def _is_sure(self) -> bool:
+        return not self._state.taints and self._state.replica.state != "inconsistent"
+
     def status(self) -> TransactionsStatus:
         """What may be told. Nothing is held for certain while writes may have been missed."""
-        sure = not self._state.taints and self._state.replica.state != "inconsistent"
-        return TransactionsStatus(self.newest, self.held if sure else None)
+        return TransactionsStatus(self.newest, self.held if self._is_sure else None)
 
 
 def _touched(extents: Runs, waiting: Sequence[CommittedTransaction]) -> npt.NDArray[np.bool_]:

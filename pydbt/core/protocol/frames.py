@@ -19,6 +19,7 @@ from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frame_checks import check_features, check_key, check_text, check_u64, check_volume
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.protocol.role import Role
+from pydbt.core.protocol.transaction import TRANSACTIONS, Transaction
 from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES, Buffer, Geometry
 
 PROTOCOL_VERSION = 3
@@ -64,7 +65,7 @@ SECOND_PRIMARY = "second-primary"
 """The code of the REFUSE for a primary of another boot than the one that is connected, and lives."""
 HELLO_FEATURES = (PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, UNWRITABLE)
 """Those that this version's HELLO has, beside that of the boot."""
-WELCOME_FEATURES = (STANDING, UNKNOWN_STANDING, HANDOVER, UNWRITABLE)
+WELCOME_FEATURES = (STANDING, UNKNOWN_STANDING, HANDOVER, UNWRITABLE, TRANSACTIONS)
 """Those that this version's WELCOME has."""
 COMPARED_UNITS_BYTES = frozenset(
     1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length())
@@ -86,6 +87,7 @@ class FrameKind(IntEnum):
     GENERATION = 9
     STANDING = 10
     HANDOVER = 11
+    TRANSACTION = 12
     WELCOME = 65
     REFUSE = 66
     ACK = 67
@@ -491,4 +493,5 @@ class Ack:
 Frame = (
     Hello | Begin | Blocks | Digests | Stream | Commit | Ping | Bye | Generation | Standing | Handover
     | Welcome | Refuse | Ack | Want | Pong | Takeover | Unwritable | Role
+    | Transaction
 )  # fmt: skip

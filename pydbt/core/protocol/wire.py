@@ -22,6 +22,7 @@ from pydbt.core.protocol.digests import DIGEST_BYTES
 from pydbt.core.protocol.frames import Frame, FrameKind
 from pydbt.core.protocol.layout import Layout
 from pydbt.core.protocol.role import Role
+from pydbt.core.protocol.transaction import Transaction
 from pydbt.core.protocol.unit_rows import UNIT_ROW_BYTES, decode_units, encode_units
 from pydbt.core.protocol.wire_json import decode_json, json_body
 from pydbt.core.units import KIB, MIB, Buffer
@@ -60,6 +61,7 @@ _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.GENERATION: (2, MAX_JSON_BYTES),
     FrameKind.STANDING: (2, MAX_JSON_BYTES),
     FrameKind.HANDOVER: (2, MAX_JSON_BYTES),
+    FrameKind.TRANSACTION: (2, MAX_JSON_BYTES),
     FrameKind.TAKEOVER: (2, MAX_JSON_BYTES),
     FrameKind.ROLE: (2, MAX_JSON_BYTES),
     FrameKind.BEGIN: (_BEGIN.size, _BEGIN.size),
@@ -190,7 +192,7 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
             return FrameKind.PONG, 0, [_PONG.pack(frame.token)]
         case (
             f.Hello() | f.Welcome() | f.Refuse() | f.Bye() | f.Generation() | f.Standing() | f.Handover()
-            | f.Takeover() | Role()
+            | f.Takeover() | Role() | Transaction()
         ):  # fmt: skip
             return FrameKind[type(frame).__name__.upper()], 0, [json_body(frame)]
 
@@ -312,4 +314,5 @@ _DECODERS: dict[FrameKind, Callable[[FrameHeader, memoryview], Frame]] = {
     FrameKind.HANDOVER: lambda header, body: decode_json(f.Handover, body),
     FrameKind.TAKEOVER: lambda header, body: decode_json(f.Takeover, body),
     FrameKind.ROLE: lambda header, body: decode_json(Role, body),
+    FrameKind.TRANSACTION: lambda header, body: decode_json(Transaction, body),
 }

@@ -10,6 +10,7 @@ from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.protocol.role import Role
+from pydbt.core.protocol.transaction import Transaction
 from pydbt.core.units import Buffer
 
 _KEYS: dict[type, dict[str, type | UnionType]] = {
@@ -27,6 +28,7 @@ _KEYS: dict[type, dict[str, type | UnionType]] = {
                  "behind_bytes": int | None},
     Role: {"role": str, "since": str, "replica": str, "formerly": list, "generations": dict, "epoch": str,
            "sequence": int},
+    Transaction: {"file_system": str, "name": str, "committed": str, "age_ms": int, "sequence": int},
 }  # fmt: skip
 # Left out where they are None: what this says to older programs must have exactly their keys.
 _OPTIONAL: dict[type, dict[str, type | UnionType]] = {
@@ -35,7 +37,9 @@ _OPTIONAL: dict[type, dict[str, type | UnionType]] = {
 }
 
 
-JsonFrame = f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation | f.Standing | f.Handover | f.Takeover | Role
+JsonFrame = (
+    f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation | f.Standing | f.Handover | f.Takeover | Role | Transaction
+)
 
 
 def json_body(frame: JsonFrame) -> bytes:

@@ -16,6 +16,7 @@ from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.heartbeat import HEARTBEAT_S
 from pydbt.core.protocol.role import ASKS_ROLE
+from pydbt.core.protocol.transaction import Transaction
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES, bad_words
 from pydbt.core.secondary.config import SecondaryConfig
@@ -310,8 +311,8 @@ class Secondary:
             self._do(e.Send(session.connection, f.Pong(frame.token)))
             if at >= self._ack_due - HEARTBEAT_S:
                 self._ack_due = at
-        elif isinstance(frame, f.Standing):
-            self.watch.told(frame, session.hello.epoch)
+        elif isinstance(frame, f.Standing | Transaction):
+            self.watch.told(frame, session.hello.epoch, at)
         elif self.keeper.barrier is not None or session.has_waiting:
             session.defer(frame)
         else:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydbt.core.protocol.frames import Standing
+from pydbt.core.protocol.transaction import Transaction
+from pydbt.core.secondary.told_transactions import ToldTransactions
 
 SIGN_OF_LIFE_S = 5.0
 """A living primary says something more often than this, in every version: a PING at least every 3 seconds."""
@@ -83,6 +85,7 @@ class PrimaryWatch:
         self._last: Standing | None = None
         self._unreached: deque[tuple[int, Standing]] = deque(maxlen=_STANDINGS)
         self._as_of: AsOf | None = None
+        self.transactions = ToldTransactions()
         self.boot = ""
         self.rivals: set[str] = set()
         """The boots of other primaries that were refused for its sake; each is told once in the log."""
@@ -109,14 +112,18 @@ class PrimaryWatch:
         """It ended on purpose: nobody is there who goes on writing to this replica."""
         self._heard_at, self._ended = now, True
 
-    def told(self, standing: Standing, epoch: int) -> None:
-        """How far the volume is, in the numbers of an epoch."""
+    def told(self, standing: Standing | Transaction, epoch: int, at: float = 0.0) -> None:
+        """How far the volume is, or its file system, in the numbers of an epoch."""
+        if isinstance(standing, Transaction):
+            self.transactions.told(standing, epoch, at)
+            return
         self._last = standing
         if standing.followed:
             self._unreached.append((epoch, standing))
 
     def reached(self, epoch: int, sequence: int) -> None:
         """The consistent image is durable at this position."""
+        self.transactions.reached(epoch, sequence)
         while self._unreached:
             told_in, standing = self._unreached[0]
             if told_in == epoch and standing.sequence > sequence:

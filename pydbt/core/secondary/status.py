@@ -67,6 +67,11 @@ class ReplicaStatus:
         """The position of the image, for people."""
         return f"sequence {self.sequence} of epoch {self.epoch:016x}"
 
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the image is one of some moment."""
+        return self.replica_state is not ReplicaState.INCONSISTENT
+
     def without_engine(self) -> ReplicaStatus:
         """The same while nothing takes what a primary sends, because the brain that told this is to be built again."""
         followed = self.replica_state is ReplicaState.UP_TO_DATE

@@ -224,3 +224,22 @@ def test_the_log_tells_rows_of_each_kind_apart() -> None:
     kinds = [one.kind for one in story.state.tracker.log.records()]
     assert kinds == [LogRecordKind.WRITE, LogRecordKind.FILE_SYSTEM]
     assert story.state.tracker.log.active_transactions == 2
+
+
+def test_a_secondary_is_told_the_newest_that_it_will_hold_at_its_position_and_none_while_that_is_not_sure() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (COMPLETE, 1), (SUBMIT, 2), (COMPLETE, 2), done=(ended(0, 7, 1), ended(2, 8, 2)))
+
+    def tellable() -> str | None:
+        one = story.transactions.tellable
+        return one and one.name
+
+    assert tellable() == "8", "committed; the secondary finds out itself when it is there"
+    story.state.unsettled.add(np.array([9]), 2, 0.0)
+    assert tellable() == "7"
+    story.acknowledge(1)
+    story.state.taints["a write that no program saw"] = 1
+    assert tellable() is None
+    story.state.taints.clear()
+    story.state.mode = Mode.RESYNCHRONIZING
+    assert tellable() is None

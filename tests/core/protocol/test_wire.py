@@ -22,6 +22,7 @@ from pydbt.core.protocol import wire
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.protocol.role import Role
+from pydbt.core.protocol.transaction import Transaction
 from tests.lab.decoder import Decoder
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "frames"
@@ -48,6 +49,7 @@ EXAMPLES: dict[str, f.Frame] = {
     "standing": f.Standing("alpha", "/dev/vda3", "2026-01-02T03:04:05.678Z", 42, True, 1 << 20),
     "standing_unknown": f.Standing("alpha", "/dev/vda3", "2026-01-02T03:04:05.678Z", 42, False, None),
     "handover": f.Handover(True, "10.0.0.1:7790", 0xFEDCBA9876543210, 42),
+    "transaction": Transaction("ext4", "48211.3", "2026-01-02T03:04:05.678Z", 812, 42),
     "takeover": f.Takeover(False, "the target is an image file"),
     "welcome": f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False, VOLUME[::-1], "pydbt 0.1"),
     "welcome_nothing": f.Welcome(None, "inconsistent", 0, 0, False, 1 << 31, True),

@@ -182,16 +182,30 @@ def transactions_are_true(world: World) -> None:
                 continue
             if one.number in kernel.flying:
                 raise Violation("a transaction that is told is committed", f"write {one.number} is in flight")
-        held = told.held
-        if held is None or node.noticed != node.put_backs or node.engine is None:
+        if node.noticed == node.put_backs and node.engine is not None and told.held is not None:
+            _is_there(world, node, watch.places[told.held.number], epoch, told.held.sequence, told.held.number)
+    for node in world.secondaries:
+        if node.engine is None or node.noticed != node.put_backs:
             continue
-        era, _ = world.primary.orders[(epoch, held.sequence)]
-        first, count = watch.places[held.number]
-        for sector in range(first, first + count) if era is kernel.era else ():
-            tag = tags(node.shadow, sector)
-            if tag not in era.legal(sector, held.number, kernel.submitted):
-                evidence = told_words(node.name, era, sector, tag, held.number, kernel.submitted)
-                raise Violation("a transaction that is told is held", evidence)
+        brain = node.engine.brain
+        report = brain.watch.transactions.report(world.clock.now, consistent=brain.record.consistent)
+        if (one := report.transaction) is not None and int(one.name) in watch.places:
+            _is_there(world, node, watch.places[int(one.name)], int(one.epoch, 16), one.sequence, int(one.name))
+
+
+def _is_there(
+    world: World, node: SecondaryNode, place: tuple[int, int], epoch: int, sequence: int, number: int
+) -> None:
+    """The write that is a transaction, or a later one to the same sectors, is on the secondary."""
+    found = world.primary.orders.get((epoch, sequence))
+    if found is None or found[0] is not world.kernel.era:
+        return
+    era, _ = found
+    for sector in range(place[0], sum(place)):
+        tag = tags(node.shadow, sector)
+        if tag not in era.legal(sector, number, world.kernel.submitted):
+            evidence = told_words(node.name, era, sector, tag, number, world.kernel.submitted)
+            raise Violation("a transaction that is told is held", evidence)
 
 
 def told_words(name: str, era: Era, sector: int, tag: bytes, least: int, most: int) -> str:

@@ -58,6 +58,7 @@ from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.primary_watch import PrimaryWatch
 from pydbt.core.secondary.replica import Recovery
 from pydbt.core.secondary.session import Session
+from pydbt.core.secondary.told_transactions import ToldTransactions
 from pydbt.core.tracking.in_flight import InFlight
 from pydbt.core.tracking.replica_queue import StreamQueue
 from pydbt.core.tracking.tracker import Tracker
@@ -113,6 +114,10 @@ def _held_when_sent(right: Callable, self: FileSystemTransactions) -> None:
     self._state.acknowledged = acknowledged
 
 
+instead(
+    "a replica holds a transaction when it is told", ToldTransactions, "reached",
+    lambda self, epoch, sequence: setattr(self, "_held", self._newest),
+)  # fmt: skip
 around("a transaction is held when it is sent", FileSystemTransactions, "advance", _held_when_sent)
 instead("what is missing needs no heartbeat that was answered", overview, "is_fresh", lambda *given: True)
 instead("what is staged counts as in sync", State, "rolled_back", None)

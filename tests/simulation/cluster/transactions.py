@@ -11,11 +11,13 @@ from tests.simulation.cluster.disk import SECTOR
 
 
 class SimTransactions:
-    """``places``: sector and length of the write that is a transaction, by its number."""
+    """``places``: sector and length of the write that is a transaction, by its number. ``told``: secondaries are told of them,
+    which takes a place in the network's order of things."""
 
-    file_system, problem = "ext4", ""
+    problem = ""
 
-    def __init__(self) -> None:
+    def __init__(self, told: bool) -> None:
+        self.file_system = "ext4" if told else None
         self.places: dict[int, tuple[int, int]] = {}
 
     def captured(self, records: np.ndarray, payload: object, newly_lost: int) -> tuple[EndedTransaction, ...]:
