@@ -60,12 +60,6 @@ def capset(header: bytes, data: bytes) -> None:
     _checked(_libc.capset(header, data))
 
 
-def open_by_handle(mount: int, kind: int, handle: bytes, flags: int) -> int:
-    """Open a file by what its file system calls it (open_by_handle_at(2)); ``mount``: any descriptor on that file system."""
-    buffer = ctypes.create_string_buffer(struct.pack("=Ii", len(handle), kind) + handle)
-    return _checked(_libc.open_by_handle_at(mount, buffer, flags))
-
-
 def file_system_magic(path: str | os.PathLike[str]) -> int:
     """Which kind of file system a path is on (``f_type`` of statfs(2))."""
     buffer = ctypes.create_string_buffer(_STRUCT_BYTES)

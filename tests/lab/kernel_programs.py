@@ -16,7 +16,8 @@ _ATTRIBUTE_BYTES = 16
 
 def program_names() -> dict[int, str]:
     """By their numbers. One that ends meanwhile is left out."""
-    found, number = {}, 0
+    found: dict[int, str] = {}
+    number = 0
     while True:
         attribute = _attribute(number)
         try:

@@ -12,7 +12,7 @@ import numpy as np
 from pydbt.core.errors import StateError, UsageError
 from pydbt.core.seen.io_log import LOG_ENTRY, fio_log, log_entries
 from pydbt.core.seen.io_meaning import FileId, file_of
-from pydbt.core.seen.io_recording import BLOCK_RECORDS_MAX, MAGIC, Names, Part, TraceBegin, TraceEnd, encode_part
+from pydbt.core.seen.io_recording import BLOCK_RECORDS_MAX, MAGIC, FileNames, Part, TraceBegin, TraceEnd, encode_part
 from pydbt.core.seen.io_words import PathOf
 
 # Of the log of fio, which is put in order in memory: 24 bytes each.
@@ -85,7 +85,7 @@ class Recorder:
                 return
             self._has_records = True
 
-    def _new_names(self, records: np.ndarray) -> Names:
+    def _new_names(self, records: np.ndarray) -> FileNames:
         with_file = records[records["inode"] != 0]
         _, first = np.unique(with_file[["inode", "generation", "file_system"]], return_index=True)
         files = [file for at in first if (file := file_of(with_file[at])) is not None and file not in self._named]

@@ -13,7 +13,7 @@ import numpy as np
 from pydbt.core.errors import DeviceError, StateError, UsageError
 from pydbt.core.seen.io_meaning import FileId
 from pydbt.core.seen.io_record import IO_RECORD
-from pydbt.core.seen.io_recording import BadRecording, Names, TraceBegin, TraceEnd, parts_of
+from pydbt.core.seen.io_recording import BadRecording, FileNames, TraceBegin, TraceEnd, parts_of
 from pydbt.device.inode_paths import InodePaths
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.tracing.block_io import BlockIo, EventOptions, IoDevice
@@ -81,7 +81,7 @@ class Recording:
     """A file of ``--record``, which is read from its beginning to its end."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._names, self._stopped = path, Names(), False
+        self._path, self._names, self._stopped = path, FileNames(), False
         try:
             self._file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
         except OSError as error:

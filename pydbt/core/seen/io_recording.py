@@ -53,8 +53,8 @@ class TraceEnd:
     full: bool
 
 
-Names = dict[FileId, str]
-Part = TraceBegin | TraceEnd | np.ndarray | Names
+FileNames = dict[FileId, str]
+Part = TraceBegin | TraceEnd | np.ndarray | FileNames
 """Of a recording, in its order: records are an array of dtype IO_RECORD."""
 
 

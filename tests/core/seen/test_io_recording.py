@@ -17,7 +17,7 @@ from pydbt.core.seen.io_recording import (
     BLOCK_HEAD_BYTES,
     MAGIC,
     BadRecording,
-    Names,
+    FileNames,
     Part,
     TraceBegin,
     TraceEnd,
@@ -28,7 +28,7 @@ from tests.core.seen.records import record, records
 
 BEGIN = TraceBegin("/dev/vdb", 1 << 30, 12345, {"operations": ["read"]})
 SOME = records(*(record(sector=8 * number, time_ns=number) for number in range(100)))
-NAMES: Names = {FileId(7, 0, 12, 1): "/srv/a\nb"}
+NAMES: FileNames = {FileId(7, 0, 12, 1): "/srv/a\nb"}
 
 
 def recording(*parts: Part) -> bytes:

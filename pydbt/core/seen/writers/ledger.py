@@ -15,7 +15,7 @@ from pydbt.core.seen.writers.reading import Amount
 ENTRIES_MAX = 4096
 WRITER_RATE_S = 5.0
 
-Subject = TypeVar("Subject", bound=Hashable)
+Keyed = TypeVar("Keyed", bound=Hashable)
 
 
 @dataclass(slots=True)
@@ -34,10 +34,10 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Row(Generic[Subject]):
+class Row(Generic[Keyed]):
     """``subject`` None: all the others together. Rates in bytes per second."""
 
-    subject: Subject | None
+    subject: Keyed | None
     dirtied: int
     written: int
     out_of_normal: int
@@ -45,17 +45,17 @@ class Row(Generic[Subject]):
     written_rate: float
 
 
-class Ledger(Generic[Subject]):
+class Ledger(Generic[Keyed]):
     """Every ``turn`` ends one reading; amounts are added before it."""
 
     def __init__(self, entries_max: int = ENTRIES_MAX) -> None:
         self._entries_max = entries_max
-        self._entries: dict[Subject, Tally] = {}  # in the order in which they were written to last
+        self._entries: dict[Keyed, Tally] = {}  # in the order in which they were written to last
         self._others = Tally()
-        self._now: dict[Subject | None, Amount] = {}
-        self._recent: deque[tuple[float, dict[Subject | None, Amount]]] = deque()
+        self._now: dict[Keyed | None, Amount] = {}
+        self._recent: deque[tuple[float, dict[Keyed | None, Amount]]] = deque()
 
-    def add(self, subject: Subject, amount: Amount, out_of_normal: bool) -> None:
+    def add(self, subject: Keyed, amount: Amount, out_of_normal: bool) -> None:
         entry = self._entries.pop(subject, None) or Tally()
         entry.add(amount, out_of_normal)
         self._entries[subject] = entry
@@ -79,14 +79,14 @@ class Ledger(Generic[Subject]):
         for entry in (*self._entries.values(), self._others):
             entry.out_of_normal = 0
 
-    def entries(self) -> Iterable[tuple[Subject, Tally]]:
+    def entries(self) -> Iterable[tuple[Keyed, Tally]]:
         """Everything that is kept by itself, that which was written to last at the end."""
         return self._entries.items()
 
-    def rates(self) -> dict[Subject | None, tuple[float, float]]:
+    def rates(self) -> dict[Keyed | None, tuple[float, float]]:
         """Dirtied and written per second over the last seconds, of those that wrote in them."""
         seconds = sum(one for one, _ in self._recent)
-        sums: dict[Subject | None, Amount] = {}
+        sums: dict[Keyed | None, Amount] = {}
         for _, amounts in self._recent:
             for subject, amount in amounts.items():
                 before = sums.get(subject, Amount(0, 0))
@@ -95,14 +95,14 @@ class Ledger(Generic[Subject]):
             return {}
         return {subject: (one.dirtied / seconds, one.written / seconds) for subject, one in sums.items()}
 
-    def rows(self, shown_max: int) -> list[Row[Subject]]:
+    def rows(self, shown_max: int) -> list[Row[Keyed]]:
         """Those that write most now come first, then those that wrote most; the last row is that of all others, if any.
 
         The sums of the rows are those of everything that was added.
         """
         rates = self.rates()
 
-        def row(subject: Subject, entry: Tally) -> Row[Subject]:
+        def row(subject: Keyed, entry: Tally) -> Row[Keyed]:
             dirtied, written = rates.get(subject, (0.0, 0.0))
             return Row(subject, entry.dirtied, entry.written, entry.out_of_normal, dirtied, written)
 
