@@ -21,10 +21,10 @@ import numpy as np
 
 from pydbt.core.printable import printable
 from pydbt.core.units import MIB
+from pydbt.device.file_handles import open_inode
 from pydbt.device.fsmap import OWNER_FREE, SPECIAL_OWNER, NoMap, map_records, mount_with_map, open_mount
 from pydbt.device.mounts import Mount
 from pydbt.device.sysfs import BlockDevice
-from pydbt.posix import libc
 
 _ATTRIBUTE_FORK, _EXTENT_MAP, _SHARED = 0x2, 0x4, 0x8  # FMR_OF_ATTR_FORK, FMR_OF_EXTENT_MAP, FMR_OF_SHARED
 _AROUND_BYTES = 32 * MIB
@@ -40,7 +40,6 @@ _BULK_REQUEST = struct.Struct("=QIIII40x")  # struct xfs_bulk_ireq: ino, flags, 
 _BULK_STAT_BYTES = 192  # struct xfs_bulkstat
 _BULK_INODE_OFFSET, _BULK_GENERATION_OFFSET = 0, 64
 _XFS_IOC_BULKSTAT = 2 << 30 | _BULK_REQUEST.size << 16 | ord("X") << 8 | 127  # _IOR('X', 127, struct xfs_bulkstat_req)
-_HANDLE_INODE_64 = 0x81  # FILEID_INO32_GEN | XFS_FILEID_TYPE_64FLAG: the inode in 64 bits, and its generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +118,7 @@ def _file_of(
 def _name_of(descriptor: int, mount: Mount, inode: int) -> tuple[str | None, str]:
     """The path of an inode as its mount's namespace sees it, or None and why not."""
     try:
-        handle = struct.pack("=QI", inode, _generation(descriptor, inode))
-        file = libc.open_by_handle(descriptor, _HANDLE_INODE_64, handle, os.O_PATH | os.O_CLOEXEC)
+        file = open_inode(descriptor, inode, _generation(descriptor, inode))
     except OSError as error:
         if error.errno in (errno.ESTALE, errno.ENOENT, errno.EINVAL):
             return None, "it has no inode any more, or one of another file"

@@ -7,6 +7,7 @@ so that an unmount in the same moment fails.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -24,15 +25,37 @@ def path_of_file(mount_point: str, inode: int, generation: int) -> bytes | None:
 
     It is one of its names, and the one by which it was found last. `` (deleted)`` follows that of a file without a name.
     """
+    with _opened(mount_point) as mount:
+        if mount is None:
+            return None
+        try:
+            found = open_inode(mount, inode, generation)
+        except OSError:
+            return None
+        path = _name_of(found)
+    below = os.fsencode(mount_point).rstrip(b"/") + b"/"
+    return path if path is not None and path.startswith(below) and path != below else None
+
+
+def open_inode(mount: int, inode: int, generation: int) -> int:
+    """A descriptor (O_PATH) of the file with this inode, on the mount that an open file is on.
+
+    OSError when there is none: ESTALE where the inode is another file's by now. ``generation`` tells these apart.
+    """
     handles = [(_INODE_64, struct.pack("<QI", inode, generation))]
     if inode < 1 << 32:
         handles.insert(0, (_INODE_32, struct.pack("<II", inode, generation)))
-    with _opened(mount_point) as mount:
-        for kind, handle in handles:
-            if mount is not None and (path := _path_of(mount, kind, handle, inode)):
-                below = os.fsencode(mount_point).rstrip(b"/") + b"/"
-                return path if path.startswith(below) and path != below else None
-    return None
+    problem = OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    for kind, handle in handles:
+        try:
+            found = libc.open_by_handle(mount, kind, handle, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            problem = error
+            continue
+        if os.fstat(found).st_ino == inode:
+            return found
+        os.close(found)
+    raise problem
 
 
 def group_mount() -> str | None:
@@ -46,8 +69,11 @@ def group_mount() -> str | None:
 
 def path_of_group(mount_point: str, number: int) -> bytes | None:
     """The path of a control group from their root; None when it is gone, or in another hierarchy."""
-    with _opened(mount_point) as mount:
-        path = _path_of(mount, _KERNFS, struct.pack("<Q", number), number) if mount is not None else None
+    path = None
+    with _opened(mount_point) as mount, contextlib.suppress(OSError):
+        if mount is not None:
+            flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+            path = _name_of(libc.open_by_handle(mount, _KERNFS, struct.pack("<Q", number), flags), number)
     root = os.fsencode(mount_point)
     if path is None or not path.startswith(root):
         return None
@@ -67,13 +93,10 @@ def _opened(place: str) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def _path_of(mount: int, kind: int, handle: bytes, inode: int) -> bytes | None:
+def _name_of(found: int, inode: int | None = None) -> bytes | None:
+    """The name of what is open, if it has that inode; closes it."""
     try:
-        found = libc.open_by_handle(mount, kind, handle, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        if os.fstat(found).st_ino != inode:
+        if inode is not None and os.fstat(found).st_ino != inode:
             return None
         return os.readlink(b"/proc/self/fd/%d" % found)
     except OSError:

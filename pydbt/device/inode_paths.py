@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 
+from pydbt.device.file_handles import open_inode
 from pydbt.device.mounts import read_mounts
-from pydbt.posix import libc
 
-# include/linux/exportfs.h: FILEID_INO32_GEN; and fs/xfs/xfs_export.h: the same with XFS_FILEID_TYPE_64FLAG
-_INO32_GENERATION, _INO64_GENERATION = 1, 0x81
 _WITH_SUCH_HANDLES = ("ext4", "ext3", "ext2", "xfs", "f2fs")
 _KEPT = 20_000  # names; more are forgotten all at once
 
@@ -26,7 +23,7 @@ class InodePaths:
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int, int, int], str | None] = {}
-        self._mounts: dict[tuple[int, int], tuple[str, str]] = {}
+        self._mounts: dict[tuple[int, int], str] = {}
 
     def path(self, major: int, minor: int, inode: int, generation: int) -> str | None:
         """The file's name now, from the root of this mount namespace; None when it is not known."""
@@ -40,10 +37,9 @@ class InodePaths:
     def _look(self, major: int, minor: int, inode: int, generation: int) -> str | None:
         with contextlib.ExitStack() as stack:
             try:
-                folder, kind = self._open_mount(major, minor)
+                folder = self._open_mount(major, minor)
                 stack.callback(os.close, folder)
-                handle = _handle(kind, inode, generation)
-                descriptor = libc.open_by_handle(folder, *handle, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+                descriptor = open_inode(folder, inode, generation)
                 stack.callback(os.close, descriptor)
                 path = os.readlink(f"/proc/self/fd/{descriptor}")
                 status = os.stat(path, follow_symlinks=False)
@@ -52,18 +48,17 @@ class InodePaths:
         is_it = (status.st_ino, status.st_dev) == (inode, os.makedev(major, minor))
         return path if is_it else None
 
-    def _open_mount(self, major: int, minor: int) -> tuple[int, str]:
-        """A mount of that file system, open, and the file system's kind. LookupError when there is none."""
+    def _open_mount(self, major: int, minor: int) -> int:
+        """A mount of that file system, open. LookupError when there is none."""
         number = major, minor
         with contextlib.suppress(LookupError, OSError):
-            point, kind = self._mounts[number]
-            return _open_on(point, number), kind
+            return _open_on(self._mounts[number], number)
         for mount in read_mounts():
             if (mount.major, mount.minor) == number and mount.fs_type in _WITH_SUCH_HANDLES:
                 with contextlib.suppress(LookupError, OSError):
                     folder = _open_on(mount.point, number)
-                    self._mounts[number] = mount.point, mount.fs_type
-                    return folder, mount.fs_type
+                    self._mounts[number] = mount.point
+                    return folder
         raise LookupError
 
 
@@ -74,12 +69,3 @@ def _open_on(point: str, number: tuple[int, int]) -> int:
         return folder
     os.close(folder)
     raise LookupError
-
-
-def _handle(kind: str, inode: int, generation: int) -> tuple[int, bytes]:
-    """Its type and its bytes. LookupError for a number that this file system cannot have."""
-    if inode < 1 << 32:
-        return _INO32_GENERATION, struct.pack("<II", inode, generation)
-    if kind != "xfs":
-        raise LookupError
-    return _INO64_GENERATION, struct.pack("<QI", inode, generation)
