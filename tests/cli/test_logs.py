@@ -17,6 +17,7 @@ import pytest
 from pydbt.cli.commands import wait as wait_command
 from pydbt.cli.logs import LineFormat, configure_logging, error_prefix, name_lines
 from pydbt.core.errors import TimedOut
+from pydbt.core.seen.advance import Advance
 from tests.cli.conftest import STATUS, FakeController
 from tests.lab.patience import PATIENCE_S
 from tests.lab.programs import PROGRAM, ROOT, Outcome, command
@@ -142,7 +143,7 @@ def test_a_wait_whose_controller_does_not_tell_in_time_says_that(
         raise TimedOut("the controller of /s gave no answer within 10 s")
 
     monkeypatch.setattr(wait_command, "ask", too_late)
-    assert not wait_command._tell(Path("/s"))
+    assert not wait_command._tell(Path("/s"), Advance())
     assert capsys.readouterr().err == (
         "waiting: the controller of /s gave no answer within 10 s, so it is unknown what for\n"
     )
