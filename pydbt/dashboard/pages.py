@@ -29,7 +29,7 @@ class Page:
     tag: str
 
 
-def load_pages(folder: Path = STATIC_FOLDER) -> dict[str, Page]:
+def load_pages(folder: Path) -> dict[str, Page]:
     """By their path below the folder. Only regular files: a link may lead anywhere. Empty without the folder."""
     found = {}
     for place, folders, names in os.walk(folder):

@@ -17,7 +17,7 @@ from pydbt.controller.registry import name_of
 from pydbt.core.errors import UsageError
 from pydbt.dashboard.collector import Collector
 from pydbt.dashboard.house import House
-from pydbt.dashboard.pages import load_pages
+from pydbt.dashboard.pages import STATIC_FOLDER, load_pages
 from pydbt.dashboard.panorama import Panorama
 from pydbt.dashboard.places import Finder
 from pydbt.dashboard.remote import RemoteDashboard
@@ -141,7 +141,7 @@ def _house(
         workers=ThreadPoolExecutor(WORKERS, "dashboard-question"),
         own_names=None if options.is_local else own_names,
         cookie_name=f"pydbt-{port}",
-        pages={} if options.metrics_only else load_pages(),
+        pages={} if options.metrics_only else load_pages(STATIC_FOLDER),
         metrics_only=options.metrics_only,
         is_secure=is_secure,
     )

@@ -214,7 +214,7 @@ def test_another_user_s_word_hides_no_program_of_a_volume(
     alone: Path, theirs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[set[str]] = []
-    monkeypatch.setattr(overview, "_programs", lambda volumes: asked.append(volumes) or [])
+    monkeypatch.setattr(overview, "programs_alone", lambda volumes: asked.append(volumes) or [])
     monkeypatch.setattr(overview, "call", lambda *_: {**REPLICA, "user": "65534 (nobody)", "volume": "lost"})
     with registered_secondary(image(alone / "t.img", MIB), theirs, "127.0.0.1", 1, keep=True):
         overview.all_reports()

@@ -185,7 +185,7 @@ def serving(
     machine: Machine,
     *words: object,
     tls: ssl.SSLContext | None = None,
-    settings: Mapping[str, float] | None = None,
+    settings: Mapping[str, float | str] | None = None,
     user: int | None = None,
 ) -> Iterator[Dashboard]:
     """The real program. By default on loopback, at a port of its own. ``settings``: constants of its modules."""
@@ -205,7 +205,7 @@ def serving(
 
 
 def started(
-    machine: Machine, words: list[str], settings: Mapping[str, float] | None = None, user: int | None = None
+    machine: Machine, words: list[str], settings: Mapping[str, float | str] | None = None, user: int | None = None
 ) -> tuple[subprocess.Popen[bytes], Path]:
     log = machine.folder / f"log-{time.monotonic_ns()}"
     with log.open("wb") as errors, log.with_suffix(".out").open("wb") as output:

@@ -60,6 +60,9 @@ def test_the_package_is_whole() -> None:
     assert not missing
     for path in (ROOT / "bpf").glob("*.[ch]"):
         assert text_of(built(), f"{PLACE}/bpf/{path.name}") == path.read_text()
+    static = ROOT / "pydbt/dashboard/static"
+    pages = {f"{PLACE}/dashboard/static/{path.relative_to(static)}" for path in static.rglob("*") if path.is_file()}
+    assert pages <= set(content)
     assert content["usr/lib/ocf/resource.d/pydbt/volume"].mode & 0o777 == 0o755
     for name in ("etc/pydbt/volumes", "etc/pydbt/cluster/run", "etc/pydbt/cluster/secondary",
                  "usr/lib/sysusers.d/pydbt.conf", "usr/lib/tmpfiles.d/pydbt.conf",

@@ -242,12 +242,14 @@ def test_an_upgrade_starts_what_runs_anew_and_does_not_wait_for_it(root: Root) -
     root.write(
         "units",
         "pydbt@data.service loaded active running Replication of volume data\n"
-        "pydbt-secondary@other.service loaded activating start Replica other\n",
+        "pydbt-secondary@other.service loaded activating start Replica other\n"
+        "pydbt-dashboard.service loaded active running Dashboard of replicated volumes\n",
     )
     said = script(root, "postinst", "configure", "0.1.0-1").output
     assert calls(root)[0] == "--system daemon-reload"
     assert [line for line in calls(root) if "restart" in line] == [
         "--no-block try-restart pydbt@data.service", "--no-block try-restart pydbt-secondary@other.service",
+        "--no-block try-restart pydbt-dashboard.service",
     ]  # fmt: skip
     assert "pydbt@data.service is started anew" in said
 
@@ -297,7 +299,10 @@ def test_purge_removes_what_the_program_made_and_names_it(root: Root) -> None:
         root.write(f"etc/pydbt/{Path(place).parent}/.{unfinished.name}.0011aabb.new")
     root.write("etc/pydbt/controller.toml")
     root.write("etc/pydbt/alpha.identity", "key", 0o600)
-    links = [
+    root.write("var/lib/pydbt/dashboard.token", "token", 0o600)
+    root.write("var/lib/pydbt/dashboard/0011223344556677", "alpha")
+    root.write("var/lib/pydbt/dashboard/0011223344556677.key", "sha256:00")
+    links = [root.path("etc/systemd/system/multi-user.target.wants/pydbt-dashboard.service")] + [
         root.path(f"etc/systemd/system/multi-user.target.wants/pydbt{kind}@data.service")
         for kind in ("", "-secondary", "-arm")
     ]
@@ -306,7 +311,7 @@ def test_purge_removes_what_the_program_made_and_names_it(root: Root) -> None:
     said = script(root, "postrm", "purge").output
     for name in (f"/{PROGRAMS}", "/var/lib/pydbt/data", "/var/lib/pydbt/even", "/etc/pydbt/volumes/data.toml",
                  "/etc/pydbt/cluster/run/other.toml", "/etc/pydbt/cluster/secondary/other.toml",
-                 "/etc/pydbt/controller.toml", "/etc/pydbt/alpha.identity"):  # fmt: skip
+                 "/etc/pydbt/controller.toml", "/etc/pydbt/alpha.identity", "/var/lib/pydbt/dashboard.token"):  # fmt: skip
         assert f"removed {name}" in said, said
     for gone in ("sys/fs/bpf/pydbt", "run/pydbt", str(FOLDER), "var/lib/pydbt", "etc/pydbt"):
         assert not root.path(gone).exists(), gone

@@ -11,6 +11,7 @@ from pydbt.cli.volume_files import VOLUMES
 from pydbt.controller.units import unit_of
 from pydbt.core.configured.gate_units import gate_lines
 from pydbt.core.errors import MachineError, UsageError
+from pydbt.dashboard.service import KEEPS
 from pydbt.kernel.code_cache import FOLDER
 from pydbt.posix.privileges import PRIMARY_KEEPS
 from pydbt.posix.service_manager import ServiceManager
@@ -100,6 +101,30 @@ def test_the_watchdog_waits_longer_than_signs_of_life_are_apart(role: str) -> No
 def test_no_unit_begins_in_a_folder_where_a_file_may_have_the_name_of_the_volume(unit: Path) -> None:
     """Without WorkingDirectory= that is ``/``, where ``/data`` may be: then ``data`` would be ambiguous."""
     assert settings_of(unit)["WorkingDirectory"] == [str(VOLUMES)]
+
+
+DASHBOARD = UNITS / "pydbt-dashboard.service"
+
+
+def test_the_dashboard_s_unit_is_taken_by_systemd_without_a_word(tmp_path: Path) -> None:
+    unit = tmp_path / DASHBOARD.name
+    unit.write_text(DASHBOARD.read_text().replace("ExecStart=controller", "ExecStart=true"))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "pydbt" not in done.stdout + done.stderr, done.stderr
+
+
+def test_the_dashboard_s_unit_keeps_no_mount_busy_and_has_the_capabilities_that_the_program_keeps() -> None:
+    found = settings_of(DASHBOARD)
+    assert not HIDING & set(found) and found["NoNewPrivileges"] == ["yes"]
+    bounds = {name for line in found["CapabilityBoundingSet"] for name in line.split()}
+    assert bounds == {f"CAP_{capability.name}" for capability in KEEPS} | NEEDED_AT_A_START - {"CAP_SYS_NICE"}
+    assert found["Type"] == ["notify"] and "WatchdogSec" not in found, "it sends no signs of life"
+    assert found["RestartPreventExitStatus"] == ["2 3"] and "bpf" in found["SystemCallFilter"][0].split()
+
+
+def test_the_dashboard_s_unit_keeps_its_token_out_of_the_journal() -> None:
+    (line,) = settings_of(DASHBOARD)["ExecStart"]
+    assert line.startswith("controller dashboard ") and "--token-file /var/lib/pydbt/" in line
 
 
 ARM = UNITS / "pydbt-arm@.service"

@@ -82,6 +82,10 @@ def test_the_wheel_has_the_programs_and_names_what_it_imports(wheel: Path) -> No
         (metadata,) = [name for name in names if name.endswith("/METADATA")]
         needs = content.read(metadata).decode()
     assert {f"pydbt/bpf/{path.name}" for path in (ROOT / "bpf").iterdir()} <= names
+    static = ROOT / "pydbt/dashboard/static"
+    assert {
+        f"pydbt/dashboard/static/{path.relative_to(static)}" for path in static.rglob("*") if path.is_file()
+    } <= names
     assert not [name for name in names if name.startswith("tests/")]
     libraries = "numpy bitarray crc32c xxhash zstandard click rich pyroute2 cryptography starlette uvicorn urwid"
     for library in [*libraries.split(), "prometheus-client"]:
