@@ -35,7 +35,7 @@ SAVE_STATUS_INTERVAL_S = 5.0
 """How often a controller saves its status while something goes on: a killed one left no older one than that."""
 # A request of the command line is far below this; a longer one comes from another program.
 _REQUEST_BYTES_MAX = 64 * 1024
-ANSWER_BYTES_MAX = 4 * 1024 * 1024
+_ANSWER_BYTES_MAX = 4 * 1024 * 1024
 # Clients are people and monitoring. More of them at once are refused, so that the number of threads is bounded.
 CLIENTS_MAX = 64
 _SEND_TIMEOUT_S = 10.0
@@ -237,7 +237,7 @@ def call(path: str | os.PathLike[str], request: dict[str, Any], timeout_s: float
             stranger = stranger_of(client, owner, place, request)
             with contextlib.suppress(BrokenPipeError):  # it has answered without asking
                 client.sendall(json.dumps(request).encode() + b"\n")
-            answer = next(_lines(client, ANSWER_BYTES_MAX, until and until - time.monotonic()), None)
+            answer = next(_lines(client, _ANSWER_BYTES_MAX, until and until - time.monotonic()), None)
         except BlockingIOError as error:
             raise BusyError(f"the controller of {place.parent} takes in no command now: try again") from error
         except TimeoutError as error:
@@ -338,7 +338,7 @@ def read_saved_status(state_dir: str | os.PathLike[str]) -> dict[str, Any] | Non
     if other_owner(state_dir):
         return None
     try:
-        saved = _parsed(read_safely(Path(state_dir) / SAVED_STATUS_NAME)[0])
+        saved = parsed_json(read_safely(Path(state_dir) / SAVED_STATUS_NAME)[0])
     except (OSError, Unsafe, ValueError, RecursionError):
         return None
     if not isinstance(saved, dict):
@@ -363,7 +363,7 @@ def _end(status: dict[str, Any], state: str, mode: str) -> None:
 
 def _result(answer: bytes, place: Path) -> dict[str, Any]:
     try:
-        content = _parsed(answer)
+        content = parsed_json(answer)
         if content["ok"]:
             return dict(content["result"])
         code, message = int(content["error"]["exit_code"]), str(content["error"]["message"])
@@ -374,7 +374,7 @@ def _result(answer: bytes, place: Path) -> dict[str, Any]:
     raise failure
 
 
-def _parsed(text: str | bytes) -> Any:
+def parsed_json(text: str | bytes) -> Any:
     """JSON, with None in the place of what is no number for JSON (NaN, infinity): others read what is printed of it."""
     return json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
 

@@ -11,10 +11,12 @@ import os
 import socket
 from typing import Any
 
-from pydbt.controller.control import ANSWER_BYTES_MAX, read_answer, socket_itself, socket_path, stranger_of
+from pydbt.controller.control import read_answer, socket_itself, socket_path, stranger_of
 from pydbt.core.errors import BusyError, NotRunning, StateError
 
 _RECEIVE_BYTES = 256 * 1024
+_STATUS_BYTES_MAX = 1 << 20
+"""A hundred times what a status has: whoever answers may be another user."""
 _REQUEST = {"command": "status"}
 _QUESTION = json.dumps(_REQUEST).encode() + b"\n"
 
@@ -70,7 +72,7 @@ class Conversation:
                 if not received:
                     raise ConnectionResetError
                 self._pending += received
-                if len(self._pending) > ANSWER_BYTES_MAX:
+                if len(self._pending) > _STATUS_BYTES_MAX:
                     self.close()
                     raise StateError(
                         f"{self._place} is answered by something that is no controller: its answer is too long"

@@ -142,7 +142,14 @@ class Collector:
 
     def _look_at_stopped(self, volume: WatchedVolume, now: float) -> None:
         if volume.wants_last_known(now):
-            self._background.want(volume.place.id, lambda: self._finder.stopped(volume.place))
+            self._background.want(volume.place.id, lambda: self._stopped(volume))
+
+    def _stopped(self, volume: WatchedVolume) -> dict[str, Any]:
+        """In the thread of slow looks."""
+        began = time.monotonic()
+        report = self._finder.stopped(volume.place)
+        volume.look_took_s = time.monotonic() - began
+        return report
 
     def _find(self) -> None:
         """Volumes appear, and those of which nothing is left go."""

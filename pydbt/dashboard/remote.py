@@ -6,7 +6,6 @@ What it tells is judged here again (``sight_of``): no machine is shown better th
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import ssl
 from collections.abc import Mapping
@@ -16,11 +15,12 @@ from urllib.parse import quote, urlencode
 
 import h11
 
+from pydbt.controller.control import parsed_json
 from pydbt.controller.registry import name_of
 from pydbt.core.errors import NoAnswer, PeerError, PydbtError, StateError, Unreachable
 from pydbt.core.printable import printable
 from pydbt.core.protocol.peer_identity import OTHER_KEY, objection_to_revoked
-from pydbt.core.seen.sight import STALE_S, Asked, Sight, sight_of
+from pydbt.core.seen.sight import LEVELS_MAX, STALE_S, Asked, Sight, is_shallow, sight_of
 from pydbt.core.seen.view import View
 from pydbt.dashboard.panorama import MachinePicture, Panorama
 from pydbt.dashboard.secure import proved_machine
@@ -161,9 +161,11 @@ class RemoteDashboard:
         finally:
             writer.transport.abort()
         try:
-            content = json.loads(body, parse_constant=lambda _: None)
+            content = parsed_json(body)
         except (ValueError, RecursionError):
             raise PeerError(f"{self._address} is no dashboard of this program: its answer is no JSON") from None
+        if not is_shallow(content, LEVELS_MAX + 4):
+            raise PeerError(f"{self._address} is no dashboard of this program: there are lists in lists without end")
         if status != 200:
             words = View(content).text("problem") or f"its answer has the status {status}"
             raise PeerError(f"{self._address}: {words}")

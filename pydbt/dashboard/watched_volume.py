@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pydbt.controller.conversation import Conversation
-from pydbt.core.errors import NotRunning, PydbtError
+from pydbt.core.errors import NotRunning, PydbtError, StateError
 from pydbt.core.printable import printable
 from pydbt.core.seen.byte_rate import ByteRate
-from pydbt.core.seen.sight import Asked, Sight, sight_of
+from pydbt.core.seen.sight import Asked, Sight, is_shallow, sight_of
 from pydbt.core.seen.view import View
 from pydbt.dashboard.places import VolumePlace
 
@@ -24,6 +24,8 @@ _LATE_S = 0.5
 """A picture does not wait for one that took longer than this the last time."""
 LAST_KNOWN_S = 10.0
 """How often it is looked what a volume without a controller has come to: its map is read for it."""
+SHARE = 20.0
+"""A large map takes long to read: no more than this part of the time is spent on it."""
 # What a status that was heard tells of a volume whose controller is gone by now.
 _LASTING = (
     "role", "source", "target", "volume", "size_bytes", "size", "block_bytes", "tainted", "gate", "refused", "last_in_sync",
@@ -39,6 +41,7 @@ class WatchedVolume:
         self.registered: socket.socket | None = None
         self.last_known: dict[str, Any] | None = None
         self.is_stopped = False
+        self.look_took_s = 0.0
         self._conversation = Conversation(place.where)
         self._status: dict[str, Any] = {}
         self._heard_at = -inf
@@ -90,7 +93,10 @@ class WatchedVolume:
             self._conversation.close()
             self._failed(error)
             return
-        if status is not None:
+        if status is not None and not is_shallow(status):
+            self._conversation.close()
+            self._failed(StateError("its status is none: there are lists in lists without end"))
+        elif status is not None:
             self._answered(status, now, now - self._asked_at)
         elif now - self._asked_at > _LATE_S:
             self._late = True
@@ -116,7 +122,7 @@ class WatchedVolume:
 
     def wants_last_known(self, now: float) -> bool:
         """Whether it is time to look what one without a controller has come to. It is done then."""
-        if now - self._looked_at < LAST_KNOWN_S:
+        if now - self._looked_at < max(LAST_KNOWN_S, SHARE * self.look_took_s):
             return False
         self._looked_at = now
         return True

@@ -101,7 +101,7 @@ def test_a_client_that_asks_byte_by_byte_gives_its_place_to_others(
 @pytest.mark.parametrize(
     "answer",
     [
-        b"x" * (control.ANSWER_BYTES_MAX + 70_000),
+        b"x" * (control._ANSWER_BYTES_MAX + 70_000),
         b'{"ok": false, "error": {"exit_code": Infinity, "message": ""}}\n',
         b'{"ok": false, "error": {"exit_code": 1e400, "message": ""}}\n',
         b'{"ok": false, "error": {"exit_code": 256, "message": ""}}\n',

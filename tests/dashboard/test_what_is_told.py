@@ -216,6 +216,25 @@ def test_another_program_in_the_place_of_a_controller_is_no_volume_that_is_good(
             assert told["odd"]["level"] in ("unknown", "stopped") and told["data"]["level"] == "good"
 
 
+def test_a_status_that_is_made_to_break_readers_hides_no_other_volume(machine: Machine) -> None:
+    deep: Any = []
+    for _ in range(200):
+        deep = [deep]
+    machine.add("deep", notices=deep)
+    machine.add("large", notices=["x" * (2 << 20)])
+    machine.add(
+        "strange", mode=["normal"], mode_since=7, lag_seconds="x", secondaries={"a": 1}, progress=[], source={}, gate=1
+    )
+    machine.add("hostile", mode_since="\x1b[2J<script>", connection_problem="<img src=x>\n\x00", mode="unsynchronized")
+    machine.add("data")
+    with serving(machine) as dashboard:
+        volumes = {one["name"]: one for one in dashboard.machines()[0]["volumes"]}
+        assert volumes["data"]["level"] == "good" and len(volumes) == 5
+        assert {volumes[name]["level"] for name in ("deep", "large", "strange")} == {"unknown"}
+        assert "lists in lists" in volumes["deep"]["problem"] and "too long" in volumes["large"]["problem"]
+        assert not {one for one in volumes["hostile"]["words"] + volumes["hostile"]["problem"] if ord(one) < 32}
+
+
 def test_the_rate_of_the_wire_is_made_of_two_looks(machine: Machine) -> None:
     controller = machine.add("data")
     with serving(machine) as dashboard, stream_of(dashboard) as events:

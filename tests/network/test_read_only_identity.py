@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from pydbt.cli.group import execute
 from pydbt.controller import pki
 from pydbt.core.errors import PeerError, UsageError
+from pydbt.core.units import MIB
 from pydbt.network.certificates import is_read_only, key_of
 from pydbt.network.tls import Secure, load_identity
 from pydbt.store.peer_pin import PeerPin
+from tests.lab.disks import image, loop_over
 from tests.network.test_tls import meet
 
 
@@ -78,3 +81,20 @@ def test_it_stays_what_it_is_when_it_is_renewed_and_gets_a_new_key_when_it_becom
     assert key_of(again) == key
     machine = load_identity(pki.issue(authority, "viewer", replace=True)).certificate
     assert key_of(machine) != key, "who has the file of the viewer is no machine with it"
+
+
+@pytest.mark.parametrize("role", ["primary", "secondary"])
+def test_neither_role_starts_with_it(
+    tmp_path: Path, authority: Path, role: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = pki.issue(authority, "viewer", read_only=True)
+    given = ["--state", str(tmp_path / "state"), "--identity", str(path), "--check"]
+    with loop_over(image(tmp_path / "disk.img", MIB)) as device:
+        words = (
+            ["run", str(device), "--secondary", "127.0.0.1:1"]
+            if role == "primary"
+            else ["secondary", str(device), "--listen", "127.0.0.1:0"]
+        )
+        assert execute([*words, *given]) == 2
+    said = capsys.readouterr().err
+    assert "may only read" in said and said.count("\n") == 1 and not (tmp_path / "state").exists()

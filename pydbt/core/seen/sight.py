@@ -19,6 +19,8 @@ from pydbt.core.units import format_seconds
 
 STALE_S = 5.0
 """A status that is older tells of the past. Controllers are asked every second, and a busy one may take a moment to answer."""
+LEVELS_MAX = 16
+"""Of lists and objects in each other. A status has five."""
 _FOLLOWING = {*map(str, FOLLOWING_MODES), "streaming", "ready"}
 _COPYING = {str(Mode.INITIAL_SYNC), str(Mode.RESYNCHRONIZING), "staging", "direct"}
 # Of one of several secondaries: what its own entry in the status tells.
@@ -27,6 +29,19 @@ _OF_A_SECONDARY = (
     "out_of_sync_bytes", "unacknowledged_bytes", "last_in_sync", "progress",
 )  # fmt: skip
 _NEWS_OF_A_SECONDARY = ("secondary", "mode", "replica_state", "connected", "connection_problem", "out_of_sync_bytes")
+
+
+def is_shallow(value: object, levels: int = LEVELS_MAX) -> bool:
+    """Whether lists and objects are in each other no deeper than this: whoever tells a status may be another user."""
+    layer = [value]
+    for _ in range(levels + 1):
+        inner: list[object] = []
+        for one in layer:
+            inner += one.values() if isinstance(one, Mapping) else one if isinstance(one, list | tuple) else ()
+        layer = inner
+        if not layer:
+            return True
+    return False
 
 
 class Level(StrEnum):
