@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ Asker = Callable[[str, dict[str, Any], float], dict[str, Any]]
 class House:
     """``own_names``: of this server, None behind a proxy; ``cookie_name``: another one for each port of the machine.
 
-    ``pages`` is empty with ``--metrics-only``. ``workers`` wait for controllers.
+    ``pages`` is empty with ``--metrics-only``. ``workers`` wait for controllers; ``asking``: questions about each volume.
     """
 
     token: Token
@@ -39,4 +40,5 @@ class House:
     pages: Mapping[str, Page] = field(default_factory=dict)
     metrics_only: bool = False
     is_secure: bool = False
+    asking: Counter[str] = field(default_factory=Counter)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -19,21 +19,31 @@ from pydbt.dashboard.house import House
 QUESTION_S = 5.0
 LONG_POLL_S = 20.0
 """An answer that waits for an event comes before a proxy gives up on it."""
+AT_ONCE_MAX = 8
+"""Questions about one volume: a controller that hangs leaves the workers to the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Its numbers by their names, each with the value that it has when it is left out; None: it must be there."""
+    """Its numbers by their names, each with the value that it has when it is left out; None: it must be there.
 
-    numbers: Mapping[str, float | None] = field(default_factory=dict)
-    whole: bool = True
+    ``moments``: those that may have a fraction; all others are whole. ``optional``: the controller has a default.
+    """
+
+    numbers: Mapping[str, int | None] = field(default_factory=dict)
+    moments: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
 
 
 QUESTIONS: Mapping[str, Question] = {
     "map": Question({"start": 0, "end": None, "cells": 1024}),
     "block": Question({"offset": None}),
-    "history": Question({"from": None, "until": None, "points": 500}, whole=False),
-    "events": Question({"since": 0, "timeout": 0}),
+    "history": Question(
+        {"from": None, "until": None, "points": None},
+        frozenset({"from", "until"}),
+        frozenset({"from", "until", "points"}),
+    ),
+    "events": Question({"since": 0, "timeout": 0}, frozenset({"timeout"})),
     "method": Question(),
     "io": Question(),
     "writers": Question(),
@@ -52,13 +62,22 @@ def answer_to(house: House, name: str) -> Callable[[Request], Any]:
         timeout_s = QUESTION_S + min(float(arguments.get("timeout", 0)), LONG_POLL_S)
         if "timeout" in arguments:
             arguments["timeout"] = min(arguments["timeout"], LONG_POLL_S)
-        asked = functools.partial(house.ask, request.path_params["volume"], {"command": name, **arguments}, timeout_s)
+        volume = request.path_params["volume"]
+        if house.asking[volume] >= AT_ONCE_MAX:
+            words = f"{AT_ONCE_MAX} questions about this volume are not answered yet: ask again in a moment"
+            return JSONResponse({"problem": words}, 503, {"retry-after": "1"})
+        asked = functools.partial(house.ask, volume, {"command": name, **arguments}, timeout_s)
+        house.asking[volume] += 1
         try:
             return JSONResponse(await asyncio.get_running_loop().run_in_executor(house.workers, asked))
         except KeyError:
             return JSONResponse({"problem": "no volume of this dashboard has this id"}, 404)
         except PydbtError as error:
             return JSONResponse({"problem": str(error)}, 503)
+        finally:
+            house.asking[volume] -= 1
+            if not house.asking[volume]:
+                del house.asking[volume]
 
     return answer
 
@@ -71,9 +90,11 @@ def numbers_of(question: Question, given: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, default in question.numbers.items():
         text = given.get(name)
+        if text is None and name in question.optional:
+            continue
         if text is None and default is None:
             raise ValueError(f"{name} is missing: give {', '.join(question.numbers)}")
-        found[name] = default if text is None else _number(name, text, question.whole)
+        found[name] = default if text is None else _number(name, text, name not in question.moments)
     return found
 
 

@@ -32,7 +32,7 @@ from pydbt.posix.privileges import Capability, forbid_core_dumps, keep_only
 from pydbt.posix.service_manager import ServiceManager
 from pydbt.store.peer_pin import PeerPin
 
-WORKERS = 16
+WORKERS = 32
 """Questions to controllers at the same time, beside those for their status."""
 KEEPS = frozenset({Capability.DAC_OVERRIDE, Capability.DAC_READ_SEARCH, Capability.BPF})
 """A state directory and its socket may be another user's; what a stopped volume lacks is in maps of the kernel."""

@@ -216,6 +216,18 @@ def test_another_program_in_the_place_of_a_controller_is_no_volume_that_is_good(
             assert told["odd"]["level"] in ("unknown", "stopped") and told["data"]["level"] == "good"
 
 
+def test_questions_to_a_controller_that_hangs_leave_room_for_those_to_others(machine: Machine) -> None:
+    machine.add("data").answers = {"method": {"state": "normal"}}
+    with machine.silent("hung"), serving(machine, settings={"questions.QUESTION_S": 30.0}) as dashboard:
+        places = {one["name"]: f"/api/volumes/{one['id']}/method" for one in dashboard.machines()[0]["volumes"]}
+        request = f"GET {places['hung']} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {dashboard.token}\r\n\r\n"
+        with contextlib.ExitStack() as stack:
+            for _ in range(40):
+                stack.enter_context(dashboard.wire()).sendall(request.encode())
+            until(lambda: dashboard.get(places["hung"]).status == 503, "there are too many")
+            assert dashboard.get(places["data"]).json == {"state": "normal"}
+
+
 def test_a_status_that_is_made_to_break_readers_hides_no_other_volume(machine: Machine) -> None:
     deep: Any = []
     for _ in range(200):
@@ -253,9 +265,13 @@ def test_a_question_about_a_volume_goes_to_its_controller(machine: Machine) -> N
     with serving(machine) as dashboard:
         place = f"/api/volumes/{(dashboard.volume('data') or {})['id']}"
         assert dashboard.get(f"{place}/map?start=0&end=4096&cells=1").json == {"cells": {"out_of_sync": [1]}}
-        assert dashboard.get(f"{place}/history?from=1.5&until=2").json == {"rows": []}
+        assert dashboard.get(f"{place}/history?from=1.5&until=2&points=7").json == {"rows": []}
         assert dashboard.get(f"{place}/method").json == {"state": "normal"}
         assert {"command": "map", "start": 0, "end": 4096, "cells": 1} in controller.asked
+        (history,) = [request for request in controller.asked if request["command"] == "history"]
+        assert (
+            history == {"command": "history", "from": 1.5, "until": 2.0, "points": 7} and type(history["points"]) is int
+        )
         for query in ("map", "map?end=x", "map?end=-1", "map?end=99999999999999999999999", "map?end=1&odd=1", "block?offset=1e3",
                       "history?from=nan&until=1"):  # fmt: skip
             answer = dashboard.get(f"{place}/{query}")
