@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.dashboard.test_page_views import DRAWN, VIEWS
 from tests.lab.browser import SIZES, Tab
 from tests.lab.page_bench.server import PageBench
 
@@ -34,3 +35,14 @@ def test_nothing_runs_out_of_the_page(tab: Callable[..., Tab], size: str) -> Non
     page = tab(size=size).page
     page.wait_for_selector(".row")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_enlarged_four_times_everything_still_fits(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    """320 pixels: a screen of 1280 at 400 % (WCAG 1.4.10)."""
+    page = tab().page
+    page.set_viewport_size({"width": 320, "height": 256})
+    one = next(one.id for one in bench.made if one.name == "ledger")
+    for path in ("", *(f"volume/{one}/{view}" for view in VIEWS), "recording"):
+        page.goto(f"{bench.address}/#/{path}")
+        page.wait_for_selector(DRAWN.get(path.rpartition("/")[2], "h1"))
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
