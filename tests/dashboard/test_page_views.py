@@ -114,6 +114,18 @@ def test_the_method_tells_where_it_is_and_why(bench: PageBench, tab: Callable[..
     )
 
 
+def test_events_of_a_controller_that_was_started_again_join_those_that_were_heard(
+    bench: PageBench, tab: Callable[..., Tab]
+) -> None:
+    page = tab(path_of(bench, "postgres", "method")).page
+    page.wait_for_selector(".events strong:text('verified')")
+    count = page.locator(".events li:not(.day)").count()
+    bench.answers.run = "second"
+    bench.names = ("fresh",)
+    page.wait_for_selector(".events strong:text('fresh')")
+    assert page.locator(".events li:not(.day)").count() > count
+
+
 def test_the_rows_of_the_writers_add_up_to_what_was_captured(bench: PageBench, tab: Callable[..., Tab]) -> None:
     page = tab(path_of(bench, "postgres", "writers")).page
     page.wait_for_selector(DRAWN["writers"])

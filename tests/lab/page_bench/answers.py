@@ -21,6 +21,7 @@ class Answers:
     def __init__(self, bench: PageBench) -> None:
         self.bench = bench
         self.over: dict[str, tuple[int, Any]] = {}
+        self.run = "first"  # of the controllers: another one after a restart
 
     def of(self, path: str, query: Query) -> tuple[int, Any]:
         matched = re.fullmatch(r"/api/volumes/([0-9a-f]{16})/(\w+)", path)
@@ -43,7 +44,7 @@ class Answers:
             return 200, history(made, number["from"], number["until"], int(number["points"]), now, began, words)
         if name == "events":
             told = events(made, now, began, words)
-            return 200, {"events": told[int(number["since"]) :], "next": len(told), "lost": False}
+            return 200, {"events": told[int(number["since"]) :], "next": len(told), "lost": False, "run": self.run}
         if name == "io":
             return 200, io(made, now)
         if name == "writers":

@@ -110,10 +110,14 @@ export class Method {
   }
 
   #heard(answer) {
-    if (typeof answer.next === "number") {
-      if (answer.next < this.since) this.kept = [];
-      this.since = answer.next;
+    const isNew = this.run !== undefined && answer.run !== this.run;
+    this.run = answer.run;
+    if (isNew && this.since) {
+      this.since = 0; /* a controller that was started again counts from the beginning; what was heard before stays */
+      this.eventsAsking.again();
+      return;
     }
+    if (typeof answer.next === "number") this.since = answer.next;
     this.kept = [...this.kept, ...(answer.events ?? [])].slice(-EVENTS_KEPT);
     this.events.draw(this.kept);
   }
