@@ -69,11 +69,14 @@ def test_the_link_opens_the_page_and_leaves_no_token_in_the_address(opened: Tab)
     assert opened.page.evaluate("window.harmed === undefined")
 
 
-def test_every_view_is_drawn_of_what_the_controller_answers(opened: Tab) -> None:
+def test_every_view_is_drawn_of_what_the_controller_answers(opened: Tab, machine: Machine) -> None:
     path = (opened.page.get_attribute(f"{row_of('vdz')} a", "href") or "").removeprefix("#/")
     for view in VIEWS:
         opened.go(f"{path}/{view}")
         opened.page.wait_for_selector(DRAWN[view])
+    asked = {one["command"]: one for one in machine.controllers["vdz"].asked}
+    assert asked.keys() >= {"map", "writers", "io", "method", "events", "history"}
+    assert isinstance(asked["history"]["points"], int)  # a controller refuses 600.0
 
 
 def test_a_server_that_hangs_makes_everything_stale_and_goes_on_after(opened: Tab, dashboard: Dashboard) -> None:

@@ -89,7 +89,7 @@ export class Writers {
     const rows = [
       ["Captured in all", format.bytes(writers.captured)],
       ["Watched", writers.since ? `since ${format.clock(writers.since)}` : format.UNKNOWN],
-      ["No room for", writers.lost === null ? format.UNKNOWN : `${format.count(writers.lost)} rows or processes`],
+      ["No room for a row or a process", writers.lost === null ? format.UNKNOWN : `${format.count(writers.lost)} times`],
       ["Counted", writers.sampled ? "in samples" : "every event"],
     ];
     keyed(
