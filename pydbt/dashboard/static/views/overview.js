@@ -80,9 +80,11 @@ export class Overview {
         ? `All ${volumes.length} are good.`
         : `${good} of ${volumes.length} good${this.store.isStale ? ", as far as is known" : ""}.`;
     setText(this.summary, words);
+    /* Of primaries: what one sends, its replica on the same page receives. */
+    const sources = volumes.filter(({ view }) => view.role !== "secondary");
     const sum = (key) => {
-      const known = volumes.map(({ view }) => view[key]).filter((value) => typeof value === "number");
-      return known.length || !volumes.length ? known.reduce((all, one) => all + one, 0) : null;
+      const known = sources.map(({ view }) => view[key]).filter((value) => typeof value === "number");
+      return known.length || !sources.length ? known.reduce((all, one) => all + one, 0) : null;
     };
     const totals = [
       ["Written to disks", format.rate(sum("write_rate_bytes"))],
