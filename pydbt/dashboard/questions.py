@@ -100,8 +100,7 @@ def numbers_of(question: Question, given: Mapping[str, str]) -> dict[str, Any]:
 
 def _number(name: str, text: str, whole: bool) -> int | float:
     try:
-        # A whole number stays one: a controller takes a count in no other form.
-        number = int(text) if whole or text.isdecimal() else float(text)
+        number = int(text) if whole else float(text)
         if len(text) <= 32 and text.isascii() and math.isfinite(number) and is_figure(number) and number >= 0:
             return number
     except (ValueError, OverflowError):
