@@ -15,12 +15,20 @@ export class HeatPlot {
     this.said = el("p", { class: "cell-words muted" });
     this.scale = el("ul", { class: "heat-scale", "aria-hidden": "true" }, Array.from({ length: LEVELS }, (_, level) => el("li", { class: `heat-${level}` })));
     this.most = el("b");
+    this.rows = el("tbody");
+    this.table = el(
+      "details",
+      { class: "as-table", ontoggle: () => this.#sums() },
+      el("summary", {}, `${title} as a table`),
+      el("table", { class: "plain" }, el("thead", {}, el("tr", {}, ["From", "In all of this time", "In the last interval"].map((words) => el("th", { scope: "col" }, words)))), this.rows),
+    );
     this.node = el(
       "figure",
       { class: "plotted" },
       el("figcaption", {}, el("h3", {}, title), el("div", { class: "heat-legend" }, "none", this.scale, "most: ", this.most)),
       el("div", { class: "heat" }, this.canvas),
       this.said,
+      this.table,
     );
     this.canvas.addEventListener("pointermove", (event) => this.#point(event));
     this.canvas.addEventListener("pointerleave", () => setText(this.said, ""));
@@ -67,6 +75,7 @@ export class HeatPlot {
       }
     });
     this.#axes(pen, style, rows, from, moments, room, width);
+    this.#sums();
   }
 
   #top(row, rows) {
@@ -101,6 +110,18 @@ export class HeatPlot {
     const row = from + (this.flip ? until - from - 1 - line : line);
     if (!columns[column] || row < from || row >= until) setText(this.said, "");
     else setText(this.said, `${format.clock(moments[column], false)}, from ${this.label(row)}: ${this.amount(columns[column][row] ?? 0)}`);
+  }
+
+  /* The same for those who do not see it: each row in which anything fell. */
+  #sums() {
+    if (!this.table.open || !this.shown) return;
+    const [columns, , from, until] = this.shown;
+    const rows = [];
+    for (let row = from; row < until; row += 1) {
+      const sum = columns.reduce((all, column) => all + (column[row] ?? 0), 0);
+      if (sum) rows.push([this.label(row), this.amount(sum), this.amount(columns.at(-1)[row] ?? 0)]);
+    }
+    this.rows.replaceChildren(...rows.map(([label, ...words]) => el("tr", {}, el("th", { scope: "row" }, label), words.map((one) => el("td", {}, one)))));
   }
 
   say(words) {

@@ -1,6 +1,6 @@
 /* A recording of `controller trace --record`, played again in the browser: it is read here and sent nowhere. */
 
-import { cut, el, keyed, setAttribute, setText, told } from "../lib/dom.js";
+import { el, keyed, setAttribute, setText, told } from "../lib/dom.js";
 import * as format from "../lib/format.js";
 import { INTERVALS_MAX, readRecording } from "../lib/recording.js";
 import { IoFigures } from "./block_io.js";
@@ -135,7 +135,7 @@ function fill(body, rows) {
   keyed(
     body,
     rows,
-    (one) => cut(one.name, 400),
+    (one) => one.name,
     (one) => el("tr", {}, el("th", { scope: "row" }, told(one.name, 90)), el("td", { class: "number" }), el("td", { class: "number" })),
     (row, one) => {
       setText(row.children[1], format.count(one.count));
