@@ -222,12 +222,11 @@ class Capture:
         return self._bitmaps.count(1 - quiet), self._bitmaps.count(quiet)
 
     def written_counts(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How many blocks the active and the quiet bitmap have in each range from one edge to the next. From any thread.
+        """How many blocks each of the two bitmaps has in each range from one edge to the next. From any thread.
 
-        When they are swapped meanwhile, each is counted once all the same. StateError once this is closed.
+        It does not matter which of them is the active one, and when they are swapped. StateError once this is closed.
         """
-        quiet = self._quiet()
-        return self._bitmaps.counts(1 - quiet, edges), self._bitmaps.counts(quiet, edges)
+        return self._bitmaps.counts(0, edges), self._bitmaps.counts(1, edges)
 
     # -- counters
 

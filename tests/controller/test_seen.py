@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +20,8 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import BusyError, UsageError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.modes import Mode
-from pydbt.core.seen.heat import WHOLE, Cells
+from pydbt.core.seen.heat import WHOLE, Cells, Heat
+from pydbt.core.seen.history import COLUMNS
 from pydbt.device.block_owner import BlockOwner
 from pydbt.device.fsmap import FSMAP_RECORD, OWNER_FREE, SPECIAL_OWNER, NoMap
 from tests.controller.volumes import BLOCKS, GEOMETRY
@@ -252,3 +255,29 @@ def test_the_method_says_where_it_stands_and_why(loop: PrimaryLoop, asked) -> No
     assert answer["mode"] in answer["moves"]["modes"] and answer["log"]["records"] == []
     with pytest.raises(UsageError, match="no secondary"):
         asked(command="method", secondary="h:9")
+
+
+# --- the documented keys --------------------------------------------------------------------------------------------
+REFERENCE = (Path(__file__).resolve().parents[2] / "docs/reference/questions.md").read_text()
+
+
+def documented(section: str, table: int = 0) -> set[str]:
+    """The names in the first column of a table of a section of the reference."""
+    (text,) = [part for part in REFERENCE.split("\n## ") if part.startswith(section)]
+    rows = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)[table].splitlines()[2:]
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+
+def test_the_keys_of_the_answers_are_the_documented_ones(loop: PrimaryLoop, asked, tmp_path: Path) -> None:
+    assert set(asked(command="map")) == documented("The map")
+    assert documented("The map", 1) == {str(kind) for kind in Heat}
+    method = asked(command="method")
+    assert set(method) == documented("The method")
+    for name in ("log", "dirty_map"):
+        assert all(f"`{key}`" in REFERENCE for key in method[name])
+    assert documented("The owner of a block") == {"offset", "extent", "file", "why"}
+    loop.seen.keep_history()
+    history = loop.answer({"command": "history"}, lambda: False)
+    assert set(history) == documented("The history")
+    assert documented("The history", 1) == set(COLUMNS)
+    loop.seen.end()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +15,9 @@ from pydbt.device.block_owner import owner_of
 from pydbt.device.fsmap import free_parts, map_records, mount_with_map, open_mount
 from pydbt.device.sysfs import BlockDevice
 from tests.lab.disks import image, loop_over, mounted, mounted_elsewhere
+from tests.lab.files import place_of
 from tests.lab.patience import run
 
-_FIBMAP = 1  # ioctl: the number of a file's block on the device
 RMAP = ["mkfs.xfs", "-q", "-f", "-m", "rmapbt=1,reflink=1"]
 KINDS = {
     "xfs with reverse mapping": RMAP,
@@ -33,19 +31,6 @@ def volume(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[BlockDevi
     with loop_over(image(tmp_path / "a", 400 * MIB)) as path:
         run(*getattr(request, "param", RMAP), path)
         yield BlockDevice.identify(path)
-
-
-def place_of(file: Path, block: int = 0) -> int:
-    """Where a file's block really lies on its device, in bytes."""
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        answer = bytearray(struct.pack("=I", block))
-        fcntl.ioctl(descriptor, _FIBMAP, answer)
-        found: int = struct.unpack("=I", answer)[0] * os.fstatvfs(descriptor).f_bsize
-    finally:
-        os.close(descriptor)
-    assert found, "the file has no block there"
-    return found
 
 
 def write(file: Path, size: int = MIB) -> Path:

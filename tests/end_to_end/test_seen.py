@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 from pydbt.controller import control
 from tests.end_to_end.in_sync import BLOCK, SIZE, in_sync, write
-from tests.lab.cluster import Cluster
-from tests.lab.disks import Device
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.disks import Device, loop_device, mounted
+from tests.lab.files import place_of
 from tests.lab.images import differing_blocks
-from tests.lab.patience import until
+from tests.lab.patience import run, until
 
 MIB = 1 << 20
 
@@ -133,3 +135,21 @@ def test_the_history_of_both_sides_outlives_a_restart_and_a_kill(tmp_path: Path)
             assert len(told["rows"]) >= 3 and told["rows"] == sorted(told["rows"], key=lambda row: row[0])
         assert worst() >= 512 * BLOCK
         both.compare("at the end")
+
+
+def test_a_file_on_the_volume_is_named_and_free_space_is_shown(tmp_path: Path) -> None:
+    with loop_device(tmp_path, 400 * MIB) as device:
+        run("mkfs.xfs", "-q", "-m", "rmapbt=1", device.path)
+        with mounted(device, tmp_path / "mount") as point, cluster(tmp_path / "c", device) as both:
+            both.start()
+            both.wait()
+            file = point / "named"
+            file.write_bytes(os.urandom(MIB))
+            os.sync()
+            place = place_of(file)
+            assert ask(both.primary_state, "block", offset=place)["file"] == str(file)
+            until(lambda: "free" in ask(both.primary_state, "map")["bytes"], "the file system has told what is free")
+            told = ask(both.primary_state, "map")
+            assert told["unknown"] == [] and 200 * MIB < told["bytes"]["free"] < 400 * MIB
+            cells = ask(both.primary_state, "map", start=place, end=place + MIB, cells=256)
+            assert not any(cells["cells"]["free"]), "what a file has is not free"

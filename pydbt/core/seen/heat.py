@@ -147,8 +147,8 @@ def heat_of(
 ) -> dict[str, object]:
     """The answer to ``map``: the share of each cell by kind of heat, and the bytes of all cells together.
 
-    ``in_kernel``: of each cell the blocks in the active and in the quiet bitmap, counted before the layers were taken; so no
-    block is missed that moves from a bitmap to a map meanwhile. ``free`` None: unknown. A kind that is unknown has no shares.
+    ``in_kernel``: of each cell the blocks in either of the kernel's bitmaps, counted before the layers were taken; so no block is
+    missed that moves from a bitmap to a map meanwhile. ``free`` None: unknown. A kind that is unknown has no shares.
     """
     written = in_kernel[0] + in_kernel[1]
     out_of_sync = in_maps(cells, [one for layer in layers for one in layer.maps])
