@@ -100,8 +100,13 @@ def _count_bits(words: np.ndarray) -> int:
 
 
 def _count_range(bits: bitarray, low: int, high: int) -> int:
-    """In pieces: the interpreter's lock is held while one is counted."""
-    return sum(bits.count(1, at, min(at + _COUNT_STEP_BITS, high)) for at in range(low, high, _COUNT_STEP_BITS))
+    """In pieces: the interpreter's lock is held while one is counted. To find that there is none takes a quarter of the time."""
+    total = 0
+    for at in range(low, high, _COUNT_STEP_BITS):
+        stop = min(at + _COUNT_STEP_BITS, high)
+        first = bits.find(1, at, stop)
+        total += bits.count(1, first, stop) if first >= 0 else 0
+    return total
 
 
 def _fill_group(bits: bitarray, first: int, size: int, edges: np.ndarray, counts: list[int]) -> None:

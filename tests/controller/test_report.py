@@ -186,3 +186,24 @@ def test_what_was_lost_is_told_by_reason(
     }  # fmt: skip
     assert report["lost_records"] == report["losses"]["submissions"] + report["losses"]["completions"]
     peer.close()
+
+
+def test_the_kernel_s_bitmaps_are_counted_only_where_they_name_blocks_that_no_brain_knows(
+    tmp_path: Path, clock: SimpleNamespace
+) -> None:
+    """Those of 16 TiB take some tenths of a second, each time."""
+    volume = volume_of(tmp_path, record(1))
+    peer = volume.join(1, Joining(CONFIG))
+    counted: list[int] = []
+
+    def dirty_counts() -> tuple[int, int]:
+        counted.append(1)
+        return 5, 0
+
+    volume.capture.dirty_counts = dirty_counts
+    loop = PrimaryLoop(volume)
+    peer.brain.state.mode = Mode.NORMAL
+    assert loop.report().to_json()["out_of_sync_bytes"] == 0 and not counted
+    peer.brain.handle(ev.PauseAsked(), clock.now)
+    assert loop.report().to_json()["out_of_sync_bytes"] == 5 * 4096 and counted
+    peer.close()
