@@ -45,7 +45,7 @@ def top(interval_s: float) -> int:
         import urwid  # noqa: F401
     except ImportError:
         raise MachineError("'controller top' needs urwid, which this machine lacks: install python3-urwid") from None
-    return _show(interval_s)
+    return show(interval_s)
 
 
 def _require_terminal() -> None:
@@ -57,7 +57,8 @@ def _require_terminal() -> None:
         raise UsageError("this terminal (TERM) cannot move its cursor: use 'controller status'")
 
 
-def _show(interval_s: float) -> int:
+def show(interval_s: float) -> int:
+    """Until it is ended; the exit code. MachineError for a user who may see nothing."""
     from pydbt.cli.finders import GroupFinder, finder_for_this_user
     from pydbt.cli.terminal.loop import TopLoop, log_kept
     from pydbt.cli.terminal.questions import Questions
@@ -79,13 +80,26 @@ def _show(interval_s: float) -> int:
         return call(place.where, request, timeout_s)
 
     plain = "utf" not in locale.getpreferredencoding(False).lower()
-    loop = TopLoop(_Pictures(panorama), Questions(ask), interval_s, plain=plain, colours="NO_COLOR" not in os.environ)
+    loop = TopLoop(_Pictures(panorama), Questions(ask), interval_s, plain=plain, colours=_has_colours())
     with log_kept():
         collector.start()
         try:
             return loop.run()
         finally:
             collector.stop()
+
+
+def _has_colours() -> bool:
+    """By NO_COLOR (no-color.org) and by what the terminal is known to do; one that is not known has them."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    import curses
+
+    try:
+        curses.setupterm()
+        return curses.tigetnum("colors") >= 8
+    except curses.error:
+        return True
 
 
 class _Pictures:

@@ -10,7 +10,7 @@ from typing import Any
 from pydbt.core.errors import PydbtError
 from pydbt.core.printable import printable
 from pydbt.core.seen.terminal import Styled
-from pydbt.core.seen.top_answers import Section, section_lines
+from pydbt.core.seen.top_answers import Section, events_request, section_lines, with_new_events
 from pydbt.core.seen.view import View
 
 SECTION_PATIENCE_S = 3.0
@@ -72,12 +72,13 @@ class Questions:
             self._bell.wait(AGAIN_S if self._open else None)
 
     def _put(self, identity: str, section: Section) -> None:
-        request: dict[str, Any] = {"command": str(section)}
-        if section is Section.EVENTS:
-            request |= {"since": 0, "timeout": 0}
+        known, _ = self._answers.get((identity, section), (None, ""))
+        request = events_request(known) if section is Section.EVENTS else {"command": str(section)}
         answer, problem = None, ""
         try:
             answer = self._ask(identity, request, SECTION_PATIENCE_S)
+            if section is Section.EVENTS:
+                answer = with_new_events(known, answer)
         except KeyError:
             problem = "no controller answers"
         except PydbtError as error:

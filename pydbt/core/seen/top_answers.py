@@ -39,6 +39,20 @@ def section_lines(section: Section, answer: object, problem: str) -> list[Styled
     return [heading, *(Styled("", f"  {line}") for line in lines or ["none"])]
 
 
+def events_request(known: object) -> dict[str, object]:
+    """The question for the events behind those that are known: not for all of them each time."""
+    return {"command": "events", "since": View(known).whole("next") or 0, "timeout": 0}
+
+
+def with_new_events(known: object, answer: dict[str, object]) -> dict[str, object]:
+    """The newest events by both answers. After a new start of the controller its numbers begin anew, and are asked for anew."""
+    before, now = View(known), View(answer)
+    if before and before.values.get("run") != now.values.get("run"):
+        return {"events": [], "run": now.values.get("run")}
+    events = [*before.parts("events"), *now.parts("events")]
+    return {**answer, "events": [event.values for event in events[-EVENTS_SHOWN:]]}
+
+
 def _event_lines(answer: View) -> list[str]:
     events = answer.parts("events")[-EVENTS_SHOWN:]
     return [

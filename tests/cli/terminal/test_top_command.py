@@ -13,6 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from pydbt.cli import finders
+from pydbt.cli.commands.top import show
+from pydbt.controller import registry
+from pydbt.core.errors import MachineError
 from pydbt.core.seen.top_keys import KEYS
 from tests.dashboard.served import Machine
 from tests.lab.programs import ROOT
@@ -104,6 +108,20 @@ def outcome(*words: str, **environment: str) -> tuple[int, str]:
 def test_where_there_is_no_terminal_it_says_what_to_use() -> None:
     code, words = outcome()
     assert code == 2 and "controller status" in words and len(words.splitlines()) == 1
+
+
+def test_a_terminal_without_colours_gets_none(machine: Machine) -> None:
+    machine.add("data")
+    with top(machine, TERM="vt100") as shown:
+        shown.until_shown("● good")
+        assert not re.search(rb"\x1b\[[0-9;]*3[0-7][0-9;]*m", shown.sent)
+
+
+def test_a_user_who_may_see_nothing_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "RUN_DIR", tmp_path)
+    monkeypatch.setattr(finders, "finder_for_this_user", finders.GroupFinder)
+    with pytest.raises(MachineError, match="as a member of pydbt"):
+        show(1.0)
 
 
 def test_an_interval_that_is_too_short_is_refused() -> None:

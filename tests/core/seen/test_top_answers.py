@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pydbt.core.seen.top_answers import EVENTS_SHOWN, Section, section_lines
+from pydbt.core.seen.top_answers import EVENTS_SHOWN, Section, events_request, section_lines, with_new_events
 
 
 def lines(section: Section, answer: Any, problem: str = "") -> list[str]:
@@ -36,6 +36,19 @@ def test_operations_that_there_were_have_rates_and_latencies() -> None:
     (_, line) = lines(Section.IO, {"now": now})
     assert line == "  write   1,500 per second, 6.0 MiB/s, half 90 µs, 99 % 2.5 ms, at most 3.0 s"
     assert "half unknown" in lines(Section.IO, {"now": {"write": {"per_second": 1}}})[1]
+
+
+def test_events_are_asked_for_once_each_and_anew_after_a_new_start_of_the_controller() -> None:
+    first = {"events": [{"number": 1}, {"number": 2}], "next": 2, "run": "a"}
+    assert events_request(None)["since"] == 0
+    known = with_new_events(None, first)
+    assert events_request(known)["since"] == 2
+    known = with_new_events(known, {"events": [{"number": 3}], "next": 3, "run": "a"})
+    assert [event["number"] for event in known["events"]] == [1, 2, 3] and events_request(known)["since"] == 3
+    known = with_new_events(known, {"events": [], "next": 0, "run": "b"})
+    assert known["events"] == [] and events_request(known)["since"] == 0
+    known = with_new_events(known, {"events": [{"number": 1}] * 30, "next": 1, "run": "b"})
+    assert len(known["events"]) == EVENTS_SHOWN
 
 
 @pytest.mark.parametrize("section", list(Section))
