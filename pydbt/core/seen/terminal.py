@@ -21,6 +21,9 @@ _COPYING_MODES = ("resynchronizing", "initial-sync", "staging", "direct")
 BAR_CELLS_MAX = 40
 _BAR_CELLS_MIN = 10
 _SECONDARIES_SHOWN = 16
+# Of names and of sentences in the details, whatever their length: a screen has 1920 cells.
+NAME_CHARACTERS_MAX = 60
+WORDS_CHARACTERS_MAX = 480
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +126,12 @@ def details_of(sight: View, width: int, *, plain: bool) -> list[Styled]:
     """The selected volume in full, a line each; the shell folds what is longer than the screen."""
     level = level_in(sight)
     style = "stale" if sight.flag("stale") else level
-    name = sight.text("name") or UNKNOWN_WORDS
-    head = (
-        f"{name}: {sight.text('role') or UNKNOWN_WORDS} {sight.text('device') or ''} on {sight.text('machine') or '?'}"
-    )
-    words = sight.text("words") or UNKNOWN_WORDS
+    name, role, device, machine = (_short(sight, key) for key in ("name", "role", "device", "machine"))
+    head = f"{name}: {role} {device} on {machine}"
+    words = _short(sight, "words", WORDS_CHARACTERS_MAX)
     lines = [Styled("heading", head), Styled(style, f"{shape_of(level, plain=plain)} {words}")]
-    if (problem := sight.text("problem")) and problem not in words:
-        lines.append(Styled(style, f"  {problem}"))
+    if (problem := sight.text("problem")) and problem not in (sight.text("words") or ""):
+        lines.append(Styled(style, f"  {shortened(problem, WORDS_CHARACTERS_MAX)}"))
     lines += [Styled("", line) for line in (*_progress_lines(sight, width, plain=plain), *_figures(sight)) if line]
     return [*lines, *_secondary_lines(sight)]
 
@@ -167,13 +168,13 @@ def _progress_lines(sight: View, width: int, *, plain: bool) -> list[str]:
         bar = bar_of(done, total, cells, plain=plain)
         lines.append(f"  {bar} {_percent(done, total)} %, {format_bytes(done)} of {format_bytes(total)}")
     if forecast := sight.part("forecast").text("words"):
-        lines.append(f"  forecast: {forecast}")
+        lines.append(f"  forecast: {shortened(forecast, WORDS_CHARACTERS_MAX)}")
     return lines
 
 
 def _figures(sight: View) -> list[str]:
     """Of a status that is old they would tell of the past: only the last moments are left."""
-    moments = [f"last in sync {_moment(sight, 'last_in_sync')}", f"verified {_moment(sight, 'last_verified')}"]
+    moments = [f"last in sync {_short(sight, 'last_in_sync')}", f"verified {_short(sight, 'last_verified')}"]
     if sight.flag("stale"):
         return [f"  last known {time_words(sight.number('age_seconds'))} ago", "  " + ", ".join(moments)]
     rooms = [_room("ring", sight.part("queue")), _room(_log_name(sight), sight.part("log"))]
@@ -207,16 +208,16 @@ def _secondary_lines(sight: View) -> list[Styled]:
     lines = []
     for one in secondaries[:_SECONDARIES_SHOWN]:
         connected = one.flag("connected")
-        link = "connected" if connected else one.text("connection_problem") or "not connected"
+        problem = shortened(one.text("connection_problem") or "not connected", WORDS_CHARACTERS_MAX)
         words = [
-            link,
-            one.text("mode") or UNKNOWN_WORDS,
-            one.text("replica_state") or UNKNOWN_WORDS,
+            "connected" if connected else problem,
+            _short(one, "mode"),
+            _short(one, "replica_state"),
             f"out of sync {shown_size(one.number('out_of_sync_bytes'))}",
             f"lag {time_words(one.number('lag_seconds'))}",
         ]
         style = "" if connected else str(Level.BAD)
-        lines.append(Styled(style, f"  to {one.text('secondary') or UNKNOWN_WORDS}: {', '.join(words)}"))
+        lines.append(Styled(style, f"  to {_short(one, 'secondary')}: {', '.join(words)}"))
     if len(secondaries) > _SECONDARIES_SHOWN:
         lines.append(Styled("", f"  and {len(secondaries) - _SECONDARIES_SHOWN} more secondaries"))
     return lines
@@ -226,8 +227,16 @@ def _name_of(sight: View) -> tuple[str, str, str]:
     return sight.text("machine") or "", sight.text("name") or "", sight.text("id") or ""
 
 
-def _moment(sight: View, name: str) -> str:
-    return sight.text(name) or UNKNOWN_WORDS
+def _short(told: View, name: str, characters: int = NAME_CHARACTERS_MAX) -> str:
+    return shortened(told.text(name) or UNKNOWN_WORDS, characters)
+
+
+def shortened(text: str, characters: int = NAME_CHARACTERS_MAX) -> str:
+    """Text of others, so that it leaves room for what else is to be seen: its beginning and its end."""
+    if len(text) <= characters:
+        return text
+    half = (characters - 3) // 2
+    return f"{text[:half]}...{text[-half:]}"
 
 
 def shown_size(size_bytes: float | None) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydbt.core.seen.terminal import UNKNOWN_WORDS, Styled, shown_size
+from pydbt.core.seen.terminal import UNKNOWN_WORDS, WORDS_CHARACTERS_MAX, Styled, shortened, shown_size
 from pydbt.core.seen.view import View
 
 EVENTS_SHOWN = 8
@@ -56,7 +56,8 @@ def with_new_events(known: object, answer: dict[str, object]) -> dict[str, objec
 def _event_lines(answer: View) -> list[str]:
     events = answer.parts("events")[-EVENTS_SHOWN:]
     return [
-        f"{one.text('moment') or UNKNOWN_WORDS}  {one.text('name') or ''}: {one.text('words') or ''}"
+        f"{shortened(one.text('moment') or UNKNOWN_WORDS)}  {shortened(one.text('name') or '')}: "
+        f"{shortened(one.text('words') or '', WORDS_CHARACTERS_MAX)}"
         for one in reversed(events)
     ]
 
@@ -71,10 +72,10 @@ def _writer_lines(answer: View) -> list[str]:
 
 def _writer(row: View) -> str:
     process = row.whole("process")
-    name = row.text("name") or UNKNOWN_WORDS
+    name = shortened(row.text("name") or UNKNOWN_WORDS)
     who = f"{name} ({process})" if process else name
     written, dirtied = row.number("written_rate_bytes"), row.number("dirtied_rate_bytes")
-    group = row.text("group")
+    group = shortened(row.text("group") or "")
     return f"{who}: written {shown_size(written)}/s, dirtied {shown_size(dirtied)}/s{f', {group}' if group else ''}"
 
 

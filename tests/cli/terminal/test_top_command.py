@@ -80,6 +80,17 @@ def test_one_that_hangs_is_not_waited_for(machine: Machine) -> None:
         assert shown.end(signal.SIGTERM) == 143
 
 
+def test_a_controller_that_stops_answering_is_stale_and_not_green(machine: Machine) -> None:
+    data = machine.add("data")
+    with top(machine) as shown:
+        shown.until_shown("● good")
+        data.delay_s = 8.0
+        text = shown.until(lambda text: "STALE" in text and "● good" not in text, "stale")
+        assert "? unknown" in text
+        data.delay_s = 0.0
+        shown.until_shown("● good")
+
+
 def test_without_a_volume_it_waits_for_one(machine: Machine) -> None:
     with top(machine) as shown:
         shown.until_shown("no volume is known")

@@ -122,6 +122,19 @@ def test_a_replica_shows_its_journal_and_no_lag() -> None:
     assert "journal 50 % of 100 B" in text and "lag" not in text
 
 
+def test_names_of_any_length_leave_room_for_what_else_is_to_be_seen() -> None:
+    long = "\x1b[2J" + "x" * 4096 + "end"
+    secondaries = [
+        {"secondary": long, "connected": False, "connection_problem": long, "mode": long, "replica_state": long}
+    ]
+    names = dict.fromkeys(
+        ("name", "device", "machine", "role", "words", "problem", "last_in_sync", "last_verified"), long
+    )
+    lines = details_of(seen(**names, forecast={"words": long}, secondaries=secondaries), 80, plain=True)
+    assert max(len(line.words) for line in lines) < 800 and all(line.words.isprintable() for line in lines)
+    assert lines[0].words.startswith("\\x1b[2Jxxx") and "end: " in lines[0].words
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),

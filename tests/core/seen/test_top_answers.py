@@ -56,3 +56,15 @@ def test_before_an_answer_and_without_one_it_is_said_why(section: Section) -> No
     assert lines(section, None)[1] == "  asking ..." and lines(section, None, "no route")[1] == "  no route"
     for answer in ({}, {"events": 7, "processes": "x", "now": []}, {"events": ["x"], "processes": [None]}):
         assert all(line.isprintable() for line in lines(section, answer))
+
+
+def test_hostile_names_of_processes_files_and_groups_are_escaped_and_cut() -> None:
+    hostile = "\x1b[2J<b>\n" + "x" * 4096
+    row = {"name": hostile, "process": 7, "group": hostile, "written_rate_bytes": 1}
+    event = {"moment": hostile, "name": hostile, "words": hostile}
+    for section, answer in (
+        (Section.WRITERS, {"processes": [row], "files": [row]}),
+        (Section.EVENTS, {"events": [event]}),
+    ):
+        for line in lines(section, answer):
+            assert line.isprintable() and len(line) < 700
