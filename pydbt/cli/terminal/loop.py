@@ -98,7 +98,7 @@ class TopLoop:
             self._size()
         moves = {"k": "up", "j": "down"}
         self._loop.set_alarm_in(0, lambda *_: self._screen.moved())
-        return [moves.get(key, key) if isinstance(key, str) else key for key in keys]
+        return [moves.get(key, key) if isinstance(key, str) else key for key in keys if not self._screen.jump(key)]
 
     def _unhandled(self, key: object) -> bool:
         if key in ("q", "Q"):

@@ -66,7 +66,7 @@ class TopScreen:
         self._selected = ""
         self._sorted_by_need, self._full, self._helping = True, False, False
         self._size, self._heads_width = (80, 24), 0
-        self._summary = urwid.Text("", wrap="ellipsis")
+        self._summary = urwid.Text("", wrap="clip")
         self._heads = urwid.WidgetPlaceholder(urwid.Text(""))
         self._rows = urwid.SimpleFocusListWalker([])
         self._list = urwid.ListBox(self._rows)
@@ -78,7 +78,7 @@ class TopScreen:
             urwid.SimpleFocusListWalker([urwid.AttrMap(urwid.Text("KEYS"), "heading"), *help_lines])
         )
         header = urwid.Pile([urwid.AttrMap(self._summary, "heading"), self._heads])
-        self._footer = urwid.Text(_KEYS_LINE, wrap="ellipsis")
+        self._footer = urwid.Text(_KEYS_LINE, wrap="clip")
         self.widget = urwid.Frame(self._pile, header, urwid.AttrMap(self._footer, "heading"))
 
     @property
@@ -110,6 +110,13 @@ class TopScreen:
         self.refresh()
         return True
 
+    def jump(self, key: object) -> bool:
+        """To the first or last volume; whether the key means that now."""
+        if key not in ("home", "end") or self._full or self._helping or not self._rows:
+            return False
+        self._list.set_focus(0 if key == "home" else len(self._rows) - 1)
+        return True
+
     def moved(self) -> None:
         """The list may have another focus: show the details of that volume."""
         position = self._list.focus_position if self._rows else None
@@ -121,7 +128,7 @@ class TopScreen:
     def refresh(self) -> None:
         sights = [sight for machine in self._machines for sight in machine.parts("volumes")]
         self._sights = worst_first(sights) if self._sorted_by_need else by_name(sights)
-        summary = f"pydbt {VERSION}  {summary_words(self._machines) if self._machines else 'asking ...'}"
+        summary = self._shown(f"pydbt {VERSION}  {summary_words(self._machines) if self._machines else 'asking ...'}")
         if self._summary.text != summary:  # what is set anew is drawn anew
             self._summary.set_text(summary)
         self._show_rows()
@@ -131,7 +138,7 @@ class TopScreen:
     def _show_rows(self) -> None:
         """Only the rows that changed are made anew: the rest is not drawn again."""
         width = self._size[0]
-        wanted = [(_id_of(one), cells_of(one, plain=self._plain), width) for one in self._sights]
+        wanted = [(_id_of(one), self._cells(one), width) for one in self._sights]
         if wanted == self._drawn:
             return
         same = [ours == theirs for ours, theirs in zip(wanted, self._drawn, strict=False)]
@@ -154,9 +161,16 @@ class TopScreen:
     def _show_details(self) -> None:
         sight = self.selected
         lines = [] if sight is None else [*details_of(sight, self._size[0], plain=self._plain), *self._more(sight)]
-        wanted = [(line.style, line.words) for line in lines]
+        wanted = [(line.style, self._shown(line.words)) for line in lines]
         if wanted != [getattr(row, "told", None) for row in self._lines]:
             self._lines[:] = [_line(style, words) for style, words in wanted]
+
+    def _cells(self, sight: View) -> tuple[Styled, ...]:
+        return tuple(Styled(cell.style, self._shown(cell.words)) for cell in cells_of(sight, plain=self._plain))
+
+    def _shown(self, words: str) -> str:
+        """What the terminal can show of it; urwid would count the cells of characters that it then replaces."""
+        return words.encode("ascii", "backslashreplace").decode() if self._plain else words
 
     def _lay_out(self) -> None:
         body = self._help if self._helping else self._details if self._full else self._pile
@@ -186,7 +200,7 @@ def _columns(cells: Sequence[Styled], width: int) -> Any:
     made = []
     for place in columns_for(width):
         column, cell = TABLE_COLUMNS[place], cells[place]
-        text = urwid.Text((cell.style or None, cell.words), align="right" if column.right else "left", wrap="ellipsis")
+        text = urwid.Text((cell.style or None, cell.words), align="right" if column.right else "left", wrap="clip")
         made.append((column.width, text) if column.width else ("weight", 1, text))
     return urwid.Columns(made, dividechars=1)
 

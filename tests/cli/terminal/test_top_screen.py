@@ -98,11 +98,16 @@ def test_unacknowledged_is_told_apart_from_out_of_sync(stage: Stage) -> None:
 def test_the_keys_select_a_volume_and_its_details_are_shown(stage: Stage) -> None:
     with playing(stage) as shown:
         shown.until_shown("more of logs")
-        for keys, name in (("j", "data"), ("k", "logs"), ("\x1b[B", "data"), ("\x1b[A", "logs"), ("\x1b[F", "data")):
+        for keys, name in (
+            ("j", "data"),
+            ("k", "logs"),
+            ("\x1b[B", "data"),
+            ("\x1b[A", "logs"),
+            ("\x1b[F", "data"),
+            ("\x1b[H", "logs"),
+        ):
             shown.type(keys)
             shown.until_shown(f"more of {name}")
-        shown.type("k")
-        shown.until_shown("more of logs")
         shown.type("?")
         shown.until_shown("KEYS")
         shown.type("?")
@@ -221,12 +226,16 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07 <b>\n\u202e{evil} 漢字漢字 e\u0301" + "x"
 
 @pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
 def test_hostile_names_neither_move_the_cursor_nor_break_the_table(stage: Stage, locale: str) -> None:
-    stage.play(seen(HOSTILE, source=HOSTILE, connection_problem=HOSTILE, connected=False), seen("data"))
+    wide = [seen("漢字" * length + "e\u0301\u200b" * 9, connected=False) for length in (2, 3, 20, 21)]
+    stage.play(seen(HOSTILE, source=HOSTILE, connection_problem=HOSTILE, connected=False), seen("data"), *wide)
     words = [] if locale == "C.UTF-8" else ["plain"]
     with playing(stage, *words, LC_ALL=locale, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0") as shown:
         text = shown.until(lambda text: "? keys" in text and "\\x1b[2J" in text, "the name, escaped")
         assert shown.screen.title == "" and b"\x1b]0" not in shown.sent and b"\x07" not in shown.sent
-        assert "good" in text.splitlines()[3] and "data" in text.splitlines()[3]
+        assert "good" in text.splitlines()[7] and "data" in text.splitlines()[7]
+        for _ in range(5):
+            shown.type("j")
+        shown.until_shown("more of data")
         shown.type("q")
         assert shown.end() == 0
 
