@@ -96,7 +96,7 @@ class Terminal:
         while (ended := os.waitpid(self.process, os.WNOHANG))[0] == 0:
             assert time.monotonic() < give_up, f"it does not end\n{self.text}"
             self.read(0.05)
-        self.read(0.05)
+        self.until_quiet()
         self.process = 0
         return os.waitstatus_to_exitcode(ended[1])
 

@@ -285,6 +285,7 @@ def test_ctrl_z_gives_the_terminal_back_and_it_is_drawn_again_afterwards(stage: 
         os.kill(shown.process, signal.SIGTSTP)
         while os.waitpid(shown.process, os.WUNTRACED | os.WNOHANG)[0] == 0:
             shown.read(0.05)
+        shown.until_quiet()
         restored(shown)
         shown.screen.reset()
         os.kill(shown.process, signal.SIGCONT)
