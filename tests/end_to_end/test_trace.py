@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -198,6 +202,29 @@ def test_any_signal_that_ends_it_ends_it_in_order(disk: Device, number: signal.S
         output, errors = trace.end(number)
         assert trace.process.returncode == 0 and not errors
     assert "by process" in output and "dd" in output
+
+
+def test_on_a_terminal_it_is_a_screen_and_leaves_a_summary(disk: Device) -> None:
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    words = [*PROGRAM, "trace", str(disk)]
+    environment = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, env=environment) as process:
+        os.close(slave)
+        shown = b""
+        until(lambda: of_process(process.pid), "it is attached")
+        pid = dd(disk, 30, "oflag=direct")
+        while str(pid).encode() not in shown:
+            shown += os.read(master, 65536)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # EIO: its end
+            while more := os.read(master, 65536):
+                shown += more
+    os.close(master)
+    assert process.returncode == 0
+    screen, _, rest = shown.decode().partition("\x1b[?1049l")
+    assert "\x1b[?1049h" in screen and "p99.9" in screen and "dd" in screen
+    assert "by process" in rest and f"dd {pid}" in rest
 
 
 def test_what_came_too_fast_is_counted_and_told(disk: Device) -> None:

@@ -15,17 +15,19 @@ from rich.table import Table
 from rich.text import Text
 
 from pydbt.core.seen.io_figures import OPERATIONS, PARTS
+from pydbt.core.seen.io_meaning import offset_bytes, submitter_of
 from pydbt.core.seen.io_recording import TraceBegin
 from pydbt.core.seen.io_summary import IoSummary
 from pydbt.core.seen.io_words import (
     LINE_HEADING,
     PathOf,
+    file_words,
     latency_words,
     line_of,
-    lost_words,
     object_of,
     summary_lines,
     summary_object,
+    whole_ns,
 )
 from pydbt.core.seen.latency import PERCENTILES, Spread
 from pydbt.core.units import format_bytes
@@ -33,6 +35,7 @@ from pydbt.core.units import format_bytes
 _REFRESH_S = 1.0
 _RECENT = 100
 _PROCESSES = 6
+_NAME_WIDTH = 22  # characters
 
 
 class Output(Protocol):
@@ -133,17 +136,30 @@ class Screen:
         self._live.stop()
 
     def _draw(self, seconds: float, lost: int) -> None:
-        head = Text(f"{self._begin.device}  {self._window.count:,} I/Os in the last {seconds:.1f} s{lost_words(lost)}")
-        head.append("  Ctrl-C ends it, with a summary", style="dim")
+        head = Text(self._begin.device, no_wrap=True, overflow="ellipsis")
+        head.append(f"  {self._window.count:,} I/Os in the last {seconds:.1f} s")
+        head.append(f"  {lost:,} LOST in all" if lost else "", style="bold")
+        head.append("  Ctrl-C: end with a summary", style="dim")
         latencies, processes = self._latencies(seconds), self._processes(seconds)
-        used = 1 + latencies.row_count + 1 + processes.row_count + 1 + 2
-        room = max(1, self._console.height - used - 1)
-        lines = [
-            Text(line_of(record, self._begin.clock_offset_ns, self._path_of), no_wrap=True, overflow="ellipsis")
-            for record in list(self._recent)[-room:]
-        ]
-        heading = Text(LINE_HEADING, style="bold", no_wrap=True, overflow="ellipsis")
-        self._live.update(Group(head, latencies, processes, Text(), heading, *lines), refresh=True)
+        used = 1 + latencies.row_count + 1 + processes.row_count + 1 + 1 + 1
+        recent = self._last(max(1, self._console.height - used))
+        self._live.update(Group(head, latencies, processes, Text(), recent), refresh=True)
+
+    def _last(self, count: int) -> Table:
+        table = _table("process", "I/O", "offset", "length", "latency", name_width=_NAME_WIDTH)
+        table.add_column("file", no_wrap=True, overflow="ellipsis")
+        for record in list(self._recent)[-count:]:
+            offset, length = offset_bytes(record), int(record["bytes"])
+            cells = (
+                submitter_of(record).words,
+                OPERATIONS[record["operation"]],
+                "-" if offset is None else str(offset),
+                format_bytes(length) if length else "-",
+                latency_words(whole_ns(record)),
+                file_words(record, self._path_of),
+            )
+            table.add_row(*map(Text, cells))
+        return table
 
     def _latencies(self, seconds: float) -> Table:
         table = _table("operation", "I/Os/s", "bytes/s", "latency of", *(f"p{one:g}" for one in PERCENTILES))
@@ -178,8 +194,9 @@ def _rates(count: int, size_bytes: int, seconds: float) -> tuple[str, str]:
     return f"{count / seconds:,.0f}", format_bytes(size_bytes / seconds)
 
 
-def _table(*headings: str) -> Table:
+def _table(name: str, *headings: str, name_width: int | None = None) -> Table:
     table = Table(box=None, pad_edge=False, expand=False)
-    for at, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if not at else "right", no_wrap=True)
+    table.add_column(name, no_wrap=True, max_width=name_width)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
