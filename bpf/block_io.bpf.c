@@ -84,8 +84,11 @@ struct request_place {
 	u64 request;
 	u64 issued_ns;
 	u64 queued_ns;	/* 0: unknown */
-	u64 bio;
 	u32 flags;
+	u32 unused;	/* 32 bytes: half a line of the cache */
+#if EVENTS
+	u64 bio;
+#endif
 };
 
 /* What the controller may change. */

@@ -63,7 +63,7 @@ class WhileWatched:
             return {**self._report, "problem": self._problem, "running": self._thread is not None}
 
     def close(self) -> None:
-        """End it, and wait for that: not for long, because a start may take its time. Idempotent."""
+        """End it, and wait for that, but not for a compiler: its process ends with this one. Idempotent."""
         with self._lock:
             self._closed = True
             thread = self._thread
