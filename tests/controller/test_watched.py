@@ -119,20 +119,3 @@ def test_after_the_end_of_its_volume_nothing_begins() -> None:
     watching.close()
     assert watching.answer() == {"problem": "", "starting": True}
     assert not begun
-
-
-def test_an_end_does_not_wait_for_a_start_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watched, "_END_S", 0.01)
-    go_on = threading.Event()
-    one = Numbers()
-
-    def begin() -> Numbers:
-        go_on.wait(60)
-        return one
-
-    watching = WhileWatched("numbers", begin)
-    watching.answer()
-    watching.close()
-    assert not one.closed.is_set()
-    go_on.set()
-    assert one.closed.wait(30), "it is closed as soon as it has begun"

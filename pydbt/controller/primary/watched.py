@@ -16,7 +16,6 @@ from pydbt.core.errors import PydbtError
 WATCHED_S = 15.0
 """After the last question."""
 _INTERVAL_S = 1.0
-_END_S = 5.0
 # A start that failed would fail again: whoever asks every second must not begin one every second.
 _RETRY_S = 30.0
 
@@ -63,13 +62,13 @@ class WhileWatched:
             return {**self._report, "problem": self._problem, "running": self._thread is not None}
 
     def close(self) -> None:
-        """End it, and wait for that, but not for a compiler: its process ends with this one. Idempotent."""
+        """End it, and wait for that. Idempotent."""
         with self._lock:
             self._closed = True
             thread = self._thread
         self._wake.set()
         if thread is not None:
-            thread.join(_END_S)
+            thread.join()
 
     def _ask(self) -> None:
         self._asked_at = self._clock()
