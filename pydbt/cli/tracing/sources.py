@@ -67,7 +67,7 @@ class LiveTrace:
             records = events.drain()
             if last or time.monotonic() >= next_look:
                 next_look = time.monotonic() + _LOOK_S
-                lost = int(self._programs.figures()["lost"].sum())
+                lost = int(self._programs.figures()["lost"].sum()) + self._programs.run_time().missed
                 gone = not self.device.exists()
             yield Batch(records, lost)
             if gone:

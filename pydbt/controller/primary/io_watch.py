@@ -111,6 +111,7 @@ class IoCollector:
             "interval_seconds": last.seconds,
             "timed_every": self._every,
             "in_requests": not device.bio_based,
+            "missed": self._programs.run_time().missed,
             "now": operations_report(last.figures, last.seconds),
             "minute": {"seconds": seconds, **operations_report(minute, seconds)},
             "moments": [one.ended for one in intervals],
