@@ -11,7 +11,9 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from pydbt.device.freezer import mount_id_of_descriptor
 from pydbt.posix import libc
 
 # include/linux/exportfs.h; fs/xfs/xfs_export.h has the flag of 64 bits.
@@ -20,12 +22,19 @@ _GROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 _CGROUP2_MAGIC = 0x63677270  # include/uapi/linux/magic.h
 
 
-def path_of_file(mount_point: str, inode: int, generation: int) -> bytes | None:
+class MountPoint(NamedTuple):
+    """Where a file system is mounted, and the kernel's number of that mount."""
+
+    path: str
+    mount_id: int
+
+
+def path_of_file(point: MountPoint, inode: int, generation: int) -> bytes | None:
     """A path of a file under this mount, as this process would reach it; None when it cannot be told.
 
     It is one of its names, and the one by which it was found last. `` (deleted)`` follows that of a file without a name.
     """
-    with _opened(mount_point) as mount:
+    with _opened(point.path, point.mount_id) as mount:
         if mount is None:
             return None
         try:
@@ -33,7 +42,7 @@ def path_of_file(mount_point: str, inode: int, generation: int) -> bytes | None:
         except OSError:
             return None
         path = _name_of(found)
-    below = os.fsencode(mount_point).rstrip(b"/") + b"/"
+    below = os.fsencode(point.path).rstrip(b"/") + b"/"
     return path if path is not None and path.startswith(below) and path != below else None
 
 
@@ -81,16 +90,20 @@ def path_of_group(mount_point: str, number: int) -> bytes | None:
 
 
 @contextlib.contextmanager
-def _opened(place: str) -> Iterator[int | None]:
-    try:
-        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _opened(place: str, mount_id: int | None = None) -> Iterator[int | None]:
+    """Open a folder, if it is on this mount: another file system that lies over it might never answer."""
+    with contextlib.ExitStack() as stack:
+        try:
+            found = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, found)
+            if mount_id is not None and mount_id_of_descriptor(found) != mount_id:
+                raise FileNotFoundError
+            opened = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, opened)
+        except OSError:
+            yield None
+        else:
+            yield opened
 
 
 def _name_of(found: int, inode: int | None = None) -> bytes | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydbt.core.errors import DeviceError
-from pydbt.device.mounts import Mount, devices_of_mount, mounts_on
+from pydbt.device.file_handles import MountPoint
+from pydbt.device.mounts import Mount, devices_of_mount, mounts_on, one_of_each
 from pydbt.device.sysfs import BlockDevice
 
 _MINOR_BITS = 20  # include/linux/kdev_t.h
@@ -19,11 +20,11 @@ _OWN_MOUNTS = Path("/proc/self/mountinfo")
 class WrittenPlaces:
     """``mounted``: for each number, whether a file system is mounted from that block device.
 
-    ``points``: where each file system is mounted, by its number: in this mount namespace, if it is at all.
+    ``points``: a place where each file system is mounted, by its number: in this mount namespace, if there is one.
     """
 
     mounted: dict[int, bool]
-    points: dict[int, str]
+    points: dict[int, MountPoint]
 
 
 def written_places(device: BlockDevice) -> WrittenPlaces:
@@ -47,13 +48,8 @@ def kernel_number(major: int, minor: int) -> int:
     return major << _MINOR_BITS | minor
 
 
-def _points(mounts: Iterable[Mount]) -> dict[int, str]:
-    points: dict[int, str] = {}
-    for mount in mounts:
-        number = kernel_number(mount.major, mount.minor)
-        if not mount.root or number not in points:
-            points.setdefault(number, mount.point)
-    return points
+def _points(mounts: Iterable[Mount]) -> dict[int, MountPoint]:
+    return {kernel_number(one.major, one.minor): MountPoint(one.point, one.mount_id) for one in one_of_each(mounts)}
 
 
 def _stack_on(device: BlockDevice) -> set[tuple[int, int]]:

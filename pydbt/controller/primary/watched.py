@@ -43,7 +43,7 @@ class WhileWatched:
         self._report: dict[str, Any] = {}
         self._problem = ""
         self._asked_at = self._failed_at = float("-inf")
-        self._closed = False
+        self._closed = self._begun = False
 
     def answer(self) -> dict[str, Any]:
         """The last report, with ``problem`` (empty when there is none) and ``starting``, while there is none yet."""
@@ -62,10 +62,10 @@ class WhileWatched:
             return {**self._report, "problem": self._problem, "running": self._thread is not None}
 
     def close(self) -> None:
-        """End it, and wait for that. Idempotent."""
+        """End it, and wait for that, but for a start under way: that one ends by itself when it has begun. Idempotent."""
         with self._lock:
             self._closed = True
-            thread = self._thread
+            thread = self._thread if self._begun else None
         self._wake.set()
         if thread is not None:
             thread.join()
@@ -92,9 +92,11 @@ class WhileWatched:
         try:
             collector = self._begin()
             try:
+                self._begun = True
                 self._collect(collector)
             finally:
                 collector.close()
+                self._begun = False
         except (PydbtError, OSError, MemoryError) as error:
             with self._lock:
                 self._fail(str(error) or "there is too little memory")

@@ -43,10 +43,19 @@ class VolumeStanding:
 
 
 class WriterCollector:
-    """MachineError or DeviceError when the programs cannot be attached. ``standing``: the last one that is known."""
+    """MachineError or DeviceError when the programs cannot be attached.
 
-    def __init__(self, device: BlockDevice, capture: Capture, standing: Callable[[], VolumeStanding | None]) -> None:
-        self._device, self._standing = device, standing
+    ``standing``: the last one that is known. ``is_looked_at``: somebody wants to know; names of files are looked for only then.
+    """
+
+    def __init__(
+        self,
+        device: BlockDevice,
+        capture: Capture,
+        standing: Callable[[], VolumeStanding | None],
+        is_looked_at: Callable[[], bool],
+    ) -> None:
+        self._device, self._standing, self._is_looked_at = device, standing, is_looked_at
         places, mounts = written_places(device), own_mounts()
         with contextlib.ExitStack() as stack:
             self._programs = stack.enter_context(WriterPrograms.attach(capture.volume, capture.pin_dir))
@@ -96,6 +105,7 @@ class WriterCollector:
         names = self._name_all(now)
         standing = self._standing()
         return {
+            "read_at": self._turned_at,
             "since": _moment(self._since, now),
             "limits": self._programs.problem,
             "sampled": False,
@@ -136,6 +146,8 @@ class WriterCollector:
         """Names of what is in the rows that are shown, as far as they were found; some new ones each time."""
         rows = self._sums.by_file.rows(_NEW_NAMES_MAX * 4)
         files = [row.subject for row in rows if isinstance(row.subject, File) and row.subject.inode]
+        if not self._is_looked_at():
+            files = []
         groups = [number for number, _ in self._sums.by_group.entries() if type(number) is int]
         budget = _NEW_NAMES_MAX
         for file in files:

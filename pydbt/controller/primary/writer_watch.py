@@ -6,16 +6,19 @@ waits for it.
 
 from __future__ import annotations
 
+import time
+from math import inf
 from typing import Any
 
 from pydbt.controller.primary.report import AttributionReport, OutrunReport, VolumeReport, WriterReport
 from pydbt.controller.primary.volume import Volume
-from pydbt.controller.primary.watched import WhileWatched
+from pydbt.controller.primary.watched import WATCHED_S, WhileWatched
 from pydbt.controller.primary.writer_collector import VolumeStanding, WriterCollector
 from pydbt.core.primary.modes import FOLLOWING_MODES
 from pydbt.core.seen.writers.attachment import Attachment
 
 _TOP = 3
+_OLD_S = 10.0
 
 
 class WriterWatch:
@@ -25,10 +28,14 @@ class WriterWatch:
         self._volume = volume
         self._attachment = Attachment(volume.options.attribution)
         self._standing: VolumeStanding | None = None
+        self._looked_at = -inf
         self._watched = WhileWatched("writers", self._begin)
 
     def _begin(self) -> WriterCollector:
-        return WriterCollector(self._volume.device, self._volume.capture, lambda: self._standing)
+        return WriterCollector(self._volume.device, self._volume.capture, lambda: self._standing, self._is_looked_at)
+
+    def _is_looked_at(self) -> bool:
+        return time.monotonic() < self._looked_at + WATCHED_S
 
     @property
     def is_off(self) -> bool:
@@ -41,7 +48,8 @@ class WriterWatch:
                 "problem": 'who writes is not watched: this volume runs with attribution = "off"',
                 "starting": False,
             }
-        return self._watched.answer()
+        self._looked_at = time.monotonic()
+        return _aged(self._watched.answer())
 
     def note(self, now: float) -> None:
         """Once per second: attach, and keep attached, what is wanted without anybody's look."""
@@ -65,8 +73,8 @@ class WriterWatch:
         """For the status."""
         if self.is_off:
             return AttributionReport("off")
-        report = self._watched.last()
-        if not report.get("processes"):
+        report = _aged(self._watched.last())
+        if "since" not in report:
             problem = report.get("problem", "")
             return AttributionReport("starting" if report.get("running") and not problem else "idle", None, problem)
         outrun = report["outrun"]
@@ -81,6 +89,14 @@ class WriterWatch:
     def close(self) -> None:
         """Detach. Where the thread does not end, its programs end with this process."""
         self._watched.close()
+
+
+def _aged(report: dict[str, Any]) -> dict[str, Any]:
+    """Without the moment of the reading; one that is old is a problem of its own."""
+    age_s = time.monotonic() - report.pop("read_at", inf)
+    if age_s <= _OLD_S or report["problem"]:
+        return report
+    return report | {"problem": f"the figures are {age_s:.0f} s old: reading them takes this long"}
 
 
 def _those_that_write(rows: list[dict[str, Any]]) -> tuple[WriterReport, ...]:

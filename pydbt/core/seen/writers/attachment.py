@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from math import inf
 
 ATTRIBUTIONS = ("off", "auto", "always")
+LEFT_FOR_S = 3.0
+"""A volume leaves mode normal for a moment when its controller starts, or when a burst fills its log."""
 BACK_FOR_S = 60.0
 """A volume that has been in mode normal for this long needs them no more: one that leaves it again and again keeps them."""
 
@@ -24,10 +26,14 @@ class Attachment:
             if self.left_normal_at is None:
                 self.left_normal_at = now
         elif self.left_normal_at is not None:
+            if self._is_out(now):
+                self._wanted_until = now + BACK_FOR_S
             self.left_normal_at = None
-            self._wanted_until = now + BACK_FOR_S
 
     def is_wanted(self, now: float) -> bool:
         if self.attribution == "auto":
-            return self.left_normal_at is not None or now < self._wanted_until
+            return self._is_out(now) or now < self._wanted_until
         return self.attribution == "always"
+
+    def _is_out(self, now: float) -> bool:
+        return self.left_normal_at is not None and now >= self.left_normal_at + LEFT_FOR_S

@@ -42,6 +42,7 @@ class WriterSums:
         self.by_group: Ledger[int | Kind] = Ledger()
         self.by_file: Ledger[File | NoFile | Kind] = Ledger()
         self.writers: dict[int, Writer] = {}
+        self._processes: dict[Process, Writer] = {}
         self.lost_rows = self.lost_writers = 0
         self._explained_bytes = 0
         self._gaps: deque[int] = deque(maxlen=_GAPS)
@@ -80,10 +81,14 @@ class WriterSums:
 
     def _know(self, reading: WriterReading) -> None:
         for number, writer in reading.writers.items():
-            self.writers.pop(number, None)
-            self.writers[number] = writer
+            if self.writers.get(number) != writer:
+                self.writers[number] = writer
+                self._processes.pop(writer.subject, None)
+                self._processes[writer.subject] = writer
         while len(self.writers) > WRITERS_MAX:
             del self.writers[next(iter(self.writers))]
+        while len(self._processes) > WRITERS_MAX:
+            del self._processes[next(iter(self._processes))]
 
     def _add(self, key: RowKey, amount: Amount) -> None:
         self._explained_bytes += amount.written
@@ -107,8 +112,8 @@ class WriterSums:
         self.by_group.add(unattributed, amount, self._out_of_normal)
 
     def process(self, subject: Process) -> Writer | None:
-        """What was seen of it last."""
-        return next((one for one in reversed(self.writers.values()) if one.subject == subject), None)
+        """What was seen of it last; None: it was forgotten, because many have come since."""
+        return self._processes.get(subject)
 
 
 def _grown(now: Amount, before: Amount | None) -> Amount:

@@ -104,6 +104,6 @@ def test_a_process_whose_name_was_forgotten_is_unknown_by_name_and_keeps_its_num
         1.0,
         out_of_normal=False,
     )
-    sums.writers.clear()
+    sums._processes.clear()
     row = views(sums, Names())["processes"][0]
     assert (row["name"], row["process"]) == ("unknown", 7)
