@@ -118,6 +118,18 @@ struct pydbt_totals {
 	u64 lost_writers;	/* no room for a writer: its bytes are unknown */
 };
 
+/*
+ * Sampling: of each 2^n chunks one is remembered, and looked up; bytes of the others
+ * go with the next one that is looked up on the same CPU. Bits of a chunk's tag that
+ * must be 0. What is remembered may be less than what is looked up, never more.
+ */
+struct pydbt_settings {
+	u64 remembered;
+	u64 looked_up;
+};
+#define SAMPLE_SHIFT	1	/* bit 0 of a tag is always set */
+#define NOT_SAMPLED	(~0U & ~MIXED)
+
 struct seen_file {
 	u64 inode;
 	u32 device;
@@ -130,6 +142,8 @@ struct seen_file {
 struct cpu_state {
 	struct pydbt_row_key row;	/* of `pending`: the controller reads these two */
 	u64 pending;	/* bytes that are not in their row yet: dirtied, or written */
+	u64 looks;	/* at pages: what costs most */
+	u64 skipped;	/* bytes that go with the next chunk that is looked up */
 	u64 task;	/* whose writer is known: the last one */
 	u64 task_tick;
 	u64 process;
@@ -156,6 +170,7 @@ struct cpu_state {
 
 BPF_TABLE("percpu_array", u32, struct cpu_state, pydbt_wr_state, 2);
 BPF_TABLE("array", u32, struct pydbt_totals, pydbt_wr_totals, 1);
+BPF_TABLE("array", u32, struct pydbt_settings, pydbt_wr_sample, 1);
 BPF_TABLE("hash", u32, u32, pydbt_wr_places, 64);
 BPF_TABLE("hash", struct pydbt_row_key, struct pydbt_row, pydbt_wr_rows, 8192);
 BPF_TABLE("lru_hash", struct pydbt_writer_key, struct pydbt_writer, pydbt_wr_tasks, 4096);
@@ -298,6 +313,13 @@ static __always_inline u64 tag_of(const struct seen_file *file, u64 chunk)
 	return tag | 1;	/* 0 is a free place */
 }
 
+static __always_inline struct pydbt_settings *settings_now(void)
+{
+	u32 zero = 0;
+
+	return pydbt_wr_sample.lookup(&zero);
+}
+
 static __always_inline struct pydbt_set *set_of(u64 tag)
 {
 	u32 index = tag >> (64 - SET_BITS);
@@ -324,9 +346,13 @@ static __always_inline u32 oldest_way(const struct pydbt_set *set, u32 tick)
 static __always_inline void own_chunk(struct cpu_state *state, u64 chunk, u32 writer)
 {
 	u64 tag = tag_of(&state->file, chunk);
-	struct pydbt_set *set = set_of(tag);
+	struct pydbt_settings *settings = settings_now();
+	struct pydbt_set *set;
 	u32 way;
 
+	if (!settings || tag >> SAMPLE_SHIFT & settings->remembered)
+		return;
+	set = set_of(tag);
 	if (!set)
 		return;
 	way = way_of(set, tag);
@@ -341,9 +367,13 @@ static __always_inline void own_chunk(struct cpu_state *state, u64 chunk, u32 wr
 static __always_inline void own_pages(struct cpu_state *state, u64 index, u32 pages, u32 writer)
 {
 	u64 tag = tag_of(&state->file, index >> CHUNK_SHIFT);
-	struct pydbt_set *set = set_of(tag);
+	struct pydbt_settings *settings = settings_now();
 	u32 way, owner, step = 0;
+	struct pydbt_set *set;
 
+	if (!settings || tag >> SAMPLE_SHIFT & settings->remembered)
+		return;
+	set = set_of(tag);
 	if (!set)
 		return;
 	way = way_of(set, tag);
@@ -448,6 +478,7 @@ int pydbt_wr_dirtied(struct bpf_raw_tracepoint_args *ctx)
 		state->process = 0;
 	} else {
 		writer = writer_now(state, tick);
+		state->looks++;
 		remember(state, index, pages, writer);
 	}
 	choose_row(state, kind, writer, true, true);
@@ -607,7 +638,16 @@ static __always_inline void take(struct cpu_state *state, u32 writer, u64 bytes)
 	if (state->run_writer != writer)
 		end_run(state);
 	state->run_writer = writer;
-	state->run_bytes += bytes;
+	state->run_bytes += bytes + state->skipped;
+	state->skipped = 0;
+	state->left -= bytes;
+}
+
+static __always_inline void skip_bytes(struct cpu_state *state, u64 bytes)
+{
+	if (bytes > state->left)
+		bytes = state->left;
+	state->skipped += bytes;
 	state->left -= bytes;
 }
 
@@ -615,9 +655,15 @@ static __always_inline void take(struct cpu_state *state, u32 writer, u64 bytes)
 static __always_inline u32 owner_of(struct cpu_state *state, u64 index)
 {
 	u64 tag = tag_of(&state->file, index >> CHUNK_SHIFT);
-	struct pydbt_set *set = set_of(tag);
+	struct pydbt_settings *settings = settings_now();
+	struct pydbt_set *set;
 	u32 way, owner, other;
 
+	if (!settings)
+		return 0;
+	if (tag >> SAMPLE_SHIFT & settings->looked_up)
+		return NOT_SAMPLED;
+	set = set_of(tag);
 	if (!set)
 		return 0;
 	way = way_of(set, tag);
@@ -660,7 +706,10 @@ static __always_inline bool walk_step(struct cpu_state *state)
 		state->index += pages;
 		bytes = pages << KERNEL_PAGE_SHIFT;
 	}
-	take(state, owner & ~MIXED, bytes);
+	if ((owner & ~MIXED) == NOT_SAMPLED)
+		skip_bytes(state, bytes);
+	else
+		take(state, owner & ~MIXED, bytes);
 	return state->left;
 }
 
@@ -759,11 +808,17 @@ static __always_inline void submit_pages(struct cpu_state *state, u64 bio, u64 b
 		add_written(state, KIND_UNKNOWN, 0, false, bytes);
 		return;
 	}
+	state->looks++;
 	if (!see_mapping(state, page.mapping, bytes, totals, tick))
 		return;
 	if (bytes <= PAGE_BYTES) {
 		owner = owner_of(state, page.index) & ~MIXED;
-		add_written(state, owner ? KIND_BUFFERED : state->without_writer, owner, true, bytes);
+		if (owner == NOT_SAMPLED) {
+			state->skipped += bytes;
+			return;
+		}
+		add_written(state, owner ? KIND_BUFFERED : state->without_writer, owner, true, bytes + state->skipped);
+		state->skipped = 0;
 		return;
 	}
 	state->left = bytes;

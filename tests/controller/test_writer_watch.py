@@ -33,7 +33,8 @@ class Programs:
         self.written, self.stuck, self.closed = 0, threading.Event(), False
         self.stuck.set()
         self.places: list[Any] = []
-        self.readings = 0
+        self.readings = self.looks = 0
+        self.samples: list[Any] = []
 
     def __enter__(self) -> Programs:
         return self
@@ -44,11 +45,14 @@ class Programs:
     def set_places(self, places: Any) -> None:
         self.places.append(places)
 
+    def sample(self, sample: Any) -> None:
+        self.samples.append(sample)
+
     def read(self) -> WriterReading:
         self.stuck.wait(20)
         self.readings += 1
         rows = {RowKey(Kind.DIRECT, 1, File(1, 2, 3)): Amount(0, self.written)}
-        return WriterReading(rows, {1: DD}, self.written)
+        return WriterReading(rows, {1: DD}, self.written, looks=self.looks)
 
 
 @pytest.fixture
@@ -124,6 +128,14 @@ def test_a_reading_that_does_not_end_holds_nobody_and_its_figures_are_called_old
     wait_until(lambda: "old" in watch.answer()["problem"], "the figures are old")
     watch.note(0.0)
     assert "old" in watch.told().problem
+
+
+def test_under_load_a_sample_is_taken_and_the_answer_tells_it(watch: WriterWatch, programs: Programs) -> None:
+    watch.answer()
+    wait_until(lambda: watch.answer().get("sampled") is False, "it was read")
+    programs.looks = 1 << 40
+    wait_until(lambda: watch.answer()["sampled"], "it samples")
+    assert programs.samples[0].is_partial
 
 
 def test_a_process_that_outruns_the_link_is_told_with_its_name_and_rates(

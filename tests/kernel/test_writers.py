@@ -18,6 +18,7 @@ import pytest
 
 from pydbt.core.seen.writers.answer import views
 from pydbt.core.seen.writers.reading import File, Kind, Names
+from pydbt.core.seen.writers.sampling import SAMPLED_CHUNKS, ChunkSample
 from pydbt.core.seen.writers.sums import WriterSums
 from pydbt.core.units import MIB
 from pydbt.device.file_handles import group_mount, path_of_group
@@ -138,6 +139,24 @@ def test_random_writes_of_fio_are_its_own_on_ext4(tmp_path: Path, engine: str) -
         assert within(volume.written(process)[1], truth, 0.02 if engine == "libaio" else 0.1), answer
         assert within(volume.of_file(file), truth, 0.1), answer
         assert volume.of(Kind.UNKNOWN) <= answer["captured_bytes"] // 10, answer
+
+
+def test_under_load_a_sample_of_the_chunks_tells_the_same(tmp_path: Path) -> None:
+    with watched(tmp_path, "ext4") as volume:
+        volume.programs.sample(ChunkSample(SAMPLED_CHUNKS, SAMPLED_CHUNKS))
+        files = [volume.folder / name for name in ("first", "second")]
+        words = ["fio", "--name=w", "--rw=randwrite", "--bs=4k", "--thread", "--ioengine=psync", "--end_fsync=1"]
+        first, second = (
+            done(*words, f"--filename={file}", f"--size={size}m") for file, size in zip(files, (48, 96), strict=True)
+        )
+        volume.look()
+        answer = volume.check_sums()
+        assert within(volume.written(first)[1], 48 * MIB, 0.1), answer
+        assert within(volume.written(second)[1], 96 * MIB, 0.1), answer
+        assert within(volume.written(first)[0], 48 * MIB, 0.05), "dirtied is counted in full"
+        assert within(volume.of_file(files[1]), 96 * MIB, 0.1), answer
+        assert volume.of(Kind.UNKNOWN) + volume.sums.unseen_bytes <= answer["captured_bytes"] // 10
+        assert volume.programs.read().looks > 1000
 
 
 def test_tar_is_told_with_its_files_on_xfs(tmp_path: Path) -> None:

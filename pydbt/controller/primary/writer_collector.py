@@ -12,6 +12,7 @@ from pydbt.controller.primary.moments import wall_moment
 from pydbt.core.seen.writers.answer import group_name, process_name, views
 from pydbt.core.seen.writers.outrun import OutrunWatch, Sample
 from pydbt.core.seen.writers.reading import File, Names, Process
+from pydbt.core.seen.writers.sampling import ChunkSample, Sampling
 from pydbt.core.seen.writers.sums import WriterSums
 from pydbt.device.file_handles import group_mount, path_of_file, path_of_group
 from pydbt.device.sysfs import BlockDevice
@@ -64,6 +65,7 @@ class WriterCollector:
         self._since = self._turned_at = time.monotonic()
         self._places, self._mounts, self._placed_at = places, mounts, self._since
         self._sums, self._outrun = WriterSums(), OutrunWatch()
+        self._sampling, self._sample, self._looks = Sampling(), ChunkSample(), 0
         self._judged_at = 0.0
         self._names = _FoundNames()
         self._group_mount = group_mount()
@@ -79,7 +81,10 @@ class WriterCollector:
         reading = self._programs.read()
         out_of_normal = standing is not None and standing.out_of_normal_for_s is not None
         self._sums.take(reading, now - self._turned_at, out_of_normal=out_of_normal)
-        self._turned_at = now
+        sample = self._sampling.look((reading.looks - self._looks) / max(now - self._turned_at, 1e-3), now)
+        if sample != self._sample:
+            self._programs.sample(sample)
+        self._looks, self._sample, self._turned_at = reading.looks, sample, now
         if standing is not None and standing.moment > self._judged_at:
             self._judged_at = standing.moment
             self._judge(standing)
@@ -108,7 +113,7 @@ class WriterCollector:
             "read_at": self._turned_at,
             "since": _moment(self._since, now),
             "limits": self._programs.problem,
-            "sampled": False,
+            "sampled": self._sample.is_partial,
             **views(self._sums, names),
             "out_of_sync": self._out_of_sync(standing, now),
             "outrun": self._told_outrun(names, now),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydbt.core.errors import MachineError
 from pydbt.core.seen.writers.reading import Amount, File, RowKey, Writer, WriterReading
+from pydbt.core.seen.writers.sampling import ChunkSample
 from pydbt.kernel import syscalls
 from pydbt.kernel.btf import VMLINUX_BTF
 from pydbt.kernel.counters import possible_cpus, submitted_bytes
@@ -22,12 +23,13 @@ PLAN = Plan("writers.bpf.c", writers_macros)
 
 MOUNTED = 1
 """Of a place: a file system is mounted from this block device, so that its pages are metadata (PLACE_MOUNTED)."""
-_MAPS = ("wr_state", "wr_totals", "wr_places", "wr_rows", "wr_tasks")
+_MAPS = ("wr_state", "wr_totals", "wr_places", "wr_rows", "wr_tasks", "wr_sample")
 # struct pydbt_row_key, pydbt_row, pydbt_writer_key, pydbt_writer, pydbt_totals; the head of struct cpu_state.
 _ROW_KEY, _ROW = struct.Struct("<QIIII"), struct.Struct("<QQ")
 _TASK_KEY, _TASK = struct.Struct("<QQII"), struct.Struct("<II16s")
 _TOTALS = struct.Struct("<6Q")
-_PENDING = struct.Struct("<QIIIIQ")
+_PENDING = struct.Struct("<QIIIIQQ")
+_SETTINGS = struct.Struct("<QQ")
 TABLE_ROWS = 8192
 """As many as the programs' table has."""
 _CROWDED = TABLE_ROWS // 2
@@ -95,6 +97,11 @@ class WriterPrograms:
             syscalls.hash_delete(fd, struct.pack("<I", device))
         self._places = dict(places)
 
+    def sample(self, sample: ChunkSample) -> None:
+        """Remember, and look up, the writers of one chunk of pages in this many alone."""
+        value = _SETTINGS.pack(sample.remembered_every - 1, sample.looked_up_every - 1)
+        syscalls.map_update(self._observed.map_fd("wr_sample"), 0, value)
+
     def run_time(self) -> RunTime:
         """The kernel's own count of what the programs cost."""
         return self._observed.run_time()
@@ -110,7 +117,7 @@ class WriterPrograms:
             self._observed.map_fd("wr_rows"), _ROW_KEY.size, _ROW.size, TABLE_ROWS
         ):
             rows[_row_key(*_ROW_KEY.unpack(raw_key))] = Amount(*_ROW.unpack(raw))
-        self._add_pending(rows)
+        looks = self._add_pending(rows)
         for key, seen in self._seen.items():  # what was on its way to its row was missed
             now = rows.get(key, seen)
             rows[key] = Amount(max(now.dirtied, seen.dirtied), max(now.written, seen.written))
@@ -120,9 +127,8 @@ class WriterPrograms:
         )
         writers = self._read_writers()
         captured = submitted_bytes(self._capture_fd) - self._captured_before
-        reading = WriterReading(
-            dict(rows), writers, captured, Amount(lost_dirtied, lost_written), lost_rows, lost_writers
-        )
+        lost = Amount(lost_dirtied, lost_written)
+        reading = WriterReading(dict(rows), writers, captured, lost, lost_rows, lost_writers, looks)
         self._make_room(rows)
         return reading
 
@@ -131,16 +137,19 @@ class WriterPrograms:
         entries = syscalls.hash_entries(fd, _TASK_KEY.size, _TASK.size, TABLE_ROWS)
         return dict(_writer(_TASK_KEY.unpack(raw_key), _TASK.unpack(raw)) for raw_key, raw in entries)
 
-    def _add_pending(self, rows: dict[RowKey, Amount]) -> None:
-        """What each CPU has not added to its row yet: dirtied in the first state, written in the second."""
+    def _add_pending(self, rows: dict[RowKey, Amount]) -> int:
+        """What each CPU has not added to its row yet: dirtied in the first state, written in the second. How often it looked."""
+        looks = 0
         stride = self._state_bytes + 7 & ~7
         for place in (_DIRTIED, _SUBMITTED):
             raw = syscalls.map_lookup(self._observed.map_fd("wr_state"), place, stride * self._cpus)
             for at in range(0, stride * self._cpus, stride):
-                *key, pending = _PENDING.unpack_from(raw, at)
+                *key, pending, looked = _PENDING.unpack_from(raw, at)
+                looks += looked
                 if pending:
                     more = Amount(pending, 0) if place == _DIRTIED else Amount(0, pending)
                     _add(rows, _row_key(*key), more)
+        return looks
 
     def _make_room(self, rows: Mapping[RowKey, Amount]) -> None:
         """When the table is half full, take out rows that did not change for a while; their bytes were read."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from pydbt.core.seen.writers.sampling import SAMPLED_CHUNKS, ChunkSample
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.written_places import written_places
@@ -27,6 +28,13 @@ _BAR_NS = 150.0
 _WORKS = {
     "direct, 4 KiB random": ("--rw=randwrite", "--bs=4k", "--direct=1", "--ioengine=libaio", "--iodepth=16"),
     "buffered, 4 KiB random": ("--rw=randwrite", "--bs=4k", "--ioengine=psync", "--fsync=4096", "--end_fsync=1"),
+    "buffered, 4 KiB random, sampled": (
+        "--rw=randwrite",
+        "--bs=4k",
+        "--ioengine=psync",
+        "--fsync=4096",
+        "--end_fsync=1",
+    ),
     "buffered, sequential, per 4 KiB": ("--rw=write", "--bs=128k", "--ioengine=psync", "--end_fsync=1"),
 }
 
@@ -71,6 +79,8 @@ def measure(quick: bool) -> list[Figure]:
                     with _attached(elsewhere, capture.pin_dir, {}) as programs:
                         counting = _spent_ns(programs, file, words)
                     with _attached(volume, capture.pin_dir, places) as programs:
+                        if name.endswith("sampled"):
+                            programs.sample(ChunkSample(SAMPLED_CHUNKS, SAMPLED_CHUNKS))
                         whole = _spent_ns(programs, file, words)
                     spent[name].append(whole)
                     net[name].append(whole - counting)

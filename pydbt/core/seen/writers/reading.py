@@ -77,7 +77,7 @@ class WriterReading:
     """All figures are counted from the moment of attaching. ``rows`` may lose rows that nobody wrote to for long.
 
     ``captured_bytes``: by the capture's own counters, read after the rows, from a moment before they began.
-    ``lost``: bytes for which there was no room for a row.
+    ``lost``: bytes for which there was no room for a row. ``looks``: how often the programs had to do with a page.
     """
 
     rows: Mapping[RowKey, Amount]
@@ -86,6 +86,7 @@ class WriterReading:
     lost: Amount = NOTHING
     lost_rows: int = 0
     lost_writers: int = 0
+    looks: int = 0
 
 
 NOTHING_READ = WriterReading({}, {}, 0)
