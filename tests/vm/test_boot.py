@@ -124,6 +124,17 @@ class Chain:
 
         wait_until(lambda: steps() > 5, "the load writes", PATIENCE_S, interval_s=1.0)
 
+    def until_mounted(self) -> None:
+        """After a boot. What needs the network is mounted after ssh answers."""
+
+        def is_mounted() -> bool:
+            return all(shown(self.primary, unit, "ActiveState") == "active" for unit in (ARM, MOUNT))
+
+        try:
+            wait_until(is_mounted, "armed and mounted", PATIENCE_S, interval_s=1.0)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{orders(self.primary)}\n{journal(self.primary, ARM)}") from None
+
     def stop_load(self) -> None:
         self.primary.run("systemctl stop load", PATIENCE_S)
 
@@ -200,10 +211,8 @@ def test_reboots_under_load_compare_what_was_written_and_nothing_else(
         for turn in range(REBOOTS):
             chain.start_load(chance)
             primary.reboot()
+            chain.until_mounted()
             seen = f"reboot {turn}\n{orders(primary)}\n{journal(primary, ARM)}"
-            assert (
-                shown(primary, ARM, "ActiveState") == "active" and shown(primary, MOUNT, "ActiveState") == "active"
-            ), seen
             assert int(shown(primary, ARM, "ActiveEnterTimestampMonotonic")) <= int(
                 shown(primary, MOUNT, "InactiveExitTimestampMonotonic")
             ), seen
