@@ -56,30 +56,34 @@ class Image:
         return (self.folder / "kernel").read_text().strip()
 
 
-def image() -> Image:
-    """The image for this state of the recipe; built first if need be, which takes a minute or two."""
+def image(more: tuple[str, ...] = ()) -> Image:
+    """The image for this state of the recipe, with ``more`` packages; built first if need be, which takes a minute or two."""
     whole = _fingerprint(
-        *RECIPE.iterdir(), PROJECT / "scripts/setup", PROJECT / "requirements.txt", PROJECT / "pyproject.toml"
+        *RECIPE.iterdir(),
+        PROJECT / "scripts/setup",
+        PROJECT / "requirements.txt",
+        PROJECT / "pyproject.toml",
+        more=more,
     )
-    packages = _fingerprint(RECIPE / "packages", PROJECT / "scripts/setup")
+    packages = _fingerprint(RECIPE / "packages", PROJECT / "scripts/setup", more=more)
     folder = cache() / f"image-{whole}"
     with (cache() / "build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             _remove_stale(cache())
-            _build(folder, cache() / f"packages-{packages}.tar")
+            _build(folder, cache() / f"packages-{packages}.tar", more)
         os.utime(folder)
     return Image(folder)
 
 
-def _fingerprint(*paths: Path) -> str:
-    digest = hashlib.sha256()
+def _fingerprint(*paths: Path, more: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(" ".join(more).encode())
     for path in sorted(paths):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def _build(folder: Path, packages: Path) -> None:
+def _build(folder: Path, packages: Path, more: tuple[str, ...]) -> None:
     _check_tools()
     began = time.monotonic()
     print(f"building the machines' image in {folder}", flush=True)
@@ -89,7 +93,7 @@ def _build(folder: Path, packages: Path) -> None:
     log = part / "build.log"
     with log.open("wb") as output:
         done = subprocess.run(
-            [RECIPE / "build", PROJECT, part, packages],
+            [RECIPE / "build", PROJECT, part, packages, *more],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=BUILD_TIMEOUT_S,
         )  # fmt: skip
     if done.returncode:

@@ -54,7 +54,10 @@ class Done:
 
 
 class Machine:
-    """``number`` 1 is the primary and 2 the secondary; the link between them is a pair of sockets in a shared folder."""
+    """``number`` 1 is the primary and 2 the secondary; the link between them is a pair of sockets in a shared folder.
+
+    What a program in the machine writes to /dev/virtio-ports/power can be read from the socket ``power_line``, and answered.
+    """
 
     def __init__(
         self, name: str, number: int, image: Image, folder: Path, sockets: Path, *, systemd: bool = False
@@ -68,6 +71,7 @@ class Machine:
         self._root = self.folder / "root.qcow2"
         self._qmp = sockets / f"{name}.qmp"
         self._control = sockets / f"{name}.ssh"
+        self.power_line = sockets / f"{name}.power"
         self.pid: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
@@ -97,7 +101,7 @@ class Machine:
         assert not self.alive, f"{self.name} runs already"
         if not self._root.exists():
             _host("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.image.root, self._root)
-        for stale in (self._qmp, self._control):
+        for stale in (self._qmp, self._control, self.power_line):
             stale.unlink(missing_ok=True)
         self._boots_at = self.console_log.stat().st_size if self.console_log.exists() else 0
         log = self.folder / "qemu.log"
@@ -358,6 +362,8 @@ class Machine:
             "-drive", f"if=none,id=root,file={self._root},cache=unsafe,discard=unmap", "-device", "virtio-blk-pci,drive=root",
             *disks,
             "-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random",
+            "-device", "virtio-serial-pci", "-chardev", f"socket,id=power,path={self.power_line},server=on,wait=off",
+            "-device", "virtserialport,chardev=power,name=power",
             "-netdev", "user,id=host,restrict=on,hostfwd=tcp:127.0.0.1:0-:22",
             "-device", f"virtio-net-pci,netdev=host,mac=52:54:00:77:01:0{self.number}",
             "-netdev", link, "-device", f"virtio-net-pci,netdev=link,mac=52:54:00:77:00:0{self.number}",

@@ -97,10 +97,18 @@ def make_pair(
 
 @contextlib.contextmanager
 def pair(
-    disks: Mapping[str, int] = DISKS, *, volatile: bool = False, systemd: bool = False, keep_logs: Path | None = None
+    disks: Mapping[str, int] = DISKS,
+    *,
+    volatile: bool = False,
+    systemd: bool = False,
+    packages: tuple[str, ...] = (),
+    keep_logs: Path | None = None,
 ) -> Iterator[Pair]:
-    """Both booted, with fresh disks; gone at the end, whatever happened. ``keep_logs`` gets their consoles."""
-    built = image()
+    """Both booted, with fresh disks; gone at the end, whatever happened. ``keep_logs`` gets their consoles.
+
+    ``packages``: what they have installed besides.
+    """
+    built = image(packages)
     with run_folders() as (folder, sockets):
         machines = make_pair(built, folder, sockets, disks, volatile=volatile, systemd=systemd)
         try:
