@@ -147,6 +147,7 @@ class Node:
         """After each boot: its address for replication, and what an installation puts in its places."""
         self.run(
             f"ip address add {self.own}/24 dev $(ip -o address show to {self.address} | awk '{{print $2}}'); "
+            "systemctl unmask corosync pacemaker; "
             f"mkdir -p /usr/lib/ocf/resource.d/pydbt {POINT} {STATE} && "
             f"ln -sfn {TREE}/packaging/pacemaker/volume /usr/lib/ocf/resource.d/pydbt/volume && "
             f"ln -sfn {TREE}/tests/vm/fence_power /usr/sbin/fence_power"
