@@ -56,7 +56,7 @@ logging {{
 """
 
 _OPERATIONS = "".join(
-    f'<op id="{{id}}-{name}" name="{name}" interval="0" timeout="{ACTION_S}s"/>'
+    f'<op id="{{id}}-op-{name}" name="{name}" interval="0" timeout="{ACTION_S}s"/>'
     for name in ("start", "stop", "promote", "demote", "notify")
 )
 _RESOURCES = f"""<resources>
