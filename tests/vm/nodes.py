@@ -20,7 +20,8 @@ PACKAGES = ("pacemaker", "corosync", "pacemaker-cli-utils", "resource-agents", "
 # Everything is emulated: an action of the agent starts the program several times.
 PATIENCE_S = 600.0
 ACTION_S = 400
-MAX_LOSS_S = 45
+# What an emulated cluster takes to notice and to fence is part of it; a test makes it shorter.
+MAX_LOSS_S = 900
 PORT = 7790
 POINT = "/srv/data"
 DATABASE = f"{POINT}/pg"
@@ -285,6 +286,10 @@ class Nodes:
             raise AssertionError(f"{error}\n{seen}") from None
 
     # --- what happens to it -------------------------------------------------------------------------------
+    def allow_loss(self, seconds: int) -> None:
+        """Change the longest loss without a person; the resource is not restarted for it."""
+        self.alpha.run(f"crm_resource -r data --set-parameter max_loss --parameter-value {seconds}s")
+
     def cut_replication(self, node: Node) -> None:
         """Nothing of the other node reaches the secondary on this one; the cluster's own messages go on."""
         node.run(f"ip route add blackhole {self.other(node).own}/32")

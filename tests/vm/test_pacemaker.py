@@ -14,12 +14,13 @@ import pytest
 
 from tests.lab.patience import wait_until
 from tests.vm.disks import VolatileDisk
-from tests.vm.nodes import MAX_LOSS_S, PACKAGES, PATIENCE_S, STATE, Node, Nodes, Promises
+from tests.vm.nodes import PACKAGES, PATIENCE_S, STATE, Node, Nodes, Promises
 from tests.vm.pair import MIB, pair
 from tests.vm.plugs import Plugs, held_plugs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(4 * 3600)]
 SIZE_BYTES = 160 * MIB
+SHORT_LOSS_S = 30
 
 
 @pytest.fixture(scope="module")
@@ -114,14 +115,15 @@ def test_a_replica_that_lacks_more_than_the_longest_loss_is_not_promoted_and_the
 ) -> None:
     old = promoted(nodes)
     new = nodes.other(old)
+    nodes.allow_loss(SHORT_LOSS_S)
     nodes.until_in_sync(old)
     nodes.cut_replication(new)
     promises = Promises(new, old, chance)
-    time.sleep(MAX_LOSS_S * 2)
+    time.sleep(SHORT_LOSS_S * 2)
     old.machine.power_cut(chance)
     wait_until(lambda: plugs.cut[-1:] == [old.name], "it is fenced", PATIENCE_S, interval_s=5)
     wait_until(lambda: re.search(r"\d+ s", new.why_not()) is not None, "the loss is named", PATIENCE_S, interval_s=5)
-    time.sleep(MAX_LOSS_S)
+    time.sleep(SHORT_LOSS_S)
     promises.end()
     assert nodes.promoted(new) == "" and new.status().get("role") == "secondary", new.why_not()
     assert new.machine.run(f"findmnt {new.device}", check=False).code != 0
