@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pydbt.cli.group import cli
-from pydbt.core.errors import UsageError
+from pydbt.core.errors import NotRunning, UsageError
 from tests.core.transactions.recorded import Recorded
 
 
@@ -70,3 +70,17 @@ def test_what_has_no_log_is_refused_with_the_reason(tmp_path: Path, kind: str) -
         path.write_bytes(bytes(4096 if kind == "zeroes" else 100))
     found = transactions(path)
     assert isinstance(found.exception, UsageError) and str(path) in str(found.exception), found
+
+
+def test_an_image_has_no_controller_to_follow(image: Path) -> None:
+    found = transactions(image, "--follow")
+    assert isinstance(found.exception, NotRunning) and "no controller replicates" in str(found.exception)
+    found = transactions(image, "--follow", "--on-disk")
+    assert isinstance(found.exception, UsageError) and "give one of them" in str(found.exception)
+    assert transactions(image, "--on-disk").output == transactions(image).output
+
+
+@pytest.mark.parametrize("name", ["", "the last one", "3:", "48211.x"])
+def test_a_text_that_names_no_transaction_is_refused_before_anything_is_asked(name: str) -> None:
+    found = CliRunner().invoke(cli, ["wait", "/dev/null", "--transaction", name])
+    assert isinstance(found.exception, UsageError) and "names no transaction" in str(found.exception)

@@ -44,6 +44,8 @@ class Story:
 
     def look(self) -> None:
         """Begin what is due, and wait until it is over."""
+        if self.watch._job is None and self.watch._looks:
+            self.clock.now = max(self.clock.now, self.watch._looks[0])
         self.watch.advance(self.clock.now)
         until(lambda: self.watch._job is None or self.watch._job.ended.is_set(), "the device to be read")
         self.watch.advance(self.clock.now)
@@ -51,10 +53,10 @@ class Story:
     def take(self, written: Written, lost: int = 0) -> tuple[EndedTransaction, ...]:
         return self.watch.captured(written.records(), written.payload, lost)
 
-    def commit(self, count: int = 1) -> tuple[EndedTransaction, ...]:
+    def commit(self, count: int = 1, blocks: tuple[int, ...] = (5,)) -> tuple[EndedTransaction, ...]:
         written = Written()
         for _ in range(count):
-            self.built.transaction(5)
+            self.built.transaction(*blocks)
         for offset, data in self.built.writes:
             written.write(FIRST + offset, data)
         self.built.writes.clear()
@@ -69,7 +71,7 @@ def test_the_log_is_found_in_a_thread_and_followed_from_its_next_commit_on(clock
     assert story.commit() == () and story.watch.problem == ""
     assert [one.transaction.name for one in story.commit(2)] == ["8", "9"]
     (eight, nine) = story.watch.recent()
-    assert (eight.name, eight.length_bytes, eight.changed) == ("8", 3 * 1024, ((5 * 1024, 1024),))
+    assert (eight.name, eight.length_bytes, eight.changed) == ("8", 3 * 1024, [(5 * 1024, 1024)])
     assert story.watch.recent(after=eight.ordinal) == [nine]
 
 
@@ -126,9 +128,53 @@ def test_lost_records_end_what_is_open_in_the_list_for_people_too(clock: SimpleN
     assert story.take(Written(), lost=3) == ()
     (eight,) = story.watch.recent()
     assert (eight.name, eight.state, eight.reason) == ("8", "abandoned", "records of writes were lost")
-    story.built.commit()
+    assert "superblock was perhaps written unseen" in story.watch.problem
+    clock.now += 1
+    assert story.commit() == (), "nothing is told before the superblock was read again"
+    story.look()
+    assert story.watch.problem == NO_FOOTING
+    story.commit()
     (nine,) = story.commit()
     assert nine.ordinal == eight.ordinal + 1
+
+
+def test_a_superblock_that_was_read_before_it_was_written_is_read_again(clock: SimpleNamespace) -> None:
+    """ext4 changes a journal's features when it mounts it, and writes them with its first commit: perhaps just after the look."""
+    story = Story(clock)
+    old = Jbd2Builder(1024, 400, incompat=0)
+    story.image.put((0, old.superblock()))
+    story.look()
+    story.image.put((0, story.built.superblock()))
+
+    def states() -> list[str]:
+        story.commit()
+        return [str(one.transaction.state) for one in story.commit(blocks=(5, 6, 7))]
+
+    assert states() != ["committed"], "its tags are of another kind"
+    story.look()
+    assert states() == ["committed"]
+    story.image.put((0, old.superblock()))
+    written = Written()
+    written.write(FIRST, story.built.superblock())
+    story.take(written)
+    story.look()
+    assert states() == ["committed"], "what came in the stream is newer than the disk"
+
+
+def test_of_one_that_names_many_blocks_the_first_are_kept_and_the_count_of_all(clock: SimpleNamespace) -> None:
+    story = Story(clock)
+    story.look()
+    story.commit()
+    written = Written()
+    for part in range(6):
+        story.built.descriptor({1000 * part + number: bytes(1024) for number in range(60)})
+    story.built.commit()
+    for offset, data in story.built.writes:
+        written.write(FIRST + offset, data)
+    story.take(written)
+    (one,) = story.watch.recent()
+    assert one.changed_count == 360 and one.named.count == 64
+    assert one.changed == [(1024 * number, 1024) for number in [*range(60), *range(1000, 1004)]]
 
 
 def test_a_device_that_cannot_be_read_is_told(clock: SimpleNamespace) -> None:

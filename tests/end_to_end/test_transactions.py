@@ -161,3 +161,45 @@ def test_after_a_kill_of_everything_the_promoted_replica_holds_what_it_names_and
             with mounted(copy, tmp_path / "look") as folder:
                 there = {path.name: path.read_bytes() for path in folder.glob("file*")}
                 assert promised.items() <= there.items()
+
+
+def reason(both: Cluster) -> str:
+    return ((both.status() or {}).get("transactions") or {"reason": "no status"})["reason"]
+
+
+def test_another_file_system_that_is_made_while_it_runs_is_followed_and_none_is_called_so(tmp_path: Path) -> None:
+    with loop_device(tmp_path, 320 * MIB) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device, primary_options=("--whole-device",)) as both:
+            start(both)
+            with mounted(device, tmp_path / "mnt") as folder:
+                fsyncs(folder, 0, 10)
+            until(lambda: reason(both) == "", "ext4 is followed")
+            make_filesystem("xfs", device.path)
+            until(lambda: ((both.status() or {})["transactions"]["file_system"]) == "xfs", "XFS is found")
+            with mounted(device, tmp_path / "mnt") as folder:
+                fsyncs(folder, 0, 20)
+                done = command("wait", device.path, "--transaction", "current")
+                assert re.match(r"transaction \d+:\d+ is held", done.output), done
+                refused = command("wait", device.path, "--transaction", "48211")
+                refused.refused(2, "48211 is a transaction of ext4", "xfs")
+            run("wipefs", "-qa", device.path)
+            until(lambda: "no file system that this program knows" in reason(both), "that there is none is told")
+            done = command("wait", device.path, "--transaction", "current")
+            assert done.code == 0 and "the transaction is unknown: it has no file system" in done.output, done
+            both.wait()
+            both.compare("after three file systems")
+
+
+def test_a_file_system_without_a_log_has_a_transaction_per_write_request(tmp_path: Path) -> None:
+    with loop_device(tmp_path, 64 * MIB) as device:
+        make_filesystem("ext4", device.path, "-O", "^has_journal")
+        with cluster(tmp_path / "c", device) as both:
+            start(both)
+            with mounted(device, tmp_path / "mnt") as folder:
+                fsyncs(folder, 0, 10)
+            until(lambda: reason(both) == "it has no journal", "that there is no journal is told")
+            status = both.status() or {}
+            assert status["transactions"]["unit"] == "write-request" and status["transaction"] is None
+            first = command("status", "--state", both.primary_state).output
+            assert "one for each write request: it has no journal" in first

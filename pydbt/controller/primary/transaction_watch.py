@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 
 from pydbt.controller.primary.job import Job
 from pydbt.core.tracking.capture_record import Records
@@ -17,23 +18,25 @@ from pydbt.core.transactions.ext4_volume import Read
 from pydbt.core.transactions.followed_log import EndedTransaction, FollowedLog, Payload
 from pydbt.core.transactions.jbd2_blocks import NotUnderstood
 from pydbt.core.transactions.log_place import LogPlace, find_log
-from pydbt.core.transactions.transaction import JournalTransaction, TransactionState
+from pydbt.core.transactions.transaction import JournalTransaction, RunsOfTransaction, TransactionState
 from pydbt.device.block import DirectReader, aligned_buffer
 
 _log = logging.getLogger("pydbt")
 
 LOOK_AGAIN_S = (0.0, 2.0, 10.0)
 """A write that was captured may not be on the disk yet when the device is read."""
+_LOOK_PAUSE_S = 1.0
 KEPT = 512
 """The last transactions, for people."""
 KEPT_RUNS = 64
+_MAX_NAMED = 256  # of one that names more only the first are kept: of 512 transactions 5 MiB at most
 _RATE_WINDOW_S = 5.0
 _NOT_READ = "the device has not been read yet"
 
 
 @dataclass(frozen=True, slots=True)
 class KnownTransaction:
-    """One that ended. ``blocks`` and ``length_bytes`` of the log are what it is, ``changed`` the first runs that it names."""
+    """One that ended. ``length_bytes`` of the log are what it is; ``named``: what it names, or the first of that."""
 
     ordinal: int
     name: str
@@ -42,8 +45,13 @@ class KnownTransaction:
     submitted_at: float
     length_bytes: int
     changed_count: int
-    changed: tuple[tuple[int, int], ...]
+    named: RunsOfTransaction
     reason: str
+
+    @property
+    def changed(self) -> list[tuple[int, int]]:
+        """The first runs of the volume that it names: offset and length in bytes."""
+        return [(offset, length) for offset, length in self.named.together()[:KEPT_RUNS].tolist()]
 
 
 class TransactionWatch:
@@ -56,7 +64,10 @@ class TransactionWatch:
         self._unfollowed = unfollowed
         self._problem = _NOT_READ
         self._job: Job | None = None
-        self._looks: deque[float] = deque([time.monotonic()] if not unfollowed else [])
+        self._looks: deque[float] = deque()
+        self._looked_at = -inf
+        if not unfollowed:
+            self._look_soon(time.monotonic())
         self._next_ordinal = 1
         self._recent: deque[KnownTransaction] = deque(maxlen=KEPT)
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
@@ -90,11 +101,14 @@ class TransactionWatch:
             self._looks.clear()
             return ()
         self._next_ordinal = followed.next_ordinal
-        if followed.moved and not self._looks:
-            now = time.monotonic()
-            self._looks.extend(now + later for later in LOOK_AGAIN_S)
+        if followed.moved:
+            self._look_soon(time.monotonic())
         self._note(tuple(ended), [])
         return tuple(ended)
+
+    def _look_soon(self, now: float) -> None:
+        if self._job is None and now >= self._looked_at + _LOOK_PAUSE_S:
+            self._looks = deque(now + later for later in LOOK_AGAIN_S)
 
     def advance(self, now: float) -> None:
         """Take what the last look has found, and begin one that is due."""
@@ -105,6 +119,7 @@ class TransactionWatch:
             self._take(job)
         if self._looks and now >= self._looks[0]:
             self._looks.popleft()
+            self._looked_at = now
             self._job = Job("log place", self._look)
 
     def _look(self) -> LogPlace | str:
@@ -119,7 +134,7 @@ class TransactionWatch:
             self._followed, self._problem = None, found or f"the device cannot be read: {job.error}"
             return
         followed = self._followed
-        if followed is not None and followed.place == found:
+        if followed is not None and followed.place == found and not followed.is_behind(found):
             followed.moved = False
             return
         try:
@@ -169,9 +184,12 @@ def followed_transactions(reader: DirectReader, size_bytes: int, *, with_data: b
 
 
 def _known(transaction: JournalTransaction, ordinal: int, now: float, length_bytes: int) -> KnownTransaction:
-    count = transaction.named_parts.count
-    # A transaction may name thousands of blocks: the first ones are enough for people.
-    runs = transaction.named[:KEPT_RUNS].tolist() if count else []
+    named = transaction.named_parts
+    count = named.count
+    if count > _MAX_NAMED:
+        named = RunsOfTransaction()
+        for run in transaction.named[:KEPT_RUNS].tolist():
+            named.add_run(*run)
     return KnownTransaction(
         ordinal,
         transaction.name,
@@ -180,6 +198,6 @@ def _known(transaction: JournalTransaction, ordinal: int, now: float, length_byt
         now,
         length_bytes,
         count,
-        tuple((offset, length) for offset, length in runs),
+        named,
         transaction.reason,
     )

@@ -23,6 +23,10 @@ Payload = Callable[[Records], list[memoryview]]
 """The data of records that carry some, piece by piece, in their order (``Capture.payload``)."""
 
 NO_FOOTING = "the log was joined in its middle: it is understood behind its next commit"
+_MAX_RUNS = (
+    64  # a log is in a few pieces; of one in thousands a transaction is everything from its first to its last byte
+)
+_UNSEEN = "its journal's superblock was perhaps written unseen, and is read again"
 _NO_DATA = "writes to the log came without their data"
 
 
@@ -40,13 +44,14 @@ class EndedTransaction:
 
 
 class FollowedLog:
-    """One log at its place. ``moved``: what tells the place was changed; it has to be found again."""
+    """One log at its place. ``moved``: what tells the place was changed; it has to be found again. ``unseen``: a superblock of
+    the journal was written, perhaps, and not seen: nothing is told before it was read from the disk."""
 
     def __init__(self, place: LogPlace, next_ordinal: int = 1, before: FollowedLog | None = None) -> None:
         """``before``: what was followed until now, perhaps the same log. NotUnderstood when it cannot be read from its place."""
         self.place, self.next_ordinal = place, next_ordinal
-        self.moved = False
-        goes_on = before is not None and before.place.is_same_log(place)
+        self.moved = self.unseen = False
+        goes_on = before is not None and before.place.is_same_log(place) and not before.is_behind(place)
         self._parser: Jbd2Log | XfsLog = before._parser if before is not None and goes_on else place.parser()
         # The log's extents and what is watched, in sectors and by their place on the volume; -1: watched, else offset in the log.
         regions, start = [], 0
@@ -67,13 +72,25 @@ class FollowedLog:
     @property
     def problem(self) -> str:
         """Why no transaction can be told now, as the end of a sentence; empty when they can."""
+        if self.unseen:
+            return _UNSEEN
         if isinstance(self._parser, Jbd2Log) and self._parser.problem:
             return self._parser.problem
         return "" if self._parser.has_footing else NO_FOOTING
 
     def lost(self, reason: str) -> list[JournalTransaction]:
         """Writes that may have gone to the log were not captured: the transactions that are abandoned by it."""
+        self.moved = True
+        self._note_unseen()
         return self._parser.lost(reason)
+
+    def _note_unseen(self) -> None:
+        if isinstance(self._parser, Jbd2Log):
+            self.unseen = self.moved = True
+
+    def is_behind(self, place: LogPlace) -> bool:
+        """Whether this has to be begun anew with what was found at the same place."""
+        return self.unseen or (isinstance(self._parser, Jbd2Log) and self._parser.is_behind(place.head))
 
     def captured(self, records: Records, payload: Payload) -> list[EndedTransaction]:
         """A batch of capture records: the transactions that ended in it."""
@@ -105,7 +122,7 @@ class FollowedLog:
         """The quick way for what a journal of ext4 mostly is: whole blocks in one extent. None when it is anything else."""
         region = int(regions[0])
         first, stop, log_offset = self._regions[region]
-        if not isinstance(self._parser, Jbd2Log) or log_offset < 0 or len(data) != len(touching):
+        if not isinstance(self._parser, Jbd2Log) or log_offset < 0 or len(data) != len(touching) or self.unseen:
             return None
         block_bytes, count = self._parser.plain_blocks
         if not block_bytes or (regions != region).any() or (touching["sectors"] != block_bytes // SECTOR_BYTES).any():
@@ -143,6 +160,10 @@ class FollowedLog:
                 self._look(sector, end, data)
             elif data is None:
                 ended += self._parser.lost(_NO_DATA)
+                if log_offset == 0 and low == first:
+                    self._note_unseen()
+            elif self.unseen:
+                pass
             else:
                 part = data if (low, high) == (sector, end) else _part(data, low - sector, high - sector)
                 ended += self._parser.written(log_offset + (low - first) * SECTOR_BYTES, part)
@@ -162,8 +183,12 @@ class FollowedLog:
                 return
 
     def _runs(self, transaction: JournalTransaction) -> tuple[tuple[int, int], ...]:
-        runs = (self.place.on_volume(*run) for run in self._parser.run_of(transaction))
-        return tuple(one for part in runs for one in part)
+        parts = (self.place.on_volume(*run) for run in self._parser.run_of(transaction))
+        runs = tuple(one for part in parts for one in part)
+        if len(runs) <= _MAX_RUNS:
+            return runs
+        first, end = min(offset for offset, _ in runs), max(offset + length for offset, length in runs)
+        return ((first, end - first),)
 
 
 def _part(data: Buffer, first: int, end: int) -> memoryview:

@@ -70,6 +70,7 @@ class Jbd2Log:
     def __init__(self, superblock: Buffer, from_start: bool = True, *, check_content: bool = True) -> None:
         self.problem = ""
         self._check_content = check_content
+        self._told_superblock = False
         self._super: JournalSuperblock | None = None
         self._blocks: WholeBlocks | None = None
         self._fast: FastCommits | None = None
@@ -150,6 +151,18 @@ class Jbd2Log:
         """Whether it is known where the next transaction is to begin, or one is open."""
         return self._next is not None or self._open is not None
 
+    def is_behind(self, superblock: Buffer) -> bool:
+        """Whether the superblock on the disk is another one than this log was begun with, and none has come in its writes.
+
+        ext4 changes a journal's features when it mounts it, and writes them with its first commit.
+        """
+        if self._told_superblock or self._super is None:
+            return False
+        try:
+            return read_journal_superblock(superblock).layout != self._super.layout
+        except NotUnderstood:
+            return True
+
     def run_of(self, ended: JournalTransaction) -> list[tuple[int, int]]:
         """The runs (offset, length) of the log that a transaction consists of, in bytes."""
         layout = self._super
@@ -164,6 +177,7 @@ class Jbd2Log:
 
     def _take(self, index: int, block: memoryview) -> list[JournalTransaction]:
         if index == 0:
+            self._told_superblock = True
             return self._take_superblock(block)
         layout, current = self._super, self._open
         if layout is None:

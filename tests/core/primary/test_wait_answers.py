@@ -7,11 +7,12 @@ import pytest
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import AnswerWait, WaitAsked
-from pydbt.core.primary.file_system_transactions import FileSystemTransactions
+from pydbt.core.primary.file_system_transactions import FileSystemTransactions, NamedTransaction
 from pydbt.core.primary.flight_watch import FlightWatch
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.stream_landing import StreamLanding
 from pydbt.core.primary.wait_answers import WaitAnswers
+from pydbt.core.transactions.asked_transaction import AskedTransaction
 from tests.core.primary.parts import state_of, taken_effects
 
 
@@ -102,3 +103,23 @@ def test_nobody_hears_of_one_that_is_gone_and_one_that_is_asked_again_is_new() -
     for _ in range(2):
         story.ask(patient=True)
         assert story.answered() == LACKS
+
+
+def test_a_wait_for_a_transaction_lasts_until_that_one_or_a_later_one_is_held() -> None:
+    story = Story()
+    story.answers.asked(WaitAsked(1, 0, transaction=AskedTransaction.parse("48211")))
+    story.landing.note_sequence()
+    assert story.answered() == [], "everything is durable, and nothing is known of the transaction"
+    story.transactions.held = NamedTransaction("48210", 48210, None, 0.0, 3, 1)
+    assert story.answered() == []
+    story.transactions.held = NamedTransaction("48213", 48213, None, 0.0, 3, 2)
+    assert story.answered() == GOOD and story.answered() == []
+
+
+def test_a_wait_for_a_transaction_that_is_gone_holds_up_no_other_one() -> None:
+    story = Story()
+    story.answers.asked(WaitAsked(2, 0, transaction=AskedTransaction.parse("48211")))
+    story.ask(patient=True)
+    assert story.answered() == GOOD
+    story.answers.gone(2)
+    assert not story.landing.waited_for

@@ -113,6 +113,22 @@ def test_a_write_to_the_log_without_data_ends_what_is_open_and_the_log_is_found_
     assert names(volume.take(volume.written())) == ["9 committed"]
 
 
+def test_where_the_journals_superblock_was_written_without_data_nothing_is_told_before_it_is_read_again() -> None:
+    volume = with_footing()
+    hole = Written()
+    hole.write(FIRST, None, sectors=2)
+    volume.take(hole)
+    assert volume.log.moved and volume.log.unseen and "superblock" in volume.log.problem
+    volume.built.transaction(5)
+    assert volume.take(volume.written()) == []
+    again = FollowedLog(volume.place, volume.log.next_ordinal, volume.log)
+    assert again.problem == NO_FOOTING and not again.unseen
+    volume.log = again
+    for _ in range(2):
+        volume.built.transaction(5)
+    assert names(volume.take(volume.written())) == ["10 committed"]
+
+
 def test_lost_records_abandon_what_is_open() -> None:
     volume = with_footing()
     volume.built.descriptor({5: bytes(1024)})
@@ -169,6 +185,25 @@ def test_a_log_that_stays_where_it_is_keeps_its_footing_and_its_count() -> None:
     )
     volume.built.transaction(6)
     assert [(one.transaction.name, one.ordinal) for one in volume.take(volume.written())] == [("9", 2)]
+
+
+def test_of_a_log_in_very_many_pieces_a_transaction_is_everything_from_its_first_to_its_last_byte() -> None:
+    volume = Ext4()
+    # Each block of the journal is in a place of its own, two apart from the next.
+    extents = tuple((FIRST + number * 2048, 1024) for number in range(400))
+    volume.log = FollowedLog(LogPlace("ext4", extents, (), volume.built.superblock()))
+    for count in (1, 30, 62):
+        volume.built.transaction(*range(count))
+    for part in range(2):
+        volume.built.descriptor({100 * part + number: bytes(1024) for number in range(40)})
+    volume.built.commit()
+    written = Written()
+    for offset, data in volume.built.writes:
+        written.write(FIRST + offset * 2, data)
+    found = volume.take(written)
+    assert [len(one.runs) for one in found] == [32, 64, 1]
+    first = (1 + 3 + 32 + 64) * 2048
+    assert found[-1].runs == ((FIRST + first, 82 * 2048 + 1024),)
 
 
 def xfs_place(built: XfsBuilder) -> LogPlace:
