@@ -12,6 +12,8 @@ from pydbt.cli.supervising import configured
 from pydbt.core.seen.hooks import Hooks
 from tests.cli.test_volume_files import REPLICA, RIGHT, Machine
 from tests.cli.test_volume_files import machine as machine  # a fixture
+from tests.lab.patience import until
+from tests.lab.programs import Controller
 
 
 def hook(folder: Path, mode: int = 0o755) -> Path:
@@ -117,3 +119,27 @@ def test_a_wrong_hook_ends_a_run_before_it_begins_and_no_other_command(
          "--state", f"{machine.volumes}/state", "--create", "1M"]
     )  # fmt: skip
     assert code == 2 and f"{machine.general} line 2: anything of [hooks]: unknown key" in capsys.readouterr().err
+
+
+def test_a_replica_that_runs_by_its_name_runs_its_hooks_until_its_end(machine: Machine, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    program = hook(tmp_path)
+    program.write_text(f'#!/bin/sh\necho "$PYDBT_VOLUME $PYDBT_ROLE $PYDBT_EVENT $1" >> {out}\n')
+    machine.write(
+        "rep",
+        f'[secondary]\ntarget = "{tmp_path}/rep.img"\nlisten = "unix:{tmp_path}/s"\ncreate = "1M"\nstate = "{tmp_path}/state"\n'
+        f'journal-size = "16M"\n[hooks]\nany = ["{program}", "$HOME"]\nstopped = ["/nonexistent"]\n',
+    )
+    for words in (["secondary"], ["secondary", "rep"]):
+        out.unlink(missing_ok=True)
+        started = Controller(tmp_path / "log", words)
+        try:
+            until(lambda: out.exists() and "started" in out.read_text(), "it is run")
+            assert started.terminate() == 0
+        finally:
+            started.end()
+        assert out.read_text().splitlines() == ["rep secondary started $HOME", "rep secondary stopped $HOME"]
+        assert (
+            "the hook /nonexistent for the event stopped is not run: expected a program that is there"
+            in started.words()
+        )
