@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from pydbt.core.seen.sight import gist
 from pydbt.dashboard.house import House
@@ -51,20 +53,46 @@ def stream_of(house: House) -> Callable[[Request], Any]:
     async def stream(request: Request) -> Response:
         if request.method == "HEAD":
             return Response(headers={"content-type": KIND})
-        # A proxy must pass each event on at once (X-Accel-Buffering is nginx's).
-        return StreamingResponse(_events(house), media_type=KIND, headers={"x-accel-buffering": "no"})
+        return _Stream(house)
 
     return stream
 
 
-async def _events(house: House) -> AsyncIterator[bytes]:
+class _Stream(Response):
+    """As long as its reader is there. Starlette's own notices the end of one in some versions and not in others."""
+
+    def __init__(self, house: House) -> None:
+        # A proxy must pass each event on at once (X-Accel-Buffering is nginx's).
+        super().__init__(headers={"content-type": KIND, "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._house = house
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gone = asyncio.ensure_future(_until_gone(receive))
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async with contextlib.aclosing(_events(self._house, gone)) as events:
+                async for event in events:
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
+            if not gone.done():
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            gone.cancel()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _events(house: House, gone: asyncio.Future[None]) -> AsyncGenerator[bytes, None]:
     loop, came = asyncio.get_running_loop(), asyncio.Event()
     told: object = None
     told_at = 0.0
     yield b"retry: 1000\n\n"
     with house.panorama.watched(lambda: _tell(loop, came)):
-        await _next(house, came, _FRESH_S)
-        while not house.stopping.is_set():
+        await _next(house, came, gone, _FRESH_S)
+        while not house.stopping.is_set() and not gone.done():
             machines = house.panorama.machines()
             present = [
                 (machine.name, machine.problem, [gist(sight) for sight in machine.sights]) for machine in machines
@@ -74,7 +102,7 @@ async def _events(house: House) -> AsyncIterator[bytes]:
                 yield b"event: overview\ndata: " + _text_of(machines) + b"\n\n"
             else:
                 yield b": beat\n\n"
-            await _next(house, came, BEAT_S)
+            await _next(house, came, gone, BEAT_S)
 
 
 _encoded: tuple[list[MachinePicture], bytes] = ([], b"")
@@ -90,11 +118,12 @@ def _text_of(machines: list[MachinePicture]) -> bytes:
     return text
 
 
-async def _next(house: House, came: asyncio.Event, timeout_s: float) -> None:
-    """Wait for a picture, the end, or the time."""
+async def _next(house: House, came: asyncio.Event, gone: asyncio.Future[None], timeout_s: float) -> None:
+    """Wait for a picture, the end of this server or of the reader, or the time."""
     waits = [asyncio.ensure_future(came.wait()), asyncio.ensure_future(house.stopping.wait())]
+    ends: list[asyncio.Future[Any]] = [*waits, gone]
     try:
-        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(ends, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for wait in waits:
             wait.cancel()
