@@ -51,7 +51,7 @@ def test_the_map_of_16_tib_is_zoomed_by_keys_down_to_single_blocks_and_names_a_f
     page.keyboard.press("Enter")
     page.wait_for_selector(".named :text('/srv/archive/')")
     assert "GETFSMAP" in page.inner_text(".named")
-    assert "file: /srv/archive/" in page.inner_text(".cell-words")  # what a screen reader hears
+    page.wait_for_selector("[role=status]:has-text('file: /srv/archive/')", state="attached")  # what a screen reader hears
     page.keyboard.press("0")
     page.wait_for_selector(".where:has-text('0\u00a0B to 16.0')")
 
@@ -69,6 +69,24 @@ def test_the_map_is_zoomed_by_the_wheel_and_a_click_names_what_is_free(
     page.wait_for_function("before => document.querySelector('.where').innerText !== before", arg=before)
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.8)
     page.wait_for_selector(".named :text('unknown'), .named :text('/srv/')")
+
+
+def test_a_cell_that_is_chosen_at_once_after_a_zoom_has_the_state_of_its_own(
+    bench: PageBench, tab: Callable[..., Tab]
+) -> None:
+    page = tab(path_of(bench, "orders", "map")).page
+    page.wait_for_selector(DRAWN["map"])
+    page.focus(".map")
+    for key in ("ArrowDown", "ArrowDown", *"+++", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_selector(".named dd:has-text('GETFSMAP'), .named dd:has-text('free')")
+    for _ in range(600):
+        state, words = page.inner_text(".named dd >> nth=2"), page.inner_text(".cell-words")
+        if state != "unknown" and words.partition(": ")[2].partition("; file")[0] == state:
+            break
+        page.wait_for_timeout(100)
+    else:
+        raise AssertionError((state, words))
 
 
 def test_a_part_of_the_map_that_is_not_known_is_not_called_in_sync(bench: PageBench, tab: Callable[..., Tab]) -> None:

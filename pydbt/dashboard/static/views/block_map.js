@@ -19,11 +19,12 @@ export class BlockMap {
   constructor(body, store, id) {
     Object.assign(this, { store, id });
     this.answer = null;
-    this.grid = new MapGrid({ onwindow: () => this.#moved(), onpick: (cell) => this.#pick(cell), oncursor: () => this.#cursor() });
+    this.grid = new MapGrid({ onwindow: () => this.#moved(), onpick: (cell) => this.#pick(cell), oncursor: () => this.#cursor(true) });
     this.strip = new Strip((offset) => this.grid.center(offset));
     this.where = el("p", { class: "where" });
     this.problem = el("p", { class: "notice", role: "status", hidden: true });
-    this.said = el("p", { class: "cell-words", role: "status", "aria-live": "polite" });
+    this.said = el("p", { class: "cell-words" });
+    this.spoken = el("p", { class: "unseen", role: "status" }); /* to a screen reader: when a person moves, not each second */
     this.kinds = el("tbody");
     this.named = el("div", { class: "named" }, el("p", { class: "muted" }, "Choose a cell: its extent and its file are named here."));
     const button = (words, label, act) => el("button", { type: "button", class: "tool", "aria-label": label, title: label, onclick: act }, words);
@@ -47,6 +48,7 @@ export class BlockMap {
           this.problem,
           this.grid.node,
           this.said,
+          this.spoken,
           el("details", { class: "help" }, el("summary", {}, "Keys, mouse and touch"), el("p", { id: "map-help" }, HELP)),
         ),
         el(
@@ -87,7 +89,8 @@ export class BlockMap {
       const all = () => `api/volumes/${this.id}/map?start=0&end=${size}&cells=${STRIP_CELLS}`;
       this.stripAsking = new Repeated(all, STRIP_PACE_S, (answer) => this.strip.draw(answer, this.grid.window), () => {});
     }
-    setAttribute(this.grid.node, "data-stale", one.isStale ? "" : null);
+    this.isStale = one.isStale;
+    this.#fade();
   }
 
   #path() {
@@ -98,10 +101,17 @@ export class BlockMap {
   #problem(words) {
     this.problem.hidden = !words;
     setText(this.problem, words);
-    setAttribute(this.grid.node, "data-stale", words ? "" : null);
+    this.#fade();
+  }
+
+  /* What is drawn is of the past: the volume is stale, or its map cannot be asked for. */
+  #fade() {
+    setAttribute(this.grid.node, "data-stale", this.isStale || !this.problem.hidden ? "" : null);
   }
 
   #moved() {
+    this.answer = null; /* it is of another part */
+    this.picked = null;
     this.asking?.again();
     this.#where();
   }
@@ -126,7 +136,8 @@ export class BlockMap {
     this.grid.draw(answer);
     this.#where();
     this.#kinds(answer);
-    this.#cursor();
+    this.#cursor(this.toBeSpoken);
+    if (this.picked) setText(this.picked.state, this.#stateWords(this.picked.cell));
   }
 
   /* The legend, and the map in words: for each kind how much, and where. */
@@ -150,9 +161,18 @@ export class BlockMap {
     );
   }
 
-  #cursor() {
-    const words = this.#cellWords(this.grid.cursor);
-    setText(this.said, words);
+  #stateWords(cell) {
+    return this.#cellWords(cell).split(": ").slice(1).join(": ") || format.UNKNOWN;
+  }
+
+  /* The cell at the cursor in words; with the file, once it was named. */
+  #cursor(isSpoken) {
+    const { cursor } = this.grid;
+    const words = this.#cellWords(cursor);
+    const file = this.picked?.cell === cursor ? `; file: ${this.picked.file}` : "";
+    setText(this.said, words ? words + file : "");
+    if (isSpoken && words) setText(this.spoken, words + file);
+    this.toBeSpoken = Boolean(isSpoken && !words);
   }
 
   #cellWords(cell) {
@@ -175,7 +195,7 @@ export class BlockMap {
     const cellRows = [
       ["Cell", `${format.place(offset)} to ${format.place(Math.min(offset + window.cellBytes, window.sizeBytes))}`],
       ["Blocks", `${format.count(offset / window.blockBytes)}${window.isDeepest ? "" : ` to ${format.count((offset + window.cellBytes) / window.blockBytes - 1)}`}`],
-      ["State", this.#cellWords(cell).split(": ").slice(1).join(": ") || format.UNKNOWN],
+      ["State", this.#stateWords(cell)],
     ];
     this.named.replaceChildren(facts([...cellRows, ["File of its first block", "asking…"]]));
     let rows;
@@ -188,8 +208,11 @@ export class BlockMap {
       rows = [["File of its first block", format.UNKNOWN], ["Why", error.message]];
     }
     this.named.replaceChildren(facts([...cellRows, ...rows]));
-    const file = this.named.querySelectorAll("dd")[3].textContent;
-    setText(this.said, `${this.#cellWords(cell)}; file: ${file.slice(0, 200)}`);
+    if (window.start + cell * window.cellBytes !== offset) return; /* it was scrolled meanwhile */
+    const values = this.named.querySelectorAll("dd");
+    this.picked = { cell, state: values[2], file: values[3].textContent.slice(0, 200) };
+    setText(values[2], this.#stateWords(cell));
+    this.#cursor(true);
   }
 }
 

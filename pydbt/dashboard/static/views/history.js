@@ -31,7 +31,7 @@ const GROUPS = [
 export class History {
   constructor(body, store, id) {
     Object.assign(this, { store, id });
-    this.span = SPANS[1][1];
+    this.span = SPANS[0][1];
     this.until = null; /* null: now */
     this.plots = new Map();
     this.problem = el("p", { class: "notice", role: "status", hidden: true });
@@ -180,7 +180,7 @@ export class History {
   }
 
   #events() {
-    const restarts = this.restarts.map((moment) => ({ moment, name: "restart", words: "The controller was started again.", figures: {} }));
+    const restarts = this.restarts.map((moment) => ({ moment, name: "restart", words: "A controller began here.", figures: {} }));
     this.events.draw([...this.shownEvents, ...restarts]);
   }
 }

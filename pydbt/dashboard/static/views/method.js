@@ -61,13 +61,19 @@ export class Method {
   }
 
   update(one) {
-    for (const part of Object.values(this.parts)) setAttribute(part, "data-stale", one.isStale ? "" : null);
+    this.isStale = one.isStale;
+    this.#fade();
   }
 
   #problem(words) {
     this.problem.hidden = !words;
     setText(this.problem, words);
-    for (const part of Object.values(this.parts)) setAttribute(part, "data-stale", words ? "" : null);
+    this.#fade();
+  }
+
+  /* What is drawn is of the past: the volume is stale, or its controller does not answer. */
+  #fade() {
+    for (const part of Object.values(this.parts)) setAttribute(part, "data-stale", this.isStale || !this.problem.hidden ? "" : null);
   }
 
   #draw(answer) {
