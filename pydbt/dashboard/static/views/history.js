@@ -35,7 +35,7 @@ export class History {
     this.until = null; /* null: now */
     this.plots = new Map();
     this.problem = el("p", { class: "notice", role: "status", hidden: true });
-    this.where = el("p", { class: "where", role: "status", "aria-live": "polite" });
+    this.where = el("p", { class: "where" });
     this.choices = SPANS.map(([words, seconds]) =>
       el("button", { type: "button", class: "tool", onclick: () => this.#show(seconds, null) }, words),
     );
