@@ -51,7 +51,9 @@ def test_the_map_of_16_tib_is_zoomed_by_keys_down_to_single_blocks_and_names_a_f
     page.keyboard.press("Enter")
     page.wait_for_selector(".named :text('/srv/archive/')")
     assert "GETFSMAP" in page.inner_text(".named")
-    page.wait_for_selector("[role=status]:has-text('file: /srv/archive/')", state="attached")  # what a screen reader hears
+    page.wait_for_selector(
+        "[role=status]:has-text('file: /srv/archive/')", state="attached"
+    )  # what a screen reader hears
     page.keyboard.press("0")
     page.wait_for_selector(".where:has-text('0\u00a0B to 16.0')")
 
