@@ -216,10 +216,10 @@ class Capture:
         """Clear the quiet bitmap. Call it when its bits are recorded elsewhere."""
         self._bitmaps.zero(self._quiet())
 
-    def dirty_counts(self) -> tuple[int, int]:
-        """The number of blocks in the active and in the quiet bitmap."""
+    def dirty_counts(self, *, with_quiet: bool = True) -> tuple[int, int]:
+        """The number of blocks in the active and in the quiet bitmap; without the latter 0 of it."""
         quiet = self._quiet()
-        return self._bitmaps.count(1 - quiet), self._bitmaps.count(quiet)
+        return self._bitmaps.count(1 - quiet), self._bitmaps.count(quiet) if with_quiet else 0
 
     def written_counts(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many blocks each of the two bitmaps has in each range from one edge to the next. From any thread.

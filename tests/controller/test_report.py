@@ -196,7 +196,7 @@ def test_the_kernel_s_bitmaps_are_counted_only_where_they_name_blocks_that_no_br
     peer = volume.join(1, Joining(CONFIG))
     counted: list[int] = []
 
-    def dirty_counts() -> tuple[int, int]:
+    def dirty_counts(*, with_quiet: bool) -> tuple[int, int]:
         counted.append(1)
         return 5, 0
 

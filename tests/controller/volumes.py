@@ -95,7 +95,7 @@ class FakeCapture:
     def release(self, records: np.ndarray) -> None:
         pass
 
-    def dirty_counts(self) -> tuple[int, int]:
+    def dirty_counts(self, *, with_quiet: bool = True) -> tuple[int, int]:
         return 0, 0
 
     def written_counts(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -218,8 +218,7 @@ def in_kernel_bytes(volume: Volume) -> int:
     """
     if all(brain.mode is Mode.NORMAL for brain in volume.brains):
         return 0
-    active, quiet = volume.capture.dirty_counts()
-    return (active + (quiet if volume.fanout.bitmaps.held else 0)) * volume.geometry.block_bytes
+    return sum(volume.capture.dirty_counts(with_quiet=volume.fanout.bitmaps.held)) * volume.geometry.block_bytes
 
 
 def _acknowledged(status: PrimaryStatus, this_epoch: int) -> int:

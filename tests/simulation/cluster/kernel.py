@@ -357,9 +357,9 @@ class Capture:
         self._touch()
         self._kernel.maps[1 - self._kernel.active][:] = False
 
-    def dirty_counts(self) -> tuple[int, int]:
+    def dirty_counts(self, *, with_quiet: bool = True) -> tuple[int, int]:
         kernel = self._kernel
-        return int(kernel.maps[kernel.active].sum()), int(kernel.maps[1 - kernel.active].sum())
+        return int(kernel.maps[kernel.active].sum()), int(kernel.maps[1 - kernel.active].sum()) * with_quiet
 
     def data_size_bytes(self) -> int:
         return self._kernel.data_bytes
