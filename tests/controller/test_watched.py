@@ -53,6 +53,29 @@ def test_nothing_begins_before_the_first_question() -> None:
     assert begun[0].closed.is_set()
 
 
+def test_where_nobody_asks_a_failure_is_tried_again_seldom_and_who_asks_tries_it_sooner() -> None:
+    begun: list[float] = []
+    clock = Clock()
+
+    def begin() -> Numbers:
+        begun.append(clock.now)
+        raise MachineError("this kernel has no BTF")
+
+    watching = WhileWatched("numbers", begin, clock)
+    watching.keep()
+    wait_until(lambda: watching.last() == {"problem": "this kernel has no BTF", "running": False}, "it has failed")
+    for _ in range(3):
+        clock.now += 100
+        watching.keep()
+        assert not watching.last()["running"]
+    watching.answer()
+    wait_until(lambda: len(begun) == 2 and not watching.last()["running"], "who asks makes it try again")
+    clock.now += 601
+    watching.keep()
+    wait_until(lambda: len(begun) == 3, "it is tried again")
+    watching.close()
+
+
 def test_it_ends_some_time_after_the_last_question_and_begins_again() -> None:
     begun: list[Numbers] = []
     clock = Clock()

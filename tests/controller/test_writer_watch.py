@@ -127,7 +127,7 @@ def test_a_reading_that_does_not_end_holds_nobody_and_its_figures_are_called_old
     monkeypatch.setattr(writer_watch, "_OLD_S", 0.02)
     wait_until(lambda: "old" in watch.answer()["problem"], "the figures are old")
     watch.note(0.0)
-    assert "old" in watch.told().problem
+    assert "old" in watch.told().problem and watch.told().outrun is None
 
 
 def test_under_load_a_sample_is_taken_and_the_answer_tells_it(watch: WriterWatch, programs: Programs) -> None:

@@ -18,6 +18,7 @@ WATCHED_S = 15.0
 _INTERVAL_S = 1.0
 # A start that failed would fail again: whoever asks every second must not begin one every second.
 _RETRY_S = 30.0
+_PATIENT_RETRY_S = 600.0
 
 _log = logging.getLogger("pydbt")
 
@@ -48,13 +49,13 @@ class WhileWatched:
     def answer(self) -> dict[str, Any]:
         """The last report, with ``problem`` (empty when there is none) and ``starting``, while there is none yet."""
         with self._lock:
-            self._ask()
+            self._ask(_RETRY_S)
             return {**self._report, "problem": self._problem, "starting": not self._report and not self._problem}
 
     def keep(self) -> None:
-        """Go on, or begin, as if somebody had asked."""
+        """Go on, or begin, as if somebody had asked; but after a failure nobody waits for the next attempt."""
         with self._lock:
-            self._ask()
+            self._ask(_PATIENT_RETRY_S)
 
     def last(self) -> dict[str, Any]:
         """The last report with ``problem``, and ``running``, without asking for more of them."""
@@ -70,9 +71,9 @@ class WhileWatched:
         if thread is not None:
             thread.join()
 
-    def _ask(self) -> None:
+    def _ask(self, retry_s: float) -> None:
         self._asked_at = self._clock()
-        if self._thread is None and not self._closed and self._clock() >= self._failed_at + _RETRY_S:
+        if self._thread is None and not self._closed and self._clock() >= self._failed_at + retry_s:
             self._start()
 
     def _start(self) -> None:

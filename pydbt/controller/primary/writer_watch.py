@@ -77,7 +77,7 @@ class WriterWatch:
         if "since" not in report:
             problem = report.get("problem", "")
             return AttributionReport("starting" if report.get("running") and not problem else "idle", None, problem)
-        outrun = report["outrun"]
+        outrun = None if report["problem"] else report["outrun"]  # figures that are old tell nothing of now
         return AttributionReport(
             "attached",
             report["since"],
