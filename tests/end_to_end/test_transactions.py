@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -203,3 +204,33 @@ def test_a_file_system_without_a_log_has_a_transaction_per_write_request(tmp_pat
             assert status["transactions"]["unit"] == "write-request" and status["transaction"] is None
             first = command("status", "--state", both.primary_state).output
             assert "one for each write request: it has no journal" in first
+
+
+def test_after_an_outage_no_transaction_is_named_before_one_is_known_and_then_the_right_one(tmp_path: Path) -> None:
+    """The file system is mounted before the controller runs: its log is joined in the middle, twice."""
+    numbers = itertools.count()
+
+    def held(folder: Path, both: Cluster) -> str | None:
+        """Commit one more; the transaction that the secondary is complete to, or None while that is unknown."""
+        fsyncs(folder, next(numbers), 1)
+        return ((both.status() or {}).get("transaction") or {}).get("name")
+
+    with loop_device(tmp_path, 64 * MIB) as device:
+        make_filesystem("ext4", device.path)
+        with cluster(tmp_path / "c", device) as both, mounted(device, tmp_path / "mnt") as folder:
+            start(both)
+            until(lambda: held(folder, both) is not None, "one is held")
+            both.secondary.kill()
+            both.until_mode("unsynchronized")
+            fsyncs(folder, 10_000, 20)
+            assert (both.status() or {})["transactions"]["unit"] == "write-request"
+            both.start_secondary()
+            both.wait()
+            until(lambda: held(folder, both) is not None, "one is held again")
+            done = command("wait", device.path, "--transaction", "current")
+            found = re.match(r"transaction (\d+) is held", done.output)
+            assert found is not None, done
+            assert found[1] == shown_by_debugfs(device)[-1]
+            until(
+                lambda: ((both.secondary_status() or {})["transaction"] or {}).get("name") == found[1], "both tell it"
+            )

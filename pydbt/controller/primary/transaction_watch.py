@@ -25,7 +25,7 @@ _log = logging.getLogger("pydbt")
 
 LOOK_AGAIN_S = (0.0, 2.0, 10.0)
 """A write that was captured may not be on the disk yet when the device is read."""
-_LOOK_PAUSE_S = 1.0
+_LOOK_PAUSE_S = 0.1
 KEPT = 512
 """The last transactions, for people."""
 KEPT_RUNS = 64
