@@ -17,7 +17,7 @@ FULL_WORLDS = 5000
 FULL_ROUNDS = 3
 HOUR = 3600.0
 # Folders with a part of their own. Whatever else there is in tests belongs to the part "rooms", so that nothing is left out.
-OWN = ("core", "simulation", "kernel", "end_to_end", "vm")
+OWN = ("core", "simulation", "kernel", "end_to_end", "vm", "dashboard")
 # Each heavy thing has a marker. Its tests are part of the full lane, and those marked "smoke" of the gate as well.
 # Of tests/simulation the worlds, and the mutants, which are not pytest's in the gate.
 OWN_PARTS_OF_THE_SIMULATION = tuple(
@@ -45,6 +45,7 @@ def parts(full: bool = False) -> list[Part]:
             end_to_end(chosen, full),
             machines("machines", *(f"--ignore={name}" for name in FRAGILE), "tests/vm", *chosen),
             machines("power-cuts", *FRAGILE, *chosen),
+            tests("dashboard", "tests/dashboard", *chosen, timeout=600, cores=0, environment=PATIENT),
             tests("rooms", *shared(), *chosen, timeout=600, environment=PATIENT),
             check.worlds_part(worlds, jobs=1),
             tests("kernel", "tests/kernel", *chosen, timeout=600, environment=PATIENT),
