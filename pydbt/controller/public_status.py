@@ -16,7 +16,7 @@ from pydbt.controller.control import ClientGone, ControlServer, Handler, call
 from pydbt.core.errors import PydbtError, UsageError
 
 GROUP = "pydbt"
-READING_COMMANDS = frozenset({"status", "events", "map", "block", "method", "history"})
+READING_COMMANDS = frozenset({"status", "events", "map", "block", "method", "history", "io", "writers"})
 """What a member of the group may ask: all of it changes nothing."""
 _ANSWER_S = 5.0
 

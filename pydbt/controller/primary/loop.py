@@ -101,12 +101,13 @@ class PrimaryLoop:
 
     def answer(self, request: dict[str, Any], gone: control.ClientGone) -> dict[str, Any]:
         """Serve one command, from a thread of the control socket."""
-        if request.get("command") == "io":
-            return self.io.answer()
-        if request["command"] in ("events", "history"):
-            return self.seen.answer(request, gone)
-        if request.get("command") == "writers" and self.writers is not None:
-            return self.writers.answer()
+        match request["command"]:
+            case "events" | "history":
+                return self.seen.answer(request, gone)
+            case "io":
+                return self.io.answer()
+            case "writers" if self.writers is not None:
+                return self.writers.answer()
         return self.commands.serve(request, gone)
 
     # --- the loop -----------------------------------------------------------------------------------------
