@@ -90,7 +90,19 @@ def test_a_cut_a_late_replica_a_killed_controller_and_an_end_are_told_in_order(t
     with in_sync(tmp_path, "--ack-timeout", 3, wired=True) as (device, both):
         with following("--state", both.primary_state, "--json") as one, following("--json") as all_of_them:
             one.until_told("exists", "now")
-            until(lambda: len([line for line in all_of_them.told() if line["name"] == "exists"]) >= 2, "both sides")
+            until(
+                lambda: (
+                    len(
+                        [
+                            line
+                            for line in all_of_them.told()
+                            if line["name"] == "exists" and str(tmp_path) in line["state_dir"]
+                        ]
+                    )
+                    >= 2
+                ),
+                "both sides",
+            )
             assert command("check", "--state", both.primary_state).code == 0
             assert command("check", "--state", both.secondary_state).code == 0
 
@@ -120,7 +132,11 @@ def test_a_cut_a_late_replica_a_killed_controller_and_an_end_are_told_in_order(t
             numbers = [event["number"] for event in one.told() if event["number"]]
             assert numbers == sorted(set(numbers)), "each event once, and later ones have larger numbers"
             assert "gap" not in one.names()[one.names().index("started") + 1 :]
-            assert {event["role"] for event in all_of_them.told() if event["name"] == "disconnected"} == {
+            assert {
+                event["role"]
+                for event in all_of_them.told()
+                if event["name"] == "disconnected" and str(tmp_path) in event["state_dir"]
+            } == {
                 "primary",
                 "secondary",
             }
@@ -128,7 +144,8 @@ def test_a_cut_a_late_replica_a_killed_controller_and_an_end_are_told_in_order(t
         lines = hooked.read_text().splitlines()
         primary = [line.split()[1:] for line in lines if line.startswith("primary ")]
         assert [name for name, *_ in primary if name in ("out-of-sync", "stopped")] == ["out-of-sync", "stopped"]
-        assert ["out-of-sync", "4096"] in primary and primary.count(["started"]) == 2
+        assert primary.count(["started"]) == 2
+        assert all(int(size) >= 4096 for name, *sizes in primary if name == "out-of-sync" for size in sizes)
         assert "secondary disconnected " in lines
 
 
@@ -143,7 +160,7 @@ def test_what_there_is_now_ends_with_its_own_line_and_a_reader_that_leaves_ends_
         process = subprocess.Popen([*PROGRAM, "events"], stdout=write_end, cwd=ROOT, preexec_fn=end_with_parent)
         os.close(write_end)
         with os.fdopen(read_end) as reader:
-            assert "exists" in reader.readline()
+            assert any(f" {both.source.path} exists: " in line for line in iter(reader.readline, ""))
         assert process.wait(PATIENCE_S) == 141, "although nothing happens that could be written"
         assert both.primary.terminate() == 0
         gone = command("events", "--state", both.primary_state, "--now", "--json")
