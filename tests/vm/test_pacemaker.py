@@ -57,7 +57,7 @@ def content(node: Node) -> bytes:
 
 
 def rejoin(nodes: Nodes, old: Node, new: Node) -> None:
-    """The fenced node comes back: nothing is written on its disk before a person says so, and it is the secondary then."""
+    """The fenced node comes back: nothing is written on its disk before a person decides, and it is the secondary then."""
     before = content(old)
     nodes.boot(old)
     wait_until(lambda: nodes.online(new) == {"primary", "secondary"}, "both are online", PATIENCE_S, interval_s=5)
