@@ -64,7 +64,7 @@ def of_made_up_volumes(folder: Path) -> None:
     """The same pictures without root: of the bench of the page's tests."""
     with PageBench() as bench, browser() as chromium:
         camera = Camera(chromium, bench.address, folder)
-        camera.take("overview", size="wide")
+        camera.take("overview")
         camera.take("overview-dark", scheme="dark")
         camera.take("phone", size="phone")
         for view in VIEWS:
@@ -82,7 +82,7 @@ def of_a_pair(folder: Path, patience: Patience, say: Callable[[str], None]) -> N
             camera = Camera(chromium, link, folder)
             play.loaded(stack)
             patience.sleep(_LOAD_S)
-            camera.take("overview", size="wide")
+            camera.take("overview")
             camera.take("overview-dark", scheme="dark")
             camera.take("phone", size="phone")
             for view in VIEWS:
