@@ -278,17 +278,6 @@ static __always_inline u16 flags_of(u32 opf)
 
 /* ---- records ------------------------------------------------------------- */
 
-/* Add to a counter that other CPUs add to, and return what it was before. See kernel_fixes.h for LLVM 20. */
-static __always_inline u64 fetch_and_add(u64 *counter, u64 value)
-{
-#if __clang_major__ >= 20
-	asm volatile("%0 = atomic_fetch_add((u64 *)(%1 + 0), %0)" : "+r"(value) : "r"(counter) : "memory");
-	return value;
-#else
-	return __sync_fetch_and_add(counter, value);
-#endif
-}
-
 /* Take the next place in the order. */
 static __always_inline struct pydbt_record *reserve_record(struct cpu_state *state, struct pydbt_config *config,
 							   u64 *position)

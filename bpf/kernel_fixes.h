@@ -56,3 +56,14 @@
  * Nothing in these programs can see that. The disk's own statistics do: see the
  * audit in the design, and wait_quiet() in tests/lab/tracking.py.
  */
+
+/* Add to a counter that other CPUs add to, and return what it was before. For LLVM 20 see above. */
+static __always_inline u64 fetch_and_add(u64 *counter, u64 value)
+{
+#if __clang_major__ >= 20
+	asm volatile("%0 = atomic_fetch_add((u64 *)(%1 + 0), %0)" : "+r"(value) : "r"(counter) : "memory");
+	return value;
+#else
+	return __sync_fetch_and_add(counter, value);
+#endif
+}

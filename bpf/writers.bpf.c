@@ -178,16 +178,6 @@ BPF_TABLE("array", u32, struct pydbt_set, pydbt_wr_sets, 1 << SET_BITS);
 
 static u64 (*current_task_typed)(void) = (void *)158;	/* bpf_get_current_task_btf(), v5.11 */
 
-static __always_inline u64 fetch_and_add(u64 *counter, u64 value)
-{
-#if __clang_major__ >= 20
-	asm volatile("%0 = atomic_fetch_add((u64 *)(%1 + 0), %0)" : "+r"(value) : "r"(counter) : "memory");
-	return value;
-#else
-	return __sync_fetch_and_add(counter, value);
-#endif
-}
-
 /* ---- the sums ------------------------------------------------------------ */
 
 static __always_inline void add_row(struct pydbt_row_key *key, u64 dirtied, u64 written)

@@ -165,4 +165,4 @@ def test_the_value_of_an_atomic_addition_is_used_in_one_place_only() -> None:
         for line in path.read_text().splitlines()
         if re.search(r"(=|return|\(|,)\s*__sync_fetch_and_\w+\(.*,", line) and not line.lstrip().startswith("*")
     ]
-    assert used == [("capture.bpf.c", "return __sync_fetch_and_add(counter, value);")]
+    assert used == [("kernel_fixes.h", "return __sync_fetch_and_add(counter, value);")]
