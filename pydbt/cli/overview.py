@@ -54,8 +54,9 @@ def in_order(reports: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def place_of(report: View) -> str:
-    """SOURCE or TARGET; of programs whose device is gone, its number."""
-    return report.text("source") or report.text("target") or report.text("device") or ""
+    """SOURCE or TARGET; of programs whose device is gone, its number; of a silent controller that others made, its socket."""
+    names = ("source", "target", "device", "socket")
+    return next((place for name in names if (place := report.text(name))), "")
 
 
 def all_reports() -> list[dict[str, Any]]:

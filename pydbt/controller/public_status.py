@@ -13,7 +13,7 @@ from typing import Any
 
 from pydbt.controller import registry
 from pydbt.controller.control import ClientGone, ControlServer, Handler, call
-from pydbt.core.errors import PydbtError, UsageError
+from pydbt.core.errors import NotRunning, PydbtError, TimedOut, UsageError
 
 GROUP = "pydbt"
 READING_COMMANDS = frozenset({"status", "events", "map", "block", "method", "history", "io", "writers"})
@@ -52,13 +52,32 @@ def public_status(state_dir: str | os.PathLike[str], handler: Handler) -> contex
 
 
 def public_reports(state_dir: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
-    """What the running controllers of this machine, or that of one state directory, tell to this user."""
+    """What the controllers of this machine, or that of one state directory, tell to this user, each with ``running``.
+
+    A socket at which nobody answers has ``running`` false, ``problem`` and ``socket``: which volume it is of, its controller
+    alone could tell. One that this user may not use is left out.
+    """
     sockets = [public_socket(state_dir)] if state_dir else public_sockets()
+    known = {"state_dir": str(state_dir)} if state_dir else {}
     reports = []
     for socket in sockets:
-        with contextlib.suppress(PydbtError):  # dead, or not for this user
-            reports.append(call(socket, {"command": "status"}, _ANSWER_S))
+        try:
+            reports.append({**call(socket, {"command": "status"}, _ANSWER_S), "running": True})
+        except PydbtError as error:
+            # One that ends takes its socket away.
+            if not isinstance(error.__cause__, PermissionError) and os.path.lexists(socket):
+                reports.append({"running": False, "problem": _silence(socket, error), "socket": str(socket), **known})
     return reports
+
+
+def _silence(socket: Path, error: PydbtError) -> str:
+    if isinstance(error, TimedOut):
+        return f"the controller at {socket} gave no answer within {_ANSWER_S:g} s: 'controller status' as root names its volume"
+    if isinstance(error, NotRunning):
+        return (
+            f"no controller answers at {socket}, and none ended cleanly: 'controller status' as root names its volume"
+        )
+    return str(error)
 
 
 def public_sockets() -> list[Path]:

@@ -18,6 +18,7 @@ from pydbt.cli.commands import events as command_events
 from pydbt.cli.following import Followed, Following, Line
 from pydbt.cli.group import execute
 from pydbt.controller import public_status as public
+from pydbt.controller import registry
 from pydbt.controller.control import ControlServer, write_saved_status
 from pydbt.controller.event_log import EventLog
 from pydbt.core.seen.event_ring import EVENTS_MAX
@@ -199,9 +200,34 @@ def test_members_of_the_group_may_follow_and_change_nothing(tmp_path: Path, memb
             members, f"say(public.call({place!r}, {{'command': 'events', 'since': 0}}, 5)['events'][0]['name'])"
         )
         assert told == "started\n"
-        assert "may ask for status and events only" in as_member(
-            members, f"public.call({place!r}, {{'command': 'down'}}, 5)"
-        )
+        assert "may look, and change nothing" in as_member(members, f"public.call({place!r}, {{'command': 'down'}}, 5)")
+
+
+def test_a_member_goes_on_waiting_when_the_last_controller_is_away_for_a_restart(
+    alone: Path, quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    controller = Controller(alone / "state")
+    controller.tell()
+    registry.RUN_DIR.mkdir()
+    server = ControlServer(public.public_socket(controller.state_dir), controller.answer)
+    looks = iter(range(3))
+
+    def look() -> None:
+        controller.log.end()
+        server.stop()
+        if next(looks, None) is None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_events, "as_a_member", lambda state_dir: True)
+    monkeypatch.setattr(command_events, "_LOOK_S", 0.01)
+    monkeypatch.setattr(command_events, "_NEW_ONES_S", 0.0)
+    monkeypatch.setattr(command_events, "_require_reader", look)
+    with server:
+        assert execute(["events"]) == 130
+    told = capsys.readouterr()
+    assert told.err == "" and " exists: " in told.out
+    assert execute(["events"]) == 3, "at the first look there has to be one"
+    assert "no running controller tells its events" in capsys.readouterr().err
 
 
 # --- check ------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pydbt.cli.asked import reports_for
+from pydbt.cli.asked import as_a_member, reports_for
 from pydbt.cli.locate import volume_arguments
 from pydbt.cli.once import was_typed
 from pydbt.cli.overview import place_of
@@ -15,6 +15,8 @@ from pydbt.cli.values import DURATION
 from pydbt.core.errors import NotRunning, UsageError
 from pydbt.core.seen.plugin import Limits, judged, plugin_line, worst
 from pydbt.core.seen.view import View
+
+_ONLY_RUNNING = "without root this sees running controllers only"
 
 
 @click.command()
@@ -44,5 +46,6 @@ def check(source: Path | None, state_dir: Path | None, everything: bool, warning
             "no volume and no replica is known here since the last boot: name a state directory with --state DIR"
         )
     found = [judged(place_of(view) or str(state_dir or source), view, now, limits) for view in map(View, reports)]
-    click.echo(plugin_line(found, limits))
+    everything_known = source is not None or state_dir is not None or not as_a_member(None)
+    click.echo(plugin_line(found, limits, "" if everything_known else _ONLY_RUNNING))
     return int(worst([one.state for one in found]))

@@ -16,6 +16,7 @@ from pydbt.cli.following import Followed, Following, Line, own_event
 from pydbt.cli.locate import locate, volume_arguments
 from pydbt.cli.output import ReaderGone
 from pydbt.cli.program import INTERRUPTED
+from pydbt.controller.public_status import GROUP, public_socket, public_sockets
 from pydbt.core.errors import MachineError, NotRunning, PydbtError, UsageError
 from pydbt.core.seen.event_names import NOT_RUNNING, NOW
 
@@ -42,6 +43,10 @@ def events(source: Path | None, state_dir: Path | None, as_json: bool, now: bool
 
 def _print_all(source: Path | None, state_dir: Path | None, as_json: bool, now: bool) -> int:
     known = _those_meant(source, state_dir)
+    if not known and as_a_member(state_dir):
+        raise MachineError(
+            f"no running controller tells its events to this user: run this as root, with sudo, or as a member of {GROUP}"
+        )
     alone = source is not None or state_dir is not None
     for one in known.values():
         _print(_first_lines(one, alone), as_json)
@@ -94,16 +99,10 @@ def _those_meant(source: Path | None, state_dir: Path | None) -> dict[Path, Foll
 
 
 def _as_member(source: Path | None, state_dir: Path | None) -> dict[Path, Followed]:
-    from pydbt.controller.public_status import GROUP, public_socket, public_sockets
-
     sockets = [public_socket(state_dir)] if state_dir is not None else public_sockets()
     found = {socket: Followed(socket, "", str(socket)) for socket in sockets}
     if source is not None:
         found = {socket: one for socket, one in found.items() if _is_of(one, source.resolve())}
-    if not found:
-        raise MachineError(
-            f"no running controller tells its events to this user: run this as root, with sudo, or as a member of {GROUP}"
-        )
     return found
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from pydbt.cli.asked import as_a_member, told_to_members
 from pydbt.cli.locate import ask, last_status, locate, unknown_programs, volume_arguments
 from pydbt.cli.render import print_status
-from pydbt.core.errors import MachineError, NotRunning
+from pydbt.core.errors import NotRunning
 from pydbt.core.seen.view import View
 
 
@@ -26,7 +26,7 @@ def status(source: Path | None, state_dir: Path | None, as_json: bool) -> int:
     worst first. Without a running controller: the last known state, and exit code 9. Members of the group pydbt may use
     this command too, while the controller runs.
     """
-    if os.geteuid() != 0 and not (state_dir is not None and os.access(state_dir, os.R_OK | os.X_OK)):
+    if as_a_member(state_dir):
         return _as_member(source, state_dir, as_json)
     if source is None and state_dir is None:
         return _everything(as_json)
@@ -73,18 +73,15 @@ def _list(reports: list[dict[str, Any]], as_json: bool) -> int:
 
 
 def _as_member(source: Path | None, state_dir: Path | None, as_json: bool) -> int:
-    """For a user who is not root: what the running controllers tell to the group, and nothing else."""
+    """For a user who is not root: what controllers tell to the group, and nothing else."""
     from pydbt.cli.overview import in_order
-    from pydbt.controller.public_status import GROUP, public_reports
 
-    reports = [{**report, "running": True} for report in public_reports(state_dir)]
-    if source is not None:
-        place = os.path.realpath(source)
-        reports = [one for one in reports if place in (one.get("source"), os.path.realpath(str(one.get("target"))))]
-    if not reports:
-        raise MachineError(
-            f"no running controller told its status to this user: run this as root, with sudo, or as a member of {GROUP}"
-        )
+    reports = told_to_members(source, state_dir)
     if source is None and state_dir is None:
         return _list(in_order(reports), as_json)
-    return _show(reports[0], as_json)
+    report = reports[0]
+    if report["running"]:
+        return _show(report, as_json)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    raise NotRunning(View(report).text("problem") or "no controller is running")

@@ -110,8 +110,8 @@ def worst(states: Sequence[PluginState]) -> PluginState:
     return next((state for state in _WORST_FIRST if state in states), PluginState.UNKNOWN)
 
 
-def plugin_line(volumes: Sequence[Judged], limits: Limits) -> str:
-    """The one line. Text of others cannot end its first part: a ``|`` in it is shown as ``!``."""
+def plugin_line(volumes: Sequence[Judged], limits: Limits, proviso: str = "") -> str:
+    """The one line. Text of others cannot end its first part: a ``|`` in it is shown as ``!``. ``proviso``: what it leaves open."""
     state = worst([one.state for one in volumes])
     bad = sorted((one for one in volumes if one.state), key=lambda one: _WORST_FIRST.index(one.state))
     if len(volumes) == 1:
@@ -122,7 +122,7 @@ def plugin_line(volumes: Sequence[Judged], limits: Limits) -> str:
     else:
         words = f"{len(volumes)} volumes and replicas are in sync"
     figures = " ".join(_performance(one, limits, several=len(volumes) > 1) for one in volumes)
-    text = f"PYDBT {state.name} - {words}".replace("|", "!")
+    text = f"PYDBT {state.name} - {words}{f' ({proviso})' if proviso else ''}".replace("|", "!")
     return f"{text[:_LINE_CHARACTERS_MAX]} | {figures}"
 
 
