@@ -138,6 +138,8 @@ def _verified(before: Hashable, after: Hashable, about: View) -> Iterator[NamedC
     differing = last.whole("differing_bytes")
     found = "no difference" if differing == 0 else f"{format_bytes(differing or 0)} differed, and were copied"
     words = found if differing is not None else "with an unknown result"
+    if unreadable := last.whole("unreadable_bytes"):
+        words = f"{words}; {format_bytes(unreadable)} of the source cannot be read, and were not compared"
     yield NamedChange(names.VERIFIED, f"the verification has ended: {words}", figures)
 
 

@@ -76,6 +76,8 @@ def problem_words(report: View) -> list[str]:
     wanted = report.text("mode") in ("paused", "removed", "stopped") and not report.text("refused")
     if (problem := report.text("connection_problem")) and not wanted:
         words.append(problem if report.text("refused") else f"not connected: {problem}")
+    if problem := unreadable_words(report.part("unreadable")):
+        words.append(problem)
     if problem := unwritable_words(report.part("unwritable")):
         words.append(problem)
     if problem := report.text("persist_problem"):
@@ -102,13 +104,23 @@ def gate_words(report: View) -> str:
     return ""
 
 
+def unreadable_words(unreadable: View) -> str:
+    """Where the source cannot be read, which the replica lacks; nothing when it can be everywhere."""
+    if not (size_bytes := unreadable.number("bytes")):
+        return ""
+    return f"the SOURCE cannot be read {_where(unreadable)} ({format_bytes(size_bytes)})"
+
+
 def unwritable_words(unwritable: View) -> str:
     """Where the secondary's target cannot be written; nothing when it can be everywhere."""
-    if not unwritable.number("bytes"):
+    if not (size_bytes := unwritable.number("bytes")):
         return ""
-    places = [f"at byte {place.whole('offset_bytes')}" for place in unwritable.parts("places")]
-    size = format_bytes(unwritable.number("bytes") or 0)
-    return f"its TARGET cannot be written {', '.join(places)} ({size}), and the replica cannot be used until it can"
+    size = format_bytes(size_bytes)
+    return f"its TARGET cannot be written {_where(unwritable)} ({size}), and the replica cannot be used until it can"
+
+
+def _where(bad: View) -> str:
+    return ", ".join(f"at byte {place.whole('offset_bytes')}" for place in bad.parts("places"))
 
 
 def of_several(report: View) -> str:

@@ -111,7 +111,7 @@ def worst(states: Sequence[PluginState]) -> PluginState:
 
 
 def plugin_line(volumes: Sequence[Judged], limits: Limits, proviso: str = "") -> str:
-    """The one line. Text of others cannot end its first part: a ``|`` in it is shown as ``!``. ``proviso``: what it leaves open."""
+    """The one line. Text of others cannot end its first part: a ``|`` in it is shown as ``!``. ``proviso`` is told at its end."""
     state = worst([one.state for one in volumes])
     bad = sorted((one for one in volumes if one.state), key=lambda one: _WORST_FIRST.index(one.state))
     if len(volumes) == 1:

@@ -174,8 +174,9 @@ def level_of(report: View, stale: bool) -> Level:
     """By what the status tells; what it does not tell is taken for the worse."""
     copying = report.text("mode") in _COPYING and bool(report.flag("connected")) and not stale
     shut = report.part("gate").text("outcome") == "shut"
-    unwritable = bool(report.part("unwritable").number("bytes")) or bool(report.text("target_problem"))
-    broken = bool(report.text("refused")) or bool(report.text("persist_problem")) or unwritable
+    bad_blocks = any(report.part(name).number("bytes") for name in ("unreadable", "unwritable"))
+    problems = report.text("refused"), report.text("persist_problem"), report.text("target_problem")
+    broken = bad_blocks or any(problems) or bool(report.part("epochs").text("problem"))
     if report.flag("tainted") or shut or broken:
         return Level.BAD
     if report.text("replica_state") == "inconsistent" and not copying:
@@ -193,9 +194,15 @@ def _level_of_a_running(report: View, copying: bool) -> Level:
         return Level.BEHIND
     if mode not in _FOLLOWING or not report.flag("connected"):
         return Level.BAD
-    if report.text("role") == "primary" and report.text("replica_state") != "up-to-date":
-        return Level.BEHIND
-    return Level.GOOD
+    return Level.GOOD if _lacks_nothing(report) else Level.BEHIND
+
+
+def _lacks_nothing(report: View) -> bool:
+    """A secondary follows while it lacks what its primary cannot read, or what a taint leaves open: its primary knows."""
+    if report.text("replica_state") == "up-to-date":
+        return True
+    follows = report.text("role") == "secondary" and report.text("replica_state") == "consistent"
+    return follows and report.part("primary").number("behind_bytes") == 0
 
 
 def words_of(asked: Asked, now: datetime) -> str:

@@ -72,6 +72,14 @@ def test_each_change_of_a_secondary_has_its_name_and_figures(
     assert names_of(gone) == ([back] if back else [])
 
 
+def test_a_verification_that_could_not_compare_everything_says_so() -> None:
+    found = {**LAST, "differing_bytes": 0, "unreadable_bytes": 8192}
+    _, (there,) = told(primary(), primary(secondary_keys(verify={"last": found})))
+    assert there.words == (
+        "the verification has ended: no difference; 8.0 KiB of the source cannot be read, and were not compared"
+    )
+
+
 @pytest.mark.parametrize(
     ("changed", "name", "back"),
     [

@@ -37,6 +37,10 @@ def test_up_to_date_is_said_only_of_a_replica_that_is() -> None:
         ({"tainted": True, "taints": ["an unknown operation wrote"]}, "TAINTED, an unknown operation wrote"),
         ({"epochs": {"problem": "it was written to"}}, "no newer image: it was written to"),
         ({"write_rate_bytes": 2 * MIB}, "2.0 MiB per second are written"),
+        (
+            {"unreadable": {"bytes": 4096, "places": [{"offset_bytes": 8192, "length_bytes": 4096}]}},
+            "the SOURCE cannot be read at byte 8192 (4.0 KiB)",
+        ),
         ({"replica_state": "inconsistent"}, "the replica is INCONSISTENT"),
         ({"audit": {"verdict": "unavailable: the kernel keeps no count"}}, "not audited: the kernel keeps no count"),
         ({"notices": ["/dev/x is swap on this volume"]}, "/dev/x is swap on this volume"),

@@ -16,7 +16,7 @@ WELL: dict[str, Any] = {
     "out_of_sync_bytes": 4096, "write_rate_bytes": 1000, "queue": {"size": 10, "used": 1}, "log": {"size": 20, "used": 2},
 }  # fmt: skip
 REPLICA: dict[str, Any] = {
-    "running": True, "role": "secondary", "target": "/dev/vdc", "mode": "streaming", "replica_state": "consistent",
+    "running": True, "role": "secondary", "target": "/dev/vdc", "mode": "streaming", "replica_state": "up-to-date",
     "connected": True, "journal": {"size": 5, "used": 1},
 }  # fmt: skip
 
@@ -48,6 +48,9 @@ def test_what_follows_is_good_and_its_line_is_that_of_the_status() -> None:
         ({"replica_state": "inconsistent"}, Level.BAD),
         ({"gate": {"outcome": "shut"}}, Level.BAD),
         ({"unwritable": {"bytes": 4096}}, Level.BAD),
+        ({"unreadable": {"bytes": 4096}, "replica_state": "consistent"}, Level.BAD),
+        ({"unreadable": {"bytes": 0}, "epochs": {"problem": None}}, Level.GOOD),
+        ({"mode": "epochs", "epochs": {"problem": "it was written to"}}, Level.BAD),
         ({"persist_problem": "no space left"}, Level.BAD),
         ({"running": False, "mode": "stopped", "replica_state": "outdated"}, Level.STOPPED),
         ({"running": False, "tainted": True}, Level.BAD),
@@ -57,6 +60,24 @@ def test_what_follows_is_good_and_its_line_is_that_of_the_status() -> None:
 )
 def test_the_level_is_the_worst_that_the_status_tells(changes: dict[str, Any], level: Level) -> None:
     assert seen(**changes).level is level
+
+
+@pytest.mark.parametrize(
+    ("changes", "level"),
+    [
+        ({}, Level.GOOD),
+        ({"replica_state": "consistent", "primary": {"behind_bytes": 0}}, Level.GOOD),
+        ({"replica_state": "consistent", "primary": {"behind_bytes": 4096}}, Level.BEHIND),
+        ({"replica_state": "consistent", "primary": {"behind_bytes": None}}, Level.BEHIND),
+        ({"replica_state": "consistent"}, Level.BEHIND),
+        ({"replica_state": "outdated", "primary": {"behind_bytes": 0}}, Level.BEHIND),
+        ({"replica_state": None}, Level.BEHIND),
+        ({"target_problem": "cannot be written"}, Level.BAD),
+        ({"connected": False}, Level.BAD),
+    ],
+)
+def test_a_secondary_that_follows_is_good_when_it_lacks_nothing(changes: dict[str, Any], level: Level) -> None:
+    assert sight_of(Asked({**REPLICA, **changes}, 0.0), "1" * 16, "here", "copy", NOW).level is level
 
 
 @pytest.mark.parametrize("replica_state", ["up-to-date", "consistent", "inconsistent"])
