@@ -52,6 +52,8 @@ class RemoteDashboard:
         self._name = self._address
         self._heard_at = -math.inf
         self._problem = "it was not asked yet"
+        # What it says of itself.
+        self._is_well, self._own_problem = True, ""
         self._sights: list[Sight] = []
         self._volumes: dict[str, str] = {}
 
@@ -98,11 +100,18 @@ class RemoteDashboard:
         return False
 
     def _take(self, machine: View) -> None:
+        """Of several volumes of one id only the first: a question names one."""
+        self._is_well = machine.flag("reachable") is True
+        self._own_problem = machine.text("problem") or (
+            "" if self._is_well else "its dashboard does not see its volumes"
+        )
         volumes: dict[str, str] = {}
         sights = []
         for told in machine.parts("volumes")[:_VOLUMES_MAX]:
             theirs = told.text("id") or ""
             ours = name_of(f"{self._address} {theirs}")
+            if ours in volumes:
+                continue
             volumes[ours] = theirs
             sights.append(self._sight(told, ours))
         self._sights, self._volumes = sights, volumes
@@ -119,7 +128,9 @@ class RemoteDashboard:
         if self._heard_at == -math.inf:
             return MachinePicture(self._name, False, self._problem, None)
         # The clock of a loop is time.monotonic(), as that of pictures.
-        return MachinePicture(self._name, not self._problem, self._problem, 0.0, self._sights, self._heard_at)
+        reachable = self._is_well and not self._problem
+        problem = self._problem or self._own_problem
+        return MachinePicture(self._name, reachable, problem, 0.0, self._sights, self._heard_at)
 
     # --- questions ------------------------------------------------------------------------------------------
     def knows(self, identity: str) -> bool:

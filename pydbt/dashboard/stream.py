@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -30,7 +31,19 @@ KIND = "text/event-stream"
 def overview_json(machines: list[MachinePicture]) -> bytes:
     """The answer of ``/api/overview``, and the data of each event."""
     told = {"now": time.time(), "version": VERSION, "machines": [machine.to_json() for machine in machines]}
-    return json.dumps(told).encode()
+    try:
+        return json.dumps(told, allow_nan=False).encode()
+    except ValueError:  # browsers read no such number, and the other volumes are to be seen all the same
+        return json.dumps(_of_figures(told), allow_nan=False).encode()
+
+
+def _of_figures(told: Any) -> Any:
+    """The same with None in the place of what is no number for JSON (NaN, infinity)."""
+    if isinstance(told, Mapping):
+        return {key: _of_figures(value) for key, value in told.items()}
+    if isinstance(told, list | tuple):
+        return [_of_figures(value) for value in told]
+    return None if isinstance(told, float) and not math.isfinite(told) else told
 
 
 async def fresh_machines(house: House) -> list[MachinePicture]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydbt.core.primary.modes import Mode
 from pydbt.core.seen.view import View
-from pydbt.core.units import format_bytes, format_seconds
+from pydbt.core.units import format_bytes, format_seconds, is_figure
 
 _COPYING = (Mode.INITIAL_SYNC, Mode.RESYNCHRONIZING)
 _STREAMING = (Mode.NORMAL,)
@@ -56,6 +56,8 @@ def _of_a_stream(report: View, wire_rate_bytes: float | None) -> Outlook:
         return Outlook("", None, None)
     if wire_rate_bytes > written:
         seconds = behind / (wire_rate_bytes - written)
+        if not is_figure(seconds):
+            return Outlook("", None, None)
         return Outlook(f"in sync in {format_seconds(seconds)}", seconds, True)
     return Outlook("", None, None)
 

@@ -50,6 +50,8 @@ def test_a_stream_is_in_sync_or_catches_up_or_nobody_knows() -> None:
     assert outlook(4 * MIB, **behind) == Outlook("in sync in 10 s", 10.0, True)
     assert outlook(MIB, **behind) == NOTHING, "compressed, the stream is smaller than what is written"
     assert outlook(None, **behind) == NOTHING
+    tiny = {**behind, "write_rate_bytes": 0.0}
+    assert outlook(1e-320, **tiny) == outlook(5e-14, **tiny) == NOTHING, "a time that nobody can count is none"
 
 
 @pytest.mark.parametrize("report", [{"mode": "paused"}, {"mode": "normal", "connected": False}, {"role": "secondary"}])
