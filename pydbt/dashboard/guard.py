@@ -148,5 +148,9 @@ def _headers_of(scope: Scope) -> dict[str, str] | None:
 
 
 def _token_in(scope: Scope) -> str | None:
-    query: dict[str, list[Any]] = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=8)
+    """None also where there is more than a link with a token has."""
+    try:
+        query: dict[str, list[Any]] = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=8)
+    except ValueError:
+        return None
     return query["token"][0] if "token" in query else None

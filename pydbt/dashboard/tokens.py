@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import stat
@@ -60,11 +59,10 @@ def token_of_file(path: Path) -> Token:
 
 
 def _make(path: Path) -> None:
-    """Whole, or not at all."""
+    """Whole, or not at all; with mode 0600."""
     from pydbt.posix.atomic import replace_file
 
     try:
         replace_file(path, f"{new_token().text}\n".encode())
-        os.chmod(path, 0o600)
     except (OSError, StateError) as error:
         raise UsageError(f"the token file {path} is not there and cannot be made: {error}") from None

@@ -46,7 +46,7 @@ def test_the_screen_fits_and_shows_hostile_names_as_text(
     )
     monkeypatch.setattr(outputs, "Console", lambda: console)
     monkeypatch.setattr(outputs, "_REFRESH_S", 0.0)
-    screen = Screen(BEGIN, no_name)
+    screen = Screen(TraceBegin("/dev/vdb\x1b[2J\x07", 1 << 30, 0), no_name)
     try:
         shown.truncate(0)
         screen.show(SOME, 3)

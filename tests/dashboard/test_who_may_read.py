@@ -58,6 +58,7 @@ def test_the_link_gives_a_cookie_for_this_server_alone_and_goes_on_without_the_t
     assert dashboard.token.lower() not in given, "another server of this host gets the cookie too"
     assert dashboard.get("/api/overview", cookie=cookie_of(dashboard)).status == 200
     assert dashboard.get("/?token=wrong", token="").status == 401
+    assert dashboard.get("/?1&2&3&4&5&6&7&8&9", token="").status == 401, "more than a link has is no link"
     assert dashboard.get("/api/overview?token=" + dashboard.token, token="").status == 401, (
         "the link opens the page alone"
     )

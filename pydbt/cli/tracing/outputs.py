@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pydbt.core.printable import printable
 from pydbt.core.seen.io_figures import OPERATIONS, PARTS
 from pydbt.core.seen.io_meaning import offset_bytes, submitter_of
 from pydbt.core.seen.io_recording import TraceBegin
@@ -136,7 +137,7 @@ class Screen:
         self._live.stop()
 
     def _draw(self, seconds: float, lost: int) -> None:
-        head = Text(self._begin.device, no_wrap=True, overflow="ellipsis")
+        head = Text(printable(self._begin.device), no_wrap=True, overflow="ellipsis")
         head.append(f"  {self._window.count:,} I/Os in the last {seconds:.1f} s")
         head.append(f"  {lost:,} LOST in all" if lost else "", style="bold")
         head.append("  Ctrl-C: end with a summary", style="dim")
