@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
+from pathlib import Path
+
+import pytest
 
 from pydbt.core.seen.metric_samples import ALL_METRICS
 from tests.monitoring.grafana import BOARD, board, queries
+from tests.monitoring.test_alert_rules import promtool
 
 LABELS = {label for metric in ALL_METRICS for label in metric.all_labels} | {"le"}
 SUFFIXES = ("_bucket", "_count", "_sum", "")
@@ -51,3 +56,24 @@ def test_it_can_be_imported_anywhere() -> None:
     assert "http" not in text and board()["uid"] == "pydbt" and board()["version"] >= 1
     assert all(panel["datasource"]["uid"] == "${datasource}" for panel in board()["panels"] if panel["type"] != "row")
     assert {one["name"] for one in board()["templating"]["list"]} == {"datasource", "machine", "volume"}
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize(
+    ("levels", "shown"),
+    [({}, None), ({"good": 1}, 0), ({"good": 0, "bad": 1}, 1)],
+    ids=["nothing is known", "all are good", "one is bad"],
+)
+def test_not_good_is_0_only_where_something_is_known(levels: dict[str, int], shown: int | None, tmp_path: Path) -> None:
+    """A dashboard that died leaves no volume, and a green 0 would be better than the truth."""
+    (query,) = (query for query in queries() if query.panel == "Not good")
+    series = [
+        {"series": f'pydbt_level{{machine="a",role="primary",volume="d",level="{level}"}}', "values": f"{value}x5"}
+        for level, value in levels.items()
+    ]
+    samples = [] if shown is None else [{"labels": "{}", "value": shown}]
+    expected = {"expr": query.sent, "eval_time": "2m", "exp_samples": samples}
+    case = {"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [expected]}]}
+    (tmp_path / "case.yml").write_text(json.dumps(case))
+    done = promtool("test", "rules", tmp_path / "case.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
