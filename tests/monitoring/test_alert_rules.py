@@ -50,9 +50,9 @@ def test_each_alert_is_seen_to_fire(alert: str, tmp_path: Path) -> None:
     assert outcome_of(head + "".join(kept), tmp_path).returncode != 0
 
 
-@pytest.mark.parametrize("condition", re.findall(r"unless on \(machine, role, volume\) .+", RULES.read_text()))
-def test_each_exception_of_an_alert_is_needed(condition: str, tmp_path: Path) -> None:
-    """Without it something that is normal would fire."""
+@pytest.mark.parametrize("condition", re.findall(r"(?:unless|and) on \(.+", RULES.read_text()))
+def test_each_condition_of_an_alert_is_needed(condition: str, tmp_path: Path) -> None:
+    """Without it something would fire that is normal, or that another alert tells."""
     assert outcome_of(RULES.read_text().replace(condition, ""), tmp_path).returncode != 0
 
 
