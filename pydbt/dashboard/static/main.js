@@ -110,7 +110,7 @@ function standing(link) {
   const alarm = byId("stale");
   if (state === "stale") {
     const why = link.problem ? ` (${link.problem})` : "";
-    const text = `Stale: this page hears nothing${why}. Figures are those of the last moment it did; nothing here is called good.`;
+    const text = `Stale: this page hears nothing new${why}. Figures are those of the last moment it did; nothing here is called good.`;
     alarm.hidden = false;
     setText(alarm, text);
   } else if (!alarm.hidden) {

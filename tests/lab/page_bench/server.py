@@ -36,6 +36,8 @@ class PageBench:
         self.answers = Answers(self)
         self.slow_s = 0.0  # until a link is answered at all
         self.silent = False  # links stay open, and nothing comes any more
+        self.kind = "text/event-stream"  # of a link's answer
+        self.garbage = ""  # comes on links in the place of events
         self.allowed = True
         self.file: str | None = None  # the name of every file; None: made-up ones
         self.names: tuple[str, ...] = ()  # of further processes, groups, files and events
@@ -127,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self) -> None:
         self.bench.ended.wait(self.bench.slow_s)
-        self._head(200, "text/event-stream", None)
+        self._head(200, self.bench.kind, None)
         self.close_connection = True
         turn, generation = 0, self.bench.generation
         while not self.bench.ended.wait(_PACE_S) and generation == self.bench.generation:
@@ -137,5 +139,5 @@ class _Handler(BaseHTTPRequestHandler):
             event = (
                 f"event: overview\ndata: {json.dumps(self.bench.overview())}\n\n" if turn % 2 else ": still here\n\n"
             )
-            self.wfile.write(event.encode())
+            self.wfile.write((self.bench.garbage or event).encode())
             self.wfile.flush()
