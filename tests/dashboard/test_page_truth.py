@@ -1,12 +1,15 @@
-"""What the page says of what it does not know: an answer that is no overview is no sign of life."""
+"""What the page says of what it does not know: an answer that is no overview, a sum with an unknown part, a value that ended."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page
 
+from tests.dashboard.test_page_views import DRAWN, path_of
 from tests.lab.browser import Tab
 from tests.lab.page_bench.server import PageBench
 
@@ -61,3 +64,73 @@ def test_a_link_on_which_only_beats_go_on_coming_is_stale(bench: PageBench, tab:
     bench.garbage = ": beat\n\n"
     page.wait_for_selector("#stale:not([hidden])")
     assert page.locator(".row:not([data-level=stale])").count() == 0
+
+
+def overview_of(
+    bench: PageBench, changes: Callable[[int, dict[str, Any]], dict[str, Any]]
+) -> Callable[[], dict[str, Any]]:
+    """Of machines that can all be reached, with the changes to each volume; all else of the volumes is as made up."""
+    made = bench.overview
+
+    def overview() -> dict[str, Any]:
+        told = made()
+        for machine in told["machines"]:
+            machine |= {"reachable": True, "problem": ""}
+            machine["volumes"] = [one | changes(index, one) for index, one in enumerate(machine["volumes"])]
+        return told
+
+    return overview
+
+
+def total(page: Page, name: str) -> str:
+    return page.locator(f".totals div:has(dt:text-is('{name}')) dd").inner_text().replace("\u00a0", " ")
+
+
+def test_a_sum_of_which_a_part_is_unknown_says_so(
+    bench: PageBench, tab: Callable[..., Tab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_unknown(index: int, volume: dict[str, Any]) -> dict[str, Any]:
+        is_known = volume["name"] != "git"
+        return {"out_of_sync_bytes": 0 if is_known else None, "write_rate_bytes": 1024 if is_known else None,
+                "wire_rate_bytes": None}  # fmt: skip
+
+    bench.made = [one for one in bench.made if one.name in ("git", "home")]
+    monkeypatch.setattr(bench, "overview", overview_of(bench, one_unknown))
+    page = tab().page
+    page.wait_for_selector(".row:nth-child(2)")
+    assert total(page, "Out of sync") == "0 B and unknown"
+    assert total(page, "Written to disks") == "1.0 KiB/s and unknown"
+    assert total(page, "Sent") == "unknown"
+
+
+def test_a_machine_that_is_not_reached_takes_the_all_from_good(
+    bench: PageBench, tab: Callable[..., Tab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.made = [one for one in bench.made if one.name in ("git", "home")]
+    page = tab().page
+    page.wait_for_selector(".row[data-level=good]:nth-child(2)")
+    assert page.inner_text(".summary") == "2 of 2 good, as far as is known."
+    assert total(page, "Out of sync").endswith(" and unknown")
+    monkeypatch.setattr(bench, "overview", overview_of(bench, lambda index, one: {}))
+    page.wait_for_selector(".summary:has-text('All 2 are good.')")
+    assert "unknown" not in page.inner_text(".totals")
+
+
+def test_a_plot_calls_no_value_of_the_past_the_present_one(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    page = tab(path_of(bench, "postgres", "summary")).page
+    page.wait_for_selector(DRAWN["summary"])
+    page.wait_for_selector(".keys b:has-text('MiB/s')")
+    bench.made = [replace(one, standing="silent") if one.name == "postgres" else one for one in bench.made]
+    page.wait_for_selector(".plotted:has-text('Written to the disk unknown'):has-text('Sent on the wire unknown')")
+    assert "Written to the disk unknown" in (page.locator(".plot").first.get_attribute("aria-label") or "")
+
+
+def test_figures_of_events_have_no_escapes_of_the_page_s_own_spaces(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    figures = {"bytes": 12 << 20, "out_of_sync_bytes": 3 << 20, "silent_s": 75.0}
+    moment = bench.overview()["machines"][0]["volumes"][0]["last_in_sync"]
+    told = [{"number": 1, "moment": moment, "name": "disk-error", "words": "made up", "figures": figures}]
+    bench.answers.over["events"] = (200, {"events": told, "next": 1, "lost": False, "run": "first"})
+    page = tab(path_of(bench, "postgres", "method")).page
+    page.wait_for_selector(".events strong:text('disk-error')")
+    shown = page.locator(".events li:has(strong) .muted").first.inner_text()
+    assert shown.strip() == "bytes 12.0 MiB, out_of_sync_bytes 3.0 MiB, silent_s 1 min 15 s"

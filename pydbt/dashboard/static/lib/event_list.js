@@ -60,9 +60,12 @@ export class EventList {
   }
 }
 
+/* The page's own spaces that do not break would be told as escapes, as those in texts of others are. */
+const plain = (words) => words.replaceAll("\u00a0", " ");
+
 function figureWords(name, value) {
   if (value === null || value === undefined) return format.UNKNOWN;
-  if (typeof value === "number" && name.endsWith("_bytes")) return format.bytes(value).replace("\u00a0", " ");
-  if (typeof value === "number" && /_(s|seconds)$/.test(name)) return format.seconds(value);
+  if (typeof value === "number" && /(^|_)bytes$/.test(name)) return plain(format.bytes(value));
+  if (typeof value === "number" && /_(s|seconds)$/.test(name)) return plain(format.seconds(value));
   return String(value);
 }

@@ -23,9 +23,12 @@ function byteSplits(self, axis, least, most) {
 }
 
 export class Plot {
-  /** `series`: [words, one of the colours a to e]. `unit` words a value. `onzoom(from, until)` for a range that was drawn. */
-  constructor({ title, unit, series, onzoom = null, onhover = null, height = HEIGHT, marks = null, sync = null, splits = byteSplits }) {
-    Object.assign(this, { title, unit, series, onzoom, onhover, height, marks, sync, splits });
+  /**
+   * `series`: [words, one of the colours a to e]. `unit` words a value. `onzoom(from, until)` for a range that was drawn.
+   * `isLive`: its last point is of now, and where that has no value the words are "unknown", not a value of before.
+   */
+  constructor({ title, unit, series, isLive = false, onzoom = null, onhover = null, height = HEIGHT, marks = null, sync = null, splits = byteSplits }) {
+    Object.assign(this, { title, unit, series, isLive, onzoom, onhover, height, marks, sync, splits });
     this.holder = el("div", { class: "plot", role: "img" });
     this.legend = el(
       "ul",
@@ -67,11 +70,12 @@ export class Plot {
   }
 
   #words() {
-    const last = (column) => column.findLast((value) => value !== null && value !== undefined);
+    const isKnown = (value) => value !== null && value !== undefined;
+    const last = (column) => (this.isLive ? column.at(-1) : column.findLast(isKnown));
     const words = [];
     for (const [index, item] of Array.from(this.legend.children).entries()) {
       const value = last(this.data[index + 1]);
-      const said = value === undefined ? format.UNKNOWN : this.unit(value);
+      const said = !isKnown(value) ? format.UNKNOWN : this.unit(value);
       setText(item.lastElementChild, said);
       words.push(`${this.series[index][0]} ${said}`);
     }

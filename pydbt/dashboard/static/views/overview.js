@@ -74,22 +74,26 @@ export class Overview {
 
   #head(volumes, counts) {
     const good = counts.good;
+    const isAllKnown = !this.store.isStale && !this.#silent().length;
     const words = !volumes.length
       ? ""
-      : good === volumes.length
+      : good === volumes.length && isAllKnown
         ? `All ${volumes.length} are good.`
-        : `${good} of ${volumes.length} good${this.store.isStale ? ", as far as is known" : ""}.`;
+        : `${good} of ${volumes.length} good${isAllKnown ? "" : ", as far as is known"}.`;
     setText(this.summary, words);
     /* Of primaries: what one sends, its replica on the same page receives. */
     const sources = volumes.filter(({ view }) => view.role !== "secondary");
-    const sum = (key) => {
+    const total = (key, unit) => {
       const known = sources.map(({ view }) => view[key]).filter((value) => typeof value === "number");
-      return known.length || !sources.length ? known.reduce((all, one) => all + one, 0) : null;
+      const isWhole = known.length === sources.length && !this.#silent().length;
+      if (!known.length && !isWhole) return format.UNKNOWN;
+      const sum = unit(known.reduce((all, one) => all + one, 0));
+      return isWhole ? sum : `${sum} and ${format.UNKNOWN}`;
     };
     const totals = [
-      ["Written to disks", format.rate(sum("write_rate_bytes"))],
-      ["Sent", format.rate(sum("wire_rate_bytes"))],
-      ["Out of sync", format.bytes(sum("out_of_sync_bytes"))],
+      ["Written to disks", total("write_rate_bytes", format.rate)],
+      ["Sent", total("wire_rate_bytes", format.rate)],
+      ["Out of sync", total("out_of_sync_bytes", format.bytes)],
     ];
     keyed(
       this.totals,
@@ -120,11 +124,15 @@ export class Overview {
     return el("button", { type: "button", class: `chip ${level}`, onclick: choose }, shapeOf(level), el("b"), ` ${LEVEL_WORDS[level]}`);
   }
 
+  /* Machines of whose volumes not all is known. */
+  #silent() {
+    return (this.store.overview?.machines ?? []).filter((machine) => machine.reachable === false || machine.problem);
+  }
+
   #machines() {
-    const silent = (this.store.overview?.machines ?? []).filter((machine) => machine.reachable === false || machine.problem);
     keyed(
       this.machines,
-      silent,
+      this.#silent(),
       (machine) => machine.name,
       (machine) => el("li", { class: "notice" }, shapeOf("unknown"), el("strong", {}, cut(machine.name, 60)), el("span")),
       (item, machine) => {

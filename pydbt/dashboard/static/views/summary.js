@@ -21,8 +21,8 @@ const FACTS = [
 export class Summary {
   constructor(body, store, id) {
     Object.assign(this, { store, id });
-    this.rates = new Plot({ title: "Rates", unit: format.rate, series: [["Written to the disk", "a"], ["Sent on the wire", "b"]] });
-    this.amounts = new Plot({ title: "Behind", unit: format.bytes, series: [["Out of sync", "c"], ["of it unacknowledged", "a"]] });
+    this.rates = new Plot({ title: "Rates", isLive: true, unit: format.rate, series: [["Written to the disk", "a"], ["Sent on the wire", "b"]] });
+    this.amounts = new Plot({ title: "Behind", isLive: true, unit: format.bytes, series: [["Out of sync", "c"], ["of it unacknowledged", "a"]] });
     this.facts = el("dl", { class: "facts" });
     this.log = meter("Transaction log");
     this.ring = meter("Ring of data");
