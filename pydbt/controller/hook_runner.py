@@ -17,6 +17,7 @@ from pathlib import Path
 from pydbt.core.seen.events import Event
 from pydbt.core.seen.hooks import Command, Hooks, Whose, environment
 from pydbt.posix.bounded_program import run_bounded
+from pydbt.posix.ownership import way_intruder
 
 WAITING_HOOKS_MAX = 100
 """With each hook at the end of its time that is an hour of delay, and more than anybody wants to hear of."""
@@ -102,17 +103,25 @@ class HookRunner:
 
 
 def why_unsafe(program: Path) -> str:
-    """Why a program may not be run for root: it, and the folders on the way to it, are to be root's, or this user's, alone.
+    """Why a program may not be run for root: it, and all on the way to it, are to be root's, or this user's, alone.
 
     Empty when it may. What is expected, in one clause that says what is there.
     """
     if not program.is_absolute():
         return "expected the absolute path of a program"
     try:
-        real = Path(os.path.realpath(program, strict=True))
-        status = os.stat(real)
+        # First: on a way of which nobody else may change a step, all that is found afterwards is what is run.
+        intruder = way_intruder(program, "use a program elsewhere", whole=True)
+        return _why_unsafe_at_its_end(program) or (
+            f"expected a way of root's to the program: {intruder}" if intruder else ""
+        )
     except OSError as error:
         return f"expected a program that is there: {error.strerror}"
+
+
+def _why_unsafe_at_its_end(program: Path) -> str:
+    real = Path(os.path.realpath(program, strict=True))
+    status = os.stat(real)
     if not stat.S_ISREG(status.st_mode) or not status.st_mode & stat.S_IXUSR:
         return "expected a regular file that may be executed"
     for place in (real, *real.parents, *program.parents):

@@ -144,13 +144,14 @@ def _loose_mode(status: os.stat_result) -> int:
     return mode if mode & _WRITABLE_BY_OTHERS else 0
 
 
-def way_intruder(path: str | os.PathLike[str], remedy: str = ELSEWHERE) -> str:
+def way_intruder(path: str | os.PathLike[str], remedy: str = ELSEWHERE, *, whole: bool = False) -> str:
     """The folder or link on the way to a path that another user could exchange; empty when there is none.
 
-    What is at its end does not count, unless it is a folder; and what is missing on the way does not either.
+    What is at its end does not count, unless it is a folder; and what is missing on the way does not either. ``whole``: its
+    end counts too, and what is missing is an OSError; for where nobody else is to make what is missing, or take it away.
     """
-    for step, status in _steps(os.fspath(path)):
-        if not stat.S_ISDIR(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+    for step, status in _steps(os.fspath(path), whole):
+        if not whole and not stat.S_ISDIR(status.st_mode) and not stat.S_ISLNK(status.st_mode):
             continue
         if status.st_uid not in own_users():
             return f"{step} belongs to user {user_name(status.st_uid)}, who could put another in its place: {remedy}"
@@ -198,8 +199,11 @@ def _is_private(folder: str, status: os.stat_result) -> bool:
     return group.gr_name == owner.pw_name and not set(group.gr_mem) - {owner.pw_name} and not others
 
 
-def _steps(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Every folder and link that the kernel passes on its way to a path, and what is at its end, as far as it exists."""
+def _steps(path: str, whole: bool) -> Iterator[tuple[str, os.stat_result]]:
+    """Every folder and link that the kernel passes on its way to a path, and what is at its end, as far as it exists.
+
+    ``whole``: an OSError when something of it does not exist.
+    """
     at = "/"
     yield at, os.lstat(at)
     left = os.path.join(os.getcwd(), path).split("/")[::-1]
@@ -220,9 +224,13 @@ def _steps(path: str) -> Iterator[tuple[str, os.stat_result]]:
                 continue
             goal = os.readlink(step)
         except OSError:
+            if whole:
+                raise
             return
         links += 1
         if links > _LINKS_MAX:
+            if whole:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
             return
         at = "/" if goal.startswith("/") else at
         left += goal.split("/")[::-1]

@@ -160,3 +160,44 @@ def test_which_programs_are_safe(folder: Path) -> None:
     if os.geteuid() == 0:
         os.chown(good, 65533, 65533)
         assert "belongs to user 65533" in why_unsafe(good)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives links to another user")
+@pytest.mark.parametrize("mode", [0o755, 0o1777], ids=["folder of root's", "sticky folder"])
+def test_a_link_of_another_user_is_not_followed_wherever_it_is_on_the_way(folder: Path, mode: int) -> None:
+    good = Path(program(folder, "exit 0"))
+    shared, bin_folder = folder / "shared", folder / "bin"
+    shared.mkdir()
+    shared.chmod(mode)
+    for link, goal in ((shared / "hook", good), (folder / "outer", shared / "hook"), (bin_folder, shared / "folder")):
+        link.symlink_to(goal)
+    (shared / "folder").symlink_to(folder)
+    assert why_unsafe(shared / "hook") == why_unsafe(folder / "outer") == why_unsafe(bin_folder / "hook") == ""
+    for link in (shared / "hook", shared / "folder"):
+        os.lchown(link, 65533, 65533)
+    for way in (shared / "hook", folder / "outer"):
+        assert f"{shared}/hook belongs to user 65533, who could put another in its place" in why_unsafe(way)
+    assert f"{shared}/folder belongs to user 65533" in why_unsafe(bin_folder / "hook")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives links to another user")
+def test_a_link_of_another_user_is_not_safe_by_being_away_for_a_moment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, link = Path(program(folder, "exit 0")), folder / "shared" / "hook"
+    link.parent.mkdir()
+    link.parent.chmod(0o1777)
+    real_lstat = os.lstat
+
+    def away_at_the_first_look(path: str) -> os.stat_result:
+        if str(path) != str(link) or os.path.lexists(good.parent / "looked"):
+            return real_lstat(path)
+        (good.parent / "looked").touch()
+        try:
+            return real_lstat(path)
+        finally:
+            link.symlink_to(good)
+            os.lchown(link, 65533, 65533)
+
+    monkeypatch.setattr("pydbt.posix.ownership.os.lstat", away_at_the_first_look)
+    assert "expected a program that is there" in why_unsafe(link)
