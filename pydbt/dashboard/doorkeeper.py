@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 import ssl
@@ -18,6 +19,8 @@ CONNECTIONS_MAX = 256
 FROM_ONE_ADDRESS = 128
 HANDSHAKES_MAX = 64
 """TLS handshakes at the same time: each costs a signature."""
+HANDSHAKES_FROM_ONE_ADDRESS = 8
+"""A browser opens six connections at the same time. Who has more under way loses the oldest, and holds up nobody else."""
 _LOOK_S = 1.0
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nretry-after: 5\r\nconnection: close\r\n\r\nbusy\n"
@@ -36,8 +39,8 @@ class Doorkeeper:
         self._make, self._users, self._tls = make, users, tls
         self._connections: set[Connection] = set()
         self._addresses: Counter[str] = Counter()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._entering = 0
+        # With the address, or the user of this machine; the oldest first.
+        self._entering: dict[asyncio.Task[None], str] = {}
 
     async def serve(self, sockets: Iterable[socket.socket]) -> None:
         """Until it is cancelled."""
@@ -58,48 +61,63 @@ class Doorkeeper:
             if self._is_full(host):
                 _turn_away(sock, b"" if self._tls else _FULL)
             else:
-                allowed = not local or peer_of(sock)[1] in self._users
-                task = loop.create_task(self._enter(sock, host, allowed))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                user = peer_of(sock)[1] if local else None
+                self._let_in(sock, self._make(host, user is None or user in self._users), host or f"user {user}")
+            await asyncio.sleep(0)  # as long as others wait to be taken in, sock_accept gives nobody else a turn
 
     def _is_full(self, host: str) -> bool:
         """Whether there is no room, also after those had to go that have proved nothing, the quietest first."""
-        if self._entering >= HANDSHAKES_MAX or (
-            host and self._addresses[host] >= FROM_ONE_ADDRESS and not self._made_room(host)
-        ):
+        if host and self._addresses[host] >= FROM_ONE_ADDRESS and not self._made_room(host):
             return True
         return len(self._connections) >= CONNECTIONS_MAX and not self._made_room("")
 
     def _made_room(self, host: str) -> bool:
         unproved = [one for one in self._connections if not one.is_trusted and host in ("", one.host)]
         if not unproved:
-            return False
+            return bool(host) and self._ended_oldest_entering(host)
         quietest = min(unproved, key=lambda one: one.quiet_since)
         quietest.transport.abort()
         self._forget(quietest)
         return True
 
-    async def _enter(self, sock: socket.socket, host: str, allowed: bool) -> None:
+    def _ended_oldest_entering(self, who: str) -> bool:
+        oldest = next((task for task, whose in self._entering.items() if whose == who), None)
+        if oldest is None:
+            return False
+        del self._entering[oldest]
+        oldest.cancel()
+        return True
+
+    def _let_in(self, sock: socket.socket, connection: Connection, who: str) -> None:
+        """A newcomer is never refused for others that are on their way in: the oldest goes, of whoever has the most of them."""
+        under_way = Counter(self._entering.values())
+        if under_way[who] >= HANDSHAKES_FROM_ONE_ADDRESS:
+            self._ended_oldest_entering(who)
+        elif len(self._entering) >= HANDSHAKES_MAX:
+            self._ended_oldest_entering(under_way.most_common(1)[0][0])
+        self._addresses[connection.host] += 1
+        task = asyncio.get_running_loop().create_task(self._enter(sock, connection))
+        self._entering[task] = who
+        task.add_done_callback(functools.partial(self._entered, sock, connection))
+
+    async def _enter(self, sock: socket.socket, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
-        connection = self._make(host, allowed)
-        self._addresses[host] += 1
-        self._entering += 1
-        try:
-            if self._tls is None:
-                await loop.connect_accepted_socket(lambda: connection, sock)
-            else:
-                await loop.connect_accepted_socket(
-                    lambda: connection, sock, ssl=self._tls, ssl_handshake_timeout=REQUEST_S
-                )
-        except OSError as error:  # ssl.SSLError is one
-            _log.debug("a connection ended before it began: %s", error)
-            self._leave(host)
-            sock.close()
+        if self._tls is None:
+            await loop.connect_accepted_socket(lambda: connection, sock)
+        else:
+            await loop.connect_accepted_socket(lambda: connection, sock, ssl=self._tls, ssl_handshake_timeout=REQUEST_S)
+
+    def _entered(self, sock: socket.socket, connection: Connection, task: asyncio.Task[None]) -> None:
+        self._entering.pop(task, None)
+        if not task.cancelled() and task.exception() is None:
+            self._connections.add(connection)
             return
-        finally:
-            self._entering -= 1
-        self._connections.add(connection)
+        _log.debug("a connection ended before it began: %s", "another came" if task.cancelled() else task.exception())
+        self._leave(connection.host)
+        if connection.transport is not None:
+            connection.transport.abort()
+        else:  # its transport, if it has one at all, has let the socket go
+            sock.close()
 
     def _forget(self, connection: Connection) -> None:
         if connection in self._connections:

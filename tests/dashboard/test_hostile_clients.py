@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import selectors
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,15 +158,79 @@ def _answers(dashboard: Dashboard) -> bool:
         return False
 
 
-def test_handshakes_that_never_end_keep_out_nobody(machine: Machine, tmp_path: Path) -> None:
+@pytest.fixture
+def secure(tmp_path: Path) -> tuple[tuple[object, ...], ssl.SSLContext]:
+    """The options of a dashboard that serves by TLS, and what a client needs."""
     pki.make_authority(tmp_path / "pki")
-    identity = pki.issue(tmp_path / "pki", "alpha")
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return ("--listen", "0.0.0.0:0", "--identity", pki.issue(tmp_path / "pki", "alpha")), context
+
+
+Secure = tuple[tuple[object, ...], ssl.SSLContext]
+
+
+def test_handshakes_that_never_end_keep_out_nobody(machine: Machine, secure: Secure) -> None:
+    words, context = secure
     few = {"doorkeeper.HANDSHAKES_MAX": 8, "doorkeeper.REQUEST_S": 0.3}
-    words = "--listen", "0.0.0.0:0", "--identity", identity
     with serving(machine, *words, tls=context, settings=few) as dashboard, contextlib.ExitStack() as stack:
         for _ in range(20):
             silent = stack.enter_context(socket.create_connection(dashboard.address))
             silent.sendall(b"\x16\x03\x01")
         until(lambda: _answers(dashboard), "it serves")
+
+
+def _begin_handshake(dashboard: Dashboard, source: str) -> socket.socket:
+    sock = socket.create_connection(dashboard.address, 20, (source, 0))
+    with contextlib.suppress(OSError):
+        sock.sendall(b"\x16\x03\x01")
+    return sock
+
+
+@pytest.mark.parametrize("attackers", [["127.0.0.1"], [f"127.0.1.{number}" for number in range(1, 17)]])
+def test_handshakes_that_are_begun_anew_all_the_time_keep_out_nobody_elsewhere(
+    machine: Machine, secure: Secure, attackers: list[str]
+) -> None:
+    words, context = secure
+    renewed, ended = itertools.count(), threading.Event()
+    all_taken = threading.Event()
+
+    def attack(dashboard: Dashboard) -> None:
+        """Each that is ended is begun anew at once."""
+        with selectors.DefaultSelector() as held:
+            for number in renewed:
+                if number >= 100:
+                    all_taken.set()
+                    while not (over := held.select(0.05)) and not ended.is_set():
+                        pass
+                    for key, _ in over[:1]:
+                        held.unregister(key.fileobj)
+                        key.data.close()
+                if ended.is_set():
+                    break
+                sock = _begin_handshake(dashboard, attackers[number % len(attackers)])
+                held.register(sock, selectors.EVENT_READ, sock)
+            for key in list(held.get_map().values()):
+                key.data.close()
+
+    with serving(machine, *words, tls=context) as dashboard:
+        attacker = threading.Thread(target=attack, args=(dashboard,))
+        attacker.start()
+        try:
+            until(all_taken.is_set, "all places are taken")
+            for _ in range(10):
+                plain = socket.create_connection(dashboard.address, 20, ("127.0.0.2", 0))
+                with context.wrap_socket(plain) as sock:
+                    sock.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                    assert sock.recv(65536).startswith(b"HTTP/1.1 401")
+        finally:
+            ended.set()
+            attacker.join()
+
+
+def test_of_one_address_the_oldest_handshake_goes_and_the_newest_stays(machine: Machine, secure: Secure) -> None:
+    words, context = secure
+    with serving(machine, *words, tls=context) as dashboard, contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(_begin_handshake(dashboard, "127.0.0.1")) for _ in range(20)]
+        until(lambda: all(is_ended(sock) for sock in silent[:12]), "the oldest go")
+        assert not is_ended(silent[-1]) and dashboard.get("/api/overview").status == 200
