@@ -33,7 +33,9 @@ def known(ordinal: int, state: TransactionState = TransactionState.COMMITTED) ->
 
 
 def named(ordinal: int) -> NamedTransaction:
-    return NamedTransaction(str(100 + ordinal), 100 + ordinal, 5_000_000_000, time.monotonic(), ordinal * 10, ordinal)
+    return NamedTransaction(
+        str(100 + ordinal), 100 + ordinal, 5_000_000_000, time.monotonic(), ordinal * 10, ordinal, ordinal * 10
+    )
 
 
 def volume(tmp_path: Path, problem: str = "", secondaries: int = 1) -> Volume:

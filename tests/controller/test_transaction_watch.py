@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from pydbt.controller.primary import transaction_watch
-from pydbt.controller.primary.transaction_watch import KEPT, TransactionWatch
+from pydbt.controller.primary.transaction_watch import KEPT, UNFOLLOWED_LOOK_S, TransactionWatch
 from pydbt.core.errors import DeviceError
 from pydbt.core.transactions.followed_log import NO_FOOTING, EndedTransaction
 from tests.core.transactions.captured import Written
@@ -193,6 +193,44 @@ def test_a_volume_without_a_known_file_system_is_told(clock: SimpleNamespace) ->
     story.watch = TransactionWatch(lambda offset, length: bytes(length), 1 << 20)
     story.look()
     assert "no file system that this program knows" in story.watch.problem
+
+
+def test_where_nothing_is_followed_the_device_is_read_again_after_a_while(clock: SimpleNamespace) -> None:
+    story = Story(clock)
+    head, story.image.content[1024:2048] = bytes(story.image.content[1024:2048]), bytes(1024)
+    for _ in range(3):
+        story.look()
+    assert story.watch.file_system is None
+    story.image.content[1024:2048] = head
+    clock.now += UNFOLLOWED_LOOK_S - 1
+    story.look()
+    assert story.watch.file_system is None
+    clock.now += 1
+    story.look()
+    assert story.watch.file_system == "ext4"
+    reads = story.reads
+    clock.now += 10 * UNFOLLOWED_LOOK_S
+    story.look()
+    assert story.reads == reads
+
+
+def test_another_file_system_is_told_once_and_its_transactions_alone_are_new(clock: SimpleNamespace) -> None:
+    story = Story(clock)
+    story.look()
+    story.commit()
+    assert [one.transaction.name for one in story.commit()] == ["8"]
+    assert story.watch.take_renewed() and not story.watch.take_renewed(), "the first log is another than none"
+    story.commit()
+    assert not story.watch.take_renewed()
+    story.built.transaction(5)
+    written = Written()
+    for offset, data in story.built.writes:
+        written.write(FIRST + offset, data)
+    story.built.writes.clear()
+    written.write(FIRST, Jbd2Builder(1024, 400, incompat=0).superblock())
+    assert story.take(written) == (), "of the log that is no more"
+    assert [one.name for one in story.watch.recent()] == ["8", "9", "10"]
+    assert story.watch.take_renewed()
 
 
 def test_where_only_addresses_are_captured_nothing_is_read(clock: SimpleNamespace) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pydbt.controller.clocks import passed_s
 from pydbt.controller.primary.status import in_kernel_bytes, moment_of_age
 from pydbt.controller.primary.volume import Volume
+from pydbt.core.primary.file_system_transactions import NamedTransaction
 from pydbt.core.primary.standing import RingMoment, behind_bytes, is_followed, vouched_for
 from pydbt.core.protocol.frames import STANDING, UNKNOWN_STANDING, Standing
 from pydbt.core.protocol.transaction import TRANSACTIONS, Transaction
@@ -22,9 +23,11 @@ class Standings:
         self._host = socket.gethostname()[:256]
         self._before: RingMoment | None = None
         self._told: dict[int, int] = {}  # ordinals of transactions, by secondary
+        self._looked: dict[int, tuple[NamedTransaction | None, ...]] = {}  # its newest and held ones, by secondary
 
     def tell(self, now: float) -> None:
         """Tell them the latest moment of which it is known that every earlier write has its number."""
+        self._looked.clear()
         self._told.clear()  # a secondary that has come back has not heard of the last one
         self.tell_transactions(now)
         volume, here = self._volume, self._here()
@@ -54,12 +57,18 @@ class Standings:
     def tell_transactions(self, now: float) -> None:
         """Tell them the newest transaction of the file system, if it is another one than before."""
         watch = self._volume.transactions
-        if watch is None or watch.file_system is None:
+        if watch is None:
             return
         for peer in self._volume.peers.values():
-            one = peer.brain.transactions.tellable
+            transactions = peer.brain.transactions
+            here = transactions.newest, transactions.held
+            if self._looked.get(peer.number) == here:
+                continue
+            self._looked[peer.number] = here
+            one = transactions.tellable
             if (
                 one is None
+                or (one.name and watch.file_system is None)
                 or self._told.get(peer.number) == one.ordinal
                 or TRANSACTIONS not in peer.connection.features
             ):
@@ -68,7 +77,7 @@ class Standings:
             age_ms = round(1000 * max(0.0, passed_s(one.submitted_at, now)))
             committed = None if one.committed_ns is None else time_of_ns(one.committed_ns)
             words = committed or moment_of_age(one.submitted_at, now)
-            peer.connection.send(Transaction(watch.file_system, one.name, words, age_ms, one.sequence))
+            peer.connection.send(Transaction(watch.file_system or "", one.name, words, age_ms, one.sequence))
 
     def _here(self) -> RingMoment:
         """The moment first: a write between the two lies before the position, and is not promised by the moment."""

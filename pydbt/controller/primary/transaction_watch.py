@@ -26,6 +26,8 @@ _log = logging.getLogger("pydbt")
 LOOK_AGAIN_S = (0.0, 2.0, 10.0)
 """A write that was captured may not be on the disk yet when the device is read."""
 _LOOK_PAUSE_S = 0.1
+UNFOLLOWED_LOOK_S = 30.0
+"""Where nothing is followed: a file system may have come without a write that tells it, or the device may be readable again."""
 KEPT = 512
 """The last transactions, for people."""
 KEPT_RUNS = 64
@@ -63,6 +65,9 @@ class TransactionWatch:
         self._followed: FollowedLog | None = None
         self._unfollowed = unfollowed
         self._problem = _NOT_READ
+        self._faulty = False
+        self._renewed = False
+        self._renewed_from = 0
         self._job: Job | None = None
         self._looks: deque[float] = deque()
         self._looked_at = -inf
@@ -97,14 +102,26 @@ class TransactionWatch:
             ended = followed.captured(records, payload)
         except Exception as error:  # a fault of ours must not keep replication from anything
             _log.exception("the file system's log is not followed any more")
-            self._followed, self._problem = None, f"a fault of this program: {error!r}"
+            self._unfollow(f"a fault of this program: {error!r}")
+            self._faulty = True
             self._looks.clear()
             return ()
         self._next_ordinal = followed.next_ordinal
         if followed.moved:
             self._look_soon(time.monotonic())
         self._note(tuple(ended), [])
-        return tuple(ended)
+        if followed.renewed_from > self._renewed_from:
+            self._renewed, self._renewed_from = True, followed.renewed_from
+        return tuple(one for one in ended if one.ordinal >= followed.renewed_from)
+
+    def take_renewed(self) -> bool:
+        """Once, behind ``captured``: whether those that were told before that batch are of another file system, or its log."""
+        renewed, self._renewed = self._renewed, False
+        return renewed
+
+    def _unfollow(self, problem: str) -> None:
+        self._renewed |= self._followed is not None
+        self._followed, self._problem = None, problem
 
     def _look_soon(self, now: float) -> None:
         if self._job is None and now >= self._looked_at + _LOOK_PAUSE_S:
@@ -117,6 +134,9 @@ class TransactionWatch:
                 return
             job, self._job = self._job, None
             self._take(job)
+        unfollowed = self._followed is None and not self._unfollowed and not self._faulty
+        if unfollowed and not self._looks and now >= self._looked_at + UNFOLLOWED_LOOK_S:
+            self._looks.append(now)
         if self._looks and now >= self._looks[0]:
             self._looks.popleft()
             self._looked_at = now
@@ -131,7 +151,7 @@ class TransactionWatch:
     def _take(self, job: Job) -> None:
         found = job.result
         if not isinstance(found, LogPlace):
-            self._followed, self._problem = None, found or f"the device cannot be read: {job.error}"
+            self._unfollow(found or f"the device cannot be read: {job.error}")
             return
         followed = self._followed
         if followed is not None and followed.place == found and not followed.is_behind(found):
@@ -140,7 +160,7 @@ class TransactionWatch:
         try:
             self._followed = FollowedLog(found, self._next_ordinal, followed)
         except NotUnderstood as why:
-            self._followed, self._problem = None, str(why)
+            self._unfollow(str(why))
 
     # --- for people ---------------------------------------------------------------------------------------
     def _note(self, ended: tuple[EndedTransaction, ...], lost: list[JournalTransaction]) -> None:

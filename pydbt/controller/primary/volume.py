@@ -186,7 +186,8 @@ class Volume:
         if len(records) or (position, lost) != self._told:
             newly_lost, self._told = lost - (self._told or (0, lost))[1], (position, lost)
             ended = self.transactions.captured(records, self.capture.payload, newly_lost) if self.transactions else ()
-            self.events.append((None, ev.Captured(records, position, lost, ended)))
+            renewed = self.transactions is not None and self.transactions.take_renewed()
+            self.events.append((None, ev.Captured(records, position, lost, ended, renewed)))
         return len(records) > 0
 
     def catch_up(self) -> list[AddressedEvent]:

@@ -203,6 +203,7 @@ class Primary:
             self.ancestry.written()
         if taken.newly_lost:
             self.watch.lose_sight(now)
+        self.transactions.renew(event, taken)
         if not self.logging:
             state.release(writes)
             return
@@ -221,6 +222,7 @@ class Primary:
         if not unseen.total():
             return
         self.state.effects.log("debug", f"{unseen.total()} blocks completed unseen; they are read again")
+        self.transactions.abandon(unseen)
         if self.logging:
             self.settler.unknown(unseen, now)
         if not self.logging or self.phase is Phase.SETTLING:

@@ -23,13 +23,14 @@ from pydbt.core.transactions.followed_log import EndedTransaction
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """Capture records in kernel order. ``position``: behind them in the ring, in bytes; ``lost``: records lost so far;
-    ``ended``: the transactions of the file system that ended in them."""
+    """Capture records in kernel order. ``position``: behind them in the ring, in bytes; ``lost``: records lost so far; ``ended``:
+    the transactions of the file system that ended in them; ``renewed``: earlier ones were of another file system, or log."""
 
     records: Records
     position: int
     lost: int
     ended: tuple[EndedTransaction, ...] = ()
+    renewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,7 @@ class PayloadArmed:
 @dataclass(frozen=True, slots=True)
 class QuietTaken:
     """The quiet bitmap after a flip at ``position``; ``words`` is 1 bit per block, little-endian u64, borrowed.
-
-    ``asked``: this brain had asked for it, and not another secondary's.
-    """
+    ``asked``: this brain had asked for it, and not another secondary's."""
 
     words: npt.NDArray[np.uint64]
     position: int

@@ -26,13 +26,18 @@ from pydbt.core.transactions.transaction import TransactionState
 MAX_WAITING = 4_096
 """Transactions that are not held, about 2 MiB. Above it the oldest is forgotten, and the next one stands for it."""
 
+MAX_RUNS = 64
+"""A log is in a few pieces. A transaction in more pieces is not named: the next one, which waits for it, stands for it."""
+
 LogRows = tuple[Sequences, BlockNumbers, BlockNumbers, LogRecordKinds]
 
 
 @dataclass(frozen=True, slots=True)
 class NamedTransaction:
     """One transaction in the stream. ``number``: what ``controller wait --transaction`` compares. ``sequence``: of the write that
-    ended it; ``submitted_at``: when that was submitted, by the monotonic clock. ``ordinal``: counts all that ended."""
+    ended it; ``submitted_at``: when that was submitted, by the monotonic clock. ``ordinal``: counts all that ended.
+    ``batch_end``: the last sequence number of the batch; what a batch unsettles goes back to that, whatever write it was.
+    """
 
     name: str
     number: int
@@ -40,6 +45,7 @@ class NamedTransaction:
     submitted_at: float
     sequence: int
     ordinal: int
+    batch_end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +74,29 @@ class FileSystemTransactions:
         self._committed: deque[NamedTransaction] = deque()
         self.newest: NamedTransaction | None = None
         self.held: NamedTransaction | None = None
+        self._none_yet: NamedTransaction | None = None  # without a name: those before were of another file system
 
     # --- what ended ---------------------------------------------------------------------------------------
     def insert(self, event: Captured, taken: Taken, written: Runs) -> bool:
         """INSERT of a batch of writes, with the transactions that ended in it (Fig. 2). False: the log is full."""
         if not len(written.firsts):
-            self._abandon(taken.report.failed)
+            self.abandon(taken.report.failed)
             return True
         last_sequences = taken.segment.last_sequences.astype(np.uint64)
         found = self._found(event, taken) if event.ended else []
         writes: LogRows = (last_sequences, *written, np.full(len(last_sequences), LogRecordKind.WRITE, np.uint8))
+        log = self._state.tracker.log
+        if log.free_slots - 2 * len(writes[0]) < log.capacity_slots // 2:
+            log.abandon_uncommitted(
+                self._state.acknowledged
+            )  # writes alone may fill it, and no commit that does not show
         rows = self._with_transactions(writes, found)
         if self._state.tracker.insert_all(*rows, uncommitted=True) < len(rows[0]):
             return False
         self._submitted.extend(found)
         while len(self._submitted) > MAX_WAITING:
             self._submitted.popleft()
-        self._abandon(taken.report.failed)
+        self.abandon(taken.report.failed)
         return True
 
     def _found(self, event: Captured, taken: Taken) -> list[CommittedTransaction]:
@@ -93,15 +105,16 @@ class FileSystemTransactions:
         block_bytes = self._state.geometry.block_bytes
         for one in event.ended:
             transaction, place = one.transaction, int(numbers[one.index])
-            if transaction.state is not TransactionState.COMMITTED:
+            if transaction.state is not TransactionState.COMMITTED or len(one.runs) > MAX_RUNS:
                 continue
             firsts = np.array([offset // block_bytes for offset, _ in one.runs], np.int64)
             ends = np.array([-(-(offset + length) // block_bytes) for offset, length in one.runs], np.int64)
             submitted_at = int(event.records["time_ns"][one.index]) / NANOSECONDS or self._state.now
             sequence = int(taken.segment.last_sequences[place])
             named = NamedTransaction(
-                transaction.name, transaction.number, transaction.committed_ns, submitted_at, sequence, one.ordinal
-            )
+                transaction.name, transaction.number, transaction.committed_ns, submitted_at, sequence, one.ordinal,
+                self._state.sequence,
+            )  # fmt: skip
             found.append(CommittedTransaction(place, named, Runs(firsts, ends - firsts)))
         return found
 
@@ -126,12 +139,23 @@ class FileSystemTransactions:
             np.insert(writes[3], places, np.uint8(LogRecordKind.FILE_SYSTEM)),
         )
 
-    def _abandon(self, failed: Runs) -> None:
-        """Writes to these blocks have failed: no transaction with such a block is complete on the primary."""
-        if not len(failed.firsts) or not self._submitted:
+    def renew(self, event: Captured, taken: Taken) -> None:
+        """Those before this batch are forgotten where they were of another file system: its numbers begin again."""
+        if not event.renewed:
+            return
+        state, before = self._state, taken.segment.first_sequence - 1
+        state.tracker.log.abandon_uncommitted(state.acknowledged)
+        self._submitted.clear()
+        self._committed.clear()
+        self.newest = self.held = None
+        self._none_yet = NamedTransaction("", 0, None, state.now, before, 0, before)
+
+    def abandon(self, blocks: Runs) -> None:
+        """Writes to these blocks have failed, or have ended unseen: no transaction with such a block is known to be complete."""
+        if not len(blocks.firsts) or not self._submitted:
             return
         state, kept = self._state, deque[CommittedTransaction]()
-        for one, hit in zip(self._submitted, _touched(failed, self._submitted).tolist(), strict=True):
+        for one, hit in zip(self._submitted, _touched(blocks, self._submitted).tolist(), strict=True):
             if hit:
                 sequence = one.named.sequence
                 state.tracker.log.committed_through(sequence, state.acknowledged, first=sequence)
@@ -152,12 +176,12 @@ class FileSystemTransactions:
             return
         if self._submitted:
             self._commit()
-        if not self._committed or state.mode is not Mode.NORMAL:
+        waiting = self._committed
+        if not waiting or state.mode is not Mode.NORMAL or waiting[0].sequence > state.acknowledged:
             return
         oldest = state.unsettled.oldest_sequence()
-        through = state.acknowledged if oldest is None else min(state.acknowledged, oldest - 1)
-        while self._committed and self._committed[0].sequence <= through:
-            self.held = self._committed.popleft()
+        while waiting and waiting[0].sequence <= state.acknowledged and _is_settled(waiting[0], oldest):
+            self.held, self._none_yet = waiting.popleft(), None
 
     def _commit(self) -> None:
         state, waiting = self._state, self._submitted
@@ -176,13 +200,16 @@ class FileSystemTransactions:
 
     @property
     def tellable(self) -> NamedTransaction | None:
-        """The newest that a secondary holds as soon as it has everything up to its sequence number; None: none for certain."""
+        """The newest that a secondary holds as soon as it has everything up to its sequence number; None: none for certain.
+
+        One without a name: from there on those that it was told before are of no file system that the volume has.
+        """
         state = self._state
         if state.mode is not Mode.NORMAL or not self._is_sure:
             return None
         oldest = state.unsettled.oldest_sequence()
-        settled = (one for one in reversed(self._committed) if oldest is None or one.sequence < oldest)
-        return next(settled, self.held)
+        settled = (one for one in reversed(self._committed) if _is_settled(one, oldest))
+        return next(settled, self.held or self._none_yet)
 
     @property
     def _is_sure(self) -> bool:
@@ -191,6 +218,11 @@ class FileSystemTransactions:
     def status(self) -> TransactionsStatus:
         """What may be told. Nothing is held for certain while writes may have been missed."""
         return TransactionsStatus(self.newest, self.held if self._is_sure else None)
+
+
+def _is_settled(named: NamedTransaction, oldest: int | None) -> bool:
+    """Whether no block that was written by then is unsettled; ``oldest``: what the oldest of the unsettled goes back to."""
+    return oldest is None or named.batch_end < oldest
 
 
 def _touched(extents: Runs, waiting: Sequence[CommittedTransaction]) -> npt.NDArray[np.bool_]:

@@ -16,7 +16,8 @@ class Transaction:
     holds it, and all before it.
 
     ``committed``: RFC 3339, by the file system's clock or the primary's. ``age_ms``: how long ago its commit was submitted,
-    when this was sent, so that no clocks have to agree.
+    when this was sent, so that no clocks have to agree. An empty ``name``: an image from there on holds none that is known, since
+    the volume has another file system than the one of those before.
     """
 
     file_system: str

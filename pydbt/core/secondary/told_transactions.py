@@ -48,9 +48,13 @@ class ToldTransactions:
         self._held: _Told | None = None
 
     def told(self, frame: Transaction, epoch: int, at: float) -> None:
-        """The primary's newest, in the numbers of an epoch."""
+        """The primary's newest, in the numbers of an epoch. Without a name: its file system is another one, and has none yet."""
         newest = self._newest
-        if newest is not None and (newest.epoch, newest.frame.sequence) == (epoch, frame.sequence):
+        if newest is not None and (newest.epoch, newest.frame.sequence, newest.frame.name) == (
+            epoch,
+            frame.sequence,
+            frame.name,
+        ):
             return
         self._newest = _Told(frame, epoch, at - frame.age_ms / 1000)
         self._unreached.append(self._newest)
@@ -72,7 +76,7 @@ class ToldTransactions:
 
 
 def _report(told: _Told | None, now: float) -> ToldTransaction | None:
-    if told is None:
+    if told is None or not told.frame.name:
         return None
     frame = told.frame
     age_s = round(max(0.0, now - told.submitted_at), 3)

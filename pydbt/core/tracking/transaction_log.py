@@ -241,10 +241,12 @@ class TransactionLog:
         self._has_uncommitted = bool(self._uncommitted[waiting].any())
         return self.complete_through(acknowledged)
 
-    def abandon_uncommitted(self) -> None:
-        """Nobody waits for their commits any more: they are done with their blocks."""
-        self._uncommitted[:] = False
-        self._has_uncommitted = False
+    def abandon_uncommitted(self, acknowledged: int = 0) -> None:
+        """Nobody waits for their commits any more: complete those that the secondary has ``acknowledged``."""
+        if self._has_uncommitted:
+            self._uncommitted[:] = False
+            self._has_uncommitted = False
+            self.complete_through(acknowledged)
 
     def remove_block(self, block: int) -> int:
         """Fig. 5 for one block (¶77): how many transactions were completed by it. Looks through the whole log."""

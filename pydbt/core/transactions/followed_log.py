@@ -23,9 +23,6 @@ Payload = Callable[[Records], list[memoryview]]
 """The data of records that carry some, piece by piece, in their order (``Capture.payload``)."""
 
 NO_FOOTING = "the log was joined in its middle: it is understood behind its next commit"
-_MAX_RUNS = (
-    64  # a log is in a few pieces; of one in thousands a transaction is everything from its first to its last byte
-)
 _UNSEEN = "its journal's superblock was perhaps written unseen, and is read again"
 _NO_DATA = "writes to the log came without their data"
 
@@ -34,7 +31,8 @@ _NO_DATA = "writes to the log came without their data"
 class EndedTransaction:
     """A transaction that ended with the record at ``index`` of its batch, which is a write.
 
-    ``runs``: what it consists of, (offset, length) in bytes of the volume. ``ordinal``: counts all that ended in a run.
+    ``runs``: what it consists of, (offset, length) in bytes of the volume, as many as the log has pieces there.
+    ``ordinal``: counts all that ended in a run.
     """
 
     index: int
@@ -45,7 +43,8 @@ class EndedTransaction:
 
 class FollowedLog:
     """One log at its place. ``moved``: what tells the place was changed; it has to be found again. ``unseen``: a superblock of
-    the journal was written, perhaps, and not seen: nothing is told before it was read from the disk."""
+    the journal was written, perhaps, and not seen: nothing is told before it was read from the disk. ``renewed_from``: the
+    ordinal from which on they are of another log than those before; their numbers may begin again."""
 
     def __init__(self, place: LogPlace, next_ordinal: int = 1, before: FollowedLog | None = None) -> None:
         """``before``: what was followed until now, perhaps the same log. NotUnderstood when it cannot be read from its place."""
@@ -53,6 +52,7 @@ class FollowedLog:
         self.moved = self.unseen = False
         goes_on = before is not None and before.place.is_same_log(place) and not before.is_behind(place)
         self._parser: Jbd2Log | XfsLog = before._parser if before is not None and goes_on else place.parser()
+        self.renewed_from = before.renewed_from if before is not None and goes_on else next_ordinal
         # The log's extents and what is watched, in sectors and by their place on the volume; -1: watched, else offset in the log.
         regions, start = [], 0
         for offset, length in place.extents:
@@ -108,8 +108,15 @@ class FollowedLog:
         columns = (touching["sector"], touching["sectors"], carries, places, regions)
         for sector, sectors, has_data, index, region in zip(*(one.tolist() for one in columns), strict=True):
             whole = _whole(pieces, sectors * SECTOR_BYTES) if has_data else None
+            first, layouts = self.next_ordinal, self._layouts
             ended += [self._ended(index, one) for one in self._take(sector, sector + sectors, whole, region)]
+            if self._layouts != layouts:
+                self.renewed_from = first
         return ended
+
+    @property
+    def _layouts(self) -> int:
+        return self._parser.layouts if isinstance(self._parser, Jbd2Log) else 0
 
     def _ended(self, index: int, transaction: JournalTransaction) -> EndedTransaction:
         made = EndedTransaction(index, transaction, self._runs(transaction), self.next_ordinal)
@@ -184,11 +191,7 @@ class FollowedLog:
 
     def _runs(self, transaction: JournalTransaction) -> tuple[tuple[int, int], ...]:
         parts = (self.place.on_volume(*run) for run in self._parser.run_of(transaction))
-        runs = tuple(one for part in parts for one in part)
-        if len(runs) <= _MAX_RUNS:
-            return runs
-        first, end = min(offset for offset, _ in runs), max(offset + length for offset, length in runs)
-        return ((first, end - first),)
+        return tuple(one for part in parts for one in part)
 
 
 def _part(data: Buffer, first: int, end: int) -> memoryview:

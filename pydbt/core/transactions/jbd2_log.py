@@ -62,13 +62,15 @@ class Jbd2Log:
 
     ``superblock`` is the journal's first block as it is on the disk. With ``from_start`` the next transaction is expected where
     it tells that the log starts, as after a mount; without, the log is joined in the middle. ``problem`` tells, as the end of a
-    sentence, why the log is not understood; then nothing is returned until a superblock comes that is. Without
+    sentence, why the log is not understood; then nothing is returned until a superblock comes that is. ``layouts`` counts the
+    logs that were begun with another superblock than the one before. Without
     ``check_content`` the copies of blocks are not compared with the checksums in their tags: that is for a stream whose bytes
     are those that the kernel has just summed up.
     """
 
     def __init__(self, superblock: Buffer, from_start: bool = True, *, check_content: bool = True) -> None:
         self.problem = ""
+        self.layouts = 0
         self._check_content = check_content
         self._told_superblock = False
         self._super: JournalSuperblock | None = None
@@ -211,6 +213,7 @@ class Jbd2Log:
         if before is None or before.layout != layout.layout:
             ended = self._abandon("the journal was made anew or changed")
             self._next = None
+            self.layouts += 1
             self._blocks = WholeBlocks(layout.block_bytes, layout.block_count)
             has_fast = layout.fast_first_block < layout.block_count
             self._fast = FastCommits(layout.fast_first_block) if has_fast else None

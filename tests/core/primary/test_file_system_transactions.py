@@ -5,14 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pydbt.core.primary.events import Captured
-from pydbt.core.primary.file_system_transactions import MAX_WAITING, FileSystemTransactions
+from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.events import Captured, Tick
+from pydbt.core.primary.file_system_transactions import MAX_RUNS, MAX_WAITING, FileSystemTransactions
+from pydbt.core.primary.flight_watch import LONGEST_FLIGHT_S
 from pydbt.core.primary.intake import take_in
 from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.settler import Settler
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from pydbt.core.tracking.transaction_log import LogRecordKind
 from pydbt.core.transactions.followed_log import EndedTransaction
 from pydbt.core.transactions.transaction import JournalTransaction, RunsOfTransaction, TransactionState
+from pydbt.core.units import Geometry
 from tests.core.primary.parts import records, state_of
 
 SUBMIT, COMPLETE = RecordKind.SUBMIT, RecordKind.COMPLETE
@@ -40,13 +45,18 @@ class Story:
         *rows: tuple[RecordKind, int],
         done: tuple[EndedTransaction, ...] = (),
         flags: dict[int, int] | None = None,
+        marked: bool = False,
+        renewed: bool = False,
     ) -> bool:
         made = records(*rows)
         for place, flag in (flags or {}).items():
             made["flags"][place] = flag
         made["time_ns"] = 3_000_000_000
-        event = Captured(made, self.state.position + len(rows), 0, done)
+        event = Captured(made, self.state.position + len(rows), 0, done, renewed)
         taken = take_in(self.state, event, 4.0)
+        self.transactions.renew(event, taken)
+        if marked:
+            Settler(self.state).mark(taken.report, taken.segment, taken.written(self.state), 4.0)
         good = self.transactions.insert(event, taken, taken.written(self.state))
         self.transactions.advance()
         self.state.tracker.check()
@@ -203,6 +213,74 @@ def test_half_of_the_log_is_for_writes_alone() -> None:
     assert story.told() == ("8", "8"), "one without a record has its name all the same"
 
 
+def test_a_commit_that_never_shows_its_completion_does_not_fill_the_log() -> None:
+    story = Story(log_slots=64)
+    story.batch((SUBMIT, 1), done=(ended(0, 7, 1),))
+    for number in range(2, 100):
+        assert story.batch((SUBMIT, 9), (COMPLETE, 9)), f"the log is full at write {number}"
+        story.acknowledge(number)
+    assert story.told() == (None, None) and story.state.tracker.log.used_slots < 32
+    story.batch((COMPLETE, 1))
+    assert story.told() == ("7", "7")
+
+
+def test_one_in_very_many_pieces_is_not_named_and_the_next_one_stands_for_it() -> None:
+    story = Story(blocks=512)
+    blocks = range(0, 2 * MAX_RUNS + 2, 2)
+    story.batch(*((SUBMIT, block) for block in blocks), done=(ended(len(blocks) - 1, 7, *blocks),))
+    assert {kind for kind, _ in story.kinds()} == {"WRITE"}
+    story.batch(*((COMPLETE, block) for block in blocks))
+    story.acknowledge(len(blocks))
+    assert story.told() == (None, None)
+    story.batch((SUBMIT, 1), (COMPLETE, 1), done=(ended(0, 8, 1),))
+    story.acknowledge(len(blocks) + 1)
+    assert story.told() == ("8", "8")
+
+
+def test_a_block_that_its_batch_unsettles_keeps_it_from_being_held_wherever_it_ended_in_the_batch() -> None:
+    story = Story()
+    rows = ((SUBMIT, 1), (SUBMIT, 1), (SUBMIT, 2), (SUBMIT, 5), (COMPLETE, 1), (COMPLETE, 1), (COMPLETE, 2))
+    story.batch(*rows, done=(ended(2, 7, 2),), marked=True)
+    assert story.state.unsettled.blocks().tolist() == [1]
+    story.acknowledge(4)
+    assert story.told() == ("7", None) and story.transactions.tellable is None
+    story.state.unsettled.clear()
+    story.transactions.advance()
+    assert story.told() == ("7", "7")
+
+
+def test_a_completion_that_was_never_shown_is_no_commit() -> None:
+    brain = Primary(PrimaryConfig(Geometry(64 * 4096, 4096), epoch=7, initial=False, scan_used=False), 0.0)
+    state = brain.state
+    state.in_flight.trust()
+    state.mode, state.payload_on = Mode.NORMAL, True
+    brain.handle(Captured(records((SUBMIT, 1), (SUBMIT, 2)), 2, 0, (ended(0, 7, 1), ended(1, 8, 2))), 1.0)
+    brain.handle(Captured(records((COMPLETE, 2)), 3, 0), 2.0)
+    brain.handle(Tick(), 2.5 + LONGEST_FLIGHT_S)
+    assert state.in_flight.empty and state.unsettled.blocks().tolist() == [1]
+    newest = brain.transactions.newest
+    assert newest is not None and newest.name == "8", "the first is abandoned, the second has completed"
+    brain.handle(Captured(records((SUBMIT, 3)), 4, 0, (ended(0, 9, 3),)), 40.0)
+    brain.handle(Tick(), 41.0 + LONGEST_FLIGHT_S)
+    assert state.in_flight.empty and brain.transactions.newest is newest
+
+
+def test_what_was_told_of_another_file_system_is_forgotten_with_it() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (COMPLETE, 1), (SUBMIT, 2), done=(ended(0, 48211, 1), ended(2, 48212, 2)))
+    story.acknowledge(2)
+    assert story.told() == ("48211", "48211")
+    story.batch((SUBMIT, 3), (COMPLETE, 3), (SUBMIT, 4), done=(ended(2, 2, 4),), renewed=True)
+    assert story.told() == (None, None) and story.kinds() == [("WRITE", 3), ("WRITE", 4), ("FILE_SYSTEM", 4)]
+    nameless = story.transactions.tellable
+    assert nameless is not None and (nameless.name, nameless.sequence) == ("", 2)
+    story.batch((COMPLETE, 2), (COMPLETE, 4))
+    story.acknowledge(4)
+    assert story.told() == ("2", "2")
+    story.transactions.held = None
+    assert story.transactions.tellable is None
+
+
 def test_a_log_that_is_full_is_told() -> None:
     story = Story(log_slots=8)
     assert story.batch(*((SUBMIT, block) for block in range(4)))
@@ -228,7 +306,8 @@ def test_the_log_tells_rows_of_each_kind_apart() -> None:
 
 def test_a_secondary_is_told_the_newest_that_it_will_hold_at_its_position_and_none_while_that_is_not_sure() -> None:
     story = Story()
-    story.batch((SUBMIT, 1), (COMPLETE, 1), (SUBMIT, 2), (COMPLETE, 2), done=(ended(0, 7, 1), ended(2, 8, 2)))
+    story.batch((SUBMIT, 1), (COMPLETE, 1), done=(ended(0, 7, 1),))
+    story.batch((SUBMIT, 2), (COMPLETE, 2), done=(ended(0, 8, 2),))
 
     def tellable() -> str | None:
         one = story.transactions.tellable

@@ -110,9 +110,9 @@ def test_a_wait_for_a_transaction_lasts_until_that_one_or_a_later_one_is_held() 
     story.answers.asked(WaitAsked(1, 0, transaction=AskedTransaction.parse("48211")))
     story.landing.note_sequence()
     assert story.answered() == [], "everything is durable, and nothing is known of the transaction"
-    story.transactions.held = NamedTransaction("48210", 48210, None, 0.0, 3, 1)
+    story.transactions.held = NamedTransaction("48210", 48210, None, 0.0, 3, 1, 3)
     assert story.answered() == []
-    story.transactions.held = NamedTransaction("48213", 48213, None, 0.0, 3, 2)
+    story.transactions.held = NamedTransaction("48213", 48213, None, 0.0, 3, 2, 3)
     assert story.answered() == GOOD and story.answered() == []
 
 

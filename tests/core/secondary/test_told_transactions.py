@@ -35,6 +35,19 @@ def test_it_is_held_from_when_its_position_is_durable() -> None:
     assert told(watch) == ("48212", "48212")
 
 
+def test_one_without_a_name_ends_those_of_the_file_system_before() -> None:
+    watch = ToldTransactions()
+    watch.told(ONE, 7, 5.0)
+    watch.reached(7, 10)
+    watch.told(replace(ONE, name="", sequence=10), 7, 5.0)
+    assert told(watch) == ("48211", None)
+    watch.told(replace(ONE, name="2", sequence=14), 7, 5.0)
+    watch.reached(7, 12)
+    assert told(watch) == (None, "2")
+    watch.reached(7, 14)
+    assert told(watch) == ("2", "2")
+
+
 def test_its_age_is_that_at_the_primary_and_the_time_since() -> None:
     watch = ToldTransactions()
     watch.told(ONE, 7, 5.0)

@@ -187,7 +187,7 @@ def test_a_log_that_stays_where_it_is_keeps_its_footing_and_its_count() -> None:
     assert [(one.transaction.name, one.ordinal) for one in volume.take(volume.written())] == [("9", 2)]
 
 
-def test_of_a_log_in_very_many_pieces_a_transaction_is_everything_from_its_first_to_its_last_byte() -> None:
+def test_of_a_log_in_very_many_pieces_a_transaction_is_its_pieces_and_nothing_between_them() -> None:
     volume = Ext4()
     # Each block of the journal is in a place of its own, two apart from the next.
     extents = tuple((FIRST + number * 2048, 1024) for number in range(400))
@@ -201,9 +201,21 @@ def test_of_a_log_in_very_many_pieces_a_transaction_is_everything_from_its_first
     for offset, data in volume.built.writes:
         written.write(FIRST + offset * 2, data)
     found = volume.take(written)
-    assert [len(one.runs) for one in found] == [32, 64, 1]
-    first = (1 + 3 + 32 + 64) * 2048
-    assert found[-1].runs == ((FIRST + first, 82 * 2048 + 1024),)
+    assert [len(one.runs) for one in found] == [32, 64, 83]
+    first = 1 + 3 + 32 + 64
+    assert found[-1].runs == tuple(extents[first : first + 83])
+
+
+def test_a_superblock_of_another_journal_in_the_stream_begins_another_log() -> None:
+    volume = with_footing()
+    volume.built.transaction(5)
+    assert [one.ordinal for one in volume.take(volume.written())] == [1] and volume.log.renewed_from == 1
+    other = Written()
+    other.write(FIRST, Jbd2Builder(1024, 400, incompat=0).superblock())
+    volume.take(other)
+    assert volume.log.renewed_from == 2
+    again = FollowedLog(volume.place, volume.log.next_ordinal, volume.log)
+    assert again.renewed_from == 2, "the same log, at the same place"
 
 
 def xfs_place(built: XfsBuilder) -> LogPlace:

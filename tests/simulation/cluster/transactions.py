@@ -35,6 +35,9 @@ class SimTransactions:
             found.append(EndedTransaction(index, transaction, ((sector * SECTOR, sectors * SECTOR),), number))
         return tuple(found)
 
+    def take_renewed(self) -> bool:
+        return False
+
     def advance(self, now: float) -> None: ...
 
     def per_second(self, now: float) -> float:
