@@ -31,6 +31,7 @@ POLLS_MAX = 8
 LONGEST_QUESTION_S = 30.0
 LOOK_INTERVAL_S = 1.0
 _GONE_S = 1.0
+_LACKING = ("out_of_sync_bytes", "unacknowledged_bytes")
 _MESSAGE_IDS = UUID("5b0f7d7e-3c43-4a55-9f0b-6a4c7a3d1e52")
 
 
@@ -58,16 +59,26 @@ class EventLog:
         self._telling = threading.Lock()
         self._next_look = 0.0
         self._history: HistoryKeeper | None = None
+        self._lacking: dict[str, Any] = {}  # the last exact figures
 
-    def look(self, report: Callable[[], Telling], now: float) -> None:
-        """Tell what is different from the status before. Not more often than once in ``LOOK_INTERVAL_S``."""
+    def look(self, report: Callable[[], Telling], now: float, *, exact: bool = True) -> None:
+        """Tell what is different from the status before. Not more often than once in ``LOOK_INTERVAL_S``.
+
+        Not ``exact``: what the volume lacks is an upper bound in this status; the history keeps the last exact figures.
+        """
         if now >= self._next_look:
             self._next_look = now + LOOK_INTERVAL_S
             status = View(report().to_json())
             self._volume = status.text("volume") or self._volume
             self._tell(self._changes.look(status, now))
             if self._history is not None:
-                self._history.look(status.values)
+                self._history.look(self._with_exact(status.values, exact))
+
+    def _with_exact(self, status: Mapping[str, Any], exact: bool) -> Mapping[str, Any]:
+        if exact:
+            self._lacking = {name: status[name] for name in _LACKING if status.get(name) is not None}
+        known = {name: size for name, size in self._lacking.items() if status.get(name) is not None}
+        return {**status, **known}
 
     def keep_history(self) -> None:
         """From here on figures and events are written to the history in the state directory."""

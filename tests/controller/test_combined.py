@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pydbt.controller.primary.combined import combined
+from pydbt.controller.primary.combined import combined, lacking_at_most
 from pydbt.controller.primary.report import (
     ComparedSince,
     LastVerification,
@@ -160,3 +160,13 @@ def test_a_verification_that_was_written_down_by_any_version_is_told_as_it_is(mo
     }
     told = LastVerification.of(kept).to_json()
     assert told == kept and list(told) == list(kept)
+
+
+def test_without_a_look_at_the_maps_what_the_volume_lacks_is_never_too_little() -> None:
+    one = replace(WELL, out_of_sync_bytes=5 * MIB, unacknowledged_bytes=MIB)
+    other = replace(WELL, out_of_sync_bytes=3 * MIB, unacknowledged_bytes=2 * MIB)
+    assert lacking_at_most([one], 64 * MIB) == (5 * MIB, MIB)
+    assert lacking_at_most([one, other], 64 * MIB) == (8 * MIB, 3 * MIB)
+    assert lacking_at_most([one, other], 6 * MIB) == (6 * MIB, MIB), "of 6 MiB, 5 are lacking for good"
+    unknown = replace(WELL, out_of_sync_bytes=None, unacknowledged_bytes=None)
+    assert lacking_at_most([one, unknown], 64 * MIB) == (None, None)

@@ -174,6 +174,25 @@ def test_one_look_makes_one_report_for_the_file_and_for_whoever_follows_it(loop,
     assert len(shown) == 2 and len(saved) == 1
 
 
+def test_between_two_saves_no_maps_of_several_secondaries_are_put_together(loop, monkeypatch):
+    volume, united, looked = loop.volume, [], []
+    record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
+    volume.metadata.state = volume.metadata.state.with_record(record)
+    volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
+    right = volume.fanout.lacking_bytes
+    monkeypatch.setattr(volume.fanout, "lacking_bytes", lambda: (united.append(1), right())[1])
+    monkeypatch.setattr(
+        loop.seen, "look", lambda told, now, *, exact: looked.append((told().together.out_of_sync_bytes, exact))
+    )
+    for brain in volume.brains:
+        brain.state.tracker.pending.set_blocks(np.array([1, 2]))
+    for now in (10.0, 11.0, 12.0):
+        loop.check_all(now)
+    assert len(united) == 1 and looked == [(2 * 4096, True), (4 * 4096, False), (4 * 4096, False)]
+    assert loop.report().together.out_of_sync_bytes == 2 * 4096, "who asks is told exactly"
+    volume.peers[2].close()
+
+
 def below_x(kind: str) -> Below:
     return Below("boot", {"253:0": mapping("vg-x", [["0", "8", kind, "253:1", "253:2", "P", "8"]])}, groups={})
 

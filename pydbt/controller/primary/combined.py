@@ -77,6 +77,17 @@ def combined(secondaries: list[SecondaryReport]) -> SecondaryReport:
     )
 
 
+def lacking_at_most(secondaries: list[SecondaryReport], size_bytes: int) -> tuple[int | None, int | None]:
+    """What some secondary has not got, and what of it is merely on its way, without a look at the maps: blocks that several lack
+    count for each of them, so that neither it nor the rest of it is too small. Exact for a single secondary."""
+    lacking = [(one.out_of_sync_bytes, one.unacknowledged_bytes) for one in secondaries]
+    known = [(size, size - moving) for size, moving in lacking if size is not None and moving is not None]
+    if len(known) < len(lacking):
+        return None, None
+    all_of_it, lasting = (min(sum(sizes), size_bytes) for sizes in zip(*known, strict=True))
+    return all_of_it, all_of_it - lasting
+
+
 def largest(sizes: Iterable[int | None]) -> int | None:
     """None as soon as one of them is unknown."""
     known = list(sizes)

@@ -309,8 +309,9 @@ class PrimaryLoop:
             self.save_status(report)
             self.divergences.note(now)
             volume.keep()
-        told = report or self.report()
-        self.seen.look(lambda: told, now)
+        exact = report is not None or len(volume.peers) == 1
+        told = report or self.report(exact=False)
+        self.seen.look(lambda: told, now, exact=exact)
         if volume.options.report is not None:
             volume.options.report(told)
 
@@ -348,9 +349,9 @@ class PrimaryLoop:
             volume.metadata.change(more=more)
             volume.metadata.unsaved = True
 
-    def report(self) -> VolumeReport:
-        """The one report that every view is made of."""
-        report = volume_report(self.volume, self.checkpoints)
+    def report(self, *, exact: bool = True) -> VolumeReport:
+        """The one report that every view is made of. ``exact``: see ``volume_report``."""
+        report = volume_report(self.volume, self.checkpoints, exact=exact)
         if self.writers is None:
             return report
         self.writers.stands(report, time.monotonic())

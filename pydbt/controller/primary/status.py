@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydbt.controller.clocks import passed_s
 from pydbt.controller.expiry import identity_report
-from pydbt.controller.primary.combined import combined, largest
+from pydbt.controller.primary.combined import combined, lacking_at_most
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.gate import gate_report
 from pydbt.controller.primary.peer import Peer
@@ -43,8 +43,11 @@ from pydbt.core.units import Geometry
 from pydbt.kernel.counters import Counters
 
 
-def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
-    """The volume and all of its secondaries now; never more favourable than the truth."""
+def volume_report(volume: Volume, checkpoints: EraCheckpoints, *, exact: bool = True) -> VolumeReport:
+    """The volume and all of its secondaries now; never more favourable than the truth.
+
+    Not ``exact``: what the volume as a whole lacks is an upper bound, and no map is looked through for it.
+    """
     state, brains, counters = volume.metadata.state, volume.brains, volume.capture.counters()
     in_kernel = in_kernel_bytes(volume)
     secondaries = [
@@ -53,10 +56,12 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
     # The brain that counted longest has counted most.
     longest = max(brains, key=lambda brain: brain.state.statistics.written_bytes)
     normal = all(brain.mode is Mode.NORMAL for brain in brains)
-    known = largest(one.out_of_sync_bytes for one in secondaries) is not None
-    out_of_sync = volume.fanout.out_of_sync_bytes()
-    on_the_way = secondaries[0].unacknowledged_bytes if len(brains) == 1 else volume.fanout.unacknowledged_bytes()
-    unmerged = 0 if normal else in_kernel
+    out_of_sync, unacknowledged = lacking_at_most(secondaries, state.size_bytes)
+    if exact and out_of_sync is not None and len(secondaries) > 1:
+        lacking, on_the_way = volume.fanout.lacking_bytes()
+        unmerged = 0 if normal else in_kernel
+        out_of_sync = min(lacking + unmerged, state.size_bytes)
+        unacknowledged = _unacknowledged(lacking, on_the_way, unmerged, state.size_bytes)
     return VolumeReport(
         role="primary",
         source=volume.device.path,
@@ -66,10 +71,8 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints) -> VolumeReport:
         together=replace(
             combined(secondaries),
             generations=(state.secondaries[0] if len(secondaries) == 1 else state).generations,
-            out_of_sync_bytes=min(out_of_sync + unmerged, state.size_bytes) if known else None,
-            unacknowledged_bytes=_unacknowledged(out_of_sync, on_the_way, unmerged, state.size_bytes)
-            if known
-            else None,
+            out_of_sync_bytes=out_of_sync,
+            unacknowledged_bytes=unacknowledged,
         ),
         capture=_capture(volume),
         audit=volume.auditor.report(),
@@ -157,9 +160,9 @@ def _secondary_report(
     )
 
 
-def _unacknowledged(out_of_sync_bytes: int, on_the_way_bytes: int | None, unmerged_bytes: int, size_bytes: int) -> int:
+def _unacknowledged(out_of_sync_bytes: int, on_the_way_bytes: int, unmerged_bytes: int, size_bytes: int) -> int:
     """Of what is reported as out of sync, which never exceeds the volume, the part that only waits for an acknowledgement."""
-    others = out_of_sync_bytes - (on_the_way_bytes or 0) + unmerged_bytes
+    others = out_of_sync_bytes - on_the_way_bytes + unmerged_bytes
     return min(out_of_sync_bytes + unmerged_bytes, size_bytes) - min(others, size_bytes)
 
 

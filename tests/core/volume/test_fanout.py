@@ -291,16 +291,31 @@ def test_blocks_that_several_lack_count_once():
     fanout = fanout_of(True, True)
     for number, blocks in ((1, [1, 2]), (2, [2, 3])):
         fanout.brains[number].state.tracker.pending.set_blocks(np.array(blocks))
-    assert fanout.out_of_sync_bytes() == 3 * 4096
+    assert fanout.lacking_bytes() == (3 * 4096, 0)
 
 
 def test_a_block_that_one_secondary_lacks_for_good_is_not_merely_on_its_way_because_another_one_gets_it() -> None:
     fanout = fanout_of(True, True)
     fanout.brains[1].state.tracker.dirty.set_blocks(np.array([1, 2]))
     fanout.brains[2].state.tracker.dirty.set_blocks(np.array([2, 3]))
-    assert fanout.unacknowledged_bytes() == 3 * 4096
+    assert fanout.lacking_bytes() == (3 * 4096, 3 * 4096)
     fanout.brains[2].state.tracker.pending.set_blocks(np.array([2]))
-    assert fanout.out_of_sync_bytes() == 3 * 4096 and fanout.unacknowledged_bytes() == 2 * 4096
+    assert fanout.lacking_bytes() == (3 * 4096, 2 * 4096)
+
+
+def test_what_several_lack_is_told_with_one_union_of_their_maps(monkeypatch) -> None:
+    fanout, made = fanout_of(True, True), []
+    right = Primary.out_of_sync_map
+    monkeypatch.setattr(
+        Primary, "out_of_sync_map", lambda brain, **given: (made.append(brain), right(brain, **given))[1]
+    )
+    fanout.brains[1].state.tracker.pending.set_range(5, 2)
+    fanout.brains[2].state.tracker.dirty.set_blocks(np.array([6, 7]))
+    assert fanout.lacking_bytes() == (3 * 4096, 4096)
+    assert made == list(fanout.brains.values())
+    first, second = (brain.state.tracker for brain in fanout.brains.values())
+    assert first.pending.extents().blocks().tolist() == [5, 6] and not first.dirty.any(), "the maps are as they were"
+    assert second.dirty.extents().blocks().tolist() == [6, 7] and not second.pending.any()
 
 
 def test_at_the_end_every_map_takes_in_the_bits_of_the_kernel() -> None:
