@@ -161,7 +161,8 @@ class HistoryKeeper:
         try:
             if self._descriptor is None:
                 self._descriptor = self._open()
-            for place, content in self._unwritten:
+            # The header may have been dropped with the oldest that waited, and without one the file says nothing.
+            for place, content in [(0, history_header())] * bool(self.problem) + self._unwritten:
                 write_all(self._descriptor, [content], place)
         except OSError as error:
             if not self.problem:

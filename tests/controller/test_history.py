@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -126,16 +126,19 @@ def test_a_file_of_another_version_is_made_anew_and_a_torn_one_goes_on(run: Run)
     assert again.answer({})["restarts"] == [run.now]
 
 
+def fail_with(error: int) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    return fail
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_takes_nothing_costs_history_and_is_told_until_it_does(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     whole = history_module.write_all
-
-    def fail(*_: object) -> None:
-        raise OSError(error, os.strerror(error))
-
-    monkeypatch.setattr(history_module, "write_all", fail)
+    monkeypatch.setattr(history_module, "write_all", fail_with(error))
     keeper = run.begin()
     wait_until(lambda: keeper.problem, "it is told")
     assert os.strerror(error) in keeper.problem and keeper.answer({})["problem"] == keeper.problem
@@ -145,6 +148,36 @@ def test_a_disk_that_takes_nothing_costs_history_and_is_told_until_it_does(
     wait_until(lambda: not keeper.problem, "the disk takes it")
     keeper.close()
     assert told(keeper) == [(0, 3), (10, 4)] and keeper.answer({})["restarts"] == [NOW]
+
+
+def test_a_disk_that_was_full_for_a_long_time_gets_a_history_with_its_header(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = history_module.write_all
+    monkeypatch.setattr(history_module, "_UNWRITTEN_MAX", 3)
+    monkeypatch.setattr(history_module, "write_all", fail_with(errno.ENOSPC))
+    keeper = run.begin()
+    wait_until(lambda: keeper.problem, "it is told")
+    for size in range(5):
+        run.look(keeper, size, seconds=10)
+    monkeypatch.setattr(history_module, "write_all", whole)
+    run.look(keeper, 9, seconds=10)
+    keeper.close()
+    again = run.begin()
+    again.close()
+    assert told(again)[-1] == (50, 9), "the next controller goes on with the file"
+
+
+def test_a_status_with_an_upper_bound_leaves_the_history_its_last_exact_figures(tmp_path: Path) -> None:
+    def status(size: int | None) -> SimpleNamespace:
+        return SimpleNamespace(to_json=lambda: {"role": "secondary", "out_of_sync_bytes": size, "lag_bytes": size})
+
+    with EventLog(NO_HOOKS, Whose("primary", "/dev/x", "x", str(tmp_path))) as log:
+        log.look(lambda: status(5), 1.0)
+        log.look(lambda: status(9), 3.0, exact=False)
+    answer = log.answer({"command": "history"}, lambda: False)
+    row = max(answer["rows"], key=lambda row: row[0])
+    assert [row[answer["columns"].index(name)] for name in ("out_of_sync_bytes", "lag_bytes")] == [5, 9]
 
 
 def test_something_else_in_the_place_of_the_file_ends_nothing(run: Run) -> None:
