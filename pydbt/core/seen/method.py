@@ -76,14 +76,19 @@ def _log(tracker: Tracker) -> dict[str, Any]:
 def _map(blocks: DirtyMap) -> dict[str, Any]:
     """The beginning of a map, run by run; a run ends at the border of a small map."""
     indices = blocks.chunk_indices()
-    runs = [run for index in indices[:LOOKED_SMALL_MAPS] for run in zip(*blocks.chunk_extents(index), strict=True)]
-    count, shown = blocks.count(), runs[:SHOWN_MAP_RUNS]
+    shown: list[tuple[int, int]] = []
+    for index in indices[:LOOKED_SMALL_MAPS]:
+        if (left := SHOWN_MAP_RUNS - len(shown)) <= 0:
+            break  # a small map may have 16,384 runs, and the loop waits for this
+        firsts, counts = blocks.chunk_extents(index)
+        shown += zip(firsts[:left].tolist(), counts[:left].tolist(), strict=True)
+    count = blocks.count()
     return {
         "blocks": count,
         "small_maps": len(indices),
         "small_map_blocks": CHUNK_BLOCKS,
-        "runs": [{"first_block": int(first), "count": int(length)} for first, length in shown],
-        "complete": count == sum(int(length) for _, length in shown),
+        "runs": [{"first_block": first, "count": length} for first, length in shown],
+        "complete": count == sum(length for _, length in shown),
     }
 
 

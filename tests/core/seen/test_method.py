@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
+from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, DirtyMap
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode, Phase
@@ -78,6 +80,19 @@ def test_the_answer_is_bounded_and_says_what_it_leaves_out() -> None:
     brain.state.tracker.pending.clear_blocks(np.arange(0, 4 * SHOWN_MAP_RUNS, 2))
     pending = method_of(brain)["pending_map"]
     assert len(pending["runs"]) == SHOWN_MAP_RUNS and not pending["complete"]
+
+
+def test_small_maps_beyond_what_is_shown_are_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop waits for the answer, and a small map may have 16,384 runs."""
+    brain, looked = brain_of(), []
+    right = DirtyMap.chunk_extents
+    monkeypatch.setattr(
+        DirtyMap, "chunk_extents", lambda blocks, index: (looked.append(index), right(blocks, index))[1]
+    )
+    brain.state.tracker.pending.set_blocks(np.arange(0, BLOCKS, 2 * CHUNK_BLOCKS // SHOWN_MAP_RUNS + 1))
+    shown = method_of(brain)["pending_map"]
+    assert shown["small_maps"] == 32 and looked == [0, 1] and not shown["complete"]
+    assert [run["first_block"] for run in shown["runs"]] == [number * 328 for number in range(SHOWN_MAP_RUNS)]
 
 
 def test_of_a_block_that_is_updated_all_the_time_the_newest_updates_are_shown() -> None:
