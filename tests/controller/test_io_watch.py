@@ -106,6 +106,18 @@ def test_the_cost_is_measured_in_one_interval_of_ten(collector: IoCollector, pro
     assert collector.report()["cost"]["capture_ns_per_io"] == 0, "none are pinned there"
 
 
+def test_a_start_that_fails_leaves_nothing_attached(
+    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> np.ndarray:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(programs, "figures", fail)
+    with pytest.raises(OSError, match="allocate"):
+        IoCollector(DEVICE, tmp_path)
+    assert programs.closed
+
+
 def test_at_its_end_nothing_is_counted_and_nothing_attached(programs: Programs, tmp_path: Path) -> None:
     made = IoCollector(DEVICE, tmp_path)
     made.turn()

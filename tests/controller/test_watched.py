@@ -142,3 +142,23 @@ def test_after_the_end_of_its_volume_nothing_begins() -> None:
     watching.close()
     assert watching.answer() == {"problem": "", "starting": True}
     assert not begun
+
+
+def test_one_that_hangs_holds_up_no_end(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """As in a look at a file system whose disk does not answer."""
+    monkeypatch.setattr(watched, "_END_S", 0.01)
+    hangs, answers = threading.Event(), threading.Event()
+
+    class Hangs(Numbers):
+        def turn(self) -> None:
+            hangs.set()
+            answers.wait()
+
+    one = Hangs()
+    watching = WhileWatched("numbers", lambda: one)
+    watching.answer()
+    assert hangs.wait(30)
+    watching.close()
+    assert "numbers does not end within 0.01 s, and is left behind" in caplog.text and not one.closed.is_set()
+    answers.set()
+    assert one.closed.wait(30)

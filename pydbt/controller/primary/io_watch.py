@@ -54,11 +54,11 @@ class IoCollector:
             self._programs = stack.enter_context(BlockIo.attach(io_device(device)))
             self._capture = _capture_programs(pin_dir, stack)
             self._counting = stack.enter_context(contextlib.ExitStack())
-            self._open = stack.pop_all()
+            self._last, self._last_at = self._programs.figures(), time.monotonic()
+            self._cpu_s = _cpu_seconds()
+            self._open = stack.pop_all()  # last: what fails before it leaves nothing attached
         self._every = 1
         self._intervals: deque[IoSecond] = deque(maxlen=_KEPT_INTERVALS)
-        self._last, self._last_at = self._programs.figures(), time.monotonic()
-        self._cpu_s = _cpu_seconds()
         self._cpu_part = 0.0
         self._until_cost = 1
         self._before_cost: tuple[RunTime, RunTime] | None = None

@@ -19,6 +19,7 @@ _INTERVAL_S = 1.0
 # A start that failed would fail again: whoever asks every second must not begin one every second.
 _RETRY_S = 30.0
 _PATIENT_RETRY_S = 600.0
+_END_S = 5.0
 
 _log = logging.getLogger("pydbt")
 
@@ -63,13 +64,18 @@ class WhileWatched:
             return {**self._report, "problem": self._problem, "running": self._thread is not None}
 
     def close(self) -> None:
-        """End it, and wait for that, but for a start under way: that one ends by itself when it has begun. Idempotent."""
+        """End it, and wait for that, but for a start under way: that one ends by itself when it has begun. Idempotent.
+
+        One that hangs, as on a disk that does not answer, is not waited for: its programs end with this process.
+        """
         with self._lock:
             self._closed = True
             thread = self._thread if self._begun else None
         self._wake.set()
         if thread is not None:
-            thread.join()
+            thread.join(_END_S)
+            if thread.is_alive():
+                _log.warning("%s does not end within %g s, and is left behind", self._name, _END_S)
 
     def _ask(self, retry_s: float) -> None:
         self._asked_at = self._clock()

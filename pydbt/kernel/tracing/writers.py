@@ -62,16 +62,14 @@ class WriterPrograms:
             problem = (
                 "this kernel has no tracepoint for pages that become dirty: who wrote through the page cache is unknown"
             )
-        capture_fd = syscalls.obj_get(pin_dir / "state")
-        try:
-            wanted = ({"wr_dirtied": dirtying} if dirtying else {}) | programs
-            observed = _attach(values, wanted)
-        except BaseException:
-            os.close(capture_fd)
-            raise
-        made = cls(observed, capture_fd, problem)
-        seen = made.read()
-        made._captured_before = seen.captured_bytes - sum(amount.written for amount in seen.rows.values())
+        wanted = ({"wr_dirtied": dirtying} if dirtying else {}) | programs
+        with contextlib.ExitStack() as stack:
+            capture_fd = syscalls.obj_get(pin_dir / "state")
+            stack.callback(os.close, capture_fd)
+            made = cls(stack.enter_context(_attach(values, wanted)), capture_fd, problem)
+            seen = made.read()
+            made._captured_before = seen.captured_bytes - sum(amount.written for amount in seen.rows.values())
+            stack.pop_all()  # last: what fails before it leaves nothing attached
         return made
 
     def close(self) -> None:
