@@ -75,11 +75,11 @@ class HookRunner:
 
     def _run_one(self, due: _Due, dropped: int) -> None:
         program, name = due.command[0], due.event.name
-        if problem := why_unsafe(Path(program)):
-            _log.error("the hook %s for the event %s is not run: %s", program, name, problem)
-            return
-        told = environment(due.event, self._whose, due.volume, dropped)
         try:
+            if problem := why_unsafe(Path(program)):
+                _log.error("the hook %s for the event %s is not run: %s", program, name, problem)
+                return
+            told = environment(due.event, self._whose, due.volume, dropped)
             problem = run_bounded(
                 due.command, told, self._hooks.timeout_s, lambda line: _log.info("hook %s: %s", name, line), self._stop
             )

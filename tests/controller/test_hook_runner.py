@@ -120,6 +120,25 @@ def test_an_unsafe_program_is_not_run(folder: Path, caplog: pytest.LogCaptureFix
     assert "is not run: expected a program that nobody else may write" in caplog.text and not out.exists()
 
 
+def test_a_program_that_cannot_be_looked_at_costs_this_hook_and_no_later_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, looks = folder / "out", iter([FileNotFoundError(2, "No such file or directory", "/etc/hooks")])
+
+    def look(path: Path) -> str:
+        for error in looks:
+            raise error  # its folder is replaced just now
+        return ""
+
+    monkeypatch.setattr(hook_runner, "why_unsafe", look)
+    runner = HookRunner(Hooks(((ANY, (program(folder, f"echo $PYDBT_EVENT >> {out}"),)),)), WHOSE)
+    for name in ("started", "connected"):
+        runner.put(event(name), "")
+    runner.close()
+    assert "for the event started failed: it cannot be run: [Errno 2]" in caplog.text
+    assert out.read_text() == "connected\n"
+
+
 def test_without_a_hook_there_is_no_thread() -> None:
     runner = HookRunner(Hooks(), WHOSE)
     runner.put(event("started"), "")
