@@ -18,7 +18,7 @@ from pydbt.cli.commands import status as command_status
 from pydbt.cli.group import execute
 from pydbt.controller import public_status as public
 from pydbt.controller import registry
-from pydbt.controller.control import ControlServer
+from pydbt.controller.control import ControlServer, call
 from pydbt.core.errors import StateError
 from tests.cli.conftest import STATUS
 
@@ -45,7 +45,7 @@ def serving(state_dir: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def not_answering(state_dir: Path, is_killed: bool) -> Iterator[str]:
     """The socket of a controller that was killed, or hangs, for which no test waits; its path."""
-    place, ask = public.public_socket(state_dir), public.call
+    place, ask = public.public_socket(state_dir), call
 
     def asked_in_vain(path: Path, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         return ask(path, request, 0.01 if path == place else timeout_s)

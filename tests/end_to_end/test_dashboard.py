@@ -49,13 +49,17 @@ def dashboard(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Any]]:
 def test_both_sides_are_told_as_they_are_by_a_process_that_has_given_up_what_it_does_not_need(tmp_path: Path) -> None:
     with in_sync(tmp_path) as (device, both), dashboard(tmp_path) as (process, ask):
         until(lambda: ask(both.primary_state).get("level") == "good", "the volume is good")
+        until(
+            lambda: ask(both.secondary_state).get("level") == "good",
+            "and its replica, which is told later",
+        )
         volume, replica = ask(both.primary_state), ask(both.secondary_state)
         assert (
             volume["role"] == "primary"
             and volume["device"] == str(device.path)
             and volume["words"].startswith("up to date")
         )
-        assert replica["role"] == "secondary" and replica["level"] == "good" and volume["id"] != replica["id"]
+        assert replica["role"] == "secondary" and volume["id"] != replica["id"]
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
         assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == sum(1 << number for number in KEPT)
         assert status["NoNewPrivs"].strip() == "1"
