@@ -52,7 +52,7 @@ class FollowedLog:
         self.moved = self.unseen = False
         goes_on = before is not None and before.place.is_same_log(place) and not before.is_behind(place)
         self._parser: Jbd2Log | XfsLog = before._parser if before is not None and goes_on else place.parser()
-        self.renewed_from = before.renewed_from if before is not None and goes_on else next_ordinal
+        self.renewed_from: int = before.renewed_from if before is not None and goes_on else next_ordinal
         # The log's extents and what is watched, in sectors and by their place on the volume; -1: watched, else offset in the log.
         regions, start = [], 0
         for offset, length in place.extents:
