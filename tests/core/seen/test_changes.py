@@ -72,7 +72,7 @@ def test_each_change_of_a_secondary_has_its_name_and_figures(
     assert names_of(gone) == ([back] if back else [])
 
 
-def test_a_verification_that_could_not_compare_everything_says_so() -> None:
+def test_a_verification_that_could_not_compare_everything_names_how_much() -> None:
     found = {**LAST, "differing_bytes": 0, "unreadable_bytes": 8192}
     _, (there,) = told(primary(), primary(secondary_keys(verify={"last": found})))
     assert there.words == (
