@@ -21,7 +21,7 @@ new MutationObserver(() => standings.push(document.body.dataset.link)).observe(d
 
 
 def until_asked_again(bench: PageBench, page: Page, times: int) -> None:
-    """The page has tried to make its link so many times more."""
+    """The page has tried to make its link that often again."""
     wanted = bench.asked.count("/api/stream") + times
     for _ in range(600):
         if bench.asked.count("/api/stream") >= wanted:
@@ -86,7 +86,7 @@ def total(page: Page, name: str) -> str:
     return page.locator(f".totals div:has(dt:text-is('{name}')) dd").inner_text().replace("\u00a0", " ")
 
 
-def test_a_sum_of_which_a_part_is_unknown_says_so(
+def test_a_sum_of_which_a_part_is_unknown_names_that(
     bench: PageBench, tab: Callable[..., Tab], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def one_unknown(index: int, volume: dict[str, Any]) -> dict[str, Any]:

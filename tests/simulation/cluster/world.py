@@ -335,11 +335,13 @@ class World:
         self.put_back(self.one)
 
     def put_back(self, node: SecondaryNode) -> bool:
-        """Whether it was. Not when the primary dies before it can know, and what it knew was not written down."""
+        """Whether it was. Not when the primary dies before it can know, or has died, and what it knew was not written down."""
         if node.backup is None or self.primary.loop is None or self.primary.machine.fuse is not None:
             return False
-        node.put_back()
         brains = [peer.brain for other, peer in self.primary.peers() if other is node]
+        if any(brain.state.replica.progress < max(node.told.values(), default=0) for brain in brains):
+            return False  # docs/reference/limits.md: killed within the five seconds in which it records that
+        node.put_back()
         # What has left the map on disk since then left it when the progress was written down.
         node.covered = all(brain.resync is not None and brain.resync.map_on_disk for brain in brains)
         node.restart_at = self.clock.now + self.rng.random() * 2
