@@ -83,7 +83,7 @@ def test_a_wait_says_why_it_goes_back(
 
 
 def test_every_command_says_that_it_is_at_work_or_tells_by_itself_or_is_quick_or_a_service() -> None:
-    services = {"run", "secondary", "hold", "cluster"}
+    services = {"run", "secondary", "hold", "cluster", "dashboard", "top", "trace"}
     telling = {"wait", "verify", "events"}
     quick = {"status", "check", "help"}
     assert set(cli.commands) == set(_MAY_TAKE_LONG) | services | telling | quick
