@@ -37,7 +37,8 @@ def seen(*volumes: dict[str, Any], **machine: Any) -> MachinePicture:
         task.cancel()
         return panorama.machines()[0]
 
-    return asyncio.run(look())
+    with ThreadPoolExecutor(1) as own:  # Playwright keeps a loop in this thread
+        return own.submit(lambda: asyncio.run(look())).result()
 
 
 def test_a_machine_that_does_not_see_its_own_volumes_is_shown_as_one() -> None:
