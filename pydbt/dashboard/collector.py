@@ -195,8 +195,17 @@ class Collector:
                 self._background.forget(volume.place.id)
             volume.last_known = self._background.result(volume.place.id)
             sights.append(volume.sight(self._machine, now))
-        sights += [self._sight_of_programs(report) for report in self._background.result("programs") or ()]
+        sights += [self._sight_of_programs(report) for report in self._programs_alone()]
         return MachinePicture(self._machine, not self._problem, self._problem, 0.0, sights)
+
+    def _programs_alone(self) -> list[dict[str, Any]]:
+        """Programs of no volume that is known by now; none before each controller has said which volume it has."""
+        volumes = self._volumes.values()
+        if not all(one.has_told for one in volumes):
+            return []
+        known = {one.volume for one in volumes}
+        found = self._background.result("programs") or ()
+        return [report for report in found if str(report.get("volume")).partition("-")[0] not in known]
 
     def _sight_of_programs(self, report: dict[str, Any]) -> Sight:
         name = str(report.get("volume") or report.get("device") or "")

@@ -58,6 +58,11 @@ class WatchedVolume:
         return "" if "user" in status else str(status.get("volume") or "").replace("-", "")
 
     @property
+    def has_told(self) -> bool:
+        """Whether it has answered once, or is known not to run."""
+        return self._heard_at > -inf or self.is_stopped
+
+    @property
     def wire(self) -> socket.socket | None:
         return self._conversation.wire
 
