@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pydbt.controller.control import call, read_saved_status
+from pydbt.core.calendar import in_utc
 from pydbt.core.errors import NotRunning, PydbtError, TimedOut
 from pydbt.core.seen import event_names as names
 from pydbt.core.seen.events import Event, Figure
@@ -53,7 +54,7 @@ class Line:
 
 def own_event(name: str, words: str, **figures: Figure) -> Event:
     """An event that the command tells by itself: it has no number."""
-    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    moment = in_utc(datetime.now(UTC))
     return Event(0, moment, name, words, figures)
 
 

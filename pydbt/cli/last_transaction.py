@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydbt.cli.transaction_words import name_words
+from pydbt.core.calendar import time_of_ns
 from pydbt.core.errors import PydbtError
 from pydbt.core.protocol.divergence import short
 from pydbt.core.seen.view import View
-from pydbt.core.transactions.calendar import time_of_ns
 from pydbt.core.transactions.jbd2_blocks import NotUnderstood
 from pydbt.core.transactions.on_disk import read_log
 from pydbt.device.volume_reader import VolumeReader

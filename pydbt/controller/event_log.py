@@ -16,6 +16,7 @@ from pydbt.controller.history import HistoryKeeper
 from pydbt.controller.hook_runner import HookRunner
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.requests import check_arguments
+from pydbt.core.calendar import in_utc
 from pydbt.core.errors import BusyError
 from pydbt.core.seen import event_names as names
 from pydbt.core.seen.change_words import NamedChange
@@ -113,7 +114,7 @@ class EventLog:
         self.end("stopped" if error is None else f"stopped: {error}")
 
     def _tell(self, changes: list[NamedChange], *, ended: bool = False) -> None:
-        moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        moment = in_utc(datetime.now(UTC))
         with self._changed:
             events = [self._ring.add(change, moment) for change in changes]
             self._ended = self._ended or ended

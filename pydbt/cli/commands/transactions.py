@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 
 from pydbt.cli.running_transactions import follow_transactions, list_transactions, running_place
 from pydbt.cli.values import PATH
+from pydbt.core.calendar import moment_of_ns
 from pydbt.core.errors import NotRunning, UsageError
 from pydbt.core.printable import printable
 from pydbt.core.transactions.jbd2_blocks import NotUnderstood
@@ -121,10 +121,5 @@ def _print(volume: Path, log: LogOnDisk, mounted: bool) -> None:
 
 def _time(nanoseconds: int | None) -> str | None:
     """The time as the file system's machine had it; None when it recorded none that a calendar has."""
-    if nanoseconds is None:
-        return None
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    try:
-        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000).isoformat(timespec="microseconds")
-    except (ValueError, OverflowError, OSError):
-        return None
+    moment = None if nanoseconds is None else moment_of_ns(nanoseconds)
+    return None if moment is None else moment.isoformat(timespec="microseconds")

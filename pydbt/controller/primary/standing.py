@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pydbt.controller.clocks import passed_s
 from pydbt.controller.primary.status import in_kernel_bytes, moment_of_age
 from pydbt.controller.primary.volume import Volume
+from pydbt.core.calendar import in_utc, time_of_ns
 from pydbt.core.primary.file_system_transactions import NamedTransaction
 from pydbt.core.primary.standing import RingMoment, behind_bytes, is_followed, vouched_for
 from pydbt.core.protocol.frames import STANDING, UNKNOWN_STANDING, Standing
 from pydbt.core.protocol.transaction import TRANSACTIONS, Transaction
-from pydbt.core.transactions.calendar import time_of_ns
 
 
 class Standings:
@@ -81,5 +81,5 @@ class Standings:
 
     def _here(self) -> RingMoment:
         """The moment first: a write between the two lies before the position, and is not promised by the moment."""
-        moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        moment = in_utc(datetime.now(UTC))
         return RingMoment(moment, self._volume.capture.producer_position())

@@ -31,6 +31,7 @@ from pydbt.controller.primary.report import (
 )
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.blocks.runs import Runs
+from pydbt.core.calendar import in_utc, time_of_ns
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.file_system_transactions import NamedTransaction
 from pydbt.core.primary.landing import SnapshotStatus
@@ -38,7 +39,6 @@ from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.reported_state import reported_state
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
 from pydbt.core.primary.verifier import SHOWN_RUNS
-from pydbt.core.transactions.calendar import time_of_ns
 from pydbt.core.units import Geometry
 from pydbt.kernel.counters import Counters
 
@@ -257,5 +257,4 @@ def _lag_seconds(status: PrimaryStatus, since: float | None, out_of_sync_bytes: 
 
 
 def _moment(ago_s: float) -> str:
-    then = datetime.now(UTC) - timedelta(seconds=ago_s)
-    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return in_utc(datetime.now(UTC) - timedelta(seconds=ago_s))

@@ -8,9 +8,9 @@ from typing import Any
 from pydbt.controller.primary.status import moment_of_age, transactions_report
 from pydbt.controller.primary.transaction_watch import KnownTransaction
 from pydbt.controller.primary.volume import Volume
+from pydbt.core.calendar import time_of_ns
 from pydbt.core.errors import UsageError
 from pydbt.core.transactions.asked_transaction import CURRENT, AskedTransaction
-from pydbt.core.transactions.calendar import time_of_ns
 from pydbt.core.transactions.transaction import TransactionState
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pydbt.core.calendar import in_utc, moment_of_ns
 from pydbt.core.printable import printable
 from pydbt.core.seen.io_figures import OPERATIONS, PARTS
 from pydbt.core.seen.io_meaning import (
@@ -27,6 +28,7 @@ from pydbt.core.units import SECTOR_BYTES, format_bytes
 PathOf = Callable[[FileId], str | None]
 """The name of a file now; None when it is not known."""
 
+_BEGINNING = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _LINE = "{:<15} {:<24} {:>7} {:<8} {:>15} {:>9} {:>9}  {}"
 LINE_HEADING = _LINE.format("time (UTC)", "process", "PID", "I/O", "offset", "length", "latency", "file").rstrip()
 _ROW = "{:<9}{:<8}" + "{:>10}" * (len(PERCENTILES) + 2)
@@ -110,12 +112,8 @@ def _escaped(path: str | None) -> str | None:
 
 def moment(unix_ns: int) -> str:
     """A time as RFC 3339 has it, in UTC, with microseconds. A time that no calendar has is its beginning."""
-    seconds, rest = divmod(unix_ns, 1_000_000_000)
-    try:
-        found = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    except (ValueError, OverflowError, OSError):
-        found = datetime.datetime.fromtimestamp(0, datetime.UTC)
-    return found.replace(microsecond=rest // 1000, tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    found = moment_of_ns(unix_ns) or _BEGINNING.replace(microsecond=unix_ns % 1_000_000_000 // 1000)
+    return in_utc(found, "microseconds")
 
 
 def summary_object(summary: IoSummary, seconds: float, lost: int, path_of: PathOf) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydbt.core.transactions.calendar import time_of_ns
+from pydbt.core.calendar import time_of_ns
 
 
 def test_times_are_told_in_milliseconds_of_utc() -> None:
