@@ -296,9 +296,9 @@ def test_ten_minutes_behind_nothing_is_promoted_and_the_loss_is_named(
     machines.follow(silent_s=605)
     machines.fenced = (Fencing("alpha", datetime.now(UTC) - timedelta(seconds=5)),)
     assert ask("monitor") is OcfCode.SUCCESS and machines.score is None
-    assert "600 s before may be only there" in machines.words
+    assert "600 s may be only on alpha" in machines.words
     assert ask("promote") is OcfCode.FAILED and machines.done == []
-    assert "600 s before may be only there" in reason(capsys) and machines.owner == "promoted alpha"
+    assert "600 s may be only on alpha" in reason(capsys) and machines.owner == "promoted alpha"
     assert ask("promote", max_loss="20m") is OcfCode.SUCCESS, "the administrator allows it"
 
 

@@ -86,7 +86,7 @@ def test_what_was_written_before_a_power_cut_is_on_the_promoted_replica(alpha: C
     alpha.kill()
     node.pacemaker.fence("alpha")
     answer = node.act("promote", max_loss="0s")
-    assert answer.code == FAILED and "may be only there" in answer.reason, answer
+    assert answer.code == FAILED and "may be only on" in answer.reason, answer
     assert (answer := node.act("promote", max_loss="1h")).code == SUCCESS, answer
     assert node.act("monitor").code == RUNNING_PROMOTED
     with open(target, "rb") as device:

@@ -104,7 +104,7 @@ def facts_of(
         except MachineError:
             fencings = None
     replica = _replica_facts(volume, status, now)
-    return NodeFacts(node, volume.content, owner, replica, fencings, now, max_loss_s, volume.begun)
+    return NodeFacts(volume.name, node, volume.content, owner, replica, fencings, now, max_loss_s, volume.begun)
 
 
 def _replica_facts(volume: NodeVolume, status: dict[str, Any] | None, now: datetime) -> ReplicaFacts | None:

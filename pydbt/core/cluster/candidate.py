@@ -61,6 +61,7 @@ class NodeFacts:
     ``begun``: a promotion of this node that may not be finished.
     """
 
+    volume: str
     node: str
     content: NodeContent
     owner: ContentOwner | None
@@ -97,10 +98,11 @@ def candidate(facts: NodeFacts) -> Candidate:
         return Candidate(None, "this node has neither the volume nor a replica of it: make the first copy by hand")
     if (owner := facts.owner) is None:
         return Candidate(
-            None, "the cluster does not know whose content counts: run 'controller cluster choose' on that node, once"
+            None,
+            f"the cluster does not know whose content counts: run 'controller cluster choose {facts.volume}' on that node, once",
         )
     if facts.content is NodeContent.VOLUME and owner.node != facts.node:
-        return _go_on(owner) if facts.is_unfinished else Candidate(None, returned_words(owner))
+        return _go_on(owner) if facts.is_unfinished else Candidate(None, _returned_words(owner, facts.volume))
     replica = facts.replica
     if facts.content is NodeContent.REPLICA:
         if replica is None:
@@ -142,11 +144,11 @@ def _heard_since(replica: ReplicaFacts, moment: datetime) -> bool:
     return heard_at is not None and heard_at > moment + _WHOLE_SECOND
 
 
-def returned_words(owner: ContentOwner) -> str:
-    """Why a node that was the primary stays out."""
+def _returned_words(owner: ContentOwner, volume: str) -> str:
+    """Why a node that was the primary stays out. First what to do: the rest may be cut off."""
     return (
-        f"{owner.node} was promoted since this node was the primary: 'controller cluster rejoin' makes it a replica, and gives "
-        "up what only it has"
+        f"run 'controller cluster rejoin {volume}' on this node: {owner.node} was promoted since this one was the primary; "
+        "that makes this node a replica, and gives up what only it has"
     )
 
 
@@ -179,8 +181,8 @@ def _after_promotion(facts: NodeFacts, owner: ContentOwner, replica: ReplicaFact
     if lost_s > facts.max_loss_s:
         return Candidate(
             None,
-            f"{owner.node} was fenced, and what it wrote in the last {lost_s:.0f} s before may be only there, which is more "
-            f"than max_loss, {facts.max_loss_s:g} s: start {owner.node} again, or 'controller cluster choose' here gives it up",
+            f"the last {lost_s:.0f} s may be only on {owner.node}, fenced (max_loss {facts.max_loss_s:g} s): start it, or run "
+            f"'controller cluster choose {facts.volume}' on this node, which gives them up",
         )
     return Candidate(FOLLOWER_SCORE, "", fenced=True, lost_s=lost_s)
 
