@@ -18,12 +18,13 @@ from pydbt.controller.registry import is_claimed, is_secondary_running, secondar
 from pydbt.controller.supervisor_file import supervised_volumes
 from pydbt.core.configured.supervision import Condition
 from pydbt.core.errors import MachineError, NotRunning, UsageError
-from pydbt.core.seen.headline import UNKNOWN_AMOUNT, problem_words
+from pydbt.core.seen.headline import UNKNOWN_AMOUNT, cluster_words, problem_words
 from pydbt.core.seen.view import View
 from pydbt.core.units import format_bytes
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import format_address
 from pydbt.posix.ownership import other_owner
+from pydbt.store.cluster_words import cluster_part
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -119,6 +120,11 @@ def ask(state_dir: Path, request: dict[str, Any], timeout_s: float | None = 10.0
         raise NotRunning(f"{error}{last_known(state_dir)}") from error
 
 
+def with_cluster_words(report: dict[str, Any], state_dir: Path) -> dict[str, Any]:
+    """What a running controller told, with why the cluster does not promote it; of another user's secondary nothing more."""
+    return report if "user" in report else {**report, **cluster_part(state_dir)}
+
+
 def ask_primary(state_dir: Path, what: str) -> dict[str, Any]:
     """The status of a primary. UsageError, which ends with ``what``, when a secondary answers."""
     report = ask(state_dir, {"command": "status"})
@@ -171,7 +177,7 @@ def last_known(state_dir: Path) -> str:
     tracked = armed_words(last) or ("; writes are still tracked" if is_tracked(state_dir) else "")
     tracked += supervised_words(state_dir)
     if not last:
-        return tracked
+        return "; ".join([tracked, *([words] if (words := cluster_words(View(cluster_part(state_dir)))) else [])])
     words = [last.text("mode") or "unknown"]
     if state := last.text("replica_state"):
         words.append(f"replica {state}")

@@ -8,7 +8,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from pydbt.cli.locate import last_known, last_status
+from pydbt.cli.locate import last_known, last_status, with_cluster_words
 from pydbt.cli.volume_files import STATE_ROOT
 from pydbt.controller.control import call
 from pydbt.controller.pinned import pinned_names, volume_of
@@ -83,7 +83,8 @@ def _report(state_dir: Path, key: str, place: str) -> dict[str, Any]:
     """A directory that cannot be asked, for whatever reason, hides no other one: another user may have made it so."""
     kept: dict[str, Any]
     try:
-        return {**call(state_dir, {"command": "status"}, _ANSWER_S), "running": True, "state_dir": str(state_dir)}
+        told = call(state_dir, {"command": "status"}, _ANSWER_S)
+        return {**with_cluster_words(told, state_dir), "running": True, "state_dir": str(state_dir)}
     except NotRunning:
         return report_of_stopped(state_dir, key, place)
     except PydbtError as error:

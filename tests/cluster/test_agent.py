@@ -18,6 +18,7 @@ from pydbt.cli.cluster.agent import OcfCode, act
 from pydbt.cli.cluster.process import ProgramFailed
 from pydbt.cli.cluster.tools import ClusterSilent
 from pydbt.cli.commands import cluster
+from pydbt.cli.locate import last_known
 from pydbt.core.cluster.candidate import COMPLETE_SCORE, FOLLOWER_SCORE, OWNER_SCORE, Fencing
 from pydbt.core.cluster.database import ClusterView
 from pydbt.core.cluster.owner import ContentOwner, OwnerClaim
@@ -201,6 +202,7 @@ def reason(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_replica_is_started_and_stopped_and_each_twice(machines: Machines) -> None:
+    machines.owned_by("alpha")
     assert ask("monitor", CRM_meta_interval="0") is OcfCode.NOT_RUNNING
     assert [ask("start"), ask("start"), ask("monitor")] == [OcfCode.SUCCESS] * 3
     assert [ask("stop"), ask("stop")] == [OcfCode.SUCCESS] * 2
@@ -295,11 +297,35 @@ def test_ten_minutes_behind_nothing_is_promoted_and_the_loss_is_named(
     machines.owned_by("alpha")
     machines.follow(silent_s=605)
     machines.fenced = (Fencing("alpha", datetime.now(UTC) - timedelta(seconds=5)),)
-    assert ask("monitor") is OcfCode.SUCCESS and machines.score is None
-    assert "600 s may be only on alpha" in machines.words
+    assert ask("monitor") is OcfCode.DEGRADED and machines.score is None
+    assert "600 s may be only on alpha" in machines.words and machines.words == reason(capsys)
+    assert machines.words in last_known(machines.state_dir), "controller status has it too"
     assert ask("promote") is OcfCode.FAILED and machines.done == []
     assert "600 s may be only on alpha" in reason(capsys) and machines.owner == "promoted alpha"
     assert ask("promote", max_loss="20m") is OcfCode.SUCCESS, "the administrator allows it"
+    assert "cluster leaves it out" not in last_known(machines.state_dir)
+
+
+def test_a_monitor_asks_for_a_person_only_while_nobody_is_the_primary_and_this_node_may_not_be(
+    machines: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machines.follow(silent_s=605)
+    machines.owned_by("alpha")
+    assert ask("monitor") is OcfCode.SUCCESS and "not fenced" in machines.words, "it may be the primary"
+    machines.owned_by("alpha", OwnerClaim.CHOSEN)
+    assert ask("monitor") is OcfCode.SUCCESS, "it is to be promoted next"
+    machines.owned_by("alpha", OwnerClaim.RELEASED)
+    assert ask("monitor") is OcfCode.DEGRADED and "'controller cluster choose data'" in reason(capsys)
+    assert ask("monitor", CRM_meta_interval="0") is OcfCode.SUCCESS, "a probe asks only what runs"
+    machines.view = replace(machines.view, owner=None)
+    assert ask("monitor") is OcfCode.DEGRADED and "'controller cluster choose data'" in reason(capsys)
+    machines.owned_by("alpha")
+    machines.fenced = (Fencing("alpha", datetime.now(UTC)),)
+    machines.follow()
+    assert ask("monitor") is OcfCode.SUCCESS and machines.score == FOLLOWER_SCORE, "it is to be promoted next"
+    assert machines.status is not None
+    machines.status["replica_state"] = "inconsistent"
+    assert ask("monitor") is OcfCode.DEGRADED and "inconsistent" in reason(capsys)
 
 
 def test_nothing_is_promoted_without_fencing(machines: Machines, capsys: pytest.CaptureFixture[str]) -> None:
@@ -344,6 +370,21 @@ def test_an_old_primary_that_comes_back_touches_nothing(machines: Machines, caps
         assert ask("start") is OcfCode.FAILED and words in reason(capsys)
         assert ask("promote") is OcfCode.FAILED and words in reason(capsys)
     assert machines.done == []
+
+
+def test_why_an_old_primary_is_not_started_stays_to_be_seen_until_it_is(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machines.primary_state()
+    machines.owned_by("alpha")
+    command = "'controller cluster rejoin data' on this node"
+    assert ask("start") is OcfCode.FAILED and command in reason(capsys)[:127]
+    assert command in machines.words and command in last_known(machines.state_dir)
+    assert ask("stop") is OcfCode.SUCCESS, "Pacemaker does so after a start that failed"
+    assert command in machines.words and command in last_known(machines.state_dir)
+    assert typed(monkeypatch, machines, "rejoin", "data").exception is None
+    assert ask("start") is OcfCode.SUCCESS
+    assert command not in machines.words and command not in last_known(machines.state_dir)
 
 
 def test_a_primary_that_comes_back_and_nobody_was_promoted_starts_as_a_replica_and_may_be_promoted(
@@ -462,7 +503,9 @@ def test_a_person_s_choice_needs_fencing_or_force(machines: Machines, monkeypatc
     machines.follow(silent_s=605)
     assert isinstance(typed(monkeypatch, machines, "choose", "data").exception, BusyError)
     machines.fenced = (Fencing("alpha", datetime.now(UTC)),)
+    machines.view, machines.done = replace(machines.view, resources=("data",)), []
     assert typed(monkeypatch, machines, "choose", "data").exception is None and machines.owner == "chosen beta"
+    assert machines.done == ["owner chosen beta", "clean up data on beta"], "what was refused before may be tried again"
     assert ask("promote") is OcfCode.SUCCESS
     machines.owned_by("alpha")
     assert isinstance(typed(monkeypatch, machines, "choose", "data").exception, BusyError), "it was the primary itself"

@@ -252,6 +252,7 @@ def test_an_upgrade_starts_what_runs_anew_and_does_not_wait_for_it(root: Root) -
         "--no-block try-restart pydbt-dashboard.service",
     ]  # fmt: skip
     assert "pydbt@data.service is started anew" in said
+    assert not [line for line in calls(root) if "pydbt-hold" in line], "at no moment nobody holds the target"
 
 
 def test_an_upgrade_leaves_running_what_the_machine_s_policy_protects(root: Root) -> None:
@@ -441,7 +442,7 @@ def names_of_files() -> set[str]:
 def test_purge_knows_every_file_of_a_state_directory(root: Root) -> None:
     names = names_of_files()
     assert {"replica.json", "dirty.map", "peer", "lock", "status.json"} <= names
-    assert {"cluster-role", "cluster.log", "cluster-promotion", "gate.json"} <= names
+    assert {"cluster-role", "cluster.log", "cluster-promotion", "cluster-words", "gate.json"} <= names
     names |= {f"{PEER_FILE_NAME}.key", "peer-2", "peer-2.key", "dirty-2.map", "staged.map", "free-2.map", "era.map"}
     for name in names - {"bad-blocks"}:
         root.write(f"var/lib/pydbt/data/{name}")

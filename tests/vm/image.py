@@ -17,7 +17,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 RECIPE = Path(__file__).parent / "recipe"
-BUILD_TIMEOUT_S = 1200
+BUILD_TIMEOUT_S = 3600
 KEPT_S = 7 * 86400  # images that nobody has used for this time are removed
 
 

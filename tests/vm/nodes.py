@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import secrets
 import shlex
 from collections.abc import Callable
@@ -18,8 +19,8 @@ from tests.vm.pair import Pair
 
 PACKAGES = ("pacemaker", "corosync", "pacemaker-cli-utils", "resource-agents", "postgresql-15", "psmisc")
 # Everything is emulated: an action of the agent starts the program several times.
-PATIENCE_S = 600.0
-ACTION_S = 400
+PATIENCE_S = 1800.0
+ACTION_S = 1000
 # What an emulated cluster takes to notice and to fence is part of it; a test makes it shorter.
 MAX_LOSS_S = 900
 PORT = 7790
@@ -172,7 +173,7 @@ class Node:
         return dict(json.loads(done.output)) if done.code == 0 else {}
 
     def why_not(self) -> str:
-        """Why it is not to be promoted, as the cluster has it."""
+        """Why a node is not to be promoted, as the cluster has it."""
         return self.run("attrd_updater -n pydbt-data -Q -A", check=False)
 
     def count(self, of: Node) -> int:
@@ -268,6 +269,10 @@ class Nodes:
         asking = other if (other := self.other(node)).machine.alive else node
         self._until(lambda: self.promoted(node) == node.name, f"{node.name} is promoted", node)
         self._until(lambda: self._answers(asking, node), f"the database on {node.name} answers", node)
+
+    def until_seen(self, node: Node, words: str) -> None:
+        """Words are in what a person sees first, `crm_mon` without options, which `pcs status` shows as well."""
+        self._until(lambda: re.search(words, node.run("crm_mon -1", check=False)) is not None, f"seen: {words}", node)
 
     def until_in_sync(self, node: Node) -> None:
         node.run(f"controller wait --state {STATE} --timeout {PATIENCE_S:.0f}", PATIENCE_S + 60)

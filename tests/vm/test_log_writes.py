@@ -42,7 +42,7 @@ def finished_log(machine):
     return WriteLog(machine.disks["log"].path)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2 * 3600)
 @pytest.mark.parametrize("mkfs", FILESYSTEMS)
 def test_every_write_and_discard_that_was_logged_was_captured_with_its_data_and_no_other(
     machines, device, chance, mkfs, tmp_path
@@ -50,7 +50,7 @@ def test_every_write_and_discard_that_was_logged_was_captured_with_its_data_and_
     primary = machines.primary
     steps = 1500 if FULL else 250
     program = f"cd {TREE} && .venv/bin/python -m tests.vm.guest_capture {DEVICE} '{mkfs}' {MOUNT}"
-    primary.run(f"{program} {chance.randrange(1 << 30)} {steps} /root/captured.json", timeout=900)
+    primary.run(f"{program} {chance.randrange(1 << 30)} {steps} /root/captured.json", timeout=3600)
     primary.get("/root/captured.json", tmp_path / "captured.json")
     captured = json.loads((tmp_path / "captured.json").read_text())
     log = finished_log(primary)
@@ -71,7 +71,7 @@ def test_every_write_and_discard_that_was_logged_was_captured_with_its_data_and_
     assert discards > 5 and fua > 5 and writes.total() > 300
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2 * 3600)
 @pytest.mark.parametrize("mkfs", FILESYSTEMS)
 def test_at_every_mark_the_replica_is_what_the_log_says_up_to_there(machines, device, chance, mkfs, tmp_path):
     primary, secondary = machines.both

@@ -17,7 +17,7 @@ from tests.vm.image import PROJECT
 from tests.vm.machine import MachineFailure
 from tests.vm.pair import run_folders
 
-pytestmark = pytest.mark.timeout(900)  # the first of all builds the image
+pytestmark = pytest.mark.timeout(2 * 3600)  # the first of all builds the image
 
 
 def test_two_machines_with_debian_s_kernel_reach_each_other_and_nothing_else(machines):

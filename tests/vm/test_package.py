@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,16 @@ from tests.packages.package import build, built, copy_of_the_tree, field
 from tests.vm.machine import IDENTITY, Machine
 from tests.vm.pair import MIB, Pair, pair
 
-pytestmark = [pytest.mark.packages, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.packages, pytest.mark.timeout(4 * 3600)]
 
 SIZE_BYTES = 64 * MIB
 # The load writes here and nowhere else: whatever more is compared was not written.
 WRITTEN_BYTES = 4 * MIB
 BLOCK_BYTES = 4096
 PORT = 7790
-PRIMARY, SECONDARY = "pydbt@data.service", "pydbt-secondary@data.service"
-# Of an emulated machine: each start of the program takes seconds.
-PATIENCE_S = 300.0
+PRIMARY, SECONDARY, HOLD = "pydbt@data.service", "pydbt-secondary@data.service", "pydbt-hold@data.service"
+# Of an emulated machine: each start of the program takes seconds, and beside other work a minute.
+PATIENCE_S = 1200.0
 OLD_VERSION = "0.0.1"
 
 
@@ -99,6 +100,19 @@ def until_in_sync(machines: Pair) -> None:
     assert done.code == 0, f"{done} {journal(machines.primary, PRIMARY)}"
 
 
+# Says "free" when it could have the device for itself: then nobody holds it.
+_TRY = """
+import os, sys, time
+while True:
+    try:
+        os.close(os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL))
+        print("free", flush=True)
+    except OSError:
+        print("held", flush=True)
+    time.sleep(0.05)
+"""
+
+
 def upgrade(machine: Machine, unit: str) -> None:
     """Install the newer package, and be back when its controller is the one that runs."""
     before = process_of(machine, unit)
@@ -117,8 +131,17 @@ def test_an_upgrade_of_both_sides_under_load_leaves_no_gap_and_compares_nothing_
     block = f"bs={BLOCK_BYTES} count=1 seek=$((RANDOM % {WRITTEN_BYTES // BLOCK_BYTES})) oflag=direct conv=notrunc"
     load = f"bash -c 'while :; do dd if=/dev/urandom of={primary.device('data')} {block} status=none; done'"
     writer = primary.spawn(load, "/tmp/writer.log")
+    # Its record names the target now, so that there is something to hold.
+    secondary.run(f"systemctl restart {SECONDARY}", PATIENCE_S)
+    wait_until(lambda: is_active(secondary, HOLD), "the target is held beside it", PATIENCE_S)
+    held_by = process_of(secondary, HOLD)
+    tries = secondary.spawn(f"python3 -c {shlex.quote(_TRY)} {secondary.device('data')}", "/tmp/tries.log")
     upgrade(secondary, SECONDARY)
     until_in_sync(installed)
+    secondary.run(f"kill {tries}")
+    found = secondary.run("sort /tmp/tries.log | uniq -c").output
+    assert "held" in found and "free" not in found, f"the target was let go of by the upgrade: {found}"
+    assert process_of(secondary, HOLD) == held_by != "0", "it is the same hold"
     upgrade(primary, PRIMARY)
     until_in_sync(installed)
     primary.run(f"kill {writer}; while kill -0 {writer} 2>/dev/null; do sleep 0.1; done")

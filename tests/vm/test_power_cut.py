@@ -26,7 +26,7 @@ def site(fragile, request):
             machine.run(f"blkdiscard -f {machine.device('data')}")
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2 * 3600)
 @pytest.mark.parametrize("site", ("ext4", *long("xfs")), indirect=True)
 def test_after_a_power_cut_of_the_primary_exactly_the_blocks_that_differ_are_copied(site, chance):
     start(site, chance)
@@ -56,7 +56,7 @@ def test_after_a_power_cut_of_the_primary_exactly_the_blocks_that_differ_are_cop
     site.compare("after power cuts of the primary")
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2 * 3600)
 @pytest.mark.parametrize("site", ("ext4", *long("xfs")), indirect=True)
 def test_after_a_power_cut_of_the_secondary_its_image_is_sound_and_has_what_was_waited_for(
     site, chance, request, tmp_path

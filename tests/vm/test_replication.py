@@ -29,7 +29,7 @@ def site(machines, request):
         machines.secondary.run(f"blkdiscard -f {machines.secondary.device('data')}")
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2 * 3600)
 @pytest.mark.parametrize("site", VOLUMES, indirect=True, ids="-".join)
 def test_a_mounted_volume_under_load_survives_every_outage_identically(site, chance):
     site.mount()

@@ -15,7 +15,7 @@ from tests.vm.machine import IDENTITY, Machine
 from tests.vm.pair import MIB, Pair, pair
 from tests.vm.units import PATIENCE_S, configure, install_units, journal, shown, start
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(4 * 3600)
 
 SIZE_BYTES = 64 * MIB
 PORT = 7790

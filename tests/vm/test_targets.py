@@ -11,10 +11,10 @@ from tests.lab.patience import wait_until
 from tests.vm.machine import IDENTITY, TREE, Machine
 from tests.vm.pair import MIB, pair
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = pytest.mark.timeout(4 * 3600)
 
 BOOTS = 10
-PATIENCE_S = 300.0
+PATIENCE_S = 1200.0
 HOLD, SECONDARY = "pydbt-hold@data.service", "pydbt-secondary@data.service"
 
 

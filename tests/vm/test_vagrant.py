@@ -34,7 +34,7 @@ vagrant ssh secondary -c "sudo sh -c '
 """
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2 * 3600)
 def test_vagrant_up_then_controller_run_replicates_what_is_written():
     done = subprocess.run(
         lab_command(["bash", "-c", SCRIPT]),

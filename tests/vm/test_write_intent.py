@@ -86,7 +86,7 @@ def compared_again(site, *, bounded):
     return figures["compared_bytes"], differing
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2 * 3600)
 @pytest.mark.parametrize("site", ("ext4", *long("xfs")), indirect=True)
 def test_after_a_power_cut_only_what_dm_era_names_is_compared(site, chance):
     start(site, chance)

@@ -24,10 +24,11 @@ from pydbt.cli.values import DURATION
 from pydbt.controller.control import call
 from pydbt.core.cluster.candidate import OWNER_SCORE, Candidate, NodeContent, candidate
 from pydbt.core.cluster.owner import BegunPromotion, ContentOwner, OwnerClaim
-from pydbt.core.errors import BusyError, MachineError, NotRunning, PydbtError, UsageError
+from pydbt.core.errors import BusyError, MachineError, NotRunning, PydbtError, StateError, UsageError
 from pydbt.core.printable import printable
 from pydbt.posix.atomic import remove_file, replace_file
 from pydbt.posix.boot import boot_id
+from pydbt.store.cluster_words import ClusterWords, load_cluster_words, save_cluster_words
 
 _ROLE_NAME = "cluster-role"
 _ANSWER_S = 10.0
@@ -39,7 +40,7 @@ _log = logging.getLogger("pydbt")
 
 
 class OcfCode(IntEnum):
-    """Exit codes of OCF 1.1, "Exit status codes"."""
+    """Exit codes of OCF 1.1, "Exit status codes"; DEGRADED is an addition of Pacemaker's to them."""
 
     SUCCESS = 0
     FAILED = 1
@@ -49,6 +50,8 @@ class OcfCode(IntEnum):
     NOT_RUNNING = 7
     RUNNING_PROMOTED = 8
     FAILED_PROMOTED = 9
+    DEGRADED = 190
+    """Of a monitor: it runs, and a person is needed. Pacemaker takes it as SUCCESS, and shows the reason with the failures."""
 
 
 class ActionRefused(PydbtError):
@@ -96,7 +99,8 @@ class VolumeAgent:
     def stop(self) -> OcfCode:
         self._process.stop()
         remove_file(self._volume.state_dir / _ROLE_NAME)
-        self._tell_cluster(None, "")
+        # After a start that was refused: its reason is that of this node as long as it is not started.
+        self._tell_cluster(None, self._refusal())
         return OcfCode.SUCCESS
 
     def monitor(self) -> OcfCode:
@@ -106,9 +110,13 @@ class VolumeAgent:
                 return OcfCode.NOT_RUNNING
             _tell_reason("the primary of this volume has ended, and nothing was stopped: its log says why")
             return OcfCode.FAILED_PROMOTED
-        if not self._is_probe:
-            self._refresh(status)
-        return OcfCode.RUNNING_PROMOTED if status.get("role") == "primary" else OcfCode.SUCCESS
+        found = None if self._is_probe else self._refresh(status)
+        if status.get("role") == "primary":
+            return OcfCode.RUNNING_PROMOTED
+        if found is None or not found.stands_still:
+            return OcfCode.SUCCESS
+        _tell_reason(found.why_not)
+        return OcfCode.DEGRADED
 
     def promote(self) -> OcfCode:
         view = self._tools.view()
@@ -198,7 +206,16 @@ class VolumeAgent:
         """This node was the primary: it stays out when another one was promoted since, or when nobody knows."""
         facts = facts_of(self._volume, self._tools, self._tools.view().owner, None, self._max_loss_s)
         if why_not := candidate(facts).why_not:
+            self._tell_cluster(None, why_not)
             raise ActionRefused(why_not)
+
+    def _refusal(self) -> str:
+        """Why the last start was refused, of a node that was the primary; empty for any other."""
+        try:
+            found = load_cluster_words(self._volume.state_dir)
+            return found.words if found is not None and self._volume.content is NodeContent.VOLUME else ""
+        except PydbtError:  # a stop goes on all the same
+            return ""
 
     def _wait_until_complete(self) -> bool:
         try:
@@ -218,11 +235,11 @@ class VolumeAgent:
         except MachineError as error:
             _log.warning("the cluster could not be told that another node may take over: %s", error)
 
-    def _refresh(self, status: dict[str, Any] | None = None) -> None:
-        """Bring up to date how much this node is preferred. Where that cannot be found out, nothing is changed."""
+    def _refresh(self, status: dict[str, Any] | None = None) -> Candidate | None:
+        """Bring up to date how much this node is preferred. Where that cannot be found out, None, and nothing is changed."""
         status = status or self._status()
         if status is not None and len(status) == 1:
-            return  # it runs, and has no time to tell more
+            return None  # it runs, and has no time to tell more
         try:
             if status is not None and status.get("role") == "primary":
                 found = Candidate(OWNER_SCORE, "")
@@ -232,10 +249,18 @@ class VolumeAgent:
                 )
         except MachineError as error:
             _log.warning("the cluster gave no answer, and the score for promotion stays as it is: %s", error)
-            return
+            return None
         self._tell_cluster(found.score, found.why_not if found.score is None else "")
+        return found
 
     def _tell_cluster(self, score: int | None, words: str) -> None:
+        """To the cluster and, for `controller status`, to the state directory."""
+        try:
+            if words or load_cluster_words(self._volume.state_dir) is not None:
+                told = datetime.now(UTC).isoformat(timespec="seconds")
+                save_cluster_words(self._volume.state_dir, ClusterWords(words, told))
+        except StateError as error:
+            _log.warning("the status does not tell why the cluster leaves this volume out: %s", error)
         try:
             self._tools.set_score(self._resource, score)
             self._tools.tell(words)

@@ -46,7 +46,8 @@ def choose(name: str, force: bool, folder: Path) -> int:
     volume, tools = node_volume(name, folder), ClusterTools(name)
     if volume.content is NodeContent.NOTHING:
         raise UsageError(f"{volume.state_dir} has neither the volume nor a replica of it: make the first copy by hand")
-    owner, node = tools.view().owner, tools.this_node()
+    view, node = tools.view(), tools.this_node()
+    owner = view.owner
     if owner is not None and owner.node != node:
         begun = volume.begun
         unfinished = begun is not None and begun.is_under(owner)
@@ -61,6 +62,8 @@ def choose(name: str, force: bool, folder: Path) -> int:
                 "add --force if you know that it writes nothing any more"
             )
     tools.set_owner(ContentOwner(node, OwnerClaim.CHOSEN, datetime.now(UTC)))
+    for resource in view.resources:
+        tools.clean_up(resource, node)  # what was refused here before may be tried again
     click.echo(f"the content of {node} counts: the cluster may promote {name} there, and on no other node before")
     return 0
 

@@ -21,6 +21,7 @@ from pydbt.core.errors import PydbtError, StateError
 from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
 from pydbt.posix.boot import boot_id
+from pydbt.store.cluster_words import cluster_part
 from pydbt.store.map_file import load_map
 from pydbt.store.replica_state import load_record
 from pydbt.store.target_problem import load_target_problem
@@ -39,9 +40,9 @@ class WrittenSince:
 
 def with_present_figures(state_dir: Path, saved: dict[str, Any]) -> dict[str, Any]:
     """The status that was saved, with what is out of sync now, and what has become of the volume."""
-    status = {**saved, "secondaries": [dict(one) for one in saved.get("secondaries", [])]}
+    status = {**saved, **cluster_part(state_dir), "secondaries": [dict(one) for one in saved.get("secondaries", [])]}
     if saved.get("role") != "primary":
-        return _of_a_replica(status, state_dir) if saved.get("role") == "secondary" else saved
+        return _of_a_replica(status, state_dir) if saved.get("role") == "secondary" else status
     state = _state_of(state_dir)
     if state is None:
         return {**_became(status, state_dir), "gate": None}

@@ -7,7 +7,7 @@ was told so, and what is not known is never good enough.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -83,17 +83,36 @@ class Candidate:
     Pacemaker shows the first 127 characters of it, so that what matters stands there.
 
     ``fenced``: the primary was fenced, so that having heard of it a moment ago is no objection. ``lost_s``: what the primary
-    wrote in at most this many seconds is given up; None where nothing is.
+    wrote in at most this many seconds is given up; None where nothing is. ``stands_still``: no other node is the primary, this
+    one is not to be, and only a person can change that.
     """
 
     score: int | None
     why_not: str
     fenced: bool = False
     lost_s: float | None = None
+    stands_still: bool = False
 
 
 def candidate(facts: NodeFacts) -> Candidate:
     """May this node be promoted now, and how much is it preferred?"""
+    found = _judged(facts)
+    return replace(found, stands_still=found.score is None and _has_no_primary(facts))
+
+
+def _has_no_primary(facts: NodeFacts) -> bool:
+    """Whether no node is promoted, by all that is known here."""
+    owner, replica = facts.owner, facts.replica
+    if owner is None or owner.node == facts.node or owner.claim is OwnerClaim.RELEASED:
+        return True
+    fencing = _last_fencing(facts.fencings or (), owner)
+    if owner.claim is OwnerClaim.CHOSEN or fencing is None:
+        return False
+    heard_at = None if replica is None else _heard_at(replica)
+    return heard_at is None or heard_at <= fencing.completed + _WHOLE_SECOND
+
+
+def _judged(facts: NodeFacts) -> Candidate:
     if facts.content is NodeContent.NOTHING:
         return Candidate(None, "this node has neither the volume nor a replica of it: make the first copy by hand")
     if (owner := facts.owner) is None:
@@ -125,7 +144,7 @@ def _of_replica(facts: NodeFacts, owner: ContentOwner, replica: ReplicaFacts) ->
         case OwnerClaim.CHOSEN:
             return Candidate(None, f"the content of {owner.node} was chosen, and that node was not promoted since")
         case OwnerClaim.RELEASED:
-            return _after_release(owner, replica)
+            return _after_release(owner, replica, facts.volume)
         case OwnerClaim.PROMOTED:
             return _after_promotion(facts, owner, replica)
 
@@ -152,12 +171,14 @@ def _returned_words(owner: ContentOwner, volume: str) -> str:
     )
 
 
-def _after_release(owner: ContentOwner, replica: ReplicaFacts) -> Candidate:
+def _after_release(owner: ContentOwner, replica: ReplicaFacts, volume: str) -> Candidate:
     """The owner was demoted in good order: this replica either has all of it, or is no candidate."""
     if loss(replica.primary, replica.image).nothing:
         return Candidate(COMPLETE_SCORE, "")
     return Candidate(
-        None, f"{owner.node} was stopped in good order, and it is not known that this replica has all of it"
+        None,
+        f"{owner.node} was stopped in good order, and this replica may lack a part of it: start it there, or run "
+        f"'controller cluster choose {volume}' on this node, which gives that up",
     )
 
 

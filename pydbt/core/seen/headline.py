@@ -72,7 +72,7 @@ def _circumstances(report: View, now: datetime) -> list[str]:
 
 def problem_words(report: View) -> list[str]:
     """What keeps the replica from following, or from being used, in words."""
-    words = [found] if (found := gate_words(report)) else []
+    words = [found for found in (gate_words(report), cluster_words(report)) if found]
     wanted = report.text("mode") in ("paused", "removed", "stopped") and not report.text("refused")
     if (problem := report.text("connection_problem")) and not wanted:
         words.append(problem if report.text("refused") else f"not connected: {problem}")
@@ -102,6 +102,15 @@ def gate_words(report: View) -> str:
     if outcome == "unheard" and not report.flag("connected"):
         return f"mounted although a secondary did not answer ({words}): if that one was promoted, unmount at once"
     return ""
+
+
+def cluster_words(report: View) -> str:
+    """Why the cluster does not promote or start it on this node; nothing where it does, or where there is no cluster."""
+    cluster = report.part("cluster")
+    words = cluster.text("words")
+    return (
+        f"the cluster leaves it out here, as of {cluster.text('told') or 'an unknown time'}: {words}" if words else ""
+    )
 
 
 def unreadable_words(unreadable: View) -> str:
@@ -145,6 +154,6 @@ def _of_a_secondary(report: View) -> str:
         words.append(
             "no primary" if silent is None else f"nothing was heard from the primary for {format_seconds(silent)}"
         )
-    words += [report.text("problem") or "", report.text("target_problem") or ""]
+    words += [report.text("problem") or "", report.text("target_problem") or "", cluster_words(report)]
     user = report.text("user")
     return (f"user {user} says: " if user else "") + "; ".join(word for word in words if word)

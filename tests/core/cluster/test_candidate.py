@@ -139,6 +139,30 @@ def test_the_owner_has_everything_and_is_preferred(claim: OwnerClaim, content: N
     assert (found.why_not, found.score, found.lost_s) == ("", OWNER_SCORE, None)
 
 
+@pytest.mark.parametrize(
+    ("changes", "stands_still"),
+    [
+        ({}, False),
+        ({"owner": None}, True),
+        ({"owner": ContentOwner("alpha", OwnerClaim.RELEASED, at(0)), "replica": None}, True),
+        ({"owner": ContentOwner("alpha", OwnerClaim.CHOSEN, at(0))}, False),
+        ({"replica": replace(REPLICA, state=ReplicaState.INCONSISTENT)}, True),
+        ({"replica": replace(REPLICA, state=ReplicaState.INCONSISTENT), "fencings": ()}, False),
+        ({"replica": replace(REPLICA, state=ReplicaState.INCONSISTENT), "fencings": None}, False),
+        ({"replica": replace(REPLICA, state=ReplicaState.INCONSISTENT, primary=report(1.0, 0, 0))}, False),
+        ({"replica": replace(REPLICA, problem="bad"), "owner": ContentOwner("beta", OwnerClaim.PROMOTED, at(0))}, True),
+        ({"max_loss_s": 4}, True),
+        ({"max_loss_s": 4, "fencings": ()}, False),
+    ],
+)
+def test_it_stands_still_where_no_other_node_is_the_primary_and_this_one_may_not_be(
+    changes: dict[str, object], stands_still: bool
+) -> None:
+    found = candidate(replace(FACTS, **changes))  # type: ignore[arg-type]
+    assert found.stands_still == stands_still, found
+    assert found.why_not or not stands_still
+
+
 def test_an_old_primary_that_comes_back_is_no_candidate() -> None:
     found = candidate(replace(FACTS, content=NodeContent.VOLUME))
     assert found.score is None and "alpha was promoted since" in found.why_not
