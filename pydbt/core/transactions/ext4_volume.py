@@ -30,9 +30,9 @@ LogExtents = list[tuple[int, int]]
 """Runs (offset, length) in bytes of the volume, in the order of the log."""
 WatchedPiece = tuple[int, bytes]
 """Offset in bytes of the volume, and what stands there: the log may be elsewhere when that changes."""
-# Of the superblock: size and shape, magic, revision and size of inodes, features, identity, the journal's inode.
+# Of the superblock: size and shape, magic, revision and size of inodes, features, identity, the journal's inode, when it was made.
 _SUPERBLOCK_PIECES = (
-    (0x4, 4), (0x18, 4), (0x28, 4), (0x38, 2), (0x4C, 4), (0x58, 2), (0x5C, 8), (0x68, 16), (0xE0, 8), (0xFE, 2)
+    (0x4, 4), (0x18, 4), (0x28, 4), (0x38, 2), (0x4C, 4), (0x58, 2), (0x5C, 8), (0x68, 16), (0xE0, 8), (0xFE, 2), (0x108, 4)
 )  # fmt: skip
 # Of the inode: size, flags, block map. Its times change with every mount.
 _INODE_PIECES = ((0x4, 4), (0x20, 4), (0x28, 60), (0x6C, 4))
@@ -40,10 +40,12 @@ _INODE_PIECES = ((0x4, 4), (0x20, 4), (0x28, 60), (0x6C, 4))
 
 @dataclass(frozen=True, slots=True)
 class Ext4Journal:
-    """Where the journal is, and what of the superblock and of its inode tells that."""
+    """Where the journal is, and what of the superblock and of its inode tells that. ``made_at``: when the file system was made, by
+    the clock of then in seconds (s_mkfs_time)."""
 
     extents: LogExtents
     watched: tuple[WatchedPiece, ...]
+    made_at: int
 
 
 def is_ext4_superblock(block: bytes) -> bool:
@@ -65,7 +67,8 @@ def find_ext4_journal(read: Read) -> Ext4Journal:
         raise NotUnderstood(f"its journal is on another device ({journal_device >> 8}:{journal_device & 0xFF})")
     volume = _Volume(read, block, bool(incompat & _INCOMPAT_WIDE))
     extents = volume.extents_of(journal_inode)
-    return Ext4Journal(extents, _pieces(SUPERBLOCK_OFFSET, block, _SUPERBLOCK_PIECES) + volume.inode_pieces)
+    (made_at,) = struct.unpack_from("<I", block, 0x108)
+    return Ext4Journal(extents, _pieces(SUPERBLOCK_OFFSET, block, _SUPERBLOCK_PIECES) + volume.inode_pieces, made_at)
 
 
 def _pieces(offset_bytes: int, content: bytes, places: tuple[tuple[int, int], ...]) -> tuple[WatchedPiece, ...]:

@@ -50,9 +50,10 @@ class FollowedLog:
         """``before``: what was followed until now, perhaps the same log. NotUnderstood when it cannot be read from its place."""
         self.place, self.next_ordinal = place, next_ordinal
         self.moved = self.unseen = False
-        goes_on = before is not None and before.place.is_same_log(place) and not before.is_behind(place)
+        goes_on = before is not None and before._leads_to(place)
         self._parser: Jbd2Log | XfsLog = before._parser if before is not None and goes_on else place.parser()
         self.renewed_from: int = before.renewed_from if before is not None and goes_on else next_ordinal
+        self._layouts_before = self._parser.layouts
         # The log's extents and what is watched, in sectors and by their place on the volume; -1: watched, else offset in the log.
         regions, start = [], 0
         for offset, length in place.extents:
@@ -68,6 +69,12 @@ class FollowedLog:
         self._regions = regions
         self._firsts = np.array([first for first, _, _ in regions], np.int64)
         self._ends = np.array([end for _, end, _ in regions], np.int64)
+
+    def _leads_to(self, place: LogPlace) -> bool:
+        """Whether its parser may go on at this place. A file system that was made since, with a journal of the same layout, it has
+        seen begin in the stream, or not at all."""
+        seen = place.made_at == self.place.made_at or self._parser.layouts != self._layouts_before
+        return self.place.is_same_log(place) and seen and not self.is_behind(place)
 
     @property
     def problem(self) -> str:
@@ -108,15 +115,11 @@ class FollowedLog:
         columns = (touching["sector"], touching["sectors"], carries, places, regions)
         for sector, sectors, has_data, index, region in zip(*(one.tolist() for one in columns), strict=True):
             whole = _whole(pieces, sectors * SECTOR_BYTES) if has_data else None
-            first, layouts = self.next_ordinal, self._layouts
+            first, layouts = self.next_ordinal, self._parser.layouts
             ended += [self._ended(index, one) for one in self._take(sector, sector + sectors, whole, region)]
-            if self._layouts != layouts:
+            if self._parser.layouts != layouts:
                 self.renewed_from = first
         return ended
-
-    @property
-    def _layouts(self) -> int:
-        return self._parser.layouts if isinstance(self._parser, Jbd2Log) else 0
 
     def _ended(self, index: int, transaction: JournalTransaction) -> EndedTransaction:
         made = EndedTransaction(index, transaction, self._runs(transaction), self.next_ordinal)

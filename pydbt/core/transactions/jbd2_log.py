@@ -63,7 +63,7 @@ class Jbd2Log:
     ``superblock`` is the journal's first block as it is on the disk. With ``from_start`` the next transaction is expected where
     it tells that the log starts, as after a mount; without, the log is joined in the middle. ``problem`` tells, as the end of a
     sentence, why the log is not understood; then nothing is returned until a superblock comes that is. ``layouts`` counts the
-    logs that were begun with another superblock than the one before. Without
+    logs that were begun: with a superblock of another layout than the one before, or whose numbers begin again. Without
     ``check_content`` the copies of blocks are not compared with the checksums in their tags: that is for a stream whose bytes
     are those that the kernel has just summed up.
     """
@@ -77,6 +77,8 @@ class Jbd2Log:
         self._blocks: WholeBlocks | None = None
         self._fast: FastCommits | None = None
         self._next: tuple[int, int] | None = None  # number and block of the next transaction
+        self._last: int | None = None  # the number of the last commit
+        self._tail: int | None = None  # that of the last superblock which came in its writes
         self._open: _Open | None = None
         self._take_superblock(superblock)
         if not from_start:
@@ -210,15 +212,25 @@ class Jbd2Log:
             self.problem, self._super, self._next = str(why), None, None
             return self._abandon(f"the journal is not understood any more: {why}")
         ended = []
-        if before is None or before.layout != layout.layout:
+        if before is None or before.layout != layout.layout or self._begins_again(layout):
             ended = self._abandon("the journal was made anew or changed")
-            self._next = None
+            self._next = self._last = None
             self.layouts += 1
             self._blocks = WholeBlocks(layout.block_bytes, layout.block_count)
             has_fast = layout.fast_first_block < layout.block_count
             self._fast = FastCommits(layout.fast_first_block) if has_fast else None
         self.problem, self._super = "", layout
+        if self._told_superblock:
+            self._tail = layout.sequence
         return [*ended, *self._started_at(layout)]
+
+    def _begins_again(self, layout: JournalSuperblock) -> bool:
+        """Whether it is a new journal in the place of one of the same layout. In one journal numbers only rise: that of its tail,
+        and where nothing is to be replayed that of the next transaction (jbd2_mark_journal_empty)."""
+        least = [] if self._tail is None else [self._tail]
+        if not layout.start_block and self._last is not None:
+            least.append((self._last + 1) % _NUMBERS)
+        return any((layout.sequence - one) % _NUMBERS >= _NUMBERS // 2 for one in least)
 
     def _started_at(self, layout: JournalSuperblock) -> list[JournalTransaction]:
         """Where the superblock tells that the log starts, unless that is behind what is followed: then it is the log's tail.
@@ -296,6 +308,7 @@ class Jbd2Log:
         elif self._super.summed_as_a_whole and whole_sum(block) not in (None, current.whole_sum):
             current.damage = current.damage or "its checksum is wrong"
         self._next = (current.number + 1) % _NUMBERS, current.next_block
+        self._last = current.number
         self._open = None
         state = TransactionState.ABANDONED if current.damage else TransactionState.COMMITTED
         time_ns = commit_time_ns(block)
@@ -304,6 +317,7 @@ class Jbd2Log:
     def _found_footing(self, index: int, number: int) -> list[JournalTransaction]:
         assert self._super is not None
         self._next = (number + 1) % _NUMBERS, self._super.behind(index, 1)
+        self._last = number
         return []
 
     def _abandon(self, reason: str) -> list[JournalTransaction]:

@@ -27,19 +27,21 @@ class LogPlace:
     """``extents``: runs (offset, length) in bytes of the volume, in the order of the log, none of which overlap.
 
     ``watched``: when what stands there changes, the place has to be found again. ``head``: the journal's superblock on ext4,
-    that of the volume on XFS, as it was read; two places are the same also when it differs.
+    that of the volume on XFS, as it was read; two places are the same also when it differs. ``made_at``: when the file system was
+    made, in seconds; 0 where it does not tell.
     """
 
     file_system: str
     extents: tuple[tuple[int, int], ...]
     watched: tuple[WatchedPiece, ...]
     head: bytes = field(compare=False, repr=False)
+    made_at: int = 0
 
     def parser(self) -> Jbd2Log | XfsLog:
         """One that joins the log where it is now. NotUnderstood."""
         if self.file_system == "ext4":
             return Jbd2Log(self.head, from_start=False, check_content=False)
-        return XfsLog(read_xfs_superblock(self.head))
+        return XfsLog(read_xfs_superblock(self.head), follows_stream=True)
 
     def is_same_log(self, other: LogPlace) -> bool:
         """Whether a parser of this one may go on there: a file system that grows keeps its log.
@@ -81,7 +83,7 @@ def find_log(read: Read, size_bytes: int) -> LogPlace:
         layout = read_journal_superblock(first)
         if layout.block_count * layout.block_bytes > sum(length for _, length in journal.extents):
             raise NotUnderstood("its journal is longer than the file that it is in")
-        return _checked(LogPlace("ext4", tuple(journal.extents), journal.watched, first), size_bytes)
+        return _checked(LogPlace("ext4", tuple(journal.extents), journal.watched, first, journal.made_at), size_bytes)
     if is_xfs_superblock(head):
         volume = read_xfs_superblock(head)
         watched = tuple((first, head[first : first + length]) for first, length in _XFS_PIECES)

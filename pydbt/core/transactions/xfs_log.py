@@ -36,6 +36,8 @@ _MAX_WAITING = 16  # the kernel has 8 buffers
 _MAX_WAITING_BYTES = 5 << 18
 _MAX_GAPS = 64
 _MAX_SECTOR = 1 << 53
+_FIRST_LSN = 1 << 32  # XLOG_INIT_CYCLE, sector 0: mkfs writes it
+_MAX_APART_SECTORS = 8192  # twice what 8 buffers of 256 KiB have
 
 
 @dataclass(slots=True)
@@ -59,10 +61,13 @@ class XfsLog:
 
     ``tail_lsn`` is that of the newest record that counts: recovery begins there. ``unmounted`` tells whether the newest record
     is that of an unmount, behind which nothing needs to be replayed. ``gaps``: the log sequence numbers of the first damaged
-    or missing records, in their order.
+    or missing records, in their order. ``follows_stream``: what comes is written now, each record once; so one that goes back
+    begins another log, in the place of one with the same identity. ``layouts`` counts the logs that were begun.
     """
 
-    def __init__(self, volume: XfsVolume) -> None:
+    def __init__(self, volume: XfsVolume, *, follows_stream: bool = False) -> None:
+        self.layouts = 0
+        self._follows_stream = follows_stream
         self.tail_lsn = 0
         self.unmounted = False
         self.gaps: list[int] = []
@@ -70,6 +75,7 @@ class XfsLog:
         self._sectors = volume.log_bytes // SECTOR_BYTES
         self._records = XfsRecords(volume.log_bytes, volume.uuid)
         self._next: int | None = None  # the log sequence number of the next record
+        self._newest = 0  # that of the newest one which counted
         self._waiting: dict[int, XfsRecord] = {}
         self._open: dict[int, _Checkpoint] = {}
 
@@ -82,6 +88,8 @@ class XfsLog:
         """A write of ``data`` at ``offset_bytes`` of the log: the checkpoints that are complete or abandoned by it."""
         ended: list[JournalTransaction] = []
         for record in self._records.written(offset_bytes, data):
+            if self._begins_again(record):
+                ended += self._begin_again()
             if self._next is None:
                 self._next = record.lsn
             if record.lsn < self._next:
@@ -94,6 +102,19 @@ class XfsLog:
                 self._next = min(self._waiting)
                 ended += self._take_in_order()
         return ended
+
+    def _begins_again(self, record: XfsRecord) -> bool:
+        """Log sequence numbers only rise in one log, also when xfs_repair empties it. Which of them is the first of all
+        (libxfs_log_clear) is known; and the kernel's buffers are never farther apart than this."""
+        if not self._follows_stream or record.problem or record.lsn >= self._newest:
+            return False
+        return record.lsn == _FIRST_LSN or self._distance(record.lsn, self._newest) > _MAX_APART_SECTORS
+
+    def _begin_again(self) -> list[JournalTransaction]:
+        self._waiting.clear()
+        self._next, self._newest = None, 0
+        self.layouts += 1
+        return self._abandon("the log was made anew")
 
     def lost(self, reason: str) -> list[JournalTransaction]:
         """Writes to the log did not come: what is open will not be complete, and the next whole record is the first."""
@@ -129,6 +150,7 @@ class XfsLog:
         ended: list[JournalTransaction] = []
         while self._next is not None and self._next in self._waiting:
             record = self._waiting.pop(self._next)
+            self._newest = record.lsn
             if record.problem:
                 self._add_gap(record.lsn)
                 ended += self._abandon(record.problem)

@@ -218,6 +218,43 @@ def test_a_superblock_of_another_journal_in_the_stream_begins_another_log() -> N
     assert again.renewed_from == 2, "the same log, at the same place"
 
 
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_file_system_that_was_made_since_is_another_one_although_its_journal_looks_the_same(seen: bool) -> None:
+    volume = with_footing()
+    volume.built.transaction(5)
+    volume.take(volume.written())
+    volume.image.set(1024 + 0x108, "<I", 1_795_968_429)
+    place = find_log(volume.image.read, len(volume.image.content))
+    assert place != volume.place
+    made = Written()
+    made.write(1024, bytes(volume.image.content[1024:2048]))
+    if seen:
+        made.write(FIRST, volume.built.superblock(start=0, sequence=1))
+    volume.take(made)
+    assert volume.log.moved and volume.log.renewed_from == (2 if seen else 1)
+    again = FollowedLog(place, volume.log.next_ordinal, volume.log)
+    assert again.renewed_from == 2 and again.problem == NO_FOOTING
+    assert FollowedLog(place, 9, again).renewed_from == 2
+
+
+def test_an_xfs_that_was_made_anew_with_the_same_identity_is_told_by_its_log() -> None:
+    old, new = XfsBuilder(cycle=1), XfsBuilder(cycle=1)
+    log = FollowedLog(xfs_place(old))
+    old.write(old.record(old.checkpoint(1, old.buffer(8, 8))))
+    old.write(old.record(old.checkpoint(2, old.buffer(8, 8))))
+    new.write(new.record(new.checkpoint(1, new.buffer(8, 8))))
+    written = Written()
+    for offset, data in old.writes:
+        written.write(16 * 4096 + offset, data)
+    assert names(log.captured(written.records(), written.payload)) == ["1:0 committed", "1:2 committed"]
+    assert log.renewed_from == 1
+    made = Written()
+    made.write(16 * 4096, None, op=Operation.WRITE_ZEROES, sectors=8192)
+    for offset, data in new.writes:
+        made.write(16 * 4096 + offset, data)
+    assert names(log.captured(made.records(), made.payload)) == ["1:0 committed"] and log.renewed_from == 3
+
+
 def xfs_place(built: XfsBuilder) -> LogPlace:
     def read(offset: int, length: int) -> bytes:
         return built.superblock()[offset : offset + length].ljust(length, b"\0")

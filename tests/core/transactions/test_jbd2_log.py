@@ -153,6 +153,37 @@ def test_a_superblock_of_the_log_s_tail_changes_nothing() -> None:
     assert states(found) == [(str(number), "committed") for number in (7, 8, 9, 10)]
 
 
+@pytest.mark.parametrize("tail_was_told", [False, True])
+def test_a_journal_of_the_same_layout_whose_numbers_begin_again_is_another_one(tail_was_told: bool) -> None:
+    """mkfs with the identity of before, where no feature of the journal tells the two apart."""
+    built = Jbd2Builder()
+    log = Jbd2Log(built.superblock())
+    for _ in range(3):
+        built.transaction(5)
+    if tail_was_told:
+        built.writes.append((0, built.superblock(start=4, sequence=8)))
+    feed(log, built.writes)
+    assert log.layouts == 1
+    made = Jbd2Builder(sequence=7 if tail_was_told else 9)
+    made.transaction(6)
+    feed(log, [(0, made.superblock(start=0))])
+    assert log.layouts == 2
+    found = feed(log, [(0, made.superblock(start=1)), *made.writes])
+    assert states(found) == [(str(made.first), "committed")] and log.layouts == 2
+
+
+def test_an_unmount_and_the_mount_behind_it_are_of_the_same_journal() -> None:
+    built = Jbd2Builder()
+    log = Jbd2Log(built.superblock())
+    for start, sequence in ((0, 8), (4, 8), (0, 9), (0, 9), (7, 9), (0, 10)):
+        feed(log, [(0, built.superblock(start=start, sequence=sequence))])
+        if start or built.sequence == 7:
+            built.transaction(5)
+            feed(log, built.writes)
+            built.writes.clear()
+    assert log.layouts == 1
+
+
 def test_an_open_transaction_is_told() -> None:
     built = Jbd2Builder()
     log = Jbd2Log(built.superblock())

@@ -100,6 +100,36 @@ def test_a_log_that_is_joined_in_the_middle_leaves_out_what_began_before() -> No
     assert [one.named.tolist() for one in found] == [[[12288, 4096]]]
 
 
+@pytest.mark.parametrize("holes", [False, True])
+def test_the_first_record_of_all_begins_another_log_in_a_stream(holes: bool) -> None:
+    """mkfs with the identity of before: it writes the record of an unmount there, and overwrites the rest."""
+    old, new = XfsBuilder(cycle=1), XfsBuilder(cycle=1)
+    for tid in range(6):
+        old.write(old.record(old.checkpoint(tid, old.buffer(8 * tid, 8))))
+    new.write(new.record([(9, 0x20, b"Un" + bytes(6))]))
+    new.write(new.record(new.checkpoint(1, new.buffer(8, 8))))
+    log = XfsLog(read_xfs_superblock(old.superblock()), follows_stream=True)
+    assert len(feed(log, old.writes)) == 6 and log.layouts == 0
+    if holes:
+        log.lost("zeroes were written over it")
+    assert [one.name for one in feed(log, new.writes)] == ["1:2"] and log.layouts == 1
+    at_rest = log_of(old)
+    assert len(feed(at_rest, [*old.writes, *new.writes])) == 6 and at_rest.layouts == 0
+
+
+def test_a_record_far_behind_begins_another_log_and_one_that_comes_late_does_not() -> None:
+    built, far = XfsBuilder(log_sectors=65536, sector=20_000), XfsBuilder(log_sectors=65536, sector=40)
+    for tid in range(4):
+        built.write(built.record(built.checkpoint(tid, built.buffer(8 * tid, 8))))
+    log = XfsLog(read_xfs_superblock(built.superblock()), follows_stream=True)
+    found = feed(log, built.writes[1:3] + built.writes[:1] + built.writes[3:])
+    assert len(found) == 3 and log.layouts == 0
+    far.write(far.record(far.checkpoint(9, far.buffer(8, 8)), spoil="sum"))
+    assert feed(log, far.writes) == [] and log.layouts == 0
+    far.write(far.record(far.checkpoint(9, far.buffer(8, 8))))
+    assert [one.name for one in feed(log, far.writes[1:])] == ["3:42"] and log.layouts == 1
+
+
 def test_cancelled_buffers_new_inodes_and_quota_are_named() -> None:
     built = XfsBuilder()
     quota = [struct.pack("<HHIqiI", 0x123D, 2, 0, 40, 8, 0), b"q" * 104]
