@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TextIO
-
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, TextIO
 
 from pydbt.cli.render import summary
 from pydbt.core.seen.advance import Advance
 from pydbt.core.seen.headline import progress_words
 from pydbt.core.seen.view import View
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
 
 _log = logging.getLogger("pydbt")
 
@@ -92,6 +90,10 @@ class ProgressReporter:
 
     def _show_live(self, report: View) -> None:
         if self._live is None:
+            # Only here: it is a tenth of what a start takes, and most controllers have no terminal.
+            from rich.console import Console
+            from rich.live import Live
+
             console = Console(file=self._stream)
             self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=True)
             self._live.start()
@@ -106,8 +108,13 @@ def _line(report: View) -> str:
     return f"{summary(report)}, {words}" if words else summary(report)
 
 
-def _picture(report: View, back: str) -> Table | Text | Group:
+def _picture(report: View, back: str) -> RenderableType:
     """``back``: why less is done than a moment ago."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
     text = Text(summary(report), no_wrap=True, overflow="ellipsis")
     progress = report.part("progress")
     words = progress_words(progress)

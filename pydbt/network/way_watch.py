@@ -72,18 +72,26 @@ class WayWatch:
 
     def _run(self) -> None:
         try:
-            # Only here: it takes half a second, and nobody waits for it.
-            from pyroute2 import IPRoute
-
-            with contextlib.closing(_notifications()) as news, IPRoute() as kernel:
-                while not self._closed:
-                    self._look(kernel)
+            with contextlib.closing(_notifications()) as news:
+                # Between processes of this machine there is no way.
+                while not (self._ways or self._closed):
                     self._wait(news)
+                if not self._closed:
+                    self._follow(news)
         except Exception as error:  # a way is not worth more than the replication
             _log.debug("the kernel does not tell of links and routes (%s): the heartbeat alone finds outages", error)
             self._take_back()
         finally:
             self._woken.close()
+
+    def _follow(self, news: socket.socket) -> None:
+        # Only here: it takes half a second, and nobody waits for it.
+        from pyroute2 import IPRoute
+
+        with IPRoute() as kernel:
+            while not self._closed:
+                self._look(kernel)
+                self._wait(news)
 
     def _take_back(self) -> None:
         """What was told last is not known any more, and nothing would ever tell that a way is there again."""

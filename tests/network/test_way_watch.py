@@ -161,3 +161,20 @@ def test_a_watch_that_fails_takes_back_that_a_way_is_gone(
     until_told(seen, "no route to 10.0.0.2")
     watch.look_at({1: ("10.0.0.2", "10.0.0.1")})
     until_told(seen, "")
+
+
+def test_without_a_way_the_kernel_is_not_asked_and_the_library_for_that_is_not_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits, asked, wait = threading.Event(), queue.SimpleQueue[dict[int, way_watch.Ends]](), WayWatch._wait
+
+    def told_wait(watch: WayWatch, news: socket.socket) -> None:
+        waits.set()
+        wait(watch, news)
+
+    monkeypatch.setattr(WayWatch, "_wait", told_wait)
+    monkeypatch.setattr(WayWatch, "_follow", lambda watch, news: asked.put(watch._ways))
+    with contextlib.closing(WayWatch(lambda number, way: None)) as watch:
+        assert waits.wait(PATIENCE_S)
+        watch.look_at({1: ("10.0.0.2", "")})
+        assert asked.get(timeout=PATIENCE_S) == {1: ("10.0.0.2", "")}
