@@ -106,10 +106,16 @@ def _caches(folder: Path) -> dict[str, str]:
     }
 
 
+def _environment(folder: Path) -> dict[str, str]:
+    """Of every part. Modules are compiled once and kept, whatever was asked: the program is started thousands of times."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **_caches(folder), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
 class _Run:
     def __init__(self, parts: list[Part], folder: Path, cores: int) -> None:
         self._waiting, self._folder, self._cores = parts, folder, cores
-        self._environment = {**os.environ, **_caches(folder), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        self._environment = _environment(folder)
         self._running: list[Running] = []
         self._heartbeat = time.monotonic() + SIGN_OF_LIFE_S
 

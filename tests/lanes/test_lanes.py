@@ -40,6 +40,12 @@ def test_a_part_that_is_not_over_in_time_is_ended_and_fails():
     assert result.failed and result.seconds < 60
 
 
+def test_compiled_modules_are_kept_whatever_was_asked(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (result,) = run([python("compiled", "import sys; sys.exit(sys.dont_write_bytecode)")])
+    assert not result.failed
+
+
 @pytest.mark.parametrize(
     ("output", "code", "counts"),
     [
