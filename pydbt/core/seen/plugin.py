@@ -76,16 +76,40 @@ def age_of(status: View, now: datetime) -> float | None:
     if status.text("role") == "secondary":
         if running and status.flag("connected") and status.text("replica_state") == IN_SYNC_STATE:
             return 0.0
-        return _since(status.part("primary").text("as_of"), now)
+        return _age_of_image(status.part("primary"), 0.0 if running else _since(status.text("saved_at"), now), now)
     lag_s = status.number("lag_seconds")
     if running:
         return None if lag_s is None else max(lag_s, 0.0)
     return _since(status.text("last_in_sync"), now)
 
 
+def _age_of_image(primary: View, told_since_s: float | None, now: datetime) -> float | None:
+    """How old the image of a replica is. ``told_since_s``: how long ago its status was made; None: nobody knows.
+
+    Its moment is one of the primary's clock, which may be ahead of this one: an image is never called younger than what the
+    primary told by that clock alone, and the silence since by this one. It may be behind as well; then it is called older.
+    """
+    as_of, told, heard_s = (
+        _moment(primary.text("as_of")),
+        _moment(primary.text("told")),
+        primary.number("heard_seconds"),
+    )
+    if as_of is None:
+        return None
+    by_this_clock = (now - as_of).total_seconds()
+    if told is None or heard_s is None or told_since_s is None:
+        return None if by_this_clock < 0 else by_this_clock
+    return max(by_this_clock, (told - as_of).total_seconds() + heard_s + told_since_s, 0.0)
+
+
 def _since(moment: str | None, now: datetime) -> float | None:
+    at = _moment(moment)
+    return None if at is None else max((now - at).total_seconds(), 0.0)
+
+
+def _moment(text: str | None) -> datetime | None:
     try:
-        return max((now - datetime.fromisoformat(moment or "").astimezone(UTC)).total_seconds(), 0.0)
+        return datetime.fromisoformat(text or "").astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 

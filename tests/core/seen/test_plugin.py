@@ -62,6 +62,26 @@ def test_a_replica_is_as_old_as_the_moment_of_its_image(
     assert state_of(secondary(**changed), running) is state
 
 
+def age_of_image(running: bool, saved_at: str | None = None, **primary_of_it: Any) -> float | None:
+    status = View({**secondary(connected=False, primary=primary_of_it), "running": running, "saved_at": saved_at})
+    return judged("vdb", status, NOW, LIMITS).age_s
+
+
+def test_a_primary_whose_clock_is_ahead_makes_no_replica_younger() -> None:
+    """It told a second ago, of 5 s before, by a clock that is an hour ahead; or that and a minute, in a status of before."""
+    ahead = {"as_of": "2026-01-01T12:59:54Z", "told": "2026-01-01T12:59:59Z"}
+    assert age_of_image(True, **ahead, heard_seconds=1.0) == 6.0
+    assert age_of_image(True, **ahead, heard_seconds=700.0) == 705.0
+    assert age_of_image(False, "2026-01-01T11:59:00Z", **ahead, heard_seconds=1.0) == 66.0
+    assert age_of_image(False, None, **ahead, heard_seconds=1.0) is None
+    assert age_of_image(True, **ahead, heard_seconds=None) is None, "nobody knows how long ago that was"
+    assert age_of_image(True, as_of=ahead["as_of"], told="", heard_seconds=1.0) is None
+
+
+def test_nor_does_a_frame_that_was_long_on_its_way() -> None:
+    assert age_of_image(True, as_of="2026-01-01T11:58:20Z", told="2026-01-01T11:58:21Z", heard_seconds=0.1) == 100.0
+
+
 def test_an_unknown_state_of_a_replica_is_not_ok() -> None:
     assert state_of(primary(secondary_keys(replica_state="excellent"))) is PluginState.WARNING
     assert state_of({}) is PluginState.UNKNOWN
