@@ -16,6 +16,7 @@ from pydbt.controller.primary import status as primary_status
 from pydbt.controller.primary import volume as primary_volume
 from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.era_recovery import UNTRACKED, Since
+from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.loop import PrimaryLoop
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary import events as ev
@@ -70,6 +71,16 @@ def test_a_volume_with_one_secondary_that_follows(tmp_path: Path, clock: SimpleN
     volume.peers[1].note_in_sync(clock.now - 0.5)
     same_as_golden("one.json", PrimaryLoop(volume).report().to_json())
     volume.peers[1].close()
+
+
+def test_what_may_lie_in_the_ring_is_not_promised_to_be_in_sync(tmp_path: Path, clock: SimpleNamespace) -> None:
+    volume = volume_of(tmp_path, record(1))
+    peer = volume.join(1, Joining(CONFIG))
+    peer.brain.state.mode = Mode.NORMAL
+    volume.drained_at = clock.now - 0.7
+    Feed(volume).process()
+    assert peer.in_sync_at == volume.drained_at
+    peer.close()
 
 
 def test_blocks_that_cannot_be_read_are_named_and_the_replica_is_not_up_to_date(

@@ -22,6 +22,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.flight_watch import LONGEST_FLIGHT_S
 from pydbt.core.primary.modes import Mode
+from pydbt.core.tracking.capture_record import RECORD
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import load_state
 from tests.controller.volumes import BLOCKS, GEOMETRY, volume_of
@@ -81,6 +82,32 @@ def test_places_whose_records_were_lost_are_told_of_when_the_ring_passes_over_th
     assert [(len(event.records), event.position, event.lost) for _, event in volume.events] == [(0, 5, 3)]
     volume.events.clear()
     assert not volume.drain() and not volume.events
+
+
+@pytest.mark.parametrize("sleeps", [False, True])
+def test_no_moment_is_promised_behind_which_a_record_may_lie(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch, sleeps: bool
+) -> None:
+    """Writes come at each look at the clock, as while this process does not get to run."""
+    clock, writes = [100.0], [1, 2]
+
+    def monotonic() -> float:
+        clock[0] += 1.0
+        if writes:
+            volume.capture.write(writes.pop(0))
+        return clock[0]
+
+    monkeypatch.setattr("pydbt.controller.primary.volume.time", SimpleNamespace(monotonic=monotonic))
+    volume.sleeps = sleeps
+    volume.drain()
+    assert volume.drained_at == 101.0, "the second write came after this moment"
+    assert volume.capture.producer_position() == 4
+    volume.drain()
+    assert volume.drained_at > 101.0
+    before, volume.capture.ring = volume.drained_at, [None, *volume.capture.ring]
+    monkeypatch.setattr(volume.capture, "drain", lambda limit: np.zeros(0, RECORD))
+    volume.drain()
+    assert volume.drained_at == before, "a record is still being filled in"
 
 
 def test_a_drain_has_the_records_in_their_order(volume: Volume) -> None:

@@ -25,7 +25,7 @@ class Feed:
             answers = self._effects.carry_out(volume.fanout.handle(event, time.monotonic(), number))
             volume.events.extendleft(reversed(answers))
         for peer in volume.peers.values():
-            peer.note_in_sync(time.monotonic())
+            peer.note_in_sync(volume.drained_at)
         if any(peer.taints_changed() for peer in volume.peers.values()):
             volume.keep()
 

@@ -57,13 +57,14 @@ class Peer:
     def address(self) -> str:
         return self.record.address
 
-    def note_in_sync(self, now: float) -> None:
-        """Remember the last moment of which the secondary has everything."""
+    def note_in_sync(self, heard_until: float) -> None:
+        """Remember the last moment of which the secondary has everything. The brain has heard of each write before
+        ``heard_until``: a later one may lie in the ring."""
         if self.brain.state.taints:  # what was missed may be older than any such moment
             self.in_sync_at = None
         elif self.brain.mode is Mode.NORMAL:
             since = behind_since(self.brain.state)
-            self.in_sync_at = now if since is None else since
+            self.in_sync_at = heard_until if since is None else min(since, heard_until)
 
     def close(self, *, wait: bool = True) -> None:
         """Say goodbye, and let go of what is held. Without ``wait`` the threads end by themselves, and hold nobody up."""

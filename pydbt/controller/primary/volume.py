@@ -87,6 +87,8 @@ class Volume:
         self.detached = False
         self.swap_notice = self.below_notice = self.use_notice = self.history_notice = ""
         self.written_at: float | None = None  # when the last write was captured, by the monotonic clock
+        self.drained_at = time.monotonic()
+        """The brains have heard, or hear with the next events, of every write that was submitted before this moment."""
         self._flips: deque[float] = deque(maxlen=2)  # the times of the last two flips of the kernel's bitmaps
         self._told: tuple[int, int] | None = None  # the ring position and the loss that the brains have heard of
         self._next_idle_look = self._next_count = 0.0
@@ -174,13 +176,17 @@ class Volume:
         The ring may also pass over places whose records were lost. The brains hear of its new position then, too: what waits
         for this position would else wait until somebody writes.
         """
-        if self.sleeps and self._told is not None and self._told[0] == self.capture.producer_position():
-            now = time.monotonic()
+        # The moment first: a write between the two lies before the position, and is not promised by the moment.
+        now, end = time.monotonic(), self.capture.producer_position()
+        if self.sleeps and self._told is not None and self._told[0] == end:
+            self.drained_at = now
             if now < self._next_count:
                 return False
             self._next_count = now + COUNT_S
         records = self.capture.drain(RECORDS_A_LOOK)
         position, lost = self.capture.consumer_position(), self.capture.lost_count()
+        if position >= end:
+            self.drained_at = now
         if len(records):
             self.written_at = time.monotonic()
         if len(records) or (position, lost) != self._told:
