@@ -208,7 +208,7 @@ class Primary:
             state.release(writes)
             return
         written = taken.written(state)
-        too_many = self.settler.mark(taken.report, taken.segment, written, now)
+        too_many = self.settler.mark(taken.report, taken.segment, written, now, taken.since)
         self.verifier.touch(written)
         if reason := unloggable(state, taken, too_many):
             self._overflow(reason, writes, now)

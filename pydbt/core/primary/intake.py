@@ -21,12 +21,13 @@ NANOSECONDS = 1_000_000_000
 @dataclass(frozen=True, slots=True)
 class Taken:
     """One batch of records. ``segment``: its write requests, with their numbers; ``is_write``: which records these are;
-    ``newly_lost``: records that found no room."""
+    ``newly_lost``: records that found no room. ``since``: when the first record of all was made."""
 
     segment: Segment
     report: InFlightReport
     newly_lost: int
     is_write: npt.NDArray[np.bool_]
+    since: float
 
     def written(self, state: State) -> Runs:
         """The blocks of each write request, as a run."""
@@ -52,14 +53,13 @@ def take_in(state: State, event: Captured, now: float) -> Taken:
     if len(writes):
         state.sequence = int(last_sequences[-1])
         state.statistics.captured(writes)
-    return Taken(
-        Segment(writes, last_sequences, first_sequence, _written_at(writes, now)), report, newly_lost, is_write
-    )
+    segment = Segment(writes, last_sequences, first_sequence, _made_at(writes, now))
+    return Taken(segment, report, newly_lost, is_write, _made_at(records, now))
 
 
-def _written_at(writes: Records, now: float) -> float:
-    """When the first of them was submitted: the ring may have lain unread for a while."""
-    stamped_ns = writes["time_ns"][writes["time_ns"] > 0]
+def _made_at(records: Records, now: float) -> float:
+    """When the first of them was made: the ring may have lain unread for a while."""
+    stamped_ns = records["time_ns"][records["time_ns"] > 0]
     return min(now, float(stamped_ns.min()) / NANOSECONDS) if len(stamped_ns) else now
 
 

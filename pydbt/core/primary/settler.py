@@ -62,10 +62,13 @@ class Settler:
         """Whether the secondary owes an answer."""
         return any(reading.compared for _, reading in self._set.readings())
 
-    def mark(self, report: InFlightReport, taken: Segment, written: Runs, now: float) -> bool:
+    def mark(
+        self, report: InFlightReport, taken: Segment, written: Runs, now: float, since: float | None = None
+    ) -> bool:
         """Take in what a batch of records settles and unsettles. True: too many blocks, sweep them.
 
-        ``taken``: the write requests of the batch; ``written``: the blocks of each, as a run.
+        ``taken``: the write requests of the batch; ``written``: the blocks of each, as a run. ``since``: when the first of its
+        records was made; it may have lain unread for a while.
         """
         if self.reading and len(written.firsts):
             self._set.touch(written.blocks())
@@ -78,7 +81,7 @@ class Settler:
             blocks, sequences = _whole_writes(taken, np.sort(self._set.blocks()), self._state.geometry)
             at_rest = ~(report.overlapped.mask(blocks) | report.unmatched.mask(blocks))
             self._set.rewritten(blocks[at_rest], sequences[at_rest])
-        self._doubt_discards(taken, now)
+        self._doubt_discards(taken, now, since)
         too_many = False
         found = (("overlapped", report.overlapped), ("failed", report.failed), ("unstable", report.unstable))
         for why, runs in found:
@@ -86,10 +89,10 @@ class Settler:
                 self._state.statistics.unsettled(why, count)
                 too_many |= count + len(self._set) > MAX_UNSETTLED_BLOCKS
                 if not too_many:
-                    self._set.add(runs.blocks(), self._state.sequence, now)
+                    self._set.add(runs.blocks(), self._state.sequence, now, since)
         return too_many
 
-    def _doubt_discards(self, taken: Segment, now: float) -> None:
+    def _doubt_discards(self, taken: Segment, now: float, since: float | None) -> None:
         """Discarded blocks that may not read as zeros are read. If there are too many, the next verification compares them."""
         doubtful = discarded_in_doubt(taken.records, self._state.config.discards, self._state.geometry)
         if not (count := doubtful.total()):
@@ -98,7 +101,7 @@ class Settler:
             self._state.left_out.add(doubtful)
             return
         self._state.statistics.unsettled("discarded", count)
-        self._set.add(doubtful.blocks(), self._state.sequence, now)
+        self._set.add(doubtful.blocks(), self._state.sequence, now, since)
 
     def repair(self, blocks: Integers, now: float) -> bool:
         """Blocks were found to differ: read, compare and send them. True: there are too many, and they are pending."""

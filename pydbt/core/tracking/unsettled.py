@@ -60,17 +60,21 @@ class Unsettled:
     def __len__(self) -> int:
         return len(self._since)
 
-    def add(self, blocks: BlockNumbers, sequence: int, now: float) -> None:
-        """Mark blocks as unsettled by writes up to ``sequence``; a block keeps the earliest it goes back to."""
+    def add(self, blocks: BlockNumbers, sequence: int, now: float, since: float | None = None) -> None:
+        """Mark blocks as unsettled by writes up to ``sequence``; a block keeps the earliest it goes back to.
+
+        ``since``: when that was, if it is heard of only now.
+        """
+        at = now if since is None else since
         for block in blocks.tolist():
             if self._sent.get(block, sequence + 1) <= sequence:
                 self._anew[block] = min(self._anew.get(block, sequence), sequence)
-                self._anew_at.setdefault(block, now)
+                self._anew_at.setdefault(block, at)
             else:
                 self._sent.pop(block, None)
                 self._anew.pop(block, None)
                 self._anew_at.pop(block, None)
-                self._at.setdefault(block, now)
+                self._at.setdefault(block, at)
                 self._since[block] = min(self._since.get(block, sequence), sequence)
             self._due[block] = now + SETTLE_DELAY_S
         self.touch(blocks)

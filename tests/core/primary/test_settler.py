@@ -14,11 +14,13 @@ from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.events import BlocksRead, Captured, DropReading, ReadBlocks, SendDigests
 from pydbt.core.primary.intake import take_in
 from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.reported_state import behind_since
 from pydbt.core.primary.settler import Settled, Settler
 from pydbt.core.primary.state import State
 from pydbt.core.protocol.frames import Want
 from pydbt.core.tracking.capture_record import RECORD, Operation, RecordFlag, RecordKind
 from pydbt.core.tracking.discards import DiscardPromise
+from pydbt.core.tracking.unsettled import SETTLE_DELAY_S
 from pydbt.core.units import Geometry
 from tests.core.primary.parts import lines, only, pending_of, records, runs, state_of, taken_effects, write
 
@@ -175,6 +177,21 @@ def test_overlapping_failed_and_unstable_writes_unsettle_their_blocks() -> None:
         "verified": 0,
         "discarded": 0,
     }
+
+
+def test_what_is_heard_of_late_is_in_doubt_since_it_happened_and_read_as_soon_as_anything_else() -> None:
+    """The controller had stood still, and the records lay in the ring."""
+    state = state_of(mode=Mode.NORMAL)
+    settler = Settler(state)
+    made = records((RecordKind.SUBMIT, 1), (RecordKind.COMPLETE, 1))
+    made["flags"][-1], made["time_ns"] = RecordFlag.UNSTABLE, (3_000_000_000, 4_000_000_000)
+    taken = take_in(state, Captured(made, 2, 0), 10.0)
+    assert taken.since == 3.0
+    settler.mark(taken.report, taken.segment, taken.written(state), 10.0, taken.since)
+    assert state.unsettled.oldest_time() == 3.0 and behind_since(state) == 3.0
+    assert settler.deadline() == 10.0 + SETTLE_DELAY_S
+    only_ended = take_in(state, Captured(made[1:], 3, 0), 11.0)
+    assert only_ended.since == 4.0 and only_ended.segment.arrived == 11.0
 
 
 def test_more_blocks_than_are_worth_reading_singly_are_left_to_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
