@@ -87,6 +87,7 @@ class RemoteDashboard:
     async def _look(self) -> bool:
         """Whether it failed. Whatever comes of another machine is one sentence here."""
         assert self._loop is not None
+        asked_at = self._loop.time()
         try:
             content = await self.fetch("/api/overview", REMOTE_ANSWER_S)
             machine = View(content).parts("machines")[:1]
@@ -95,7 +96,7 @@ class RemoteDashboard:
         except PydbtError as error:
             self._problem = printable(str(error))
             return True
-        self._heard_at, self._problem = self._loop.time(), ""
+        self._heard_at, self._problem = asked_at, ""  # its pictures may be as old as the question
         self._take(machine[0])
         return False
 

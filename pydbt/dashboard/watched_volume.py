@@ -102,7 +102,7 @@ class WatchedVolume:
             self._conversation.close()
             self._failed(StateError("its status is none: there are lists in lists without end"))
         elif status is not None:
-            self._answered(status, now, now - self._asked_at)
+            self._answered(status, now, self._asked_at)
         elif now - self._asked_at > _LATE_S:
             self._late = True
             if now - self._asked_at > UNANSWERED_S:
@@ -110,9 +110,10 @@ class WatchedVolume:
                 self._conversation.close()
                 self._asked_at = None
 
-    def _answered(self, status: dict[str, Any], now: float, took_s: float) -> None:
-        self._status, self._heard_at, self._silence, self.is_stopped = status, now, "", False
-        self._asked_at, self._late, self._looked_at = None, took_s > _LATE_S, -inf
+    def _answered(self, status: dict[str, Any], now: float, asked_at: float) -> None:
+        """Its status is as old as the question: an answer may lie there for long before this process gets to read it."""
+        self._status, self._heard_at, self._silence, self.is_stopped = status, asked_at, "", False
+        self._asked_at, self._late, self._looked_at = None, now - asked_at > _LATE_S, -inf
         view = View(status)
         self._rate.observe(
             now, view.number("sent_bytes") if view.text("role") == "primary" else view.number("received_bytes")

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
+from pydbt.core.protocol.heartbeat import FRESH_S
 from pydbt.core.seen.forecast import Outlook, outlook_of
 from pydbt.core.seen.headline import headline
 from pydbt.core.seen.view import View
@@ -198,11 +199,16 @@ def _level_of_a_running(report: View, copying: bool) -> Level:
 
 
 def _lacks_nothing(report: View) -> bool:
-    """A secondary follows while it lacks what its primary cannot read, or what a taint leaves open: its primary knows."""
+    """A secondary follows while it lacks what its primary cannot read, or what a taint leaves open: its primary knows.
+
+    What that told counts for as long as a heartbeat does.
+    """
     if report.text("replica_state") == "up-to-date":
         return True
     follows = report.text("role") == "secondary" and report.text("replica_state") == "consistent"
-    return follows and report.part("primary").number("behind_bytes") == 0
+    silent_s = report.number("silent_seconds")
+    heard = silent_s is not None and silent_s <= FRESH_S
+    return follows and heard and report.part("primary").number("behind_bytes") == 0
 
 
 def words_of(asked: Asked, now: datetime) -> str:
