@@ -188,6 +188,8 @@ class ControlServer:
     def _serve(self, client: socket.socket) -> None:
         try:
             for line in _lines(client, _REQUEST_BYTES_MAX, _IDLE_S):
+                if _is_gone(client):
+                    return  # it was told that nothing was done: this process had stood still
                 answer = self._answer(line, lambda: _is_gone(client))
                 client.settimeout(_SEND_TIMEOUT_S)
                 client.sendall(json.dumps(answer).encode() + b"\n")

@@ -69,6 +69,26 @@ def test_only_its_owner_may_use_the_socket_and_it_is_gone_at_the_end(tmp_path: P
         call(tmp_path, {"command": "status"})
 
 
+def test_a_command_of_a_client_that_gave_up_is_not_carried_out_when_the_process_goes_on(tmp_path: Path) -> None:
+    """It was stopped meanwhile, and the client told that it gave no answer."""
+    asked = list[str]()
+
+    def note(request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
+        asked.append(request["command"])
+        return {}
+
+    server = ControlServer(tmp_path, note)
+    server.make()
+    assert server._listener is not None
+    server._listener.listen(16)
+    with pytest.raises(TimedOut, match=r"no answer within 0\.2 s"):
+        call(tmp_path, {"command": "down"}, 0.2)
+    with server:
+        assert call(tmp_path, {"command": "status"}) == {}, "clients are answered in the order in which they came"
+        wait_until(lambda: not server._clients, "both are gone")
+    assert asked == ["status"]
+
+
 def test_an_error_of_the_controller_keeps_its_words_and_exit_code(tmp_path: Path) -> None:
     def refuse(request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
         raise TimedOut("the wait ended")

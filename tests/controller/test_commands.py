@@ -85,6 +85,16 @@ def test_a_command_whose_client_is_gone_holds_no_thread(commands: Commands) -> N
     assert isinstance(client.ended(), TimedOut)
 
 
+def test_what_its_client_was_told_is_not_done_is_not_done_later(commands: Commands) -> None:
+    """The loop was held up by a disk that hangs, for example."""
+    client = Client(commands, command="down")
+    (request,) = taken(commands, 1)
+    client.is_gone = True
+    assert isinstance(client.ended(), TimedOut)
+    commands.carry_out(request)
+    assert commands.down is None
+
+
 def test_waits_leave_room_for_the_commands_that_are_needed_during_an_outage(commands: Commands) -> None:
     waiting = [Client(commands, command="wait") for _ in range(WAITS_MAX)]
     requests = taken(commands, WAITS_MAX)

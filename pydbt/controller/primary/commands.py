@@ -24,9 +24,9 @@ from pydbt.core.primary import events as ev
 from pydbt.core.protocol.generations import lineage_of
 from pydbt.network.address import check_plain_tcp, format_address, parse_address, split_address
 
-_ANSWER_S = 60.0
+_ANSWER_S = 60
 # Beyond the time in which everything has to reach the secondary: to end, and to hear of the new primary.
-_SWITCHOVER_S = 120.0
+_SWITCHOVER_S = 120
 # Waits last for as long as an outage does. The other places are for the commands that are needed then: status, resume, down.
 WAITS_MAX = CLIENTS_MAX - 16
 # A client that is gone is noticed this soon.
@@ -95,16 +95,20 @@ class Commands:
         while not request.done.wait(max(0.0, min(LOOK_S, deadline - time.monotonic()))):
             if time.monotonic() < deadline and not gone():
                 continue
-            self._volume.inbox.post(Gone(request))
+            what = f"the controller did not carry out {request.command}"
             if request.command == "wait":
-                raise TimedOut(f"not every write was durable on the secondary within {timeout_s} s")
-            raise TimedOut(f"the controller did not carry out {request.command} within {timeout_s:g} s")
+                what = "not every write was durable on the secondary"
+            request.fail(TimedOut(f"{what} within {timeout_s} s"))
+            self._volume.inbox.post(Gone(request))
+            break
         if request.error is not None:
             raise request.error
         return request.result or {}
 
     def carry_out(self, request: Request) -> None:
-        """Begin it, and answer when it is done at once."""
+        """Begin it, and answer when it is done at once. One that was given up is not begun: whoever asked was told so."""
+        if request.done.is_set():
+            return
         try:
             result = self._do(request)
         except PydbtError as error:
