@@ -14,10 +14,16 @@ from pydbt.cli.place import place_argument, typed_name
 from pydbt.cli.values import ADDRESS, PATH
 from pydbt.controller.control import call, is_answering, read_saved_status
 from pydbt.controller.pinned import pinned_names
-from pydbt.controller.registry import is_claimed, is_secondary_running, secondary_state_dir_of, state_dir_of
+from pydbt.controller.registry import (
+    is_claimed,
+    is_secondary_running,
+    known_places,
+    secondary_state_dir_of,
+    state_dir_of,
+)
 from pydbt.controller.supervisor_file import supervised_volumes
 from pydbt.core.configured.supervision import Condition
-from pydbt.core.errors import MachineError, NotRunning, UsageError
+from pydbt.core.errors import MachineError, NotRunning, PydbtError, UsageError
 from pydbt.core.seen.headline import UNKNOWN_AMOUNT, cluster_words, problem_words
 from pydbt.core.seen.view import View
 from pydbt.core.units import format_bytes
@@ -61,6 +67,8 @@ def locate(source: Path | None, state_dir: Path | None) -> Path:
             raise NotRunning(f"{name} has not run yet: its state directory {state_dir} does not exist{words}")
         if not state_dir.is_dir():
             raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
+        if source is not None and not name and os.geteuid() == 0:
+            _require_place_of(state_dir, source)
         return state_dir
     if source is None:
         raise UsageError("name the SOURCE, or its state directory with --state DIR")
@@ -73,6 +81,32 @@ def locate(source: Path | None, state_dir: Path | None) -> Path:
             f"{unknown_programs(source)}"
         )
     return found
+
+
+def _require_place_of(state_dir: Path, source: Path) -> None:
+    """UsageError when a state directory goes with another SOURCE or TARGET: the command would be for that one."""
+    places = [Path(entry.place) for entry in known_places() if _is_same_place(Path(entry.state_dir), state_dir)]
+    known = [place for place in places if (found := _last_used_with(place)) and _is_same_place(found, state_dir)]
+    if known and not any(_is_same_place(source, place) for place in known):
+        raise UsageError(
+            f"{state_dir} is the state directory of {known[0]}, and not of {source}: leave out one of the two"
+        )
+
+
+def _last_used_with(place: Path) -> Path | None:
+    try:
+        return _known_place(place)
+    except PydbtError:  # the device is gone
+        return None
+
+
+def _is_same_place(one: Path, other: Path) -> bool:
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    try:
+        return one.is_block_device() and other.is_block_device() and os.stat(one).st_rdev == os.stat(other).st_rdev
+    except OSError:
+        return False
 
 
 def _is_typed(name: str) -> bool:

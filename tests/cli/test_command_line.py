@@ -324,6 +324,21 @@ def test_status_finds_the_controller_by_source_and_by_state(disk: str, controlle
             assert words in text.output
 
 
+def test_a_state_directory_of_another_volume_is_no_place_of_this_one(
+    tmp_path: Path, disk: str, controller: FakeController
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(disk)
+    assert command("pause", link, "--state", controller.state_dir).code == 0
+    with loop_over(image(tmp_path / "other.img", 1 << 20)) as other:
+        for verb in ("status", "down", "pause"):
+            done = command(verb, other, "--state", controller.state_dir)
+            done.refused(
+                2, f"{controller.state_dir} is the state directory of {disk}, and not of {other}", "leave out one"
+            )
+    assert [request["command"] for request in controller.asked] == ["pause"]
+
+
 def test_status_on_a_terminal_says_the_same(disk: str, controller: FakeController) -> None:
     leader, follower = pty.openpty()
     try:
