@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from pydbt.cli.tracing.files import LOG_ENTRIES_MAX, FioLog, Recorder
+from pydbt.cli.tracing.files import LOG_ENTRIES_MAX, FioLog, Recorder, require_new
 from pydbt.cli.tracing.outputs import JsonLines, Lines, Output, Screen, SummaryAlone
 from pydbt.cli.tracing.session import follow
 from pydbt.cli.tracing.sources import LiveTrace, Recording
@@ -75,6 +75,8 @@ def trace(
     that of the thread that submitted the I/O; the kernel's threads that write out what others changed are called so.
     """
     wanted = IoFilter.of([_PLURALS[one] for one in only], processes, min_latency or 0)
+    for path in filter(None, (record, fio_file)):
+        require_new(path)  # before anything is loaded
     with contextlib.ExitStack() as stack:
         source: LiveTrace | Recording = _source(device, replay, wanted, ring_size)
         stack.enter_context(source)

@@ -23,12 +23,22 @@ _BLOCK_RECORDS = 1 << 13
 _BLOCK_S = 5.0
 
 
+def require_new(path: Path) -> None:
+    """UsageError when there is one already."""
+    if os.path.lexists(path):
+        raise _is_there(path)
+
+
+def _is_there(path: Path) -> UsageError:
+    return UsageError(f"{path} exists already: name a new file, or remove it first")
+
+
 def new_file(path: Path) -> BinaryIO:
     """It is readable for its owner alone: it names processes and files. UsageError when there is one already."""
     try:
         return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb", 0)
     except FileExistsError:
-        raise UsageError(f"{path} exists already: name a new file, or remove it first") from None
+        raise _is_there(path) from None
     except OSError as error:
         raise UsageError(f"{path} cannot be made: {error.strerror}") from None
 
