@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydbt.controller.changed_role import changed_role
 from pydbt.controller.control import call, read_saved_status
 from pydbt.core.calendar import in_utc
 from pydbt.core.errors import NotRunning, PydbtError, TimedOut
@@ -28,7 +29,10 @@ _POLL_S = 25.0
 _POLL_MARGIN_S = 10.0
 _AGAIN_S = 1.0
 """Between two looks for a controller that does not answer, and after an answer that came sooner than was asked for."""
-_ENDED_OTHERWISE = {"promoted": names.PROMOTED, "demoted": names.DEMOTED}
+_BY_COMMAND = {
+    "promoted": (names.PROMOTED, "promoted by a command: it is a volume of its own"),
+    "demoted": (names.DEMOTED, "demoted by a command: it is a replica"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Followed:
     deaf: str = ""
     _run: str = field(default="", repr=False)
     _last_name: str = field(default="", repr=False)
+    _changed: str = field(default="", repr=False)
 
     def exists(self) -> list[Line]:
         """As it is now, in one line; a controller that does not answer is told as such. PydbtError when it cannot be asked."""
@@ -81,8 +86,9 @@ class Followed:
         except NotRunning as error:
             self.running = False
             self._name(View(read_saved_status(self.state_dir) if self.state_dir else None))
+            self._changed = self._changed_role()
             return [self.line_of(own_event(names.NOT_RUNNING, str(error)))]
-        self.running = True
+        self.running, self._changed = True, ""
         self._name(status)
         figures: dict[str, Figure] = {
             "role": self.role,
@@ -115,7 +121,7 @@ class Followed:
         except NotRunning as error:
             self.running = False
             if self._last_name == names.STOPPED:
-                return self._ended_otherwise()
+                return self._role_changes()
             return [self.line_of(own_event(names.NOT_RUNNING, str(error)))]
         except TimedOut as error:
             return [self.line_of(own_event(names.GAP, str(error)))]
@@ -123,11 +129,11 @@ class Followed:
 
     def _look_for_it(self) -> list[Line]:
         """A controller that was started again: what there is now, and everything that it has told since its start."""
-        first = not self._run
+        first, changed = not self._run, self._role_changes()
         found = self.exists()
         if not self.running or first or self.deaf:
-            return found if self.running else []
-        return [*found, *self._lines(*self._ask(self.next, 0.0))]
+            return [*changed, *(found if self.running else [])]
+        return [*changed, *found, *self._lines(*self._ask(self.next, 0.0))]
 
     def _ask(self, since: int, timeout_s: float) -> tuple[list[Event], bool]:
         """The events behind a number, and whether others are missing before them. After a new start: all that there are."""
@@ -148,15 +154,24 @@ class Followed:
         made = [self.line_of(event) for event in events]
         if made:
             self._last_name = made[-1].event.name
+        for line in made:
+            if line.event.name in _BY_COMMAND:
+                self._changed = line.event.name
         if lost:
             made.insert(0, self.line_of(own_event(names.GAP, "events are missing here; the next ones are the newest")))
         return made
 
-    def _ended_otherwise(self) -> list[Line]:
-        """A command may have changed the role of what its controller has left."""
-        mode = str((read_saved_status(self.state_dir) or {}).get("mode")) if self.state_dir else ""
-        name = _ENDED_OTHERWISE.get(mode)
-        return [self.line_of(own_event(name, f"the last status says: {mode}"))] if name else []
+    def _role_changes(self) -> list[Line]:
+        """A command may have changed the role of what its controller has left. What was told of that is not told again."""
+        changed = self._changed_role()
+        if changed in ("", self._changed):
+            return []
+        self._changed = changed
+        return [self.line_of(own_event(*_BY_COMMAND[changed]))]
+
+    def _changed_role(self) -> str:
+        """A member of the group has no state directory to look into."""
+        return changed_role(Path(self.state_dir), self.role) if self.state_dir else ""
 
     def _name(self, status: View) -> None:
         self.role = status.text("role") or self.role

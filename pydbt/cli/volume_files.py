@@ -94,7 +94,8 @@ def volume_files(*, known: bool = False) -> list[Path]:
 def read_volume(path: Path) -> VolumeFile:
     """A file, its role, and what is wrong but for the settings of its table. UsageError when it cannot be read."""
     folder = volumes_folder()
-    hint, in_folder = f"the files of volumes are in {folder}", path.parent == folder
+    in_folder = path.parent == folder
+    hint = f"the files of volumes are in {path.parent if path.parent.is_dir() else folder}"
     settings = Settings(path, read_toml_file(path, hint, only_regular=in_folder))
     text, problems = settings.text, []
     if words := why_no_name(path.stem):

@@ -82,10 +82,11 @@ def registered_secondary(
 ) -> Iterator[None]:
     """Announce a replica on this machine, so that a primary here can check that it is not its own SOURCE.
 
-    With ``keep`` its file stays behind, so that the state of a stopped replica is found. A user who has no folder for it goes
-    without, with a warning.
+    With ``keep`` its file stays behind, so that the state of a stopped replica is found; and so it does where it was known
+    before. A user who has no folder for it goes without, with a warning.
     """
     place = os.path.realpath(target)
+    keep = keep or secondary_state_dir_of(place) is not None
     try:
         path = _target_file(place)
     except MachineError as error:

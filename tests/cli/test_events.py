@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from pydbt.controller.control import ControlServer, write_saved_status
 from pydbt.controller.event_log import EventLog
 from pydbt.core.seen.event_ring import EVENTS_MAX
 from pydbt.core.seen.hooks import NO_HOOKS, Whose
+from pydbt.store.replica_state import save_record
+from pydbt.store.volume_state import VolumeState, save_state
 from tests.cli.conftest import FakeController
 from tests.cli.test_overview import as_member
 from tests.cli.test_overview import members as members  # a fixture
-from tests.core.seen.statuses import primary, secondary_keys
+from tests.core.secondary.test_brain import ADOPTED
+from tests.core.seen.statuses import primary, secondary, secondary_keys
 from tests.lab.patience import PATIENCE_S, until
 from tests.lab.programs import PROGRAM, ROOT, end_with_parent
 
@@ -102,18 +106,47 @@ def test_a_controller_that_is_started_again_is_followed(
         assert one.more() == []
 
 
-def test_a_volume_that_was_promoted_or_demoted_meanwhile_is_told_by_its_last_status(
-    tmp_path: Path, quick: None
-) -> None:
+def test_a_volume_that_a_command_makes_a_replica_is_told_as_soon_as_it_is_one(tmp_path: Path, quick: None) -> None:
     controller = Controller(tmp_path / "state")
     controller.tell()
     one = Followed(controller.state_dir, str(controller.state_dir))
+    save_state(controller.state_dir, VolumeState("ab" * 16, ADOPTED.size_bytes, 4096, "/dev/vda3", {}))
     with controller.serving():
         one.exists()
         controller.log.end()
-        one.more()
-    write_saved_status(controller.state_dir, {**controller.status, "mode": "demoted"})
-    assert names(one.more()) == ["demoted"]
+        assert names(one.more()) == ["stopped"]
+    assert one.more() == [], "it is a volume as before"
+    save_record(controller.state_dir, ADOPTED)
+    assert one.more() == [], "until the state of the volume is gone"
+    (controller.state_dir / "volume.json").unlink()
+    assert [line.text().partition(" ")[2] for line in one.more()] == [
+        "/dev/vda3 demoted: demoted by a command: it is a replica"
+    ]
+    assert one.more() == [], "told once"
+    save_record(controller.state_dir, replace(ADOPTED, promoted="2026-01-02T03:04:05Z"))
+    assert names(one.more()) == ["promoted"] and one.more() == []
+
+
+def test_a_promotion_that_the_secondary_has_told_is_not_told_again(tmp_path: Path, quick: None) -> None:
+    controller = Controller(tmp_path / "state")
+    controller.status = {**secondary(), "target": "/dev/vdb"}
+    one = Followed(controller.state_dir, str(controller.state_dir))
+    save_record(controller.state_dir, ADOPTED)
+    with controller.serving():
+        one.exists()
+        controller.log.say("promoted", "promoted by the operator")
+        controller.log.end()
+        assert names(one.more()) == ["promoted", "stopped"]
+    save_record(controller.state_dir, replace(ADOPTED, promoted="2026-01-02T03:04:05Z"))
+    assert "promoted" not in names([*one.more(), *one.more()])
+
+
+def test_what_was_promoted_before_is_no_event_of_now(tmp_path: Path, quick: None) -> None:
+    (state := tmp_path / "state").mkdir()
+    write_saved_status(state, {**secondary(), "target": "/dev/vdb"})
+    save_record(state, replace(ADOPTED, promoted="2026-01-02T03:04:05Z"))
+    one = Followed(state, str(state))
+    assert names(one.exists()) == ["not-running"] and one.more() == []
 
 
 def test_a_reader_that_is_too_slow_is_told_of_the_gap_and_holds_no_memory(

@@ -17,6 +17,7 @@ from pydbt.controller.registry import (
     registered_primary,
     registered_secondary,
     require_no_space,
+    secondary_state_dir_of,
     state_dir_of,
 )
 from pydbt.core.errors import BusyError, StateError
@@ -113,6 +114,20 @@ def test_a_full_run_folder_is_one_sentence_and_what_was_known_stays(
     assert kept.read_bytes() == before
     with registered_secondary(target, state, "127.0.0.1", 2, keep=True):
         assert kept.read_bytes() != before
+
+
+def test_what_applies_the_journal_of_a_known_replica_does_not_forget_it(tmp_path: Path, place: Path) -> None:
+    target, copy, state = tmp_path / "replica.img", tmp_path / "copy.img", tmp_path / "state"
+    target.touch()
+    copy.touch()
+    state.mkdir()
+    with registered_secondary(target, state, "127.0.0.1", 1, keep=True):
+        pass
+    for one in (target, copy):
+        with registered_secondary(one, state, "127.0.0.1", 0):
+            pass
+    assert secondary_state_dir_of(target) == state
+    assert secondary_state_dir_of(copy) is None, "it was not known before"
 
 
 def test_a_full_run_folder_leaves_no_empty_entry(tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

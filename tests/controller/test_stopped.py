@@ -208,8 +208,12 @@ def test_a_device_that_is_gone_makes_it_unknown(machine: Machine, monkeypatch: p
 @pytest.mark.parametrize(("promoted", "mode"), [("", "demoted"), ("2026-01-02T03:04:05Z", "promoted")])
 def test_a_volume_that_is_no_primary_any_more_has_a_word_of_its_own(tmp_path: Path, promoted: str, mode: str) -> None:
     save_record(tmp_path, replace(ADOPTED, promoted=promoted))
-    status = with_present_figures(tmp_path, SAVED)
+    refused = {"refused": "split-brain", "connection_problem": "make this side the replica with 'controller demote'"}
+    secondaries = [{"secondary": "h:1", **refused}]
+    status = with_present_figures(tmp_path, {**SAVED, **refused, "secondaries": secondaries})
     assert (status["mode"], status["out_of_sync_bytes"]) == (mode, None)
+    for one in (status, *status["secondaries"]):
+        assert one["refused"] == one["connection_problem"] == "", "what a person was to do is done"
 
 
 def test_the_commands_tell_the_figure_of_now_and_why_the_run_ended(machine: Machine) -> None:
@@ -227,6 +231,12 @@ def test_the_status_of_a_secondary_is_as_it_was_saved(tmp_path: Path) -> None:
     assert with_present_figures(tmp_path, saved) == saved
     save_record(tmp_path, ADOPTED)
     assert with_present_figures(tmp_path, saved) == saved
+
+
+def test_a_replica_that_was_promoted_is_called_so(tmp_path: Path) -> None:
+    save_record(tmp_path, replace(ADOPTED, promoted="2026-01-02T03:04:05Z"))
+    write_saved_status(tmp_path, {"role": "secondary", "mode": "offline", "replica_state": "consistent"})
+    assert "last known state: promoted, replica consistent at " in last_known(tmp_path)
 
 
 @pytest.mark.parametrize("change", [{"kept_aside": True}, {"consistent": False}])

@@ -187,7 +187,7 @@ def test_what_cannot_change_its_role_says_why_and_stays_what_it_is(pair, tmp_pat
         pair.change("demote", pair.b).refused(4, "in use")
         pair.change("promote", pair.a).refused(2, "only a replica can be promoted")
         both.secondary.terminate()
-        pair.change("demote", pair.b).refused(2, "holds no volume")
+        pair.change("demote", pair.b).refused(2, "is a replica already", "controller secondary")
         command("run", pair.b.path, "--secondary", both.address, "--state", pair.state[pair.b]).refused(
             2, "is that of a replica", "controller promote"
         )

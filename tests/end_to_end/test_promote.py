@@ -67,6 +67,8 @@ def test_a_promoted_replica_is_the_volume_and_the_old_primary_cannot_overwrite_i
             try:
                 assert both.primary.wait() == 5, "the old primary was not told"
                 assert again.alive and "was promoted at" in both.primary.words(), again.words()
+                told = command("status", both.target)
+                assert told.code == 9 and "last known state: promoted" in told.errors, told
                 assert both.target.read_bytes() == image
                 outcome = command(*arguments, "--check")
                 assert outcome.code == 0 and "was promoted at" in outcome.output, outcome

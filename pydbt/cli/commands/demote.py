@@ -10,12 +10,15 @@ from pydbt.cli.place import place_argument
 from pydbt.cli.protecting import role_changed
 from pydbt.cli.stopping import stop_running, stop_timeout
 from pydbt.cli.values import PATH
+from pydbt.controller.control import is_answering
 from pydbt.controller.primary.leftover import detach_leftover
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.controller.state_dir import require_state_dir
+from pydbt.core.errors import UsageError
 from pydbt.core.protocol.divergence import Divergence, short
 from pydbt.device.checks import check_target, require_root
 from pydbt.device.sysfs import BlockDevice
+from pydbt.store.replica_state import load_record
 from pydbt.store.volume_state import load_state
 
 
@@ -37,6 +40,9 @@ def demote(source: Path, state_dir: Path, timeout: float) -> int:
 
     if load_state(state_dir) is not None:
         roles.require_volume(state_dir, source)
+    elif not is_answering(state_dir) and load_record(state_dir) is not None:
+        roles.require_replica(state_dir, source)
+        raise UsageError(f"{source} is a replica already: run 'controller secondary' on it with this state directory")
     stop_running(state_dir, timeout, "primary", "only a primary's volume can be demoted")
     with claimed_state_dir(state_dir):
         mapped = _is_tracked(source, state_dir)

@@ -54,7 +54,8 @@ def _print_all(source: Path | None, state_dir: Path | None, as_json: bool, now: 
         raise NotRunning(
             "no volume and no replica is known here since the last boot: name a state directory with --state DIR"
         )
-    _print([Line(own_event(NOW, f"that is all for now ({len(known)}); changes follow"), "", "-", "")], as_json)
+    words = f"that is all for now ({len(known)}){'' if now else '; changes follow'}"
+    _print([Line(own_event(NOW, words), "", "-", "")], as_json)
     if now:
         return 0 if all(one.running for one in known.values()) else NotRunning.exit_code
     following = Following()

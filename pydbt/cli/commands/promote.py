@@ -63,7 +63,7 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
         target=target, listen_host="127.0.0.1", listen_port=0, state_dir=state_dir, replay_only=True, promote=True,
         accept_target=accept_target,
     )  # fmt: skip
-    with registered_secondary(target, state_dir, "127.0.0.1", 0):
+    with registered_secondary(target, state_dir, "127.0.0.1", 0, keep=True):
         from pydbt.controller.secondary.service import run_secondary
 
         code = 0 if run_secondary(chosen) == 0 else 1

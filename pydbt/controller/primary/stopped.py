@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydbt.controller.changed_role import changed_role
 from pydbt.controller.primary.armed import arming_of
 from pydbt.controller.primary.below_watch import changed_since
 from pydbt.controller.primary.configuring import load_staged
@@ -113,16 +114,19 @@ def _state_of(state_dir: Path) -> VolumeState | None:
 
 
 def _became(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
-    """A volume that is no primary any more, or of which nothing else is known."""
+    """A volume that is no primary any more, or of which nothing else is known. Nobody refuses one that is none."""
     _set(status, None)
-    with contextlib.suppress(StateError):
-        if (record := load_record(state_dir)) is not None:
-            status["mode"] = "promoted" if record.promoted else "demoted"
+    if became := changed_role(state_dir, "primary"):
+        status["mode"] = became
+        for one in (status, *status["secondaries"]):
+            one |= {name: "" for name in ("refused", "connection_problem") if name in one}
     return status
 
 
 def _of_a_replica(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
-    """It may have been killed before a status told that its target lacks something."""
+    """It may have been killed before a status told that its target lacks something; or have become a volume since."""
+    if became := changed_role(state_dir, "secondary"):
+        return {**status, "mode": became}
     with contextlib.suppress(StateError):
         record = load_record(state_dir)
         if (record is not None and (record.kept_aside or not record.consistent)) or load_target_problem(state_dir):

@@ -54,8 +54,8 @@ def why_not_promote(
     if state is ReplicaState.INCONSISTENT:
         return Objection(
             f"{target} is inconsistent, a mixture of different moments, because its first copy, or a "
-            "resynchronization in place, was not completed, another program changed it, or its journal is damaged: it "
-            "cannot be promoted",
+            "resynchronization in place, was not completed, 'controller invalidate' gave it up, another program changed it, or "
+            "its journal is damaged: it cannot be promoted",
             may_be_forced=False,
         )
     if lives and has_slept:

@@ -1,0 +1,24 @@
+"""Whether a command has changed the role of a volume or replica since its controller saved the last status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydbt.core.errors import StateError
+from pydbt.store.replica_state import load_record
+from pydbt.store.volume_state import load_state
+
+
+def changed_role(state_dir: Path, role: str | None) -> str:
+    """``promoted``, ``demoted``, or nothing. ``role`` is that of the last status; what cannot be read has not changed."""
+    try:
+        record = load_record(state_dir)
+        if record is None:
+            return ""
+        if role == "secondary":
+            return "promoted" if record.promoted else ""
+        if role == "primary" and load_state(state_dir) is None:
+            return "promoted" if record.promoted else "demoted"
+    except StateError:
+        pass
+    return ""
