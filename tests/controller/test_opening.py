@@ -14,6 +14,7 @@ from pydbt.controller.primary.era_recovery import UNTRACKED, untracked_by
 from pydbt.controller.primary.handshake import Refused
 from pydbt.controller.primary.opening import distrusted, prove_secondaries, with_named
 from pydbt.core.errors import NoAnswer, PeerError, Unreachable, UsageError
+from pydbt.core.protocol.frames import Bye
 from pydbt.core.protocol.generations import Generations
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VolumeState
@@ -102,20 +103,27 @@ def answers(monkeypatch):
     """What the secondary of a new volume answers, one attempt after the other; sleeps between them are counted."""
     outcomes: list[object] = []
     sleeps: list[float] = []
+    sent: list[object] = []
 
     def shake_hands(*_):
         outcome = outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
-        return SimpleNamespace(close=lambda: None), SimpleNamespace(replica=outcome)
+        return SimpleNamespace(close=lambda: None, send_frames=sent.extend), SimpleNamespace(replica=outcome)
 
     monkeypatch.setattr(opening, "shake_hands", shake_hands)
     monkeypatch.setattr(opening.time, "sleep", sleeps.append)
-    return SimpleNamespace(outcomes=outcomes, sleeps=sleeps)
+    return SimpleNamespace(outcomes=outcomes, sleeps=sleeps, sent=sent)
 
 
 def prove(state, wait):
     prove_secondaries(SimpleNamespace(logical_block_bytes=512), state, dict.fromkeys(range(1, 9)), wait=wait)
+
+
+def test_a_secondary_that_was_only_looked_for_is_told_that_it_is_not_lost(answers):
+    answers.outcomes[:] = ["replica a"]
+    prove(state_of("a:1"), wait=False)
+    assert [type(frame) for frame in answers.sent] == [Bye]
 
 
 def test_a_new_volume_waits_for_a_secondary_that_is_started_later_and_logs_that_once(answers, caplog):

@@ -539,3 +539,11 @@ def test_the_log_has_the_primary_s_coming_and_going_and_a_loss_is_a_warning(seco
     lines = [line for line in secondary.words().splitlines() if "the primary 127.0.0.1:" in line]
     assert [line.split()[0] for line in lines] == ["INFO", "INFO", "INFO", "WARNING"], lines
     assert "is connected; a new replica" in lines[0]
+
+
+def test_a_secondary_that_ends_warns_of_no_lost_primary(secondary):
+    with ScriptedPrimary(secondary.port, SIZE):
+        until(lambda: "is connected" in secondary.words(), "it is taken in")
+        assert secondary.stop() == 0
+    (line,) = [line for line in secondary.words().splitlines() if "is let go, because this secondary ends" in line]
+    assert line.split()[0] == "INFO" and "is gone" not in secondary.words()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frames import (
     BOOT,
     HELLO_FEATURES,
+    Bye,
     Frame,
     Hello,
     Refuse,
@@ -91,6 +93,13 @@ def shake_hands(
         if problem := unusable(secure):
             raise PeerError(f"{error}; {problem}") from None
         raise
+
+
+def let_go(connection: FramedConnection) -> None:
+    """Of a secondary that was only asked whether it is there: it is told that this is no loss."""
+    with contextlib.suppress(PeerError):
+        connection.send_frames([Bye("it is there; replication begins when every write is tracked")])
+    connection.close()
 
 
 def _shake_hands(

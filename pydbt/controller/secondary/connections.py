@@ -272,6 +272,8 @@ class Connections:
         if who is not None:
             meant = goodbye is not None or self._stopping
             words = f"said goodbye: {goodbye}" if goodbye is not None else f"is gone: {reason}"
+            if goodbye is None and self._stopping:
+                words = "is let go, because this secondary ends"
             self._lines.log(logging.INFO if meant else logging.WARNING, f"{who} {words}")
 
     def _secured(self, sock: socket.socket) -> FramedConnection | None:
