@@ -92,6 +92,16 @@ def test_its_units_are_the_project_s_and_run_the_package_s_own_program() -> None
 
 
 @pytest.mark.smoke
+def test_no_script_of_it_enables_or_starts_a_unit_whichever_debhelper_builds_it(tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "--control", built(), tmp_path / "control"], timeout=60, check=True)
+    for path in (tmp_path / "control").iterdir():
+        assert "deb-systemd" not in path.read_text(), path.name
+    assert re.search(r"^override_dh_installsystemd:\n\n", (DEBIAN / "rules").read_text(), re.MULTILINE), (
+        "Debian 13's debhelper would, for a unit that is no template"
+    )
+
+
+@pytest.mark.smoke
 def test_the_generator_is_where_systemd_looks_for_it_and_can_be_run() -> None:
     name = "usr/lib/systemd/system-generators/pydbt-generator"
     assert text_of(built(), name) == (ROOT / "packaging/systemd/pydbt-generator").read_text()

@@ -349,8 +349,11 @@ class Machine:
     def _command(self) -> list[str]:
         ours, theirs = (self._sockets / f"link{number}" for number in (self.number, 3 - self.number))
         ours.unlink(missing_ok=True)
+        # On a busy host a machine is not run for seconds: its kernel would find that its timer does not tick, and panic, or call
+        # that a lockup, of which only one of two minutes is told.
         words = ["root=/dev/vda", "rw", "console=ttyS0", "net.ifnames=0", "mitigations=off", "quiet", "panic=-1", "oops=panic",
-                 f"systemd.hostname={self.name}", f"pydbt.link={self.address}/24"]  # fmt: skip
+                 "no_timer_check", "watchdog_thresh=60", f"systemd.hostname={self.name}",
+                 f"pydbt.link={self.address}/24"]  # fmt: skip
         if not self.systemd:
             words.append("init=/sbin/pydbt-init")
         disks = [word for name, disk in self.disks.items() for word in (
