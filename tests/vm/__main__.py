@@ -3,49 +3,59 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.vm import box
-from tests.vm.image import PROJECT, cache, image
-from tests.vm.machine import IDENTITY, TREE, Machine, MachineFailure
-from tests.vm.pair import DISKS, Pair, make_pair, run_folders
+from tests.vm import box, kinds
+from tests.vm.image import OURS, PROJECT, SUITE, SUITES, Image, cache, image
+from tests.vm.machine import IDENTITY, TREE, MachineFailure
+from tests.vm.pair import DISKS, boot_both, make_machines, run_folders
+from tests.vm.qemu import QemuMachine
 
-# Each copy of the project has machines of its own.
-_OURS = hashlib.sha256(str(PROJECT).encode()).hexdigest()[:10]
-SOCKETS = Path(f"/tmp/pydbt-vm-{_OURS}")
+SOCKETS = Path(f"/tmp/pydbt-vm-{OURS}")
+_PACKAGE = "/root/pydbt.deb"
 TESTS = ("tests/kernel", "tests/device", "tests/store")
 
 
 def folder() -> Path:
-    return cache() / f"up-{_OURS}"
+    return cache() / f"up-{OURS}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/vm", description="Two virtual machines without a network.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("build", help="the machines' image, if it is not there yet")
-    commands.add_parser("up", help="boot primary and secondary; they stay until down")
+    of_suite = argparse.ArgumentParser(add_help=False)
+    of_suite.add_argument("--suite", choices=SUITES, help=f"of Debian; {SUITES[0]} by default")
+    commands.add_parser("build", parents=[of_suite], help="the machines' image, if it is not there yet")
+    commands.add_parser("up", parents=[of_suite], help="boot primary and secondary; they stay until down")
     commands.add_parser("down", help="take them away")
     ssh = commands.add_parser("ssh", help="a command, or a shell, in one of them")
     ssh.add_argument("name", choices=("primary", "secondary"))
     ssh.add_argument("words", nargs=argparse.REMAINDER)
-    inside = commands.add_parser("run", help="this project's own tests inside a fresh machine")
+    commands.add_parser("ssh-config", help="how ssh reaches them: for ssh -F, and for pytest --ssh-config")
+    inside = commands.add_parser("run", parents=[of_suite], help="this project's own tests inside a fresh machine")
     inside.add_argument("arguments", nargs=argparse.REMAINDER, help=f"pytest's; {' '.join(TESTS)} when there are none")
-    commands.add_parser("box", help="the image as a box for Vagrant with libvirt")
+    commands.add_parser("box", parents=[of_suite], help="the image as a box for Vagrant with libvirt")
     place = commands.add_parser(
-        "lab", help="a command, or a shell, with libvirt and Vagrant for that box, cut off from the network"
+        "lab",
+        parents=[of_suite],
+        help="a command, or a shell, with libvirt and Vagrant for that box, cut off from the network",
     )
     place.add_argument("words", nargs=argparse.REMAINDER)
-    tests = commands.add_parser("test", help="the tests that need machines")
+    tests = commands.add_parser("test", parents=[of_suite], help="the tests that need machines")
+    tests.add_argument("--on", metavar="KIND", help="qemu (default), vagrant, or ssh:HOST,HOST")
+    tests.add_argument("--ssh-config", metavar="FILE", help="how ssh reaches these hosts")
     tests.add_argument("--full", action="store_true", help="the long ones as well")
     tests.add_argument("arguments", nargs=argparse.REMAINDER, help="pytest's")
     chosen = parser.parse_args()
+    for option, name in (("suite", SUITE), ("on", kinds.ON), ("ssh_config", kinds.SSH_CONFIG)):
+        if value := getattr(chosen, option, None):
+            os.environ[name] = value
     try:
         match chosen.command:
             case "build":
@@ -57,6 +67,8 @@ def main() -> int:
                 return down()
             case "ssh":
                 return enter(chosen.name, " ".join(chosen.words))
+            case "ssh-config":
+                return tell_ssh_config()
             case "box":
                 print(box.box())
                 return 0
@@ -80,18 +92,20 @@ def up() -> int:
     down()
     built = image()
     SOCKETS.mkdir(mode=0o700)
-    machines = make_pair(built, folder(), SOCKETS, DISKS, systemd=True)
+    machines = make_machines(built, folder(), SOCKETS, DISKS, systemd=True)
+    package = box.package()
     try:
         print("booting", flush=True)
-        machines.boot(outlive=True)
+        boot_both(machines, outlive=True)
         _remember(machines)
-        for machine in reversed(machines.both):  # the primary's first run wants to find the secondary
+        for machine in reversed(machines):  # the primary's first run wants to find the secondary
             print(f"setting up {machine.name}", flush=True)
-            machine.run(
-                f"bash {TREE}/scripts/guest {machine.name} {machines.secondary.address} {IDENTITY}", timeout=600
-            )
+            machine.put(package, _PACKAGE)
+            words = f"{machine.name} {machines[1].address} {IDENTITY} {_PACKAGE}"
+            machine.run(f"bash {TREE}/scripts/guest {words}", timeout=900)
     except BaseException:
-        machines.close()
+        for machine in machines:
+            machine.close()
         down()
         raise
     print('both are up; try: scripts/vm ssh primary "controller run"')
@@ -106,19 +120,19 @@ def down() -> int:
     return 0
 
 
-def _remember(machines: Pair) -> None:
-    known = {machine.name: machine.pid for machine in machines.both}
-    (folder() / "up.json").write_text(json.dumps({"image": str(machines.primary.image.folder), "pids": known}))
+def _remember(machines: Sequence[QemuMachine]) -> None:
+    known = {machine.name: machine.pid for machine in machines}
+    (folder() / "up.json").write_text(json.dumps({"image": str(machines[0].image.folder), "pids": known}))
 
 
-def _machines_up() -> list[Machine]:
+def _machines_up() -> list[QemuMachine]:
     try:
         known = json.loads((folder() / "up.json").read_text())
     except FileNotFoundError:
         return []
     # Without disks: those belong to the QEMU that runs.
-    pair = make_pair(image(), folder(), SOCKETS, {}, systemd=True)
-    return [machine.adopt(known["pids"][machine.name]) for machine in pair.both]
+    machines = make_machines(Image(Path(known["image"])), folder(), SOCKETS, {}, systemd=True)
+    return [machine.adopt(known["pids"][machine.name]) for machine in machines]
 
 
 def enter(name: str, command: str) -> int:
@@ -129,11 +143,21 @@ def enter(name: str, command: str) -> int:
     return 9
 
 
+def tell_ssh_config() -> int:
+    machines = [machine for machine in _machines_up() if machine.alive]
+    for machine in machines:
+        print(machine.ssh_config())
+    if not machines:
+        print("scripts/vm: they are not up: use scripts/vm up", file=sys.stderr)
+        return 9
+    return 0
+
+
 def run_inside(arguments: list[str]) -> int:
     """One machine for one run. What it prints comes out here as it comes."""
     built = image()
     with run_folders() as (place, sockets):
-        machine = Machine("primary", 1, built, place, sockets)
+        machine = QemuMachine("primary", 1, built, place, sockets)
         try:
             machine.boot()
             machine.put_project()

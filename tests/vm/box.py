@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -11,7 +10,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from tests.vm.image import PROJECT, Image, cache, image
+from tests.vm.image import OURS, PROJECT, Image, cache, image
 
 LAB = Path(__file__).parent / "lab"
 GIB = 1 << 30
@@ -48,6 +47,16 @@ def _make_box(built: Image, path: Path) -> None:
         (parts / "new.box").rename(path)
 
 
+def package() -> Path:
+    """The Debian package of this tree, built here: machines without a network have nothing to build it with."""
+    folder = cache() / f"package-{OURS}"
+    shutil.rmtree(folder, ignore_errors=True)
+    done = subprocess.run([PROJECT / "scripts/package", folder], capture_output=True, text=True, timeout=900)
+    if done.returncode:
+        raise RuntimeError(f"the package could not be built: {done.stderr[-3000:]}")
+    return Path(done.stdout.strip())
+
+
 def check_tools() -> None:
     missing = [tool for tool in TOOLS if not shutil.which(tool)]
     if missing:
@@ -58,13 +67,12 @@ def lab_command(words: list[str]) -> list[str]:
     """A command inside the lab. What Vagrant and libvirt keep is thrown away when another box is to be used."""
     check_tools()
     made = box()
-    ours = hashlib.sha256(str(PROJECT).encode()).hexdigest()[:10]
-    folder = cache() / f"lab-{ours}"
+    folder = cache() / f"lab-{OURS}"
     if not (folder / "box").exists() or (folder / "box").read_text() != str(made):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         (folder / "box").write_text(str(made))
-    return [str(LAB), str(folder), str(made), str(made.parent), *words]
+    return [str(LAB), str(folder), str(made), str(made.parent), str(package()), *words]
 
 
 def lab(words: list[str]) -> int:

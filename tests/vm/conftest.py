@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.vm import kinds
+from tests.vm.image import SUITE, chosen_suite
 from tests.vm.pair import MIB, Pair, pair
 from tests.vm.site import STATE_DISK, mount_state
 
 FULL = bool(os.environ.get("PYDBT_VM_FULL"))
 # Vagrant and libvirt are many packages; and a boot of systemd takes a while: for the long run only.
-SLOW = ("test_vagrant.py", "test_services.py", "test_package.py", "test_boot.py", "test_targets.py")
+SLOW = (
+    "test_first_disk.py",
+    "test_vagrant.py",
+    "test_services.py",
+    "test_package.py",
+    "test_boot.py",
+    "test_targets.py",
+)
 collect_ignore = [] if FULL else list(SLOW)
 
 
@@ -24,10 +34,45 @@ def long(*values: Any) -> tuple[Any, ...]:
     return values if FULL else ()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("machines", "the machines of tests/vm")
+    group.addoption("--on", metavar="KIND", help="qemu (default), vagrant, or ssh:HOST,HOST (tests/vm/kinds.py)")
+    group.addoption("--ssh-config", metavar="FILE", help="how ssh reaches the hosts of --on ssh:HOST,HOST")
+    group.addoption("--suite", metavar="NAME", help="of Debian, for machines under QEMU: bookworm (default) or trixie")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Into the environment: programs that a test starts must choose the same."""
+    for option, name in (("on", kinds.ON), ("ssh_config", kinds.SSH_CONFIG), ("suite", SUITE)):
+        # Not known where this file was found only when tests were collected.
+        if value := config.getoption(option, None):
+            os.environ[name] = value
+    try:
+        kinds.chosen(), chosen_suite()
+    except (ValueError, RuntimeError) as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+_left_out: Counter[kinds.Ability] = Counter()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kind = kinds.chosen()
+    out = []
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.machines)
+        if lacking := kinds.lacking(item, kind):
+            _left_out[lacking[0]] += 1
+            out.append(item)
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for line in kinds.left_out(_left_out, kinds.chosen()):
+        terminalreporter.write_line(line)
 
 
 # After a power cut all of it is compared. XFS is not made smaller than 300 MiB; and of ext4 less than half may be what dm-era

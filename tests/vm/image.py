@@ -17,7 +17,11 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 RECIPE = Path(__file__).parent / "recipe"
+OURS = hashlib.sha256(str(PROJECT).encode()).hexdigest()[:10]
+"""Each copy of the project has machines of its own."""
 BUILD_TIMEOUT_S = 3600
+SUITES = ("bookworm", "trixie")  # of Debian, and what the recipe knows
+SUITE = "PYDBT_VM_SUITE"
 KEPT_S = 7 * 86400  # images that nobody has used for this time are removed
 
 
@@ -56,8 +60,17 @@ class Image:
         return (self.folder / "kernel").read_text().strip()
 
 
+def chosen_suite() -> str:
+    """Whose packages and kernel the machines have. RuntimeError for one that is not known."""
+    suite = os.environ.get(SUITE) or SUITES[0]
+    if suite not in SUITES:
+        raise RuntimeError(f"{suite} is no suite that machines can be made of: expected {' or '.join(SUITES)}")
+    return suite
+
+
 def image(more: tuple[str, ...] = ()) -> Image:
     """The image for this state of the recipe, with ``more`` packages; built first if need be, which takes a minute or two."""
+    suite = chosen_suite()
     whole = _fingerprint(
         *RECIPE.iterdir(),
         PROJECT / "scripts/setup",
@@ -66,12 +79,12 @@ def image(more: tuple[str, ...] = ()) -> Image:
         more=more,
     )
     packages = _fingerprint(RECIPE / "packages", PROJECT / "scripts/setup", more=more)
-    folder = cache() / f"image-{whole}"
+    folder = cache() / f"image-{suite}-{whole}"
     with (cache() / "build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             _remove_stale(cache())
-            _build(folder, cache() / f"packages-{packages}.tar", more)
+            _build(suite, folder, cache() / f"packages-{suite}-{packages}.tar", more)
         os.utime(folder)
     return Image(folder)
 
@@ -83,17 +96,17 @@ def _fingerprint(*paths: Path, more: tuple[str, ...]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _build(folder: Path, packages: Path, more: tuple[str, ...]) -> None:
+def _build(suite: str, folder: Path, packages: Path, more: tuple[str, ...]) -> None:
     _check_tools()
     began = time.monotonic()
-    print(f"building the machines' image in {folder}", flush=True)
+    print(f"building the machines' image of {suite} in {folder}", flush=True)
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     log = part / "build.log"
     with log.open("wb") as output:
         done = subprocess.run(
-            [RECIPE / "build", PROJECT, part, packages, *more],
+            [RECIPE / "build", suite, PROJECT, part, packages, *more],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=BUILD_TIMEOUT_S,
         )  # fmt: skip
     if done.returncode:

@@ -14,10 +14,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 from tests.lab.patience import wait_until
+from tests.vm.image import chosen_suite
 from tests.vm.machine import IDENTITY, TREE, Machine
 from tests.vm.pair import Pair
 
-PACKAGES = ("pacemaker", "corosync", "pacemaker-cli-utils", "resource-agents", "postgresql-15", "psmisc")
+_POSTGRES = {"bookworm": "15", "trixie": "17"}[chosen_suite()]
+PACKAGES = ("pacemaker", "corosync", "pacemaker-cli-utils", "resource-agents", f"postgresql-{_POSTGRES}", "psmisc")
 # Everything is emulated: an action of the agent starts the program several times.
 PATIENCE_S = 1800.0
 ACTION_S = 1000
@@ -27,7 +29,7 @@ PORT = 7790
 POINT = "/srv/data"
 DATABASE = f"{POINT}/pg"
 STATE = "/var/lib/pydbt/data"
-_PG = "/usr/lib/postgresql/15/bin"
+_PG = f"/usr/lib/postgresql/{_POSTGRES}/bin"
 
 _COROSYNC = """totem {{
     version: 2

@@ -11,7 +11,9 @@ where ``machines`` is the fixture of ``conftest.py`` (``from tests.vm.conftest i
 
     with pair({"data": 320 << 20}, volatile=True) as machines: ...
 
-with the disks that are wanted. By hand: ``scripts/vm up``, ``scripts/vm ssh primary "uname -a"``, ``scripts/vm down``.
+with the disks that are wanted. With ``--on`` (``kinds.py``) these are machines that run somewhere, lent for the time.
+
+By hand: ``scripts/vm up``, ``scripts/vm ssh primary "uname -a"``, ``scripts/vm down``.
 """
 
 from __future__ import annotations
@@ -20,14 +22,17 @@ import contextlib
 import fcntl
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab.identities import identity
 from tests.vm.image import Image, cache, image
-from tests.vm.machine import IDENTITY, Machine
+from tests.vm.kinds import chosen
+from tests.vm.machine import IDENTITY, Machine, MachineFailure
+from tests.vm.over_ssh import lent_pair
+from tests.vm.qemu import QemuMachine
 
 MIB = 1 << 20
 DISKS = {"data": 512 * MIB}
@@ -42,19 +47,13 @@ class Pair:
     def both(self) -> tuple[Machine, Machine]:
         return self.primary, self.secondary
 
-    def boot(self, *, outlive: bool = False) -> None:
-        """Both at once, with the project as it is now."""
-        # Started from this thread: a machine ends with the thread that started it.
-        for machine in self.both:
-            machine.start(outlive=outlive)
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(_ready, self.both))
-
     def cut_link(self) -> None:
-        self.primary.cut_link()
+        for machine in self.both:
+            machine.cut_link()
 
     def mend_link(self) -> None:
-        self.primary.mend_link()
+        for machine in self.both:
+            machine.mend_link()
 
     def check_healthy(self) -> None:
         """No kernel complained, or MachineFailure."""
@@ -67,15 +66,28 @@ class Pair:
             machine.close()
 
 
-def _ready(machine: Machine) -> None:
+def boot_both(machines: Sequence[QemuMachine], *, outlive: bool = False) -> None:
+    """Both at once, with the project as it is now."""
+    # Started from this thread: a machine ends with the thread that started it.
+    for machine in machines:
+        machine.start(outlive=outlive)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(_ready, machines))
+
+
+def _ready(machine: QemuMachine) -> None:
     machine.until_up()
     machine.put_project()
+    _put_identity(machine)
+
+
+def _put_identity(machine: Machine) -> None:
     machine.put(identity(machine.name), IDENTITY)
     machine.run(f"chown root:root {IDENTITY}; chmod 600 {IDENTITY}")
     machine.run("sync")  # what is put there survives a power cut
 
 
-def make_pair(
+def make_machines(
     built: Image,
     folder: Path,
     sockets: Path,
@@ -83,16 +95,16 @@ def make_pair(
     *,
     volatile: bool = False,
     systemd: bool = False,
-) -> Pair:
+) -> tuple[QemuMachine, QemuMachine]:
     """Not booted yet. ``sockets`` must be a short path: the kernel takes 107 characters."""
-    both = [
-        Machine(name, number, built, folder, sockets, systemd=systemd)
-        for number, name in ((1, "primary"), (2, "secondary"))
-    ]
+    both = (
+        QemuMachine("primary", 1, built, folder, sockets, systemd=systemd),
+        QemuMachine("secondary", 2, built, folder, sockets, systemd=systemd),
+    )
     for machine in both:
         for name, size_bytes in disks.items():
             machine.add_disk(name, size_bytes, volatile=volatile)
-    return Pair(*both)
+    return both
 
 
 @contextlib.contextmanager
@@ -108,19 +120,44 @@ def pair(
 
     ``packages``: what they have installed besides.
     """
+    if chosen().name != "qemu":
+        if volatile or packages:
+            raise MachineFailure(
+                "disks that forget, and other packages, are of machines that are made anew: use --on qemu"
+            )
+        with _lent(disks) as machines:
+            yield machines
+        return
     built = image(packages)
     with run_folders() as (folder, sockets):
-        machines = make_pair(built, folder, sockets, disks, volatile=volatile, systemd=systemd)
+        both = make_machines(built, folder, sockets, disks, volatile=volatile, systemd=systemd)
+        machines = Pair(*both)
         try:
-            machines.boot()
+            boot_both(both)
             yield machines
             machines.check_healthy()
         finally:
             machines.close()
             if keep_logs is not None:
-                for machine in machines.both:
+                for machine in both:
                     if machine.console_log.exists():
                         shutil.copy(machine.console_log, keep_logs / f"{machine.name}-console.log")
+
+
+@contextlib.contextmanager
+def _lent(disks: Mapping[str, int]) -> Iterator[Pair]:
+    """Two that run somewhere; at the end they are as before."""
+    with tempfile.TemporaryDirectory(prefix="pydbt-vm-", dir="/tmp") as sockets:
+        both = lent_pair(chosen(), Path(sockets))
+        machines = Pair(*both)
+        try:
+            for machine in both:
+                machine.take(disks)
+                _put_identity(machine)
+            yield machines
+            machines.check_healthy()
+        finally:
+            machines.close()
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ import socket
 import threading
 from collections.abc import Iterator
 
-from tests.vm.machine import Machine
 from tests.vm.pair import Pair
+from tests.vm.qemu import QemuMachine
 
 _LOOK_S = 0.5
 
@@ -19,13 +19,13 @@ class Plugs:
 
     def __init__(self, machines: Pair, chance: random.Random) -> None:
         self.cut: list[str] = []
-        self._machines = {machine.name: machine for machine in machines.both}
+        self._machines = {machine.name: machine for machine in machines.both if isinstance(machine, QemuMachine)}
         self._chance = chance
         self._lock = threading.Lock()
         self._ends = threading.Event()
         self._threads = [
             threading.Thread(target=self._serve, args=(machine,), name=f"power line of {machine.name}", daemon=True)
-            for machine in machines.both
+            for machine in self._machines.values()
         ]
         for thread in self._threads:
             thread.start()
@@ -35,7 +35,7 @@ class Plugs:
         for thread in self._threads:
             thread.join(10)
 
-    def _serve(self, machine: Machine) -> None:
+    def _serve(self, machine: QemuMachine) -> None:
         """The line is there while the machine runs, and again after its next boot."""
         while not self._ends.wait(_LOOK_S):
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:

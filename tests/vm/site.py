@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ import numpy as np
 
 from tests.lab.images import differing_blocks
 from tests.lab.patience import run
+from tests.vm.guest_digests import DIGEST_BYTES
 from tests.vm.machine import IDENTITY, TREE, Machine
+from tests.vm.over_ssh import LentDisk
 from tests.vm.pair import Pair
 
 SECTOR_BYTES = 512
@@ -92,6 +95,8 @@ def _dm_segments(machine: Machine, name: str) -> Iterator[tuple[int, int]]:
 
 def blocks_that_differ(machines: Pair, volume: Volume) -> np.ndarray:
     """Numbers of the blocks of 4 KiB in which the images differ now, as their disks are."""
+    if isinstance(machines.primary.disks["data"], LentDisk):
+        return _lent_blocks_that_differ(machines, volume)
     found, at = [], 0
     source, replica = (machine.disks["data"].path for machine in machines.both)
     for offset, length in volume.segments:
@@ -99,6 +104,26 @@ def blocks_that_differ(machines: Pair, volume: Volume) -> np.ndarray:
         found.append(blocks + at // BLOCK_BYTES)
         at += length
     return np.concatenate(found)
+
+
+def _lent_blocks_that_differ(machines: Pair, volume: Volume) -> np.ndarray:
+    """The same where the disks are on other hosts: by the digests that both machines compute."""
+    copies, at = [], 0
+    for _, length in volume.segments:
+        copies.append((at, length))
+        at += length
+    digests = []
+    for machine, pieces in ((machines.primary, volume.segments), (machines.secondary, copies)):
+        there = "/var/tmp/pydbt-test-digests"
+        words = " ".join(f"{offset}:{length}" for offset, length in pieces)
+        machine.run(
+            f"cd {TREE} && python3 -S -m tests.vm.guest_digests {machine.device('data')} {there} {words}", PATIENCE_S
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            machine.get(there, Path(folder) / "digests")
+            digests.append(np.fromfile(Path(folder) / "digests", np.uint8).reshape(-1, DIGEST_BYTES))
+        machine.run(f"rm {there}")
+    return np.flatnonzero((digests[0] != digests[1]).any(axis=1))
 
 
 def mount_state(machine: Machine) -> None:

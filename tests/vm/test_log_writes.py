@@ -10,11 +10,13 @@ import xxhash
 
 from tests.vm.conftest import FULL, long
 from tests.vm.guest_capture import MIB
+from tests.vm.kinds import Ability, needs
 from tests.vm.machine import TREE
 from tests.vm.site import MOUNT, Site, Volume, copy_image
 from tests.vm.write_log import END, Kind, WriteLog
 
 SIZE = 320 * MIB
+pytestmark = needs(Ability.IMAGES)
 DEVICE = "/dev/mapper/logged"
 FILESYSTEMS = ("mkfs.ext4 -q -F", *long("mkfs.xfs -q -f", "mkfs.ext4 -q -F -b 1024"))
 

@@ -14,11 +14,12 @@ import pytest
 
 from tests.lab.patience import wait_until
 from tests.vm.disks import VolatileDisk
+from tests.vm.kinds import Ability, needs
 from tests.vm.nodes import PACKAGES, PATIENCE_S, STATE, Node, Nodes, Promises
 from tests.vm.pair import MIB, pair
 from tests.vm.plugs import Plugs, held_plugs
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(4 * 3600)]
+pytestmark = [needs(Ability.PLUG), pytest.mark.cluster, pytest.mark.timeout(4 * 3600)]
 SIZE_BYTES = 160 * MIB
 SHORT_LOSS_S = 30
 REJOIN = "run 'controller cluster rejoin data' on this node"

@@ -14,10 +14,11 @@ import pytest
 from tests.lab.images import differing_blocks
 from tests.lab.patience import StepFailed, wait_until
 from tests.packages.package import build, built, copy_of_the_tree, field
+from tests.vm.kinds import Ability, needs
 from tests.vm.machine import IDENTITY, Machine
 from tests.vm.pair import MIB, Pair, pair
 
-pytestmark = [pytest.mark.packages, pytest.mark.timeout(4 * 3600)]
+pytestmark = [needs(Ability.ANEW), pytest.mark.packages, pytest.mark.timeout(4 * 3600)]
 
 SIZE_BYTES = 64 * MIB
 # The load writes here and nowhere else: whatever more is compared was not written.

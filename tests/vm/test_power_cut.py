@@ -6,10 +6,12 @@ import pytest
 
 from tests.lab.images import check_image
 from tests.vm.conftest import FULL, long
+from tests.vm.kinds import Ability, needs
 from tests.vm.power import cut_and_boot, start
 from tests.vm.site import BLOCK_BYTES, MOUNT, STATE, Site, copy_image, make_volume
 
 CUTS = 4 if FULL else 1
+pytestmark = needs(Ability.PLUG)
 
 
 @pytest.fixture

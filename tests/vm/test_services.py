@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.lab.images import differing_blocks
 from tests.lab.patience import wait_until
 from tests.vm.machine import IDENTITY, Machine
 from tests.vm.pair import MIB, Pair, pair
+from tests.vm.site import Volume, blocks_that_differ
 from tests.vm.units import PATIENCE_S, configure, install_units, journal, shown, start
 
 pytestmark = pytest.mark.timeout(4 * 3600)
@@ -54,8 +54,7 @@ def until_in_sync(machines: Pair) -> None:
 
 
 def differing(machines: Pair) -> list[int]:
-    source, replica = (machine.disks["data"].path for machine in machines.both)
-    return list(differing_blocks(source, replica, SIZE_BYTES, direct=False))
+    return blocks_that_differ(machines, Volume("", ((0, SIZE_BYTES),))).tolist()
 
 
 def until_applied(machines: Pair) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.patience import wait_until
+from tests.vm.kinds import Ability, needs
 from tests.vm.machine import IDENTITY, TREE, Machine
 from tests.vm.pair import MIB, pair
 
-pytestmark = pytest.mark.timeout(4 * 3600)
+pytestmark = [needs(Ability.IMAGES), pytest.mark.timeout(4 * 3600)]
 
 BOOTS = 10
 PATIENCE_S = 1200.0

@@ -9,7 +9,7 @@ import pytest
 from tests.vm.box import lab_command
 from tests.vm.image import PROJECT
 
-# In the lab, where everything that this starts ends with it. The primary's disk is unmounted at the end, so that the
+# In the lab, where everything that this starts ends with it. The primary's volume is unmounted at the end, so that the
 # secondary's, looked at read-only, must have the whole file.
 SCRIPT = """
 set -eux
@@ -17,19 +17,21 @@ vagrant validate
 trap 'vagrant destroy -f >/dev/null' EXIT
 vagrant up
 vagrant ssh primary -c "sudo sh -c '
+    dpkg -s pydbt >/dev/null; systemctl is-enabled pydbt@data && exit 1
     head -c 3000000 /dev/urandom >/data/file; sync
     (timeout -s INT 600 controller run >/tmp/run.log 2>&1 &)
-    for i in \\$(seq 60); do controller status /dev/vdb 2>/dev/null | grep -q up-to-date && break; sleep 4; done
+    for i in \\$(seq 60); do controller status data 2>/dev/null | grep -q up-to-date && break; sleep 4; done
     head -c 2000000 /dev/urandom >>/data/file; sync
-    controller wait --state /var/lib/pydbt/data --timeout 120
+    controller wait data --timeout 120
     cat /tmp/run.log >&2
     echo PRIMARY \\$(sha256sum </data/file)
-    umount /data; controller wait --state /var/lib/pydbt/data --timeout 60
+    umount /data; controller wait data --timeout 60
 '"
 vagrant ssh secondary -c "sudo sh -c '
-    systemctl stop pydbt-secondary
-    controller secondary --replay-only >&2
-    mount -o ro /dev/vdb /mnt; echo SECONDARY \\$(sha256sum </mnt/file)
+    systemctl is-enabled pydbt-secondary@data >&2
+    systemctl stop pydbt-secondary@data
+    controller secondary data --replay-only >&2
+    mount -o ro /dev/pydbt/data /mnt; echo SECONDARY \\$(sha256sum </mnt/file)
 '"
 """
 

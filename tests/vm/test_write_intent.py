@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.vm.conftest import FRAGILE_BYTES, FULL, long
+from tests.vm.kinds import Ability, needs
 from tests.vm.pair import MIB
 from tests.vm.power import cut_and_boot, start
 from tests.vm.site import BLOCK_BYTES, MOUNT, STATE, Site, Volume, poll
 
 CUTS = 4 if FULL else 1
+pytestmark = needs(Ability.PLUG)
 LAYER = "volume"
 SIZE = FRAGILE_BYTES
 
