@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 
 from pydbt.core.blocks.sector_table import EXTENT_DTYPE, ExtentKind
-from pydbt.core.protocol import frames, peer_identity, refusals, unit_rows, wire, wire_json
+from pydbt.core.protocol import (
+    completed,
+    frames,
+    mark,
+    peer_identity,
+    refusals,
+    stream_times,
+    unit_rows,
+    wire,
+    wire_json,
+)
 from pydbt.core.protocol.frames import FrameKind
 from pydbt.core.protocol.generations import BITMAP_LIMIT, HISTORY_LIMIT
 from pydbt.core.protocol.layout import Layout
@@ -128,7 +138,7 @@ def row_of(kind: FrameKind) -> Row:
 
 
 def test_every_kind_of_body_is_compared_with_its_row() -> None:
-    assert {*BODIES, *JSON_KINDS, FrameKind.ACK} == set(FrameKind)
+    assert {*BODIES, *JSON_KINDS, FrameKind.ACK, FrameKind.COMPLETED, FrameKind.MARK} == set(FrameKind)
 
 
 @pytest.mark.parametrize("kind", BODIES)
@@ -153,6 +163,29 @@ def test_an_ack_is_laid_out_as_documented() -> None:
     assert row_of(FrameKind.ACK)["limits"].startswith(f"{wire._ACK.size}, or {wire._ACK.size + wire._PROGRESS.size} ")
     states = ", ".join(f"{code} {name}" for code, name in enumerate(frames.REPLICA_STATE_NAMES))
     assert f"`replica_state`: {states}." in WIRE
+
+
+def test_times_marks_and_completed_transactions_are_laid_out_as_documented() -> None:
+    (times,), (of_a_mark,), (rows,) = (
+        tables(section(title)) for title in ("Times", "Marks", "Transactions that have completed")
+    )
+    assert places(times) == [*laid_out(stream_times.CLOCK), (stream_times.CLOCK.size, 8, "submitted_ns")]
+    assert f"at most {stream_times.MAX_TIMES:,}\nsequences and {stream_times.MAX_TIMED_EXTENTS:,} extents" in section(
+        "Times"
+    )
+    assert places(of_a_mark) == laid_out(mark.MARK)
+    assert f"1 to {mark.MAX_NAME_BYTES}" in meaning(of_a_mark, "name_bytes")
+    assert row_of(FrameKind.MARK)["limits"] == str(mark.MAX_MARK_BYTES)
+    assert places(rows) == columns(completed.COMPLETED_DTYPE)
+    assert f"A row, {completed.COMPLETED_DTYPE.itemsize} bytes" in section("Transactions that have completed")
+    assert row_of(FrameKind.COMPLETED)["limits"] == f"{completed.MAX_COMPLETED:,} rows"
+    kinds = {kind.value: kind.name for kind in completed.LoggedFileSystem}
+    told = re.findall(r"(\d+) (\w+)", meaning(rows, "file_system"))
+    assert {int(number): name.upper() for number, name in told} == kinds
+    assert (
+        wire._STREAM.size + stream_times.MAX_TIMED_EXTENTS * EXTENT_DTYPE.itemsize
+        + stream_times.times_bytes(stream_times.MAX_TIMES) + frames.MAX_PAYLOAD_BYTES
+    ) <= wire.MAX_BODY_BYTES  # fmt: skip
 
 
 def test_the_limits_of_bodies_are_the_documented_ones() -> None:

@@ -24,7 +24,7 @@ from pydbt.core.errors import UsageError
 from pydbt.version import VERSION
 
 _COMMANDS = (
-    "run", "secondary", "secondaries", "status", "events", "check", "wait", "verify", "switchover", "promote", "demote",
+    "run", "secondary", "secondaries", "status", "events", "check", "wait", "mark", "verify", "switchover", "promote", "demote",
     "invalidate", "pki", "pause", "resume", "up", "down", "arm", "disarm", "gate", "layer", "protect", "hold", "cluster",
     "transactions", "trace", "configcheck", "dashboard", "top", "help",
 )  # fmt: skip
@@ -35,8 +35,8 @@ _QUICK = ("status", "events", "check")
 _PLUGIN = "check"
 # The others run until they are stopped, are quick, or tell by themselves what they wait for.
 _MAY_TAKE_LONG = (
-    "secondaries", "switchover", "promote", "demote", "invalidate", "pki", "pause", "resume", "up", "down", "arm", "disarm",
-    "gate", "layer", "protect", "transactions", "configcheck",
+    "mark", "secondaries", "switchover", "promote", "demote", "invalidate", "pki", "pause", "resume", "up", "down", "arm",
+    "disarm", "gate", "layer", "protect", "transactions", "configcheck",
 )  # fmt: skip
 # It reads the file itself, to tell everything that is wrong.
 _TOLERANT = "configcheck"

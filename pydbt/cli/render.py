@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TextIO
 
+from pydbt.cli.mark_words import marks_words, replica_marks_words
 from pydbt.cli.transaction_words import replica_transaction_words, transaction_words
 from pydbt.core.seen.headline import UNKNOWN_AMOUNT, gate_words, headline, of_several, progress_words
 from pydbt.core.seen.view import View
@@ -173,6 +174,7 @@ def _primary_rows(report: View) -> list[tuple[str, str | None]]:
         ("sent", _bytes(report, "sent_bytes")),
         ("sequence", _counts(report.part("sequence"), ("submitted", "acknowledged"))),
         ("transactions", transaction_words(report)),
+        ("marks", marks_words(report)),
         ("log", _log_words(report.part("log"))),
         ("lost records", _number(report, "lost_records")),
         ("progress", progress_words(report.part("progress"))),
@@ -202,6 +204,7 @@ def _secondary_rows(report: View) -> list[tuple[str, str | None]]:
         ("primary", None if connected is None else "connected" if connected else "not connected"),
         ("sequence", _counts(sequence, sequence.names) if sequence else _number(report, "sequence")),
         ("transactions", replica_transaction_words(report)),
+        ("marks", replica_marks_words(report)),
         ("size", _bytes(report, "size_bytes") or _bytes(report, "target_bytes")),
         ("unwritable", _places_words(report.part("unwritable"), "the target")),
         ("staged", _bytes(report, "staged_bytes")),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
+from pydbt.core.protocol.stream_times import ClockOffset
 from pydbt.core.suspensions import Suspensions
 
+_offset = ClockOffset()  # of this machine
 _suspensions = Suspensions()  # of this machine
 _lock = threading.Lock()
 
@@ -33,3 +35,14 @@ def now_after(at: float | None) -> float:
     """Now, as a moment that is as much later than ``at`` as has passed, suspensions included; None: there was nothing before."""
     now = time.clock_gettime(time.CLOCK_MONOTONIC)
     return now if at is None else at + passed_s(at, now)
+
+
+def monotonic_ns() -> int:
+    """The clock that the programs stamp writes with."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
+def clock_offset_ns() -> int:
+    """What is added to that clock to get nanoseconds since 1970, by the wall clock of now. From any thread."""
+    with _lock:
+        return _offset.look(monotonic_ns(), time.time_ns())

@@ -15,6 +15,7 @@ _KINDS = {
     "secondary": _TEXT, "listen": _TEXT, "peer": _TEXT, "timeout": _NUMBER, "rate_limit": _WHOLE, "since": _WHOLE,
     "start": _WHOLE, "end": _WHOLE, "cells": _WHOLE, "offset": _WHOLE, "from": _NUMBER, "until": _NUMBER,
     "points": _WHOLE, "after": _WHOLE, "transaction": _TEXT,
+    "name": _TEXT, "mark": _TEXT, "patient": _TRUTH,
     "any": _TRUTH, "repair": _TRUTH, "cancel": _TRUTH, "sync": _TRUTH,
 }  # fmt: skip
 

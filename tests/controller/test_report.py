@@ -22,8 +22,8 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode
-from pydbt.core.protocol.frames import STANDING, UNKNOWN_STANDING, Standing
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.protocol.standing import STANDING, UNKNOWN_STANDING, Standing
 from pydbt.core.seen.headline import headline
 from pydbt.core.seen.view import View
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase

@@ -9,6 +9,7 @@ from pydbt.cli.overview import Urgency, urgency
 from pydbt.controller.expiry import IdentityReport
 from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.secondary.held_marks import MarkReport
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.status import KeptPlace, KeptPlaces, ReplicaStatus
@@ -47,6 +48,7 @@ REPORT = SecondaryServiceReport(
     transactions=ReplicaTransactions(
         ToldTransaction("ext4", "48211", "2026-01-02T03:04:04.000Z", 0.8, "0000000000000007", 41), None
     ),
+    marks=(MarkReport("a", "0000000000000009", None, "0000000000000007", 40, True, False, 0),),
 )
 JSON = {
     "role": "secondary",
@@ -97,6 +99,18 @@ JSON = {
         "sequence": 41,
     },
     "newest_transaction": None,
+    "marks": [
+        {
+            "name": "a",
+            "number": "0000000000000009",
+            "moment": None,
+            "epoch": "0000000000000007",
+            "sequence": 40,
+            "synced": True,
+            "partly": False,
+            "uncertain_bytes": 0,
+        }
+    ],
 }
 
 

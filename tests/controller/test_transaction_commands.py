@@ -17,7 +17,7 @@ from pydbt.controller.primary.waits import WaitingRequests
 from pydbt.controller.requests import Request
 from pydbt.core.errors import UsageError
 from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.primary.file_system_transactions import NamedTransaction
+from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.transactions.transaction import RunsOfTransaction, TransactionState
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from tests.controller.volumes import GEOMETRY, volume_of

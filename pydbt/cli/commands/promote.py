@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pydbt.cli.last_mark import last_mark_line
 from pydbt.cli.last_transaction import last_transaction_line
 from pydbt.cli.once import OnceOption
 from pydbt.cli.place import place_argument
@@ -38,7 +39,7 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
     After this, the old primary cannot overwrite TARGET any more. While the primary is alive the command is refused (exit
     code 4). A running secondary is stopped, and everything that it acknowledged is applied to TARGET. If a
     resynchronization was under way, TARGET becomes the last consistent image before it. The command prints which of the
-    two it is, what is lost, and the last transaction of the file system that TARGET holds whole.
+    two it is, what is lost, the last transaction of the file system that TARGET holds whole, and the last mark before its end.
     """
     require_state_dir(state_dir)
     from pydbt.controller import roles
@@ -71,6 +72,7 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
         role_changed(target, promoted=True)
         _tell(state_dir, status)
         click.echo(printable(last_transaction_line(target)))
+        click.echo(last_mark_line(state_dir))
         click.echo(
             "start 'controller secondary', or its unit, again as before: it writes nothing now, and tells the old primary of this"
         )

@@ -32,6 +32,7 @@ _NEXT_LINE_S = 10.0
 @click.option("--any", "anyone", is_flag=True, help="Return when one of several secondaries has all of them.")
 @click.option("--no-sync", is_flag=True, help="Do not write out the volume's file systems first.")
 @click.option("--transaction", metavar="N|current", help="Wait until this transaction is held.")
+@click.option("--mark", metavar="NAME", help="Wait until this mark is held, and no more.")
 @click.option("--timeout", type=DURATION, metavar="S", help="Fail after S seconds (exit code 8).")
 def wait(
     source: Path | None,
@@ -40,6 +41,7 @@ def wait(
     anyone: bool,
     no_sync: bool,
     transaction: str | None,
+    mark: str | None,
     timeout: float | None,
 ) -> int:
     """Wait until all writes so far are durable.
@@ -52,15 +54,22 @@ def wait(
     `controller transactions` prints: 48211 on ext4, cycle:block on XFS; nothing is written out first. With `current` it prints
     the newest transaction whose commit had completed at the call. A program that only flushes commits none: what is
     promised are the writes, and the number is for people.
+
+    With --mark NAME it returns when each of them holds the newest mark of this name (`controller mark`), whatever was written
+    since; nothing is written out first.
     """
+    if mark is not None and transaction is not None:
+        raise UsageError("--mark and --transaction wait for different things: give one of them")
     if transaction not in (None, CURRENT):
         require_transaction(transaction)
     if secondary and anyone:
         raise UsageError("--any waits for the first of all secondaries, --secondary for a named one: give one of them")
-    sync = not no_sync and transaction in (None, CURRENT)
+    sync = not no_sync and transaction in (None, CURRENT) and mark is None
     request = {"command": "wait", "timeout": timeout, "any": anyone, "sync": sync, **named(secondary)}
     if transaction is not None:
         request["transaction"] = transaction
+    if mark is not None:
+        request["mark"] = mark
     place = locate(source, state_dir)
     asked = _Asked(place, request, None if timeout is None else timeout + _ANSWER_MARGIN_S)
     pause, told, advance = _FIRST_LINE_S, False, Advance()
@@ -73,6 +82,8 @@ def wait(
         _tell_left_out(answer)
     if transaction is not None:
         _tell_transaction(answer)
+    if mark is not None and "mark" not in answer:
+        raise UsageError("the running controller is of an earlier version, which knows no marks")
     return 0
 
 

@@ -13,6 +13,7 @@ from pydbt.controller.primary.configuring import joining, new_epoch, secure_of
 from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.handing_over import DEFAULT_PATIENCE_S, HandingOver
 from pydbt.controller.primary.handshake import hello_of, let_go, shake_hands
+from pydbt.controller.primary.mark_commands import mark_event, mark_wait_event
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import VolumeReport
 from pydbt.controller.primary.seen import SEEN_COMMANDS, SeenAnswers
@@ -56,7 +57,7 @@ class Commands:
             return self._answer(request, _SWITCHOVER_S + (arguments.get("timeout") or DEFAULT_PATIENCE_S), gone)
         if request.command in SEEN_COMMANDS:
             return self._seen.answer(arguments, lambda: self._answer(request, _ANSWER_S, gone))
-        if request.command != "wait":
+        if request.command not in ("wait", "mark"):
             return self._answer(request, _ANSWER_S, gone)
         if not self._waits.acquire(blocking=False):
             raise BusyError(
@@ -71,8 +72,9 @@ class Commands:
         """A wait, after what the kernel keeps in memory was written out, if that is asked for."""
         timeout_s = request.arguments.get("timeout")
         deadline = inf if timeout_s is None else time.monotonic() + timeout_s
-        told = {"left_out": self._write_out(timeout_s, deadline, gone)} if request.arguments.get("sync") else {}
-        return self._answer(request, timeout_s, gone, deadline) | told
+        if request.arguments.get("sync"):
+            request.told["left_out"] = self._write_out(timeout_s, deadline, gone)
+        return self._answer(request, timeout_s, gone, deadline)
 
     def _write_out(self, timeout_s: float | None, deadline: float, gone: ClientGone) -> list[str]:
         """Sentences on what cannot be reached. DeviceError when something could not be written out, TimedOut."""
@@ -96,7 +98,9 @@ class Commands:
             if time.monotonic() < deadline and not gone():
                 continue
             what = f"the controller did not carry out {request.command}"
-            if request.command == "wait":
+            if request.command == "mark" or "mark" in request.arguments:
+                what = "it is not known that the secondary holds the mark: nothing told so"
+            elif request.command == "wait":
                 what = "not every write was durable on the secondary"
             request.fail(TimedOut(f"{what} within {timeout_s} s"))
             self._volume.inbox.post(Gone(request))
@@ -127,7 +131,7 @@ class Commands:
             case "method":
                 self._feed.catch_up()
                 return self._seen.method(self._meant(arguments), self._report())
-            case "wait":
+            case "wait" | "mark":
                 self._wait(request)
                 return None
             case "transactions":
@@ -188,10 +192,16 @@ class Commands:
     def _wait(self, request: Request) -> None:
         named = request.arguments.get("secondary")
         numbers = tuple(peer.number for peer in self._meant(request.arguments)) if named else None
+        if request.command == "mark" or request.arguments.get("mark") is not None:
+            self._feed.catch_up()  # what was submitted by now is before the mark
+            made = mark_event if request.command == "mark" else mark_wait_event
+            self._feed.take(made(self._volume, request, numbers))
+            return
         transaction = None
         if (name := request.arguments.get("transaction")) is not None:
             self._feed.catch_up()  # a commit that has completed by now counts
-            transaction, request.told = asked_transaction(self._volume, name)
+            transaction, told = asked_transaction(self._volume, name)
+            request.told |= told
         asked = self._volume.waits.add(request, self._volume.capture.producer_position(), numbers, transaction)
         self._volume.events.append((None, asked))
 

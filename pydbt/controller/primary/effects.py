@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from typing import assert_never
 
+from pydbt.controller.clocks import clock_offset_ns
 from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.primary.inbox import Heard
+from pydbt.controller.primary.mark_commands import answer_mark
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.used_blocks import UsedBlocksSearch
 from pydbt.controller.primary.volume import AddressedEvent, Volume
 from pydbt.core.errors import PeerError, StateError
 from pydbt.core.primary import events as ev
+from pydbt.core.primary.history_events import AnswerMark, SendCompleted
+from pydbt.core.protocol.completed import Completed
 from pydbt.core.volume.fanout import Addressed
 
 _log = logging.getLogger("pydbt")
@@ -55,6 +59,8 @@ class EffectRunner:
                     volume.waits.give_up(token, self._volume.lack_of(self._peer(number).number))
                 else:
                     volume.waits.answer(token, min(brain.state.acknowledged for brain in volume.brains))
+            case AnswerMark():
+                answer_mark(volume, number, effect)
             case ev.Log():
                 self._log_line(number, effect)
             case ev.Connect():
@@ -65,6 +71,8 @@ class EffectRunner:
                 self._peer(number).connection.send(frame)
             case ev.SendStream():
                 self._peer(number).connection.send_stream(effect)
+            case SendCompleted(after=after, rows=rows):
+                self._peer(number).connection.send(Completed(after, clock_offset_ns(), rows))
             case ev.ReadBlocks():
                 self._peer(number).blocks.submit(effect)
             case ev.SendDigests():
@@ -132,7 +140,8 @@ class EffectRunner:
         peer.blocks.drop(effect.reading)
 
     def _send_settled(self, peer: Peer, effect: ev.SendSettled) -> None:
-        frame = peer.blocks.reading(effect.reading).settled(effect.sequence, effect.runs)
+        times = peer.connection.time_of_now()
+        frame = peer.blocks.reading(effect.reading).settled(effect.sequence, effect.runs, times)
         peer.connection.send(frame, frame.payload_bytes)
         peer.blocks.drop(effect.reading)
 

@@ -18,6 +18,7 @@ from pydbt.core.blocks.sector_table import ExtentKind, SectorTable
 from pydbt.core.errors import PeerError
 from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import MAX_EXTENTS, MAX_SEQUENCE_SPAN, Blocks, Digests, Frame, Stream
+from pydbt.core.protocol.stream_times import MAX_TIMED_EXTENTS, StreamTimes
 from pydbt.core.tracking.capture_record import Operation
 from pydbt.core.tracking.replica_queue import MAX_UPDATE_SECTORS
 from pydbt.core.units import SECTOR_BYTES, Buffer, Geometry
@@ -104,32 +105,48 @@ class Outbox:
             self._failed(f"the sender failed: {error}")
 
 
-def stream_frames(records: np.ndarray, last_sequences: np.ndarray, first_sequence: int, payload: bytes) -> list[Frame]:
-    """STREAM frames of captured writes, in order. ``payload`` is their data in one piece."""
+def stream_frames(
+    records: np.ndarray,
+    last_sequences: np.ndarray,
+    first_sequence: int,
+    payload: bytes,
+    clock_offset_ns: int | None = None,
+) -> list[Frame]:
+    """STREAM frames of captured writes, in order. ``payload`` is their data in one piece.
+
+    ``clock_offset_ns``: as of ``StreamTimes``; None for a secondary that is not told when they were submitted.
+    """
     kinds = _KINDS[records["op"]]
     if len(records) == 1 and kinds[0] == ExtentKind.DATA and records["sectors"][0] > MAX_UPDATE_SECTORS:
-        return _large_write(int(records["sector"][0]), int(records["sectors"][0]), first_sequence, payload)
+        times = None if clock_offset_ns is None else StreamTimes(clock_offset_ns, records["time_ns"])
+        return _large_write(int(records["sector"][0]), int(records["sectors"][0]), first_sequence, payload, times)
     deltas = last_sequences - first_sequence
-    assert deltas[-1] < MAX_SEQUENCE_SPAN and len(records) <= MAX_EXTENTS
+    assert deltas[-1] < MAX_SEQUENCE_SPAN and len(records) <= MAX_TIMED_EXTENTS
     extents = SectorTable.of(records["sector"], records["sectors"], kinds, deltas)
-    return _within_limits(extents, payload, first_sequence, int(last_sequences[-1]))
+    times = None
+    if clock_offset_ns is not None:
+        numbers_of_each = np.diff(deltas, prepend=-1)
+        times = StreamTimes(clock_offset_ns, np.repeat(records["time_ns"], numbers_of_each))
+    return _within_limits(extents, payload, first_sequence, int(last_sequences[-1]), times)
 
 
-def _within_limits(extents: SectorTable, payload: Buffer, first: int, last: int) -> list[Frame]:
+def _within_limits(
+    extents: SectorTable, payload: Buffer, first: int, last: int, times: StreamTimes | None
+) -> list[Frame]:
     split, pieces = extents.split_zeros(payload, ZERO_GRANULE_BYTES)
-    if len(split) > MAX_EXTENTS:
+    if len(split) > MAX_TIMED_EXTENTS:
         split, pieces = extents, [memoryview(payload)]
-    return [Stream(first=first, last=last, extents=split, payload=tuple(pieces))]
+    return [Stream(first=first, last=last, extents=split, payload=tuple(pieces), times=times)]
 
 
-def _large_write(sector: int, sectors: int, sequence: int, payload: bytes) -> list[Frame]:
+def _large_write(sector: int, sectors: int, sequence: int, payload: bytes, times: StreamTimes | None) -> list[Frame]:
     """One write as several updates: each part is as legal an outcome of a crash as the whole write."""
     frames: list[Frame] = []
     view = memoryview(payload)
     for start in range(0, sectors, MAX_UPDATE_SECTORS):
         length = min(MAX_UPDATE_SECTORS, sectors - start)
         part = view[start * SECTOR_BYTES : (start + length) * SECTOR_BYTES]
-        frames += _within_limits(SectorTable.of([sector + start], [length]), part, sequence, sequence)
+        frames += _within_limits(SectorTable.of([sector + start], [length]), part, sequence, sequence, times)
         sequence += 1
     return frames
 
@@ -159,10 +176,10 @@ class BlockData:
             split, pieces = extents, [memoryview(data)]
         return Blocks(batch=batch, extents=split, payload=tuple(pieces))
 
-    def settled(self, sequence: int, runs: Runs) -> Stream:
-        """Some of the runs, in the tracker's blocks, as one update of the stream."""
+    def settled(self, sequence: int, runs: Runs, times: StreamTimes | None = None) -> Stream:
+        """Some of the runs, in the tracker's blocks, as one update of the stream. ``times``: of that one."""
         extents, data = self._selection(small_blocks(runs, self._volume))
-        return Stream(first=sequence, last=sequence, extents=extents, payload=(data,))
+        return Stream(first=sequence, last=sequence, extents=extents, payload=(data,), times=times)
 
     def _selection(self, wanted: Runs | None) -> tuple[SectorTable, bytes]:
         if wanted is None:

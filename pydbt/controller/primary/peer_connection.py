@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
+import numpy as np
+
+from pydbt.controller.clocks import clock_offset_ns, monotonic_ns
 from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.handshake import Happening, Refused, Welcomed, converse
@@ -16,8 +19,9 @@ from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.interruption import TcpView
 from pydbt.core.protocol.digests import UnitDigest
-from pydbt.core.protocol.frames import SECOND_PRIMARY, SUPERSEDED, TARGET_ERROR, Bye, Frame, Hello, Refuse
+from pydbt.core.protocol.frames import HISTORY, SECOND_PRIMARY, SUPERSEDED, TARGET_ERROR, Bye, Frame, Hello, Refuse
 from pydbt.core.protocol.refusals import FATAL_REFUSALS
+from pydbt.core.protocol.stream_times import StreamTimes
 from pydbt.kernel.capture import Capture
 from pydbt.network.connection import SILENCE_S, FramedConnection
 from pydbt.network.tcp_view import tcp_view
@@ -105,8 +109,15 @@ class PeerConnection:
     def send_stream(self, effect: ev.SendStream) -> None:
         """Queue captured writes with their data."""
         payload = b"".join(self._capture.payload(effect.records))
-        frames = stream_frames(effect.records, effect.last_sequences, effect.first_sequence, payload)
+        offset_ns = clock_offset_ns() if HISTORY in self.features else None
+        frames = stream_frames(effect.records, effect.last_sequences, effect.first_sequence, payload, offset_ns)
         self._put(frames, len(payload))
+
+    def time_of_now(self) -> StreamTimes | None:
+        """Of one update that was read just now; None for a secondary that is not told."""
+        if HISTORY not in self.features:
+            return None
+        return StreamTimes(clock_offset_ns(), np.array([monotonic_ns()], np.uint64))
 
     def send_digests(self, data: BlockData, effect: ev.SendDigests) -> None:
         """Queue the digests of blocks that were read."""
@@ -199,6 +210,8 @@ class PeerConnection:
             of_this_volume=welcome.volume is not None,
             progress=welcome.progress,
             compares=self._digest is not None,
+            keeps_history=HISTORY in welcome.features,
+            marks=welcome.marks,
         )
 
     def disconnect(self, reason: str, farewell: bool) -> None:

@@ -143,6 +143,22 @@ class TransactionsReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SetMarkReport:
+    """A mark that was set. ``number``: 16 hexadecimal digits. ``synced``: file systems were written out first; ``partly``: but
+    not all. ``uncertain_bytes``: blocks that were uncertain there. ``held_by``, ``not_held_by``: addresses of secondaries; to
+    others it is on its way."""
+
+    name: str
+    number: str
+    moment: str | None
+    synced: bool
+    partly: bool
+    uncertain_bytes: int
+    held_by: tuple[str, ...]
+    not_held_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotsReport:
     """Where only addresses are captured: the images that were taken."""
 
@@ -327,6 +343,7 @@ class VolumeReport:
     write_rate_bytes: int
     queue: QueueReport
     transactions: TransactionsReport
+    marks: tuple[SetMarkReport, ...]
     lost_records: int
     losses: LossesReport
     notices: tuple[str, ...]

@@ -9,9 +9,9 @@ from pydbt.controller.clocks import passed_s
 from pydbt.controller.primary.status import in_kernel_bytes, moment_of_age
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.calendar import in_utc, time_of_ns
-from pydbt.core.primary.file_system_transactions import NamedTransaction
+from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.standing import RingMoment, behind_bytes, is_followed, vouched_for
-from pydbt.core.protocol.frames import STANDING, UNKNOWN_STANDING, Standing
+from pydbt.core.protocol.standing import STANDING, UNKNOWN_STANDING, Standing
 from pydbt.core.protocol.transaction import TRANSACTIONS, Transaction
 
 

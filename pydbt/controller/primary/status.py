@@ -11,6 +11,7 @@ from pydbt.controller.expiry import identity_report
 from pydbt.controller.primary.combined import combined, lacking_at_most
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.gate import gate_report
+from pydbt.controller.primary.mark_commands import marks_report
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import (
     CaptureReport,
@@ -33,9 +34,9 @@ from pydbt.controller.primary.volume import Volume
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.calendar import in_utc, time_of_ns
 from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.primary.file_system_transactions import NamedTransaction
 from pydbt.core.primary.landing import SnapshotStatus
 from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.reported_state import reported_state
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
 from pydbt.core.primary.verifier import SHOWN_RUNS
@@ -84,6 +85,7 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints, *, exact: bool = 
         write_rate_bytes=round(longest.state.statistics.write_rate_bytes(time.monotonic())),
         queue=QueueReport(size=volume.capture.data_size_bytes(), used=volume.capture.data_used_bytes()),
         transactions=transactions_report(volume),
+        marks=marks_report(volume),
         lost_records=counters.lost_records + counters.lost_completions,
         losses=_losses(counters),
         notices=volume.notices,

@@ -44,6 +44,8 @@ _log = logging.getLogger("pydbt")
 
 RECORDS_A_LOOK = 16384
 IDLE_LOOK_S = 0.02
+MARKS_KEY = "marks"
+"""In ``VolumeState.more``: the marks that were set, and who holds them."""
 # A program that the kernel did not run leaves nothing in the ring, and is in the kernel's count alone.
 COUNT_S = 1.0
 
@@ -81,6 +83,7 @@ class Volume:
         self.waits = WaitingRequests()
         self.events: deque[AddressedEvent] = deque()
         self.fanout = Fanout(options.data_ring_bytes, inherited)
+        self.fanout.marks.restore(metadata.state.more.get(MARKS_KEY))
         self.peers: dict[int, Peer] = {}
         self.auditor = Auditor(device, capture, metadata.state.audit, inherited)
         self.transactions: TransactionWatch | None = None  # None: nobody follows the file system's log
@@ -266,7 +269,8 @@ class Volume:
     def keep(self) -> None:
         """Write down what has changed: taints at once, so that no crash makes the volume look better than it is."""
         before = self.metadata.state
-        self.metadata.change(audit=self.auditor.record)
+        more = {**before.more, MARKS_KEY: self.fanout.marks.to_values()} if self.fanout.marks.known else before.more
+        self.metadata.change(audit=self.auditor.record, more=more)
         for peer in self.peers.values():
             peer.note()
             peer.maps.keep_left_out()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from pydbt.controller.requests import Request
 from pydbt.core.errors import PydbtError
@@ -29,15 +30,24 @@ class WaitingRequests:
     ) -> ev.WaitAsked:
         """The event that begins the wait of a request; ``numbers`` of the secondaries, None for all. One with a time limit uses
         all of it before it gives up blocks that the target may take after all."""
-        token, self._next_token = self._next_token, self._next_token + 1
-        self._requests[token] = request
+        token = self.take(request)
         has_limit = request.arguments.get("timeout") is not None
         return ev.WaitAsked(token, position, numbers, bool(request.arguments.get("any")), has_limit, transaction)
 
+    def take(self, request: Request) -> int:
+        """The token of a request that is answered later."""
+        token, self._next_token = self._next_token, self._next_token + 1
+        self._requests[token] = request
+        return token
+
     def answer(self, token: int, sequence: int) -> None:
         """The condition of a wait holds."""
+        self.answer_with(token, {"sequence": sequence})
+
+    def answer_with(self, token: int, result: dict[str, Any]) -> None:
+        """The condition of a wait holds; the answer."""
         if (request := self._requests.pop(token, None)) is not None:
-            request.answer({"sequence": sequence})
+            request.answer(result)
 
     def give_up(self, token: int, problem: PydbtError) -> None:
         """The condition of a wait cannot come to hold."""

@@ -27,7 +27,8 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.bad_blocks import BadBlocks
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
-from pydbt.core.secondary.journal import SEGMENT_BYTES, JournalRecordKind, record_epoch, record_extents
+from pydbt.core.secondary.held_marks import HeldMarks
+from pydbt.core.secondary.journal import SEGMENT_BYTES, JournalRecordKind, record_epoch, record_extents, record_mark
 from pydbt.core.secondary.primary_watch import PrimaryWatch
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord
 from pydbt.core.secondary.target_identity import NAMELESS, Likeness, likeness
@@ -37,6 +38,7 @@ from pydbt.device.target import Target, may_be_copy
 from pydbt.posix.ownership import open_own
 from pydbt.store.bad_blocks_file import forget_bad_blocks, load_bad_blocks, save_bad_blocks
 from pydbt.store.journal_files import JournalFiles
+from pydbt.store.marks_file import load_marks, save_marks
 from pydbt.store.reached import Reached
 from pydbt.store.replica_state import load_record, save_record
 from pydbt.store.target_names import forget_target_names, load_target_names, save_target_names
@@ -209,6 +211,8 @@ class Engine:
                     self._applier.put(effect)
                 case e.Persist(record):
                     self._persist(record)
+                case e.KeepMarks(marks):
+                    self._keep_marks(marks)
                 case e.FreeJournal(position):
                     self.journal.free(position)
                 case e.Send(connection, frame):
@@ -229,6 +233,12 @@ class Engine:
     def _persist(self, record: ReplicaRecord) -> None:
         try:
             self._save(record)
+        except StateError as error:
+            raise PersistFailed(str(error)) from None
+
+    def _keep_marks(self, marks: HeldMarks) -> None:
+        try:
+            save_marks(self._state_dir, marks)
         except StateError as error:
             raise PersistFailed(str(error)) from None
 
@@ -285,9 +295,9 @@ class Engine:
         return record, recovery, staged
 
     def _recover(self, record: ReplicaRecord, trusted: int | None) -> tuple[Recovery, StagedBlocks]:
-        recovery, staged = Recovery(record), StagedBlocks()
+        recovery, staged = Recovery(record, load_marks(self._state_dir)), StagedBlocks()
         for header, body in self.journal.recover(record.checkpoint, record.incarnation, trusted):
-            recovery.add(header, record_epoch(header, body))
+            recovery.add(header, record_epoch(header, body), record_mark(header, body))
             if header.kind is JournalRecordKind.COMMIT:
                 staged.clear()
             elif recovery.stage_from is not None and header.kind in (

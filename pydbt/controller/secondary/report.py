@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pydbt.controller.expiry import IdentityReport
+from pydbt.core.secondary.held_marks import MarkReport
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.secondary.told_transactions import ReplicaTransactions
@@ -39,6 +40,7 @@ class SecondaryServiceReport:
     replica: ReplicaStatus
     primary: PrimaryReport
     transactions: ReplicaTransactions
+    marks: tuple[MarkReport, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The object for people's programs."""
@@ -49,6 +51,8 @@ class SecondaryServiceReport:
                     made |= replica.to_values()
                 case ReplicaTransactions() as told:
                     made |= asdict(told)
+                case tuple() as marks:
+                    made[field.name] = [asdict(mark) for mark in marks]
                 case JournalReport() | IdentityReport() | PrimaryReport() as part:
                     made[field.name] = asdict(part)
                 case value:

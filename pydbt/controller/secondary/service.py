@@ -216,6 +216,7 @@ class SecondaryService:
             replica=replica.without_engine() if problem else replica,
             primary=self._watch.report(now),
             transactions=self._watch.transactions.report(now, consistent=replica.is_consistent),
+            marks=self._engine.brain.keeper.marks.report() if replica.is_consistent else (),
         )
 
     def _target_bytes(self) -> int:

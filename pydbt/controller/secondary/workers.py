@@ -270,7 +270,7 @@ class Applier(Worker[e.ApplierWork]):
         while (record := self._record(piece, position, offset)) is not None:
             header, body = record
             if header.kind in (JournalRecordKind.STREAM, JournalRecordKind.BLOCKS):
-                extents, payload = record_extents(header, body)
+                extents, payload = self._extents(header, body)
                 tables.append(extents)
                 sources.append(sources_of(extents, offset + RECORD_HEADER_BYTES + len(body) - len(payload)))
             mark = self._passed(mark, header, body)
@@ -282,6 +282,12 @@ class Applier(Worker[e.ApplierWork]):
         if tables:
             self._write(SectorTable.joined(tables), np.concatenate(sources), piece)
         self._mark = mark
+
+    def _extents(self, header: RecordHeader, body: memoryview) -> tuple[SectorTable, memoryview]:
+        try:
+            return record_extents(header, body)
+        except ValueError as error:
+            raise PydbtError(f"the journal cannot be applied at position {header.position}: {error}") from None
 
     def _record(self, piece: memoryview, position: int, offset: int) -> tuple[RecordHeader, memoryview] | None:
         # The rest of the segment is not known here; it was checked when the record was written or recovered.
@@ -304,7 +310,7 @@ class Applier(Worker[e.ApplierWork]):
             case JournalRecordKind.COMMIT:
                 self._in_stage = False
                 epoch, sequence = record_epoch(header, body), header.last
-            case JournalRecordKind.STREAM if not self._in_stage:
+            case JournalRecordKind.STREAM | JournalRecordKind.MARK if not self._in_stage:
                 sequence = header.last
         return Mark(header.end, epoch, sequence)
 

@@ -17,7 +17,7 @@ from pydbt.core.blocks.runs import Integers, Mask
 from pydbt.core.units import SECTOR_BYTES, Buffer
 
 EXTENT_DTYPE = np.dtype(
-    [("sector", "<u8"), ("sectors", "<u4"), ("kind", "u1"), ("flags", "u1"), ("sequence_delta", "<u2")]
+    [("sector", "<u8"), ("sectors", "<u4"), ("kind", "u1"), ("device", "u1"), ("sequence_delta", "<u2")]
 )
 """The bytes of a row, on the wire and in the journal (docs/reference/format.md), with the names of the format."""
 EXTENT_BYTES = EXTENT_DTYPE.itemsize
@@ -141,8 +141,12 @@ class SectorTable:
             raise ValueError(f"an extent begins past sector {MAX_SECTOR}")
         if int(rows["kind"].min()) < ExtentKind.DATA or int(rows["kind"].max()) > ExtentKind.DISCARD:
             raise ValueError("an extent has an unknown kind")
-        if rows["flags"].any():
-            raise ValueError("an extent has unknown flags")
+        self.check_device()
+
+    def check_device(self) -> None:
+        """Raise ValueError unless every row is of the one device that this version knows: 0."""
+        if self._rows["device"].any():
+            raise ValueError("an extent is of another device than 0, and this program knows one alone")
 
     # --- other tables with the same content ---------------------------------------------------------------
     def merge_adjacent(self) -> SectorTable:

@@ -3,8 +3,6 @@
 Invariant, at every instant and also if the process dies in it:
 *blocks that differ* ⊆ kernel bitmaps ∪ ``tracker.pending`` ∪ ``tracker.dirty`` ∪ in transit ∪ unsettled,
 and everything of it that lives in this process alone is covered by the kernel bitmaps or a persisted map.
-
-The parts share ``state``, and return outcomes. Mode, phase, taints and the halt of replication are decided here alone.
 """
 
 from __future__ import annotations
@@ -18,9 +16,11 @@ from pydbt.core.primary.calm import Calm
 from pydbt.core.primary.config import PrimaryConfig, SavedMaps
 from pydbt.core.primary.file_system_transactions import FileSystemTransactions
 from pydbt.core.primary.flight_watch import FlightWatch
+from pydbt.core.primary.history_events import MarkComing, PlaceMark
 from pydbt.core.primary.intake import take_in, unloggable
 from pydbt.core.primary.landing import Enter, Landed, Landing, Outcome
 from pydbt.core.primary.link import Link
+from pydbt.core.primary.marks import Marks
 from pydbt.core.primary.modes import LOGGING_PHASES, STREAMING_PHASES, SYNCING_MODES, Mode, Phase
 from pydbt.core.primary.overload import Overload
 from pydbt.core.primary.overview import Overview
@@ -45,8 +45,6 @@ from pydbt.core.tracking.capture_record import Records, empty_records
 
 # In unsynchronized mode the maps are merged and written this often (Fig. 6: back to step 620).
 MERGE_INTERVAL_S = 5.0
-# A gap between two events longer than this is this process's own pause, and no silence of the secondary's.
-STALL_S = 2.0
 
 
 class Primary:
@@ -69,6 +67,7 @@ class Primary:
             self.verifier = comparison
             self.landing = SnapshotLanding(self.state, self.quiet, comparison, config.snapshot_interval_s)
         self.transactions = FileSystemTransactions(self.state)
+        self.marks = Marks(self.state)
         self._waits = WaitAnswers(self.state, self.landing, self.transactions)
         self._recognition = Recognition(self.state)
         self._taints = Taints(self.state)
@@ -85,8 +84,7 @@ class Primary:
     def handle(self, event: ev.Event, now: float) -> list[ev.BrainEffect]:
         """Take one event in; return what is to be done, in order."""
         effects = self.state.effects = Effects()
-        if now - self.state.now > STALL_S:
-            self.link.forgive(now)  # it is this process that has not listened
+        self.link.looked(self.state.now, now)
         self.state.now = now
         match event:
             case ev.Captured():
@@ -115,6 +113,8 @@ class Primary:
                 self._used_blocks(event)
             case ev.PayloadArmed() | ev.Flushed() | ev.Held() | ev.Released():
                 self._follow(self.landing.told(event, self.resync, now), now)
+            case PlaceMark() | MarkComing():
+                self.marks.told(event)
             case ev.WaitAsked():
                 self._waits.asked(event)
             case ev.WaitGone(token=token):
@@ -158,7 +158,6 @@ class Primary:
         """When something is due although nothing happens; minus infinity: it has to be looked at all the time."""
         return self._calm.until(self.resync, self.next_merge)
 
-    # --- what others may look at --------------------------------------------------------------------------
     @property
     def snapshot_based(self) -> bool:
         """Whether only addresses are captured, and the replica goes from snapshot to snapshot."""
@@ -414,6 +413,7 @@ class Primary:
         else:
             self._advance_unsynchronized(now)
         self._waits.answer()
+        self.marks.advance()
 
     def _check_link(self, now: float) -> None:
         if self.link.up:
@@ -444,8 +444,8 @@ class Primary:
 
     def _advance_normal(self, now: float) -> None:
         self.ancestry.renew()
-        send_stream(self.state, self.link)
-        if self.settler.advance(now, hurry=self.landing.waited_for) is Settled.LOG_FULL:
+        send_stream(self.state, self.link, self.transactions.for_history)
+        if self.settler.advance(now, hurry=self.landing.waited_for or self.marks.awaited) is Settled.LOG_FULL:
             return self._overflow("the transaction log has no free space", empty_records(), now)
         if (findings := self.verifier.advance(now)) is not None:
             self._taints.clear(findings.answers)
@@ -467,7 +467,7 @@ class Primary:
     def _advance_resync(self, resync: Resync, now: float) -> None:
         resync.look_again(now)
         if self.phase in STREAMING_PHASES:
-            send_stream(self.state, self.link)
+            send_stream(self.state, self.link, self.transactions.for_history)
         self._follow(self.landing.advance(resync, now), now)
 
     def _follow(self, outcome: Outcome, now: float) -> None:

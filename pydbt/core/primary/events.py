@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pydbt.core.blocks.runs import Integers, Runs
+from pydbt.core.primary import history_events as h
 from pydbt.core.primary.interruption import TcpView, Way
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import Frame
@@ -39,8 +40,8 @@ class Connected:
 
     ``of_this_volume``: it has belonged to this volume before; it may hold a content of it also where that has free space now.
     ``progress``: bytes that ever became durable there, a number that only grows; None where it is not told.
-    ``compares``: it told a key for digests. Else nothing can be compared with it, and everything is copied.
-    """
+    ``compares``: it told a key for digests, without which nothing can be compared. ``keeps_history``: it understands times, marks
+    and transactions in the stream; ``marks``: the numbers of those that it holds."""
 
     replica: str
     state: str
@@ -51,6 +52,8 @@ class Connected:
     of_this_volume: bool = False
     progress: int | None = None
     compares: bool = True
+    keeps_history: bool = False
+    marks: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,11 +277,9 @@ class Tick:
 Event = (
     Captured | Connected | Disconnected | Received | PayloadArmed | QuietTaken | Persisted | BlocksRead | UsedBlocks |
     DiskQuiet | Outbound | LinkSeen | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted | VerifyAsked | VerifyCancelled |
-    Flushed | Held | Released | RemoveAsked | RoomShort | Renamed | EveryBitAsked | Tick
+    Flushed | Held | Released | RemoveAsked | RoomShort | Renamed | EveryBitAsked | Tick |
+    h.MarkAsked | h.MarkWaitAsked | h.MarkComing | h.PlaceMark
 )  # fmt: skip
-
-
-# --- effects ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,7 +456,7 @@ class KeepGenerations:
 
 @dataclass(frozen=True, slots=True)
 class KeepAllGenerations:
-    """The same for a volume with several secondaries, by secondary. Done before later effects, or every connection goes."""
+    """The same, by secondary: the fan-out makes it of that. Done before later effects, or every connection goes."""
 
     generations: dict[int, Generations]
 
@@ -493,7 +494,6 @@ class Log:
 Effect = (
     Connect | CloseConnection | SendFrame | SendStream | ReleasePayload | SetPayload | TakeQuiet | Persist | ZeroQuiet
     | ScanUsed | ReadBlocks | SendDigests | SendBlocks | SendSettled | DropReading | RememberReplica
-    | KeepAllGenerations | Flush | Hold | Release | AnswerWait | VerifyEnded | Log
+    | KeepAllGenerations | Flush | Hold | Release | AnswerWait | h.AnswerMark | h.SendCompleted | VerifyEnded | Log
 )  # fmt: skip
-# What one brain asks for. The fan-out makes ``KeepAllGenerations`` of ``KeepGenerations``, and the shell sees that alone.
-BrainEffect = Effect | KeepGenerations
+BrainEffect = Effect | KeepGenerations | h.MarksTold | h.MarksLeft

@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pydbt.core.blocks.runs import BlockNumbers, Runs
+from pydbt.core.primary.completed_transactions import CompletedTransactions
 from pydbt.core.primary.events import Captured
 from pydbt.core.primary.intake import NANOSECONDS, Taken
 from pydbt.core.primary.modes import SYNCING_MODES, Mode
+from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.state import State
 from pydbt.core.tracking.transaction_log import LogRecordKind, LogRecordKinds
 from pydbt.core.tracking.update_list import Sequences
@@ -30,22 +32,6 @@ MAX_RUNS = 64
 """A log is in a few pieces. A transaction in more pieces is not named: the next one, which waits for it, stands for it."""
 
 LogRows = tuple[Sequences, BlockNumbers, BlockNumbers, LogRecordKinds]
-
-
-@dataclass(frozen=True, slots=True)
-class NamedTransaction:
-    """One transaction in the stream. ``number``: what ``controller wait --transaction`` compares. ``sequence``: of the write that
-    ended it; ``submitted_at``: when that was submitted, by the monotonic clock. ``ordinal``: counts all that ended.
-    ``batch_end``: the last sequence number of the batch; what a batch unsettles goes back to that, whatever write it was.
-    """
-
-    name: str
-    number: int
-    committed_ns: int | None
-    submitted_at: float
-    sequence: int
-    ordinal: int
-    batch_end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +60,7 @@ class FileSystemTransactions:
         self._committed: deque[NamedTransaction] = deque()
         self.newest: NamedTransaction | None = None
         self.held: NamedTransaction | None = None
+        self.for_history = CompletedTransactions(state)
         self._none_yet: NamedTransaction | None = None  # without a name: those before were of another file system
 
     # --- what ended ---------------------------------------------------------------------------------------
@@ -94,6 +81,7 @@ class FileSystemTransactions:
         if self._state.tracker.insert_all(*rows, uncommitted=True) < len(rows[0]):
             return False
         self._submitted.extend(found)
+        self.for_history.ended([one.named for one in found], taken.report)
         while len(self._submitted) > MAX_WAITING:
             self._submitted.popleft()
         self.abandon(taken.report.failed)
@@ -147,6 +135,7 @@ class FileSystemTransactions:
         state.tracker.log.abandon_uncommitted(state.acknowledged)
         self._submitted.clear()
         self._committed.clear()
+        self.for_history.forget()
         self.newest = self.held = None
         self._none_yet = NamedTransaction("", 0, None, state.now, before, 0, before)
 
@@ -172,10 +161,12 @@ class FileSystemTransactions:
         if not state.payload_on:  # the stream was discarded, and the log is not seen
             self._submitted.clear()
             self._committed.clear()
+            self.for_history.forget()
             self.newest = None
             return
         if self._submitted:
             self._commit()
+        self.for_history.advance()
         waiting = self._committed
         if not waiting or state.mode is not Mode.NORMAL or waiting[0].sequence > state.acknowledged:
             return
@@ -192,7 +183,9 @@ class FileSystemTransactions:
             busy = _touched(state.in_flight.extents(), waiting)
             completed = int(busy.argmax()) if busy.any() else completed
         if completed:
-            self._committed.extend(waiting.popleft().named for _ in range(completed))
+            named = [waiting.popleft().named for _ in range(completed)]
+            self._committed.extend(named)
+            self.for_history.completed(named)
             while len(self._committed) > MAX_WAITING:
                 self._committed.popleft()
             self.newest = self._committed[-1]

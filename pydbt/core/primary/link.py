@@ -14,6 +14,8 @@ LONGEST_BACKOFF_S = 5.0
 PROGRESS_PATIENCE = 4
 # A connection that lived this long counts as good: the next loss starts with the shortest backoff again.
 GOOD_AFTER_S = 10.0
+# A gap between two events longer than this is this process's own pause, and no silence of the secondary's.
+STALL_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,11 @@ class Link:
     def problem(self, now: float) -> str:
         """Why the secondary cannot be reached, in words; empty when it can, as far as is known."""
         return self.silence(now) or self.interruption.gone(now) or self._reason
+
+    def looked(self, before: float, now: float) -> None:
+        """Its owner had its last event ``before``: it is this process that has not listened, when that is long ago."""
+        if now - before > STALL_S:
+            self.forgive(now)
 
     def forgive(self, now: float) -> None:
         """Begin every deadline anew."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import Connected, RememberReplica
+from pydbt.core.primary.history_events import MarksTold
 from pydbt.core.primary.modes import SYNCING_MODES, Mode
 from pydbt.core.primary.position_check import doubt_about
 from pydbt.core.primary.state import State
@@ -44,7 +45,9 @@ class Recognition:
         replica.state = "inconsistent" if replica.initial or event.state == "inconsistent" else "outdated"
         replica.goes_back = event.state != "inconsistent"  # also where ours counts as the first copy still
         replica.fresh, replica.identifier = event.fresh, event.replica
-        replica.compares = event.compares
+        replica.compares, replica.keeps_history = event.compares, event.keeps_history
+        if event.marks is not None:
+            self._state.effects.add(MarksTold(event.marks, all_of_them=True))
         # What its target does not take it says in a moment. A crash may have left less of such a block than there was.
         replica.doubtful, replica.unwritable = replica.unwritable, Runs.none()
         return doubt

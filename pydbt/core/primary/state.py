@@ -45,6 +45,7 @@ class KnownReplica:
     earlier image, to which a promotion would go back. ``taken_at``: its position when it was found to be elsewhere, until it
     is in sync. ``compares``: blocks can be compared with it by keyed digests. ``unwritable``: blocks that its target does not
     take, by its last report; it keeps what is to be there. ``doubtful``: those of them that were not compared since that report.
+    ``keeps_history``: it understands times, marks and transactions in the stream.
     """
 
     identifier: str
@@ -59,6 +60,7 @@ class KnownReplica:
     goes_back: bool = False
     taken_at: tuple[int, int] | None = None
     compares: bool = True
+    keeps_history: bool = False
     unwritable: Runs = field(default_factory=Runs.none)
     doubtful: Runs = field(default_factory=Runs.none)
 

@@ -14,11 +14,15 @@ import numpy as np
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import MAX_SECTOR, SectorTable
+from pydbt.core.protocol.completed import Completed
 from pydbt.core.protocol.digests import DIGEST_BYTES, DIGEST_KEY_BYTES
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frame_checks import check_features, check_key, check_text, check_u64, check_volume
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
+from pydbt.core.protocol.mark import NamedMark
 from pydbt.core.protocol.role import Role
+from pydbt.core.protocol.standing import STANDING, UNKNOWN_STANDING, Standing
+from pydbt.core.protocol.stream_times import MAX_TIMED_EXTENTS, MAX_TIMES, StreamTimes
 from pydbt.core.protocol.transaction import TRANSACTIONS, Transaction
 from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES, Buffer, Geometry
 
@@ -37,10 +41,6 @@ PROGRESS = "progress"
 """In HELLO's features: the primary understands a WELCOME and an ACK that tell the replica's progress."""
 HEARTBEAT = "heartbeat"
 """In HELLO's features: the primary sends a PING each second, with the position that the replica needs to be up to date."""
-STANDING = "standing"
-"""In WELCOME's features: the secondary understands STANDING frames."""
-UNKNOWN_STANDING = "unknown-standing"
-"""In WELCOME's features: the secondary understands a STANDING that does not know how much it lacks."""
 HANDOVER = "handover"
 """In WELCOME's features: the secondary understands HANDOVER frames."""
 SIDES = "sides"
@@ -51,6 +51,8 @@ KEYED_DIGESTS = "keyed-digests"
 """In HELLO's features: the primary understands a WELCOME with a key, and makes the digests of DIGESTS with it."""
 FORMERLY = "formerly"
 """In HELLO's features: the primary understands a WELCOME that tells the earlier names of the replica."""
+HISTORY = "history"
+"""In WELCOME's features: the secondary keeps STREAM frames with times, COMPLETED and MARK frames in its journal."""
 UNWRITABLE = "unwritable"
 """In HELLO's features: the primary understands UNWRITABLE frames. In WELCOME's: the secondary sends them."""
 FORMER_NAMES = 8
@@ -63,9 +65,11 @@ BOOT = "boot="
 """Begins one of HELLO's features: the name of the boot of the primary's machine follows, which no other machine has."""
 SECOND_PRIMARY = "second-primary"
 """The code of the REFUSE for a primary of another boot than the one that is connected, and lives."""
-HELLO_FEATURES = (PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, UNWRITABLE)
+MARKS = "marks"
+"""In HELLO's features: the primary understands a WELCOME that tells which marks the secondary holds."""
+HELLO_FEATURES = (PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, UNWRITABLE, MARKS)
 """Those that this version's HELLO has, beside that of the boot."""
-WELCOME_FEATURES = (STANDING, UNKNOWN_STANDING, HANDOVER, UNWRITABLE, TRANSACTIONS)
+WELCOME_FEATURES = (STANDING, UNKNOWN_STANDING, HANDOVER, UNWRITABLE, TRANSACTIONS, HISTORY)
 """Those that this version's WELCOME has."""
 COMPARED_UNITS_BYTES = frozenset(
     1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length())
@@ -88,6 +92,8 @@ class FrameKind(IntEnum):
     STANDING = 10
     HANDOVER = 11
     TRANSACTION = 12
+    COMPLETED = 13
+    MARK = 14
     WELCOME = 65
     REFUSE = 66
     ACK = 67
@@ -140,7 +146,8 @@ class Welcome:
     ``size_bytes`` is the size of the target, which may be larger than the volume. ``progress`` counts the bytes that ever
     became durable on this replica, and is never less than in any ACK; None from one that was not asked, or is older.
     ``digest_key`` is the key of the digests of this connection, in hexadecimal digits; None as with ``progress``: nothing
-    can be compared then. ``formerly``: earlier names of this replica, newest first; None as above.
+    can be compared then. ``formerly``: earlier names of this replica, newest first; None as above. ``marks``: the numbers of
+    those that it holds, the newest last, of many the newest; None as above.
     """
 
     volume: str | None
@@ -157,9 +164,12 @@ class Welcome:
     progress: int | None = None
     digest_key: str | None = field(default=None, repr=False)
     formerly: tuple[str, ...] | None = None
+    marks: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         check_volume(self.replica)
+        for number in self.marks or ():
+            check_u64("mark", number)
         if self.digest_key is not None:
             check_key("digest_key", self.digest_key, DIGEST_KEY_BYTES)
         if self.progress is not None:
@@ -208,31 +218,6 @@ class Generation:
     """The primary's generations as of the next COMMIT. Those of HELLO hold until the first of these frames."""
 
     generations: Generations
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How far the volume is, once per second: what would be lost if the secondary were promoted now.
-
-    ``host`` and ``source`` name the primary, for people. Every write that was submitted before ``moment`` (RFC 3339, the
-    primary's clock) has a sequence number of at most ``sequence``, if the writes are ``followed`` and none is unaccounted
-    for. ``behind_bytes`` is the most that the secondary lacks, None where that is not known.
-    """
-
-    host: str
-    source: str
-    moment: str
-    sequence: int
-    followed: bool
-    behind_bytes: int | None
-
-    def __post_init__(self) -> None:
-        check_text("host", self.host, 256)
-        check_text("source", self.source)
-        check_text("moment", self.moment, 64)
-        check_u64("sequence", self.sequence)
-        if self.behind_bytes is not None:
-            check_u64("behind_bytes", self.behind_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,12 +311,16 @@ class Blocks(_Bulk):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream(_Bulk):
-    """Ordered updates ``first`` to ``last``, all of them; an extent's sequence is first + sequence_delta."""
+    """Ordered updates ``first`` to ``last``, all of them; an extent's sequence is first + sequence_delta.
+
+    ``times``: when each of them was submitted; None to or from an earlier version.
+    """
 
     first: int
     last: int
     extents: SectorTable
     payload: tuple[Buffer, ...] = ()
+    times: StreamTimes | None = None
 
     def __post_init__(self) -> None:
         check_u64("first", self.first)
@@ -344,9 +333,19 @@ class Stream(_Bulk):
         deltas = self.extents.sequence_deltas
         if len(deltas) and (int(deltas[-1]) > self.last - self.first or (deltas[1:] < deltas[:-1]).any()):
             raise ValueError("extents of a STREAM frame are out of order or past its last sequence")
+        if self.times is not None:
+            if len(self.times.submitted_ns) != self.last - self.first + 1:
+                raise ValueError(f"{len(self.times.submitted_ns)} times for updates {self.first} to {self.last}")
+            if len(self.times.submitted_ns) > MAX_TIMES or len(self.extents) > MAX_TIMED_EXTENTS:
+                raise ValueError("a STREAM frame with times has more updates or extents than it may")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Stream) and (self.first, self.last) == (other.first, other.last) and self._same(other)
+        mine = isinstance(other, Stream) and (self.first, self.last, self.times) == (
+            other.first,
+            other.last,
+            other.times,
+        )
+        return mine and isinstance(other, Stream) and self._same(other)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -493,5 +492,5 @@ class Ack:
 Frame = (
     Hello | Begin | Blocks | Digests | Stream | Commit | Ping | Bye | Generation | Standing | Handover
     | Welcome | Refuse | Ack | Want | Pong | Takeover | Unwritable | Role
-    | Transaction
+    | Transaction | Completed | NamedMark
 )  # fmt: skip

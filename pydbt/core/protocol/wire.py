@@ -18,10 +18,14 @@ import zstandard
 from pydbt.core.blocks.sector_table import EXTENT_BYTES, SectorTable
 from pydbt.core.errors import WireError
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.completed import COMPLETED, MAX_COMPLETED_BYTES, Completed
 from pydbt.core.protocol.digests import DIGEST_BYTES
 from pydbt.core.protocol.frames import Frame, FrameKind
 from pydbt.core.protocol.layout import Layout
+from pydbt.core.protocol.mark import MARK, MAX_MARK_BYTES, NamedMark
 from pydbt.core.protocol.role import Role
+from pydbt.core.protocol.standing import Standing
+from pydbt.core.protocol.stream_times import MAX_TIMES, StreamTimes, times_bytes
 from pydbt.core.protocol.transaction import Transaction
 from pydbt.core.protocol.unit_rows import UNIT_ROW_BYTES, decode_units, encode_units
 from pydbt.core.protocol.wire_json import decode_json, json_body
@@ -33,6 +37,7 @@ FRAME_HEADER_BYTES = 48
 MAX_BODY_BYTES = 9 * MIB
 MAX_JSON_BYTES = 64 * KIB
 FLAG_ZSTD = 1
+FLAG_TIMES = 2
 
 _HEADER = Layout(
     magic="4s", version="B", kind="B", flags="H", body_length="I", header_crc32="I", number="Q", reserved="Q"
@@ -71,11 +76,13 @@ _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.ACK: (_ACK.size, _ACK.size + _PROGRESS.size),
     FrameKind.BLOCKS: (_BLOCKS.size, MAX_BODY_BYTES),
     FrameKind.STREAM: (_STREAM.size, MAX_BODY_BYTES),
+    FrameKind.COMPLETED: (COMPLETED.size, MAX_COMPLETED_BYTES),
+    FrameKind.MARK: (MARK.size, MAX_MARK_BYTES),
     FrameKind.DIGESTS: (_DIGESTS.size, _DIGESTS.size + f.MAX_DIGESTS * (UNIT_ROW_BYTES + DIGEST_BYTES)),
     FrameKind.WANT: (_WANT.size, _WANT.size + f.MAX_DIGESTS * UNIT_ROW_BYTES),
     FrameKind.UNWRITABLE: (_UNWRITABLE.size, _UNWRITABLE.size + f.MAX_DIGESTS * UNIT_ROW_BYTES),
 }
-_PACKABLE = frozenset({FrameKind.BLOCKS, FrameKind.STREAM, FrameKind.DIGESTS})
+_FLAGS = {FrameKind.BLOCKS: FLAG_ZSTD, FrameKind.STREAM: FLAG_ZSTD | FLAG_TIMES, FrameKind.DIGESTS: FLAG_ZSTD}
 _DIGESTS_LEVEL = 1
 BULK_KINDS = frozenset({FrameKind.BLOCKS, FrameKind.STREAM, FrameKind.DIGESTS, FrameKind.WANT})
 
@@ -127,7 +134,7 @@ def decode_frame_header(data: Buffer) -> FrameHeader:
     low, high = _BODY_LIMITS[kind]
     if not low <= length <= high:
         raise WireError(f"a {kind.name} frame of {length} bytes, outside of {low} to {high}")
-    if flags & ~FLAG_ZSTD or (flags and kind not in _PACKABLE):
+    if flags & ~_FLAGS.get(kind, 0):
         raise WireError(f"unknown flags {flags:#x} on a {kind.name} frame")
     if reserved:
         raise WireError("a reserved field of a frame header is not zero")
@@ -159,7 +166,9 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
         case f.Stream():
             table = _STREAM.pack(frame.first, frame.last, len(frame.extents), frame.payload_bytes)
             flags, pieces = _pack_payload(frame.payload, compress_level)
-            return FrameKind.STREAM, flags, [table + frame.extents.to_bytes(), *pieces]
+            times = b"" if frame.times is None else frame.times.to_bytes()
+            flags |= FLAG_TIMES if times else 0
+            return FrameKind.STREAM, flags, [table + frame.extents.to_bytes() + times, *pieces]
         case f.Blocks():
             table = _BLOCKS.pack(frame.batch, len(frame.extents), frame.payload_bytes)
             flags, pieces = _pack_payload(frame.payload, compress_level)
@@ -190,8 +199,12 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
             return FrameKind.PING, 0, [_PING.pack(frame.token, frame.sequence)]
         case f.Pong():
             return FrameKind.PONG, 0, [_PONG.pack(frame.token)]
+        case Completed():
+            return FrameKind.COMPLETED, 0, [frame.to_bytes()]
+        case NamedMark():
+            return FrameKind.MARK, 0, [frame.to_bytes()]
         case (
-            f.Hello() | f.Welcome() | f.Refuse() | f.Bye() | f.Generation() | f.Standing() | f.Handover()
+            f.Hello() | f.Welcome() | f.Refuse() | f.Bye() | f.Generation() | Standing() | f.Handover()
             | f.Takeover() | Role() | Transaction()
         ):  # fmt: skip
             return FrameKind[type(frame).__name__.upper()], 0, [json_body(frame)]
@@ -232,8 +245,13 @@ def _rows(body: memoryview, offset: int, count: int, limit: int) -> tuple[memory
 def _decode_stream(header: FrameHeader, body: memoryview) -> Frame:
     first, last, count, size = _STREAM.unpack_from(body)
     rows, rest = _rows(body, _STREAM.size, count, f.MAX_EXTENTS)
-    extents = SectorTable.from_bytes(rows)
-    return f.Stream(first, last, extents, _payload(header, extents, rest, size))
+    extents, times = SectorTable.from_bytes(rows), None
+    if header.flags & FLAG_TIMES:
+        length = times_bytes(last - first + 1)
+        if not 0 <= last - first < MAX_TIMES or length > len(rest):
+            raise ValueError(f"the times of updates {first} to {last} do not fit")
+        times, rest = StreamTimes.from_bytes(rest[:length]), rest[length:]
+    return f.Stream(first, last, extents, _payload(header, extents, rest, size), times)
 
 
 def _decode_blocks(header: FrameHeader, body: memoryview) -> Frame:
@@ -310,9 +328,11 @@ _DECODERS: dict[FrameKind, Callable[[FrameHeader, memoryview], Frame]] = {
     FrameKind.REFUSE: lambda header, body: decode_json(f.Refuse, body),
     FrameKind.BYE: lambda header, body: decode_json(f.Bye, body),
     FrameKind.GENERATION: lambda header, body: decode_json(f.Generation, body),
-    FrameKind.STANDING: lambda header, body: decode_json(f.Standing, body),
+    FrameKind.STANDING: lambda header, body: decode_json(Standing, body),
     FrameKind.HANDOVER: lambda header, body: decode_json(f.Handover, body),
     FrameKind.TAKEOVER: lambda header, body: decode_json(f.Takeover, body),
     FrameKind.ROLE: lambda header, body: decode_json(Role, body),
     FrameKind.TRANSACTION: lambda header, body: decode_json(Transaction, body),
+    FrameKind.COMPLETED: lambda header, body: Completed.from_bytes(body),
+    FrameKind.MARK: lambda header, body: NamedMark.from_bytes(body),
 }

@@ -10,6 +10,7 @@ from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.protocol.role import Role
+from pydbt.core.protocol.standing import Standing
 from pydbt.core.protocol.transaction import Transaction
 from pydbt.core.units import Buffer
 
@@ -24,7 +25,7 @@ _KEYS: dict[type, dict[str, type | UnionType]] = {
     f.Generation: {"generations": dict},
     f.Handover: {"final": bool, "listen": str, "epoch": str, "sequence": int},
     f.Takeover: {"final": bool, "refusal": str},
-    f.Standing: {"host": str, "source": str, "moment": str, "sequence": int, "followed": bool,
+    Standing: {"host": str, "source": str, "moment": str, "sequence": int, "followed": bool,
                  "behind_bytes": int | None},
     Role: {"role": str, "since": str, "replica": str, "formerly": list, "generations": dict, "epoch": str,
            "sequence": int},
@@ -32,22 +33,24 @@ _KEYS: dict[type, dict[str, type | UnionType]] = {
 }  # fmt: skip
 # Left out where they are None: what this says to older programs must have exactly their keys.
 _OPTIONAL: dict[type, dict[str, type | UnionType]] = {
-    f.Welcome: {"progress": int, "digest_key": str, "formerly": list},
+    f.Welcome: {"progress": int, "digest_key": str, "formerly": list, "marks": list},
     f.Refuse: {"side": dict},
 }
 
 
 JsonFrame = (
-    f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation | f.Standing | f.Handover | f.Takeover | Role | Transaction
+    f.Hello | f.Welcome | f.Refuse | f.Bye | f.Generation | Standing | f.Handover | f.Takeover | Role | Transaction
 )
 
 
 def json_body(frame: JsonFrame) -> bytes:
-    """The body; an epoch becomes 16 hexadecimal digits."""
+    """The body; an epoch, or the number of a mark, becomes 16 hexadecimal digits."""
     values = {key: getattr(frame, key) for key in _KEYS[type(frame)]}
     values |= {key: value for key in _OPTIONAL.get(type(frame), ()) if (value := getattr(frame, key)) is not None}
     if "epoch" in values:
         values["epoch"] = f"{values['epoch']:016x}"
+    if "marks" in values:
+        values["marks"] = [f"{number:016x}" for number in values["marks"]]
     if "generations" in values:
         values["generations"] = values["generations"].to_values()
     if "side" in values:
@@ -65,12 +68,14 @@ def decode_json(kind: type[Frame], body: Buffer) -> Frame:
         if not isinstance(values[key], wanted) or (wanted in (int, int | None) and isinstance(values[key], bool)):
             raise ValueError(f"{key} has the wrong type")
     if "epoch" in values:
-        values["epoch"] = _epoch(values["epoch"])
+        values["epoch"] = _u64(values["epoch"])
     if "generations" in values:
         values["generations"] = Generations.from_values(values["generations"])
     if "side" in values:
         values["side"] = Divergence.from_values(values["side"])
-    values |= {key: tuple(values[key]) for key in ("features", "formerly") if key in values}
+    if "marks" in values:
+        values["marks"] = [_u64(number) for number in values["marks"]]
+    values |= {key: tuple(values[key]) for key in ("features", "formerly", "marks") if key in values}
     return kind(**values)
 
 
@@ -81,7 +86,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return values
 
 
-def _epoch(text: str) -> int:
-    if len(text) != 16 or set(text) - set("0123456789abcdef"):
-        raise ValueError("an epoch has 16 hexadecimal digits")
+def _u64(text: object) -> int:
+    if type(text) is not str or len(text) != 16 or set(text) - set("0123456789abcdef"):
+        raise ValueError("an epoch, or the number of a mark, has 16 hexadecimal digits")
     return int(text, 16)

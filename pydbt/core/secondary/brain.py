@@ -14,13 +14,16 @@ import numpy as np
 from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.completed import Completed
 from pydbt.core.protocol.heartbeat import HEARTBEAT_S
+from pydbt.core.protocol.mark import NamedMark
 from pydbt.core.protocol.role import ASKS_ROLE
+from pydbt.core.protocol.standing import Standing
 from pydbt.core.protocol.transaction import Transaction
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES, bad_words
 from pydbt.core.secondary.config import SecondaryConfig
-from pydbt.core.secondary.handshake import refusal, trouble_refusal
+from pydbt.core.secondary.handshake import refusal, trouble_refusal, welcome_of
 from pydbt.core.secondary.journal import JournalEntry
 from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.primary_watch import PrimaryWatch
@@ -279,21 +282,8 @@ class Secondary:
         if self._turned_away(event):
             return
         session = self._primary = Session(event.connection, event.hello, self.keeper.sequence, event.digest_key, now)
-        welcome = f.Welcome(
-            volume=self.record.volume,
-            state="consistent" if self.record.consistent and not self.problem else "inconsistent",
-            epoch=self.keeper.epoch,
-            sequence=self.keeper.sequence,
-            staged=self.keeper.stage_from is not None,
-            size_bytes=self.config.target_bytes,
-            fresh=self.record.fresh,
-            replica=self.record.replica,
-            formerly=self.record.formerly if f.FORMERLY in event.hello.features else None,
-            software=self.config.software,
-            features=f.WELCOME_FEATURES,
-            generations=self.record.generations,
-            progress=self.keeper.progress if session.asks_progress else None,
-            digest_key=session.digest_key.hex() if session.digest_key is not None else None,
+        welcome = welcome_of(
+            event.hello, self.keeper, self.config, whole=not self.problem, digest_key=session.digest_key
         )
         self._do(e.Send(event.connection, welcome))
         if session.asks_unwritable and self.kept.total():
@@ -311,7 +301,7 @@ class Secondary:
             self._do(e.Send(session.connection, f.Pong(frame.token)))
             if at >= self._ack_due - HEARTBEAT_S:
                 self._ack_due = at
-        elif isinstance(frame, f.Standing | Transaction):
+        elif isinstance(frame, Standing | Transaction):
             self.watch.told(frame, session.hello.epoch, at)
         elif self.keeper.barrier is not None or session.has_waiting:
             session.defer(frame)
@@ -323,6 +313,9 @@ class Secondary:
             match frame:
                 case f.Stream():
                     if session.accept_stream(frame, continues=self.keeper.continues(session.hello.epoch)):
+                        self._store(session, frame)
+                case NamedMark() | Completed():
+                    if session.accept_in_order(frame):
                         self._store(session, frame)
                 case f.Blocks():
                     session.accept_blocks(frame)

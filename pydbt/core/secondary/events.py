@@ -12,6 +12,7 @@ from typing import Literal
 from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import Blocks, Digests, Frame, Hello, Stream
+from pydbt.core.secondary.held_marks import HeldMarks
 from pydbt.core.secondary.journal import JournalEntry
 from pydbt.core.secondary.replica import Mark, ReplicaRecord
 from pydbt.core.units import Geometry
@@ -238,6 +239,13 @@ class Persist:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepMarks:
+    """Write the file of marks; done and durable before any later effect is looked at."""
+
+    marks: HeldMarks
+
+
+@dataclass(frozen=True, slots=True)
 class TakeOver:
     """The primary has become a replica, durably, and waits at ``listen``: be promoted, answer on this connection, be the primary.
 
@@ -258,4 +266,6 @@ class Log:
 
 JournalWork = Append | Resume
 ApplierWork = Apply | Write | Sync | Compare | SetMark
-Effect = Send | CloseConnection | JournalWork | FreeJournal | ApplierWork | Restart | Persist | TakeOver | Log
+Effect = (
+    Send | CloseConnection | JournalWork | FreeJournal | ApplierWork | Restart | Persist | KeepMarks | TakeOver | Log
+)

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from pydbt.core.protocol.frame_checks import MAX_TEXT
-from pydbt.core.protocol.frames import PROTOCOL_VERSION, SECTOR_SIZE, SIDES, TARGET_ERROR, Hello, Refuse
+from pydbt.core.protocol.frames import (
+    FORMERLY,
+    MARKS,
+    PROGRESS,
+    PROTOCOL_VERSION,
+    SECTOR_SIZE,
+    SIDES,
+    TARGET_ERROR,
+    WELCOME_FEATURES,
+    Hello,
+    Refuse,
+    Welcome,
+)
 from pydbt.core.protocol.generations import objection
 from pydbt.core.secondary.config import SecondaryConfig
+from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.replica import ReplicaRecord
 
 
@@ -64,3 +77,27 @@ def refusal(hello: Hello, record: ReplicaRecord, config: SecondaryConfig) -> Ref
     if record.volume is not None and (found := objection(hello.generations, record.generations)):
         return Refuse(*found, record.divergence if SIDES in hello.features else None)
     return None
+
+
+def welcome_of(
+    hello: Hello, keeper: Keeper, config: SecondaryConfig, *, whole: bool, digest_key: bytes | None
+) -> Welcome:
+    """The answer to a primary that may come. ``whole``: the target has taken everything; ``digest_key``: of this connection."""
+    record, asked = keeper.record, hello.features
+    return Welcome(
+        volume=record.volume,
+        state="consistent" if record.consistent and whole else "inconsistent",
+        epoch=keeper.epoch,
+        sequence=keeper.sequence,
+        staged=keeper.stage_from is not None,
+        size_bytes=config.target_bytes,
+        fresh=record.fresh,
+        replica=record.replica,
+        formerly=record.formerly if FORMERLY in asked else None,
+        software=config.software,
+        features=WELCOME_FEATURES,
+        generations=record.generations,
+        progress=keeper.progress if PROGRESS in asked else None,
+        digest_key=digest_key.hex() if digest_key is not None else None,
+        marks=keeper.marks.numbers if MARKS in asked else None,
+    )

@@ -16,8 +16,11 @@ from enum import IntEnum
 import xxhash
 
 from pydbt.core.blocks.sector_table import EXTENT_BYTES, SectorTable
+from pydbt.core.protocol.completed import COMPLETED, MAX_COMPLETED_BYTES, Completed
 from pydbt.core.protocol.frames import MAX_EXTENTS, MAX_PAYLOAD_BYTES, Begin, Blocks, Commit, Stream
 from pydbt.core.protocol.layout import Layout
+from pydbt.core.protocol.mark import MARK, MAX_MARK_BYTES, NamedMark
+from pydbt.core.protocol.stream_times import MAX_TIMES, times_bytes
 from pydbt.core.units import MIB, Buffer
 
 JOURNAL_MAGIC = b"PDJR"
@@ -35,6 +38,8 @@ _HEADER = Layout(
 _DIGESTED_BYTES = _HEADER.size
 _EPOCH = Layout(epoch="Q")
 _ZEROS = bytes(RECORD_ALIGN)
+FLAG_TIMES = 1
+"""Of a STREAM record: its times lie between the table and the payload."""
 
 
 class JournalRecordKind(IntEnum):
@@ -45,9 +50,11 @@ class JournalRecordKind(IntEnum):
     BLOCKS = 3
     BEGIN = 4
     COMMIT = 5
+    MARK = 6
+    COMPLETED = 7
 
 
-JournalEntry = Stream | Blocks | Begin | tuple[Commit, int]
+JournalEntry = Stream | Blocks | Begin | NamedMark | Completed | tuple[Commit, int]
 """The content of one record. A COMMIT has the epoch of its BEGIN beside it."""
 
 
@@ -55,7 +62,8 @@ JournalEntry = Stream | Blocks | Begin | tuple[Commit, int]
 class RecordHeader:
     """The 64 bytes before a record's body. ``first`` and ``last`` by kind:
 
-    STREAM: its sequences; BLOCKS: batch, 0; BEGIN: resync, 0; COMMIT: resync, sequence.
+    STREAM: its sequences; BLOCKS: batch, 0; BEGIN: resync, 0; COMMIT: resync, sequence; MARK: its sequence, twice;
+    COMPLETED: the last update before it, twice. ``timed``: the body has the times of a STREAM.
     """
 
     kind: JournalRecordKind
@@ -67,6 +75,7 @@ class RecordHeader:
     last: int
     digest: bytes
     digested: bytes
+    timed: bool = False
 
     @property
     def end(self) -> int:
@@ -81,28 +90,53 @@ def record_bytes(body_length: int) -> int:
 
 def entry_bytes(entry: JournalEntry) -> int:
     """Room an entry's record takes."""
-    if isinstance(entry, (Stream, Blocks)):
-        return record_bytes(len(entry.extents) * EXTENT_BYTES + entry.payload_bytes)
+    match entry:
+        case Stream() | Blocks():
+            times = (
+                times_bytes(entry.last - entry.first + 1)
+                if isinstance(entry, Stream) and entry.times is not None
+                else 0
+            )
+            return record_bytes(len(entry.extents) * EXTENT_BYTES + times + entry.payload_bytes)
+        case NamedMark() | Completed():
+            return record_bytes(len(entry.to_bytes()))
     return record_bytes(_EPOCH.size)
+
+
+def needs_history(entry: JournalEntry) -> bool:
+    """Whether programs before layout 2 of the journal would take its record for the journal's end."""
+    return isinstance(entry, (NamedMark, Completed)) or (isinstance(entry, Stream) and entry.times is not None)
 
 
 def encode_record(entry: JournalEntry, position: int, incarnation: int) -> list[Buffer]:
     """An entry as buffers to be written at ``position``, padding included; payload is not copied."""
+    flags = 0
     match entry:
         case Stream():
             kind, first, last, count = JournalRecordKind.STREAM, entry.first, entry.last, len(entry.extents)
             body: list[Buffer] = [entry.extents.to_bytes(), *entry.payload]
+            if entry.times is not None:
+                flags = FLAG_TIMES
+                body.insert(1, entry.times.to_bytes())
         case Blocks():
             kind, first, last, count = JournalRecordKind.BLOCKS, entry.batch, 0, len(entry.extents)
             body = [entry.extents.to_bytes(), *entry.payload]
         case Begin():
             kind, first, last, count = JournalRecordKind.BEGIN, entry.resync, 0, 0
             body = [_EPOCH.pack(entry.epoch)]
+        case NamedMark():
+            kind, first, last, count = JournalRecordKind.MARK, entry.sequence, entry.sequence, 0
+            body = [entry.to_bytes()]
+        case Completed():
+            kind, first, last, count = JournalRecordKind.COMPLETED, entry.after, entry.after, 0
+            body = [entry.to_bytes()]
         case (Commit() as commit, int() as epoch):
             kind, first, last, count = JournalRecordKind.COMMIT, commit.resync, commit.sequence, 0
             body = [_EPOCH.pack(epoch)]
     length = sum(map(len, body))
-    header = _HEADER.pack(JOURNAL_MAGIC, JOURNAL_VERSION, kind, 0, length, count, position, incarnation, first, last)
+    header = _HEADER.pack(
+        JOURNAL_MAGIC, JOURNAL_VERSION, kind, flags, length, count, position, incarnation, first, last
+    )
     digest = xxhash.xxh3_128(header)
     for piece in body:
         digest.update(piece)
@@ -133,7 +167,9 @@ def decode_record_header(
         return None
     data = bytes(data[:RECORD_HEADER_BYTES])
     magic, version, kind, flags, length, count, where, incarnation, first, last = _HEADER.unpack_from(data)
-    if magic != JOURNAL_MAGIC or version != JOURNAL_VERSION or flags or where != position:
+    if magic != JOURNAL_MAGIC or version != JOURNAL_VERSION or where != position:
+        return None
+    if flags and (flags != FLAG_TIMES or kind != JournalRecordKind.STREAM):
         return None
     if not incarnations[0] <= incarnation <= incarnations[1]:
         return None
@@ -144,17 +180,36 @@ def decode_record_header(
     kind = JournalRecordKind(kind)
     if kind is JournalRecordKind.PAD and room_bytes not in (None, record_bytes(length)):
         return None
-    if kind is not JournalRecordKind.PAD and not _possible(kind, length, count):
+    sequences = last - first + 1 if flags else None
+    if kind is not JournalRecordKind.PAD and not _possible(kind, length, count, sequences):
         return None
     return RecordHeader(
-        kind, length, count, where, incarnation, first, last, data[_DIGESTED_BYTES:], data[:_DIGESTED_BYTES]
+        kind,
+        length,
+        count,
+        where,
+        incarnation,
+        first,
+        last,
+        data[_DIGESTED_BYTES:],
+        data[:_DIGESTED_BYTES],
+        bool(flags),
     )
 
 
-def _possible(kind: JournalRecordKind, length: int, count: int) -> bool:
-    if kind in (JournalRecordKind.BEGIN, JournalRecordKind.COMMIT):
-        return length == _EPOCH.size and count == 0
+def _possible(kind: JournalRecordKind, length: int, count: int, timed_sequences: int | None) -> bool:
+    match kind:
+        case JournalRecordKind.BEGIN | JournalRecordKind.COMMIT:
+            return length == _EPOCH.size and count == 0
+        case JournalRecordKind.MARK:
+            return MARK.size < length <= MAX_MARK_BYTES and count == 0
+        case JournalRecordKind.COMPLETED:
+            return COMPLETED.size < length <= MAX_COMPLETED_BYTES and count == 0
     payload = length - count * EXTENT_BYTES
+    if timed_sequences is not None:
+        if not 1 <= timed_sequences <= MAX_TIMES:
+            return False
+        payload -= times_bytes(timed_sequences)
     return count <= MAX_EXTENTS and 0 <= payload <= MAX_PAYLOAD_BYTES
 
 
@@ -167,9 +222,21 @@ def record_is_whole(header: RecordHeader, body: Buffer) -> bool:
 
 
 def record_extents(header: RecordHeader, body: memoryview) -> tuple[SectorTable, memoryview]:
-    """Extents and payload of a STREAM or BLOCKS record, as views of its body."""
+    """Extents and payload of a STREAM or BLOCKS record, as views of its body. ValueError: they are of a device that this
+    program does not know."""
     size = header.extent_count * EXTENT_BYTES
-    return SectorTable.from_bytes(body[:size]), body[size:]
+    table = SectorTable.from_bytes(body[:size])
+    table.check_device()
+    return table, body[size + _times_bytes(header) :]
+
+
+def record_mark(header: RecordHeader, body: Buffer) -> NamedMark | None:
+    """The mark of a MARK record; None of another one."""
+    return NamedMark.from_bytes(body) if header.kind is JournalRecordKind.MARK else None
+
+
+def _times_bytes(header: RecordHeader) -> int:
+    return times_bytes(header.last - header.first + 1) if header.timed else 0
 
 
 def record_epoch(header: RecordHeader, body: Buffer) -> int:

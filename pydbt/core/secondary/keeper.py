@@ -9,6 +9,7 @@ Invariants:
   and passed by the checkpoint before that, so that no replay can put old data over new.
 * The checkpoint moves only after a sync of the target.
 * What the target does not take is kept aside, durably, before a sync is reported; and the state file says that it is.
+* The checkpoint passes the record of a mark only after the file of marks has it.
 * ``progress`` includes everything that was acknowledged: the state file counts direct writes before their acknowledgement.
 """
 
@@ -21,12 +22,15 @@ from typing import Protocol
 from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.completed import Completed
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.protocol.mark import NamedMark
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.direct_writes import DirectWrite, DirectWrites
-from pydbt.core.secondary.journal import JournalEntry, entry_bytes
-from pydbt.core.secondary.replica import Mark, Recovery, ReplicaRecord
+from pydbt.core.secondary.held_marks import HeldMarks
+from pydbt.core.secondary.journal import JournalEntry, entry_bytes, needs_history
+from pydbt.core.secondary.replica import PLAIN_JOURNAL, TIMED_JOURNAL, Mark, Recovery, ReplicaRecord
 from pydbt.core.units import Geometry
 
 
@@ -99,7 +103,7 @@ class Keeper:
 
     ``epoch`` and ``sequence`` are those of the consistent image; ``tail`` the end of the durable journal; ``limit`` how
     far it may be applied; ``stage_from`` where an unfinished resync begins in it, None when there is none; ``mark`` how
-    far the target has come. Effects are appended to ``effects``, which is the owner's.
+    far the target has come; ``marks`` all that are held durably. Effects are appended to ``effects``, which is the owner's.
     """
 
     def __init__(
@@ -118,6 +122,8 @@ class Keeper:
         self.epoch, self.sequence = recovery.epoch, recovery.sequence
         self.tail, self.limit = recovery.tail, recovery.limit
         self.stage_from = recovery.stage_from
+        self.marks = recovery.marks
+        self._marks_saved: HeldMarks | None = None  # of an earlier process: perhaps not all of them
         self.mark = Mark(record.checkpoint, record.epoch, record.sequence)
         self.barrier: Barrier | None = None
         self._must_reach = max(record.must_reach, recovery.committed_at)
@@ -175,6 +181,8 @@ class Keeper:
             self._journal_halted = False
             self.persist(replace(self.record, incarnation=self.record.incarnation + 1))
             self.effects.append(e.Resume(self.record.incarnation))
+        if needs_history(entry):
+            self.persist(replace(self.record, journal_layout=TIMED_JOURNAL))
         if geometry is not None and isinstance(entry, (f.Blocks, f.Stream)):
             self._staged.add(entry.extents, geometry)
         if isinstance(entry, tuple):
@@ -264,6 +272,11 @@ class Keeper:
                 self._owner.batch_ended(append.connection, batch)
             case f.Stream(last=last) if not append.staged:
                 self.sequence, self.limit = last, end
+            case NamedMark() as mark:
+                self.sequence, self.limit = mark.sequence, end
+                self.marks = self.marks.with_mark(mark, self.epoch)
+            case Completed():
+                self.limit = end
             case (f.Commit() as commit, int() as epoch):
                 self.epoch, self.sequence, self.limit = epoch, commit.sequence, end
                 self.stage_from, self._must_reach = None, end
@@ -327,6 +340,9 @@ class Keeper:
         return bool(ended)
 
     def _checkpoint(self, mark: Mark) -> None:
+        if self.marks != self._marks_saved and (self.marks.newest is not None):
+            self.effects.append(e.KeepMarks(self.marks))
+            self._marks_saved = self.marks
         moved = replace(self.record, checkpoint=mark.position)
         if not self.record.consistent:
             self.persist(moved)
@@ -346,6 +362,8 @@ class Keeper:
                 self.barrier = None
             case GoingDirect() as going if not self._appends:
                 self._advance_to_direct(going, peer)
+        if peer is None and self.drained and self.record.checkpoint == self.tail:
+            self.persist(replace(self.record, journal_layout=PLAIN_JOURNAL))  # earlier versions can go on from here
         if self._sync_ticket is None and self._wants_sync(now, peer is not None):
             self._sync_ticket = self.ticket()
             self.effects.append(e.Sync(self._sync_ticket))

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pydbt.core.protocol.frames import Standing
+from pydbt.core.protocol.standing import Standing
 from pydbt.core.protocol.transaction import Transaction
 from pydbt.core.secondary.told_transactions import ToldTransactions
 

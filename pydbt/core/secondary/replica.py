@@ -15,10 +15,13 @@ from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frame_checks import check_text, check_u64, check_version, check_volume
 from pydbt.core.protocol.frames import FORMER_NAMES, REPLICA_STATE_NAMES
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
+from pydbt.core.protocol.mark import NamedMark
+from pydbt.core.secondary.held_marks import HeldMarks
 from pydbt.core.secondary.journal import JournalRecordKind, RecordHeader
 
-RECORD_VERSION = 3
+RECORD_VERSION = 4
 """An entry more is a version more: a test holds the entries of this version."""
+PLAIN_JOURNAL, TIMED_JOURNAL = 1, 2
 
 
 class ReplicaState(StrEnum):
@@ -54,6 +57,7 @@ class ReplicaRecord:
     ``handed_to``: the secondary that this side has told to take over, and that has not said that it did; else empty.
     ``formerly``: earlier names, newest first. It has got another one each time that its journal was found damaged.
     ``kept_aside``: there are blocks that the target does not take, and a file with what is to be in them.
+    ``journal_layout``: 2 while the journal may have records that earlier programs take for its end: times, marks, transactions.
     """
 
     replica: str
@@ -76,6 +80,7 @@ class ReplicaRecord:
     handed_to: str = ""
     formerly: tuple[str, ...] = ()
     kept_aside: bool = False
+    journal_layout: int = PLAIN_JOURNAL
     version: int = RECORD_VERSION
 
     def __post_init__(self) -> None:
@@ -94,6 +99,8 @@ class ReplicaRecord:
             raise ValueError(f"segments of {self.segment_bytes} bytes are no multiple of 4096")
         if self.version != RECORD_VERSION:
             raise ValueError(f"version {self.version} where {RECORD_VERSION} was expected")
+        if self.journal_layout not in (PLAIN_JOURNAL, TIMED_JOURNAL):
+            raise ValueError(f"layout {self.journal_layout} of the journal is unknown")
         if self.consistent and self.volume is None:
             raise ValueError("a replica of no volume is consistent with nothing")
 
@@ -116,7 +123,9 @@ class ReplicaRecord:
             del values["formerly"]  # earlier versions can read it then
         if not self.kept_aside:  # the same; with blocks kept aside they would call the target whole
             del values["kept_aside"]
-            values["version"] = _WITHOUT_KEPT
+        if self.journal_layout == PLAIN_JOURNAL:
+            del values["journal_layout"]
+            values["version"] = _WITH_KEPT if self.kept_aside else _WITHOUT_KEPT
         return values
 
     @classmethod
@@ -142,11 +151,20 @@ class ReplicaRecord:
 
 
 # Entries that records of earlier versions lack.
-_LATER = {"promoted", "generations", "direct_bytes", "divergence", "handed_to", "formerly", "kept_aside"}
-_WITHOUT_KEPT = 2
+_LATER = {
+    "promoted",
+    "generations",
+    "direct_bytes",
+    "divergence",
+    "handed_to",
+    "formerly",
+    "kept_aside",
+    "journal_layout",
+}
+_WITHOUT_KEPT, _WITH_KEPT = 2, 3
 _NUMBERS = (
     "segment_bytes", "size_bytes", "block_bytes", "epoch", "sequence", "checkpoint", "must_reach", "incarnation",
-    "direct_bytes", "version",
+    "direct_bytes", "journal_layout", "version",
 )  # fmt: skip
 
 
@@ -164,19 +182,23 @@ class Recovery:
 
     ``tail``: end of the last whole record. ``limit``: records before it may be applied. ``stage_from``: where an
     unfinished resync's records begin, None when there is none. ``epoch`` and ``sequence``: of the image at ``limit``.
-    ``committed_at``: end of the last COMMIT, 0 for none.
+    ``committed_at``: end of the last COMMIT, 0 for none. ``marks``: all that are held.
     """
 
-    def __init__(self, record: ReplicaRecord) -> None:
+    def __init__(self, record: ReplicaRecord, marks: HeldMarks | None = None) -> None:
+        """``marks``: those that were kept beside the state."""
         self._record = record
+        self.marks = marks or HeldMarks()
         self.tail = self.limit = record.checkpoint
         self.epoch, self.sequence = record.epoch, record.sequence
         self.stage_from: int | None = None
         self.committed_at = 0
 
-    def add(self, header: RecordHeader, epoch: int) -> None:
-        """Take the next record; ``epoch`` is what BEGIN records carry, else 0."""
+    def add(self, header: RecordHeader, epoch: int, mark: NamedMark | None = None) -> None:
+        """Take the next record; ``epoch`` is what BEGIN records carry, else 0, and ``mark`` what MARK records do."""
         start, self.tail = self.tail, header.end
+        if mark is not None:
+            self.marks = self.marks.with_mark(mark, self.epoch)
         if not self._record.consistent:
             self.limit = self.tail  # resync data that was staged, and applied without its COMMIT: all of it counts
             return
@@ -187,7 +209,9 @@ class Recovery:
                 self.stage_from = None
                 self.epoch, self.sequence = epoch, header.last
                 self.limit = self.committed_at = self.tail
-            case JournalRecordKind.STREAM if self.stage_from is None and start >= self._record.must_reach:
+            case JournalRecordKind.STREAM | JournalRecordKind.MARK if (
+                self.stage_from is None and start >= self._record.must_reach
+            ):
                 self.sequence, self.limit = header.last, self.tail
             case _ if self.stage_from is None:
                 self.limit = self.tail

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from pydbt.core.blocks.runs import BlockNumbers
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.completed import Completed
 from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.heartbeat import FRESH_S, OLD_HEARTBEAT_S, SILENT_S
+from pydbt.core.protocol.mark import NamedMark
 from pydbt.core.secondary.acknowledger import AckFilter, BatchOrder
 from pydbt.core.secondary.journal import JournalEntry
 from pydbt.core.units import SECTOR_BYTES, Geometry
@@ -119,6 +121,19 @@ class Session:
         return self._waiting.popleft()
 
     # --- frames -------------------------------------------------------------------------------------------
+    def accept_in_order(self, frame: NamedMark | Completed) -> bool:
+        """Whether a part of the stream that changes nothing is at its place in it, behind the update before it."""
+        if not isinstance(self.state, Streaming) or self._received is None:
+            raise ProtocolError("a mark or a transaction came outside of the stream")
+        before = frame.after if isinstance(frame, Completed) else frame.sequence - 1
+        if before < self._received:
+            return False
+        if before > self._received:
+            raise ProtocolError(f"what comes behind sequence {before} came behind {self._received}")
+        if isinstance(frame, NamedMark):
+            self._received = frame.sequence
+        return True
+
     def accept_stream(self, frame: f.Stream, *, continues: bool) -> bool:
         """Whether it brings anything new. ``continues``: a stream may follow the image without a resync."""
         self._check_bounds(frame)

@@ -143,6 +143,15 @@ def _verified(before: Hashable, after: Hashable, about: View) -> Iterator[NamedC
     yield NamedChange(names.VERIFIED, f"the verification has ended: {words}", figures)
 
 
+def _mark(before: Hashable, after: Hashable, about: View) -> Iterator[NamedChange]:
+    number, name, stands = after if isinstance(after, tuple) else ("", "", "")
+    if number and stands == "held":
+        yield NamedChange(names.MARK_HELD, f'the mark "{name}" is held', {"mark": name})
+    elif number and stands == "lost":
+        words = f'the stream was given up before the mark "{name}" was acknowledged'
+        yield NamedChange(names.MARK_LOST, words, {"mark": name})
+
+
 def _log_full(before: Hashable, after: Hashable) -> Iterator[NamedChange]:
     times = int(str(after)) - int(str(before))
     if times > 0:  # it counts from 0 again with each run, and with each secondary that is added
@@ -178,4 +187,5 @@ _WORDS: dict[Topic, Callable[[Hashable, Hashable, View], Iterator[NamedChange]]]
     Topic.STILL: _still,
     Topic.VERIFYING: _verifying,
     Topic.VERIFIED: _verified,
+    Topic.MARK: _mark,
 }

@@ -37,6 +37,7 @@ LOG_FULL = "log-full"
 STANDING_STILL, MOVING_AGAIN = "standing-still", "moving-again"
 PROBLEM, PROBLEM_ENDED = "problem", "problem-ended"
 FLAPPING = "flapping"
+MARK_HELD, MARK_LOST = "mark-held", "mark-lost"
 PROMOTED, DEMOTED = "promoted", "demoted"
 
 _CHANGE = ("before", "after")
@@ -97,6 +98,12 @@ NAMES: dict[str, Named] = {
     PROBLEM_ENDED: Named(Gravity.NOTICE, "This problem is over.", ("key",)),
     FLAPPING: Named(
         Gravity.WARNING, "Something has changed often, and is as it was told last. `key` names it.", ("key", "times")
+    ),
+    MARK_HELD: Named(Gravity.NOTICE, "The replica holds a mark durably.", ("mark",)),
+    MARK_LOST: Named(
+        Gravity.WARNING,
+        "A mark was set, and the stream was given up before the secondary acknowledged it: perhaps it does not hold it.",
+        ("mark",),
     ),
     PROMOTED: Named(Gravity.NOTICE, "The replica becomes a volume of its own."),
     DEMOTED: Named(Gravity.NOTICE, "The volume becomes a replica."),

@@ -36,6 +36,7 @@ class Topic(StrEnum):
     IMAGE = "epochs.problem"
     USE = "notices"
     SERVICE = "problem"
+    MARK = "marks"
     SYNC = "in_sync"
 
 
@@ -71,6 +72,7 @@ def observed_facts(status: View) -> Facts:
     facts: Facts = {}
     for subject, one in subjects_of(status).items():
         facts |= {(topic, subject): value for topic, value in _of_one(one)}
+        facts[Topic.MARK, subject] = _newest_mark(status, subject)
     facts[Topic.IDENTITY, ""] = status.part("identity").text("problem") or ""
     if status.text("role") == "primary":
         facts[Topic.USE, ""] = "; ".join(status.texts("notices"))
@@ -95,6 +97,15 @@ def _of_one(one: View) -> Iterator[tuple[Topic, Hashable]]:
     yield Topic.LOG_FULL, one.part("statistics").whole("log_full") or 0
     yield Topic.MAP, one.text("persist_problem") or ""
     yield Topic.IMAGE, one.part("epochs").text("problem") or ""
+
+
+def _newest_mark(status: View, subject: Subject) -> tuple[str, str, str]:
+    """Number, name and what is known of the newest mark of a secondary: ``held``, ``lost``, or empty while it is on its way."""
+    newest = next(iter(status.parts("marks")), View({}))
+    stands = "held" if not subject or subject in newest.texts("held_by") else ""
+    if subject and subject in newest.texts("not_held_by"):
+        stands = "lost"
+    return newest.text("number") or "", newest.text("name") or "", stands
 
 
 def replica_word(state: str | None) -> str:

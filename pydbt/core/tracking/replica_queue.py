@@ -13,6 +13,7 @@ from math import inf
 import numpy as np
 
 from pydbt.core.blocks.runs import Runs
+from pydbt.core.protocol.mark import NamedMark
 from pydbt.core.tracking.capture_record import RECORD
 from pydbt.core.units import MIB, SECTOR_BYTES
 
@@ -43,6 +44,7 @@ class Segment:
     reading: int | None = None  # settled blocks that were read, instead of captured writes
     runs: Runs | None = None  # the blocks of ``reading``
     settled_bytes: int = 0
+    mark: NamedMark | None = None  # a place in the order, and no writes
 
     @property
     def last_sequence(self) -> int:
@@ -83,7 +85,7 @@ class StreamQueue:
         if not self._unsent or self._unsent[0].first_sequence > through:
             return None
         segment = self._unsent.popleft()
-        if segment.reading is not None:
+        if segment.reading is not None or segment.mark is not None:
             return self._note_taken(segment)
         ends = np.cumsum(segment.records["sectors"].astype(np.int64)) * SECTOR_BYTES
         fit = int(np.searchsorted(ends, MAX_BATCH_BYTES, side="right"))

@@ -19,9 +19,11 @@ import numpy.typing as npt
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.history_events import MarkAsked, MarksLeft, MarksTold, MarkWaitAsked
 from pydbt.core.protocol.frames import Generation
 from pydbt.core.tracking.capture_record import Records
 from pydbt.core.volume.bitmap_share import BitmapShare
+from pydbt.core.volume.marking import Marking, Placed
 from pydbt.core.volume.payload_room import PayloadRoom
 from pydbt.core.volume.shared_waits import SharedWaits
 
@@ -40,6 +42,7 @@ class Fanout:
         self._room = PayloadRoom()
         self.bitmaps = BitmapShare(self._do, quiet_held)
         self._waits = SharedWaits()
+        self.marks = Marking()
         self._with_payload: set[int] = set()
         self._name = 0
         self._renamed = False
@@ -65,6 +68,7 @@ class Fanout:
         self._room.leave(peer)
         del self.brains[peer]
         self.bitmaps.forget(peer)
+        self.marks.forget(peer)
         for token, lacking in self._waits.forget(peer):
             self._do(lacking, ev.AnswerWait(token, lacks=lacking is not None))
             self._tell_all(ev.WaitGone(token), now)
@@ -85,7 +89,12 @@ class Fanout:
                     self._tell(number, event, now)
             case ev.WaitGone(token=token):
                 self._waits.drop(token)
+                self.marks.drop(token)
                 self._tell_all(event, now)
+            case MarkAsked():
+                self.marks.ask(event, self.brains)
+            case MarkWaitAsked():
+                self.marks.wait(event, self.brains)
             case _ if peer is None:
                 self._tell_all(event, now)
             case _:
@@ -97,14 +106,15 @@ class Fanout:
     def deadline(self) -> float:
         """When ``handle(ev.Tick(), now)`` is due at the latest."""
         if self._deadline is None:
-            self._deadline = min([self.bitmaps.deadline(), *(brain.deadline() for brain in self.brains.values())])
+            own = min(self.bitmaps.deadline(), self.marks.deadline())
+            self._deadline = min([own, *(brain.deadline() for brain in self.brains.values())])
         return self._deadline
 
     def calm_until(self) -> float:
         """As of one brain, for the volume: when something is due although nothing happens; minus infinity: all the time."""
         if self._calm_until is None:
-            until = [self.bitmaps.deadline(), *(brain.calm_until() for brain in self.brains.values())]
-            self._calm_until = min(until)
+            own = min(self.bitmaps.deadline(), self.marks.deadline())
+            self._calm_until = min([own, *(brain.calm_until() for brain in self.brains.values())])
         return self._calm_until
 
     # --- from one event to what is to be done -------------------------------------------------------------
@@ -113,12 +123,23 @@ class Fanout:
         self._deadline = self._calm_until = None
 
     def _end(self, now: float) -> list[Addressed]:
+        self._advance_marks(now)
         self.bitmaps.advance(now)
         views = {number: brain.state.generations for number, brain in self.brains.items()}
         effects = [(number, self._of_now(number, effect)) for number, effect in (*self._first, *self._effects)]
         if self._renamed and views:
             return [(None, ev.KeepAllGenerations(views)), *effects]
         return effects
+
+    def _advance_marks(self, now: float) -> None:
+        """Every brain has taken in the same records here, so that a mark has one place for all of them."""
+        for decision in self.marks.advance({number: brain.marks for number, brain in self.brains.items()}, now):
+            match decision:
+                case Placed(peers=peers, event=event):
+                    for number in peers:
+                        self._tell(number, event, now)
+                case (peer, answer):
+                    self._do(peer, answer)
 
     def _of_now(self, number: int | None, effect: ev.Effect) -> ev.Effect:
         """A COMMIT that goes out with this event makes an image of the name that the volume has at its end.
@@ -184,6 +205,10 @@ class Fanout:
                 pass  # it needs the quiet bitmap no longer: what is done about that is the others' business too
             case ev.KeepGenerations():
                 self._renamed = True
+            case MarksTold():
+                self.marks.told(number, effect)
+            case MarksLeft():
+                self.marks.left(number)
             case ev.AnswerWait(token=token, lacks=lacks):
                 others = self._waits.lacks(token, number) if lacks else self._waits.answered(token, number)
                 if others is not None:

@@ -11,8 +11,9 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
 from pydbt.core.primary import settler
-from pydbt.core.primary.brain import STALL_S, Primary
+from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig, SavedMaps
+from pydbt.core.primary.link import STALL_S
 from pydbt.core.primary.modes import Mode, Phase
 from pydbt.core.protocol.frames import Ack, Commit, Ping, Pong, Want
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind

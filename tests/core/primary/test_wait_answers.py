@@ -7,9 +7,10 @@ import pytest
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import AnswerWait, WaitAsked
-from pydbt.core.primary.file_system_transactions import FileSystemTransactions, NamedTransaction
+from pydbt.core.primary.file_system_transactions import FileSystemTransactions
 from pydbt.core.primary.flight_watch import FlightWatch
 from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.stream_landing import StreamLanding
 from pydbt.core.primary.wait_answers import WaitAnswers
 from pydbt.core.transactions.asked_transaction import AskedTransaction

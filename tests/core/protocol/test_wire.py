@@ -19,9 +19,13 @@ from pydbt.core.blocks.sector_table import EXTENT_DTYPE, SectorTable
 from pydbt.core.errors import WireError
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol import wire
+from pydbt.core.protocol.completed import COMPLETED_DTYPE, Completed
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.protocol.mark import NamedMark
 from pydbt.core.protocol.role import Role
+from pydbt.core.protocol.standing import Standing
+from pydbt.core.protocol.stream_times import StreamTimes
 from pydbt.core.protocol.transaction import Transaction
 from tests.lab.decoder import Decoder
 
@@ -42,12 +46,31 @@ EXAMPLES: dict[str, f.Frame] = {
     "digests": f.Digests(10, Runs(np.array([3, 100]), np.array([2, 1])), pattern(256)[:48]),
     "stream": f.Stream(100, 110, SectorTable.of([8, 0, 8], [1, 9, 1], [1, 3, 1], [0, 4, 10]), (pattern(1024),)),
     "stream_without_data": f.Stream(1, 65536, SectorTable.of([], []), ()),
+    "stream_times": f.Stream(
+        100,
+        102,
+        SectorTable.of([8, 0, 8], [1, 9, 1], [1, 3, 1], [0, 1, 2]),
+        (pattern(1024),),
+        StreamTimes(-5_000_000_007, np.array([1 << 40, 0, (1 << 40) - 9], np.uint64)),
+    ),
+    "completed": Completed(
+        120,
+        1_700_000_000_000_000_000,
+        np.array(
+            [
+                (48211, 100, 100, 1 << 40, 1_767_000_000_000_000_000, 3, 1, 0, 0),
+                (5 << 32 | 9, 110, 117, 2, 0, 0, 2, 0, 0),
+            ],
+            COMPLETED_DTYPE,
+        ),
+    ),
+    "mark": NamedMark(112, 1_767_000_000_000_000_000, "before migration 14 ü", 1 << 40, -3, True, True, 4096),
     "commit": f.Commit(7, 110),
     "ping": f.Ping(77, 110),
     "bye": f.Bye("controller down"),
     "generation": f.Generation(Generations(9, (8, 7), (6,), shared=True)),
-    "standing": f.Standing("alpha", "/dev/vda3", "2026-01-02T03:04:05.678Z", 42, True, 1 << 20),
-    "standing_unknown": f.Standing("alpha", "/dev/vda3", "2026-01-02T03:04:05.678Z", 42, False, None),
+    "standing": Standing("alpha", "/dev/vda3", "2026-01-02T03:04:05.678Z", 42, True, 1 << 20),
+    "standing_unknown": Standing("alpha", "/dev/vda3", "2026-01-02T03:04:05.678Z", 42, False, None),
     "handover": f.Handover(True, "10.0.0.1:7790", 0xFEDCBA9876543210, 42),
     "transaction": Transaction("ext4", "48211.3", "2026-01-02T03:04:05.678Z", 812, 42),
     "takeover": f.Takeover(False, "the target is an image file"),
@@ -73,6 +96,19 @@ EXAMPLES: dict[str, f.Frame] = {
         progress=5,
         digest_key="0f" * 32,
         formerly=(VOLUME,),
+    ),
+    "welcome_marks": f.Welcome(
+        VOLUME,
+        "consistent",
+        1,
+        42,
+        False,
+        1 << 31,
+        False,
+        VOLUME[::-1],
+        "pydbt 0.1",
+        progress=5,
+        marks=(7, 1_767_000_000_000_000_000),
     ),
     "ack": f.Ack(110, 10, 7, 90, 1 << 40, 3),
     "ack_progress": f.Ack(110, 10, 7, 90, 1 << 40, 3, (1 << 63) + 1),

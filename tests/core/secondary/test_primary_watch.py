@@ -12,6 +12,7 @@ from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.protocol.heartbeat import OLD_HEARTBEAT_S
+from pydbt.core.protocol.standing import STANDING, UNKNOWN_STANDING, Standing
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
@@ -24,7 +25,7 @@ RECORD = ReplicaRecord(
     replica="cd" * 16, target="t", segment_bytes=1 << 20, volume=VOLUME, size_bytes=SIZE, block_bytes=4096,
     consistent=True, epoch=7, sequence=10, generations=Generations(4),
 )  # fmt: skip
-TOLD = f.Standing("alpha", "/dev/vda3", "2026-01-02T03:04:05.000Z", 10, True, 0)
+TOLD = Standing("alpha", "/dev/vda3", "2026-01-02T03:04:05.000Z", 10, True, 0)
 
 
 def connected(watch: PrimaryWatch, record: ReplicaRecord = RECORD, now: float = 0.0) -> Secondary:
@@ -33,7 +34,7 @@ def connected(watch: PrimaryWatch, record: ReplicaRecord = RECORD, now: float = 
     (welcome,) = [
         effect.frame for effect in effects if isinstance(effect, e.Send) and isinstance(effect.frame, f.Welcome)
     ]
-    assert {f.STANDING, f.UNKNOWN_STANDING} <= set(welcome.features)
+    assert {STANDING, UNKNOWN_STANDING} <= set(welcome.features)
     return brain
 
 

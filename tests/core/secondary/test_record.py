@@ -42,7 +42,7 @@ def test_values_that_are_no_record_s_are_refused(values: object) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"consistent": 1}, {"fresh": None}, {"segment_bytes": 4095}, {"segment_bytes": 0}, {"version": 4}, {"kept_aside": 1},
+    [{"consistent": 1}, {"fresh": None}, {"segment_bytes": 4095}, {"segment_bytes": 0}, {"version": 5}, {"kept_aside": 1},
      {"volume": None}, {"volume": "x"}, {"replica": ""}, {"sequence": -1}, {"epoch": 1 << 64}, {"promoted": "x" * 65}],
 )  # fmt: skip
 def test_an_illegal_record_cannot_be_made(wrong: dict[str, object]) -> None:

@@ -11,6 +11,7 @@ from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.protocol.heartbeat import SILENT_S
+from pydbt.core.protocol.standing import Standing
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
@@ -57,7 +58,7 @@ def test_the_boot_is_told_among_the_features_and_is_no_key_that_older_secondarie
 def test_a_second_running_primary_is_refused_while_the_first_is_heard_and_disturbs_it_by_nothing() -> None:
     brain = brain_of()
     assert come(brain, ORIGINAL, 1, 0.0) == "Welcome"
-    brain.handle(e.FrameReceived(1, f.Standing("alpha", "/dev/vda", "t", 10, True, 0)), 0.5)
+    brain.handle(e.FrameReceived(1, Standing("alpha", "/dev/vda", "t", 10, True, 0)), 0.5)
     for number, second in enumerate((1, 2, 4, 8, 16), start=2):
         brain.handle(e.FrameReceived(1, f.Ping(number)), float(second))
         effects = brain.handle(e.Connected(number, COPY, bytes(32)), second + SILENT_S)

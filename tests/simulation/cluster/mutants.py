@@ -67,6 +67,7 @@ from pydbt.core.volume.bitmap_share import BitmapShare
 from pydbt.core.volume.fanout import Fanout
 from pydbt.core.volume.payload_room import PayloadRoom
 from pydbt.store.journal_files import JournalFiles
+from tests.simulation.cluster import mutants_of_marks
 from tests.simulation.cluster.kernel import Capture
 
 Mutant = Callable[[], AbstractContextManager]
@@ -454,8 +455,8 @@ def _stage_dropped(right: Callable, self: Recovery, header: object, epoch: int) 
 around("a stage is dropped at a start", Recovery, "add", _stage_dropped)
 
 
-def _stage_applied(right: Callable, self: Recovery, header: object, epoch: int) -> None:
-    right(self, header, epoch)
+def _stage_applied(right: Callable, self: Recovery, header: object, epoch: int, *mark: object) -> None:
+    right(self, header, epoch, *mark)
     self.limit = self.tail
 
 
@@ -512,3 +513,4 @@ around(
     "a stream that jumps is taken", Session, "accept_stream",
     lambda right, self, frame, **named: (setattr(self, "_received", None), right(self, frame, **named))[1],
 )  # fmt: skip
+mutants_of_marks.add(instead, around)

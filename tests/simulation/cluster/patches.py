@@ -18,10 +18,14 @@ from pydbt.controller.primary import (
     feed,
     handing_over,
     inbox,
+    mark_commands,
     peer_connection,
     programs,
     used_blocks,
     volume,
+)
+from pydbt.controller.primary import (
+    effects as primary_effects,
 )
 from pydbt.controller.primary import (
     ending as primary_ending,
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
     from tests.simulation.cluster.world import World
 
 SEGMENT_BYTES = 64 << 10
+CLOCK_OFFSET_NS = 1_700_000_000_000_000_000
 
 
 class NoGuard:
@@ -143,7 +148,12 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
         primary_ending: {"time": clock, "clean_marker": primary.marker, "boot_id": primary.boot_id},
         primary_handshake: {"boot_id": primary.boot_id},
         configuring: {"boot_id": primary.boot_id, "secrets": SimpleNamespace(randbits=primary.epoch)},
-        peer_connection: {"Outbox": SimOutbox, "threading": SimpleNamespace(Thread=primary.thread)},
+        peer_connection: {
+            "clock_offset_ns": lambda: CLOCK_OFFSET_NS, "monotonic_ns": lambda: int(clock.now * 1e9),
+            "Outbox": SimOutbox, "threading": SimpleNamespace(Thread=primary.thread),
+        },
+        primary_effects: {"clock_offset_ns": lambda: CLOCK_OFFSET_NS},
+        mark_commands: {"clock_offset_ns": lambda: CLOCK_OFFSET_NS, "monotonic_ns": lambda: int(clock.now * 1e9)},
         primary_status: {"time": clock},
         used_blocks: {"used_extents": primary.used, "Job": AtOnce, "time": clock},
         primary_service: {

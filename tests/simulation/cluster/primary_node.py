@@ -12,6 +12,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -440,6 +441,8 @@ class PrimaryNode:
             self.clock.after(0.5, lambda: end(PeerError("no route to host")))
             return
         node.accept(connection)
+        if not node.keeps_history:
+            hello = replace(hello, features=tuple(one for one in hello.features if one != f.MARKS))
         connection.to_secondary.send([hello])
 
     def epoch(self, bits: int) -> int:

@@ -10,6 +10,7 @@ import random
 from dataclasses import dataclass, field, replace
 
 from tests.simulation.cluster.kernel import Odds
+from tests.simulation.cluster.marks import MOST_MARKS, has_history
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,4 +165,7 @@ def draw(seed: int) -> Plan:
     if seed % BAD_TARGET_EVERY == BAD_TARGET_AT and not {"put_back", "switchover"} & {op.kind for op in ops}:
         for _ in range(rng.choice((1, 1, 3))):  # the second heals them
             ops.insert(rng.randrange(len(ops)), Op("bad_target", rng.getrandbits(32), 0.0))
+    if has_history(seed):
+        for _ in range(rng.randint(1, MOST_MARKS)):
+            ops.insert(rng.randrange(len(ops) + 1), Op("mark", rng.getrandbits(32), 0.0))
     return Plan(seed, shape, tuple(ops))

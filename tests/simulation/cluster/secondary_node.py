@@ -19,12 +19,15 @@ from pydbt.core.blocks.apply_plan import ZEROS, PlannedWrites, plan, sources_of
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import DeviceError, MediumError, StateError
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.completed import Completed
+from pydbt.core.protocol.mark import NamedMark
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES, BadBlocks
 from pydbt.core.secondary.journal import JournalRecordKind, record_extents
 from tests.simulation.cluster.clock import Clock
 from tests.simulation.cluster.disk import SECTOR, Killed, Lossy, Machine
 from tests.simulation.cluster.files import Files, SimPath
+from tests.simulation.cluster.marks import Found
 from tests.simulation.cluster.network import Connection, Link
 
 SILENCE_S = 15.0
@@ -201,6 +204,10 @@ class SecondaryNode:
         self.link = Link(clock, rng)
         self.versions: random.Random | None = None  # where each boot may be of a program that knows no keyed digests
         self.keyless = False
+        self.keeps_history = True
+        self.marks: dict[int, Found] = {}  # as they became durable, by number
+        self.images: dict[tuple[int, int], bytes] = {}  # of a secondary that keeps times and marks, by position
+        self.on_completed: Callable[[SecondaryNode, Completed, int], None] = lambda *told: None
         self.machine = Machine(name)
         self.files = Files(self.machine)
         self.content = Lossy(size_bytes)
@@ -266,7 +273,7 @@ class SecondaryNode:
         for header, body in self.engine.journal.recovered:
             if header.kind in (JournalRecordKind.STREAM, JournalRecordKind.BLOCKS):
                 self._durable(*record_extents(header, body))
-            else:
+            elif header.kind in (JournalRecordKind.BEGIN, JournalRecordKind.COMMIT):
                 self._stage_moves(begins=header.kind is JournalRecordKind.BEGIN)
         self.engine.start(self)
         self.on_boot(self)
@@ -304,6 +311,8 @@ class SecondaryNode:
         self.files.names, self.files.durable_names, self.files.changes = copy.names, copy.durable_names, copy.changes
         self.shadow = bytearray(self.content.current)
         self.told.clear()
+        self.marks.clear()
+        self.images.clear()
 
     @property
     def progress(self) -> int | None:
@@ -325,6 +334,12 @@ class SecondaryNode:
                 entry = taken.pop(ticket).entry
                 if isinstance(entry, (f.Stream, f.Blocks)):
                     self._durable(entry.extents, b"".join(entry.payload))
+                    if self.keeps_history and isinstance(entry, f.Stream) and self._stage is None:
+                        self.images[(engine.brain.keeper.epoch, entry.last)] = bytes(self.image)
+                elif isinstance(entry, NamedMark):
+                    self.marks[entry.number] = Found(entry, engine.brain.keeper.epoch, bytes(self.image))
+                elif isinstance(entry, Completed):
+                    self.on_completed(self, entry, engine.brain.keeper.epoch)
                 else:
                     self._stage_moves(begins=isinstance(entry, f.Begin))
         elif isinstance(event, e.Written):
@@ -395,6 +410,8 @@ class SecondaryNode:
         self.machine.touch()
         if self.keyless and isinstance(frame, f.Welcome):
             frame = replace(frame, digest_key=None)
+        if not self.keeps_history and isinstance(frame, f.Welcome):
+            frame = replace(frame, features=tuple(one for one in frame.features if one != f.HISTORY), marks=None)
         if isinstance(frame, (f.Welcome, f.Ack)):
             self._tell(frame)
         if identifier in self.connections:

@@ -17,6 +17,7 @@ from tests.simulation.cluster import checkers
 from tests.simulation.cluster.checkers import Violation
 from tests.simulation.cluster.clock import Clock
 from tests.simulation.cluster.kernel import Era, Kernel, Odds
+from tests.simulation.cluster.marks import SimMarks, has_history
 from tests.simulation.cluster.patches import installed
 from tests.simulation.cluster.primary_node import PrimaryNode, SimInbox, SimReader
 from tests.simulation.cluster.schedule import Op, Plan
@@ -47,10 +48,13 @@ class World:
         for node in self.secondaries:
             node.link.delay, node.link.bytes_per_second = shape.delay, shape.bytes_per_second
             node.on_boot = self._note_boot
+            node.keeps_history = has_history(plan.seed)
+            node.on_completed = lambda *told: self.marks.completed(*told)
             if plan.seed % KEYLESS_EVERY == KEYLESS_EVERY - 1:
                 node.versions = random.Random(f"versions of {node.name} in {plan.seed}")
         self.primary = PrimaryNode(self.kernel, self.clock, self.rng, self.secondaries, shape)
         self.switchover = Switchover(self)
+        self.marks = SimMarks(self)
         self.log: list[str] = []
         self.failure: Exception | None = None
         self._ops = iter(plan.ops)
@@ -112,6 +116,7 @@ class World:
         else:
             self.primary.cut_off()
         self._waits = []
+        self.marks.life_ended()
         if self.switchover.is_replica:
             self._guarded(self.switchover.settle)
             self.over = True
@@ -154,6 +159,7 @@ class World:
         for node in self.secondaries:
             self._check_commit(node)
         self._check_waits()
+        self.marks.look()
         op = None if self.healing else next(self._ops, None)
         if op is None:
             self._heal()
@@ -430,6 +436,9 @@ class World:
                 node, peer = self.rng.choice(peers)
                 nodes, words = {node.number: peer}, {"secondary": node.address}
             self._waits.append((self.primary.ask("wait", **words), nodes, self.kernel.era, self.kernel.completed))
+
+    def do_mark(self) -> None:
+        self.marks.ask()
 
     def do_pause(self) -> None:
         peers = self.primary.peers()

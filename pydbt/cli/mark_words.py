@@ -1,0 +1,39 @@
+"""Marks in words, for the status and a promotion."""
+
+from __future__ import annotations
+
+from pydbt.core.printable import printable
+from pydbt.core.protocol.divergence import short
+from pydbt.core.seen.view import View
+
+_SHOWN = 3
+
+
+def mark_name(mark: View) -> str:
+    """Its name and its moment, as `"before migration 14" (2026-01-02 03:04:05 UTC)`."""
+    moment = mark.text("moment")
+    return f'"{printable(mark.text("name") or "")}"' + (f" ({short(moment)})" if moment else "")
+
+
+def marks_words(report: View) -> str:
+    """The last marks of a primary, the newest first, with who holds each; empty without one."""
+    return "; ".join(_held_words(mark) for mark in report.parts("marks")[:_SHOWN])
+
+
+def _held_words(mark: View) -> str:
+    held, missing = mark.texts("held_by"), mark.texts("not_held_by")
+    words = f"held by {', '.join(map(printable, held))}" if held else "not acknowledged yet"
+    if missing:
+        words = f"{words if held else 'held by nobody'}, not by {', '.join(map(printable, missing))}"
+    return f"{mark_name(mark)} {words}{_lacks(mark)}"
+
+
+def _lacks(mark: View) -> str:
+    if mark.flag("synced") is False:
+        return ", without sync"
+    return ", not everything synced" if mark.flag("partly") else ""
+
+
+def replica_marks_words(report: View) -> str:
+    """The last marks that a replica holds, the newest first; empty without one."""
+    return "; ".join(f"{mark_name(mark)}{_lacks(mark)}" for mark in report.parts("marks")[:_SHOWN])
