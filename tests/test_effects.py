@@ -15,6 +15,7 @@ from typing import get_args
 import pytest
 
 from pydbt.core.primary import events as primary_events
+from pydbt.core.primary import history_events
 from pydbt.core.secondary import events as secondary_events
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -91,24 +92,28 @@ def once_each(names: set[str]) -> Counter[str]:
     return Counter(dict.fromkeys(names, 1))
 
 
+PARTS = {"Effects", "WantedMark", "Unable"}  # of events, effects and answers
 TAKEN_BY_THE_FANOUT = {primary_events: names_in(primary_events.BrainEffect) - names_in(primary_events.Effect)}
 
 
 @BOTH
 def test_the_unions_name_every_class_of_the_module(events: ModuleType) -> None:
+    modules = (events, history_events) if events is primary_events else (events,)
     made = {
         name
-        for name, kind in inspect.getmembers(events, is_dataclass)
-        if kind.__module__ == events.__name__ and name != "Effects"
+        for module in modules
+        for name, kind in inspect.getmembers(module, is_dataclass)
+        if kind.__module__ == module.__name__ and name not in PARTS
     }
-    assert names_in(events.Event) | names_in(events.Effect) | TAKEN_BY_THE_FANOUT.get(events, set()) == made
+    told = getattr(events, "VolumeEvent", events.Event)
+    assert names_in(told) | names_in(events.Effect) | TAKEN_BY_THE_FANOUT.get(events, set()) == made
     assert not names_in(events.Event) & names_in(events.Effect)
 
 
 def test_an_effect_that_the_fanout_keeps_reaches_no_shell() -> None:
     """One secondary's generations never reach the disk without the others'."""
     kept = TAKEN_BY_THE_FANOUT[primary_events]
-    assert kept == {"KeepGenerations"} and not kept & names_in(primary_events.Effect)
+    assert kept == {"KeepGenerations", "MarksTold", "MarksLeft"} and not kept & names_in(primary_events.Effect)
     handled = handled_by(PRIMARY, frozenset(kept))
     assert handled == {"pydbt/core/volume/fanout.py: Fanout._take": once_each(kept)}
 

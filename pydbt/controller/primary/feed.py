@@ -35,7 +35,7 @@ class Feed:
         self._volume.events.extendleft(reversed(ahead))
         self.process()
 
-    def take(self, event: ev.Event, number: int | None = None) -> None:
+    def take(self, event: ev.VolumeEvent, number: int | None = None) -> None:
         """Give the brains an event now, behind those that wait."""
         self._volume.events.append((number, event))
         self.process()

@@ -50,7 +50,7 @@ MARKS_KEY = "marks"
 COUNT_S = 1.0
 
 # The number of a secondary, or None for the volume.
-AddressedEvent = tuple[int | None, ev.Event]
+AddressedEvent = tuple[int | None, ev.VolumeEvent]
 
 
 class Volume:

@@ -278,8 +278,9 @@ Event = (
     Captured | Connected | Disconnected | Received | PayloadArmed | QuietTaken | Persisted | BlocksRead | UsedBlocks |
     DiskQuiet | Outbound | LinkSeen | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted | VerifyAsked | VerifyCancelled |
     Flushed | Held | Released | RemoveAsked | RoomShort | Renamed | EveryBitAsked | Tick |
-    h.MarkAsked | h.MarkWaitAsked | h.MarkComing | h.PlaceMark
+    h.MarkComing | h.PlaceMark
 )  # fmt: skip
+VolumeEvent = Event | h.MarkAsked | h.MarkWaitAsked  # the last ones are the fan-out's alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class Fanout:
             self._tell_all(ev.WaitGone(token), now)
         return self._end(now)
 
-    def handle(self, event: ev.Event, now: float, peer: int | None = None) -> list[Addressed]:
+    def handle(self, event: ev.VolumeEvent, now: float, peer: int | None = None) -> list[Addressed]:
         """Take one event of a secondary, or of the volume, in; return what is to be done, in order."""
         self._begin()
         match event:
