@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import pytest
 
 from pydbt.controller.primary import transaction_watch
-from pydbt.controller.primary.transaction_watch import KEPT, UNFOLLOWED_LOOK_S, TransactionWatch
+from pydbt.controller.primary.transaction_watch import KEPT, READ_PAUSE_S, UNFOLLOWED_LOOK_S, TransactionWatch
 from pydbt.core.errors import DeviceError
 from pydbt.core.transactions.followed_log import NO_FOOTING, EndedTransaction
+from pydbt.core.units import Geometry
 from tests.core.transactions.captured import Written
 from tests.core.transactions.test_on_disk import Ext4Image
-from tests.lab.file_system_logs import Jbd2Builder
+from tests.lab.file_system_logs import TIME_S, Jbd2Builder
 from tests.lab.patience import until
 
 FIRST = 24 * 1024
@@ -231,6 +232,82 @@ def test_another_file_system_is_told_once_and_its_transactions_alone_are_new(clo
     assert story.take(written) == (), "of the log that is no more"
     assert [one.name for one in story.watch.recent()] == ["8", "9", "10"]
     assert story.watch.take_renewed()
+
+
+def read_log(story: Story) -> list[bool]:
+    """Begin a read of the log, and wait for its end; it is told there."""
+    ended: list[bool] = []
+    story.watch.read_log(story.clock.now, lambda: ended.append(True))
+    until(lambda: ended or story.watch._newest._job is None, "the log to be read")
+    return ended
+
+
+def test_the_newest_transaction_of_the_log_is_read_where_the_stream_has_told_none(clock: SimpleNamespace) -> None:
+    story = Story(clock)
+    story.clock.time_ns = lambda: int((TIME_S + 9) * 1e9)
+    story.built.transaction(5)
+    story.image.put(*story.built.writes)
+    story.built.writes.clear()
+    assert not read_log(story) and not story.watch.has_read, "the log has not been found yet"
+    story.look()
+    assert read_log(story) == [True] and story.watch.has_read
+    assert story.watch.take_read(lambda: 640, 600) is None, "the read may have seen records that are still in the ring"
+    assert story.watch.take_read(lambda: 900, 639) is None and story.watch.has_read
+    found = story.watch.take_read(lambda: 900, 640)
+    assert found is not None and found.transaction.name == "7" and found.log == ((FIRST, 400 * 1024),)
+    assert found.submitted_at is not None and 1.5 < clock.now - found.submitted_at < 2.5 and found.ordinal == 0
+    assert not story.watch.has_read and story.watch.take_read(lambda: 900, 900) is None
+    assert not read_log(story), "it was read a moment ago"
+    clock.now += READ_PAUSE_S
+    assert read_log(story)
+
+
+def test_what_was_read_of_a_log_that_is_no_more_does_not_count(clock: SimpleNamespace) -> None:
+    story = Story(clock)
+    story.clock.time_ns = lambda: 0
+    story.built.transaction(5)
+    story.image.put(*story.built.writes)
+    story.look()
+    assert read_log(story)
+    made = Written()
+    made.write(FIRST, Jbd2Builder(1024, 400, incompat=0).superblock())
+    story.take(made)
+    assert story.watch.take_read(lambda: 0, 0) is None
+
+
+def test_a_log_that_cannot_be_read_tells_no_transaction(clock: SimpleNamespace) -> None:
+    story = Story(clock)
+    story.look()
+    story.image.content[1024:2048] = bytes(1024)
+    assert read_log(story) and story.watch.take_read(lambda: 0, 0) is None
+    geometry = Geometry(len(story.image.content), 1024)
+    assert not story.watch.likely_changes(geometry).total()
+
+
+def test_the_ordinal_of_what_was_read_is_that_of_the_last_one_told_before_that_is_not_later(
+    clock: SimpleNamespace,
+) -> None:
+    story = Story(clock)
+    story.clock.time_ns = lambda: 0
+    story.look()
+    story.commit(4)
+    assert [one.name for one in story.watch.recent()] == ["8", "9", "10"]
+    story.image.put((0, story.built.superblock()))
+    log = Jbd2Builder(1024, 400)
+    for _ in range(3):
+        log.transaction(5)
+    story.image.put(*log.writes)
+    assert read_log(story)
+    found = story.watch.take_read(lambda: 0, 0)
+    assert found is not None and found.transaction.name == "9" and found.ordinal == 2
+    assert found.submitted_at == clock.now, "by a clock that was set back it would be later"
+
+
+def test_where_differences_are_likely_is_read_from_the_log(clock: SimpleNamespace) -> None:
+    story = Story(clock)
+    story.built.transaction(300)
+    story.image.put(*story.built.writes)
+    assert 300 in story.watch.likely_changes(Geometry(len(story.image.content), 1024)).firsts
 
 
 def test_where_only_addresses_are_captured_nothing_is_read(clock: SimpleNamespace) -> None:

@@ -12,6 +12,7 @@ from pydbt.controller.primary.mark_commands import answer_mark
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.used_blocks import UsedBlocksSearch
 from pydbt.controller.primary.volume import AddressedEvent, Volume
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import PeerError, StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.history_events import AnswerMark, SendCompleted
@@ -157,7 +158,12 @@ class EffectRunner:
         def later(found: ev.UsedBlocks) -> None:
             volume.inbox.post(Heard(peer, found))
 
-        used = UsedBlocksSearch(volume.device, volume.geometry, whole, later).at_once()
+        def likely() -> Runs:
+            watch = volume.transactions
+            return Runs.none() if watch is None or is_new else watch.likely_changes(volume.geometry)
+
+        is_new = peer.brain.state.replica.fresh  # nothing is compared
+        used = UsedBlocksSearch(volume.device, volume.geometry, whole, later, likely).at_once()
         if used is None:
             return []
         peer.scanned_whole = used.whole

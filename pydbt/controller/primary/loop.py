@@ -294,6 +294,8 @@ class PrimaryLoop:
         volume.history_notice = self.seen.history_problem
         if volume.transactions is not None:
             volume.transactions.advance(now)
+            if any(brain.transactions.unknown for brain in volume.brains):
+                volume.transactions.read_log(now, lambda: volume.inbox.post(Wake()))
         if self.writers is not None:
             self.writers.note(now)
         for peer in list(volume.peers.values()):

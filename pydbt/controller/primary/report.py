@@ -123,11 +123,11 @@ class ProgressReport:
 @dataclass(frozen=True, slots=True)
 class TransactionReport:
     """A transaction of the file system. ``committed``: by the file system's clock, or where it has none, when its commit was
-    submitted; that was ``age_seconds`` ago. ``sequence``: of the write that ended it."""
+    submitted; that was ``age_seconds`` ago. Both None where nobody knows. ``sequence``: of the write that ended it, or later."""
 
     name: str
     committed: str | None
-    age_seconds: float
+    age_seconds: float | None
     sequence: int
 
 

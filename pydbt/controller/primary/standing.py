@@ -22,7 +22,7 @@ class Standings:
         self._volume = volume
         self._host = socket.gethostname()[:256]
         self._before: RingMoment | None = None
-        self._told: dict[int, int] = {}  # ordinals of transactions, by secondary
+        self._told: dict[int, tuple[int, str]] = {}  # ordinal and name of a transaction, by secondary
         self._looked: dict[int, tuple[NamedTransaction | None, ...]] = {}  # its newest and held ones, by secondary
 
     def tell(self, now: float) -> None:
@@ -69,11 +69,12 @@ class Standings:
             if (
                 one is None
                 or (one.name and watch.file_system is None)
-                or self._told.get(peer.number) == one.ordinal
+                or one.submitted_at is None  # the frame has no word for an unknown time
+                or self._told.get(peer.number) == (one.ordinal, one.name)
                 or TRANSACTIONS not in peer.connection.features
             ):
                 continue
-            self._told[peer.number] = one.ordinal
+            self._told[peer.number] = one.ordinal, one.name
             age_ms = round(1000 * max(0.0, passed_s(one.submitted_at, now)))
             committed = None if one.committed_ns is None else time_of_ns(one.committed_ns)
             words = committed or moment_of_age(one.submitted_at, now)

@@ -40,6 +40,7 @@ from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.reported_state import reported_state
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
 from pydbt.core.primary.verifier import SHOWN_RUNS
+from pydbt.core.transactions.followed_log import NO_FOOTING
 from pydbt.core.units import Geometry
 from pydbt.kernel.counters import Counters
 
@@ -171,12 +172,12 @@ def _unacknowledged(out_of_sync_bytes: int, on_the_way_bytes: int, unmerged_byte
 def transactions_report(volume: Volume) -> TransactionsReport:
     """What a transaction is on this volume, and the newest that is committed. Nothing is named while the log is not seen."""
     watch, now = volume.transactions, time.monotonic()
-    if watch is None or watch.problem:
+    known = [newest for brain in volume.brains if (newest := brain.transactions.newest) is not None]
+    if watch is None or (watch.problem and not (known and watch.problem == NO_FOOTING)):
         reason = "the log of the file system is not followed" if watch is None else watch.problem
         return TransactionsReport("write-request", reason, None if watch is None else watch.file_system, None, None)
     if not any(brain.state.payload_on for brain in volume.brains):
         return TransactionsReport("write-request", "no writes are streamed now", watch.file_system, None, None)
-    known = [newest for brain in volume.brains if (newest := brain.transactions.newest) is not None]
     newest = max(known, key=lambda one: one.ordinal, default=None)
     rate = round(watch.per_second(now), 1)
     return TransactionsReport("file-system", "", watch.file_system, _transaction(newest, now), rate)
@@ -185,9 +186,11 @@ def transactions_report(volume: Volume) -> TransactionsReport:
 def _transaction(named: NamedTransaction | None, now: float) -> TransactionReport | None:
     if named is None:
         return None
-    age_s = max(0.0, passed_s(named.submitted_at, now))
-    committed = _moment(age_s) if named.committed_ns is None else time_of_ns(named.committed_ns)
-    return TransactionReport(named.name, committed, round(age_s, 3), named.sequence)
+    age_s = None if named.submitted_at is None else max(0.0, passed_s(named.submitted_at, now))
+    committed = None if age_s is None else _moment(age_s)
+    if named.committed_ns is not None:
+        committed = time_of_ns(named.committed_ns)
+    return TransactionReport(named.name, committed, None if age_s is None else round(age_s, 3), named.sequence)
 
 
 def moment_of_age(at: float, now: float) -> str:

@@ -9,16 +9,23 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
 from pydbt.controller.primary.job import Job
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.errors import PydbtError
 from pydbt.core.tracking.capture_record import Records
+from pydbt.core.transactions.asked_transaction import AskedTransaction
 from pydbt.core.transactions.ext4_volume import Read
-from pydbt.core.transactions.followed_log import EndedTransaction, FollowedLog, Payload
+from pydbt.core.transactions.followed_log import NO_FOOTING, EndedTransaction, FollowedLog, Payload, ReadTransaction
 from pydbt.core.transactions.jbd2_blocks import NotUnderstood
+from pydbt.core.transactions.likely_changes import likely_changes
 from pydbt.core.transactions.log_place import LogPlace, find_log
+from pydbt.core.transactions.on_disk import read_newest
 from pydbt.core.transactions.transaction import JournalTransaction, RunsOfTransaction, TransactionState
+from pydbt.core.units import Geometry
 from pydbt.device.block import DirectReader, aligned_buffer
 
 _log = logging.getLogger("pydbt")
@@ -28,6 +35,8 @@ LOOK_AGAIN_S = (0.0, 2.0, 10.0)
 _LOOK_PAUSE_S = 0.1
 UNFOLLOWED_LOOK_S = 30.0
 """Where nothing is followed: a file system may have come without a write that tells it, or the device may be readable again."""
+READ_PAUSE_S = 10.0
+"""Between two reads of the whole log. Where it is written all the time the next commit is there before."""
 KEPT = 512
 """The last transactions, for people."""
 KEPT_RUNS = 64
@@ -67,12 +76,13 @@ class TransactionWatch:
         self._problem = _NOT_READ
         self._faulty = False
         self._renewed = False
-        self._renewed_from = 0
+        self._begun = (0, 0)  # of what was followed: from which ordinal on, and how many logs it has seen begin
         self._job: Job | None = None
         self._looks: deque[float] = deque()
         self._looked_at = -inf
         if not unfollowed:
             self._look_soon(time.monotonic())
+        self._newest = _NewestOnDisk(read, size_bytes)
         self._next_ordinal = 1
         self._recent: deque[KnownTransaction] = deque(maxlen=KEPT)
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
@@ -110,14 +120,47 @@ class TransactionWatch:
         if followed.moved:
             self._look_soon(time.monotonic())
         self._note(tuple(ended), [])
-        if followed.renewed_from > self._renewed_from:
-            self._renewed, self._renewed_from = True, followed.renewed_from
+        if (followed.renewed_from, followed.logs_begun) != self._begun:
+            self._renewed, self._begun = True, (followed.renewed_from, followed.logs_begun)
         return tuple(one for one in ended if one.ordinal >= followed.renewed_from)
 
     def take_renewed(self) -> bool:
         """Once, behind ``captured``: whether those that were told before that batch are of another file system, or its log."""
         renewed, self._renewed = self._renewed, False
         return renewed
+
+    # --- the log on the disk ------------------------------------------------------------------------------
+    def read_log(self, now: float, then: Callable[[], None]) -> None:
+        """Begin to read the newest transaction of the log in a thread, which calls ``then`` at its end; unless that goes on, or
+        was done a moment ago, or there is no log to follow."""
+        if self._followed is not None and (not self.problem or self.problem == NO_FOOTING):
+            self._newest.begin(now, self._followed, then)
+
+    @property
+    def has_read(self) -> bool:
+        """Whether ``take_read`` has something to do."""
+        return self._newest.has_ended
+
+    def take_read(self, producer: Callable[[], int], drained: int) -> ReadTransaction | None:
+        """The newest transaction of the log, once, when every write that the read may have seen was drained from the ring."""
+        found = self._newest.take(producer, drained)
+        followed = self._followed
+        if found is None or followed is None or not self._newest.was_of(followed):
+            return None
+        now = time.monotonic()
+        submitted_at = None
+        if found.committed_ns is not None:  # never later than the read, whatever the clocks tell
+            age_s = (time.time_ns() - found.committed_ns) / 1_000_000_000
+            submitted_at = min(now - max(0.0, age_s), self._newest.begun_at)
+        earlier = [one.ordinal for one in self._recent if one.ordinal >= followed.renewed_from and _reaches(found, one)]
+        return ReadTransaction(found, followed.place.extents, submitted_at, max(earlier, default=0))
+
+    def likely_changes(self, geometry: Geometry) -> Runs:
+        """Where this volume differs from a replica most likely, by its log on the disk. From any thread: it reads the device."""
+        try:
+            return likely_changes(self._read, geometry)
+        except (NotUnderstood, PydbtError, OSError):
+            return Runs.none()
 
     def _unfollow(self, problem: str) -> None:
         self._renewed |= self._followed is not None
@@ -159,6 +202,7 @@ class TransactionWatch:
             return
         try:
             self._followed = FollowedLog(found, self._next_ordinal, followed)
+            self._begun = self._begun if self._followed.goes_on else (0, 0)
         except NotUnderstood as why:
             self._unfollow(str(why))
 
@@ -188,6 +232,56 @@ class TransactionWatch:
                 self._samples.popleft()
         then, count = self._samples[0]
         return (self._committed - count) / max(now - then, 0.5)
+
+
+class _NewestOnDisk:
+    """The newest transaction of the log on the disk, read in a thread. ``begun_at``: when, by the monotonic clock."""
+
+    def __init__(self, read: Read, size_bytes: int) -> None:
+        self._read, self._size_bytes = read, size_bytes
+        self._job: Job | None = None
+        self._of: tuple[FollowedLog, int] | None = None  # and how many logs it had seen begin
+        self._until: int | None = None
+        self.begun_at = -inf
+
+    def begin(self, now: float, followed: FollowedLog, then: Callable[[], None]) -> None:
+        if self._job is None and now >= self.begun_at + READ_PAUSE_S:
+            self.begun_at, self._of, self._until = now, (followed, followed.logs_begun), None
+            self._job = Job("newest transaction", self._find, then)
+
+    def was_of(self, followed: FollowedLog) -> bool:
+        """Whether it was read of this log, and no other one has begun in its place since."""
+        return self._of is not None and self._of[0] is followed and self._of[1] == followed.logs_begun
+
+    def _find(self) -> JournalTransaction | None:
+        try:
+            return read_newest(self._read, self._size_bytes)
+        except NotUnderstood:
+            return None
+
+    @property
+    def has_ended(self) -> bool:
+        return self._job is not None and self._job.ended.is_set()
+
+    def take(self, producer: Callable[[], int], drained: int) -> JournalTransaction | None:
+        job = self._job
+        if job is None or not job.ended.is_set():
+            return None
+        if self._until is None:
+            self._until = producer()
+        if drained < self._until:
+            return None
+        self._job = None
+        found: JournalTransaction | None = job.result
+        return found
+
+
+def _reaches(found: JournalTransaction, one: KnownTransaction) -> bool:
+    """Whether a transaction of the same log that was told before is not later than the one that was found."""
+    try:
+        return AskedTransaction.parse(one.name).reached_by(found.name)
+    except ValueError:
+        return False
 
 
 def followed_transactions(reader: DirectReader, size_bytes: int, *, with_data: bool) -> TransactionWatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,8 +27,15 @@ class UsedBlocksSearch:
     """Finds them in a thread: it asks for all mounts, whose number any user chooses, and has a file system written out."""
 
     def __init__(
-        self, device: BlockDevice, geometry: Geometry, whole: bool, later: Callable[[ev.UsedBlocks], None]
+        self,
+        device: BlockDevice,
+        geometry: Geometry,
+        whole: bool,
+        later: Callable[[ev.UsedBlocks], None],
+        likely: Callable[[], Runs] = Runs.none,
     ) -> None:
+        """``likely``: finds where differences are likely, which takes as long as it takes to read the log of a file system."""
+        self._likely = likely
         self._device, self._geometry, self._whole, self._later = device, geometry, whole, later
         self._lock = threading.Lock()
         self._there = threading.Event()
@@ -45,7 +53,7 @@ class UsedBlocksSearch:
             return None if self._is_late else self._found
 
     def _search(self) -> None:
-        self._found = scan(self._device, self._geometry, self._whole)
+        self._found = replace(scan(self._device, self._geometry, self._whole), likely=self._likely())
 
     def _tell(self) -> None:
         with self._lock:

@@ -181,7 +181,9 @@ class Volume:
         """
         # The moment first: a write between the two lies before the position, and is not promised by the moment.
         now, end = time.monotonic(), self.capture.producer_position()
-        if self.sleeps and self._told is not None and self._told[0] == end:
+        watch = self.transactions
+        was_read = watch is not None and watch.has_read
+        if self.sleeps and not was_read and self._told is not None and self._told[0] == end:
             self.drained_at = now
             if now < self._next_count:
                 return False
@@ -192,11 +194,12 @@ class Volume:
             self.drained_at = now
         if len(records):
             self.written_at = time.monotonic()
-        if len(records) or (position, lost) != self._told:
+        if len(records) or was_read or (position, lost) != self._told:
             newly_lost, self._told = lost - (self._told or (0, lost))[1], (position, lost)
-            ended = self.transactions.captured(records, self.capture.payload, newly_lost) if self.transactions else ()
-            renewed = self.transactions is not None and self.transactions.take_renewed()
-            self.events.append((None, ev.Captured(records, position, lost, ended, renewed)))
+            ended = watch.captured(records, self.capture.payload, newly_lost) if watch else ()
+            renewed = watch is not None and watch.take_renewed()
+            read = watch.take_read(self.capture.producer_position, position) if watch else None
+            self.events.append((None, ev.Captured(records, position, lost, ended, renewed, read)))
         return len(records) > 0
 
     def catch_up(self) -> list[AddressedEvent]:

@@ -202,7 +202,7 @@ class Primary:
             self.ancestry.written()
         if taken.newly_lost:
             self.watch.lose_sight(now)
-        self.transactions.renew(event, taken)
+        self.transactions.heed(event, taken)
         if not self.logging:
             state.release(writes)
             return
@@ -363,8 +363,8 @@ class Primary:
         self._taints.answered_by_scan()
         self.state.tracker.pending.set_extents(*event.runs)
         self.state.left_out.all_but(event.runs)
-        self.state.replica.scanned = self.quiet.mapped = True
-        self.state.replica.unfinished = False
+        self.state.replica.scanned, self.quiet.mapped, self.state.replica.unfinished = True, True, False
+        self.state.likely = event.likely
         self.state.effects.log("info", event.explanation)
         self.quiet.persist(zero_quiet=False)
         self._recognition.scanned(self.quiet.writes)

@@ -19,19 +19,20 @@ from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.tracking.capture_record import Records
 from pydbt.core.transactions.asked_transaction import AskedTransaction
-from pydbt.core.transactions.followed_log import EndedTransaction
+from pydbt.core.transactions.followed_log import EndedTransaction, ReadTransaction
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
     """Capture records in kernel order. ``position``: behind them in the ring, in bytes; ``lost``: records lost so far; ``ended``:
-    the transactions of the file system that ended in them; ``renewed``: earlier ones were of another file system, or log."""
+    the transactions of the file system that ended in them; ``renewed``: earlier ones were of another; ``read``: of its log."""
 
     records: Records
     position: int
     lost: int
     ended: tuple[EndedTransaction, ...] = ()
     renewed: bool = False
+    read: ReadTransaction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,7 @@ class QuietTaken:
 @dataclass(frozen=True, slots=True)
 class Persisted:
     """The maps are on disk (and the quiet bitmap zeroed or given up, if asked), or ``error`` says why not.
-
-    ``cover`` and ``number``: as in the ``Persist`` that this answers.
-    """
+    ``cover`` and ``number``: as in the ``Persist`` that this answers."""
 
     zeroed: bool
     error: str = ""
@@ -118,11 +117,13 @@ class BlocksRead:
 
 @dataclass(frozen=True, slots=True)
 class UsedBlocks:
-    """The blocks in use on the source; ``explanation`` tells how that is known. ``whole``: they are all that there are."""
+    """The blocks in use on the source; ``explanation`` tells how that is known. ``whole``: they are all that there are.
+    ``likely``: where differences are likely, in this order, by the log of the file system."""
 
     runs: Runs
     explanation: str
     whole: bool = False
+    likely: Runs = field(default_factory=Runs.none)
 
 
 @dataclass(frozen=True, slots=True)

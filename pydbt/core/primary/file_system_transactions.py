@@ -23,6 +23,7 @@ from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.state import State
 from pydbt.core.tracking.transaction_log import LogRecordKind, LogRecordKinds
 from pydbt.core.tracking.update_list import Sequences
+from pydbt.core.transactions.followed_log import ReadTransaction
 from pydbt.core.transactions.transaction import TransactionState
 
 MAX_WAITING = 4_096
@@ -58,6 +59,7 @@ class FileSystemTransactions:
         self._state = state
         self._submitted: deque[CommittedTransaction] = deque()
         self._committed: deque[NamedTransaction] = deque()
+        self._read: ReadTransaction | None = None  # from the disk, when the stream has told none
         self.newest: NamedTransaction | None = None
         self.held: NamedTransaction | None = None
         self.for_history = CompletedTransactions(state)
@@ -71,6 +73,8 @@ class FileSystemTransactions:
             return True
         last_sequences = taken.segment.last_sequences.astype(np.uint64)
         found = self._found(event, taken) if event.ended else []
+        if found:
+            self._read = None  # it is newer
         writes: LogRows = (last_sequences, *written, np.full(len(last_sequences), LogRecordKind.WRITE, np.uint8))
         log = self._state.tracker.log
         if log.free_slots - 2 * len(writes[0]) < log.capacity_slots // 2:
@@ -95,15 +99,13 @@ class FileSystemTransactions:
             transaction, place = one.transaction, int(numbers[one.index])
             if transaction.state is not TransactionState.COMMITTED or len(one.runs) > MAX_RUNS:
                 continue
-            firsts = np.array([offset // block_bytes for offset, _ in one.runs], np.int64)
-            ends = np.array([-(-(offset + length) // block_bytes) for offset, length in one.runs], np.int64)
             submitted_at = int(event.records["time_ns"][one.index]) / NANOSECONDS or self._state.now
             sequence = int(taken.segment.last_sequences[place])
             named = NamedTransaction(
                 transaction.name, transaction.number, transaction.committed_ns, submitted_at, sequence, one.ordinal,
                 self._state.sequence,
             )  # fmt: skip
-            found.append(CommittedTransaction(place, named, Runs(firsts, ends - firsts)))
+            found.append(CommittedTransaction(place, named, _blocks_of(one.runs, block_bytes)))
         return found
 
     def _with_transactions(self, writes: LogRows, found: list[CommittedTransaction]) -> LogRows:
@@ -127,16 +129,29 @@ class FileSystemTransactions:
             np.insert(writes[3], places, np.uint8(LogRecordKind.FILE_SYSTEM)),
         )
 
-    def renew(self, event: Captured, taken: Taken) -> None:
-        """Those before this batch are forgotten where they were of another file system: its numbers begin again."""
-        if not event.renewed:
-            return
+    @property
+    def unknown(self) -> bool:
+        """Whether the log on the disk would tell more than is known: after a resynchronization, until the next commit."""
+        named = self.newest or self.held or self._read or self._submitted
+        return self._state.mode is Mode.NORMAL and self._state.payload_on and not named
+
+    def heed(self, event: Captured, taken: Taken) -> None:
+        """Those before this batch are forgotten where they were of another file system: its numbers begin again.
+
+        One that was read from the disk counts where no other is known.
+        """
+        if event.renewed:
+            self._renew(taken)
+        if event.read is not None and self.unknown:
+            self._read = event.read
+
+    def _renew(self, taken: Taken) -> None:
         state, before = self._state, taken.segment.first_sequence - 1
         state.tracker.log.abandon_uncommitted(state.acknowledged)
         self._submitted.clear()
         self._committed.clear()
         self.for_history.forget()
-        self.newest = self.held = None
+        self.newest = self.held = self._read = None
         self._none_yet = NamedTransaction("", 0, None, state.now, before, 0, before)
 
     def abandon(self, blocks: Runs) -> None:
@@ -162,8 +177,10 @@ class FileSystemTransactions:
             self._submitted.clear()
             self._committed.clear()
             self.for_history.forget()
-            self.newest = None
+            self.newest = self._read = None
             return
+        if self._read is not None:
+            self._take_read(self._read)
         if self._submitted:
             self._commit()
         self.for_history.advance()
@@ -173,6 +190,23 @@ class FileSystemTransactions:
         oldest = state.unsettled.oldest_sequence()
         while waiting and waiting[0].sequence <= state.acknowledged and _is_settled(waiting[0], oldest):
             self.held, self._none_yet = waiting.popleft(), None
+
+    def _take_read(self, read: ReadTransaction) -> None:
+        """Everything that the read has seen was submitted by now, and of the log all has completed: it is a write like any other.
+
+        The image that a resynchronization has landed on, with the stream up to here, holds this transaction and all before it.
+        """
+        state, block_bytes = self._state, self._state.geometry.block_bytes
+        if not state.in_flight.certain:
+            return
+        one, sequence = read.transaction, state.sequence
+        named = NamedTransaction(
+            one.name, one.number, one.committed_ns, read.submitted_at, sequence, read.ordinal, sequence
+        )
+        log = CommittedTransaction(0, named, _blocks_of(read.log, block_bytes))
+        if state.in_flight.empty or not _touched(state.in_flight.extents(), [log])[0]:
+            self.newest, self._read = named, None
+            self._committed.append(named)
 
     def _commit(self) -> None:
         state, waiting = self._state, self._submitted
@@ -211,6 +245,13 @@ class FileSystemTransactions:
     def status(self) -> TransactionsStatus:
         """What may be told. Nothing is held for certain while writes may have been missed."""
         return TransactionsStatus(self.newest, self.held if self._is_sure else None)
+
+
+def _blocks_of(runs: Sequence[tuple[int, int]], block_bytes: int) -> Runs:
+    """Runs of bytes as runs of the blocks that they touch, one for one."""
+    firsts = np.array([offset // block_bytes for offset, _ in runs], np.int64)
+    ends = np.array([-(-(offset + length) // block_bytes) for offset, length in runs], np.int64)
+    return Runs(firsts, ends - firsts)
 
 
 def _is_settled(named: NamedTransaction, oldest: int | None) -> bool:

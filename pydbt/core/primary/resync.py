@@ -12,6 +12,7 @@ from math import inf
 from pydbt.core.blocks import compared
 from pydbt.core.blocks.runs import Integers, Runs
 from pydbt.core.primary.events import BlocksRead, DropReading, ReadBlocks, SendBlocks, SendDigests, SendFrame
+from pydbt.core.primary.first_found import FirstFound
 from pydbt.core.primary.forecast import NO_PACE, Forecast, Pace
 from pydbt.core.primary.modes import FOLLOWING_MODES, Phase
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
@@ -52,7 +53,9 @@ class Resync:
             state.next_reading,
             rate_limit_bytes=state.config.rate_limit_bytes,
             now=now,
+            likely=state.likely,
         )
+        self._found = FirstFound(self.sweep.remainder_bytes())
         self._forecast = Forecast(now)
         self.read_position = 0
         self.commit_sequence = 0
@@ -99,6 +102,7 @@ class Resync:
         self._next_persist = now + PROGRESS_INTERVAL_S
         self.sweep.start(now)
         planned_bytes = self.sweep.remainder_bytes()
+        self._found = FirstFound(planned_bytes)
         flags = BeginFlag.INITIAL * state.replica.initial | BeginFlag.NO_STREAM * (not with_stream)
         # From snapshot to snapshot one follows another for ever.
         level = "debug" if state.mode in FOLLOWING_MODES else state.excursions.level
@@ -212,6 +216,7 @@ class Resync:
             differing = compared.blocks_wanted(wanted, geometry)
         wanted_bytes = wanted.total() * geometry.compared.block_bytes
         self._state.statistics.compared(transit.length_bytes, wanted_bytes)
+        self._found.compared(transit.length_bytes, wanted_bytes, likely=transit.likely)
         if wanted_bytes:
             self._send(reading, transit, wanted)
         else:
@@ -224,6 +229,12 @@ class Resync:
         for transit in self.sweep.acknowledge(batch):
             self._state.replica.unfinished = True
             self._state.staged.set_extents(*(transit.runs if transit.sent is None else transit.sent))
+
+    def all_compared(self) -> None:
+        """The last sweep is over: tell how early the differences were found, if anything told where to look for them."""
+        if words := self._found.words():
+            self._state.effects.log("info", words)
+        self._state.likely = Runs.none()
 
     def abandon(self) -> None:
         """Everything in transit is pending again; nothing more is read for this resynchronization."""

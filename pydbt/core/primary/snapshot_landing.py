@@ -240,6 +240,7 @@ class SnapshotLanding:
                 resync.sweep_on(now, explained=bool(self.problem))
         elif state.phase is Phase.DRAINING:
             if self._target is not None and not resync.in_transit():
+                resync.all_compared()
                 return Landed(self._target.sequence)
         elif hold is not None:
             late = not self._apart and now - hold.since > state.config.hold_limit_s

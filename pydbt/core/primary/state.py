@@ -111,7 +111,8 @@ class State:
     ``sequence`` is the number of the last captured update, ``acknowledged`` that of the last one that is durable on the
     secondary, ``position`` the ring position behind the last record, ``lost`` the kernel's count of records it lost.
     Until ``reads_rest_until`` no block is read for a resynchronization, because a read has failed. ``taints``: each reason with
-    the number of the last time that it came up, of which ``last_taint`` is the highest so far.
+    the number of the last time that it came up, of which ``last_taint`` is the highest so far. ``likely``: where differences are
+    likely; a resynchronization begins there, in this order.
     """
 
     def __init__(self, config: PrimaryConfig, now: float, maps: SavedMaps | None = None) -> None:
@@ -133,6 +134,7 @@ class State:
         if maps is not None:
             self._take_over(maps)
         self.unreadable = Unreadable()
+        self.likely = Runs.none()
         self.statistics = Statistics(now)
         self.replica = KnownReplica.of(config)
         self.generations: Generations = (

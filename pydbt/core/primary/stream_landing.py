@@ -126,6 +126,7 @@ class StreamLanding:
             if now >= state.reads_rest_until:
                 resync.sweep.begin_pass()
             return None
+        resync.all_compared()
         self._stage = _Read(base, target=state.sequence)
         return Enter(Phase.DRAINING)
 

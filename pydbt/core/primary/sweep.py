@@ -3,6 +3,9 @@
 The three rules of the map hold here. A block leaves ``pending`` for ``in_transit`` *before* it is read, so
 a write during the read marks it anew; it leaves ``in_transit`` only when the secondary has it durably; and
 a lost connection puts everything in transit back.
+
+What is likely to differ goes before all else (¶98.3). Nothing rests on that: such a block is read because it is pending, and
+whatever is pending besides is read behind it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import numpy as np
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.rate_limit import RateLimit
-from pydbt.core.units import MIB, Geometry
+from pydbt.core.units import MAX_COMPARED_BYTES, MIB, Geometry
 
 # Read at once: what one frame carries. Small enough for a smooth rate limit, large enough for a fast disk.
 READING_BYTES = 1 * MIB
@@ -39,12 +42,14 @@ class Transit:
     rest: Runs | None = None  # when offered for comparison: small blocks too few for a digest of their own
     read: bool = False
     sent: Runs | None = None  # the blocks of the BLOCKS frame, where those are not all of them
+    likely: bool = False  # read before its turn, because differences are likely there
 
 
 class Sweep:
     """The planner of one resynchronization. ``pending`` is the tracker's own map; what is read is taken out of it.
 
-    ``readings`` are under way, by their identifier.
+    ``readings`` are under way, by their identifier. ``likely``: runs in any order, of which those blocks that are pending are
+    read first, in this order.
     """
 
     def __init__(
@@ -55,8 +60,11 @@ class Sweep:
         *,
         rate_limit_bytes: int | None,
         now: float,
+        likely: Runs | None = None,
     ) -> None:
         self._new_reading = new_reading
+        self._likely = _widened(Runs.none() if likely is None else likely, geometry)
+        self._next_likely = 0
         self.geometry = geometry
         self.pending = pending
         self._limit = RateLimit(rate_limit_bytes, READING_BYTES, now)
@@ -77,16 +85,18 @@ class Sweep:
 
     # --- taking and returning -----------------------------------------------------------------------------
     def next_reading(self, now: float, *, urgent: bool = False) -> tuple[int, Transit] | None:
-        """Take the next blocks out of the map in device order; None: nothing left in this pass, or not allowed yet.
+        """Take the next blocks out of the map: those that are likely to differ, and then all in device order. None: nothing left
+        in this pass, or not allowed yet.
 
         ``urgent``: writers are held up meanwhile; window and rate limit do not count.
         """
         if not urgent and (self.window_bytes >= WINDOW_BYTES or not self._limit.allows(now)):
             return None
-        limit = max(1, READING_BYTES // self.geometry.block_bytes)
+        room = max(1, READING_BYTES // self.geometry.block_bytes)
+        if (runs := self._take_likely(room)) is not None:
+            return self._adopt(runs, likely=True)
         firsts: list[int] = []
         counts: list[int] = []
-        room = limit
         while room > 0 and len(firsts) < MAX_READING_RUNS:
             run = self.pending.take_run(self._cursor, room)
             if run is None:
@@ -100,10 +110,26 @@ class Sweep:
             return None
         return self._adopt(Runs(np.array(firsts, dtype=np.int64), np.array(counts, dtype=np.int64)))
 
-    def _adopt(self, runs: Runs) -> tuple[int, Transit]:
+    def _take_likely(self, room: int) -> Runs | None:
+        """The next ones that are pending, as runs in block order; None when there are no more of them."""
+        firsts, ends = [], []
+        while room > 0 and len(firsts) < MAX_READING_RUNS and self._next_likely < len(self._likely.firsts):
+            first, count = (int(column[self._next_likely]) for column in self._likely)
+            run = self.pending.next_run(first, room)
+            if run is None or run[0] >= first + count:
+                self._next_likely += 1
+                continue
+            end = min(sum(run), first + count)
+            self.pending.clear_range(run[0], end - run[0])
+            firsts.append(run[0])
+            ends.append(end)
+            room -= end - run[0]
+        return Runs.of_ranges(np.array(firsts, np.int64), np.array(ends, np.int64)) if firsts else None
+
+    def _adopt(self, runs: Runs, *, likely: bool = False) -> tuple[int, Transit]:
         """Name what is to be read, and count it as in transit."""
         length = runs.total() * self.geometry.block_bytes
-        transit = Transit(runs, length)
+        transit = Transit(runs, length, likely=likely)
         reading = self._new_reading()
         self.readings[reading] = transit
         self.window_bytes += length
@@ -203,3 +229,12 @@ class Sweep:
     def next_allowed(self) -> float | None:
         """When the rate limit lets the next reading go; None: now."""
         return self._limit.next_allowed()
+
+
+def _widened(likely: Runs, geometry: Geometry) -> Runs:
+    """Each run to whole units of a comparison, inside of the volume, in their order: a part of a unit is sent without one."""
+    per_unit = max(1, MAX_COMPARED_BYTES // geometry.block_bytes)
+    firsts = np.maximum(likely.firsts, 0) // per_unit * per_unit
+    ends = np.minimum(-(-likely.ends() // per_unit) * per_unit, geometry.block_count)
+    inside = ends > firsts
+    return Runs(firsts[inside], (ends - firsts)[inside])

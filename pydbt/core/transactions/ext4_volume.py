@@ -30,7 +30,7 @@ LogExtents = list[tuple[int, int]]
 """Runs (offset, length) in bytes of the volume, in the order of the log."""
 WatchedPiece = tuple[int, bytes]
 """Offset in bytes of the volume, and what stands there: the log may be elsewhere when that changes."""
-# Of the superblock: size and shape, magic, revision and size of inodes, features, identity, the journal's inode, when it was made.
+# Of the superblock: size and shape, magic, revision and size of inodes, features, identity, the journal's inode, time of making.
 _SUPERBLOCK_PIECES = (
     (0x4, 4), (0x18, 4), (0x28, 4), (0x38, 2), (0x4C, 4), (0x58, 2), (0x5C, 8), (0x68, 16), (0xE0, 8), (0xFE, 2), (0x108, 4)
 )  # fmt: skip
@@ -40,8 +40,8 @@ _INODE_PIECES = ((0x4, 4), (0x20, 4), (0x28, 60), (0x6C, 4))
 
 @dataclass(frozen=True, slots=True)
 class Ext4Journal:
-    """Where the journal is, and what of the superblock and of its inode tells that. ``made_at``: when the file system was made, by
-    the clock of then in seconds (s_mkfs_time)."""
+    """Where the journal is, and what of the superblock and of its inode tells that. ``made_at``: when the file system was made,
+    by the clock of then in seconds (s_mkfs_time)."""
 
     extents: LogExtents
     watched: tuple[WatchedPiece, ...]

@@ -41,16 +41,29 @@ class EndedTransaction:
     ordinal: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class ReadTransaction:
+    """The newest whole transaction of the log, read from the disk before the end of a batch. ``log``: runs (offset, length) of
+    the volume in bytes, where the log is. ``submitted_at``: when its commit was, by the monotonic clock; None where the log does
+    not tell. ``ordinal``: of the last one told before that is not later than it; 0 for none."""
+
+    transaction: JournalTransaction
+    log: tuple[tuple[int, int], ...]
+    submitted_at: float | None
+    ordinal: int
+
+
 class FollowedLog:
     """One log at its place. ``moved``: what tells the place was changed; it has to be found again. ``unseen``: a superblock of
     the journal was written, perhaps, and not seen: nothing is told before it was read from the disk. ``renewed_from``: the
-    ordinal from which on they are of another log than those before; their numbers may begin again."""
+    ordinal from which on they are of another log than those before; their numbers may begin again. ``goes_on``: it is the log
+    that was followed before it."""
 
     def __init__(self, place: LogPlace, next_ordinal: int = 1, before: FollowedLog | None = None) -> None:
         """``before``: what was followed until now, perhaps the same log. NotUnderstood when it cannot be read from its place."""
         self.place, self.next_ordinal = place, next_ordinal
         self.moved = self.unseen = False
-        goes_on = before is not None and before._leads_to(place)
+        goes_on = self.goes_on = before is not None and before._leads_to(place)
         self._parser: Jbd2Log | XfsLog = before._parser if before is not None and goes_on else place.parser()
         self.renewed_from: int = before.renewed_from if before is not None and goes_on else next_ordinal
         self._layouts_before = self._parser.layouts
@@ -70,9 +83,14 @@ class FollowedLog:
         self._firsts = np.array([first for first, _, _ in regions], np.int64)
         self._ends = np.array([end for _, end, _ in regions], np.int64)
 
+    @property
+    def logs_begun(self) -> int:
+        """Counts the logs that its parser has seen begin: one in the place of another one among them."""
+        return self._parser.layouts
+
     def _leads_to(self, place: LogPlace) -> bool:
-        """Whether its parser may go on at this place. A file system that was made since, with a journal of the same layout, it has
-        seen begin in the stream, or not at all."""
+        """Whether its parser may go on at this place. A file system that was made since, with a journal of the same layout, it
+        has seen begin in the stream, or not at all."""
         seen = place.made_at == self.place.made_at or self._parser.layouts != self._layouts_before
         return self.place.is_same_log(place) and seen and not self.is_behind(place)
 

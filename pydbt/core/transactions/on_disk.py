@@ -27,13 +27,15 @@ from pydbt.core.transactions.jbd2_blocks import (
     read_journal_superblock,
 )
 from pydbt.core.transactions.jbd2_log import Jbd2Log
-from pydbt.core.transactions.transaction import JournalTransaction, TransactionState
+from pydbt.core.transactions.transaction import JournalTransaction, RunsOfTransaction, TransactionState
 from pydbt.core.transactions.xfs_log import XfsLog, name_of_lsn
 from pydbt.core.transactions.xfs_records import RECORD_MAGIC
 from pydbt.core.transactions.xfs_volume import XFS_SUPERBLOCK_BYTES, is_xfs_superblock, read_xfs_superblock
 from pydbt.core.units import MIB, SECTOR_BYTES
 
 _PIECE_BYTES = 1 * MIB
+_NEAR_HEAD_BYTES = 4 * MIB  # twice what the 8 buffers of 256 KiB hold in which XFS writes its log
+_RECENT_BYTES = 32 * MIB  # of a log of XFS, which costs most to read: about a second
 _NUMBERS = 1 << 32
 _Words = NDArray[np.uint32]
 
@@ -64,11 +66,45 @@ class LogOnDisk:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Runs of the volume, in bytes: (offset, length). ``head``: the log where it ends, and before and behind that. ``recent``:
+    each transaction, the newest first, with its part of the log and what it names. ``log``: all of it."""
+
+    head: list[tuple[int, int]]
+    recent: list[tuple[list[tuple[int, int]], RunsOfTransaction]]
+    log: list[tuple[int, int]]
+
+
 def read_log(read: Read, size_bytes: int) -> LogOnDisk:
     """The log of the file system on a volume of this size. NotUnderstood when there is none that this program can follow.
 
     ``read`` is never asked for anything outside of the volume.
     """
+
+    inside, is_ext4 = _of_file_system(read, size_bytes)
+    return _Ext4OnDisk(inside).read() if is_ext4 else _read_xfs(inside)
+
+
+def read_newest(read: Read, size_bytes: int) -> JournalTransaction | None:
+    """The last transaction that is whole in the log of a volume that is written meanwhile; None when the log names none for
+    certain.
+
+    What it finds was in the log by the end of the read, and so was everything before it. Only what is needed is read: the live
+    part of a journal, the end of a log of XFS. NotUnderstood as ``read_log``.
+    """
+    inside, is_ext4 = _of_file_system(read, size_bytes)
+    return _Ext4OnDisk(inside).newest() if is_ext4 else _newest_of_xfs(inside)
+
+
+def read_changes(read: Read, size_bytes: int) -> Changes:
+    """What the log of a volume tells of what was changed last. It may be written meanwhile. NotUnderstood as ``read_log``."""
+    inside, is_ext4 = _of_file_system(read, size_bytes)
+    return _Ext4OnDisk(inside).changes() if is_ext4 else _changes_of_xfs(inside)
+
+
+def _of_file_system(read: Read, size_bytes: int) -> tuple[Read, bool]:
+    """Reads inside of the volume alone, and whether it has an ext4; else it has an XFS."""
 
     def inside(offset_bytes: int, length_bytes: int) -> bytes:
         if offset_bytes + length_bytes > size_bytes:
@@ -77,9 +113,9 @@ def read_log(read: Read, size_bytes: int) -> LogOnDisk:
 
     head = inside(0, SUPERBLOCK_OFFSET + SUPERBLOCK_BYTES)
     if is_ext4_superblock(head[SUPERBLOCK_OFFSET:]):
-        return _Ext4OnDisk(inside).read()
+        return inside, True
     if is_xfs_superblock(head):
-        return _read_xfs(inside)
+        return inside, False
     raise NotUnderstood("it has no file system that this program knows (ext4 and XFS)")
 
 
@@ -89,6 +125,22 @@ class _Extents:
     def __init__(self, read: Read, extents: LogExtents) -> None:
         self._read, self._extents = read, extents
         self.size_bytes = sum(length for _, length in extents)
+
+    def on_volume(self, offset_bytes: int, length_bytes: int) -> list[tuple[int, int]]:
+        """The runs of the volume that a run of the log is."""
+        found, start, end = [], 0, offset_bytes + length_bytes
+        for place, length in self._extents:
+            low, high = max(start, offset_bytes), min(start + length, end)
+            if low < high:
+                found.append((place + low - start, high - low))
+            start += length
+        return found
+
+    def around(self, offset_bytes: int, near_bytes: int) -> list[tuple[int, int]]:
+        """The log's beginning, and the runs of the volume that it is behind and before a place."""
+        low, high = max(0, offset_bytes - near_bytes), min(self.size_bytes, offset_bytes + near_bytes)
+        found = self.on_volume(0, SECTOR_BYTES) + self.on_volume(offset_bytes, high - offset_bytes)
+        return found + self.on_volume(low, offset_bytes - low)
 
     def pieces(self, first_bytes: int, end_bytes: int) -> Iterator[tuple[int, bytes]]:
         """Offset and content of each piece from one place to another."""
@@ -123,6 +175,35 @@ class _Ext4OnDisk:
         found += [OnDisk(one, one.state is TransactionState.COMMITTED) for one in live]
         return LogOnDisk("ext4", layout.block_bytes, layout.block_count * layout.block_bytes, found)
 
+    def newest(self) -> JournalTransaction | None:
+        """The last whole one. The kernel submits a commit after all that belongs to it, and after every earlier commit; so what
+        was read before it may be older than it, and is not compared with checksums."""
+        layout, check_content = self._layout, False
+        live = self._live(check_content=check_content) if layout.start_block else []
+        last = live[-1] if live else None
+        found = [*live, *(self._fast(last) if layout.start_block else [])]
+        if not any(one.state is TransactionState.COMMITTED for one in found):
+            first = layout.start_block or self._behind_newest()
+            found = self._older(first, first)
+        return next((one for one in reversed(found) if one.state is TransactionState.COMMITTED), None)
+
+    def changes(self) -> Changes:
+        """All that are left in the log, whether they are in their places or not."""
+        layout, log = self._layout, self._log
+        live = self._live(check_content=False) if layout.start_block else []
+        last = live[-1] if live else None
+        head = (
+            layout.behind(last.first_block, last.block_count) if last else layout.start_block or self._behind_newest()
+        )
+        older = self._older(head, layout.start_block or head)
+        parser = Jbd2Log(self._head, check_content=False)
+        recent = [
+            ([part for run in parser.run_of(one) for part in log.on_volume(*run)], one.named_parts)
+            for one in reversed([*older, *live])
+        ]
+        near = min(_NEAR_HEAD_BYTES, log.size_bytes // 16)
+        return Changes(log.around(head * layout.block_bytes, near), recent, log.on_volume(0, log.size_bytes))
+
     def _round(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
         """The log from a block on, around its end, up to another one; the whole of it when they are the same."""
         layout = self._layout
@@ -131,10 +212,10 @@ class _Ext4OnDisk:
         for begin, end in parts:
             yield from self._log.pieces(begin * layout.block_bytes, end * layout.block_bytes)
 
-    def _live(self) -> list[JournalTransaction]:
+    def _live(self, *, check_content: bool = True) -> list[JournalTransaction]:
         """From where the superblock tells: each has the next number. The first that is not complete ends the log."""
         start, found = self._layout.start_block, []
-        log = Jbd2Log(self._head)
+        log = Jbd2Log(self._head, check_content=check_content)
         ended = (one for place, data in self._round(start, start) for one in log.written(place, data))
         expected = self._layout.sequence
         for one in ended:
@@ -208,10 +289,71 @@ def _read_xfs(read: Read) -> LogOnDisk:
     return LogOnDisk("xfs", SECTOR_BYTES, volume.log_bytes, found)
 
 
-def _cycles(where: _Extents) -> _Words:
+@dataclass(frozen=True, slots=True)
+class _NearHead:
+    """What was read of an XFS log before its head, which lies at ``head_bytes``. ``stable``: it was not written meanwhile."""
+
+    log: XfsLog
+    where: _Extents
+    ended: list[JournalTransaction]
+    head_bytes: int
+    stable: bool
+
+
+def _near_head(read: Read, behind_bytes: int) -> _NearHead:
+    volume = read_xfs_superblock(read(0, XFS_SUPERBLOCK_BYTES))
+    where = _Extents(read, [(volume.log_offset_bytes, volume.log_bytes)])
+    size, unit = volume.log_bytes, max(volume.block_bytes, SECTOR_BYTES)
+
+    def cycle_at(block: int) -> int:
+        return int(_cycles(where, block * unit, (block + 1) * unit)[0])
+
+    # The newest cycle begins at the log's start, and gives way to the one before it somewhere: near there, but for holes.
+    newest, low, high = cycle_at(0), 0, size // unit
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cycle_at(middle) == newest else (low, middle)
+    first, end = max(0, low * unit - _NEAR_HEAD_BYTES), min(size, high * unit + _NEAR_HEAD_BYTES)
+    cycles = _cycles(where, first, end)
+    head = first + (int(np.flatnonzero(cycles == newest)[-1]) + 1) * SECTOR_BYTES if newest in cycles else first
+    log, ended = XfsLog(volume), []
+    before = max(0, head - behind_bytes)
+    around = max(head, size - (behind_bytes - (head - before)))
+    for begin, until in ((around, size), (before, head)):
+        for place, data in where.pieces(begin, until):
+            ended += log.written(place, data)
+    return _NearHead(log, where, ended, head, np.array_equal(cycles, _cycles(where, first, end)))
+
+
+def _newest_of_xfs(read: Read) -> JournalTransaction | None:
+    """The kernel has 8 buffers on their way at most: before that every record is there, and a hole is found behind it.
+
+    None also when the log was written meanwhile: then records were perhaps read before others that come first.
+    """
+    found = _near_head(read, _NEAR_HEAD_BYTES)
+    stop = min(found.log.gaps, default=None)
+    whole = [
+        one for one in found.ended
+        if one.state is TransactionState.COMMITTED and (stop is None or one.number < stop)
+    ]  # fmt: skip
+    return whole[-1] if whole and found.stable else None
+
+
+def _changes_of_xfs(read: Read) -> Changes:
+    found = _near_head(read, _RECENT_BYTES)
+    where = found.where
+    recent = [
+        ([part for run in found.log.run_of(one) for part in where.on_volume(*run)], one.named_parts)
+        for one in reversed([*found.ended, *found.log.open])
+    ]
+    near = min(_NEAR_HEAD_BYTES, where.size_bytes // 16)
+    return Changes(where.around(found.head_bytes, near), recent, where.on_volume(0, where.size_bytes))
+
+
+def _cycles(where: _Extents, first_bytes: int = 0, end_bytes: int | None = None) -> _Words:
     """The cycle of each sector of an XFS log: its first word; the second in the header of a record."""
     parts = []
-    for _, data in where.pieces(0, where.size_bytes):
+    for _, data in where.pieces(first_bytes, where.size_bytes if end_bytes is None else end_bytes):
         words = np.frombuffer(data, ">u4").reshape(-1, SECTOR_BYTES // 4)
         parts.append(np.where(words[:, 0] == RECORD_MAGIC, words[:, 1], words[:, 0]).astype(np.uint32))
     return np.concatenate(parts)

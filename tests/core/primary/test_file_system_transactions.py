@@ -15,7 +15,7 @@ from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.settler import Settler
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from pydbt.core.tracking.transaction_log import LogRecordKind
-from pydbt.core.transactions.followed_log import EndedTransaction
+from pydbt.core.transactions.followed_log import EndedTransaction, ReadTransaction
 from pydbt.core.transactions.transaction import JournalTransaction, RunsOfTransaction, TransactionState
 from pydbt.core.units import Geometry
 from tests.core.primary.parts import records, state_of
@@ -30,6 +30,11 @@ def ended(
     none = RunsOfTransaction()
     transaction = JournalTransaction(str(number), number, state, 5_000, 0, 1, number, none, none)
     return EndedTransaction(index, transaction, tuple((block * 4096, 4096) for block in blocks), ordinal=number)
+
+
+def read(number: int, first: int = 0, count: int = 8) -> ReadTransaction:
+    """The newest of a log at these blocks, as it is on the disk."""
+    return ReadTransaction(ended(0, number).transaction, ((first * 4096, count * 4096),), 3.0, number)
 
 
 class Story:
@@ -47,14 +52,15 @@ class Story:
         flags: dict[int, int] | None = None,
         marked: bool = False,
         renewed: bool = False,
+        read: ReadTransaction | None = None,
     ) -> bool:
         made = records(*rows)
         for place, flag in (flags or {}).items():
             made["flags"][place] = flag
         made["time_ns"] = 3_000_000_000
-        event = Captured(made, self.state.position + len(rows), 0, done, renewed)
+        event = Captured(made, self.state.position + len(rows), 0, done, renewed, read)
         taken = take_in(self.state, event, 4.0)
-        self.transactions.renew(event, taken)
+        self.transactions.heed(event, taken)
         if marked:
             Settler(self.state).mark(taken.report, taken.segment, taken.written(self.state), 4.0)
         good = self.transactions.insert(event, taken, taken.written(self.state))
@@ -279,6 +285,66 @@ def test_what_was_told_of_another_file_system_is_forgotten_with_it() -> None:
     assert story.told() == ("2", "2")
     story.transactions.held = None
     assert story.transactions.tellable is None
+
+
+def test_one_that_was_read_from_the_disk_is_held_when_everything_up_to_there_is_acknowledged() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (COMPLETE, 1))
+    assert story.transactions.unknown
+    story.batch((SUBMIT, 2), (COMPLETE, 2), read=read(48211))
+    assert story.told() == ("48211", None) and not story.transactions.unknown
+    story.acknowledge(1)
+    assert story.told() == ("48211", None), "the read may have seen the second write"
+    story.acknowledge(2)
+    assert story.told() == ("48211", "48211")
+    assert story.transactions.held is not None and story.transactions.held.sequence == 2
+
+
+def test_one_that_was_read_counts_when_no_write_to_the_log_is_in_flight() -> None:
+    story = Story()
+    story.batch((SUBMIT, 3), (SUBMIT, 20), read=read(48211))
+    story.acknowledge(2)
+    assert story.told() == (None, None) and not story.transactions.unknown
+    story.batch((COMPLETE, 3))
+    assert story.told() == ("48211", "48211")
+
+
+def test_one_that_was_read_waits_until_it_is_known_what_is_in_flight_and_nothing_is_unsettled() -> None:
+    story = Story()
+    story.state.in_flight.reset()
+    story.batch((SUBMIT, 1), (COMPLETE, 1), read=read(48211))
+    story.acknowledge(1)
+    assert story.told() == (None, None)
+    story.state.unsettled.add(np.array([9]), 1, 0.0)
+    story.state.in_flight.trust()
+    story.transactions.advance()
+    assert story.told() == ("48211", None)
+
+
+def test_one_that_was_read_gives_way_to_a_later_one_in_the_stream_and_to_another_file_system() -> None:
+    story = Story()
+    story.batch((SUBMIT, 3), read=read(48211))
+    story.batch((SUBMIT, 4), (COMPLETE, 3), (COMPLETE, 4), done=(ended(0, 48213, 4),))
+    assert story.told() == ("48213", None)
+    story.batch(read=read(48212))
+    story.acknowledge(2)
+    assert story.told() == ("48213", "48213"), "what is known is newer"
+    story = Story()
+    story.batch((SUBMIT, 3), read=read(48211))
+    story.batch((COMPLETE, 3), renewed=True)
+    assert story.told() == (None, None) and story.transactions.unknown
+
+
+@pytest.mark.parametrize("mode", [Mode.UNSYNCHRONIZED, Mode.RESYNCHRONIZING])
+def test_outside_of_normal_mode_nothing_that_was_read_counts(mode: Mode) -> None:
+    story = Story()
+    story.batch((SUBMIT, 3), read=read(48211))
+    story.state.mode, story.state.payload_on = mode, False
+    story.transactions.advance()
+    assert not story.transactions.unknown
+    story.state.mode, story.state.payload_on = Mode.NORMAL, True
+    story.batch((COMPLETE, 3))
+    assert story.told() == (None, None) and story.transactions.unknown
 
 
 def test_a_log_that_is_full_is_told() -> None:

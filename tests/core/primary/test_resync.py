@@ -105,6 +105,23 @@ def test_a_reading_is_offered_and_only_what_differs_is_sent() -> None:
     assert not resync.in_transit() and state.replica.unfinished and not resync.awaiting
 
 
+def test_how_early_the_differences_were_found_is_told_once() -> None:
+    state, _, resync = resync_of(*range(64))
+    state.likely = runs((40, 2))
+    resync = Resync(state, QuietBitmap(state, 0.0), 4, 0.0)
+    resync.begin_pass(0.0)
+    asked = [effect for effect in taken_effects(state) if isinstance(effect, ReadBlocks)]
+    assert [one.runs.blocks().tolist()[0] for one in asked] == [40, 0]
+    for one in asked:
+        resync.read(BlocksRead(one.reading, 5, 4096), 0.0, every_block=True)
+        offered = only(taken_effects(state), SendDigests)
+        resync.want(Want(offered.batch, runs((int(one.runs.firsts[0]), 1))))
+        taken_effects(state)
+    resync.all_compared()
+    assert "of 8.0 KiB that differed" in lines(state, "info")[-1]
+    assert not state.likely.total()
+
+
 def test_a_reading_that_is_the_same_is_in_sync_and_its_memory_is_free() -> None:
     state, _, resync = resync_of(1)
     asked = read(state, resync)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydbt.core.blocks.dirty_map import DirtyMap
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.sweep import WINDOW_BYTES, Sweep
 from pydbt.core.units import Geometry
 
@@ -28,6 +29,58 @@ def test_a_pass_takes_every_pending_block_once_in_device_order(blocks):
         taken += transit.runs.blocks().tolist()
         sweep.finish(identifier)
     assert taken == sorted(blocks) and sweep.pass_over and not pending.any()
+
+
+LIKELY = st.lists(st.tuples(st.integers(-5, 100_100), st.integers(0, 400)), max_size=60)
+
+
+@given(st.sets(st.integers(0, 99_999), min_size=1, max_size=600), LIKELY)
+def test_what_is_likely_to_differ_comes_first_and_every_pending_block_comes_once(blocks, likely):
+    _, pending = sweep_of(list(blocks))
+    numbers = iter(range(1, 1 << 30))
+    firsts, counts = np.array(likely, np.int64).reshape(-1, 2).T
+    sweep = Sweep(
+        Geometry(100_000 * 4096),
+        pending,
+        lambda: next(numbers),
+        rate_limit_bytes=None,
+        now=0.0,
+        likely=Runs(firsts, counts),
+    )
+    first: list[int] = []
+    rest: list[int] = []
+    sweep.begin_pass()
+    while (item := sweep.next_reading(0.0)) is not None:
+        identifier, transit = item
+        (first if transit.likely else rest).extend(transit.runs.blocks().tolist())
+        assert not (transit.likely and rest), "all of them before the others"
+        sweep.finish(identifier)
+    assert sorted(first + rest) == sorted(blocks) and sweep.pass_over and not pending.any()
+    told = {block for start, count in likely for block in range(max(start, 0), start + count)}
+    assert set(first) == told & blocks and rest == sorted(rest)
+
+
+def test_what_is_likely_is_read_in_its_order_and_a_second_time_only_when_it_is_written() -> None:
+    _, pending = sweep_of(list(range(5000)))
+    numbers = iter(range(1, 1 << 30))
+    likely = Runs(np.array([4000, 10, 4100], np.int64), np.array([256, 256, 500], np.int64))
+    sweep = Sweep(Geometry(5000 * 4096), pending, lambda: next(numbers), rate_limit_bytes=None, now=0.0, likely=likely)
+    sweep.begin_pass()
+    taken = [sweep.next_reading(0.0)[1].runs.blocks().tolist() for _ in range(4)]
+    assert [blocks[0] for blocks in taken] == [4000, 10, 4256, 4512]
+    assert [len(blocks) for blocks in taken] == [256, 256, 256, 88]
+    pending.set_range(4000, 1)
+    assert not sweep.pass_over
+    assert sweep.next_reading(0.0)[1].runs.blocks().tolist()[:11] == [*range(10), 266]
+
+
+def test_small_blocks_are_read_in_whole_units_of_a_comparison_also_where_differences_are_likely() -> None:
+    pending = DirtyMap(64)
+    pending.set_range(0, 64)
+    likely = Runs(np.array([13, 62], np.int64), np.array([1, 9], np.int64))
+    sweep = Sweep(Geometry(63 * 1024 + 512, 1024), pending, lambda: 1, rate_limit_bytes=None, now=0.0, likely=likely)
+    _, transit = sweep.next_reading(0.0)
+    assert transit.runs.blocks().tolist() == [12, 13, 14, 15, 60, 61, 62, 63]
 
 
 def test_a_block_written_while_it_is_read_stays_pending_after_its_acknowledgement():

@@ -63,6 +63,7 @@ from pydbt.core.tracking.in_flight import InFlight
 from pydbt.core.tracking.replica_queue import StreamQueue
 from pydbt.core.tracking.tracker import Tracker
 from pydbt.core.tracking.unsettled import Unsettled
+from pydbt.core.transactions.followed_log import ReadTransaction
 from pydbt.core.volume.bitmap_share import BitmapShare
 from pydbt.core.volume.fanout import Fanout
 from pydbt.core.volume.payload_room import PayloadRoom
@@ -115,11 +116,32 @@ def _held_when_sent(right: Callable, self: FileSystemTransactions) -> None:
     self._state.acknowledged = acknowledged
 
 
+def _held_as_read(right: Callable, self: FileSystemTransactions, read: ReadTransaction) -> None:
+    sequence, self._state.sequence = self._state.sequence, self._state.acknowledged
+    right(self, read)
+    self._state.sequence = sequence
+
+
+around("a transaction that is read from the disk is held at once", FileSystemTransactions, "_take_read", _held_as_read)
 instead(
     "a replica holds a transaction when it is told", ToldTransactions, "reached",
     lambda self, epoch, sequence: setattr(self, "_held", self._newest),
 )  # fmt: skip
 around("a transaction is held when it is sent", FileSystemTransactions, "advance", _held_when_sent)
+
+
+def _rest_forgotten(right: Callable, self: Sweep, room: int) -> Runs | None:
+    taken = right(self, room)
+    if taken is None and len(self._likely.firsts):
+        self.pending.clear()
+    return taken
+
+
+around("what is compared first stands for all else", Sweep, "_take_likely", _rest_forgotten)
+around(
+    "what is likely to differ is not read", Sweep, "_take_likely",
+    lambda right, self, room: None if right(self, room) is None else None,
+)  # fmt: skip
 instead("what is missing needs no heartbeat that was answered", overview, "is_fresh", lambda *given: True)
 instead("what is staged counts as in sync", State, "rolled_back", None)
 instead("what is written alone gets no new generation", Ancestry, "written_alone", lambda self: None)

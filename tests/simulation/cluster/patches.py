@@ -161,7 +161,9 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
             "DirectReader": lambda *_: nothing(SimpleNamespace(check=lambda: None)), "make_state_dir": lambda _: [],
             "prove_secondaries": lambda *_, **__: None, "_serve": primary.serve,
             "discard_promise": lambda _: ALWAYS_ZEROS,
-            "followed_transactions": lambda *_, **__: SimTransactions(primary.kernel.geometry.block_count % 4 == 0),
+            "followed_transactions": lambda *_, **__: SimTransactions(
+                primary.kernel.geometry.block_count % 4 == 0, primary.kernel, clock
+            ),
             "is_untouched": primary.is_untouched, "forget": lambda _: None,
             "BelowWatch": lambda *_: SimpleNamespace(
                 untracked=lambda _: UNTRACKED, kept=None, problem="", begin=lambda *_: None, look=lambda **_: "",

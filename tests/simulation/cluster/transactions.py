@@ -2,43 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from pydbt.core.tracking.capture_record import RecordKind
-from pydbt.core.transactions.followed_log import EndedTransaction
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.tracking.capture_record import Operation, RecordKind
+from pydbt.core.transactions.followed_log import EndedTransaction, ReadTransaction
 from pydbt.core.transactions.transaction import JournalTransaction, RunsOfTransaction, TransactionState
+from pydbt.core.units import Geometry
+from tests.simulation.cluster.clock import Clock
 from tests.simulation.cluster.disk import SECTOR
+from tests.simulation.cluster.kernel import Kernel, Write
+
+READ_S = 0.05
 
 
 class SimTransactions:
     """``places``: sector and length of the write that is a transaction, by its number. ``told``: secondaries are told of them,
-    which takes a place in the network's order of things."""
+    which takes a place in the network's order of things.
+
+    As a real log it is joined in the middle: the first transaction whose data comes is not told. Then the newest one that is
+    on the disk can be read.
+    """
 
     problem = ""
 
-    def __init__(self, told: bool) -> None:
+    def __init__(self, told: bool, kernel: Kernel, clock: Clock) -> None:
         self.file_system = "ext4" if told else None
         self.places: dict[int, tuple[int, int]] = {}
+        self._kernel, self._clock = kernel, clock
+        self._has_footing = False
+        self._reading_until: float | None = None
+        self._found: Write | None = None
+        self._drained_by: int | None = None
 
     def captured(self, records: np.ndarray, payload: object, newly_lost: int) -> tuple[EndedTransaction, ...]:
         found = []
         for index, record in enumerate(records):
             number = int(record["ordinal"])
-            if record["kind"] != RecordKind.SUBMIT or not record["data"] or number % 3:
+            if record["kind"] != RecordKind.SUBMIT or number % 3:
+                continue
+            if not record["data"]:
+                self._has_footing &= record["op"] != Operation.WRITE
+                continue
+            if not self._has_footing:
+                self._has_footing = True
                 continue
             sector, sectors = int(record["sector"]), int(record["sectors"])
             self.places[number] = sector, sectors
-            none = RunsOfTransaction()
-            transaction = JournalTransaction(
-                str(number), number, TransactionState.COMMITTED, None, sector, sectors, number, none, none
-            )
-            found.append(EndedTransaction(index, transaction, ((sector * SECTOR, sectors * SECTOR),), number))
+            found.append(EndedTransaction(index, transaction(number), ((sector * SECTOR, sectors * SECTOR),), number))
         return tuple(found)
 
     def take_renewed(self) -> bool:
         return False
 
+    # --- the log on the disk ------------------------------------------------------------------------------
+    def read_log(self, now: float, then: Callable[[], None]) -> None:
+        if self._reading_until is None:
+            self._reading_until, self._found, self._drained_by = now + READ_S, None, None
+
+    @property
+    def has_read(self) -> bool:
+        return self._reading_until is not None and self._clock.now >= self._reading_until
+
+    def take_read(self, producer: Callable[[], int], drained: int) -> ReadTransaction | None:
+        if not self.has_read:
+            return None
+        if self._drained_by is None:
+            self._found, self._drained_by = self._newest_on_disk(), producer()
+        if drained < self._drained_by:
+            return None
+        self._reading_until = None
+        one = self._found
+        if one is None:
+            return None
+        self.places[one.order] = one.sector, one.sectors
+        place = (one.sector * SECTOR, one.sectors * SECTOR)
+        return ReadTransaction(transaction(one.order), (place,), self._clock.now, one.order)
+
+    def _newest_on_disk(self) -> Write | None:
+        writes = {one.order: one for of_sector in self._kernel.era.by_sector for one in of_sector}
+        whole = [one for one in writes.values() if one.ended and not one.failed and one.op == Operation.WRITE]
+        return max((one for one in whole if one.order % 3 == 0), key=lambda one: one.order, default=None)
+
+    def likely_changes(self, geometry: Geometry) -> Runs:
+        """Some blocks, in any order: what a log names may differ or not."""
+        firsts = [(self._kernel.submitted * 7 + step * 11) % geometry.block_count for step in range(4)]
+        return Runs(np.array(firsts, np.int64), np.array([1, 3, 1, 2], np.int64))
+
     def advance(self, now: float) -> None: ...
 
     def per_second(self, now: float) -> float:
         return 0.0
+
+
+def transaction(number: int) -> JournalTransaction:
+    """A transaction that is named by the number of a write."""
+    none = RunsOfTransaction()
+    return JournalTransaction(str(number), number, TransactionState.COMMITTED, None, 0, 1, number, none, none)
