@@ -85,7 +85,7 @@ struct request_place {
 	u64 issued_ns;
 	u64 queued_ns;	/* 0: unknown */
 	u32 flags;
-	u32 unused;	/* 32 bytes: half a line of the cache */
+	u32 unused;	/* 32 bytes: two neighbours, of which one is chosen, are one line of the cache */
 #if EVENTS
 	u64 bio;
 #endif
@@ -98,8 +98,8 @@ struct pydbt_io_control {
 
 BPF_TABLE("array", u32, struct pydbt_io_control, pydbt_control, 1);
 BPF_TABLE("percpu_array", u32, struct pydbt_io_figures, pydbt_figures, CLASSES);
-BPF_TABLE("array", u32, struct bio_place, pydbt_bios, 1 << PLACES_BITS);
-BPF_TABLE("array", u32, struct request_place, pydbt_requests, 1 << PLACES_BITS);
+BPF_F_TABLE("array", u32, struct bio_place, pydbt_bios, 1 << PLACES_BITS, MMAPABLE);
+BPF_F_TABLE("array", u32, struct request_place, pydbt_requests, 1 << PLACES_BITS, MMAPABLE);
 BPF_TABLE("array", u32, u64, pydbt_ends, CLASSES * ENDS);
 
 #if EVENTS

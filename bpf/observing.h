@@ -33,6 +33,10 @@
 	asm volatile("%0 -= %1" : "+r"(distance) : "r"(base)); \
 	distance; })
 
+/* BPF_F_MMAPABLE, v5.5: such an array begins with a page, and so values of 32 or 64 bytes never lie across two lines
+ * of the cache. Nobody maps it. */
+#define MMAPABLE 1024
+
 /* A field of a struct that was copied to the stack. */
 #define COPIED64(copy, offset) (*(u64 *)((char *)(copy) + (offset)))
 #define COPIED32(copy, offset) (*(u32 *)((char *)(copy) + (offset)))

@@ -79,6 +79,12 @@ struct pydbt_row {
 	u64 written;
 };
 
+/* Where the table of rows is full, a writer's bytes are counted without their file. */
+struct pydbt_no_room_key {
+	u32 writer;
+	u32 kind;
+};
+
 struct pydbt_writer_key {
 	u64 started;	/* of the process, in ns of CLOCK_BOOTTIME */
 	u64 cgroup;
@@ -94,25 +100,33 @@ struct pydbt_writer {
 
 /*
  * Who dirtied which pages: chunks of 16 pages of a file, in sets of four. A chunk is
- * known by 64 bits of a hash of its place. A new one takes the place that was
- * dirtied longest ago in its set. An array costs a fraction of a hash table; a
- * chunk of one owner, which nearly all are, is one cache line.
+ * known by its set and 32 more bits of a hash of its place: two of one set are taken
+ * for each other once in a thousand million. A new one takes the place that was
+ * dirtied longest ago in its set. An array costs a fraction of a hash table. What a
+ * page costs is nearly all cache lines and address translations that are not at
+ * hand: so a set is one line, and the owners of single pages, which few chunks have,
+ * are elsewhere.
  */
 #define WAYS		4
 #define SET_BITS	15	/* 131072 chunks: 8 GiB of files written from end to end, 512 MiB of single pages */
 #define MIXED		(1U << 31)	/* of an owner: a page whose slot is not 0 has another one */
 
 struct pydbt_set {
-	u64 tag[WAYS];
+	u32 tag[WAYS];
 	u32 owner[WAYS];
 	u32 tick[WAYS];
+	u32 unused[WAYS];
+};
+
+struct pydbt_slots {
 	u32 slot[WAYS * CHUNK_PAGES];
 };
 
 struct pydbt_totals {
 	u64 begun;	/* jiffies of the first event: a page that was dirtied before then was not seen */
 	u64 numbers;	/* writers so far */
-	u64 lost_rows;	/* no room for a row: its bytes are in the next two */
+	u64 without_file;	/* how often there was no room for a row, and its writer's own was taken */
+	u64 lost_rows;	/* no room for that one either: its bytes are in the next two */
 	u64 lost_dirtied;
 	u64 lost_written;
 	u64 lost_writers;	/* no room for a writer: its bytes are unknown */
@@ -120,14 +134,14 @@ struct pydbt_totals {
 
 /*
  * Sampling: of each 2^n chunks one is remembered, and looked up; bytes of the others
- * go with the next one that is looked up on the same CPU. Bits of a chunk's tag that
+ * go with the next one that is looked up on the same CPU. Bits of a chunk's hash that
  * must be 0. What is remembered may be less than what is looked up, never more.
  */
 struct pydbt_settings {
 	u64 remembered;
 	u64 looked_up;
 };
-#define SAMPLE_SHIFT	1	/* bit 0 of a tag is always set */
+#define SAMPLE_SHIFT	32	/* behind the bits of a tag */
 #define NOT_SAMPLED	(~0U & ~MIXED)
 
 struct seen_file {
@@ -173,36 +187,59 @@ BPF_TABLE("array", u32, struct pydbt_totals, pydbt_wr_totals, 1);
 BPF_TABLE("array", u32, struct pydbt_settings, pydbt_wr_sample, 1);
 BPF_TABLE("hash", u32, u32, pydbt_wr_places, 64);
 BPF_TABLE("hash", struct pydbt_row_key, struct pydbt_row, pydbt_wr_rows, 8192);
+BPF_TABLE("hash", struct pydbt_no_room_key, struct pydbt_row, pydbt_wr_spare, 2048);
 BPF_TABLE("lru_hash", struct pydbt_writer_key, struct pydbt_writer, pydbt_wr_tasks, 4096);
-BPF_TABLE("array", u32, struct pydbt_set, pydbt_wr_sets, 1 << SET_BITS);
+BPF_F_TABLE("array", u32, struct pydbt_set, pydbt_wr_sets, 1 << SET_BITS, MMAPABLE);
+BPF_TABLE("array", u32, struct pydbt_slots, pydbt_wr_slots, 1 << SET_BITS);
 
 static u64 (*current_task_typed)(void) = (void *)158;	/* bpf_get_current_task_btf(), v5.11 */
 
 /* ---- the sums ------------------------------------------------------------ */
 
+static __always_inline void add_to(struct pydbt_row *row, u64 dirtied, u64 written)
+{
+	if (dirtied)
+		__sync_fetch_and_add(&row->dirtied, dirtied);
+	if (written)
+		__sync_fetch_and_add(&row->written, written);
+}
+
+static __always_inline void add_without_file(struct pydbt_row_key *key, u64 dirtied, u64 written)
+{
+	struct pydbt_no_room_key short_key = {.writer = key->writer, .kind = key->kind};
+	struct pydbt_row *row = pydbt_wr_spare.lookup(&short_key), none = {};
+	struct pydbt_totals *totals;
+	u32 zero = 0;
+
+	totals = pydbt_wr_totals.lookup(&zero);
+	if (!totals)
+		return;
+	if (!row) {
+		pydbt_wr_spare.insert(&short_key, &none);
+		row = pydbt_wr_spare.lookup(&short_key);
+	}
+	if (row) {
+		add_to(row, dirtied, written);
+		__sync_fetch_and_add(&totals->without_file, 1);
+		return;
+	}
+	__sync_fetch_and_add(&totals->lost_rows, 1);
+	__sync_fetch_and_add(&totals->lost_dirtied, dirtied);
+	__sync_fetch_and_add(&totals->lost_written, written);
+}
+
 static __always_inline void add_row(struct pydbt_row_key *key, u64 dirtied, u64 written)
 {
 	struct pydbt_row *row = pydbt_wr_rows.lookup(key), none = {};
-	struct pydbt_totals *totals;
-	u32 zero = 0;
 
 	if (!row) {
 		pydbt_wr_rows.insert(key, &none);
 		row = pydbt_wr_rows.lookup(key);
 	}
-	if (row) {
-		if (dirtied)
-			__sync_fetch_and_add(&row->dirtied, dirtied);
-		if (written)
-			__sync_fetch_and_add(&row->written, written);
-		return;
-	}
-	totals = pydbt_wr_totals.lookup(&zero);
-	if (!totals)
-		return;
-	__sync_fetch_and_add(&totals->lost_rows, 1);
-	__sync_fetch_and_add(&totals->lost_dirtied, dirtied);
-	__sync_fetch_and_add(&totals->lost_written, written);
+	if (row)
+		add_to(row, dirtied, written);
+	else
+		add_without_file(key, dirtied, written);
 }
 
 static __always_inline void note_begin(struct pydbt_totals *totals, u64 tick)
@@ -294,13 +331,22 @@ static __always_inline void look_up_place(struct seen_file *file)
 	file->place = place ? *place | PLACE_OURS : 0;
 }
 
-static __always_inline u64 tag_of(const struct seen_file *file, u64 chunk)
+static __always_inline u64 hash_of(const struct seen_file *file, u64 chunk)
 {
-	u64 tag = (file->inode ^ (u64)file->device << 40) * 0x9e3779b97f4a7c15 + chunk;
+	u64 hash = (file->inode ^ (u64)file->device << 40) * 0x9e3779b97f4a7c15 + chunk;
 
-	tag = (tag ^ tag >> 32) * 0xd6e8feb86659fd93;
-	tag = (tag ^ tag >> 29) * 0x9e3779b97f4a7c15;
-	return tag | 1;	/* 0 is a free place */
+	hash = (hash ^ hash >> 32) * 0xd6e8feb86659fd93;
+	return (hash ^ hash >> 29) * 0x9e3779b97f4a7c15;
+}
+
+static __always_inline u32 tag_of(u64 hash)
+{
+	return (u32)hash | 1;	/* 0 is a free place */
+}
+
+static __always_inline u32 place_of_set(u64 hash)
+{
+	return hash >> (64 - SET_BITS);
 }
 
 static __always_inline struct pydbt_settings *settings_now(void)
@@ -310,15 +356,22 @@ static __always_inline struct pydbt_settings *settings_now(void)
 	return pydbt_wr_sample.lookup(&zero);
 }
 
-static __always_inline struct pydbt_set *set_of(u64 tag)
+static __always_inline struct pydbt_set *set_of(u64 hash)
 {
-	u32 index = tag >> (64 - SET_BITS);
+	u32 place = place_of_set(hash);
 
-	return pydbt_wr_sets.lookup(&index);
+	return pydbt_wr_sets.lookup(&place);
+}
+
+static __always_inline struct pydbt_slots *slots_of(u64 hash)
+{
+	u32 place = place_of_set(hash);
+
+	return pydbt_wr_slots.lookup(&place);
 }
 
 /* WAYS when it is not there. */
-static __always_inline u32 way_of(const struct pydbt_set *set, u64 tag)
+static __always_inline u32 way_of(const struct pydbt_set *set, u32 tag)
 {
 	return set->tag[0] == tag ? 0 : set->tag[1] == tag ? 1 : set->tag[2] == tag ? 2 : set->tag[3] == tag ? 3 : WAYS;
 }
@@ -335,41 +388,42 @@ static __always_inline u32 oldest_way(const struct pydbt_set *set, u32 tick)
 
 static __always_inline void own_chunk(struct cpu_state *state, u64 chunk, u32 writer)
 {
-	u64 tag = tag_of(&state->file, chunk);
+	u64 hash = hash_of(&state->file, chunk);
 	struct pydbt_settings *settings = settings_now();
 	struct pydbt_set *set;
 	u32 way;
 
-	if (!settings || tag >> SAMPLE_SHIFT & settings->remembered)
+	if (!settings || hash >> SAMPLE_SHIFT & settings->remembered)
 		return;
-	set = set_of(tag);
+	set = set_of(hash);
 	if (!set)
 		return;
-	way = way_of(set, tag);
+	way = way_of(set, tag_of(hash));
 	if (way == WAYS)
 		way = oldest_way(set, (u32)state->tick);
 	way &= WAYS - 1;
-	set->tag[way] = tag;
+	set->tag[way] = tag_of(hash);
 	set->owner[way] = writer;
 	set->tick[way] = state->tick;
 }
 
 static __always_inline void own_pages(struct cpu_state *state, u64 index, u32 pages, u32 writer)
 {
-	u64 tag = tag_of(&state->file, index >> CHUNK_SHIFT);
+	u64 hash = hash_of(&state->file, index >> CHUNK_SHIFT);
 	struct pydbt_settings *settings = settings_now();
 	u32 way, owner, step = 0;
+	struct pydbt_slots *slots;
 	struct pydbt_set *set;
 
-	if (!settings || tag >> SAMPLE_SHIFT & settings->remembered)
+	if (!settings || hash >> SAMPLE_SHIFT & settings->remembered)
 		return;
-	set = set_of(tag);
+	set = set_of(hash);
 	if (!set)
 		return;
-	way = way_of(set, tag);
+	way = way_of(set, tag_of(hash));
 	if (way == WAYS) {
 		way = oldest_way(set, (u32)state->tick) & (WAYS - 1);
-		set->tag[way] = tag;
+		set->tag[way] = tag_of(hash);
 		set->owner[way] = writer;
 		set->tick[way] = state->tick;
 		return;
@@ -379,15 +433,18 @@ static __always_inline void own_pages(struct cpu_state *state, u64 index, u32 pa
 	owner = set->owner[way];
 	if (owner == writer)
 		return;
+	slots = slots_of(hash);
+	if (!slots)
+		return;
 	if (!(owner & MIXED)) {
-		__builtin_memset(&set->slot[way * CHUNK_PAGES], 0, CHUNK_PAGES * sizeof(u32));
+		__builtin_memset(&slots->slot[way * CHUNK_PAGES], 0, CHUNK_PAGES * sizeof(u32));
 		set->owner[way] = owner | MIXED;
 	}
 	state->chunk = ~0ULL;	/* every page of it counts from now on */
 	LOOP
 	do {
 		HEAD;
-		set->slot[way * CHUNK_PAGES + ((index + step) & (CHUNK_PAGES - 1))] = writer;
+		slots->slot[way * CHUNK_PAGES + ((index + step) & (CHUNK_PAGES - 1))] = writer;
 		if (--state->left == 0)
 			break;
 	} while (++step < CHUNK_PAGES);
@@ -644,26 +701,30 @@ static __always_inline void skip_bytes(struct cpu_state *state, u64 bytes)
 /* Who dirtied this page, 0 when it is not known; with MIXED where the pages beside it may have others. */
 static __always_inline u32 owner_of(struct cpu_state *state, u64 index)
 {
-	u64 tag = tag_of(&state->file, index >> CHUNK_SHIFT);
+	u64 hash = hash_of(&state->file, index >> CHUNK_SHIFT);
 	struct pydbt_settings *settings = settings_now();
+	struct pydbt_slots *slots;
 	struct pydbt_set *set;
 	u32 way, owner, other;
 
 	if (!settings)
 		return 0;
-	if (tag >> SAMPLE_SHIFT & settings->looked_up)
+	if (hash >> SAMPLE_SHIFT & settings->looked_up)
 		return NOT_SAMPLED;
-	set = set_of(tag);
+	set = set_of(hash);
 	if (!set)
 		return 0;
-	way = way_of(set, tag);
+	way = way_of(set, tag_of(hash));
 	if (way == WAYS)
 		return 0;
 	way &= WAYS - 1;
 	owner = set->owner[way];
 	if (!(owner & MIXED))
 		return owner;
-	other = set->slot[way * CHUNK_PAGES + (index & (CHUNK_PAGES - 1))];
+	slots = slots_of(hash);
+	if (!slots)
+		return 0;
+	other = slots->slot[way * CHUNK_PAGES + (index & (CHUNK_PAGES - 1))];
 	return other ? other | MIXED : owner;
 }
 

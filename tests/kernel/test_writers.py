@@ -174,6 +174,22 @@ def test_tar_is_told_with_its_files_on_xfs(tmp_path: Path) -> None:
         assert len(answer["files"]) == 51 and answer["files"][-1]["kind"] == "others"
 
 
+def test_more_files_than_the_table_has_rows_for_are_their_writers_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SIZES", {"wr_rows": 64})
+    with watched(tmp_path, "ext4") as volume:
+        script = "import sys\nfor n in range(600): open(f'{sys.argv[1]}/f{n}', 'wb').write(bytes(20_000))"
+        process = done(sys.executable, "-c", script, volume.folder)
+        volume.look()
+        answer = volume.check_sums()
+        assert answer["lost"]["rows"] > 300
+        assert volume.written(process) == (600 * 20_480, 600 * 20_480), answer
+        assert volume.of(Kind.UNKNOWN) + volume.sums.unseen_bytes <= answer["captured_bytes"] // 50
+        unknown = sum(row["written_bytes"] for row in answer["files"] if row["kind"] == "unknown")
+        assert unknown > 400 * 20_480, "whose bytes they are is known, and which file's is not"
+
+
 @contextlib.contextmanager
 def control_group(name: str) -> Iterator[Path]:
     mount = group_mount()

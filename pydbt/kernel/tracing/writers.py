@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pydbt.core.errors import MachineError
-from pydbt.core.seen.writers.reading import Amount, File, RowKey, Writer, WriterReading
+from pydbt.core.seen.writers.reading import NO_ROOM, Amount, File, RowKey, Writer, WriterReading
 from pydbt.core.seen.writers.sampling import ChunkSample
 from pydbt.kernel import syscalls
 from pydbt.kernel.btf import VMLINUX_BTF
@@ -23,18 +23,21 @@ PLAN = Plan("writers.bpf.c", writers_macros)
 
 MOUNTED = 1
 """Of a place: a file system is mounted from this block device, so that its pages are metadata (PLACE_MOUNTED)."""
-_MAPS = ("wr_state", "wr_totals", "wr_places", "wr_rows", "wr_tasks", "wr_sample")
-# struct pydbt_row_key, pydbt_row, pydbt_writer_key, pydbt_writer, pydbt_totals; the head of struct cpu_state.
+_MAPS = ("wr_state", "wr_totals", "wr_places", "wr_rows", "wr_spare", "wr_tasks", "wr_sample")
+# struct pydbt_row_key, pydbt_row, pydbt_no_room_key, pydbt_writer_key, pydbt_writer, pydbt_totals; the head of struct cpu_state.
 _ROW_KEY, _ROW = struct.Struct("<QIIII"), struct.Struct("<QQ")
+_NO_ROOM_KEY = struct.Struct("<II")
 _TASK_KEY, _TASK = struct.Struct("<QQII"), struct.Struct("<II16s")
-_TOTALS = struct.Struct("<6Q")
+_TOTALS = struct.Struct("<7Q")
 _PENDING = struct.Struct("<QIIIIQQ")
 _SETTINGS = struct.Struct("<QQ")
 TABLE_ROWS = 8192
 """As many as the programs' table has."""
-_CROWDED = TABLE_ROWS // 2
+_TABLE_WRITERS = 2048
+_SIZES = {"wr_rows": TABLE_ROWS, "wr_spare": _TABLE_WRITERS}
+_CROWDED, _NEARLY_FULL = TABLE_ROWS // 2, TABLE_ROWS * 3 // 4
 _DIRTIED, _SUBMITTED = 0, 1  # STATE_*
-_IDLE_LOOKS = 5
+_IDLE_LOOKS, _IDLE_LOOKS_NEARLY_FULL = 5, 2
 
 
 class WriterPrograms:
@@ -115,20 +118,25 @@ class WriterPrograms:
             self._observed.map_fd("wr_rows"), _ROW_KEY.size, _ROW.size, TABLE_ROWS
         ):
             rows[_row_key(*_ROW_KEY.unpack(raw_key))] = Amount(*_ROW.unpack(raw))
+        for raw_key, raw in syscalls.hash_entries(
+            self._observed.map_fd("wr_spare"), _NO_ROOM_KEY.size, _ROW.size, _TABLE_WRITERS
+        ):
+            writer, kind = _NO_ROOM_KEY.unpack(raw_key)
+            rows[RowKey(kind, writer, NO_ROOM)] = Amount(*_ROW.unpack(raw))
         looks = self._add_pending(rows)
         for key, seen in self._seen.items():  # what was on its way to its row was missed
             now = rows.get(key, seen)
             rows[key] = Amount(max(now.dirtied, seen.dirtied), max(now.written, seen.written))
         self._seen = rows
-        _, _, lost_rows, lost_dirtied, lost_written, lost_writers = _TOTALS.unpack(
+        _, _, without_file, lost_rows, lost_dirtied, lost_written, lost_writers = _TOTALS.unpack(
             syscalls.map_lookup(self._observed.map_fd("wr_totals"), 0, _TOTALS.size)
         )
         writers = self._read_writers()
         captured = submitted_bytes(self._capture_fd) - self._captured_before
         lost = Amount(lost_dirtied, lost_written)
-        reading = WriterReading(dict(rows), writers, captured, lost, lost_rows, lost_writers, looks)
-        self._make_room(rows)
-        return reading
+        no_room = without_file + lost_rows
+        told = dict(rows)
+        return WriterReading(told, writers, captured, lost, no_room, lost_writers, looks, self._make_room(rows))
 
     def _read_writers(self) -> dict[int, Writer]:
         fd = self._observed.map_fd("wr_tasks")
@@ -149,17 +157,23 @@ class WriterPrograms:
                     _add(rows, _row_key(*key), more)
         return looks
 
-    def _make_room(self, rows: Mapping[RowKey, Amount]) -> None:
-        """When the table is half full, take out rows that did not change for a while; their bytes were read."""
+    def _make_room(self, rows: Mapping[RowKey, Amount]) -> frozenset[RowKey]:
+        """When the table is half full, take out rows that did not change for a while; their bytes were read.
+
+        What is between the programs' table and this reading is in the next one: so the longer they are left alone the better.
+        """
         if len(rows) < _CROWDED:
             self._idle = {}
-            return
+            return frozenset()
         fd = self._observed.map_fd("wr_rows")
-        idle = {}
+        idle, ended = {}, set()
+        most = _IDLE_LOOKS if len(rows) < _NEARLY_FULL else _IDLE_LOOKS_NEARLY_FULL
         for key, amount in list(rows.items()):
+            if key.file == NO_ROOM:
+                continue
             before, looks = self._idle.get(key, (None, 0))
             looks = looks + 1 if before == amount else 0
-            if looks < _IDLE_LOOKS:
+            if looks < most:
                 idle[key] = amount, looks
                 continue
             file = key.file or File(0, 0, 0)
@@ -167,18 +181,20 @@ class WriterPrograms:
             with contextlib.suppress(FileNotFoundError):
                 syscalls.hash_delete(fd, raw)
             self._seen.pop(key, None)
+            ended.add(key)
         self._idle = idle
+        return frozenset(ended)
 
 
 def _attach(values: Mapping[str, int], programs: Mapping[str, str]) -> Observed:
     """A verifier that does not follow pointers from a bio to its pages gets programs that ask for each: they cost more."""
     try:
         return Observed.attach(
-            __name__, values=values, sizes={}, programs=programs, maps=_MAPS, macros={"TYPED_PAGES": 1}
+            __name__, values=values, sizes=_SIZES, programs=programs, maps=_MAPS, macros={"TYPED_PAGES": 1}
         )
     except MachineError:
         return Observed.attach(
-            __name__, values=values, sizes={}, programs=programs, maps=_MAPS, macros={"TYPED_PAGES": 0}
+            __name__, values=values, sizes=_SIZES, programs=programs, maps=_MAPS, macros={"TYPED_PAGES": 0}
         )
 
 

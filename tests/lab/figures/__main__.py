@@ -19,7 +19,7 @@ from tests.lab.figures.report import Figure, table
 FIGURES = {
     "program-cost": "program_cost",
     "tracing-cost": "tracing_cost",
-    "writers-cost": "writers_cost",
+    "observing-cost": "observing_cost",
     "write-overhead": "write_overhead",
     "ring-drain": "ring_drain",
     "outage-wire": "outage_wire",

@@ -27,8 +27,15 @@ class File(NamedTuple):
     generation: int
 
 
+NO_ROOM = File(0, 0, 0)
+"""Of a row: the programs' table was full, and its bytes are counted without their file."""
+
+
 class RowKey(NamedTuple):
-    """Whose bytes, of which kind, to which file. ``writer`` 0: of nobody who is known; ``file`` None: not known, or none."""
+    """Whose bytes, of which kind, to which file (or ``NO_ROOM``).
+
+    ``writer`` 0: of nobody who is known; ``file`` None: not known, or none.
+    """
 
     kind: int
     writer: int
@@ -77,7 +84,8 @@ class WriterReading:
     """All figures are counted from the moment of attaching. ``rows`` may lose rows that nobody wrote to for long.
 
     ``captured_bytes``: by the capture's own counters, read after the rows, from a moment before they began.
-    ``lost``: bytes for which there was no room for a row. ``looks``: how often the programs had to do with a page.
+    ``lost``: bytes for which there was no room at all. ``lost_rows``: how often there was no room for a row.
+    ``looks``: how often the programs had to do with a page. ``ended``: rows that were taken away after this reading.
     """
 
     rows: Mapping[RowKey, Amount]
@@ -87,6 +95,7 @@ class WriterReading:
     lost_rows: int = 0
     lost_writers: int = 0
     looks: int = 0
+    ended: frozenset[RowKey] = frozenset()
 
 
 NOTHING_READ = WriterReading({}, {}, 0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydbt.core.seen.writers.ledger import Ledger
 from pydbt.core.seen.writers.reading import (
+    NO_ROOM,
     NOTHING_READ,
     Amount,
     File,
@@ -57,7 +58,7 @@ class WriterSums:
         self._out_of_normal = out_of_normal
         self._know(reading)
         for key, amount in reading.rows.items():
-            more = _grown(amount, self._last.rows.get(key))
+            more = _grown(amount, None if key in self._last.ended else self._last.rows.get(key))
             if more.dirtied or more.written:
                 self._add(key, more)
         lost = _grown(reading.lost, self._last.lost)
@@ -96,6 +97,8 @@ class WriterSums:
         self._add_writer(kind, self.writers.get(key.writer), amount)
         if kind in _BY_ITSELF:
             self.by_file.add(kind, amount, self._out_of_normal)
+        elif key.file == NO_ROOM:
+            self.by_file.add(Kind.UNKNOWN, amount, self._out_of_normal)
         elif key.file is not None:
             self.by_file.add(key.file, amount, self._out_of_normal)  # also when it is not known who wrote it
         else:

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydbt.core.seen.writers.answer import views
-from pydbt.core.seen.writers.reading import Amount, File, Kind, Names, Process, RowKey, Writer, WriterReading
+from pydbt.core.seen.writers.reading import (
+    NO_ROOM,
+    Amount,
+    File,
+    Kind,
+    Names,
+    Process,
+    RowKey,
+    Writer,
+    WriterReading,
+)
 from pydbt.core.seen.writers.sums import NO_FILE, WriterSums
 
 FILE = File(0x800001, 12, 7)
@@ -21,7 +31,7 @@ KEYS = [
     RowKey(kind, writer, file)
     for kind in (*Kind, 99)
     for writer in (0, 1, 2, 3)
-    for file in (None, FILE, File(0x800001, 13, 1))
+    for file in (None, FILE, File(0x800001, 13, 1), NO_ROOM)
 ]
 
 
@@ -130,6 +140,27 @@ def test_a_row_that_was_taken_away_and_made_anew_is_counted_from_0() -> None:
     for written in (100, 100, 30, 50):
         sums.take(reading({key: Amount(0, written)}, captured=0), 1.0, out_of_normal=False)
     assert dict(sums.by_process.entries())[TAR.subject].written == 150
+
+
+def test_a_row_that_was_taken_away_and_has_grown_beyond_what_it_was_is_counted_from_0() -> None:
+    sums, key = WriterSums(), RowKey(Kind.DIRECT, 1, FILE)
+    taken_away = WriterReading({key: Amount(0, 100)}, WRITERS, 100, ended=frozenset({key}))
+    sums.take(taken_away, 1.0, out_of_normal=False)
+    sums.take(reading({key: Amount(0, 150)}, captured=250), 1.0, out_of_normal=False)
+    assert dict(sums.by_process.entries())[TAR.subject].written == 250 and sums.unseen_bytes == 0
+
+
+def test_bytes_for_whose_row_there_was_no_room_are_their_writers_and_of_an_unknown_file() -> None:
+    sums = WriterSums()
+    rows = {
+        RowKey(Kind.BUFFERED, 1, FILE): Amount(5, 5),
+        RowKey(Kind.BUFFERED, 1, NO_ROOM): Amount(60, 50),
+        RowKey(Kind.DIRECT, 2, NO_ROOM): Amount(0, 7),
+    }
+    sums.take(reading(rows), 1.0, out_of_normal=False)
+    assert {subject: entry.written for subject, entry in sums.by_process.entries()} == {TAR.subject: 55, DD.subject: 7}
+    assert {subject: entry.written for subject, entry in sums.by_group.entries()} == {31: 55, 32: 7}
+    assert written_of(sums, "files", "unknown") == 57 and written_of(sums, "files", "no_file") == 0
 
 
 def test_what_was_written_outside_of_mode_normal_is_told_apart_and_forgotten_when_it_is_back() -> None:
