@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from pydbt.controller.control import call
 from pydbt.controller.registry import name_of
 from pydbt.core.errors import UsageError
 from pydbt.dashboard.collector import Collector
+from pydbt.dashboard.entrance import Entrance, beyond_loopback
 from pydbt.dashboard.house import House
 from pydbt.dashboard.pages import STATIC_FOLDER, load_pages
 from pydbt.dashboard.panorama import Panorama
@@ -24,9 +24,7 @@ from pydbt.dashboard.remote import RemoteDashboard
 from pydbt.dashboard.secure import client_tls, reader_of, server_tls
 from pydbt.dashboard.server import Front, serve_house
 from pydbt.dashboard.tokens import Token
-from pydbt.network.address import SocketAddress, format_address, resolve, unix_path
-from pydbt.network.listen import ManyAddresses, listen
-from pydbt.network.local import remove_socket
+from pydbt.network.address import format_address
 from pydbt.network.tls import load_identity
 from pydbt.posix.privileges import Capability, forbid_core_dumps, keep_only
 from pydbt.posix.service_manager import ServiceManager
@@ -50,7 +48,8 @@ class OtherMachine:
 class DashboardOptions:
     """As the command line has them. ``users``: who may use a socket of this machine; ``names``: more names of this server.
 
-    ``peers``: the folder that keeps what the other machines have proved.
+    ``peers``: the folder that keeps what the other machines have proved. ``kept``: listening sockets that a manager of services
+    has handed over; ``listen`` counts where there is none.
     """
 
     listen: tuple[str, int]
@@ -65,37 +64,32 @@ class DashboardOptions:
     key: Path | None
     others: tuple[OtherMachine, ...]
     peers: Path
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it listens on a socket of this machine."""
-        return unix_path(self.listen[0]) is not None
+    kept: tuple[socket.socket, ...] = ()
 
 
 def run_dashboard(options: DashboardOptions, ready: Callable[[str], None], manager: ServiceManager) -> int:
     """Serve until it is stopped; its exit code. ``ready`` is called with the address once it answers. PydbtError before that."""
-    host, port = options.listen
     forbid_core_dumps()
-    beyond = not options.is_local and not is_loopback(host)
+    kept = Entrance.kept(list(options.kept)) if options.kept else None
+    beyond = beyond_loopback(kept.places if kept is not None else [options.listen])
     if beyond and options.identity is None and options.certificate is None:
         raise UsageError(
-            f"{format_address(host, port)} can be reached by other machines, and without TLS everybody on the way could read the "
+            f"{beyond} can be reached by other machines, and without TLS everybody on the way could read the "
             "token: give --identity, or --certificate with --key, or listen on 127.0.0.1"
         )
     if options.others and options.identity is None:
         raise UsageError("--of needs --identity: a dashboard elsewhere tells nothing to a machine that proves no name")
-    is_secure = options.certificate is not None or beyond
+    is_secure = options.certificate is not None or bool(beyond)
     tls = server_tls(options.identity, options.certificate, options.key) if is_secure else None
     panorama = Panorama()
     collector = Collector(options.finder, panorama, options.machine)
     remotes = _remotes(options, panorama)
-    listener = listen(host, port)
-    sockets = listener.each if isinstance(listener, ManyAddresses) else [listener]
+    entrance = kept or Entrance.opened(*options.listen)
     try:
-        _open_to(options, sockets)
+        entrance.open_to(options.users)
         keep_only(KEEPS, runs_programs=False)
-        house = _house(options, panorama, collector, remotes, _port_of(options, sockets), is_secure)
-        address = _address_of(options, sockets, is_secure)
+        house = _house(options, panorama, collector, remotes, entrance, is_secure)
+        address = entrance.address(options.machine, is_secure=is_secure)
 
         def told() -> None:
             ready(address)
@@ -106,14 +100,13 @@ def run_dashboard(options: DashboardOptions, ready: Callable[[str], None], manag
         beside = [remote.run for remote in remotes]
         collector.start()
         try:
-            serve_house(house, Front(sockets, options.users, tls, proved, told, beside))
+            serve_house(house, Front(entrance.sockets, options.users, tls, proved, told, beside))
         finally:
             manager.stopping()
             collector.stop()
             house.workers.shutdown(wait=False, cancel_futures=True)
     finally:
-        remove_socket(listener)
-        listener.close()
+        entrance.close()
     return 0
 
 
@@ -122,7 +115,7 @@ def _house(
     panorama: Panorama,
     collector: Collector,
     remotes: list[RemoteDashboard],
-    port: int,
+    entrance: Entrance,
     is_secure: bool,
 ) -> House:
     def ask(identity: str, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
@@ -133,14 +126,14 @@ def _house(
                 return remote.ask(identity, request, timeout_s)
         raise KeyError(identity)
 
-    own_names = options.names | {options.listen[0].lower(), options.machine.lower()}
+    own_names = options.names | entrance.hosts | {options.machine.lower()}
     return House(
         token=options.token,
         panorama=panorama,
         ask=ask,
         workers=ThreadPoolExecutor(WORKERS, "dashboard-question"),
-        own_names=None if options.is_local else own_names,
-        cookie_name=f"pydbt-{port}",
+        own_names=None if entrance.is_local else own_names,
+        cookie_name=f"pydbt-{entrance.port}",
         pages={} if options.metrics_only else load_pages(STATIC_FOLDER),
         metrics_only=options.metrics_only,
         is_secure=is_secure,
@@ -161,39 +154,6 @@ def _remotes(options: DashboardOptions, panorama: Panorama) -> list[RemoteDashbo
         )
         for other in options.others
     ]
-
-
-def _open_to(options: DashboardOptions, sockets: list[socket.socket]) -> None:
-    """Many may come at once; and a socket of this machine may be found by all, because the kernel tells who they are."""
-    for sock in sockets:
-        sock.listen(socket.SOMAXCONN)
-    path = unix_path(options.listen[0])
-    if path is not None and options.users - {0, os.geteuid()}:
-        os.chmod(path, 0o666)
-
-
-def _port_of(options: DashboardOptions, sockets: list[socket.socket]) -> int:
-    return 0 if options.is_local else int(sockets[0].getsockname()[1])
-
-
-def _address_of(options: DashboardOptions, sockets: list[socket.socket], is_secure: bool) -> str:
-    """As a browser needs it: at every address of this machine, by its name."""
-    host = options.listen[0]
-    if options.is_local:
-        return host
-    shown = options.machine if host in ("0.0.0.0", "::") else host
-    return f"http{'s' * is_secure}://{format_address(shown, _port_of(options, sockets))}/"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether all addresses of a host are those of loopback. PeerError when it has none."""
-    return all(
-        ip_address(_text_of(address).partition("%")[0]).is_loopback for _, address in resolve(host, 0, passive=True)
-    )
-
-
-def _text_of(address: SocketAddress) -> str:
-    return str(address[0])
 
 
 def users_named(names: tuple[str, ...]) -> frozenset[int]:

@@ -273,11 +273,11 @@ def test_an_upgrade_names_the_controllers_that_no_unit_runs(root: Root) -> None:
 
 def test_an_installation_names_what_comes_before_it(root: Root) -> None:
     root.write("usr/local/bin/controller", "", 0o755)
-    units = [path.name for path in sorted(DEBIAN.parent.glob("systemd/*.service"))]
+    units = [path.name for kind in ("service", "socket") for path in sorted(DEBIAN.parent.glob(f"systemd/*.{kind}"))]
     for unit in units:
         root.write(f"etc/systemd/system/{unit}")
     said = script(root, "postinst", "configure", "").output
-    assert "/usr/local/bin/controller comes before" in said and len(units) == 6
+    assert "/usr/local/bin/controller comes before" in said and len(units) == 7
     for unit in units:
         assert f"/etc/systemd/system/{unit} comes" in said
 
@@ -303,11 +303,15 @@ def test_purge_removes_what_the_program_made_and_names_it(root: Root) -> None:
     root.write("var/lib/pydbt/dashboard.token", "token", 0o600)
     root.write("var/lib/pydbt/dashboard/0011223344556677", "alpha")
     root.write("var/lib/pydbt/dashboard/0011223344556677.key", "sha256:00")
-    links = [root.path("etc/systemd/system/multi-user.target.wants/pydbt-dashboard.service")] + [
+    links = [
+        root.path("etc/systemd/system/multi-user.target.wants/pydbt-dashboard.service"),
+        root.path("etc/systemd/system/sockets.target.wants/pydbt-dashboard.socket"),
+    ] + [
         root.path(f"etc/systemd/system/multi-user.target.wants/pydbt{kind}@data.service")
         for kind in ("", "-secondary", "-arm")
     ]
     for link in links:
+        link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(f"/usr/lib/systemd/system/{link.name.replace('data', '')}")
     said = script(root, "postrm", "purge").output
     for name in (f"/{PROGRAMS}", "/var/lib/pydbt/data", "/var/lib/pydbt/even", "/etc/pydbt/volumes/data.toml",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pydbt.cli.commands.dashboard import dashboard
 from pydbt.cli.volume_files import VOLUMES
 from pydbt.controller.units import unit_of
 from pydbt.core.configured.gate_units import gate_lines
@@ -104,6 +105,7 @@ def test_no_unit_begins_in_a_folder_where_a_file_may_have_the_name_of_the_volume
 
 
 DASHBOARD = UNITS / "pydbt-dashboard.service"
+SOCKET = UNITS / "pydbt-dashboard.socket"
 
 
 def test_the_dashboard_s_unit_is_taken_by_systemd_without_a_word(tmp_path: Path) -> None:
@@ -111,6 +113,24 @@ def test_the_dashboard_s_unit_is_taken_by_systemd_without_a_word(tmp_path: Path)
     unit.write_text(DASHBOARD.read_text().replace("ExecStart=controller", "ExecStart=true"))
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "pydbt" not in done.stdout + done.stderr, done.stderr
+
+
+def test_the_dashboard_s_socket_is_taken_by_systemd_without_a_word_and_is_where_the_program_listens(
+    tmp_path: Path,
+) -> None:
+    for unit in (DASHBOARD, SOCKET):
+        (tmp_path / unit.name).write_text(unit.read_text().replace("ExecStart=controller", "ExecStart=true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", tmp_path / SOCKET.name], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and "pydbt" not in done.stdout + done.stderr, done.stderr
+    (default,) = [one.default for one in dashboard.params if one.name == "listen"]
+    assert settings_of(SOCKET)["ListenStream"] == [default] and "Accept" not in settings_of(SOCKET)
+
+
+def test_the_dashboard_s_socket_is_not_given_up_for_a_service_that_does_not_start() -> None:
+    assert settings_of(SOCKET)["TriggerLimitIntervalSec"] == ["0"] and settings_of(SOCKET)["FlushPending"] == ["yes"]
+    assert settings_of(DASHBOARD)["StartLimitIntervalSec"] == ["0"]
 
 
 def test_the_dashboard_s_unit_keeps_no_mount_busy_and_has_the_capabilities_that_the_program_keeps() -> None:

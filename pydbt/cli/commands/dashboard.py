@@ -10,12 +10,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from pydbt.cli.program import Stopped
 from pydbt.cli.values import ADDRESS, PATH
 from pydbt.cli.volume_files import STATE_ROOT
 from pydbt.core.errors import MachineError, UsageError
-from pydbt.network.address import parse_address, unix_path
+from pydbt.network.address import format_address, parse_address, unix_path
+from pydbt.network.handed_over import handed_over_sockets, place_of
 from pydbt.posix.service_manager import ServiceManager
 
 if TYPE_CHECKING:
@@ -56,7 +58,8 @@ def dashboard(**given: Any) -> int:
     Serves pages, figures and metrics of every volume and replica of this machine, and prints the link that opens them. It can
     change nothing. Reading needs the token in that link; without --token-file it is another one at each start. On an address
     that other machines reach it serves by TLS, with --identity or --certificate. On unix:PATH, for a proxy, no token is
-    needed: root, its own user, and those of --allow may read. Runs until it is stopped.
+    needed: root, its own user, and those of --allow may read. Runs until it is stopped. Where a socket unit of systemd has
+    handed over its sockets, it serves at these in the place of --listen.
     """
     _require_libraries()
     # Only now: no other command needs them.
@@ -92,7 +95,15 @@ def _options(given: dict[str, Any]) -> DashboardOptions:
     from pydbt.cli.finders import finder_for_this_user
     from pydbt.dashboard.service import DashboardOptions, users_named
 
-    local = unix_path(given["listen"][0]) is not None
+    kept = tuple(handed_over_sockets())
+    places = [place_of(sock) for sock in kept]
+    is_default = click.get_current_context().get_parameter_source("listen") is ParameterSource.DEFAULT
+    if places and not is_default and given["listen"] not in places:
+        raise UsageError(
+            f"--listen {format_address(*given['listen'])} is not where the socket unit listens, which has handed over "
+            f"{format_address(*places[0])}: change its ListenStream=, and leave --listen out"
+        )
+    local = unix_path((places or [given["listen"]])[0][0]) is not None
     if given["users"] and not local:
         raise UsageError("--allow is for a socket of this machine: use it with --listen unix:PATH, or leave it out")
     if local and given["token_file"] is not None:
@@ -114,6 +125,7 @@ def _options(given: dict[str, Any]) -> DashboardOptions:
         key=given["key"],
         others=tuple(_other(text) for text in given["others"]),
         peers=given["peers"],
+        kept=kept,
     )
 
 
