@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from pydbt.cli.render import summary
-from pydbt.core.seen.advance import Advance
+from pydbt.core.seen.advance import Advance, LastingAdvance
 from pydbt.core.seen.headline import progress_words
 from pydbt.core.seen.view import View
 
@@ -25,7 +25,6 @@ _QUIET_INTERVAL_S = 300.0
 # A burst of writes ends mode normal for a moment, again and again: what is over sooner is not worth a line.
 _LASTS_S = 3.0
 _BAR_WIDTH = 30  # characters
-_BACK_S = 5.0  # long enough to be read
 
 
 class ProgressReporter:
@@ -43,8 +42,7 @@ class ProgressReporter:
         self._shown: tuple[object, ...] = ()
         self._coming: tuple[tuple[object, ...], float] | None = None  # another state, and since when
         self._line = ""
-        self._advance = Advance()
-        self._back, self._back_until = "", float("-inf")
+        self._advance, self._lasting = Advance(), LastingAdvance()
         self._terminal = live and stream.isatty()
 
     def update(self, report: View) -> None:
@@ -97,10 +95,8 @@ class ProgressReporter:
             console = Console(file=self._stream)
             self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=True)
             self._live.start()
-        back = self._advance.look(report.part("progress"), report.text("mode") or "")
-        if back:
-            self._back, self._back_until = back, self._clock() + _BACK_S
-        self._live.update(_picture(report, self._back if self._clock() < self._back_until else ""), refresh=True)
+        back = self._lasting.look(report.part("progress"), report.text("mode") or "", self._clock())
+        self._live.update(_picture(report, back), refresh=True)
 
 
 def _line(report: View) -> str:

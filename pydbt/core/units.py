@@ -71,9 +71,9 @@ def is_figure(number: float) -> bool:
     return -NUMBER_MAX < number < NUMBER_MAX  # false for NaN too; and math.isfinite fails for a large int
 
 
-def format_bytes(size_bytes: float) -> str:
-    """A size for people: ``512 B``, ``1.5 KiB``, ``20 GiB``; ``unknown`` for what is none. Never raises."""
-    if not is_figure(size_bytes):
+def format_bytes(size_bytes: float | None) -> str:
+    """A size for people: ``512 B``, ``1.5 KiB``, ``20 GiB``; ``unknown`` for None, and what is none. Never raises."""
+    if size_bytes is None or not is_figure(size_bytes):
         return "unknown"
     if size_bytes < KIB:
         return f"{size_bytes:.0f} B"
@@ -83,9 +83,10 @@ def format_bytes(size_bytes: float) -> str:
     return f"{value:.1f} {name}" if value < 100 else f"{value:.0f} {name}"
 
 
-def format_seconds(seconds: float) -> str:
-    """A duration for people: ``0.3 s``, ``45 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``; ``unknown`` for what is none."""
-    if not is_figure(seconds):
+def format_seconds(seconds: float | None) -> str:
+    """A duration for people: ``0.3 s``, ``45 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``; ``unknown`` for None, and what is
+    none."""
+    if seconds is None or not is_figure(seconds):
         return "unknown"
     if seconds < 10:
         return f"{seconds:.1f} s"

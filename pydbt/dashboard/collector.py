@@ -15,7 +15,7 @@ from typing import Any
 
 from pydbt.core.errors import PydbtError
 from pydbt.core.printable import printable
-from pydbt.core.seen.sight import Sight
+from pydbt.core.seen.sight import Asked, Sight
 from pydbt.dashboard.background import Background
 from pydbt.dashboard.panorama import MachinePicture, Panorama
 from pydbt.dashboard.places import Finder, VolumePlace
@@ -210,4 +210,4 @@ class Collector:
     def _sight_of_programs(self, report: dict[str, Any]) -> Sight:
         name = str(report.get("volume") or report.get("device") or "")
         identity = hashlib.sha256(f"programs {name}".encode(errors="surrogateescape")).hexdigest()[:16]
-        return seen(report, 0.0, "", None, VolumePlace(identity, printable(name), Path(), "device", ""), self._machine)
+        return seen(Asked(report, 0.0), VolumePlace(identity, printable(name), Path(), "device", ""), self._machine)

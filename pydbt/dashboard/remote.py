@@ -122,7 +122,8 @@ class RemoteDashboard:
         if age_s is None or age_s < 0 or (is_old and age_s <= STALE_S):
             age_s = STALE_S + 1
         silence = told.text("problem") or "" if is_old else ""
-        asked = Asked(told.part("status").values, age_s, silence, told.number("wire_rate_bytes"))
+        back = told.text("progress_back") or ""
+        asked = Asked(told.part("status").values, age_s, silence, told.number("wire_rate_bytes"), back)
         return sight_of(asked, identity, self._name, told.text("name") or "", datetime.now(UTC))
 
     def _picture(self) -> MachinePicture:

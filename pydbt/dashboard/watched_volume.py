@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from pydbt.controller.conversation import Conversation
 from pydbt.core.errors import NotRunning, PydbtError, StateError
 from pydbt.core.printable import printable
+from pydbt.core.seen.advance import LastingAdvance
 from pydbt.core.seen.byte_rate import ByteRate
 from pydbt.core.seen.sight import Asked, Sight, is_shallow, sight_of
 from pydbt.core.seen.view import View
@@ -49,6 +49,7 @@ class WatchedVolume:
         self._silence = ""
         self._late = False
         self._rate = ByteRate()
+        self._advance, self._back = LastingAdvance(), ""
         self._looked_at = -inf
 
     @property
@@ -115,6 +116,7 @@ class WatchedVolume:
         self._status, self._heard_at, self._silence, self.is_stopped = status, asked_at, "", False
         self._asked_at, self._late, self._looked_at = None, now - asked_at > _LATE_S, -inf
         view = View(status)
+        self._back = self._advance.look(view.part("progress"), view.text("mode") or "", now)
         self._rate.observe(
             now, view.number("sent_bytes") if view.text("role") == "primary" else view.number("received_bytes")
         )
@@ -136,12 +138,12 @@ class WatchedVolume:
     def sight(self, machine: str, now: float) -> Sight:
         """How it stands, by the last answer, or by what is known without one."""
         if self.is_stopped:
-            return seen(self._as_stopped(), self._age_of_stopped(now), "", None, self.place, machine)
+            return seen(Asked(self._as_stopped(), self._age_of_stopped(now)), self.place, machine)
         if not self._status:
-            return seen({self.place.key: self.place.device}, 0.0, self._silence, None, self.place, machine)
+            return seen(Asked({self.place.key: self.place.device}, 0.0, self._silence), self.place, machine)
         status = {**self._status, "running": True, "state_dir": str(self.place.where)}
         age_s = now - self._heard_at
-        return seen(status, age_s, self._silence, self._rate.per_second, self.place, machine)
+        return seen(Asked(status, age_s, self._silence, self._rate.per_second, self._back), self.place, machine)
 
     def _as_stopped(self) -> dict[str, Any]:
         if self.last_known is not None:
@@ -163,14 +165,12 @@ class WatchedVolume:
         self._asked_at = None
 
 
-def seen(
-    status: Mapping[str, object], age_s: float, silence: str, rate: float | None, place: VolumePlace, machine: str
-) -> Sight:
-    """As of now; the parameters are those of ``Asked`` and ``sight_of``."""
-    view = View(status)
+def seen(asked: Asked, place: VolumePlace, machine: str) -> Sight:
+    """As of now."""
+    view = View(asked.status)
     device = view.text("source") or view.text("target") or ""
     name = place.name or os.path.basename(device) or device or place.id
-    return sight_of(Asked(status, age_s, silence, rate), place.id, machine, name, datetime.now(UTC))
+    return sight_of(asked, place.id, machine, name, datetime.now(UTC))
 
 
 def name_for(where: Path, device: str, root: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydbt.core.seen.view import View
 from pydbt.core.units import format_bytes
@@ -31,6 +31,25 @@ class Advance:
         if done < before_done:
             return f"back from {before} %: it has begun anew"
         return f"back from {before} %: {format_bytes(total - before_total)} more is to be done"
+
+
+READ_S = 5.0
+"""Long enough to be read."""
+
+
+@dataclass(slots=True)
+class LastingAdvance:
+    """For a picture that is drawn again and again: the reason stays in it for a while."""
+
+    _advance: Advance = field(default_factory=Advance)
+    _words: str = ""
+    _until: float = 0.0
+
+    def look(self, progress: View, kind: str, now: float) -> str:
+        """As ``Advance.look``, or what that has told a moment ago. ``now``: of a clock that only goes forward."""
+        if words := self._advance.look(progress, kind):
+            self._words, self._until = words, now + READ_S
+        return self._words if now < self._until else ""
 
 
 def _percent(done: int, total: int) -> int:

@@ -61,12 +61,14 @@ class Asked:
 
     ``status``: as of ``status --json``; without ``running`` when none ever came. ``age_seconds``: since it was true. ``silence``:
     why no newer one came, in words; empty while the controller answers. ``wire_rate_bytes``: put on the wire per second.
+    ``progress_back``: why less is done than a moment ago, in words.
     """
 
     status: Mapping[str, object]
     age_seconds: float
     silence: str = ""
     wire_rate_bytes: float | None = None
+    progress_back: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Sight:
     queue: dict[str, Any]
     log: dict[str, Any]
     progress: dict[str, Any]
+    progress_back: str
     forecast: Outlook
     secondaries: list[dict[str, Any]] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
@@ -137,6 +140,7 @@ def sight_of(asked: Asked, identity: str, machine: str, name: str, now: datetime
         queue=report.part("queue").values,
         log=(report.part("log") or report.part("journal")).values,
         progress=report.part("progress").values,
+        progress_back="" if stale else asked.progress_back,
         forecast=Outlook("", None, None) if stale else outlook_of(report, asked.wire_rate_bytes),
         secondaries=[_of_a_secondary(one, report, stale) for one in report.parts("secondaries")],
         status=report.values,
@@ -155,8 +159,9 @@ def gist(sight: Sight) -> tuple[object, ...]:
     return (
         sight.id, sight.name, sight.device, sight.level, sight.problem, sight.stale, sight.mode, sight.mode_since,
         sight.replica_state, sight.connected, sight.out_of_sync_bytes, sight.unacknowledged_bytes, sight.last_verified,
-        sight.write_rate_bytes, sight.wire_rate_bytes, sight.queue, sight.log, sight.progress, sight.forecast.converges,
-        sight.status.get("phase"), sight.status.get("waiting_for"), sight.status.get("notices"), secondaries,
+        sight.write_rate_bytes, sight.wire_rate_bytes, sight.queue, sight.log, sight.progress, sight.progress_back,
+        sight.forecast.converges, sight.status.get("phase"),
+        sight.status.get("waiting_for"), sight.status.get("notices"), secondaries,
     )  # fmt: skip
 
 

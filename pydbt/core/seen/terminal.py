@@ -73,11 +73,11 @@ def cells_of(sight: View, *, plain: bool) -> tuple[Styled, ...]:
         Styled("", sight.text("name") or sight.text("device") or UNKNOWN_WORDS),
         Styled("", sight.text("machine") or ""),
         Styled(style, _mode_words(sight)),
-        Styled("", shown_size(differing_bytes(sight)) if known else UNKNOWN_WORDS),
-        Styled("", shown_size(sight.number("unacknowledged_bytes")) if known else UNKNOWN_WORDS),
-        Styled("", time_words(sight.number("lag_seconds")) if known else UNKNOWN_WORDS),
-        Styled("", shown_size(sight.number("write_rate_bytes"))),
-        Styled("", shown_size(sight.number("wire_rate_bytes"))),
+        Styled("", format_bytes(differing_bytes(sight)) if known else UNKNOWN_WORDS),
+        Styled("", format_bytes(sight.number("unacknowledged_bytes")) if known else UNKNOWN_WORDS),
+        Styled("", format_seconds(sight.number("lag_seconds")) if known else UNKNOWN_WORDS),
+        Styled("", format_bytes(sight.number("write_rate_bytes"))),
+        Styled("", format_bytes(sight.number("wire_rate_bytes"))),
     )
 
 
@@ -138,7 +138,7 @@ def details_of(sight: View, width: int, *, plain: bool) -> list[Styled]:
 
 def _mode_words(sight: View) -> str:
     if sight.flag("stale"):
-        return "stopped" if level_in(sight) is Level.STOPPED else f"STALE {time_words(sight.number('age_seconds'))}"
+        return "stopped" if level_in(sight) is Level.STOPPED else f"STALE {format_seconds(sight.number('age_seconds'))}"
     mode = sight.text("mode") or UNKNOWN_WORDS
     done, total = _progress(sight)
     return f"copying {_percent(done, total)} %" if mode in _COPYING_MODES and total else mode
@@ -166,7 +166,8 @@ def _progress_lines(sight: View, width: int, *, plain: bool) -> list[str]:
     if total > 0:
         cells = min(max(width - 46, _BAR_CELLS_MIN), BAR_CELLS_MAX)
         bar = bar_of(done, total, cells, plain=plain)
-        lines.append(f"  {bar} {_percent(done, total)} %, {format_bytes(done)} of {format_bytes(total)}")
+        back = f"; {shortened(words)}" if (words := sight.text("progress_back")) else ""
+        lines.append(f"  {bar} {_percent(done, total)} %, {format_bytes(done)} of {format_bytes(total)}{back}")
     if forecast := sight.part("forecast").text("words"):
         lines.append(f"  forecast: {shortened(forecast, WORDS_CHARACTERS_MAX)}")
     return lines
@@ -176,16 +177,16 @@ def _figures(sight: View) -> list[str]:
     """Of a status that is old they would tell of the past: only the last moments are left."""
     moments = [f"last in sync {_short(sight, 'last_in_sync')}", f"verified {_short(sight, 'last_verified')}"]
     if sight.flag("stale"):
-        return [f"  last known {time_words(sight.number('age_seconds'))} ago", "  " + ", ".join(moments)]
+        return [f"  last known {format_seconds(sight.number('age_seconds'))} ago", "  " + ", ".join(moments)]
     rooms = [_room("ring", sight.part("queue")), _room(_log_name(sight), sight.part("log"))]
     behind = [
-        f"out of sync {shown_size(differing_bytes(sight))}",
-        f"unacknowledged {shown_size(sight.number('unacknowledged_bytes'))}",
-        f"lag {time_words(sight.number('lag_seconds'))}",
+        f"out of sync {format_bytes(differing_bytes(sight))}",
+        f"unacknowledged {format_bytes(sight.number('unacknowledged_bytes'))}",
+        f"lag {format_seconds(sight.number('lag_seconds'))}",
     ]
     rates = [
-        f"written {shown_size(sight.number('write_rate_bytes'))}/s",
-        f"wire {shown_size(sight.number('wire_rate_bytes'))}/s",
+        f"written {format_bytes(sight.number('write_rate_bytes'))}/s",
+        f"wire {format_bytes(sight.number('wire_rate_bytes'))}/s",
         *(room for room in rooms if room),
     ]
     if sight.text("role") == "secondary":
@@ -213,8 +214,8 @@ def _secondary_lines(sight: View) -> list[Styled]:
             "connected" if connected else problem,
             _short(one, "mode"),
             _short(one, "replica_state"),
-            f"out of sync {shown_size(one.number('out_of_sync_bytes'))}",
-            f"lag {time_words(one.number('lag_seconds'))}",
+            f"out of sync {format_bytes(one.number('out_of_sync_bytes'))}",
+            f"lag {format_seconds(one.number('lag_seconds'))}",
         ]
         style = "" if connected else str(Level.BAD)
         lines.append(Styled(style, f"  to {_short(one, 'secondary')}: {', '.join(words)}"))
@@ -237,11 +238,3 @@ def shortened(text: str, characters: int = NAME_CHARACTERS_MAX) -> str:
         return text
     half = (characters - 3) // 2
     return f"{text[:half]}...{text[-half:]}"
-
-
-def shown_size(size_bytes: float | None) -> str:
-    return UNKNOWN_WORDS if size_bytes is None else format_bytes(size_bytes)
-
-
-def time_words(seconds: float | None) -> str:
-    return UNKNOWN_WORDS if seconds is None else format_seconds(seconds)

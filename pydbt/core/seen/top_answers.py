@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydbt.core.seen.terminal import UNKNOWN_WORDS, WORDS_CHARACTERS_MAX, Styled, shortened, shown_size
+from pydbt.core.seen.io_names import OPERATIONS
+from pydbt.core.seen.terminal import UNKNOWN_WORDS, WORDS_CHARACTERS_MAX, Styled, shortened
 from pydbt.core.seen.view import View
+from pydbt.core.units import format_bytes
 
 EVENTS_SHOWN = 8
 WRITERS_SHOWN = 6
-_OPERATIONS = ("read", "write", "flush", "discard")
 
 
 class Section(StrEnum):
@@ -76,19 +77,19 @@ def _writer(row: View) -> str:
     who = f"{name} ({process})" if process else name
     written, dirtied = row.number("written_rate_bytes"), row.number("dirtied_rate_bytes")
     group = shortened(row.text("group") or "")
-    return f"{who}: written {shown_size(written)}/s, dirtied {shown_size(dirtied)}/s{f', {group}' if group else ''}"
+    return f"{who}: written {format_bytes(written)}/s, dirtied {format_bytes(dirtied)}/s{f', {group}' if group else ''}"
 
 
 def _io_lines(answer: View) -> list[str]:
     now = answer.part("now")
     lines = []
-    for name in _OPERATIONS:
+    for name in OPERATIONS:
         one = now.part(name)
         if not one.number("per_second"):
             continue
         latency = one.part("latency_ns").part("total")
         times = [f"{label} {_latency(latency.number(key))}" for key, label in (("p50", "half"), ("p99", "99 %"))]
-        rate = f"{one.number('per_second') or 0:,.0f} per second, {shown_size(one.number('bytes_per_second'))}/s"
+        rate = f"{one.number('per_second') or 0:,.0f} per second, {format_bytes(one.number('bytes_per_second'))}/s"
         lines.append(f"{name:<8}{rate}, {', '.join(times)}, at most {_latency(latency.number('max'))}")
     return lines
 

@@ -112,6 +112,12 @@ def test_text_of_others_is_one_line_in_it() -> None:
     assert sight.device == "/dev/\\x1b[2Jx" and sight.problem == "a\\x0ab"
 
 
+def test_progress_that_went_back_says_why_while_the_status_is_of_now() -> None:
+    for age_seconds, told in ((0.2, "back from 50 %: it has begun anew"), (STALE_S + 1, "")):
+        asked = Asked(WELL, age_seconds, "", None, "back from 50 %: it has begun anew")
+        assert sight_of(asked, "0" * 16, "here", "data", NOW).progress_back == told
+
+
 def test_each_secondary_has_its_own_entry() -> None:
     sight = seen(secondaries=[{"secondary": "a:1", "mode": "normal", "queue": 1}, {"secondary": "b:1"}])
     assert [one["secondary"] for one in sight.secondaries] == ["a:1", "b:1"]

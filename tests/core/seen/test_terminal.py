@@ -79,6 +79,12 @@ def test_a_copy_shows_how_far_it_is_and_is_full_only_at_its_end() -> None:
     assert "25 %, 1.0 MiB of 4.0 MiB" in words(copying) and "forecast: in sync" in words(copying)
 
 
+def test_a_bar_that_is_shorter_than_before_says_why() -> None:
+    shorter = {"done_bytes": 1 << 20, "total_bytes": 4 << 20}
+    told = seen(mode="resynchronizing", progress=shorter, progress_back="back from 50 %: 2.0 MiB more is to be done")
+    assert "25 %, 1.0 MiB of 4.0 MiB; back from 50 %: 2.0 MiB more is to be done" in words(told)
+
+
 @given(st.integers(-5, 1 << 70), st.integers(1, 1 << 70), st.integers(1, 80))
 def test_a_bar_has_its_width_and_is_full_only_when_everything_is_done(done: int, total: int, cells: int) -> None:
     bar = bar_of(done, total, cells, plain=True)

@@ -191,7 +191,7 @@ function rowOf({ view }, store) {
     setText(whose, [shown.role, shown.device !== shown.name ? shown.device : "", shown.machine].filter(Boolean).map((text) => cut(text, 48)).join(" · "));
     setTold(words, shownWords(one, store), 200);
     setText(forecast, forecastWords(shown));
-    setProgress(progress, shown.progress);
+    setProgress(progress, shown);
     secondariesOf(secondaries, shown, one.isStale);
     const isReplica = shown.role === "secondary";
     setFigure(parts.lag.value, format.seconds(shown.lag_seconds), isReplica);

@@ -14,14 +14,16 @@ export function progressBar() {
   return el("div", { class: "progress", hidden: true }, el("progress", { max: "1", "aria-label": "Synchronized" }), el("span"));
 }
 
-export function setProgress(node, progress) {
+/** `back`: why less is done than a moment ago. */
+export function setProgress(node, { progress, progress_back: back }) {
   const total = progress?.total_bytes;
   node.hidden = !(total > 0);
   if (node.hidden) return;
   const part = Math.min((progress.done_bytes ?? 0) / total, 1);
   setAttribute(node.firstElementChild, "value", part.toFixed(4));
   const still = typeof progress.still_seconds === "number" ? `, standing still for ${format.seconds(progress.still_seconds)}` : "";
-  const text = `${Math.floor(part * 100)} %, ${format.bytes(progress.done_bytes)} of ${format.bytes(total)}${still}`;
+  const why = back ? `; ${cut(back, 120)}` : "";
+  const text = `${Math.floor(part * 100)} %, ${format.bytes(progress.done_bytes)} of ${format.bytes(total)}${still}${why}`;
   setText(node.lastElementChild, text);
 }
 

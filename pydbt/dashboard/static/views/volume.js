@@ -83,7 +83,7 @@ export class Volume {
     fillTold(this.problem, view.problem && !String(view.words ?? "").includes(view.problem) ? view.problem : "");
     this.problem.hidden = !this.problem.firstChild;
     setText(this.forecast, forecastWords(view));
-    setProgress(this.progress, view.progress);
+    setProgress(this.progress, view);
     this.#figures(view);
     this.view.update(one);
   }
