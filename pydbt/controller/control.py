@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pydbt.controller.state_dir import AS_THAT_USER, check_state_dir
+from pydbt.core.calendar import in_utc
 from pydbt.core.errors import BusyError, MachineError, NotRunning, PydbtError, StateError, TimedOut
 from pydbt.network.local import peer_of, require_listener
 from pydbt.posix.files import LONGEST_SOCKET_WAIT_S
@@ -446,4 +447,4 @@ def socket_itself(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return in_utc(datetime.datetime.now(datetime.UTC), "seconds")

@@ -12,6 +12,7 @@ from pydbt.core.configured.on_unreachable import WAIT_THEN_MOUNT, OnUnreachable
 from pydbt.core.errors import UsageError
 from pydbt.core.protocol.heartbeat import HEARTBEAT_S
 from pydbt.core.seen.hooks import NO_HOOKS, Hooks
+from pydbt.core.seen.io_names import BLOCK_IO_WATCHES
 from pydbt.core.seen.writers.attachment import ATTRIBUTIONS
 from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES, exact_bytes
 from pydbt.kernel.spec import MAX_RING_BYTES
@@ -78,7 +79,8 @@ class PrimaryOptions:
     ``capture`` ``addresses`` captures no data: an image is copied every ``snapshot_interval_s``, and file systems are frozen
     for ``freeze_limit_s`` at most; ``snapshot_space`` is the size of a snapshot of LVM in bytes (None: a share of the
     volume), or the device that stores a snapshot of another device-mapper volume. On a layer with dm-era a new era is
-    begun every ``era_interval_s``. ``attribution``: when it is watched who writes. ``wait_for_secondary``: a new volume waits
+    begun every ``era_interval_s``. ``attribution``: when it is watched who writes; ``block_io``: and block I/O.
+    ``wait_for_secondary``: a new volume waits
     for its secondaries, as later runs do. ``report`` is called with each new report while the service runs.
     ``manager`` is told that it runs. ``volume_file`` is the file of ``/etc/pydbt/volumes`` that configures it, if one does.
     ``on_unreachable``: what is done before the volume is mounted, where a secondary does not answer; a run itself asks for
@@ -107,6 +109,7 @@ class PrimaryOptions:
     snapshot_space: int | str | None = None
     era_interval_s: float = DEFAULT_ERA_INTERVAL_S
     attribution: str = "auto"
+    block_io: str = "auto"
     identity: Path | None = None
     peers: tuple[str, ...] = ()
     new_peer_key: bool = False
@@ -177,6 +180,8 @@ class PrimaryOptions:
             yield "--capture", f"--capture {self.capture} is none of {' and '.join(CAPTURES)}"
         if self.attribution not in ATTRIBUTIONS:
             yield "--attribution", f"--attribution {self.attribution} is none of {', '.join(ATTRIBUTIONS)}"
+        if self.block_io not in BLOCK_IO_WATCHES:
+            yield "--block-io", f"--block-io {self.block_io} is none of {', '.join(BLOCK_IO_WATCHES)}"
         if self.assume_in_sync and self.whole_device:
             yield (
                 "--assume-in-sync",

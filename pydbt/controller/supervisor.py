@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pydbt.controller.supervisor_file import supervising, write_report
+from pydbt.core.calendar import in_utc
 from pydbt.core.configured.supervision import Condition, Order, Renew, Start, Stop, Supervision, Tell, Wanted
 from pydbt.core.errors import PydbtError, UsageError
 from pydbt.posix.libc import PR_SET_PDEATHSIG, prctl
@@ -230,7 +231,7 @@ class Supervisor:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return in_utc(datetime.fromtimestamp(seconds, UTC), "seconds")
 
 
 def _signal_name(number: int) -> str:

@@ -55,7 +55,13 @@ class Memory:
 def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
     """Their loop is the test itself."""
     monkeypatch.setattr(commands_module, "LOOK_S", 0.01)
-    return Commands(SimpleNamespace(inbox=Inbox(), writeout=Memory()), None, None, None)
+    return Commands(
+        SimpleNamespace(inbox=Inbox(), writeout=Memory()),
+        None,
+        None,
+        None,
+        {"io": lambda arguments, gone: {"asked": arguments}},
+    )
 
 
 def taken(commands: Commands, count: int) -> list[object]:
@@ -76,6 +82,11 @@ def test_a_wait_whose_client_is_gone_is_forgotten(commands: Commands) -> None:
     client.is_gone = True
     assert taken(commands, 1) == [Gone(request)]
     assert isinstance(client.ended(), TimedOut)
+
+
+def test_what_the_loop_has_no_part_in_is_answered_without_it(commands: Commands) -> None:
+    assert commands.serve({"command": "io"}, lambda: False) == {"asked": {"command": "io"}}
+    assert commands._volume.inbox.empty
 
 
 def test_a_command_whose_client_is_gone_holds_no_thread(commands: Commands) -> None:

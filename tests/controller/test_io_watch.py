@@ -6,13 +6,18 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from pydbt.controller.primary import io_watch
-from pydbt.controller.primary.io_watch import IoCollector
-from pydbt.core.seen.io_figures import FIGURES, MANY_PER_S, OPERATIONS, SAMPLED_EVERY
+from pydbt.controller.primary.io_watch import IoCollector, IoWatch
+from pydbt.controller.primary.volume import Volume
+from pydbt.controller.primary.watched import WhileWatched
+from pydbt.core.seen.io_figures import FIGURES, MANY_PER_S, SAMPLED_EVERY
+from pydbt.core.seen.io_names import OPERATIONS, PARTS
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.tracing.block_io import BlockIo
 from pydbt.kernel.tracing.observed import RunTime
@@ -24,7 +29,7 @@ class Programs:
     """In the place of those in the kernel: each reading has more."""
 
     def __init__(self) -> None:
-        self.per_reading, self.every = 100, 1
+        self.per_reading, self.every, self.timed = 100, 1, 0
         self.counting = self.closed = False
         self._figures = np.zeros(len(OPERATIONS), FIGURES)
         self._spent = RunTime(0, 0, 0)
@@ -38,6 +43,7 @@ class Programs:
     def figures(self) -> np.ndarray:
         self._figures[1]["count"] += self.per_reading
         self._figures[1]["bytes"] += 4096 * self.per_reading
+        self._figures[1]["latency"][PARTS.index("total")][60] += self.timed
         return self._figures.copy()
 
     def run_time(self) -> RunTime:
@@ -92,6 +98,74 @@ def test_under_load_one_io_in_eight_is_timed_and_told(collector: IoCollector, pr
     programs.per_reading = 0
     collector.turn()
     assert programs.every == collector.report()["timed_every"] == 1
+
+
+def test_what_is_timed_in_a_sample_counts_for_all_of_it_in_the_totals(
+    collector: IoCollector, programs: Programs
+) -> None:
+    programs.per_reading, programs.timed = 80, 80
+    collector.turn()
+    collector._every = SAMPLED_EVERY
+    programs.timed = 10
+    collector.turn()
+    told = collector.report()["totals"]["write"]
+    assert told["requests"] == 160 == sum(told["latency"]["total"]["counts"])
+    assert collector.report()["since"].startswith("20")
+
+
+class Watched:
+    """In the place of ``WhileWatched``."""
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        self.report, self.kept, self.asked = report, 0, 0
+
+    def answer(self) -> dict[str, Any]:
+        self.asked += 1
+        return self.report
+
+    def keep(self) -> None:
+        self.kept += 1
+
+    def last(self) -> dict[str, Any]:
+        return self.report
+
+
+def watch_of(option: str, report: dict[str, Any]) -> tuple[IoWatch, Watched]:
+    made = IoWatch(cast(Volume, SimpleNamespace(options=SimpleNamespace(block_io=option))))
+    watched = Watched(report)
+    made._watched = cast(WhileWatched, watched)
+    return made, watched
+
+
+@pytest.mark.parametrize(("option", "kept"), [("off", 0), ("auto", 0), ("always", 1)])
+def test_only_always_attaches_without_a_question_and_the_status_never_does(option: str, kept: int) -> None:
+    made, watched = watch_of(option, {"running": False, "problem": ""})
+    made.note()
+    made.told()
+    assert (watched.kept, watched.asked) == (kept, 0)
+
+
+def test_where_it_is_off_who_asks_is_told_so_and_nothing_is_attached() -> None:
+    made, watched = watch_of("off", {})
+    assert 'block-io = "off"' in made.answer()["problem"] and made.told().state == "off" and watched.asked == 0
+
+
+ATTACHED = {"since": "2026-01-02T03:04:05.000Z", "timed_every": 8, "totals": {"read": {"requests": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("report", "state", "problem"),
+    [
+        ({"running": False, "problem": ""}, "idle", ""),
+        ({"running": True, "problem": ""}, "starting", ""),
+        ({"running": False, "problem": "no headers"}, "idle", "no headers"),
+        ({"running": True, "problem": "", **ATTACHED}, "attached", ""),
+    ],
+)
+def test_the_status_tells_what_is_attached(report: dict[str, Any], state: str, problem: str) -> None:
+    told = watch_of("auto", report)[0].told()
+    assert (told.state, told.problem) == (state, problem)
+    assert (told.operations, told.timed_every) == ((ATTACHED["totals"], 8) if state == "attached" else ({}, None))
 
 
 def test_the_cost_is_measured_in_one_interval_of_ten(collector: IoCollector, programs: Programs) -> None:

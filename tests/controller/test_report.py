@@ -52,7 +52,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     made.monotonic = lambda: made.now
     monkeypatch.setattr(primary_volume, "time", made)
     monkeypatch.setattr(primary_status, "time", made)
-    monkeypatch.setattr(primary_status, "_moment", lambda ago_s: f"{ago_s:.3f} s ago")
+    monkeypatch.setattr(primary_status, "moment_ago", lambda ago_s: f"{ago_s:.3f} s ago")
     return made
 
 

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydbt.controller.primary.combined import MODES, REPLICA_STATES
 from pydbt.core.primary.acknowledgement_latency import LATENCY_BOUNDS_SECONDS
 from pydbt.core.secondary.status import OFFLINE, RESTARTING
+from pydbt.core.seen.io_totals import BOUNDS_SECONDS
 from pydbt.core.seen.metric_samples import ALL_METRICS
 from pydbt.core.seen.metric_table import PRIMARY_MODES, SECONDARY_MODES, STATES_OF_A_REPLICA
 from pydbt.core.seen.sight import Asked, sight_of
@@ -84,6 +85,12 @@ def test_the_document_names_the_bounds_of_the_histogram() -> None:
     (row,) = (line for line in REFERENCE.read_text().splitlines() if "`pydbt_acknowledgement_latency_seconds`" in line)
     named = re.findall(r"\d+(?:\.\d+)?", row.split("Bounds:")[1])
     assert tuple(map(float, named)) == LATENCY_BOUNDS_SECONDS
+
+
+def test_the_document_names_the_first_and_the_last_bound_of_block_io() -> None:
+    (row,) = (line for line in REFERENCE.read_text().splitlines() if "`pydbt_block_io_latency_seconds`" in line)
+    first, last = re.findall(r"\d+(?:\.\d+)?", row.split("Bounds:")[1])
+    assert (float(first) / 1e6, float(last)) == (BOUNDS_SECONDS[0], BOUNDS_SECONDS[-1])
 
 
 @pytest.mark.parametrize("metric", ALL_METRICS, ids=lambda metric: metric.name)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pydbt.core.seen.io_figures import PARTS
+from pydbt.core.seen.io_names import PARTS
 from pydbt.core.seen.latency import EDGES_NS, percentile_ns
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice

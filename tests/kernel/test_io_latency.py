@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pydbt.core.seen.io_figures import PARTS
+from pydbt.core.seen.io_names import PARTS
 from pydbt.core.seen.latency import EDGES_NS
 from pydbt.core.units import MIB
 from pydbt.kernel.btf import Btf

@@ -24,6 +24,7 @@ SIZE = 64 * MIB
 # Panels of what does not go on while a pair is in sync, and was never verified.
 EMPTY_IN_SYNC = {"Synchronization", "Time left", "Since the last verification", "Verification"}
 PRIMARY = '{role="primary"}'
+WRITES = '{role="primary", operation="write"}'
 
 
 @contextlib.contextmanager
@@ -33,7 +34,9 @@ def watched_pair(tmp_path: Path) -> Iterator[tuple[Device, Cluster, Prometheus]]
     machine = Machine(tmp_path / "machine")
     with (
         loop_device(tmp_path, SIZE) as device,
-        cluster(machine.folder / "lib", device, primary_options=("--rate-limit", "4M/s")) as both,
+        cluster(
+            machine.folder / "lib", device, primary_options=("--rate-limit", "4M/s", "--block-io", "always")
+        ) as both,
     ):
         both.start()
         both.wait()
@@ -71,12 +74,14 @@ def test_every_query_and_alert_on_a_running_pair(tmp_path: Path) -> None:
 
 def in_sync(device: Device, both: Cluster, found: Prometheus) -> None:
     until_value(found, 'pydbt_replica_state{role="primary", state="up-to-date"}', 1.0)
+    until_value(found, f"pydbt_block_io_observed{PRIMARY}", 1.0)
     before = found.value(f"pydbt_written_bytes_total{PRIMARY}") or 0.0
 
     def written() -> bool:
         write(device, 100, 8)
         rate, latency = found.value(f"rate(pydbt_written_bytes_total{PRIMARY}[4s])"), median()
-        return bool(rate) and latency is not None
+        io = found.value(f"rate(pydbt_block_io_requests_total{WRITES}[4s])")
+        return bool(rate) and latency is not None and bool(io)
 
     def median() -> float | None:
         buckets = "sum by (le) (rate(pydbt_acknowledgement_latency_seconds_bucket[4s]))"
@@ -87,6 +92,9 @@ def in_sync(device: Device, both: Cluster, found: Prometheus) -> None:
     status = both.status() or {}
     counted = found.value("pydbt_acknowledgement_latency_seconds_count") or 0.0
     assert 8 <= counted <= sum(status["statistics"]["acknowledgement_latency"]["counts"])
+    timed, counted = "pydbt_block_io_latency_seconds_count", "pydbt_block_io_requests_total"
+    part = found.value(f'{timed}{{operation="write", part="total"}} / ignoring(part) {counted}{{operation="write"}}')
+    assert part == 1.0, "each write is timed at this rate"
     shown = results(found)
     empty = {panel for panel, values in shown.items() if not values}
     assert empty == EMPTY_IN_SYNC, {panel: shown[panel] for panel in empty ^ EMPTY_IN_SYNC}

@@ -15,6 +15,7 @@ from pydbt.cli.supervising import run_all_configured
 from pydbt.cli.values import ADDRESS, DURATION, ON_SILENCE, PATH, RATE, SIZE, SPACE
 from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
+from pydbt.core.seen.io_names import BLOCK_IO_WATCHES
 from pydbt.core.seen.writers.attachment import ATTRIBUTIONS
 from pydbt.posix.service_manager import ServiceManager
 
@@ -25,7 +26,7 @@ _SECTIONS = {
         "whole-device", "assume-in-sync", "no-digests", "rate-limit", "verify-every",
     ),
     "How writes are followed": ("capture", "epoch-interval", "freeze-limit", "snapshot-space", "era-interval"),
-    "Who writes": ("attribution",),
+    "Who writes, and block I/O": ("attribution", "block-io"),
     "Memory": ("log-size", "ring-size", "record-ring-size"),
     "The start": ("no-wait", "no-gate", "on-unreachable", "check", "help"),
 }  # fmt: skip
@@ -53,6 +54,7 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
         snapshot_space=given["snapshot_space"],
         era_interval_s=given["era_interval"],
         attribution=given["attribution"],
+        block_io=given["block_io"],
         compress=given["compress"],
         log_bytes=given["log_size"],
         data_ring_bytes=given["ring_size"],
@@ -148,6 +150,13 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
     default="auto",
     show_default=True,
     help="Watch who writes: always, never (off), or while somebody looks and outside of mode normal (auto).",
+)
+@click.option(
+    "--block-io",
+    type=click.Choice(BLOCK_IO_WATCHES),
+    default="auto",
+    show_default=True,
+    help="Watch latencies of block I/O: always, for metrics; never (off); or while somebody looks (auto).",
 )
 @click.option("--compress", is_flag=True, help="Compress data on the network with zstd.")
 @click.option(

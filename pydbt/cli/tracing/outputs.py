@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pydbt.core.printable import printable
-from pydbt.core.seen.io_figures import OPERATIONS, PARTS
 from pydbt.core.seen.io_meaning import offset_bytes, submitter_of
+from pydbt.core.seen.io_names import OPERATIONS, PARTS
 from pydbt.core.seen.io_recording import TraceBegin
 from pydbt.core.seen.io_summary import IoSummary
 from pydbt.core.seen.io_words import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any
 
@@ -34,15 +34,27 @@ WAITS_MAX = CLIENTS_MAX - 16
 LOOK_S = 1.0
 
 
-class Commands:
-    """All but ``serve`` is called from the loop's thread alone.
+AtOnce = Callable[[dict[str, Any], ClientGone], dict[str, Any]]
+"""Answers in the asker's thread, without the loop."""
 
-    ``report`` makes the answer of most of them, ``seen`` that of those that only look. ``down``: the request that is to end it
+
+class Commands:
+    """The one table of answers. All but ``serve`` is called from the loop's thread alone.
+
+    ``report`` makes the answer of most of them, ``seen`` that of those that only look; ``at_once``: of those that the loop has no
+    part in. ``down``: the request that is to end it
     all; ``handing_over``: a change of places that is under way.
     """
 
-    def __init__(self, volume: Volume, feed: Feed, report: Callable[[], VolumeReport], seen: SeenAnswers) -> None:
-        self._volume, self._feed, self._report, self._seen = volume, feed, report, seen
+    def __init__(
+        self,
+        volume: Volume,
+        feed: Feed,
+        report: Callable[[], VolumeReport],
+        seen: SeenAnswers,
+        at_once: Mapping[str, AtOnce],
+    ) -> None:
+        self._volume, self._feed, self._report, self._seen, self._at_once = volume, feed, report, seen, at_once
         self.down: Request | None = None
         self.handing_over: HandingOver | None = None
         self._waits = threading.BoundedSemaphore(WAITS_MAX)
@@ -51,6 +63,8 @@ class Commands:
         """One command, from a thread of the control socket; its answer. Raises PydbtError when it cannot be done."""
         check_arguments(arguments)
         request = Request(str(arguments["command"]), threading.Event(), arguments=arguments)
+        if (answer := self._at_once.get(request.command)) is not None:
+            return answer(arguments, gone)
         if request.command == "add":
             self._prove(arguments)
         if request.command == "switchover":

@@ -8,11 +8,14 @@ import resource
 import time
 from collections import deque
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydbt.controller.primary.report import BlockIoReport
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.watched import WhileWatched
+from pydbt.core.calendar import in_utc
 from pydbt.core.seen.io_figures import (
     IoSecond,
     difference,
@@ -22,6 +25,7 @@ from pydbt.core.seen.io_figures import (
     operations_report,
     summed,
 )
+from pydbt.core.seen.io_totals import IoTotals
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.tracing.block_io import BlockIo, IoDevice
@@ -37,9 +41,43 @@ def io_device(device: BlockDevice) -> IoDevice:
     return IoDevice(device.disk_major, device.disk_minor, device.start_sector, device.size_sectors, device.bio_based)
 
 
-def io_watch(volume: Volume) -> WhileWatched:
-    """Of the volume's device. Nothing is attached before the first question."""
-    return WhileWatched("block-io", lambda: IoCollector(volume.device, volume.capture.pin_dir))
+class IoWatch:
+    """Of the volume's device. Nothing is attached before the first question, unless the option has it always.
+
+    ``answer`` is called by threads of the control socket; ``note``, ``told`` and ``close`` by the loop's thread.
+    """
+
+    def __init__(self, volume: Volume) -> None:
+        self._wanted = volume.options.block_io
+        self._watched = WhileWatched("block-io", lambda: IoCollector(volume.device, volume.capture.pin_dir))
+
+    def answer(self) -> dict[str, Any]:
+        """The last report (docs/operating/tracing.md has its entries)."""
+        if self._wanted == "off":
+            return {
+                "problem": 'block I/O is not watched: this volume runs with block-io = "off"',
+                "starting": False,
+            }
+        return self._watched.answer()
+
+    def note(self) -> None:
+        """Once per second: attach, and keep attached, what is wanted without anybody's look."""
+        if self._wanted == "always":
+            self._watched.keep()
+
+    def told(self) -> BlockIoReport:
+        """For the status, and so for the metrics: asking for these attaches nothing."""
+        if self._wanted == "off":
+            return BlockIoReport("off")
+        report = self._watched.last()
+        problem = report.get("problem", "")
+        if "totals" not in report:
+            return BlockIoReport("starting" if report.get("running") and not problem else "idle", None, problem)
+        return BlockIoReport("attached", report["since"], problem, report["timed_every"], report["totals"])
+
+    def close(self) -> None:
+        """Detach. Where the thread does not end, its programs end with this process."""
+        self._watched.close()
 
 
 class IoCollector:
@@ -57,7 +95,8 @@ class IoCollector:
             self._last, self._last_at = self._programs.figures(), time.monotonic()
             self._cpu_s = _cpu_seconds()
             self._open = stack.pop_all()  # last: what fails before it leaves nothing attached
-        self._every = 1
+        self._every, self._totals = 1, IoTotals()
+        self._since = in_utc(datetime.now(UTC))
         self._intervals: deque[IoSecond] = deque(maxlen=_KEPT_INTERVALS)
         self._cpu_part = 0.0
         self._until_cost = 1
@@ -72,6 +111,7 @@ class IoCollector:
         figures, now = self._programs.figures(), time.monotonic()
         interval = IoSecond(time.time(), now - self._last_at, difference(figures, self._last))
         self._intervals.append(interval)
+        self._totals.add(interval.figures, self._every)
         cpu_s = _cpu_seconds()
         self._cpu_part = (cpu_s - self._cpu_s) / max(interval.seconds, 1e-6)
         self._last, self._last_at, self._cpu_s = figures, now, cpu_s
@@ -110,6 +150,8 @@ class IoCollector:
             "moment": last.ended,
             "interval_seconds": last.seconds,
             "timed_every": self._every,
+            "since": self._since,
+            "totals": self._totals.operations(),
             "in_requests": not device.bio_based,
             "missed": self._programs.run_time().missed,
             "now": operations_report(last.figures, last.seconds),

@@ -14,13 +14,13 @@ from pydbt.controller.control import SAVE_STATUS_INTERVAL_S
 from pydbt.controller.event_log import events_of_primary
 from pydbt.controller.expiry import tell_expiry
 from pydbt.controller.primary.below_watch import KEY, BelowWatch
-from pydbt.controller.primary.commands import Commands
+from pydbt.controller.primary.commands import AtOnce, Commands
 from pydbt.controller.primary.divergences import Divergences
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.handshake import Refused
 from pydbt.controller.primary.inbox import Heard, Looked, Posted, Reload, Wake
-from pydbt.controller.primary.io_watch import io_watch
+from pydbt.controller.primary.io_watch import IoWatch
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt
 from pydbt.controller.primary.report import VolumeReport
@@ -33,7 +33,7 @@ from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.ways import Ways
 from pydbt.controller.primary.writer_watch import WriterWatch
 from pydbt.controller.requests import Gone, Request
-from pydbt.core.errors import DeviceError, PydbtError, StateError, UsageError
+from pydbt.core.errors import BusyError, DeviceError, PydbtError, StateError, UsageError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.handover import Step
 from pydbt.core.primary.modes import Mode
@@ -76,9 +76,9 @@ class PrimaryLoop:
         self.standings = Standings(volume)
         self.divergences = Divergences(volume)
         self.shown = SeenAnswers(volume)
-        self.commands = Commands(volume, self.feed, self.report, self.shown)
-        self.io = io_watch(volume)
+        self.io = IoWatch(volume)
         self.seen = events_of_primary(volume.options)
+        self.commands = Commands(volume, self.feed, self.report, self.shown, self._at_once())
         self.writers: WriterWatch | None = None
         self.ways: Ways | None = None
         self.rest: Rest | None = None
@@ -101,14 +101,20 @@ class PrimaryLoop:
 
     def answer(self, request: dict[str, Any], gone: control.ClientGone) -> dict[str, Any]:
         """Serve one command, from a thread of the control socket."""
-        match request["command"]:
-            case "events" | "history":
-                return self.seen.answer(request, gone)
-            case "io":
-                return self.io.answer()
-            case "writers" if self.writers is not None:
-                return self.writers.answer()
         return self.commands.serve(request, gone)
+
+    def _at_once(self) -> dict[str, AtOnce]:
+        def writers(*_: object) -> dict[str, Any]:
+            if self.writers is None:
+                raise BusyError("the controller has only begun: try again in a moment")
+            return self.writers.answer()
+
+        return {
+            "events": self.seen.answer,
+            "history": self.seen.answer,
+            "io": lambda *_: self.io.answer(),
+            "writers": writers,
+        }
 
     # --- the loop -----------------------------------------------------------------------------------------
     def run(self) -> None:
@@ -296,6 +302,7 @@ class PrimaryLoop:
             volume.transactions.advance(now)
             if any(brain.transactions.unknown for brain in volume.brains):
                 volume.transactions.read_log(now, lambda: volume.inbox.post(Wake()))
+        self.io.note()
         if self.writers is not None:
             self.writers.note(now)
         for peer in list(volume.peers.values()):
@@ -359,12 +366,13 @@ class PrimaryLoop:
         self.writers.stands(report, time.monotonic())
         attribution = self.writers.told()
         outrun = () if attribution.outrun is None else (attribution.outrun.words,)
-        return replace(report, attribution=attribution, notices=(*report.notices, *outrun))
+        notices = (*report.notices, *outrun)
+        return replace(report, attribution=attribution, block_io=self.io.told(), notices=notices)
 
     def save_status(self, report: VolumeReport) -> None:
         """Keep the status for people who ask when no controller answers."""
         lasting = replace(
-            report, attribution=None, notices=self.volume.notices
-        )  # who writes is known while it runs alone
+            report, attribution=None, block_io=None, notices=self.volume.notices
+        )  # who writes, and how, is known while it runs alone
         with contextlib.suppress(StateError):  # a failure to write the map is logged; this file is for people only
             control.write_saved_status(self.volume.options.state_dir, lasting.to_json())

@@ -5,8 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from pydbt.controller.clocks import passed_s
+from pydbt.core.calendar import in_utc
 
 
 def wall_moment(at: float, now: float, precision: str = "seconds") -> str:
     """RFC 3339, by the present wall clock."""
-    return (datetime.now(UTC) - timedelta(seconds=passed_s(at, now))).isoformat(timespec=precision)
+    return moment_ago(passed_s(at, now), precision)
+
+
+def moment_ago(ago_s: float, precision: str = "milliseconds") -> str:
+    """RFC 3339: this many seconds ago by the present wall clock."""
+    return in_utc(datetime.now(UTC) - timedelta(seconds=ago_s), precision)

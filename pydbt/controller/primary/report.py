@@ -6,7 +6,8 @@ times in seconds or in RFC 3339. The names of the fields are the keys of the JSO
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from pydbt.controller.expiry import IdentityReport
@@ -322,12 +323,24 @@ class AttributionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockIoReport:
+    """Block I/O of the device. ``state`` and ``problem`` as of ``AttributionReport``. ``since`` that moment: ``operations``, and
+    ``timed_every``: of one I/O in this many the time is taken."""
+
+    state: str
+    since: str | None = None
+    problem: str = ""
+    timed_every: int | None = None
+    operations: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeReport:
     """The volume. ``together``: all secondaries in one; its fields are the volume's own in the JSON.
 
     ``notices``: sentences on how the volume is used, by which blocks can differ unnoticed.
     ``writing_out``: the place that is being written out for a wait. ``identity`` is None without TLS, ``gate``
-    where it was not asked in this boot, ``attribution`` where nobody could ask who writes.
+    where it was not asked in this boot, ``attribution`` and ``block_io`` where nobody could ask for them.
     """
 
     role: str
@@ -352,20 +365,21 @@ class VolumeReport:
     identity: IdentityReport | None = None
     gate: GateReport | None = None
     attribution: AttributionReport | None = None
+    block_io: BlockIoReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object for people's programs."""
         made: dict[str, Any] = {}
-        for field in fields(self):
-            if field.name == "together":
+        for one in fields(self):
+            if one.name == "together":
                 made |= self.together.to_json()
             else:
-                made[field.name] = _json_of(getattr(self, field.name))
+                made[one.name] = _json_of(getattr(self, one.name))
         return made
 
 
 def _object_of(report: Any) -> dict[str, Any]:
-    return {field.name: _json_of(getattr(report, field.name)) for field in fields(report)}
+    return {one.name: _json_of(getattr(report, one.name)) for one in fields(report)}
 
 
 def _json_of(value: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 from pydbt.controller.clocks import passed_s
 from pydbt.controller.expiry import identity_report
@@ -12,6 +11,7 @@ from pydbt.controller.primary.combined import combined, lacking_at_most
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.gate import gate_report
 from pydbt.controller.primary.mark_commands import marks_report
+from pydbt.controller.primary.moments import moment_ago
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import (
     CaptureReport,
@@ -32,7 +32,7 @@ from pydbt.controller.primary.report import (
 )
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.calendar import in_utc, time_of_ns
+from pydbt.core.calendar import time_of_ns
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.landing import SnapshotStatus
 from pydbt.core.primary.modes import Mode
@@ -134,7 +134,7 @@ def _secondary_report(
         connection_problem=str(peer.refusal or status.connection_problem),
         refused=peer.refusal.code if peer.refusal is not None else "",
         mode=str(status.mode),
-        mode_since=_moment(passed_s(status.mode_since, now)),
+        mode_since=moment_ago(passed_s(status.mode_since, now)),
         phase=str(status.phase),
         waiting_for=status.waiting_for,
         replica_state=reported_state(status, lag_seconds, out_of_sync),
@@ -152,7 +152,7 @@ def _secondary_report(
         unwritable=_places(status.unwritable, config.geometry),
         lag_bytes=lag_bytes if status.known else None,
         lag_seconds=round(lag_seconds, 3) if lag_seconds is not None else None,
-        last_in_sync=_moment(lag_seconds) if lag_seconds is not None else None,
+        last_in_sync=moment_ago(lag_seconds) if lag_seconds is not None else None,
         sent_bytes=peer.connection.sent_bytes,
         log=_log(status.log),
         progress=_progress(status),
@@ -187,7 +187,7 @@ def _transaction(named: NamedTransaction | None, now: float) -> TransactionRepor
     if named is None:
         return None
     age_s = None if named.submitted_at is None else max(0.0, passed_s(named.submitted_at, now))
-    committed = None if age_s is None else _moment(age_s)
+    committed = None if age_s is None else moment_ago(age_s)
     if named.committed_ns is not None:
         committed = time_of_ns(named.committed_ns)
     return TransactionReport(named.name, committed, None if age_s is None else round(age_s, 3), named.sequence)
@@ -195,7 +195,7 @@ def _transaction(named: NamedTransaction | None, now: float) -> TransactionRepor
 
 def moment_of_age(at: float, now: float) -> str:
     """The time of a moment of the monotonic clock, by the clock of now."""
-    return _moment(max(0.0, passed_s(at, now)))
+    return moment_ago(max(0.0, passed_s(at, now)))
 
 
 def _progress(status: PrimaryStatus) -> ProgressReport:
@@ -245,7 +245,7 @@ def _snapshots(snapshots: SnapshotStatus | None, config: PrimaryConfig, now: flo
         interval_s=interval_s,
         kind=snapshots.kind,
         number=snapshots.number,
-        last=None if snapshots.instant is None else _moment(passed_s(snapshots.instant, now)),
+        last=None if snapshots.instant is None else moment_ago(passed_s(snapshots.instant, now)),
         frozen_ms_last=round(snapshots.held_ms_last, 1),
         frozen_ms_max=round(snapshots.held_ms_max, 1),
         problem=snapshots.problem,
@@ -259,7 +259,3 @@ def _lag_seconds(status: PrimaryStatus, since: float | None, out_of_sync_bytes: 
     if snapshots is not None:  # the bitmaps may know of writes whose records are still to come
         since = snapshots.instant if out_of_sync_bytes else snapshots.in_sync_at
     return passed_s(since, now) if since is not None else None
-
-
-def _moment(ago_s: float) -> str:
-    return in_utc(datetime.now(UTC) - timedelta(seconds=ago_s))

@@ -111,7 +111,7 @@ class WriterCollector:
         standing = self._standing()
         return {
             "read_at": self._turned_at,
-            "since": _moment(self._since, now),
+            "since": wall_moment(self._since, now),
             "limits": self._programs.problem,
             "sampled": self._sample.is_partial,
             **views(self._sums, names),
@@ -125,9 +125,9 @@ class WriterCollector:
             return None
         left = standing.moment - standing.out_of_normal_for_s
         return {
-            "since": _moment(left, now),
+            "since": wall_moment(left, now),
             "bytes": standing.out_of_sync_bytes,
-            "watched_since": _moment(max(left, self._since), now),
+            "watched_since": wall_moment(max(left, self._since), now),
             "written_bytes": sum(entry.out_of_normal for _, entry in self._sums.by_process.entries()),
         }
 
@@ -144,7 +144,7 @@ class WriterCollector:
             "group": group_name(writer.cgroup, names)["name"],
             "rate_bytes": found.rate_bytes,
             "link_rate_bytes": found.link_rate_bytes,
-            "since": _moment(found.since, now),
+            "since": wall_moment(found.since, now),
         }
 
     def _name_all(self, now: float) -> Names:
@@ -195,7 +195,3 @@ class _FoundNames:
 
 def _flags(places: WrittenPlaces) -> dict[int, int]:
     return {number: MOUNTED if mounted else 0 for number, mounted in places.mounted.items()}
-
-
-def _moment(at: float, now: float) -> str:
-    return wall_moment(at, now).replace("+00:00", "Z")

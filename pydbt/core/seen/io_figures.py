@@ -10,19 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from pydbt.core.seen.io_names import OPERATIONS, PARTS
 from pydbt.core.seen.latency import BUCKETS, EDGES_NS, Spread
 from pydbt.core.units import SECTOR_BYTES
-
-OPERATIONS = ("read", "write", "flush", "discard")
-"""As /sys/block/DISK/stat groups them: writing zeroes counts as a write."""
-PARTS = ("queue", "device", "total")
-"""Of a latency: until the driver has it, from then on, and both."""
 
 SIZES = 32
 CELLS = 128
 SAMPLED_EVERY = 8
-MANY_PER_S, FEW_PER_S = 20_000, 15_000
-"""I/Os per second: beyond the first one in eight is timed, and below the second all are again."""
+MANY_PER_S, FEW_PER_S = 5_000, 4_000
+"""I/Os per second: beyond the first one in eight is timed, and below the second all are again. Below it taking the time costs
+half a thousandth of a processor; beyond it an eighth is more than 600 per second."""
 _LATENCIES_SHOWN = 32
 _STEP = BUCKETS // _LATENCIES_SHOWN  # a row of the heat map is a power of two
 

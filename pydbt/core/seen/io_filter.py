@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pydbt.core.seen.io_figures import OPERATIONS
 from pydbt.core.seen.io_meaning import IoFlag
+from pydbt.core.seen.io_names import OPERATIONS
 from pydbt.core.seen.latency import UNKNOWN_NS
 
 _NAME_BYTES = 15  # the kernel keeps no more of a thread's name

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pydbt.core.seen.io_figures import OPERATIONS
+from pydbt.core.seen.io_names import OPERATIONS
 from pydbt.core.seen.latency import UNKNOWN_NS
 from pydbt.core.units import SECTOR_BYTES
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pydbt.core.printable import printable
-from pydbt.core.seen.io_figures import OPERATIONS
+from pydbt.core.seen.io_names import OPERATIONS
 from pydbt.core.seen.latency import UNKNOWN_NS
 from pydbt.core.units import SECTOR_BYTES
 

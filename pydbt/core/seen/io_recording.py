@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from pydbt.core.seen.io_figures import OPERATIONS
 from pydbt.core.seen.io_meaning import FileId
+from pydbt.core.seen.io_names import OPERATIONS
 from pydbt.core.seen.io_record import IO_RECORD
 
 MAGIC = b"PYDBTIO\n"

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pydbt.core.seen.io_figures import OPERATIONS, PARTS
 from pydbt.core.seen.io_meaning import FileId, IoFlag, Submitter, file_of, submitter_of
+from pydbt.core.seen.io_names import OPERATIONS, PARTS
 from pydbt.core.seen.latency import BUCKETS, Spread, counts_of
 from pydbt.core.units import SECTOR_BYTES
 

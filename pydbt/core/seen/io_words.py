@@ -10,7 +10,6 @@ import numpy as np
 
 from pydbt.core.calendar import in_utc, moment_of_ns
 from pydbt.core.printable import printable
-from pydbt.core.seen.io_figures import OPERATIONS, PARTS
 from pydbt.core.seen.io_meaning import (
     FileId,
     IoFlag,
@@ -21,6 +20,7 @@ from pydbt.core.seen.io_meaning import (
     offset_bytes,
     submitter_of,
 )
+from pydbt.core.seen.io_names import OPERATIONS, PARTS
 from pydbt.core.seen.io_summary import IoSummary
 from pydbt.core.seen.latency import PERCENTILES, Spread
 from pydbt.core.units import SECTOR_BYTES, format_bytes

@@ -176,6 +176,31 @@ def histogram(*path: str) -> Callable[[Scraped], Values]:
     return read
 
 
+def each_histogram(*path: str, names: Iterable[str], inner: str, parts: Iterable[str]) -> Callable[[Scraped], Values]:
+    """Of the objects at this path, of which these names alone are taken, the histograms of these parts of ``inner``."""
+    known, all_parts = tuple(names), tuple(parts)
+
+    def read(source: Scraped) -> Values:
+        return tuple(
+            ((name, part), value)
+            for name in known
+            for part in all_parts
+            for _, value in histogram(*path, name, inner, part)(source)
+        )
+
+    return read
+
+
+def each_figure(*path: str, names: Iterable[str], inner: str) -> Callable[[Scraped], Values]:
+    """The figure ``inner`` of the objects at this path, of which these names alone are taken."""
+    known = tuple(names)
+
+    def read(source: Scraped) -> Values:
+        return tuple(((name,), value) for name in known for _, value in figure(*path, name, inner)(source))
+
+    return read
+
+
 def label_of(text: str) -> str:
     """A value of a label: of bounded length."""
     return text if len(text) <= LABEL_CHARACTERS_MAX else f"{text[: LABEL_CHARACTERS_MAX - 3]}..."

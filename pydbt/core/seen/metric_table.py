@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pydbt.core.primary.modes import Mode
+from pydbt.core.seen.io_names import OPERATIONS, PARTS
 from pydbt.core.seen.metric import (
     Metric,
     MetricKind,
     Scope,
     Scraped,
     Values,
+    each_figure,
+    each_histogram,
     each_of,
     figure,
     has_words,
@@ -29,6 +32,7 @@ PRIMARY_MODES = (*map(str, Mode), "armed", "demoted", "promoted")
 SECONDARY_MODES = ("offline", "ready", "streaming", "staging", "direct", "restarting", "promoted")
 AUDIT_VERDICTS = ("agrees", "waiting", "unavailable")
 LOSSES = ("submissions", "completions", "data", "unknown_kinds", "passthrough", "missed")
+_IO = ("block_io", "operations")
 UNSETTLED_CAUSES = ("overlapped", "failed", "unstable", "unseen", "verified", "discarded")
 
 
@@ -57,6 +61,11 @@ def _of_sight(name: str) -> Callable[[Scraped], Values]:
 def _info(source: Scraped) -> Values:
     identity, device = source.seen.text("id") or "", source.seen.text("device") or ""
     return (((label_of(identity), label_of(device)), 1.0),)
+
+
+def _observed(source: Scraped) -> Values:
+    state = source.status.part("block_io").text("state")
+    return () if state is None else (((), float(state == "attached")),)
 
 
 def _during(part: str, name: str) -> Callable[[Scraped], Values]:
@@ -183,6 +192,16 @@ _COUNTS = (
         histogram("statistics", "acknowledgement_latency"),
     ),
 )  # fmt: skip
+_BLOCK_IO = (
+    _gauge("block_io_observed", "1 while block I/O is observed, by the programs that the next ones are of", _observed),
+    _count("block_io_requests", "I/Os of the device", each_figure(*_IO, names=OPERATIONS, inner="requests"), "operation"),
+    _count("block_io_bytes", "bytes of them", each_figure(*_IO, names=OPERATIONS, inner="bytes"), "operation"),
+    _count("block_io_errors", "I/Os that failed", each_figure(*_IO, names=OPERATIONS, inner="errors"), "operation"),
+    Metric(
+        "pydbt_block_io_latency_seconds", MetricKind.HISTOGRAM, Scope.VOLUME, "how long an I/O of the device took",
+        each_histogram(*_IO, names=OPERATIONS, inner="latency", parts=PARTS), ("operation", "part"),
+    ),
+)  # fmt: skip
 _SECONDARIES = (
     _of_secondary("connected", "1 while this secondary is connected", truth("connected")),
     _of_secondary("out_of_sync_bytes", "bytes that may differ on this secondary", figure("out_of_sync_bytes")),
@@ -196,4 +215,4 @@ _SECONDARIES = (
     ),
 )
 
-VOLUME_METRICS: tuple[Metric, ...] = (*_STATE, *_BEHIND, *_ROOM, *_COUNTS, *_SECONDARIES)
+VOLUME_METRICS: tuple[Metric, ...] = (*_STATE, *_BEHIND, *_ROOM, *_COUNTS, *_BLOCK_IO, *_SECONDARIES)

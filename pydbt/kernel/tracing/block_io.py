@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pydbt.core.seen.io_figures import FIGURES, OPERATIONS, cell_shift
+from pydbt.core.seen.io_figures import FIGURES, cell_shift
+from pydbt.core.seen.io_names import OPERATIONS
 from pydbt.core.seen.io_record import IO_RECORD
 from pydbt.kernel import code_cache, syscalls
 from pydbt.kernel.btf import Btf

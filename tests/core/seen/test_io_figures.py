@@ -15,8 +15,6 @@ from pydbt.core.seen.io_figures import (
     FEW_PER_S,
     FIGURES,
     MANY_PER_S,
-    OPERATIONS,
-    PARTS,
     SAMPLED_EVERY,
     SIZES,
     IoSecond,
@@ -28,6 +26,7 @@ from pydbt.core.seen.io_figures import (
     operations_report,
     summed,
 )
+from pydbt.core.seen.io_names import OPERATIONS, PARTS
 from pydbt.core.seen.latency import counts_of
 
 PROGRAM = (Path(__file__).resolve().parents[3] / "bpf" / "block_io.bpf.c").read_text()

@@ -77,6 +77,28 @@ def test_a_synchronization_has_its_progress_and_stands_still_for_0_seconds_while
     assert not values(seen())["pydbt_resync_still_seconds"]
 
 
+IO: dict[str, Any] = {
+    "state": "attached", "operations": {
+        "read": {"requests": 5, "bytes": 20480, "errors": 0, "latency": {
+            "total": {"bounds_seconds": [0.001, 0.002], "counts": [2, 2, 1], "sum_seconds": 0.5},
+            "device": {"bounds_seconds": [0.001], "counts": "damaged", "sum_seconds": 0.5},
+        }},
+        "fsync\n": {"requests": 7},
+    },
+}  # fmt: skip
+
+
+def test_block_io_has_values_only_while_it_is_observed_and_what_is_damaged_has_none() -> None:
+    made = values(seen(status={**STATUS, "block_io": IO}))
+    assert made["pydbt_block_io_observed"][KEY] == 1
+    assert made["pydbt_block_io_requests_total"] == {(*KEY, "read"): 5.0}, "no name of others is a label"
+    latency = made["pydbt_block_io_latency_seconds"]
+    assert latency == {(*KEY, "read", "total"): Buckets(((0.001, 2), (0.002, 4), (None, 5)), 0.5)}
+    idle = values(seen(status={**STATUS, "block_io": {"state": "idle", "operations": {}}}))
+    assert idle["pydbt_block_io_observed"][KEY] == 0 and not idle["pydbt_block_io_requests_total"]
+    assert not values(seen())["pydbt_block_io_observed"], "a controller of an earlier version does not tell"
+
+
 def test_the_names_of_others_cannot_make_a_series_twice() -> None:
     made = values(seen("data"), seen("data"), seen("data (2)"), seen("x" * 4096), seen("x" * 4095))
     assert len(made["pydbt_up"]) == 5 and ("alpha", "primary", "data (2)") in made["pydbt_up"]
