@@ -168,7 +168,7 @@ def _lend_the_volume(settings: Settings) -> None:
     for command in _OF_A_VOLUME:
         own = settings.values.setdefault(command, {})
         if not own.keys() & named.keys():
-            own |= {name: str(value) for name, value in named.items() if value is not None}
+            own |= {name: value for name, value in named.items() if isinstance(value, str)}
 
 
 def command_of(group: click.Group, command: str, table: Any) -> tuple[click.Command | None, list[Wrong]]:

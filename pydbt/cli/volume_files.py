@@ -166,8 +166,7 @@ def _checked(known: click.Command, role: str, text: TomlText) -> tuple[dict[str,
 def _paths(table: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """A path that is not absolute: it would be another file for each folder that a command is started in."""
     for key in _PATHS:
-        value = table.get(key)
-        if isinstance(value, str) and not value.startswith("/"):
+        if key in table and not str(table[key]).startswith("/"):
             yield key, "expected an absolute path, one that begins with /"
 
 

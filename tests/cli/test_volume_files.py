@@ -147,6 +147,18 @@ def test_every_fault_of_every_file_is_one_line_with_its_place(machine: Machine) 
     assert found.code == 2 and found.errors == "controller: 14 errors in 7 of 7 files\n"
 
 
+def test_a_path_that_is_no_text_or_has_a_null_byte_is_one_error_for_every_command(machine: Machine) -> None:
+    machine.write("number", '[run]\nsource = 5\nsecondary = "10.0.0.2:7790"\ninsecure = true\n')
+    machine.write(
+        "null", '[run]\nsource = "/dev/a"\nsecondary = "10.0.0.3:7790"\ninsecure = true\nstate = "/\\u0000"\n'
+    )
+    found = machine.run("configcheck")
+    assert found.code == 2 and "Traceback" not in found.errors, found
+    assert "number.toml line 2: source = 5: expected an absolute path" in found.output
+    assert "null.toml line 5: state = " in found.output and "has a null byte" in found.output
+    machine.run("status", "null").refused(2, "null.toml line 5", "null byte")
+
+
 def test_values_that_do_not_go_together_are_told_once_every_key_is_right(machine: Machine) -> None:
     machine.write(
         "two",

@@ -7,6 +7,8 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydbt.core.configured.problems import shown
+
 MAX_FAULTS = 20
 """Of one file. A text with more is another kind of file."""
 _PART = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
@@ -48,7 +50,8 @@ def read_toml(text: str) -> TomlText:
     broken: list[BrokenLine] = []
     while True:
         try:
-            return TomlText(tomllib.loads("\n".join(lines) + "\n"), tuple(broken), True, places)
+            tables = tomllib.loads("\n".join(lines) + "\n")
+            return TomlText(tables, (*broken, *_take_null_bytes(tables, places)), True, places)
         except tomllib.TOMLDecodeError as error:
             found = _broken_line(str(error), lines, places)
             broken.append(found)
@@ -57,6 +60,26 @@ def read_toml(text: str) -> TomlText:
             lines[found.line - 1] = ""
         except (ValueError, RecursionError) as error:
             return TomlText({}, (*broken, _beyond_python(error, lines)), False, places)
+
+
+def _take_null_bytes(tables: dict[str, Any], places: dict[tuple[str, str], int]) -> list[BrokenLine]:
+    """Texts of TOML that no path, address or argument of a program can be; they are taken out of the tables."""
+    found = []
+    for name, table in list(tables.items()):
+        where, keys = (name, table) if isinstance(table, dict) else ("", {name: table})
+        for key in [key for key, value in keys.items() if _has_null_byte([key, value])]:
+            line = places.get((where, key) if where else (key, ""), 0)
+            words = "has a null byte in it, which no setting can have"
+            found.append(BrokenLine(line, where, key, shown(keys.pop(key)), words))
+            if not where:
+                del tables[key]
+    return found
+
+
+def _has_null_byte(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_null_byte(one) for pair in value.items() for one in pair)
+    return any(map(_has_null_byte, value)) if isinstance(value, list) else isinstance(value, str) and "\0" in value
 
 
 def _beyond_python(error: Exception, lines: list[str]) -> BrokenLine:

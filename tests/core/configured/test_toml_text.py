@@ -73,3 +73,16 @@ def test_a_value_that_no_program_can_read_is_told_in_words(text: str, line: int)
     read = read_toml(text)
     (found,) = read.broken
     assert not read.whole and found.line == line and found.words
+
+
+def test_a_null_byte_is_a_fault_of_its_line_and_the_rest_is_read() -> None:
+    read = read_toml(
+        'x = "\\u0000"\n[run]\nsource = "/dev/\\u0000a"\npeer = ["a", "\\u0000"]\nstate = "/s"\n[hooks]\nany = "/h"\n'
+    )
+    assert read.whole and read.tables == {"run": {"state": "/s"}, "hooks": {"any": "/h"}}
+    assert [(one.line, one.table, one.key) for one in read.broken] == [
+        (1, "", "x"),
+        (3, "run", "source"),
+        (4, "run", "peer"),
+    ]
+    assert all("null byte" in one.words and "\0" not in one.value for one in read.broken)
