@@ -5,7 +5,6 @@
  * Compiled once for a kernel (pydbt/kernel/tracing/block_io.py), with -D:
  *   ARG_*, OFF_*, SIZE_*, OP_*, BIT_*	the running kernel, from its own BTF
  *   EVENTS				1: records with process and file
- *   FILES				0: this kernel's pages are not understood, and no file is named
  * What differs between devices comes in when the code is loaded: VALUE_*.
  *
  * An I/O of a device with requests is one request, as the disk gets it: it is made, handed to the driver (issued), and
@@ -20,6 +19,7 @@
  */
 
 #include "observing.h"
+#include "kernel_fixes.h"
 
 #define VALUE_DISK_NUMBER	0x7079646277000001	/* as in block_device.bd_dev */
 #define VALUE_DISK_MAJOR	0x7079646277000002
@@ -366,7 +366,6 @@ static __always_inline void emit(struct pydbt_io_figures *figures, const struct 
 	pydbt_events.ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 
-#if FILES
 /* The file whose page comes first: where memory of a program is written or read directly there is none. */
 static __always_inline void find_file(struct bio_place *place, u64 bio)
 {
@@ -376,8 +375,8 @@ static __always_inline void find_file(struct bio_place *place, u64 bio)
 
 	if (read_kernel(page, sizeof(page), address))
 		return;
-	head = COPIED64(page, OFF_page_compound_head);
-	if ((head & 1) && read_kernel(page, sizeof(page), head - 1))
+	head = head_of(address, COPIED64(page, OFF_page_compound));
+	if (head != address && read_kernel(page, sizeof(page), head))
 		return;
 	mapping = COPIED64(page, OFF_page_mapping);
 	if (mapping & 1)	/* anonymous */
@@ -400,8 +399,6 @@ static __always_inline void find_file(struct bio_place *place, u64 bio)
 	place->file_system = number;
 }
 
-#endif
-
 static __always_inline void find_submitter(struct bio_place *place, u64 bio, u32 op)
 {
 	u64 numbers = bpf_get_current_pid_tgid();
@@ -416,10 +413,8 @@ static __always_inline void find_submitter(struct bio_place *place, u64 bio, u32
 	read_kernel(&task_flags, 4, bpf_get_current_task() + OFF_task_struct_flags);
 	if (task_flags & TASK_IS_KERNEL)
 		place->flags |= FLAG_KERNEL;
-#if FILES
 	if (place->bytes && (op == OP_READ || op == OP_WRITE))
 		find_file(place, bio);
-#endif
 }
 #endif
 

@@ -5,6 +5,7 @@
  * Compiled by pydbt/kernel/compiled.py once for a kernel, with -D from layout.py:
  *   ARG_*, OFF_*, SIZE_*, OP_*, BIT_*, PG_*	the running kernel, from its own BTF
  *   PYDBT_PAYLOAD, LOOP_HELPER, *_STEPS
+ *   MARK_APART			1: with pydbt_mark()
  * What differs between volumes comes in when the code is loaded: VALUE_*.
  *
  * The order inside a program is the promise:
@@ -15,12 +16,13 @@
  * So a bit is set whenever a record exists, a lost record is counted and its
  * bit is still there, and the ring's order is the order of step 2.
  *
- * What can interrupt what. The kernel runs raw tracepoint programs with
- * preemption disabled (the tracepoint itself does that, see kernel_fixes.h), so
- * no second task can be inside the same program on the same CPU; an interrupt
- * can, and then a *different* program finds its own scratch, while the same one
- * is refused by the kernel and counted in recursion_misses, which the
- * controller reads as loss.
+ * What can interrupt what. No second task can be inside the same program on the
+ * same CPU (see kernel_fixes.h); an interrupt can, and then a *different* program
+ * finds its own scratch, while the same one is refused by the kernel and counted
+ * in recursion_misses, which the controller reads as loss. Where a task can be
+ * preempted inside a program, pydbt_mark() sets the bits of writes for which
+ * pydbt_submit() was refused, and the other way round: such a write is a lost
+ * record, and no more.
  */
 
 #include "record.h"
@@ -369,6 +371,38 @@ static __always_inline void account(struct pydbt_counters *counters, const struc
 #endif
 
 /* ---- the programs -------------------------------------------------------- */
+
+#if MARK_APART
+/* What pydbt_submit() does before it records anything, in a small part of its time.
+ * What one of both is refused for, the other one marks and counts. */
+int pydbt_mark(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 address = ctx->args[ARG_block_bio_queue_bio];
+	struct pydbt_config *config;
+	struct cpu_state *state;
+	struct extent extent;
+	u32 key = PYDBT_PROGRAM_MARK, zero = 0, opf, op, bytes;
+
+	opf = LOAD32(address, OFF_bio_bi_opf);
+	op = opf & OP_MASK;
+	if (!(op & 1) || !our_bio(LOAD64(address, OFF_bio_bi_bdev)))
+		return 0;
+	state = pydbt_state.lookup(&key);
+	config = pydbt_config.lookup(&zero);
+	if (!state || !config)
+		return 0;
+	bytes = LOAD32(address, OFF_bio_bi_size);
+	if (bytes) {
+		if (!clip(&extent, LOAD64(address, OFF_bio_bi_sector), bytes))
+			return 0;
+		account(&state->counters, &extent, op);
+		mark(config->active, &extent);
+	} else if (!(opf & ((1U << BIT_FUA) | (1U << BIT_PREFLUSH))) && !is_harmless_op(op)) {
+		state->counters.unknown_ops++;
+	}
+	return 0;
+}
+#endif
 
 int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
 {

@@ -9,7 +9,8 @@
  * taken from BTF, not from headers. [layout.py]
  *
  * struct folio's page count is _nr_pages (seen on 6.18), _folio_nr_pages (seen
- * on 6.1). [layout.py]
+ * on 6.1); before, compound_nr of the second struct page has it (seen on 5.15 and
+ * 6.0). [layout.py]
  *
  * The verifier: 6.1 refuses a way back to a loop's head that falls through
  * instead of jumping ("back-edge from insn"), 6.18 does not; and it needs more of
@@ -20,8 +21,18 @@
  * llvm/llvm-project#106494), and LLVM 14 does not know the assembler's line.
  * [fetch_and_add()]
  *
- * v7.1, d6746190bbf3: page.compound_head became compound_info, which may hold a
- * mask. [layout.py: no payload]
+ * v7.3: bvec_iter.bi_bvec_done became bi_offset. Bios whose data is a DMA buffer
+ * and no pages (BIO_DMABUF_MAP) are not copied. [layout.py; has_no_pages()]
+ *
+ * v7.2: a bio of a buffer ends in a function of the buffer's owner, where before one
+ * function ended all of them and called buffer_head.b_end_io.
+ * [is_buffer() in payload.bpf.h, is_journal() in writers.bpf.c]
+ *
+ * v7.1, fc3f334ce2b9 and d6746190bbf3: page.compound_head became compound_info,
+ * which may hold a mask. [head_of()]
+ *
+ * v7.0, a46023d5616e and f7d327654b88: a task can be preempted inside a program.
+ * [pydbt_mark(); can_be_preempted() in layout.py]
  *
  * v6.0, ff07a02e9e8e ("treewide: Rename enum req_opf into enum req_op").
  * [layout.py]
@@ -44,10 +55,14 @@
  * [LOAD; pydbt/kernel/compiled.py]
  *
  * Who may interrupt a program. Raw tracepoint programs run in __bpf_trace_run()
- * (kernel/trace/bpf_trace.c), which asserts cant_sleep(), refuses a program that
- * is active on this CPU already and counts that in recursion_misses. ftrace
- * shows that on 6.18 completions run in softirqs, over tasks and over ksoftirqd
- * alike.
+ * (kernel/trace/bpf_trace.c), which refuses a program that is active on this CPU
+ * already and counts that in recursion_misses. Until v6.19 it asserts cant_sleep().
+ * From v7.0 on only migration is off: while a task is preempted inside a program,
+ * the kernel refuses the same program to all other tasks on that CPU. Seen on 7.0
+ * and 7.3, at submission alone: completions run in softirqs (ftrace shows on 6.18:
+ * over tasks and over ksoftirqd alike). bpf_preempt_disable() in the program makes
+ * it worse: the scheduler then runs where preemption is enabled again, with the
+ * program still active.
  *
  * A kernel was met (6.18, not a distribution's) where no BPF program at all ran
  * for completions in a softirq over one particular system task, while ftrace saw
@@ -67,3 +82,20 @@ static __always_inline u64 fetch_and_add(u64 *counter, u64 value)
 	return __sync_fetch_and_add(counter, value);
 #endif
 }
+
+#ifdef OFF_page_compound
+/* The address of the first page of the folio that a page belongs to; `compound` is
+ * what the page's own struct has there. The lowest bit tells a tail page. A first
+ * page lies before its tails; the mask, nearly all ones, is a larger number than
+ * any address of a struct page. */
+static __always_inline u64 head_of(u64 page, u64 compound)
+{
+	u64 tail = compound & 1;
+
+#if COMPOUND_MASK
+	if (tail && compound > page)
+		return page & compound;
+#endif
+	return tail ? compound - 1 : page;
+}
+#endif

@@ -12,6 +12,16 @@ static __always_inline u64 address_of(const struct pydbt_config *config, u64 pag
 		(((page - config->vmemmap_base) / SIZE_page) << KERNEL_PAGE_SHIFT) + offset;
 }
 
+/* A bio of a DMA buffer has a device's memory, and no vectors of pages (kernel_fixes.h). */
+static __always_inline bool has_no_pages(const u64 *bio)
+{
+#ifdef BIT_BIO_DMABUF_MAP
+	return FIELD16(bio, BIO_AT(bi_flags)) >> BIT_BIO_DMABUF_MAP & 1;
+#else
+	return false;
+#endif
+}
+
 static __always_inline void start_walk(struct walk *walk, const u64 *bio, u32 index, u32 done, u32 bytes)
 {
 	walk->vector = FIELD64(bio, BIO_AT(bi_io_vec)) + (u64)index * SIZE_bio_vec;
@@ -136,7 +146,7 @@ static __always_inline void copy_payload(struct cpu_state *state, const struct p
 	struct walk *walk = &state->walk;
 	u64 bio[BIO_COPY_WORDS];
 
-	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy)) {
+	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy) || has_no_pages(bio)) {
 		record->flags |= PYDBT_FLAG_NO_PAYLOAD;
 		state->counters.no_payload++;
 		return;
@@ -194,7 +204,11 @@ static __always_inline bool may_change(const u64 *page)
 
 static __always_inline bool is_buffer(const u64 *bio, const struct pydbt_config *config)
 {
-	return FIELD64(bio, BIO_AT(bi_end_io)) == config->buffer_end_io;
+	u64 end = FIELD64(bio, BIO_AT(bi_end_io));
+	u64 other = (end ^ config->buffer_end_io[0]) && (end ^ config->buffer_end_io[1]) &&
+		(end ^ config->buffer_end_io[2]) && (end ^ config->buffer_end_io[3]) && (end ^ config->buffer_end_io[4]);
+
+	return end && !other;
 }
 
 static __always_inline bool buffer_stable(const u64 *bio)
@@ -217,7 +231,7 @@ static __always_inline int check_step(struct walk *walk, const struct pydbt_conf
 		if (!walk->remaining || !walk->pieces) {
 			if (!walk->bio)
 				return STABLE;
-			if (read_kernel(copy, SIZE_bio_copy, walk->bio + OFF_bio_copy))
+			if (read_kernel(copy, SIZE_bio_copy, walk->bio + OFF_bio_copy) || has_no_pages(copy))
 				return UNSTABLE;
 			walk->bio = FIELD64(copy, BIO_AT(bi_next));
 			walk->pieces = ~0U;
@@ -239,10 +253,8 @@ static __always_inline int check_step(struct walk *walk, const struct pydbt_conf
 	}
 	if (read_kernel(page, sizeof(page), walk->source))
 		return UNSTABLE;
-	head = FIELD64(page, OFF_page_compound_head);
-	length = head & 1;
-	head = length ? head - 1 : walk->source;
-	if (length && read_kernel(page, sizeof(page), head))
+	head = head_of(walk->source, FIELD64(page, OFF_page_compound));
+	if (head != walk->source && read_kernel(page, sizeof(page), head))
 		return UNSTABLE;
 	if (may_change(page))
 		return UNSTABLE;
@@ -331,7 +343,7 @@ static __always_inline void check_bio(struct cpu_state *state, const struct pydb
 	u64 bio[BIO_COPY_WORDS];
 	u32 vectors;
 
-	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy)) {
+	if (read_kernel(bio, SIZE_bio_copy, address + OFF_bio_copy) || has_no_pages(bio)) {
 		flag_unstable(state, record);
 		return;
 	}

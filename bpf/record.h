@@ -79,8 +79,8 @@ struct pydbt_config {
 	u32 reserved;
 	u64 page_offset_base;	/* address of physical page 0 in the direct map */
 	u64 vmemmap_base;	/* address of its struct page */
-	u64 buffer_end_io;	/* end_bio_bh_io_sync(), 0 if unknown: see payload.bpf.h */
-	u64 unused_1[11];
+	u64 buffer_end_io[5];	/* functions that end a bio of a buffer, 0 if unknown: see payload.bpf.h */
+	u64 unused_1[7];
 	u64 producer;	/* places taken: written by programs */
 	u64 unused_2[15];
 	u64 overflows;	/* places taken in vain: written by programs */
@@ -106,6 +106,7 @@ struct pydbt_counters {
 #define PYDBT_PROGRAM_SUBMIT 0
 #define PYDBT_PROGRAM_REQUEST_COMPLETE 1
 #define PYDBT_PROGRAM_BIO_COMPLETE 2
-#define PYDBT_PROGRAMS 3
+#define PYDBT_PROGRAM_MARK 3	/* only where programs can be preempted */
+#define PYDBT_PROGRAMS 4
 
 #endif

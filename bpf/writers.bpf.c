@@ -570,9 +570,8 @@ static __always_inline int see_page(struct seen_page *seen, u64 page)
 
 	if (read_kernel(words, sizeof(words), page))
 		return -1;
-	head = words[OFF_page_compound_head / 8];
-	if (head & 1) {
-		head--;
+	head = head_of(page, words[OFF_page_compound / 8]);
+	if (head != page) {
 		tail_pages = (page - head) / SIZE_page;
 		if (read_kernel(words, sizeof(words), head))
 			return -1;
@@ -606,7 +605,7 @@ static __always_inline int see_first(struct cpu_state *state, struct seen_page *
 	if (!at) {
 		page = LOAD64(vectors, OFF_bio_vec_bv_page);
 		state->copy[0] = page;
-		state->copy[1] = LOAD64(page, OFF_page_compound_head);
+		state->copy[1] = LOAD64(page, OFF_page_compound);
 		state->copy[2] = LOAD64(page, OFF_page_mapping);
 		HEAD;
 		if (!(state->copy[1] & 1)) {
@@ -649,15 +648,18 @@ static __always_inline void see_inode(struct cpu_state *state, u64 inode, u64 ti
 
 static __always_inline bool is_journal(u64 end, u64 private)
 {
-	u64 end_of_buffer = 0;
+	u64 end_of_buffer = end;
 
 	if (!end)
 		return false;
 	if (end == LOADED_VALUE(VALUE_END_OF_XFS_LOG))
 		return true;
+#ifdef OFF_buffer_head_b_end_io
 	if (end != LOADED_VALUE(VALUE_END_OF_BUFFER))
 		return false;
+	end_of_buffer = 0;
 	read_kernel(&end_of_buffer, sizeof(end_of_buffer), private + OFF_buffer_head_b_end_io);
+#endif
 	return end_of_buffer && (end_of_buffer == LOADED_VALUE(VALUE_END_OF_JBD2) ||
 				 end_of_buffer == LOADED_VALUE(VALUE_END_OF_FAST_COMMIT));
 }

@@ -101,6 +101,14 @@ class Btf:
             return False
         return True
 
+    def knows(self, name: str) -> bool:
+        """Whether there is a type or a per-CPU variable of that name."""
+        try:
+            self._find(name, (_STRUCT, _UNION, _ENUM, _ENUM64, _TYPEDEF, _VAR))
+        except KeyError:
+            return False
+        return True
+
     def size(self, struct_name: str) -> int:
         """Size of a struct in bytes."""
         return self._type(self._find(struct_name, (_STRUCT, _UNION))).size_or_type
@@ -116,6 +124,20 @@ class Btf:
             pairs = (struct.unpack_from(form, self._types, found.tail + i * step) for i in range(found.members))
             return {self._string(name_offset): value for name_offset, value in pairs}
         raise KeyError(f"no enum {' or '.join(names)}")
+
+    def lone_enumerator(self, name: str) -> int | None:
+        """The value of a name in an enum that has none itself; None when this kernel does not know the name."""
+        offset = self._strings.find(b"\0" + name.encode() + b"\0") + 1
+        if not offset:
+            return None
+        for number in range(1, len(self._offsets)):
+            found = self._type(number)
+            if found.kind == _ENUM and not found.name_offset:
+                for index in range(found.members):
+                    at, value = struct.unpack_from("<Ii", self._types, found.tail + index * 8)
+                    if at == offset:
+                        return int(value)
+        return None
 
     def tracepoint_arguments(self, tracepoint: str) -> list[str]:
         """Names of a raw tracepoint's arguments, in order.

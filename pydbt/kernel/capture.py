@@ -33,7 +33,7 @@ from pydbt.kernel.compiled import source_text
 from pydbt.kernel.counters import Counters, possible_cpus, read_counters, read_lost
 from pydbt.kernel.headers import find_headers
 from pydbt.kernel.limits import reason_in, shortage, why_loader_ended
-from pydbt.kernel.record import CONFIG, RECORD_BYTES
+from pydbt.kernel.record import CONFIG, RECORD_BYTES, Program
 from pydbt.kernel.ring import DataRing, HeaderRing
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec, to_json
 from pydbt.posix.boot import boot_id
@@ -73,8 +73,8 @@ class Capture:
             self.bell = Bell(opened("bell"), self._config)
             self._state_fd = opened("state")
             self._state_bytes = syscalls.map_info(self._state_fd).value_bytes
-            self._program_fds = [opened(name) for name in pins.PROGRAMS]
-            for name in pins.PROGRAMS:
+            self._program_fds = {Program[name.upper()]: opened(name) for name in meta.programs}
+            for name in meta.programs:
                 opened(f"link_{name}")  # programs without links look alive and see no event
             self._cpus = possible_cpus()
             self._descriptors = stack.pop_all()
@@ -232,7 +232,7 @@ class Capture:
 
     def attach_name(self) -> str:
         """A name for this attachment of the programs. Programs that are attached later count from 0 again."""
-        return f"{boot_id()} {syscalls.program_info(self._program_fds[0]).identifier}"
+        return f"{boot_id()} {syscalls.program_info(self._program_fds[Program.REQUEST_COMPLETE]).identifier}"
 
     def counters(self) -> Counters:
         return read_counters(self._state_fd, self._state_bytes, self._cpus, self._program_fds)

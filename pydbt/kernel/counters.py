@@ -5,6 +5,7 @@ A count that must be zero while the volume counts as tracked has its own name he
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +28,16 @@ class Counters:
     submitted_sectors: int
     completed_sectors: int
     submitted_discard_sectors: int  # part of submitted_sectors that /sys counts apart
+    marked_sectors: int | None  # submitted as well, by the second program that marks; None where there is none
     lost_records: int  # submissions without room in the header ring; their bits are set
     lost_completions: int
     no_payload: int  # records whose data did not fit
     unstable: int  # completions with Flag.UNSTABLE
     unknown_ops: int  # writes of a kind whose blocks are unknown: taints
     passthrough: int  # commands that bypass the block layer: taints
-    recursion_misses: int  # events that the kernel did not deliver because a program interrupted itself: taints
+    submit_misses: int  # events that the kernel did not deliver because the same program was active on that CPU
+    completion_misses: int  # the same of completions: taints
+    mark_misses: int  # the same of the second program that marks; 0 where there is none
     run_time_ns: int  # only while kernel.bpf_stats_enabled
     run_count: int
 
@@ -42,16 +46,27 @@ class Counters:
         """Events that are missing from the ordered log."""
         return self.lost_records + self.lost_completions + self.recursion_misses
 
+    @property
+    def recursion_misses(self) -> int:
+        """Events of which no record can exist, because the kernel did not deliver them."""
+        return self.submit_misses + self.completion_misses
+
+    @property
+    def unmarked_misses(self) -> int:
+        """Those of them that no other program has marked, as far as the counts tell: taints."""
+        return self.completion_misses + (self.submit_misses if self.marked_sectors is None else 0)
+
 
 def possible_cpus(path: Path = _POSSIBLE_CPUS) -> int:
     """The number of values in a per-CPU map: one for each possible CPU, also when it is offline."""
     return 1 + max(int(part.rpartition("-")[2]) for part in path.read_text().strip().split(","))
 
 
-def read_counters(state_fd: int, value_bytes: int, cpus: int, program_fds: list[int]) -> Counters:
+def read_counters(state_fd: int, value_bytes: int, cpus: int, program_fds: Mapping[Program, int]) -> Counters:
     """Read and sum the counts. Each is exact, but they are not all from the same instant."""
-    totals = {program: _program_totals(state_fd, program, value_bytes, cpus) for program in Program}
-    infos = [syscalls.program_info(fd) for fd in program_fds]
+    totals = {program: _program_totals(state_fd, program, value_bytes, cpus) for program in program_fds}
+    infos = {program: syscalls.program_info(fd) for program, fd in program_fds.items()}
+    misses = {program: info.recursion_misses for program, info in infos.items()}
     submit = totals[Program.SUBMIT]
     completions = (totals[Program.REQUEST_COMPLETE], totals[Program.BIO_COMPLETE])
 
@@ -64,23 +79,29 @@ def read_counters(state_fd: int, value_bytes: int, cpus: int, program_fds: list[
         submitted_sectors=submit["sectors"],
         completed_sectors=completed("sectors"),
         submitted_discard_sectors=submit["discard_sectors"],
+        marked_sectors=totals[Program.MARK]["sectors"] if Program.MARK in totals else None,
         lost_records=submit["lost"],
         lost_completions=completed("lost"),
         no_payload=submit["no_payload"],
         unstable=completed("unstable"),
-        unknown_ops=submit["unknown_ops"],
+        unknown_ops=max(totals[program]["unknown_ops"] for program in totals),
         passthrough=completed("passthrough"),
-        recursion_misses=sum(info.recursion_misses for info in infos),
-        run_time_ns=sum(info.run_time_ns for info in infos),
-        run_count=sum(info.run_count for info in infos),
+        submit_misses=misses[Program.SUBMIT],
+        completion_misses=misses[Program.REQUEST_COMPLETE] + misses[Program.BIO_COMPLETE],
+        mark_misses=misses.get(Program.MARK, 0),
+        run_time_ns=sum(info.run_time_ns for info in infos.values()),
+        run_count=sum(info.run_count for info in infos.values()),
     )
 
 
-def read_lost(state_fd: int, value_bytes: int, cpus: int, program_fds: list[int]) -> int:
+def read_lost(state_fd: int, value_bytes: int, cpus: int, program_fds: Mapping[Program, int]) -> int:
     """``Counters.lost`` alone, at a third of the cost: the controller reads it each time that it reads the ring."""
     lost, stride = _LOST, (value_bytes + 7 & ~7) // 8
-    total = sum(syscalls.program_info(fd).recursion_misses for fd in program_fds)
-    for program in Program:
+    total = 0
+    for program, fd in program_fds.items():
+        if program is Program.MARK:  # it makes no records
+            continue
+        total += syscalls.program_info(fd).recursion_misses
         words = memoryview(syscalls.map_lookup(state_fd, program, stride * 8 * cpus)).cast("Q")
         total += sum(words[lost::stride])
     return total

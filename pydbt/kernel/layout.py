@@ -89,16 +89,23 @@ def _has_loop(btf: Btf) -> bool:
         return False
 
 
+def can_be_preempted(btf: Btf) -> bool:
+    """Whether a task can be preempted inside a program of a tracepoint; see *Who may interrupt* in bpf/kernel_fixes.h.
+
+    By the kernel's names of what guards the call then (a46023d5616e): the variable is older, and was gone for some versions.
+    """
+    return btf.knows("class_srcu_fast_notrace_t") and btf.knows("tracepoint_srcu_srcu_data")
+
+
 def payload_macros(btf: Btf) -> Macros:
-    """More macros for a build that copies payload. KeyError names a member that this kernel lacks, or gave another meaning."""
-    if btf.has("page", "compound_info"):
-        # v7.1, d6746190bbf3: where compound_head was, there may be a mask that makes the head's address of a tail's.
-        raise KeyError("struct page has compound_info, which may be a mask, in place of compound_head")
-    page = {name: btf.field("page", name) for name in ("flags", "compound_head", "mapping")}
+    """More macros for a build that copies payload. KeyError names a member that this kernel lacks."""
+    page = {"flags": btf.field("page", "flags"), "compound": compound(btf), "mapping": btf.field("page", "mapping")}
     page_bits = btf.enumerators("pageflags")
     buffer_bits = btf.enumerators("bh_state_bits")
     page_bytes = resource.getpagesize()
-    macros = _bio(btf, _BIO_PAYLOAD) | {
+    dma_buf = btf.lone_enumerator("BIO_DMABUF_MAP")
+    flags = {} if dma_buf is None else {"bi_flags": "bi_flags"}
+    macros = _bio(btf, _BIO_PAYLOAD | flags | {"bi_bvec_done": done_of_first_vector(btf)}) | {
         "SIZE_bio_vec": btf.size("bio_vec"),
         "OFF_bio_vec_bv_page": btf.offset("bio_vec", "bv_page"),
         "OFF_bio_vec_bv_len": btf.offset("bio_vec", "bv_len"),
@@ -108,17 +115,38 @@ def payload_macros(btf: Btf) -> Macros:
         "PG_dirty": page_bits["PG_dirty"],
         "PG_locked": page_bits["PG_locked"],
         "PG_head": page_bits["PG_head"],
-        "OFF_folio_pages": btf.offset("folio", _first_of(btf, "folio", "_nr_pages", "_folio_nr_pages")),
+        "OFF_folio_pages": _pages_of_a_folio(btf),
         "OFF_buffer_head_b_state": btf.offset("buffer_head", "b_state"),
         "BIT_BH_Dirty": buffer_bits["BH_Dirty"],
         "KERNEL_PAGE_SHIFT": page_bytes.bit_length() - 1,
+        "COMPOUND_MASK": int(has_compound_mask(btf)),
     }
+    if dma_buf is not None:
+        macros["BIT_BIO_DMABUF_MAP"] = dma_buf
     return macros | {f"OFF_page_{name}": field.offset for name, field in page.items()}
 
 
-def _first_of(btf: Btf, struct_name: str, *members: str) -> str:
-    """The first of these members that this kernel has; give the newest name first."""
-    return next((name for name in members if btf.has(struct_name, name)), members[0])
+def has_compound_mask(btf: Btf) -> bool:
+    """Whether a tail page may hold a mask in the place of its head's address; head_of() in bpf/kernel_fixes.h."""
+    return btf.has("page", "compound_info")
+
+
+def compound(btf: Btf) -> Field:
+    """The member of struct page that tells a tail page from others, and where its head is."""
+    return btf.field("page", "compound_info" if has_compound_mask(btf) else "compound_head")
+
+
+def done_of_first_vector(btf: Btf) -> str:
+    """The member of struct bio with the bytes of its first vector that are done: renamed in v7.3."""
+    return "bi_iter.bi_offset" if btf.has("bvec_iter", "bi_offset") else "bi_iter.bi_bvec_done"
+
+
+def _pages_of_a_folio(btf: Btf) -> int:
+    """Where, from a folio's first struct page, the number of its pages is. Before v6.1 only the second struct page tells it."""
+    for name in ("_nr_pages", "_folio_nr_pages"):
+        if btf.has("folio", name):
+            return btf.offset("folio", name)
+    return btf.size("page") + btf.offset("page", "compound_nr")
 
 
 def _arguments(btf: Btf) -> Macros:
@@ -172,7 +200,6 @@ _BIO_ADDRESSES = {
 }
 _BIO_PAYLOAD = _BIO_ADDRESSES | {
     "bi_idx": "bi_iter.bi_idx",
-    "bi_bvec_done": "bi_iter.bi_bvec_done",
     "bi_next": "bi_next",
     "bi_end_io": "bi_end_io",
     "bi_private": "bi_private",

@@ -18,7 +18,7 @@ import json
 import mmap
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,14 @@ from pydbt.kernel.spec import CaptureOptions, VolumeSpec
 from pydbt.posix.boot import boot_id
 
 _READ_TRACEPOINT = "block_bio_queue"
-_END_IO_OF_BUFFERS = "end_bio_bh_io_sync"  # fs/buffer.c: submit_bh() gives it to its bios
+# fs/buffer.c: submit_bh() gave the first to all its bios; since v7.2 each caller of bh_submit() names one.
+_ENDS_OF_BUFFERS = (
+    "end_bio_bh_io_sync",
+    "bh_end_write",
+    "bh_end_async_write",
+    "journal_end_buffer_io_sync",
+    "ext4_end_buffer_io_sync",
+)
 
 
 Build = Callable[[layout.Macros], Loaded]
@@ -56,7 +63,9 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, 
         raise BusyError(f"capture programs are pinned at {pin_dir} already: reopen them, or detach them first")
     pins.remove_pins(pin_dir)  # the remains of an attach that did not finish
     btf = Btf.of_running_kernel()
-    macros = layout.kernel_macros(btf)
+    marks_apart = layout.can_be_preempted(btf)
+    macros = layout.kernel_macros(btf) | {"MARK_APART": int(marks_apart)}
+    programs = pins.programs(marks_apart)
     values, sizes = layout.volume_values(volume, options), layout.map_sizes(volume, options)
     text = source_text()
 
@@ -67,8 +76,8 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, 
     program, config, data_base, reason = _build(btf, macros, build, volume, options)
     pins.make_pin_dir(pin_dir)
     try:
-        _pin(program, config, pin_dir)
-        meta = pins.Meta(pins.PROGRAM_VERSION, volume, options, not reason, reason, data_base, boot_id())
+        _pin(program, config, programs, pin_dir)
+        meta = pins.Meta(pins.PROGRAM_VERSION, volume, options, not reason, reason, data_base, boot_id(), marks_apart)
         pins.write_meta(pin_dir, meta)
     except BaseException:
         pins.remove_pins(pin_dir)
@@ -86,14 +95,14 @@ def _build(
         try:
             more = layout.payload_macros(btf) | {"PYDBT_PAYLOAD": 1}
             program = _build_within_budget(btf, macros | more, build)
-            shown = addresses.symbols(("page_offset_base", _END_IO_OF_BUFFERS))
+            shown = addresses.symbols(("page_offset_base", *_ENDS_OF_BUFFERS))
             with _Probe(program) as probe:
                 data_base = probe.ring_base()
                 found = _direct_map(probe, volume, more["SIZE_page"], shown)
             config["payload"] = 1
             config["page_offset_base"] = found.page_offset_base
             config["vmemmap_base"] = found.vmemmap_base
-            config["buffer_end_io"] = shown.get(_END_IO_OF_BUFFERS, 0)
+            config["buffer_end_io"] = [shown.get(name, 0) for name in _ENDS_OF_BUFFERS]
             return program, config, data_base, ""
         except KeyError as missing:
             reason = f"pydbt does not know the layout of this kernel's pages: {missing.args[0]}"
@@ -127,14 +136,14 @@ def _build_within_budget(btf: Btf, macros: layout.Macros, build: Build) -> Loade
     raise refusals[0]
 
 
-def _pin(program: Loaded, config: np.ndarray, pin_dir: Path) -> None:
+def _pin(program: Loaded, config: np.ndarray, programs: Mapping[str, str], pin_dir: Path) -> None:
     syscalls.map_update(program.map_fd("config"), 0, config.tobytes())
     names = (*pins.MAPS, pins.DATA_MAP) if config["payload"] else pins.MAPS
     for name in names:
         syscalls.obj_pin(program.map_fd(name), pin_dir / name)
-    for name, tracepoint in pins.PROGRAMS.items():
+    for name, tracepoint in programs.items():
         syscalls.obj_pin(program.typed(name, tracepoint), pin_dir / name)
-    for name, tracepoint in pins.PROGRAMS.items():
+    for name, tracepoint in programs.items():
         syscalls.obj_pin(attach(program.typed(name, tracepoint), tracepoint), pin_dir / f"link_{name}")
 
 

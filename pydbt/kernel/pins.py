@@ -26,7 +26,7 @@ MOUNT_IT = f"mount -t bpf -o mode=0700 bpf {BPFFS}"
 """Without the mode everybody could make folders there (kernel/bpf/inode.c: bpf_fill_super)."""
 
 #: Changes whenever the programs, the records or the maps do: pins of another version are replaced, not reopened.
-PROGRAM_VERSION = 3
+PROGRAM_VERSION = 4
 #: These entries of meta are the same in every version, so that each can read what another version tracked.
 VOLUME_FIELDS = ("disk_major", "disk_minor", "start_sector", "size_sectors", "block_bytes", "bio_based")
 LAYOUT_FIELDS = ("level1_words", "coarse_words", "map_words", "group_words")
@@ -40,8 +40,18 @@ PROGRAMS = {
     "bio_complete": "block_bio_complete",
     "submit": "block_bio_queue",
 }
+#: Only where programs can be preempted: the bits and the count of writes that ``submit`` may miss. Before ``submit``, whose
+#: records promise that the bits are there.
+MARKER = {"mark": "block_bio_queue"}
 MAPS = ("config", "bits", "headers", "state", "bell")
 DATA_MAP = "data"
+
+
+def programs(marks_apart: bool) -> dict[str, str]:
+    """All programs of a volume, with their tracepoints, in the order in which they are attached."""
+    if not marks_apart:
+        return PROGRAMS
+    return {name: PROGRAMS[name] for name in PROGRAMS if name != "submit"} | MARKER | {"submit": PROGRAMS["submit"]}
 
 
 class OtherVersion(StateError):
@@ -78,6 +88,12 @@ class Meta:
     payload_reason: str  # the reason why payload is not available
     data_base: int  # kernel address of the data ring's first byte
     boot_id: str
+    marks_apart: bool  # with ``MARKER``
+
+    @property
+    def programs(self) -> dict[str, str]:
+        """The programs that are pinned, with their tracepoints, in the order in which they were attached."""
+        return programs(self.marks_apart)
 
     def encode(self) -> bytes:
         text = json.dumps(asdict(self) | {"layout": asdict(MapLayout.of(self.volume))}).encode()

@@ -16,6 +16,7 @@ SLOT_PREFIX_BYTES = 16
 GROUP_BLOCKS = 32768
 GROUP_WORDS = GROUP_BLOCKS // 64
 WORD_BITS = 64
+BUFFER_ENDS = 5
 
 
 class Program(IntEnum):
@@ -24,6 +25,7 @@ class Program(IntEnum):
     SUBMIT = 0
     REQUEST_COMPLETE = 1
     BIO_COMPLETE = 2
+    MARK = 3
 
 
 #: One record as it lies in the header ring and as ``Capture.drain()`` returns it: struct pydbt_record. The core's RECORD is
@@ -51,7 +53,7 @@ CONFIG = np.dtype(
             "skipped",
             "waiting",
         ],
-        "formats": ["<u4"] * 3 + ["<u8"] * 8,
+        "formats": ["<u4"] * 3 + ["<u8"] * 2 + [("<u8", BUFFER_ENDS)] + ["<u8"] * 5,
         "offsets": [0, 4, 8, 16, 24, 32, 128, 256, 384, 392, 400],
         "itemsize": 408,
     }

@@ -72,7 +72,7 @@ class FakeCapture:
     def counters(self):
         return SimpleNamespace(
             lost=self.lost, lost_records=self.lost, lost_completions=0, no_payload=0, unknown_ops=0, passthrough=0,
-            recursion_misses=0,
+            recursion_misses=0, unmarked_misses=0, submit_misses=0, mark_misses=0, marked_sectors=None,
         )  # fmt: skip
 
     def set_payload(self, on: bool) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from pydbt.kernel import counters as module
 from pydbt.kernel.counters import read_counters, read_lost
-from pydbt.kernel.record import COUNTERS
+from pydbt.kernel.record import COUNTERS, Program
 from pydbt.kernel.syscalls import ProgramInfo
 
 
@@ -19,7 +19,7 @@ def test_what_was_lost_is_the_same_by_itself_as_among_all_counts(
     """A value of a map is rounded up to 8 bytes for each CPU."""
     stride = value_bytes + 7 & ~7
     random = np.random.default_rng(cpus + value_bytes)
-    values = {key: random.integers(0, 1 << 40, stride * cpus // 8, "<u8").tobytes() for key in range(3)}
+    values = {key: random.integers(0, 1 << 40, stride * cpus // 8, "<u8").tobytes() for key in range(4)}
 
     def lookup(fd: int, key: int, size_bytes: int) -> bytes:
         assert fd == 7 and size_bytes == len(values[key])
@@ -27,7 +27,13 @@ def test_what_was_lost_is_the_same_by_itself_as_among_all_counts(
 
     monkeypatch.setattr(module.syscalls, "map_lookup", lookup)
     monkeypatch.setattr(module.syscalls, "program_info", lambda fd: ProgramInfo(fd, "p", 0, 0, 10 * fd))
-    everything = read_counters(7, value_bytes, cpus, [1, 2])
-    assert everything.recursion_misses == 30
-    assert read_lost(7, value_bytes, cpus, [1, 2]) == everything.lost
-    assert everything.lost == everything.lost_records + everything.lost_completions + 30
+    programs = {Program.REQUEST_COMPLETE: 1, Program.BIO_COMPLETE: 2, Program.SUBMIT: 3}
+    everything = read_counters(7, value_bytes, cpus, programs)
+    assert (everything.completion_misses, everything.submit_misses, everything.recursion_misses) == (30, 30, 60)
+    assert everything.marked_sectors is None and everything.unmarked_misses == 60
+    assert read_lost(7, value_bytes, cpus, programs) == everything.lost
+    assert everything.lost == everything.lost_records + everything.lost_completions + 60
+    marked = read_counters(7, value_bytes, cpus, programs | {Program.MARK: 4})
+    assert marked.marked_sectors is not None and marked.mark_misses == 40
+    assert marked.unmarked_misses == 30, "what submit missed is marked"
+    assert read_lost(7, value_bytes, cpus, programs | {Program.MARK: 4}) == marked.lost == everything.lost

@@ -122,12 +122,6 @@ def test_a_failure_of_the_compiler_is_no_refusal_of_the_verifier(monkeypatch: py
 # The kernel, and the machine
 
 
-def test_a_renamed_member_is_taken_by_its_meaning_and_not_by_its_place() -> None:
-    kernel = SimpleNamespace(has=lambda struct, member: (struct, member) == ("page", "compound_info"))
-    with pytest.raises(KeyError, match="compound_info, which may be a mask"):
-        layout.payload_macros(kernel)
-
-
 def test_a_block_layer_that_is_not_known_names_the_kernel_that_is_needed() -> None:
     def lacks(*_: object) -> None:
         raise KeyError("struct request_queue has no member disk")

@@ -49,7 +49,7 @@ def exists(command: int, identifier: int) -> bool:
 
 
 def identifiers(capture: Capture) -> list[tuple[int, int]]:
-    programs = [syscalls.program_info(fd).identifier for fd in capture._program_fds]
+    programs = [syscalls.program_info(fd).identifier for fd in capture._program_fds.values()]
     found = [(_PROGRAM_BY_ID, identifier) for identifier in programs]
     for name in ("config", "bits", "headers", "state", "meta", "data"):
         path = capture.pin_dir / name

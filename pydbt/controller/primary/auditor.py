@@ -7,7 +7,7 @@ from typing import Any
 
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
-from pydbt.core.tracking.audit import FAULTS, Audit, AuditRecord, AuditReport, Look, completed_by_bio
+from pydbt.core.tracking.audit import FAULTS, Audit, AuditRecord, AuditReport, Look, Parted, completed_by_bio
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture
 from pydbt.kernel.counters import Counters
@@ -54,7 +54,18 @@ def look_at(device: BlockDevice, capture: Capture) -> Look:
         counted_sectors=counted if device.counts_io() else None,
         idle=still and not flying and not device.in_flight_writes(),
         faults={name: getattr(counters, name) for name in FAULTS},
+        marked_sectors=counters.marked_sectors,
+        parted=_parted(counters, capture.counters()),
     )
+
+
+def _parted(counters: Counters, again: Counters) -> Parted | None:
+    """How far the counts of both programs are apart, when no write came while they were read."""
+    before = counters.submitted_sectors, counters.marked_sectors, counters.submit_misses, counters.mark_misses
+    after = again.submitted_sectors, again.marked_sectors, again.submit_misses, again.mark_misses
+    if before != after or counters.marked_sectors is None:
+        return None
+    return Parted(counters.marked_sectors - counters.submitted_sectors, counters.submit_misses, counters.mark_misses)
 
 
 def _completed_sectors(device: BlockDevice, counters: Counters) -> int:

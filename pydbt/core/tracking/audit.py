@@ -4,6 +4,10 @@ A write is seen when it is submitted and counted when it completes. So the kerne
 what that difference is when nothing is in flight (the *offset*): if it does, something was written that capture never
 saw. The other way round, a write that was seen and never counted (it failed before it reached the disk, or went
 to the disk that a partition lies on) makes the difference smaller: that loses no block.
+
+Where the kernel can preempt a program, a second one marks and counts the same writes. Each may miss some, and then the
+other has marked them. A write that neither has seen makes both differences larger. The sectors by which the two counts
+part tell how many one of them missed, and the offset of that one grows by as many.
 """
 
 from __future__ import annotations
@@ -19,9 +23,18 @@ LOWER_AFTER_S = 40.0
 FAULTS = {
     "unknown_ops": "a write of a kind whose blocks capture does not know",
     "passthrough": "a command that went to the disk past the block layer",
-    "recursion_misses": "a write that the kernel did not show, because a program interrupted itself",
+    "unmarked_misses": "a write that the kernel did not show, because a program interrupted itself",
 }
 """Capture's own counters that may not grow, each with its meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """The sectors that the second program has counted minus those of the first; events that the kernel refused to each."""
+
+    sectors: int
+    seen_misses: int
+    marked_misses: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +42,8 @@ class Look:
     """Both counts at one moment; the kernel's is taken first. ``idle``: nothing was in flight before and after.
 
     ``attach`` names the programs that count (they begin anew with each attach). Sectors have 512 bytes;
-    ``completed_sectors`` is ``completed_by_bio`` where a completion does not tell how long it is.
+    ``marked_sectors``: seen as well, by a second program; None where there is none. ``parted`` is None when writes came while
+    the two were read. ``completed_sectors`` is ``completed_by_bio`` where a completion does not tell how long it is.
     ``counted_sectors`` None: the kernel keeps no count for this device.
     """
 
@@ -39,6 +53,16 @@ class Look:
     counted_sectors: int | None
     idle: bool
     faults: dict[str, int]
+    marked_sectors: int | None = None
+    parted: Parted | None = None
+
+    @property
+    def differences(self) -> tuple[int, int] | None:
+        """The kernel's count minus that of each program that sees submissions; None when the kernel keeps no count."""
+        if self.counted_sectors is None:
+            return None
+        marked = self.seen_sectors if self.marked_sectors is None else self.marked_sectors
+        return self.counted_sectors - self.seen_sectors, self.counted_sectors - marked
 
 
 def completed_by_bio(seen_sectors: int, submitted: int, completed: int) -> int:
@@ -57,20 +81,64 @@ class AuditRecord:
 
     ``offset_sectors``: see above; None before it is known. ``unseen_sectors``: completions that were never shown and
     whose blocks were read again. ``faults``: the value of each counter of ``FAULTS`` that was reported last.
+    ``marked_offset_sectors``: the offset of the second program that marks; None without one. ``parted``: how far both were
+    apart when that was looked at last.
     """
 
     attach: str = ""
     offset_sectors: int | None = None
     unseen_sectors: int | None = None
     faults: dict[str, int] | None = None
+    marked_offset_sectors: int | None = None
+    parted: Parted | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        kept = asdict(self)
+        for name in ("marked_offset_sectors", "parted"):
+            if kept[name] is None:
+                del kept[name]
+        return kept
+
+    def with_offsets(self, offsets: tuple[int, int], look: Look) -> AuditRecord:
+        """The same with the differences of this look as offsets."""
+        if look.marked_sectors is None:
+            return replace(self, offset_sectors=offsets[0])
+        return replace(
+            self, offset_sectors=offsets[0], marked_offset_sectors=offsets[1], parted=look.parted or self.parted
+        )
+
+    def unseen_by_all(self, look: Look) -> int:
+        """Sectors that were counted, and that no program can have seen. 0 when that is not known."""
+        if self.offset_sectors is None or look.differences is None:
+            return 0
+        excess = look.differences[0] - self.offset_sectors
+        if self.marked_offset_sectors is not None and look.marked_sectors is not None:
+            excess = min(excess, look.differences[1] - self.marked_offset_sectors)
+        return max(0, excess)
 
     @classmethod
     def of(cls, kept: dict[str, Any] | None) -> AuditRecord:
         """ValueError or TypeError when it is none."""
-        return cls(**kept) if kept else cls()
+        if not kept:
+            return cls()
+        parted = kept.get("parted")
+        return cls(**(kept | ({"parted": Parted(**parted)} if parted else {})))
+
+    def explained(self, look: Look) -> AuditRecord:
+        """With the sectors that one of two programs alone was refused for since the last look that tells them."""
+        now, before = look.parted, self.parted
+        if now is None or now == before or self.offset_sectors is None or self.marked_offset_sectors is None:
+            return self
+        if before is None:
+            return replace(self, parted=now)
+        apart = now.sectors - before.sectors
+        seen_misses, marked_misses = now.seen_misses > before.seen_misses, now.marked_misses > before.marked_misses
+        record = replace(self, parted=now)
+        if apart > 0 and seen_misses and not marked_misses:
+            return replace(record, offset_sectors=self.offset_sectors + apart)
+        if apart < 0 and marked_misses and not seen_misses:
+            return replace(record, marked_offset_sectors=self.marked_offset_sectors - apart)
+        return record
 
 
 def grown_faults(kept: AuditRecord, attach: str, faults: dict[str, int]) -> list[str]:
@@ -82,10 +150,8 @@ def grown_faults(kept: AuditRecord, attach: str, faults: dict[str, int]) -> list
 def missed_unaudited(kept: AuditRecord, look: Look) -> list[str]:
     """What programs have missed since they were audited last, by one look at any moment, in words that follow "missed"."""
     found = grown_faults(kept, look.attach, look.faults)
-    if kept.attach == look.attach and kept.offset_sectors is not None and look.counted_sectors is not None:
-        unseen = look.counted_sectors - look.seen_sectors - kept.offset_sectors
-        if unseen > 0:
-            found.append(f"{unseen} sectors of writes that the kernel has counted")
+    if kept.attach == look.attach and (unseen := kept.explained(look).unseen_by_all(look)):
+        found.append(f"{unseen} sectors of writes that the kernel has counted")
     return found
 
 
@@ -94,8 +160,8 @@ def first_record(look: Look) -> AuditRecord:
 
     Only an idle disk tells the offset: a write in flight was seen and not counted, or it was submitted before the attach.
     """
-    offset = look.counted_sectors - look.seen_sectors if look.idle and look.counted_sectors is not None else None
-    return AuditRecord(look.attach, offset, faults=dict(look.faults))
+    record = AuditRecord(look.attach, faults=dict(look.faults))
+    return record.with_offsets(look.differences, look) if look.idle and look.differences else record
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +182,7 @@ class Audit:
 
     def __init__(self, kept: AuditRecord, inherited: bool = False) -> None:
         self.record = kept
-        self._steady: tuple[int, float] | None = None  # difference, since when
+        self._steady: tuple[tuple[int, int], float] | None = None  # differences, since when
         self._difference: int | None = None
         self._available = True
         self._candidate: int | None = None  # sectors that were seen and not completed, at the last look at an idle disk
@@ -138,29 +204,26 @@ class Audit:
 
     def _unseen_writes(self, look: Look, now: float) -> list[str]:
         self._available = look.counted_sectors is not None
-        if look.counted_sectors is None:
+        if look.differences is None:
             return []
-        difference = self._difference = look.counted_sectors - look.seen_sectors
-        offset = self.record.offset_sectors
-        if offset is not None and difference > offset:
-            self.record = replace(self.record, offset_sectors=difference)
-            return [f"the kernel has counted {difference - offset} sectors of writes that capture did not see"]
-        self._learn(look, difference, now)
+        self._difference = look.differences[0]
+        self.record = self.record.explained(look)
+        if unseen := self.record.unseen_by_all(look):
+            self.record = self.record.with_offsets(look.differences, look)
+            return [f"the kernel has counted {unseen} sectors of writes that capture did not see"]
+        self._learn(look, look.differences, now)
         return []
 
-    def _learn(self, look: Look, difference: int, now: float) -> None:
-        """The offset, from looks at an idle disk."""
+    def _learn(self, look: Look, differences: tuple[int, int], now: float) -> None:
+        """The offsets, from looks at an idle disk."""
         if not look.idle:
             self._steady = None
             return
-        if self._steady is None or self._steady[0] != difference:
-            self._steady = (difference, now)
+        if self._steady is None or self._steady[0] != differences:
+            self._steady = (differences, now)
         lasted = now - self._steady[1]
-        offset = self.record.offset_sectors
-        if (offset is None and lasted >= STEADY_S) or (
-            offset is not None and difference < offset and lasted >= LOWER_AFTER_S
-        ):
-            self.record = replace(self.record, offset_sectors=difference)
+        if lasted >= (STEADY_S if self.record.offset_sectors is None else LOWER_AFTER_S):
+            self.record = self.record.with_offsets(differences, look)
 
     def _unseen_completions(self, look: Look, all_completed: bool) -> list[str]:
         """A completion that was never shown is noticed by the primary, unless it is killed before: that shows here."""

@@ -12,7 +12,7 @@ from pydbt.core.seen.io_record import IO_RECORD
 from pydbt.kernel import code_cache, syscalls
 from pydbt.kernel.btf import Btf
 from pydbt.kernel.counters import possible_cpus
-from pydbt.kernel.layout import Macros, kernel_macros
+from pydbt.kernel.layout import Macros, compound, done_of_first_vector, has_compound_mask, kernel_macros
 from pydbt.kernel.tracing.event_ring import IoRing
 from pydbt.kernel.tracing.observed import Observed, RunTime
 from pydbt.kernel.tracing.plan import Plan
@@ -128,11 +128,10 @@ def _macros(btf: Btf) -> Macros:
     operations = btf.enumerators("req_op", "req_opf")
     bits = btf.enumerators("req_flag_bits")
     inode = {name: btf.field("inode", name) for name in ("i_mode", "i_sb", "i_ino", "i_generation")}
-    files = btf.has("page", "compound_head") and btf.has("page", "mapping")
-    page = {name: btf.field("page", name) for name in ("compound_head", "mapping")} if files else {}
+    page = {"compound": compound(btf), "mapping": btf.field("page", "mapping")}
     first = min(field.offset for field in inode.values()) & ~7
     end = max(field.offset + field.size for field in inode.values())
-    end_of_page = max((field.offset + field.size for field in page.values()), default=0)
+    end_of_page = max(field.offset + field.size for field in page.values())
     return (
         kernel_macros(btf)
         | {
@@ -141,7 +140,7 @@ def _macros(btf: Btf) -> Macros:
             "OFF_request___data_len": btf.offset("request", "__data_len"),
             "OFF_request_start_time_ns": btf.offset("request", "start_time_ns"),
             "OFF_bio_bi_idx": btf.offset("bio", "bi_iter.bi_idx"),
-            "OFF_bio_bi_bvec_done": btf.offset("bio", "bi_iter.bi_bvec_done"),
+            "OFF_bio_bi_bvec_done": btf.offset("bio", done_of_first_vector(btf)),
             "OFF_bio_bi_io_vec": btf.offset("bio", "bi_io_vec"),
             "OFF_bio_vec_bv_page": btf.offset("bio_vec", "bv_page"),
             "OFF_address_space_host": btf.offset("address_space", "host"),
@@ -149,7 +148,7 @@ def _macros(btf: Btf) -> Macros:
             "OFF_super_block_s_dev": btf.offset("super_block", "s_dev"),
             "OFF_task_struct_flags": btf.offset("task_struct", "flags"),
             "TASK_IS_KERNEL": _TASK_IS_KERNEL,
-            "FILES": int(files),  # v7.1, d6746190bbf3: what compound_head became may be a mask (bpf/kernel_fixes.h)
+            "COMPOUND_MASK": int(has_compound_mask(btf)),
             "OFF_inode_copy": first,
             "SIZE_inode_copy": end - first,
             "INODE_WORDS": (end - first + 7) // 8,

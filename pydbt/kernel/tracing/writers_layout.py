@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pydbt.kernel.btf import Btf
-from pydbt.kernel.layout import Macros
+from pydbt.kernel.layout import Macros, compound, done_of_first_vector, has_compound_mask
 from pydbt.kernel.spec import VolumeSpec
 
 _MINOR_BITS = 20  # include/linux/kdev_t.h
@@ -85,7 +85,7 @@ def _submission(btf: Btf) -> Macros:
         "bi_sector": "bi_iter.bi_sector",
         "bi_size": "bi_iter.bi_size",
         "bi_idx": "bi_iter.bi_idx",
-        "bi_bvec_done": "bi_iter.bi_bvec_done",
+        "bi_bvec_done": done_of_first_vector(btf),
         "bi_end_io": "bi_end_io",
         "bi_private": "bi_private",
         "bi_vcnt": "bi_vcnt",
@@ -100,8 +100,9 @@ def _submission(btf: Btf) -> Macros:
         "OP_MASK": (1 << bits["__REQ_FAILFAST_DEV"]) - 1,
         "BIT_META": bits["__REQ_META"],
         "SIZE_bio_vec": btf.size("bio_vec"),
-        "OFF_buffer_head_b_end_io": btf.offset("buffer_head", "b_end_io"),
     }
+    if btf.has("buffer_head", "b_end_io"):  # until v7.2
+        macros["OFF_buffer_head_b_end_io"] = btf.offset("buffer_head", "b_end_io")
     for struct_name, members in {
         "bio_vec": ("bv_page", "bv_len", "bv_offset"),
         "block_device": ("bd_dev", "bd_disk"),
@@ -117,12 +118,10 @@ def _index(btf: Btf) -> int:
 
 
 def _page(btf: Btf) -> Macros:
-    if btf.has("page", "compound_info"):
-        # v7.1, d6746190bbf3: where compound_head was, there may be a mask that makes the head's address of a tail's.
-        raise KeyError("struct page has compound_info, which may be a mask, in place of compound_head")
-    places = {name: btf.offset("page", name) for name in ("compound_head", "mapping")} | {"index": _index(btf)}
+    places = {"compound": compound(btf).offset, "mapping": btf.offset("page", "mapping"), "index": _index(btf)}
     return {f"OFF_page_{name}": offset for name, offset in places.items()} | {
         "SIZE_page": btf.size("page"),
+        "COMPOUND_MASK": int(has_compound_mask(btf)),
         "PAGE_WORDS": max(places.values()) // 8 + 1,
         "KERNEL_PAGE_SHIFT": resource.getpagesize().bit_length() - 1,
         "OFF_address_space_host": btf.offset("address_space", "host"),

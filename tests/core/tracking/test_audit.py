@@ -12,6 +12,7 @@ from pydbt.core.tracking.audit import (
     Audit,
     AuditRecord,
     Look,
+    Parted,
     completed_by_bio,
     first_record,
     grown_faults,
@@ -27,7 +28,7 @@ class Disk:
         self.flying: list[int] = [self.rng.randrange(1, 100) for _ in range(self.rng.randrange(5))]  # before the attach
         self.seen = self.completed = 0
         self.counted = self.rng.randrange(1 << 40)
-        self.faults = {"unknown_ops": 0, "passthrough": 0, "recursion_misses": 0}
+        self.faults = {"unknown_ops": 0, "passthrough": 0, "unmarked_misses": 0}
         self.now = 0.0
 
     def submit(self, seen: bool = True) -> None:
@@ -143,10 +144,10 @@ def test_a_completion_unseen_by_a_controller_that_was_killed_before_it_wrote_any
 
 def test_a_fault_is_told_once_and_not_again_by_the_next_controller():
     disk, audit = Disk(1), Audit(AuditRecord())
-    disk.faults["recursion_misses"] = 3
+    disk.faults["unmarked_misses"] = 3
     assert len(rested(disk, audit)) == 1
     assert rested(disk, Audit(audit.record)) == []
-    disk.faults["recursion_misses"] = 4
+    disk.faults["unmarked_misses"] = 4
     assert len(rested(disk, Audit(audit.record))) == 1
 
 
@@ -248,3 +249,86 @@ def test_a_split_bio_is_no_completion_unseen_and_a_missing_one_is(seed, unseen):
     disk.rest()
     found = rested(disk, Audit(kept, inherited=True))
     assert found == (["1 sectors of writes completed unseen while no controller could notice"] if unseen else [])
+
+
+# Two programs that mark
+
+
+class TwiceMarked(Disk):
+    """A disk whose writes are seen by two programs, each of which can be refused for some."""
+
+    marked = seen_misses = marked_misses = 0
+
+    def submit(self, seen: bool = True, marked: bool = True) -> None:
+        super().submit(seen)
+        self.marked += self.flying[-1] if marked else 0
+        self.seen_misses += not seen
+        self.marked_misses += not marked
+
+    def look(self, attach: str = "a", **changes) -> Look:
+        parted = Parted(self.marked - self.seen, self.seen_misses, self.marked_misses)
+        return super().look(attach, **({"marked_sectors": self.marked, "parted": parted} | changes))
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_write_that_one_of_two_programs_was_refused_for_taints_nothing(seed):
+    disk, audit = TwiceMarked(seed), Audit(AuditRecord())
+    assert rested(disk, audit) == []
+    for _ in range(20):
+        for _ in range(disk.rng.randrange(1, 3)):
+            missed = disk.rng.choice(({"seen": False}, {"marked": False}))
+            disk.submit(**missed)
+            assert audit.look(disk.look(parted=None), False, disk.now) == [], "a look while writes come"
+            assert work(disk, audit, 2) == []
+        kept = AuditRecord.of(audit.record.as_dict())
+        assert missed_unaudited(kept, disk.look()) == []
+        if disk.rng.random() < 0.5:
+            assert rested(disk, audit) == []
+    assert rested(disk, audit) == [] and audit.report().margin_sectors == 0
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_write_that_neither_of_two_programs_has_seen_taints(seed):
+    disk, audit = TwiceMarked(seed), Audit(AuditRecord())
+    assert rested(disk, audit) == []
+    for missed in ({"seen": False}, {"marked": False}) * 3:
+        disk.submit(**missed)
+        assert work(disk, audit, 10) == []
+    kept = AuditRecord.of(audit.record.as_dict())
+    disk.submit(seen=False, marked=False)
+    disk.rest()
+    assert "sectors of writes that the kernel has counted" in missed_unaudited(kept, disk.look())[0]
+    found = work(disk, audit, 5) + rested(disk, audit)
+    assert found and all("capture did not see" in one for one in found)
+    assert rested(disk, audit) == [], "told twice"
+
+
+def test_writes_that_each_of_both_programs_was_refused_for_between_two_looks_are_a_doubt():
+    disk, audit = TwiceMarked(1), Audit(AuditRecord())
+    assert rested(disk, audit) == []
+    disk.submit(seen=False)
+    disk.submit(marked=False)
+    assert len(rested(disk, audit)) == 1, "nothing tells whether they were one and the same"
+    assert rested(disk, audit) == []
+
+
+def test_what_is_held_back_is_no_offset_though_one_program_was_refused_meanwhile():
+    disk, audit = TwiceMarked(1), Audit(AuditRecord())
+    assert rested(disk, audit) == []
+    held = 8
+    disk.seen += held
+    disk.marked += held  # submitted, and neither counted nor in flight for a while
+    disk.submit(seen=False)
+    assert rested(disk, audit) == []
+    disk.counted += held
+    disk.completed += held
+    assert rested(disk, audit) == []
+
+
+def test_a_record_of_one_program_is_written_as_it_always_was():
+    disk, audit = Disk(1), Audit(AuditRecord())
+    rested(disk, audit)
+    assert set(audit.record.as_dict()) == {"attach", "offset_sectors", "unseen_sectors", "faults"}
+    twice, second = TwiceMarked(1), Audit(AuditRecord())
+    rested(twice, second)
+    assert AuditRecord.of(second.record.as_dict()) == second.record and second.record.marked_offset_sectors is not None

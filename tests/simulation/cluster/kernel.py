@@ -309,7 +309,7 @@ class Capture:
         lost = self._kernel.lost
         return SimpleNamespace(
             lost=lost, lost_records=lost, lost_completions=0, no_payload=0, unknown_ops=0, passthrough=0,
-            recursion_misses=0,
+            recursion_misses=0, unmarked_misses=0, submit_misses=0, mark_misses=0, marked_sectors=None,
             submitted_sectors=self._kernel.seen_sectors, completed_sectors=self._kernel.ended_sectors,
         )  # fmt: skip
 
