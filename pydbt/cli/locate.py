@@ -211,7 +211,8 @@ def last_known(state_dir: Path) -> str:
     tracked = armed_words(last) or ("; writes are still tracked" if is_tracked(state_dir) else "")
     tracked += supervised_words(state_dir)
     if not last:
-        return "; ".join([tracked, *([words] if (words := cluster_words(View(cluster_part(state_dir)))) else [])])
+        left_out = cluster_words(View(cluster_part(state_dir)))
+        return "; ".join([tracked, *([left_out] if left_out else [])])
     words = [last.text("mode") or "unknown"]
     if state := last.text("replica_state"):
         words.append(f"replica {state}")

@@ -95,9 +95,11 @@ def largest(sizes: Iterable[int | None]) -> int | None:
 
 
 def _oldest(held: list[TransactionReport | None]) -> TransactionReport | None:
-    """Every secondary is complete to this one; None as soon as that of one is unknown."""
+    """Every secondary is complete to this one; None as soon as that of one is unknown. An unknown age counts as the oldest."""
     known = [one for one in held if one is not None]
-    return max(known, key=lambda one: one.age_seconds) if len(known) == len(held) else None
+    if len(known) < len(held):
+        return None
+    return max(known, key=lambda one: inf if one.age_seconds is None else one.age_seconds)
 
 
 def _named(problems: Iterable[tuple[str, str]]) -> str:

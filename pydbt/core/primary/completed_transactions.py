@@ -89,7 +89,7 @@ class CompletedTransactions:
 def _row(one: NamedTransaction, whole_from: int) -> _Row:
     named = AskedTransaction.parse(one.name)
     kind = LoggedFileSystem.XFS if named.file_system == "xfs" else LoggedFileSystem.EXT4
-    submitted_ns = round(one.submitted_at * NANOSECONDS)
+    submitted_ns = 0 if one.submitted_at is None else round(one.submitted_at * NANOSECONDS)
     return (
         one.number,
         one.sequence,
