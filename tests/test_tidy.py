@@ -117,6 +117,7 @@ UNREAD = {
             "repaired",
             "margin_sectors",
             "unseen_completions_sectors",
+            "timed_every",
         ],
         "an entry of a report, which is made of all fields",
     ),

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 from pydbt.core.errors import UsageError
 from pydbt.network.address import SocketAddress, format_address, resolve, unix_path
-from pydbt.network.handed_over import place_of
+from pydbt.network.handed_over import listening_place
 from pydbt.network.listen import ManyAddresses, listen
 from pydbt.network.local import remove_socket
 
@@ -32,7 +32,7 @@ class Entrance:
     @classmethod
     def kept(cls, sockets: list[socket.socket]) -> Entrance:
         """UsageError when some of them are sockets of this machine and some are not: a token is needed at these alone."""
-        made = cls(sockets, [place_of(sock) for sock in sockets], is_own=False)
+        made = cls(sockets, [listening_place(sock) for sock in sockets], is_own=False)
         if len({unix_path(host) is not None for host, _ in made.places}) > 1:
             raise UsageError(
                 "the sockets that were handed over are ports and unix:PATH together, and only these need no token: "

@@ -40,7 +40,7 @@ def _listening(descriptor: int) -> socket.socket:
     return sock
 
 
-def place_of(sock: socket.socket) -> tuple[str, int]:
+def listening_place(sock: socket.socket) -> tuple[str, int]:
     """Host and port, or ``unix:PATH`` and 0, at which a socket listens."""
     name = sock.getsockname()
     return (f"{UNIX}{name}", 0) if sock.family == socket.AF_UNIX else (str(name[0]), int(name[1]))

@@ -101,9 +101,16 @@ def _is_connected(sock: socket.socket) -> bool:
         b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X-A: b\r\n" * 20_000 + b"\r\n",
         b"\x00" * 100_000,
         b"GET / HTTP/1.1\r\n\r\n",
+        # What a port scanner sends to find out who is there (nmap-service-probes).
+        b"\x16\x03\x01\x00\x55\x01\x00\x00\x51\x03\x03" + b"scan" * 20,
+        b"OPTIONS / RTSP/1.0\r\n\r\n",
+        b"EHLO scanner\r\n",
+        b"\x00\x00\x00\xa4\xff\x53\x4d\x42\x72\x00\x00\x00\x00\x08\x01\x40" + b"\x00" * 120,
+        b"\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nzzz\r\n",
     ],
-    ids=["path", "header", "headers", "zeros", "no-host", "smuggled"],
+    ids=["path", "header", "headers", "zeros", "no-host", "tls", "rtsp", "smtp", "smb", "empty", "http-2", "smuggled"],
 )
 def test_what_is_too_long_or_no_request_is_refused(machine: Machine, request_text: bytes) -> None:
     with serving(machine) as dashboard:
@@ -115,6 +122,7 @@ def test_what_is_too_long_or_no_request_is_refused(machine: Machine, request_tex
                 while piece := sock.recv(65536):
                     received += piece
         assert not received or received.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), received[:80]
+        assert b"data" not in received and b"vdz" not in received, "it learns of no volume"
         assert dashboard.get("/api/overview").status == 200
 
 

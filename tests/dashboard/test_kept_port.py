@@ -16,7 +16,7 @@ import pytest
 
 from pydbt.core.errors import UsageError
 from pydbt.dashboard.entrance import Entrance, beyond_loopback
-from pydbt.network.handed_over import handed_over_sockets, place_of
+from pydbt.network.handed_over import handed_over_sockets, listening_place
 from tests.dashboard.served import _PROGRAM, Machine
 from tests.lab.programs import ROOT
 
@@ -154,7 +154,7 @@ def test_kinds_that_differ_in_who_may_read_are_not_served_together(port: socket.
     with socket.socket(socket.AF_UNIX) as local:
         local.bind(str(tmp_path / "s"))
         local.listen()
-        assert place_of(local) == (f"unix:{tmp_path}/s", 0)
+        assert listening_place(local) == (f"unix:{tmp_path}/s", 0)
         with pytest.raises(UsageError, match="only these need no token"):
             Entrance.kept([port, local])
 

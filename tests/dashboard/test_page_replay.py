@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.dashboard.test_page_safety import is_unharmed, keeps_the_rules
+from tests.end_to_end.test_trace import dd, objects, traced
 from tests.lab.browser import Tab
+from tests.lab.disks import loop_device, make_filesystem, mounted
 from tests.lab.page_bench import hostile
 from tests.lab.page_bench.recording import made_up
 from tests.lab.page_bench.server import PageBench
+from tests.lab.programs import command
 
 pytestmark = pytest.mark.browser
 
@@ -54,6 +57,32 @@ def test_latencies_of_a_recording_are_those_that_it_has(tab: Callable[..., Tab],
         "8.9 µs",
         "9.2 µs",
     )  # each took 9 µs; a bucket is an eighth wide
+
+
+def test_a_real_recording_is_played_again_with_the_figures_that_the_terminal_tells(
+    tab: Callable[..., Tab], tmp_path: Path
+) -> None:
+    file = tmp_path / "real.io"
+    with loop_device(tmp_path, 64 << 20) as disk:
+        make_filesystem("ext4", disk)
+        with mounted(disk, tmp_path / "mnt") as folder, traced(disk, "--summary", "--record", file) as trace:
+            dd(folder / "direct", 60, "oflag=direct")
+            dd(folder / "buffered <b>x", 40, "conv=fsync")
+            trace.end()
+    ios, summary = objects(command("trace", "--replay", file, "--json").output)
+    written = sum(one["length_bytes"] for one in ios if one["operation"] == "write")
+    assert written >= 100 * 65536 and summary["lost"] == 0
+    page = opened(tab, tmp_path, file.read_bytes()).page
+    page.wait_for_selector(".where:has-text('second ')")
+    facts = page.inner_text(".facts >> nth=0")
+    assert str(disk) in facts and f"{len(ios):,}".replace(",", "\u202f") in facts
+    names = {one["name"] for one in ios if one["name"]}
+    assert "dd" in names and page.locator("tr:has-text('dd (process')").count() >= 1
+    files = {one["file"] for one in ios if one["file"]}
+    assert str(folder / "buffered <b>x") in files
+    for path in files:
+        assert page.locator("tr", has_text=path).count() >= 1, path
+    assert is_unharmed(page)
 
 
 def test_a_recording_that_was_cut_off_is_shown_up_to_there(tab: Callable[..., Tab], tmp_path: Path) -> None:

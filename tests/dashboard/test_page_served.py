@@ -58,6 +58,15 @@ def opened(chromium: Any, dashboard: Dashboard) -> Iterator[Tab]:
     tab.close()
 
 
+# The levels that the volume's row, or the head of its page, has had from now on.
+KEEP_LEVELS = """name => {
+  window.levels = [];
+  const isIts = (node) => node.matches(".standing") || (node.matches(".row") && node.querySelector("a")?.textContent === name);
+  new MutationObserver((changes) => changes.forEach(({ target }) => isIts(target) && levels.push(target.dataset.level)))
+    .observe(document.body, { subtree: true, attributeFilter: ["data-level"] });
+}"""
+
+
 def row_of(name: str) -> str:
     return f".row:has(a:text-is('{name}'))"
 
@@ -100,3 +109,40 @@ def test_a_controller_that_ended_is_stopped_and_not_good(opened: Tab, machine: M
     opened.page.wait_for_selector(f"{row_of('vdz')}[data-level=good]")
     machine.controllers["vdz"].stop()
     opened.page.wait_for_selector(f"{row_of('vdz')}:not([data-level=good]):not([data-level=behind])")
+
+
+@pytest.mark.parametrize("place", ["the overview", "the volume's own page"])
+def test_a_controller_that_is_started_again_is_live_again_without_a_reload(
+    opened: Tab, machine: Machine, place: str
+) -> None:
+    page, controller, standing = opened.page, machine.controllers["vdz"], row_of("vdz")
+    page.wait_for_selector(f"{standing}[data-level=good]")
+    if place != "the overview":
+        opened.expected = ("Failed to load resource",)  # questions of the view, while nobody answers them
+        opened.go(f"{(page.get_attribute(f'{standing} a', 'href') or '').removeprefix('#/')}/io")
+        page.wait_for_selector(DRAWN["io"])
+        standing = ".standing"
+        page.wait_for_selector(f"{standing}[data-level=good]")
+    page.evaluate("window.loadedOnce = true")
+    page.evaluate(KEEP_LEVELS, "vdz")
+    controller.stop()
+    page.wait_for_selector(f"{standing}[data-level=stopped]")
+    controller.status |= {"mode": "resynchronizing", "replica_state": "outdated", "out_of_sync_bytes": 1 << 20}
+    controller.start()
+    page.wait_for_selector(f"{standing}[data-level=behind]")
+    controller.status |= {"mode": "normal", "replica_state": "up-to-date", "out_of_sync_bytes": 0}
+    page.wait_for_selector(f"{standing}[data-level=good]")
+    assert page.evaluate("window.loadedOnce") is True
+    levels = page.evaluate("window.levels")
+    assert "good" not in levels[levels.index("stopped") : levels.index("behind")], levels
+
+
+def test_a_controller_that_hangs_is_stale_and_live_again_when_it_answers(opened: Tab, machine: Machine) -> None:
+    page, controller, standing = opened.page, machine.controllers["vdz"], row_of("vdz")
+    page.wait_for_selector(f"{standing}[data-level=good]")
+    page.evaluate("window.loadedOnce = true")
+    controller.delay_s = 30.0
+    page.wait_for_selector(f"{standing}[data-level=stale]")
+    controller.delay_s = 0.0
+    page.wait_for_selector(f"{standing}[data-level=good]")
+    assert page.evaluate("window.loadedOnce") is True

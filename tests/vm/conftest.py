@@ -25,6 +25,7 @@ SLOW = (
     "test_package.py",
     "test_boot.py",
     "test_targets.py",
+    "test_observing.py",
 )
 collect_ignore = [] if FULL else list(SLOW)
 

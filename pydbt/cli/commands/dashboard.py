@@ -17,7 +17,7 @@ from pydbt.cli.values import ADDRESS, PATH
 from pydbt.cli.volume_files import STATE_ROOT
 from pydbt.core.errors import MachineError, UsageError
 from pydbt.network.address import format_address, parse_address, unix_path
-from pydbt.network.handed_over import handed_over_sockets, place_of
+from pydbt.network.handed_over import handed_over_sockets, listening_place
 from pydbt.posix.service_manager import ServiceManager
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _options(given: dict[str, Any]) -> DashboardOptions:
     from pydbt.dashboard.service import DashboardOptions, users_named
 
     kept = tuple(handed_over_sockets())
-    places = [place_of(sock) for sock in kept]
+    places = [listening_place(sock) for sock in kept]
     is_default = click.get_current_context().get_parameter_source("listen") is ParameterSource.DEFAULT
     if places and not is_default and given["listen"] not in places:
         raise UsageError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
-from pydbt.core.tracking.audit import FAULTS, Audit, AuditRecord, AuditReport, Look, Parted, completed_by_bio
+from pydbt.core.tracking.audit import Audit, AuditRecord, AuditReport, Look, Parted, completed_by_bio
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture
 from pydbt.kernel.counters import Counters
@@ -53,7 +53,11 @@ def look_at(device: BlockDevice, capture: Capture) -> Look:
         completed_sectors=_completed_sectors(device, counters),
         counted_sectors=counted if device.counts_io() else None,
         idle=still and not flying and not device.in_flight_writes(),
-        faults={name: getattr(counters, name) for name in FAULTS},
+        faults={
+            "unknown_ops": counters.unknown_ops,
+            "passthrough": counters.passthrough,
+            "unmarked_misses": counters.unmarked_misses,
+        },
         marked_sectors=counters.marked_sectors,
         parted=_parted(counters, capture.counters()),
     )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pydbt.core.primary.history_events import SendCompleted
+from pydbt.core.primary.intake import NANOSECONDS
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.state import State
@@ -19,7 +20,6 @@ from pydbt.core.protocol.completed import COMPLETED_DTYPE, MAX_COMPLETED, Logged
 from pydbt.core.tracking.in_flight import InFlightReport
 from pydbt.core.transactions.asked_transaction import AskedTransaction
 
-NANOSECONDS = 1_000_000_000
 TELL_WITHIN_S = 1.0
 _Row = tuple[int, int, int, int, int, int, int, int, int]
 

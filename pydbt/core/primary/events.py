@@ -40,9 +40,8 @@ class Connected:
     """The handshake is done: both ends mean the same volume. The fields are what the secondary reports.
 
     ``of_this_volume``: it has belonged to this volume before; it may hold a content of it also where that has free space now.
-    ``progress``: bytes that ever became durable there, a number that only grows; None where it is not told.
-    ``compares``: it told a key for digests, without which nothing can be compared. ``keeps_history``: it understands times, marks
-    and transactions in the stream; ``marks``: the numbers of those that it holds."""
+    ``progress``: bytes that ever became durable there, which only grows; None where it is not told. ``compares``: it told a key
+    for digests, without which nothing can be compared. ``keeps_history``: it takes times, marks and transactions; ``marks``: its own."""
 
     replica: str
     state: str

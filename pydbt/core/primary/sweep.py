@@ -112,7 +112,8 @@ class Sweep:
 
     def _take_likely(self, room: int) -> Runs | None:
         """The next ones that are pending, as runs in block order; None when there are no more of them."""
-        firsts, ends = [], []
+        firsts: list[int] = []
+        ends: list[int] = []
         while room > 0 and len(firsts) < MAX_READING_RUNS and self._next_likely < len(self._likely.firsts):
             first, count = (int(column[self._next_likely]) for column in self._likely)
             run = self.pending.next_run(first, room)

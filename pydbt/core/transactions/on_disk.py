@@ -67,7 +67,7 @@ class LogOnDisk:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class LoggedChanges:
     """Runs of the volume, in bytes: (offset, length). ``head``: the log where it ends, and before and behind that. ``recent``:
     each transaction, the newest first, with its part of the log and what it names. ``log``: all of it."""
 
@@ -97,7 +97,7 @@ def read_newest(read: Read, size_bytes: int) -> JournalTransaction | None:
     return _Ext4OnDisk(inside).newest() if is_ext4 else _newest_of_xfs(inside)
 
 
-def read_changes(read: Read, size_bytes: int) -> Changes:
+def read_changes(read: Read, size_bytes: int) -> LoggedChanges:
     """What the log of a volume tells of what was changed last. It may be written meanwhile. NotUnderstood as ``read_log``."""
     inside, is_ext4 = _of_file_system(read, size_bytes)
     return _Ext4OnDisk(inside).changes() if is_ext4 else _changes_of_xfs(inside)
@@ -187,7 +187,7 @@ class _Ext4OnDisk:
             found = self._older(first, first)
         return next((one for one in reversed(found) if one.state is TransactionState.COMMITTED), None)
 
-    def changes(self) -> Changes:
+    def changes(self) -> LoggedChanges:
         """All that are left in the log, whether they are in their places or not."""
         layout, log = self._layout, self._log
         live = self._live(check_content=False) if layout.start_block else []
@@ -202,7 +202,7 @@ class _Ext4OnDisk:
             for one in reversed([*older, *live])
         ]
         near = min(_NEAR_HEAD_BYTES, log.size_bytes // 16)
-        return Changes(log.around(head * layout.block_bytes, near), recent, log.on_volume(0, log.size_bytes))
+        return LoggedChanges(log.around(head * layout.block_bytes, near), recent, log.on_volume(0, log.size_bytes))
 
     def _round(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
         """The log from a block on, around its end, up to another one; the whole of it when they are the same."""
@@ -339,7 +339,7 @@ def _newest_of_xfs(read: Read) -> JournalTransaction | None:
     return whole[-1] if whole and found.stable else None
 
 
-def _changes_of_xfs(read: Read) -> Changes:
+def _changes_of_xfs(read: Read) -> LoggedChanges:
     found = _near_head(read, _RECENT_BYTES)
     where = found.where
     recent = [
@@ -347,7 +347,7 @@ def _changes_of_xfs(read: Read) -> Changes:
         for one in reversed([*found.ended, *found.log.open])
     ]
     near = min(_NEAR_HEAD_BYTES, where.size_bytes // 16)
-    return Changes(where.around(found.head_bytes, near), recent, where.on_volume(0, where.size_bytes))
+    return LoggedChanges(where.around(found.head_bytes, near), recent, where.on_volume(0, where.size_bytes))
 
 
 def _cycles(where: _Extents, first_bytes: int = 0, end_bytes: int | None = None) -> _Words:

@@ -11,8 +11,12 @@ def test_how_much_was_found_in_the_first_percent_and_where_it_was_likely() -> No
     for length, differing, likely in ((2, 1, True), (1, 1, True), (2, 1, True), (2, 1, True), (393, 1, False)):
         found.compared(length * MIB, differing * MIB, likely=likely)
     words = found.words()
-    assert words.startswith("of 5.0 MiB that differed, 3.0 MiB were found in the first 4.0 MiB of the comparison"), words
-    assert "and 4.0 MiB where the log of the file system had told of changes (7.0 MiB, compared before all else)" in words
+    assert words.startswith("of 5.0 MiB that differed, 3.0 MiB were found in the first 4.0 MiB of the comparison"), (
+        words
+    )
+    assert (
+        "and 4.0 MiB where the log of the file system had told of changes (7.0 MiB, compared before all else)" in words
+    )
 
 
 def test_nothing_is_told_where_nothing_was_likely_or_nothing_differed() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pydbt.core.printable import printable
 from pydbt.core.seen.top_answers import EVENTS_SHOWN, Section, events_request, section_lines, with_new_events
 
 
@@ -28,6 +29,25 @@ def test_the_busiest_writer_is_first_and_what_is_unknown_is_called_so() -> None:
         "  cron (3): written 1.0 KiB/s, dirtied 0 B/s, cron.service",
         "  file /a: written 5 B/s, dirtied unknown/s",
     ]
+
+
+HOSTILE = ("\x1b[2J\x1b]0;title\x07", "a\nb\r\tc", "<b onclick=x>", "\u202egnp.exe", "x" * 4096, "half \ud800")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_that_others_have_chosen_are_one_short_printable_line(name: str) -> None:
+    row = {"name": name, "group": name, "process": 7, "written_rate_bytes": 5, "dirtied_rate_bytes": 5}
+    told = {"processes": [row] * 9, "files": [row] * 9, "problem": name}
+    events = {"events": [{"moment": name, "name": name, "words": name}]}
+    for shown in (
+        lines(Section.WRITERS, told),
+        lines(Section.EVENTS, events),
+        lines(Section.IO, None, printable(name)),
+    ):
+        for line in shown[1:]:
+            assert line.isprintable() and len(line) <= 5000
+            line.encode()
+    assert all(len(line) <= 300 for line in lines(Section.WRITERS, told))
 
 
 def test_operations_that_there_were_have_rates_and_latencies() -> None:

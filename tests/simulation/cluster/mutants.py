@@ -140,7 +140,7 @@ def _rest_forgotten(right: Callable, self: Sweep, room: int) -> Runs | None:
 around("what is compared first stands for all else", Sweep, "_take_likely", _rest_forgotten)
 around(
     "what is likely to differ is not read", Sweep, "_take_likely",
-    lambda right, self, room: None if right(self, room) is None else None,
+    lambda right, self, room: right(self, room) and None,
 )  # fmt: skip
 instead("what is missing needs no heartbeat that was answered", overview, "is_fresh", lambda *given: True)
 instead("what is staged counts as in sync", State, "rolled_back", None)
