@@ -61,7 +61,7 @@ def opened(chromium: Any, dashboard: Dashboard) -> Iterator[Tab]:
 # The levels that the volume's row, or the head of its page, has had from now on.
 KEEP_LEVELS = """name => {
   window.levels = [];
-  const isIts = (node) => node.matches(".standing") || (node.matches(".row") && node.querySelector("a")?.textContent === name);
+  const isIts = (node) => node.matches(".volume-head") || (node.matches(".row") && node.querySelector("a")?.textContent === name);
   new MutationObserver((changes) => changes.forEach(({ target }) => isIts(target) && levels.push(target.dataset.level)))
     .observe(document.body, { subtree: true, attributeFilter: ["data-level"] });
 }"""
@@ -121,7 +121,7 @@ def test_a_controller_that_is_started_again_is_live_again_without_a_reload(
         opened.expected = ("Failed to load resource",)  # questions of the view, while nobody answers them
         opened.go(f"{(page.get_attribute(f'{standing} a', 'href') or '').removeprefix('#/')}/io")
         page.wait_for_selector(DRAWN["io"])
-        standing = ".standing"
+        standing = ".volume-head"
         page.wait_for_selector(f"{standing}[data-level=good]")
     page.evaluate("window.loadedOnce = true")
     page.evaluate(KEEP_LEVELS, "vdz")

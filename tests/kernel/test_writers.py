@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from pydbt.core.seen.writers.answer import views
+from pydbt.core.seen.writers.answer import TEXT_MAX, views
 from pydbt.core.seen.writers.reading import File, Kind, Names
 from pydbt.core.seen.writers.sampling import SAMPLED_CHUNKS, ChunkSample
 from pydbt.core.seen.writers.sums import WriterSums
 from pydbt.core.units import MIB
-from pydbt.device.file_handles import group_mount, path_of_group
+from pydbt.device.file_handles import group_mount, path_of_file, path_of_group
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.written_places import written_places
 from pydbt.kernel import syscalls
@@ -293,20 +293,48 @@ def test_writes_to_another_device_are_nobodys(tmp_path: Path) -> None:
         ]
 
 
-def test_hostile_names_of_processes_and_files_reach_nobody(tmp_path: Path) -> None:
-    with watched(tmp_path, "ext4") as volume:
-        name = b"\x1b[2J<b>\n\xff" + b"x" * 200
-        file = os.fsencode(volume.folder) + b"/" + name
+def test_hostile_names_of_processes_files_and_control_groups_reach_nobody(tmp_path: Path) -> None:
+    hostile = "\x1b[2J<img src=x onerror=x>\u202e\udcff"
+    with watched(tmp_path, "ext4") as volume, control_group(hostile) as group:
+        file = volume.folder
+        while len(os.fsencode(file)) < 3700:
+            file = file / ("\x1b[2J<b>\n\udcff" + "x" * 200)
+        file.parent.mkdir(parents=True)
         script = (
-            "import os,sys;open('/proc/self/comm','wb').write(b'\\x1b[31m<i>\\xff');"
-            "f=os.open(os.fsencode(sys.argv[1]),os.O_CREAT|os.O_WRONLY);os.write(f,bytes(1<<20));os.fsync(f)"
+            "import os,sys;open(sys.argv[2]+'/cgroup.procs','w').write(str(os.getpid()));"
+            "open('/proc/self/comm','wb').write(b'\\x1b[31m<i>\\xff');"
+            "f=os.open(sys.argv[1],os.O_CREAT|os.O_WRONLY);os.write(f,bytes(1<<20));os.fsync(f)"
         )
-        process = done(sys.executable, "-c", script, os.fsdecode(file))
+        process = done(sys.executable, "-c", script, os.fsdecode(file), group)
         volume.look()
         names = {writer.process: writer.name for writer in volume.sums.writers.values()}
         assert names[process] == b"\x1b[31m<i>\xff"
-        for row in volume.check_sums()["processes"]:
-            assert row["name"].isprintable()
+        answer = views(volume.sums, names_of(volume))
+        rows = [row for view in ("processes", "groups", "files") for row in answer[view]]
+        for text in (value for row in rows for value in row.values() if isinstance(value, str)):
+            assert text.isprintable() and len(text) <= TEXT_MAX + 200
+            text.encode()
+        assert any("onerror" in row["name"] for row in answer["groups"]), "it was found"
+        (path,) = (row["path"] for row in answer["files"] if row["kind"] == "file" and "x" * 200 in (row["path"] or ""))
+        assert TEXT_MAX - 1 <= len(path) <= TEXT_MAX, "its middle is left out"
+
+
+def names_of(volume: Watched) -> Names:
+    """As the controller finds them."""
+    mount, points = group_mount(), written_places(BlockDevice.identify(volume.device.path)).points
+    assert mount is not None
+    groups = {
+        number: path_of_group(mount, number) for number, _ in volume.sums.by_group.entries() if type(number) is int
+    }
+    files = {
+        file: path_of_file(points[file.device], file.inode, file.generation)
+        for file, _ in volume.sums.by_file.entries()
+        if isinstance(file, File) and file.inode
+    }
+    return Names(
+        {number: path for number, path in groups.items() if path is not None},
+        {file: path for file, path in files.items() if path is not None},
+    )
 
 
 def test_programs_are_detached_with_their_process_and_capture_goes_on(tmp_path: Path) -> None:
