@@ -68,7 +68,12 @@ def _writer_lines(answer: View) -> list[str]:
     rows = sorted(answer.parts("processes"), key=lambda row: -(row.number("written_rate_bytes") or 0))
     shown = [_writer(row) for row in rows[:WRITERS_SHOWN]]
     files = sorted(answer.parts("files"), key=lambda row: -(row.number("written_rate_bytes") or 0))
-    return [*shown, *(f"file {_writer(row)}" for row in files[: WRITERS_SHOWN // 2])]
+    sampled = ["in samples, because much is written: each written byte counts, some for a neighbour"]
+    return [
+        *shown,
+        *(f"file {_writer(row)}" for row in files[: WRITERS_SHOWN // 2]),
+        *(sampled if answer.flag("sampled") else []),
+    ]
 
 
 def _writer(row: View) -> str:
@@ -91,7 +96,8 @@ def _io_lines(answer: View) -> list[str]:
         times = [f"{label} {_latency(latency.number(key))}" for key, label in (("p50", "half"), ("p99", "99 %"))]
         rate = f"{one.number('per_second') or 0:,.0f} per second, {format_bytes(one.number('bytes_per_second'))}/s"
         lines.append(f"{name:<8}{rate}, {', '.join(times)}, at most {_latency(latency.number('max'))}")
-    return lines
+    every = answer.whole("timed_every") or 1
+    return [*lines, f"the time of one I/O in {every} is taken, and all are counted"] if lines and every > 1 else lines
 
 
 def _latency(nanoseconds: float | None) -> str:

@@ -58,6 +58,18 @@ def test_operations_that_there_were_have_rates_and_latencies() -> None:
     assert "half unknown" in lines(Section.IO, {"now": {"write": {"per_second": 1}}})[1]
 
 
+def test_figures_of_a_sample_are_told_as_such() -> None:
+    now = {"write": {"per_second": 1500.0}}
+    assert (
+        lines(Section.IO, {"now": now, "timed_every": 8})[-1]
+        == "  the time of one I/O in 8 is taken, and all are counted"
+    )
+    assert len(lines(Section.IO, {"now": now, "timed_every": 1})) == 2
+    row = {"name": "dd", "written_rate_bytes": 5}
+    assert "in samples" in lines(Section.WRITERS, {"processes": [row], "sampled": True})[-1]
+    assert "in samples" not in lines(Section.WRITERS, {"processes": [row], "sampled": False})[-1]
+
+
 def test_events_are_asked_for_once_each_and_anew_after_a_new_start_of_the_controller() -> None:
     first = {"events": [{"number": 1}, {"number": 2}], "next": 2, "run": "a"}
     assert events_request(None)["since"] == 0
