@@ -53,6 +53,20 @@ def test_a_farewell_to_one_that_takes_nothing_holds_nobody_up():
         assert not outbox._thread.is_alive()
 
 
+def test_each_update_is_told_with_its_own_time_and_a_large_write_with_one_for_all_of_its_parts():
+    records = np.zeros(3, dtype=RECORD)
+    records["sector"], records["sectors"], records["op"] = [0, 8, 0], [8, 8, 2], Operation.WRITE
+    records["time_ns"] = [5, 7, 6]
+    (frame,) = stream_frames(records, np.array([1, 2, 3]), 1, bytes(18 * 512), -9)
+    assert frame.times is not None and frame.times.clock_offset_ns == -9
+    assert frame.times.submitted_ns.tolist() == [5, 7, 6]
+    assert stream_frames(records, np.array([1, 2, 3]), 1, bytes(18 * 512))[0].times is None
+    large = records[:1].copy()
+    large["sectors"] = MAX_UPDATE_SECTORS + 8
+    frames = stream_frames(large, np.array([5]), 4, bytes((MAX_UPDATE_SECTORS + 8) * 512), 3)
+    assert [frame.times.submitted_ns.tolist() for frame in frames] == [[5], [5]]
+
+
 def test_writes_discards_and_zeroes_are_streamed_in_order_with_their_numbers():
     records = np.zeros(4, dtype=RECORD)
     records["sector"] = [0, 8, 0, 16]

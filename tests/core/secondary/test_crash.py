@@ -26,6 +26,7 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary import journal as j
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
+from pydbt.core.secondary.held_marks import HeldMarks
 from pydbt.core.secondary.replica import Mark, Recovery, ReplicaRecord, ReplicaState
 from pydbt.core.units import Geometry
 
@@ -78,6 +79,7 @@ class World:
         self.rng = random.Random(seed)
         self.target, self.log = FakeDisk(512), FakeDisk(64)
         self.record = ReplicaRecord(replica="cd" * 16, target="t", segment_bytes=SEGMENT, fresh=True)
+        self.kept_marks = HeldMarks()
         self.now = 0.0
         self.epoch = 1
         self.sequence = 0
@@ -113,7 +115,7 @@ class World:
         self.tell(e.Tick())
 
     def recover(self, trusted: int | None) -> tuple[Recovery, StagedBlocks]:
-        recovery, staged = Recovery(self.record), StagedBlocks()
+        recovery, staged = Recovery(self.record, self.kept_marks), StagedBlocks()
         position, lowest = self.record.checkpoint, 0
         while trusted is None or position < trusted:
             room = SEGMENT - position % SEGMENT
@@ -125,7 +127,7 @@ class World:
             body = memoryview(self.log.read(position + 64, header.length))
             if not j.record_is_whole(header, body):
                 break
-            recovery.add(header, j.record_epoch(header, body))
+            recovery.add(header, j.record_epoch(header, body), j.record_mark(header, body))
             if header.kind is j.JournalRecordKind.COMMIT:
                 staged.clear()
             elif recovery.stage_from is not None and header.kind in (
@@ -150,6 +152,8 @@ class World:
                     self.applier_items.append(effect)
                 case e.Persist(record):
                     self.record = record
+                case e.KeepMarks(marks):
+                    self.kept_marks = marks
                 case e.Send(connection, frame) if connection == self.connection and self.online:
                     self.heard(frame)
                 case e.CloseConnection(connection) if connection == self.connection:
@@ -249,7 +253,7 @@ class World:
                     self.in_stage = True
                 elif header.kind is j.JournalRecordKind.COMMIT:
                     self.in_stage, epoch, sequence = False, j.record_epoch(header, body), header.last
-                elif header.kind is j.JournalRecordKind.STREAM and not self.in_stage:
+                elif header.kind in (j.JournalRecordKind.STREAM, j.JournalRecordKind.MARK) and not self.in_stage:
                     sequence = header.last
             self.mark = Mark(header.end, epoch, sequence)
             if self.rng.random() < 0.02:
