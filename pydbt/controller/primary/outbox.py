@@ -125,8 +125,10 @@ def stream_frames(
     extents = SectorTable.of(records["sector"], records["sectors"], kinds, deltas)
     times = None
     if clock_offset_ns is not None:
-        numbers_of_each = np.diff(deltas, prepend=-1)
-        times = StreamTimes(clock_offset_ns, np.repeat(records["time_ns"], numbers_of_each))
+        submitted_ns, numbers = records["time_ns"], int(deltas[-1]) + 1
+        if numbers != len(records):  # nearly always each write has one
+            submitted_ns = np.repeat(submitted_ns, np.diff(deltas, prepend=-1))
+        times = StreamTimes(clock_offset_ns, submitted_ns)
     return _within_limits(extents, payload, first_sequence, int(last_sequences[-1]), times)
 
 
