@@ -38,7 +38,7 @@ _HEADER = Layout(
 _DIGESTED_BYTES = _HEADER.size
 _EPOCH = Layout(epoch="Q")
 _ZEROS = bytes(RECORD_ALIGN)
-HAS_TIMES = 1
+RECORD_WITH_TIMES = 1
 """Of a STREAM record: its times lie between the table and the payload."""
 
 
@@ -116,7 +116,7 @@ def encode_record(entry: JournalEntry, position: int, incarnation: int) -> list[
             kind, first, last, count = JournalRecordKind.STREAM, entry.first, entry.last, len(entry.extents)
             body: list[Buffer] = [entry.extents.to_bytes(), *entry.payload]
             if entry.times is not None:
-                flags = HAS_TIMES
+                flags = RECORD_WITH_TIMES
                 body.insert(1, entry.times.to_bytes())
         case Blocks():
             kind, first, last, count = JournalRecordKind.BLOCKS, entry.batch, 0, len(entry.extents)
@@ -169,7 +169,7 @@ def decode_record_header(
     magic, version, kind, flags, length, count, where, incarnation, first, last = _HEADER.unpack_from(data)
     if magic != JOURNAL_MAGIC or version != JOURNAL_VERSION or where != position:
         return None
-    if flags and (flags != HAS_TIMES or kind != JournalRecordKind.STREAM):
+    if flags and (flags != RECORD_WITH_TIMES or kind != JournalRecordKind.STREAM):
         return None
     if not incarnations[0] <= incarnation <= incarnations[1]:
         return None

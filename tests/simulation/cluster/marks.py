@@ -9,8 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.requests import Request
+from pydbt.core.primary.events import Captured
 from pydbt.core.protocol.completed import Completed
 from pydbt.core.protocol.mark import NamedMark
 from tests.simulation.cluster.disk import SECTOR
@@ -44,6 +48,14 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Exact:
+    """The disk of the primary when a mark got its place, and the blocks in which a write was under way then."""
+
+    disk: bytes
+    busy: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """A mark as it became durable on a secondary: the image at that place."""
 
@@ -59,6 +71,7 @@ class SimMarks:
         self._world = world
         self._asked: list[Asked] = []
         self._held: list[tuple[SecondaryNode, int, int]] = []  # the number of a mark, and of put-backs at that time
+        self._exact: dict[int, Exact] = {}
         self._count = 0
 
     # --- asking -------------------------------------------------------------------------------------------
@@ -84,6 +97,22 @@ class SimMarks:
     def life_ended(self) -> None:
         """Nobody is answered any more."""
         self._asked.clear()
+
+    def placed(self, number: int) -> None:
+        """A brain gives this mark its place: everything that has ended, and was shown by now, is before it."""
+        kernel, loop = self._world.kernel, self._world.primary.loop
+        if number in self._exact or loop is None or None in kernel.ring:
+            return
+        busy = kernel.blocks_in_flight()
+        unshown = [write for writes in kernel.era.by_sector for write in writes if write.order in kernel.unshown]
+        for write in [record[1] for record in kernel.ring if record is not None] + unshown:
+            kernel._mark(busy, write)
+        for _, event in loop.volume.events:
+            for record in event.records if isinstance(event, Captured) else ():
+                sector, sectors = int(record["sector"]), int(record["sectors"])
+                first, last = kernel._blocks(sector, max(sectors, 1))
+                busy[first : last + 1] = True
+        self._exact[number] = Exact(bytes(kernel.disk.current), busy)
 
     # --- looking ------------------------------------------------------------------------------------------
     def look(self) -> None:
@@ -132,7 +161,18 @@ class SimMarks:
             tag = found.image[sector * SECTOR : sector * SECTOR + 8]
             if tag not in era.legal(sector, least, most) and not world.unread[sector // world.geometry.block_sectors]:
                 raise self._violation(PLACE, f"{node.name}, sector {sector} at write {least} to {most}")
+        self._is_the_disk(node, found)
         return least
+
+    def _is_the_disk(self, node: SecondaryNode, found: Found) -> None:
+        exact, per_block = self._exact.get(found.mark.number), self._world.geometry.block_sectors
+        if exact is None:
+            return
+        for sector in range(len(exact.disk) // SECTOR):
+            here, there = (image[sector * SECTOR : (sector + 1) * SECTOR] for image in (exact.disk, found.image))
+            block = sector // per_block
+            if here != there and not exact.busy[block] and not self._world.unread[block]:
+                raise self._violation(PLACE, f"{node.name}, sector {sector} is not what the disk had at the mark")
 
     def completed(self, node: SecondaryNode, told: Completed, epoch: int) -> None:
         """A transaction that is told for the history is whole in the image of its place."""

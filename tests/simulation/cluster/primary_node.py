@@ -33,6 +33,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
+from pydbt.core.primary.history_events import PlaceMark
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.refusals import is_expected
@@ -234,6 +235,7 @@ class PrimaryNode:
         self._decoded: tuple[bytes, VolumeState | None] = (b"", None)
         # How many writes the kernel had taken when the brain counted to a sequence number, by (epoch, sequence).
         self.orders: dict[tuple[int, int], tuple[Era, int]] = {}
+        self.on_place: Callable[[int], None] = lambda number: None
         self.on_failure: Callable[[Exception], None] = lambda error: None
         self.options = PrimaryOptions(
             source=SourcePath("/dev/sim", self.files),
@@ -368,6 +370,8 @@ class PrimaryNode:
                         state["sequence"] += 1
                         state["order"] = max(order, state["order"])
                         self.orders[(epoch, state["sequence"])] = (self.kernel.era, order)
+            if isinstance(event, PlaceMark):
+                self.on_place(event.mark.number)
             try:
                 effects = handle(event, now)
             except Exception as error:

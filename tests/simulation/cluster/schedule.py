@@ -166,6 +166,6 @@ def draw(seed: int) -> Plan:
         for _ in range(rng.choice((1, 1, 3))):  # the second heals them
             ops.insert(rng.randrange(len(ops)), Op("bad_target", rng.getrandbits(32), 0.0))
     if has_history(seed):
-        for _ in range(rng.randint(1, MOST_MARKS)):
+        for _ in range(rng.randint(4, MOST_MARKS)):
             ops.insert(rng.randrange(len(ops) + 1), Op("mark", rng.getrandbits(32), 0.0))
     return Plan(seed, shape, tuple(ops))

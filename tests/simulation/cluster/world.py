@@ -55,6 +55,7 @@ class World:
         self.primary = PrimaryNode(self.kernel, self.clock, self.rng, self.secondaries, shape)
         self.switchover = Switchover(self)
         self.marks = SimMarks(self)
+        self.primary.on_place = self.marks.placed
         self.log: list[str] = []
         self.failure: Exception | None = None
         self._ops = iter(plan.ops)
