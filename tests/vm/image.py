@@ -75,6 +75,7 @@ def image(more: tuple[str, ...] = ()) -> Image:
         *RECIPE.iterdir(),
         PROJECT / "scripts/setup",
         PROJECT / "requirements.txt",
+        PROJECT / "requirements-browser.txt",
         PROJECT / "pyproject.toml",
         more=more,
     )
