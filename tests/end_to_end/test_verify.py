@@ -11,6 +11,7 @@ import pytest
 
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.core.blocks.runs import Runs
+from pydbt.core.primary.quiet_bitmap import RETIRE_INTERVAL_S
 from pydbt.device.filesystem import used_extents
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel import pins, syscalls
@@ -196,6 +197,36 @@ def test_free_space_that_was_never_copied_is_not_called_different(tmp_path, chan
             assert "WARNING" not in both.primary.words().partition("verif")[2], both.tails()
             both.wait()
             both.compare("free space as well")
+
+
+def test_a_block_that_was_free_at_the_first_copy_and_was_written_since_counts_after_a_kill_too(tmp_path, chance):
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device.path, "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0")
+        with mounted(device, tmp_path / "mnt") as folder, cluster(tmp_path / "c", device) as both:
+            both.start()
+            both.wait()
+            until((both.primary_state / "free.map").exists, "what was left out is written down")
+            content = chance.randbytes(2 * MIB)
+            (folder / "later").write_bytes(content)
+            os.sync()
+            both.wait()
+            time.sleep(3 * RETIRE_INTERVAL_S)  # the bitmaps have forgotten it, as it was acknowledged
+            both.primary.kill()
+            both.start_primary()
+            both.wait()
+            both.until_applied()
+            place = both.target.read_bytes().find(content[:4096])
+            with decaying(both.target, both.secondary.process.pid), both.target.open("r+b") as image:
+                image.seek(place)
+                image.write(b"rotten" * 20)
+                image.flush()
+                os.fsync(image.fileno())
+            outcome = verify(both)
+            assert outcome.code == 10 and f"at {place} differed" in outcome.output, outcome
+            last = verification(both)["last"]
+            assert last["differing_bytes"] == 4096, last
+            both.wait()
+            assert both.target.read_bytes()[place : place + len(content)] == content
 
 
 def test_free_space_is_known_from_the_file_system_where_an_earlier_version_did_not_write_it_down(tmp_path, chance):

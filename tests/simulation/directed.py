@@ -20,6 +20,7 @@ from pydbt.core.configured.on_unreachable import OnUnreachable
 from pydbt.core.primary import comparison_blocks, gate
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.modes import Mode, Phase
+from pydbt.core.primary.quiet_bitmap import RETIRE_INTERVAL_S
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.protocol.role import ASKS_ROLE, Role
@@ -218,6 +219,22 @@ def an_unseen_write_to_what_was_free_is_copied() -> None:
     assert cluster.verified[-1].differing_blocks == 1 and not cluster.verified[-1].filled_blocks
 
 
+def what_is_written_to_free_space_counts_after_a_kill() -> None:
+    """The first copy leaves half of the blocks out. One of them is written, and acknowledged; the kernel forgets it only when
+    the disk tells the next controller that it is no longer left out.
+    """
+    cluster = Cluster(seed=1, faults=Faults())
+    until(cluster, lambda: in_sync(cluster), "in sync")
+    file = cluster.kernel.blocks - 3
+    assert file in cluster.left_out_on_disk and file not in cluster.kernel.dirty()
+    write(cluster, file)
+    for _ in range(int(3 * RETIRE_INTERVAL_S / STEP_S)):
+        cluster.step(STEP_S)
+        is_known = file in cluster.kernel.dirty() or file not in cluster.left_out_on_disk
+        assert is_known, "a difference there is none for the next controller"
+    assert in_sync(cluster) and file not in cluster.kernel.dirty()
+
+
 def the_same_taint_once_more_is_answered_once_more() -> None:
     """A file is written past its loop device until it is noticed twice, in the same words, the second time during the
     comparison, which has compared the block already. Then a third time, when nothing taints the volume any more.
@@ -399,6 +416,9 @@ DIRECTED: dict[str, Callable[[], None]] = {
     "one replica opens the gate although another one was promoted": one_that_was_promoted_decides_at_the_gate,
     "staged blocks are compared with the target": a_block_in_the_stage_is_asked_for_whatever_the_target_holds,
     "what is kept aside is not saved before the journal is freed": what_is_kept_aside_is_saved_by_a_sync,
+    "the quiet bitmap is zeroed before it is on disk that a block is not left out any more": (
+        what_is_written_to_free_space_counts_after_a_kill
+    ),
     "what a bad block may have lost is not sent again": what_a_bad_block_lacks_is_sent_again,
     "the stream is cut before the last read was over": the_stream_reaches_to_the_end_of_the_last_read,
 }

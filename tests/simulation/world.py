@@ -152,6 +152,7 @@ class Cluster:
         self.to_secondary_at = self.to_primary_at = 0.0
         self.frozen_until = 0.0
         self.persisted: set[int] = set()
+        self.left_out_on_disk: set[int] = set()
         self.answered: set[int] = set()
         self.in_vain: set[int] = set()  # waits that cannot be answered well
         self.captured: dict[int, tuple[int, int]] = {}
@@ -233,9 +234,13 @@ class Cluster:
                 kernel.maps[1 - kernel.active][:] = False
             case ev.Persist(zero_quiet=zero, number=number):
                 self.persisted = set(self.brain.unsynchronized_map().extents().blocks().tolist())
+                self.keep_left_out()
                 if zero:
                     kernel.maps[1 - kernel.active][:] = False
                 answers.append(ev.Persisted(zeroed=zero, number=number))
+            case ev.KeepLeftOut():
+                self.keep_left_out()
+                answers.append(ev.LeftOutKept())
             case ev.ScanUsed():
                 half = Runs(np.array([0]), np.array([kernel.blocks // 2]))
                 answers.append(ev.UsedBlocks(half, "half of the blocks are in use"))
@@ -256,6 +261,9 @@ class Cluster:
                 self.verified.append(effect)
             case ev.SendStream() | ev.SendFrame() | ev.SendDigests() | ev.SendBlocks() | ev.SendSettled():
                 self.transmit(self.message(effect))
+
+    def keep_left_out(self) -> None:
+        self.left_out_on_disk = set(self.brain.state.left_out.blocks.extents().blocks().tolist())
 
     def catch_up(self, answers: list) -> None:
         while self.kernel.ring:

@@ -158,6 +158,8 @@ def joining(
     differ; ``snapshot_based``: only addresses are captured; ``since``: only the blocks that dm-era names are compared;
     ``bounded``: the rest of such a comparison is in the map; ``completed_first``: the volume has write-intent; ``discards``: what
     the source returns of discarded blocks."""
+    # Where nothing tells what was written since, nothing tells what is still left out either.
+    left_out = load_left_out(options.state_dir, state, record) if tells_all else None
     if since is not None:
         pending, tells_all = since.blocks, True
     initial, taints = record.phase is SyncPhase.INITIAL, tuple(entry["reason"] for entry in record.taints)
@@ -190,4 +192,4 @@ def joining(
         discards=discards,
     )
     staged = load_staged(options.state_dir, state, record)
-    return Joining(config, pending, load_left_out(options.state_dir, state, record), secure, since, staged)
+    return Joining(config, pending, left_out, secure, since, staged)

@@ -89,6 +89,8 @@ class EffectRunner:
             case ev.Persist():
                 answer = self._peer(number).maps.persist(effect)
                 return [] if answer is None else [(number, answer)]
+            case ev.KeepLeftOut():
+                self._peer(number).maps.keep_left_out()
             case ev.ScanUsed(whole=whole):
                 return self._scan(self._peer(number), whole)
             case ev.RememberReplica():

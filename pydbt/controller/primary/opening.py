@@ -168,6 +168,8 @@ def begin_run(
     for record in state.secondaries:
         slot = record.slot
         bounded[slot] = tells_all[slot] and was_bounded(options.state_dir, record)
+        if not tells_all[slot]:
+            remove_file(options.state_dir / record.free_name)
         if not assumed and not tells_all[slot] and record.phase is not SyncPhase.INITIAL:
             record = distrusted(record, found.untracked)
             since[slot] = recovery.of(state, record)

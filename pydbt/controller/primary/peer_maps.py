@@ -28,6 +28,7 @@ class _Image:
     header: MapHeader
     dirty: DirtyMap
     staged: DirtyMap
+    left_out: DirtyMap
     unfinished: bool
 
 
@@ -85,17 +86,19 @@ class PeerMaps:
 
     # --- what counts for nobody ---------------------------------------------------------------------------
     def keep_left_out(self) -> None:
-        """Have it written, if there is more of it, what counts for nobody and was not given to it. When it cannot be: the next
-        time."""
+        """Have it written what counts for nobody and was not given to it: the answer is posted."""
+        header, blocks = self._header(), self._brain.state.left_out.blocks.copy()
+        self._writer.submit(
+            lambda: self._post(ev.LeftOutKept(self._tried(lambda: self._write_left_out(header, blocks))))
+        )
+
+    def keep_grown(self) -> None:
+        """The same, if there is more of it; without an answer. When it cannot be written: the next time."""
         left_out = self._brain.state.left_out
         if left_out.take_grown() or self._free_failed:
             self._free_failed = False
             header, blocks = self._header(), left_out.blocks.copy()
             self._writer.submit(lambda: self._try_left_out(header, blocks))
-
-    def write_left_out(self) -> None:
-        """The same, now: the writer is idle. StateError when it cannot be: then less is known later."""
-        self._write_left_out(self._header(), self._brain.state.left_out.blocks.copy())
 
     def _try_left_out(self, header: MapHeader, blocks: DirtyMap) -> None:
         try:
@@ -117,24 +120,31 @@ class PeerMaps:
         metadata.change_record(self._number, unfinished=unfinished or record.unfinished, progress=self.progress())
         if metadata.unsaved or metadata.record(self._number) != record:
             metadata.save()
-        return _Image(self._header(), brain.unsynchronized_map(), brain.state.staged.copy(), unfinished)
+        maps = brain.unsynchronized_map(), brain.state.staged.copy(), brain.state.left_out.blocks.copy()
+        return _Image(self._header(), *maps, unfinished)
 
     def _header(self) -> MapHeader:
         state, brain = self._metadata.state, self._brain
         return MapHeader(state.uuid, state.geometry, brain.config.epoch, brain.state.acknowledged)
 
     def _answer(self, effect: ev.Persist, image: _Image) -> ev.Persisted:
-        error = ""
+        error = self._tried(lambda: self._write(image))
+        return ev.Persisted(effect.zero_quiet and not error, error, effect.cover, effect.number)
+
+    def _tried(self, write: Callable[[], None]) -> str:
+        """Why it could not be written; empty when it was."""
         try:
-            self._write(image)
+            write()
         except Exception as problem:  # also a fault of ours: a write without an answer would never end
             if not isinstance(problem, StateError):
                 _log.exception("writing a map failed")
-            error = str(problem) or repr(problem)
-        return ev.Persisted(effect.zero_quiet and not error, error, effect.cover, effect.number)
+            return str(problem) or repr(problem)
+        return ""
 
     def _write(self, image: _Image) -> None:
-        """Ahead of the map the blocks that are on no map and in no image, for the status of a later run."""
+        """Ahead of the map what was left out, of which the map has been the only one to know that it was written; and the blocks
+        that are on no map and in no image, for the status of a later run."""
+        self._write_left_out(image.header, image.left_out)
         _keep_or_remove(self._staged, self._staged_path.exists(), image.header, image.staged)
         self._dirty.keep(image.header, image.dirty)
 

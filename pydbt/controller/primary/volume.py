@@ -25,7 +25,7 @@ from pydbt.controller.primary.peer_maps import PeerMaps
 from pydbt.controller.primary.transaction_watch import TransactionWatch
 from pydbt.controller.primary.verification import VolumeVerification
 from pydbt.controller.primary.waits import WaitingRequests
-from pydbt.core.errors import DeviceError, PydbtError, StateError
+from pydbt.core.errors import DeviceError, PydbtError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import SavedMaps
@@ -276,7 +276,7 @@ class Volume:
         self.metadata.change(audit=self.auditor.record, more=more)
         for peer in self.peers.values():
             peer.note()
-            peer.maps.keep_left_out()
+            peer.maps.keep_grown()
         if self.metadata.state != before or self.metadata.unsaved:
             self.metadata.save_if_possible()
 
@@ -285,5 +285,3 @@ class Volume:
         self.map_writer.wait()
         for peer in self.peers.values():
             peer.maps.write()
-            with contextlib.suppress(StateError):  # a verification takes for a difference what is none
-                peer.maps.write_left_out()

@@ -164,6 +164,17 @@ class DirtyMap:
                 answer[order[low:high]] = (chunk.bytes[within >> 3] >> (within & 7).astype(np.uint8)) & 1
         return answer
 
+    def meets(self, firsts: BlockNumbers, counts: BlockNumbers) -> bool:
+        """Whether any block of these runs is set."""
+        return any(
+            self._meets_range(*blocks) if isinstance(blocks, tuple) else bool(self.test_blocks(blocks).any())
+            for blocks in self._spelled(firsts, counts)
+        )
+
+    def _meets_range(self, first: int, count: int) -> bool:
+        run = self.next_run(first, 1)
+        return run is not None and run[0] < first + count
+
     def contains(self, block: int) -> bool:
         self._check_range(block, 1)
         chunk = self._chunks.get(block // CHUNK_BLOCKS)

@@ -63,8 +63,7 @@ class Primary:
         if config.snapshot_interval_s is None:
             self.verifier, self.landing = Verifier(self.state), StreamLanding(self.state, self.watch)
         else:
-            comparison = SnapshotComparison(self.state)
-            self.verifier = comparison
+            comparison = self.verifier = SnapshotComparison(self.state)
             self.landing = SnapshotLanding(self.state, self.quiet, comparison, config.snapshot_interval_s)
         self.transactions = FileSystemTransactions(self.state)
         self.marks = Marks(self.state)
@@ -76,8 +75,7 @@ class Primary:
         self._overview, self._calm = Overview(parts), Calm(parts)
         self.resync: Resync | None = None
         self._resyncs = 0
-        self._overload = Overload()
-        self.next_merge = now
+        self._overload, self.next_merge = Overload(), now
         self._last_ack: tuple[int, ...] = ()
 
     # --- the interface ------------------------------------------------------------------------------------
@@ -102,6 +100,8 @@ class Primary:
                 self._quiet_taken(event, now)
             case ev.Persisted():
                 self._persisted(event, now)
+            case ev.LeftOutKept(error=error):
+                self.quiet.left_out_kept(error, now)
             case ev.Connected():
                 self._connected(event, now)
             case ev.Disconnected(reason=reason, unusable=unusable):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pydbt.core.blocks.runs import Integers, Runs
 from pydbt.core.primary import history_events as h
 from pydbt.core.primary.interruption import TcpView, Way
+from pydbt.core.primary.left_out import KeepLeftOut, LeftOutKept
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
@@ -40,8 +41,8 @@ class Connected:
     """The handshake is done: both ends mean the same volume. The fields are what the secondary reports.
 
     ``of_this_volume``: it has belonged to this volume before; it may hold a content of it also where that has free space now.
-    ``progress``: bytes that ever became durable there, which only grows; None where it is not told. ``compares``: it told a key
-    for digests, without which nothing can be compared. ``keeps_history``: it takes times, marks and transactions; ``marks``: its own."""
+    ``progress``: bytes that ever became durable there, which only grows; None: not told. ``compares``: it told a key for digests,
+    without which nothing can be compared. ``keeps_history``: it takes times, marks and transactions; ``marks``: its own."""
 
     replica: str
     state: str
@@ -275,9 +276,9 @@ class Tick:
 
 
 Event = (
-    Captured | Connected | Disconnected | Received | PayloadArmed | QuietTaken | Persisted | BlocksRead | UsedBlocks |
-    DiskQuiet | Outbound | LinkSeen | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted | VerifyAsked | VerifyCancelled |
-    Flushed | Held | Released | RemoveAsked | RoomShort | Renamed | EveryBitAsked | Tick |
+    Captured | Connected | Disconnected | Received | PayloadArmed | QuietTaken | Persisted | LeftOutKept | BlocksRead |
+    UsedBlocks | DiskQuiet | Outbound | LinkSeen | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted | VerifyAsked |
+    VerifyCancelled | Flushed | Held | Released | RemoveAsked | RoomShort | Renamed | EveryBitAsked | Tick |
     h.MarkComing | h.PlaceMark
 )  # fmt: skip
 VolumeEvent = Event | h.MarkAsked | h.MarkWaitAsked  # the last ones are the fan-out's alone
@@ -493,8 +494,8 @@ class Log:
 
 
 Effect = (
-    Connect | CloseConnection | SendFrame | SendStream | ReleasePayload | SetPayload | TakeQuiet | Persist | ZeroQuiet
-    | ScanUsed | ReadBlocks | SendDigests | SendBlocks | SendSettled | DropReading | RememberReplica
+    Connect | CloseConnection | SendFrame | SendStream | ReleasePayload | SetPayload | TakeQuiet | Persist | KeepLeftOut
+    | ZeroQuiet | ScanUsed | ReadBlocks | SendDigests | SendBlocks | SendSettled | DropReading | RememberReplica
     | KeepAllGenerations | Flush | Hold | Release | AnswerWait | h.AnswerMark | h.SendCompleted | VerifyEnded | Log
 )  # fmt: skip
 BrainEffect = Effect | KeepGenerations | h.MarksTold | h.MarksLeft

@@ -3,9 +3,14 @@
 Free space that the first copy left out, and discarded space of which a device promises nothing. A block leaves the map when it is
 written as a whole, read for a resynchronization, or found equal. What differs in one is no difference: it is filled in, and
 counted apart.
+
+Of a block that was written since, a difference counts, also after a kill. So the kernel's bitmaps remember each written block
+until the map on disk does not name it any more (``QuietBitmap.retire``).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,16 +20,28 @@ from pydbt.core.tracking.capture_record import Operation, Records
 from pydbt.core.units import Geometry
 
 
+@dataclass(frozen=True, slots=True)
+class KeepLeftOut:
+    """An effect: write what was left out as it is now to disk. Answers ``LeftOutKept``, some time later."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutKept:
+    """An event: the map of what was left out is on disk, or ``error`` says why not."""
+
+    error: str = ""
+
+
 class LeftOut:
-    """``grew``: blocks have come that are not written down yet."""
+    """``grew``: this is to be written down soon. ``unsaved``: the map on disk may name blocks that have left."""
 
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
         self.blocks = DirtyMap(geometry.block_count)
-        self.grew = False
+        self.grew = self.unsaved = False
 
     def take_grown(self) -> bool:
-        """Whether blocks have come since the last time: the caller has all of it written down."""
+        """Whether it is to be written down since the last time: the caller has all of it written down."""
         grew, self.grew = self.grew, False
         return grew
 
@@ -35,9 +52,13 @@ class LeftOut:
             self.grew = True
 
     def found(self, free: Runs, in_use: Runs) -> None:
-        """Of free space that is left out nothing was written down until now; of the blocks in use the content counts."""
+        """Of free space that is left out nothing was written down until now; of the blocks in use the content counts.
+
+        No bitmap remembers these until they are written down: what was written to them was not seen.
+        """
         self.add(free)
         self.given(in_use)
+        self.grew |= self.unsaved
 
     def all_but(self, used: Runs) -> None:
         """A copy of these blocks begins, and of no others."""
@@ -56,12 +77,13 @@ class LeftOut:
         ends = sectors + writes["sectors"]
         firsts = -(-sectors // per_block)
         whole_ends = np.where(ends == geometry.size_sectors, geometry.block_count, ends // per_block)
-        self.blocks.clear_extents(*Runs.of_ranges(firsts, whole_ends))
+        self.given(Runs.of_ranges(firsts, whole_ends))
 
     def given(self, runs: Runs) -> None:
         """The secondary has these, or a map has them."""
-        if self.blocks.any():
+        if self.blocks.any() and self.blocks.meets(*runs):
             self.blocks.clear_extents(*runs)
+            self.unsaved = True
 
     def mask(self, blocks: BlockNumbers) -> Mask:
         """Which of the blocks these are."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from pydbt.core.primary.events import Persist, Persisted, ScanUsed, TakeQuiet, ZeroQuiet
+from pydbt.core.primary.events import KeepLeftOut, Persist, Persisted, ScanUsed, TakeQuiet, ZeroQuiet
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.state import State
 
@@ -25,12 +25,13 @@ class Bits:
 
     ``retire_at``: the sequence number whose acknowledgement covers them, None when only a map on disk does. ``asked``: this
     brain had asked for the flip, and not another secondary's. ``write``: the number of the first write with them in
-    the map; later ones have them too.
+    the map; later ones have them too. ``left_out_kept``: no block that they name is left out any more by what is on disk.
     """
 
     retire_at: int | None = None
     asked: bool = True
     write: int | None = field(default=None, compare=False)
+    left_out_kept: bool = False
 
 
 class MapRequest(Enum):
@@ -40,6 +41,7 @@ class MapRequest(Enum):
     BITMAP = "the quiet bitmap"
     BLOCKS_IN_USE = "the blocks in use on the source"
     MAP = "the map's write to disk"
+    LEFT_OUT = "the write to disk of what was left out"
 
 
 class QuietBitmap:
@@ -61,6 +63,7 @@ class QuietBitmap:
         self.writes = 0
         self._own_write = 0  # the number of the newest one that this brain had asked for itself
         self._every_bit = False
+        self._left_out_asked = False  # its blocks have left since what is on disk, and that is on its way there
         self._mapped_through = 0  # what is on its way up to here must be in every map that is written
 
     # --- asking -------------------------------------------------------------------------------------------
@@ -85,6 +88,7 @@ class QuietBitmap:
     def persist(self, *, zero_quiet: bool) -> None:
         """Have the map written, and the quiet bitmap given up if asked."""
         self.request = MapRequest.MAP
+        self._take_left_out()
         self._own_write = self._next_write(zero_quiet)
         self._state.effects.add(Persist(zero_quiet=zero_quiet, number=self._own_write))
 
@@ -94,6 +98,16 @@ class QuietBitmap:
         if zero_quiet and self.bits is not None and self.bits.write is None:
             self.bits.write = self.writes
         return self.writes
+
+    def keep_left_out(self) -> None:
+        """Have it written what was left out, and nothing else: each map that is written has it with it."""
+        self.request = MapRequest.LEFT_OUT
+        self._take_left_out()
+        self._state.effects.add(KeepLeftOut())
+
+    def _take_left_out(self) -> None:
+        left_out = self._state.left_out
+        self._left_out_asked, left_out.unsaved = self._left_out_asked or left_out.unsaved, False
 
     def scan(self, *, whole: bool) -> None:
         """Have the blocks in use found."""
@@ -126,7 +140,7 @@ class QuietBitmap:
         A write that was asked for before the latest flip says nothing of the bits of that flip.
         """
         if self.request is MapRequest.MAP and not event.cover and event.number >= self._own_write:
-            self.request = MapRequest.NONE
+            self._answered(event.error)
         if event.error:
             self._not_written(event.error, now)
             return False
@@ -136,6 +150,21 @@ class QuietBitmap:
         asked = self.bits.asked and not event.cover
         self.bits = None
         return asked
+
+    def left_out_kept(self, error: str, now: float) -> None:
+        """It was written, or could not be."""
+        self._answered(error)
+        if error:
+            return self._not_written(error, now)
+        self.error = ""
+        if self.bits is not None:
+            self.bits.left_out_kept = True
+
+    def _answered(self, error: str) -> None:
+        """What this brain had asked for, was written or could not be."""
+        self.request = MapRequest.NONE
+        self._state.left_out.unsaved |= self._left_out_asked and bool(error)
+        self._left_out_asked = False
 
     def _not_written(self, error: str, now: float) -> None:
         if error != self.error:
@@ -157,6 +186,9 @@ class QuietBitmap:
         state, bits = self._state, self.bits
         acknowledged = bits is not None and bits.retire_at is not None and state.acknowledged >= bits.retire_at
         if bits is not None and acknowledged and self.at_rest(now):
+            # After a crash these bits alone tell what was written to space that is left out on disk.
+            if state.left_out.unsaved and not bits.left_out_kept:
+                return self.keep_left_out()
             bits.retire_at = None
             if len(state.unsettled) or len(state.unreadable):
                 self.persist(zero_quiet=True)

@@ -112,6 +112,18 @@ def test_merging_loses_no_block_and_the_union_is_counted_without_making_it(
 
 
 @settings(deadline=None)
+@given(st.lists(extent, max_size=4), st.lists(extent, max_size=4))
+def test_runs_meet_a_map_where_a_block_of_theirs_is_set(
+    mine: list[tuple[int, int]], theirs: list[tuple[int, int]]
+) -> None:
+    dirty = DirtyMap(BLOCKS)
+    for first, count in mine:
+        dirty.set_range(first, count)
+    asked = {block for first, count in theirs for block in range(first, first + count)}
+    firsts, counts = (array(*column) for column in (zip(*theirs, strict=True) if theirs else ((), ())))
+    assert dirty.meets(firsts, counts) is bool(asked & blocks_of(dirty))
+
+
 @given(st.lists(extent, max_size=4))
 def test_what_is_made_persistent_comes_back_and_zero_chunks_are_not_written(extents: list[tuple[int, int]]) -> None:
     dirty = DirtyMap(BLOCKS)

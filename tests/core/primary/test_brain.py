@@ -50,6 +50,8 @@ class Shell:
                 return [ev.QuietTaken(np.zeros(1, np.uint64), self.position, flip)]
             case ev.Persist(zero_quiet=zero, cover=cover, number=number):
                 return [ev.Persisted(zero, cover=cover, number=number)]
+            case ev.KeepLeftOut():
+                return [ev.LeftOutKept()]
             case ev.ScanUsed():
                 return [ev.UsedBlocks(Runs(np.array([0]), np.array([8])), "8 blocks in use")]
             case ev.SetPayload(on=True):

@@ -58,3 +58,23 @@ def test_a_captured_write_is_out_of_it_whatever_the_mode_is() -> None:
     state.left_out.add(runs((0, 8)))
     write(state, 3)
     assert not state.left_out.mask(np.array([3])).any() and state.left_out.mask(np.array([4])).all()
+
+
+def test_only_what_really_leaves_it_is_to_be_written_down() -> None:
+    left_out = LeftOut(GEOMETRY)
+    left_out.add(runs((8, 8)))
+    left_out.written(captured((0, 64, Operation.WRITE), (128, 8, Operation.WRITE)))
+    left_out.given(runs((20, 4)))
+    assert not left_out.unsaved, "none of these was in it"
+    left_out.written(captured((80, 8, Operation.WRITE)))
+    assert left_out.unsaved and left_out_of(left_out) == [8, 9, 11, 12, 13, 14, 15]
+
+
+def test_what_is_in_use_by_now_is_written_down_soon_because_no_bitmap_remembers_it() -> None:
+    left_out = LeftOut(GEOMETRY)
+    left_out.add(runs((8, 8)))
+    assert left_out.take_grown()
+    left_out.found(runs(), runs((0, 4)))
+    assert not left_out.take_grown()
+    left_out.found(runs(), runs((0, 9)))
+    assert left_out.take_grown() and left_out_of(left_out) == [9, 10, 11, 12, 13, 14, 15]

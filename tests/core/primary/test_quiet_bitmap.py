@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pydbt.core.primary.events import Persist, Persisted, ScanUsed, TakeQuiet, ZeroQuiet
+from pydbt.core.primary.events import KeepLeftOut, Persist, Persisted, ScanUsed, TakeQuiet, ZeroQuiet
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.quiet_bitmap import PERSIST_RETRY_S, RETIRE_INTERVAL_S, Bits, MapRequest, QuietBitmap
 from pydbt.core.primary.state import State
-from tests.core.primary.parts import lines, state_of, taken_effects, write
+from tests.core.primary.parts import lines, runs, state_of, taken_effects, write
 
 
 def quiet_of(mode: Mode = Mode.NORMAL, **settings: object) -> tuple[State, QuietBitmap]:
@@ -68,6 +68,60 @@ def test_with_unsettled_blocks_the_map_is_written_first() -> None:
     assert taken_effects(state) == [Persist(zero_quiet=True)] and quiet.request is MapRequest.MAP
     assert quiet.written(Persisted(number=quiet.writes, zeroed=True), 0.1)
     assert quiet.bits is None and quiet.idle
+
+
+def left_out_and_written(block: int) -> tuple[State, QuietBitmap]:
+    """In normal mode: a block that was left out is written, the bitmaps are flipped, and the write is acknowledged."""
+    state, quiet = quiet_of()
+    state.left_out.add(runs((0, 8)))
+    write(state, block)
+    quiet.retire(0.0)
+    assert taken_effects(state) == [TakeQuiet(flip=True)]
+    quiet.taken(asked=True, in_log=True)
+    state.acknowledged = state.sequence
+    return state, quiet
+
+
+def test_a_bit_of_free_space_that_was_written_is_kept_until_it_is_on_disk_that_it_is_no_longer_left_out() -> None:
+    state, quiet = left_out_and_written(3)
+    quiet.retire(0.1)
+    assert taken_effects(state) == [KeepLeftOut()] and quiet.request is MapRequest.LEFT_OUT
+    quiet.retire(0.1)
+    assert not taken_effects(state) and quiet.bits is not None
+    write(state, 4)  # of a later flip
+    quiet.left_out_kept("", 0.2)
+    quiet.retire(0.2)
+    assert taken_effects(state) == [ZeroQuiet()] and quiet.bits is None
+    assert state.left_out.unsaved, "the later flip is to be answered as well"
+
+
+def test_where_it_cannot_be_written_the_bits_stay_and_it_is_tried_again() -> None:
+    state, quiet = left_out_and_written(3)
+    quiet.retire(0.1)
+    taken_effects(state)
+    quiet.left_out_kept("no space left on device", 0.2)
+    assert quiet.error and lines(state, "error")
+    quiet.retire(0.3)
+    assert not taken_effects(state) and quiet.bits is not None
+    quiet.retire(0.2 + PERSIST_RETRY_S)
+    assert taken_effects(state) == [KeepLeftOut()]
+    quiet.left_out_kept("", 0.2 + PERSIST_RETRY_S)
+    quiet.retire(0.3 + PERSIST_RETRY_S)
+    assert ZeroQuiet() in taken_effects(state) and not quiet.error
+
+
+def test_a_map_has_with_it_what_was_left_out_and_one_that_covers_for_others_is_not_relied_on() -> None:
+    state, quiet = left_out_and_written(3)
+    quiet.cover()
+    assert state.left_out.unsaved
+    quiet.persist(zero_quiet=True)
+    assert not state.left_out.unsaved
+    quiet.written(Persisted(number=quiet.writes, zeroed=False, error="no space left on device"), 0.2)
+    assert state.left_out.unsaved
+    quiet.bits = None
+    quiet.keep_left_out()
+    quiet.left_out_kept("", 9.0)
+    assert quiet.idle and quiet.bits is None
 
 
 def test_bits_that_no_log_has_wait_for_a_map_on_disk() -> None:

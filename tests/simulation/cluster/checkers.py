@@ -121,6 +121,22 @@ def a_crash_forgets_nothing(world: World, differ: dict[str, np.ndarray]) -> None
                 )
 
 
+def what_was_written_is_not_left_out(world: World) -> None:
+    """When a controller has died: a block that was written counts for the next one, or the map or the kernel names it."""
+    primary = world.primary
+    for record in primary.records():
+        left_out = primary.left_out_on_disk(record)
+        if left_out is None or not would_trust_the_map(world, record):
+            continue
+        known = primary.map_on_disk(record) | world.kernel.dirty()
+        wrong = np.flatnonzero(left_out & world.kernel.written_whole & ~known)
+        if len(wrong):
+            raise Violation(
+                "what was written is not left out",
+                f"blocks {wrong.tolist()} were written, and a difference of {record.address} in them would not count",
+            )
+
+
 def words_of(world: World) -> str:
     """Where every brain stands."""
     peers = [f"{node.name} {peer.brain.mode}/{peer.brain.phase}" for node, peer in world.primary.peers()]

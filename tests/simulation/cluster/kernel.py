@@ -95,6 +95,7 @@ class Kernel:
         self.submitted = self.completed = 0
         self.era = Era(bytes(geometry.size_bytes), geometry.size_sectors)
         self.ever_written = np.zeros(geometry.size_sectors, bool)
+        self.written_whole = np.zeros(geometry.block_count, bool)  # by one write
         self.write_sectors = 0
         self.schedule: Callable[[float, Callable[[], None]], None] = lambda delay, action: None
         self.advance: Callable[[float], None] = lambda seconds: None
@@ -143,6 +144,11 @@ class Kernel:
             self._mark(mask, write)
         return mask
 
+    def _whole_blocks(self, sector: int, sectors: int) -> slice:
+        per_block, end = self.geometry.block_sectors, sector + sectors
+        is_end = end == self.geometry.size_sectors
+        return slice(-(-sector // per_block), self.geometry.block_count if is_end else end // per_block)
+
     def _mark(self, mask: np.ndarray, write: Write) -> None:
         first, last = self._blocks(write.sector, write.sectors)
         mask[first : last + 1] = True
@@ -171,6 +177,8 @@ class Kernel:
             write.landing = (self.submitted | 1 << 60).to_bytes(8, "little")
         self.era.add(write)
         self.ever_written[sector : sector + sectors] = True
+        if op is not Operation.DISCARD:
+            self.written_whole[self._whole_blocks(sector, sectors)] = True
         self.flying[write.order] = write
         if self.attached:
             self._set_bits(write)

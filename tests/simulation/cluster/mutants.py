@@ -171,6 +171,17 @@ def _zeroed_first(right: Callable, self: EffectRunner, number: int | None, effec
 around("the quiet bitmap is zeroed before the map is written", EffectRunner, "_carry_out", _zeroed_first)
 
 
+def _kept_at_once(self: QuietBitmap) -> None:
+    assert self.bits is not None
+    self._state.left_out.unsaved, self.bits.left_out_kept = False, True
+
+
+instead(
+    "the quiet bitmap is zeroed before it is on disk that a block is not left out any more",
+    QuietBitmap, "keep_left_out", _kept_at_once,
+)  # fmt: skip
+
+
 def _answered_early(right: Callable, self: PeerMaps, effect: ev.Persist) -> ev.Persisted:
     right(self, effect)
     return ev.Persisted(effect.zero_quiet, "", effect.cover, effect.number)

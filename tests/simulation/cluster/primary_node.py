@@ -329,7 +329,14 @@ class PrimaryNode:
 
     def map_on_disk(self, record: SecondaryRecord) -> np.ndarray | None:
         """The blocks that the next controller finds in the map file of a secondary; None without one."""
-        loaded = load_map(self.state_dir / record.map_name)
+        return self._blocks_in(record.map_name)
+
+    def left_out_on_disk(self, record: SecondaryRecord) -> np.ndarray | None:
+        """The blocks that the next controller takes for space that the secondary was never given; None without a file."""
+        return self._blocks_in(record.free_name)
+
+    def _blocks_in(self, name: str) -> np.ndarray | None:
+        loaded = load_map(self.state_dir / name)
         if loaded is None:
             return None
         mask = np.zeros(self.kernel.geometry.block_count, bool)

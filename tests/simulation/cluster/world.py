@@ -124,6 +124,7 @@ class World:
             return
         self.switchover.life_ended()
         self._guarded(lambda: checkers.differs_is_out_of_sync(self))
+        self._guarded(lambda: checkers.what_was_written_is_not_left_out(self))
         self.start_at = self.clock.now + self._restart_seconds
 
     def waited(self, timeout: float) -> None:
