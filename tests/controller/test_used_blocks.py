@@ -88,7 +88,7 @@ def test_free_space_is_looked_for_beside_the_loop_as_well(loop, monkeypatch) -> 
         with pytest.raises(BusyError, match="try again in a moment"):
             verification.require({})
     written_out.set()
-    until(lambda: verification._space._there.is_set(), "the search has ended")
+    until(lambda: not verification._space._is_searching, "the search has ended")
     verification.require({})
     assert len(searches) == 1
     monkeypatch.setattr(used_blocks, "KEPT_S", -1.0)

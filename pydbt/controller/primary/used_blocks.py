@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 
@@ -64,37 +65,33 @@ class UsedBlocksSearch:
 
 
 class FreeSpace:
-    """Where free space is, looked for in a thread as the blocks in use are. Called from the loop's thread alone."""
+    """Where free space is; what was found is kept for a while. Called from the loop's thread alone."""
 
     def __init__(self, device: BlockDevice, geometry: Geometry) -> None:
         self._device, self._geometry = device, geometry
-        self._there: threading.Event | None = None  # of the search that goes on, or whose result is kept
-        self._ended_at = 0.0
+        self._is_searching = False
+        self._ended_at = -inf  # of the search whose result is kept
         self._free: Runs | None = None
-        self._found_nothing_at_once = False
 
     def found(self) -> Runs | None:
         """None where it is not known. BusyError while it is looked for, for longer than the loop waits."""
-        is_old = time.monotonic() > self._ended_at + KEPT_S or self._found_nothing_at_once
-        if self._there is None or (self._there.is_set() and is_old):
-            self._there, self._free = threading.Event(), None
-            Job("free space", self._search, self._tell)
-            at_once = self._there.wait(AT_ONCE_S)
-            # Nothing was waited for, and a file system may be mounted before the next question.
-            self._found_nothing_at_once = at_once and self._free is None
-        if not self._there.is_set():
+        if not self._is_searching and time.monotonic() > self._ended_at + KEPT_S:
+            self._is_searching = True
+            used = UsedBlocksSearch(self._device, self._geometry, False, self._keep).at_once()
+            if used is not None:
+                self._keep(used)
+            if used is not None and used.whole:
+                self._ended_at = (
+                    -inf
+                )  # nothing was waited for, and a file system may be mounted before the next question
+        if self._is_searching:
             raise BusyError("where free space is takes long to find out on this machine: try again in a moment")
         return self._free
 
-    def _search(self) -> None:
-        used = scan(self._device, self._geometry, whole=False)
-        if not used.whole:
-            self._free = every_block(self._geometry).minus(used.runs)
-
-    def _tell(self) -> None:
-        self._ended_at = time.monotonic()
-        assert self._there is not None, "there is one search at a time"
-        self._there.set()
+    def _keep(self, used: ev.UsedBlocks) -> None:
+        """Also in the thread of the search, which nobody waits for by then."""
+        self._free = None if used.whole else every_block(self._geometry).minus(used.runs)
+        self._ended_at, self._is_searching = time.monotonic(), False
 
 
 def scan(device: BlockDevice, geometry: Geometry, whole: bool) -> ev.UsedBlocks:
