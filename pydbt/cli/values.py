@@ -10,6 +10,7 @@ import click
 
 from pydbt.core.configured.on_unreachable import OnUnreachable
 from pydbt.core.errors import UsageError
+from pydbt.core.units import NUMBER_MAX
 from pydbt.network.address import parse_address
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")
@@ -19,6 +20,7 @@ _NANOSECONDS_OF = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 _SECONDS_OF = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 LONGEST_S = 1e9
 """Longer than any use of a time. Who waits at a socket waits in parts of it (``LONGEST_SOCKET_WAIT_S``)."""
+_LONGEST_SIZE = 100
 _UNITS = {"": 1, "B": 1, "S": 512}
 for _power, _letter in enumerate("KMGTP", start=1):
     _UNITS |= {_letter: 1024**_power, f"{_letter}I": 1024**_power, f"{_letter}IB": 1024**_power}
@@ -27,12 +29,15 @@ for _power, _letter in enumerate("KMGTP", start=1):
 
 def parse_size(text: str) -> int:
     """Bytes of ``64M``, ``64MiB`` (1024s), ``64MB`` (1000s), ``2048s`` (sectors) or a plain number. ValueError."""
-    match = _SIZE.fullmatch(text.strip())
+    match = _SIZE.fullmatch(text.strip()) if len(text) <= _LONGEST_SIZE else None
     unit = _UNITS.get(match[2].upper()) if match else None
     if match is None or unit is None:
         raise ValueError(f"{text!r} is no size: write bytes, or a number with K, M, G or T, as in 64M")
     whole, _, fraction = match[1].partition(".")
-    return int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
+    size = int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
+    if size >= NUMBER_MAX:
+        raise ValueError(f"{text!r} is too large: a size must be less than 16 EiB")
+    return size
 
 
 class _Value(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no parameter

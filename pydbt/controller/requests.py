@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydbt.core.errors import PydbtError, UsageError
+from pydbt.core.units import NUMBER_MAX
 
 # The arguments that a request may have besides its command; null means none.
 _TEXT, _NUMBER, _WHOLE, _TRUTH = (str,), (int, float), (int,), (bool,)
@@ -26,6 +27,8 @@ def check_arguments(arguments: dict[str, Any]) -> None:
         value = arguments.get(name)
         if value is not None and type(value) not in kinds:
             raise UsageError(f"{name} of a request is {_WORDS[kinds]}, not {value!r}")
+        if isinstance(value, int) and abs(value) >= NUMBER_MAX:
+            raise UsageError(f"{name} of a request is out of range")
     if arguments.get("timeout") is not None and not 0 <= arguments["timeout"] <= threading.TIMEOUT_MAX:
         raise UsageError(f"the timeout of a request is out of range: {arguments['timeout']!r}")
     if arguments.get("rate_limit") is not None and arguments["rate_limit"] <= 0:

@@ -63,7 +63,16 @@ def test_no_text_breaks_the_parser(text: str) -> None:
     try:
         assert parse_size(text) >= 0
     except ValueError as error:
-        assert "is no size" in str(error)
+        assert "is no size" in str(error) or "is too large" in str(error)
+
+
+@pytest.mark.parametrize(
+    "text", ["16777216T", "99999999999P", "9" * 90 + "P", "9" * 400, "9" * 5000 + "M", "1." + "0" * 5000]
+)
+def test_no_size_is_larger_than_what_is_counted_in_64_bits(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is too large|is no size"):
+        parse_size(text)
+    assert parse_size("16777215T") < 1 << 64
 
 
 @pytest.mark.parametrize(
