@@ -42,6 +42,8 @@ CLIENTS_MAX = 64
 _SEND_TIMEOUT_S = 10.0
 # One that asks for nothing gives its place to others.
 _IDLE_S = 60.0
+# As often it is seen whether the socket is still there: who tidies up a folder, or restores it, removes it.
+_LOOK_S = 10.0
 
 _HELD = {"primary": ("outdated", "stopped"), "secondary": ("consistent", "offline")}
 """The best replica state without a controller, and its mode."""
@@ -73,7 +75,9 @@ class ControlServer:
         self._clients: set[socket.socket] = set()
         self._threads: set[threading.Thread] = set()
         self._lock = threading.Lock()
+        self._making = threading.Lock()
         self._stopping = False
+        self._problem = ""
         self._inode = 0
 
     def make(self) -> None:
@@ -104,7 +108,7 @@ class ControlServer:
         if self._listener is None:
             self.make()
         assert self._listener is not None
-        self._listener.listen(16)
+        self._listen()
         thread = threading.Thread(target=self._accept, name="control", daemon=True)
         try:
             begin(thread)
@@ -113,14 +117,20 @@ class ControlServer:
             raise
         self._thread = thread
 
+    def _listen(self) -> None:
+        assert self._listener is not None
+        self._listener.settimeout(_LOOK_S)
+        self._listener.listen(16)
+
     def stop(self) -> None:
         """Close the socket and every client's connection; harmless when stopped already."""
-        self._stopping = True
-        if self._listener is not None:
+        with self._making:
+            self._stopping = True
+            listener, self._listener = self._listener, None
+        if listener is not None:
             with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
-            self._listener.close()
-            self._listener = None
+                listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+            listener.close()
             with contextlib.suppress(OSError):
                 if os.stat(self.path).st_ino == self._inode:
                     os.unlink(self.path)
@@ -155,12 +165,33 @@ class ControlServer:
             return
         raise BusyError(f"a controller is already running with the state directory {self.path.parent}")
 
+    def _make_again(self) -> None:
+        """Where somebody has removed the socket, nobody reaches this controller: a new one is made."""
+        with self._making:
+            if self._stopping or os.path.lexists(self.path):
+                return
+            removed = self._listener
+            try:
+                self.make()
+                self._listen()
+            except (PydbtError, OSError) as error:
+                self._listener = removed
+                if str(error) != self._problem:
+                    _log.warning("%s was removed, and cannot be made again: %s", self.path, error)
+                self._problem = str(error)
+                return
+        self._problem = ""
+        if removed is not None:
+            removed.close()
+        _log.warning("%s was removed, and is made again", self.path)
+
     def _accept(self) -> None:
-        listener = self._listener
-        assert listener is not None
-        while not self._stopping:
+        while (listener := self._listener) is not None:
             try:
                 client, _ = listener.accept()
+            except TimeoutError:
+                self._make_again()
+                continue
             except OSError:
                 if self._stopping:
                     return

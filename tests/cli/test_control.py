@@ -6,18 +6,21 @@ import contextlib
 import json
 import os
 import socket
+import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pydbt.controller import registry
+from pydbt.controller import control, registry
 from pydbt.controller.control import (
     CLIENTS_MAX,
+    SOCKET_NAME,
     ClientGone,
     ControlServer,
     call,
@@ -39,7 +42,7 @@ from pydbt.controller.requests import check_arguments
 from pydbt.core.errors import BusyError, NotRunning, PydbtError, StateError, TimedOut, UsageError
 from pydbt.device.sysfs import BlockDevice
 from tests.lab.disks import loop_over
-from tests.lab.patience import wait_until
+from tests.lab.patience import until, wait_until
 from tests.lab.programs import ROOT, command
 
 
@@ -122,6 +125,41 @@ def test_the_socket_of_a_killed_controller_is_replaced(tmp_path: Path) -> None:
         call(tmp_path, {"command": "status"})
     with ControlServer(tmp_path, echo):
         assert call(tmp_path, {"command": "x"}) == {"asked": {"command": "x"}}
+
+
+def test_a_socket_that_somebody_has_removed_is_made_again_for_those_who_may_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(control, "_LOOK_S", 0.02)
+    place = tmp_path / SOCKET_NAME
+    with ControlServer(tmp_path, echo, group=os.getegid()):
+        for _ in range(2):
+            place.unlink()
+            until(lambda: is_answering(tmp_path), "it answers again")
+            assert call(tmp_path, {"command": "x"}) == {"asked": {"command": "x"}}
+            assert stat.S_IMODE(place.stat().st_mode) == 0o660
+        place.unlink()
+        place.mkdir()
+        time.sleep(0.1)  # what another one has put there is not ours to remove
+        assert place.is_dir()
+        place.rmdir()
+        until(lambda: is_answering(tmp_path), "it answers again")
+    assert not place.exists() and caplog.text.count("is made again") == 3
+
+
+def test_a_socket_that_cannot_be_made_again_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(control, "_LOOK_S", 0.01)
+    folder = tmp_path / "state"
+    folder.mkdir()
+    with ControlServer(folder, echo):
+        folder.rename(tmp_path / "away")
+        until(lambda: "cannot be made again" in caplog.text, "it is told")
+        time.sleep(0.1)
+        assert caplog.text.count("cannot be made again") == 1
+        (tmp_path / "away").rename(folder)
+        assert call(folder, {"command": "x"}) == {"asked": {"command": "x"}}
 
 
 def test_a_second_controller_on_one_state_directory_is_refused_and_harms_nothing(tmp_path: Path) -> None:
@@ -475,6 +513,8 @@ def test_a_status_of_another_shape_is_none(tmp_path: Path, secondaries: str) -> 
         ({"command": "wait", "timeout": True}, "timeout"),
         ({"command": "verify", "rate_limit": "fast"}, "rate_limit"),
         ({"command": "verify", "rate_limit": 0}, "rate limit"),
+        ({"command": "verify", "rate_limit": 10**400}, "rate_limit"),
+        ({"command": "history", "from": -(10**400)}, "from"),
         ({"command": "verify", "repair": "yes"}, "repair"),
         ({"command": "add"}, "add"),
         ({"command": "remove", "secondary": None}, "remove"),
