@@ -14,7 +14,8 @@ import numpy.typing as npt
 from pydbt.core.blocks.runs import Integers, Runs
 from pydbt.core.primary import history_events as h
 from pydbt.core.primary.interruption import TcpView, Way
-from pydbt.core.primary.left_out import KeepLeftOut, LeftOutKept
+from pydbt.core.primary.left_out import KeepLeftOut as KeepLeftOut
+from pydbt.core.primary.left_out import LeftOutKept as LeftOutKept
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
