@@ -100,7 +100,7 @@ class DirectReader:
     def check(self) -> None:
         """DeviceError when the device has vanished, was attached again, or has another size than when it was opened."""
         path = self.device.path
-        if not self.device.exists() or self.device.disk_sequence() != self._disk_sequence:
+        if self.device.has_gone(self._disk_sequence):
             raise DeviceError(f"{path} has vanished: the kernel removed the device while it was in use")
         try:
             size_bytes = size_of_descriptor(self._descriptor)

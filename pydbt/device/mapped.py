@@ -45,7 +45,7 @@ class SnapshotSpace:
 
     def number(self) -> str:
         """The device's number. CommandFailed when the device is gone."""
-        if not self.device.exists() or self.device.disk_sequence() != self.sequence:
+        if self.device.has_gone(self.sequence):
             raise CommandFailed(f"the snapshot space {self.device.path} is gone")
         return mapper.number(self.device)
 

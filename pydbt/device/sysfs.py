@@ -119,6 +119,14 @@ class BlockDevice:
         """Whether the kernel still has a device of this number."""
         return (_DEVICES / f"{self.major}:{self.minor}").exists()
 
+    def has_gone(self, sequence: int | None) -> bool:
+        """Whether the kernel has removed the device that had this ``disk_sequence``, and perhaps has another one of its number.
+
+        A sequence that cannot be read, as by a process without a free descriptor, tells nothing.
+        """
+        present = self.disk_sequence()
+        return not self.exists() or (present is not None and sequence is not None and present != sequence)
+
     def disk(self) -> BlockDevice:
         """The whole disk: of a partition, the disk that it lies on; else the device itself."""
         return self if not self.is_partition else BlockDevice.from_number(*self.disk_number)

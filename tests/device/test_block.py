@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,17 @@ def test_a_resized_device_is_reported_with_both_sizes(tmp_path: Path) -> None:
         run("losetup", "--set-capacity", path)
         with pytest.raises(DeviceError, match=f"resized from {2 * MIB} to {3 * MIB} bytes"):
             reader.check()
+
+
+def test_a_process_without_a_free_descriptor_takes_no_device_for_one_that_has_vanished(tmp_path: Path) -> None:
+    with loop_over(image(tmp_path / "a", 2 * MIB)) as path, DirectReader(BlockDevice.identify(path)) as reader:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            reader.check()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        reader.check()
 
 
 def test_a_device_that_lost_its_medium_has_vanished(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import resource
 import select
 import signal
 import subprocess
@@ -136,6 +137,23 @@ def test_sectors_that_cannot_be_read_hold_nothing_else_up_and_are_named(tmp_path
         assert both.status()["unreadable"]["bytes"] == 0
         both.until_applied()
         assert both.differing() == 0
+
+
+def test_a_side_without_a_free_descriptor_goes_on_when_it_has_some(tmp_path: Path) -> None:
+    with loop_device(tmp_path, 8 * MIB) as device, cluster(tmp_path / "c", device, primary_options=WHOLE) as both:
+        both.start()
+        both.wait()
+        for side in (both.primary, both.secondary):
+            usual = resource.prlimit(side.process.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(side.process.pid, resource.RLIMIT_NOFILE, (0, usual[1]))
+            with DirectWriter(device.path) as writer:
+                writer.put(0, os.urandom(MIB))
+            time.sleep(8)  # more than a look at what is seen each five seconds
+            resource.prlimit(side.process.pid, resource.RLIMIT_NOFILE, usual)
+            assert side.alive, both.tails()
+            both.wait()
+        assert not both.status()["tainted"]
+        both.compare("after a time without descriptors")
 
 
 def test_commands_that_are_killed_while_they_wait_keep_nobody_else_out(tmp_path: Path) -> None:

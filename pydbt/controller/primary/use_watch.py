@@ -47,7 +47,7 @@ class UseWatch:
         if not maps_memory(self._device) and now < self._begun_at + SWAP_S:
             return
         self._begun_at = now
-        if maps_memory(self._device) or swap_paths():
+        if maps_memory(self._device) or _may_have_swap():
             self._job = Job("use", lambda: look_at_use(self._device), then)
         else:
             self._last, self._error = Use(), ""
@@ -71,6 +71,14 @@ class UseWatch:
             f"it is unknown whether {self._device.path} is used as swap or mapped with DAX ({why}): blocks could then differ "
             "until the next verification"
         )
+
+
+def _may_have_swap() -> bool:
+    """Where it cannot be asked now, as without a free descriptor, the thread looks, and tells why it cannot."""
+    try:
+        return bool(swap_paths())
+    except OSError:
+        return True
 
 
 def look_at_use(device: BlockDevice) -> Use:
