@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -13,6 +14,7 @@ from pydbt.core.errors import MachineError, PydbtError, UsageError
 from pydbt.core.printable import printable
 
 BUG = 1
+_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 EXIT_CODES = """Exit codes:
 
@@ -55,9 +57,28 @@ def explain(error: BaseException) -> tuple[str, int]:
                 f"{error.filename or 'something'} may not be used: run this as root, with sudo",
                 MachineError.exit_code,
             )
+        case MemoryError():
+            return (
+                "this program may have no more memory: see 'ulimit -v', and the control group",
+                MachineError.exit_code,
+            )
+        case OSError() if error.errno in _LIMITS:
+            return f"{_one_line(str(error))}: a limit is reached (see 'ulimit -a')", MachineError.exit_code
+        case OSError() if not os.path.exists("/proc/self"):
+            return "/proc is not mounted, and this program needs it: mount it", MachineError.exit_code
+        case FileNotFoundError() if _folder_is_gone():
+            return "the current directory was removed: change to another one", UsageError.exit_code
         case _:
             words = _one_line(str(error)) or "no message"
             return f"{type(error).__name__}: {words} (this is a bug; run it with --debug to see where)", BUG
+
+
+def _folder_is_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def report(error: BaseException, debug: bool) -> int:

@@ -17,9 +17,15 @@ from typing import NoReturn
 
 from pydbt.cli.program import INTERRUPTED, SERVICES, TERMINATED, end_early, program_name
 
+_MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2)
+"""They ask other programs for figures, or to open their log anew; who sends them to this one wants no end of it."""
+
 
 def main() -> None:
     """Run the program on the process's own arguments, and end the process."""
+    _open_closed_streams()
+    for number in _MEANINGLESS:
+        signal.signal(number, _go_on)
     end_early(_end_at_once)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads would keep the capabilities of the start
     from pydbt.cli.group import execute
@@ -38,6 +44,26 @@ def main() -> None:
         # `python -m` then ends by the signal (pymain_run_python() and Py_RunMain() in Modules/main.c).
         os._exit(code)
     sys.exit(code)
+
+
+def _go_on(number: int, frame: FrameType | None) -> None:
+    """In the place of the end of the process. A handler, because a program that is started inherits what is ignored."""
+
+
+def _open_closed_streams() -> None:
+    """A process that was started without stdin, stdout or stderr has the null device there.
+
+    Else the next file takes the place, a TARGET too, and what any library prints to stderr is written to that.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            with contextlib.suppress(OSError):  # without /dev/null it is as it was
+                os.set_inheritable(
+                    os.open(os.devnull, os.O_RDWR), True
+                )  # the lowest number that is free, which is this one
+                setattr(sys, name, os.fdopen(number, mode, errors="backslashreplace", closefd=False))
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:

@@ -206,7 +206,7 @@ def _steps(path: str, whole: bool) -> Iterator[tuple[str, os.stat_result]]:
     """
     at = "/"
     yield at, os.lstat(at)
-    left = os.path.join(os.getcwd(), path).split("/")[::-1]
+    left = (path if os.path.isabs(path) else os.path.join(os.getcwd(), path)).split("/")[::-1]
     links = 0
     while left:
         name = left.pop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,15 @@ def test_an_error_of_the_command_is_told_beside_a_full_disk() -> None:
     with Path("/dev/full").open("w") as full:
         code, errors = run(("status", "/dev/no-such-disk"), full.fileno())
     assert code == 2 and "/dev/no-such-disk" in errors
+
+
+def test_no_file_takes_the_place_of_a_stream_that_was_closed_at_the_start(tmp_path: Path) -> None:
+    """What a library prints to stderr would be written to a TARGET in that place."""
+    look = "import os, sys; print(*(os.readlink(f'/proc/self/fd/{n}') for n in range(3)), file=open(sys.argv[1], 'w'))"
+    script = f"from pydbt.cli import main; main._open_closed_streams(); {look}; print('out'); sys.stderr.write('x')"
+    found = tmp_path / "found"
+    closed = lambda: [os.close(number) for number in range(3)]  # noqa: E731
+    done = subprocess.run([sys.executable, "-c", script, found], cwd=ROOT, preexec_fn=closed, timeout=60)
+    assert done.returncode == 0 and found.read_text().split() == ["/dev/null"] * 3
+    done = subprocess.run([*PROGRAM, "status", "/dev/no-such-disk"], cwd=ROOT, preexec_fn=closed, timeout=60)
+    assert done.returncode == 2, "its exit code is told all the same"

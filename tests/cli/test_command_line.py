@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from pydbt.cli.explain import explain
 from pydbt.cli.group import execute
 from pydbt.cli.program import program_name
 from pydbt.controller.control import write_saved_status
@@ -195,6 +197,8 @@ def test_a_signal_while_a_run_waits_for_its_first_secondary_undoes_the_start(
     try:
         assert "waiting for this secondary" in process.stderr.readline()
         process.send_signal(signal.SIGHUP)  # that identities are to be read again ends nothing
+        process.send_signal(signal.SIGUSR1)  # nor does what other programs take for a question, or for a new log
+        process.send_signal(signal.SIGUSR2)
         command("status", disk).refused(9, "is starting or ending")
         process.send_signal(number)
         errors = process.communicate(timeout=30)[1]
@@ -583,6 +587,38 @@ def test_a_fault_is_one_sentence_and_a_traceback_only_on_demand(
     monkeypatch.setenv("PYDBT_DEBUG", "1")
     assert execute(["status", "--state", "/"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "no more memory"),
+        (OSError(errno.EMFILE, "Too many open files", "/sys/block"), "'/sys/block': a limit is reached"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "a limit is reached"),
+    ],
+)
+def test_a_limit_of_the_process_is_no_fault_of_the_program(error: Exception, words: str) -> None:
+    sentence, code = explain(error)
+    assert code == 3 and words in sentence and "bug" not in sentence
+
+
+def test_a_current_directory_that_was_removed_is_no_fault_of_the_program(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    words = ["sh", "-c", f'mkdir {gone} && cd {gone} && rmdir {gone} && exec "$@"', "sh", *PROGRAM, "secondary"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for target, sentence in (("target.img", "current directory"), (tmp_path / "no" / "target.img", "does not exist")):
+        done = subprocess.run(
+            [*words, target, "--listen", f"unix:{tmp_path}/link", "--state", tmp_path / "state"],
+            env=environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 2 and sentence in done.stderr, done
+
+
+def test_a_machine_without_proc_is_told_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/self/fdinfo/3")
+    assert explain(error)[1] == 1, "it is mounted: a fault"
+    monkeypatch.setattr("pydbt.cli.explain.os.path.exists", lambda path: path != "/proc/self")
+    assert explain(error) == ("/proc is not mounted, and this program needs it: mount it", 3)
 
 
 def test_an_interrupt_is_no_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
