@@ -65,6 +65,9 @@ class Peer:
         elif self.brain.mode is Mode.NORMAL:
             since = behind_since(self.brain.state)
             self.in_sync_at = heard_until if since is None else min(since, heard_until)
+        elif self.brain.state.replica.initial:
+            # Another replica, or one that was put back: it lacks what the earlier one had.
+            self.in_sync_at = None
 
     def close(self, *, wait: bool = True) -> None:
         """Say goodbye, and let go of what is held. Without ``wait`` the threads end by themselves, and hold nobody up."""

@@ -29,6 +29,7 @@ from pydbt.controller.primary.opening import (
     secures_of,
 )
 from pydbt.controller.primary.programs import chain_of, open_capture, unarmed_of
+from pydbt.controller.primary.recalled import recall_in_sync
 from pydbt.controller.primary.rest import Rest
 from pydbt.controller.primary.transaction_watch import followed_transactions
 from pydbt.controller.primary.volume import Volume
@@ -121,6 +122,7 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
         volume.transactions = followed_transactions(reader, state.size_bytes, with_data=not snapshot_based)
         for slot, secondary in joiners.items():
             volume.join(slot, secondary)
+        recall_in_sync(volume)
         loop = PrimaryLoop(volume, recovery.layer, recovery.problem, below)
         try:
             return _serve(loop, options, stack)

@@ -106,8 +106,7 @@ class Persisted:
 class BlocksRead:
     """The blocks of a ``ReadBlocks`` are in memory; every write submitted by then lies before ``position`` in the ring.
 
-    ``error``: why some of them are not. Those are ``unreadable``; when none is named, the whole read failed.
-    """
+    ``error``: why some of them are not. Those are ``unreadable``; when none is named, the whole read failed."""
 
     reading: int
     position: int
@@ -154,8 +153,7 @@ class WaitAsked:
     """Somebody waits until every write completed by now is durable on the secondary.
 
     For several: on those in ``peers`` (None: on all of them), or with ``first`` on any one. ``patient``: it goes on waiting
-    for blocks that the secondary's target does not take now. ``transaction``: and until they hold it.
-    """
+    for blocks that the secondary's target does not take now. ``transaction``: and until they hold it."""
 
     token: int
     position: int
