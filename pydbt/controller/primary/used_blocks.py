@@ -14,7 +14,7 @@ from pydbt.controller.primary.job import Job
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import BusyError, PydbtError
 from pydbt.core.primary import events as ev
-from pydbt.core.units import Geometry
+from pydbt.core.units import Geometry, format_bytes
 from pydbt.device.filesystem import used_extents
 from pydbt.device.sysfs import BlockDevice
 
@@ -103,7 +103,7 @@ def scan(device: BlockDevice, geometry: Geometry, whole: bool) -> ev.UsedBlocks:
     except (PydbtError, OSError) as error:
         return everything(geometry, f"the whole device is copied: {error}")
     runs = blocks_of_bytes(used.firsts_bytes, used.lengths_bytes, geometry)
-    return ev.UsedBlocks(runs, f"{used.total_bytes} bytes in use; {used.reason}", used.whole)
+    return ev.UsedBlocks(runs, f"{format_bytes(used.total_bytes)} in use; {used.reason}", used.whole)
 
 
 def everything(geometry: Geometry, explanation: str) -> ev.UsedBlocks:

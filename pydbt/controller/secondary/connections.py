@@ -145,7 +145,8 @@ class Connections:
         with self._lock:
             stranger = self._strangers.pop(identifier, None)
             self._welcomed_host = stranger[0] if stranger is not None else self._welcomed_host
-        who = self._welcomed[identifier] = f"the primary {connection.who}"
+        here = connection.socket.family == socket.AF_UNIX
+        who = self._welcomed[identifier] = "the primary of this machine" if here else f"the primary {connection.who}"
         held = f"the replica is {frame.state} at sequence {frame.sequence}" if frame.volume else "a new replica"
         answers.put(frame, lambda: self._lines.log(logging.INFO, f"{who} is connected; {held}"))
 
