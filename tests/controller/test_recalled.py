@@ -33,9 +33,7 @@ def volume(tmp_path: Path) -> Iterator[Volume]:
 def saved(of: Volume, last: datetime | str | None, **more: Any) -> None:
     moment = last.isoformat() if isinstance(last, datetime) else last
     told = {"role": "primary", "volume": of.metadata.state.volume, **more}
-    write_saved_status(
-        of.options.state_dir, {**told, "secondaries": [{"secondary": "h:1", "last_in_sync": moment}]}
-    )
+    write_saved_status(of.options.state_dir, {**told, "secondaries": [{"secondary": "h:1", "last_in_sync": moment}]})
 
 
 def recalled(volume: Volume) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,7 +52,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     made.monotonic = lambda: made.now
     monkeypatch.setattr(primary_volume, "time", made)
     monkeypatch.setattr(primary_status, "time", made)
-    monkeypatch.setattr(primary_status, "moment_ago", lambda ago_s: f"{ago_s:.3f} s ago")
+    monkeypatch.setattr(primary_status, "moment_ago", lambda ago_s, wall=None: f"{ago_s:.3f} s ago")
     return made
 
 
@@ -71,6 +71,30 @@ def test_a_volume_with_one_secondary_that_follows(tmp_path: Path, clock: SimpleN
     volume.peers[1].note_in_sync(clock.now - 0.5)
     same_as_golden("one.json", PrimaryLoop(volume).report().to_json())
     volume.peers[1].close()
+
+
+def test_no_moment_is_told_too_late_by_a_process_that_does_not_get_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at a clock takes a second; both clocks agree."""
+    began, passed = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), [0.0]
+
+    def look() -> float:
+        passed[0] += 1.0
+        return passed[0]
+
+    clocks = SimpleNamespace(monotonic=lambda: 1000.0 + look(), sleep=lambda _: None)
+    monkeypatch.setattr(primary_volume, "time", clocks)
+    monkeypatch.setattr(primary_status, "time", clocks)
+    wall = SimpleNamespace(now=lambda _: began + timedelta(seconds=look()))
+    monkeypatch.setattr(primary_status, "datetime", wall)
+    volume = volume_of(tmp_path, record(1))
+    peer = volume.join(1, Joining(CONFIG))
+    peer.brain.state.mode = Mode.NORMAL
+    peer.note_in_sync(1000.0)
+    told = PrimaryLoop(volume).report().to_json()["last_in_sync"]
+    assert datetime.fromisoformat(str(told)) <= began
+    peer.close()
 
 
 def test_what_may_lie_in_the_ring_is_not_promised_to_be_in_sync(tmp_path: Path, clock: SimpleNamespace) -> None:

@@ -13,6 +13,6 @@ def wall_moment(at: float, now: float, precision: str = "seconds") -> str:
     return moment_ago(passed_s(at, now), precision)
 
 
-def moment_ago(ago_s: float, precision: str = "milliseconds") -> str:
-    """RFC 3339: this many seconds ago by the present wall clock."""
-    return in_utc(datetime.now(UTC) - timedelta(seconds=ago_s), precision)
+def moment_ago(ago_s: float, precision: str = "milliseconds", wall: datetime | None = None) -> str:
+    """RFC 3339: this many seconds before ``wall``, which is the present wall clock without it."""
+    return in_utc((wall or datetime.now(UTC)) - timedelta(seconds=ago_s), precision)

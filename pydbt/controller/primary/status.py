@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from pydbt.controller.clocks import passed_s
 from pydbt.controller.expiry import identity_report
@@ -119,7 +120,9 @@ def _secondary_report(
     peer: Peer, in_kernel_bytes: int, size_bytes: int, write_intent: WriteIntentReport | None
 ) -> SecondaryReport:
     """``in_kernel_bytes``: blocks that the kernel's bitmaps name beyond those that the brain knows."""
-    record, config, now = peer.record, peer.brain.config, time.monotonic()
+    record, config = peer.record, peer.brain.config
+    # The wall clock first: this process may not get to run between the two, and no moment is to be told too late.
+    wall, now = datetime.now(UTC), time.monotonic()
     status = peer.brain.status(now)
     normal = status.mode is Mode.NORMAL
     # Outside of normal mode the kernel's bitmaps name further blocks; they may overlap with ours (an upper bound).
@@ -152,11 +155,11 @@ def _secondary_report(
         unwritable=_places(status.unwritable, config.geometry),
         lag_bytes=lag_bytes if status.known else None,
         lag_seconds=round(lag_seconds, 3) if lag_seconds is not None else None,
-        last_in_sync=moment_ago(lag_seconds) if lag_seconds is not None else None,
+        last_in_sync=moment_ago(lag_seconds, wall=wall) if lag_seconds is not None else None,
         sent_bytes=peer.connection.sent_bytes,
         log=_log(status.log),
         progress=_progress(status),
-        epochs=_snapshots(status.snapshots, config, now),
+        epochs=_snapshots(status.snapshots, config, now, wall),
         persist_problem=status.persist_problem,
         generations=record.generations,
         statistics=status.statistics,
@@ -237,7 +240,9 @@ def _acknowledged(status: PrimaryStatus, this_epoch: int) -> int:
     return sequence if epoch == this_epoch else 0
 
 
-def _snapshots(snapshots: SnapshotStatus | None, config: PrimaryConfig, now: float) -> SnapshotsReport | None:
+def _snapshots(
+    snapshots: SnapshotStatus | None, config: PrimaryConfig, now: float, wall: datetime
+) -> SnapshotsReport | None:
     interval_s = config.snapshot_interval_s
     if snapshots is None or interval_s is None:
         return None
@@ -245,7 +250,7 @@ def _snapshots(snapshots: SnapshotStatus | None, config: PrimaryConfig, now: flo
         interval_s=interval_s,
         kind=snapshots.kind,
         number=snapshots.number,
-        last=None if snapshots.instant is None else moment_ago(passed_s(snapshots.instant, now)),
+        last=None if snapshots.instant is None else moment_ago(passed_s(snapshots.instant, now), wall=wall),
         frozen_ms_last=round(snapshots.held_ms_last, 1),
         frozen_ms_max=round(snapshots.held_ms_max, 1),
         problem=snapshots.problem,
