@@ -23,6 +23,14 @@ def check_state_dir(state_dir: str | os.PathLike[str], remedy: str = ELSEWHERE) 
     """
     if os.path.lexists(state_dir) and not os.path.isdir(state_dir):
         raise UsageError(f"the state directory {state_dir} is not a directory: name a directory with --state DIR")
+    try:
+        os.scandir(state_dir).close()
+    except PermissionError:
+        raise UsageError(
+            f"the state directory {state_dir} may not be read by this user: run this as root, with sudo"
+        ) from None
+    except OSError:
+        pass  # it is not there, or told below
     if wrong := folder_intruder(state_dir, remedy):
         raise _refusal(state_dir, wrong)
 

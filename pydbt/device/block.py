@@ -15,7 +15,7 @@ import os
 import struct
 import threading
 
-from pydbt.core.errors import BusyError, DeviceError, MediumError
+from pydbt.core.errors import BusyError, DeviceError, MachineError, MediumError
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
 
@@ -158,6 +158,8 @@ def _open(device: BlockDevice) -> int:
             raise DeviceError(f"{device.path} has vanished: {error.strerror}") from error
         if error.errno == errno.EBUSY:
             raise BusyError(f"{device.path} cannot be opened: another user holds it exclusively") from error
+        if isinstance(error, PermissionError):
+            raise MachineError(f"{device.path} may not be read: run this as root, with sudo") from error
         raise DeviceError(f"{device.path} cannot be opened for direct reads: {error.strerror}") from error
 
 

@@ -292,6 +292,15 @@ def test_commands_to_a_controller_of_roots_need_root(disk: str, controller: Fake
         assert outcome.code in (3, 7) and "sudo" in outcome.errors and outcome.errors.count("\n") == 1, outcome
 
 
+def test_another_user_is_told_that_root_may_and_not_that_anything_failed(
+    tmp_path: Path, disk: str, controller: FakeController
+) -> None:
+    controller.state_dir.chmod(0o700)
+    command("transactions", disk, user=65534).refused(3, f"{disk} may not be read", "sudo")
+    told = command("promote", disk, "--state", controller.state_dir, user=65534)
+    told.refused(2, str(controller.state_dir), "may not be read by this user", "sudo")
+
+
 def test_secondary_refuses_without_a_trace(tmp_path: Path, disk: str) -> None:
     options = ["--listen", HERE, "--state", tmp_path / "state", PLAIN]
     command("secondary", tmp_path / "new.img", *options).refused(2, "--create SIZE")

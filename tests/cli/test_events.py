@@ -223,6 +223,14 @@ def test_a_reader_that_leaves_ends_it_although_nothing_happens(tmp_path: Path) -
         controller.log.end()
 
 
+def test_a_user_who_may_ask_nobody_is_not_told_that_controllers_do_not_run(tmp_path: Path, members: int) -> None:
+    controller = Controller(tmp_path / "state")
+    with public.public_status(controller.state_dir, controller.answer):
+        script = "from pydbt.cli.commands import events; events._print_all(None, None, False, True)"
+        told = as_member(members + 1, script)
+    assert told.startswith("MachineError: no running controller tells its events to this user"), told
+
+
 def test_members_of_the_group_may_follow_and_change_nothing(tmp_path: Path, members: int) -> None:
     controller = Controller(tmp_path / "state")
     controller.tell()

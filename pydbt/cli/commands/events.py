@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import select
 import sys
@@ -101,7 +102,8 @@ def _those_meant(source: Path | None, state_dir: Path | None) -> dict[Path, Foll
 
 def _as_member(source: Path | None, state_dir: Path | None) -> dict[Path, Followed]:
     sockets = [public_socket(state_dir)] if state_dir is not None else public_sockets()
-    found = {socket: Followed(socket, "", str(socket)) for socket in sockets}
+    # One that this user may not use tells nothing, and least of all that its controller does not run.
+    found = {socket: Followed(socket, "", str(socket)) for socket in sockets if os.access(socket, os.W_OK)}
     if source is not None:
         found = {socket: one for socket, one in found.items() if _is_of(one, source.resolve())}
     return found
