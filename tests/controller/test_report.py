@@ -104,6 +104,12 @@ def test_what_may_lie_in_the_ring_is_not_promised_to_be_in_sync(tmp_path: Path, 
     volume.drained_at = clock.now - 0.7
     Feed(volume).process()
     assert peer.in_sync_at == volume.drained_at
+    peer.brain.state.unsettled.add(np.array([3]), 1, clock.now - 0.2)
+    peer.note_in_sync(volume.drained_at)
+    assert peer.in_sync_at == clock.now - 0.2, "nothing that lies in the ring is older than what was read of it"
+    peer.brain.state.unsettled.clear()
+    peer.note_in_sync(volume.drained_at)
+    assert peer.in_sync_at == clock.now - 0.2, "what was true stays true"
     peer.close()
 
 

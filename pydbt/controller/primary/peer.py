@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 from pydbt.controller.primary.block_reader import BlockReader
@@ -63,8 +64,13 @@ class Peer:
         if self.brain.state.taints:  # what was missed may be older than any such moment
             self.in_sync_at = None
         elif self.brain.mode is Mode.NORMAL:
-            since = behind_since(self.brain.state)
-            self.in_sync_at = heard_until if since is None else min(since, heard_until)
+            state = self.brain.state
+            since = behind_since(state)
+            # What was true of a moment stays true. What lies in the ring was submitted after the writes that wait here.
+            until = (
+                inf if state.queue.oldest_arrival() is not None else max(heard_until, self.in_sync_at or heard_until)
+            )
+            self.in_sync_at = min(until, inf if since is None else since)
         elif self.brain.state.replica.initial:
             # Another replica, or one that was put back: it lacks what the earlier one had.
             self.in_sync_at = None
