@@ -44,17 +44,18 @@ def token_of_file(path: Path) -> Token:
         raise UsageError(f"the token file {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except Unsafe as error:
         raise UsageError(f"the token file {path} is not safe from other users: {error}") from None
+    token = text.strip()
+    if not _TOKEN.fullmatch(token):  # first: whatever else it is, nothing of it is to be changed or removed
+        raise UsageError(
+            f"{path} holds no token, which is one line of 16 to 512 letters, digits and -_~.+/=: name another file; one that is "
+            "not there is made, with a new token"
+        )
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise UsageError(
             f"the token file {path} can be read by other users: run chmod 600 {path}, and put a new token into it"
         )
     if wrong := file_intruder(path, status):
         raise UsageError(f"the token file {path} is not safe from other users: {wrong}")
-    token = text.strip()
-    if not _TOKEN.fullmatch(token):
-        raise UsageError(
-            f"{path} holds no token, which is one line of 16 to 512 letters, digits and -_~.+/=: remove it, and a new one is made"
-        )
     return Token(token)
 
 

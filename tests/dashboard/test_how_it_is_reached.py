@@ -97,7 +97,8 @@ def test_an_address_that_others_reach_needs_tls(refused: Refuse, address: str) -
     [
         ("x" * 40, 0o644, "can be read by other users: run chmod 600"),
         ("x" * 40, 0o660, "can be read by other users"),
-        ("short", 0o600, "holds no token"),
+        ("root:x:0:0::/root:/bin/sh", 0o644, "holds no token"),
+        ("short", 0o600, "name another file"),
         ("", 0o600, "holds no token"),
         ("x" * 20 + "\n" + "y" * 20, 0o600, "holds no token"),
         ("with blanks in it and more", 0o600, "holds no token"),
