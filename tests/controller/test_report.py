@@ -106,10 +106,14 @@ def test_what_may_lie_in_the_ring_is_not_promised_to_be_in_sync(tmp_path: Path, 
     assert peer.in_sync_at == volume.drained_at
     peer.brain.state.unsettled.add(np.array([3]), 1, clock.now - 0.2)
     peer.note_in_sync(volume.drained_at)
-    assert peer.in_sync_at == clock.now - 0.2, "nothing that lies in the ring is older than what was read of it"
-    peer.brain.state.unsettled.clear()
+    assert peer.in_sync_at == volume.drained_at, "what lies in the ring may be older than what is in doubt since then"
+    peer.brain.state.unsettled.add(np.array([4]), 1, clock.now - 0.9)
     peer.note_in_sync(volume.drained_at)
-    assert peer.in_sync_at == clock.now - 0.2, "what was true stays true"
+    assert peer.in_sync_at == clock.now - 0.9
+    peer.brain.state.unsettled.clear()
+    for heard_until in (volume.drained_at, clock.now - 5):
+        peer.note_in_sync(heard_until)
+        assert peer.in_sync_at == volume.drained_at, "what was true of a moment stays true"
     peer.close()
 
 

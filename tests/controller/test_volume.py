@@ -110,6 +110,21 @@ def test_no_moment_is_promised_behind_which_a_record_may_lie(
     assert volume.drained_at == before, "a record is still being filled in"
 
 
+def test_a_ring_that_is_never_empty_is_read_up_to_some_moment_all_the_same(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("pydbt.controller.primary.volume.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("pydbt.controller.primary.volume.RECORDS_A_LOOK", 2)
+    volume.capture.write(1)
+    for block in range(10):
+        clock[0] += 1.0
+        volume.capture.write(block)
+        volume.drain()
+        assert volume.has_records
+    assert 103.0 < volume.drained_at < 110.0
+
+
 def test_a_drain_has_the_records_in_their_order(volume: Volume) -> None:
     volume.capture.write(5)
     volume.capture.write(3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from math import inf
 from typing import Any
 
 from pydbt.controller.primary.block_reader import BlockReader
@@ -64,13 +63,9 @@ class Peer:
         if self.brain.state.taints:  # what was missed may be older than any such moment
             self.in_sync_at = None
         elif self.brain.mode is Mode.NORMAL:
-            state = self.brain.state
-            since = behind_since(state)
-            # What was true of a moment stays true. What lies in the ring was submitted after the writes that wait here.
-            until = (
-                inf if state.queue.oldest_arrival() is not None else max(heard_until, self.in_sync_at or heard_until)
-            )
-            self.in_sync_at = min(until, inf if since is None else since)
+            until = max(heard_until, self.in_sync_at or heard_until)  # what was true of a moment stays true
+            since = behind_since(self.brain.state)
+            self.in_sync_at = until if since is None else min(since, until)
         elif self.brain.state.replica.initial:
             # Another replica, or one that was put back: it lacks what the earlier one had.
             self.in_sync_at = None

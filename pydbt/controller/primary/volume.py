@@ -90,6 +90,7 @@ class Volume:
         self.detached = False
         self.swap_notice = self.below_notice = self.use_notice = self.history_notice = ""
         self.written_at: float | None = None  # when the last write was captured, by the monotonic clock
+        self._look: tuple[float, int] | None = None  # a moment, and where the ring ended just after it
         self.drained_at = time.monotonic()
         """The brains have heard, or hear with the next events, of every write that was submitted before this moment."""
         self._flips: deque[float] = deque(maxlen=2)  # the times of the last two flips of the kernel's bitmaps
@@ -181,17 +182,18 @@ class Volume:
         """
         # The moment first: a write between the two lies before the position, and is not promised by the moment.
         now, end = time.monotonic(), self.capture.producer_position()
-        watch = self.transactions
+        look, watch = self._look or (now, end), self.transactions
         was_read = watch is not None and watch.has_read
         if self.sleeps and not was_read and self._told is not None and self._told[0] == end:
-            self.drained_at = now
+            look, self._look, self.drained_at = (now, end), None, now
             if now < self._next_count:
                 return False
             self._next_count = now + COUNT_S
         records = self.capture.drain(RECORDS_A_LOOK)
         position, lost = self.capture.consumer_position(), self.capture.lost_count()
-        if position >= end:
-            self.drained_at = now
+        self._look = look
+        if position >= look[1]:  # a ring that is never empty is read up to there all the same
+            self.drained_at, self._look = look[0], None
         if len(records):
             self.written_at = time.monotonic()
         if len(records) or was_read or (position, lost) != self._told:
