@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydbt.core.errors import StateError
+from pydbt.posix.ownership import other_owner
 from pydbt.store.replica_state import load_record
 from pydbt.store.volume_state import load_state
 
 
 def changed_role(state_dir: Path, role: str | None) -> str:
-    """``promoted``, ``demoted``, or nothing. ``role`` is that of the last status; what cannot be read has not changed."""
+    """``promoted``, ``demoted``, or nothing. ``role`` is that of the last status; what cannot be read has not changed.
+
+    Nor has what is in another user's directory: whatever is there is that user's doing, a pipe without a writer for example.
+    """
+    if other_owner(state_dir):
+        return ""
     try:
         record = load_record(state_dir)
         if record is None:

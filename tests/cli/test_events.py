@@ -141,6 +141,14 @@ def test_a_promotion_that_the_secondary_has_told_is_not_told_again(tmp_path: Pat
     assert "promoted" not in names([*one.more(), *one.more()])
 
 
+def test_nothing_is_read_of_what_another_user_has_in_the_place_of_a_record(tmp_path: Path, quick: None) -> None:
+    (state := tmp_path / "state").mkdir()
+    os.mkfifo(state / "replica.json")
+    os.chown(state, 65534, 65534)
+    one = Followed(state, str(state), role="secondary")
+    assert names(one.exists()) == ["not-running"] and one.more() == []
+
+
 def test_what_was_promoted_before_is_no_event_of_now(tmp_path: Path, quick: None) -> None:
     (state := tmp_path / "state").mkdir()
     write_saved_status(state, {**secondary(), "target": "/dev/vdb"})
