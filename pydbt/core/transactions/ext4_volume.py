@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydbt.core.transactions.jbd2_blocks import NotUnderstood
 from pydbt.core.units import KIB
@@ -46,6 +47,20 @@ class Ext4Journal:
     extents: LogExtents
     watched: tuple[WatchedPiece, ...]
     made_at: int
+
+
+class Ext4Sizes(NamedTuple):
+    """In bytes."""
+
+    block_bytes: int
+    inode_bytes: int
+
+
+def read_ext4_sizes(read: Read) -> Ext4Sizes:
+    """Of a volume that has a journal which was found."""
+    block = read(SUPERBLOCK_OFFSET, SUPERBLOCK_BYTES)
+    (scale,), (revision,) = struct.unpack_from("<I", block, 0x18), struct.unpack_from("<I", block, 0x4C)
+    return Ext4Sizes(KIB << scale, struct.unpack_from("<H", block, 0x58)[0] if revision else 128)
 
 
 def is_ext4_superblock(block: bytes) -> bool:

@@ -11,13 +11,16 @@ from pydbt.core.units import Geometry
 
 MAX_LIKELY_RUNS = 65_536
 """1 MiB. More of them would be no order any more."""
+FILES_PART = 64
+"""Files make up no more than this part of the volume: a large one that was changed in one place would put off the log."""
 
 
 def likely_changes(read: Read, geometry: Geometry) -> Runs:
     """Runs of blocks, the likeliest first, perhaps overlapping. NotUnderstood where there is no log that can be read.
 
     First the superblock and the log around its end: what was written last is what the disk or the replica lacks. Then each
-    transaction from the newest on, with its blocks of the log and the home blocks that it names; and then the rest of the log.
+    transaction from the newest on, with its blocks of the log and the home blocks that it names; then the data of files that were
+    changed last; and then the rest of the log.
     """
     changes = read_changes(read, geometry.size_bytes)
     found: list[tuple[int, int]] = [(0, geometry.block_bytes), *changes.head]
@@ -26,8 +29,19 @@ def likely_changes(read: Read, geometry: Geometry) -> Runs:
         found += (tuple(run) for run in named.together().tolist())
         if len(found) >= MAX_LIKELY_RUNS:
             break
+    found += _first_of(changes.files, geometry.size_bytes // FILES_PART)
     found += changes.log
     return _blocks(found[:MAX_LIKELY_RUNS], geometry)
+
+
+def _first_of(runs: list[tuple[int, int]], most_bytes: int) -> list[tuple[int, int]]:
+    found = []
+    for run in runs:
+        most_bytes -= run[1]
+        if most_bytes < 0:
+            break
+        found.append(run)
+    return found
 
 
 def _blocks(runs: list[tuple[int, int]], geometry: Geometry) -> Runs:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pydbt.core.transactions.changed_files import extents_of_inodes, newest_of
 from pydbt.core.transactions.ext4_volume import (
     SUPERBLOCK_BYTES,
     SUPERBLOCK_OFFSET,
@@ -18,6 +19,7 @@ from pydbt.core.transactions.ext4_volume import (
     Read,
     find_ext4_journal,
     is_ext4_superblock,
+    read_ext4_sizes,
 )
 from pydbt.core.transactions.jbd2_blocks import (
     COMMIT,
@@ -69,10 +71,12 @@ class LogOnDisk:
 @dataclass(frozen=True, slots=True)
 class LoggedChanges:
     """Runs of the volume, in bytes: (offset, length). ``head``: the log where it ends, and before and behind that. ``recent``:
-    each transaction, the newest first, with its part of the log and what it names. ``log``: all of it."""
+    each transaction, the newest first, with its part of the log and what it names. ``files``: where files lie that were changed,
+    the last one first, as far as that is told. ``log``: all of it."""
 
     head: list[tuple[int, int]]
     recent: list[tuple[list[tuple[int, int]], RunsOfTransaction]]
+    files: list[tuple[int, int]]
     log: list[tuple[int, int]]
 
 
@@ -100,7 +104,7 @@ def read_newest(read: Read, size_bytes: int) -> JournalTransaction | None:
 def read_changes(read: Read, size_bytes: int) -> LoggedChanges:
     """What the log of a volume tells of what was changed last. It may be written meanwhile. NotUnderstood as ``read_log``."""
     inside, is_ext4 = _of_file_system(read, size_bytes)
-    return _Ext4OnDisk(inside).changes() if is_ext4 else _changes_of_xfs(inside)
+    return _Ext4OnDisk(inside).changes(size_bytes) if is_ext4 else _changes_of_xfs(inside)
 
 
 def _of_file_system(read: Read, size_bytes: int) -> tuple[Read, bool]:
@@ -154,6 +158,7 @@ class _Extents:
 
 class _Ext4OnDisk:
     def __init__(self, read: Read) -> None:
+        self._read = read
         self._log = _Extents(read, find_ext4_journal(read).extents)
         self._head = b"".join(data for _, data in self._log.pieces(0, JOURNAL_SUPERBLOCK_BYTES))
         self._layout = read_journal_superblock(self._head)
@@ -187,7 +192,7 @@ class _Ext4OnDisk:
             found = self._older(first, first)
         return next((one for one in reversed(found) if one.state is TransactionState.COMMITTED), None)
 
-    def changes(self) -> LoggedChanges:
+    def changes(self, size_bytes: int) -> LoggedChanges:
         """All that are left in the log, whether they are in their places or not."""
         layout, log = self._layout, self._log
         live = self._live(check_content=False) if layout.start_block else []
@@ -202,7 +207,16 @@ class _Ext4OnDisk:
             for one in reversed([*older, *live])
         ]
         near = min(_NEAR_HEAD_BYTES, log.size_bytes // 16)
-        return LoggedChanges(log.around(head * layout.block_bytes, near), recent, log.on_volume(0, log.size_bytes))
+        around = log.around(head * layout.block_bytes, near)
+        return LoggedChanges(around, recent, self._files(size_bytes), log.on_volume(0, log.size_bytes))
+
+    def _files(self, size_bytes: int) -> list[tuple[int, int]]:
+        volume = read_ext4_sizes(self._read)
+        pieces = self._log.pieces(0, self._log.size_bytes)
+        found = newest_of([
+            extents_of_inodes(data, volume.block_bytes, volume.inode_bytes, size_bytes) for _, data in pieces
+        ])  # fmt: skip
+        return [(offset, length) for _, offset, length in found.tolist()]
 
     def _round(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
         """The log from a block on, around its end, up to another one; the whole of it when they are the same."""
@@ -347,7 +361,7 @@ def _changes_of_xfs(read: Read) -> LoggedChanges:
         for one in reversed([*found.ended, *found.log.open])
     ]
     near = min(_NEAR_HEAD_BYTES, where.size_bytes // 16)
-    return LoggedChanges(where.around(found.head_bytes, near), recent, where.on_volume(0, where.size_bytes))
+    return LoggedChanges(where.around(found.head_bytes, near), recent, [], where.on_volume(0, where.size_bytes))
 
 
 def _cycles(where: _Extents, first_bytes: int = 0, end_bytes: int | None = None) -> _Words:

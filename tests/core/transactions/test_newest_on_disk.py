@@ -9,6 +9,7 @@ import pytest
 from pydbt.core.transactions.likely_changes import MAX_LIKELY_RUNS, likely_changes
 from pydbt.core.transactions.on_disk import read_log, read_newest
 from pydbt.core.units import Geometry
+from tests.core.transactions.test_changed_files import inode
 from tests.core.transactions.test_on_disk import Ext4Image
 from tests.lab.file_system_logs import FAST, REVOKES, V3, WIDE, Jbd2Builder, XfsBuilder, fast_commit
 
@@ -149,6 +150,22 @@ def test_what_changed_last_comes_first_and_the_whole_log_at_the_end() -> None:
     named = [first for first, count in runs if count == 1 and first >= 100]
     assert named == [300, 309, 200, 209, 100, 109]
     assert runs.index((24 + 9, 4)) < runs.index((300, 1)) < runs.index((24 + 5, 4)), "each with its part of the log"
+
+
+def test_files_that_were_changed_come_behind_what_transactions_name_and_before_the_rest_of_the_log() -> None:
+    built = Jbd2Builder(1024, 400, sequence=40)
+    table = inode(900, (390, 2)) + inode(950, (380, 1)) + inode(990, (300, 60)) + bytes(256)
+    built.descriptor({100: table})
+    built.commit()
+    image = Ext4Image(built)
+    image.put((0, built.superblock()), *built.writes)
+    found = likely_changes(image.read, Geometry(len(image.content), 1024))
+    runs = list(zip(found.firsts.tolist(), found.counts.tolist(), strict=True))
+    assert runs[-2:] == [(100, 1), (24, 400)], "the newest file is larger than the files' part"
+    image.put(*((offset, data.replace(inode(990, (300, 60)), bytes(256))) for offset, data in built.writes))
+    found = likely_changes(image.read, Geometry(len(image.content), 1024))
+    runs = list(zip(found.firsts.tolist(), found.counts.tolist(), strict=True))
+    assert runs[-4:] == [(100, 1), (380, 1), (390, 2), (24, 400)]
 
 
 def test_what_an_xfs_changed_last_comes_first() -> None:
