@@ -240,7 +240,12 @@ def all_disks() -> list[BlockDevice]:
 
 
 def _folder(major: int, minor: int) -> Path:
-    return Path(os.path.realpath(_DEVICES / f"{major}:{minor}"))
+    """Where the link leads: to a folder without links on the way, each of which ``realpath`` would look at."""
+    link = f"{_DEVICES}/{major}:{minor}"
+    try:
+        return Path(os.path.normpath(os.path.join(_DEVICES, os.readlink(link))))
+    except OSError:  # no such device, as the caller will find
+        return Path(link)
 
 
 def _number_in(folder: Path) -> tuple[int, int]:

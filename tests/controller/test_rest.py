@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from pydbt.controller.primary import loop as module
+from pydbt.controller.primary import rest as rest_module
 from pydbt.controller.primary.inbox import Inbox, Wake
 from pydbt.controller.primary.loop import PrimaryLoop
 from pydbt.controller.primary.rest import Rest
@@ -76,6 +77,27 @@ def test_something_in_the_inbox_ends_the_sleep_and_does_not_end_the_next_one(res
     before = time.monotonic()
     rest.wait(0.05, lambda: not inbox.empty)
     assert time.monotonic() - before >= 0.05
+
+
+def test_a_record_ends_the_moment_in_which_more_of_the_inbox_is_waited_for(
+    rest: Rest, bell: Bell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_module, "TOGETHER_S", LONG_S)
+    threading.Timer(0.05, rest.ring).start()
+    threading.Timer(0.2, bell.ring).start()
+    rest.wait(LONG_S, lambda: False)
+
+
+def test_what_comes_right_behind_the_first_is_there_when_the_sleeper_wakes(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_module, "TOGETHER_S", 1.0)
+    inbox = Inbox()
+    inbox.ring = rest.ring
+    for after_s in (0.05, 0.1):
+        threading.Timer(after_s, lambda: inbox.post(Wake())).start()
+    rest.wait(LONG_S, lambda: not inbox.empty)
+    assert (inbox.take(0.0), inbox.take(0.0)) == (Wake(), Wake())
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ times in seconds or in RFC 3339. The names of the fields are the keys of the JSO
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydbt.controller.expiry import IdentityReport
@@ -16,6 +16,7 @@ from pydbt.core.primary.verifier import VerifyProgress
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.tracking.audit import AuditReport
 from pydbt.core.units import format_bytes
+from pydbt.core.values import field_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,26 +371,28 @@ class VolumeReport:
     def to_json(self) -> dict[str, Any]:
         """The object for people's programs."""
         made: dict[str, Any] = {}
-        for one in fields(self):
-            if one.name == "together":
+        for name in field_names(type(self)):
+            if name == "together":
                 made |= self.together.to_json()
             else:
-                made[one.name] = _json_of(getattr(self, one.name))
+                made[name] = _json_of(getattr(self, name))
         return made
 
 
 def _object_of(report: Any) -> dict[str, Any]:
-    return {one.name: _json_of(getattr(report, one.name)) for one in fields(report)}
+    return {name: _json_of(getattr(report, name)) for name in field_names(type(report))}
 
 
 def _json_of(value: Any) -> Any:
     match value:
+        case None | bool() | int() | float() | str():
+            return value
         case SecondaryReport() | LastVerification():
             return value.to_json()
         case Generations():
             return value.to_values()
         case tuple():
             return [_json_of(one) for one in value]
-        case _ if is_dataclass(value):
+        case _ if field_names(type(value)):
             return _object_of(value)
     return value

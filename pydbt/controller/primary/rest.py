@@ -8,6 +8,9 @@ import select
 from collections.abc import Callable
 from typing import Protocol
 
+TOGETHER_S = 0.005
+"""What comes within this time of a sleeper's waking is taken together with it."""
+
 
 class Ringing(Protocol):
     """pydbt.kernel.bell.Bell"""
@@ -27,6 +30,8 @@ class Rest:
         self._poll = select.epoll()
         for descriptor in (bell.fd, self._own):
             self._poll.register(descriptor, select.EPOLLIN)
+        self._records = select.poll()
+        self._records.register(bell.fd, select.POLLIN)
         self._asleep = False
 
     def close(self) -> None:
@@ -40,12 +45,16 @@ class Rest:
             os.eventfd_write(self._own, 1)
 
     def wait(self, seconds: float, has_work: Callable[[], bool]) -> None:
-        """Sleep, unless there is work: what comes after the look at it rings."""
+        """Sleep, unless there is work: what comes after the look at it rings.
+
+        What another thread brings rarely comes alone: a secondary answers to all that it was sent together. So a moment is
+        waited for the rest of it, and a turn takes it all. A record of the kernel waits for nothing.
+        """
         self._asleep = True
         try:
             self._bell.ask()
-            if not has_work():
-                self._poll.poll(seconds)
+            if not has_work() and [descriptor for descriptor, _ in self._poll.poll(seconds)] == [self._own]:
+                self._records.poll(1000 * TOGETHER_S)
         finally:
             self._asleep = False
             self._bell.quiet()

@@ -10,7 +10,7 @@ from pydbt.controller.primary.status import in_kernel_bytes, moment_of_age
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.calendar import in_utc, time_of_ns
 from pydbt.core.primary.named_transaction import NamedTransaction
-from pydbt.core.primary.standing import RingMoment, behind_bytes, is_followed, vouched_for
+from pydbt.core.primary.standing import RingMoment, is_followed, vouched_for
 from pydbt.core.protocol.standing import STANDING, UNKNOWN_STANDING, Standing
 from pydbt.core.protocol.transaction import TRANSACTIONS, Transaction
 
@@ -40,7 +40,7 @@ class Standings:
             brain = peer.brain
             taken_in = brain.state.position
             vouched = vouched_for(taken_in, here, before)
-            lacks = behind_bytes(brain.status(now), in_kernel)
+            lacks = brain.overview.lack(brain.resync).behind_bytes(brain.mode, in_kernel)
             if lacks is None and UNKNOWN_STANDING not in peer.connection.features:
                 lacks = volume.geometry.size_bytes  # an earlier version knows no other word for it
             peer.connection.send(

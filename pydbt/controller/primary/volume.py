@@ -95,7 +95,7 @@ class Volume:
         """The brains have heard, or hear with the next events, of every write that was submitted before this moment."""
         self._flips: deque[float] = deque(maxlen=2)  # the times of the last two flips of the kernel's bitmaps
         self._told: tuple[int, int] | None = None  # the ring position and the loss that the brains have heard of
-        self._next_idle_look = self._next_count = 0.0
+        self._next_idle_look = self._next_count = self._next_outbound = 0.0
         self.sleeps = False
         self._outbound: dict[int, ev.Outbound] = {}
 
@@ -232,8 +232,19 @@ class Volume:
         return round(now - self._flips[0], 1) if len(self._flips) == 2 else None
 
     def note_outbound(self) -> None:
-        """How far the senders are, for the brains."""
+        """How far the senders are, for the brains. At rest, what a heartbeat has added is told once per second."""
         sent = {peer.number: peer.connection.outbound() for peer in self.peers.values()}
+        now = time.monotonic()
+        if (
+            self.sleeps
+            and now < self._next_outbound
+            and all(
+                (before := self._outbound.get(number)) is not None and before.queued_bytes == item.queued_bytes
+                for number, item in sent.items()
+            )
+        ):
+            return
+        self._next_outbound = now + COUNT_S
         self.events.extend(item for item in sent.items() if not self.sleeps or item[1] != self._outbound.get(item[0]))
         self._outbound = sent
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from pydbt.controller.expiry import IdentityReport
@@ -11,6 +11,7 @@ from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.secondary.told_transactions import ReplicaTransactions
 from pydbt.core.units import format_bytes
+from pydbt.core.values import field_names, values_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +46,18 @@ class SecondaryServiceReport:
     def to_json(self) -> dict[str, Any]:
         """The object for people's programs."""
         made: dict[str, Any] = {}
-        for field in fields(self):
-            match getattr(self, field.name):
+        for name in field_names(type(self)):
+            match getattr(self, name):
                 case ReplicaStatus() as replica:
                     made |= replica.to_values()
                 case ReplicaTransactions() as told:
-                    made |= asdict(told)
+                    made |= values_of(told)
                 case tuple() as marks:
-                    made[field.name] = [asdict(mark) for mark in marks]
+                    made[name] = [values_of(mark) for mark in marks]
                 case JournalReport() | IdentityReport() | PrimaryReport() as part:
-                    made[field.name] = asdict(part)
+                    made[name] = values_of(part)
                 case value:
-                    made[field.name] = value
+                    made[name] = value
         return made
 
 

@@ -64,7 +64,7 @@ class Runs(NamedTuple):
 
     def total(self) -> int:
         """How many blocks the runs hold together."""
-        return int(self.counts.sum())
+        return int(self.counts.sum()) if self.counts.size else 0
 
     def ends(self) -> BlockNumbers:
         """The block after each run."""
@@ -72,6 +72,8 @@ class Runs(NamedTuple):
 
     def blocks(self) -> BlockNumbers:
         """Every block number, spelled out in the order of the runs. As long as ``total()``: mind discards."""
+        if not self.counts.size:
+            return np.empty(0, np.int64)
         before = np.cumsum(self.counts) - self.counts
         return np.repeat(self.firsts - before, self.counts) + np.arange(self.total(), dtype=np.int64)
 

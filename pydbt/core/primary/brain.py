@@ -72,7 +72,7 @@ class Primary:
         self._taints = Taints(self.state)
         judging = self.verifier, self.landing, self._taints, self.transactions
         parts = Parts(self.state, self.link, self.quiet, self.settler, *judging)
-        self._overview, self._calm = Overview(parts), Calm(parts)
+        self.overview, self._calm = Overview(parts), Calm(parts)
         self.resync: Resync | None = None
         self._resyncs = 0
         self._overload, self.next_merge = Overload(), now
@@ -178,19 +178,19 @@ class Primary:
 
     def status(self, now: float) -> PrimaryStatus:
         """Everything that a report on this secondary tells."""
-        return self._overview.status(self.resync, now)
+        return self.overview.status(self.resync, now)
 
     def unsynchronized_map(self) -> DirtyMap:
         """The blocks that must be on disk for a crash to lose nothing that the kernel bitmaps do not hold."""
-        return self._overview.unsynchronized_map(self.resync)
+        return self.overview.unsynchronized_map(self.resync)
 
     def out_of_sync_map(self, *, on_the_way: bool = True) -> DirtyMap:
         """Every block known here to differ or not yet known to be equal; on request without those that are merely on the way."""
-        return self._overview.out_of_sync_map(self.resync, on_the_way=on_the_way)
+        return self.overview.out_of_sync_map(self.resync, on_the_way=on_the_way)
 
     def out_of_sync_bytes(self) -> int:
         """As in the status (the kernel's active bitmap comes on top)."""
-        return self._overview.out_of_sync_bytes(self.resync)
+        return self.overview.out_of_sync_bytes(self.resync)
 
     # --- capture ------------------------------------------------------------------------------------------
     def _captured(self, event: ev.Captured, now: float) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
-from pydbt.core.primary.status import PrimaryStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +31,18 @@ def is_followed(mode: Mode, tainted: bool, taken_in: int, vouched: RingMoment) -
     return mode in FOLLOWING_MODES and not tainted and taken_in >= vouched.position
 
 
-def behind_bytes(status: PrimaryStatus, in_kernel_bytes: int) -> int | None:
-    """The most that the secondary lacks: outside of mode normal the kernel's bitmaps name more blocks. None: nobody knows."""
-    if not status.known:
-        return None
-    if status.mode is Mode.NORMAL:
-        return max(status.out_of_sync_bytes, status.unacknowledged_bytes)
-    return status.out_of_sync_bytes + in_kernel_bytes
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What is known here of what a secondary lacks. ``known``: whether all blocks that may differ are counted."""
+
+    known: bool
+    out_of_sync_bytes: int
+    unacknowledged_bytes: int
+
+    def behind_bytes(self, mode: Mode, in_kernel_bytes: int) -> int | None:
+        """The most that it lacks: outside of mode normal the kernel's bitmaps name more blocks. None: nobody knows."""
+        if not self.known:
+            return None
+        if mode is Mode.NORMAL:
+            return max(self.out_of_sync_bytes, self.unacknowledged_bytes)
+        return self.out_of_sync_bytes + in_kernel_bytes

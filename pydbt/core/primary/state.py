@@ -87,7 +87,9 @@ class KnownReplica:
 
     def take_doubtful(self) -> BlockNumbers:
         """Blocks of which the secondary may lack a part: the caller has them compared."""
-        blocks, self.doubtful = self.doubtful.blocks(), Runs.none()
+        blocks = self.doubtful.blocks()
+        if len(blocks):
+            self.doubtful = Runs.none()
         return blocks
 
 

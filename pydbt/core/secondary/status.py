@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.protocol.generations import Generations
@@ -10,6 +10,7 @@ from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES
 from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.session import Direct, Ready, Session, Staging, Streaming
+from pydbt.core.values import field_names, values_of
 
 OFFLINE = "offline"
 RESTARTING = "restarting"
@@ -34,7 +35,7 @@ class KeptPlaces:
 
     def to_values(self) -> dict[str, object]:
         """For JSON."""
-        return {"bytes": self.bytes, "places": [asdict(place) for place in self.places]}
+        return {"bytes": self.bytes, "places": [values_of(place) for place in self.places]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class ReplicaStatus:
 
     def to_values(self) -> dict[str, object]:
         """For JSON: numbers of 64 bits as 16 hexadecimal digits."""
-        return asdict(self) | {
+        return {name: getattr(self, name) for name in field_names(type(self))} | {
             "replica_state": self.replica_state.value,
             "epoch": f"{self.epoch:016x}",
             "generations": self.generations.to_values(),

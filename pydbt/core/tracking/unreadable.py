@@ -52,6 +52,8 @@ class Unreadable:
 
     def take_due(self, now: float) -> BlockNumbers:
         """Those that are to be read again now. They leave the set: the caller answers for them."""
+        if not self._again_at:
+            return np.empty(0, np.int64)
         due = np.array(sorted(block for block, at in self._again_at.items() if at <= now), dtype=np.int64)
         for block in due.tolist():
             del self._again_at[block]
