@@ -221,6 +221,7 @@ MEANINGS = {
     ("run", "source"): "The block device to replicate; it may be mounted.",
     ("secondary", "target"): "The block device or image file of the replica; it is overwritten.",
     ("transactions", "volume"): "The block device or image file whose log is read.",
+    ("mark", "name"): "The name that the mark is to have.",
     ("trace", "device"): "The block device to look at.",
 }
 OTHERS = {
