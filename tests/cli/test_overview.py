@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ from pydbt.core.errors import PydbtError
 from pydbt.core.seen.view import View
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
+from pydbt.store.replica_state import save_record
 from tests.cli.conftest import REPLICA, STATUS, FakeController
+from tests.core.secondary.test_brain import ADOPTED
 from tests.lab.disks import image, loop_over
 from tests.lab.patience import run
 from tests.lab.programs import Outcome
@@ -54,15 +57,18 @@ def test_a_controller_that_starts_is_told_from_one_that_is_not_there(
     Outcome(code, *capsys.readouterr()).refused(9, "is starting or ending", "its log")
 
 
-def test_a_promotion_leaves_no_entry_of_a_replica(alone: Path) -> None:
-    target = image(alone / "t.img", MIB)
-    (alone / "state").mkdir()
-    with registered_secondary(target, alone / "state", "127.0.0.1", 1, keep=True):
+def test_a_replica_that_was_promoted_is_in_the_list_and_called_so(
+    alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, state = image(alone / "t.img", MIB), alone / "state"
+    state.mkdir()
+    with registered_secondary(target, state, "127.0.0.1", 0, keep=True):  # as promote does
         pass
-    assert registry.secondary_state_dir_of(target) == alone / "state"
-    with registered_secondary(target, alone / "state", "127.0.0.1", 0):
-        pass
-    assert registry.secondary_state_dir_of(target) is None
+    write_saved_status(state, {**REPLICA, "mode": "offline", "target": str(target)})
+    save_record(state, replace(ADOPTED, promoted="2026-01-02T03:04:05Z"))
+    assert execute(["status"]) == 9
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(str(target)) and "last known state: promoted, replica consistent" in line
 
 
 def test_a_later_device_of_the_same_name_is_not_taken_for_an_earlier_target(alone: Path) -> None:
