@@ -11,7 +11,7 @@ struct pydbt_probe {
 	u64 page;	/* struct page of the last one's buffer */
 	u64 offset;
 	u64 failed;
-	u64 process;	/* of the loader */
+	u64 process;	/* of the loader, as the kernel itself numbers it */
 	u64 bytes[8];
 };
 
@@ -40,14 +40,16 @@ int pydbt_see_read(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-/* Run by hand: read 64 bytes at the address given. */
+/* Run by hand: read 64 bytes at the address given, and note who runs it: in a PID namespace the loader has another number. */
 int pydbt_read(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 zero = 0;
 	struct pydbt_probe *probe = pydbt_probe.lookup(&zero);
 
-	if (probe)
-		probe->failed = !!bpf_probe_read_kernel(probe->bytes, sizeof(probe->bytes), (void *)ctx->args[0]);
+	if (!probe)
+		return 0;
+	probe->process = bpf_get_current_pid_tgid() >> 32;
+	probe->failed = !!bpf_probe_read_kernel(probe->bytes, sizeof(probe->bytes), (void *)ctx->args[0]);
 	return 0;
 }
 

@@ -311,6 +311,7 @@ class SmallCluster:
             lambda: alpha.run("controller", "status", "--state", STATE, check=False).code == 0, "alpha runs", PATIENCE_S
         )
         self.until_in_sync(alpha)
+        assert '"mode": "normal"' in alpha.run("controller", "status", "--state", STATE, "--json").output
         for node in (alpha, beta):
             node.run("controller", "down", "--state", STATE)
             node.join()
