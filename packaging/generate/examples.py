@@ -41,6 +41,12 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "wait": (
         ("Return when every write so far is durable on the secondary:", "sudo controller wait data --timeout 60"),
     ),
+    "mark": (
+        (
+            "Mark the moment before a risky step, held by every secondary:",
+            "sudo controller mark data 'before migration 14'",
+        ),
+    ),
     "verify": (
         ("Compare both sides, and read at most 50 MiB per second:", "sudo controller verify data --rate-limit 50M/s"),
     ),

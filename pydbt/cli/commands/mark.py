@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from pydbt.cli.locate import ask, locate, named, secondary_option, volume_arguments
+from pydbt.cli.locate import ask, locate, named, secondary_option
 from pydbt.cli.mark_words import mark_name
-from pydbt.cli.values import DURATION
+from pydbt.cli.place import place_argument
+from pydbt.cli.values import DURATION, PATH
 from pydbt.core.errors import TimedOut, UsageError
 from pydbt.core.printable import printable
 from pydbt.core.protocol.mark import check_name
@@ -21,15 +22,16 @@ _ANSWER_MARGIN_S = 10.0
 
 
 @click.command()
-@volume_arguments
+@place_argument("source", required=True)
 @click.argument("name", metavar="NAME")
+@click.option("--state", "state_dir", type=PATH, metavar="DIR", help="The state directory.")
 @secondary_option
 @click.option("--any", "anyone", is_flag=True, help="Return when one of several secondaries holds it.")
 @click.option("--no-sync", is_flag=True, help="Do not write out the volume's file systems first.")
 @click.option("--wait", "patient", is_flag=True, help="Wait until the volume is in mode normal.")
 @click.option("--timeout", type=DURATION, metavar="S", help="Fail after S seconds (exit code 8).")
 def mark(
-    source: Path | None,
+    source: Path,
     state_dir: Path | None,
     name: str,
     secondary: tuple[str, int] | None,

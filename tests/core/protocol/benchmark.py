@@ -1,4 +1,4 @@
-"""``python -m tests.core.protocol.benchmark``: what the times of writes cost the primary's frames and the secondary's journal."""
+"""``python -m tests.core.protocol.benchmark``: what a history costs: times of writes, and transactions, in frames and records."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from collections.abc import Callable
 import numpy as np
 
 from pydbt.controller.primary.outbox import stream_frames
+from pydbt.core.blocks.runs import Runs
+from pydbt.core.primary.completed_transactions import CompletedTransactions
+from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.protocol.wire import encode
 from pydbt.core.secondary.journal import encode_record
 from pydbt.core.tracking.capture_record import RECORD, Operation
+from pydbt.core.tracking.in_flight import InFlightReport
+from tests.core.primary.parts import state_of
 
 ROUNDS = 400
 BATCH_BYTES = 2 << 20
@@ -56,5 +62,26 @@ def main() -> None:
         print(f"{len(records)} writes of {sectors * 512} bytes: {told}")
 
 
+def transactions() -> None:
+    """Processor time per transaction from its commit to its frame."""
+    nothing = InFlightReport(*(Runs.none() for _ in range(4)))
+    ones = [NamedTransaction(str(n), n, 7, 2.5, n, n, n) for n in range(1, 1001)]
+
+    def tell() -> None:
+        state = state_of(mode=Mode.NORMAL)
+        state.replica.keeps_history = True
+        completed = CompletedTransactions(state)
+        for begin in range(0, len(ones), 10):
+            some = ones[begin : begin + 10]
+            completed.ended(some, nothing)
+            completed.completed(some)
+            completed.advance()
+            completed.tell_before(some[-1].sequence + 1)
+
+    (took,) = least_us(tell)
+    print(f"transactions: {took / len(ones):.1f} us each")
+
+
 if __name__ == "__main__":
     main()
+    transactions()
