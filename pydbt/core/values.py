@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 
-@functools.cache
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
 def field_names(kind: type) -> tuple[str, ...]:
     """Of the fields of a dataclass, in their order; none of another class."""
-    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+    if (names := _NAMES.get(kind)) is None:
+        names = _NAMES[kind] = tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+    return names
 
 
 def values_of(record: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.standing import Lack, RingMoment, is_followed, vouched_for
+from pydbt.core.primary.standing import Behind, RingMoment, is_followed, vouched_for
 from pydbt.core.units import Geometry
 
 BEFORE, HERE = RingMoment("16:19:22", 100), RingMoment("16:19:23", 200)
@@ -30,7 +30,7 @@ def test_a_secondary_follows_a_moment_in_a_following_mode_without_a_taint_when_i
 
 
 def test_it_lacks_the_most_that_can_be_and_nobody_knows_how_much_before_the_blocks_in_use_are_known() -> None:
-    lack = Lack(known=True, out_of_sync_bytes=10, unacknowledged_bytes=30)
+    lack = Behind(known=True, out_of_sync_bytes=10, unacknowledged_bytes=30)
     assert replace(lack, known=False).behind_bytes(Mode.NORMAL, 5) is None
     assert lack.behind_bytes(Mode.NORMAL, 5) == 30
     assert replace(lack, unacknowledged_bytes=3).behind_bytes(Mode.NORMAL, 5) == 10
