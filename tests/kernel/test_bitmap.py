@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pydbt.core.blocks.runs import distinct
 from pydbt.core.units import MIB
 from pydbt.kernel.record import GROUP_BLOCKS
 from tests.lab.disks import Device, loop_device, mounted
@@ -25,7 +26,7 @@ GIB = 1 << 30
 
 def blocks_of(ranges: list[tuple[int, int]], block_bytes: int) -> np.ndarray:
     """Blocks that byte ranges (offset, length) touch."""
-    return np.unique(
+    return distinct(
         np.concatenate([np.arange(at // block_bytes, -(-(at + size) // block_bytes)) for at, size in ranges])
     )
 
@@ -123,11 +124,11 @@ def test_flips_lose_nothing_under_load(tmp_path: Path) -> None:
             written.append(capture.drain(1 << 20)["sector"])
             assert capture.counters().lost == 0
         assert len(harvested) > 20 and figures["jobs"][0]["write"]["total_ios"] > 1000
-        union = np.unique(np.concatenate(harvested))
+        union = distinct(np.concatenate(harvested))
         differing = differing_of(before, device.contents())
         assert len(differing) > 1000
         assert np.isin(differing, union).all(), "a block differs and no flip has shown it"
-        assert np.array_equal(union, np.unique(np.concatenate(written) // 8).astype(np.int64))
+        assert np.array_equal(union, distinct(np.concatenate(written) // 8).astype(np.int64))
 
 
 def test_a_bit_is_set_again_by_the_completion(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pydbt.core.blocks.runs import distinct
 from pydbt.core.units import MIB
 from tests.lab.disks import loop_over, mounted
 from tests.lab.load import check_database
@@ -81,7 +82,7 @@ def differing_of(one: Bytes, other: Bytes, block_bytes: int = GRAIN_BYTES) -> Nu
     """Numbers of the blocks in which two pieces of memory of one length differ; the last block may be short."""
     if np.array_equal(one, other):
         return np.empty(0, np.int64)
-    return np.unique(np.flatnonzero(one != other) // block_bytes)
+    return distinct(np.flatnonzero(one != other) // block_bytes)
 
 
 def assert_identical(source: Path, image: Path, size_bytes: int, when: str) -> None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pydbt.controller.secondary.kept_target import KeptTarget
 from pydbt.controller.secondary.target_guard import TargetGuard
 from pydbt.core.blocks.apply_plan import plan, sources_of
-from pydbt.core.blocks.runs import BlockNumbers
+from pydbt.core.blocks.runs import BlockNumbers, distinct
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import MediumError, PydbtError, StateError
 from pydbt.core.protocol import frames
@@ -351,7 +351,7 @@ class Applier(Worker[e.ApplierWork]):
                 offset += len(view)
         assert len(ours) == len(units) * DIGEST_BYTES
         differs = (np.frombuffer(ours, dtype="<u8").reshape(-1, 2) != theirs).any(axis=1)
-        return np.unique(units[differs | unread])
+        return distinct(units[differs | unread])
 
     def _read_units(self, offset: int, view: memoryview, unit_bytes: int) -> list[int]:
         """Fill ``view``; the indexes of the units in it that cannot be read."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pydbt.core.blocks.runs import BlockNumbers, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Runs, distinct
 from pydbt.core.units import MAX_COMPARED_BYTES, Geometry
 
 
@@ -43,7 +43,7 @@ def wanted_of(units: Runs, rest: Runs, geometry: Geometry) -> Runs:
 
 def blocks_wanted(small: Runs, geometry: Geometry) -> BlockNumbers:
     """The tracker's blocks, sorted and once each, of which the secondary wants some small block."""
-    return np.unique(small.blocks() // (geometry.block_bytes // geometry.compared.block_bytes))
+    return distinct(small.blocks() // (geometry.block_bytes // geometry.compared.block_bytes))
 
 
 def small_blocks_of_units(units: Runs, unit_bytes: int, geometry: Geometry) -> Runs:

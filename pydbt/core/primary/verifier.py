@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pydbt.core.blocks import compared
-from pydbt.core.blocks.runs import Integers, Runs
+from pydbt.core.blocks.runs import Integers, Runs, distinct
 from pydbt.core.primary.events import BlocksRead, DropReading, ReadBlocks, SendDigests, VerifyEnded
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.rate_limit import RateLimit
@@ -307,7 +307,7 @@ class Verifier:
         _, blocks, suspected = self._again.popleft()
         while self._again and self._again[0][0] <= now and self._again[0][2] == suspected and len(blocks) < limit:
             blocks = np.concatenate((blocks, self._again.popleft()[1]))
-        blocks = np.unique(blocks)
+        blocks = distinct(blocks)
         if len(blocks) > limit:
             self._again.appendleft((now, blocks[limit:], suspected))
         return blocks[:limit], suspected

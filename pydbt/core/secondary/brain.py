@@ -11,7 +11,7 @@ from typing import assert_never
 
 import numpy as np
 
-from pydbt.core.blocks.runs import BlockNumbers, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Runs, distinct
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.completed import Completed
@@ -388,7 +388,7 @@ class Secondary:
             return
         units = session.accept_digests(frame)
         if session.digest is None:  # of an older primary: equal digests prove nothing, see pydbt.core.protocol.digests
-            self._do(e.Send(session.connection, f.Want(frame.batch, Runs.of_blocks(np.unique(frame.units.blocks())))))
+            self._do(e.Send(session.connection, f.Want(frame.batch, Runs.of_blocks(distinct(frame.units.blocks())))))
             session.batch_ended(frame.batch)
             return
         staged = self.keeper.staged_units_of(frame.units, frame.unit_bytes)
@@ -402,7 +402,7 @@ class Secondary:
         if session is None or comparison is None:
             return  # of an earlier connection
         frame = comparison.frame
-        wanted = np.union1d(differing, comparison.staged_units)
+        wanted = distinct(np.append(differing, comparison.staged_units))
         # If a direct write made a unit equal, the write is acknowledged before the unit is called equal.
         if len(wanted) < frame.units.total() and self.keeper.compared(ticket):
             self._acknowledge(now)

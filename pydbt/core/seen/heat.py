@@ -14,7 +14,7 @@ import numpy as np
 from bitarray import bitarray
 
 from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, DirtyMap
-from pydbt.core.blocks.runs import Integers, Runs
+from pydbt.core.blocks.runs import Integers, Runs, distinct
 from pydbt.core.seen.layers import Layers
 from pydbt.core.units import Geometry
 
@@ -157,7 +157,7 @@ def heat_of(
     swept = Runs.none()
     for layer in layers:
         swept = Runs.of_ranges(np.append(swept.firsts, layer.swept.firsts), np.append(swept.ends(), layer.swept.ends()))
-    unreadable = np.unique(np.concatenate([layer.unreadable for layer in layers]))
+    unreadable = distinct(np.concatenate([layer.unreadable for layer in layers]))
     counts: dict[Heat, Integers | None] = {
         Heat.WRITTEN: written,
         Heat.OUT_OF_SYNC: out_of_sync if all(layer.known for layer in layers) else None,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pydbt.core.blocks.runs import BlockNumbers, Integers, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Integers, Runs, distinct
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from pydbt.core.units import Geometry
 
@@ -145,7 +145,7 @@ class InFlight:
         self._waited = _Pieces.none()
         if not waited.firsts.size:
             return Runs.none()
-        cuts = np.unique(np.concatenate([part for p in (state, waited) for part in (p.firsts, p.ends)]))
+        cuts = distinct(np.concatenate([part for p in (state, waited) for part in (p.firsts, p.ends)]))
         cells = np.arange(cuts.size - 1)
         left = np.maximum(_value_at(state, cuts[:-1]) - _value_at(waited, cuts[:-1]) % _MIXED, 0)
         self._state = _replaced(state, cuts, cells, left)
@@ -230,7 +230,7 @@ class InFlight:
         if not pieces.firsts.size:
             return Runs.none(), Runs.none()
         state, waited = self._state, self._waited
-        cuts = np.unique(np.concatenate([part for p in (state, waited, pieces) for part in (p.firsts, p.ends)]))
+        cuts = distinct(np.concatenate([part for p in (state, waited, pieces) for part in (p.firsts, p.ends)]))
         low, high = np.searchsorted(cuts, pieces.firsts), np.searchsorted(cuts, pieces.ends)
         if pieces.firsts.size > 1 and int((high - low).sum()) > _MAX_CELLS:
             half = pieces.firsts.size // 2
@@ -315,7 +315,7 @@ def _replaced(state: _Pieces, cuts: Integers, cells: Integers, values: Integers)
 
 
 def _cell_extents(cuts: Integers, cells: Integers) -> Runs:
-    cells = np.unique(cells)
+    cells = distinct(cells)
     return Runs.of_ranges(cuts[cells], cuts[cells + 1])
 
 

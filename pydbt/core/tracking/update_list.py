@@ -16,7 +16,7 @@ from itertools import repeat
 import numpy as np
 import numpy.typing as npt
 
-from pydbt.core.blocks.runs import BlockNumbers, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Runs, distinct
 
 # Wider updates are kept as a range: half a MiB at 4 KiB per block, where a range begins to cost less than its blocks.
 WIDE_BLOCKS = 128
@@ -171,7 +171,7 @@ class UpdateLists:
         blocks = np.concatenate(acknowledged) if acknowledged else np.empty(0, np.int64)
         self._narrow -= blocks.size
         latest = np.fromiter(map(self._latest.__getitem__, blocks.tolist()), np.uint64, blocks.size)
-        freed = np.unique(blocks[latest <= np.uint64(sequence)])
+        freed = distinct(blocks[latest <= np.uint64(sequence)])
         # A loop in C: pop each key, drop the value.
         deque(map(self._latest.pop, freed.tolist(), repeat(None)), maxlen=0)
         return freed

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydbt.core.blocks.runs import Runs
+from pydbt.core.blocks.runs import Runs, distinct
 
 SETS = st.sets(st.integers(0, 60), max_size=40)
 
@@ -62,3 +62,8 @@ def test_runs_beside_each_other_are_in_block_order_and_all_there(one: set[int], 
 def test_runs_and_blocks_are_the_same_set(blocks):
     array = np.array(sorted(blocks), dtype=np.int64)
     assert Runs.of_blocks(array).blocks().tolist() == array.tolist()
+
+
+@given(st.lists(st.integers(-(1 << 62), 1 << 62) | st.integers(0, 5)))
+def test_distinct_numbers_are_in_order_and_each_once(numbers: list[int]) -> None:
+    assert distinct(np.array(numbers, np.int64)).tolist() == sorted(set(numbers))
