@@ -82,13 +82,16 @@ def test_the_package_is_whole() -> None:
 
 @pytest.mark.smoke
 def test_its_units_are_the_project_s_and_run_the_package_s_own_program() -> None:
-    for path in (ROOT / "packaging/systemd").glob("*.service"):
+    units = [path for kind in ("service", "socket") for path in (ROOT / "packaging/systemd").glob(f"*.{kind}")]
+    assert ROOT / "packaging/systemd/pydbt-dashboard.socket" in units
+    for path in units:
         lines = text_of(built(), f"usr/lib/systemd/system/{path.name}").splitlines()
         own = [line.replace("ExecStart=/usr/bin/controller ", "ExecStart=controller ") for line in lines]
         added = set(own) - set(path.read_text().splitlines())
         assert [line for line in own if line not in added] == path.read_text().splitlines()
         assert all(line.startswith("Documentation=") for line in added)
-        assert "ExecStart=/usr/bin/controller" in "\n".join(lines), "another one in /usr/local/bin is not taken"
+        if path.suffix == ".service":
+            assert "ExecStart=/usr/bin/controller" in "\n".join(lines), "another one in /usr/local/bin is not taken"
 
 
 @pytest.mark.smoke
