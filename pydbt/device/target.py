@@ -136,6 +136,22 @@ class Target:
         """Whether the disk was unplugged or detached since it was opened. Another one may have its number by now."""
         return self.is_block_device and (not self.size_bytes or self.attachment != self.attachment_at_open)
 
+    def require_named(self) -> None:
+        """DeviceError when the path of the image file names another file by now, or none: who looks there finds no replica."""
+        if self.is_block_device:
+            return
+        try:
+            if os.path.samestat(os.stat(self.path), os.fstat(self._descriptor)):
+                return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:
+            return  # nobody knows, as on a file server that is away
+        raise DeviceError(
+            f"TARGET {self.path} was removed, renamed or exchanged, or a mount hides it: put the same file back; what was removed "
+            f"can be copied from /proc/{os.getpid()}/fd/{self._descriptor} until this process ends"
+        )
+
     @property
     def sector_bytes(self) -> int:
         """The logical block of a device; 0 for an image file, which has none before it is attached to something."""
@@ -338,6 +354,7 @@ def reopened(target: Target) -> Target:
 
     One that is gone is closed at once, so that it can have the same number again.
     """
+    target.require_named()
     if not target.is_gone:
         return target
     target.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,3 +91,31 @@ def test_a_device_that_was_cut_to_nothing_and_has_its_size_again_is_not_trusted(
     replica, state = name_and_state(secondary)
     assert replica != before[0] and state == "inconsistent"
     assert "was cut short" in secondary.words()
+
+
+def test_an_image_that_is_removed_or_renamed_is_no_replica_before_it_is_back_in_its_place(tmp_path: Path) -> None:
+    with SecondaryProcess(tmp_path, SIZE) as running:
+        with ScriptedPrimary(running.port, SIZE) as primary:
+            primary.synchronize([blocks_frame(1, {0: b"a" * BLOCK})], 1)
+            primary.until(lambda: primary.ack.applied_sequence == 1, "it is on the target")
+        aside = tmp_path / "aside.img"
+        running.target.rename(aside)
+        until(lambda: "was removed, renamed or exchanged" in running.words(), "it is noticed without a write")
+        assert "put the same file back" in refused(running)
+        shutil.copy(aside, running.target)
+        assert "put the same file back" in refused(running), "a copy is another file"
+        aside.unlink()
+        assert running.process is not None
+        (still,) = re.findall(rf"/proc/{running.process.pid}/fd/[0-9]+", refused(running))
+        assert Path(still).read_bytes() == running.target.read_bytes(), "what was removed can be copied"
+    (tmp_path / "again").mkdir()
+    with SecondaryProcess(tmp_path / "again", SIZE) as running:
+        with ScriptedPrimary(running.port, SIZE) as primary:
+            primary.synchronize([blocks_frame(1, {0: b"a" * BLOCK})], 1)
+        before = name_and_state(running)
+        aside = running.target.with_suffix(".aside")
+        running.target.rename(aside)
+        until(lambda: "was removed, renamed or exchanged" in running.words(), "it is noticed without a write")
+        aside.rename(running.target)
+        until(lambda: name_and_state(running) == before, "it goes on as what it was")
+        assert "not taken for a replica" not in running.words()

@@ -62,10 +62,11 @@ class TargetGuard:
             raise TargetChanged(f"TARGET {self._target.path} {changed}, while it was a replica")
 
     def _require_present(self, mark: TargetMark) -> None:
-        """DeviceError when the disk is gone, which says nothing about its content.
+        """DeviceError when the disk is gone, or the file has another name, which says nothing about its content.
 
         Its size is 0 then, as that of one that was cut short to nothing: which of the two it was shows when it is back.
         """
+        self._target.require_named()
         attachment = self._target.attachment_at_open
         if not self._target.is_block_device or self._target.size_bytes or attachment is None:
             return
