@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-
 _NAMES: dict[type, tuple[str, ...]] = {}
 
 
