@@ -275,8 +275,10 @@ around("bits reset at an entry that is not a block's last", Tracker, "acknowledg
 instead("a comparison of settled blocks before the queue is sent", StreamQueue, "all_sent", property(lambda self: True))
 
 
-def _no_touch(right: Callable, self: Settler, report: object, taken: object, written: object, now: float) -> bool:
-    return right(self, report, taken, Runs.none(), now)
+def _no_touch(
+    right: Callable, self: Settler, report: object, taken: object, written: object, now: float, *since: object
+) -> bool:
+    return right(self, report, taken, Runs.none(), now, *since)
 
 
 around("a settled block that is written while it is read", Settler, "mark", _no_touch)
@@ -302,9 +304,9 @@ MUTANTS["an unsettled block is settled by what is written to a part of it"] = la
 
 
 def _settled_all_the_same(
-    right: Callable, self: Unsettled, blocks: np.ndarray, sequence: int, now: float, **named: bool
+    right: Callable, self: Unsettled, blocks: np.ndarray, sequence: int, now: float, *since: object, **named: bool
 ) -> None:
-    right(self, blocks, sequence, now, **named)
+    right(self, blocks, sequence, now, *since, **named)
     for block in blocks.tolist():
         if block in self._sent:
             self._anew.pop(block, None)
@@ -477,8 +479,8 @@ def _apply_early(right: Callable, self: Keeper, entry: object, connection: int, 
 around("a write is applied before it is durable in the journal", Keeper, "append", _apply_early)
 
 
-def _stage_dropped(right: Callable, self: Recovery, header: object, epoch: int) -> None:
-    right(self, header, epoch)
+def _stage_dropped(right: Callable, self: Recovery, header: object, epoch: int, *mark: object) -> None:
+    right(self, header, epoch, *mark)
     if header.kind.name == "COMMIT":
         self.stage_from = None
     elif self.stage_from is not None:
