@@ -23,14 +23,6 @@ def check_state_dir(state_dir: str | os.PathLike[str], remedy: str = ELSEWHERE) 
     """
     if os.path.lexists(state_dir) and not os.path.isdir(state_dir):
         raise UsageError(f"the state directory {state_dir} is not a directory: name a directory with --state DIR")
-    try:
-        os.scandir(state_dir).close()
-    except PermissionError:
-        raise UsageError(
-            f"the state directory {state_dir} may not be read by this user: run this as root, with sudo"
-        ) from None
-    except OSError:
-        pass  # it is not there, or told below
     if wrong := folder_intruder(state_dir, remedy):
         raise _refusal(state_dir, wrong)
 
@@ -69,9 +61,10 @@ def _existing(path: Path) -> Path:
 
 
 def require_state_dir(state_dir: Path) -> None:
-    """``check_state_dir`` of a directory that must be there."""
+    """``check_state_dir`` of a directory that must be there. PermissionError when this user may not look into it."""
     if not state_dir.is_dir():
         raise UsageError(f"{state_dir} is not a state directory: there is no such directory")
+    os.scandir(state_dir).close()
     check_state_dir(state_dir, AS_THAT_USER)
 
 

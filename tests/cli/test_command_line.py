@@ -298,7 +298,7 @@ def test_another_user_is_told_that_root_may_and_not_that_anything_failed(
     controller.state_dir.chmod(0o700)
     command("transactions", disk, user=65534).refused(3, f"{disk} may not be read", "sudo")
     told = command("promote", disk, "--state", controller.state_dir, user=65534)
-    told.refused(2, str(controller.state_dir), "may not be read by this user", "sudo")
+    told.refused(3, str(controller.state_dir), "may not be used", "sudo")
 
 
 def test_secondary_refuses_without_a_trace(tmp_path: Path, disk: str) -> None:

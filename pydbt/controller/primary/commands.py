@@ -12,7 +12,7 @@ from pydbt.controller.control import CLIENTS_MAX, ClientGone
 from pydbt.controller.primary.configuring import joining, new_epoch, secure_of
 from pydbt.controller.primary.feed import Feed
 from pydbt.controller.primary.handing_over import DEFAULT_PATIENCE_S, HandingOver
-from pydbt.controller.primary.handshake import hang_up, hello_of, shake_hands
+from pydbt.controller.primary.handshake import hello_of, part_from, shake_hands
 from pydbt.controller.primary.mark_commands import mark_event, mark_wait_event
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import VolumeReport
@@ -236,7 +236,7 @@ class Commands:
         state = volume.metadata.state
         hello = hello_of(state, volume.device.logical_block_bytes, 0, lineage_of([state.generations]))
         connection, welcome = shake_hands(*address, hello, secure_of(options, arguments.get("peer"), None))
-        hang_up(connection)
+        part_from(connection)
         for record in state.secondaries:
             if record.replica == welcome.replica:
                 raise UsageError(

@@ -95,7 +95,7 @@ def shake_hands(
         raise
 
 
-def hang_up(connection: FramedConnection) -> None:
+def part_from(connection: FramedConnection) -> None:
     """Of a secondary that was only asked whether it is there: it is told that this is no loss."""
     with contextlib.suppress(PeerError):
         connection.send_frames([Bye("it is there; replication begins when every write is tracked")])

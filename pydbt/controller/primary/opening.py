@@ -11,7 +11,7 @@ from pydbt.controller.expiry import tell_expiry
 from pydbt.controller.options import DEFAULT_BLOCK_BYTES, PrimaryOptions
 from pydbt.controller.primary.configuring import Joining, begun, joining, load_pending, secure_of, tainted
 from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, is_untracked, was_bounded
-from pydbt.controller.primary.handshake import Refused, hang_up, hello_of, shake_hands
+from pydbt.controller.primary.handshake import Refused, hello_of, part_from, shake_hands
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import NoAnswer, PeerError, Unreachable, UsageError
 from pydbt.core.protocol.frames import Hello, Welcome
@@ -88,7 +88,7 @@ def prove_secondaries(
     found: dict[str, str] = {}
     for record in state.secondaries:
         connection, welcome = _first_contact(record, hello, secures[record.slot], wait)
-        hang_up(connection)
+        part_from(connection)
         if (other := found.setdefault(welcome.replica, record.address)) != record.address:
             raise UsageError(f"{record.address} and {other} are one secondary: name every secondary once")
 
