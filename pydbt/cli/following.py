@@ -171,7 +171,10 @@ class Followed:
 
     def _changed_role(self) -> str:
         """A member of the group has no state directory to look into."""
-        return changed_role(Path(self.state_dir), self.role) if self.state_dir else ""
+        if not self.state_dir:
+            return ""
+        saved = View(read_saved_status(self.state_dir))  # a replica is promoted by a process that saves its status
+        return changed_role(Path(self.state_dir), saved.text("role") or self.role)
 
     def _name(self, status: View) -> None:
         self.role = status.text("role") or self.role

@@ -123,6 +123,8 @@ def test_a_volume_that_a_command_makes_a_replica_is_told_as_soon_as_it_is_one(tm
         "/dev/vda3 demoted: demoted by a command: it is a replica"
     ]
     assert one.more() == [], "told once"
+    write_saved_status(controller.state_dir, {**secondary(), "target": "/dev/vda3"})
+    save_state(controller.state_dir, VolumeState("ab" * 16, ADOPTED.size_bytes, 4096, "/dev/vda3", {}))
     save_record(controller.state_dir, replace(ADOPTED, promoted="2026-01-02T03:04:05Z"))
     assert names(one.more()) == ["promoted"] and one.more() == []
 
