@@ -175,7 +175,7 @@ class PrimaryOptions:
             ("--era-interval", self.era_interval_s, MIN_INTERVAL_S),
         ):
             if seconds is not None and (seconds <= 0 or (seconds < least_s and not os.environ.get(ALLOW_SHORT_TIMES))):
-                yield name, f"{name} is {seconds:g} seconds, and must be at least {least_s:g} s"
+                yield name, f"{name} is {seconds:g} s, and must be at least {least_s:g} s"
         if self.capture not in CAPTURES:
             yield "--capture", f"--capture {self.capture} is none of {' and '.join(CAPTURES)}"
         if self.attribution not in ATTRIBUTIONS:
