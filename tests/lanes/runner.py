@@ -17,6 +17,9 @@ from tests.lanes.part import ROOT, Counts, Outcome, Part
 
 POLL_S = 0.05
 SIGN_OF_LIFE_S = 60
+# A part is started although no core is free for it when this share of a core did nothing for this long.
+IDLE_CORE = 0.5
+IDLE_LOOK_S = 10.0
 # What a program gets to take down what it has set up, after it was asked to end; then it is killed.
 GRACE_S = 60
 SHOWN_LINES = 400
@@ -112,11 +115,36 @@ def _environment(folder: Path) -> dict[str, str]:
     return {**kept, **_caches(folder), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
+def idle_seconds() -> float:
+    """What all cores together have spent with nothing to do since the boot (proc_stat(5))."""
+    return int(Path("/proc/stat").read_text().split(maxsplit=5)[4]) / os.sysconf("SC_CLK_TCK")
+
+
+class _Idle:
+    """Whether cores do nothing: the parts that run wait for something then, whatever was thought of them."""
+
+    def __init__(self) -> None:
+        self.look_again()
+
+    def look_again(self) -> None:
+        self._since, self._before = time.monotonic(), idle_seconds()
+
+    def is_seen(self) -> bool:
+        """Of the time since the last look; False when that is too short to tell."""
+        seconds = time.monotonic() - self._since
+        if seconds < IDLE_LOOK_S:
+            return False
+        idle = idle_seconds() - self._before
+        self.look_again()
+        return idle >= IDLE_CORE * seconds
+
+
 class _Run:
     def __init__(self, parts: list[Part], folder: Path, cores: int) -> None:
         self._waiting, self._folder, self._cores = parts, folder, cores
         self._environment = _environment(folder)
         self._running: list[Running] = []
+        self._idle = _Idle()
         self._heartbeat = time.monotonic() + SIGN_OF_LIFE_S
 
     def all(self) -> Iterator[Result]:
@@ -135,9 +163,10 @@ class _Run:
     def _start(self) -> None:
         for part in list(self._waiting):
             free = self._cores - sum(one.part.cores for one in self._running)
-            if part.cores <= free or not self._running:
+            if part.cores <= free or not self._running or self._idle.is_seen():
                 self._waiting.remove(part)
                 self._running.append(self._launch(part))
+                self._idle.look_again()
 
     def _launch(self, part: Part) -> Running:
         folder = self._folder / part.name.replace("/", "-")

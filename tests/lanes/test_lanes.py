@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.lab.patience import wait_until
-from tests.lanes import covered, gate
+from tests.lanes import covered, gate, runner
 from tests.lanes.__main__ import named
 from tests.lanes.part import ROOT, Counts, Outcome, Part, of_a_closing_line, of_a_command, of_pytest, pytest_part
 from tests.lanes.runner import run, summary
@@ -38,6 +39,17 @@ def test_without_a_failure_the_exit_code_is_zero_and_without_a_part_it_is_not():
 def test_a_part_that_is_not_over_in_time_is_ended_and_fails():
     (result,) = run([python("slow", "import time; time.sleep(600)", limit_seconds=0.5)])
     assert result.failed and result.seconds < 60
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_a_core_that_does_nothing_gets_the_next_part_although_none_is_free(idle, monkeypatch, tmp_path):
+    monkeypatch.setattr(runner, "IDLE_LOOK_S", 0.05)
+    monkeypatch.setattr(runner, "idle_seconds", time.monotonic if idle else lambda: 0.0)
+    waits = f"import time, pathlib\nwhile not pathlib.Path({str(tmp_path / 'made')!r}).exists(): time.sleep(0.05)"
+    makes = f"open({str(tmp_path / 'made')!r}, 'w').close()"
+    limit = 60 if idle else 1
+    waiting, _ = run([python("waits", waits, cores=os.cpu_count(), limit_seconds=limit), python("makes", makes)])
+    assert waiting.failed is not idle
 
 
 def test_compiled_modules_are_kept_whatever_was_asked(monkeypatch):
