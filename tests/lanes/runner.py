@@ -18,7 +18,7 @@ from tests.lanes.part import ROOT, Counts, Outcome, Part
 POLL_S = 0.05
 SIGN_OF_LIFE_S = 60
 # A part is started although no core is free for it when this share of a core did nothing for this long.
-IDLE_CORE = 0.5
+IDLE_CORE = 0.25
 IDLE_LOOK_S = 10.0
 # What a program gets to take down what it has set up, after it was asked to end; then it is killed.
 GRACE_S = 60
