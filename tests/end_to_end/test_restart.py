@@ -26,7 +26,7 @@ MIB = 1 << 20
 SIZE = 128 * MIB
 
 
-@pytest.mark.parametrize("ended", ["killed", "taken down"])
+@pytest.mark.parametrize("ended", short(1, "killed", "taken down"))
 def test_untracked_writes_are_compared_also_when_the_first_run_after_them_came_to_nothing(tmp_path, ended, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
@@ -48,7 +48,7 @@ def test_untracked_writes_are_compared_also_when_the_first_run_after_them_came_t
             both.compare("after untracked writes and a run that came to nothing")
 
 
-@pytest.mark.parametrize("ended", ["killed", "stopped"])
+@pytest.mark.parametrize("ended", short(1, "killed", "stopped"))
 def test_a_device_that_was_away_while_its_programs_waited_for_it_is_compared(tmp_path, ended, chance):
     image = tmp_path / "disk.img"
     with image.open("wb") as file:
@@ -78,7 +78,7 @@ def is_map_clean(both: Cluster) -> bool:
     return kept is not None and not kept[1].any()
 
 
-@pytest.mark.parametrize("ended", ["killed", "stopped", "not ended"])
+@pytest.mark.parametrize("ended", short(2, "killed", "not ended", "stopped"))
 def test_a_file_behind_the_loop_device_that_is_written_past_it_taints_and_everything_is_compared(
     tmp_path, ended, chance
 ):
@@ -128,7 +128,7 @@ def known_without_controller(both: Cluster) -> int | None:
     return told
 
 
-@pytest.mark.parametrize("ended", ["killed", "stopped"])
+@pytest.mark.parametrize("ended", short(1, "killed", "stopped"))
 def test_writes_to_the_loop_device_itself_while_no_controller_runs_cause_no_comparison(tmp_path, ended, chance):
     with loop_device(tmp_path, SIZE) as device, cluster(tmp_path / "c", device) as both:
         both.start()
@@ -270,7 +270,7 @@ def put_back_secondary(both, folder):
     both.start_secondary()
 
 
-@pytest.mark.parametrize("meanwhile", ["another run of the primary", "the same run", "a killed primary"])
+@pytest.mark.parametrize("meanwhile", short(2, "the same run", "a killed primary", "another run of the primary"))
 def test_a_secondary_restored_from_a_backup_is_noticed_and_compared(tmp_path, meanwhile, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
