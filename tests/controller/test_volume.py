@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from pydbt.controller.primary import metadata
 from pydbt.controller.primary.configuring import Joining, load_staged
 from pydbt.controller.primary.effects import EffectRunner
 from pydbt.controller.primary.handshake import Refused
@@ -17,7 +18,7 @@ from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Request
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.errors import DeviceError
+from pydbt.core.errors import DeviceError, StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.flight_watch import LONGEST_FLIGHT_S
@@ -275,3 +276,21 @@ def record_on_disk(volume: Volume) -> SecondaryRecord:
     state = load_state(volume.metadata.state_dir)
     assert state is not None
     return state.record(1)
+
+
+def test_a_state_that_cannot_be_written_is_told_in_every_status_until_it_can(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StateError("/state/volume.json cannot be written: No space left on device")
+
+    volume.keep()
+    assert volume.notices == ()
+    with monkeypatch.context() as disk:
+        disk.setattr(metadata, "save_state", full)
+        volume.metadata.unsaved = True
+        volume.keep()
+        (notice,) = volume.notices
+        assert "No space left" in notice and "after a kill" in notice
+    volume.keep()
+    assert volume.notices == () and load_state(volume.metadata.state_dir) == volume.metadata.state

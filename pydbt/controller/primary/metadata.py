@@ -24,6 +24,7 @@ class Metadata:
     def __init__(self, state_dir: Path, state: VolumeState) -> None:
         self.state_dir, self.state = state_dir, state
         self.unsaved = False
+        self.problem = ""  # why it could not be written the last time
 
     def record(self, slot: int) -> SecondaryRecord:
         return self.state.record(slot)
@@ -81,8 +82,12 @@ class Metadata:
     def save(self) -> None:
         """Write it, durably. StateError when it cannot be: tried again soon, and before a map that counts on it is written."""
         self.unsaved = True
-        save_state(self.state_dir, self.state)
-        self.unsaved = False
+        try:
+            save_state(self.state_dir, self.state)
+        except StateError as error:
+            self.problem = str(error)
+            raise
+        self.unsaved, self.problem = False, ""
 
     def save_if_possible(self) -> None:
         """The same; a failure is logged and nothing else is done."""

@@ -116,8 +116,10 @@ class Volume:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Sentences for the operator: by what blocks can differ unnoticed, and that no history can be kept."""
-        found = (self.swap_notice, self.use_notice, self.below_notice, self.history_notice)
+        """Sentences for the operator: by what blocks can differ unnoticed, and that state or history cannot be written."""
+        problem = self.metadata.problem
+        state_notice = f"{problem}; after a kill the next start does not know what has changed since" if problem else ""
+        found = (state_notice, self.swap_notice, self.use_notice, self.below_notice, self.history_notice)
         return tuple(notice for notice in found if notice)
 
     # --- secondaries --------------------------------------------------------------------------------------
