@@ -63,6 +63,7 @@ def test_a_full_state_directory_of_the_primary_loses_nothing(tmp_path, chance):
         both.wait()
         fill(folder)
         work(device, chance)
+        until(lambda: "cannot be written" in "".join(both.status()["notices"]), "the status says that nothing is kept")
         both.secondary.kill()  # the maps are to be written, and cannot be
         work(device, chance)
         until(lambda: both.status()["persist_problem"], "the status says that the maps are not written")
