@@ -1,8 +1,8 @@
 """A running cluster of two nodes on this machine: Pacemaker's and corosync's own daemons, each node in namespaces of its own.
 
 A node has its own network, processes, mounts, pinned programs and boot. Its /etc, /usr and /var are overlays whose changes
-outlive a power cut. Both share this machine's kernel, and run as fast as it does. They share its /tmp and /dev too: no init system
-may be started in one, because it would clear them.
+outlive a power cut. Both share this machine's kernel, and run as fast as it does. They share its /tmp and /dev too: no init
+system may be started in one, because it would clear them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ mkdir -p /run/lock /run/resource-agents /run/user
 mount -t tmpfs tmpfs /dev/shm
 mount -t bpf bpf /sys/fs/bpf
 # A node that is to end itself at once (Pacemaker's panic) must not end this machine, nor change its settings.
-mount --bind /dev/null /proc/sysrq-trigger
+[ ! -e /proc/sysrq-trigger ] || mount --bind /dev/null /proc/sysrq-trigger
 mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
 mount --bind {home}/boot_id /proc/sys/kernel/random/boot_id
