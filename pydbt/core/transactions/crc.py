@@ -23,6 +23,14 @@ def crc32c(value: int, data: Buffer) -> int:
     return library.crc32c(data, value ^ _ALL_ONES) ^ _ALL_ONES
 
 
+def crc32c_of(value: int, *parts: Buffer) -> int:
+    """``crc32c`` of parts that follow one another."""
+    total = value ^ _ALL_ONES
+    for part in parts:
+        total = library.crc32c(part, total)
+    return total ^ _ALL_ONES
+
+
 def crc32_be(value: int, data: Buffer) -> int:
     """The CRC of IEEE 802.3, most significant bit first, begun with ``value``."""
     mirrored = zlib.crc32(bytes(data).translate(_REVERSED), _mirrored(value) ^ _ALL_ONES) ^ _ALL_ONES

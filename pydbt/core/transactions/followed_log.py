@@ -27,7 +27,7 @@ _UNSEEN = "its journal's superblock was perhaps written unseen, and is read agai
 _NO_DATA = "writes to the log came without their data"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as of ``JournalTransaction``, and for the same reason: not frozen
 class EndedTransaction:
     """A transaction that ended with the record at ``index`` of its batch, which is a write.
 
@@ -127,7 +127,8 @@ class FollowedLog:
         carries &= touching["op"] == Operation.WRITE
         data = payload(touching[carries])
         if (found := self._plain(touching, regions, data)) is not None:
-            return [self._ended(int(places[place]), transaction) for place, transaction in found]
+            at = places.tolist()
+            return [self._ended(at[place], transaction) for place, transaction in found]
         pieces = iter(data)
         ended: list[EndedTransaction] = []
         columns = (touching["sector"], touching["sectors"], carries, places, regions)
@@ -140,9 +141,9 @@ class FollowedLog:
         return ended
 
     def _ended(self, index: int, transaction: JournalTransaction) -> EndedTransaction:
-        made = EndedTransaction(index, transaction, self._runs(transaction), self.next_ordinal)
-        self.next_ordinal += 1
-        return made
+        ordinal = self.next_ordinal
+        self.next_ordinal = ordinal + 1
+        return EndedTransaction(index, transaction, self._runs(transaction), ordinal)
 
     def _plain(
         self, touching: Records, regions: Integers, data: list[memoryview]
@@ -211,6 +212,9 @@ class FollowedLog:
                 return
 
     def _runs(self, transaction: JournalTransaction) -> tuple[tuple[int, int], ...]:
+        extents = self.place.extents
+        if len(extents) == 1:
+            return tuple([(extents[0][0] + offset, length) for offset, length in self._parser.run_of(transaction)])
         parts = (self.place.on_volume(*run) for run in self._parser.run_of(transaction))
         return tuple(one for part in parts for one in part)
 

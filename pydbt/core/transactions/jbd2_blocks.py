@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pydbt.core.transactions.crc import crc32c
+from pydbt.core.transactions.crc import crc32c, crc32c_of
 from pydbt.core.units import Buffer
 
 JBD2_MAGIC = 0xC03B3998
@@ -23,8 +23,8 @@ _SUPERBLOCK = struct.Struct(">12x6I2I4x16s")
 _CHECKSUM_TYPE_OFFSET, _NUM_FC_OFFSET, _SUPERBLOCK_SUM_OFFSET = 80, 84, 252
 _CRC32C_TYPE = 4
 _COMPAT_CHECKSUM = 0x1
-_REVOKES, _WIDE, _ASYNC_COMMIT, _CSUM_V2, _CSUM_V3, _FAST_COMMIT = 0x1, 0x2, 0x4, 0x8, 0x10, 0x20
-_KNOWN_INCOMPAT = _REVOKES | _WIDE | _ASYNC_COMMIT | _CSUM_V2 | _CSUM_V3 | _FAST_COMMIT
+_REVOKES, WIDE, _ASYNC_COMMIT, _CSUM_V2, _CSUM_V3, _FAST_COMMIT = 0x1, 0x2, 0x4, 0x8, 0x10, 0x20
+_KNOWN_INCOMPAT = _REVOKES | WIDE | _ASYNC_COMMIT | _CSUM_V2 | _CSUM_V3 | _FAST_COMMIT
 _DEFAULT_FAST_COMMIT_BLOCKS = 256
 _MIN_JOURNAL_BLOCKS = 1024
 _TAIL_BYTES = 4  # struct jbd2_journal_block_tail
@@ -32,8 +32,12 @@ _SAME_UUID, _LAST_TAG = 0x2, 0x8
 _UUID_BYTES = 16
 _TAG_V3, _TAG, _TAG_WIDE = struct.Struct(">4I"), struct.Struct(">IHH"), struct.Struct(">IHHI")
 _TAG_V2, _TAG_WIDE_V2 = struct.Struct(">IHH2x"), struct.Struct(">IHHI2x")
+TAG_BYTES = _TAG_V3.size
+FIRST_TAG_END = HEADER_BYTES + TAG_BYTES + _UUID_BYTES
+_FLAGS_BYTE, _BEHIND_FLAGS_BYTES = 19, 9  # the lowest byte of the first tag's flags; it, and what follows it in a tag
 _REVOKE_HEADER_BYTES = 16
-_COMMIT_SUM_OFFSET, _COMMIT_SUM_BYTES = 16, 4
+_COMMIT_SUM_OFFSET, _SUM_BYTES = 16, 4
+_NO_SUM = bytes(_SUM_BYTES)
 _COMMIT_TIME = struct.Struct(">QI")
 _COMMIT_TIME_OFFSET = 48
 _ALL_ONES = 0xFFFFFFFF
@@ -107,7 +111,7 @@ class JournalSuperblock:
         low, flags, high, total = _TAG_V3.unpack_from(block, HEADER_BYTES)
         if flags & _SAME_UUID:
             return None
-        wide = self.incompat & _WIDE  # else the high half is not used
+        wide = self.incompat & WIDE  # else the high half is not used
         numbers, sums = [low | high << 32 if wide else low], [total]
         begin = HEADER_BYTES + _TAG_V3.size + _UUID_BYTES
         count = 0 if flags & _LAST_TAG else (self.block_bytes - _TAIL_BYTES - begin) // _TAG_V3.size
@@ -120,10 +124,26 @@ class JournalSuperblock:
                 break
         return numbers, sums
 
+    def usual_tags_end(self, block: memoryview) -> int:
+        """Where the tags of a descriptor block end, when they are as ``_usual_tags`` has them; else 0."""
+        flags = block[_FLAGS_BYTE]
+        if not self.full_tag_sums or flags & _SAME_UUID:
+            return 0
+        at = _FLAGS_BYTE + _UUID_BYTES
+        last = self.block_bytes - _TAIL_BYTES - _BEHIND_FLAGS_BYTES
+        while not flags & _LAST_TAG:
+            at += TAG_BYTES
+            if at > last:
+                return 0
+            flags = block[at]
+            if not flags & _SAME_UUID:
+                return 0
+        return at + _BEHIND_FLAGS_BYTES
+
     def _tag_at(self, layout: struct.Struct, block: memoryview, position: int) -> tuple[int, int, int, int]:
         if self.full_tag_sums:
             low, flags, high, total = layout.unpack_from(block, position)
-            return low, flags, high if self.incompat & _WIDE else 0, total
+            return low, flags, high if self.incompat & WIDE else 0, total
         low, total, flags, *more = layout.unpack_from(block, position)
         return low, flags, more[0] if more else 0, total
 
@@ -132,13 +152,13 @@ class JournalSuperblock:
         if self.full_tag_sums:
             return _TAG_V3
         if self.incompat & _CSUM_V2:  # two bytes more than are used, in every version of the kernel
-            return _TAG_WIDE_V2 if self.incompat & _WIDE else _TAG_V2
-        return _TAG_WIDE if self.incompat & _WIDE else _TAG
+            return _TAG_WIDE_V2 if self.incompat & WIDE else _TAG_V2
+        return _TAG_WIDE if self.incompat & WIDE else _TAG
 
     def revoked(self, block: memoryview) -> list[int]:
         """The home blocks that a revoke block names."""
         (used,) = struct.unpack_from(">I", block, HEADER_BYTES)
-        kind = np.dtype(">i8" if self.incompat & _WIDE else ">u4")
+        kind = np.dtype(">i8" if self.incompat & WIDE else ">u4")
         end = min(used, self.block_bytes - (_TAIL_BYTES if self.block_sums else 0))
         count = max(0, end - _REVOKE_HEADER_BYTES) // kind.itemsize
         found: list[int] = np.frombuffer(block, kind, count, _REVOKE_HEADER_BYTES).astype(np.int64).tolist()
@@ -206,7 +226,6 @@ def read_journal_superblock(block: Buffer) -> JournalSuperblock:
 
 def _sum_at(place: int, block: memoryview, seed: int) -> bool:
     """Whether the 32 bits at a place are the checksum of the block, in which they count as 0."""
-    content = bytearray(block)
-    wanted = content[place : place + _COMMIT_SUM_BYTES]
-    content[place : place + _COMMIT_SUM_BYTES] = bytes(_COMMIT_SUM_BYTES)
-    return crc32c(seed, content).to_bytes(4, "big") == wanted
+    behind = place + _SUM_BYTES
+    total = crc32c_of(seed, block[:place], _NO_SUM, block[behind:])
+    return total.to_bytes(4, "big") == block[place:behind]

@@ -17,9 +17,13 @@ from pydbt.core.transactions.fast_commits import FastCommits
 from pydbt.core.transactions.jbd2_blocks import (
     COMMIT,
     DESCRIPTOR,
+    FIRST_TAG_END,
     HEADER,
+    HEADER_BYTES,
     JBD2_MAGIC,
     REVOKE,
+    TAG_BYTES,
+    WIDE,
     JournalSuperblock,
     NotUnderstood,
     commit_time_ns,
@@ -27,7 +31,9 @@ from pydbt.core.transactions.jbd2_blocks import (
     whole_sum,
 )
 from pydbt.core.transactions.transaction import (
+    NOTHING_NAMED,
     JournalTransaction,
+    RunsOfTags,
     RunsOfTransaction,
     TransactionState,
 )
@@ -51,7 +57,7 @@ class _Open:
     next_block: int
     block_count: int = 0
     named: RunsOfTransaction = field(default_factory=RunsOfTransaction)
-    revoked: RunsOfTransaction = field(default_factory=RunsOfTransaction)
+    revoked: RunsOfTransaction = NOTHING_NAMED
     awaited: dict[int, int] = field(default_factory=dict)  # block of the log -> the checksum in its tag
     whole_sum: int = _NUMBERS - 1
     damage: str = ""
@@ -125,22 +131,70 @@ class Jbd2Log:
     def blocks_written(self, indices: list[int], blocks: list[memoryview]) -> list[tuple[int, JournalTransaction]]:
         """Whole ``plain_blocks`` in their order: the transactions that ended, each with the place of the block that ended it."""
         ended: list[tuple[int, JournalTransaction]] = []
-        begin = 0
-        controls = [place for place, block in enumerate(blocks) if block[:4] == _MAGIC]
-        for place in controls:
-            if self._open is not None:
-                self._take_copies(self._open, indices[begin:place])
-            begin = place + 1
-            ended += [(place, one) for one in self._take(indices[place], blocks[place])]
-        if self._open is not None:
-            self._take_copies(self._open, indices[begin:])
+        place, count = 0, len(indices)
+        while place < count:
+            if self._open is None and self._next is not None and self._next[1] == indices[place]:
+                place = self._whole_ones(indices, blocks, place, ended)
+                if place >= count:
+                    break
+            index, block = indices[place], blocks[place]
+            place += 1
+            if block[:4] == _MAGIC:
+                for one in self._take(index, block):
+                    ended.append((place - 1, one))
+                current = self._open
+                if current is not None and current.awaited:
+                    place += self._take_copies(current.awaited, indices, place)
+            elif self._open is not None:
+                self._open.awaited.pop(index, None)
         return ended
 
+    def _whole_ones(
+        self,
+        indices: list[int],
+        blocks: list[memoryview],
+        place: int,
+        ended: list[tuple[int, JournalTransaction]],
+    ) -> int:
+        """Transactions of one descriptor block, all of whose blocks stand together: the quick way. The place behind the last."""
+        layout = self._super
+        assert layout is not None and self._next is not None
+        number, index = self._next
+        count, wide = len(indices), bool(layout.incompat & WIDE)
+        while place < count and indices[place] == index:
+            descriptor = blocks[place]
+            end = layout.usual_tags_end(descriptor)
+            copies = (end - FIRST_TAG_END) // TAG_BYTES + 1
+            last = place + copies + 1
+            if not end or last >= count or indices[place : last + 1] != list(range(index, index + copies + 2)):
+                break
+            commit = blocks[last]
+            if HEADER.unpack_from(descriptor) != (JBD2_MAGIC, DESCRIPTOR, number):
+                break
+            if HEADER.unpack_from(commit) != (JBD2_MAGIC, COMMIT, number):
+                break
+            if not layout.sum_is_right(DESCRIPTOR, descriptor) or not layout.sum_is_right(COMMIT, commit):
+                break
+            time_ns = commit_time_ns(commit)
+            named = RunsOfTags(bytes(descriptor[HEADER_BYTES:end]), copies, wide, layout.block_bytes)
+            one = JournalTransaction(
+                str(number), number, TransactionState.COMMITTED, time_ns if 0 < time_ns < _NO_TIME_BEFORE else None,
+                index, copies + 2, number, named, NOTHING_NAMED,
+            )  # fmt: skip
+            ended.append((last, one))
+            self._last = number
+            place, number, index = last + 1, (number + 1) % _NUMBERS, layout.behind(index, copies + 2)
+        self._next = number, index
+        return place
+
     @staticmethod
-    def _take_copies(current: _Open, indices: list[int]) -> None:
-        awaited = current.awaited
-        for index in indices:
-            awaited.pop(index, None)
+    def _take_copies(awaited: dict[int, int], indices: list[int], place: int) -> int:
+        """The copies that a descriptor has just announced mostly follow it, in their order: how many blocks these are."""
+        count = len(awaited)
+        if indices[place : place + count] != list(awaited):
+            return 0
+        awaited.clear()
+        return count
 
     def lost(self, reason: str) -> list[JournalTransaction]:
         """Writes to the log did not come: what is open will not be complete, and footing has to be found again."""
@@ -283,6 +337,8 @@ class Jbd2Log:
         if kind == COMMIT:
             return [self._commit(current, block)]
         if kind == REVOKE:
+            if current.revoked is NOTHING_NAMED:
+                current.revoked = RunsOfTransaction()
             current.revoked.add_blocks(self._super.revoked(block), self._super.block_bytes)
             return []
         return self._announce(current, index, block)

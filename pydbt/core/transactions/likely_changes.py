@@ -11,25 +11,25 @@ from pydbt.core.units import Geometry
 
 MAX_LIKELY_RUNS = 65_536
 """1 MiB. More of them would be no order any more."""
-FILES_PART = 64
+FILES_PART = 256
 """Files make up no more than this part of the volume: a large one that was changed in one place would put off the log."""
 
 
 def likely_changes(read: Read, geometry: Geometry) -> Runs:
     """Runs of blocks, the likeliest first, perhaps overlapping. NotUnderstood where there is no log that can be read.
 
-    First the superblock and the log around its end: what was written last is what the disk or the replica lacks. Then each
-    transaction from the newest on, with its blocks of the log and the home blocks that it names; then the data of files that were
-    changed last; and then the rest of the log.
+    First the superblock, and where the log goes on: what was written last is what the disk or the replica lacks. Then the data of
+    files that were changed last; each transaction from the newest on, with its blocks of the log and the home blocks that it
+    names; and the rest of the log.
     """
     changes = read_changes(read, geometry.size_bytes)
     found: list[tuple[int, int]] = [(0, geometry.block_bytes), *changes.head]
+    found += _first_of(changes.files, geometry.size_bytes // FILES_PART)
     for of_log, named in changes.recent:
         found += of_log
         found += (tuple(run) for run in named.together().tolist())
         if len(found) >= MAX_LIKELY_RUNS:
             break
-    found += _first_of(changes.files, geometry.size_bytes // FILES_PART)
     found += changes.log
     return _blocks(found[:MAX_LIKELY_RUNS], geometry)
 

@@ -70,9 +70,9 @@ class LogOnDisk:
 
 @dataclass(frozen=True, slots=True)
 class LoggedChanges:
-    """Runs of the volume, in bytes: (offset, length). ``head``: the log where it ends, and before and behind that. ``recent``:
-    each transaction, the newest first, with its part of the log and what it names. ``files``: where files lie that were changed,
-    the last one first, as far as that is told. ``log``: all of it."""
+    """Runs of the volume, in bytes: (offset, length). ``head``: the log's beginning, and where it goes on. ``recent``: each
+    transaction, the newest first, with its part of the log and what it names. ``files``: where files lie that were changed, the
+    last one first, as far as that is told. ``log``: all of it."""
 
     head: list[tuple[int, int]]
     recent: list[tuple[list[tuple[int, int]], RunsOfTransaction]]
@@ -140,11 +140,12 @@ class _Extents:
             start += length
         return found
 
-    def around(self, offset_bytes: int, near_bytes: int) -> list[tuple[int, int]]:
-        """The log's beginning, and the runs of the volume that it is behind and before a place."""
-        low, high = max(0, offset_bytes - near_bytes), min(self.size_bytes, offset_bytes + near_bytes)
-        found = self.on_volume(0, SECTOR_BYTES) + self.on_volume(offset_bytes, high - offset_bytes)
-        return found + self.on_volume(low, offset_bytes - low)
+    def ahead(self, offset_bytes: int) -> list[tuple[int, int]]:
+        """The log's beginning, and the runs of the volume that follow a place: what the log goes on with."""
+        most = min(_NEAR_HEAD_BYTES, self.size_bytes // 32)
+        inside = min(most, self.size_bytes - offset_bytes)
+        found = self.on_volume(0, SECTOR_BYTES) + self.on_volume(offset_bytes, inside)
+        return found + self.on_volume(0, most - inside)
 
     def pieces(self, first_bytes: int, end_bytes: int) -> Iterator[tuple[int, bytes]]:
         """Offset and content of each piece from one place to another."""
@@ -206,9 +207,8 @@ class _Ext4OnDisk:
             ([part for run in parser.run_of(one) for part in log.on_volume(*run)], one.named_parts)
             for one in reversed([*older, *live])
         ]
-        near = min(_NEAR_HEAD_BYTES, log.size_bytes // 16)
-        around = log.around(head * layout.block_bytes, near)
-        return LoggedChanges(around, recent, self._files(size_bytes), log.on_volume(0, log.size_bytes))
+        ahead = log.ahead(head * layout.block_bytes)
+        return LoggedChanges(ahead, recent, self._files(size_bytes), log.on_volume(0, log.size_bytes))
 
     def _files(self, size_bytes: int) -> list[tuple[int, int]]:
         volume = read_ext4_sizes(self._read)
@@ -360,8 +360,7 @@ def _changes_of_xfs(read: Read) -> LoggedChanges:
         ([part for run in found.log.run_of(one) for part in where.on_volume(*run)], one.named_parts)
         for one in reversed([*found.ended, *found.log.open])
     ]
-    near = min(_NEAR_HEAD_BYTES, where.size_bytes // 16)
-    return LoggedChanges(where.around(found.head_bytes, near), recent, [], where.on_volume(0, where.size_bytes))
+    return LoggedChanges(where.ahead(found.head_bytes), recent, [], where.on_volume(0, where.size_bytes))
 
 
 def _cycles(where: _Extents, first_bytes: int = 0, end_bytes: int | None = None) -> _Words:

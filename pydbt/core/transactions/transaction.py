@@ -13,6 +13,7 @@ NamedRuns = NDArray[np.int64]
 
 _MAX_NAMED_RUNS = 32_768  # 512 KiB; a quarter of a journal of 512 MiB, and few transactions are above 1,000 blocks
 _PARTS_AT_ONCE = 256
+_TAG_BYTES = 16  # journal_block_tag3_t; the identity of the file system has as many
 _MAX_LISTED = 2_048  # runs in lists of numbers, 80 KiB
 NO_RUNS: NamedRuns = np.empty((0, 2), np.int64)
 
@@ -26,7 +27,7 @@ class TransactionState(StrEnum):
     """It will never be complete, or is damaged; its ``reason`` tells why."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen, which would make it three times as slow to make; nobody changes one
 class JournalTransaction:
     """A transaction: ``name`` and ``number`` are its tid (ext4) or the log sequence number of its commit record (XFS).
 
@@ -44,8 +45,8 @@ class JournalTransaction:
     first_block: int
     block_count: int
     starts_at: int
-    named_parts: RunsOfTransaction
-    revoked_parts: RunsOfTransaction
+    named_parts: NamedParts
+    revoked_parts: NamedParts
     reason: str = ""
 
     @property
@@ -117,6 +118,33 @@ class RunsOfTransaction:
         """All of them in one."""
         self._join_blocks()
         return np.concatenate(self._parts) if self._parts else NO_RUNS
+
+
+class RunsOfTags:
+    """The runs that one descriptor block of jbd2 names, kept as they stand there: most are never asked for.
+
+    ``tags``: of version 3, the first of them with the identity behind it.
+    """
+
+    __slots__ = ("_block_bytes", "_tags", "_wide", "count")
+    whole = True
+
+    def __init__(self, tags: bytes, count: int, wide: bool, block_bytes: int) -> None:
+        self._tags, self.count, self._wide, self._block_bytes = tags, count, wide, block_bytes
+
+    def together(self) -> NamedRuns:
+        """All of them, made anew at each call."""
+        words = np.frombuffer(self._tags[:_TAG_BYTES] + self._tags[2 * _TAG_BYTES :], ">u4").reshape(-1, 4)
+        numbers = words[:, 0].astype(np.int64)
+        if self._wide:
+            numbers |= words[:, 2].astype(np.int64) << 32
+        return runs_of_blocks(numbers.tolist(), self._block_bytes)
+
+
+NamedParts = RunsOfTransaction | RunsOfTags
+
+NOTHING_NAMED = RunsOfTransaction()
+"""In the place of runs that never came. Nothing is added to it."""
 
 
 def runs_of_blocks(numbers: list[int], block_bytes: int) -> NamedRuns:

@@ -152,20 +152,23 @@ def test_what_changed_last_comes_first_and_the_whole_log_at_the_end() -> None:
     assert runs.index((24 + 9, 4)) < runs.index((300, 1)) < runs.index((24 + 5, 4)), "each with its part of the log"
 
 
-def test_files_that_were_changed_come_behind_what_transactions_name_and_before_the_rest_of_the_log() -> None:
+def test_the_data_of_files_that_were_changed_comes_before_what_transactions_name() -> None:
     built = Jbd2Builder(1024, 400, sequence=40)
     table = inode(900, (390, 2)) + inode(950, (380, 1)) + inode(990, (300, 60)) + bytes(256)
     built.descriptor({100: table})
     built.commit()
     image = Ext4Image(built)
     image.put((0, built.superblock()), *built.writes)
-    found = likely_changes(image.read, Geometry(len(image.content), 1024))
+    geometry = Geometry(1 << 20, 1024)
+    found = likely_changes(image.read, geometry)
     runs = list(zip(found.firsts.tolist(), found.counts.tolist(), strict=True))
-    assert runs[-2:] == [(100, 1), (24, 400)], "the newest file is larger than the files' part"
+    assert runs[-3:] == [(25, 3), (100, 1), (24, 400)] and (390, 2) not in runs, (
+        "the newest file is larger than their part"
+    )
     image.put(*((offset, data.replace(inode(990, (300, 60)), bytes(256))) for offset, data in built.writes))
-    found = likely_changes(image.read, Geometry(len(image.content), 1024))
+    found = likely_changes(image.read, geometry)
     runs = list(zip(found.firsts.tolist(), found.counts.tolist(), strict=True))
-    assert runs[-4:] == [(100, 1), (380, 1), (390, 2), (24, 400)]
+    assert runs[-5:] == [(380, 1), (390, 2), (25, 3), (100, 1), (24, 400)]
 
 
 def test_what_an_xfs_changed_last_comes_first() -> None:

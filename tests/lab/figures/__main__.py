@@ -33,6 +33,7 @@ FIGURES = {
     "idle": "idle",
     "metrics": "metrics",
     "transactions": "transactions",
+    "wait-after-fsync": "wait_after_fsync",
 }
 
 
