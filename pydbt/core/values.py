@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-_NAMES: dict[type, tuple[str, ...]] = {}
+_known: dict[type, tuple[str, ...]] = {}
 
 
 def field_names(kind: type) -> tuple[str, ...]:
     """Of the fields of a dataclass, in their order; none of another class."""
-    if (names := _NAMES.get(kind)) is None:
-        names = _NAMES[kind] = tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
-    return names
+    if kind not in _known:
+        _known[kind] = tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+    return _known[kind]
 
 
 def values_of(record: Any) -> dict[str, Any]:
