@@ -87,6 +87,8 @@ class SimMarks:
             peers = [(one, peer) for one, peer in peers if one is node]
             words["secondary"] = node.address
         self._count += 1
+        for _ in range(world.rng.choice((0, 1, 3))):
+            world.kernel.random_write()  # of which no controller has heard
         request = world.primary.ask("mark", name=f"mark {self._count}", **words)
         put_backs = {node.number: node.put_backs for node, _ in peers}
         nodes = {node.number: peer for node, peer in peers}

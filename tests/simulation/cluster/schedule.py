@@ -167,5 +167,9 @@ def draw(seed: int) -> Plan:
             ops.insert(rng.randrange(len(ops)), Op("bad_target", rng.getrandbits(32), 0.0))
     if has_history(seed):
         for _ in range(rng.randint(4, MOST_MARKS)):
-            ops.insert(rng.randrange(len(ops) + 1), Op("mark", rng.getrandbits(32), 0.0))
+            place = rng.randrange(len(ops) + 1)
+            ops.insert(place, Op("mark", rng.getrandbits(32), 0.0))
+            if rng.random() < 0.3:  # while it is on its way
+                what = rng.choice(("cut", "lose_peer", "kill_secondary", "kill_primary", "burst"))
+                ops.insert(place + 1, Op(what, rng.getrandbits(32), rng.random() * 0.02))
     return Plan(seed, shape, tuple(ops))
