@@ -238,21 +238,25 @@ class Engine:
 
     def _keep_marks(self, marks: HeldMarks) -> None:
         try:
-            save_marks(self._state_dir, marks)
+            self._in_reserve(lambda: save_marks(self._state_dir, marks))
         except StateError as error:
             raise PersistFailed(str(error)) from None
 
     def _save(self, record: ReplicaRecord) -> None:
-        """Write the state file, if need be in the room that is held for it."""
+        """Write the state file."""
+        self._in_reserve(lambda: save_record(self._state_dir, record))
+        self._incarnation = record.incarnation
+
+    def _in_reserve(self, write: Callable[[], None]) -> None:
+        """Write something small, if need be in the room that is held for it. StateError when even that fails."""
         reserve = self._state_dir / RESERVE_NAME
         try:
-            save_record(self._state_dir, record)
+            write()
         except StateError:
             self.journal.give_back_spares()
             with contextlib.suppress(OSError):  # a disk that became read-only: the next line names the error
                 reserve.unlink(missing_ok=True)
-            save_record(self._state_dir, record)
-        self._incarnation = record.incarnation
+            write()
         _hold_reserve(reserve)
 
     def _save_kept(self, blocks: BadBlocks) -> None:
