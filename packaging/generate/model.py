@@ -221,8 +221,8 @@ MEANINGS = {
     ("run", "source"): "The block device to replicate; it may be mounted.",
     ("secondary", "target"): "The block device or image file of the replica; it is overwritten.",
     ("transactions", "volume"): "The block device or image file whose log is read.",
-    ("mark", "name"): "The name that the mark is to have.",
     ("trace", "device"): "The block device to look at.",
+    ("mark", "name"): "The name of the mark; it is better typed each time.",
 }
 OTHERS = {
     "source": "The SOURCE of the volume, or the TARGET of the replica.",
