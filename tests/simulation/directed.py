@@ -31,6 +31,7 @@ from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.store.journal_files import JournalFiles
 from tests.core.secondary.test_brain import ASKS, EPOCH, HELLO, Play, blocks, stream
+from tests.simulation import directed_marks
 from tests.simulation.cluster.disk import Lossy, Machine
 from tests.simulation.cluster.secondary_node import Flaws, SimTarget
 from tests.simulation.world import Cluster, Faults
@@ -421,5 +422,6 @@ DIRECTED: dict[str, Callable[[], None]] = {
     ),
     "what a bad block may have lost is not sent again": what_a_bad_block_lacks_is_sent_again,
     "the stream is cut before the last read was over": the_stream_reaches_to_the_end_of_the_last_read,
+    **directed_marks.STORIES,
 }
 """For each mutant that is caught by a story of its own, the story."""
