@@ -15,6 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.vm.kernels import packages_of
+
 PROJECT = Path(__file__).resolve().parents[2]
 RECIPE = Path(__file__).parent / "recipe"
 OURS = hashlib.sha256(str(PROJECT).encode()).hexdigest()[:10]
@@ -68,8 +70,11 @@ def chosen_suite() -> str:
     return suite
 
 
-def image(more: tuple[str, ...] = ()) -> Image:
-    """The image for this state of the recipe, with ``more`` packages; built first if need be, which takes a minute or two."""
+def image(more: tuple[str, ...] = (), line: str = "") -> Image:
+    """The image for this state of the recipe, with ``more`` packages; built first if need be, which takes a minute or two.
+
+    ``line``: of kernels (kernels.py), in the place of the suite's own.
+    """
     suite = chosen_suite()
     whole = _fingerprint(
         *RECIPE.iterdir(),
@@ -77,7 +82,7 @@ def image(more: tuple[str, ...] = ()) -> Image:
         PROJECT / "requirements.txt",
         PROJECT / "requirements-browser.txt",
         PROJECT / "pyproject.toml",
-        more=more,
+        more=(*more, line) if line else more,
     )
     packages = _fingerprint(RECIPE / "packages", PROJECT / "scripts/setup", more=more)
     folder = cache() / f"image-{suite}-{whole}"
@@ -85,7 +90,7 @@ def image(more: tuple[str, ...] = ()) -> Image:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             _remove_stale(cache())
-            _build(suite, folder, cache() / f"packages-{suite}-{packages}.tar", more)
+            _build(suite, folder, cache() / f"packages-{suite}-{packages}.tar", more, line)
         os.utime(folder)
     return Image(folder)
 
@@ -97,8 +102,10 @@ def _fingerprint(*paths: Path, more: tuple[str, ...]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _build(suite: str, folder: Path, packages: Path, more: tuple[str, ...]) -> None:
+def _build(suite: str, folder: Path, packages: Path, more: tuple[str, ...], line: str) -> None:
     _check_tools()
+    release, kernel = packages_of(line, cache() / "kernels") if line else ("", [])
+    named = {"KERNEL_RELEASE": release, "KERNEL_PACKAGES": " ".join(map(str, kernel))}
     began = time.monotonic()
     print(f"building the machines' image of {suite} in {folder}", flush=True)
     part = folder.with_suffix(".part")
@@ -108,7 +115,7 @@ def _build(suite: str, folder: Path, packages: Path, more: tuple[str, ...]) -> N
     with log.open("wb") as output:
         done = subprocess.run(
             [RECIPE / "build", suite, PROJECT, part, packages, *more],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=BUILD_TIMEOUT_S,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=BUILD_TIMEOUT_S, env=os.environ | named,
         )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"the image could not be built, see {log}:\n{log.read_text(errors='replace')[-3000:]}")

@@ -114,21 +114,22 @@ def pair(
     volatile: bool = False,
     systemd: bool = False,
     packages: tuple[str, ...] = (),
+    line: str = "",
     keep_logs: Path | None = None,
 ) -> Iterator[Pair]:
     """Both booted, with fresh disks; gone at the end, whatever happened. ``keep_logs`` gets their consoles.
 
-    ``packages``: what they have installed besides.
+    ``packages``: what they have installed besides. ``line``: of their kernel, else the suite's own.
     """
     if chosen().name != "qemu":
-        if volatile or packages:
+        if volatile or packages or line:
             raise MachineFailure(
-                "disks that forget, and other packages, are of machines that are made anew: use --on qemu"
+                "disks that forget, other packages and other kernels are of machines that are made anew: use --on qemu"
             )
         with _lent(disks) as machines:
             yield machines
         return
-    built = image(packages)
+    built = image(packages, line)
     with run_folders() as (folder, sockets):
         both = make_machines(built, folder, sockets, disks, volatile=volatile, systemd=systemd)
         machines = Pair(*both)
