@@ -109,7 +109,7 @@ def cluster_words(report: View) -> str:
     cluster = report.part("cluster")
     words = cluster.text("words")
     return (
-        f"the cluster leaves it out here, as of {cluster.text('told') or 'an unknown time'}: {words}" if words else ""
+        f"the cluster leaves it out here, as of {cluster.text('told') or 'unknown'}: {words}" if words else ""
     )
 
 
