@@ -34,9 +34,7 @@ LINES = {
     "6.12": Line(DEBIAN, "trixie", (r"linux-image-(6\.12\.\d+\+deb13-cloud-amd64)-unsigned",)),
     "6.12-rt": Line(DEBIAN, "trixie", (r"linux-image-(6\.12\.\d+\+deb13-rt-amd64)-unsigned",)),
     "7.0": Line(UBUNTU, "noble-updates", (r"linux-image-unsigned-(7\.0\.0-\d+-generic)", r"linux-modules-({})")),
-    "7.2": Line(
-        DEBIAN, "sid", (r"linux-binary-unsigned-(7\.\d+\.\d+\+deb14-cloud-amd64)", r"linux-modules-({})")
-    ),
+    "7.2": Line(DEBIAN, "sid", (r"linux-binary-unsigned-(7\.\d+\.\d+\+deb14-cloud-amd64)", r"linux-modules-({})")),
     "7.3": Line(
         DEBIAN, "trixie-backports", (r"linux-binary-unsigned-(7\.3\.\d+\+deb13-cloud-amd64)", r"linux-modules-({})")
     ),
@@ -56,7 +54,9 @@ def packages_of(line: str, folder: Path) -> tuple[str, list[Path]]:
     index = list(_index(source, folder))
     found = [(match[1], entry) for entry in index if (match := re.fullmatch(source.packages[0], entry.name))]
     if not found:
-        raise LookupError(f"{source.archive} {source.suite} has no kernel {line} any more: change {Path(__file__).name}")
+        raise LookupError(
+            f"{source.archive} {source.suite} has no kernel {line} any more: change {Path(__file__).name}"
+        )
     release, image = max(found, key=lambda pair: [int(number) for number in re.findall(r"\d+", pair[0])])
     wanted = [image]
     for pattern in source.packages[1:]:

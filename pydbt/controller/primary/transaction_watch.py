@@ -24,7 +24,7 @@ from pydbt.core.transactions.jbd2_blocks import NotUnderstood
 from pydbt.core.transactions.likely_changes import likely_changes
 from pydbt.core.transactions.log_place import LogPlace, find_log
 from pydbt.core.transactions.on_disk import read_newest
-from pydbt.core.transactions.transaction import JournalTransaction, RunsOfTransaction, TransactionState
+from pydbt.core.transactions.transaction import JournalTransaction, NamedParts, RunsOfTransaction, TransactionState
 from pydbt.core.units import Geometry
 from pydbt.device.block import DirectReader, aligned_buffer
 
@@ -56,7 +56,7 @@ class KnownTransaction:
     submitted_at: float
     length_bytes: int
     changed_count: int
-    named: RunsOfTransaction
+    named: NamedParts
     reason: str
 
     @property
@@ -301,9 +301,9 @@ def _known(transaction: JournalTransaction, ordinal: int, now: float, length_byt
     named = transaction.named_parts
     count = named.count
     if count > _MAX_NAMED:
-        named = RunsOfTransaction()
+        named = first = RunsOfTransaction()
         for run in transaction.named[:KEPT_RUNS].tolist():
-            named.add_run(*run)
+            first.add_run(*run)
     return KnownTransaction(
         ordinal,
         transaction.name,

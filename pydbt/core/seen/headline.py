@@ -108,9 +108,7 @@ def cluster_words(report: View) -> str:
     """Why the cluster does not promote or start it on this node; nothing where it does, or where there is no cluster."""
     cluster = report.part("cluster")
     words = cluster.text("words")
-    return (
-        f"the cluster leaves it out here, as of {cluster.text('told') or 'unknown'}: {words}" if words else ""
-    )
+    return f"the cluster leaves it out here, as of {cluster.text('told') or 'unknown'}: {words}" if words else ""
 
 
 def unreadable_words(unreadable: View) -> str:

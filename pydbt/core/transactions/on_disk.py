@@ -29,7 +29,7 @@ from pydbt.core.transactions.jbd2_blocks import (
     read_journal_superblock,
 )
 from pydbt.core.transactions.jbd2_log import Jbd2Log
-from pydbt.core.transactions.transaction import JournalTransaction, RunsOfTransaction, TransactionState
+from pydbt.core.transactions.transaction import JournalTransaction, NamedParts, TransactionState
 from pydbt.core.transactions.xfs_log import XfsLog, name_of_lsn
 from pydbt.core.transactions.xfs_records import RECORD_MAGIC
 from pydbt.core.transactions.xfs_volume import XFS_SUPERBLOCK_BYTES, is_xfs_superblock, read_xfs_superblock
@@ -75,7 +75,7 @@ class LoggedChanges:
     last one first, as far as that is told. ``log``: all of it."""
 
     head: list[tuple[int, int]]
-    recent: list[tuple[list[tuple[int, int]], RunsOfTransaction]]
+    recent: list[tuple[list[tuple[int, int]], NamedParts]]
     files: list[tuple[int, int]]
     log: list[tuple[int, int]]
 
