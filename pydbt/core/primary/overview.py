@@ -10,7 +10,7 @@ from pydbt.core.primary.parts import Parts
 from pydbt.core.primary.quiet_bitmap import MapRequest
 from pydbt.core.primary.reported_state import behind_since, is_fresh
 from pydbt.core.primary.resync import Resync
-from pydbt.core.primary.standing import Behind
+from pydbt.core.primary.standing import Shortage
 from pydbt.core.primary.status import LogStatus, PrimaryStatus
 
 
@@ -75,9 +75,9 @@ class Overview:
         """Whether all blocks that may differ are counted: the blocks in use are on the map, and no taint waits for an answer."""
         return self._state.replica.scanned and not self._parts.taints.unanswered
 
-    def lack(self, resync: Resync | None) -> Behind:
+    def shortage(self, resync: Resync | None) -> Shortage:
         """What of the status tells how much the secondary lacks: this is asked for each second."""
-        return Behind(self.is_known, self.out_of_sync_bytes(resync), self._state.queue.unacknowledged_bytes)
+        return Shortage(self.is_known, self.out_of_sync_bytes(resync), self._state.queue.unacknowledged_bytes)
 
     def waiting_for(self, resync: Resync | None) -> str:
         """What keeps the resynchronization from going on, in words; empty when nothing does."""

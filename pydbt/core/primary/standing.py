@@ -32,7 +32,7 @@ def is_followed(mode: Mode, tainted: bool, taken_in: int, vouched: RingMoment) -
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
+class Shortage:
     """What is known here of what a secondary lacks. ``known``: whether all blocks that may differ are counted."""
 
     known: bool

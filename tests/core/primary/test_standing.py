@@ -10,7 +10,7 @@ import pytest
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.standing import Behind, RingMoment, is_followed, vouched_for
+from pydbt.core.primary.standing import RingMoment, Shortage, is_followed, vouched_for
 from pydbt.core.units import Geometry
 
 BEFORE, HERE = RingMoment("16:19:22", 100), RingMoment("16:19:23", 200)
@@ -30,11 +30,11 @@ def test_a_secondary_follows_a_moment_in_a_following_mode_without_a_taint_when_i
 
 
 def test_it_lacks_the_most_that_can_be_and_nobody_knows_how_much_before_the_blocks_in_use_are_known() -> None:
-    lack = Behind(known=True, out_of_sync_bytes=10, unacknowledged_bytes=30)
-    assert replace(lack, known=False).behind_bytes(Mode.NORMAL, 5) is None
-    assert lack.behind_bytes(Mode.NORMAL, 5) == 30
-    assert replace(lack, unacknowledged_bytes=3).behind_bytes(Mode.NORMAL, 5) == 10
-    assert lack.behind_bytes(Mode.UNSYNCHRONIZED, 5) == 15, "the kernel's bitmaps name more"
+    shortage = Shortage(known=True, out_of_sync_bytes=10, unacknowledged_bytes=30)
+    assert replace(shortage, known=False).behind_bytes(Mode.NORMAL, 5) is None
+    assert shortage.behind_bytes(Mode.NORMAL, 5) == 30
+    assert replace(shortage, unacknowledged_bytes=3).behind_bytes(Mode.NORMAL, 5) == 10
+    assert shortage.behind_bytes(Mode.UNSYNCHRONIZED, 5) == 15, "the kernel's bitmaps name more"
 
 
 @pytest.mark.parametrize("scanned", [False, True])
@@ -42,6 +42,8 @@ def test_what_it_lacks_is_what_the_status_tells(scanned: bool) -> None:
     config = PrimaryConfig(Geometry(64 * 4096, 4096), epoch=7, initial=False, scan_used=not scanned)
     brain = Primary(config, 0.0)
     brain.state.tracker.pending.set_blocks(np.array([3, 4, 9]))
-    lack, status = brain.overview.lack(brain.resync), brain.status(0.0)
-    assert (lack.known, lack.out_of_sync_bytes) == (status.known, status.out_of_sync_bytes) == (scanned, 3 * 4096)
-    assert lack.unacknowledged_bytes == status.unacknowledged_bytes
+    shortage, status = brain.overview.shortage(brain.resync), brain.status(0.0)
+    assert (
+        (shortage.known, shortage.out_of_sync_bytes) == (status.known, status.out_of_sync_bytes) == (scanned, 3 * 4096)
+    )
+    assert shortage.unacknowledged_bytes == status.unacknowledged_bytes

@@ -21,7 +21,7 @@ from tests.lab.programs import Controller, command, free_port, status_of
 NAME = "idle"
 _VOLUME_BYTES = 16 * MIB
 # By then the programs that see who writes are gone again: they watch outside of mode normal.
-_SETTLE_S = 60.0
+_SETTLE_S = 120.0
 # All volumes of one machine together, on each side.
 _BAR_PERCENT = 5.0
 _VOLUME = 'insecure = true\nring-size = "1M"\nrecord-ring-size = "256K"\nlog-size = "1M"\n'
@@ -44,7 +44,7 @@ def _side(side: str, supervisor: int, count: int, seconds: float) -> list[Figure
     time.sleep(seconds)
     after = _spent(supervisor)
     cpu = 100 * (after[0] - before[0]) / seconds
-    switches = (after[1] - before[1]) / seconds / count
+    switches = sum(number - before[1].get(thread, 0) for thread, number in after[1].items()) / seconds / count
     measured = f"CPU time of all processes in {seconds:g} s; {switches:.1f} switches per second and volume"
     what = f"{count} idle volume{'' if count == 1 else 's'}, {side}"
     pss = sum(own_bytes(process)["pss"] for process in _family(supervisor))
@@ -120,16 +120,16 @@ def _family(supervisor: int) -> list[int]:
     return [supervisor, *map(int, children)]
 
 
-def _spent(supervisor: int) -> tuple[float, int]:
-    """Seconds of processor time, as the scheduler counts it, of all threads, and switches of context of those that are there."""
-    seconds, switches = 0.0, 0
+def _spent(supervisor: int) -> tuple[float, dict[str, int]]:
+    """Seconds of processor time, as the scheduler counts it, of all threads, and switches of context of each that is there."""
+    seconds, switches = 0.0, dict[str, int]()
     for process in _family(supervisor):
         seconds += time.clock_gettime(_clock_of(process))
         for task in Path(f"/proc/{process}/task").iterdir():
             with contextlib.suppress(OSError):  # a thread may have ended
                 for line in (task / "status").read_text().splitlines():
                     if "ctxt_switches" in line:
-                        switches += int(line.split()[1])
+                        switches[task.name] = switches.get(task.name, 0) + int(line.split()[1])
     return seconds, switches
 
 
