@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from tests.lab.rounds import short
 from tests.simulation.cluster.kernel import Odds
 from tests.simulation.cluster.schedule import Op, Plan, Shape
 from tests.simulation.cluster.world import World
@@ -16,7 +17,7 @@ CALM = Shape(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", short(30, *range(60)))
 def test_at_whatever_moment_of_its_start_a_controller_dies_no_write_is_forgotten(seed):
     """Written untracked: after a clean stop, and while the programs are compiled, which takes a second."""
     rng = random.Random(seed)

@@ -8,6 +8,7 @@ import pytest
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.modes import Mode
+from tests.lab.rounds import short
 from tests.simulation.test_primary_brain import CALM, ODD_DISK, ROUGH, TINY_RING, run, settle
 from tests.simulation.world import Cluster, Faults
 
@@ -63,7 +64,7 @@ def test_to_a_secondary_that_compares_nothing_a_repair_copies_everything_and_ans
     assert not [block for block in damaged if cluster.secondary.content[block] < 0]
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", short(6, *range(12)))
 @WORLDS
 def test_a_verification_under_writes_and_outages_never_cries_wolf(seed, faults):
     cluster = in_sync(seed, faults)
@@ -128,7 +129,7 @@ def test_free_space_that_was_never_copied_is_filled_in_and_never_called_differen
 
 
 # With odd-disk, seed 4 lands while the completion of a write after S0 was never shown, of which the disk kept another version.
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", short(6, *range(12)))
 @WORLDS
 def test_repair_under_writes_and_outages_leaves_both_sides_the_same_and_no_taint(seed, faults):
     cluster = in_sync(seed, faults)
