@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.simulation.cluster.secondary_node import SecondaryNode
     from tests.simulation.cluster.world import World
 
-HISTORY_EVERY, HISTORY_AT = 5, 2
+HISTORY_EVERY, HISTORY_AT = 10, 8
 MOST_MARKS = 12
 """Fewer than a secondary keeps."""
 HELD = "a mark that is acknowledged is held"
