@@ -32,7 +32,8 @@ PLACE = "a mark has its exact place in the order of writes"
 
 
 def has_history(seed: int) -> bool:
-    return seed % HISTORY_EVERY == HISTORY_AT
+    """None of the first ones: several older mistakes are caught there, by worlds as they were."""
+    return seed >= HISTORY_EVERY and seed % HISTORY_EVERY == HISTORY_AT
 
 
 @dataclass(frozen=True, slots=True)
