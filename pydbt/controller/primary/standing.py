@@ -40,7 +40,8 @@ class Standings:
             brain = peer.brain
             taken_in = brain.state.position
             vouched = vouched_for(taken_in, here, before)
-            lacks = brain.overview.shortage(brain.resync).behind_bytes(brain.mode, in_kernel)
+            shortage = brain.overview.shortage(brain.resync)
+            lacks = shortage.behind_bytes(brain.mode, in_kernel)
             if lacks is None and UNKNOWN_STANDING not in peer.connection.features:
                 lacks = volume.geometry.size_bytes  # an earlier version knows no other word for it
             peer.connection.send(
