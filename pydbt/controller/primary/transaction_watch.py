@@ -301,9 +301,10 @@ def _known(transaction: JournalTransaction, ordinal: int, now: float, length_byt
     named = transaction.named_parts
     count = named.count
     if count > _MAX_NAMED:
-        named = first = RunsOfTransaction()
+        first = RunsOfTransaction()
         for run in transaction.named[:KEPT_RUNS].tolist():
             first.add_run(*run)
+        named = first
     return KnownTransaction(
         ordinal,
         transaction.name,
