@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def test_a_file_system_made_anew_with_the_same_identity_begins_again(tmp_path: P
             before = [one["transaction"] for one in told(device)]
             make_filesystem(kind, device.path, *MADE[kind])
             with mounted(device, tmp_path / "mnt") as folder:
-                until(lambda: told_anew(device, folder, len(before)), "transactions of the new file system are told")
+                numbers = itertools.count()
+                until(lambda: told_anew(device, folder, numbers, len(before)), "those of the new file system are told")
                 both.wait()
                 until(lambda: held(both).get("name") not in (None, before[-1]), "one of them is held")
             both.wait()
@@ -76,9 +78,9 @@ def test_a_file_system_made_anew_with_the_same_identity_begins_again(tmp_path: P
             assert order_of(names[len(before)]) < order_of(before[-1]), "its numbers begin again"
 
 
-def told_anew(device: Device, folder: Path, before: int) -> bool:
+def told_anew(device: Device, folder: Path, numbers: Iterator[int], before: int) -> bool:
     """Another commit is made; whether more are told than before."""
-    fsyncs(folder, 0, 1)
+    fsyncs(folder, next(numbers), 1)
     return len(told(device)) > before
 
 
