@@ -214,7 +214,7 @@ class SecondaryService:
             received_bytes=connections.received_bytes if connections is not None else 0,
             identity=identity_report(self._secure),
             replica=replica.without_engine() if problem else replica,
-            primary=self._watch.report(now),
+            primary=self._watch.report(now, connected=replica.connected),
             transactions=self._watch.transactions.report(now, consistent=replica.is_consistent),
             marks=self._engine.brain.keeper.marks.report() if replica.is_consistent else (),
         )

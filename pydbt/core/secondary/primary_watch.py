@@ -83,6 +83,7 @@ class PrimaryWatch:
         self._known = known or PrimaryReport.from_values(None)
         self._ended = self._known.ended
         self._last: Standing | None = None
+        self._has_told = False  # since it was let in last
         self._unreached: deque[tuple[int, Standing]] = deque(maxlen=_STANDINGS)
         self._as_of: AsOf | None = None
         self.transactions = ToldTransactions()
@@ -102,6 +103,7 @@ class PrimaryWatch:
         if boot != self.boot:
             self.rivals.clear()
         self.boot = boot
+        self._has_told = False
         self.heard(now)
 
     def heard(self, now: float) -> None:
@@ -117,7 +119,7 @@ class PrimaryWatch:
         if isinstance(standing, Transaction):
             self.transactions.told(standing, epoch, at)
             return
-        self._last = standing
+        self._last, self._has_told = standing, True
         if standing.followed:
             self._unreached.append((epoch, standing))
 
@@ -153,8 +155,9 @@ class PrimaryWatch:
     def _last_heard(self, received_at: float | None) -> float | None:
         return max((at for at in (self._heard_at, received_at) if at is not None), default=None)
 
-    def report(self, now: float) -> PrimaryReport:
-        """Everything that is known."""
+    def report(self, now: float, *, connected: bool = False) -> PrimaryReport:
+        """Everything that is known. Of one that is ``connected`` again, and has not told since, nobody knows what is lacking now:
+        what it told before is of a time before it was away."""
         heard_seconds = None if self._heard_at is None else round(now - self._heard_at, 1)
         report = replace(self._known, heard_seconds=heard_seconds, ended=self._ended)
         if (last := self._last) is not None:
@@ -164,4 +167,4 @@ class PrimaryWatch:
         if (as_of := self._as_of) is not None:
             epoch = f"{as_of.epoch:016x}"
             report = replace(report, as_of=as_of.moment, as_of_epoch=epoch, as_of_sequence=as_of.sequence)
-        return report
+        return replace(report, behind_bytes=None) if connected and not self._has_told else report

@@ -97,7 +97,8 @@ def _age_of_image(primary: View, told_since_s: float | None, now: datetime) -> f
     if as_of is None:
         return None
     by_this_clock = (now - as_of).total_seconds()
-    if told is None or heard_s is None or told_since_s is None:
+    has_told = primary.number("behind_bytes") is not None  # else it may be back, and have told that before it was away
+    if told is None or heard_s is None or told_since_s is None or not has_told:
         return None if by_this_clock < 0 else by_this_clock
     return max(by_this_clock, (told - as_of).total_seconds() + heard_s + told_since_s, 0.0)
 

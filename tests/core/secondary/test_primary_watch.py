@@ -38,6 +38,19 @@ def connected(watch: PrimaryWatch, record: ReplicaRecord = RECORD, now: float = 
     return brain
 
 
+def test_of_a_primary_that_is_back_nobody_knows_what_is_lacking_before_it_tells() -> None:
+    watch = PrimaryWatch()
+    brain = connected(watch)
+    brain.handle(e.FrameReceived(1, TOLD), 1.0)
+    assert watch.report(1.0, connected=True).behind_bytes == 0
+    assert watch.report(99.0).behind_bytes == 0, "away, what it told last is what is known"
+    brain = connected(watch, now=100.0)
+    report = watch.report(100.0, connected=True)
+    assert report.behind_bytes is None and report.told == TOLD.moment
+    brain.handle(e.FrameReceived(1, replace(TOLD, behind_bytes=4096)), 101.0)
+    assert watch.report(101.0, connected=True).behind_bytes == 4096
+
+
 def test_a_heartbeat_is_longer_than_the_silence_of_any_living_primary() -> None:
     assert SIGN_OF_LIFE_S > OLD_HEARTBEAT_S + 1
 

@@ -69,17 +69,23 @@ def age_of_image(running: bool, saved_at: str | None = None, **primary_of_it: An
 
 def test_a_primary_whose_clock_is_ahead_makes_no_replica_younger() -> None:
     """It told a second ago, of 5 s before, by a clock that is an hour ahead; or that and a minute, in a status of before."""
-    ahead = {"as_of": "2026-01-01T12:59:54Z", "told": "2026-01-01T12:59:59Z"}
+    ahead = {"as_of": "2026-01-01T12:59:54Z", "told": "2026-01-01T12:59:59Z", "behind_bytes": 0}
     assert age_of_image(True, **ahead, heard_seconds=1.0) == 6.0
     assert age_of_image(True, **ahead, heard_seconds=700.0) == 705.0
     assert age_of_image(False, "2026-01-01T11:59:00Z", **ahead, heard_seconds=1.0) == 66.0
     assert age_of_image(False, None, **ahead, heard_seconds=1.0) is None
     assert age_of_image(True, **ahead, heard_seconds=None) is None, "nobody knows how long ago that was"
     assert age_of_image(True, as_of=ahead["as_of"], told="", heard_seconds=1.0) is None
+    assert age_of_image(True, **{**ahead, "behind_bytes": None}, heard_seconds=0.1) is None, (
+        "it has told nothing since it is back"
+    )
 
 
 def test_nor_does_a_frame_that_was_long_on_its_way() -> None:
-    assert age_of_image(True, as_of="2026-01-01T11:58:20Z", told="2026-01-01T11:58:21Z", heard_seconds=0.1) == 100.0
+    assert (
+        age_of_image(True, as_of="2026-01-01T11:58:20Z", told="2026-01-01T11:58:21Z", heard_seconds=0.1, behind_bytes=0)
+        == 100.0
+    )
 
 
 def test_an_unknown_state_of_a_replica_is_not_ok() -> None:
