@@ -6,14 +6,12 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 
 from pydbt.controller.control import ControlServer, is_answering
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.primary.armed import as_tracked, without_arming
 from pydbt.controller.primary.below_watch import BelowWatch
-from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.ending import run_to_the_end
 from pydbt.controller.primary.era_recovery import EraRecovery
 from pydbt.controller.primary.former_address import answering_the_old_primary
@@ -122,19 +120,14 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
             inherited=reopened, room=room, completed_first=recovery.layer is not None,
         )  # fmt: skip
         volume.transactions = followed_transactions(reader, state.size_bytes, with_data=not snapshot_based)
-        _join(volume, joiners)
+        for slot, secondary in joiners.items():
+            volume.join(slot, secondary)
         loop = PrimaryLoop(volume, recovery.layer, recovery.problem, below)
         try:
             return _serve(loop, options, stack)
         finally:
             if not volume.detached:
                 capture.close()
-
-
-def _join(volume: Volume, joiners: Mapping[int, Joining]) -> None:
-    for slot, secondary in joiners.items():
-        volume.join(slot, secondary)
-    recall_in_sync(volume)
 
 
 def _introduce(state: VolumeState, device: BlockDevice) -> None:
@@ -178,6 +171,7 @@ def _require_one(state: VolumeState, why: str) -> None:
 
 
 def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int | SecondaryOptions:
+    recall_in_sync(loop.volume)
     stack.callback(loop.io.close)
     loop.writers = WriterWatch(loop.volume)
     stack.callback(loop.writers.close)

@@ -164,7 +164,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
             "followed_transactions": lambda *_, **__: SimTransactions(
                 primary.kernel.geometry.block_count % 4 == 0, primary.kernel, clock
             ),
-            "is_untouched": primary.is_untouched, "forget": lambda _: None, "recall_in_sync": lambda _: None,
+            "is_untouched": primary.is_untouched, "forget": lambda _: None,
             "BelowWatch": lambda *_: SimpleNamespace(
                 untracked=lambda _: UNTRACKED, kept=None, problem="", begin=lambda *_: None, look=lambda **_: "",
             ),
