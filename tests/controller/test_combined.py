@@ -70,6 +70,8 @@ def test_every_secondary_is_complete_to_the_oldest_transaction_that_one_of_them_
     assert combined(several()).transaction == WELL.transaction
     assert combined(several(**{"b:2": {"transaction": older}})).transaction == older
     assert combined(several(**{"b:2": {"transaction": older}, "c:3": {"transaction": None}})).transaction is None
+    timeless = TransactionReport("48212", None, None, 12010)
+    assert combined(several(**{"b:2": {"transaction": timeless}})).transaction is None, "nobody knows which is older"
 
 
 def test_a_volume_is_called_no_better_than_the_worst_of_its_secondaries() -> None:

@@ -95,11 +95,14 @@ def largest(sizes: Iterable[int | None]) -> int | None:
 
 
 def _oldest(held: list[TransactionReport | None]) -> TransactionReport | None:
-    """Every secondary is complete to this one; None as soon as that of one is unknown. An unknown age counts as the oldest."""
+    """Every secondary is complete to this one; None as soon as that of one is unknown, or which of them is older."""
     known = [one for one in held if one is not None]
-    if len(known) < len(held):
+    if not known or len(known) < len(held):
         return None
-    return max(known, key=lambda one: inf if one.age_seconds is None else one.age_seconds)
+    ages = [one.age_seconds for one in known]
+    if None in ages:
+        return known[0] if len({one.name for one in known}) == 1 else None
+    return max(known, key=lambda one: one.age_seconds or 0.0)
 
 
 def _named(problems: Iterable[tuple[str, str]]) -> str:
