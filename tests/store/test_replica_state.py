@@ -51,7 +51,7 @@ def test_any_damage_is_refused_and_names_the_file(tmp_path):
             load_record(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"version": 4}, {"more": 1}, {"consistent": 1}, {"epoch": -1}, {"volume": "x"}])
+@pytest.mark.parametrize("change", [{"version": 5}, {"more": 1}, {"consistent": 1}, {"epoch": -1}, {"volume": "x"}])
 def test_another_version_or_program_s_file_is_refused(tmp_path, change):
     body = json.dumps({**RECORD.to_values(), **change}).encode()
     (tmp_path / REPLICA_FILE_NAME).write_bytes(

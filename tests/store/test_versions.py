@@ -42,6 +42,7 @@ RECORD_ENTRIES = {
         "formerly", "version"},
 }  # fmt: skip
 RECORD_ENTRIES[3] = RECORD_ENTRIES[2] | {"kept_aside"}
+RECORD_ENTRIES[4] = RECORD_ENTRIES[3] | {"journal_layout"}
 
 
 def names_of(kind: type) -> set[str]:
