@@ -188,7 +188,9 @@ class SmallNode:
         place = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
         for number in place.read_text().split():
             with contextlib.suppress(OSError):
-                if b"os.wait" in Path(f"/proc/{number}/cmdline").read_bytes():
+                # The shell before it has the same words; until it is replaced, not every place is the node's own.
+                words = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
+                if words[0] == os.fsencode(sys.executable) and any(b"os.wait" in word for word in words):
                     self._first = int(number)
                     return True
         return False
