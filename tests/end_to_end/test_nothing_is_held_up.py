@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pty
 import resource
@@ -145,7 +146,9 @@ def test_a_side_without_a_free_descriptor_goes_on_when_it_has_some(tmp_path: Pat
         both.wait()
         for side in (both.primary, both.secondary):
             usual = resource.prlimit(side.process.pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(side.process.pid, resource.RLIMIT_NOFILE, (0, usual[1]))
+            taken = {int(name) for name in os.listdir(f"/proc/{side.process.pid}/fd")}
+            lowest_free = next(number for number in itertools.count() if number not in taken)
+            resource.prlimit(side.process.pid, resource.RLIMIT_NOFILE, (lowest_free, usual[1]))
             with DirectWriter(device.path) as writer:
                 writer.put(0, os.urandom(MIB))
             time.sleep(8)  # more than a look at what is seen each five seconds

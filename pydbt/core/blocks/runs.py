@@ -25,6 +25,19 @@ def distinct(numbers: Integers) -> Integers:
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if ordered.size else ordered
 
 
+def among(numbers: Integers, others: Integers) -> Mask:
+    """One truth value for each of ``numbers``: whether it is one of ``others``.
+
+    Here and in ``distinct`` nothing of numpy is called that loads a module at its first use, in the middle of the loop.
+    """
+    ordered = np.sort(others, axis=None)
+    if not ordered.size:
+        return np.zeros(len(numbers), bool)
+    at = np.minimum(np.searchsorted(ordered, numbers), ordered.size - 1)
+    found: Mask = ordered[at] == numbers
+    return found
+
+
 class Runs(NamedTuple):
     """Runs of blocks: ``firsts[i] .. firsts[i] + counts[i]``, as two int64 arrays of one length.
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pydbt.core.blocks import compared
-from pydbt.core.blocks.runs import Integers, Runs, distinct
+from pydbt.core.blocks.runs import Integers, Runs, among, distinct
 from pydbt.core.primary.events import BlocksRead, DropReading, ReadBlocks, SendDigests, VerifyEnded
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.rate_limit import RateLimit
@@ -220,7 +220,7 @@ class Verifier:
             return None
         comparison = self._readings.pop(identifier)
         wanted = compared.blocks_wanted(want.units, self._state.geometry)
-        differs = np.isin(comparison.blocks, wanted, assume_unique=True)
+        differs = among(comparison.blocks, wanted)
         self._look_again(comparison.blocks[comparison.doubtful], comparison.suspected, now)
         differs &= ~comparison.doubtful
         equal = comparison.blocks[~differs & ~comparison.doubtful]
@@ -316,7 +316,7 @@ class Verifier:
         state = self._state
         identifier = state.next_reading()
         # An unsettled block is known to be in doubt, and the settler's to look after.
-        doubtful = state.in_flight.blocks_in_flight(blocks) | np.isin(blocks, state.unsettled.blocks())
+        doubtful = state.in_flight.blocks_in_flight(blocks) | among(blocks, state.unsettled.blocks())
         self._readings[identifier] = _Comparison(blocks, doubtful, suspected)
         current.limit.take(len(blocks) * state.geometry.block_bytes)
         state.effects.add(ReadBlocks(identifier, Runs.of_blocks(blocks)))

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pydbt.core.blocks.dirty_map import DirtyMap
-from pydbt.core.blocks.runs import BlockNumbers, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Runs, among, distinct
 from pydbt.core.tracking.update_list import Sequences
 
 SLOT_BYTES = 64
@@ -144,7 +144,7 @@ class TransactionLog:
             return held
         # Blocks of partly processed records go, unless another record still holds them.
         partly = np.array(sorted(self._removed), np.int64) % self.capacity_slots
-        whole = np.setdiff1d(slots, partly)
+        whole = distinct(slots[~among(slots, partly)])
         left = [Runs(self._first[whole], self._count[whole])]
         for position, gone in self._removed.items():
             slot = position % self.capacity_slots

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pydbt.core.blocks.runs import BlockNumbers, Integers, Mask
+from pydbt.core.blocks.runs import BlockNumbers, Integers, Mask, among, distinct
 
 # A page changed in flight is dirty and will be written again soon; reading at once would often be for nothing.
 SETTLE_DELAY_S = 1.0
@@ -93,7 +93,7 @@ class Unsettled:
     def touch(self, blocks: BlockNumbers) -> None:
         """Blocks were submitted for writing: a read of them that is under way is of no use."""
         for reading in self._readings.values():
-            hit = np.intersect1d(reading.blocks, blocks)
+            hit = distinct(reading.blocks[among(reading.blocks, blocks)])
             if len(hit):
                 reading.touched.update(hit.tolist())
 
@@ -131,15 +131,16 @@ class Unsettled:
         for block in again.tolist():
             if block in self._since and (block not in self._sent or block in self._anew):  # not settled meanwhile
                 self._due[block] = now + RETRY_DELAY_S
-        settled = np.setdiff1d(reading.blocks, again)
-        for block in np.setdiff1d(settled, differing).tolist():
+        settled = distinct(reading.blocks[~among(reading.blocks, again)])
+        differs = among(settled, differing)
+        for block in settled[~differs].tolist():
             self._forget(block)
-        return np.intersect1d(settled, differing)
+        return settled[differs]
 
     def leave_out(self, batch: int, blocks: BlockNumbers) -> None:
         """These could not be read: they leave the reading and the set, and the caller answers for them."""
         reading = self._readings[batch]
-        reading.blocks = np.setdiff1d(reading.blocks, blocks)
+        reading.blocks = distinct(reading.blocks[~among(reading.blocks, blocks)])
         reading.touched.difference_update(blocks.tolist())
         for block in blocks.tolist():
             self._forget(block)
