@@ -12,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pydbt.core.seen.io_names import PARTS
@@ -88,8 +87,17 @@ def test_the_distribution_is_that_of_biolatencys_method(tmp_path: Path, load: tu
         for power in range(9, 40):
             # bpf_log2l() puts what is less than a power of two into the slot of that power
             slower_by_theirs = sum(count for at, count in by_power.items() if at > power)
-            slower = int(counts[EDGES_NS[:-1] >= np.uint64(1 << power)].sum())
-            assert abs(slower - slower_by_theirs) <= 0.03 * total + 20, (name, power, slower, slower_by_theirs, total)
+            # One of the two programs runs inside the other's interval: a microsecond moves many from one slot to the next.
+            most, least = (int(counts[EDGES_NS[:-1] >= (1 << power) * factor].sum()) for factor in (0.8, 1.25))
+            slack = 0.03 * total + 20
+            assert least - slack <= slower_by_theirs <= most + slack, (
+                name,
+                power,
+                least,
+                slower_by_theirs,
+                most,
+                total,
+            )
 
 
 def beside(major: int, minor: int) -> subprocess.Popen[str]:
