@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def replace_file(path: str | os.PathLike[str], data: Buffer | Iterable[Buffer], 
     """
     path = Path(path)
     # Random, and not the process id: two threads may replace the same file at once.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new")
     try:
         _write(temporary, [data] if isinstance(data, Buffer) else data, durable)
         os.replace(temporary, path)

@@ -46,7 +46,7 @@ done
 mount -t tmpfs tmpfs /run
 mkdir -p /run/lock /run/resource-agents /run/user
 mount -t tmpfs tmpfs /dev/shm
-mount -t bpf bpf /sys/fs/bpf
+mount -t bpf -o mode=0700 bpf /sys/fs/bpf
 # A node that is to end itself at once (Pacemaker's panic) must not end this machine, nor change its settings.
 [ ! -e /proc/sysrq-trigger ] || mount --bind /dev/null /proc/sysrq-trigger
 mount --bind /proc/sys /proc/sys
