@@ -59,15 +59,18 @@ def look_at(device: BlockDevice, capture: Capture) -> Look:
             "unmarked_misses": counters.unmarked_misses,
         },
         marked_sectors=counters.marked_sectors,
-        parted=_parted(counters, capture.counters()),
+        parted=_parted(counters, capture),
     )
 
 
-def _parted(counters: Counters, again: Counters) -> Parted | None:
-    """How far the counts of both programs are apart, when no write came while they were read."""
+def _parted(counters: Counters, capture: Capture) -> Parted | None:
+    """How far the counts of both programs are apart, when no write came while they were read; None for one program alone."""
+    if counters.marked_sectors is None:
+        return None
+    again = capture.counters()
     before = counters.submitted_sectors, counters.marked_sectors, counters.submit_misses, counters.mark_misses
     after = again.submitted_sectors, again.marked_sectors, again.submit_misses, again.mark_misses
-    if before != after or counters.marked_sectors is None:
+    if before != after:
         return None
     return Parted(counters.marked_sectors - counters.submitted_sectors, counters.submit_misses, counters.mark_misses)
 
