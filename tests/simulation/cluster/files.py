@@ -137,10 +137,16 @@ class SimOs:
         self.rng = rng
         self._open: dict[int, tuple[Files, Lossy | None, list[int]]] = {}
         self._next = 1000
+        self._numbers = 0
 
     def __getattr__(self, name: str) -> object:
         assert name.startswith(("O_", "POSIX_FADV_")) or name == "PathLike", f"os.{name} is not simulated"
         return getattr(real, name)
+
+    def urandom(self, size: int) -> bytes:
+        """Different every time, and the same every run."""
+        self._numbers += 1
+        return self._numbers.to_bytes(size, "big")
 
     def open(self, path: SimPath, flags: int, mode: int = 0o600) -> int:
         files = path.files

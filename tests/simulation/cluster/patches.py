@@ -196,7 +196,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
         posix_files: {"os": simulated_os},
         journal_files: {"os": simulated_os},
         reached: {"os": simulated_os},
-        atomic: {"os": simulated_os, "Path": SimPath, "secrets": numbers},
+        atomic: {"os": simulated_os, "Path": SimPath},
         map_file: {"Path": SimPath},
         map_keeper: {"os": simulated_os},
         intent_file: {"Path": SimPath},
