@@ -76,6 +76,26 @@ def test_the_bits_of_what_is_on_the_secondary_go_before_the_end_also_when_nothin
     assert not dirty[0] and now[0] < 100.0 + primary_ending.RETIRE_S
 
 
+def test_a_secondary_that_is_removed_while_the_last_writes_go_out_is_waited_for_no_longer(monkeypatch):
+    monkeypatch.setattr(primary_ending.time, "monotonic", lambda: 100.0)
+    state = SimpleNamespace(position=8, acknowledged=3, sequence=3, unsettled=())
+    brain = SimpleNamespace(snapshot_based=False, mode=Mode.NORMAL, state=state)
+    capture = SimpleNamespace(producer_position=lambda: 8, dirty_counts=lambda: (1, 0))
+    peers = {0: SimpleNamespace(brain=brain)}
+    brains = [brain]
+    volume = SimpleNamespace(peers=peers, brains=brains, capture=capture, events=deque())
+
+    def turn(timeout_s: float, *, deadlines: bool) -> bool:
+        assert deadlines is False and timeout_s > 0
+        peers.clear()
+        brains.clear()
+        brain.mode = Mode.REMOVED
+        return False
+
+    assert not primary_ending.drain_streams(SimpleNamespace(volume=volume, turn=turn)), "nobody is left to have it all"
+    assert not volume.events, "an event for a secondary that is not there"
+
+
 def test_a_change_of_places_in_which_nobody_follows_any_more_does_not_spin_until_it_is_given_up(monkeypatch):
     now, turns = [100.0], []
     steps = SimpleNamespace(step=Step.DRAINING)

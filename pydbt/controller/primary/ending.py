@@ -152,7 +152,9 @@ def drain_streams(loop: PrimaryLoop, seconds: float = DRAIN_S) -> bool:
     reached = False
     while time.monotonic() < until and (following := [b for b in volume.brains if b.mode is Mode.NORMAL]):
         loop.turn(SHORTEST_POLL_S, deadlines=False)
-        if all(_has_all(brain, target) for brain in following):
+        # A secondary may have been removed in this turn.
+        following = [brain for brain in volume.brains if brain in following]
+        if following and all(_has_all(brain, target) for brain in following):
             now = time.monotonic()
             reached = len(following) == len(volume.brains)
             retire_until = retire_until or now + RETIRE_S
