@@ -146,7 +146,9 @@ def test_a_cut_a_late_replica_a_killed_controller_and_an_end_are_told_in_order(t
         primary = [line.split()[1:] for line in lines if line.startswith("primary ")]
         assert primary.count(["started"]) == 2
         second = len(primary) - 1 - primary[::-1].index(["started"])
-        late_by = [int(size) for name, size in (line for line in primary[:second] if len(line) == 2) if name == "out-of-sync"]
+        late_by = [
+            int(size) for name, size in (line for line in primary[:second] if len(line) == 2) if name == "out-of-sync"
+        ]
         assert len(late_by) == 1 and late_by[0] >= 4096, primary
         # The time without a controller counts too: longer than LATE_S, and the second one begins late.
         assert [name for name, *_ in primary[second:] if name != "out-of-sync"][-1] == "stopped", primary

@@ -12,7 +12,7 @@ import pytest
 from tests.lab.cluster import Replica
 from tests.lab.disks import loop_device, make_filesystem, mounted
 from tests.lab.load import Database, FileStress, load
-from tests.lab.patience import run, until
+from tests.lab.patience import PATIENCE_S, run, until
 from tests.lab.programs import command
 from tests.lab.several import Several, Witness, several
 
@@ -43,9 +43,9 @@ def test_one_frozen_one_killed_one_cut_off_and_the_healthy_one_never_leaves_mode
         witness = Witness(three, healthy)
 
         def durable_there() -> None:
-            done = three.wait("--secondary", healthy.address, timeout_s=30)
+            done = three.wait("--secondary", healthy.address, timeout_s=PATIENCE_S)
             assert done.code == 0, (done, three.status())
-            assert three.wait("--any", timeout_s=30).code == 0
+            assert three.wait("--any", timeout_s=PATIENCE_S).code == 0
 
         hurt.process.freeze()
         durable_there()

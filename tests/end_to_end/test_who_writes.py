@@ -13,7 +13,7 @@ from pydbt.controller import control
 from pydbt.core.units import MIB
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import loop_device, make_filesystem, mounted
-from tests.lab.patience import until
+from tests.lab.patience import PATIENCE_S, until
 from tests.lab.programs import command
 
 SIZE = 192 * MIB
@@ -75,11 +75,11 @@ def test_a_process_that_outruns_the_link_is_named_in_the_status(tmp_path: Path) 
             "--direct=1",
             "--rate=8m",
             "--time_based",
-            "--runtime=120",
+            "--runtime=600",
         ]
         with subprocess.Popen(["fio", "--name=w", f"--filename={place}/f", *words], stdout=subprocess.DEVNULL) as fio:
             try:
-                until(lambda: attribution(both).get("outrun") is not None, "it is named", 100)
+                until(lambda: attribution(both).get("outrun") is not None, "it is named", 2 * PATIENCE_S)
                 status = both.status()
                 assert status is not None
                 outrun = status["attribution"]["outrun"]
