@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from playwright.sync_api import Route
 
 from tests.lab.browser import SIZES, Tab
 from tests.lab.page_bench.server import PageBench
@@ -152,6 +153,42 @@ def test_the_rows_of_the_writers_add_up_to_what_was_captured(bench: PageBench, t
     sums = page.eval_on_selector_all("[data-sum]", "all => all.map(one => one.innerText)")
     assert len(sums) == 3
     assert all(words.startswith("The rows add up to") and "capture counted" not in words for words in sums)
+
+
+def test_who_writes_has_names_of_users_and_tells_what_has_no_name(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    opened = tab(path_of(bench, "postgres", "summary"))
+
+    def without_room(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "lost": {"rows": 5332, "writers": 0}})
+
+    opened.page.route("**/writers", without_room)
+    opened.go(path_of(bench, "postgres", "writers"))
+    opened.page.wait_for_selector(DRAWN["writers"])
+    assert "user root" in opened.page.inner_text(".writers >> nth=0")
+    facts = dict(
+        opened.page.eval_on_selector_all(".facts div", "all => all.map(one => [...one.children].map(c => c.innerText))")
+    )
+    assert facts["Without the name of a file"] == "5\u202f332 times: too many files at once"
+    assert facts["Without the name of a process"] == "none"
+
+
+@pytest.mark.parametrize(("mapped", "is_told"), [(4096, True), (1 << 60, False)])
+def test_that_the_figure_above_the_map_is_an_upper_bound_is_told_where_it_is_more_than_the_map_has(
+    bench: PageBench, tab: Callable[..., Tab], mapped: int, is_told: bool
+) -> None:
+    name = next(one.name for one in bench.made if one.standing == "cut-off")
+    opened = tab(path_of(bench, name, "summary"))
+
+    def counted(route: Route) -> None:
+        answer = route.fetch()
+        told = answer.json()
+        route.fulfill(response=answer, json={**told, "bytes": {**told.get("bytes", {}), "out_of_sync": mapped}})
+
+    opened.page.route("**/map?*", counted)
+    opened.go(path_of(bench, name, "map"))
+    opened.page.wait_for_selector(DRAWN["map"])
+    assert opened.page.locator("text=are an upper bound").is_visible() is is_told
 
 
 def test_the_map_is_zoomed_by_two_fingers_and_a_tap_names_a_block(bench: PageBench, tab: Callable[..., Tab]) -> None:

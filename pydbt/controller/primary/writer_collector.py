@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydbt.controller.primary.moments import wall_moment
@@ -19,6 +19,7 @@ from pydbt.device.sysfs import BlockDevice
 from pydbt.device.written_places import WrittenPlaces, own_mounts, written_places
 from pydbt.kernel.capture import Capture
 from pydbt.kernel.tracing.writers import MOUNTED, WriterPrograms
+from pydbt.posix.user_names import user_names
 
 # Mounts of other mount namespaces are looked for this often; those of this one as soon as there are new ones.
 _PLACES_S = 10.0
@@ -68,6 +69,7 @@ class WriterCollector:
         self._sampling, self._sample, self._looks = Sampling(), ChunkSample(), 0
         self._judged_at = 0.0
         self._names = _FoundNames()
+        self._users, self._users_at = user_names(), self._since
         self._group_mount = group_mount()
 
     def close(self) -> None:
@@ -164,7 +166,12 @@ class WriterCollector:
             if self._group_mount is not None and budget and self._names.is_due(group, now):
                 budget -= 1
                 self._names.keep(group, path_of_group(self._group_mount, group), now)
-        return self._names.names()
+        return replace(self._names.names(), users=self._users_now(now))
+
+    def _users_now(self, now: float) -> Mapping[int, bytes]:
+        if now >= self._users_at + _NAME_LASTS_S:
+            self._users, self._users_at = user_names(), now
+        return self._users
 
 
 class _FoundNames:

@@ -73,7 +73,7 @@ def cells_of(sight: View, *, plain: bool) -> tuple[Styled, ...]:
         Styled("", sight.text("name") or sight.text("device") or UNKNOWN_WORDS),
         Styled("", sight.text("machine") or ""),
         Styled(style, _mode_words(sight)),
-        Styled("", format_bytes(differing_bytes(sight)) if known else UNKNOWN_WORDS),
+        Styled("", format_bytes(sight.number("out_of_sync_bytes")) if known else UNKNOWN_WORDS),
         Styled("", format_bytes(sight.number("unacknowledged_bytes")) if known else UNKNOWN_WORDS),
         Styled("", format_seconds(sight.number("lag_seconds")) if known else UNKNOWN_WORDS),
         Styled("", format_bytes(sight.number("write_rate_bytes"))),
@@ -91,12 +91,6 @@ def level_in(sight: View) -> Level:
 
 def shape_of(level: Level, *, plain: bool) -> str:
     return (_PLAIN_SHAPES if plain else _SHAPES)[level]
-
-
-def differing_bytes(sight: View) -> float | None:
-    """Out of sync beyond what is merely on its way: a healthy stream always has some of that."""
-    out_of_sync, unacknowledged = sight.number("out_of_sync_bytes"), sight.number("unacknowledged_bytes")
-    return None if out_of_sync is None else max(out_of_sync - (unacknowledged or 0), 0)
 
 
 def worst_first(sights: Iterable[View]) -> list[View]:
@@ -180,8 +174,8 @@ def _figures(sight: View) -> list[str]:
         return [f"  last known {format_seconds(sight.number('age_seconds'))} ago", "  " + ", ".join(moments)]
     rooms = [_room("ring", sight.part("queue")), _room(_log_name(sight), sight.part("log"))]
     behind = [
-        f"out of sync {format_bytes(differing_bytes(sight))}",
-        f"unacknowledged {format_bytes(sight.number('unacknowledged_bytes'))}",
+        f"out of sync {format_bytes(sight.number('out_of_sync_bytes'))}",
+        f"of it unacknowledged {format_bytes(sight.number('unacknowledged_bytes'))}",
         f"lag {format_seconds(sight.number('lag_seconds'))}",
     ]
     rates = [

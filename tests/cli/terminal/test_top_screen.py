@@ -88,8 +88,8 @@ def test_each_volume_has_a_line_with_word_and_shape_and_the_worst_is_first_and_i
         assert max(map(len, lines)) <= 80
 
 
-def test_unacknowledged_is_told_apart_from_out_of_sync(stage: Stage) -> None:
-    stage.play(seen("data", out_of_sync_bytes=8192 + (5 << 20)))
+def test_unacknowledged_stands_beside_out_of_sync(stage: Stage) -> None:
+    stage.play(seen("data", out_of_sync_bytes=5 << 20))
     with playing(stage) as shown:
         shown.until_shown("more of data")
         assert re.search(r"data +normal +5\.0 MiB +8\.0 KiB", shown.text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +15,6 @@ from pydbt.core.seen.terminal import (
     cells_of,
     columns_for,
     details_of,
-    differing_bytes,
     shape_of,
     summary_words,
     worst_first,
@@ -49,7 +47,7 @@ def test_each_level_has_a_shape_of_its_own_with_and_without_unicode() -> None:
 def test_a_line_has_a_cell_for_each_column_and_fewer_columns_on_a_narrow_screen() -> None:
     cells = cells_of(seen(), plain=False)
     assert len(cells) == len(TABLE_COLUMNS) and [cell.words for cell in cells][:2] == ["● good", "data"]
-    assert [cell.words for cell in cells][4:] == ["0 B", "8.0 KiB", "0.2 s", "1.0 KiB", "2.0 KiB"]
+    assert [cell.words for cell in cells][4:] == ["8.0 KiB", "8.0 KiB", "0.2 s", "1.0 KiB", "2.0 KiB"]
     for width in (80, 92, 103, 120):
         shown = [TABLE_COLUMNS[place] for place in columns_for(width)]
         assert sum(max(column.width, column.least) for column in shown) + len(shown) - 1 <= width
@@ -91,11 +89,10 @@ def test_a_bar_has_its_width_and_is_full_only_when_everything_is_done(done: int,
     assert len(bar) == cells and (set(bar) == {"#"}) == (done >= total)
 
 
-@pytest.mark.parametrize(
-    ("out_of_sync", "unacknowledged", "differing"), [(9, 4, 5), (4, 9, 0), (4, None, 4), (None, 4, None)]
-)
-def test_out_of_sync_is_told_without_what_is_on_its_way(out_of_sync: Any, unacknowledged: Any, differing: Any) -> None:
-    assert differing_bytes(seen(out_of_sync_bytes=out_of_sync, unacknowledged_bytes=unacknowledged)) == differing
+def test_out_of_sync_is_the_figure_of_the_status_and_what_is_on_its_way_stands_beside_it() -> None:
+    sight = seen(out_of_sync_bytes=9 << 20, unacknowledged_bytes=4 << 20)
+    assert [cell.words for cell in cells_of(sight, plain=True)][4:6] == ["9.0 MiB", "4.0 MiB"]
+    assert "out of sync 9.0 MiB, of it unacknowledged 4.0 MiB" in words(sight)
 
 
 def test_the_worst_is_first_and_equals_are_by_name() -> None:

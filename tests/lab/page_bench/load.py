@@ -104,7 +104,8 @@ def writers(made: Made, now: float, began: float, names: tuple[str, ...] = ()) -
     for index, (part, (process, group, file)) in enumerate(zip(parts, known, strict=True)):
         common = figures(part, 1.6 - 0.2 * index)
         tables["processes"].append({"kind": "process", "name": process, "process": 900 + 77 * index, "started_ns": index,
-                                    "user": 0 if index == 4 else 100 + index, "group": group, **common})  # fmt: skip
+                                    "user": 0 if index == 4 else 100 + index, "user_name": "root" if index == 4 else None,
+                                    "group": group, **common})  # fmt: skip
         tables["groups"].append(
             {"kind": "group", "name": group, "path": f"/system.slice/{group}", "cgroup": 40 + index, **common}
         )
@@ -113,7 +114,7 @@ def writers(made: Made, now: float, began: float, names: tuple[str, ...] = ()) -
         )
     for index, name in enumerate(names):
         tables["processes"].append({"kind": "process", "name": name, "process": 40000 + index, "started_ns": 1, "user": 1000,
-                                    "group": name, **figures(0)})  # fmt: skip
+                                    "user_name": name, "group": name, **figures(0)})  # fmt: skip
         tables["groups"].append(
             {"kind": "group", "name": name, "path": f"/{name}", "cgroup": 9000 + index, **figures(0)}
         )

@@ -15,6 +15,8 @@ SHOWN_ROWS = 50
 """Of each view; the others are one row."""
 TEXT_MAX = 1024
 """Characters of a name. A path may have 4,095 bytes, and each may become four characters."""
+# The kernel's number of the root of the control groups (version 2): also where no process can see them.
+_ROOT_GROUP, _ROOT_GROUP_NAME = 1, "the root control group"
 
 _SPECIAL = {
     Kind.JOURNAL: ("journal", "the file system's journal"),
@@ -88,6 +90,7 @@ def _process(writer: Writer | None, subject: Process, names: Names) -> dict[str,
         "process": writer.process,
         "started_ns": writer.started_ns,
         "user": writer.user,
+        "user_name": None if (user := names.users.get(writer.user)) is None else shown_name(user),
         "group": group["name"],
     }
 
@@ -100,12 +103,12 @@ def process_name(writer: Writer) -> str:
 
 def group_name(number: int, names: Names) -> dict[str, Any]:
     """What a control group is called. ``path`` None: it is gone, or in a hierarchy that cannot be seen here."""
-    path = names.groups.get(number)
+    path = b"/" if number == _ROOT_GROUP else names.groups.get(number)
     if path is None:
         return {"name": f"control group {number}", "path": None, "unit": "", "container": ""}
     group = control_group_of(path.decode(errors="backslashreplace"))
     return {
-        "name": shown_name(group.label),
+        "name": _ROOT_GROUP_NAME if path == b"/" else shown_name(group.label),
         "path": shown_name(path),
         "unit": shown_name(group.unit),
         "container": shown_name(group.container),

@@ -103,7 +103,8 @@ NOTHING_READ = WriterReading({}, {}, 0)
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the machine calls them, as far as it is known: paths of control groups and of files, as bytes."""
+    """What the machine calls them, as far as it is known: paths of control groups and of files, and names of users, as bytes."""
 
     groups: Mapping[int, bytes] = field(default_factory=dict)
     files: Mapping[File, bytes] = field(default_factory=dict)
+    users: Mapping[int, bytes] = field(default_factory=dict)

@@ -62,7 +62,8 @@ export function writersOf(answer) {
     sampled: answer.sampled === true,
     captured: number(answer.captured_bytes),
     since: answer.since ?? null,
-    lost: number(lost.rows) === null ? null : lost.rows + (number(lost.writers) ?? 0),
+    lostFiles: number(lost.rows),
+    lostProcesses: number(lost.writers),
     outOfSync: answer.out_of_sync ?? null,
     outrun: answer.outrun ?? null,
     processes: rows("processes"),
@@ -74,7 +75,7 @@ export function writersOf(answer) {
 function writerOf(one, table, index) {
   const more = [
     number(one.process) === null ? null : `process ${one.process}`,
-    one.user === undefined || one.user === null ? null : `user ${one.user}`,
+    one.user === undefined || one.user === null ? null : `user ${text(one.user_name) ?? one.user}`,
     table === "processes" ? text(one.group) : null,
     table === "groups" && one.path !== one.name ? text(one.path) : null,
     table === "files" && one.inode && one.path ? `inode ${one.inode} on ${one.device}` : null,

@@ -26,6 +26,7 @@ export class BlockMap {
     this.said = el("p", { class: "cell-words" });
     this.spoken = el("p", { class: "unseen", role: "status" }); /* to a screen reader: when a person moves, not each second */
     this.kinds = el("tbody");
+    this.bound = el("p", { class: "muted", hidden: true });
     this.named = el("div", { class: "named" }, el("p", { class: "muted" }, "Choose a cell: its extent and its file are named here."));
     const button = (words, label, act) => el("button", { type: "button", class: "tool", "aria-label": label, title: label, onclick: act }, words);
     this.tools = [
@@ -62,6 +63,7 @@ export class BlockMap {
             el("thead", {}, el("tr", {}, ["", "State", "Size", "Where"].map((words) => (words ? el("th", { scope: "col" }, words) : el("td"))))),
             this.kinds,
           ),
+          this.bound,
           el("h3", {}, "Chosen cell"),
           this.named,
         ),
@@ -90,6 +92,7 @@ export class BlockMap {
       this.stripAsking = new Repeated(all, STRIP_PACE_S, (answer) => this.strip.draw(answer, this.grid.window), () => {});
     }
     this.isStale = one.isStale;
+    this.inHead = view.mode === "normal" ? null : view.out_of_sync_bytes;
     this.#fade();
   }
 
@@ -136,6 +139,7 @@ export class BlockMap {
     this.grid.draw(answer);
     this.#where();
     this.#kinds(answer);
+    this.#bound(answer);
     this.#cursor(this.toBeSpoken);
     if (this.picked) setText(this.picked.state, this.#stateWords(this.picked.cell));
   }
@@ -159,6 +163,14 @@ export class BlockMap {
         setText(row.children[3], where);
       },
     );
+  }
+
+  /* Outside of mode normal the status counts what the kernel's bitmaps have beside what is in the maps, and is an upper bound. */
+  #bound(answer) {
+    const here = this.grid.window.isWhole ? answer.bytes?.out_of_sync : null;
+    this.bound.hidden = typeof here !== "number" || typeof this.inHead !== "number" || this.inHead <= here * 1.02;
+    if (this.bound.hidden) return;
+    setText(this.bound, `The ${format.bytes(this.inHead)} above are an upper bound: a block that is out of sync and was written again in the last seconds counts more than once there. This map counts it once.`);
   }
 
   #stateWords(cell) {

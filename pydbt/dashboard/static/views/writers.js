@@ -16,7 +16,7 @@ const COLUMNS = [
   ["dirtiedRate", "Dirtied per second", format.rate],
   ["written", "Written", format.bytes],
   ["dirtied", "Dirtied", format.bytes],
-  ["outOfNormal", "Outside of normal", format.bytes],
+  ["outOfNormal", "Written while behind", format.bytes],
 ];
 /* Rows that are no process, group or file of their own. */
 const SPECIAL = new Set(["journal", "metadata", "before", "unknown", "others", "no_file", "device"]);
@@ -49,7 +49,7 @@ export class Writers {
         this.facts,
         this.behind,
         this.limits,
-        el("p", { class: "muted" }, "Dirtied: changed in memory, to be written later, perhaps many times over. Written: what the disk was given. The last column has what was written since the volume left mode normal: where its out-of-sync bytes come from."),
+        el("p", { class: "muted" }, "Dirtied: changed in memory, to be written later, perhaps many times over. Written: what the disk was given. The last column has what was written since the volume left mode normal, 0 while it is in it: where its out-of-sync bytes come from."),
         el("p", { class: "muted" }, "It is an upper bound: a block that is written twice counts twice."),
       ),
       ...this.tables.map(({ node }) => node),
@@ -89,7 +89,8 @@ export class Writers {
     const rows = [
       ["Captured in all", format.bytes(writers.captured)],
       ["Watched", writers.since ? `since ${format.clock(writers.since)}` : format.UNKNOWN],
-      ["No room for a row or a process", writers.lost === null ? format.UNKNOWN : `${format.count(writers.lost)} times`],
+      ["Without the name of a file", lostWords(writers.lostFiles, "too many files at once")],
+      ["Without the name of a process", lostWords(writers.lostProcesses, "too many processes at once")],
       ["Counted", writers.sampled ? "in samples" : "every event"],
     ];
     keyed(
@@ -134,6 +135,11 @@ function outrunWords(outrun) {
     `One process outruns the link: ${outrun.name} (process ${outrun.process}${group}) writes ${plain(format.rate(outrun.rate_bytes))}, ` +
     `the link carries ${plain(format.rate(outrun.link_rate_bytes))}, since ${format.clock(outrun.since)}.`
   );
+}
+
+/* Their bytes are in the rows of their process, or in the row *unknown*. */
+function lostWords(times, why) {
+  return times ? `${format.count(times)} times: ${why}` : times === 0 ? "none" : format.UNKNOWN;
 }
 
 function behindWords(outOfSync) {

@@ -73,6 +73,19 @@ def test_a_file_without_a_path_is_named_by_its_inode_and_a_group_without_one_by_
     assert answer["processes"][0]["group"] == "control group 3"
 
 
+def test_the_root_of_the_control_groups_has_its_name_where_nobody_has_mounted_them() -> None:
+    answer = answer_of(Writer(1, 2, 1, 0, False, b"dd"), Names())
+    assert (answer["groups"][0]["name"], answer["groups"][0]["path"]) == ("the root control group", "/")
+    assert answer_of(Writer(1, 2, 1, 0, False, b"dd"), Names({1: b"/"}))["groups"] == answer["groups"]
+
+
+def test_a_user_has_a_name_where_this_machine_knows_one() -> None:
+    names = Names(users={1000: b"ann\x1b[2J"})
+    known, unknown = (answer_of(Writer(1, 2, 3, user, False, b"dd"), names)["processes"][0] for user in (1000, 1001))
+    assert (known["user"], known["user_name"]) == (1000, "ann\\x1b[2J")
+    assert (unknown["user"], unknown["user_name"]) == (1001, None)
+
+
 def test_a_block_device_and_no_file_at_all_are_told_apart() -> None:
     dd = Writer(1, 2, 3, 0, False, b"dd")
     assert answer_of(dd, Names(), Kind.BUFFERED, File(8 << 20, 0, 0))["files"][0]["name"] == "the block device 8:0"
