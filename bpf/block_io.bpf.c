@@ -83,17 +83,18 @@ struct bio_place {
 struct request_place {
 	u64 request;
 	u64 issued_ns;
-	u64 queued_ns;	/* 0: unknown */
+	u64 made_ns;	/* 0: unknown. Another one: this place was left over by an earlier request of the same address */
 	u32 flags;
 	u32 unused;	/* 32 bytes: two neighbours, of which one is chosen, are one line of the cache */
 #if EVENTS
+	u64 queued_ns;	/* when its first bio was submitted; else as made_ns */
 	u64 bio;
 #endif
 };
 
 /* What the controller may change. */
 struct pydbt_io_control {
-	u64 every_mask;	/* time is taken of those whose number has none of these bits: 0 is all, 7 one of eight */
+	u64 every_mask;	/* of those the time is taken whose number, or hash, has none of these bits: 0 is all, 7 one of eight */
 };
 
 BPF_TABLE("array", u32, struct pydbt_io_control, pydbt_control, 1);
@@ -303,13 +304,21 @@ static __always_inline void count(struct pydbt_io_figures *figures, u64 sector, 
 	}
 }
 
-/* One more has begun. Is its time taken? */
-static __always_inline bool is_timed(struct pydbt_io_figures *figures)
+static __always_inline u64 every_mask(void)
 {
 	u32 zero = 0;
 	struct pydbt_io_control *control = pydbt_control.lookup(&zero);
 
-	return control && !(figures->begun++ & control->every_mask);
+	return control ? control->every_mask : 0;
+}
+
+/* Is the time of this request taken? Its end tells the same as its beginning: so no table is looked into for the others,
+ * which would be a line of memory that is seldom at hand. Where the kernel does not note when it was made, of all. */
+static __always_inline bool is_timed(u64 name, u64 made_ns)
+{
+	u64 mask = every_mask();
+
+	return !mask || !made_ns || !((name ^ made_ns) * 0x9e3779b97f4a7c15 >> 32 & mask);
 }
 
 struct ended {
@@ -467,7 +476,7 @@ int pydbt_bio_split(struct bpf_raw_tracepoint_args *ctx)
 
 int pydbt_request_issue(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 request = ctx->args[ARG_block_rq_issue_rq], sector, name, disk;
+	u64 request = ctx->args[ARG_block_rq_issue_rq], sector, name, disk, made_ns;
 	u32 opf = LOAD32(request, OFF_request_cmd_flags), op = opf & OP_MASK, bytes, flags, class = class_of(op);
 	struct pydbt_io_figures *figures;
 	struct request_place *place;
@@ -481,20 +490,23 @@ int pydbt_request_issue(struct bpf_raw_tracepoint_args *ctx)
 	figures = pydbt_figures.lookup(&class);
 	if (!figures)
 		return 0;
+	figures->begun++;
 	flags = sequential(figures, class, sector, bytes);
-	if (!is_timed(figures))
-		return 0;
 	disk = disk_of_request(request);
 	name = DISTANCE(request, disk);
+	/* It is there unless the kernel's statistics of the disk are switched off. */
+	made_ns = LOAD64(request, OFF_request_start_time_ns);
+	if (!is_timed(name, made_ns))
+		return 0;
 	place = place_for_request(name);
 	if (!place)
 		return 0;
 	place->flags = flags;
-	/* It is there unless the kernel's statistics of the disk are switched off. */
-	place->queued_ns = LOAD64(request, OFF_request_start_time_ns);
+	place->made_ns = made_ns;
 #if EVENTS
 	u64 bio = LOAD64(request, OFF_request_bio);
 
+	place->queued_ns = made_ns;
 	place->bio = 0;
 	if (bio) {
 		u64 first = DISTANCE(bio, disk);
@@ -550,7 +562,7 @@ static __always_inline void flush_ended(u64 request, u64 bio, u32 flags)
 
 int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 request = ctx->args[ARG_block_rq_complete_rq], now, disk;
+	u64 request = ctx->args[ARG_block_rq_complete_rq], now, disk, name, made_ns;
 	u32 opf = LOAD32(request, OFF_request_cmd_flags), op = opf & OP_MASK, class = class_of(op);
 	struct ended io = {.queue_ns = UNKNOWN, .device_ns = UNKNOWN, .total_ns = UNKNOWN, .class = class};
 	struct pydbt_io_figures *figures;
@@ -578,15 +590,22 @@ int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 	if (failed)
 		figures->errors++;
 	disk = disk_of_request(request);
-	place = place_of_request(DISTANCE(request, disk));
-	if (!place)
+	name = DISTANCE(request, disk);
+	made_ns = LOAD64(request, OFF_request_start_time_ns);
+	if (!is_timed(name, made_ns))
+		return 0;
+	place = place_of_request(name);
+	if (!place || place->made_ns != made_ns)
 		return 0;
 	now = bpf_ktime_get_ns();
 	io.device_ns = now - place->issued_ns;
 	count_latency(figures, DEVICE, io.device_ns);
-	if (op != OP_FLUSH && place->queued_ns) {
-		io.queue_ns = place->issued_ns - place->queued_ns;
-		io.total_ns = now - place->queued_ns;
+#if EVENTS
+	made_ns = place->queued_ns;
+#endif
+	if (op != OP_FLUSH && made_ns) {
+		io.queue_ns = place->issued_ns - made_ns;
+		io.total_ns = now - made_ns;
 		count_latency(figures, QUEUE, io.queue_ns);
 		count_latency(figures, TOTAL, io.total_ns);
 	}
@@ -621,7 +640,7 @@ int pydbt_whole_bio_queue(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	count(figures, sector, bytes);
 	flags = sequential(figures, class, sector, bytes);
-	if (is_timed(figures))
+	if (!(figures->begun++ & every_mask()))
 		note_bio(bio, op, sector, bytes, flags);
 	return 0;
 }
