@@ -133,4 +133,4 @@ def test_figures_of_events_have_no_escapes_of_the_page_s_own_spaces(bench: PageB
     page = tab(path_of(bench, "postgres", "method")).page
     page.wait_for_selector(".events strong:text('disk-error')")
     shown = page.locator(".events li:has(strong) .muted").first.inner_text()
-    assert shown.strip() == "bytes 12.0 MiB, out_of_sync_bytes 3.0 MiB, silent_s 1 min 15 s"
+    assert shown.strip() == "bytes 12.0 MiB, out of sync 3.0 MiB, silent 1 min 15 s"

@@ -135,6 +135,23 @@ def test_the_method_tells_where_it_is_and_why(bench: PageBench, tab: Callable[..
     )
 
 
+@pytest.mark.parametrize("name", ["archive", "postgres"])
+def test_no_words_of_a_drawing_lie_over_others(bench: PageBench, tab: Callable[..., Tab], name: str) -> None:
+    """Of an empty log, and of one with records."""
+    page = tab(path_of(bench, name, "method"), "wide").page
+    page.wait_for_selector(DRAWN["method"])
+    over = page.evaluate(
+        """() => [...document.querySelectorAll(".figure-drawing")].flatMap((drawing) => {
+          const texts = [...drawing.querySelectorAll("text")].map((one) => [one.textContent, one.getBoundingClientRect()]);
+          const cross = (a, b) => Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4
+            && Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2;
+          return texts.flatMap(([words, box], at) =>
+            texts.slice(at + 1).filter(([, other]) => cross(box, other)).map(([others]) => `${words} / ${others}`));
+        })"""
+    )
+    assert over == []
+
+
 def test_events_of_a_controller_that_was_started_again_join_those_that_were_heard(
     bench: PageBench, tab: Callable[..., Tab]
 ) -> None:

@@ -4,7 +4,7 @@ import { el, printable, setText, told } from "./dom.js";
 import * as format from "./format.js";
 import { shapeOf } from "./levels.js";
 
-const BAD = new Set(["out-of-sync", "tainted", "split-brain", "refused", "disk-error", "standing-still", "log-full", "problem", "identity-ending", "flapping"]);
+const BAD = new Set(["out-of-sync", "tainted", "split-brain", "refused", "disk-error", "standing-still", "log-full", "problem", "identity-ending", "flapping", "mark-lost"]);
 const WORSE = new Set(["disconnected", "stopped", "restart", "paused"]);
 const GOOD = new Set(["in-sync", "connected", "taint-answered", "verified", "accepted", "disk-recovered", "moving-again", "problem-ended", "identity-renewed"]);
 const MOST = 300;
@@ -49,7 +49,7 @@ export class EventList {
   #item(event, time) {
     const gravity = this.gravityOf(event);
     const mark = gravity === "other" ? el("span", { class: "mark-plain" }) : shapeOf(gravity);
-    const figures = Object.entries(event.figures ?? {}).map(([name, value]) => `${printable(name)} ${figureWords(name, value)}`);
+    const figures = Object.entries(event.figures ?? {}).map(([name, value]) => `${nameWords(name)} ${figureWords(name, value)}`);
     return el(
       "li",
       { class: gravity },
@@ -62,6 +62,11 @@ export class EventList {
 
 /* The page's own spaces that do not break would be told as escapes, as those in texts of others are. */
 const plain = (words) => words.replaceAll("\u00a0", " ");
+
+/* out_of_sync_bytes: "out of sync"; the unit stands behind the value. */
+function nameWords(name) {
+  return printable(name).replace(/_(bytes|seconds|s)$/, "").replaceAll("_", " ");
+}
 
 function figureWords(name, value) {
   if (value === null || value === undefined) return format.UNKNOWN;

@@ -100,7 +100,7 @@ export function drawLog(log) {
   const free = log.capacity ? `free space: ${format.count(log.capacity - log.used)} of ${format.count(log.capacity)} slots` : "free space";
   content.push(box(left, end, width, 44, { class: "box free" }), text(left + width / 2, end + 27, free, { class: "note", "text-anchor": "middle" }), numeral(left + width + 40, end + 34, 240, left + width, end + 24));
   content.push(line(`M${left + width + 62} ${end + 44}v10H${left - 14}V${top - 8}h8`, { "stroke-dasharray": "4 3", "marker-end": "url(#arrow)" }));
-  content.push(...pointer(left, head ? top + ROW / 2 : end + 8, "start of log", 220, log.start), ...pointer(left, end + 10 + (head ? 0 : 18), "end of log", 230, log.end));
+  content.push(...pointer(left, head ? top + ROW / 2 : end + 8, "start of log", 220, log.start), ...pointer(left, head ? end + 10 : end + 42, "end of log", 230, log.end));
   const label = `Transaction log: ${records.length} newest records are known, ${log.active ?? "an unknown number of"} transactions are active.`;
   return drawing(660, end + 66, label, ...content);
 }

@@ -103,7 +103,7 @@ export class Plot {
       width: this.holder.clientWidth,
       height: this.height,
       legend: { show: false },
-      padding: [8, 8, 0, 0],
+      padding: [8, 30, 0, 0], /* half of the last moment's words */
       cursor: {
         y: false,
         points: { size: 7 },
