@@ -135,6 +135,15 @@ def test_the_method_tells_where_it_is_and_why(bench: PageBench, tab: Callable[..
     )
 
 
+@pytest.mark.parametrize("size", ["tablet", "laptop", "wide"])
+def test_the_drawings_of_the_method_are_seen_as_a_whole(bench: PageBench, tab: Callable[..., Tab], size: str) -> None:
+    page = tab(path_of(bench, "mail", "method"), size).page
+    page.wait_for_selector(DRAWN["method"])
+    assert (
+        page.eval_on_selector_all(".drawing", "all => all.filter(one => one.scrollWidth > one.clientWidth).length") == 0
+    )
+
+
 @pytest.mark.parametrize("name", ["archive", "postgres"])
 def test_no_words_of_a_drawing_lie_over_others(bench: PageBench, tab: Callable[..., Tab], name: str) -> None:
     """Of an empty log, and of one with records."""

@@ -41,7 +41,8 @@ def told_change(
 
 
 def _mode(before: Hashable, after: Hashable, about: View) -> Iterator[NamedChange]:
-    why = about.text("connection_problem") or about.text("waiting_for") or ""
+    waiting = about.text("waiting_for")
+    why = about.text("connection_problem") or (f"waiting for {waiting}" if waiting else "")
     words = f"mode {after}, before that {before}"
     yield NamedChange(
         names.MODE_CHANGED, f"{words}: {why}" if why else words, {"before": str(before), "after": str(after)}

@@ -5,7 +5,7 @@ A level has a word, a shape and a style, so that it is told without colour too. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pydbt.core.seen.sight import Level
@@ -67,18 +67,25 @@ def cells_of(sight: View, *, plain: bool) -> tuple[Styled, ...]:
     """One volume, a cell for each of ``TABLE_COLUMNS``. ``plain``: the terminal has ASCII alone."""
     level = level_in(sight)
     style = "stale" if sight.flag("stale") else level
-    known = not sight.flag("stale")
     return (
         Styled(level, f"{shape_of(level, plain=plain)} {level}"),
         Styled("", sight.text("name") or sight.text("device") or UNKNOWN_WORDS),
         Styled("", sight.text("machine") or ""),
         Styled(style, _mode_words(sight)),
-        Styled("", format_bytes(sight.number("out_of_sync_bytes")) if known else UNKNOWN_WORDS),
-        Styled("", format_bytes(sight.number("unacknowledged_bytes")) if known else UNKNOWN_WORDS),
-        Styled("", format_seconds(sight.number("lag_seconds")) if known else UNKNOWN_WORDS),
+        Styled("", _lacking(sight, "out_of_sync_bytes", format_bytes)),
+        Styled("", _lacking(sight, "unacknowledged_bytes", format_bytes)),
+        Styled("", _lacking(sight, "lag_seconds", format_seconds)),
         Styled("", format_bytes(sight.number("write_rate_bytes"))),
         Styled("", format_bytes(sight.number("wire_rate_bytes"))),
     )
+
+
+def _lacking(sight: View, name: str, words: Callable[[float | None], str]) -> str:
+    """Of a replica it stands in the line of its primary, which alone knows it."""
+    value = sight.number(name)
+    if value is None and sight.text("role") == "secondary":
+        return "-"
+    return UNKNOWN_WORDS if sight.flag("stale") else words(value)
 
 
 def level_in(sight: View) -> Level:

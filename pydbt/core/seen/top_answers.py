@@ -14,6 +14,7 @@ from pydbt.core.units import format_bytes
 
 EVENTS_SHOWN = 8
 WRITERS_SHOWN = 6
+ATTACHING_WORDS = "the observing programs are being attached: figures come within seconds"
 
 
 class Section(StrEnum):
@@ -36,7 +37,11 @@ def section_lines(section: Section, answer: object, problem: str) -> list[Styled
     heading = Styled("heading", _HEADINGS[section])
     if problem or answer is None:
         return [heading, Styled("", f"  {problem or 'asking ...'}")]
-    lines = _LINES[section](View(answer))
+    told = View(answer)
+    waits = told.text("problem") or (ATTACHING_WORDS if told.flag("starting") else "")
+    if waits:
+        return [heading, Styled("", f"  {shortened(waits, WORDS_CHARACTERS_MAX)}")]
+    lines = _LINES[section](told)
     return [heading, *(Styled("", f"  {line}") for line in lines or ["none"])]
 
 
@@ -71,9 +76,13 @@ def _writer_lines(answer: View) -> list[str]:
     sampled = ["in samples, because much is written: each written byte counts, some for a neighbour"]
     return [
         *shown,
-        *(f"file {_writer(row)}" for row in files[: WRITERS_SHOWN // 2]),
+        *(_of_file(row) for row in files[: WRITERS_SHOWN // 2]),
         *(sampled if answer.flag("sampled") else []),
     ]
+
+
+def _of_file(row: View) -> str:
+    return f"file {_writer(row)}" if row.text("kind") == "file" else _writer(row)
 
 
 def _writer(row: View) -> str:

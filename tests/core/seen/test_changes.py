@@ -33,6 +33,13 @@ def test_the_first_status_tells_that_the_controller_has_begun_and_what_is_not_as
     assert names_of(first) == [names.STARTED, names.CONNECTED, names.IN_SYNC]
 
 
+def test_a_mode_that_waits_tells_for_what() -> None:
+    _, (changed,) = told(
+        primary(), primary(secondary_keys(mode="resynchronizing", waiting_for="the maps to be written"))
+    )
+    assert changed.words == "mode resynchronizing, before that normal: waiting for the maps to be written"
+
+
 def test_the_same_status_again_tells_nothing() -> None:
     for status in (primary(), secondary()):
         assert not any(told(status, status, status)[1:])

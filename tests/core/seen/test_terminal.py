@@ -61,6 +61,11 @@ def test_what_nobody_knows_is_unknown_and_not_0() -> None:
     assert "lag unknown" in words(seen(lag_seconds=None)) and "verified unknown" in words(seen())
 
 
+def test_what_a_replica_lacks_stands_in_the_line_of_its_primary() -> None:
+    replica = seen(role="secondary", out_of_sync_bytes=None, unacknowledged_bytes=None, lag_seconds=None)
+    assert [cell.words for cell in cells_of(replica, plain=True)][4:7] == ["-"] * 3
+
+
 def test_an_old_status_shows_none_of_its_figures() -> None:
     old = seen(
         stale=True, level="unknown", age_seconds=42.0, words="STALE: 42 s ago", secondaries=[{"secondary": "h:1"}]

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from pydbt.core.printable import printable
-from pydbt.core.seen.top_answers import EVENTS_SHOWN, Section, events_request, section_lines, with_new_events
+from pydbt.core.seen.top_answers import (
+    ATTACHING_WORDS,
+    EVENTS_SHOWN,
+    Section,
+    events_request,
+    section_lines,
+    with_new_events,
+)
 
 
 def lines(section: Section, answer: Any, problem: str = "") -> list[str]:
@@ -23,12 +30,30 @@ def test_the_newest_event_is_first_and_their_number_is_bounded() -> None:
 def test_the_busiest_writer_is_first_and_what_is_unknown_is_called_so() -> None:
     slow = {"name": "cron", "process": 3, "written_rate_bytes": 1024, "dirtied_rate_bytes": 0, "group": "cron.service"}
     fast = {"name": "dd", "written_rate_bytes": 1 << 20}
-    shown = lines(Section.WRITERS, {"processes": [slow, fast], "files": [{"name": "/a", "written_rate_bytes": 5}]})
+    shown = lines(
+        Section.WRITERS, {"processes": [slow, fast], "files": [{"kind": "file", "name": "/a", "written_rate_bytes": 5}]}
+    )
     assert shown[1:] == [
         "  dd: written 1.0 MiB/s, dirtied unknown/s",
         "  cron (3): written 1.0 KiB/s, dirtied 0 B/s, cron.service",
         "  file /a: written 5 B/s, dirtied unknown/s",
     ]
+
+
+@pytest.mark.parametrize("section", [Section.WRITERS, Section.IO])
+def test_programs_that_are_being_attached_or_cannot_be_are_not_called_none(section: Section) -> None:
+    assert lines(section, {"starting": True, "problem": ""})[1:] == [f"  {ATTACHING_WORDS}"]
+    assert lines(section, {"starting": False, "problem": "no BTF here"})[1:] == ["  no BTF here"]
+    assert lines(section, {"starting": False, "problem": "", "now": {}})[1:] == ["  none"]
+
+
+def test_a_row_that_is_no_file_is_not_called_one() -> None:
+    rows = [
+        {"kind": "file", "name": "/a", "written_rate_bytes": 9},
+        {"kind": "journal", "name": "the file system's journal"},
+    ]
+    shown = lines(Section.WRITERS, {"files": rows})[1:]
+    assert [line.partition(":")[0] for line in shown] == ["  file /a", "  the file system's journal"]
 
 
 HOSTILE = ("\x1b[2J\x1b]0;title\x07", "a\nb\r\tc", "<b onclick=x>", "\u202egnp.exe", "x" * 4096, "half \ud800")
@@ -37,10 +62,11 @@ HOSTILE = ("\x1b[2J\x1b]0;title\x07", "a\nb\r\tc", "<b onclick=x>", "\u202egnp.e
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_that_others_have_chosen_are_one_short_printable_line(name: str) -> None:
     row = {"name": name, "group": name, "process": 7, "written_rate_bytes": 5, "dirtied_rate_bytes": 5}
-    told = {"processes": [row] * 9, "files": [row] * 9, "problem": name}
+    told = {"processes": [row] * 9, "files": [row] * 9}
     events = {"events": [{"moment": name, "name": name, "words": name}]}
     for shown in (
         lines(Section.WRITERS, told),
+        lines(Section.WRITERS, {"problem": name}),
         lines(Section.EVENTS, events),
         lines(Section.IO, None, printable(name)),
     ):

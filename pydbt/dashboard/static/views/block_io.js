@@ -23,6 +23,8 @@ export class IoFigures {
     this.now = el("tbody");
     this.latencies = el("tbody");
     this.latencyHead = el("h3");
+    this.sizesHead = el("h3");
+    this.patternHead = el("h3", { class: "second" });
     this.sizes = el("ul", { class: "bars" });
     this.pattern = el("ul", { class: "bars" });
     this.cost = el("dl", { class: "facts" });
@@ -58,7 +60,7 @@ export class IoFigures {
         "div",
         { class: "pair" },
         el("div", { class: "panel" }, this.latencyHead, table("Latencies of the last minute", ["Part", "timed", ...percentiles], this.latencies)),
-        el("div", { class: "panel" }, el("h3", {}, "Sizes, last minute"), this.sizes, el("h3", { class: "second" }, "Random against sequential, last minute"), this.pattern),
+        el("div", { class: "panel" }, this.sizesHead, this.sizes, this.patternHead, this.pattern),
       ),
       this.costPanel,
     );
@@ -141,7 +143,10 @@ export class IoFigures {
 
   #minute(minute) {
     const one = minute[this.operation] ?? {};
-    setText(this.latencyHead, `Latencies of ${OPERATIONS[this.operation].toLowerCase()}, last ${format.seconds(minute.seconds ?? 60)}`);
+    const span = `last ${format.seconds(minute.seconds ?? 60)}`;
+    setText(this.latencyHead, `Latencies of ${OPERATIONS[this.operation].toLowerCase()}, ${span}`);
+    setText(this.sizesHead, `Sizes, ${span}`);
+    setText(this.patternHead, `Random against sequential, ${span}`);
     keyed(
       this.latencies,
       Object.entries(PARTS),

@@ -93,6 +93,7 @@ export class BlockMap {
     }
     this.isStale = one.isStale;
     this.inHead = view.mode === "normal" ? null : view.out_of_sync_bytes;
+    if (this.answer) this.#bound(this.answer);
     this.#fade();
   }
 

@@ -38,7 +38,7 @@ export class Method {
       el("div", { class: "panel" }, el("h3", {}, "Where it is, and why"), this.why, this.parts.machine),
       el(
         "div",
-        { class: "pair" },
+        { class: "pair drawings" },
         el("div", { class: "panel" }, el("h3", {}, "Transaction log"), this.logWords, this.parts.log, this.records),
         el("div", { class: "panel" }, el("h3", {}, "Dirty block map and update lists"), this.listWords, this.parts.lists),
       ),
