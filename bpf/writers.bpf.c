@@ -123,7 +123,7 @@ struct pydbt_slots {
 };
 
 struct pydbt_totals {
-	u64 begun;	/* jiffies of the first event: a page that was dirtied before then was not seen */
+	u64 begun;	/* jiffies of the first event: a page that was dirtied before then was not seen. 0: nothing is counted yet */
 	u64 numbers;	/* writers so far */
 	u64 without_file;	/* how often there was no room for a row, and its writer's own was taken */
 	u64 lost_rows;	/* no room for that one either: its bytes are in the next two */
@@ -134,7 +134,8 @@ struct pydbt_totals {
 
 /*
  * Sampling: of each 2^n chunks one is remembered, and looked up; bytes of the others
- * go with the next one that is looked up on the same CPU. Bits of a chunk's hash that
+ * go with the next one that is looked up on the same CPU. Of direct writes it is the
+ * file: see submit_direct(). Bits of a chunk's hash that
  * must be 0. What is remembered may be less than what is looked up, never more.
  */
 struct pydbt_settings {
@@ -168,6 +169,7 @@ struct cpu_state {
 	u64 tick;
 	struct seen_file file;
 	u64 chunk;	/* dirtied: of the last page; ~0 when the next must be looked at */
+	u64 chance;
 	/* a walk over a bio */
 	u64 index;
 	u64 vector;	/* of the next page, where the pages are no run; else 0 */
@@ -242,10 +244,14 @@ static __always_inline void add_row(struct pydbt_row_key *key, u64 dirtied, u64 
 		add_without_file(key, dirtied, written);
 }
 
-static __always_inline void note_begin(struct pydbt_totals *totals, u64 tick)
+#define BEGIN_NOW 1
+
+/* Nothing is counted before the places of the volume are known: its files would be taken for others. */
+static __always_inline bool has_begun(struct pydbt_totals *totals, u64 tick)
 {
-	if (!totals->begun)
+	if (totals->begun == BEGIN_NOW)
 		totals->begun = tick;
+	return totals->begun;
 }
 
 /* ---- who ----------------------------------------------------------------- */
@@ -498,8 +504,8 @@ int pydbt_wr_dirtied(struct bpf_raw_tracepoint_args *ctx)
 	if (state->host != host || state->tick != tick) {
 		state->chunk = ~0ULL;
 		totals = pydbt_wr_totals.lookup(&zero);
-		if (totals)
-			note_begin(totals, tick);
+		if (!totals || !has_begun(totals, tick))
+			return 0;
 		if ((LOAD("u16", host, OFF_inode_i_mode) & FILE_TYPE) == FILE_BLOCK) {
 			state->file.device = LOAD32(host, OFF_inode_i_rdev);
 			state->file.inode = 0;
@@ -888,12 +894,21 @@ static __always_inline void submit_pages(struct cpu_state *state, u64 bio, u64 b
 		add_written(state, KIND_UNKNOWN, 0, false, state->left);
 }
 
-/* Direct I/O through iomap (ext4, XFS): the file is in its request. */
+/* Direct I/O through iomap (ext4, XFS): the file is in its request. Under load the file of one in some is looked at, by
+ * chance, and the writes of the same process behind it count as of that file. Whose they are is always seen. */
 static __always_inline void submit_direct(struct cpu_state *state, u64 private, u64 bytes, u64 tick)
 {
 	u64 request = 0, file = 0, inode = 0;
 	u32 writer = writer_now(state, tick);
+	struct pydbt_settings *settings = settings_now();
 
+	state->looks++;
+	state->chance = state->chance * 0x5851f42d4c957f2d + 1;
+	if (settings && state->chance >> 40 & settings->looked_up && state->row.kind == KIND_DIRECT &&
+	    state->row.writer == writer) {
+		state->pending += bytes;
+		return;
+	}
 #ifdef OFF_iomap_dio_iocb
 	read_kernel(&request, sizeof(request), private + OFF_iomap_dio_iocb);
 	read_kernel(&file, sizeof(file), request + OFF_kiocb_ki_filp);
@@ -922,7 +937,8 @@ int pydbt_wr_submitted(struct bpf_raw_tracepoint_args *ctx)
 	if (!bytes || !state || !totals)
 		return 0;
 	tick = bpf_jiffies64();
-	note_begin(totals, tick);
+	if (!has_begun(totals, tick))
+		return 0;
 	end = (u64)LOAD64(bio, OFF_bio_bi_end_io);
 	private = (u64)LOAD64(bio, OFF_bio_bi_private);
 	if (op != OP_WRITE) {	/* no data: discards, zeroes */

@@ -248,6 +248,42 @@ def test_pages_that_were_dirtied_before_attaching_are_a_row_of_their_own(tmp_pat
             assert volume.written(os.getpid())[1] == 0
 
 
+def test_nothing_is_counted_before_the_places_of_the_volume_are_known(tmp_path: Path) -> None:
+    """Its files would be taken for none, and their writers' bytes would stay there in the sums."""
+    with loop_device(tmp_path, SIZE) as device:
+        make_filesystem("ext4", device, *QUIET["ext4"])
+        with tracked(device) as capture, mounted(device, tmp_path / "mounted") as place:
+            with WriterPrograms.attach(spec_of(device), capture.pin_dir) as programs:
+                words = ("dd", "if=/dev/zero", "bs=64k", "oflag=direct")
+                early = done(*words, f"of={place / 'early'}", "count=64")
+                os.sync()
+                wait_quiet(capture)
+                programs.set_places(flags_of(device))
+                volume = Watched(device, place, capture, programs)
+                late = done(*words, f"of={place / 'late'}", "count=32")
+                volume.look()
+                answer = volume.check_sums()
+            assert volume.written(early) == (0, 0)
+            assert volume.written(late)[1] == volume.of_file(place / "late") == 2 * MIB
+            assert "no_file" not in {row["kind"] for row in answer["files"]}, answer
+            assert answer["captured_bytes"] < 4 * MIB
+
+
+def test_under_load_direct_writes_are_of_their_process_and_shared_out_among_its_files(tmp_path: Path) -> None:
+    with watched(tmp_path, "ext4") as volume:
+        volume.programs.sample(ChunkSample(SAMPLED_CHUNKS, SAMPLED_CHUNKS))
+        first, second, alone = (volume.folder / name for name in ("first", "second", "alone"))
+        words = ["fio", "--name=w", "--rw=randwrite", "--bs=4k", "--direct=1", "--ioengine=libaio", "--thread"]
+        one = started(*words, f"--filename={first}:{second}", "--size=16m", "--iodepth=4")
+        other = started(*words, f"--filename={alone}", "--size=8m", "--iodepth=4")
+        assert one.wait(120) == other.wait(120) == 0
+        volume.look()
+        answer = volume.check_sums()
+        assert volume.written(one.pid)[1] == 16 * MIB and volume.written(other.pid)[1] == 8 * MIB, answer
+        assert volume.of_file(alone) == 8 * MIB, "another process's writes are never of its file"
+        assert within(volume.of_file(first), 8 * MIB, 0.25) and within(volume.of_file(second), 8 * MIB, 0.25), answer
+
+
 def test_a_second_mapping_of_a_file_is_written_by_who_dirtied_the_page(tmp_path: Path) -> None:
     with watched(tmp_path, "xfs") as volume:
         file = volume.folder / "mapped"

@@ -37,6 +37,7 @@ _TABLE_WRITERS = 2048
 _SIZES = {"wr_rows": TABLE_ROWS, "wr_spare": _TABLE_WRITERS}
 _CROWDED, _NEARLY_FULL = TABLE_ROWS // 2, TABLE_ROWS * 3 // 4
 _DIRTIED, _SUBMITTED = 0, 1  # STATE_*
+_BEGIN_NOW = 1  # BEGIN_NOW
 _IDLE_LOOKS, _IDLE_LOOKS_NEARLY_FULL = 5, 2
 
 
@@ -50,7 +51,7 @@ class WriterPrograms:
         self._places: dict[int, int] = {}
         self._idle: dict[RowKey, tuple[Amount, int]] = {}
         self._seen: dict[RowKey, Amount] = {}
-        self._captured_before = 0
+        self._captured_before: int | None = None
 
     @classmethod
     def attach(cls, volume: VolumeSpec, pin_dir: Path) -> WriterPrograms:
@@ -70,8 +71,6 @@ class WriterPrograms:
             capture_fd = syscalls.obj_get(pin_dir / "state")
             stack.callback(os.close, capture_fd)
             made = cls(stack.enter_context(_attach(values, wanted)), capture_fd, problem)
-            seen = made.read()
-            made._captured_before = seen.captured_bytes - sum(amount.written for amount in seen.rows.values())
             stack.pop_all()  # last: what fails before it leaves nothing attached
         return made
 
@@ -89,7 +88,10 @@ class WriterPrograms:
         self.close()
 
     def set_places(self, places: Mapping[int, int]) -> None:
-        """The device numbers (as in super_block.s_dev) of what lies on the volume, and what they are (``MOUNTED``)."""
+        """The device numbers (as in super_block.s_dev) of what lies on the volume, and what they are (``MOUNTED``).
+
+        The programs count from the first call on: before it they would take files of the volume for others.
+        """
         fd = self._observed.map_fd("wr_places")
         for device, flags in places.items():
             if self._places.get(device) != flags:
@@ -97,6 +99,11 @@ class WriterPrograms:
         for device in self._places.keys() - places.keys():
             syscalls.hash_delete(fd, struct.pack("<I", device))
         self._places = dict(places)
+        if self._captured_before is None:
+            syscalls.map_update(self._observed.map_fd("wr_totals"), 0, _TOTALS.pack(_BEGIN_NOW, *[0] * 6))
+            self._captured_before = 0
+            seen = self.read()
+            self._captured_before = seen.captured_bytes - sum(amount.written for amount in seen.rows.values())
 
     def sample(self, sample: ChunkSample) -> None:
         """Remember, and look up, the writers of one chunk of pages in this many alone."""
@@ -132,7 +139,7 @@ class WriterPrograms:
             syscalls.map_lookup(self._observed.map_fd("wr_totals"), 0, _TOTALS.size)
         )
         writers = self._read_writers()
-        captured = submitted_bytes(self._capture_fd) - self._captured_before
+        captured = submitted_bytes(self._capture_fd) - (self._captured_before or 0)
         lost = Amount(lost_dirtied, lost_written)
         no_room = without_file + lost_rows
         told = dict(rows)
