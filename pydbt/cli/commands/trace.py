@@ -14,6 +14,7 @@ from pydbt.cli.tracing.files import LOG_ENTRIES_MAX, FioLog, Recorder, require_n
 from pydbt.cli.tracing.outputs import JsonLines, Lines, Output, Screen, SummaryAlone
 from pydbt.cli.tracing.session import follow
 from pydbt.cli.tracing.sources import LiveTrace, Recording
+from pydbt.cli.tracing.waiting import told_while_waiting
 from pydbt.cli.values import DURATION, LATENCY, PATH, SIZE
 from pydbt.core.errors import MachineError, UsageError
 from pydbt.core.printable import printable
@@ -22,10 +23,11 @@ from pydbt.core.seen.io_recording import TraceBegin
 from pydbt.core.seen.io_words import PathOf
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
-from pydbt.kernel.tracing.block_io import BlockIo, EventOptions
+from pydbt.kernel.tracing.block_io import EventOptions
 
 _PLURALS = {"reads": "read", "writes": "write", "flushes": "flush", "discards": "discard"}
 _RECORD_BYTES = 256 * MIB
+_ATTACHING = "waiting for the programs to be attached; the first time on this kernel they are compiled"
 _RING_BYTES_MIN, _RING_BYTES_MAX = 1 << 16, 1 << 30
 
 
@@ -108,9 +110,9 @@ def _source(device: Path | None, replay: Path | None, wanted: IoFilter, ring_siz
         raise UsageError(
             f"the ring's size {ring_size} is no power of two from {_RING_BYTES_MIN} to {_RING_BYTES_MAX} bytes"
         )
-    if not BlockIo.is_compiled():
-        click.echo("the programs are compiled for this kernel, once", err=True)
-    return LiveTrace(BlockDevice.identify(device), EventOptions(ring_size, wanted.operations, wanted.least_ns))
+    found, options = BlockDevice.identify(device), EventOptions(ring_size, wanted.operations, wanted.least_ns)
+    with told_while_waiting(_ATTACHING):
+        return LiveTrace(found, options)
 
 
 def _output(begin: TraceBegin, path_of: PathOf, as_json: bool, summary_only: bool) -> Output:

@@ -9,7 +9,7 @@ import numpy as np
 from pydbt.core.seen.io_figures import FIGURES, cell_shift
 from pydbt.core.seen.io_names import OPERATIONS
 from pydbt.core.seen.io_record import IO_RECORD
-from pydbt.kernel import code_cache, syscalls
+from pydbt.kernel import syscalls
 from pydbt.kernel.btf import Btf
 from pydbt.kernel.counters import possible_cpus
 from pydbt.kernel.layout import Macros, compound, done_of_first_vector, has_compound_mask, kernel_macros
@@ -74,11 +74,6 @@ class BlockIo:
         )
         ring = IoRing(observed.map_fd("events"), events.ring_bytes, IO_RECORD) if events else None
         return cls(observed, ring)
-
-    @staticmethod
-    def is_compiled() -> bool:
-        """Whether attaching most likely needs no compiler."""
-        return code_cache.is_known(PLAN.text(), code_cache.FOLDER)
 
     def __enter__(self) -> BlockIo:
         return self
