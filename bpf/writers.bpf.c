@@ -157,7 +157,7 @@ struct seen_file {
 struct cpu_state {
 	struct pydbt_row_key row;	/* of `pending`: the controller reads these two */
 	u64 pending;	/* bytes that are not in their row yet: dirtied, or written */
-	u64 looks;	/* at pages: what costs most */
+	u64 looks;	/* at pages, and direct writes: what costs most */
 	u64 skipped;	/* bytes that go with the next chunk that is looked up */
 	u64 task;	/* whose writer is known: the last one */
 	u64 task_tick;
