@@ -85,7 +85,8 @@ class WriterReading:
 
     ``captured_bytes``: by the capture's own counters, read after the rows, from a moment before they began.
     ``lost``: bytes for which there was no room at all. ``lost_rows``: how often there was no room for a row.
-    ``looks``: how often the programs had to do with a page, or a direct write. ``ended``: rows that were taken away after this reading.
+    ``looks``: how often the programs had to do with a page, or a direct write. ``ended``: rows that were taken away after this
+    reading.
     """
 
     rows: Mapping[RowKey, Amount]
