@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from pydbt.controller import pki
-from tests.dashboard.served import Dashboard, Machine, serving
 from tests.lab.patience import until
+from tests.lab.served_dashboard import Dashboard, Machine, serving
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ import pytest
 
 from pydbt.cli.group import execute
 from pydbt.controller import pki
-from tests.dashboard.served import Dashboard, Machine, serving, started
 from tests.lab.patience import until
+from tests.lab.served_dashboard import Dashboard, Machine, serving, started
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ import pytest
 from pydbt.core.errors import UsageError
 from pydbt.dashboard.entrance import Entrance, beyond_loopback
 from pydbt.network.handed_over import handed_over_sockets, listening_place
-from tests.dashboard.served import _PROGRAM, Machine
 from tests.lab.programs import ROOT
+from tests.lab.served_dashboard import _PROGRAM, Machine
 
 # What systemd does between fork and exec: the sockets from descriptor 3 on, and the number of the process (sd_listen_fds(3)).
 _LAUNCHER = """

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.dashboard.served import Dashboard, Machine, serving
 from tests.dashboard.test_page_views import DRAWN, VIEWS
 from tests.lab.browser import Tab
 from tests.lab.page_bench import hostile
@@ -18,6 +17,7 @@ from tests.lab.page_bench.heat import heat
 from tests.lab.page_bench.load import io, writers
 from tests.lab.page_bench.story import events, history, method
 from tests.lab.page_bench.world import GIB, Made
+from tests.lab.served_dashboard import Dashboard, Machine, serving
 
 pytestmark = pytest.mark.browser
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dashboard.served import Dashboard, Machine, serving
+from tests.lab.served_dashboard import Dashboard, Machine, serving
 
 SCRIPT = b"export const a = 1;\n" * 100
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from pydbt.controller.control import ControlServer, write_saved_status
-from tests.dashboard.served import STATUS, Dashboard, Machine, serving
 from tests.lab.patience import until
+from tests.lab.served_dashboard import STATUS, Dashboard, Machine, serving
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dashboard.served import Dashboard, Machine, serving
+from tests.lab.served_dashboard import Dashboard, Machine, serving
 
 ROUTES = (
     "/",

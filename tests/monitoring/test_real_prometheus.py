@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.dashboard.served import Machine, serving
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import Device, ensure_bpffs, loop_device
 from tests.lab.patience import until
+from tests.lab.served_dashboard import Machine, serving
 from tests.monitoring.grafana import queries
 from tests.monitoring.real_prometheus import Prometheus, prometheus
 

@@ -18,8 +18,8 @@ from pydbt.cli.commands.top import show
 from pydbt.controller import registry
 from pydbt.core.errors import MachineError
 from pydbt.core.seen.top_keys import KEYS
-from tests.dashboard.served import Machine
 from tests.lab.programs import ROOT
+from tests.lab.served_dashboard import Machine
 from tests.lab.terminal import Terminal, terminal
 
 # The program itself, on a machine that has nothing but what is in a folder.

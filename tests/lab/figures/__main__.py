@@ -32,6 +32,7 @@ FIGURES = {
     "heat": "heat",
     "idle": "idle",
     "metrics": "metrics",
+    "watchers": "watchers",
     "transactions": "transactions",
     "wait-after-fsync": "wait_after_fsync",
 }

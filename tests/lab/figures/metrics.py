@@ -19,7 +19,7 @@ _COUNTED = ("written_requests", "discarded_bytes", "stream_requests", "stream_by
 
 def measure(quick: bool) -> list[Figure]:
     """The processor time from twenty statuses to the text; each has every figure that a status can have."""
-    statuses = [_status(number) for number in range(VOLUMES)]
+    statuses = [full_status(number) for number in range(VOLUMES)]
     values = []
     for _ in range(20 if quick else 200):
         began = time.process_time()
@@ -35,7 +35,8 @@ def _volume(number: int, status: dict[str, Any]) -> dict[str, Any]:
     return sight_of(Asked(status, 0.2), f"{number:016x}", "alpha", f"data{number}", datetime.now(UTC)).to_json()
 
 
-def _status(number: int) -> dict[str, Any]:
+def full_status(number: int) -> dict[str, Any]:
+    """Of a made-up volume, with every figure that a status can have."""
     counts = [number] * (len(LATENCY_BOUNDS_SECONDS) + 1)
     latency = {"bounds_seconds": LATENCY_BOUNDS_SECONDS, "counts": counts, "sum_seconds": 1.5}
     return {
