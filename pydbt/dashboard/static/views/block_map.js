@@ -171,7 +171,7 @@ export class BlockMap {
     const here = this.grid.window.isWhole ? answer.bytes?.out_of_sync : null;
     this.bound.hidden = typeof here !== "number" || typeof this.inHead !== "number" || this.inHead <= here * 1.02;
     if (this.bound.hidden) return;
-    setText(this.bound, `The ${format.bytes(this.inHead)} above are an upper bound: a block that is out of sync and was written again in the last seconds counts more than once there. This map counts it once.`);
+    setText(this.bound, `The ${format.bytes(this.inHead)} above are an upper bound: a block that is out of sync and was written again in the last seconds is counted again there. This map counts it once.`);
   }
 
   #stateWords(cell) {
