@@ -416,7 +416,8 @@ def test_rows_that_nobody_writes_to_make_room_for_others_and_their_bytes_stay(
         (volume.folder / "file-0").write_bytes(bytes(128 * 1024))
         volume.look()
         volume.check_sums()
-        assert within(volume.written(os.getpid())[1], 13 * 64 * 1024 + 64 * 1024, 0.1)
+        # The last file may be written out in between, and once more.
+        assert within(volume.written(os.getpid())[1], 13 * 64 * 1024 + 64 * 1024, 0.2)
         assert len(volume.programs.read().rows) < 12
 
 
