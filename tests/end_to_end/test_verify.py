@@ -169,9 +169,8 @@ def test_a_verification_that_is_cancelled_ends_for_good_and_replication_goes_on(
             time.sleep(2.5)  # two looks at what is due
             assert verification(both) == {"running": None, "last": None, "rest": None}
             both.wait()
-            done = both.status()[
-                "statistics"
-            ]  # a busy machine may fill the log, and that costs a resynchronization of its own
+            # A busy machine may fill the log, and that costs a resynchronization of its own.
+            done = both.status()["statistics"]
             assert done["resyncs"] <= 1 + done["log_full"], both.tails()
             os.sync()
             both.wait()
